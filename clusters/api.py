@@ -1,0 +1,250 @@
+"""REST of clusters: credentials go in and never come out."""
+
+from typing import Any
+from urllib.parse import unquote
+
+from django.db import transaction
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiTypes, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from clusters.kube import Connection, Refused, check_config
+from clusters.models import HOME_NAME, HOME_SERVER, Cluster
+from hub import audit
+from hub.access import require
+from hub.api import View, actor, body_map, flag, must_agree
+from hub.engine.errors import AccessDenied, Invalid, Precondition, RetryLater, Stalled
+from hub.models import next_version
+from hub.outbound import check_url
+from hub.stream import publish, wake
+
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def cluster_json(cluster: Cluster) -> dict[str, Any]:
+    """Return a cluster in Argo CD's shape, without credentials."""
+    tls = cluster.config.get("tlsClientConfig") or {}
+    shown_tls = {k: tls[k] for k in ("insecure", "serverName") if tls.get(k)}
+    state = {"status": cluster.connection, "message": cluster.message, "attemptedAt": _stamp(cluster.attempted_at)}
+    age = int((timezone.now() - cluster.last_event_at).total_seconds()) if cluster.last_event_at else None
+    result: dict[str, Any] = {
+        "server": cluster.server, "name": cluster.name, "config": {"tlsClientConfig": shown_tls},
+        "connectionState": {k: v for k, v in state.items() if v is not None}, "serverVersion": cluster.server_version,
+        "labels": cluster.labels, "annotations": {k: v for k, v in cluster.annotations.items() if k != _LAST_APPLIED},
+        "namespaces": cluster.namespaces, "clusterResources": cluster.cluster_resources, "project": cluster.project,
+        "info": {
+            "connectionState": {k: v for k, v in state.items() if v is not None}, "serverVersion": cluster.server_version,
+            "cacheInfo": {"resourcesCount": cluster.live.count(), "apisCount": len(cluster.api_kinds), "lastCacheSyncTime": _stamp(cluster.synced_at)},
+            "applicationsCount": cluster.applications.count(),
+            "apiVersions": sorted({f"{g}/{v}" if g else v for g, v, *_ in cluster.api_kinds}),
+            "lastEventAt": _stamp(cluster.last_event_at), "lastEventAgeSeconds": age,
+        },
+    }  # fmt: skip
+    return {k: v for k, v in result.items() if v not in ("", None, [], {}, False)}
+
+
+def _stamp(at: Any) -> str | None:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
+
+
+def _text_map(value: Any, field: str) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise Invalid(f"{field} must be an object of texts")
+    if _LAST_APPLIED in value:
+        raise Invalid(f"{field}: {_LAST_APPLIED} cannot be set")
+    return dict(value)
+
+
+def wanted(body: dict[str, Any]) -> Cluster:
+    """Return a cluster as a body describes it.
+
+    Raises: Invalid naming the field.
+    """
+    server = body.get("server")
+    if not isinstance(server, str) or not server:
+        raise Invalid("server is required: the URL of the API server")
+    if server != HOME_SERVER:
+        check_url(server, "server")
+    name = body.get("name") or server
+    if not isinstance(name, str) or len(name) > 253:
+        raise Invalid("name must be text of at most 253 characters")
+    namespaces = body.get("namespaces") or []
+    if not isinstance(namespaces, list) or not all(isinstance(n, str) and n for n in namespaces):
+        raise Invalid("namespaces must be a list of names")
+    return Cluster(
+        server=server.rstrip("/"), name=name, config=check_config(body.get("config") or {}), namespaces=namespaces,
+        labels=_text_map(body.get("labels"), "labels"), annotations=_text_map(body.get("annotations"), "annotations"),
+        cluster_resources=bool(body.get("clusterResources")), project=str(body.get("project") or ""),
+    )  # fmt: skip
+
+
+def test(cluster: Cluster) -> str:
+    """Return the server version of a cluster that answers with its credentials.
+
+    Raises: Precondition saying why it does not.
+    """
+    try:
+        connection = Connection(cluster.server, cluster.name, cluster.config)
+        version = connection.server_version()
+        connection.request("GET", "/api")
+    except Refused as refused:
+        raise Precondition(f"cluster {cluster.name} refuses the credentials ({refused.status}): {refused.message}") from refused
+    except (RetryLater, Stalled) as error:
+        raise Precondition(error.message) from error
+    return version
+
+
+class Clusters(View):
+    """`/clusters`: list and register."""
+
+    permission = ("clusters", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        """List clusters."""
+        require(actor(request), "clusters", "get", "*")
+        query = Cluster.objects.order_by("name")
+        for field in ("server", "name"):
+            if request.query_params.get(field):
+                query = query.filter(**{field: request.query_params[field]})
+        return Response({"items": [cluster_json(c) for c in query], "metadata": {}})
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request) -> Response:
+        """Register a cluster: it is asked first; an equal one that exists is returned."""
+        draft = wanted(body_map(request))
+        account = actor(request)
+        require(account, "clusters", "create", draft.server, draft.project)
+        existing = Cluster.objects.filter(server=draft.server).first()
+        if existing is not None:
+            if _same(existing, draft):
+                return Response(cluster_json(existing))
+            if not flag(request, "upsert"):
+                raise Invalid("existing cluster spec is different; use upsert flag to force update")
+        if not draft.is_home:
+            draft.server_version = test(draft)
+        return Response(cluster_json(save(existing, draft, account.name)))
+
+
+def _same(one: Cluster, other: Cluster) -> bool:
+    fields = ("name", "config", "namespaces", "labels", "annotations", "cluster_resources", "project")
+    return all(getattr(one, f) == getattr(other, f) for f in fields)
+
+
+def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
+    """Store a cluster, and have it watched."""
+    with transaction.atomic():
+        row = existing or draft
+        if existing is not None:
+            for field in ("name", "config", "namespaces", "labels", "annotations", "cluster_resources", "project"):
+                setattr(existing, field, getattr(draft, field))
+            existing.generation += 1
+        row.connection, row.message, row.attempted_at = "Successful", "", timezone.now()
+        row.server_version = draft.server_version or row.server_version
+        row.save()
+        next_version()
+        audit.record(who, "update" if existing else "create", "cluster", row.server, row.project, name=row.name, labels=row.labels)
+        publish()
+        wake("clusters.changed", row.pk, priority=1)
+    return row
+
+
+def named(request: Request, identity: str, action: str) -> Cluster:
+    """Return the cluster that a path names; absent and forbidden look the same."""
+    kind = request.query_params.get("id.type", "server")
+    if kind not in ("server", "name", "name_escaped", "url", ""):
+        raise Invalid(f"id.type must be server, name or name_escaped, not {kind!r}")
+    value = unquote(identity) if kind == "name_escaped" else identity
+    found = Cluster.objects.filter(name=value).first() if kind.startswith("name") else Cluster.objects.filter(server=value.rstrip("/")).first()
+    require(actor(request), "clusters", action, found.server if found else value)
+    if found is None:
+        raise AccessDenied("permission denied")
+    return found
+
+
+class OneCluster(View):
+    """`/clusters/{id}`: read, update, remove."""
+
+    permission = ("clusters", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, identity: str) -> Response:
+        """Return a cluster with its version, counts and connection state."""
+        return Response(cluster_json(named(request, identity, "get")))
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def put(self, request: Request, identity: str) -> Response:
+        """Update a cluster; with `updatedFields` only those that it names."""
+        body = body_map(request)
+        row = named(request, identity, "update")
+        must_agree(row.server, str(body.get("server") or "").rstrip("/"), "server")
+        fields = request.query_params.getlist("updatedFields") or body.get("updatedFields") or []
+        draft = wanted({**body, "server": row.server, "name": body.get("name") or row.name})
+        if fields:
+            columns = {"name": "name", "namespaces": "namespaces", "config": "config", "clusterResources": "cluster_resources",
+                       "labels": "labels", "annotations": "annotations", "project": "project"}  # fmt: skip
+            unknown = [f for f in fields if f not in (*columns, "shard")]
+            if unknown:
+                raise Invalid(f"updatedFields: {unknown[0]!r} is none of {', '.join(columns)}")
+            for name, column in columns.items():
+                if name not in fields:
+                    setattr(draft, column, getattr(row, column))
+        if not row.is_home:
+            draft.server_version = test(draft)
+        return Response(cluster_json(save(row, draft, actor(request).name)))
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def delete(self, request: Request, identity: str) -> Response:
+        """Remove a cluster from the hub; nothing in it is touched, its applications say that it is gone."""
+        row = named(request, identity, "delete")
+        if row.is_home:
+            raise Precondition(f"{HOME_NAME} is the hub itself and cannot be removed")
+        with transaction.atomic():
+            pks = list(row.applications.values_list("pk", flat=True))
+            row.delete()
+            next_version()
+            audit.record(actor(request).name, "delete", "cluster", row.server, row.project, name=row.name, applications=len(pks))
+            publish()
+            wake("clusters.removed", tuple(pks), priority=1)
+        return Response({})
+
+
+class InvalidateCache(View):
+    """`/clusters/{id}/invalidate-cache`: read everything again."""
+
+    permission = ("clusters", "update")
+
+    @extend_schema(request=None, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, identity: str) -> Response:
+        """Drop the live store of a cluster; the watcher fills it anew."""
+        row = named(request, identity, "update")
+        with transaction.atomic():
+            Cluster.objects.filter(pk=row.pk).update(generation=row.generation + 1, is_synced=row.is_home)
+            audit.record(actor(request).name, "invalidate-cache", "cluster", row.server, row.project)
+            wake("clusters.changed", row.pk, priority=1)
+        row.refresh_from_db()
+        return Response(cluster_json(row))
+
+
+class RotateAuth(View):
+    """`/clusters/{id}/rotate-auth`: a new service-account token, the old one gone."""
+
+    permission = ("clusters", "update")
+
+    @extend_schema(request=None, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, identity: str) -> Response:
+        """Rotate the token that `flotilla cluster add` made."""
+        from clusters.rotate import rotate
+
+        row = named(request, identity, "update")
+        config = rotate(row)
+        draft = Cluster(
+            server=row.server, name=row.name, config=config, namespaces=row.namespaces, labels=row.labels,
+            annotations=row.annotations, cluster_resources=row.cluster_resources, project=row.project,
+        )  # fmt: skip
+        draft.server_version = test(draft)
+        save(row, draft, actor(request).name)
+        return Response({})

@@ -1,0 +1,445 @@
+"""Speak to the API server of a cluster.
+
+Hot calls go raw over urllib3: the typed client of the `kubernetes` package costs eight times as
+much. That package loads the credentials of the pod that the hub runs in.
+"""
+
+import base64
+import binascii
+import functools
+import os
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+import orjson
+import urllib3
+from django.conf import settings
+
+from clusters.models import Cluster
+from hub.engine.errors import Invalid, RetryLater, Stalled
+from hub.engine.fields import MANAGER
+from hub.engine.resource import Manifest, resource_key, split_api_version
+from hub.metrics import KUBE_REQUESTS
+from hub.redaction import redact_text
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+_DISCOVERY = (
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
+    "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
+)
+_TIMEOUT = urllib3.Timeout(connect=5, read=60)
+
+
+class Kind(NamedTuple):
+    """A kind that a cluster serves."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    namespaced: bool
+    verbs: tuple[str, ...]
+
+    @property
+    def api_version(self) -> str:
+        """Group and version as manifests write them."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str = "", name: str = "") -> str:
+        """Return the URL path of the collection, or of one resource."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        inside = f"/namespaces/{quote(namespace)}" if namespace and self.namespaced else ""
+        return f"{root}{inside}/{self.plural}" + (f"/{quote(name)}" if name else "")
+
+
+class Refused(Exception):
+    """The API server answered with an error status."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class Unreachable(RetryLater):
+    """The API server did not answer."""
+
+
+def unreachable(cluster_name: str, error: object) -> Unreachable:
+    """Return the error of a cluster that does not answer, in plain words."""
+    reason = getattr(error, "reason", error)
+    return Unreachable(
+        "ClusterUnreachable", f"cluster {cluster_name} does not answer: {redact_text(str(reason))[:300]}",
+        timedelta(seconds=15),
+    )  # fmt: skip
+
+
+class Limiter:
+    """At most so many requests a second to one cluster, with a burst of a second's worth."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._free_at, self._lock = rate, 0.0, threading.Lock()
+
+    def wait(self) -> None:
+        """Block until the next request may go."""
+        with self._lock:
+            now = time.monotonic()
+            self._free_at = max(self._free_at, now - 1) + 1 / self._rate
+            delay = self._free_at - now
+        if delay > 0:
+            time.sleep(delay)
+
+
+def check_config(config: Any) -> dict[str, Any]:
+    """Return a cluster config in Argo CD's shape, refused where it would run a program or read a file.
+
+    Raises: Invalid naming the field.
+    """
+    if not isinstance(config, dict):
+        raise Invalid("config must be an object")
+    for field in ("execProviderConfig", "awsAuthConfig", "exec", "authProvider", "auth-provider"):
+        if config.get(field):
+            raise Invalid(
+                f"config.{field} is refused: it would run a program on the hub. "
+                "Use a service-account token (config.bearerToken) or a client certificate."
+            )
+    tls = config.get("tlsClientConfig") or {}
+    if not isinstance(tls, dict):
+        raise Invalid("config.tlsClientConfig must be an object")
+    for field in ("certFile", "keyFile", "caFile", "tokenFile"):
+        if tls.get(field) or config.get(field):
+            raise Invalid(f"config.{field} is refused: it names a file on the hub. Send the data itself.")
+    for field in ("caData", "certData", "keyData"):
+        _pem(tls.get(field), f"config.tlsClientConfig.{field}")
+    if bool(tls.get("certData")) != bool(tls.get("keyData")):
+        raise Invalid("config.tlsClientConfig needs certData and keyData together")
+    if tls.get("insecure") and tls.get("caData"):
+        raise Invalid("config.tlsClientConfig: insecure and caData exclude each other")
+    return config
+
+
+def _pem(value: Any, field: str) -> str:
+    if not value:
+        return ""
+    if not isinstance(value, str):
+        raise Invalid(f"{field} must be text")
+    if "-----BEGIN" in value:
+        return value
+    try:
+        text = base64.b64decode(value, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise Invalid(f"{field} must be PEM, or PEM in base64") from error
+    if "-----BEGIN" not in text:
+        raise Invalid(f"{field} holds no PEM certificate or key")
+    return text
+
+
+def ssl_context(config: Mapping[str, Any]) -> ssl.SSLContext:
+    """Return the TLS settings of a cluster config.
+
+    Raises: Stalled when a certificate or key cannot be used.
+    """
+    tls = config.get("tlsClientConfig") or {}
+    try:
+        authority = _pem(tls.get("caData"), "caData")
+        context = ssl.create_default_context(cadata=authority or None)
+        if tls.get("insecure"):
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if tls.get("certData"):
+            _load_certificate(context, _pem(tls["certData"], "certData"), _pem(tls["keyData"], "keyData"))
+    except (ssl.SSLError, ValueError, Invalid) as error:
+        raise Stalled("InvalidCredentials", f"the TLS settings of the cluster cannot be used: {error}") from error
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    # The ssl module reads key pairs from files only; these live for the length of the call.
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "pair.pem")  # noqa: PTH118
+        with open(path, "w", opener=lambda p, f: os.open(p, f, 0o600)) as file:  # noqa: PTH123
+            file.write(certificate + "\n" + key)
+        context.load_cert_chain(path)
+
+
+def in_cluster_config() -> tuple[str, dict[str, Any]] | None:
+    """Return server and config of the cluster that the hub runs in, None outside of one."""
+    if not os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return None
+    from kubernetes import client, config
+
+    config.load_incluster_config()
+    found = client.Configuration.get_default_copy()
+    with open(found.ssl_ca_cert) as file:  # noqa: PTH123
+        authority = file.read()
+    token = str(found.api_key.get("authorization", "")).partition(" ")[2]
+    return str(found.host), {"bearerToken": token, "tlsClientConfig": {"caData": authority}}
+
+
+def headers_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers that authenticate a request."""
+    if config.get("bearerToken"):
+        return {"Authorization": f"Bearer {config['bearerToken']}"}
+    if config.get("username"):
+        pair = f"{config['username']}:{config.get('password', '')}".encode()
+        return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
+    return {}
+
+
+class Connection:
+    """Requests to one cluster, with one connection pool."""
+
+    def __init__(self, server: str, name: str, config: Mapping[str, Any]) -> None:
+        self.server, self.name, self.config = server.rstrip("/"), name, config
+        self._headers = {"Accept": "application/json", "User-Agent": "flotilla", **headers_of(config)}
+        tls = config.get("tlsClientConfig") or {}
+        extra: dict[str, Any] = {}
+        if server.startswith("https"):
+            extra["ssl_context"] = ssl_context(config)
+            if tls.get("serverName"):
+                extra |= {"server_hostname": tls["serverName"], "assert_hostname": tls["serverName"]}
+        self._pool = urllib3.PoolManager(num_pools=1, maxsize=settings.KUBE_PARALLELISM, block=True, retries=False, timeout=_TIMEOUT, **extra)
+        self._limiter = Limiter(settings.KUBE_QPS)
+        self._kinds: dict[tuple[str, str], list[Kind]] = {}
+        self._discovered_at = 0.0
+        self._lock = threading.Lock()
+
+    def request(
+        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json",
+        query: Mapping[str, Any] | None = None, accept: str = "",
+    ) -> Any:  # fmt: skip
+        """Return the parsed answer.
+
+        Raises: Refused for an error status, Unreachable when nothing answers.
+        """
+        response = self.raw(method, path, body, content_type=content_type, query=query, accept=accept)
+        data = response.data
+        if response.status >= 400:
+            raise refusal(response.status, data)
+        try:
+            return orjson.loads(data) if data else {}
+        except orjson.JSONDecodeError as error:
+            raise unreachable(self.name, "the answer is not JSON: is this a Kubernetes API server?") from error
+
+    def raw(
+        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json",
+        query: Mapping[str, Any] | None = None, accept: str = "", stream: bool = False,
+    ) -> urllib3.BaseHTTPResponse:  # fmt: skip
+        """Return the answer as it came."""
+        self._limiter.wait()
+        headers = dict(self._headers)
+        if accept:
+            headers["Accept"] = accept
+        if body is not None:
+            headers["Content-Type"] = content_type
+        url = self.server + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            response = self._pool.request(
+                method, url, body=None if body is None else orjson.dumps(body), headers=headers, preload_content=not stream
+            )
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            KUBE_REQUESTS.labels(self.server, method, "0").inc()
+            raise unreachable(self.name, error) from error
+        KUBE_REQUESTS.labels(self.server, method, str(response.status)).inc()
+        return response
+
+    def server_version(self) -> str:
+        """Return the version that the API server reports, such as v1.36.3."""
+        return str(self.request("GET", "/version").get("gitVersion", ""))
+
+    def kinds(self, *, fresh: bool = False) -> list[Kind]:
+        """Return the preferred version of every kind that the cluster serves."""
+        self._discover(fresh=fresh)
+        return [versions[0] for versions in self._kinds.values()]
+
+    def kind(self, group: str, kind: str, version: str = "") -> Kind | None:
+        """Return how a kind is served, None when it is not; looks again when it was not known.
+
+        A version that the cluster does not serve gives None as well.
+        """
+        self._discover()
+        found = self._pick(group, kind, version)
+        if found is None and time.monotonic() - self._discovered_at > 2:
+            self._discover(fresh=True)
+            found = self._pick(group, kind, version)
+        return found
+
+    def _pick(self, group: str, kind: str, version: str) -> Kind | None:
+        versions = self._kinds.get((group, kind), [])
+        if not version:
+            return versions[0] if versions else None
+        return next((k for k in versions if k.version == version), None)
+
+    def _discover(self, *, fresh: bool = False) -> None:
+        with self._lock:
+            if self._kinds and not fresh and time.monotonic() - self._discovered_at < 600:
+                return
+            found: dict[tuple[str, str], list[Kind]] = {}
+            for root in ("/api", "/apis"):
+                for kind in self._discover_root(root):
+                    found.setdefault((kind.group, kind.kind), []).append(kind)
+            self._kinds, self._discovered_at = found, time.monotonic()
+
+    def _discover_root(self, root: str) -> Iterator[Kind]:
+        answer = self.request("GET", root, accept=_DISCOVERY)
+        if "items" in answer:
+            yield from _aggregated(answer["items"])
+            return
+        if root == "/api":
+            groups = [("", version) for version in answer.get("versions", [])]
+        else:
+            groups = [
+                tuple(entry["groupVersion"].split("/"))
+                for group in answer.get("groups", []) for entry in group.get("versions", [])
+            ]  # fmt: skip
+        for group, version in groups:
+            try:
+                listed = self.request("GET", f"/apis/{group}/{version}" if group else f"/api/{version}")
+            except Refused:
+                continue  # one aggregated API that is down hides only its own kinds
+            yield from _listed(group, version, listed.get("resources", []))
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """Return a resource, None when it does not exist."""
+        try:
+            return dict(self.request("GET", kind.path(namespace, name)))
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def apply(
+        self, kind: Kind, manifest: Manifest, *, dry_run: bool = False, validate: bool = True,
+        manager: str = MANAGER, force: bool = True,
+    ) -> Manifest:  # fmt: skip
+        """Return the resource after a server-side apply."""
+        query = {"fieldManager": manager, "force": str(force).lower(),
+                 "fieldValidation": "Strict" if validate else "Ignore"}  # fmt: skip
+        if dry_run:
+            query["dryRun"] = "All"
+        metadata = manifest["metadata"]
+        path = kind.path(metadata.get("namespace", ""), metadata["name"])
+        return dict(self.request("PATCH", path, manifest, content_type=APPLY, query=query))
+
+    def create(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False, validate: bool = True) -> Manifest:
+        """Return the resource after creating it; `generateName` is honoured."""
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict" if validate else "Ignore"}
+        if dry_run:
+            query["dryRun"] = "All"
+        return dict(self.request("POST", kind.path(manifest["metadata"].get("namespace", "")), manifest, query=query))
+
+    def replace(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False, validate: bool = True) -> Manifest:
+        """Return the resource after replacing it."""
+        metadata = manifest["metadata"]
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict" if validate else "Ignore"}
+        if dry_run:
+            query["dryRun"] = "All"
+        return dict(self.request("PUT", kind.path(metadata.get("namespace", ""), metadata["name"]), manifest, query=query))
+
+    def patch(
+        self, kind: Kind, namespace: str, name: str, patch: Any, *, content_type: str = MERGE,
+        subresource: str = "", dry_run: bool = False,
+    ) -> Manifest:  # fmt: skip
+        """Return the resource after a patch."""
+        path = kind.path(namespace, name) + (f"/{subresource}" if subresource else "")
+        query = {"fieldManager": MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        return dict(self.request("PATCH", path, patch, content_type=content_type, query=query))
+
+    def delete(self, kind: Kind, namespace: str, name: str, *, propagation: str = "Foreground", uid: str = "", force: bool = False) -> None:
+        """Ask for the deletion of a resource; one that is gone already is fine."""
+        body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        if force:
+            body["gracePeriodSeconds"] = 0
+        try:
+            self.request("DELETE", kind.path(namespace, name), body)
+        except Refused as refused:
+            # 409: the precondition failed, so another resource has taken the name.
+            if refused.status not in (404, 409):
+                raise
+
+    def close(self) -> None:
+        """Drop the pooled connections."""
+        self._pool.clear()
+
+
+def _aggregated(items: list[dict[str, Any]]) -> Iterator[Kind]:
+    for item in items:
+        group = (item.get("metadata") or {}).get("name", "")
+        for version in item.get("versions") or []:
+            if version.get("freshness") == "Stale":
+                continue
+            for resource in version.get("resources") or []:
+                response = resource.get("responseKind") or {}
+                yield Kind(
+                    group, version["version"], response.get("kind", ""), resource["resource"],
+                    resource.get("scope") == "Namespaced", tuple(resource.get("verbs") or ()),
+                )  # fmt: skip
+
+
+def _listed(group: str, version: str, resources: list[dict[str, Any]]) -> Iterator[Kind]:
+    for resource in resources:
+        if "/" not in resource["name"]:
+            yield Kind(
+                group, version, resource["kind"], resource["name"],
+                bool(resource.get("namespaced")), tuple(resource.get("verbs") or ()),
+            )  # fmt: skip
+
+
+def refusal(status: int, data: bytes) -> Refused:
+    """Return the error of an error answer, cut and without credentials."""
+    try:
+        answer = orjson.loads(data)
+        reason, message = str(answer.get("reason") or ""), str(answer.get("message") or "")
+    except (orjson.JSONDecodeError, AttributeError):
+        reason, message = "", data[:200].decode(errors="replace")
+    return Refused(status, reason, redact_text(message or f"HTTP status {status}")[:1000])
+
+
+def secretless(refused: Refused, manifest: Manifest) -> Refused:
+    """Return the error without the server's words when they could quote the content of a Secret."""
+    key = resource_key(manifest)
+    if (key.group, key.kind) != ("", "Secret"):
+        return refused
+    return Refused(
+        refused.status, refused.reason,
+        f"Secret {key.name} was refused ({refused.reason or refused.status}); its content is not shown: "
+        "check that data is base64 and stringData is text",
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1024)
+def _connection(pk: int, generation: int, server: str, name: str) -> Connection:
+    del generation
+    cluster = Cluster.objects.get(pk=pk)
+    if cluster.is_home:
+        found = in_cluster_config()
+        if found is None:
+            raise Stalled(
+                "NoHomeCluster",
+                "the hub does not run in a Kubernetes cluster: only Application, AppProject and "
+                "ApplicationSet can be applied to in-cluster",
+            )
+        return Connection(found[0], name, found[1])
+    return Connection(server, name, cluster.config)
+
+
+def connect(cluster: Cluster) -> Connection:
+    """Return the connection to a cluster: one pool for each, renewed when its credentials change."""
+    return _connection(cluster.pk, cluster.generation, cluster.server, cluster.name)
+
+
+def kind_of(connection: Connection, manifest: Manifest) -> Kind | None:
+    """Return how the cluster serves the kind of a manifest, in the manifest's version."""
+    group, version = split_api_version(manifest["apiVersion"])
+    return connection.kind(group, manifest["kind"], version)

@@ -1,0 +1,246 @@
+"""The live store: what watches saw, written in batches, and who must look because of it."""
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from clusters.models import Cluster, LiveChange, LiveResource, pack
+from hub.engine import health
+from hub.engine.describe import describe
+from hub.engine.lua import health_script
+from hub.engine.normalize import for_comparison
+from hub.engine.resource import Manifest, resource_key, split_api_version
+from hub.engine.tracking import Tracking, owner_of
+from hub.models import setting
+from hub.stream import wake
+
+CHILD_KINDS = {("", "Pod"), ("apps", "ReplicaSet"), ("batch", "Job"), ("apps", "ControllerRevision")}
+_COLUMNS = [
+    "group", "version", "kind", "namespace", "name", "uid", "resource_version", "created_at", "owners",
+    "owner_uid", "instance", "is_self", "deleting", "health", "health_message", "shown", "digest", "body",
+]  # fmt: skip
+_IGNORED_METADATA = ("managedFields", "resourceVersion", "generation")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A resource as a watch or an answer showed it."""
+
+    manifest: Manifest
+    is_whole: bool
+    """False when only metadata was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    key: str
+    uid: str
+    resource_version: str
+    digest: str
+    health: str
+    instance: str
+    has_body: bool
+    deleting: bool
+
+
+def tracking() -> Tracking:
+    """Return how this hub marks resources."""
+    return Tracking(settings.TRACKING_METHOD, settings.INSTANCE_LABEL_KEY, settings.INSTALLATION_ID)
+
+
+_scripts: tuple[float, dict[str, Any]] = (0.0, {})
+
+
+def health_scripts() -> dict[str, Any]:
+    """Return the health scripts that administrators set, by `group/Kind`; read again every 5 seconds."""
+    global _scripts
+    read_at, scripts = _scripts
+    if time.monotonic() - read_at > 5 or not read_at:
+        codes = setting("health", {})
+        scripts = {name: health_script(code) for name, code in codes.items()}
+        _scripts = (time.monotonic(), scripts)
+    return scripts
+
+
+def forget_scripts() -> None:
+    """Read the health scripts again at the next look."""
+    global _scripts
+    _scripts = (0.0, {})
+
+
+def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
+    """Return the row of a resource; its body only when an application manages it."""
+    manifest = seen.manifest
+    metadata = manifest.get("metadata") or {}
+    key = resource_key(manifest)
+    owner = owner_of(manifest, marks)
+    owners = [
+        {k: reference.get(k, "") for k in ("apiVersion", "kind", "name", "uid")} | {"controller": bool(reference.get("controller"))}
+        for reference in metadata.get("ownerReferences") or []
+    ]
+    row = LiveResource(
+        cluster_id=cluster_id, key=key.text, group=key.group, version=split_api_version(manifest["apiVersion"])[1],
+        kind=key.kind, namespace=key.namespace, name=key.name, uid=metadata.get("uid", ""),
+        resource_version=str(metadata.get("resourceVersion", "")), created_at=metadata.get("creationTimestamp") or "",
+        owners=owners, owner_uid=_main_owner(owners), instance=owner.instance[:600], is_self=owner.is_self,
+        deleting=bool(metadata.get("deletionTimestamp")),
+    )  # fmt: skip
+    managed = bool(owner.instance) and not owners
+    if seen.is_whole and (managed or (key.group, key.kind) in CHILD_KINDS):
+        _assess(row, manifest)
+    if seen.is_whole and managed:
+        row.body = pack(manifest)
+        row.digest = digest_of(manifest)
+    return row
+
+
+def _assess(row: LiveResource, manifest: Manifest) -> None:
+    found = health.assess(manifest, health_scripts())
+    if found is not None:
+        row.health, row.health_message = found.status, found.message[:1000]
+    row.shown = describe(manifest)
+
+
+def _main_owner(owners: Sequence[dict[str, Any]]) -> str:
+    for owner in owners:
+        if owner["controller"]:
+            return str(owner["uid"])
+    return str(owners[0]["uid"]) if owners else ""
+
+
+def digest_of(manifest: Manifest) -> str:
+    """Return a digest of what a comparison looks at: everything but status and what the server counts."""
+    body = for_comparison(manifest)
+    entries = (manifest.get("metadata") or {}).get("managedFields") or []
+    owners = [(e.get("manager"), e.get("operation"), e.get("fieldsV1")) for e in entries if not e.get("subresource")]
+    return hashlib.sha256(orjson.dumps([body, owners], option=orjson.OPT_SORT_KEYS)).hexdigest()[:40]
+
+
+def record(cluster_id: int, seen: Iterable[Seen], gone: Iterable[str] = (), *, quiet: bool = False) -> int:
+    """Write what was seen and what is gone; wake the applications concerned. Return the rows that changed.
+
+    Shapes: `gone` are keys as text. An older version of a resource never overwrites a newer one.
+    """
+    marks = tracking()
+    rows = {row.key: row for row in (row_of(cluster_id, s, marks) for s in seen)}
+    gone_keys = set(gone)
+    before = _before(cluster_id, [*rows, *gone_keys])
+    fresh = {k: row for k, row in rows.items() if k not in before or _is_newer(row, before[k])}
+    gone_keys -= set(fresh)
+    with transaction.atomic():
+        if fresh:
+            LiveResource.objects.bulk_create(
+                fresh.values(), update_conflicts=True, unique_fields=["cluster", "key"], update_fields=_COLUMNS
+            )
+        for chunk in _chunks(sorted(gone_keys)):
+            LiveResource.objects.filter(cluster_id=cluster_id, key__in=chunk).delete()
+        if not quiet:
+            _wake(cluster_id, fresh, before, gone_keys)
+    return len(fresh) + len(gone_keys)
+
+
+def _before(cluster_id: int, keys: list[str]) -> dict[str, _Before]:
+    found = {}
+    for chunk in _chunks(keys):
+        query = LiveResource.objects.filter(cluster_id=cluster_id, key__in=chunk).values_list(
+            "key", "uid", "resource_version", "digest", "health", "instance", "deleting"
+        )
+        for key, uid, version, digest, state, instance, deleting in query:
+            found[key] = _Before(key, uid, version, digest, state, instance, bool(digest), deleting)
+    return found
+
+
+def _chunks(keys: list[str], size: int = 500) -> Iterable[list[str]]:
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]
+
+
+def _is_newer(row: LiveResource, before: _Before) -> bool:
+    if row.uid != before.uid:
+        # Another resource of the same name: the younger one counts.
+        return not _older(row.resource_version, before.resource_version)
+    if row.resource_version == before.resource_version:
+        return bool(row.digest) and not before.has_body
+    return not _older(row.resource_version, before.resource_version)
+
+
+def _older(one: str, other: str) -> bool:
+    return one.isdigit() and other.isdigit() and int(one) < int(other)
+
+
+def _wake(cluster_id: int, fresh: dict[str, LiveResource], before: dict[str, _Before], gone: set[str]) -> None:
+    instances, keys = set(), set()
+    for key, row in fresh.items():
+        old = before.get(key)
+        if old is None or (row.digest, row.health, row.instance, row.deleting, row.uid) != (
+            old.digest, old.health, old.instance, old.deleting, old.uid
+        ):  # fmt: skip
+            if row.owner_uid and not row.instance:
+                continue
+            instances |= {row.instance, old.instance if old else ""}
+            keys.add(key)
+    for key in gone:
+        old = before.get(key)
+        if old is not None:
+            instances.add(old.instance)
+            keys.add(key)
+    instances.discard("")
+    if keys:
+        LiveChange.objects.create(cluster_id=cluster_id, instances=sorted(instances), keys=sorted(keys))
+        wake("projects.live_changed", priority=3)
+
+
+def replace_kind(cluster_id: int, group: str, kind: str, seen: Iterable[Seen], namespaces: Sequence[str] = ()) -> int:
+    """Write a complete list of one kind: what the list does not have is gone."""
+    listed = list(seen)
+    query = LiveResource.objects.filter(cluster_id=cluster_id, group=group, kind=kind)
+    if namespaces:
+        query = query.filter(namespace__in=namespaces)
+    known = set(query.values_list("key", flat=True))
+    gone = known - {resource_key(s.manifest).text for s in listed}
+    changed = 0
+    for start in range(0, max(1, len(listed)), 500):
+        changed += record(cluster_id, listed[start : start + 500], gone if start == 0 else ())
+    return changed
+
+
+def forget_kind(cluster_id: int, group: str, kind: str) -> None:
+    """Drop a kind that the cluster no longer serves."""
+    keys = LiveResource.objects.filter(cluster_id=cluster_id, group=group, kind=kind).values_list("key", flat=True)
+    record(cluster_id, [], list(keys))
+
+
+def managed_kinds(cluster_id: int) -> set[tuple[str, str]]:
+    """Return the kinds of which applications manage something in a cluster."""
+    query = LiveResource.objects.filter(cluster_id=cluster_id).exclude(instance="").values_list("group", "kind")
+    return set(query.distinct())
+
+
+def keep_body(row: LiveResource, manifest: Manifest) -> None:
+    """Keep the whole of a resource that an application wants but has not marked, until it changes."""
+    fresh = LiveResource(cluster_id=row.cluster_id)
+    _assess(fresh, manifest)
+    LiveResource.objects.filter(pk=row.pk, resource_version=row.resource_version).update(
+        body=pack(manifest), digest=digest_of(manifest), health=fresh.health,
+        health_message=fresh.health_message, shown=fresh.shown,
+    )  # fmt: skip
+
+
+def set_connection(cluster_id: int, status: str, message: str = "", **columns: Any) -> None:
+    """Write how a cluster answers; wake its applications when that changed."""
+    before = Cluster.objects.filter(pk=cluster_id).values("connection", "is_synced").first()
+    if before is None:
+        return
+    Cluster.objects.filter(pk=cluster_id).update(
+        connection=status, message=message[:1000], attempted_at=timezone.now(), **columns
+    )
+    now_synced = columns.get("is_synced", before["is_synced"])
+    if (status, now_synced) != (before["connection"], before["is_synced"]):
+        wake("projects.cluster_changed", cluster_id)

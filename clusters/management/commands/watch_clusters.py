@@ -1,0 +1,22 @@
+"""Watch clusters until told to stop."""
+
+import signal
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from clusters.watch import Watcher
+
+
+class Command(BaseCommand):
+    """`manage.py watch_clusters`: the watcher process of the production shape."""
+
+    help = "Watch registered clusters and keep the live store true."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run until SIGTERM or SIGINT."""
+        del args, options
+        watcher = Watcher()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda *_: watcher.stop())
+        watcher.run()

@@ -1,0 +1,146 @@
+"""Clusters, the kinds they serve, and the live resources in them."""
+
+import zlib
+from typing import Any, ClassVar
+
+import orjson
+from django.db import models
+from django.utils import timezone
+
+from hub.crypto import SealedJSONField
+from hub.engine.resource import Manifest, ResourceKey
+from hub.engine.status import Assessment, Health
+from hub.engine.tree import Node
+
+HOME_SERVER = "https://kubernetes.default.svc"
+HOME_NAME = "in-cluster"
+
+
+class Cluster(models.Model):
+    """A place where applications run."""
+
+    server = models.CharField(max_length=500, unique=True, help_text="URL of the API server.")
+    name = models.CharField(max_length=253, db_index=True, help_text="Name that people use.")
+    config = SealedJSONField(help_text="Credentials and TLS settings, as Argo CD's cluster config.")
+    labels = models.JSONField(default=dict, blank=True)
+    annotations = models.JSONField(default=dict, blank=True)
+    namespaces = models.JSONField(default=list, blank=True, help_text="Only these namespaces, all when empty.")
+    cluster_resources = models.BooleanField(default=False, help_text="With namespaces: also cluster-scoped kinds.")
+    project = models.CharField(max_length=253, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    generation = models.PositiveIntegerField(default=1, help_text="Grows when credentials or scope change.")
+
+    connection = models.CharField(max_length=16, default="Unknown", help_text="Successful, Failed or Unknown.")
+    message = models.TextField(blank=True)
+    attempted_at = models.DateTimeField(null=True)
+    server_version = models.CharField(max_length=64, blank=True)
+    api_kinds = models.JSONField(default=list, blank=True, help_text="What discovery found.")
+    resource_count = models.PositiveIntegerField(default=0)
+    last_event_at = models.DateTimeField(null=True)
+    synced_at = models.DateTimeField(null=True, help_text="When the live store last was complete.")
+    is_synced = models.BooleanField(default=False, help_text="Whether the live store is complete.")
+
+    lease_holder = models.CharField(max_length=100, blank=True)
+    lease_until = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_home(self) -> bool:
+        """Whether this is the hub itself."""
+        return self.server == HOME_SERVER
+
+
+class LiveQuerySet(models.QuerySet["LiveResource"]):
+    """Questions about many live resources."""
+
+    def of_instance(self, instance: str) -> "LiveQuerySet":
+        """Return what an application instance manages."""
+        return self.filter(instance=instance)
+
+    def with_keys(self, keys: list[str]) -> "LiveQuerySet":
+        """Return the resources of these keys."""
+        return self.filter(key__in=keys)
+
+
+class LiveResource(models.Model):
+    """One resource that a watch saw. Of those that no application manages only metadata is kept."""
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="live")
+    key = models.CharField(max_length=700, help_text="group/Kind/namespace/name.")
+    group = models.CharField(max_length=253, blank=True)
+    version = models.CharField(max_length=64)
+    kind = models.CharField(max_length=253)
+    namespace = models.CharField(max_length=253, blank=True)
+    name = models.CharField(max_length=253)
+    uid = models.CharField(max_length=64)
+    resource_version = models.CharField(max_length=64)
+    created_at = models.CharField(max_length=32, blank=True)
+    owners = models.JSONField(default=list)
+    owner_uid = models.CharField(max_length=64, blank=True)
+    instance = models.CharField(max_length=600, blank=True, help_text="Application instance that manages it.")
+    is_self = models.BooleanField(default=False)
+    deleting = models.BooleanField(default=False)
+    health = models.CharField(max_length=16, blank=True)
+    health_message = models.TextField(blank=True)
+    shown = models.JSONField(default=dict)
+    digest = models.CharField(max_length=64, blank=True, help_text="Of the parts that a comparison looks at.")
+    body = models.BinaryField(null=True, help_text="The whole resource, compressed, when it is managed.")
+
+    objects: ClassVar[models.Manager["LiveResource"]] = LiveQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["cluster", "key"], name="live_once")]
+        indexes: ClassVar = [
+            models.Index(fields=["cluster", "instance"], name="live_instance"),
+            models.Index(fields=["cluster", "owner_uid"], name="live_owner"),
+            models.Index(fields=["cluster", "group", "kind"], name="live_kind"),
+            models.Index(fields=["cluster", "namespace"], name="live_namespace"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+    @property
+    def resource_key(self) -> ResourceKey:
+        """The key as the engine knows it."""
+        return ResourceKey(self.group, self.kind, self.namespace, self.name)
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The whole resource, None when only metadata is kept."""
+        return unpack(self.body) if self.body is not None else None
+
+    @property
+    def assessment(self) -> Assessment | None:
+        """The health that was found when it was stored."""
+        return Assessment(Health(self.health), self.health_message) if self.health else None
+
+    def node(self) -> Node:
+        """Return the resource as the tree knows it."""
+        return Node(
+            self.resource_key, self.version, self.uid, self.resource_version, self.created_at,
+            tuple(self.owners), self.assessment, self.shown,
+        )  # fmt: skip
+
+
+class LiveChange(models.Model):
+    """A change of live resources that applications have not looked at yet: written with the change, so never lost."""
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="+")
+    instances = models.JSONField(default=list)
+    keys = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return f"{len(self.keys)} resources of {self.cluster_id}"
+
+
+def pack(value: Any) -> bytes:
+    """Return a JSON value compressed."""
+    return zlib.compress(orjson.dumps(value), 1)
+
+
+def unpack(data: bytes | memoryview) -> Any:
+    """Return the value of `pack`."""
+    return orjson.loads(zlib.decompress(bytes(data)))

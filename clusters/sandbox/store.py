@@ -1,0 +1,492 @@
+"""The state of one sandbox cluster: resources, their versions, who owns which field, what happened."""
+
+import asyncio
+import base64
+import copy
+import json
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jsonpatch
+import orjson
+
+from clusters.sandbox.defaults import Rejected, check, with_defaults
+from clusters.sandbox.kinds import BUILTIN, Served
+from hub.engine.fields import (
+    Fields,
+    applied_fields,
+    element_key,
+    merge_keys,
+    others_fields,
+    owned_fields,
+    union,
+)
+from hub.engine.merge import predict
+from hub.engine.normalize import without_nulls
+from hub.engine.resource import Manifest, is_builtin, is_dns_name
+
+HISTORY = 5000
+_KEEP = ("uid", "creationTimestamp", "resourceVersion", "generation", "deletionTimestamp", "managedFields")
+Slot = tuple[str, str]
+"""Namespace and name."""
+
+
+class Failure(Exception):
+    """An error status with a reason and a message, as Kubernetes words it."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.reason, self.message = status, reason, message
+
+
+def now() -> str:
+    """Return the time as Kubernetes writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251 - the sandbox is its own clock
+
+
+class Store:
+    """All resources of one sandbox."""
+
+    def __init__(self, name: str, path: Path | None = None) -> None:
+        self.name, self.path = name, path
+        self.version = 1
+        self.kinds: dict[tuple[str, str], Served] = {(k.group, k.plural): k for k in BUILTIN}
+        self.resources: dict[tuple[str, str], dict[Slot, Manifest]] = {}
+        self.events: deque[tuple[int, tuple[str, str], str, Manifest]] = deque(maxlen=HISTORY)
+        self.first_event = 0
+        self.waiters: set[asyncio.Event] = set()
+        self.on_change: Callable[[Served, str, Manifest], None] = lambda *_: None
+        self.dirty = False
+        if path and path.exists():
+            self._load(path)
+        if ("", "default") not in self.resources.get(("", "namespaces"), {}):
+            for namespace in ("default", "kube-system"):
+                self.put(self.kinds["", "namespaces"], {"metadata": {"name": namespace}})
+            self.put(self.kinds["", "nodes"], {"metadata": {"name": "node-0", "labels": {"kubernetes.io/hostname": "node-0"}}})
+
+    def _load(self, path: Path) -> None:
+        data = orjson.loads(path.read_bytes())
+        self.version = data["version"] + 1000
+        self.first_event = self.version
+        for text, items in data["resources"].items():
+            group, plural = text.split("|")
+            self.resources[group, plural] = {tuple(k.split("/", 1)): m for k, m in items.items()}  # type: ignore[misc]
+        for crd in self.resources.get(("apiextensions.k8s.io", "customresourcedefinitions"), {}).values():
+            self.serve(crd)
+
+    def save(self) -> None:
+        """Write the state to its file, whole or not at all."""
+        if self.path is None or not self.dirty:
+            return
+        self.dirty = False
+        data = {
+            "version": self.version,
+            "resources": {
+                f"{group}|{plural}": {"/".join(slot): m for slot, m in items.items()}
+                for (group, plural), items in self.resources.items()
+            },
+        }
+        part = self.path.with_suffix(".part")
+        part.write_bytes(orjson.dumps(data))
+        part.replace(self.path)
+
+    def all(self, kind: Served, namespace: str = "") -> Iterator[Manifest]:
+        """Yield the resources of a kind."""
+        for (found, _name), manifest in sorted(self.resources.get((kind.group, kind.plural), {}).items()):
+            if not namespace or found == namespace:
+                yield manifest
+
+    def get(self, kind: Served, namespace: str, name: str) -> Manifest | None:
+        """Return a resource, None when there is none."""
+        return self.resources.get((kind.group, kind.plural), {}).get((namespace if kind.namespaced else "", name))
+
+    def by_kind(self, group: str, kind: str) -> Served | None:
+        """Return how a kind is served."""
+        return next((k for k in self.kinds.values() if (k.group, k.kind) == (group, kind)), None)
+
+    def put(self, kind: Served, manifest: Manifest, *, manager: str = "", dry_run: bool = False) -> Manifest:
+        """Create or replace a resource, and return it as stored.
+
+        Raises: Failure, worded as Kubernetes does, for anything a real server would refuse.
+        """
+        metadata = manifest.get("metadata") or {}
+        name = metadata.get("name") or (metadata.get("generateName", "") + uuid.uuid4().hex[:5])
+        namespace = (metadata.get("namespace") or "default") if kind.namespaced else ""
+        before = self.get(kind, namespace, name)
+        after = self._prepared(kind, manifest, namespace, name, before)
+        if before is not None and _same(before, after):
+            return before
+        if manager:
+            after = _with_update_manager(before, after, manager)
+        return self._store(kind, before, after, dry_run=dry_run)
+
+    def _prepared(self, kind: Served, manifest: Manifest, namespace: str, name: str, before: Manifest | None) -> Manifest:
+        if not is_dns_name(name.replace(":", "-")):
+            raise Failure(422, "Invalid", f'{kind.kind} "{name}" is invalid: metadata.name: Invalid value')
+        if before is None:
+            self._check_namespace(kind, namespace)
+        metadata = {k: v for k, v in (manifest.get("metadata") or {}).items() if k not in ("generateName", "selfLink")}
+        metadata |= {"name": name} | ({"namespace": namespace} if kind.namespaced else {})
+        metadata.pop("namespace", None) if not kind.namespaced else None
+        old = (before or {}).get("metadata") or {}
+        for field in _KEEP:
+            if field in old and field != "managedFields":
+                metadata[field] = old[field]
+        if before is not None and "managedFields" not in metadata:
+            metadata["managedFields"] = old.get("managedFields", [])
+        metadata.setdefault("uid", str(uuid.uuid4()))
+        metadata.setdefault("creationTimestamp", now())
+        result = {**copy.deepcopy(manifest), "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
+        if kind.group == "" and kind.kind == "Secret":
+            result = _secret(result)
+        if is_builtin(kind.group):
+            result = with_defaults(kind.kind, result)
+            try:
+                check(kind.kind, result, before)
+            except Rejected as error:
+                raise Failure(422, "Invalid", f'{kind.kind}{f".{kind.group}" if kind.group else ""} "{name}" is invalid: {error}') from error
+        return result
+
+    def _check_namespace(self, kind: Served, namespace: str) -> None:
+        if not kind.namespaced:
+            return
+        found = self.get(self.kinds["", "namespaces"], "", namespace)
+        if found is None:
+            raise Failure(404, "NotFound", f'namespaces "{namespace}" not found')
+        if found["metadata"].get("deletionTimestamp"):
+            raise Failure(403, "Forbidden", f"unable to create new content in namespace {namespace} because it is being terminated")
+
+    def _store(self, kind: Served, before: Manifest | None, after: Manifest, *, dry_run: bool) -> Manifest:
+        metadata = dict(after["metadata"])
+        if before is None or _content(before) != _content(after):
+            metadata["generation"] = metadata.get("generation", 0) + 1
+        if dry_run:
+            return {**after, "metadata": metadata}
+        self.version += 1
+        metadata["resourceVersion"] = str(self.version)
+        after = {**after, "metadata": metadata}
+        slot = (metadata.get("namespace", ""), metadata["name"])
+        self.resources.setdefault((kind.group, kind.plural), {})[slot] = after
+        self._emit(kind, "ADDED" if before is None else "MODIFIED", after)
+        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+            self._remove(kind, after)
+        return after
+
+    def _emit(self, kind: Served, what: str, manifest: Manifest) -> None:
+        self.dirty = True
+        self.events.append((self.version, (kind.group, kind.plural), what, manifest))
+        if len(self.events) == HISTORY:
+            self.first_event = self.events[0][0]
+        if kind.kind == "CustomResourceDefinition":
+            self.serve(manifest) if what != "DELETED" else self._unserve(manifest)
+        for waiter in self.waiters:
+            waiter.set()
+        self.on_change(kind, what, manifest)
+
+    def serve(self, crd: Manifest) -> None:
+        """Serve the kind of a definition."""
+        spec = crd.get("spec") or {}
+        names = spec.get("names") or {}
+        version = next((v["name"] for v in spec.get("versions") or [] if v.get("served", True)), "v1")
+        served = Served(
+            spec.get("group", ""), version, names.get("kind", ""), names.get("plural", ""),
+            spec.get("scope") == "Namespaced", tuple(names.get("shortNames") or ()),
+        )  # fmt: skip
+        self.kinds[served.group, served.plural] = served
+
+    def _unserve(self, crd: Manifest) -> None:
+        spec = crd.get("spec") or {}
+        place = (spec.get("group", ""), (spec.get("names") or {}).get("plural", ""))
+        kind = self.kinds.pop(place, None)
+        if kind:
+            for manifest in list(self.resources.get(place, {}).values()):
+                self._remove(kind, manifest)
+
+    def apply(self, kind: Served, namespace: str, name: str, manifest: Manifest, *, manager: str, force: bool, dry_run: bool) -> Manifest:
+        """Server-side apply: create or merge by field ownership, and return the result.
+
+        Raises: Failure 409 when another manager owns a field and `force` is not set.
+        """
+        wanted = without_nulls({**manifest, "apiVersion": kind.api_version, "kind": kind.kind})
+        wanted["metadata"] = {k: v for k, v in (wanted.get("metadata") or {}).items() if k not in ("managedFields",)}
+        wanted["metadata"]["name"] = name
+        if kind.namespaced:
+            wanted["metadata"]["namespace"] = namespace
+        if kind.group == "" and kind.kind == "Secret":
+            wanted = _secret(wanted)
+        before = self.get(kind, namespace, name)
+        fields = applied_fields(wanted)
+        if before is None:
+            after = self._prepared(kind, wanted, namespace if kind.namespaced else "", name, None)
+            after["metadata"]["managedFields"] = [_entry(manager, "Apply", kind, fields)]
+            return self._store(kind, None, after, dry_run=dry_run)
+        owned = owned_fields(before, (manager,))
+        others = others_fields(before, (manager,))
+        merged = predict(wanted, before, owned, others)
+        changed = changed_fields(before, merged, kind)
+        if not force:
+            clash = _intersection(fields, _intersection(changed, others))
+            if clash:
+                raise Failure(409, "Conflict", f"Apply failed with conflicts: conflicts with other managers: {', '.join(_paths(clash))}")
+        after = self._prepared(kind, merged, namespace if kind.namespaced else "", name, before)
+        after["metadata"]["managedFields"] = _managed(before, manager, "Apply", kind, fields, changed)
+        if _same(before, after):
+            return before
+        return self._store(kind, before, after, dry_run=dry_run)
+
+    def patch(self, kind: Served, before: Manifest, patch: Any, content_type: str, *, manager: str, subresource: str = "", dry_run: bool = False) -> Manifest:
+        """Merge patch, strategic merge patch or JSON patch."""
+        if content_type.endswith("json-patch+json"):
+            try:
+                after = jsonpatch.apply_patch(copy.deepcopy(before), patch)
+            except jsonpatch.JsonPatchException as error:
+                raise Failure(422, "Invalid", f"the server rejected our request due to an error in our request: {error}") from error
+        elif content_type.endswith("strategic-merge-patch+json"):
+            after = _strategic(before, patch, kind)
+        else:
+            after = _merge(before, patch)
+        if subresource == "status":
+            return self.set_status(kind, before, after.get("status") or {})
+        if kind.group not in ("", "apps", "batch") or "status" not in before:
+            pass
+        elif "status" in before:
+            after["status"] = before["status"]
+        return self.put(kind, after, manager=manager, dry_run=dry_run)
+
+    def set_status(self, kind: Served, before: Manifest, status: Any) -> Manifest:
+        """Write the status of a resource, if it differs."""
+        current = self.get(kind, before["metadata"].get("namespace", ""), before["metadata"]["name"])
+        if current is None or current.get("status") == status:
+            return before
+        return self._store(kind, current, {**current, "status": status}, dry_run=False)
+
+    def delete(self, kind: Served, manifest: Manifest, *, propagation: str = "Background", dry_run: bool = False) -> Manifest:
+        """Delete a resource, or mark it when finalizers or the foreground propagation hold it."""
+        metadata = manifest["metadata"]
+        if dry_run:
+            return manifest
+        if propagation == "Orphan":
+            self._orphan(metadata["uid"])
+        if metadata.get("finalizers") or (kind.kind == "Namespace" and self._content_of(metadata["name"])):
+            if not metadata.get("deletionTimestamp"):
+                status = {"status": {"phase": "Terminating"}} if kind.kind == "Namespace" else {}
+                manifest = {**manifest, **status, "metadata": {**metadata, "deletionTimestamp": now(), "deletionGracePeriodSeconds": 0}}
+                manifest = self._store(kind, self.get(kind, metadata.get("namespace", ""), metadata["name"]), manifest, dry_run=False)
+            if kind.kind == "Namespace":
+                self._empty_namespace(metadata["name"])
+            return manifest
+        self._remove(kind, manifest)
+        return manifest
+
+    def _content_of(self, namespace: str) -> list[tuple[Served, Manifest]]:
+        return [
+            (self.kinds[place], m) for place, items in list(self.resources.items())
+            for (where, _name), m in list(items.items()) if where == namespace and place in self.kinds
+        ]  # fmt: skip
+
+    def _empty_namespace(self, name: str) -> None:
+        for kind, manifest in self._content_of(name):
+            if self.get(kind, name, manifest["metadata"]["name"]) is not None:
+                self.delete(kind, manifest)
+        namespaces = self.kinds["", "namespaces"]
+        left = self.get(namespaces, "", name)
+        if left is not None and not self._content_of(name):
+            self._remove(namespaces, left)
+
+    def _remove(self, kind: Served, manifest: Manifest) -> None:
+        metadata = manifest["metadata"]
+        slot = (metadata.get("namespace", "") if kind.namespaced else "", metadata["name"])
+        gone = self.resources.get((kind.group, kind.plural), {}).pop(slot, None)
+        if gone is None:
+            return
+        self.version += 1
+        gone = {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(self.version)}}
+        self._emit(kind, "DELETED", gone)
+        for child_kind, child in self._children(metadata["uid"]):
+            if self.get(child_kind, child["metadata"].get("namespace", ""), child["metadata"]["name"]) is not None:
+                self.delete(child_kind, child)
+        namespace = metadata.get("namespace", "")
+        owner = self.get(self.kinds["", "namespaces"], "", namespace) if namespace else None
+        if owner is not None and owner["metadata"].get("deletionTimestamp") and not self._content_of(namespace):
+            self._remove(self.kinds["", "namespaces"], owner)
+
+    def _children(self, uid: str) -> list[tuple[Served, Manifest]]:
+        return [
+            (self.kinds[place], m) for place, items in list(self.resources.items()) for m in list(items.values())
+            if place in self.kinds and any(o.get("uid") == uid for o in m["metadata"].get("ownerReferences") or [])
+        ]  # fmt: skip
+
+    def _orphan(self, uid: str) -> None:
+        for kind, child in self._children(uid):
+            rest = [o for o in child["metadata"]["ownerReferences"] if o.get("uid") != uid]
+            self._store(kind, child, {**child, "metadata": {**child["metadata"], "ownerReferences": rest}}, dry_run=False)
+
+
+def _secret(manifest: Manifest) -> Manifest:
+    data = dict(manifest.get("data") or {})
+    for name, text in (manifest.get("stringData") or {}).items():
+        data[name] = base64.b64encode(str(text).encode()).decode()
+    result = {k: v for k, v in manifest.items() if k != "stringData"}
+    return {"type": "Opaque", **result, **({"data": data} if data else {})}
+
+
+def _content(manifest: Manifest) -> Any:
+    return {k: v for k, v in manifest.items() if k not in ("metadata", "status")}
+
+
+def _same(before: Manifest, after: Manifest) -> bool:
+    def bare(manifest: Manifest) -> Any:
+        entries = [
+            {k: v for k, v in e.items() if k != "time"} for e in manifest["metadata"].get("managedFields") or []
+        ]
+        metadata = {k: v for k, v in manifest["metadata"].items() if k not in ("resourceVersion", "managedFields", "generation")}
+        return {**manifest, "metadata": metadata}, entries
+
+    return bool(bare(before) == bare(after))
+
+
+def _entry(manager: str, operation: str, kind: Served, fields: Fields) -> dict[str, Any]:
+    return {
+        "manager": manager, "operation": operation, "apiVersion": kind.api_version,
+        "time": now(), "fieldsType": "FieldsV1", "fieldsV1": fields,
+    }  # fmt: skip
+
+
+def _managed(before: Manifest, manager: str, operation: str, kind: Served, fields: Fields, changed: Fields) -> list[dict[str, Any]]:
+    rest = []
+    for entry in before["metadata"].get("managedFields") or []:
+        if (entry["manager"], entry["operation"]) == (manager, operation):
+            continue
+        left = _minus(entry.get("fieldsV1") or {}, changed)
+        if left:
+            rest.append({**entry, "fieldsV1": left})
+    return [*rest, _entry(manager, operation, kind, fields)]
+
+
+def _with_update_manager(before: Manifest | None, after: Manifest, manager: str) -> Manifest:
+    kind = Served("", after["apiVersion"], after["kind"], "", False)
+    changed = changed_fields(before or {}, after, kind) if before else applied_fields(after)
+    old: Fields = {}
+    for entry in ((before or {}).get("metadata") or {}).get("managedFields") or []:
+        if (entry["manager"], entry["operation"]) == (manager, "Update"):
+            old = entry.get("fieldsV1") or {}
+    base = before or {"metadata": {}}
+    entries = _managed(base, manager, "Update", kind, union([old, changed]), changed)
+    return {**after, "metadata": {**after["metadata"], "managedFields": entries}}
+
+
+def changed_fields(before: Any, after: Any, kind: Served) -> Fields:
+    """Return the trie of fields whose value differs, without what the server writes."""
+
+    def body(manifest: Any) -> Any:
+        metadata = {k: v for k, v in (manifest.get("metadata") or {}).items() if k in ("labels", "annotations", "finalizers")}
+        return {**{k: v for k, v in manifest.items() if k not in ("apiVersion", "kind", "status")}, "metadata": metadata}
+
+    return _changed_map(body(before), body(after), kind)
+
+
+def _changed_map(before: dict[str, Any], after: dict[str, Any], kind: Served) -> Fields:
+    result: Fields = {}
+    for name in before.keys() | after.keys():
+        one, other = before.get(name), after.get(name)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            result[f"f:{name}"] = _changed_map(one, other, kind)
+        elif isinstance(one, list) and isinstance(other, list):
+            result[f"f:{name}"] = _changed_list(name, one, other, kind)
+        else:
+            result[f"f:{name}"] = {}
+    return result
+
+
+def _changed_list(name: str, one: list[Any], other: list[Any], kind: Served) -> Fields:
+    keys = merge_keys(name, one + other, None, kind=kind.kind, builtin=is_builtin(kind.group))
+    if not keys:
+        return {}
+    old = {element_key(keys, e): e for e in one}
+    result: Fields = {}
+    for element in other:
+        before = old.get(element_key(keys, element))
+        if before != element:
+            text = "k:" + json.dumps(dict(sorted(zip(keys, element_key(keys, element), strict=True))), separators=(",", ":"))
+            result[text] = _changed_map(before, element, kind) if before else {}
+    return result
+
+
+def _minus(fields: Fields, gone: Fields) -> Fields:
+    result: Fields = {}
+    for name, child in fields.items():
+        if name not in gone:
+            result[name] = child
+        elif gone[name] and child:
+            left = _minus(child, gone[name])
+            if left:
+                result[name] = left
+    return result
+
+
+def _intersection(one: Fields, other: Fields) -> Fields:
+    result: Fields = {}
+    for name, child in one.items():
+        if name in other and name != ".":
+            inner = _intersection(child, other[name]) if child and other[name] else {}
+            if inner or not child or not other[name]:
+                result[name] = inner
+    return result
+
+
+def _paths(fields: Fields, prefix: str = "") -> list[str]:
+    found = []
+    for name, child in fields.items():
+        path = f"{prefix}.{name.partition(':')[2]}"
+        found += _paths(child, path) if child else [path]
+    return found
+
+
+def _merge(before: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(before) if isinstance(before, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _merge(result.get(name), value)
+    return result
+
+
+def _strategic(before: Manifest, patch: Manifest, kind: Served) -> Manifest:
+    def merge(name: str, old: Any, new: Any) -> Any:
+        if isinstance(new, dict) and isinstance(old, dict):
+            if new.get("$patch") == "replace":
+                return {k: v for k, v in new.items() if k != "$patch"}
+            result = dict(old)
+            for key, value in new.items():
+                if key.startswith("$"):
+                    continue
+                if value is None:
+                    result.pop(key, None)
+                else:
+                    result[key] = merge(key, old.get(key), value)
+            return result
+        if isinstance(new, list) and isinstance(old, list):
+            keys = merge_keys(name, old + [e for e in new if isinstance(e, dict)], None, kind=kind.kind, builtin=True)
+            if keys:
+                merged = {element_key(keys, e): e for e in old}
+                for element in new:
+                    slot = element_key(keys, element)
+                    if element.get("$patch") == "delete":
+                        merged.pop(slot, None)
+                    else:
+                        merged[slot] = merge("", merged.get(slot), element)
+                return list(merged.values())
+        return new
+
+    return dict(merge("", before, patch))
+
+

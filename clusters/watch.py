@@ -1,0 +1,501 @@
+"""Watch clusters: one event loop for all of them, a list and a watch for every kind.
+
+Kinds of which applications manage something are watched whole; of the rest only metadata comes.
+Secrets are always watched by metadata, and each managed one is fetched by itself, so that the
+data of a foreign Secret never leaves its cluster.
+"""
+
+import asyncio
+import contextlib
+import fnmatch
+import logging
+import random
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import orjson
+from django.db import close_old_connections
+from django.db.models import Q
+from django.utils import timezone
+
+from clusters import live
+from clusters.kube import Connection, Kind, Refused, Unreachable, connect, headers_of, ssl_context
+from clusters.models import Cluster, LiveResource
+from hub.engine.backoff import Backoff
+from hub.engine.errors import RetryLater, Stalled
+from hub.engine.resource import Manifest, resource_key
+from hub.engine.tracking import owner_of
+from hub.metrics import CLUSTER_STATUS, WATCH_EVENTS, WATCH_LAG
+from hub.models import setting
+
+log = logging.getLogger(__name__)
+
+LEASE = timedelta(seconds=20)
+LOOK_SECONDS = 4.0
+BATCH_SECONDS = 0.08
+BATCH_SIZE = 400
+PAGE = 500
+WATCH_SECONDS = 3000
+RECONNECT = Backoff(timedelta(seconds=1), 2, timedelta(seconds=60))
+_PARTIAL = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+_PARTIAL_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+_ALWAYS_WHOLE = {("", "Pod"), ("apps", "ReplicaSet"), ("batch", "Job")}
+_NEVER_WHOLE = {("", "Secret")}
+
+DEFAULT_EXCLUSIONS: list[dict[str, list[str]]] = [
+    {"apiGroups": ["events.k8s.io", "metrics.k8s.io"], "kinds": ["*"]},
+    {"apiGroups": [""], "kinds": ["Event"]},
+    {"apiGroups": ["", "discovery.k8s.io"], "kinds": ["Endpoints", "EndpointSlice"]},
+    {"apiGroups": ["coordination.k8s.io"], "kinds": ["Lease"]},
+    {"apiGroups": ["authentication.k8s.io", "authorization.k8s.io"], "kinds": ["*"]},
+    {"apiGroups": ["certificates.k8s.io"], "kinds": ["CertificateSigningRequest"]},
+    {"apiGroups": ["cert-manager.io"], "kinds": ["CertificateRequest"]},
+    {"apiGroups": ["cilium.io"], "kinds": ["CiliumIdentity", "CiliumEndpoint", "CiliumEndpointSlice"]},
+    {"apiGroups": ["kyverno.io", "reports.kyverno.io", "wgpolicyk8s.io"], "kinds": [
+        "PolicyReport", "ClusterPolicyReport", "EphemeralReport", "ClusterEphemeralReport", "AdmissionReport",
+        "ClusterAdmissionReport", "BackgroundScanReport", "ClusterBackgroundScanReport", "UpdateRequest"]},
+]  # fmt: skip
+
+
+def is_excluded(group: str, kind: str, server: str, rules: dict[str, Any] | None = None) -> bool:
+    """Return whether the settings leave a kind out: an exclusion fits, or inclusions exist and none does."""
+    rules = rules or {}
+    if any(_rule_fits(r, group, kind, server) for r in rules.get("exclusions", DEFAULT_EXCLUSIONS)):
+        return True
+    inclusions = rules.get("inclusions") or []
+    return bool(inclusions) and not any(_rule_fits(r, group, kind, server) for r in inclusions)
+
+
+def _rule_fits(rule: dict[str, Any], group: str, kind: str, server: str) -> bool:
+    def fits(patterns: Iterable[str], text: str) -> bool:
+        return any(fnmatch.fnmatchcase(text, p) for p in patterns)
+
+    return (
+        (not rule.get("apiGroups") or fits(rule["apiGroups"], group))
+        and (not rule.get("kinds") or fits(rule["kinds"], kind))
+        and (not rule.get("clusters") or fits(rule["clusters"], server))
+    )
+
+
+class Relist(Exception):
+    """The watch cannot go on from where it was."""
+
+
+class NotServed(Exception):
+    """The kind cannot be listed: it is gone, or forbidden to this account."""
+
+
+@dataclass
+class _KindState:
+    kind: Kind
+    whole: bool
+    task: asyncio.Task[None] | None = None
+    listed: bool = False
+
+
+@dataclass
+class _Batch:
+    seen: dict[str, live.Seen] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    first_at: float = 0.0
+
+
+class ClusterWatch:
+    """Everything that is watched in one cluster."""
+
+    def __init__(self, cluster: Cluster, database: ThreadPoolExecutor) -> None:
+        self.cluster = cluster
+        self.generation = cluster.generation
+        self._database = database
+        self._kinds: dict[tuple[str, str], _KindState] = {}
+        self._batch = _Batch()
+        self._changed = asyncio.Event()
+        self._rediscover = asyncio.Event()
+        self._lists = asyncio.Semaphore(8)
+        self._session: aiohttp.ClientSession | None = None
+        self._last_event_saved = 0.0
+        self._rules: dict[str, Any] = {}
+
+    async def run(self) -> None:
+        """Watch for ever; after a failure begin anew, later each time."""
+        attempt = 0
+        while True:
+            started = time.monotonic()
+            try:
+                await self._run_once()
+            except asyncio.CancelledError:
+                raise
+            except (RetryLater, Stalled) as error:
+                await self._failed(error.message)
+            except Refused as refused:
+                await self._failed(f"the API server answered {refused.status}: {refused.message}")
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                await self._failed(f"cluster {self.cluster.name} does not answer: {error}")
+            except Exception as error:  # keeps the watcher of the other clusters alive
+                log.exception("watching failed", extra={"cluster": self.cluster.name})
+                await self._failed(f"internal error while watching: {type(error).__name__}")
+            attempt = 0 if time.monotonic() - started > 60 else attempt + 1
+            delay = RECONNECT.delay(attempt).total_seconds()
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
+
+    async def _failed(self, message: str) -> None:
+        CLUSTER_STATUS.labels(self.cluster.server).set(0)
+        await self._db(live.set_connection, self.cluster.pk, "Failed", message, is_synced=False)
+
+    async def _db(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        def call() -> Any:
+            close_old_connections()
+            return function(*args, **kwargs)
+
+        return await asyncio.get_running_loop().run_in_executor(self._database, call)
+
+    async def _run_once(self) -> None:
+        connection = await self._db(connect, self.cluster)
+        version = await self._call(connection.server_version)
+        self._rules = await self._db(setting, "resource_filters", {})
+        config = connection.config
+        tls = ssl_context(config) if connection.server.startswith("https") else False
+        connector = aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=30)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=None)
+        name = (config.get("tlsClientConfig") or {}).get("serverName") or None
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers={"User-Agent": "flotilla", **headers_of(config)}) as session:
+            self._session, self._server_name = session, name
+            self._connection = connection
+            tasks = [asyncio.create_task(self._write_batches())]
+            try:
+                await self._discover(connection, version)
+                tasks.append(asyncio.create_task(self._keep_discovering(connection, version)))
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
+            finally:
+                tasks += [s.task for s in self._kinds.values() if s.task]
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                self._kinds.clear()
+
+    async def _call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        return await asyncio.to_thread(function, *args, **kwargs)
+
+    async def _discover(self, connection: Connection, version: str) -> None:
+        kinds: list[Kind] = await self._call(connection.kinds, fresh=True)
+        managed = await self._db(live.managed_kinds, self.cluster.pk)
+        wanted = {(k.group, k.kind): k for k in kinds if self._is_watched(k)}
+        for name in [n for n in self._kinds if n not in wanted]:
+            await self._stop_kind(name)
+            await self._db(live.forget_kind, self.cluster.pk, *name)
+        for name, kind in wanted.items():
+            known = self._kinds.get(name)
+            if known is None or known.kind.version != kind.version:
+                await self._stop_kind(name)
+                whole = name not in _NEVER_WHOLE and (name in managed or name in _ALWAYS_WHOLE)
+                self._start_kind(_KindState(kind, whole))
+        await self._db(
+            live.set_connection, self.cluster.pk, "Successful", "", server_version=version,
+            api_kinds=[[k.group, k.version, k.kind, k.plural, k.namespaced] for k in kinds],
+        )  # fmt: skip
+        CLUSTER_STATUS.labels(self.cluster.server).set(1)
+        await self._until_listed()
+
+    async def _until_listed(self) -> None:
+        deadline = time.monotonic() + 120
+        while not all(s.listed for s in self._kinds.values()):
+            for state in self._kinds.values():
+                if state.task and state.task.done() and not state.listed:
+                    state.task.result()
+            if time.monotonic() > deadline:
+                raise RetryLater("ListTimeout", f"cluster {self.cluster.name}: the lists took longer than two minutes")
+            await asyncio.sleep(0.05)
+        while self._batch.seen or self._batch.gone:
+            await asyncio.sleep(0.02)
+        count = await self._db(LiveResource.objects.filter(cluster_id=self.cluster.pk).count)
+        await self._db(
+            live.set_connection, self.cluster.pk, "Successful", "",
+            is_synced=True, synced_at=timezone.now(), resource_count=count,
+        )  # fmt: skip
+
+    async def _keep_discovering(self, connection: Connection, version: str) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._rediscover.wait(), timeout=300)
+                await asyncio.sleep(0.3)  # a definition is served a moment after it is written
+            self._rediscover.clear()
+            try:
+                version = await self._call(connection.server_version)
+                await self._discover(connection, version)
+            except Unreachable:
+                if any(s.task and not s.task.done() for s in self._kinds.values()):
+                    continue
+                raise
+
+    def _is_watched(self, kind: Kind) -> bool:
+        if not {"list", "watch"} <= set(kind.verbs) or is_excluded(kind.group, kind.kind, self.cluster.server, self._rules):
+            return False
+        return not self.cluster.namespaces or kind.namespaced or self.cluster.cluster_resources
+
+    def _start_kind(self, state: _KindState) -> None:
+        self._kinds[state.kind.group, state.kind.kind] = state
+        state.task = asyncio.create_task(self._follow(state))
+
+    async def _stop_kind(self, name: tuple[str, str]) -> None:
+        state = self._kinds.pop(name, None)
+        if state and state.task:
+            state.task.cancel()
+            await asyncio.gather(state.task, return_exceptions=True)
+
+    async def _follow(self, state: _KindState) -> None:
+        namespaces = [*self.cluster.namespaces] if state.kind.namespaced and self.cluster.namespaces else [""]
+        await asyncio.gather(*(self._follow_one(state, namespace) for namespace in namespaces))
+
+    async def _follow_one(self, state: _KindState, namespace: str) -> None:
+        attempt = 0
+        while True:
+            try:
+                version = await self._list(state, namespace)
+                state.listed = True
+                attempt = 0
+                while True:
+                    version = await self._watch(state, namespace, version)
+            except Relist:
+                continue
+            except NotServed as error:
+                log.info("not watched: %s", error, extra={"cluster": self.cluster.name})
+                state.listed = True
+                await asyncio.sleep(60)
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                attempt += 1
+                if not state.listed and attempt > 2:
+                    raise
+                if attempt > 4:
+                    self._rediscover.set()
+                await asyncio.sleep(RECONNECT.delay(min(attempt, 6)).total_seconds() * random.uniform(0.5, 1))  # noqa: S311
+
+    async def _list(self, state: _KindState, namespace: str) -> str:
+        found: list[live.Seen] = []
+        query: dict[str, str] = {"limit": str(PAGE)}
+        async with self._lists:
+            while True:
+                page = await self._get_json(state, namespace, query, _PARTIAL_LIST)
+                for item in page.get("items") or []:
+                    found.append(await self._seen(state, item))
+                token = (page.get("metadata") or {}).get("continue")
+                version = str((page.get("metadata") or {}).get("resourceVersion", ""))
+                if not token:
+                    break
+                query["continue"] = token
+            await self._db(
+                live.replace_kind, self.cluster.pk, state.kind.group, state.kind.kind, found,
+                [namespace] if namespace else [],
+            )  # fmt: skip
+        return version
+
+    async def _get_json(self, state: _KindState, namespace: str, query: dict[str, str], partial: str) -> dict[str, Any]:
+        assert self._session is not None  # noqa: S101
+        headers = {} if state.whole else {"Accept": partial}
+        url = self._connection.server + state.kind.path(namespace)
+        timeout = aiohttp.ClientTimeout(total=60, sock_connect=5)
+        async with self._session.get(url, params=query, headers=headers, timeout=timeout, server_hostname=self._server_name) as answer:
+            body = await answer.read()
+            if answer.status == 410:
+                raise Relist
+            if answer.status in (401, 403, 404, 405):
+                raise NotServed(f"{state.kind.kind}.{state.kind.group} answers {answer.status}")
+            if answer.status >= 400:
+                raise aiohttp.ClientError(f"HTTP status {answer.status}")
+            return dict(orjson.loads(body))
+
+    async def _seen(self, state: _KindState, item: Manifest) -> live.Seen:
+        manifest = {**item, "apiVersion": state.kind.api_version, "kind": state.kind.kind}
+        if state.whole:
+            return live.Seen(manifest, is_whole=True)
+        owner = owner_of(manifest, live.tracking())
+        if not owner.instance:
+            return live.Seen(manifest, is_whole=False)
+        if (state.kind.group, state.kind.kind) not in _NEVER_WHOLE:
+            # The first managed resource of a kind: from now on the kind comes whole.
+            state.whole = True
+            raise Relist
+        metadata = manifest["metadata"]
+        whole = await self._call(self._connection.get, state.kind, metadata.get("namespace", ""), metadata["name"])
+        return live.Seen(whole, is_whole=True) if whole else live.Seen(manifest, is_whole=False)
+
+    async def _watch(self, state: _KindState, namespace: str, version: str) -> str:
+        assert self._session is not None  # noqa: S101
+        query = {
+            "watch": "1", "allowWatchBookmarks": "true", "resourceVersion": version,
+            "timeoutSeconds": str(int(WATCH_SECONDS * random.uniform(0.8, 1.2))),  # noqa: S311
+        }  # fmt: skip
+        headers = {} if state.whole else {"Accept": _PARTIAL}
+        url = self._connection.server + state.kind.path(namespace)
+        async with self._session.get(url, params=query, headers=headers, server_hostname=self._server_name) as answer:
+            if answer.status == 410:
+                raise Relist
+            if answer.status in (401, 403, 404, 405):
+                raise NotServed(f"watch of {state.kind.kind}.{state.kind.group} answers {answer.status}")
+            if answer.status >= 400:
+                raise aiohttp.ClientError(f"HTTP status {answer.status}")
+            async for event in _lines(answer.content):
+                version = await self._handle(state, event) or version
+        return version
+
+    async def _handle(self, state: _KindState, event: dict[str, Any]) -> str:
+        kind, item = event.get("type"), event.get("object") or {}
+        if kind == "ERROR":
+            raise Relist
+        version = str((item.get("metadata") or {}).get("resourceVersion", ""))
+        if kind == "BOOKMARK":
+            return version
+        WATCH_EVENTS.labels(self.cluster.server).inc()
+        if state.kind.kind in ("CustomResourceDefinition", "APIService"):
+            self._rediscover.set()
+        if kind == "DELETED":
+            manifest = {**item, "apiVersion": state.kind.api_version, "kind": state.kind.kind}
+            key = resource_key(manifest).text
+            self._batch.seen.pop(key, None)
+            self._batch.gone.add(key)
+        else:
+            seen = await self._seen(state, item)
+            key = resource_key(seen.manifest).text
+            self._batch.gone.discard(key)
+            self._batch.seen[key] = seen
+        if not self._batch.first_at:
+            self._batch.first_at = time.monotonic()
+        self._changed.set()
+        return version
+
+    async def _write_batches(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if len(self._batch.seen) < BATCH_SIZE:
+                await asyncio.sleep(BATCH_SECONDS)
+            batch, self._batch = self._batch, _Batch()
+            if not (batch.seen or batch.gone):
+                continue
+            await self._write(batch)
+            WATCH_LAG.observe(time.monotonic() - batch.first_at)
+
+    async def _write(self, batch: _Batch) -> None:
+        for attempt in range(6):
+            try:
+                await self._db(live.record, self.cluster.pk, list(batch.seen.values()), batch.gone)
+                break
+            except Exception:  # a locked database: the batch must not be lost
+                if attempt == 5:
+                    raise
+                log.warning("the live store could not be written, trying again", exc_info=attempt > 1)
+                await asyncio.sleep(0.5 * 2**attempt)
+        if time.monotonic() - self._last_event_saved > 5:
+            self._last_event_saved = time.monotonic()
+            await self._db(Cluster.objects.filter(pk=self.cluster.pk).update, last_event_at=timezone.now())
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
+    # StreamReader.readline has a limit that a big ConfigMap exceeds.
+    rest = b""
+    async for chunk in stream.iter_any():
+        parts = (rest + chunk).split(b"\n")
+        rest = parts.pop()
+        for part in parts:
+            if part.strip():
+                yield orjson.loads(part)
+
+
+class Watcher:
+    """Holds the leases of clusters and watches each of them, in one event loop."""
+
+    def __init__(self, holder: str = "") -> None:
+        self.holder = holder or f"{socket.gethostname()}-{threading.get_native_id()}-{random.randrange(10**6)}"  # noqa: S311
+        self._tasks: dict[int, tuple[ClusterWatch, asyncio.Task[None]]] = {}
+        self._database = ThreadPoolExecutor(max_workers=2, thread_name_prefix="live")
+        self._stop: asyncio.Event | None = None
+        self._look: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def look_now(self) -> None:
+        """Look at the list of clusters at once; safe from any thread."""
+        if self._loop and self._look:
+            self._loop.call_soon_threadsafe(self._look.set)
+
+    def stop(self) -> None:
+        """End; safe from any thread."""
+        if self._loop and self._stop:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self.look_now()
+
+    def run(self) -> None:
+        """Watch until `stop`."""
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop, self._look = asyncio.Event(), asyncio.Event()
+        try:
+            while not self._stop.is_set():
+                await self._adjust()
+                self._look.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._look.wait(), LOOK_SECONDS)
+        finally:
+            for pk in list(self._tasks):
+                await self._end(pk)
+            await self._db(release_leases, self.holder)
+            self._database.shutdown(wait=True)
+
+    async def _db(self, function: Any, *args: Any) -> Any:
+        def call() -> Any:
+            close_old_connections()
+            return function(*args)
+
+        return await asyncio.get_running_loop().run_in_executor(self._database, call)
+
+    async def _adjust(self) -> None:
+        try:
+            mine = {c.pk: c for c in await self._db(claim_clusters, self.holder)}
+        except Exception:  # the database may be away for a while; watches go on
+            log.exception("the list of clusters could not be read")
+            return
+        for pk, (watch, task) in list(self._tasks.items()):
+            if pk not in mine or watch.generation != mine[pk].generation or task.done():
+                await self._end(pk)
+        for pk, cluster in mine.items():
+            if pk not in self._tasks:
+                watch = ClusterWatch(cluster, self._database)
+                self._tasks[pk] = (watch, asyncio.create_task(watch.run()))
+
+    async def _end(self, pk: int) -> None:
+        _watch, task = self._tasks.pop(pk)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def claim_clusters(holder: str) -> list[Cluster]:
+    """Take or renew the leases of clusters; return those that this holder has."""
+    now = timezone.now()
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now) | Q(lease_holder=holder)
+    renew = now + LEASE / 2
+    due = free & (Q(lease_until__isnull=True) | Q(lease_until__lt=renew) | ~Q(lease_holder=holder))
+    wanted = Cluster.objects.exclude(server="https://kubernetes.default.svc") if not _runs_in_cluster() else Cluster.objects.all()
+    ids = list(wanted.filter(due).values_list("pk", flat=True))
+    if ids:
+        Cluster.objects.filter(pk__in=ids).filter(free).update(lease_holder=holder, lease_until=now + LEASE)
+    return list(wanted.filter(lease_holder=holder, lease_until__gt=now))
+
+
+def _runs_in_cluster() -> bool:
+    from clusters.kube import in_cluster_config
+
+    return in_cluster_config() is not None
+
+
+def release_leases(holder: str) -> None:
+    """Give the leases back, so that another watcher takes over at once."""
+    Cluster.objects.filter(lease_holder=holder).update(lease_holder="", lease_until=None)

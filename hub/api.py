@@ -1,0 +1,168 @@
+"""The ground of the REST surface: views, query parameters, selectors, field masks."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn
+
+from rest_framework import exceptions
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from hub.engine.errors import AccessDenied, Invalid, Unauthenticated
+from hub.models import Account
+
+
+class View(APIView):
+    """A view of the REST surface."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse writes whose content type a form could send: the defence against forged requests."""
+        if request.method not in ("GET", "HEAD", "OPTIONS"):
+            kind = (request.content_type or "").partition(";")[0].strip()
+            if kind != "application/json":
+                raise exceptions.UnsupportedMediaType(kind)
+        super().initial(request, *args, **kwargs)
+
+    def permission_denied(self, request: Request, message: str | None = None, code: str | None = None) -> NoReturn:
+        """Say that nobody is signed in, or that this is not allowed."""
+        del code
+        if request.user is None:
+            raise Unauthenticated("no session information")
+        raise AccessDenied(message or "permission denied")
+
+
+def actor(request: Request) -> Account:
+    """Return the account of a request that the ground let in."""
+    account = request.user
+    if not isinstance(account, Account):
+        raise Unauthenticated("no session information")
+    return account
+
+
+def body_map(request: Request, what: str = "the body") -> dict[str, Any]:
+    """Return the body when it is an object.
+
+    Raises: Invalid otherwise.
+    """
+    data = request.data
+    if not isinstance(data, dict):
+        raise Invalid(f"{what} must be a JSON object, not {type(data).__name__}")
+    return data
+
+
+def flag(request: Request, name: str, *, default: bool = False) -> bool:
+    """Return a query parameter that is true or false.
+
+    Raises: Invalid naming the parameter.
+    """
+    value = request.query_params.get(name)
+    if value is None or value == "":
+        return default
+    if value.lower() in ("true", "1", "t"):
+        return True
+    if value.lower() in ("false", "0", "f"):
+        return False
+    raise Invalid(f"{name} must be true or false, not {value!r}")
+
+
+def number(request: Request, name: str, default: int = 0) -> int:
+    """Return a query parameter that is a whole number.
+
+    Raises: Invalid naming the parameter.
+    """
+    value = request.query_params.get(name)
+    if value is None or value == "":
+        return default
+    try:
+        return int(value)
+    except ValueError as error:
+        raise Invalid(f"{name} must be a whole number, not {value!r}") from error
+
+
+def must_agree(path: str, body: Any, field: str) -> None:
+    """Raise Invalid when an identifier that is given twice differs."""
+    if body not in (None, "", path):
+        raise Invalid(f"{field} in the body is {body!r}, but the path says {path!r}")
+
+
+def project_fields(data: Any, fields: str) -> Any:
+    """Return only the dotted paths that `fields` names, or all but those after a leading minus.
+
+    Source: as Argo CD's `fields` parameter.
+    """
+    if not fields:
+        return data
+    if fields.startswith("-"):
+        return _without(data, [p.split(".") for p in fields[1:].split(",") if p])
+    return _only(data, _path_tree(p.split(".") for p in fields.split(",") if p))
+
+
+def _path_tree(paths: Iterable[list[str]]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path in paths:
+        node = tree
+        for step in path[:-1]:
+            inner = node.get(step)
+            if inner is None and step in node:
+                break
+            node = node.setdefault(step, {})
+        else:
+            node[path[-1]] = None
+    return tree
+
+
+def _only(data: Any, tree: dict[str, Any] | None) -> Any:
+    if tree is None:
+        return data
+    if isinstance(data, list):
+        return [_only(item, tree) for item in data]
+    if isinstance(data, dict):
+        return {k: _only(data[k], inner) for k, inner in tree.items() if k in data}
+    return data
+
+
+def _without(data: Any, paths: list[list[str]]) -> Any:
+    if isinstance(data, list):
+        return [_without(item, paths) for item in data]
+    if not isinstance(data, dict):
+        return data
+    gone = {p[0] for p in paths if len(p) == 1}
+    result = {}
+    for key, value in data.items():
+        if key in gone:
+            continue
+        inner = [p[1:] for p in paths if len(p) > 1 and p[0] == key]
+        result[key] = _without(value, inner) if inner else value
+    return result
+
+
+_REQUIREMENT = re.compile(r"^\s*([^\s!=(),]+)\s*(?:(=|==|!=)\s*([^\s,()]*)|\s(in|notin)\s*\(([^)]*)\))?\s*$")
+
+
+def selector(text: str) -> Callable[[Mapping[str, str]], bool]:
+    """Return a test of labels for a Kubernetes label selector.
+
+    Raises: Invalid quoting the part that cannot be read.
+    """
+    tests = [_requirement(part) for part in re.split(r",(?![^(]*\))", text) if part.strip()]
+    return lambda labels: all(test(labels) for test in tests)
+
+
+def _requirement(part: str) -> Callable[[Mapping[str, str]], bool]:
+    if part.strip().startswith("!"):
+        absent = part.strip()[1:].strip()
+        return lambda labels: absent not in labels
+    match = _REQUIREMENT.match(part)
+    if not match:
+        raise Invalid(f"selector: {part.strip()!r} cannot be read; write key=value, key!=value or key in (a,b)")
+    key, operator, value, word, values = match.groups()
+    if word:
+        allowed = {v.strip() for v in values.split(",")}
+        if word == "in":
+            return lambda labels: labels.get(key) in allowed
+        return lambda labels: labels.get(key) not in allowed
+    if operator is None:
+        return lambda labels: key in labels
+    if operator == "!=":
+        return lambda labels: labels.get(key) != value
+    return lambda labels: labels.get(key) == value

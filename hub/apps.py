@@ -1,0 +1,10 @@
+"""Django configuration of the hub's ground."""
+
+from django.apps import AppConfig
+
+
+class HubConfig(AppConfig):
+    """Accounts, audit, streams and the REST ground."""
+
+    name = "hub"
+    label = "hub"

@@ -1,0 +1,97 @@
+"""The embedded shape: web, workers, timer and watcher in one process."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from celery import current_app
+from django.conf import settings
+from django.db import close_old_connections
+
+from clusters.watch import Watcher
+from hub.stream import Pool, use_pool, wake
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 5.0
+CLEAN_SECONDS = 3600.0
+
+
+def find_task(name: str) -> Callable[..., Any]:
+    """Return the function of a task by its name."""
+    found: Callable[..., Any] = current_app.tasks[name].run
+    return found
+
+
+class Timer(threading.Thread):
+    """Sweeps now and then, as beat does in production."""
+
+    def __init__(self) -> None:
+        super().__init__(name="timer", daemon=True)
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Sweep until stopped."""
+        cleaned = time.monotonic()
+        while not self._ended.wait(SWEEP_SECONDS):
+            wake("projects.sweep", priority=7)
+            if time.monotonic() - cleaned > CLEAN_SECONDS:
+                cleaned = time.monotonic()
+                wake("projects.clean_up", priority=9)
+            close_old_connections()
+
+    def stop(self) -> None:
+        """End."""
+        self._ended.set()
+
+
+class Embedded:
+    """Everything of the embedded shape, started and stopped together."""
+
+    def __init__(self, host: str, port: int) -> None:
+        import hub.celery  # noqa: F401 - binds the tasks
+
+        current_app.loader.import_default_modules()
+        self.watcher = Watcher()
+        self.pool = Pool(find_task, settings.WORKER_THREADS)
+        self.timer = Timer()
+        config = uvicorn.Config(
+            "hub.asgi:application", host=host, port=port, log_level="warning", access_log=False, lifespan="off",
+            timeout_graceful_shutdown=3, ws="none", server_header=False, date_header=True, proxy_headers=False,
+        )  # fmt: skip
+        self.server = uvicorn.Server(config)
+        self._watcher_thread = threading.Thread(target=self.watcher.run, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        """Start workers, timer and watcher; the web server is run by `serve`."""
+        use_pool(self.pool)
+        self.pool.start()
+        self.timer.start()
+        self._watcher_thread.start()
+        wake("projects.sweep")
+
+    def on_ready(self, call: Callable[[], None]) -> None:
+        """Call once the web server answers."""
+
+        def wait() -> None:
+            while not self.server.started and not self.server.should_exit:
+                time.sleep(0.05)
+            if self.server.started:
+                call()
+
+        threading.Thread(target=wait, name="ready", daemon=True).start()
+
+    def serve(self) -> None:
+        """Serve until a signal says stop."""
+        self.server.run()
+
+    def stop(self) -> None:
+        """End within ten seconds; what was not finished goes on at the next start."""
+        self.timer.stop()
+        self.watcher.stop()
+        self.pool.stop(timeout=4)
+        self._watcher_thread.join(3)
+        use_pool(None)

@@ -1,0 +1,86 @@
+"""Should an application be synced now without being asked?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from hub.engine.backoff import SELF_HEAL_BACKOFF, Backoff
+from hub.engine.status import Phase, ResourceState, Sync
+
+
+@dataclass(frozen=True, slots=True)
+class LastOperation:
+    """The last operation of an application, as far as the decision needs it."""
+
+    phase: Phase
+    revisions: tuple[str, ...]
+    sources: Any
+    message: str = ""
+    finished_at: datetime | None = None
+    heal_attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether to start an operation, or why not and when to look again."""
+
+    start: bool
+    heal: bool = False
+    """Only the resources that are not Synced, and no hooks."""
+    error: str = ""
+    look_again: timedelta | None = None
+
+
+NO = Decision(start=False)
+
+
+def is_automated(policy: Mapping[str, Any] | None) -> bool:
+    """Return whether a syncPolicy switches automated sync on."""
+    automated = (policy or {}).get("automated")
+    return automated is not None and automated.get("enabled") is not False
+
+
+def decide(
+    automated: Mapping[str, Any],
+    status: Sync,
+    states: Sequence[ResourceState],
+    wanted: LastOperation,
+    last: LastOperation | None,
+    now: datetime,
+    backoff: Backoff = SELF_HEAL_BACKOFF,
+) -> Decision:  # noqa: PLR0913
+    """Return whether to sync.
+
+    Shapes: `wanted` carries the revisions and sources that the comparison used.
+    Source: as Argo CD 3.6, in its order, without sync windows.
+    """
+    if status is not Sync.OUT_OF_SYNC:
+        return NO
+    prune = bool(automated.get("prune"))
+    different = [s for s in states if s.status is Sync.OUT_OF_SYNC]
+    if not prune and all(s.requires_pruning for s in different):
+        return NO
+    if prune and not automated.get("allowEmpty") and all(s.requires_pruning for s in states if not s.hook):
+        return Decision(
+            start=False,
+            error=f"Skipping sync attempt to {', '.join(wanted.revisions)}: auto-sync will wipe out all resources",
+        )
+    if last is None or (last.revisions, last.sources) != (wanted.revisions, wanted.sources):
+        return Decision(start=True)
+    return _again(automated, last, now, backoff)
+
+
+def _again(automated: Mapping[str, Any], last: LastOperation, now: datetime, backoff: Backoff) -> Decision:
+    if last.phase is not Phase.SUCCEEDED:
+        return Decision(
+            start=False,
+            error=f"Failed last sync attempt to {', '.join(last.revisions)}: {last.message}",
+        )
+    if not automated.get("selfHeal"):
+        return NO
+    if last.heal_attempts and last.finished_at:
+        wait = backoff.delay(last.heal_attempts - 1) - (now - last.finished_at)
+        if wait > timedelta(0):
+            return Decision(start=False, look_again=wait)
+    return Decision(start=True, heal=True)

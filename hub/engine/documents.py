@@ -1,0 +1,187 @@
+"""Read YAML and JSON documents the way Kubernetes does, within limits."""
+
+import json
+import re
+from typing import Any
+
+import yaml
+
+from hub.engine.errors import ManifestError
+
+MAX_DEPTH = 100
+MAX_NODES = 2_000_000
+ALIAS_GROWTH = 20
+
+_BOOL = {
+    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
+    **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
+}
+_INT = re.compile(r"^[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)$")
+_FLOAT = re.compile(
+    r"^[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+)
+
+
+class K8sLoader(yaml.CSafeLoader):
+    """PyYAML's C loader with the resolvers of Kubernetes' own YAML library.
+
+    Source: sigs.k8s.io/yaml, observed: `y` is a boolean, dates and sexagesimals stay text,
+    `0o14` is an integer, keys become text, whole floats become integers.
+    """
+
+
+K8sLoader.yaml_implicit_resolvers = {}
+K8sLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool",
+    re.compile(r"^(?:y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$"),
+    list("yYnNtTfFoO"),
+)
+K8sLoader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
+K8sLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+K8sLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]
+)
+K8sLoader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
+
+
+def _construct_bool(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> bool:
+    return _BOOL[str(loader.construct_scalar(node))]
+
+
+def _construct_int(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node)).replace("_", "")
+    sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text.lstrip("+"))
+    if digits.startswith(("0b", "0x", "0o")):
+        return sign * int(digits, 0)
+    if len(digits) > 1 and digits.startswith("0"):
+        return sign * int(digits, 8)
+    return sign * int(digits)
+
+
+def _construct_float(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> float | int:
+    text = str(loader.construct_scalar(node)).replace("_", "").lower()
+    if text.lstrip("+-") in {".inf", ".nan"}:
+        raise ManifestError(f"{text} is not a number that JSON can hold")
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < 1e21 else value
+
+
+def _construct_map(loader: yaml.CSafeLoader, node: yaml.MappingNode) -> dict[str, Any]:
+    loader.flatten_mapping(node)
+    result: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if isinstance(key, dict | list):
+            raise ManifestError(f"line {key_node.start_mark.line + 1}: a key must be text")
+        result[_key_text(key)] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _key_text(key: Any) -> str:
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    return "null" if key is None else str(key)
+
+
+K8sLoader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
+K8sLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+K8sLoader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+K8sLoader.add_constructor("tag:yaml.org,2002:map", _construct_map)
+
+
+def parse_yaml(text: str) -> list[Any]:
+    """Return the documents of a YAML text, without the empty ones.
+
+    Raises: ManifestError with the line for bad syntax, unknown tags, aliases that expand to
+        much more than the text holds, or nesting deeper than 100.
+    """
+    documents = []
+    loader = _loader(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            _check_expansion(node, aliased="*" in text and "&" in text)
+            document = loader.construct_document(node)
+            if document is not None:
+                documents.append(document)
+    except yaml.YAMLError as error:
+        raise ManifestError(_yaml_message(error)) from error
+    except RecursionError as error:
+        raise ManifestError("the document refers to itself or is nested too deep") from error
+    finally:
+        loader.dispose()
+    return documents
+
+
+def _loader(text: str) -> Any:
+    _check_depth(text)
+    try:
+        return K8sLoader(text)
+    except yaml.YAMLError as error:
+        raise ManifestError(_yaml_message(error)) from error
+
+
+def _check_depth(text: str) -> None:
+    # libyaml composes recursively in C: a long run of "[" would end the process, not raise.
+    if text.count("[") + text.count("{") + text.count("- -") < MAX_DEPTH:
+        return
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > MAX_DEPTH:
+                    raise ManifestError(
+                        f"line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH} levels"
+                    )
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+    except yaml.YAMLError as error:
+        raise ManifestError(_yaml_message(error)) from error
+
+
+def _yaml_message(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or type(error).__name__
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)
+
+
+def _check_expansion(node: yaml.Node, *, aliased: bool) -> None:
+    if not aliased:
+        return
+    sizes: dict[int, int] = {}
+    total = _expanded_size(node, sizes, set())
+    if total > ALIAS_GROWTH * len(sizes) + 10_000 or total > MAX_NODES:
+        raise ManifestError("aliases expand the document beyond its limit")
+
+
+def _expanded_size(node: yaml.Node, sizes: dict[int, int], path: set[int]) -> int:
+    if id(node) in path:
+        raise ManifestError("an alias refers to the document that holds it")
+    if id(node) in sizes:
+        return sizes[id(node)]
+    path.add(id(node))
+    total = 1
+    if isinstance(node, yaml.SequenceNode):
+        total += sum(_expanded_size(child, sizes, path) for child in node.value)
+    elif isinstance(node, yaml.MappingNode):
+        total += sum(
+            _expanded_size(key, sizes, path) + _expanded_size(value, sizes, path)
+            for key, value in node.value
+        )
+    path.discard(id(node))
+    sizes[id(node)] = total
+    return total
+
+
+def parse_json(text: str) -> Any:
+    """Return the one value of a JSON text.
+
+    Raises: ManifestError with the line and column.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise ManifestError(f"nested deeper than {MAX_DEPTH} levels") from error

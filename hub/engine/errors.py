@@ -1,0 +1,62 @@
+"""Errors say what happens next: a person must act, or try again later."""
+
+from datetime import timedelta
+
+MESSAGE_LIMIT = 1000
+
+
+class EngineError(Exception):
+    """Bad input that the engine cannot work with; becomes `Stalled` outside."""
+
+
+class ManifestError(EngineError):
+    """A manifest, or a set of them, that cannot be used as it stands."""
+
+
+class RuleError(EngineError):
+    """A rule written by a person (ignoreDifferences, script, window, option) that cannot be used."""
+
+
+class Stalled(Exception):
+    """A person must act: nothing is retried until the spec or the revision changes."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Keep a CamelCase reason and a sentence for the operator."""
+        super().__init__(message[:MESSAGE_LIMIT])
+        self.reason = reason
+        self.message = message[:MESSAGE_LIMIT]
+
+
+class RetryLater(Exception):
+    """Transient: the same work is tried again after `delay`."""
+
+    def __init__(self, reason: str, message: str, delay: timedelta = timedelta(seconds=10)) -> None:
+        """Keep a CamelCase reason, a sentence for the operator and the delay."""
+        super().__init__(message[:MESSAGE_LIMIT])
+        self.reason = reason
+        self.message = message[:MESSAGE_LIMIT]
+        self.delay = delay
+
+
+class AccessDenied(Exception):
+    """The caller may not do this, or may not know whether it exists."""
+
+
+class NotFound(Exception):
+    """The caller may see the place, and nothing is there."""
+
+
+class Conflict(Exception):
+    """The request contradicts what is stored or running."""
+
+
+class Invalid(Exception):
+    """The request is wrong; the message names the field and the next step."""
+
+
+class Unauthenticated(Exception):
+    """Nobody is signed in, or the credentials are wrong."""
+
+
+class Precondition(Exception):
+    """The object is not in a state that allows the request."""

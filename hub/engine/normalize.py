@@ -1,0 +1,82 @@
+"""Bring manifests into the form in which an API server stores them."""
+
+import base64
+from typing import Any
+
+from hub.engine.resource import Manifest, resource_key, with_metadata
+
+_SERVER_METADATA = (
+    "managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink",
+    "deletionTimestamp", "deletionGracePeriodSeconds",
+)  # fmt: skip
+
+
+def normalize_desired(manifest: Manifest) -> Manifest:
+    """Return a manifest from a source as an API server would read it.
+
+    `stringData` is folded into `data`, nulls and empty annotations and labels go, `status` goes.
+    """
+    key = resource_key(manifest)
+    result = {k: v for k, v in manifest.items() if k != "status"}
+    if key.group == "" and key.kind == "Secret":
+        result = _fold_string_data(result)
+    if key.group == "rbac.authorization.k8s.io":
+        result = _empty_rules(result)
+    metadata = {
+        k: v for k, v in result["metadata"].items()
+        if k not in _SERVER_METADATA and not (k in ("annotations", "labels") and not v)
+    }  # fmt: skip
+    for field in ("annotations", "labels"):
+        if field in metadata:
+            metadata[field] = {k: ("" if v is None else v) for k, v in metadata[field].items()}
+    return without_nulls({**result, "metadata": metadata})
+
+
+def _fold_string_data(manifest: Manifest) -> Manifest:
+    data = {k: ("" if v is None else v) for k, v in (manifest.get("data") or {}).items()}
+    for name, text in (manifest.get("stringData") or {}).items():
+        value = "" if text is None else text if isinstance(text, str) else str(text)
+        data[name] = base64.b64encode(value.encode()).decode()
+    result = {k: v for k, v in manifest.items() if k not in ("stringData", "data")}
+    return {**result, "data": data} if data else result
+
+
+def _empty_rules(manifest: Manifest) -> Manifest:
+    if manifest.get("kind") in ("Role", "ClusterRole") and not manifest.get("rules"):
+        return {k: v for k, v in manifest.items() if k != "rules"}
+    return manifest
+
+
+def without_nulls(value: Any) -> Any:
+    """Return the value with null fields of objects removed at every depth."""
+    if isinstance(value, dict):
+        return {k: without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+def for_comparison(manifest: Manifest, *, ignore_status: bool = True) -> Manifest:
+    """Return a live or predicted resource without what only the server writes."""
+    result = {k: v for k, v in manifest.items() if k != "status" or not ignore_status}
+    metadata = {k: v for k, v in (result.get("metadata") or {}).items() if k not in _SERVER_METADATA}
+    annotations = {
+        k: v for k, v in (metadata.get("annotations") or {}).items()
+        if k not in ("kubectl.kubernetes.io/last-applied-configuration", "deployment.kubernetes.io/revision")
+    }  # fmt: skip
+    metadata.pop("annotations", None)
+    if annotations:
+        metadata["annotations"] = annotations
+    if not metadata.get("labels"):
+        metadata.pop("labels", None)
+    return {**result, "metadata": metadata}
+
+
+def is_aggregated_role(manifest: Manifest) -> bool:
+    """Return whether a ClusterRole's rules are filled in by the cluster."""
+    return manifest.get("kind") == "ClusterRole" and bool(manifest.get("aggregationRule"))
+
+
+def without_namespace(manifest: Manifest) -> Manifest:
+    """Return the manifest of a cluster-scoped resource without a namespace."""
+    return with_metadata(manifest, namespace=None)

@@ -1,0 +1,129 @@
+"""What a project permits: sources, destinations, kinds.
+
+Source: as Argo CD 3.6's AppProject.
+"""
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+@functools.lru_cache(maxsize=4096)
+def _glob(pattern: str, *, separator: bool) -> re.Pattern[str]:
+    star = "[^/]*" if separator else ".*"
+    parts = []
+    for token in re.findall(r"\*\*|\*|\?|\[[^]]*\]|\{[^}]*\}|.", pattern, re.DOTALL):
+        if token == "**":
+            parts.append(".*")
+        elif token == "*":
+            parts.append(star)
+        elif token == "?":
+            parts.append("[^/]" if separator else ".")
+        elif token.startswith("[") and len(token) > 2:
+            parts.append("[" + token[1:-1].replace("\\", "").replace("!", "^", token[1] == "!") + "]")
+        elif token.startswith("{") and token.endswith("}"):
+            parts.append("(?:" + "|".join(re.escape(word) for word in token[1:-1].split(",")) + ")")
+        else:
+            parts.append(re.escape(token))
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def matches(pattern: str, text: str, *, separator: bool = False) -> bool:
+    """Return whether a glob matches all of a text; with a separator, `*` stops at "/"."""
+    return bool(_glob(pattern, separator=separator).fullmatch(text))
+
+
+def normal_url(url: str) -> str:
+    """Return a repository URL in the form in which two spellings of one are equal."""
+    text = url.strip()
+    scp = re.match(r"^([\w.-]+@)?([\w.-]+):(?!//)(?!\d+/)(.+)$", text)
+    if scp and "://" not in text:
+        text = f"ssh://{scp.group(1) or ''}{scp.group(2)}/{scp.group(3).lstrip('/')}"
+    return text.rstrip("/").removesuffix(".git").lower()
+
+
+def permits_source(spec: Mapping[str, Any], url: str) -> bool:
+    """Return whether a project's `sourceRepos` permit a repository; `!` denies."""
+    allowed, wanted = False, normal_url(url)
+    for pattern in spec.get("sourceRepos") or []:
+        if pattern.startswith("!"):
+            if matches(normal_url(pattern[1:]), wanted, separator=True):
+                return False
+        elif pattern == "*" or matches(normal_url(pattern), wanted, separator=True):
+            allowed = True
+    return allowed
+
+
+def permits_destination(spec: Mapping[str, Any], server: str, name: str, namespace: str) -> bool:
+    """Return whether a project's `destinations` permit a cluster and namespace; `!` denies."""
+    allowed = False
+    for entry in spec.get("destinations") or []:
+        fits = [_negatable(entry.get(field) or "", value) for field, value in
+                (("server", server), ("name", name), ("namespace", namespace))]  # fmt: skip
+        by_server, by_name, by_namespace = fits
+        if "denied" in fits:
+            if _denies(entry, server, name, namespace):
+                return False
+            continue
+        if (by_server == "yes" or by_name == "yes") and by_namespace == "yes":
+            allowed = True
+    return allowed
+
+
+def _negatable(pattern: str, value: str) -> str:
+    if pattern.startswith("!"):
+        return "denied"
+    return "yes" if pattern and matches(pattern, value) else "no"
+
+
+def _denies(entry: Mapping[str, Any], server: str, name: str, namespace: str) -> bool:
+    def hit(field: str, value: str) -> bool:
+        pattern = entry.get(field) or ""
+        return pattern.startswith("!") and matches(pattern[1:], value)
+
+    def plain(field: str, value: str) -> bool:
+        pattern = entry.get(field) or ""
+        return bool(pattern) and not pattern.startswith("!") and matches(pattern, value)
+
+    if hit("server", server) or hit("name", name):
+        return True
+    place = plain("server", server) or plain("name", name) or not (entry.get("server") or entry.get("name"))
+    return hit("namespace", namespace) and place
+
+
+def permits_kind(spec: Mapping[str, Any], group: str, kind: str, name: str, *, namespaced: bool) -> bool:
+    """Return whether a project's allow and deny lists permit a kind.
+
+    Cluster-scoped kinds must be listed; namespaced kinds are permitted when there is no list.
+    """
+    if namespaced:
+        allow, deny = spec.get("namespaceResourceWhitelist"), spec.get("namespaceResourceBlacklist")
+        return (allow is None or _listed(allow, group, kind, name)) and not _listed(deny, group, kind, name)
+    return _listed(spec.get("clusterResourceWhitelist"), group, kind, name) and not _listed(
+        spec.get("clusterResourceBlacklist"), group, kind, name
+    )
+
+
+def _listed(entries: Sequence[Mapping[str, Any]] | None, group: str, kind: str, name: str) -> bool:
+    return any(
+        matches(entry.get("group") or "", group)
+        and matches(entry.get("kind") or "", kind)
+        and (not entry.get("name") or matches(entry["name"], name))
+        for entry in entries or []
+    )
+
+
+def problems(spec: Mapping[str, Any], project: str, urls: Sequence[str], destination: tuple[str, str, str]) -> list[str]:
+    """Return a sentence per rule of the project that an application breaks."""
+    found = [
+        f"application repo {url} is not permitted in project '{project}'"
+        for url in urls if not permits_source(spec, url)
+    ]  # fmt: skip
+    server, name, namespace = destination
+    if not permits_destination(spec, server, name, namespace):
+        found.append(
+            f"application destination server '{server}' and namespace '{namespace}' do not match "
+            f"any of the allowed destinations in project '{project}'"
+        )
+    return found

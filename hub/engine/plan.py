@@ -1,0 +1,253 @@
+"""The plan of a sync: which steps, in which order, and what to do next.
+
+Source: as Argo CD 3.6 orders and executes syncs.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hub.engine.hooks import PHASE_ORDER, SyncPhase, delete_policies, hook_phases, wave
+from hub.engine.options import ResourceOptions, resource_options
+from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version
+from hub.engine.status import Assessment, Health
+
+PENDING, RUNNING, SUCCEEDED, FAILED = "pending", "running", "succeeded", "failed"
+APPLY, PRUNE, HOOK = "apply", "prune", "hook"
+
+KIND_ORDER = {
+    kind: rank
+    for rank, kind in enumerate(
+        "Namespace NetworkPolicy ResourceQuota LimitRange PodSecurityPolicy PodDisruptionBudget "
+        "ServiceAccount Secret SecretList ConfigMap StorageClass PersistentVolume PersistentVolumeClaim "
+        "CustomResourceDefinition ClusterRole ClusterRoleList ClusterRoleBinding ClusterRoleBindingList "
+        "Role RoleList RoleBinding RoleBindingList Service DaemonSet Pod ReplicationController ReplicaSet "
+        "Deployment HorizontalPodAutoscaler StatefulSet Job CronJob IngressClass Ingress APIService".split()
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry of a plan: apply, prune or run as a hook one resource."""
+
+    key: ResourceKey
+    version: str
+    phase: SyncPhase
+    wave: int
+    action: str
+    status: str = PENDING
+    result: str = ""
+    """Synced, SyncFailed, Pruned or PruneSkipped once known."""
+    message: str = ""
+    source_name: str = ""
+    """Name in the source when the applied name was generated."""
+    policies: tuple[str, ...] = ()
+
+    @property
+    def group(self) -> tuple[int, int]:
+        """Phase and wave as a sortable pair: steps of one group run together."""
+        return PHASE_ORDER.index(self.phase), self.wave
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the step as it is stored with its operation."""
+        return {
+            "key": list(self.key), "version": self.version, "phase": self.phase, "wave": self.wave,
+            "action": self.action, "status": self.status, "result": self.result, "message": self.message,
+            "sourceName": self.source_name, "policies": list(self.policies),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Step":
+        """Return a stored step."""
+        return cls(
+            key=ResourceKey(*data["key"]), version=data["version"], phase=SyncPhase(data["phase"]),
+            wave=data["wave"], action=data["action"], status=data["status"], result=data["result"],
+            message=data["message"], source_name=data["sourceName"], policies=tuple(data["policies"]),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a sync was asked to do."""
+
+    revision: str
+    started: int
+    """Unix time of the operation's start, in seconds: part of generated hook names."""
+    hooks: bool = True
+    prune: bool = False
+    options: Mapping[str, str] | None = None
+
+
+def plan(
+    desired: Iterable[Manifest], extra: Iterable[Manifest], request: PlanRequest
+) -> list[Step]:
+    """Return the steps of a sync in the order in which they run.
+
+    Shapes: `desired` are the manifests to apply, hooks among them; `extra` the live resources to prune.
+    """
+    options = request.options or {}
+    steps: list[Step] = []
+    for manifest in desired:
+        phases = hook_phases(manifest)
+        if phases and request.hooks:
+            steps += [_hook_step(manifest, p, request) for p in phases if p not in _DELETE_PHASES]
+        elif not phases:
+            steps.append(_apply_step(manifest))
+    prunes = [_prune_step(manifest, resource_options(manifest, options)) for manifest in extra]
+    last = max((s.wave for s in steps if s.phase is SyncPhase.SYNC), default=0)
+    steps += _mirrored(prunes, last)
+    return _ordered(steps)
+
+
+_DELETE_PHASES = (SyncPhase.PRE_DELETE, SyncPhase.POST_DELETE)
+
+
+def _apply_step(manifest: Manifest) -> Step:
+    key = resource_key(manifest)
+    return Step(key, split_api_version(manifest["apiVersion"])[1], SyncPhase.SYNC, wave(manifest), APPLY)
+
+
+def _hook_step(manifest: Manifest, phase: SyncPhase, request: PlanRequest) -> Step:
+    key = resource_key(manifest)
+    source_name = ""
+    if not manifest["metadata"].get("name"):
+        source_name = key.name
+        suffix = f"{request.revision[:7]}-{phase.lower()}-{request.started}"
+        key = key._replace(name=key.name + suffix)
+    return Step(
+        key, split_api_version(manifest["apiVersion"])[1], phase, wave(manifest), HOOK,
+        source_name=source_name, policies=tuple(sorted(delete_policies(manifest))),
+    )  # fmt: skip
+
+
+def _prune_step(manifest: Manifest, options: ResourceOptions) -> Step:
+    key = resource_key(manifest)
+    last = options.has("PruneLast")
+    return Step(
+        key, split_api_version(manifest["apiVersion"])[1], SyncPhase.SYNC, wave(manifest), PRUNE,
+        policies=("last",) if last else (),
+    )  # fmt: skip
+
+
+def _mirrored(prunes: list[Step], last_wave: int) -> list[Step]:
+    # What was created first goes last: the waves of the prunes are swapped end to end.
+    waves = sorted({s.wave for s in prunes if not s.policies})
+    swap = dict(zip(waves, reversed(waves), strict=True))
+    return [replace(s, wave=last_wave + 1 if s.policies else swap[s.wave]) for s in prunes]
+
+
+def _ordered(steps: list[Step]) -> list[Step]:
+    def order(step: Step) -> tuple[tuple[int, int], int, str]:
+        return step.group, KIND_ORDER.get(step.key.kind, len(KIND_ORDER)), step.key.name
+
+    ordered = sorted(steps, key=order)
+    return sorted(_with_dependencies_first(ordered), key=lambda s: s.group)
+
+
+def _with_dependencies_first(steps: list[Step]) -> list[Step]:
+    result = []
+    for step in steps:
+        needed = step
+        if step.action == APPLY and step.key.kind == "Namespace":
+            inside = [s for s in steps if s.key.namespace == step.key.name and s.action != PRUNE]
+            needed = _not_after(step, inside)
+        elif step.action == APPLY and step.key.kind == "CustomResourceDefinition":
+            plural_group = step.key.name.partition(".")[2]
+            inside = [
+                s for s in steps
+                if s.key.group == plural_group and s.key.group and s.action != PRUNE
+                and _may_be_plural(step.key.name, s.key.kind)
+            ]  # fmt: skip
+            needed = _not_after(step, inside)
+        result.append(needed)
+    return result
+
+
+def _may_be_plural(crd_name: str, kind: str) -> bool:
+    return crd_name.partition(".")[0].startswith(kind.lower()[:-1])
+
+
+def _not_after(step: Step, dependents: list[Step]) -> Step:
+    first = min(dependents, key=lambda s: s.group, default=step)
+    return replace(step, phase=first.phase, wave=first.wave) if first.group < step.group else step
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a running step's resource looks like now."""
+
+    exists: bool
+    health: Assessment | None = None
+    deleting: bool = False
+
+
+def observe(step: Step, seen: Observation) -> Step:
+    """Return a running step with the status that its resource shows."""
+    if step.action == PRUNE:
+        return step if seen.exists else replace(step, status=SUCCEEDED)
+    if not seen.exists:
+        what = "hook" if step.action == HOOK else "resource"
+        return replace(
+            step, status=FAILED,
+            message=f"The {what} {step.key} is missing, it might have been deleted before its result was read",
+        )  # fmt: skip
+    health = seen.health
+    if health is None or health.status is Health.HEALTHY:
+        return replace(step, status=SUCCEEDED, message=(health.message if health else "") or step.message)
+    if health.status is Health.DEGRADED or (step.action == HOOK and health.status is Health.UNKNOWN):
+        return replace(step, status=FAILED, message=health.message or f"{step.key} is {health.status}")
+    return step
+
+
+def is_multi_step(steps: Sequence[Step]) -> bool:
+    """Return whether the plan has more than one group, so that groups wait for each other."""
+    return len({s.group for s in steps if s.phase is not SyncPhase.SYNC_FAIL}) > 1
+
+
+def waiting(steps: Sequence[Step]) -> str:
+    """Return what a sync waits for, empty when nothing is in its way.
+
+    Source: as Argo CD: hooks always, other resources only when another group follows.
+    """
+    hooks = [s for s in steps if s.status == RUNNING and s.action == HOOK]
+    if hooks:
+        return _waiting_text("completion of hook", hooks, "hooks")
+    if not is_multi_step(steps):
+        return ""
+    prunes = [s for s in steps if s.status == RUNNING and s.action == PRUNE]
+    if prunes:
+        return _waiting_text("deletion of", prunes, "resources")
+    running = [s for s in steps if s.status == RUNNING]
+    return _waiting_text("healthy state of", running, "resources") if running else ""
+
+
+def _waiting_text(what: str, steps: Sequence[Step], plural: str) -> str:
+    more = f" and {len(steps) - 1} more {plural}" if len(steps) > 1 else ""
+    return f"waiting for {what} {steps[0].key}{more}"
+
+
+def next_group(steps: Sequence[Step], *, failing: bool) -> list[int]:
+    """Return the indexes of the steps to run now: the first pending phase and wave.
+
+    Hooks of phase SyncFail run only when the sync is failing, and then nothing else does.
+    """
+    pending = [
+        (s.group, i) for i, s in enumerate(steps)
+        if s.status == PENDING and (s.phase is SyncPhase.SYNC_FAIL) == failing
+    ]  # fmt: skip
+    first = min((group for group, _ in pending), default=None)
+    return [i for group, i in pending if group == first]
+
+
+def hooks_to_delete(steps: Sequence[Step], *, succeeded: bool, ended: bool) -> list[Step]:
+    """Return the hooks whose policy says that they go now."""
+    chosen = []
+    for step in steps:
+        if step.action != HOOK or step.status not in (SUCCEEDED, FAILED):
+            continue
+        if ("HookSucceeded" in step.policies and ended and succeeded and step.status == SUCCEEDED) or (
+            "HookFailed" in step.policies and step.status == FAILED
+        ):
+            chosen.append(step)
+    return chosen

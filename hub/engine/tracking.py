@@ -1,0 +1,95 @@
+"""Whose resource is it? Mark what an application applies, and read the marks."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hub.engine.resource import (
+    Manifest,
+    ResourceKey,
+    annotations_of,
+    labels_of,
+    resource_key,
+    with_metadata,
+)
+
+TRACKING_ID = "argocd.argoproj.io/tracking-id"
+INSTALLATION_ID = "argocd.argoproj.io/installation-id"
+METHODS = ("annotation", "label", "annotation+label")
+
+
+@dataclass(frozen=True, slots=True)
+class Tracking:
+    """How this hub marks resources."""
+
+    method: str = "annotation"
+    label_key: str = "app.kubernetes.io/instance"
+    installation_id: str = ""
+
+
+class Owner(NamedTuple):
+    """What the marks of a resource say."""
+
+    instance: str
+    """Name of the application instance, empty when no application manages it."""
+    is_self: bool
+    """Whether the marks were made for this very resource, not copied from another."""
+
+
+NOBODY = Owner("", is_self=False)
+
+
+def tracking_id(instance: str, key: ResourceKey, namespace: str) -> str:
+    """Return the tracking id of a resource.
+
+    Shapes: `instance:group/Kind:namespace/name`; the namespace of a cluster-scoped resource is
+        the destination namespace, as in Argo CD 3.6.
+    """
+    return f"{instance}:{key.group}/{key.kind}:{key.namespace or namespace}/{key.name}"
+
+
+def mark(manifest: Manifest, instance: str, namespace: str, tracking: Tracking) -> Manifest:
+    """Return the manifest with the marks of an application instance.
+
+    CustomResourceDefinitions stay unmarked: they are matched by identity only, so that no
+    application prunes one, as in Argo CD 3.6.
+    """
+    key = resource_key(manifest)
+    if key.kind == "CustomResourceDefinition":
+        return manifest
+    annotations, labels = dict(annotations_of(manifest)), dict(labels_of(manifest))
+    if tracking.method != "label":
+        annotations[TRACKING_ID] = tracking_id(instance, key, namespace)
+        if tracking.installation_id:
+            annotations[INSTALLATION_ID] = tracking.installation_id
+    if tracking.method != "annotation":
+        cut = instance if tracking.method == "label" else instance[:63].rstrip("-_.")
+        labels[tracking.label_key] = cut
+    return with_metadata(manifest, annotations=annotations or None, labels=labels or None)
+
+
+def owner_of(manifest: Manifest, tracking: Tracking, namespaced: bool = True) -> Owner:
+    """Return which application instance the marks of a live resource name."""
+    if tracking.method == "label":
+        instance = labels_of(manifest).get(tracking.label_key, "")
+        return Owner(instance, is_self=bool(instance))
+    annotations = annotations_of(manifest)
+    text = annotations.get(TRACKING_ID, "")
+    if not text or annotations.get(INSTALLATION_ID, "") != tracking.installation_id:
+        return NOBODY
+    parts = text.split(":")
+    if len(parts) != 3:
+        return NOBODY
+    key = resource_key(manifest)
+    group, _, kind = parts[1].partition("/")
+    namespace, _, name = parts[2].partition("/")
+    same = (group, kind, name) == (key.group, key.kind, key.name)
+    return Owner(parts[0], is_self=same and (not key.namespace or namespace == key.namespace))
+
+
+def unmark(manifest: Manifest, tracking: Tracking) -> Manifest:
+    """Return the manifest without any tracking marks, so that a change of method shows no difference."""
+    annotations = {
+        k: v for k, v in annotations_of(manifest).items() if k not in (TRACKING_ID, INSTALLATION_ID)
+    }
+    labels = {k: v for k, v in labels_of(manifest).items() if k != tracking.label_key}
+    return with_metadata(manifest, annotations=annotations or None, labels=labels or None)

@@ -1,0 +1,79 @@
+"""The resource tree of an application."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hub.engine.resource import ResourceKey
+from hub.engine.status import Assessment
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One live resource, as far as a tree needs it."""
+
+    key: ResourceKey
+    version: str
+    uid: str
+    resource_version: str = ""
+    created_at: str = ""
+    owners: tuple[Mapping[str, Any], ...] = ()
+    health: Assessment | None = None
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    """`info`, `images`, `networkingInfo` as `describe` gives them."""
+
+
+def node_json(node: Node, parents: Iterable[Node] = ()) -> dict[str, Any]:
+    """Return a node in the shape of Argo CD's ResourceNode."""
+    result: dict[str, Any] = {
+        "group": node.key.group, "version": node.version, "kind": node.key.kind,
+        "namespace": node.key.namespace, "name": node.key.name, "uid": node.uid,
+        "resourceVersion": node.resource_version, "createdAt": node.created_at, **node.shown,
+    }  # fmt: skip
+    refs = [
+        {"group": p.key.group, "kind": p.key.kind, "namespace": p.key.namespace, "name": p.key.name, "uid": p.uid}
+        for p in parents
+    ]
+    if refs:
+        result["parentRefs"] = refs
+    if node.health is not None:
+        result["health"] = {"status": node.health.status}
+        if node.health.message:
+            result["health"]["message"] = node.health.message
+    return {k: v for k, v in result.items() if v != "" or k in ("group", "kind", "name")}
+
+
+def missing_json(key: ResourceKey, version: str) -> dict[str, Any]:
+    """Return the node of a resource that the source has and the cluster has not."""
+    return {**node_json(Node(key, version, uid="")), "health": {"status": "Missing"}}
+
+
+def parents_of(node: Node, by_uid: Mapping[str, Node], by_name: Mapping[tuple[str, str, str], Node]) -> list[Node]:
+    """Return the owners of a node among known nodes: by uid, else by kind and name, else inferred.
+
+    Source: as Argo CD: Endpoints belong to the Service of their name, a claim of a template to its set.
+    """
+    found = []
+    for owner in node.owners:
+        parent = by_uid.get(str(owner.get("uid") or ""))
+        if parent is None and not owner.get("uid"):
+            parent = by_name.get((str(owner.get("kind")), node.key.namespace, str(owner.get("name"))))
+        if parent is not None:
+            found.append(parent)
+    if not node.owners and node.key.kind == "Endpoints":
+        service = by_name.get(("Service", node.key.namespace, node.key.name))
+        found += [service] if service else []
+    return found
+
+
+_DEFAULT_ORPHANS = {
+    ("", "ServiceAccount", "default"),
+    ("", "ConfigMap", "kube-root-ca.crt"),
+}
+
+
+def is_usual(key: ResourceKey) -> bool:
+    """Return whether every namespace has this resource, so that it is no orphan."""
+    return (key.group, key.kind, key.name) in _DEFAULT_ORPHANS or (
+        key == ResourceKey("", "Service", "default", "kubernetes")
+    )

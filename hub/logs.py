@@ -1,0 +1,41 @@
+"""Structured logs: one line an event, with application and operation ids where there are any."""
+
+import logging
+from datetime import UTC, datetime
+
+import orjson
+
+from hub.redaction import redact_text
+
+_FIELDS = ("application", "operation", "cluster", "repository", "duration", "revision")
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; credentials in URLs are taken out."""
+        event = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": redact_text(record.getMessage()),
+            **{name: getattr(record, name) for name in _FIELDS if hasattr(record, name)},
+        }
+        if record.exc_info:
+            event["traceback"] = redact_text(self.formatException(record.exc_info))
+        return orjson.dumps(event, default=str).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """The same for people: time, level, message, then the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; control characters are escaped."""
+        fields = " ".join(f"{n}={getattr(record, n)}" for n in _FIELDS if hasattr(record, n))
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        message = redact_text(record.getMessage()).encode("unicode_escape").decode() if "\x1b" in record.getMessage() else redact_text(record.getMessage())
+        line = f"{at} {record.levelname:<7} {message} {fields}".rstrip()
+        if record.exc_info:
+            line += "\n" + redact_text(self.formatException(record.exc_info))
+        return line

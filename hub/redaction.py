@@ -1,0 +1,11 @@
+"""Take credentials out of text before it reaches a person, a log or the database."""
+
+import re
+
+_URL_CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@]+@")
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
+
+
+def redact_text(text: str) -> str:
+    """Return the text with user information of URLs and authorization headers replaced."""
+    return _BEARER.sub(r"\1 ******", _URL_CREDENTIALS.sub(r"\1******@", text))

@@ -1,0 +1,154 @@
+"""What REST framework is configured with: who calls, JSON in and out, errors as grpc-gateway shapes them."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from django.core.exceptions import RequestDataTooBig
+from django.db import OperationalError
+from django.http import Http404, HttpRequest
+from rest_framework import exceptions
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.parsers import BaseParser
+from rest_framework.permissions import BasePermission
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hub import audit
+from hub.engine.errors import (
+    AccessDenied,
+    Conflict,
+    EngineError,
+    Invalid,
+    NotFound,
+    Precondition,
+    RetryLater,
+    Stalled,
+    Unauthenticated,
+)
+from hub.models import Account
+from hub.redaction import redact_text
+from hub.session import Session, verify
+
+log = logging.getLogger(__name__)
+
+COOKIE = "argocd.token"
+MAX_COOKIES = 20
+
+# gRPC code and HTTP status, as grpc-gateway pairs them.
+_CODES: dict[type[Exception], tuple[int, int]] = {
+    Unauthenticated: (16, 401),
+    AccessDenied: (7, 403),
+    NotFound: (5, 404),
+    Conflict: (6, 409),
+    Precondition: (9, 400),
+    Invalid: (3, 400),
+    EngineError: (3, 400),
+    Stalled: (3, 400),
+    RetryLater: (14, 503),
+    OperationalError: (14, 503),
+    RequestDataTooBig: (8, 413),
+    Http404: (5, 404),
+}
+_BY_STATUS = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 406: 3, 415: 3, 429: 8}
+
+
+def token_of(request: HttpRequest) -> str:
+    """Return the token of a request: bearer header first, then the cookie, whole or in chunks."""
+    header = request.headers.get("Authorization", "")
+    if header.lower().startswith("bearer "):
+        return header[7:].strip()
+    first = request.COOKIES.get(COOKIE, "")
+    count, separator, chunk = first.partition(":")
+    if separator and count.isdigit() and 1 <= int(count) <= MAX_COOKIES:
+        rest = [request.COOKIES.get(f"{COOKIE}-{n}", "") for n in range(1, int(count))]
+        return chunk + "".join(rest)
+    return first
+
+
+class TokenAuthentication(BaseAuthentication):
+    """Accepts the hub's own tokens."""
+
+    def authenticate(self, request: Request) -> tuple[Account, Session] | None:
+        """Return the account and its session, None without a token."""
+        audit.address.set(request.META.get("REMOTE_ADDR", ""))
+        token = token_of(request)
+        if not token:
+            return None
+        session = verify(token)
+        return session.account, session
+
+    def authenticate_header(self, _request: Request) -> str:
+        """Name the scheme, so that a refusal is 401."""
+        return "Bearer"
+
+
+class SignedIn(BasePermission):
+    """Lets nobody in without a session."""
+
+    def has_permission(self, request: Request, _view: Any) -> bool:
+        """Return whether somebody is signed in."""
+        if request.user is None:
+            raise Unauthenticated("no session information")
+        return True
+
+
+class JSONParser(BaseParser):
+    """Reads a JSON body of any shape; an empty body is an empty object."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+        """Return the value of the body."""
+        del media_type, parser_context
+        body = stream.read()
+        if not body.strip():
+            return {}
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise Invalid(f"the body is not valid JSON: {error}") from error
+
+
+class JSONRenderer(BaseRenderer):
+    """Writes JSON; bytes pass as they are."""
+
+    media_type = "application/json"
+    format = "json"
+    charset = None
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        """Return the bytes of an answer."""
+        del accepted_media_type, renderer_context
+        if isinstance(data, bytes):
+            return data
+        return b"{}" if data is None else orjson.dumps(data, option=orjson.OPT_UTC_Z, default=str)
+
+
+def error_body(code: int, message: str) -> dict[str, Any]:
+    """Return an error in the shape that clients of Argo CD read."""
+    return {"error": message, "message": message, "code": code, "details": []}
+
+
+def code_of(error: Exception) -> tuple[int, int] | None:
+    """Return the gRPC code and HTTP status of an error of ours, None for a bug."""
+    for kind, codes in _CODES.items():
+        if isinstance(error, kind):
+            return codes
+    return None
+
+
+def answer_error(error: Exception, context: Any) -> Response:
+    """Turn an exception into an answer; anything that is not ours is logged and shown as internal."""
+    codes = code_of(error)
+    if codes is not None:
+        return Response(error_body(codes[0], redact_text(str(error) or type(error).__name__)), status=codes[1])
+    if isinstance(error, exceptions.UnsupportedMediaType):
+        return Response(error_body(3, "Invalid content type"), status=415)
+    if isinstance(error, exceptions.APIException):
+        message = str(error.detail) if isinstance(error.detail, str) else orjson.dumps(error.detail, default=str).decode()
+        return Response(error_body(_BY_STATUS.get(error.status_code, 2), message), status=error.status_code)
+    log.error("internal error in %s", type(context.get("view")).__name__, exc_info=error)
+    return Response(error_body(13, "internal error"), status=500)

@@ -1,0 +1,238 @@
+"""Settings of the hub: one file, read once from `HUB_*` environment variables; unknown values fail."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+from hub.engine.backoff import parse_duration
+from hub.engine.errors import RuleError
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def text(name: str, default: str = "") -> str:
+    """Return a variable, or the content of the file that NAME_FILE names."""
+    path = os.environ.get(f"{name}_FILE")
+    if path:
+        return Path(path).read_text().strip()
+    return os.environ.get(name, default)
+
+
+def flag(name: str, *, default: bool = False) -> bool:
+    """Return a variable that is true or false."""
+    value = text(name, "true" if default else "false").lower()
+    if value not in ("true", "false", "1", "0"):
+        raise ImproperlyConfigured(f"{name} must be true or false, not {value!r}")
+    return value in ("true", "1")
+
+
+def number(name: str, default: int) -> int:
+    """Return a variable that is a whole number."""
+    value = text(name, str(default))
+    if not value.lstrip("-").isdigit():
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}")
+    return int(value)
+
+
+def duration(name: str, default: str) -> timedelta:
+    """Return a variable that is a duration such as 120s."""
+    try:
+        return parse_duration(text(name, default), name)
+    except RuleError as error:
+        raise ImproperlyConfigured(str(error)) from error
+
+
+def choice(name: str, default: str, choices: tuple[str, ...]) -> str:
+    """Return a variable that is one of some words."""
+    value = text(name, default)
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+    return value
+
+
+def words(name: str, default: str = "") -> list[str]:
+    """Return a variable that is a comma-separated list."""
+    return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+DATA_DIR = Path(text("HUB_DATA_DIR", str(BASE_DIR / ".flotilla"))).absolute()
+EMBEDDED = choice("HUB_MODE", "embedded", ("embedded", "production")) == "embedded"
+DEBUG = flag("HUB_DEBUG")
+EXTERNAL_URL = text("HUB_EXTERNAL_URL")
+
+
+def _secret_key() -> str:
+    value = text("HUB_SECRET_KEY")
+    if value:
+        return value
+    if not EMBEDDED:
+        raise ImproperlyConfigured("HUB_SECRET_KEY (or HUB_SECRET_KEY_FILE) is required with HUB_MODE=production")
+    path = DATA_DIR / "secret-key"
+    if not path.exists():
+        DATA_DIR.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(os.urandom(32).hex())
+    return path.read_text().strip()
+
+
+SECRET_KEY = _secret_key()
+SECRET_KEY_FALLBACKS = words("HUB_SECRET_KEY_FALLBACKS")
+ALLOWED_HOSTS = words("HUB_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if EMBEDDED else "")
+if not EMBEDDED and not ALLOWED_HOSTS:
+    raise ImproperlyConfigured("HUB_ALLOWED_HOSTS is required with HUB_MODE=production: the names people use for this hub")
+
+
+def _database(url: str) -> dict[str, object]:
+    if not url:
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": DATA_DIR / "hub.sqlite3",
+            "OPTIONS": {
+                "timeout": 30,
+                "transaction_mode": "IMMEDIATE",
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000;",
+            },
+        }
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql"):
+        raise ImproperlyConfigured("HUB_DATABASE_URL must start with postgresql://")
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname or "",
+        "PORT": str(parts.port or ""),
+        "CONN_MAX_AGE": 600,
+        "CONN_HEALTH_CHECKS": True,
+    }
+
+
+DATABASES = {"default": _database(text("HUB_DATABASE_URL"))}
+REDIS_URL = text("HUB_REDIS_URL")
+if not EMBEDDED and not (REDIS_URL and text("HUB_DATABASE_URL")):
+    raise ImproperlyConfigured("HUB_MODE=production needs HUB_DATABASE_URL (PostgreSQL) and HUB_REDIS_URL")
+
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "drf_spectacular",
+    "hub.apps.HubConfig",
+    "clusters.apps.ClustersConfig",
+    "projects.apps.ProjectsConfig",
+]
+STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "hub.headers.SecurityHeaders",
+]
+ROOT_URLCONF = "hub.urls"
+ASGI_APPLICATION = "hub.asgi.application"
+AUTH_USER_MODEL = "hub.Account"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+USE_TZ = True
+TIME_ZONE = "UTC"
+APPEND_SLASH = False
+STATIC_URL = "static/"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 100 * 1024 * 1024
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+    }
+]
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+HTTPS = EXTERNAL_URL.startswith("https://") or (not EMBEDDED and flag("HUB_HTTPS", default=True))
+SECURE_SSL_REDIRECT = HTTPS and flag("HUB_HTTPS_REDIRECT")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["hub.rest.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["hub.rest.SignedIn"],
+    "DEFAULT_PARSER_CLASSES": ["hub.rest.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["hub.rest.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "hub.rest.answer_error",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {"TITLE": "Flotilla", "VERSION": "0.1.0", "SERVE_INCLUDE_SCHEMA": False}
+
+CHANNEL_LAYERS = {
+    "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+    if REDIS_URL
+    else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+}
+CELERY_BROKER_URL = REDIS_URL or "memory://"
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SOFT_TIME_LIMIT = 120
+CELERY_TASK_TIME_LIMIT = 150
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {"task": "projects.sweep", "schedule": 5.0, "options": {"expires": 5.0}},
+    "clean-up": {"task": "projects.clean_up", "schedule": 3600.0},
+}
+
+WORKER_THREADS = number("HUB_WORKER_THREADS", 6)
+NAMESPACE = "argocd"
+INSTALLATION_ID = text("HUB_INSTALLATION_ID")
+TRACKING_METHOD = choice("HUB_TRACKING_METHOD", "annotation", ("annotation", "label", "annotation+label"))
+INSTANCE_LABEL_KEY = text("HUB_INSTANCE_LABEL_KEY", "app.kubernetes.io/instance")
+POLL_INTERVAL = duration("HUB_POLL_INTERVAL", "120s")
+POLL_JITTER = duration("HUB_POLL_JITTER", "60s")
+SESSION_DURATION = duration("HUB_SESSION_DURATION", "24h")
+EXEC_TIMEOUT = duration("HUB_EXEC_TIMEOUT", "90s")
+GIT_TIMEOUT = duration("HUB_GIT_TIMEOUT", "60s")
+WAVE_DELAY = duration("HUB_WAVE_DELAY", "2s")
+SYNC_TIMEOUT = duration("HUB_SYNC_TIMEOUT", "0s")
+MAX_MANIFEST_BYTES = number("HUB_MAX_MANIFEST_BYTES", 10 * 1024 * 1024)
+MAX_CHART_BYTES = number("HUB_MAX_CHART_BYTES", 256 * 1024 * 1024)
+MAX_INDEX_BYTES = number("HUB_MAX_INDEX_BYTES", 64 * 1024 * 1024)
+MAX_WEBHOOK_BYTES = number("HUB_MAX_WEBHOOK_BYTES", 50 * 1024 * 1024)
+MAX_POD_LOGS = number("HUB_MAX_POD_LOGS", 10)
+SERVER_SIDE_DIFF = flag("HUB_SERVER_SIDE_DIFF")
+KUSTOMIZE_OPTIONS = words("HUB_KUSTOMIZE_BUILD_OPTIONS")
+HELM_VALUES_SCHEMES = words("HUB_HELM_VALUES_SCHEMES", "https,http")
+ENABLED_TOOLS = words("HUB_TOOLS", "Helm,Kustomize,Jsonnet")
+WEBHOOK_GITHUB_SECRET = text("HUB_WEBHOOK_GITHUB_SECRET")
+KUBE_QPS = number("HUB_KUBE_QPS", 200)
+KUBE_PARALLELISM = number("HUB_KUBE_PARALLELISM", 8)
+# Repositories on this machine are served to the hub only from below this folder.
+LOCAL_REPOSITORIES = text("HUB_LOCAL_REPOSITORIES", str(DATA_DIR / "demo") if EMBEDDED else "")
+ALLOW_LOOPBACK = flag("HUB_ALLOW_LOOPBACK", default=EMBEDDED)
+LOG_FORMAT = choice("HUB_LOG_FORMAT", "text" if EMBEDDED else "json", ("text", "json"))
+LOG_LEVEL = choice("HUB_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "json": {"()": "hub.logs.JSONFormatter"},
+        "text": {"()": "hub.logs.TextFormatter"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        "urllib3": {"level": "ERROR"},
+        "aiohttp": {"level": "WARNING"},
+        "git": {"level": "WARNING"},
+        "django.request": {"level": "ERROR"},
+    },
+}

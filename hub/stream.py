@@ -1,0 +1,142 @@
+"""Wake workers and streams. The database is the truth; what passes here is only a hint.
+
+In the embedded shape hints go to a pool of threads in this process, which costs nothing while idle;
+in production they are Celery messages and Redis publications. A lost hint is found by the sweep.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from celery import current_app
+from channels.layers import get_channel_layer
+from django.conf import settings
+from django.db import close_old_connections, transaction
+
+from hub.metrics import QUEUE_DEPTH, QUEUE_LAG, clock
+
+log = logging.getLogger(__name__)
+
+Task = tuple[str, tuple[Any, ...]]
+CHANGES = "changes"
+
+
+class Pool:
+    """Threads of this process that run tasks by name; the same task waits only once."""
+
+    def __init__(self, find: Callable[[str], Callable[..., Any]], size: int) -> None:
+        self._find = find
+        self._queues: queue.PriorityQueue[tuple[int, int, float, Task | None]] = queue.PriorityQueue()
+        self._waiting: set[Task] = set()
+        self._lock = threading.Lock()
+        self._number = 0
+        self._threads = [
+            threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(size)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, name: str, args: tuple[Any, ...], priority: int) -> None:
+        """Queue a task unless the same one waits already."""
+        task = (name, args)
+        with self._lock:
+            if task in self._waiting:
+                return
+            self._waiting.add(task)
+            self._number += 1
+            number = self._number
+        QUEUE_DEPTH.set(len(self._waiting))
+        self._queues.put((priority, number, clock(), task))
+
+    def stop(self, timeout: float) -> None:
+        """Let every thread finish what it does, and end."""
+        for _ in self._threads:
+            self._queues.put((-1, 0, 0.0, None))
+        for thread in self._threads:
+            thread.join(timeout / max(1, len(self._threads)))
+
+    def _work(self) -> None:
+        while True:
+            _priority, _number, put_at, task = self._queues.get()
+            if task is None:
+                return
+            with self._lock:
+                self._waiting.discard(task)
+            QUEUE_DEPTH.set(len(self._waiting))
+            QUEUE_LAG.observe(clock() - put_at)
+            self._run(task)
+
+    def _run(self, task: Task) -> None:
+        name, args = task
+        try:
+            self._find(name)(*args)
+        except Exception:  # the one place that keeps a worker alive
+            log.exception("task %s%r failed", name, args)
+        finally:
+            close_old_connections()
+
+
+_pool: Pool | None = None
+_listeners: set[Callable[[], None]] = set()
+
+
+def use_pool(pool: Pool | None) -> None:
+    """Send hints to threads of this process instead of the broker."""
+    global _pool
+    _pool = pool
+
+
+def wake(name: str, *args: Any, priority: int = 5, delay: float = 0) -> None:
+    """Ask a worker to run a task soon, once the transaction is committed.
+
+    Units: `delay` in seconds; a smaller `priority` runs first.
+    """
+    transaction.on_commit(lambda: _send(name, args, priority, delay))
+
+
+def _send(name: str, args: tuple[Any, ...], priority: int, delay: float) -> None:
+    if _pool is not None:
+        if delay > 0:
+            timer = threading.Timer(delay, _pool.put, (name, args, priority))
+            timer.daemon = True
+            timer.start()
+        else:
+            _pool.put(name, args, priority)
+        return
+    if settings.EMBEDDED:
+        return
+    try:
+        current_app.send_task(name, args, priority=priority, countdown=delay or None, expires=600 + delay)
+    except Exception:  # the broker is a hint: without it the sweep does the work
+        log.warning("the broker did not take %s; the sweep will find it", name, exc_info=True)
+
+
+def publish() -> None:
+    """Tell the streams, once the transaction is committed, that something has changed."""
+    transaction.on_commit(_publish)
+
+
+def _publish() -> None:
+    for listener in list(_listeners):
+        listener()
+    if settings.EMBEDDED:
+        return
+    layer = get_channel_layer()
+    if layer is None:
+        return
+    try:
+        async_to_sync(layer.group_send)(CHANGES, {"type": "changed"})
+    except Exception:  # streams also look by themselves
+        log.debug("no channel layer", exc_info=True)
+
+
+def listen(listener: Callable[[], None]) -> Callable[[], None]:
+    """Call `listener` after each publication in this process; return what ends it."""
+    _listeners.add(listener)
+    return lambda: _listeners.discard(listener)

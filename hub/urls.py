@@ -1,0 +1,77 @@
+"""Routes of the hub."""
+
+from django.urls import path, re_path
+from drf_spectacular.views import SpectacularAPIView
+
+from clusters import api as clusters
+from hub import views
+from projects.api import applications, projects, repositories, resources, streams, webhooks
+
+_APP = "api/v1/applications/<str:name>"
+# Repository and cluster URLs come percent-encoded; servers hand them on decoded, slashes and all.
+_ANY = r"(?P<{}>.+?)"
+
+
+def _tail(prefix: str, name: str, tail: str, view: object) -> object:
+    return re_path(rf"^{prefix}/{_ANY.format(name)}{tail}$", view)  # type: ignore[arg-type]
+
+
+urlpatterns = [
+    path("healthz", views.healthz),
+    path("readyz", views.readyz),
+    path("metrics", views.metrics),
+    path("api/version", views.Version.as_view()),
+    path("api/webhook", webhooks.webhook),
+    path("api/schema", SpectacularAPIView.as_view(permission_classes=[])),
+    path("api/v1/session", views.SessionView.as_view()),
+    path("api/v1/session/userinfo", views.UserInfo.as_view()),
+    path("api/v1/settings", views.Settings.as_view()),
+    path("api/v1/account/password", views.Password.as_view()),
+    path("api/v1/applications", applications.Applications.as_view()),
+    path(_APP, applications.OneApplication.as_view()),
+    path(f"{_APP}/spec", applications.Spec.as_view()),
+    path(f"{_APP}/sync", applications.Sync.as_view()),
+    path(f"{_APP}/rollback", applications.Rollback.as_view()),
+    path(f"{_APP}/operation", applications.OperationView.as_view()),
+    path(f"{_APP}/confirm-deletion", applications.ConfirmDeletion.as_view()),
+    path(f"{_APP}/manifests", applications.Manifests.as_view()),
+    path(f"{_APP}/events", applications.Events.as_view()),
+    path(f"{_APP}/links", applications.Links.as_view()),
+    path(f"{_APP}/syncwindows", applications.SyncWindows.as_view()),
+    path(f"{_APP}/revisions/<str:revision>/metadata", applications.RevisionMetadata.as_view()),
+    path(f"{_APP}/revisions/<str:revision>/chartdetails", applications.ChartDetails.as_view()),
+    path(f"{_APP}/resource-tree", resources.ResourceTree.as_view()),
+    path(f"{_APP}/managed-resources", resources.ManagedResources.as_view()),
+    path(f"{_APP}/server-side-diff", resources.ServerSideDiff.as_view()),
+    path(f"{_APP}/resource", resources.ResourceView.as_view()),
+    path(f"{_APP}/resource/actions", resources.Actions.as_view()),
+    path(f"{_APP}/resource/actions/v2", resources.ActionsV2.as_view()),
+    path(f"{_APP}/logs", resources.Logs.as_view()),
+    path(f"{_APP}/pods/<str:pod>/logs", resources.Logs.as_view()),
+    path("api/v1/stream/applications", streams.ApplicationStream.as_view()),
+    path("api/v1/stream/applications/<str:name>/resource-tree", streams.TreeStream.as_view()),
+    path("api/v1/flotilla/applications/<str:name>/diff", applications.Diff.as_view()),
+    path("api/v1/flotilla/applications/<str:name>/operation", applications.Plan.as_view()),
+    path("api/v1/projects", projects.Projects.as_view()),
+    path("api/v1/projects/<str:name>", projects.OneProject.as_view()),
+    path("api/v1/projects/<str:name>/detailed", projects.Detailed.as_view()),
+    path("api/v1/projects/<str:name>/links", projects.Empty.as_view()),
+    path("api/v1/projects/<str:name>/events", projects.Empty.as_view()),
+    path("api/v1/projects/<str:name>/globalprojects", projects.Empty.as_view()),
+    path("api/v1/projects/<str:name>/syncwindows", projects.Empty.as_view()),
+    path("api/v1/certificates", repositories.Certificates.as_view()),
+    path("api/v1/repositories", repositories.Repositories.as_view()),
+    _tail("api/v1/repositories", "repo", "/refs", repositories.Refs.as_view()),
+    _tail("api/v1/repositories", "repo", "/apps", repositories.AppsOf.as_view()),
+    _tail("api/v1/repositories", "repo", "/helmcharts", repositories.HelmCharts.as_view()),
+    _tail("api/v1/repositories", "repo", "/appdetails", repositories.AppDetails.as_view()),
+    _tail("api/v1/repositories", "repo", "/validate", repositories.ValidateRepository.as_view()),
+    _tail("api/v1/repositories", "repo", "", repositories.OneRepository.as_view()),
+    path("api/v1/repocreds", repositories.Templates.as_view()),
+    _tail("api/v1/repocreds", "url", "", repositories.OneTemplate.as_view()),
+    path("api/v1/clusters", clusters.Clusters.as_view()),
+    _tail("api/v1/clusters", "identity", "/invalidate-cache", clusters.InvalidateCache.as_view()),
+    _tail("api/v1/clusters", "identity", "/rotate-auth", clusters.RotateAuth.as_view()),
+    _tail("api/v1/clusters", "identity", "", clusters.OneCluster.as_view()),
+    re_path(r"^api/(?P<path>.*)$", views.not_found),
+]

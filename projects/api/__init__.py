@@ -1,0 +1,1 @@
+"""REST of applications, projects and repositories."""

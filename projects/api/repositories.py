@@ -1,0 +1,411 @@
+"""REST of repositories and credential templates; credentials go in and never come out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiTypes, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hub import audit
+from hub.access import require
+from hub.api import View, actor, body_map, flag, must_agree
+from hub.engine.errors import AccessDenied, EngineError, Invalid, RetryLater, Stalled
+from hub.engine.permits import normal_url
+from hub.models import Setting, setting
+from hub.redaction import redact_text
+from projects import sources
+from projects.models import CredentialTemplate, GitRemote, Repository, RenderFailure
+from projects.refresh import mark_due
+from projects.sources import charts, git
+from projects.sources.credentials import credentials_for, repository_of
+from projects.sources.files import Recorder
+from projects.specs import check_repository_url
+
+SECRET_FIELDS = ("username", "password", "bearerToken", "sshPrivateKey", "tlsClientCertData", "tlsClientCertKey", "githubAppPrivateKey", "gcpServiceAccountKey")
+OPTION_FIELDS = ("insecure", "insecureIgnoreHostKey", "enableLfs", "enableOCI", "insecureOCIForceHttp", "forceHttpBasicAuth", "proxy", "noProxy",
+                 "depth", "passCredentials", "githubAppID", "githubAppInstallationID", "githubAppEnterpriseBaseUrl")  # fmt: skip
+
+
+def _split(body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    for field in SECRET_FIELDS:
+        if body.get(field) is not None and not isinstance(body[field], str):
+            raise Invalid(f"{field} must be text")
+    return {f: body[f] for f in SECRET_FIELDS if body.get(f)}, {f: body[f] for f in OPTION_FIELDS if body.get(f)}
+
+
+def repository_json(repository: Repository) -> dict[str, Any]:
+    """Return a repository without its credentials; the user name is shown."""
+    state = {
+        "status": repository.connection, "message": repository.message,
+        "attemptedAt": repository.attempted_at.strftime("%Y-%m-%dT%H:%M:%SZ") if repository.attempted_at else None,
+    }  # fmt: skip
+    result = {
+        "repo": repository.url, "type": repository.kind, "name": repository.name, "project": repository.project,
+        **{k: v for k, v in repository.options.items() if k != "proxy"}, "connectionState": state,
+        "inheritedCreds": not repository.credentials and bool(credentials_for(repository.url, repository.project).get("password")),
+    }  # fmt: skip
+    return {k: v for k, v in result.items() if v not in ("", None, False)}
+
+
+def test_connection(url: str, kind: str, credentials: Mapping[str, Any]) -> str:
+    """Return an empty text when a repository answers, else what is wrong."""
+    try:
+        if kind == "git":
+            git.fetch_refs(url, credentials)
+        elif kind == "helm" and not charts.is_oci(url, credentials):
+            charts.index(url, credentials, fresh=True)
+    except (RetryLater, Stalled, EngineError, Invalid) as error:
+        return redact_text(str(error))
+    return ""
+
+
+def _touched(url: str) -> None:
+    """Look again at everything that reads a repository whose credentials changed."""
+    remote = GitRemote.objects.filter(url=normal_url(url)).first()
+    RenderFailure.objects.all().delete()
+    if remote:
+        GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now(), error="")
+        mark_due(remote.applications.values_list("pk", flat=True))
+
+
+class Repositories(View):
+    """`/repositories`: list and connect."""
+
+    permission = ("repositories", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        """List repositories with their connection state."""
+        require(actor(request), "repositories", "get", "*")
+        query = Repository.objects.order_by("url")
+        if request.query_params.get("repo"):
+            query = query.filter(url=request.query_params["repo"])
+        if request.query_params.get("appProject"):
+            query = query.filter(project=request.query_params["appProject"])
+        return Response({"items": [repository_json(r) for r in query], "metadata": {}})
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request) -> Response:
+        """Connect a repository: it is asked first."""
+        body = body_map(request)
+        url = check_repository_url(body.get("repo"))
+        account = actor(request)
+        require(account, "repositories", "create", url, str(body.get("project") or ""))
+        kind = _kind(body)
+        if kind == "git":
+            git.check_git_url(url, "repo")
+        secret, options = _split(body)
+        problem = "" if flag(request, "credsOnly") else test_connection(url, kind, {**options, **secret, **_inherited(url, secret)})
+        if problem:
+            raise Invalid(f"repository not accessible: {problem}")
+        existing = Repository.objects.filter(url=url, project=str(body.get("project") or "")).first()
+        if existing and not flag(request, "upsert") and not body.get("upsert"):
+            if (existing.credentials, existing.options) == (secret, options):
+                return Response(repository_json(existing))
+            raise Invalid("existing repository spec is different, use upsert flag to force update")
+        return Response(repository_json(save_repository(existing, body, url, account.name)))
+
+
+def _inherited(url: str, secret: Mapping[str, Any]) -> dict[str, Any]:
+    found = credentials_for(url)
+    return {"knownHosts": found.get("knownHosts", "")} if secret else found
+
+
+def _kind(body: Mapping[str, Any]) -> str:
+    kind = str(body.get("type") or ("oci" if str(body.get("repo", "")).startswith("oci://") else "git"))
+    if kind not in ("git", "helm", "oci"):
+        raise Invalid(f"type must be git, helm or oci, not {kind!r}")
+    return kind
+
+
+def save_repository(existing: Repository | None, body: Mapping[str, Any], url: str, who: str) -> Repository:
+    """Store a repository."""
+    secret, options = _split(body)
+    with transaction.atomic():
+        row = existing or Repository(url=url, project=str(body.get("project") or ""))
+        row.kind, row.name = _kind({**body, "repo": url}), str(body.get("name") or "")
+        row.credentials, row.options = secret, options
+        row.connection, row.message, row.attempted_at = "Successful", "", timezone.now()
+        row.save()
+        audit.record(who, "update" if existing else "create", "repository", url, row.project, fields=sorted([*secret, *options]))
+        _touched(url)
+    return row
+
+
+def _named(request: Request, url: str, action: str) -> Repository:
+    project = request.query_params.get("appProject", "")
+    require(actor(request), "repositories", action, url, project)
+    found = repository_of(url, project)
+    if found is None:
+        raise AccessDenied("permission denied")
+    return found
+
+
+class OneRepository(View):
+    """`/repositories/{repo}`: read, update, disconnect."""
+
+    permission = ("repositories", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, repo: str) -> Response:
+        """Return a repository; with `forceRefresh` ask it first."""
+        row = _named(request, repo, "get")
+        if flag(request, "forceRefresh"):
+            problem = test_connection(row.url, row.kind, credentials_for(row.url, row.project))
+            Repository.objects.filter(pk=row.pk).update(connection="Failed" if problem else "Successful", message=problem, attempted_at=timezone.now())
+            row.refresh_from_db()
+        return Response(repository_json(row))
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def put(self, request: Request, repo: str) -> Response:
+        """Replace the credentials and options of a repository."""
+        body = body_map(request)
+        must_agree(repo, body.get("repo"), "repo")
+        row = _named(request, repo, "update")
+        return Response(repository_json(save_repository(row, {**body, "project": row.project}, row.url, actor(request).name)))
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def delete(self, request: Request, repo: str) -> Response:
+        """Disconnect a repository; applications that need its credentials show it."""
+        row = _named(request, repo, "delete")
+        with transaction.atomic():
+            row.delete()
+            audit.record(actor(request).name, "delete", "repository", row.url, row.project)
+            _touched(row.url)
+        return Response({})
+
+
+class ValidateRepository(View):
+    """`/repositories/{repo}/validate`: test credentials without storing them."""
+
+    permission = ("repositories", "create")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, repo: str) -> Response:
+        """Ask the repository with the given credentials."""
+        require(actor(request), "repositories", "create", repo)
+        body = request.data if isinstance(request.data, dict) else {}
+        given = {**request.query_params.dict(), **body}
+        url = check_repository_url(repo)
+        secret, options = _split(given)
+        problem = test_connection(url, _kind({**given, "repo": url}), {**options, **secret, **_inherited(url, secret)})
+        if problem:
+            raise Invalid(f"repository not accessible: {problem}")
+        return Response({})
+
+
+class Refs(View):
+    """`/repositories/{repo}/refs`: branches and tags."""
+
+    permission = ("repositories", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, repo: str) -> Response:
+        """Return branches and tags."""
+        require(actor(request), "repositories", "get", repo)
+        git.check_git_url(repo, "repo")
+        remote = sources.look_up_refs(repo, request.query_params.get("appProject", ""), force=flag(request, "forceRefresh"))
+
+        def names(prefix: str) -> list[str]:
+            return sorted(n.removeprefix(prefix) for n in remote.refs if n.startswith(prefix))
+
+        return Response({"branches": names("refs/heads/"), "tags": names("refs/tags/")})
+
+
+class AppsOf(View):
+    """`/repositories/{repo}/apps`: folders that hold an application, with the tool that renders each."""
+
+    permission = ("repositories", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, repo: str) -> Response:
+        """Return the folders."""
+        require(actor(request), "repositories", "get", repo)
+        git.check_git_url(repo, "repo")
+        source = {"repoURL": repo, "targetRevision": request.query_params.get("revision", "")}
+        project = request.query_params.get("appProject", "")
+        revision = sources.resolve(source, project)
+        recorder = Recorder({"": sources.files_of(source, revision, project)})
+        found: dict[str, str] = {}
+        for name in recorder.walk(""):
+            folder, _, file = name.rpartition("/")
+            if file == "Chart.yaml":
+                found.setdefault(folder, "Helm")
+            elif file in ("kustomization.yaml", "kustomization.yml", "Kustomization"):
+                found[folder] = "Kustomize"
+        return Response({"items": [{"path": p or ".", "type": t} for p, t in sorted(found.items())]})
+
+
+class HelmCharts(View):
+    """`/repositories/{repo}/helmcharts`: charts and their versions."""
+
+    permission = ("repositories", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, repo: str) -> Response:
+        """Return the charts."""
+        require(actor(request), "repositories", "get", repo)
+        entries = charts.index(check_repository_url(repo), credentials_for(repo, request.query_params.get("appProject", "")))
+        return Response({"items": [{"name": n, "versions": [str(e.get("version")) for e in v]} for n, v in sorted(entries.items())]})
+
+
+class AppDetails(View):
+    """`/repositories/{repo}/appdetails`: what a source is, and its parameters."""
+
+    permission = ("repositories", "get")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, repo: str) -> Response:
+        """Return the type of a source; of a chart its value files and values."""
+        body = body_map(request)
+        source = body.get("source") if isinstance(body.get("source"), dict) else {}
+        must_agree(repo, source.get("repoURL"), "source.repoURL")
+        project = str(body.get("appProject") or "default")
+        require(actor(request), "applications", "get", f"{project}/{body.get('appName') or '*'}", project)
+        wanted = {**source, "repoURL": repo}
+        problems = sources.check_sources([wanted], multi=False)
+        if problems:
+            raise Invalid("; ".join(problems))
+        revision = sources.resolve(wanted, project)
+        recorder = Recorder({"": sources.files_of(wanted, revision, project)})
+        path = "" if wanted.get("chart") else sources.clean(str(wanted.get("path") or ""))
+        tool = sources.detect(recorder, path, wanted)
+        answer: dict[str, Any] = {"type": tool}
+        if tool == "Helm":
+            names = [n for n in recorder.walk(path, recurse=False) if n.endswith((".yaml", ".yml")) and "values" in n.rpartition("/")[2]]
+            values = recorder.read(f"{path}/values.yaml" if path else "values.yaml") or b""
+            answer["helm"] = {"valueFiles": [n[len(path):].lstrip("/") for n in names], "values": values.decode(errors="replace")}
+        return Response(answer)
+
+
+def template_json(row: CredentialTemplate) -> dict[str, Any]:
+    """Return a credential template without its credentials."""
+    return {"url": row.url, "type": row.kind, **{k: v for k, v in row.options.items() if k != "proxy"}}
+
+
+class Templates(View):
+    """`/repocreds`: list and create credential templates."""
+
+    permission = ("repositories", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        """List the templates."""
+        require(actor(request), "repositories", "get", "*")
+        return Response({"items": [template_json(t) for t in CredentialTemplate.objects.order_by("url")], "metadata": {}})
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request) -> Response:
+        """Create a template, or replace it with `upsert`."""
+        body = body_map(request)
+        url = check_repository_url(body.get("url"))
+        require(actor(request), "repositories", "create", url)
+        existing = CredentialTemplate.objects.filter(url=url).first()
+        if existing and not (flag(request, "upsert") or body.get("upsert")):
+            raise Invalid("existing repository credentials spec is different, use upsert flag to force update")
+        return Response(template_json(_save_template(existing, url, body, actor(request).name)))
+
+
+def _save_template(existing: CredentialTemplate | None, url: str, body: Mapping[str, Any], who: str) -> CredentialTemplate:
+    secret, options = _split(body)
+    with transaction.atomic():
+        row = existing or CredentialTemplate(url=url)
+        row.kind, row.credentials, row.options = str(body.get("type") or "git"), secret, options
+        row.save()
+        audit.record(who, "update" if existing else "create", "repocreds", url, fields=sorted([*secret, *options]))
+        for remote in GitRemote.objects.filter(url__startswith=normal_url(url)):
+            _touched(remote.url)
+    return row
+
+
+class OneTemplate(View):
+    """`/repocreds/{url}`: replace and delete."""
+
+    permission = ("repositories", "update")
+
+    def _row(self, request: Request, url: str, action: str) -> CredentialTemplate:
+        require(actor(request), "repositories", action, url)
+        found = CredentialTemplate.objects.filter(url=url).first()
+        if found is None:
+            raise AccessDenied("permission denied")
+        return found
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def put(self, request: Request, url: str) -> Response:
+        """Replace a template."""
+        body = body_map(request)
+        must_agree(url, body.get("url"), "url")
+        return Response(template_json(_save_template(self._row(request, url, "update"), url, body, actor(request).name)))
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def delete(self, request: Request, url: str) -> Response:
+        """Delete a template."""
+        row = self._row(request, url, "delete")
+        with transaction.atomic():
+            row.delete()
+            audit.record(actor(request).name, "delete", "repocreds", url)
+        return Response({})
+
+
+class Certificates(View):
+    """`/certificates`: the SSH hosts that the hub knows."""
+
+    permission = ("certificates", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        """List the known hosts with their fingerprints."""
+        require(actor(request), "certificates", "get", "*")
+        return Response({"items": [_host_json(line) for line in setting("ssh_known_hosts", "").splitlines() if line.strip()], "metadata": {}})
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request) -> Response:
+        """Add known hosts: `{items: [{serverName, certType: ssh, certSubType, certData}]}`."""
+        import base64
+
+        body = body_map(request)
+        items = body.get("items")
+        if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
+            raise Invalid("items must be a list of certificates")
+        require(actor(request), "certificates", "create", "*")
+        lines = setting("ssh_known_hosts", "").splitlines()
+        for item in items:
+            if item.get("certType") != "ssh":
+                raise Invalid("certType must be ssh: give TLS authorities with the repository or cluster that needs them")
+            data = str(item.get("certData") or "")
+            key = data if data.startswith("AAAA") else base64.b64decode(data + "==").decode(errors="replace")
+            host, kind = str(item.get("serverName") or ""), str(item.get("certSubType") or "")
+            if not host or not kind or any(c.isspace() for c in host + kind + key):
+                raise Invalid("serverName, certSubType and certData are required, without white space")
+            lines.append(f"{host} {kind} {key}")
+        with transaction.atomic():
+            Setting.objects.update_or_create(name="ssh_known_hosts", defaults={"value": "\n".join(dict.fromkeys(lines))})
+            audit.record(actor(request).name, "create", "certificate", ", ".join(str(i.get("serverName")) for i in items))
+        return Response({"items": [_host_json(line) for line in lines]})
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def delete(self, request: Request) -> Response:
+        """Remove the known hosts of a name."""
+        require(actor(request), "certificates", "delete", "*")
+        pattern = request.query_params.get("hostNamePattern", "")
+        if not pattern:
+            raise Invalid("hostNamePattern is required")
+        lines = setting("ssh_known_hosts", "").splitlines()
+        gone = [line for line in lines if line.partition(" ")[0] == pattern]
+        with transaction.atomic():
+            Setting.objects.update_or_create(name="ssh_known_hosts", defaults={"value": "\n".join(x for x in lines if x not in gone)})
+            audit.record(actor(request).name, "delete", "certificate", pattern)
+        return Response({"items": [_host_json(line) for line in gone]})
+
+
+def _host_json(line: str) -> dict[str, str]:
+    import base64
+    import hashlib
+
+    host, kind, key = (line.split() + ["", "", ""])[:3]
+    digest = hashlib.sha256(base64.b64decode(key + "==")).digest()
+    fingerprint = "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+    return {"serverName": host, "certType": "ssh", "certSubType": kind, "certInfo": fingerprint}

@@ -1,0 +1,191 @@
+"""Streams: what changes, as it changes; newline-delimited JSON or server-sent events."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.http import StreamingHttpResponse
+from drf_spectacular.utils import OpenApiTypes, extend_schema
+from rest_framework.request import Request
+
+from hub.access import is_allowed, require
+from hub.api import View, actor, project_fields, selector
+from hub.engine.errors import Unauthenticated
+from hub.models import Account, Tombstone, current_version
+from hub.session import verify
+from hub.stream import listen
+from projects.api.applications import get_application
+from projects.api.resources import tree_text
+from projects.manifests import application_json
+from projects.models import Application
+
+EMBEDDED_POLL_SECONDS = 10.0
+POLL_SECONDS = 1.0
+GATHER_SECONDS = 0.05
+
+
+@dataclass
+class _Filter:
+    name: str = ""
+    namespace: str = ""
+    projects: list[str] = field(default_factory=list)
+    labels: Callable[[Any], bool] | None = None
+
+    def fits(self, manifest: dict[str, Any], project: str) -> bool:
+        metadata = manifest["metadata"]
+        return (
+            self.name in ("", metadata["name"]) and self.namespace in ("", metadata["namespace"])
+            and (not self.projects or project in self.projects)
+            and (self.labels is None or self.labels(metadata.get("labels") or {}))
+        )  # fmt: skip
+
+
+class _Waiter:
+    """Wakes when something was published, in this process at once, else at the next poll."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+        self._end = listen(lambda: loop.call_soon_threadsafe(self._event.set))
+
+    async def wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._event.wait(), EMBEDDED_POLL_SECONDS if settings.EMBEDDED else POLL_SECONDS)
+            await asyncio.sleep(GATHER_SECONDS)
+        except TimeoutError:
+            pass
+        self._event.clear()
+
+    def close(self) -> None:
+        self._end()
+
+
+def _still_allowed(token: str) -> Account | None:
+    try:
+        return verify(token).account
+    except Unauthenticated:
+        return None
+
+
+class ApplicationStream(View):
+    """`/stream/applications`: every change of the applications that the caller may see."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> StreamingHttpResponse:
+        """Stream changes; first all applications, unless `resourceVersion` says what is known."""
+        require(actor(request), "applications", "get", "*/*")
+        params = request.query_params
+        chosen = _Filter(
+            params.get("name", ""), params.get("appNamespace", ""), params.getlist("projects") or params.getlist("project"),
+            selector(params["selector"]) if params.get("selector") else None,
+        )  # fmt: skip
+        known = params.get("resourceVersion", "")
+        start = int(known) if known.isdigit() else None
+        from hub.rest import token_of
+
+        events = "text/event-stream" in request.headers.get("Accept", "")
+        lines = _changes(chosen, start, params.get("fields", ""), token_of(request._request), events=events)  # noqa: SLF001
+        return _streaming(lines, events=events)
+
+
+def _streaming(lines: AsyncIterator[bytes], *, events: bool) -> StreamingHttpResponse:
+    answer = StreamingHttpResponse(lines, content_type="text/event-stream" if events else "application/json")
+    answer["X-Accel-Buffering"] = "no"
+    return answer
+
+
+def _line(result: Any, *, events: bool) -> bytes:
+    data = orjson.dumps(result)
+    return b"data: " + data + b"\n\n" if events else data + b"\n"
+
+
+async def _changes(chosen: _Filter, start: int | None, fields: str, token: str, *, events: bool) -> AsyncIterator[bytes]:
+    waiter = _Waiter()
+    seen: set[tuple[str, str]] = set()
+    try:
+        version = await sync_to_async(current_version)()
+        if start is None or chosen.name:
+            for manifest, project, _rv in await sync_to_async(_rows_since)(0):
+                seen.add((manifest["metadata"]["namespace"], manifest["metadata"]["name"]))
+                if chosen.fits(manifest, project):
+                    yield _line(_shown("ADDED", manifest, fields), events=events)
+        else:
+            seen = await sync_to_async(_known)(start)
+            version = start
+        if events:
+            yield b": connected\n\n"
+        while True:
+            account = await sync_to_async(_still_allowed)(token)
+            if account is None or not is_allowed(account, "applications", "get", "*/*"):
+                return
+            rows = await sync_to_async(_everything_since)(version)
+            for kind, manifest, project, number in rows:
+                version = max(version, number)
+                key = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+                what = kind or ("MODIFIED" if key in seen else "ADDED")
+                seen.discard(key) if what == "DELETED" else seen.add(key)
+                if chosen.fits(manifest, project):
+                    yield _line(_shown(what, manifest, fields), events=events)
+            await waiter.wait()
+    finally:
+        waiter.close()
+
+
+def _shown(kind: str, manifest: dict[str, Any], fields: str) -> Any:
+    return project_fields({"result": {"type": kind, "application": manifest}}, fields)
+
+
+def _rows_since(version: int) -> list[tuple[dict[str, Any], str, int]]:
+    query = Application.objects.filter(resource_version__gt=version).select_related("cluster", "operation").prefetch_related("history", "remotes")
+    return [(application_json(a), a.project, a.resource_version) for a in query.order_by("resource_version")]
+
+
+def _known(version: int) -> set[tuple[str, str]]:
+    # What existed when that version was current: for a resumed stream its changes are modifications.
+    return set(Application.objects.filter(resource_version__lte=version).values_list("namespace", "name"))
+
+
+def _everything_since(version: int) -> list[tuple[str, dict[str, Any], str, int]]:
+    found = [("", manifest, project, number) for manifest, project, number in _rows_since(version)]
+    for stone in Tombstone.objects.filter(resource_version__gt=version, kind="Application"):
+        found.append(("DELETED", stone.manifest, stone.project, stone.resource_version))
+    return sorted(found, key=lambda row: row[3])
+
+
+class TreeStream(View):
+    """`/stream/applications/{name}/resource-tree`: the tree, again whenever it changes."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> StreamingHttpResponse:
+        """Stream the whole tree at each change."""
+        application = get_application(request, name)
+        events = "text/event-stream" in request.headers.get("Accept", "")
+        from hub.rest import token_of
+
+        return _streaming(_trees(application.pk, token_of(request._request), events=events), events=events)  # noqa: SLF001
+
+
+async def _trees(pk: int, token: str, *, events: bool) -> AsyncIterator[bytes]:
+    waiter, last = _Waiter(), b""
+    try:
+        while True:
+            application = await Application.objects.select_related("cluster").filter(pk=pk).afirst()
+            account = await sync_to_async(_still_allowed)(token)
+            if application is None or account is None or not is_allowed(account, "applications", "get", f"{application.project}/{application.name}"):
+                return
+            text = await tree_text(application)
+            if text != last:
+                last = text
+                body = b'{"result":' + text + b"}"
+                yield b"data: " + body + b"\n\n" if events else body + b"\n"
+            await waiter.wait()
+    finally:
+        waiter.close()

@@ -1,0 +1,256 @@
+"""Create, change and delete applications and projects: what REST, the app of apps and the seed all do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from hub import audit
+from hub.engine.errors import Conflict, Invalid, NotFound, Precondition
+from hub.models import Tombstone, next_version
+from hub.stream import publish, wake
+from projects.manifests import application_json, mirror, mirror_application, project_json
+from projects.models import FINALIZER, Application, Project
+from projects.specs import bind, bind_remotes, check_name, check_project, normalized_spec, spec_problems
+
+PROPAGATION = {"": FINALIZER, "foreground": f"{FINALIZER}/foreground", "background": f"{FINALIZER}/background"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An application as somebody wants it."""
+
+    namespace: str
+    name: str
+    spec: dict[str, Any]
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    finalizers: list[str] = field(default_factory=list)
+
+
+def wanted_from(manifest: Any) -> Wanted:
+    """Return what a manifest asks for.
+
+    Raises: Invalid naming the field.
+    """
+    if not isinstance(manifest, dict):
+        raise Invalid("the body must be an Application object")
+    if manifest.get("kind") not in (None, "", "Application"):
+        raise Invalid(f"kind must be Application, not {manifest['kind']!r}")
+    metadata = manifest.get("metadata")
+    if not isinstance(metadata, dict):
+        raise Invalid("metadata is required")
+    namespace = metadata.get("namespace") or settings.NAMESPACE
+    return Wanted(
+        check_name(namespace, "metadata.namespace"), check_name(metadata.get("name")), normalized_spec(manifest.get("spec") or {}),
+        _text_map(metadata.get("labels"), "metadata.labels"), _text_map(metadata.get("annotations"), "metadata.annotations"),
+        _text_list(metadata.get("finalizers"), "metadata.finalizers"),
+    )  # fmt: skip
+
+
+def _text_map(value: Any, name: str) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise Invalid(f"{name} must be an object of texts")
+    return dict(value)
+
+
+def _text_list(value: Any, name: str) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise Invalid(f"{name} must be a list of texts")
+    return list(value)
+
+
+def check(application: Application) -> None:
+    """Return if a new or changed application could work.
+
+    Raises: Invalid with every reason that it could not.
+    """
+    found = spec_problems(application)
+    if found:
+        raise Invalid(f"application spec for {application.name} is invalid: " + "; ".join(f"InvalidSpecError: {p}" for p in found))
+
+
+def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Application, bool]:
+    """Create an application; return it and whether it is new or changed.
+
+    An equal one that exists is returned as it is.
+    Raises: Invalid when another one has the name and `upsert` is not set.
+    """
+    existing = Application.objects.select_related("cluster", "operation").filter(namespace=wanted.namespace, name=wanted.name).first()
+    if existing is not None:
+        if _is_same(existing, wanted):
+            return existing, False
+        if not upsert:
+            raise Invalid("existing application spec is different, use upsert flag to force update")
+        labels, annotations = {**existing.labels, **wanted.labels}, {**existing.annotations, **wanted.annotations}
+        return change(existing, actor, spec=wanted.spec, labels=labels, annotations=annotations, finalizers=wanted.finalizers or existing.finalizers), True
+    application = Application(
+        namespace=wanted.namespace, name=wanted.name, spec=wanted.spec, labels=wanted.labels,
+        annotations=wanted.annotations, finalizers=wanted.finalizers, created_by=actor,
+    )  # fmt: skip
+    bind(application)
+    try:
+        with transaction.atomic():
+            application.resource_version = next_version()
+            application.save()
+            bind_remotes(application)
+            audit.record(actor, "create", "application", application.qualified_name, application.project, spec=_digestible(application.spec))
+            mirror_application(application.pk)
+            publish()
+            wake("projects.refresh", application.pk, priority=4)
+    except IntegrityError as error:
+        raise Conflict(f'application "{wanted.name}" was created by somebody else at the same moment') from error
+    return application, True
+
+
+def _digestible(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {"destination": spec.get("destination"), "sources": [s.get("repoURL") for s in spec.get("sources") or [spec.get("source") or {}]]}
+
+
+def _is_same(application: Application, wanted: Wanted) -> bool:
+    return (application.spec, application.labels, application.annotations) == (wanted.spec, wanted.labels, wanted.annotations) and (
+        set(wanted.finalizers) <= set(application.finalizers)
+    )
+
+
+def change(
+    application: Application, actor: str, *, spec: dict[str, Any] | None = None, labels: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None, finalizers: list[str] | None = None,
+) -> Application:  # fmt: skip
+    """Change an application, and look at it at once; what is None stays."""
+    with transaction.atomic():
+        current = Application.objects.select_for_update().get(pk=application.pk)
+        refresh_kind = ""
+        if spec is not None and spec != current.spec:
+            current.spec = spec
+            current.generation += 1
+        if labels is not None:
+            current.labels = labels
+        if annotations is not None:
+            refresh_kind = annotations.get("argocd.argoproj.io/refresh", "")
+            current.annotations = annotations
+        if finalizers is not None:
+            current.finalizers = finalizers
+        bind(current)
+        current.refresh_at = timezone.now()
+        if refresh_kind:
+            current.refresh_kind = "hard" if refresh_kind == "hard" else "normal"
+        current.resource_version = next_version()
+        current.save()
+        bind_remotes(current)
+        audit.record(actor, "update", "application", current.qualified_name, current.project, spec=_digestible(current.spec))
+        mirror_application(current.pk)
+        publish()
+        wake("projects.delete_application" if current.deletion_requested_at else "projects.refresh", current.pk, priority=2)
+    return Application.objects.select_related("cluster", "operation").get(pk=current.pk)
+
+
+def request_deletion(application: Application, actor: str, *, cascade: bool | None = True, propagation: str = "", confirmed: bool = False) -> None:
+    """Ask for the deletion of an application; with `cascade` its resources go first.
+
+    `cascade` None leaves it to the application's finalizers, as kubectl does.
+    Raises: Invalid for an unknown propagation policy, or one without cascade.
+    """
+    if propagation not in PROPAGATION:
+        raise Invalid(f"invalid propagation policy: {propagation}")
+    if cascade is False and propagation:
+        raise Invalid("cannot set propagation policy when cascading is disabled")
+    with transaction.atomic():
+        current = Application.objects.select_for_update().get(pk=application.pk)
+        others = [f for f in current.finalizers if not f.startswith(FINALIZER)]
+        if cascade is False:
+            current.finalizers = others
+        elif cascade and not current.deletion_requested_at and (propagation or not current.cascades):
+            current.finalizers = [*others, PROPAGATION[propagation]]
+        if confirmed:
+            current.annotations = {**current.annotations, "argocd.argoproj.io/deletion-approved": timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")}
+        current.deletion_requested_at = current.deletion_requested_at or timezone.now()
+        current.resource_version = next_version()
+        current.refresh_at = timezone.now()
+        current.save()
+        audit.record(actor, "delete", "application", current.qualified_name, current.project, cascade=current.cascades, confirmed=confirmed)
+        mirror_application(current.pk)
+        publish()
+        wake("projects.delete_application", current.pk, priority=2)
+
+
+def remove(application: Application) -> None:
+    """Remove the row of an application whose deletion is done; streams hear of it."""
+    manifest = application_json(application, history=[])
+    with transaction.atomic():
+        version = next_version()
+        manifest["metadata"]["resourceVersion"] = str(version)
+        Tombstone.objects.create(
+            resource_version=version, kind="Application", namespace=application.namespace, name=application.name,
+            project=application.project, manifest=manifest,
+        )  # fmt: skip
+        audit.record("hub", "deleted", "application", application.qualified_name, application.project)
+        mirror(manifest, gone=True)
+        Application.objects.filter(pk=application.pk).delete()
+        publish()
+
+
+def save_project(manifest: Any, actor: str, *, upsert: bool = False, must_exist: bool = False) -> Project:
+    """Create or replace a project.
+
+    Raises: Invalid naming the field; Conflict when it exists and neither is wanted; NotFound.
+    """
+    if not isinstance(manifest, dict):
+        raise Invalid("project must be an AppProject object")
+    metadata = manifest.get("metadata")
+    if not isinstance(metadata, dict):
+        raise Invalid("metadata is required")
+    name = check_name(metadata.get("name"))
+    spec = check_project(manifest.get("spec") or {})
+    existing = Project.objects.filter(name=name).first()
+    if existing is None and must_exist:
+        raise NotFound(f'appprojects.argoproj.io "{name}" not found')
+    if existing is not None and not (upsert or must_exist):
+        if existing.spec == spec:
+            return existing
+        raise Invalid("existing project spec is different, use upsert flag to force update")
+    with transaction.atomic():
+        project = existing or Project(name=name)
+        project.spec = spec
+        project.labels = _text_map(metadata.get("labels"), "metadata.labels")
+        project.annotations = _text_map(metadata.get("annotations"), "metadata.annotations")
+        if existing is not None:
+            project.generation += 1
+        project.resource_version = next_version()
+        project.save()
+        audit.record(actor, "update" if existing else "create", "project", name, name)
+        mirror(project_json(project))
+        publish()
+        # Everything that the project permits may have changed with it.
+        for pk in Application.objects.filter(project=name).values_list("pk", flat=True):
+            Application.objects.filter(pk=pk).update(refresh_at=timezone.now())
+            wake("projects.refresh", pk)
+    return project
+
+
+def delete_project(name: str, actor: str) -> None:
+    """Delete a project that nothing uses.
+
+    Raises: NotFound; Precondition when it is `default` or applications refer to it.
+    """
+    project = Project.objects.filter(name=name).first()
+    if project is None:
+        raise NotFound(f'appprojects.argoproj.io "{name}" not found')
+    if name == "default":
+        raise Precondition("name 'default' is reserved and cannot be deleted")
+    used = Application.objects.filter(project=name).count()
+    if used:
+        raise Precondition(f"project is referenced by {used} applications")
+    with transaction.atomic():
+        mirror(project_json(project), gone=True)
+        project.delete()
+        next_version()
+        audit.record(actor, "delete", "project", name, name)
+        publish()

@@ -1,0 +1,297 @@
+"""Compare what an application wants with what its destination has."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from django.conf import settings
+
+from clusters import live
+from clusters.kube import Refused, connect, kind_of
+from clusters.models import Cluster, LiveResource
+from clusters.watch import is_excluded
+from hub.engine import health
+from hub.engine.diff import Comparison, CompareSettings, compare
+from hub.engine.errors import EngineError
+from hub.engine.hooks import hook_phases, is_hook, is_ignored, wave
+from hub.engine.ignore import IgnoreRule, ignore_rules
+from hub.engine.merge import predict
+from hub.engine.normalize import normalize_desired
+from hub.engine.options import compare_options, parse_options, resource_options
+from hub.engine.permits import permits_kind
+from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version, unique, with_metadata
+from hub.engine.status import ResourceState, Sync
+from hub.engine.tracking import mark
+from hub.models import setting
+from projects.jq import delete_path
+from projects.models import Application
+from projects.sources import Desired
+
+OUR_KINDS = {("argoproj.io", "Application"), ("argoproj.io", "AppProject"), ("argoproj.io", "ApplicationSet")}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One resource: what the source wants of it and what the cluster has."""
+
+    key: ResourceKey
+    desired: Manifest | None
+    live: Manifest | None
+    row: LiveResource | None
+    comparison: Comparison | None
+    state: ResourceState
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A whole comparison."""
+
+    pairs: list[Pair]
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+    """(condition type, message)."""
+    errors: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def states(self) -> list[ResourceState]:
+        """The state of each resource."""
+        return [pair.state for pair in self.pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A destination, with what is known of its kinds."""
+
+    cluster: Cluster
+    namespace: str
+    scopes: Mapping[tuple[str, str], bool]
+    """(group, kind) → whether it is namespaced."""
+
+    def is_namespaced(self, group: str, kind: str) -> bool:
+        """Return whether a kind lives in namespaces; unknown kinds are taken to."""
+        if (group, kind) in OUR_KINDS:
+            return True
+        return self.scopes.get((group, kind), True)
+
+    def is_served(self, group: str, kind: str) -> bool:
+        """Return whether the cluster serves a kind."""
+        return (group, kind) in self.scopes or (self.cluster.is_home and (group, kind) in OUR_KINDS)
+
+
+def place_of(application: Application, cluster: Cluster) -> Place:
+    """Return the destination of an application."""
+    scopes = {(g, k): bool(namespaced) for g, _v, k, _plural, namespaced in cluster.api_kinds}
+    return Place(cluster, application.dest_namespace, scopes)
+
+
+def system_rules() -> tuple[IgnoreRule, ...]:
+    """Return the ignoreDifferences of the whole hub, from the setting `ignore_differences`."""
+    return ignore_rules(setting("ignore_differences", []), "ignore_differences")
+
+
+def settings_for(application: Application) -> CompareSettings:
+    """Return what comparisons of an application leave out.
+
+    Raises: RuleError naming the rule that cannot be used.
+    """
+    options = setting("compare_options", {})
+    own = ignore_rules(application.spec.get("ignoreDifferences") or [], "spec.ignoreDifferences")
+    return CompareSettings(
+        rules=(*system_rules(), *own), tracking=live.tracking(),
+        ignore_aggregated_roles=bool(options.get("ignoreAggregatedRoles")),
+        ignore_status=options.get("ignoreResourceStatusField", "all"),
+    )  # fmt: skip
+
+
+def prepared(desired: Sequence[Manifest], application: Application, place: Place) -> tuple[list[Manifest], list[tuple[str, str]]]:
+    """Return the manifests with namespaces set, marked, each key once, excluded kinds left out; and warnings."""
+    rules = setting("resource_filters", {})
+    kept, warnings = [], []
+    for manifest in desired:
+        key = resource_key(manifest)
+        if is_excluded(key.group, key.kind, place.cluster.server, rules):
+            warnings.append(("ExcludedResourceWarning", f"Resource {key.group}/{key.kind} {key.name} is excluded in the settings"))
+            continue
+        kept.append(_placed(manifest, key, place))
+    single, repeated = unique(kept)
+    for key, count in repeated.items():
+        warnings.append((
+            "RepeatedResourceWarning",
+            f"Resource {key.group}/{key.kind}/{key.namespace}/{key.name} appeared {count} times among application resources.",
+        ))  # fmt: skip
+    marks = live.tracking()
+    return [mark(m, application.instance, place.namespace, marks) for m in single], warnings
+
+
+def _placed(manifest: Manifest, key: ResourceKey, place: Place) -> Manifest:
+    if not place.is_namespaced(key.group, key.kind):
+        return with_metadata(manifest, namespace=None)
+    if (key.group, key.kind) in OUR_KINDS and not key.namespace and place.cluster.is_home:
+        return with_metadata(manifest, namespace=place.namespace or settings.NAMESPACE)
+    return manifest if key.namespace else with_metadata(manifest, namespace=place.namespace or None)
+
+
+def comparison(application: Application, desired: Desired, cluster: Cluster, project: Mapping[str, Any]) -> Compared:
+    """Return how an application differs from what runs.
+
+    Raises: Stalled when the spec cannot be used, RetryLater when the live state is not known.
+    """
+    place = place_of(application, cluster)
+    options = parse_options((application.sync_policy.get("syncOptions")) or [])
+    rules = settings_for(application)
+    manifests, warnings = prepared(desired.manifests, application, place)
+    hooks = [m for m in manifests if is_hook(m)]
+    targets = {resource_key(m): m for m in manifests if not is_hook(m)}
+    errors = [
+        ("InvalidSpecError", f"Namespace for {key.name} {m['apiVersion']}, Kind={key.kind} is missing.")
+        for key, m in targets.items() if place.is_namespaced(key.group, key.kind) and not key.namespace
+    ]  # fmt: skip
+    rows = _rows(application, cluster, list(targets))
+    pairs = []
+    for key in sorted(targets.keys() | rows.keys()):
+        row = rows.get(key)
+        target = targets.get(key)
+        if target is None and row is not None and _is_left_alone(row, application, project, place, hooks):
+            continue
+        if row is not None and row.instance and row.instance != application.instance:
+            warnings.append(("SharedResourceWarning", f"{key.kind}/{key.name} is part of applications {application.instance} and {row.instance}"))
+        try:
+            pairs.append(_pair(key, target, row, cluster, rules, options, application))
+        except (EngineError, Refused) as error:
+            errors.append(("ComparisonError", f"{key}: {error}"))
+            pairs.append(Pair(key, target, None, row, None, _unknown_state(key, target, row)))
+    pairs += [_hook_pair(m) for m in hooks if not is_ignored(m)]
+    return Compared(pairs, warnings, errors)
+
+
+def _unknown_state(key: ResourceKey, target: Manifest | None, row: LiveResource | None) -> ResourceState:
+    return ResourceState(key, row.version if row else "", Sync.UNKNOWN, exists=row is not None, wanted=target is not None)
+
+
+def _rows(application: Application, cluster: Cluster, keys: Sequence[ResourceKey]) -> dict[ResourceKey, LiveResource]:
+    found = {row.resource_key: row for row in LiveResource.objects.filter(cluster=cluster, instance=application.instance, owner_uid="")}
+    missing = [k.text for k in keys if k not in found]
+    for start in range(0, len(missing), 500):
+        for row in LiveResource.objects.filter(cluster=cluster, key__in=missing[start : start + 500]):
+            found[row.resource_key] = row
+    return found
+
+
+def _is_left_alone(row: LiveResource, application: Application, project: Mapping[str, Any], place: Place, hooks: Sequence[Manifest]) -> bool:
+    """Whether a live resource that the source does not have is none of this application's business."""
+    if row.instance != application.instance or not row.is_self:
+        return True
+    if (row.group, row.kind, row.name) == ("argoproj.io", "Application", application.name) and row.namespace == application.namespace:
+        return True
+    if any(resource_key(h) == row.resource_key for h in hooks):
+        return True
+    manifest = row.manifest
+    if manifest is not None and is_hook(manifest):
+        return True
+    managed = (application.sync_policy.get("managedNamespaceMetadata")) is not None
+    if managed and (row.kind, row.name) == ("Namespace", application.dest_namespace):
+        return True
+    return not permits_kind(project, row.group, row.kind, row.name, namespaced=place.is_namespaced(row.group, row.kind))
+
+
+def live_manifest(row: LiveResource | None, target: Manifest | None, cluster: Cluster) -> Manifest | None:
+    """Return the whole live resource; one that the store knows only by name is fetched and kept."""
+    if row is None:
+        return None
+    found = row.manifest
+    if found is not None and (target is None or found["apiVersion"] == target["apiVersion"]):
+        return found
+    if cluster.is_home and (row.group, row.kind) in OUR_KINDS:
+        return found
+    connection = connect(cluster)
+    # Another version than the source's is asked for as the source has it, so that both sides compare.
+    kind = kind_of(connection, target) if target else connection.kind(row.group, row.kind)
+    if kind is None:
+        return found
+    fetched = connection.get(kind, row.namespace, row.name)
+    if fetched is not None and found is None:
+        live.keep_body(row, fetched)
+    return fetched
+
+
+def _pair(
+    key: ResourceKey, target: Manifest | None, row: LiveResource | None, cluster: Cluster,
+    rules: CompareSettings, options: Mapping[str, str], application: Application,
+) -> Pair:  # fmt: skip
+    current = live_manifest(row, target, cluster)
+    example = target or current or {}
+    found = compare(target, current, rules, delete_path, _dry_run(target, current, cluster, application)) if target else None
+    status: Sync | None = Sync.SYNCED
+    if target is None or current is None or (found and found.modified):
+        status = Sync.OUT_OF_SYNC
+    own = resource_options(current or example, options)
+    state = ResourceState(
+        key=key, version=split_api_version(example.get("apiVersion", ""))[1] or (row.version if row else ""), status=status,
+        health=_health(row, current), exists=current is not None, wanted=target is not None,
+        wave=wave(example) if example else 0,
+        ignore_extraneous="IgnoreExtraneous" in (compare_options(current) if current else set()),
+        ignore_health=health.ignores_health(current) if current else False,
+        needs_confirmation=target is None and own.value("Prune") == "confirm",
+    )  # fmt: skip
+    return Pair(key, target, current, row, found, state)
+
+
+def _health(row: LiveResource | None, current: Manifest | None) -> Any:
+    if row is not None and row.body is not None:
+        return row.assessment
+    return health.assess(current, live.health_scripts()) if current else None
+
+
+def _dry_run(target: Manifest | None, current: Manifest | None, cluster: Cluster, application: Application) -> Manifest | None:
+    words = compare_options(target) if target else set()
+    app_words = {w.strip() for w in str(application.annotations.get("argocd.argoproj.io/compare-options", "")).split(",")}
+    wanted = "ServerSideDiff" in words or (
+        "ServerSideDiff=false" not in words | app_words and (settings.SERVER_SIDE_DIFF or "ServerSideDiff=true" in app_words)
+    )
+    if not wanted or target is None or current is None or cluster.is_home:
+        return None
+    # The cheap comparison first: the server is asked only when it would matter.
+    connection = connect(cluster)
+    kind = kind_of(connection, target)
+    if kind is None:
+        return None
+    predicted = connection.apply(kind, normalize_desired(target), dry_run=True)
+    if "IncludeMutationWebhook" in words | {w.removesuffix("=true") for w in app_words}:
+        return predicted
+    ours = predict(normalize_desired(target), current, {}, {})
+    return _without_mutations(predicted, current, ours)
+
+
+def _without_mutations(predicted: Any, current: Any, ours: Any) -> Any:
+    # A field that neither we set nor the live resource has was put in by a webhook.
+    if isinstance(predicted, dict) and isinstance(current, dict):
+        mine = ours if isinstance(ours, dict) else {}
+        return {
+            name: _without_mutations(value, current.get(name), mine.get(name))
+            for name, value in predicted.items() if name in current or name in mine
+        }  # fmt: skip
+    return predicted
+
+
+def _hook_pair(manifest: Manifest) -> Pair:
+    key = resource_key(manifest)
+    state = ResourceState(key, split_api_version(manifest["apiVersion"])[1], None, hook=True, exists=False, wave=wave(manifest))
+    return Pair(key, manifest, None, None, None, state)
+
+
+def live_digest(application: Application, cluster: Cluster) -> str:
+    """Return a digest of everything live that a comparison would look at."""
+    columns = ("key", "digest", "health", "health_message", "deleting", "instance", "uid")
+    rows = list(LiveResource.objects.filter(cluster=cluster, instance=application.instance, owner_uid="").values_list(*columns))
+    keys = list(application.managed.values_list("key", flat=True))
+    own = {row[0] for row in rows}
+    rest = [k for k in keys if k not in own]
+    for start in range(0, len(rest), 500):
+        rows += LiveResource.objects.filter(cluster=cluster, key__in=rest[start : start + 500]).values_list(*columns)
+    return hashlib.sha256(orjson.dumps(sorted(rows))).hexdigest()
+
+
+def is_delete_hook(manifest: Manifest) -> bool:
+    """Return whether a hook belongs to the deletion of the application."""
+    return bool({p.value for p in hook_phases(manifest)} & {"PreDelete", "PostDelete"})

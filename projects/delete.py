@@ -1,0 +1,215 @@
+"""Delete applications: hooks before, resources wave by wave, hooks after; every deletion through the guard."""
+
+import logging
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from clusters import live
+from clusters.kube import Refused
+from clusters.models import Cluster, LiveResource
+from hub.engine import health
+from hub.engine.errors import EngineError, RetryLater, Stalled
+from hub.engine.guard import Candidate, Verdict, budget_from, rule
+from hub.engine.hooks import SyncPhase, delete_policies, hook_phases, is_hook, wave
+from hub.engine.normalize import normalize_desired
+from hub.engine.options import parse_options, resource_options
+from hub.engine.permits import permits_kind
+from hub.engine.resource import Manifest, resource_key
+from hub.engine.status import Health, worst
+from hub.models import next_version
+from hub.stream import publish, wake
+from projects import sources
+from projects.applications import remove
+from projects.compare import place_of, prepared
+from projects.lease import claim
+from projects.models import FINALIZER, Application, Operation, Project
+from projects.specs import find_cluster, project_of
+from projects.sync import confirmed_since
+from projects.target import Target
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN = timedelta(seconds=5)
+
+
+class Wait(Exception):
+    """Something must happen first; the message says what."""
+
+
+def delete_application(pk: int) -> None:
+    """Take the deletion of an application as far as it goes now."""
+    with claim(Application, pk) as mine:
+        if not mine:
+            return
+        application = Application.objects.select_related("cluster", "operation").get(pk=pk)
+        if application.deletion_requested_at is None:
+            return
+        try:
+            _delete(application)
+        except Wait as wait:
+            _again(application, str(wait), error=False)
+        except (RetryLater, Stalled) as error:
+            _again(application, error.message, error=True)
+        except (Refused, EngineError) as error:
+            _again(application, str(error), error=True)
+        except Exception as error:  # one odd application must not stop the others
+            log.exception("deletion failed", extra={"application": application.qualified_name})
+            _again(application, f"internal error while deleting: {type(error).__name__}", error=True)
+
+
+def _again(application: Application, message: str, *, error: bool) -> None:
+    now = timezone.now()
+    kind = "DeletionError" if error else "DeletionWaiting"
+    condition = {"type": kind, "message": message, "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    kept = [c for c in application.conditions if c["type"] not in ("DeletionError", "DeletionWaiting")]
+    known = any((c["type"], c["message"]) == (kind, message) for c in application.conditions)
+    changes = {} if known else {"conditions": [*kept, condition], "resource_version": next_version()}
+    delay = timedelta(seconds=20) if error else LOOK_AGAIN
+    with transaction.atomic():
+        Application.objects.filter(pk=application.pk).update(refresh_at=now + delay, **changes)
+        publish()
+    wake("projects.refresh", application.pk, delay=delay.total_seconds() + 0.1)
+
+
+def _delete(application: Application) -> None:
+    if application.operation and application.operation.phase in ("Running", "Terminating"):
+        Operation.objects.filter(pk=application.operation_id, phase="Running").update(phase="Terminating", due_at=timezone.now())
+        wake("projects.sync", application.operation_id, priority=1)
+        raise Wait("waiting for the running operation to end")
+    try:
+        cluster = find_cluster(application.spec.get("destination") or {})
+    except Stalled:
+        # The destination is not registered any more: there is nothing that could be deleted there.
+        cluster = None
+    if cluster is None:
+        remove(application)
+        return
+    if application.finalizers:
+        project = project_of(application.project)
+        _hooks(application, project, cluster, SyncPhase.PRE_DELETE, "pre-delete")
+        if application.cascades:
+            _cascade(application, project, cluster)
+        _hooks(application, project, cluster, SyncPhase.POST_DELETE, "post-delete")
+        for phase, name in ((SyncPhase.PRE_DELETE, "pre-delete"), (SyncPhase.POST_DELETE, "post-delete")):
+            _clean_up(application, project, cluster, phase, name)
+    rest = Application.objects.filter(pk=application.pk).values_list("finalizers", flat=True).get()
+    foreign = [f for f in rest if not f.startswith((FINALIZER, "pre-delete-finalizer", "post-delete-finalizer"))]
+    if foreign:
+        raise Wait(f"waiting for finalizer {foreign[0]}")
+    remove(application)
+
+
+def _drop(application: Application, finalizer: str) -> None:
+    application.finalizers = [f for f in application.finalizers if f != finalizer]
+    Application.objects.filter(pk=application.pk).update(finalizers=application.finalizers, resource_version=next_version())
+
+
+def _delete_hooks_of(application: Application, project: Project, cluster: Cluster, phase: SyncPhase) -> list[Manifest]:
+    context = sources.context_of(application, project.spec, cluster)
+    revisions = application.revisions or [sources.resolve(s, application.project) for s in application.sources]
+    desired = sources.load(application.sources, revisions, context)
+    manifests, _warnings = prepared(desired.manifests, application, place_of(application, cluster))
+    return [m for m in manifests if phase in hook_phases(m)]
+
+
+def _hooks(application: Application, project: Project, cluster: Cluster, phase: SyncPhase, name: str) -> None:
+    finalizer = f"{name}-finalizer.argocd.argoproj.io"
+    if finalizer not in application.finalizers:
+        return
+    target = Target(cluster)
+    busy = []
+    for manifest in _delete_hooks_of(application, project, cluster, phase):
+        key = resource_key(manifest)
+        found = target.get(key)
+        if found is None:
+            target.apply(normalize_desired(manifest), resource_options(manifest, {}), None)
+            busy.append(key)
+            continue
+        assessment = health.assess(found, live.health_scripts())
+        if assessment is None or assessment.status is Health.HEALTHY:
+            continue
+        if assessment.status is Health.DEGRADED:
+            target.delete(key, "", propagation="Background")
+            raise Stalled("HookFailed", f"{phase} hook {key} failed: {assessment.message}; it is run again")
+        busy.append(key)
+    if busy:
+        raise Wait(f"waiting for {phase} hook {busy[0]}")
+    _drop(application, finalizer)
+
+
+def _clean_up(application: Application, project: Project, cluster: Cluster, phase: SyncPhase, name: str) -> None:
+    finalizer = f"{name}-finalizer.argocd.argoproj.io/cleanup"
+    if finalizer not in application.finalizers:
+        return
+    target = Target(cluster)
+    hooks = [(m, target.get(resource_key(m))) for m in _delete_hooks_of(application, project, cluster, phase)]
+    found = [(m, f) for m, f in hooks if f is not None]
+    assessments = [a for a in (health.assess(f, live.health_scripts()) for _, f in found) if a is not None]
+    succeeded = worst(assessments) is Health.HEALTHY
+    for manifest, _found in found:
+        policies = delete_policies(manifest)
+        if policies == {"BeforeHookCreation"} or ("HookSucceeded" in policies and succeeded) or ("HookFailed" in policies and not succeeded):
+            target.delete(resource_key(manifest), "", propagation="Background")
+    _drop(application, finalizer)
+
+
+def _cascade(application: Application, project: Project, cluster: Cluster) -> None:
+    """Delete the resources of the highest wave that are left; the next ones when those are gone."""
+    if not cluster.is_home and (cluster.connection == "Failed" or not cluster.is_synced):
+        raise RetryLater("ClusterUnreachable", f"cluster {cluster.name} does not answer; its resources cannot be deleted", timedelta(seconds=20))
+    candidates = _candidates(application, project, cluster)
+    options = parse_options(application.sync_policy.get("syncOptions") or [])
+    ruling = rule(
+        [Candidate(row.resource_key, _delete_option(row, options)) for row in candidates], total=len(candidates),
+        budget=budget_from((project.spec.get("flotilla") or {}).get("deletion")), explicit=True,
+        confirmed=confirmed_since(application, application.deletion_requested_at or timezone.now()),
+    )  # fmt: skip
+    if ruling.having(Verdict.CONFIRM):
+        raise Wait(ruling.message.replace("pruning confirmation", "deletion confirmation"))
+    left = [row for row in candidates if ruling.verdicts[row.resource_key] is Verdict.ALLOWED]
+    if not left:
+        for finalizer in [f for f in application.finalizers if f.startswith(FINALIZER)]:
+            _drop(application, finalizer)
+        return
+    going = [row for row in left if row.deleting]
+    if not going:
+        highest = max(_wave(row) for row in left)
+        background = any(f == f"{FINALIZER}/background" for f in application.finalizers)
+        target = Target(cluster)
+        going = [row for row in left if _wave(row) == highest]
+        for row in going:
+            target.delete(row.resource_key, row.version, propagation="Background" if background else "Foreground", uid=row.uid)
+    raise Wait(f"waiting for deletion of {going[0].resource_key}" + (f" and {len(left) - 1} more resources" if len(left) > 1 else ""))
+
+
+def _candidates(application: Application, project: Project, cluster: Cluster) -> list[LiveResource]:
+    place = place_of(application, cluster)
+    found = []
+    for row in LiveResource.objects.filter(cluster=cluster, instance=application.instance, is_self=True, owner_uid=""):
+        manifest = row.manifest
+        if row.kind == "CustomResourceDefinition" or (manifest is not None and is_hook(manifest) and _is_delete_hook(manifest)):
+            continue
+        if (row.group, row.kind, row.namespace, row.name) == ("argoproj.io", "Application", application.namespace, application.name):
+            continue
+        if permits_kind(project.spec, row.group, row.kind, row.name, namespaced=place.is_namespaced(row.group, row.kind)):
+            found.append(row)
+    return found
+
+
+def _is_delete_hook(manifest: Manifest) -> bool:
+    return bool({SyncPhase.PRE_DELETE, SyncPhase.POST_DELETE} & set(hook_phases(manifest)))
+
+
+def _delete_option(row: LiveResource, options: dict[str, str]) -> str:
+    manifest = row.manifest
+    if manifest is None:
+        return ""
+    value = resource_options(manifest, options).value("Delete")
+    return value if value in ("false", "confirm") else ""
+
+
+def _wave(row: LiveResource) -> int:
+    manifest = row.manifest
+    return wave(manifest) if manifest else 0

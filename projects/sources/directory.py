@@ -1,0 +1,65 @@
+"""Directories of YAML, JSON and Jsonnet files."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+
+from hub.engine.documents import parse_json, parse_yaml
+from hub.engine.errors import ManifestError
+from hub.engine.permits import matches
+from hub.engine.resource import Manifest, manifests_from
+from projects.sources import jsonnet
+from projects.sources.files import Recorder
+
+_EXTENSIONS = (".yaml", ".yml", ".json", ".jsonnet")
+_SKIP = "+argocd:skip-file-rendering"
+
+
+def render(files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]) -> list[Manifest]:
+    """Return the manifests of the files in a folder.
+
+    Shapes: `block` is the `directory` block of a source.
+    Raises: ManifestError naming the file and the line; Stalled when there is too much.
+    Source: as Argo CD 3.6: include and exclude globs cross "/", exclude first.
+    """
+    manifests: list[Manifest] = []
+    total = 0
+    everything = bool(block.get("disableExtensionFilter"))
+    for name in files.walk(path, recurse=bool(block.get("recurse"))):
+        relative = name[len(path) :].lstrip("/") if path else name
+        if not everything and not name.endswith(_EXTENSIONS):
+            continue
+        if block.get("exclude") and matches(str(block["exclude"]), relative):
+            continue
+        if block.get("include") and not matches(str(block["include"]), relative):
+            continue
+        data = files.read(name) or b""
+        total += len(data)
+        if total > settings.MAX_MANIFEST_BYTES:
+            raise ManifestError(
+                f"exceeded max combined manifest file size: the files of {path or '.'} are larger than "
+                f"{settings.MAX_MANIFEST_BYTES // 1024} KiB together"
+            )
+        if name.endswith(".jsonnet"):
+            manifests += jsonnet.render(files, path, name, block.get("jsonnet") or {}, environment)
+        else:
+            manifests += _parse(name, data)
+    return manifests
+
+
+def _parse(name: str, data: bytes) -> list[Manifest]:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{name}: the file is not UTF-8 text") from error
+    if _SKIP in text:
+        return []
+    try:
+        documents = [parse_json(text)] if name.endswith(".json") else parse_yaml(text)
+    except ManifestError as error:
+        if name.endswith(".json") or all(word in text for word in ("apiVersion:", "kind:", "metadata:")):
+            raise ManifestError(f"{name}: {error}") from error
+        return []
+    kept = [d for d in documents if not isinstance(d, dict) or "kind" in d or "apiVersion" in d] if not name.endswith(".json") else documents
+    return manifests_from([d for d in kept if isinstance(d, dict)], name)

@@ -1,0 +1,32 @@
+"""The build environment of a source: variables that parameters may use."""
+
+import re
+from collections.abc import Mapping
+
+_VARIABLE = re.compile(r"\$(\$|\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+
+
+def substitute(text: str, environment: Mapping[str, str]) -> str:
+    """Return the text with `$NAME` and `${NAME}` replaced; `$$` is a dollar, unknown names are empty."""
+
+    def value(match: re.Match[str]) -> str:
+        if match.group(1) == "$":
+            return "$"
+        return environment.get(match.group(2) or match.group(3), "")
+
+    return _VARIABLE.sub(value, text)
+
+
+def build_environment(instance: str, namespace: str, project: str, revision: str, source: Mapping[str, object]) -> dict[str, str]:
+    """Return Argo CD's ARGOCD_APP_* variables of one source."""
+    return {
+        "ARGOCD_APP_NAME": instance,
+        "ARGOCD_APP_NAMESPACE": namespace,
+        "ARGOCD_APP_PROJECT_NAME": project,
+        "ARGOCD_APP_REVISION": revision,
+        "ARGOCD_APP_REVISION_SHORT": revision[:7],
+        "ARGOCD_APP_REVISION_SHORT_8": revision[:8],
+        "ARGOCD_APP_SOURCE_PATH": str(source.get("path") or ""),
+        "ARGOCD_APP_SOURCE_REPO_URL": str(source.get("repoURL") or ""),
+        "ARGOCD_APP_SOURCE_TARGET_REVISION": str(source.get("targetRevision") or ""),
+    }

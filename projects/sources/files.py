@@ -1,0 +1,247 @@
+"""Files of a source at one revision, read in place, and a record of what was read.
+
+The record is what makes the render cache exact: the same hashes at another revision mean the
+same manifests, whatever else a commit changed.
+"""
+
+import hashlib
+import posixpath
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from hub.engine.errors import ManifestError
+
+MAX_LINKS = 16
+CLUSTER = "#cluster"
+"""Origin of what a render asks of the destination instead of a file."""
+
+
+class Files(Protocol):
+    """A tree of files: of a Git commit or of an unpacked chart."""
+
+    def entry(self, path: str) -> tuple[int, str] | None:
+        """Return (mode, hash) of a path, None when there is nothing; links are not followed."""
+
+    def children(self, path: str) -> list[str]:
+        """Return the names in a folder."""
+
+    def blob(self, path: str) -> bytes:
+        """Return the content of a file or link."""
+
+
+class MemoryFiles:
+    """Files of an unpacked archive."""
+
+    def __init__(self, content: Mapping[str, bytes]) -> None:
+        self._content = dict(content)
+        self._folders: dict[str, set[str]] = {"": set()}
+        for path in self._content:
+            parts = path.split("/")
+            for depth in range(len(parts)):
+                self._folders.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
+
+    def entry(self, path: str) -> tuple[int, str] | None:
+        """Return (mode, hash) of a path."""
+        if path in self._content:
+            return stat.S_IFREG, hashlib.sha256(self._content[path]).hexdigest()
+        if path in self._folders:
+            below = sorted(p for p in self._content if not path or p.startswith(path + "/"))
+            digest = hashlib.sha256()
+            for name in below:
+                digest.update(name.encode() + b"\0" + hashlib.sha256(self._content[name]).digest())
+            return stat.S_IFDIR, digest.hexdigest()
+        return None
+
+    def children(self, path: str) -> list[str]:
+        """Return the names in a folder."""
+        return sorted(self._folders.get(path, ()))
+
+    def blob(self, path: str) -> bytes:
+        """Return the content of a file."""
+        return self._content[path]
+
+
+def clean(path: str, base: str = "") -> str:
+    """Return a path from the root in its shortest form.
+
+    Raises: ManifestError when it leads out of the root.
+    """
+    joined = posixpath.normpath(posixpath.join("/", base, path) if not path.startswith("/") else path)
+    text = posixpath.join(base, path) if not path.startswith("/") else path.lstrip("/")
+    depth = 0
+    for part in text.split("/"):
+        depth += -1 if part == ".." else 0 if part in ("", ".") else 1
+        if depth < 0:
+            raise ManifestError(f"{path}: the path leads out of the repository")
+    return joined.lstrip("/")
+
+
+class Recorder:
+    """Reads files of several origins and remembers the hash of everything that it was asked for.
+
+    Shapes: the origin is "" for the source itself, or the name of a `ref` source.
+    """
+
+    def __init__(self, origins: Mapping[str, Files]) -> None:
+        self._origins = origins
+        self._inputs: dict[tuple[str, str], str] = {}
+
+    @property
+    def inputs(self) -> list[list[str]]:
+        """[origin, path, hash] of what was read; the hash is empty for what was missing."""
+        return [[origin, path, found] for (origin, path), found in sorted(self._inputs.items())]
+
+    def note_capabilities(self, digest: str) -> None:
+        """Remember that the destination's versions were asked for."""
+        self._inputs[CLUSTER, "capabilities"] = digest
+
+    def has_origin(self, origin: str) -> bool:
+        """Return whether there is a source of this name."""
+        return origin in self._origins
+
+    def resolve(self, path: str, origin: str = "") -> str:
+        """Return the path with links followed inside the tree.
+
+        Raises: ManifestError for a link that leads out, or more than 16 of them.
+        """
+        files = self._origins[origin]
+        for _ in range(MAX_LINKS):
+            target = self._first_link(files, path, origin)
+            if target is None:
+                return path
+            path = target
+        raise ManifestError(f"{path}: too many links")
+
+    def _first_link(self, files: Files, path: str, origin: str) -> str | None:
+        parts = path.split("/") if path else []
+        for depth in range(1, len(parts) + 1):
+            prefix = "/".join(parts[:depth])
+            found = files.entry(prefix)
+            if found is None:
+                return None
+            if stat.S_ISLNK(found[0]):
+                self._inputs[origin, prefix] = found[1]
+                target = files.blob(prefix).decode(errors="replace")
+                if target.startswith("/"):
+                    raise ManifestError(f"repository contains out-of-bounds symlinks. file: {prefix}")
+                try:
+                    base = clean(target, posixpath.dirname(prefix))
+                except ManifestError as error:
+                    raise ManifestError(f"repository contains out-of-bounds symlinks. file: {prefix}") from error
+                return "/".join([*([base] if base else []), *parts[depth:]])
+        return None
+
+    def note(self, path: str, origin: str = "") -> str:
+        """Remember a path without reading it, and return its hash, empty when there is nothing."""
+        real = self.resolve(path, origin)
+        found = self._origins[origin].entry(real)
+        value = found[1] if found else ""
+        self._inputs[origin, real] = value
+        return value
+
+    def is_folder(self, path: str, origin: str = "") -> bool:
+        """Return whether a path is a folder."""
+        found = self._origins[origin].entry(self.resolve(path, origin))
+        return found is not None and stat.S_ISDIR(found[0])
+
+    def exists(self, path: str, origin: str = "") -> bool:
+        """Return whether a file is there, and remember the answer."""
+        return bool(self.note(path, origin))
+
+    def read(self, path: str, origin: str = "") -> bytes | None:
+        """Return the content of a file, None when there is none."""
+        real = self.resolve(path, origin)
+        self.note(real, origin)
+        found = self._origins[origin].entry(real)
+        if found is None or stat.S_ISDIR(found[0]):
+            return None
+        return self._origins[origin].blob(real)
+
+    def walk(self, path: str, origin: str = "", *, recurse: bool = True) -> Iterator[str]:
+        """Yield the files below a folder in order, links to files inside the tree followed.
+
+        The folder itself is what is remembered, so that a new file is noticed.
+        """
+        root = self.resolve(path, origin)
+        if recurse:
+            self.note(root, origin)
+        else:
+            listing = f"{root}/*" if root else "*"
+            self._inputs[origin, listing] = hash_of(self._origins[origin], listing)
+        yield from self._walk(root, origin, recurse=recurse, seen=set())
+
+    def _walk(self, folder: str, origin: str, *, recurse: bool, seen: set[str]) -> Iterator[str]:
+        if folder in seen:
+            return
+        seen.add(folder)
+        files = self._origins[origin]
+        for name in files.children(folder):
+            path = f"{folder}/{name}" if folder else name
+            found = files.entry(path)
+            if found is None:
+                continue
+            if stat.S_ISLNK(found[0]):
+                real = self.resolve(path, origin)
+                target = files.entry(real)
+                if target is None:
+                    continue
+                self.note(real, origin)
+                if stat.S_ISREG(target[0]) or not recurse:
+                    yield path
+                else:
+                    yield from self._walk(real, origin, recurse=recurse, seen=seen)
+            elif stat.S_ISDIR(found[0]):
+                if recurse and name != ".git":
+                    yield from self._walk(path, origin, recurse=recurse, seen=seen)
+            elif stat.S_ISREG(found[0]):
+                yield path
+
+    def export(self, path: str, folder: Path, origin: str = "", limit: int = 256 * 1024**2) -> None:
+        """Write a subtree to a folder of the disk under its own path, links as plain files.
+
+        Raises: ManifestError when it is larger than `limit` bytes.
+        """
+        total = 0
+        root = self.resolve(path, origin)
+        for name in self.walk(root, origin):
+            data = self.read(name, origin)
+            if data is None:
+                continue
+            total += len(data)
+            if total > limit:
+                raise ManifestError(f"{path or '.'} holds more than {limit // 1024**2} MiB")
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+
+
+def hash_of(files: Files, path: str) -> str:
+    """Return the hash of a path, empty when there is nothing.
+
+    Shapes: a path that ends in `*` stands for the files directly in a folder.
+    """
+    if not (path == "*" or path.endswith("/*")):
+        found = files.entry(path)
+        return found[1] if found else ""
+    folder = path[:-1].rstrip("/")
+    digest = hashlib.sha256()
+    for name in files.children(folder):
+        found = files.entry(f"{folder}/{name}" if folder else name)
+        if found and not stat.S_ISDIR(found[0]):
+            digest.update(f"{name}\0{found[0]}\0{found[1]}\0".encode())
+    return digest.hexdigest()
+
+
+def same_inputs(inputs: list[list[str]], origins: Mapping[str, Files], capabilities: str = "") -> bool:
+    """Return whether everything that was read then is the same now."""
+    for origin, path, value in inputs:
+        if origin == CLUSTER:
+            if value != capabilities:
+                return False
+            continue
+        files = origins.get(origin)
+        if files is None or hash_of(files, path) != value:
+            return False
+    return True

@@ -1,0 +1,344 @@
+"""Git: ask servers for refs, fetch commits, read trees and blobs in process."""
+
+import base64
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import re
+import stat
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import git
+from django.conf import settings
+from dulwich.objects import Commit, Tag, Tree
+from dulwich.repo import Repo
+
+from hub.engine.errors import Invalid, RetryLater, Stalled
+from hub.engine.permits import normal_url
+from hub.metrics import GIT_FAILURES, GIT_REQUESTS
+from hub.outbound import check_host
+from hub.redaction import redact_text
+
+_SCP = re.compile(r"^(?:[\w.-]+@)?[\w.-]+:(?!//)[^\s]+$")
+_SHA = re.compile(r"^[0-9a-f]{40}$")
+_locks: dict[str, threading.Lock] = {}
+_locks_lock = threading.Lock()
+
+
+def check_git_url(url: str, field: str = "repoURL") -> None:
+    """Return if a Git URL is one that the hub reads.
+
+    Raises: Invalid naming the field: other schemes, options in disguise, local paths outside the allowed folder.
+    """
+    if not url or url.startswith("-") or any(c.isspace() or ord(c) < 32 for c in url) or "::" in url.split("/")[0]:
+        raise Invalid(f"{field}: {redact_text(url)!r} is not a repository URL")
+    if "://" not in url:
+        if not _SCP.match(url):
+            raise Invalid(f"{field}: {url!r} is not a repository URL; write https://… or git@host:path")
+        return
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        root = settings.LOCAL_REPOSITORIES
+        inside = root and Path(parts.path).resolve().is_relative_to(Path(root).resolve())
+        if not inside:
+            raise Invalid(f"{field}: repositories on this machine are not read; serve it over https or ssh")
+        return
+    if parts.scheme not in ("https", "http", "ssh"):
+        raise Invalid(f"{field}: {parts.scheme}:// is not read; use https:// or ssh://")
+    if not parts.hostname or parts.hostname.startswith("-"):
+        raise Invalid(f"{field}: {redact_text(url)!r} has no host")
+
+
+@dataclass(frozen=True, slots=True)
+class Refs:
+    """The refs of a repository."""
+
+    refs: dict[str, str]
+    head: str
+
+
+def _folder(url: str) -> Path:
+    digest = hashlib.sha256(normal_url(url).encode()).hexdigest()[:24]
+    return Path(settings.DATA_DIR) / "git" / digest
+
+
+def _lock(url: str) -> threading.Lock:
+    with _locks_lock:
+        return _locks.setdefault(normal_url(url), threading.Lock())
+
+
+@contextlib.contextmanager
+def _exclusive(url: str) -> Iterator[Path]:
+    # One fetch per repository at a time, in this process and in the others.
+    folder = _folder(url)
+    with _lock(url):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(folder.with_suffix(".lock"), "w") as file:  # noqa: PTH123
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not (folder / "HEAD").exists():
+                git.cmd.Git().execute(["git", "init", "-q", "--bare", str(folder)])
+            yield folder
+
+
+@contextlib.contextmanager
+def _environment(url: str, credentials: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    with tempfile.TemporaryDirectory(prefix="git-") as text:
+        home = Path(text)
+        config = {"gc.auto": "0", "credential.helper": "", "protocol.version": "2", "core.hooksPath": "/dev/null"}
+        env = {
+            "HOME": text, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true",
+            "GIT_ALLOW_PROTOCOL": "https:http:ssh:file", "LC_ALL": "C", "PATH": os.environ.get("PATH", ""),
+        }  # fmt: skip
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+            if os.environ.get(name):
+                env[name] = os.environ[name]
+        if url.startswith(("http://", "https://")):
+            config |= _http_config(credentials, home)
+        elif not url.startswith("file://"):
+            env["GIT_SSH_COMMAND"] = _ssh_command(credentials, home)
+        env["GIT_CONFIG_COUNT"] = str(len(config))
+        for number, (name, value) in enumerate(config.items()):
+            env[f"GIT_CONFIG_KEY_{number}"], env[f"GIT_CONFIG_VALUE_{number}"] = name, value
+        yield env
+
+
+def _http_config(credentials: Mapping[str, Any], home: Path) -> dict[str, str]:
+    config = {}
+    # Credentials travel in the environment, never in argv or the stored URL.
+    if credentials.get("bearerToken"):
+        config["http.extraHeader"] = f"Authorization: Bearer {credentials['bearerToken']}"
+    elif credentials.get("password") or credentials.get("username"):
+        pair = f"{credentials.get('username') or 'git'}:{credentials.get('password', '')}".encode()
+        config["http.extraHeader"] = "Authorization: Basic " + base64.b64encode(pair).decode()
+    if credentials.get("insecure"):
+        config["http.sslVerify"] = "false"
+    if credentials.get("proxy"):
+        config["http.proxy"] = str(credentials["proxy"])
+    for field, option in (("tlsClientCertData", "http.sslCert"), ("tlsClientCertKey", "http.sslKey")):
+        if credentials.get(field):
+            config[option] = str(_private(home / field, str(credentials[field])))
+    return config
+
+
+def _private(path: Path, content: str) -> Path:
+    with open(path, "w", opener=lambda p, f: os.open(p, f, 0o600)) as file:  # noqa: PTH123
+        file.write(content if content.endswith("\n") else content + "\n")
+    return path
+
+
+def _ssh_command(credentials: Mapping[str, Any], home: Path) -> str:
+    options = ["ssh", "-F", "/dev/null", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10"]
+    if credentials.get("insecureIgnoreHostKey") or credentials.get("insecure"):
+        options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+    else:
+        known = _private(home / "known_hosts", str(credentials.get("knownHosts") or ""))
+        options += ["-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=/dev/null"]
+    if credentials.get("sshPrivateKey"):
+        options += ["-i", str(_private(home / "key", str(credentials["sshPrivateKey"])))]
+    return " ".join(options)
+
+
+def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str) -> str:
+    check_git_url(url)
+    _check_reachable(url)
+    GIT_REQUESTS.labels(kind).inc()
+    with _environment(url, credentials) as env:
+        try:
+            output = git.cmd.Git().execute(
+                ["git", *argv], env=env, kill_after_timeout=settings.GIT_TIMEOUT.total_seconds(), with_extended_output=False
+            )
+        except git.exc.GitCommandError as error:
+            GIT_FAILURES.labels(kind).inc()
+            raise _failure(url, str(error.stderr or error.stdout or error.status)) from error
+        except (git.exc.GitCommandNotFound, OSError) as error:
+            raise Stalled("ToolMissing", "git is not installed on the hub") from error
+    return str(output)
+
+
+def _check_reachable(url: str) -> None:
+    parts = urlsplit(url)
+    host = parts.hostname if "://" in url else url.partition("@")[2].partition(":")[0] or url.partition(":")[0]
+    if parts.scheme == "file" or not host:
+        return
+    check_host(host, "repoURL")
+
+
+_PERMANENT = (
+    ("could not read Username", "AuthenticationRequired", "the repository needs credentials, or has others than these"),
+    ("Authentication failed", "AuthenticationFailed", "the credentials are refused"),
+    ("Permission denied", "AuthenticationFailed", "the credentials are refused"),
+    ("HTTP code = 401", "AuthenticationFailed", "the credentials are refused"),
+    ("The requested URL returned error: 401", "AuthenticationFailed", "the credentials are refused"),
+    ("The requested URL returned error: 403", "AuthenticationFailed", "access is forbidden with these credentials"),
+    ("not found", "RepositoryNotFound", "repository not found"),
+    ("does not appear to be a git repository", "RepositoryNotFound", "repository not found"),
+    ("Host key verification failed", "HostKeyUnknown", "the server's SSH host key is not known; add it to the known hosts"),
+)
+
+
+def _failure(url: str, text: str) -> Exception:
+    shown = redact_text(url)
+    for sign, reason, message in _PERMANENT:
+        if sign.lower() in text.lower():
+            return RetryLater(reason, f"{shown}: {message}", timedelta(seconds=60))
+    lines = [line.strip() for line in redact_text(text).splitlines() if line.strip()]
+    detail = next((line for line in lines if "fatal" in line), lines[-1] if lines else "no answer")
+    detail = detail.strip("'").removeprefix("stderr: ").strip("' ").removeprefix("fatal: ")
+    return RetryLater("RepositoryUnreachable", f"{shown}: {detail[:400]}", timedelta(seconds=15))
+
+
+def fetch_refs(url: str, credentials: Mapping[str, Any]) -> Refs:
+    """Return the branches and tags of a repository; annotated tags as the commit they name.
+
+    Raises: RetryLater with what the server said, Invalid for a URL that is not read.
+    """
+    output = _run(url, credentials, ["ls-remote", "--symref", "--", url], "ls-remote")
+    refs: dict[str, str] = {}
+    head = ""
+    for line in output.splitlines():
+        value, _, name = line.partition("\t")
+        if value.startswith("ref: ") and name == "HEAD":
+            head = value[5:]
+        elif name.endswith("^{}"):
+            refs[name[:-3]] = value
+        elif name.startswith(("refs/heads/", "refs/tags/")) or name == "HEAD":
+            refs.setdefault(name, value)
+    return Refs(refs, head)
+
+
+def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
+    """Have a commit with its trees and blobs in the local repository, fetching it if needed.
+
+    Raises: RetryLater when the server does not give it.
+    """
+    if has_commit(url, commit):
+        return
+    with _exclusive(url) as folder:
+        if has_commit(url, commit):
+            return
+        base = ["--git-dir", str(folder), "fetch", "-q", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
+        try:
+            _run(url, credentials, [*base, "--depth", "1", "--", url, commit], "fetch")
+        except RetryLater:
+            # Old servers give only what a ref names: then the history is needed.
+            _run(url, credentials, [*base, "--", url, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"], "fetch")
+        _opened.cache_clear()
+        if not has_commit(url, commit):
+            raise Stalled("RevisionNotFound", f"{redact_text(url)} has no commit {commit}")
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(path: str, thread: int) -> Repo:
+    del thread  # dulwich repositories are not shared between threads
+    return Repo(path)
+
+
+def _repo(url: str) -> Repo:
+    return _opened(str(_folder(url)), threading.get_ident())
+
+
+def has_commit(url: str, commit: str) -> bool:
+    """Return whether the local repository has a commit."""
+    if not (_folder(url) / "HEAD").exists():
+        return False
+    repo = _repo(url)
+    try:
+        return commit.encode() in repo.object_store
+    except (OSError, ValueError):
+        _opened.cache_clear()
+        return commit.encode() in _repo(url).object_store
+
+
+class GitFiles:
+    """The files of one commit."""
+
+    def __init__(self, url: str, commit: str) -> None:
+        self._url, self.commit = url, commit
+        self._root = _tree_of(url, commit)
+        self._trees: dict[str, dict[str, tuple[int, str]] | None] = {}
+
+    def _tree(self, path: str) -> dict[str, tuple[int, str]] | None:
+        if path not in self._trees:
+            if not path:
+                self._trees[path] = _entries(self._url, self._root)
+            else:
+                found = self.entry(path)
+                is_tree = found is not None and stat.S_ISDIR(found[0])
+                self._trees[path] = _entries(self._url, found[1]) if found and is_tree else None
+        return self._trees[path]
+
+    def entry(self, path: str) -> tuple[int, str] | None:
+        """Return (mode, hash) of a path."""
+        if not path:
+            return stat.S_IFDIR, self._root
+        folder, _, name = path.rpartition("/")
+        tree = self._tree(folder)
+        return tree.get(name) if tree else None
+
+    def children(self, path: str) -> list[str]:
+        """Return the names in a folder."""
+        return sorted(self._tree(path) or ())
+
+    def blob(self, path: str) -> bytes:
+        """Return the content of a file."""
+        found = self.entry(path)
+        if found is None:
+            raise KeyError(path)
+        return bytes(_repo(self._url)[found[1].encode()].as_raw_string())
+
+
+@functools.lru_cache(maxsize=2048)
+def _tree_of(url: str, commit: str) -> str:
+    found = _repo(url)[commit.encode()]
+    while isinstance(found, Tag):
+        found = _repo(url)[found.object[1]]
+    if not isinstance(found, Commit):
+        raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit} is not a commit")
+    return found.tree.decode()
+
+
+@functools.lru_cache(maxsize=1024)
+def _entries(url: str, tree: str) -> dict[str, tuple[int, str]]:
+    found = _repo(url)[tree.encode()]
+    if not isinstance(found, Tree):
+        return {}
+    return {e.path.decode(errors="replace"): (e.mode, e.sha.decode()) for e in found.iteritems()}
+
+
+@dataclass(frozen=True, slots=True)
+class CommitInfo:
+    """Who made a commit, when and why."""
+
+    author: str
+    date: datetime
+    message: str
+
+
+def commit_info(url: str, commit: str) -> CommitInfo:
+    """Return author, date and message of a commit that the local repository has.
+
+    Raises: Stalled when it is not a commit.
+    """
+    found = _repo(url)[commit.encode()]
+    if not isinstance(found, Commit):
+        raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit} is not a commit")
+    zone = timezone(timedelta(seconds=found.author_timezone))
+    return CommitInfo(
+        found.author.decode(errors="replace"),
+        datetime.fromtimestamp(found.author_time, zone).astimezone(UTC),
+        found.message.decode(errors="replace"),
+    )
+
+
+def is_commit(text: str) -> bool:
+    """Return whether a text is a full commit id."""
+    return bool(_SHA.match(text))

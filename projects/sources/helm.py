@@ -1,0 +1,322 @@
+"""Helm charts: values in their order, rendered in the rendering process."""
+
+import hashlib
+import posixpath
+import re
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from django.conf import settings
+
+from hub.engine.documents import parse_yaml
+from hub.engine.errors import ManifestError
+from hub.engine.permits import matches
+from hub.engine.resource import Manifest, annotations_of, manifests_from
+from projects.sources import charts
+from projects.sources.environment import substitute
+from projects.sources.files import Files, Recorder, clean
+from projects.sources.process import WorkerError, renderer
+from projects.sources.versions import is_constraint, parse_version, satisfies
+
+_RANK = {"test-success", "test-failure", "test"}
+_RELEASE = re.compile(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a chart is rendered for."""
+
+    name: str
+    namespace: str
+    kube_version: str
+    api_versions: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Digest of what a chart can see of its destination."""
+        return capabilities_digest(self.kube_version, self.api_versions)
+
+
+def capabilities_digest(kube_version: str, api_versions: Sequence[str]) -> str:
+    """Return the digest of a cluster's version and API versions."""
+    return hashlib.sha256("\n".join([kube_version, *sorted(api_versions)]).encode()).hexdigest()[:32]
+
+
+def _asks_capabilities(chart: Path) -> bool:
+    return any(
+        b"Capabilities" in file.read_bytes() or (file.name == "Chart.yaml" and b"kubeVersion" in file.read_bytes())
+        for file in chart.rglob("*") if file.is_file()
+    )  # fmt: skip
+
+
+def render(
+    files: Recorder, path: str, block: Mapping[str, Any], release: Release, environment: Mapping[str, str],
+    repositories: charts.Access,
+) -> list[Manifest]:  # fmt: skip
+    """Return the manifests of a chart.
+
+    Shapes: `block` is the `helm` block of a source; value files may name a `ref` source with `$name/`.
+    Raises: ManifestError with Helm's words; Stalled when it takes too long.
+    Source: as Argo CD 3.6: chart values < valueFiles < values or valuesObject < parameters.
+    """
+    name = str(block.get("releaseName") or release.name)
+    if len(name) > 53 or not _RELEASE.match(name):
+        raise ManifestError(f"helm.releaseName: {name!r} is no valid release name (at most 53 of a-z, 0-9, - and .)")
+    request: dict[str, Any] = {
+        "op": "helm", "release": name, "namespace": str(block.get("namespace") or release.namespace),
+        "kubeVersion": str(block.get("kubeVersion") or release.kube_version),
+        "apiVersions": [str(v) for v in block.get("apiVersions") or release.api_versions],
+        "values": _values(files, path, block, environment),
+        "parameters": _parameters(block, environment),
+        "fileParameters": _file_parameters(files, path, block, environment),
+        "skipCrds": bool(block.get("skipCrds")), "skipSchema": bool(block.get("skipSchemaValidation")),
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="helm-") as text:
+        folder = Path(text)
+        _export(files, path, folder)
+        _export_local_dependencies(files, path, folder)
+        chart = folder / path
+        _add_dependencies(chart, repositories)
+        if _asks_capabilities(chart):
+            files.note_capabilities(release.digest)
+        rendered = _call({**request, "chart": str(chart)}, text)
+    _check_kube_version(rendered["metadata"], request["kubeVersion"])
+    if rendered["missing"]:
+        raise ManifestError(f"found in Chart.yaml, but missing in charts/ directory: {', '.join(rendered['missing'])}")
+    return _manifests(rendered, skip_tests=bool(block.get("skipTests")))
+
+
+def _call(request: dict[str, Any], folder: str) -> dict[str, Any]:
+    try:
+        return dict(renderer.call(request, timeout=settings.EXEC_TIMEOUT.total_seconds()))
+    except WorkerError as error:
+        raise ManifestError(f"helm template failed: {str(error).replace(folder + '/', '')[:800]}") from error
+
+
+def _export(files: Recorder, path: str, folder: Path) -> None:
+    files.export(path, folder, limit=settings.MAX_CHART_BYTES)
+    if not (folder / path / "Chart.yaml").exists():
+        raise ManifestError(f"{path or '.'}: Chart.yaml file is missing")
+
+
+def _chart_yaml(folder: Path) -> dict[str, Any]:
+    try:
+        documents = parse_yaml((folder / "Chart.yaml").read_text())
+    except UnicodeDecodeError as error:
+        raise ManifestError("Chart.yaml is not UTF-8 text") from error
+    return documents[0] if documents and isinstance(documents[0], dict) else {}
+
+
+def _dependencies(folder: Path) -> list[dict[str, Any]]:
+    listed = _chart_yaml(folder).get("dependencies") or []
+    requirements = folder / "requirements.yaml"
+    if not listed and requirements.exists():
+        documents = parse_yaml(requirements.read_text())
+        listed = (documents[0] or {}).get("dependencies") or [] if documents else []
+    return [d for d in listed if isinstance(d, dict)]
+
+
+def _export_local_dependencies(files: Recorder, path: str, folder: Path) -> None:
+    todo, done = [path], set()
+    while todo:
+        place = todo.pop()
+        if place in done:
+            continue
+        done.add(place)
+        for dependency in _dependencies(folder / place):
+            repository = str(dependency.get("repository") or "")
+            if not repository.startswith("file://"):
+                continue
+            target = clean(repository.removeprefix("file://"), place)
+            if not files.is_folder(target):
+                raise ManifestError(f"{place}: the dependency {repository} is not in the repository")
+            _export(files, target, folder)
+            todo.append(target)
+
+
+def _add_dependencies(chart: Path, repositories: charts.Access) -> None:
+    present = {p.name for p in (chart / "charts").iterdir()} if (chart / "charts").is_dir() else set()
+    for dependency in _dependencies(chart):
+        name, version = str(dependency.get("name") or ""), str(dependency.get("version") or "")
+        if "/" in name or name in ("", "..", "."):
+            raise ManifestError(f"Chart.yaml: {name!r} is no valid dependency name")
+        if any(p == name or re.fullmatch(re.escape(name) + r"-v?\d.*\.tgz", p) for p in present):
+            continue
+        repository = str(dependency.get("repository") or "")
+        target = chart / "charts" / name
+        if repository.startswith("file://"):
+            local = (chart / repository.removeprefix("file://")).resolve()
+            _copy(local, target)
+            _add_dependencies(target, repositories)
+        elif repository:
+            _unpack(repositories.chart(repository, name, _locked(chart, name) or version or "*"), target)
+
+
+def _locked(chart: Path, name: str) -> str:
+    lock = chart / "Chart.lock"
+    if not lock.exists():
+        return ""
+    documents = parse_yaml(lock.read_text())
+    entries = (documents[0] or {}).get("dependencies") or [] if documents else []
+    return next((str(e.get("version") or "") for e in entries if isinstance(e, dict) and e.get("name") == name), "")
+
+
+def _copy(source: Path, target: Path) -> None:
+    for file in sorted(source.rglob("*")):
+        if file.is_file():
+            place = target / file.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(file.read_bytes())
+
+
+def _unpack(content: Files, target: Path) -> None:
+    def walk(path: str) -> None:
+        for name in content.children(path):
+            inner = f"{path}/{name}" if path else name
+            found = content.entry(inner)
+            if found and stat.S_ISDIR(found[0]):
+                walk(inner)
+            elif found:
+                place = target / inner
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content.blob(inner))
+
+    walk("")
+
+
+def _check_kube_version(metadata: Mapping[str, Any], version: str) -> None:
+    wanted = str(metadata.get("kubeVersion") or "")
+    found = parse_version(re.sub(r"[-+].*$", "", version)) if version else None
+    if not wanted or found is None:
+        return
+    try:
+        fits = satisfies(found, wanted) if is_constraint(wanted) else found == parse_version(wanted)
+    except ValueError:
+        return
+    if not fits:
+        raise ManifestError(f"chart requires kubeVersion: {wanted} which is incompatible with Kubernetes {version}")
+
+
+def _values(files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    texts = [_value_file(files, origin, place, shown)
+             for origin, place, shown in _value_files(files, path, block, environment)]  # fmt: skip
+    if block.get("valuesObject") is not None:
+        texts.append(yaml.safe_dump(block["valuesObject"], sort_keys=False))
+    elif block.get("values"):
+        texts.append(str(block["values"]))
+    return [text for text in texts if text]
+
+
+def _value_file(files: Recorder, origin: str, place: str, shown: str) -> str:
+    if origin == "url":
+        return charts.fetch_text(shown)
+    data = files.read(place, origin)
+    if data is None:
+        raise ManifestError(f"helm.valueFiles: {shown}: no such file")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"helm.valueFiles: {shown} is not UTF-8 text") from error
+
+
+def _value_files(
+    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]
+) -> list[tuple[str, str, str]]:
+    listed = [substitute_ref(str(name), environment, files) for name in block.get("valueFiles") or []]
+    found: list[tuple[str, str, str]] = []
+    explicit = {locate(files, path, name)[:2] for name in listed if not _is_glob(name) and not _is_url(name)}
+    for name in listed:
+        if _is_url(name):
+            _check_scheme(name)
+            found.append(("url", "", name))
+            continue
+        origin, place = locate(files, path, name)
+        if _is_glob(name):
+            chosen = [p for p in _expand(files, origin, place) if (origin, p) not in explicit]
+            if not chosen and not block.get("ignoreMissingValueFiles"):
+                raise ManifestError(f'values file glob "{name}" matched no files')
+            found += [(origin, p, p) for p in chosen]
+        elif files.exists(place, origin) or not block.get("ignoreMissingValueFiles"):
+            found.append((origin, place, name))
+    return list(dict.fromkeys(found))
+
+
+def substitute_ref(text: str, environment: Mapping[str, str], files: Recorder) -> str:
+    """Return a path with build variables replaced, a leading `$ref/` kept."""
+    head, separator, rest = text.partition("/")
+    if head.startswith("$") and separator and files.has_origin(head[1:]):
+        return f"{head}/{substitute(rest, environment)}"
+    if head.startswith("$") and separator and head[1:] not in environment:
+        raise ManifestError(f"source referenced \"{head}\", but no source has a 'ref' field with that name")
+    return substitute(text, environment)
+
+
+def locate(files: Recorder, path: str, name: str) -> tuple[str, str]:
+    """Return (origin, path from its root) of a file that a source names.
+
+    Raises: ManifestError when it leads out of its repository.
+    """
+    head, _, rest = name.partition("/")
+    if head.startswith("$") and files.has_origin(head[1:]):
+        return head[1:], clean(rest)
+    if name.startswith("/"):
+        return "", clean(name.lstrip("/"))
+    return "", clean(name, path)
+
+
+def _is_glob(name: str) -> bool:
+    return any(c in name for c in "*?[")
+
+
+def _is_url(name: str) -> bool:
+    return "://" in name
+
+
+def _check_scheme(url: str) -> None:
+    if urlsplit(url).scheme not in settings.HELM_VALUES_SCHEMES:
+        raise ManifestError(f"helm.valueFiles: the scheme of {url} is not allowed; allowed are {', '.join(settings.HELM_VALUES_SCHEMES)}")
+
+
+def _expand(files: Recorder, origin: str, pattern: str) -> list[str]:
+    fixed = pattern[: min(pattern.index(c) for c in "*?[" if c in pattern)]
+    root = posixpath.dirname(fixed)
+    return sorted(p for p in files.walk(root, origin) if matches(pattern, p, separator=True))
+
+
+def _parameters(block: Mapping[str, Any], environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"name": str(p["name"]), "value": substitute(str(p.get("value", "")), environment), "forceString": bool(p.get("forceString"))}
+        for p in block.get("parameters") or [] if p.get("name")
+    ]  # fmt: skip
+
+
+def _file_parameters(files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]) -> list[dict[str, str]]:
+    result = []
+    for entry in block.get("fileParameters") or []:
+        shown = substitute_ref(str(entry.get("path") or ""), environment, files)
+        origin, place = locate(files, path, shown)
+        result.append({"name": str(entry["name"]), "content": _value_file(files, origin, place, shown)})
+    return result
+
+
+def _manifests(rendered: Mapping[str, Any], *, skip_tests: bool) -> list[Manifest]:
+    texts: Sequence[tuple[str, str]] = [(c["name"], c["data"]) for c in rendered["crds"]]
+    texts = [*texts, *sorted(rendered["files"].items())]
+    manifests: list[Manifest] = []
+    for name, text in texts:
+        if posixpath.basename(name).startswith("_") or name.endswith("NOTES.txt") or not text.strip():
+            continue
+        try:
+            documents = parse_yaml(text)
+        except ManifestError as error:
+            raise ManifestError(f"{name}: the template gives no valid YAML: {error}") from error
+        manifests += manifests_from([d for d in documents if isinstance(d, dict)], name)
+    if skip_tests:
+        manifests = [m for m in manifests if not set(str(annotations_of(m).get("helm.sh/hook", "")).split(",")) & _RANK]
+    return manifests

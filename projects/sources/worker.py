@@ -1,0 +1,120 @@
+"""The program that renders charts and Jsonnet and runs jq, apart from the hub.
+
+A chart is somebody else's program: an endless loop, a crash of the library or a huge result ends
+this process and nothing more. It reads one JSON request a line and answers with one line; for a
+Jsonnet import it asks back. It imports no Django.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+DATA_BYTES = 3 * 1024**3
+
+
+def main() -> None:
+    """Serve requests until the input ends."""
+    resource.setrlimit(resource.RLIMIT_DATA, (DATA_BYTES, DATA_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    source = sys.stdin.buffer
+    # Libraries print warnings to standard output; answers keep a descriptor of their own.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+
+    def ask(question: dict[str, Any]) -> dict[str, Any]:
+        answers.write(json.dumps(question).encode() + b"\n")
+        answers.flush()
+        return dict(json.loads(source.readline()))
+
+    for line in source:
+        request = json.loads(line)
+        try:
+            reply = {"result": _OPERATIONS[request["op"]](request, ask)}
+        except Exception as error:  # noqa: BLE001 - every failure is an answer
+            reply = {"error": str(error)[:4000] or type(error).__name__}
+        answers.write(json.dumps(reply).encode() + b"\n")
+        answers.flush()
+
+
+def _helm(request: dict[str, Any], _ask: Any) -> Any:
+    import helm_python
+    from helm_python import _native
+
+    folder = request["chart"]
+    with contextlib.closing(helm_python.Chart.load(folder)) as chart:
+        metadata = chart.metadata
+        values = _values(helm_python, request)
+        if not request.get("skipSchema"):
+            chart.validate_schema(values)
+        crds = [] if request.get("skipCrds") else [{"name": c["filename"], "data": c["data"]} for c in chart.crds]
+        loaded = [d.get("name") for d in chart.dependencies]
+    missing = [d.get("alias") or d.get("name") for d in metadata.get("dependencies") or [] if d.get("name") not in loaded]
+    options = {
+        "name": request["release"], "namespace": request["namespace"], "is_install": True,
+        "kube_version": request.get("kubeVersion") or "", "api_versions": request.get("apiVersions") or [], "enable_dns": False,
+    }  # fmt: skip
+    # Rendering changes the chart (disabled dependencies are dropped), so each render loads its own.
+    with contextlib.closing(helm_python.Chart.load(folder)) as chart:
+        text = _native.call_string("helm_render", chart._raw(), json.dumps(values), json.dumps(options))  # noqa: SLF001
+    return {"files": json.loads(text), "crds": crds, "metadata": metadata, "missing": missing}
+
+
+def _values(helm: Any, request: dict[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for text in request.get("values") or []:
+        result = _merge(result, helm.values_from_yaml(text) or {})
+    for entry in request.get("parameters") or []:
+        parse = helm.parse_set_string_values if entry.get("forceString") else helm.parse_set_string
+        result = _merge(result, parse(f"{entry['name']}={_escaped(entry['value'])}"))
+    for entry in request.get("fileParameters") or []:
+        result = _merge(result, helm.parse_set_string_values(f"{entry['name']}={_escaped(entry['content'])}"))
+    return result
+
+
+def _escaped(value: str) -> str:
+    # As Argo CD: a comma in a value is part of it, not the next parameter.
+    return value.replace("\\,", ",").replace(",", "\\,") if not value.startswith("{") else value
+
+
+def _merge(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {**base, **{k: _merge(base.get(k), v) for k, v in over.items()}}
+    return over
+
+
+def _helm_dependencies(request: dict[str, Any], _ask: Any) -> Any:
+    import helm_python
+
+    helm_python.dependency_build(request["chart"], skip_refresh=False, plain_http=bool(request.get("plainHttp")))
+    return sorted(p.name for p in (Path(request["chart"]) / "charts").iterdir())
+
+
+def _jsonnet(request: dict[str, Any], ask: Any) -> Any:
+    import _gojsonnet
+
+    def load(base: str, wanted: str) -> tuple[str, bytes]:
+        answer = ask({"import": [base, wanted]})
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer["path"], base64.b64decode(answer["data"])
+
+    return json.loads(
+        _gojsonnet.evaluate_snippet(request["name"], request["code"], import_callback=load, **request["variables"])
+    )
+
+
+def _jq(request: dict[str, Any], _ask: Any) -> Any:
+    import jq
+
+    return jq.compile(f"del({request['path']})").input_value(request["value"]).first()
+
+
+_OPERATIONS = {"helm": _helm, "helm-dependencies": _helm_dependencies, "jsonnet": _jsonnet, "jq": _jq}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""Specs of applications and projects: checked, completed, and bound to what they name."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from clusters.models import HOME_NAME, HOME_SERVER, Cluster
+from hub.engine.backoff import retry_policy
+from hub.engine.errors import EngineError, Invalid, NotFound, RuleError, Stalled
+from hub.engine.guard import budget_from
+from hub.engine.ignore import ignore_rules
+from hub.engine.options import parse_options
+from hub.engine.permits import matches, problems
+from hub.engine.resource import is_dns_name
+from projects import sources
+from projects.models import DEFAULT_PROJECT, Application, Project
+
+_KNOWN_SPEC = {
+    "project", "source", "sources", "sourceHydrator", "destination", "syncPolicy", "ignoreDifferences", "info",
+    "revisionHistoryLimit", "flotilla",
+}  # fmt: skip
+
+
+def normalized_spec(spec: Any) -> dict[str, Any]:
+    """Return a spec as it is stored: empty blocks dropped, the project filled in.
+
+    Raises: Invalid naming the field of a wrong type.
+    """
+    if not isinstance(spec, dict):
+        raise Invalid("spec must be an object")
+    result = {k: v for k, v in spec.items() if v is not None}
+    result["project"] = result.get("project") or "default"
+    for field, kind in (("source", dict), ("sources", list), ("destination", dict), ("syncPolicy", dict), ("ignoreDifferences", list), ("info", list)):
+        if field in result and not isinstance(result[field], kind):
+            raise Invalid(f"spec.{field} must be {'an object' if kind is dict else 'a list'}")
+    if not isinstance(result["project"], str):
+        raise Invalid("spec.project must be text")
+    if not result.get("syncPolicy"):
+        result.pop("syncPolicy", None)
+    if result.get("source"):
+        result["source"] = _source(result["source"], "spec.source")
+    if result.get("sources"):
+        result["sources"] = [_source(s, f"spec.sources[{n}]") for n, s in enumerate(result["sources"])]
+    destination = result.setdefault("destination", {})
+    for field, value in destination.items():
+        if value is not None and not isinstance(value, str):
+            raise Invalid(f"spec.destination.{field} must be text")
+    _check_types(result)
+    return result
+
+
+def _source(source: Any, where: str) -> dict[str, Any]:
+    if not isinstance(source, dict):
+        raise Invalid(f"{where} must be an object")
+    for field in ("repoURL", "path", "targetRevision", "chart", "ref", "name", "tagPrefix"):
+        if source.get(field) is not None and not isinstance(source[field], str):
+            raise Invalid(f"{where}.{field} must be text, not {source[field]!r}: put it in quotes")
+    for tool in sources.TOOLS:
+        if source.get(tool) is not None and not isinstance(source[tool], dict):
+            raise Invalid(f"{where}.{tool} must be an object")
+    return {k: v for k, v in source.items() if v not in (None, {}, "")}
+
+
+def _check_types(spec: Mapping[str, Any]) -> None:
+    policy = spec.get("syncPolicy") or {}
+    automated = policy.get("automated")
+    if automated is not None:
+        if not isinstance(automated, dict):
+            raise Invalid("spec.syncPolicy.automated must be an object")
+        for field in ("prune", "selfHeal", "allowEmpty", "enabled"):
+            if automated.get(field) is not None and not isinstance(automated[field], bool):
+                raise Invalid(f"spec.syncPolicy.automated.{field} must be true or false")
+    options = policy.get("syncOptions") or []
+    if not isinstance(options, list):
+        raise Invalid("spec.syncPolicy.syncOptions must be a list")
+    limit = spec.get("revisionHistoryLimit")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
+        raise Invalid("spec.revisionHistoryLimit must be a whole number from 0")
+    try:
+        parse_options(options, "spec.syncPolicy.syncOptions")
+        retry_policy(policy.get("retry"), default_limit=0)
+        ignore_rules(spec.get("ignoreDifferences") or [], "spec.ignoreDifferences")
+    except RuleError as error:
+        raise Invalid(str(error)) from error
+
+
+def unknown_fields(spec: Mapping[str, Any]) -> list[str]:
+    """Return the names of spec fields that this hub does not know."""
+    return sorted(f"spec.{name}" for name in spec if name not in _KNOWN_SPEC)
+
+
+def check_name(name: Any, field: str = "metadata.name") -> str:
+    """Return a name that Kubernetes would accept.
+
+    Raises: Invalid naming the field.
+    """
+    if not isinstance(name, str) or not name:
+        raise Invalid(f"{field} is required")
+    if not is_dns_name(name):
+        raise Invalid(f"{field}: {name!r} must be at most 253 of a-z, 0-9, - and ., and begin and end with a letter or digit")
+    return name
+
+
+def project_of(name: str) -> Project:
+    """Return a project.
+
+    Raises: Stalled when it does not exist.
+    """
+    found = Project.objects.filter(name=name).first()
+    if found is None:
+        raise Stalled("InvalidSpec", f"Application referencing project {name} which does not exist")
+    return found
+
+
+def home_cluster() -> Cluster:
+    """Return the cluster that the hub itself is: made at the first need."""
+    found = Cluster.objects.filter(server=HOME_SERVER).first()
+    if found:
+        return found
+    try:
+        with transaction.atomic():
+            return Cluster.objects.create(server=HOME_SERVER, name=HOME_NAME, connection="Successful", is_synced=True)
+    except IntegrityError:
+        return Cluster.objects.get(server=HOME_SERVER)
+
+
+def default_project() -> Project:
+    """Return the project `default`, made at the first need."""
+    return Project.objects.get_or_create(name="default", defaults={"spec": DEFAULT_PROJECT})[0]
+
+
+def find_cluster(destination: Mapping[str, Any]) -> Cluster:
+    """Return the cluster that a destination names.
+
+    Raises: Stalled with Argo CD's sentence: both, none, several, or unknown.
+    """
+    server, name = destination.get("server") or "", destination.get("name") or ""
+    if server and name:
+        raise Stalled("InvalidSpec", f"application destination can't have both name and server defined: {name} {server}")
+    if not server and not name:
+        raise Stalled("InvalidSpec", "application destination server or name is required: set spec.destination.server or spec.destination.name")
+    if server.rstrip("/") == HOME_SERVER or name == HOME_NAME:
+        return home_cluster()
+    found = list(Cluster.objects.filter(server__in={server, server.rstrip("/"), server.rstrip("/") + "/"}) if server else Cluster.objects.filter(name=name))
+    if len(found) > 1:
+        raise Stalled("InvalidSpec", f"there are {len(found)} clusters with the same name: {sorted(c.server for c in found)}")
+    if not found:
+        raise Stalled("ClusterNotFound", f"Unable to get cluster: there are no clusters with this {'URL' if server else 'name'}: {server or name}")
+    return found[0]
+
+
+def spec_problems(application: Application, project: Project | None = None) -> list[str]:
+    """Return a sentence for everything that is wrong with an application before anything is fetched."""
+    found = sources.check_sources(application.sources, multi=application.is_multi_source)
+    try:
+        project = project or project_of(application.project)
+        cluster = find_cluster(application.spec.get("destination") or {})
+    except Stalled as error:
+        return [*found, error.message]
+    if not _namespace_permitted(application, project):
+        found.append(f"application '{application.name}' in namespace '{application.namespace}' is not permitted to use project '{project.name}'")
+    if project.spec.get("permitOnlyProjectScopedClusters") and cluster.project != project.name:
+        found.append(f"project '{project.name}' only permits clusters of its own, and {cluster.name} is not")
+    elif cluster.project and cluster.project != project.name:
+        found.append(f"cluster {cluster.name} belongs to another project")
+    urls = [str(s.get("repoURL") or "") for s in application.sources]
+    return found + problems(project.spec, project.name, urls, (cluster.server, cluster.name, application.dest_namespace))
+
+
+def _namespace_permitted(application: Application, project: Project) -> bool:
+    if application.namespace == settings.NAMESPACE:
+        return True
+    return any(matches(p, application.namespace) for p in project.spec.get("sourceNamespaces") or [])
+
+
+def bind(application: Application) -> None:
+    """Set what follows from the spec: project, namespace, cluster."""
+    application.project = application.spec["project"]
+    application.dest_namespace = (application.spec.get("destination") or {}).get("namespace") or ""
+    try:
+        application.cluster = find_cluster(application.spec.get("destination") or {})
+    except Stalled:
+        application.cluster = None
+
+
+def bind_remotes(application: Application) -> None:
+    """Tie the application to the Git repositories it reads, so that a push finds it."""
+    wanted = []
+    for source in application.sources:
+        if source.get("repoURL") and sources.kind_of(source) == "git":
+            wanted.append(sources.remote_of(str(source["repoURL"])))
+    application.remotes.set(wanted)
+
+
+def check_project(spec: Any) -> dict[str, Any]:
+    """Return a project's spec that can be used.
+
+    Raises: Invalid naming the field.
+    """
+    if not isinstance(spec, dict):
+        raise Invalid("spec must be an object")
+    lists = ("sourceRepos", "destinations", "clusterResourceWhitelist", "clusterResourceBlacklist", "namespaceResourceWhitelist",
+             "namespaceResourceBlacklist", "roles", "syncWindows", "sourceNamespaces", "signatureKeys", "destinationServiceAccounts")  # fmt: skip
+    for field in lists:
+        if spec.get(field) is not None and not isinstance(spec[field], list):
+            raise Invalid(f"spec.{field} must be a list")
+    _check_words(spec, "sourceRepos", "source repository")
+    _check_words(spec, "sourceNamespaces", "source namespace")
+    seen = set()
+    for number, entry in enumerate(spec.get("destinations") or []):
+        if not isinstance(entry, dict):
+            raise Invalid(f"spec.destinations[{number}] must be an object")
+        if "!*" in (entry.get("server"), entry.get("name"), entry.get("namespace")):
+            raise Invalid(f"spec.destinations[{number}]: '!*' denies everything")
+        key = (entry.get("server") or entry.get("name") or "", entry.get("namespace") or "")
+        if key in seen:
+            raise Invalid(f"destination '{key[0]}/{key[1]}' already added")
+        seen.add(key)
+    for field in lists[2:6]:
+        for number, entry in enumerate(spec.get(field) or []):
+            if not isinstance(entry, dict) or not isinstance(entry.get("kind", ""), str):
+                raise Invalid(f"spec.{field}[{number}] must be an object with group and kind")
+    if len(str(spec.get("description") or "")) > 255:
+        raise Invalid("spec.description must be at most 255 characters")
+    try:
+        budget_from((spec.get("flotilla") or {}).get("deletion"))
+    except EngineError as error:
+        raise Invalid(str(error)) from error
+    return {k: v for k, v in spec.items() if v is not None}
+
+
+def _check_words(spec: Mapping[str, Any], field: str, title: str) -> None:
+    seen = set()
+    for number, word in enumerate(spec.get(field) or []):
+        if not isinstance(word, str) or not word:
+            raise Invalid(f"spec.{field}[{number}] must be text")
+        if word == "!*":
+            raise Invalid(f"spec.{field}[{number}]: '!*' denies everything")
+        if word in seen:
+            raise Invalid(f"{title} '{word}' already added")
+        seen.add(word)
+
+
+_URL_SCHEME = re.compile(r"^(https?://|ssh://|oci://|file://|[\w.-]+@[\w.-]+:|[\w.-]+[:/])")
+
+
+def check_repository_url(url: Any) -> str:
+    """Return a repository URL that may be stored and shown.
+
+    Raises: Invalid for scripts and anything that is no repository.
+    """
+    if not isinstance(url, str) or not url:
+        raise Invalid("repo is required: the URL of the repository")
+    if not _URL_SCHEME.match(url) or re.match(r"^(javascript|data|vbscript):", url, re.IGNORECASE) or any(ord(c) <= 32 for c in url):
+        raise Invalid(f"repo: {url!r} is not a repository URL")
+    return url
+
+
+def application_named(namespace: str, name: str) -> Application:
+    """Return an application.
+
+    Raises: NotFound.
+    """
+    found = Application.objects.select_related("cluster", "operation").filter(namespace=namespace, name=name).first()
+    if found is None:
+        raise NotFound(f'applications.argoproj.io "{name}" not found')
+    return found

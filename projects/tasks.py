@@ -1,0 +1,105 @@
+"""Celery tasks: a key in, one operation. Losing one loses nothing: the sweep finds what is due."""
+
+from datetime import timedelta
+from typing import Any
+
+from celery import shared_task
+from django.db.models import Q
+from django.utils import timezone
+
+from hub.stream import wake
+from projects import delete, refresh, sync
+from projects.models import Application, GitRemote, Operation, RenderedManifests, RenderFailure
+
+BATCH = 300
+
+
+@shared_task(name="projects.refresh", acks_late=True)
+def refresh_application(pk: int) -> None:
+    """Refresh an application."""
+    refresh.refresh(pk)
+
+
+@shared_task(name="projects.sync", acks_late=True)
+def sync_operation(pk: int) -> None:
+    """Take an operation on."""
+    sync.step(pk)
+
+
+@shared_task(name="projects.delete_application", acks_late=True)
+def delete_application(pk: int) -> None:
+    """Take the deletion of an application on."""
+    delete.delete_application(pk)
+
+
+@shared_task(name="projects.poll", acks_late=True)
+def poll(pk: int) -> None:
+    """Ask a repository for its refs."""
+    refresh.poll_remote(pk)
+
+
+@shared_task(name="projects.live_changed", acks_late=True)
+def live_changed() -> None:
+    """Hand changes of live resources on."""
+    refresh.live_changed()
+
+
+@shared_task(name="projects.cluster_changed", acks_late=True)
+def cluster_changed(pk: int) -> None:
+    """Look at the applications of a cluster."""
+    refresh.cluster_changed(pk)
+
+
+@shared_task(name="projects.sweep")
+def sweep() -> None:
+    """Find everything that is due, and wake workers for it."""
+    now = timezone.now()
+    free = Q(claimed_until__isnull=True) | Q(claimed_until__lt=now)
+    due: list[tuple[str, Any]] = [
+        ("projects.sync", Operation.objects.filter(free, phase__in=["Running", "Terminating"], due_at__lte=now)),
+        ("projects.poll", GitRemote.objects.filter(free, due_at__lte=now)),
+        ("projects.refresh", Application.objects.filter(free, refresh_at__lte=now)),
+    ]
+    for name, query in due:
+        for pk in query.order_by("pk").values_list("pk", flat=True)[:BATCH]:
+            wake(name, pk, priority=6)
+    wake_live()
+
+
+def wake_live() -> None:
+    """Wake a worker for changes of live resources whose hint was lost."""
+    from clusters.models import LiveChange
+
+    if LiveChange.objects.exists():
+        wake("projects.live_changed")
+
+
+@shared_task(name="projects.clean_up")
+def clean_up() -> None:
+    """Drop what nobody needs any more: rendered manifests of a month ago, old failures, tombstones, events."""
+    from hub.models import RevokedToken, Tombstone
+    from projects.models import ApplicationEvent
+
+    now = timezone.now()
+    RenderedManifests.objects.filter(used_at__lt=now - timedelta(days=14)).delete()
+    RenderFailure.objects.filter(at__lt=now - timedelta(days=1)).delete()
+    Tombstone.objects.filter(at__lt=now - timedelta(days=1)).delete()
+    ApplicationEvent.objects.filter(at__lt=now - timedelta(days=7)).delete()
+    RevokedToken.objects.filter(expires_at__lt=now).delete()
+
+
+@shared_task(name="clusters.changed")
+def cluster_registered(pk: int) -> None:
+    """Bind and look at the applications that wait for a cluster."""
+    from clusters.models import Cluster
+
+    cluster = Cluster.objects.filter(pk=pk).first()
+    if cluster is not None:
+        refresh.bind_waiting(cluster)
+        refresh.cluster_changed(pk)
+
+
+@shared_task(name="clusters.removed")
+def cluster_removed(pks: list[int]) -> None:
+    """Look at the applications whose cluster was removed."""
+    refresh.mark_due(pks)
