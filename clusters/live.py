@@ -131,10 +131,13 @@ def record(cluster_id: int, seen: Iterable[Seen], gone: Iterable[str] = (), *, q
     marks = tracking()
     rows = {row.key: row for row in (row_of(cluster_id, s, marks) for s in seen)}
     gone_keys = set(gone)
-    before = _before(cluster_id, [*rows, *gone_keys])
-    fresh = {k: row for k, row in rows.items() if k not in before or _is_newer(row, before[k])}
-    gone_keys -= set(fresh)
     with transaction.atomic():
+        # A watch event and the answer to an apply may carry two versions of one resource at the same
+        # moment: reading and writing under the cluster's lock keeps the older from overwriting the newer.
+        list(Cluster.objects.select_for_update().filter(pk=cluster_id).values_list("pk"))
+        before = _before(cluster_id, [*rows, *gone_keys])
+        fresh = {k: row for k, row in rows.items() if k not in before or _is_newer(row, before[k])}
+        gone_keys -= set(fresh)
         if fresh:
             LiveResource.objects.bulk_create(
                 fresh.values(), update_conflicts=True, unique_fields=["cluster", "key"], update_fields=_COLUMNS

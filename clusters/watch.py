@@ -433,7 +433,11 @@ class Watcher:
 
     def run(self) -> None:
         """Watch until `stop`."""
-        asyncio.run(self._main())
+        _watchers.add(self)
+        try:
+            asyncio.run(self._main())
+        finally:
+            _watchers.discard(self)
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -475,6 +479,15 @@ class Watcher:
         _watch, task = self._tasks.pop(pk)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+_watchers: set[Watcher] = set()
+
+
+def look_now() -> None:
+    """Have the watchers of this process look at the list of clusters at once."""
+    for watcher in list(_watchers):
+        watcher.look_now()
 
 
 def claim_clusters(holder: str) -> list[Cluster]:

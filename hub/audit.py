@@ -10,7 +10,7 @@ address: contextvars.ContextVar[str] = contextvars.ContextVar("address", default
 
 
 def record(
-    actor: str, verb: str, kind: str, name: str, project: str = "", **detail: Any
+    actor: str, verb: str, kind: str, name: str, project: str = "", /, **detail: Any
 ) -> AuditEvent:
     """Write the event of a change. `detail` must hold no secret: digests and names only."""
     return AuditEvent.objects.create(

@@ -92,7 +92,9 @@ def clean_up() -> None:
 def cluster_registered(pk: int) -> None:
     """Bind and look at the applications that wait for a cluster."""
     from clusters.models import Cluster
+    from clusters.watch import look_now
 
+    look_now()
     cluster = Cluster.objects.filter(pk=pk).first()
     if cluster is not None:
         refresh.bind_waiting(cluster)
