@@ -131,12 +131,14 @@ def _look(application: Application, outcome: Outcome) -> None:
     hard = application.refresh_kind == "hard"
     force = bool(application.refresh_kind)
     context = sources.context_of(application, project.spec, cluster, no_cache=hard)
-    revisions = [sources.resolve(s, application.project, force=force) for s in application.sources]
+    revisions = [sources.resolve(s, application.project, force=force, since=application.refresh_at) for s in application.sources]
     outcome.desired = sources.load(application.sources, revisions, context)
     outcome.look_again = _poll_again(application)
     _require_live(cluster)
     outcome.digest = _digest(application, project, outcome.desired, cluster)
-    if outcome.digest == application.comparison_digest and not force and application.sync_status != "Unknown":
+    # An automated application that is OutOfSync is compared again: what it waits for may be time, not a change.
+    settled = application.sync_status == Sync.SYNCED or (application.sync_status == Sync.OUT_OF_SYNC and not application.is_automated)
+    if outcome.digest == application.comparison_digest and not force and settled:
         outcome.compared = None
         return
     outcome.compared = comparison(application, outcome.desired, cluster, project.spec)

