@@ -22,6 +22,8 @@ from hub.models import setting
 from hub.stream import wake
 
 CHILD_KINDS = {("", "Pod"), ("apps", "ReplicaSet"), ("batch", "Job"), ("apps", "ControllerRevision")}
+DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
+"""Never marked, so its health and digest are kept for whoever wants it; its body is not."""
 _COLUMNS = [
     "group", "version", "kind", "namespace", "name", "uid", "resource_version", "created_at", "owners",
     "owner_uid", "instance", "is_self", "deleting", "health", "health_message", "shown", "digest", "body",
@@ -46,7 +48,6 @@ class _Before:
     digest: str
     health: str
     instance: str
-    has_body: bool
     deleting: bool
 
 
@@ -95,6 +96,9 @@ def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
     managed = bool(owner.instance) and not owners
     if seen.is_whole and (managed or (key.group, key.kind) in CHILD_KINDS):
         _assess(row, manifest)
+    if seen.is_whole and (key.group, key.kind) == DEFINITION:
+        _assess(row, manifest)
+        row.digest = digest_of(manifest)
     if seen.is_whole and managed:
         row.body = pack(manifest)
         row.digest = digest_of(manifest)
@@ -156,7 +160,7 @@ def _before(cluster_id: int, keys: list[str]) -> dict[str, _Before]:
             "key", "uid", "resource_version", "digest", "health", "instance", "deleting"
         )
         for key, uid, version, digest, state, instance, deleting in query:
-            found[key] = _Before(key, uid, version, digest, state, instance, bool(digest), deleting)
+            found[key] = _Before(key, uid, version, digest, state, instance, deleting)
     return found
 
 
@@ -170,7 +174,7 @@ def _is_newer(row: LiveResource, before: _Before) -> bool:
         # Another resource of the same name: the younger one counts.
         return not _older(row.resource_version, before.resource_version)
     if row.resource_version == before.resource_version:
-        return bool(row.digest) and not before.has_body
+        return bool(row.digest) and not before.digest
     return not _older(row.resource_version, before.resource_version)
 
 

@@ -46,7 +46,7 @@ WATCH_SECONDS = 3000
 RECONNECT = Backoff(timedelta(seconds=1), 2, timedelta(seconds=60))
 _PARTIAL = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 _PARTIAL_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
-_ALWAYS_WHOLE = {("", "Pod"), ("apps", "ReplicaSet"), ("batch", "Job")}
+_ALWAYS_WHOLE = {("", "Pod"), ("apps", "ReplicaSet"), ("batch", "Job"), live.DEFINITION}
 _NEVER_WHOLE = {("", "Secret")}
 
 DEFAULT_EXCLUSIONS: list[dict[str, list[str]]] = [

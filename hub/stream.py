@@ -10,9 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from celery import current_app
-from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import close_old_connections, transaction
 
@@ -21,7 +19,6 @@ from hub.metrics import QUEUE_DEPTH, QUEUE_LAG, clock
 log = logging.getLogger(__name__)
 
 Task = tuple[str, tuple[Any, ...]]
-CHANGES = "changes"
 
 
 class Pool:
@@ -118,22 +115,16 @@ def _send(name: str, args: tuple[Any, ...], priority: int, delay: float) -> None
 
 
 def publish() -> None:
-    """Tell the streams, once the transaction is committed, that something has changed."""
+    """Tell the streams of this process, once the transaction is committed, that something has changed.
+
+    Streams of other processes look at the newest resource version once a second.
+    """
     transaction.on_commit(_publish)
 
 
 def _publish() -> None:
     for listener in list(_listeners):
         listener()
-    if settings.EMBEDDED:
-        return
-    layer = get_channel_layer()
-    if layer is None:
-        return
-    try:
-        async_to_sync(layer.group_send)(CHANGES, {"type": "changed"})
-    except Exception:  # streams also look by themselves
-        log.debug("no channel layer", exc_info=True)
 
 
 def listen(listener: Callable[[], None]) -> Callable[[], None]:

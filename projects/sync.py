@@ -1,6 +1,7 @@
 """Run operations: a state machine in the database. Each run does what can be done now, stores it, and ends."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -44,7 +45,7 @@ from hub.engine.plan import (
     waiting,
 )
 from hub.engine.resource import Manifest, ResourceKey, annotations_of, resource_key, with_metadata
-from hub.engine.status import Phase, Sync
+from hub.engine.status import Health, Phase, Sync
 from hub.metrics import SYNC
 from hub.models import next_version
 from hub.stream import publish, wake
@@ -551,9 +552,20 @@ def _apply(run: Run, step_: Step, manifest: Manifest) -> Step:
     after = result["metadata"].get("resourceVersion")
     word = "created" if current is None else "unchanged" if before == after else "configured"
     if step_.key.kind == "CustomResourceDefinition" and not run.cluster.is_home:
-        run.target.connection.kinds(fresh=True)
+        _await_definition(run, step_)
     where = f"{step_.key.kind.lower()}{f'.{step_.key.group}' if step_.key.group else ''}/{step_.key.name}"
     return replace(step_, status=RUNNING, result="Synced", message=f"{where} {word}")
+
+
+def _await_definition(run: Run, step_: Step) -> None:
+    """Give a new definition up to three seconds to be served; what comes next may need it."""
+    for _ in range(15):
+        current = run.target.get(step_.key, step_.version)
+        found = health.assess(current, {}) if current else None
+        if found is not None and found.status is Health.HEALTHY:
+            break
+        time.sleep(0.2)
+    run.target.connection.kinds(fresh=True)
 
 
 def _apply_hook(run: Run, step_: Step, manifest: Manifest) -> Step:

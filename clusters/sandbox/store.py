@@ -251,9 +251,7 @@ class Store:
             after = _merge(before, patch)
         if subresource == "status":
             return self.set_status(kind, before, after.get("status") or {})
-        if kind.group not in ("", "apps", "batch") or "status" not in before:
-            pass
-        elif "status" in before:
+        if "status" in before:
             after["status"] = before["status"]
         return self.put(kind, after, manager=manager, dry_run=dry_run)
 
@@ -294,7 +292,7 @@ class Store:
                 self.delete(kind, manifest)
         namespaces = self.kinds["", "namespaces"]
         left = self.get(namespaces, "", name)
-        if left is not None and not self._content_of(name):
+        if left is not None and not left["metadata"].get("finalizers") and not self._content_of(name):
             self._remove(namespaces, left)
 
     def _remove(self, kind: Served, manifest: Manifest) -> None:
@@ -311,7 +309,7 @@ class Store:
                 self.delete(child_kind, child)
         namespace = metadata.get("namespace", "")
         owner = self.get(self.kinds["", "namespaces"], "", namespace) if namespace else None
-        if owner is not None and owner["metadata"].get("deletionTimestamp") and not self._content_of(namespace):
+        if owner is not None and _may_go(owner) and not self._content_of(namespace):
             self._remove(self.kinds["", "namespaces"], owner)
 
     def _children(self, uid: str) -> list[tuple[Served, Manifest]]:
@@ -324,6 +322,11 @@ class Store:
         for kind, child in self._children(uid):
             rest = [o for o in child["metadata"]["ownerReferences"] if o.get("uid") != uid]
             self._store(kind, child, {**child, "metadata": {**child["metadata"], "ownerReferences": rest}}, dry_run=False)
+
+
+def _may_go(manifest: Manifest) -> bool:
+    metadata = manifest["metadata"]
+    return bool(metadata.get("deletionTimestamp")) and not metadata.get("finalizers")
 
 
 def _secret(manifest: Manifest) -> Manifest:

@@ -110,6 +110,8 @@ def _chart_yaml(folder: Path) -> dict[str, Any]:
         documents = parse_yaml((folder / "Chart.yaml").read_text())
     except UnicodeDecodeError as error:
         raise ManifestError("Chart.yaml is not UTF-8 text") from error
+    except ManifestError as error:
+        raise ManifestError(f"Chart.yaml: {error}") from error
     return documents[0] if documents and isinstance(documents[0], dict) else {}
 
 

@@ -1,0 +1,171 @@
+"""Prepare a cluster for the hub: read a kubeconfig, make a service account, a role and a token."""
+
+import base64
+import os
+import ssl
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+WAIT_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a context of a kubeconfig says."""
+
+    server: str
+    authority: str
+    insecure: bool
+    server_name: str
+    token: str
+    certificate: str
+    key: str
+
+
+def parse_labels(items: Sequence[str]) -> dict[str, str]:
+    """Return labels given as key=value."""
+    from hub.cli.main import Problem
+
+    labels = {}
+    for item in items:
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            raise Problem(f"--label {item!r} must be written key=value")
+        labels[key] = value
+    return labels
+
+
+def read_context(path: str, name: str) -> Context:
+    """Return a context of a kubeconfig.
+
+    Raises: Problem when it is not there, or signs in by running a program: the hub could not do that.
+    """
+    from hub.cli.main import Problem
+
+    file = Path(path or os.environ.get("KUBECONFIG", "").split(os.pathsep)[0] or Path.home() / ".kube" / "config")
+    try:
+        config = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise Problem(f"{file} cannot be read; name another with --kubeconfig") from error
+    contexts = _named(config, "contexts", "context")
+    if name not in contexts:
+        raise Problem(f"context {name!r} is not in {file}; it has {', '.join(sorted(contexts)) or 'none'}")
+    cluster = _named(config, "clusters", "cluster").get(contexts[name].get("cluster"), {})
+    user = _named(config, "users", "user").get(contexts[name].get("user"), {})
+    if user.get("exec") or user.get("auth-provider"):
+        raise Problem(f"context {name!r} signs in by a program (exec or auth-provider); use a context with a token or a client certificate")
+    return Context(
+        server=str(cluster.get("server", "")).rstrip("/"), authority=_data(cluster, "certificate-authority", file.parent),
+        insecure=bool(cluster.get("insecure-skip-tls-verify")), server_name=str(cluster.get("tls-server-name") or ""),
+        token=str(user.get("token") or ""), certificate=_data(user, "client-certificate", file.parent), key=_data(user, "client-key", file.parent),
+    )  # fmt: skip
+
+
+def _named(config: Any, field: str, inner: str) -> dict[str, dict[str, Any]]:
+    entries = (config or {}).get(field) or []
+    return {str(e.get("name")): e.get(inner) or {} for e in entries if isinstance(e, dict)}
+
+
+def _data(entry: dict[str, Any], field: str, folder: Path) -> str:
+    if entry.get(f"{field}-data"):
+        return base64.b64decode(entry[f"{field}-data"]).decode()
+    if entry.get(field):
+        return (folder / str(entry[field])).read_text()
+    return ""
+
+
+def _client(context: Context) -> httpx.Client:
+    tls = ssl.create_default_context(cadata=context.authority or None)
+    if context.insecure:
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+    if context.certificate:
+        with tempfile.TemporaryDirectory() as folder:
+            pair = Path(folder) / "pair.pem"
+            descriptor = os.open(pair, os.O_WRONLY | os.O_CREAT, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(context.certificate + "\n" + context.key)
+            tls.load_cert_chain(pair)
+    headers = {"Authorization": f"Bearer {context.token}"} if context.token else {}
+    return httpx.Client(base_url=context.server, verify=tls, headers=headers, timeout=30, trust_env=False)
+
+
+def install(context: Context, namespace: str, account: str, namespaces: Sequence[str]) -> str:
+    """Make the service account, its role and its token in a cluster, and return the token.
+
+    With `namespaces` the account may do everything there and nothing elsewhere.
+    Raises: Problem with the cluster's own words.
+    """
+    with _client(context) as client:
+        _apply(client, f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}", "v1", "ServiceAccount", account, {}, namespace)
+        rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+        subject = [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
+        rbac = "rbac.authorization.k8s.io"
+        if namespaces:
+            for place in namespaces:
+                base = f"/apis/{rbac}/v1/namespaces/{place}"
+                _apply(client, f"{base}/roles/{account}-role", f"{rbac}/v1", "Role", f"{account}-role", {"rules": rules}, place)
+                binding = {"roleRef": {"apiGroup": rbac, "kind": "Role", "name": f"{account}-role"}, "subjects": subject}
+                _apply(client, f"{base}/rolebindings/{account}-role-binding", f"{rbac}/v1", "RoleBinding", f"{account}-role-binding", binding, place)
+        else:
+            rules.append({"nonResourceURLs": ["*"], "verbs": ["*"]})
+            base = f"/apis/{rbac}/v1"
+            _apply(client, f"{base}/clusterroles/{account}-role", f"{rbac}/v1", "ClusterRole", f"{account}-role", {"rules": rules})
+            binding = {"roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": f"{account}-role"}, "subjects": subject}
+            _apply(client, f"{base}/clusterrolebindings/{account}-role-binding", f"{rbac}/v1", "ClusterRoleBinding", f"{account}-role-binding", binding)
+        return _token(client, namespace, account)
+
+
+def _apply(client: httpx.Client, path: str, api_version: str, kind: str, name: str, body: dict[str, Any], namespace: str = "") -> None:
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    _call(client, "PATCH", f"{path}?fieldManager=flotilla&force=true", {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}, "application/apply-patch+yaml")
+
+
+def _call(client: httpx.Client, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
+    from hub.cli.main import Problem
+
+    try:
+        answer = client.request(method, path, json=body, headers={"Content-Type": content_type}) if body is not None else client.request(method, path)
+    except httpx.HTTPError as error:
+        raise Problem(f"cluster {client.base_url} does not answer ({type(error).__name__})") from error
+    data = answer.json() if answer.content else {}
+    if answer.status_code >= 400:
+        raise Problem(f"the cluster refuses: {data.get('message', answer.status_code)}")
+    return data
+
+
+def _token(client: httpx.Client, namespace: str, account: str) -> str:
+    from hub.cli.main import Problem
+
+    name = f"{account}-token"
+    path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
+    manifest = {
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": name, "namespace": namespace, "annotations": {"kubernetes.io/service-account.name": account}},
+    }  # fmt: skip
+    _call(client, "PATCH", f"{path}?fieldManager=flotilla&force=true", manifest, "application/apply-patch+yaml")
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        data = _call(client, "GET", path).get("data") or {}
+        if data.get("token"):
+            return base64.b64decode(data["token"]).decode()
+        time.sleep(0.2)
+    raise Problem("the cluster did not fill in a token for the service account within 15 seconds")
+
+
+def registration(context: Context, token: str, name: str, labels: dict[str, str], namespaces: Sequence[str]) -> dict[str, Any]:
+    """Return the body that registers the cluster with the hub."""
+    tls: dict[str, Any] = {"insecure": True} if context.insecure else {"caData": base64.b64encode(context.authority.encode()).decode()}
+    if context.server_name:
+        tls["serverName"] = context.server_name
+    return {
+        "server": context.server, "name": name, "labels": labels, "namespaces": list(namespaces),
+        "config": {"bearerToken": token, "tlsClientConfig": {k: v for k, v in tls.items() if v}},
+    }  # fmt: skip

@@ -1,0 +1,168 @@
+"""Hooks, waves and what happens when they go wrong, on both kinds of cluster."""
+
+from projects.models import Operation
+
+JOB = """\
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {name}
+  annotations:
+    argocd.argoproj.io/hook: {phase}
+    {extra}
+spec:
+  backoffLimit: 0
+  {ttl}
+  template:
+    metadata:
+      annotations: {{sandbox/exit-code: '{code}', controlplane/exit-code: '{code}'}}
+    spec:
+      restartPolicy: Never
+      containers: [{{name: main, image: busybox}}]
+"""
+CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, annotations: {{argocd.argoproj.io/sync-wave: '{wave}'}}}}\ndata: {{a: '1'}}\n"
+
+
+def job(name, phase, code=0, extra="", ttl=""):
+    return JOB.format(name=name, phase=phase, code=code, extra=extra, ttl=ttl)
+
+
+def results(state):
+    return {r["name"]: r for r in state["syncResult"]["resources"]}
+
+
+def test_hooks_run_before_and_after(hub, cluster, repo, app, namespace):
+    repo.commit({"pre.yaml": job("pre", "PreSync"), "post.yaml": job("post", "PostSync"), "c.yaml": CONFIG.format(name="c", wave=0)})
+    name = app(repo, cluster, namespace)
+
+    hub.post(f"/api/v1/applications/{name}/sync")
+    state = hub.wait_operation(name, seconds=60)
+
+    found = results(state)
+    assert [found[n].get("hookPhase") for n in ("pre", "post")] == ["Succeeded", "Succeeded"]
+    assert [r["name"] for r in state["syncResult"]["resources"]] == ["pre", "c", "post"]
+    created = {n: cluster.get(g, k, namespace, n)["metadata"]["creationTimestamp"] for g, k, n in (("batch", "Job", "pre"), ("", "ConfigMap", "c"), ("batch", "Job", "post"))}
+    assert created["pre"] <= created["c"] <= created["post"]
+    assert cluster.get("batch", "Job", namespace, "pre")["metadata"].get("finalizers") in (None, [])
+    hub.wait_status(name, "Synced", "Healthy")
+
+
+def test_a_failing_hook_fails_the_sync_and_runs_syncfail(hub, cluster, repo, app, namespace):
+    repo.commit({"pre.yaml": job("pre", "PreSync", code=1), "fail.yaml": job("mourn", "SyncFail"), "c.yaml": CONFIG.format(name="c", wave=0)})
+    name = app(repo, cluster, namespace)
+
+    hub.post(f"/api/v1/applications/{name}/sync")
+    state = hub.wait_operation(name, "Failed", seconds=60)
+
+    assert "pre" in state["message"]
+    assert results(state)["mourn"]["hookPhase"] == "Succeeded"
+    assert cluster.get("", "ConfigMap", namespace, "c") is None
+    assert hub.application(name)["status"].get("history") is None
+
+
+def test_a_hook_that_a_ttl_deletes_at_once_still_counts(hub, cluster, repo, app, namespace):
+    repo.commit({"pre.yaml": job("pre", "PreSync", ttl="ttlSecondsAfterFinished: 0"), "c.yaml": CONFIG.format(name="c", wave=0)})
+    name = app(repo, cluster, namespace)
+
+    hub.post(f"/api/v1/applications/{name}/sync")
+    state = hub.wait_operation(name, seconds=60)
+
+    assert results(state)["pre"]["hookPhase"] == "Succeeded"
+    hub.wait(lambda: cluster.get("batch", "Job", namespace, "pre") is None, "the Job to be let go")
+
+
+def test_a_hook_is_created_anew_for_each_sync(hub, cluster, repo, app, namespace):
+    repo.commit({"pre.yaml": job("pre", "PreSync"), "c.yaml": CONFIG.format(name="c", wave=0)})
+    name = app(repo, cluster, namespace)
+    hub.post(f"/api/v1/applications/{name}/sync")
+    hub.wait_operation(name, seconds=60)
+    first = cluster.get("batch", "Job", namespace, "pre")["metadata"]["uid"]
+
+    hub.post(f"/api/v1/applications/{name}/sync")
+    hub.wait(lambda: (cluster.get("batch", "Job", namespace, "pre") or {"metadata": {"uid": first}})["metadata"]["uid"] != first, "a new Job")
+    hub.wait_operation(name, seconds=60)
+
+
+def test_a_hook_with_a_generated_name_and_hook_succeeded_is_gone_afterwards(hub, cluster, repo, app, namespace):
+    text = job("ignored", "PostSync", extra="argocd.argoproj.io/hook-delete-policy: HookSucceeded").replace("name: ignored", "generateName: once-")
+    repo.commit({"post.yaml": text, "c.yaml": CONFIG.format(name="c", wave=0)})
+    name = app(repo, cluster, namespace)
+
+    hub.post(f"/api/v1/applications/{name}/sync")
+    state = hub.wait_operation(name, seconds=60)
+
+    [generated] = [r["name"] for r in state["syncResult"]["resources"] if r["kind"] == "Job"]
+    assert generated.startswith("once-")
+    assert "postsync" in generated
+    hub.wait(lambda: cluster.get("batch", "Job", namespace, generated) is None, "the hook to go")
+
+
+def test_waves_wait_for_health(hub, cluster, repo, app, namespace):
+    broken = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: slow, annotations: {argocd.argoproj.io/sync-wave: '0'}}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: slow}}
+  template:
+    metadata: {labels: {app: slow}}
+    spec: {containers: [{name: main, image: does-not-exist}]}
+"""
+    repo.commit({"slow.yaml": broken, "late.yaml": CONFIG.format(name="late", wave=1)})
+    name = app(repo, cluster, namespace)
+
+    hub.post(f"/api/v1/applications/{name}/sync")
+    hub.wait(lambda: "healthy state" in hub.application(name)["status"].get("operationState", {}).get("message", ""), "the wait")
+    assert cluster.get("", "ConfigMap", namespace, "late") is None
+    hub.delete(f"/api/v1/applications/{name}/operation")
+    state = hub.wait_operation(name, "Failed")
+
+    assert state["message"] == "Operation terminated"
+
+
+def test_terminate_deletes_a_running_hook(hub, cluster, repo, app, namespace):
+    text = job("stuck", "PreSync").replace("image: busybox", "image: does-not-exist")
+    repo.commit({"pre.yaml": text, "c.yaml": CONFIG.format(name="c", wave=0)})
+    name = app(repo, cluster, namespace)
+
+    hub.post(f"/api/v1/applications/{name}/sync")
+    hub.wait(lambda: cluster.get("batch", "Job", namespace, "stuck"), "the hook")
+    hub.delete(f"/api/v1/applications/{name}/operation")
+    hub.wait_operation(name, "Failed")
+
+    hub.wait(lambda: cluster.get("batch", "Job", namespace, "stuck") is None, "the hook to go")
+
+
+def test_two_syncs_at_once_give_one_operation(hub, cluster, repo, app, namespace):
+    text = job("stuck", "PreSync").replace("image: busybox", "image: does-not-exist")
+    repo.commit({"pre.yaml": text})
+    name = app(repo, cluster, namespace)
+
+    hub.post(f"/api/v1/applications/{name}/sync")
+    refused = hub.post(f"/api/v1/applications/{name}/sync", status=400)
+
+    assert refused["message"] == "another operation is already in progress"
+    assert Operation.objects.filter(application__name=name).count() == 1
+
+
+def test_delete_hooks_run_around_the_cascade(hub, cluster, repo, app, namespace):
+    repo.commit({"pre.yaml": job("before", "PreDelete"), "post.yaml": job("after", "PostDelete"), "c.yaml": CONFIG.format(name="c", wave=0)})
+    name = app(repo, cluster, namespace, policy={"automated": {}})
+    hub.wait_status(name, "Synced", "Healthy")
+    assert cluster.get("batch", "Job", namespace, "before") is None
+    seen = set()
+
+    hub.delete(f"/api/v1/applications/{name}", cascade="true")
+
+    def gone():
+        for hook in ("before", "after"):
+            found = cluster.get("batch", "Job", namespace, hook)
+            if found:
+                seen.add(hook)
+        return name not in {a["metadata"]["name"] for a in hub.get("/api/v1/applications")["items"]}
+
+    hub.wait(gone, "the application to go", 90)
+    assert seen == {"before", "after"}
+    assert cluster.get("", "ConfigMap", namespace, "c") is None
+    hub.wait(lambda: cluster.get("batch", "Job", namespace, "before") is None, "the hooks to be cleaned up")
