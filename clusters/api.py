@@ -26,8 +26,16 @@ def cluster_json(cluster: Cluster) -> dict[str, Any]:
     """Return a cluster in Argo CD's shape, without credentials."""
     tls = cluster.config.get("tlsClientConfig") or {}
     shown_tls = {k: tls[k] for k in ("insecure", "serverName") if tls.get(k)}
-    state = {"status": cluster.connection, "message": cluster.message, "attemptedAt": _stamp(cluster.attempted_at)}
-    age = int((timezone.now() - cluster.last_event_at).total_seconds()) if cluster.last_event_at else None
+    state = {
+        "status": cluster.connection,
+        "message": cluster.message,
+        "attemptedAt": _stamp(cluster.attempted_at),
+    }
+    age = (
+        int((timezone.now() - cluster.last_event_at).total_seconds())
+        if cluster.last_event_at
+        else None
+    )
     result: dict[str, Any] = {
         "server": cluster.server, "name": cluster.name, "config": {"tlsClientConfig": shown_tls},
         "connectionState": {k: v for k, v in state.items() if v is not None}, "serverVersion": cluster.server_version,
@@ -91,7 +99,9 @@ def test(cluster: Cluster) -> str:
         version = connection.server_version()
         connection.request("GET", "/api")
     except Refused as refused:
-        raise Precondition(f"cluster {cluster.name} refuses the credentials ({refused.status}): {refused.message}") from refused
+        raise Precondition(
+            f"cluster {cluster.name} refuses the credentials ({refused.status}): {refused.message}"
+        ) from refused
     except (RetryLater, Stalled) as error:
         raise Precondition(error.message) from error
     return version
@@ -130,7 +140,15 @@ class Clusters(View):
 
 
 def _same(one: Cluster, other: Cluster) -> bool:
-    fields = ("name", "config", "namespaces", "labels", "annotations", "cluster_resources", "project")
+    fields = (
+        "name",
+        "config",
+        "namespaces",
+        "labels",
+        "annotations",
+        "cluster_resources",
+        "project",
+    )
     return all(getattr(one, f) == getattr(other, f) for f in fields)
 
 
@@ -139,14 +157,30 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
     with transaction.atomic():
         row = existing or draft
         if existing is not None:
-            for field in ("name", "config", "namespaces", "labels", "annotations", "cluster_resources", "project"):
+            for field in (
+                "name",
+                "config",
+                "namespaces",
+                "labels",
+                "annotations",
+                "cluster_resources",
+                "project",
+            ):
                 setattr(existing, field, getattr(draft, field))
             existing.generation += 1
         row.connection, row.message, row.attempted_at = "Successful", "", timezone.now()
         row.server_version = draft.server_version or row.server_version
         row.save()
         next_version()
-        audit.record(who, "update" if existing else "create", "cluster", row.server, row.project, name=row.name, labels=row.labels)
+        audit.record(
+            who,
+            "update" if existing else "create",
+            "cluster",
+            row.server,
+            row.project,
+            name=row.name,
+            labels=row.labels,
+        )
         publish()
         wake("clusters.changed", row.pk, priority=1)
     return row
@@ -158,7 +192,11 @@ def named(request: Request, identity: str, action: str) -> Cluster:
     if kind not in ("server", "name", "name_escaped", "url", ""):
         raise Invalid(f"id.type must be server, name or name_escaped, not {kind!r}")
     value = unquote(identity) if kind == "name_escaped" else identity
-    found = Cluster.objects.filter(name=value).first() if kind.startswith("name") else Cluster.objects.filter(server=value.rstrip("/")).first()
+    found = (
+        Cluster.objects.filter(name=value).first()
+        if kind.startswith("name")
+        else Cluster.objects.filter(server=value.rstrip("/")).first()
+    )
     require(actor(request), "clusters", action, found.server if found else value)
     if found is None:
         raise AccessDenied("permission denied")
@@ -206,7 +244,15 @@ class OneCluster(View):
             pks = list(row.applications.values_list("pk", flat=True))
             row.delete()
             next_version()
-            audit.record(actor(request).name, "delete", "cluster", row.server, row.project, name=row.name, applications=len(pks))
+            audit.record(
+                actor(request).name,
+                "delete",
+                "cluster",
+                row.server,
+                row.project,
+                name=row.name,
+                applications=len(pks),
+            )
             publish()
             wake("clusters.removed", tuple(pks), priority=1)
         return Response({})
@@ -222,8 +268,12 @@ class InvalidateCache(View):
         """Drop the live store of a cluster; the watcher fills it anew."""
         row = named(request, identity, "update")
         with transaction.atomic():
-            Cluster.objects.filter(pk=row.pk).update(generation=row.generation + 1, is_synced=row.is_home)
-            audit.record(actor(request).name, "invalidate-cache", "cluster", row.server, row.project)
+            Cluster.objects.filter(pk=row.pk).update(
+                generation=row.generation + 1, is_synced=row.is_home
+            )
+            audit.record(
+                actor(request).name, "invalidate-cache", "cluster", row.server, row.project
+            )
             wake("clusters.changed", row.pk, priority=1)
         row.refresh_from_db()
         return Response(cluster_json(row))

@@ -117,7 +117,9 @@ def check_config(config: Any) -> dict[str, Any]:
         raise Invalid("config.tlsClientConfig must be an object")
     for field in ("certFile", "keyFile", "caFile", "tokenFile"):
         if tls.get(field) or config.get(field):
-            raise Invalid(f"config.{field} is refused: it names a file on the hub. Send the data itself.")
+            raise Invalid(
+                f"config.{field} is refused: it names a file on the hub. Send the data itself."
+            )
     for field in ("caData", "certData", "keyData"):
         _pem(tls.get(field), f"config.tlsClientConfig.{field}")
     if bool(tls.get("certData")) != bool(tls.get("keyData")):
@@ -156,9 +158,13 @@ def ssl_context(config: Mapping[str, Any]) -> ssl.SSLContext:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if tls.get("certData"):
-            _load_certificate(context, _pem(tls["certData"], "certData"), _pem(tls["keyData"], "keyData"))
+            _load_certificate(
+                context, _pem(tls["certData"], "certData"), _pem(tls["keyData"], "keyData")
+            )
     except (ssl.SSLError, ValueError, Invalid) as error:
-        raise Stalled("InvalidCredentials", f"the TLS settings of the cluster cannot be used: {error}") from error
+        raise Stalled(
+            "InvalidCredentials", f"the TLS settings of the cluster cannot be used: {error}"
+        ) from error
     return context
 
 
@@ -166,7 +172,7 @@ def _load_certificate(context: ssl.SSLContext, certificate: str, key: str) -> No
     # The ssl module reads key pairs from files only; these live for the length of the call.
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "pair.pem")  # noqa: PTH118
-        with open(path, "w", opener=lambda p, f: os.open(p, f, 0o600)) as file:  # noqa: PTH123
+        with open(path, "w", opener=lambda p, f: os.open(p, f, 0o600)) as file:
             file.write(certificate + "\n" + key)
         context.load_cert_chain(path)
 
@@ -200,14 +206,28 @@ class Connection:
 
     def __init__(self, server: str, name: str, config: Mapping[str, Any]) -> None:
         self.server, self.name, self.config = server.rstrip("/"), name, config
-        self._headers = {"Accept": "application/json", "User-Agent": "flotilla", **headers_of(config)}
+        self._headers = {
+            "Accept": "application/json",
+            "User-Agent": "flotilla",
+            **headers_of(config),
+        }
         tls = config.get("tlsClientConfig") or {}
         extra: dict[str, Any] = {}
         if server.startswith("https"):
             extra["ssl_context"] = ssl_context(config)
             if tls.get("serverName"):
-                extra |= {"server_hostname": tls["serverName"], "assert_hostname": tls["serverName"]}
-        self._pool = urllib3.PoolManager(num_pools=1, maxsize=settings.KUBE_PARALLELISM, block=True, retries=False, timeout=_TIMEOUT, **extra)
+                extra |= {
+                    "server_hostname": tls["serverName"],
+                    "assert_hostname": tls["serverName"],
+                }
+        self._pool = urllib3.PoolManager(
+            num_pools=1,
+            maxsize=settings.KUBE_PARALLELISM,
+            block=True,
+            retries=False,
+            timeout=_TIMEOUT,
+            **extra,
+        )
         self._limiter = Limiter(settings.KUBE_QPS)
         self._kinds: dict[tuple[str, str], list[Kind]] = {}
         self._discovered_at = 0.0
@@ -221,14 +241,18 @@ class Connection:
 
         Raises: Refused for an error status, Unreachable when nothing answers.
         """
-        response = self.raw(method, path, body, content_type=content_type, query=query, accept=accept)
+        response = self.raw(
+            method, path, body, content_type=content_type, query=query, accept=accept
+        )
         data = response.data
         if response.status >= 400:
             raise refusal(response.status, data)
         try:
             return orjson.loads(data) if data else {}
         except orjson.JSONDecodeError as error:
-            raise unreachable(self.name, "the answer is not JSON: is this a Kubernetes API server?") from error
+            raise unreachable(
+                self.name, "the answer is not JSON: is this a Kubernetes API server?"
+            ) from error
 
     def raw(
         self, method: str, path: str, body: Any = None, *, content_type: str = "application/json",
@@ -244,7 +268,11 @@ class Connection:
         url = self.server + path + (f"?{urlencode(query)}" if query else "")
         try:
             response = self._pool.request(
-                method, url, body=None if body is None else orjson.dumps(body), headers=headers, preload_content=not stream
+                method,
+                url,
+                body=None if body is None else orjson.dumps(body),
+                headers=headers,
+                preload_content=not stream,
             )
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             KUBE_REQUESTS.labels(self.server, method, "0").inc()
@@ -303,7 +331,9 @@ class Connection:
             ]  # fmt: skip
         for group, version in groups:
             try:
-                listed = self.request("GET", f"/apis/{group}/{version}" if group else f"/api/{version}")
+                listed = self.request(
+                    "GET", f"/apis/{group}/{version}" if group else f"/api/{version}"
+                )
             except Refused:
                 continue  # one aggregated API that is down hides only its own kinds
             yield from _listed(group, version, listed.get("resources", []))
@@ -330,20 +360,35 @@ class Connection:
         path = kind.path(metadata.get("namespace", ""), metadata["name"])
         return dict(self.request("PATCH", path, manifest, content_type=APPLY, query=query))
 
-    def create(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False, validate: bool = True) -> Manifest:
+    def create(
+        self, kind: Kind, manifest: Manifest, *, dry_run: bool = False, validate: bool = True
+    ) -> Manifest:
         """Return the resource after creating it; `generateName` is honoured."""
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict" if validate else "Ignore"}
         if dry_run:
             query["dryRun"] = "All"
-        return dict(self.request("POST", kind.path(manifest["metadata"].get("namespace", "")), manifest, query=query))
+        return dict(
+            self.request(
+                "POST", kind.path(manifest["metadata"].get("namespace", "")), manifest, query=query
+            )
+        )
 
-    def replace(self, kind: Kind, manifest: Manifest, *, dry_run: bool = False, validate: bool = True) -> Manifest:
+    def replace(
+        self, kind: Kind, manifest: Manifest, *, dry_run: bool = False, validate: bool = True
+    ) -> Manifest:
         """Return the resource after replacing it."""
         metadata = manifest["metadata"]
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict" if validate else "Ignore"}
         if dry_run:
             query["dryRun"] = "All"
-        return dict(self.request("PUT", kind.path(metadata.get("namespace", ""), metadata["name"]), manifest, query=query))
+        return dict(
+            self.request(
+                "PUT",
+                kind.path(metadata.get("namespace", ""), metadata["name"]),
+                manifest,
+                query=query,
+            )
+        )
 
     def patch(
         self, kind: Kind, namespace: str, name: str, patch: Any, *, content_type: str = MERGE,
@@ -354,9 +399,22 @@ class Connection:
         query = {"fieldManager": MANAGER} | ({"dryRun": "All"} if dry_run else {})
         return dict(self.request("PATCH", path, patch, content_type=content_type, query=query))
 
-    def delete(self, kind: Kind, namespace: str, name: str, *, propagation: str = "Foreground", uid: str = "", force: bool = False) -> None:
+    def delete(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        propagation: str = "Foreground",
+        uid: str = "",
+        force: bool = False,
+    ) -> None:
         """Ask for the deletion of a resource; one that is gone already is fine."""
-        body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
+        body: dict[str, Any] = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "propagationPolicy": propagation,
+        }
         if uid:
             body["preconditions"] = {"uid": uid}
         if force:

@@ -21,7 +21,12 @@ from hub.engine.tracking import Tracking, owner_of
 from hub.models import setting
 from hub.stream import wake
 
-CHILD_KINDS = {("", "Pod"), ("apps", "ReplicaSet"), ("batch", "Job"), ("apps", "ControllerRevision")}
+CHILD_KINDS = {
+    ("", "Pod"),
+    ("apps", "ReplicaSet"),
+    ("batch", "Job"),
+    ("apps", "ControllerRevision"),
+}
 DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
 """Never marked, so its health and digest are kept for whoever wants it; its body is not."""
 _COLUMNS = [
@@ -83,7 +88,8 @@ def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
     key = resource_key(manifest)
     owner = owner_of(manifest, marks)
     owners = [
-        {k: reference.get(k, "") for k in ("apiVersion", "kind", "name", "uid")} | {"controller": bool(reference.get("controller"))}
+        {k: reference.get(k, "") for k in ("apiVersion", "kind", "name", "uid")}
+        | {"controller": bool(reference.get("controller"))}
         for reference in metadata.get("ownerReferences") or []
     ]
     row = LiveResource(
@@ -123,11 +129,19 @@ def digest_of(manifest: Manifest) -> str:
     """Return a digest of what a comparison looks at: everything but status and what the server counts."""
     body = for_comparison(manifest)
     entries = (manifest.get("metadata") or {}).get("managedFields") or []
-    owners = [(e.get("manager"), e.get("operation"), e.get("fieldsV1")) for e in entries if not e.get("subresource")]
-    return hashlib.sha256(orjson.dumps([body, owners], option=orjson.OPT_SORT_KEYS)).hexdigest()[:40]
+    owners = [
+        (e.get("manager"), e.get("operation"), e.get("fieldsV1"))
+        for e in entries
+        if not e.get("subresource")
+    ]
+    return hashlib.sha256(orjson.dumps([body, owners], option=orjson.OPT_SORT_KEYS)).hexdigest()[
+        :40
+    ]
 
 
-def record(cluster_id: int, seen: Iterable[Seen], gone: Iterable[str] = (), *, quiet: bool = False) -> int:
+def record(
+    cluster_id: int, seen: Iterable[Seen], gone: Iterable[str] = (), *, quiet: bool = False
+) -> int:
     """Write what was seen and what is gone; wake the applications concerned. Return the rows that changed.
 
     Shapes: `gone` are keys as text. An older version of a resource never overwrites a newer one.
@@ -144,7 +158,10 @@ def record(cluster_id: int, seen: Iterable[Seen], gone: Iterable[str] = (), *, q
         gone_keys -= set(fresh)
         if fresh:
             LiveResource.objects.bulk_create(
-                fresh.values(), update_conflicts=True, unique_fields=["cluster", "key"], update_fields=_COLUMNS
+                fresh.values(),
+                update_conflicts=True,
+                unique_fields=["cluster", "key"],
+                update_fields=_COLUMNS,
             )
         for chunk in _chunks(sorted(gone_keys)):
             LiveResource.objects.filter(cluster_id=cluster_id, key__in=chunk).delete()
@@ -182,7 +199,9 @@ def _older(one: str, other: str) -> bool:
     return one.isdigit() and other.isdigit() and int(one) < int(other)
 
 
-def _wake(cluster_id: int, fresh: dict[str, LiveResource], before: dict[str, _Before], gone: set[str]) -> None:
+def _wake(
+    cluster_id: int, fresh: dict[str, LiveResource], before: dict[str, _Before], gone: set[str]
+) -> None:
     instances, keys = set(), set()
     for key, row in fresh.items():
         old = before.get(key)
@@ -200,11 +219,15 @@ def _wake(cluster_id: int, fresh: dict[str, LiveResource], before: dict[str, _Be
             keys.add(key)
     instances.discard("")
     if keys:
-        LiveChange.objects.create(cluster_id=cluster_id, instances=sorted(instances), keys=sorted(keys))
+        LiveChange.objects.create(
+            cluster_id=cluster_id, instances=sorted(instances), keys=sorted(keys)
+        )
         wake("projects.live_changed", priority=3)
 
 
-def replace_kind(cluster_id: int, group: str, kind: str, seen: Iterable[Seen], namespaces: Sequence[str] = ()) -> int:
+def replace_kind(
+    cluster_id: int, group: str, kind: str, seen: Iterable[Seen], namespaces: Sequence[str] = ()
+) -> int:
     """Write a complete list of one kind: what the list does not have is gone."""
     listed = list(seen)
     query = LiveResource.objects.filter(cluster_id=cluster_id, group=group, kind=kind)
@@ -220,13 +243,19 @@ def replace_kind(cluster_id: int, group: str, kind: str, seen: Iterable[Seen], n
 
 def forget_kind(cluster_id: int, group: str, kind: str) -> None:
     """Drop a kind that the cluster no longer serves."""
-    keys = LiveResource.objects.filter(cluster_id=cluster_id, group=group, kind=kind).values_list("key", flat=True)
+    keys = LiveResource.objects.filter(cluster_id=cluster_id, group=group, kind=kind).values_list(
+        "key", flat=True
+    )
     record(cluster_id, [], list(keys))
 
 
 def managed_kinds(cluster_id: int) -> set[tuple[str, str]]:
     """Return the kinds of which applications manage something in a cluster."""
-    query = LiveResource.objects.filter(cluster_id=cluster_id).exclude(instance="").values_list("group", "kind")
+    query = (
+        LiveResource.objects.filter(cluster_id=cluster_id)
+        .exclude(instance="")
+        .values_list("group", "kind")
+    )
     return set(query.distinct())
 
 

@@ -24,13 +24,21 @@ class Cluster(models.Model):
     config = SealedJSONField(help_text="Credentials and TLS settings, as Argo CD's cluster config.")
     labels = models.JSONField(default=dict, blank=True)
     annotations = models.JSONField(default=dict, blank=True)
-    namespaces = models.JSONField(default=list, blank=True, help_text="Only these namespaces, all when empty.")
-    cluster_resources = models.BooleanField(default=False, help_text="With namespaces: also cluster-scoped kinds.")
+    namespaces = models.JSONField(
+        default=list, blank=True, help_text="Only these namespaces, all when empty."
+    )
+    cluster_resources = models.BooleanField(
+        default=False, help_text="With namespaces: also cluster-scoped kinds."
+    )
     project = models.CharField(max_length=253, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
-    generation = models.PositiveIntegerField(default=1, help_text="Grows when credentials or scope change.")
+    generation = models.PositiveIntegerField(
+        default=1, help_text="Grows when credentials or scope change."
+    )
 
-    connection = models.CharField(max_length=16, default="Unknown", help_text="Successful, Failed or Unknown.")
+    connection = models.CharField(
+        max_length=16, default="Unknown", help_text="Successful, Failed or Unknown."
+    )
     message = models.TextField(blank=True)
     attempted_at = models.DateTimeField(null=True)
     server_version = models.CharField(max_length=64, blank=True)
@@ -79,19 +87,27 @@ class LiveResource(models.Model):
     created_at = models.CharField(max_length=32, blank=True)
     owners = models.JSONField(default=list)
     owner_uid = models.CharField(max_length=64, blank=True)
-    instance = models.CharField(max_length=600, blank=True, help_text="Application instance that manages it.")
+    instance = models.CharField(
+        max_length=600, blank=True, help_text="Application instance that manages it."
+    )
     is_self = models.BooleanField(default=False)
     deleting = models.BooleanField(default=False)
     health = models.CharField(max_length=16, blank=True)
     health_message = models.TextField(blank=True)
     shown = models.JSONField(default=dict)
-    digest = models.CharField(max_length=64, blank=True, help_text="Of the parts that a comparison looks at.")
-    body = models.BinaryField(null=True, help_text="The whole resource, compressed, when it is managed.")
+    digest = models.CharField(
+        max_length=64, blank=True, help_text="Of the parts that a comparison looks at."
+    )
+    body = models.BinaryField(
+        null=True, help_text="The whole resource, compressed, when it is managed."
+    )
 
     objects: ClassVar[models.Manager["LiveResource"]] = LiveQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["cluster", "key"], name="live_once")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["cluster", "key"], name="live_once")
+        ]
         indexes: ClassVar = [
             models.Index(fields=["cluster", "instance"], name="live_instance"),
             models.Index(fields=["cluster", "owner_uid"], name="live_owner"),

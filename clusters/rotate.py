@@ -21,9 +21,14 @@ def rotate(cluster: Cluster) -> dict[str, Any]:
     token = str(cluster.config.get("bearerToken") or "")
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
-        namespace, account, secret = (claims[f"kubernetes.io/serviceaccount/{f}"] for f in ("namespace", "service-account.name", "secret.name"))
+        namespace, account, secret = (
+            claims[f"kubernetes.io/serviceaccount/{f}"]
+            for f in ("namespace", "service-account.name", "secret.name")
+        )
     except (jwt.PyJWTError, KeyError) as error:
-        raise Precondition(f"cluster {cluster.name} does not use a service-account token that can be rotated") from error
+        raise Precondition(
+            f"cluster {cluster.name} does not use a service-account token that can be rotated"
+        ) from error
     connection = connect(cluster)
     path = f"/api/v1/namespaces/{namespace}/secrets"
     body = {
@@ -35,7 +40,9 @@ def rotate(cluster: Cluster) -> dict[str, Any]:
         fresh = _token(connection, f"{path}/{made['metadata']['name']}")
         connection.request("DELETE", f"{path}/{secret}")
     except Refused as refused:
-        raise Precondition(f"cluster {cluster.name} does not allow it: {refused.message}") from refused
+        raise Precondition(
+            f"cluster {cluster.name} does not allow it: {refused.message}"
+        ) from refused
     return {**cluster.config, "bearerToken": fresh}
 
 

@@ -143,7 +143,7 @@ class ClusterWatch:
                 await self._failed(f"internal error while watching: {type(error).__name__}")
             attempt = 0 if time.monotonic() - started > 60 else attempt + 1
             delay = RECONNECT.delay(attempt).total_seconds()
-            await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
+            await asyncio.sleep(delay * random.uniform(0.8, 1.2))
 
     async def _failed(self, message: str) -> None:
         CLUSTER_STATUS.labels(self.cluster.server).set(0)
@@ -165,7 +165,11 @@ class ClusterWatch:
         connector = aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=30)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=None)
         name = (config.get("tlsClientConfig") or {}).get("serverName") or None
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers={"User-Agent": "flotilla", **headers_of(config)}) as session:
+        async with aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            headers={"User-Agent": "flotilla", **headers_of(config)},
+        ) as session:
             self._session, self._server_name = session, name
             self._connection = connection
             tasks = [asyncio.create_task(self._write_batches())]
@@ -212,7 +216,10 @@ class ClusterWatch:
                 if state.task and state.task.done() and not state.listed:
                     state.task.result()
             if time.monotonic() > deadline:
-                raise RetryLater("ListTimeout", f"cluster {self.cluster.name}: the lists took longer than two minutes")
+                raise RetryLater(
+                    "ListTimeout",
+                    f"cluster {self.cluster.name}: the lists took longer than two minutes",
+                )
             await asyncio.sleep(0.05)
         while self._batch.seen or self._batch.gone:
             await asyncio.sleep(0.02)
@@ -237,7 +244,9 @@ class ClusterWatch:
                 raise
 
     def _is_watched(self, kind: Kind) -> bool:
-        if not {"list", "watch"} <= set(kind.verbs) or is_excluded(kind.group, kind.kind, self.cluster.server, self._rules):
+        if not {"list", "watch"} <= set(kind.verbs) or is_excluded(
+            kind.group, kind.kind, self.cluster.server, self._rules
+        ):
             return False
         return not self.cluster.namespaces or kind.namespaced or self.cluster.cluster_resources
 
@@ -252,7 +261,11 @@ class ClusterWatch:
             await asyncio.gather(state.task, return_exceptions=True)
 
     async def _follow(self, state: _KindState) -> None:
-        namespaces = [*self.cluster.namespaces] if state.kind.namespaced and self.cluster.namespaces else [""]
+        namespaces = (
+            [*self.cluster.namespaces]
+            if state.kind.namespaced and self.cluster.namespaces
+            else [""]
+        )
         await asyncio.gather(*(self._follow_one(state, namespace) for namespace in namespaces))
 
     async def _follow_one(self, state: _KindState, namespace: str) -> None:
@@ -276,7 +289,9 @@ class ClusterWatch:
                     raise
                 if attempt > 4:
                     self._rediscover.set()
-                await asyncio.sleep(RECONNECT.delay(min(attempt, 6)).total_seconds() * random.uniform(0.5, 1))  # noqa: S311
+                await asyncio.sleep(
+                    RECONNECT.delay(min(attempt, 6)).total_seconds() * random.uniform(0.5, 1)
+                )
 
     async def _list(self, state: _KindState, namespace: str) -> str:
         found: list[live.Seen] = []
@@ -297,12 +312,16 @@ class ClusterWatch:
             )  # fmt: skip
         return version
 
-    async def _get_json(self, state: _KindState, namespace: str, query: dict[str, str], partial: str) -> dict[str, Any]:
+    async def _get_json(
+        self, state: _KindState, namespace: str, query: dict[str, str], partial: str
+    ) -> dict[str, Any]:
         assert self._session is not None  # noqa: S101
         headers = {} if state.whole else {"Accept": partial}
         url = self._connection.server + state.kind.path(namespace)
         timeout = aiohttp.ClientTimeout(total=60, sock_connect=5)
-        async with self._session.get(url, params=query, headers=headers, timeout=timeout, server_hostname=self._server_name) as answer:
+        async with self._session.get(
+            url, params=query, headers=headers, timeout=timeout, server_hostname=self._server_name
+        ) as answer:
             body = await answer.read()
             if answer.status == 410:
                 raise Relist
@@ -324,22 +343,28 @@ class ClusterWatch:
             state.whole = True
             raise Relist
         metadata = manifest["metadata"]
-        whole = await self._call(self._connection.get, state.kind, metadata.get("namespace", ""), metadata["name"])
+        whole = await self._call(
+            self._connection.get, state.kind, metadata.get("namespace", ""), metadata["name"]
+        )
         return live.Seen(whole, is_whole=True) if whole else live.Seen(manifest, is_whole=False)
 
     async def _watch(self, state: _KindState, namespace: str, version: str) -> str:
         assert self._session is not None  # noqa: S101
         query = {
             "watch": "1", "allowWatchBookmarks": "true", "resourceVersion": version,
-            "timeoutSeconds": str(int(WATCH_SECONDS * random.uniform(0.8, 1.2))),  # noqa: S311
+            "timeoutSeconds": str(int(WATCH_SECONDS * random.uniform(0.8, 1.2))),
         }  # fmt: skip
         headers = {} if state.whole else {"Accept": _PARTIAL}
         url = self._connection.server + state.kind.path(namespace)
-        async with self._session.get(url, params=query, headers=headers, server_hostname=self._server_name) as answer:
+        async with self._session.get(
+            url, params=query, headers=headers, server_hostname=self._server_name
+        ) as answer:
             if answer.status == 410:
                 raise Relist
             if answer.status in (401, 403, 404, 405):
-                raise NotServed(f"watch of {state.kind.kind}.{state.kind.group} answers {answer.status}")
+                raise NotServed(
+                    f"watch of {state.kind.kind}.{state.kind.group} answers {answer.status}"
+                )
             if answer.status >= 400:
                 raise aiohttp.ClientError(f"HTTP status {answer.status}")
             async for event in _lines(answer.content):
@@ -391,11 +416,15 @@ class ClusterWatch:
             except Exception:  # a locked database: the batch must not be lost
                 if attempt == 5:
                     raise
-                log.warning("the live store could not be written, trying again", exc_info=attempt > 1)
+                log.warning(
+                    "the live store could not be written, trying again", exc_info=attempt > 1
+                )
                 await asyncio.sleep(0.5 * 2**attempt)
         if time.monotonic() - self._last_event_saved > 5:
             self._last_event_saved = time.monotonic()
-            await self._db(Cluster.objects.filter(pk=self.cluster.pk).update, last_event_at=timezone.now())
+            await self._db(
+                Cluster.objects.filter(pk=self.cluster.pk).update, last_event_at=timezone.now()
+            )
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
@@ -413,7 +442,10 @@ class Watcher:
     """Holds the leases of clusters and watches each of them, in one event loop."""
 
     def __init__(self, holder: str = "") -> None:
-        self.holder = holder or f"{socket.gethostname()}-{threading.get_native_id()}-{random.randrange(10**6)}"  # noqa: S311
+        self.holder = (
+            holder
+            or f"{socket.gethostname()}-{threading.get_native_id()}-{random.randrange(10**6)}"
+        )
         self._tasks: dict[int, tuple[ClusterWatch, asyncio.Task[None]]] = {}
         self._database = ThreadPoolExecutor(max_workers=2, thread_name_prefix="live")
         self._stop: asyncio.Event | None = None
@@ -496,10 +528,16 @@ def claim_clusters(holder: str) -> list[Cluster]:
     free = Q(lease_until__isnull=True) | Q(lease_until__lt=now) | Q(lease_holder=holder)
     renew = now + LEASE / 2
     due = free & (Q(lease_until__isnull=True) | Q(lease_until__lt=renew) | ~Q(lease_holder=holder))
-    wanted = Cluster.objects.exclude(server="https://kubernetes.default.svc") if not _runs_in_cluster() else Cluster.objects.all()
+    wanted = (
+        Cluster.objects.exclude(server="https://kubernetes.default.svc")
+        if not _runs_in_cluster()
+        else Cluster.objects.all()
+    )
     ids = list(wanted.filter(due).values_list("pk", flat=True))
     if ids:
-        Cluster.objects.filter(pk__in=ids).filter(free).update(lease_holder=holder, lease_until=now + LEASE)
+        Cluster.objects.filter(pk__in=ids).filter(free).update(
+            lease_holder=holder, lease_until=now + LEASE
+        )
     return list(wanted.filter(lease_holder=holder, lease_until__gt=now))
 
 

@@ -14,7 +14,9 @@ def is_allowed(account: Account | None, resource: str, action: str, name: str) -
     return account is not None and account.enabled and account.name == "admin"
 
 
-def require(account: Account | None, resource: str, action: str, name: str, project: str = "") -> None:
+def require(
+    account: Account | None, resource: str, action: str, name: str, project: str = ""
+) -> None:
     """Return if the account may, and record the refusal otherwise.
 
     Raises: AccessDenied with Argo CD's text.

@@ -23,7 +23,9 @@ class View(APIView):
                 raise exceptions.UnsupportedMediaType(kind)
         super().initial(request, *args, **kwargs)
 
-    def permission_denied(self, request: Request, message: str | None = None, code: str | None = None) -> NoReturn:
+    def permission_denied(
+        self, request: Request, message: str | None = None, code: str | None = None
+    ) -> NoReturn:
         """Say that nobody is signed in, or that this is not allowed."""
         del code
         if request.user is None:
@@ -136,7 +138,9 @@ def _without(data: Any, paths: list[list[str]]) -> Any:
     return result
 
 
-_REQUIREMENT = re.compile(r"^\s*([^\s!=(),]+)\s*(?:(=|==|!=)\s*([^\s,()]*)|\s(in|notin)\s*\(([^)]*)\))?\s*$")
+_REQUIREMENT = re.compile(
+    r"^\s*([^\s!=(),]+)\s*(?:(=|==|!=)\s*([^\s,()]*)|\s(in|notin)\s*\(([^)]*)\))?\s*$"
+)
 
 
 def selector(text: str) -> Callable[[Mapping[str, str]], bool]:
@@ -154,7 +158,9 @@ def _requirement(part: str) -> Callable[[Mapping[str, str]], bool]:
         return lambda labels: absent not in labels
     match = _REQUIREMENT.match(part)
     if not match:
-        raise Invalid(f"selector: {part.strip()!r} cannot be read; write key=value, key!=value or key in (a,b)")
+        raise Invalid(
+            f"selector: {part.strip()!r} cannot be read; write key=value, key!=value or key in (a,b)"
+        )
     key, operator, value, word, values = match.groups()
     if word:
         allowed = {v.strip() for v in values.split(",")}

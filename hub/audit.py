@@ -19,7 +19,9 @@ def record(
     )  # fmt: skip
 
 
-def record_refusal(actor: str, verb: str, kind: str, name: str, project: str = "", reason: str = "") -> None:
+def record_refusal(
+    actor: str, verb: str, kind: str, name: str, project: str = "", reason: str = ""
+) -> None:
     """Write the event of something that was refused."""
     AuditEvent.objects.create(
         actor=actor, address=address.get(), verb=verb, kind=kind, object=name[:600], project=project,

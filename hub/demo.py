@@ -129,7 +129,14 @@ def make_repository(folder: Path) -> str:
             path.write_text(text)
         repository = git.Repo.init(folder, initial_branch="main")
         repository.git.add("-A")
-        author = ("-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false")
+        author = (
+            "-c",
+            "user.name=demo",
+            "-c",
+            "user.email=demo@localhost",
+            "-c",
+            "commit.gpgsign=false",
+        )
         repository.git.execute(["git", *author, "commit", "-q", "-m", "Add the demonstration"])
         repository.close()
     return f"file://{folder}"
@@ -165,7 +172,12 @@ def make_sandboxes(folder: Path) -> SandboxServer:
     for name, token in tokens.items():
         config = {"bearerToken": token, "tlsClientConfig": {"caData": server.certificate}}
         cluster, _ = Cluster.objects.update_or_create(
-            server=server.url(name), defaults={"name": name, "config": config, "labels": {"env": "production" if name == "east" else "staging"}}
+            server=server.url(name),
+            defaults={
+                "name": name,
+                "config": config,
+                "labels": {"env": "production" if name == "east" else "staging"},
+            },
         )
         wake("clusters.changed", cluster.pk)
         _write_kubeconfig(folder, server, name, token)
@@ -181,7 +193,9 @@ def _write_kubeconfig(folder: Path, server: SandboxServer, name: str, token: str
         "clusters": [{"name": name, "cluster": {"server": server.url(name), "certificate-authority-data": authority}}],
         "users": [{"name": name, "user": {"token": token}}], "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
     }  # fmt: skip
-    descriptor = os.open(folder / f"kubeconfig-{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(
+        folder / f"kubeconfig-{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
+    )
     with os.fdopen(descriptor, "w") as file:
         json.dump(config, file)
 
@@ -192,9 +206,22 @@ def seed(folder: Path) -> None:
     url = make_repository(folder / "demo" / "repository")
     wanted: list[tuple[str, str, str, dict[str, Any]]] = [
         ("nginx", "east", "nginx", {"path": "nginx"}),
-        ("shop", "east", "shop", {"path": "shop", "helm": {"parameters": [{"name": "replicas", "value": "2"}]}}),
+        (
+            "shop",
+            "east",
+            "shop",
+            {"path": "shop", "helm": {"parameters": [{"name": "replicas", "value": "2"}]}},
+        ),
         ("billing", "west", "billing", {"path": "billing/production"}),
-        ("search", "west", "search", {"path": "search", "directory": {"jsonnet": {"tlas": [{"name": "replicas", "value": "2"}]}}}),
+        (
+            "search",
+            "west",
+            "search",
+            {
+                "path": "search",
+                "directory": {"jsonnet": {"tlas": [{"name": "replicas", "value": "2"}]}},
+            },
+        ),
     ]
     for name, cluster, namespace, source in wanted:
         if Application.objects.filter(namespace=settings.NAMESPACE, name=name).exists():

@@ -63,7 +63,9 @@ class Embedded:
             timeout_graceful_shutdown=3, ws="none", server_header=False, date_header=True, proxy_headers=False,
         )  # fmt: skip
         self.server = uvicorn.Server(config)
-        self._watcher_thread = threading.Thread(target=self.watcher.run, name="watcher", daemon=True)
+        self._watcher_thread = threading.Thread(
+            target=self.watcher.run, name="watcher", daemon=True
+        )
 
     def start(self) -> None:
         """Start workers, timer and watcher; the web server is run by `serve`."""

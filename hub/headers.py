@@ -12,7 +12,9 @@ _POLICY = (
 
 
 @sync_and_async_middleware
-def SecurityHeaders(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:  # noqa: N802
+def SecurityHeaders(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
     """Add the policy for scripts, frames and caches."""
     import asyncio
 

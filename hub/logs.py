@@ -34,7 +34,11 @@ class TextFormatter(logging.Formatter):
         """Return the line; control characters are escaped."""
         fields = " ".join(f"{n}={getattr(record, n)}" for n in _FIELDS if hasattr(record, n))
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
-        message = redact_text(record.getMessage()).encode("unicode_escape").decode() if "\x1b" in record.getMessage() else redact_text(record.getMessage())
+        message = (
+            redact_text(record.getMessage()).encode("unicode_escape").decode()
+            if "\x1b" in record.getMessage()
+            else redact_text(record.getMessage())
+        )
         line = f"{at} {record.levelname:<7} {message} {fields}".rstrip()
         if record.exc_info:
             line += "\n" + redact_text(self.formatException(record.exc_info))

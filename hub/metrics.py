@@ -8,17 +8,25 @@ clock = time.monotonic
 
 REFRESH = Histogram("argocd_app_reconcile", "Seconds that a refresh took.", ["dest_server"],
                     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60))  # fmt: skip
-SYNC = Counter("argocd_app_sync_total", "Operations that ended.", ["project", "phase", "dest_server"])
+SYNC = Counter(
+    "argocd_app_sync_total", "Operations that ended.", ["project", "phase", "dest_server"]
+)
 QUEUE_DEPTH = Gauge("flotilla_queue_depth", "Tasks that wait in this process.")
 QUEUE_LAG = Histogram("flotilla_queue_lag_seconds", "Seconds that a task waited.",
                       buckets=(0.005, 0.05, 0.25, 1, 5, 30, 120))  # fmt: skip
 WATCH_EVENTS = Counter("argocd_cluster_events_total", "Watch events received.", ["server"])
 WATCH_LAG = Histogram("flotilla_watch_lag_seconds", "Seconds from an event to its row.",
                       buckets=(0.05, 0.1, 0.25, 0.5, 1, 5, 30))  # fmt: skip
-KUBE_REQUESTS = Counter("argocd_app_k8s_request_total", "Requests to clusters.", ["server", "verb", "response_code"])
+KUBE_REQUESTS = Counter(
+    "argocd_app_k8s_request_total", "Requests to clusters.", ["server", "verb", "response_code"]
+)
 RENDER_CACHE = Counter("flotilla_render_cache_total", "Look-ups of rendered manifests.", ["result"])
 RENDERS = Counter("flotilla_renders_total", "Manifests rendered.", ["tool"])
 GIT_REQUESTS = Counter("argocd_git_request_total", "Requests to Git servers.", ["request_type"])
-GIT_FAILURES = Counter("argocd_git_fetch_fail_total", "Failed requests to Git servers.", ["request_type"])
+GIT_FAILURES = Counter(
+    "argocd_git_fetch_fail_total", "Failed requests to Git servers.", ["request_type"]
+)
 APPLICATIONS = Gauge("flotilla_applications", "Applications.", ["sync_status", "health_status"])
-CLUSTER_STATUS = Gauge("argocd_cluster_connection_status", "1 when the cluster answers.", ["server"])
+CLUSTER_STATUS = Gauge(
+    "argocd_cluster_connection_status", "1 when the cluster answers.", ["server"]
+)

@@ -22,10 +22,14 @@ class Account(AbstractBaseUser):
     """Somebody who can sign in, or a machine with a token."""
 
     name = models.CharField(max_length=150, unique=True, help_text="Name to sign in with.")
-    enabled = models.BooleanField(default=True, help_text="A disabled account cannot sign in; its tokens die at once.")
+    enabled = models.BooleanField(
+        default=True, help_text="A disabled account cannot sign in; its tokens die at once."
+    )
     capabilities = models.JSONField(default=list, help_text="Any of login and apiKey.")
     password_changed_at = models.DateTimeField(default=timezone.now)
-    token_generation = models.UUIDField(default=uuid.uuid4, help_text="Changes when all sessions must end.")
+    token_generation = models.UUIDField(
+        default=uuid.uuid4, help_text="Changes when all sessions must end."
+    )
 
     USERNAME_FIELD = "name"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
@@ -65,7 +69,9 @@ class AuditEvent(models.Model):
     """One change or refusal: who did what to which object, from where, and how it ended."""
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
-    actor = models.CharField(max_length=150, help_text="Account, or the part of the hub that acted.")
+    actor = models.CharField(
+        max_length=150, help_text="Account, or the part of the hub that acted."
+    )
     address = models.CharField(max_length=64, blank=True)
     verb = models.CharField(max_length=64, db_index=True)
     kind = models.CharField(max_length=64)

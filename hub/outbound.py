@@ -35,4 +35,6 @@ def check_host(host: str, field: str) -> None:
         if mapped.is_link_local or mapped.is_unspecified or mapped.is_multicast:
             raise Invalid(f"{field}: {host} is at {address}, where the hub does not connect")
         if mapped.is_loopback and not settings.ALLOW_LOOPBACK:
-            raise Invalid(f"{field}: {host} is this machine; set HUB_ALLOW_LOOPBACK=true to allow it")
+            raise Invalid(
+                f"{field}: {host} is this machine; set HUB_ALLOW_LOOPBACK=true to allow it"
+            )

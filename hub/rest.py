@@ -100,7 +100,12 @@ class JSONParser(BaseParser):
 
     media_type = "application/json"
 
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+    def parse(
+        self,
+        stream: Any,
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Return the value of the body."""
         del media_type, parser_context
         body = stream.read()
@@ -119,7 +124,9 @@ class JSONRenderer(BaseRenderer):
     format = "json"
     charset = None
 
-    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
+    ) -> bytes:
         """Return the bytes of an answer."""
         del accepted_media_type, renderer_context
         if isinstance(data, bytes):
@@ -144,11 +151,19 @@ def answer_error(error: Exception, context: Any) -> Response:
     """Turn an exception into an answer; anything that is not ours is logged and shown as internal."""
     codes = code_of(error)
     if codes is not None:
-        return Response(error_body(codes[0], redact_text(str(error) or type(error).__name__)), status=codes[1])
+        return Response(
+            error_body(codes[0], redact_text(str(error) or type(error).__name__)), status=codes[1]
+        )
     if isinstance(error, exceptions.UnsupportedMediaType):
         return Response(error_body(3, "Invalid content type"), status=415)
     if isinstance(error, exceptions.APIException):
-        message = str(error.detail) if isinstance(error.detail, str) else orjson.dumps(error.detail, default=str).decode()
-        return Response(error_body(_BY_STATUS.get(error.status_code, 2), message), status=error.status_code)
+        message = (
+            str(error.detail)
+            if isinstance(error.detail, str)
+            else orjson.dumps(error.detail, default=str).decode()
+        )
+        return Response(
+            error_body(_BY_STATUS.get(error.status_code, 2), message), status=error.status_code
+        )
     log.error("internal error in %s", type(context.get("view")).__name__, exc_info=error)
     return Response(error_body(13, "internal error"), status=500)

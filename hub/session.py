@@ -82,7 +82,9 @@ def _count_failure(name: str, now: datetime) -> None:
             LoginFailure.objects.filter(pk=row.pk).update(count=1, last_at=now)
         else:
             LoginFailure.objects.filter(pk=row.pk).update(count=F("count") + 1, last_at=now)
-        audit.record_refusal(name[:150], "login", "session", name, reason="wrong name, password or too many failures")
+        audit.record_refusal(
+            name[:150], "login", "session", name, reason="wrong name, password or too many failures"
+        )
 
 
 def issue(account: Account, now: datetime) -> str:
@@ -109,7 +111,11 @@ def verify(token: str) -> Session:
         raise Unauthenticated("account password has changed since token issued")
     if RevokedToken.objects.filter(jti=claims["jti"]).exists():
         raise Unauthenticated("token is revoked, please re-login")
-    return Session(account, str(claims["jti"]), datetime.fromtimestamp(claims["exp"], timezone.get_current_timezone()))
+    return Session(
+        account,
+        str(claims["jti"]),
+        datetime.fromtimestamp(claims["exp"], timezone.get_current_timezone()),
+    )
 
 
 def _claims(token: str) -> dict[str, Any]:
@@ -128,7 +134,9 @@ def _claims(token: str) -> dict[str, Any]:
 def revoke(session: Session) -> None:
     """End a session before its time."""
     with transaction.atomic():
-        RevokedToken.objects.get_or_create(jti=session.token_id, defaults={"expires_at": session.expires_at})
+        RevokedToken.objects.get_or_create(
+            jti=session.token_id, defaults={"expires_at": session.expires_at}
+        )
         audit.record(session.account.name, "logout", "session", session.account.name)
 
 

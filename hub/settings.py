@@ -69,7 +69,9 @@ def _secret_key() -> str:
     if value:
         return value
     if not EMBEDDED:
-        raise ImproperlyConfigured("HUB_SECRET_KEY (or HUB_SECRET_KEY_FILE) is required with HUB_MODE=production")
+        raise ImproperlyConfigured(
+            "HUB_SECRET_KEY (or HUB_SECRET_KEY_FILE) is required with HUB_MODE=production"
+        )
     path = DATA_DIR / "secret-key"
     if not path.exists():
         DATA_DIR.mkdir(parents=True, exist_ok=True)
@@ -83,7 +85,9 @@ SECRET_KEY = _secret_key()
 SECRET_KEY_FALLBACKS = words("HUB_SECRET_KEY_FALLBACKS")
 ALLOWED_HOSTS = words("HUB_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if EMBEDDED else "")
 if not EMBEDDED and not ALLOWED_HOSTS:
-    raise ImproperlyConfigured("HUB_ALLOWED_HOSTS is required with HUB_MODE=production: the names people use for this hub")
+    raise ImproperlyConfigured(
+        "HUB_ALLOWED_HOSTS is required with HUB_MODE=production: the names people use for this hub"
+    )
 
 
 def _database(url: str) -> dict[str, object]:
@@ -116,7 +120,9 @@ def _database(url: str) -> dict[str, object]:
 DATABASES = {"default": _database(text("HUB_DATABASE_URL"))}
 REDIS_URL = text("HUB_REDIS_URL")
 if not EMBEDDED and not (REDIS_URL and text("HUB_DATABASE_URL")):
-    raise ImproperlyConfigured("HUB_MODE=production needs HUB_DATABASE_URL (PostgreSQL) and HUB_REDIS_URL")
+    raise ImproperlyConfigured(
+        "HUB_MODE=production needs HUB_DATABASE_URL (PostgreSQL) and HUB_REDIS_URL"
+    )
 
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
@@ -174,7 +180,10 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {"TITLE": "Flotilla", "VERSION": "0.1.0", "SERVE_INCLUDE_SCHEMA": False}
 
 CHANNEL_LAYERS = {
-    "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+    "default": {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL]},
+    }
     if REDIS_URL
     else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 }
@@ -194,7 +203,9 @@ CELERY_BEAT_SCHEDULE = {
 WORKER_THREADS = number("HUB_WORKER_THREADS", 6)
 NAMESPACE = "argocd"
 INSTALLATION_ID = text("HUB_INSTALLATION_ID")
-TRACKING_METHOD = choice("HUB_TRACKING_METHOD", "annotation", ("annotation", "label", "annotation+label"))
+TRACKING_METHOD = choice(
+    "HUB_TRACKING_METHOD", "annotation", ("annotation", "label", "annotation+label")
+)
 INSTANCE_LABEL_KEY = text("HUB_INSTANCE_LABEL_KEY", "app.kubernetes.io/instance")
 POLL_INTERVAL = duration("HUB_POLL_INTERVAL", "120s")
 POLL_JITTER = duration("HUB_POLL_JITTER", "60s")

@@ -26,12 +26,15 @@ class Pool:
 
     def __init__(self, find: Callable[[str], Callable[..., Any]], size: int) -> None:
         self._find = find
-        self._queues: queue.PriorityQueue[tuple[int, int, float, Task | None]] = queue.PriorityQueue()
+        self._queues: queue.PriorityQueue[tuple[int, int, float, Task | None]] = (
+            queue.PriorityQueue()
+        )
         self._waiting: set[Task] = set()
         self._lock = threading.Lock()
         self._number = 0
         self._threads = [
-            threading.Thread(target=self._work, name=f"worker-{n}", daemon=True) for n in range(size)
+            threading.Thread(target=self._work, name=f"worker-{n}", daemon=True)
+            for n in range(size)
         ]
 
     def start(self) -> None:
@@ -109,7 +112,9 @@ def _send(name: str, args: tuple[Any, ...], priority: int, delay: float) -> None
     if settings.EMBEDDED:
         return
     try:
-        current_app.send_task(name, args, priority=priority, countdown=delay or None, expires=600 + delay)
+        current_app.send_task(
+            name, args, priority=priority, countdown=delay or None, expires=600 + delay
+        )
     except Exception:  # the broker is a hint: without it the sweep does the work
         log.warning("the broker did not take %s; the sweep will find it", name, exc_info=True)
 

@@ -35,14 +35,18 @@ class SessionView(View):
         name, password = body.get("username"), body.get("password")
         audit.address.set(request.META.get("REMOTE_ADDR", ""))
         if body.get("token"):
-            raise Unauthenticated("token-based session creation no longer supported. please upgrade argocd cli to v0.7+")
+            raise Unauthenticated(
+                "token-based session creation no longer supported. please upgrade argocd cli to v0.7+"
+            )
         if not isinstance(name, str) or not isinstance(password, str) or not name or not password:
             raise Unauthenticated("no credentials supplied")
         if len(name) > 32:
             raise Invalid("Username is too long (32 bytes max)")
         token = sign_in(name, password)
         answer = Response({"token": token})
-        answer.set_cookie(COOKIE, token, httponly=True, samesite="Lax", secure=settings.HTTPS, path="/")
+        answer.set_cookie(
+            COOKIE, token, httponly=True, samesite="Lax", secure=settings.HTTPS, path="/"
+        )
         return answer
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
@@ -98,7 +102,12 @@ class Settings(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         """Return the settings."""
-        public: dict[str, Any] = {"url": settings.EXTERNAL_URL, "userLoginsDisabled": False, "statusBadgeEnabled": False, "uiBannerContent": ""}
+        public: dict[str, Any] = {
+            "url": settings.EXTERNAL_URL,
+            "userLoginsDisabled": False,
+            "statusBadgeEnabled": False,
+            "uiBannerContent": "",
+        }
         if not isinstance(request.user, Account):
             return Response(public)
         return Response({
@@ -133,7 +142,9 @@ class Password(View):
         if target is None:
             raise AccessDenied("permission denied")
         set_password(target, password, account.name)
-        (settings.DATA_DIR / "initial-admin-password").unlink(missing_ok=True) if name == "admin" else None
+        (settings.DATA_DIR / "initial-admin-password").unlink(
+            missing_ok=True
+        ) if name == "admin" else None
         return Response({})
 
 
@@ -151,7 +162,11 @@ def readyz(_request: HttpRequest) -> HttpResponse:
 
         executor = MigrationExecutor(connection)
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-            return HttpResponse("migrations are missing: run manage.py migrate", status=503, content_type="text/plain")
+            return HttpResponse(
+                "migrations are missing: run manage.py migrate",
+                status=503,
+                content_type="text/plain",
+            )
     except DatabaseError:
         return HttpResponse("the database does not answer", status=503, content_type="text/plain")
     return HttpResponse("ok", content_type="text/plain")
@@ -164,7 +179,10 @@ def metrics(_request: HttpRequest) -> HttpResponse:
 
 def not_found(_request: HttpRequest, path: str = "") -> JsonResponse:
     """Say that no such path is served."""
-    body = {"error": f"/api/{path} is not served", "message": f"/api/{path} is not served", "code": 5, "details": []}
+    body = {
+        "error": f"/api/{path} is not served",
+        "message": f"/api/{path} is not served",
+        "code": 5,
+        "details": [],
+    }
     return JsonResponse(body, status=404)
-
-

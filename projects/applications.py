@@ -14,9 +14,20 @@ from hub.models import Tombstone, next_version
 from hub.stream import publish, wake
 from projects.manifests import application_json, mirror, mirror_application, project_json
 from projects.models import FINALIZER, Application, Project
-from projects.specs import bind, bind_remotes, check_name, check_project, normalized_spec, spec_problems
+from projects.specs import (
+    bind,
+    bind_remotes,
+    check_name,
+    check_project,
+    normalized_spec,
+    spec_problems,
+)
 
-PROPAGATION = {"": FINALIZER, "foreground": f"{FINALIZER}/foreground", "background": f"{FINALIZER}/background"}
+PROPAGATION = {
+    "": FINALIZER,
+    "foreground": f"{FINALIZER}/foreground",
+    "background": f"{FINALIZER}/background",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,10 @@ def check(application: Application) -> None:
     """
     found = spec_problems(application)
     if found:
-        raise Invalid(f"application spec for {application.name} is invalid: " + "; ".join(f"InvalidSpecError: {p}" for p in found))
+        raise Invalid(
+            f"application spec for {application.name} is invalid: "
+            + "; ".join(f"InvalidSpecError: {p}" for p in found)
+        )
 
 
 def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Application, bool]:
@@ -83,14 +97,28 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
     An equal one that exists is returned as it is.
     Raises: Invalid when another one has the name and `upsert` is not set.
     """
-    existing = Application.objects.select_related("cluster", "operation").filter(namespace=wanted.namespace, name=wanted.name).first()
+    existing = (
+        Application.objects.select_related("cluster", "operation")
+        .filter(namespace=wanted.namespace, name=wanted.name)
+        .first()
+    )
     if existing is not None:
         if _is_same(existing, wanted):
             return existing, False
         if not upsert:
             raise Invalid("existing application spec is different, use upsert flag to force update")
-        labels, annotations = {**existing.labels, **wanted.labels}, {**existing.annotations, **wanted.annotations}
-        return change(existing, actor, spec=wanted.spec, labels=labels, annotations=annotations, finalizers=wanted.finalizers or existing.finalizers), True
+        labels, annotations = (
+            {**existing.labels, **wanted.labels},
+            {**existing.annotations, **wanted.annotations},
+        )
+        return change(
+            existing,
+            actor,
+            spec=wanted.spec,
+            labels=labels,
+            annotations=annotations,
+            finalizers=wanted.finalizers or existing.finalizers,
+        ), True
     application = Application(
         namespace=wanted.namespace, name=wanted.name, spec=wanted.spec, labels=wanted.labels,
         annotations=wanted.annotations, finalizers=wanted.finalizers, created_by=actor,
@@ -101,23 +129,37 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
             application.resource_version = next_version()
             application.save()
             bind_remotes(application)
-            audit.record(actor, "create", "application", application.qualified_name, application.project, spec=_digestible(application.spec))
+            audit.record(
+                actor,
+                "create",
+                "application",
+                application.qualified_name,
+                application.project,
+                spec=_digestible(application.spec),
+            )
             mirror_application(application.pk)
             publish()
             wake("projects.refresh", application.pk, priority=4)
     except IntegrityError as error:
-        raise Conflict(f'application "{wanted.name}" was created by somebody else at the same moment') from error
+        raise Conflict(
+            f'application "{wanted.name}" was created by somebody else at the same moment'
+        ) from error
     return application, True
 
 
 def _digestible(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {"destination": spec.get("destination"), "sources": [s.get("repoURL") for s in spec.get("sources") or [spec.get("source") or {}]]}
+    return {
+        "destination": spec.get("destination"),
+        "sources": [s.get("repoURL") for s in spec.get("sources") or [spec.get("source") or {}]],
+    }
 
 
 def _is_same(application: Application, wanted: Wanted) -> bool:
-    return (application.spec, application.labels, application.annotations) == (wanted.spec, wanted.labels, wanted.annotations) and (
-        set(wanted.finalizers) <= set(application.finalizers)
-    )
+    return (application.spec, application.labels, application.annotations) == (
+        wanted.spec,
+        wanted.labels,
+        wanted.annotations,
+    ) and (set(wanted.finalizers) <= set(application.finalizers))
 
 
 def change(
@@ -145,14 +187,32 @@ def change(
         current.resource_version = next_version()
         current.save()
         bind_remotes(current)
-        audit.record(actor, "update", "application", current.qualified_name, current.project, spec=_digestible(current.spec))
+        audit.record(
+            actor,
+            "update",
+            "application",
+            current.qualified_name,
+            current.project,
+            spec=_digestible(current.spec),
+        )
         mirror_application(current.pk)
         publish()
-        wake("projects.delete_application" if current.deletion_requested_at else "projects.refresh", current.pk, priority=2)
+        wake(
+            "projects.delete_application" if current.deletion_requested_at else "projects.refresh",
+            current.pk,
+            priority=2,
+        )
     return Application.objects.select_related("cluster", "operation").get(pk=current.pk)
 
 
-def request_deletion(application: Application, actor: str, *, cascade: bool | None = True, propagation: str = "", confirmed: bool = False) -> None:
+def request_deletion(
+    application: Application,
+    actor: str,
+    *,
+    cascade: bool | None = True,
+    propagation: str = "",
+    confirmed: bool = False,
+) -> None:
     """Ask for the deletion of an application; with `cascade` its resources go first.
 
     `cascade` None leaves it to the application's finalizers, as kubectl does.
@@ -167,15 +227,30 @@ def request_deletion(application: Application, actor: str, *, cascade: bool | No
         others = [f for f in current.finalizers if not f.startswith(FINALIZER)]
         if cascade is False:
             current.finalizers = others
-        elif cascade and not current.deletion_requested_at and (propagation or not current.cascades):
+        elif (
+            cascade and not current.deletion_requested_at and (propagation or not current.cascades)
+        ):
             current.finalizers = [*others, PROPAGATION[propagation]]
         if confirmed:
-            current.annotations = {**current.annotations, "argocd.argoproj.io/deletion-approved": timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")}
+            current.annotations = {
+                **current.annotations,
+                "argocd.argoproj.io/deletion-approved": timezone.now().strftime(
+                    "%Y-%m-%dT%H:%M:%SZ"
+                ),
+            }
         current.deletion_requested_at = current.deletion_requested_at or timezone.now()
         current.resource_version = next_version()
         current.refresh_at = timezone.now()
         current.save()
-        audit.record(actor, "delete", "application", current.qualified_name, current.project, cascade=current.cascades, confirmed=confirmed)
+        audit.record(
+            actor,
+            "delete",
+            "application",
+            current.qualified_name,
+            current.project,
+            cascade=current.cascades,
+            confirmed=confirmed,
+        )
         mirror_application(current.pk)
         publish()
         wake("projects.delete_application", current.pk, priority=2)
@@ -191,13 +266,17 @@ def remove(application: Application) -> None:
             resource_version=version, kind="Application", namespace=application.namespace, name=application.name,
             project=application.project, manifest=manifest,
         )  # fmt: skip
-        audit.record("hub", "deleted", "application", application.qualified_name, application.project)
+        audit.record(
+            "hub", "deleted", "application", application.qualified_name, application.project
+        )
         mirror(manifest, gone=True)
         Application.objects.filter(pk=application.pk).delete()
         publish()
 
 
-def save_project(manifest: Any, actor: str, *, upsert: bool = False, must_exist: bool = False) -> Project:
+def save_project(
+    manifest: Any, actor: str, *, upsert: bool = False, must_exist: bool = False
+) -> Project:
     """Create or replace a project.
 
     Raises: Invalid naming the field; Conflict when it exists and neither is wanted; NotFound.

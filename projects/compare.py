@@ -13,7 +13,7 @@ from clusters.kube import Refused, connect, kind_of
 from clusters.models import Cluster, LiveResource
 from clusters.watch import is_excluded
 from hub.engine import health
-from hub.engine.diff import Comparison, CompareSettings, compare
+from hub.engine.diff import CompareSettings, Comparison, compare
 from hub.engine.errors import EngineError
 from hub.engine.hooks import hook_phases, is_hook, is_ignored, wave
 from hub.engine.ignore import IgnoreRule, ignore_rules
@@ -21,7 +21,14 @@ from hub.engine.merge import predict
 from hub.engine.normalize import normalize_desired
 from hub.engine.options import compare_options, parse_options, resource_options
 from hub.engine.permits import permits_kind
-from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version, unique, with_metadata
+from hub.engine.resource import (
+    Manifest,
+    ResourceKey,
+    resource_key,
+    split_api_version,
+    unique,
+    with_metadata,
+)
 from hub.engine.status import ResourceState, Sync
 from hub.engine.tracking import mark
 from hub.models import setting
@@ -29,7 +36,11 @@ from projects.jq import delete_path
 from projects.models import Application
 from projects.sources import Desired
 
-OUR_KINDS = {("argoproj.io", "Application"), ("argoproj.io", "AppProject"), ("argoproj.io", "ApplicationSet")}
+OUR_KINDS = {
+    ("argoproj.io", "Application"),
+    ("argoproj.io", "AppProject"),
+    ("argoproj.io", "ApplicationSet"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +115,21 @@ def settings_for(application: Application) -> CompareSettings:
     )  # fmt: skip
 
 
-def prepared(desired: Sequence[Manifest], application: Application, place: Place) -> tuple[list[Manifest], list[tuple[str, str]]]:
+def prepared(
+    desired: Sequence[Manifest], application: Application, place: Place
+) -> tuple[list[Manifest], list[tuple[str, str]]]:
     """Return the manifests with namespaces set, marked, each key once, excluded kinds left out; and warnings."""
     rules = setting("resource_filters", {})
     kept, warnings = [], []
     for manifest in desired:
         key = resource_key(manifest)
         if is_excluded(key.group, key.kind, place.cluster.server, rules):
-            warnings.append(("ExcludedResourceWarning", f"Resource {key.group}/{key.kind} {key.name} is excluded in the settings"))
+            warnings.append(
+                (
+                    "ExcludedResourceWarning",
+                    f"Resource {key.group}/{key.kind} {key.name} is excluded in the settings",
+                )
+            )
             continue
         kept.append(_placed(manifest, key, place))
     single, repeated = unique(kept)
@@ -132,7 +150,9 @@ def _placed(manifest: Manifest, key: ResourceKey, place: Place) -> Manifest:
     return manifest if key.namespace else with_metadata(manifest, namespace=place.namespace or None)
 
 
-def comparison(application: Application, desired: Desired, cluster: Cluster, project: Mapping[str, Any]) -> Compared:
+def comparison(
+    application: Application, desired: Desired, cluster: Cluster, project: Mapping[str, Any]
+) -> Compared:
     """Return how an application differs from what runs.
 
     Raises: Stalled when the spec cannot be used, RetryLater when the live state is not known.
@@ -152,10 +172,19 @@ def comparison(application: Application, desired: Desired, cluster: Cluster, pro
     for key in sorted(targets.keys() | rows.keys()):
         row = rows.get(key)
         target = targets.get(key)
-        if target is None and row is not None and _is_left_alone(row, application, project, place, hooks):
+        if (
+            target is None
+            and row is not None
+            and _is_left_alone(row, application, project, place, hooks)
+        ):
             continue
         if row is not None and row.instance and row.instance != application.instance:
-            warnings.append(("SharedResourceWarning", f"{key.kind}/{key.name} is part of applications {application.instance} and {row.instance}"))
+            warnings.append(
+                (
+                    "SharedResourceWarning",
+                    f"{key.kind}/{key.name} is part of applications {application.instance} and {row.instance}",
+                )
+            )
         try:
             pairs.append(_pair(key, target, row, cluster, rules, options, application))
         except (EngineError, Refused) as error:
@@ -165,24 +194,51 @@ def comparison(application: Application, desired: Desired, cluster: Cluster, pro
     return Compared(pairs, warnings, errors)
 
 
-def _unknown_state(key: ResourceKey, target: Manifest | None, row: LiveResource | None) -> ResourceState:
-    return ResourceState(key, row.version if row else "", Sync.UNKNOWN, exists=row is not None, wanted=target is not None)
+def _unknown_state(
+    key: ResourceKey, target: Manifest | None, row: LiveResource | None
+) -> ResourceState:
+    return ResourceState(
+        key,
+        row.version if row else "",
+        Sync.UNKNOWN,
+        exists=row is not None,
+        wanted=target is not None,
+    )
 
 
-def _rows(application: Application, cluster: Cluster, keys: Sequence[ResourceKey]) -> dict[ResourceKey, LiveResource]:
-    found = {row.resource_key: row for row in LiveResource.objects.filter(cluster=cluster, instance=application.instance, owner_uid="")}
+def _rows(
+    application: Application, cluster: Cluster, keys: Sequence[ResourceKey]
+) -> dict[ResourceKey, LiveResource]:
+    found = {
+        row.resource_key: row
+        for row in LiveResource.objects.filter(
+            cluster=cluster, instance=application.instance, owner_uid=""
+        )
+    }
     missing = [k.text for k in keys if k not in found]
     for start in range(0, len(missing), 500):
-        for row in LiveResource.objects.filter(cluster=cluster, key__in=missing[start : start + 500]):
+        for row in LiveResource.objects.filter(
+            cluster=cluster, key__in=missing[start : start + 500]
+        ):
             found[row.resource_key] = row
     return found
 
 
-def _is_left_alone(row: LiveResource, application: Application, project: Mapping[str, Any], place: Place, hooks: Sequence[Manifest]) -> bool:
+def _is_left_alone(
+    row: LiveResource,
+    application: Application,
+    project: Mapping[str, Any],
+    place: Place,
+    hooks: Sequence[Manifest],
+) -> bool:
     """Whether a live resource that the source does not have is none of this application's business."""
     if row.instance != application.instance or not row.is_self:
         return True
-    if (row.group, row.kind, row.name) == ("argoproj.io", "Application", application.name) and row.namespace == application.namespace:
+    if (row.group, row.kind, row.name) == (
+        "argoproj.io",
+        "Application",
+        application.name,
+    ) and row.namespace == application.namespace:
         return True
     if any(resource_key(h) == row.resource_key for h in hooks):
         return True
@@ -192,10 +248,14 @@ def _is_left_alone(row: LiveResource, application: Application, project: Mapping
     managed = (application.sync_policy.get("managedNamespaceMetadata")) is not None
     if managed and (row.kind, row.name) == ("Namespace", application.dest_namespace):
         return True
-    return not permits_kind(project, row.group, row.kind, row.name, namespaced=place.is_namespaced(row.group, row.kind))
+    return not permits_kind(
+        project, row.group, row.kind, row.name, namespaced=place.is_namespaced(row.group, row.kind)
+    )
 
 
-def live_manifest(row: LiveResource | None, target: Manifest | None, cluster: Cluster) -> Manifest | None:
+def live_manifest(
+    row: LiveResource | None, target: Manifest | None, cluster: Cluster
+) -> Manifest | None:
     """Return the whole live resource; one that the store knows only by name is fetched and kept."""
     if row is None:
         return None
@@ -221,7 +281,13 @@ def _pair(
 ) -> Pair:  # fmt: skip
     current = live_manifest(row, target, cluster)
     example = target or current or {}
-    found = compare(target, current, rules, delete_path, _dry_run(target, current, cluster, application)) if target else None
+    found = (
+        compare(
+            target, current, rules, delete_path, _dry_run(target, current, cluster, application)
+        )
+        if target
+        else None
+    )
     status: Sync | None = Sync.SYNCED
     if target is None or current is None or (found and found.modified):
         status = Sync.OUT_OF_SYNC
@@ -243,11 +309,19 @@ def _health(row: LiveResource | None, current: Manifest | None) -> Any:
     return health.assess(current, live.health_scripts()) if current else None
 
 
-def _dry_run(target: Manifest | None, current: Manifest | None, cluster: Cluster, application: Application) -> Manifest | None:
+def _dry_run(
+    target: Manifest | None, current: Manifest | None, cluster: Cluster, application: Application
+) -> Manifest | None:
     words = compare_options(target) if target else set()
-    app_words = {w.strip() for w in str(application.annotations.get("argocd.argoproj.io/compare-options", "")).split(",")}
+    app_words = {
+        w.strip()
+        for w in str(application.annotations.get("argocd.argoproj.io/compare-options", "")).split(
+            ","
+        )
+    }
     wanted = "ServerSideDiff" in words or (
-        "ServerSideDiff=false" not in words | app_words and (settings.SERVER_SIDE_DIFF or "ServerSideDiff=true" in app_words)
+        "ServerSideDiff=false" not in words | app_words
+        and (settings.SERVER_SIDE_DIFF or "ServerSideDiff=true" in app_words)
     )
     if not wanted or target is None or current is None or cluster.is_home:
         return None
@@ -276,19 +350,32 @@ def _without_mutations(predicted: Any, current: Any, ours: Any) -> Any:
 
 def _hook_pair(manifest: Manifest) -> Pair:
     key = resource_key(manifest)
-    state = ResourceState(key, split_api_version(manifest["apiVersion"])[1], None, hook=True, exists=False, wave=wave(manifest))
+    state = ResourceState(
+        key,
+        split_api_version(manifest["apiVersion"])[1],
+        None,
+        hook=True,
+        exists=False,
+        wave=wave(manifest),
+    )
     return Pair(key, manifest, None, None, None, state)
 
 
 def live_digest(application: Application, cluster: Cluster) -> str:
     """Return a digest of everything live that a comparison would look at."""
     columns = ("key", "digest", "health", "health_message", "deleting", "instance", "uid")
-    rows = list(LiveResource.objects.filter(cluster=cluster, instance=application.instance, owner_uid="").values_list(*columns))
+    rows = list(
+        LiveResource.objects.filter(
+            cluster=cluster, instance=application.instance, owner_uid=""
+        ).values_list(*columns)
+    )
     keys = list(application.managed.values_list("key", flat=True))
     own = {row[0] for row in rows}
     rest = [k for k in keys if k not in own]
     for start in range(0, len(rest), 500):
-        rows += LiveResource.objects.filter(cluster=cluster, key__in=rest[start : start + 500]).values_list(*columns)
+        rows += LiveResource.objects.filter(
+            cluster=cluster, key__in=rest[start : start + 500]
+        ).values_list(*columns)
     return hashlib.sha256(orjson.dumps(sorted(rows))).hexdigest()
 
 

@@ -56,16 +56,26 @@ def delete_application(pk: int) -> None:
             _again(application, str(error), error=True)
         except Exception as error:  # one odd application must not stop the others
             log.exception("deletion failed", extra={"application": application.qualified_name})
-            _again(application, f"internal error while deleting: {type(error).__name__}", error=True)
+            _again(
+                application, f"internal error while deleting: {type(error).__name__}", error=True
+            )
 
 
 def _again(application: Application, message: str, *, error: bool) -> None:
     now = timezone.now()
     kind = "DeletionError" if error else "DeletionWaiting"
-    condition = {"type": kind, "message": message, "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    kept = [c for c in application.conditions if c["type"] not in ("DeletionError", "DeletionWaiting")]
+    condition = {
+        "type": kind,
+        "message": message,
+        "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    kept = [
+        c for c in application.conditions if c["type"] not in ("DeletionError", "DeletionWaiting")
+    ]
     known = any((c["type"], c["message"]) == (kind, message) for c in application.conditions)
-    changes = {} if known else {"conditions": [*kept, condition], "resource_version": next_version()}
+    changes = (
+        {} if known else {"conditions": [*kept, condition], "resource_version": next_version()}
+    )
     delay = timedelta(seconds=20) if error else LOOK_AGAIN
     with transaction.atomic():
         Application.objects.filter(pk=application.pk).update(refresh_at=now + delay, **changes)
@@ -75,7 +85,9 @@ def _again(application: Application, message: str, *, error: bool) -> None:
 
 def _delete(application: Application) -> None:
     if application.operation and application.operation.phase in ("Running", "Terminating"):
-        Operation.objects.filter(pk=application.operation_id, phase="Running").update(phase="Terminating", due_at=timezone.now())
+        Operation.objects.filter(pk=application.operation_id, phase="Running").update(
+            phase="Terminating", due_at=timezone.now()
+        )
         wake("projects.sync", application.operation_id, priority=1)
         raise Wait("waiting for the running operation to end")
     try:
@@ -92,10 +104,17 @@ def _delete(application: Application) -> None:
         if application.cascades:
             _cascade(application, project, cluster)
         _hooks(application, project, cluster, SyncPhase.POST_DELETE, "post-delete")
-        for phase, name in ((SyncPhase.PRE_DELETE, "pre-delete"), (SyncPhase.POST_DELETE, "post-delete")):
+        for phase, name in (
+            (SyncPhase.PRE_DELETE, "pre-delete"),
+            (SyncPhase.POST_DELETE, "post-delete"),
+        ):
             _clean_up(application, project, cluster, phase, name)
     rest = Application.objects.filter(pk=application.pk).values_list("finalizers", flat=True).get()
-    foreign = [f for f in rest if not f.startswith((FINALIZER, "pre-delete-finalizer", "post-delete-finalizer"))]
+    foreign = [
+        f
+        for f in rest
+        if not f.startswith((FINALIZER, "pre-delete-finalizer", "post-delete-finalizer"))
+    ]
     if foreign:
         raise Wait(f"waiting for finalizer {foreign[0]}")
     remove(application)
@@ -103,18 +122,26 @@ def _delete(application: Application) -> None:
 
 def _drop(application: Application, finalizer: str) -> None:
     application.finalizers = [f for f in application.finalizers if f != finalizer]
-    Application.objects.filter(pk=application.pk).update(finalizers=application.finalizers, resource_version=next_version())
+    Application.objects.filter(pk=application.pk).update(
+        finalizers=application.finalizers, resource_version=next_version()
+    )
 
 
-def _delete_hooks_of(application: Application, project: Project, cluster: Cluster, phase: SyncPhase) -> list[Manifest]:
+def _delete_hooks_of(
+    application: Application, project: Project, cluster: Cluster, phase: SyncPhase
+) -> list[Manifest]:
     context = sources.context_of(application, project.spec, cluster)
-    revisions = application.revisions or [sources.resolve(s, application.project) for s in application.sources]
+    revisions = application.revisions or [
+        sources.resolve(s, application.project) for s in application.sources
+    ]
     desired = sources.load(application.sources, revisions, context)
     manifests, _warnings = prepared(desired.manifests, application, place_of(application, cluster))
     return [m for m in manifests if phase in hook_phases(m)]
 
 
-def _hooks(application: Application, project: Project, cluster: Cluster, phase: SyncPhase, name: str) -> None:
+def _hooks(
+    application: Application, project: Project, cluster: Cluster, phase: SyncPhase, name: str
+) -> None:
     finalizer = f"{name}-finalizer.argocd.argoproj.io"
     if finalizer not in application.finalizers:
         return
@@ -132,25 +159,38 @@ def _hooks(application: Application, project: Project, cluster: Cluster, phase: 
             continue
         if assessment.status is Health.DEGRADED:
             target.delete(key, "", propagation="Background")
-            raise Stalled("HookFailed", f"{phase} hook {key} failed: {assessment.message}; it is run again")
+            raise Stalled(
+                "HookFailed", f"{phase} hook {key} failed: {assessment.message}; it is run again"
+            )
         busy.append(key)
     if busy:
         raise Wait(f"waiting for {phase} hook {busy[0]}")
     _drop(application, finalizer)
 
 
-def _clean_up(application: Application, project: Project, cluster: Cluster, phase: SyncPhase, name: str) -> None:
+def _clean_up(
+    application: Application, project: Project, cluster: Cluster, phase: SyncPhase, name: str
+) -> None:
     finalizer = f"{name}-finalizer.argocd.argoproj.io/cleanup"
     if finalizer not in application.finalizers:
         return
     target = Target(cluster)
-    hooks = [(m, target.get(resource_key(m))) for m in _delete_hooks_of(application, project, cluster, phase)]
+    hooks = [
+        (m, target.get(resource_key(m)))
+        for m in _delete_hooks_of(application, project, cluster, phase)
+    ]
     found = [(m, f) for m, f in hooks if f is not None]
-    assessments = [a for a in (health.assess(f, live.health_scripts()) for _, f in found) if a is not None]
+    assessments = [
+        a for a in (health.assess(f, live.health_scripts()) for _, f in found) if a is not None
+    ]
     succeeded = worst(assessments) is Health.HEALTHY
     for manifest, _found in found:
         policies = delete_policies(manifest)
-        if policies == {"BeforeHookCreation"} or ("HookSucceeded" in policies and succeeded) or ("HookFailed" in policies and not succeeded):
+        if (
+            policies == {"BeforeHookCreation"}
+            or ("HookSucceeded" in policies and succeeded)
+            or ("HookFailed" in policies and not succeeded)
+        ):
             target.delete(resource_key(manifest), "", propagation="Background")
     _drop(application, finalizer)
 
@@ -158,7 +198,11 @@ def _clean_up(application: Application, project: Project, cluster: Cluster, phas
 def _cascade(application: Application, project: Project, cluster: Cluster) -> None:
     """Delete the resources of the highest wave that are left; the next ones when those are gone."""
     if not cluster.is_home and (cluster.connection == "Failed" or not cluster.is_synced):
-        raise RetryLater("ClusterUnreachable", f"cluster {cluster.name} does not answer; its resources cannot be deleted", timedelta(seconds=20))
+        raise RetryLater(
+            "ClusterUnreachable",
+            f"cluster {cluster.name} does not answer; its resources cannot be deleted",
+            timedelta(seconds=20),
+        )
     candidates = _candidates(application, project, cluster)
     options = parse_options(application.sync_policy.get("syncOptions") or [])
     ruling = rule(
@@ -180,20 +224,43 @@ def _cascade(application: Application, project: Project, cluster: Cluster) -> No
         target = Target(cluster)
         going = [row for row in left if _wave(row) == highest]
         for row in going:
-            target.delete(row.resource_key, row.version, propagation="Background" if background else "Foreground", uid=row.uid)
-    raise Wait(f"waiting for deletion of {going[0].resource_key}" + (f" and {len(left) - 1} more resources" if len(left) > 1 else ""))
+            target.delete(
+                row.resource_key,
+                row.version,
+                propagation="Background" if background else "Foreground",
+                uid=row.uid,
+            )
+    raise Wait(
+        f"waiting for deletion of {going[0].resource_key}"
+        + (f" and {len(left) - 1} more resources" if len(left) > 1 else "")
+    )
 
 
 def _candidates(application: Application, project: Project, cluster: Cluster) -> list[LiveResource]:
     place = place_of(application, cluster)
     found = []
-    for row in LiveResource.objects.filter(cluster=cluster, instance=application.instance, is_self=True, owner_uid=""):
+    for row in LiveResource.objects.filter(
+        cluster=cluster, instance=application.instance, is_self=True, owner_uid=""
+    ):
         manifest = row.manifest
-        if row.kind == "CustomResourceDefinition" or (manifest is not None and is_hook(manifest) and _is_delete_hook(manifest)):
+        if row.kind == "CustomResourceDefinition" or (
+            manifest is not None and is_hook(manifest) and _is_delete_hook(manifest)
+        ):
             continue
-        if (row.group, row.kind, row.namespace, row.name) == ("argoproj.io", "Application", application.namespace, application.name):
+        if (row.group, row.kind, row.namespace, row.name) == (
+            "argoproj.io",
+            "Application",
+            application.namespace,
+            application.name,
+        ):
             continue
-        if permits_kind(project.spec, row.group, row.kind, row.name, namespaced=place.is_namespaced(row.group, row.kind)):
+        if permits_kind(
+            project.spec,
+            row.group,
+            row.kind,
+            row.name,
+            namespaced=place.is_namespaced(row.group, row.kind),
+        ):
             found.append(row)
     return found
 

@@ -1,6 +1,5 @@
 """The hub as a destination: its own kinds, applied to `in-cluster`, become rows here."""
 
-
 from clusters.kube import Refused
 from hub.engine.errors import Conflict, Invalid, NotFound, Precondition
 from hub.engine.fields import MANAGER, applied_fields, owned_fields
@@ -17,7 +16,11 @@ ACTOR = "app of apps"
 def get(kind: str, namespace: str, name: str) -> Manifest | None:
     """Return one of the hub's own resources, None when there is none."""
     if kind == "Application":
-        row = Application.objects.select_related("cluster", "operation").filter(namespace=namespace, name=name).first()
+        row = (
+            Application.objects.select_related("cluster", "operation")
+            .filter(namespace=namespace, name=name)
+            .first()
+        )
         return _with_owner(application_json(row, history=[])) if row else None
     if kind == "AppProject":
         project = Project.objects.filter(name=name).first()
@@ -39,9 +42,17 @@ def apply(manifest: Manifest, *, dry_run: bool = False) -> Manifest:
     """
     kind, metadata = manifest["kind"], manifest["metadata"]
     if kind == "ApplicationSet":
-        raise Refused(404, "NotFound", "the server could not find the requested resource: ApplicationSet is not served yet")
+        raise Refused(
+            404,
+            "NotFound",
+            "the server could not find the requested resource: ApplicationSet is not served yet",
+        )
     current = get(kind, metadata.get("namespace") or "argocd", metadata["name"])
-    merged = predict(without_nulls(manifest), current, owned_fields(current), {}) if current else manifest
+    merged = (
+        predict(without_nulls(manifest), current, owned_fields(current), {})
+        if current
+        else manifest
+    )
     try:
         return _save(kind, merged, current, dry_run=dry_run)
     except (Invalid, Precondition) as error:
@@ -59,12 +70,21 @@ def _save(kind: str, merged: Manifest, current: Manifest | None, *, dry_run: boo
     wanted = applications.wanted_from(merged)
     if dry_run:
         return merged
-    row = Application.objects.filter(namespace=wanted.namespace, name=wanted.name).first() if current else None
+    row = (
+        Application.objects.filter(namespace=wanted.namespace, name=wanted.name).first()
+        if current
+        else None
+    )
     if row is None:
         row, _new = applications.create(wanted, ACTOR)
     else:
         row = applications.change(
-            row, ACTOR, spec=wanted.spec, labels=wanted.labels, annotations=wanted.annotations, finalizers=wanted.finalizers
+            row,
+            ACTOR,
+            spec=wanted.spec,
+            labels=wanted.labels,
+            annotations=wanted.annotations,
+            finalizers=wanted.finalizers,
         )
     row = Application.objects.select_related("cluster", "operation").get(pk=row.pk)
     return _with_owner(application_json(row, history=[]))
@@ -88,5 +108,3 @@ def delete(kind: str, namespace: str, name: str) -> None:
 def is_ours(group: str, kind: str) -> bool:
     """Return whether the hub itself serves a kind."""
     return group == "argoproj.io" and kind in ("Application", "AppProject", "ApplicationSet")
-
-

@@ -10,7 +10,9 @@ from hub.engine.errors import RuleError, Stalled
 from projects.sources.process import Worker, WorkerError
 
 TIMEOUT_SECONDS = 1.0
-_FORBIDDEN = re.compile(r"\$ENV|\benv\b|\binputs?\b|\binput_filename\b|\bimport\b|\binclude\b|\bdef\b|\bdebug\b|\$__loc__")
+_FORBIDDEN = re.compile(
+    r"\$ENV|\benv\b|\binputs?\b|\binput_filename\b|\bimport\b|\binclude\b|\bdef\b|\bdebug\b|\$__loc__"
+)
 
 _worker = Worker()
 
@@ -37,10 +39,19 @@ def delete_path(expression: str, value: Any) -> Any:
 @functools.lru_cache(maxsize=4096)
 def _deleted(expression: str, data: bytes) -> bytes:
     try:
-        return orjson.dumps(_worker.call({"op": "jq", "path": expression, "value": orjson.loads(data)}, timeout=TIMEOUT_SECONDS + 1))
+        return orjson.dumps(
+            _worker.call(
+                {"op": "jq", "path": expression, "value": orjson.loads(data)},
+                timeout=TIMEOUT_SECONDS + 1,
+            )
+        )
     except WorkerError as error:
         if "compile" in str(error) or "syntax" in str(error):
-            raise RuleError(f"jqPathExpressions: {expression!r} is no valid jq path: {error}") from error
+            raise RuleError(
+                f"jqPathExpressions: {expression!r} is no valid jq path: {error}"
+            ) from error
         return data
     except Stalled as error:
-        raise RuleError(f"jqPathExpressions: {expression!r} took longer than {TIMEOUT_SECONDS:.0f} s") from error
+        raise RuleError(
+            f"jqPathExpressions: {expression!r} took longer than {TIMEOUT_SECONDS:.0f} s"
+        ) from error

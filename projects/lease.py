@@ -66,6 +66,10 @@ def _renew() -> None:
             held = list(_held)
         until = timezone.now() + LEASE
         for model in {m for m, _ in held}:
-            with contextlib.suppress(Exception):  # the next round tries again, well within the lease
+            with contextlib.suppress(
+                Exception
+            ):  # the next round tries again, well within the lease
                 close_old_connections()
-                model._default_manager.filter(pk__in=[pk for m, pk in held if m is model]).update(claimed_until=until)  # noqa: SLF001
+                model._default_manager.filter(pk__in=[pk for m, pk in held if m is model]).update(
+                    claimed_until=until
+                )

@@ -25,7 +25,12 @@ def filled(data: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in data.items() if v not in (None, "", [], {})}
 
 
-def application_json(application: Application, *, history: list[Revision] | None = None, as_of: datetime | None = None) -> dict[str, Any]:
+def application_json(
+    application: Application,
+    *,
+    history: list[Revision] | None = None,
+    as_of: datetime | None = None,
+) -> dict[str, Any]:
     """Return an application in Argo CD's shape. `history` and `as_of` are looked up when not given."""
     metadata = filled({
         "name": application.name, "namespace": application.namespace, "uid": str(application.uid),
@@ -44,7 +49,9 @@ def application_json(application: Application, *, history: list[Revision] | None
     return result
 
 
-def _status(application: Application, history: list[Revision] | None, as_of: datetime | None) -> dict[str, Any]:
+def _status(
+    application: Application, history: list[Revision] | None, as_of: datetime | None
+) -> dict[str, Any]:
     entries = list(application.history.all()) if history is None else history
     compared = {**application.compared_to}
     if not application.is_multi_source and compared.get("sources"):
@@ -64,7 +71,9 @@ def _status(application: Application, history: list[Revision] | None, as_of: dat
     elif application.source_types:
         status["sourceType"] = application.source_types[0]
     if application.operation is not None:
-        status["operationState"] = operation_json(application.operation, multi=application.is_multi_source)
+        status["operationState"] = operation_json(
+            application.operation, multi=application.is_multi_source
+        )
     kept = filled(status)
     kept.setdefault("summary", {})
     return kept
@@ -76,13 +85,26 @@ def as_of_now(application: Application) -> datetime | None:
     Between looks that is as long as the repository was polled without change and the cluster's
     watch stands; so an idle application is looked at by nobody and yet not stale.
     """
-    if application.reconciled_at is None or application.refresh_at is not None or application.cluster is None:
+    if (
+        application.reconciled_at is None
+        or application.refresh_at is not None
+        or application.cluster is None
+    ):
         return application.reconciled_at
     known = [remote.checked_at for remote in application.remotes.all()]
-    if not known or any(at is None for at in known) or any(r.error for r in application.remotes.all()):
+    if (
+        not known
+        or any(at is None for at in known)
+        or any(r.error for r in application.remotes.all())
+    ):
         return application.reconciled_at
     cluster = application.cluster
-    alive = timezone.now() if cluster.is_home or (cluster.lease_until and cluster.is_synced and cluster.lease_until > timezone.now()) else None
+    alive = (
+        timezone.now()
+        if cluster.is_home
+        or (cluster.lease_until and cluster.is_synced and cluster.lease_until > timezone.now())
+        else None
+    )
     if alive is None:
         return application.reconciled_at
     oldest = min(at for at in known if at is not None)
@@ -111,7 +133,9 @@ def _history_json(revision: Revision) -> dict[str, Any]:
 
 def operation_json(operation: Operation, *, multi: bool) -> dict[str, Any]:
     """Return an operation as `status.operationState`."""
-    results = [step_json(step) for step in operation.steps if step["status"] != "pending" or step["result"]]
+    results = [
+        step_json(step) for step in operation.steps if step["status"] != "pending" or step["result"]
+    ]
     return filled({
         "operation": operation.request, "phase": operation.phase, "message": operation.message,
         "startedAt": stamp(operation.started_at), "finishedAt": stamp(operation.finished_at), "retryCount": operation.retries,
@@ -119,7 +143,12 @@ def operation_json(operation: Operation, *, multi: bool) -> dict[str, Any]:
     })  # fmt: skip
 
 
-_HOOK_PHASES = {"applying": "Running", "running": "Running", "succeeded": "Succeeded", "failed": "Failed"}
+_HOOK_PHASES = {
+    "applying": "Running",
+    "running": "Running",
+    "succeeded": "Succeeded",
+    "failed": "Failed",
+}
 
 
 def step_json(step: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +161,11 @@ def step_json(step: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
     if step["action"] == HOOK:
         result["hookType"] = step["phase"]
-    return {k: v for k, v in result.items() if v or k in ("group", "version", "kind", "namespace", "name")}
+    return {
+        k: v
+        for k, v in result.items()
+        if v or k in ("group", "version", "kind", "namespace", "name")
+    }
 
 
 def project_json(project: Project) -> dict[str, Any]:
@@ -142,7 +175,13 @@ def project_json(project: Project) -> dict[str, Any]:
         "generation": project.generation, "creationTimestamp": stamp(project.created_at), "labels": project.labels,
         "annotations": project.annotations, "finalizers": project.finalizers,
     })  # fmt: skip
-    return {"apiVersion": API_VERSION, "kind": "AppProject", "metadata": metadata, "spec": project.spec, "status": {}}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "AppProject",
+        "metadata": metadata,
+        "spec": project.spec,
+        "status": {},
+    }
 
 
 def mirror(manifest: dict[str, Any], *, gone: bool = False) -> None:
@@ -166,5 +205,3 @@ def mirror_application(pk: int) -> None:
     if application is not None and TRACKING_ID in application.annotations:
         manifest = application_json(application, history=[])
         mirror({k: v for k, v in manifest.items() if k != "operation"})
-
-

@@ -46,14 +46,18 @@ class Repository(models.Model):
     name = models.CharField(max_length=253, blank=True)
     project = models.CharField(max_length=253, blank=True)
     credentials = SealedJSONField()
-    options = models.JSONField(default=dict, help_text="What is no secret: insecure, enableOCI, proxy ….")
+    options = models.JSONField(
+        default=dict, help_text="What is no secret: insecure, enableOCI, proxy …."
+    )
     created_at = models.DateTimeField(default=timezone.now)
     connection = models.CharField(max_length=16, default="Unknown")
     message = models.TextField(blank=True)
     attempted_at = models.DateTimeField(null=True)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["url", "project"], name="repository_once")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["url", "project"], name="repository_once")
+        ]
 
     def __str__(self) -> str:
         return self.url
@@ -91,8 +95,12 @@ class GitRemote(models.Model):
 class RenderedManifests(models.Model):
     """Manifests rendered from files: found again by what they were made of, shared by all who ask the same."""
 
-    source_key = models.CharField(max_length=64, db_index=True, help_text="Digest of parameters, tool and policies.")
-    inputs = models.JSONField(default=list, help_text="[origin, path, hash] of everything that was read, or missed.")
+    source_key = models.CharField(
+        max_length=64, db_index=True, help_text="Digest of parameters, tool and policies."
+    )
+    inputs = models.JSONField(
+        default=list, help_text="[origin, path, hash] of everything that was read, or missed."
+    )
     manifests = models.BinaryField(help_text="Normalized manifests, compressed.")
     tool = models.CharField(max_length=16)
     digest = models.CharField(max_length=64)
@@ -113,7 +121,9 @@ class RenderFailure(models.Model):
     reason = models.CharField(max_length=64)
     message = models.TextField()
     attempts = models.PositiveIntegerField(default=1)
-    retry_at = models.DateTimeField(null=True, help_text="Never, when only a new revision can help.")
+    retry_at = models.DateTimeField(
+        null=True, help_text="Never, when only a new revision can help."
+    )
     at = models.DateTimeField(default=timezone.now)
 
     def __str__(self) -> str:
@@ -126,7 +136,9 @@ class ApplicationQuerySet(models.QuerySet["Application"]):
     def due(self) -> "ApplicationQuerySet":
         """Return the applications that must be looked at now and that nobody looks at."""
         now = timezone.now()
-        return self.filter(refresh_at__lte=now).filter(Q(claimed_until__isnull=True) | Q(claimed_until__lt=now))
+        return self.filter(refresh_at__lte=now).filter(
+            Q(claimed_until__isnull=True) | Q(claimed_until__lt=now)
+        )
 
 
 class Application(models.Model):
@@ -146,7 +158,9 @@ class Application(models.Model):
     deletion_requested_at = models.DateTimeField(null=True)
     created_by = models.CharField(max_length=150, blank=True)
 
-    cluster = models.ForeignKey(Cluster, null=True, on_delete=models.SET_NULL, related_name="applications")
+    cluster = models.ForeignKey(
+        Cluster, null=True, on_delete=models.SET_NULL, related_name="applications"
+    )
     dest_namespace = models.CharField(max_length=253, blank=True)
     remotes = models.ManyToManyField(GitRemote, related_name="applications")
 
@@ -156,26 +170,43 @@ class Application(models.Model):
     health_changed_at = models.DateTimeField(null=True)
     out_of_sync_since = models.DateTimeField(null=True)
     revisions = models.JSONField(default=list, help_text="One resolved revision for each source.")
-    compared_to = models.JSONField(default=dict, help_text="Sources, destination and rules of the last comparison.")
+    compared_to = models.JSONField(
+        default=dict, help_text="Sources, destination and rules of the last comparison."
+    )
     source_types = models.JSONField(default=list)
     conditions = models.JSONField(default=list)
-    resources = models.JSONField(default=list, help_text="Status of each resource, as in status.resources.")
+    resources = models.JSONField(
+        default=list, help_text="Status of each resource, as in status.resources."
+    )
     summary = models.JSONField(default=dict)
-    reconciled_at = models.DateTimeField(null=True, help_text="When the status was last known to be true.")
-    inputs = models.JSONField(default=list, help_text="[origin, path, hash] of what the manifests were made of.")
+    reconciled_at = models.DateTimeField(
+        null=True, help_text="When the status was last known to be true."
+    )
+    inputs = models.JSONField(
+        default=list, help_text="[origin, path, hash] of what the manifests were made of."
+    )
     comparison_digest = models.CharField(max_length=64, blank=True)
 
     refresh_at = models.DateTimeField(
-        default=timezone.now, null=True, db_index=True, help_text="When to look again; never, when only events can change it."
+        default=timezone.now,
+        null=True,
+        db_index=True,
+        help_text="When to look again; never, when only events can change it.",
     )
-    refresh_kind = models.CharField(max_length=8, blank=True, help_text="normal or hard when somebody asked.")
+    refresh_kind = models.CharField(
+        max_length=8, blank=True, help_text="normal or hard when somebody asked."
+    )
     claimed_until = models.DateTimeField(null=True)
-    operation = models.ForeignKey("Operation", null=True, on_delete=models.SET_NULL, related_name="+")
+    operation = models.ForeignKey(
+        "Operation", null=True, on_delete=models.SET_NULL, related_name="+"
+    )
 
     objects: ClassVar[models.Manager["Application"]] = ApplicationQuerySet.as_manager()  # type: ignore[assignment]
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["namespace", "name"], name="application_once")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["namespace", "name"], name="application_once")
+        ]
 
     def __str__(self) -> str:
         return self.qualified_name
@@ -188,12 +219,16 @@ class Application(models.Model):
     @property
     def instance(self) -> str:
         """The name that marks this application's resources."""
-        return self.name if self.namespace == settings.NAMESPACE else f"{self.namespace}_{self.name}"
+        return (
+            self.name if self.namespace == settings.NAMESPACE else f"{self.namespace}_{self.name}"
+        )
 
     @property
     def sources(self) -> list[dict[str, Any]]:
         """All sources, also when there is only one."""
-        return list(self.spec.get("sources") or ([self.spec["source"]] if self.spec.get("source") else []))
+        return list(
+            self.spec.get("sources") or ([self.spec["source"]] if self.spec.get("source") else [])
+        )
 
     @property
     def is_multi_source(self) -> bool:
@@ -236,7 +271,9 @@ class ManagedResource(models.Model):
 
     class Meta:
         indexes: ClassVar = [models.Index(fields=["cluster", "key"], name="managed_key")]
-        constraints: ClassVar = [models.UniqueConstraint(fields=["application", "key"], name="managed_once")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["application", "key"], name="managed_once")
+        ]
 
     def __str__(self) -> str:
         return self.key
@@ -245,8 +282,12 @@ class ManagedResource(models.Model):
 class Operation(models.Model):
     """One run of a sync or a rollback: a state machine that any worker can take on."""
 
-    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="operations")
-    request = models.JSONField(default=dict, help_text="As Argo CD's operation: sync, initiatedBy, info, retry.")
+    application = models.ForeignKey(
+        Application, on_delete=models.CASCADE, related_name="operations"
+    )
+    request = models.JSONField(
+        default=dict, help_text="As Argo CD's operation: sync, initiatedBy, info, retry."
+    )
     phase = models.CharField(max_length=16, default="Running", db_index=True)
     message = models.TextField(blank=True)
     started_at = models.DateTimeField(default=timezone.now)
@@ -265,7 +306,9 @@ class Operation(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["application"], condition=Q(phase__in=["Running", "Terminating"]), name="one_running_operation"
+                fields=["application"],
+                condition=Q(phase__in=["Running", "Terminating"]),
+                name="one_running_operation",
             )
         ]
 
@@ -297,7 +340,9 @@ class Revision(models.Model):
 
     class Meta:
         ordering: ClassVar = ["number"]
-        constraints: ClassVar = [models.UniqueConstraint(fields=["application", "number"], name="revision_once")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["application", "number"], name="revision_once")
+        ]
 
     def __str__(self) -> str:
         return f"{self.application_id} #{self.number}"

@@ -33,7 +33,14 @@ def normalized_spec(spec: Any) -> dict[str, Any]:
         raise Invalid("spec must be an object")
     result = {k: v for k, v in spec.items() if v is not None}
     result["project"] = result.get("project") or "default"
-    for field, kind in (("source", dict), ("sources", list), ("destination", dict), ("syncPolicy", dict), ("ignoreDifferences", list), ("info", list)):
+    for field, kind in (
+        ("source", dict),
+        ("sources", list),
+        ("destination", dict),
+        ("syncPolicy", dict),
+        ("ignoreDifferences", list),
+        ("info", list),
+    ):
         if field in result and not isinstance(result[field], kind):
             raise Invalid(f"spec.{field} must be {'an object' if kind is dict else 'a list'}")
     if not isinstance(result["project"], str):
@@ -43,7 +50,9 @@ def normalized_spec(spec: Any) -> dict[str, Any]:
     if result.get("source"):
         result["source"] = _source(result["source"], "spec.source")
     if result.get("sources"):
-        result["sources"] = [_source(s, f"spec.sources[{n}]") for n, s in enumerate(result["sources"])]
+        result["sources"] = [
+            _source(s, f"spec.sources[{n}]") for n, s in enumerate(result["sources"])
+        ]
     destination = result.setdefault("destination", {})
     for field, value in destination.items():
         if value is not None and not isinstance(value, str):
@@ -100,7 +109,9 @@ def check_name(name: Any, field: str = "metadata.name") -> str:
     if not isinstance(name, str) or not name:
         raise Invalid(f"{field} is required")
     if not is_dns_name(name):
-        raise Invalid(f"{field}: {name!r} must be at most 253 of a-z, 0-9, - and ., and begin and end with a letter or digit")
+        raise Invalid(
+            f"{field}: {name!r} must be at most 253 of a-z, 0-9, - and ., and begin and end with a letter or digit"
+        )
     return name
 
 
@@ -122,7 +133,9 @@ def home_cluster() -> Cluster:
         return found
     try:
         with transaction.atomic():
-            return Cluster.objects.create(server=HOME_SERVER, name=HOME_NAME, connection="Successful", is_synced=True)
+            return Cluster.objects.create(
+                server=HOME_SERVER, name=HOME_NAME, connection="Successful", is_synced=True
+            )
     except IntegrityError:
         return Cluster.objects.get(server=HOME_SERVER)
 
@@ -139,16 +152,32 @@ def find_cluster(destination: Mapping[str, Any]) -> Cluster:
     """
     server, name = destination.get("server") or "", destination.get("name") or ""
     if server and name:
-        raise Stalled("InvalidSpec", f"application destination can't have both name and server defined: {name} {server}")
+        raise Stalled(
+            "InvalidSpec",
+            f"application destination can't have both name and server defined: {name} {server}",
+        )
     if not server and not name:
-        raise Stalled("InvalidSpec", "application destination server or name is required: set spec.destination.server or spec.destination.name")
+        raise Stalled(
+            "InvalidSpec",
+            "application destination server or name is required: set spec.destination.server or spec.destination.name",
+        )
     if server.rstrip("/") == HOME_SERVER or name == HOME_NAME:
         return home_cluster()
-    found = list(Cluster.objects.filter(server__in={server, server.rstrip("/"), server.rstrip("/") + "/"}) if server else Cluster.objects.filter(name=name))
+    found = list(
+        Cluster.objects.filter(server__in={server, server.rstrip("/"), server.rstrip("/") + "/"})
+        if server
+        else Cluster.objects.filter(name=name)
+    )
     if len(found) > 1:
-        raise Stalled("InvalidSpec", f"there are {len(found)} clusters with the same name: {sorted(c.server for c in found)}")
+        raise Stalled(
+            "InvalidSpec",
+            f"there are {len(found)} clusters with the same name: {sorted(c.server for c in found)}",
+        )
     if not found:
-        raise Stalled("ClusterNotFound", f"Unable to get cluster: there are no clusters with this {'URL' if server else 'name'}: {server or name}")
+        raise Stalled(
+            "ClusterNotFound",
+            f"Unable to get cluster: there are no clusters with this {'URL' if server else 'name'}: {server or name}",
+        )
     return found[0]
 
 
@@ -161,19 +190,27 @@ def spec_problems(application: Application, project: Project | None = None) -> l
     except Stalled as error:
         return [*found, error.message]
     if not _namespace_permitted(application, project):
-        found.append(f"application '{application.name}' in namespace '{application.namespace}' is not permitted to use project '{project.name}'")
+        found.append(
+            f"application '{application.name}' in namespace '{application.namespace}' is not permitted to use project '{project.name}'"
+        )
     if project.spec.get("permitOnlyProjectScopedClusters") and cluster.project != project.name:
-        found.append(f"project '{project.name}' only permits clusters of its own, and {cluster.name} is not")
+        found.append(
+            f"project '{project.name}' only permits clusters of its own, and {cluster.name} is not"
+        )
     elif cluster.project and cluster.project != project.name:
         found.append(f"cluster {cluster.name} belongs to another project")
     urls = [str(s.get("repoURL") or "") for s in application.sources]
-    return found + problems(project.spec, project.name, urls, (cluster.server, cluster.name, application.dest_namespace))
+    return found + problems(
+        project.spec, project.name, urls, (cluster.server, cluster.name, application.dest_namespace)
+    )
 
 
 def _namespace_permitted(application: Application, project: Project) -> bool:
     if application.namespace == settings.NAMESPACE:
         return True
-    return any(matches(p, application.namespace) for p in project.spec.get("sourceNamespaces") or [])
+    return any(
+        matches(p, application.namespace) for p in project.spec.get("sourceNamespaces") or []
+    )
 
 
 def bind(application: Application) -> None:
@@ -254,7 +291,11 @@ def check_repository_url(url: Any) -> str:
     """
     if not isinstance(url, str) or not url:
         raise Invalid("repo is required: the URL of the repository")
-    if not _URL_SCHEME.match(url) or re.match(r"^(javascript|data|vbscript):", url, re.IGNORECASE) or any(ord(c) <= 32 for c in url):
+    if (
+        not _URL_SCHEME.match(url)
+        or re.match(r"^(javascript|data|vbscript):", url, re.IGNORECASE)
+        or any(ord(c) <= 32 for c in url)
+    ):
         raise Invalid(f"repo: {url!r} is not a repository URL")
     return url
 
@@ -264,7 +305,11 @@ def application_named(namespace: str, name: str) -> Application:
 
     Raises: NotFound.
     """
-    found = Application.objects.select_related("cluster", "operation").filter(namespace=namespace, name=name).first()
+    found = (
+        Application.objects.select_related("cluster", "operation")
+        .filter(namespace=namespace, name=name)
+        .first()
+    )
     if found is None:
         raise NotFound(f'applications.argoproj.io "{name}" not found')
     return found

@@ -89,7 +89,9 @@ class Run:
     def force(self) -> bool:
         """Whether the request said that conflicts are solved by deleting and creating anew."""
         strategy = self.operation.sync.get("syncStrategy") or {}
-        return bool((strategy.get("apply") or {}).get("force") or (strategy.get("hook") or {}).get("force"))
+        return bool(
+            (strategy.get("apply") or {}).get("force") or (strategy.get("hook") or {}).get("force")
+        )
 
     @property
     def is_selective(self) -> bool:
@@ -123,7 +125,10 @@ def step(pk: int) -> bool:
         except Failed as error:
             finish(operation, Phase.FAILED, str(error))
         except Exception as error:  # a bug must end the operation in words, not hang it
-            log.exception("operation failed", extra={"operation": pk, "application": operation.application.qualified_name})
+            log.exception(
+                "operation failed",
+                extra={"operation": pk, "application": operation.application.qualified_name},
+            )
             finish(operation, Phase.ERROR, f"internal error: {type(error).__name__}")
     return True
 
@@ -133,7 +138,9 @@ def _step(operation: Operation) -> None:
         _terminate(operation)
         return
     if _timed_out(operation):
-        Operation.objects.filter(pk=operation.pk).update(phase=Phase.TERMINATING, message="operation is terminating due to timeout")
+        Operation.objects.filter(pk=operation.pk).update(
+            phase=Phase.TERMINATING, message="operation is terminating due to timeout"
+        )
         operation.phase = Phase.TERMINATING
         _terminate(operation)
         return
@@ -153,10 +160,16 @@ def _timed_out(operation: Operation) -> bool:
 
 def _superseded(operation: Operation) -> None:
     # A retry of an automated sync follows git: the commit that could not work may be mended by now.
-    if not (operation.is_automated and operation.retries and not operation.is_planned) or operation.sync.get("resources"):
+    if not (
+        operation.is_automated and operation.retries and not operation.is_planned
+    ) or operation.sync.get("resources"):
         return
     application = operation.application
-    if application.revisions and application.revisions != operation.revisions and application.sources == operation.sources:
+    if (
+        application.revisions
+        and application.revisions != operation.revisions
+        and application.sources == operation.sources
+    ):
         operation.revisions = application.revisions
         Operation.objects.filter(pk=operation.pk).update(revisions=operation.revisions)
 
@@ -196,16 +209,26 @@ def compared(run: Run) -> Compared:
     Raises: RetryLater while the live state is not known; Stalled for conditions that forbid a sync.
     """
     if run.cluster.connection == "Failed" and not run.cluster.is_home:
-        raise RetryLater("ClusterUnreachable", run.cluster.message or f"cluster {run.cluster.name} does not answer", timedelta(seconds=15))
+        raise RetryLater(
+            "ClusterUnreachable",
+            run.cluster.message or f"cluster {run.cluster.name} does not answer",
+            timedelta(seconds=15),
+        )
     if not run.cluster.is_synced and not run.cluster.is_home:
-        raise RetryLater("LiveStateUnknown", f"waiting for the live state of cluster {run.cluster.name}", timedelta(seconds=3))
+        raise RetryLater(
+            "LiveStateUnknown",
+            f"waiting for the live state of cluster {run.cluster.name}",
+            timedelta(seconds=3),
+        )
     desired = desired_of(run)
     local = run.operation.sync.get("manifests")
     if local:
         from hub.engine.documents import parse_yaml
         from hub.engine.resource import manifests_from
 
-        manifests = [m for text in local for m in manifests_from(parse_yaml(str(text)), "manifests")]
+        manifests = [
+            m for text in local for m in manifests_from(parse_yaml(str(text)), "manifests")
+        ]
         desired = replace(desired, manifests=manifests)
     found = comparison(run.application, desired, run.cluster, run.project.spec)
     if found.errors:
@@ -221,7 +244,9 @@ def prepare(run: Run) -> None:
     """Make the plan: namespace, checks, guard, dry run; store it. Nothing was applied before it is stored."""
     found = compared(run)
     chosen = _chosen(run, found)
-    desired = [p.desired for p in chosen if p.desired is not None and (p.state.wanted or p.state.hook)]
+    desired = [
+        p.desired for p in chosen if p.desired is not None and (p.state.wanted or p.state.hook)
+    ]
     extra = [p.live for p in chosen if p.state.requires_pruning and p.live is not None]
     hooks = not run.is_selective and "apply" not in (run.operation.sync.get("syncStrategy") or {})
     request = PlanRequest(
@@ -249,7 +274,11 @@ def _chosen(run: Run, found: Compared) -> list[Any]:
     selected = run.operation.sync.get("resources")
     pairs = found.pairs
     if selected:
-        pairs = [p for p in pairs if not p.state.hook and any(_selects(entry, p.key) for entry in selected)]
+        pairs = [
+            p
+            for p in pairs
+            if not p.state.hook and any(_selects(entry, p.key) for entry in selected)
+        ]
     if run.options.get("ApplyOutOfSyncOnly") == "true":
         pairs = [p for p in pairs if p.state.hook or p.state.status is not Sync.SYNCED]
     return pairs
@@ -265,18 +294,34 @@ def _selects(entry: Mapping[str, Any], key: ResourceKey) -> bool:
 def _check(run: Run) -> None:
     """Fail before anything is applied when a step is not allowed or not possible."""
     problems = []
-    definitions = {s.key.name for s in run.steps if s.key.kind == "CustomResourceDefinition" and s.action == APPLY}
+    definitions = {
+        s.key.name
+        for s in run.steps
+        if s.key.kind == "CustomResourceDefinition" and s.action == APPLY
+    }
     for step_ in run.steps:
         key = step_.key
         namespaced = run.place.is_namespaced(key.group, key.kind)
         if not permits_kind(run.project.spec, key.group, key.kind, key.name, namespaced=namespaced):
-            problems.append(f"resource {key.group}:{key.kind} is not permitted in project {run.project.name}")
+            problems.append(
+                f"resource {key.group}:{key.kind} is not permitted in project {run.project.name}"
+            )
         elif namespaced and step_.action != PRUNE and not _permits_namespace(run, key.namespace):
-            problems.append(f"namespace {key.namespace} is not permitted in project '{run.project.name}'")
-        elif step_.action != PRUNE and not run.place.is_served(key.group, key.kind) and not _comes(run, step_, definitions):
-            problems.append(f"The Kubernetes API could not find {key.group}/{key.kind} for requested resource {key.namespace}/{key.name}. Make sure the {key.kind} CRD is installed on the destination cluster.")
+            problems.append(
+                f"namespace {key.namespace} is not permitted in project '{run.project.name}'"
+            )
+        elif (
+            step_.action != PRUNE
+            and not run.place.is_served(key.group, key.kind)
+            and not _comes(run, step_, definitions)
+        ):
+            problems.append(
+                f"The Kubernetes API could not find {key.group}/{key.kind} for requested resource {key.namespace}/{key.name}. Make sure the {key.kind} CRD is installed on the destination cluster."
+            )
     if problems:
-        raise Failed("one or more synchronization tasks are not valid: " + "; ".join(dict.fromkeys(problems)))
+        raise Failed(
+            "one or more synchronization tasks are not valid: " + "; ".join(dict.fromkeys(problems))
+        )
 
 
 def _permits_namespace(run: Run, namespace: str) -> bool:
@@ -292,7 +337,10 @@ def _comes(run: Run, step_: Step, definitions: set[str]) -> bool:
     if any(name.partition(".")[2] == step_.key.group for name in definitions):
         return True
     # The store may lag behind a definition that was installed a moment ago.
-    return not run.cluster.is_home and run.target.connection.kind(step_.key.group, step_.key.kind) is not None
+    return (
+        not run.cluster.is_home
+        and run.target.connection.kind(step_.key.group, step_.key.kind) is not None
+    )
 
 
 def _pruning(run: Run, step_: Step) -> Step:
@@ -303,7 +351,9 @@ def _pruning(run: Run, step_: Step) -> Step:
     if options and options.value("Prune") == "false":
         return replace(step_, status=SUCCEEDED, result="PruneSkipped", message="ignored (no prune)")
     if not run.operation.sync.get("prune"):
-        return replace(step_, status=SUCCEEDED, result="PruneSkipped", message="ignored (requires pruning)")
+        return replace(
+            step_, status=SUCCEEDED, result="PruneSkipped", message="ignored (requires pruning)"
+        )
     return step_
 
 
@@ -314,7 +364,12 @@ def _live(run: Run, key: ResourceKey) -> Manifest | None:
 
 def _create_namespace(run: Run, keys: Sequence[ResourceKey]) -> None:
     name = run.application.dest_namespace
-    if run.options.get("CreateNamespace") != "true" or not name or run.is_selective or run.cluster.is_home:
+    if (
+        run.options.get("CreateNamespace") != "true"
+        or not name
+        or run.is_selective
+        or run.cluster.is_home
+    ):
         return
     key = ResourceKey("", "Namespace", "", name)
     if key in keys and key in run.desired:
@@ -325,7 +380,9 @@ def _create_namespace(run: Run, keys: Sequence[ResourceKey]) -> None:
         return
     manifest: Manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     if metadata:
-        manifest["metadata"] |= {k: dict(metadata[k]) for k in ("labels", "annotations") if metadata.get(k)}
+        manifest["metadata"] |= {
+            k: dict(metadata[k]) for k in ("labels", "annotations") if metadata.get(k)
+        }
     try:
         run.target.apply(manifest, run.resource_options(manifest), None, dry_run=run.dry_run)
     except Refused as refused:
@@ -335,29 +392,51 @@ def _create_namespace(run: Run, keys: Sequence[ResourceKey]) -> None:
 def _dry_run(run: Run, current: Mapping[ResourceKey, Manifest | None]) -> None:
     """Ask the API server about every resource before the first is applied."""
     namespaces = {s.key.name for s in run.steps if s.key.kind == "Namespace" and s.action == APPLY}
-    if run.dry_run and run.application.dest_namespace and run.options.get("CreateNamespace") == "true":
+    if (
+        run.dry_run
+        and run.application.dest_namespace
+        and run.options.get("CreateNamespace") == "true"
+    ):
         namespaces.add(run.application.dest_namespace)
     tried = [n for n, s in enumerate(run.steps) if s.action == APPLY]
-    results = _parallel([lambda n=n: _try(run, run.steps[n], current.get(run.steps[n].key), namespaces) for n in tried])
+    results = _parallel(
+        [
+            lambda n=n: _try(run, run.steps[n], current.get(run.steps[n].key), namespaces)
+            for n in tried
+        ]
+    )
     bad = False
     for number, error in zip(tried, results, strict=True):
         if error:
-            run.steps[number] = replace(run.steps[number], status=FAILED, result="SyncFailed", message=error)
+            run.steps[number] = replace(
+                run.steps[number], status=FAILED, result="SyncFailed", message=error
+            )
             bad = True
     if bad:
         _store(run, "")
         messages = [s.message for s in run.steps if s.status == FAILED]
-        raise Failed(f"one or more objects failed to apply (dry run): {'; '.join(dict.fromkeys(messages))[:800]}")
+        raise Failed(
+            f"one or more objects failed to apply (dry run): {'; '.join(dict.fromkeys(messages))[:800]}"
+        )
 
 
 def _try(run: Run, step_: Step, current: Manifest | None, namespaces: set[str]) -> str:
     manifest = _manifest(run, step_)
     if manifest is None or step_.key.namespace in namespaces:
         return ""
-    if not run.target.is_home(step_.key) and run.target.connection.kind(step_.key.group, step_.key.kind) is None:
+    if (
+        not run.target.is_home(step_.key)
+        and run.target.connection.kind(step_.key.group, step_.key.kind) is None
+    ):
         return ""
     try:
-        run.target.apply(_sent(run, manifest, current), run.resource_options(manifest), current, dry_run=True, force=run.force)
+        run.target.apply(
+            _sent(run, manifest, current),
+            run.resource_options(manifest),
+            current,
+            dry_run=True,
+            force=run.force,
+        )
     except Refused as refused:
         return refused.message
     return ""
@@ -384,7 +463,9 @@ def _manifest(run: Run, step_: Step) -> Manifest | None:
         from projects.compare import prepared
 
         desired = desired_of(run)
-        run.desired = {resource_key(m): m for m in prepared(desired.manifests, run.application, run.place)[0]}
+        run.desired = {
+            resource_key(m): m for m in prepared(desired.manifests, run.application, run.place)[0]
+        }
     key = step_.key._replace(name=step_.source_name) if step_.source_name else step_.key
     manifest = run.desired.get(key)
     if manifest is None or not step_.source_name:
@@ -409,7 +490,9 @@ def go_on(run: Run) -> None:
         if failed and not _failing(run):
             _begin_failing(run)
         failing = _failing(run)
-        text = waiting([s for s in run.steps if (s.phase == "SyncFail") == failing] if failing else run.steps)
+        text = waiting(
+            [s for s in run.steps if (s.phase == "SyncFail") == failing] if failing else run.steps
+        )
         if text:
             _store(run, text)
             _wait(run.operation, text, LOOK_AGAIN)
@@ -424,7 +507,11 @@ def go_on(run: Run) -> None:
             _store(run, "")
             finish(run.operation, Phase.SUCCEEDED, "successfully synced (all tasks run)")
             return
-        if not any(s.status == FAILED for s in run.steps) and not _is_last(run, failing=failing) and settings.WAVE_DELAY:
+        if (
+            not any(s.status == FAILED for s in run.steps)
+            and not _is_last(run, failing=failing)
+            and settings.WAVE_DELAY
+        ):
             text = waiting(run.steps) or "waiting before the next wave"
             _store(run, text)
             _wait(run.operation, text, settings.WAVE_DELAY)
@@ -438,7 +525,11 @@ def _failing(run: Run) -> bool:
 def _begin_failing(run: Run) -> None:
     messages = dict.fromkeys(f"{s.key}: {s.message}" for s in run.steps if s.status == FAILED)
     hooks = any(s.action == HOOK and s.status == FAILED for s in run.steps)
-    what = "one or more synchronization tasks completed unsuccessfully" if hooks else "one or more objects failed to apply"
+    what = (
+        "one or more synchronization tasks completed unsuccessfully"
+        if hooks
+        else "one or more objects failed to apply"
+    )
     text = f"{what}, reason: {'; '.join(messages)}"[:1000]
     run.operation.request = {**run.operation.request, "failing": text}
     Operation.objects.filter(pk=run.operation.pk).update(request=run.operation.request)
@@ -464,7 +555,11 @@ def _observe(run: Run) -> None:
 
 def _look(run: Run, step_: Step) -> Observation:
     if step_.action == HOOK or run.target.is_home(step_.key):
-        manifest = _hook_object(run, step_) if step_.action == HOOK else run.target.get(step_.key, step_.version)
+        manifest = (
+            _hook_object(run, step_)
+            if step_.action == HOOK
+            else run.target.get(step_.key, step_.version)
+        )
         if manifest is None:
             return Observation(exists=False)
         return Observation(exists=True, health=_hook_health(manifest))
@@ -496,9 +591,15 @@ def _operation_id(run: Run) -> str:
 
 def _release_hooks(run: Run) -> None:
     for step_ in run.steps:
-        if step_.action == HOOK and step_.status in (SUCCEEDED, FAILED) and not run.target.is_home(step_.key):
+        if (
+            step_.action == HOOK
+            and step_.status in (SUCCEEDED, FAILED)
+            and not run.target.is_home(step_.key)
+        ):
             manifest = _hook_object(run, step_)
-            if manifest is not None and HOOK_FINALIZER in (manifest["metadata"].get("finalizers") or []):
+            if manifest is not None and HOOK_FINALIZER in (
+                manifest["metadata"].get("finalizers") or []
+            ):
                 run.target.drop_hook_finalizer(manifest)
 
 
@@ -534,9 +635,18 @@ def _by_kind(run: Run, numbers: Sequence[int]) -> list[list[int]]:
 def _execute(run: Run, step_: Step) -> Step:
     manifest = _manifest(run, step_)
     if manifest is None:
-        return replace(step_, status=FAILED, result="SyncFailed", message=f"{step_.key} is no longer in the source")
+        return replace(
+            step_,
+            status=FAILED,
+            result="SyncFailed",
+            message=f"{step_.key} is no longer in the source",
+        )
     try:
-        return _apply_hook(run, step_, manifest) if step_.action == HOOK else _apply(run, step_, manifest)
+        return (
+            _apply_hook(run, step_, manifest)
+            if step_.action == HOOK
+            else _apply(run, step_, manifest)
+        )
     except Refused as refused:
         return replace(step_, status=FAILED, result="SyncFailed", message=refused.message)
     except Stalled as error:
@@ -545,9 +655,14 @@ def _execute(run: Run, step_: Step) -> Step:
 
 def _apply(run: Run, step_: Step, manifest: Manifest) -> Step:
     current = _live(run, step_.key)
-    if current is None and LiveResource.objects.filter(cluster=run.cluster, key=step_.key.text).exists():
+    if (
+        current is None
+        and LiveResource.objects.filter(cluster=run.cluster, key=step_.key.text).exists()
+    ):
         current = run.target.get(step_.key, step_.version)
-    result = run.target.apply(_sent(run, manifest, current), run.resource_options(manifest), current, force=run.force)
+    result = run.target.apply(
+        _sent(run, manifest, current), run.resource_options(manifest), current, force=run.force
+    )
     before = (current or {}).get("metadata", {}).get("resourceVersion")
     after = result["metadata"].get("resourceVersion")
     word = "created" if current is None else "unchanged" if before == after else "configured"
@@ -574,8 +689,14 @@ def _apply_hook(run: Run, step_: Step, manifest: Manifest) -> Step:
         return replace(step_, status=RUNNING)
     finalizers = [*(manifest["metadata"].get("finalizers") or []), HOOK_FINALIZER]
     annotations = {**annotations_of(manifest), OPERATION_ID: _operation_id(run)}
-    marked = with_metadata(manifest, annotations=annotations, finalizers=finalizers if not run.target.is_home(step_.key) else None)
-    run.target.apply(normalize_desired(marked), run.resource_options(manifest), None, force=run.force)
+    marked = with_metadata(
+        manifest,
+        annotations=annotations,
+        finalizers=finalizers if not run.target.is_home(step_.key) else None,
+    )
+    run.target.apply(
+        normalize_desired(marked), run.resource_options(manifest), None, force=run.force
+    )
     return replace(step_, status=RUNNING, message="")
 
 
@@ -591,11 +712,18 @@ def _clear_old_hooks(run: Run, numbers: Sequence[int]) -> bool:
             continue
         run.target.drop_hook_finalizer(old)
         if not (old["metadata"].get("deletionTimestamp")):
-            run.target.delete(step_.key, step_.version, propagation="Background", uid=old["metadata"].get("uid", ""))
+            run.target.delete(
+                step_.key,
+                step_.version,
+                propagation="Background",
+                uid=old["metadata"].get("uid", ""),
+            )
         if run.target.get(step_.key, step_.version) is not None:
             busy.append(step_.key)
     if busy:
-        text = f"waiting for deletion of hook {busy[0]}" + (f" and {len(busy) - 1} more hooks" if len(busy) > 1 else "")
+        text = f"waiting for deletion of hook {busy[0]}" + (
+            f" and {len(busy) - 1} more hooks" if len(busy) > 1 else ""
+        )
         _store(run, text)
         _wait(run.operation, text, timedelta(seconds=1))
     return not busy
@@ -608,7 +736,10 @@ def _prune(run: Run, numbers: Sequence[int]) -> bool:
     ruling = _ruling(run)
     waiting_for = [n for n in numbers if ruling.verdicts.get(run.steps[n].key) is Verdict.CONFIRM]
     if waiting_for:
-        text = ruling.message + f"; confirm with the annotation {APPROVED} or POST …/applications/{run.application.name}/confirm-deletion"
+        text = (
+            ruling.message
+            + f"; confirm with the annotation {APPROVED} or POST …/applications/{run.application.name}/confirm-deletion"
+        )
         _store(run, text)
         _wait(run.operation, text, timedelta(minutes=5))
         return False
@@ -621,7 +752,9 @@ def _prune(run: Run, numbers: Sequence[int]) -> bool:
                 run.target.delete(step_.key, step_.version, propagation=policy, uid=row.uid)
             run.steps[number] = replace(step_, status=RUNNING, result="Pruned", message="pruned")
         except Refused as refused:
-            run.steps[number] = replace(step_, status=FAILED, result="SyncFailed", message=refused.message)
+            run.steps[number] = replace(
+                step_, status=FAILED, result="SyncFailed", message=refused.message
+            )
     _store(run, "")
     return True
 
@@ -632,15 +765,25 @@ def _ruling(run: Run) -> Ruling:
         if step_.action == PRUNE and step_.status == PENDING:
             manifest = _live(run, step_.key)
             option = resource_options(manifest, run.options).value("Prune") if manifest else ""
-            candidates.append(Candidate(step_.key, option if option in ("confirm", "false") else ""))
+            candidates.append(
+                Candidate(step_.key, option if option in ("confirm", "false") else "")
+            )
     total = len(run.application.resources) or len(run.steps)
     budget = budget_from((run.project.spec.get("flotilla") or {}).get("deletion"))
-    return rule(candidates, total=total, budget=budget, confirmed=confirmed_since(run.application, run.operation.started_at))
+    return rule(
+        candidates,
+        total=total,
+        budget=budget,
+        confirmed=confirmed_since(run.application, run.operation.started_at),
+    )
 
 
 def confirmed_since(application: Application, since: datetime) -> bool:
     """Return whether somebody confirmed deletions of an application after a moment."""
-    text = Application.objects.filter(pk=application.pk).values_list("annotations", flat=True).first() or {}
+    text = (
+        Application.objects.filter(pk=application.pk).values_list("annotations", flat=True).first()
+        or {}
+    )
     approved = str(text.get(APPROVED, ""))
     # Both are written to the second.
     return bool(approved) and approved >= (stamp(since) or "")
@@ -664,7 +807,12 @@ def _delete_hooks(run: Run, *, succeeded: bool) -> None:
         try:
             run.target.delete(step_.key, step_.version, propagation="Background")
         except Refused as refused:
-            log.warning("hook %s could not be deleted: %s", step_.key, refused.message, extra={"operation": run.operation.pk})
+            log.warning(
+                "hook %s could not be deleted: %s",
+                step_.key,
+                refused.message,
+                extra={"operation": run.operation.pk},
+            )
 
 
 def _terminate(operation: Operation) -> None:
@@ -692,19 +840,30 @@ def _store(run: Run, message: str) -> None:
         run.operation.message = message
     with transaction.atomic():
         Operation.objects.filter(pk=run.operation.pk).update(
-            steps=run.operation.steps, is_planned=run.operation.is_planned, message=run.operation.message
+            steps=run.operation.steps,
+            is_planned=run.operation.is_planned,
+            message=run.operation.message,
         )
         if is_multi_step(run.steps) or message:
-            Application.objects.filter(pk=run.application.pk).update(resource_version=next_version())
+            Application.objects.filter(pk=run.application.pk).update(
+                resource_version=next_version()
+            )
             publish()
 
 
 def _wait(operation: Operation, message: str, delay: timedelta) -> None:
-    changed = Operation.objects.filter(pk=operation.pk).values_list("message", flat=True).first() != message
-    Operation.objects.filter(pk=operation.pk, phase="Running").update(message=message, due_at=timezone.now() + delay)
+    changed = (
+        Operation.objects.filter(pk=operation.pk).values_list("message", flat=True).first()
+        != message
+    )
+    Operation.objects.filter(pk=operation.pk, phase="Running").update(
+        message=message, due_at=timezone.now() + delay
+    )
     if changed:
         with transaction.atomic():
-            Application.objects.filter(pk=operation.application_id).update(resource_version=next_version())
+            Application.objects.filter(pk=operation.application_id).update(
+                resource_version=next_version()
+            )
             publish()
     if delay < timedelta(seconds=10):
         wake("projects.sync", operation.pk, delay=delay.total_seconds() + 0.05)
@@ -726,10 +885,18 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
     with transaction.atomic():
         request = {k: v for k, v in operation.request.items() if k != "failing"}
         operation.phase, operation.message, operation.finished_at = phase.value, message[:2000], now
-        Operation.objects.filter(pk=operation.pk).update(phase=phase, message=operation.message, finished_at=now, request=request)
-        if phase is Phase.SUCCEEDED and not operation.sync.get("dryRun") and not operation.sync.get("resources"):
+        Operation.objects.filter(pk=operation.pk).update(
+            phase=phase, message=operation.message, finished_at=now, request=request
+        )
+        if (
+            phase is Phase.SUCCEEDED
+            and not operation.sync.get("dryRun")
+            and not operation.sync.get("resources")
+        ):
             _remember(operation, application, now)
-        Application.objects.filter(pk=application.pk).update(resource_version=next_version(), refresh_at=now)
+        Application.objects.filter(pk=application.pk).update(
+            resource_version=next_version(), refresh_at=now
+        )
         ApplicationEvent.objects.create(
             application_uid=application.uid, namespace=application.namespace, name=application.name, reason="OperationCompleted",
             kind="Normal" if phase is Phase.SUCCEEDED else "Warning", message=f"Sync operation to {', '.join(r[:12] for r in operation.revisions)} {phase.lower()}: {message}"[:1000],
@@ -740,13 +907,17 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
         publish()
         wake("projects.refresh", application.pk, priority=2)
         _trim(application)
-    SYNC.labels(application.project, phase.value, application.cluster.server if application.cluster else "").inc()
+    SYNC.labels(
+        application.project, phase.value, application.cluster.server if application.cluster else ""
+    ).inc()
 
 
 def _trim(application: Application) -> None:
     kept = list(application.operations.order_by("-pk").values_list("pk", flat=True)[:20])
     if len(kept) == 20:
-        application.operations.filter(pk__lt=kept[-1]).exclude(phase__in=["Running", "Terminating"]).delete()
+        application.operations.filter(pk__lt=kept[-1]).exclude(
+            phase__in=["Running", "Terminating"]
+        ).delete()
 
 
 def _retry(operation: Operation, message: str, now: datetime) -> bool:
@@ -763,9 +934,17 @@ def _retry(operation: Operation, message: str, now: datetime) -> bool:
         revisions = _latest(operation)
     with transaction.atomic():
         Operation.objects.filter(pk=operation.pk).update(
-            retries=number, message=text, due_at=at, steps=[], is_planned=False, request=request, revisions=revisions
+            retries=number,
+            message=text,
+            due_at=at,
+            steps=[],
+            is_planned=False,
+            request=request,
+            revisions=revisions,
         )
-        Application.objects.filter(pk=operation.application_id).update(resource_version=next_version())
+        Application.objects.filter(pk=operation.application_id).update(
+            resource_version=next_version()
+        )
         publish()
     if delay < timedelta(seconds=30):
         wake("projects.sync", operation.pk, delay=delay.total_seconds() + 0.05)
@@ -774,7 +953,9 @@ def _retry(operation: Operation, message: str, now: datetime) -> bool:
 
 def _latest(operation: Operation) -> list[str]:
     try:
-        return [sources.resolve(s, operation.application.project, force=True) for s in operation.sources]
+        return [
+            sources.resolve(s, operation.application.project, force=True) for s in operation.sources
+        ]
     except (RetryLater, Stalled):
         return list(operation.revisions)
 
@@ -802,9 +983,15 @@ def terminate(application: Application, actor: str) -> None:
             phase=Phase.TERMINATING, message="operation is terminating", due_at=timezone.now()
         )
         if not count:
-            raise Stalled("NoOperation", "Unable to terminate operation. No operation is in progress")
-        audit.record(actor, "terminate", "application", application.qualified_name, application.project)
+            raise Stalled(
+                "NoOperation", "Unable to terminate operation. No operation is in progress"
+            )
+        audit.record(
+            actor, "terminate", "application", application.qualified_name, application.project
+        )
         Application.objects.filter(pk=application.pk).update(resource_version=next_version())
         publish()
-        for pk in application.operations.filter(phase=Phase.TERMINATING).values_list("pk", flat=True):
+        for pk in application.operations.filter(phase=Phase.TERMINATING).values_list(
+            "pk", flat=True
+        ):
             wake("projects.sync", pk, priority=1)

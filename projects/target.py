@@ -14,7 +14,13 @@ from hub.engine.options import ResourceOptions
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from projects import home
 
-_CLIENT_SIDE = ("kubectl-client-side-apply", "kubectl-create", "kubectl-edit", "argocd-controller", "argocd-application-controller")
+_CLIENT_SIDE = (
+    "kubectl-client-side-apply",
+    "kubectl-create",
+    "kubectl-edit",
+    "argocd-controller",
+    "argocd-application-controller",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +47,31 @@ class Target:
         """
         found = kind_of(self.connection, manifest)
         if found is None:
-            raise Refused(404, "NotFound", f"The Kubernetes API could not find {manifest['apiVersion']}/{manifest['kind']}; is its CustomResourceDefinition installed?")
+            raise Refused(
+                404,
+                "NotFound",
+                f"The Kubernetes API could not find {manifest['apiVersion']}/{manifest['kind']}; is its CustomResourceDefinition installed?",
+            )
         return found
 
     def get(self, key: ResourceKey, version: str = "") -> Manifest | None:
         """Return a live resource, asked of the cluster itself."""
         if self.is_home(key):
             return home.get(key.kind, key.namespace, key.name)
-        kind = self.connection.kind(key.group, key.kind, version) or self.connection.kind(key.group, key.kind)
+        kind = self.connection.kind(key.group, key.kind, version) or self.connection.kind(
+            key.group, key.kind
+        )
         return self.connection.get(kind, key.namespace, key.name) if kind else None
 
-    def apply(self, manifest: Manifest, options: ResourceOptions, current: Manifest | None, *, dry_run: bool = False, force: bool = False) -> Manifest:
+    def apply(
+        self,
+        manifest: Manifest,
+        options: ResourceOptions,
+        current: Manifest | None,
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> Manifest:
         """Bring a resource to what a manifest says, and return it; the live store learns it at once.
 
         Raises: Refused with the server's reason, without the content of a Secret.
@@ -60,22 +80,46 @@ class Target:
         if self.is_home(key):
             return home.apply(manifest, dry_run=dry_run)
         try:
-            result = self._apply(self.kind(manifest), manifest, options, current, dry_run=dry_run, force=force or options.own.get("Force") == "true")
+            result = self._apply(
+                self.kind(manifest),
+                manifest,
+                options,
+                current,
+                dry_run=dry_run,
+                force=force or options.own.get("Force") == "true",
+            )
         except Refused as refused:
             raise secretless(refused, manifest) from refused
         if not dry_run:
             live.record(self.cluster.pk, [live.Seen(result, is_whole=True)], quiet=True)
         return result
 
-    def _apply(self, kind: Kind, manifest: Manifest, options: ResourceOptions, current: Manifest | None, *, dry_run: bool, force: bool) -> Manifest:
+    def _apply(
+        self,
+        kind: Kind,
+        manifest: Manifest,
+        options: ResourceOptions,
+        current: Manifest | None,
+        *,
+        dry_run: bool,
+        force: bool,
+    ) -> Manifest:
         replace = options.has("Replace")
         if replace and current is not None:
-            body = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": current["metadata"]["resourceVersion"]}}
+            body = {
+                **manifest,
+                "metadata": {
+                    **manifest["metadata"],
+                    "resourceVersion": current["metadata"]["resourceVersion"],
+                },
+            }
             if force and not dry_run and kind.kind not in ("CustomResourceDefinition", "Namespace"):
                 return self._recreate(kind, manifest, options)
             return self.connection.replace(kind, body, dry_run=dry_run, validate=options.validate)
         if replace:
-            return self.connection.create(kind, manifest, dry_run=dry_run, validate=options.validate)
+            return self.connection.create(
+                kind, manifest, dry_run=dry_run, validate=options.validate
+            )
         if self.migrate and current is not None and not dry_run:
             self._migrate(kind, current)
         try:
@@ -87,7 +131,13 @@ class Target:
 
     def _recreate(self, kind: Kind, manifest: Manifest, options: ResourceOptions) -> Manifest:
         metadata = manifest["metadata"]
-        self.connection.delete(kind, metadata.get("namespace", ""), metadata["name"], propagation="Background", force=True)
+        self.connection.delete(
+            kind,
+            metadata.get("namespace", ""),
+            metadata["name"],
+            propagation="Background",
+            force=True,
+        )
         return self.connection.apply(kind, manifest, validate=options.validate)
 
     def _migrate(self, kind: Kind, current: Manifest) -> None:
@@ -97,17 +147,53 @@ class Target:
             return
         names = {*_CLIENT_SIDE, self.migration_manager} - {""}
         entries = (current.get("metadata") or {}).get("managedFields") or []
-        theirs = [n for n, e in enumerate(entries) if e.get("manager") in names and e.get("operation") == "Update" and not e.get("subresource")]
+        theirs = [
+            n
+            for n, e in enumerate(entries)
+            if e.get("manager") in names
+            and e.get("operation") == "Update"
+            and not e.get("subresource")
+        ]
         if not theirs:
             return
-        patch = [{"op": "replace", "path": f"/metadata/managedFields/{n}", "value": {**entries[n], "operation": "Apply", "manager": MANAGER}} for n in theirs[:1]]
-        patch += [{"op": "remove", "path": f"/metadata/managedFields/{n}"} for n in reversed(theirs[1:])]
-        patch.insert(0, {"op": "test", "path": "/metadata/resourceVersion", "value": current["metadata"]["resourceVersion"]})
+        patch = [
+            {
+                "op": "replace",
+                "path": f"/metadata/managedFields/{n}",
+                "value": {**entries[n], "operation": "Apply", "manager": MANAGER},
+            }
+            for n in theirs[:1]
+        ]
+        patch += [
+            {"op": "remove", "path": f"/metadata/managedFields/{n}"} for n in reversed(theirs[1:])
+        ]
+        patch.insert(
+            0,
+            {
+                "op": "test",
+                "path": "/metadata/resourceVersion",
+                "value": current["metadata"]["resourceVersion"],
+            },
+        )
         with contextlib.suppress(Refused):
             metadata = current["metadata"]
-            self.connection.patch(kind, metadata.get("namespace", ""), metadata["name"], patch, content_type=JSON_PATCH)
+            self.connection.patch(
+                kind,
+                metadata.get("namespace", ""),
+                metadata["name"],
+                patch,
+                content_type=JSON_PATCH,
+            )
 
-    def delete(self, key: ResourceKey, version: str, *, propagation: str = "Foreground", uid: str = "", force: bool = False) -> None:
+    def delete(
+        self,
+        key: ResourceKey,
+        version: str,
+        *,
+        propagation: str = "Foreground",
+        uid: str = "",
+        force: bool = False,
+    ) -> None:
         """Ask for the deletion of a resource. Callers have passed the deletion guard.
 
         Raises: Refused.
@@ -115,9 +201,13 @@ class Target:
         if self.is_home(key):
             home.delete(key.kind, key.namespace, key.name)
             return
-        kind = self.connection.kind(key.group, key.kind, version) or self.connection.kind(key.group, key.kind)
+        kind = self.connection.kind(key.group, key.kind, version) or self.connection.kind(
+            key.group, key.kind
+        )
         if kind is not None:
-            self.connection.delete(kind, key.namespace, key.name, propagation=propagation, uid=uid, force=force)
+            self.connection.delete(
+                kind, key.namespace, key.name, propagation=propagation, uid=uid, force=force
+            )
 
     def drop_hook_finalizer(self, manifest: Manifest) -> None:
         """Let a hook go: its result was read."""
@@ -126,7 +216,12 @@ class Target:
             return
         kind, metadata = self.kind(manifest), manifest["metadata"]
         rest = [f for f in finalizers if f != HOOK_FINALIZER]
-        patch: Mapping[str, Any] = {"metadata": {"finalizers": rest or None, "resourceVersion": metadata.get("resourceVersion")}}
+        patch: Mapping[str, Any] = {
+            "metadata": {
+                "finalizers": rest or None,
+                "resourceVersion": metadata.get("resourceVersion"),
+            }
+        }
         try:
             self.connection.patch(kind, metadata.get("namespace", ""), metadata["name"], patch)
         except Refused as refused:

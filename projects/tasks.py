@@ -56,7 +56,10 @@ def sweep() -> None:
     now = timezone.now()
     free = Q(claimed_until__isnull=True) | Q(claimed_until__lt=now)
     due: list[tuple[str, Any]] = [
-        ("projects.sync", Operation.objects.filter(free, phase__in=["Running", "Terminating"], due_at__lte=now)),
+        (
+            "projects.sync",
+            Operation.objects.filter(free, phase__in=["Running", "Terminating"], due_at__lte=now),
+        ),
         ("projects.poll", GitRemote.objects.filter(free, due_at__lte=now)),
         ("projects.refresh", Application.objects.filter(free, refresh_at__lte=now)),
     ]

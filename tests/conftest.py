@@ -11,6 +11,8 @@ import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.hashers import make_password
 from django.utils import timezone
+from support.gitserver import GitServer, Repository
+from support.harness import Hub
 
 from clusters import kube
 from clusters.models import Cluster
@@ -18,8 +20,6 @@ from clusters.sandbox.server import SandboxServer, make_certificate
 from hub.models import Account
 from hub.session import issue
 from projects.specs import default_project, home_cluster
-from support.gitserver import GitServer, Repository
-from support.harness import Hub
 
 IN_CI = bool(os.environ.get("CI"))
 _numbers = itertools.count()
@@ -60,7 +60,9 @@ def repo(git_server):
 def hub(transactional_db):
     del transactional_db
     hub = Hub()
-    account = Account.objects.create(name="admin", password=make_password("correct horse"), capabilities=["login"])
+    account = Account.objects.create(
+        name="admin", password=make_password("correct horse"), capabilities=["login"]
+    )
     hub.token = issue(account, timezone.now())
     home_cluster()
     default_project()
@@ -75,7 +77,9 @@ def idle_hub(transactional_db):
     """A hub whose workers are not running."""
     del transactional_db
     hub = Hub()
-    account = Account.objects.create(name="admin", password=make_password("correct horse"), capabilities=["login"])
+    account = Account.objects.create(
+        name="admin", password=make_password("correct horse"), capabilities=["login"]
+    )
     hub.token = issue(account, timezone.now())
     home_cluster()
     default_project()
@@ -111,7 +115,11 @@ class Place:
         return self.hub.post("/api/v1/clusters", body, upsert="true")
 
     def wait_synced(self, seconds=40):
-        self.hub.wait(lambda: Cluster.objects.filter(server=self.server, is_synced=True).exists(), f"live store of {self.name}", seconds)
+        self.hub.wait(
+            lambda: Cluster.objects.filter(server=self.server, is_synced=True).exists(),
+            f"live store of {self.name}",
+            seconds,
+        )
         return self
 
     def kind(self, group, kind):
@@ -121,7 +129,9 @@ class Place:
         return self.connection.get(self.connection.kind(group, kind), namespace, name)
 
     def apply(self, manifest, manager="kubectl"):
-        return self.connection.apply(kube.kind_of(self.connection, manifest), manifest, manager=manager)
+        return self.connection.apply(
+            kube.kind_of(self.connection, manifest), manifest, manager=manager
+        )
 
     def patch(self, group, kind, namespace, name, patch):
         return self.connection.patch(self.connection.kind(group, kind), namespace, name, patch)
@@ -132,7 +142,10 @@ class Place:
 
 @pytest.fixture
 def sandbox(hub, sandbox_server):
-    config = {"bearerToken": "sandbox-token", "tlsClientConfig": {"caData": sandbox_server.certificate}}
+    config = {
+        "bearerToken": "sandbox-token",
+        "tlsClientConfig": {"caData": sandbox_server.certificate},
+    }
     place = Place(hub, "east", sandbox_server.url("east"), config)
     place.sandbox = sandbox_server.sandboxes["east"]
     place.register()
@@ -149,12 +162,18 @@ def control_plane(tmp_path_factory):
     if built.returncode:
         skip_or_fail(f"the control plane cannot be built: {built.stderr[-500:]}")
     folder = tmp_path_factory.mktemp("controlplane")
-    process = subprocess.Popen([built.stdout.strip(), "up", "-dir", str(folder / "c")], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [built.stdout.strip(), "up", "-dir", str(folder / "c")], stdout=subprocess.PIPE, text=True
+    )
     line = process.stdout.readline()
     if not line.startswith("ready "):
         process.kill()
         skip_or_fail("the control plane did not start")
-    yield {"server": line.split()[1], "ca": (folder / "c" / "ca.crt").read_text(), "kubeconfig": folder / "c" / "kubeconfig"}
+    yield {
+        "server": line.split()[1],
+        "ca": (folder / "c" / "ca.crt").read_text(),
+        "kubeconfig": folder / "c" / "kubeconfig",
+    }
     process.send_signal(signal.SIGTERM)
     process.wait(20)
 
@@ -179,21 +198,48 @@ def namespace():
 
 
 def config_map(name="settings", data=None, **metadata):
-    return json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **metadata}, "data": data or {"a": "1"}})
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, **metadata},
+            "data": data or {"a": "1"},
+        }
+    )
 
 
 @pytest.fixture
 def app(hub):
     """Create an application by REST and return its name."""
 
-    def create(repo, place, namespace, *, name=None, path=".", policy=None, source=None, status=200, project="default", **spec):
+    def create(
+        repo,
+        place,
+        namespace,
+        *,
+        name=None,
+        path=".",
+        policy=None,
+        source=None,
+        status=200,
+        project="default",
+        **spec,
+    ):
         name = name or f"app-{next(_numbers)}"
         body = {
             "metadata": {"name": name},
             "spec": {
                 "project": project,
-                "source": {"repoURL": repo if isinstance(repo, str) else repo.url, "targetRevision": "main", "path": path, **(source or {})},
-                "destination": {"server": place if isinstance(place, str) else place.server, "namespace": namespace},
+                "source": {
+                    "repoURL": repo if isinstance(repo, str) else repo.url,
+                    "targetRevision": "main",
+                    "path": path,
+                    **(source or {}),
+                },
+                "destination": {
+                    "server": place if isinstance(place, str) else place.server,
+                    "namespace": namespace,
+                },
                 "syncPolicy": {"syncOptions": ["CreateNamespace=true"], **(policy or {})},
                 **spec,
             },

@@ -2,82 +2,185 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import hub.crypto
 from django.db import migrations, models
+
+import hub.crypto
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Cluster',
+            name="Cluster",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('server', models.CharField(help_text='URL of the API server.', max_length=500, unique=True)),
-                ('name', models.CharField(db_index=True, help_text='Name that people use.', max_length=253)),
-                ('config', hub.crypto.SealedJSONField(default=dict, help_text="Credentials and TLS settings, as Argo CD's cluster config.")),
-                ('labels', models.JSONField(blank=True, default=dict)),
-                ('annotations', models.JSONField(blank=True, default=dict)),
-                ('namespaces', models.JSONField(blank=True, default=list, help_text='Only these namespaces, all when empty.')),
-                ('cluster_resources', models.BooleanField(default=False, help_text='With namespaces: also cluster-scoped kinds.')),
-                ('project', models.CharField(blank=True, max_length=253)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('generation', models.PositiveIntegerField(default=1, help_text='Grows when credentials or scope change.')),
-                ('connection', models.CharField(default='Unknown', help_text='Successful, Failed or Unknown.', max_length=16)),
-                ('message', models.TextField(blank=True)),
-                ('attempted_at', models.DateTimeField(null=True)),
-                ('server_version', models.CharField(blank=True, max_length=64)),
-                ('api_kinds', models.JSONField(blank=True, default=list, help_text='What discovery found.')),
-                ('resource_count', models.PositiveIntegerField(default=0)),
-                ('last_event_at', models.DateTimeField(null=True)),
-                ('synced_at', models.DateTimeField(help_text='When the live store last was complete.', null=True)),
-                ('is_synced', models.BooleanField(default=False, help_text='Whether the live store is complete.')),
-                ('lease_holder', models.CharField(blank=True, max_length=100)),
-                ('lease_until', models.DateTimeField(null=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "server",
+                    models.CharField(
+                        help_text="URL of the API server.", max_length=500, unique=True
+                    ),
+                ),
+                (
+                    "name",
+                    models.CharField(
+                        db_index=True, help_text="Name that people use.", max_length=253
+                    ),
+                ),
+                (
+                    "config",
+                    hub.crypto.SealedJSONField(
+                        default=dict,
+                        help_text="Credentials and TLS settings, as Argo CD's cluster config.",
+                    ),
+                ),
+                ("labels", models.JSONField(blank=True, default=dict)),
+                ("annotations", models.JSONField(blank=True, default=dict)),
+                (
+                    "namespaces",
+                    models.JSONField(
+                        blank=True, default=list, help_text="Only these namespaces, all when empty."
+                    ),
+                ),
+                (
+                    "cluster_resources",
+                    models.BooleanField(
+                        default=False, help_text="With namespaces: also cluster-scoped kinds."
+                    ),
+                ),
+                ("project", models.CharField(blank=True, max_length=253)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "generation",
+                    models.PositiveIntegerField(
+                        default=1, help_text="Grows when credentials or scope change."
+                    ),
+                ),
+                (
+                    "connection",
+                    models.CharField(
+                        default="Unknown", help_text="Successful, Failed or Unknown.", max_length=16
+                    ),
+                ),
+                ("message", models.TextField(blank=True)),
+                ("attempted_at", models.DateTimeField(null=True)),
+                ("server_version", models.CharField(blank=True, max_length=64)),
+                (
+                    "api_kinds",
+                    models.JSONField(blank=True, default=list, help_text="What discovery found."),
+                ),
+                ("resource_count", models.PositiveIntegerField(default=0)),
+                ("last_event_at", models.DateTimeField(null=True)),
+                (
+                    "synced_at",
+                    models.DateTimeField(
+                        help_text="When the live store last was complete.", null=True
+                    ),
+                ),
+                (
+                    "is_synced",
+                    models.BooleanField(
+                        default=False, help_text="Whether the live store is complete."
+                    ),
+                ),
+                ("lease_holder", models.CharField(blank=True, max_length=100)),
+                ("lease_until", models.DateTimeField(null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='LiveChange',
+            name="LiveChange",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('instances', models.JSONField(default=list)),
-                ('keys', models.JSONField(default=list)),
-                ('cluster', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='clusters.cluster')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("instances", models.JSONField(default=list)),
+                ("keys", models.JSONField(default=list)),
+                (
+                    "cluster",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="clusters.cluster",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='LiveResource',
+            name="LiveResource",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(help_text='group/Kind/namespace/name.', max_length=700)),
-                ('group', models.CharField(blank=True, max_length=253)),
-                ('version', models.CharField(max_length=64)),
-                ('kind', models.CharField(max_length=253)),
-                ('namespace', models.CharField(blank=True, max_length=253)),
-                ('name', models.CharField(max_length=253)),
-                ('uid', models.CharField(max_length=64)),
-                ('resource_version', models.CharField(max_length=64)),
-                ('created_at', models.CharField(blank=True, max_length=32)),
-                ('owners', models.JSONField(default=list)),
-                ('owner_uid', models.CharField(blank=True, max_length=64)),
-                ('instance', models.CharField(blank=True, help_text='Application instance that manages it.', max_length=600)),
-                ('is_self', models.BooleanField(default=False)),
-                ('deleting', models.BooleanField(default=False)),
-                ('health', models.CharField(blank=True, max_length=16)),
-                ('health_message', models.TextField(blank=True)),
-                ('shown', models.JSONField(default=dict)),
-                ('digest', models.CharField(blank=True, help_text='Of the parts that a comparison looks at.', max_length=64)),
-                ('body', models.BinaryField(help_text='The whole resource, compressed, when it is managed.', null=True)),
-                ('cluster', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='live', to='clusters.cluster')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("key", models.CharField(help_text="group/Kind/namespace/name.", max_length=700)),
+                ("group", models.CharField(blank=True, max_length=253)),
+                ("version", models.CharField(max_length=64)),
+                ("kind", models.CharField(max_length=253)),
+                ("namespace", models.CharField(blank=True, max_length=253)),
+                ("name", models.CharField(max_length=253)),
+                ("uid", models.CharField(max_length=64)),
+                ("resource_version", models.CharField(max_length=64)),
+                ("created_at", models.CharField(blank=True, max_length=32)),
+                ("owners", models.JSONField(default=list)),
+                ("owner_uid", models.CharField(blank=True, max_length=64)),
+                (
+                    "instance",
+                    models.CharField(
+                        blank=True,
+                        help_text="Application instance that manages it.",
+                        max_length=600,
+                    ),
+                ),
+                ("is_self", models.BooleanField(default=False)),
+                ("deleting", models.BooleanField(default=False)),
+                ("health", models.CharField(blank=True, max_length=16)),
+                ("health_message", models.TextField(blank=True)),
+                ("shown", models.JSONField(default=dict)),
+                (
+                    "digest",
+                    models.CharField(
+                        blank=True,
+                        help_text="Of the parts that a comparison looks at.",
+                        max_length=64,
+                    ),
+                ),
+                (
+                    "body",
+                    models.BinaryField(
+                        help_text="The whole resource, compressed, when it is managed.", null=True
+                    ),
+                ),
+                (
+                    "cluster",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="live",
+                        to="clusters.cluster",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['cluster', 'instance'], name='live_instance'), models.Index(fields=['cluster', 'owner_uid'], name='live_owner'), models.Index(fields=['cluster', 'group', 'kind'], name='live_kind'), models.Index(fields=['cluster', 'namespace'], name='live_namespace')],
-                'constraints': [models.UniqueConstraint(fields=('cluster', 'key'), name='live_once')],
+                "indexes": [
+                    models.Index(fields=["cluster", "instance"], name="live_instance"),
+                    models.Index(fields=["cluster", "owner_uid"], name="live_owner"),
+                    models.Index(fields=["cluster", "group", "kind"], name="live_kind"),
+                    models.Index(fields=["cluster", "namespace"], name="live_namespace"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("cluster", "key"), name="live_once")
+                ],
             },
         ),
     ]

@@ -35,13 +35,17 @@ class Controllers:
     def _changed(self, kind: Served, what: str, manifest: Manifest) -> None:
         metadata = manifest["metadata"]
         if what != "DELETED" and kind.kind in _ACTIONS:
-            self._due[kind.group, kind.plural, metadata.get("namespace", ""), metadata["name"]] = kind
+            self._due[kind.group, kind.plural, metadata.get("namespace", ""), metadata["name"]] = (
+                kind
+            )
             self._wake.set()
         for owner in metadata.get("ownerReferences") or []:
             group = owner["apiVersion"].rpartition("/")[0]
             parent = self._store.by_kind(group, owner["kind"])
             if parent and parent.kind in _ACTIONS:
-                self._due[parent.group, parent.plural, metadata.get("namespace", ""), owner["name"]] = parent
+                self._due[
+                    parent.group, parent.plural, metadata.get("namespace", ""), owner["name"]
+                ] = parent
                 self._wake.set()
 
     async def run(self) -> None:
@@ -53,7 +57,9 @@ class Controllers:
             due, self._due = self._due, {}
             for (_group, _plural, namespace, name), kind in due.items():
                 manifest = self._store.get(kind, namespace, name)
-                if manifest is None or (manifest["metadata"].get("deletionTimestamp") and kind.kind != "Namespace"):
+                if manifest is None or (
+                    manifest["metadata"].get("deletionTimestamp") and kind.kind != "Namespace"
+                ):
                     continue
                 try:
                     _ACTIONS[kind.kind](self._store, kind, manifest)
@@ -84,7 +90,16 @@ def _owned(store: Store, plural: str, group: str, manifest: Manifest) -> list[Ma
     ]  # fmt: skip
 
 
-def _child(store: Store, group: str, plural: str, parent: Manifest, name: str, body: dict[str, Any], labels: Any, annotations: Any = None) -> None:
+def _child(
+    store: Store,
+    group: str,
+    plural: str,
+    parent: Manifest,
+    name: str,
+    body: dict[str, Any],
+    labels: Any,
+    annotations: Any = None,
+) -> None:
     metadata = {
         "name": name, "namespace": parent["metadata"].get("namespace", ""), "labels": labels or {},
         "ownerReferences": _owner(parent),
@@ -95,7 +110,10 @@ def _child(store: Store, group: str, plural: str, parent: Manifest, name: str, b
 
 
 def _is_ready(pod: Manifest) -> bool:
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in (pod.get("status") or {}).get("conditions") or [])
+    return any(
+        c["type"] == "Ready" and c["status"] == "True"
+        for c in (pod.get("status") or {}).get("conditions") or []
+    )
 
 
 def _deployment(store: Store, kind: Served, manifest: Manifest) -> None:
@@ -105,21 +123,49 @@ def _deployment(store: Store, kind: Served, manifest: Manifest) -> None:
     name = f"{manifest['metadata']['name']}-{template_hash}"
     sets = _owned(store, "replicasets", "apps", manifest)
     current = next((s for s in sets if s["metadata"]["name"] == name), None)
-    revisions = [int((s["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision", 0)) for s in sets]
+    revisions = [
+        int((s["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision", 0))
+        for s in sets
+    ]
     if current is None and not spec.get("paused"):
-        labels = {**(spec["template"].get("metadata", {}).get("labels") or {}), "pod-template-hash": template_hash}
-        template = {**spec["template"], "metadata": {**(spec["template"].get("metadata") or {}), "labels": labels}}
-        body = {"spec": {"replicas": wanted, "selector": {"matchLabels": labels}, "template": template}}
-        _child(store, "apps", "replicasets", manifest, name, body, labels, {"deployment.kubernetes.io/revision": str(max(revisions, default=0) + 1)})
+        labels = {
+            **(spec["template"].get("metadata", {}).get("labels") or {}),
+            "pod-template-hash": template_hash,
+        }
+        template = {
+            **spec["template"],
+            "metadata": {**(spec["template"].get("metadata") or {}), "labels": labels},
+        }
+        body = {
+            "spec": {"replicas": wanted, "selector": {"matchLabels": labels}, "template": template}
+        }
+        _child(
+            store,
+            "apps",
+            "replicasets",
+            manifest,
+            name,
+            body,
+            labels,
+            {"deployment.kubernetes.io/revision": str(max(revisions, default=0) + 1)},
+        )
         return
     for replica_set in sets:
         target = wanted if replica_set["metadata"]["name"] == name else 0
         if spec.get("paused") and replica_set is not current:
             continue
-        if target == 0 and current is not None and (current.get("status") or {}).get("readyReplicas", 0) < wanted:
+        if (
+            target == 0
+            and current is not None
+            and (current.get("status") or {}).get("readyReplicas", 0) < wanted
+        ):
             continue
         if replica_set["spec"].get("replicas") != target:
-            store.put(store.kinds["apps", "replicasets"], {**replica_set, "spec": {**replica_set["spec"], "replicas": target}}, manager="sandbox")
+            store.put(
+                store.kinds["apps", "replicasets"],
+                {**replica_set, "spec": {**replica_set["spec"], "replicas": target}},
+                manager="sandbox",
+            )
     total = sum((s.get("status") or {}).get("replicas", 0) for s in sets)
     ready = sum((s.get("status") or {}).get("readyReplicas", 0) for s in sets)
     updated = (current or {}).get("status", {}).get("replicas", 0)
@@ -127,11 +173,24 @@ def _deployment(store: Store, kind: Served, manifest: Manifest) -> None:
     status: dict[str, Any] = {
         "observedGeneration": manifest["metadata"].get("generation", 1),
         "conditions": [
-            {"type": "Available", "status": "True" if available else "False", "reason": "MinimumReplicasAvailable" if available else "MinimumReplicasUnavailable"},
-            {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable" if available else "ReplicaSetUpdated"},
+            {
+                "type": "Available",
+                "status": "True" if available else "False",
+                "reason": "MinimumReplicasAvailable" if available else "MinimumReplicasUnavailable",
+            },
+            {
+                "type": "Progressing",
+                "status": "True",
+                "reason": "NewReplicaSetAvailable" if available else "ReplicaSetUpdated",
+            },
         ],
     }
-    for field, value in (("replicas", total), ("updatedReplicas", updated), ("readyReplicas", ready), ("availableReplicas", ready)):
+    for field, value in (
+        ("replicas", total),
+        ("updatedReplicas", updated),
+        ("readyReplicas", ready),
+        ("availableReplicas", ready),
+    ):
         if value:
             status[field] = value
     store.set_status(kind, manifest, status)
@@ -149,9 +208,16 @@ def _replica_set(store: Store, kind: Served, manifest: Manifest) -> None:
         store.delete(store.kinds["", "pods"], pod)
     pods = _owned(store, "pods", "", manifest)
     ready = sum(1 for p in pods if _is_ready(p))
-    status: dict[str, Any] = {"replicas": len(pods), "observedGeneration": manifest["metadata"].get("generation", 1)}
+    status: dict[str, Any] = {
+        "replicas": len(pods),
+        "observedGeneration": manifest["metadata"].get("generation", 1),
+    }
     if ready:
-        status |= {"readyReplicas": ready, "availableReplicas": ready, "fullyLabeledReplicas": len(pods)}
+        status |= {
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+            "fullyLabeledReplicas": len(pods),
+        }
     store.set_status(kind, manifest, status)
 
 
@@ -160,7 +226,10 @@ def _stateful_set(store: Store, kind: Served, manifest: Manifest) -> None:
     wanted, revision = spec.get("replicas", 1), _hash(spec["template"])
     pods = {p["metadata"]["name"]: p for p in _owned(store, "pods", "", manifest)}
     name = manifest["metadata"]["name"]
-    labels = {**((spec["template"].get("metadata") or {}).get("labels") or {}), "controller-revision-hash": revision}
+    labels = {
+        **((spec["template"].get("metadata") or {}).get("labels") or {}),
+        "controller-revision-hash": revision,
+    }
     for number in range(wanted):
         pod = pods.get(f"{name}-{number}")
         if pod is None:
@@ -168,8 +237,25 @@ def _stateful_set(store: Store, kind: Served, manifest: Manifest) -> None:
                 claim = f"{template['metadata']['name']}-{name}-{number}"
                 claims = store.kinds["", "persistentvolumeclaims"]
                 if store.get(claims, manifest["metadata"].get("namespace", ""), claim) is None:
-                    store.put(claims, {"metadata": {"name": claim, "namespace": manifest["metadata"].get("namespace", "")}, "spec": template.get("spec") or {}})
-            _child(store, "", "pods", manifest, f"{name}-{number}", {"spec": spec["template"]["spec"]}, labels)
+                    store.put(
+                        claims,
+                        {
+                            "metadata": {
+                                "name": claim,
+                                "namespace": manifest["metadata"].get("namespace", ""),
+                            },
+                            "spec": template.get("spec") or {},
+                        },
+                    )
+            _child(
+                store,
+                "",
+                "pods",
+                manifest,
+                f"{name}-{number}",
+                {"spec": spec["template"]["spec"]},
+                labels,
+            )
             break
         if (pod["metadata"].get("labels") or {}).get("controller-revision-hash") != revision:
             store.delete(store.kinds["", "pods"], pod)
@@ -179,7 +265,11 @@ def _stateful_set(store: Store, kind: Served, manifest: Manifest) -> None:
             store.delete(store.kinds["", "pods"], pod)
     pods_now = _owned(store, "pods", "", manifest)
     ready = sum(1 for p in pods_now if _is_ready(p))
-    updated = sum(1 for p in pods_now if (p["metadata"].get("labels") or {}).get("controller-revision-hash") == revision)
+    updated = sum(
+        1
+        for p in pods_now
+        if (p["metadata"].get("labels") or {}).get("controller-revision-hash") == revision
+    )
     done = ready >= wanted and updated >= wanted
     old = (manifest.get("status") or {}).get("currentRevision", f"{name}-{revision}")
     store.set_status(kind, manifest, {
@@ -192,14 +282,25 @@ def _stateful_set(store: Store, kind: Served, manifest: Manifest) -> None:
 def _daemon_set(store: Store, kind: Served, manifest: Manifest) -> None:
     spec = manifest["spec"]
     revision = _hash(spec["template"])
-    labels = {**((spec["template"].get("metadata") or {}).get("labels") or {}), "controller-revision-hash": revision}
+    labels = {
+        **((spec["template"].get("metadata") or {}).get("labels") or {}),
+        "controller-revision-hash": revision,
+    }
     pods = _owned(store, "pods", "", manifest)
     for pod in pods:
         if (pod["metadata"].get("labels") or {}).get("controller-revision-hash") != revision:
             store.delete(store.kinds["", "pods"], pod)
     pods = _owned(store, "pods", "", manifest)
     if not pods:
-        _child(store, "", "pods", manifest, f"{manifest['metadata']['name']}-{revision[:5]}", {"spec": spec["template"]["spec"]}, labels)
+        _child(
+            store,
+            "",
+            "pods",
+            manifest,
+            f"{manifest['metadata']['name']}-{revision[:5]}",
+            {"spec": spec["template"]["spec"]},
+            labels,
+        )
         pods = _owned(store, "pods", "", manifest)
     ready = sum(1 for p in pods if _is_ready(p))
     store.set_status(kind, manifest, {
@@ -217,12 +318,28 @@ def _job(store: Store, kind: Served, manifest: Manifest) -> None:
             store.delete(kind, manifest)
         return
     if spec.get("suspend"):
-        store.set_status(kind, manifest, {"conditions": [{"type": "Suspended", "status": "True", "reason": "JobSuspended", "message": "Job suspended"}]})
+        store.set_status(
+            kind,
+            manifest,
+            {
+                "conditions": [
+                    {
+                        "type": "Suspended",
+                        "status": "True",
+                        "reason": "JobSuspended",
+                        "message": "Job suspended",
+                    }
+                ]
+            },
+        )
         return
     pods = _owned(store, "pods", "", manifest)
     if not pods:
         template = spec["template"]
-        labels = {**((template.get("metadata") or {}).get("labels") or {}), "job-name": manifest["metadata"]["name"]}
+        labels = {
+            **((template.get("metadata") or {}).get("labels") or {}),
+            "job-name": manifest["metadata"]["name"],
+        }
         _child(store, "", "pods", manifest, f"{manifest['metadata']['name']}-{_hash(manifest['metadata']['uid'])[:5]}",
                {"spec": template["spec"]}, labels, (template.get("metadata") or {}).get("annotations"))  # fmt: skip
         store.set_status(kind, manifest, {"active": 1, "startTime": now()})
@@ -247,23 +364,42 @@ def _pod(store: Store, kind: Served, manifest: Manifest) -> None:
     phase, ready = "Running", "True"
     containers = []
     for container in spec.get("containers") or []:
-        status: dict[str, Any] = {"name": container["name"], "image": container.get("image", ""), "imageID": container.get("image", ""), "restartCount": 0, "ready": False}
+        status: dict[str, Any] = {
+            "name": container["name"],
+            "image": container.get("image", ""),
+            "imageID": container.get("image", ""),
+            "restartCount": 0,
+            "ready": False,
+        }
         if BROKEN_IMAGE in container.get("image", ""):
             phase, ready = "Pending", "False"
-            status["state"] = {"waiting": {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{container["image"]}"'}}
+            status["state"] = {
+                "waiting": {
+                    "reason": "ImagePullBackOff",
+                    "message": f'Back-off pulling image "{container["image"]}"',
+                }
+            }
         elif spec.get("restartPolicy", "Always") != "Always":
             code = int((manifest["metadata"].get("annotations") or {}).get(EXIT_CODE, 0))
             phase, ready = ("Failed" if code else "Succeeded"), "False"
-            status["state"] = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}}
+            status["state"] = {
+                "terminated": {"exitCode": code, "reason": "Error" if code else "Completed"}
+            }
         else:
-            status |= {"ready": True, "started": True, "state": {"running": {"startedAt": manifest["metadata"]["creationTimestamp"]}}}
+            status |= {
+                "ready": True,
+                "started": True,
+                "state": {"running": {"startedAt": manifest["metadata"]["creationTimestamp"]}},
+            }
         containers.append(status)
     conditions = [
         {"type": t, "status": ready if t in ("Ready", "ContainersReady") else "True"}
         for t in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
     ]
     if not spec.get("nodeName"):
-        manifest = store.put(kind, {**manifest, "spec": {**spec, "nodeName": "node-0"}}, manager="sandbox")
+        manifest = store.put(
+            kind, {**manifest, "spec": {**spec, "nodeName": "node-0"}}, manager="sandbox"
+        )
     store.set_status(kind, manifest, {
         "phase": phase, "hostIP": "127.0.0.1", "podIP": "10.1.0.1", "startTime": manifest["metadata"]["creationTimestamp"],
         "conditions": conditions, "containerStatuses": containers,
@@ -291,8 +427,13 @@ def _namespace(store: Store, kind: Served, manifest: Manifest) -> None:
         return
     store.set_status(kind, manifest, {"phase": "Active"})
     if store.get(store.kinds["", "serviceaccounts"], name, "default") is None:
-        store.put(store.kinds["", "serviceaccounts"], {"metadata": {"name": "default", "namespace": name}})
-        store.put(store.kinds["", "configmaps"], {"metadata": {"name": "kube-root-ca.crt", "namespace": name}, "data": {"ca.crt": ""}})
+        store.put(
+            store.kinds["", "serviceaccounts"], {"metadata": {"name": "default", "namespace": name}}
+        )
+        store.put(
+            store.kinds["", "configmaps"],
+            {"metadata": {"name": "kube-root-ca.crt", "namespace": name}, "data": {"ca.crt": ""}},
+        )
 
 
 def _definition(store: Store, kind: Served, manifest: Manifest) -> None:
@@ -307,7 +448,21 @@ def _definition(store: Store, kind: Served, manifest: Manifest) -> None:
 
 
 def _budget(store: Store, kind: Served, manifest: Manifest) -> None:
-    store.set_status(kind, manifest, {"conditions": [{"type": "DisruptionAllowed", "status": "True", "reason": "SufficientPods", "message": ""}], "disruptionsAllowed": 1})
+    store.set_status(
+        kind,
+        manifest,
+        {
+            "conditions": [
+                {
+                    "type": "DisruptionAllowed",
+                    "status": "True",
+                    "reason": "SufficientPods",
+                    "message": "",
+                }
+            ],
+            "disruptionsAllowed": 1,
+        },
+    )
 
 
 _ACTIONS: dict[str, Callable[[Store, Served, Manifest], None]] = {

@@ -84,7 +84,9 @@ def _service(spec: dict[str, Any]) -> dict[str, Any]:
         result.setdefault("clusterIP", "10.0.0.1")
         result.setdefault("clusterIPs", [result["clusterIP"]])
     if isinstance(spec.get("ports"), list):
-        result["ports"] = [{"protocol": "TCP", "targetPort": p.get("port"), **p} for p in spec["ports"]]
+        result["ports"] = [
+            {"protocol": "TCP", "targetPort": p.get("port"), **p} for p in spec["ports"]
+        ]
     return result
 
 
@@ -108,7 +110,9 @@ def check(kind: str, manifest: Manifest, before: Manifest | None) -> None:
                 raise Rejected(f"data.{name}: Invalid value: must be text")
     if kind in ("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet"):
         _check_selector(spec)
-    if kind in ("Deployment", "StatefulSet", "ReplicaSet") and (not isinstance(spec.get("replicas", 1), int) or spec.get("replicas", 1) < 0):
+    if kind in ("Deployment", "StatefulSet", "ReplicaSet") and (
+        not isinstance(spec.get("replicas", 1), int) or spec.get("replicas", 1) < 0
+    ):
         raise Rejected("spec.replicas: Invalid value: must be greater than or equal to 0")
     if kind in ("Deployment", "DaemonSet", "StatefulSet", "Job"):
         containers = ((spec.get("template") or {}).get("spec") or {}).get("containers")
@@ -134,4 +138,6 @@ def _check_selector(spec: dict[str, Any]) -> None:
         raise Rejected("spec.selector: Required value")
     labels = (((spec.get("template") or {}).get("metadata")) or {}).get("labels") or {}
     if wanted and any(labels.get(k) != v for k, v in wanted.items()):
-        raise Rejected("spec.template.metadata.labels: Invalid value: `selector` does not match template `labels`")
+        raise Rejected(
+            "spec.template.metadata.labels: Invalid value: `selector` does not match template `labels`"
+        )

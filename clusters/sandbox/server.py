@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import ipaddress
 import logging
 import ssl
@@ -65,13 +65,21 @@ class Sandbox:
             return await self._route(request, [p for p in path.split("/") if p])
         except Failure as failure:
             return _failure(failure)
-        except (ManifestError, orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (
+            ManifestError,
+            orjson.JSONDecodeError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ) as error:
             return _failure(Failure(400, "BadRequest", f"the body cannot be read: {error!r}"))
 
     async def _route(self, request: web.Request, parts: list[str]) -> web.StreamResponse:
         match parts:
             case ["version"]:
-                return _json({"major": "1", "minor": "36", "gitVersion": VERSION, "platform": "linux/amd64"})
+                return _json(
+                    {"major": "1", "minor": "36", "gitVersion": VERSION, "platform": "linux/amd64"}
+                )
             case ["healthz" | "readyz" | "livez"]:
                 return web.Response(text="ok")
             case ["openapi", "v3", *rest]:
@@ -92,10 +100,21 @@ class Sandbox:
 
     def _openapi(self, path: str) -> Any:
         # Just enough for kubectl to see that the server validates fields itself.
-        roots = {(f"apis/{k.group}/{k.version}" if k.group else f"api/{k.version}") for k in self.store.kinds.values()}
+        roots = {
+            (f"apis/{k.group}/{k.version}" if k.group else f"api/{k.version}")
+            for k in self.store.kinds.values()
+        }
         if not path:
-            return {"paths": {root: {"serverRelativeURL": f"/openapi/v3/{root}"} for root in sorted(roots)}}
-        kinds = [k for k in self.store.kinds.values() if path in (f"apis/{k.group}/{k.version}", f"api/{k.version}")]
+            return {
+                "paths": {
+                    root: {"serverRelativeURL": f"/openapi/v3/{root}"} for root in sorted(roots)
+                }
+            }
+        kinds = [
+            k
+            for k in self.store.kinds.values()
+            if path in (f"apis/{k.group}/{k.version}", f"api/{k.version}")
+        ]
         parameters = [{"name": "fieldValidation", "in": "query", "schema": {"type": "string"}}]
         return {
             "openapi": "3.0.0", "info": {"title": self.name, "version": VERSION},
@@ -136,7 +155,9 @@ class Sandbox:
             ],
         }  # fmt: skip
 
-    async def _resource(self, request: web.Request, group: str, parts: list[str]) -> web.StreamResponse:
+    async def _resource(
+        self, request: web.Request, group: str, parts: list[str]
+    ) -> web.StreamResponse:
         namespace = ""
         if parts[0] == "namespaces" and len(parts) > 2 and parts[2] not in ("status", "finalize"):
             namespace, parts = parts[1], parts[2:]
@@ -150,7 +171,9 @@ class Sandbox:
             return await self._logs(request, namespace, name)
         return await self._one(request, kind, namespace, name, subresource)
 
-    async def _collection(self, request: web.Request, kind: Served, namespace: str) -> web.StreamResponse:
+    async def _collection(
+        self, request: web.Request, kind: Served, namespace: str
+    ) -> web.StreamResponse:
         query = request.query
         if request.method == "GET":
             if query.get("watch") in ("1", "true"):
@@ -161,18 +184,35 @@ class Sandbox:
             metadata = manifest.setdefault("metadata", {})
             if kind.namespaced:
                 metadata["namespace"] = namespace or metadata.get("namespace") or "default"
-            if metadata.get("name") and self.store.get(kind, metadata.get("namespace", ""), metadata["name"]):
-                raise Failure(409, "AlreadyExists", f'{kind.plural} "{metadata["name"]}" already exists')
+            if metadata.get("name") and self.store.get(
+                kind, metadata.get("namespace", ""), metadata["name"]
+            ):
+                raise Failure(
+                    409, "AlreadyExists", f'{kind.plural} "{metadata["name"]}" already exists'
+                )
             metadata.pop("managedFields", None)
-            return _json(self.store.put(kind, manifest, manager=_manager(request), dry_run="dryRun" in query), 201)
+            return _json(
+                self.store.put(
+                    kind, manifest, manager=_manager(request), dry_run="dryRun" in query
+                ),
+                201,
+            )
         if request.method == "DELETE":
             for manifest in list(self.store.all(kind, namespace)):
                 self.store.delete(kind, manifest)
             return _json({"kind": "Status", "status": "Success"})
-        raise Failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        raise Failure(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
 
     def _list(self, request: web.Request, kind: Served, namespace: str) -> Any:
-        items = [m for m in self.store.all(kind, namespace) if _selected(m, request.query.get("labelSelector", ""))]
+        items = [
+            m
+            for m in self.store.all(kind, namespace)
+            if _selected(m, request.query.get("labelSelector", ""))
+        ]
         field = request.query.get("fieldSelector", "")
         if field.startswith("metadata.name="):
             items = [m for m in items if m["metadata"]["name"] == field.partition("=")[2]]
@@ -185,7 +225,9 @@ class Sandbox:
             "metadata": {"resourceVersion": str(self.store.version)}, "items": items,
         }  # fmt: skip
 
-    async def _watch(self, request: web.Request, kind: Served, namespace: str) -> web.StreamResponse:
+    async def _watch(
+        self, request: web.Request, kind: Served, namespace: str
+    ) -> web.StreamResponse:
         version = int(request.query.get("resourceVersion") or self.store.version)
         if version and version < self.store.first_event:
             raise Failure(410, "Expired", f"too old resource version: {version}")
@@ -197,7 +239,9 @@ class Sandbox:
             await answer.write(orjson.dumps({"type": what, "object": shown}) + b"\n")
         return answer
 
-    async def _events(self, kind: Served, namespace: str, version: int) -> AsyncIterator[tuple[str, Manifest]]:
+    async def _events(
+        self, kind: Served, namespace: str, version: int
+    ) -> AsyncIterator[tuple[str, Manifest]]:
         waiter = asyncio.Event()
         self.store.waiters.add(waiter)
         try:
@@ -211,7 +255,14 @@ class Sandbox:
                 try:
                     await asyncio.wait_for(waiter.wait(), BOOKMARK_SECONDS)
                 except TimeoutError:
-                    yield "BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {"resourceVersion": str(self.store.version)}}
+                    yield (
+                        "BOOKMARK",
+                        {
+                            "kind": kind.kind,
+                            "apiVersion": kind.api_version,
+                            "metadata": {"resourceVersion": str(self.store.version)},
+                        },
+                    )
         finally:
             self.store.waiters.discard(waiter)
 
@@ -223,11 +274,17 @@ class Sandbox:
             found.append(event)
         return found[::-1]
 
-    async def _one(self, request: web.Request, kind: Served, namespace: str, name: str, subresource: str) -> web.StreamResponse:
+    async def _one(
+        self, request: web.Request, kind: Served, namespace: str, name: str, subresource: str
+    ) -> web.StreamResponse:
         before = self.store.get(kind, namespace, name)
         content_type = request.headers.get("Content-Type", "").partition(";")[0]
         dry_run = "dryRun" in request.query
-        if request.method == "PATCH" and content_type == "application/apply-patch+yaml" and not subresource:
+        if (
+            request.method == "PATCH"
+            and content_type == "application/apply-patch+yaml"
+            and not subresource
+        ):
             return _json(self.store.apply(
                 kind, namespace, name, await self._body(request), manager=_manager(request),
                 force=request.query.get("force") == "true", dry_run=dry_run,
@@ -236,25 +293,59 @@ class Sandbox:
             suffix = f".{kind.group}" if kind.group else ""
             raise Failure(404, "NotFound", f'{kind.plural}{suffix} "{name}" not found')
         if request.method == "GET":
-            return _json(_partial(before) if "PartialObjectMetadata" in request.headers.get("Accept", "") else before)
+            return _json(
+                _partial(before)
+                if "PartialObjectMetadata" in request.headers.get("Accept", "")
+                else before
+            )
         if request.method == "PATCH":
             return _json(self.store.patch(kind, before, await self._body(request), content_type,
                                           manager=_manager(request), subresource=subresource, dry_run=dry_run))  # fmt: skip
         if request.method == "PUT":
-            return _json(self._put(kind, before, await self._body(request), _manager(request), subresource, dry_run=dry_run))
+            return _json(
+                self._put(
+                    kind,
+                    before,
+                    await self._body(request),
+                    _manager(request),
+                    subresource,
+                    dry_run=dry_run,
+                )
+            )
         if request.method == "DELETE":
             options = await self._body(request, empty=True)
             uid = (options.get("preconditions") or {}).get("uid")
             if uid and uid != before["metadata"]["uid"]:
                 raise Failure(409, "Conflict", "Precondition failed: UID in precondition differs")
-            propagation = options.get("propagationPolicy") or request.query.get("propagationPolicy") or "Background"
+            propagation = (
+                options.get("propagationPolicy")
+                or request.query.get("propagationPolicy")
+                or "Background"
+            )
             return _json(self.store.delete(kind, before, propagation=propagation, dry_run=dry_run))
-        raise Failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        raise Failure(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
 
-    def _put(self, kind: Served, before: Manifest, manifest: Manifest, manager: str, subresource: str, *, dry_run: bool) -> Manifest:
+    def _put(
+        self,
+        kind: Served,
+        before: Manifest,
+        manifest: Manifest,
+        manager: str,
+        subresource: str,
+        *,
+        dry_run: bool,
+    ) -> Manifest:
         version = manifest["metadata"].get("resourceVersion")
         if version and version != before["metadata"]["resourceVersion"]:
-            raise Failure(409, "Conflict", "the object has been modified; please apply your changes to the latest version and try again")
+            raise Failure(
+                409,
+                "Conflict",
+                "the object has been modified; please apply your changes to the latest version and try again",
+            )
         if subresource == "status":
             return self.store.set_status(kind, before, manifest.get("status") or {})
         if subresource == "finalize":
@@ -267,7 +358,10 @@ class Sandbox:
         body = await request.read()
         if empty and not body.strip():
             return {}
-        if "yaml" in request.headers.get("Content-Type", "") and body.lstrip()[:1] not in (b"{", b"["):
+        if "yaml" in request.headers.get("Content-Type", "") and body.lstrip()[:1] not in (
+            b"{",
+            b"[",
+        ):
             return parse_yaml(body.decode())[0]
         return orjson.loads(body)
 
@@ -284,7 +378,11 @@ class Sandbox:
         number, follow = 0, request.query.get("follow") == "true"
         while number < 3 or follow:
             number += 1
-            stamp = f"{pod['metadata']['creationTimestamp']} " if request.query.get("timestamps") == "true" else ""
+            stamp = (
+                f"{pod['metadata']['creationTimestamp']} "
+                if request.query.get("timestamps") == "true"
+                else ""
+            )
             await answer.write(f"{stamp}line {number} of {namespace}/{name}/{container}\n".encode())
             if number >= 3:
                 await asyncio.sleep(1 if follow else 0)
@@ -292,11 +390,18 @@ class Sandbox:
 
 
 def _manager(request: web.Request) -> str:
-    return request.query.get("fieldManager") or request.headers.get("User-Agent", "unknown").partition("/")[0]
+    return (
+        request.query.get("fieldManager")
+        or request.headers.get("User-Agent", "unknown").partition("/")[0]
+    )
 
 
 def _partial(manifest: Manifest) -> Manifest:
-    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": manifest["metadata"]}
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": manifest["metadata"],
+    }
 
 
 def _selected(manifest: Manifest, text: str) -> bool:
@@ -328,19 +433,24 @@ def _group_discovery(group: str, kinds: list[Served]) -> Any:
                 "scope": "Namespaced" if k.namespaced else "Cluster",
                 "responseKind": {"group": group, "version": k.version, "kind": k.kind},
             })  # fmt: skip
-    return {"metadata": {"name": group}, "versions": [{"version": v, "freshness": "Current", "resources": r} for v, r in versions.items()]}
+    return {
+        "metadata": {"name": group},
+        "versions": [
+            {"version": v, "freshness": "Current", "resources": r} for v, r in versions.items()
+        ],
+    }
 
 
 def make_certificate() -> str:
     """Return a new key and self-signed certificate for 127.0.0.1 as PEM; kubectl sends no token without TLS."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "flotilla-sandbox")])
-    start = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     addresses = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
     certificate = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
         .serial_number(x509.random_serial_number()).not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=36500))
+        .not_valid_after(start + dt.timedelta(days=36500))
         .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -387,7 +497,7 @@ class SandboxServer:
         def run() -> None:
             try:
                 asyncio.run(self._main(ready))
-            except BaseException as error:  # noqa: BLE001 - handed to the caller
+            except BaseException as error:
                 failure.append(error)
                 ready.set()
 

@@ -30,7 +30,14 @@ from hub.engine.normalize import without_nulls
 from hub.engine.resource import Manifest, is_builtin, is_dns_name
 
 HISTORY = 5000
-_KEEP = ("uid", "creationTimestamp", "resourceVersion", "generation", "deletionTimestamp", "managedFields")
+_KEEP = (
+    "uid",
+    "creationTimestamp",
+    "resourceVersion",
+    "generation",
+    "deletionTimestamp",
+    "managedFields",
+)
 Slot = tuple[str, str]
 """Namespace and name."""
 
@@ -66,7 +73,10 @@ class Store:
         if ("", "default") not in self.resources.get(("", "namespaces"), {}):
             for namespace in ("default", "kube-system"):
                 self.put(self.kinds["", "namespaces"], {"metadata": {"name": namespace}})
-            self.put(self.kinds["", "nodes"], {"metadata": {"name": "node-0", "labels": {"kubernetes.io/hostname": "node-0"}}})
+            self.put(
+                self.kinds["", "nodes"],
+                {"metadata": {"name": "node-0", "labels": {"kubernetes.io/hostname": "node-0"}}},
+            )
 
     def _load(self, path: Path) -> None:
         data = orjson.loads(path.read_bytes())
@@ -75,7 +85,9 @@ class Store:
         for text, items in data["resources"].items():
             group, plural = text.split("|")
             self.resources[group, plural] = {tuple(k.split("/", 1)): m for k, m in items.items()}  # type: ignore[misc]
-        for crd in self.resources.get(("apiextensions.k8s.io", "customresourcedefinitions"), {}).values():
+        for crd in self.resources.get(
+            ("apiextensions.k8s.io", "customresourcedefinitions"), {}
+        ).values():
             self.serve(crd)
 
     def save(self) -> None:
@@ -96,19 +108,25 @@ class Store:
 
     def all(self, kind: Served, namespace: str = "") -> Iterator[Manifest]:
         """Yield the resources of a kind."""
-        for (found, _name), manifest in sorted(self.resources.get((kind.group, kind.plural), {}).items()):
+        for (found, _name), manifest in sorted(
+            self.resources.get((kind.group, kind.plural), {}).items()
+        ):
             if not namespace or found == namespace:
                 yield manifest
 
     def get(self, kind: Served, namespace: str, name: str) -> Manifest | None:
         """Return a resource, None when there is none."""
-        return self.resources.get((kind.group, kind.plural), {}).get((namespace if kind.namespaced else "", name))
+        return self.resources.get((kind.group, kind.plural), {}).get(
+            (namespace if kind.namespaced else "", name)
+        )
 
     def by_kind(self, group: str, kind: str) -> Served | None:
         """Return how a kind is served."""
         return next((k for k in self.kinds.values() if (k.group, k.kind) == (group, kind)), None)
 
-    def put(self, kind: Served, manifest: Manifest, *, manager: str = "", dry_run: bool = False) -> Manifest:
+    def put(
+        self, kind: Served, manifest: Manifest, *, manager: str = "", dry_run: bool = False
+    ) -> Manifest:
         """Create or replace a resource, and return it as stored.
 
         Raises: Failure, worded as Kubernetes does, for anything a real server would refuse.
@@ -124,12 +142,20 @@ class Store:
             after = _with_update_manager(before, after, manager)
         return self._store(kind, before, after, dry_run=dry_run)
 
-    def _prepared(self, kind: Served, manifest: Manifest, namespace: str, name: str, before: Manifest | None) -> Manifest:
+    def _prepared(
+        self, kind: Served, manifest: Manifest, namespace: str, name: str, before: Manifest | None
+    ) -> Manifest:
         if not is_dns_name(name.replace(":", "-")):
-            raise Failure(422, "Invalid", f'{kind.kind} "{name}" is invalid: metadata.name: Invalid value')
+            raise Failure(
+                422, "Invalid", f'{kind.kind} "{name}" is invalid: metadata.name: Invalid value'
+            )
         if before is None:
             self._check_namespace(kind, namespace)
-        metadata = {k: v for k, v in (manifest.get("metadata") or {}).items() if k not in ("generateName", "selfLink")}
+        metadata = {
+            k: v
+            for k, v in (manifest.get("metadata") or {}).items()
+            if k not in ("generateName", "selfLink")
+        }
         metadata |= {"name": name} | ({"namespace": namespace} if kind.namespaced else {})
         metadata.pop("namespace", None) if not kind.namespaced else None
         old = (before or {}).get("metadata") or {}
@@ -140,7 +166,12 @@ class Store:
             metadata["managedFields"] = old.get("managedFields", [])
         metadata.setdefault("uid", str(uuid.uuid4()))
         metadata.setdefault("creationTimestamp", now())
-        result = {**copy.deepcopy(manifest), "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
+        result = {
+            **copy.deepcopy(manifest),
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": metadata,
+        }
         if kind.group == "" and kind.kind == "Secret":
             result = _secret(result)
         if is_builtin(kind.group):
@@ -148,7 +179,11 @@ class Store:
             try:
                 check(kind.kind, result, before)
             except Rejected as error:
-                raise Failure(422, "Invalid", f'{kind.kind}{f".{kind.group}" if kind.group else ""} "{name}" is invalid: {error}') from error
+                raise Failure(
+                    422,
+                    "Invalid",
+                    f'{kind.kind}{f".{kind.group}" if kind.group else ""} "{name}" is invalid: {error}',
+                ) from error
         return result
 
     def _check_namespace(self, kind: Served, namespace: str) -> None:
@@ -158,9 +193,15 @@ class Store:
         if found is None:
             raise Failure(404, "NotFound", f'namespaces "{namespace}" not found')
         if found["metadata"].get("deletionTimestamp"):
-            raise Failure(403, "Forbidden", f"unable to create new content in namespace {namespace} because it is being terminated")
+            raise Failure(
+                403,
+                "Forbidden",
+                f"unable to create new content in namespace {namespace} because it is being terminated",
+            )
 
-    def _store(self, kind: Served, before: Manifest | None, after: Manifest, *, dry_run: bool) -> Manifest:
+    def _store(
+        self, kind: Served, before: Manifest | None, after: Manifest, *, dry_run: bool
+    ) -> Manifest:
         metadata = dict(after["metadata"])
         if before is None or _content(before) != _content(after):
             metadata["generation"] = metadata.get("generation", 0) + 1
@@ -191,7 +232,9 @@ class Store:
         """Serve the kind of a definition."""
         spec = crd.get("spec") or {}
         names = spec.get("names") or {}
-        version = next((v["name"] for v in spec.get("versions") or [] if v.get("served", True)), "v1")
+        version = next(
+            (v["name"] for v in spec.get("versions") or [] if v.get("served", True)), "v1"
+        )
         served = Served(
             spec.get("group", ""), version, names.get("kind", ""), names.get("plural", ""),
             spec.get("scope") == "Namespaced", tuple(names.get("shortNames") or ()),
@@ -206,13 +249,25 @@ class Store:
             for manifest in list(self.resources.get(place, {}).values()):
                 self._remove(kind, manifest)
 
-    def apply(self, kind: Served, namespace: str, name: str, manifest: Manifest, *, manager: str, force: bool, dry_run: bool) -> Manifest:
+    def apply(
+        self,
+        kind: Served,
+        namespace: str,
+        name: str,
+        manifest: Manifest,
+        *,
+        manager: str,
+        force: bool,
+        dry_run: bool,
+    ) -> Manifest:
         """Server-side apply: create or merge by field ownership, and return the result.
 
         Raises: Failure 409 when another manager owns a field and `force` is not set.
         """
         wanted = without_nulls({**manifest, "apiVersion": kind.api_version, "kind": kind.kind})
-        wanted["metadata"] = {k: v for k, v in (wanted.get("metadata") or {}).items() if k not in ("managedFields",)}
+        wanted["metadata"] = {
+            k: v for k, v in (wanted.get("metadata") or {}).items() if k != "managedFields"
+        }
         wanted["metadata"]["name"] = name
         if kind.namespaced:
             wanted["metadata"]["namespace"] = namespace
@@ -231,20 +286,40 @@ class Store:
         if not force:
             clash = _intersection(fields, _intersection(changed, others))
             if clash:
-                raise Failure(409, "Conflict", f"Apply failed with conflicts: conflicts with other managers: {', '.join(_paths(clash))}")
+                raise Failure(
+                    409,
+                    "Conflict",
+                    f"Apply failed with conflicts: conflicts with other managers: {', '.join(_paths(clash))}",
+                )
         after = self._prepared(kind, merged, namespace if kind.namespaced else "", name, before)
-        after["metadata"]["managedFields"] = _managed(before, manager, "Apply", kind, fields, changed)
+        after["metadata"]["managedFields"] = _managed(
+            before, manager, "Apply", kind, fields, changed
+        )
         if _same(before, after):
             return before
         return self._store(kind, before, after, dry_run=dry_run)
 
-    def patch(self, kind: Served, before: Manifest, patch: Any, content_type: str, *, manager: str, subresource: str = "", dry_run: bool = False) -> Manifest:
+    def patch(
+        self,
+        kind: Served,
+        before: Manifest,
+        patch: Any,
+        content_type: str,
+        *,
+        manager: str,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Manifest:
         """Merge patch, strategic merge patch or JSON patch."""
         if content_type.endswith("json-patch+json"):
             try:
                 after = jsonpatch.apply_patch(copy.deepcopy(before), patch)
             except jsonpatch.JsonPatchException as error:
-                raise Failure(422, "Invalid", f"the server rejected our request due to an error in our request: {error}") from error
+                raise Failure(
+                    422,
+                    "Invalid",
+                    f"the server rejected our request due to an error in our request: {error}",
+                ) from error
         elif content_type.endswith("strategic-merge-patch+json"):
             after = _strategic(before, patch, kind)
         else:
@@ -257,23 +332,47 @@ class Store:
 
     def set_status(self, kind: Served, before: Manifest, status: Any) -> Manifest:
         """Write the status of a resource, if it differs."""
-        current = self.get(kind, before["metadata"].get("namespace", ""), before["metadata"]["name"])
+        current = self.get(
+            kind, before["metadata"].get("namespace", ""), before["metadata"]["name"]
+        )
         if current is None or current.get("status") == status:
             return before
         return self._store(kind, current, {**current, "status": status}, dry_run=False)
 
-    def delete(self, kind: Served, manifest: Manifest, *, propagation: str = "Background", dry_run: bool = False) -> Manifest:
+    def delete(
+        self,
+        kind: Served,
+        manifest: Manifest,
+        *,
+        propagation: str = "Background",
+        dry_run: bool = False,
+    ) -> Manifest:
         """Delete a resource, or mark it when finalizers or the foreground propagation hold it."""
         metadata = manifest["metadata"]
         if dry_run:
             return manifest
         if propagation == "Orphan":
             self._orphan(metadata["uid"])
-        if metadata.get("finalizers") or (kind.kind == "Namespace" and self._content_of(metadata["name"])):
+        if metadata.get("finalizers") or (
+            kind.kind == "Namespace" and self._content_of(metadata["name"])
+        ):
             if not metadata.get("deletionTimestamp"):
                 status = {"status": {"phase": "Terminating"}} if kind.kind == "Namespace" else {}
-                manifest = {**manifest, **status, "metadata": {**metadata, "deletionTimestamp": now(), "deletionGracePeriodSeconds": 0}}
-                manifest = self._store(kind, self.get(kind, metadata.get("namespace", ""), metadata["name"]), manifest, dry_run=False)
+                manifest = {
+                    **manifest,
+                    **status,
+                    "metadata": {
+                        **metadata,
+                        "deletionTimestamp": now(),
+                        "deletionGracePeriodSeconds": 0,
+                    },
+                }
+                manifest = self._store(
+                    kind,
+                    self.get(kind, metadata.get("namespace", ""), metadata["name"]),
+                    manifest,
+                    dry_run=False,
+                )
             if kind.kind == "Namespace":
                 self._empty_namespace(metadata["name"])
             return manifest
@@ -292,7 +391,11 @@ class Store:
                 self.delete(kind, manifest)
         namespaces = self.kinds["", "namespaces"]
         left = self.get(namespaces, "", name)
-        if left is not None and not left["metadata"].get("finalizers") and not self._content_of(name):
+        if (
+            left is not None
+            and not left["metadata"].get("finalizers")
+            and not self._content_of(name)
+        ):
             self._remove(namespaces, left)
 
     def _remove(self, kind: Served, manifest: Manifest) -> None:
@@ -305,7 +408,12 @@ class Store:
         gone = {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(self.version)}}
         self._emit(kind, "DELETED", gone)
         for child_kind, child in self._children(metadata["uid"]):
-            if self.get(child_kind, child["metadata"].get("namespace", ""), child["metadata"]["name"]) is not None:
+            if (
+                self.get(
+                    child_kind, child["metadata"].get("namespace", ""), child["metadata"]["name"]
+                )
+                is not None
+            ):
                 self.delete(child_kind, child)
         namespace = metadata.get("namespace", "")
         owner = self.get(self.kinds["", "namespaces"], "", namespace) if namespace else None
@@ -321,7 +429,12 @@ class Store:
     def _orphan(self, uid: str) -> None:
         for kind, child in self._children(uid):
             rest = [o for o in child["metadata"]["ownerReferences"] if o.get("uid") != uid]
-            self._store(kind, child, {**child, "metadata": {**child["metadata"], "ownerReferences": rest}}, dry_run=False)
+            self._store(
+                kind,
+                child,
+                {**child, "metadata": {**child["metadata"], "ownerReferences": rest}},
+                dry_run=False,
+            )
 
 
 def _may_go(manifest: Manifest) -> bool:
@@ -344,9 +457,14 @@ def _content(manifest: Manifest) -> Any:
 def _same(before: Manifest, after: Manifest) -> bool:
     def bare(manifest: Manifest) -> Any:
         entries = [
-            {k: v for k, v in e.items() if k != "time"} for e in manifest["metadata"].get("managedFields") or []
+            {k: v for k, v in e.items() if k != "time"}
+            for e in manifest["metadata"].get("managedFields") or []
         ]
-        metadata = {k: v for k, v in manifest["metadata"].items() if k not in ("resourceVersion", "managedFields", "generation")}
+        metadata = {
+            k: v
+            for k, v in manifest["metadata"].items()
+            if k not in ("resourceVersion", "managedFields", "generation")
+        }
         return {**manifest, "metadata": metadata}, entries
 
     return bool(bare(before) == bare(after))
@@ -359,7 +477,9 @@ def _entry(manager: str, operation: str, kind: Served, fields: Fields) -> dict[s
     }  # fmt: skip
 
 
-def _managed(before: Manifest, manager: str, operation: str, kind: Served, fields: Fields, changed: Fields) -> list[dict[str, Any]]:
+def _managed(
+    before: Manifest, manager: str, operation: str, kind: Served, fields: Fields, changed: Fields
+) -> list[dict[str, Any]]:
     rest = []
     for entry in before["metadata"].get("managedFields") or []:
         if (entry["manager"], entry["operation"]) == (manager, operation):
@@ -386,8 +506,15 @@ def changed_fields(before: Any, after: Any, kind: Served) -> Fields:
     """Return the trie of fields whose value differs, without what the server writes."""
 
     def body(manifest: Any) -> Any:
-        metadata = {k: v for k, v in (manifest.get("metadata") or {}).items() if k in ("labels", "annotations", "finalizers")}
-        return {**{k: v for k, v in manifest.items() if k not in ("apiVersion", "kind", "status")}, "metadata": metadata}
+        metadata = {
+            k: v
+            for k, v in (manifest.get("metadata") or {}).items()
+            if k in ("labels", "annotations", "finalizers")
+        }
+        return {
+            **{k: v for k, v in manifest.items() if k not in ("apiVersion", "kind", "status")},
+            "metadata": metadata,
+        }
 
     return _changed_map(body(before), body(after), kind)
 
@@ -416,7 +543,10 @@ def _changed_list(name: str, one: list[Any], other: list[Any], kind: Served) -> 
     for element in other:
         before = old.get(element_key(keys, element))
         if before != element:
-            text = "k:" + json.dumps(dict(sorted(zip(keys, element_key(keys, element), strict=True))), separators=(",", ":"))
+            text = "k:" + json.dumps(
+                dict(sorted(zip(keys, element_key(keys, element), strict=True))),
+                separators=(",", ":"),
+            )
             result[text] = _changed_map(before, element, kind) if before else {}
     return result
 
@@ -478,7 +608,13 @@ def _strategic(before: Manifest, patch: Manifest, kind: Served) -> Manifest:
                     result[key] = merge(key, old.get(key), value)
             return result
         if isinstance(new, list) and isinstance(old, list):
-            keys = merge_keys(name, old + [e for e in new if isinstance(e, dict)], None, kind=kind.kind, builtin=True)
+            keys = merge_keys(
+                name,
+                old + [e for e in new if isinstance(e, dict)],
+                None,
+                kind=kind.kind,
+                builtin=True,
+            )
             if keys:
                 merged = {element_key(keys, e): e for e in old}
                 for element in new:
@@ -491,5 +627,3 @@ def _strategic(before: Manifest, patch: Manifest, kind: Served) -> Manifest:
         return new
 
     return dict(merge("", before, patch))
-
-

@@ -49,18 +49,26 @@ def read_context(path: str, name: str) -> Context:
     """
     from hub.cli.main import Problem
 
-    file = Path(path or os.environ.get("KUBECONFIG", "").split(os.pathsep)[0] or Path.home() / ".kube" / "config")
+    file = Path(
+        path
+        or os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+        or Path.home() / ".kube" / "config"
+    )
     try:
         config = yaml.safe_load(file.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise Problem(f"{file} cannot be read; name another with --kubeconfig") from error
     contexts = _named(config, "contexts", "context")
     if name not in contexts:
-        raise Problem(f"context {name!r} is not in {file}; it has {', '.join(sorted(contexts)) or 'none'}")
+        raise Problem(
+            f"context {name!r} is not in {file}; it has {', '.join(sorted(contexts)) or 'none'}"
+        )
     cluster = _named(config, "clusters", "cluster").get(contexts[name].get("cluster"), {})
     user = _named(config, "users", "user").get(contexts[name].get("user"), {})
     if user.get("exec") or user.get("auth-provider"):
-        raise Problem(f"context {name!r} signs in by a program (exec or auth-provider); use a context with a token or a client certificate")
+        raise Problem(
+            f"context {name!r} signs in by a program (exec or auth-provider); use a context with a token or a client certificate"
+        )
     return Context(
         server=str(cluster.get("server", "")).rstrip("/"), authority=_data(cluster, "certificate-authority", file.parent),
         insecure=bool(cluster.get("insecure-skip-tls-verify")), server_name=str(cluster.get("tls-server-name") or ""),
@@ -94,7 +102,9 @@ def _client(context: Context) -> httpx.Client:
                 file.write(context.certificate + "\n" + context.key)
             tls.load_cert_chain(pair)
     headers = {"Authorization": f"Bearer {context.token}"} if context.token else {}
-    return httpx.Client(base_url=context.server, verify=tls, headers=headers, timeout=30, trust_env=False)
+    return httpx.Client(
+        base_url=context.server, verify=tls, headers=headers, timeout=30, trust_env=False
+    )
 
 
 def install(context: Context, namespace: str, account: str, namespaces: Sequence[str]) -> str:
@@ -104,37 +114,107 @@ def install(context: Context, namespace: str, account: str, namespaces: Sequence
     Raises: Problem with the cluster's own words.
     """
     with _client(context) as client:
-        _apply(client, f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}", "v1", "ServiceAccount", account, {}, namespace)
+        _apply(
+            client,
+            f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}",
+            "v1",
+            "ServiceAccount",
+            account,
+            {},
+            namespace,
+        )
         rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
         subject = [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
         rbac = "rbac.authorization.k8s.io"
         if namespaces:
             for place in namespaces:
                 base = f"/apis/{rbac}/v1/namespaces/{place}"
-                _apply(client, f"{base}/roles/{account}-role", f"{rbac}/v1", "Role", f"{account}-role", {"rules": rules}, place)
-                binding = {"roleRef": {"apiGroup": rbac, "kind": "Role", "name": f"{account}-role"}, "subjects": subject}
-                _apply(client, f"{base}/rolebindings/{account}-role-binding", f"{rbac}/v1", "RoleBinding", f"{account}-role-binding", binding, place)
+                _apply(
+                    client,
+                    f"{base}/roles/{account}-role",
+                    f"{rbac}/v1",
+                    "Role",
+                    f"{account}-role",
+                    {"rules": rules},
+                    place,
+                )
+                binding = {
+                    "roleRef": {"apiGroup": rbac, "kind": "Role", "name": f"{account}-role"},
+                    "subjects": subject,
+                }
+                _apply(
+                    client,
+                    f"{base}/rolebindings/{account}-role-binding",
+                    f"{rbac}/v1",
+                    "RoleBinding",
+                    f"{account}-role-binding",
+                    binding,
+                    place,
+                )
         else:
             rules.append({"nonResourceURLs": ["*"], "verbs": ["*"]})
             base = f"/apis/{rbac}/v1"
-            _apply(client, f"{base}/clusterroles/{account}-role", f"{rbac}/v1", "ClusterRole", f"{account}-role", {"rules": rules})
-            binding = {"roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": f"{account}-role"}, "subjects": subject}
-            _apply(client, f"{base}/clusterrolebindings/{account}-role-binding", f"{rbac}/v1", "ClusterRoleBinding", f"{account}-role-binding", binding)
+            _apply(
+                client,
+                f"{base}/clusterroles/{account}-role",
+                f"{rbac}/v1",
+                "ClusterRole",
+                f"{account}-role",
+                {"rules": rules},
+            )
+            binding = {
+                "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": f"{account}-role"},
+                "subjects": subject,
+            }
+            _apply(
+                client,
+                f"{base}/clusterrolebindings/{account}-role-binding",
+                f"{rbac}/v1",
+                "ClusterRoleBinding",
+                f"{account}-role-binding",
+                binding,
+            )
         return _token(client, namespace, account)
 
 
-def _apply(client: httpx.Client, path: str, api_version: str, kind: str, name: str, body: dict[str, Any], namespace: str = "") -> None:
+def _apply(
+    client: httpx.Client,
+    path: str,
+    api_version: str,
+    kind: str,
+    name: str,
+    body: dict[str, Any],
+    namespace: str = "",
+) -> None:
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
-    _call(client, "PATCH", f"{path}?fieldManager=flotilla&force=true", {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}, "application/apply-patch+yaml")
+    _call(
+        client,
+        "PATCH",
+        f"{path}?fieldManager=flotilla&force=true",
+        {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body},
+        "application/apply-patch+yaml",
+    )
 
 
-def _call(client: httpx.Client, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
+def _call(
+    client: httpx.Client,
+    method: str,
+    path: str,
+    body: Any = None,
+    content_type: str = "application/json",
+) -> Any:
     from hub.cli.main import Problem
 
     try:
-        answer = client.request(method, path, json=body, headers={"Content-Type": content_type}) if body is not None else client.request(method, path)
+        answer = (
+            client.request(method, path, json=body, headers={"Content-Type": content_type})
+            if body is not None
+            else client.request(method, path)
+        )
     except httpx.HTTPError as error:
-        raise Problem(f"cluster {client.base_url} does not answer ({type(error).__name__})") from error
+        raise Problem(
+            f"cluster {client.base_url} does not answer ({type(error).__name__})"
+        ) from error
     data = answer.json() if answer.content else {}
     if answer.status_code >= 400:
         raise Problem(f"the cluster refuses: {data.get('message', answer.status_code)}")
@@ -150,7 +230,13 @@ def _token(client: httpx.Client, namespace: str, account: str) -> str:
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
         "metadata": {"name": name, "namespace": namespace, "annotations": {"kubernetes.io/service-account.name": account}},
     }  # fmt: skip
-    _call(client, "PATCH", f"{path}?fieldManager=flotilla&force=true", manifest, "application/apply-patch+yaml")
+    _call(
+        client,
+        "PATCH",
+        f"{path}?fieldManager=flotilla&force=true",
+        manifest,
+        "application/apply-patch+yaml",
+    )
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         data = _call(client, "GET", path).get("data") or {}
@@ -160,9 +246,15 @@ def _token(client: httpx.Client, namespace: str, account: str) -> str:
     raise Problem("the cluster did not fill in a token for the service account within 15 seconds")
 
 
-def registration(context: Context, token: str, name: str, labels: dict[str, str], namespaces: Sequence[str]) -> dict[str, Any]:
+def registration(
+    context: Context, token: str, name: str, labels: dict[str, str], namespaces: Sequence[str]
+) -> dict[str, Any]:
     """Return the body that registers the cluster with the hub."""
-    tls: dict[str, Any] = {"insecure": True} if context.insecure else {"caData": base64.b64encode(context.authority.encode()).decode()}
+    tls: dict[str, Any] = (
+        {"insecure": True}
+        if context.insecure
+        else {"caData": base64.b64encode(context.authority.encode()).decode()}
+    )
     if context.server_name:
         tls["serverName"] = context.server_name
     return {

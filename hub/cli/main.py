@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Flotilla: Git says what should run, many Kubernetes clusters run it.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Flotilla: Git says what should run, many Kubernetes clusters run it.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 cluster_app = typer.Typer(help="Clusters of the hub.", no_args_is_help=True)
 app.add_typer(cluster_app, name="cluster")
 
@@ -18,8 +22,13 @@ class Problem(Exception):
 def login(
     server: Annotated[str, typer.Argument(help="URL of the hub, such as http://127.0.0.1:8000.")],
     username: Annotated[str, typer.Option(help="Account to sign in with.")] = "admin",
-    password: Annotated[str, typer.Option(help="Password; asked for when it is not given.", envvar="FLOTILLA_PASSWORD")] = "",
-    insecure: Annotated[bool, typer.Option("--insecure", help="Do not check the hub's certificate.")] = False,
+    password: Annotated[
+        str,
+        typer.Option(help="Password; asked for when it is not given.", envvar="FLOTILLA_PASSWORD"),
+    ] = "",
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Do not check the hub's certificate.")
+    ] = False,
 ) -> None:
     """Sign in to a hub and remember the session."""
     from hub.cli import client
@@ -32,13 +41,32 @@ def login(
 @cluster_app.command("add")
 def cluster_add(
     context: Annotated[str, typer.Argument(help="Context of the kubeconfig.")],
-    kubeconfig: Annotated[str, typer.Option("--kubeconfig", help="Path of the kubeconfig (default: KUBECONFIG, then ~/.kube/config).")] = "",
-    name: Annotated[str, typer.Option("--name", help="Name in the hub (default: the context).")] = "",
-    label: Annotated[list[str] | None, typer.Option("--label", help="Label as key=value; may be repeated.")] = None,
-    namespace: Annotated[list[str] | None, typer.Option("--namespace", help="Manage only this namespace; may be repeated.")] = None,
-    system_namespace: Annotated[str, typer.Option("--system-namespace", help="Where the service account is made.")] = "kube-system",
-    service_account: Annotated[str, typer.Option("--service-account", help="Name of the service account.")] = "flotilla-manager",
-    upsert: Annotated[bool, typer.Option("--upsert", help="Change a cluster that is registered already.")] = False,
+    kubeconfig: Annotated[
+        str,
+        typer.Option(
+            "--kubeconfig",
+            help="Path of the kubeconfig (default: KUBECONFIG, then ~/.kube/config).",
+        ),
+    ] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="Name in the hub (default: the context).")
+    ] = "",
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="Label as key=value; may be repeated.")
+    ] = None,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option("--namespace", help="Manage only this namespace; may be repeated."),
+    ] = None,
+    system_namespace: Annotated[
+        str, typer.Option("--system-namespace", help="Where the service account is made.")
+    ] = "kube-system",
+    service_account: Annotated[
+        str, typer.Option("--service-account", help="Name of the service account.")
+    ] = "flotilla-manager",
+    upsert: Annotated[
+        bool, typer.Option("--upsert", help="Change a cluster that is registered already.")
+    ] = False,
 ) -> None:
     """Register a cluster: make a service account, a role and a token in it, and give them to the hub."""
     from hub.cli import client, clusters
@@ -59,7 +87,16 @@ def cluster_list() -> None:
     rows = client.Client.from_disk().get("/api/v1/clusters")["items"]
     client.table(
         ["SERVER", "NAME", "VERSION", "STATUS", "MESSAGE"],
-        [[r["server"], r.get("name", ""), r.get("serverVersion", ""), r["connectionState"]["status"], r["connectionState"].get("message", "")] for r in rows],
+        [
+            [
+                r["server"],
+                r.get("name", ""),
+                r.get("serverVersion", ""),
+                r["connectionState"]["status"],
+                r["connectionState"].get("message", ""),
+            ]
+            for r in rows
+        ],
     )
 
 

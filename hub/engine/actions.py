@@ -34,7 +34,13 @@ _WORKLOADS = {
     "CronJob": ("create-job", "resume", "suspend"),
     "Job": ("resume", "suspend", "terminate"),
 }
-_GROUPS = {"Deployment": "apps", "StatefulSet": "apps", "DaemonSet": "apps", "CronJob": "batch", "Job": "batch"}
+_GROUPS = {
+    "Deployment": "apps",
+    "StatefulSet": "apps",
+    "DaemonSet": "apps",
+    "CronJob": "batch",
+    "Job": "batch",
+}
 
 
 def available(live: Manifest, script: ActionScript | None = None) -> list[dict[str, Any]]:
@@ -67,7 +73,9 @@ def _offer(name: str, kind: str, live: Manifest) -> dict[str, Any]:
     elif name == "restart" and kind == "Deployment":
         offer["disabled"] = stopped
     elif name == "scale":
-        offer["params"] = [{"name": "replicas", "type": "number", "default": str(spec.get("replicas", 1))}]
+        offer["params"] = [
+            {"name": "replicas", "type": "number", "default": str(spec.get("replicas", 1))}
+        ]
     return offer
 
 
@@ -78,7 +86,8 @@ def _discovered(live: Manifest, script: ActionScript) -> dict[str, dict[str, Any
     if not isinstance(result, dict):
         return {}
     return {
-        name: {"disabled": False, **(offer if isinstance(offer, dict) else {})} for name, offer in result.items()
+        name: {"disabled": False, **(offer if isinstance(offer, dict) else {})}
+        for name, offer in result.items()
     }
 
 
@@ -89,7 +98,7 @@ def perform(
     now: str,
     unique: str,
     script: ActionScript | None = None,
-) -> list[Change]:  # noqa: PLR0913
+) -> list[Change]:
     """Return the changes that an action makes.
 
     Units: `now` is an RFC 3339 time; `unique` a short suffix for names of created resources.
@@ -100,7 +109,9 @@ def perform(
     offers = {offer["name"]: offer for offer in available(live, script)}
     key = resource_key(live)
     if name not in offers:
-        raise RuleError(f"{key.kind} has no action {name!r}; it has {', '.join(sorted(offers)) or 'none'}")
+        raise RuleError(
+            f"{key.kind} has no action {name!r}; it has {', '.join(sorted(offers)) or 'none'}"
+        )
     if offers[name].get("disabled"):
         raise RuleError(f"action {name!r} is disabled for {key.kind} {key.name} as it is now")
     if name == "create-job":
@@ -113,7 +124,10 @@ def _patched(live: Manifest, name: str, params: Mapping[str, str], now: str) -> 
     if name == "restart":
         template = dict(spec.get("template") or {})
         metadata = dict(template.get("metadata") or {})
-        annotations = {**(metadata.get("annotations") or {}), "kubectl.kubernetes.io/restartedAt": now}
+        annotations = {
+            **(metadata.get("annotations") or {}),
+            "kubectl.kubernetes.io/restartedAt": now,
+        }
         spec["template"] = {**template, "metadata": {**metadata, "annotations": annotations}}
     elif name == "scale":
         spec["replicas"] = _replicas(params)
@@ -144,9 +158,18 @@ def _job_of(cron_job: Manifest, unique: str) -> Manifest:
             "name": f"{metadata['name'][:52]}-{unique}",
             "namespace": metadata.get("namespace", ""),
             "labels": dict(own.get("labels") or {}),
-            "annotations": {**(own.get("annotations") or {}), "cronjob.kubernetes.io/instantiate": "manual"},
+            "annotations": {
+                **(own.get("annotations") or {}),
+                "cronjob.kubernetes.io/instantiate": "manual",
+            },
             "ownerReferences": [
-                {"apiVersion": "batch/v1", "kind": "CronJob", "name": metadata["name"], "uid": metadata.get("uid", ""), "controller": True}
+                {
+                    "apiVersion": "batch/v1",
+                    "kind": "CronJob",
+                    "name": metadata["name"],
+                    "uid": metadata.get("uid", ""),
+                    "controller": True,
+                }
             ],
         },
         "spec": template.get("spec") or {},
@@ -156,9 +179,13 @@ def _job_of(cron_job: Manifest, unique: str) -> Manifest:
 def _scripted(live: Manifest, result: Any) -> list[Change]:
     if isinstance(result, dict):
         return [Change("patch", _as_live(live, result))]
-    if isinstance(result, list) and all(isinstance(r, dict) and isinstance(r.get("resource"), dict) for r in result):
+    if isinstance(result, list) and all(
+        isinstance(r, dict) and isinstance(r.get("resource"), dict) for r in result
+    ):
         return [Change(str(r.get("operation") or "patch"), r["resource"]) for r in result]
-    raise RuleError("script: an action must return the changed obj, or a list of {operation, resource}")
+    raise RuleError(
+        "script: an action must return the changed obj, or a list of {operation, resource}"
+    )
 
 
 def _as_live(live: Manifest, changed: Any) -> Any:

@@ -49,7 +49,7 @@ def decide(
     last: LastOperation | None,
     now: datetime,
     backoff: Backoff = SELF_HEAL_BACKOFF,
-) -> Decision:  # noqa: PLR0913
+) -> Decision:
     """Return whether to sync.
 
     Shapes: `wanted` carries the revisions and sources that the comparison used.
@@ -61,7 +61,11 @@ def decide(
     different = [s for s in states if s.status is Sync.OUT_OF_SYNC]
     if not prune and all(s.requires_pruning for s in different):
         return NO
-    if prune and not automated.get("allowEmpty") and all(s.requires_pruning for s in states if not s.hook):
+    if (
+        prune
+        and not automated.get("allowEmpty")
+        and all(s.requires_pruning for s in states if not s.hook)
+    ):
         return Decision(
             start=False,
             error=f"Skipping sync attempt to {', '.join(wanted.revisions)}: auto-sync will wipe out all resources",
@@ -71,7 +75,9 @@ def decide(
     return _again(automated, last, now, backoff)
 
 
-def _again(automated: Mapping[str, Any], last: LastOperation, now: datetime, backoff: Backoff) -> Decision:
+def _again(
+    automated: Mapping[str, Any], last: LastOperation, now: datetime, backoff: Backoff
+) -> Decision:
     if last.phase is not Phase.SUCCEEDED:
         return Decision(
             start=False,

@@ -41,7 +41,9 @@ def _images(spec: Any) -> list[str]:
 
 
 def _maps(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value or [] if isinstance(item, dict)] if isinstance(value, list) else []
+    return (
+        [item for item in value or [] if isinstance(item, dict)] if isinstance(value, list) else []
+    )
 
 
 def _info(kind: str, manifest: Manifest) -> list[tuple[str, str]]:
@@ -80,7 +82,9 @@ def _pod_reason(manifest: Manifest, status: dict[str, Any], statuses: list[dict[
         return "Terminating"
     for container in statuses:
         state = container.get("state") or {}
-        reason = (state.get("waiting") or {}).get("reason") or (state.get("terminated") or {}).get("reason")
+        reason = (state.get("waiting") or {}).get("reason") or (state.get("terminated") or {}).get(
+            "reason"
+        )
         if reason:
             return str(reason)
     return str(status.get("reason") or status.get("phase") or "")
@@ -108,9 +112,14 @@ def _backends(manifest: Manifest, spec: dict[str, Any]) -> list[dict[str, str]]:
     namespace = manifest["metadata"].get("namespace", "")
     services = [(spec.get("defaultBackend") or {}).get("service")]
     for rule in _maps(spec.get("rules")):
-        services += [(path.get("backend") or {}).get("service") for path in _maps((rule.get("http") or {}).get("paths"))]
+        services += [
+            (path.get("backend") or {}).get("service")
+            for path in _maps((rule.get("http") or {}).get("paths"))
+        ]
     names = sorted({s["name"] for s in services if isinstance(s, dict) and "name" in s})
-    return [{"group": "", "kind": "Service", "namespace": namespace, "name": name} for name in names]
+    return [
+        {"group": "", "kind": "Service", "namespace": namespace, "name": name} for name in names
+    ]
 
 
 def external_urls(manifest: Manifest) -> list[str]:
@@ -142,25 +151,36 @@ def _default_urls(manifest: Manifest) -> list[str]:
     urls = []
     for rule in _maps(spec.get("rules")):
         host = rule.get("host") or next(iter(addresses), "")
-        paths = [str(p.get("path") or "/") for p in _maps((rule.get("http") or {}).get("paths"))] or ["/"]
-        scheme = "https" if rule.get("host") in secured or (secured and not rule.get("host")) else "http"
+        paths = [
+            str(p.get("path") or "/") for p in _maps((rule.get("http") or {}).get("paths"))
+        ] or ["/"]
+        scheme = (
+            "https" if rule.get("host") in secured or (secured and not rule.get("host")) else "http"
+        )
         urls += [f"{scheme}://{host}{path.rstrip('*')}" for path in paths if host]
     return urls
 
 
 def is_safe_url(url: Any) -> bool:
     """Return whether a link may be shown: http or https, no control characters, no white space."""
-    return isinstance(url, str) and bool(re.fullmatch(r"https?://[^\s\x00-\x1f<>\"'`\\]+", url, re.IGNORECASE))
+    return isinstance(url, str) and bool(
+        re.fullmatch(r"https?://[^\s\x00-\x1f<>\"'`\\]+", url, re.IGNORECASE)
+    )
 
 
-def redact(manifest: Manifest, *others: Manifest | None, annotations: Mapping[str, str] | None = None) -> list[Manifest | None]:
+def redact(
+    manifest: Manifest, *others: Manifest | None, annotations: Mapping[str, str] | None = None
+) -> list[Manifest | None]:
     """Return copies of several states of one resource with the values of a Secret replaced by plus signs.
 
     Equal values get runs of equal length across the states, different ones longer runs.
     Source: as Argo CD 3.6; the last-applied annotation goes altogether.
     """
     states = [manifest, *others]
-    if not any(s is not None and s.get("kind") == "Secret" and "/" not in str(s.get("apiVersion")) for s in states):
+    if not any(
+        s is not None and s.get("kind") == "Secret" and "/" not in str(s.get("apiVersion"))
+        for s in states
+    ):
         return list(states)
     runs: dict[str, dict[Any, str]] = {}
     return [_redacted(state, runs) if state is not None else None for state in states]

@@ -91,7 +91,9 @@ def respect_ignored(
     result = take_fields(desired, live, manager_fields(live, managers)) if managers else desired
     body = for_comparison(live)
     kept = _overlay(
-        without_ignored(result, chosen, delete_by_jq), body, without_ignored(body, chosen, delete_by_jq)
+        without_ignored(result, chosen, delete_by_jq),
+        body,
+        without_ignored(body, chosen, delete_by_jq),
     )
     return {**kept, "apiVersion": desired["apiVersion"], "kind": desired["kind"]}
 

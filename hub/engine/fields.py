@@ -105,7 +105,8 @@ def applied_fields(manifest: Manifest) -> Fields:
     metadata = {
         k: v
         for k, v in (body.get("metadata") or {}).items()
-        if k not in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "managedFields")
+        if k
+        not in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "managedFields")
     }
     body = {**body, "metadata": metadata}
     return field_set(body, key.kind, is_builtin(key.group))

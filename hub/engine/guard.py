@@ -40,7 +40,9 @@ def budget_from(spec: Mapping[str, Any] | None) -> Budget:
     for name, attribute in (("maxResources", "resources"), ("maxPercent", "percent")):
         value = spec.get(name, getattr(Budget(), attribute))
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise RuleError(f"spec.flotilla.deletion.{name} must be a whole number from 0, not {value!r}")
+            raise RuleError(
+                f"spec.flotilla.deletion.{name} must be a whole number from 0, not {value!r}"
+            )
         numbers[attribute] = value
     kinds = spec.get("confirmKinds", list(DATA_KINDS))
     if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
@@ -81,7 +83,11 @@ def rule(
     Shapes: `total` is how many resources the application has; `explicit` says that a person asked
         for just this deletion (an application's cascade), so that only kinds and options count.
     """
-    over = "" if explicit else _over_budget(len([c for c in candidates if c.option != "false"]), total, budget)
+    over = (
+        ""
+        if explicit
+        else _over_budget(len([c for c in candidates if c.option != "false"]), total, budget)
+    )
     verdicts = {}
     for candidate in candidates:
         if candidate.option == "false":

@@ -165,5 +165,3 @@ def take_fields(target: Any, source: Any, fields: Fields) -> Any:
         else:
             result[name] = source[name]
     return result
-
-

@@ -25,7 +25,17 @@ from hub.engine.quantity import same_quantity
 from hub.engine.resource import Manifest, annotations_of, is_builtin, resource_key
 
 _ABSENT = object()
-_QUANTITY_PARENTS = {"limits", "requests", "capacity", "hard", "min", "max", "default", "defaultRequest", "overhead"}
+_QUANTITY_PARENTS = {
+    "limits",
+    "requests",
+    "capacity",
+    "hard",
+    "min",
+    "max",
+    "default",
+    "defaultRequest",
+    "overhead",
+}
 _QUANTITY_FIELDS = {"sizeLimit", "storage", "averageValue", "value", "divisor"}
 _ELEMENT_DEFAULTS: dict[str, Any] = {
     "protocol": "TCP", "volumeMode": "Filesystem", "expirationSeconds": 3600, "defaultMode": 420,
@@ -92,7 +102,12 @@ def _merge_map(
         if wanted is None:
             continue
         merged = _merge_value(
-            name, wanted, live.get(name, _ABSENT), child_of(owned, name), child_of(others, name), context
+            name,
+            wanted,
+            live.get(name, _ABSENT),
+            child_of(owned, name),
+            child_of(others, name),
+            context,
         )
         if merged is not _ABSENT:
             result[name] = merged
@@ -121,7 +136,12 @@ def _drop(result: dict[str, Any], name: str, owned: Fields, others: Fields | Non
 
 
 def _merge_value(
-    name: str, wanted: Any, live: Any, owned: Fields | None, others: Fields | None, context: _Context
+    name: str,
+    wanted: Any,
+    live: Any,
+    owned: Fields | None,
+    others: Fields | None,
+    context: _Context,
 ) -> Any:
     if live is _ABSENT:
         return _ABSENT if _is_zero(wanted) and context.builtin else wanted
@@ -141,17 +161,28 @@ def _same_or(wanted: Any, live: Any) -> Any:
 
 
 def _is_zero(value: Any) -> bool:
-    return value in (None, "", False, 0) or value == [] or (
-        isinstance(value, dict) and all(_is_zero(v) for v in value.values())
+    return (
+        value in (None, "", False, 0)
+        or value == []
+        or (isinstance(value, dict) and all(_is_zero(v) for v in value.values()))
     )
 
 
 def _merge_list(
-    name: str, wanted: list[Any], live: list[Any], owned: Fields | None, others: Fields | None, context: _Context
+    name: str,
+    wanted: list[Any],
+    live: list[Any],
+    owned: Fields | None,
+    others: Fields | None,
+    context: _Context,
 ) -> list[Any]:
     if is_set_list(name):
         dropped = {json.loads(f[2:]) for f in owned or {} if f.startswith("v:")} - set(wanted)
-        kept = [item for item in live if item not in dropped or f"v:{json.dumps(item)}" in (others or {})]
+        kept = [
+            item
+            for item in live
+            if item not in dropped or f"v:{json.dumps(item)}" in (others or {})
+        ]
         return kept + [item for item in wanted if item not in kept]
     keys = merge_keys(name, wanted + live, owned, kind=context.kind, builtin=context.builtin)
     if keys and len({element_key(keys, e) for e in wanted}) == len(wanted):
@@ -176,7 +207,11 @@ def _merge_elements(
             merged[key] = element
         else:
             merged[key] = _merge_map(
-                element, before, element_of(owned, keys, element), element_of(others, keys, element), context
+                element,
+                before,
+                element_of(owned, keys, element),
+                element_of(others, keys, element),
+                context,
             )
     kept = [
         k for k, e in by_key.items()
@@ -185,7 +220,9 @@ def _merge_elements(
     common = [k for k in kept if k in merged]
     order = [k for k in merged if k in by_key]
     if common == order:
-        return [merged.get(k, by_key[k]) for k in kept] + [e for k, e in merged.items() if k not in by_key]
+        return [merged.get(k, by_key[k]) for k in kept] + [
+            e for k, e in merged.items() if k not in by_key
+        ]
     return list(merged.values()) + [by_key[k] for k in kept if k not in merged]
 
 
@@ -216,6 +253,8 @@ def _equivalent_map(wanted: dict[str, Any], live: dict[str, Any], context: _Cont
 
 
 def _is_default(name: str, value: Any) -> bool:
-    return _is_zero(value) or (name in _ELEMENT_DEFAULTS and _ELEMENT_DEFAULTS[name] in (None, value)) or (
-        isinstance(value, dict) and all(_is_default(k, v) for k, v in value.items())
+    return (
+        _is_zero(value)
+        or (name in _ELEMENT_DEFAULTS and _ELEMENT_DEFAULTS[name] in (None, value))
+        or (isinstance(value, dict) and all(_is_default(k, v) for k, v in value.items()))
     )

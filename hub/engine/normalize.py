@@ -59,7 +59,9 @@ def without_nulls(value: Any) -> Any:
 def for_comparison(manifest: Manifest, *, ignore_status: bool = True) -> Manifest:
     """Return a live or predicted resource without what only the server writes."""
     result = {k: v for k, v in manifest.items() if k != "status" or not ignore_status}
-    metadata = {k: v for k, v in (result.get("metadata") or {}).items() if k not in _SERVER_METADATA}
+    metadata = {
+        k: v for k, v in (result.get("metadata") or {}).items() if k not in _SERVER_METADATA
+    }
     annotations = {
         k: v for k, v in (metadata.get("annotations") or {}).items()
         if k not in ("kubectl.kubernetes.io/last-applied-configuration", "deployment.kubernetes.io/revision")

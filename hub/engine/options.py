@@ -38,7 +38,9 @@ def parse_options(items: Iterable[str], field: str = "syncOptions") -> dict[str,
         if not separator:
             raise RuleError(f"{field}: {item!r} must be written Name=value")
         if name in _KNOWN and value not in _KNOWN[name]:
-            raise RuleError(f"{field}: {name} takes {' or '.join(sorted(_KNOWN[name]))}, not {value!r}")
+            raise RuleError(
+                f"{field}: {name} takes {' or '.join(sorted(_KNOWN[name]))}, not {value!r}"
+            )
         options.setdefault(name, value)
     return options
 

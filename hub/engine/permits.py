@@ -21,7 +21,9 @@ def _glob(pattern: str, *, separator: bool) -> re.Pattern[str]:
         elif token == "?":
             parts.append("[^/]" if separator else ".")
         elif token.startswith("[") and len(token) > 2:
-            parts.append("[" + token[1:-1].replace("\\", "").replace("!", "^", token[1] == "!") + "]")
+            parts.append(
+                "[" + token[1:-1].replace("\\", "").replace("!", "^", token[1] == "!") + "]"
+            )
         elif token.startswith("{") and token.endswith("}"):
             parts.append("(?:" + "|".join(re.escape(word) for word in token[1:-1].split(",")) + ")")
         else:
@@ -88,18 +90,26 @@ def _denies(entry: Mapping[str, Any], server: str, name: str, namespace: str) ->
 
     if hit("server", server) or hit("name", name):
         return True
-    place = plain("server", server) or plain("name", name) or not (entry.get("server") or entry.get("name"))
+    place = (
+        plain("server", server)
+        or plain("name", name)
+        or not (entry.get("server") or entry.get("name"))
+    )
     return hit("namespace", namespace) and place
 
 
-def permits_kind(spec: Mapping[str, Any], group: str, kind: str, name: str, *, namespaced: bool) -> bool:
+def permits_kind(
+    spec: Mapping[str, Any], group: str, kind: str, name: str, *, namespaced: bool
+) -> bool:
     """Return whether a project's allow and deny lists permit a kind.
 
     Cluster-scoped kinds must be listed; namespaced kinds are permitted when there is no list.
     """
     if namespaced:
         allow, deny = spec.get("namespaceResourceWhitelist"), spec.get("namespaceResourceBlacklist")
-        return (allow is None or _listed(allow, group, kind, name)) and not _listed(deny, group, kind, name)
+        return (allow is None or _listed(allow, group, kind, name)) and not _listed(
+            deny, group, kind, name
+        )
     return _listed(spec.get("clusterResourceWhitelist"), group, kind, name) and not _listed(
         spec.get("clusterResourceBlacklist"), group, kind, name
     )
@@ -114,7 +124,9 @@ def _listed(entries: Sequence[Mapping[str, Any]] | None, group: str, kind: str, 
     )
 
 
-def problems(spec: Mapping[str, Any], project: str, urls: Sequence[str], destination: tuple[str, str, str]) -> list[str]:
+def problems(
+    spec: Mapping[str, Any], project: str, urls: Sequence[str], destination: tuple[str, str, str]
+) -> list[str]:
     """Return a sentence per rule of the project that an application breaks."""
     found = [
         f"application repo {url} is not permitted in project '{project}'"

@@ -18,11 +18,43 @@ APPLY, PRUNE, HOOK = "apply", "prune", "hook"
 KIND_ORDER = {
     kind: rank
     for rank, kind in enumerate(
-        "Namespace NetworkPolicy ResourceQuota LimitRange PodSecurityPolicy PodDisruptionBudget "
-        "ServiceAccount Secret SecretList ConfigMap StorageClass PersistentVolume PersistentVolumeClaim "
-        "CustomResourceDefinition ClusterRole ClusterRoleList ClusterRoleBinding ClusterRoleBindingList "
-        "Role RoleList RoleBinding RoleBindingList Service DaemonSet Pod ReplicationController ReplicaSet "
-        "Deployment HorizontalPodAutoscaler StatefulSet Job CronJob IngressClass Ingress APIService".split()
+        [
+            "Namespace",
+            "NetworkPolicy",
+            "ResourceQuota",
+            "LimitRange",
+            "PodSecurityPolicy",
+            "PodDisruptionBudget",
+            "ServiceAccount",
+            "Secret",
+            "SecretList",
+            "ConfigMap",
+            "StorageClass",
+            "PersistentVolume",
+            "PersistentVolumeClaim",
+            "CustomResourceDefinition",
+            "ClusterRole",
+            "ClusterRoleList",
+            "ClusterRoleBinding",
+            "ClusterRoleBindingList",
+            "Role",
+            "RoleList",
+            "RoleBinding",
+            "RoleBindingList",
+            "Service",
+            "DaemonSet",
+            "Pod",
+            "ReplicationController",
+            "ReplicaSet",
+            "Deployment",
+            "HorizontalPodAutoscaler",
+            "StatefulSet",
+            "Job",
+            "CronJob",
+            "IngressClass",
+            "Ingress",
+            "APIService",
+        ]
     )
 }
 
@@ -105,7 +137,9 @@ _DELETE_PHASES = (SyncPhase.PRE_DELETE, SyncPhase.POST_DELETE)
 
 def _apply_step(manifest: Manifest) -> Step:
     key = resource_key(manifest)
-    return Step(key, split_api_version(manifest["apiVersion"])[1], SyncPhase.SYNC, wave(manifest), APPLY)
+    return Step(
+        key, split_api_version(manifest["apiVersion"])[1], SyncPhase.SYNC, wave(manifest), APPLY
+    )
 
 
 def _hook_step(manifest: Manifest, phase: SyncPhase, request: PlanRequest) -> Step:
@@ -194,9 +228,15 @@ def observe(step: Step, seen: Observation) -> Step:
         )  # fmt: skip
     health = seen.health
     if health is None or health.status is Health.HEALTHY:
-        return replace(step, status=SUCCEEDED, message=(health.message if health else "") or step.message)
-    if health.status is Health.DEGRADED or (step.action == HOOK and health.status is Health.UNKNOWN):
-        return replace(step, status=FAILED, message=health.message or f"{step.key} is {health.status}")
+        return replace(
+            step, status=SUCCEEDED, message=(health.message if health else "") or step.message
+        )
+    if health.status is Health.DEGRADED or (
+        step.action == HOOK and health.status is Health.UNKNOWN
+    ):
+        return replace(
+            step, status=FAILED, message=health.message or f"{step.key} is {health.status}"
+        )
     return step
 
 
@@ -246,8 +286,8 @@ def hooks_to_delete(steps: Sequence[Step], *, succeeded: bool, ended: bool) -> l
     for step in steps:
         if step.action != HOOK or step.status not in (SUCCEEDED, FAILED):
             continue
-        if ("HookSucceeded" in step.policies and ended and succeeded and step.status == SUCCEEDED) or (
-            "HookFailed" in step.policies and step.status == FAILED
-        ):
+        if (
+            "HookSucceeded" in step.policies and ended and succeeded and step.status == SUCCEEDED
+        ) or ("HookFailed" in step.policies and step.status == FAILED):
             chosen.append(step)
     return chosen

@@ -48,7 +48,9 @@ def resource_key(manifest: Manifest) -> ResourceKey:
         raise ManifestError(f"{api_version} {kind} has no metadata")
     name = metadata.get("name") or metadata.get("generateName") or ""
     if not isinstance(name, str) or not name:
-        raise ManifestError(f"{api_version} {kind} has neither metadata.name nor metadata.generateName")
+        raise ManifestError(
+            f"{api_version} {kind} has neither metadata.name nor metadata.generateName"
+        )
     namespace = metadata.get("namespace") or ""
     if not isinstance(namespace, str):
         raise ManifestError(f"{api_version} {kind} {name}: metadata.namespace must be text")
@@ -96,7 +98,9 @@ def manifests_from(documents: Iterable[Any], source: str) -> list[Manifest]:
 
 def _expand(document: Any, source: str) -> Iterator[Manifest]:
     if not isinstance(document, dict):
-        raise ManifestError(f"{source}: a document must be an object, not {type(document).__name__}")
+        raise ManifestError(
+            f"{source}: a document must be an object, not {type(document).__name__}"
+        )
     if not document:
         return
     kind = document.get("kind")
@@ -154,9 +158,7 @@ def is_dns_name(name: str) -> bool:
     return len(name) <= 253 and bool(_DNS_NAME.match(name))
 
 
-BUILTIN_GROUPS = frozenset(
-    {"", "apps", "batch", "autoscaling", "policy", "extensions"}
-)
+BUILTIN_GROUPS = frozenset({"", "apps", "batch", "autoscaling", "policy", "extensions"})
 
 
 def is_builtin(group: str) -> bool:

@@ -86,7 +86,9 @@ def application_sync(states: Iterable[ResourceState]) -> Sync:
     return Sync.SYNCED
 
 
-def application_health(states: Iterable[ResourceState], itself: ResourceKey | None = None) -> Assessment:
+def application_health(
+    states: Iterable[ResourceState], itself: ResourceKey | None = None
+) -> Assessment:
     """Return the worst health of the resources that count, and up to three causes.
 
     Source: as Argo CD 3.6: a missing resource does not worsen an application, unless it has
@@ -119,7 +121,11 @@ def _is_unset_child(state: ResourceState) -> bool:
 
 def _cause(state: ResourceState) -> str:
     text = state.health.message if state.health else ""
-    return f"{state.key.kind} {state.key.name}: {text}" if text else f"{state.key.kind} {state.key.name}"
+    return (
+        f"{state.key.kind} {state.key.name}: {text}"
+        if text
+        else f"{state.key.kind} {state.key.name}"
+    )
 
 
 def worst(assessments: Iterable[Assessment]) -> Health:

@@ -31,7 +31,13 @@ def node_json(node: Node, parents: Iterable[Node] = ()) -> dict[str, Any]:
         "resourceVersion": node.resource_version, "createdAt": node.created_at, **node.shown,
     }  # fmt: skip
     refs = [
-        {"group": p.key.group, "kind": p.key.kind, "namespace": p.key.namespace, "name": p.key.name, "uid": p.uid}
+        {
+            "group": p.key.group,
+            "kind": p.key.kind,
+            "namespace": p.key.namespace,
+            "name": p.key.name,
+            "uid": p.uid,
+        }
         for p in parents
     ]
     if refs:
@@ -48,7 +54,9 @@ def missing_json(key: ResourceKey, version: str) -> dict[str, Any]:
     return {**node_json(Node(key, version, uid="")), "health": {"status": "Missing"}}
 
 
-def parents_of(node: Node, by_uid: Mapping[str, Node], by_name: Mapping[tuple[str, str, str], Node]) -> list[Node]:
+def parents_of(
+    node: Node, by_uid: Mapping[str, Node], by_name: Mapping[tuple[str, str, str], Node]
+) -> list[Node]:
     """Return the owners of a node among known nodes: by uid, else by kind and name, else inferred.
 
     Source: as Argo CD: Endpoints belong to the Service of their name, a claim of a template to its set.
@@ -57,7 +65,9 @@ def parents_of(node: Node, by_uid: Mapping[str, Node], by_name: Mapping[tuple[st
     for owner in node.owners:
         parent = by_uid.get(str(owner.get("uid") or ""))
         if parent is None and not owner.get("uid"):
-            parent = by_name.get((str(owner.get("kind")), node.key.namespace, str(owner.get("name"))))
+            parent = by_name.get(
+                (str(owner.get("kind")), node.key.namespace, str(owner.get("name")))
+            )
         if parent is not None:
             found.append(parent)
     if not node.owners and node.key.kind == "Endpoints":

@@ -58,7 +58,9 @@ def _wanted_columns(fields: str) -> set[str]:
     """The heavy columns that an answer can do without."""
     if not fields or fields.startswith("-"):
         return {"inputs"}
-    paths = [p.removeprefix("items.").removeprefix("result.application.") for p in fields.split(",")]
+    paths = [
+        p.removeprefix("items.").removeprefix("result.application.") for p in fields.split(",")
+    ]
     return {
         column for column, path in _HEAVY.items()
         if not any(p == "items" or path.startswith(p) or p.startswith(path) for p in paths)
@@ -68,7 +70,12 @@ def _wanted_columns(fields: str) -> set[str]:
 def _wants(fields: str, path: str) -> bool:
     if not fields or fields.startswith("-"):
         return True
-    return any(path.startswith(p.removeprefix("items.")) or p.removeprefix("items.").startswith(path) or p == "items" for p in fields.split(","))
+    return any(
+        path.startswith(p.removeprefix("items."))
+        or p.removeprefix("items.").startswith(path)
+        or p == "items"
+        for p in fields.split(",")
+    )
 
 
 def listed(request: Request, fields: str = "") -> list[dict[str, Any]]:
@@ -92,12 +99,20 @@ def listed(request: Request, fields: str = "") -> list[dict[str, Any]]:
         rows = [row for row in rows if fits(row.labels)]
     if params.get("repo"):
         wanted = normal_url(params["repo"])
-        rows = [row for row in rows if any(normal_url(str(s.get("repoURL", ""))) == wanted for s in row.sources)]
+        rows = [
+            row
+            for row in rows
+            if any(normal_url(str(s.get("repoURL", ""))) == wanted for s in row.sources)
+        ]
     if fields and not fields.startswith("-") and _is_narrow(fields):
         return [_narrow(row) for row in rows]
     history: dict[int, list[Revision]] = {}
     if _wants(fields, "status.history"):
-        for revision in Revision.objects.filter(application_id__in=[r.pk for r in rows]) if len(rows) < 500 else Revision.objects.all():
+        for revision in (
+            Revision.objects.filter(application_id__in=[r.pk for r in rows])
+            if len(rows) < 500
+            else Revision.objects.all()
+        ):
             history.setdefault(revision.application_id, []).append(revision)
     if _wants(fields, "status.reconciledAt") and len(rows) > 1:
         from django.db.models import prefetch_related_objects
@@ -138,7 +153,12 @@ class Applications(View):
         fields = request.query_params.get("fields", "")
         version = current_version()
         items = listed(request, fields)
-        answer = {"apiVersion": "argoproj.io/v1alpha1", "kind": "ApplicationList", "metadata": {"resourceVersion": str(version)}, "items": items}
+        answer = {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "ApplicationList",
+            "metadata": {"resourceVersion": str(version)},
+            "items": items,
+        }
         return Response(orjson.dumps(project_fields(answer, fields)))
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
@@ -146,11 +166,21 @@ class Applications(View):
         """Create an application; with `upsert` change the one that exists."""
         wanted = applications.wanted_from(body_map(request, "the Application"))
         account = actor(request)
-        require(account, "applications", "create", f"{wanted.spec['project']}/{wanted.name}", wanted.spec["project"])
+        require(
+            account,
+            "applications",
+            "create",
+            f"{wanted.spec['project']}/{wanted.name}",
+            wanted.spec["project"],
+        )
         draft = Application(namespace=wanted.namespace, name=wanted.name, spec=wanted.spec)
         _check(draft, validate=flag(request, "validate", default=True))
-        application, _changed = applications.create(wanted, account.name, upsert=flag(request, "upsert"))
-        return Response(application_json(application_named(application.namespace, application.name)))
+        application, _changed = applications.create(
+            wanted, account.name, upsert=flag(request, "upsert")
+        )
+        return Response(
+            application_json(application_named(application.namespace, application.name))
+        )
 
 
 def _check(draft: Application, *, validate: bool) -> None:
@@ -174,7 +204,10 @@ class OneApplication(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
         """Return an application; with `refresh` wait until it was looked at."""
-        if len(request.query_params.getlist("projects") or request.query_params.getlist("project")) > 1:
+        if (
+            len(request.query_params.getlist("projects") or request.query_params.getlist("project"))
+            > 1
+        ):
             raise Invalid("project: name one project")
         application = get_application(request, name)
         refresh = request.query_params.get("refresh")
@@ -182,20 +215,38 @@ class OneApplication(View):
             kind = "hard" if refresh == "hard" else "normal"
             request_refresh(application, kind)
             application = wait_for_refresh(application)
-        return Response(project_fields(application_json(application), request.query_params.get("fields", "")))
+        return Response(
+            project_fields(application_json(application), request.query_params.get("fields", ""))
+        )
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request, name: str) -> Response:
         """Replace spec, labels, annotations and finalizers."""
         body = body_map(request, "the Application")
-        must_agree(name, (body.get("metadata") or {}).get("name") if isinstance(body.get("metadata"), dict) else None, "metadata.name")
+        must_agree(
+            name,
+            (body.get("metadata") or {}).get("name")
+            if isinstance(body.get("metadata"), dict)
+            else None,
+            "metadata.name",
+        )
         application = get_application(request, name, "update")
         metadata = body.get("metadata") if isinstance(body.get("metadata"), dict) else {}
-        wanted = applications.wanted_from({**body, "metadata": {**metadata, "name": name, "namespace": application.namespace}})
+        wanted = applications.wanted_from(
+            {**body, "metadata": {**metadata, "name": name, "namespace": application.namespace}}
+        )
         _check_version(application, metadata.get("resourceVersion"))
-        _check(Application(namespace=wanted.namespace, name=name, spec=wanted.spec), validate=flag(request, "validate", default=True))
+        _check(
+            Application(namespace=wanted.namespace, name=name, spec=wanted.spec),
+            validate=flag(request, "validate", default=True),
+        )
         changed = applications.change(
-            application, actor(request).name, spec=wanted.spec, labels=wanted.labels, annotations=wanted.annotations, finalizers=wanted.finalizers
+            application,
+            actor(request).name,
+            spec=wanted.spec,
+            labels=wanted.labels,
+            annotations=wanted.annotations,
+            finalizers=wanted.finalizers,
         )
         return Response(application_json(changed))
 
@@ -207,11 +258,20 @@ class OneApplication(View):
         application = get_application(request, name, "update")
         current = application_json(application)
         manifest = patched(current, body.get("patch"), str(body.get("patchType") or "json"))
-        manifest["metadata"] = {**manifest["metadata"], "name": name, "namespace": application.namespace}
+        manifest["metadata"] = {
+            **manifest["metadata"],
+            "name": name,
+            "namespace": application.namespace,
+        }
         wanted = applications.wanted_from(manifest)
         _check(Application(namespace=wanted.namespace, name=name, spec=wanted.spec), validate=True)
         changed = applications.change(
-            application, actor(request).name, spec=wanted.spec, labels=wanted.labels, annotations=wanted.annotations, finalizers=wanted.finalizers
+            application,
+            actor(request).name,
+            spec=wanted.spec,
+            labels=wanted.labels,
+            annotations=wanted.annotations,
+            finalizers=wanted.finalizers,
         )
         return Response(application_json(changed))
 
@@ -219,7 +279,9 @@ class OneApplication(View):
     def delete(self, request: Request, name: str) -> Response:
         """Delete an application; with `cascade` (the default) its resources too."""
         application = get_application(request, name, "delete")
-        if not flag(request, "cascade", default=True) and request.query_params.get("propagationPolicy"):
+        if not flag(request, "cascade", default=True) and request.query_params.get(
+            "propagationPolicy"
+        ):
             raise Invalid("cannot set propagation policy when cascading is disabled")
         applications.request_deletion(
             application, actor(request).name, cascade=flag(request, "cascade", default=True),
@@ -232,7 +294,9 @@ def _check_version(application: Application, version: Any) -> None:
     if version and str(version) != str(application.resource_version):
         from hub.engine.errors import Conflict
 
-        raise Conflict(f"the application has changed since resourceVersion {version}; read it again and repeat the change")
+        raise Conflict(
+            f"the application has changed since resourceVersion {version}; read it again and repeat the change"
+        )
 
 
 def patched(current: dict[str, Any], patch: Any, kind: str) -> dict[str, Any]:
@@ -256,7 +320,13 @@ def patched(current: dict[str, Any], patch: Any, kind: str) -> dict[str, Any]:
         raise Invalid(f"patchType must be merge or json, not {kind!r}")
     try:
         return dict(jsonpatch.apply_patch(current, parsed))
-    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, ValueError, KeyError) as error:
+    except (
+        jsonpatch.JsonPatchException,
+        jsonpatch.JsonPointerException,
+        TypeError,
+        ValueError,
+        KeyError,
+    ) as error:
         raise Invalid(f"patch cannot be applied: {error}") from error
 
 
@@ -282,7 +352,10 @@ class Spec(View):
         """Replace the spec."""
         application = get_application(request, name, "update")
         spec = normalized_spec(body_map(request, "the spec"))
-        _check(Application(namespace=application.namespace, name=name, spec=spec), validate=flag(request, "validate", default=True))
+        _check(
+            Application(namespace=application.namespace, name=name, spec=spec),
+            validate=flag(request, "validate", default=True),
+        )
         return Response(applications.change(application, actor(request).name, spec=spec).spec)
 
 
@@ -299,19 +372,36 @@ class Sync(View):
         application = get_application(request, name, "sync")
         account = actor(request)
         if body.get("manifests"):
-            require(account, "applications", "override", f"{application.project}/{name}", application.project)
+            require(
+                account,
+                "applications",
+                "override",
+                f"{application.project}/{name}",
+                application.project,
+            )
             if application.is_automated and not body.get("dryRun"):
-                raise Precondition("cannot use local sync when Automatic Sync Policy is enabled unless for dry run")
+                raise Precondition(
+                    "cannot use local sync when Automatic Sync Policy is enabled unless for dry run"
+                )
         if application.deletion_requested_at:
             raise Precondition("application is deleting")
         wanted = sources_at(application, body)
         revisions = resolved(application, wanted, body)
-        sync = {k: body[k] for k in ("prune", "dryRun", "resources", "manifests", "revision", "revisions") if body.get(k)}
+        sync = {
+            k: body[k]
+            for k in ("prune", "dryRun", "resources", "manifests", "revision", "revisions")
+            if body.get(k)
+        }
         sync["syncStrategy"] = _strategy(body.get("strategy"))
         sync["syncOptions"] = _sync_options(application, body)
         sync = {k: v for k, v in sync.items() if v not in (None, {}, [])}
         retry = body.get("retryStrategy") or application.sync_policy.get("retry")
-        operation = {"sync": sync, "initiatedBy": {"username": account.name}, **({"retry": retry} if retry else {}), **({"info": body["infos"]} if body.get("infos") else {})}
+        operation = {
+            "sync": sync,
+            "initiatedBy": {"username": account.name},
+            **({"retry": retry} if retry else {}),
+            **({"info": body["infos"]} if body.get("infos") else {}),
+        }
         begin(application, operation, revisions, wanted, actor=account.name)
         return Response(application_json(application_named(application.namespace, name)))
 
@@ -333,17 +423,27 @@ def sources_at(application: Application, body: dict[str, Any]) -> list[dict[str,
         except (TypeError, ValueError) as error:
             raise Invalid(f"sourcePositions: {position!r} must be a whole number") from error
         if not 0 <= index < len(result):
-            raise Invalid(f"sourcePositions: the application has {len(result)} sources, not {position}")
+            raise Invalid(
+                f"sourcePositions: the application has {len(result)} sources, not {position}"
+            )
         if not isinstance(revision, str):
             raise Invalid("revision must be text")
         target = result[index].get("targetRevision") or ""
-        if application.is_automated and revision not in (target, "", "HEAD" if not target else target) and not body.get("dryRun"):
-            raise Precondition(f"Cannot sync to {revision}: auto-sync currently set to {target or 'HEAD'}")
+        if (
+            application.is_automated
+            and revision not in (target, "", target or "HEAD")
+            and not body.get("dryRun")
+        ):
+            raise Precondition(
+                f"Cannot sync to {revision}: auto-sync currently set to {target or 'HEAD'}"
+            )
         result[index]["targetRevision"] = revision or target
     return result
 
 
-def resolved(application: Application, wanted: list[dict[str, Any]], body: dict[str, Any]) -> list[str]:
+def resolved(
+    application: Application, wanted: list[dict[str, Any]], body: dict[str, Any]
+) -> list[str]:
     """Return the exact revisions of a sync."""
     if body.get("manifests"):
         return list(application.revisions)
@@ -368,7 +468,15 @@ def _sync_options(application: Application, body: dict[str, Any]) -> list[str]:
     return options
 
 
-def begin(application: Application, operation: dict[str, Any], revisions: list[str], wanted: list[Any], *, actor: str, rollback: bool = False) -> Operation:
+def begin(
+    application: Application,
+    operation: dict[str, Any],
+    revisions: list[str],
+    wanted: list[Any],
+    *,
+    actor: str,
+    rollback: bool = False,
+) -> Operation:
     """Start an operation.
 
     Raises: Precondition when another one is running.
@@ -379,8 +487,16 @@ def begin(application: Application, operation: dict[str, Any], revisions: list[s
     try:
         with transaction.atomic():
             # The spec's own sources are what automated sync compares with; a chosen revision is part of the revisions.
-            kept = application.sources if [s.get("repoURL") for s in wanted] == [s.get("repoURL") for s in application.sources] and not rollback else wanted
-            return start_operation(application, operation, revisions, kept, actor=actor, rollback=rollback)
+            kept = (
+                application.sources
+                if [s.get("repoURL") for s in wanted]
+                == [s.get("repoURL") for s in application.sources]
+                and not rollback
+                else wanted
+            )
+            return start_operation(
+                application, operation, revisions, kept, actor=actor, rollback=rollback
+            )
     except IntegrityError as error:
         raise Precondition("another operation is already in progress") from error
 
@@ -407,7 +523,14 @@ class Rollback(View):
             **({"revisions": entry.revisions} if entry.is_multi_source else {"revision": entry.revisions[0] if entry.revisions else ""}),
         }  # fmt: skip
         operation = {"sync": sync, "initiatedBy": {"username": actor(request).name}}
-        begin(application, operation, entry.revisions, entry.sources, actor=actor(request).name, rollback=True)
+        begin(
+            application,
+            operation,
+            entry.revisions,
+            entry.sources,
+            actor=actor(request).name,
+            rollback=True,
+        )
         return Response(application_json(application_named(application.namespace, name)))
 
 
@@ -456,8 +579,16 @@ class ConfirmDeletion(View):
         from hub import audit
         from hub.stream import wake
 
-        audit.record(actor(request).name, "confirm-deletion", "application", changed.qualified_name, changed.project)
-        for pk in Operation.objects.filter(application=changed, phase="Running").values_list("pk", flat=True):
+        audit.record(
+            actor(request).name,
+            "confirm-deletion",
+            "application",
+            changed.qualified_name,
+            changed.project,
+        )
+        for pk in Operation.objects.filter(application=changed, phase="Running").values_list(
+            "pk", flat=True
+        ):
             Operation.objects.filter(pk=pk).update(due_at=timezone.now())
             wake("projects.sync", pk, priority=1)
         return Response(application_json(changed))
@@ -474,11 +605,25 @@ class Manifests(View):
         from hub.engine.describe import redact
 
         application = get_application(request, name)
-        asked = request.query_params.getlist("revisions") or ([request.query_params["revision"]] if request.query_params.get("revision") else [])
-        wanted = sources_at(application, {"revisions": asked, "sourcePositions": request.query_params.getlist("sourcePositions") or None, "dryRun": True})
+        asked = request.query_params.getlist("revisions") or (
+            [request.query_params["revision"]] if request.query_params.get("revision") else []
+        )
+        wanted = sources_at(
+            application,
+            {
+                "revisions": asked,
+                "sourcePositions": request.query_params.getlist("sourcePositions") or None,
+                "dryRun": True,
+            },
+        )
         revisions = [sources.resolve(s, application.project, force=True) for s in wanted]
         cluster = find_cluster(application.spec["destination"])
-        context = sources.context_of(application, project_of(application.project).spec, cluster, no_cache=flag(request, "noCache"))
+        context = sources.context_of(
+            application,
+            project_of(application.project).spec,
+            cluster,
+            no_cache=flag(request, "noCache"),
+        )
         desired = sources.load(wanted, revisions, context)
         manifests = [orjson.dumps(redact(m)[0]).decode() for m in desired.manifests]
         return Response({
@@ -498,13 +643,20 @@ class Diff(View):
         application = get_application(request, name)
         asked = request.query_params.get("revision")
         wanted = sources_at(application, {"revision": asked, "dryRun": True})
-        project, cluster = project_of(application.project), find_cluster(application.spec["destination"])
+        project, cluster = (
+            project_of(application.project),
+            find_cluster(application.spec["destination"]),
+        )
         revisions = [sources.resolve(s, application.project, force=True) for s in wanted]
-        desired = sources.load(wanted, revisions, sources.context_of(application, project.spec, cluster))
+        desired = sources.load(
+            wanted, revisions, sources.context_of(application, project.spec, cluster)
+        )
         found = comparison(application, desired, cluster, project.spec)
         from projects.refresh import resource_json
 
-        return Response({"revisions": revisions, "resources": [resource_json(s) for s in found.states]})
+        return Response(
+            {"revisions": revisions, "resources": [resource_json(s) for s in found.states]}
+        )
 
 
 class Events(View):
@@ -520,9 +672,25 @@ class Events(View):
         if params.get("resourceName") or params.get("resourceUID"):
             from projects.api.resources import resource_events
 
-            return Response(resource_events(application, params.get("resourceNamespace", ""), params.get("resourceName", ""), params.get("resourceUID", "")))
-        rows = ApplicationEvent.objects.filter(application_uid=application.uid).order_by("-pk")[: number(request, "limit", 200) or 200]
-        return Response({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [_event_json(application, e) for e in rows]})
+            return Response(
+                resource_events(
+                    application,
+                    params.get("resourceNamespace", ""),
+                    params.get("resourceName", ""),
+                    params.get("resourceUID", ""),
+                )
+            )
+        rows = ApplicationEvent.objects.filter(application_uid=application.uid).order_by("-pk")[
+            : number(request, "limit", 200) or 200
+        ]
+        return Response(
+            {
+                "apiVersion": "v1",
+                "kind": "EventList",
+                "metadata": {},
+                "items": [_event_json(application, e) for e in rows],
+            }
+        )
 
 
 def _event_json(application: Application, event: ApplicationEvent) -> dict[str, Any]:
@@ -548,14 +716,24 @@ class RevisionMetadata(View):
             raise Invalid(f"sourceIndex: the application has {len(application.sources)} sources")
         source = application.sources[index]
         if sources.kind_of(source) != "git":
-            raise Invalid("only revisions of Git sources have metadata; see chartdetails and ocimetadata")
+            raise Invalid(
+                "only revisions of Git sources have metadata; see chartdetails and ocimetadata"
+            )
         if not git.is_commit(revision):
             revision = sources.resolve({**source, "targetRevision": revision}, application.project)
         sources.files_of(source, revision, application.project)
         info = git.commit_info(str(source["repoURL"]), revision)
         remote = sources.remote_of(str(source["repoURL"]))
-        tags = sorted(n.removeprefix("refs/tags/") for n, c in remote.refs.items() if n.startswith("refs/tags/") and c == revision)
-        answer = {"author": info.author, "date": info.date.strftime("%Y-%m-%dT%H:%M:%SZ"), "message": info.message.strip()}
+        tags = sorted(
+            n.removeprefix("refs/tags/")
+            for n, c in remote.refs.items()
+            if n.startswith("refs/tags/") and c == revision
+        )
+        answer = {
+            "author": info.author,
+            "date": info.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "message": info.message.strip(),
+        }
         return Response({**answer, **({"tags": tags} if tags else {})})
 
 
@@ -578,8 +756,16 @@ class ChartDetails(View):
             chart = parse_yaml(files.blob("Chart.yaml").decode())[0]
         except (EngineError, KeyError, IndexError) as error:
             raise Invalid("the chart has no readable Chart.yaml") from error
-        maintainers = [f"{m.get('name', '')} <{m.get('email', '')}>" for m in chart.get("maintainers") or []]
-        return Response({"description": chart.get("description", ""), "home": chart.get("home", ""), "maintainers": maintainers})
+        maintainers = [
+            f"{m.get('name', '')} <{m.get('email', '')}>" for m in chart.get("maintainers") or []
+        ]
+        return Response(
+            {
+                "description": chart.get("description", ""),
+                "home": chart.get("home", ""),
+                "maintainers": maintainers,
+            }
+        )
 
 
 class SyncWindows(View):
@@ -618,4 +804,9 @@ class Plan(View):
         operation = application.operation
         if operation is None:
             raise NotFound(f"application {name} was never synced")
-        return Response({**operation_json(operation, multi=application.is_multi_source), "steps": operation.steps})
+        return Response(
+            {
+                **operation_json(operation, multi=application.is_multi_source),
+                "steps": operation.steps,
+            }
+        )

@@ -37,7 +37,12 @@ class Projects(View):
         query = Project.objects.order_by("name")
         if request.query_params.get("name"):
             query = query.filter(name=request.query_params["name"])
-        return Response({"metadata": {"resourceVersion": str(current_version())}, "items": [project_json(p) for p in query]})
+        return Response(
+            {
+                "metadata": {"resourceVersion": str(current_version())},
+                "items": [project_json(p) for p in query],
+            }
+        )
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
@@ -46,9 +51,16 @@ class Projects(View):
         manifest = body.get("project")
         if not isinstance(manifest, dict):
             raise Invalid("project is required: an AppProject object")
-        require(actor(request), "projects", "create", str((manifest.get("metadata") or {}).get("name", "")))
+        require(
+            actor(request),
+            "projects",
+            "create",
+            str((manifest.get("metadata") or {}).get("name", "")),
+        )
         upsert = bool(body.get("upsert")) or flag(request, "upsert")
-        return Response(project_json(applications.save_project(manifest, actor(request).name, upsert=upsert)))
+        return Response(
+            project_json(applications.save_project(manifest, actor(request).name, upsert=upsert))
+        )
 
 
 class OneProject(View):
@@ -70,7 +82,9 @@ class OneProject(View):
         metadata = manifest.get("metadata") if isinstance(manifest, dict) else None
         must_agree(name, (metadata or {}).get("name"), "project.metadata.name")
         wanted = {**(manifest or {}), "metadata": {**(metadata or {}), "name": name}}
-        return Response(project_json(applications.save_project(wanted, actor(request).name, must_exist=True)))
+        return Response(
+            project_json(applications.save_project(wanted, actor(request).name, must_exist=True))
+        )
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, name: str) -> Response:
@@ -90,10 +104,20 @@ class Detailed(View):
         """Return the project and what belongs to it."""
         project = get_project(request, name)
         repositories: list[dict[str, Any]] = [
-            {"repo": r.url, "type": r.kind, "name": r.name, "project": r.project} for r in Repository.objects.filter(project=name)
+            {"repo": r.url, "type": r.kind, "name": r.name, "project": r.project}
+            for r in Repository.objects.filter(project=name)
         ]
-        clusters = [{"server": c.server, "name": c.name} for c in Cluster.objects.filter(project=name)]
-        return Response({"project": project_json(project), "globalProjects": [], "repositories": repositories, "clusters": clusters})
+        clusters = [
+            {"server": c.server, "name": c.name} for c in Cluster.objects.filter(project=name)
+        ]
+        return Response(
+            {
+                "project": project_json(project),
+                "globalProjects": [],
+                "repositories": repositories,
+                "clusters": clusters,
+            }
+        )
 
 
 class Empty(View):

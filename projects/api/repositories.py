@@ -17,14 +17,23 @@ from hub.engine.permits import normal_url
 from hub.models import Setting, setting
 from hub.redaction import redact_text
 from projects import sources
-from projects.models import CredentialTemplate, GitRemote, Repository, RenderFailure
+from projects.models import CredentialTemplate, GitRemote, RenderFailure, Repository
 from projects.refresh import mark_due
 from projects.sources import charts, git
 from projects.sources.credentials import credentials_for, repository_of
 from projects.sources.files import Recorder
 from projects.specs import check_repository_url
 
-SECRET_FIELDS = ("username", "password", "bearerToken", "sshPrivateKey", "tlsClientCertData", "tlsClientCertKey", "githubAppPrivateKey", "gcpServiceAccountKey")
+SECRET_FIELDS = (
+    "username",
+    "password",
+    "bearerToken",
+    "sshPrivateKey",
+    "tlsClientCertData",
+    "tlsClientCertKey",
+    "githubAppPrivateKey",
+    "gcpServiceAccountKey",
+)
 OPTION_FIELDS = ("insecure", "insecureIgnoreHostKey", "enableLfs", "enableOCI", "insecureOCIForceHttp", "forceHttpBasicAuth", "proxy", "noProxy",
                  "depth", "passCredentials", "githubAppID", "githubAppInstallationID", "githubAppEnterpriseBaseUrl")  # fmt: skip
 
@@ -33,7 +42,9 @@ def _split(body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     for field in SECRET_FIELDS:
         if body.get(field) is not None and not isinstance(body[field], str):
             raise Invalid(f"{field} must be text")
-    return {f: body[f] for f in SECRET_FIELDS if body.get(f)}, {f: body[f] for f in OPTION_FIELDS if body.get(f)}
+    return {f: body[f] for f in SECRET_FIELDS if body.get(f)}, {
+        f: body[f] for f in OPTION_FIELDS if body.get(f)
+    }
 
 
 def repository_json(repository: Repository) -> dict[str, Any]:
@@ -98,10 +109,16 @@ class Repositories(View):
         if kind == "git":
             git.check_git_url(url, "repo")
         secret, options = _split(body)
-        problem = "" if flag(request, "credsOnly") else test_connection(url, kind, {**options, **secret, **_inherited(url, secret)})
+        problem = (
+            ""
+            if flag(request, "credsOnly")
+            else test_connection(url, kind, {**options, **secret, **_inherited(url, secret)})
+        )
         if problem:
             raise Invalid(f"repository not accessible: {problem}")
-        existing = Repository.objects.filter(url=url, project=str(body.get("project") or "")).first()
+        existing = Repository.objects.filter(
+            url=url, project=str(body.get("project") or "")
+        ).first()
         if existing and not flag(request, "upsert") and not body.get("upsert"):
             if (existing.credentials, existing.options) == (secret, options):
                 return Response(repository_json(existing))
@@ -115,13 +132,17 @@ def _inherited(url: str, secret: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kind(body: Mapping[str, Any]) -> str:
-    kind = str(body.get("type") or ("oci" if str(body.get("repo", "")).startswith("oci://") else "git"))
+    kind = str(
+        body.get("type") or ("oci" if str(body.get("repo", "")).startswith("oci://") else "git")
+    )
     if kind not in ("git", "helm", "oci"):
         raise Invalid(f"type must be git, helm or oci, not {kind!r}")
     return kind
 
 
-def save_repository(existing: Repository | None, body: Mapping[str, Any], url: str, who: str) -> Repository:
+def save_repository(
+    existing: Repository | None, body: Mapping[str, Any], url: str, who: str
+) -> Repository:
     """Store a repository."""
     secret, options = _split(body)
     with transaction.atomic():
@@ -130,7 +151,14 @@ def save_repository(existing: Repository | None, body: Mapping[str, Any], url: s
         row.credentials, row.options = secret, options
         row.connection, row.message, row.attempted_at = "Successful", "", timezone.now()
         row.save()
-        audit.record(who, "update" if existing else "create", "repository", url, row.project, fields=sorted([*secret, *options]))
+        audit.record(
+            who,
+            "update" if existing else "create",
+            "repository",
+            url,
+            row.project,
+            fields=sorted([*secret, *options]),
+        )
         _touched(url)
     return row
 
@@ -155,7 +183,11 @@ class OneRepository(View):
         row = _named(request, repo, "get")
         if flag(request, "forceRefresh"):
             problem = test_connection(row.url, row.kind, credentials_for(row.url, row.project))
-            Repository.objects.filter(pk=row.pk).update(connection="Failed" if problem else "Successful", message=problem, attempted_at=timezone.now())
+            Repository.objects.filter(pk=row.pk).update(
+                connection="Failed" if problem else "Successful",
+                message=problem,
+                attempted_at=timezone.now(),
+            )
             row.refresh_from_db()
         return Response(repository_json(row))
 
@@ -165,7 +197,11 @@ class OneRepository(View):
         body = body_map(request)
         must_agree(repo, body.get("repo"), "repo")
         row = _named(request, repo, "update")
-        return Response(repository_json(save_repository(row, {**body, "project": row.project}, row.url, actor(request).name)))
+        return Response(
+            repository_json(
+                save_repository(row, {**body, "project": row.project}, row.url, actor(request).name)
+            )
+        )
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, repo: str) -> Response:
@@ -191,7 +227,9 @@ class ValidateRepository(View):
         given = {**request.query_params.dict(), **body}
         url = check_repository_url(repo)
         secret, options = _split(given)
-        problem = test_connection(url, _kind({**given, "repo": url}), {**options, **secret, **_inherited(url, secret)})
+        problem = test_connection(
+            url, _kind({**given, "repo": url}), {**options, **secret, **_inherited(url, secret)}
+        )
         if problem:
             raise Invalid(f"repository not accessible: {problem}")
         return Response({})
@@ -207,7 +245,9 @@ class Refs(View):
         """Return branches and tags."""
         require(actor(request), "repositories", "get", repo)
         git.check_git_url(repo, "repo")
-        remote = sources.look_up_refs(repo, request.query_params.get("appProject", ""), force=flag(request, "forceRefresh"))
+        remote = sources.look_up_refs(
+            repo, request.query_params.get("appProject", ""), force=flag(request, "forceRefresh")
+        )
 
         def names(prefix: str) -> list[str]:
             return sorted(n.removeprefix(prefix) for n in remote.refs if n.startswith(prefix))
@@ -236,7 +276,9 @@ class AppsOf(View):
                 found.setdefault(folder, "Helm")
             elif file in ("kustomization.yaml", "kustomization.yml", "Kustomization"):
                 found[folder] = "Kustomize"
-        return Response({"items": [{"path": p or ".", "type": t} for p, t in sorted(found.items())]})
+        return Response(
+            {"items": [{"path": p or ".", "type": t} for p, t in sorted(found.items())]}
+        )
 
 
 class HelmCharts(View):
@@ -248,8 +290,18 @@ class HelmCharts(View):
     def get(self, request: Request, repo: str) -> Response:
         """Return the charts."""
         require(actor(request), "repositories", "get", repo)
-        entries = charts.index(check_repository_url(repo), credentials_for(repo, request.query_params.get("appProject", "")))
-        return Response({"items": [{"name": n, "versions": [str(e.get("version")) for e in v]} for n, v in sorted(entries.items())]})
+        entries = charts.index(
+            check_repository_url(repo),
+            credentials_for(repo, request.query_params.get("appProject", "")),
+        )
+        return Response(
+            {
+                "items": [
+                    {"name": n, "versions": [str(e.get("version")) for e in v]}
+                    for n, v in sorted(entries.items())
+                ]
+            }
+        )
 
 
 class AppDetails(View):
@@ -264,7 +316,13 @@ class AppDetails(View):
         source = body.get("source") if isinstance(body.get("source"), dict) else {}
         must_agree(repo, source.get("repoURL"), "source.repoURL")
         project = str(body.get("appProject") or "default")
-        require(actor(request), "applications", "get", f"{project}/{body.get('appName') or '*'}", project)
+        require(
+            actor(request),
+            "applications",
+            "get",
+            f"{project}/{body.get('appName') or '*'}",
+            project,
+        )
         wanted = {**source, "repoURL": repo}
         problems = sources.check_sources([wanted], multi=False)
         if problems:
@@ -275,15 +333,26 @@ class AppDetails(View):
         tool = sources.detect(recorder, path, wanted)
         answer: dict[str, Any] = {"type": tool}
         if tool == "Helm":
-            names = [n for n in recorder.walk(path, recurse=False) if n.endswith((".yaml", ".yml")) and "values" in n.rpartition("/")[2]]
+            names = [
+                n
+                for n in recorder.walk(path, recurse=False)
+                if n.endswith((".yaml", ".yml")) and "values" in n.rpartition("/")[2]
+            ]
             values = recorder.read(f"{path}/values.yaml" if path else "values.yaml") or b""
-            answer["helm"] = {"valueFiles": [n[len(path):].lstrip("/") for n in names], "values": values.decode(errors="replace")}
+            answer["helm"] = {
+                "valueFiles": [n[len(path) :].lstrip("/") for n in names],
+                "values": values.decode(errors="replace"),
+            }
         return Response(answer)
 
 
 def template_json(row: CredentialTemplate) -> dict[str, Any]:
     """Return a credential template without its credentials."""
-    return {"url": row.url, "type": row.kind, **{k: v for k, v in row.options.items() if k != "proxy"}}
+    return {
+        "url": row.url,
+        "type": row.kind,
+        **{k: v for k, v in row.options.items() if k != "proxy"},
+    }
 
 
 class Templates(View):
@@ -295,7 +364,12 @@ class Templates(View):
     def get(self, request: Request) -> Response:
         """List the templates."""
         require(actor(request), "repositories", "get", "*")
-        return Response({"items": [template_json(t) for t in CredentialTemplate.objects.order_by("url")], "metadata": {}})
+        return Response(
+            {
+                "items": [template_json(t) for t in CredentialTemplate.objects.order_by("url")],
+                "metadata": {},
+            }
+        )
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
@@ -305,17 +379,27 @@ class Templates(View):
         require(actor(request), "repositories", "create", url)
         existing = CredentialTemplate.objects.filter(url=url).first()
         if existing and not (flag(request, "upsert") or body.get("upsert")):
-            raise Invalid("existing repository credentials spec is different, use upsert flag to force update")
+            raise Invalid(
+                "existing repository credentials spec is different, use upsert flag to force update"
+            )
         return Response(template_json(_save_template(existing, url, body, actor(request).name)))
 
 
-def _save_template(existing: CredentialTemplate | None, url: str, body: Mapping[str, Any], who: str) -> CredentialTemplate:
+def _save_template(
+    existing: CredentialTemplate | None, url: str, body: Mapping[str, Any], who: str
+) -> CredentialTemplate:
     secret, options = _split(body)
     with transaction.atomic():
         row = existing or CredentialTemplate(url=url)
         row.kind, row.credentials, row.options = str(body.get("type") or "git"), secret, options
         row.save()
-        audit.record(who, "update" if existing else "create", "repocreds", url, fields=sorted([*secret, *options]))
+        audit.record(
+            who,
+            "update" if existing else "create",
+            "repocreds",
+            url,
+            fields=sorted([*secret, *options]),
+        )
         for remote in GitRemote.objects.filter(url__startswith=normal_url(url)):
             _touched(remote.url)
     return row
@@ -338,7 +422,11 @@ class OneTemplate(View):
         """Replace a template."""
         body = body_map(request)
         must_agree(url, body.get("url"), "url")
-        return Response(template_json(_save_template(self._row(request, url, "update"), url, body, actor(request).name)))
+        return Response(
+            template_json(
+                _save_template(self._row(request, url, "update"), url, body, actor(request).name)
+            )
+        )
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, url: str) -> Response:
@@ -359,7 +447,16 @@ class Certificates(View):
     def get(self, request: Request) -> Response:
         """List the known hosts with their fingerprints."""
         require(actor(request), "certificates", "get", "*")
-        return Response({"items": [_host_json(line) for line in setting("ssh_known_hosts", "").splitlines() if line.strip()], "metadata": {}})
+        return Response(
+            {
+                "items": [
+                    _host_json(line)
+                    for line in setting("ssh_known_hosts", "").splitlines()
+                    if line.strip()
+                ],
+                "metadata": {},
+            }
+        )
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
@@ -374,16 +471,31 @@ class Certificates(View):
         lines = setting("ssh_known_hosts", "").splitlines()
         for item in items:
             if item.get("certType") != "ssh":
-                raise Invalid("certType must be ssh: give TLS authorities with the repository or cluster that needs them")
+                raise Invalid(
+                    "certType must be ssh: give TLS authorities with the repository or cluster that needs them"
+                )
             data = str(item.get("certData") or "")
-            key = data if data.startswith("AAAA") else base64.b64decode(data + "==").decode(errors="replace")
+            key = (
+                data
+                if data.startswith("AAAA")
+                else base64.b64decode(data + "==").decode(errors="replace")
+            )
             host, kind = str(item.get("serverName") or ""), str(item.get("certSubType") or "")
             if not host or not kind or any(c.isspace() for c in host + kind + key):
-                raise Invalid("serverName, certSubType and certData are required, without white space")
+                raise Invalid(
+                    "serverName, certSubType and certData are required, without white space"
+                )
             lines.append(f"{host} {kind} {key}")
         with transaction.atomic():
-            Setting.objects.update_or_create(name="ssh_known_hosts", defaults={"value": "\n".join(dict.fromkeys(lines))})
-            audit.record(actor(request).name, "create", "certificate", ", ".join(str(i.get("serverName")) for i in items))
+            Setting.objects.update_or_create(
+                name="ssh_known_hosts", defaults={"value": "\n".join(dict.fromkeys(lines))}
+            )
+            audit.record(
+                actor(request).name,
+                "create",
+                "certificate",
+                ", ".join(str(i.get("serverName")) for i in items),
+            )
         return Response({"items": [_host_json(line) for line in lines]})
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
@@ -396,7 +508,10 @@ class Certificates(View):
         lines = setting("ssh_known_hosts", "").splitlines()
         gone = [line for line in lines if line.partition(" ")[0] == pattern]
         with transaction.atomic():
-            Setting.objects.update_or_create(name="ssh_known_hosts", defaults={"value": "\n".join(x for x in lines if x not in gone)})
+            Setting.objects.update_or_create(
+                name="ssh_known_hosts",
+                defaults={"value": "\n".join(x for x in lines if x not in gone)},
+            )
             audit.record(actor(request).name, "delete", "certificate", pattern)
         return Response({"items": [_host_json(line) for line in gone]})
 
@@ -405,7 +520,7 @@ def _host_json(line: str) -> dict[str, str]:
     import base64
     import hashlib
 
-    host, kind, key = (line.split() + ["", "", ""])[:3]
+    host, kind, key = ([*line.split(), "", "", ""])[:3]
     digest = hashlib.sha256(base64.b64decode(key + "==")).digest()
     fingerprint = "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
     return {"serverName": host, "certType": "ssh", "certSubType": kind, "certInfo": fingerprint}

@@ -25,7 +25,16 @@ from hub.access import require
 from hub.api import View, actor, body_map, flag, number
 from hub.engine.actions import ActionScript, available, merge_patch, perform
 from hub.engine.describe import redact
-from hub.engine.errors import AccessDenied, Conflict, Invalid, NotFound, Precondition, RetryLater, RuleError, Stalled
+from hub.engine.errors import (
+    AccessDenied,
+    Conflict,
+    Invalid,
+    NotFound,
+    Precondition,
+    RetryLater,
+    RuleError,
+    Stalled,
+)
 from hub.engine.guard import Candidate, Verdict, budget_from, rule
 from hub.engine.options import resource_options
 from hub.engine.permits import permits_kind
@@ -53,7 +62,11 @@ def tree_rows(application: Application, cluster: Cluster) -> list[LiveResource]:
     while level:
         below = {}
         for start in range(0, len(level), 500):
-            below |= {row.uid: row for row in query.filter(owner_uid__in=level[start : start + 500]) if row.uid not in found}
+            below |= {
+                row.uid: row
+                for row in query.filter(owner_uid__in=level[start : start + 500])
+                if row.uid not in found
+            }
         found |= below
         level = list(below)
     return list(found.values())
@@ -66,18 +79,29 @@ def tree(application: Application) -> dict[str, Any]:
     except Stalled:
         return {"nodes": [], "orphanedNodes": [], "hosts": []}
     project = project_of(application.project)
-    rows = [r for r in tree_rows(application, cluster) if _permitted(project, application, cluster, r.resource_key)]
+    rows = [
+        r
+        for r in tree_rows(application, cluster)
+        if _permitted(project, application, cluster, r.resource_key)
+    ]
     nodes = [row.node() for row in rows]
     seen = {row.resource_key for row in rows}
     result = [node_json(node, parents) for node, parents in _with_parents(nodes)]
     for entry in application.resources:
-        key = ResourceKey(entry.get("group", ""), entry["kind"], entry.get("namespace", ""), entry["name"])
+        key = ResourceKey(
+            entry.get("group", ""), entry["kind"], entry.get("namespace", ""), entry["name"]
+        )
         if key not in seen and not entry.get("hook"):
             result.append(missing_json(key, entry.get("version", "")))
     orphaned = []
     if project.spec.get("orphanedResources") is not None:
         orphaned = [node_json(row.node()) for row in orphans(application, project, cluster)]
-    return {"nodes": sorted(result, key=_order), "orphanedNodes": orphaned, "hosts": _hosts(nodes), "shardsCount": 1}
+    return {
+        "nodes": sorted(result, key=_order),
+        "orphanedNodes": orphaned,
+        "hosts": _hosts(nodes),
+        "shardsCount": 1,
+    }
 
 
 def _order(node: dict[str, Any]) -> tuple[str, ...]:
@@ -92,11 +116,19 @@ def _with_parents(nodes: Iterable[Node]) -> list[tuple[Node, list[Node]]]:
 
 
 def _hosts(nodes: Iterable[Node]) -> list[dict[str, Any]]:
-    names = {info["value"] for n in nodes if n.key.kind == "Pod" for info in n.shown.get("info") or [] if info["name"] == "Node"}
+    names = {
+        info["value"]
+        for n in nodes
+        if n.key.kind == "Pod"
+        for info in n.shown.get("info") or []
+        if info["name"] == "Node"
+    }
     return [{"name": name} for name in sorted(names)]
 
 
-def _permitted(project: Project, application: Application, cluster: Cluster, key: ResourceKey) -> bool:
+def _permitted(
+    project: Project, application: Application, cluster: Cluster, key: ResourceKey
+) -> bool:
     namespaced = place_of(application, cluster).is_namespaced(key.group, key.kind)
     return permits_kind(project.spec, key.group, key.kind, key.name, namespaced=namespaced)
 
@@ -121,18 +153,35 @@ class ManagedResources(View):
     def get(self, request: Request, name: str) -> Response:
         """Return the states as JSON texts; values of Secrets are masked; hooks are left out."""
         application = get_application(request, name)
-        project, cluster = project_of(application.project), find_cluster(application.spec["destination"])
-        revisions = application.revisions or [sources.resolve(s, application.project) for s in application.sources]
-        desired = sources.load(application.sources, revisions, sources.context_of(application, project.spec, cluster))
+        project, cluster = (
+            project_of(application.project),
+            find_cluster(application.spec["destination"]),
+        )
+        revisions = application.revisions or [
+            sources.resolve(s, application.project) for s in application.sources
+        ]
+        desired = sources.load(
+            application.sources, revisions, sources.context_of(application, project.spec, cluster)
+        )
         params = request.query_params
         items = []
         for pair in comparison(application, desired, cluster, project.spec).pairs:
             key = pair.key
-            asked = [(params.get("group"), key.group), (params.get("kind"), key.kind), (params.get("namespace"), key.namespace), (params.get("name"), key.name)]
+            asked = [
+                (params.get("group"), key.group),
+                (params.get("kind"), key.kind),
+                (params.get("namespace"), key.namespace),
+                (params.get("name"), key.name),
+            ]
             if pair.state.hook or any(want not in (None, "", have) for want, have in asked):
                 continue
             found = pair.comparison
-            states = [pair.desired, pair.live, found.live if found else pair.live, found.predicted if found else None]
+            states = [
+                pair.desired,
+                pair.live,
+                found.live if found else pair.live,
+                found.predicted if found else None,
+            ]
             target, current, normalized, predicted = _masked(states)
             items.append({
                 "group": key.group, "kind": key.kind, "namespace": key.namespace, "name": key.name,
@@ -172,7 +221,9 @@ class Place:
 
     def kind(self) -> Kind:
         """Return how the cluster serves the kind."""
-        found = self.connection.kind(self.key.group, self.key.kind, self.version) or self.connection.kind(self.key.group, self.key.kind)
+        found = self.connection.kind(
+            self.key.group, self.key.kind, self.version
+        ) or self.connection.kind(self.key.group, self.key.kind)
         if found is None:
             raise NotFound(f"{self.key.kind} is not served by cluster {self.cluster.name}")
         return found
@@ -213,23 +264,39 @@ def place(request: Request, name: str, action: str) -> Place:
     Raises: Invalid when it is no part of the application's tree; AccessDenied when the project forbids its kind.
     """
     params = request.query_params
-    key = ResourceKey(params.get("group", ""), params.get("kind", ""), params.get("namespace", ""), params.get("resourceName", ""))
+    key = ResourceKey(
+        params.get("group", ""),
+        params.get("kind", ""),
+        params.get("namespace", ""),
+        params.get("resourceName", ""),
+    )
     if not key.kind or not key.name:
         raise Invalid("resourceName and kind are required")
     application = get_application(request, name, "get")
-    fine = f"{action}/{key.group}/{key.kind}/{key.namespace}/{key.name}" if action != "get" else "get"
-    require(actor(request), "applications", fine, f"{application.project}/{name}", application.project)
+    fine = (
+        f"{action}/{key.group}/{key.kind}/{key.namespace}/{key.name}" if action != "get" else "get"
+    )
+    require(
+        actor(request), "applications", fine, f"{application.project}/{name}", application.project
+    )
     return place_for(application, key, params.get("version", ""))
 
 
 def place_for(application: Application, key: ResourceKey, version: str = "") -> Place:
     """Return a resource of an application's tree; see `place`."""
-    cluster, project = find_cluster(application.spec["destination"]), project_of(application.project)
+    cluster, project = (
+        find_cluster(application.spec["destination"]),
+        project_of(application.project),
+    )
     found = next((r for r in tree_rows(application, cluster) if r.resource_key == key), None)
     if found is None:
-        raise Invalid(f"{key.kind} {key.group} {key.name} not found as part of application {application.name}")
+        raise Invalid(
+            f"{key.kind} {key.group} {key.name} not found as part of application {application.name}"
+        )
     if not _permitted(project, application, cluster, key):
-        raise AccessDenied(f"resource {key.group}:{key.kind} is not permitted in project '{project.name}'")
+        raise AccessDenied(
+            f"resource {key.group}:{key.kind} is not permitted in project '{project.name}'"
+        )
     return Place(application, project, cluster, key, version or found.version)
 
 
@@ -251,12 +318,19 @@ class ResourceView(View):
         text = patch.get("patch") if isinstance(patch, dict) and set(patch) == {"patch"} else patch
         kind = request.query_params.get("patchType") or MERGE
         if kind not in (MERGE, JSON_PATCH, "application/strategic-merge-patch+json"):
-            raise Invalid(f"patchType must be {MERGE}, {JSON_PATCH} or application/strategic-merge-patch+json, not {kind!r}")
+            raise Invalid(
+                f"patchType must be {MERGE}, {JSON_PATCH} or application/strategic-merge-patch+json, not {kind!r}"
+            )
         try:
             parsed = orjson.loads(text) if isinstance(text, str) else text
         except orjson.JSONDecodeError as error:
             raise Invalid(f"the patch is not valid JSON: {error}") from error
-        result = _change(where, actor(request).name, "patch", lambda c, k: c.patch(k, where.key.namespace, where.key.name, parsed, content_type=kind))
+        result = _change(
+            where,
+            actor(request).name,
+            "patch",
+            lambda c, k: c.patch(k, where.key.namespace, where.key.name, parsed, content_type=kind),
+        )
         return Response({"manifest": _text(redact(result)[0])})
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
@@ -268,7 +342,9 @@ class ResourceView(View):
         propagation = "Orphan" if orphan else "Background" if force else "Foreground"
 
         def delete(connection: Connection, kind: Kind) -> Manifest:
-            connection.delete(kind, where.key.namespace, where.key.name, propagation=propagation, force=force)
+            connection.delete(
+                kind, where.key.namespace, where.key.name, propagation=propagation, force=force
+            )
             return {}
 
         _change(where, actor(request).name, "delete-resource", delete)
@@ -279,12 +355,16 @@ def _guard(where: Place, *, confirmed: bool) -> None:
     manifest = where.get()
     option = resource_options(manifest, {}).value("Delete")
     budget = budget_from((where.project.spec.get("flotilla") or {}).get("deletion"))
-    ruling = rule([Candidate(where.key, option)], total=1, budget=budget, confirmed=confirmed, explicit=True)
+    ruling = rule(
+        [Candidate(where.key, option)], total=1, budget=budget, confirmed=confirmed, explicit=True
+    )
     verdict = ruling.verdicts[where.key]
     if verdict is Verdict.REFUSED:
         raise Precondition(f"{where.key} is protected: its option Delete=false forbids it")
     if verdict is Verdict.CONFIRM:
-        raise Precondition(f"deleting {where.key} needs a confirmation: repeat the request with confirm=true")
+        raise Precondition(
+            f"deleting {where.key} needs a confirmation: repeat the request with confirm=true"
+        )
 
 
 def _change(where: Place, who: str, verb: str, call: Any) -> Manifest:
@@ -293,10 +373,21 @@ def _change(where: Place, who: str, verb: str, call: Any) -> Manifest:
     try:
         result: Manifest = call(where.connection, where.kind())
     except Refused as refused:
-        manifest = {"apiVersion": where.kind().api_version, "kind": where.key.kind, "metadata": {"name": where.key.name}}
+        manifest = {
+            "apiVersion": where.kind().api_version,
+            "kind": where.key.kind,
+            "metadata": {"name": where.key.name},
+        }
         raise translated(secretless(refused, manifest)) from refused
     with transaction.atomic():
-        audit.record(who, verb, "resource", f"{where.application.qualified_name} {where.key}", where.application.project, cluster=where.cluster.name)
+        audit.record(
+            who,
+            verb,
+            "resource",
+            f"{where.application.qualified_name} {where.key}",
+            where.application.project,
+            cluster=where.cluster.name,
+        )
     if result:
         live.record(where.cluster.pk, [live.Seen(result, is_whole=True)])
     mark_due([where.application.pk])
@@ -308,7 +399,9 @@ def _script(key: ResourceKey) -> ActionScript | None:
     if not found:
         return None
     definitions = {d["name"]: d.get("action.lua", "") for d in found.get("definitions") or []}
-    return ActionScript(found.get("discovery.lua", ""), definitions, bool(found.get("mergeBuiltinActions")))
+    return ActionScript(
+        found.get("discovery.lua", ""), definitions, bool(found.get("mergeBuiltinActions"))
+    )
 
 
 class Actions(View):
@@ -347,14 +440,18 @@ class ActionsV2(View):
             if body.get(field) and not merged.get(field):
                 merged[field] = str(body[field])
             elif body.get(field) and merged[field] != body[field]:
-                raise Invalid(f"{field} in the body is {body[field]!r}, but the query says {merged[field]!r}")
+                raise Invalid(
+                    f"{field} in the body is {body[field]!r}, but the query says {merged[field]!r}"
+                )
         request._request.GET = merged  # noqa: SLF001
         return run_action(request, name, str(body.get("action") or ""), _parameters(body))
 
 
 def _parameters(body: dict[str, Any]) -> dict[str, str]:
     listed = body.get("resourceActionParameters") or []
-    if not isinstance(listed, list) or not all(isinstance(p, dict) and p.get("name") for p in listed):
+    if not isinstance(listed, list) or not all(
+        isinstance(p, dict) and p.get("name") for p in listed
+    ):
         raise Invalid("resourceActionParameters must be a list of {name, value}")
     return {str(p["name"]): str(p.get("value", "")) for p in listed}
 
@@ -362,7 +459,11 @@ def _parameters(body: dict[str, Any]) -> dict[str, str]:
 def run_action(request: Request, name: str, action: str, params: dict[str, str]) -> Response:
     """Run an action on the resource that a request names."""
     query = request.query_params
-    where = place(request, name, f"action/{query.get('group', '')}/{query.get('kind', '')}/{action}".removesuffix("/"))
+    where = place(
+        request,
+        name,
+        f"action/{query.get('group', '')}/{query.get('kind', '')}/{action}".removesuffix("/"),
+    )
     current = where.get()
     now = timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
@@ -378,9 +479,13 @@ def _run_change(where: Place, who: str, action: str, current: Manifest, change: 
     resource = change.resource
     group = str(resource.get("apiVersion", "")).rpartition("/")[0]
     metadata = resource.get("metadata") or {}
-    key = ResourceKey(group, str(resource.get("kind")), metadata.get("namespace", ""), metadata.get("name", ""))
+    key = ResourceKey(
+        group, str(resource.get("kind")), metadata.get("namespace", ""), metadata.get("name", "")
+    )
     if not _permitted(where.project, where.application, where.cluster, key):
-        raise AccessDenied(f"resource {key.group}:{key.kind} is not permitted in project '{where.project.name}'")
+        raise AccessDenied(
+            f"resource {key.group}:{key.kind} is not permitted in project '{where.project.name}'"
+        )
     if change.operation == "create":
 
         def create(connection: Connection, _kind: Kind) -> Manifest:
@@ -399,20 +504,44 @@ def _run_change(where: Place, who: str, action: str, current: Manifest, change: 
     status = patch.pop("status", None)
     patch.get("metadata", {}).pop("resourceVersion", None)
     if patch and patch != {"metadata": {}}:
-        _change(where, who, f"action {action}", lambda c, k: c.patch(k, key.namespace, key.name, patch))
+        _change(
+            where, who, f"action {action}", lambda c, k: c.patch(k, key.namespace, key.name, patch)
+        )
     if status is not None:
-        _change(where, who, f"action {action}", lambda c, k: c.patch(k, key.namespace, key.name, {"status": status}, subresource="status"))
+        _change(
+            where,
+            who,
+            f"action {action}",
+            lambda c, k: c.patch(
+                k, key.namespace, key.name, {"status": status}, subresource="status"
+            ),
+        )
 
 
-def resource_events(application: Application, namespace: str, name: str, uid: str) -> dict[str, Any]:
+def resource_events(
+    application: Application, namespace: str, name: str, uid: str
+) -> dict[str, Any]:
     """Return the Kubernetes events of a resource of an application's tree."""
     cluster = find_cluster(application.spec["destination"])
-    row = next((r for r in tree_rows(application, cluster) if r.name == name and r.namespace == namespace and uid in ("", r.uid)), None)
+    row = next(
+        (
+            r
+            for r in tree_rows(application, cluster)
+            if r.name == name and r.namespace == namespace and uid in ("", r.uid)
+        ),
+        None,
+    )
     if row is None:
         raise Invalid(f"{name} not found as part of application {application.name}")
     selector = f"involvedObject.uid={row.uid},involvedObject.name={row.name},involvedObject.namespace={row.namespace}"
     try:
-        return dict(connect(cluster).request("GET", f"/api/v1/namespaces/{row.namespace or 'default'}/events", query={"fieldSelector": selector}))
+        return dict(
+            connect(cluster).request(
+                "GET",
+                f"/api/v1/namespaces/{row.namespace or 'default'}/events",
+                query={"fieldSelector": selector},
+            )
+        )
     except Refused as refused:
         raise translated(refused) from refused
 
@@ -433,7 +562,10 @@ class Logs(View):
         query = _log_query(request)
         text, invert = params.get("filter", ""), params.get("filter", "").startswith("!")
         keep = _Filter(text.removeprefix("!"), invert=invert, match_case=flag(request, "matchCase"))
-        download, events = flag(request, "download"), "text/event-stream" in request.headers.get("Accept", "")
+        download, events = (
+            flag(request, "download"),
+            "text/event-stream" in request.headers.get("Accept", ""),
+        )
         answer = StreamingHttpResponse(
             _log_lines(connect(cluster), pods, query, keep, plain=download, events=events),
             content_type="text/plain" if download else "text/event-stream" if events else "application/json",
@@ -471,25 +603,49 @@ def _log_query(request: Request) -> dict[str, str]:
     return query
 
 
-def _pods(application: Application, cluster: Cluster, params: Any, pod: str) -> list[tuple[str, str]]:
+def _pods(
+    application: Application, cluster: Cluster, params: Any, pod: str
+) -> list[tuple[str, str]]:
     rows = tree_rows(application, cluster)
-    if not _permitted(project_of(application.project), application, cluster, ResourceKey("", "Pod", application.dest_namespace, pod)):
+    if not _permitted(
+        project_of(application.project),
+        application,
+        cluster,
+        ResourceKey("", "Pod", application.dest_namespace, pod),
+    ):
         raise AccessDenied("resource :Pod is not permitted in the project")
     if pod:
         namespace = params.get("namespace") or application.dest_namespace
-        chosen = [r for r in rows if (r.kind, r.group, r.name, r.namespace) == ("Pod", "", pod, namespace)]
+        chosen = [
+            r for r in rows if (r.kind, r.group, r.name, r.namespace) == ("Pod", "", pod, namespace)
+        ]
     else:
         roots = {r.uid for r in rows if _is_asked(r, params)}
-        chosen = [r for r in rows if r.kind == "Pod" and r.group == "" and (r.uid in roots or _descends(r, roots, {x.uid: x for x in rows}))]
+        chosen = [
+            r
+            for r in rows
+            if r.kind == "Pod"
+            and r.group == ""
+            and (r.uid in roots or _descends(r, roots, {x.uid: x for x in rows}))
+        ]
     if not chosen:
-        raise Invalid(f"no pod {pod} found as part of application {application.name}" if pod else f"application {application.name} has no such pods")
+        raise Invalid(
+            f"no pod {pod} found as part of application {application.name}"
+            if pod
+            else f"application {application.name} has no such pods"
+        )
     if len(chosen) > settings.MAX_POD_LOGS:
         raise Invalid("max pods to view logs are reached. Please provide more granular query")
     return [(r.namespace, r.name) for r in chosen]
 
 
 def _is_asked(row: LiveResource, params: Any) -> bool:
-    asked = [(params.get("kind"), row.kind), (params.get("group"), row.group), (params.get("resourceName"), row.name), (params.get("namespace"), row.namespace)]
+    asked = [
+        (params.get("kind"), row.kind),
+        (params.get("group"), row.group),
+        (params.get("resourceName"), row.name),
+        (params.get("namespace"), row.namespace),
+    ]
     return all(want in (None, "", have) for want, have in asked)
 
 
@@ -504,7 +660,15 @@ def _descends(row: LiveResource, roots: set[str], by_uid: dict[str, LiveResource
     return False
 
 
-async def _log_lines(connection: Connection, pods: list[tuple[str, str]], query: dict[str, str], keep: _Filter, *, plain: bool, events: bool) -> AsyncIterator[bytes]:
+async def _log_lines(
+    connection: Connection,
+    pods: list[tuple[str, str]],
+    query: dict[str, str],
+    keep: _Filter,
+    *,
+    plain: bool,
+    events: bool,
+) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue(_LOG_QUEUE)
     stopped = threading.Event()
@@ -532,20 +696,51 @@ async def _log_lines(connection: Connection, pods: list[tuple[str, str]], query:
             if keep(content):
                 yield _log_item(content, at, pod, plain=plain, events=events)
         if not plain:
-            yield _log_item("", timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ"), "", plain=False, events=events, last=True)
+            yield _log_item(
+                "",
+                timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "",
+                plain=False,
+                events=events,
+                last=True,
+            )
     finally:
         stopped.set()
 
 
-def _log_item(content: str, at: str, pod: str, *, plain: bool, events: bool, last: bool = False) -> bytes:
+def _log_item(
+    content: str, at: str, pod: str, *, plain: bool, events: bool, last: bool = False
+) -> bytes:
     if plain:
         return f"{content}\n".encode()
-    data = orjson.dumps({"result": {"content": content, "timeStamp": at, "timeStampStr": at, "podName": pod, "last": last}})
+    data = orjson.dumps(
+        {
+            "result": {
+                "content": content,
+                "timeStamp": at,
+                "timeStampStr": at,
+                "podName": pod,
+                "last": last,
+            }
+        }
+    )
     return b"data: " + data + b"\n\n" if events else data + b"\n"
 
 
-def _read_log(connection: Connection, namespace: str, pod: str, query: dict[str, str], stopped: threading.Event) -> Iterable[str]:
-    response = connection.raw("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query=query, stream=True, accept="text/plain, */*")
+def _read_log(
+    connection: Connection,
+    namespace: str,
+    pod: str,
+    query: dict[str, str],
+    stopped: threading.Event,
+) -> Iterable[str]:
+    response = connection.raw(
+        "GET",
+        f"/api/v1/namespaces/{namespace}/pods/{pod}/log",
+        query=query,
+        stream=True,
+        accept="text/plain, */*",
+    )
     try:
         if response.status >= 400:
             from clusters.kube import refusal
@@ -605,5 +800,3 @@ def _predicted(application: Application, manifest: Any) -> dict[str, Any]:
 async def tree_text(application: Application) -> bytes:
     """Return the tree as bytes, from an event loop."""
     return orjson.dumps(await sync_to_async(tree)(application))
-
-

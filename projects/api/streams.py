@@ -54,7 +54,9 @@ class _Waiter:
 
     async def wait(self) -> None:
         try:
-            await asyncio.wait_for(self._event.wait(), EMBEDDED_POLL_SECONDS if settings.EMBEDDED else POLL_SECONDS)
+            await asyncio.wait_for(
+                self._event.wait(), EMBEDDED_POLL_SECONDS if settings.EMBEDDED else POLL_SECONDS
+            )
             await asyncio.sleep(GATHER_SECONDS)
         except TimeoutError:
             pass
@@ -90,12 +92,16 @@ class ApplicationStream(View):
         from hub.rest import token_of
 
         events = "text/event-stream" in request.headers.get("Accept", "")
-        lines = _changes(chosen, start, params.get("fields", ""), token_of(request._request), events=events)  # noqa: SLF001
+        lines = _changes(
+            chosen, start, params.get("fields", ""), token_of(request._request), events=events
+        )
         return _streaming(lines, events=events)
 
 
 def _streaming(lines: AsyncIterator[bytes], *, events: bool) -> StreamingHttpResponse:
-    answer = StreamingHttpResponse(lines, content_type="text/event-stream" if events else "application/json")
+    answer = StreamingHttpResponse(
+        lines, content_type="text/event-stream" if events else "application/json"
+    )
     answer["X-Accel-Buffering"] = "no"
     return answer
 
@@ -105,7 +111,9 @@ def _line(result: Any, *, events: bool) -> bytes:
     return b"data: " + data + b"\n\n" if events else data + b"\n"
 
 
-async def _changes(chosen: _Filter, start: int | None, fields: str, token: str, *, events: bool) -> AsyncIterator[bytes]:
+async def _changes(
+    chosen: _Filter, start: int | None, fields: str, token: str, *, events: bool
+) -> AsyncIterator[bytes]:
     waiter = _Waiter()
     seen: set[tuple[str, str]] = set()
     try:
@@ -142,13 +150,22 @@ def _shown(kind: str, manifest: dict[str, Any], fields: str) -> Any:
 
 
 def _rows_since(version: int) -> list[tuple[dict[str, Any], str, int]]:
-    query = Application.objects.filter(resource_version__gt=version).select_related("cluster", "operation").prefetch_related("history", "remotes")
-    return [(application_json(a), a.project, a.resource_version) for a in query.order_by("resource_version")]
+    query = (
+        Application.objects.filter(resource_version__gt=version)
+        .select_related("cluster", "operation")
+        .prefetch_related("history", "remotes")
+    )
+    return [
+        (application_json(a), a.project, a.resource_version)
+        for a in query.order_by("resource_version")
+    ]
 
 
 def _known(version: int) -> set[tuple[str, str]]:
     # What existed when that version was current: for a resumed stream its changes are modifications.
-    return set(Application.objects.filter(resource_version__lte=version).values_list("namespace", "name"))
+    return set(
+        Application.objects.filter(resource_version__lte=version).values_list("namespace", "name")
+    )
 
 
 def _everything_since(version: int) -> list[tuple[str, dict[str, Any], str, int]]:
@@ -170,7 +187,9 @@ class TreeStream(View):
         events = "text/event-stream" in request.headers.get("Accept", "")
         from hub.rest import token_of
 
-        return _streaming(_trees(application.pk, token_of(request._request), events=events), events=events)  # noqa: SLF001
+        return _streaming(
+            _trees(application.pk, token_of(request._request), events=events), events=events
+        )
 
 
 async def _trees(pk: int, token: str, *, events: bool) -> AsyncIterator[bytes]:
@@ -179,7 +198,13 @@ async def _trees(pk: int, token: str, *, events: bool) -> AsyncIterator[bytes]:
         while True:
             application = await Application.objects.select_related("cluster").filter(pk=pk).afirst()
             account = await sync_to_async(_still_allowed)(token)
-            if application is None or account is None or not is_allowed(account, "applications", "get", f"{application.project}/{application.name}"):
+            if (
+                application is None
+                or account is None
+                or not is_allowed(
+                    account, "applications", "get", f"{application.project}/{application.name}"
+                )
+            ):
                 return
             text = await tree_text(application)
             if text != last:

@@ -31,7 +31,9 @@ def webhook(request: HttpRequest) -> JsonResponse:
     body = request.read(settings.MAX_WEBHOOK_BYTES + 1)
     if len(body) > settings.MAX_WEBHOOK_BYTES:
         return _refused("the body is too large", 413)
-    if settings.WEBHOOK_GITHUB_SECRET and not _is_signed(body, request.headers.get("X-Hub-Signature-256", "")):
+    if settings.WEBHOOK_GITHUB_SECRET and not _is_signed(
+        body, request.headers.get("X-Hub-Signature-256", "")
+    ):
         return _refused("Webhook processing failed: the signature does not fit")
     if event == "ping":
         return JsonResponse({})
@@ -49,7 +51,10 @@ def webhook(request: HttpRequest) -> JsonResponse:
 
 
 def _is_signed(body: bytes, signature: str) -> bool:
-    wanted = "sha256=" + hmac.new(settings.WEBHOOK_GITHUB_SECRET.encode(), body, hashlib.sha256).hexdigest()
+    wanted = (
+        "sha256="
+        + hmac.new(settings.WEBHOOK_GITHUB_SECRET.encode(), body, hashlib.sha256).hexdigest()
+    )
     return hmac.compare_digest(wanted, signature)
 
 
@@ -59,6 +64,13 @@ def _push(payload: Any) -> tuple[list[str], str, str]:
     repository = payload.get("repository")
     if not isinstance(repository, dict):
         return [], "", ""
-    urls = [repository.get(field) for field in ("html_url", "clone_url", "ssh_url", "git_url", "svn_url")]
+    urls = [
+        repository.get(field)
+        for field in ("html_url", "clone_url", "ssh_url", "git_url", "svn_url")
+    ]
     ref, after = payload.get("ref"), payload.get("after")
-    return [u for u in urls if isinstance(u, str) and u], ref if isinstance(ref, str) else "", after if isinstance(after, str) else ""
+    return (
+        [u for u in urls if isinstance(u, str) and u],
+        ref if isinstance(ref, str) else "",
+        after if isinstance(after, str) else "",
+    )

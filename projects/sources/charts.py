@@ -49,7 +49,9 @@ class Access:
 
 def is_oci(url: str, credentials: Mapping[str, Any] | None = None) -> bool:
     """Return whether charts of a URL come from an OCI registry."""
-    return url.startswith("oci://") or ("://" not in url and bool((credentials or {}).get("enableOCI")))
+    return url.startswith("oci://") or (
+        "://" not in url and bool((credentials or {}).get("enableOCI"))
+    )
 
 
 @contextlib.contextmanager
@@ -61,17 +63,23 @@ def _client(credentials: Mapping[str, Any]) -> Iterator[httpx.Client]:
         verify = False
     elif credentials.get("caData"):
         verify = ssl.create_default_context(cadata=str(credentials["caData"]))
-    with httpx.Client(verify=verify, timeout=_TIMEOUT, follow_redirects=False, trust_env=False) as client:
+    with httpx.Client(
+        verify=verify, timeout=_TIMEOUT, follow_redirects=False, trust_env=False
+    ) as client:
         yield client
 
 
 def _authorization(credentials: Mapping[str, Any]) -> httpx.Auth | None:
     if credentials.get("username") or credentials.get("password"):
-        return httpx.BasicAuth(str(credentials.get("username") or ""), str(credentials.get("password") or ""))
+        return httpx.BasicAuth(
+            str(credentials.get("username") or ""), str(credentials.get("password") or "")
+        )
     return None
 
 
-def _get(url: str, credentials: Mapping[str, Any], limit: int, headers: Mapping[str, str] | None = None) -> bytes:
+def _get(
+    url: str, credentials: Mapping[str, Any], limit: int, headers: Mapping[str, str] | None = None
+) -> bytes:
     """Return what a URL gives, redirects followed with every hop checked; credentials only to the first host."""
     origin, current = urlsplit(url), url
     auth = _authorization(credentials)
@@ -80,25 +88,40 @@ def _get(url: str, credentials: Mapping[str, Any], limit: int, headers: Mapping[
             check_url(current, "repoURL")
             same = urlsplit(current)[:2] == origin[:2] or credentials.get("passCredentials")
             try:
-                with client.stream("GET", current, auth=auth if same else None, headers=dict(headers or {}) if same else {}) as answer:
+                with client.stream(
+                    "GET",
+                    current,
+                    auth=auth if same else None,
+                    headers=dict(headers or {}) if same else {},
+                ) as answer:
                     if answer.is_redirect:
                         current = urljoin(current, answer.headers.get("location", ""))
                         continue
                     _check_status(answer, current)
                     return _body(answer, limit, current)
             except httpx.HTTPError as error:
-                raise RetryLater("RepositoryUnreachable", f"{redact_text(url)} does not answer: {type(error).__name__}", timedelta(seconds=20)) from error
+                raise RetryLater(
+                    "RepositoryUnreachable",
+                    f"{redact_text(url)} does not answer: {type(error).__name__}",
+                    timedelta(seconds=20),
+                ) from error
     raise Stalled("TooManyRedirects", f"{redact_text(url)} redirects too often")
 
 
 def _check_status(answer: httpx.Response, url: str) -> None:
     shown = redact_text(url)
     if answer.status_code in (401, 403):
-        raise RetryLater("AuthenticationFailed", f"{shown}: the credentials are refused ({answer.status_code})", timedelta(seconds=60))
+        raise RetryLater(
+            "AuthenticationFailed",
+            f"{shown}: the credentials are refused ({answer.status_code})",
+            timedelta(seconds=60),
+        )
     if answer.status_code == 404:
         raise Stalled("NotFound", f"{shown}: not found")
     if answer.status_code >= 400:
-        raise RetryLater("RepositoryUnreachable", f"{shown} answers {answer.status_code}", timedelta(seconds=20))
+        raise RetryLater(
+            "RepositoryUnreachable", f"{shown} answers {answer.status_code}", timedelta(seconds=20)
+        )
 
 
 def _body(answer: httpx.Response, limit: int, url: str) -> bytes:
@@ -106,7 +129,9 @@ def _body(answer: httpx.Response, limit: int, url: str) -> bytes:
     for part in answer.iter_bytes():
         total += len(part)
         if total > limit:
-            raise Stalled("TooLarge", f"{redact_text(url)} is larger than {limit // 1024} KiB, the limit")
+            raise Stalled(
+                "TooLarge", f"{redact_text(url)} is larger than {limit // 1024} KiB, the limit"
+            )
         parts.append(part)
     return b"".join(parts)
 
@@ -123,7 +148,9 @@ _indexes: dict[str, tuple[float, dict[str, Any]]] = {}
 _indexes_lock = threading.Lock()
 
 
-def index(url: str, credentials: Mapping[str, Any], *, fresh: bool = False) -> dict[str, list[dict[str, Any]]]:
+def index(
+    url: str, credentials: Mapping[str, Any], *, fresh: bool = False
+) -> dict[str, list[dict[str, Any]]]:
     """Return the entries of a repository's index: chart name → versions; kept for a minute.
 
     Raises: RetryLater, Stalled, ManifestError when it cannot be read.
@@ -145,7 +172,9 @@ def index(url: str, credentials: Mapping[str, Any], *, fresh: bool = False) -> d
     return entries
 
 
-def versions(url: str, chart: str, credentials: Mapping[str, Any], *, fresh: bool = False) -> list[str]:
+def versions(
+    url: str, chart: str, credentials: Mapping[str, Any], *, fresh: bool = False
+) -> list[str]:
     """Return the versions of a chart."""
     if is_oci(url, credentials):
         return _tags(url, chart, credentials)
@@ -155,7 +184,9 @@ def versions(url: str, chart: str, credentials: Mapping[str, Any], *, fresh: boo
     return [str(entry.get("version") or "") for entry in listed if isinstance(entry, dict)]
 
 
-def resolve(url: str, chart: str, target: str, credentials: Mapping[str, Any], *, fresh: bool = False) -> str:
+def resolve(
+    url: str, chart: str, target: str, credentials: Mapping[str, Any], *, fresh: bool = False
+) -> str:
     """Return the exact version that a target revision names: the highest that satisfies a constraint.
 
     Raises: Stalled when none does.
@@ -164,7 +195,10 @@ def resolve(url: str, chart: str, target: str, credentials: Mapping[str, Any], *
         return target
     best = highest(target or "*", versions(url, chart, credentials, fresh=fresh))
     if best is None:
-        raise Stalled("RevisionNotFound", f"no version of chart '{chart}' in {redact_text(url)} satisfies '{target}'")
+        raise Stalled(
+            "RevisionNotFound",
+            f"no version of chart '{chart}' in {redact_text(url)} satisfies '{target}'",
+        )
     return best
 
 
@@ -178,7 +212,10 @@ def _archive(url: str, chart: str, version: str, frozen: tuple[tuple[str, Any], 
         (e for e in listed if str(e.get("version")).lstrip("v") == version.lstrip("v")), None
     )
     if entry is None:
-        raise Stalled("RevisionNotFound", f"chart '{chart}' of version '{version}' not found in {redact_text(url)}")
+        raise Stalled(
+            "RevisionNotFound",
+            f"chart '{chart}' of version '{version}' not found in {redact_text(url)}",
+        )
     urls = entry.get("urls") or []
     if not urls:
         raise ManifestError(f"the index of {redact_text(url)} names no file for {chart} {version}")
@@ -190,7 +227,9 @@ def fetch(url: str, chart: str, version: str, credentials: Mapping[str, Any]) ->
 
     Raises: Stalled and RetryLater from the server, ManifestError for an archive that cannot be used.
     """
-    frozen = tuple(sorted((k, v) for k, v in credentials.items() if isinstance(v, str | bool | int)))
+    frozen = tuple(
+        sorted((k, v) for k, v in credentials.items() if isinstance(v, str | bool | int))
+    )
     return unpack(_archive(url, chart, version, frozen), strip=True)
 
 
@@ -205,7 +244,9 @@ def unpack(data: bytes, *, strip: bool) -> MemoryFiles:
                     continue
                 total += member.size
                 if total > settings.MAX_CHART_BYTES or len(content) > 20_000:
-                    raise ManifestError(f"the archive unpacks to more than {settings.MAX_CHART_BYTES // 1024**2} MiB, the limit")
+                    raise ManifestError(
+                        f"the archive unpacks to more than {settings.MAX_CHART_BYTES // 1024**2} MiB, the limit"
+                    )
                 name = _member_name(member.name, strip=strip)
                 file = archive.extractfile(member)
                 if name and file:
@@ -231,7 +272,9 @@ def _base(host: str, credentials: Mapping[str, Any]) -> str:
     return f"{'http' if credentials.get('insecureOCIForceHttp') else 'https'}://{host}/v2"
 
 
-def _registry_get(host: str, path: str, credentials: Mapping[str, Any], limit: int, accept: str = "*/*") -> bytes:
+def _registry_get(
+    host: str, path: str, credentials: Mapping[str, Any], limit: int, accept: str = "*/*"
+) -> bytes:
     url = _base(host, credentials) + path
     check_url(url, "repoURL")
     headers = {"Accept": accept}
@@ -239,11 +282,18 @@ def _registry_get(host: str, path: str, credentials: Mapping[str, Any], limit: i
         try:
             answer = client.get(url, headers=headers, auth=None)
         except httpx.HTTPError as error:
-            raise RetryLater("RepositoryUnreachable", f"registry {host} does not answer: {type(error).__name__}") from error
+            raise RetryLater(
+                "RepositoryUnreachable", f"registry {host} does not answer: {type(error).__name__}"
+            ) from error
     if answer.status_code == 401:
         token = _token(answer.headers.get("www-authenticate", ""), credentials)
         if token:
-            return _get(url, {k: v for k, v in credentials.items() if k not in ("username", "password")}, limit, {**headers, "Authorization": f"Bearer {token}"})
+            return _get(
+                url,
+                {k: v for k, v in credentials.items() if k not in ("username", "password")},
+                limit,
+                {**headers, "Authorization": f"Bearer {token}"},
+            )
     return _get(url, credentials, limit, headers)
 
 
@@ -264,7 +314,9 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
     import orjson
 
     host, name = _registry(url, chart)
-    data = orjson.loads(_registry_get(host, f"/{name}/tags/list?n=1000", credentials, settings.MAX_INDEX_BYTES))
+    data = orjson.loads(
+        _registry_get(host, f"/{name}/tags/list?n=1000", credentials, settings.MAX_INDEX_BYTES)
+    )
     # A tag cannot hold "+", so Helm writes "_" for it.
     return [str(tag).replace("_", "+") for tag in data.get("tags") or []]
 
@@ -277,7 +329,9 @@ def oci_digest(url: str, chart: str, target: str, credentials: Mapping[str, Any]
     if tag.startswith("sha256:"):
         return tag
     host, name = _registry(url, chart)
-    data = _registry_get(host, f"/{name}/manifests/{tag.replace('+', '_')}", credentials, 4 * 1024**2, _MANIFEST)
+    data = _registry_get(
+        host, f"/{name}/manifests/{tag.replace('+', '_')}", credentials, 4 * 1024**2, _MANIFEST
+    )
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
@@ -285,13 +339,27 @@ def _pull(url: str, chart: str, version: str, credentials: Mapping[str, Any]) ->
     import orjson
 
     host, name = _registry(url, chart)
-    manifest = orjson.loads(_registry_get(host, f"/{name}/manifests/{version.replace('+', '_')}", credentials, 4 * 1024**2, _MANIFEST))
-    layers = [layer for layer in manifest.get("layers") or [] if layer.get("mediaType") in _CHART_LAYERS]
+    manifest = orjson.loads(
+        _registry_get(
+            host,
+            f"/{name}/manifests/{version.replace('+', '_')}",
+            credentials,
+            4 * 1024**2,
+            _MANIFEST,
+        )
+    )
+    layers = [
+        layer for layer in manifest.get("layers") or [] if layer.get("mediaType") in _CHART_LAYERS
+    ]
     if len(layers) != 1:
-        raise ManifestError(f"{host}/{name}:{version} must have exactly one layer with manifests or a chart, it has {len(layers)}")
+        raise ManifestError(
+            f"{host}/{name}:{version} must have exactly one layer with manifests or a chart, it has {len(layers)}"
+        )
     if int(layers[0].get("size") or 0) > settings.MAX_CHART_BYTES:
         raise Stalled("TooLarge", f"{host}/{name}:{version} is larger than the limit")
-    return _registry_get(host, f"/{name}/blobs/{layers[0]['digest']}", credentials, settings.MAX_CHART_BYTES)
+    return _registry_get(
+        host, f"/{name}/blobs/{layers[0]['digest']}", credentials, settings.MAX_CHART_BYTES
+    )
 
 
 def fetch_artifact(url: str, digest: str, credentials: Mapping[str, Any]) -> MemoryFiles:

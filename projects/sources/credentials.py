@@ -10,7 +10,11 @@ from projects.models import CredentialTemplate, Repository
 def repository_of(url: str, project: str = "") -> Repository | None:
     """Return the registered repository of a URL: the project's own first, then the hub's."""
     wanted = normal_url(url)
-    found = [r for r in Repository.objects.filter(project__in={project, ""}) if normal_url(r.url) == wanted]
+    found = [
+        r
+        for r in Repository.objects.filter(project__in={project, ""})
+        if normal_url(r.url) == wanted
+    ]
     return max(found, key=lambda r: r.project == project and bool(project), default=None)
 
 

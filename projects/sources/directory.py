@@ -16,7 +16,9 @@ _EXTENSIONS = (".yaml", ".yml", ".json", ".jsonnet")
 _SKIP = "+argocd:skip-file-rendering"
 
 
-def render(files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]) -> list[Manifest]:
+def render(
+    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]
+) -> list[Manifest]:
     """Return the manifests of the files in a folder.
 
     Shapes: `block` is the `directory` block of a source.
@@ -58,8 +60,14 @@ def _parse(name: str, data: bytes) -> list[Manifest]:
     try:
         documents = [parse_json(text)] if name.endswith(".json") else parse_yaml(text)
     except ManifestError as error:
-        if name.endswith(".json") or all(word in text for word in ("apiVersion:", "kind:", "metadata:")):
+        if name.endswith(".json") or all(
+            word in text for word in ("apiVersion:", "kind:", "metadata:")
+        ):
             raise ManifestError(f"{name}: {error}") from error
         return []
-    kept = [d for d in documents if not isinstance(d, dict) or "kind" in d or "apiVersion" in d] if not name.endswith(".json") else documents
+    kept = (
+        [d for d in documents if not isinstance(d, dict) or "kind" in d or "apiVersion" in d]
+        if not name.endswith(".json")
+        else documents
+    )
     return manifests_from([d for d in kept if isinstance(d, dict)], name)

@@ -17,7 +17,9 @@ def substitute(text: str, environment: Mapping[str, str]) -> str:
     return _VARIABLE.sub(value, text)
 
 
-def build_environment(instance: str, namespace: str, project: str, revision: str, source: Mapping[str, object]) -> dict[str, str]:
+def build_environment(
+    instance: str, namespace: str, project: str, revision: str, source: Mapping[str, object]
+) -> dict[str, str]:
     """Return Argo CD's ARGOCD_APP_* variables of one source."""
     return {
         "ARGOCD_APP_NAME": instance,

@@ -68,7 +68,9 @@ def clean(path: str, base: str = "") -> str:
 
     Raises: ManifestError when it leads out of the root.
     """
-    joined = posixpath.normpath(posixpath.join("/", base, path) if not path.startswith("/") else path)
+    joined = posixpath.normpath(
+        posixpath.join("/", base, path) if not path.startswith("/") else path
+    )
     text = posixpath.join(base, path) if not path.startswith("/") else path.lstrip("/")
     depth = 0
     for part in text.split("/"):
@@ -125,11 +127,15 @@ class Recorder:
                 self._inputs[origin, prefix] = found[1]
                 target = files.blob(prefix).decode(errors="replace")
                 if target.startswith("/"):
-                    raise ManifestError(f"repository contains out-of-bounds symlinks. file: {prefix}")
+                    raise ManifestError(
+                        f"repository contains out-of-bounds symlinks. file: {prefix}"
+                    )
                 try:
                     base = clean(target, posixpath.dirname(prefix))
                 except ManifestError as error:
-                    raise ManifestError(f"repository contains out-of-bounds symlinks. file: {prefix}") from error
+                    raise ManifestError(
+                        f"repository contains out-of-bounds symlinks. file: {prefix}"
+                    ) from error
                 return "/".join([*([base] if base else []), *parts[depth:]])
         return None
 
@@ -234,7 +240,9 @@ def hash_of(files: Files, path: str) -> str:
     return digest.hexdigest()
 
 
-def same_inputs(inputs: list[list[str]], origins: Mapping[str, Files], capabilities: str = "") -> bool:
+def same_inputs(
+    inputs: list[list[str]], origins: Mapping[str, Files], capabilities: str = ""
+) -> bool:
     """Return whether everything that was read then is the same now."""
     for origin, path, value in inputs:
         if origin == CLUSTER:

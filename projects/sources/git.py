@@ -40,18 +40,27 @@ def check_git_url(url: str, field: str = "repoURL") -> None:
 
     Raises: Invalid naming the field: other schemes, options in disguise, local paths outside the allowed folder.
     """
-    if not url or url.startswith("-") or any(c.isspace() or ord(c) < 32 for c in url) or "::" in url.split("/")[0]:
+    if (
+        not url
+        or url.startswith("-")
+        or any(c.isspace() or ord(c) < 32 for c in url)
+        or "::" in url.split("/", maxsplit=1)[0]
+    ):
         raise Invalid(f"{field}: {redact_text(url)!r} is not a repository URL")
     if "://" not in url:
         if not _SCP.match(url):
-            raise Invalid(f"{field}: {url!r} is not a repository URL; write https://… or git@host:path")
+            raise Invalid(
+                f"{field}: {url!r} is not a repository URL; write https://… or git@host:path"
+            )
         return
     parts = urlsplit(url)
     if parts.scheme == "file":
         root = settings.LOCAL_REPOSITORIES
         inside = root and Path(parts.path).resolve().is_relative_to(Path(root).resolve())
         if not inside:
-            raise Invalid(f"{field}: repositories on this machine are not read; serve it over https or ssh")
+            raise Invalid(
+                f"{field}: repositories on this machine are not read; serve it over https or ssh"
+            )
         return
     if parts.scheme not in ("https", "http", "ssh"):
         raise Invalid(f"{field}: {parts.scheme}:// is not read; use https:// or ssh://")
@@ -94,7 +103,12 @@ def _exclusive(url: str) -> Iterator[Path]:
 def _environment(url: str, credentials: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="git-") as text:
         home = Path(text)
-        config = {"gc.auto": "0", "credential.helper": "", "protocol.version": "2", "core.hooksPath": "/dev/null"}
+        config = {
+            "gc.auto": "0",
+            "credential.helper": "",
+            "protocol.version": "2",
+            "core.hooksPath": "/dev/null",
+        }
         env = {
             "HOME": text, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true",
             "GIT_ALLOW_PROTOCOL": "https:http:ssh:file", "LC_ALL": "C", "PATH": os.environ.get("PATH", ""),
@@ -124,25 +138,45 @@ def _http_config(credentials: Mapping[str, Any], home: Path) -> dict[str, str]:
         config["http.sslVerify"] = "false"
     if credentials.get("proxy"):
         config["http.proxy"] = str(credentials["proxy"])
-    for field, option in (("tlsClientCertData", "http.sslCert"), ("tlsClientCertKey", "http.sslKey")):
+    for field, option in (
+        ("tlsClientCertData", "http.sslCert"),
+        ("tlsClientCertKey", "http.sslKey"),
+    ):
         if credentials.get(field):
             config[option] = str(_private(home / field, str(credentials[field])))
     return config
 
 
 def _private(path: Path, content: str) -> Path:
-    with open(path, "w", opener=lambda p, f: os.open(p, f, 0o600)) as file:  # noqa: PTH123
+    with open(path, "w", opener=lambda p, f: os.open(p, f, 0o600)) as file:
         file.write(content if content.endswith("\n") else content + "\n")
     return path
 
 
 def _ssh_command(credentials: Mapping[str, Any], home: Path) -> str:
-    options = ["ssh", "-F", "/dev/null", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10"]
+    options = [
+        "ssh",
+        "-F",
+        "/dev/null",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "IdentitiesOnly=yes",
+        "-o",
+        "ConnectTimeout=10",
+    ]
     if credentials.get("insecureIgnoreHostKey") or credentials.get("insecure"):
         options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     else:
         known = _private(home / "known_hosts", str(credentials.get("knownHosts") or ""))
-        options += ["-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=/dev/null"]
+        options += [
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            f"UserKnownHostsFile={known}",
+            "-o",
+            "GlobalKnownHostsFile=/dev/null",
+        ]
     if credentials.get("sshPrivateKey"):
         options += ["-i", str(_private(home / "key", str(credentials["sshPrivateKey"])))]
     return " ".join(options)
@@ -155,7 +189,10 @@ def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str) -
     with _environment(url, credentials) as env:
         try:
             output = git.cmd.Git().execute(
-                ["git", *argv], env=env, kill_after_timeout=settings.GIT_TIMEOUT.total_seconds(), with_extended_output=False
+                ["git", *argv],
+                env=env,
+                kill_after_timeout=settings.GIT_TIMEOUT.total_seconds(),
+                with_extended_output=False,
             )
         except git.exc.GitCommandError as error:
             GIT_FAILURES.labels(kind).inc()
@@ -167,22 +204,42 @@ def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str) -
 
 def _check_reachable(url: str) -> None:
     parts = urlsplit(url)
-    host = parts.hostname if "://" in url else url.partition("@")[2].partition(":")[0] or url.partition(":")[0]
+    host = (
+        parts.hostname
+        if "://" in url
+        else url.partition("@")[2].partition(":")[0] or url.partition(":")[0]
+    )
     if parts.scheme == "file" or not host:
         return
     check_host(host, "repoURL")
 
 
 _PERMANENT = (
-    ("could not read Username", "AuthenticationRequired", "the repository needs credentials, or has others than these"),
+    (
+        "could not read Username",
+        "AuthenticationRequired",
+        "the repository needs credentials, or has others than these",
+    ),
     ("Authentication failed", "AuthenticationFailed", "the credentials are refused"),
     ("Permission denied", "AuthenticationFailed", "the credentials are refused"),
     ("HTTP code = 401", "AuthenticationFailed", "the credentials are refused"),
-    ("The requested URL returned error: 401", "AuthenticationFailed", "the credentials are refused"),
-    ("The requested URL returned error: 403", "AuthenticationFailed", "access is forbidden with these credentials"),
+    (
+        "The requested URL returned error: 401",
+        "AuthenticationFailed",
+        "the credentials are refused",
+    ),
+    (
+        "The requested URL returned error: 403",
+        "AuthenticationFailed",
+        "access is forbidden with these credentials",
+    ),
     ("not found", "RepositoryNotFound", "repository not found"),
     ("does not appear to be a git repository", "RepositoryNotFound", "repository not found"),
-    ("Host key verification failed", "HostKeyUnknown", "the server's SSH host key is not known; add it to the known hosts"),
+    (
+        "Host key verification failed",
+        "HostKeyUnknown",
+        "the server's SSH host key is not known; add it to the known hosts",
+    ),
 )
 
 
@@ -226,12 +283,31 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
     with _exclusive(url) as folder:
         if has_commit(url, commit):
             return
-        base = ["--git-dir", str(folder), "fetch", "-q", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"]
+        base = [
+            "--git-dir",
+            str(folder),
+            "fetch",
+            "-q",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-recurse-submodules",
+        ]
         try:
             _run(url, credentials, [*base, "--depth", "1", "--", url, commit], "fetch")
         except RetryLater:
             # Old servers give only what a ref names: then the history is needed.
-            _run(url, credentials, [*base, "--", url, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"], "fetch")
+            _run(
+                url,
+                credentials,
+                [
+                    *base,
+                    "--",
+                    url,
+                    "+refs/heads/*:refs/remotes/origin/*",
+                    "+refs/tags/*:refs/tags/*",
+                ],
+                "fetch",
+            )
         _opened.cache_clear()
         if not has_commit(url, commit):
             raise Stalled("RevisionNotFound", f"{redact_text(url)} has no commit {commit}")

@@ -45,7 +45,9 @@ class Release:
 
 def capabilities_digest(kube_version: str, api_versions: Sequence[str]) -> str:
     """Return the digest of a cluster's version and API versions."""
-    return hashlib.sha256("\n".join([kube_version, *sorted(api_versions)]).encode()).hexdigest()[:32]
+    return hashlib.sha256("\n".join([kube_version, *sorted(api_versions)]).encode()).hexdigest()[
+        :32
+    ]
 
 
 def _asks_capabilities(chart: Path) -> bool:
@@ -67,7 +69,9 @@ def render(
     """
     name = str(block.get("releaseName") or release.name)
     if len(name) > 53 or not _RELEASE.match(name):
-        raise ManifestError(f"helm.releaseName: {name!r} is no valid release name (at most 53 of a-z, 0-9, - and .)")
+        raise ManifestError(
+            f"helm.releaseName: {name!r} is no valid release name (at most 53 of a-z, 0-9, - and .)"
+        )
     request: dict[str, Any] = {
         "op": "helm", "release": name, "namespace": str(block.get("namespace") or release.namespace),
         "kubeVersion": str(block.get("kubeVersion") or release.kube_version),
@@ -88,7 +92,9 @@ def render(
         rendered = _call({**request, "chart": str(chart)}, text)
     _check_kube_version(rendered["metadata"], request["kubeVersion"])
     if rendered["missing"]:
-        raise ManifestError(f"found in Chart.yaml, but missing in charts/ directory: {', '.join(rendered['missing'])}")
+        raise ManifestError(
+            f"found in Chart.yaml, but missing in charts/ directory: {', '.join(rendered['missing'])}"
+        )
     return _manifests(rendered, skip_tests=bool(block.get("skipTests")))
 
 
@@ -96,7 +102,9 @@ def _call(request: dict[str, Any], folder: str) -> dict[str, Any]:
     try:
         return dict(renderer.call(request, timeout=settings.EXEC_TIMEOUT.total_seconds()))
     except WorkerError as error:
-        raise ManifestError(f"helm template failed: {str(error).replace(folder + '/', '')[:800]}") from error
+        raise ManifestError(
+            f"helm template failed: {str(error).replace(folder + '/', '')[:800]}"
+        ) from error
 
 
 def _export(files: Recorder, path: str, folder: Path) -> None:
@@ -137,13 +145,17 @@ def _export_local_dependencies(files: Recorder, path: str, folder: Path) -> None
                 continue
             target = clean(repository.removeprefix("file://"), place)
             if not files.is_folder(target):
-                raise ManifestError(f"{place}: the dependency {repository} is not in the repository")
+                raise ManifestError(
+                    f"{place}: the dependency {repository} is not in the repository"
+                )
             _export(files, target, folder)
             todo.append(target)
 
 
 def _add_dependencies(chart: Path, repositories: charts.Access) -> None:
-    present = {p.name for p in (chart / "charts").iterdir()} if (chart / "charts").is_dir() else set()
+    present = (
+        {p.name for p in (chart / "charts").iterdir()} if (chart / "charts").is_dir() else set()
+    )
     for dependency in _dependencies(chart):
         name, version = str(dependency.get("name") or ""), str(dependency.get("version") or "")
         if "/" in name or name in ("", "..", "."):
@@ -157,7 +169,9 @@ def _add_dependencies(chart: Path, repositories: charts.Access) -> None:
             _copy(local, target)
             _add_dependencies(target, repositories)
         elif repository:
-            _unpack(repositories.chart(repository, name, _locked(chart, name) or version or "*"), target)
+            _unpack(
+                repositories.chart(repository, name, _locked(chart, name) or version or "*"), target
+            )
 
 
 def _locked(chart: Path, name: str) -> str:
@@ -166,7 +180,14 @@ def _locked(chart: Path, name: str) -> str:
         return ""
     documents = parse_yaml(lock.read_text())
     entries = (documents[0] or {}).get("dependencies") or [] if documents else []
-    return next((str(e.get("version") or "") for e in entries if isinstance(e, dict) and e.get("name") == name), "")
+    return next(
+        (
+            str(e.get("version") or "")
+            for e in entries
+            if isinstance(e, dict) and e.get("name") == name
+        ),
+        "",
+    )
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -202,10 +223,14 @@ def _check_kube_version(metadata: Mapping[str, Any], version: str) -> None:
     except ValueError:
         return
     if not fits:
-        raise ManifestError(f"chart requires kubeVersion: {wanted} which is incompatible with Kubernetes {version}")
+        raise ManifestError(
+            f"chart requires kubeVersion: {wanted} which is incompatible with Kubernetes {version}"
+        )
 
 
-def _values(files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+def _values(
+    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]
+) -> list[str]:
     texts = [_value_file(files, origin, place, shown)
              for origin, place, shown in _value_files(files, path, block, environment)]  # fmt: skip
     if block.get("valuesObject") is not None:
@@ -230,9 +255,13 @@ def _value_file(files: Recorder, origin: str, place: str, shown: str) -> str:
 def _value_files(
     files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]
 ) -> list[tuple[str, str, str]]:
-    listed = [substitute_ref(str(name), environment, files) for name in block.get("valueFiles") or []]
+    listed = [
+        substitute_ref(str(name), environment, files) for name in block.get("valueFiles") or []
+    ]
     found: list[tuple[str, str, str]] = []
-    explicit = {locate(files, path, name)[:2] for name in listed if not _is_glob(name) and not _is_url(name)}
+    explicit = {
+        locate(files, path, name)[:2] for name in listed if not _is_glob(name) and not _is_url(name)
+    }
     for name in listed:
         if _is_url(name):
             _check_scheme(name)
@@ -255,7 +284,9 @@ def substitute_ref(text: str, environment: Mapping[str, str], files: Recorder) -
     if head.startswith("$") and separator and files.has_origin(head[1:]):
         return f"{head}/{substitute(rest, environment)}"
     if head.startswith("$") and separator and head[1:] not in environment:
-        raise ManifestError(f"source referenced \"{head}\", but no source has a 'ref' field with that name")
+        raise ManifestError(
+            f"source referenced \"{head}\", but no source has a 'ref' field with that name"
+        )
     return substitute(text, environment)
 
 
@@ -282,7 +313,9 @@ def _is_url(name: str) -> bool:
 
 def _check_scheme(url: str) -> None:
     if urlsplit(url).scheme not in settings.HELM_VALUES_SCHEMES:
-        raise ManifestError(f"helm.valueFiles: the scheme of {url} is not allowed; allowed are {', '.join(settings.HELM_VALUES_SCHEMES)}")
+        raise ManifestError(
+            f"helm.valueFiles: the scheme of {url} is not allowed; allowed are {', '.join(settings.HELM_VALUES_SCHEMES)}"
+        )
 
 
 def _expand(files: Recorder, origin: str, pattern: str) -> list[str]:
@@ -298,12 +331,16 @@ def _parameters(block: Mapping[str, Any], environment: Mapping[str, str]) -> lis
     ]  # fmt: skip
 
 
-def _file_parameters(files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]) -> list[dict[str, str]]:
+def _file_parameters(
+    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]
+) -> list[dict[str, str]]:
     result = []
     for entry in block.get("fileParameters") or []:
         shown = substitute_ref(str(entry.get("path") or ""), environment, files)
         origin, place = locate(files, path, shown)
-        result.append({"name": str(entry["name"]), "content": _value_file(files, origin, place, shown)})
+        result.append(
+            {"name": str(entry["name"]), "content": _value_file(files, origin, place, shown)}
+        )
     return result
 
 
@@ -312,7 +349,11 @@ def _manifests(rendered: Mapping[str, Any], *, skip_tests: bool) -> list[Manifes
     texts = [*texts, *sorted(rendered["files"].items())]
     manifests: list[Manifest] = []
     for name, text in texts:
-        if posixpath.basename(name).startswith("_") or name.endswith("NOTES.txt") or not text.strip():
+        if (
+            posixpath.basename(name).startswith("_")
+            or name.endswith("NOTES.txt")
+            or not text.strip()
+        ):
             continue
         try:
             documents = parse_yaml(text)
@@ -320,5 +361,9 @@ def _manifests(rendered: Mapping[str, Any], *, skip_tests: bool) -> list[Manifes
             raise ManifestError(f"{name}: the template gives no valid YAML: {error}") from error
         manifests += manifests_from([d for d in documents if isinstance(d, dict)], name)
     if skip_tests:
-        manifests = [m for m in manifests if not set(str(annotations_of(m).get("helm.sh/hook", "")).split(",")) & _RANK]
+        manifests = [
+            m
+            for m in manifests
+            if not set(str(annotations_of(m).get("helm.sh/hook", "")).split(",")) & _RANK
+        ]
     return manifests

@@ -57,9 +57,19 @@ def _candidates(base: str, wanted: str, folders: list[str]) -> list[str]:
     return found
 
 
-def _variables(block: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    result: dict[str, dict[str, str]] = {"ext_vars": {}, "ext_codes": {}, "tla_vars": {}, "tla_codes": {}}
-    for field, text, code in (("extVars", "ext_vars", "ext_codes"), ("tlas", "tla_vars", "tla_codes")):
+def _variables(
+    block: Mapping[str, Any], environment: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    result: dict[str, dict[str, str]] = {
+        "ext_vars": {},
+        "ext_codes": {},
+        "tla_vars": {},
+        "tla_codes": {},
+    }
+    for field, text, code in (
+        ("extVars", "ext_vars", "ext_codes"),
+        ("tlas", "tla_vars", "tla_codes"),
+    ):
         for entry in block.get(field) or []:
             place = code if entry.get("code") else text
             result[place][str(entry["name"])] = substitute(str(entry.get("value", "")), environment)

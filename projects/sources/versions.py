@@ -24,7 +24,11 @@ class Version(NamedTuple):
     pre: str = ""
 
     def _order(self) -> tuple[object, ...]:
-        parts = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in self.pre.split(".")) if self.pre else ()
+        parts = (
+            tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in self.pre.split("."))
+            if self.pre
+            else ()
+        )
         return (self.major, self.minor, self.patch, not self.pre, parts)
 
     def __lt__(self, other: object) -> bool:
@@ -74,7 +78,9 @@ def _alternatives(text: str) -> list[list[tuple[str, str]]]:
         parts, position = [], 0
         while position < len(rest):
             match = _PART.match(rest, position)
-            if not match or not _VERSION.match(match.group(2).replace("*", "x") if match.group(2) != "*" else "0"):
+            if not match or not _VERSION.match(
+                match.group(2).replace("*", "x") if match.group(2) != "*" else "0"
+            ):
                 raise ValueError(text)
             parts.append((match.group(1) or "", match.group(2)))
             position = match.end()
@@ -89,7 +95,9 @@ def satisfies(version: Version, constraint: str) -> bool:
 
     Pre-releases only match a constraint that names one, as in Argo CD.
     """
-    return any(all(_fits(version, op, text) for op, text in parts) for parts in _alternatives(constraint))
+    return any(
+        all(_fits(version, op, text) for op, text in parts) for parts in _alternatives(constraint)
+    )
 
 
 def _bounds(text: str) -> tuple[Version, int, str]:
@@ -172,7 +180,9 @@ def resolve_git(target: str, refs: Mapping[str, str], head: str, prefix: str = "
         found = refs.get("HEAD") or refs.get(head)
         if found:
             return found
-        raise Stalled("RevisionNotFound", "unable to resolve 'HEAD' to a commit SHA: the repository is empty")
+        raise Stalled(
+            "RevisionNotFound", "unable to resolve 'HEAD' to a commit SHA: the repository is empty"
+        )
     if is_constraint(wanted):
         tags = [name.removeprefix("refs/tags/") for name in refs if name.startswith("refs/tags/")]
         best = highest(wanted, tags, prefix)
@@ -180,8 +190,14 @@ def resolve_git(target: str, refs: Mapping[str, str], head: str, prefix: str = "
             return refs[f"refs/tags/{best}"]
         if not prefix and f"refs/heads/{wanted}" in refs:
             return refs[f"refs/heads/{wanted}"]
-        raise Stalled("RevisionNotFound", f"unable to resolve '{wanted}' to a commit SHA: no tag satisfies it")
-    for name in (f"refs/tags/{prefix}{wanted}",) if prefix else (f"refs/heads/{wanted}", f"refs/tags/{wanted}", wanted):
+        raise Stalled(
+            "RevisionNotFound", f"unable to resolve '{wanted}' to a commit SHA: no tag satisfies it"
+        )
+    for name in (
+        (f"refs/tags/{prefix}{wanted}",)
+        if prefix
+        else (f"refs/heads/{wanted}", f"refs/tags/{wanted}", wanted)
+    ):
         if name in refs:
             return refs[name]
     if re.fullmatch(r"[0-9a-f]{7,39}", wanted):

@@ -35,7 +35,7 @@ def main() -> None:
         request = json.loads(line)
         try:
             reply = {"result": _OPERATIONS[request["op"]](request, ask)}
-        except Exception as error:  # noqa: BLE001 - every failure is an answer
+        except Exception as error:
             reply = {"error": str(error)[:4000] or type(error).__name__}
         answers.write(json.dumps(reply).encode() + b"\n")
         answers.flush()
@@ -51,16 +51,26 @@ def _helm(request: dict[str, Any], _ask: Any) -> Any:
         values = _values(helm_python, request)
         if not request.get("skipSchema"):
             chart.validate_schema(values)
-        crds = [] if request.get("skipCrds") else [{"name": c["filename"], "data": c["data"]} for c in chart.crds]
+        crds = (
+            []
+            if request.get("skipCrds")
+            else [{"name": c["filename"], "data": c["data"]} for c in chart.crds]
+        )
         loaded = [d.get("name") for d in chart.dependencies]
-    missing = [d.get("alias") or d.get("name") for d in metadata.get("dependencies") or [] if d.get("name") not in loaded]
+    missing = [
+        d.get("alias") or d.get("name")
+        for d in metadata.get("dependencies") or []
+        if d.get("name") not in loaded
+    ]
     options = {
         "name": request["release"], "namespace": request["namespace"], "is_install": True,
         "kube_version": request.get("kubeVersion") or "", "api_versions": request.get("apiVersions") or [], "enable_dns": False,
     }  # fmt: skip
     # Rendering changes the chart (disabled dependencies are dropped), so each render loads its own.
     with contextlib.closing(helm_python.Chart.load(folder)) as chart:
-        text = _native.call_string("helm_render", chart._raw(), json.dumps(values), json.dumps(options))  # noqa: SLF001
+        text = _native.call_string(
+            "helm_render", chart._raw(), json.dumps(values), json.dumps(options)
+        )
     return {"files": json.loads(text), "crds": crds, "metadata": metadata, "missing": missing}
 
 
@@ -72,7 +82,9 @@ def _values(helm: Any, request: dict[str, Any]) -> dict[str, Any]:
         parse = helm.parse_set_string_values if entry.get("forceString") else helm.parse_set_string
         result = _merge(result, parse(f"{entry['name']}={_escaped(entry['value'])}"))
     for entry in request.get("fileParameters") or []:
-        result = _merge(result, helm.parse_set_string_values(f"{entry['name']}={_escaped(entry['content'])}"))
+        result = _merge(
+            result, helm.parse_set_string_values(f"{entry['name']}={_escaped(entry['content'])}")
+        )
     return result
 
 
@@ -90,7 +102,9 @@ def _merge(base: Any, over: Any) -> Any:
 def _helm_dependencies(request: dict[str, Any], _ask: Any) -> Any:
     import helm_python
 
-    helm_python.dependency_build(request["chart"], skip_refresh=False, plain_http=bool(request.get("plainHttp")))
+    helm_python.dependency_build(
+        request["chart"], skip_refresh=False, plain_http=bool(request.get("plainHttp"))
+    )
     return sorted(p.name for p in (Path(request["chart"]) / "charts").iterdir())
 
 
@@ -104,7 +118,9 @@ def _jsonnet(request: dict[str, Any], ask: Any) -> Any:
         return answer["path"], base64.b64decode(answer["data"])
 
     return json.loads(
-        _gojsonnet.evaluate_snippet(request["name"], request["code"], import_callback=load, **request["variables"])
+        _gojsonnet.evaluate_snippet(
+            request["name"], request["code"], import_callback=load, **request["variables"]
+        )
     )
 
 
@@ -114,7 +130,12 @@ def _jq(request: dict[str, Any], _ask: Any) -> Any:
     return jq.compile(f"del({request['path']})").input_value(request["value"]).first()
 
 
-_OPERATIONS = {"helm": _helm, "helm-dependencies": _helm_dependencies, "jsonnet": _jsonnet, "jq": _jq}
+_OPERATIONS = {
+    "helm": _helm,
+    "helm-dependencies": _helm_dependencies,
+    "jsonnet": _jsonnet,
+    "jq": _jq,
+}
 
 if __name__ == "__main__":
     main()

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-POSTGRES, REDIS = os.environ.get("HUB_TEST_POSTGRES_URL", ""), os.environ.get("HUB_TEST_REDIS_URL", "")
+POSTGRES, REDIS = (
+    os.environ.get("HUB_TEST_POSTGRES_URL", ""),
+    os.environ.get("HUB_TEST_REDIS_URL", ""),
+)
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
 
 
@@ -42,20 +44,45 @@ class Production:
             self.start(name)
         self._wait(lambda: self.call("GET", "/readyz") == "ok", "the web process")
         password = (folder / "initial-admin-password").read_text().strip()
-        self.token = self.call("POST", "/api/v1/session", {"username": "admin", "password": password})["token"]
+        self.token = self.call(
+            "POST", "/api/v1/session", {"username": "admin", "password": password}
+        )["token"]
 
     def commands(self):
         """The commands of docker-compose.yml, with this machine's port and folder."""
         services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-        web = ["uvicorn", "hub.asgi:application", "--host", "127.0.0.1", "--port", str(self.port), "--lifespan", "off"]
-        beat = [str(self.folder / "beat") if word == "/tmp/beat" else word for word in services["beat"]["command"]]
-        return {"web": web, "worker": services["worker"]["command"], "beat": beat, "watcher": services["watcher"]["command"]}
+        web = [
+            "uvicorn",
+            "hub.asgi:application",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--lifespan",
+            "off",
+        ]
+        beat = [
+            str(self.folder / "beat") if word == "/tmp/beat" else word
+            for word in services["beat"]["command"]
+        ]
+        return {
+            "web": web,
+            "worker": services["worker"]["command"],
+            "beat": beat,
+            "watcher": services["watcher"]["command"],
+        }
 
     def start(self, name):
         argv = self.commands()[name]
-        argv = [sys.executable, *argv[1:]] if argv[0] == "python" else [str(Path(sys.executable).parent / argv[0]), *argv[1:]]
+        argv = (
+            [sys.executable, *argv[1:]]
+            if argv[0] == "python"
+            else [str(Path(sys.executable).parent / argv[0]), *argv[1:]]
+        )
         log = open(self.folder / f"{name}.log", "a")  # noqa: SIM115
-        self.processes[name] = subprocess.Popen(argv, env=self.env, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        self.processes[name] = subprocess.Popen(
+            argv, env=self.env, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+        )
         log.close()
 
     def kill(self, name):
@@ -64,12 +91,23 @@ class Production:
         process.wait(10)
 
     def manage(self, *argv):
-        subprocess.run([sys.executable, "manage.py", *argv], env=self.env, cwd=ROOT, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "manage.py", *argv],
+            env=self.env,
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+        )
 
     def call(self, method, path, body=None):
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {getattr(self, 'token', '')}"}
+        headers = {
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {getattr(self, 'token', '')}",
+        }
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method, data=data, headers=headers)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", method=method, data=data, headers=headers
+        )
         with urllib.request.urlopen(request, timeout=20) as answer:
             text = answer.read()
             return json.loads(text) if text.startswith(b"{") else text.decode()
@@ -84,13 +122,19 @@ class Production:
             except (urllib.error.URLError, ConnectionError) as error:
                 last = error
             time.sleep(0.2)
-        logs = "\n".join(f"--- {n}\n{(self.folder / f'{n}.log').read_text()[-1500:]}" for n in self.commands())
+        logs = "\n".join(
+            f"--- {n}\n{(self.folder / f'{n}.log').read_text()[-1500:]}" for n in self.commands()
+        )
         raise AssertionError(f"{what} not within {seconds} s; last {last!r}\n{logs}")
 
     def wait_status(self, name, sync, health, revision, seconds=60):
         def check():
             status = self.call("GET", f"/api/v1/applications/{name}")["status"]
-            return (status["sync"]["status"], status["health"]["status"], status["sync"].get("revision")) == (sync, health, revision)
+            return (
+                status["sync"]["status"],
+                status["health"]["status"],
+                status["sync"].get("revision"),
+            ) == (sync, health, revision)
 
         self._wait(check, f"{name} {sync} {health}", seconds)
 
@@ -119,8 +163,15 @@ def production(tmp_path):
 @pytest.mark.timeout(240)
 def test_the_main_job_and_a_killed_worker(production, sandbox_server, repo):
     first = repo.commit({"c.yaml": CONFIG})
-    config = {"bearerToken": "sandbox-token", "tlsClientConfig": {"caData": sandbox_server.certificate}}
-    production.call("POST", "/api/v1/clusters", {"server": sandbox_server.url("east"), "name": "east", "config": config})
+    config = {
+        "bearerToken": "sandbox-token",
+        "tlsClientConfig": {"caData": sandbox_server.certificate},
+    }
+    production.call(
+        "POST",
+        "/api/v1/clusters",
+        {"server": sandbox_server.url("east"), "name": "east", "config": config},
+    )
     spec = {
         "project": "default", "source": {"repoURL": repo.url, "path": ".", "targetRevision": "main"}, "destination": {"name": "east", "namespace": "prod"},
         "syncPolicy": {"automated": {"prune": True, "selfHeal": True}, "syncOptions": ["CreateNamespace=true"]},
@@ -129,10 +180,20 @@ def test_the_main_job_and_a_killed_worker(production, sandbox_server, repo):
     production.wait_status("c", "Synced", "Healthy", first)
 
     production.kill("worker")
-    waves = {f"{n}.yaml": CONFIG.replace("name: c", f"name: c{n}, annotations: {{argocd.argoproj.io/sync-wave: '{n}'}}") for n in range(5)}
+    waves = {
+        f"{n}.yaml": CONFIG.replace(
+            "name: c", f"name: c{n}, annotations: {{argocd.argoproj.io/sync-wave: '{n}'}}"
+        )
+        for n in range(5)
+    }
     second = repo.commit(waves)
     body = {"ref": "refs/heads/main", "after": second, "repository": {"clone_url": repo.url}}
-    request = urllib.request.Request(f"http://127.0.0.1:{production.port}/api/webhook", method="POST", data=json.dumps(body).encode(), headers={"X-GitHub-Event": "push"})
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{production.port}/api/webhook",
+        method="POST",
+        data=json.dumps(body).encode(),
+        headers={"X-GitHub-Event": "push"},
+    )
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.status == 200
     production.start("worker")
@@ -143,6 +204,8 @@ def test_the_main_job_and_a_killed_worker(production, sandbox_server, repo):
     store = sandbox_server.sandboxes["east"].store
     kind = store.kinds["", "configmaps"]
     time.sleep(1)
-    sandbox_server._loop.call_soon_threadsafe(lambda: store.delete(kind, store.get(kind, "prod", "c")))
+    sandbox_server._loop.call_soon_threadsafe(
+        lambda: store.delete(kind, store.get(kind, "prod", "c"))
+    )
     production._wait(lambda: store.get(kind, "prod", "c") is None, "the deletion", 10)
     production._wait(lambda: store.get(kind, "prod", "c") is not None, "the healed resource", 60)

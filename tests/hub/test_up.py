@@ -11,7 +11,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-
 from support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 class Process:
     def __init__(self, folder, port, *options):
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("HUB_", "DJANGO", "PYTEST", "COV"))}
+        env = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("HUB_", "DJANGO", "PYTEST", "COV"))
+        }
         self.port, self.folder = port, folder
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "manage.py"), "up", "--port", str(port), "--data", str(folder), *options],
@@ -36,11 +39,16 @@ class Process:
 
     def sign_in(self):
         password = (self.folder / "initial-admin-password").read_text().strip()
-        return self.call("POST", "/api/v1/session", {"username": "admin", "password": password})["token"]
+        return self.call("POST", "/api/v1/session", {"username": "admin", "password": password})[
+            "token"
+        ]
 
     def applications(self, token):
         items = self.call("GET", "/api/v1/applications", token=token)["items"]
-        return {a["metadata"]["name"]: (a["status"]["sync"]["status"], a["status"]["health"]["status"]) for a in items}
+        return {
+            a["metadata"]["name"]: (a["status"]["sync"]["status"], a["status"]["health"]["status"])
+            for a in items
+        }
 
     def stop(self):
         started = time.monotonic()
@@ -66,7 +74,14 @@ def test_demo_is_synced_within_a_minute_and_survives_a_restart(tmp_path):
         assert first.call("GET", "/healthz") == "ok"
         assert first.call("GET", "/readyz") == "ok"
         metrics = first.call("GET", "/metrics")
-        for name in ("argocd_app_reconcile", "argocd_app_sync_total", "flotilla_queue_depth", "flotilla_watch_lag", "flotilla_render_cache", "argocd_app_k8s_request_total"):
+        for name in (
+            "argocd_app_reconcile",
+            "argocd_app_sync_total",
+            "flotilla_queue_depth",
+            "flotilla_watch_lag",
+            "flotilla_render_cache",
+            "argocd_app_k8s_request_total",
+        ):
             assert name in metrics
     finally:
         seconds, errors = first.stop()
@@ -78,13 +93,36 @@ def test_demo_is_synced_within_a_minute_and_survives_a_restart(tmp_path):
         token = second.sign_in()
         path = folder / "demo" / "repository" / "nginx" / "all.yaml"
         path.write_text(path.read_text().replace("replicas: 2", "replicas: 3"))
-        subprocess.run(["git", "-C", str(path.parent), "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qam", "Three"], check=True)
-        head = subprocess.run(["git", "-C", str(path.parent), "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+        subprocess.run(
+            [
+                "git",
+                "-C",
+                str(path.parent),
+                "-c",
+                "user.name=t",
+                "-c",
+                "user.email=t@localhost",
+                "commit",
+                "-qam",
+                "Three",
+            ],
+            check=True,
+        )
+        head = subprocess.run(
+            ["git", "-C", str(path.parent), "rev-parse", "HEAD"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
         second.call("GET", "/api/v1/applications/nginx?refresh=normal", token=token)
         deadline = time.monotonic() + 60
         while True:
             status = second.call("GET", "/api/v1/applications/nginx", token=token)["status"]
-            if (status["sync"].get("revision"), status["sync"]["status"], status["health"]["status"]) == (head, "Synced", "Healthy"):
+            if (
+                status["sync"].get("revision"),
+                status["sync"]["status"],
+                status["health"]["status"],
+            ) == (head, "Synced", "Healthy"):
                 break
             assert time.monotonic() < deadline, status
             time.sleep(0.3)
@@ -105,7 +143,14 @@ def test_without_demo_it_starts_empty(tmp_path):
 def test_doctor_names_what_is_wrong(tmp_path):
     folder = tmp_path / "data"
     env = {**os.environ, "HUB_DATA_DIR": str(folder)}
-    result = subprocess.run([sys.executable, str(ROOT / "manage.py"), "doctor"], capture_output=True, text=True, env=env, cwd=ROOT, check=False)
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), "doctor"],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=ROOT,
+        check=False,
+    )
     assert result.returncode == 1
     assert "FAIL  database" in result.stdout
     assert "manage.py migrate" in result.stdout

@@ -44,9 +44,15 @@ def test_wrong_credentials(hub, sandbox, repo, app, namespace):
     condition = hub.condition(name, "ComparisonError")
     assert "credentials" in condition["message"]
 
-    refused = hub.post("/api/v1/repositories", {"repo": repo.url, "username": "git", "password": "wrong-canary"}, status=400)
+    refused = hub.post(
+        "/api/v1/repositories",
+        {"repo": repo.url, "username": "git", "password": "wrong-canary"},
+        status=400,
+    )
     assert "canary" not in str(refused)
-    hub.post("/api/v1/repositories", {"repo": repo.url, "username": "git", "password": "s3cret-canary"})
+    hub.post(
+        "/api/v1/repositories", {"repo": repo.url, "username": "git", "password": "s3cret-canary"}
+    )
     hub.wait_status(name, "OutOfSync")
 
     assert "canary" not in str(hub.get("/api/v1/repositories"))
@@ -55,7 +61,9 @@ def test_wrong_credentials(hub, sandbox, repo, app, namespace):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        pytest.param({"source": {"targetRevision": "gone"}}, "unable to resolve 'gone'", id="revision gone"),
+        pytest.param(
+            {"source": {"targetRevision": "gone"}}, "unable to resolve 'gone'", id="revision gone"
+        ),
         pytest.param({"source": {"targetRevision": "0" * 40}}, "", id="commit unknown"),
         pytest.param({"path": "nowhere"}, "app path does not exist", id="path missing"),
         pytest.param({"path": "chart"}, "Chart.yaml", id="chart broken"),
@@ -96,7 +104,9 @@ def test_a_broken_source_recovers_with_the_next_commit(hub, sandbox, repo, app, 
 
     revision = repo.commit({"c.yaml": CONFIG})
     push = {"ref": "refs/heads/main", "after": revision, "repository": {"clone_url": repo.url}}
-    hub.client.post("/api/webhook", push, content_type="application/json", headers={"X-GitHub-Event": "push"})
+    hub.client.post(
+        "/api/webhook", push, content_type="application/json", headers={"X-GitHub-Event": "push"}
+    )
 
     done = hub.wait_status(name, "Synced", "Healthy", revision)
     assert not done["status"].get("conditions")
@@ -107,7 +117,10 @@ def test_document_too_large(hub, sandbox, repo, app, namespace, settings):
     repo.commit({"c.yaml": CONFIG, "big.yaml": "# " + "x" * 20_000})
     name = app(repo, sandbox, namespace)
 
-    assert "exceeded max combined manifest file size" in hub.condition(name, "ComparisonError")["message"]
+    assert (
+        "exceeded max combined manifest file size"
+        in hub.condition(name, "ComparisonError")["message"]
+    )
 
 
 def test_duplicate_resource(hub, sandbox, repo, app, namespace):
@@ -128,7 +141,13 @@ def test_cluster_down_during_a_sync_and_back(hub, sandbox, repo, app, namespace)
     sandbox.sandbox.down = True
 
     hub.post(f"/api/v1/applications/{name}/sync")
-    hub.wait(lambda: "does not answer" in str(hub.application(name)["status"].get("operationState", {}).get("message")), "the reason")
+    hub.wait(
+        lambda: (
+            "does not answer"
+            in str(hub.application(name)["status"].get("operationState", {}).get("message"))
+        ),
+        "the reason",
+    )
     assert hub.application(name)["status"]["operationState"]["phase"] == "Running"
     sandbox.sandbox.down = False
 
@@ -136,16 +155,26 @@ def test_cluster_down_during_a_sync_and_back(hub, sandbox, repo, app, namespace)
     assert sandbox.get("", "ConfigMap", namespace, "c")
 
 
-def test_a_cluster_that_is_away_holds_nobody_else(hub, sandbox, sandbox_server, repo, app, namespace):
+def test_a_cluster_that_is_away_holds_nobody_else(
+    hub, sandbox, sandbox_server, repo, app, namespace
+):
     west = sandbox_server.sandboxes["west"]
-    config = {"bearerToken": "sandbox-token", "tlsClientConfig": {"caData": sandbox_server.certificate}}
-    hub.post("/api/v1/clusters", {"server": sandbox_server.url("west"), "name": "west", "config": config})
+    config = {
+        "bearerToken": "sandbox-token",
+        "tlsClientConfig": {"caData": sandbox_server.certificate},
+    }
+    hub.post(
+        "/api/v1/clusters", {"server": sandbox_server.url("west"), "name": "west", "config": config}
+    )
     hub.wait(lambda: Cluster.objects.filter(name="west", is_synced=True).exists(), "west")
     west.down = True
     for waiter in list(west.store.waiters):
         west.store.waiters.discard(waiter)
     Cluster.objects.filter(name="west").update(generation=5)
-    hub.wait(lambda: Cluster.objects.filter(name="west", connection="Failed").exists(), "west to be seen away")
+    hub.wait(
+        lambda: Cluster.objects.filter(name="west", connection="Failed").exists(),
+        "west to be seen away",
+    )
     repo.commit({"c.yaml": CONFIG})
     bad = app(repo, sandbox_server.url("west"), namespace, policy=AUTO)
     good = app(repo, sandbox, namespace, policy=AUTO)
@@ -190,7 +219,13 @@ def test_definition_missing_then_appearing(hub, cluster, repo, app, namespace):
         hub.wait_status(name, "Synced", "Healthy", seconds=60)
         assert cluster.get("example.com", "Widget", namespace, "w")["spec"] == {"size": 3}
     finally:
-        cluster.delete("apiextensions.k8s.io", "CustomResourceDefinition", "", "widgets.example.com", propagation="Background")
+        cluster.delete(
+            "apiextensions.k8s.io",
+            "CustomResourceDefinition",
+            "",
+            "widgets.example.com",
+            propagation="Background",
+        )
 
 
 @pytest.mark.controlplane
@@ -211,13 +246,33 @@ def test_forbidden_by_the_cluster(hub, control_plane, genuine, repo, app, namesp
 
 
 def test_namespace_terminating(hub, sandbox, repo, app, namespace):
-    sandbox.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "finalizers": ["example.com/hold"]}})
+    sandbox.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": namespace, "finalizers": ["example.com/hold"]},
+        }
+    )
     sandbox.delete("", "Namespace", "", namespace)
     repo.commit({"c.yaml": CONFIG})
-    name = app(repo, sandbox, namespace, policy={"syncOptions": [], "retry": {"limit": 5, "backoff": {"duration": "1s", "maxDuration": "1s"}}})
+    name = app(
+        repo,
+        sandbox,
+        namespace,
+        policy={
+            "syncOptions": [],
+            "retry": {"limit": 5, "backoff": {"duration": "1s", "maxDuration": "1s"}},
+        },
+    )
 
     hub.post(f"/api/v1/applications/{name}/sync")
-    hub.wait(lambda: "terminated" in str(hub.application(name)["status"].get("operationState", {}).get("message")), "the reason")
+    hub.wait(
+        lambda: (
+            "terminated"
+            in str(hub.application(name)["status"].get("operationState", {}).get("message"))
+        ),
+        "the reason",
+    )
     sandbox.patch("", "Namespace", "", namespace, {"metadata": {"finalizers": None}})
     hub.wait(lambda: sandbox.get("", "Namespace", "", namespace) is None, "the namespace to go")
     sandbox.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
@@ -226,7 +281,12 @@ def test_namespace_terminating(hub, sandbox, repo, app, namespace):
 
 
 def test_a_worker_that_dies_in_the_middle_of_a_wave(hub, sandbox, repo, app, namespace):
-    waves = {f"{n}.yaml": CONFIG.replace("name: c", f"name: c{n}, annotations: {{argocd.argoproj.io/sync-wave: '{n}'}}") for n in range(4)}
+    waves = {
+        f"{n}.yaml": CONFIG.replace(
+            "name: c", f"name: c{n}, annotations: {{argocd.argoproj.io/sync-wave: '{n}'}}"
+        )
+        for n in range(4)
+    }
     repo.commit(waves)
     name = app(repo, sandbox, namespace)
     hub.wait_status(name, "OutOfSync")
@@ -236,12 +296,16 @@ def test_a_worker_that_dies_in_the_middle_of_a_wave(hub, sandbox, repo, app, nam
 
     # A dead worker leaves its claim and steps that it had begun to apply.
     run_half(operation)
-    Operation.objects.filter(pk=operation.pk).update(claimed_until=timezone.now() + timezone.timedelta(seconds=3))
+    Operation.objects.filter(pk=operation.pk).update(
+        claimed_until=timezone.now() + timezone.timedelta(seconds=3)
+    )
     hub.stop()
     hub.start()
 
     hub.wait_operation(name, seconds=30)
-    assert [sandbox.get("", "ConfigMap", namespace, f"c{n}")["data"] for n in range(4)] == [{"a": "1"}] * 4
+    assert [sandbox.get("", "ConfigMap", namespace, f"c{n}")["data"] for n in range(4)] == [
+        {"a": "1"}
+    ] * 4
 
 
 def run_half(operation):
@@ -298,7 +362,16 @@ def test_the_destination_is_removed(hub, sandbox, repo, app, namespace):
 
 def test_every_hint_is_lost(hub, sandbox, repo, app, namespace):
     """The broker is only a hint: with every message dropped, the sweep does the work."""
-    hub.pool.put, put = (lambda name, args, priority: put(name, args, priority) if name in ("projects.sweep", *_found_by_sweep(priority)) else None), hub.pool.put
+    hub.pool.put, put = (
+        (
+            lambda name, args, priority: (
+                put(name, args, priority)
+                if name in ("projects.sweep", *_found_by_sweep(priority))
+                else None
+            )
+        ),
+        hub.pool.put,
+    )
     repo.commit({"c.yaml": CONFIG})
     name = app(repo, sandbox, namespace, policy=AUTO)
 
@@ -306,4 +379,14 @@ def test_every_hint_is_lost(hub, sandbox, repo, app, namespace):
 
 
 def _found_by_sweep(priority):
-    return ("projects.refresh", "projects.sync", "projects.poll", "projects.live_changed", "projects.delete_application") if priority >= 5 else ()
+    return (
+        (
+            "projects.refresh",
+            "projects.sync",
+            "projects.poll",
+            "projects.live_changed",
+            "projects.delete_application",
+        )
+        if priority >= 5
+        else ()
+    )

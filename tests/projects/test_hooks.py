@@ -32,7 +32,13 @@ def results(state):
 
 
 def test_hooks_run_before_and_after(hub, cluster, repo, app, namespace):
-    repo.commit({"pre.yaml": job("pre", "PreSync"), "post.yaml": job("post", "PostSync"), "c.yaml": CONFIG.format(name="c", wave=0)})
+    repo.commit(
+        {
+            "pre.yaml": job("pre", "PreSync"),
+            "post.yaml": job("post", "PostSync"),
+            "c.yaml": CONFIG.format(name="c", wave=0),
+        }
+    )
     name = app(repo, cluster, namespace)
 
     hub.post(f"/api/v1/applications/{name}/sync")
@@ -41,14 +47,23 @@ def test_hooks_run_before_and_after(hub, cluster, repo, app, namespace):
     found = results(state)
     assert [found[n].get("hookPhase") for n in ("pre", "post")] == ["Succeeded", "Succeeded"]
     assert [r["name"] for r in state["syncResult"]["resources"]] == ["pre", "c", "post"]
-    created = {n: cluster.get(g, k, namespace, n)["metadata"]["creationTimestamp"] for g, k, n in (("batch", "Job", "pre"), ("", "ConfigMap", "c"), ("batch", "Job", "post"))}
+    created = {
+        n: cluster.get(g, k, namespace, n)["metadata"]["creationTimestamp"]
+        for g, k, n in (("batch", "Job", "pre"), ("", "ConfigMap", "c"), ("batch", "Job", "post"))
+    }
     assert created["pre"] <= created["c"] <= created["post"]
     assert cluster.get("batch", "Job", namespace, "pre")["metadata"].get("finalizers") in (None, [])
     hub.wait_status(name, "Synced", "Healthy")
 
 
 def test_a_failing_hook_fails_the_sync_and_runs_syncfail(hub, cluster, repo, app, namespace):
-    repo.commit({"pre.yaml": job("pre", "PreSync", code=1), "fail.yaml": job("mourn", "SyncFail"), "c.yaml": CONFIG.format(name="c", wave=0)})
+    repo.commit(
+        {
+            "pre.yaml": job("pre", "PreSync", code=1),
+            "fail.yaml": job("mourn", "SyncFail"),
+            "c.yaml": CONFIG.format(name="c", wave=0),
+        }
+    )
     name = app(repo, cluster, namespace)
 
     hub.post(f"/api/v1/applications/{name}/sync")
@@ -61,7 +76,12 @@ def test_a_failing_hook_fails_the_sync_and_runs_syncfail(hub, cluster, repo, app
 
 
 def test_a_hook_that_a_ttl_deletes_at_once_still_counts(hub, cluster, repo, app, namespace):
-    repo.commit({"pre.yaml": job("pre", "PreSync", ttl="ttlSecondsAfterFinished: 0"), "c.yaml": CONFIG.format(name="c", wave=0)})
+    repo.commit(
+        {
+            "pre.yaml": job("pre", "PreSync", ttl="ttlSecondsAfterFinished: 0"),
+            "c.yaml": CONFIG.format(name="c", wave=0),
+        }
+    )
     name = app(repo, cluster, namespace)
 
     hub.post(f"/api/v1/applications/{name}/sync")
@@ -79,12 +99,24 @@ def test_a_hook_is_created_anew_for_each_sync(hub, cluster, repo, app, namespace
     first = cluster.get("batch", "Job", namespace, "pre")["metadata"]["uid"]
 
     hub.post(f"/api/v1/applications/{name}/sync")
-    hub.wait(lambda: (cluster.get("batch", "Job", namespace, "pre") or {"metadata": {"uid": first}})["metadata"]["uid"] != first, "a new Job")
+    hub.wait(
+        lambda: (
+            (cluster.get("batch", "Job", namespace, "pre") or {"metadata": {"uid": first}})[
+                "metadata"
+            ]["uid"]
+            != first
+        ),
+        "a new Job",
+    )
     hub.wait_operation(name, seconds=60)
 
 
-def test_a_hook_with_a_generated_name_and_hook_succeeded_is_gone_afterwards(hub, cluster, repo, app, namespace):
-    text = job("ignored", "PostSync", extra="argocd.argoproj.io/hook-delete-policy: HookSucceeded").replace("name: ignored", "generateName: once-")
+def test_a_hook_with_a_generated_name_and_hook_succeeded_is_gone_afterwards(
+    hub, cluster, repo, app, namespace
+):
+    text = job(
+        "ignored", "PostSync", extra="argocd.argoproj.io/hook-delete-policy: HookSucceeded"
+    ).replace("name: ignored", "generateName: once-")
     repo.commit({"post.yaml": text, "c.yaml": CONFIG.format(name="c", wave=0)})
     name = app(repo, cluster, namespace)
 
@@ -113,7 +145,13 @@ spec:
     name = app(repo, cluster, namespace)
 
     hub.post(f"/api/v1/applications/{name}/sync")
-    hub.wait(lambda: "healthy state" in hub.application(name)["status"].get("operationState", {}).get("message", ""), "the wait")
+    hub.wait(
+        lambda: (
+            "healthy state"
+            in hub.application(name)["status"].get("operationState", {}).get("message", "")
+        ),
+        "the wait",
+    )
     assert cluster.get("", "ConfigMap", namespace, "late") is None
     hub.delete(f"/api/v1/applications/{name}/operation")
     state = hub.wait_operation(name, "Failed")
@@ -147,7 +185,13 @@ def test_two_syncs_at_once_give_one_operation(hub, cluster, repo, app, namespace
 
 
 def test_delete_hooks_run_around_the_cascade(hub, cluster, repo, app, namespace):
-    repo.commit({"pre.yaml": job("before", "PreDelete"), "post.yaml": job("after", "PostDelete"), "c.yaml": CONFIG.format(name="c", wave=0)})
+    repo.commit(
+        {
+            "pre.yaml": job("before", "PreDelete"),
+            "post.yaml": job("after", "PostDelete"),
+            "c.yaml": CONFIG.format(name="c", wave=0),
+        }
+    )
     name = app(repo, cluster, namespace, policy={"automated": {}})
     hub.wait_status(name, "Synced", "Healthy")
     assert cluster.get("batch", "Job", namespace, "before") is None
@@ -165,4 +209,7 @@ def test_delete_hooks_run_around_the_cascade(hub, cluster, repo, app, namespace)
     hub.wait(gone, "the application to go", 90)
     assert seen == {"before", "after"}
     assert cluster.get("", "ConfigMap", namespace, "c") is None
-    hub.wait(lambda: cluster.get("batch", "Job", namespace, "before") is None, "the hooks to be cleaned up")
+    hub.wait(
+        lambda: cluster.get("batch", "Job", namespace, "before") is None,
+        "the hooks to be cleaned up",
+    )

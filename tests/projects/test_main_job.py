@@ -26,7 +26,11 @@ CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a:
 
 
 def files(replicas=1, image="nginx:1"):
-    return {"web/deployment.yaml": DEPLOYMENT.format(replicas=replicas, image=image), "web/service.yaml": SERVICE, "web/config.yaml": CONFIG}
+    return {
+        "web/deployment.yaml": DEPLOYMENT.format(replicas=replicas, image=image),
+        "web/service.yaml": SERVICE,
+        "web/config.yaml": CONFIG,
+    }
 
 
 def test_from_a_commit_to_synced_and_healthy(hub, cluster, repo, app, namespace):
@@ -37,11 +41,18 @@ def test_from_a_commit_to_synced_and_healthy(hub, cluster, repo, app, namespace)
     hub.post(f"/api/v1/applications/{name}/sync")
     done = hub.wait_status(name, "Synced", "Healthy", revision)
 
-    assert {r["kind"] for r in done["status"]["resources"]} == {"ConfigMap", "Deployment", "Service"}
+    assert {r["kind"] for r in done["status"]["resources"]} == {
+        "ConfigMap",
+        "Deployment",
+        "Service",
+    }
     assert done["status"]["history"][0]["revision"] == revision
     assert done["status"]["sourceType"] == "Directory"
     live = cluster.get("apps", "Deployment", namespace, "web")
-    assert live["metadata"]["annotations"]["argocd.argoproj.io/tracking-id"] == f"{name}:apps/Deployment:{namespace}/web"
+    assert (
+        live["metadata"]["annotations"]["argocd.argoproj.io/tracking-id"]
+        == f"{name}:apps/Deployment:{namespace}/web"
+    )
 
 
 def test_a_push_is_followed_by_webhook(hub, cluster, repo, app, namespace):
@@ -51,7 +62,9 @@ def test_a_push_is_followed_by_webhook(hub, cluster, repo, app, namespace):
 
     revision = repo.commit(files(replicas=2, image="nginx:2"))
     push = {"ref": "refs/heads/main", "after": revision, "repository": {"html_url": repo.url}}
-    answer = hub.client.post("/api/webhook", push, content_type="application/json", headers={"X-GitHub-Event": "push"})
+    answer = hub.client.post(
+        "/api/webhook", push, content_type="application/json", headers={"X-GitHub-Event": "push"}
+    )
     hub.wait_status(name, "Synced", "Healthy", revision)
 
     assert answer.status_code == 200
@@ -64,7 +77,10 @@ def test_drift_is_healed(hub, cluster, repo, app, namespace):
     hub.wait_status(name, "Synced", "Healthy")
 
     cluster.patch("apps", "Deployment", namespace, "web", {"spec": {"replicas": 5}})
-    hub.wait(lambda: cluster.get("apps", "Deployment", namespace, "web")["spec"]["replicas"] == 1, "the healed field")
+    hub.wait(
+        lambda: cluster.get("apps", "Deployment", namespace, "web")["spec"]["replicas"] == 1,
+        "the healed field",
+    )
     cluster.delete("", "ConfigMap", namespace, "settings")
     hub.wait(lambda: cluster.get("", "ConfigMap", namespace, "settings"), "the healed resource")
 
@@ -79,8 +95,12 @@ def test_drift_shows_without_self_heal(hub, cluster, repo, app, namespace):
     cluster.patch("", "ConfigMap", namespace, "settings", {"data": {"a": "2"}})
     shown = hub.wait_status(name, "OutOfSync")
 
-    assert [r["name"] for r in shown["status"]["resources"] if r["status"] == "OutOfSync"] == ["settings"]
-    [item] = [i for i in hub.get(f"/api/v1/applications/{name}/managed-resources", kind="ConfigMap")["items"]]
+    assert [r["name"] for r in shown["status"]["resources"] if r["status"] == "OutOfSync"] == [
+        "settings"
+    ]
+    [item] = list(
+        hub.get(f"/api/v1/applications/{name}/managed-resources", kind="ConfigMap")["items"]
+    )
     assert '"a":"2"' in item["liveState"]
     assert '"a":"1"' in item["predictedLiveState"]
 
@@ -90,11 +110,16 @@ def test_fields_of_others_are_no_drift(hub, cluster, repo, app, namespace):
     name = app(repo, cluster, namespace, path="web", policy={"automated": {"selfHeal": True}})
     hub.wait_status(name, "Synced", "Healthy")
 
-    cluster.patch("apps", "Deployment", namespace, "web", {"metadata": {"annotations": {"other": "x"}}})
+    cluster.patch(
+        "apps", "Deployment", namespace, "web", {"metadata": {"annotations": {"other": "x"}}}
+    )
     hub.get(f"/api/v1/applications/{name}", refresh="normal")
 
     assert hub.application(name)["status"]["sync"]["status"] == "Synced"
-    assert cluster.get("apps", "Deployment", namespace, "web")["metadata"]["annotations"]["other"] == "x"
+    assert (
+        cluster.get("apps", "Deployment", namespace, "web")["metadata"]["annotations"]["other"]
+        == "x"
+    )
 
 
 def test_what_leaves_git_is_pruned_when_asked(hub, cluster, repo, app, namespace):
@@ -113,20 +138,35 @@ def test_what_leaves_git_is_pruned_when_asked(hub, cluster, repo, app, namespace
     hub.wait_status(name, "Synced", "Healthy")
 
     assert skipped["message"] == "ignored (requires pruning)"
-    hub.wait(lambda: cluster.get("", "ConfigMap", namespace, "settings") is None, "the pruned resource")
+    hub.wait(
+        lambda: cluster.get("", "ConfigMap", namespace, "settings") is None, "the pruned resource"
+    )
 
 
 def _result(hub, name, status):
     state = hub.application(name)["status"].get("operationState") or {}
-    return next((r for r in (state.get("syncResult") or {}).get("resources", []) if r.get("status") == status), None)
+    return next(
+        (
+            r
+            for r in (state.get("syncResult") or {}).get("resources", [])
+            if r.get("status") == status
+        ),
+        None,
+    )
 
 
 def test_a_field_that_leaves_git_leaves_the_cluster(hub, cluster, repo, app, namespace):
-    repo.commit({"c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {gone: soon}}\ndata: {a: '1', b: '2'}\n"})
+    repo.commit(
+        {
+            "c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {gone: soon}}\ndata: {a: '1', b: '2'}\n"
+        }
+    )
     name = app(repo, cluster, namespace, policy={"automated": {}})
     hub.wait_status(name, "Synced", "Healthy")
 
-    revision = repo.commit({"c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"})
+    revision = repo.commit(
+        {"c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"}
+    )
     hub.get(f"/api/v1/applications/{name}", refresh="normal")
     hub.wait_status(name, "Synced", "Healthy", revision)
 
@@ -150,7 +190,9 @@ def test_rollback_deploys_an_earlier_revision(hub, cluster, repo, app, namespace
     done = hub.wait_status(name, "OutOfSync", revision=second)
 
     assert done["status"]["history"][-1]["revision"] == first
-    containers = cluster.get("apps", "Deployment", namespace, "web")["spec"]["template"]["spec"]["containers"]
+    containers = cluster.get("apps", "Deployment", namespace, "web")["spec"]["template"]["spec"][
+        "containers"
+    ]
     assert containers[0]["image"] == "nginx:1"
 
 
@@ -177,7 +219,11 @@ def test_the_tree_shows_pods(hub, cluster, repo, app, namespace):
 
     def pods():
         nodes = hub.get(f"/api/v1/applications/{name}/resource-tree")["nodes"]
-        found = [n for n in nodes if n["kind"] == "Pod" and n.get("health", {}).get("status") == "Healthy"]
+        found = [
+            n
+            for n in nodes
+            if n["kind"] == "Pod" and n.get("health", {}).get("status") == "Healthy"
+        ]
         return found if len(found) == 2 else None
 
     found = hub.wait(pods, "two healthy pods in the tree")
@@ -189,9 +235,18 @@ def test_an_action_restarts_a_deployment(hub, cluster, repo, app, namespace):
     repo.commit(files())
     name = app(repo, cluster, namespace, path="web", policy={"automated": {}})
     hub.wait_status(name, "Synced", "Healthy")
-    where = {"group": "apps", "kind": "Deployment", "namespace": namespace, "resourceName": "web", "version": "v1"}
+    where = {
+        "group": "apps",
+        "kind": "Deployment",
+        "namespace": namespace,
+        "resourceName": "web",
+        "version": "v1",
+    }
 
-    names = [a["name"] for a in hub.get(f"/api/v1/applications/{name}/resource/actions", **where)["actions"]]
+    names = [
+        a["name"]
+        for a in hub.get(f"/api/v1/applications/{name}/resource/actions", **where)["actions"]
+    ]
     hub.call("POST", f"/api/v1/applications/{name}/resource/actions", "restart", **where)
 
     template = cluster.get("apps", "Deployment", namespace, "web")["spec"]["template"]
@@ -204,14 +259,30 @@ def test_logs_of_a_pod(hub, cluster, repo, app, namespace):
     repo.commit(files())
     name = app(repo, cluster, namespace, path="web", policy={"automated": {}})
     hub.wait_status(name, "Synced", "Healthy")
-    hub.wait(lambda: [n for n in hub.get(f"/api/v1/applications/{name}/resource-tree")["nodes"] if n["kind"] == "Pod"], "a pod")
+    hub.wait(
+        lambda: [
+            n
+            for n in hub.get(f"/api/v1/applications/{name}/resource-tree")["nodes"]
+            if n["kind"] == "Pod"
+        ],
+        "a pod",
+    )
 
     from asgiref.sync import async_to_sync
     from django.test import AsyncClient
 
     async def read():
-        query = {"group": "apps", "kind": "Deployment", "resourceName": "web", "namespace": namespace}
-        answer = await AsyncClient().get(f"/api/v1/applications/{name}/logs", query, headers={"Authorization": f"Bearer {hub.token}"})
+        query = {
+            "group": "apps",
+            "kind": "Deployment",
+            "resourceName": "web",
+            "namespace": namespace,
+        }
+        answer = await AsyncClient().get(
+            f"/api/v1/applications/{name}/logs",
+            query,
+            headers={"Authorization": f"Bearer {hub.token}"},
+        )
         return [part.decode() async for part in answer.streaming_content]
 
     lines = async_to_sync(read)()

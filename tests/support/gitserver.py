@@ -52,7 +52,9 @@ class GitServer:
             "REMOTE_ADDR": "127.0.0.1", "GIT_PROTOCOL": handler.headers.get("Git-Protocol", ""), "CONTENT_LENGTH": str(len(data)),
             "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
         }  # fmt: skip
-        out = subprocess.run(["git", "http-backend"], input=data, env=env, capture_output=True, check=False).stdout
+        out = subprocess.run(
+            ["git", "http-backend"], input=data, env=env, capture_output=True, check=False
+        ).stdout
         head, _, body = out.partition(b"\r\n\r\n")
         status, headers = 200, []
         for line in head.decode().split("\r\n"):
@@ -91,7 +93,18 @@ class Repository:
         return f"{self.server.url}/{self.name}"
 
     def git(self, *args: str) -> str:
-        argv = ["git", "-C", str(self.folder), "-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "commit.gpgsign=false", *args]
+        argv = [
+            "git",
+            "-C",
+            str(self.folder),
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@localhost",
+            "-c",
+            "commit.gpgsign=false",
+            *args,
+        ]
         return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
 
     def write(self, files: dict[str, str | None]) -> None:

@@ -55,15 +55,22 @@ class Hub:
         self.pool = self.watcher = None
 
     def call(self, method, path, body=None, *, status=200, token=None, **query):
-        extra = {"CONTENT_TYPE": "application/json", "HTTP_AUTHORIZATION": f"Bearer {self.token if token is None else token}"}
+        extra = {
+            "CONTENT_TYPE": "application/json",
+            "HTTP_AUTHORIZATION": f"Bearer {self.token if token is None else token}",
+        }
         data = None if body is None else json.dumps(body)
         if query:
             from urllib.parse import urlencode
 
             path += "?" + urlencode(query, doseq=True)
-        answer = self.client.generic(method, path, data=data or "", content_type="application/json", **extra)
+        answer = self.client.generic(
+            method, path, data=data or "", content_type="application/json", **extra
+        )
         content = answer.content.decode()
-        assert status is None or answer.status_code == status, f"{method} {path}: {answer.status_code} {content[:2000]}"
+        assert status is None or answer.status_code == status, (
+            f"{method} {path}: {answer.status_code} {content[:2000]}"
+        )
         return json.loads(content) if content.startswith(("{", "[")) else content
 
     def get(self, path, **kwargs):
@@ -107,7 +114,9 @@ class Hub:
         try:
             self.wait(check, f"{name} {sync}/{health}/{revision}", seconds)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{json.dumps(last.get('status'), indent=1)[:3500]}") from None
+            raise AssertionError(
+                f"{error}\n{json.dumps(last.get('status'), indent=1)[:3500]}"
+            ) from None
         return last
 
     def wait_operation(self, name, phase="Succeeded", seconds=30.0):
@@ -122,12 +131,21 @@ class Hub:
         try:
             self.wait(check, f"operation of {name} {phase}", seconds)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{json.dumps(last.get('status'), indent=1)[:3500]}") from None
+            raise AssertionError(
+                f"{error}\n{json.dumps(last.get('status'), indent=1)[:3500]}"
+            ) from None
         return last["status"]["operationState"]
 
     def condition(self, name, kind, seconds=30.0):
         def check():
-            return next((c for c in self.application(name)["status"].get("conditions", []) if c["type"] == kind), None)
+            return next(
+                (
+                    c
+                    for c in self.application(name)["status"].get("conditions", [])
+                    if c["type"] == kind
+                ),
+                None,
+            )
 
         return self.wait(check, f"condition {kind} of {name}", seconds)
 

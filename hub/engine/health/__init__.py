@@ -20,7 +20,9 @@ def assess(manifest: Manifest, scripts: Mapping[str, Script] | None = None) -> A
     Source: as Argo CD 3.6 assesses the same kinds.
     """
     metadata = manifest.get("metadata") or {}
-    if metadata.get("deletionTimestamp") and HOOK_FINALIZER not in (metadata.get("finalizers") or []):
+    if metadata.get("deletionTimestamp") and HOOK_FINALIZER not in (
+        metadata.get("finalizers") or []
+    ):
         return Assessment(Health.PROGRESSING, "Pending deletion")
     key = resource_key(manifest)
     script = script_for(f"{key.group}/{key.kind}" if key.group else key.kind, scripts or {})

@@ -107,15 +107,23 @@ def daemon_set(manifest: Manifest) -> Assessment:
     """Assess an apps DaemonSet."""
     metadata, spec, status = _parts(manifest)
     if _is_behind(metadata, status):
-        return _progressing("Waiting for rollout to finish: observed daemon set generation less than desired generation")
+        return _progressing(
+            "Waiting for rollout to finish: observed daemon set generation less than desired generation"
+        )
     updated, wanted = _int(status, "updatedNumberScheduled"), _int(status, "desiredNumberScheduled")
     if (spec.get("updateStrategy") or {}).get("type") == "OnDelete":
-        return Assessment(Health.HEALTHY, f"daemon set {updated} out of {wanted} new pods have been updated")
+        return Assessment(
+            Health.HEALTHY, f"daemon set {updated} out of {wanted} new pods have been updated"
+        )
     if updated < wanted:
-        return _progressing(f"Waiting for daemon set rollout to finish: {updated} out of {wanted} new pods have been updated...")
+        return _progressing(
+            f"Waiting for daemon set rollout to finish: {updated} out of {wanted} new pods have been updated..."
+        )
     available = _int(status, "numberAvailable")
     if available < wanted:
-        return _progressing(f"Waiting for daemon set rollout to finish: {available} of {wanted} updated pods are available...")
+        return _progressing(
+            f"Waiting for daemon set rollout to finish: {available} of {wanted} updated pods are available..."
+        )
     return HEALTHY
 
 
@@ -123,13 +131,17 @@ def replica_set(manifest: Manifest) -> Assessment:
     """Assess an apps ReplicaSet."""
     metadata, spec, status = _parts(manifest)
     if _is_behind(metadata, status):
-        return _progressing("Waiting for rollout to finish: observed replica set generation less than desired generation")
+        return _progressing(
+            "Waiting for rollout to finish: observed replica set generation less than desired generation"
+        )
     failure = _condition(status, "ReplicaFailure")
     if failure and failure.get("status") == "True":
         return _degraded(failure.get("message", ""))
     available, wanted = _int(status, "availableReplicas"), _int(spec, "replicas", 1)
     if available < wanted:
-        return _progressing(f"Waiting for rollout to finish: {available} out of {wanted} new replicas are available...")
+        return _progressing(
+            f"Waiting for rollout to finish: {available} out of {wanted} new replicas are available..."
+        )
     return HEALTHY
 
 
@@ -162,7 +174,9 @@ def _running_pod(status: dict[str, Any], *, restarts_always: bool) -> Assessment
     ready = _condition(status, "Ready")
     if ready and ready.get("status") == "True":
         return Assessment(Health.HEALTHY, status.get("message", ""))
-    if any((c.get("lastState") or {}).get("terminated") for c in status.get("containerStatuses") or []):
+    if any(
+        (c.get("lastState") or {}).get("terminated") for c in status.get("containerStatuses") or []
+    ):
         return _degraded(status.get("message", ""))
     return _progressing(status.get("message", ""))
 
@@ -208,7 +222,11 @@ def service(manifest: Manifest) -> Assessment:
 def ingress(manifest: Manifest) -> Assessment:
     """Assess an Ingress: unfinished until it has an address."""
     status = manifest.get("status") or {}
-    return HEALTHY if (status.get("loadBalancer") or {}).get("ingress") else Assessment(Health.PROGRESSING)
+    return (
+        HEALTHY
+        if (status.get("loadBalancer") or {}).get("ingress")
+        else Assessment(Health.PROGRESSING)
+    )
 
 
 def job(manifest: Manifest) -> Assessment:
@@ -248,7 +266,10 @@ def autoscaler(manifest: Manifest) -> Assessment:
         if condition.get("reason") in _HPA_FAILURES.get(condition.get("type"), ()):
             return _degraded(condition.get("message", ""))
     for condition in conditions:
-        if condition.get("type") in ("AbleToScale", "ScalingLimited") and condition.get("status") == "True":
+        if (
+            condition.get("type") in ("AbleToScale", "ScalingLimited")
+            and condition.get("status") == "True"
+        ):
             return Assessment(Health.HEALTHY, condition.get("message", ""))
     return _progressing("Waiting to Autoscale")
 
@@ -298,7 +319,10 @@ def disruption_budget(manifest: Manifest) -> Assessment:
         return _progressing("Waiting for status")
     if allowed.get("reason") == "SyncFailed":
         return _degraded(allowed.get("message", ""))
-    return Assessment(Health.HEALTHY, "PDB has healthy pods" if allowed.get("status") == "True" else "PDB allows no disruption")
+    return Assessment(
+        Health.HEALTHY,
+        "PDB has healthy pods" if allowed.get("status") == "True" else "PDB allows no disruption",
+    )
 
 
 def cron_job(manifest: Manifest) -> Assessment:

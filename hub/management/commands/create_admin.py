@@ -23,4 +23,6 @@ class Command(BaseCommand):
         home_cluster()
         default_project()
         path = make_admin(folder)
-        self.stdout.write(f"the password of admin is in {path}" if path.exists() else "the account admin exists")
+        self.stdout.write(
+            f"the password of admin is in {path}" if path.exists() else "the account admin exists"
+        )

@@ -31,7 +31,9 @@ class Command(BaseCommand):
         for title, check in CHECKS:
             problem = check()
             bad += bool(problem)
-            self.stdout.write(f"{'FAIL' if problem else 'ok  '}  {title}{f': {problem}' if problem else ''}")
+            self.stdout.write(
+                f"{'FAIL' if problem else 'ok  '}  {title}{f': {problem}' if problem else ''}"
+            )
         if bad:
             raise CommandError(f"{bad} of {len(CHECKS)} checks failed")
 
@@ -96,8 +98,16 @@ def _clusters() -> str:
     if failed:
         return "; ".join(f"{name}: {message}" for name, message in failed[:5])
     now = timezone.now()
-    unwatched = Cluster.objects.exclude(server="https://kubernetes.default.svc").exclude(lease_until__gt=now).count()
-    return f"{unwatched} clusters are watched by nobody; start manage.py watch_clusters" if unwatched else ""
+    unwatched = (
+        Cluster.objects.exclude(server="https://kubernetes.default.svc")
+        .exclude(lease_until__gt=now)
+        .count()
+    )
+    return (
+        f"{unwatched} clusters are watched by nobody; start manage.py watch_clusters"
+        if unwatched
+        else ""
+    )
 
 
 def _repositories() -> str:
@@ -109,8 +119,14 @@ def _work() -> str:
     late = timezone.now() - timedelta(minutes=2)
     counts = [
         (Application.objects.filter(refresh_at__lt=late).count(), "applications wait for a look"),
-        (Operation.objects.filter(phase="Running", due_at__lt=late).count(), "operations wait for a worker"),
-        (LiveChange.objects.count() if LiveChange.objects.count() > 1000 else 0, "live changes wait"),
+        (
+            Operation.objects.filter(phase="Running", due_at__lt=late).count(),
+            "operations wait for a worker",
+        ),
+        (
+            LiveChange.objects.count() if LiveChange.objects.count() > 1000 else 0,
+            "live changes wait",
+        ),
     ]
     found = [f"{count} {what} for more than two minutes" for count, what in counts if count]
     return "; ".join(found) + "; start more workers" if found else ""

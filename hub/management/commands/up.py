@@ -17,17 +17,27 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
-        parser.add_argument("--host", default="127.0.0.1", help="Address to listen on (default 127.0.0.1).")
-        parser.add_argument("--port", type=int, default=8000, help="Port to listen on (default 8000).")
-        parser.add_argument("--data", help="Folder for database, keys and repositories (default .flotilla).")
-        parser.add_argument("--demo", action="store_true", help="Seed two sandbox clusters and four applications.")
+        parser.add_argument(
+            "--host", default="127.0.0.1", help="Address to listen on (default 127.0.0.1)."
+        )
+        parser.add_argument(
+            "--port", type=int, default=8000, help="Port to listen on (default 8000)."
+        )
+        parser.add_argument(
+            "--data", help="Folder for database, keys and repositories (default .flotilla)."
+        )
+        parser.add_argument(
+            "--demo", action="store_true", help="Seed two sandbox clusters and four applications."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until SIGTERM or SIGINT."""
         del args
         self._use_folder(options)
         if not settings.EMBEDDED:
-            raise CommandError("up runs the embedded shape; with HUB_MODE=production start web, worker, beat and watcher (see docs/running.md)")
+            raise CommandError(
+                "up runs the embedded shape; with HUB_MODE=production start web, worker, beat and watcher (see docs/running.md)"
+            )
         folder = Path(settings.DATA_DIR)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
@@ -39,7 +49,9 @@ class Command(BaseCommand):
         wanted = options["data"]
         if wanted and Path(wanted).absolute() != Path(settings.DATA_DIR):
             os.environ["HUB_DATA_DIR"] = str(Path(wanted).absolute())
-            os.environ["HUB_ALLOWED_HOSTS"] = os.environ.get("HUB_ALLOWED_HOSTS", ",".join(settings.ALLOWED_HOSTS))
+            os.environ["HUB_ALLOWED_HOSTS"] = os.environ.get(
+                "HUB_ALLOWED_HOSTS", ",".join(settings.ALLOWED_HOSTS)
+            )
             os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
 
     def _run(self, folder: Path, host: str, port: int, *, demo: bool) -> None:
@@ -54,7 +66,9 @@ class Command(BaseCommand):
         password = demonstration.make_admin(folder)
         hub = Embedded(host, port)
         hub.start()
-        sandboxes = demonstration.make_sandboxes(folder) if demo else demonstration.start_sandboxes(folder)
+        sandboxes = (
+            demonstration.make_sandboxes(folder) if demo else demonstration.start_sandboxes(folder)
+        )
         if demo:
             demonstration.seed(folder)
             hub.watcher.look_now()
@@ -69,6 +83,10 @@ class Command(BaseCommand):
     def _ready(self, host: str, port: int, password: Path) -> None:
         shown = host if host != "0.0.0.0" else "127.0.0.1"  # noqa: S104
         self.stdout.write(f"ready http://{shown}:{port}")
-        where = f"its password is in {password}" if password.exists() else "with the password that was set"
+        where = (
+            f"its password is in {password}"
+            if password.exists()
+            else "with the password that was set"
+        )
         self.stdout.write(f"sign in as admin; {where}")
         self.stdout.flush()
