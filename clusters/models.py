@@ -102,7 +102,7 @@ class LiveResource(models.Model):
         null=True, help_text="The whole resource, compressed, when it is managed."
     )
 
-    objects: ClassVar[models.Manager["LiveResource"]] = LiveQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager["LiveResource"]] = LiveQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [

@@ -221,7 +221,8 @@ class ClusterWatch:
                     f"cluster {self.cluster.name}: the lists took longer than two minutes",
                 )
             await asyncio.sleep(0.05)
-        while self._batch.seen or self._batch.gone:
+        # What the watches saw meanwhile is written before the store is called complete.
+        while self._batch.seen or self._batch.gone:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         count = await self._db(LiveResource.objects.filter(cluster_id=self.cluster.pk).count)
         await self._db(

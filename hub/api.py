@@ -52,6 +52,17 @@ def body_map(request: Request, what: str = "the body") -> dict[str, Any]:
     return data
 
 
+def payload(request: Request) -> Any:
+    """Return the body, whatever JSON value it is."""
+    return request.data
+
+
+def inner_map(body: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """Return a field of a body when it is an object, else an empty one."""
+    value = body.get(field)
+    return value if isinstance(value, dict) else {}
+
+
 def flag(request: Request, name: str, *, default: bool = False) -> bool:
     """Return a query parameter that is true or false.
 

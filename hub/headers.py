@@ -1,5 +1,6 @@
 """Headers that every answer carries."""
 
+import asyncio
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
@@ -12,11 +13,10 @@ _POLICY = (
 
 
 @sync_and_async_middleware
-def SecurityHeaders(
+def security_headers(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
     """Add the policy for scripts, frames and caches."""
-    import asyncio
 
     def add(response: HttpResponse) -> HttpResponse:
         response.headers.setdefault("Content-Security-Policy", _POLICY)

@@ -1,19 +1,33 @@
 """Routes of the hub."""
 
-from django.urls import path, re_path
+from collections.abc import Callable
+
+from django.http import HttpResponseBase
+from django.urls import URLPattern, path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
 from clusters import api as clusters
 from hub import views
-from projects.api import applications, projects, repositories, resources, streams, webhooks
+from projects.api import (
+    actions,
+    applications,
+    details,
+    logs,
+    operations,
+    projects,
+    repositories,
+    resources,
+    streams,
+    webhooks,
+)
 
 _APP = "api/v1/applications/<str:name>"
 # Repository and cluster URLs come percent-encoded; servers hand them on decoded, slashes and all.
 _ANY = r"(?P<{}>.+?)"
 
 
-def _tail(prefix: str, name: str, tail: str, view: object) -> object:
-    return re_path(rf"^{prefix}/{_ANY.format(name)}{tail}$", view)  # type: ignore[arg-type]
+def _tail(prefix: str, name: str, tail: str, view: Callable[..., HttpResponseBase]) -> URLPattern:
+    return re_path(rf"^{prefix}/{_ANY.format(name)}{tail}$", view)
 
 
 urlpatterns = [
@@ -30,28 +44,28 @@ urlpatterns = [
     path("api/v1/applications", applications.Applications.as_view()),
     path(_APP, applications.OneApplication.as_view()),
     path(f"{_APP}/spec", applications.Spec.as_view()),
-    path(f"{_APP}/sync", applications.Sync.as_view()),
-    path(f"{_APP}/rollback", applications.Rollback.as_view()),
-    path(f"{_APP}/operation", applications.OperationView.as_view()),
-    path(f"{_APP}/confirm-deletion", applications.ConfirmDeletion.as_view()),
-    path(f"{_APP}/manifests", applications.Manifests.as_view()),
-    path(f"{_APP}/events", applications.Events.as_view()),
-    path(f"{_APP}/links", applications.Links.as_view()),
-    path(f"{_APP}/syncwindows", applications.SyncWindows.as_view()),
-    path(f"{_APP}/revisions/<str:revision>/metadata", applications.RevisionMetadata.as_view()),
-    path(f"{_APP}/revisions/<str:revision>/chartdetails", applications.ChartDetails.as_view()),
+    path(f"{_APP}/sync", operations.Sync.as_view()),
+    path(f"{_APP}/rollback", operations.Rollback.as_view()),
+    path(f"{_APP}/operation", operations.OperationView.as_view()),
+    path(f"{_APP}/confirm-deletion", operations.ConfirmDeletion.as_view()),
+    path(f"{_APP}/manifests", details.Manifests.as_view()),
+    path(f"{_APP}/events", details.Events.as_view()),
+    path(f"{_APP}/links", details.Links.as_view()),
+    path(f"{_APP}/syncwindows", details.SyncWindows.as_view()),
+    path(f"{_APP}/revisions/<str:revision>/metadata", details.RevisionMetadata.as_view()),
+    path(f"{_APP}/revisions/<str:revision>/chartdetails", details.ChartDetails.as_view()),
     path(f"{_APP}/resource-tree", resources.ResourceTree.as_view()),
     path(f"{_APP}/managed-resources", resources.ManagedResources.as_view()),
     path(f"{_APP}/server-side-diff", resources.ServerSideDiff.as_view()),
     path(f"{_APP}/resource", resources.ResourceView.as_view()),
-    path(f"{_APP}/resource/actions", resources.Actions.as_view()),
-    path(f"{_APP}/resource/actions/v2", resources.ActionsV2.as_view()),
-    path(f"{_APP}/logs", resources.Logs.as_view()),
-    path(f"{_APP}/pods/<str:pod>/logs", resources.Logs.as_view()),
+    path(f"{_APP}/resource/actions", actions.Actions.as_view()),
+    path(f"{_APP}/resource/actions/v2", actions.ActionsV2.as_view()),
+    path(f"{_APP}/logs", logs.Logs.as_view()),
+    path(f"{_APP}/pods/<str:pod>/logs", logs.Logs.as_view()),
     path("api/v1/stream/applications", streams.ApplicationStream.as_view()),
     path("api/v1/stream/applications/<str:name>/resource-tree", streams.TreeStream.as_view()),
-    path("api/v1/flotilla/applications/<str:name>/diff", applications.Diff.as_view()),
-    path("api/v1/flotilla/applications/<str:name>/operation", applications.Plan.as_view()),
+    path("api/v1/flotilla/applications/<str:name>/diff", details.Diff.as_view()),
+    path("api/v1/flotilla/applications/<str:name>/operation", operations.Plan.as_view()),
     path("api/v1/projects", projects.Projects.as_view()),
     path("api/v1/projects/<str:name>", projects.OneProject.as_view()),
     path("api/v1/projects/<str:name>/detailed", projects.Detailed.as_view()),

@@ -334,7 +334,7 @@ def _dry_run(
     if "IncludeMutationWebhook" in words | {w.removesuffix("=true") for w in app_words}:
         return predicted
     ours = predict(normalize_desired(target), current, {}, {})
-    return _without_mutations(predicted, current, ours)
+    return dict(_without_mutations(predicted, current, ours))
 
 
 def _without_mutations(predicted: Any, current: Any, ours: Any) -> Any:

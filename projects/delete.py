@@ -85,10 +85,10 @@ def _again(application: Application, message: str, *, error: bool) -> None:
 
 def _delete(application: Application) -> None:
     if application.operation and application.operation.phase in ("Running", "Terminating"):
-        Operation.objects.filter(pk=application.operation_id, phase="Running").update(
+        Operation.objects.filter(pk=application.operation.pk, phase="Running").update(
             phase="Terminating", due_at=timezone.now()
         )
-        wake("projects.sync", application.operation_id, priority=1)
+        wake("projects.sync", application.operation.pk, priority=1)
         raise Wait("waiting for the running operation to end")
     try:
         cluster = find_cluster(application.spec.get("destination") or {})

@@ -9,6 +9,7 @@ from hub.engine.resource import Manifest
 from projects import applications
 from projects.manifests import application_json, project_json
 from projects.models import Application, Project
+from projects.specs import check_project
 
 ACTOR = "app of apps"
 
@@ -64,7 +65,7 @@ def apply(manifest: Manifest, *, dry_run: bool = False) -> Manifest:
 def _save(kind: str, merged: Manifest, current: Manifest | None, *, dry_run: bool) -> Manifest:
     if kind == "AppProject":
         if dry_run:
-            applications.check_project(merged.get("spec") or {})
+            check_project(merged.get("spec") or {})
             return merged
         return _with_owner(project_json(applications.save_project(merged, ACTOR, upsert=True)))
     wanted = applications.wanted_from(merged)

@@ -30,7 +30,7 @@ def claim(model: type[models.Model], pk: Any, *, when: Q | None = None) -> Itera
     """
     now = timezone.now()
     free = Q(claimed_until__isnull=True) | Q(claimed_until__lt=now)
-    query = model._default_manager.filter(Q(pk=pk) & free & (when or Q()))  # noqa: SLF001
+    query = model._default_manager.filter(Q(pk=pk) & free & (when or Q()))
     if not query.update(claimed_until=now + LEASE):
         yield False
         return
@@ -41,7 +41,7 @@ def claim(model: type[models.Model], pk: Any, *, when: Q | None = None) -> Itera
     finally:
         with _lock:
             _held.pop(key, None)
-        model._default_manager.filter(pk=pk).update(claimed_until=None)  # noqa: SLF001
+        model._default_manager.filter(pk=pk).update(claimed_until=None)
 
 
 def _hold(key: tuple[type[models.Model], Any]) -> None:

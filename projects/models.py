@@ -201,7 +201,7 @@ class Application(models.Model):
         "Operation", null=True, on_delete=models.SET_NULL, related_name="+"
     )
 
-    objects: ClassVar[models.Manager["Application"]] = ApplicationQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager["Application"]] = ApplicationQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [

@@ -91,9 +91,17 @@ def _check_types(spec: Mapping[str, Any]) -> None:
     try:
         parse_options(options, "spec.syncPolicy.syncOptions")
         retry_policy(policy.get("retry"), default_limit=0)
-        ignore_rules(spec.get("ignoreDifferences") or [], "spec.ignoreDifferences")
+        ignore_rules(_maps(spec, "ignoreDifferences"), "spec.ignoreDifferences")
     except RuleError as error:
         raise Invalid(str(error)) from error
+
+
+def _maps(spec: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
+    entries = spec.get(field) or []
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise Invalid(f"spec.{field}[{number}] must be an object")
+    return list(entries)
 
 
 def unknown_fields(spec: Mapping[str, Any]) -> list[str]:
@@ -246,16 +254,7 @@ def check_project(spec: Any) -> dict[str, Any]:
             raise Invalid(f"spec.{field} must be a list")
     _check_words(spec, "sourceRepos", "source repository")
     _check_words(spec, "sourceNamespaces", "source namespace")
-    seen = set()
-    for number, entry in enumerate(spec.get("destinations") or []):
-        if not isinstance(entry, dict):
-            raise Invalid(f"spec.destinations[{number}] must be an object")
-        if "!*" in (entry.get("server"), entry.get("name"), entry.get("namespace")):
-            raise Invalid(f"spec.destinations[{number}]: '!*' denies everything")
-        key = (entry.get("server") or entry.get("name") or "", entry.get("namespace") or "")
-        if key in seen:
-            raise Invalid(f"destination '{key[0]}/{key[1]}' already added")
-        seen.add(key)
+    _check_destinations(spec)
     for field in lists[2:6]:
         for number, entry in enumerate(spec.get(field) or []):
             if not isinstance(entry, dict) or not isinstance(entry.get("kind", ""), str):
@@ -267,6 +266,19 @@ def check_project(spec: Any) -> dict[str, Any]:
     except EngineError as error:
         raise Invalid(str(error)) from error
     return {k: v for k, v in spec.items() if v is not None}
+
+
+def _check_destinations(spec: Mapping[str, Any]) -> None:
+    seen = set()
+    for number, entry in enumerate(spec.get("destinations") or []):
+        if not isinstance(entry, dict):
+            raise Invalid(f"spec.destinations[{number}] must be an object")
+        if "!*" in (entry.get("server"), entry.get("name"), entry.get("namespace")):
+            raise Invalid(f"spec.destinations[{number}]: '!*' denies everything")
+        key = (entry.get("server") or entry.get("name") or "", entry.get("namespace") or "")
+        if key in seen:
+            raise Invalid(f"destination '{key[0]}/{key[1]}' already added")
+        seen.add(key)
 
 
 def _check_words(spec: Mapping[str, Any], field: str, title: str) -> None:

@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from hub.stream import wake
-from projects import delete, refresh, sync
+from projects import delete, follow, refresh, sync
 from projects.models import Application, GitRemote, Operation, RenderedManifests, RenderFailure
 
 BATCH = 300
@@ -35,19 +35,19 @@ def delete_application(pk: int) -> None:
 @shared_task(name="projects.poll", acks_late=True)
 def poll(pk: int) -> None:
     """Ask a repository for its refs."""
-    refresh.poll_remote(pk)
+    follow.poll_remote(pk)
 
 
 @shared_task(name="projects.live_changed", acks_late=True)
 def live_changed() -> None:
     """Hand changes of live resources on."""
-    refresh.live_changed()
+    follow.live_changed()
 
 
 @shared_task(name="projects.cluster_changed", acks_late=True)
 def cluster_changed(pk: int) -> None:
     """Look at the applications of a cluster."""
-    refresh.cluster_changed(pk)
+    follow.cluster_changed(pk)
 
 
 @shared_task(name="projects.sweep")
@@ -100,11 +100,11 @@ def cluster_registered(pk: int) -> None:
     look_now()
     cluster = Cluster.objects.filter(pk=pk).first()
     if cluster is not None:
-        refresh.bind_waiting(cluster)
-        refresh.cluster_changed(pk)
+        follow.bind_waiting(cluster)
+        follow.cluster_changed(pk)
 
 
 @shared_task(name="clusters.removed")
 def cluster_removed(pks: list[int]) -> None:
     """Look at the applications whose cluster was removed."""
-    refresh.mark_due(pks)
+    follow.mark_due(pks)

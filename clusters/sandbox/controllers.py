@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 
 from clusters.sandbox.kinds import Served
-from clusters.sandbox.store import Failure, Store, now
+from clusters.sandbox.merging import now
+from clusters.sandbox.store import Failure, Store
 from hub.engine.resource import Manifest
 
 log = logging.getLogger(__name__)

@@ -390,10 +390,8 @@ class Sandbox:
 
 
 def _manager(request: web.Request) -> str:
-    return (
-        request.query.get("fieldManager")
-        or request.headers.get("User-Agent", "unknown").partition("/")[0]
-    )
+    agent = request.headers.get("User-Agent", "unknown").partition("/")[0]
+    return str(request.query.get("fieldManager") or agent)
 
 
 def _partial(manifest: Manifest) -> Manifest:
@@ -527,7 +525,7 @@ class SandboxServer:
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=self._tls())
         await site.start()
-        sockets = site._server.sockets if site._server else []  # type: ignore[union-attr]  # noqa: SLF001
+        sockets = site._server.sockets if site._server else []
         self.port = sockets[0].getsockname()[1]
         ready.set()
         await self._stop.wait()

@@ -1,13 +1,10 @@
 """The state of one sandbox cluster: resources, their versions, who owns which field, what happened."""
 
 import asyncio
-import base64
 import copy
-import json
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +13,32 @@ import orjson
 
 from clusters.sandbox.defaults import Rejected, check, with_defaults
 from clusters.sandbox.kinds import BUILTIN, Served
+from clusters.sandbox.merging import (
+    _content,
+    _entry,
+    _intersection,
+    _managed,
+    _merge,
+    _paths,
+    _same,
+    _secret,
+    _strategic,
+    _with_update_manager,
+    changed_fields,
+    now,
+)
 from hub.engine.fields import (
-    Fields,
     applied_fields,
-    element_key,
-    merge_keys,
     others_fields,
     owned_fields,
-    union,
 )
 from hub.engine.merge import predict
 from hub.engine.normalize import without_nulls
 from hub.engine.resource import Manifest, is_builtin, is_dns_name
 
 HISTORY = 5000
+
+
 _KEEP = (
     "uid",
     "creationTimestamp",
@@ -38,6 +47,8 @@ _KEEP = (
     "deletionTimestamp",
     "managedFields",
 )
+
+
 Slot = tuple[str, str]
 """Namespace and name."""
 
@@ -48,11 +59,6 @@ class Failure(Exception):
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
         self.status, self.reason, self.message = status, reason, message
-
-
-def now() -> str:
-    """Return the time as Kubernetes writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251 - the sandbox is its own clock
 
 
 class Store:
@@ -84,7 +90,7 @@ class Store:
         self.first_event = self.version
         for text, items in data["resources"].items():
             group, plural = text.split("|")
-            self.resources[group, plural] = {tuple(k.split("/", 1)): m for k, m in items.items()}  # type: ignore[misc]
+            self.resources[group, plural] = {tuple(k.split("/", 1)): m for k, m in items.items()}
         for crd in self.resources.get(
             ("apiextensions.k8s.io", "customresourcedefinitions"), {}
         ).values():
@@ -440,190 +446,3 @@ class Store:
 def _may_go(manifest: Manifest) -> bool:
     metadata = manifest["metadata"]
     return bool(metadata.get("deletionTimestamp")) and not metadata.get("finalizers")
-
-
-def _secret(manifest: Manifest) -> Manifest:
-    data = dict(manifest.get("data") or {})
-    for name, text in (manifest.get("stringData") or {}).items():
-        data[name] = base64.b64encode(str(text).encode()).decode()
-    result = {k: v for k, v in manifest.items() if k != "stringData"}
-    return {"type": "Opaque", **result, **({"data": data} if data else {})}
-
-
-def _content(manifest: Manifest) -> Any:
-    return {k: v for k, v in manifest.items() if k not in ("metadata", "status")}
-
-
-def _same(before: Manifest, after: Manifest) -> bool:
-    def bare(manifest: Manifest) -> Any:
-        entries = [
-            {k: v for k, v in e.items() if k != "time"}
-            for e in manifest["metadata"].get("managedFields") or []
-        ]
-        metadata = {
-            k: v
-            for k, v in manifest["metadata"].items()
-            if k not in ("resourceVersion", "managedFields", "generation")
-        }
-        return {**manifest, "metadata": metadata}, entries
-
-    return bool(bare(before) == bare(after))
-
-
-def _entry(manager: str, operation: str, kind: Served, fields: Fields) -> dict[str, Any]:
-    return {
-        "manager": manager, "operation": operation, "apiVersion": kind.api_version,
-        "time": now(), "fieldsType": "FieldsV1", "fieldsV1": fields,
-    }  # fmt: skip
-
-
-def _managed(
-    before: Manifest, manager: str, operation: str, kind: Served, fields: Fields, changed: Fields
-) -> list[dict[str, Any]]:
-    rest = []
-    for entry in before["metadata"].get("managedFields") or []:
-        if (entry["manager"], entry["operation"]) == (manager, operation):
-            continue
-        left = _minus(entry.get("fieldsV1") or {}, changed)
-        if left:
-            rest.append({**entry, "fieldsV1": left})
-    return [*rest, _entry(manager, operation, kind, fields)]
-
-
-def _with_update_manager(before: Manifest | None, after: Manifest, manager: str) -> Manifest:
-    kind = Served("", after["apiVersion"], after["kind"], "", False)
-    changed = changed_fields(before or {}, after, kind) if before else applied_fields(after)
-    old: Fields = {}
-    for entry in ((before or {}).get("metadata") or {}).get("managedFields") or []:
-        if (entry["manager"], entry["operation"]) == (manager, "Update"):
-            old = entry.get("fieldsV1") or {}
-    base = before or {"metadata": {}}
-    entries = _managed(base, manager, "Update", kind, union([old, changed]), changed)
-    return {**after, "metadata": {**after["metadata"], "managedFields": entries}}
-
-
-def changed_fields(before: Any, after: Any, kind: Served) -> Fields:
-    """Return the trie of fields whose value differs, without what the server writes."""
-
-    def body(manifest: Any) -> Any:
-        metadata = {
-            k: v
-            for k, v in (manifest.get("metadata") or {}).items()
-            if k in ("labels", "annotations", "finalizers")
-        }
-        return {
-            **{k: v for k, v in manifest.items() if k not in ("apiVersion", "kind", "status")},
-            "metadata": metadata,
-        }
-
-    return _changed_map(body(before), body(after), kind)
-
-
-def _changed_map(before: dict[str, Any], after: dict[str, Any], kind: Served) -> Fields:
-    result: Fields = {}
-    for name in before.keys() | after.keys():
-        one, other = before.get(name), after.get(name)
-        if one == other:
-            continue
-        if isinstance(one, dict) and isinstance(other, dict):
-            result[f"f:{name}"] = _changed_map(one, other, kind)
-        elif isinstance(one, list) and isinstance(other, list):
-            result[f"f:{name}"] = _changed_list(name, one, other, kind)
-        else:
-            result[f"f:{name}"] = {}
-    return result
-
-
-def _changed_list(name: str, one: list[Any], other: list[Any], kind: Served) -> Fields:
-    keys = merge_keys(name, one + other, None, kind=kind.kind, builtin=is_builtin(kind.group))
-    if not keys:
-        return {}
-    old = {element_key(keys, e): e for e in one}
-    result: Fields = {}
-    for element in other:
-        before = old.get(element_key(keys, element))
-        if before != element:
-            text = "k:" + json.dumps(
-                dict(sorted(zip(keys, element_key(keys, element), strict=True))),
-                separators=(",", ":"),
-            )
-            result[text] = _changed_map(before, element, kind) if before else {}
-    return result
-
-
-def _minus(fields: Fields, gone: Fields) -> Fields:
-    result: Fields = {}
-    for name, child in fields.items():
-        if name not in gone:
-            result[name] = child
-        elif gone[name] and child:
-            left = _minus(child, gone[name])
-            if left:
-                result[name] = left
-    return result
-
-
-def _intersection(one: Fields, other: Fields) -> Fields:
-    result: Fields = {}
-    for name, child in one.items():
-        if name in other and name != ".":
-            inner = _intersection(child, other[name]) if child and other[name] else {}
-            if inner or not child or not other[name]:
-                result[name] = inner
-    return result
-
-
-def _paths(fields: Fields, prefix: str = "") -> list[str]:
-    found = []
-    for name, child in fields.items():
-        path = f"{prefix}.{name.partition(':')[2]}"
-        found += _paths(child, path) if child else [path]
-    return found
-
-
-def _merge(before: Any, patch: Any) -> Any:
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(before) if isinstance(before, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = _merge(result.get(name), value)
-    return result
-
-
-def _strategic(before: Manifest, patch: Manifest, kind: Served) -> Manifest:
-    def merge(name: str, old: Any, new: Any) -> Any:
-        if isinstance(new, dict) and isinstance(old, dict):
-            if new.get("$patch") == "replace":
-                return {k: v for k, v in new.items() if k != "$patch"}
-            result = dict(old)
-            for key, value in new.items():
-                if key.startswith("$"):
-                    continue
-                if value is None:
-                    result.pop(key, None)
-                else:
-                    result[key] = merge(key, old.get(key), value)
-            return result
-        if isinstance(new, list) and isinstance(old, list):
-            keys = merge_keys(
-                name,
-                old + [e for e in new if isinstance(e, dict)],
-                None,
-                kind=kind.kind,
-                builtin=True,
-            )
-            if keys:
-                merged = {element_key(keys, e): e for e in old}
-                for element in new:
-                    slot = element_key(keys, element)
-                    if element.get("$patch") == "delete":
-                        merged.pop(slot, None)
-                    else:
-                        merged[slot] = merge("", merged.get(slot), element)
-                return list(merged.values())
-        return new
-
-    return dict(merge("", before, patch))

@@ -14,10 +14,8 @@ TIMEOUT = httpx.Timeout(60, connect=5)
 
 def config_path() -> Path:
     """Return the file that remembers the session."""
-    folder = os.environ.get("FLOTILLA_CONFIG_DIR") or os.path.join(
-        os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "flotilla"
-    )
-    return Path(folder) / "session.json"
+    base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return Path(os.environ.get("FLOTILLA_CONFIG_DIR") or base / "flotilla") / "session.json"
 
 
 def login(server: str, username: str, password: str, *, insecure: bool) -> None:

@@ -63,8 +63,8 @@ def read_context(path: str, name: str) -> Context:
         raise Problem(
             f"context {name!r} is not in {file}; it has {', '.join(sorted(contexts)) or 'none'}"
         )
-    cluster = _named(config, "clusters", "cluster").get(contexts[name].get("cluster"), {})
-    user = _named(config, "users", "user").get(contexts[name].get("user"), {})
+    cluster = _named(config, "clusters", "cluster").get(str(contexts[name].get("cluster")), {})
+    user = _named(config, "users", "user").get(str(contexts[name].get("user")), {})
     if user.get("exec") or user.get("auth-provider"):
         raise Problem(
             f"context {name!r} signs in by a program (exec or auth-provider); use a context with a token or a client certificate"

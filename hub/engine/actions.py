@@ -188,7 +188,7 @@ def _scripted(live: Manifest, result: Any) -> list[Change]:
     )
 
 
-def _as_live(live: Manifest, changed: Any) -> Any:
+def _as_live(live: Any, changed: Any) -> Any:
     # Lua has one table type: an empty one comes back as a map, where the live resource had a list.
     if isinstance(live, dict) and isinstance(changed, dict):
         return {k: _as_live(live.get(k), v) for k, v in changed.items()}

@@ -1,4 +1,4 @@
-"""Should an application be synced now without being asked?"""
+"""Decide whether an application is synced now without being asked."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

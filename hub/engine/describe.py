@@ -1,7 +1,6 @@
 """What the resource tree shows of a live resource."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from hub.engine.quantity import parse_quantity
@@ -168,9 +167,7 @@ def is_safe_url(url: Any) -> bool:
     )
 
 
-def redact(
-    manifest: Manifest, *others: Manifest | None, annotations: Mapping[str, str] | None = None
-) -> list[Manifest | None]:
+def redact(manifest: Manifest, *others: Manifest | None) -> list[Manifest | None]:
     """Return copies of several states of one resource with the values of a Secret replaced by plus signs.
 
     Equal values get runs of equal length across the states, different ones longer runs.

@@ -55,7 +55,7 @@ def compare(
     wanted = normalize_desired(desired)
     if live is None:
         return Comparison(modified=True, live=None, predicted=wanted)
-    predicted = dry_run or predict(wanted, live, *ownership(wanted, live))
+    predicted = dry_run or predict(wanted, live, *ownership(live))
     rules = rules_for(resource_key(desired), settings.rules)
     managers = [name for rule in rules for name in rule.managers]
     if managers:

@@ -76,10 +76,10 @@ def _construct_map(loader: yaml.CSafeLoader, node: yaml.MappingNode) -> dict[str
     loader.flatten_mapping(node)
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if isinstance(key, dict | list):
             raise ManifestError(f"line {key_node.start_mark.line + 1}: a key must be text")
-        result[_key_text(key)] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        result[_key_text(key)] = loader.construct_object(value_node, deep=True)
     return result
 
 
@@ -138,12 +138,16 @@ def _check_depth(text: str) -> None:
                 depth += 1
                 if depth > MAX_DEPTH:
                     raise ManifestError(
-                        f"line {event.start_mark.line + 1}: nested deeper than {MAX_DEPTH} levels"
+                        f"line {_line(event.start_mark)}: nested deeper than {MAX_DEPTH} levels"
                     )
             elif isinstance(event, yaml.CollectionEndEvent):
                 depth -= 1
     except yaml.YAMLError as error:
         raise ManifestError(_yaml_message(error)) from error
+
+
+def _line(mark: Any) -> int:
+    return int(mark.line) + 1 if mark else 0
 
 
 def _yaml_message(error: yaml.YAMLError) -> str:

@@ -32,8 +32,8 @@ class IgnoreRule:
     def matches(self, key: ResourceKey) -> bool:
         """Return whether the rule is about this resource; group and kind are globs."""
         return (
-            fnmatch.fnmatchcase(key.group, self.group or "")
-            and fnmatch.fnmatchcase(key.kind, self.kind or "*")
+            fnmatch.fnmatchcase(key.group, self.group)
+            and fnmatch.fnmatchcase(key.kind, self.kind)
             and self.name in ("", key.name)
             and self.namespace in ("", key.namespace)
         )
@@ -45,8 +45,8 @@ def ignore_rules(entries: Iterable[Mapping[str, Any]], field: str) -> tuple[Igno
     Raises: RuleError naming the entry that has no kind, or a pointer that does not start with "/".
     """
     rules = []
-    for number, entry in enumerate(entries or ()):
-        if not isinstance(entry, Mapping) or not entry.get("kind"):
+    for number, entry in enumerate(entries):
+        if not entry.get("kind"):
             raise RuleError(f"{field}[{number}].kind is required")
         pointers = tuple(entry.get("jsonPointers") or ())
         for pointer in pointers:

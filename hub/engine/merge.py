@@ -63,7 +63,7 @@ def predict(desired: Manifest, live: Manifest, owned: Fields | None, others: Fie
     return _merge_map(desired, live, owned, others, context)
 
 
-def ownership(desired: Manifest, live: Manifest) -> tuple[Fields | None, Fields]:
+def ownership(live: Manifest) -> tuple[Fields | None, Fields]:
     """Return (what we applied before, what others own) for a live resource.
 
     A resource that was last applied by a client-side apply tells it by its annotation.

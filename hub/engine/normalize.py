@@ -29,7 +29,7 @@ def normalize_desired(manifest: Manifest) -> Manifest:
     for field in ("annotations", "labels"):
         if field in metadata:
             metadata[field] = {k: ("" if v is None else v) for k, v in metadata[field].items()}
-    return without_nulls({**result, "metadata": metadata})
+    return dict(without_nulls({**result, "metadata": metadata}))
 
 
 def _fold_string_data(manifest: Manifest) -> Manifest:

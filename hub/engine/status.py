@@ -98,7 +98,8 @@ def application_health(
     wanted = [s for s in counted if s.wanted]
     if wanted and not any(s.exists for s in counted):
         return Assessment(Health.MISSING)
-    worst, causes = Health.HEALTHY, []
+    worst = Health.HEALTHY
+    causes: list[str] = []
     for state in counted:
         if state.health is None or not state.exists or _is_unset_child(state):
             continue

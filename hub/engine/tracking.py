@@ -67,7 +67,7 @@ def mark(manifest: Manifest, instance: str, namespace: str, tracking: Tracking) 
     return with_metadata(manifest, annotations=annotations or None, labels=labels or None)
 
 
-def owner_of(manifest: Manifest, tracking: Tracking, namespaced: bool = True) -> Owner:
+def owner_of(manifest: Manifest, tracking: Tracking) -> Owner:
     """Return which application instance the marks of a live resource name."""
     if tracking.method == "label":
         instance = labels_of(manifest).get(tracking.label_key, "")

@@ -5,23 +5,24 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiTypes, extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hub import audit
 from hub.access import require
-from hub.api import View, actor, body_map, flag, must_agree
+from hub.api import View, actor, body_map, flag, inner_map, must_agree
 from hub.engine.errors import AccessDenied, EngineError, Invalid, RetryLater, Stalled
 from hub.engine.permits import normal_url
 from hub.models import Setting, setting
 from hub.redaction import redact_text
 from projects import sources
+from projects.follow import mark_due
 from projects.models import CredentialTemplate, GitRemote, RenderFailure, Repository
-from projects.refresh import mark_due
 from projects.sources import charts, git
 from projects.sources.credentials import credentials_for, repository_of
-from projects.sources.files import Recorder
+from projects.sources.files import Recorder, clean
 from projects.specs import check_repository_url
 
 SECRET_FIELDS = (
@@ -313,7 +314,7 @@ class AppDetails(View):
     def post(self, request: Request, repo: str) -> Response:
         """Return the type of a source; of a chart its value files and values."""
         body = body_map(request)
-        source = body.get("source") if isinstance(body.get("source"), dict) else {}
+        source = inner_map(body, "source")
         must_agree(repo, source.get("repoURL"), "source.repoURL")
         project = str(body.get("appProject") or "default")
         require(
@@ -329,7 +330,7 @@ class AppDetails(View):
             raise Invalid("; ".join(problems))
         revision = sources.resolve(wanted, project)
         recorder = Recorder({"": sources.files_of(wanted, revision, project)})
-        path = "" if wanted.get("chart") else sources.clean(str(wanted.get("path") or ""))
+        path = "" if wanted.get("chart") else clean(str(wanted.get("path") or ""))
         tool = sources.detect(recorder, path, wanted)
         answer: dict[str, Any] = {"type": tool}
         if tool == "Helm":

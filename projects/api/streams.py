@@ -9,7 +9,8 @@ import orjson
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.http import StreamingHttpResponse
-from drf_spectacular.utils import OpenApiTypes, extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
 from hub.access import is_allowed, require
@@ -50,7 +51,13 @@ class _Waiter:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
-        self._end = listen(lambda: loop.call_soon_threadsafe(self._event.set))
+        self._end = listen(self._wake_soon(loop))
+
+    def _wake_soon(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+        def wake() -> None:
+            loop.call_soon_threadsafe(self._event.set)
+
+        return wake
 
     async def wait(self) -> None:
         try:

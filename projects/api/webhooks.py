@@ -10,7 +10,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from hub.rest import error_body
-from projects.refresh import push_received
+from projects.follow import push_received
 
 
 def _refused(message: str, status: int = 400) -> JsonResponse:

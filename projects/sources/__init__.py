@@ -277,7 +277,7 @@ def render(
 
     Raises: Stalled, RetryLater.
     """
-    failure_key = _digest(
+    failure_key = digest_of(
         [
             dict(source),
             revision,
@@ -337,7 +337,8 @@ def _remember(key: str, reason: str, message: str, *, retry: bool) -> None:
     )
 
 
-def _digest(value: Any) -> str:
+def digest_of(value: Any) -> str:
+    """Return a digest of a JSON value, the same whatever the order of its fields."""
     return hashlib.sha256(
         orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=list)
     ).hexdigest()
@@ -371,7 +372,7 @@ def _render(
         raise ManifestError(
             f"{path or '.'}: the rendered manifests are larger than {settings.MAX_MANIFEST_BYTES * 4 // 1024**2} MiB"
         )
-    digest = _digest(manifests)
+    digest = digest_of(manifests)
     RenderedManifests.objects.create(
         source_key=key, inputs=recorder.inputs, manifests=body, tool=tool, digest=digest
     )
@@ -416,7 +417,7 @@ def _source_key(
         else []
     )
     place = [normal_url(str(source.get("repoURL", ""))), source.get("chart") or "", path]
-    return _digest([tool, place, block, used, release, policy, extra])
+    return digest_of([tool, place, block, used, release, policy, extra])
 
 
 def _run_tool(

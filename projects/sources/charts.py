@@ -179,9 +179,9 @@ def versions(
     if is_oci(url, credentials):
         return _tags(url, chart, credentials)
     listed = index(url, credentials, fresh=fresh).get(chart)
-    if not listed:
+    if not listed or not all(isinstance(entry, dict) for entry in listed):
         raise Stalled("ChartNotFound", f"chart '{chart}' not found in {redact_text(url)}")
-    return [str(entry.get("version") or "") for entry in listed if isinstance(entry, dict)]
+    return [str(entry.get("version") or "") for entry in listed]
 
 
 def resolve(

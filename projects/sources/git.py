@@ -382,7 +382,7 @@ def _tree_of(url: str, commit: str) -> str:
         found = _repo(url)[found.object[1]]
     if not isinstance(found, Commit):
         raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit} is not a commit")
-    return found.tree.decode()
+    return str(found.tree.decode())
 
 
 @functools.lru_cache(maxsize=1024)
@@ -414,7 +414,7 @@ def commit_info(url: str, commit: str) -> CommitInfo:
     return CommitInfo(
         found.author.decode(errors="replace"),
         datetime.fromtimestamp(found.author_time, zone).astimezone(UTC),
-        found.message.decode(errors="replace"),
+        str(found.message.decode(errors="replace")),
     )
 
 

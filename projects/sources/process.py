@@ -50,10 +50,12 @@ def run(
         try:
             process = subprocess.Popen(
                 list(argv), cwd=folder, env=env, stdin=subprocess.PIPE, stdout=output, stderr=errors,
-                start_new_session=True, preexec_fn=_limit,
+                start_new_session=True,
             )  # fmt: skip
         except FileNotFoundError as error:
             raise Stalled("ToolMissing", f"{argv[0]} is not installed on the hub") from error
+        # Go reserves far more addresses than it uses, so memory stays unlimited and written files are bounded.
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (OUTPUT_BYTES * 4, OUTPUT_BYTES * 4))
         try:
             process.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired as error:
@@ -67,13 +69,6 @@ def run(
             _read(output, argv[0]),
             redact_text(_read(errors, argv[0]).decode(errors="replace")),
         )
-
-
-def _limit() -> None:
-    # Runs in the child between fork and exec. Go reserves far more addresses than it uses,
-    # so the address space stays unlimited and the size of written files is what is bounded.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT_BYTES * 4, OUTPUT_BYTES * 4))
 
 
 def _read(file: IO[bytes], name: str) -> bytes:

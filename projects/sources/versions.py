@@ -113,7 +113,8 @@ def _bounds(text: str) -> tuple[Version, int, str]:
         numbers.append(int(group))
         precision += 1
     numbers += [0] * (3 - len(numbers))
-    return Version(*numbers, match.group(4) or ""), precision, match.group(4) or ""
+    low = Version(numbers[0], numbers[1], numbers[2], match.group(4) or "")
+    return low, precision, match.group(4) or ""
 
 
 def _fits(version: Version, operator: str, text: str) -> bool:

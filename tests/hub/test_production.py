@@ -79,7 +79,7 @@ class Production:
             if argv[0] == "python"
             else [str(Path(sys.executable).parent / argv[0]), *argv[1:]]
         )
-        log = open(self.folder / f"{name}.log", "a")  # noqa: SIM115
+        log = (self.folder / f"{name}.log").open("a")
         self.processes[name] = subprocess.Popen(
             argv, env=self.env, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
         )

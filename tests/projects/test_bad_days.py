@@ -8,7 +8,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from clusters.models import Cluster
-from projects import sync
+from projects import planning
 from projects.models import Application, GitRemote, Operation
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
@@ -309,10 +309,12 @@ def test_a_worker_that_dies_in_the_middle_of_a_wave(hub, sandbox, repo, app, nam
 
 
 def run_half(operation):
-    run = sync.load(Operation.objects.select_related("application__cluster").get(pk=operation.pk))
-    sync.prepare(run)
+    run = planning.load(
+        Operation.objects.select_related("application__cluster").get(pk=operation.pk)
+    )
+    planning.prepare(run)
     steps = [s.to_json() for s in run.steps]
-    steps[0]["status"] = sync.APPLYING
+    steps[0]["status"] = planning.APPLYING
     Operation.objects.filter(pk=operation.pk).update(steps=steps, is_planned=True)
 
 

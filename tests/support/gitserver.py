@@ -25,7 +25,8 @@ class GitServer:
             def do_GET(self):
                 outer._serve(self)
 
-            do_POST = do_GET
+            def do_POST(self):
+                outer._serve(self)
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

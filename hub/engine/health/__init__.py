@@ -1,4 +1,4 @@
-"""Is a resource working?"""
+"""Assess whether a resource works."""
 
 import fnmatch
 from collections.abc import Callable, Mapping

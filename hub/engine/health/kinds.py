@@ -337,7 +337,7 @@ def application(manifest: Manifest) -> Assessment:
     """Assess a child Application: its own health."""
     health = (manifest.get("status") or {}).get("health") or {}
     try:
-        return Assessment(Health(health.get("status")), health.get("message", ""))
+        return Assessment(Health(str(health.get("status"))), health.get("message", ""))
     except ValueError:
         return _progressing("Waiting for application to be reconciled")
 

@@ -1,0 +1,144 @@
+"""REST of resource actions."""
+
+import secrets
+from typing import Any
+
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from clusters.kube import Connection, Kind, Refused
+from hub.api import View, actor, body_map, must_agree, payload
+from hub.engine.actions import ActionScript, available, merge_patch, perform
+from hub.engine.errors import (
+    AccessDenied,
+    Invalid,
+    RuleError,
+)
+from hub.engine.resource import Manifest, ResourceKey
+from hub.models import setting
+from projects.api.resources import Place, change_resource, is_permitted, place
+
+
+def _script(key: ResourceKey) -> ActionScript | None:
+    found = setting("actions", {}).get(f"{key.group}/{key.kind}" if key.group else key.kind)
+    if not found:
+        return None
+    definitions = {d["name"]: d.get("action.lua", "") for d in found.get("definitions") or []}
+    return ActionScript(
+        found.get("discovery.lua", ""), definitions, bool(found.get("mergeBuiltinActions"))
+    )
+
+
+class Actions(View):
+    """`/applications/{name}/resource/actions`: what can be done with a resource."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """List the actions."""
+        where = place(request, name, "get")
+        return Response({"actions": available(where.get(), _script(where.key))})
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, name: str) -> Response:
+        """Run an action: the body is its name as a JSON text, or an object in the form of v2."""
+        data = payload(request)
+        if isinstance(data, str):
+            return run_action(request, name, data, {})
+        if isinstance(data, dict) and isinstance(data.get("action"), str):
+            return run_action(request, name, data["action"], _parameters(data))
+        raise Invalid("the body must be the name of the action as a JSON text")
+
+
+class ActionsV2(View):
+    """`/applications/{name}/resource/actions/v2`: run an action with parameters."""
+
+    permission = ("applications", "action")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, name: str) -> Response:
+        """Run an action; what names the resource may stand in the body."""
+        body = body_map(request)
+        named = request.query_params.dict()
+        for field in ("namespace", "resourceName", "version", "group", "kind"):
+            must_agree(named.get(field) or str(body.get(field) or ""), body.get(field), field)
+            named[field] = named.get(field) or str(body.get(field) or "")
+        return run_action(request, name, str(body.get("action") or ""), _parameters(body), named)
+
+
+def _parameters(body: dict[str, Any]) -> dict[str, str]:
+    listed = body.get("resourceActionParameters") or []
+    if not isinstance(listed, list) or not all(
+        isinstance(p, dict) and p.get("name") for p in listed
+    ):
+        raise Invalid("resourceActionParameters must be a list of {name, value}")
+    return {str(p["name"]): str(p.get("value", "")) for p in listed}
+
+
+def run_action(
+    request: Request,
+    name: str,
+    action: str,
+    params: dict[str, str],
+    named: dict[str, str] | None = None,
+) -> Response:
+    """Run an action on the resource that a request names."""
+    query = named if named is not None else request.query_params.dict()
+    right = f"action/{query.get('group', '')}/{query.get('kind', '')}/{action}".removesuffix("/")
+    where = place(request, name, right, query)
+    current = where.get()
+    now = timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        changes = perform(current, action, params, now, secrets.token_hex(3), _script(where.key))
+    except RuleError as error:
+        raise Invalid(str(error)) from error
+    for change in changes:
+        _run_change(where, actor(request).name, action, current, change)
+    return Response({})
+
+
+def _run_change(where: Place, who: str, action: str, current: Manifest, change: Any) -> None:
+    resource = change.resource
+    group = str(resource.get("apiVersion", "")).rpartition("/")[0]
+    metadata = resource.get("metadata") or {}
+    key = ResourceKey(
+        group, str(resource.get("kind")), metadata.get("namespace", ""), metadata.get("name", "")
+    )
+    if not is_permitted(where.project, where.application, where.cluster, key):
+        raise AccessDenied(
+            f"resource {key.group}:{key.kind} is not permitted in project '{where.project.name}'"
+        )
+    if change.operation == "create":
+
+        def create(connection: Connection, _kind: Kind) -> Manifest:
+            kind = connection.kind(key.group, key.kind)
+            if kind is None:
+                raise Refused(404, "NotFound", f"{key.kind} is not served")
+            connection.create(kind, resource, dry_run=True)
+            return connection.create(kind, resource)
+
+        change_resource(where, who, f"action {action}", create)
+        return
+    before = current if key == where.key else None
+    if before is None:
+        raise Invalid(f"the script changes {key}, which is not the resource of the action")
+    patch = merge_patch(before, resource)
+    status = patch.pop("status", None)
+    patch.get("metadata", {}).pop("resourceVersion", None)
+    if patch and patch != {"metadata": {}}:
+        change_resource(
+            where, who, f"action {action}", lambda c, k: c.patch(k, key.namespace, key.name, patch)
+        )
+    if status is not None:
+        change_resource(
+            where,
+            who,
+            f"action {action}",
+            lambda c, k: c.patch(
+                k, key.namespace, key.name, {"status": status}, subresource="status"
+            ),
+        )

@@ -1,0 +1,217 @@
+"""REST of what stands behind an application: manifests, differences, events, revisions."""
+
+from typing import Any
+
+import orjson
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hub.api import View, flag, number
+from hub.engine.errors import EngineError, Invalid
+from projects import sources
+from projects.api.applications import get_application
+from projects.api.operations import sources_at
+from projects.compare import comparison
+from projects.models import Application, ApplicationEvent
+from projects.sources import git
+from projects.specs import find_cluster, project_of
+
+
+class Manifests(View):
+    """`/applications/{name}/manifests`: what the source gives."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return the rendered manifests at a revision; values of Secrets are masked."""
+        from hub.engine.describe import redact
+
+        application = get_application(request, name)
+        asked = request.query_params.getlist("revisions") or (
+            [request.query_params["revision"]] if request.query_params.get("revision") else []
+        )
+        wanted = sources_at(
+            application,
+            {
+                "revisions": asked,
+                "sourcePositions": request.query_params.getlist("sourcePositions") or None,
+                "dryRun": True,
+            },
+        )
+        revisions = [sources.resolve(s, application.project, force=True) for s in wanted]
+        cluster = find_cluster(application.spec["destination"])
+        context = sources.context_of(
+            application,
+            project_of(application.project).spec,
+            cluster,
+            no_cache=flag(request, "noCache"),
+        )
+        desired = sources.load(wanted, revisions, context)
+        manifests = [orjson.dumps(redact(m)[0]).decode() for m in desired.manifests]
+        return Response({
+            "manifests": manifests, "namespace": application.dest_namespace, "server": cluster.server,
+            "revision": revisions[0], "sourceType": desired.source_types[0],
+        })  # fmt: skip
+
+
+class Diff(View):
+    """`/applications/{name}/diff` (ours): compare a revision without syncing."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return the sync status of each resource at a revision."""
+        application = get_application(request, name)
+        asked = request.query_params.get("revision")
+        wanted = sources_at(application, {"revision": asked, "dryRun": True})
+        project, cluster = (
+            project_of(application.project),
+            find_cluster(application.spec["destination"]),
+        )
+        revisions = [sources.resolve(s, application.project, force=True) for s in wanted]
+        desired = sources.load(
+            wanted, revisions, sources.context_of(application, project.spec, cluster)
+        )
+        found = comparison(application, desired, cluster, project.spec)
+        from projects.status import resource_json
+
+        return Response(
+            {"revisions": revisions, "resources": [resource_json(s) for s in found.states]}
+        )
+
+
+class Events(View):
+    """`/applications/{name}/events`: what happened to the application or one of its resources."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return Kubernetes events of a resource of the tree, or the application's own."""
+        application = get_application(request, name)
+        params = request.query_params
+        if params.get("resourceName") or params.get("resourceUID"):
+            from projects.api.resources import resource_events
+
+            return Response(
+                resource_events(
+                    application,
+                    params.get("resourceNamespace", ""),
+                    params.get("resourceName", ""),
+                    params.get("resourceUID", ""),
+                )
+            )
+        rows = ApplicationEvent.objects.filter(application_uid=application.uid).order_by("-pk")[
+            : number(request, "limit", 200) or 200
+        ]
+        return Response(
+            {
+                "apiVersion": "v1",
+                "kind": "EventList",
+                "metadata": {},
+                "items": [_event_json(application, e) for e in rows],
+            }
+        )
+
+
+def _event_json(application: Application, event: ApplicationEvent) -> dict[str, Any]:
+    at = event.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "metadata": {"name": f"{event.name}.{event.pk:x}", "namespace": event.namespace, "creationTimestamp": at},
+        "involvedObject": {"kind": "Application", "namespace": event.namespace, "name": event.name, "uid": str(application.uid), "apiVersion": "argoproj.io/v1alpha1"},
+        "reason": event.reason, "message": event.message, "type": event.kind, "count": 1, "firstTimestamp": at, "lastTimestamp": at,
+    }  # fmt: skip
+
+
+class RevisionMetadata(View):
+    """`/applications/{name}/revisions/{revision}/metadata`: who made a commit, when and why."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str, revision: str) -> Response:
+        """Return author, date, message and tags of a commit."""
+        application = get_application(request, name)
+        index = number(request, "sourceIndex")
+        if not 0 <= index < len(application.sources):
+            raise Invalid(f"sourceIndex: the application has {len(application.sources)} sources")
+        source = application.sources[index]
+        if sources.kind_of(source) != "git":
+            raise Invalid(
+                "only revisions of Git sources have metadata; see chartdetails and ocimetadata"
+            )
+        if not git.is_commit(revision):
+            revision = sources.resolve({**source, "targetRevision": revision}, application.project)
+        sources.files_of(source, revision, application.project)
+        info = git.commit_info(str(source["repoURL"]), revision)
+        remote = sources.remote_of(str(source["repoURL"]))
+        tags = sorted(
+            n.removeprefix("refs/tags/")
+            for n, c in remote.refs.items()
+            if n.startswith("refs/tags/") and c == revision
+        )
+        answer = {
+            "author": info.author,
+            "date": info.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "message": info.message.strip(),
+        }
+        return Response({**answer, **({"tags": tags} if tags else {})})
+
+
+class ChartDetails(View):
+    """`/applications/{name}/revisions/{revision}/chartdetails`: what a chart says of itself."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str, revision: str) -> Response:
+        """Return description, home and maintainers of a chart."""
+        from hub.engine.documents import parse_yaml
+
+        application = get_application(request, name)
+        source = next((s for s in application.sources if s.get("chart")), None)
+        if source is None:
+            raise Invalid("the application has no source that is a chart of a repository")
+        files = sources.files_of(source, revision, application.project)
+        try:
+            chart = parse_yaml(files.blob("Chart.yaml").decode())[0]
+        except (EngineError, KeyError, IndexError) as error:
+            raise Invalid("the chart has no readable Chart.yaml") from error
+        maintainers = [
+            f"{m.get('name', '')} <{m.get('email', '')}>" for m in chart.get("maintainers") or []
+        ]
+        return Response(
+            {
+                "description": chart.get("description", ""),
+                "home": chart.get("home", ""),
+                "maintainers": maintainers,
+            }
+        )
+
+
+class SyncWindows(View):
+    """`/applications/{name}/syncwindows`: when it may be synced."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return the windows; none are set, so a sync is always allowed."""
+        get_application(request, name)
+        return Response({"canSync": True, "assignedWindows": [], "activeWindows": []})
+
+
+class Links(View):
+    """`/applications/{name}/links`: deep links."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return the links that are configured: none."""
+        get_application(request, name)
+        return Response({"items": []})

@@ -1,0 +1,277 @@
+"""REST of operations: sync, roll back, terminate, confirm."""
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hub.access import require
+from hub.api import View, actor, body_map, must_agree
+from hub.engine.errors import Invalid, NotFound, Precondition, Stalled
+from hub.engine.options import parse_options
+from projects import applications, sources
+from projects.api.applications import get_application
+from projects.manifests import application_json, operation_json
+from projects.models import Application, Operation, Revision
+from projects.specs import application_named
+from projects.status import start_operation
+from projects.sync import terminate
+
+
+class Sync(View):
+    """`/applications/{name}/sync`: start a sync."""
+
+    permission = ("applications", "sync")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, name: str) -> Response:
+        """Start a sync to a revision, resolved before it is stored."""
+        body = body_map(request)
+        must_agree(name, body.get("name"), "name")
+        application = get_application(request, name, "sync")
+        account = actor(request)
+        if body.get("manifests"):
+            require(
+                account,
+                "applications",
+                "override",
+                f"{application.project}/{name}",
+                application.project,
+            )
+            if application.is_automated and not body.get("dryRun"):
+                raise Precondition(
+                    "cannot use local sync when Automatic Sync Policy is enabled unless for dry run"
+                )
+        if application.deletion_requested_at:
+            raise Precondition("application is deleting")
+        wanted = sources_at(application, body)
+        revisions = resolved(application, wanted, body)
+        sync = {
+            k: body[k]
+            for k in ("prune", "dryRun", "resources", "manifests", "revision", "revisions")
+            if body.get(k)
+        }
+        sync["syncStrategy"] = _strategy(body.get("strategy"))
+        sync["syncOptions"] = _sync_options(application, body)
+        sync = {k: v for k, v in sync.items() if v not in (None, {}, [])}
+        retry = body.get("retryStrategy") or application.sync_policy.get("retry")
+        operation = {
+            "sync": sync,
+            "initiatedBy": {"username": account.name},
+            **({"retry": retry} if retry else {}),
+            **({"info": body["infos"]} if body.get("infos") else {}),
+        }
+        begin(application, operation, revisions, wanted, actor=account.name)
+        return Response(application_json(application_named(application.namespace, name)))
+
+
+def sources_at(application: Application, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the sources of a sync with the revisions that the request names.
+
+    Raises: Precondition when automated sync is on and another revision is asked for.
+    """
+    wanted = application.sources
+    asked = body.get("revisions") or ([body["revision"]] if body.get("revision") else [])
+    positions = body.get("sourcePositions") or list(range(1, len(asked) + 1))
+    if len(positions) != len(asked):
+        raise Invalid("revisions and sourcePositions must have the same length")
+    result = [dict(s) for s in wanted]
+    for position, revision in zip(positions, asked, strict=True):
+        try:
+            index = int(position) - 1
+        except (TypeError, ValueError) as error:
+            raise Invalid(f"sourcePositions: {position!r} must be a whole number") from error
+        if not 0 <= index < len(result):
+            raise Invalid(
+                f"sourcePositions: the application has {len(result)} sources, not {position}"
+            )
+        if not isinstance(revision, str):
+            raise Invalid("revision must be text")
+        target = result[index].get("targetRevision") or ""
+        if (
+            application.is_automated
+            and revision not in (target, "", target or "HEAD")
+            and not body.get("dryRun")
+        ):
+            raise Precondition(
+                f"Cannot sync to {revision}: auto-sync currently set to {target or 'HEAD'}"
+            )
+        result[index]["targetRevision"] = revision or target
+    return result
+
+
+def resolved(
+    application: Application, wanted: list[dict[str, Any]], body: dict[str, Any]
+) -> list[str]:
+    """Return the exact revisions of a sync."""
+    if body.get("manifests"):
+        return list(application.revisions)
+    return [sources.resolve(s, application.project, force=True) for s in wanted]
+
+
+def _strategy(value: Any) -> dict[str, Any] | None:
+    if value in (None, {}):
+        return None
+    if not isinstance(value, dict) or not set(value) <= {"apply", "hook"}:
+        raise Invalid("strategy must be {apply: {force}} or {hook: {force}}")
+    return {k: v or {} for k, v in value.items() if v is not None} or None
+
+
+def _sync_options(application: Application, body: dict[str, Any]) -> list[str]:
+    asked = body.get("syncOptions")
+    items = asked.get("items") if isinstance(asked, dict) else asked
+    options = items if items is not None else application.sync_policy.get("syncOptions") or []
+    if not isinstance(options, list):
+        raise Invalid("syncOptions.items must be a list")
+    parse_options(options, "syncOptions")
+    return options
+
+
+def begin(
+    application: Application,
+    operation: dict[str, Any],
+    revisions: list[str],
+    wanted: list[Any],
+    *,
+    actor: str,
+    rollback: bool = False,
+) -> Operation:
+    """Start an operation.
+
+    Raises: Precondition when another one is running.
+    """
+    for entry in operation["sync"].get("resources") or []:
+        if not isinstance(entry, dict) or not entry.get("kind") or not entry.get("name"):
+            raise Invalid("resources: each entry needs group, kind and name")
+    try:
+        with transaction.atomic():
+            # The spec's own sources are what automated sync compares with; a chosen revision is part of the revisions.
+            kept = (
+                application.sources
+                if [s.get("repoURL") for s in wanted]
+                == [s.get("repoURL") for s in application.sources]
+                and not rollback
+                else wanted
+            )
+            return start_operation(
+                application, operation, revisions, kept, actor=actor, rollback=rollback
+            )
+    except IntegrityError as error:
+        raise Precondition("another operation is already in progress") from error
+
+
+class Rollback(View):
+    """`/applications/{name}/rollback`: deploy an entry of the history again."""
+
+    permission = ("applications", "sync")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, name: str) -> Response:
+        """Roll back to `id`, the last one before the current when 0 or absent."""
+        body = body_map(request)
+        must_agree(name, body.get("name"), "name")
+        application = get_application(request, name, "sync")
+        if application.deletion_requested_at:
+            raise Precondition("application is deleting")
+        if application.is_automated:
+            raise Precondition("rollback cannot be initiated when auto-sync is enabled")
+        entry = _history_entry(application, body.get("id"))
+        sync: dict[str, Any] = {
+            "syncStrategy": {"apply": {}}, "syncOptions": application.sync_policy.get("syncOptions") or [],
+            **{k: True for k in ("prune", "dryRun") if body.get(k)},
+            **({"revisions": entry.revisions} if entry.is_multi_source else {"revision": entry.revisions[0] if entry.revisions else ""}),
+        }  # fmt: skip
+        operation = {"sync": sync, "initiatedBy": {"username": actor(request).name}}
+        begin(
+            application,
+            operation,
+            entry.revisions,
+            entry.sources,
+            actor=actor(request).name,
+            rollback=True,
+        )
+        return Response(application_json(application_named(application.namespace, name)))
+
+
+def _history_entry(application: Application, number_: Any) -> Revision:
+    try:
+        wanted = int(number_ or 0)
+    except (TypeError, ValueError) as error:
+        raise Invalid(f"id must be a whole number, not {number_!r}") from error
+    entries = list(application.history.all())
+    if number_ is None and len(entries) > 1:
+        return entries[-2]
+    for entry in entries:
+        if entry.number == wanted:
+            return entry
+    raise Invalid(f"application {application.name} does not have deployment with id {wanted}")
+
+
+class OperationView(View):
+    """`/applications/{name}/operation`: end what runs."""
+
+    permission = ("applications", "sync")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def delete(self, request: Request, name: str) -> Response:
+        """Terminate the running operation."""
+        application = get_application(request, name, "sync")
+        try:
+            terminate(application, actor(request).name)
+        except Stalled as error:
+            raise Precondition(error.message) from error
+        return Response({})
+
+
+class ConfirmDeletion(View):
+    """`/applications/{name}/confirm-deletion`: say yes to what the deletion guard holds."""
+
+    permission = ("applications", "delete")
+
+    @extend_schema(request=None, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, name: str) -> Response:
+        """Approve the deletions that wait."""
+        application = get_application(request, name, "delete")
+        stamp = timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        annotations = {**application.annotations, "argocd.argoproj.io/deletion-approved": stamp}
+        changed = applications.change(application, actor(request).name, annotations=annotations)
+        from hub import audit
+        from hub.stream import wake
+
+        audit.record(
+            actor(request).name,
+            "confirm-deletion",
+            "application",
+            changed.qualified_name,
+            changed.project,
+        )
+        for pk in Operation.objects.filter(application=changed, phase="Running").values_list(
+            "pk", flat=True
+        ):
+            Operation.objects.filter(pk=pk).update(due_at=timezone.now())
+            wake("projects.sync", pk, priority=1)
+        return Response(application_json(changed))
+
+
+class Plan(View):
+    """`/flotilla/applications/{name}/operation` (ours): the plan of the last operation, step by step."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return the steps in the order in which they run, with the state of each."""
+        application = get_application(request, name)
+        operation = application.operation
+        if operation is None:
+            raise NotFound(f"application {name} was never synced")
+        return Response(
+            {
+                **operation_json(operation, multi=application.is_multi_source),
+                "steps": operation.steps,
+            }
+        )

@@ -1,0 +1,139 @@
+"""End an operation, let it wait, or plan its retry."""
+
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from hub import audit
+from hub.engine.backoff import retry_policy
+from hub.engine.errors import RetryLater, Stalled
+from hub.engine.status import Phase
+from hub.metrics import SYNC
+from hub.models import next_version
+from hub.stream import publish, wake
+from projects import sources
+from projects.models import Application, ApplicationEvent, Operation, Revision
+
+
+def let_wait(operation: Operation, message: str, delay: timedelta) -> None:
+    """Say what an operation waits for, and when it is looked at again."""
+    changed = (
+        Operation.objects.filter(pk=operation.pk).values_list("message", flat=True).first()
+        != message
+    )
+    Operation.objects.filter(pk=operation.pk, phase="Running").update(
+        message=message, due_at=timezone.now() + delay
+    )
+    if changed:
+        with transaction.atomic():
+            Application.objects.filter(pk=operation.application_id).update(
+                resource_version=next_version()
+            )
+            publish()
+    if delay < timedelta(seconds=10):
+        wake("projects.sync", operation.pk, delay=delay.total_seconds() + 0.05)
+
+
+def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = True) -> None:
+    """End an operation, or plan its retry; the application is looked at again."""
+    now = timezone.now()
+    application = operation.application
+    current = Operation.objects.filter(pk=operation.pk).values_list("phase", flat=True).first()
+    if current == Phase.TERMINATING and operation.phase != Phase.TERMINATING:
+        # Somebody ended it while this run was busy: the next run terminates it.
+        wake("projects.sync", operation.pk)
+        return
+    if phase is not Phase.SUCCEEDED and retry and _retry(operation, message, now):
+        return
+    if operation.retries:
+        message = f"{message} (retried {operation.retries} times)."
+    with transaction.atomic():
+        request = {k: v for k, v in operation.request.items() if k != "failing"}
+        operation.phase, operation.message, operation.finished_at = phase.value, message[:2000], now
+        Operation.objects.filter(pk=operation.pk).update(
+            phase=phase, message=operation.message, finished_at=now, request=request
+        )
+        if (
+            phase is Phase.SUCCEEDED
+            and not operation.sync.get("dryRun")
+            and not operation.sync.get("resources")
+        ):
+            _remember(operation, application, now)
+        Application.objects.filter(pk=application.pk).update(
+            resource_version=next_version(), refresh_at=now
+        )
+        ApplicationEvent.objects.create(
+            application_uid=application.uid, namespace=application.namespace, name=application.name, reason="OperationCompleted",
+            kind="Normal" if phase is Phase.SUCCEEDED else "Warning", message=f"Sync operation to {', '.join(r[:12] for r in operation.revisions)} {phase.lower()}: {message}"[:1000],
+        )  # fmt: skip
+        who = (operation.request.get("initiatedBy") or {}).get("username") or "automated sync"
+        audit.record(who, "operation-ended", "application", application.qualified_name, application.project, operation=operation.pk,
+                     phase=phase.value, revisions=operation.revisions, message=message[:300])  # fmt: skip
+        publish()
+        wake("projects.refresh", application.pk, priority=2)
+        _trim(application)
+    SYNC.labels(
+        application.project, phase.value, application.cluster.server if application.cluster else ""
+    ).inc()
+
+
+def _trim(application: Application) -> None:
+    kept = list(application.operations.order_by("-pk").values_list("pk", flat=True)[:20])
+    if len(kept) == 20:
+        application.operations.filter(pk__lt=kept[-1]).exclude(
+            phase__in=["Running", "Terminating"]
+        ).delete()
+
+
+def _retry(operation: Operation, message: str, now: datetime) -> bool:
+    policy = retry_policy(operation.request.get("retry"), default_limit=0)
+    if policy.limit == 0 or not policy.allows(operation.retries):
+        return False
+    delay = policy.backoff.delay(operation.retries)
+    at = now + delay
+    number = operation.retries + 1
+    text = f"{message[:1500]}. Retrying attempt #{number} at {at.strftime('%I:%M%p').lstrip('0')}."
+    request = {k: v for k, v in operation.request.items() if k != "failing"}
+    revisions = operation.revisions
+    if policy.refresh:
+        revisions = _latest(operation)
+    with transaction.atomic():
+        Operation.objects.filter(pk=operation.pk).update(
+            retries=number,
+            message=text,
+            due_at=at,
+            steps=[],
+            is_planned=False,
+            request=request,
+            revisions=revisions,
+        )
+        Application.objects.filter(pk=operation.application_id).update(
+            resource_version=next_version()
+        )
+        publish()
+    if delay < timedelta(seconds=30):
+        wake("projects.sync", operation.pk, delay=delay.total_seconds() + 0.05)
+    return True
+
+
+def _latest(operation: Operation) -> list[str]:
+    try:
+        return [
+            sources.resolve(s, operation.application.project, force=True) for s in operation.sources
+        ]
+    except (RetryLater, Stalled):
+        return list(operation.revisions)
+
+
+def _remember(operation: Operation, application: Application, now: datetime) -> None:
+    last = application.history.order_by("-number").first()
+    initiated = operation.request.get("initiatedBy") or {}
+    Revision.objects.create(
+        application=application, number=(last.number + 1) if last else 0, revisions=operation.revisions, sources=operation.sources,
+        is_multi_source=application.is_multi_source, deployed_at=now, started_at=operation.started_at, initiated_by=initiated,
+    )  # fmt: skip
+    limit = application.spec.get("revisionHistoryLimit")
+    keep = 10 if limit is None else int(limit)
+    stale = application.history.order_by("-number").values_list("pk", flat=True)[keep:]
+    Revision.objects.filter(pk__in=list(stale)).delete()

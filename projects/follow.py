@@ -1,0 +1,219 @@
+"""Follow what changes outside: live resources, clusters, repositories, pushes."""
+
+import logging
+import random
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from clusters.models import Cluster, LiveChange
+from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
+from hub.models import next_version
+from hub.stream import publish, wake
+from projects import sources
+from projects.lease import claim
+from projects.models import (
+    Application,
+    GitRemote,
+    ManagedResource,
+    Operation,
+    Project,
+    instance_filter,
+)
+from projects.sources.git import is_commit
+from projects.specs import bind
+from projects.status import ERRORS, RUNNING
+
+log = logging.getLogger(__name__)
+
+
+def live_changed() -> None:
+    """Hand changes of live resources to the applications concerned."""
+    changes = list(LiveChange.objects.order_by("pk")[:200])
+    if not changes:
+        return
+    with transaction.atomic():
+        found = set()
+        for change in changes:
+            found |= set(
+                Application.objects.filter(
+                    instance_filter(change.instances), cluster_id=change.cluster_id
+                ).values_list("pk", flat=True)
+            )
+            for start in range(0, len(change.keys), 500):
+                keys = change.keys[start : start + 500]
+                found |= set(
+                    ManagedResource.objects.filter(
+                        cluster_id=change.cluster_id, key__in=keys
+                    ).values_list("application_id", flat=True)
+                )
+        mark_due(found)
+        LiveChange.objects.filter(pk__in=[c.pk for c in changes]).delete()
+        for operation in Operation.objects.filter(
+            application_id__in=found, phase__in=RUNNING
+        ).values_list("pk", flat=True):
+            Operation.objects.filter(pk=operation).update(due_at=timezone.now())
+            wake("projects.sync", operation, priority=2)
+        publish()
+    if len(changes) == 200:
+        wake("projects.live_changed")
+
+
+def mark_due(pks: Any) -> None:
+    """Make applications due now, and wake workers for them."""
+    now = timezone.now()
+    ids = list(pks)
+    for start in range(0, len(ids), 500):
+        chunk = ids[start : start + 500]
+        Application.objects.filter(pk__in=chunk).update(refresh_at=now)
+    for pk in ids:
+        wake("projects.refresh", pk)
+
+
+def cluster_changed(cluster_id: int) -> None:
+    """Look at every application of a cluster whose connection changed, and bind those that waited for it."""
+    cluster = Cluster.objects.filter(pk=cluster_id).first()
+    if cluster is None:
+        return
+    mark_due(cluster.applications.values_list("pk", flat=True))
+    for operation in Operation.objects.filter(
+        application__cluster=cluster, phase__in=RUNNING
+    ).values_list("pk", flat=True):
+        Operation.objects.filter(pk=operation).update(due_at=timezone.now())
+        wake("projects.sync", operation, priority=2)
+
+
+def bind_waiting(cluster: Cluster) -> None:
+    """Bind the applications that named a cluster before it was registered."""
+    for application in Application.objects.filter(cluster__isnull=True):
+        bind(application)
+        if application.cluster_id == cluster.pk:
+            Application.objects.filter(pk=application.pk).update(
+                cluster=cluster, refresh_at=timezone.now()
+            )
+            wake("projects.refresh", application.pk)
+
+
+def poll_remote(pk: int) -> None:
+    """Ask a repository for its refs if that is due, and let the applications follow."""
+    with claim(GitRemote, pk, when=Q(due_at__lte=timezone.now())) as mine:
+        if not mine:
+            return
+        remote = GitRemote.objects.get(pk=pk)
+        application = remote.applications.first()
+        if application is None:
+            GitRemote.objects.filter(pk=pk).update(due_at=timezone.now() + timedelta(hours=1))
+            return
+        before = dict(remote.refs)
+        was_broken = bool(remote.error)
+        url = next(
+            str(s["repoURL"])
+            for s in application.sources
+            if sources.remote_of(str(s["repoURL"])).pk == pk
+        )
+        try:
+            sources.poll(remote, url, application.project)
+        except (RetryLater, Stalled, Invalid) as error:
+            log.info("repository not polled: %s", error, extra={"repository": remote.url})
+            return
+        jitter = settings.POLL_JITTER * random.random()
+        GitRemote.objects.filter(pk=pk).update(
+            due_at=timezone.now() + settings.POLL_INTERVAL + jitter
+        )
+        if remote.refs != before or was_broken:
+            advance(remote)
+
+
+def advance(remote: GitRemote) -> None:
+    """Move applications to new revisions of a repository: at once where nothing that they read changed.
+
+    The others are looked at: first those, since somebody waits for them.
+    """
+    changed, same = [], []
+    projects = {p.name: p for p in Project.objects.all()}
+    contexts: dict[int, Cluster | None] = {}
+    applications = (
+        remote.applications.filter(deletion_requested_at__isnull=True)
+        .select_related("cluster")
+        .defer("resources", "summary")
+    )
+    for application in applications.iterator(chunk_size=200):
+        project = projects.get(application.project)
+        found = _moved(application, project, contexts) if project else None
+        if found is None:
+            changed.append(application.pk)
+        elif found != application.revisions:
+            same.append((application.pk, found))
+        elif any(c["type"] == "ComparisonError" for c in application.conditions):
+            changed.append(application.pk)
+    with transaction.atomic():
+        mark_due(changed)
+    _move(same)
+
+
+def _moved(
+    application: Application, project: Project, contexts: dict[int, Cluster | None]
+) -> list[str] | None:
+    """Return the new revisions when the manifests are the same there, None when they may differ."""
+    contexts.setdefault(application.pk, application.cluster)
+    if (
+        not application.revisions
+        or application.refresh_kind
+        or len(application.revisions) != len(application.sources)
+    ):
+        return None
+    try:
+        revisions = [sources.resolve(s, application.project) for s in application.sources]
+        if revisions == application.revisions:
+            return revisions
+        context = sources.context_of(application, project.spec, application.cluster)
+        if any(c["type"] in ERRORS for c in application.conditions):
+            return None
+        if sources.unchanged(
+            application.inputs, application.sources, application.revisions, revisions, context
+        ):
+            return revisions
+    except (RetryLater, Stalled, Invalid, EngineError, KeyError):
+        return None
+    return None
+
+
+def _move(moves: Sequence[tuple[int, list[str]]]) -> None:
+    by_revisions: dict[tuple[str, ...], list[int]] = {}
+    for pk, revisions in moves:
+        by_revisions.setdefault(tuple(revisions), []).append(pk)
+    for moved, pks in by_revisions.items():
+        for start in range(0, len(pks), 500):
+            with transaction.atomic():
+                Application.objects.filter(pk__in=pks[start : start + 500]).update(
+                    revisions=list(moved),
+                    reconciled_at=timezone.now(),
+                    resource_version=next_version(),
+                )
+                publish()
+
+
+def push_received(urls: Sequence[str], revision: str, commit: str) -> int:
+    """Ask the repositories that a push names at once; return how many there are.
+
+    Shapes: `urls` are web and clone URLs; `commit` is the new head, so that a repository that
+        already has it is not asked again.
+    """
+    from hub.engine.permits import normal_url
+
+    wanted = {re.sub(r"^[a-z+]+://([^@/]*@)?", "", normal_url(url)) for url in urls if url}
+    found = [
+        r for r in GitRemote.objects.all() if re.sub(r"^[a-z+]+://([^@/]*@)?", "", r.url) in wanted
+    ]
+    for remote in found:
+        if commit and is_commit(commit) and commit == remote.refs.get(revision):
+            continue
+        GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now())
+        wake("projects.poll", remote.pk, priority=1)
+    return len(found)

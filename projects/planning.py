@@ -1,0 +1,412 @@
+"""Prepare an operation: load what it needs, plan its steps, check them, try them dry."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import close_old_connections, transaction
+
+from clusters.kube import Refused
+from clusters.models import Cluster, LiveResource
+from hub.engine.diff import respect_ignored
+from hub.engine.errors import RetryLater, Stalled
+from hub.engine.normalize import normalize_desired
+from hub.engine.options import ResourceOptions, parse_options, resource_options
+from hub.engine.permits import permits_kind
+from hub.engine.plan import (
+    APPLY,
+    FAILED,
+    PENDING,
+    PRUNE,
+    SUCCEEDED,
+    PlanRequest,
+    Step,
+    is_multi_step,
+    plan,
+)
+from hub.engine.resource import Manifest, ResourceKey, resource_key
+from hub.engine.status import Phase, Sync
+from hub.models import next_version
+from hub.stream import publish
+from projects import sources
+from projects.compare import Compared, Place, comparison, place_of, settings_for
+from projects.ending import finish
+from projects.jq import delete_path
+from projects.models import Application, Operation, Project
+from projects.specs import find_cluster, project_of, spec_problems
+from projects.target import Target
+
+APPLYING = "applying"
+
+
+@dataclass
+class Run:
+    """One run of an operation: everything that it needs, loaded once."""
+
+    operation: Operation
+    application: Application
+    project: Project
+    cluster: Cluster
+    place: Place
+    target: Target
+    options: dict[str, str]
+    steps: list[Step]
+    desired: dict[ResourceKey, Manifest]
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing is really changed."""
+        return bool(self.operation.sync.get("dryRun"))
+
+    @property
+    def force(self) -> bool:
+        """Whether the request said that conflicts are solved by deleting and creating anew."""
+        strategy = self.operation.sync.get("syncStrategy") or {}
+        return bool(
+            (strategy.get("apply") or {}).get("force") or (strategy.get("hook") or {}).get("force")
+        )
+
+    @property
+    def is_selective(self) -> bool:
+        """Whether only some resources are synced."""
+        return bool(self.operation.sync.get("resources"))
+
+    def resource_options(self, manifest: Manifest) -> ResourceOptions:
+        """Return the options of one resource."""
+        return resource_options(manifest, self.options)
+
+
+class Failed(Exception):
+    """The sync cannot succeed as it is: a problem of the user's."""
+
+
+def load(operation: Operation) -> Run:
+    """Return everything that a run of an operation needs.
+
+    Raises: Stalled when the application cannot be synced as it is, RetryLater when the cluster is away.
+    """
+    application = operation.application
+    found = spec_problems(application)
+    if found:
+        raise Stalled("InvalidSpec", "; ".join(found))
+    project = project_of(application.project)
+    cluster = find_cluster(application.spec["destination"])
+    options = parse_options(operation.sync.get("syncOptions") or [])
+    target = Target(
+        cluster, options.get("ClientSideApplyMigration") != "false",
+        application.annotations.get("argocd.argoproj.io/client-side-apply-migration-manager", ""),
+    )  # fmt: skip
+    return Run(
+        operation, application, project, cluster, place_of(application, cluster), target, options,
+        # What a worker began to apply and did not finish is applied again; hooks are recognised by their mark.
+        [replace(s, status=PENDING) if s.status == APPLYING else s for s in map(Step.from_json, operation.steps)], {},
+    )  # fmt: skip
+
+
+def desired_of(run: Run) -> sources.Desired:
+    """Return the manifests of exactly the operation's revisions."""
+    context = sources.context_of(run.application, run.project.spec, run.cluster)
+    return sources.load(run.operation.sources, run.operation.revisions, context)
+
+
+def compared(run: Run) -> Compared:
+    """Compare the operation's revisions with what runs now.
+
+    Raises: RetryLater while the live state is not known; Stalled for conditions that forbid a sync.
+    """
+    if run.cluster.connection == "Failed" and not run.cluster.is_home:
+        raise RetryLater(
+            "ClusterUnreachable",
+            run.cluster.message or f"cluster {run.cluster.name} does not answer",
+            timedelta(seconds=15),
+        )
+    if not run.cluster.is_synced and not run.cluster.is_home:
+        raise RetryLater(
+            "LiveStateUnknown",
+            f"waiting for the live state of cluster {run.cluster.name}",
+            timedelta(seconds=3),
+        )
+    desired = desired_of(run)
+    local = run.operation.sync.get("manifests")
+    if local:
+        from hub.engine.documents import parse_yaml
+        from hub.engine.resource import manifests_from
+
+        manifests = [
+            m for text in local for m in manifests_from(parse_yaml(str(text)), "manifests")
+        ]
+        desired = replace(desired, manifests=manifests)
+    found = comparison(run.application, desired, run.cluster, run.project.spec)
+    if found.errors:
+        raise Stalled("ComparisonError", "; ".join(text for _, text in found.errors))
+    if run.options.get("FailOnSharedResource") == "true":
+        shared = [text for kind, text in found.warnings if kind == "SharedResourceWarning"]
+        if shared:
+            raise Failed("Shared resource found: " + "; ".join(shared))
+    return found
+
+
+def prepare(run: Run) -> None:
+    """Make the plan: namespace, checks, guard, dry run; store it. Nothing was applied before it is stored."""
+    found = compared(run)
+    chosen = _chosen(run, found)
+    desired = [
+        p.desired for p in chosen if p.desired is not None and (p.state.wanted or p.state.hook)
+    ]
+    extra = [p.live for p in chosen if p.state.requires_pruning and p.live is not None]
+    hooks = not run.is_selective and "apply" not in (run.operation.sync.get("syncStrategy") or {})
+    request = PlanRequest(
+        revision=run.operation.revisions[0] if run.operation.revisions else "", started=int(run.operation.started_at.timestamp()),
+        hooks=hooks, prune=bool(run.operation.sync.get("prune")), options=run.options,
+    )  # fmt: skip
+    by_key = {resource_key(m): m for m in desired}
+    run.desired = by_key
+    run.steps = plan(desired, extra, request)
+    _check(run)
+    run.steps = [_pruning(run, s) for s in run.steps]
+    _create_namespace(run, [p.key for p in chosen])
+    _dry_run(run, {p.key: p.live for p in chosen})
+    run.operation.is_planned = True
+    if run.dry_run:
+        run.steps = [replace(s, status=SUCCEEDED, result=s.result or ("Pruned" if s.action == PRUNE else "Synced"),
+                             message=s.message or ("pruned (dry run)" if s.action == PRUNE else "")) for s in run.steps]  # fmt: skip
+        store_steps(run, "")
+        finish(run.operation, Phase.SUCCEEDED, "successfully synced (dry run)")
+        return
+    store_steps(run, "")
+
+
+def _chosen(run: Run, found: Compared) -> list[Any]:
+    selected = run.operation.sync.get("resources")
+    pairs = found.pairs
+    if selected:
+        pairs = [
+            p
+            for p in pairs
+            if not p.state.hook and any(_selects(entry, p.key) for entry in selected)
+        ]
+    if run.options.get("ApplyOutOfSyncOnly") == "true":
+        pairs = [p for p in pairs if p.state.hook or p.state.status is not Sync.SYNCED]
+    return pairs
+
+
+def _selects(entry: Mapping[str, Any], key: ResourceKey) -> bool:
+    return (
+        (entry.get("group") or "") == key.group and entry.get("kind") == key.kind and entry.get("name") == key.name
+        and (not entry.get("namespace") or entry["namespace"] == key.namespace)
+    )  # fmt: skip
+
+
+def _check(run: Run) -> None:
+    """Fail before anything is applied when a step is not allowed or not possible."""
+    problems = []
+    definitions = {
+        s.key.name
+        for s in run.steps
+        if s.key.kind == "CustomResourceDefinition" and s.action == APPLY
+    }
+    for step_ in run.steps:
+        key = step_.key
+        namespaced = run.place.is_namespaced(key.group, key.kind)
+        if not permits_kind(run.project.spec, key.group, key.kind, key.name, namespaced=namespaced):
+            problems.append(
+                f"resource {key.group}:{key.kind} is not permitted in project {run.project.name}"
+            )
+        elif namespaced and step_.action != PRUNE and not _permits_namespace(run, key.namespace):
+            problems.append(
+                f"namespace {key.namespace} is not permitted in project '{run.project.name}'"
+            )
+        elif (
+            step_.action != PRUNE
+            and not run.place.is_served(key.group, key.kind)
+            and not _comes(run, step_, definitions)
+        ):
+            problems.append(
+                f"The Kubernetes API could not find {key.group}/{key.kind} for requested resource {key.namespace}/{key.name}. Make sure the {key.kind} CRD is installed on the destination cluster."
+            )
+    if problems:
+        raise Failed(
+            "one or more synchronization tasks are not valid: " + "; ".join(dict.fromkeys(problems))
+        )
+
+
+def _permits_namespace(run: Run, namespace: str) -> bool:
+    from hub.engine.permits import permits_destination
+
+    return permits_destination(run.project.spec, run.cluster.server, run.cluster.name, namespace)
+
+
+def _comes(run: Run, step_: Step, definitions: set[str]) -> bool:
+    manifest = manifest_of(run, step_)
+    if manifest is not None and run.resource_options(manifest).has("SkipDryRunOnMissingResource"):
+        return True
+    if any(name.partition(".")[2] == step_.key.group for name in definitions):
+        return True
+    # The store may lag behind a definition that was installed a moment ago.
+    return (
+        not run.cluster.is_home
+        and run.target.connection.kind(step_.key.group, step_.key.kind) is not None
+    )
+
+
+def _pruning(run: Run, step_: Step) -> Step:
+    if step_.action != PRUNE:
+        return step_
+    manifest = live_state(run, step_.key)
+    options = resource_options(manifest, run.options) if manifest else None
+    if options and options.value("Prune") == "false":
+        return replace(step_, status=SUCCEEDED, result="PruneSkipped", message="ignored (no prune)")
+    if not run.operation.sync.get("prune"):
+        return replace(
+            step_, status=SUCCEEDED, result="PruneSkipped", message="ignored (requires pruning)"
+        )
+    return step_
+
+
+def live_state(run: Run, key: ResourceKey) -> Manifest | None:
+    """Return a resource as the live store has it, None when it has not all of it."""
+    row = LiveResource.objects.filter(cluster=run.cluster, key=key.text).first()
+    return row.manifest if row else None
+
+
+def _create_namespace(run: Run, keys: Sequence[ResourceKey]) -> None:
+    name = run.application.dest_namespace
+    if (
+        run.options.get("CreateNamespace") != "true"
+        or not name
+        or run.is_selective
+        or run.cluster.is_home
+    ):
+        return
+    key = ResourceKey("", "Namespace", "", name)
+    if key in keys and key in run.desired:
+        return
+    metadata = run.application.sync_policy.get("managedNamespaceMetadata")
+    exists = LiveResource.objects.filter(cluster=run.cluster, key=key.text, deleting=False).exists()
+    if exists and not metadata:
+        return
+    manifest: Manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    if metadata:
+        manifest["metadata"] |= {
+            k: dict(metadata[k]) for k in ("labels", "annotations") if metadata.get(k)
+        }
+    try:
+        run.target.apply(manifest, run.resource_options(manifest), None, dry_run=run.dry_run)
+    except Refused as refused:
+        raise Failed(f"namespace {name} could not be created: {refused.message}") from refused
+
+
+def _dry_run(run: Run, current: Mapping[ResourceKey, Manifest | None]) -> None:
+    """Ask the API server about every resource before the first is applied."""
+    namespaces = {s.key.name for s in run.steps if s.key.kind == "Namespace" and s.action == APPLY}
+    if (
+        run.dry_run
+        and run.application.dest_namespace
+        and run.options.get("CreateNamespace") == "true"
+    ):
+        namespaces.add(run.application.dest_namespace)
+    tried = [n for n, s in enumerate(run.steps) if s.action == APPLY]
+    results = in_parallel(
+        [
+            lambda n=n: _try(run, run.steps[n], current.get(run.steps[n].key), namespaces)
+            for n in tried
+        ]
+    )
+    bad = False
+    for number, error in zip(tried, results, strict=True):
+        if error:
+            run.steps[number] = replace(
+                run.steps[number], status=FAILED, result="SyncFailed", message=error
+            )
+            bad = True
+    if bad:
+        store_steps(run, "")
+        messages = [s.message for s in run.steps if s.status == FAILED]
+        raise Failed(
+            f"one or more objects failed to apply (dry run): {'; '.join(dict.fromkeys(messages))[:800]}"
+        )
+
+
+def _try(run: Run, step_: Step, current: Manifest | None, namespaces: set[str]) -> str:
+    manifest = manifest_of(run, step_)
+    if manifest is None or step_.key.namespace in namespaces:
+        return ""
+    if (
+        not run.target.is_home(step_.key)
+        and run.target.connection.kind(step_.key.group, step_.key.kind) is None
+    ):
+        return ""
+    try:
+        run.target.apply(
+            manifest_to_send(run, manifest, current),
+            run.resource_options(manifest),
+            current,
+            dry_run=True,
+            force=run.force,
+        )
+    except Refused as refused:
+        return refused.message
+    return ""
+
+
+def in_parallel(calls: Sequence[Any]) -> list[Any]:
+    """Return the results of calls, made at the same time as far as the cluster allows."""
+    if len(calls) == 1:
+        return [calls[0]()]
+    if not calls:
+        return []
+
+    def call(function: Any) -> Any:
+        try:
+            return function()
+        finally:
+            close_old_connections()
+
+    with ThreadPoolExecutor(max_workers=min(settings.KUBE_PARALLELISM, len(calls))) as pool:
+        return list(pool.map(call, calls))
+
+
+def manifest_of(run: Run, step_: Step) -> Manifest | None:
+    """Return the manifest that a step applies, with the name that was generated for it."""
+    if not run.desired:
+        from projects.compare import prepared
+
+        desired = desired_of(run)
+        run.desired = {
+            resource_key(m): m for m in prepared(desired.manifests, run.application, run.place)[0]
+        }
+    key = step_.key._replace(name=step_.source_name) if step_.source_name else step_.key
+    manifest = run.desired.get(key)
+    if manifest is None or not step_.source_name:
+        return manifest
+    metadata = {k: v for k, v in manifest["metadata"].items() if k != "generateName"}
+    return {**manifest, "metadata": {**metadata, "name": step_.key.name}}
+
+
+def manifest_to_send(run: Run, manifest: Manifest, current: Manifest | None) -> Manifest:
+    """Return a manifest as it goes to the cluster: normalized, ignored fields left as they are there."""
+    wanted = normalize_desired(manifest)
+    if run.options.get("RespectIgnoreDifferences") == "true" and current is not None:
+        wanted = respect_ignored(wanted, current, settings_for(run.application).rules, delete_path)
+    return wanted
+
+
+def store_steps(run: Run, message: str) -> None:
+    """Write the steps, and let streams see them."""
+    run.operation.steps = [s.to_json() for s in run.steps]
+    if message:
+        run.operation.message = message
+    with transaction.atomic():
+        Operation.objects.filter(pk=run.operation.pk).update(
+            steps=run.operation.steps,
+            is_planned=run.operation.is_planned,
+            message=run.operation.message,
+        )
+        if is_multi_step(run.steps) or message:
+            Application.objects.filter(pk=run.application.pk).update(
+                resource_version=next_version()
+            )
+            publish()

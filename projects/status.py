@@ -1,0 +1,402 @@
+"""Write what a look at an application found: status, conditions, and the operation that it calls for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from hub import audit
+from hub.engine.autosync import Decision, LastOperation, decide
+from hub.engine.status import (
+    Assessment,
+    Health,
+    Phase,
+    ResourceState,
+    Sync,
+)
+from hub.models import next_version
+from hub.stream import publish, wake
+from projects.compare import Compared, is_delete_hook
+from projects.models import (
+    Application,
+    ApplicationEvent,
+    ManagedResource,
+    Operation,
+)
+from projects.sources import Desired
+
+ERRORS = ("InvalidSpecError", "ComparisonError", "UnknownError")
+
+
+WARNINGS = (
+    "SharedResourceWarning",
+    "RepeatedResourceWarning",
+    "ExcludedResourceWarning",
+    "OrphanedResourceWarning",
+    "UnknownFieldWarning",
+)
+
+
+RUNNING = ("Running", "Terminating")
+
+
+@dataclass
+class Outcome:
+    """What a look at an application found; all exits write it at one place."""
+
+    sync: Sync = Sync.UNKNOWN
+    health: Assessment = field(default_factory=lambda: Assessment(Health.UNKNOWN))
+    conditions: list[tuple[str, str]] = field(default_factory=list)
+    desired: Desired | None = None
+    compared: Compared | None = None
+    look_again: timedelta | None = None
+    keep_status: bool = False
+    """Leave sync, health and resources as they were: the reason is likely to pass."""
+    digest: str = ""
+
+
+def write(application: Application, outcome: Outcome, seen: datetime | None) -> None:
+    """Store what a look found, if it differs; start an operation if it should; plan the next look."""
+    now = timezone.now()
+    with transaction.atomic():
+        current = Application.objects.select_for_update().get(pk=application.pk)
+        if current.generation != application.generation:
+            # The spec changed under the look: what it found is of no use.
+            Application.objects.filter(pk=application.pk).update(refresh_at=now)
+            return
+        changes = _columns(current, outcome, now)
+        decision = _automated(current, outcome, changes, now)
+        if outcome.compared is not None:
+            _write_managed(current, outcome.compared)
+        visible = {
+            k: v
+            for k, v in changes.items()
+            if getattr(current, k) != v
+            and k not in ("reconciled_at", "comparison_digest", "inputs")
+        }
+        if visible or current.refresh_kind:
+            changes["resource_version"] = next_version()
+            publish()
+        if current.refresh_kind:
+            changes["annotations"] = {
+                k: v for k, v in current.annotations.items() if k != "argocd.argoproj.io/refresh"
+            }
+        changes["refresh_kind"] = ""
+        if current.refresh_at == seen:
+            waits = [d for d in (outcome.look_again, decision.look_again) if d is not None]
+            changes["refresh_at"] = now + min(waits) if waits else None
+        Application.objects.filter(pk=current.pk).update(**changes)
+        if "sync_status" in visible or "health_status" in visible:
+            _event(
+                current,
+                "StatusRefreshed",
+                f"Sync status {changes['sync_status']}, health {changes['health_status']}",
+            )
+        if decision.start and outcome.desired:
+            _start(current, outcome, decision)
+        _mirror(current)
+
+
+def _mirror(application: Application) -> None:
+    from projects.manifests import mirror_application
+
+    mirror_application(application.pk)
+
+
+def _columns(current: Application, outcome: Outcome, now: datetime) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    conditions = dict.fromkeys(outcome.conditions)
+    unchanged = (
+        outcome.compared is None
+        and outcome.desired is not None
+        and bool(outcome.digest)
+        and not any(k in ERRORS for k, _ in conditions)
+    )
+    if outcome.keep_status:
+        return {"reconciled_at": current.reconciled_at}
+    if unchanged:
+        changes |= {
+            "revisions": outcome.desired.revisions if outcome.desired else [],
+            "inputs": outcome.desired.inputs if outcome.desired else [],
+        }
+        changes |= {
+            "reconciled_at": now,
+            "sync_status": current.sync_status,
+            "health_status": current.health_status,
+        }
+        kept = [c for c in current.conditions if c["type"] not in ERRORS]
+        changes["conditions"] = kept
+        changes["comparison_digest"] = outcome.digest
+        return changes
+    changes["conditions"] = _conditions(current, list(conditions), now)
+    changes["sync_status"] = outcome.sync
+    changes["health_status"], changes["health_message"] = (
+        outcome.health.status,
+        outcome.health.message[:1000],
+    )
+    if outcome.health.status != current.health_status or not current.health_changed_at:
+        changes["health_changed_at"] = now
+    if outcome.sync is Sync.OUT_OF_SYNC:
+        changes["out_of_sync_since"] = current.out_of_sync_since or now
+    elif outcome.sync is Sync.SYNCED:
+        changes["out_of_sync_since"] = None
+    changes["comparison_digest"] = (
+        outcome.digest if outcome.compared is not None and not outcome.compared.errors else ""
+    )
+    if outcome.desired is not None:
+        changes |= {
+            "revisions": outcome.desired.revisions, "inputs": outcome.desired.inputs, "source_types": outcome.desired.source_types,
+        }  # fmt: skip
+    if outcome.compared is not None:
+        changes |= {
+            "reconciled_at": now, "resources": [resource_json(s) for s in outcome.compared.states if not _is_delete_hook(outcome, s)],
+            "summary": _summary(outcome.compared),
+            "compared_to": {
+                "sources": current.sources, "destination": current.spec.get("destination"),
+                "ignoreDifferences": current.spec.get("ignoreDifferences") or [],
+            },
+        }  # fmt: skip
+        finalizers = _hook_finalizers(current, outcome.compared)
+        if finalizers != current.finalizers:
+            changes["finalizers"] = finalizers
+    return changes
+
+
+def _is_delete_hook(outcome: Outcome, state: ResourceState) -> bool:
+    if not state.hook or outcome.compared is None:
+        return False
+    return any(
+        p.key == state.key and p.desired is not None and is_delete_hook(p.desired)
+        for p in outcome.compared.pairs
+    )
+
+
+def _hook_finalizers(current: Application, compared: Compared) -> list[str]:
+    from hub.engine.hooks import hook_phases
+
+    phases = {
+        p.value
+        for pair in compared.pairs
+        if pair.state.hook and pair.desired
+        for p in hook_phases(pair.desired)
+    }
+    result = [
+        f
+        for f in current.finalizers
+        if not f.startswith(("pre-delete-finalizer", "post-delete-finalizer"))
+    ]
+    for phase, name in (("PreDelete", "pre-delete"), ("PostDelete", "post-delete")):
+        if phase in phases:
+            result += [
+                f"{name}-finalizer.argocd.argoproj.io",
+                f"{name}-finalizer.argocd.argoproj.io/cleanup",
+            ]
+    return result
+
+
+def _conditions(
+    current: Application, found: Sequence[tuple[str, str]], now: datetime
+) -> list[dict[str, str]]:
+    before = {(c["type"], c["message"]): c for c in current.conditions}
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    kept = [
+        c
+        for c in current.conditions
+        if c["type"] not in ERRORS and c["type"] not in WARNINGS and c["type"] != "SyncError"
+    ]
+    old_error = [c for c in current.conditions if c["type"] == "SyncError"]
+    fresh = [
+        before.get((kind, text), {"type": kind, "message": text, "lastTransitionTime": stamp})
+        for kind, text in found
+    ]
+    return [*kept, *old_error, *fresh]
+
+
+def resource_json(state: ResourceState) -> dict[str, Any]:
+    """Return the status of one resource as `status.resources` has it."""
+    result: dict[str, Any] = {
+        "group": state.key.group, "version": state.version, "kind": state.key.kind,
+        "namespace": state.key.namespace, "name": state.key.name,
+    }  # fmt: skip
+    if state.status is not None:
+        result["status"] = state.status.value
+    if state.health is not None and state.exists:
+        result["health"] = {"status": state.health.status.value} | (
+            {"message": state.health.message} if state.health.message else {}
+        )
+    elif not state.exists and not state.hook:
+        result["health"] = {"status": "Missing"}
+    for name, value in (("hook", state.hook), ("requiresPruning", state.requires_pruning),
+                        ("requiresDeletionConfirmation", state.needs_confirmation), ("syncWave", state.wave)):  # fmt: skip
+        if value:
+            result[name] = value
+    return {k: v for k, v in result.items() if v != "" or k in ("kind", "name")}
+
+
+def _summary(compared: Compared) -> dict[str, Any]:
+    images, urls = set(), set()
+    for pair in compared.pairs:
+        shown = (pair.row.shown if pair.row else None) or {}
+        images |= set(shown.get("images") or ())
+        urls |= set((shown.get("networkingInfo") or {}).get("externalURLs") or ())
+    result: dict[str, Any] = {}
+    if images:
+        result["images"] = sorted(images)
+    if urls:
+        result["externalURLs"] = sorted(urls)
+    if any((s.key.group, s.key.kind) == ("argoproj.io", "Application") for s in compared.states):
+        result["isAppOfApps"] = True
+    return result
+
+
+def _write_managed(current: Application, compared: Compared) -> None:
+    if current.cluster is None:
+        return
+    wanted = {p.key.text for p in compared.pairs}
+    known = dict(current.managed.values_list("key", "cluster_id"))
+    stale = [k for k, c in known.items() if k not in wanted or c != current.cluster_id]
+    if stale:
+        current.managed.filter(key__in=stale).delete()
+    fresh = wanted - (known.keys() - set(stale))
+    if fresh:
+        ManagedResource.objects.bulk_create(
+            [ManagedResource(application=current, cluster=current.cluster, key=k) for k in fresh],
+            ignore_conflicts=True,
+        )
+
+
+def _automated(
+    current: Application, outcome: Outcome, changes: dict[str, Any], now: datetime
+) -> Decision:
+    if (
+        not current.is_automated
+        or outcome.desired is None
+        or changes.get("sync_status") is not Sync.OUT_OF_SYNC
+    ):
+        if changes.get("sync_status") == Sync.SYNCED:
+            changes["conditions"] = [
+                c for c in changes.get("conditions", current.conditions) if c["type"] != "SyncError"
+            ]
+        return Decision(start=False)
+    if current.deletion_requested_at or (current.operation and current.operation.phase in RUNNING):
+        return Decision(start=False)
+    if any(c["type"] in ERRORS for c in changes["conditions"]) or outcome.compared is None:
+        return Decision(start=False)
+    last = _last(current)
+    wanted = LastOperation(Phase.SUCCEEDED, tuple(outcome.desired.revisions), current.sources)
+    decision = decide(
+        current.sync_policy["automated"] or {},
+        Sync.OUT_OF_SYNC,
+        outcome.compared.states,
+        wanted,
+        last,
+        now,
+    )
+    conditions = [c for c in changes["conditions"] if c["type"] != "SyncError"]
+    if decision.error:
+        old = next(
+            (
+                c
+                for c in current.conditions
+                if c["type"] == "SyncError" and c["message"] == decision.error
+            ),
+            None,
+        )
+        stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        conditions.append(
+            old or {"type": "SyncError", "message": decision.error, "lastTransitionTime": stamp}
+        )
+    changes["conditions"] = conditions
+    return decision
+
+
+def _last(current: Application) -> LastOperation | None:
+    operation = current.operation
+    if operation is None or (operation.sync.get("dryRun")):
+        return None
+    return LastOperation(
+        Phase(operation.phase),
+        tuple(operation.revisions),
+        operation.sources,
+        operation.message,
+        operation.finished_at,
+        operation.heal_attempts,
+    )
+
+
+def _start(current: Application, outcome: Outcome, decision: Decision) -> None:
+    policy, desired = current.sync_policy, outcome.desired
+    if desired is None or outcome.compared is None:
+        return
+    sync: dict[str, Any] = {
+        "prune": bool((policy.get("automated") or {}).get("prune")),
+        "syncOptions": policy.get("syncOptions") or [],
+    }
+    if decision.heal:
+        sync["resources"] = [
+            {"group": s.key.group, "kind": s.key.kind, "name": s.key.name, "namespace": s.key.namespace}
+            for s in outcome.compared.states if s.status is Sync.OUT_OF_SYNC
+        ]  # fmt: skip
+        sync["autoHealAttemptsCount"] = (
+            current.operation.heal_attempts if current.operation else 0
+        ) + 1
+    request = {
+        "sync": sync,
+        "initiatedBy": {"automated": True},
+        "retry": policy.get("retry") or {"limit": 5},
+    }
+    start_operation(current, request, desired.revisions, current.sources, actor="automated sync")
+
+
+def start_operation(
+    application: Application,
+    request: dict[str, Any],
+    revisions: Sequence[str],
+    wanted: Sequence[Any],
+    *,
+    actor: str,
+    rollback: bool = False,
+) -> Operation:
+    """Create the operation of an application, and wake a worker for it.
+
+    Raises: IntegrityError when another one is running.
+    """
+    operation = Operation.objects.create(
+        application=application, request=request, revisions=list(revisions), sources=list(wanted), message="initiated",
+        heal_attempts=(request.get("sync") or {}).get("autoHealAttemptsCount", 0), is_rollback=rollback,
+    )  # fmt: skip
+    Application.objects.filter(pk=application.pk).update(
+        operation=operation, resource_version=next_version()
+    )
+    verb = "rollback" if rollback else "sync"
+    audit.record(
+        actor,
+        verb,
+        "application",
+        application.qualified_name,
+        application.project,
+        revisions=list(revisions),
+        operation=operation.pk,
+    )
+    _event(
+        application,
+        "OperationStarted",
+        f"{actor} initiated {verb} to {', '.join(r[:12] for r in revisions)}",
+    )
+    publish()
+    wake("projects.sync", operation.pk, priority=2)
+    return operation
+
+
+def _event(application: Application, reason: str, message: str, kind: str = "Normal") -> None:
+    ApplicationEvent.objects.create(
+        application_uid=application.uid,
+        namespace=application.namespace,
+        name=application.name,
+        reason=reason,
+        message=message,
+        kind=kind,
+    )

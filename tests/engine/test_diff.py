@@ -1,0 +1,183 @@
+import pytest
+
+from hub.engine.diff import CompareSettings, compare, respect_ignored
+from hub.engine.fields import MANAGER, applied_fields
+from hub.engine.ignore import ignore_rules
+
+NOTHING = CompareSettings()
+
+
+def no_jq(_expression, value):
+    raise AssertionError(value)
+
+
+def deployment(**spec):
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "ns"}, "spec": spec}
+
+
+def applied(manifest, live, manager=MANAGER, operation="Apply"):
+    entry = {"manager": manager, "operation": operation, "fieldsV1": applied_fields(manifest)}
+    entries = [*live["metadata"].get("managedFields", []), entry]
+    return {**live, "metadata": {**live["metadata"], "managedFields": entries}}
+
+
+def containers(*items):
+    return {"template": {"spec": {"containers": list(items)}}}
+
+
+@pytest.mark.parametrize(
+    ("desired", "live", "before", "modified"),
+    [
+        pytest.param({"replicas": 1}, {"replicas": 1}, None, False, id="equal"),
+        pytest.param({"replicas": 1}, {"replicas": 2}, None, True, id="drift"),
+        pytest.param({"replicas": 1}, {"replicas": 1, "paused": True}, None, False, id="a field of the cluster's own"),
+        pytest.param({"replicas": 1}, {"replicas": 1, "minReadySeconds": 5}, {"replicas": 1, "minReadySeconds": 5}, True, id="left git"),
+        pytest.param({"paused": False}, {}, None, False, id="a zero value is as good as absent"),
+        pytest.param({"strategy": {}}, {"strategy": {"type": "RollingUpdate"}}, None, False, id="empty block"),
+        pytest.param({"selector": None}, {}, None, False, id="null is absent"),
+        pytest.param(
+            containers({"name": "a", "image": "x"}), containers({"name": "a", "image": "x", "imagePullPolicy": "Always"}), None, False, id="defaults in a container"
+        ),
+        pytest.param(
+            containers({"name": "a", "image": "x"}), containers({"name": "a", "image": "x"}, {"name": "sidecar", "image": "y"}), None, False, id="injected container"
+        ),
+        pytest.param(
+            containers({"name": "a", "image": "x"}), containers({"name": "a", "image": "x"}, {"name": "b", "image": "y"}),
+            containers({"name": "a", "image": "x"}, {"name": "b", "image": "y"}), True, id="container left git",
+        ),
+        pytest.param(
+            containers({"name": "a", "env": [{"name": "E", "value": "1"}]}), containers({"name": "a", "env": [{"name": "E", "value": "2"}]}), None, True, id="env drift"
+        ),
+        pytest.param(
+            containers({"name": "a", "env": [{"name": "B"}, {"name": "A"}]}), containers({"name": "a", "env": [{"name": "A"}, {"name": "B"}]}), None, True, id="order counts"
+        ),
+        pytest.param(
+            containers({"name": "a", "resources": {"limits": {"cpu": "1000m", "memory": "1Gi"}}}),
+            containers({"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1024Mi"}}}), None, False, id="quantities by value",
+        ),
+        pytest.param(
+            containers({"name": "a", "ports": [{"containerPort": 80}]}), containers({"name": "a", "ports": [{"containerPort": 80, "protocol": "TCP"}]}), None, False, id="port protocol"
+        ),
+        pytest.param(
+            containers({"name": "a", "args": ["x"]}), containers({"name": "a", "args": ["x", "y"]}), None, True, id="a plain list is one value"
+        ),
+        pytest.param(
+            {"template": {"spec": {"tolerations": [{"key": "a"}]}}}, {"template": {"spec": {"tolerations": [{"key": "a", "operator": "Equal"}]}}}, None, False, id="default inside a plain list"
+        ),
+        pytest.param(
+            {"template": {"spec": {"tolerations": [{"key": "a"}]}}}, {"template": {"spec": {"tolerations": [{"key": "a", "value": "b"}]}}}, None, True, id="no default inside a plain list"
+        ),
+    ],
+)  # fmt: skip
+def test_compare(desired, live, before, modified):
+    current = deployment(**live)
+    current = applied(deployment(**(before or desired)), current)
+    assert compare(deployment(**desired), current, NOTHING, no_jq).modified is modified
+
+
+def test_what_does_not_exist_is_modified():
+    found = compare(deployment(replicas=1), None, NOTHING, no_jq)
+    assert found.modified
+    assert found.live is None
+
+
+def test_a_field_that_somebody_else_owns_too_stays():
+    live = applied(deployment(replicas=3, paused=True), deployment(replicas=3, paused=True))
+    live = applied(deployment(replicas=3), live, "hpa", "Update")
+    found = compare(deployment(paused=True), live, NOTHING, no_jq)
+    assert not found.modified
+    assert found.predicted["spec"] == {"replicas": 3, "paused": True}
+
+
+def test_last_applied_tells_what_left_git():
+    text = '{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"ns"},"spec":{"replicas":1,"minReadySeconds":3}}'
+    live = deployment(replicas=1, minReadySeconds=3)
+    live["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": text}
+    found = compare(deployment(replicas=1), live, NOTHING, no_jq)
+    assert found.modified
+    assert found.predicted["spec"] == {"replicas": 1}
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", '{"kind": 1}', '{"apiVersion": "v1", "kind": "X", "metadata": {}}'])
+def test_an_odd_last_applied_tells_nothing(text):
+    live = deployment(replicas=1)
+    live["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": text}
+    assert not compare(deployment(replicas=1), live, NOTHING, no_jq).modified
+
+
+def test_secrets_compare_by_data():
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
+    live = {**secret, "type": "Opaque", "data": {"a": "eA=="}}
+    assert not compare({**secret, "stringData": {"a": "x"}}, live, NOTHING, no_jq).modified
+    assert compare({**secret, "stringData": {"a": "y"}}, live, NOTHING, no_jq).modified
+    assert not compare({**secret, "data": {"a": "eA==", "b": None}, "stringData": None}, {**live, "data": {"a": "eA==", "b": ""}}, NOTHING, no_jq).modified
+
+
+def test_roles_without_rules_and_aggregated_roles():
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "r"}, "rules": []}
+    assert not compare(role, {**role, "rules": None}, NOTHING, no_jq).modified
+    aggregated = {**role, "aggregationRule": {"clusterRoleSelectors": []}, "rules": [{"verbs": ["get"]}]}
+    live = {**aggregated, "rules": [{"verbs": ["list"]}]}
+    assert compare(aggregated, live, NOTHING, no_jq).modified
+    assert not compare(aggregated, live, CompareSettings(ignore_aggregated_roles=True), no_jq).modified
+
+
+def test_status_counts_only_when_asked():
+    crd = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "x.y"}, "spec": {}}
+    assert not compare(crd, {**crd, "status": {"a": 1}}, NOTHING, no_jq).modified
+    assert not compare(crd, {**crd, "status": {"a": 1}}, CompareSettings(ignore_status="none"), no_jq).modified
+
+
+def test_custom_resources_keep_what_others_added_and_lists_are_values():
+    widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"parts": [{"name": "a"}]}}
+    assert not compare(widget, {**widget, "spec": {**widget["spec"], "extra": 1}}, NOTHING, no_jq).modified
+    assert compare(widget, {**widget, "spec": {"parts": [{"name": "a", "size": 1}]}}, NOTHING, no_jq).modified
+    live = {**widget, "spec": {"parts": [{"name": "a", "size": 1}]}}
+    fields = {"f:spec": {"f:parts": {'k:{"name":"a"}': {".": {}, "f:name": {}}}}}
+    live["metadata"] = {"name": "w", "managedFields": [{"manager": MANAGER, "operation": "Apply", "fieldsV1": fields}]}
+    assert not compare(widget, live, NOTHING, no_jq).modified
+
+
+def test_finalizers_are_a_set():
+    desired = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "finalizers": ["a"]}}
+    live = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "finalizers": ["b", "a"]}}
+    assert not compare(desired, live, NOTHING, no_jq).modified
+    owned = applied({**desired, "metadata": {"name": "c", "finalizers": ["a", "b"]}}, live)
+    assert compare(desired, owned, NOTHING, no_jq).predicted["metadata"]["finalizers"] == ["a"]
+
+
+def rules(**entry):
+    return CompareSettings(rules=ignore_rules([{"group": "apps", "kind": "Deployment", **entry}], "spec.ignoreDifferences"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "modified"),
+    [
+        pytest.param(rules(jsonPointers=["/spec/replicas"]), False, id="pointer"),
+        pytest.param(rules(jsonPointers=["/spec/paused"]), True, id="other pointer"),
+        pytest.param(rules(jqPathExpressions=[".spec.replicas"]), False, id="plain jq"),
+        pytest.param(rules(jsonPointers=["/spec/replicas"], name="other"), True, id="other name"),
+        pytest.param(rules(jsonPointers=["/spec/replicas"], namespace="ns"), False, id="namespace"),
+        pytest.param(rules(managedFieldsManagers=["hpa"]), False, id="manager"),
+    ],
+)
+def test_ignored_fields(settings, modified):
+    live = applied(deployment(replicas=5), deployment(replicas=5), "hpa", "Update")
+    assert compare(deployment(replicas=1), live, settings, no_jq).modified is modified
+
+
+def test_respecting_ignored_fields_sends_the_live_value():
+    live = applied(deployment(replicas=5), deployment(replicas=5, template={"spec": {"containers": [{"name": "a", "image": "2"}]}}), "hpa", "Update")
+    desired = deployment(replicas=1, template={"spec": {"containers": [{"name": "a", "image": "1"}]}})
+    found = rules(jsonPointers=["/spec/replicas"], jqPathExpressions=[".spec.template.spec.containers[].image"]).rules
+    sent = respect_ignored(desired, live, found, no_jq)
+    assert sent["spec"] == {"replicas": 5, "template": {"spec": {"containers": [{"name": "a", "image": "2"}]}}}
+    assert respect_ignored(desired, None, found, no_jq) == desired
+    assert respect_ignored(desired, live, (), no_jq) == desired
+    by_manager = rules(managedFieldsManagers=["hpa"]).rules
+    assert respect_ignored(desired, live, by_manager, no_jq)["spec"]["replicas"] == 5
+
+
+def test_server_side_prediction_is_used_when_given():
+    predicted = deployment(replicas=1, extra="mutated")
+    assert compare(deployment(replicas=1), deployment(replicas=1), NOTHING, no_jq, dry_run=predicted).modified

@@ -1,0 +1,66 @@
+import pytest
+
+from hub.engine.documents import parse_json, parse_yaml
+from hub.engine.errors import ManifestError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("a: y", {"a": True}, id="y is true"),
+        pytest.param("a: off", {"a": False}, id="off is false"),
+        pytest.param("on: 1", {"true": 1}, id="keys become text"),
+        pytest.param("1: x", {"1": "x"}, id="number as key"),
+        pytest.param("~: x", {"null": "x"}, id="null as key"),
+        pytest.param("a: 0o14", {"a": 12}, id="octal with o"),
+        pytest.param("a: 014", {"a": 12}, id="octal of old"),
+        pytest.param("a: 0x1f", {"a": 31}, id="hexadecimal"),
+        pytest.param("a: -5", {"a": -5}, id="negative"),
+        pytest.param("a: 1e3", {"a": 1000}, id="whole float"),
+        pytest.param("a: 1.5", {"a": 1.5}, id="float"),
+        pytest.param("a: 2001-01-01", {"a": "2001-01-01"}, id="dates are text"),
+        pytest.param("a: 12:30:45", {"a": "12:30:45"}, id="no sexagesimals"),
+        pytest.param("a: '1'", {"a": "1"}, id="quoted is text"),
+        pytest.param("a: &x {b: 1}\nc: *x", {"a": {"b": 1}, "c": {"b": 1}}, id="alias"),
+        pytest.param("a: &x {b: 1}\nc: {<<: *x, d: 2}", {"a": {"b": 1}, "c": {"b": 1, "d": 2}}, id="merge key"),
+        pytest.param("a:", {"a": None}, id="nothing is null"),
+        pytest.param("a: =", {"a": "="}, id="equals sign is text"),
+    ],
+)
+def test_values_are_what_kubernetes_reads(text, expected):
+    assert parse_yaml(text) == [expected]
+
+
+def test_empty_documents_are_left_out():
+    assert parse_yaml("---\n---\na: 1\n---\n# nothing\n") == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("a: [", "line", id="syntax"),
+        pytest.param("\t- a", "column", id="tab"),
+        pytest.param("a: " + "[" * 500, "nested deeper", id="deep"),
+        pytest.param("a: &a {b: *a}", "refers to the document", id="cycle"),
+        pytest.param("a: !!python/object/apply:os.system ['x']", "tag", id="python tag"),
+        pytest.param("? [a]\n: 1", "key must be text", id="list as key"),
+        pytest.param("a: .nan", "JSON", id="not a number"),
+        pytest.param("a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(6)), "aliases", id="bomb"),
+    ],
+)
+def test_bad_documents_are_refused(text, words):
+    with pytest.raises(ManifestError, match=words):
+        parse_yaml(text)
+
+
+def test_deep_but_balanced_is_read():
+    assert parse_yaml("a: " + "[" * 60 + "]" * 60)
+    assert parse_yaml(" ".join("[]" for _ in range(1)) + "\n---\n" + "\n".join("- []" for _ in range(200)))
+
+
+def test_json_says_where():
+    assert parse_json('{"a": 1}') == {"a": 1}
+    with pytest.raises(ManifestError, match="line 1, column"):
+        parse_json("{")
+    with pytest.raises(ManifestError, match="nested"):
+        parse_json("[" * 100_000)
