@@ -175,8 +175,7 @@ def _ordered(steps: list[Step]) -> list[Step]:
     def order(step: Step) -> tuple[tuple[int, int], int, str]:
         return step.group, KIND_ORDER.get(step.key.kind, len(KIND_ORDER)), step.key.name
 
-    ordered = sorted(steps, key=order)
-    return sorted(_with_dependencies_first(ordered), key=lambda s: s.group)
+    return sorted(_with_dependencies_first(steps), key=order)
 
 
 def _with_dependencies_first(steps: list[Step]) -> list[Step]:

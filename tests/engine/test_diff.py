@@ -12,7 +12,12 @@ def no_jq(_expression, value):
 
 
 def deployment(**spec):
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "ns"}, "spec": spec}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "ns"},
+        "spec": spec,
+    }
 
 
 def applied(manifest, live, manager=MANAGER, operation="Apply"):
@@ -98,7 +103,9 @@ def test_last_applied_tells_what_left_git():
     assert found.predicted["spec"] == {"replicas": 1}
 
 
-@pytest.mark.parametrize("text", ["no json", "[]", '{"kind": 1}', '{"apiVersion": "v1", "kind": "X", "metadata": {}}'])
+@pytest.mark.parametrize(
+    "text", ["no json", "[]", '{"kind": 1}', '{"apiVersion": "v1", "kind": "X", "metadata": {}}']
+)
 def test_an_odd_last_applied_tells_nothing(text):
     live = deployment(replicas=1)
     live["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": text}
@@ -110,44 +117,91 @@ def test_secrets_compare_by_data():
     live = {**secret, "type": "Opaque", "data": {"a": "eA=="}}
     assert not compare({**secret, "stringData": {"a": "x"}}, live, NOTHING, no_jq).modified
     assert compare({**secret, "stringData": {"a": "y"}}, live, NOTHING, no_jq).modified
-    assert not compare({**secret, "data": {"a": "eA==", "b": None}, "stringData": None}, {**live, "data": {"a": "eA==", "b": ""}}, NOTHING, no_jq).modified
+    assert not compare(
+        {**secret, "data": {"a": "eA==", "b": None}, "stringData": None},
+        {**live, "data": {"a": "eA==", "b": ""}},
+        NOTHING,
+        no_jq,
+    ).modified
 
 
 def test_roles_without_rules_and_aggregated_roles():
-    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "r"}, "rules": []}
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "r"},
+        "rules": [],
+    }
     assert not compare(role, {**role, "rules": None}, NOTHING, no_jq).modified
-    aggregated = {**role, "aggregationRule": {"clusterRoleSelectors": []}, "rules": [{"verbs": ["get"]}]}
+    aggregated = {
+        **role,
+        "aggregationRule": {"clusterRoleSelectors": []},
+        "rules": [{"verbs": ["get"]}],
+    }
     live = {**aggregated, "rules": [{"verbs": ["list"]}]}
     assert compare(aggregated, live, NOTHING, no_jq).modified
-    assert not compare(aggregated, live, CompareSettings(ignore_aggregated_roles=True), no_jq).modified
+    assert not compare(
+        aggregated, live, CompareSettings(ignore_aggregated_roles=True), no_jq
+    ).modified
 
 
 def test_status_counts_only_when_asked():
-    crd = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "x.y"}, "spec": {}}
+    crd = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "x.y"},
+        "spec": {},
+    }
     assert not compare(crd, {**crd, "status": {"a": 1}}, NOTHING, no_jq).modified
-    assert not compare(crd, {**crd, "status": {"a": 1}}, CompareSettings(ignore_status="none"), no_jq).modified
+    assert not compare(
+        crd, {**crd, "status": {"a": 1}}, CompareSettings(ignore_status="none"), no_jq
+    ).modified
 
 
 def test_custom_resources_keep_what_others_added_and_lists_are_values():
-    widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"parts": [{"name": "a"}]}}
-    assert not compare(widget, {**widget, "spec": {**widget["spec"], "extra": 1}}, NOTHING, no_jq).modified
-    assert compare(widget, {**widget, "spec": {"parts": [{"name": "a", "size": 1}]}}, NOTHING, no_jq).modified
+    widget = {
+        "apiVersion": "example.com/v1",
+        "kind": "Widget",
+        "metadata": {"name": "w"},
+        "spec": {"parts": [{"name": "a"}]},
+    }
+    assert not compare(
+        widget, {**widget, "spec": {**widget["spec"], "extra": 1}}, NOTHING, no_jq
+    ).modified
+    assert compare(
+        widget, {**widget, "spec": {"parts": [{"name": "a", "size": 1}]}}, NOTHING, no_jq
+    ).modified
     live = {**widget, "spec": {"parts": [{"name": "a", "size": 1}]}}
     fields = {"f:spec": {"f:parts": {'k:{"name":"a"}': {".": {}, "f:name": {}}}}}
-    live["metadata"] = {"name": "w", "managedFields": [{"manager": MANAGER, "operation": "Apply", "fieldsV1": fields}]}
+    live["metadata"] = {
+        "name": "w",
+        "managedFields": [{"manager": MANAGER, "operation": "Apply", "fieldsV1": fields}],
+    }
     assert not compare(widget, live, NOTHING, no_jq).modified
 
 
 def test_finalizers_are_a_set():
-    desired = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "finalizers": ["a"]}}
-    live = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "finalizers": ["b", "a"]}}
+    desired = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "c", "finalizers": ["a"]},
+    }
+    live = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "c", "finalizers": ["b", "a"]},
+    }
     assert not compare(desired, live, NOTHING, no_jq).modified
     owned = applied({**desired, "metadata": {"name": "c", "finalizers": ["a", "b"]}}, live)
     assert compare(desired, owned, NOTHING, no_jq).predicted["metadata"]["finalizers"] == ["a"]
 
 
 def rules(**entry):
-    return CompareSettings(rules=ignore_rules([{"group": "apps", "kind": "Deployment", **entry}], "spec.ignoreDifferences"))
+    return CompareSettings(
+        rules=ignore_rules(
+            [{"group": "apps", "kind": "Deployment", **entry}], "spec.ignoreDifferences"
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,11 +221,24 @@ def test_ignored_fields(settings, modified):
 
 
 def test_respecting_ignored_fields_sends_the_live_value():
-    live = applied(deployment(replicas=5), deployment(replicas=5, template={"spec": {"containers": [{"name": "a", "image": "2"}]}}), "hpa", "Update")
-    desired = deployment(replicas=1, template={"spec": {"containers": [{"name": "a", "image": "1"}]}})
-    found = rules(jsonPointers=["/spec/replicas"], jqPathExpressions=[".spec.template.spec.containers[].image"]).rules
+    live = applied(
+        deployment(replicas=5),
+        deployment(replicas=5, template={"spec": {"containers": [{"name": "a", "image": "2"}]}}),
+        "hpa",
+        "Update",
+    )
+    desired = deployment(
+        replicas=1, template={"spec": {"containers": [{"name": "a", "image": "1"}]}}
+    )
+    found = rules(
+        jsonPointers=["/spec/replicas"],
+        jqPathExpressions=[".spec.template.spec.containers[].image"],
+    ).rules
     sent = respect_ignored(desired, live, found, no_jq)
-    assert sent["spec"] == {"replicas": 5, "template": {"spec": {"containers": [{"name": "a", "image": "2"}]}}}
+    assert sent["spec"] == {
+        "replicas": 5,
+        "template": {"spec": {"containers": [{"name": "a", "image": "2"}]}},
+    }
     assert respect_ignored(desired, None, found, no_jq) == desired
     assert respect_ignored(desired, live, (), no_jq) == desired
     by_manager = rules(managedFieldsManagers=["hpa"]).rules
@@ -180,4 +247,6 @@ def test_respecting_ignored_fields_sends_the_live_value():
 
 def test_server_side_prediction_is_used_when_given():
     predicted = deployment(replicas=1, extra="mutated")
-    assert compare(deployment(replicas=1), deployment(replicas=1), NOTHING, no_jq, dry_run=predicted).modified
+    assert compare(
+        deployment(replicas=1), deployment(replicas=1), NOTHING, no_jq, dry_run=predicted
+    ).modified

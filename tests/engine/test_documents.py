@@ -22,7 +22,11 @@ from hub.engine.errors import ManifestError
         pytest.param("a: 12:30:45", {"a": "12:30:45"}, id="no sexagesimals"),
         pytest.param("a: '1'", {"a": "1"}, id="quoted is text"),
         pytest.param("a: &x {b: 1}\nc: *x", {"a": {"b": 1}, "c": {"b": 1}}, id="alias"),
-        pytest.param("a: &x {b: 1}\nc: {<<: *x, d: 2}", {"a": {"b": 1}, "c": {"b": 1, "d": 2}}, id="merge key"),
+        pytest.param(
+            "a: &x {b: 1}\nc: {<<: *x, d: 2}",
+            {"a": {"b": 1}, "c": {"b": 1, "d": 2}},
+            id="merge key",
+        ),
         pytest.param("a:", {"a": None}, id="nothing is null"),
         pytest.param("a: =", {"a": "="}, id="equals sign is text"),
     ],
@@ -45,7 +49,15 @@ def test_empty_documents_are_left_out():
         pytest.param("a: !!python/object/apply:os.system ['x']", "tag", id="python tag"),
         pytest.param("? [a]\n: 1", "key must be text", id="list as key"),
         pytest.param("a: .nan", "JSON", id="not a number"),
-        pytest.param("a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(6)), "aliases", id="bomb"),
+        pytest.param(
+            "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+            + "".join(
+                f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 10)}]\n"
+                for n in range(6)
+            ),
+            "aliases",
+            id="bomb",
+        ),
     ],
 )
 def test_bad_documents_are_refused(text, words):
@@ -55,7 +67,9 @@ def test_bad_documents_are_refused(text, words):
 
 def test_deep_but_balanced_is_read():
     assert parse_yaml("a: " + "[" * 60 + "]" * 60)
-    assert parse_yaml(" ".join("[]" for _ in range(1)) + "\n---\n" + "\n".join("- []" for _ in range(200)))
+    assert parse_yaml(
+        " ".join("[]" for _ in range(1)) + "\n---\n" + "\n".join("- []" for _ in range(200))
+    )
 
 
 def test_json_says_where():
