@@ -22,9 +22,11 @@ def let_wait(operation: Operation, message: str, delay: timedelta) -> None:
         Operation.objects.filter(pk=operation.pk).values_list("message", flat=True).first()
         != message
     )
-    Operation.objects.filter(pk=operation.pk, phase="Running").update(
-        message=message, due_at=timezone.now() + delay
-    )
+    later = Operation.objects.filter(pk=operation.pk, phase="Running", due_at=operation.due_at)
+    if not later.update(message=message, due_at=timezone.now() + delay):
+        # An event came in during this run: look again at once, or it would be lost until the next look.
+        Operation.objects.filter(pk=operation.pk).update(message=message)
+        delay = timedelta(milliseconds=50)
     if changed:
         with transaction.atomic():
             Application.objects.filter(pk=operation.application_id).update(

@@ -44,8 +44,6 @@ def refresh(pk: int) -> bool:
             return False
         application = Application.objects.select_related("cluster", "operation").get(pk=pk)
         if application.deletion_requested_at:
-            Application.objects.filter(pk=pk).update(refresh_at=None)
-            wake("projects.delete_application", pk)
             return False
         started, seen = clock(), application.refresh_at
         outcome = look(application)

@@ -16,8 +16,11 @@ BATCH = 300
 
 @shared_task(name="projects.refresh", acks_late=True)
 def refresh_application(pk: int) -> None:
-    """Refresh an application."""
-    refresh.refresh(pk)
+    """Look at an application, or take its deletion on."""
+    if Application.objects.filter(pk=pk, deletion_requested_at__isnull=False).exists():
+        delete.delete_application(pk)
+    else:
+        refresh.refresh(pk)
 
 
 @shared_task(name="projects.sync", acks_late=True)

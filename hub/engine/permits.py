@@ -25,7 +25,8 @@ def _glob(pattern: str, *, separator: bool) -> re.Pattern[str]:
                 "[" + token[1:-1].replace("\\", "").replace("!", "^", token[1] == "!") + "]"
             )
         elif token.startswith("{") and token.endswith("}"):
-            parts.append("(?:" + "|".join(re.escape(word) for word in token[1:-1].split(",")) + ")")
+            words = [_glob(word, separator=separator).pattern for word in token[1:-1].split(",")]
+            parts.append("(?:" + "|".join(words) + ")")
         else:
             parts.append(re.escape(token))
     return re.compile("".join(parts), re.DOTALL)

@@ -103,7 +103,9 @@ class Hub:
 
         def check():
             last.clear()
-            last.update(self.application(name))
+            last.update(self.get(f"/api/v1/applications/{name}", status=None))
+            if "status" not in last:
+                return False
             status = last["status"]
             return (
                 (sync is None or status["sync"]["status"] == sync)

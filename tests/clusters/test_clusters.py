@@ -1,0 +1,387 @@
+"""Clusters: registered, watched, away and back; credentials that never come out."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from django.db import connection
+from django.utils import timezone
+
+from clusters import live, watch
+from clusters.kube import Connection
+from clusters.models import Cluster, LiveResource
+from hub.crypto import UnreadableSecret, seal, unseal
+
+CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
+AUTO = {"automated": {"prune": True, "selfHeal": True}}
+
+
+def test_registering_shows_version_and_counts_and_no_credentials(hub, cluster):
+    [shown] = hub.get("/api/v1/clusters", name=cluster.name)["items"]
+    assert shown["connectionState"]["status"] == "Successful"
+    assert shown["serverVersion"].startswith("v1.")
+    assert shown["info"]["cacheInfo"]["apisCount"] > 20
+    one = hub.get(f"/api/v1/clusters/{cluster.name}", **{"id.type": "name"})
+    assert one["server"] == cluster.server
+    text = json.dumps([shown, one, hub.get(f"/api/v1/clusters/{cluster.server}")])
+    assert "token" not in text.replace("sandbox-token", "TOKEN") or "admin-token" not in text
+    assert "sandbox-token" not in text
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT config FROM clusters_cluster WHERE name = %s", [cluster.name])
+        assert b"token" not in bytes(cursor.fetchone()[0])
+
+
+def test_registering_again(hub, sandbox):
+    same = {"server": sandbox.server, "name": "east", "config": sandbox.config}
+    assert hub.post("/api/v1/clusters", same)["name"] == "east"
+    refused = hub.post("/api/v1/clusters", {**same, "labels": {"a": "b"}}, status=400)
+    assert "upsert" in refused["message"]
+    assert hub.post("/api/v1/clusters", {**same, "labels": {"a": "b"}}, upsert="true")[
+        "labels"
+    ] == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param(
+            {"config": {"execProviderConfig": {"command": "sh"}}},
+            "execProviderConfig is refused",
+            id="exec",
+        ),
+        pytest.param(
+            {"config": {"awsAuthConfig": {"clusterName": "x"}}},
+            "awsAuthConfig is refused",
+            id="aws",
+        ),
+        pytest.param(
+            {"config": {"tlsClientConfig": {"certFile": "/etc/x"}}}, "names a file", id="file"
+        ),
+        pytest.param(
+            {"config": {"tlsClientConfig": {"caData": "bm90IGEgY2VydA=="}}},
+            "caData",
+            id="no certificate",
+        ),
+        pytest.param(
+            {"config": {"tlsClientConfig": {"caData": 5}}}, "caData must be text", id="number"
+        ),
+        pytest.param(
+            {"config": {"tlsClientConfig": {"insecure": True, "certData": "x"}}},
+            "certData",
+            id="half a pair",
+        ),
+        pytest.param({"config": "x"}, "config must be an object", id="text"),
+        pytest.param({"server": ""}, "server is required", id="no server"),
+        pytest.param({"server": "ftp://x"}, "must start with", id="scheme"),
+        pytest.param(
+            {"server": "https://169.254.169.254"}, "does not connect", id="metadata address"
+        ),
+        pytest.param({"server": "https://127.0.0.1:1"}, "does not answer", id="nobody there"),
+        pytest.param(
+            {"config": {"bearerToken": "wrong", "tlsClientConfig": {"insecure": True}}},
+            "refuses the credentials",
+            id="wrong token",
+        ),
+        pytest.param(
+            {"config": {"bearerToken": "sandbox-token"}}, "does not answer", id="unknown authority"
+        ),
+        pytest.param({"labels": {"a": 1}}, "labels", id="labels"),
+        pytest.param({"namespaces": "x"}, "namespaces", id="namespaces"),
+        pytest.param(
+            {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "x"}},
+            "cannot be set",
+            id="last applied",
+        ),
+    ],
+)
+def test_refused_registrations(idle_hub, sandbox_server, change, words):
+    config = {
+        "bearerToken": "sandbox-token",
+        "tlsClientConfig": {"caData": sandbox_server.certificate},
+    }
+    body = {"server": sandbox_server.url("west"), "name": "west", "config": config, **change}
+    refused = idle_hub.post("/api/v1/clusters", body, status=400)
+    assert words in refused["message"]
+    assert not Cluster.objects.filter(name="west").exists()
+
+
+def test_updating_and_disagreeing_identifiers(hub, sandbox):
+    path = f"/api/v1/clusters/{sandbox.server}"
+    refused = hub.put(path, {"server": "https://other", "name": "x"}, status=400)
+    assert "server in the body" in refused["message"]
+    updated = hub.put(path, {"labels": {"env": "prod"}}, updatedFields="labels")
+    assert updated["labels"] == {"env": "prod"}
+    assert Cluster.objects.get(server=sandbox.server).config == sandbox.config
+    assert "updatedFields" in hub.put(path, {}, status=400, updatedFields="nope")["message"]
+
+
+def test_an_absent_cluster_looks_forbidden(idle_hub):
+    for method, path in (
+        ("GET", ""),
+        ("PUT", ""),
+        ("DELETE", ""),
+        ("POST", "/invalidate-cache"),
+        ("POST", "/rotate-auth"),
+    ):
+        answer = idle_hub.call(
+            method, f"/api/v1/clusters/nope{path}", {}, status=403, **{"id.type": "name"}
+        )
+        assert answer["message"] == "permission denied"
+
+
+def test_foreign_objects_keep_only_metadata(hub, cluster, repo, app, namespace):
+    repo.commit(
+        {
+            "s.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: mine}\nstringData: {a: managed-canary}\n"
+        }
+    )
+    name = app(repo, cluster, namespace, policy=AUTO)
+    hub.wait_status(name, "Synced", "Healthy")
+    foreign = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "foreign", "namespace": namespace, "labels": {"l": "x"}},
+        "stringData": {"a": "foreign-canary"},
+    }
+    cluster.apply(foreign)
+    hub.wait(
+        lambda: LiveResource.objects.filter(key=f"/Secret/{namespace}/foreign").exists(),
+        "the foreign Secret",
+    )
+
+    row = LiveResource.objects.get(key=f"/Secret/{namespace}/foreign")
+    assert row.body is None
+    assert "canary" not in json.dumps({f.name: str(getattr(row, f.name)) for f in row._meta.fields})
+    answer = json.dumps(hub.get(f"/api/v1/applications/{name}/managed-resources"))
+    assert "canary" not in answer
+    assert "bWFuYWdlZC1jYW5hcnk" not in answer
+
+
+def test_a_secret_that_is_refused_is_not_quoted(hub, cluster, repo, app, namespace):
+    repo.commit(
+        {"s.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: bad}\ndata: {a: '!!canary!!'}\n"}
+    )
+    name = app(repo, cluster, namespace)
+    hub.wait_status(name, "OutOfSync")
+    hub.post(f"/api/v1/applications/{name}/sync")
+    hub.wait_operation(name, "Failed")
+    assert "canary" not in json.dumps(hub.application(name))
+    assert "canary" not in json.dumps(hub.get(f"/api/v1/applications/{name}/events"))
+    assert "canary" not in json.dumps(hub.get(f"/api/v1/applications/{name}/manifests"))
+
+
+def test_a_watch_recovers_from_410_and_disconnects(hub, sandbox, repo, app, namespace):
+    repo.commit({"c.yaml": CONFIG})
+    name = app(repo, sandbox, namespace, policy={"automated": {}})
+    hub.wait_status(name, "Synced", "Healthy")
+    store = sandbox.sandbox.store
+
+    sandbox.sandbox.down = True
+    for waiter in list(store.waiters):
+        hub.wait(lambda: True)
+        waiter._loop.call_soon_threadsafe(waiter.set) if getattr(waiter, "_loop", None) else None
+    time.sleep(0.3)
+    store.first_event = store.version + 10
+    store.events.clear()
+    kind = store.kinds["", "configmaps"]
+    store.resources["", "configmaps"].pop((namespace, "c"))
+    store.version += 20
+    sandbox.sandbox.down = False
+    Cluster.objects.filter(server=sandbox.server).update(generation=9)
+
+    assert kind
+    hub.wait_status(name, "OutOfSync", seconds=40)
+
+
+def test_exclusions():
+    assert watch.is_excluded("", "Event", "s")
+    assert watch.is_excluded("coordination.k8s.io", "Lease", "s")
+    assert not watch.is_excluded("", "ConfigMap", "s")
+    rules = {
+        "exclusions": [{"kinds": ["Secret"], "clusters": ["https://a*"]}],
+        "inclusions": [{"apiGroups": [""]}],
+    }
+    assert watch.is_excluded("", "Secret", "https://abc", rules)
+    assert not watch.is_excluded("", "Secret", "https://b", rules)
+    assert watch.is_excluded("apps", "Deployment", "https://b", rules)
+
+
+def test_excluded_kinds_are_neither_applied_nor_counted(hub, sandbox, repo, app, namespace):
+    repo.commit({"c.yaml": CONFIG, "e.yaml": "apiVersion: v1\nkind: Event\nmetadata: {name: e}\n"})
+    name = app(repo, sandbox, namespace, policy=AUTO)
+    hub.wait_status(name, "Synced", "Healthy")
+    assert "excluded in the settings" in hub.condition(name, "ExcludedResourceWarning")["message"]
+
+
+def test_a_namespaced_cluster_watches_only_its_namespaces(hub, sandbox_server):
+    config = {
+        "bearerToken": "sandbox-token",
+        "tlsClientConfig": {"caData": sandbox_server.certificate},
+    }
+    hub.post(
+        "/api/v1/clusters",
+        {
+            "server": sandbox_server.url("west"),
+            "name": "west",
+            "config": config,
+            "namespaces": ["kube-system"],
+        },
+    )
+    hub.wait(lambda: Cluster.objects.filter(name="west", is_synced=True).exists(), "west")
+    found = set(
+        LiveResource.objects.filter(cluster__name="west").values_list("namespace", flat=True)
+    )
+    assert found == {"kube-system"}
+
+
+def test_leases_pass_on(idle_hub, sandbox_server):
+    Cluster.objects.create(server="https://a", name="a", config={})
+    assert [c.name for c in watch.claim_clusters("one")] == ["a"]
+    assert watch.claim_clusters("two") == []
+    Cluster.objects.update(lease_until=timezone.now() - timezone.timedelta(seconds=1))
+    assert [c.name for c in watch.claim_clusters("two")] == ["a"]
+    watch.release_leases("two")
+    assert [c.name for c in watch.claim_clusters("one")] == ["a"]
+
+
+def test_an_older_version_never_overwrites_a_newer(idle_hub):
+    place = Cluster.objects.create(server="https://a", name="a", config={})
+
+    def seen(version, uid="u"):
+        return live.Seen(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {
+                    "name": "c",
+                    "namespace": "n",
+                    "uid": uid,
+                    "resourceVersion": str(version),
+                },
+            },
+            is_whole=True,
+        )
+
+    assert live.record(place.pk, [seen(5)]) == 1
+    assert live.record(place.pk, [seen(4)]) == 0
+    assert live.record(place.pk, [seen(5)]) == 0
+    assert live.record(place.pk, [seen(6)]) == 1
+    assert live.record(place.pk, [seen(3, "older")]) == 0
+    assert live.record(place.pk, [], ["/ConfigMap/n/c"]) == 1
+
+
+def test_keys_rotate(settings):
+    sealed = seal(b"secret")
+    old = settings.SECRET_KEY
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", [old]
+    assert unseal(sealed) == b"secret"
+    settings.SECRET_KEY_FALLBACKS = []
+    with pytest.raises(UnreadableSecret, match="HUB_SECRET_KEY"):
+        unseal(sealed)
+
+
+def command(*argv, env=None, stdin=""):
+    return subprocess.run(
+        [sys.executable, "-m", "hub.cli.main", *argv],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(env or {})},
+        input=stdin,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.controlplane
+@pytest.mark.parametrize("scope", ["cluster", "namespace"])
+def test_cluster_add_makes_an_account_that_deploys(
+    hub, control_plane, live_server, tmp_path, repo, app, namespace, scope
+):
+    env = {"FLOTILLA_SERVER": live_server.url, "FLOTILLA_TOKEN": hub.token}
+    context = yaml.safe_load(control_plane["kubeconfig"].read_text())["current-context"]
+    more = [] if scope == "cluster" else ["--namespace", namespace, "--service-account", "limited"]
+    direct = Connection(
+        control_plane["server"],
+        "x",
+        {"bearerToken": "admin-token", "tlsClientConfig": {"caData": control_plane["ca"]}},
+    )
+    if scope == "namespace":
+        direct.apply(
+            direct.kind("", "Namespace"),
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+        )
+
+    result = command(
+        "cluster",
+        "add",
+        context,
+        "--kubeconfig",
+        str(control_plane["kubeconfig"]),
+        "--name",
+        "added",
+        "--label",
+        "env=test",
+        "--upsert",
+        *more,
+        env=env,
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert "added" in result.stdout
+    added = Cluster.objects.get(name="added")
+    assert added.labels == {"env": "test"}
+    hub.wait(lambda: Cluster.objects.filter(name="added", is_synced=True).exists(), "added", 40)
+    repo.commit({"c.yaml": CONFIG})
+    name = app(
+        repo,
+        added.server,
+        namespace,
+        policy={
+            "automated": {},
+            "syncOptions": ["CreateNamespace=true"] if scope == "cluster" else [],
+        },
+    )
+    hub.wait_status(name, "Synced", "Healthy", seconds=40)
+    assert "added" in command("cluster", "list", env=env).stdout
+    if scope == "cluster":
+        old = added.config["bearerToken"]
+        hub.post("/api/v1/clusters/added/rotate-auth", **{"id.type": "name"})
+        assert Cluster.objects.get(name="added").config["bearerToken"] != old
+
+
+@pytest.mark.parametrize(
+    ("config", "context", "words"),
+    [
+        pytest.param(
+            {
+                "contexts": [{"name": "a", "context": {"cluster": "c", "user": "u"}}],
+                "users": [{"name": "u", "user": {"exec": {"command": "sh"}}}],
+            },
+            "a",
+            "signs in by a program",
+            id="exec",
+        ),
+        pytest.param({"contexts": []}, "a", "it has none", id="no context"),
+    ],
+)
+def test_cluster_add_refuses(tmp_path, config, context, words):
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    result = command("cluster", "add", context, "--kubeconfig", str(path))
+    assert result.returncode == 1
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_command_line_says_what_to_do(tmp_path):
+    env = {"FLOTILLA_CONFIG_DIR": str(tmp_path)}
+    assert "flotilla login" in command("cluster", "list", env=env).stderr
+    assert (
+        "does not answer"
+        in command("login", "http://127.0.0.1:1", "--password", "x", env=env).stderr
+    )
+    assert "key=value" in command("cluster", "add", "x", "--label", "bad", env=env).stderr
