@@ -35,6 +35,8 @@ _DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
 )
+# "insecure" is a choice of the operator; it is shown with the cluster and need not fill the log.
+urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 _TIMEOUT = urllib3.Timeout(connect=5, read=60)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import aiohttp
 import orjson
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from django.db.models import Q
 from django.utils import timezone
 
@@ -38,6 +38,7 @@ from hub.models import setting
 log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=20)
+DATABASE_THREADS = 2
 LOOK_SECONDS = 4.0
 BATCH_SECONDS = 0.08
 BATCH_SIZE = 400
@@ -448,7 +449,7 @@ class Watcher:
             or f"{socket.gethostname()}-{threading.get_native_id()}-{random.randrange(10**6)}"
         )
         self._tasks: dict[int, tuple[ClusterWatch, asyncio.Task[None]]] = {}
-        self._database = ThreadPoolExecutor(max_workers=2, thread_name_prefix="live")
+        self._database = ThreadPoolExecutor(max_workers=DATABASE_THREADS, thread_name_prefix="live")
         self._stop: asyncio.Event | None = None
         self._look: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -485,6 +486,7 @@ class Watcher:
             for pk in list(self._tasks):
                 await self._end(pk)
             await self._db(release_leases, self.holder)
+            await asyncio.gather(*(self._db(_close_connections) for _ in range(DATABASE_THREADS)))
             self._database.shutdown(wait=True)
 
     async def _db(self, function: Any, *args: Any) -> Any:
@@ -512,6 +514,12 @@ class Watcher:
         _watch, task = self._tasks.pop(pk)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _close_connections() -> None:
+    # Each thread has its own; the pause lets every thread of the pool take one of these calls.
+    connections.close_all()
+    time.sleep(0.05)
 
 
 _watchers: set[Watcher] = set()

@@ -10,6 +10,7 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.permissions import BasePermission
 from rest_framework.renderers import BaseRenderer
@@ -132,6 +133,18 @@ class JSONRenderer(BaseRenderer):
         if isinstance(data, bytes):
             return data
         return b"{}" if data is None else orjson.dumps(data, option=orjson.OPT_UTC_Z, default=str)
+
+
+class AlwaysJSON(BaseContentNegotiation):
+    """Answers JSON whatever a client accepts: streams look at the header themselves."""
+
+    def select_parser(self, _request: Request, parsers: Any) -> Any:
+        """Return the JSON parser."""
+        return parsers[0]
+
+    def select_renderer(self, _request: Request, renderers: Any, _suffix: str | None = None) -> Any:
+        """Return the JSON renderer."""
+        return renderers[0], renderers[0].media_type
 
 
 def error_body(code: int, message: str) -> dict[str, Any]:

@@ -172,6 +172,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["hub.rest.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["hub.rest.SignedIn"],
     "DEFAULT_PARSER_CLASSES": ["hub.rest.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "hub.rest.AlwaysJSON",
     "DEFAULT_RENDERER_CLASSES": ["hub.rest.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "hub.rest.answer_error",

@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import current_app
 from django.conf import settings
-from django.db import close_old_connections, transaction
+from django.db import close_old_connections, connections, transaction
 
 from hub.metrics import QUEUE_DEPTH, QUEUE_LAG, clock
 
@@ -65,6 +65,7 @@ class Pool:
         while True:
             _priority, _number, put_at, task = self._queues.get()
             if task is None:
+                connections.close_all()
                 return
             with self._lock:
                 self._waiting.discard(task)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import close_old_connections, transaction
+from django.db import connections, transaction
 
 from clusters.kube import Refused
 from clusters.models import Cluster, LiveResource
@@ -363,7 +363,7 @@ def in_parallel(calls: Sequence[Any]) -> list[Any]:
         try:
             return function()
         finally:
-            close_old_connections()
+            connections.close_all()
 
     with ThreadPoolExecutor(max_workers=min(settings.KUBE_PARALLELISM, len(calls))) as pool:
         return list(pool.map(call, calls))

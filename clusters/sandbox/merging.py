@@ -26,7 +26,7 @@ def _secret(manifest: Manifest) -> Manifest:
     for name, text in (manifest.get("stringData") or {}).items():
         data[name] = base64.b64encode(str(text).encode()).decode()
     result = {k: v for k, v in manifest.items() if k != "stringData"}
-    return {"type": "Opaque", **result, **({"data": data} if data else {})}
+    return {**result, **({"data": data} if data else {})}
 
 
 def _content(manifest: Manifest) -> Any:

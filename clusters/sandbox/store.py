@@ -179,7 +179,7 @@ class Store:
             "metadata": metadata,
         }
         if kind.group == "" and kind.kind == "Secret":
-            result = _secret(result)
+            result = {"type": "Opaque", **_secret(result)}
         if is_builtin(kind.group):
             result = with_defaults(kind.kind, result)
             try:

@@ -3,11 +3,14 @@
 import json
 import os
 import ssl
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from hub.cli.problem import Problem
 
 TIMEOUT = httpx.Timeout(60, connect=5)
 
@@ -42,8 +45,6 @@ class Client:
     @classmethod
     def from_disk(cls) -> "Client":
         """Return a client with the remembered session, or with FLOTILLA_SERVER and FLOTILLA_TOKEN."""
-        from hub.cli.main import Problem
-
         if os.environ.get("FLOTILLA_SERVER"):
             return cls(
                 os.environ["FLOTILLA_SERVER"].rstrip("/"), os.environ.get("FLOTILLA_TOKEN", "")
@@ -63,8 +64,6 @@ class Client:
         return self._call("POST", path, body)
 
     def _call(self, method: str, path: str, body: Any) -> Any:
-        from hub.cli.main import Problem
-
         headers = {
             "Content-Type": "application/json",
             **({"Authorization": f"Bearer {self._token}"} if self._token else {}),
@@ -97,6 +96,7 @@ class Client:
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table in columns."""
     lines = [[str(c) for c in row] for row in [head, *rows]]
-    [max(len(row[n]) for row in lines) for n in range(len(head))]
-    for _row in lines:
-        pass
+    widths = [max(len(row[n]) for row in lines) for n in range(len(head))]
+    for row in lines:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")

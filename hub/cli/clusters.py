@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import yaml
 
+from hub.cli.problem import Problem
+
 WAIT_SECONDS = 15
 
 
@@ -31,8 +33,6 @@ class Context:
 
 def parse_labels(items: Sequence[str]) -> dict[str, str]:
     """Return labels given as key=value."""
-    from hub.cli.main import Problem
-
     labels = {}
     for item in items:
         key, separator, value = item.partition("=")
@@ -47,8 +47,6 @@ def read_context(path: str, name: str) -> Context:
 
     Raises: Problem when it is not there, or signs in by running a program: the hub could not do that.
     """
-    from hub.cli.main import Problem
-
     file = Path(
         path
         or os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
@@ -203,8 +201,6 @@ def _call(
     body: Any = None,
     content_type: str = "application/json",
 ) -> Any:
-    from hub.cli.main import Problem
-
     try:
         answer = (
             client.request(method, path, json=body, headers={"Content-Type": content_type})
@@ -222,8 +218,6 @@ def _call(
 
 
 def _token(client: httpx.Client, namespace: str, account: str) -> str:
-    from hub.cli.main import Problem
-
     name = f"{account}-token"
     path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
     manifest = {

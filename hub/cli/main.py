@@ -5,17 +5,16 @@ from typing import Annotated
 
 import typer
 
+from hub.cli.problem import Problem
+
 app = typer.Typer(
     help="Flotilla: Git says what should run, many Kubernetes clusters run it.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
 )
 cluster_app = typer.Typer(help="Clusters of the hub.", no_args_is_help=True)
 app.add_typer(cluster_app, name="cluster")
-
-
-class Problem(Exception):
-    """Something the user can mend; the message is one sentence with the next step."""
 
 
 @app.command()
