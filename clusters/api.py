@@ -171,8 +171,8 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
             existing.generation += 1
         row.connection, row.message, row.attempted_at = "Successful", "", timezone.now()
         row.server_version = draft.server_version or row.server_version
-        row.save()
         next_version()
+        row.save()
         audit.record(
             who,
             "update" if existing else "create",

@@ -26,7 +26,6 @@ GIT_REQUESTS = Counter("argocd_git_request_total", "Requests to Git servers.", [
 GIT_FAILURES = Counter(
     "argocd_git_fetch_fail_total", "Failed requests to Git servers.", ["request_type"]
 )
-APPLICATIONS = Gauge("flotilla_applications", "Applications.", ["sync_status", "health_status"])
 CLUSTER_STATUS = Gauge(
     "argocd_cluster_connection_status", "1 when the cluster answers.", ["server"]
 )

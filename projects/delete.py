@@ -18,7 +18,6 @@ from hub.engine.options import parse_options, resource_options
 from hub.engine.permits import permits_kind
 from hub.engine.resource import Manifest, resource_key
 from hub.engine.status import Health, worst
-from hub.models import next_version
 from hub.stream import publish, wake
 from projects import sources
 from projects.applications import remove
@@ -73,12 +72,13 @@ def _again(application: Application, message: str, *, error: bool) -> None:
         c for c in application.conditions if c["type"] not in ("DeletionError", "DeletionWaiting")
     ]
     known = any((c["type"], c["message"]) == (kind, message) for c in application.conditions)
-    changes = (
-        {} if known else {"conditions": [*kept, condition], "resource_version": next_version()}
-    )
     delay = timedelta(seconds=20) if error else LOOK_AGAIN
     with transaction.atomic():
-        Application.objects.filter(pk=application.pk).update(refresh_at=now + delay, **changes)
+        rows = Application.objects.filter(pk=application.pk)
+        if known:
+            rows.update(refresh_at=now + delay)
+        else:
+            rows.bump(refresh_at=now + delay, conditions=[*kept, condition])
         publish()
     wake("projects.refresh", application.pk, delay=delay.total_seconds() + 0.1)
 
@@ -122,9 +122,7 @@ def _delete(application: Application) -> None:
 
 def _drop(application: Application, finalizer: str) -> None:
     application.finalizers = [f for f in application.finalizers if f != finalizer]
-    Application.objects.filter(pk=application.pk).update(
-        finalizers=application.finalizers, resource_version=next_version()
-    )
+    Application.objects.filter(pk=application.pk).bump(finalizers=application.finalizers)
 
 
 def _delete_hooks_of(

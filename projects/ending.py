@@ -10,7 +10,6 @@ from hub.engine.backoff import retry_policy
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.status import Phase
 from hub.metrics import SYNC
-from hub.models import next_version
 from hub.stream import publish, wake
 from projects import sources
 from projects.models import Application, ApplicationEvent, Operation, Revision
@@ -29,9 +28,7 @@ def let_wait(operation: Operation, message: str, delay: timedelta) -> None:
         delay = timedelta(milliseconds=50)
     if changed:
         with transaction.atomic():
-            Application.objects.filter(pk=operation.application_id).update(
-                resource_version=next_version()
-            )
+            Application.objects.filter(pk=operation.application_id).bump()
             publish()
     if delay < timedelta(seconds=10):
         wake("projects.sync", operation.pk, delay=delay.total_seconds() + 0.05)
@@ -51,6 +48,7 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
     if operation.retries:
         message = f"{message} (retried {operation.retries} times)."
     with transaction.atomic():
+        Application.objects.filter(pk=application.pk).locked()
         request = {k: v for k, v in operation.request.items() if k != "failing"}
         operation.phase, operation.message, operation.finished_at = phase.value, message[:2000], now
         Operation.objects.filter(pk=operation.pk).update(
@@ -62,9 +60,7 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
             and not operation.sync.get("resources")
         ):
             _remember(operation, application, now)
-        Application.objects.filter(pk=application.pk).update(
-            resource_version=next_version(), refresh_at=now
-        )
+        Application.objects.filter(pk=application.pk).bump(refresh_at=now)
         ApplicationEvent.objects.create(
             application_uid=application.uid, namespace=application.namespace, name=application.name, reason="OperationCompleted",
             kind="Normal" if phase is Phase.SUCCEEDED else "Warning", message=f"Sync operation to {', '.join(r[:12] for r in operation.revisions)} {phase.lower()}: {message}"[:1000],
@@ -101,6 +97,7 @@ def _retry(operation: Operation, message: str, now: datetime) -> bool:
     if policy.refresh:
         revisions = _latest(operation)
     with transaction.atomic():
+        Application.objects.filter(pk=operation.application_id).locked()
         Operation.objects.filter(pk=operation.pk).update(
             retries=number,
             message=text,
@@ -110,9 +107,7 @@ def _retry(operation: Operation, message: str, now: datetime) -> bool:
             request=request,
             revisions=revisions,
         )
-        Application.objects.filter(pk=operation.application_id).update(
-            resource_version=next_version()
-        )
+        Application.objects.filter(pk=operation.application_id).bump()
         publish()
     if delay < timedelta(seconds=30):
         wake("projects.sync", operation.pk, delay=delay.total_seconds() + 0.05)

@@ -14,7 +14,6 @@ from django.utils import timezone
 
 from clusters.models import Cluster, LiveChange
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
-from hub.models import next_version
 from hub.stream import publish, wake
 from projects import sources
 from projects.lease import claim
@@ -71,7 +70,8 @@ def mark_due(pks: Any) -> None:
     ids = list(pks)
     for start in range(0, len(ids), 500):
         chunk = ids[start : start + 500]
-        Application.objects.filter(pk__in=chunk).update(refresh_at=now)
+        with transaction.atomic():
+            Application.objects.filter(pk__in=chunk).locked().update(refresh_at=now)
     for pk in ids:
         wake("projects.refresh", pk)
 
@@ -191,10 +191,8 @@ def _move(moves: Sequence[tuple[int, list[str]]]) -> None:
     for moved, pks in by_revisions.items():
         for start in range(0, len(pks), 500):
             with transaction.atomic():
-                Application.objects.filter(pk__in=pks[start : start + 500]).update(
-                    revisions=list(moved),
-                    reconciled_at=timezone.now(),
-                    resource_version=next_version(),
+                Application.objects.filter(pk__in=pks[start : start + 500]).bump(
+                    revisions=list(moved), reconciled_at=timezone.now()
                 )
                 publish()
 

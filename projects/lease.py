@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from django.db import close_old_connections, models
+from django.db import close_old_connections, connections, models
 from django.db.models import Q
 from django.utils import timezone
 
@@ -73,3 +73,4 @@ def _renew() -> None:
                 model._default_manager.filter(pk__in=[pk for m, pk in held if m is model]).update(
                     claimed_until=until
                 )
+        connections.close_all()

@@ -4,7 +4,7 @@ import uuid
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -12,6 +12,7 @@ from clusters.models import Cluster, unpack
 from hub.crypto import SealedJSONField
 from hub.engine.autosync import is_automated
 from hub.engine.resource import Manifest
+from hub.models import next_version
 
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
 DEFAULT_PROJECT: dict[str, Any] = {
@@ -140,6 +141,21 @@ class ApplicationQuerySet(models.QuerySet["Application"]):
             Q(claimed_until__isnull=True) | Q(claimed_until__lt=now)
         )
 
+    def locked(self) -> "ApplicationQuerySet":
+        """Lock these rows until the transaction ends, and return them.
+
+        Everything locks in one order, or PostgreSQL finds deadlocks: applications by key, then
+        operations, then the counter of resource versions.
+        """
+        list(self.select_for_update().order_by("pk").values_list("pk"))
+        return self
+
+    def bump(self, **changes: Any) -> int:
+        """Change rows and give them a new resource version; return how many there were."""
+        with transaction.atomic():
+            self.locked()
+            return self.update(resource_version=next_version(), **changes)
+
 
 class Application(models.Model):
     """What should run: one or several sources, deployed to a destination."""
@@ -201,7 +217,7 @@ class Application(models.Model):
         "Operation", null=True, on_delete=models.SET_NULL, related_name="+"
     )
 
-    objects: ClassVar[models.Manager["Application"]] = ApplicationQuerySet.as_manager()
+    objects = ApplicationQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [

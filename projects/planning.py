@@ -29,7 +29,6 @@ from hub.engine.plan import (
 )
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.engine.status import Phase, Sync
-from hub.models import next_version
 from hub.stream import publish
 from projects import sources
 from projects.compare import Compared, Place, comparison, place_of, settings_for
@@ -400,13 +399,12 @@ def store_steps(run: Run, message: str) -> None:
     if message:
         run.operation.message = message
     with transaction.atomic():
+        Application.objects.filter(pk=run.application.pk).locked()
         Operation.objects.filter(pk=run.operation.pk).update(
             steps=run.operation.steps,
             is_planned=run.operation.is_planned,
             message=run.operation.message,
         )
         if is_multi_step(run.steps) or message:
-            Application.objects.filter(pk=run.application.pk).update(
-                resource_version=next_version()
-            )
+            Application.objects.filter(pk=run.application.pk).bump()
             publish()

@@ -368,9 +368,7 @@ def start_operation(
         application=application, request=request, revisions=list(revisions), sources=list(wanted), message="initiated",
         heal_attempts=(request.get("sync") or {}).get("autoHealAttemptsCount", 0), is_rollback=rollback,
     )  # fmt: skip
-    Application.objects.filter(pk=application.pk).update(
-        operation=operation, resource_version=next_version()
-    )
+    Application.objects.filter(pk=application.pk).bump(operation=operation)
     verb = "rollback" if rollback else "sync"
     audit.record(
         actor,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -39,7 +39,6 @@ from hub.engine.plan import (
 )
 from hub.engine.resource import Manifest, annotations_of, with_metadata
 from hub.engine.status import Health, Phase
-from hub.models import next_version
 from hub.stream import publish, wake
 from projects.ending import finish, let_wait
 from projects.lease import claim
@@ -87,6 +86,13 @@ def step(pk: int) -> bool:
             finish(operation, Phase.FAILED, str(error))
         except Failed as error:
             finish(operation, Phase.FAILED, str(error))
+        except (
+            OperationalError
+        ):  # a lock or a lost connection: nothing is known to be wrong with the sync
+            log.warning(
+                "the database did not answer; the operation goes on", extra={"operation": pk}
+            )
+            wake("projects.sync", pk, delay=1)
         except Exception as error:  # a bug must end the operation in words, not hang it
             log.exception(
                 "operation failed",
@@ -498,6 +504,7 @@ def terminate(application: Application, actor: str) -> None:
     Raises: Stalled when none is running.
     """
     with transaction.atomic():
+        Application.objects.filter(pk=application.pk).locked()
         count = Operation.objects.filter(application=application, phase=Phase.RUNNING).update(
             phase=Phase.TERMINATING, message="operation is terminating", due_at=timezone.now()
         )
@@ -508,7 +515,7 @@ def terminate(application: Application, actor: str) -> None:
         audit.record(
             actor, "terminate", "application", application.qualified_name, application.project
         )
-        Application.objects.filter(pk=application.pk).update(resource_version=next_version())
+        Application.objects.filter(pk=application.pk).bump()
         publish()
         for pk in application.operations.filter(phase=Phase.TERMINATING).values_list(
             "pk", flat=True

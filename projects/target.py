@@ -10,6 +10,7 @@ from clusters.kube import JSON_PATCH, Connection, Kind, Refused, connect, kind_o
 from clusters.models import Cluster
 from hub.engine.fields import MANAGER, owned_fields
 from hub.engine.health import HOOK_FINALIZER
+from hub.engine.merge import ownership, predict
 from hub.engine.options import ResourceOptions
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from projects import home
@@ -127,7 +128,18 @@ class Target:
         except Refused as refused:
             if force and refused.status in (409, 422) and current is not None:
                 return manifest if dry_run else self._recreate(kind, manifest, options)
+            if not options.validate and "field not declared in schema" in refused.message:
+                return self._write_unchecked(kind, manifest, current, dry_run=dry_run)
             raise
+
+    def _write_unchecked(
+        self, kind: Kind, manifest: Manifest, current: Manifest | None, *, dry_run: bool
+    ) -> Manifest:
+        # Server-side apply knows no unknown fields; Validate=false asks for what an update does with them.
+        if current is None:
+            return self.connection.create(kind, manifest, dry_run=dry_run, validate=False)
+        merged = predict(manifest, current, *ownership(current))
+        return self.connection.replace(kind, merged, dry_run=dry_run, validate=False)
 
     def _recreate(self, kind: Kind, manifest: Manifest, options: ResourceOptions) -> Manifest:
         metadata = manifest["metadata"]

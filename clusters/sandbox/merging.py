@@ -73,11 +73,13 @@ def _with_update_manager(before: Manifest | None, after: Manifest, manager: str)
     kind = Served("", after["apiVersion"], after["kind"], "", False)
     changed = changed_fields(before or {}, after, kind) if before else applied_fields(after)
     old: Fields = {}
-    for entry in ((before or {}).get("metadata") or {}).get("managedFields") or []:
+    # A patch may have changed the entries themselves: that is how ownership is handed over.
+    for entry in after["metadata"].get("managedFields") or []:
         if (entry["manager"], entry["operation"]) == (manager, "Update"):
             old = entry.get("fieldsV1") or {}
-    base = before or {"metadata": {}}
-    entries = _managed(base, manager, "Update", kind, union([old, changed]), changed)
+    if not changed:
+        return after
+    entries = _managed(after, manager, "Update", kind, union([old, changed]), changed)
     return {**after, "metadata": {**after["metadata"], "managedFields": entries}}
 
 

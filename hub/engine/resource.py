@@ -46,8 +46,13 @@ def resource_key(manifest: Manifest) -> ResourceKey:
         raise ManifestError(f"a manifest of {api_version} has no kind")
     if not isinstance(metadata, dict):
         raise ManifestError(f"{api_version} {kind} has no metadata")
+    for field in ("name", "generateName"):
+        if metadata.get(field) is not None and not isinstance(metadata[field], str):
+            raise ManifestError(
+                f"{api_version} {kind}: metadata.{field} must be text, not {metadata[field]!r}: put it in quotes"
+            )
     name = metadata.get("name") or metadata.get("generateName") or ""
-    if not isinstance(name, str) or not name:
+    if not name:
         raise ManifestError(
             f"{api_version} {kind} has neither metadata.name nor metadata.generateName"
         )

@@ -389,6 +389,11 @@ def test_copied_marks_and_other_installations():
         pytest.param({"apiVersion": "v1", "kind": "X"}, "metadata", id="no metadata"),
         pytest.param({"apiVersion": "v1", "kind": "X", "metadata": {}}, "name", id="no name"),
         pytest.param(
+            {"apiVersion": "v1", "kind": "X", "metadata": {"name": False}},
+            "put it in quotes",
+            id="name that YAML reads as false",
+        ),
+        pytest.param(
             {"apiVersion": "v1", "kind": "X", "metadata": {"name": "x", "namespace": 1}},
             "namespace",
             id="odd namespace",

@@ -4,8 +4,9 @@ import json
 
 import jwt
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.hashers import make_password
+from django.db import connections
 from django.test import AsyncClient, Client
 from django.urls import get_resolver
 from django.utils import timezone
@@ -772,6 +773,7 @@ def collect(hub, path, count, act, accept="application/json"):
                 await asyncio.to_thread(act[1])
             found.append(await asyncio.wait_for(iterator.__anext__(), 15))
         await iterator.aclose()
+        await sync_to_async(connections.close_all)()
         return found
 
     return async_to_sync(read)()

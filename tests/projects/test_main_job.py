@@ -1,6 +1,9 @@
 """The main job on both kinds of cluster: from a commit to running, seen live, healed, pruned, rolled back, deleted."""
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connections
+from django.test import AsyncClient
 
 DEPLOYMENT = """\
 apiVersion: apps/v1
@@ -268,9 +271,6 @@ def test_logs_of_a_pod(hub, cluster, repo, app, namespace):
         "a pod",
     )
 
-    from asgiref.sync import async_to_sync
-    from django.test import AsyncClient
-
     async def read():
         query = {
             "group": "apps",
@@ -283,7 +283,9 @@ def test_logs_of_a_pod(hub, cluster, repo, app, namespace):
             query,
             headers={"Authorization": f"Bearer {hub.token}"},
         )
-        return [part.decode() async for part in answer.streaming_content]
+        found = [part.decode() async for part in answer.streaming_content]
+        await sync_to_async(connections.close_all)()
+        return found
 
     lines = async_to_sync(read)()
     assert '"content":"line 1 of' in lines[0]
