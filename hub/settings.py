@@ -152,6 +152,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 APPEND_SLASH = False
 STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = 100 * 1024 * 1024
 TEMPLATES = [
     {
@@ -225,6 +226,7 @@ KUSTOMIZE_OPTIONS = words("HUB_KUSTOMIZE_BUILD_OPTIONS")
 HELM_VALUES_SCHEMES = words("HUB_HELM_VALUES_SCHEMES", "https,http")
 ENABLED_TOOLS = words("HUB_TOOLS", "Helm,Kustomize,Jsonnet")
 WEBHOOK_GITHUB_SECRET = text("HUB_WEBHOOK_GITHUB_SECRET")
+METRICS_TOKEN = text("HUB_METRICS_TOKEN")
 KUBE_QPS = number("HUB_KUBE_QPS", 200)
 KUBE_PARALLELISM = number("HUB_KUBE_PARALLELISM", 8)
 # Repositories on this machine are served to the hub only from below this folder.

@@ -31,6 +31,7 @@ def _tail(prefix: str, name: str, tail: str, view: Callable[..., HttpResponseBas
 
 
 urlpatterns = [
+    path("", views.start),
     path("healthz", views.healthz),
     path("readyz", views.readyz),
     path("metrics", views.metrics),

@@ -1,10 +1,12 @@
 """Session, version, settings; health and metrics."""
 
+from hmac import compare_digest
 from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -17,7 +19,7 @@ from hub.access import require
 from hub.api import View, actor, body_map
 from hub.engine.errors import AccessDenied, Invalid, Unauthenticated
 from hub.models import Account
-from hub.rest import COOKIE
+from hub.rest import COOKIE, token_of
 from hub.session import Session, revoke, set_password, sign_in
 
 VERSION = "v0.1.0"
@@ -149,6 +151,12 @@ class Password(View):
         return Response({})
 
 
+def start(request: HttpRequest) -> HttpResponse:
+    """Say that the hub runs and how to go on."""
+    address = request.build_absolute_uri("/").rstrip("/")
+    return render(request, "hub/start.html", {"version": VERSION, "address": address})
+
+
 def healthz(_request: HttpRequest) -> HttpResponse:
     """Say that the process lives."""
     return HttpResponse("ok", content_type="text/plain")
@@ -173,8 +181,15 @@ def readyz(_request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok", content_type="text/plain")
 
 
-def metrics(_request: HttpRequest) -> HttpResponse:
-    """Return Prometheus metrics of this process and the counts of applications and clusters."""
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Return Prometheus metrics of this process and the counts of applications.
+
+    With HUB_METRICS_TOKEN set, only to who sends it as a bearer token.
+    """
+    if settings.METRICS_TOKEN and not compare_digest(token_of(request), settings.METRICS_TOKEN):
+        return HttpResponse(
+            "the bearer token of HUB_METRICS_TOKEN is needed", status=401, content_type="text/plain"
+        )
     return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
 
 

@@ -292,6 +292,8 @@ class Sandbox:
         if before is None:
             suffix = f".{kind.group}" if kind.group else ""
             raise Failure(404, "NotFound", f'{kind.plural}{suffix} "{name}" not found')
+        if subresource == "scale":
+            return _json(await self._scale(request, kind, before))
         if request.method == "GET":
             return _json(
                 _partial(before)
@@ -328,6 +330,20 @@ class Sandbox:
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
         )
+
+    async def _scale(self, request: web.Request, kind: Served, before: Manifest) -> Manifest:
+        if request.method != "GET":
+            wanted = ((await self._body(request)).get("spec") or {}).get("replicas")
+            spec = {**before["spec"], "replicas": wanted}
+            before = self.store.put(kind, {**before, "spec": spec}, manager=_manager(request))
+        metadata = {
+            k: before["metadata"].get(k) for k in ("name", "namespace", "uid", "resourceVersion")
+        }
+        return {
+            "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata,
+            "spec": {"replicas": before["spec"].get("replicas", 1)},
+            "status": {"replicas": (before.get("status") or {}).get("replicas", 0)},
+        }  # fmt: skip
 
     def _put(
         self,
@@ -422,6 +438,13 @@ def _field_selected(manifest: Manifest, text: str) -> bool:
     return True
 
 
+def _subresources(kind: Served) -> list[Any]:
+    if kind.plural not in ("deployments", "replicasets", "statefulsets"):
+        return []
+    response = {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+    return [{"subresource": "scale", "responseKind": response, "verbs": ["get", "patch", "update"]}]
+
+
 def _group_discovery(group: str, kinds: list[Served]) -> Any:
     versions: dict[str, list[Any]] = {}
     for k in kinds:
@@ -430,6 +453,7 @@ def _group_discovery(group: str, kinds: list[Served]) -> Any:
                 "resource": k.plural, "singularResource": k.kind.lower(), "verbs": list(k.verbs), "shortNames": list(k.short),
                 "scope": "Namespaced" if k.namespaced else "Cluster",
                 "responseKind": {"group": group, "version": k.version, "kind": k.kind},
+                "subresources": _subresources(k),
             })  # fmt: skip
     return {
         "metadata": {"name": group},

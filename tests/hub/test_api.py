@@ -239,6 +239,26 @@ def test_headers_on_every_answer(idle_hub):
         assert answer["X-Frame-Options"] == "sameorigin"
 
 
+def test_the_start_page(idle_hub):
+    page = idle_hub.client.get("/")
+    assert "flotilla login http://testserver" in page.content.decode()
+    assert "<script" not in page.content.decode()
+    assert idle_hub.client.get("/static/start.css").status_code == 200
+    for path in (
+        "/static/../settings.py",
+        "/static/%2e%2e/settings.py",
+        "/static/..%2f..%2fetc/passwd",
+    ):
+        assert idle_hub.client.get(path).status_code == 404
+
+
+def test_metrics_may_ask_for_a_token(idle_hub, settings):
+    assert "flotilla_applications" in idle_hub.client.get("/metrics").content.decode()
+    settings.METRICS_TOKEN = "t"
+    assert idle_hub.client.get("/metrics").status_code == 401
+    assert idle_hub.client.get("/metrics", headers={"Authorization": "Bearer t"}).status_code == 200
+
+
 def test_strangers_learn_only_the_version(idle_hub):
     assert idle_hub.get("/api/version", token="") == {"Version": "v0.1.0"}
     assert "HelmVersion" in idle_hub.get("/api/version")
