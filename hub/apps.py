@@ -8,3 +8,7 @@ class HubConfig(AppConfig):
 
     name = "hub"
     label = "hub"
+
+    def ready(self) -> None:
+        """Have the OpenAPI extension registered."""
+        from hub import schema  # noqa: F401
