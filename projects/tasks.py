@@ -10,6 +10,7 @@ from django.utils import timezone
 from hub.stream import wake
 from projects import delete, follow, refresh, sync
 from projects.models import Application, GitRemote, Operation, RenderedManifests, RenderFailure
+from projects.sources import git
 
 BATCH = 300
 
@@ -83,7 +84,7 @@ def wake_live() -> None:
 @shared_task(name="projects.clean_up")
 def clean_up() -> None:
     """Drop what nobody needs any more: rendered manifests of a month ago, old failures, tombstones, events."""
-    from hub.models import RevokedToken, Tombstone
+    from hub.models import LoginFailure, RevokedToken, Tombstone
     from projects.models import ApplicationEvent
 
     now = timezone.now()
@@ -92,6 +93,9 @@ def clean_up() -> None:
     Tombstone.objects.filter(at__lt=now - timedelta(days=1)).delete()
     ApplicationEvent.objects.filter(at__lt=now - timedelta(days=7)).delete()
     RevokedToken.objects.filter(expires_at__lt=now).delete()
+    LoginFailure.objects.filter(last_at__lt=now - timedelta(days=1)).delete()
+    for url in GitRemote.objects.values_list("url", flat=True):
+        git.tidy(url)
 
 
 @shared_task(name="clusters.changed")

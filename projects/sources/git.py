@@ -313,6 +313,25 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
             raise Stalled("RevisionNotFound", f"{redact_text(url)} has no commit {commit}")
 
 
+MAX_PACKS = 40
+
+
+def tidy(url: str) -> bool:
+    """Pack a local repository that has grown many packs into one; return whether that was needed.
+
+    Everything is kept, referenced or not: shallow fetches leave no refs behind.
+    """
+    folder = _folder(url)
+    packs = list((folder / "objects" / "pack").glob("*.pack"))
+    loose = sum(1 for _ in (folder / "objects").glob("[0-9a-f][0-9a-f]/*"))
+    if len(packs) < MAX_PACKS and loose < MAX_PACKS * 100:
+        return False
+    with _exclusive(url):
+        git.cmd.Git().execute(["git", "--git-dir", str(folder), "repack", "-a", "-d", "-k", "-q"])
+        _opened.cache_clear()
+    return True
+
+
 @functools.lru_cache(maxsize=64)
 def _opened(path: str, thread: int) -> Repo:
     del thread  # dulwich repositories are not shared between threads

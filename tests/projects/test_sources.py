@@ -720,3 +720,23 @@ def test_one_commit_is_fetched_once_for_many(repo):
 def test_the_renderer_ends_when_idle():
     renderer.close()
     assert renderer._process is None
+
+
+def test_many_fetches_are_packed_and_nothing_is_lost(repo, monkeypatch):
+    from projects import tasks
+    from projects.models import GitRemote
+    from projects.sources import git
+
+    revisions = []
+    for n in range(4):
+        revisions.append(repo.commit({"d/a.yaml": CM.format(name="a", a=n)}))
+        load(repo, {"path": "d"})
+    monkeypatch.setattr(git, "MAX_PACKS", 0)
+    assert GitRemote.objects.filter(url=repo.url.lower()).exists()
+
+    tasks.clean_up.run()
+
+    asked = len(repo.server.requests)
+    for n, revision in enumerate(revisions):
+        assert data(load(repo, {"path": "d", "targetRevision": revision}), "a") == {"a": str(n)}
+    assert len(repo.server.requests) == asked
