@@ -12,7 +12,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -38,6 +38,9 @@ _DISCOVERY = (
 # "insecure" is a choice of the operator; it is shown with the cluster and need not fill the log.
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 _TIMEOUT = urllib3.Timeout(connect=5, read=60)
+
+
+Reload = Callable[[], tuple[str, dict[str, Any]] | None]
 
 
 class Kind(NamedTuple):
@@ -206,7 +209,10 @@ def headers_of(config: Mapping[str, Any]) -> dict[str, str]:
 class Connection:
     """Requests to one cluster, with one connection pool."""
 
-    def __init__(self, server: str, name: str, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, server: str, name: str, config: Mapping[str, Any], reload: Reload | None = None
+    ) -> None:
+        self._reload = reload
         self.server, self.name, self.config = server.rstrip("/"), name, config
         self._headers = {
             "Accept": "application/json",
@@ -246,6 +252,10 @@ class Connection:
         response = self.raw(
             method, path, body, content_type=content_type, query=query, accept=accept
         )
+        if response.status == 401 and self.renew():
+            response = self.raw(
+                method, path, body, content_type=content_type, query=query, accept=accept
+            )
         data = response.data
         if response.status >= 400:
             raise refusal(response.status, data)
@@ -281,6 +291,20 @@ class Connection:
             raise unreachable(self.name, error) from error
         KUBE_REQUESTS.labels(self.server, method, str(response.status)).inc()
         return response
+
+    def renew(self) -> bool:
+        """Read the credentials again where they change by themselves: in the hub's own cluster.
+
+        Returns whether they had changed.
+        """
+        if self._reload is None:
+            return False
+        fresh = self._reload()
+        if fresh is None or fresh[1] == self.config:
+            return False
+        self.config = fresh[1]
+        self._headers = {**self._headers, **headers_of(self.config)}
+        return True
 
     def server_version(self) -> str:
         """Return the version that the API server reports, such as v1.36.3."""
@@ -490,7 +514,7 @@ def _connection(pk: int, generation: int, server: str, name: str) -> Connection:
                 "the hub does not run in a Kubernetes cluster: only Application, AppProject and "
                 "ApplicationSet can be applied to in-cluster",
             )
-        return Connection(found[0], name, found[1])
+        return Connection(found[0], name, found[1], reload=in_cluster_config)
     return Connection(server, name, cluster.config)
 
 

@@ -159,6 +159,7 @@ class ClusterWatch:
 
     async def _run_once(self) -> None:
         connection = await self._db(connect, self.cluster)
+        await self._call(connection.renew)
         version = await self._call(connection.server_version)
         self._rules = await self._db(setting, "resource_filters", {})
         config = connection.config
@@ -173,7 +174,13 @@ class ClusterWatch:
         ) as session:
             self._session, self._server_name = session, name
             self._connection = connection
-            tasks = [asyncio.create_task(self._write_batches())]
+            self._broken: asyncio.Future[BaseException | None] = (
+                asyncio.get_running_loop().create_future()
+            )
+            tasks = [
+                asyncio.create_task(self._write_batches()),
+                asyncio.create_task(self._until_broken()),
+            ]
             try:
                 await self._discover(connection, version)
                 tasks.append(asyncio.create_task(self._keep_discovering(connection, version)))
@@ -255,6 +262,17 @@ class ClusterWatch:
     def _start_kind(self, state: _KindState) -> None:
         self._kinds[state.kind.group, state.kind.kind] = state
         state.task = asyncio.create_task(self._follow(state))
+        state.task.add_done_callback(self._kind_ended)
+
+    def _kind_ended(self, task: asyncio.Task[None]) -> None:
+        # A watch that ends by an error would leave its kind frozen and green: the whole cluster begins anew.
+        if not task.cancelled() and task.exception() is not None and not self._broken.done():
+            self._broken.set_result(task.exception())
+
+    async def _until_broken(self) -> None:
+        error = await self._broken
+        if error is not None:
+            raise error
 
     async def _stop_kind(self, name: tuple[str, str]) -> None:
         state = self._kinds.pop(name, None)
@@ -327,7 +345,11 @@ class ClusterWatch:
             body = await answer.read()
             if answer.status == 410:
                 raise Relist
-            if answer.status in (401, 403, 404, 405):
+            if answer.status == 401:
+                raise RetryLater(
+                    "Unauthorized", "the cluster no longer takes the hub's credentials"
+                )
+            if answer.status in (403, 404, 405):
                 raise NotServed(f"{state.kind.kind}.{state.kind.group} answers {answer.status}")
             if answer.status >= 400:
                 raise aiohttp.ClientError(f"HTTP status {answer.status}")
@@ -363,7 +385,11 @@ class ClusterWatch:
         ) as answer:
             if answer.status == 410:
                 raise Relist
-            if answer.status in (401, 403, 404, 405):
+            if answer.status == 401:
+                raise RetryLater(
+                    "Unauthorized", "the cluster no longer takes the hub's credentials"
+                )
+            if answer.status in (403, 404, 405):
                 raise NotServed(
                     f"watch of {state.kind.kind}.{state.kind.group} answers {answer.status}"
                 )

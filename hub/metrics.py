@@ -2,9 +2,16 @@
 
 import time
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 clock = time.monotonic
+
+
+def serve(port: int) -> None:
+    """Answer the metrics of a process that has no web server of its own; port 0 does not."""
+    if port:
+        start_http_server(port)
+
 
 REFRESH = Histogram("argocd_app_reconcile", "Seconds that a refresh took.", ["dest_server"],
                     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60))  # fmt: skip

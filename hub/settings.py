@@ -230,6 +230,7 @@ HELM_VALUES_SCHEMES = words("HUB_HELM_VALUES_SCHEMES", "https,http")
 ENABLED_TOOLS = words("HUB_TOOLS", "Helm,Kustomize,Jsonnet")
 WEBHOOK_GITHUB_SECRET = text("HUB_WEBHOOK_GITHUB_SECRET")
 METRICS_TOKEN = text("HUB_METRICS_TOKEN")
+METRICS_PORT = number("HUB_METRICS_PORT", 0)
 KUBE_QPS = number("HUB_KUBE_QPS", 200)
 KUBE_PARALLELISM = number("HUB_KUBE_PARALLELISM", 8)
 # Repositories on this machine are served to the hub only from below this folder.

@@ -17,6 +17,7 @@ from projects.api import (
     projects,
     repositories,
     resources,
+    settings,
     streams,
     webhooks,
 )
@@ -67,6 +68,7 @@ urlpatterns = [
     path("api/v1/stream/applications/<str:name>/resource-tree", streams.TreeStream.as_view()),
     path("api/v1/flotilla/applications/<str:name>/diff", details.Diff.as_view()),
     path("api/v1/flotilla/applications/<str:name>/operation", operations.Plan.as_view()),
+    path("api/v1/flotilla/settings/<str:name>", settings.SettingView.as_view()),
     path("api/v1/projects", projects.Projects.as_view()),
     path("api/v1/projects/<str:name>", projects.OneProject.as_view()),
     path("api/v1/projects/<str:name>/detailed", projects.Detailed.as_view()),

@@ -1,5 +1,6 @@
 """End an operation, let it wait, or plan its retry."""
 
+import logging
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -13,6 +14,8 @@ from hub.metrics import SYNC
 from hub.stream import publish, wake
 from projects import sources
 from projects.models import Application, ApplicationEvent, Operation, Revision
+
+log = logging.getLogger(__name__)
 
 
 def let_wait(operation: Operation, message: str, delay: timedelta) -> None:
@@ -71,6 +74,10 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
         publish()
         wake("projects.refresh", application.pk, priority=2)
         _trim(application)
+    log.info(
+        "operation %s: %s", phase.lower(), operation.message.splitlines()[0] if operation.message else "",
+        extra={"application": application.qualified_name, "operation": operation.pk, "revision": ",".join(operation.revisions)},
+    )  # fmt: skip
     SYNC.labels(
         application.project, phase.value, application.cluster.server if application.cluster else ""
     ).inc()

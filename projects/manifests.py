@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.utils import timezone
 
 from clusters import live
@@ -53,6 +54,7 @@ def _status(
     application: Application, history: list[Revision] | None, as_of: datetime | None
 ) -> dict[str, Any]:
     entries = list(application.history.all()) if history is None else history
+    known_at = as_of or as_of_now(application)
     compared = {**application.compared_to}
     if not application.is_multi_source and compared.get("sources"):
         compared["source"] = compared.pop("sources")[0]
@@ -64,7 +66,7 @@ def _status(
         }),
         "resources": application.resources, "conditions": application.conditions, "summary": application.summary,
         "history": [_history_json(r) for r in entries],
-        "reconciledAt": stamp(as_of or as_of_now(application)), "controllerNamespace": application.namespace,
+        "reconciledAt": stamp(known_at), "flotilla": {"stale": is_stale(known_at)}, "controllerNamespace": application.namespace,
     }  # fmt: skip
     if application.is_multi_source:
         status["sourceTypes"] = application.source_types
@@ -109,6 +111,13 @@ def as_of_now(application: Application) -> datetime | None:
         return application.reconciled_at
     oldest = min(at for at in known if at is not None)
     return max(application.reconciled_at, min(oldest, alive))
+
+
+def is_stale(known_at: datetime | None) -> bool:
+    """Return whether a status is older than two intervals: nobody knows whether it is still true."""
+    if known_at is None:
+        return False
+    return timezone.now() - known_at > 2 * (settings.POLL_INTERVAL + settings.POLL_JITTER)
 
 
 def _revisions(revisions: list[str], multi: bool) -> dict[str, Any]:

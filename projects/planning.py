@@ -15,7 +15,7 @@ from hub.engine.diff import respect_ignored
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.normalize import normalize_desired
 from hub.engine.options import ResourceOptions, parse_options, resource_options
-from hub.engine.permits import permits_kind
+from hub.engine.permits import permits_kind, permits_source
 from hub.engine.plan import (
     APPLY,
     FAILED,
@@ -92,6 +92,13 @@ def load(operation: Operation) -> Run:
     if found:
         raise Stalled("InvalidSpec", "; ".join(found))
     project = project_of(application.project)
+    for source in operation.sources:
+        # A rollback brings sources of its own, which the project must permit today.
+        if not permits_source(project.spec, str(source.get("repoURL") or "")):
+            raise Stalled(
+                "InvalidSpec",
+                f"application repo {source.get('repoURL')} is not permitted in project '{project.name}'",
+            )
     cluster = find_cluster(application.spec["destination"])
     options = parse_options(operation.sync.get("syncOptions") or [])
     target = Target(

@@ -1,5 +1,6 @@
 """Write what a look at an application found: status, conditions, and the operation that it calls for."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,6 +28,8 @@ from projects.models import (
     Operation,
 )
 from projects.sources import Desired
+
+log = logging.getLogger(__name__)
 
 ERRORS = ("InvalidSpecError", "ComparisonError", "UnknownError")
 
@@ -90,6 +93,10 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
             changes["refresh_at"] = now + min(waits) if waits else None
         Application.objects.filter(pk=current.pk).update(**changes)
         if "sync_status" in visible or "health_status" in visible:
+            log.info(
+                "sync %s, health %s", changes["sync_status"], changes["health_status"],
+                extra={"application": current.qualified_name, "revision": ",".join(changes.get("revisions", current.revisions))},
+            )  # fmt: skip
             _event(
                 current,
                 "StatusRefreshed",

@@ -234,6 +234,8 @@ def files_of(source: Mapping[str, Any], revision: str, project: str) -> Files:
     """Return the files of a source at a revision, fetched if needed."""
     url = str(source["repoURL"])
     credentials = credentials_for(url, project)
+    if (source.get("helm") or {}).get("passCredentials"):
+        credentials["passCredentials"] = True
     kind = kind_of(source)
     if kind == "helm":
         return charts.fetch(url, str(source["chart"]), revision, credentials)

@@ -385,3 +385,45 @@ def test_the_command_line_says_what_to_do(tmp_path):
         in command("login", "http://127.0.0.1:1", "--password", "x", env=env).stderr
     )
     assert "key=value" in command("cluster", "add", "x", "--label", "bad", env=env).stderr
+
+
+def test_a_watch_that_breaks_in_an_odd_way_begins_anew(
+    hub, sandbox, repo, app, namespace, monkeypatch
+):
+    repo.commit({"c.yaml": CONFIG})
+    name = app(repo, sandbox, namespace, policy={"automated": {}})
+    hub.wait_status(name, "Synced", "Healthy")
+    handle, broken = watch.ClusterWatch._handle, []
+
+    async def odd(self, state, event):
+        if not broken and state.kind.kind == "ConfigMap":
+            broken.append(1)
+            raise KeyError("an event that nobody expected")
+        return await handle(self, state, event)
+
+    monkeypatch.setattr(watch.ClusterWatch, "_handle", odd)
+    sandbox.patch("", "ConfigMap", namespace, "c", {"data": {"a": "2"}})
+
+    hub.wait_status(name, "OutOfSync", seconds=30)
+    assert broken
+    hub.wait(
+        lambda: Cluster.objects.filter(
+            server=sandbox.server, is_synced=True, connection="Successful"
+        ).exists(),
+        "the recovery",
+    )
+
+
+def test_a_service_account_token_that_rotates_is_read_again(sandbox_server):
+    config = {"tlsClientConfig": {"caData": sandbox_server.certificate}}
+    tokens = iter(["old", "sandbox-token", "sandbox-token"])
+
+    def reload():
+        return sandbox_server.url("east"), {**config, "bearerToken": next(tokens)}
+
+    connection = Connection(
+        *reload()[:1], "east", reload()[1] | {"bearerToken": "old"}, reload=reload
+    )
+
+    assert connection.server_version().startswith("v1.")
+    assert connection.config["bearerToken"] == "sandbox-token"

@@ -778,6 +778,42 @@ def test_webhooks(idle_hub, settings):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("health", {"a": 5}, "group/Kind"), ("health", {"a": "return {"}, "health[a]: script"), ("actions", {"a": {"definitions": [{}]}}, "name is required"),
+        ("actions", {"a": {"discovery.lua": "nope nope"}}, "discovery.lua"), ("ignore_differences", [{"group": "x"}], "kind is required"),
+        ("ignore_differences", [{"kind": "X", "jqPathExpressions": ["$ENV"]}], "not available"), ("compare_options", {"ignoreResourceStatusField": "x"}, "all, crd or none"),
+        ("resource_filters", {"exclusions": ["x"]}, "must hold the lists"),
+    ],
+)  # fmt: skip
+def test_bad_settings(idle_hub, name, value, words):
+    assert (
+        words
+        in idle_hub.put(f"/api/v1/flotilla/settings/{name}", {"value": value}, status=400)[
+            "message"
+        ]
+    )
+
+
+def test_settings(idle_hub):
+    assert idle_hub.get("/api/v1/flotilla/settings/health")["value"] == {}
+    idle_hub.put(
+        "/api/v1/flotilla/settings/compare_options", {"value": {"ignoreAggregatedRoles": True}}
+    )
+    assert idle_hub.get("/api/v1/flotilla/settings/compare_options")["value"] == {
+        "ignoreAggregatedRoles": True
+    }
+    assert (
+        "there are health" in idle_hub.get("/api/v1/flotilla/settings/nope", status=404)["message"]
+    )
+    assert (
+        "value is required"
+        in idle_hub.put("/api/v1/flotilla/settings/health", {}, status=400)["message"]
+    )
+    assert AuditEvent.objects.filter(verb="update", kind="setting").count() == 1
+
+
 def collect(hub, path, count, act, accept="application/json"):
     """Read `count` items of a stream; `act` runs after the first read."""
     import asyncio

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from hub.models import Setting
 from projects.models import ApplicationEvent
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, annotations: {{{notes}}}}}\ndata: {{a: '{a}'}}\n"
@@ -474,24 +473,11 @@ spec:
 
 
 def test_scripts_of_administrators(hub, sandbox, repo, app, namespace):
-    Setting.objects.create(
-        name="health",
-        value={
-            "example.org/Gadget": 'return {status = obj.spec.ok and "Healthy" or "Degraded", message = "seen"}'
-        },
-    )
-    Setting.objects.create(
-        name="actions",
-        value={
-            "example.org/Gadget": {
-                "discovery.lua": "return {fix = {}}",
-                "definitions": [{"name": "fix", "action.lua": "obj.spec.ok = true return obj"}],
-            }
-        },
-    )
-    from clusters.live import forget_scripts
-
-    forget_scripts()
+    health = 'return {status = obj.spec.ok and "Healthy" or "Degraded", message = "seen"}'
+    fix = {"name": "fix", "action.lua": "obj.spec.ok = true return obj"}
+    actions = {"discovery.lua": "return {fix = {}}", "definitions": [fix]}
+    hub.put("/api/v1/flotilla/settings/health", {"value": {"example.org/Gadget": health}})
+    hub.put("/api/v1/flotilla/settings/actions", {"value": {"example.org/Gadget": actions}})
     repo.commit(
         {
             "crd.yaml": WIDGETS,
@@ -523,7 +509,6 @@ def test_scripts_of_administrators(hub, sandbox, repo, app, namespace):
             status=400,
         )["message"]
     )
-    forget_scripts()
 
 
 def test_orphaned_resources(hub, sandbox, repo, app, namespace):
@@ -636,3 +621,33 @@ def test_sync_requests_that_cannot_work(hub, sandbox, repo, app, namespace):
     assert (
         "unable to resolve" in hub.post(f"{path}/sync", {"revision": "nope"}, status=400)["message"]
     )
+
+
+def test_a_rollback_needs_a_source_that_is_still_permitted(hub, sandbox, repo, app, namespace):
+    everywhere = [{"server": "*", "namespace": "*"}]
+    spec = {"sourceRepos": ["*"], "destinations": everywhere}
+    hub.post("/api/v1/projects", {"project": {"metadata": {"name": namespace}, "spec": spec}})
+    sandbox.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    repo.commit({"c.yaml": config()})
+    name = app(repo, sandbox, namespace, project=namespace, policy={"syncOptions": []})
+    hub.wait_status(name, "OutOfSync")
+    sync(hub, name)
+    body = hub.application(name)["spec"]
+    other = repo.url.replace("127.0.0.1", "localhost")
+    hub.put(
+        f"/api/v1/applications/{name}/spec",
+        {**body, "source": {**body["source"], "repoURL": other}},
+    )
+    hub.put(
+        f"/api/v1/projects/{namespace}",
+        {
+            "project": {
+                "metadata": {"name": namespace},
+                "spec": {"sourceRepos": [other], "destinations": everywhere},
+            }
+        },
+    )
+
+    hub.post(f"/api/v1/applications/{name}/rollback", {"id": 0})
+
+    assert "is not permitted in project" in hub.wait_operation(name, "Error")["message"]

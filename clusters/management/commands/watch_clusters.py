@@ -3,9 +3,11 @@
 import signal
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from clusters.watch import Watcher
+from hub.metrics import serve
 
 
 class Command(BaseCommand):
@@ -16,6 +18,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until SIGTERM or SIGINT."""
         del args, options
+        serve(settings.METRICS_PORT)
         watcher = Watcher()
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: watcher.stop())

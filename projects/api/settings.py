@@ -1,0 +1,130 @@
+"""REST of the settings that administrators change while the hub runs (ours)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db import transaction
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from clusters.live import forget_scripts
+from hub import audit
+from hub.access import require
+from hub.api import View, actor, payload
+from hub.engine import lua
+from hub.engine.errors import Invalid, NotFound, RuleError
+from hub.engine.ignore import ignore_rules
+from hub.models import Setting, setting
+from projects.follow import mark_due
+from projects.jq import check_path
+from projects.models import Application
+
+
+def _scripts(value: Any) -> None:
+    if not isinstance(value, dict) or not all(isinstance(code, str) for code in value.values()):
+        raise Invalid("health must be an object: group/Kind → Lua")
+    for name, code in value.items():
+        _compiles(code, f"health[{name}]")
+
+
+def _compiles(code: str, field: str) -> None:
+    # Wrapped in a function that is never called, a script is compiled and not run.
+    try:
+        lua.run(f"local function unused()\n{code}\nend", {})
+    except RuleError as error:
+        raise Invalid(f"{field}: {error}") from error
+
+
+def _actions(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise Invalid("actions must be an object: group/Kind → {discovery.lua, definitions}")
+    for name, entry in value.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("definitions", []), list):
+            raise Invalid(
+                f"actions[{name}] must be an object with discovery.lua and a list of definitions"
+            )
+        _compiles(str(entry.get("discovery.lua") or ""), f"actions[{name}].discovery.lua")
+        for number, definition in enumerate(entry.get("definitions") or []):
+            if not isinstance(definition, dict) or not definition.get("name"):
+                raise Invalid(f"actions[{name}].definitions[{number}].name is required")
+            _compiles(
+                str(definition.get("action.lua") or ""),
+                f"actions[{name}].definitions[{number}].action.lua",
+            )
+
+
+def _ignored(value: Any) -> None:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise Invalid("ignore_differences must be a list of objects")
+    for rule in ignore_rules(value, "ignore_differences"):
+        for expression in rule.jq_paths:
+            check_path(expression)
+
+
+def _compare(value: Any) -> None:
+    if not isinstance(value, dict) or value.get("ignoreResourceStatusField", "all") not in (
+        "all",
+        "crd",
+        "none",
+    ):
+        raise Invalid(
+            "compare_options must be an object; ignoreResourceStatusField is all, crd or none"
+        )
+
+
+def _filters(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise Invalid("resource_filters must be an object with exclusions and inclusions")
+    for field in ("exclusions", "inclusions"):
+        for number, entry in enumerate(value.get(field) or []):
+            lists = entry.values() if isinstance(entry, dict) else [None]
+            if not all(isinstance(words, list) for words in lists):
+                raise Invalid(
+                    f"resource_filters.{field}[{number}] must hold the lists apiGroups, kinds, clusters"
+                )
+
+
+CHECKS: dict[str, tuple[Callable[[Any], None], Any]] = {
+    "health": (_scripts, {}),
+    "actions": (_actions, {}),
+    "ignore_differences": (_ignored, []),
+    "compare_options": (_compare, {}),
+    "resource_filters": (_filters, {}),
+}
+
+
+class SettingView(View):
+    """`/flotilla/settings/{name}`: one setting."""
+
+    permission = ("settings", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return the value."""
+        require(actor(request), "settings", "get", name)
+        return Response({"name": name, "value": setting(name, _known(name)[1])})
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def put(self, request: Request, name: str) -> Response:
+        """Replace the value: `{value}`; every application is looked at again."""
+        account = actor(request)
+        require(account, "settings", "update", name)
+        check, _default = _known(name)
+        body = payload(request)
+        if not isinstance(body, dict) or "value" not in body:
+            raise Invalid("value is required")
+        check(body["value"])
+        with transaction.atomic():
+            Setting.objects.update_or_create(name=name, defaults={"value": body["value"]})
+            audit.record(account.name, "update", "setting", name)
+            mark_due(Application.objects.values_list("pk", flat=True))
+        forget_scripts()
+        return Response({"name": name, "value": body["value"]})
+
+
+def _known(name: str) -> tuple[Callable[[Any], None], Any]:
+    if name not in CHECKS:
+        raise NotFound(f"there is no setting {name!r}; there are {', '.join(CHECKS)}")
+    return CHECKS[name]
