@@ -1,5 +1,6 @@
 """Hooks, waves and what happens when they go wrong, on both kinds of cluster."""
 
+from projects import planning, sync
 from projects.models import Operation
 
 JOB = """\
@@ -213,3 +214,27 @@ def test_delete_hooks_run_around_the_cascade(hub, cluster, repo, app, namespace)
         lambda: cluster.get("batch", "Job", namespace, "before") is None,
         "the hooks to be cleaned up",
     )
+
+
+def test_a_hook_whose_worker_died_is_not_run_twice(hub, cluster, repo, app, namespace):
+    repo.commit({"pre.yaml": job("pre", "PreSync"), "c.yaml": CONFIG.format(name="c", wave=0)})
+    name = app(repo, cluster, namespace)
+    hub.wait_status(name, "OutOfSync")
+    hub.pool.stop(timeout=5)
+    hub.post(f"/api/v1/applications/{name}/sync")
+    operation = Operation.objects.select_related("application__cluster").get(application__name=name)
+    run = planning.load(operation)
+    planning.prepare(run)
+    number = next(n for n, s in enumerate(run.steps) if s.key.name == "pre")
+
+    # The worker creates the hook and dies before it can say so.
+    sync._execute(run, run.steps[number])
+    created = cluster.get("batch", "Job", namespace, "pre")["metadata"]["uid"]
+    steps = [s.to_json() for s in run.steps]
+    steps[number]["status"] = planning.APPLYING
+    Operation.objects.filter(pk=operation.pk).update(steps=steps, is_planned=True)
+    hub.stop()
+    hub.start()
+
+    hub.wait_operation(name, seconds=60)
+    assert cluster.get("batch", "Job", namespace, "pre")["metadata"]["uid"] == created
