@@ -184,6 +184,7 @@ def change(
         current.refresh_at = timezone.now()
         if refresh_kind:
             current.refresh_kind = "hard" if refresh_kind == "hard" else "normal"
+            current.refresh_requested_at = current.refresh_at
         current.resource_version = next_version()
         current.save()
         bind_remotes(current)

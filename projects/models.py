@@ -212,6 +212,9 @@ class Application(models.Model):
     refresh_kind = models.CharField(
         max_length=8, blank=True, help_text="normal or hard when somebody asked."
     )
+    refresh_requested_at = models.DateTimeField(
+        null=True, help_text="When somebody asked: a look that began earlier does not answer it."
+    )
     claimed_until = models.DateTimeField(null=True)
     operation = models.ForeignKey(
         "Operation", null=True, on_delete=models.SET_NULL, related_name="+"

@@ -27,7 +27,7 @@ from projects.models import (
     Project,
 )
 from projects.sources import Desired
-from projects.specs import bind, bind_remotes, find_cluster, project_of, spec_problems
+from projects.specs import find_cluster, project_of, spec_problems
 from projects.status import Outcome, write
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def _look(application: Application, outcome: Outcome) -> None:
     force = bool(application.refresh_kind)
     context = sources.context_of(application, project.spec, cluster, no_cache=hard)
     revisions = [
-        sources.resolve(s, application.project, force=force, since=application.refresh_at)
+        sources.resolve(s, application.project, force=force, since=application.refresh_requested_at)
         for s in application.sources
     ]
     outcome.desired = sources.load(application.sources, revisions, context)
@@ -271,16 +271,8 @@ def orphans(application: Application, project: Project, cluster: Cluster) -> lis
 
 def request_refresh(application: Application, kind: str = "normal") -> None:
     """Ask for a look that resolves revisions anew; `hard` also drops rendered manifests."""
+    now = timezone.now()
     Application.objects.filter(pk=application.pk).update(
-        refresh_kind=kind, refresh_at=timezone.now()
+        refresh_kind=kind, refresh_at=now, refresh_requested_at=now
     )
     wake("projects.refresh", application.pk, priority=1)
-
-
-def rebind(application: Application) -> None:
-    """Follow a changed spec: cluster, repositories; and look at once."""
-    bind(application)
-    application.refresh_at = timezone.now()
-    application.save()
-    bind_remotes(application)
-    wake("projects.refresh", application.pk, priority=4)

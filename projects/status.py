@@ -80,14 +80,17 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
             if getattr(current, k) != v
             and k not in ("reconciled_at", "comparison_digest", "inputs")
         }
-        if visible or current.refresh_kind:
+        answered = bool(current.refresh_kind) and (
+            current.refresh_requested_at == application.refresh_requested_at
+        )
+        if visible or answered:
             changes["resource_version"] = next_version()
             publish()
-        if current.refresh_kind:
+        if answered:
+            changes["refresh_kind"] = ""
             changes["annotations"] = {
                 k: v for k, v in current.annotations.items() if k != "argocd.argoproj.io/refresh"
             }
-        changes["refresh_kind"] = ""
         if current.refresh_at == seen:
             waits = [d for d in (outcome.look_again, decision.look_again) if d is not None]
             changes["refresh_at"] = now + min(waits) if waits else None

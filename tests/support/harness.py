@@ -9,9 +9,11 @@ from django.db import connections
 from django.test import Client
 
 import hub.celery
+from clusters.models import Cluster
 from clusters.watch import Watcher
 from hub.embedded import find_task
 from hub.stream import Pool, use_pool, wake
+from projects.models import Application
 
 
 class Hub:
@@ -96,7 +98,28 @@ class Hub:
             if value:
                 return value
             time.sleep(0.05)
-        raise AssertionError(f"{what} did not come true in {seconds:.0f} s; last: {value!r}")
+        raise AssertionError(
+            f"{what} did not come true in {seconds:.0f} s; last: {value!r}\n{self.waiting_work()}"
+        )
+
+    def waiting_work(self):
+        """What is unfinished in the database: the first thing to read when a wait fails."""
+        lines = []
+        for a in Application.objects.select_related("operation"):
+            operation = a.operation and (
+                a.operation.phase,
+                a.operation.message,
+                str(a.operation.due_at),
+            )
+            lines.append(
+                f"{a.name}: {a.sync_status}/{a.health_status} deleting={a.deletion_requested_at} due={a.refresh_at} "
+                f"claimed={a.claimed_until} finalizers={a.finalizers} conditions={a.conditions} operation={operation}"
+            )
+        for cluster in Cluster.objects.all():
+            lines.append(
+                f"cluster {cluster.name}: {cluster.connection} synced={cluster.is_synced} {cluster.message}"
+            )
+        return "\n".join(lines)
 
     def wait_status(self, name, sync=None, health=None, revision=None, seconds=30.0):
         last = {}
