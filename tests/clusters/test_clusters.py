@@ -1,5 +1,6 @@
 """Clusters: registered, watched, away and back; credentials that never come out."""
 
+import base64
 import json
 import os
 import subprocess
@@ -12,9 +13,11 @@ from django.db import connection
 from django.utils import timezone
 
 from clusters import live, watch
-from clusters.kube import Connection
+from clusters.kube import Connection, Unreachable, ssl_context
 from clusters.models import Cluster, LiveResource
+from clusters.sandbox.server import make_certificate
 from hub.crypto import UnreadableSecret, seal, unseal
+from hub.engine.errors import Stalled
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
 AUTO = {"automated": {"prune": True, "selfHeal": True}}
@@ -427,3 +430,29 @@ def test_a_service_account_token_that_rotates_is_read_again(sandbox_server):
 
     assert connection.server_version().startswith("v1.")
     assert connection.config["bearerToken"] == "sandbox-token"
+
+
+def test_client_certificates_and_server_names(sandbox_server, certificate):
+    other = make_certificate()
+    key, own = (
+        certificate[: certificate.index("-----BEGIN CERTIFICATE")],
+        sandbox_server.certificate,
+    )
+    pair = {"certData": base64.b64encode(own.encode()).decode(), "keyData": key}
+    assert ssl_context({"tlsClientConfig": pair})
+    with pytest.raises(Stalled, match="TLS settings"):
+        ssl_context(
+            {"tlsClientConfig": {**pair, "keyData": other[: other.index("-----BEGIN CERTIFICATE")]}}
+        )
+
+    def version(name):
+        tls = {"caData": own, "serverName": name, **pair}
+        return Connection(
+            sandbox_server.url("east"),
+            "east",
+            {"bearerToken": "sandbox-token", "tlsClientConfig": tls},
+        ).server_version()
+
+    assert version("localhost").startswith("v1.")
+    with pytest.raises(Unreachable):
+        version("other.example")

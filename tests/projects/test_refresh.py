@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from projects import refresh, status
-from projects.models import Application
+from projects.models import Application, Operation, RenderedManifests
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
 
@@ -67,3 +67,34 @@ def test_skip_reconcile(application, idle_hub):
     assert refresh.refresh(application.pk)
 
     assert idle_hub.application("a")["status"]["sync"]["status"] == "Unknown"
+
+
+def test_a_commit_is_seen_by_polling(hub, sandbox, repo, app, namespace, settings):
+    settings.POLL_INTERVAL = settings.POLL_JITTER = timezone.timedelta(seconds=1)
+    repo.commit({"c.yaml": CONFIG})
+    name = app(repo, sandbox, namespace)
+    hub.wait_status(name, "OutOfSync")
+
+    revision = repo.commit({"c.yaml": CONFIG.replace("'1'", "'2'")})
+
+    hub.wait_status(name, "OutOfSync", revision=revision)
+
+
+def test_a_commit_elsewhere_moves_the_revision_and_renders_nothing(
+    hub, sandbox, repo, app, namespace
+):
+    repo.commit({"mine/c.yaml": CONFIG, "other/c.yaml": CONFIG})
+    name = app(repo, sandbox, namespace, path="mine", policy={"automated": {}})
+    hub.wait_status(name, "Synced", "Healthy")
+    rendered = RenderedManifests.objects.count()
+    operations = Operation.objects.count()
+
+    revision = repo.commit({"other/c.yaml": CONFIG.replace("'1'", "'2'")})
+    push = {"ref": "refs/heads/main", "after": revision, "repository": {"clone_url": repo.url}}
+    hub.client.post(
+        "/api/webhook", push, content_type="application/json", headers={"X-GitHub-Event": "push"}
+    )
+
+    hub.wait_status(name, "Synced", "Healthy", revision)
+    assert RenderedManifests.objects.count() == rendered
+    assert Operation.objects.count() == operations
