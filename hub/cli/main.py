@@ -15,6 +15,12 @@ app = typer.Typer(
 )
 cluster_app = typer.Typer(help="Clusters of the hub.", no_args_is_help=True)
 app.add_typer(cluster_app, name="cluster")
+admin_app = typer.Typer(help="Work on files, without a hub.", no_args_is_help=True)
+settings_app = typer.Typer(help="Settings.", no_args_is_help=True)
+rbac_app = typer.Typer(help="Roles and policies.", no_args_is_help=True)
+app.add_typer(admin_app, name="admin")
+admin_app.add_typer(settings_app, name="settings")
+settings_app.add_typer(rbac_app, name="rbac")
 
 
 @app.command()
@@ -97,6 +103,62 @@ def cluster_list() -> None:
             for r in rows
         ],
     )
+
+
+@rbac_app.command("can")
+def rbac_can(
+    subject: Annotated[str, typer.Argument(help="Account, group or role.")],
+    action: Annotated[
+        str, typer.Argument(help="Such as get, sync or action/apps/Deployment/restart.")
+    ],
+    resource: Annotated[str, typer.Argument(help="Such as applications or clusters.")],
+    name: Annotated[
+        str, typer.Argument(metavar="[OBJECT]", help="Such as project/application.")
+    ] = "*",
+    policy_file: Annotated[
+        str, typer.Option("--policy-file", help="CSV file, or a ConfigMap.")
+    ] = "",
+    default_role: Annotated[
+        str, typer.Option("--default-role", help="Role that everybody has.")
+    ] = "",
+    use_builtin_policy: Annotated[
+        bool,
+        typer.Option(
+            "--use-builtin-policy/--no-use-builtin-policy",
+            help="With role:admin and role:readonly.",
+        ),
+    ] = True,
+) -> None:
+    """Say whether a policy file allows something: Yes, or No with exit code 1."""
+    from hub.cli import rbac
+
+    if not policy_file:
+        raise Problem("--policy-file is required: a CSV file or a ConfigMap")
+    file = rbac.read(policy_file)
+    for problem in file.policy.problems:
+        typer.echo(f"{problem.origin}: {problem.message}", err=True)
+    question = (subject, action, resource, name)
+    allowed = rbac.can(question, file, default_role=default_role, use_builtin=use_builtin_policy)
+    typer.echo("Yes" if allowed else "No")
+    raise typer.Exit(0 if allowed else 1)
+
+
+@rbac_app.command("validate")
+def rbac_validate(
+    policy_file: Annotated[str, typer.Option("--policy-file", help="CSV file, or a ConfigMap.")],
+) -> None:
+    """Check a policy file; each line that cannot be used is named, with exit code 1."""
+    from hub.cli import rbac
+    from hub.engine.rbac import builtin, unknown_roles
+
+    file = rbac.read(policy_file)
+    for problem in file.policy.problems:
+        typer.echo(f"{problem.origin}: {problem.message}", err=True)
+    for role in unknown_roles(builtin() + file.policy):
+        typer.echo(f"warning: {role} is given to somebody and defined nowhere", err=True)
+    if file.policy.problems:
+        raise typer.Exit(1)
+    typer.echo("Policy is valid.")
 
 
 def run() -> None:

@@ -32,6 +32,11 @@ def _glob(pattern: str, *, separator: bool) -> re.Pattern[str]:
     return re.compile("".join(parts), re.DOTALL)
 
 
+def glob_expression(pattern: str) -> str:
+    """Return the regular expression of a glob whose `*` crosses "/"."""
+    return _glob(pattern, separator=False).pattern
+
+
 def matches(pattern: str, text: str, *, separator: bool = False) -> bool:
     """Return whether a glob matches all of a text; with a separator, `*` stops at "/"."""
     return bool(_glob(pattern, separator=separator).fullmatch(text))
