@@ -137,8 +137,31 @@ def test_without_demo_it_starts_empty(tmp_path):
     process = Process(tmp_path / "data", free_port())
     try:
         assert process.applications(process.sign_in()) == {}
+        again = refused(tmp_path / "data", free_port())
+        assert "another hub runs on" in again.stderr
+        taken = refused(tmp_path / "other", process.port)
+        assert "choose another with --host and --port" in taken.stderr
+        assert "Traceback" not in again.stderr + taken.stderr
     finally:
         process.stop()
+
+
+def refused(folder, port):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("HUB_")}
+    argv = [
+        sys.executable,
+        str(ROOT / "manage.py"),
+        "up",
+        "--port",
+        str(port),
+        "--data",
+        str(folder),
+    ]
+    result = subprocess.run(
+        argv, capture_output=True, text=True, env=env, cwd=ROOT, check=False, timeout=60
+    )
+    assert result.returncode == 1
+    return result
 
 
 def test_doctor_names_what_is_wrong(tmp_path):

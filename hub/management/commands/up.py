@@ -1,6 +1,8 @@
 """`manage.py up`: everything in one process."""
 
+import fcntl
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,8 @@ class Command(BaseCommand):
         folder = Path(settings.DATA_DIR)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
+        self._hold(folder)
+        self._check_port(str(options["host"]), int(options["port"]))
         call_command("migrate", verbosity=0, interactive=False)
         self._run(folder, str(options["host"]), int(options["port"]), demo=bool(options["demo"]))
 
@@ -53,6 +57,31 @@ class Command(BaseCommand):
                 "HUB_ALLOWED_HOSTS", ",".join(settings.ALLOWED_HOSTS)
             )
             os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
+
+    def _hold(self, folder: Path) -> None:
+        # The file stays open, and so the lock is held, as long as the process lives.
+        self._lock = (folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CommandError(
+                f"another hub runs on {folder}: stop it, or name another folder with --data"
+            ) from error
+
+    def _check_port(self, host: str, port: int) -> None:
+        if not 0 < port < 65536:
+            raise CommandError(f"--port must be between 1 and 65535, not {port}")
+        try:
+            family, _kind, _protocol, _name, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )[0]
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            raise CommandError(
+                f"{host}:{port} cannot be listened on ({error.strerror}): choose another with --host and --port"
+            ) from error
 
     def _run(self, folder: Path, host: str, port: int, *, demo: bool) -> None:
         from hub import demo as demonstration
