@@ -62,7 +62,7 @@ def repository_json(repository: Repository) -> dict[str, Any]:
     return {k: v for k, v in result.items() if v not in ("", None, False)}
 
 
-def test_connection(url: str, kind: str, credentials: Mapping[str, Any]) -> str:
+def check_connection(url: str, kind: str, credentials: Mapping[str, Any]) -> str:
     """Return an empty text when a repository answers, else what is wrong."""
     try:
         if kind == "git":
@@ -113,7 +113,7 @@ class Repositories(View):
         problem = (
             ""
             if flag(request, "credsOnly")
-            else test_connection(url, kind, {**options, **secret, **_inherited(url, secret)})
+            else check_connection(url, kind, {**options, **secret, **_inherited(url, secret)})
         )
         if problem:
             raise Invalid(f"repository not accessible: {problem}")
@@ -183,7 +183,7 @@ class OneRepository(View):
         """Return a repository; with `forceRefresh` ask it first."""
         row = _named(request, repo, "get")
         if flag(request, "forceRefresh"):
-            problem = test_connection(row.url, row.kind, credentials_for(row.url, row.project))
+            problem = check_connection(row.url, row.kind, credentials_for(row.url, row.project))
             Repository.objects.filter(pk=row.pk).update(
                 connection="Failed" if problem else "Successful",
                 message=problem,
@@ -228,7 +228,7 @@ class ValidateRepository(View):
         given = {**request.query_params.dict(), **body}
         url = check_repository_url(repo)
         secret, options = _split(given)
-        problem = test_connection(
+        problem = check_connection(
             url, _kind({**given, "repo": url}), {**options, **secret, **_inherited(url, secret)}
         )
         if problem:

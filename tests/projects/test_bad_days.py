@@ -64,7 +64,9 @@ def test_wrong_credentials(hub, sandbox, repo, app, namespace):
         pytest.param(
             {"source": {"targetRevision": "gone"}}, "unable to resolve 'gone'", id="revision gone"
         ),
-        pytest.param({"source": {"targetRevision": "0" * 40}}, "", id="commit unknown"),
+        pytest.param(
+            {"source": {"targetRevision": "0" * 40}}, "has no commit 0000", id="commit unknown"
+        ),
         pytest.param({"path": "nowhere"}, "app path does not exist", id="path missing"),
         pytest.param({"path": "chart"}, "Chart.yaml", id="chart broken"),
         pytest.param({"path": "template"}, "nope", id="template broken"),

@@ -1,5 +1,7 @@
 """The main job on both kinds of cluster: from a commit to running, seen live, healed, pruned, rolled back, deleted."""
 
+import re
+
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connections
@@ -290,3 +292,46 @@ def test_logs_of_a_pod(hub, cluster, repo, app, namespace):
     lines = async_to_sync(read)()
     assert '"content":"line 1 of' in lines[0]
     assert '"last":true' in lines[-1]
+
+
+def test_metrics_tell_what_was_done(hub, sandbox, repo, app, namespace):
+    repo.commit(files())
+    name = app(repo, sandbox, namespace, path="web", policy={"automated": {}})
+    hub.wait_status(name, "Synced", "Healthy")
+    # What is counted is a hint apart from the row: the count may follow it by a moment.
+    samples = (
+        r'argocd_app_reconcile_count\{dest_server="URL"\} [1-9]',
+        r'argocd_app_sync_total\{dest_server="URL",phase="Succeeded",project="default"\} [1-9]',
+        r'argocd_app_k8s_request_total\{[^}]*server="URL",verb="\w+"\} [1-9]',
+        r'argocd_cluster_events_total\{server="URL"\} [1-9]',
+        r'argocd_cluster_connection_status\{server="URL"\} 1\.0',
+        r'flotilla_applications\{[^}]*"Healthy"[^}]*\} [1-9]',
+        r'flotilla_render_cache_total\{result="\w+"\} [1-9]',
+        r"flotilla_queue_lag_seconds_count\S* [1-9]",
+        r"flotilla_watch_lag_seconds_count\S* [1-9]",
+    )
+    for sample in samples:
+        pattern = sample.replace("URL", re.escape(sandbox.server))
+        hub.wait(
+            lambda pattern=pattern: re.search(pattern, hub.client.get("/metrics").content.decode()),
+            pattern,
+        )
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(None, 10), (3, 3)])
+def test_history_keeps_as_many_revisions_as_asked(hub, sandbox, repo, app, namespace, limit, kept):
+    repo.commit({"web/c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n"})
+    asked = {"revisionHistoryLimit": limit} if limit else {}
+    name = app(repo, sandbox, namespace, path="web", **asked)
+    for number in range(kept + 2):
+        hub.post(f"/api/v1/applications/{name}/sync")
+        hub.wait(
+            lambda number=number: (
+                hub.application(name)["status"].get("history", [{}])[-1].get("id", 0) == number
+                and hub.application(name)["status"]["operationState"]["phase"] == "Succeeded"
+            ),
+            f"sync {number}",
+        )
+
+    ids = [entry["id"] for entry in hub.application(name)["status"]["history"]]
+    assert ids == list(range(2, kept + 2))
