@@ -13,10 +13,10 @@ from rest_framework.response import Response
 from clusters.kube import Connection, Refused, check_config
 from clusters.models import HOME_NAME, HOME_SERVER, Cluster
 from hub import audit
-from hub.access import require
+from hub.access import hide, is_allowed, require
 from hub.api import View, actor, body_map, flag, must_agree
-from hub.engine.errors import AccessDenied, Invalid, Precondition, RetryLater, Stalled
-from hub.models import next_version
+from hub.engine.errors import Invalid, Precondition, RetryLater, Stalled
+from hub.models import access_changed, next_version
 from hub.outbound import check_url
 from hub.stream import publish, wake
 
@@ -116,25 +116,36 @@ class Clusters(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         """List clusters."""
-        require(actor(request), "clusters", "get", "*")
+        caller = actor(request)
         query = Cluster.objects.order_by("name")
         for field in ("server", "name"):
             if request.query_params.get(field):
                 query = query.filter(**{field: request.query_params[field]})
-        return Response({"items": [cluster_json(c) for c in query], "metadata": {}})
+        shown = [c for c in query if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)]
+        return Response({"items": [cluster_json(c) for c in shown], "metadata": {}})
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Register a cluster: it is asked first; an equal one that exists is returned."""
         draft = wanted(body_map(request))
         account = actor(request)
-        require(account, "clusters", "create", draft.server, draft.project)
+        require(account, "clusters", "create", draft.rbac_object, draft.project, draft.where)
         existing = Cluster.objects.filter(server=draft.server).first()
         if existing is not None:
+            if not is_allowed(account, "clusters", "get", existing.rbac_object, existing.where):
+                raise hide(account, "clusters", "create", draft.rbac_object, draft.project)
             if _same(existing, draft):
                 return Response(cluster_json(existing))
             if not flag(request, "upsert"):
                 raise Invalid("existing cluster spec is different; use upsert flag to force update")
+            require(
+                account,
+                "clusters",
+                "update",
+                existing.rbac_object,
+                existing.project,
+                existing.where,
+            )
         if not draft.is_home:
             draft.server_version = test(draft)
         return Response(cluster_json(save(existing, draft, account.name)))
@@ -155,6 +166,7 @@ def _same(one: Cluster, other: Cluster) -> bool:
 
 def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
     """Store a cluster, and have it watched."""
+    before = _record(existing) if existing is not None else None
     with transaction.atomic():
         row = existing or draft
         if existing is not None:
@@ -179,12 +191,23 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
             "cluster",
             row.server,
             row.project,
-            name=row.name,
-            labels=row.labels,
+            cluster=row.name,
+            before=before,
+            after=_record(row),
+        )
+        access_changed(
+            "cluster", row.server, {"name": row.name, "labels": row.labels, "project": row.project}
         )
         publish()
         wake("clusters.changed", row.pk, priority=1)
     return row
+
+
+def _record(cluster: Cluster) -> dict[str, Any]:
+    return {
+        "name": cluster.name, "server": cluster.server, "labels": cluster.labels, "annotations": cluster.annotations,
+        "namespaces": cluster.namespaces, "project": cluster.project, "config": cluster.config,
+    }  # fmt: skip
 
 
 def named(request: Request, identity: str, action: str) -> Cluster:
@@ -198,9 +221,11 @@ def named(request: Request, identity: str, action: str) -> Cluster:
         if kind.startswith("name")
         else Cluster.objects.filter(server=value.rstrip("/")).first()
     )
-    require(actor(request), "clusters", action, found.server if found else value)
-    if found is None:
-        raise AccessDenied("permission denied")
+    caller = actor(request)
+    if found is None or not is_allowed(caller, "clusters", "get", found.rbac_object, found.where):
+        raise hide(caller, "clusters", action, value)
+    if action != "get":
+        require(caller, "clusters", action, found.rbac_object, found.project, found.where)
     return found
 
 
@@ -231,6 +256,11 @@ class OneCluster(View):
             for name, column in columns.items():
                 if name not in fields:
                     setattr(draft, column, getattr(row, column))
+        if (draft.project, draft.labels) != (row.project, row.labels):
+            # Who moves a cluster, or labels it anew, needs the right where it arrives too.
+            require(
+                actor(request), "clusters", "update", draft.rbac_object, draft.project, draft.where
+            )
         if not row.is_home:
             draft.server_version = test(draft)
         return Response(cluster_json(save(row, draft, actor(request).name)))
@@ -254,6 +284,7 @@ class OneCluster(View):
                 name=row.name,
                 applications=len(pks),
             )
+            access_changed("cluster", row.server, None)
             publish()
             wake("clusters.removed", tuple(pks), priority=1)
         return Response({})

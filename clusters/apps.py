@@ -7,3 +7,10 @@ class ClustersConfig(AppConfig):
     """Where things run."""
 
     name = "clusters"
+
+    def ready(self) -> None:
+        """Let rules with a scope find clusters."""
+        from clusters.models import Cluster
+        from hub.access import find_where_by
+
+        find_where_by(Cluster.where_of)

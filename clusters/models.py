@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from hub.crypto import SealedJSONField
 from hub.engine.resource import Manifest, ResourceKey
+from hub.engine.scopes import Where
 from hub.engine.status import Assessment, Health
 from hub.engine.tree import Node
 
@@ -53,6 +54,27 @@ class Cluster(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def where_of(cls, resource: str, name: str) -> Where | None:
+        """Return a cluster as rules see it, by what policies call it."""
+        if resource != "clusters":
+            return None
+        found = cls.objects.filter(server=name).first()
+        if found is None and "/" in name:
+            project, _, server = name.partition("/")
+            found = cls.objects.filter(server=server, project=project).first()
+        return found.where if found else None
+
+    @property
+    def where(self) -> Where:
+        """What rules with a scope look at."""
+        return Where(self.server, self.name, self.labels)
+
+    @property
+    def rbac_object(self) -> str:
+        """What policies call it: its server, after the project when it belongs to one."""
+        return f"{self.project}/{self.server}" if self.project else self.server
 
     @property
     def is_home(self) -> bool:

@@ -1,28 +1,387 @@
 """Who may do what. Every row that reaches a user passes here.
 
-Until roles arrive, only accounts that administer the hub exist: `admin`.
+Policies come from documents (the setting `rbac`), roles kept as objects, project roles and grants
+for a time; together they are compiled once, and again as soon as one of them has changed.
 """
 
-from hub.audit import record_refusal
-from hub.engine.errors import AccessDenied
-from hub.models import Account
+import contextvars
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
+
+from hub import audit
+from hub.engine.errors import AccessDenied, Invalid, RuleError
+from hub.engine.rbac import (
+    Decision,
+    Enforcer,
+    Policy,
+    Reach,
+    Rule,
+    builtin,
+    parse,
+    project_policy,
+)
+from hub.engine.scopes import Where, parse_scope
+from hub.models import (
+    Account,
+    Grant,
+    ProjectPolicy,
+    Role,
+    access_changed,
+    setting,
+)
+
+SETTING = "rbac"
+_DOCUMENT = re.compile(r"^policy\.([A-Za-z0-9_-]+\.)?csv$")
 
 
-def is_allowed(account: Account | None, resource: str, action: str, name: str) -> bool:
-    """Return whether an account may do an action to an object."""
-    del resource, action, name
-    return account is not None and account.enabled and account.name == "admin"
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: an account by a session or token, a project's role by its token, or nobody known."""
+
+    name: str
+    account: Account | None = None
+    subjects: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    project: str = ""
+    """The only project that the token of a project's role may touch."""
+    token_id: str = ""
+    session_id: str = ""
+    method: str = ""
+    issued_at: int = 0
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether nobody is signed in."""
+        return self.account is None and not self.project
+
+    def as_record(self) -> dict[str, Any]:
+        """Return who this is for the trail."""
+        account = self.account
+        record = {
+            "account": account.name if account else "", "issuer": account.issuer if account else "",
+            "subject": account.subject if account else (self.subjects[0] if self.subjects else ""),
+            "groups": list(self.groups), "token": self.token_id, "session": self.session_id, "method": self.method,
+        }  # fmt: skip
+        return {k: v for k, v in record.items() if v}
+
+
+ANONYMOUS = Caller("anonymous")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Everything that access decisions are made of, as it was at one moment."""
+
+    documents: Mapping[str, str]
+    default_role: str
+    mode: str
+    scopes: tuple[str, ...]
+    roles: tuple[Mapping[str, Any], ...]
+    projects: Mapping[str, tuple[Mapping[str, Any], ...]]
+    grants: tuple[Rule, ...]
+
+    def enforcer(self) -> Enforcer:
+        """Compile."""
+        policy = builtin()
+        for name in sorted(self.documents):
+            policy += parse(self.documents[name], name, self.mode)
+        for role in self.roles:
+            policy += role_policy(role)
+        for project, roles in self.projects.items():
+            policy += project_policy(project, roles, self.mode)
+        return Enforcer(policy + Policy(self.grants), self.mode, self.default_role)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    version: str
+    enforcer: Enforcer
+    scopes: tuple[str, ...]
+    local_names: frozenset[str]
+    valid_until: datetime | None
+
+
+_state: _State | None = None
+# Within one request the policies are those of its beginning: one question to the database, not ten.
+_of_request: contextvars.ContextVar[list[_State] | None] = contextvars.ContextVar(
+    "policies", default=None
+)
+
+
+def look_again() -> None:
+    """Have the next decision, and those that follow in this request, made by the newest policies."""
+    _of_request.set([])
+
+
+def _current() -> _State:
+    kept = _of_request.get()
+    if kept:
+        return kept[0]
+    state = _newest()
+    if kept is not None:
+        kept.append(state)
+    return state
+
+
+def _newest() -> _State:
+    global _state
+    version = setting("access_version", "")
+    now = timezone.now()
+    state = _state
+    if state and version and state.version == version and (state.valid_until is None or now < state.valid_until):  # fmt: skip
+        return state
+    sources, valid_until = _load(now)
+    local = frozenset(Account.objects.filter(issuer="").values_list("name", flat=True))
+    _state = _State(version, sources.enforcer(), sources.scopes, local, valid_until)
+    return _state
+
+
+def enforcer() -> Enforcer:
+    """Return the compiled policies of this moment."""
+    return _current().enforcer
+
+
+def _load(now: datetime) -> tuple[Sources, datetime | None]:
+    grants = list(Grant.objects.filter(revoked_at=None, ends_at__gt=now))
+    edges = [g.starts_at for g in grants if g.starts_at > now] + [g.ends_at for g in grants]
+    return sources_from(
+        setting(SETTING, {}),
+        [role_json(role) for role in Role.objects.order_by("name")],
+        {p.project: p.roles for p in ProjectPolicy.objects.order_by("project")},
+        [grant_rule(grant_json(g)) for g in grants if g.starts_at <= now],
+    ), min(edges, default=None)
+
+
+def sources_from(
+    documents: Mapping[str, Any], roles: Iterable[Mapping[str, Any]], projects: Mapping[str, Any], grants: Iterable[Rule]
+) -> Sources:  # fmt: skip
+    """Return the inputs of decisions from what is stored."""
+    return Sources(
+        {n: str(t or "") for n, t in documents.items() if _DOCUMENT.match(n)},
+        str(documents.get("policy.default") or ""), str(documents.get("policy.matchMode") or "glob"),
+        _scopes(documents.get("scopes")), tuple(roles), {n: tuple(r) for n, r in projects.items()}, tuple(grants),
+    )  # fmt: skip
+
+
+def _scopes(value: Any) -> tuple[str, ...]:
+    words = re.findall(r"[\w:./-]+", value) if isinstance(value, str) else list(value or [])
+    return tuple(str(word) for word in words) or ("groups",)
+
+
+def subjects_of(account: Account) -> tuple[str, ...]:
+    """Return the names under which policies can speak of an account.
+
+    What a provider says can never be the name of a local account, a role or a project's role.
+    """
+    if account.is_local:
+        return (account.name,)
+    state = _current()
+    claims: list[Any] = [account.subject]
+    if "groups" in state.scopes:
+        claims += account.groups
+    if "email" in state.scopes and account.email_verified:
+        claims.append(account.email)
+    return tuple(
+        dict.fromkeys(
+            c for c in claims
+            if isinstance(c, str) and c and c not in state.local_names and not c.startswith(("role:", "proj:"))
+        )
+    )  # fmt: skip
+
+
+def caller_of(account: Account, **how: Any) -> Caller:
+    """Return the caller that an account is."""
+    groups = tuple(g for g in account.groups if isinstance(g, str))
+    return Caller(account.shown_name, account, subjects_of(account), groups, **how)
+
+
+def decide(
+    caller: Caller, resource: str, action: str, name: str, where: Where | None = None
+) -> Decision:
+    """Return whether a caller may do an action to an object, and why."""
+    subjects = caller.subjects
+    if caller.project and name != caller.project and not name.startswith(f"{caller.project}/"):
+        subjects = ()
+    if caller.account is not None and not caller.account.enabled:
+        return Decision(allowed=False)
+    own = resource == "accounts" and caller.account is not None and caller.account.is_local
+    if own and caller.account and name == caller.account.name and action in ("get", "update"):
+        return Decision(allowed=True)
+    return _current().enforcer.decide(subjects, resource, action, name, where)
+
+
+def is_allowed(
+    caller: Caller | None, resource: str, action: str, name: str, where: Where | None = None
+) -> bool:
+    """Return whether a caller may do an action to an object."""
+    return caller is not None and decide(caller, resource, action, name, where).allowed
 
 
 def require(
-    account: Account | None, resource: str, action: str, name: str, project: str = ""
-) -> None:
-    """Return if the account may, and record the refusal otherwise.
+    caller: Caller, resource: str, action: str, name: str, project: str = "", where: Where | None = None
+) -> None:  # fmt: skip
+    """Return if the caller may, and record the refusal otherwise.
 
     Raises: AccessDenied with Argo CD's text.
     """
-    if is_allowed(account, resource, action, name):
+    if is_allowed(caller, resource, action, name, where):
         return
-    who = account.name if account else "anonymous"
-    record_refusal(who, action, resource, name, project)
-    raise AccessDenied(f"permission denied: {resource}, {action}, {name}, sub: {who}")
+    audit.record_refusal(
+        caller.name, action, resource, name, project, cluster=where.name if where else ""
+    )
+    raise AccessDenied(denial(caller, resource, action, name))
+
+
+_finders: list[Callable[[str, str], Where | None]] = []
+
+
+def find_where_by(finder: Callable[[str, str], Where | None]) -> None:
+    """Let an app say on which cluster an object of its resources is."""
+    _finders.append(finder)
+
+
+def where_of(resource: str, name: str) -> Where | None:
+    """Return the cluster that an object is about, None when there is none or no such object."""
+    return next((found for finder in _finders if (found := finder(resource, name))), None)
+
+
+def hide(caller: Caller, resource: str, action: str, name: str, project: str = "") -> AccessDenied:
+    """Return the refusal that is the same for what is absent and for what is forbidden, recorded."""
+    audit.record_refusal(caller.name, action, resource, name, project)
+    return AccessDenied("permission denied")
+
+
+def denial(caller: Caller, resource: str, action: str, name: str) -> str:
+    """Return Argo CD's sentence for a refusal."""
+    text = f"permission denied: {resource}, {action}, {name}, sub: {caller.subjects[0] if caller.subjects else caller.name}"
+    if caller.issued_at:
+        stamp = datetime.fromtimestamp(caller.issued_at, timezone.get_default_timezone())
+        text += f", iat: {stamp.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+    return text
+
+
+def reach(caller: Caller, resource: str, action: str) -> Reach:
+    """Return the rules that say which objects a caller may do an action to; see `projects.visible`."""
+    state = _current()
+    found = state.enforcer.reach(caller.subjects, resource, action)
+    if not caller.project:
+        return found
+    # The default role is everybody's; all else of a project's token stays in its project.
+    default = state.enforcer.default_role
+    everybody = set(state.enforcer.roles_of(default)) if default else set()
+
+    def confined(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        return tuple(
+            r if r.subject in everybody else r._replace(project=caller.project)
+            for r in rules
+            if r.subject in everybody or r.project in ("", caller.project)
+        )
+
+    return Reach(confined(found.allow), confined(found.deny))
+
+
+def check_documents(value: Any) -> list[str]:
+    """Return a sentence per line that cannot be used; such lines disable nothing else.
+
+    Raises: Invalid when the value is no set of documents.
+    """
+    if not isinstance(value, dict):
+        raise Invalid("rbac must be an object with policy.csv, policy.default, scopes, policy.matchMode")  # fmt: skip
+    for name, text in value.items():
+        if name not in ("policy.default", "policy.matchMode", "scopes") and not _DOCUMENT.match(
+            name
+        ):
+            raise Invalid(f"rbac: {name!r} is none of policy.csv, policy.NAME.csv, policy.default, policy.matchMode, scopes")  # fmt: skip
+        if name != "scopes" and not isinstance(text, str):
+            raise Invalid(f"rbac[{name}] must be text")
+    if value.get("policy.matchMode", "glob") not in ("glob", "regex", ""):
+        raise Invalid("rbac[policy.matchMode] must be glob or regex")
+    sources = sources_from(value, (), {}, ())
+    return [
+        f"{problem.origin}: {problem.message}"
+        for name, text in sources.documents.items()
+        for problem in parse(text, name, sources.mode).problems
+    ]
+
+
+def set_project_roles(project: str, roles: list[dict[str, Any]] | None) -> None:
+    """Give a project's roles to access decisions; None when the project is gone."""
+    row = ProjectPolicy.objects.filter(project=project).first()
+    if (row.roles if row else None) == roles:
+        return
+    if roles is None:
+        ProjectPolicy.objects.filter(project=project).delete()
+    else:
+        ProjectPolicy.objects.update_or_create(project=project, defaults={"roles": roles})
+    access_changed("project", project, roles)
+
+
+def role_json(role: Role) -> dict[str, Any]:
+    """Return a role as an object."""
+    return {
+        "name": role.name, "description": role.description, "rules": role.rules, "members": role.members,
+    }  # fmt: skip
+
+
+def role_policy(role: Mapping[str, Any]) -> Policy:
+    """Return the lines that a role kept as an object is equal to."""
+    name, origin = str(role["name"]), f"role {role['name']}"
+    rules = tuple(
+        Rule(name, r["resource"], r["action"], r["object"], r.get("effect", "allow"), f"{origin}, rule {n}", parse_scope(r.get("clusters") or ""))
+        for n, r in enumerate(role.get("rules") or [], 1)
+    )  # fmt: skip
+    return Policy(rules, tuple((str(member), name) for member in role.get("members") or []))
+
+
+def grant_json(grant: Grant) -> dict[str, Any]:
+    """Return a grant as an object."""
+
+    def stamp(at: datetime | None) -> str | None:
+        return at.isoformat().replace("+00:00", "Z") if at else None
+
+    return {
+        "id": grant.pk, "subject": grant.subject, "resource": grant.resource, "action": grant.action, "object": grant.object,
+        "clusters": grant.clusters, "startsAt": stamp(grant.starts_at), "endsAt": stamp(grant.ends_at), "reason": grant.reason,
+        "ticket": grant.ticket, "grantedBy": grant.granted_by, "revokedAt": stamp(grant.revoked_at),
+    }  # fmt: skip
+
+
+def grant_rule(grant: Mapping[str, Any]) -> Rule:
+    """Return the line that a grant is while it lasts."""
+    return Rule(
+        grant["subject"], grant["resource"], grant["action"], grant["object"], "allow",
+        f"grant {grant['id']} until {grant['endsAt']}", parse_scope(grant.get("clusters") or ""),
+    )  # fmt: skip
+
+
+def checked_rule(rule: Any, field: str) -> dict[str, str]:
+    """Return a rule of a role kept as an object.
+
+    Raises: Invalid naming the field.
+    """
+    if not isinstance(rule, dict):
+        raise Invalid(f"{field} must be an object")
+    unknown = set(rule) - {"resource", "action", "object", "effect", "clusters"}
+    if unknown:
+        raise Invalid(f"{field}: {min(unknown)!r} is no field of a rule")
+    result = {"effect": "allow", "clusters": "", **rule}
+    for name in ("resource", "action", "object", "effect", "clusters"):
+        if not isinstance(result.get(name), str) or (name != "clusters" and not result[name]):
+            raise Invalid(f"{field}.{name} must be text")
+        if any(c in result[name] for c in "\r\n"):
+            raise Invalid(f"{field}.{name} must be one line")
+    words = [result[n] for n in ("resource", "action", "object", "effect")]
+    try:
+        parse_scope(result["clusters"])
+    except RuleError as error:
+        raise Invalid(f"{field}.clusters: {error}") from error
+    line = ", ".join('"' + w.replace('"', '""') + '"' for w in ["role", *words])
+    broken = parse(f"p, {line}", field).problems
+    if broken:
+        raise Invalid(f"{field}: {broken[0].message}")
+    return {k: str(v).strip() for k, v in result.items()}

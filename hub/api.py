@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from hub.access import Caller
 from hub.engine.errors import AccessDenied, Invalid, Unauthenticated
 from hub.models import Account
 
@@ -21,6 +23,7 @@ class View(APIView):
             kind = (request.content_type or "").partition(";")[0].strip()
             if kind != "application/json":
                 raise exceptions.UnsupportedMediaType(kind)
+            _check_origin(request)
         super().initial(request, *args, **kwargs)
 
     def permission_denied(
@@ -33,11 +36,32 @@ class View(APIView):
         raise AccessDenied(message or "permission denied")
 
 
-def actor(request: Request) -> Account:
-    """Return the account of a request that the ground let in."""
-    account = request.user
-    if not isinstance(account, Account):
+def _check_origin(request: Request) -> None:
+    """Refuse a write that a page of another site sends, also of a sibling name of the domain."""
+    origin = request.headers.get("Origin", "")
+    if not origin or (origin == "null" and not request.COOKIES):
+        return
+    parts = urlsplit(origin)
+    if parts.netloc.lower() != request.get_host().lower():
+        raise AccessDenied("the request comes from a page of another site")
+
+
+def actor(request: Request) -> Caller:
+    """Return who makes a request that the ground let in."""
+    caller = request.user
+    if not isinstance(caller, Caller):
         raise Unauthenticated("no session information")
+    return caller
+
+
+def named_account(request: Request) -> Account:
+    """Return the account of a request.
+
+    Raises: AccessDenied when a project's token or nobody asks.
+    """
+    account = actor(request).account
+    if account is None:
+        raise AccessDenied("only an account can do this, not a project's token")
     return account
 
 

@@ -1,29 +1,64 @@
 """The trail: one event for every change and every refusal, in the transaction of the change."""
 
 import contextvars
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from hub.engine.masking import change_between
 from hub.models import AuditEvent
+from hub.redaction import redact_text
 
 address: contextvars.ContextVar[str] = contextvars.ContextVar("address", default="")
 """Address of the request that is being served, empty in workers."""
+who: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
+    "who", default=MappingProxyType({})
+)
+"""Account, subject, groups, token and session of the request that is being served."""
+why: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("why", default=("", ""))
+"""Reason and ticket that the request gave."""
+
+_CLASSES = {
+    "login": "sign-in", "logout": "sign-in", "grant": "access", "revoke-grant": "access", "grant-ended": "access",
+}  # fmt: skip
+_KINDS = {"role": "access", "account": "access", "rbac": "access", "grant": "access", "token": "access", "session": "sign-in", "audit": "access"}  # fmt: skip
 
 
-def record(
-    actor: str, verb: str, kind: str, name: str, project: str = "", /, **detail: Any
-) -> AuditEvent:
-    """Write the event of a change. `detail` must hold no secret: digests and names only."""
+def begin(where: str, reason: str = "", ticket: str = "") -> None:
+    """Forget the request before, and note where this one comes from and why."""
+    address.set(where[:64])
+    who.set({})
+    why.set((reason[:1000], ticket[:200]))
+
+
+def record(  # noqa: PLR0913 - an event has many sides, each named by its caller
+    actor: str, verb: str, kind: str, name: str, project: str = "", /, *, cluster: str = "", before: Any = None, after: Any = None,
+    operation: int | None = None, revisions: list[str] | None = None, outcome: str = "allowed", **detail: Any,
+) -> AuditEvent:  # fmt: skip
+    """Write the event of a change; `before` and `after` are masked, `detail` must hold no secret."""
+    reason, ticket = why.get()
     return AuditEvent.objects.create(
-        actor=actor, address=address.get(), verb=verb, kind=kind, object=name[:600], project=project,
+        actor=actor[:400], who=_who(actor), address=address.get(), verb=verb[:64], kind=kind[:64], object=name[:600],
+        project=project[:253], cluster=cluster[:253], reason=redact_text(reason), ticket=ticket, operation=operation,
+        revisions=revisions or [], outcome=outcome, change=change_between(before, after),
+        retention=_CLASSES.get(verb) or _KINDS.get(kind, "change"),
         detail={k: v for k, v in detail.items() if v not in (None, "", [], {})},
     )  # fmt: skip
 
 
+def _who(actor: str) -> dict[str, Any]:
+    # A worker that goes on with somebody's work has no request; the actor's name is all it knows.
+    found = dict(who.get())
+    return found if found or actor in ("hub", "flotilla") else {"name": actor}
+
+
 def record_refusal(
-    actor: str, verb: str, kind: str, name: str, project: str = "", reason: str = ""
-) -> None:
+    actor: str, verb: str, kind: str, name: str, project: str = "", reason: str = "", cluster: str = ""
+) -> None:  # fmt: skip
     """Write the event of something that was refused."""
+    said, ticket = why.get()
     AuditEvent.objects.create(
-        actor=actor, address=address.get(), verb=verb, kind=kind, object=name[:600], project=project,
-        outcome="refused", detail={"reason": reason} if reason else {},
+        actor=actor[:400], who=_who(actor), address=address.get(), verb=verb[:64], kind=kind[:64], object=name[:600],
+        project=project[:253], cluster=cluster[:253], outcome="refused", reason=redact_text(said), ticket=ticket,
+        retention="sign-in" if verb == "login" else "refusal", detail={"reason": reason} if reason else {},
     )  # fmt: skip

@@ -9,6 +9,8 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.db import connection, models, transaction
 from django.utils import timezone
 
+from hub.crypto import SealedJSONField
+
 
 class AccountManager(BaseUserManager["Account"]):
     """Creates accounts."""
@@ -30,34 +32,189 @@ class Account(AbstractBaseUser):
     token_generation = models.UUIDField(
         default=uuid.uuid4, help_text="Changes when all sessions must end."
     )
+    created_at = models.DateTimeField(default=timezone.now)
+    issuer = models.CharField(
+        max_length=500, blank=True, help_text="Identity provider; empty for a local account."
+    )
+    subject = models.CharField(
+        max_length=500, blank=True, help_text="Who this is at the provider; never changes."
+    )
+    provider = models.CharField(max_length=200, blank=True)
+    email = models.EmailField(max_length=320, blank=True)
+    email_verified = models.BooleanField(default=False)
+    display_name = models.CharField(max_length=300, blank=True)
+    groups = models.JSONField(default=list, help_text="Groups as the provider last said.")
+    groups_at = models.DateTimeField(null=True)
 
     USERNAME_FIELD = "name"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
     objects: ClassVar[AccountManager] = AccountManager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["issuer", "subject"], condition=~models.Q(issuer=""), name="identity_once"
+            )
+        ]
 
     @property
     def is_active(self) -> bool:  # type: ignore[override]
         """Whether the account may be used."""
         return self.enabled
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it signs in with a password of this hub."""
+        return not self.issuer
+
+    @property
+    def shown_name(self) -> str:
+        """The name that people read: the email of somebody who came by single sign-on."""
+        return self.name if self.is_local else (self.email or self.subject)
+
     def __str__(self) -> str:
         return self.name
 
 
-class RevokedToken(models.Model):
-    """A session that was ended before its time."""
+class LoginSession(models.Model):
+    """Somebody who is signed in: the session lives here, the client holds only its number."""
 
-    jti = models.CharField(max_length=64, unique=True)
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="sessions")
+    method = models.CharField(max_length=64, default="password")
+    address = models.CharField(max_length=64, blank=True)
+    user_agent = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(db_index=True)
+    last_used_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    refresh = SealedJSONField(help_text="What the provider gave to ask for groups again; sealed.")
 
     def __str__(self) -> str:
-        return self.jti
+        return f"{self.account_id} by {self.method}"
+
+
+class ApiToken(models.Model):
+    """A token for machines, of an account or of a project's role."""
+
+    token_id = models.CharField(max_length=64)
+    account = models.ForeignKey(Account, null=True, on_delete=models.CASCADE, related_name="tokens")
+    project = models.CharField(max_length=253, blank=True)
+    role = models.CharField(max_length=253, blank=True)
+    description = models.CharField(max_length=300, blank=True)
+    created_by = models.CharField(max_length=400, blank=True)
+    issued_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(null=True)
+    last_used_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["account", "token_id"],
+                condition=models.Q(project=""),
+                name="account_token_once",
+            ),
+            models.UniqueConstraint(
+                fields=["project", "role", "token_id"],
+                condition=~models.Q(project=""),
+                name="role_token_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.token_id} of {self.subject}"
+
+    @property
+    def subject(self) -> str:
+        """Whom it speaks for, as RBAC names it."""
+        if self.account is None:
+            return f"proj:{self.project}:{self.role}"
+        return self.account.name
+
+
+class Role(models.Model):
+    """Rights that go together, and who has them: the same as policy lines, kept as an object."""
+
+    name = models.CharField(max_length=200, unique=True)
+    description = models.CharField(max_length=1000, blank=True)
+    rules = models.JSONField(
+        default=list, help_text="{resource, action, object, effect, clusters} each."
+    )
+    members = models.JSONField(default=list, help_text="Accounts, groups and other roles.")
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ProjectPolicy(models.Model):
+    """The roles of a project, where access decisions find them."""
+
+    project = models.CharField(max_length=253, unique=True)
+    roles = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return self.project
+
+
+class Grant(models.Model):
+    """A right for a time, with its reason; it ends by itself."""
+
+    subject = models.CharField(max_length=500)
+    resource = models.CharField(max_length=64)
+    action = models.CharField(max_length=300)
+    object = models.CharField(max_length=600)
+    clusters = models.CharField(max_length=500, blank=True)
+    starts_at = models.DateTimeField(default=timezone.now)
+    ends_at = models.DateTimeField(db_index=True)
+    reason = models.CharField(max_length=1000)
+    ticket = models.CharField(max_length=200, blank=True)
+    granted_by = models.CharField(max_length=400)
+    revoked_at = models.DateTimeField(null=True)
+    is_closed = models.BooleanField(
+        default=False, help_text="Whether the trail has the event of its end."
+    )
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.action} {self.resource} {self.object} until {self.ends_at}"
+
+
+class AccessRecord(models.Model):
+    """What an input of access decisions was from a moment on, so that the past can be asked."""
+
+    kind = models.CharField(
+        max_length=16, help_text="policy, role, project, account, grant or cluster."
+    )
+    name = models.CharField(max_length=600)
+    value = models.JSONField(null=True, help_text="None: gone.")
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["kind", "name", "at"], name="access_record_at")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} at {self.at}"
+
+
+class IdentityProvider(models.Model):
+    """An identity provider that people sign in by."""
+
+    slug = models.SlugField(max_length=60, unique=True, help_text="Part of its URLs.")
+    name = models.CharField(max_length=100, help_text="On the button of the sign-in page.")
+    protocol = models.CharField(max_length=8, default="oidc", help_text="oidc or saml.")
+    config = SealedJSONField(help_text="Client, secret, claims and certificates; sealed.")
+    is_enabled = models.BooleanField(default=True)
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class LoginFailure(models.Model):
-    """Failed sign-ins of one name, so that guessing is stopped, also across restarts."""
+    """Failed sign-ins of one name or address, so that guessing is stopped, also across restarts."""
 
-    name = models.CharField(max_length=150, unique=True)
+    name = models.CharField(max_length=200, unique=True)
     count = models.PositiveIntegerField(default=0)
     last_at = models.DateTimeField(default=timezone.now)
 
@@ -69,22 +226,89 @@ class AuditEvent(models.Model):
     """One change or refusal: who did what to which object, from where, and how it ended."""
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
+    uid = models.UUIDField(default=uuid.uuid4)
     actor = models.CharField(
-        max_length=150, help_text="Account, or the part of the hub that acted."
+        max_length=400, db_index=True, help_text="Account, or the part of the hub that acted."
+    )
+    who = models.JSONField(
+        default=dict, help_text="Account, issuer, subject, groups, token, session of the actor."
     )
     address = models.CharField(max_length=64, blank=True)
     verb = models.CharField(max_length=64, db_index=True)
     kind = models.CharField(max_length=64)
     object = models.CharField(max_length=600, db_index=True)
-    project = models.CharField(max_length=150, blank=True)
+    project = models.CharField(max_length=253, blank=True, db_index=True)
+    cluster = models.CharField(max_length=253, blank=True)
     outcome = models.CharField(max_length=16, default="allowed")
+    reason = models.TextField(blank=True)
+    ticket = models.CharField(max_length=200, blank=True)
+    operation = models.BigIntegerField(null=True)
+    revisions = models.JSONField(default=list)
+    change = models.JSONField(
+        default=dict, help_text="Digest before and after, and the masked difference."
+    )
     detail = models.JSONField(default=dict)
+    retention = models.CharField(
+        max_length=16, default="change", help_text="Class that says how long it is kept."
+    )
 
     class Meta:
         ordering: ClassVar = ["-id"]
 
     def __str__(self) -> str:
         return f"{self.actor} {self.verb} {self.kind} {self.object}"
+
+
+class AuditLink(models.Model):
+    """One link of the chain: the digest of an event, tied to the link before it."""
+
+    sequence = models.BigIntegerField(primary_key=True)
+    event_id = models.BigIntegerField(unique=True)
+    digest = models.CharField(max_length=64)
+    hash = models.CharField(max_length=64)
+
+    def __str__(self) -> str:
+        return f"#{self.sequence}"
+
+
+class AuditCheckpoint(models.Model):
+    """A link that was signed: nothing before it can change without the key."""
+
+    sequence = models.BigIntegerField(unique=True)
+    hash = models.CharField(max_length=64)
+    at = models.DateTimeField(default=timezone.now)
+    key_id = models.CharField(max_length=64)
+    signature = models.CharField(max_length=200)
+
+    def __str__(self) -> str:
+        return f"checkpoint #{self.sequence}"
+
+
+class AuditGate(models.Model):
+    """A row here, inside one transaction, lets retention remove events; else triggers refuse."""
+
+    opened_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return str(self.opened_at)
+
+
+class SavedView(models.Model):
+    """A search that somebody keeps."""
+
+    owner = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="views")
+    page = models.CharField(max_length=32, default="audit")
+    name = models.CharField(max_length=100)
+    query = models.JSONField(default=dict)
+    is_shared = models.BooleanField(default=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["owner", "page", "name"], name="view_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Counter(models.Model):
@@ -147,7 +371,7 @@ def current_version() -> int:
     return Counter.objects.filter(name="resource").values_list("value", flat=True).first() or 0
 
 
-def setting(name: str, default: Any) -> Any:
+def setting(name: str, default: Any = None) -> Any:
     """Return a setting that administrators can change."""
     value = Setting.objects.filter(name=name).values_list("value", flat=True).first()
     return default if value is None else value
@@ -156,6 +380,17 @@ def setting(name: str, default: Any) -> Any:
 def settings_of(names: Iterable[str]) -> dict[str, Any]:
     """Return several settings at once, without those that are not set."""
     return dict(Setting.objects.filter(name__in=list(names)).values_list("name", "value"))
+
+
+def change_setting(name: str, value: Any) -> None:
+    """Store a setting."""
+    Setting.objects.update_or_create(name=name, defaults={"value": value})
+
+
+def access_changed(kind: str, name: str, value: Any) -> None:
+    """Remember an input of access decisions, and make every process decide anew from now on."""
+    AccessRecord.objects.create(kind=kind, name=name, value=value)
+    change_setting("access_version", str(uuid.uuid4()))
 
 
 def new_password() -> str:

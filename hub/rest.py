@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import OperationalError
 from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.negotiation import BaseContentNegotiation
@@ -18,6 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hub import audit
+from hub.access import ANONYMOUS, Caller, look_again
 from hub.engine.errors import (
     AccessDenied,
     Conflict,
@@ -29,9 +32,9 @@ from hub.engine.errors import (
     Stalled,
     Unauthenticated,
 )
-from hub.models import Account
+from hub.models import setting
 from hub.redaction import redact_text
-from hub.session import Session, verify
+from hub.session import verify
 
 log = logging.getLogger(__name__)
 
@@ -69,17 +72,46 @@ def token_of(request: HttpRequest) -> str:
     return first
 
 
+def set_token_cookie(answer: HttpResponseBase, token: str) -> None:
+    """Give a browser its session."""
+    answer.set_cookie(COOKIE, token, httponly=True, samesite="Lax", secure=settings.HTTPS, path="/")
+
+
+def client_address(request: HttpRequest) -> str:
+    """Return where a request comes from; behind HUB_PROXY_HOPS proxies, what the outermost one saw."""
+    if settings.PROXY_HOPS:
+        hops = [
+            h.strip() for h in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if h.strip()
+        ]
+        if len(hops) >= settings.PROXY_HOPS:
+            return str(hops[-settings.PROXY_HOPS])
+    return str(request.META.get("REMOTE_ADDR", ""))
+
+
+def note_origin(request: HttpRequest) -> None:
+    """Tell the trail where a request comes from and which reason it gives."""
+    reason = request.headers.get("X-Flotilla-Reason", "") or request.GET.get("reason", "")
+    ticket = request.headers.get("X-Flotilla-Ticket", "") or request.GET.get("ticket", "")
+    audit.begin(client_address(request), _one_line(reason), _one_line(ticket))
+    look_again()
+
+
+def _one_line(text: str) -> str:
+    return "".join(c for c in text if c.isprintable())
+
+
 class TokenAuthentication(BaseAuthentication):
     """Accepts the hub's own tokens."""
 
-    def authenticate(self, request: Request) -> tuple[Account, Session] | None:
-        """Return the account and its session, None without a token."""
-        audit.address.set(request.META.get("REMOTE_ADDR", ""))
+    def authenticate(self, request: Request) -> tuple[Caller, Caller] | None:
+        """Return who calls; without a token nobody, or everybody's rights where that is switched on."""
+        note_origin(request._request)
         token = token_of(request)
         if not token:
-            return None
-        session = verify(token)
-        return session.account, session
+            return (ANONYMOUS, ANONYMOUS) if setting("anonymous", default=False) is True else None
+        caller = verify(token)
+        audit.who.set(caller.as_record())
+        return caller, caller
 
     def authenticate_header(self, _request: Request) -> str:
         """Name the scheme, so that a refusal is 401."""

@@ -1,68 +1,120 @@
-"""Sign in with a name and a password, and the tokens that this gives.
+"""Sign in, and the sessions and tokens that speak for an account or a project's role.
 
-Source: as Argo CD 3.6: JWT, HS256, issuer `argocd`, subject `name:login`.
+Source: as Argo CD 3.6: JWT, HS256, issuer `argocd`, subject `name:login`, `name:apiKey` or
+`proj:project:role`. A token is only a number: session and token live in the database, and die there.
 """
 
 import hashlib
+import re
 import uuid
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
 from django.conf import settings
 from django.contrib.auth.hashers import check_password, make_password
-from django.db import transaction
-from django.db.models import F
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
 from django.utils import timezone
 
 from hub import audit
-from hub.engine.errors import Unauthenticated
-from hub.models import Account, LoginFailure, RevokedToken
+from hub.access import Caller, caller_of
+from hub.engine.errors import Invalid, NotFound, Precondition, Unauthenticated
+from hub.models import (
+    Account,
+    ApiToken,
+    LoginFailure,
+    LoginSession,
+    ProjectPolicy,
+    access_changed,
+    setting,
+)
 
 ISSUER = "argocd"
 MAX_FAILURES = 5
+MAX_ADDRESS_FAILURES = 50
 FAILURE_WINDOW = timedelta(seconds=300)
 WRONG = "Invalid username or password"
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Who is signed in, and by which token."""
-
-    account: Account
-    token_id: str
-    expires_at: datetime
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")
+_USED_EVERY = timedelta(seconds=60)
 
 
 def _key(secret: str) -> bytes:
     return hashlib.sha256(b"flotilla session\0" + secret.encode()).digest()
 
 
-def sign_in(name: str, password: str) -> str:
-    """Return a token for a name and a password.
+def check_login(name: str, password: str) -> Account:
+    """Return the local account of a name and a password.
 
-    Raises: Unauthenticated with one text for an unknown name, a wrong password and a locked name.
+    Raises: Unauthenticated with one text for an unknown name, a wrong password and a locked name or address.
     """
     now = timezone.now()
-    locked = LoginFailure.objects.filter(
-        name=name, count__gte=MAX_FAILURES, last_at__gt=now - FAILURE_WINDOW
-    ).exists()
-    account = Account.objects.filter(name=name).first()
+    account = Account.objects.filter(name=name, issuer="").first()
     # An unknown name costs as much as a known one, so that the time tells nothing.
-    known = account.password if account else _dummy_hash()
+    known = account.password if account and account.password else _dummy_hash()
     fits = check_password(password, known)
-    if locked or account is None or not fits:
+    if _is_locked(name, now) or account is None or not account.password or not fits:
         _count_failure(name, now)
         raise Unauthenticated(WRONG)
     if not account.enabled:
         raise Unauthenticated(f"Account {name} is disabled")
     if "login" not in account.capabilities:
         raise Unauthenticated(f"Account {name} does not have login capability")
+    return account
+
+
+def has_second_factor(account: Account) -> bool:
+    """Return whether an account signs in with more than a password."""
+    from allauth.mfa.utils import is_mfa_enabled
+
+    return bool(is_mfa_enabled(account))
+
+
+def fits_second_factor(account: Account, code: str) -> bool:
+    """Return whether a one-time or recovery code is right; each is good once."""
+    from allauth.mfa.models import Authenticator
+
+    kinds = [Authenticator.Type.TOTP, Authenticator.Type.RECOVERY_CODES]
     with transaction.atomic():
-        LoginFailure.objects.filter(name=name).delete()
-        audit.record(name, "login", "session", name)
-    return issue(account, now)
+        for row in Authenticator.objects.select_for_update().filter(user=account, type__in=kinds):
+            if row.wrap().validate_code(code):
+                row.record_usage()
+                return True
+    return False
+
+
+def sign_in(name: str, password: str, *, code: str = "", user_agent: str = "") -> str:
+    """Return a session token for a name and a password, and a one-time code where the account has one.
+
+    Raises: Unauthenticated; see `check_login`.
+    """
+    account = check_login(name, password)
+    if has_second_factor(account):
+        if not code:
+            raise Unauthenticated(
+                "a one-time code is required: send it as otp, or sign in by the browser"
+            )
+        if not fits_second_factor(account, code):
+            _count_failure(name, timezone.now())
+            raise Unauthenticated(WRONG)
+    LoginFailure.objects.filter(name=f"account:{name}").delete()
+    return begin_session(account, "password", user_agent=user_agent)
+
+
+def begin_session(
+    account: Account, method: str, *, user_agent: str = "", refresh: dict[str, Any] | None = None
+) -> str:
+    """Start a session of an account; return its token."""
+    now = timezone.now()
+    with transaction.atomic():
+        session = LoginSession.objects.create(
+            account=account, method=method, address=audit.address.get(), user_agent=user_agent[:300],
+            created_at=now, expires_at=now + settings.SESSION_DURATION, refresh=refresh or {},
+        )  # fmt: skip
+        caller = caller_of(account, session_id=str(session.pk), method=method)
+        audit.who.set(caller.as_record())
+        audit.record(caller.name, "login", "session", caller.name, method=method)
+    return _encode(f"{account.name}:login", str(session.pk), now, session.expires_at)
 
 
 _dummy: str = ""
@@ -75,47 +127,131 @@ def _dummy_hash() -> str:
     return _dummy
 
 
+def _is_locked(name: str, now: datetime) -> bool:
+    recent = LoginFailure.objects.filter(last_at__gt=now - FAILURE_WINDOW)
+    limits = Q(name=f"account:{name}"[:200], count__gte=MAX_FAILURES)
+    if audit.address.get():
+        limits |= Q(name=f"address:{audit.address.get()}", count__gte=MAX_ADDRESS_FAILURES)
+    return recent.filter(limits).exists()
+
+
 def _count_failure(name: str, now: datetime) -> None:
+    keys = [f"account:{name}"[:200]]
+    if audit.address.get():
+        keys.append(f"address:{audit.address.get()}")
     with transaction.atomic():
-        row, _created = LoginFailure.objects.get_or_create(name=name[:150])
-        if row.last_at < now - FAILURE_WINDOW:
-            LoginFailure.objects.filter(pk=row.pk).update(count=1, last_at=now)
-        else:
-            LoginFailure.objects.filter(pk=row.pk).update(count=F("count") + 1, last_at=now)
+        for key in sorted(keys):
+            row, _created = LoginFailure.objects.get_or_create(name=key)
+            if row.last_at < now - FAILURE_WINDOW:
+                LoginFailure.objects.filter(pk=row.pk).update(count=1, last_at=now)
+            else:
+                LoginFailure.objects.filter(pk=row.pk).update(count=F("count") + 1, last_at=now)
         audit.record_refusal(
-            name[:150], "login", "session", name, reason="wrong name, password or too many failures"
+            name[:150],
+            "login",
+            "session",
+            name[:150],
+            reason="wrong name, password or too many failures",
         )
 
 
-def issue(account: Account, now: datetime) -> str:
-    """Return a new token of an account."""
-    claims = {
-        "iss": ISSUER, "sub": f"{account.name}:login", "jti": str(uuid.uuid4()),
-        "gen": str(account.token_generation), "iat": int(now.timestamp()), "nbf": int(now.timestamp()),
-        "exp": int((now + settings.SESSION_DURATION).timestamp()),
-    }  # fmt: skip
+def _encode(subject: str, token_id: str, now: datetime, expires_at: datetime | None) -> str:
+    stamp = int(now.timestamp())
+    claims = {"iss": ISSUER, "sub": subject, "jti": token_id, "iat": stamp, "nbf": stamp}
+    if expires_at is not None:
+        claims["exp"] = int(expires_at.timestamp())
     return jwt.encode(claims, _key(settings.SECRET_KEY), algorithm="HS256")
 
 
-def verify(token: str) -> Session:
-    """Return the session of a token.
+def issue(account: Account, now: datetime) -> str:
+    """Return the token of a new session of an account, without an event: for tests and tools."""
+    session = LoginSession.objects.create(
+        account=account, created_at=now, expires_at=now + settings.SESSION_DURATION
+    )
+    return _encode(f"{account.name}:login", str(session.pk), now, session.expires_at)
 
-    Raises: Unauthenticated saying why: expired, revoked, account disabled, password changed.
+
+def verify(token: str) -> Caller:
+    """Return who speaks by a token.
+
+    Raises: Unauthenticated saying why not: expired, revoked, account disabled.
     """
     claims = _claims(token)
-    name = str(claims["sub"]).partition(":")[0]
-    account = Account.objects.filter(name=name).first()
-    if account is None or not account.enabled:
-        raise Unauthenticated(f"account {name} is disabled")
-    if claims.get("gen") != str(account.token_generation):
-        raise Unauthenticated("account password has changed since token issued")
-    if RevokedToken.objects.filter(jti=claims["jti"]).exists():
+    subject, issued = str(claims["sub"]), int(claims["iat"])
+    if subject.startswith("proj:"):
+        return _role_caller(subject, str(claims["jti"]), issued)
+    name, _, capability = subject.rpartition(":")
+    if capability == "apiKey":
+        return _token_caller(name, str(claims["jti"]), issued)
+    if capability != "login":
+        raise Unauthenticated("invalid session: the token's subject is none of this hub's")
+    return _session_caller(name, str(claims["jti"]), issued)
+
+
+def _session_caller(name: str, session_id: str, issued: int) -> Caller:
+    try:
+        number = uuid.UUID(session_id)
+    except ValueError as error:
+        raise Unauthenticated("invalid session") from error
+    session = LoginSession.objects.select_related("account").filter(pk=number).first()
+    if session is None or session.account.name != name:
         raise Unauthenticated("token is revoked, please re-login")
-    return Session(
-        account,
-        str(claims["jti"]),
-        datetime.fromtimestamp(claims["exp"], timezone.get_current_timezone()),
-    )
+    account, now = session.account, timezone.now()
+    if not account.enabled:
+        raise Unauthenticated(f"account {name} is disabled")
+    if session.ended_at is not None:
+        raise Unauthenticated(
+            "account password has changed since token issued"
+            if session.ended_at == account.password_changed_at
+            else "token is revoked, please re-login"
+        )
+    if session.expires_at <= now:
+        raise Unauthenticated("invalid session: the session has expired")
+    if account.is_local and "login" not in account.capabilities:
+        raise Unauthenticated(f"account {name} does not have 'login' capability")
+    _mark_used(LoginSession.objects.filter(pk=session.pk), session.last_used_at, now)
+    return caller_of(account, session_id=session_id, method=session.method, issued_at=issued)
+
+
+def _mark_used(rows: Any, last: datetime | None, now: datetime) -> None:
+    if last is None or last < now - _USED_EVERY:
+        rows.update(last_used_at=now)
+
+
+def _token_caller(name: str, token_id: str, issued: int) -> Caller:
+    row = (
+        ApiToken.objects.select_related("account")
+        .filter(account__name=name, token_id=token_id, project="").first()
+    )  # fmt: skip
+    if row is None or row.account is None:
+        raise Unauthenticated("token is revoked, please re-login")
+    if not row.account.enabled:
+        raise Unauthenticated(f"account {name} is disabled")
+    if row.account.is_local and "apiKey" not in row.account.capabilities:
+        raise Unauthenticated(f"account {name} does not have 'apiKey' capability")
+    _check_token(row)
+    return caller_of(row.account, token_id=token_id, method="apiKey", issued_at=issued)
+
+
+def _role_caller(subject: str, token_id: str, issued: int) -> Caller:
+    _, project, role = [*subject.split(":", 2), "", ""][:3]
+    row = ApiToken.objects.filter(project=project, role=role, token_id=token_id).first()
+    policy = ProjectPolicy.objects.filter(project=project).first()
+    if row is None or policy is None or not any(r.get("name") == role for r in policy.roles):
+        raise Unauthenticated("token is revoked, please re-login")
+    _check_token(row)
+    return Caller(
+        subject, None, (subject,), project=project, token_id=token_id, method="project-token", issued_at=issued,
+    )  # fmt: skip
+
+
+def _check_token(row: ApiToken) -> None:
+    now = timezone.now()
+    if row.revoked_at is not None:
+        raise Unauthenticated("token is revoked, please re-login")
+    if row.expires_at is not None and row.expires_at <= now:
+        raise Unauthenticated("invalid session: the token has expired")
+    _mark_used(ApiToken.objects.filter(pk=row.pk), row.last_used_at, now)
 
 
 def _claims(token: str) -> dict[str, Any]:
@@ -124,27 +260,220 @@ def _claims(token: str) -> dict[str, Any]:
         try:
             return jwt.decode(
                 token, _key(secret), algorithms=["HS256"], issuer=ISSUER,
-                options={"require": ["exp", "iat", "sub", "jti"]},
+                options={"require": ["iat", "sub", "jti"]},
             )  # fmt: skip
         except jwt.PyJWTError as found:
             error = found
     raise Unauthenticated(f"invalid session: {error}") from error
 
 
-def revoke(session: Session) -> None:
-    """End a session before its time."""
+def revoke(caller: Caller) -> None:
+    """End the session of a caller before its time."""
+    if caller.session_id:
+        end_sessions(LoginSession.objects.filter(pk=caller.session_id), caller.name, "logout")
+
+
+def end_sessions(sessions: Any, actor: str, verb: str = "end-session") -> int:
+    """End sessions; each is an event."""
+    now = timezone.now()
     with transaction.atomic():
-        RevokedToken.objects.get_or_create(
-            jti=session.token_id, defaults={"expires_at": session.expires_at}
-        )
-        audit.record(session.account.name, "logout", "session", session.account.name)
+        rows = list(sessions.filter(ended_at=None).select_related("account"))
+        for row in rows:
+            LoginSession.objects.filter(pk=row.pk).update(ended_at=now, refresh={})
+            audit.record(actor, verb, "session", row.account.shown_name, session=str(row.pk))
+    return len(rows)
 
 
 def set_password(account: Account, password: str, actor: str) -> None:
-    """Give an account a new password; all its tokens end."""
+    """Give an account a new password; its sessions and tokens end.
+
+    Raises: Invalid when the password is no good.
+    """
+    check_new_password(password)
+    now = timezone.now()
     with transaction.atomic():
         account.password = make_password(password)
-        account.password_changed_at = timezone.now()
+        account.password_changed_at = now
         account.token_generation = uuid.uuid4()
         account.save()
+        LoginSession.objects.filter(account=account, ended_at=None).update(ended_at=now)
+        ApiToken.objects.filter(account=account, revoked_at=None).update(revoked_at=now)
         audit.record(actor, "update-password", "account", account.name)
+    if account.name == "admin":
+        (settings.DATA_DIR / "initial-admin-password").unlink(missing_ok=True)
+
+
+def check_new_password(password: Any, field: str = "newPassword") -> str:
+    """Return a password that may be used.
+
+    Raises: Invalid saying what it must be.
+    """
+    pattern = str(setting("password_pattern", "^.{8,256}$"))
+    if not isinstance(password, str) or not re.search(pattern, password) or len(password) > 256:
+        raise Invalid(f"{field}: new password does not match the following expression: {pattern}")
+    return password
+
+
+def account_json(account: Account) -> dict[str, Any]:
+    """Return an account in Argo CD's shape, ours beyond it."""
+    tokens = account.tokens.filter(revoked_at=None).order_by("issued_at")
+    result = {
+        "name": account.name, "enabled": account.enabled, "capabilities": account.capabilities,
+        "tokens": [token_json(t) for t in tokens],
+    }  # fmt: skip
+    if not account.is_local:
+        result |= {"issuer": account.issuer, "subject": account.subject, "email": account.email, "groups": account.groups}  # fmt: skip
+    return result
+
+
+def token_json(row: ApiToken) -> dict[str, Any]:
+    """Return what may be shown of a token."""
+    result = {
+        "id": row.token_id, "issuedAt": int(row.issued_at.timestamp()),
+        "expiresAt": int(row.expires_at.timestamp()) if row.expires_at else 0,
+        "lastUsedAt": int(row.last_used_at.timestamp()) if row.last_used_at else 0,
+        "description": row.description,
+    }  # fmt: skip
+    return {k: v for k, v in result.items() if v not in ("", 0)} | {"id": row.token_id}
+
+
+def save_account(
+    name: str, actor: str, *, must_be_new: bool = False, password: Any = None, enabled: Any = None, capabilities: Any = None
+) -> Account:  # fmt: skip
+    """Create or change a local account; what is None stays.
+
+    Raises: Invalid naming the field; NotFound; Precondition when nobody could administer any more.
+    """
+    account = Account.objects.filter(name=name).first()
+    if must_be_new:
+        if not _NAME.match(name):
+            raise Invalid("name must be at most 63 of letters, digits, '.', '_', '@' and '-', and begin with a letter or digit")  # fmt: skip
+        if account is not None:
+            raise Precondition(f"account {name} exists")
+        account = Account(name=name, capabilities=["login"])
+    if account is None:
+        raise NotFound(f"account '{name}' does not exist")
+    before = _account_record(account) if account.pk else None
+    _set_rights(account, enabled, capabilities)
+    if must_be_new and password is not None:
+        account.password = make_password(check_new_password(password, "password"))
+    try:
+        with transaction.atomic():
+            account.save()
+            if not account.enabled:
+                end_sessions(account.sessions, actor)
+            record = _account_record(account)
+            audit.record(
+                actor,
+                "create" if before is None else "update",
+                "account",
+                name,
+                before=before,
+                after=record,
+            )
+            access_changed("account", name, record)
+    except IntegrityError as error:
+        raise Precondition(f"account {name} exists") from error
+    if not must_be_new and password is not None:
+        set_password(account, check_new_password(password, "password"), actor)
+    return account
+
+
+def _set_rights(account: Account, enabled: Any, capabilities: Any) -> None:
+    if capabilities is not None:
+        if not isinstance(capabilities, list) or not set(capabilities) <= {"login", "apiKey"}:
+            raise Invalid("capabilities must be a list of login and apiKey")
+        account.capabilities = sorted(set(capabilities), reverse=True)
+    if enabled is not None:
+        if not isinstance(enabled, bool):
+            raise Invalid("enabled must be true or false")
+        account.enabled = enabled
+
+
+def _account_record(account: Account) -> dict[str, Any]:
+    return {
+        "enabled": account.enabled, "capabilities": list(account.capabilities), "groups": list(account.groups),
+        "issuer": account.issuer, "subject": account.subject, "email": account.email if account.email_verified else "",
+    }  # fmt: skip
+
+
+def delete_account(name: str, actor: str) -> None:
+    """Delete an account; its sessions and tokens die with it.
+
+    Raises: NotFound; Precondition for admin, which can only be disabled.
+    """
+    account = Account.objects.filter(name=name).first()
+    if account is None:
+        raise NotFound(f"account '{name}' does not exist")
+    if name == "admin":
+        raise Precondition("admin cannot be deleted: disable it instead")
+    with transaction.atomic():
+        before = _account_record(account)
+        account.delete()
+        audit.record(actor, "delete", "account", name, before=before)
+        access_changed("account", name, None)
+
+
+def create_token(
+    actor: str, *, account: Account | None = None, project: str = "", role: str = "", token_id: Any = "", seconds: Any = 0, description: str = ""
+) -> str:  # fmt: skip
+    """Return a new token of an account or of a project's role.
+
+    Units: `seconds` until it ends, 0 for never.
+    Raises: Invalid naming the field; Precondition for an id that is taken.
+    """
+    try:
+        seconds = int(seconds or 0)
+    except (TypeError, ValueError) as error:
+        raise Invalid(f"expiresIn must be a number of seconds, not {seconds!r}") from error
+    if not 0 <= seconds <= 10 * 366 * 86_400:
+        raise Invalid("expiresIn must be between 0 (never) and ten years in seconds")
+    token_id = token_id or str(uuid.uuid4())
+    if not isinstance(token_id, str) or not re.fullmatch(r"[\w.:@-]{1,64}", token_id):
+        raise Invalid("id must be at most 64 letters, digits, '.', ':', '@', '_' and '-'")
+    if account is not None and account.is_local and "apiKey" not in account.capabilities:
+        raise Precondition(f"account '{account.name}' does not have apiKey capability")
+    now = timezone.now().replace(microsecond=0)
+    ends = now + timedelta(seconds=seconds) if seconds else None
+    subject = f"{account.name}:apiKey" if account else f"proj:{project}:{role}"
+    existing = ApiToken.objects.filter(
+        account=account, project=project, role=role, token_id=token_id
+    )
+    if existing.exists():
+        raise Precondition(
+            f"{'account' if account else f'role {role}'} already has token with id '{token_id}'"
+        )
+    with transaction.atomic():
+        ApiToken.objects.create(
+            account=account, project=project, role=role, token_id=token_id, issued_at=now, expires_at=ends,
+            description=description[:300], created_by=actor,
+        )  # fmt: skip
+        audit.record(
+            actor, "create-token", "account" if account else "project", account.name if account else project, project,
+            token=token_id, role=role, expires=ends.isoformat() if ends else "never",
+        )  # fmt: skip
+    return _encode(subject, token_id, now, ends)
+
+
+def revoke_tokens(rows: Any, actor: str) -> int:
+    """Revoke tokens; each is an event, and the number can be used no more."""
+    with transaction.atomic():
+        found = list(rows.filter(revoked_at=None).select_related("account"))
+        for row in found:
+            ApiToken.objects.filter(pk=row.pk).update(revoked_at=timezone.now())
+            audit.record(
+                actor, "delete-token", "account" if row.account else "project",
+                row.account.name if row.account else row.project, row.project, token=row.token_id, role=row.role,
+            )  # fmt: skip
+    return len(found)
+
+
+def forget_old(now: datetime) -> None:
+    """Remove what no sign-in needs any more: failures of the past, sessions that ended 30 days ago."""
+    LoginFailure.objects.filter(last_at__lt=now - FAILURE_WINDOW).delete()
+    LoginSession.objects.filter(expires_at__lt=now - timedelta(days=30)).delete()
+
+
+def moment(seconds: int) -> datetime:
+    """Return the time of a number of seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC)

@@ -127,7 +127,16 @@ if not EMBEDDED and not (REDIS_URL and text("HUB_DATABASE_URL")):
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
+    "django.contrib.sessions",
+    "django.contrib.messages",
     "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.socialaccount.providers.saml",
+    "allauth.mfa",
+    "allauth.idp.oidc",
     "channels",
     "rest_framework",
     "drf_spectacular",
@@ -140,12 +149,41 @@ STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "hub.headers.security_headers",
 ]
 ROOT_URLCONF = "hub.urls"
 ASGI_APPLICATION = "hub.asgi.application"
 AUTH_USER_MODEL = "hub.Account"
+AUTHENTICATION_BACKENDS = ["hub.signin.LocalBackend"]
+LOGIN_URL = "/login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = ACCOUNT_LOGOUT_REDIRECT_URL = "/login"
+SESSION_COOKIE_NAME = "flotilla.session"
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_NAME = "flotilla.csrf"
+ACCOUNT_ADAPTER = "hub.signin.AccountAdapter"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = "name"
+ACCOUNT_USER_MODEL_EMAIL_FIELD = "email"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_RATE_LIMITS = False  # hub.session limits sign-ins, in the database and so for all processes
+SOCIALACCOUNT_ADAPTER = "hub.signin.SocialAdapter"
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
+SOCIALACCOUNT_STORE_TOKENS = False
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
+MFA_ADAPTER = "hub.signin.MFAAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_TOTP_ISSUER = "Flotilla"
+IDP_OIDC_ADAPTER = "hub.signin.OIDCAdapter"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 USE_TZ = True
@@ -214,6 +252,8 @@ TRACKING_METHOD = choice(
 INSTANCE_LABEL_KEY = text("HUB_INSTANCE_LABEL_KEY", "app.kubernetes.io/instance")
 POLL_INTERVAL = duration("HUB_POLL_INTERVAL", "120s")
 POLL_JITTER = duration("HUB_POLL_JITTER", "60s")
+# How many proxies stand before the hub and append to X-Forwarded-For; 0 believes no header.
+PROXY_HOPS = number("HUB_PROXY_HOPS", 0)
 SESSION_DURATION = duration("HUB_SESSION_DURATION", "24h")
 EXEC_TIMEOUT = duration("HUB_EXEC_TIMEOUT", "90s")
 GIT_TIMEOUT = duration("HUB_GIT_TIMEOUT", "60s")

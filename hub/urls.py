@@ -7,7 +7,7 @@ from django.urls import URLPattern, path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
 from clusters import api as clusters
-from hub import views
+from hub import accounts, roles, views
 from projects.api import (
     actions,
     applications,
@@ -42,7 +42,28 @@ urlpatterns = [
     path("api/v1/session", views.SessionView.as_view()),
     path("api/v1/session/userinfo", views.UserInfo.as_view()),
     path("api/v1/settings", views.Settings.as_view()),
-    path("api/v1/account/password", views.Password.as_view()),
+    path("api/v1/account", accounts.Accounts.as_view()),
+    path("api/v1/account/password", accounts.Password.as_view()),
+    re_path(
+        r"^api/v1/account/can-i/(?P<resource>[^/]+)/(?P<action>[^/]+)/(?P<name>.+)$",
+        accounts.CanI.as_view(),
+    ),
+    path("api/v1/account/<str:name>", accounts.OneAccount.as_view()),
+    path("api/v1/account/<str:name>/token", accounts.AccountTokens.as_view()),
+    path("api/v1/account/<str:name>/token/<str:token_id>", accounts.AccountToken.as_view()),
+    path("api/v1/flotilla/accounts", accounts.CreateAccount.as_view()),
+    path("api/v1/flotilla/accounts/<str:name>", accounts.ChangeAccount.as_view()),
+    path("api/v1/flotilla/sessions", accounts.Sessions.as_view()),
+    path("api/v1/flotilla/sessions/<uuid:session_id>", accounts.OneSession.as_view()),
+    path("api/v1/flotilla/tokens", accounts.ApiTokens.as_view()),
+    path("api/v1/flotilla/rbac", roles.PolicyDocuments.as_view()),
+    path("api/v1/flotilla/roles", roles.Roles.as_view()),
+    path("api/v1/flotilla/roles-csv", roles.RolesCSV.as_view()),
+    path("api/v1/flotilla/roles/<str:name>", roles.OneRole.as_view()),
+    path("api/v1/flotilla/grants", roles.Grants.as_view()),
+    path("api/v1/flotilla/grants/<int:number>", roles.OneGrant.as_view()),
+    path("api/v1/flotilla/explain", roles.Explain.as_view()),
+    path("api/v1/flotilla/who-can", roles.WhoCan.as_view()),
     path("api/v1/applications", applications.Applications.as_view()),
     path(_APP, applications.OneApplication.as_view()),
     path(f"{_APP}/spec", applications.Spec.as_view()),
@@ -74,8 +95,13 @@ urlpatterns = [
     path("api/v1/projects/<str:name>/detailed", projects.Detailed.as_view()),
     path("api/v1/projects/<str:name>/links", projects.Empty.as_view()),
     path("api/v1/projects/<str:name>/events", projects.Empty.as_view()),
-    path("api/v1/projects/<str:name>/globalprojects", projects.Empty.as_view()),
-    path("api/v1/projects/<str:name>/syncwindows", projects.Empty.as_view()),
+    path("api/v1/projects/<str:name>/globalprojects", projects.GlobalProjects.as_view()),
+    path("api/v1/projects/<str:name>/syncwindows", projects.SyncWindows.as_view()),
+    path("api/v1/projects/<str:name>/roles/<str:role>/token", projects.RoleTokens.as_view()),
+    path(
+        "api/v1/projects/<str:name>/roles/<str:role>/token/<str:issued>",
+        projects.RoleToken.as_view(),
+    ),
     path("api/v1/certificates", repositories.Certificates.as_view()),
     path("api/v1/repositories", repositories.Repositories.as_view()),
     _tail("api/v1/repositories", "repo", "/refs", repositories.Refs.as_view()),

@@ -14,15 +14,15 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub import audit
-from hub.access import require
-from hub.api import View, actor, body_map
-from hub.engine.errors import AccessDenied, Invalid, Unauthenticated
-from hub.models import Account
-from hub.rest import COOKIE, token_of
-from hub.session import Session, revoke, set_password, sign_in
+from hub.access import Caller
+from hub.api import View, body_map
+from hub.engine.errors import Invalid, Unauthenticated
+from hub.models import Account, setting
+from hub.rest import COOKIE, note_origin, set_token_cookie, token_of
+from hub.session import revoke, sign_in
 
 VERSION = "v0.1.0"
+CLI_CLIENT = "flotilla-cli"
 
 
 class SessionView(View):
@@ -36,7 +36,7 @@ class SessionView(View):
         """Return a token for `{username, password}`, also as a cookie."""
         body = body_map(request)
         name, password = body.get("username"), body.get("password")
-        audit.address.set(request.META.get("REMOTE_ADDR", ""))
+        note_origin(request._request)
         if body.get("token"):
             raise Unauthenticated(
                 "token-based session creation no longer supported. please upgrade argocd cli to v0.7+"
@@ -45,18 +45,20 @@ class SessionView(View):
             raise Unauthenticated("no credentials supplied")
         if len(name) > 32:
             raise Invalid("Username is too long (32 bytes max)")
-        token = sign_in(name, password)
+        code = body.get("otp")
+        token = sign_in(
+            name, password, code=code if isinstance(code, str) else "",
+            user_agent=request.headers.get("User-Agent", ""),
+        )  # fmt: skip
         answer = Response({"token": token})
-        answer.set_cookie(
-            COOKIE, token, httponly=True, samesite="Lax", secure=settings.HTTPS, path="/"
-        )
+        set_token_cookie(answer, token)
         return answer
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request) -> Response:
         """End the session: the token is revoked and the cookie emptied."""
-        if isinstance(request.auth, Session):
-            revoke(request.auth)
+        if isinstance(request.user, Caller):
+            revoke(request.user)
         answer = Response({})
         answer.delete_cookie(COOKIE, path="/", samesite="Lax")
         return answer
@@ -71,9 +73,16 @@ class UserInfo(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         """Return the account, or that nobody is signed in."""
-        if not isinstance(request.user, Account):
+        caller = request.user
+        if not isinstance(caller, Caller) or caller.is_anonymous:
             return Response({"loggedIn": False})
-        return Response({"loggedIn": True, "username": request.user.name, "iss": "argocd"})
+        issuer = caller.account.issuer if caller.account else ""
+        return Response(
+            {
+                "loggedIn": True, "username": caller.name, "iss": issuer or "argocd",
+                **({"groups": list(caller.groups)} if caller.groups else {}),
+            }
+        )  # fmt: skip
 
 
 class Version(View):
@@ -85,7 +94,7 @@ class Version(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         """Return the version."""
-        if not isinstance(request.user, Account):
+        if not isinstance(request.user, Caller) or request.user.is_anonymous:
             return Response({"Version": VERSION})
         from importlib import metadata
         from platform import python_version
@@ -107,48 +116,35 @@ class Settings(View):
         """Return the settings."""
         public: dict[str, Any] = {
             "url": settings.EXTERNAL_URL,
-            "userLoginsDisabled": False,
+            "userLoginsDisabled": not _has_logins(),
             "statusBadgeEnabled": False,
             "uiBannerContent": "",
+            **_single_sign_on(request._request),
         }
-        if not isinstance(request.user, Account):
+        if not isinstance(request.user, Caller) or request.user.is_anonymous:
             return Response(public)
         return Response({
             **public, "appLabelKey": settings.INSTANCE_LABEL_KEY, "trackingMethod": settings.TRACKING_METHOD,
             "installationID": settings.INSTALLATION_ID, "controllerNamespace": settings.NAMESPACE, "execEnabled": False,
             "appsInAnyNamespaceEnabled": True, "hydratorEnabled": False, "kustomizeVersions": [], "configManagementPlugins": [],
-            "passwordPattern": "^.{8,256}$",
+            "passwordPattern": setting("password_pattern", "^.{8,256}$"),
         })  # fmt: skip
 
 
-class Password(View):
-    """`/account/password`: change a password."""
+def _has_logins() -> bool:
+    accounts = Account.objects.filter(enabled=True, issuer="")
+    return any(
+        "login" in capabilities for capabilities in accounts.values_list("capabilities", flat=True)
+    )
 
-    permission = ("accounts", "update")
 
-    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
-    def put(self, request: Request) -> Response:
-        """Change the own password; all sessions of the account end."""
-        from django.contrib.auth.hashers import check_password
-
-        body = body_map(request)
-        account = actor(request)
-        name = str(body.get("name") or account.name)
-        if name != account.name:
-            require(account, "accounts", "update", name)
-        if not check_password(str(body.get("currentPassword") or ""), account.password):
-            raise Invalid("current password does not match")
-        password = body.get("newPassword")
-        if not isinstance(password, str) or not 8 <= len(password) <= 256:
-            raise Invalid("newPassword must have 8 to 256 characters")
-        target = Account.objects.filter(name=name).first()
-        if target is None:
-            raise AccessDenied("permission denied")
-        set_password(target, password, account.name)
-        (settings.DATA_DIR / "initial-admin-password").unlink(
-            missing_ok=True
-        ) if name == "admin" else None
-        return Response({})
+def _single_sign_on(request: HttpRequest) -> dict[str, Any]:
+    """Return what a client needs to sign in by this hub's own provider, and the names of the buttons."""
+    issuer = (settings.EXTERNAL_URL or request.build_absolute_uri("/")).rstrip("/")
+    return {
+        "oidcConfig": {"name": "Flotilla", "issuer": issuer, "clientID": CLI_CLIENT, "cliClientID": CLI_CLIENT, "scopes": ["openid", "profile"], "enablePKCEAuthentication": True},
+        "flotilla": {"providers": [{"id": p["id"], "name": p["name"], "type": p["type"]} for p in setting("sso_providers", []) if p.get("enabled", True)]},
+    }  # fmt: skip
 
 
 def start(request: HttpRequest) -> HttpResponse:

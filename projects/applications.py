@@ -1,6 +1,5 @@
 """Create, change and delete applications and projects: what REST, the app of apps and the seed all do."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +8,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from hub import audit
+from hub.access import set_project_roles
 from hub.engine.errors import Conflict, Invalid, NotFound, Precondition
 from hub.models import Tombstone, next_version
 from hub.stream import publish, wake
@@ -135,7 +135,8 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
                 "application",
                 application.qualified_name,
                 application.project,
-                spec=_digestible(application.spec),
+                cluster=application.cluster.name if application.cluster else "",
+                after=_auditable(application),
             )
             mirror_application(application.pk)
             publish()
@@ -147,11 +148,10 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
     return application, True
 
 
-def _digestible(spec: Mapping[str, Any]) -> dict[str, Any]:
+def _auditable(application: Application) -> dict[str, Any]:
     return {
-        "destination": spec.get("destination"),
-        "sources": [s.get("repoURL") for s in spec.get("sources") or [spec.get("source") or {}]],
-    }
+        "spec": application.spec, "labels": application.labels, "annotations": application.annotations, "finalizers": application.finalizers,
+    }  # fmt: skip
 
 
 def _is_same(application: Application, wanted: Wanted) -> bool:
@@ -169,7 +169,7 @@ def change(
     """Change an application, and look at it at once; what is None stays."""
     with transaction.atomic():
         current = Application.objects.select_for_update().get(pk=application.pk)
-        refresh_kind = ""
+        refresh_kind, before = "", _auditable(current)
         if spec is not None and spec != current.spec:
             current.spec = spec
             current.generation += 1
@@ -194,7 +194,9 @@ def change(
             "application",
             current.qualified_name,
             current.project,
-            spec=_digestible(current.spec),
+            cluster=current.cluster.name if current.cluster else "",
+            before=before,
+            after=_auditable(current),
         )
         mirror_application(current.pk)
         publish()
@@ -288,7 +290,7 @@ def save_project(
     if not isinstance(metadata, dict):
         raise Invalid("metadata is required")
     name = check_name(metadata.get("name"))
-    spec = check_project(manifest.get("spec") or {})
+    spec = check_project(manifest.get("spec") or {}, name)
     existing = Project.objects.filter(name=name).first()
     if existing is None and must_exist:
         raise NotFound(f'appprojects.argoproj.io "{name}" not found')
@@ -296,6 +298,7 @@ def save_project(
         if existing.spec == spec:
             return existing
         raise Invalid("existing project spec is different, use upsert flag to force update")
+    before = existing.spec if existing is not None else None
     with transaction.atomic():
         project = existing or Project(name=name)
         project.spec = spec
@@ -305,7 +308,16 @@ def save_project(
             project.generation += 1
         project.resource_version = next_version()
         project.save()
-        audit.record(actor, "update" if existing else "create", "project", name, name)
+        set_project_roles(name, spec.get("roles") or [])
+        audit.record(
+            actor,
+            "update" if existing else "create",
+            "project",
+            name,
+            name,
+            before=before,
+            after=spec,
+        )
         mirror(project_json(project))
         publish()
         # Everything that the project permits may have changed with it.
@@ -330,7 +342,9 @@ def delete_project(name: str, actor: str) -> None:
         raise Precondition(f"project is referenced by {used} applications")
     with transaction.atomic():
         mirror(project_json(project), gone=True)
+        before = project.spec
         project.delete()
+        set_project_roles(name, None)
         next_version()
-        audit.record(actor, "delete", "project", name, name)
+        audit.record(actor, "delete", "project", name, name, before=before)
         publish()

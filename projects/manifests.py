@@ -11,6 +11,7 @@ from clusters import live
 from clusters.models import HOME_SERVER, Cluster
 from hub.engine.plan import HOOK
 from hub.engine.tracking import TRACKING_ID
+from hub.models import ApiToken
 from projects.models import Application, Operation, Project, Revision
 
 API_VERSION = "argoproj.io/v1alpha1"
@@ -189,8 +190,19 @@ def project_json(project: Project) -> dict[str, Any]:
         "kind": "AppProject",
         "metadata": metadata,
         "spec": project.spec,
-        "status": {},
+        "status": {"jwtTokensByRole": tokens} if (tokens := role_tokens(project.name)) else {},
     }
+
+
+def role_tokens(project: str) -> dict[str, Any]:
+    """Return the tokens of a project's roles, as status.jwtTokensByRole: numbers and times, no token."""
+    found: dict[str, Any] = {}
+    for row in ApiToken.objects.filter(project=project, revoked_at=None).order_by("issued_at"):
+        entry = {"id": row.token_id, "iat": int(row.issued_at.timestamp())}
+        if row.expires_at:
+            entry["exp"] = int(row.expires_at.timestamp())
+        found.setdefault(row.role, {"items": []})["items"].append(entry)
+    return found
 
 
 def mirror(manifest: dict[str, Any], *, gone: bool = False) -> None:

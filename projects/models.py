@@ -12,6 +12,7 @@ from clusters.models import Cluster, unpack
 from hub.crypto import SealedJSONField
 from hub.engine.autosync import is_automated
 from hub.engine.resource import Manifest
+from hub.engine.scopes import Where
 from hub.models import next_version
 
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
@@ -62,6 +63,11 @@ class Repository(models.Model):
 
     def __str__(self) -> str:
         return self.url
+
+    @property
+    def rbac_object(self) -> str:
+        """What policies call it: its URL, after the project when it belongs to one."""
+        return f"{self.project}/{self.url}" if self.project else self.url
 
 
 class CredentialTemplate(models.Model):
@@ -234,6 +240,28 @@ class Application(models.Model):
     def qualified_name(self) -> str:
         """`namespace/name`."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def rbac_object(self) -> str:
+        """What policies call it: `project/name`, with its namespace between when that is another than the hub's."""
+        if self.namespace == settings.NAMESPACE:
+            return f"{self.project}/{self.name}"
+        return f"{self.project}/{self.namespace}/{self.name}"
+
+    @classmethod
+    def where_of(cls, resource: str, name: str) -> Where | None:
+        """Return the cluster of the application that policies call by a name."""
+        parts = name.split("/")
+        if resource not in ("applications", "logs", "exec") or len(parts) not in (2, 3):
+            return None
+        namespace = parts[1] if len(parts) == 3 else settings.NAMESPACE
+        found = cls.objects.select_related("cluster").filter(project=parts[0], namespace=namespace, name=parts[-1]).first()  # fmt: skip
+        return found.where if found else None
+
+    @property
+    def where(self) -> Where | None:
+        """The cluster that it is deployed to, as rules see it."""
+        return self.cluster.where if self.cluster is not None else None
 
     @property
     def instance(self) -> str:

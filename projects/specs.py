@@ -6,17 +6,28 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Exists
 
 from clusters.models import HOME_NAME, HOME_SERVER, Cluster
+from hub import audit
 from hub.engine.backoff import retry_policy
-from hub.engine.errors import EngineError, Invalid, NotFound, RuleError, Stalled
+from hub.engine.errors import EngineError, Invalid, NotFound, Precondition, RuleError, Stalled
 from hub.engine.guard import budget_from
 from hub.engine.ignore import ignore_rules
 from hub.engine.options import parse_options
-from hub.engine.permits import matches, problems
+from hub.engine.permits import (
+    check_service_accounts,
+    matches,
+    merged_spec,
+    problems,
+    selects,
+)
+from hub.engine.rbac import check_project_roles
 from hub.engine.resource import is_dns_name
+from hub.engine.windows import check_windows
+from hub.models import Setting, setting
 from projects import sources
-from projects.models import DEFAULT_PROJECT, Application, Project
+from projects.models import DEFAULT_PROJECT, Application, Project, Repository
 
 _KNOWN_SPEC = {
     "project", "source", "sources", "sourceHydrator", "destination", "syncPolicy", "ignoreDifferences", "info",
@@ -128,10 +139,76 @@ def project_of(name: str) -> Project:
 
     Raises: Stalled when it does not exist.
     """
-    found = Project.objects.filter(name=name).first()
+    found = project_of_or_none(name)
     if found is None:
         raise Stalled("InvalidSpec", f"Application referencing project {name} which does not exist")
     return found
+
+
+def project_of_or_none(name: str) -> Project | None:
+    """Return a project with what global projects and its own repositories and clusters add; not to be saved.
+
+    None when it does not exist.
+    """
+    # One statement says whether there is anything to add: this is asked at every look.
+    found = (
+        Project.objects.filter(name=name)
+        .annotate(
+            has_globals=Exists(Setting.objects.filter(name="global_projects")),
+            has_repositories=Exists(Repository.objects.filter(project=name)),
+            has_clusters=Exists(Cluster.objects.filter(project=name)),
+        )
+        .first()
+    )
+    if found is None:
+        return None
+    if found.has_globals:
+        found.spec = merged_spec(found.spec, [p.spec for p in global_projects(found)])
+    if found.has_repositories or found.has_clusters:
+        found.spec = _with_own(dict(found.spec), name)
+    return found
+
+
+def global_projects(project: Project) -> list[Project]:
+    """Return the projects whose limits a setting adds to this one: `global_projects`."""
+    entries = [
+        e for e in setting("global_projects", [])
+        if e["projectName"] != project.name and selects(e["labelSelector"], project.labels)
+    ]  # fmt: skip
+    if not entries:
+        return []
+    found = Project.objects.in_bulk([e["projectName"] for e in entries], field_name="name")
+    return [found[e["projectName"]] for e in entries if e["projectName"] in found]
+
+
+def _with_own(spec: dict[str, Any], name: str) -> dict[str, Any]:
+    repositories = list(Repository.objects.filter(project=name).values_list("url", flat=True))
+    clusters = list(Cluster.objects.filter(project=name).values_list("server", flat=True))
+    if repositories:
+        spec["sourceRepos"] = [*(spec.get("sourceRepos") or []), *repositories]
+    if clusters:
+        own = [{"server": server, "namespace": "*"} for server in clusters]
+        spec["destinations"] = [*(spec.get("destinations") or []), *own]
+    return spec
+
+
+def check_reason(spec: Mapping[str, Any], project: str) -> None:
+    """Return if the request that is served says why, where its project asks for that.
+
+    Raises: Precondition saying how to give it.
+    """
+    wanted = (spec.get("flotilla") or {}).get("audit") or {}
+    reason, ticket = audit.why.get()
+    if wanted.get("requireReason") and not reason:
+        raise Precondition(
+            f"project '{project}' asks for a reason: repeat the request with ?reason=... or the header X-Flotilla-Reason"
+        )
+    pattern = str(wanted.get("ticketPattern") or "")
+    if (wanted.get("requireTicket") and not ticket) or (pattern and ticket and not re.fullmatch(pattern, ticket)):  # fmt: skip
+        form = f" of the form {pattern}" if pattern else ""
+        raise Precondition(
+            f"project '{project}' asks for a ticket{form}: repeat the request with ?ticket=... or the header X-Flotilla-Ticket"
+        )
 
 
 def home_cluster() -> Cluster:
@@ -197,7 +274,7 @@ def spec_problems(application: Application, project: Project | None = None) -> l
         cluster = find_cluster(application.spec.get("destination") or {})
     except Stalled as error:
         return [*found, error.message]
-    if not _namespace_permitted(application, project):
+    if not is_namespace_permitted(application, project):
         found.append(
             f"application '{application.name}' in namespace '{application.namespace}' is not permitted to use project '{project.name}'"
         )
@@ -213,7 +290,8 @@ def spec_problems(application: Application, project: Project | None = None) -> l
     )
 
 
-def _namespace_permitted(application: Application, project: Project) -> bool:
+def is_namespace_permitted(application: Application, project: Project) -> bool:
+    """Return whether a project permits applications in the namespace of this one."""
     if application.namespace == settings.NAMESPACE:
         return True
     return any(
@@ -240,7 +318,7 @@ def bind_remotes(application: Application) -> None:
     application.remotes.set(wanted)
 
 
-def check_project(spec: Any) -> dict[str, Any]:
+def check_project(spec: Any, name: str = "") -> dict[str, Any]:
     """Return a project's spec that can be used.
 
     Raises: Invalid naming the field.
@@ -262,6 +340,9 @@ def check_project(spec: Any) -> dict[str, Any]:
     if len(str(spec.get("description") or "")) > 255:
         raise Invalid("spec.description must be at most 255 characters")
     try:
+        check_project_roles(name, spec.get("roles"))
+        check_windows(spec.get("syncWindows"))
+        check_service_accounts(spec.get("destinationServiceAccounts"))
         budget_from((spec.get("flotilla") or {}).get("deletion"))
     except EngineError as error:
         raise Invalid(str(error)) from error

@@ -84,7 +84,8 @@ def wake_live() -> None:
 @shared_task(name="projects.clean_up")
 def clean_up() -> None:
     """Drop what nobody needs any more: rendered manifests of a month ago, old failures, tombstones, events."""
-    from hub.models import LoginFailure, RevokedToken, Tombstone
+    from hub.models import Tombstone
+    from hub.session import forget_old
     from projects.models import ApplicationEvent
 
     now = timezone.now()
@@ -92,8 +93,7 @@ def clean_up() -> None:
     RenderFailure.objects.filter(at__lt=now - timedelta(days=1)).delete()
     Tombstone.objects.filter(at__lt=now - timedelta(days=1)).delete()
     ApplicationEvent.objects.filter(at__lt=now - timedelta(days=7)).delete()
-    RevokedToken.objects.filter(expires_at__lt=now).delete()
-    LoginFailure.objects.filter(last_at__lt=now - timedelta(days=1)).delete()
+    forget_old(now)
     for url in GitRemote.objects.values_list("url", flat=True):
         git.tidy(url)
 

@@ -43,6 +43,17 @@ def _data_folder():
 
 
 @pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """The tables are emptied between tests, which the guards of the trail would refuse: a test that is about them installs them."""
+    from django.db import connection
+
+    from hub.guards import remove
+
+    with django_db_blocker.unblock():
+        remove(connection)
+
+
+@pytest.fixture(scope="session")
 def git_server(tmp_path_factory):
     server = GitServer(tmp_path_factory.mktemp("git"))
     yield server

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hub.engine.errors import RuleError
+
 
 @functools.lru_cache(maxsize=4096)
 def _glob(pattern: str, *, separator: bool) -> re.Pattern[str]:
@@ -145,3 +147,73 @@ def problems(
             f"any of the allowed destinations in project '{project}'"
         )
     return found
+
+
+_LISTS = (
+    "clusterResourceWhitelist", "clusterResourceBlacklist", "namespaceResourceWhitelist", "namespaceResourceBlacklist",
+    "syncWindows", "sourceRepos", "destinations", "destinationServiceAccounts",
+)  # fmt: skip
+
+
+def merged_spec(spec: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a project's spec with the lists of global projects appended.
+
+    Roles, orphaned-resource settings and signature keys of a global project do not count.
+    """
+    result = dict(spec)
+    for other in others:
+        for field in _LISTS:
+            if other.get(field):
+                result[field] = [*(result.get(field) or []), *other[field]]
+    return result
+
+
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Return whether a Kubernetes labelSelector fits labels; an empty one fits all."""
+    for key, value in (selector.get("matchLabels") or {}).items():
+        if labels.get(key) != value:
+            return False
+    return all(_expression(e, labels) for e in selector.get("matchExpressions") or [])
+
+
+def _expression(entry: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    operator, value = entry.get("operator"), labels.get(str(entry.get("key")))
+    if operator == "Exists":
+        return value is not None
+    if operator == "DoesNotExist":
+        return value is None
+    inside = value in (entry.get("values") or [])
+    return inside if operator == "In" else not inside
+
+
+def service_account_for(
+    spec: Mapping[str, Any], server: str, namespace: str, fallback: str
+) -> str | None:
+    """Return the user that a project's syncs to a destination act as, None when nothing matches.
+
+    Shapes: `system:serviceaccount:<namespace>:<name>`; the first matching entry wins.
+    """
+    for entry in spec.get("destinationServiceAccounts") or []:
+        if matches(str(entry.get("server") or ""), server) and matches(
+            str(entry.get("namespace") or ""), namespace
+        ):
+            prefix, separator, name = str(entry.get("defaultServiceAccount") or "").rpartition(":")
+            return f"system:serviceaccount:{prefix if separator else namespace or fallback}:{name}"
+    return None
+
+
+def check_service_accounts(entries: Any) -> None:
+    """Return if `destinationServiceAccounts` can be used.
+
+    Raises: RuleError naming the field.
+    """
+    for number, entry in enumerate(entries or []):
+        where = f"spec.destinationServiceAccounts[{number}]"
+        if not isinstance(entry, dict):
+            raise RuleError(f"{where} must be an object")
+        for field in ("server", "namespace", "defaultServiceAccount"):
+            value = entry.get(field)
+            if not isinstance(value, str) or (not value.strip() and field != "namespace"):
+                raise RuleError(f"{where}.{field} must be text")
+            if value.startswith("!") or (field == "defaultServiceAccount" and any(c in value for c in "!*[]{}\\/")):  # fmt: skip
+                raise RuleError(f"{where}.{field} has an invalid format: {value!r}")

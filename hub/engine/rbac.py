@@ -6,19 +6,24 @@ and a deny wins over every allow, also over one that came by another group or th
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hub.engine.errors import RuleError
 from hub.engine.permits import glob_expression, matches
+from hub.engine.scopes import Scope, Where, parse_scope
 
-RESOURCES = (
+ARGOCD_RESOURCES = (
     "applications", "applicationsets", "logs", "exec", "projects", "clusters", "repositories",
     "write-repositories", "certificates", "accounts", "gpgkeys", "extensions",
 )  # fmt: skip
-ACTIONS = ("get", "create", "update", "delete", "sync", "rollback", "override", "invoke", "action")
+# What this hub has beyond Argo CD: its settings, its roles and grants, its trail.
+RESOURCES = (*ARGOCD_RESOURCES, "settings", "roles", "audit")
+ACTIONS = (
+    "get", "create", "update", "delete", "sync", "rollback", "override", "invoke", "action", "export",
+)  # fmt: skip
 
 _READ = (
     "applications", "applicationsets", "certificates", "clusters", "repositories",
@@ -30,12 +35,14 @@ _WRITE = {
         ("applicationsets", "certificates", "clusters", "repositories", "write-repositories", "projects"),
         ("create", "update", "delete"),
     ),
-    "accounts": ("update",), "gpgkeys": ("create", "delete"), "exec": ("create",),
+    "accounts": ("create", "update", "delete"), "gpgkeys": ("create", "delete"), "exec": ("create",),
+    "settings": ("get", "update"), "roles": ("get", "update"), "audit": ("get", "update", "export"),
 }  # fmt: skip
 BUILTIN = "\n".join(
     [f"p, role:readonly, {resource}, get, {'*/*' if resource in ('applications', 'applicationsets', 'logs') else '*'}, allow" for resource in _READ]
     + [f"p, role:admin, {r}, {a}, {'*/*' if r in ('applications', 'applicationsets', 'exec') else '*'}, allow" for r, actions in _WRITE.items() for a in actions]
-    + ["g, role:admin, role:readonly", "g, admin, role:admin"]
+    + ["p, role:auditor, audit, get, *, allow", "p, role:auditor, audit, export, *, allow", "p, role:auditor, roles, get, *, allow"]
+    + ["g, role:auditor, role:readonly", "g, role:admin, role:readonly", "g, admin, role:admin"]
 )  # fmt: skip
 
 
@@ -49,10 +56,25 @@ class Rule(NamedTuple):
     effect: str
     origin: str
     """Document and line, so that a decision can name it."""
+    where: Scope | None = None
+    """The clusters where it holds, everywhere when None."""
+    project: str = ""
+    """The project that it was written in and that it never reaches beyond."""
 
     def __str__(self) -> str:
         """Return the line as it is written."""
-        return f"p, {', '.join(self[:5])}"
+        scope = (self.where.text,) if self.where else ()
+        return f"p, {', '.join(_quoted(word) for word in (*self[:5], *scope))}"
+
+    def is_about(self, name: str) -> bool:
+        """Return whether the object lies in the rule's own project, if it has one."""
+        return not self.project or name == self.project or name.startswith(f"{self.project}/")
+
+
+def _quoted(word: str) -> str:
+    if any(c in word for c in ',"') or word != word.strip():
+        return '"' + word.replace('"', '""') + '"'
+    return word
 
 
 class Problem(NamedTuple):
@@ -103,12 +125,12 @@ def _add(
     if tokens[0] == "g" and len(tokens) == 3 and all(tokens):
         links.append((tokens[1], tokens[2]))
         return
-    if tokens[0] != "p" or len(tokens) != 6 or not all(tokens):
+    if tokens[0] != "p" or len(tokens) not in (6, 7) or not all(tokens):
         raise RuleError(
             "a line is p with a subject, resource, action, object and effect, or g with a subject and a role"
         )
-    subject, resource, action, name, effect = tokens[1:]
-    rule = Rule(subject, resource, action, name, effect, origin)
+    subject, resource, action, name, effect = tokens[1:6]
+    rule = Rule(subject, resource, action, name, effect, origin, parse_scope(",".join(tokens[6:])))
     if rule.effect not in ("allow", "deny"):
         raise RuleError(f"the effect must be allow or deny, not {rule.effect!r}")
     if mode == "regex":
@@ -149,12 +171,21 @@ class Decision:
         return f"{'allowed' if self.allowed else 'denied'} by {self.rule.origin}: {self.rule}"
 
 
+class Reach(NamedTuple):
+    """Which objects some subjects may do an action to: those of a rule that allows and of none that denies."""
+
+    allow: tuple[Rule, ...]
+    deny: tuple[Rule, ...]
+
+
 class _Candidates(NamedTuple):
     """The rules that are about some subjects, a resource and an action, compiled."""
 
     rules: tuple[Rule, ...]
     deny: re.Pattern[str] | None
     allow: re.Pattern[str] | None
+    # Rules of one project or of some clusters only: few, and asked one by one.
+    bounded: tuple[Rule, ...]
 
 
 @dataclass(slots=True)
@@ -166,6 +197,7 @@ class Enforcer:
     default_role: str = ""
     _by_subject: dict[str, list[Rule]] = field(default_factory=dict)
     _parents: dict[str, list[str]] = field(default_factory=dict)
+    _children: dict[str, list[str]] = field(default_factory=dict)
     _roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _compiled: dict[tuple[tuple[str, ...], str, str], _Candidates] = field(default_factory=dict)
 
@@ -174,6 +206,7 @@ class Enforcer:
             self._by_subject.setdefault(rule.subject, []).append(rule)
         for subject, role in self.policy.links:
             self._parents.setdefault(subject, []).append(role)
+            self._children.setdefault(role, []).append(subject)
 
     def roles_of(self, subject: str) -> tuple[str, ...]:
         """Return the subject and every role that it has, inherited ones included."""
@@ -187,19 +220,71 @@ class Enforcer:
             self._roles[subject] = tuple(found)
         return self._roles[subject]
 
-    def decide(self, subjects: Iterable[str], resource: str, action: str, name: str) -> Decision:
+    def decide(
+        self,
+        subjects: Iterable[str],
+        resource: str,
+        action: str,
+        name: str,
+        where: Where | None = None,
+    ) -> Decision:
         """Return whether any of the subjects may; the subjects are an account and its groups.
 
-        Shapes: `name` is the object, such as `project/application`.
+        Shapes: `name` is the object, such as `project/application`; `where` the cluster it is about.
         """
         found = self._candidates(tuple(subjects), resource, action)
         for effect, union in (("deny", found.deny), ("allow", found.allow)):
+            bounded = next(
+                (r for r in found.bounded if r.effect == effect and self._holds(r, name, where)),
+                None,
+            )
+            if bounded is not None:
+                return Decision(allowed=effect == "allow", rule=bounded)
             if union is not None and union.search(name):
                 rule = next(
-                    r for r in found.rules if r.effect == effect and self._fits(r.object, name)
-                )
+                    r for r in found.rules
+                    if r.effect == effect and not r.where and not r.project and self._fits(r.object, name)
+                )  # fmt: skip
                 return Decision(allowed=effect == "allow", rule=rule)
         return Decision(allowed=False)
+
+    def reach(self, subjects: Iterable[str], resource: str, action: str) -> Reach:
+        """Return the rules from which a query for all objects at once is made."""
+        rules = self._candidates(tuple(subjects), resource, action).rules
+        return Reach(
+            tuple(r for r in rules if r.effect == "allow"),
+            tuple(r for r in rules if r.effect == "deny"),
+        )
+
+    def who(
+        self, resource: str, action: str, name: str, where: Where | None = None
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the subjects that a rule allows, and those that a rule denies, roles and members included.
+
+        A caller may when one of its subjects is in the first and none is in the second.
+        """
+        hits: dict[str, set[str]] = {"allow": set(), "deny": set()}
+        for rule in self.policy.rules:
+            if self._fits(rule.resource, resource) and self._fits(rule.action, action) and self._holds(rule, name, where):  # fmt: skip
+                hits[rule.effect].add(rule.subject)
+        allowed, denied = (self._members(hits[effect]) for effect in ("allow", "deny"))
+        return allowed, denied
+
+    def _members(self, roles: set[str]) -> frozenset[str]:
+        found, todo = set(roles), list(roles)
+        while todo:
+            for member in self._children.get(todo.pop(), ()):
+                if member not in found:
+                    found.add(member)
+                    todo.append(member)
+        return frozenset(found)
+
+    def _holds(self, rule: Rule, name: str, where: Where | None) -> bool:
+        return (
+            rule.is_about(name)
+            and (rule.where is None or rule.where.covers(where))
+            and self._fits(rule.object, name)
+        )
 
     def _candidates(self, subjects: tuple[str, ...], resource: str, action: str) -> _Candidates:
         key = (subjects, resource, action)
@@ -212,9 +297,13 @@ class Enforcer:
                 rule for role in roles for rule in self._by_subject.get(role, ())
                 if self._fits(rule.resource, resource) and self._fits(rule.action, action)
             )  # fmt: skip
+            free = [r for r in rules if not r.where and not r.project]
+            if len(self._compiled) > 20_000:
+                self._compiled.clear()
             self._compiled[key] = _Candidates(
-                rules, self._union(rules, "deny"), self._union(rules, "allow")
-            )
+                rules, self._union(free, "deny"), self._union(free, "allow"),
+                tuple(r for r in rules if r.where or r.project),
+            )  # fmt: skip
         return self._compiled[key]
 
     def _union(self, rules: Iterable[Rule], effect: str) -> re.Pattern[str] | None:
@@ -236,3 +325,81 @@ def unknown_roles(policy: Policy) -> list[str]:
     """Return the roles that somebody is given and that have no rule, no parent and no use."""
     known = {rule.subject for rule in policy.rules} | {subject for subject, _ in policy.links}
     return sorted({role for _, role in policy.links if role not in known})
+
+
+def project_policy(project: str, roles: Sequence[Mapping[str, Any]], mode: str = "glob") -> Policy:
+    """Return the policy of a project's roles: their lines, their groups, and the right to read the project.
+
+    A line about anything outside the project is a problem and gives nothing.
+    """
+    policy = Policy()
+    for role in roles:
+        name = str(role.get("name") or "")
+        subject = f"proj:{project}:{name}"
+        origin = f"project {project}, role {name}"
+        lines = "\n".join(str(line) for line in role.get("policies") or [])
+        found = parse(lines, origin, mode)
+        rules = [Rule(subject, "projects", "get", project, "allow", origin, None, project)]
+        problems = list(found.problems)
+        for rule in found.rules:
+            reason = _outside(rule, project, subject)
+            if reason:
+                problems.append(Problem(rule.origin, f"invalid policy rule '{rule}': {reason}"))
+            else:
+                rules.append(rule._replace(project=project))
+        groups = tuple((str(group), subject) for group in role.get("groups") or [] if group)
+        policy += Policy(tuple(rules), groups, tuple(problems))
+    return policy
+
+
+PROJECT_RESOURCES = (
+    "applications", "applicationsets", "logs", "exec", "clusters", "repositories",
+)  # fmt: skip
+
+
+def _outside(rule: Rule, project: str, subject: str) -> str:
+    if rule.subject != subject:
+        return f"policy subject must be: '{subject}', not '{rule.subject}'"
+    if rule.resource not in PROJECT_RESOURCES:
+        return f"resource must be one of: {', '.join(PROJECT_RESOURCES)}, not '{rule.resource}'"
+    if not rule.object.startswith(f"{project}/"):
+        return f"object must be of form '{project}/*' or '{project}/<name>', not '{rule.object}'"
+    return ""
+
+
+def check_project_roles(project: str, roles: Any) -> None:
+    """Return if a project's roles can be used.
+
+    Raises: RuleError with Argo CD's sentence.
+    """
+    seen: set[str] = set()
+    for number, role in enumerate(roles or []):
+        if not isinstance(role, dict):
+            raise RuleError(f"spec.roles[{number}] must be an object")
+        name = role.get("name")
+        if not isinstance(name, str) or not re.fullmatch(
+            r"[a-zA-Z0-9]([-_a-zA-Z0-9]*[a-zA-Z0-9])?", name
+        ):
+            raise RuleError(
+                f"invalid role name '{name}'. Must consist of alphanumeric characters, '-' or '_', and must start and end with an alphanumeric character"
+            )
+        if name in seen:
+            raise RuleError(f"role '{name}' already exists")
+        seen.add(name)
+        _check_words(role.get("policies"), "policy", name)
+        _check_words(role.get("groups"), "group", name)
+    broken = project_policy(project, roles or []).problems
+    if broken:
+        raise RuleError(broken[0].message)
+
+
+def _check_words(words: Any, what: str, role: str) -> None:
+    if words is None:
+        return
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise RuleError(f"role '{role}': its {what} list must be a list of texts")
+    for position, word in enumerate(words):
+        if not word.strip() or (what == "group" and re.search(r'["\r\n\t]', word)):
+            raise RuleError(f"role '{role}': {word!r} cannot be a {what}")
+        if word in words[:position]:
+            raise RuleError(f"{what} '{word}' already exists for role '{role}'")

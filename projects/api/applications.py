@@ -9,9 +9,9 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub.access import require
+from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, body_map, flag, inner_map, must_agree, project_fields, selector
-from hub.engine.errors import AccessDenied, Invalid, NotFound
+from hub.engine.errors import Invalid, NotFound
 from hub.engine.permits import normal_url
 from hub.models import current_version
 from projects import applications
@@ -19,7 +19,16 @@ from projects.api.waiting import wait_for_refresh
 from projects.manifests import application_json
 from projects.models import Application, Revision
 from projects.refresh import request_refresh
-from projects.specs import application_named, normalized_spec
+from projects.specs import (
+    application_named,
+    bind,
+    check_reason,
+    is_namespace_permitted,
+    normalized_spec,
+    project_of_or_none,
+    spec_problems,
+)
+from projects.visible import visible
 
 _HEAVY = {
     "resources": "status.resources", "summary": "status.summary", "conditions": "status.conditions", "compared_to": "status.sync.comparedTo",
@@ -35,18 +44,34 @@ def get_application(request: Request, name: str, action: str = "get") -> Applica
     """
     namespace = request.query_params.get("appNamespace") or settings.NAMESPACE
     project = request.query_params.get("project") or ""
-    account = actor(request)
+    caller = actor(request)
+    found: Application | None = None
     try:
-        application = application_named(namespace, name)
+        found = application_named(namespace, name)
     except NotFound:
-        if project:
-            require(account, "applications", action, f"{project}/{name}", project)
-            raise
-        raise AccessDenied("permission denied") from None
-    require(account, "applications", action, f"{application.project}/{name}", application.project)
-    if project and project != application.project:
-        raise NotFound(f'applications.argoproj.io "{name}" not found')
-    return application
+        pass
+    if project:
+        named = (
+            f"{project}/{name}"
+            if namespace == settings.NAMESPACE
+            else f"{project}/{namespace}/{name}"
+        )
+        require(caller, "applications", "get", named, project)
+        if found is None or found.project != project:
+            raise NotFound(f'applications.argoproj.io "{name}" not found')
+    if found is None or not is_allowed(
+        caller, "applications", "get", found.rbac_object, found.where
+    ):
+        raise hide(
+            caller, "applications", action, f"{namespace}/{name}", found.project if found else ""
+        )
+    rules = project_of_or_none(found.project)
+    if rules is not None and not is_namespace_permitted(found, rules):
+        raise hide(caller, "applications", action, found.rbac_object, found.project)
+    if action != "get":
+        require(caller, "applications", action, found.rbac_object, found.project, found.where)
+        check_reason(rules.spec if rules else {}, found.project)
+    return found
 
 
 def _wanted_columns(fields: str) -> set[str]:
@@ -75,7 +100,7 @@ def _wants(fields: str, path: str) -> bool:
 
 def listed(request: Request, fields: str = "") -> list[dict[str, Any]]:
     """Return the applications that the query of a request chooses, as JSON."""
-    query = Application.objects.order_by("name", "namespace").defer(*_wanted_columns(fields))
+    query = visible(actor(request)).order_by("name", "namespace").defer(*_wanted_columns(fields))
     params = request.query_params
     projects = params.getlist("project") or params.getlist("projects")
     if projects:
@@ -106,7 +131,7 @@ def listed(request: Request, fields: str = "") -> list[dict[str, Any]]:
         for revision in (
             Revision.objects.filter(application_id__in=[r.pk for r in rows])
             if len(rows) < 500
-            else Revision.objects.all()
+            else Revision.objects.filter(application__in=visible(actor(request)))
         ):
             history.setdefault(revision.application_id, []).append(revision)
     if _wants(fields, "status.reconciledAt") and len(rows) > 1:
@@ -144,7 +169,6 @@ class Applications(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         """List applications, filtered by name, project, namespace, repository and label selector."""
-        require(actor(request), "applications", "get", "*/*")
         fields = request.query_params.get("fields", "")
         version = current_version()
         items = listed(request, fields)
@@ -161,14 +185,18 @@ class Applications(View):
         """Create an application; with `upsert` change the one that exists."""
         wanted = applications.wanted_from(body_map(request, "the Application"))
         account = actor(request)
-        require(
-            account,
-            "applications",
-            "create",
-            f"{wanted.spec['project']}/{wanted.name}",
-            wanted.spec["project"],
-        )
         draft = Application(namespace=wanted.namespace, name=wanted.name, spec=wanted.spec)
+        bind(draft)
+        require(account, "applications", "create", draft.rbac_object, draft.project, draft.where)
+        existing = (
+            Application.objects.select_related("cluster")
+            .filter(namespace=wanted.namespace, name=wanted.name)
+            .first()
+        )
+        if existing is not None:
+            _require_same_or_update(account, existing, draft, upsert=flag(request, "upsert"))
+        rules = project_of_or_none(draft.project)
+        check_reason(rules.spec if rules else {}, draft.project)
         _check(draft, validate=flag(request, "validate", default=True))
         application, _changed = applications.create(
             wanted, account.name, upsert=flag(request, "upsert")
@@ -178,9 +206,28 @@ class Applications(View):
         )
 
 
-def _check(draft: Application, *, validate: bool) -> None:
-    from projects.specs import bind, spec_problems
+def _require_same_or_update(
+    caller: Caller, existing: Application, draft: Application, *, upsert: bool
+) -> None:
+    """Return if a caller may learn that an application exists, and change it when that is asked for."""
+    if not is_allowed(caller, "applications", "get", existing.rbac_object, existing.where):
+        raise hide(caller, "applications", "create", draft.rbac_object, draft.project)
+    if upsert:
+        require(
+            caller, "applications", "update", existing.rbac_object, existing.project, existing.where
+        )
+        _require_move(caller, existing, draft)
 
+
+def _require_move(caller: Caller, existing: Application, draft: Application) -> None:
+    """Return if a caller may bring an application to where a draft has it: another project or cluster."""
+    if draft.project != existing.project:
+        require(caller, "applications", "create", draft.rbac_object, draft.project, draft.where)
+    if draft.project != existing.project or draft.cluster != existing.cluster:
+        require(caller, "applications", "update", draft.rbac_object, draft.project, draft.where)
+
+
+def _check(draft: Application, *, validate: bool) -> None:
     bind(draft)
     if validate:
         applications.check(draft)
@@ -229,10 +276,10 @@ class OneApplication(View):
             {**body, "metadata": {**metadata, "name": name, "namespace": application.namespace}}
         )
         _check_version(application, metadata.get("resourceVersion"))
-        _check(
-            Application(namespace=wanted.namespace, name=name, spec=wanted.spec),
-            validate=flag(request, "validate", default=True),
-        )
+        draft = Application(namespace=wanted.namespace, name=name, spec=wanted.spec)
+        bind(draft)
+        _require_move(actor(request), application, draft)
+        _check(draft, validate=flag(request, "validate", default=True))
         changed = applications.change(
             application,
             actor(request).name,
@@ -257,7 +304,10 @@ class OneApplication(View):
             "namespace": application.namespace,
         }
         wanted = applications.wanted_from(manifest)
-        _check(Application(namespace=wanted.namespace, name=name, spec=wanted.spec), validate=True)
+        draft = Application(namespace=wanted.namespace, name=name, spec=wanted.spec)
+        bind(draft)
+        _require_move(actor(request), application, draft)
+        _check(draft, validate=True)
         changed = applications.change(
             application,
             actor(request).name,
@@ -345,8 +395,8 @@ class Spec(View):
         """Replace the spec."""
         application = get_application(request, name, "update")
         spec = normalized_spec(body_map(request, "the spec"))
-        _check(
-            Application(namespace=application.namespace, name=name, spec=spec),
-            validate=flag(request, "validate", default=True),
-        )
+        draft = Application(namespace=application.namespace, name=name, spec=spec)
+        bind(draft)
+        _require_move(actor(request), application, draft)
+        _check(draft, validate=flag(request, "validate", default=True))
         return Response(applications.change(application, actor(request).name, spec=spec).spec)

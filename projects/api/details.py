@@ -1,8 +1,10 @@
 """REST of what stands behind an application: manifests, differences, events, revisions."""
 
+from datetime import UTC
 from typing import Any
 
 import orjson
+from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -10,6 +12,7 @@ from rest_framework.response import Response
 
 from hub.api import View, flag, number
 from hub.engine.errors import EngineError, Invalid
+from hub.engine.windows import Window
 from projects import sources
 from projects.api.applications import get_application
 from projects.api.operations import sources_at
@@ -17,6 +20,7 @@ from projects.compare import comparison
 from projects.models import Application, ApplicationEvent
 from projects.sources import git
 from projects.specs import find_cluster, project_of
+from projects.windows import windows_of
 
 
 class Manifests(View):
@@ -200,9 +204,22 @@ class SyncWindows(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
-        """Return the windows; none are set, so a sync is always allowed."""
-        get_application(request, name)
-        return Response({"canSync": True, "assignedWindows": [], "activeWindows": []})
+        """Return the windows, whether a person may sync now, and when that may change."""
+        windows = windows_of(get_application(request, name), timezone.now())
+        reopens = windows.reopens_at()
+        return Response({
+            "canSync": windows.can_sync(manual=True), "assignedWindows": [_window_json(w) for w in windows.assigned],
+            "activeWindows": [_window_json(w) for w in windows.active],
+            **({"flotillaChangesAt": reopens.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")} if reopens else {}),
+        })  # fmt: skip
+
+
+def _window_json(window: Window) -> dict[str, Any]:
+    spec = window.spec
+    return {
+        "kind": spec.get("kind"), "schedule": spec.get("schedule"), "duration": spec.get("duration"),
+        "manualSync": bool(spec.get("manualSync")), **({"timeZone": spec["timeZone"]} if spec.get("timeZone") else {}),
+    }  # fmt: skip
 
 
 class Links(View):

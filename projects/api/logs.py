@@ -41,7 +41,9 @@ class Logs(View):
     def get(self, request: Request, name: str, pod: str = "") -> Any:
         """Stream log lines, of one pod or of all pods below a resource."""
         application = get_application(request, name)
-        require(actor(request), "logs", "get", f"{application.project}/{name}", application.project)
+        require(
+            actor(request), "logs", "get", application.rbac_object, application.project, application.where
+        )  # fmt: skip
         cluster = find_cluster(application.spec["destination"])
         params = request.query_params
         pods = _pods(application, cluster, params, pod or params.get("podName", ""))

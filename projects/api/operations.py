@@ -9,10 +9,11 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub.access import require
+from hub.access import Caller, require
 from hub.api import View, actor, body_map, must_agree
-from hub.engine.errors import Invalid, NotFound, Precondition, Stalled
+from hub.engine.errors import AccessDenied, Invalid, NotFound, Precondition, Stalled
 from hub.engine.options import parse_options
+from hub.models import setting
 from projects import applications, sources
 from projects.api.applications import get_application
 from projects.manifests import application_json, operation_json
@@ -20,6 +21,7 @@ from projects.models import Application, Operation, Revision
 from projects.specs import application_named
 from projects.status import start_operation
 from projects.sync import terminate
+from projects.windows import windows_of
 
 
 class Sync(View):
@@ -32,16 +34,11 @@ class Sync(View):
         """Start a sync to a revision, resolved before it is stored."""
         body = body_map(request)
         must_agree(name, body.get("name"), "name")
+        check_windows(get_application(request, name, "get"))
         application = get_application(request, name, "sync")
         account = actor(request)
         if body.get("manifests"):
-            require(
-                account,
-                "applications",
-                "override",
-                f"{application.project}/{name}",
-                application.project,
-            )
+            require_override(account, application)
             if application.is_automated and not body.get("dryRun"):
                 raise Precondition(
                     "cannot use local sync when Automatic Sync Policy is enabled unless for dry run"
@@ -49,6 +46,11 @@ class Sync(View):
         if application.deletion_requested_at:
             raise Precondition("application is deleting")
         wanted = sources_at(application, body)
+        if (
+            wanted != application.sources
+            and setting("require_override_for_revision", default=False) is True
+        ):
+            require_override(account, application)
         revisions = resolved(application, wanted, body)
         sync = {
             k: body[k]
@@ -67,6 +69,22 @@ class Sync(View):
         }
         begin(application, operation, revisions, wanted, actor=account.name)
         return Response(application_json(application_named(application.namespace, name)))
+
+
+def require_override(caller: Caller, application: Application) -> None:
+    """Return if a caller may deploy something else than what the application names."""
+    require(
+        caller, "applications", "override", application.rbac_object, application.project, application.where
+    )  # fmt: skip
+
+
+def check_windows(application: Application) -> None:
+    """Return if the windows of the project let a person sync now.
+
+    Raises: AccessDenied with Argo CD's sentence.
+    """
+    if not windows_of(application, timezone.now()).can_sync(manual=True):
+        raise AccessDenied("cannot sync: blocked by sync window")
 
 
 def sources_at(application: Application, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -174,7 +192,8 @@ class Rollback(View):
         """Roll back to `id`, the last one before the current when 0 or absent."""
         body = body_map(request)
         must_agree(name, body.get("name"), "name")
-        application = get_application(request, name, "sync")
+        enforced = setting("enforce_rollback", default=False) is True
+        application = get_application(request, name, "rollback" if enforced else "sync")
         if application.deletion_requested_at:
             raise Precondition("application is deleting")
         if application.is_automated:

@@ -2,27 +2,33 @@
 
 from typing import Any
 
+from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from clusters.models import Cluster
-from hub.access import require
+from hub.access import hide, is_allowed, require
 from hub.api import View, actor, body_map, flag, must_agree
-from hub.engine.errors import AccessDenied, Invalid
-from hub.models import current_version
+from hub.engine.errors import Invalid, NotFound
+from hub.engine.windows import active_windows
+from hub.models import ApiToken, current_version
+from hub.session import create_token, moment, revoke_tokens
 from projects import applications
 from projects.manifests import project_json
 from projects.models import Project, Repository
+from projects.specs import global_projects, project_of_or_none
 
 
 def get_project(request: Request, name: str, action: str = "get") -> Project:
     """Return a project if the caller may do `action` to it; absent and forbidden look the same."""
-    require(actor(request), "projects", action, name, name)
+    caller = actor(request)
     found = Project.objects.filter(name=name).first()
-    if found is None:
-        raise AccessDenied("permission denied")
+    if found is None or not is_allowed(caller, "projects", "get", name):
+        raise hide(caller, "projects", action, name)
+    if action != "get":
+        require(caller, "projects", action, name, name)
     return found
 
 
@@ -34,14 +40,16 @@ class Projects(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         """List projects."""
-        require(actor(request), "projects", "get", "*")
+        caller = actor(request)
         query = Project.objects.order_by("name")
         if request.query_params.get("name"):
             query = query.filter(name=request.query_params["name"])
         return Response(
             {
                 "metadata": {"resourceVersion": str(current_version())},
-                "items": [project_json(p) for p in query],
+                "items": [
+                    project_json(p) for p in query if is_allowed(caller, "projects", "get", p.name)
+                ],
             }
         )
 
@@ -114,15 +122,83 @@ class Detailed(View):
         return Response(
             {
                 "project": project_json(project),
-                "globalProjects": [],
+                "globalProjects": [project_json(p) for p in global_projects(project)],
                 "repositories": repositories,
                 "clusters": clusters,
             }
         )
 
 
+class GlobalProjects(View):
+    """`/projects/{name}/globalprojects`: the projects whose limits hold here too."""
+
+    permission = ("projects", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return the global projects of a project."""
+        found = global_projects(get_project(request, name))
+        return Response({"items": [project_json(p) for p in found]})
+
+
+class SyncWindows(View):
+    """`/projects/{name}/syncwindows`: the windows that are active now."""
+
+    permission = ("projects", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return the active windows."""
+        get_project(request, name)
+        effective = project_of_or_none(name)
+        windows = effective.spec.get("syncWindows") if effective else None
+        return Response({"windows": active_windows(windows or [], timezone.now())})
+
+
+class RoleTokens(View):
+    """`/projects/{project}/roles/{role}/token`: make a token."""
+
+    permission = ("projects", "update")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, name: str, role: str) -> Response:
+        """Return a new token of a role: `{expiresIn, id, description}`; it is shown this once."""
+        body = body_map(request)
+        must_agree(name, body.get("project"), "project")
+        must_agree(role, body.get("role"), "role")
+        project = get_project(request, name, "update")
+        if not any(r.get("name") == role for r in project.spec.get("roles") or []):
+            raise NotFound(f"project '{name}' does not have role '{role}'")
+        token = create_token(
+            actor(request).name, project=name, role=role, token_id=body.get("id"), seconds=body.get("expiresIn"),
+            description=str(body.get("description") or ""),
+        )  # fmt: skip
+        return Response({"token": token})
+
+
+class RoleToken(View):
+    """`/projects/{project}/roles/{role}/token/{iat}`: revoke a token."""
+
+    permission = ("projects", "update")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def delete(self, request: Request, name: str, role: str, issued: str) -> Response:
+        """Revoke the token with `id`, or the one that was issued at a moment."""
+        get_project(request, name, "update")
+        rows = ApiToken.objects.filter(project=name, role=role)
+        if request.query_params.get("id"):
+            rows = rows.filter(token_id=request.query_params["id"])
+        elif issued.isdigit():
+            rows = rows.filter(issued_at=moment(int(issued)))
+        else:
+            raise Invalid(f"iat must be the second at which the token was issued, not {issued!r}")
+        if not revoke_tokens(rows, actor(request).name):
+            raise NotFound(f"role '{role}' of project '{name}' has no such token")
+        return Response({})
+
+
 class Empty(View):
-    """Parts of a project that this hub has none of: links, global projects, windows, events."""
+    """Parts of a project that this hub has none of: links, events."""
 
     permission = ("projects", "get")
 

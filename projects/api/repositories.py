@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -11,19 +12,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hub import audit
-from hub.access import require
+from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, body_map, flag, inner_map, must_agree
 from hub.engine.errors import AccessDenied, EngineError, Invalid, RetryLater, Stalled
-from hub.engine.permits import normal_url
+from hub.engine.permits import normal_url, permits_source
 from hub.models import Setting, setting
 from hub.redaction import redact_text
 from projects import sources
 from projects.follow import mark_due
-from projects.models import CredentialTemplate, GitRemote, RenderFailure, Repository
+from projects.models import Application, CredentialTemplate, GitRemote, RenderFailure, Repository
 from projects.sources import charts, git
 from projects.sources.credentials import credentials_for, repository_of
 from projects.sources.files import Recorder, clean
-from projects.specs import check_repository_url
+from projects.specs import check_repository_url, project_of_or_none
 
 SECRET_FIELDS = (
     "username",
@@ -91,13 +92,14 @@ class Repositories(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         """List repositories with their connection state."""
-        require(actor(request), "repositories", "get", "*")
+        caller = actor(request)
         query = Repository.objects.order_by("url")
         if request.query_params.get("repo"):
             query = query.filter(url=request.query_params["repo"])
         if request.query_params.get("appProject"):
             query = query.filter(project=request.query_params["appProject"])
-        return Response({"items": [repository_json(r) for r in query], "metadata": {}})
+        shown = [r for r in query if is_allowed(caller, "repositories", "get", r.rbac_object)]
+        return Response({"items": [repository_json(r) for r in shown], "metadata": {}})
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
@@ -105,7 +107,8 @@ class Repositories(View):
         body = body_map(request)
         url = check_repository_url(body.get("repo"))
         account = actor(request)
-        require(account, "repositories", "create", url, str(body.get("project") or ""))
+        project = str(body.get("project") or "")
+        require(account, "repositories", "create", f"{project}/{url}" if project else url, project)
         kind = _kind(body)
         if kind == "git":
             git.check_git_url(url, "repo")
@@ -117,13 +120,15 @@ class Repositories(View):
         )
         if problem:
             raise Invalid(f"repository not accessible: {problem}")
-        existing = Repository.objects.filter(
-            url=url, project=str(body.get("project") or "")
-        ).first()
+        existing = Repository.objects.filter(url=url, project=project).first()
+        if existing and not is_allowed(account, "repositories", "get", existing.rbac_object):
+            raise hide(account, "repositories", "create", existing.rbac_object, project)
         if existing and not flag(request, "upsert") and not body.get("upsert"):
             if (existing.credentials, existing.options) == (secret, options):
                 return Response(repository_json(existing))
             raise Invalid("existing repository spec is different, use upsert flag to force update")
+        if existing:
+            require(account, "repositories", "update", existing.rbac_object, project)
         return Response(repository_json(save_repository(existing, body, url, account.name)))
 
 
@@ -165,12 +170,19 @@ def save_repository(
 
 
 def _named(request: Request, url: str, action: str) -> Repository:
-    project = request.query_params.get("appProject", "")
-    require(actor(request), "repositories", action, url, project)
+    project, caller = request.query_params.get("appProject", ""), actor(request)
     found = repository_of(url, project)
-    if found is None:
-        raise AccessDenied("permission denied")
+    if found is None or not is_allowed(caller, "repositories", "get", found.rbac_object):
+        raise hide(caller, "repositories", action, url, project)
+    if action != "get":
+        require(caller, "repositories", action, found.rbac_object, found.project)
     return found
+
+
+def _require_read(request: Request, url: str) -> None:
+    """Return if the caller may read a repository, with the credentials of the project that it names."""
+    project = request.query_params.get("appProject", "")
+    require(actor(request), "repositories", "get", f"{project}/{url}" if project else url, project)
 
 
 class OneRepository(View):
@@ -244,7 +256,7 @@ class Refs(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, repo: str) -> Response:
         """Return branches and tags."""
-        require(actor(request), "repositories", "get", repo)
+        _require_read(request, repo)
         git.check_git_url(repo, "repo")
         remote = sources.look_up_refs(
             repo, request.query_params.get("appProject", ""), force=flag(request, "forceRefresh")
@@ -264,7 +276,7 @@ class AppsOf(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, repo: str) -> Response:
         """Return the folders."""
-        require(actor(request), "repositories", "get", repo)
+        _require_read(request, repo)
         git.check_git_url(repo, "repo")
         source = {"repoURL": repo, "targetRevision": request.query_params.get("revision", "")}
         project = request.query_params.get("appProject", "")
@@ -290,7 +302,7 @@ class HelmCharts(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, repo: str) -> Response:
         """Return the charts."""
-        require(actor(request), "repositories", "get", repo)
+        _require_read(request, repo)
         entries = charts.index(
             check_repository_url(repo),
             credentials_for(repo, request.query_params.get("appProject", "")),
@@ -317,13 +329,7 @@ class AppDetails(View):
         source = inner_map(body, "source")
         must_agree(repo, source.get("repoURL"), "source.repoURL")
         project = str(body.get("appProject") or "default")
-        require(
-            actor(request),
-            "applications",
-            "get",
-            f"{project}/{body.get('appName') or '*'}",
-            project,
-        )
+        _require_details(actor(request), project, str(body.get("appName") or ""), repo)
         wanted = {**source, "repoURL": repo}
         problems = sources.check_sources([wanted], multi=False)
         if problems:
@@ -347,6 +353,18 @@ class AppDetails(View):
         return Response(answer)
 
 
+def _require_details(caller: Caller, project: str, name: str, url: str) -> None:
+    """Return if a caller may look into a source: of its own application, or of one that it may create."""
+    found = Application.objects.select_related("cluster").filter(namespace=settings.NAMESPACE, name=name).first()  # fmt: skip
+    if found is not None and found.project == project:
+        require(caller, "applications", "get", found.rbac_object, project, found.where)
+    else:
+        require(caller, "applications", "create", f"{project}/{name or '*'}", project)
+    rules = project_of_or_none(project)
+    if rules is None or not permits_source(rules.spec, url):
+        raise AccessDenied(f"application repo {url} is not permitted in project '{project}'")
+
+
 def template_json(row: CredentialTemplate) -> dict[str, Any]:
     """Return a credential template without its credentials."""
     return {
@@ -364,10 +382,14 @@ class Templates(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         """List the templates."""
-        require(actor(request), "repositories", "get", "*")
+        caller = actor(request)
         return Response(
             {
-                "items": [template_json(t) for t in CredentialTemplate.objects.order_by("url")],
+                "items": [
+                    template_json(t)
+                    for t in CredentialTemplate.objects.order_by("url")
+                    if is_allowed(caller, "repositories", "get", t.url)
+                ],
                 "metadata": {},
             }
         )
@@ -379,6 +401,8 @@ class Templates(View):
         url = check_repository_url(body.get("url"))
         require(actor(request), "repositories", "create", url)
         existing = CredentialTemplate.objects.filter(url=url).first()
+        if existing:
+            require(actor(request), "repositories", "update", url)
         if existing and not (flag(request, "upsert") or body.get("upsert")):
             raise Invalid(
                 "existing repository credentials spec is different, use upsert flag to force update"
@@ -412,10 +436,11 @@ class OneTemplate(View):
     permission = ("repositories", "update")
 
     def _row(self, request: Request, url: str, action: str) -> CredentialTemplate:
-        require(actor(request), "repositories", action, url)
+        caller = actor(request)
         found = CredentialTemplate.objects.filter(url=url).first()
-        if found is None:
-            raise AccessDenied("permission denied")
+        if found is None or not is_allowed(caller, "repositories", "get", url):
+            raise hide(caller, "repositories", action, url)
+        require(caller, "repositories", action, url)
         return found
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
@@ -447,13 +472,14 @@ class Certificates(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         """List the known hosts with their fingerprints."""
-        require(actor(request), "certificates", "get", "*")
+        caller = actor(request)
         return Response(
             {
                 "items": [
                     _host_json(line)
                     for line in setting("ssh_known_hosts", "").splitlines()
                     if line.strip()
+                    and is_allowed(caller, "certificates", "get", line.partition(" ")[0])
                 ],
                 "metadata": {},
             }

@@ -39,7 +39,7 @@ from projects.compare import comparison, place_of
 from projects.follow import mark_due
 from projects.models import Application, Project
 from projects.refresh import orphans
-from projects.specs import find_cluster, project_of
+from projects.specs import check_reason, find_cluster, project_of
 
 
 def tree_rows(application: Application, cluster: Cluster) -> list[LiveResource]:
@@ -270,9 +270,11 @@ def place(
     fine = (
         f"{action}/{key.group}/{key.kind}/{key.namespace}/{key.name}" if action != "get" else "get"
     )
-    require(
-        actor(request), "applications", fine, f"{application.project}/{name}", application.project
-    )
+    if fine != "get":
+        require(
+            actor(request), "applications", fine, application.rbac_object, application.project, application.where
+        )  # fmt: skip
+        check_reason(project_of(application.project).spec, application.project)
     return place_for(application, key, params.get("version", ""))
 
 

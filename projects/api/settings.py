@@ -1,5 +1,6 @@
 """REST of the settings that administrators change while the hub runs (ours)."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -86,12 +87,38 @@ def _filters(value: Any) -> None:
                 )
 
 
+def _switch(value: Any) -> None:
+    if not isinstance(value, bool):
+        raise Invalid("the value must be true or false")
+
+
+def _globals(value: Any) -> None:
+    if not isinstance(value, list):
+        raise Invalid("global_projects must be a list of {labelSelector, projectName}")
+    for number, entry in enumerate(value):
+        if not isinstance(entry, dict) or not isinstance(entry.get("projectName"), str) or not isinstance(entry.get("labelSelector"), dict):  # fmt: skip
+            raise Invalid(f"global_projects[{number}] must have labelSelector and projectName")
+
+
+def _pattern(value: Any) -> None:
+    try:
+        re.compile(str(value))
+    except re.error as error:
+        raise Invalid(f"password_pattern is no regular expression: {error}") from error
+
+
 CHECKS: dict[str, tuple[Callable[[Any], None], Any]] = {
     "health": (_scripts, {}),
     "actions": (_actions, {}),
     "ignore_differences": (_ignored, []),
     "compare_options": (_compare, {}),
     "resource_filters": (_filters, {}),
+    "global_projects": (_globals, []),
+    "anonymous": (_switch, False),
+    "enforce_rollback": (_switch, False),
+    "require_override_for_revision": (_switch, False),
+    "impersonation": (_switch, False),
+    "password_pattern": (_pattern, "^.{8,256}$"),
 }
 
 
@@ -116,9 +143,12 @@ class SettingView(View):
         if not isinstance(body, dict) or "value" not in body:
             raise Invalid("value is required")
         check(body["value"])
+        before = setting(name, _default)
         with transaction.atomic():
             Setting.objects.update_or_create(name=name, defaults={"value": body["value"]})
-            audit.record(account.name, "update", "setting", name)
+            audit.record(
+                account.name, "update", "setting", name, before=before, after=body["value"]
+            )
             mark_due(Application.objects.values_list("pk", flat=True))
         forget_scripts()
         return Response({"name": name, "value": body["value"]})

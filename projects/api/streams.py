@@ -13,16 +13,17 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
-from hub.access import is_allowed, require
-from hub.api import View, actor, project_fields, selector
+from hub.access import ANONYMOUS, Caller, is_allowed, look_again
+from hub.api import View, project_fields, selector
 from hub.engine.errors import Unauthenticated
-from hub.models import Account, Tombstone, current_version
+from hub.models import Tombstone, current_version, setting
 from hub.session import verify
 from hub.stream import listen
 from projects.api.applications import get_application
 from projects.api.resources import tree_text
 from projects.manifests import application_json
 from projects.models import Application
+from projects.visible import visible
 
 EMBEDDED_POLL_SECONDS = 10.0
 POLL_SECONDS = 1.0
@@ -73,9 +74,13 @@ class _Waiter:
         self._end()
 
 
-def _still_allowed(token: str) -> Account | None:
+def _caller(token: str) -> Caller | None:
+    """Return who a stream speaks to, asked anew before every answer."""
+    look_again()
+    if not token:
+        return ANONYMOUS if setting("anonymous", default=False) is True else None
     try:
-        return verify(token).account
+        return verify(token)
     except Unauthenticated:
         return None
 
@@ -88,7 +93,6 @@ class ApplicationStream(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> StreamingHttpResponse:
         """Stream changes; first all applications, unless `resourceVersion` says what is known."""
-        require(actor(request), "applications", "get", "*/*")
         params = request.query_params
         chosen = _Filter(
             params.get("name", ""), params.get("appNamespace", ""), params.getlist("projects") or params.getlist("project"),
@@ -126,7 +130,7 @@ async def _changes(
     try:
         version = await sync_to_async(current_version)()
         if start is None or chosen.name:
-            for manifest, project, _rv in await sync_to_async(_rows_since)(0):
+            for manifest, project, _rv in await sync_to_async(_rows_since)(0, token):
                 seen.add((manifest["metadata"]["namespace"], manifest["metadata"]["name"]))
                 if chosen.fits(manifest, project):
                     yield _line(_shown("ADDED", manifest, fields), events=events)
@@ -136,10 +140,9 @@ async def _changes(
         if events:
             yield b": connected\n\n"
         while True:
-            account = await sync_to_async(_still_allowed)(token)
-            if account is None or not is_allowed(account, "applications", "get", "*/*"):
+            rows = await sync_to_async(_everything_since)(version, token)
+            if rows is None:
                 return
-            rows = await sync_to_async(_everything_since)(version)
             for kind, manifest, project, number in rows:
                 version = max(version, number)
                 key = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
@@ -156,9 +159,12 @@ def _shown(kind: str, manifest: dict[str, Any], fields: str) -> Any:
     return project_fields({"result": {"type": kind, "application": manifest}}, fields)
 
 
-def _rows_since(version: int) -> list[tuple[dict[str, Any], str, int]]:
+def _rows_since(version: int, token: str) -> list[tuple[dict[str, Any], str, int]]:
+    caller = _caller(token)
+    if caller is None:
+        return []
     query = (
-        Application.objects.filter(resource_version__gt=version)
+        visible(caller, Application.objects.filter(resource_version__gt=version))
         .select_related("cluster", "operation")
         .prefetch_related("history", "remotes")
     )
@@ -175,10 +181,20 @@ def _known(version: int) -> set[tuple[str, str]]:
     )
 
 
-def _everything_since(version: int) -> list[tuple[str, dict[str, Any], str, int]]:
-    found = [("", manifest, project, number) for manifest, project, number in _rows_since(version)]
+def _everything_since(
+    version: int, token: str
+) -> list[tuple[str, dict[str, Any], str, int]] | None:
+    """Return what changed since a version and the caller may see; None when it may no longer ask."""
+    caller = _caller(token)
+    if caller is None:
+        return None
+    found = [
+        ("", manifest, project, number) for manifest, project, number in _rows_since(version, token)
+    ]
     for stone in Tombstone.objects.filter(resource_version__gt=version, kind="Application"):
-        found.append(("DELETED", stone.manifest, stone.project, stone.resource_version))
+        gone = Application(namespace=stone.namespace, name=stone.name, project=stone.project)
+        if is_allowed(caller, "applications", "get", gone.rbac_object):
+            found.append(("DELETED", stone.manifest, stone.project, stone.resource_version))
     return sorted(found, key=lambda row: row[3])
 
 
@@ -199,19 +215,17 @@ class TreeStream(View):
         )
 
 
+def _may_see(application: Application, token: str) -> bool:
+    caller = _caller(token)
+    return is_allowed(caller, "applications", "get", application.rbac_object, application.where)
+
+
 async def _trees(pk: int, token: str, *, events: bool) -> AsyncIterator[bytes]:
     waiter, last = _Waiter(), b""
     try:
         while True:
             application = await Application.objects.select_related("cluster").filter(pk=pk).afirst()
-            account = await sync_to_async(_still_allowed)(token)
-            if (
-                application is None
-                or account is None
-                or not is_allowed(
-                    account, "applications", "get", f"{application.project}/{application.name}"
-                )
-            ):
+            if application is None or not await sync_to_async(_may_see)(application, token):
                 return
             text = await tree_text(application)
             if text != last:

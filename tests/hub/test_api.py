@@ -2,19 +2,17 @@
 
 import json
 
-import jwt
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.hashers import make_password
 from django.db import connections
 from django.test import AsyncClient, Client
-from django.urls import get_resolver
 from django.utils import timezone
 
 from hub.api import project_fields, selector
 from hub.engine.errors import Invalid
-from hub.models import Account, AuditEvent, LoginFailure
-from hub.session import _key, issue
+from hub.models import Account, AuditEvent, LoginFailure, access_changed
+from hub.session import issue
 from projects.models import Application
 
 BODY = {
@@ -75,41 +73,12 @@ def test_guessing_is_stopped_across_restarts(idle_hub):
         "/api/v1/session", {"username": "admin", "password": "correct horse"}, token="", status=401
     )
     assert refused["message"] == "Invalid username or password"
-    LoginFailure.objects.filter(name="admin").update(
+    LoginFailure.objects.filter(name="account:admin").update(
         last_at=timezone.now() - timezone.timedelta(seconds=301)
     )
     assert idle_hub.post(
         "/api/v1/session", {"username": "admin", "password": "correct horse"}, token=""
     )["token"]
-
-
-def claims(**changes):
-    now = int(timezone.now().timestamp())
-    account = Account.objects.get(name="admin")
-    return {
-        "iss": "argocd",
-        "sub": "admin:login",
-        "jti": "j",
-        "gen": str(account.token_generation),
-        "iat": now,
-        "exp": now + 60,
-        **changes,
-    }
-
-
-def test_forged_tokens(idle_hub, settings):
-    key = _key(settings.SECRET_KEY)
-    good = jwt.encode(claims(), key, algorithm="HS256")
-    assert idle_hub.get("/api/v1/applications", token=good)
-    bad = [
-        "garbage", jwt.encode(claims(), None, algorithm="none"), jwt.encode(claims(), "x" * 32, algorithm="HS256"), jwt.encode(claims(exp=1), key, algorithm="HS256"),
-        jwt.encode(claims(iss="other"), key, algorithm="HS256"), jwt.encode({k: v for k, v in claims().items() if k != "exp"}, key, algorithm="HS256"),
-        jwt.encode(claims(gen="x"), key, algorithm="HS256"), jwt.encode(claims(sub="nobody:login"), key, algorithm="HS256"), jwt.encode(claims(), key * 2, algorithm="HS512"),
-    ]  # fmt: skip
-    for token in bad:
-        assert idle_hub.get("/api/v1/applications", token=token, status=401)["code"] == 16
-    Account.objects.update(enabled=False)
-    idle_hub.get("/api/v1/applications", token=good, status=401)
 
 
 def test_a_password_change_ends_all_sessions(idle_hub):
@@ -122,7 +91,7 @@ def test_a_password_change_ends_all_sessions(idle_hub):
         )["message"]
     )
     assert (
-        "8 to 256"
+        "does not match the following expression"
         in idle_hub.put(
             "/api/v1/account/password",
             {"currentPassword": "correct horse", "newPassword": "x"},
@@ -145,57 +114,6 @@ def stranger(idle_hub):
         name="stranger", password=make_password("x"), capabilities=["login"]
     )
     return issue(account, timezone.now())
-
-
-def routes():
-    for pattern in get_resolver().url_patterns:
-        view = getattr(pattern.callback, "view_class", None)
-        yield str(pattern.pattern), view
-
-
-def test_every_route_declares_its_permission():
-    for path, view in routes():
-        if path.startswith(("api/v1/", "^api/v1/")):
-            assert view is not None, path
-            assert isinstance(getattr(view, "permission", None), tuple), path
-
-
-PUBLIC = {"api/v1/session", "api/v1/session/userinfo", "api/v1/settings"}
-
-
-def test_every_route_refuses_nobody_and_strangers(idle_hub, stranger):
-    for path, view in routes():
-        if "api/v1/" not in path or path in PUBLIC:
-            continue
-        url = "/" + path.strip("^$").replace("<str:name>", "a").replace(
-            "<str:revision>", "r"
-        ).replace("<str:pod>", "p")
-        for group in ("repo", "url", "identity"):
-            url = url.replace(f"(?P<{group}>.+?)", "x")
-        for method in ("get", "post", "put", "patch", "delete"):
-            if not hasattr(view, method):
-                continue
-            for token in ("", stranger):
-                answer = idle_hub.client.generic(
-                    method.upper(),
-                    url,
-                    data="{}",
-                    content_type="application/json",
-                    headers={"Authorization": f"Bearer {token}"} if token else {},
-                )
-                assert answer.status_code in ((401,) if not token else (400, 403)), (
-                    method,
-                    url,
-                    token[:4],
-                    answer.status_code,
-                    answer.content[:200],
-                )
-
-
-def test_refusals_are_recorded(idle_hub, stranger):
-    idle_hub.get("/api/v1/clusters", token=stranger, status=403)
-    event = AuditEvent.objects.get(outcome="refused")
-    assert (event.actor, event.verb, event.kind) == ("stranger", "get", "clusters")
 
 
 def test_absent_and_forbidden_applications_look_the_same(idle_hub, stranger):
@@ -518,9 +436,11 @@ def test_lists_filters_and_fields(idle_hub):
 def test_list_query_count(idle_hub, django_assert_max_num_queries):
     for n in range(12):
         idle_hub.post("/api/v1/applications", {**BODY, "metadata": {"name": f"a{n}"}})
-    with django_assert_max_num_queries(12):
-        idle_hub.get("/api/v1/applications")
+    access_changed("policy", "rbac", {})
+    idle_hub.get("/api/v1/clusters")
     with django_assert_max_num_queries(8):
+        idle_hub.get("/api/v1/applications")
+    with django_assert_max_num_queries(5):
         idle_hub.get("/api/v1/applications", fields="items.metadata.name,items.status.sync.status")
 
 

@@ -1,0 +1,98 @@
+"""Where a rule holds: clusters by name or by label, such as `clusters where env=prod`."""
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hub.engine.errors import RuleError
+from hub.engine.permits import matches
+
+
+class Where(NamedTuple):
+    """The cluster that an object is about."""
+
+    server: str = ""
+    name: str = ""
+    labels: Mapping[str, str] = {}
+
+
+class Requirement(NamedTuple):
+    """One condition on a label."""
+
+    key: str
+    operator: str
+    """`=`, `!=`, `in`, `notin`, `exists` or `absent`."""
+    values: tuple[str, ...] = ()
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        """Return whether labels fulfil it; a label that is missing is not equal to anything."""
+        value = labels.get(self.key)
+        if self.operator == "exists":
+            return value is not None
+        if self.operator == "absent":
+            return value is None
+        return (value in self.values) == (self.operator in ("=", "in"))
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A set of clusters: names by glob, labels by requirements; both must fit when both are given."""
+
+    names: tuple[str, ...] = ()
+    labels: tuple[Requirement, ...] = ()
+    text: str = field(default="", compare=False)
+
+    def covers(self, where: Where | None) -> bool:
+        """Return whether a cluster is one of them; no cluster is none of them."""
+        if where is None:
+            return False
+        if self.names and not any(
+            matches(n, where.name) or matches(n, where.server) for n in self.names
+        ):
+            return False
+        return all(requirement.holds(where.labels) for requirement in self.labels)
+
+
+_FORM = re.compile(
+    r"^clusters(?:\s+named\s+(?P<names>\S+(?:\s*\|\s*\S+)*?))?(?:\s+where\s+(?P<labels>.+))?$"
+)
+_LABEL = re.compile(r"^(?P<key>[A-Za-z0-9._/-]+)\s*(?:(?P<op>==?|!=)\s*(?P<value>[^\s,()=!]*)|\s(?P<word>in|notin)\s*\((?P<values>[^()]*)\))?$")  # fmt: skip
+
+
+@functools.lru_cache(maxsize=4096)
+def parse_scope(text: str) -> Scope | None:
+    """Return the clusters that a text names, None for an empty one: everywhere.
+
+    Shapes: `clusters named prod-*|live-*`, `clusters where env=prod,region in (eu,us),!test`, or both.
+    Raises: RuleError with the part that cannot be read.
+    """
+    if not text.strip():
+        return None
+    found = _FORM.match(" ".join(text.split()))
+    if found is None or not (found["names"] or found["labels"]):
+        raise RuleError(
+            f"{text!r} names no clusters: write 'clusters named prod-*' or 'clusters where env=prod'"
+        )
+    names = tuple(n.strip() for n in (found["names"] or "").split("|") if n.strip())
+    parts = re.split(r",(?![^(]*\))", found["labels"] or "")
+    labels = tuple(_requirement(part.strip()) for part in parts if part.strip())
+    return Scope(names, labels, " ".join(text.split()))
+
+
+def _requirement(part: str) -> Requirement:
+    absent = part.startswith("!")
+    found = _LABEL.match(part.removeprefix("!").strip())
+    if found is None or (absent and (found["op"] or found["word"])):
+        raise RuleError(
+            f"{part!r} is no condition on a label: write key=value, key!=value, key in (a,b), key or !key"
+        )
+    if absent:
+        return Requirement(found["key"], "absent")
+    if found["word"]:
+        values = tuple(v.strip() for v in found["values"].split(",") if v.strip())
+        return Requirement(found["key"], found["word"], values)
+    if found["op"]:
+        return Requirement(found["key"], "!=" if found["op"] == "!=" else "=", (found["value"],))
+    return Requirement(found["key"], "exists")

@@ -1,0 +1,244 @@
+"""Chain, sign, check, export and keep the audit trail.
+
+Events are written by everybody in their own transactions, without waiting for each other. One
+sealer, whoever has the lease, ties what is committed to the chain a moment later; so the chain
+never forks and never stands in the way.
+"""
+
+import contextlib
+import fcntl
+import functools
+import logging
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+
+from hub import audit
+from hub.engine.chain import (
+    GENESIS,
+    Verdict,
+    digest_of,
+    key_id,
+    link_hash,
+    sign,
+    verify,
+)
+from hub.models import (
+    AuditCheckpoint,
+    AuditEvent,
+    AuditGate,
+    AuditLink,
+    setting,
+)
+
+log = logging.getLogger(__name__)
+
+BATCH = 2000
+CHECKPOINT_EVERY = 500
+CHECKPOINT_AFTER = timedelta(minutes=5)
+# PostgreSQL's advisory lock of the sealer.
+_LOCK = 0x466C6F74
+RETENTION = {"sign-in": 400, "refusal": 400, "change": 0, "access": 0}
+"""Days that events of a class are kept; 0 is for ever. The setting `audit_retention` changes it."""
+
+
+def stamp(at: datetime) -> str:
+    """Return a time as events carry it."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def event_json(event: AuditEvent) -> dict[str, Any]:
+    """Return an event as it is digested, shown and exported."""
+    return {
+        "id": str(event.uid), "at": stamp(event.at), "actor": event.actor, "who": event.who, "address": event.address,
+        "verb": event.verb, "kind": event.kind, "object": event.object, "project": event.project, "cluster": event.cluster,
+        "outcome": event.outcome, "reason": event.reason, "ticket": event.ticket, "operation": event.operation,
+        "revisions": event.revisions, "change": event.change, "detail": event.detail, "class": event.retention,
+    }  # fmt: skip
+
+
+@functools.lru_cache(maxsize=2)
+def _load_key(path: str, _modified: float) -> Ed25519PrivateKey:
+    key = load_pem_private_key(Path(path).read_bytes(), None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise TypeError(f"{path} must hold an Ed25519 private key in PEM form")
+    return key
+
+
+def signing_key() -> Ed25519PrivateKey:
+    """Return the key that signs checkpoints: a file outside the database, made at the first need in embedded mode."""
+    path = Path(settings.AUDIT_KEY_FILE or settings.DATA_DIR / "audit-key.pem")
+    if not path.exists():
+        pem = Ed25519PrivateKey.generate().private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(pem)
+    return _load_key(str(path), path.stat().st_mtime)
+
+
+def public_pem() -> str:
+    """Return the public half of the signing key."""
+    public = signing_key().public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def seal() -> int:
+    """Tie committed events to the chain; return how many. Only one process does it at a time."""
+    total = 0
+    while (done := _seal_batch()) > 0:
+        total += done
+    if total:
+        checkpoint()
+    return total
+
+
+def _seal_batch() -> int:
+    with _only_one() as mine:
+        if not mine:
+            return 0
+        with transaction.atomic():
+            last = AuditLink.objects.order_by("-sequence").first()
+            events = list(
+                AuditEvent.objects.filter(~Exists(AuditLink.objects.filter(event_id=OuterRef("pk")))).order_by("pk")[:BATCH]
+            )  # fmt: skip
+            sequence, previous = (last.sequence, last.hash) if last else (0, GENESIS)
+            links = []
+            for event in events:
+                sequence += 1
+                digest = digest_of(event_json(event))
+                previous = link_hash(previous, sequence, digest)
+                links.append(AuditLink(sequence=sequence, event_id=event.pk, digest=digest, hash=previous))  # fmt: skip
+            AuditLink.objects.bulk_create(links)
+    return len(links)
+
+
+@contextlib.contextmanager
+def _only_one() -> Iterator[bool]:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
+            (mine,) = cursor.fetchone()
+            try:
+                yield bool(mine)
+            finally:
+                if mine:
+                    cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+        return
+    # SQLite serves one machine: a file lock is enough, and IMMEDIATE transactions guard the rest.
+    with (Path(settings.DATA_DIR) / "audit.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def checkpoint(*, force: bool = False) -> AuditCheckpoint | None:
+    """Sign the newest link, if enough has happened since the last signature."""
+    head = AuditLink.objects.order_by("-sequence").first()
+    last = AuditCheckpoint.objects.order_by("-sequence").first()
+    if head is None or (last and last.sequence >= head.sequence):
+        return last
+    now = timezone.now()
+    if not force and last and head.sequence - last.sequence < CHECKPOINT_EVERY and now - last.at < CHECKPOINT_AFTER:  # fmt: skip
+        return last
+    key = signing_key()
+    return AuditCheckpoint.objects.get_or_create(
+        sequence=head.sequence,
+        defaults={"hash": head.hash, "at": now, "key_id": key_id(key.public_key()), "signature": sign(key, head.sequence, head.hash, stamp(now))},
+    )[0]  # fmt: skip
+
+
+def checkpoint_json(row: AuditCheckpoint) -> dict[str, Any]:
+    """Return a checkpoint as it is exported."""
+    return {
+        "sequence": row.sequence, "hash": row.hash, "at": stamp(row.at), "keyId": row.key_id, "signature": row.signature,
+    }  # fmt: skip
+
+
+def rows(first: int, last: int, chosen: Q | None = None) -> Iterator[dict[str, Any]]:
+    """Return links with their events in order; of events that are not chosen only the link is told."""
+    for start in range(first, last + 1, BATCH):
+        end = min(last, start + BATCH - 1)
+        links = list(AuditLink.objects.filter(sequence__range=(start, end)).order_by("sequence"))
+        query = AuditEvent.objects.filter(pk__in=[link.event_id for link in links])
+        events = {e.pk: e for e in (query.filter(chosen) if chosen is not None else query)}
+        present = set(events) if chosen is None else set(query.values_list("pk", flat=True))
+        for link in links:
+            row: dict[str, Any] = {"sequence": link.sequence, "digest": link.digest, "hash": link.hash}
+            if link.event_id in events:
+                row["event"] = event_json(events[link.event_id])
+            elif link.event_id not in present:
+                row["expired"] = True
+            yield row
+
+
+def check(public: Ed25519PublicKey | None = None) -> Verdict:
+    """Check the whole trail of this hub; events that retention does not explain are missing."""
+    head = AuditLink.objects.order_by("-sequence").first()
+    found = verify(
+        _explained(head.sequence if head else 0),
+        [checkpoint_json(c) for c in AuditCheckpoint.objects.order_by("sequence")],
+        public or signing_key().public_key(),
+    )
+    return found
+
+
+def _explained(last: int) -> Iterator[dict[str, Any]]:
+    """Return the rows, where an event that is gone without a record of retention is told as altered."""
+    removed = expired_before()
+    for row in rows(1, last):
+        if row.get("expired") and row["sequence"] > removed:
+            yield {**row, "event": {"missing": "no event of retention says that it may be gone"}}
+        else:
+            yield row
+
+
+def expired_before() -> int:
+    """Return the last sequence up to which retention has removed events, by its own events."""
+    found = AuditEvent.objects.filter(verb="expire", kind="audit", actor="hub").order_by("-pk").first()
+    return int(found.detail.get("through") or 0) if found else 0
+
+
+def retain(now: datetime) -> int:
+    """Remove events whose class is kept no longer; their links stay, so that the chain can be checked."""
+    days = {**RETENTION, **setting("audit_retention", {})}
+    old = Q(pk__in=[])
+    for name, kept in days.items():
+        if kept:
+            old |= Q(retention=name, at__lt=now - timedelta(days=kept))
+    sealed = Exists(AuditLink.objects.filter(event_id=OuterRef("pk")))
+    chosen = AuditEvent.objects.filter(old).filter(sealed).exclude(verb="expire", kind="audit")
+    pks = list(chosen.order_by("pk").values_list("pk", flat=True)[:10_000])
+    if not pks:
+        return 0
+    through = AuditLink.objects.filter(event_id__in=pks).order_by("-sequence").values_list("sequence", flat=True)[0]  # fmt: skip
+    with transaction.atomic():
+        AuditGate.objects.create()
+        AuditEvent.objects.filter(pk__in=pks).delete()
+        audit.record("hub", "expire", "audit", "events", events=len(pks), through=max(through, expired_before()), days=days)  # fmt: skip
+        AuditGate.objects.all().delete()
+    return len(pks)

@@ -1,0 +1,20 @@
+"""The sync windows of an application, now."""
+
+from datetime import datetime
+
+from hub.engine.windows import Windows, windows_for
+from projects.models import Application
+from projects.specs import project_of_or_none
+
+
+def windows_of(application: Application, now: datetime) -> Windows:
+    """Return the windows that the project of an application, and global projects, set for it."""
+    project = project_of_or_none(application.project)
+    if project is None or not project.spec.get("syncWindows"):
+        return Windows()
+    destination = application.spec.get("destination") or {}
+    cluster = application.cluster
+    names = (cluster.name, cluster.server) if cluster else (str(destination.get("name") or ""), str(destination.get("server") or ""))  # fmt: skip
+    return windows_for(
+        project.spec["syncWindows"], name=application.name, namespace=application.dest_namespace, cluster=names, now=now
+    )  # fmt: skip

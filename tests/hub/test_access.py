@@ -1,0 +1,636 @@
+"""Sign-in, tokens, roles, and that every route obeys them."""
+
+import re
+import time
+
+import jwt
+import pytest
+from django.contrib.auth.hashers import make_password
+from django.urls import get_resolver
+from django.utils import timezone
+
+from clusters.models import Cluster
+from hub import access
+from hub.models import (
+    Account,
+    ApiToken,
+    AuditEvent,
+    Grant,
+    LoginSession,
+    access_changed,
+    change_setting,
+)
+from hub.roles import close_grants
+from hub.session import _key, issue, save_account
+from projects.models import Application, Project
+
+SPEC = {
+    "project": "default",
+    "source": {"repoURL": "https://example.com/r.git", "path": "."},
+    "destination": {"server": "https://kubernetes.default.svc", "namespace": "x"},
+}
+
+
+def policies(hub, text, **more):
+    return hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": text, **more}})
+
+
+@pytest.fixture
+def person(idle_hub):
+    def make(name, **fields):
+        account = Account.objects.create(
+            name=name,
+            password=make_password("pass word"),
+            capabilities=["login", "apiKey"],
+            **fields,
+        )
+        access_changed("account", name, {})
+        return issue(account, timezone.now())
+
+    return make
+
+
+def application(name, project="default", cluster=None, namespace="argocd"):
+    Project.objects.get_or_create(name=project, defaults={"spec": {"sourceNamespaces": ["*"]}})
+    return Application.objects.create(
+        name=name,
+        namespace=namespace,
+        project=project,
+        spec={**SPEC, "project": project},
+        cluster=cluster,
+    )
+
+
+def names(hub, token, **query):
+    items = hub.get("/api/v1/applications", token=token, **query)["items"]
+    return {i["metadata"]["name"] for i in items}
+
+
+# --- tokens ---
+
+
+def claims(session, **changes):
+    now = int(timezone.now().timestamp())
+    return {
+        "iss": "argocd",
+        "sub": "admin:login",
+        "jti": session,
+        "iat": now,
+        "exp": now + 60,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_forged_tokens(idle_hub, settings, anonymous):
+    change_setting("anonymous", anonymous)
+    key = _key(settings.SECRET_KEY)
+    session = jwt.decode(idle_hub.token, key, algorithms=["HS256"])["jti"]
+    good = jwt.encode(claims(session), key, algorithm="HS256")
+    assert idle_hub.get("/api/v1/flotilla/rbac", token=good)
+    bad = [
+        "garbage", jwt.encode(claims(session), None, algorithm="none"), jwt.encode(claims(session), "x" * 32, algorithm="HS256"),
+        jwt.encode(claims(session, exp=1), key, algorithm="HS256"), jwt.encode(claims(session, iss="other"), key, algorithm="HS256"),
+        jwt.encode(claims("no-such-session"), key, algorithm="HS256"), jwt.encode(claims(session, sub="nobody:login"), key, algorithm="HS256"),
+        jwt.encode(claims(session, sub="admin:apiKey"), key, algorithm="HS256"), jwt.encode(claims(session, sub="proj:default:x"), key, algorithm="HS256"),
+        jwt.encode(claims(session, sub="admin"), key, algorithm="HS256"), jwt.encode(claims(session), key * 2, algorithm="HS512"),
+    ]  # fmt: skip
+    for token in bad:
+        assert idle_hub.get("/api/v1/applications", token=token, status=401)["code"] == 16
+    idle_hub.get("/api/v1/applications", token="", status=200 if anonymous else 401)
+    idle_hub.get("/api/v1/flotilla/rbac", token="", status=403 if anonymous else 401)
+    Account.objects.update(enabled=False)
+    idle_hub.get("/api/v1/applications", token=good, status=401)
+
+
+def test_anonymous_has_the_default_role_only(idle_hub):
+    application("a")
+    change_setting("anonymous", value=True)
+    assert names(idle_hub, "") == set()
+    policies(idle_hub, "", **{"policy.default": "role:readonly"})
+    assert names(idle_hub, "") == {"a"}
+    idle_hub.delete("/api/v1/applications/a", token="", status=403)
+
+
+def test_account_tokens(idle_hub):
+    idle_hub.post("/api/v1/flotilla/accounts", {"name": "ci", "capabilities": ["apiKey"]})
+    policies(idle_hub, "g, ci, role:readonly")
+    made = idle_hub.post("/api/v1/account/ci/token", {"id": "one", "expiresIn": 3600})["token"]
+    assert jwt.decode(made, options={"verify_signature": False})["sub"] == "ci:apiKey"
+    assert idle_hub.get("/api/v1/session/userinfo", token=made)["username"] == "ci"
+    idle_hub.post("/api/v1/account/ci/token", {"id": "one"}, status=400)
+    listed = idle_hub.get("/api/v1/account/ci")["tokens"]
+    assert [t["id"] for t in listed] == ["one"] and listed[0]["lastUsedAt"]
+    idle_hub.delete("/api/v1/account/ci/token/one")
+    idle_hub.get("/api/v1/applications", token=made, status=401)
+    assert AuditEvent.objects.filter(verb="delete-token", actor="admin").exists()
+    assert made not in str(list(AuditEvent.objects.values()))
+
+
+@pytest.mark.parametrize("ending", ["disable", "delete", "password", "capability"])
+def test_sessions_and_tokens_die_with_the_account(idle_hub, ending):
+    idle_hub.post(
+        "/api/v1/flotilla/accounts",
+        {"name": "bob", "password": "first password", "capabilities": ["login", "apiKey"]},
+    )
+    token = idle_hub.post("/api/v1/account/bob/token", {})["token"]
+    session = idle_hub.post(
+        "/api/v1/session", {"username": "bob", "password": "first password"}, token=""
+    )["token"]
+    for each in (token, session):
+        idle_hub.get("/api/v1/applications", token=each)
+    path = "/api/v1/flotilla/accounts/bob"
+    if ending == "delete":
+        idle_hub.delete(path)
+    else:
+        change = {"disable": {"enabled": False}, "password": {"password": "other password"}, "capability": {"capabilities": []}}[ending]  # fmt: skip
+        idle_hub.call("PATCH", path, change)
+    for each in (token, session):
+        idle_hub.get("/api/v1/applications", token=each, status=401)
+
+
+def test_an_account_cannot_give_itself_rights(idle_hub, person):
+    bob = person("bob")
+    for change in ({"capabilities": ["login"]}, {"enabled": True}, {"password": "some password"}):
+        idle_hub.call("PATCH", "/api/v1/flotilla/accounts/bob", change, token=bob, status=403)
+    idle_hub.post("/api/v1/flotilla/accounts", {"name": "eve"}, token=bob, status=403)
+    idle_hub.put("/api/v1/flotilla/roles/x", {"rules": []}, token=bob, status=403)
+    assert idle_hub.get("/api/v1/account", token=bob)["items"][0]["name"] == "bob"
+
+
+def test_admin_can_be_switched_off_but_not_deleted(idle_hub):
+    idle_hub.delete("/api/v1/flotilla/accounts/admin", status=400)
+    idle_hub.call("PATCH", "/api/v1/flotilla/accounts/admin", {"enabled": False})
+    idle_hub.get("/api/v1/applications", status=401)
+    refused = {"username": "admin", "password": "correct horse"}
+    assert "disabled" in idle_hub.post("/api/v1/session", refused, token="", status=401)["message"]
+    assert idle_hub.get("/api/v1/settings", token="")["userLoginsDisabled"] is True
+
+
+def test_one_address_cannot_guess_at_many_accounts(idle_hub):
+    for n in range(50):
+        idle_hub.post(
+            "/api/v1/session", {"username": f"u{n}", "password": "x"}, token="", status=401
+        )
+    right = {"username": "admin", "password": "correct horse"}
+    idle_hub.post("/api/v1/session", right, token="", status=401)
+
+
+def test_known_and_unknown_names_cost_the_same(idle_hub, settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]
+    import hub.session
+
+    hub.session._dummy = ""
+    Account.objects.filter(name="admin").update(password=make_password("correct horse"))
+    idle_hub.post("/api/v1/session", {"username": "warm", "password": "x"}, token="", status=401)
+    spent = {}
+    for name in ("admin", "nobody"):
+        start = time.process_time()
+        idle_hub.post("/api/v1/session", {"username": name, "password": "x"}, token="", status=401)
+        spent[name] = time.process_time() - start
+    hub.session._dummy = ""
+    assert 0.5 < spent["admin"] / spent["nobody"] < 2
+
+
+def test_sessions_are_listed_and_ended(idle_hub, person):
+    bob = person("bob")
+    other = idle_hub.post(
+        "/api/v1/session", {"username": "bob", "password": "pass word"}, token=""
+    )["token"]
+    rows = idle_hub.get("/api/v1/flotilla/sessions", token=bob)["items"]
+    assert len(rows) == 2 and [r["current"] for r in rows].count(True) == 1
+    assert {r["account"] for r in idle_hub.get("/api/v1/flotilla/sessions", account="*", token=bob)["items"]} == {"bob"}  # fmt: skip
+    assert {r["account"] for r in idle_hub.get("/api/v1/flotilla/sessions", account="*")["items"]} == {"admin", "bob"}  # fmt: skip
+    admins = LoginSession.objects.get(account__name="admin")
+    idle_hub.delete(f"/api/v1/flotilla/sessions/{admins.pk}", token=bob, status=403)
+    second = next(r for r in rows if not r["current"])
+    idle_hub.delete(f"/api/v1/flotilla/sessions/{second['id']}", token=bob)
+    idle_hub.get("/api/v1/applications", token=other, status=401)
+    idle_hub.get("/api/v1/applications", token=bob)
+
+
+def test_the_initial_password_file_goes_with_the_password(idle_hub, settings):
+    path = settings.DATA_DIR / "initial-admin-password"
+    path.write_text("correct horse")
+    body = {"currentPassword": "correct horse", "newPassword": "better horse"}
+    idle_hub.put("/api/v1/account/password", body)
+    assert not path.exists()
+
+
+# --- project roles ---
+
+
+def project(hub, name, roles, **spec):
+    return hub.post(
+        "/api/v1/projects",
+        {"project": {"metadata": {"name": name}, "spec": {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}], "roles": roles, **spec}}, "upsert": True},
+    )  # fmt: skip
+
+
+def role(name, *lines, groups=()):
+    return {"name": name, "policies": [f"p, {line}" for line in lines], "groups": list(groups)}
+
+
+def test_project_tokens_stay_in_their_project(idle_hub):
+    lines = [f"proj:pay:deploy, applications, {a}, pay/*, allow" for a in ("get", "sync")]
+    project(idle_hub, "pay", [role("deploy", *lines)])
+    application("pay-web", "pay")
+    application("other", "else")
+    made = idle_hub.post("/api/v1/projects/pay/roles/deploy/token", {"id": "t", "expiresIn": 60})
+    token = made["token"]
+    assert names(idle_hub, token) == {"pay-web"}
+    assert idle_hub.get("/api/v1/projects/pay", token=token)["metadata"]["name"] == "pay"
+    assert [p["metadata"]["name"] for p in idle_hub.get("/api/v1/projects", token=token)["items"]] == ["pay"]  # fmt: skip
+    idle_hub.get("/api/v1/applications/other", token=token, status=403)
+    idle_hub.delete("/api/v1/applications/pay-web", token=token, status=403)
+    idle_hub.post("/api/v1/projects/pay/roles/deploy/token", {}, token=token, status=403)
+    # A line of the hub's own policy gives a project's token nothing outside its project either.
+    policies(idle_hub, "p, proj:pay:deploy, applications, *, */*, allow")
+    assert names(idle_hub, token) == {"pay-web"}
+    idle_hub.get("/api/v1/applications/other", token=token, status=403)
+    status = idle_hub.get("/api/v1/projects/pay")["status"]
+    assert [t["id"] for t in status["jwtTokensByRole"]["deploy"]["items"]] == ["t"]
+    issued = jwt.decode(token, options={"verify_signature": False})["iat"]
+    idle_hub.delete(f"/api/v1/projects/pay/roles/deploy/token/{issued}")
+    idle_hub.get("/api/v1/applications", token=token, status=401)
+
+
+def test_a_project_token_dies_with_its_role(idle_hub):
+    project(idle_hub, "pay", [role("r", "proj:pay:r, applications, get, pay/*, allow")])
+    token = idle_hub.post("/api/v1/projects/pay/roles/r/token", {})["token"]
+    idle_hub.get("/api/v1/applications", token=token)
+    project(idle_hub, "pay", [])
+    idle_hub.get("/api/v1/applications", token=token, status=401)
+
+
+@pytest.mark.parametrize(
+    ("roles", "words"),
+    [
+        ([role("a b")], "invalid role name"),
+        ([role("a"), role("a")], "already exists"),
+        ([role("a", "proj:pay:b, applications, get, pay/*, allow")], "policy subject must be"),
+        ([role("a", "proj:pay:a, clusters, get, *, allow")], "object must be of form"),
+        ([role("a", "proj:pay:a, accounts, get, pay/*, allow")], "resource must be one of"),
+        ([role("a", "proj:pay:a, applications, get, other/*, allow")], "object must be of form"),
+        ([role("a", groups=["x\ny"])], "cannot be a group"),
+        ([role("a", groups=["x", "x"])], "already exists for role"),
+        ([{"name": "a", "policies": "p"}], "must be a list"),
+    ],
+)
+def test_project_roles_that_cannot_be_used(idle_hub, roles, words):
+    body = {"project": {"metadata": {"name": "pay"}, "spec": {"roles": roles}}}
+    assert words in idle_hub.post("/api/v1/projects", body, status=400)["message"]
+
+
+def test_groups_of_a_project_role(idle_hub, person):
+    project(idle_hub, "pay", [role("r", "proj:pay:r, applications, get, pay/*, allow", groups=["team-pay"])])  # fmt: skip
+    application("pay-web", "pay")
+    application("other", "else")
+    dev = person("oidc:1", issuer="https://idp", subject="1", groups=["team-pay"])
+    assert names(idle_hub, dev) == {"pay-web"}
+
+
+# --- roles, deny, scopes, grants ---
+
+
+def test_a_role_change_is_obeyed_by_the_next_request(idle_hub, person):
+    application("a")
+    bob = person("bob")
+    assert names(idle_hub, bob) == set()
+    rule = {"resource": "applications", "action": "get", "object": "default/*"}
+    idle_hub.put("/api/v1/flotilla/roles/viewers", {"rules": [rule], "members": ["bob"]})
+    assert names(idle_hub, bob) == {"a"}
+    idle_hub.put("/api/v1/flotilla/roles/viewers", {"rules": [rule], "members": []})
+    assert names(idle_hub, bob) == set()
+    idle_hub.get("/api/v1/applications/a", token=bob, status=403)
+
+
+def test_what_a_provider_says_is_never_a_role_or_a_local_account(idle_hub, person):
+    application("a")
+    person("bob")
+    eve = person("oidc:eve", issuer="https://idp", subject="admin", groups=["role:admin", "admin", "proj:default:x", "", None, 7, ["admin"], "bob"])  # fmt: skip
+    policies(idle_hub, "g, bob, role:admin\np, , applications, get, */*, allow")
+    assert names(idle_hub, eve) == set()
+    idle_hub.get("/api/v1/flotilla/rbac", token=eve, status=403)
+    assert access.subjects_of(Account.objects.get(name="oidc:eve")) == ()
+
+
+@pytest.mark.parametrize("groups", [[], [""], None, "admins", {"admins": True}])
+def test_empty_or_odd_groups_give_nothing(idle_hub, person, groups):
+    from hub.signin import clean_groups
+
+    application("a")
+    policies(idle_hub, "g, admins, role:admin")
+    token = person("oidc:1", issuer="https://idp", subject="1", groups=clean_groups(groups))
+    assert names(idle_hub, token) == ({"a"} if groups == "admins" else set())
+
+
+def test_production_is_closed_whatever_a_project_grants(idle_hub, person):
+    prod = Cluster.objects.create(server="https://prod", name="prod-1", labels={"env": "prod"})
+    dev = Cluster.objects.create(server="https://dev", name="dev-1", labels={"env": "dev"})
+    project(idle_hub, "pay", [role("all", *[f"proj:pay:all, applications, {a}, pay/*, allow" for a in ("get", "delete", "sync", "override")], groups=["team"])])  # fmt: skip
+    application("in-prod", "pay", prod)
+    application("in-dev", "pay", dev)
+    member = person("oidc:1", issuer="https://idp", subject="1", groups=["team", "everyone"])
+    rules = [
+        {"resource": "applications", "action": a, "object": "*", "effect": "deny", "clusters": "clusters where env=prod"}
+        for a in ("delete*", "override")
+    ]  # fmt: skip
+    idle_hub.put("/api/v1/flotilla/roles/careful", {"rules": rules, "members": ["everyone"]})
+    idle_hub.delete("/api/v1/applications/in-prod", token=member, status=403)
+    idle_hub.delete("/api/v1/applications/in-dev", token=member)
+    ask = {"resource": "applications", "action": "delete", "object": "pay/in-prod"}
+    why = idle_hub.get("/api/v1/flotilla/explain", token=member, **ask)
+    assert not why["allowed"] and why["role"] == "careful" and "env=prod" in why["rule"]
+    # Another label, and the rule lets go.
+    Cluster.objects.filter(pk=prod.pk).update(labels={"env": "test"})
+    assert idle_hub.get("/api/v1/flotilla/explain", token=member, **ask)["allowed"]
+
+
+def test_grants_end_by_themselves(idle_hub, person):
+    application("a")
+    bob = person("bob")
+    policies(idle_hub, "p, bob, applications, get, default/*, allow")
+    body = {"subject": "bob", "resource": "applications", "action": "delete", "object": "default/a", "duration": "30m", "reason": "fix", "ticket": "INC-1"}  # fmt: skip
+    made = idle_hub.post("/api/v1/flotilla/grants", body)
+    assert idle_hub.get("/api/v1/account/can-i/applications/delete/default/a", token=bob) == {"value": "yes"}  # fmt: skip
+    assert "grant" in idle_hub.get("/api/v1/flotilla/explain", token=bob, resource="applications", action="delete", object="default/a")["origin"]  # fmt: skip
+    Grant.objects.filter(pk=made["id"]).update(ends_at=timezone.now())
+    access_changed("grant", "test", None)
+    assert idle_hub.get("/api/v1/account/can-i/applications/delete/default/a", token=bob) == {"value": "no"}  # fmt: skip
+    assert close_grants() == 1 and close_grants() == 0
+    verbs = list(
+        AuditEvent.objects.filter(kind="grant").order_by("pk").values_list("verb", "actor")
+    )
+    assert verbs == [("grant", "admin"), ("grant-ended", "hub")]
+    second = idle_hub.post("/api/v1/flotilla/grants", body)["id"]
+    idle_hub.delete(f"/api/v1/flotilla/grants/{second}")
+    assert idle_hub.get("/api/v1/account/can-i/applications/delete/default/a", token=bob) == {"value": "no"}  # fmt: skip
+
+
+def test_a_grant_ends_on_time_without_anybody_touching_it(idle_hub, person):
+    bob = person("bob")
+    now = timezone.now()
+    idle_hub.post("/api/v1/flotilla/grants", {"subject": "bob", "resource": "applications", "action": "sync", "object": "*", "until": (now + timezone.timedelta(seconds=1)).isoformat(), "reason": "x"})  # fmt: skip
+    path = "/api/v1/account/can-i/applications/sync/default/a"
+    assert idle_hub.get(path, token=bob) == {"value": "yes"}
+    idle_hub.wait(lambda: idle_hub.get(path, token=bob) == {"value": "no"}, "the end", 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"duration": ""}, "duration"), ({"duration": "800h"}, "30 days"), ({"reason": ""}, "reason"), ({"resource": "nope"}, "no resource"),
+        ({"until": "soon", "duration": ""}, "until"), ({"clusters": "prod"}, "names no clusters"), ({"subject": None}, "subject"),
+    ],
+)  # fmt: skip
+def test_grants_that_cannot_be(idle_hub, change, words):
+    body = {"subject": "bob", "resource": "applications", "action": "sync", "object": "*", "duration": "5m", "reason": "x", **change}  # fmt: skip
+    assert words in idle_hub.post("/api/v1/flotilla/grants", body, status=400)["message"]
+
+
+def test_broken_lines_are_named_and_disable_nothing(idle_hub, person):
+    application("a")
+    bob = person("bob")
+    text = "p, bob, applications, get, */*, allow\np, broken\ng, x\n"
+    answer = policies(idle_hub, text)
+    assert [p.split(":")[1] for p in answer["problems"]] == ["2", "3"]
+    assert names(idle_hub, bob) == {"a"}
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.matchMode": "sql"}}, status=400)
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"nope": ""}}, status=400)
+
+
+def test_several_policy_documents(idle_hub, person):
+    application("a")
+    bob = person("bob")
+    policies(idle_hub, "", **{"policy.team.csv": "p, role:t, applications, get, default/*, allow", "policy.zz.csv": "g, bob, role:t"})  # fmt: skip
+    assert names(idle_hub, bob) == {"a"}
+    policies(
+        idle_hub, "p, bob, applications, get, ^default/a$, allow", **{"policy.matchMode": "regex"}
+    )
+    application("ab")
+    assert names(idle_hub, bob) == {"a"}
+
+
+def test_roles_to_csv_and_back(idle_hub):
+    rules = [
+        {"resource": "applications", "action": "action/apps/*", "object": 'x/a,"b"', "effect": "deny", "clusters": "clusters named a|b where env in (p,q),!x"},
+        {"resource": "logs", "action": "get", "object": "*/*", "effect": "allow", "clusters": ""},
+    ]  # fmt: skip
+    idle_hub.put("/api/v1/flotilla/roles/role:one", {"description": 'Says, "so"', "rules": rules, "members": ["g,1", "alice"]})  # fmt: skip
+    idle_hub.put("/api/v1/flotilla/roles/two", {"rules": rules[1:], "members": ["role:one"]})
+    before = idle_hub.get("/api/v1/flotilla/roles")["items"]
+    text = idle_hub.get("/api/v1/flotilla/roles-csv")["csv"]
+    for name in ("role:one", "two"):
+        idle_hub.delete(f"/api/v1/flotilla/roles/{name}")
+    idle_hub.put("/api/v1/flotilla/roles-csv", {"csv": text})
+    assert idle_hub.get("/api/v1/flotilla/roles")["items"] == before
+
+
+def test_who_can(idle_hub, person):
+    application("a", "pay")
+    person("bob")
+    person("carol")
+    person("oidc:1", issuer="https://idp", subject="s1", groups=["g1"])
+    policies(idle_hub, "g, g1, role:t\np, role:t, applications, sync, pay/*, allow\np, bob, applications, sync, */*, allow\np, bob, applications, sync, pay/a, deny")  # fmt: skip
+    found = idle_hub.get("/api/v1/flotilla/who-can", resource="applications", action="sync", object="pay/a")  # fmt: skip
+    assert {a["account"] for a in found["accounts"]} == {"admin", "oidc:1"}
+    assert {"g1", "role:t"} <= set(found["subjects"]) and "bob" in found["deniedSubjects"]
+
+
+def test_can_i_speaks_as_argo_cd(idle_hub):
+    base = "/api/v1/account/can-i"
+    assert idle_hub.get(f"{base}/applications/sync/default/argocd/a") == {"value": "yes"}
+    assert idle_hub.get(f"{base}/extensions/invoke/x") == {"value": "no"}
+    assert "not a valid resource" in idle_hub.get(f"{base}/apps/get/x", status=400)["message"]
+    assert "not a valid action" in idle_hub.get(f"{base}/applications/fly/x/y", status=400)["message"]  # fmt: skip
+
+
+# --- what exists shows to nobody who may not know ---
+
+
+def test_absent_and_forbidden_are_the_same(idle_hub, person):
+    bob = person("bob")
+    project(idle_hub, "pay", [])
+    application("there", "pay")
+    Cluster.objects.create(server="https://there", name="there")
+    pairs = [
+        (f"/api/v1/{kind}/there{tail}", f"/api/v1/{kind}/nope{tail}", method)
+        for kind, tails in {
+            "applications": ["", "/sync", "/rollback", "/operation", "/manifests", "/events", "/links", "/syncwindows", "/resource-tree", "/managed-resources",
+                             "/server-side-diff", "/resource", "/resource/actions", "/logs", "/spec", "/confirm-deletion", "/revisions/x/metadata"],
+            "projects": ["", "/detailed", "/events", "/globalprojects", "/syncwindows"],
+            "clusters": ["", "/invalidate-cache", "/rotate-auth"],
+            "account": ["", "/token"], "flotilla/accounts": [""],
+        }.items()
+        for tail in tails
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+    ]  # fmt: skip
+    Account.objects.create(name="there")
+    body = {"metadata": {"name": None}, "resourceName": "x", "kind": "Pod"}
+    for there, nope, method in pairs:
+        query = {"resourceName": "x", "kind": "Pod", "id.type": "name"}
+        one, other = (
+            idle_hub.call(method, p, body, token=bob, status=None, **query) for p in (there, nope)
+        )
+        if one.get("code") == 12:  # no such method
+            continue
+        assert one == other, (method, there)
+        assert one["code"] in (3, 7), (method, there, one)
+
+
+def test_other_peoples_applications_are_not_in_lists_and_streams(idle_hub, person):
+    from projects.api.streams import _everything_since
+    from projects.applications import remove
+
+    bob = person("bob")
+    policies(idle_hub, "p, bob, applications, get, mine/*, allow")
+    for name in ("mine", "theirs"):
+        application(f"{name}-app", name)
+    Application.objects.all().bump()
+    seen = [m["metadata"]["name"] for _k, m, _p, _n in _everything_since(0, bob)]
+    assert seen == ["mine-app"] and names(idle_hub, bob) == {"mine-app"}
+    for app in Application.objects.all():
+        remove(app)
+    gone = [m["metadata"]["name"] for k, m, _p, _n in _everything_since(0, bob) if k == "DELETED"]
+    assert gone == ["mine-app"]
+    policies(idle_hub, "")
+    assert _everything_since(0, bob) == []
+    Account.objects.filter(name="bob").update(enabled=False)
+    assert _everything_since(0, bob) is None
+
+
+def test_an_application_in_a_namespace_that_its_project_forbids(idle_hub):
+    app = application("a", "pay", namespace="elsewhere")
+    Project.objects.filter(name="pay").update(spec={"sourceNamespaces": ["other"]})
+    for tail, method in (("", "GET"), ("/sync", "POST"), ("/logs", "GET"), ("/syncwindows", "GET")):
+        idle_hub.call(method, f"/api/v1/applications/{app.name}{tail}", {}, appNamespace="elsewhere", status=403)  # fmt: skip
+    Project.objects.filter(name="pay").update(spec={"sourceNamespaces": ["else*"]})
+    idle_hub.get("/api/v1/applications/a", appNamespace="elsewhere")
+
+
+def test_moving_an_application_needs_both_places(idle_hub, person):
+    bob = person("bob")
+    for name in ("one", "two"):
+        project(idle_hub, name, [])
+    application("a", "one")
+    policies(idle_hub, "p, bob, applications, *, one/*, allow")
+    manifest = idle_hub.get("/api/v1/applications/a", token=bob)
+    moved = {**manifest, "spec": {**SPEC, "project": "two"}}
+    assert (
+        "two/a" in idle_hub.put("/api/v1/applications/a", moved, token=bob, status=403)["message"]
+    )
+    assert "two/a" in idle_hub.put("/api/v1/applications/a/spec", moved["spec"], token=bob, status=403)["message"]  # fmt: skip
+    patch = {"patch": '{"spec":{"project":"two"}}', "patchType": "merge"}
+    idle_hub.call("PATCH", "/api/v1/applications/a", patch, token=bob, status=403)
+    idle_hub.post("/api/v1/applications", moved, token=bob, upsert="true", status=403)
+
+
+def test_a_reason_where_the_project_asks_for_one(idle_hub):
+    spec = {"flotilla": {"audit": {"requireReason": True, "requireTicket": True, "ticketPattern": "INC-\\d+"}}}  # fmt: skip
+    project(idle_hub, "pay", [], **spec)
+    application("a", "pay")
+    path = "/api/v1/applications/a"
+    assert "reason" in idle_hub.delete(path, status=400)["message"]
+    assert "ticket" in idle_hub.delete(path, reason="because", status=400)["message"]
+    assert "INC" in idle_hub.delete(path, reason="because", ticket="x", status=400)["message"]
+    idle_hub.delete(path, reason="because", ticket="INC-7")
+    event = AuditEvent.objects.get(verb="delete", kind="application")
+    assert (event.reason, event.ticket) == ("because", "INC-7")
+
+
+# --- the route table ---
+
+
+def routes():
+    for pattern in get_resolver().url_patterns:
+        view = getattr(pattern.callback, "view_class", None)
+        yield str(pattern.pattern), view
+
+
+def test_every_route_declares_its_permission():
+    for path, view in routes():
+        if path.startswith(("api/v1/", "^api/v1/")):
+            assert view is not None, path
+            assert isinstance(getattr(view, "permission", None), tuple), path
+
+
+def a_url(path):
+    path = re.sub(r"\(\?P<\w+>[^()]*\)", "x", path.strip("^$"))
+    path = re.sub(r"<uuid:\w+>", "00000000-0000-4000-8000-000000000000", path)
+    return "/" + re.sub(r"<int:\w+>", "1", re.sub(r"<str:\w+>", "x", path))
+
+
+def test_every_route_refuses_nobody_and_shows_strangers_nothing(idle_hub, person):
+    stranger = person("stranger")
+    application("secret-app", "secret-project")
+    Cluster.objects.create(server="https://secret-cluster", name="secret-cluster")
+    count = 0
+    for path, view in routes():
+        if "api/v1/" not in path or view.permission[1] == "public":
+            continue
+        url = a_url(path)
+        for method in ("get", "post", "put", "patch", "delete"):
+            if not hasattr(view, method):
+                continue
+            count += 1
+            idle_hub.call(method.upper(), url, {}, token="", status=401)
+            if "/stream/" in url:
+                continue
+            answer = idle_hub.call(method.upper(), url, {}, token=stranger, status=None)
+            assert "secret" not in str(answer), (method, url)
+            if "code" in answer:
+                assert answer["code"] in (3, 5, 7, 9), (method, url, answer)
+                if view.permission[1] not in ("signed-in",) and answer["code"] == 5:
+                    raise AssertionError((method, url, answer))
+            else:
+                shown = [i for i in answer.get("items") or [] if i.get("name") != "stranger" and i.get("account") != "stranger"]  # fmt: skip
+                assert method == "get" and not shown, (method, url, answer)
+    assert count > 80
+
+
+def test_refusals_are_recorded(idle_hub, person):
+    stranger = person("stranger")
+    idle_hub.get("/api/v1/clusters/https%3A%2F%2Fx", token=stranger, status=403)
+    event = AuditEvent.objects.get(outcome="refused")
+    assert (event.actor, event.verb, event.kind) == ("stranger", "get", "clusters")
+    assert event.who["account"] == "stranger" and event.who["session"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://testserver", 200), ("", 200), ("https://evil.example", 403), ("http://sub.testserver", 403), ("null", 403)],
+)  # fmt: skip
+def test_writes_from_pages_of_other_sites(idle_hub, origin, status):
+    from django.test import Client
+
+    client = Client()
+    client.cookies["argocd.token"] = idle_hub.token
+    headers = {"Origin": origin} if origin else {}
+    answer = client.put("/api/v1/flotilla/roles/x", data="{}", content_type="application/json", headers=headers)  # fmt: skip
+    assert answer.status_code == status
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        answer = client.generic("PUT", "/api/v1/flotilla/roles/x", data="{}", content_type=kind)
+        assert answer.status_code == 415
+
+
+def test_a_token_in_several_cookies(idle_hub):
+    from django.test import Client
+
+    client = Client()
+    half = len(idle_hub.token) // 2
+    client.cookies["argocd.token"] = f"2:{idle_hub.token[:half]}"
+    client.cookies["argocd.token-1"] = idle_hub.token[half:]
+    assert client.get("/api/v1/session/userinfo").json()["username"] == "admin"
+
+
+def test_tokens_of_a_project_are_listed_with_their_last_use(idle_hub):
+    save_account("ci", "test", must_be_new=True, capabilities=["apiKey"])
+    project(idle_hub, "pay", [role("r", "proj:pay:r, applications, get, pay/*, allow")])
+    token = idle_hub.post("/api/v1/projects/pay/roles/r/token", {"description": "pipeline"})[
+        "token"
+    ]
+    idle_hub.get("/api/v1/applications", token=token)
+    listed = idle_hub.get("/api/v1/flotilla/tokens")["items"]
+    assert [(t["subject"], t["description"], t["createdBy"]) for t in listed] == [("proj:pay:r", "pipeline", "admin")]  # fmt: skip
+    assert listed[0]["lastUsedAt"] and ApiToken.objects.count() == 1
