@@ -6,6 +6,7 @@ much. That package loads the credentials of the pod that the hub runs in.
 
 import base64
 import binascii
+import copy
 import functools
 import os
 import ssl
@@ -292,6 +293,12 @@ class Connection:
         KUBE_REQUESTS.labels(self.server, method, str(response.status)).inc()
         return response
 
+    def acting_as(self, user: str) -> "Connection":
+        """Return this connection, its pool and discovery shared, with requests that impersonate a user."""
+        other = copy.copy(self)
+        other._headers = {**self._headers, "Impersonate-User": user}
+        return other
+
     def renew(self) -> bool:
         """Read the credentials again where they change by themselves: in the hub's own cluster.
 
@@ -518,9 +525,13 @@ def _connection(pk: int, generation: int, server: str, name: str) -> Connection:
     return Connection(server, name, cluster.config)
 
 
-def connect(cluster: Cluster) -> Connection:
-    """Return the connection to a cluster: one pool for each, renewed when its credentials change."""
-    return _connection(cluster.pk, cluster.generation, cluster.server, cluster.name)
+def connect(cluster: Cluster, as_user: str = "") -> Connection:
+    """Return the connection to a cluster: one pool for each, renewed when its credentials change.
+
+    With `as_user` every request impersonates that user: the cluster's own roles decide.
+    """
+    found = _connection(cluster.pk, cluster.generation, cluster.server, cluster.name)
+    return found.acting_as(as_user) if as_user else found
 
 
 def kind_of(connection: Connection, manifest: Manifest) -> Kind | None:

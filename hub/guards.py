@@ -23,6 +23,10 @@ def install(connection: Any) -> None:
                     f"CREATE TRIGGER {table}_guard BEFORE UPDATE OR DELETE ON {table} "
                     "FOR EACH ROW EXECUTE FUNCTION hub_refuse_change()"
                 )
+                cursor.execute(
+                    f"CREATE TRIGGER {table}_whole BEFORE TRUNCATE ON {table} "
+                    "FOR EACH STATEMENT EXECUTE FUNCTION hub_refuse_change()"
+                )
             return
         for table in _TABLES:
             cursor.execute(
@@ -42,6 +46,7 @@ def remove(connection: Any) -> None:
         for table in _TABLES:
             if connection.vendor == "postgresql":
                 cursor.execute(f"DROP TRIGGER IF EXISTS {table}_guard ON {table}")
+                cursor.execute(f"DROP TRIGGER IF EXISTS {table}_whole ON {table}")
             else:
                 cursor.execute(f"DROP TRIGGER IF EXISTS {table}_no_update")
                 cursor.execute(f"DROP TRIGGER IF EXISTS {table}_no_delete")

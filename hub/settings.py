@@ -269,6 +269,8 @@ KUSTOMIZE_OPTIONS = words("HUB_KUSTOMIZE_BUILD_OPTIONS")
 HELM_VALUES_SCHEMES = words("HUB_HELM_VALUES_SCHEMES", "https,http")
 ENABLED_TOOLS = words("HUB_TOOLS", "Helm,Kustomize,Jsonnet")
 WEBHOOK_GITHUB_SECRET = text("HUB_WEBHOOK_GITHUB_SECRET")
+# Ed25519 key (PEM) that signs the trail; without one the key follows from HUB_SECRET_KEY.
+AUDIT_KEY_FILE = os.environ.get("HUB_AUDIT_KEY_FILE", "")
 METRICS_TOKEN = text("HUB_METRICS_TOKEN")
 METRICS_PORT = number("HUB_METRICS_PORT", 0)
 KUBE_QPS = number("HUB_KUBE_QPS", 200)

@@ -8,8 +8,8 @@ never forks and never stands in the way.
 import contextlib
 import fcntl
 import functools
+import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,14 +21,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     PublicFormat,
     load_pem_private_key,
 )
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from hub import audit
@@ -52,6 +50,7 @@ from hub.models import (
 log = logging.getLogger(__name__)
 
 BATCH = 2000
+LATE_EVENTS = 20_000
 CHECKPOINT_EVERY = 500
 CHECKPOINT_AFTER = timedelta(minutes=5)
 # PostgreSQL's advisory lock of the sealer.
@@ -84,45 +83,68 @@ def _load_key(path: str, _modified: float) -> Ed25519PrivateKey:
 
 
 def signing_key() -> Ed25519PrivateKey:
-    """Return the key that signs checkpoints: a file outside the database, made at the first need in embedded mode."""
-    path = Path(settings.AUDIT_KEY_FILE or settings.DATA_DIR / "audit-key.pem")
-    if not path.exists():
-        pem = Ed25519PrivateKey.generate().private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(pem)
-    return _load_key(str(path), path.stat().st_mtime)
+    """Return the key that signs checkpoints; it is never in the database.
+
+    HUB_AUDIT_KEY_FILE names it; without one it follows from HUB_SECRET_KEY.
+    """
+    if settings.AUDIT_KEY_FILE:
+        path = Path(settings.AUDIT_KEY_FILE)
+        return _load_key(str(path), path.stat().st_mtime)
+    return _derived(settings.SECRET_KEY)
+
+
+def _derived(secret: str) -> Ed25519PrivateKey:
+    seed = hashlib.sha256(b"flotilla audit key\0" + secret.encode()).digest()
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
+def public_keys() -> list[Ed25519PublicKey]:
+    """Return the keys whose signatures count: today's and those of former secret keys."""
+    former = [_derived(secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+    return [key.public_key() for key in (signing_key(), *former)]
+
+
+def pem(public: Ed25519PublicKey) -> str:
+    """Return a public key as text."""
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def public_pem() -> str:
     """Return the public half of the signing key."""
-    public = signing_key().public_key()
-    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return pem(signing_key().public_key())
 
 
-def seal() -> int:
+def _unsealed(*, whole: bool) -> QuerySet[AuditEvent]:
+    rows = AuditEvent.objects.filter(~Exists(AuditLink.objects.filter(event_id=OuterRef("pk"))))
+    if not whole:
+        # Transactions commit out of order, but not by this much; the hourly run looks at everything.
+        newest = AuditLink.objects.aggregate(newest=Max("event_id"))["newest"] or 0
+        rows = rows.filter(pk__gt=newest - LATE_EVENTS)
+    return rows.order_by("pk")
+
+
+def has_unsealed() -> bool:
+    """Return whether events wait for the chain."""
+    return _unsealed(whole=False).exists()
+
+
+def seal(*, whole: bool = False) -> int:
     """Tie committed events to the chain; return how many. Only one process does it at a time."""
     total = 0
-    while (done := _seal_batch()) > 0:
+    while (done := _seal_batch(whole=whole)) > 0:
         total += done
     if total:
         checkpoint()
     return total
 
 
-def _seal_batch() -> int:
+def _seal_batch(*, whole: bool) -> int:
     with _only_one() as mine:
         if not mine:
             return 0
         with transaction.atomic():
             last = AuditLink.objects.order_by("-sequence").first()
-            events = list(
-                AuditEvent.objects.filter(~Exists(AuditLink.objects.filter(event_id=OuterRef("pk")))).order_by("pk")[:BATCH]
-            )  # fmt: skip
+            events = list(_unsealed(whole=whole)[:BATCH])
             sequence, previous = (last.sequence, last.hash) if last else (0, GENESIS)
             links = []
             for event in events:
@@ -147,6 +169,7 @@ def _only_one() -> Iterator[bool]:
                     cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
         return
     # SQLite serves one machine: a file lock is enough, and IMMEDIATE transactions guard the rest.
+    settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
     with (Path(settings.DATA_DIR) / "audit.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,7 +211,11 @@ def rows(first: int, last: int, chosen: Q | None = None) -> Iterator[dict[str, A
         events = {e.pk: e for e in (query.filter(chosen) if chosen is not None else query)}
         present = set(events) if chosen is None else set(query.values_list("pk", flat=True))
         for link in links:
-            row: dict[str, Any] = {"sequence": link.sequence, "digest": link.digest, "hash": link.hash}
+            row: dict[str, Any] = {
+                "sequence": link.sequence,
+                "digest": link.digest,
+                "hash": link.hash,
+            }
             if link.event_id in events:
                 row["event"] = event_json(events[link.event_id])
             elif link.event_id not in present:
@@ -196,15 +223,14 @@ def rows(first: int, last: int, chosen: Q | None = None) -> Iterator[dict[str, A
             yield row
 
 
-def check(public: Ed25519PublicKey | None = None) -> Verdict:
+def check() -> Verdict:
     """Check the whole trail of this hub; events that retention does not explain are missing."""
     head = AuditLink.objects.order_by("-sequence").first()
-    found = verify(
+    return verify(
         _explained(head.sequence if head else 0),
         [checkpoint_json(c) for c in AuditCheckpoint.objects.order_by("sequence")],
-        public or signing_key().public_key(),
+        public_keys(),
     )
-    return found
 
 
 def _explained(last: int) -> Iterator[dict[str, Any]]:
@@ -219,7 +245,9 @@ def _explained(last: int) -> Iterator[dict[str, Any]]:
 
 def expired_before() -> int:
     """Return the last sequence up to which retention has removed events, by its own events."""
-    found = AuditEvent.objects.filter(verb="expire", kind="audit", actor="hub").order_by("-pk").first()
+    found = (
+        AuditEvent.objects.filter(verb="expire", kind="audit", actor="hub").order_by("-pk").first()
+    )
     return int(found.detail.get("through") or 0) if found else 0
 
 

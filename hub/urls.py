@@ -7,10 +7,11 @@ from django.urls import URLPattern, path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
 from clusters import api as clusters
-from hub import accounts, roles, views
+from hub import accounts, review, roles, views
 from projects.api import (
     actions,
     applications,
+    deployments,
     details,
     logs,
     operations,
@@ -62,6 +63,16 @@ urlpatterns = [
     path("api/v1/flotilla/roles/<str:name>", roles.OneRole.as_view()),
     path("api/v1/flotilla/grants", roles.Grants.as_view()),
     path("api/v1/flotilla/grants/<int:number>", roles.OneGrant.as_view()),
+    path("api/v1/flotilla/audit", review.Events.as_view()),
+    path("api/v1/flotilla/audit/export", review.Export.as_view()),
+    path("api/v1/flotilla/audit/verification", review.Verification.as_view()),
+    path("api/v1/flotilla/audit/retention", review.Retention.as_view()),
+    path("api/v1/flotilla/audit/views", review.Views.as_view()),
+    path("api/v1/flotilla/audit/forward", review.Forward.as_view()),
+    path("api/v1/flotilla/audit/reports/changes", review.ChangesReport.as_view()),
+    path("api/v1/flotilla/audit/reports/access", review.AccessReport.as_view()),
+    path("api/v1/flotilla/audit/reports/deployments", deployments.DeploymentsReport.as_view()),
+    path("api/v1/flotilla/audit/<uuid:uid>", review.OneEvent.as_view()),
     path("api/v1/flotilla/explain", roles.Explain.as_view()),
     path("api/v1/flotilla/who-can", roles.WhoCan.as_view()),
     path("api/v1/applications", applications.Applications.as_view()),

@@ -22,6 +22,7 @@ from hub.stream import publish, wake
 from projects import sources
 from projects.applications import remove
 from projects.compare import place_of, prepared
+from projects.impersonate import user_for
 from projects.lease import claim
 from projects.models import FINALIZER, Application, Operation, Project
 from projects.specs import find_cluster, project_of
@@ -143,7 +144,7 @@ def _hooks(
     finalizer = f"{name}-finalizer.argocd.argoproj.io"
     if finalizer not in application.finalizers:
         return
-    target = Target(cluster)
+    target = Target(cluster, as_user=user_for(application, project, cluster))
     busy = []
     for manifest in _delete_hooks_of(application, project, cluster, phase):
         key = resource_key(manifest)
@@ -172,7 +173,7 @@ def _clean_up(
     finalizer = f"{name}-finalizer.argocd.argoproj.io/cleanup"
     if finalizer not in application.finalizers:
         return
-    target = Target(cluster)
+    target = Target(cluster, as_user=user_for(application, project, cluster))
     hooks = [
         (m, target.get(resource_key(m)))
         for m in _delete_hooks_of(application, project, cluster, phase)
@@ -219,7 +220,7 @@ def _cascade(application: Application, project: Project, cluster: Cluster) -> No
     if not going:
         highest = max(_wave(row) for row in left)
         background = any(f == f"{FINALIZER}/background" for f in application.finalizers)
-        target = Target(cluster)
+        target = Target(cluster, as_user=user_for(application, project, cluster))
         going = [row for row in left if _wave(row) == highest]
         for row in going:
             target.delete(

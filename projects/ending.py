@@ -2,6 +2,7 @@
 
 import logging
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -11,9 +12,11 @@ from hub.engine.backoff import retry_policy
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.status import Phase
 from hub.metrics import SYNC
+from hub.redaction import redact_text
 from hub.stream import publish, wake
 from projects import sources
 from projects.models import Application, ApplicationEvent, Operation, Revision
+from projects.sources import git
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +72,11 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
             kind="Normal" if phase is Phase.SUCCEEDED else "Warning", message=f"Sync operation to {', '.join(r[:12] for r in operation.revisions)} {phase.lower()}: {message}"[:1000],
         )  # fmt: skip
         who = (operation.request.get("initiatedBy") or {}).get("username") or "automated sync"
-        audit.record(who, "operation-ended", "application", application.qualified_name, application.project, operation=operation.pk,
-                     phase=phase.value, revisions=operation.revisions, message=message[:300])  # fmt: skip
+        audit.record(
+            who, "operation-ended", "application", application.qualified_name, application.project, operation=operation.pk,
+            cluster=application.cluster.name if application.cluster else "", revisions=operation.revisions, phase=phase.value,
+            message=redact_text(message[:300]), **_deployed(operation, application, now),
+        )  # fmt: skip
         publish()
         wake("projects.refresh", application.pk, priority=2)
         _trim(application)
@@ -81,6 +87,32 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
     SYNC.labels(
         application.project, phase.value, application.cluster.server if application.cluster else ""
     ).inc()
+
+
+def _deployed(operation: Operation, application: Application, now: datetime) -> dict[str, Any]:
+    """Return what the trail keeps of a deployment beside its outcome: commits, manifests, drift."""
+    commits = []
+    for source, revision in zip(operation.sources, operation.revisions, strict=False):
+        try:
+            info = (
+                git.commit_info(str(source["repoURL"]), revision)
+                if git.is_commit(revision)
+                else None
+            )
+        except (Stalled, KeyError, OSError):
+            continue
+        if info is not None:
+            lines = info.message.strip().splitlines()
+            commits.append({
+                "revision": revision, "author": info.author, "date": info.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "message": redact_text(lines[0][:200]) if lines else "",
+            })  # fmt: skip
+    since = application.out_of_sync_since
+    return {
+        "commits": commits, "manifests": operation.manifests_digest, "started": operation.started_at.isoformat(),
+        "seconds": round((now - operation.started_at).total_seconds(), 1),
+        "drift_seconds": round((now - since).total_seconds()) if since else None, "dry_run": bool(operation.sync.get("dryRun")) or None,
+    }  # fmt: skip
 
 
 def _trim(application: Application) -> None:

@@ -344,6 +344,9 @@ class Operation(models.Model):
     sources = models.JSONField(default=list)
     steps = models.JSONField(default=list, help_text="The plan, with the state of each step.")
     is_planned = models.BooleanField(default=False)
+    manifests_digest = models.CharField(
+        max_length=64, blank=True, help_text="Of the manifests that were applied."
+    )
     due_at = models.DateTimeField(default=timezone.now, db_index=True)
     claimed_until = models.DateTimeField(null=True)
     heal_attempts = models.PositiveIntegerField(default=0)

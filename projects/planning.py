@@ -13,6 +13,7 @@ from clusters.kube import Refused
 from clusters.models import Cluster, LiveResource
 from hub.engine.diff import respect_ignored
 from hub.engine.errors import RetryLater, Stalled
+from hub.engine.masking import digest_of
 from hub.engine.normalize import normalize_desired
 from hub.engine.options import ResourceOptions, parse_options, resource_options
 from hub.engine.permits import permits_kind, permits_source
@@ -33,6 +34,7 @@ from hub.stream import publish
 from projects import sources
 from projects.compare import Compared, Place, comparison, place_of, settings_for
 from projects.ending import finish
+from projects.impersonate import user_for
 from projects.jq import delete_path
 from projects.models import Application, Operation, Project
 from projects.specs import find_cluster, project_of, spec_problems
@@ -104,6 +106,7 @@ def load(operation: Operation) -> Run:
     target = Target(
         cluster, options.get("ClientSideApplyMigration") != "false",
         application.annotations.get("argocd.argoproj.io/client-side-apply-migration-manager", ""),
+        user_for(application, project, cluster),
     )  # fmt: skip
     return Run(
         operation, application, project, cluster, place_of(application, cluster), target, options,
@@ -170,6 +173,7 @@ def prepare(run: Run) -> None:
     )  # fmt: skip
     by_key = {resource_key(m): m for m in desired}
     run.desired = by_key
+    run.operation.manifests_digest = digest_of({"manifests": list(desired)})
     run.steps = plan(desired, extra, request)
     _check(run)
     run.steps = [_pruning(run, s) for s in run.steps]
@@ -410,6 +414,7 @@ def store_steps(run: Run, message: str) -> None:
         Operation.objects.filter(pk=run.operation.pk).update(
             steps=run.operation.steps,
             is_planned=run.operation.is_planned,
+            manifests_digest=run.operation.manifests_digest,
             message=run.operation.message,
         )
         if is_multi_step(run.steps) or message:

@@ -28,6 +28,7 @@ from projects.models import (
     Operation,
 )
 from projects.sources import Desired
+from projects.windows import windows_of
 
 log = logging.getLogger(__name__)
 
@@ -305,6 +306,8 @@ def _automated(
         last,
         now,
     )
+    if decision.start:
+        decision = _when_open(current, now) or decision
     conditions = [c for c in changes["conditions"] if c["type"] != "SyncError"]
     if decision.error:
         old = next(
@@ -321,6 +324,16 @@ def _automated(
         )
     changes["conditions"] = conditions
     return decision
+
+
+def _when_open(current: Application, now: datetime) -> Decision | None:
+    """Return the decision to wait while the project's windows are closed, None when they are open."""
+    windows = windows_of(current, now)
+    if windows.can_sync(manual=False):
+        return None
+    reopens = windows.reopens_at()
+    wait = max(reopens - now, timedelta(seconds=1)) if reopens else timedelta(minutes=5)
+    return Decision(start=False, look_again=wait)
 
 
 def _last(current: Application) -> LastOperation | None:

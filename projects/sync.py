@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -56,6 +56,7 @@ from projects.planning import (
     prepare,
     store_steps,
 )
+from projects.windows import windows_of
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,8 @@ def _step(operation: Operation) -> None:
         _terminate(operation)
         return
     _superseded(operation)
+    if _waits_for_window(operation):
+        return
     run = load(operation)
     if not operation.is_planned:
         prepare(run)
@@ -125,6 +128,27 @@ def _step(operation: Operation) -> None:
 def _timed_out(operation: Operation) -> bool:
     limit = settings.SYNC_TIMEOUT
     return bool(limit) and timezone.now() - operation.started_at > limit
+
+
+def _waits_for_window(operation: Operation) -> bool:
+    """Return whether the project's windows hold an operation back; it goes on by itself when they open."""
+    now = timezone.now()
+    windows = windows_of(operation.application, now)
+    if not windows.assigned:
+        return False
+    manual = not operation.is_automated
+    started = windows_of(operation.application, operation.started_at).can_sync(manual=manual)
+    if windows.can_sync(manual=manual, could_at_start=started):
+        return False
+    reopens = windows.reopens_at()
+    wait = (
+        min(max(reopens - now, LOOK_AGAIN), timedelta(minutes=5))
+        if reopens
+        else timedelta(minutes=5)
+    )
+    when = f" until {reopens.astimezone(UTC).strftime('%Y-%m-%d %H:%M UTC')}" if reopens else ""
+    let_wait(operation, f"waiting: blocked by a sync window{when}", wait)
+    return True
 
 
 def _superseded(operation: Operation) -> None:

@@ -31,11 +31,12 @@ class Target:
     cluster: Cluster
     migrate: bool = True
     migration_manager: str = ""
+    as_user: str = ""
 
     @property
     def connection(self) -> Connection:
         """The connection to the cluster."""
-        return connect(self.cluster)
+        return connect(self.cluster, self.as_user)
 
     def is_home(self, key: ResourceKey) -> bool:
         """Return whether the hub itself serves a resource."""

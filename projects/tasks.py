@@ -71,6 +71,7 @@ def sweep() -> None:
         for pk in query.order_by("pk").values_list("pk", flat=True)[:BATCH]:
             wake(name, pk, priority=6)
     wake_live()
+    wake("hub.seal_trail", priority=8)
 
 
 def wake_live() -> None:
@@ -85,7 +86,6 @@ def wake_live() -> None:
 def clean_up() -> None:
     """Drop what nobody needs any more: rendered manifests of a month ago, old failures, tombstones, events."""
     from hub.models import Tombstone
-    from hub.session import forget_old
     from projects.models import ApplicationEvent
 
     now = timezone.now()
@@ -93,9 +93,9 @@ def clean_up() -> None:
     RenderFailure.objects.filter(at__lt=now - timedelta(days=1)).delete()
     Tombstone.objects.filter(at__lt=now - timedelta(days=1)).delete()
     ApplicationEvent.objects.filter(at__lt=now - timedelta(days=7)).delete()
-    forget_old(now)
     for url in GitRemote.objects.values_list("url", flat=True):
         git.tidy(url)
+    wake("hub.clean_up", priority=9)
 
 
 @shared_task(name="clusters.changed")

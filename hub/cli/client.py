@@ -63,6 +63,33 @@ class Client:
         """Return the answer to a POST."""
         return self._call("POST", path, body)
 
+    def delete(self, path: str) -> Any:
+        """Return the answer to a DELETE."""
+        return self._call("DELETE", path, None)
+
+    def download(self, path: str, target: Path) -> int:
+        """Write the answer to a GET to a file; return how many bytes there were.
+
+        Raises: Problem when the hub refuses or does not answer.
+        """
+        headers = {"Authorization": f"Bearer {self._token}"}
+        size = 0
+        try:
+            with httpx.stream(
+                "GET", self._server + path, headers=headers, timeout=TIMEOUT, verify=self._verify
+            ) as answer:
+                if answer.status_code >= 400:
+                    answer.read()
+                    raise Problem(str(answer.json().get("message", answer.status_code)))
+                with target.open("wb") as file:
+                    for chunk in answer.iter_bytes():
+                        size += file.write(chunk)
+        except httpx.HTTPError as error:
+            raise Problem(
+                f"{self._server} does not answer ({type(error).__name__}); is the hub running?"
+            ) from error
+        return size
+
     def _call(self, method: str, path: str, body: Any) -> Any:
         headers = {
             "Content-Type": "application/json",

@@ -19,6 +19,8 @@ admin_app = typer.Typer(help="Work on files, without a hub.", no_args_is_help=Tr
 settings_app = typer.Typer(help="Settings.", no_args_is_help=True)
 rbac_app = typer.Typer(help="Roles and policies.", no_args_is_help=True)
 app.add_typer(admin_app, name="admin")
+audit_app = typer.Typer(help="The audit trail.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
 admin_app.add_typer(settings_app, name="settings")
 settings_app.add_typer(rbac_app, name="rbac")
 
@@ -159,6 +161,66 @@ def rbac_validate(
     if file.policy.problems:
         raise typer.Exit(1)
     typer.echo("Policy is valid.")
+
+
+@admin_app.command("initial-password")
+def initial_password(
+    data: Annotated[str, typer.Option("--data", help="Data folder of the hub.", envvar="HUB_DATA_DIR")] = ".flotilla",
+) -> None:  # fmt: skip
+    """Print the generated password of admin; it is gone once the password was changed."""
+    from pathlib import Path
+
+    path = Path(data) / "initial-admin-password"
+    try:
+        typer.echo(path.read_text().strip())
+    except OSError as error:
+        raise Problem(f"{path} is not there: the password was changed, or this is not the hub's data folder (--data)") from error  # fmt: skip
+
+
+@audit_app.command("verify")
+def audit_verify(
+    file: Annotated[str, typer.Argument(help="An export: JSON Lines, or a signed bundle (.zip).")],
+    key: Annotated[str, typer.Option("--key", help="Public key (PEM) of the hub; without it the export's own is used.")] = "",
+) -> None:  # fmt: skip
+    """Check an export without a hub: the first altered, missing or moved row is named, with exit code 1."""
+    from hub.cli import audit
+
+    result = audit.verify_file(file, key)
+    for note in result.notes:
+        typer.echo(note)
+    for problem in result.verdict.problems:
+        typer.echo(problem, err=True)
+    if not result.verdict.is_intact:
+        raise typer.Exit(1)
+    typer.echo(result.summary)
+
+
+_FILTERS = typer.Option("--filter", help="Such as project=pay, actor=alice, verb=sync, from=2026-03-01, to=2026-03-31; may be repeated.")  # fmt: skip
+
+
+@audit_app.command("list")
+def audit_list(
+    words: Annotated[list[str] | None, typer.Argument(help="Words that must occur.")] = None,
+    filters: Annotated[list[str] | None, _FILTERS] = None,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many events.")] = 50,
+    output: Annotated[str, typer.Option("--output", "-o", help="wide or json.")] = "wide",
+) -> None:
+    """List events, newest first."""
+    from hub.cli import audit
+
+    audit.list_events(" ".join(words or []), filters or [], limit, output)
+
+
+@audit_app.command("export")
+def audit_export(
+    file: Annotated[str, typer.Argument(help="File to write.")],
+    filters: Annotated[list[str] | None, _FILTERS] = None,
+    form: Annotated[str, typer.Option("--format", help="jsonl, csv or bundle.")] = "jsonl",
+) -> None:
+    """Export events to a file that `flotilla audit verify` checks."""
+    from hub.cli import audit
+
+    typer.echo(audit.export(file, filters or [], form))
 
 
 def run() -> None:

@@ -7,7 +7,7 @@ holds only the public key can tell whether a row was altered, left out or moved.
 import hashlib
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,7 +86,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Check:
-    public: Ed25519PublicKey | None
+    keys: Sequence[Ed25519PublicKey]
     hashes: dict[int, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     checked: int = 0
@@ -97,7 +97,7 @@ class _Check:
 
 
 def verify(
-    rows: Iterable[Mapping[str, Any]], checkpoints: Iterable[Mapping[str, Any]], public: Ed25519PublicKey | None,
+    rows: Iterable[Mapping[str, Any]], checkpoints: Iterable[Mapping[str, Any]], keys: Sequence[Ed25519PublicKey],
     *, anchor: tuple[int, str] = (0, GENESIS), most: int = 20,
 ) -> Verdict:  # fmt: skip
     """Check rows in the order in which they are given; the first problem names the first bad row.
@@ -105,7 +105,7 @@ def verify(
     Shapes: a row is `{sequence, digest, hash, event}`; `event` is absent where only the chain is shown,
         and `expired: true` where retention removed it. `anchor` is the (sequence, hash) before the first row.
     """
-    state = _Check(public, expected=anchor[0] + 1, previous=anchor[1])
+    state = _Check(keys, expected=anchor[0] + 1, previous=anchor[1])
     state.hashes[anchor[0]] = anchor[1]
     for row in rows:
         _check_row(state, row)
@@ -124,7 +124,9 @@ def _check_row(state: _Check, row: Mapping[str, Any]) -> None:
     try:
         sequence, digest, hash_ = int(row["sequence"]), str(row["digest"]), str(row["hash"])
     except (KeyError, TypeError, ValueError):
-        state.problems.append(f"row after {state.expected - 1}: it has no sequence, digest and hash")
+        state.problems.append(
+            f"row after {state.expected - 1}: it has no sequence, digest and hash"
+        )
         return
     state.first = state.first or sequence
     if sequence != state.expected:
@@ -154,7 +156,7 @@ def _check_signature(state: _Check, checkpoint: Mapping[str, Any]) -> int:
     except (KeyError, TypeError, ValueError):
         state.problems.append("a checkpoint has no sequence and hash")
         return 0
-    if state.public is not None and not is_signed(state.public, checkpoint):
+    if state.keys and not any(is_signed(key, checkpoint) for key in state.keys):
         state.problems.append(f"checkpoint {sequence}: its signature is not of the given key")
         return 0
     known = state.hashes.get(sequence)
@@ -165,4 +167,4 @@ def _check_signature(state: _Check, checkpoint: Mapping[str, Any]) -> int:
     if known != hash_:
         state.problems.append(f"row {sequence}: its hash is not what checkpoint {sequence} signed")
         return 0
-    return sequence if state.public is not None else 0
+    return sequence if state.keys else 0

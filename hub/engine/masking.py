@@ -33,7 +33,12 @@ def change_between(before: Any, after: Any) -> dict[str, Any]:
     if before is None and after is None:
         return {}
     old, new = masked(before), masked(after)
-    found = list(_changes("", old, new, before, after))
+    empty = {} if isinstance(after if before is None else before, dict) else None
+    found = list(
+        _changes(
+            "", empty if before is None else old, empty if after is None else new, before, after
+        )
+    )
     result: dict[str, Any] = {"changes": found[:_MAX_CHANGES]}
     if before is not None:
         result["before"] = digest_of(old)

@@ -14,7 +14,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
-from clusters.kube import Connection, Refused, connect
+from clusters.kube import Connection, Refused
 from clusters.models import Cluster, LiveResource
 from hub.access import require
 from hub.api import View, actor, flag, number
@@ -26,6 +26,7 @@ from hub.engine.errors import (
 from hub.engine.resource import ResourceKey
 from projects.api.applications import get_application
 from projects.api.resources import is_permitted, tree_rows
+from projects.impersonate import connection_for
 from projects.models import Application
 from projects.specs import find_cluster, project_of
 
@@ -55,7 +56,7 @@ class Logs(View):
             "text/event-stream" in request.headers.get("Accept", ""),
         )
         answer = StreamingHttpResponse(
-            _log_lines(connect(cluster), pods, query, keep, plain=download, events=events),
+            _log_lines(connection_for(application, project_of(application.project), cluster), pods, query, keep, plain=download, events=events),
             content_type="text/plain" if download else "text/event-stream" if events else "application/json",
         )  # fmt: skip
         if download:

@@ -37,6 +37,7 @@ from projects import home, sources
 from projects.api.applications import get_application
 from projects.compare import comparison, place_of
 from projects.follow import mark_due
+from projects.impersonate import connection_for
 from projects.models import Application, Project
 from projects.refresh import orphans
 from projects.specs import check_reason, find_cluster, project_of
@@ -208,8 +209,8 @@ class Place:
 
     @property
     def connection(self) -> Connection:
-        """The connection to the cluster."""
-        return connect(self.cluster)
+        """The connection to the cluster, as whom the project says."""
+        return connection_for(self.application, self.project, self.cluster)
 
     def kind(self) -> Kind:
         """Return how the cluster serves the kind."""

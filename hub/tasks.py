@@ -1,0 +1,26 @@
+"""Celery tasks of the hub's ground: the trail is sealed and sent on, grants end, old rows go."""
+
+from celery import shared_task
+from django.utils import timezone
+
+from hub import forward, roles, session, trail
+
+
+@shared_task(name="hub.seal_trail")
+def seal_trail() -> None:
+    """Write what ended by itself, tie new events to the chain, send them on."""
+    roles.close_grants()
+    if trail.has_unsealed():
+        trail.seal()
+        forward.send()
+
+
+@shared_task(name="hub.clean_up")
+def clean_up() -> None:
+    """Seal what a long transaction left behind, sign, and remove what is kept no longer."""
+    now = timezone.now()
+    trail.seal(whole=True)
+    trail.checkpoint()
+    forward.send()
+    trail.retain(now)
+    session.forget_old(now)

@@ -1,0 +1,55 @@
+"""REST of the deployments report (ours): what was deployed, by whom, from which commit, after how much drift."""
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hub.access import require
+from hub.api import View, actor
+from hub.models import AuditEvent
+from hub.review import MOST, search
+from hub.trail import stamp
+
+
+class DeploymentsReport(View):
+    """`/flotilla/audit/reports/deployments`: every operation that ended, with who wrote, approved and began it."""
+
+    permission = ("audit", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        """Return deployments; the filters of the trail choose."""
+        require(actor(request), "audit", "get", "reports")
+        ended = list(search(request.query_params).filter(verb="operation-ended").order_by("pk")[: MOST + 1])  # fmt: skip
+        items = [deployment(event, *_before(event)) for event in ended[:MOST]]
+        return Response({"items": items, "truncated": len(ended) > MOST})
+
+
+def _before(event: AuditEvent) -> tuple[AuditEvent | None, list[AuditEvent]]:
+    """Return the event that began an operation, and the confirmations given while it ran."""
+    same = AuditEvent.objects.filter(kind="application", object=event.object, pk__lt=event.pk)
+    began = (
+        same.filter(verb__in=["sync", "rollback"], operation=event.operation).order_by("pk").first()
+    )
+    if began is None:
+        return None, []
+    return began, list(same.filter(verb="confirm-deletion", pk__gt=began.pk).order_by("pk"))
+
+
+def deployment(
+    event: AuditEvent, began: AuditEvent | None, confirmed: list[AuditEvent]
+) -> dict[str, Any]:
+    """Return one deployment."""
+    detail = event.detail
+    return {
+        "application": event.object, "project": event.project, "cluster": event.cluster, "operation": event.operation,
+        "kind": began.verb if began else "sync", "phase": detail.get("phase"), "startedAt": detail.get("started"), "finishedAt": stamp(event.at),
+        "seconds": detail.get("seconds"), "revisions": event.revisions, "commits": detail.get("commits") or [],
+        "authors": sorted({c["author"] for c in detail.get("commits") or []}), "initiator": began.actor if began else event.actor,
+        "initiatorIdentity": began.who if began else {}, "approvers": [c.actor for c in confirmed], "reason": began.reason if began else "",
+        "ticket": began.ticket if began else "", "manifestsDigest": detail.get("manifests", ""), "driftSeconds": detail.get("drift_seconds"),
+        "dryRun": bool(detail.get("dry_run")), "event": str(event.uid),
+    }  # fmt: skip

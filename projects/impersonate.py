@@ -1,0 +1,37 @@
+"""Whom the hub acts as in a cluster: a service account that the project names, or itself."""
+
+from clusters.kube import Connection, connect
+from clusters.models import Cluster
+from hub.engine.errors import Stalled
+from hub.engine.permits import service_account_for
+from hub.models import setting
+from projects.models import Application, Project
+
+
+def user_for(application: Application, project: Project | None, cluster: Cluster) -> str:
+    """Return the user to act as, empty for the hub itself.
+
+    Raises: Stalled when impersonation is on and the project names nobody for the destination.
+    """
+    if cluster.is_home or setting("impersonation", default=False) is not True:
+        return ""
+    spec = project.spec if project is not None else {}
+    found = service_account_for(
+        spec, cluster.server, application.dest_namespace, application.namespace
+    )
+    if found is None:
+        raise Stalled(
+            "NoServiceAccount",
+            f"no matching service account found for destination server {cluster.server} and namespace {application.dest_namespace}",
+        )
+    return found
+
+
+def connection_for(
+    application: Application, project: Project | None, cluster: Cluster
+) -> Connection:
+    """Return the connection to a cluster as whom the project says.
+
+    Raises: Stalled; see `user_for`.
+    """
+    return connect(cluster, user_for(application, project, cluster))

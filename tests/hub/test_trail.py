@@ -1,0 +1,489 @@
+"""The audit trail: what is in it, that nobody can change it unseen, and what auditors get of it."""
+
+import json
+import random
+import socket
+import threading
+import zipfile
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.db import DatabaseError, connection, connections, transaction
+from django.utils import timezone
+from typer.testing import CliRunner
+
+from hub import audit, forward, guards, trail
+from hub.cli.audit import verify_file
+from hub.cli.main import app
+from hub.cli.problem import Problem
+from hub.engine.chain import GENESIS, digest_of, link_hash, verify
+from hub.models import (
+    Account,
+    AuditCheckpoint,
+    AuditEvent,
+    AuditGate,
+    AuditLink,
+    access_changed,
+)
+
+
+@pytest.fixture
+def events(idle_hub):
+    del idle_hub
+    for n in range(30):
+        audit.record(
+            "alice" if n % 2 else "bob",
+            "update",
+            "application",
+            f"argocd/a{n % 5}",
+            f"p{n % 3}",
+            note=f"n{n}",
+        )
+    trail.seal()
+    trail.checkpoint(force=True)
+
+
+@pytest.fixture
+def guarded(transactional_db):
+    del transactional_db
+    guards.install(connection)
+    yield
+    guards.remove(connection)
+
+
+def export(hub, tmp_path, name="audit.jsonl", **query):
+    headers = {"Authorization": f"Bearer {hub.token}"}
+    answer = hub.client.get("/api/v1/flotilla/audit/export", query, headers=headers)
+    assert answer.status_code == 200, answer.content
+    path = tmp_path / name
+    path.write_bytes(b"".join(answer.streaming_content))
+    return path
+
+
+def key_file(tmp_path):
+    path = tmp_path / "key.pem"
+    path.write_text(trail.public_pem())
+    return str(path)
+
+
+# --- the chain ---
+
+
+def test_an_intact_trail(idle_hub, events):
+    found = idle_hub.post("/api/v1/flotilla/audit/verification")
+    assert found["intact"] and found["rows"] >= 30 and found["lastSigned"] >= 30
+    assert idle_hub.get("/api/v1/flotilla/audit/verification")["checkedAt"] == found["checkedAt"]
+    assert AuditEvent.objects.filter(verb="verify").exists()
+
+
+@pytest.mark.parametrize("column", ["actor", "object", "detail", "at", "outcome", "who", "change"])
+def test_an_altered_event_is_named(events, column):
+    link = AuditLink.objects.get(sequence=12)
+    values = {"detail": {"note": "x"}, "at": timezone.now(), "who": {"a": 1}, "change": {"b": 1}}
+    AuditEvent.objects.filter(pk=link.event_id).update(**{column: values.get(column, "mallory")})
+    found = trail.check()
+    assert found.problems[0].startswith("row 12:") and "altered" in found.problems[0]
+
+
+def test_a_removed_event_and_a_removed_link_are_named(events):
+    AuditEvent.objects.filter(pk=AuditLink.objects.get(sequence=7).event_id).delete()
+    assert trail.check().problems[0].startswith("row 7:")
+    AuditLink.objects.filter(sequence=7).delete()
+    assert trail.check().problems[0].startswith("row 7: missing")
+
+
+def test_rows_cut_off_at_the_end_are_named(events):
+    AuditLink.objects.filter(sequence__gte=25).delete()
+    assert "row 25: missing" in trail.check().problems[0]
+
+
+def test_exchanged_rows_are_named(events):
+    one, other = AuditLink.objects.get(sequence=4), AuditLink.objects.get(sequence=9)
+    AuditLink.objects.filter(sequence__in=(4, 9)).delete()
+    AuditLink.objects.create(
+        sequence=4, event_id=other.event_id, digest=other.digest, hash=one.hash
+    )
+    AuditLink.objects.create(sequence=9, event_id=one.event_id, digest=one.digest, hash=other.hash)
+    assert trail.check().problems[0].startswith("row 4:")
+
+
+def test_a_chain_computed_anew_does_not_have_the_signature(events):
+    link = AuditLink.objects.get(sequence=3)
+    AuditEvent.objects.filter(pk=link.event_id).update(actor="mallory")
+    previous = AuditLink.objects.get(sequence=2).hash
+    for row in AuditLink.objects.filter(sequence__gte=3).order_by("sequence"):
+        digest = digest_of(trail.event_json(AuditEvent.objects.get(pk=row.event_id)))
+        previous = link_hash(previous, row.sequence, digest)
+        AuditLink.objects.filter(pk=row.pk).update(digest=digest, hash=previous)
+    assert "checkpoint" in trail.check().problems[0]
+    AuditCheckpoint.objects.all().update(hash=previous)
+    assert "signature" in trail.check().problems[0]
+
+
+def test_random_tampering_is_always_found():
+    key = Ed25519PrivateKey.generate()
+    rows, previous = [], GENESIS
+    for n in range(1, 20):
+        event = {"n": n, "text": f"e{n}"}
+        previous = link_hash(previous, n, digest_of(event))
+        rows.append({"sequence": n, "digest": digest_of(event), "hash": previous, "event": event})
+    from hub.engine.chain import sign
+
+    checkpoint = {
+        "sequence": 19,
+        "hash": previous,
+        "at": "t",
+        "signature": sign(key, 19, previous, "t"),
+    }
+    keys = [key.public_key()]
+    assert verify(rows, [checkpoint], keys).is_intact
+    choose = random.Random(7)
+    for _ in range(200):
+        changed = [json.loads(json.dumps(r)) for r in rows]
+        kind, place = (
+            choose.choice(["event", "drop", "swap", "digest", "repeat"]),
+            choose.randrange(18),
+        )
+        if kind == "event":
+            changed[place]["event"]["text"] += "x"
+        elif kind == "drop":
+            del changed[place]
+        elif kind == "swap":
+            changed[place], changed[place + 1] = changed[place + 1], changed[place]
+        elif kind == "repeat":
+            changed.insert(place, changed[place])
+        else:
+            changed[place]["digest"] = "0" * 64
+        found = verify(changed, [checkpoint], keys)
+        assert not found.is_intact
+        first = int(found.problems[0].split()[1].rstrip(":"))
+        assert first in (place + 1, place + 2), (kind, place, found.problems[0])
+    assert verify([{"x": 1}], [{"y": 1}], keys).problems
+    assert not verify(rows, [{**checkpoint, "signature": "zz"}], keys).is_intact
+
+
+def test_events_of_late_transactions_come_into_the_chain(idle_hub):
+    first = audit.record("a", "x", "y", "z")
+    audit.record("b", "x", "y", "z")
+    early = AuditLink(
+        sequence=1,
+        event_id=first.pk + 1,
+        digest=digest_of(trail.event_json(AuditEvent.objects.get(pk=first.pk + 1))),
+        hash="",
+    )
+    early.hash = link_hash(GENESIS, 1, early.digest)
+    early.save()
+    assert trail.has_unsealed()
+    assert trail.seal() == 1
+    assert trail.check().is_intact
+    assert not trail.has_unsealed()
+
+
+def test_the_database_refuses_changes(guarded):
+    event = audit.record("a", "x", "y", "z")
+    trail.seal()
+    trail.checkpoint(force=True)
+    for change in (
+        lambda: AuditEvent.objects.filter(pk=event.pk).update(actor="m"), event.delete, AuditLink.objects.all().delete,
+        lambda: AuditLink.objects.update(hash="x"), AuditCheckpoint.objects.all().delete,
+    ):  # fmt: skip
+        with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+            change()
+    assert AuditEvent.objects.get(pk=event.pk).actor == "a"
+
+
+def test_retention_leaves_a_chain_that_can_be_checked(guarded, tmp_path):
+    old = timezone.now() - timedelta(days=500)
+    for n in range(6):
+        audit.record("a", "login", "session", f"s{n}")
+    guards.remove(connection)
+    AuditEvent.objects.update(at=old)
+    guards.install(connection)
+    audit.record("a", "update", "application", "kept")
+    trail.seal()
+    assert trail.retain(timezone.now()) == 6
+    assert trail.retain(timezone.now()) == 0
+    assert not AuditGate.objects.exists()
+    trail.seal()
+    found = trail.check()
+    assert found.is_intact and found.expired == 6
+    guards.remove(connection)
+    AuditEvent.objects.filter(object="kept").delete()
+    assert trail.check().problems[0].startswith("row 7:")
+    guards.install(connection)
+
+
+def test_many_writers_make_one_chain(idle_hub):
+    def write(name):
+        for n in range(20):
+            audit.record(name, "update", "thing", str(n))
+            if n % 5 == 0:
+                trail.seal()
+        connections.close_all()
+
+    threads = [threading.Thread(target=write, args=(f"w{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    trail.seal()
+    assert AuditLink.objects.count() == AuditEvent.objects.count() == 80
+    assert trail.check().is_intact
+
+
+def test_a_change_and_its_event_stand_or_fall_together(idle_hub):
+    with pytest.raises(RuntimeError), transaction.atomic():
+        audit.record("a", "x", "y", "z")
+        raise RuntimeError
+    assert not AuditEvent.objects.exists()
+
+
+# --- exports ---
+
+
+def test_an_auditor_exports_a_month_and_one_byte_is_altered(
+    idle_hub, events, tmp_path, monkeypatch
+):
+    guards.remove(connection)
+    march = datetime(2026, 3, 10, tzinfo=UTC)
+    chosen = [AuditLink.objects.get(sequence=n).event_id for n in range(10, 20)]
+    # The month lies in the middle of the trail, so the export has an anchor before and links after.
+    AuditLink.objects.all().delete()
+    AuditCheckpoint.objects.all().delete()
+    AuditEvent.objects.filter(pk__in=chosen).update(at=march)
+    trail.seal()
+    path = export(idle_hub, tmp_path, **{"from": "2026-03-01", "to": "2026-03-31"})
+    lines = path.read_text().splitlines()
+    assert json.loads(lines[0])["anchor"]["sequence"] == 9
+    assert sum("event" in json.loads(line) for line in lines) == 10
+    runner = CliRunner()
+    good = runner.invoke(app, ["audit", "verify", str(path), "--key", key_file(tmp_path)])
+    assert good.exit_code == 0 and "Intact" in good.output and "signed up to row" in good.output
+    data = bytearray(path.read_bytes())
+    place = data.index(b"alice", data.index(b'"sequence":14'))
+    data[place] ^= 1
+    path.write_bytes(data)
+    bad = runner.invoke(app, ["audit", "verify", str(path), "--key", key_file(tmp_path)])
+    row = next(
+        json.loads(line)["sequence"] for line in bytes(data).splitlines() if b"`lice" in line
+    )
+    assert bad.exit_code == 1 and f"row {row}:" in bad.output
+
+
+def test_every_byte_of_an_export_counts(idle_hub, events, tmp_path):
+    path = export(idle_hub, tmp_path)
+    data, key = path.read_bytes(), key_file(tmp_path)
+    first = data.index(b"\n") + 1
+    choose = random.Random(3)
+    for _ in range(150):
+        place = choose.randrange(first, len(data) - 1)
+        changed = bytearray(data)
+        changed[place] ^= 1 << choose.randrange(7)
+        path.write_bytes(changed)
+        assert not verify_file(str(path), key).verdict.is_intact, bytes(
+            changed[place - 40 : place + 40]
+        )
+    for cut in (data[: data.rindex(b'{"checkpoint"')], b"\n".join(data.splitlines()[:10])):
+        path.write_bytes(cut)
+        found = verify_file(str(path), key)
+        assert found.verdict.problems or not found.verdict.last_signed
+
+
+def test_a_bundle(idle_hub, events, tmp_path):
+    path = export(idle_hub, tmp_path, "audit.zip", format="bundle", project="p1")
+    found = verify_file(str(path), key_file(tmp_path))
+    assert found.verdict.is_intact and found.verdict.last_signed
+    with zipfile.ZipFile(path) as archive:
+        files = {n: archive.read(n) for n in archive.namelist()}
+    assert b"p2" not in files["events.csv"]
+    for name, old, new in (("events.csv", b"alice", b"mallo"), ("events.jsonl", b"alice", b"mallo"), ("manifest.json", b"p1", b"p2")):  # fmt: skip
+        changed = tmp_path / "changed.zip"
+        with zipfile.ZipFile(changed, "w") as archive:
+            for n, d in files.items():
+                archive.writestr(n, d.replace(old, new) if n == name else d)
+        problems = verify_file(str(changed), key_file(tmp_path)).verdict.problems
+        assert problems and (problems[0].startswith("row ") if name == "events.jsonl" else name in problems[0])  # fmt: skip
+    with pytest.raises(Problem):
+        verify_file(key_file(tmp_path), "")
+
+
+def test_an_export_signed_by_another_key(idle_hub, events, tmp_path, settings):
+    path = export(idle_hub, tmp_path)
+    settings.SECRET_KEY = "another secret key of the hub, long enough"
+    assert "signature" in verify_file(str(path), key_file(tmp_path)).verdict.problems[0]
+    assert verify_file(str(path), "").notes
+
+
+def test_csv_has_no_formulas(idle_hub, tmp_path):
+    audit.record("=cmd()", "update", "thing", "@x", "-p")
+    text = export(idle_hub, tmp_path, format="csv").read_text()
+    assert "'=cmd()" in text and "'@x" in text and ",=cmd" not in text
+
+
+# --- review ---
+
+
+def test_filters_words_and_pages(idle_hub, events):
+    def found(**query):
+        return idle_hub.get("/api/v1/flotilla/audit", **query)["items"]
+
+    assert {e["actor"] for e in found(actor="alice")} == {"alice"}
+    assert len(found(project=["p1", "p2"], kind="application")) == 20
+    assert len(found(object="argocd/a1*", kind="application")) == 6
+    assert [e["detail"]["note"] for e in found(q="N17")] == ["n17"]
+    assert found(q="alice n17") and not found(q="bob n17")
+    assert len(found(**{"from": "2026-01-01", "to": "2026-01-02"})) == 0
+    first = idle_hub.get("/api/v1/flotilla/audit", limit=10, kind="application")
+    rest = idle_hub.get("/api/v1/flotilla/audit", limit=10, kind="application", before=first["metadata"]["before"])  # fmt: skip
+    assert first["items"][-1]["number"] > rest["items"][0]["number"]
+    one = idle_hub.get(f"/api/v1/flotilla/audit/{first['items'][0]['id']}")
+    assert one == first["items"][0] and one["sequence"]
+    idle_hub.get("/api/v1/flotilla/audit", **{"from": "soon"}, status=400)
+    idle_hub.get("/api/v1/flotilla/audit/00000000-0000-4000-8000-000000000000", status=404)
+
+
+def test_an_auditor_reads_and_changes_nothing(idle_hub, events):
+    from hub.session import issue
+
+    person = Account.objects.create(name="ann", capabilities=["login"])
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": "g, ann, role:auditor"}})
+    token = issue(person, timezone.now())
+    assert idle_hub.get("/api/v1/flotilla/audit", token=token)["items"]
+    idle_hub.post("/api/v1/flotilla/audit/verification", token=token)
+    idle_hub.post(
+        "/api/v1/flotilla/audit/views", {"name": "mine", "query": {"project": "p1"}}, token=token
+    )
+    assert idle_hub.get("/api/v1/flotilla/audit/views", token=token)["items"][0]["query"] == {"project": "p1"}  # fmt: skip
+    assert idle_hub.get("/api/v1/flotilla/audit/views")["items"] == []
+    idle_hub.delete("/api/v1/flotilla/audit/views", name="mine", token=token)
+    idle_hub.put("/api/v1/flotilla/audit/retention", {"change": 30}, token=token, status=403)
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {}}, token=token, status=403)
+    idle_hub.put("/api/v1/flotilla/audit/forward", {}, token=token, status=403)
+
+
+@pytest.mark.parametrize("body", [{"nope": 1}, {"change": 5}, {"change": "x"}, {"change": True}])
+def test_retention_that_cannot_be(idle_hub, body):
+    idle_hub.put("/api/v1/flotilla/audit/retention", body, status=400)
+
+
+def test_who_changed_what_with_reason_and_identity(idle_hub):
+    headers = {"Authorization": f"Bearer {idle_hub.token}", "X-Flotilla-Reason": "fix", "X-Flotilla-Ticket": "INC-9"}  # fmt: skip
+    rule = {"resource": "logs", "action": "get", "object": "*"}
+    idle_hub.client.put("/api/v1/flotilla/roles/r", json.dumps({"rules": [rule]}), content_type="application/json", headers=headers)  # fmt: skip
+    event = AuditEvent.objects.get(kind="role")
+    assert (event.actor, event.verb, event.reason, event.ticket) == (
+        "admin",
+        "create",
+        "fix",
+        "INC-9",
+    )
+    assert event.who["account"] == "admin" and event.who["session"] and event.address == "127.0.0.1"
+    assert event.change["after"] and any(c["path"] == "rules" for c in event.change["changes"])
+
+
+def test_reports(idle_hub, events):
+    report = idle_hub.get("/api/v1/flotilla/audit/reports/changes", **{"from": "2020-01-01", "project": "p1"})  # fmt: skip
+    assert report["items"] and all(i["changes"][0]["actor"] in ("alice", "bob") for i in report["items"])  # fmt: skip
+    idle_hub.get("/api/v1/flotilla/audit/reports/changes", status=400)
+    began = audit.record(
+        "dev", "sync", "application", "argocd/web", "pay", operation=7, revisions=["abc"]
+    )
+    audit.record("lead", "confirm-deletion", "application", "argocd/web", "pay")
+    audit.record("dev", "operation-ended", "application", "argocd/web", "pay", operation=7, revisions=["abc"], phase="Succeeded", commits=[{"author": "Ann <a@x>", "revision": "abc"}], manifests="d1", drift_seconds=42)  # fmt: skip
+    (one,) = idle_hub.get("/api/v1/flotilla/audit/reports/deployments", project="pay")["items"]
+    assert (one["initiator"], one["approvers"], one["authors"], one["driftSeconds"], one["manifestsDigest"]) == ("dev", ["lead"], ["Ann <a@x>"], 42, "d1")  # fmt: skip
+    assert one["operation"] == began.operation
+
+
+def test_who_could_at_a_time(idle_hub):
+    idle_hub.post("/api/v1/flotilla/accounts", {"name": "bob"})
+    ask = {"resource": "applications", "action": "sync", "object": "pay/web"}
+
+    def could(at):
+        found = idle_hub.get("/api/v1/flotilla/audit/reports/access", at=at.isoformat(), **ask)
+        return {a["account"] for a in found["accounts"]}
+
+    before = timezone.now()
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": "p, bob, applications, sync, pay/*, allow\np, g1, applications, sync, pay/*, allow"}})  # fmt: skip
+    access_changed("account", "oidc:1", {"issuer": "https://idp", "subject": "s", "groups": ["g1"], "enabled": True})  # fmt: skip
+    during = timezone.now()
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": ""}})
+    grant = idle_hub.post("/api/v1/flotilla/grants", {"subject": "bob", "duration": "1h", "reason": "x", **ask})  # fmt: skip
+    granted = timezone.now()
+    idle_hub.delete(f"/api/v1/flotilla/grants/{grant['id']}")
+    assert could(before) == {"admin"}
+    assert could(during) == {"admin", "bob", "oidc:1"}
+    assert could(granted) == {"admin", "bob"}
+    assert could(timezone.now()) == {"admin"}
+    idle_hub.get("/api/v1/flotilla/audit/reports/access", **ask, status=400)
+
+
+# --- sending on ---
+
+
+class Sink(BaseHTTPRequestHandler):
+    got, status = [], 200
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.status == 200:
+            self.got.append((self.headers.get("X-Flotilla-Signature"), body))
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+def test_events_go_to_a_webhook_once_each_and_again_after_a_failure(idle_hub):
+    import hmac
+
+    server = HTTPServer(("127.0.0.1", 0), Sink)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/x"
+    Sink.got.clear()
+    idle_hub.put(
+        "/api/v1/flotilla/audit/forward", {"webhook": {"url": url, "secret": "CANARY-hook"}}
+    )
+    audit.record("a", "update", "thing", "one")
+    trail.seal()
+    Sink.status = 500
+    assert forward.send() == 0
+    assert "did not take" in idle_hub.get("/api/v1/flotilla/audit/forward")["error"]
+    Sink.status = 200
+    sent = forward.send()
+    assert sent >= 1 and forward.send() == 0
+    signature, body = Sink.got[0]
+    assert signature == "sha256=" + hmac.digest(b"CANARY-hook", body, "sha256").hex()
+    rows = [json.loads(line) for line in body.splitlines()]
+    assert [r["sequence"] for r in rows] == sorted(r["sequence"] for r in rows)
+    assert "CANARY" not in str(idle_hub.get("/api/v1/flotilla/audit/forward"))
+    assert "CANARY" not in str(list(AuditEvent.objects.values()))
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_events_go_to_syslog(idle_hub, protocol):
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        if protocol == "tcp":
+            server.listen(1)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        idle_hub.put("/api/v1/flotilla/audit/forward", {"syslog": {"address": address, "protocol": protocol}})  # fmt: skip
+        trail.seal()
+        assert forward.send() >= 1
+        data = server.accept()[0].recv(100_000) if protocol == "tcp" else server.recv(100_000)
+    if protocol == "tcp":
+        length, _, data = data.partition(b" ")
+        data = data[: int(length)]
+    assert data.startswith(b"<110>1 ") and json.loads(data[data.index(b"{") :])["event"]["kind"]
+
+
+@pytest.mark.parametrize("body", [{"x": {}}, {"syslog": {"address": "nope"}}, {"webhook": {"url": "javascript:x"}}, {"webhook": {"url": "http://169.254.169.254/"}}, {"webhook": "x"}])  # fmt: skip
+def test_targets_that_cannot_be(idle_hub, body):
+    idle_hub.put("/api/v1/flotilla/audit/forward", body, status=400)
