@@ -1,8 +1,10 @@
 """Settings of the hub: one file, read once from `HUB_*` environment variables; unknown values fail."""
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
@@ -56,6 +58,17 @@ def choice(name: str, default: str, choices: tuple[str, ...]) -> str:
 def words(name: str, default: str = "") -> list[str]:
     """Return a variable that is a comma-separated list."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def _json_list(name: str) -> list[Any]:
+    value = text(name)
+    try:
+        found = json.loads(value) if value else []
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} must be a JSON list: {error}") from error
+    if not isinstance(found, list):
+        raise ImproperlyConfigured(f"{name} must be a JSON list")
+    return found
 
 
 DATA_DIR = Path(text("HUB_DATA_DIR", str(BASE_DIR / ".flotilla"))).absolute()
@@ -155,6 +168,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "hub.signin.live_session",
     "hub.headers.security_headers",
 ]
 ROOT_URLCONF = "hub.urls"
@@ -178,6 +192,9 @@ ACCOUNT_RATE_LIMITS = False  # hub.session limits sign-ins, in the database and 
 SOCIALACCOUNT_ADAPTER = "hub.signin.SocialAdapter"
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
 SOCIALACCOUNT_STORE_TOKENS = False
+# A sign-in begins by a link: the policy for forms would not let the browser go on to the provider.
+SOCIALACCOUNT_LOGIN_ON_GET = True
+SSO_PROVIDERS = _json_list("HUB_SSO_PROVIDERS")
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
 MFA_ADAPTER = "hub.signin.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
@@ -196,7 +213,13 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [BASE_DIR / "templates"],
-        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+            ]
+        },
     }
 ]
 # W002, W003: hub.headers sets the frame header, and writes need a JSON content type that no form can send.

@@ -1,18 +1,48 @@
-"""How people sign in: django-allauth's seams, bound to this hub's accounts and sessions."""
+"""How people sign in: django-allauth's seams, bound to this hub's accounts, providers and sessions."""
 
+import logging
+import secrets
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
-from allauth.account.models import EmailAddress
+from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.idp.oidc.adapter import DefaultOIDCAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin
+from allauth.socialaccount.providers.oauth2.client import OAuth2Client, OAuth2Error
+from allauth.socialaccount.providers.oauth2.views import (
+    OAuth2Adapter,
+    OAuth2CallbackView,
+    OAuth2LoginView,
+)
+from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
+from allauth.socialaccount.providers.saml.provider import SAMLProvider
+from django.contrib.auth import logout as end_browser_session
 from django.contrib.auth.backends import BaseBackend
-from django.http import HttpRequest
+from django.db import IntegrityError, transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.decorators import sync_and_async_middleware
+from django.utils.http import url_has_allowed_host_and_scheme
 
-from hub.engine.errors import Unauthenticated
-from hub.models import Account
-from hub.session import check_login
+from hub import audit, oidc
+from hub.crypto import seal, unseal
+from hub.engine.errors import NotFound, Unauthenticated
+from hub.models import Account, Setting, access_changed, setting
+from hub.oidc import Identity, SignInError
+from hub.providers import Provider, all_providers, pem_of, provider_named
+from hub.rest import note_origin, set_token_cookie, token_of
+from hub.session import begin_session, check_login, verify
+
+log = logging.getLogger(__name__)
+
+HUB_SESSION = "hub_session"
+UNUSABLE = "!"
+CLI_CLIENT = "flotilla-cli"
+CLI_PORTS = (8085, 8086, 8087, 8088, 8089)
 
 
 class LocalBackend(BaseBackend):
@@ -22,7 +52,9 @@ class LocalBackend(BaseBackend):
         self, request: HttpRequest | None, username: str = "", password: str = "", **credentials: Any
     ) -> Account | None:  # fmt: skip
         """Return the account, None for anything that is wrong."""
-        del request, credentials
+        del credentials
+        if request is not None:
+            note_origin(request)
         if not username or not password:
             return None
         try:
@@ -35,26 +67,466 @@ class LocalBackend(BaseBackend):
         return Account.objects.filter(pk=user_id, enabled=True).first()
 
 
-def clean_groups(value: Any) -> list[str]:
-    """Return the groups of a claim: a list of names, or one name; anything else is none."""
-    values = value if isinstance(value, list) else [value]
-    return [g for g in dict.fromkeys(v for v in values if isinstance(v, str)) if g.strip()]
-
-
 class AccountAdapter(DefaultAccountAdapter):
-    """Local accounts are made by administrators only."""
+    """Local accounts are made by administrators; a sign-in by the browser begins a session of the hub."""
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        """Say no."""
+        del request
+        return False
+
+    def is_safe_url(self, url: str | None) -> bool:
+        """Return whether a page of this hub may send somebody on to a URL: only to itself."""
+        return bool(url) and url_has_allowed_host_and_scheme(url, allowed_hosts=None)
+
+    def add_message(self, *args: Any, **kwargs: Any) -> None:
+        """Keep quiet: pages say what happened themselves."""
+
+    def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
+        """Send nothing: the trail has it."""
+
+    def post_login(self, request: HttpRequest, user: Account, **kwargs: Any) -> HttpResponse:
+        """Begin the session whose token REST and streams read too."""
+        response: HttpResponse = super().post_login(request, user, **kwargs)
+        note_origin(request)
+        method = request.session.pop("hub_method", "password")
+        if user.is_local and _used_second_factor(request):
+            method = "password, second factor" if method == "password" else method
+        refresh = request.session.pop("hub_refresh", None)
+        token = begin_session(
+            user, method, user_agent=request.headers.get("User-Agent", ""),
+            refresh=_unsealed(refresh) if refresh else None,
+        )  # fmt: skip
+        request.session[HUB_SESSION] = token
+        set_token_cookie(response, token)
+        return response
+
+
+def _used_second_factor(request: HttpRequest) -> bool:
+    from allauth.account.authentication import get_authentication_records
+
+    return any(r.get("method") == "mfa" for r in get_authentication_records(request))
+
+
+def _sealed(value: dict[str, Any]) -> str:
+    import json
+
+    return seal(json.dumps(value).encode()).hex()
+
+
+def _unsealed(text: str) -> dict[str, Any]:
+    import json
+
+    found: dict[str, Any] = json.loads(unseal(bytes.fromhex(text)))
+    return found
+
+
+class HubOIDCProvider(OpenIDConnectProvider):
+    """A provider of this hub: always PKCE, always a nonce, parameters only from its settings."""
+
+    pkce_enabled_default = True
+
+    def get_auth_params_from_request(self, request: HttpRequest, action: str) -> dict[str, str]:
+        """Take nothing from the request."""
+        del request, action
+        return {}
+
+    def get_scope_from_request(self, request: HttpRequest) -> list[str]:
+        """Take nothing from the request."""
+        del request
+        return self.get_scope()
+
+    def get_scope(self) -> list[str]:
+        """Return the scopes of the settings."""
+        return oidc.scopes(provider_named(self.app.provider_id))
+
+    def redirect(self, request: HttpRequest, process: str, next_url: Any = None, data: Any = None, **kwargs: Any) -> Any:  # fmt: skip
+        """Send the browser to the provider."""
+        nonce = secrets.token_urlsafe(32)
+        params = oidc.auth_params(provider_named(self.app.provider_id), nonce)
+        kwargs["auth_params"] = params
+        try:
+            return super().redirect(
+                request, process, next_url=next_url, data=data, nonce=nonce, **kwargs
+            )
+        except SignInError as error:
+            return refuse(request, self.app.provider_id, error)
+
+    def get_oauth2_adapter(self, request: HttpRequest) -> "HubOIDCAdapter":
+        """Return the adapter that proves tokens."""
+        return HubOIDCAdapter(request, self.app.provider_id)
+
+
+class _Client(OAuth2Client):
+    """Exchanges the code with the provider's own certificates and limits."""
+
+    provider: Provider
+
+    def get_access_token(self, code: str, pkce_code_verifier: str | None = None, extra_data: Any = None) -> dict[str, Any]:  # fmt: skip
+        """Return the tokens for a code."""
+        del extra_data
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": self.callback_url, "code_verifier": pkce_code_verifier or ""}  # fmt: skip
+        found = oidc.fetch_tokens(self.provider, form)
+        return {**found, "access_token": found.get("access_token") or ""}
+
+
+class HubOIDCAdapter(OAuth2Adapter):
+    """One sign-in by OpenID Connect."""
+
+    client_class = _Client
+    supports_state = True
+
+    def __init__(self, request: HttpRequest, slug: str) -> None:
+        self.provider_id = slug
+        self.settings = provider_named(slug)
+        self.state: dict[str, Any] = {}
+        super().__init__(request)
+
+    @property
+    def authorize_url(self) -> str:
+        """Where the browser goes."""
+        return str(oidc.discover(self.settings)["authorization_endpoint"])
+
+    @property
+    def access_token_url(self) -> str:
+        """Where the code goes."""
+        return str(oidc.discover(self.settings)["token_endpoint"])
+
+    def get_client(self, request: HttpRequest, app: SocialApp) -> _Client:
+        """Return what exchanges the code."""
+        client: _Client = super().get_client(request, app)
+        client.provider = self.settings
+        return client
+
+    def get_callback_url(self, request: HttpRequest, app: SocialApp) -> str:
+        """Return the URL to register at the provider."""
+        del app
+        return absolute(request, reverse("sso_callback", args=[self.provider_id]))
+
+    def complete_login(
+        self, request: HttpRequest, app: SocialApp, token: Any, **kwargs: Any
+    ) -> SocialLogin:
+        """Return who it is, proved."""
+        del app, token
+        tokens = kwargs["response"]
+        identity = oidc.identity_of(self.settings, tokens, nonce=str(self.state.get("nonce") or ""))
+        request.session["hub_method"] = f"sso:{self.settings.slug}"
+        if tokens.get("refresh_token"):
+            request.session["hub_refresh"] = _sealed({"provider": self.settings.slug, "refresh_token": tokens["refresh_token"]})  # fmt: skip
+        return social_login(self.get_provider(), identity)
+
+
+@sync_and_async_middleware
+def live_session(get_response: Any) -> Any:
+    """Have pages know who is signed in by the hub's own session: it ends everywhere at once."""
+    import asyncio
+
+    from asgiref.sync import sync_to_async
+
+    def bind(request: HttpRequest) -> None:
+        if request.path.startswith(("/api/", "/static/", "/healthz", "/readyz", "/metrics")):
+            return
+        try:
+            token = token_of(request)
+            account = verify(token).account if token else None
+        except Unauthenticated:
+            account = None
+        if request.user.is_authenticated and (account is None or request.user.pk != account.pk):
+            end_browser_session(request)
+        if account is not None and not request.user.is_authenticated:
+            request.user = account
+
+    if asyncio.iscoroutinefunction(get_response):
+
+        async def asynchronous(request: HttpRequest) -> HttpResponse:
+            await sync_to_async(bind)(request)
+            answer: HttpResponse = await get_response(request)
+            return answer
+
+        return asynchronous
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        bind(request)
+        answer: HttpResponse = get_response(request)
+        return answer
+
+    return middleware
+
+
+def absolute(request: HttpRequest, path: str) -> str:
+    """Return the URL of a page as browsers see it."""
+    from django.conf import settings
+
+    return settings.EXTERNAL_URL.rstrip("/") + path if settings.EXTERNAL_URL else request.build_absolute_uri(path)  # fmt: skip
+
+
+def social_login(provider: Any, identity: Identity) -> SocialLogin:
+    """Return a sign-in of an identity, for allauth's flow."""
+    login = SocialLogin(
+        account=SocialAccount(provider=provider.sub_id, uid=identity.subject[:191]), provider=provider
+    )  # fmt: skip
+    login.hub_identity = identity
+    return login
+
+
+def account_for(identity: Identity, slug: str) -> Account:
+    """Return the account of an identity, made at the first sign-in and refreshed at each.
+
+    It is found by issuer and subject only: names and emails of a provider can change hands.
+    Raises: SignInError when it is disabled.
+    """
+    with transaction.atomic():
+        account = Account.objects.select_for_update().filter(issuer=identity.issuer, subject=identity.subject).first()  # fmt: skip
+        if account is None:
+            account = _new_account(identity, slug)
+        if not account.enabled:
+            raise SignInError(f"{slug}: account {account.name} is disabled")
+        update_identity(account, identity)
+    return account
+
+
+def _new_account(identity: Identity, slug: str) -> Account:
+    import hashlib
+
+    name = f"{slug}:{identity.subject}"
+    if len(name) > 140:
+        name = f"{slug}:{hashlib.sha256(identity.subject.encode()).hexdigest()[:32]}"
+    if Account.objects.filter(name=name).exists():
+        name = f"{name[:140]}~{secrets.token_hex(4)}"
+    try:
+        with transaction.atomic():
+            account = Account.objects.create(
+                name=name, issuer=identity.issuer, subject=identity.subject, provider=slug, capabilities=["login"], password=UNUSABLE,
+            )  # fmt: skip
+    except IntegrityError:
+        # Two first sign-ins at once: the other one made it.
+        return Account.objects.get(issuer=identity.issuer, subject=identity.subject)
+    audit.record(name, "create", "account", name, after={"issuer": identity.issuer, "subject": identity.subject, "provider": slug})  # fmt: skip
+    return account
+
+
+def update_identity(account: Account, identity: Identity) -> None:
+    """Write what a provider says now; a change of groups goes into the history of access."""
+    before = (list(account.groups), account.email, account.email_verified)
+    account.email, account.email_verified = identity.email, identity.email_verified
+    account.display_name, account.groups = identity.name, list(identity.groups)
+    account.groups_at = timezone.now()
+    account.save()
+    after = (list(account.groups), account.email, account.email_verified)
+    record = {
+        "enabled": account.enabled, "capabilities": account.capabilities, "groups": account.groups, "issuer": account.issuer,
+        "subject": account.subject, "email": account.email if account.email_verified else "",
+    }  # fmt: skip
+    if before != after or not account.last_login:
+        access_changed("account", account.name, record)
+    if before[0] != after[0]:
+        audit.record(account.shown_name, "update-groups", "account", account.name, before={"groups": before[0]}, after={"groups": after[0]})  # fmt: skip
 
 
 class SocialAdapter(DefaultSocialAccountAdapter):
-    """Identity providers of this hub."""
+    """The hub's own providers and accounts behind allauth's flow."""
+
+    def list_apps(self, request: HttpRequest, provider: Any = None, client_id: Any = None) -> list[SocialApp]:  # fmt: skip
+        """Return the enabled providers as allauth's apps."""
+        del request
+        apps = [_app(p) for p in all_providers() if p.enabled]
+        return [a for a in apps if provider in (None, a.provider, a.provider_id) and client_id in (None, a.client_id)]  # fmt: skip
+
+    def get_provider(self, request: HttpRequest, provider: Any, client_id: Any = None) -> Any:
+        """Return a provider by its id."""
+        app = self.get_app(request, provider, client_id)
+        kind = HubOIDCProvider if app.provider == "openid_connect" else HubSAMLProvider
+        return kind(request, app=app)
+
+    def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
+        """Say no: accounts are made from proved identities only."""
+        del request, sociallogin
+        return False
+
+    def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
+        """Sign in the account of the identity; connecting accounts is not offered."""
+        identity = getattr(sociallogin, "hub_identity", None)
+        if identity is None or sociallogin.state.get("process") != "login":
+            raise ImmediateHttpResponse(refuse(request, sociallogin.account.provider, SignInError("no identity")))  # fmt: skip
+        sociallogin.user = account_for(identity, sociallogin.account.provider)
+
+    def on_authentication_error(self, request: HttpRequest, provider: Any, **kwargs: Any) -> None:
+        """Record why a sign-in failed; the page says only that it did."""
+        problem = kwargs.get("exception")
+        state = (kwargs.get("extra_context") or {}).get("saml_last_error_reason")
+        slug = getattr(getattr(provider, "app", None), "provider_id", "") or "sso"
+        raise ImmediateHttpResponse(refuse(request, slug, SignInError(str(problem or state or "the answer does not belong to a sign-in of this browser"))))  # fmt: skip
+
+
+def _app(provider: Provider) -> SocialApp:
+    kind = "openid_connect" if provider.protocol == "oidc" else "saml"
+    client = provider.config.get("clientID", "") if provider.protocol == "oidc" else provider.slug
+    app = SocialApp(provider=kind, provider_id=provider.slug, name=provider.name, client_id=client)
+    app.settings = _saml_settings(provider) if kind == "saml" else {"server_url": provider.issuer}
+    return app
+
+
+def _saml_settings(provider: Provider) -> dict[str, Any]:
+    config = provider.config
+    mapping = {
+        "uid": config.get("subjectAttribute"), "email": config.get("emailAttribute"), "first_name": config.get("nameAttribute"),
+    }  # fmt: skip
+    return {
+        "idp": {"entity_id": config["entityID"], "sso_url": config["ssoURL"], "x509cert": pem_of(config["certificate"]), **({"slo_url": config["sloURL"]} if config.get("sloURL") else {})},
+        "sp": {"entity_id": config["spEntityID"]} if config.get("spEntityID") else {},
+        "attribute_mapping": {k: v for k, v in mapping.items() if v},
+        "advanced": {
+            "strict": True, "want_assertion_signed": True, "reject_idp_initiated_sso": not config.get("allowIdPInitiated", False),
+            "reject_deprecated_algorithm": True, "want_attribute_statement": False, "allow_single_label_domains": True,
+            "want_assertion_encrypted": bool(config.get("wantEncrypted")),
+            **({"x509cert": config["spCertificate"]} if config.get("spCertificate") else {}), **({"private_key": config["privateKey"]} if config.get("privateKey") else {}),
+        },
+    }  # fmt: skip
+
+
+class HubSAMLProvider(SAMLProvider):
+    """A SAML 2.0 provider of this hub."""
+
+    def sociallogin_from_response(self, request: HttpRequest, response: Any) -> SocialLogin:
+        """Return who an assertion that python3-saml proved is about."""
+        provider = provider_named(self.app.provider_id)
+        config, attributes = provider.config, response.get_attributes()
+        found = self._extract(response)
+        subject = str(self.extract_uid(response) or "")
+        if not subject.strip():
+            raise ImmediateHttpResponse(refuse(request, provider.slug, SignInError("the assertion has no subject")))  # fmt: skip
+        groups = oidc.clean_groups(attributes.get(config.get("groupsAttribute") or "groups") or [])
+        email = str(found.get("email") or "")
+        identity = Identity(provider.issuer, subject, email, bool(email), str(found.get("first_name") or ""), tuple(groups))  # fmt: skip
+        request.session["hub_method"] = f"sso:{provider.slug}"
+        login = SocialLogin(
+            account=SocialAccount(provider=provider.slug, uid=subject[:191]), provider=self
+        )
+        login.hub_identity = identity
+        return login
+
+    @property
+    def sub_id(self) -> str:
+        """The provider's id."""
+        return str(self.app.provider_id)
+
+
+def refuse(request: HttpRequest, slug: str, error: Exception) -> HttpResponse:
+    """Return the page of a sign-in that failed: the reason is in the trail and the log, not on the page."""
+    note_origin(request)
+    log.warning("sign-in by %s failed: %s", slug, error)
+    audit.record_refusal(f"sso:{slug}"[:150], "login", "session", slug, reason=str(error)[:500])
+    return render(request, "account/sso_failed.html", {"provider": slug}, status=403)
+
+
+class _Login(OAuth2LoginView):
+    pass
+
+
+class _Callback(OAuth2CallbackView):
+    adapter: HubOIDCAdapter
+
+    def _get_state(self, request: HttpRequest, provider: Any) -> Any:
+        state, response = super()._get_state(request, provider)
+        self.adapter.state = state or {}
+        return state, response
+
+
+def sso_login(request: HttpRequest, slug: str) -> HttpResponse:
+    """Begin a sign-in by a provider."""
+    try:
+        if provider_named(slug).protocol == "saml":
+            url = reverse("saml_login", kwargs={"organization_slug": slug})
+            return HttpResponseRedirect(f"{url}?{request.GET.urlencode()}")
+        view = _Login.adapter_view(HubOIDCAdapter(request, slug))
+    except NotFound as error:
+        raise Http404 from error
+    try:
+        answer: HttpResponse = view(request)
+    except SignInError as error:
+        return refuse(request, slug, error)
+    return answer
+
+
+def sso_callback(request: HttpRequest, slug: str) -> HttpResponse:
+    """Take the provider's answer."""
+    try:
+        view = _Callback.adapter_view(HubOIDCAdapter(request, slug))
+    except NotFound as error:
+        raise Http404 from error
+    try:
+        answer: HttpResponse = view(request)
+    except (SignInError, OAuth2Error) as error:
+        return refuse(request, slug, error)
+    return answer
 
 
 class MFAAdapter(DefaultMFAAdapter):
-    """Second factors of local accounts."""
+    """Second factors of local accounts; their secrets are sealed."""
+
+    def encrypt(self, text: str) -> str:
+        """Seal a secret."""
+        return seal(text.encode()).hex()
+
+    def decrypt(self, encrypted_text: str) -> str:
+        """Open a secret."""
+        return unseal(bytes.fromhex(encrypted_text)).decode()
 
 
 class OIDCAdapter(DefaultOIDCAdapter):
-    """The hub as the provider that its command line signs in by."""
+    """The hub as the provider that its own command line signs in by."""
+
+    def get_issuer(self) -> str:
+        """Return the hub's address."""
+        return absolute(self.request, "").rstrip("/") or str(
+            self.request.build_absolute_uri("/")
+        ).rstrip("/")
+
+    def list_private_keys(self, **kwargs: Any) -> Any:
+        """Return the key of this hub: made at the first need, sealed in the database for all processes."""
+        del kwargs
+        from allauth.idp.oidc.models import PrivateKey
+
+        return [PrivateKey(pem=_provider_key())]
+
+    def get_claims(self, purpose: Any, user: Account, client: Any, scopes: Any, email: Any = None, **kwargs: Any) -> dict[str, Any]:  # fmt: skip
+        """Return who somebody is, as policies name them."""
+        del purpose, client, email, kwargs
+        claims: dict[str, Any] = {"sub": user.name}
+        if "profile" in scopes:
+            claims |= {"preferred_username": user.shown_name, "groups": list(user.groups)}
+        return claims
 
 
-__all__ = ["EmailAddress"]
+def cli_client() -> str:
+    """Return the id of the client that the command line is; made at the first need."""
+    from allauth.idp.oidc.models import Client
+
+    kinds = (Client.GrantType.AUTHORIZATION_CODE, Client.GrantType.DEVICE_CODE)
+    hosts = [f"http://127.0.0.1:{port}/auth/callback" for port in CLI_PORTS]
+    Client.objects.get_or_create(
+        id=CLI_CLIENT,
+        defaults={
+            "name": "the flotilla command line", "type": Client.Type.PUBLIC, "scopes": "openid\nprofile", "default_scopes": "openid",
+            "grant_types": "\n".join(kinds), "redirect_uris": "\n".join(hosts), "response_types": "code",
+        },
+    )  # fmt: skip
+    return CLI_CLIENT
+
+
+def _provider_key() -> str:
+    found = setting("oidc_key")
+    if not found:
+        from cryptography.hazmat.primitives.asymmetric import rsa
+        from cryptography.hazmat.primitives.serialization import (
+            Encoding,
+            NoEncryption,
+            PrivateFormat,
+        )
+
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        found = Setting.objects.get_or_create(name="oidc_key", defaults={"value": seal(pem).hex()})[
+            0
+        ].value
+    return unseal(bytes.fromhex(found)).decode()

@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from hub import forward, roles, session, trail
+from hub import forward, groups, roles, session, trail
 
 
 @shared_task(name="hub.seal_trail")
@@ -13,6 +13,12 @@ def seal_trail() -> None:
     if trail.has_unsealed():
         trail.seal()
         forward.send()
+
+
+@shared_task(name="hub.refresh_groups")
+def refresh_groups() -> None:
+    """Ask identity providers for the groups of who is signed in, at most once in their interval."""
+    groups.refresh_due()
 
 
 @shared_task(name="hub.clean_up")

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
+from allauth.account import views as allauth_account
 from django.http import HttpResponseBase
-from django.urls import URLPattern, path, re_path
+from django.urls import URLPattern, include, path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
 from clusters import api as clusters
-from hub import accounts, review, roles, views
+from hub import accounts, pages, review, roles, signin, sso, views
 from projects.api import (
     actions,
     applications,
@@ -34,6 +35,29 @@ def _tail(prefix: str, name: str, tail: str, view: Callable[..., HttpResponseBas
 
 urlpatterns = [
     path("", views.start),
+    path("login", pages.Login.as_view(), name="account_login"),
+    path("auth/login", pages.Login.as_view()),
+    path("logout", pages.logout, name="account_logout"),
+    path("auth/logout", pages.logout),
+    path("account", pages.account, name="account_home"),
+    path("account/password", pages.password),
+    path("account/sessions/<uuid:session_id>/end", pages.end_session),
+    path("account/tokens/<int:number>/revoke", pages.revoke_token),
+    path("account/reauthenticate", allauth_account.reauthenticate, name="account_reauthenticate"),
+    path("account/2fa/", include("allauth.mfa.urls")),
+    path("audit", pages.trail_page),
+    path("audit/verify", pages.verify_trail),
+    path("audit/views", pages.save_view),
+    path("audit/<uuid:uid>", pages.event_page),
+    path("settings/sso", pages.sso_settings),
+    path("sso/<slug:slug>/login", signin.sso_login, name="sso_login"),
+    path("sso/<slug:slug>/callback", signin.sso_callback, name="sso_callback"),
+    path("sso/", include("allauth.socialaccount.providers.saml.urls")),
+    path("", include("allauth.idp.urls")),
+    path("api/v1/flotilla/session/exchange", sso.Exchange.as_view()),
+    path("api/v1/flotilla/sso/providers", sso.Providers.as_view()),
+    path("api/v1/flotilla/sso/providers/<slug:slug>", sso.OneProvider.as_view()),
+    path("api/v1/flotilla/sso/providers/<slug:slug>/test", sso.TestProvider.as_view()),
     path("healthz", views.healthz),
     path("readyz", views.readyz),
     path("metrics", views.metrics),

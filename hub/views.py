@@ -18,11 +18,12 @@ from hub.access import Caller
 from hub.api import View, body_map
 from hub.engine.errors import Invalid, Unauthenticated
 from hub.models import Account, setting
+from hub.providers import enabled_providers
 from hub.rest import COOKIE, note_origin, set_token_cookie, token_of
 from hub.session import revoke, sign_in
+from hub.signin import cli_client
 
 VERSION = "v0.1.0"
-CLI_CLIENT = "flotilla-cli"
 
 
 class SessionView(View):
@@ -140,10 +141,11 @@ def _has_logins() -> bool:
 
 def _single_sign_on(request: HttpRequest) -> dict[str, Any]:
     """Return what a client needs to sign in by this hub's own provider, and the names of the buttons."""
+    client = cli_client()
     issuer = (settings.EXTERNAL_URL or request.build_absolute_uri("/")).rstrip("/")
     return {
-        "oidcConfig": {"name": "Flotilla", "issuer": issuer, "clientID": CLI_CLIENT, "cliClientID": CLI_CLIENT, "scopes": ["openid", "profile"], "enablePKCEAuthentication": True},
-        "flotilla": {"providers": [{"id": p["id"], "name": p["name"], "type": p["type"]} for p in setting("sso_providers", []) if p.get("enabled", True)]},
+        "oidcConfig": {"name": "Flotilla", "issuer": issuer, "clientID": client, "cliClientID": client, "scopes": ["openid", "profile"], "enablePKCEAuthentication": True},
+        "flotilla": {"providers": [{"id": p.slug, "name": p.name, "type": p.protocol} for p in enabled_providers()]},
     }  # fmt: skip
 
 

@@ -72,6 +72,7 @@ def sweep() -> None:
             wake(name, pk, priority=6)
     wake_live()
     wake("hub.seal_trail", priority=8)
+    wake("hub.refresh_groups", priority=8)
 
 
 def wake_live() -> None:

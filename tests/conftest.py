@@ -11,8 +11,10 @@ import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.hashers import make_password
 from django.utils import timezone
+from playwright.sync_api import sync_playwright
 from support.gitserver import GitServer, Repository
 from support.harness import Hub
+from support.web import IdentityProvider, Web, chromium
 
 from clusters import kube
 from clusters.models import Cluster
@@ -51,6 +53,14 @@ def django_db_setup(django_db_setup, django_db_blocker):
 
     with django_db_blocker.unblock():
         remove(connection)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_policies():
+    """Requests of one test must not leave the policies of their beginning to the next."""
+    from hub import access
+
+    access._of_request.set(None)
 
 
 @pytest.fixture(scope="session")
@@ -259,3 +269,51 @@ def app(hub):
         return name
 
     return create
+
+
+@pytest.fixture
+def web(idle_hub):
+    """The hub over HTTP."""
+    server = Web()
+    server.hub = idle_hub
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def idp(web):
+    """A genuine OpenID Connect provider that knows this hub, registered as `company`."""
+    if (shutil.which("node") is None or shutil.which("npm") is None) and not IN_CI:
+        pytest.skip("Node.js is not installed: the identity provider of the tests cannot run")
+    try:
+        provider = IdentityProvider(
+            [f"{web.url}/sso/{slug}/callback" for slug in ("company", "second")]
+        )
+    except (subprocess.SubprocessError, OSError, TypeError) as error:
+        skip_or_fail(f"the identity provider cannot be installed: {error}")
+    body = {"name": "Company account", "type": "oidc", "config": provider.config()}
+    web.hub.put("/api/v1/flotilla/sso/providers/company", body)
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def page():
+    """A page of a browser that nobody has used."""
+    if chromium() is None:
+        skip_or_fail("Chromium is not installed")
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium(), args=flags)
+        page = browser.new_page()
+        page.set_default_timeout(15_000)
+        yield page
+        browser.close()

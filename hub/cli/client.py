@@ -21,13 +21,18 @@ def config_path() -> Path:
     return Path(os.environ.get("FLOTILLA_CONFIG_DIR") or base / "flotilla") / "session.json"
 
 
-def login(server: str, username: str, password: str, *, insecure: bool) -> None:
+def login(server: str, username: str, password: str, *, insecure: bool, code: str = "") -> None:
     """Sign in, and remember the token in a file that only the owner reads.
 
     Raises: Problem when the hub does not answer or refuses.
     """
     client = Client(server.rstrip("/"), "", insecure=insecure)
-    token = client.post("/api/v1/session", {"username": username, "password": password})["token"]
+    body = {"username": username, "password": password, **({"otp": code} if code else {})}
+    remember(server, client.post("/api/v1/session", body)["token"], insecure=insecure)
+
+
+def remember(server: str, token: str, *, insecure: bool) -> None:
+    """Keep a session in a file that only the owner reads."""
     path = config_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -40,7 +45,7 @@ class Client:
 
     def __init__(self, server: str, token: str, *, insecure: bool = False) -> None:
         self._server, self._token = server, token
-        self._verify: ssl.SSLContext | bool = False if insecure else ssl.create_default_context()
+        self.verify: ssl.SSLContext | bool = False if insecure else ssl.create_default_context()
 
     @classmethod
     def from_disk(cls) -> "Client":
@@ -76,7 +81,7 @@ class Client:
         size = 0
         try:
             with httpx.stream(
-                "GET", self._server + path, headers=headers, timeout=TIMEOUT, verify=self._verify
+                "GET", self._server + path, headers=headers, timeout=TIMEOUT, verify=self.verify
             ) as answer:
                 if answer.status_code >= 400:
                     answer.read()
@@ -102,7 +107,7 @@ class Client:
                 json=body,
                 headers=headers,
                 timeout=TIMEOUT,
-                verify=self._verify,
+                verify=self.verify,
             )
         except httpx.HTTPError as error:
             raise Problem(

@@ -25,8 +25,8 @@ admin_app.add_typer(settings_app, name="settings")
 settings_app.add_typer(rbac_app, name="rbac")
 
 
-@app.command()
-def login(
+@app.command("login")
+def login_command(
     server: Annotated[str, typer.Argument(help="URL of the hub, such as http://127.0.0.1:8000.")],
     username: Annotated[str, typer.Option(help="Account to sign in with.")] = "admin",
     password: Annotated[
@@ -36,13 +36,37 @@ def login(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Do not check the hub's certificate.")
     ] = False,
-) -> None:
+    sso: Annotated[bool, typer.Option("--sso", help="Sign in by the browser of this machine.")] = False,
+    sso_port: Annotated[int, typer.Option("--sso-port", help="Port for the browser's answer.")] = 0,
+    launch: Annotated[
+        bool, typer.Option("--sso-launch-browser/--no-sso-launch-browser", help="Open the browser, or only print the address.")
+    ] = True,
+    device: Annotated[bool, typer.Option("--device", help="Sign in by a browser elsewhere, with a code.")] = False,
+    otp: Annotated[str, typer.Option("--otp", help="One-time code of an account with a second factor.")] = "",
+) -> None:  # fmt: skip
     """Sign in to a hub and remember the session."""
+    from hub.cli import client, login
+
+    if sso or device:
+        name = (
+            login.by_device(server, insecure=insecure) if device
+            else login.by_browser(server, insecure=insecure, port=sso_port, launch=launch)
+        )  # fmt: skip
+        typer.echo(f"'{name}' logged in to {server}")
+        return
+    secret = password or typer.prompt("Password", hide_input=True)
+    client.login(server, username, secret, insecure=insecure, code=otp)
+    typer.echo(f"'{username}' logged in to {server}")
+
+
+@app.command()
+def logout() -> None:
+    """End the remembered session, at the hub too."""
     from hub.cli import client
 
-    secret = password or typer.prompt("Password", hide_input=True)
-    client.login(server, username, secret, insecure=insecure)
-    typer.echo(f"'{username}' logged in to {server}")
+    client.Client.from_disk().delete("/api/v1/session")
+    client.config_path().unlink(missing_ok=True)
+    typer.echo("Logged out")
 
 
 @cluster_app.command("add")

@@ -33,7 +33,7 @@ def change_between(before: Any, after: Any) -> dict[str, Any]:
     if before is None and after is None:
         return {}
     old, new = masked(before), masked(after)
-    empty = {} if isinstance(after if before is None else before, dict) else None
+    empty: Any = {} if isinstance(after if before is None else before, dict) else None
     found = list(
         _changes(
             "", empty if before is None else old, empty if after is None else new, before, after

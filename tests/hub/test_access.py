@@ -317,7 +317,7 @@ def test_what_a_provider_says_is_never_a_role_or_a_local_account(idle_hub, perso
 
 @pytest.mark.parametrize("groups", [[], [""], None, "admins", {"admins": True}])
 def test_empty_or_odd_groups_give_nothing(idle_hub, person, groups):
-    from hub.signin import clean_groups
+    from hub.oidc import clean_groups
 
     application("a")
     policies(idle_hub, "g, admins, role:admin")

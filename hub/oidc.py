@@ -1,0 +1,289 @@
+"""OpenID Connect as a client: discovery, tokens and their proof, groups.
+
+Source: OpenID Connect Core 1.0, Discovery 1.0, RFC 7636; Argo CD's `oidc.config` for the names.
+"""
+
+import hmac
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin
+
+import httpx
+import jwt
+from django.conf import settings
+
+from hub.engine.errors import EngineError, RetryLater
+from hub.outbound import check_url
+from hub.providers import Provider
+
+log = logging.getLogger(__name__)
+
+ALGORITHMS = (
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+)
+MOST_BYTES = 1024 * 1024
+_KEPT_SECONDS = 300
+_cache: dict[tuple[str, str], tuple[float, Any]] = {}
+
+
+class SignInError(Exception):
+    """Why a sign-in by a provider cannot be; the text is for the log and the trail, not for the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a provider says somebody is."""
+
+    issuer: str
+    subject: str
+    email: str = ""
+    email_verified: bool = False
+    name: str = ""
+    groups: tuple[str, ...] = ()
+
+
+def _client(provider: Provider) -> httpx.Client:
+    authority = provider.config.get("rootCA") or None
+    context = (
+        ssl.create_default_context(cadata=authority) if authority else ssl.create_default_context()
+    )
+    return httpx.Client(verify=context, timeout=httpx.Timeout(10), follow_redirects=False)
+
+
+def call(provider: Provider, method: str, url: str, **options: Any) -> Any:
+    """Return the JSON that a provider answers; at most 1 MiB, no redirects, no address that is refused.
+
+    Raises: SignInError saying what came instead.
+    """
+    try:
+        check_url(
+            url, "the provider's URL", ("https", "http") if settings.ALLOW_LOOPBACK else ("https",)
+        )
+        body, deadline = b"", time.monotonic() + 20
+        with _client(provider) as client, client.stream(method, url, **options) as answer:
+            for chunk in answer.iter_bytes():
+                body += chunk
+                if len(body) > MOST_BYTES or time.monotonic() > deadline:
+                    raise SignInError(
+                        f"{provider.slug}: the answer of {url} is too large or too slow"
+                    )
+            if answer.status_code != httpx.codes.OK:
+                raise SignInError(
+                    f"{provider.slug}: {url} answers {answer.status_code}{_reason(body)}"
+                )
+        found = httpx.Response(200, content=body).json()
+    except (httpx.HTTPError, EngineError, RetryLater, ValueError, OSError) as error:
+        raise SignInError(
+            f"{provider.slug}: {url} cannot be used: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(found, dict):
+        raise SignInError(f"{provider.slug}: {url} answers no JSON object")
+    return found
+
+
+def _reason(body: bytes) -> str:
+    # Of an error answer only the code of RFC 6749 is repeated: descriptions may hold what was sent.
+    try:
+        code = httpx.Response(200, content=body).json().get("error", "")
+    except (ValueError, AttributeError):
+        return ""
+    return f" ({code})" if isinstance(code, str) and code.isascii() and len(code) < 60 else ""
+
+
+def _kept(provider: Provider, url: str, *, fresh: bool = False) -> Any:
+    key, now = (provider.slug + str(provider.config.get("rootCA", "")), url), time.monotonic()
+    found = _cache.get(key)
+    if found and not fresh and now - found[0] < _KEPT_SECONDS:
+        return found[1]
+    value = call(provider, "GET", url)
+    _cache[key] = (now, value)
+    return value
+
+
+def discover(provider: Provider, *, fresh: bool = False) -> dict[str, Any]:
+    """Return the provider's metadata.
+
+    Raises: SignInError when it is another issuer's, or lacks an endpoint.
+    """
+    issuer = provider.issuer
+    found: dict[str, Any] = _kept(provider, issuer.rstrip("/") + "/.well-known/openid-configuration", fresh=fresh)  # fmt: skip
+    if str(found.get("issuer", "")).rstrip("/") != issuer.rstrip("/"):
+        raise SignInError(f"{provider.slug}: the metadata is of issuer {found.get('issuer')!r}, not {issuer!r}")  # fmt: skip
+    for field in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
+        if not isinstance(found.get(field), str):
+            raise SignInError(f"{provider.slug}: the metadata has no {field}")
+    return found
+
+
+def auth_params(provider: Provider, nonce: str) -> dict[str, str]:
+    """Return what goes to the authorization endpoint beside client, scope, state and challenge."""
+    import json
+
+    config, params = provider.config, {"nonce": nonce}
+    if config.get("requestedIDTokenClaims"):
+        params["claims"] = json.dumps({"id_token": config["requestedIDTokenClaims"]})
+    for field, name in (("domainHint", "domain_hint"), ("prompt", "prompt")):
+        if config.get(field):
+            params[name] = config[field]
+    return params
+
+
+def scopes(provider: Provider) -> list[str]:
+    """Return the scopes to ask for; openid always."""
+    wanted = provider.config.get("requestedScopes") or ["openid", "profile", "email", "groups"]
+    return list(dict.fromkeys(["openid", *wanted]))
+
+
+def fetch_tokens(provider: Provider, data: Mapping[str, str]) -> dict[str, Any]:
+    """Return the answer of the token endpoint to a code or a refresh token.
+
+    Raises: SignInError when it refuses.
+    """
+    metadata, config = discover(provider), provider.config
+    methods = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+    secret, client_id = config.get("clientSecret") or "", config["clientID"]
+    form = {**data, "client_id": client_id}
+    auth = None
+    if secret and "client_secret_basic" in methods:
+        auth = httpx.BasicAuth(client_id, secret)
+    elif secret:
+        form["client_secret"] = secret
+    found: dict[str, Any] = call(provider, "POST", metadata["token_endpoint"], data=form, auth=auth)
+    return found
+
+
+def _key(provider: Provider, metadata: Mapping[str, Any], token: str) -> tuple[Any, str]:
+    header = jwt.get_unverified_header(token)
+    algorithm = str(header.get("alg"))
+    if algorithm not in ALGORITHMS:
+        raise SignInError(f"{provider.slug}: the ID token is signed by {algorithm!r}, which is not accepted")  # fmt: skip
+    for fresh in (False, True):
+        keys = _kept(provider, metadata["jwks_uri"], fresh=fresh).get("keys") or []
+        fitting = [k for k in keys if isinstance(k, dict) and k.get("use", "sig") == "sig" and header.get("kid") in (None, k.get("kid"))]  # fmt: skip
+        for entry in fitting:
+            try:
+                key = jwt.PyJWK.from_dict(entry, algorithm=None if entry.get("alg") else algorithm)
+            except (jwt.PyJWTError, ValueError):
+                continue
+            if key.algorithm_name == algorithm:
+                return key.key, algorithm
+    raise SignInError(f"{provider.slug}: no key of the provider fits the ID token")
+
+
+def verify_id_token(provider: Provider, token: str, *, nonce: str | None, now: float | None = None) -> dict[str, Any]:  # fmt: skip
+    """Return the claims of an ID token that is proved: signature, issuer, audience, times, nonce.
+
+    Shapes: `nonce` None for a token of a refresh, which has none.
+    Raises: SignInError saying what is wrong.
+    """
+    del now
+    metadata, config = discover(provider), provider.config
+    audiences = config.get("allowedAudiences") or [config["clientID"]]
+    try:
+        key, algorithm = _key(provider, metadata, token)
+        claims: dict[str, Any] = jwt.decode(
+            token, key, algorithms=[algorithm], audience=audiences, issuer=metadata["issuer"],
+            leeway=config.get("clockSkewSeconds", 60), options={"require": ["iss", "sub", "aud", "exp", "iat"]},
+        )  # fmt: skip
+    except jwt.PyJWTError as error:
+        raise SignInError(f"{provider.slug}: the ID token is not accepted: {error}") from error
+    several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
+    if (several or "azp" in claims) and claims.get("azp") not in (config["clientID"], *audiences):
+        raise SignInError(f"{provider.slug}: the ID token was made for another client (azp)")
+    if nonce is not None and not hmac.compare_digest(str(claims.get("nonce", "")), nonce):
+        raise SignInError(f"{provider.slug}: the ID token does not answer this sign-in (nonce)")
+    if not isinstance(claims["sub"], str) or not claims["sub"].strip() or len(claims["sub"]) > 500:
+        raise SignInError(f"{provider.slug}: the ID token has no usable subject")
+    return claims
+
+
+def userinfo(provider: Provider, access_token: str, subject: str) -> dict[str, Any]:
+    """Return the claims of the userinfo endpoint.
+
+    Raises: SignInError when they are of somebody else.
+    """
+    config = provider.config
+    url = discover(provider).get("userinfo_endpoint") or ""
+    if config.get("userInfoPath"):
+        url = urljoin((config.get("userInfoBaseURL") or provider.issuer).rstrip("/") + "/", config["userInfoPath"].lstrip("/"))  # fmt: skip
+    if not url:
+        raise SignInError(f"{provider.slug}: the provider has no userinfo endpoint")
+    found: dict[str, Any] = call(provider, "GET", url, headers={"Authorization": f"Bearer {access_token}"})  # fmt: skip
+    if found.get("sub") != subject:
+        raise SignInError(f"{provider.slug}: userinfo answers for another subject")
+    return found
+
+
+def clean_groups(value: Any) -> list[str]:
+    """Return the groups of a claim: a list of names, or one name; anything else is none."""
+    values = value if isinstance(value, list) else [value]
+    return [g for g in dict.fromkeys(v for v in values if isinstance(v, str)) if g.strip()]
+
+
+def groups_of(provider: Provider, claims: Mapping[str, Any], access_token: str) -> list[str]:
+    """Return somebody's groups: of the ID token, of userinfo where that is set, or of where the token points to.
+
+    Raises: SignInError when the provider sends a link instead and no `groupsOverageURL` is set.
+    """
+    claim = provider.config.get("groupsClaim") or "groups"
+    if provider.config.get("enableUserInfoGroups"):
+        return clean_groups(userinfo(provider, access_token, str(claims["sub"])).get(claim))
+    pointed = claims.get("_claim_names")
+    if claim not in claims and (
+        claims.get("hasgroups") or (isinstance(pointed, dict) and claim in pointed)
+    ):
+        return _overage(provider, access_token)
+    return clean_groups(claims.get(claim))
+
+
+def _overage(provider: Provider, access_token: str) -> list[str]:
+    url = provider.config.get("groupsOverageURL")
+    if not url:
+        raise SignInError(
+            f"{provider.slug}: the provider sends a link instead of so many groups: set groupsOverageURL, "
+            "such as https://graph.microsoft.com/v1.0/me/getMemberObjects"
+        )
+    found, groups = url, list[str]()
+    for page in range(50):
+        options: dict[str, Any] = {"json": {"securityEnabledOnly": False}} if page == 0 else {}
+        answer = call(provider, "POST" if page == 0 else "GET", found, headers={"Authorization": f"Bearer {access_token}"}, **options)  # fmt: skip
+        groups += clean_groups(answer.get("value"))
+        found = answer.get("@odata.nextLink") or ""
+        # The access token goes only to the configured host.
+        if not found or httpx.URL(found).host != httpx.URL(url).host:
+            break
+    return list(dict.fromkeys(groups))
+
+
+def identity_of(
+    provider: Provider, tokens: Mapping[str, Any], *, nonce: str | None, subject: str = ""
+) -> Identity:
+    """Return who a provider's tokens say somebody is; with `subject` it must be that one.
+
+    Raises: SignInError when they prove nothing.
+    """
+    if not isinstance(tokens.get("id_token"), str):
+        raise SignInError(f"{provider.slug}: the answer has no ID token")
+    claims = verify_id_token(provider, tokens["id_token"], nonce=nonce)
+    if subject and claims["sub"] != subject:
+        raise SignInError(f"{provider.slug}: the refreshed token is of another subject")
+    access = str(tokens.get("access_token") or "")
+    groups = groups_of(provider, claims, access)
+    email = claims.get("email")
+    return Identity(
+        provider.issuer, claims["sub"], email if isinstance(email, str) and len(email) <= 320 else "",
+        claims.get("email_verified") is True, str(claims.get("name") or "")[:300], tuple(groups),
+    )  # fmt: skip

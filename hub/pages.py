@@ -1,0 +1,311 @@
+"""Pages of sign-in, account, audit trail and identity providers, through the same checks as REST."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+import yaml
+from allauth.account.views import LoginView
+from django.contrib.auth import logout as end_browser_session
+from django.contrib.auth.hashers import check_password
+from django.db.models import Q
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST
+
+from hub import audit, oidc, providers, review, trail
+from hub.access import Caller, decide, is_allowed, require
+from hub.accounts import normal_object
+from hub.documents import load_yaml
+from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, Unauthenticated
+from hub.engine.rbac import RESOURCES
+from hub.models import AuditEvent, LoginSession, SavedView, setting
+from hub.rest import COOKIE, note_origin, token_of
+from hub.session import (
+    end_sessions,
+    has_second_factor,
+    revoke_tokens,
+    set_password,
+    verify,
+)
+from hub.signin import HUB_SESSION, absolute
+
+Page = Callable[..., HttpResponse]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The caller as the frame of a page shows it."""
+
+    caller: Caller
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self.caller.name
+
+    @property
+    def initials(self) -> str:
+        """Two letters."""
+        return self.caller.name[:2]
+
+    @property
+    def may(self) -> dict[str, bool]:
+        """What the navigation offers."""
+        return {
+            "audit": is_allowed(self.caller, "audit", "get", "events"),
+            "settings": is_allowed(self.caller, "settings", "get", "sso"),
+        }
+
+
+def caller_of_page(request: HttpRequest) -> Caller | None:
+    """Return who looks at a page, by the session cookie."""
+    note_origin(request)
+    token = token_of(request)
+    if not token:
+        return None
+    try:
+        caller = verify(token)
+    except Unauthenticated:
+        return None
+    audit.who.set(caller.as_record())
+    return caller
+
+
+def signed_in(view: Page) -> Page:
+    """Let only accounts see a page; others are sent to sign in, and refusals look like nothing is there."""
+
+    @functools.wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        caller = caller_of_page(request)
+        if caller is None or caller.account is None:
+            return HttpResponseRedirect("/login?" + urlencode({"next": request.get_full_path()}))
+        try:
+            return view(request, caller, *args, **kwargs)
+        except (AccessDenied, NotFound) as error:
+            raise Http404 from error
+
+    return wrapped
+
+
+class Login(LoginView):
+    """`/login`: a button for each provider, a local account, a passkey."""
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        """Add the providers."""
+        return {**super().get_context_data(**kwargs), "providers": providers.enabled_providers()}
+
+
+@require_http_methods(["GET", "POST"])
+def logout(request: HttpRequest) -> HttpResponse:
+    """End the session, here and for its token."""
+    if request.method == "GET":
+        return render(request, "account/logout.html")
+    caller = caller_of_page(request)
+    if caller is not None and caller.session_id:
+        end_sessions(LoginSession.objects.filter(pk=caller.session_id), caller.name, "logout")
+    end_browser_session(request)
+    answer = HttpResponseRedirect("/login")
+    answer.delete_cookie(COOKIE, path="/", samesite="Lax")
+    return answer
+
+
+@signed_in
+def account(request: HttpRequest, caller: Caller, message: str = "") -> HttpResponse:
+    """Show the own rights, sessions, password and tokens."""
+    own = caller.account
+    if own is None:
+        raise Http404
+    ask = {n: request.GET.get(n, "") for n in ("resource", "action", "object")}
+    answer = None
+    if ask["resource"] in RESOURCES and ask["action"] and ask["object"]:
+        found = decide(
+            caller, ask["resource"], ask["action"], normal_object(ask["resource"], ask["object"])
+        )
+        answer = {"allowed": found.allowed, "why": found.why}
+    sessions = own.sessions.filter(ended_at=None, expires_at__gt=timezone.now()).order_by("-created_at")  # fmt: skip
+    return render(request, "account/home.html", {
+        "section": "account", "caller": Shown(caller), "account": own, "subjects": caller.subjects, "sessions": sessions, "current": caller.session_id,
+        "tokens": own.tokens.filter(revoked_at=None).order_by("-issued_at"), "ask": ask, "answer": answer, "resources": RESOURCES,
+        "has_factor": has_second_factor(own), "message": message,
+    }, status=400 if message else 200)  # fmt: skip
+
+
+@require_POST
+@signed_in
+def end_session(request: HttpRequest, caller: Caller, session_id: str) -> HttpResponse:
+    """End one of the own sessions."""
+    del request
+    end_sessions(LoginSession.objects.filter(pk=session_id, account=caller.account), caller.name)
+    return HttpResponseRedirect("/account")
+
+
+@require_POST
+@signed_in
+def revoke_token(request: HttpRequest, caller: Caller, number: int) -> HttpResponse:
+    """Revoke one of the own tokens."""
+    del request
+    if caller.account is not None:
+        revoke_tokens(caller.account.tokens.filter(pk=number), caller.name)
+    return HttpResponseRedirect("/account")
+
+
+@require_POST
+@signed_in
+def password(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Change the own password; everybody signs in anew."""
+    own = caller.account
+    if own is None or not own.is_local:
+        raise Http404
+    if not check_password(request.POST.get("current", ""), own.password):
+        return HttpResponse(account(request, message="The current password is not right."))
+    try:
+        set_password(own, request.POST.get("new", ""), caller.name)
+    except Invalid as error:
+        return HttpResponse(account(request, message=str(error)))
+    return HttpResponseRedirect("/login")
+
+
+@signed_in
+def trail_page(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Show the trail with its filters."""
+    require(caller, "audit", "get", "events")
+    params, error = request.GET, ""
+    try:
+        rows = review.search(params).order_by("-pk")
+        if params.get("before", "").isdigit():
+            rows = rows.filter(pk__lt=int(params["before"]))
+        events = list(rows[:101])
+    except Invalid as problem:
+        events, error = [], str(problem)
+    places = review.sequences(events)
+    kept = QueryDict(mutable=True)
+    for name, values in params.lists():
+        if name != "before":
+            kept.setlist(name, [v for v in values if v])
+    query = kept.urlencode()
+    older = urlencode({"before": events[99].pk}) + (f"&{query}" if query else "") if len(events) > 100 else ""  # fmt: skip
+    views = SavedView.objects.filter(page="audit").filter(Q(owner=caller.account) | Q(is_shared=True))  # fmt: skip
+    return render(request, "audit/list.html", {
+        "section": "audit", "caller": Shown(caller), "events": [review.shown(e, places.get(e.pk)) for e in events[:100]], "error": error,
+        "fields": [{"name": f, "value": params.get(f, "")} for f in ("actor", "project", "object", "verb", "outcome", "from", "to")],
+        "params": {"q": params.get("q", "")}, "query": query, "older": older, "proof": setting("audit_verification", {}),
+        "views": [{"name": v.name, "query": urlencode(v.query, doseq=True)} for v in views], "may_export": is_allowed(caller, "audit", "export", "events"),
+    })  # fmt: skip
+
+
+@signed_in
+def event_page(request: HttpRequest, caller: Caller, uid: str) -> HttpResponse:
+    """Show one event whole."""
+    require(caller, "audit", "get", "events")
+    found = AuditEvent.objects.filter(uid=uid).first()
+    if found is None:
+        raise Http404
+    event = review.shown(found, review.sequences([found]).get(found.pk))
+    facts = [(n, event[n]) for n in ("at", "actor", "address", "verb", "kind", "object", "project", "cluster", "outcome", "reason", "ticket", "operation") if event[n] not in ("", None)]  # fmt: skip
+    facts += [(n, ", ".join(v) if isinstance(v, list) else v) for n, v in event["who"].items()]
+    raw = orjson.dumps(event, option=orjson.OPT_INDENT_2).decode()
+    return render(request, "audit/event.html", {"section": "audit", "caller": Shown(caller), "event": event, "facts": facts, "raw": raw})  # fmt: skip
+
+
+@require_POST
+@signed_in
+def verify_trail(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Check the chain now."""
+    del request
+    require(caller, "audit", "get", "verification")
+    trail.seal()
+    review.verification(caller.name)
+    return HttpResponseRedirect("/audit")
+
+
+@require_POST
+@signed_in
+def save_view(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Keep the present filters."""
+    require(caller, "audit", "get", "events")
+    query, name = request.POST.get("query", "")[:2000], request.POST.get("name", "")[:100].strip()
+    if name and caller.account is not None:
+        values = {k: v for k, v in QueryDict(query).lists() if k != "before"}
+        SavedView.objects.update_or_create(owner=caller.account, page="audit", name=name, defaults={"query": values})  # fmt: skip
+    return HttpResponseRedirect(f"/audit?{query}" if query else "/audit")
+
+
+@require_http_methods(["GET", "POST"])
+@signed_in
+def sso_settings(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Show and change the identity providers."""
+    require(caller, "settings", "get", "sso")
+    form, error, done = _form(request.GET.get("edit", "")), "", ""
+    if request.method == "POST":
+        require(caller, "settings", "update", "sso")
+        try:
+            done = _change(request, caller)
+        except (Invalid, EngineError, oidc.SignInError) as problem:
+            error, form = str(problem), {**form, **request.POST.dict(), "enabled": "enabled" in request.POST}  # fmt: skip
+    shown = [
+        {**p.as_json(), "facts": [(k, v) for k, v in p.as_json()["config"].items() if k not in ("rootCA", "certificate")], "callback": callback_url(request, p)}
+        for p in providers.all_providers()
+    ]  # fmt: skip
+    return render(request, "settings/sso.html", {
+        "section": "sso", "caller": Shown(caller), "providers": shown, "form": form, "error": error, "done": done,
+    }, status=400 if error else 200)  # fmt: skip
+
+
+def callback_url(request: HttpRequest, provider: providers.Provider) -> str:
+    """Return the URL to register at a provider."""
+    if provider.protocol == "saml":
+        return absolute(request, reverse("saml_acs", args=[provider.slug]))
+    return absolute(request, reverse("sso_callback", args=[provider.slug]))
+
+
+def _form(slug: str) -> dict[str, Any]:
+    found = next(
+        (p for p in providers.all_providers() if p.slug == slug and p.origin == "settings"), None
+    )
+    if found is None:
+        return {"id": "", "name": "", "type": "oidc", "config": "issuer: https://\nclientID: \nclientSecret: \n", "enabled": True}  # fmt: skip
+    shown = found.as_json()
+    text = yaml.safe_dump(shown["config"], sort_keys=False)
+    return {"id": found.slug, "name": found.name, "type": found.protocol, "config": text, "enabled": found.enabled}  # fmt: skip
+
+
+def _change(request: HttpRequest, caller: Caller) -> str:
+    if request.POST.get("delete"):
+        providers.delete(request.POST["delete"], caller.name)
+        return f"{request.POST['delete']} was removed."
+    if request.POST.get("test"):
+        return check_provider(request.POST["test"])
+    config = load_yaml(request.POST.get("config", ""), "Settings")
+    config = (
+        {k: v for k, v in config.items() if v not in (None, "")}
+        if isinstance(config, dict)
+        else config
+    )
+    saved = providers.save(
+        {"id": request.POST.get("id"), "name": request.POST.get("name"), "type": request.POST.get("type"), "config": config, "enabled": "enabled" in request.POST},
+        caller.name,
+    )  # fmt: skip
+    return f"{saved.name} was saved."
+
+
+def check_provider(slug: str) -> str:
+    """Return a sentence when a provider answers as it must.
+
+    Raises: SignInError saying what is wrong; NotFound.
+    """
+    found = next((p for p in providers.all_providers() if p.slug == slug), None)
+    if found is None:
+        raise NotFound(f"there is no identity provider {slug!r}")
+    if found.protocol == "saml":
+        return f"{found.name}: its certificate can be read; only a sign-in shows more."
+    metadata = oidc.discover(found, fresh=True)
+    return f"{found.name} answers as {metadata['issuer']}."
+
+
+__all__ = ["HUB_SESSION"]

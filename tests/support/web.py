@@ -1,0 +1,94 @@
+"""A hub that answers over HTTP, an identity provider, and a browser: for tests of what people see."""
+
+import contextlib
+import fcntl
+import json
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from support.ports import free_port
+
+IDP = Path(__file__).parents[1] / "idp"
+
+
+class Web:
+    """The hub's ASGI application in a thread."""
+
+    def __init__(self):
+        self.port = free_port()
+        self.url = f"http://localhost:{self.port}"
+        config = uvicorn.Config(
+            "hub.asgi:application",
+            host="127.0.0.1",
+            port=self.port,
+            log_level="error",
+            lifespan="off",
+            ws="none",
+        )
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        deadline = time.monotonic() + 20
+        while not self.server.started and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def close(self):
+        self.server.should_exit = True
+        self.thread.join(10)
+
+
+def install_provider():
+    """Install the provider's package once, also when several test processes ask at the same time."""
+    with (IDP / "package.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (IDP / "node_modules" / "oidc-provider").is_dir():
+            subprocess.run(
+                [shutil.which("npm"), "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"],
+                cwd=IDP, check=True, capture_output=True, timeout=300,
+            )  # fmt: skip
+
+
+class IdentityProvider:
+    """A genuine OpenID Connect provider whose people a test sets."""
+
+    def __init__(self, callbacks):
+        install_provider()
+        self.port = free_port()
+        self.issuer = f"http://localhost:{self.port}"
+        command = [shutil.which("node"), str(IDP / "server.mjs"), str(self.port), *callbacks]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        for line in self.process.stdout:
+            if line.startswith("ready"):
+                break
+
+    def people(self, **claims):
+        httpx.post(f"{self.issuer}/test/people", content=json.dumps(claims)).raise_for_status()
+
+    def config(self, **changes):
+        return {
+            "issuer": self.issuer,
+            "clientID": "hub",
+            "clientSecret": "CANARY-client-secret",
+            **changes,
+        }
+
+    def close(self):
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+
+
+def chromium():
+    return (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
