@@ -194,6 +194,7 @@ def trail_page(request: HttpRequest, caller: Caller) -> HttpResponse:
     return render(request, "audit/list.html", {
         "section": "audit", "caller": Shown(caller), "events": [review.shown(e, places.get(e.pk)) for e in events[:100]], "error": error,
         "fields": [{"name": f, "value": params.get(f, "")} for f in ("actor", "project", "object", "verb", "outcome", "from", "to")],
+        "filtered": any(params.get(f) for f in ("actor", "project", "object", "verb", "outcome", "from", "to")),
         "params": {"q": params.get("q", "")}, "query": query, "older": older, "proof": setting("audit_verification", {}),
         "views": [{"name": v.name, "query": urlencode(v.query, doseq=True)} for v in views], "may_export": is_allowed(caller, "audit", "export", "events"),
     })  # fmt: skip
