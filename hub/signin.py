@@ -18,6 +18,7 @@ from allauth.socialaccount.providers.oauth2.views import (
 )
 from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from allauth.socialaccount.providers.saml.provider import SAMLProvider
+from allauth.socialaccount.providers.saml.views import finish_acs
 from django.contrib.auth import logout as end_browser_session
 from django.contrib.auth.backends import BaseBackend
 from django.db import IntegrityError, transaction
@@ -27,6 +28,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.decorators import sync_and_async_middleware
 from django.utils.http import url_has_allowed_host_and_scheme
+from onelogin.saml2.xmlparser import DTDForbidden, EntitiesForbidden
 
 from hub import audit, oidc
 from hub.crypto import seal, unseal
@@ -334,9 +336,7 @@ class SocialAdapter(DefaultSocialAccountAdapter):
 
     def get_provider(self, request: HttpRequest, provider: Any, client_id: Any = None) -> Any:
         """Return a provider by its id."""
-        app = self.get_app(request, provider, client_id)
-        kind = HubOIDCProvider if app.provider == "openid_connect" else HubSAMLProvider
-        return kind(request, app=app)
+        return self.get_app(request, provider, client_id).get_provider(request)
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
         """Say no: accounts are made from proved identities only."""
@@ -363,6 +363,10 @@ def _app(provider: Provider) -> SocialApp:
     client = provider.config.get("clientID", "") if provider.protocol == "oidc" else provider.slug
     app = SocialApp(provider=kind, provider_id=provider.slug, name=provider.name, client_id=client)
     app.settings = _saml_settings(provider) if kind == "saml" else {"server_url": provider.issuer}
+    # allauth would look its own class up; these know the hub's settings.
+    app.get_provider = lambda request: (
+        HubOIDCProvider if kind == "openid_connect" else HubSAMLProvider
+    )(request, app=app)
     return app
 
 
@@ -417,6 +421,26 @@ def refuse(request: HttpRequest, slug: str, error: Exception) -> HttpResponse:
     log.warning("sign-in by %s failed: %s", slug, error)
     audit.record_refusal(f"sso:{slug}"[:150], "login", "session", slug, reason=str(error)[:500])
     return render(request, "account/sso_failed.html", {"provider": slug}, status=403)
+
+
+def saml_finish(request: HttpRequest, organization_slug: str) -> HttpResponse:
+    """Take a SAML answer; whatever cannot be read is a refusal, never an error of the hub."""
+    try:
+        answer: HttpResponse = finish_acs(request, organization_slug=organization_slug)
+    except Http404:
+        raise
+    except (
+        SignInError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        DTDForbidden,
+        EntitiesForbidden,
+    ) as error:
+        return refuse(request, organization_slug, error)
+    return answer
 
 
 class _Login(OAuth2LoginView):

@@ -52,6 +52,7 @@ urlpatterns = [
     path("settings/sso", pages.sso_settings),
     path("sso/<slug:slug>/login", signin.sso_login, name="sso_login"),
     path("sso/<slug:slug>/callback", signin.sso_callback, name="sso_callback"),
+    path("sso/saml/<slug:organization_slug>/acs/finish/", signin.saml_finish),
     path("sso/", include("allauth.socialaccount.providers.saml.urls")),
     path("", include("allauth.idp.urls")),
     path("api/v1/flotilla/session/exchange", sso.Exchange.as_view()),

@@ -5,9 +5,12 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from allauth.mfa.models import Authenticator
+from support.saml import SAMLServer
 
 from hub import groups
 from hub.cli import login
@@ -274,3 +277,126 @@ def test_a_page_sends_nobody_elsewhere(web, page):
         page.fill("input[name=password]", "correct horse")
         page.click("button:has-text('Sign in')")
         page.wait_for_url(f"{web.url}/")
+
+
+def local(page, web, start="/account", code=None):
+    page.goto(web.url + start)
+    page.fill("input[name=login]", "admin")
+    page.fill("input[name=password]", "correct horse")
+    page.click("button:has-text('Sign in')")
+    if code is not None:
+        page.fill("input[name=code]", code)
+        page.click("button:has-text('Sign In')")
+
+
+def confirm(page):
+    page.fill("input[name=password]", "correct horse")
+    page.click("button:has-text('Confirm')")
+
+
+def current_code(secret):
+    from allauth.mfa.totp.internal import auth
+
+    return auth.format_hotp_value(auth.hotp_value(secret, int(time.time()) // 30))
+
+
+def test_a_second_factor(web, page):
+    local(page, web, "/account/2fa/")
+    page.click("text=Activate")
+    confirm(page)
+    secret = page.input_value("#authenticator_secret")
+    page.fill("input[name=code]", current_code(secret))
+    page.click("button:has-text('Activate')")
+    page.wait_for_url("**/recovery-codes/**")
+    assert secret not in str(list(Authenticator.objects.values()))
+    page.context.clear_cookies()
+    local(page, web)
+    page.wait_for_selector("input[name=code]")
+    page.goto(web.url + "/account")
+    assert page.url != f"{web.url}/account", "a password alone is half a sign-in"
+    page.context.clear_cookies()
+    recovery = Authenticator.objects.get(type="recovery_codes").wrap().get_unused_codes()
+    local(page, web, code=recovery[0])
+    page.wait_for_url(f"{web.url}/account")
+    page.context.clear_cookies()
+    local(page, web, code=recovery[0])
+    assert page.url != f"{web.url}/account", "a recovery code is good once"
+    # The command line and REST ask for the same.
+    body = {"username": "admin", "password": "correct horse"}
+    assert "otp" in web.hub.post("/api/v1/session", body, token="", status=401)["message"]
+    web.hub.post("/api/v1/session", {**body, "otp": "000000"}, token="", status=401)
+    assert web.hub.post("/api/v1/session", {**body, "otp": recovery[1]}, token="")["token"]
+    web.hub.post("/api/v1/session", {**body, "otp": recovery[1]}, token="", status=401)
+
+
+def test_a_passkey(web, page):
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("WebAuthn.enable")
+    devtools.send("WebAuthn.addVirtualAuthenticator", {"options": {
+        "protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True, "isUserVerified": True, "automaticPresenceSimulation": True,
+    }})  # fmt: skip
+    local(page, web, "/account/2fa/webauthn/add/")
+    confirm(page)
+    page.fill("input[name=name]", "laptop")
+    page.check("input[name=passwordless]")
+    page.click("button:has-text('Add')")
+    page.wait_for_url("**/2fa/**")
+    page.wait_for_timeout(500)
+    assert Authenticator.objects.filter(type="webauthn").count() == 1
+    page.context.clear_cookies()
+    page.goto(web.url + "/login?next=/account")
+    page.click("text=Use a passkey")
+    page.wait_for_url(f"{web.url}/account")
+    assert token_of(page)
+
+
+def test_saml_in_a_browser(web, page):
+    provider = SAMLServer(lambda acs: acs.replace("/acs/", "/metadata/"))
+    body = {"name": "Partner account", "type": "saml", "config": provider.config()}
+    web.hub.put("/api/v1/flotilla/sso/providers/partner", body)
+    page.goto(web.url + "/login?next=/account")
+    page.get_by_text("Partner account").click()
+    page.click("text=Go on as dev")
+    page.wait_for_url(f"{web.url}/account")
+    assert "dev@example.com" in page.inner_text("h1")
+    assert LoginSession.objects.get(account__subject="u-1").method == "sso:partner"
+    provider.close()
+
+
+def test_a_platform_engineer_sets_a_provider_up(web, page):
+    local(page, web, "/settings/sso")
+    page.fill("input[name=id]", "company")
+    page.fill("input[name=name]", "Company")
+    page.fill(
+        "textarea[name=config]",
+        "issuer: https://localhost:1\nclientID: hub\nclientSecret: CANARY-typed\n",
+    )
+    page.click("button:has-text('Save')")
+    page.wait_for_selector("text=Company was saved")
+    assert "CANARY" not in page.content()
+    page.click("button:has-text('Test')")
+    page.wait_for_selector("text=cannot be used")
+    page.fill("input[name=id]", "company")
+    page.fill("textarea[name=config]", "issuer: [")
+    page.click("button:has-text('Save')")
+    page.wait_for_selector("[role=alert]:has-text('Settings')")
+    page.goto(web.url + "/settings/sso")
+    page.click("button:has-text('Remove')")
+    page.wait_for_selector("text=company was removed")
+
+
+def test_pages_have_no_inline_code_and_no_errors(web, page):
+    problems = []
+    page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: problems.append(str(e)))
+    local(page, web)
+    for path in ("/account", "/audit", "/settings/sso", "/account/2fa/", "/identity/o/device", "/"):
+        answer = page.goto(web.url + path)
+        assert answer.status == 200
+        policy = answer.headers["content-security-policy"]
+        assert "unsafe" not in policy and "frame-ancestors 'self'" in policy
+        assert not page.eval_on_selector_all(
+            "[style], [onclick], script:not([src]):not([type='application/json'])",
+            "found => found.map(e => e.outerHTML)",
+        )
+    assert not problems
