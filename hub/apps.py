@@ -1,5 +1,7 @@
 """Django configuration of the hub's ground."""
 
+import functools
+
 from django.apps import AppConfig
 
 
@@ -11,4 +13,14 @@ class HubConfig(AppConfig):
 
     def ready(self) -> None:
         """Have the OpenAPI extension registered."""
+        from allauth.mfa import signals
+
         from hub import schema  # noqa: F401
+        from hub.session import record_factor
+
+        for verb, signal in (
+            ("add-factor", signals.authenticator_added),
+            ("remove-factor", signals.authenticator_removed),
+            ("reset-factor", signals.authenticator_reset),
+        ):
+            signal.connect(functools.partial(record_factor, verb), weak=False, dispatch_uid=verb)

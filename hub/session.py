@@ -314,6 +314,11 @@ def check_new_password(password: Any, field: str = "newPassword") -> str:
     return password
 
 
+def record_factor(verb: str, user: Account, authenticator: Any, **_: Any) -> None:
+    """Write the event of a second factor that came or went."""
+    audit.record(user.shown_name, verb, "account", user.name, factor=str(authenticator.type))
+
+
 def account_json(account: Account) -> dict[str, Any]:
     """Return an account in Argo CD's shape, ours beyond it."""
     tokens = account.tokens.filter(revoked_at=None).order_by("issued_at")

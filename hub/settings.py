@@ -132,6 +132,8 @@ def _database(url: str) -> dict[str, object]:
 
 DATABASES = {"default": _database(text("HUB_DATABASE_URL"))}
 REDIS_URL = text("HUB_REDIS_URL")
+# How many proxies stand before the hub and append to X-Forwarded-For; 0 believes no header.
+PROXY_HOPS = number("HUB_PROXY_HOPS", 0)
 if not EMBEDDED and not (REDIS_URL and text("HUB_DATABASE_URL")):
     raise ImproperlyConfigured(
         "HUB_MODE=production needs HUB_DATABASE_URL (PostgreSQL) and HUB_REDIS_URL"
@@ -188,7 +190,9 @@ ACCOUNT_USER_MODEL_EMAIL_FIELD = "email"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
-ACCOUNT_RATE_LIMITS = False  # hub.session limits sign-ins, in the database and so for all processes
+# Passwords are limited by hub.session, in the database; this limits one-time codes, for each account.
+ACCOUNT_RATE_LIMITS = {"login": "120/m/ip", "login_failed": "5/300s/key"}
+ALLAUTH_TRUSTED_PROXY_COUNT = PROXY_HOPS
 SOCIALACCOUNT_ADAPTER = "hub.signin.SocialAdapter"
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
 SOCIALACCOUNT_STORE_TOKENS = False
@@ -245,6 +249,11 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {"TITLE": "Flotilla", "VERSION": "0.1.0", "SERVE_INCLUDE_SCHEMA": False}
 
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+    if REDIS_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+}
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
@@ -275,8 +284,6 @@ TRACKING_METHOD = choice(
 INSTANCE_LABEL_KEY = text("HUB_INSTANCE_LABEL_KEY", "app.kubernetes.io/instance")
 POLL_INTERVAL = duration("HUB_POLL_INTERVAL", "120s")
 POLL_JITTER = duration("HUB_POLL_JITTER", "60s")
-# How many proxies stand before the hub and append to X-Forwarded-For; 0 believes no header.
-PROXY_HOPS = number("HUB_PROXY_HOPS", 0)
 SESSION_DURATION = duration("HUB_SESSION_DURATION", "24h")
 EXEC_TIMEOUT = duration("HUB_EXEC_TIMEOUT", "90s")
 GIT_TIMEOUT = duration("HUB_GIT_TIMEOUT", "60s")

@@ -31,6 +31,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from onelogin.saml2.xmlparser import DTDForbidden, EntitiesForbidden
 
 from hub import audit, oidc
+from hub.access import caller_of
 from hub.crypto import seal, unseal
 from hub.engine.errors import NotFound, Unauthenticated
 from hub.models import Account, Setting, access_changed, setting
@@ -228,6 +229,7 @@ def live_session(get_response: Any) -> Any:
     def bind(request: HttpRequest) -> None:
         if request.path.startswith(("/api/", "/static/", "/healthz", "/readyz", "/metrics")):
             return
+        note_origin(request)
         try:
             token = token_of(request)
             account = verify(token).account if token else None
@@ -237,6 +239,11 @@ def live_session(get_response: Any) -> Any:
             end_browser_session(request)
         if account is not None and not request.user.is_authenticated:
             request.user = account
+        if account is not None:
+            audit.who.set(caller_of(account).as_record())
+            if request.path.startswith("/account/2fa/") and not account.is_local:
+                # Their provider asks for second factors.
+                raise Http404
 
     if asyncio.iscoroutinefunction(get_response):
 

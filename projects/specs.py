@@ -19,6 +19,8 @@ from hub.engine.permits import (
     check_service_accounts,
     matches,
     merged_spec,
+    permits_destination,
+    permits_source,
     problems,
     selects,
 )
@@ -167,6 +169,32 @@ def project_of_or_none(name: str) -> Project | None:
     if found.has_repositories or found.has_clusters:
         found.spec = _with_own(dict(found.spec), name)
     return found
+
+
+def invalid_after(project: Project, spec: Mapping[str, Any]) -> None:
+    """Return if every application of a project that it permits now is permitted by a new spec too.
+
+    Raises: Invalid with Argo CD's sentence.
+    """
+    now, then = (
+        project_of_or_none(project.name),
+        Project(name=project.name, spec=dict(spec), labels=project.labels),
+    )
+    if now is None:
+        return
+    extra = [p.spec for p in global_projects(then)]
+    after = _with_own(merged_spec(spec, extra), project.name)
+    sources_lost = places_lost = 0
+    for app in Application.objects.filter(project=project.name).select_related("cluster").only("spec", "project", "dest_namespace", "cluster"):  # fmt: skip
+        urls = [str(s.get("repoURL") or "") for s in app.sources]
+        sources_lost += all(permits_source(now.spec, u) for u in urls) and not all(permits_source(after, u) for u in urls)  # fmt: skip
+        if app.cluster is not None:
+            place = (app.cluster.server, app.cluster.name, app.dest_namespace)
+            places_lost += permits_destination(now.spec, *place) and not permits_destination(after, *place)  # fmt: skip
+    if sources_lost or places_lost:
+        parts = [f"{sources_lost} applications source became invalid"] * bool(sources_lost)
+        parts += [f"{places_lost} applications destination became invalid"] * bool(places_lost)
+        raise Invalid(f"as a result of project update {' and '.join(parts)}")
 
 
 def global_projects(project: Project) -> list[Project]:

@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.http import StreamingHttpResponse
 from django.utils import timezone
@@ -16,7 +17,7 @@ from rest_framework.request import Request
 
 from clusters.kube import Connection, Refused
 from clusters.models import Cluster, LiveResource
-from hub.access import require
+from hub.access import is_allowed, require
 from hub.api import View, actor, flag, number
 from hub.engine.errors import (
     AccessDenied,
@@ -24,13 +25,17 @@ from hub.engine.errors import (
     RetryLater,
 )
 from hub.engine.resource import ResourceKey
+from hub.rest import token_of
 from projects.api.applications import get_application
 from projects.api.resources import is_permitted, tree_rows
+from projects.api.streams import stream_caller
 from projects.impersonate import connection_for
 from projects.models import Application
 from projects.specs import find_cluster, project_of
 
 _LOG_QUEUE = 1000
+# How often a stream asks whether its reader may go on.
+CHECK_SECONDS = 3.0
 
 
 class Logs(View):
@@ -56,12 +61,26 @@ class Logs(View):
             "text/event-stream" in request.headers.get("Accept", ""),
         )
         answer = StreamingHttpResponse(
-            _log_lines(connection_for(application, project_of(application.project), cluster), pods, query, keep, plain=download, events=events),
+            _log_lines(connection_for(application, project_of(application.project), cluster), pods, query, keep,
+                       _still_allowed(application, token_of(request._request)), plain=download, events=events),
             content_type="text/plain" if download else "text/event-stream" if events else "application/json",
         )  # fmt: skip
         if download:
             answer["Content-Disposition"] = f'attachment; filename="{name}.log"'
         return answer
+
+
+def _still_allowed(application: Application, token: str) -> Callable[[], bool]:
+    """Return what asks anew whether the reader of a stream may go on."""
+
+    def ask() -> bool:
+        caller = stream_caller(token)
+        return all(
+            is_allowed(caller, resource, "get", application.rbac_object, application.where)
+            for resource in ("applications", "logs")
+        )
+
+    return ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +173,7 @@ async def _log_lines(
     pods: list[tuple[str, str]],
     query: dict[str, str],
     keep: _Filter,
+    allowed: Callable[[], bool],
     *,
     plain: bool,
     events: bool,
@@ -175,8 +195,16 @@ async def _log_lines(
         threading.Thread(target=read, args=(namespace, pod), daemon=True).start()
     left = len(pods)
     try:
+        checked = loop.time()
         while left:
-            item = await lines.get()
+            if loop.time() - checked > CHECK_SECONDS:
+                checked = loop.time()
+                if not await sync_to_async(allowed)():
+                    return
+            try:
+                item = await asyncio.wait_for(lines.get(), CHECK_SECONDS)
+            except TimeoutError:
+                continue
             if item is None:
                 left -= 1
                 continue

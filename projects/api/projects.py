@@ -18,7 +18,12 @@ from hub.session import create_token, moment, revoke_tokens
 from projects import applications
 from projects.manifests import project_json
 from projects.models import Project, Repository
-from projects.specs import global_projects, project_of_or_none
+from projects.specs import (
+    check_project,
+    global_projects,
+    invalid_after,
+    project_of_or_none,
+)
 
 
 def get_project(request: Request, name: str, action: str = "get") -> Project:
@@ -30,6 +35,49 @@ def get_project(request: Request, name: str, action: str = "get") -> Project:
     if action != "get":
         require(caller, "projects", action, name, name)
     return found
+
+
+_KIND_LISTS = (
+    "clusterResourceWhitelist", "clusterResourceBlacklist", "namespaceResourceWhitelist", "namespaceResourceBlacklist",
+)  # fmt: skip
+
+
+def _require_change(request: Request, project: Project, spec: Any) -> None:
+    """Return if the caller may widen a project: to clusters, repositories and kinds that it governs itself.
+
+    Who may only edit a project must not give it more than they have.
+    """
+    if not isinstance(spec, dict):
+        raise Invalid("spec must be an object")
+    caller, before = actor(request), project.spec
+    require(caller, "projects", "update", project.name, project.name)
+    spec = check_project(spec, project.name)
+
+    def places(source: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        return {
+            f"{d.get('server') or d.get('name')}/{d.get('namespace')}": d
+            for d in source.get("destinations") or []
+        }
+
+    old, new = places(before), places(spec)
+    for key in new.keys() - old.keys():
+        require(
+            caller, "clusters", "update", str(new[key].get("server") or new[key].get("name") or "")
+        )
+    for url in spec.get("sourceRepos") or []:
+        if url not in (before.get("sourceRepos") or []):
+            require(caller, "repositories", "update", url)
+    for url in before.get("sourceRepos") or []:
+        # A taken-away exclusion widens as much as a new entry.
+        if url.startswith("!") and url not in (spec.get("sourceRepos") or []):
+            require(caller, "repositories", "update", url[1:])
+    widened = any(
+        before.get(f) != spec.get(f) for f in (*_KIND_LISTS, "destinationServiceAccounts")
+    )
+    lost = [d for k, d in old.items() if k not in new and "!" in k]
+    for entry in [*(new.values() if widened else []), *lost]:
+        require(caller, "clusters", "update", str(entry.get("server") or entry.get("name") or "").removeprefix("!"))  # fmt: skip
+    invalid_after(project, spec)
 
 
 class Projects(View):
@@ -67,6 +115,11 @@ class Projects(View):
             str((manifest.get("metadata") or {}).get("name", "")),
         )
         upsert = bool(body.get("upsert")) or flag(request, "upsert")
+        existing = Project.objects.filter(
+            name=str((manifest.get("metadata") or {}).get("name", ""))
+        ).first()
+        if existing is not None and upsert:
+            _require_change(request, existing, manifest.get("spec") or {})
         return Response(
             project_json(applications.save_project(manifest, actor(request).name, upsert=upsert))
         )
@@ -87,7 +140,8 @@ class OneProject(View):
         """Replace a project."""
         body = body_map(request)
         manifest = body.get("project") if isinstance(body.get("project"), dict) else body
-        get_project(request, name, "update")
+        project = get_project(request, name, "update")
+        _require_change(request, project, (manifest or {}).get("spec") or {})
         metadata = manifest.get("metadata") if isinstance(manifest, dict) else None
         must_agree(name, (metadata or {}).get("name"), "project.metadata.name")
         wanted = {**(manifest or {}), "metadata": {**(metadata or {}), "name": name}}

@@ -25,7 +25,8 @@ from projects.manifests import application_json
 from projects.models import Application
 from projects.visible import visible
 
-EMBEDDED_POLL_SECONDS = 10.0
+# A right that was taken away ends a stream within this time.
+EMBEDDED_POLL_SECONDS = 4.0
 POLL_SECONDS = 1.0
 GATHER_SECONDS = 0.05
 
@@ -74,7 +75,7 @@ class _Waiter:
         self._end()
 
 
-def _caller(token: str) -> Caller | None:
+def stream_caller(token: str) -> Caller | None:
     """Return who a stream speaks to, asked anew before every answer."""
     look_again()
     if not token:
@@ -160,7 +161,7 @@ def _shown(kind: str, manifest: dict[str, Any], fields: str) -> Any:
 
 
 def _rows_since(version: int, token: str) -> list[tuple[dict[str, Any], str, int]]:
-    caller = _caller(token)
+    caller = stream_caller(token)
     if caller is None:
         return []
     query = (
@@ -185,7 +186,7 @@ def _everything_since(
     version: int, token: str
 ) -> list[tuple[str, dict[str, Any], str, int]] | None:
     """Return what changed since a version and the caller may see; None when it may no longer ask."""
-    caller = _caller(token)
+    caller = stream_caller(token)
     if caller is None:
         return None
     found = [
@@ -216,7 +217,7 @@ class TreeStream(View):
 
 
 def _may_see(application: Application, token: str) -> bool:
-    caller = _caller(token)
+    caller = stream_caller(token)
     return is_allowed(caller, "applications", "get", application.rbac_object, application.where)
 
 

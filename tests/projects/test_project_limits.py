@@ -1,0 +1,305 @@
+"""What a project permits holds everywhere: windows, impersonation, global projects, its own clusters and repositories, and for who edits it."""
+
+import json
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.contrib.auth.hashers import make_password
+from django.db import connections
+from django.test import AsyncClient
+from django.utils import timezone
+
+from clusters.models import Cluster
+from hub.models import Account, AuditEvent, access_changed
+from hub.session import issue
+from projects.models import Application, Operation, Project
+from projects.specs import project_of
+
+CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: '{value}'}}\n"
+ANYWHERE = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}], "clusterResourceWhitelist": [{"group": "*", "kind": "*"}]}  # fmt: skip
+ALWAYS = {"schedule": "* * * * *", "duration": "1h", "applications": ["*"]}
+NEVER = {"kind": "allow", "schedule": "0 0 29 2 *", "duration": "1m", "applications": ["*"]}
+
+
+def project(hub, name, *, status=200, token=None, labels=None, **spec):
+    body = {
+        "project": {
+            "metadata": {"name": name, "labels": labels or {}},
+            "spec": {**ANYWHERE, **spec},
+        },
+        "upsert": True,
+    }
+    return hub.post("/api/v1/projects", body, status=status, token=token)
+
+
+def person(hub, name, policy):
+    account = Account.objects.create(name=name, password=make_password("x"), capabilities=["login"])
+    access_changed("account", name, {})
+    hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": policy}})
+    return issue(account, timezone.now())
+
+
+# --- windows ---
+
+
+def test_a_closed_window_holds_automated_sync_back_until_it_opens(
+    hub, sandbox, repo, app, namespace
+):
+    project(hub, "calm", syncWindows=[{"kind": "deny", **ALWAYS}])
+    repo.commit({"a.yaml": CONFIG.format(name="a", value=1)})
+    name = app(repo, sandbox, namespace, project="calm", policy={"automated": {}})
+    hub.wait_status(name, "OutOfSync", "Missing")
+    windows = hub.get(f"/api/v1/applications/{name}/syncwindows")
+    assert windows["canSync"] is False and windows["activeWindows"][0]["kind"] == "deny"
+    assert (
+        "blocked by sync window"
+        in hub.post(f"/api/v1/applications/{name}/sync", status=403)["message"]
+    )
+    assert not Operation.objects.exists()
+    project(hub, "calm", syncWindows=[])
+    hub.wait_status(name, "Synced", "Healthy")
+    assert hub.get("/api/v1/projects/calm/syncwindows")["windows"] == []
+
+
+def test_people_may_where_the_window_says_so(hub, sandbox, repo, app, namespace):
+    project(hub, "calm", syncWindows=[{"kind": "deny", "manualSync": True, **ALWAYS}])
+    repo.commit({"a.yaml": CONFIG.format(name="a", value=1)})
+    name = app(repo, sandbox, namespace, project="calm", policy={"automated": {}})
+    hub.wait_status(name, "OutOfSync", "Missing")
+    hub.post(f"/api/v1/applications/{name}/sync")
+    hub.wait_status(name, "Synced", "Healthy")
+    assert hub.get("/api/v1/projects/calm/syncwindows")["windows"][0]["kind"] == "deny"
+
+
+def test_a_running_sync_waits_when_its_window_closes(hub, sandbox, repo, app, namespace):
+    project(hub, "calm")
+    hook = json.dumps({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "first", "annotations": {"argocd.argoproj.io/hook": "PreSync"}}, "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x", "args": ["--sandbox-seconds=3600"]}]}}}})  # fmt: skip
+    repo.commit({"a.yaml": CONFIG.format(name="a", value=1), "hook.json": hook})
+    name = app(repo, sandbox, namespace, project="calm")
+    hub.wait_status(name, "OutOfSync")
+    project(hub, "calm", syncWindows=[NEVER])
+    operation = Operation.objects.create(application=Application.objects.get(name=name), request={"sync": {}, "initiatedBy": {"username": "admin"}}, revisions=[], sources=[])  # fmt: skip
+    from projects.sync import step
+
+    step(operation.pk)
+    operation.refresh_from_db()
+    assert operation.phase == "Running" and "sync window" in operation.message
+
+
+def test_an_application_set_of_windows_that_cannot_be(idle_hub):
+    answer = project(idle_hub, "bad", status=400, syncWindows=[{"kind": "allow", "schedule": "x", "duration": "1h", "applications": ["*"]}])  # fmt: skip
+    assert "syncWindows[0]" in answer["message"]
+
+
+# --- impersonation ---
+
+
+@pytest.mark.controlplane
+def test_syncs_act_as_the_service_account_of_the_project(hub, genuine, repo, app, namespace):
+    hub.put("/api/v1/flotilla/settings/impersonation", {"value": True})
+    for manifest in (
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "deployer", "namespace": namespace}},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "deployer", "namespace": namespace}, "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}]},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "deployer", "namespace": namespace}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "deployer"}, "subjects": [{"kind": "ServiceAccount", "name": "deployer", "namespace": namespace}]},
+    ):  # fmt: skip
+        genuine.apply(manifest)
+    account = {"server": "*", "namespace": namespace, "defaultServiceAccount": "deployer"}
+    project(hub, "own", destinationServiceAccounts=[account])
+    repo.commit({"a.yaml": CONFIG.format(name="a", value=1)})
+    name = app(repo, genuine, namespace, project="own", policy={"syncOptions": []})
+    hub.wait_status(name, "OutOfSync")
+    hub.post(f"/api/v1/applications/{name}/sync")
+    hub.wait_status(name, "Synced", "Healthy")
+    # What the service account may not, the sync may not, however mighty the hub is.
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: CANARY-value}\n"
+    revision = repo.commit({"b.yaml": secret})
+    hub.get(f"/api/v1/applications/{name}", refresh="normal")
+    hub.wait_status(name, "OutOfSync", revision=revision)
+    hub.post(f"/api/v1/applications/{name}/sync")
+    failed = hub.wait_operation(name, "Failed")
+    assert "forbidden" in str(failed).lower() and "CANARY" not in str(failed)
+    query = {"resourceName": "a", "kind": "ConfigMap", "namespace": namespace, "version": "v1"}
+    hub.call("DELETE", f"/api/v1/applications/{name}/resource", {}, **query)
+    project(hub, "own", destinationServiceAccounts=[])
+    hub.wait_status(name, "OutOfSync")
+    hub.post(f"/api/v1/applications/{name}/sync")
+    ended = hub.wait_operation(name, "Error")
+    assert "no matching service account found" in ended["message"]
+
+
+# --- global projects, own clusters and repositories ---
+
+
+def test_global_projects_add_their_limits(idle_hub):
+    project(idle_hub, "everywhere", namespaceResourceBlacklist=[{"group": "", "kind": "Secret"}], syncWindows=[{"kind": "deny", **ALWAYS}])  # fmt: skip
+    project(idle_hub, "pay", labels={"tier": "gold"})
+    project(idle_hub, "other")
+    setting = [{"labelSelector": {"matchLabels": {"tier": "gold"}}, "projectName": "everywhere"}]
+    idle_hub.put("/api/v1/flotilla/settings/global_projects", {"value": setting})
+    assert project_of("pay").spec["namespaceResourceBlacklist"] == [{"group": "", "kind": "Secret"}]
+    assert "namespaceResourceBlacklist" not in project_of("other").spec
+    assert [p["metadata"]["name"] for p in idle_hub.get("/api/v1/projects/pay/globalprojects")["items"]] == ["everywhere"]  # fmt: skip
+    assert idle_hub.get("/api/v1/projects/pay/detailed")["globalProjects"]
+    assert idle_hub.get("/api/v1/projects/pay/syncwindows")["windows"]
+    assert "syncWindows" not in Project.objects.get(name="pay").spec
+    for bad in ({}, [{}], [{"projectName": "x", "labelSelector": 1}]):
+        idle_hub.put("/api/v1/flotilla/settings/global_projects", {"value": bad}, status=400)
+
+
+def test_a_project_uses_its_own_clusters_and_repositories(idle_hub, repo):
+    project(idle_hub, "pay", sourceRepos=[], destinations=[])
+    project(idle_hub, "other", sourceRepos=[], destinations=[])
+    repo.commit({"a.yaml": CONFIG.format(name="a", value=1)})
+    Cluster.objects.create(server="https://pay", name="pay-1", project="pay")
+    idle_hub.post("/api/v1/repositories", {"repo": repo.url, "project": "pay"})
+
+    def create(where, status):
+        spec = {
+            "project": where,
+            "source": {"repoURL": repo.url, "path": "."},
+            "destination": {"name": "pay-1", "namespace": "x"},
+        }
+        return idle_hub.post(
+            "/api/v1/applications",
+            {"metadata": {"name": f"{where}-app"}, "spec": spec},
+            status=status,
+        )
+
+    create("pay", 200)
+    assert "not permitted" in create("other", 400)["message"]
+
+
+# --- who edits a project ---
+
+
+def test_who_edits_a_project_cannot_widen_it(idle_hub):
+    narrow = {"sourceRepos": ["https://git.example/pay/*", "!https://git.example/pay/secret"], "destinations": [{"server": "https://pay", "namespace": "pay"}], "clusterResourceWhitelist": []}  # fmt: skip
+    project(idle_hub, "pay", **narrow)
+    lead = person(idle_hub, "lead", "p, lead, projects, *, pay, allow")
+    project(idle_hub, "pay", **narrow, description="ours", token=lead)
+    for change in (
+        {"sourceRepos": ["*"]}, {"sourceRepos": ["https://git.example/pay/*"]}, {"destinations": [{"server": "*", "namespace": "*"}]},
+        {"destinations": [{"server": "https://pay", "namespace": "*"}]}, {"clusterResourceWhitelist": [{"group": "*", "kind": "*"}]},
+        {"namespaceResourceBlacklist": [{"group": "", "kind": "x"}]}, {"destinationServiceAccounts": [{"server": "*", "namespace": "*", "defaultServiceAccount": "kube-system:admin"}]},
+    ):  # fmt: skip
+        assert "permission denied" in project(idle_hub, "pay", status=403, token=lead, **{**narrow, **change})["message"]  # fmt: skip
+        body = {"project": {"metadata": {"name": "pay"}, "spec": {**ANYWHERE, **narrow, **change}}}
+        idle_hub.put("/api/v1/projects/pay", body, token=lead, status=403)
+    lines = "p, lead, projects, *, pay, allow\np, lead, repositories, update, *, allow\np, lead, clusters, update, https://pay, allow"
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
+    project(idle_hub, "pay", token=lead, **{**narrow, "sourceRepos": ["*"], "namespaceResourceBlacklist": [{"group": "", "kind": "x"}]})  # fmt: skip
+    idle_hub.post(
+        "/api/v1/projects",
+        {"project": {"metadata": {"name": "new"}, "spec": {}}},
+        token=lead,
+        status=403,
+    )
+
+
+def test_an_update_that_would_make_applications_invalid(idle_hub):
+    project(idle_hub, "pay")
+    spec = {"project": "pay", "source": {"repoURL": "https://git.example/x", "path": "."}, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}}  # fmt: skip
+    idle_hub.post("/api/v1/applications", {"metadata": {"name": "a"}, "spec": spec})
+    answer = project(idle_hub, "pay", status=400, sourceRepos=["https://other.example/*"], destinations=[{"server": "https://x", "namespace": "*"}])  # fmt: skip
+    assert "1 applications source became invalid and 1 applications destination became invalid" in answer["message"]  # fmt: skip
+
+
+# --- resource-level rights ---
+
+
+def test_rights_of_resources_are_their_own(hub, sandbox, repo, app, namespace):
+    repo.commit({"a.yaml": CONFIG.format(name="a", value=1)})
+    name = app(repo, sandbox, namespace, policy={"automated": {}})
+    hub.wait_status(name, "Synced", "Healthy")
+    dev = person(hub, "dev", "p, dev, applications, get, default/*, allow\np, dev, applications, update, default/*, allow\np, dev, applications, delete, default/*, allow")  # fmt: skip
+    path, query = f"/api/v1/applications/{name}/resource", {"resourceName": "a", "kind": "ConfigMap", "namespace": namespace, "version": "v1"}  # fmt: skip
+    assert hub.get(path, token=dev, **query)["manifest"]
+    hub.post(
+        path,
+        '{"data":{"b":"2"}}',
+        token=dev,
+        status=403,
+        patchType="application/merge-patch+json",
+        **query,
+    )
+    hub.delete(path, token=dev, status=403, **query)
+    hub.post(f"{path}/actions", "restart", token=dev, status=403, **query)
+    hub.get(f"/api/v1/applications/{name}/logs", token=dev, status=403, podName="x")
+    fine = f"p, dev, applications, get, default/*, allow\np, dev, applications, update//ConfigMap/{namespace}/*, default/{name}, allow"
+    hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": fine}})
+    hub.post(
+        path, '{"data":{"b":"2"}}', token=dev, patchType="application/merge-patch+json", **query
+    )
+    hub.delete(path, token=dev, status=403, **query)
+    assert AuditEvent.objects.filter(outcome="refused", actor="dev").count() >= 5
+
+
+def test_sync_rollback_and_override_are_rights_of_their_own(hub, sandbox, repo, app, namespace):
+    repo.commit({"a.yaml": CONFIG.format(name="a", value=1)})
+    name = app(repo, sandbox, namespace)
+    hub.wait_status(name, "OutOfSync")
+    dev = person(
+        hub,
+        "dev",
+        "p, dev, applications, get, default/*, allow\np, dev, applications, sync, default/*, allow",
+    )
+    body = {"manifests": [CONFIG.format(name="a", value=2)]}
+    assert (
+        "override"
+        in hub.post(f"/api/v1/applications/{name}/sync", body, token=dev, status=403)["message"]
+    )
+    hub.put("/api/v1/flotilla/settings/require_override_for_revision", {"value": True})
+    other = repo.commit({"a.yaml": CONFIG.format(name="a", value=3)})
+    assert "override" in hub.post(f"/api/v1/applications/{name}/sync", {"revision": other}, token=dev, status=403)["message"]  # fmt: skip
+    hub.put("/api/v1/flotilla/settings/enforce_rollback", {"value": True})
+    assert (
+        "rollback"
+        in hub.post(f"/api/v1/applications/{name}/rollback", {"id": 1}, token=dev, status=403)[
+            "message"
+        ]
+    )
+    hub.post(f"/api/v1/applications/{name}/sync", token=dev)
+    hub.wait_status(name, "Synced")
+    # Creating an application that carries an operation starts none.
+    admin = hub.get(f"/api/v1/applications/{name}")
+    made = {
+        "metadata": {"name": "carrier"},
+        "spec": admin["spec"],
+        "operation": {"sync": {"manifests": body["manifests"]}},
+    }
+    hub.post("/api/v1/applications", made)
+    assert not Operation.objects.filter(application__name="carrier").exists()
+
+
+# --- streams end with the right ---
+
+
+def test_streams_end_within_seconds_when_the_right_is_taken_away(idle_hub):
+    spec = {"source": {"repoURL": "https://git.example/x", "path": "."}, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}}  # fmt: skip
+    idle_hub.post("/api/v1/applications", {"metadata": {"name": "a"}, "spec": spec})
+    dev = person(idle_hub, "dev", "p, dev, applications, get, default/*, allow")
+
+    async def watch(path):
+        answer = await AsyncClient().get(path, headers={"Authorization": f"Bearer {dev}"})
+        lines = aiter(answer.streaming_content)
+        first = await anext(lines)
+        await sync_to_async(idle_hub.put)("/api/v1/flotilla/rbac", {"data": {"policy.csv": ""}})
+        await sync_to_async(Account.objects.filter(name="dev").update)(enabled=False)
+        import asyncio
+
+        rest = await asyncio.wait_for(_all(lines), 5)
+        await sync_to_async(connections.close_all)()
+        return first, rest
+
+    async def _all(lines):
+        return [line async for line in lines]
+
+    for path in ("/api/v1/stream/applications", "/api/v1/stream/applications/a/resource-tree"):
+        Account.objects.filter(name="dev").update(enabled=True)
+        idle_hub.put(
+            "/api/v1/flotilla/rbac",
+            {"data": {"policy.csv": "p, dev, applications, get, default/*, allow"}},
+        )
+        first, rest = async_to_sync(watch)(path)
+        assert b"result" in first and rest == []
