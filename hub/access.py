@@ -5,10 +5,12 @@ for a time; together they are compiled once, and again as soon as one of them ha
 """
 
 import contextvars
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.utils import timezone
@@ -34,6 +36,8 @@ from hub.models import (
     access_changed,
     setting,
 )
+
+log = logging.getLogger(__name__)
 
 SETTING = "rbac"
 _DOCUMENT = re.compile(r"^policy\.([A-Za-z0-9_-]+\.)?csv$")
@@ -88,12 +92,20 @@ class Sources:
     def enforcer(self) -> Enforcer:
         """Compile."""
         policy = builtin()
-        for name in sorted(self.documents):
-            policy += parse(self.documents[name], name, self.mode)
-        for role in self.roles:
-            policy += role_policy(role)
-        for project, roles in self.projects.items():
-            policy += project_policy(project, roles, self.mode)
+        makers: list[tuple[str, Callable[[], Policy]]] = [
+            (name, partial(parse, self.documents[name], name, self.mode)) for name in sorted(self.documents)
+        ]  # fmt: skip
+        makers += [(f"role {role.get('name')}", partial(role_policy, role)) for role in self.roles]
+        makers += [
+            (f"project {project}", partial(project_policy, project, roles, self.mode))
+            for project, roles in self.projects.items()
+        ]
+        for origin, make in makers:
+            try:
+                policy += make()
+            except (RuleError, KeyError, TypeError, ValueError, AttributeError) as error:
+                # One thing that cannot be read takes nobody else's rights away.
+                log.warning("the policy of %s cannot be used: %s", origin, error)
         return Enforcer(policy + Policy(self.grants), self.mode, self.default_role)
 
 

@@ -14,6 +14,7 @@ from hub.engine.backoff import retry_policy
 from hub.engine.errors import EngineError, Invalid, NotFound, Precondition, RuleError, Stalled
 from hub.engine.guard import budget_from
 from hub.engine.ignore import ignore_rules
+from hub.engine.integrity import check_integrity
 from hub.engine.options import parse_options
 from hub.engine.permits import (
     check_service_accounts,
@@ -370,6 +371,7 @@ def check_project(spec: Any, name: str = "") -> dict[str, Any]:
     try:
         check_project_roles(name, spec.get("roles"))
         check_windows(spec.get("syncWindows"))
+        check_integrity(spec)
         check_service_accounts(spec.get("destinationServiceAccounts"))
         budget_from((spec.get("flotilla") or {}).get("deletion"))
     except EngineError as error:

@@ -11,14 +11,22 @@ from rest_framework.response import Response
 
 from hub.access import Caller, require
 from hub.api import View, actor, body_map, must_agree
-from hub.engine.errors import AccessDenied, Invalid, NotFound, Precondition, Stalled
+from hub.engine.errors import (
+    AccessDenied,
+    Invalid,
+    NotFound,
+    Precondition,
+    RuleError,
+    Stalled,
+)
+from hub.engine.integrity import demand_for
 from hub.engine.options import parse_options
 from hub.models import setting
 from projects import applications, sources
 from projects.api.applications import get_application
 from projects.manifests import application_json, operation_json
 from projects.models import Application, Operation, Revision
-from projects.specs import application_named
+from projects.specs import application_named, project_of_or_none
 from projects.status import start_operation
 from projects.sync import terminate
 from projects.windows import windows_of
@@ -39,6 +47,7 @@ class Sync(View):
         account = actor(request)
         if body.get("manifests"):
             require_override(account, application)
+            _refuse_unproved(application)
             if application.is_automated and not body.get("dryRun"):
                 raise Precondition(
                     "cannot use local sync when Automatic Sync Policy is enabled unless for dry run"
@@ -69,6 +78,19 @@ class Sync(View):
         }
         begin(application, operation, revisions, wanted, actor=account.name)
         return Response(application_json(application_named(application.namespace, name)))
+
+
+def _refuse_unproved(application: Application) -> None:
+    project = project_of_or_none(application.project)
+    try:
+        demands = [
+            demand_for(project.spec if project else {}, str(s.get("repoURL") or ""))
+            for s in application.sources
+        ]
+    except RuleError as error:
+        raise Precondition(str(error)) from error
+    if any(demands):
+        raise Precondition("cannot use local manifests: the project asks for signed commits")
 
 
 def require_override(caller: Caller, application: Application) -> None:

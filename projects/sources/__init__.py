@@ -22,7 +22,7 @@ from hub.engine.permits import normal_url, permits_source
 from hub.engine.resource import Manifest
 from hub.metrics import RENDER_CACHE, RENDERS
 from projects.models import Application, GitRemote, RenderedManifests, RenderFailure
-from projects.sources import charts, directory, git, helm, kustomize
+from projects.sources import charts, directory, git, helm, kustomize, signatures
 from projects.sources.credentials import credentials_for
 from projects.sources.environment import build_environment
 from projects.sources.files import Files, Recorder, clean, same_inputs
@@ -252,6 +252,7 @@ def load(
 
     Raises: Stalled for what a person must mend, RetryLater for what passes by itself.
     """
+    _check_signatures(sources, revisions, context)
     origins = {
         str(s["ref"]): files_of(s, revision, context.project)
         for s, revision in zip(sources, revisions, strict=True) if s.get("ref")
@@ -270,6 +271,19 @@ def load(
         inputs += [[number, *entry] for entry in found.inputs]
         digest.update(found.digest.encode())
     return Desired(manifests, list(revisions), types, inputs, digest.hexdigest())
+
+
+def _check_signatures(
+    sources: Sequence[Mapping[str, Any]], revisions: Sequence[str], context: Context
+) -> None:
+    if not context.project_spec.get("signatureKeys") and not context.project_spec.get(
+        "sourceIntegrity"
+    ):
+        return
+    for source, revision in zip(sources, revisions, strict=True):
+        if kind_of(source) == "git":
+            files_of(source, revision, context.project)
+    signatures.check_sources(sources, revisions, context.project, context.project_spec)
 
 
 def render(
@@ -524,6 +538,9 @@ def unchanged(
 ) -> bool:
     """Return whether everything that the manifests were made of is the same at other revisions."""
     if not inputs or len(old) != len(new):
+        return False
+    if context.project_spec.get("signatureKeys") or context.project_spec.get("sourceIntegrity"):
+        # Another commit must be proved even when it changes nothing.
         return False
     refs = {
         str(s["ref"]): files_of(s, revision, context.project)

@@ -313,6 +313,29 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
             raise Stalled("RevisionNotFound", f"{redact_text(url)} has no commit {commit}")
 
 
+def ensure_history(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
+    """Have a commit with everything before it, for those who must look at all of it.
+
+    Raises: RetryLater when the server does not give it.
+    """
+    ensure(url, commit, credentials)
+    with _exclusive(url) as folder:
+        if not (folder / "shallow").exists():
+            return
+        argv = [
+            "--git-dir",
+            str(folder),
+            "fetch",
+            "-q",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-recurse-submodules",
+            "--unshallow",
+        ]
+        _run(url, credentials, [*argv, "--", url, commit], "fetch")
+        _opened.cache_clear()
+
+
 MAX_PACKS = 40
 
 
@@ -419,6 +442,17 @@ class CommitInfo:
     author: str
     date: datetime
     message: str
+
+
+def commits(url: str, commit: str, count: int) -> list[Commit]:
+    """Return a commit and those before it, newest first, as far as the local repository has them.
+
+    Raises: Stalled when it is not a commit.
+    """
+    repo, start = _repo(url), commit.encode()
+    if not isinstance(repo[start], Commit):
+        raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit} is not a commit")
+    return [entry.commit for entry in repo.get_walker(include=[start], max_entries=count)]
 
 
 def commit_info(url: str, commit: str) -> CommitInfo:

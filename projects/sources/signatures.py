@@ -1,0 +1,133 @@
+"""OpenPGP signatures of commits, and the keys that are known."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dulwich.objects import Commit
+from pysequoia import Cert, Sig, verify
+
+from hub.engine.errors import Invalid, RuleError, Stalled
+from hub.engine.integrity import Demand, demand_for, key_name
+from hub.models import setting
+from projects.sources import git
+from projects.sources.credentials import credentials_for
+
+SETTING = "gpg_keys"
+MOST_COMMITS = 20_000
+_MOST_PROBLEMS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A public key."""
+
+    key_id: str
+    fingerprint: str
+    owner: str
+    armored: str
+
+
+def read_keys(text: str) -> list[Key]:
+    """Return the public keys of an armored text.
+
+    Raises: Invalid when there is none, or a secret key is among them.
+    """
+    if "PRIVATE KEY BLOCK" in text:
+        raise Invalid("keydata holds a secret key: give the public one only")
+    try:
+        certs = Cert.split_bytes(text.encode())
+    except Exception as error:  # the library has no class of its own for this
+        raise Invalid(f"keydata is no OpenPGP key in ASCII form: {error}"[:300]) from error
+    if not certs:
+        raise Invalid("keydata holds no OpenPGP key")
+    return [
+        Key(
+            key_name(c.fingerprint),
+            c.fingerprint.upper(),
+            str(c.user_ids[0]) if c.user_ids else "",
+            str(c),
+        )
+        for c in certs
+    ]
+
+
+def known_keys() -> dict[str, str]:
+    """Return the armored keys by their short name."""
+    return dict(setting(SETTING, {}))
+
+
+def check_sources(
+    sources: Sequence[Mapping[str, Any]], revisions: Sequence[str], project: str, spec: Mapping[str, Any]
+) -> None:  # fmt: skip
+    """Return if every commit is signed as the project asks.
+
+    Raises: Stalled naming the commits that are not.
+    """
+    if not spec.get("signatureKeys") and not spec.get("sourceIntegrity"):
+        return
+    problems: list[str] = []
+    for source, revision in zip(sources, revisions, strict=True):
+        url = str(source.get("repoURL") or "")
+        try:
+            demand = demand_for(spec, url)
+        except RuleError as error:
+            raise Stalled("SourceIntegrity", str(error)) from error
+        if demand is not None and git.is_commit(revision) and not source.get("chart"):
+            problems += _problems(url, revision, project, demand)
+    if problems:
+        raise Stalled("SourceIntegrity", "; ".join(problems[:_MOST_PROBLEMS]))
+
+
+def _problems(url: str, revision: str, project: str, demand: Demand) -> list[str]:
+    keys, problems, count = known_keys(), list[str](), 1
+    if demand.mode == "strict":
+        git.ensure_history(url, revision, credentials_for(url, project))
+        count = MOST_COMMITS + 1
+    found = git.commits(url, revision, count)
+    if len(found) > MOST_COMMITS:
+        return [
+            f"{url} has more than {MOST_COMMITS} commits: strict cannot look at all of them, use head"
+        ]
+    for commit in found:
+        reason = _problem(commit, demand, keys)
+        if reason:
+            author = commit.author.decode(errors="replace")
+            problems.append(
+                f"Failed verifying revision {commit.id.decode()} by '{author}': {reason}"
+            )
+        if len(problems) == _MOST_PROBLEMS:
+            break
+    return problems
+
+
+def _problem(commit: Commit, demand: Demand, keys: Mapping[str, str]) -> str:
+    """Return why a commit is not signed as is asked, empty when it is."""
+    if not commit.gpgsig:
+        return "it is not signed"
+    try:
+        signature = Sig.from_bytes(commit.gpgsig)
+    except Exception:  # the library has no class of its own for this
+        return "its signature is no OpenPGP signature"
+    signer = key_name(signature.issuer_fingerprint or signature.issuer_key_id)
+    allowed = [name for name in demand.keys if name in keys]
+    certs = {name: Cert.from_bytes(keys[name].encode()) for name in allowed}
+    try:
+        found = verify(
+            bytes=commit.raw_without_sig(),
+            store=lambda _ids: list(certs.values()),
+            signature=signature,
+        )
+    except Exception:  # the library has no class of its own for this
+        found = None
+    if found is None or not found.valid_sigs:
+        if signer in keys and signer not in demand.keys:
+            return f"signed with unallowed key (key_id={signer})"
+        return f"unknown key or bad signature (key_id={signer})"
+    if any(
+        certs[name].is_revoked
+        for name in allowed
+        if certs[name].fingerprint.upper() == found.valid_sigs[0].certificate.upper()
+    ):
+        return f"the key was revoked (key_id={signer})"
+    return ""
