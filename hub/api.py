@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from rest_framework import exceptions
 from rest_framework.request import Request
@@ -19,6 +19,8 @@ class View(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse writes whose content type a form could send: the defence against forged requests."""
+        if "\x00" in request.path or "\x00" in unquote(request.META.get("QUERY_STRING", "")):
+            raise Invalid("the path or a parameter holds a NUL character")
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             kind = (request.content_type or "").partition(";")[0].strip()
             if kind != "application/json":

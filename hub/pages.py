@@ -73,6 +73,8 @@ def caller_of_page(request: HttpRequest) -> Caller | None:
         caller = verify(token)
     except Unauthenticated:
         return None
+    if not caller.session_id:
+        return None
     audit.who.set(caller.as_record())
     return caller
 

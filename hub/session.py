@@ -136,23 +136,27 @@ def _is_locked(name: str, now: datetime) -> bool:
 
 
 def _count_failure(name: str, now: datetime) -> None:
-    keys = [f"account:{name}"[:200]]
-    if audit.address.get():
-        keys.append(f"address:{audit.address.get()}")
+    address = audit.address.get()
+    keys = [f"account:{name}"[:200], *([f"address:{address}"] if address else [])]
     with transaction.atomic():
-        for key in sorted(keys):
-            row, _created = LoginFailure.objects.get_or_create(name=key)
-            if row.last_at < now - FAILURE_WINDOW:
-                LoginFailure.objects.filter(pk=row.pk).update(count=1, last_at=now)
-            else:
-                LoginFailure.objects.filter(pk=row.pk).update(count=F("count") + 1, last_at=now)
+        counts = {key: _count(key, now) for key in sorted(keys)}
+        if counts.get(f"address:{address}", 0) > MAX_ADDRESS_FAILURES:
+            # A closed address is one event: who knocks on and on must not fill the trail.
+            return
+        locked = counts.get(f"address:{address}") == MAX_ADDRESS_FAILURES
         audit.record_refusal(
-            name[:150],
-            "login",
-            "session",
-            name[:150],
-            reason="wrong name, password or too many failures",
-        )
+            name[:150], "login", "session", name[:150],
+            reason="the address is closed: too many failures" if locked else "wrong name, password or too many failures",
+        )  # fmt: skip
+
+
+def _count(key: str, now: datetime) -> int:
+    row, _created = LoginFailure.objects.get_or_create(name=key)
+    if row.last_at < now - FAILURE_WINDOW:
+        LoginFailure.objects.filter(pk=row.pk).update(count=1, last_at=now)
+        return 1
+    LoginFailure.objects.filter(pk=row.pk).update(count=F("count") + 1, last_at=now)
+    return row.count + 1
 
 
 def _encode(subject: str, token_id: str, now: datetime, expires_at: datetime | None) -> str:
@@ -227,7 +231,7 @@ def _token_caller(name: str, token_id: str, issued: int) -> Caller:
         raise Unauthenticated("token is revoked, please re-login")
     if not row.account.enabled:
         raise Unauthenticated(f"account {name} is disabled")
-    if row.account.is_local and "apiKey" not in row.account.capabilities:
+    if "apiKey" not in row.account.capabilities:
         raise Unauthenticated(f"account {name} does not have 'apiKey' capability")
     _check_token(row)
     return caller_of(row.account, token_id=token_id, method="apiKey", issued_at=issued)
@@ -380,6 +384,8 @@ def save_account(
     except IntegrityError as error:
         raise Precondition(f"account {name} exists") from error
     if not must_be_new and password is not None:
+        if not account.is_local:
+            raise Invalid(f"{name} signs in by {account.provider}: it has no password here")
         set_password(account, check_new_password(password, "password"), actor)
     return account
 
@@ -436,7 +442,7 @@ def create_token(
     token_id = token_id or str(uuid.uuid4())
     if not isinstance(token_id, str) or not re.fullmatch(r"[\w.:@-]{1,64}", token_id):
         raise Invalid("id must be at most 64 letters, digits, '.', ':', '@', '_' and '-'")
-    if account is not None and account.is_local and "apiKey" not in account.capabilities:
+    if account is not None and "apiKey" not in account.capabilities:
         raise Precondition(f"account '{account.name}' does not have apiKey capability")
     now = timezone.now().replace(microsecond=0)
     ends = now + timedelta(seconds=seconds) if seconds else None

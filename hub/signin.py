@@ -232,7 +232,9 @@ def live_session(get_response: Any) -> Any:
         note_origin(request)
         try:
             token = token_of(request)
-            account = verify(token).account if token else None
+            caller = verify(token) if token else None
+            # A machine's token opens no pages, or it could make itself a session that outlives it.
+            account = caller.account if caller is not None and caller.session_id else None
         except Unauthenticated:
             account = None
         if request.user.is_authenticated and (account is None or request.user.pk != account.pk):
@@ -344,6 +346,11 @@ class SocialAdapter(DefaultSocialAccountAdapter):
     def get_provider(self, request: HttpRequest, provider: Any, client_id: Any = None) -> Any:
         """Return a provider by its id."""
         return self.get_app(request, provider, client_id).get_provider(request)
+
+    def generate_state_param(self, state: dict[str, Any]) -> str:
+        """Return what nobody guesses: 256 bits."""
+        del state
+        return secrets.token_urlsafe(32)
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
         """Say no: accounts are made from proved identities only."""

@@ -15,7 +15,7 @@ from support.saml import SAMLServer
 from hub import groups
 from hub.cli import login
 from hub.models import Account, AuditEvent, LoginSession
-from projects.models import Application, Project
+from projects.models import Application, Operation, Project
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -38,10 +38,13 @@ def token_of(page):
     return next(c["value"] for c in page.context.cookies() if c["name"] == "argocd.token")
 
 
-def teams(web):
+def teams(web, url="https://git.example/x"):
     for name in ("team-a", "team-b"):
-        Project.objects.create(name=name, spec={})
-        spec = {"project": name, "source": {"repoURL": "https://git.example/x", "path": "."}, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}}  # fmt: skip
+        Project.objects.create(
+            name=name,
+            spec={"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]},
+        )
+        spec = {"project": name, "source": {"repoURL": url, "path": ".", "targetRevision": "main"}, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}}  # fmt: skip
         Application.objects.create(name=f"{name}-web", project=name, spec=spec)
     lines = [
         f"p, role:{t}, applications, {a}, {t}/*, allow"
@@ -58,8 +61,9 @@ def names(web, token):
     }
 
 
-def test_a_developer_signs_in_and_sees_their_team_only(web, idp, page):
-    teams(web)
+def test_a_developer_signs_in_and_sees_their_team_only(web, idp, page, repo):
+    repo.commit({"a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"})
+    teams(web, repo.url)
     idp.people(
         dev1={
             "email": "dev@example.com",
@@ -75,6 +79,11 @@ def test_a_developer_signs_in_and_sees_their_team_only(web, idp, page):
     assert names(web, token) == {"team-a-web"}
     other = web.hub.get("/api/v1/applications/team-b-web", token=token, status=403)
     assert other == web.hub.get("/api/v1/applications/no-such-thing", token=token, status=403)
+    web.hub.post("/api/v1/applications/team-a-web/sync", token=token)
+    web.hub.post("/api/v1/applications/team-b-web/sync", token=token, status=403)
+    assert list(
+        Operation.objects.values_list("application__name", "request__initiatedBy__username")
+    ) == [("team-a-web", "dev@example.com")]
     assert web.hub.get("/api/v1/session/userinfo", token=token) == {
         "loggedIn": True, "username": "dev@example.com", "iss": idp.issuer, "groups": ["team-a"],
     }  # fmt: skip

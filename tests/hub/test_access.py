@@ -635,3 +635,67 @@ def test_tokens_of_a_project_are_listed_with_their_last_use(idle_hub):
     listed = idle_hub.get("/api/v1/flotilla/tokens")["items"]
     assert [(t["subject"], t["description"], t["createdBy"]) for t in listed] == [("proj:pay:r", "pipeline", "admin")]  # fmt: skip
     assert listed[0]["lastUsedAt"] and ApiToken.objects.count() == 1
+
+
+def test_a_machines_token_opens_no_pages(idle_hub, person):
+    from django.test import Client
+
+    person("ci")
+    token = idle_hub.post("/api/v1/account/ci/token", {})["token"]
+    browser = Client()
+    browser.cookies["argocd.token"] = token
+    for path in ("/account", "/identity/o/device", "/identity/o/authorize?client_id=flotilla-cli"):
+        assert browser.get(path).get("Location", "").startswith("/login"), path
+
+
+def test_cookies_are_for_https_where_the_hub_is(idle_hub, settings):
+    from django.test import Client
+
+    settings.HTTPS = True
+    body = '{"username": "admin", "password": "correct horse"}'
+    cookie = (
+        Client()
+        .post("/api/v1/session", body, content_type="application/json")
+        .cookies["argocd.token"]
+    )
+    assert cookie["secure"] and cookie["httponly"] and cookie["samesite"] == "Lax"
+
+
+def test_names_that_are_given_twice_must_agree(idle_hub):
+    application("a")
+    project(idle_hub, "pay", [role("r")])
+    Cluster.objects.create(server="https://one", name="one")
+    manifest = {"metadata": {"name": "b"}, "spec": SPEC}
+    table = [
+        ("PUT", "/api/v1/applications/a", manifest), ("PATCH", "/api/v1/applications/a", {"name": "b", "patch": "{}", "patchType": "merge"}),
+        ("POST", "/api/v1/applications/a/sync", {"name": "b"}), ("POST", "/api/v1/applications/a/rollback", {"name": "b"}),
+        ("PUT", "/api/v1/projects/pay", {"project": {"metadata": {"name": "other"}, "spec": {}}}), ("POST", "/api/v1/projects/pay/roles/r/token", {"project": "other"}),
+        ("POST", "/api/v1/projects/pay/roles/r/token", {"role": "other"}), ("POST", "/api/v1/account/admin/token", {"name": "bob"}),
+        ("PATCH", "/api/v1/flotilla/accounts/admin", {"name": "bob"}), ("PUT", "/api/v1/flotilla/roles/x", {"name": "y"}),
+        ("PUT", "/api/v1/flotilla/sso/providers/x", {"id": "y", "config": {}}), ("PUT", "/api/v1/clusters/https%3A%2F%2Fone", {"server": "https://two"}),
+        ("PUT", "/api/v1/repocreds/https%3A%2F%2Fgit.example", {"url": "https://other.example"}),
+    ]  # fmt: skip
+    idle_hub.post("/api/v1/repocreds", {"url": "https://git.example"})
+    for method, path, body in table:
+        answer = idle_hub.call(method, path, body, status=None)
+        assert answer.get("code") == 3 and "body" in answer["message"], (method, path, answer)
+
+
+def test_odd_characters_are_refused_in_words(idle_hub):
+    for path in (
+        "/api/v1/applications/a%00b",
+        "/api/v1/applications?name=%00",
+        "/api/v1/flotilla/audit?q=%00",
+        "/api/v1/account/%00",
+    ):
+        assert "NUL" in idle_hub.get(path, status=400)["message"]
+    idle_hub.post("/api/v1/session", {"username": "a\x00b", "password": "x"}, token="", status=401)
+
+
+def test_knocking_on_and_on_does_not_fill_the_trail(idle_hub):
+    for n in range(70):
+        idle_hub.post(
+            "/api/v1/session", {"username": f"u{n}", "password": "x"}, token="", status=401
+        )
+    assert AuditEvent.objects.filter(verb="login", outcome="refused").count() == 50
+    assert "closed" in AuditEvent.objects.filter(outcome="refused").latest("pk").detail["reason"]

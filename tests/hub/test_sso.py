@@ -1,6 +1,7 @@
 """Single sign-on against providers that lie, and SAML."""
 
 import base64
+import json
 import re
 import time
 from urllib.parse import parse_qs, urlsplit
@@ -57,7 +58,7 @@ def test_what_is_asked_of_the_provider(liar):
     query = visit.query
     assert visit.location.startswith(f"{liar.url}/authorize?")
     assert query["code_challenge_method"] == "S256" and query["response_type"] == "code"
-    assert len(query["nonce"]) >= 40 and len(query["state"]) >= 16
+    assert len(query["nonce"]) >= 40 and len(query["state"]) >= 40
     assert set(query["scope"].split()) == {"openid", "profile", "email", "groups"}
     assert query["redirect_uri"] == "http://localhost/sso/company/callback"
     # What a link carries changes nothing of it.
@@ -66,6 +67,26 @@ def test_what_is_asked_of_the_provider(liar):
     )
     assert "admin" not in odd.query["scope"] and odd.query["redirect_uri"] == query["redirect_uri"]
     assert Visit().query["state"] != query["state"] and Visit().query["nonce"] != query["nonce"]
+
+
+def test_requested_claims_and_hints(idle_hub, liar):
+    claims = {"groups": {"essential": True, "values": ["a"]}}
+    register(
+        idle_hub,
+        {
+            "issuer": liar.url,
+            "clientID": "hub",
+            "requestedIDTokenClaims": claims,
+            "domainHint": "example.com",
+            "requestedScopes": ["email"],
+        },
+    )
+    query = Visit().query
+    assert json.loads(query["claims"]) == {"id_token": claims}
+    assert query["domain_hint"] == "example.com" and set(query["scope"].split()) == {
+        "openid",
+        "email",
+    }
 
 
 def test_a_good_token(liar):
@@ -126,7 +147,6 @@ def test_tokens_that_lie(liar, lie):
 def test_the_public_key_is_no_secret(liar):
     import hashlib
     import hmac
-    import json
 
     visit = Visit()
     head = base64.urlsafe_b64encode(json.dumps({"alg": "HS256", "kid": "k1"}).encode()).rstrip(b"=")
