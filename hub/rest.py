@@ -145,9 +145,21 @@ class JSONParser(BaseParser):
         if not body.strip():
             return {}
         try:
-            return orjson.loads(body)
+            found = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise Invalid(f"the body is not valid JSON: {error}") from error
+        if b"\\u0000" in body and _has_nul(found):
+            # No database keeps it in text, and no name has it.
+            raise Invalid("the body holds a NUL character")
+        return found
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_has_nul(k) or _has_nul(v) for k, v in value.items())
+    return isinstance(value, list) and any(_has_nul(v) for v in value)
 
 
 class JSONRenderer(BaseRenderer):

@@ -689,7 +689,10 @@ def test_odd_characters_are_refused_in_words(idle_hub):
         "/api/v1/account/%00",
     ):
         assert "NUL" in idle_hub.get(path, status=400)["message"]
-    idle_hub.post("/api/v1/session", {"username": "a\x00b", "password": "x"}, token="", status=401)
+    body = {"username": "a\x00b", "password": "x"}
+    assert "NUL" in idle_hub.post("/api/v1/session", body, token="", status=400)["message"]
+    fine = {"username": "a\\u0000b", "password": "x"}
+    idle_hub.post("/api/v1/session", fine, token="", status=401)
 
 
 def test_knocking_on_and_on_does_not_fill_the_trail(idle_hub):
