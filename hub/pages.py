@@ -35,6 +35,7 @@ from hub.session import (
 )
 from hub.signin import HUB_SESSION, absolute
 
+FILTERS = ("actor", "project", "cluster", "kind", "object", "verb", "outcome", "from", "to")
 Page = Callable[..., HttpResponse]
 
 
@@ -195,8 +196,8 @@ def trail_page(request: HttpRequest, caller: Caller) -> HttpResponse:
     views = SavedView.objects.filter(page="audit").filter(Q(owner=caller.account) | Q(is_shared=True))  # fmt: skip
     return render(request, "audit/list.html", {
         "section": "audit", "caller": Shown(caller), "events": [review.shown(e, places.get(e.pk)) for e in events[:100]], "error": error,
-        "fields": [{"name": f, "value": params.get(f, "")} for f in ("actor", "project", "object", "verb", "outcome", "from", "to")],
-        "filtered": any(params.get(f) for f in ("actor", "project", "object", "verb", "outcome", "from", "to")),
+        "fields": [{"name": f, "value": params.get(f, "")} for f in FILTERS],
+        "filtered": any(params.get(f) for f in FILTERS),
         "params": {"q": params.get("q", "")}, "query": query, "older": older, "proof": setting("audit_verification", {}),
         "views": [{"name": v.name, "query": urlencode(v.query, doseq=True)} for v in views], "may_export": is_allowed(caller, "audit", "export", "events"),
     })  # fmt: skip

@@ -1,6 +1,7 @@
 """Session, version, settings; health and metrics."""
 
 from hmac import compare_digest
+from ipaddress import ip_address
 from typing import Any
 
 from django.conf import settings
@@ -19,7 +20,7 @@ from hub.api import View, body_map
 from hub.engine.errors import Invalid, Unauthenticated
 from hub.models import Account, setting
 from hub.providers import enabled_providers
-from hub.rest import COOKIE, note_origin, set_token_cookie, token_of
+from hub.rest import COOKIE, client_address, note_origin, set_token_cookie, token_of
 from hub.session import revoke, sign_in
 from hub.signin import cli_client
 
@@ -182,13 +183,23 @@ def readyz(_request: HttpRequest) -> HttpResponse:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Return Prometheus metrics of this process and the counts of applications.
 
-    With HUB_METRICS_TOKEN set, only to who sends it as a bearer token.
+    They name projects and clusters: with HUB_METRICS_TOKEN set, only who sends it as a bearer token
+    gets them, and without one only this machine.
     """
-    if settings.METRICS_TOKEN and not compare_digest(token_of(request), settings.METRICS_TOKEN):
+    if not _may_scrape(request):
         return HttpResponse(
             "the bearer token of HUB_METRICS_TOKEN is needed", status=401, content_type="text/plain"
         )
     return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _may_scrape(request: HttpRequest) -> bool:
+    if settings.METRICS_TOKEN:
+        return compare_digest(token_of(request).encode(), settings.METRICS_TOKEN.encode())
+    try:
+        return ip_address(client_address(request)).is_loopback
+    except ValueError:
+        return False
 
 
 def not_found(_request: HttpRequest, path: str = "") -> JsonResponse:

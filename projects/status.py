@@ -399,8 +399,11 @@ def start_operation(
         "application",
         application.qualified_name,
         application.project,
+        cluster=application.cluster.name if application.cluster else "",
         revisions=list(revisions),
         operation=operation.pk,
+        resources=len((request.get("sync") or {}).get("resources") or []),
+        dry_run=bool((request.get("sync") or {}).get("dryRun")) or None,
     )
     _event(
         application,

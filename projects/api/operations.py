@@ -9,6 +9,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from hub import audit
 from hub.access import Caller, require
 from hub.api import View, actor, body_map, must_agree
 from hub.engine.errors import (
@@ -22,6 +23,7 @@ from hub.engine.errors import (
 from hub.engine.integrity import demand_for
 from hub.engine.options import parse_options
 from hub.models import setting
+from hub.stream import wake
 from projects import applications, sources
 from projects.api.applications import get_application
 from projects.manifests import application_json, operation_json
@@ -279,17 +281,12 @@ class ConfirmDeletion(View):
         application = get_application(request, name, "delete")
         stamp = timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         annotations = {**application.annotations, "argocd.argoproj.io/deletion-approved": stamp}
-        changed = applications.change(application, actor(request).name, annotations=annotations)
-        from hub import audit
-        from hub.stream import wake
-
-        audit.record(
-            actor(request).name,
-            "confirm-deletion",
-            "application",
-            changed.qualified_name,
-            changed.project,
-        )
+        with transaction.atomic():
+            changed = applications.change(application, actor(request).name, annotations=annotations)
+            audit.record(
+                actor(request).name, "confirm-deletion", "application", changed.qualified_name, changed.project,
+                cluster=changed.cluster.name if changed.cluster else "", operation=changed.operation_id,
+            )  # fmt: skip
         for pk in Operation.objects.filter(application=changed, phase="Running").values_list(
             "pk", flat=True
         ):

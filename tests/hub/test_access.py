@@ -702,3 +702,42 @@ def test_knocking_on_and_on_does_not_fill_the_trail(idle_hub):
         )
     assert AuditEvent.objects.filter(verb="login", outcome="refused").count() == 50
     assert "closed" in AuditEvent.objects.filter(outcome="refused").latest("pk").detail["reason"]
+
+
+def test_who_can_is_what_asking_every_account_gives(idle_hub, person):
+    import random
+
+    names_ = ["oidc:0", "oidc:1", "oidc:2", "bob", "carol"]
+    for n in range(3):
+        person(
+            f"oidc:{n}",
+            issuer="https://idp",
+            subject=f"s{n}",
+            groups=[f"g{k}" for k in range(3) if (n + k) % 2],
+        )
+    person("bob")
+    person("carol", enabled=False)
+    subjects = ["s0", "s1", "bob", "carol", "g0", "g1", "g2", "role:a", "role:b"]
+    for seed in range(40):
+        choose = random.Random(seed)
+        lines = [
+            f"p, {choose.choice(subjects)}, applications, {choose.choice(['sync', '*', 'get'])}, {choose.choice(['*', 'p/*', 'p/a', 'q/*'])}, {choose.choice(['allow', 'allow', 'deny'])}"
+            for _ in range(5)
+        ]
+        lines += [
+            f"g, {choose.choice(subjects)}, {choose.choice(['role:a', 'role:b'])}" for _ in range(4)
+        ]
+        policies(idle_hub, "\n".join(lines), **{"policy.default": choose.choice(["", "role:a"])})
+        found = idle_hub.get(
+            "/api/v1/flotilla/who-can", resource="applications", action="sync", object="p/a"
+        )
+        listed = {a["account"] for a in found["accounts"]} - {"admin"}
+        access.look_again()
+        asked = {
+            n
+            for n in names_
+            if access.decide(
+                access.caller_of(Account.objects.get(name=n)), "applications", "sync", "p/a"
+            ).allowed
+        }
+        assert listed == asked, lines

@@ -172,6 +172,7 @@ def test_the_start_page(idle_hub):
 
 def test_metrics_may_ask_for_a_token(idle_hub, settings):
     assert "flotilla_applications" in idle_hub.client.get("/metrics").content.decode()
+    assert idle_hub.client.get("/metrics", REMOTE_ADDR="10.1.2.3").status_code == 401
     settings.METRICS_TOKEN = "t"
     assert idle_hub.client.get("/metrics").status_code == 401
     assert idle_hub.client.get("/metrics", headers={"Authorization": "Bearer t"}).status_code == 200
