@@ -74,6 +74,11 @@ def send() -> int:
     config = setting(_CONFIG, {})
     if not config:
         return 0
+    with trail.only_one("forward") as mine:
+        return _send_all(config) if mine else 0
+
+
+def _send_all(config: dict[str, Any]) -> int:
     total = 0
     while True:
         cursor = int(setting(_CURSOR, 0) or 0)

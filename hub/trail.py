@@ -53,8 +53,8 @@ BATCH = 2000
 LATE_EVENTS = 20_000
 CHECKPOINT_EVERY = 500
 CHECKPOINT_AFTER = timedelta(minutes=5)
-# PostgreSQL's advisory lock of the sealer.
-_LOCK = 0x466C6F74
+# PostgreSQL's advisory locks.
+_LOCKS = {"seal": 0x466C6F74, "forward": 0x466C6F75}
 RETENTION = {"sign-in": 400, "refusal": 400, "change": 0, "access": 0}
 """Days that events of a class are kept; 0 is for ever. The setting `audit_retention` changes it."""
 
@@ -139,7 +139,7 @@ def seal(*, whole: bool = False) -> int:
 
 
 def _seal_batch(*, whole: bool) -> int:
-    with _only_one() as mine:
+    with only_one("seal") as mine:
         if not mine:
             return 0
         with transaction.atomic():
@@ -157,20 +157,22 @@ def _seal_batch(*, whole: bool) -> int:
 
 
 @contextlib.contextmanager
-def _only_one() -> Iterator[bool]:
+def only_one(work: str) -> Iterator[bool]:
+    """Say whether this process may do a piece of work that no two may do at once: `seal` or `forward`."""
+    lock = _LOCKS[work]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [lock])
             (mine,) = cursor.fetchone()
             try:
                 yield bool(mine)
             finally:
                 if mine:
-                    cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+                    cursor.execute("SELECT pg_advisory_unlock(%s)", [lock])
         return
     # SQLite serves one machine: a file lock is enough, and IMMEDIATE transactions guard the rest.
     settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
-    with (Path(settings.DATA_DIR) / "audit.lock").open("w") as file:
+    with (Path(settings.DATA_DIR) / f"audit-{work}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -741,3 +741,23 @@ def test_who_can_is_what_asking_every_account_gives(idle_hub, person):
             ).allowed
         }
         assert listed == asked, lines
+
+
+def test_one_line_keeps_developers_off_the_hub_itself(idle_hub, person):
+    bob = person("bob")
+    policies(
+        idle_hub,
+        "p, bob, applications, *, default/*, allow\np, bob, applications, *, *, deny, clusters named in-cluster",
+    )
+    east = Cluster.objects.create(server="https://east", name="east")
+    application("a", cluster=east)
+    manifest = idle_hub.get("/api/v1/applications/a", token=bob)
+    here = {**SPEC, "destination": {"name": "in-cluster", "namespace": "argocd"}}
+    idle_hub.put("/api/v1/applications/a/spec", here, token=bob, status=403)
+    idle_hub.put("/api/v1/applications/a", {**manifest, "spec": here}, token=bob, status=403)
+    idle_hub.post(
+        "/api/v1/applications", {"metadata": {"name": "b"}, "spec": here}, token=bob, status=403
+    )
+    idle_hub.post(
+        "/api/v1/applications", {**manifest, "spec": here}, token=bob, upsert="true", status=403
+    )
