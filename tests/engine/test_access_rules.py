@@ -160,3 +160,28 @@ def test_what_changed_without_any_secret():
 
 def test_policies_add_up():
     assert (Policy() + builtin()).rules == builtin().rules
+
+
+@pytest.mark.parametrize(
+    ("roles", "words"),
+    [
+        ([{"name": "a b"}], "invalid role name"), ([{"name": "a"}, {"name": "a"}], "already exists"), ([{"name": "a", "policies": "p"}], "must be a list"),
+        ([{"name": "a", "policies": [" "]}], "cannot be a policy"), ([{"name": "a", "groups": ["x\ty"]}], "cannot be a group"), ([{"name": "a", "groups": ["x", "x"]}], "already exists for role"),
+        ([{"name": "a", "policies": ["p, proj:pay:b, applications, get, pay/*, allow"]}], "policy subject must be"), ([{"name": "a", "policies": ["p, nope"]}], "invalid RBAC policy"),
+    ],
+)  # fmt: skip
+def test_roles_of_a_project_that_cannot_be(roles, words):
+    with pytest.raises(RuleError, match=words):
+        check_project_roles("pay", roles)
+
+
+def test_roles_of_a_project_that_can():
+    check_project_roles("pay", [{"name": "a", "policies": ["p, proj:pay:a, applications, get, pay/*, allow"], "groups": ["g"]}, {"name": "b"}])  # fmt: skip
+    check_project_roles("pay", None)
+
+
+def test_what_some_subjects_reach():
+    enforcer = Enforcer(parse("p, a, applications, get, p/*, allow\np, a, applications, get, p/x, deny\np, b, applications, get, *, allow"))  # fmt: skip
+    found = enforcer.reach(["a"], "applications", "get")
+    assert [r.object for r in found.allow] == ["p/*"]
+    assert [r.object for r in found.deny] == ["p/x"]

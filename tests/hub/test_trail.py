@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.db import DatabaseError, connection, connections, transaction
 from django.utils import timezone
 from typer.testing import CliRunner
@@ -18,7 +17,7 @@ from hub import audit, forward, guards, trail
 from hub.cli.audit import verify_file
 from hub.cli.main import app
 from hub.cli.problem import Problem
-from hub.engine.chain import GENESIS, digest_of, link_hash, verify
+from hub.engine.chain import GENESIS, digest_of, link_hash
 from hub.models import (
     Account,
     AuditCheckpoint,
@@ -120,48 +119,6 @@ def test_a_chain_computed_anew_does_not_have_the_signature(events):
     assert "checkpoint" in trail.check().problems[0]
     AuditCheckpoint.objects.all().update(hash=previous)
     assert "signature" in trail.check().problems[0]
-
-
-def test_random_tampering_is_always_found():
-    key = Ed25519PrivateKey.generate()
-    rows, previous = [], GENESIS
-    for n in range(1, 20):
-        event = {"n": n, "text": f"e{n}"}
-        previous = link_hash(previous, n, digest_of(event))
-        rows.append({"sequence": n, "digest": digest_of(event), "hash": previous, "event": event})
-    from hub.engine.chain import sign
-
-    checkpoint = {
-        "sequence": 19,
-        "hash": previous,
-        "at": "t",
-        "signature": sign(key, 19, previous, "t"),
-    }
-    keys = [key.public_key()]
-    assert verify(rows, [checkpoint], keys).is_intact
-    choose = random.Random(7)
-    for _ in range(200):
-        changed = [json.loads(json.dumps(r)) for r in rows]
-        kind, place = (
-            choose.choice(["event", "drop", "swap", "digest", "repeat"]),
-            choose.randrange(18),
-        )
-        if kind == "event":
-            changed[place]["event"]["text"] += "x"
-        elif kind == "drop":
-            del changed[place]
-        elif kind == "swap":
-            changed[place], changed[place + 1] = changed[place + 1], changed[place]
-        elif kind == "repeat":
-            changed.insert(place, changed[place])
-        else:
-            changed[place]["digest"] = "0" * 64
-        found = verify(changed, [checkpoint], keys)
-        assert not found.is_intact
-        first = int(found.problems[0].split()[1].rstrip(":"))
-        assert first in (place + 1, place + 2), (kind, place, found.problems[0])
-    assert verify([{"x": 1}], [{"y": 1}], keys).problems
-    assert not verify(rows, [{**checkpoint, "signature": "zz"}], keys).is_intact
 
 
 def test_events_of_late_transactions_come_into_the_chain(idle_hub):

@@ -7,8 +7,7 @@ import warnings
 
 import pytest
 
-from hub.engine.errors import RuleError
-from hub.engine.integrity import check_integrity, demand_for, key_name
+from hub.engine.integrity import demand_for, key_name
 
 
 def skip_or_fail(reason):
@@ -197,40 +196,3 @@ def test_a_secret_key_is_refused(idle_hub):
             "secret key"
             in idle_hub.post("/api/v1/gpgkeys", {"keydata": secret}, status=400)["message"]
         )
-
-
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        ({"signatureKeys": [{}]}, "keyID"), ({"sourceIntegrity": {}}, "policies"), ({"sourceIntegrity": {"git": {"policies": [{"repos": [{"url": "*"}], "gpg": {"mode": "maybe"}}]}}}, "mode"),
-        ({"sourceIntegrity": {"git": {"policies": [{"gpg": {"keys": ["A"]}}]}}}, "repos"), ({"sourceIntegrity": {"git": {"policies": [{"repos": [{"url": "*"}], "gpg": {}}]}}}, "keys"),
-    ],
-)  # fmt: skip
-def test_demands_that_cannot_be(spec, words):
-    with pytest.raises(RuleError, match=words):
-        check_integrity(spec)
-
-
-def test_which_demand_is_about_a_repository():
-    policies = [
-        {
-            "repos": [{"url": "https://git.example/*"}, {"url": "!https://git.example/free"}],
-            "gpg": {"mode": "head", "keys": ["0xAB CD"]},
-        }
-    ]
-    spec = {
-        "sourceIntegrity": {"git": {"policies": policies}},
-        "signatureKeys": [{"keyID": "ignored"}],
-    }
-    assert demand_for(spec, "https://git.example/x").keys == ("ABCD",)
-    assert demand_for(spec, "https://git.example/free.git") is None
-    assert demand_for(spec, "https://other.example/x") is None
-    with pytest.raises(RuleError, match="exactly one"):
-        demand_for(
-            {"sourceIntegrity": {"git": {"policies": policies * 2}}}, "https://git.example/x"
-        )
-    none = [{**policies[0], "gpg": {"mode": "none"}}]
-    assert (
-        demand_for({"sourceIntegrity": {"git": {"policies": none}}}, "https://git.example/x")
-        is None
-    )
