@@ -65,7 +65,7 @@ def apply(manifest: Manifest, *, dry_run: bool = False) -> Manifest:
 def _save(kind: str, merged: Manifest, current: Manifest | None, *, dry_run: bool) -> Manifest:
     if kind == "AppProject":
         if dry_run:
-            check_project(merged.get("spec") or {})
+            check_project(merged.get("spec") or {}, str(merged["metadata"].get("name") or ""))
             return merged
         return _with_owner(project_json(applications.save_project(merged, ACTOR, upsert=True)))
     wanted = applications.wanted_from(merged)
