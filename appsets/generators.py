@@ -1,0 +1,489 @@
+"""From the generators of an application set to sets of parameters: values in, values out.
+
+What generators need of the world (clusters, trees of repositories, answers of hosts) comes through
+`Inputs`; nothing here fetches. An input that failed raises, so a failure is never an empty set.
+Source: as Argo CD 3.6, except that matrix and merge take any number of children at any depth.
+"""
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from appsets.template import fast
+from appsets.template.functions import normalize
+from appsets.template.render import missing_of, render_value
+from appsets.template.syntax import TemplateError
+from hub.engine.documents import parse_yaml
+from hub.engine.errors import ManifestError, RuleError
+
+MOST = 10_000
+HOME_NAME = "in-cluster"
+HOME_SERVER = "https://kubernetes.default.svc"
+HOSTED = ("scmProvider", "pullRequest", "plugin", "clusterDecisionResource")
+KINDS = ("list", "clusters", "git", "matrix", "merge", *HOSTED)
+
+Params = dict[str, Any]
+
+
+class GeneratorError(RuleError):
+    """Generators that cannot be used, or an input that cannot be read."""
+
+
+class ClusterFacts(NamedTuple):
+    """A cluster as generators see it."""
+
+    name: str
+    server: str
+    project: str = ""
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
+
+
+class Inputs(Protocol):
+    """What generators read."""
+
+    def clusters(self) -> Sequence[ClusterFacts]:
+        """Return every registered cluster, the hub itself included."""
+
+    def paths(self, url: str, revision: str) -> Sequence[str]:
+        """Return the paths of all files of a revision."""
+
+    def read(self, url: str, revision: str, path: str) -> bytes:
+        """Return a file of a revision."""
+
+    def ask(self, kind: str, spec: Mapping[str, Any]) -> Sequence[Params]:
+        """Return the parameters of a generator that a host answers."""
+
+
+class Generated(NamedTuple):
+    """One set of parameters, and the template of the generator that made it."""
+
+    params: Params
+    template: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    inputs: Inputs
+    go: bool
+    missing: str
+    most: int
+
+
+def generate(spec: Mapping[str, Any], inputs: Inputs, *, most: int = MOST) -> list[Generated]:
+    """Return every set of parameters of a set's generators, in order.
+
+    Raises: GeneratorError naming the generator; what `inputs` raises.
+    """
+    try:
+        missing = missing_of(list(spec.get("goTemplateOptions") or []))
+    except TemplateError as error:
+        raise GeneratorError(str(error)) from error
+    run = _Run(inputs, bool(spec.get("goTemplate")), missing, most)
+    found: list[Generated] = []
+    for number, entry in enumerate(_entries(spec.get("generators"), "generators")):
+        where = f"generators[{number}]"
+        for kind in _kinds(entry, where):
+            for params in _chosen(run, kind, entry, f"{where}.{kind}"):
+                found.append(Generated(params, _template_of(entry, kind)))
+            _check_count(len(found), most, where)
+    return found
+
+
+def _template_of(entry: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    block = entry.get(kind)
+    own = block.get("template") if isinstance(block, Mapping) else None
+    return own if isinstance(own, Mapping) else {}
+
+
+def _entries(value: Any, where: str) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(e, Mapping) for e in value):
+        raise GeneratorError(f"{where} must be a list of objects")
+    return value
+
+
+def _kinds(entry: Mapping[str, Any], where: str) -> list[str]:
+    found = [kind for kind in KINDS if entry.get(kind) is not None]
+    if not found:
+        known = ", ".join(KINDS)
+        raise GeneratorError(f"{where} has no generator that is known: {known}")
+    return found
+
+
+def _check_count(count: int, most: int, where: str) -> None:
+    if count > most:
+        raise GeneratorError(f"{where} makes {count} sets of parameters, more than {most}")
+
+
+def _chosen(run: _Run, kind: str, entry: Mapping[str, Any], where: str) -> Iterator[Params]:
+    """Yield the parameters of a generator that its selector lets through."""
+    block = entry[kind]
+    if not isinstance(block, Mapping):
+        raise GeneratorError(f"{where} must be an object")
+    found = _MAKERS[kind](run, block, where)
+    selector = entry.get("selector")
+    if selector is None:
+        return iter(found)
+    if not isinstance(selector, Mapping):
+        raise GeneratorError(f"{where}: selector must be an object")
+    return (p for p in found if _fits(selector, fast.flatten(p)))
+
+
+def _fits(selector: Mapping[str, Any], flat: Mapping[str, str]) -> bool:
+    if any(flat.get(k) != v for k, v in (selector.get("matchLabels") or {}).items()):
+        return False
+    for entry in selector.get("matchExpressions") or []:
+        key, operator, values = entry.get("key"), entry.get("operator"), entry.get("values") or []
+        value = flat.get(key)
+        holds = {
+            "In": value in values, "NotIn": value not in values, "Exists": value is not None, "DoesNotExist": value is None,
+        }.get(operator)  # fmt: skip
+        if holds is None:
+            raise GeneratorError(f"selector: operator {operator!r} is none of In, NotIn, Exists, DoesNotExist")  # fmt: skip
+        if not holds:
+            return False
+    return True
+
+
+def _with_values(run: _Run, block: Mapping[str, Any], params: Params, where: str) -> Params:
+    """Return parameters with the generator's own `values`, each a template over them."""
+    values = block.get("values") or {}
+    if not values:
+        return params
+    if not isinstance(values, Mapping):
+        raise GeneratorError(f"{where}.values must be an object")
+    try:
+        made = {str(k): render_value(fast.plain(v), params, go=run.go, missing=run.missing) for k, v in values.items()}  # fmt: skip
+    except TemplateError as error:
+        raise GeneratorError(f"{where}.values: {error}") from error
+    if run.go:
+        return {**params, "values": made}
+    return {**params, **{f"values.{k}": v for k, v in made.items()}}
+
+
+def _list(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
+    elements = list(block.get("elements") or [])
+    if block.get("elementsYaml"):
+        try:
+            documents = parse_yaml(str(block["elementsYaml"]))
+        except ManifestError as error:
+            raise GeneratorError(f"{where}.elementsYaml: {error}") from error
+        more = documents[0] if documents else []
+        if not isinstance(more, list):
+            raise GeneratorError(f"{where}.elementsYaml must be a YAML list")
+        elements += more
+    return [_element(run, e, f"{where}.elements[{n}]") for n, e in enumerate(elements)]
+
+
+def _element(run: _Run, element: Any, where: str) -> Params:
+    if not isinstance(element, Mapping):
+        raise GeneratorError(f"{where} must be an object")
+    if run.go:
+        return dict(element)
+    found: Params = {}
+    for key, value in element.items():
+        if key == "values" and isinstance(value, Mapping):
+            found |= {f"values.{k}": fast.plain(v) for k, v in value.items()}
+        elif isinstance(value, str):
+            found[key] = value
+        else:
+            raise GeneratorError(f"{where}.{key}: error parsing value as string; put it in quotes, or use goTemplate")  # fmt: skip
+    return found
+
+
+def _clusters(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
+    selector = block.get("selector") or {}
+    chosen = []
+    for cluster in sorted(run.inputs.clusters(), key=lambda c: (c.name, c.server)):
+        is_home = cluster.server == HOME_SERVER and not cluster.labels
+        # The hub itself has no labels: a selector never means it.
+        if (is_home and not selector) or (not is_home and _labels_fit(selector, cluster.labels)):
+            chosen.append(_with_values(run, block, _cluster_params(run, cluster), where))
+    if block.get("flatList"):
+        return [{"clusters": chosen}]
+    return chosen
+
+
+def _labels_fit(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    return _fits(selector, labels)
+
+
+def _cluster_params(run: _Run, cluster: ClusterFacts) -> Params:
+    found: Params = {
+        "name": cluster.name, "nameNormalized": normalize(cluster.name), "server": cluster.server, "project": cluster.project,
+    }  # fmt: skip
+    if run.go:
+        return {
+            **found,
+            "metadata": {"labels": dict(cluster.labels), "annotations": dict(cluster.annotations)},
+        }
+    for field, entries in (("labels", cluster.labels), ("annotations", cluster.annotations)):
+        found |= {f"metadata.{field}.{k}": v for k, v in entries.items()}
+    return found
+
+
+def _git(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
+    url, revision = block.get("repoURL"), str(block.get("revision") or "")
+    if not isinstance(url, str) or not url:
+        raise GeneratorError(f"{where}.repoURL is required")
+    if block.get("directories"):
+        found = _directories(run, block, url, revision)
+    elif block.get("files"):
+        found = _files(run, block, url, revision, where)
+    else:
+        raise GeneratorError(f"{where} needs directories or files")
+    return [_with_values(run, block, p, where) for p in found]
+
+
+def _directories(run: _Run, block: Mapping[str, Any], url: str, revision: str) -> list[Params]:
+    folders: set[str] = set()
+    for path in run.inputs.paths(url, revision):
+        parts = path.split("/")[:-1]
+        if not any(part.startswith(".") for part in parts):
+            folders |= {"/".join(parts[: n + 1]) for n in range(len(parts))}
+    wanted = [e for e in block["directories"] if isinstance(e, Mapping)]
+    chosen = [f for f in sorted(folders, key=lambda f: f.split("/")) if _is_wanted(f, wanted, _shell_match)]  # fmt: skip
+    return [_path_params(run, block, folder) for folder in chosen]
+
+
+def _is_wanted(path: str, entries: Sequence[Mapping[str, Any]], match: Callable[[str, str], bool]) -> bool:  # fmt: skip
+    hit = False
+    for entry in entries:
+        if match(str(entry.get("path") or ""), path):
+            if entry.get("exclude"):
+                return False
+            hit = True
+    return hit
+
+
+def _shell_match(pattern: str, path: str) -> bool:
+    """Return whether a pattern whose `*` stops at "/" fits."""
+    one, other = pattern.strip("/").split("/"), path.split("/")
+    return len(one) == len(other) and all(fnmatch.fnmatchcase(part, p) for p, part in zip(one, other, strict=True))  # fmt: skip
+
+
+def _path_match(pattern: str, path: str) -> bool:
+    """Return whether git's pathspec fits: its `*` crosses "/"."""
+    text = pattern.lstrip("/").replace("**/", "*")
+    return (
+        fnmatch.fnmatchcase(path, text)
+        or path == pattern
+        or path.startswith(pattern.rstrip("/") + "/")
+    )
+
+
+def _path_params(run: _Run, block: Mapping[str, Any], folder: str, file: str = "") -> Params:
+    base, prefix = folder.rsplit("/", 1)[-1], str(block.get("pathParamPrefix") or "")
+    segments = folder.split("/") if folder else []
+    if run.go:
+        path: Params = {
+            "path": folder,
+            "basename": base,
+            "basenameNormalized": normalize(base),
+            "segments": segments,
+        }
+        if file:
+            path |= {"filename": file, "filenameNormalized": normalize(file)}
+        return {prefix: {"path": path}} if prefix else {"path": path}
+    name = f"{prefix}.path" if prefix else "path"
+    found: Params = {
+        name: folder,
+        f"{name}.basename": base,
+        f"{name}.basenameNormalized": normalize(base),
+    }
+    if file:
+        found |= {f"{name}.filename": file, f"{name}.filenameNormalized": normalize(file)}
+    return found | {f"{name}[{n}]": part for n, part in enumerate(segments)}
+
+
+def _files(run: _Run, block: Mapping[str, Any], url: str, revision: str, where: str) -> list[Params]:  # fmt: skip
+    wanted = [e for e in block["files"] if isinstance(e, Mapping)]
+    found: list[Params] = []
+    for path in sorted(run.inputs.paths(url, revision)):
+        if _is_wanted(path, wanted, _path_match):
+            found += _file_params(run, block, path, run.inputs.read(url, revision, path), where)
+    return found
+
+
+def _file_params(run: _Run, block: Mapping[str, Any], path: str, content: bytes, where: str) -> list[Params]:  # fmt: skip
+    folder, _, file = path.rpartition("/")
+    own = _path_params(run, block, folder, file)
+    try:
+        documents = parse_yaml(content.decode())
+    except (ManifestError, UnicodeDecodeError) as error:
+        raise GeneratorError(f"{where}: unable to process file '{path}': {error}") from error
+    value = documents[0] if documents else {}
+    items = value if isinstance(value, list) else [value if value is not None else {}]
+    if len(documents) > 1 or not all(isinstance(item, Mapping) for item in items):
+        raise GeneratorError(f"{where}: unable to process file '{path}': it must be an object or a list of objects")  # fmt: skip
+    return [{**(dict(i) if run.go else fast.flatten(i)), **own} if i else dict(own) for i in items]
+
+
+def _hosted(kind: str) -> Callable[[_Run, Mapping[str, Any], str], list[Params]]:
+    def make(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
+        found = run.inputs.ask(kind, block)
+        return [_with_values(run, block, p if run.go else fast.flatten(p), where) for p in found]
+
+    return make
+
+
+def _children(block: Mapping[str, Any], kind: str, where: str) -> list[tuple[str, Mapping[str, Any], str]]:  # fmt: skip
+    entries = _entries(block.get("generators"), f"{where}.generators")
+    if len(entries) < 2:
+        raise GeneratorError(f"{where}: found less than two generators, {kind} needs at least two")
+    found = []
+    for number, entry in enumerate(entries):
+        place = f"{where}.generators[{number}]"
+        kinds = _kinds(entry, place)
+        if len(kinds) > 1:
+            raise GeneratorError(f"{place}: found more than one generator in {kind}.Generators")
+        found.append((kinds[0], entry, place))
+    return found
+
+
+def _matrix(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
+    found: list[Params] = [{}]
+    for kind, entry, place in _children(block, "Matrix", where):
+        grown: list[Params] = []
+        for params in found:
+            own = _filled(run, entry, kind, params, place) if params else entry
+            for inner in _chosen(run, kind, own, f"{place}.{kind}"):
+                grown.append(_joined(run, params, inner, place))
+                _check_count(len(grown), run.most, f"{where}: the product with {place}.{kind}")
+        found = grown
+    return found
+
+
+def _filled(run: _Run, entry: Mapping[str, Any], kind: str, params: Params, place: str) -> Mapping[str, Any]:  # fmt: skip
+    """Return a child with the parameters of those before it put in; its `template` stays as it is."""
+    block = entry[kind]
+    keep = {k: block[k] for k in ("template",) if isinstance(block, Mapping) and k in block}
+    try:
+        if run.go:
+            made = _rendered_where_known(run, block, params)
+        else:
+            made = render_value(block, params, go=False)
+    except TemplateError as error:
+        raise GeneratorError(f"{place}.{kind}: {error}") from error
+    return {**entry, kind: {**made, **keep} if isinstance(made, Mapping) else made}
+
+
+def _rendered_where_known(run: _Run, block: Any, params: Params) -> Any:
+    """Render a child; `values` that speak of its own parameters are left for later."""
+    if not isinstance(block, Mapping):
+        return block
+    made: dict[str, Any] = {}
+    for key, value in block.items():
+        if key == "template":
+            continue
+        if key != "values" or not isinstance(value, Mapping):
+            made[key] = render_value(value, params, go=True, missing=run.missing)
+            continue
+        inner = {}
+        for name, text in value.items():
+            try:
+                inner[name] = render_value(text, params, go=True, missing="error")
+            except TemplateError:
+                inner[name] = text
+        made[key] = inner
+    return made
+
+
+def _joined(run: _Run, one: Params, other: Params, place: str) -> Params:
+    if run.go:
+        return dict(_deep(other, one))
+    for key in one.keys() & other.keys():
+        if one[key] != other[key]:
+            raise GeneratorError(f"{place}: found duplicate key {key} with different value, a: {one[key]} ,b: {other[key]}")  # fmt: skip
+    return {**one, **other}
+
+
+def _deep(base: Any, over: Any) -> Any:
+    """Return one value over another; what is empty above does not hide what is below."""
+    if isinstance(base, Mapping) and isinstance(over, Mapping):
+        return {k: _deep(base[k], over[k]) if k in base and k in over else over[k] if k in over else base[k] for k in {**base, **over}}  # fmt: skip
+    return base if over in (None, "", [], {}, 0, False) else over
+
+
+def _merge(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
+    keys = block.get("mergeKeys")
+    if not isinstance(keys, list) or not keys:
+        raise GeneratorError(f"{where}: no merge keys were specified, Merge requires at least one")
+    result: dict[str, Params] = {}
+    for number, (kind, entry, place) in enumerate(_children(block, "Merge", where)):
+        own = _keyed(list(_chosen(run, kind, entry, f"{place}.{kind}")), keys, place)
+        if number == 0:
+            result = own
+            continue
+        for key, params in own.items():
+            if key in result:
+                base = result[key]
+                result[key] = _deep(base, params) if run.go else {**base, **params}
+    return list(result.values())
+
+
+def _keyed(found: Sequence[Params], keys: Sequence[Any], place: str) -> dict[str, Params]:
+    result: dict[str, Params] = {}
+    for params in found:
+        key = repr([params.get(k) for k in keys])
+        if key in result:
+            shown = {k: params.get(k) for k in keys}
+            raise GeneratorError(
+                f"{place}: the parameters from a generator were not unique by the given mergeKeys, Merge requires all param sets to be unique. Duplicate key was {shown}"
+            )
+        result[key] = params
+    return result
+
+
+_MAKERS: dict[str, Callable[[_Run, Mapping[str, Any], str], list[Params]]] = {
+    "list": _list, "clusters": _clusters, "git": _git, "matrix": _matrix, "merge": _merge, **{k: _hosted(k) for k in HOSTED},
+}  # fmt: skip
+
+
+def uses(spec: Mapping[str, Any], kind: str) -> bool:
+    """Return whether a set's generators, also inside matrix and merge, are of a kind."""
+    return any(True for _ in blocks(spec, kind))
+
+
+def blocks(spec: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the generators of a kind, also inside matrix and merge."""
+    for entry in spec.get("generators") or []:
+        if not isinstance(entry, Mapping):
+            continue
+        if isinstance(entry.get(kind), Mapping):
+            yield entry[kind]
+        for outer in ("matrix", "merge"):
+            if isinstance(entry.get(outer), Mapping):
+                yield from blocks(entry[outer], kind)
+
+
+_DEFAULT_SECONDS = {"git": 180, "scmProvider": 1800, "pullRequest": 1800, "plugin": 1800, "clusterDecisionResource": 180}  # fmt: skip
+
+
+def requeue_seconds(spec: Mapping[str, Any]) -> int:
+    """Return after how long the generators want to be asked again, 0 for never."""
+    found = []
+    for kind, default in _DEFAULT_SECONDS.items():
+        for block in blocks(spec, kind):
+            own = block.get("requeueAfterSeconds")
+            found.append(own if isinstance(own, int) and own > 0 else default)
+    return min(found, default=0)
+
+
+def merged_template(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a set's template with a generator's own over it: what is set there wins, maps are merged."""
+    result = dict(base)
+    for key, value in own.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = merged_template(result[key], value)
+        elif value not in (None, "", [], {}):
+            result[key] = value
+    return result
+
+
+def has_templated_project(spec: Mapping[str, Any]) -> bool:
+    """Return whether the project of a set's applications is a template."""
+    project = ((spec.get("template") or {}).get("spec") or {}).get("project") or ""
+    return bool(re.search(r"\{\{", str(project)))

@@ -1,0 +1,40 @@
+"""The plain form of templates: `{{ name }}` becomes the parameter of that name, anything else stays."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_PLACE = re.compile(r"\{\{([^{}]*)\}\}")
+
+
+def render(text: str, params: Mapping[str, Any]) -> str:
+    """Return a text with the parameters that are texts put in; unknown names stay as they are."""
+    if "{{" not in text:
+        return text
+
+    def one(found: re.Match[str]) -> str:
+        value = params.get(found[1].strip())
+        return value if isinstance(value, str) else found[0]
+
+    return _PLACE.sub(one, text)
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, str]:
+    """Return nested parameters with dotted names, every value a text."""
+    if isinstance(value, Mapping):
+        items = [(str(k), v) for k, v in value.items()]
+    elif isinstance(value, list):
+        items = [(str(n), v) for n, v in enumerate(value)]
+    else:
+        return {prefix: plain(value)}
+    result: dict[str, str] = {}
+    for key, inner in items:
+        result |= flatten(inner, f"{prefix}.{key}" if prefix else key)
+    return result
+
+
+def plain(value: Any) -> str:
+    """Return a value as the plain form writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
