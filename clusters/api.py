@@ -200,6 +200,7 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
         )
         publish()
         wake("clusters.changed", row.pk, priority=1)
+        wake("appsets.clusters_changed", priority=3)
     return row
 
 
@@ -287,6 +288,7 @@ class OneCluster(View):
             access_changed("cluster", row.server, None)
             publish()
             wake("clusters.removed", tuple(pks), priority=1)
+            wake("appsets.clusters_changed", priority=3)
         return Response({})
 
 

@@ -13,7 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
 
 app = Celery("flotilla")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["hub", "projects"])
+app.autodiscover_tasks(["hub", "projects", "appsets"])
 
 
 @worker_ready.connect

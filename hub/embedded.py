@@ -38,6 +38,7 @@ class Timer(threading.Thread):
         cleaned = time.monotonic()
         while not self._ended.wait(SWEEP_SECONDS):
             wake("projects.sweep", priority=7)
+            wake("appsets.sweep", priority=7)
             if time.monotonic() - cleaned > CLEAN_SECONDS:
                 cleaned = time.monotonic()
                 wake("projects.clean_up", priority=9)
@@ -74,6 +75,7 @@ class Embedded:
         self.timer.start()
         self._watcher_thread.start()
         wake("projects.sweep")
+        wake("appsets.sweep")
 
     def on_ready(self, call: Callable[[], None]) -> None:
         """Call once the web server answers."""

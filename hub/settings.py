@@ -158,6 +158,7 @@ INSTALLED_APPS = [
     "hub.apps.HubConfig",
     "clusters.apps.ClustersConfig",
     "projects.apps.ProjectsConfig",
+    "appsets.apps.AppsetsConfig",
 ]
 STATIC_ROOT = DATA_DIR / "static"
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)
@@ -272,6 +273,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "projects.sweep", "schedule": 5.0, "options": {"expires": 5.0}},
+    "sets": {"task": "appsets.sweep", "schedule": 5.0, "options": {"expires": 5.0}},
     "clean-up": {"task": "projects.clean_up", "schedule": 3600.0},
 }
 

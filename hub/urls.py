@@ -7,6 +7,7 @@ from django.http import HttpResponseBase
 from django.urls import URLPattern, include, path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
+from appsets import api as appsets
 from clusters import api as clusters
 from hub import accounts, pages, review, roles, signin, sso, views
 from projects.api import (
@@ -127,6 +128,12 @@ urlpatterns = [
     path("api/v1/flotilla/applications/<str:name>/diff", details.Diff.as_view()),
     path("api/v1/flotilla/applications/<str:name>/operation", operations.Plan.as_view()),
     path("api/v1/flotilla/settings/<str:name>", settings.SettingView.as_view()),
+    path("api/v1/applicationsets", appsets.ApplicationSets.as_view()),
+    path("api/v1/applicationsets/generate", appsets.Generate.as_view()),
+    path("api/v1/applicationsets/<str:name>", appsets.OneApplicationSet.as_view()),
+    path("api/v1/applicationsets/<str:name>/resource-tree", appsets.Tree.as_view()),
+    path("api/v1/flotilla/applicationsets/preview", appsets.Preview.as_view()),
+    path("api/v1/flotilla/applicationsets/<str:name>/confirm-deletion", appsets.Confirm.as_view()),
     path("api/v1/projects", projects.Projects.as_view()),
     path("api/v1/projects/<str:name>", projects.OneProject.as_view()),
     path("api/v1/projects/<str:name>/detailed", projects.Detailed.as_view()),

@@ -1,7 +1,8 @@
 """Create, change and delete applications and projects: what REST, the app of apps and the seed all do."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -30,6 +31,13 @@ PROPAGATION = {
 }
 
 
+class Owner(NamedTuple):
+    """The application set, of the same namespace, that an application comes from."""
+
+    name: str
+    uid: UUID
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """An application as somebody wants it."""
@@ -40,6 +48,7 @@ class Wanted:
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     finalizers: list[str] = field(default_factory=list)
+    owner: Owner | None = None
 
 
 def wanted_from(manifest: Any) -> Wanted:
@@ -122,6 +131,7 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
     application = Application(
         namespace=wanted.namespace, name=wanted.name, spec=wanted.spec, labels=wanted.labels,
         annotations=wanted.annotations, finalizers=wanted.finalizers, created_by=actor,
+        **_owner_columns(wanted.owner),
     )  # fmt: skip
     bind(application)
     try:
@@ -148,6 +158,16 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
     return application, True
 
 
+def _owner_columns(owner: Owner | None) -> dict[str, Any]:
+    return {"owner": owner.name, "owner_uid": owner.uid} if owner else {}
+
+
+def tell_owner(application: Application) -> None:
+    """Have the application set that an application comes from look at it."""
+    if application.owner:
+        wake("appsets.child_changed", application.namespace, application.owner, priority=4)
+
+
 def _auditable(application: Application) -> dict[str, Any]:
     return {
         "spec": application.spec, "labels": application.labels, "annotations": application.annotations, "finalizers": application.finalizers,
@@ -164,7 +184,7 @@ def _is_same(application: Application, wanted: Wanted) -> bool:
 
 def change(
     application: Application, actor: str, *, spec: dict[str, Any] | None = None, labels: dict[str, str] | None = None,
-    annotations: dict[str, str] | None = None, finalizers: list[str] | None = None,
+    annotations: dict[str, str] | None = None, finalizers: list[str] | None = None, owner: Owner | None = None,
 ) -> Application:  # fmt: skip
     """Change an application, and look at it at once; what is None stays."""
     with transaction.atomic():
@@ -180,6 +200,8 @@ def change(
             current.annotations = annotations
         if finalizers is not None:
             current.finalizers = finalizers
+        for column, value in _owner_columns(owner).items():
+            setattr(current, column, value)
         bind(current)
         current.refresh_at = timezone.now()
         if refresh_kind:
@@ -200,6 +222,8 @@ def change(
         )
         mirror_application(current.pk)
         publish()
+        if owner is None:
+            tell_owner(current)
         wake(
             "projects.delete_application" if current.deletion_requested_at else "projects.refresh",
             current.pk,
@@ -275,6 +299,7 @@ def remove(application: Application) -> None:
         mirror(manifest, gone=True)
         Application.objects.filter(pk=application.pk).delete()
         publish()
+        tell_owner(application)
 
 
 def save_project(

@@ -206,6 +206,7 @@ def push_received(urls: Sequence[str], revision: str, commit: str) -> int:
     from hub.engine.permits import normal_url
 
     wanted = {re.sub(r"^[a-z+]+://([^@/]*@)?", "", normal_url(url)) for url in urls if url}
+    wake("appsets.pushed", tuple(sorted(wanted)), priority=2)
     found = [
         r for r in GitRemote.objects.all() if re.sub(r"^[a-z+]+://([^@/]*@)?", "", r.url) in wanted
     ]

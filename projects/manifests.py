@@ -39,7 +39,7 @@ def application_json(
         "resourceVersion": str(application.resource_version), "generation": application.generation,
         "creationTimestamp": stamp(application.created_at), "labels": application.labels,
         "annotations": application.annotations, "finalizers": application.finalizers,
-        "deletionTimestamp": stamp(application.deletion_requested_at),
+        "deletionTimestamp": stamp(application.deletion_requested_at), "ownerReferences": _owners(application),
     })  # fmt: skip
     result = {
         "apiVersion": API_VERSION, "kind": "Application", "metadata": metadata, "spec": application.spec,
@@ -49,6 +49,15 @@ def application_json(
     if running is not None and running.phase == "Running":
         result["operation"] = running.request
     return result
+
+
+def _owners(application: Application) -> list[dict[str, Any]]:
+    if not application.owner:
+        return []
+    return [{
+        "apiVersion": API_VERSION, "kind": "ApplicationSet", "name": application.owner, "uid": str(application.owner_uid),
+        "controller": True, "blockOwnerDeletion": True,
+    }]  # fmt: skip
 
 
 def _status(

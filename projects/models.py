@@ -179,6 +179,10 @@ class Application(models.Model):
     resource_version = models.BigIntegerField(default=0, db_index=True)
     deletion_requested_at = models.DateTimeField(null=True)
     created_by = models.CharField(max_length=150, blank=True)
+    owner = models.CharField(
+        max_length=253, blank=True, db_index=True, help_text="The ApplicationSet, of the same namespace, that it comes from."
+    )  # fmt: skip
+    owner_uid = models.UUIDField(null=True)
 
     cluster = models.ForeignKey(
         Cluster, null=True, on_delete=models.SET_NULL, related_name="applications"

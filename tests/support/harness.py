@@ -43,6 +43,7 @@ class Hub:
     def _sweep(self) -> None:
         while not self._stop.wait(0.5):
             wake("projects.sweep")
+            wake("appsets.sweep")
         connections.close_all()
 
     def stop(self) -> None:

@@ -1,0 +1,218 @@
+"""REST of application sets: Argo CD's paths, and preview and confirmation beyond them."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from appsets import sets
+from appsets.manifests import children_of, set_json, tree_json
+from appsets.models import ApplicationSet
+from appsets.plan import App
+from appsets.reconcile import Decision, SetError, look
+from hub.access import Caller, hide, is_allowed, require
+from hub.api import View, actor, body_map, flag, inner_map, project_fields, selector
+from hub.engine.errors import Invalid
+from hub.models import current_version
+from projects.manifests import API_VERSION, filled
+from projects.models import FINALIZER, Application
+from projects.specs import check_reason, project_of, project_of_or_none
+from projects.visible import visible
+
+FRESH = timedelta(seconds=10)
+
+
+def get_set(request: Request, name: str, action: str = "get") -> ApplicationSet:
+    """Return the set of a request if the caller may do `action` to it.
+
+    Raises: AccessDenied, the same for one that is absent.
+    """
+    namespace = request.query_params.get("appsetNamespace") or settings.NAMESPACE
+    caller = actor(request)
+    found = ApplicationSet.objects.filter(namespace=namespace, name=name).first()
+    if found is None or not is_allowed(caller, "applicationsets", "get", found.rbac_object):
+        raise hide(caller, "applicationsets", action, f"{namespace}/{name}", found.project if found else "")  # fmt: skip
+    if action != "get":
+        require(caller, "applicationsets", action, found.rbac_object, found.project)
+        rules = project_of_or_none(found.project)
+        check_reason(rules.spec if rules else {}, found.project)
+    return found
+
+
+def _shown(caller: Caller, row: ApplicationSet) -> dict[str, Any]:
+    """Return a set with those of its applications that the caller may see."""
+    return set_json(row, _children(caller, row))
+
+
+def _children(caller: Caller, row: ApplicationSet) -> list[Application]:
+    seen = set(visible(caller).filter(namespace=row.namespace, owner=row.name).values_list("pk", flat=True))  # fmt: skip
+    return [c for c in children_of(row) if c.pk in seen]
+
+
+def _drafted(request: Request, wanted: sets.Wanted) -> ApplicationSet:
+    """Return the set that a request describes, not stored, if the caller may create it."""
+    draft = wanted.draft()
+    require(actor(request), "applicationsets", "create", draft.rbac_object, draft.project)
+    project_of(draft.project)
+    existing = ApplicationSet.objects.filter(namespace=draft.namespace, name=draft.name).first()
+    if existing is None:
+        return draft
+    caller = actor(request)
+    if not is_allowed(caller, "applicationsets", "get", existing.rbac_object):
+        raise hide(caller, "applicationsets", "create", draft.rbac_object, draft.project)
+    draft.approved, draft.awaits = existing.approved, existing.awaits
+    return draft
+
+
+class ApplicationSets(View):
+    """`/applicationsets`: list and create."""
+
+    permission = ("applicationsets", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        """List sets, filtered by project, namespace and label selector."""
+        caller, params = actor(request), request.query_params
+        rows = ApplicationSet.objects.order_by("name")
+        projects = params.getlist("projects") or params.getlist("project")
+        if projects:
+            rows = rows.filter(project__in=projects)
+        if params.get("appsetNamespace"):
+            rows = rows.filter(namespace=params["appsetNamespace"])
+        fits = selector(params.get("selector", ""))
+        version = current_version()
+        items = [
+            _shown(caller, row) for row in rows
+            if fits(row.labels) and is_allowed(caller, "applicationsets", "get", row.rbac_object)
+        ]  # fmt: skip
+        answer = {"apiVersion": API_VERSION, "kind": "ApplicationSetList", "metadata": {"resourceVersion": str(version)}, "items": items}  # fmt: skip
+        return Response(project_fields(answer, params.get("fields", "")))
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request) -> Response:
+        """Create a set; `upsert` changes one that exists, `dryRun` only says what it would generate."""
+        wanted = sets.wanted_from(body_map(request, "the ApplicationSet"))
+        caller, draft = actor(request), _drafted(request, wanted)
+        existing = ApplicationSet.objects.filter(namespace=wanted.namespace, name=wanted.name).first()  # fmt: skip
+        if existing is not None and flag(request, "upsert"):
+            require(caller, "applicationsets", "update", existing.rbac_object, existing.project)
+            require(caller, "applicationsets", "update", draft.rbac_object, draft.project)
+        if flag(request, "dryRun"):
+            made = [_manifest(draft, a) for a in _look(draft).apps]
+            return Response(set_json(draft, [Application(namespace=draft.namespace, name=m["metadata"]["name"]) for m in made]))  # fmt: skip
+        for project in {draft.project, existing.project if existing else draft.project}:
+            rules = project_of_or_none(project)
+            check_reason(rules.spec if rules else {}, project)
+        row = sets.save(wanted, caller.name, upsert=flag(request, "upsert"))
+        return Response(_shown(caller, row))
+
+
+class OneApplicationSet(View):
+    """`/applicationsets/{name}`: read and delete."""
+
+    permission = ("applicationsets", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return a set with the status of its applications."""
+        return Response(_shown(actor(request), get_set(request, name)))
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def delete(self, request: Request, name: str) -> Response:
+        """Delete a set and its applications; with `cascade=false` they stay."""
+        row = get_set(request, name, "delete")
+        sets.delete(row, actor(request).name, cascade=flag(request, "cascade", default=True))
+        return Response({})
+
+
+class Tree(View):
+    """`/applicationsets/{name}/resource-tree`."""
+
+    permission = ("applicationsets", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return the applications of a set as nodes."""
+        row = get_set(request, name)
+        return Response(tree_json(row, _children(actor(request), row)))
+
+
+def _look(draft: ApplicationSet) -> Decision:
+    try:
+        return look(draft, timezone.now() - FRESH)
+    except SetError as error:
+        raise Invalid(str(error)) from error
+
+
+def _manifest(row: ApplicationSet, app: App) -> dict[str, Any]:
+    metadata = filled({"name": app.name, "namespace": row.namespace, "labels": app.labels, "annotations": app.annotations, "finalizers": list(app.finalizers)})  # fmt: skip
+    return {"apiVersion": API_VERSION, "kind": "Application", "metadata": metadata, "spec": app.spec}  # fmt: skip
+
+
+class Generate(View):
+    """`/applicationsets/generate`: what a set would generate."""
+
+    permission = ("applicationsets", "get")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request) -> Response:
+        """Return the applications that `{applicationSet}` makes; nothing is stored."""
+        draft = _drafted(request, sets.wanted_from(inner_map(body_map(request), "applicationSet")))
+        return Response({"applications": [_manifest(draft, a) for a in _look(draft).apps]})
+
+
+class Preview(View):
+    """`/flotilla/applicationsets/preview`: what saving a set would do."""
+
+    permission = ("applicationsets", "get")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request) -> Response:
+        """Return what `{applicationSet}` would add, change and delete, and how many live resources would go.
+
+        Decided by the same function that saving runs; nothing is stored.
+        """
+        draft = _drafted(request, sets.wanted_from(inner_map(body_map(request), "applicationSet")))
+        found = _look(draft)
+        plan, caller = found.plan, actor(request)
+        may = {name for name, one in found.rows.items() if is_allowed(caller, "applications", "get", one.rbac_object, one.where)}  # fmt: skip
+        return Response({
+            "added": [_manifest(draft, a) for a in plan.create],
+            "changed": [_change(draft, before, after, shown=before.name in may) for before, after in plan.update],
+            "deleted": [_loss(found.rows[n]) for n in plan.delete],
+            "waiting": [_loss(found.rows[n]) for n in plan.waiting],
+            "kept": list(plan.kept), "unchanged": plan.unchanged,
+            "problems": [{"application": name, "message": message} for name, message in found.problems],
+        })  # fmt: skip
+
+
+def _change(draft: ApplicationSet, before: App, after: App, *, shown: bool) -> dict[str, Any]:
+    sides = {"before": _manifest(draft, before), "after": _manifest(draft, after)} if shown else {}
+    return {"name": after.name, **sides}
+
+
+def _loss(row: Application) -> dict[str, Any]:
+    """Return what a deletion takes along: the live resources that the application has."""
+    cascades = any(f.startswith(FINALIZER) for f in row.finalizers) and row.cluster_id is not None
+    live = [r for r in row.resources if not r.get("hook") and (r.get("health") or {}).get("status") != "Missing"]  # fmt: skip
+    return {"name": row.name, "cascade": cascades, "resources": len(live) if cascades else 0}
+
+
+class Confirm(View):
+    """`/flotilla/applicationsets/{name}/confirm-deletion`."""
+
+    permission = ("applicationsets", "get")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, name: str) -> Response:
+        """Allow the deletion of the `{applications}` that wait for it."""
+        row = get_set(request, name, "delete")
+        names = body_map(request).get("applications")
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise Invalid("applications must be a list of names")
+        return Response(_shown(actor(request), sets.confirm(row, names, actor(request).name)))

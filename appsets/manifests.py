@@ -1,0 +1,59 @@
+"""Application sets as Kubernetes manifests: the JSON that every client reads."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from appsets.models import ApplicationSet
+from hub.engine.resource import Manifest
+from projects.manifests import API_VERSION, filled, stamp
+from projects.models import Application
+
+SHOWN = 5000
+
+
+def children_of(row: ApplicationSet) -> Sequence[Application]:
+    """Return the applications of a set, without their heavy columns."""
+    return list(
+        Application.objects.filter(namespace=row.namespace, owner=row.name)
+        .only("namespace", "name", "uid", "project", "sync_status", "health_status", "created_at", "finalizers")
+        .order_by("name")
+    )  # fmt: skip
+
+
+def set_json(row: ApplicationSet, children: Sequence[Application] | None = None) -> Manifest:
+    """Return a set in Argo CD's shape; its applications are looked up when not given."""
+    found = children_of(row) if children is None else children
+    return {
+        "apiVersion": API_VERSION, "kind": "ApplicationSet",
+        "metadata": filled({
+            "name": row.name, "namespace": row.namespace, "uid": str(row.uid), "resourceVersion": str(row.resource_version),
+            "generation": row.generation, "creationTimestamp": stamp(row.created_at), "labels": row.labels, "annotations": row.annotations,
+        }),
+        "spec": row.spec,
+        "status": filled({
+            "conditions": row.conditions, "health": _health(row.conditions), "resources": [_child(c) for c in found[:SHOWN]],
+            "resourcesCount": len(found), "flotilla": filled({"deletionsWaiting": row.awaits, "reconciledAt": stamp(row.reconciled_at)}),
+        }),
+    }  # fmt: skip
+
+
+def _child(child: Application) -> dict[str, Any]:
+    return {
+        "group": "argoproj.io", "version": "v1alpha1", "kind": "Application", "namespace": child.namespace, "name": child.name,
+        "status": child.sync_status, "health": {"status": child.health_status},
+    }  # fmt: skip
+
+
+def tree_json(row: ApplicationSet, children: Sequence[Application]) -> Manifest:
+    """Return the applications of a set as the nodes of a resource tree."""
+    parent = {"group": "argoproj.io", "version": "v1alpha1", "kind": "ApplicationSet", "namespace": row.namespace, "name": row.name, "uid": str(row.uid)}  # fmt: skip
+    return {"nodes": [
+        {**_child(c), "uid": str(c.uid), "createdAt": stamp(c.created_at), "parentRefs": [parent]} for c in children
+    ]}  # fmt: skip
+
+
+def _health(conditions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    is_true = {c["type"]: c for c in conditions if c["status"] == "True"}
+    if error := is_true.get("ErrorOccurred"):
+        return {"status": "Degraded", "message": error["message"]}
+    return {"status": "Healthy" if "ResourcesUpToDate" in is_true else "Unknown"}

@@ -1,0 +1,211 @@
+"""Decide what a set does to its applications; preview and reconcile are the same decision. Values in, values out."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from hub.engine.errors import RuleError
+
+POLICIES = ("sync", "create-only", "create-update", "create-delete")
+KEPT_ANNOTATIONS = (
+    "notified.notifications.argoproj.io", "argocd.argoproj.io/refresh", "argocd.argoproj.io/hydrate", "argocd.argoproj.io/deletion-approved",
+)  # fmt: skip
+_HOOK_FINALIZERS = ("pre-delete-finalizer.argocd.argoproj.io", "post-delete-finalizer.argocd.argoproj.io")  # fmt: skip
+
+
+class App(NamedTuple):
+    """An application as a set wants it, or as it is."""
+
+    name: str
+    spec: Mapping[str, Any]
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    finalizers: Sequence[str]
+
+
+class Existing(NamedTuple):
+    """An application that is there, and whose it is."""
+
+    app: App
+    owner: str
+    deleting: bool = False
+    project: str = ""
+
+
+class Wish(NamedTuple):
+    """What a set wants.
+
+    Shapes: `blocked` are names that are wanted but cannot be made now: they are neither changed nor
+        deleted; without `is_complete` there may be more that nobody can name, and nothing is deleted.
+    """
+
+    apps: Sequence[App]
+    blocked: Collection[str] = ()
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many applications a set may delete at once without being asked."""
+
+    most: int = 10
+    percent: int = 50
+    from_count: int = 5
+
+    def allows(self, gone: int, total: int) -> bool:
+        """Return whether `gone` of `total` may be deleted."""
+        if gone > self.most:
+            return False
+        return total < self.from_count or gone * 100 <= self.percent * total
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a set does."""
+
+    create: tuple[App, ...] = ()
+    update: tuple[tuple[App, App], ...] = ()
+    """(as it is, as it will be)."""
+    delete: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    """Deletions that need a confirmation first."""
+    kept: tuple[str, ...] = ()
+    """Applications that are not wanted any more, and stay by the set's policy."""
+    problems: tuple[tuple[str, str], ...] = ()
+    unchanged: int = 0
+
+
+def budget_of(spec: Mapping[str, Any]) -> Budget:
+    """Return a set's budget: `spec.flotilla.deletion {maxApplications, maxPercent}`.
+
+    Raises: RuleError naming the field.
+    """
+    block = (spec.get("flotilla") or {}).get("deletion") or {}
+    found = {}
+    for field, name, ceiling in (
+        ("maxApplications", "most", 1_000_000),
+        ("maxPercent", "percent", 100),
+    ):
+        value = block.get(field)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= ceiling:
+            raise RuleError(
+                f"spec.flotilla.deletion.{field} must be a whole number from 0 to {ceiling}"
+            )
+        found[name] = value
+    return Budget(**found)
+
+
+def decide(
+    owner: str, spec: Mapping[str, Any], wish: Wish, existing: Mapping[str, Existing], approved: Collection[str] = ()
+) -> Plan:  # fmt: skip
+    """Return what a set does, given what it wants and what is there.
+
+    Shapes: `existing` holds every application of the names that are wanted and every one that the set owns.
+    Raises: RuleError for a budget that is none.
+    """
+    policy = policy_of(spec)
+    wanted, problems = _unique(wish.apps)
+    create: list[App] = []
+    update: list[tuple[App, App]] = []
+    unchanged = 0
+    for name, app in sorted(wanted.items()):
+        found = existing.get(name)
+        if found is None:
+            create.append(app)
+        elif refusal := _refusal(owner, app, found):
+            problems.append((name, refusal))
+        elif found.deleting or (policy in ("create-only", "create-delete") and found.owner):
+            unchanged += 1
+        else:
+            after = merged(found.app, app, spec)
+            if after == found.app and found.owner:
+                unchanged += 1
+            else:
+                update.append((found.app, after))
+    delete, waiting, kept = _deletions(owner, spec, wish, existing, approved)
+    return Plan(tuple(create), tuple(update), delete, waiting, kept, tuple(problems), unchanged)
+
+
+def policy_of(spec: Mapping[str, Any]) -> str:
+    """Return what a set may do to its applications: sync, create-only, create-update or create-delete."""
+    return str((spec.get("syncPolicy") or {}).get("applicationsSync") or "sync")
+
+
+def _refusal(owner: str, app: App, found: Existing) -> str:
+    """Return why an application of a wanted name is not the set's to change, empty when it is."""
+    if found.owner == owner:
+        return ""
+    if found.project != app.spec.get("project"):
+        return f"the name {app.name} is taken by an application of another project"
+    if found.owner:
+        return f"application {app.name} is already owned by ApplicationSet {found.owner}"
+    return ""
+
+
+def _deletions(
+    owner: str, spec: Mapping[str, Any], wish: Wish, existing: Mapping[str, Existing], approved: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:  # fmt: skip
+    """Return which applications go, which wait for a confirmation and which stay though nobody wants them."""
+    names = {app.name for app in wish.apps} | set(wish.blocked)
+    own = [e for e in existing.values() if e.owner == owner]
+    gone = tuple(sorted(e.app.name for e in own if not e.deleting and e.app.name not in names))
+    if policy_of(spec) in ("create-only", "create-update") or not wish.is_complete:
+        return (), (), gone
+    asked = tuple(name for name in gone if name not in approved)
+    # Those that are on their way out count too: a budget is not spent anew with every look.
+    leaving = len(asked) + sum(e.deleting and e.app.name not in names for e in own)
+    if not asked or (names and budget_of(spec).allows(leaving, len(own))):
+        return gone, (), ()
+    return tuple(name for name in gone if name in approved), asked, ()
+
+
+def _unique(desired: Sequence[App]) -> tuple[dict[str, App], list[tuple[str, str]]]:
+    wanted: dict[str, App] = {}
+    twice: set[str] = set()
+    for app in desired:
+        if app.name in wanted:
+            twice.add(app.name)
+        wanted[app.name] = app
+    for name in twice:
+        del wanted[name]
+    return wanted, [
+        (name, f"contains applications with duplicate name: {name}") for name in sorted(twice)
+    ]
+
+
+def merged(live: App, wanted: App, spec: Mapping[str, Any]) -> App:
+    """Return an application as it will be: what the set wants, with what it must leave alone."""
+    preserved = spec.get("preservedFields") or {}
+    keep = {*KEPT_ANNOTATIONS, *(preserved.get("annotations") or [])}
+    annotations = {
+        **{k: v for k, v in live.annotations.items() if k in keep or k.startswith("notified.notifications.argoproj.io")},
+        **wanted.annotations,
+    }  # fmt: skip
+    labels = {
+        **{k: v for k, v in live.labels.items() if k in (preserved.get("labels") or [])},
+        **wanted.labels,
+    }
+    finalizers = [*wanted.finalizers, *(f for f in live.finalizers if f.startswith(_HOOK_FINALIZERS) and f not in wanted.finalizers)]  # fmt: skip
+    made = {"spec": dict(wanted.spec), "metadata": {"labels": labels, "annotations": annotations}}
+    before = {"spec": dict(live.spec), "metadata": {"labels": dict(live.labels), "annotations": dict(live.annotations)}}  # fmt: skip
+    for rule in spec.get("ignoreApplicationDifferences") or []:
+        if rule.get("name") in (None, "", wanted.name):
+            for pointer in rule.get("jsonPointers") or []:
+                made = _taken(made, before, [p.replace("~1", "/").replace("~0", "~") for p in str(pointer).split("/")[1:]])  # fmt: skip
+    return App(wanted.name, made["spec"], made["metadata"]["labels"], made["metadata"]["annotations"], finalizers)  # fmt: skip
+
+
+def _taken(made: Any, live: Any, path: Sequence[str]) -> Any:
+    """Return a value whose field at a path is the live one's: changed by hand, it stays."""
+    if not path:
+        return live
+    if not isinstance(made, Mapping) or not isinstance(live, Mapping):
+        return made
+    key = path[0]
+    if len(path) == 1 and key not in live:
+        return {k: v for k, v in made.items() if k != key}
+    if key not in live:
+        return made
+    return {**made, key: _taken(made.get(key, {}), live[key], path[1:])}

@@ -1,0 +1,253 @@
+"""From a set to its applications: look, decide, do; a preview is the same without the last."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from appsets.generators import GeneratorError, generate, merged_template, requeue_seconds
+from appsets.inputs import Inputs
+from appsets.models import ApplicationSet
+from appsets.plan import App, Existing, Plan, Wish, decide
+from appsets.template.render import application_from
+from appsets.template.syntax import TemplateError
+from hub import audit
+from hub.engine.errors import Conflict, EngineError, Invalid, NotFound, RetryLater, Stalled
+from hub.models import next_version
+from hub.stream import publish, wake
+from projects import applications
+from projects.lease import claim
+from projects.manifests import stamp
+from projects.models import Application, Project
+from projects.specs import bind, project_of, spec_problems
+
+ACTOR = "applicationset-controller"
+AGAIN = timedelta(minutes=3)
+Problem = tuple[str, str]
+
+
+class SetError(Exception):
+    """A set that cannot be looked at now; `reason` is a condition's."""
+
+    def __init__(self, reason: str, message: str, after: timedelta = AGAIN) -> None:
+        super().__init__(message)
+        self.reason, self.after = reason, after
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a set will do, and the rows that are there now."""
+
+    plan: Plan
+    apps: tuple[App, ...]
+    """Everything that the set generates."""
+    rows: Mapping[str, Application]
+    problems: tuple[Problem, ...] = ()
+
+
+def look(row: ApplicationSet, since: datetime) -> Decision:
+    """Return what a set does now, from inputs newer than `since`; writes nothing.
+
+    Raises: SetError.
+    """
+    try:
+        project = project_of(row.project)
+        found = generate(row.spec, Inputs(project, since))
+    except RetryLater as error:
+        raise SetError("ApplicationGenerationFromParamsError", str(error), error.delay) from error
+    except (GeneratorError, EngineError, Stalled, Invalid, NotFound) as error:
+        raise SetError("ApplicationGenerationFromParamsError", str(error)) from error
+    apps: list[App] = []
+    problems: list[Problem] = []
+    blocked: set[str] = set()
+    is_complete = True
+    for generated in found:
+        template = merged_template(row.spec["template"], generated.template)
+        try:
+            made = application_from(row.spec, template, generated.params)
+        except (TemplateError, EngineError) as error:
+            # Whose element this was nobody knows, so nothing may be deleted.
+            is_complete = False
+            problems.append(("", f"failed to render: {error}"))
+            continue
+        name = str(made["metadata"].get("name") or "")
+        try:
+            apps.append(_app(row, made))
+        except Invalid as error:
+            blocked.add(name)
+            is_complete = is_complete and bool(name)
+            problems.append((name, str(error)))
+    rows = _rows(row, [a.name for a in apps])
+    existing = {name: _existing(one) for name, one in rows.items()}
+    plan = decide(row.name, row.spec, Wish(apps, blocked, is_complete), existing, row.approved)
+    return _permitted(row, project, Decision(plan, tuple(apps), rows, (*problems, *plan.problems)))
+
+
+def _app(row: ApplicationSet, made: Mapping[str, Any]) -> App:
+    if not made["metadata"].get("name"):
+        raise Invalid(f"ApplicationSet {row.name} contains an application with no name; generateName is not supported")  # fmt: skip
+    metadata = {**made["metadata"], "namespace": row.namespace}
+    wanted = applications.wanted_from({"metadata": metadata, "spec": made["spec"]})
+    if wanted.spec["project"] != row.project:
+        raise Invalid(f"project {wanted.spec['project']!r} is not the set's own, {row.project!r}")
+    return App(wanted.name, wanted.spec, wanted.labels, wanted.annotations, wanted.finalizers)
+
+
+def _rows(row: ApplicationSet, names: Sequence[str]) -> dict[str, Application]:
+    """Return the applications that a set owns or whose names it wants."""
+    query = Application.objects.filter(namespace=row.namespace).only(
+        "namespace", "name", "project", "spec", "labels", "annotations", "finalizers", "owner", "cluster", "deletion_requested_at"
+    )  # fmt: skip
+    found = {a.name: a for a in query.filter(owner=row.name)}
+    missing = sorted(set(names) - set(found))
+    for start in range(0, len(missing), 500):
+        found.update({a.name: a for a in query.filter(name__in=missing[start : start + 500])})
+    return found
+
+
+def _existing(one: Application) -> Existing:
+    app = App(one.name, one.spec, one.labels, one.annotations, one.finalizers)
+    return Existing(app, one.owner, one.deletion_requested_at is not None, one.project)
+
+
+def _permitted(row: ApplicationSet, project: Project, found: Decision) -> Decision:
+    """Return a decision without the applications that could not work: they are said, not made."""
+    problems = list(found.problems)
+    create = tuple(a for a in found.plan.create if _works(row, project, a, problems))
+    update = tuple(u for u in found.plan.update if _works(row, project, u[1], problems))
+    plan = replace(found.plan, create=create, update=update)
+    return replace(found, plan=plan, problems=tuple(problems))
+
+
+def _works(row: ApplicationSet, project: Project, app: App, problems: list[Problem]) -> bool:
+    draft = Application(namespace=row.namespace, name=app.name, spec=dict(app.spec))
+    bind(draft)
+    wrong = spec_problems(draft, project)
+    problems.extend((app.name, f"application destination spec is invalid: {text}") for text in wrong)  # fmt: skip
+    return not wrong
+
+
+def reconcile(pk: int) -> bool:
+    """Bring a set's applications to what it says, if it is due and nobody else does; return whether that was done."""
+    with claim(ApplicationSet, pk, when=Q(due_at__lte=timezone.now())) as mine:
+        if not mine:
+            return False
+        row = ApplicationSet.objects.get(pk=pk)
+        seen = row.due_at
+        seconds = requeue_seconds(row.spec)
+        after = timedelta(seconds=seconds) if seconds else AGAIN
+        try:
+            decision = look(row, seen)
+            problems = [*decision.problems, *_apply(row, decision)]
+            _settle(row, decision.plan, problems)
+        except SetError as error:
+            after = error.after
+            _store(row, _conditions(row, ("ErrorOccurred", error.reason, str(error)), generated=False))  # fmt: skip
+        ApplicationSet.objects.filter(pk=pk, due_at=seen).update(due_at=timezone.now() + after)
+    if ApplicationSet.objects.filter(pk=pk, due_at__lte=timezone.now()).exists():
+        wake("appsets.reconcile", pk)
+    return True
+
+
+def _apply(row: ApplicationSet, decision: Decision) -> Iterator[Problem]:
+    """Do what was decided; yield what failed. One failure does not stop the others."""
+    owner = applications.Owner(row.name, row.uid)
+    for app in decision.plan.create:
+        wanted = applications.Wanted(
+            row.namespace, app.name, dict(app.spec), dict(app.labels), dict(app.annotations), list(app.finalizers), owner
+        )  # fmt: skip
+        try:
+            applications.create(wanted, ACTOR)
+        except (Invalid, Conflict) as error:
+            yield app.name, str(error)
+    for before, app in decision.plan.update:
+        yield from _changed(row, decision.rows[before.name], app, owner)
+    for name in decision.plan.delete:
+        yield from _deleted(row, decision.rows[name])
+
+
+def _changed(row: ApplicationSet, one: Application, app: App, owner: applications.Owner) -> Iterator[Problem]:  # fmt: skip
+    with transaction.atomic():
+        current = Application.objects.select_for_update().filter(pk=one.pk).first()
+        if current is None or current.owner not in ("", row.name) or (not current.owner and current.project != row.project):  # fmt: skip
+            yield app.name, f"application {app.name} became somebody else's meanwhile"
+            return
+        applications.change(
+            current, ACTOR, spec=dict(app.spec), labels=dict(app.labels), annotations=dict(app.annotations),
+            finalizers=list(app.finalizers), owner=owner,
+        )  # fmt: skip
+
+
+def _deleted(row: ApplicationSet, one: Application) -> Iterator[Problem]:
+    with transaction.atomic():
+        current = Application.objects.select_for_update().filter(pk=one.pk).first()
+        if current is None or current.owner != row.name:
+            yield one.name, f"application {one.name} became somebody else's meanwhile"
+            return
+        # Nobody can clean up in a cluster that is gone; the application must not wait for it.
+        applications.request_deletion(current, ACTOR, cascade=None if current.cluster_id else False)
+
+
+def _settle(row: ApplicationSet, plan: Plan, problems: Sequence[Problem]) -> None:
+    error: tuple[str, str, str] | None = None
+    if plan.waiting:
+        error = ("ErrorOccurred", "DeleteApplicationError", _waiting_text(plan.waiting))
+    if problems:
+        last = max(problems)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        error = ("ErrorOccurred", "ApplicationValidationError", f"{last[0]}: {last[1]}{more}" if last[0] else f"{last[1]}{more}")  # fmt: skip
+    if plan.waiting and list(plan.waiting) != row.awaits:
+        audit.record(ACTOR, "hold-deletion", "applicationset", str(row), row.project, applications=list(plan.waiting)[:100], count=len(plan.waiting))  # fmt: skip
+    _store(row, _conditions(row, error, generated=True), list(plan.waiting), approved=[])
+
+
+def _waiting_text(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return (
+        f"the deletion of {len(names)} applications ({shown}) is more than the set's budget and waits for a confirmation; "
+        "nothing was deleted. If it is meant, confirm it; if not, mend the generators"
+    )
+
+
+def _conditions(row: ApplicationSet, error: tuple[str, str, str] | None, *, generated: bool) -> list[dict[str, Any]]:  # fmt: skip
+    fine = ("All applications have been generated successfully", "ApplicationSetUpToDate")
+    message, reason = (error[2], error[1]) if error else fine
+    made = {
+        "ErrorOccurred": ("True" if error else "False", reason, message),
+        "ParametersGenerated": (
+            ("True", "ParametersGenerated", "Successfully generated parameters for all Applications") if generated
+            else ("False", "ErrorOccurred", message)
+        ),
+        "ResourcesUpToDate": ("False" if error else "True", reason, message),
+    }  # fmt: skip
+    before = {c["type"]: c for c in row.conditions}
+    return [_condition(kind, *told, before.get(kind)) for kind, told in made.items()]
+
+
+def _condition(kind: str, status: str, reason: str, message: str, before: Mapping[str, Any] | None) -> dict[str, Any]:  # fmt: skip
+    same = before is not None and before["status"] == status
+    at = before["lastTransitionTime"] if before is not None and same else stamp(timezone.now())
+    return {"type": kind, "status": status, "reason": reason, "message": message[:4000], "lastTransitionTime": at}  # fmt: skip
+
+
+def _store(
+    row: ApplicationSet, conditions: list[dict[str, Any]], awaits: list[str] | None = None, approved: list[str] | None = None
+) -> None:  # fmt: skip
+    """Write what a look found; the version grows only when a reader would see a difference."""
+    wanted = row.awaits if awaits is None else awaits
+    fields: dict[str, Any] = {"reconciled_at": timezone.now()}
+    if (conditions, wanted) != (row.conditions, row.awaits):
+        fields |= {"conditions": conditions, "awaits": wanted}
+    if approved is not None and row.approved:
+        # One that was confirmed during this look is not forgotten.
+        now = ApplicationSet.objects.filter(pk=row.pk).values_list("approved", flat=True).first() or []  # fmt: skip
+        fields["approved"] = [n for n in now if n not in row.approved]
+    with transaction.atomic():
+        if "conditions" in fields:
+            fields["resource_version"] = next_version()
+            publish()
+        ApplicationSet.objects.filter(pk=row.pk).update(**fields)

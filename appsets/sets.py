@@ -1,0 +1,228 @@
+"""Create, change and delete application sets."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from appsets.generators import HOSTED, KINDS, blocks, has_templated_project
+from appsets.models import ApplicationSet
+from appsets.plan import POLICIES, budget_of, policy_of
+from hub import audit
+from hub.engine.errors import Conflict, Invalid, NotFound, RuleError
+from hub.models import next_version
+from hub.stream import publish, wake
+from projects import applications
+from projects.models import Application
+from projects.specs import check_name
+
+REFRESH = "argocd.argoproj.io/application-set-refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A set as somebody wants it."""
+
+    namespace: str
+    name: str
+    spec: dict[str, Any]
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def project(self) -> str:
+        """The project of the template."""
+        return str(self.spec["template"]["spec"].get("project") or "default")
+
+    def draft(self) -> ApplicationSet:
+        """Return a row that is not stored."""
+        return ApplicationSet(namespace=self.namespace, name=self.name, project=self.project, spec=self.spec)  # fmt: skip
+
+
+def wanted_from(manifest: Any) -> Wanted:
+    """Return what a manifest asks for.
+
+    Raises: Invalid naming the field.
+    """
+    if not isinstance(manifest, dict):
+        raise Invalid("the body must be an ApplicationSet object")
+    if manifest.get("kind") not in (None, "", "ApplicationSet"):
+        raise Invalid(f"kind must be ApplicationSet, not {manifest['kind']!r}")
+    metadata = _object(manifest, "metadata", "metadata")
+    namespace = metadata.get("namespace") or settings.NAMESPACE
+    if namespace != settings.NAMESPACE:
+        raise Invalid(f"metadata.namespace must be {settings.NAMESPACE}: sets of other namespaces are not served")  # fmt: skip
+    name = check_name(metadata.get("name"))
+    spec = _object(manifest, "spec", "spec")
+    _check_spec(name, spec)
+    return Wanted(
+        namespace, name, spec, _texts(metadata.get("labels"), "metadata.labels"), _texts(metadata.get("annotations"), "metadata.annotations")
+    )  # fmt: skip
+
+
+def _object(body: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    value = body.get(name)
+    if not isinstance(value, dict):
+        raise Invalid(f"{where} must be an object")
+    return value
+
+
+def _texts(value: Any, name: str) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise Invalid(f"{name} must be an object of texts")
+    return dict(value)
+
+
+def _check_spec(name: str, spec: dict[str, Any]) -> None:
+    """Return if a set could work; what this hub does not serve is said, not passed over.
+
+    Raises: Invalid.
+    """
+    template = _object(spec, "template", "spec.template")
+    inner = _object(template, "spec", "spec.template.spec")
+    if not isinstance(inner.get("project") or "", str):
+        raise Invalid("spec.template.spec.project must be text")
+    if has_templated_project(spec):
+        raise Invalid("the Argo CD API does not currently support creating ApplicationSets with templated `project` fields")  # fmt: skip
+    for field_name in ("syncPolicy", "strategy", "preservedFields", "flotilla"):
+        if not isinstance(spec.get(field_name) or {}, dict):
+            raise Invalid(f"spec.{field_name} must be an object")
+    if policy_of(spec) not in POLICIES:
+        raise Invalid(f"spec.syncPolicy.applicationsSync must be one of {', '.join(POLICIES)}, not {policy_of(spec)!r}")  # fmt: skip
+    if (spec.get("strategy") or {}).get("type") not in (None, "", "AllAtOnce"):
+        raise Invalid(f"spec.strategy.type: {spec['strategy']['type']} is not served by this hub; leave the strategy out")  # fmt: skip
+    try:
+        budget_of(spec)
+    except RuleError as error:
+        raise Invalid(str(error)) from error
+    _check_differences(spec.get("ignoreApplicationDifferences") or [])
+    _check_generators(name, spec)
+
+
+def _check_differences(rules: Any) -> None:
+    where = "spec.ignoreApplicationDifferences"
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        raise Invalid(f"{where} must be a list of objects")
+    for number, rule in enumerate(rules):
+        if rule.get("jqPathExpressions"):
+            raise Invalid(f"{where}[{number}].jqPathExpressions are not served by this hub; use jsonPointers")  # fmt: skip
+        pointers = rule.get("jsonPointers") or []
+        if not isinstance(pointers, list) or not all(isinstance(p, str) and p.startswith("/") for p in pointers):  # fmt: skip
+            raise Invalid(f"{where}[{number}].jsonPointers must be a list of texts that begin with /")  # fmt: skip
+
+
+def _check_generators(name: str, spec: dict[str, Any]) -> None:
+    entries = spec.get("generators")
+    if not isinstance(entries, list) or not entries:
+        raise Invalid("spec.generators must be a list of at least one generator")
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict) or not any(isinstance(entry.get(k), dict) for k in KINDS):
+            found = ", ".join(map(str, entry)) if isinstance(entry, dict) else str(entry)
+            raise Invalid(f"ApplicationSet {name} contains unrecognized generators: spec.generators[{number}] has {found or 'nothing'}")  # fmt: skip
+    for kind in HOSTED:
+        if any(True for _ in blocks(spec, kind)):
+            raise Invalid(f"spec.generators: the generator {kind} is not served by this hub; list, clusters, git, matrix and merge are")  # fmt: skip
+
+
+def set_named(namespace: str, name: str) -> ApplicationSet:
+    """Return a set.
+
+    Raises: NotFound.
+    """
+    found = ApplicationSet.objects.filter(namespace=namespace, name=name).first()
+    if found is None:
+        raise NotFound(f'applicationsets.argoproj.io "{name}" not found')
+    return found
+
+
+def save(wanted: Wanted, actor: str, *, upsert: bool = False) -> ApplicationSet:
+    """Create a set; an equal one that exists is returned as it is, another one changed with `upsert`.
+
+    Raises: Invalid, Conflict.
+    """
+    existing = ApplicationSet.objects.filter(namespace=wanted.namespace, name=wanted.name).first()
+    if existing is not None:
+        if existing.spec == wanted.spec and not upsert:
+            return existing
+        if not upsert:
+            raise Invalid("existing ApplicationSet spec is different, use upsert flag to force update")  # fmt: skip
+    try:
+        with transaction.atomic():
+            return _stored(existing, wanted, actor)
+    except IntegrityError as error:
+        raise Conflict(f'ApplicationSet "{wanted.name}" was created by somebody else at the same moment') from error  # fmt: skip
+
+
+def _stored(existing: ApplicationSet | None, wanted: Wanted, actor: str) -> ApplicationSet:
+    row = wanted.draft()
+    before = None
+    if existing is not None:
+        row = ApplicationSet.objects.select_for_update().get(pk=existing.pk)
+        before = {"spec": row.spec, "labels": row.labels, "annotations": row.annotations}
+        row.generation += row.spec != wanted.spec
+    row.spec, row.project = wanted.spec, wanted.project
+    row.labels, row.annotations = {**row.labels, **wanted.labels}, {**row.annotations, **wanted.annotations}  # fmt: skip
+    row.annotations.pop(REFRESH, None)
+    # A confirmation was given for what the set said then.
+    row.approved, row.due_at, row.resource_version = [], timezone.now(), next_version()
+    row.save()
+    audit.record(
+        actor, "create" if existing is None else "update", "applicationset", str(row), row.project, before=before,
+        after={"spec": row.spec, "labels": row.labels, "annotations": row.annotations},
+    )  # fmt: skip
+    publish()
+    wake("appsets.reconcile", row.pk, priority=2)
+    return row
+
+
+def delete(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
+    """Delete a set, and its applications unless `cascade` or its policy says otherwise; return how many go.
+
+    What an application runs goes with it by its finalizers.
+    """
+    goes = cascade and policy_of(row.spec) in ("sync", "create-delete")
+    with transaction.atomic():
+        children = list(Application.objects.select_for_update().filter(namespace=row.namespace, owner=row.name))  # fmt: skip
+        ApplicationSet.objects.filter(pk=row.pk).delete()
+        audit.record(actor, "delete", "applicationset", str(row), row.project, before={"spec": row.spec}, applications=len(children), cascade=goes)  # fmt: skip
+        Application.objects.filter(pk__in=[c.pk for c in children]).update(owner="", owner_uid=None)
+        for child in children:
+            if goes and child.deletion_requested_at is None:
+                # Nobody can clean up in a cluster that is gone; the application must not wait for it.
+                applications.request_deletion(child, actor, cascade=None if child.cluster_id else False)  # fmt: skip
+        next_version()
+        publish()
+    return len(children) if goes else 0
+
+
+def confirm(row: ApplicationSet, names: list[str], actor: str) -> ApplicationSet:
+    """Allow the deletion of applications that waits for it.
+
+    Raises: Invalid for a name whose deletion does not wait.
+    """
+    with transaction.atomic():
+        current = ApplicationSet.objects.select_for_update().get(pk=row.pk)
+        other = [n for n in names if n not in current.awaits]
+        if other or not names:
+            raise Invalid(
+                f"applications: the deletion of {other[0]!r} does not wait for a confirmation" if other
+                else "applications: name those whose deletion is meant"
+            )  # fmt: skip
+        current.approved = sorted({*current.approved, *names})
+        current.due_at, current.resource_version = timezone.now(), next_version()
+        current.save(update_fields=["approved", "due_at", "resource_version"])
+        audit.record(actor, "confirm-deletion", "applicationset", str(row), row.project, applications=sorted(names))  # fmt: skip
+        publish()
+        wake("appsets.reconcile", row.pk, priority=2)
+    return current
+
+
+def make_due(rows: list[int]) -> None:
+    """Have sets looked at now."""
+    ApplicationSet.objects.filter(pk__in=rows).update(due_at=timezone.now())
+    for pk in rows:
+        wake("appsets.reconcile", pk, priority=3)
