@@ -19,6 +19,8 @@ admin_app = typer.Typer(help="Work on files, without a hub.", no_args_is_help=Tr
 settings_app = typer.Typer(help="Settings.", no_args_is_help=True)
 rbac_app = typer.Typer(help="Roles and policies.", no_args_is_help=True)
 app.add_typer(admin_app, name="admin")
+appset_app = typer.Typer(help="Application sets.", no_args_is_help=True)
+app.add_typer(appset_app, name="appset")
 audit_app = typer.Typer(help="The audit trail.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 admin_app.add_typer(settings_app, name="settings")
@@ -245,6 +247,158 @@ def audit_export(
     from hub.cli import audit
 
     typer.echo(audit.export(file, filters or [], form))
+
+
+_FILES = typer.Argument(metavar="FILE...", help="Manifests: files, URLs, or - for standard input.")
+_OUTPUT = typer.Option("--output", "-o", help="json, yaml or wide.")
+
+
+def _printed(data: object, output: str) -> bool:
+    """Print data as JSON or YAML; return whether that was asked for."""
+    import json
+
+    import yaml
+
+    if output not in ("json", "yaml", "wide"):
+        raise Problem(f"--output {output}: json, yaml or wide")
+    if output == "wide":
+        return False
+    typer.echo(
+        json.dumps(data, indent=2) if output == "json" else yaml.safe_dump(data),
+        nl=output == "json",
+    )
+    return True
+
+
+@appset_app.command("list")
+def appset_list(
+    project: Annotated[list[str] | None, typer.Option("--project", "-p", help="Of these projects only; may be repeated.")] = None,
+    selector: Annotated[str, typer.Option("--selector", "-l", help="Labels, such as team=a.")] = "",
+    output: Annotated[str, _OUTPUT] = "wide",
+) -> None:  # fmt: skip
+    """List application sets."""
+    from urllib.parse import urlencode
+
+    from hub.cli import appsets, client
+
+    query = urlencode(
+        [("projects", p) for p in project or []] + ([("selector", selector)] if selector else [])
+    )
+    items = client.Client.from_disk().get(f"{appsets.API}?{query}")["items"]
+    if not _printed(items, output):
+        appsets.show_list(items)
+
+
+@appset_app.command("get")
+def appset_get(
+    name: Annotated[str, typer.Argument(help="Name of the set.")],
+    output: Annotated[str, _OUTPUT] = "wide",
+) -> None:
+    """Show an application set, its conditions and its applications."""
+    from urllib.parse import quote
+
+    from hub.cli import appsets, client
+
+    item = client.Client.from_disk().get(f"{appsets.API}/{quote(name.rpartition('/')[2], safe='')}")
+    if not _printed(item, output):
+        appsets.show_one(item)
+
+
+@appset_app.command("create")
+def appset_create(
+    files: Annotated[list[str], _FILES],
+    upsert: Annotated[bool, typer.Option("--upsert", help="Change a set that exists.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make; store nothing.")] = False,
+    output: Annotated[str, _OUTPUT] = "wide",
+) -> None:  # fmt: skip
+    """Create application sets; with --upsert change those that exist."""
+    from hub.cli import appsets, client
+
+    hub = client.Client.from_disk()
+    for item in appsets.read(files):
+        query = f"?upsert={str(upsert).lower()}&dryRun={str(dry_run).lower()}"
+        found = hub.post(appsets.API + query, item)
+        if not _printed(found, output):
+            names = [r["name"] for r in found["status"].get("resources") or []]
+            typer.echo(
+                f"ApplicationSet '{found['metadata']['name']}' "
+                + (f"would make: {', '.join(names) or 'nothing'}" if dry_run else "created")
+            )
+
+
+@appset_app.command("delete")
+def appset_delete(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of sets.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    cascade: Annotated[bool, typer.Option("--cascade/--no-cascade", help="Delete the applications too, and what they run.")] = True,
+) -> None:  # fmt: skip
+    """Delete application sets, and their applications unless --no-cascade is given."""
+    from urllib.parse import quote
+
+    from hub.cli import appsets, client
+
+    hub = client.Client.from_disk()
+    for name in names:
+        path = f"{appsets.API}/{quote(name.rpartition('/')[2], safe='')}"
+        count = hub.get(path)["status"].get("resourcesCount", 0)
+        what = (
+            f"and its {count} applications with what they run"
+            if cascade
+            else f"and leave its {count} applications"
+        )
+        if not yes and not typer.confirm(f"Delete '{name}' {what}?"):
+            raise typer.Exit(1)
+        hub.delete(path + f"?cascade={str(cascade).lower()}")
+        typer.echo(f"ApplicationSet '{name}' deleted")
+
+
+@appset_app.command("generate")
+def appset_generate(
+    file: Annotated[str, typer.Argument(help="Manifest.")], output: Annotated[str, _OUTPUT] = "yaml"
+) -> None:
+    """Show the applications that a set would make; nothing is stored."""
+    from hub.cli import appsets, client
+
+    found = client.Client.from_disk().post(
+        f"{appsets.API}/generate", {"applicationSet": appsets.only(file)}
+    )["applications"]
+    if not _printed(found, output):
+        client.table(
+            ["NAME", "PROJECT"], [[a["metadata"]["name"], a["spec"]["project"]] for a in found]
+        )
+
+
+@appset_app.command("preview")
+def appset_preview(
+    file: Annotated[str, typer.Argument(help="Manifest.")],
+    diff: Annotated[bool, typer.Option("--diff/--no-diff", help="With the difference of each changed application.")] = True,
+    output: Annotated[str, _OUTPUT] = "wide",
+) -> None:  # fmt: skip
+    """Say what saving a set would add, change and delete; nothing is stored."""
+    from hub.cli import appsets, client
+
+    found = client.Client.from_disk().post(
+        f"{appsets.OURS}/preview", {"applicationSet": appsets.only(file)}
+    )
+    if not _printed(found, output):
+        appsets.show_preview(found, with_diff=diff)
+
+
+@appset_app.command("confirm-deletion")
+def appset_confirm(
+    name: Annotated[str, typer.Argument(help="Name of the set.")],
+    application: Annotated[list[str] | None, typer.Option("--application", help="Only this one; may be repeated.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:  # fmt: skip
+    """Allow deletions beyond a set's budget, which wait for it."""
+    from hub.cli import appsets, client
+
+    hub = client.Client.from_disk()
+    if not yes and not typer.confirm(
+        f"Delete {', '.join(application or ['every waiting application'])} of '{name}'?"
+    ):
+        raise typer.Exit(1)
+    typer.echo("Confirmed: " + ", ".join(appsets.confirm(hub, name, application or [])))
 
 
 def run() -> None:

@@ -1,0 +1,146 @@
+"""Application sets from the command line: read, write, preview, confirm deletions."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import yaml
+
+from hub.cli.client import Client, table
+from hub.cli.problem import Problem
+
+API = "/api/v1/applicationsets"
+OURS = "/api/v1/flotilla/applicationsets"
+
+
+def read(files: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the sets of files or URLs; `-` is standard input, a file may hold several.
+
+    Raises: Problem naming the file.
+    """
+    found: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            documents = list(yaml.safe_load_all(_text(file)))
+        except (OSError, UnicodeDecodeError, httpx.HTTPError, yaml.YAMLError) as error:
+            raise Problem(f"{file} cannot be read: {error}") from error
+        for document in documents:
+            if document is None:
+                continue
+            if not isinstance(document, dict) or document.get("kind") not in (None, "ApplicationSet"):  # fmt: skip
+                raise Problem(f"{file} holds something that is no ApplicationSet")
+            found.append(document)
+    if not found:
+        raise Problem("no ApplicationSet found")
+    return found
+
+
+def _text(file: str) -> str:
+    if file == "-":
+        return sys.stdin.read()
+    if file.startswith(("http://", "https://")):
+        return httpx.get(file, timeout=30, follow_redirects=True).raise_for_status().text
+    return Path(file).read_text(encoding="utf-8")
+
+
+def only(file: str) -> dict[str, Any]:
+    """Return the one set of a file.
+
+    Raises: Problem.
+    """
+    found = read([file])
+    if len(found) != 1:
+        raise Problem(f"{file} holds {len(found)} ApplicationSets; give one")
+    return found[0]
+
+
+def show_list(items: Sequence[dict[str, Any]]) -> None:
+    """Print sets in Argo CD's columns."""
+    head = ["NAME", "PROJECT", "SYNCPOLICY", "HEALTH", "CONDITIONS"]
+    table(head, [
+        [
+            f"{i['metadata']['namespace']}/{i['metadata']['name']}", i["spec"]["template"]["spec"].get("project") or "default",
+            (i["spec"].get("syncPolicy") or {}).get("applicationsSync") or "nil", _health(i), _conditions(i),
+        ]
+        for i in items
+    ])  # fmt: skip
+
+
+def _health(item: dict[str, Any]) -> str:
+    return str((item["status"].get("health") or {}).get("status") or "Unknown")
+
+
+def _conditions(item: dict[str, Any]) -> str:
+    return ",".join(f"{c['type']}={c['status']}" for c in item["status"].get("conditions") or [])
+
+
+def show_one(item: dict[str, Any]) -> None:
+    """Print a set, its conditions and its applications."""
+    for name, value in (
+        ("Name", f"{item['metadata']['namespace']}/{item['metadata']['name']}"),
+        ("Project", item["spec"]["template"]["spec"].get("project") or "default"), ("Health Status", _health(item)),
+        ("Applications", item["status"].get("resourcesCount", 0)),
+    ):  # fmt: skip
+        sys.stdout.write(f"{name + ':':<20}{value}\n")
+    sys.stdout.write("\n")
+    conditions = item["status"].get("conditions") or []
+    table(["CONDITION", "STATUS", "MESSAGE", "LAST TRANSITION"], [[c["type"], c["status"], c["message"], c["lastTransitionTime"]] for c in conditions])  # fmt: skip
+    resources = item["status"].get("resources") or []
+    if resources:
+        sys.stdout.write("\n")
+        table(["APPLICATION", "STATUS", "HEALTH"], [[r["name"], r["status"], r["health"]["status"]] for r in resources])  # fmt: skip
+    waiting = (item["status"].get("flotilla") or {}).get("deletionsWaiting") or []
+    if waiting:
+        sys.stdout.write(f"\n{len(waiting)} deletions wait for flotilla appset confirm-deletion {item['metadata']['name']}\n")  # fmt: skip
+
+
+def show_preview(found: dict[str, Any], *, with_diff: bool) -> None:
+    """Print what saving a set would do."""
+    rows = [["+", a["metadata"]["name"], "added", ""] for a in found["added"]]
+    rows += [["~", c["name"], "changed", ""] for c in found["changed"]]
+    rows += [["-", d["name"], "deleted", _loss(d)] for d in found["deleted"]]
+    rows += [["!", d["name"], "deleted once confirmed", _loss(d)] for d in found["waiting"]]
+    rows += [[" ", name, "not wanted any more, kept", ""] for name in found["kept"]]
+    if rows:
+        table(["", "APPLICATION", "WHAT", "LIVE RESOURCES"], rows)
+    if with_diff:
+        for change in found["changed"]:
+            sys.stdout.writelines(_diff(change))
+    for problem in found["problems"]:
+        name = f"{problem['application']}: " if problem["application"] else ""
+        sys.stdout.write(f"problem: {name}{problem['message']}\n")
+    goes = sum(d["resources"] for d in found["deleted"])
+    sys.stdout.write(
+        f"{len(found['added'])} added, {len(found['changed'])} changed, {len(found['deleted'])} deleted with {goes} live resources, "
+        f"{len(found['waiting'])} waiting for a confirmation, {found['unchanged']} unchanged\n"
+    )  # fmt: skip
+
+
+def _loss(entry: dict[str, Any]) -> str:
+    return f"{entry['resources']} go too" if entry["cascade"] else "all stay"
+
+
+def _diff(change: dict[str, Any]) -> list[str]:
+    if "before" not in change:
+        return [f"--- {change['name']}: you may not read this application\n"]
+    now, then = (yaml.safe_dump(change[s]).splitlines(keepends=True) for s in ("before", "after"))
+    return list(
+        difflib.unified_diff(now, then, f"{change['name']} (now)", f"{change['name']} (then)")
+    )
+
+
+def confirm(client: Client, name: str, wanted: Sequence[str]) -> list[str]:
+    """Confirm deletions that wait, all of them when none is named; return the names.
+
+    Raises: Problem when none waits.
+    """
+    item = client.get(f"{API}/{quote(name, safe='')}")
+    names = list(wanted) or list((item["status"].get("flotilla") or {}).get("deletionsWaiting") or [])  # fmt: skip
+    if not names:
+        raise Problem(f"no deletion of {name} waits for a confirmation")
+    client.post(f"{OURS}/{quote(name, safe='')}/confirm-deletion", {"applications": names})
+    return names

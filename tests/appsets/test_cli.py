@@ -1,0 +1,75 @@
+"""`flotilla appset` against a hub over HTTP."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from support.sets import elements, manifest, names_of, run
+
+from appsets.models import ApplicationSet
+
+
+@pytest.fixture
+def flotilla(idle_hub, live_server):
+    """The command, signed in."""
+
+    def call(*argv, stdin="", code=0):
+        env = {**os.environ, "FLOTILLA_SERVER": live_server.url, "FLOTILLA_TOKEN": idle_hub.token}
+        result = subprocess.run(
+            [sys.executable, "-m", "hub.cli.main", "appset", *argv], capture_output=True, text=True, env=env, input=stdin,
+            check=False, timeout=60,
+        )  # fmt: skip
+        assert result.returncode == code, result.stderr + result.stdout
+        assert "Traceback" not in result.stderr
+        return result.stdout if code == 0 else result.stderr
+
+    return call
+
+
+def test_the_life_of_a_set(flotilla, tmp_path):
+    names = [f"a{n:02}" for n in range(20)]
+    file, few = tmp_path / "set.yaml", tmp_path / "few.yaml"
+    file.write_text(yaml.safe_dump({"kind": "ApplicationSet", **manifest("s", elements(*names))}))
+    few.write_text(json.dumps(manifest("s", elements(*names[:8], "new"), metadata={"labels": {"x": "1"}})))  # fmt: skip
+
+    assert "would make: a00, a01" in flotilla("create", str(file), "--dry-run")
+    assert not ApplicationSet.objects.exists()
+    assert flotilla("create", str(file)) == "ApplicationSet 's' created\n"
+    run("s")
+    assert "argocd/s" in flotilla("list") and "ErrorOccurred=False" in flotilla("list")
+    assert flotilla("list", "-p", "other").splitlines()[1:] == []
+    shown = flotilla("get", "s")
+    assert "Applications:       20" in shown and "a19" in shown
+    assert json.loads(flotilla("get", "s", "-o", "json"))["metadata"]["name"] == "s"
+    assert [a["metadata"]["name"] for a in yaml.safe_load(flotilla("generate", str(few)))][-1] == "new"  # fmt: skip
+
+    said = flotilla("preview", "-", stdin=few.read_text())
+    assert "1 added, 8 changed, 0 deleted with 0 live resources, 12 waiting for a confirmation, 0 unchanged" in said  # fmt: skip
+    assert "+    x: '1'" in said and "deleted once confirmed" in said
+    flotilla("create", str(few), "--upsert")
+    run("s")
+    assert "12 deletions wait" in flotilla("get", "s")
+    flotilla("confirm-deletion", "s", stdin="n\n", code=1)
+    assert flotilla("confirm-deletion", "s", "--yes").startswith("Confirmed: a08, a09")
+    run("s")
+    assert names_of() == [*names[:8], "new"]
+
+    flotilla("delete", "s", stdin="n\n", code=1)
+    flotilla("delete", "s", "-y", "--no-cascade")
+    assert names_of(owner="") == [*names[:8], "new"]
+
+
+def test_problems_are_a_sentence(flotilla, tmp_path):
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("kind: Deployment\n")
+    assert "no ApplicationSet" in flotilla("create", str(wrong), code=1)
+    assert "cannot be read" in flotilla("create", str(tmp_path / "absent"), code=1)
+    wrong.write_text("a: [")
+    assert "cannot be read" in flotilla("preview", str(wrong), code=1)
+    wrong.write_text("")
+    assert "no ApplicationSet found" in flotilla("preview", str(wrong), code=1)
+    flotilla("get", "absent", code=1)
+    assert "json, yaml or wide" in flotilla("list", "-o", "xml", code=1)
