@@ -7,3 +7,10 @@ class AppsetsConfig(AppConfig):
     """Many applications from one."""
 
     name = "appsets"
+
+    def ready(self) -> None:
+        """Have application sets applied to the hub by an app of apps."""
+        from appsets.home import SERVED
+        from projects.home import serve
+
+        serve("ApplicationSet", SERVED)

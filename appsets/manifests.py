@@ -5,7 +5,7 @@ from typing import Any
 
 from appsets.models import ApplicationSet
 from hub.engine.resource import Manifest
-from projects.manifests import API_VERSION, filled, stamp
+from projects.manifests import API_VERSION, filled, mirror, stamp
 from projects.models import Application
 
 SHOWN = 5000
@@ -28,11 +28,12 @@ def set_json(row: ApplicationSet, children: Sequence[Application] | None = None)
         "metadata": filled({
             "name": row.name, "namespace": row.namespace, "uid": str(row.uid), "resourceVersion": str(row.resource_version),
             "generation": row.generation, "creationTimestamp": stamp(row.created_at), "labels": row.labels, "annotations": row.annotations,
+            "finalizers": row.finalizers,
         }),
         "spec": row.spec,
         "status": filled({
             "conditions": row.conditions, "health": _health(row.conditions), "resources": [_child(c) for c in found[:SHOWN]],
-            "resourcesCount": len(found), "flotilla": filled({"deletionsWaiting": row.awaits, "reconciledAt": stamp(row.reconciled_at)}),
+            "resourcesCount": len(found) or None, "flotilla": filled({"deletionsWaiting": row.awaits, "reconciledAt": stamp(row.reconciled_at)}),
         }),
     }  # fmt: skip
 
@@ -42,6 +43,11 @@ def _child(child: Application) -> dict[str, Any]:
         "group": "argoproj.io", "version": "v1alpha1", "kind": "Application", "namespace": child.namespace, "name": child.name,
         "status": child.sync_status, "health": {"status": child.health_status},
     }  # fmt: skip
+
+
+def mirror_set(row: ApplicationSet, *, gone: bool = False) -> None:
+    """Show a set in the live store of the hub itself when an application manages it."""
+    mirror(set_json(row, []), gone=gone)
 
 
 def tree_json(row: ApplicationSet, children: Sequence[Application]) -> Manifest:

@@ -18,6 +18,7 @@ class ApplicationSet(models.Model):
     spec = models.JSONField(default=dict)
     labels = models.JSONField(default=dict)
     annotations = models.JSONField(default=dict)
+    finalizers = models.JSONField(default=list)
     created_at = models.DateTimeField(default=timezone.now)
     generation = models.PositiveIntegerField(default=1)
     resource_version = models.BigIntegerField(default=0, db_index=True)

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from appsets.generators import GeneratorError, generate, merged_template, requeue_seconds
 from appsets.inputs import Inputs
+from appsets.manifests import mirror_set
 from appsets.models import ApplicationSet
 from appsets.plan import App, Existing, Plan, Wish, decide
 from appsets.template.render import application_from
@@ -251,3 +252,5 @@ def _store(
             fields["resource_version"] = next_version()
             publish()
         ApplicationSet.objects.filter(pk=row.pk).update(**fields)
+        if "conditions" in fields and (now_row := ApplicationSet.objects.filter(pk=row.pk).first()):
+            mirror_set(now_row)

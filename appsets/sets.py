@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from appsets.generators import HOSTED, KINDS, blocks, has_templated_project
+from appsets.manifests import mirror_set
 from appsets.models import ApplicationSet
 from appsets.plan import POLICIES, budget_of, policy_of
 from hub import audit
@@ -30,6 +31,7 @@ class Wanted:
     spec: dict[str, Any]
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    finalizers: list[str] = field(default_factory=list)
 
     @property
     def project(self) -> str:
@@ -57,8 +59,12 @@ def wanted_from(manifest: Any) -> Wanted:
     name = check_name(metadata.get("name"))
     spec = _object(manifest, "spec", "spec")
     _check_spec(name, spec)
+    finalizers = metadata.get("finalizers") or []
+    if not isinstance(finalizers, list) or not all(isinstance(f, str) for f in finalizers):
+        raise Invalid("metadata.finalizers must be a list of texts")
     return Wanted(
-        namespace, name, spec, _texts(metadata.get("labels"), "metadata.labels"), _texts(metadata.get("annotations"), "metadata.annotations")
+        namespace, name, spec, _texts(metadata.get("labels"), "metadata.labels"), _texts(metadata.get("annotations"), "metadata.annotations"),
+        finalizers,
     )  # fmt: skip
 
 
@@ -139,8 +145,10 @@ def set_named(namespace: str, name: str) -> ApplicationSet:
     return found
 
 
-def save(wanted: Wanted, actor: str, *, upsert: bool = False) -> ApplicationSet:
+def save(wanted: Wanted, actor: str, *, upsert: bool = False, replace: bool = False) -> ApplicationSet:  # fmt: skip
     """Create a set; an equal one that exists is returned as it is, another one changed with `upsert`.
+
+    Labels and annotations that it does not name stay, unless `replace` is set.
 
     Raises: Invalid, Conflict.
     """
@@ -152,12 +160,12 @@ def save(wanted: Wanted, actor: str, *, upsert: bool = False) -> ApplicationSet:
             raise Invalid("existing ApplicationSet spec is different, use upsert flag to force update")  # fmt: skip
     try:
         with transaction.atomic():
-            return _stored(existing, wanted, actor)
+            return _stored(existing, wanted, actor, replace=replace)
     except IntegrityError as error:
         raise Conflict(f'ApplicationSet "{wanted.name}" was created by somebody else at the same moment') from error  # fmt: skip
 
 
-def _stored(existing: ApplicationSet | None, wanted: Wanted, actor: str) -> ApplicationSet:
+def _stored(existing: ApplicationSet | None, wanted: Wanted, actor: str, *, replace: bool) -> ApplicationSet:  # fmt: skip
     row = wanted.draft()
     before = None
     if existing is not None:
@@ -165,7 +173,9 @@ def _stored(existing: ApplicationSet | None, wanted: Wanted, actor: str) -> Appl
         before = {"spec": row.spec, "labels": row.labels, "annotations": row.annotations}
         row.generation += row.spec != wanted.spec
     row.spec, row.project = wanted.spec, wanted.project
-    row.labels, row.annotations = {**row.labels, **wanted.labels}, {**row.annotations, **wanted.annotations}  # fmt: skip
+    kept = ({}, {}) if replace else (row.labels, row.annotations)
+    row.labels, row.annotations = {**kept[0], **wanted.labels}, {**kept[1], **wanted.annotations}
+    row.finalizers = wanted.finalizers
     row.annotations.pop(REFRESH, None)
     # A confirmation was given for what the set said then.
     row.approved, row.due_at, row.resource_version = [], timezone.now(), next_version()
@@ -174,6 +184,7 @@ def _stored(existing: ApplicationSet | None, wanted: Wanted, actor: str) -> Appl
         actor, "create" if existing is None else "update", "applicationset", str(row), row.project, before=before,
         after={"spec": row.spec, "labels": row.labels, "annotations": row.annotations},
     )  # fmt: skip
+    mirror_set(row)
     publish()
     wake("appsets.reconcile", row.pk, priority=2)
     return row
@@ -194,7 +205,8 @@ def delete(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
             if goes and child.deletion_requested_at is None:
                 # Nobody can clean up in a cluster that is gone; the application must not wait for it.
                 applications.request_deletion(child, actor, cascade=None if child.cluster_id else False)  # fmt: skip
-        next_version()
+        row.resource_version = next_version()
+        mirror_set(row, gone=True)
         publish()
     return len(children) if goes else 0
 

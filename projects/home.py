@@ -1,5 +1,8 @@
 """The hub as a destination: its own kinds, applied to `in-cluster`, become rows here."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from clusters.kube import Refused
 from hub.engine.errors import Conflict, Invalid, NotFound, Precondition
 from hub.engine.fields import MANAGER, applied_fields, owned_fields
@@ -14,6 +17,25 @@ from projects.specs import check_project
 ACTOR = "app of apps"
 
 
+class Served(NamedTuple):
+    """How a kind of another app is read, written and deleted.
+
+    Shapes: `get(namespace, name)`; `save(manifest, dry_run)` raises Invalid or Conflict; `delete(namespace, name)`.
+    """
+
+    get: Callable[[str, str], Manifest | None]
+    save: Callable[[Manifest, bool], Manifest]
+    delete: Callable[[str, str], None]
+
+
+_others: dict[str, Served] = {}
+
+
+def serve(kind: str, how: Served) -> None:
+    """Let an app have its kind applied to the hub."""
+    _others[kind] = how
+
+
 def get(kind: str, namespace: str, name: str) -> Manifest | None:
     """Return one of the hub's own resources, None when there is none."""
     if kind == "Application":
@@ -26,7 +48,8 @@ def get(kind: str, namespace: str, name: str) -> Manifest | None:
     if kind == "AppProject":
         project = Project.objects.filter(name=name).first()
         return _with_owner(project_json(project)) if project else None
-    return None
+    found = _others[kind].get(namespace, name) if kind in _others else None
+    return _with_owner(found) if found else None
 
 
 def _with_owner(manifest: Manifest) -> Manifest:
@@ -42,12 +65,6 @@ def apply(manifest: Manifest, *, dry_run: bool = False) -> Manifest:
     Raises: Refused, as an API server would.
     """
     kind, metadata = manifest["kind"], manifest["metadata"]
-    if kind == "ApplicationSet":
-        raise Refused(
-            404,
-            "NotFound",
-            "the server could not find the requested resource: ApplicationSet is not served yet",
-        )
     current = get(kind, metadata.get("namespace") or "argocd", metadata["name"])
     merged = (
         predict(without_nulls(manifest), current, owned_fields(current), {})
@@ -68,6 +85,8 @@ def _save(kind: str, merged: Manifest, current: Manifest | None, *, dry_run: boo
             check_project(merged.get("spec") or {}, str(merged["metadata"].get("name") or ""))
             return merged
         return _with_owner(project_json(applications.save_project(merged, ACTOR, upsert=True)))
+    if kind in _others:
+        return _with_owner(_others[kind].save(merged, dry_run))
     wanted = applications.wanted_from(merged)
     if dry_run:
         return merged
@@ -104,8 +123,10 @@ def delete(kind: str, namespace: str, name: str) -> None:
             return
         except Precondition as error:
             raise Refused(409, "Conflict", str(error)) from error
+    elif kind in _others:
+        _others[kind].delete(namespace, name)
 
 
 def is_ours(group: str, kind: str) -> bool:
     """Return whether the hub itself serves a kind."""
-    return group == "argoproj.io" and kind in ("Application", "AppProject", "ApplicationSet")
+    return group == "argoproj.io" and kind in ("Application", "AppProject", *_others)

@@ -2,6 +2,8 @@
 
 import json
 
+from support.sets import elements, manifest
+
 from projects.models import Application, Project
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
@@ -66,6 +68,33 @@ def test_children_appear_sync_change_and_go(hub, sandbox, repo, app, namespace):
         60,
     )
     assert sandbox.get("", "ConfigMap", namespace, "c") is None
+
+
+def test_a_set_from_git_makes_its_applications(hub, sandbox, repo, app, namespace):
+    wanted = manifest(
+        f"{namespace}-set", elements(f"{namespace}-a", f"{namespace}-b"),
+        {"source": {"repoURL": repo.url, "path": "work", "targetRevision": "main"}, "destination": {"server": sandbox.server, "namespace": namespace},
+         "syncPolicy": {"automated": {}, "syncOptions": ["CreateNamespace=true"]}},
+    )  # fmt: skip
+    wanted |= {"apiVersion": "argoproj.io/v1alpha1", "kind": "ApplicationSet"}
+    wanted["metadata"] |= {"labels": {"team": "a"}}
+    repo.commit({"sets/s.json": json.dumps(wanted), "sets/keep.json": child(f"{namespace}-c", repo, sandbox, namespace), "work/c.yaml": CONFIG})  # fmt: skip
+    parent = app(repo, HOME, "argocd", path="sets", policy={"automated": {"prune": True}})
+    hub.wait_status(f"{namespace}-a", "Synced", "Healthy")
+    hub.wait_status(parent, "Synced", "Healthy")
+
+    # One element that is wrong shows in the application that brought the set.
+    wanted["spec"]["generators"] = elements(f"{namespace}-a", "Not_A_Name")
+    del wanted["metadata"]["labels"]
+    repo.commit({"sets/s.json": json.dumps(wanted)})
+    hub.get(f"/api/v1/applications/{parent}", refresh="normal")
+    hub.wait_status(parent, "Synced", "Degraded")
+    assert hub.get(f"/api/v1/applicationsets/{namespace}-set")["metadata"].get("labels") is None
+
+    repo.commit({"sets/s.json": None})
+    hub.get(f"/api/v1/applications/{parent}", refresh="normal")
+    hub.wait(lambda: not Application.objects.filter(owner=f"{namespace}-set").exists() and not Application.objects.filter(name=f"{namespace}-a").exists(), "the set to go", 60)  # fmt: skip
+    assert hub.get("/api/v1/applicationsets")["items"] == []
 
 
 def test_a_sick_child_shows_in_its_parent(hub, sandbox, repo, app, namespace):
