@@ -65,7 +65,6 @@ def _drafted(request: Request, wanted: sets.Wanted) -> ApplicationSet:
     caller = actor(request)
     if not is_allowed(caller, "applicationsets", "get", existing.rbac_object):
         raise hide(caller, "applicationsets", "create", draft.rbac_object, draft.project)
-    draft.approved, draft.awaits = existing.approved, existing.awaits
     return draft
 
 

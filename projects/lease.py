@@ -5,7 +5,7 @@ A worker that dies stops renewing; after the lease another one takes over.
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -64,13 +64,16 @@ def _renew() -> None:
         threading.Event().wait(RENEW_SECONDS)
         with _lock:
             held = list(_held)
-        until = timezone.now() + LEASE
-        for model in {m for m, _ in held}:
-            with contextlib.suppress(
-                Exception
-            ):  # the next round tries again, well within the lease
-                close_old_connections()
-                model._default_manager.filter(pk__in=[pk for m, pk in held if m is model]).update(
-                    claimed_until=until
-                )
+        with contextlib.suppress(Exception):  # the next round tries again, well within the lease
+            close_old_connections()
+            prolong(held)
         connections.close_all()
+
+
+def prolong(held: Sequence[tuple[type[models.Model], Any]]) -> None:
+    """Keep claims for another lease; one that was given back while this waited for the database stays free."""
+    until = timezone.now() + LEASE
+    for model in {m for m, _ in held}:
+        pks = [pk for m, pk in held if m is model]
+        claimed = model._default_manager.filter(pk__in=pks, claimed_until__isnull=False)
+        claimed.update(claimed_until=until)

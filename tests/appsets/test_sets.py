@@ -1,6 +1,7 @@
 """Sets end to end: from generators to applications that run, by REST, on a sandbox and a genuine control plane."""
 
 import json
+import random
 
 import pytest
 from conftest import config_map
@@ -125,6 +126,8 @@ def test_a_confirmation_ends_when_the_set_is_edited(idle_hub):
     idle_hub.post(API, manifest("s", elements("a00")), upsert="true")
     run("s")
     idle_hub.post("/api/v1/flotilla/applicationsets/s/confirm-deletion", {"applications": names[1:]})  # fmt: skip
+    said = idle_hub.post(PREVIEW, {"applicationSet": manifest("s", elements("a01"))})
+    assert said["deleted"] == [] and len(said["waiting"]) == 19
     idle_hub.post(API, manifest("s", elements("a01")), upsert="true")
     run("s")
     assert names_of() == names
@@ -335,3 +338,45 @@ def test_a_cluster_that_comes_back(idle_hub):
     Cluster.objects.create(server="https://one", name="one", labels={"ring": "a"})
     run("s")
     assert names_of() == ["one", "three", "two"]
+
+
+def _edit(choose):
+    """A random set: names that repeat, are wrong or missing, labels, policies, budgets."""
+    names = [f"a{choose.randint(0, 11):02}" for _ in range(choose.randint(0, 14))]
+    found = [{"name": n, "env": choose.choice(["x", "y"])} for n in (names if choose.random() < 0.3 else dict.fromkeys(names))]  # fmt: skip
+    if choose.random() < 0.2:
+        found.append(choose.choice([{"name": "Not_Good", "env": "x"}, {"env": "x"}, {"name": "", "env": "x"}]))  # fmt: skip
+    policy = {"applicationsSync": choose.choice(["sync", "sync", "sync", "create-only", "create-update", "create-delete"]), "preserveResourcesOnDeletion": choose.random() < 0.3}  # fmt: skip
+    budget = {"deletion": {"maxApplications": choose.choice([1, 3, 20, 20]), "maxPercent": choose.choice([20, 100, 100])}}  # fmt: skip
+    more = {"ignoreApplicationDifferences": [{"jsonPointers": ["/metadata/labels/env"]}]} if choose.random() < 0.3 else {}  # fmt: skip
+    return manifest("s", [{"list": {"elements": found}}], metadata={"labels": {"env": "{{.env}}"}}, syncPolicy=policy, flotilla=budget, **more)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_preview_says_what_saving_does_for_any_edit(idle_hub, seed):
+    choose, seen = random.Random(seed), set()
+    for _ in range(30):
+        wanted = _edit(choose)
+        before = {a.name: a for a in Application.objects.all()}
+        said = idle_hub.post(PREVIEW, {"applicationSet": wanted})
+        assert {a.name: a.resource_version for a in Application.objects.all()} == {n: a.resource_version for n, a in before.items()}  # fmt: skip
+        idle_hub.post(API, wanted, upsert="true")
+        row, conditions = run("s")
+        now = {a.name: a for a in Application.objects.all()}
+        assert {a["metadata"]["name"] for a in said["added"]} == set(now) - set(before)
+        changed = {c["name"]: c["after"] for c in said["changed"]}
+        deleted = {d["name"] for d in said["deleted"]}
+        touched = {n for n, a in before.items() if a.resource_version != now[n].resource_version}
+        assert touched == set(changed) | deleted
+        for name, after in changed.items():
+            assert (now[name].spec, now[name].labels, now[name].finalizers) == (after["spec"], after["metadata"]["labels"], after["metadata"].get("finalizers", []))  # fmt: skip
+        for made in said["added"]:
+            assert now[made["metadata"]["name"]].labels == made["metadata"]["labels"]
+        gone = {n for n, a in now.items() if a.deletion_requested_at and not before.get(n, a).deletion_requested_at}  # fmt: skip
+        assert (gone, row.awaits) == (deleted, [d["name"] for d in said["waiting"]])
+        assert bool(said["problems"] or said["waiting"]) == (conditions["ErrorOccurred"]["status"] == "True")  # fmt: skip
+        seen |= {
+            k for k in ("added", "changed", "deleted", "waiting", "kept", "problems") if said[k]
+        }
+        Application.objects.filter(deletion_requested_at__isnull=False).delete()
+    assert seen == {"added", "changed", "deleted", "waiting", "kept", "problems"}

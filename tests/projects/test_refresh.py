@@ -3,7 +3,7 @@
 import pytest
 from django.utils import timezone
 
-from projects import refresh, status
+from projects import lease, refresh, status
 from projects.models import Application, Operation, RenderedManifests
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
@@ -98,3 +98,17 @@ def test_a_commit_elsewhere_moves_the_revision_and_renders_nothing(
     hub.wait_status(name, "Synced", "Healthy", revision)
     assert RenderedManifests.objects.count() == rendered
     assert Operation.objects.count() == operations
+
+
+def test_a_claim_that_was_given_back_is_not_prolonged(application):
+    held = [(Application, application.pk)]
+    with lease.claim(Application, application.pk) as mine:
+        assert mine
+        until = timezone.now() - timezone.timedelta(seconds=5)
+        Application.objects.filter(pk=application.pk).update(claimed_until=until)
+        lease.prolong(held)
+        application.refresh_from_db()
+        assert application.claimed_until > timezone.now()
+    lease.prolong(held)
+    application.refresh_from_db()
+    assert application.claimed_until is None
