@@ -1,5 +1,6 @@
 """REST of application sets: Argo CD's paths, and preview and confirmation beyond them."""
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from projects.specs import check_reason, project_of, project_of_or_none
 from projects.visible import visible
 
 FRESH = timedelta(seconds=10)
+CHUNK = 500
 
 
 def get_set(request: Request, name: str, action: str = "get") -> ApplicationSet:
@@ -178,13 +180,14 @@ class Preview(View):
         """
         draft = _drafted(request, sets.wanted_from(inner_map(body_map(request), "applicationSet")))
         found = _look(draft)
-        plan, caller = found.plan, actor(request)
-        may = {name for name, one in found.rows.items() if is_allowed(caller, "applications", "get", one.rbac_object, one.where)}  # fmt: skip
+        plan = found.plan
+        may = _readable(actor(request), [found.rows[before.name] for before, _ in plan.update])
+        live = _live_resources([found.rows[n] for n in (*plan.delete, *plan.waiting)])
         return Response({
             "added": [_manifest(draft, a) for a in plan.create],
             "changed": [_change(draft, before, after, shown=before.name in may) for before, after in plan.update],
-            "deleted": [_loss(found.rows[n]) for n in plan.delete],
-            "waiting": [_loss(found.rows[n]) for n in plan.waiting],
+            "deleted": [_loss(found.rows[n], live) for n in plan.delete],
+            "waiting": [_loss(found.rows[n], live) for n in plan.waiting],
             "kept": list(plan.kept), "unchanged": plan.unchanged,
             "problems": [{"application": name, "message": message} for name, message in found.problems],
         })  # fmt: skip
@@ -195,11 +198,29 @@ def _change(draft: ApplicationSet, before: App, after: App, *, shown: bool) -> d
     return {"name": after.name, **sides}
 
 
-def _loss(row: Application) -> dict[str, Any]:
+def _readable(caller: Caller, rows: Sequence[Application]) -> set[str]:
+    """Return the names of those that the caller may read."""
+    found: set[str] = set()
+    for start in range(0, len(rows), CHUNK):
+        pks = [r.pk for r in rows[start : start + CHUNK]]
+        found.update(visible(caller).filter(pk__in=pks).values_list("name", flat=True))
+    return found
+
+
+def _live_resources(rows: Sequence[Application]) -> dict[str, int]:
+    """Return how many live resources each application has."""
+    found: dict[str, int] = {}
+    for start in range(0, len(rows), CHUNK):
+        pks = [r.pk for r in rows[start : start + CHUNK]]
+        for name, resources in Application.objects.filter(pk__in=pks).values_list("name", "resources"):  # fmt: skip
+            found[name] = sum(not r.get("hook") and (r.get("health") or {}).get("status") != "Missing" for r in resources)  # fmt: skip
+    return found
+
+
+def _loss(row: Application, live: Mapping[str, int]) -> dict[str, Any]:
     """Return what a deletion takes along: the live resources that the application has."""
     cascades = any(f.startswith(FINALIZER) for f in row.finalizers) and row.cluster_id is not None
-    live = [r for r in row.resources if not r.get("hook") and (r.get("health") or {}).get("status") != "Missing"]  # fmt: skip
-    return {"name": row.name, "cascade": cascades, "resources": len(live) if cascades else 0}
+    return {"name": row.name, "cascade": cascades, "resources": live[row.name] if cascades else 0}
 
 
 class Confirm(View):

@@ -306,6 +306,21 @@ def test_a_set_does_not_take_applications_of_others(idle_hub, developer):
     assert (theirs.spec, theirs.owner) == ({"project": "other"}, "")
 
 
+def test_a_preview_shows_no_application_that_may_not_be_read(idle_hub, developer):
+    place = {"destination": {"server": "https://kubernetes.default.svc", "namespace": "team-x"}}
+    idle_hub.post(API, manifest("s", elements("a"), place, project="team"))
+    run("s")
+    edit = manifest("s", elements("a"), place, project="team", metadata={"labels": {"x": "1"}})
+    assert (
+        "before" in idle_hub.post(PREVIEW, {"applicationSet": edit}, token=developer)["changed"][0]
+    )
+    change_setting("rbac", {"policy.csv": "p, dev, applicationsets, *, team/*, allow"})
+    access_changed("policy", "rbac", None)
+    said = idle_hub.post(PREVIEW, {"applicationSet": edit}, token=developer)
+    assert said["changed"] == [{"name": "a"}]
+    assert idle_hub.get(f"{API}/s", token=developer)["status"].get("resources") is None
+
+
 def test_sets_and_clusters_of_others_are_not_seen(idle_hub, developer):
     hub = idle_hub
     hub.post(API, manifest("hidden", elements("a"), project="other"))
