@@ -46,7 +46,7 @@ def get_set(request: Request, name: str, action: str = "get") -> ApplicationSet:
     return found
 
 
-def _shown(caller: Caller, row: ApplicationSet) -> dict[str, Any]:
+def shown(caller: Caller, row: ApplicationSet) -> dict[str, Any]:
     """Return a set with those of its applications that the caller may see."""
     return set_json(row, _children(caller, row))
 
@@ -88,7 +88,7 @@ class ApplicationSets(View):
         fits = selector(params.get("selector", ""))
         version = current_version()
         items = [
-            _shown(caller, row) for row in rows
+            shown(caller, row) for row in rows
             if fits(row.labels) and is_allowed(caller, "applicationsets", "get", row.rbac_object)
         ]  # fmt: skip
         answer = {"apiVersion": API_VERSION, "kind": "ApplicationSetList", "metadata": {"resourceVersion": str(version)}, "items": items}  # fmt: skip
@@ -110,7 +110,7 @@ class ApplicationSets(View):
             rules = project_of_or_none(project)
             check_reason(rules.spec if rules else {}, project)
         row = sets.save(wanted, caller.name, upsert=flag(request, "upsert"))
-        return Response(_shown(caller, row))
+        return Response(shown(caller, row))
 
 
 class OneApplicationSet(View):
@@ -121,7 +121,7 @@ class OneApplicationSet(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
         """Return a set with the status of its applications."""
-        return Response(_shown(actor(request), get_set(request, name)))
+        return Response(shown(actor(request), get_set(request, name)))
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, name: str) -> Response:
@@ -235,4 +235,4 @@ class Confirm(View):
         names = body_map(request).get("applications")
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise Invalid("applications must be a list of names")
-        return Response(_shown(actor(request), sets.confirm(row, names, actor(request).name)))
+        return Response(shown(actor(request), sets.confirm(row, names, actor(request).name)))

@@ -8,12 +8,12 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from appsets.generators import HOSTED, KINDS, blocks, has_templated_project
-from appsets.manifests import mirror_set
+from appsets.manifests import mirror_set, set_json
 from appsets.models import ApplicationSet
 from appsets.plan import POLICIES, budget_of, policy_of
 from hub import audit
 from hub.engine.errors import Conflict, Invalid, NotFound, RuleError
-from hub.models import next_version
+from hub.models import Tombstone, next_version
 from hub.stream import publish, wake
 from projects import applications
 from projects.models import Application
@@ -206,6 +206,10 @@ def delete(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
                 # Nobody can clean up in a cluster that is gone; the application must not wait for it.
                 applications.request_deletion(child, actor, cascade=None if child.cluster_id else False)  # fmt: skip
         row.resource_version = next_version()
+        Tombstone.objects.create(
+            resource_version=row.resource_version, kind="ApplicationSet", namespace=row.namespace, name=row.name, project=row.project,
+            manifest=set_json(row, []),
+        )  # fmt: skip
         mirror_set(row, gone=True)
         publish()
     return len(children) if goes else 0

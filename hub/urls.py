@@ -8,6 +8,7 @@ from django.urls import URLPattern, include, path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
 from appsets import api as appsets
+from appsets import streams as set_streams
 from clusters import api as clusters
 from hub import accounts, pages, review, roles, signin, sso, views
 from projects.api import (
@@ -128,6 +129,7 @@ urlpatterns = [
     path("api/v1/flotilla/applications/<str:name>/diff", details.Diff.as_view()),
     path("api/v1/flotilla/applications/<str:name>/operation", operations.Plan.as_view()),
     path("api/v1/flotilla/settings/<str:name>", settings.SettingView.as_view()),
+    path("api/v1/stream/applicationsets", set_streams.ApplicationSetStream.as_view()),
     path("api/v1/applicationsets", appsets.ApplicationSets.as_view()),
     path("api/v1/applicationsets/generate", appsets.Generate.as_view()),
     path("api/v1/applicationsets/<str:name>", appsets.OneApplicationSet.as_view()),

@@ -32,13 +32,16 @@ GATHER_SECONDS = 0.05
 
 
 @dataclass
-class _Filter:
+class Filter:
+    """Which objects a stream is about."""
+
     name: str = ""
     namespace: str = ""
     projects: list[str] = field(default_factory=list)
     labels: Callable[[Any], bool] | None = None
 
     def fits(self, manifest: dict[str, Any], project: str) -> bool:
+        """Return whether an object is one of them."""
         metadata = manifest["metadata"]
         return (
             self.name in ("", metadata["name"]) and self.namespace in ("", metadata["namespace"])
@@ -47,7 +50,7 @@ class _Filter:
         )  # fmt: skip
 
 
-class _Waiter:
+class Waiter:
     """Wakes when something was published, in this process at once, else at the next poll."""
 
     def __init__(self) -> None:
@@ -62,6 +65,7 @@ class _Waiter:
         return wake
 
     async def wait(self) -> None:
+        """Return when something may have changed."""
         try:
             await asyncio.wait_for(
                 self._event.wait(), EMBEDDED_POLL_SECONDS if settings.EMBEDDED else POLL_SECONDS
@@ -72,6 +76,7 @@ class _Waiter:
         self._event.clear()
 
     def close(self) -> None:
+        """Listen no more."""
         self._end()
 
 
@@ -95,7 +100,7 @@ class ApplicationStream(View):
     def get(self, request: Request) -> StreamingHttpResponse:
         """Stream changes; first all applications, unless `resourceVersion` says what is known."""
         params = request.query_params
-        chosen = _Filter(
+        chosen = Filter(
             params.get("name", ""), params.get("appNamespace", ""), params.getlist("projects") or params.getlist("project"),
             selector(params["selector"]) if params.get("selector") else None,
         )  # fmt: skip
@@ -107,10 +112,11 @@ class ApplicationStream(View):
         lines = _changes(
             chosen, start, params.get("fields", ""), token_of(request._request), events=events
         )
-        return _streaming(lines, events=events)
+        return streaming(lines, events=events)
 
 
-def _streaming(lines: AsyncIterator[bytes], *, events: bool) -> StreamingHttpResponse:
+def streaming(lines: AsyncIterator[bytes], *, events: bool) -> StreamingHttpResponse:
+    """Return the answer that sends lines as they come."""
     answer = StreamingHttpResponse(
         lines, content_type="text/event-stream" if events else "application/json"
     )
@@ -118,15 +124,16 @@ def _streaming(lines: AsyncIterator[bytes], *, events: bool) -> StreamingHttpRes
     return answer
 
 
-def _line(result: Any, *, events: bool) -> bytes:
+def line(result: Any, *, events: bool) -> bytes:
+    """Return one item of a stream."""
     data = orjson.dumps(result)
     return b"data: " + data + b"\n\n" if events else data + b"\n"
 
 
 async def _changes(
-    chosen: _Filter, start: int | None, fields: str, token: str, *, events: bool
+    chosen: Filter, start: int | None, fields: str, token: str, *, events: bool
 ) -> AsyncIterator[bytes]:
-    waiter = _Waiter()
+    waiter = Waiter()
     seen: set[tuple[str, str]] = set()
     try:
         version = await sync_to_async(current_version)()
@@ -134,7 +141,7 @@ async def _changes(
             for manifest, project, _rv in await sync_to_async(_rows_since)(0, token):
                 seen.add((manifest["metadata"]["namespace"], manifest["metadata"]["name"]))
                 if chosen.fits(manifest, project):
-                    yield _line(_shown("ADDED", manifest, fields), events=events)
+                    yield line(_shown("ADDED", manifest, fields), events=events)
         else:
             seen = await sync_to_async(_known)(start)
             version = start
@@ -150,7 +157,7 @@ async def _changes(
                 what = kind or ("MODIFIED" if key in seen else "ADDED")
                 seen.discard(key) if what == "DELETED" else seen.add(key)
                 if chosen.fits(manifest, project):
-                    yield _line(_shown(what, manifest, fields), events=events)
+                    yield line(_shown(what, manifest, fields), events=events)
             await waiter.wait()
     finally:
         waiter.close()
@@ -211,7 +218,7 @@ class TreeStream(View):
         events = "text/event-stream" in request.headers.get("Accept", "")
         from hub.rest import token_of
 
-        return _streaming(
+        return streaming(
             _trees(application.pk, token_of(request._request), events=events), events=events
         )
 
@@ -222,7 +229,7 @@ def _may_see(application: Application, token: str) -> bool:
 
 
 async def _trees(pk: int, token: str, *, events: bool) -> AsyncIterator[bytes]:
-    waiter, last = _Waiter(), b""
+    waiter, last = Waiter(), b""
     try:
         while True:
             application = await Application.objects.select_related("cluster").filter(pk=pk).afirst()

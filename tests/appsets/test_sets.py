@@ -7,11 +7,20 @@ import pytest
 from conftest import config_map
 from django.utils import timezone
 from support.sets import elements, manifest, names_of, run
+from support.streams import collect
 
 from appsets.models import ApplicationSet
 from clusters.models import Cluster
-from hub.models import Account, AuditEvent, access_changed, change_setting
+from hub.models import (
+    Account,
+    AuditEvent,
+    access_changed,
+    change_setting,
+    current_version,
+    next_version,
+)
 from hub.session import issue
+from hub.stream import publish
 from projects.models import Application, Project
 
 API = "/api/v1/applicationsets"
@@ -395,3 +404,38 @@ def test_a_preview_says_what_saving_does_for_any_edit(idle_hub, seed):
         }
         Application.objects.filter(deletion_requested_at__isnull=False).delete()
     assert seen == {"added", "changed", "deleted", "waiting", "kept", "problems"}
+
+
+def test_the_stream_of_sets(idle_hub, developer):
+    hub, path = idle_hub, "/api/v1/stream/applicationsets"
+
+    def read(count, act, *, before=0, query=""):
+        """Read `count` items; `act` runs once the stream has begun and `before` items were read."""
+        found = collect(hub, path + query, count + 1, (before + 1, act), "text/event-stream")
+        assert found[0] == b": connected\n\n"
+        lines = [json.loads(x.removeprefix(b"data: "))["result"] for x in found[1:]]
+        return [(x["type"], x["applicationSet"]["metadata"]["name"]) for x in lines], lines
+
+    assert read(1, lambda: hub.post(API, manifest("s", elements("a"))))[0] == [("ADDED", "s")]
+    kinds, lines = read(1, lambda: run("s"))
+    assert kinds == [("MODIFIED", "s")]
+    assert [r["name"] for r in lines[0]["applicationSet"]["status"]["resources"]] == ["a"]
+
+    def child():
+        Application.objects.filter(name="a").update(health_status="Healthy", resource_version=next_version())  # fmt: skip
+        publish()
+
+    kinds, lines = read(2, child, before=1, query="?name=s")
+    assert kinds == [("ADDED", "s"), ("MODIFIED", "s")]
+    assert lines[1]["applicationSet"]["status"]["resources"][0]["health"] == {"status": "Healthy"}
+
+    version = current_version()
+    assert read(1, lambda: hub.delete(f"{API}/s", cascade="false"))[0] == [("DELETED", "s")]
+    assert read(1, lambda: None, query=f"?resourceVersion={version}")[0] == [("DELETED", "s")]
+
+    def both():
+        hub.post(API, manifest("hidden", elements("x"), project="other"), token=admin)
+        hub.post(API, manifest("mine", elements("y"), project="team"), token=admin)
+
+    admin, hub.token = hub.token, developer
+    assert read(1, both)[0] == [("ADDED", "mine")]

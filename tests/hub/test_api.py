@@ -3,11 +3,10 @@
 import json
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.hashers import make_password
-from django.db import connections
-from django.test import AsyncClient, Client
+from django.test import Client
 from django.utils import timezone
+from support.streams import collect
 
 from hub.api import project_fields, selector
 from hub.engine.errors import Invalid
@@ -733,27 +732,6 @@ def test_settings(idle_hub):
         in idle_hub.put("/api/v1/flotilla/settings/health", {}, status=400)["message"]
     )
     assert AuditEvent.objects.filter(verb="update", kind="setting").count() == 1
-
-
-def collect(hub, path, count, act, accept="application/json"):
-    """Read `count` items of a stream; `act` runs after the first read."""
-    import asyncio
-
-    async def read():
-        answer = await AsyncClient().get(
-            path, headers={"Authorization": f"Bearer {hub.token}", "Accept": accept}
-        )
-        found = []
-        iterator = answer.streaming_content.__aiter__()
-        for number in range(count):
-            if number == act[0]:
-                await asyncio.to_thread(act[1])
-            found.append(await asyncio.wait_for(iterator.__anext__(), 15))
-        await iterator.aclose()
-        await sync_to_async(connections.close_all)()
-        return found
-
-    return async_to_sync(read)()
 
 
 def test_the_application_stream(idle_hub):
