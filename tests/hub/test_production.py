@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from support.ports import free_port
+from support.sets import manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 POSTGRES, REDIS = (
@@ -209,3 +210,14 @@ def test_the_main_job_and_a_killed_worker(production, sandbox_server, repo):
     )
     production._wait(lambda: store.get(kind, "prod", "c") is None, "the deletion", 10)
     production._wait(lambda: store.get(kind, "prod", "c") is not None, "the healed resource", 60)
+
+    wanted = manifest(
+        "s", [{"clusters": {"selector": {"matchLabels": {"ring": "first"}}}}],
+        {**spec, "destination": {"server": "{{.server}}", "namespace": "from-set"}}, metadata={"name": "set-{{.name}}"},
+    )  # fmt: skip
+    production.call("POST", "/api/v1/applicationsets", wanted)
+    production.call(
+        "PUT", "/api/v1/clusters/east?id.type=name&updatedFields=labels",
+        {"server": sandbox_server.url("east"), "name": "east", "labels": {"ring": "first"}, "config": config},
+    )  # fmt: skip
+    production.wait_status("set-east", "Synced", "Healthy", second)
