@@ -73,7 +73,7 @@ def test_children_appear_sync_change_and_go(hub, sandbox, repo, app, namespace):
 def test_a_set_from_git_makes_its_applications(hub, sandbox, repo, app, namespace):
     wanted = manifest(
         f"{namespace}-set", elements(f"{namespace}-a", f"{namespace}-b"),
-        {"source": {"repoURL": repo.url, "path": "work", "targetRevision": "main"}, "destination": {"server": sandbox.server, "namespace": namespace},
+        {"source": {"repoURL": repo.url, "path": "work", "targetRevision": "main"}, "destination": {"server": sandbox.server, "namespace": "{{.name}}"},
          "syncPolicy": {"automated": {}, "syncOptions": ["CreateNamespace=true"]}},
     )  # fmt: skip
     wanted |= {"apiVersion": "argoproj.io/v1alpha1", "kind": "ApplicationSet"}
