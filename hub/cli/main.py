@@ -322,7 +322,13 @@ def appset_create(
             names = [r["name"] for r in found["status"].get("resources") or []]
             typer.echo(
                 f"ApplicationSet '{found['metadata']['name']}' "
-                + (f"would make: {', '.join(names) or 'nothing'}" if dry_run else "created")
+                + (
+                    f"would make: {', '.join(names) or 'nothing'}"
+                    if dry_run
+                    else "saved"
+                    if upsert
+                    else "created"
+                )
             )
 
 

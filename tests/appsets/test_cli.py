@@ -49,7 +49,7 @@ def test_the_life_of_a_set(flotilla, tmp_path):
     said = flotilla("preview", "-", stdin=few.read_text())
     assert "1 added, 8 changed, 0 deleted with 0 live resources, 12 waiting for a confirmation, 0 unchanged" in said  # fmt: skip
     assert "+    x: '1'" in said and "deleted once confirmed" in said
-    flotilla("create", str(few), "--upsert")
+    assert flotilla("create", str(few), "--upsert") == "ApplicationSet 's' saved\n"
     run("s")
     assert "12 deletions wait" in flotilla("get", "s")
     flotilla("confirm-deletion", "s", stdin="n\n", code=1)
