@@ -32,7 +32,7 @@ from hub.models import (
 
 ISSUER = "argocd"
 MAX_FAILURES = 5
-MAX_ADDRESS_FAILURES = 50
+MAX_RECORDED_FAILURES = 50
 FAILURE_WINDOW = timedelta(seconds=300)
 WRONG = "Invalid username or password"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")
@@ -131,7 +131,7 @@ def _is_locked(name: str, now: datetime) -> bool:
     recent = LoginFailure.objects.filter(last_at__gt=now - FAILURE_WINDOW)
     limits = Q(name=f"account:{name}"[:200], count__gte=MAX_FAILURES)
     if audit.address.get():
-        limits |= Q(name=f"address:{audit.address.get()}", count__gte=MAX_ADDRESS_FAILURES)
+        limits |= Q(name=f"address:{audit.address.get()}", count__gte=settings.MAX_ADDRESS_FAILURES)
     return recent.filter(limits).exists()
 
 
@@ -140,10 +140,11 @@ def _count_failure(name: str, now: datetime) -> None:
     keys = [f"account:{name}"[:200], *([f"address:{address}"] if address else [])]
     with transaction.atomic():
         counts = {key: _count(key, now) for key in sorted(keys)}
-        if counts.get(f"address:{address}", 0) > MAX_ADDRESS_FAILURES:
-            # A closed address is one event: who knocks on and on must not fill the trail.
+        count = counts.get(f"address:{address}", 0)
+        if count > max(MAX_RECORDED_FAILURES, settings.MAX_ADDRESS_FAILURES):
+            # Who knocks on and on must not fill the trail.
             return
-        locked = counts.get(f"address:{address}") == MAX_ADDRESS_FAILURES
+        locked = count >= settings.MAX_ADDRESS_FAILURES
         audit.record_refusal(
             name[:150], "login", "session", name[:150],
             reason="the address is closed: too many failures" if locked else "wrong name, password or too many failures",

@@ -134,6 +134,7 @@ DATABASES = {"default": _database(text("HUB_DATABASE_URL"))}
 REDIS_URL = text("HUB_REDIS_URL")
 # How many proxies stand before the hub and append to X-Forwarded-For; 0 believes no header.
 PROXY_HOPS = number("HUB_PROXY_HOPS", 0)
+MAX_ADDRESS_FAILURES = number("HUB_MAX_ADDRESS_FAILURES", 5)
 if not EMBEDDED and not (REDIS_URL and text("HUB_DATABASE_URL")):
     raise ImproperlyConfigured(
         "HUB_MODE=production needs HUB_DATABASE_URL (PostgreSQL) and HUB_REDIS_URL"

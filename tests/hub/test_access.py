@@ -168,11 +168,26 @@ def test_admin_can_be_switched_off_but_not_deleted(idle_hub):
 
 
 def test_one_address_cannot_guess_at_many_accounts(idle_hub):
-    for n in range(50):
+    for n in range(5):
         idle_hub.post(
             "/api/v1/session", {"username": f"u{n}", "password": "x"}, token="", status=401
         )
     right = {"username": "admin", "password": "correct horse"}
+    idle_hub.post("/api/v1/session", right, token="", status=401)
+    said = [e.detail["reason"] for e in AuditEvent.objects.filter(outcome="refused").order_by("pk")]
+    assert [("the address is closed" in reason) for reason in said[:5]] == [False] * 4 + [True]
+    elsewhere = idle_hub.client.post("/api/v1/session", right, content_type="application/json", REMOTE_ADDR="127.0.0.9")  # fmt: skip
+    assert elsewhere.status_code == 200
+
+
+def test_more_failures_where_many_share_an_address(idle_hub, settings):
+    settings.MAX_ADDRESS_FAILURES = 7
+    wrong = [{"username": f"u{n}", "password": "x"} for n in range(7)]
+    right = {"username": "admin", "password": "correct horse"}
+    for body in wrong[:6]:
+        idle_hub.post("/api/v1/session", body, token="", status=401)
+    idle_hub.post("/api/v1/session", right, token="")
+    idle_hub.post("/api/v1/session", wrong[6], token="", status=401)
     idle_hub.post("/api/v1/session", right, token="", status=401)
 
 
