@@ -59,12 +59,10 @@ def wanted_from(manifest: Any) -> Wanted:
     name = check_name(metadata.get("name"))
     spec = _object(manifest, "spec", "spec")
     _check_spec(name, spec)
-    finalizers = metadata.get("finalizers") or []
-    if not isinstance(finalizers, list) or not all(isinstance(f, str) for f in finalizers):
-        raise Invalid("metadata.finalizers must be a list of texts")
     return Wanted(
-        namespace, name, spec, _texts(metadata.get("labels"), "metadata.labels"), _texts(metadata.get("annotations"), "metadata.annotations"),
-        finalizers,
+        namespace, name, spec, applications.text_map(metadata.get("labels"), "metadata.labels"),
+        applications.text_map(metadata.get("annotations"), "metadata.annotations"),
+        applications.text_list(metadata.get("finalizers"), "metadata.finalizers"),
     )  # fmt: skip
 
 
@@ -73,14 +71,6 @@ def _object(body: dict[str, Any], name: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Invalid(f"{where} must be an object")
     return value
-
-
-def _texts(value: Any, name: str) -> dict[str, str]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise Invalid(f"{name} must be an object of texts")
-    return dict(value)
 
 
 def _check_spec(name: str, spec: dict[str, Any]) -> None:

@@ -13,10 +13,10 @@ from rest_framework.request import Request
 from appsets.api import shown
 from appsets.models import ApplicationSet
 from hub.access import is_allowed
-from hub.api import View, selector
+from hub.api import View
 from hub.models import Tombstone, current_version
 from hub.rest import token_of
-from projects.api.streams import Filter, Waiter, line, stream_caller, streaming
+from projects.api.streams import Filter, Waiter, asked, line, stream_caller, streaming
 from projects.models import Application
 
 
@@ -28,13 +28,7 @@ class ApplicationSetStream(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> StreamingHttpResponse:
         """Stream changes; first the set as it is, when `name` names one."""
-        params = request.query_params
-        chosen = Filter(
-            params.get("name", ""), params.get("appsetNamespace", ""), params.getlist("projects") or params.getlist("project"),
-            selector(params["selector"]) if params.get("selector") else None,
-        )  # fmt: skip
-        known = params.get("resourceVersion", "")
-        start = int(known) if known.isdigit() else None
+        chosen, start = asked(request, "appsetNamespace")
         events = "text/event-stream" in request.headers.get("Accept", "")
         return streaming(_changes(chosen, start, token_of(request._request), events=events), events=events)  # fmt: skip
 

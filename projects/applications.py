@@ -66,12 +66,13 @@ def wanted_from(manifest: Any) -> Wanted:
     namespace = metadata.get("namespace") or settings.NAMESPACE
     return Wanted(
         check_name(namespace, "metadata.namespace"), check_name(metadata.get("name")), normalized_spec(manifest.get("spec") or {}),
-        _text_map(metadata.get("labels"), "metadata.labels"), _text_map(metadata.get("annotations"), "metadata.annotations"),
-        _text_list(metadata.get("finalizers"), "metadata.finalizers"),
+        text_map(metadata.get("labels"), "metadata.labels"), text_map(metadata.get("annotations"), "metadata.annotations"),
+        text_list(metadata.get("finalizers"), "metadata.finalizers"),
     )  # fmt: skip
 
 
-def _text_map(value: Any, name: str) -> dict[str, str]:
+def text_map(value: Any, name: str) -> dict[str, str]:
+    """Return a field of metadata that holds texts by name; raises Invalid naming it."""
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
@@ -79,7 +80,8 @@ def _text_map(value: Any, name: str) -> dict[str, str]:
     return dict(value)
 
 
-def _text_list(value: Any, name: str) -> list[str]:
+def text_list(value: Any, name: str) -> list[str]:
+    """Return a field of metadata that lists texts; raises Invalid naming it."""
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
@@ -327,8 +329,8 @@ def save_project(
     with transaction.atomic():
         project = existing or Project(name=name)
         project.spec = spec
-        project.labels = _text_map(metadata.get("labels"), "metadata.labels")
-        project.annotations = _text_map(metadata.get("annotations"), "metadata.annotations")
+        project.labels = text_map(metadata.get("labels"), "metadata.labels")
+        project.annotations = text_map(metadata.get("annotations"), "metadata.annotations")
         if existing is not None:
             project.generation += 1
         project.resource_version = next_version()

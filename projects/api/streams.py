@@ -50,6 +50,20 @@ class Filter:
         )  # fmt: skip
 
 
+def asked(request: Request, namespace: str) -> tuple[Filter, int | None]:
+    """Return what a request for a stream chooses, and the version that its client knows.
+
+    Shapes: `namespace` is the name of the parameter.
+    """
+    params = request.query_params
+    chosen = Filter(
+        params.get("name", ""), params.get(namespace, ""), params.getlist("projects") or params.getlist("project"),
+        selector(params["selector"]) if params.get("selector") else None,
+    )  # fmt: skip
+    known = params.get("resourceVersion", "")
+    return chosen, int(known) if known.isdigit() else None
+
+
 class Waiter:
     """Wakes when something was published, in this process at once, else at the next poll."""
 
@@ -99,18 +113,16 @@ class ApplicationStream(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> StreamingHttpResponse:
         """Stream changes; first all applications, unless `resourceVersion` says what is known."""
-        params = request.query_params
-        chosen = Filter(
-            params.get("name", ""), params.get("appNamespace", ""), params.getlist("projects") or params.getlist("project"),
-            selector(params["selector"]) if params.get("selector") else None,
-        )  # fmt: skip
-        known = params.get("resourceVersion", "")
-        start = int(known) if known.isdigit() else None
+        chosen, start = asked(request, "appNamespace")
         from hub.rest import token_of
 
         events = "text/event-stream" in request.headers.get("Accept", "")
         lines = _changes(
-            chosen, start, params.get("fields", ""), token_of(request._request), events=events
+            chosen,
+            start,
+            request.query_params.get("fields", ""),
+            token_of(request._request),
+            events=events,
         )
         return streaming(lines, events=events)
 
