@@ -273,6 +273,10 @@ def fetch_refs(url: str, credentials: Mapping[str, Any]) -> Refs:
     return Refs(refs, head)
 
 
+# What is fetched stays a pack, which appears whole: unpacked, a commit is there before its trees are.
+AT_ONCE = ("-c", "fetch.unpackLimit=1")
+
+
 def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
     """Have a commit with its trees and blobs in the local repository, fetching it if needed.
 
@@ -284,6 +288,7 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
         if has_commit(url, commit):
             return
         base = [
+            *AT_ONCE,
             "--git-dir",
             str(folder),
             "fetch",
@@ -323,6 +328,7 @@ def ensure_history(url: str, commit: str, credentials: Mapping[str, Any]) -> Non
         if not (folder / "shallow").exists():
             return
         argv = [
+            *AT_ONCE,
             "--git-dir",
             str(folder),
             "fetch",

@@ -191,6 +191,9 @@ def resolve_git(target: str, refs: Mapping[str, str], head: str, prefix: str = "
             return refs[f"refs/tags/{best}"]
         if not prefix and f"refs/heads/{wanted}" in refs:
             return refs[f"refs/heads/{wanted}"]
+        # An abbreviated commit can be all digits, and then looks like a version.
+        if commit := _abbreviated(wanted, refs):
+            return commit
         raise Stalled(
             "RevisionNotFound", f"unable to resolve '{wanted}' to a commit SHA: no tag satisfies it"
         )
@@ -201,8 +204,14 @@ def resolve_git(target: str, refs: Mapping[str, str], head: str, prefix: str = "
     ):
         if name in refs:
             return refs[name]
-    if re.fullmatch(r"[0-9a-f]{7,39}", wanted):
-        longer = {commit for commit in refs.values() if commit.startswith(wanted)}
-        if len(longer) == 1:
-            return longer.pop()
+    if commit := _abbreviated(wanted, refs):
+        return commit
     raise Stalled("RevisionNotFound", f"unable to resolve '{wanted}' to a commit SHA")
+
+
+def _abbreviated(wanted: str, refs: Mapping[str, str]) -> str:
+    """Return the one commit that an abbreviation of seven digits or more names, empty when there is none."""
+    if not re.fullmatch(r"[0-9a-f]{7,39}", wanted):
+        return ""
+    longer = {commit for commit in refs.values() if commit.startswith(wanted)}
+    return longer.pop() if len(longer) == 1 else ""

@@ -13,9 +13,10 @@ import yaml
 from hub.engine.errors import RetryLater, Stalled
 from projects import sources
 from projects.models import RenderedManifests
-from projects.sources import charts, kustomize
+from projects.sources import charts, git, kustomize
 from projects.sources.charts import unpack
 from projects.sources.process import renderer
+from projects.sources.versions import resolve_git
 
 CM = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: '{a}'}}\n"
 CHART = {
@@ -740,3 +741,23 @@ def test_many_fetches_are_packed_and_nothing_is_lost(repo, monkeypatch):
     for n, revision in enumerate(revisions):
         assert data(load(repo, {"path": "d", "targetRevision": revision}), "a") == {"a": str(n)}
     assert len(repo.server.requests) == asked
+
+
+def test_a_commit_appears_with_all_that_it_holds(repo):
+    commit = repo.commit({"a/c.yaml": CM.format(name="c", a=1)})
+    git.ensure(repo.url, commit, {})
+    loose = list((git._folder(repo.url) / "objects").glob("[0-9a-f][0-9a-f]/*"))
+    assert loose == [] and git.has_commit(repo.url, commit)
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [("77049079", "77049079" + "a" * 32), ("1234567", "1234567" + "b" * 33), ("7704", ""), ("12345678", ""), ("1.x", "c" * 40)],
+)  # fmt: skip
+def test_an_abbreviated_commit_of_digits_alone(target, found):
+    refs = {"refs/heads/a": "77049079" + "a" * 32, "refs/heads/b": "1234567" + "b" * 33, "refs/tags/v1.2.0": "c" * 40}  # fmt: skip
+    if found:
+        assert resolve_git(target, refs, "refs/heads/a") == found
+    else:
+        with pytest.raises(Stalled, match="unable to resolve"):
+            resolve_git(target, refs, "refs/heads/a")
