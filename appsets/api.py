@@ -11,13 +11,22 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from appsets import sets
-from appsets.manifests import children_of, set_json, tree_json
-from appsets.models import ApplicationSet
+from appsets import rolling, sets
+from appsets.manifests import children_of, event_json, set_json, tree_json
+from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import App
 from appsets.reconcile import Decision, SetError, look
 from hub.access import Caller, hide, is_allowed, require
-from hub.api import View, actor, body_map, flag, inner_map, project_fields, selector
+from hub.api import (
+    View,
+    actor,
+    body_map,
+    flag,
+    inner_map,
+    number,
+    project_fields,
+    selector,
+)
 from hub.engine.errors import Invalid
 from hub.models import current_version
 from projects.manifests import API_VERSION, filled
@@ -141,6 +150,34 @@ class Tree(View):
         """Return the applications of a set as nodes."""
         row = get_set(request, name)
         return Response(tree_json(row, _children(actor(request), row)))
+
+
+class Events(View):
+    """`/applicationsets/{name}/events`."""
+
+    permission = ("applicationsets", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return what happened to a set, as Kubernetes events, the newest first."""
+        row = get_set(request, name)
+        found = SetEvent.objects.filter(uid=row.uid).order_by("-pk")[: number(request, "limit", 200) or 200]  # fmt: skip
+        return Response({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [event_json(row, e) for e in found]})  # fmt: skip
+
+
+class Rollout(View):
+    """`/flotilla/applicationsets/{name}/rollout`: pause, resume, abort, advance."""
+
+    permission = ("applicationsets", "get")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, name: str) -> Response:
+        """Do to a rollout what `{action}` says: pause, resume, abort, or advance past a manual step."""
+        row = get_set(request, name, "update")
+        action = body_map(request).get("action")
+        if not isinstance(action, str):
+            raise Invalid(f"action must be one of {', '.join(rolling.ACTIONS)}")
+        return Response(shown(actor(request), rolling.tell(row, action, actor(request).name)))
 
 
 def _look(draft: ApplicationSet) -> Decision:

@@ -324,6 +324,8 @@ def _file_params(run: _Run, block: Mapping[str, Any], path: str, content: bytes,
 def _hosted(kind: str) -> Callable[[_Run, Mapping[str, Any], str], list[Params]]:
     def make(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
         found = run.inputs.ask(kind, block)
+        if kind == "pullRequest" and not run.go:
+            found = [{k: v for k, v in p.items() if k != "labels"} for p in found]
         return [_with_values(run, block, p if run.go else fast.flatten(p), where) for p in found]
 
     return make
@@ -462,14 +464,15 @@ def blocks(spec: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
 _DEFAULT_SECONDS = {"git": 180, "scmProvider": 1800, "pullRequest": 1800, "plugin": 1800, "clusterDecisionResource": 180}  # fmt: skip
 
 
+def interval(kind: str, block: Mapping[str, Any]) -> int:
+    """Return after how many seconds a generator wants to be asked again, 0 for never."""
+    own = block.get("requeueAfterSeconds")
+    return own if isinstance(own, int) and own > 0 else _DEFAULT_SECONDS.get(kind, 0)
+
+
 def requeue_seconds(spec: Mapping[str, Any]) -> int:
-    """Return after how long the generators want to be asked again, 0 for never."""
-    found = []
-    for kind, default in _DEFAULT_SECONDS.items():
-        for block in blocks(spec, kind):
-            own = block.get("requeueAfterSeconds")
-            found.append(own if isinstance(own, int) and own > 0 else default)
-    return min(found, default=0)
+    """Return after how many seconds a set's generators want to be asked again, 0 for never."""
+    return min((interval(kind, b) for kind in _DEFAULT_SECONDS for b in blocks(spec, kind)), default=0)  # fmt: skip
 
 
 def merged_template(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

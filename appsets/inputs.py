@@ -1,11 +1,19 @@
-"""What generators read: the clusters of the hub and the trees of repositories."""
+"""What generators read: the clusters of the hub, the trees of repositories, the answers of hosts."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from appsets.generators import ClusterFacts, GeneratorError
+import orjson
+from django.utils import timezone
+
+from appsets.generators import ClusterFacts, GeneratorError, interval
+from appsets.models import ApplicationSet, GeneratorAnswer
+from appsets.scm import asking, other
+from appsets.scm.credentials import Keys
 from clusters.models import Cluster
+from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from hub.engine.permits import permits_source
 from projects import sources
 from projects.models import Project
@@ -17,11 +25,15 @@ MOST_BYTES = 1_000_000
 class Inputs:
     """One look at the world for one run of a set; every input is read once.
 
-    Shapes: what a server says of its refs must be newer than `since`.
+    Shapes: what a server says of its refs must be newer than `since`; `notes` says where the last good
+        answer of a host was kept because there is no newer one.
     """
 
-    def __init__(self, project: Project, since: datetime) -> None:
-        self._project, self._since = project, since
+    def __init__(self, project: Project, since: datetime, row: ApplicationSet) -> None:
+        self._project, self._since, self._row = project, since, row
+        self._keys = Keys(row.namespace, project.name)
+        self.notes: list[str] = []
+        self.has_no_pulls = False
         self._trees: dict[tuple[str, str], Recorder] = {}
         self._paths: dict[tuple[str, str], list[str]] = {}
 
@@ -53,9 +65,53 @@ class Inputs:
         return data
 
     def ask(self, kind: str, spec: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
-        """Refuse: generators that ask hosts are refused when a set is written."""
-        del spec
-        raise GeneratorError(f"the generator {kind} is not served by this hub")
+        """Return the parameters of a generator that a host answers.
+
+        It is asked again once its interval is over; without a good answer the last good one stays.
+        Raises: GeneratorError and others when there has never been a good one.
+        """
+        found = self._answer(kind, spec)
+        self.has_no_pulls |= kind == "pullRequest" and not found
+        return found
+
+    def _answer(self, kind: str, spec: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+        now, key = timezone.now(), self._key(kind, spec)
+        known = GeneratorAnswer.objects.filter(key=key).first()
+        asked = max(known.at, known.failed_at or known.at) if known else None
+        if known and asked and not known.error and asked > self._row.refresh_at and now - known.at < timedelta(seconds=interval(kind, spec)):  # fmt: skip
+            return self._noted(kind, known)
+        try:
+            found = self._asked(kind, spec, known.params if known else [])
+        except (GeneratorError, RetryLater, Stalled, EngineError, Invalid) as error:
+            if known is None:
+                raise
+            known.error, known.failed_at = str(error)[:2000], now
+            GeneratorAnswer.objects.filter(pk=known.pk).update(error=known.error, failed_at=now)
+            return self._noted(kind, known)
+        GeneratorAnswer.objects.update_or_create(
+            key=key, defaults={"params": found, "at": now, "error": "", "failed_at": None}
+        )
+        return found
+
+    def _noted(self, kind: str, known: GeneratorAnswer) -> Sequence[dict[str, Any]]:
+        if known.error:
+            self.notes.append(f"{kind}: the answer of {known.at:%Y-%m-%d %H:%M} UTC is kept, as there is no newer one: {known.error}")  # fmt: skip
+        found: Sequence[dict[str, Any]] = known.params
+        return found
+
+    def _asked(self, kind: str, spec: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:  # fmt: skip
+        if kind == "scmProvider":
+            return asking.repositories(spec, self._keys)
+        if kind == "pullRequest":
+            return asking.pulls(spec, self._keys, before)
+        if kind == "plugin":
+            return other.plugin(spec, self._keys, self._row.name)
+        return other.decisions(spec, self._keys, self.clusters())
+
+    def _key(self, kind: str, spec: Mapping[str, Any]) -> str:
+        asked = {k: v for k, v in spec.items() if k not in ("template", "values", "requeueAfterSeconds")}  # fmt: skip
+        owner = [self._project.name, self._row.namespace, self._row.name if kind == "plugin" else ""]  # fmt: skip
+        return hashlib.sha256(orjson.dumps([kind, owner, asked], option=orjson.OPT_SORT_KEYS)).hexdigest()  # fmt: skip
 
     def _tree(self, url: str, revision: str) -> Recorder:
         key = (url, revision)

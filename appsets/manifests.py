@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from appsets.models import ApplicationSet
+from appsets.models import ApplicationSet, SetEvent
 from hub.engine.resource import Manifest
 from projects.manifests import API_VERSION, filled, mirror, stamp
 from projects.models import Application
@@ -28,14 +28,29 @@ def set_json(row: ApplicationSet, children: Sequence[Application] | None = None)
         "metadata": filled({
             "name": row.name, "namespace": row.namespace, "uid": str(row.uid), "resourceVersion": str(row.resource_version),
             "generation": row.generation, "creationTimestamp": stamp(row.created_at), "labels": row.labels, "annotations": row.annotations,
-            "finalizers": row.finalizers,
+            "finalizers": row.finalizers, "deletionTimestamp": stamp(row.deletion_requested_at),
         }),
         "spec": row.spec,
         "status": filled({
             "conditions": row.conditions, "health": _health(row.conditions), "resources": [_child(c) for c in found[:SHOWN]],
-            "resourcesCount": len(found) or None, "flotilla": filled({"deletionsWaiting": row.awaits, "reconciledAt": stamp(row.reconciled_at)}),
+            "resourcesCount": len(found) or None, "applicationStatus": _visible_status(row, found),
+            "flotilla": filled({"deletionsWaiting": row.awaits, "reconciledAt": stamp(row.reconciled_at), "rollout": _rollout(row)}),
         }),
     }  # fmt: skip
+
+
+def _visible_status(row: ApplicationSet, children: Sequence[Application]) -> list[dict[str, Any]]:
+    names = {c.name for c in children}
+    return [e for e in row.application_status if e["application"] in names]
+
+
+def _rollout(row: ApplicationSet) -> dict[str, Any]:
+    """Return how a rollout stands, for people."""
+    state, told = row.rollout_state, row.rollout
+    return filled({
+        "step": state.get("step"), "waitsFor": state.get("waits"), "halted": state.get("halted") or None,
+        "paused": told.get("paused"), "pausedBy": told.get("pausedBy"), "aborted": len(told.get("aborted") or {}) or None,
+    })  # fmt: skip
 
 
 def _child(child: Application) -> dict[str, Any]:
@@ -62,4 +77,16 @@ def _health(conditions: Sequence[dict[str, Any]]) -> dict[str, Any]:
     is_true = {c["type"]: c for c in conditions if c["status"] == "True"}
     if error := is_true.get("ErrorOccurred"):
         return {"status": "Degraded", "message": error["message"]}
+    if rolling := is_true.get("RolloutProgressing"):
+        return {"status": "Progressing", "message": rolling["message"]}
     return {"status": "Healthy" if "ResourcesUpToDate" in is_true else "Unknown"}
+
+
+def event_json(row: ApplicationSet, event: SetEvent) -> Manifest:
+    """Return what happened to a set in the shape of a Kubernetes event."""
+    at = stamp(event.at)
+    return {
+        "metadata": {"name": f"{row.name}.{event.pk:x}", "namespace": row.namespace, "creationTimestamp": at},
+        "involvedObject": {"kind": "ApplicationSet", "namespace": row.namespace, "name": row.name, "uid": str(row.uid), "apiVersion": API_VERSION},
+        "reason": event.reason, "message": event.message, "type": event.kind, "count": 1, "firstTimestamp": at, "lastTimestamp": at,
+    }  # fmt: skip

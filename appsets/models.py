@@ -7,6 +7,8 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from hub.crypto import SealedJSONField
+
 
 class ApplicationSet(models.Model):
     """One template and generators, from which many applications come."""
@@ -30,6 +32,20 @@ class ApplicationSet(models.Model):
     due_at = models.DateTimeField(default=timezone.now, db_index=True)
     claimed_until = models.DateTimeField(null=True)
     reconciled_at = models.DateTimeField(null=True)
+    refresh_at = models.DateTimeField(
+        default=timezone.now, help_text="Answers of hosts that are older are asked for again."
+    )
+    deletion_requested_at = models.DateTimeField(null=True)
+    application_status = models.JSONField(
+        default=list,
+        help_text="How far each application is in a rollout, as in status.applicationStatus.",
+    )
+    rollout = models.JSONField(default=dict, help_text="What people said of the rollout.")
+    rollout_state = models.JSONField(
+        default=dict,
+        help_text="Targets, since when steps are done, and what the rollout waits for.",
+    )
+    rollout_due_at = models.DateTimeField(null=True, db_index=True)
 
     class Meta:
         constraints: ClassVar = [
@@ -45,3 +61,100 @@ class ApplicationSet(models.Model):
         if self.namespace == settings.NAMESPACE:
             return f"{self.project}/{self.name}"
         return f"{self.project}/{self.namespace}/{self.name}"
+
+
+class Secret(models.Model):
+    """Credentials that generators name, for the servers that they are meant for and no other."""
+
+    namespace = models.CharField(max_length=253, default="argocd")
+    name = models.CharField(max_length=253)
+    project = models.CharField(
+        max_length=253, blank=True, help_text="Whose sets may use it; empty for all."
+    )
+    servers = models.JSONField(
+        default=list,
+        help_text="Where it may be sent: scheme, host and port, such as https://api.github.com.",
+    )
+    data = SealedJSONField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["namespace", "name"], name="secret_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def rbac_object(self) -> str:
+        """What policies call it, as a repository's credentials."""
+        return f"{self.project}/{self.name}" if self.project else self.name
+
+
+class ConfigMap(models.Model):
+    """Configuration that generators name: plugins, cluster decision resources, certificates."""
+
+    namespace = models.CharField(max_length=253, default="argocd")
+    name = models.CharField(max_length=253)
+    data = models.JSONField(default=dict)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["namespace", "name"], name="configmap_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class HostAnswer(models.Model):
+    """What a server last said to a request, so that it is asked only whether that has changed."""
+
+    key = models.CharField(max_length=64, unique=True, help_text="Digest of URL and identity.")
+    etag = models.CharField(max_length=500)
+    body = models.BinaryField()
+    headers = models.JSONField(default=dict)
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class HostBudget(models.Model):
+    """How many requests a server may still get, counted for all sets together."""
+
+    server = models.CharField(max_length=300, unique=True)
+    tokens = models.FloatField(default=0)
+    filled_at = models.DateTimeField(default=timezone.now)
+    blocked_until = models.DateTimeField(null=True, help_text="It asked to be left alone.")
+
+    def __str__(self) -> str:
+        return self.server
+
+
+class GeneratorAnswer(models.Model):
+    """The last good answer to a generator that asks a server."""
+
+    key = models.CharField(max_length=64, unique=True, help_text="Digest of generator and project.")
+    params = models.JSONField(default=list)
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    error = models.TextField(blank=True, help_text="Why there is no newer one.")
+    failed_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class SetEvent(models.Model):
+    """Something that happened to a set, as Kubernetes events tell it."""
+
+    uid = models.UUIDField(db_index=True)
+    kind = models.CharField(max_length=16, default="Normal")
+    reason = models.CharField(max_length=64)
+    message = models.TextField()
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message[:60]}"

@@ -1,6 +1,6 @@
 """Decide what a set does to its applications; preview and reconcile are the same decision. Values in, values out."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +11,10 @@ KEPT_ANNOTATIONS = (
     "notified.notifications.argoproj.io", "argocd.argoproj.io/refresh", "argocd.argoproj.io/hydrate", "argocd.argoproj.io/deletion-approved",
 )  # fmt: skip
 _HOOK_FINALIZERS = ("pre-delete-finalizer.argocd.argoproj.io", "post-delete-finalizer.argocd.argoproj.io")  # fmt: skip
+
+
+Path = Sequence[str | int]
+Paths = Callable[[str, Any], Sequence[Path]]
 
 
 class App(NamedTuple):
@@ -36,12 +40,14 @@ class Wish(NamedTuple):
     """What a set wants.
 
     Shapes: `blocked` are names that are wanted but cannot be made now: they are neither changed nor
-        deleted; without `is_complete` there may be more that nobody can name, and nothing is deleted.
+        deleted; without `is_complete` there may be more that nobody can name, and nothing is deleted;
+        with `may_be_empty` that nothing is wanted is a plain answer, as of pull requests.
     """
 
     apps: Sequence[App]
     blocked: Collection[str] = ()
     is_complete: bool = True
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +104,13 @@ def budget_of(spec: Mapping[str, Any]) -> Budget:
 
 
 def decide(
-    owner: str, spec: Mapping[str, Any], wish: Wish, existing: Mapping[str, Existing], approved: Collection[str] = ()
+    owner: str, spec: Mapping[str, Any], wish: Wish, existing: Mapping[str, Existing], approved: Collection[str] = (),
+    paths: Paths = lambda _expression, _value: [],
 ) -> Plan:  # fmt: skip
     """Return what a set does, given what it wants and what is there.
 
-    Shapes: `existing` holds every application of the names that are wanted and every one that the set owns.
+    Shapes: `existing` holds every application of the names that are wanted and every one that the set owns;
+        `paths` says what a jq path selects.
     Raises: RuleError for a budget that is none.
     """
     policy = policy_of(spec)
@@ -119,7 +127,7 @@ def decide(
         elif found.deleting or (policy in ("create-only", "create-delete") and found.owner):
             unchanged += 1
         else:
-            after = merged(found.app, app, spec)
+            after = merged(found.app, app, spec, paths)
             if after == found.app and found.owner:
                 unchanged += 1
             else:
@@ -156,7 +164,7 @@ def _deletions(
     asked = tuple(name for name in gone if name not in approved)
     # Those that are on their way out count too: a budget is not spent anew with every look.
     leaving = len(asked) + sum(e.deleting and e.app.name not in names for e in own)
-    if not asked or (names and budget_of(spec).allows(leaving, len(own))):
+    if not asked or ((names or wish.may_be_empty) and budget_of(spec).allows(leaving, len(own))):
         return gone, (), ()
     return tuple(name for name in gone if name in approved), asked, ()
 
@@ -175,7 +183,9 @@ def _unique(desired: Sequence[App]) -> tuple[dict[str, App], list[tuple[str, str
     ]
 
 
-def merged(live: App, wanted: App, spec: Mapping[str, Any]) -> App:
+def merged(
+    live: App, wanted: App, spec: Mapping[str, Any], paths: Paths = lambda _expression, _value: []
+) -> App:
     """Return an application as it will be: what the set wants, with what it must leave alone."""
     preserved = spec.get("preservedFields") or {}
     keep = {*KEPT_ANNOTATIONS, *(preserved.get("annotations") or [])}
@@ -194,6 +204,8 @@ def merged(live: App, wanted: App, spec: Mapping[str, Any]) -> App:
         if rule.get("name") in (None, "", wanted.name):
             for pointer in rule.get("jsonPointers") or []:
                 made = _taken(made, before, [p.replace("~1", "/").replace("~0", "~") for p in str(pointer).split("/")[1:]])  # fmt: skip
+            for expression in rule.get("jqPathExpressions") or []:
+                made = _paired(made, before, paths(expression, made), paths(expression, before))
     return App(wanted.name, made["spec"], made["metadata"]["labels"], made["metadata"]["annotations"], finalizers)  # fmt: skip
 
 
@@ -209,3 +221,57 @@ def _taken(made: Any, live: Any, path: Sequence[str]) -> Any:
     if key not in live:
         return made
     return {**made, key: _taken(made.get(key, {}), live[key], path[1:])}
+
+
+def _paired(made: Any, live: Any, ours: Sequence[Path], theirs: Sequence[Path]) -> Any:
+    """Return a value whose selected fields are the live ones, first with first.
+
+    Where both sides select another number, only fields outside lists are taken: which element of one list is
+    which of the other nobody can know.
+    """
+    if len(ours) != len(theirs):
+        for path in [*ours, *theirs]:
+            if all(isinstance(key, str) for key in path):
+                made = _taken(made, live, [str(key) for key in path])
+        return made
+    for our, their in zip(ours, theirs, strict=True):
+        found = _at(live, their)
+        made = _put(made, our, found)
+    return made
+
+
+def _at(value: Any, path: Path) -> list[Any]:
+    """Return what is at a path, in a list that is empty when nothing is."""
+    for key in path:
+        found = _inside(value, key)
+        if not found:
+            return []
+        value = found[0]
+    return [value]
+
+
+def _inside(value: Any, key: str | int) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [value[key]] if key in value else []
+    if isinstance(value, list) and isinstance(key, int):
+        return value[key : key + 1] if key >= 0 else []
+    return []
+
+
+def _put(value: Any, path: Path, found: Sequence[Any]) -> Any:
+    """Return a value with another one at a path, or without what is there when nothing was found."""
+    if not path:
+        return found[0] if found else value
+    key = path[0]
+    if isinstance(value, list) and isinstance(key, int) and 0 <= key < len(value):
+        if len(path) == 1 and not found:
+            return value
+        return [_put(v, path[1:], found) if n == key else v for n, v in enumerate(value)]  # fmt: skip
+    if value is None or isinstance(value, Mapping):
+        there = value or {}
+        if not _at(there, [key]) and not found:
+            return value
+        if len(path) == 1 and not found:
+            return {k: v for k, v in there.items() if k != key}
+        return {**there, key: _put(there.get(key), path[1:], found)}
+    return value

@@ -9,18 +9,30 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from appsets import rolling, sets
 from appsets.generators import GeneratorError, generate, merged_template, requeue_seconds
 from appsets.inputs import Inputs
 from appsets.manifests import mirror_set
-from appsets.models import ApplicationSet
+from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import App, Existing, Plan, Wish, decide
+from appsets.rollout import is_rolling, step_number, steps_of
 from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
 from hub import audit
-from hub.engine.errors import Conflict, EngineError, Invalid, NotFound, RetryLater, Stalled
+from hub.engine.errors import (
+    Conflict,
+    EngineError,
+    Invalid,
+    NotFound,
+    RetryLater,
+    RuleError,
+    Stalled,
+)
+from hub.metrics import SET_RECONCILE, clock
 from hub.models import next_version
 from hub.stream import publish, wake
 from projects import applications
+from projects.jq import paths_of
 from projects.lease import claim
 from projects.manifests import stamp
 from projects.models import Application, Project
@@ -28,6 +40,8 @@ from projects.specs import bind, project_of, spec_problems
 
 ACTOR = "applicationset-controller"
 AGAIN = timedelta(minutes=3)
+ORDERED_AGAIN = timedelta(seconds=10)
+STUCK = timedelta(minutes=2)
 Problem = tuple[str, str]
 
 
@@ -48,6 +62,10 @@ class Decision:
     """Everything that the set generates."""
     rows: Mapping[str, Application]
     problems: tuple[Problem, ...] = ()
+    missing: tuple[Mapping[str, str], ...] = ()
+    """Labels of applications that are wanted and do not come to be: their step of a rollout is not done."""
+    is_kept: bool = False
+    """Whether a last good answer stands in for one that a host did not give."""
 
 
 def look(row: ApplicationSet, since: datetime) -> Decision:
@@ -57,15 +75,16 @@ def look(row: ApplicationSet, since: datetime) -> Decision:
     """
     try:
         project = project_of(row.project)
-        found = generate(row.spec, Inputs(project, since))
+        inputs = Inputs(project, since, row)
+        found = generate(row.spec, inputs)
     except RetryLater as error:
         raise SetError("ApplicationGenerationFromParamsError", str(error), error.delay) from error
     except (GeneratorError, EngineError, Stalled, Invalid, NotFound) as error:
         raise SetError("ApplicationGenerationFromParamsError", str(error)) from error
     apps: list[App] = []
-    problems: list[Problem] = []
+    problems: list[Problem] = [("", note) for note in inputs.notes]
     blocked: set[str] = set()
-    is_complete = True
+    is_complete, in_steps = True, is_rolling(row.spec)
     for generated in found:
         template = merged_template(row.spec["template"], generated.template)
         try:
@@ -77,15 +96,20 @@ def look(row: ApplicationSet, since: datetime) -> Decision:
             continue
         name = str(made["metadata"].get("name") or "")
         try:
-            apps.append(_app(row, made))
+            app = _app(row, made)
+            apps.append(rolling.tamed(app) if in_steps else app)
         except Invalid as error:
             blocked.add(name)
             is_complete = is_complete and bool(name)
             problems.append((name, str(error)))
     rows = _rows(row, [a.name for a in apps])
     existing = {name: _existing(one) for name, one in rows.items()}
-    plan = decide(row.name, row.spec, Wish(apps, blocked, is_complete), existing, row.approved)
-    return _permitted(row, project, Decision(plan, tuple(apps), rows, (*problems, *plan.problems)))
+    wish = Wish(apps, blocked, is_complete, inputs.has_no_pulls and not inputs.notes)
+    try:
+        plan = decide(row.name, row.spec, wish, existing, row.approved, paths_of)
+    except RuleError as error:
+        raise SetError("ApplicationValidationError", f"ignoreApplicationDifferences: {error}") from error  # fmt: skip
+    return _permitted(row, project, Decision(plan, tuple(apps), rows, (*problems, *plan.problems), is_kept=bool(inputs.notes)))  # fmt: skip
 
 
 def _app(row: ApplicationSet, made: Mapping[str, Any]) -> App:
@@ -121,7 +145,9 @@ def _permitted(row: ApplicationSet, project: Project, found: Decision) -> Decisi
     create = tuple(a for a in found.plan.create if _works(row, project, a, problems))
     update = tuple(u for u in found.plan.update if _works(row, project, u[1], problems))
     plan = replace(found.plan, create=create, update=update)
-    return replace(found, plan=plan, problems=tuple(problems))
+    there = {a.name for a in create} | {n for n, one in found.rows.items() if one.owner == row.name}
+    missing = tuple(a.labels for a in found.apps if a.name not in there)
+    return replace(found, plan=plan, problems=tuple(problems), missing=missing)
 
 
 def _works(row: ApplicationSet, project: Project, app: App, problems: list[Problem]) -> bool:
@@ -139,19 +165,50 @@ def reconcile(pk: int) -> bool:
             return False
         row = ApplicationSet.objects.get(pk=pk)
         seen = row.due_at
-        seconds = requeue_seconds(row.spec)
-        after = timedelta(seconds=seconds) if seconds else AGAIN
-        try:
-            decision = look(row, seen)
-            problems = [*decision.problems, *_apply(row, decision)]
-            _settle(row, decision.plan, problems)
-        except SetError as error:
-            after = error.after
-            _store(row, _conditions(row, ("ErrorOccurred", error.reason, str(error)), generated=False))  # fmt: skip
+        started = clock()
+        after = _take_down(row) if row.deletion_requested_at else _bring(row)
+        SET_RECONCILE.labels(row.namespace, row.name).observe(clock() - started)
         ApplicationSet.objects.filter(pk=pk, due_at=seen).update(due_at=timezone.now() + after)
-    if ApplicationSet.objects.filter(pk=pk, due_at__lte=timezone.now()).exists():
+    now = timezone.now()
+    if ApplicationSet.objects.filter(pk=pk, due_at__lte=now).exists():
         wake("appsets.reconcile", pk)
+    if ApplicationSet.objects.filter(pk=pk, rollout_due_at__lte=now).exists():
+        wake("appsets.roll", pk)
     return True
+
+
+def _bring(row: ApplicationSet) -> timedelta:
+    """Do what a look decides; return after how long to look again."""
+    seconds = requeue_seconds(row.spec)
+    after = timedelta(seconds=seconds) if seconds else AGAIN
+    try:
+        decision = look(row, row.due_at)
+        problems = [*decision.problems, *_apply(row, decision)]
+        _settle(row, decision, problems)
+        return min(after, AGAIN) if decision.is_kept else after
+    except SetError as error:
+        _store(row, _conditions(row, ("ErrorOccurred", error.reason, str(error)), generated=False))
+        return error.after
+
+
+def _take_down(row: ApplicationSet) -> timedelta:
+    """Delete a set's applications one after the other, from the last step to the first, then the set."""
+    steps = steps_of(row.spec)
+    children = list(Application.objects.filter(namespace=row.namespace, owner=row.name))
+    ordered = sorted(((step_number(steps, c.labels), c.name, c) for c in children), key=lambda e: (-e[0], e[1]))  # fmt: skip
+    inside = [c for number, _, c in ordered if number > 0]
+    going = next((c for c in inside if c.deletion_requested_at is not None), None)
+    if going is not None:
+        stuck = timezone.now() - (going.deletion_requested_at or row.due_at) > STUCK
+        if stuck:
+            text = f"application {going.name} has not been deleted in over 2 minutes"
+            _store(row, _conditions(row, ("ErrorOccurred", "DeleteApplicationError", text), generated=True))  # fmt: skip
+        return ORDERED_AGAIN
+    if inside:
+        applications.request_deletion(inside[0], ACTOR, cascade=None if inside[0].cluster_id else False)  # fmt: skip
+        return ORDERED_AGAIN
+    sets.remove(row, ACTOR, cascade=True)
+    return ORDERED_AGAIN
 
 
 def _apply(row: ApplicationSet, decision: Decision) -> Iterator[Problem]:
@@ -193,7 +250,8 @@ def _deleted(row: ApplicationSet, one: Application) -> Iterator[Problem]:
         applications.request_deletion(current, ACTOR, cascade=None if current.cluster_id else False)
 
 
-def _settle(row: ApplicationSet, plan: Plan, problems: Sequence[Problem]) -> None:
+def _settle(row: ApplicationSet, decision: Decision, problems: Sequence[Problem]) -> None:
+    plan = decision.plan
     error: tuple[str, str, str] | None = None
     if plan.waiting:
         error = ("ErrorOccurred", "DeleteApplicationError", _waiting_text(plan.waiting))
@@ -203,6 +261,9 @@ def _settle(row: ApplicationSet, plan: Plan, problems: Sequence[Problem]) -> Non
         error = ("ErrorOccurred", "ApplicationValidationError", f"{last[0]}: {last[1]}{more}" if last[0] else f"{last[1]}{more}")  # fmt: skip
     if plan.waiting and list(plan.waiting) != row.awaits:
         audit.record(ACTOR, "hold-deletion", "applicationset", str(row), row.project, applications=list(plan.waiting)[:100], count=len(plan.waiting))  # fmt: skip
+    if is_rolling(row.spec) or row.application_status:
+        state = {**row.rollout_state, "missing": [dict(m) for m in decision.missing]}
+        ApplicationSet.objects.filter(pk=row.pk).update(rollout_state=state, rollout_due_at=timezone.now())  # fmt: skip
     _store(row, _conditions(row, error, generated=True), list(plan.waiting), approved=[])
 
 
@@ -226,7 +287,8 @@ def _conditions(row: ApplicationSet, error: tuple[str, str, str] | None, *, gene
         "ResourcesUpToDate": ("False" if error else "True", reason, message),
     }  # fmt: skip
     before = {c["type"]: c for c in row.conditions}
-    return [_condition(kind, *told, before.get(kind)) for kind, told in made.items()]
+    kept = [before[kind] for kind in rolling.KINDS if kind in before]
+    return [*(_condition(kind, *told, before.get(kind)) for kind, told in made.items()), *kept]
 
 
 def _condition(kind: str, status: str, reason: str, message: str, before: Mapping[str, Any] | None) -> dict[str, Any]:  # fmt: skip
@@ -250,7 +312,17 @@ def _store(
     with transaction.atomic():
         if "conditions" in fields:
             fields["resource_version"] = next_version()
+            _say(row, conditions)
             publish()
         ApplicationSet.objects.filter(pk=row.pk).update(**fields)
         if "conditions" in fields and (now_row := ApplicationSet.objects.filter(pk=row.pk).first()):
             mirror_set(now_row)
+
+
+def _say(row: ApplicationSet, conditions: Sequence[dict[str, Any]]) -> None:
+    """Tell the events of a set what changed for it."""
+    before = {c["type"]: c["message"] for c in row.conditions}
+    told = next((c for c in conditions if c["type"] == "ResourcesUpToDate"), None)
+    if told is not None and before.get("ResourcesUpToDate") != told["message"]:
+        kind = "Normal" if told["status"] == "True" else "Warning"
+        SetEvent.objects.create(uid=row.uid, kind=kind, reason=told["reason"], message=told["message"])  # fmt: skip

@@ -1,24 +1,30 @@
 """Create, change and delete application sets."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from appsets.generators import HOSTED, KINDS, blocks, has_templated_project
+from appsets import rollout
+from appsets.generators import KINDS, GeneratorError, blocks, has_templated_project
 from appsets.manifests import mirror_set, set_json
-from appsets.models import ApplicationSet
+from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import POLICIES, budget_of, policy_of
+from appsets.scm import asking, other
 from hub import audit
 from hub.engine.errors import Conflict, Invalid, NotFound, RuleError
 from hub.models import Tombstone, next_version
 from hub.stream import publish, wake
 from projects import applications
+from projects.jq import paths_of
 from projects.models import Application
 from projects.specs import check_name
 
+DRAFT_AGE = timedelta(minutes=1)
 REFRESH = "argocd.argoproj.io/application-set-refresh"
 
 
@@ -40,7 +46,9 @@ class Wanted:
 
     def draft(self) -> ApplicationSet:
         """Return a row that is not stored."""
-        return ApplicationSet(namespace=self.namespace, name=self.name, project=self.project, spec=self.spec)  # fmt: skip
+        return ApplicationSet(
+            namespace=self.namespace, name=self.name, project=self.project, spec=self.spec, refresh_at=timezone.now() - DRAFT_AGE
+        )  # fmt: skip
 
 
 def wanted_from(manifest: Any) -> Wanted:
@@ -54,8 +62,9 @@ def wanted_from(manifest: Any) -> Wanted:
         raise Invalid(f"kind must be ApplicationSet, not {manifest['kind']!r}")
     metadata = _object(manifest, "metadata", "metadata")
     namespace = metadata.get("namespace") or settings.NAMESPACE
-    if namespace != settings.NAMESPACE:
-        raise Invalid(f"metadata.namespace must be {settings.NAMESPACE}: sets of other namespaces are not served")  # fmt: skip
+    check_name(namespace, "metadata.namespace")
+    if namespace != settings.NAMESPACE and not any(fnmatchcase(namespace, p) for p in settings.APPSET_NAMESPACES):  # fmt: skip
+        raise Invalid(f"metadata.namespace must be {settings.NAMESPACE}, not {namespace!r}: sets of other namespaces are served when HUB_APPSET_NAMESPACES names them")  # fmt: skip
     name = check_name(metadata.get("name"))
     spec = _object(manifest, "spec", "spec")
     _check_spec(name, spec)
@@ -89,8 +98,7 @@ def _check_spec(name: str, spec: dict[str, Any]) -> None:
             raise Invalid(f"spec.{field_name} must be an object")
     if policy_of(spec) not in POLICIES:
         raise Invalid(f"spec.syncPolicy.applicationsSync must be one of {', '.join(POLICIES)}, not {policy_of(spec)!r}")  # fmt: skip
-    if (spec.get("strategy") or {}).get("type") not in (None, "", "AllAtOnce"):
-        raise Invalid(f"spec.strategy.type: {spec['strategy']['type']} is not served by this hub; leave the strategy out")  # fmt: skip
+    _check_strategy(spec)
     try:
         budget_of(spec)
     except RuleError as error:
@@ -99,13 +107,35 @@ def _check_spec(name: str, spec: dict[str, Any]) -> None:
     _check_generators(name, spec)
 
 
+def _check_strategy(spec: dict[str, Any]) -> None:
+    strategy = spec.get("strategy") or {}
+    if strategy.get("type") not in (None, "", "AllAtOnce", "RollingSync"):
+        raise Invalid(f"spec.strategy.type must be AllAtOnce or RollingSync, not {strategy['type']!r}")  # fmt: skip
+    if str(strategy.get("deletionOrder") or "AllAtOnce").lower() not in ("allatonce", "reverse"):
+        raise Invalid(f"spec.strategy.deletionOrder must be AllAtOnce or Reverse, not {strategy['deletionOrder']!r}")  # fmt: skip
+    if not rollout.is_rolling(spec):
+        return
+    try:
+        steps = rollout.steps_of(spec)
+    except RuleError as error:
+        raise Invalid(str(error)) from error
+    if not steps:
+        raise Invalid("spec.strategy.rollingSync.steps: No steps defined for rollout")
+
+
 def _check_differences(rules: Any) -> None:
     where = "spec.ignoreApplicationDifferences"
     if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
         raise Invalid(f"{where} must be a list of objects")
     for number, rule in enumerate(rules):
-        if rule.get("jqPathExpressions"):
-            raise Invalid(f"{where}[{number}].jqPathExpressions are not served by this hub; use jsonPointers")  # fmt: skip
+        expressions = rule.get("jqPathExpressions") or []
+        if not isinstance(expressions, list) or not all(isinstance(e, str) for e in expressions):
+            raise Invalid(f"{where}[{number}].jqPathExpressions must be a list of texts")
+        try:
+            for expression in expressions:
+                paths_of(expression, {})
+        except RuleError as error:
+            raise Invalid(f"{where}[{number}].{error}") from error
         pointers = rule.get("jsonPointers") or []
         if not isinstance(pointers, list) or not all(isinstance(p, str) and p.startswith("/") for p in pointers):  # fmt: skip
             raise Invalid(f"{where}[{number}].jsonPointers must be a list of texts that begin with /")  # fmt: skip
@@ -119,9 +149,16 @@ def _check_generators(name: str, spec: dict[str, Any]) -> None:
         if not isinstance(entry, dict) or not any(isinstance(entry.get(k), dict) for k in KINDS):
             found = ", ".join(map(str, entry)) if isinstance(entry, dict) else str(entry)
             raise Invalid(f"ApplicationSet {name} contains unrecognized generators: spec.generators[{number}] has {found or 'nothing'}")  # fmt: skip
-    for kind in HOSTED:
-        if any(True for _ in blocks(spec, kind)):
-            raise Invalid(f"spec.generators: the generator {kind} is not served by this hub; list, clusters, git, matrix and merge are")  # fmt: skip
+    try:
+        for block in blocks(spec, "plugin"):
+            other.check_plugin(block, "plugin")
+        for block in blocks(spec, "clusterDecisionResource"):
+            other.check_decision(block, "clusterDecisionResource")
+        for kind in ("scmProvider", "pullRequest"):
+            for block in blocks(spec, kind):
+                asking.check_block(kind, block, kind)
+    except GeneratorError as error:
+        raise Invalid(f"spec.generators: {error}") from error
 
 
 def set_named(namespace: str, name: str) -> ApplicationSet:
@@ -166,7 +203,8 @@ def _stored(existing: ApplicationSet | None, wanted: Wanted, actor: str, *, repl
     kept = ({}, {}) if replace else (row.labels, row.annotations)
     row.labels, row.annotations = {**kept[0], **wanted.labels}, {**kept[1], **wanted.annotations}
     row.finalizers = wanted.finalizers
-    row.annotations.pop(REFRESH, None)
+    if row.annotations.pop(REFRESH, ""):
+        row.refresh_at = timezone.now()
     # A confirmation was given for what the set said then.
     row.approved, row.due_at, row.resource_version = [], timezone.now(), next_version()
     row.save()
@@ -183,13 +221,41 @@ def _stored(existing: ApplicationSet | None, wanted: Wanted, actor: str, *, repl
 def delete(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
     """Delete a set, and its applications unless `cascade` or its policy says otherwise; return how many go.
 
-    What an application runs goes with it by its finalizers.
+    What an application runs goes with it by its finalizers. With the deletion order Reverse the set stays,
+    on its way out, until its applications are gone one after the other.
     """
-    goes = cascade and policy_of(row.spec) in ("sync", "create-delete")
+    if _takes_children(row, cascade=cascade) and rollout.is_reverse(row.spec):
+        return _begin_deletion(row, actor)
+    return remove(row, actor, cascade=cascade)
+
+
+def _takes_children(row: ApplicationSet, *, cascade: bool) -> bool:
+    return cascade and policy_of(row.spec) in ("sync", "create-delete")
+
+
+def _begin_deletion(row: ApplicationSet, actor: str) -> int:
+    with transaction.atomic():
+        current = ApplicationSet.objects.select_for_update().get(pk=row.pk)
+        count = Application.objects.filter(namespace=row.namespace, owner=row.name).count()
+        if current.deletion_requested_at is None:
+            current.deletion_requested_at = current.due_at = timezone.now()
+            current.resource_version = next_version()
+            current.save(update_fields=["deletion_requested_at", "due_at", "resource_version"])
+            audit.record(actor, "delete", "applicationset", str(row), row.project, before={"spec": row.spec}, applications=count, order="Reverse")  # fmt: skip
+            publish()
+        wake("appsets.reconcile", row.pk, priority=2)
+    return count
+
+
+def remove(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
+    """Remove a set now; return how many of its applications go with it."""
+    goes = _takes_children(row, cascade=cascade)
     with transaction.atomic():
         children = list(Application.objects.select_for_update().filter(namespace=row.namespace, owner=row.name))  # fmt: skip
         ApplicationSet.objects.filter(pk=row.pk).delete()
-        audit.record(actor, "delete", "applicationset", str(row), row.project, before={"spec": row.spec}, applications=len(children), cascade=goes)  # fmt: skip
+        SetEvent.objects.filter(uid=row.uid).delete()
+        verb = "deleted" if row.deletion_requested_at else "delete"
+        audit.record(actor, verb, "applicationset", str(row), row.project, before={"spec": row.spec}, applications=len(children), cascade=goes)  # fmt: skip
         Application.objects.filter(pk__in=[c.pk for c in children]).update(owner="", owner_uid=None)
         for child in children:
             if goes and child.deletion_requested_at is None:
@@ -232,3 +298,9 @@ def make_due(rows: list[int]) -> None:
     ApplicationSet.objects.filter(pk__in=rows).update(due_at=timezone.now())
     for pk in rows:
         wake("appsets.reconcile", pk, priority=3)
+
+
+def refresh(rows: list[int]) -> None:
+    """Have the hosts of sets asked again, and the sets looked at, now."""
+    ApplicationSet.objects.filter(pk__in=rows).update(refresh_at=timezone.now())
+    make_due(rows)

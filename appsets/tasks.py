@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 
 from celery import shared_task
 from django.db.models import Q
 from django.utils import timezone
 
 from appsets import generators
-from appsets.models import ApplicationSet
+from appsets.models import ApplicationSet, GeneratorAnswer, HostAnswer, SetEvent
 from appsets.reconcile import reconcile
-from appsets.sets import make_due
+from appsets.rolling import roll
+from appsets.scm import asking
+from appsets.sets import make_due, refresh
 from hub.engine.permits import normal_url
 from hub.stream import wake
 
@@ -23,14 +26,30 @@ def reconcile_set(pk: int) -> None:
     reconcile(pk)
 
 
+@shared_task(name="appsets.roll", acks_late=True)
+def roll_set(pk: int) -> None:
+    """Carry the rollout of a set on."""
+    roll(pk)
+
+
 @shared_task(name="appsets.sweep")
 def sweep() -> None:
-    """Find the sets that are due, and wake workers for them."""
+    """Find the sets and rollouts that are due, and wake workers for them."""
     now = timezone.now()
-    free = Q(claimed_until__isnull=True) | Q(claimed_until__lt=now)
-    due = ApplicationSet.objects.filter(free, due_at__lte=now).order_by("due_at")
-    for pk in due.values_list("pk", flat=True)[:BATCH]:
-        wake("appsets.reconcile", pk, priority=6)
+    free = ApplicationSet.objects.filter(Q(claimed_until__isnull=True) | Q(claimed_until__lt=now))
+    for task, column in (("appsets.reconcile", "due_at"), ("appsets.roll", "rollout_due_at")):
+        due = free.filter(**{f"{column}__lte": now}).order_by(column)
+        for pk in due.values_list("pk", flat=True)[:BATCH]:
+            wake(task, pk, priority=6)
+
+
+@shared_task(name="appsets.clean_up")
+def clean_up() -> None:
+    """Forget what hosts said long ago."""
+    now = timezone.now()
+    HostAnswer.objects.filter(at__lt=now - timedelta(days=7)).delete()
+    GeneratorAnswer.objects.filter(at__lt=now - timedelta(days=90)).delete()
+    SetEvent.objects.filter(at__lt=now - timedelta(days=2)).delete()
 
 
 @shared_task(name="appsets.clusters_changed", acks_late=True)
@@ -46,13 +65,43 @@ def child_changed(namespace: str, name: str) -> None:
     make_due(list(ApplicationSet.objects.filter(namespace=namespace, name=name).values_list("pk", flat=True)))  # fmt: skip
 
 
+@shared_task(name="appsets.child_moved", acks_late=True)
+def child_moved(namespace: str, name: str) -> None:
+    """Carry on the rollout of an application that came further, if its set syncs in steps."""
+    now = timezone.now()
+    rolling = ApplicationSet.objects.filter(namespace=namespace, name=name, spec__strategy__type="RollingSync")  # fmt: skip
+    for pk in rolling.values_list("pk", flat=True):
+        ApplicationSet.objects.filter(pk=pk).update(rollout_due_at=now)
+        wake("appsets.roll", pk, priority=3)
+
+
+@shared_task(name="appsets.configuration_changed", acks_late=True)
+def configuration_changed() -> None:
+    """Ask the hosts of all sets again, as a secret or a ConfigMap changed."""
+    rows = ApplicationSet.objects.only("pk", "spec")
+    refresh([r.pk for r in rows if any(generators.uses(r.spec, k) for k in generators.HOSTED)])
+
+
+@shared_task(name="appsets.pulls_changed", acks_late=True)
+def pulls_changed(places: Sequence[str]) -> None:
+    """Ask the hosts again whose pull requests changed.
+
+    Shapes: places are `owner/repo` in lower case, as the event names the repository.
+    """
+    wanted = {p.lower() for p in places}
+    rows = ApplicationSet.objects.only("pk", "spec")
+    refresh([r.pk for r in rows if any(asking.place(b) in ({""} | wanted) for b in generators.blocks(r.spec, "pullRequest"))])  # fmt: skip
+
+
 @shared_task(name="appsets.pushed", acks_late=True)
 def pushed(urls: Sequence[str]) -> None:
     """Look at the sets whose generators read a repository that was pushed to.
 
     Shapes: normal URLs without scheme and user.
     """
-    make_due([r.pk for r in ApplicationSet.objects.only("pk", "spec") if set(urls) & _read_by(r)])
+    rows = list(ApplicationSet.objects.only("pk", "spec"))
+    make_due([r.pk for r in rows if set(urls) & _read_by(r)])
+    refresh([r.pk for r in rows if generators.uses(r.spec, "plugin")])
 
 
 def _read_by(row: ApplicationSet) -> set[str]:

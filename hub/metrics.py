@@ -15,6 +15,9 @@ def serve(port: int) -> None:
 
 REFRESH = Histogram("argocd_app_reconcile", "Seconds that a refresh took.", ["dest_server"],
                     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60))  # fmt: skip
+SET_RECONCILE = Histogram("argocd_appset_reconcile", "Seconds that a look at an application set took.", ["namespace", "name"],
+                          buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60))  # fmt: skip
+HOST_REQUESTS = Counter("flotilla_host_requests_total", "Requests of generators to hosts.", ["server", "code"])  # fmt: skip
 SYNC = Counter(
     "argocd_app_sync_total", "Operations that ended.", ["project", "phase", "dest_server"]
 )

@@ -8,6 +8,7 @@ from django.urls import URLPattern, include, path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
 from appsets import api as appsets
+from appsets import configuration
 from appsets import streams as set_streams
 from clusters import api as clusters
 from hub import accounts, pages, review, roles, signin, sso, views
@@ -134,6 +135,12 @@ urlpatterns = [
     path("api/v1/applicationsets/generate", appsets.Generate.as_view()),
     path("api/v1/applicationsets/<str:name>", appsets.OneApplicationSet.as_view()),
     path("api/v1/applicationsets/<str:name>/resource-tree", appsets.Tree.as_view()),
+    path("api/v1/applicationsets/<str:name>/events", appsets.Events.as_view()),
+    path("api/v1/flotilla/applicationsets/<str:name>/rollout", appsets.Rollout.as_view()),
+    path("api/v1/flotilla/secrets", configuration.Secrets.as_view()),
+    path("api/v1/flotilla/secrets/<str:name>", configuration.OneSecret.as_view()),
+    path("api/v1/flotilla/configmaps", configuration.ConfigMaps.as_view()),
+    path("api/v1/flotilla/configmaps/<str:name>", configuration.OneConfigMap.as_view()),
     path("api/v1/flotilla/applicationsets/preview", appsets.Preview.as_view()),
     path("api/v1/flotilla/applicationsets/<str:name>/confirm-deletion", appsets.Confirm.as_view()),
     path("api/v1/projects", projects.Projects.as_view()),

@@ -170,6 +170,12 @@ def tell_owner(application: Application) -> None:
         wake("appsets.child_changed", application.namespace, application.owner, priority=4)
 
 
+def tell_rollout(application: Application) -> None:
+    """Have the rollout that an application may be part of carried on; such a one never syncs by itself."""
+    if application.owner and not application.is_automated:
+        wake("appsets.child_moved", application.namespace, application.owner, priority=4)
+
+
 def _auditable(application: Application) -> dict[str, Any]:
     return {
         "spec": application.spec, "labels": application.labels, "annotations": application.annotations, "finalizers": application.finalizers,

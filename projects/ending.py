@@ -15,6 +15,7 @@ from hub.metrics import SYNC
 from hub.redaction import redact_text
 from hub.stream import publish, wake
 from projects import sources
+from projects.applications import tell_rollout
 from projects.models import Application, ApplicationEvent, Operation, Revision
 from projects.sources import git
 
@@ -78,6 +79,7 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
             message=redact_text(message[:300]), **_deployed(operation, application, now),
         )  # fmt: skip
         publish()
+        tell_rollout(application)
         wake("projects.refresh", application.pk, priority=2)
         _trim(application)
     log.info(

@@ -33,15 +33,25 @@ def delete_path(expression: str, value: Any) -> Any:
     Raises: RuleError when it takes longer than a second or is not allowed.
     """
     check_path(expression)
-    return orjson.loads(_deleted(expression, orjson.dumps(value)))
+    return orjson.loads(_answered("jq", expression, orjson.dumps(value), orjson.dumps(value)))
+
+
+def paths_of(expression: str, value: Any) -> list[list[str | int]]:
+    """Return the paths that a jq path selects in a value, none when it does not apply to it.
+
+    Raises: RuleError as `delete_path`.
+    """
+    check_path(expression)
+    found: list[list[str | int]] = orjson.loads(_answered("jq_paths", expression, orjson.dumps(value), b"[]"))  # fmt: skip
+    return found
 
 
 @functools.lru_cache(maxsize=4096)
-def _deleted(expression: str, data: bytes) -> bytes:
+def _answered(operation: str, expression: str, data: bytes, otherwise: bytes) -> bytes:
     try:
         return orjson.dumps(
             _worker.call(
-                {"op": "jq", "path": expression, "value": orjson.loads(data)},
+                {"op": operation, "path": expression, "value": orjson.loads(data)},
                 timeout=TIMEOUT_SECONDS + 1,
             )
         )
@@ -50,7 +60,7 @@ def _deleted(expression: str, data: bytes) -> bytes:
             raise RuleError(
                 f"jqPathExpressions: {expression!r} is no valid jq path: {error}"
             ) from error
-        return data
+        return otherwise
     except Stalled as error:
         raise RuleError(
             f"jqPathExpressions: {expression!r} took longer than {TIMEOUT_SECONDS:.0f} s"

@@ -20,6 +20,7 @@ from hub.engine.status import (
 )
 from hub.models import next_version
 from hub.stream import publish, wake
+from projects.applications import tell_rollout
 from projects.compare import Compared, is_delete_hook
 from projects.models import (
     Application,
@@ -87,6 +88,7 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
         if visible or answered:
             changes["resource_version"] = next_version()
             publish()
+            tell_rollout(current)
         if answered:
             changes["refresh_kind"] = ""
             changes["annotations"] = {
@@ -411,6 +413,7 @@ def start_operation(
         f"{actor} initiated {verb} to {', '.join(r[:12] for r in revisions)}",
     )
     publish()
+    tell_rollout(application)
     wake("projects.sync", operation.pk, priority=2)
     return operation
 

@@ -97,6 +97,7 @@ def clean_up() -> None:
     for url in GitRemote.objects.values_list("url", flat=True):
         git.tidy(url)
     wake("hub.clean_up", priority=9)
+    wake("appsets.clean_up", priority=9)
 
 
 @shared_task(name="clusters.changed")

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import yaml
 
+from appsets.template.patterns import PatternError, compiled
 from appsets.template.syntax import TemplateError
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
@@ -402,14 +403,11 @@ def _split(separator: Any, text: Any) -> dict[str, str]:
     return {f"_{n}": part for n, part in enumerate(_text(text).split(_text(separator)))}
 
 
-def _regex(pattern: Any) -> re.Pattern[str]:
-    text = _text(pattern)
-    if len(text) > 1000:
-        raise TemplateError("the regular expression is longer than 1000 characters")
+def _regex(pattern: Any) -> Any:
     try:
-        return re.compile(text)
-    except re.error as error:
-        raise TemplateError(f"the regular expression cannot be read: {error}") from error
+        return compiled(_text(pattern))
+    except PatternError as error:
+        raise TemplateError(str(error)) from error
 
 
 def _subject(text: Any) -> str:

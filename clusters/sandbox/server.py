@@ -22,8 +22,9 @@ from cryptography.x509.oid import NameOID
 from clusters.sandbox.controllers import Controllers
 from clusters.sandbox.kinds import Served
 from clusters.sandbox.store import Failure, Store
+from hub.api import selector
 from hub.engine.documents import parse_yaml
-from hub.engine.errors import ManifestError
+from hub.engine.errors import Invalid, ManifestError
 from hub.engine.resource import Manifest
 
 log = logging.getLogger(__name__)
@@ -419,12 +420,10 @@ def _partial(manifest: Manifest) -> Manifest:
 
 
 def _selected(manifest: Manifest, text: str) -> bool:
-    labels = manifest["metadata"].get("labels") or {}
-    for part in filter(None, text.split(",")):
-        key, _, value = part.partition("=")
-        if labels.get(key) != value.lstrip("="):
-            return False
-    return True
+    try:
+        return selector(text)(manifest["metadata"].get("labels") or {})
+    except Invalid as error:
+        raise Failure(400, "BadRequest", str(error)) from error
 
 
 def _field_selected(manifest: Manifest, text: str) -> bool:

@@ -1,7 +1,9 @@
-"""`/api/webhook`: pushes, so that a commit is seen at once."""
+"""`/api/webhook`: pushes and pull requests, so that a commit or a preview is seen at once."""
 
+import base64
 import hashlib
 import hmac
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -9,8 +11,12 @@ from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from hub.engine.errors import Invalid
 from hub.rest import error_body
+from hub.stream import wake
+from projects import payloads
 from projects.follow import push_received
+from projects.payloads import Event, Pulls, Push
 
 
 def _refused(message: str, status: int = 400) -> JsonResponse:
@@ -19,58 +25,97 @@ def _refused(message: str, status: int = 400) -> JsonResponse:
 
 @csrf_exempt
 def webhook(request: HttpRequest) -> JsonResponse:
-    """Take a push of GitHub; ask the repositories that it names at once."""
+    """Take the events of Git hosts; what they name is asked at once, their content is never believed."""
     if request.method != "POST":
         return _refused("only POST is taken", 405)
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not length.isdigit() or int(length) > settings.MAX_WEBHOOK_BYTES:
         return _refused(f"the body is larger than {settings.MAX_WEBHOOK_BYTES // 1024**2} MiB", 413)
-    event = request.headers.get("X-GitHub-Event", "")
-    if not event:
+    host = _host_of(request.headers)
+    if not host:
         return _refused("Unknown webhook event")
-    body = request.read(settings.MAX_WEBHOOK_BYTES + 1)
-    if len(body) > settings.MAX_WEBHOOK_BYTES:
+    data = request.read(settings.MAX_WEBHOOK_BYTES + 1)
+    if len(data) > settings.MAX_WEBHOOK_BYTES:
         return _refused("the body is too large", 413)
-    if settings.WEBHOOK_GITHUB_SECRET and not _is_signed(
-        body, request.headers.get("X-Hub-Signature-256", "")
-    ):
-        return _refused("Webhook processing failed: the signature does not fit")
-    if event == "ping":
-        return JsonResponse({})
-    if event != "push":
-        return _refused("Unknown webhook event")
     try:
-        payload = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return _refused("the body is not valid JSON")
-    urls, ref, after = _push(payload)
-    if not urls:
-        return _refused("repository.html_url or repository.clone_url is required")
-    push_received(urls, ref, after)
+        _check_signature(host, request.headers, data)
+        _take(list(_events(host, request.headers, _object(data))))
+    except Invalid as error:
+        return _refused(str(error))
     return JsonResponse({})
 
 
-def _is_signed(body: bytes, signature: str) -> bool:
-    wanted = (
-        "sha256="
-        + hmac.new(settings.WEBHOOK_GITHUB_SECRET.encode(), body, hashlib.sha256).hexdigest()
-    )
-    return hmac.compare_digest(wanted, signature)
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise Invalid("the body is not valid JSON") from error
+    if not isinstance(body, dict):
+        raise Invalid("the body must be an object")
+    return body
 
 
-def _push(payload: Any) -> tuple[list[str], str, str]:
-    if not isinstance(payload, dict):
-        return [], "", ""
-    repository = payload.get("repository")
-    if not isinstance(repository, dict):
-        return [], "", ""
-    urls = [
-        repository.get(field)
-        for field in ("html_url", "clone_url", "ssh_url", "git_url", "svn_url")
-    ]
-    ref, after = payload.get("ref"), payload.get("after")
-    return (
-        [u for u in urls if isinstance(u, str) and u],
-        ref if isinstance(ref, str) else "",
-        after if isinstance(after, str) else "",
-    )
+def _take(found: list[Event]) -> None:
+    """Wake what the events name; raises Invalid when they name nothing."""
+    if not found:
+        raise Invalid("Unknown webhook event")
+    if any(isinstance(e, Push) and not e.urls for e in found):
+        raise Invalid("repository.html_url or repository.clone_url is required")
+    for event in found:
+        if isinstance(event, Push):
+            push_received(list(event.urls), event.ref, event.commit)
+        elif isinstance(event, Pulls):
+            wake("appsets.pulls_changed", (event.place,), priority=2)
+
+
+def _host_of(headers: Mapping[str, str]) -> str:
+    """Return which host sends: Gitea and Gogs name GitHub's header too, so they come first."""
+    for header, host in (
+        ("X-Vss-Activityid", "azure"), ("X-Gitea-Event", "gitea"), ("X-Gogs-Event", "gogs"), ("X-GitHub-Event", "github"),
+        ("X-Gitlab-Event", "gitlab"), ("X-Hook-UUID", "bitbucket"), ("X-Event-Key", "bitbucket-server"),
+    ):  # fmt: skip
+        if headers.get(header):
+            return host
+    return ""
+
+
+def _events(host: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Event]:
+    if host == "azure":
+        return payloads.azure(body)
+    if host == "gitlab":
+        return payloads.gitlab(headers["X-Gitlab-Event"], body)
+    if host == "bitbucket":
+        return payloads.bitbucket(headers.get("X-Event-Key", ""), body)
+    if host == "bitbucket-server":
+        return payloads.bitbucket_server(headers["X-Event-Key"], body)
+    name = {"gitea": "X-Gitea-Event", "gogs": "X-Gogs-Event", "github": "X-GitHub-Event"}[host]
+    return payloads.github(headers[name], body)
+
+
+def _check_signature(host: str, headers: Mapping[str, str], data: bytes) -> None:
+    """Return if what a host signs with is ours; without a secret of that host anything is taken, as hints do no harm.
+
+    Raises: Invalid.
+    """
+    if host == "azure":
+        name, password = settings.WEBHOOK_AZURE_USERNAME, settings.WEBHOOK_AZURE_PASSWORD
+        wanted = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode() if name or password else ""  # fmt: skip
+        _must_equal(wanted, headers.get("Authorization", ""))
+    elif host == "gitlab":
+        _must_equal(settings.WEBHOOK_GITLAB_SECRET, headers.get("X-Gitlab-Token", ""))
+    elif host == "bitbucket":
+        _must_equal(settings.WEBHOOK_BITBUCKET_UUID, headers.get("X-Hook-UUID", ""))
+    else:
+        secret, header, prefix = {
+            "github": (settings.WEBHOOK_GITHUB_SECRET, "X-Hub-Signature-256", "sha256="),
+            "gitea": (settings.WEBHOOK_GITEA_SECRET, "X-Gitea-Signature", ""),
+            "gogs": (settings.WEBHOOK_GITEA_SECRET, "X-Gogs-Signature", ""),
+            "bitbucket-server": (settings.WEBHOOK_BITBUCKET_SERVER_SECRET, "X-Hub-Signature", "sha256="),
+        }[host]  # fmt: skip
+        digest = hmac.new(secret.encode(), data, hashlib.sha256).hexdigest()
+        _must_equal(f"{prefix}{digest}" if secret else "", headers.get(header, ""))
+
+
+def _must_equal(wanted: str, given: str) -> None:
+    if wanted and not hmac.compare_digest(wanted.encode(), given.encode()):
+        raise Invalid("Webhook processing failed: the signature does not fit")

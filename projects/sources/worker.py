@@ -130,11 +130,18 @@ def _jq(request: dict[str, Any], _ask: Any) -> Any:
     return jq.compile(f"del({request['path']})").input_value(request["value"]).first()
 
 
+def _jq_paths(request: dict[str, Any], _ask: Any) -> Any:
+    import jq
+
+    return jq.compile(f"[path({request['path']})]").input_value(request["value"]).first()
+
+
 _OPERATIONS = {
     "helm": _helm,
     "helm-dependencies": _helm_dependencies,
     "jsonnet": _jsonnet,
     "jq": _jq,
+    "jq_paths": _jq_paths,
 }
 
 if __name__ == "__main__":

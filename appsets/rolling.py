@@ -1,0 +1,276 @@
+"""Carry a rollout on: look at a set's applications, decide, start syncs, say how far it is."""
+
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from appsets import rollout
+from appsets.manifests import mirror_set
+from appsets.models import ApplicationSet, SetEvent
+from appsets.plan import App
+from appsets.rollout import Entry, Rollout, Said, Seen
+from hub import audit
+from hub.engine.errors import Invalid, Precondition, RuleError, Stalled
+from hub.engine.status import Health, Sync
+from hub.models import next_version
+from hub.stream import publish, wake
+from projects.lease import claim
+from projects.manifests import stamp
+from projects.models import Application
+from projects.status import ERRORS, start_operation
+from projects.sync import terminate
+
+ACTOR = "applicationset-controller"
+KINDS = ("RolloutProgressing", "InvalidRolloutConfig")
+ACTIONS = ("pause", "resume", "abort", "advance")
+_REASON = "ApplicationSet RollingSync triggered a sync of this Application resource"
+_RUNNING = ("Running", "Terminating")
+
+
+def tamed(app: App) -> App:
+    """Return an application that does not sync by itself: the rollout says when."""
+    policy = app.spec.get("syncPolicy")
+    if not isinstance(policy, Mapping) or policy.get("automated") is None:
+        return app
+    return app._replace(spec={**app.spec, "syncPolicy": {**policy, "automated": {**policy["automated"], "enabled": False}}})  # fmt: skip
+
+
+def roll(pk: int) -> bool:
+    """Carry a set's rollout on, if something happened and nobody else does; return whether that was done."""
+    with claim(ApplicationSet, pk, when=Q(rollout_due_at__lte=timezone.now())) as mine:
+        if not mine:
+            return False
+        row = ApplicationSet.objects.get(pk=pk)
+        seen_due = row.rollout_due_at
+        look_at = _roll(row, timezone.now())
+        ApplicationSet.objects.filter(pk=pk, rollout_due_at=seen_due).update(rollout_due_at=look_at)
+    now = timezone.now()
+    if ApplicationSet.objects.filter(pk=pk, rollout_due_at__lte=now).exists():
+        wake("appsets.roll", pk)
+    if ApplicationSet.objects.filter(pk=pk, due_at__lte=now).exists():
+        wake("appsets.reconcile", pk)
+    return True
+
+
+def _roll(row: ApplicationSet, now: datetime) -> datetime | None:
+    if not rollout.is_rolling(row.spec) or row.deletion_requested_at:
+        _clear(row)
+        return None
+    try:
+        steps = rollout.steps_of(row.spec)
+    except RuleError:
+        # Refused when a set is written; one of an older release is left as it is.
+        return None
+    apps = _children(row)
+    state = dict(row.rollout_state)
+    found = rollout.decide(steps, [_seen(a) for a in apps], _entries(row), said_of(row), _since(state), now, state.get("missing") or [])  # fmt: skip
+    started = _started(found, {a.name: a for a in apps})
+    by_name = {a.name: a for a in apps}
+    unclear = rollout.unclear(steps, [(a.name, a.labels) for a in apps])
+    _store(row, found, [e._replace(started=True) if e.name in started else e for e in found.entries], by_name, unclear, now)  # fmt: skip
+    return now if started else found.look_at
+
+
+def _children(row: ApplicationSet) -> list[Application]:
+    query = Application.objects.filter(namespace=row.namespace, owner=row.name, deletion_requested_at=None)  # fmt: skip
+    return list(query.select_related("operation", "cluster").defer("resources", "summary", "inputs").order_by("name"))  # fmt: skip
+
+
+def target_of(application: Application) -> str:
+    """Return a name for what an application should run: its spec, and the commits that this means now."""
+    data = orjson.dumps([application.spec, application.revisions], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _seen(application: Application) -> Seen:
+    compared = application.compared_to or {}
+    is_current = (
+        bool(application.revisions) and compared.get("sources") == application.sources
+        and compared.get("destination") == application.spec.get("destination")
+    )  # fmt: skip
+    is_broken = any(c["type"] in ERRORS for c in application.conditions)
+    operation = application.operation
+    is_running = operation is not None and operation.phase in _RUNNING
+    has_failed = operation is not None and operation.phase in ("Failed", "Error") and operation.revisions == application.revisions  # fmt: skip
+    is_synced = is_current and application.sync_status == Sync.SYNCED
+    return Seen(
+        application.name, application.labels, target_of(application), is_current and not is_broken, is_synced,
+        application.health_status == Health.HEALTHY, is_running,
+        application.health_status == Health.DEGRADED or (has_failed and not is_synced),
+    )  # fmt: skip
+
+
+def _entries(row: ApplicationSet) -> dict[str, Entry]:
+    own = row.rollout_state.get("apps") or {}
+    return {
+        e["application"]: Entry(e["application"], int(e["step"]), e["status"], own[e["application"]][0], e["message"], bool(own[e["application"]][1]))
+        for e in row.application_status if e["application"] in own
+    }  # fmt: skip
+
+
+def said_of(row: ApplicationSet) -> Said:
+    """Return what people said of a set's rollout."""
+    told = row.rollout
+    advanced = {int(k): v for k, v in (told.get("advanced") or {}).items()}
+    return Said(bool(told.get("paused")), told.get("aborted") or {}, advanced)
+
+
+def _since(state: Mapping[str, Any]) -> dict[int, tuple[str, datetime]]:
+    return {int(k): (v[0], datetime.fromisoformat(v[1])) for k, v in (state.get("since") or {}).items()}  # fmt: skip
+
+
+def _started(found: Rollout, apps: Mapping[str, Application]) -> set[str]:
+    """Start the syncs; return those that run. One that is busy is tried again when that ends."""
+    started = set()
+    for name in found.start:
+        application = apps[name]
+        try:
+            with transaction.atomic():
+                start_operation(application, _request(application), application.revisions, application.sources, actor=ACTOR)  # fmt: skip
+        except IntegrityError:
+            continue
+        started.add(name)
+    return started
+
+
+def _request(application: Application) -> dict[str, Any]:
+    policy = application.sync_policy
+    automated = policy.get("automated")
+    return {
+        "sync": {"prune": bool((automated or {}).get("prune")), "syncOptions": policy.get("syncOptions") or []},
+        "initiatedBy": {"username": ACTOR, "automated": True},
+        "info": [{"name": "Reason", "value": _REASON}],
+        "retry": policy.get("retry") or {"limit": 5},
+    }  # fmt: skip
+
+
+def _store(
+    row: ApplicationSet, found: Rollout, entries: Sequence[Entry], apps: Mapping[str, Application], unclear: str, now: datetime
+) -> None:  # fmt: skip
+    before = {e["application"]: e for e in row.application_status}
+    status = [_status(e, apps[e.name], before.get(e.name), now) for e in entries]
+    conditions = [*(c for c in row.conditions if c["type"] not in KINDS), *_conditions(row, found, unclear)]  # fmt: skip
+    state = {
+        **row.rollout_state, "apps": {e.name: [e.target, e.started] for e in entries},
+        "since": {str(k): [v[0], v[1].isoformat()] for k, v in found.since.items()},
+        "step": found.step, "waits": found.waits, "halted": found.is_halted,
+    }  # fmt: skip
+    if (status, conditions, state) == (row.application_status, row.conditions, row.rollout_state):
+        return
+    with transaction.atomic():
+        _say(row, found)
+        ApplicationSet.objects.filter(pk=row.pk).update(
+            application_status=status, conditions=conditions, rollout_state=state, resource_version=next_version()
+        )  # fmt: skip
+        publish()
+        if shown := ApplicationSet.objects.filter(pk=row.pk).first():
+            mirror_set(shown)
+
+
+def _say(row: ApplicationSet, found: Rollout) -> None:
+    """Tell the trail and the events of a set when a rollout begins, halts, goes on, ends."""
+    was = row.rollout_state
+    if found.is_halted and not was.get("halted"):
+        audit.record(ACTOR, "halt-rollout", "applicationset", str(row), row.project, step=found.step, reason=found.waits)  # fmt: skip
+        SetEvent.objects.create(uid=row.uid, kind="Warning", reason="RolloutHalted", message=found.waits)  # fmt: skip
+    if found.step != was.get("step"):
+        text = f"ApplicationSet is performing rollout of step {found.step}" if found.step else "ApplicationSet Rollout has completed"  # fmt: skip
+        SetEvent.objects.create(uid=row.uid, reason="RolloutProgressing" if found.step else "RolloutComplete", message=text)  # fmt: skip
+
+
+def _status(entry: Entry, application: Application, before: Mapping[str, Any] | None, now: datetime) -> dict[str, Any]:  # fmt: skip
+    same = before is not None and before["status"] == entry.status
+    return {
+        "application": entry.name, "step": str(entry.step), "status": entry.status, "message": entry.message,
+        "targetRevisions": list(application.revisions), "lastTransitionTime": before["lastTransitionTime"] if before and same else stamp(now),
+    }  # fmt: skip
+
+
+def _conditions(row: ApplicationSet, found: Rollout, unclear: str) -> list[dict[str, Any]]:
+    if found.step:
+        message = f"ApplicationSet is performing rollout of step {found.step}" + (f": {found.waits}" if found.waits else "")  # fmt: skip
+        progressing = ("True", "ApplicationSetModified", message)
+    else:
+        progressing = ("False", "ApplicationSetRolloutComplete", "ApplicationSet Rollout has completed")  # fmt: skip
+    config = (
+        ("True", "ApplicationSetInvalidRolloutConfig", unclear) if unclear
+        else ("False", "ApplicationSetValidRolloutConfig", "Rolling Sync Configured correctly")
+    )  # fmt: skip
+    before = {c["type"]: c for c in row.conditions}
+    made = []
+    for kind, (status, reason, message) in zip(KINDS, (progressing, config), strict=True):
+        old = before.get(kind)
+        at = old["lastTransitionTime"] if old and old["status"] == status else stamp(timezone.now())
+        made.append({"type": kind, "status": status, "reason": reason, "message": message[:4000], "lastTransitionTime": at})  # fmt: skip
+    return made
+
+
+def _clear(row: ApplicationSet) -> None:
+    """Forget a rollout once the set has no steps any more."""
+    conditions = [c for c in row.conditions if c["type"] not in KINDS]
+    if row.application_status or conditions != row.conditions or row.rollout_state:
+        with transaction.atomic():
+            ApplicationSet.objects.filter(pk=row.pk).update(
+                application_status=[], conditions=conditions, rollout={}, rollout_state={}, resource_version=next_version()
+            )  # fmt: skip
+            publish()
+
+
+def tell(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
+    """Do to a rollout what somebody asked for: pause, resume, abort, advance.
+
+    An abort ends the syncs that the rollout started and brings nothing more to the present targets; new
+    commits, or `resume`, go on. `advance` lets the step that is open go on without its limit.
+    Raises: Invalid for another word; Precondition when there is no rollout to speak of.
+    """
+    if action not in ACTIONS:
+        raise Invalid(f"action must be one of {', '.join(ACTIONS)}, not {action!r}")
+    with transaction.atomic():
+        current = ApplicationSet.objects.select_for_update().get(pk=row.pk)
+        if not rollout.is_rolling(current.spec):
+            raise Precondition("the set has no RollingSync strategy, so there is no rollout")
+        apps = _children(current)
+        stopped = _told(current, action, actor, apps)
+        now = timezone.now()
+        current.rollout_due_at, current.resource_version = now, next_version()
+        current.save(update_fields=["rollout", "rollout_due_at", "resource_version"])
+        audit.record(actor, f"{action}-rollout", "applicationset", str(row), row.project, step=current.rollout_state.get("step"))  # fmt: skip
+        SetEvent.objects.create(uid=row.uid, reason="RolloutTold", message=f"{actor} asked to {action} the rollout")  # fmt: skip
+        publish()
+        wake("appsets.roll", row.pk, priority=2)
+    for application in stopped:
+        with contextlib.suppress(Stalled):  # it ended by itself meanwhile
+            terminate(application, actor)
+    return current
+
+
+def _told(row: ApplicationSet, action: str, actor: str, apps: Sequence[Application]) -> list[Application]:  # fmt: skip
+    """Write down what was asked for; return the applications whose syncs are to end."""
+    told = {k: v for k, v in row.rollout.items() if k in ("paused", "pausedBy", "aborted", "advanced")}  # fmt: skip
+    entries = _entries(row)
+    if action == "pause":
+        row.rollout = {**told, "paused": True, "pausedBy": actor}
+    elif action == "resume":
+        row.rollout = {k: v for k, v in told.items() if k == "advanced"}
+    elif action == "advance":
+        number = int(row.rollout_state.get("step") or 0)
+        if not number:
+            raise Precondition("the rollout is complete: there is no step to advance")
+        step = rollout.steps_of(row.spec)[number - 1]
+        mark = rollout.digest_of([s for s in map(_seen, apps) if step.selects(s.labels)])
+        row.rollout = {**told, "advanced": {**told.get("advanced", {}), str(number): mark}}
+    else:
+        open_ = [a for a in apps if a.name not in entries or entries[a.name].status != rollout.HEALTHY]  # fmt: skip
+        row.rollout = {**told, "aborted": {a.name: target_of(a) for a in open_}}
+        return [
+            a for a in open_ if a.name in entries and entries[a.name].started and a.operation is not None and a.operation.phase == "Running"
+            and (a.operation.request.get("initiatedBy") or {}).get("username") == ACTOR
+        ]  # fmt: skip
+    return []

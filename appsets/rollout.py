@@ -1,0 +1,267 @@
+"""Decide a progressive sync: which applications of a set start now, and how far each is. Values in, values out.
+
+Decisions rest on what an application should run (its target) and on what was seen of it, never on comparing
+clocks of different places; a soak time alone measures, from when a step was first seen to be done.
+Source: as Argo CD 3.6's RollingSync; soak, halt, pause and abort are ours.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from hub.engine.backoff import parse_duration
+from hub.engine.errors import RuleError
+
+WAITING, PENDING, PROGRESSING, HEALTHY = "Waiting", "Pending", "Progressing", "Healthy"
+NOWHERE = -1
+OPERATORS = ("In", "NotIn")
+
+
+class Step(NamedTuple):
+    """One step: whom it selects, how many at once, how long it must hold, how many may be bad."""
+
+    expressions: tuple[Mapping[str, Any], ...]
+    most: int | str | None = None
+    soak: timedelta = timedelta(0)
+    bad: int | str | None = None
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """Return whether all expressions fit; a label that is missing fits NotIn."""
+        return all((labels.get(e["key"]) in e["values"]) == (e["operator"] == "In") for e in self.expressions)  # fmt: skip
+
+
+class Seen(NamedTuple):
+    """An application as it was last seen.
+
+    Shapes: `target` names what it should run; `is_synced` is about that target, not an earlier one;
+        `is_bad` is Degraded, or its sync to the target failed for good.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    target: str
+    is_known: bool = True
+    """Compared with its target at least once, without an error."""
+    is_synced: bool = False
+    is_healthy: bool = False
+    is_running: bool = False
+    is_bad: bool = False
+
+
+class Entry(NamedTuple):
+    """How far an application is."""
+
+    name: str
+    step: int
+    """From 1; -1 when no step selects it."""
+    status: str
+    target: str
+    message: str
+    started: bool = False
+    """A sync was started for the target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What people said of a rollout."""
+
+    paused: bool = False
+    aborted: Mapping[str, str] = field(default_factory=dict)
+    """Application → the target that it must not be brought to."""
+    advanced: Mapping[int, str] = field(default_factory=dict)
+    """Step → the digest of its targets that may go on without a limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What happens now."""
+
+    entries: tuple[Entry, ...]
+    start: tuple[str, ...]
+    step: int
+    """The first that is not done, from 1; 0 when all are."""
+    since: Mapping[int, tuple[str, datetime]]
+    """Step → the digest of its targets and since when they are seen to run."""
+    waits: str = ""
+    """What the step waits for, for people."""
+    is_halted: bool = False
+    look_at: datetime | None = None
+
+
+def is_rolling(spec: Mapping[str, Any]) -> bool:
+    """Return whether a set syncs its applications in steps."""
+    return (spec.get("strategy") or {}).get("type") == "RollingSync"
+
+
+def is_reverse(spec: Mapping[str, Any]) -> bool:
+    """Return whether a set's applications are deleted in the reverse order of its steps."""
+    order = str((spec.get("strategy") or {}).get("deletionOrder") or "")
+    return is_rolling(spec) and order.lower() == "reverse"
+
+
+def steps_of(spec: Mapping[str, Any]) -> list[Step]:
+    """Return the steps of a set.
+
+    Shapes: beyond Argo CD's `strategy.rollingSync.steps`, `spec.flotilla.rollout` holds `soak` (a duration)
+        and `maxDegraded` (count or percent) for all steps, and `steps`, a list by position of the same.
+    Raises: RuleError naming the field.
+    """
+    where = "spec.strategy.rollingSync.steps"
+    rolling = (spec.get("strategy") or {}).get("rollingSync")
+    found = rolling.get("steps") if isinstance(rolling, Mapping) else None
+    if not isinstance(found, list) or not all(isinstance(s, Mapping) for s in found):
+        raise RuleError(f"{where} must be a list of objects")
+    ours = (spec.get("flotilla") or {}).get("rollout") or {}
+    if not isinstance(ours, Mapping) or not isinstance(ours.get("steps") or [], list):
+        raise RuleError("spec.flotilla.rollout must be an object with soak, maxDegraded and steps")
+    own = ours.get("steps") or []
+    if len(own) > len(found):
+        raise RuleError(f"spec.flotilla.rollout.steps has {len(own)} entries for {len(found)} steps")  # fmt: skip
+    return [_step(s, f"{where}[{n}]", {**ours, **(own[n] if n < len(own) and isinstance(own[n], Mapping) else {})}) for n, s in enumerate(found)]  # fmt: skip
+
+
+def _step(entry: Mapping[str, Any], where: str, ours: Mapping[str, Any]) -> Step:
+    expressions = entry.get("matchExpressions") or []
+    for number, one in enumerate(expressions):
+        place = f"{where}.matchExpressions[{number}]"
+        if not isinstance(one, Mapping) or not isinstance(one.get("key"), str) or not isinstance(one.get("values"), list):  # fmt: skip
+            raise RuleError(f"{place} must have key and values")
+        if one.get("operator") not in OPERATORS:
+            raise RuleError(f"{place}.operator must be In or NotIn, not {one.get('operator')!r}")
+    most = _count(entry.get("maxUpdate"), f"{where}.maxUpdate")
+    soak = parse_duration(str(ours["soak"]), "spec.flotilla.rollout.soak") if ours.get("soak") else timedelta(0)  # fmt: skip
+    return Step(tuple(expressions), most, soak, _count(ours.get("maxDegraded"), "spec.flotilla.rollout.maxDegraded"))  # fmt: skip
+
+
+def _count(value: Any, where: str) -> int | str | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    text = str(value)
+    if text.isdigit():
+        return int(text)
+    if text.endswith("%") and text[:-1].isdigit() and int(text[:-1]) <= 100:
+        return text
+    raise RuleError(f"{where} must be a whole number or a percentage such as 20%, not {value!r}")
+
+
+def limit_of(value: int | str | None, total: int, *, least: int = 1) -> int:
+    """Return how many of `total` a count or percentage means; a percentage is rounded down, to `least` at least."""
+    if value is None:
+        return total
+    if isinstance(value, int):
+        return value
+    percent = int(value[:-1])
+    return max(least, total * percent // 100) if percent else 0
+
+
+def unclear(steps: Sequence[Step], apps: Sequence[tuple[str, Mapping[str, str]]]) -> str:
+    """Return what is wrong with steps, given the applications that they select; empty when nothing is."""
+    for name, labels in apps:
+        hits = [n for n, s in enumerate(steps, 1) if s.selects(labels)]
+        if len(hits) > 1:
+            return f"Application '{name}' is selected by multiple steps: ({'-'.join(map(str, hits))})"  # fmt: skip
+    empty = [n for n, s in enumerate(steps, 1) if not any(s.selects(labels) for _, labels in apps)]
+    return f"Steps [{' '.join(map(str, empty))}] have no applications matching their criteria" if empty else ""  # fmt: skip
+
+
+def step_number(steps: Sequence[Step], labels: Mapping[str, str]) -> int:
+    """Return the first step that selects an application, from 1, or -1."""
+    return next((n for n, s in enumerate(steps, 1) if s.selects(labels)), NOWHERE)
+
+
+def digest_of(seen: Sequence[Seen]) -> str:
+    """Return a name for what some applications should run."""
+    return hashlib.sha256(repr(sorted((s.name, s.target) for s in seen)).encode()).hexdigest()[:16]
+
+
+def decide(
+    steps: Sequence[Step], seen: Sequence[Seen], before: Mapping[str, Entry], said: Said,
+    since: Mapping[int, tuple[str, datetime]], now: datetime, missing: Sequence[Mapping[str, str]] = (),
+) -> Rollout:  # fmt: skip
+    """Return how far each application is, and which ones start now.
+
+    Shapes: `missing` are the labels of applications that are wanted and do not exist: their step is not done.
+    """
+    entries = {s.name: _entry(before.get(s.name), s, step_number(steps, s.labels), said) for s in sorted(seen, key=lambda s: s.name)}  # fmt: skip
+    after: dict[int, tuple[str, datetime]] = {}
+    for number, step in enumerate(steps, 1):
+        members = [s for s in seen if step.selects(s.labels)]
+        absent = any(step.selects(labels) for labels in missing)
+        if _is_done(entries, members) and not absent:
+            mark = digest_of(members)
+            known = since.get(number)
+            at = known[1] if known and known[0] == mark else now
+            after[number] = (mark, at)
+            if not members or now - at >= step.soak:
+                continue
+            return Rollout(tuple(entries.values()), (), number, after, f"step {number} is healthy and soaks until {at + step.soak:%Y-%m-%d %H:%M:%S} UTC", look_at=at + step.soak)  # fmt: skip
+        return _opened(entries, number, step, members, said, after)
+    return Rollout(tuple(entries.values()), (), 0, after)
+
+
+def _is_done(entries: Mapping[str, Entry], members: Sequence[Seen]) -> bool:
+    return all(entries[s.name].status == HEALTHY and not s.is_bad for s in members)
+
+
+def _entry(before: Entry | None, seen: Seen, step: int, said: Said) -> Entry:
+    entry = before or Entry(seen.name, step, WAITING, seen.target, "No Application status found, defaulting status to Waiting")  # fmt: skip
+    entry = entry._replace(step=step)
+    if entry.target != seen.target:
+        entry = Entry(seen.name, step, WAITING, seen.target, "Application has pending changes, setting status to Waiting")  # fmt: skip
+    is_well = seen.is_known and seen.is_synced and seen.is_healthy and not seen.is_running
+    if entry.status == HEALTHY:
+        return entry
+    if is_well:
+        return entry._replace(status=HEALTHY, message=f"Application resource became Healthy, updating status from {entry.status} to Healthy")  # fmt: skip
+    if said.aborted.get(seen.name) == seen.target and not (seen.is_running or seen.is_synced):
+        return entry._replace(status=WAITING, started=False, message="The rollout was aborted before this Application was synced")  # fmt: skip
+    if entry.status == PENDING and entry.started:
+        return entry._replace(status=PROGRESSING, message="Application resource became Progressing, updating status from Pending to Progressing")  # fmt: skip
+    if entry.status == WAITING and seen.is_known and seen.is_synced:
+        return entry._replace(status=PROGRESSING, message="Application resource is already Synced, updating status from Waiting to Progressing")  # fmt: skip
+    return entry
+
+
+def _opened(
+    entries: dict[str, Entry], number: int, step: Step, members: Sequence[Seen], said: Said, since: Mapping[int, tuple[str, datetime]]
+) -> Rollout:  # fmt: skip
+    """Let the first step that is not done start what it may."""
+    own = [s for s in members if entries[s.name].step == number]
+    bad = [s for s in own if s.is_bad and entries[s.name].status != WAITING]
+    is_halted = step.bad is not None and len(bad) > limit_of(step.bad, len(own), least=0)
+    start: list[str] = []
+    if not (said.paused or is_halted):
+        most = limit_of(step.most, len(own))
+        if said.advanced.get(number) == digest_of(members):
+            most = len(own)
+        busy = sum(entries[s.name].status in (PENDING, PROGRESSING) for s in own)
+        for one in sorted(own, key=lambda s: s.name):
+            entry = entries[one.name]
+            if entry.status == PENDING and not one.is_running:
+                start.append(one.name)
+            elif entry.status == WAITING and busy < most and one.is_known and said.aborted.get(one.name) != one.target and not one.is_running:  # fmt: skip
+                busy += 1
+                entries[one.name] = entry._replace(status=PENDING, message="Application moved to Pending status, watching for the Application resource to start Progressing")  # fmt: skip
+                start.append(one.name)
+    waits = _waits(entries, number, step, own, bad, said, is_halted=is_halted)
+    return Rollout(tuple(entries.values()), tuple(start), number, since, waits, is_halted)
+
+
+def _waits(
+    entries: Mapping[str, Entry], number: int, step: Step, own: Sequence[Seen], bad: Sequence[Seen], said: Said, *, is_halted: bool
+) -> str:  # fmt: skip
+    if is_halted:
+        return f"step {number} is halted: {len(bad)} of {len(own)} applications are Degraded or failed ({', '.join(sorted(s.name for s in bad)[:5])}), more than {step.bad}"  # fmt: skip
+    if said.paused:
+        return f"step {number} is paused"
+    if any(said.aborted.get(s.name) == s.target for s in own):
+        return f"step {number} was aborted; a new revision or `resume` goes on"
+    broken = sorted(s.name for s in own if not s.is_known)
+    if broken:
+        return f"step {number} waits for {', '.join(broken[:5])} to be compared"
+    if step.most is not None and limit_of(step.most, len(own)) == 0 and any(entries[s.name].status == WAITING for s in own):  # fmt: skip
+        return f"step {number} waits to be synced by hand, or to be advanced"
+    busy = sorted(s.name for s in own if entries[s.name].status != HEALTHY or s.is_bad)
+    return f"step {number} waits for {', '.join(busy[:5])}" + (f" and {len(busy) - 5} more" if len(busy) > 5 else "")  # fmt: skip

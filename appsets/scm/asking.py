@@ -1,0 +1,217 @@
+"""Ask hosts for the parameters of a generator: which provider, with which identity, what of its answer."""
+
+import base64
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from django.conf import settings
+
+from appsets.generators import MOST, GeneratorError
+from appsets.scm import azure, bitbucket, github, gitlab
+from appsets.scm.choice import (
+    Branch,
+    Pull,
+    Repository,
+    chosen_repositories,
+    filters_of,
+    is_chosen_branch,
+    is_chosen_pull,
+    pull_filters_of,
+    pull_params,
+    repository_params,
+)
+from appsets.scm.credentials import Keys, app_token, check_server
+from appsets.scm.gitea import Gitea
+from appsets.scm.host import Host, HostError, origin
+from appsets.scm.provider import Provider
+
+Params = dict[str, Any]
+
+
+class _Kind(NamedTuple):
+    make: type[Provider]
+    api: str
+    base: Callable[[str], str]
+    scm: tuple[str, ...]
+    pull: tuple[str, ...]
+
+
+def _plain(api: str) -> str:
+    return api.rstrip("/")
+
+
+_KINDS = {
+    "github": _Kind(github.GitHub, github.API, github.base_of, ("organization",), ("owner", "repo")),
+    "gitlab": _Kind(gitlab.GitLab, gitlab.API, _plain, ("group",), ("project",)),
+    "gitea": _Kind(Gitea, "", _plain, ("owner", "api"), ("owner", "repo", "api")),
+    "bitbucket": _Kind(bitbucket.BitbucketCloud, bitbucket.CLOUD_API, _plain, ("owner", "user"), ("owner", "repo")),
+    "bitbucketServer": _Kind(bitbucket.BitbucketServer, "", bitbucket.server_base, ("project", "api"), ("project", "repo", "api")),
+    "azureDevOps": _Kind(azure.AzureDevOps, azure.API, _plain, ("organization", "teamProject"), ()),
+    "azuredevops": _Kind(azure.AzureDevOps, azure.API, _plain, (), ("organization", "project", "repo")),
+}  # fmt: skip
+SCM = ("github", "gitlab", "gitea", "bitbucket", "bitbucketServer", "azureDevOps", "awsCodeCommit")
+PULL = ("github", "gitlab", "gitea", "bitbucket", "bitbucketServer", "azuredevops")
+
+
+def check_block(kind: str, block: Mapping[str, Any], where: str) -> None:
+    """Return if a generator names one host, with the fields that this needs, and filters that can be read.
+
+    Raises: GeneratorError naming the field.
+    """
+    name, inner = _provider(block, SCM if kind == "scmProvider" else PULL, where)
+    pull_filters_of(block) if kind == "pullRequest" else filters_of(block)
+    if name == "awsCodeCommit":
+        return
+    fields = _KINDS[name].scm if kind == "scmProvider" else _KINDS[name].pull
+    for field in fields:
+        if not isinstance(inner.get(field), str | int) or not str(inner[field]):
+            raise GeneratorError(f"{where}.{name}.{field} is required")
+    if block.get("cloneProtocol") not in (None, "", "ssh", "https"):
+        raise GeneratorError(f"{where}.cloneProtocol must be ssh or https, not {block['cloneProtocol']!r}")  # fmt: skip
+
+
+def _provider(block: Mapping[str, Any], known: Sequence[str], where: str) -> tuple[str, Mapping[str, Any]]:  # fmt: skip
+    found = [n for n in known if block.get(n) is not None]
+    if len(found) != 1:
+        raise GeneratorError(f"{where} must name one host of {', '.join(known)}, not {' and '.join(found) or 'none'}")  # fmt: skip
+    inner = block[found[0]]
+    if not isinstance(inner, Mapping):
+        raise GeneratorError(f"{where}.{found[0]} must be an object")
+    return found[0], inner
+
+
+def place(block: Mapping[str, Any]) -> str:
+    """Return the repository of a pull request generator as events name it, in lower case; empty when nobody can say.
+
+    Shapes: `owner/repo`; one that is a template, or a number, may be any.
+    """
+    name = next((n for n in PULL if isinstance(block.get(n), Mapping)), "")
+    inner = block.get(name) or {}
+    parts = [inner.get("project")] if name == "gitlab" else [inner.get("owner") or inner.get("project"), inner.get("repo")]  # fmt: skip
+    text = "/".join(str(p or "") for p in parts).lower()
+    return "" if "{{" in text or text.isdigit() else text
+
+
+def repositories(block: Mapping[str, Any], keys: Keys) -> list[Params]:
+    """Return the parameters of a generator of repositories.
+
+    Raises: GeneratorError, HostError.
+    """
+    check_block("scmProvider", block, "scmProvider")
+    name, inner = _provider(block, SCM, "scmProvider")
+    filters = filters_of(block)
+    provider = _made(name, inner, keys, f"scmProvider.{name}")
+    try:
+        found: list[Params] = []
+        for one in chosen_repositories(provider.repositories(), filters):
+            for branch in _branches(provider, one, filters, every=bool(inner.get("allBranches"))):
+                found.append(repository_params(one, branch, str(block.get("cloneProtocol") or "")))
+                if len(found) > MOST:
+                    raise GeneratorError(f"scmProvider.{name} finds more than {MOST} branches")
+        return found
+    finally:
+        provider.close()
+
+
+def _branches(provider: Provider, one: Repository, filters: Sequence[Mapping[str, Any]], *, every: bool) -> Iterator[Branch]:  # fmt: skip
+    if every:
+        found: Iterator[Branch | None] = provider.branches(one)
+    else:
+        found = iter([provider.branch(one, one.default_branch) if one.default_branch else None])
+    for branch in found:
+        if branch is not None and is_chosen_branch(one, branch, filters, lambda path, b=branch: provider.has_path(one, b, path)):  # type: ignore[misc]  # fmt: skip
+            yield branch
+
+
+def pulls(block: Mapping[str, Any], keys: Keys, before: Sequence[Mapping[str, Any]]) -> list[Params]:  # fmt: skip
+    """Return the parameters of a generator of pull requests.
+
+    That none is left although there were some is believed only if one of those says so itself.
+
+    Shapes: `before` is the last good answer.
+    Raises: GeneratorError, HostError.
+    """
+    check_block("pullRequest", block, "pullRequest")
+    name, inner = _provider(block, PULL, "pullRequest")
+    filters, labels = pull_filters_of(block), [str(label) for label in inner.get("labels") or []]
+    provider = _made(name, inner, keys, f"pullRequest.{name}")
+    try:
+        found = [pull_params(p) for p in provider.pulls() if is_chosen_pull(p, filters, labels)]
+        if not found:
+            _believe(provider, [int(p["number"]) for p in before], lambda p: is_chosen_pull(p, filters, labels))  # fmt: skip
+        return found
+    except HostError as error:
+        if error.status == 404 and block.get("continueOnRepoNotFoundError"):
+            return []
+        raise
+    finally:
+        provider.close()
+
+
+def _believe(provider: Provider, numbers: Sequence[int], is_chosen: Callable[[Pull], bool]) -> None:
+    """Return if an empty list is plausible: pull requests that were open say themselves that they are not.
+
+    Raises: HostError.
+    """
+    for number in numbers[:3]:
+        one = provider.pull(number)
+        if one is not None and is_chosen(one):
+            raise HostError(f"{provider.host.server} lists no pull request although #{number} is open")  # fmt: skip
+
+
+def _made(name: str, inner: Mapping[str, Any], keys: Keys, where: str) -> Provider:
+    if name == "awsCodeCommit":
+        return _codecommit(inner, where)
+    kind = _KINDS[name]
+    base = kind.base(str(inner.get("api") or kind.api))
+    server = origin(base)
+    has_secret = any(inner.get(f) for f in ("tokenRef", "accessTokenRef", "appPasswordRef", "appSecretName", "basicAuth", "bearerToken"))  # fmt: skip
+    check_server(server, where, has_secret=has_secret)
+    trust = keys.trust(inner, where)
+    headers, auth, identity = _identity(name, inner, keys, base, where)
+    if inner.get("appSecretName"):
+        token, identity = app_token(keys, str(inner["appSecretName"]), base, f"{where}.appSecretName", trust)  # fmt: skip
+        headers["Authorization"] = f"Bearer {token}"
+    if name == "github":
+        headers |= github.HEADERS
+    return kind.make(Host(base, f"{where}.api", headers=headers, auth=auth, trust=trust, identity=identity), inner)  # fmt: skip
+
+
+def _codecommit(inner: Mapping[str, Any], where: str) -> Provider:
+    if not (settings.SCM_GENERATORS and settings.SCM_AWS):
+        raise GeneratorError(f"{where}: sets may use the AWS identity of the hub only with HUB_SCM_AWS=true")  # fmt: skip
+    from appsets.scm.codecommit import CodeCommit
+
+    return CodeCommit(inner)
+
+
+def _identity(name: str, inner: Mapping[str, Any], keys: Keys, base: str, where: str) -> tuple[dict[str, str], tuple[str, str] | None, str]:  # fmt: skip
+    """Return the headers, or the name and password, that say who asks."""
+    server = origin(base)
+    if inner.get("appPasswordRef"):
+        password = keys.value(inner["appPasswordRef"], server, f"{where}.appPasswordRef")
+        return {}, (str(inner.get("user") or ""), password), ""
+    for field, inner_field in (("basicAuth", "passwordRef"), ("bearerToken", "tokenRef")):
+        block = inner.get(field)
+        if block:
+            if not isinstance(block, Mapping):
+                raise GeneratorError(f"{where}.{field} must be an object")
+            value = keys.value(block.get(inner_field), server, f"{where}.{field}.{inner_field}")
+            if field == "bearerToken":
+                return {"Authorization": f"Bearer {value}"}, None, ""
+            return {}, (str(block.get("username") or ""), value), ""
+    for field in ("tokenRef", "accessTokenRef"):
+        if inner.get(field):
+            token = keys.value(inner[field], server, f"{where}.{field}")
+            return _token_headers(name, token), None, ""
+    return {}, None, ""
+
+
+def _token_headers(name: str, token: str) -> dict[str, str]:
+    if name == "gitlab":
+        return {"PRIVATE-TOKEN": token}
+    if name == "gitea":
+        return {"Authorization": f"token {token}"}
+    if name.lower() == "azuredevops":
+        return {"Authorization": "Basic " + base64.b64encode(f":{token}".encode()).decode()}
+    return {"Authorization": f"Bearer {token}"}

@@ -1,0 +1,115 @@
+"""AWS CodeCommit, by botocore: it signs, pages and retries.
+
+Source: https://docs.aws.amazon.com/codecommit/latest/APIReference/.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import get_session
+
+from appsets.scm.choice import Branch, Repository
+from appsets.scm.host import HostError
+from appsets.scm.provider import Provider
+
+_CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 2, "mode": "standard"}}  # fmt: skip
+_GONE = ("BranchDoesNotExistException", "FileDoesNotExistException", "FolderDoesNotExistException", "PathDoesNotExistException")  # fmt: skip
+
+
+class CodeCommit(Provider):
+    """Repositories of an account and region, with the identity of the hub, or a role that it may take on."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        # No single server and no Host: the library speaks to several, and signs for each.
+        self.spec = spec
+        self._session = get_session()
+        self._keys: dict[str, str] = {}
+        if spec.get("role"):
+            answer = _said(self._client("sts").assume_role, RoleArn=str(spec["role"]), RoleSessionName="flotilla")  # fmt: skip
+            found = answer["Credentials"]
+            self._keys = {
+                "aws_access_key_id": found["AccessKeyId"], "aws_secret_access_key": found["SecretAccessKey"], "aws_session_token": found["SessionToken"],
+            }  # fmt: skip
+        self._code = self._client("codecommit")
+
+    def _client(self, service: str) -> Any:
+        try:
+            return self._session.create_client(service, region_name=self.spec.get("region") or None, config=Config(**_CONFIG), **self._keys)  # fmt: skip
+        except (BotoCoreError, ValueError) as error:
+            raise HostError(f"CodeCommit: {error}") from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._code.close()
+
+    def repositories(self) -> Iterator[Repository]:
+        """Yield the repositories, those with the wanted tags if any are named."""
+        for name in self._tagged() if self.spec.get("tagFilters") else self._all():
+            found = _said(self._code.get_repository, repositoryName=name)["repositoryMetadata"]
+            tags = _said(self._code.list_tags_for_resource, resourceArn=found["Arn"])["tags"]
+            labels = tuple(f"{k}={v}" if v else k for k, v in sorted(tags.items()))
+            yield Repository(
+                found["accountId"], name, found["repositoryId"], found["cloneUrlSsh"], found["cloneUrlHttp"],
+                found.get("defaultBranch", ""), labels, name,
+            )  # fmt: skip
+
+    def _all(self) -> Iterator[str]:
+        for page in _pages(self._code, "list_repositories"):
+            yield from (r["repositoryName"] for r in page["repositories"])
+
+    def _tagged(self) -> Iterator[str]:
+        wanted: dict[str, list[str]] = {}
+        for entry in self.spec["tagFilters"]:
+            if not isinstance(entry, Mapping) or not entry.get("key"):
+                raise HostError("awsCodeCommit.tagFilters: each entry needs a key")
+            wanted.setdefault(str(entry["key"]), []).extend([str(entry["value"])] if entry.get("value") else [])  # fmt: skip
+        filters = [{"Key": k, "Values": v} for k, v in wanted.items()]
+        client = self._client("resourcegroupstaggingapi")
+        for page in _pages(client, "get_resources", ResourceTypeFilters=["codecommit:repository"], TagFilters=filters):  # fmt: skip
+            yield from (r["ResourceARN"].rpartition(":")[2] for r in page["ResourceTagMappingList"])
+
+    def branches(self, one: Repository) -> Iterator[Branch]:
+        """Yield all branches."""
+        for page in _pages(self._code, "list_branches", repositoryName=one.name):
+            for name in page["branches"]:
+                if found := self.branch(one, name):
+                    yield found
+
+    def branch(self, one: Repository, name: str) -> Branch | None:
+        """Return one branch."""
+        answer = _found(self._code.get_branch, repositoryName=one.name, branchName=name)
+        return Branch(name, answer["branch"]["commitId"]) if answer else None
+
+    def has_path(self, one: Repository, branch: Branch, path: str) -> bool:
+        """Return whether a path is in a branch: files and folders have requests of their own."""
+        inner = path.strip("/")
+        if _found(self._code.get_folder, repositoryName=one.name, commitSpecifier=branch.sha, folderPath=f"/{inner}"):  # fmt: skip
+            return True
+        return _found(self._code.get_file, repositoryName=one.name, commitSpecifier=branch.sha, filePath=inner) is not None  # fmt: skip
+
+
+def _said(call: Any, **arguments: Any) -> Any:
+    try:
+        return call(**arguments)
+    except (BotoCoreError, ClientError) as error:
+        raise HostError(f"CodeCommit: {error}") from error
+
+
+def _found(call: Any, **arguments: Any) -> Any | None:
+    try:
+        return call(**arguments)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in _GONE:
+            return None
+        raise HostError(f"CodeCommit: {error}") from error
+    except BotoCoreError as error:
+        raise HostError(f"CodeCommit: {error}") from error
+
+
+def _pages(client: Any, name: str, **arguments: Any) -> Iterator[Any]:
+    try:
+        yield from client.get_paginator(name).paginate(**arguments)
+    except (BotoCoreError, ClientError) as error:
+        raise HostError(f"CodeCommit: {error}") from error

@@ -1,0 +1,129 @@
+"""The secrets and settings that generators name, and where they may be sent."""
+
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import jwt
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from appsets.generators import GeneratorError
+from appsets.models import ConfigMap, Secret
+from appsets.scm.host import Host, HostError, origin
+
+PUBLIC = ("https://api.github.com", "https://gitlab.com", "https://api.bitbucket.org", "https://dev.azure.com")  # fmt: skip
+_APP_TOKENS: dict[tuple[str, str, str, int], tuple[Any, str]] = {}
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What sets of one namespace and project may use."""
+
+    namespace: str
+    project: str
+
+    def secret(self, name: str, server: str, where: str) -> Mapping[str, str]:
+        """Return the data of a secret that may be sent to a server.
+
+        Raises: GeneratorError, the same for one that is absent and one of another project.
+        """
+        mine = Q(project__in=["", self.project]) if self.project else Q(project="")
+        row = Secret.objects.filter(mine, namespace=self.namespace, name=name).first()
+        if row is None:
+            raise GeneratorError(f"{where}: there is no secret {name!r} for project '{self.project}'; create it with POST /api/v1/flotilla/secrets")  # fmt: skip
+        if server not in row.servers:
+            raise GeneratorError(f"{where}: secret {name!r} is not for {server}, only for {', '.join(row.servers)}")  # fmt: skip
+        found: Mapping[str, str] = row.data
+        return found
+
+    def value(self, ref: Any, server: str, where: str) -> str:
+        """Return what `{secretName, key}` refers to; raises GeneratorError."""
+        if not isinstance(ref, Mapping) or not ref.get("secretName") or not ref.get("key"):
+            raise GeneratorError(f"{where} needs secretName and key")
+        found = self.secret(str(ref["secretName"]), server, where).get(str(ref["key"]))
+        if not found:
+            raise GeneratorError(f"{where}: secret {ref['secretName']!r} has no key {ref['key']!r}")
+        return found
+
+    def config(self, name: str, where: str) -> Mapping[str, str]:
+        """Return the data of a ConfigMap; raises GeneratorError."""
+        row = ConfigMap.objects.filter(namespace=self.namespace, name=name).first()
+        if row is None:
+            raise GeneratorError(f"{where}: there is no ConfigMap {name!r}; create it with POST /api/v1/flotilla/configmaps")  # fmt: skip
+        found: Mapping[str, str] = row.data
+        return found
+
+    def trust(self, block: Mapping[str, Any], where: str) -> ssl.SSLContext | bool:
+        """Return whose certificates are trusted; raises GeneratorError."""
+        if block.get("insecure"):
+            return False
+        ref = block.get("caRef")
+        if not ref:
+            return True
+        if not isinstance(ref, Mapping) or not ref.get("configMapName") or not ref.get("key"):
+            raise GeneratorError(f"{where}.caRef needs configMapName and key")
+        pem = self.config(str(ref["configMapName"]), f"{where}.caRef").get(str(ref["key"]), "")
+        try:
+            context = ssl.create_default_context()
+            context.load_verify_locations(cadata=pem)
+        except (ssl.SSLError, ValueError) as error:
+            raise GeneratorError(f"{where}.caRef: {ref['key']!r} holds no certificates in PEM") from error  # fmt: skip
+        return context
+
+
+def check_server(server: str, where: str, *, has_secret: bool) -> None:
+    """Return if generators may ask a server: one that is known to the hub, or that a secret is for.
+
+    Raises: GeneratorError saying what to do.
+    """
+    if not settings.SCM_GENERATORS:
+        raise GeneratorError(f"{where}: generators that ask hosts are switched off (HUB_SCM_GENERATORS)")  # fmt: skip
+    allowed = [origin(s) for s in settings.SCM_SERVERS]
+    if server in (allowed or PUBLIC) or (has_secret and not allowed):
+        return
+    raise GeneratorError(
+        f"{where}.api: {server} is not among the servers that sets may ask ({', '.join(allowed or PUBLIC)}); "
+        + ("add it to HUB_SCM_SERVERS" if allowed else "add it to HUB_SCM_SERVERS, or name a secret that is for it")
+    )  # fmt: skip
+
+
+def app_token(keys: Keys, name: str, base: str, where: str, trust: ssl.SSLContext | bool) -> tuple[str, str]:  # fmt: skip
+    """Return a token of a GitHub App's installation, and a name for the identity that outlives it.
+
+    Raises: GeneratorError, HostError.
+    """
+    server = origin(base)
+    data = keys.secret(name, server, where)
+    fields = ("githubAppID", "githubAppInstallationID", "githubAppPrivateKey")
+    for field in fields:
+        if not data.get(field):
+            raise GeneratorError(f"{where}: secret {name!r} has no key {field!r}")
+    app, installation, private = (data[f] for f in fields)
+    identity, now = f"app {app} {installation}", timezone.now()
+    place = (base, app, installation, hash(private))
+    with _LOCK:
+        until, token = _APP_TOKENS.get(place, (None, ""))
+    if until is not None and until > now:
+        return token, identity
+    claims = {"iat": now - timedelta(seconds=60), "exp": now + timedelta(minutes=9), "iss": app}
+    try:
+        signed = jwt.encode(claims, private, algorithm="RS256")
+    except (ValueError, TypeError, jwt.PyJWTError) as error:
+        raise GeneratorError(f"{where}: githubAppPrivateKey of secret {name!r} is no RSA key in PEM") from error  # fmt: skip
+    host = Host(base, where, headers={"Authorization": f"Bearer {signed}"}, trust=trust)
+    try:
+        answer = host.post(f"/app/installations/{installation}/access_tokens", {})
+    finally:
+        host.close()
+    token = str(answer.get("token") or "") if isinstance(answer, Mapping) else ""
+    if not token:
+        raise HostError(f"{server} gave no token for the app's installation {installation}")
+    with _LOCK:
+        _APP_TOKENS[place] = (now + timedelta(minutes=50), token)
+    return token, identity

@@ -1,0 +1,309 @@
+"""Ask one server for JSON: bounded, within its budget, and only for what has changed.
+
+A failed or implausible answer is an error, never an empty list. Credentials go to the server that they
+are for: a redirect or a next page elsewhere is refused.
+"""
+
+import hashlib
+import ssl
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
+
+import httpx
+import orjson
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from appsets.generators import GeneratorError
+from appsets.models import HostAnswer, HostBudget
+from hub.metrics import HOST_REQUESTS
+from hub.outbound import check_url
+from hub.redaction import redact_text
+
+MOST_BYTES = 20 * 1024**2
+MOST_PAGES = 200
+REDIRECTS = 3
+_KEPT_HEADERS = ("link", "x-next-page", "x-total", "x-total-pages", "x-ms-continuationtoken")
+
+
+class HostError(GeneratorError):
+    """A server that gave no usable answer; `status` is 0 when it gave none at all."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Answer(NamedTuple):
+    """A parsed answer."""
+
+    body: Any
+    headers: Mapping[str, str]
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port of a URL."""
+    parts = urlsplit(url)
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    default = {"https": 443, "http": 80}.get(parts.scheme)
+    host = parts.hostname or ""
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + ("" if port == default else f":{port}")
+
+
+class Host:
+    """A server that is asked with one identity.
+
+    Units: `timeout` in seconds.
+    """
+
+    def __init__(
+        self, base: str, field: str, *, headers: Mapping[str, str] | None = None, auth: tuple[str, str] | None = None,
+        trust: ssl.SSLContext | bool = True, timeout: float = 30, identity: str = "",
+    ) -> None:  # fmt: skip
+        check_url(base, field)
+        self.base, self.server = base.rstrip("/"), origin(base)
+        self._headers = {"User-Agent": "flotilla", "Accept": "application/json", **(headers or {})}
+        self._auth, self._trust, self._timeout = auth, trust, timeout
+        # A token that is renewed every hour must not make all answers unknown: its identity has a name.
+        said = identity.encode() or orjson.dumps([sorted(self._headers.items()), auth])
+        self._identity = hashlib.sha256(said).hexdigest()
+        self._client: httpx.Client | None = None
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+
+    def get(self, path: str, /, **query: Any) -> Any:
+        """Return the JSON of a path below the base.
+
+        Raises: HostError.
+        """
+        return self.ask(path, query).body
+
+    def find(self, path: str, /, **query: Any) -> Any | None:
+        """Return the JSON of a path, None when there is nothing.
+
+        Raises: HostError.
+        """
+        try:
+            return self.get(path, **query)
+        except HostError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def has(self, path: str, /, **query: Any) -> bool:
+        """Return whether there is something at a path, JSON or not.
+
+        Raises: HostError.
+        """
+        try:
+            self.ask(path, query, parse=False)
+        except HostError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def post(self, path: str, body: Any) -> Any:
+        """Return the JSON answer to a JSON body.
+
+        Raises: HostError.
+        """
+        url = self._url(path, {})
+        response, data = self._send("POST", url, {"Content-Type": "application/json"}, orjson.dumps(body))  # fmt: skip
+        self._check(response, data, url)
+        return _parsed(data, url)
+
+    def ask(self, path: str, query: Mapping[str, Any], *, parse: bool = True) -> Answer:
+        """Return an answer; one that is known is asked for only if it changed.
+
+        Raises: HostError.
+        """
+        url = self._url(path, query)
+        key = hashlib.sha256(f"{url}\0{self._identity}".encode()).hexdigest()
+        known = HostAnswer.objects.filter(key=key).first()
+        headers = {"If-None-Match": known.etag} if known else {}
+        response, data = self._send("GET", url, headers, None)
+        for _ in range(REDIRECTS):
+            if response.status_code not in (301, 302, 303, 307, 308):
+                break
+            target = urljoin(url, response.headers.get("location", ""))
+            if origin(target) != self.server:
+                raise HostError(f"{_shown(url)} redirects to {origin(target)}, another server, which is not followed", response.status_code)  # fmt: skip
+            response, data = self._send("GET", target, headers, None)
+        if response.status_code == 304 and known is not None:
+            body = zlib.decompress(bytes(known.body))
+            HostAnswer.objects.filter(pk=known.pk).update(at=timezone.now())
+            self._refund()
+            return Answer(_parsed(body, url) if parse else None, known.headers)
+        self._check(response, data, url)
+        found = Answer(_parsed(data, url) if parse else None, {h: response.headers[h] for h in _KEPT_HEADERS if h in response.headers})  # fmt: skip
+        etag = response.headers.get("etag", "")
+        if etag and len(etag) <= 500:
+            HostAnswer.objects.update_or_create(
+                key=key, defaults={"etag": etag, "body": zlib.compress(data), "headers": dict(found.headers), "at": timezone.now()}
+            )  # fmt: skip
+        return found
+
+    def linked(self, path: str, /, **query: Any) -> Iterator[Any]:
+        """Yield the items of pages that name the next one in the Link header.
+
+        Raises: HostError, also for a list that ends before the last page that was announced.
+        """
+
+        def following(answer: Answer, _items: list[Any]) -> str:
+            return links(answer.headers.get("link", "")).get("next", "")
+
+        yield from self.paged(path, query, lambda body: body, following)
+
+    def paged(
+        self, path: str, query: Mapping[str, Any], items: Callable[[Any], Any], following: Callable[[Answer, list[Any]], str],
+    ) -> Iterator[Any]:  # fmt: skip
+        """Yield the items of all pages; `following` names the URL or path of the next one, empty for the last.
+
+        Raises: HostError.
+        """
+        url, announced, number = self._url(path, query), 0, 0
+        while True:
+            number += 1
+            if number > MOST_PAGES:
+                raise HostError(f"{_shown(url)} has more than {MOST_PAGES} pages")
+            answer = self.ask(url, {})
+            found = items(answer.body)
+            if not isinstance(found, list) or not all(isinstance(i, Mapping) for i in found):
+                raise HostError(f"{_shown(url)} did not answer with a list of objects")
+            yield from found
+            announced = announced or _last_page(answer.headers)
+            onward = following(answer, found)
+            if not onward:
+                break
+            if not found:
+                raise HostError(f"{_shown(url)} answered with an empty page and names a next one")
+            onward = urljoin(url, onward)
+            if origin(onward) != self.server:
+                raise HostError(f"{_shown(url)} names a next page at {origin(onward)}, another server")  # fmt: skip
+            url = onward
+        if number < announced:
+            raise HostError(f"{_shown(url)} ended at page {number} of the {announced} that it announced")  # fmt: skip
+
+    def _url(self, path: str, query: Mapping[str, Any]) -> str:
+        url = path if path.startswith(f"{self.server}/") else self.base + path
+        wanted = [(k, str(v)) for k, v in query.items() if v is not None]
+        if not wanted:
+            return url
+        parts = urlsplit(url)
+        return parts._replace(query=urlencode([*parse_qsl(parts.query), *wanted])).geturl()
+
+    def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> tuple[httpx.Response, bytes]:  # fmt: skip
+        self._spend()
+        if self._client is None:
+            self._client = httpx.Client(
+                headers=self._headers, auth=self._auth, verify=self._trust, timeout=self._timeout, follow_redirects=False, trust_env=False
+            )  # fmt: skip
+        try:
+            with self._client.stream(method, url, headers=dict(headers), content=body) as response:
+                data = bytearray()
+                for chunk in response.iter_bytes():
+                    data += chunk
+                    if len(data) > MOST_BYTES:
+                        raise HostError(f"{_shown(url)}: the answer is larger than {MOST_BYTES // 1024**2} MiB")  # fmt: skip
+                HOST_REQUESTS.labels(self.server, str(response.status_code)).inc()
+                return response, bytes(data)
+        except (httpx.HTTPError, ssl.SSLError, OSError, ValueError) as error:
+            if isinstance(error, HostError):
+                raise
+            HOST_REQUESTS.labels(self.server, "0").inc()
+            said = redact_text(str(error))[:300] or type(error).__name__
+            raise HostError(f"{_shown(url)} did not answer: {said}") from error
+
+    def _check(self, response: httpx.Response, data: bytes, url: str) -> None:
+        if (until := _asks_to_wait(response)) is not None:
+            self._block(until)
+            if response.status_code in (403, 429) or response.status_code >= 500:
+                raise HostError(f"{self.server} asks to be left alone until {until:%Y-%m-%d %H:%M:%S} UTC", response.status_code)  # fmt: skip
+        if response.status_code >= 300:
+            said = redact_text(data[:300].decode(errors="replace")).strip()
+            raise HostError(f"{_shown(url)} answered {response.status_code}: {said}", response.status_code)  # fmt: skip
+
+    def _spend(self) -> None:
+        """Take one request out of the server's budget.
+
+        Raises: HostError when there is none, or when the server asked to be left alone.
+        """
+        now, hourly = timezone.now(), settings.SCM_REQUESTS_PER_HOUR
+        most = max(10, hourly / 4)
+        with transaction.atomic():
+            HostBudget.objects.get_or_create(server=self.server, defaults={"tokens": most, "filled_at": now})  # fmt: skip
+            row = HostBudget.objects.select_for_update().get(server=self.server)
+            if row.blocked_until is not None and row.blocked_until > now:
+                raise HostError(f"{self.server} asked to be left alone until {row.blocked_until:%Y-%m-%d %H:%M:%S} UTC", 429)  # fmt: skip
+            elapsed = max(0.0, (now - row.filled_at).total_seconds())
+            tokens = min(most, row.tokens + elapsed * hourly / 3600)
+            if tokens < 1:
+                raise HostError(f"the budget of {hourly} requests an hour for {self.server} is used up (HUB_SCM_REQUESTS_PER_HOUR)", 429)  # fmt: skip
+            HostBudget.objects.filter(pk=row.pk).update(tokens=tokens - 1, filled_at=now)
+
+    def _refund(self) -> None:
+        """Give back what an unchanged answer cost: servers do not count those either."""
+        with transaction.atomic():
+            row = HostBudget.objects.select_for_update().get(server=self.server)
+            HostBudget.objects.filter(pk=row.pk).update(tokens=row.tokens + 1)
+
+    def _block(self, until: datetime) -> None:
+        HostBudget.objects.filter(server=self.server).update(blocked_until=until)
+
+
+def _asks_to_wait(response: httpx.Response) -> datetime | None:
+    """Return until when a server wants no more requests, None when it said nothing of that."""
+    now = timezone.now()
+    after = response.headers.get("retry-after", "")
+    if after.isdigit():
+        return now + timedelta(seconds=min(int(after), 7200))
+    if after:
+        try:
+            return min(parsedate_to_datetime(after).astimezone(UTC), now + timedelta(hours=2))
+        except (ValueError, TypeError):
+            pass
+    for left, reset in (("x-ratelimit-remaining", "x-ratelimit-reset"), ("ratelimit-remaining", "ratelimit-reset")):  # fmt: skip
+        at = response.headers.get(reset, "")
+        if response.headers.get(left) == "0" and at.isdigit():
+            until = datetime.fromtimestamp(min(int(at), 2**33), UTC)
+            return min(until, now + timedelta(hours=2)) if until > now else None
+    if response.status_code == 429:
+        return now + timedelta(minutes=1)
+    return None
+
+
+def links(header: str) -> dict[str, str]:
+    """Return the URLs of a Link header by relation."""
+    return {str(link.get("rel")): str(link["url"]) for link in httpx.Response(200, headers={"link": header}).links.values()} if header else {}  # fmt: skip
+
+
+def _last_page(headers: Mapping[str, str]) -> int:
+    total = headers.get("x-total-pages", "")
+    if total.isdigit():
+        return int(total)
+    last = links(headers.get("link", "")).get("last", "")
+    page = dict(parse_qsl(urlsplit(last).query)).get("page", "")
+    return int(page) if page.isdigit() else 0
+
+
+def _parsed(data: bytes, url: str) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise HostError(f"{_shown(url)} did not answer with JSON") from error
+
+
+def _shown(url: str) -> str:
+    """Return a URL without its query, which may hold what nobody should read."""
+    parts = urlsplit(url)
+    return redact_text(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")

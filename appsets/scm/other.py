@@ -1,0 +1,140 @@
+"""Generators that ask a plugin, or a cluster for the decision of another controller."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from django.conf import settings
+
+from appsets.generators import ClusterFacts, GeneratorError
+from appsets.scm.credentials import Keys
+from appsets.scm.host import Host, HostError, origin
+from appsets.template import fast
+from clusters.kube import Refused, connect
+from clusters.models import HOME_SERVER, Cluster
+
+Params = dict[str, Any]
+GENERATE = "/api/v1/getparams.execute"
+SECRET = "argocd-secret"
+
+
+def check_plugin(block: Mapping[str, Any], where: str) -> str:
+    """Return the name of the ConfigMap that a block refers to; raises GeneratorError."""
+    ref = block.get("configMapRef")
+    name = ref.get("name") if isinstance(ref, Mapping) else ref
+    if not isinstance(name, str) or not name:
+        raise GeneratorError(f"{where}.configMapRef is required")
+    return name
+
+
+def plugin(block: Mapping[str, Any], keys: Keys, set_name: str) -> list[Params]:
+    """Return what a plugin answers, with the parameters that it was given.
+
+    Source: as Argo CD 3.6's plugin generators.
+    Raises: GeneratorError, HostError.
+    """
+    if not settings.SCM_GENERATORS:
+        raise GeneratorError("plugin: generators that ask hosts are switched off (HUB_SCM_GENERATORS)")  # fmt: skip
+    name = check_plugin(block, "plugin")
+    config = keys.config(name, "plugin.configMapRef")
+    base = str(config.get("baseUrl") or "")
+    if not base:
+        raise GeneratorError(f"plugin: ConfigMap {name!r} has no key 'baseUrl'")
+    inner = block.get("input")
+    given = inner.get("parameters") if isinstance(inner, Mapping) else None
+    given = given if isinstance(given, Mapping) else {}
+    token = _token(str(config.get("token") or ""), keys, origin(base), name)
+    timeout = str(config.get("requestTimeout") or "30")
+    host = Host(
+        base, f"ConfigMap {name}: baseUrl", headers={"Authorization": f"Bearer {token}"},
+        timeout=min(int(timeout), 300) if timeout.isdigit() else 30,
+    )  # fmt: skip
+    try:
+        answer = host.post(GENERATE, {"applicationSetName": set_name, "input": {"parameters": given}})  # fmt: skip
+    finally:
+        host.close()
+    output = answer.get("output") if isinstance(answer, Mapping) else None
+    found = output.get("parameters") if isinstance(output, Mapping) else None
+    if not isinstance(found, list) or not all(isinstance(p, Mapping) for p in found):
+        raise HostError(f"the plugin at {origin(base)} did not answer with output.parameters, a list of objects")  # fmt: skip
+    return [{**p, "generator": {"input": {"parameters": dict(given)}}} for p in found]
+
+
+def _token(text: str, keys: Keys, server: str, name: str) -> str:
+    """Return what `$key` (of argocd-secret) or `$secret:key` refers to; a token in the clear is refused."""
+    if not text.startswith("$"):
+        raise GeneratorError(f"plugin: token of ConfigMap {name!r} must be $key or $secret:key")
+    secret, separator, key = text[1:].partition(":")
+    ref = {"secretName": secret, "key": key} if separator else {"secretName": SECRET, "key": secret}
+    return keys.value(ref, server, f"plugin: token of ConfigMap {name}")
+
+
+def check_decision(block: Mapping[str, Any], where: str) -> str:
+    """Return the name of the ConfigMap of a decision generator; raises GeneratorError."""
+    name = block.get("configMapRef")
+    if not isinstance(name, str) or not name:
+        raise GeneratorError(f"{where}.configMapRef is required")
+    if bool(block.get("name")) == bool(block.get("labelSelector")):
+        raise GeneratorError(f"{where}: there is a problem with the definition of the ClusterDecisionResource generator: give either name or labelSelector")  # fmt: skip
+    return name
+
+
+def decisions(block: Mapping[str, Any], keys: Keys, clusters: Sequence[ClusterFacts]) -> list[Params]:  # fmt: skip
+    """Return the clusters that a custom resource has decided for, as parameters.
+
+    Shapes: beyond Argo CD's keys the ConfigMap may name the registered `cluster` that has the resource.
+    Raises: GeneratorError; RetryLater, Stalled when that cluster does not answer.
+    """
+    name = check_decision(block, "clusterDecisionResource")
+    config = keys.config(name, "clusterDecisionResource.configMapRef")
+    group, slash, version = str(config.get("apiVersion") or "").rpartition("/")
+    if not slash or not config.get("kind"):
+        raise GeneratorError(f"clusterDecisionResource: ConfigMap {name!r} needs apiVersion (group/version) and kind (the plural name)")  # fmt: skip
+    match = str(config.get("matchKey") or "")
+    by_name = {c.name: c for c in clusters}
+    found: list[Params] = []
+    for resource in _resources(block, keys, config, f"/apis/{group}/{version}", name):
+        status = resource.get("status")
+        entries = status.get(str(config.get("statusListKey") or "clusters")) if isinstance(status, Mapping) else None  # fmt: skip
+        for entry in entries if isinstance(entries, list) and match else []:
+            cluster = by_name.get(str(entry.get(match))) if isinstance(entry, Mapping) else None
+            if cluster is not None:
+                found.append({**{str(k): fast.plain(v) for k, v in entry.items()}, "name": cluster.name, "server": cluster.server})  # fmt: skip
+    return found
+
+
+def _resources(block: Mapping[str, Any], keys: Keys, config: Mapping[str, str], root: str, name: str) -> list[Mapping[str, Any]]:  # fmt: skip
+    where = {"name": config["cluster"]} if config.get("cluster") else {"server": HOME_SERVER}
+    cluster = Cluster.objects.filter(**where).first()
+    if cluster is None:
+        raise GeneratorError(f"clusterDecisionResource: ConfigMap {name!r}: there is no cluster {config.get('cluster')!r}")  # fmt: skip
+    namespace = quote(str(config.get("namespace") or keys.namespace), safe="")
+    path = f"{root}/namespaces/{namespace}/{quote(str(config['kind']), safe='')}"
+    query = {}
+    if block.get("labelSelector"):
+        query = {"labelSelector": _selector(block["labelSelector"])}
+    elif block.get("name"):
+        query = {"fieldSelector": f"metadata.name={block['name']}"}
+    try:
+        answer = connect(cluster).request("GET", path, query=query)
+    except Refused as refused:
+        raise GeneratorError(f"clusterDecisionResource: cluster {cluster.name} refuses {path} ({refused.status}): {refused.message}") from refused  # fmt: skip
+    items = answer.get("items") if isinstance(answer, Mapping) else None
+    if not isinstance(items, list) or not items:
+        raise GeneratorError(f"no clusterDecisionResources found at {path}")
+    return [i for i in items if isinstance(i, Mapping)]
+
+
+def _selector(selector: Any) -> str:
+    """Return a label selector as a query writes it; raises GeneratorError."""
+    if not isinstance(selector, Mapping):
+        raise GeneratorError("clusterDecisionResource.labelSelector must be an object")
+    parts = [f"{k}={v}" for k, v in (selector.get("matchLabels") or {}).items()]
+    for entry in selector.get("matchExpressions") or []:
+        key, operator, values = entry.get("key"), entry.get("operator"), entry.get("values") or []
+        listed = f"({','.join(map(str, values))})"
+        forms = {"In": f"{key} in {listed}", "NotIn": f"{key} notin {listed}", "Exists": f"{key}", "DoesNotExist": f"!{key}"}  # fmt: skip
+        if operator not in forms:
+            raise GeneratorError(f"clusterDecisionResource.labelSelector: operator {operator!r} is none of In, NotIn, Exists, DoesNotExist")  # fmt: skip
+        parts.append(forms[operator])
+    return ",".join(parts)

@@ -1,0 +1,120 @@
+"""What the events of hosts say: which repository was pushed to, or has a pull request that changed. Values in, values out.
+
+Shapes: bodies as GitHub, GitLab, Gitea and Gogs, Bitbucket (cloud and server) and Azure DevOps send them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Push(NamedTuple):
+    """A branch or tag of a repository that moved."""
+
+    urls: tuple[str, ...]
+    ref: str = ""
+    commit: str = ""
+
+
+class Pulls(NamedTuple):
+    """A repository, as `owner/repo`, whose pull requests changed."""
+
+    place: str
+
+
+class Nothing(NamedTuple):
+    """An event that asks for nothing: a ping, a comment."""
+
+
+Event = Push | Pulls | Nothing
+_GITHUB_ACTIONS = ("opened", "closed", "reopened", "synchronize", "synchronized", "labeled", "unlabeled", "label_updated", "label_cleared", "edited")  # fmt: skip
+
+
+def text(value: Any, *path: str) -> str:
+    """Return a text inside a payload, empty when there is none."""
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
+def _urls(value: Any, *names: str) -> tuple[str, ...]:
+    return tuple(u for u in (text(value, n) for n in names) if u)
+
+
+def _list(value: Any, *path: str) -> Sequence[Any]:
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, list) else []
+
+
+def github(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
+    """Yield what an event of GitHub, Gitea or Gogs says, which share these shapes."""
+    repository = body.get("repository")
+    if event == "push":
+        urls = _urls(repository, "html_url", "clone_url", "ssh_url", "git_url", "svn_url")
+        yield Push(urls, text(body, "ref"), text(body, "after"))
+    elif event.startswith("pull_request"):
+        place = text(repository, "full_name")
+        yield Pulls(place) if text(body, "action") in _GITHUB_ACTIONS and place else Nothing()
+    elif event in ("ping", "create", "delete"):
+        yield Nothing()
+
+
+def gitlab(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
+    """Yield what a hook, or a system hook, of GitLab says."""
+    kind, project = text(body, "object_kind") or text(body, "event_name"), body.get("project")
+    if kind in ("push", "tag_push"):
+        urls = _urls(project, "web_url", "git_http_url", "git_ssh_url", "http_url", "ssh_url")
+        yield Push(urls, text(body, "ref"), text(body, "after") or text(body, "checkout_sha"))
+    elif kind == "merge_request":
+        place = text(project, "path_with_namespace")
+        yield Pulls(place) if place else Nothing()
+    elif event:
+        yield Nothing()
+
+
+def bitbucket(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
+    """Yield what an event of Bitbucket's cloud says; one push may move several branches."""
+    repository = body.get("repository")
+    name, page = text(repository, "full_name"), text(repository, "links", "html", "href")
+    if event == "repo:push":
+        urls = tuple(u for u in (page, f"https://bitbucket.org/{name}" if name else "", f"git@bitbucket.org:{name}" if name else "") if u)  # fmt: skip
+        for change in _list(body, "push", "changes"):
+            kind = "tags" if text(change, "new", "type") == "tag" else "heads"
+            branch = text(change, "new", "name")
+            yield Push(urls, f"refs/{kind}/{branch}" if branch else "", text(change, "new", "target", "hash"))  # fmt: skip
+    elif event.startswith("pullrequest:"):
+        yield Pulls(name) if name and "comment" not in event else Nothing()
+    elif event:
+        yield Nothing()
+
+
+def bitbucket_server(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
+    """Yield what an event of a Bitbucket server says."""
+    if event == "repo:refs_changed":
+        repository = body.get("repository")
+        clones = [text(link, "href") for link in _list(repository, "links", "clone")]
+        urls = tuple(u for u in (*clones, *_urls(repository, "html_url")) if u)
+        for change in _list(body, "changes"):
+            yield Push(urls, text(change, "refId") or text(change, "ref", "id"), text(change, "toHash"))  # fmt: skip
+    elif event.startswith("pr:"):
+        target = body.get("pullRequest")
+        repository = target.get("toRef", {}).get("repository") if isinstance(target, Mapping) and isinstance(target.get("toRef"), Mapping) else None  # fmt: skip
+        project, slug = text(repository, "project", "key"), text(repository, "slug")
+        yield Pulls(f"{project}/{slug}") if project and slug and "comment" not in event else Nothing()  # fmt: skip
+    elif event:
+        yield Nothing()
+
+
+def azure(body: Mapping[str, Any]) -> Iterator[Event]:
+    """Yield what an event of Azure DevOps says."""
+    kind, resource = text(body, "eventType"), body.get("resource")
+    repository = resource.get("repository") if isinstance(resource, Mapping) else None
+    if kind == "git.push":
+        urls = _urls(repository, "remoteUrl", "sshUrl", "webUrl")
+        for update in _list(resource, "refUpdates"):
+            yield Push(urls, text(update, "name"), text(update, "newObjectId"))
+    elif kind.startswith("git.pullrequest."):
+        project, name = text(repository, "project", "name"), text(repository, "name")
+        yield Pulls(f"{project}/{name}") if project and name else Nothing()
+    elif kind:
+        yield Nothing()
