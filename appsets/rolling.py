@@ -70,7 +70,7 @@ def _roll(row: ApplicationSet, now: datetime) -> datetime | None:
         return None
     apps = _children(row)
     state = dict(row.rollout_state)
-    found = rollout.decide(steps, [_seen(a) for a in apps], _entries(row), said_of(row), _since(state), now, state.get("missing") or [])  # fmt: skip
+    found = rollout.decide(steps, [_seen(a, now) for a in apps], _entries(row), said_of(row), _since(state), now, state.get("missing") or [])  # fmt: skip
     started = _started(found, {a.name: a for a in apps})
     by_name = {a.name: a for a in apps}
     unclear = rollout.unclear(steps, [(a.name, a.labels) for a in apps])
@@ -89,7 +89,7 @@ def target_of(application: Application) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _seen(application: Application) -> Seen:
+def _seen(application: Application, now: datetime) -> Seen:
     compared = application.compared_to or {}
     is_current = (
         bool(application.revisions) and compared.get("sources") == application.sources
@@ -104,6 +104,7 @@ def _seen(application: Application) -> Seen:
         application.name, application.labels, target_of(application), is_current and not is_broken, is_synced,
         application.health_status == Health.HEALTHY, is_running,
         application.health_status == Health.DEGRADED or (has_failed and not is_synced),
+        application.refresh_at is None or application.refresh_at > now,
     )  # fmt: skip
 
 
@@ -264,7 +265,9 @@ def _told(row: ApplicationSet, action: str, actor: str, apps: Sequence[Applicati
         if not number:
             raise Precondition("the rollout is complete: there is no step to advance")
         step = rollout.steps_of(row.spec)[number - 1]
-        mark = rollout.digest_of([s for s in map(_seen, apps) if step.selects(s.labels)])
+        mark = rollout.digest_of(
+            [s for s in (_seen(a, timezone.now()) for a in apps) if step.selects(s.labels)]
+        )
         row.rollout = {**told, "advanced": {**told.get("advanced", {}), str(number): mark}}
     else:
         open_ = [a for a in apps if a.name not in entries or entries[a.name].status != rollout.HEALTHY]  # fmt: skip

@@ -17,6 +17,7 @@ from hub.engine.errors import RuleError
 WAITING, PENDING, PROGRESSING, HEALTHY = "Waiting", "Pending", "Progressing", "Healthy"
 NOWHERE = -1
 OPERATORS = ("In", "NotIn")
+UNSETTLED = timedelta(seconds=1)
 
 
 class Step(NamedTuple):
@@ -36,7 +37,8 @@ class Seen(NamedTuple):
     """An application as it was last seen.
 
     Shapes: `target` names what it should run; `is_synced` is about that target, not an earlier one;
-        `is_bad` is Degraded, or its sync to the target failed for good.
+        `is_bad` is Degraded, or its sync to the target failed for good; without `is_settled` a look is due
+        that may find another target: nothing later starts before that.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Seen(NamedTuple):
     is_healthy: bool = False
     is_running: bool = False
     is_bad: bool = False
+    is_settled: bool = True
 
 
 class Entry(NamedTuple):
@@ -197,12 +200,14 @@ def decide(
             if not members or now - at >= step.soak:
                 continue
             return Rollout(tuple(entries.values()), (), number, after, f"step {number} is healthy and soaks until {at + step.soak:%Y-%m-%d %H:%M:%S} UTC", look_at=at + step.soak)  # fmt: skip
-        return _opened(entries, number, step, members, said, after)
+        # A look that finds nothing new wakes nobody: look again by oneself.
+        unsettled = None if all(s.is_settled for s in members) else now + UNSETTLED
+        return _opened(entries, number, step, members, said, after, unsettled)
     return Rollout(tuple(entries.values()), (), 0, after)
 
 
 def _is_done(entries: Mapping[str, Entry], members: Sequence[Seen]) -> bool:
-    return all(entries[s.name].status == HEALTHY and not s.is_bad for s in members)
+    return all(entries[s.name].status == HEALTHY and s.is_settled and not s.is_bad for s in members)
 
 
 def _entry(before: Entry | None, seen: Seen, step: int, said: Said) -> Entry:
@@ -225,7 +230,8 @@ def _entry(before: Entry | None, seen: Seen, step: int, said: Said) -> Entry:
 
 
 def _opened(
-    entries: dict[str, Entry], number: int, step: Step, members: Sequence[Seen], said: Said, since: Mapping[int, tuple[str, datetime]]
+    entries: dict[str, Entry], number: int, step: Step, members: Sequence[Seen], said: Said, since: Mapping[int, tuple[str, datetime]],
+    unsettled: datetime | None,
 ) -> Rollout:  # fmt: skip
     """Let the first step that is not done start what it may."""
     own = [s for s in members if entries[s.name].step == number]
@@ -246,7 +252,9 @@ def _opened(
                 entries[one.name] = entry._replace(status=PENDING, message="Application moved to Pending status, watching for the Application resource to start Progressing")  # fmt: skip
                 start.append(one.name)
     waits = _waits(entries, number, step, own, bad, said, is_halted=is_halted)
-    return Rollout(tuple(entries.values()), tuple(start), number, since, waits, is_halted)
+    return Rollout(
+        tuple(entries.values()), tuple(start), number, since, waits, is_halted, unsettled
+    )
 
 
 def _waits(
@@ -263,5 +271,5 @@ def _waits(
         return f"step {number} waits for {', '.join(broken[:5])} to be compared"
     if step.most is not None and limit_of(step.most, len(own)) == 0 and any(entries[s.name].status == WAITING for s in own):  # fmt: skip
         return f"step {number} waits to be synced by hand, or to be advanced"
-    busy = sorted(s.name for s in own if entries[s.name].status != HEALTHY or s.is_bad)
+    busy = sorted(s.name for s in own if entries[s.name].status != HEALTHY or s.is_bad or not s.is_settled)  # fmt: skip
     return f"step {number} waits for {', '.join(busy[:5])}" + (f" and {len(busy) - 5} more" if len(busy) > 5 else "")  # fmt: skip

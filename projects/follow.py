@@ -195,6 +195,11 @@ def _move(moves: Sequence[tuple[int, list[str]]]) -> None:
                     revisions=list(moved), reconciled_at=timezone.now()
                 )
                 publish()
+                owned = Application.objects.filter(pk__in=pks[start : start + 500]).exclude(
+                    owner=""
+                )
+                for namespace, owner in set(owned.values_list("namespace", "owner")):
+                    wake("appsets.child_moved", namespace, owner, priority=4)
 
 
 def push_received(urls: Sequence[str], revision: str, commit: str) -> int:

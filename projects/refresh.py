@@ -2,7 +2,7 @@
 
 import logging
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -143,11 +143,7 @@ def _look(application: Application, outcome: Outcome) -> None:
     hard = application.refresh_kind == "hard"
     force = bool(application.refresh_kind)
     context = sources.context_of(application, project.spec, cluster, no_cache=hard)
-    revisions = [
-        sources.resolve(s, application.project, force=force, since=application.refresh_requested_at)
-        for s in application.sources
-    ]
-    outcome.desired = sources.load(application.sources, revisions, context)
+    outcome.desired = _desired(application, context, force=force)
     outcome.look_again = _poll_again(application)
     _require_live(cluster)
     outcome.digest = _digest(application, project, outcome.desired, cluster)
@@ -160,6 +156,29 @@ def _look(application: Application, outcome: Outcome) -> None:
         return
     outcome.compared = comparison(application, outcome.desired, cluster, project.spec)
     _judge(application, project, cluster, outcome)
+
+
+def _desired(application: Application, context: sources.Context, *, force: bool) -> sources.Desired:
+    """Return what a look finds in the sources.
+
+    A new application may be of a commit that is newer than what is known of its repository: before it is said
+    to be wrong, the repository is asked once more.
+    """
+
+    def at(since: datetime | None, *, fresh: bool) -> list[str]:
+        return [sources.resolve(s, application.project, force=fresh, since=since) for s in application.sources]  # fmt: skip
+
+    revisions: list[str] = []
+    try:
+        revisions = at(application.refresh_requested_at, fresh=force)
+        return sources.load(application.sources, revisions, context)
+    except (Stalled, EngineError):
+        if force or application.reconciled_at is not None:
+            raise
+        newer = at(application.created_at, fresh=True)
+        if newer == revisions:
+            raise
+    return sources.load(application.sources, newer, context)
 
 
 def _unknown(application: Application) -> list[str]:

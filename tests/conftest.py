@@ -173,16 +173,13 @@ def sandbox(hub, sandbox_server):
     return place.wait_synced()
 
 
-@pytest.fixture(scope="session")
-def control_plane(tmp_path_factory):
-    """A genuine Kubernetes control plane, one for each test process."""
+def _control_plane(folder):
     if shutil.which("go") is None and not IN_CI:
         pytest.skip("Go is not installed: the genuine control plane cannot be built")
     build = Path(__file__).parent / "controlplane" / "build"
     built = subprocess.run([str(build)], capture_output=True, text=True, check=False)
     if built.returncode:
         skip_or_fail(f"the control plane cannot be built: {built.stderr[-500:]}")
-    folder = tmp_path_factory.mktemp("controlplane")
     process = subprocess.Popen(
         [built.stdout.strip(), "up", "-dir", str(folder / "c")], stdout=subprocess.PIPE, text=True
     )
@@ -199,10 +196,33 @@ def control_plane(tmp_path_factory):
     process.wait(20)
 
 
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory):
+    """A genuine Kubernetes control plane, one for each test process."""
+    yield from _control_plane(tmp_path_factory.mktemp("controlplane"))
+
+
+@pytest.fixture(scope="module")
+def second_control_plane(tmp_path_factory):
+    """Another one, for tests of a fleet."""
+    yield from _control_plane(tmp_path_factory.mktemp("controlplane"))
+
+
 @pytest.fixture
 def genuine(hub, control_plane):
     config = {"bearerToken": "admin-token", "tlsClientConfig": {"caData": control_plane["ca"]}}
     place = Place(hub, "genuine", control_plane["server"], config)
+    place.register()
+    return place.wait_synced()
+
+
+@pytest.fixture
+def second_genuine(hub, second_control_plane):
+    config = {
+        "bearerToken": "admin-token",
+        "tlsClientConfig": {"caData": second_control_plane["ca"]},
+    }
+    place = Place(hub, "second", second_control_plane["server"], config)
     place.register()
     return place.wait_synced()
 
