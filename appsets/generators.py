@@ -461,6 +461,25 @@ def blocks(spec: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
                 yield from blocks(entry[outer], kind)
 
 
+def concerns(spec: Mapping[str, Any], before: Mapping[str, str] | None, after: Mapping[str, str] | None) -> bool:  # fmt: skip
+    """Return whether a set may give something else once a cluster has changed.
+
+    Shapes: the labels of the cluster, None where it is not registered.
+    """
+    if (before is None or after is None) and uses(spec, "clusterDecisionResource"):
+        return True
+    return any(_may_select(block.get("selector"), labels) for block in blocks(spec, "clusters") for labels in (before, after) if labels is not None)  # fmt: skip
+
+
+def _may_select(selector: Any, labels: Mapping[str, str]) -> bool:
+    if not isinstance(selector, Mapping) or not selector or "{{" in str(selector):
+        return True
+    try:
+        return _labels_fit(selector, labels)
+    except GeneratorError:
+        return True
+
+
 _DEFAULT_SECONDS = {"git": 180, "scmProvider": 1800, "pullRequest": 1800, "plugin": 1800, "clusterDecisionResource": 180}  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 
+import orjson
 from celery import shared_task
 from django.db.models import Q
 from django.utils import timezone
@@ -53,10 +54,14 @@ def clean_up() -> None:
 
 
 @shared_task(name="appsets.clusters_changed", acks_late=True)
-def clusters_changed() -> None:
-    """Look at the sets that ask for clusters."""
+def clusters_changed(before: str = "", after: str = "") -> None:
+    """Look at the sets that a change of a cluster concerns.
+
+    Shapes: its labels as JSON, empty where it is not registered.
+    """
+    was, now = (orjson.loads(text) if text else None for text in (before, after))
     rows = ApplicationSet.objects.only("pk", "spec")
-    make_due([r.pk for r in rows if generators.uses(r.spec, "clusters")])
+    make_due([r.pk for r in rows if generators.concerns(r.spec, was, now)])
 
 
 @shared_task(name="appsets.child_changed", acks_late=True)

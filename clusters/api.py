@@ -3,6 +3,7 @@
 from typing import Any
 from urllib.parse import unquote
 
+import orjson
 from django.db import transaction
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -167,6 +168,8 @@ def _same(one: Cluster, other: Cluster) -> bool:
 def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
     """Store a cluster, and have it watched."""
     before = _record(existing) if existing is not None else None
+    labels = orjson.dumps(existing.labels).decode() if existing is not None else ""
+    is_seen = existing is None or any(getattr(existing, f) != getattr(draft, f) for f in ("name", "labels", "annotations", "project"))  # fmt: skip
     with transaction.atomic():
         row = existing or draft
         if existing is not None:
@@ -200,7 +203,8 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
         )
         publish()
         wake("clusters.changed", row.pk, priority=1)
-        wake("appsets.clusters_changed", priority=3)
+        if is_seen:
+            wake("appsets.clusters_changed", labels, orjson.dumps(row.labels).decode(), priority=3)
     return row
 
 
@@ -288,7 +292,7 @@ class OneCluster(View):
             access_changed("cluster", row.server, None)
             publish()
             wake("clusters.removed", tuple(pks), priority=1)
-            wake("appsets.clusters_changed", priority=3)
+            wake("appsets.clusters_changed", orjson.dumps(row.labels).decode(), "", priority=3)
         return Response({})
 
 

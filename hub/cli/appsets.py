@@ -15,6 +15,7 @@ from hub.cli.problem import Problem
 
 API = "/api/v1/applicationsets"
 OURS = "/api/v1/flotilla/applicationsets"
+SECRETS = "/api/v1/flotilla/secrets"
 
 
 def read(files: Sequence[str]) -> list[dict[str, Any]]:
@@ -144,3 +145,28 @@ def confirm(client: Client, name: str, wanted: Sequence[str]) -> list[str]:
         raise Problem(f"no deletion of {name} waits for a confirmation")
     client.post(f"{OURS}/{quote(name, safe='')}/confirm-deletion", {"applications": names})
     return names
+
+
+def rollout(client: Client, name: str, action: str) -> dict[str, Any]:
+    """Return a set after its rollout was told what to do; `status` tells it nothing."""
+    place = quote(name.rpartition("/")[2], safe="")
+    found: dict[str, Any] = (
+        client.get(f"{API}/{place}") if action == "status" else client.post(f"{OURS}/{place}/rollout", {"action": action})
+    )  # fmt: skip
+    return found
+
+
+def show_rollout(item: dict[str, Any]) -> None:
+    """Print how far the applications of a set are."""
+    entries = item["status"].get("applicationStatus") or []
+    stands = (item["status"].get("flotilla") or {}).get("rollout") or {}
+    if not entries:
+        sys.stdout.write(f"{item['metadata']['name']} does not sync in steps, or has no applications\n")  # fmt: skip
+        return
+    ordered = sorted(entries, key=lambda e: (int(e["step"]) < 0, int(e["step"]), e["application"]))
+    table(["STEP", "APPLICATION", "STATUS", "SINCE", "REVISION"], [
+        [e["step"], e["application"], e["status"], e["lastTransitionTime"], ",".join(r[:8] for r in e["targetRevisions"])] for e in ordered
+    ])  # fmt: skip
+    if stands.get("paused"):
+        sys.stdout.write(f"paused by {stands.get('pausedBy')}\n")
+    sys.stdout.write((stands.get("waitsFor") or "the rollout has completed") + "\n")

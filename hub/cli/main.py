@@ -407,6 +407,36 @@ def appset_confirm(
     typer.echo("Confirmed: " + ", ".join(appsets.confirm(hub, name, application or [])))
 
 
+@appset_app.command("rollout")
+def appset_rollout(
+    name: Annotated[str, typer.Argument(help="Name of the set.")],
+    action: Annotated[str, typer.Argument(help="status, pause, resume, abort, or advance (past a manual step).")] = "status",
+    output: Annotated[str, _OUTPUT] = "wide",
+) -> None:  # fmt: skip
+    """Show a progressive sync, or pause, resume, abort or advance it."""
+    from hub.cli import appsets, client
+
+    item = appsets.rollout(client.Client.from_disk(), name, action)
+    if not _printed(item, output):
+        appsets.show_rollout(item)
+
+
+@appset_app.command("set-secret")
+def appset_set_secret(
+    name: Annotated[str, typer.Argument(help="Name that generators use.")],
+    server: Annotated[list[str], typer.Option("--server", help="Where it may be sent, such as https://api.github.com; may be repeated.")],
+    project: Annotated[str, typer.Option("--project", "-p", help="Whose sets may use it; all when left out.")] = "",
+    key: Annotated[str, typer.Option("--key", help="Name of the value.")] = "token",
+) -> None:  # fmt: skip
+    """Store a token that generators use at a host; the value is read from the terminal or from standard input."""
+    from hub.cli import appsets, client
+
+    value = typer.prompt(f"Value of {key}", hide_input=True) if sys.stdin.isatty() else sys.stdin.read().strip()  # fmt: skip
+    body = {"name": name, "servers": server, "project": project, "data": {key: value}}
+    made = client.Client.from_disk().post(appsets.SECRETS, body)
+    typer.echo(f"Secret '{name}' stored for {', '.join(made['servers'])}")
+
+
 def run() -> None:
     """Run the command; problems are one sentence on standard error and exit code 1."""
     try:

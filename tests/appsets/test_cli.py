@@ -7,9 +7,11 @@ import sys
 
 import pytest
 import yaml
+from django.utils import timezone
 from support.sets import elements, manifest, names_of, run
 
-from appsets.models import ApplicationSet
+from appsets import rolling
+from appsets.models import ApplicationSet, Secret
 
 
 @pytest.fixture
@@ -73,3 +75,25 @@ def test_problems_are_a_sentence(flotilla, tmp_path):
     assert "no ApplicationSet found" in flotilla("preview", str(wrong), code=1)
     flotilla("get", "absent", code=1)
     assert "json, yaml or wide" in flotilla("list", "-o", "xml", code=1)
+
+
+def test_a_rollout_by_hand(flotilla, tmp_path, idle_hub):
+    file = tmp_path / "set.yaml"
+    step = {"matchExpressions": [{"key": "ring", "operator": "In", "values": ["x"]}]}
+    strategy = {"type": "RollingSync", "rollingSync": {"steps": [step]}}
+    file.write_text(yaml.safe_dump(manifest("s", elements("a"), metadata={"labels": {"ring": "x"}}, strategy=strategy)))  # fmt: skip
+    flotilla("create", str(file))
+    assert "does not sync in steps" in flotilla("rollout", "s")
+    run("s")
+    ApplicationSet.objects.update(rollout_due_at=timezone.now())
+    assert rolling.roll(ApplicationSet.objects.get().pk)
+    said = flotilla("rollout", "s")
+    assert "Waiting" in said and "waits for a to be compared" in said
+    assert "paused by admin" in flotilla("rollout", "s", "pause")
+    assert "action must be one of" in flotilla("rollout", "s", "go", code=1)
+    said = flotilla(
+        "set-secret", "scm", "--server", "https://git.example.org", stdin="CANARY-token\n"
+    )
+    assert said == "Secret 'scm' stored for https://git.example.org\n"
+    assert Secret.objects.get().data == {"token": "CANARY-token"}
+    assert "must start with" in flotilla("set-secret", "scm", "--server", "git", stdin="x", code=1)

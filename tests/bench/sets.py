@@ -77,7 +77,7 @@ def main(clusters: int, count: int) -> None:
     assert AuditEvent.objects.count() == events and not writes
     print(f"regenerated without change: {spent:.2f} s CPU, {len(writes)} writes beside the sets' own rows")  # fmt: skip
     Cluster.objects.filter(name="c1").update(labels={"fleet": "yes", "ring": "moved"})
-    clusters_changed()
+    clusters_changed('{"fleet": "yes", "ring": "r1"}', '{"fleet": "yes", "ring": "moved"}')
     spent = look_at_all()
     changed = Application.objects.filter(resource_version__gt=newest).count()
     print(f"a label change of one cluster: {changed} applications changed, {spent:.2f} s CPU")
