@@ -132,19 +132,28 @@ def _chosen(run: _Run, kind: str, entry: Mapping[str, Any], where: str) -> Itera
 
 
 def _fits(selector: Mapping[str, Any], flat: Mapping[str, str]) -> bool:
-    if any(flat.get(k) != v for k, v in (selector.get("matchLabels") or {}).items()):
+    """Return whether labels, or flat parameters, fit a label selector; raises GeneratorError for one that is none."""
+    labels, expressions = selector.get("matchLabels") or {}, selector.get("matchExpressions") or []
+    if not isinstance(labels, Mapping):
+        raise GeneratorError("selector.matchLabels must be an object")
+    if not isinstance(expressions, list) or not all(isinstance(e, Mapping) for e in expressions):
+        raise GeneratorError("selector.matchExpressions must be a list of objects")
+    if any(flat.get(k) != v for k, v in labels.items()):
         return False
-    for entry in selector.get("matchExpressions") or []:
-        key, operator, values = entry.get("key"), entry.get("operator"), entry.get("values") or []
-        value = flat.get(key)
-        holds = {
-            "In": value in values, "NotIn": value not in values, "Exists": value is not None, "DoesNotExist": value is None,
-        }.get(operator)  # fmt: skip
-        if holds is None:
-            raise GeneratorError(f"selector: operator {operator!r} is none of In, NotIn, Exists, DoesNotExist")  # fmt: skip
-        if not holds:
-            return False
-    return True
+    return all(_holds(entry, flat) for entry in expressions)
+
+
+def _holds(entry: Mapping[str, Any], flat: Mapping[str, str]) -> bool:
+    key, operator, values = entry.get("key"), entry.get("operator"), entry.get("values") or []
+    if not isinstance(key, str) or not isinstance(values, list):
+        raise GeneratorError("selector.matchExpressions: each needs a key that is text, and values that are a list")  # fmt: skip
+    value = flat.get(key)
+    holds = {
+        "In": value in values, "NotIn": value not in values, "Exists": value is not None, "DoesNotExist": value is None,
+    }.get(str(operator))  # fmt: skip
+    if holds is None:
+        raise GeneratorError(f"selector: operator {operator!r} is none of In, NotIn, Exists, DoesNotExist")  # fmt: skip
+    return holds
 
 
 def _with_values(run: _Run, block: Mapping[str, Any], params: Params, where: str) -> Params:

@@ -87,6 +87,8 @@ def budget_of(spec: Mapping[str, Any]) -> Budget:
     Raises: RuleError naming the field.
     """
     block = (spec.get("flotilla") or {}).get("deletion") or {}
+    if not isinstance(block, Mapping):
+        raise RuleError("spec.flotilla.deletion must be an object")
     found = {}
     for field, name, ceiling in (
         ("maxApplications", "most", 1_000_000),

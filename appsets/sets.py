@@ -15,6 +15,7 @@ from appsets.manifests import mirror_set, set_json
 from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import POLICIES, budget_of, policy_of
 from appsets.scm import asking, other
+from appsets.shapes import check_spec
 from hub import audit
 from hub.engine.errors import Conflict, Invalid, NotFound, RuleError
 from hub.models import Tombstone, next_version
@@ -87,15 +88,16 @@ def _check_spec(name: str, spec: dict[str, Any]) -> None:
 
     Raises: Invalid.
     """
+    try:
+        check_spec(spec)
+    except RuleError as error:
+        raise Invalid(str(error)) from error
     template = _object(spec, "template", "spec.template")
     inner = _object(template, "spec", "spec.template.spec")
     if not isinstance(inner.get("project") or "", str):
         raise Invalid("spec.template.spec.project must be text")
     if has_templated_project(spec):
         raise Invalid("the Argo CD API does not currently support creating ApplicationSets with templated `project` fields")  # fmt: skip
-    for field_name in ("syncPolicy", "strategy", "preservedFields", "flotilla"):
-        if not isinstance(spec.get(field_name) or {}, dict):
-            raise Invalid(f"spec.{field_name} must be an object")
     if policy_of(spec) not in POLICIES:
         raise Invalid(f"spec.syncPolicy.applicationsSync must be one of {', '.join(POLICIES)}, not {policy_of(spec)!r}")  # fmt: skip
     _check_strategy(spec)

@@ -70,6 +70,8 @@ def application_from(
     made = (
         render_value(dict(template), params, go=go, missing=missing) if params else dict(template)
     )
+    if not all(isinstance(made.get(f) or {}, Mapping) for f in ("metadata", "spec")):
+        raise TemplateError("the template's metadata and spec must be objects")
     metadata = {k: v for k, v in (made.get("metadata") or {}).items() if k in ("name", "namespace", "labels", "annotations", "finalizers") and v}  # fmt: skip
     made = {"metadata": metadata, "spec": made.get("spec") or {}}
     keeps = bool((spec.get("syncPolicy") or {}).get("preserveResourcesOnDeletion"))
@@ -92,6 +94,8 @@ def _patched(
     if len(documents) != 1 or not isinstance(documents[0], dict):
         raise TemplateError("invalid templatePatch: it must be one object")
     result: dict[str, Any] = _merged(made, documents[0])
+    if not all(isinstance(result.get(f), Mapping) for f in ("metadata", "spec")):
+        raise TemplateError("invalid templatePatch: metadata and spec must be objects")
     # A patch that moves an application to another project is undone, as in Argo CD.
     project = made["spec"].get("project")
     return {
