@@ -57,10 +57,11 @@ def get_set(request: Request, name: str, action: str = "get") -> ApplicationSet:
 
 def shown(caller: Caller, row: ApplicationSet) -> dict[str, Any]:
     """Return a set with those of its applications that the caller may see."""
-    return set_json(row, _children(caller, row))
+    return set_json(row, shown_children(caller, row))
 
 
-def _children(caller: Caller, row: ApplicationSet) -> list[Application]:
+def shown_children(caller: Caller, row: ApplicationSet) -> list[Application]:
+    """Return the applications of a set that the caller may see."""
     seen = set(visible(caller).filter(namespace=row.namespace, owner=row.name).values_list("pk", flat=True))  # fmt: skip
     return [c for c in children_of(row) if c.pk in seen]
 
@@ -149,7 +150,7 @@ class Tree(View):
     def get(self, request: Request, name: str) -> Response:
         """Return the applications of a set as nodes."""
         row = get_set(request, name)
-        return Response(tree_json(row, _children(actor(request), row)))
+        return Response(tree_json(row, shown_children(actor(request), row)))
 
 
 class Events(View):
@@ -218,7 +219,7 @@ class Preview(View):
         draft = _drafted(request, sets.wanted_from(inner_map(body_map(request), "applicationSet")))
         found = _look(draft)
         plan = found.plan
-        may = _readable(actor(request), [found.rows[before.name] for before, _ in plan.update])
+        may = readable(actor(request), [found.rows[before.name] for before, _ in plan.update])
         live = _live_resources([found.rows[n] for n in (*plan.delete, *plan.waiting)])
         return Response({
             "added": [_manifest(draft, a) for a in plan.create],
@@ -235,7 +236,7 @@ def _change(draft: ApplicationSet, before: App, after: App, *, shown: bool) -> d
     return {"name": after.name, **sides}
 
 
-def _readable(caller: Caller, rows: Sequence[Application]) -> set[str]:
+def readable(caller: Caller, rows: Sequence[Application]) -> set[str]:
     """Return the names of those that the caller may read."""
     found: set[str] = set()
     for start in range(0, len(rows), CHUNK):
@@ -252,6 +253,12 @@ def _live_resources(rows: Sequence[Application]) -> dict[str, int]:
         for name, resources in Application.objects.filter(pk__in=pks).values_list("name", "resources"):  # fmt: skip
             found[name] = sum(not r.get("hook") and (r.get("health") or {}).get("status") != "Missing" for r in resources)  # fmt: skip
     return found
+
+
+def weighed(rows: Sequence[Application]) -> list[dict[str, Any]]:
+    """Return what the deletion of each application takes along."""
+    live = _live_resources(rows)
+    return [_loss(row, live) for row in rows]
 
 
 def _loss(row: Application, live: Mapping[str, int]) -> dict[str, Any]:

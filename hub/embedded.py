@@ -61,7 +61,7 @@ class Embedded:
         self.timer = Timer()
         config = uvicorn.Config(
             "hub.asgi:application", host=host, port=port, log_level="warning", access_log=False, lifespan="off",
-            timeout_graceful_shutdown=3, ws="none", server_header=False, date_header=True, proxy_headers=False,
+            timeout_graceful_shutdown=3, ws="websockets-sansio", server_header=False, date_header=True, proxy_headers=False,
         )  # fmt: skip
         self.server = uvicorn.Server(config)
         self._watcher_thread = threading.Thread(

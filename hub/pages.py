@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
 from hub import audit, oidc, providers, review, trail
-from hub.access import Caller, decide, is_allowed, require
+from hub.access import Caller, decide, is_allowed, reach, require
 from hub.accounts import normal_object
 from hub.documents import load_yaml
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, Unauthenticated
@@ -59,6 +59,8 @@ class Shown:
     def may(self) -> dict[str, bool]:
         """What the navigation offers."""
         return {
+            "sets": bool(reach(self.caller, "applicationsets", "get").allow),
+            "clusters": bool(reach(self.caller, "clusters", "get").allow),
             "audit": is_allowed(self.caller, "audit", "get", "events"),
             "settings": is_allowed(self.caller, "settings", "get", "sso"),
         }
@@ -94,6 +96,11 @@ def signed_in(view: Page) -> Page:
             raise Http404 from error
 
     return wrapped
+
+
+def nothing(_request: HttpRequest) -> HttpResponse:
+    """Answer with nothing: what a page closes is replaced by this."""
+    return HttpResponse("")
 
 
 class Login(LoginView):

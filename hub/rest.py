@@ -64,11 +64,15 @@ def token_of(request: HttpRequest) -> str:
     header = request.headers.get("Authorization", "")
     if header.lower().startswith("bearer "):
         return header[7:].strip()
-    first = request.COOKIES.get(COOKIE, "")
+    return joined_cookie(request.COOKIES)
+
+
+def joined_cookie(cookies: Mapping[str, str]) -> str:
+    """Return the token of a session's cookie, whole or in chunks; empty when there is none."""
+    first = cookies.get(COOKIE, "")
     count, separator, chunk = first.partition(":")
     if separator and count.isdigit() and 1 <= int(count) <= MAX_COOKIES:
-        rest = [request.COOKIES.get(f"{COOKIE}-{n}", "") for n in range(1, int(count))]
-        return chunk + "".join(rest)
+        return chunk + "".join(cookies.get(f"{COOKIE}-{n}", "") for n in range(1, int(count)))
     return first
 
 

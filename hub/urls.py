@@ -9,6 +9,7 @@ from drf_spectacular.views import SpectacularAPIView
 
 from appsets import api as appsets
 from appsets import configuration
+from appsets import pages as set_pages
 from appsets import streams as set_streams
 from clusters import api as clusters
 from hub import accounts, pages, review, roles, signin, sso, views
@@ -27,6 +28,9 @@ from projects.api import (
     streams,
     webhooks,
 )
+from projects.pages import application as app_pages
+from projects.pages import applications as list_pages
+from projects.pages import fleet as fleet_pages
 
 _APP = "api/v1/applications/<str:name>"
 # Repository and cluster URLs come percent-encoded; servers hand them on decoded, slashes and all.
@@ -49,6 +53,29 @@ urlpatterns = [
     path("account/tokens/<int:number>/revoke", pages.revoke_token),
     path("account/reauthenticate", allauth_account.reauthenticate, name="account_reauthenticate"),
     path("account/2fa/", include("allauth.mfa.urls")),
+    path("applications", list_pages.index, name="applications"),
+    path("applications/new", app_pages.edit),
+    path("applications/check", app_pages.check),
+    path("applications/preview", app_pages.preview),
+    path("applications/views", list_pages.save_view),
+    path("applications/views/<int:number>/remove", list_pages.remove_view),
+    path("applications/favourites/<int:number>", list_pages.favourite),
+    path("applications/<str:namespace>/<str:name>", app_pages.page),
+    path("applications/<str:namespace>/<str:name>/edit", app_pages.edit),
+    path("applications/<str:namespace>/<str:name>/resource", app_pages.resource),
+    path("applications/<str:namespace>/<str:name>/sync", app_pages.sync_dialog),
+    path("applications/<str:namespace>/<str:name>/delete", app_pages.delete_dialog),
+    path(
+        "applications/<str:namespace>/<str:name>/rollback/<int:number>", app_pages.rollback_dialog
+    ),
+    path("sets", set_pages.index),
+    path("sets/new", set_pages.edit),
+    path("sets/preview", set_pages.preview),
+    path("sets/<str:namespace>/<str:name>", set_pages.page),
+    path("sets/<str:namespace>/<str:name>/edit", set_pages.edit),
+    path("fleet", fleet_pages.index),
+    path("palette", set_pages.palette),
+    path("nothing", pages.nothing),
     path("audit", pages.trail_page),
     path("audit/verify", pages.verify_trail),
     path("audit/views", pages.save_view),

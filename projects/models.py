@@ -13,7 +13,7 @@ from hub.crypto import SealedJSONField
 from hub.engine.autosync import is_automated
 from hub.engine.resource import Manifest
 from hub.engine.scopes import Where
-from hub.models import next_version
+from hub.models import Account, next_version
 
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
 DEFAULT_PROJECT: dict[str, Any] = {
@@ -415,3 +415,20 @@ class ApplicationEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message[:60]}"
+
+
+class Favourite(models.Model):
+    """An application that somebody wants at hand."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
+    application = models.ForeignKey(
+        Application, on_delete=models.CASCADE, related_name="favourites"
+    )
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["account", "application"], name="favourite_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account_id}: {self.application_id}"

@@ -145,44 +145,43 @@ class ManagedResources(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
         """Return the states as JSON texts; values of Secrets are masked; hooks are left out."""
-        application = get_application(request, name)
-        project, cluster = (
-            project_of(application.project),
-            find_cluster(application.spec["destination"]),
-        )
-        revisions = application.revisions or [
-            sources.resolve(s, application.project) for s in application.sources
+        application, params = get_application(request, name), request.query_params
+        asked = {f: params.get(f, "") for f in ("group", "kind", "namespace", "name")}
+        return Response(orjson.dumps({"items": managed_items(application, asked)}))
+
+
+def managed_items(application: Application, asked: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return desired, live and predicted states as JSON texts; empty words of `asked` fit everything."""
+    project, cluster = (
+        project_of(application.project),
+        find_cluster(application.spec["destination"]),
+    )
+    revisions = application.revisions or [
+        sources.resolve(s, application.project) for s in application.sources
+    ]
+    desired = sources.load(
+        application.sources, revisions, sources.context_of(application, project.spec, cluster)
+    )
+    items = []
+    for pair in comparison(application, desired, cluster, project.spec).pairs:
+        key = pair.key
+        have = {"group": key.group, "kind": key.kind, "namespace": key.namespace, "name": key.name}
+        if pair.state.hook or any(want not in ("", have[f]) for f, want in asked.items()):
+            continue
+        found = pair.comparison
+        states = [
+            pair.desired,
+            pair.live,
+            found.live if found else pair.live,
+            found.predicted if found else None,
         ]
-        desired = sources.load(
-            application.sources, revisions, sources.context_of(application, project.spec, cluster)
-        )
-        params = request.query_params
-        items = []
-        for pair in comparison(application, desired, cluster, project.spec).pairs:
-            key = pair.key
-            asked = [
-                (params.get("group"), key.group),
-                (params.get("kind"), key.kind),
-                (params.get("namespace"), key.namespace),
-                (params.get("name"), key.name),
-            ]
-            if pair.state.hook or any(want not in (None, "", have) for want, have in asked):
-                continue
-            found = pair.comparison
-            states = [
-                pair.desired,
-                pair.live,
-                found.live if found else pair.live,
-                found.predicted if found else None,
-            ]
-            target, current, normalized, predicted = _masked(states)
-            items.append({
-                "group": key.group, "kind": key.kind, "namespace": key.namespace, "name": key.name,
-                "targetState": _text(target), "liveState": _text(current), "normalizedLiveState": _text(normalized),
-                "predictedLiveState": _text(predicted), "modified": pair.state.status == "OutOfSync",
-                **({"resourceVersion": pair.live["metadata"].get("resourceVersion", "")} if pair.live else {}),
-            })  # fmt: skip
-        return Response(orjson.dumps({"items": items}))
+        target, current, normalized, predicted = _masked(states)
+        items.append({
+            **have, "targetState": _text(target), "liveState": _text(current), "normalizedLiveState": _text(normalized),
+            "predictedLiveState": _text(predicted), "modified": pair.state.status == "OutOfSync",
+            **({"resourceVersion": pair.live["metadata"].get("resourceVersion", "")} if pair.live else {}),
+        })  # fmt: skip
+    return items
 
 
 def _masked(states: list[Manifest | None]) -> list[Manifest | None]:

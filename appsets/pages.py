@@ -1,0 +1,178 @@
+"""Pages of application sets, and the palette that jumps to everything."""
+
+import orjson
+import yaml
+from django.conf import settings
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from appsets import sets
+from appsets.api import FRESH, readable, shown_children, weighed
+from appsets.manifests import set_json
+from appsets.models import ApplicationSet, SetEvent
+from appsets.reconcile import SetError, look
+from clusters.models import Cluster
+from hub.access import Caller, is_allowed
+from hub.documents import load_yaml
+from hub.engine.errors import EngineError, Invalid, NotFound
+from hub.pages import Shown, signed_in
+from projects.pages.application import diff_lines
+from projects.pages.listing import HEALTH, bars
+from projects.specs import project_of
+from projects.visible import visible
+
+MOST = 8
+TEMPLATE = """apiVersion: argoproj.io/v1alpha1
+kind: ApplicationSet
+metadata:
+  name: ""
+spec:
+  goTemplate: true
+  goTemplateOptions: [missingkey=error]
+  generators:
+  - clusters: {}
+  template:
+    metadata:
+      name: 'app-{{.nameNormalized}}'
+    spec:
+      project: default
+      source: {repoURL: 'https://', path: ., targetRevision: HEAD}
+      destination: {server: '{{.server}}', namespace: default}
+"""
+
+
+@require_GET
+@signed_in
+def index(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Show the sets that the caller may see."""
+    rows = [r for r in ApplicationSet.objects.order_by("name") if is_allowed(caller, "applicationsets", "get", r.rbac_object)]  # fmt: skip
+    items = []
+    for row in rows:
+        children = shown_children(caller, row)
+        counts: dict[str, int] = {}
+        for child in children:
+            counts[child.health_status] = counts.get(child.health_status, 0) + 1
+        health = set_json(row, [])["status"]["health"]
+        items.append({"row": row, "health": health, "count": len(children), "bar": bars(counts, HEALTH, 160.0), "counts": [(w, counts[w]) for w in HEALTH if w in counts], "rollout": row.rollout_state})  # fmt: skip
+    items.sort(key=lambda i: (i["health"]["status"] != "Degraded", i["row"].name))
+    may_create = is_allowed(caller, "applicationsets", "create", "*/*")
+    return render(request, "sets/index.html", {"section": "sets", "caller": Shown(caller), "items": items, "may_create": may_create})  # fmt: skip
+
+
+def _found(caller: Caller, namespace: str, name: str) -> ApplicationSet:
+    row = ApplicationSet.objects.filter(namespace=namespace, name=name).first()
+    if row is None or not is_allowed(caller, "applicationsets", "get", row.rbac_object):
+        raise Http404
+    return row
+
+
+@require_GET
+@signed_in
+def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
+    """Show a set: conditions, what waits for a confirmation, its rollout, its applications."""
+    row = _found(caller, namespace, name)
+    children = shown_children(caller, row)
+    names = {c.name for c in children}
+    status = {e["application"]: e for e in row.application_status}
+    steps: dict[str, list[str]] = {}
+    for entry in row.application_status:
+        steps.setdefault(entry["step"], []).append(entry["status"])
+    shown_steps = [(n, _tally(found), len(found)) for n, found in sorted(steps.items(), key=lambda e: (int(e[0]) < 0, int(e[0])))]  # fmt: skip
+    return render(request, "sets/page.html", {
+        "section": "sets", "caller": Shown(caller), "row": row, "health": set_json(row, [])["status"]["health"], "conditions": row.conditions,
+        "children": [(c, status.get(c.name)) for c in children], "waiting": [n for n in row.awaits if n in names], "steps": shown_steps, "state": row.rollout_state, "told": row.rollout,
+        "events": SetEvent.objects.filter(uid=row.uid).order_by("-pk")[:12], "generators": ", ".join(k for g in row.spec["generators"] for k in g if k not in ("selector", "template")),
+        "may": {a: is_allowed(caller, "applicationsets", a, row.rbac_object) for a in ("update", "delete")}, "waiting_json": orjson.dumps({"applications": row.awaits}).decode(),
+    })  # fmt: skip
+
+
+def _tally(statuses: list[str]) -> list[tuple[str, float, float]]:
+    words = {
+        "Healthy": "Healthy",
+        "Progressing": "Progressing",
+        "Pending": "Progressing",
+        "Waiting": "Suspended",
+    }
+    counts: dict[str, int] = {}
+    for status in statuses:
+        word = words.get(status, "Unknown")
+        counts[word] = counts.get(word, 0) + 1
+    return bars(counts, ("Healthy", "Progressing", "Suspended", "Unknown"), 400.0)
+
+
+@signed_in
+def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = "") -> HttpResponse:
+    """Write a set beside the preview of what saving it would do."""
+    row, text = None, TEMPLATE
+    if name:
+        row = _found(caller, namespace, name)
+        metadata = {k: v for k, v in (("name", row.name), ("namespace", row.namespace), ("labels", row.labels), ("annotations", row.annotations)) if v}  # fmt: skip
+        body = {"apiVersion": "argoproj.io/v1alpha1", "kind": "ApplicationSet", "metadata": metadata, "spec": row.spec}  # fmt: skip
+        text = str(yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True))
+    return render(request, "sets/edit.html", {"section": "sets", "caller": Shown(caller), "row": row, "text": text})  # fmt: skip
+
+
+@require_POST
+@signed_in
+def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Say what saving a set would add, change and delete, by the decision that saving makes."""
+    try:
+        body = load_yaml(request.POST.get("text", "")[:500_000], "The manifest")
+        wanted = sets.wanted_from(body)
+        draft = wanted.draft()
+        existing = ApplicationSet.objects.filter(namespace=draft.namespace, name=draft.name).first()
+        _require_writer(caller, draft, existing)
+        project_of(draft.project)
+        found = look(draft, timezone.now() - FRESH)
+    except (Invalid, EngineError, NotFound, SetError) as error:
+        return render(request, "sets/preview.html", {"error": str(error)})
+    plan = found.plan
+    may = readable(caller, [found.rows[b.name] for b, _ in plan.update])
+    changes = [
+        (after.name, diff_lines(_shown(before), _shown(after), 2)[:200] if before.name in may else None) for before, after in plan.update[:60]
+    ]  # fmt: skip
+    lost = weighed([found.rows[n] for n in (*plan.delete, *plan.waiting)])
+    return render(request, "sets/preview.html", {
+        "wanted": wanted, "added": [(a, (a.spec.get("destination") or {})) for a in plan.create[:100]], "added_count": len(plan.create), "changes": changes,
+        "changed_count": len(plan.update), "deleted": [d for d in lost if d["name"] in plan.delete], "waiting": [d for d in lost if d["name"] in plan.waiting],
+        "kept": plan.kept, "unchanged": plan.unchanged, "problems": found.problems[:50], "live": sum(d["resources"] for d in lost if d["name"] in plan.delete),
+        "json": orjson.dumps(body).decode(), "exists": existing is not None,
+    })  # fmt: skip
+
+
+def _require_writer(caller: Caller, draft: ApplicationSet, existing: ApplicationSet | None) -> None:
+    """Return if a caller may write a set.
+
+    Raises: Invalid with the right that is missing.
+    """
+    is_seen = existing is None or is_allowed(caller, "applicationsets", "get", existing.rbac_object)
+    if not is_seen or not is_allowed(caller, "applicationsets", "create", draft.rbac_object):
+        raise Invalid(f"You may not write {draft.rbac_object}. Ask for applicationsets, create in project {draft.project}.")  # fmt: skip
+
+
+def _shown(app: object) -> dict[str, object]:
+    labels, annotations, spec = (getattr(app, f) for f in ("labels", "annotations", "spec"))
+    return {"metadata": {k: v for k, v in (("labels", dict(labels)), ("annotations", dict(annotations))) if v}, "spec": dict(spec)}  # fmt: skip
+
+
+@require_GET
+@signed_in
+def palette(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Find applications, sets, clusters and pages by name: only what the caller may see."""
+    words = request.GET.get("q", "").strip()[:100]
+    found = visible(caller).select_related("cluster").defer("resources", "summary", "inputs")
+    found = found.filter(name__icontains=words) if words else found.filter(favourites__account=caller.account)  # fmt: skip
+    apps = [
+        {"url": f"/applications/{a.namespace}/{a.name}", "title": a.name, "note": f"{a.project} · {a.cluster.name if a.cluster else 'no cluster'}", "icon": "apps", "health": a.health_status}
+        for a in found.order_by("name")[:MOST]
+    ]  # fmt: skip
+    rows = ApplicationSet.objects.filter(name__icontains=words).only("namespace", "name", "project").order_by("name")[:50] if words else []  # fmt: skip
+    found_sets = [{"url": f"/sets/{s.namespace}/{s.name}", "title": s.name, "note": s.project, "icon": "sets"} for s in rows if is_allowed(caller, "applicationsets", "get", s.rbac_object)][:MOST]  # fmt: skip
+    clusters = Cluster.objects.filter(name__icontains=words).order_by("name")[:50] if words else []
+    found_clusters = [{"url": f"/applications?cluster={c.name}", "title": c.name, "note": "its applications", "icon": "fleet"} for c in clusters if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)][:MOST]  # fmt: skip
+    pages = [("Applications", "/applications", "apps"), ("Needs attention", "/applications?health=Degraded&health=Missing&health=Unknown", "warn"), ("New application", "/applications/new", "plus"), ("Sets", "/sets", "sets"), ("Fleet", "/fleet", "fleet"), ("Audit", "/audit", "audit"), ("Account", "/account", "person")]  # fmt: skip
+    elsewhere = [{"url": u, "title": t, "note": "", "icon": i} for t, u, i in pages if words.lower() in t.lower()]  # fmt: skip
+    groups = [("Applications" if words else "Favourites", apps), ("Sets", found_sets), ("Clusters", found_clusters), ("Pages", elsewhere)]  # fmt: skip
+    return render(request, "palette.html", {"groups": groups, "empty": not any(items for _, items in groups), "q": words, "namespace": settings.NAMESPACE})  # fmt: skip

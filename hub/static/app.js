@@ -1,0 +1,327 @@
+// What pages do by themselves: live rows, ages, keys, selection, dialogs. No page needs it to be read.
+
+const $ = (query, root = document) => root.querySelector(query);
+const $$ = (query, root = document) => [...root.querySelectorAll(query)];
+const csrf = () => JSON.parse(document.body.getAttribute("hx-headers") || "{}")["X-CSRFToken"] || "";
+
+// ---------- words ----------
+export function span(seconds) {
+  const left = Math.max(0, Math.floor(seconds));
+  for (const [size, word] of [[86400, "d"], [3600, "h"], [60, "min"]]) if (left >= size) return `${Math.floor(left / size)} ${word}`;
+  return `${left} s`;
+}
+
+const zone = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+function tick() {
+  for (const time of $$("time[data-ago], time[data-since]")) {
+    const at = new Date(time.dateTime);
+    const text = span((Date.now() - at) / 1000) + (time.hasAttribute("data-ago") ? " ago" : "");
+    if (time.textContent !== text) time.textContent = text;
+    if (!time.dataset.zoned) { time.title = `${zone.format(at)} · ${time.title}`; time.dataset.zoned = "1"; }
+  }
+}
+
+export function toast(text, tone = "") {
+  const box = document.createElement("div");
+  box.className = `toast ${tone}`;
+  box.textContent = text;
+  $("[data-toasts]").append(box);
+  setTimeout(() => { if (!box.matches(":hover")) box.remove(); }, 6000);
+}
+
+// ---------- requests to REST, as the command line makes them ----------
+export async function call(method, path, body) {
+  const answer = await fetch(path, {
+    method, credentials: "same-origin", headers: { "Content-Type": "application/json", "X-CSRFToken": csrf() },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  const text = await answer.text();
+  let data = {};
+  try { data = text ? JSON.parse(text) : {}; } catch { /* a proxy's page */ }
+  if (!answer.ok) throw new Error(data.message || `The hub answered ${answer.status}.`);
+  return data;
+}
+
+// A button or form that asks REST: data-call="POST /api/v1/…", data-body, data-done.
+async function ask(element) {
+  const [method, path] = element.dataset.call.split(" ");
+  const form = element.closest("form");
+  const body = element.dataset.body ? JSON.parse(element.dataset.body) : form && element.dataset.form ? fields(form) : undefined;
+  element.setAttribute("aria-busy", "true");
+  element.disabled = true;
+  try {
+    await call(method, path, body);
+    element.closest("dialog")?.close();
+    if (element.dataset.done) toast(element.dataset.done);
+    if (element.dataset.go) location.href = element.dataset.go;
+  } catch (error) {
+    const place = element.closest("dialog")?.querySelector("[data-error]");
+    if (place) { place.textContent = error.message; place.hidden = false; } else toast(error.message, "bad");
+  } finally {
+    element.removeAttribute("aria-busy");
+    element.disabled = false;
+  }
+}
+
+// Fields of a form as JSON: names with dots are nested, `name[]` is a list, checkboxes are true.
+export function fields(form) {
+  const result = {};
+  for (const input of form.elements) {
+    if (!input.name || input.disabled || input.type === "submit") continue;
+    if ((input.type === "checkbox" || input.type === "radio") && !input.checked) continue;
+    let value = input.type === "checkbox" && input.value === "on" ? true : input.dataset.json ? JSON.parse(input.value) : input.value;
+    if (value === "" && !input.required) continue;
+    if (input.type === "number") value = Number(value);
+    const list = input.name.endsWith("[]");
+    const path = input.name.replace(/\[\]$/, "").split(".");
+    let place = result;
+    for (const key of path.slice(0, -1)) place = place[key] ??= {};
+    const last = path.at(-1);
+    if (list) (place[last] ??= []).push(value); else place[last] = value;
+  }
+  return result;
+}
+
+// ---------- live ----------
+let socket = null, tries = 0, lost = 0, lostNotice = null;
+
+function watched() {
+  const root = $("[data-live]");
+  if (!root) return null;
+  const rows = $$("[data-row]", root).map((row) => Number(row.dataset.row));
+  return { page: root.dataset.live, version: Number(root.dataset.version), rows, view: root.dataset.view || "table", object: root.dataset.object || "" };
+}
+
+function showLink(state) {
+  const box = $("[data-link]");
+  if (!box) return;
+  box.hidden = false;
+  box.dataset.state = state;
+  box.classList.toggle("lost", state !== "live");
+  $("[data-link-word]", box).textContent = state === "live" ? "Live" : "Not live";
+}
+
+function connect() {
+  const wanted = watched();
+  if (!wanted) return;
+  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
+  socket.addEventListener("open", () => {
+    tries = 0;
+    showLink("live");
+    if (lost) toast("Live again.");
+    lost = 0;
+    clearTimeout(lostNotice);
+    socket.send(JSON.stringify(watched()));
+  });
+  socket.addEventListener("message", (event) => take(JSON.parse(event.data)));
+  socket.addEventListener("close", (event) => {
+    if (event.code === 4401) { location.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`; return; }
+    if (!lost) { lost = Date.now(); lostNotice = setTimeout(() => showLink("lost"), 3000); }
+    tries += 1;
+    setTimeout(connect, Math.min(500 * 2 ** tries, 15000) * (0.7 + Math.random() * 0.6));
+  });
+}
+
+function take(told) {
+  const root = $("[data-live]");
+  if (!root) return;
+  root.dataset.version = told.version;
+  for (const [key, html] of Object.entries(told.rows || {})) change($(`[data-row="${key}"]`, root), html);
+  for (const key of told.gone || []) $(`[data-row="${key}"]`, root)?.classList.add("is-gone");
+  if (told.others) moved(told.others);
+  if (told.object) htmx.trigger(document.body, "object-changed");
+  tick();
+}
+
+function change(row, html) {
+  if (!row) return;
+  if (row.tagName === "TR") {
+    const body = document.createElement("tbody");
+    body.innerHTML = `<tr>${html}</tr>`;
+    const fresh = [...body.firstElementChild.children];
+    const old = [...row.children].slice(2);
+    fresh.forEach((cell, n) => {
+      if (old[n] && old[n].innerHTML.replace(/>[^<]*<\/time>/g, "") !== cell.innerHTML.replace(/>[^<]*<\/time>/g, "")) {
+        cell.classList.add("changed");
+        old[n].replaceWith(cell);
+      }
+    });
+  } else {
+    const cells = $("[data-cells]", row);
+    cells.innerHTML = html;
+    cells.classList.add("changed");
+  }
+}
+
+function moved(count) {
+  const notice = $("[data-moved]");
+  if (!notice) return;
+  const total = (Number(notice.dataset.count) || 0) + count;
+  notice.dataset.count = total;
+  $("[data-moved-word]", notice).textContent = `${total} other application${total === 1 ? "" : "s"} changed; the order and the counts may differ.`;
+  notice.hidden = false;
+}
+
+// ---------- selection ----------
+const picked = () => $$("[data-row]").filter((row) => $("[data-pick]", row)?.checked);
+
+function showPicked() {
+  const bar = $("[data-bulk]");
+  if (!bar) return;
+  const rows = picked();
+  bar.hidden = rows.length === 0;
+  $("[data-bulk-count]", bar).textContent = `${rows.length} selected`;
+  $$("[data-row]").forEach((row) => row.classList.toggle("selected", Boolean($("[data-pick]", row)?.checked)));
+}
+
+async function bulk(what) {
+  const rows = picked();
+  if (what === "sync") {
+    const query = rows.map((row) => `row=${row.dataset.row}`).join("&");
+    await open(`/applications/preview?${query}`);
+    return;
+  }
+  let failed = 0;
+  await Promise.all(rows.map((row) => call("GET", `/api/v1/applications/${row.dataset.name}?appNamespace=${row.dataset.namespace}&refresh=normal`).catch(() => { failed += 1; })));
+  toast(failed ? `${rows.length - failed} refreshed, ${failed} could not be` : `${rows.length} refreshed`, failed ? "bad" : "");
+}
+
+// Syncs one after the other, with an answer for each.
+async function syncAll(dialog) {
+  for (const item of $$("[data-sync-item]", dialog)) {
+    const result = $("[data-result]", item);
+    result.textContent = "asking…";
+    try {
+      await call("POST", `/api/v1/applications/${item.dataset.name}/sync?appNamespace=${item.dataset.namespace}`, { prune: $("[name=prune]", dialog).checked });
+      result.textContent = "started";
+    } catch (error) { result.textContent = error.message; result.classList.add("t-bad"); }
+  }
+  const button = $("[data-sync-all]", dialog);
+  button.hidden = true;
+}
+
+// ---------- dialogs ----------
+let opener = null;
+export async function open(path) {
+  opener = document.activeElement;
+  const dialog = $("[data-dialog]");
+  const answer = await fetch(path, { credentials: "same-origin", headers: { "HX-Request": "true" } });
+  if (!answer.ok) { toast(answer.status === 404 ? "It is not there, or you may not." : `The hub answered ${answer.status}.`, "bad"); return; }
+  dialog.innerHTML = await answer.text();
+  htmx.process(dialog);
+  dialog.showModal();
+  $("[autofocus], input:not([type=hidden]), button", dialog)?.focus();
+}
+
+// ---------- palette ----------
+function palette() {
+  const box = $("[data-palette-box]");
+  opener = document.activeElement;
+  box.showModal();
+  const input = $("input", box);
+  input.value = "";
+  input.focus();
+  htmx.trigger(input, "palette");
+}
+
+function choose(box, step) {
+  const options = $$("[role=option]", box);
+  if (!options.length) return;
+  const now = options.findIndex((o) => o.getAttribute("aria-selected") === "true");
+  const next = (now + step + options.length) % options.length;
+  options.forEach((o, n) => o.setAttribute("aria-selected", String(n === next)));
+  options[next].scrollIntoView({ block: "nearest" });
+}
+
+// ---------- keys ----------
+let cursor = -1, prefix = 0;
+function move(step) {
+  const rows = $$("[data-row]");
+  if (!rows.length) return;
+  cursor = Math.min(rows.length - 1, Math.max(0, cursor + step));
+  rows.forEach((row, n) => row.classList.toggle("cursor", n === cursor));
+  rows[cursor].scrollIntoView({ block: "nearest" });
+}
+
+const places = { a: "/applications", s: "/sets", f: "/fleet", u: "/audit" };
+document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") { event.preventDefault(); palette(); return; }
+  const box = $("[data-palette-box]");
+  if (box?.open) {
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") { event.preventDefault(); choose(box, event.key === "ArrowDown" ? 1 : -1); }
+    if (event.key === "Enter") { const option = $("[aria-selected=true]", box); if (option) { event.preventDefault(); option.click(); } }
+    return;
+  }
+  const pressed = event.target.closest?.("g[role=button]");
+  if (pressed && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); htmx.trigger(pressed, "click"); return; }
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog, [contenteditable]")) return;
+  const key = event.key.toLowerCase();
+  if (prefix && Date.now() - prefix < 1500 && places[key]) { location.href = places[key]; return; }
+  prefix = key === "g" ? Date.now() : 0;
+  const row = $$("[data-row]")[cursor];
+  if (key === "/") { event.preventDefault(); $("[data-search]")?.focus(); }
+  else if (key === "j" || event.key === "ArrowDown" && cursor >= 0) { event.preventDefault(); move(1); }
+  else if (key === "k" || event.key === "ArrowUp" && cursor >= 0) { event.preventDefault(); move(-1); }
+  else if (key === "x" && row) { const pick = $("[data-pick]", row); pick.checked = !pick.checked; showPicked(); }
+  else if (event.key === "Enter" && row && document.activeElement === document.body) location.href = row.dataset.url;
+  else if (key === "f" && row) $(".star button, .tilebar button", row)?.click();
+  else if (key === "s") $("[data-key=sync]")?.click();
+  else if (key === "r") $("[data-key=refresh]")?.click();
+});
+
+// ---------- clicks ----------
+document.addEventListener("click", (event) => {
+  const at = (query) => event.target.closest(query);
+  let found;
+  if ((found = at("[data-call]"))) { event.preventDefault(); ask(found); }
+  else if ((found = at("[data-load]"))) { event.preventDefault(); open(found.dataset.load); }
+  else if ((found = at("[data-open]"))) { opener = found; $(found.dataset.open).showModal(); }
+  else if (at("[data-close]")) at("dialog").close();
+  else if (at("[data-palette]")) palette();
+  else if (at("[data-theme-switch]")) theme();
+  else if (at("[data-bulk-clear]")) { $$("[data-pick], [data-pick-all]").forEach((pick) => { pick.checked = false; }); showPicked(); }
+  else if ((found = at("[data-bulk-do]"))) bulk(found.dataset.bulkDo);
+  else if (at("[data-sync-all]")) syncAll(at("dialog"));
+  else if (at("[data-open-facets]")) $("#facets").classList.toggle("is-open");
+  else if ((found = at("[data-clear]"))) {
+    event.preventDefault();
+    $$(`input[name="${found.dataset.clear}"]`).forEach((input) => { input.checked = false; });
+    htmx.trigger($("#filters"), "submit");
+  } else if (at("[data-fold]")) { const zone_ = $(at("[data-fold]").dataset.fold); zone_.hidden = !zone_.hidden; }
+  else if (event.target.matches("dialog")) event.target.close();
+  $$("details.menu[open]").forEach((menu) => { if (!menu.contains(event.target)) menu.open = false; });
+});
+document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-pick-all]")) $$("[data-pick]").forEach((pick) => { pick.checked = event.target.checked; });
+  if (event.target.matches("[data-pick], [data-pick-all]")) showPicked();
+});
+document.addEventListener("close", (event) => { if (event.target.matches("dialog")) opener?.focus?.(); }, true);
+
+// ---------- theme ----------
+function theme() {
+  const order = ["", "light", "dark"];
+  const next = order[(order.indexOf(document.documentElement.dataset.theme || "") + 1) % 3];
+  if (next) document.documentElement.dataset.theme = next; else delete document.documentElement.dataset.theme;
+  document.cookie = `theme=${next}; path=/; max-age=31536000; samesite=lax`;
+  $("[data-theme-switch]").setAttribute("aria-label", `Theme: ${next || "as the system"}`);
+}
+
+// ---------- facets keep what people opened ----------
+const openFacets = new Map();
+document.addEventListener("toggle", (event) => {
+  if (event.target.matches?.("[data-facet]")) openFacets.set(event.target.dataset.facet, event.target.open);
+}, true);
+document.addEventListener("htmx:afterSwap", () => {
+  for (const [name, isOpen] of openFacets) { const facet = $(`[data-facet="${name}"]`); if (facet) facet.open = isOpen; }
+  cursor = -1;
+  showPicked();
+  tick();
+  if (socket?.readyState === WebSocket.OPEN && watched()) socket.send(JSON.stringify(watched()));
+});
+document.addEventListener("htmx:responseError", (event) => toast(event.detail.xhr.status === 404 ? "It is not there any more, or you may not see it." : "The hub could not answer. What runs is not touched.", "bad"));
+document.addEventListener("htmx:sendError", () => toast("The hub does not answer. What runs is not touched.", "bad"));
+
+setInterval(tick, 1000);
+tick();
+connect();

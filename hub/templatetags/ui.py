@@ -1,0 +1,117 @@
+"""How pages draw states, ages and icons: shape, word, colour, in that order."""
+
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django import template
+from django.http import QueryDict
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+_LOOKS = {
+    "Healthy": ("ok", "healthy"), "Synced": ("ok", "synced"), "Succeeded": ("ok", "check"), "Successful": ("ok", "healthy"),
+    "Progressing": ("busy", "progressing"), "Running": ("busy", "progressing"), "Pending": ("busy", "progressing"),
+    "Terminating": ("busy", "progressing"), "OutOfSync": ("drift", "outofsync"), "Degraded": ("bad", "degraded"), "Failed": ("bad", "degraded"),
+    "Error": ("bad", "degraded"), "Suspended": ("held", "suspended"), "Waiting": ("held", "waiting"), "Missing": ("none", "missing"),
+}  # fmt: skip
+_ROUND = {"Unknown": ("none", "unknown")}
+
+
+def look_of(word: str, *, sync: bool = False) -> tuple[str, str]:
+    """Return tone and icon of a state; a sync that is unknown is a square."""
+    if sync and word not in ("Synced", "OutOfSync"):
+        return "none", "syncunknown"
+    return _LOOKS.get(word) or _ROUND["Unknown"]
+
+
+@register.simple_tag
+def icon(name: str, css: str = "") -> SafeString:
+    """Return an icon of the sprite."""
+    return format_html('<svg class="i {}" aria-hidden="true"><use href="{}#i-{}"/></svg>', css, static("icons.svg"), name)  # fmt: skip
+
+
+@register.simple_tag
+def icon_href(word: str) -> str:
+    """Return where the shape of a state is, for drawings."""
+    return f"{static('icons.svg')}#i-{look_of(word)[1]}"
+
+
+@register.simple_tag
+def status(word: str, css: str = "", *, sync: bool = False) -> SafeString:
+    """Return a state as shape and word."""
+    tone, name = look_of(word or "Unknown", sync=sync)
+    spin = " spin" if tone == "busy" else ""
+    drawn = icon(name, spin.strip())
+    return format_html('<span class="status st-{} {}">{}{}</span>', tone, css, drawn, word or "Unknown")  # fmt: skip
+
+
+@register.filter
+def tone(word: str) -> str:
+    """Return the tone of a state."""
+    return look_of(word)[0]
+
+
+@register.filter
+def span(seconds: float) -> str:
+    """Return a duration in words that fit a table: 40 s, 12 min, 3 h, 11 d."""
+    left = max(0, int(seconds))
+    for size, word in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if left >= size:
+            return f"{left // size} {word}"
+    return f"{left} s"
+
+
+def _time(at: datetime, text: str, kind: str) -> SafeString:
+    exact = at.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return format_html('<time datetime="{}" title="{}" data-{}>{}</time>', at.strftime("%Y-%m-%dT%H:%M:%SZ"), exact, kind, text)  # fmt: skip
+
+
+@register.filter
+def ago(at: datetime | None) -> SafeString | str:
+    """Return how long ago something was; the page counts on."""
+    return _time(at, f"{span((timezone.now() - at).total_seconds())} ago", "ago") if at else "never"
+
+
+@register.filter
+def since(at: datetime | None) -> SafeString | str:
+    """Return for how long something is so; the page counts on."""
+    return _time(at, span((timezone.now() - at).total_seconds()), "since") if at else ""
+
+
+@register.filter
+def short(revision: str) -> str:
+    """Return a revision as people say it: seven digits of a commit, a version whole."""
+    text = str(revision or "")
+    is_hash = len(text) in (40, 64) and all(c in "0123456789abcdef" for c in text)
+    return text[:7] if is_hash else text.removeprefix("sha256:")[:20]
+
+
+@register.simple_tag(takes_context=True)
+def with_query(context: Any, **changes: Any) -> str:
+    """Return the present address with other parameters; None takes one out, and the page starts anew."""
+    query: QueryDict = context["request"].GET.copy()
+    query.pop("page", None)
+    for name, value in changes.items():
+        key = name.rstrip("_")
+        query.pop(key, None)
+        if value is not None:
+            query[key] = value
+    text = query.urlencode()
+    return f"?{text}" if text else "?"
+
+
+@register.filter
+def thousands(number: int) -> str:
+    """Return a number with separators."""
+    return f"{number:,}"
+
+
+@register.filter
+def as_query(values: dict[str, Any]) -> str:
+    """Return a saved query as an address has it."""
+    return urlencode(values, doseq=True)

@@ -1,0 +1,102 @@
+"""`/live`: pages hear of changes. Who asks is known by the session's cookie, checked again every few seconds."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.http import parse_cookie
+
+from hub.access import Caller, is_allowed
+from hub.rest import COOKIE, joined_cookie
+from projects.api.streams import stream_caller
+from projects.feed import FEED, Change, as_message, changes_since
+
+CHECK_SECONDS = 3.0
+MOST_ROWS = 500
+UNKNOWN = 4401
+
+
+class Live(AsyncJsonWebsocketConsumer):
+    """One page that is open."""
+
+    async def connect(self) -> None:
+        """Take who is signed in."""
+        cookies = next((v.decode("latin-1") for k, v in self.scope.get("headers", []) if k == b"cookie"), "")  # fmt: skip
+        self.token = joined_cookie(parse_cookie(cookies)) if COOKIE in cookies else ""
+        self.caller: Caller | None = (
+            await sync_to_async(stream_caller)(self.token) if self.token else None
+        )
+        await self.accept()
+        if self.caller is None or self.caller.account is None:
+            await self.close(code=UNKNOWN)
+            return
+        self.watched: set[int] = set()
+        self.page, self.view, self.object = "", "table", ""
+        self.pending: asyncio.Queue[tuple[int, list[Change]]] = asyncio.Queue(maxsize=200)
+        FEED.listen(self._hear)
+        self.tasks = [asyncio.create_task(self._tell()), asyncio.create_task(self._check())]
+
+    async def disconnect(self, code: int) -> None:
+        """Hear no more."""
+        del code
+        FEED.leave(getattr(self, "_hear", lambda *_: None))
+        for task in getattr(self, "tasks", []):
+            task.cancel()
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        """Take what the page shows now, and tell it at once what it has missed."""
+        del kwargs
+        if not isinstance(content, dict) or self.caller is None:
+            return
+        rows = [
+            r for r in content.get("rows") or [] if isinstance(r, int) and not isinstance(r, bool)
+        ]
+        self.watched = set(rows[:MOST_ROWS])
+        self.page, self.view = str(content.get("page") or ""), str(content.get("view") or "table")
+        version = content.get("version")
+        if isinstance(version, int) and not isinstance(version, bool) and version > 0:
+            newest, changes = await sync_to_async(changes_since)(version)
+            if changes:
+                await self._send(newest, changes)
+
+    def _hear(self, version: int, changes: list[Change]) -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            # A page that cannot keep up asks again with the version that it knows.
+            self.pending.put_nowait((version, changes))
+
+    async def _tell(self) -> None:
+        while True:
+            version, changes = await self.pending.get()
+            if changes:
+                await self._send(version, changes)
+
+    async def _send(self, version: int, changes: list[Change]) -> None:
+        caller = self.caller
+        if caller is None:
+            return
+        rows: dict[str, str] = {}
+        gone, others = [], 0
+        for change in changes:
+            if change.gone:
+                others += 1
+            elif change.pk in self.watched:
+                if is_allowed(caller, "applications", "get", change.rbac_object, change.where):
+                    rows[str(change.pk)] = change.tile if self.view == "tiles" else change.row
+                else:
+                    gone.append(change.pk)
+            elif self.page == "applications" and is_allowed(caller, "applications", "get", change.rbac_object, change.where):  # fmt: skip
+                others += 1
+        told = as_message(version, rows=rows if self.page == "applications" else {}, gone=gone, others=others, object=self.page == "application" and bool(rows))  # fmt: skip
+        if len(told) > 1:
+            await self.send_json(told)
+
+    async def _check(self) -> None:
+        """End with the session, and follow the account's rights."""
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            self.caller = await sync_to_async(stream_caller)(self.token)
+            if self.caller is None or self.caller.account is None:
+                await self.close(code=UNKNOWN)
+                return

@@ -1,0 +1,79 @@
+"""Why an application is not green: the first failing cause in one sentence, and what to do. Values in, values out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One sentence, where it comes from, and the next step."""
+
+    lead: str
+    text: str
+    tone: str = "bad"
+    key: str = ""
+    """The resource it is about, group/kind/namespace/name."""
+    advice: str = ""
+
+
+_ADVICE = {
+    "ComparisonError": "Nothing that runs is touched. Mend the source, or look again once it answers.",
+    "InvalidSpecError": "Edit the application, or ask for the project to permit it.",
+    "SyncError": "Automated sync waits until the commit or the spec changes; a sync by hand tries again.",
+    "DeletionError": "Mend what holds the deletion, or remove its finalizer.",
+}
+
+
+def explain(application: Mapping[str, Any], operation: Mapping[str, Any] | None) -> Cause | None:
+    """Return the first cause of what is not green, None when all is well.
+
+    Shapes: `application` has health, sync, health_message, conditions and resources as the status has them;
+        `operation` has phase, message and steps.
+    """
+    for condition in application["conditions"]:
+        if str(condition["type"]).endswith("Error"):
+            return Cause(_words(condition["type"]), condition["message"], advice=_ADVICE.get(condition["type"], ""))  # fmt: skip
+    if operation is not None and operation["phase"] in ("Failed", "Error"):
+        failed = next((s for s in operation["steps"] if s.get("status") == "failed"), None)
+        text = str((failed or {}).get("message") or operation["message"])
+        return Cause("The last sync failed", text, key=_key(failed or {}), advice="What was applied before it stays. Mend the cause in Git, or sync again.")  # fmt: skip
+    broken = _first(application["resources"], "Degraded")
+    if broken is not None:
+        said = (broken.get("health") or {}).get("message") or "it is Degraded and its cluster does not say why; its events and logs may"  # fmt: skip
+        return Cause(f"{broken['kind']} {broken['name']} is Degraded", said, key=_key(broken), advice="Look at its events and logs, or roll back.")  # fmt: skip
+    missing = [r for r in application["resources"] if (r.get("health") or {}).get("status") == "Missing"]  # fmt: skip
+    if missing:
+        names = ", ".join(f"{r['kind']} {r['name']}" for r in missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")  # fmt: skip
+        return Cause("Not in the cluster yet" if len(missing) == len(application["resources"]) else "Missing in the cluster", f"{names}.", "drift", _key(missing[0]), "A sync creates what is missing.")  # fmt: skip
+    if application["sync"] == "OutOfSync":
+        return _drift(application["resources"])
+    return None
+
+
+def _drift(resources: Sequence[Mapping[str, Any]]) -> Cause:
+    different = [r for r in resources if r.get("status") == "OutOfSync"]
+    pruned = [r for r in different if r.get("requiresPruning")]
+    names = ", ".join(f"{r['kind']} {r['name']}" for r in different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")  # fmt: skip
+    advice = "Its diff shows what a sync would change." + (f" {len(pruned)} are no longer in Git and go only with prune." if pruned else "")  # fmt: skip
+    return Cause("The cluster is not as Git says", f"{names or 'The application'} differs.", "drift", _key(different[0]) if different else "", advice)  # fmt: skip
+
+
+def _first(resources: Sequence[Mapping[str, Any]], word: str) -> Mapping[str, Any] | None:
+    return next((r for r in resources if (r.get("health") or {}).get("status") == word), None)
+
+
+def _key(resource: Mapping[str, Any]) -> str:
+    key = resource.get("key")
+    if isinstance(key, list):
+        return "/".join(map(str, key))
+    if not resource.get("kind"):
+        return ""
+    return "/".join(str(resource.get(f) or "") for f in ("group", "kind", "namespace", "name"))
+
+
+def _words(kind: str) -> str:
+    return {
+        "ComparisonError": "Its source cannot be compared with the cluster", "InvalidSpecError": "The application cannot work as it is written",
+        "SyncError": "Automated sync does not go on", "DeletionError": "It cannot be deleted",
+    }.get(kind, "The hub could not look at it")  # fmt: skip

@@ -1,0 +1,254 @@
+"""Which applications a page shows: filters, counts for each, order; all in SQL and only what the caller may see."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.conf import settings
+from django.db.models import Case, Count, F, IntegerField, Q, TextField, Value, When
+from django.db.models.functions import Cast
+from django.http import QueryDict
+from django.utils import timezone
+
+from hub.access import Caller
+from projects.models import Application, ApplicationQuerySet
+from projects.visible import visible
+
+PAGE = 50
+MOST_VALUES = 6
+HEALTH = ("Degraded", "Progressing", "Missing", "Unknown", "Suspended", "Healthy")
+SYNC = ("OutOfSync", "Unknown", "Synced")
+RUNNING = Q(operation__phase__in=["Running", "Terminating"])
+_WAITING = RUNNING & Q(operation__message__startswith="waiting")
+_OPERATIONS = {"running": RUNNING & ~Q(operation__message__startswith="waiting"), "waiting": _WAITING, "failed": Q(operation__phase__in=["Failed", "Error"])}  # fmt: skip
+_AUTOMATED = Q(spec__syncPolicy__automated__isnull=False) & (
+    Q(spec__syncPolicy__automated__enabled__isnull=True) | Q(spec__syncPolicy__automated__enabled=True)
+)  # fmt: skip
+SORTS = {
+    "": "Worst first",
+    "name": "Name",
+    "-changed": "Last change",
+    "project": "Project",
+    "cluster": "Cluster",
+}
+_COLUMNS = {
+    "health": "health_status", "sync": "sync_status", "project": "project", "cluster": "cluster__name", "namespace": "dest_namespace",
+    "set": "owner", "repository": "remotes__url",
+}  # fmt: skip
+_OPEN = ("health", "sync", "freshness", "operation", "project", "cluster")
+TITLES = {
+    "health": "Health", "sync": "Sync", "freshness": "Freshness", "operation": "Operation", "project": "Project", "cluster": "Cluster",
+    "auto": "Auto-sync", "namespace": "Namespace", "set": "Set", "repository": "Repository",
+}  # fmt: skip
+_WORDS = {"current": "Current", "stale": "Stale", "running": "Running", "waiting": "Waiting", "failed": "Failed last", "on": "On", "off": "Off"}  # fmt: skip
+
+
+def stale(now: datetime) -> Q:
+    """Return the condition that a status is older than two intervals, as `is_stale` has it for one row."""
+    limit = now - 2 * (settings.POLL_INTERVAL + settings.POLL_JITTER)
+    blind = Q(cluster=None) | ~(Q(cluster__server="https://kubernetes.default.svc") | Q(cluster__is_synced=True, cluster__lease_until__gt=now))  # fmt: skip
+    silent = Q(refresh_at__isnull=False) | blind | Q(remotes=None) | Q(remotes__checked_at=None) | ~Q(remotes__error="")  # fmt: skip
+    return Q(reconciled_at__lt=limit) & (silent | Q(remotes__checked_at__lt=limit))
+
+
+def _condition(name: str, value: str, now: datetime) -> Q:
+    if name in _COLUMNS:
+        return Q(**{_COLUMNS[name]: None if value == "-" and name == "cluster" else value})
+    if name == "operation":
+        return _OPERATIONS.get(value, Q(pk__in=[]))
+    if name == "auto":
+        return Q(pk__in=Application.objects.filter(_AUTOMATED).values("pk")) if value == "on" else ~Q(pk__in=Application.objects.filter(_AUTOMATED).values("pk"))  # fmt: skip
+    old = Q(pk__in=Application.objects.filter(stale(now)).values("pk"))
+    return old if value == "stale" else ~old
+
+
+def _text(words: str, now: datetime) -> Q:
+    """Return the condition of a search: words, and `key:value` for what facets have."""
+    result = Q()
+    for word in words.split():
+        key, colon, value = word.partition(":")
+        if colon and key in TITLES and value:
+            exact = next((v for v in (*HEALTH, *SYNC) if v.lower() == value.lower()), value)
+            result &= _condition(key, exact, now)
+            continue
+        if colon and key == "label" and "=" in value:
+            result &= _label(value)
+            continue
+        found = Q(name__icontains=word) | Q(project__icontains=word) | Q(dest_namespace__icontains=word) | Q(cluster__name__icontains=word)  # fmt: skip
+        if re.fullmatch(r"[0-9a-f]{6,64}", word):
+            found |= Q(revisions_text__contains=word)
+        result &= found | Q(images_text__icontains=word)
+    return result
+
+
+def _label(text: str) -> Q:
+    key, _, value = text.partition("=")
+    # A key with two underscores would be read as a path.
+    return Q(**{f"labels__{key}": value}) if re.fullmatch(r"[\w./-]+", key) and "__" not in key else Q(pk__in=[])  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One value of a facet, with how many applications it has among the others chosen."""
+
+    value: str
+    word: str
+    count: int
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """One kind of filter."""
+
+    name: str
+    title: str
+    values: list[Option]
+    more: int
+    is_open: bool
+    is_chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What an address asks for."""
+
+    facets: Mapping[str, list[str]]
+    labels: list[str]
+    words: str
+    sort: str
+    view: str
+    page: int
+    favourites: bool
+    now: datetime = field(default_factory=timezone.now)
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether anything is left out."""
+        return bool(self.facets or self.labels or self.words or self.favourites)
+
+    @property
+    def count(self) -> int:
+        """How many filters there are."""
+        return len(self.facets) + len(self.labels) + bool(self.words)
+
+
+def chosen(params: QueryDict) -> Chosen:
+    """Return what an address asks for; what it cannot mean is left out."""
+    facets = {n: [v for v in params.getlist(n) if v][:50] for n in TITLES}
+    page = params.get("page", "")
+    return Chosen(
+        {n: v for n, v in facets.items() if v}, [x for x in params.getlist("label") if "=" in x][:10], params.get("q", "").strip()[:200],
+        params.get("sort", "") if params.get("sort", "") in SORTS else "", "tiles" if params.get("view") == "tiles" else "table",
+        max(1, int(page)) if page.isdigit() and len(page) < 7 else 1, params.get("favourites") == "1",
+    )  # fmt: skip
+
+
+class Listing:
+    """The applications of one address."""
+
+    def __init__(self, caller: Caller, wanted: Chosen) -> None:
+        self.caller, self.wanted = caller, wanted
+        self._base = visible(caller)
+
+    def query(self, without: str = "") -> ApplicationQuerySet:
+        """Return what is chosen, `without` leaving one facet out."""
+        found = self._base
+        wanted = self.wanted
+        for name, values in wanted.facets.items():
+            if name != without:
+                any_of = Q()
+                for value in values:
+                    any_of |= _condition(name, value, wanted.now)
+                found = found.filter(any_of)
+        for label in wanted.labels:
+            found = found.filter(_label(label))
+        if wanted.words:
+            found = found.alias(revisions_text=Cast("revisions", TextField()), images_text=Cast("summary", TextField()))  # fmt: skip
+            found = found.filter(_text(wanted.words, wanted.now))
+        if wanted.favourites and self.caller.account is not None:
+            found = found.filter(favourites__account=self.caller.account)
+        return found.distinct() if {"repository"} & set(wanted.facets) else found
+
+    def total(self) -> int:
+        """Return how many the caller may see at all."""
+        return self._base.count()
+
+    def counts(self, column: str, without: str = "") -> dict[str, int]:
+        """Return how many there are of each value of a column."""
+        rows = (
+            self.query(without).order_by().values(column).annotate(count=Count("pk", distinct=True))
+        )
+        return {r[column]: r["count"] for r in rows if r[column] not in (None, "")}
+
+    def facets(self) -> Iterator[Facet]:
+        """Yield the facets with their counts."""
+        for name, title in TITLES.items():
+            found = self._facet_counts(name)
+            own = self.wanted.facets.get(name, [])
+            shown = list(found.items()) if name not in _COLUMNS or name in ("health", "sync") else sorted(found.items(), key=lambda e: (e[0] not in own, -e[1], e[0]))  # fmt: skip
+            listed = shown if name in ("health", "sync") else shown[: max(MOST_VALUES, len(own))]
+            known = {v for v, _ in listed}
+            values = [Option(v, _WORDS.get(v, v), c, v in own) for v, c in listed]
+            values += [Option(v, _WORDS.get(v, v), 0, True) for v in own if v not in known]
+            yield Facet(name, title, values, len(shown) - len(listed), bool(own) or name in _OPEN, bool(own))  # fmt: skip
+
+    def _facet_counts(self, name: str) -> dict[str, int]:
+        if name in ("health", "sync"):
+            found = self.counts(_COLUMNS[name], name)
+            return {v: found.get(v, 0) for v in (HEALTH if name == "health" else SYNC)}
+        if name in _COLUMNS:
+            return self.counts(_COLUMNS[name], name)
+        base = self.query(name)
+        values = {"freshness": ("current", "stale"), "operation": tuple(_OPERATIONS), "auto": ("on", "off")}[name]  # fmt: skip
+        return {v: base.filter(_condition(name, v, self.wanted.now)).count() for v in values}
+
+    def rows(self) -> list[Application]:
+        """Return the applications of the page, with what a row shows."""
+        start = (self.wanted.page - 1) * PAGE
+        found = self._ordered().select_related("cluster", "operation").defer("inputs", "compared_to", "finalizers")  # fmt: skip
+        return list(found[start : start + PAGE])
+
+    def _ordered(self) -> ApplicationQuerySet:
+        query, sort = self.query(), self.wanted.sort
+        if sort == "name":
+            return query.order_by("name", "namespace")
+        if sort == "-changed":
+            return query.order_by(F("operation__started_at").desc(nulls_last=True), "name")
+        if sort in ("project", "cluster"):
+            return query.order_by(_COLUMNS[sort], "name")
+        return query.annotate(badness=_BADNESS).order_by("badness", "name", "namespace")
+
+
+_BADNESS = Case(
+    *(When(health_status=word, then=Value(number * 10)) for number, word in enumerate(("Degraded", "Missing", "Unknown", "Progressing"))),
+    When(sync_status="OutOfSync", then=Value(50)), When(sync_status="Unknown", then=Value(60)), When(health_status="Suspended", then=Value(70)),
+    default=Value(90), output_field=IntegerField(),
+)  # fmt: skip
+
+
+def bars(
+    counts: Mapping[str, int], words: tuple[str, ...], width: float = 400.0
+) -> list[tuple[str, float, float]]:
+    """Return (word, left, width) of the parts of a bar: one under 2 % is drawn 2 % wide."""
+    total = sum(counts.values())
+    parts = [(w, counts.get(w, 0)) for w in words if counts.get(w, 0)]
+    if not total:
+        return []
+    least, gap = width * 0.02, 3.0
+    free = width - gap * (len(parts) - 1)
+    sizes = [max(least, free * c / total) for _, c in parts]
+    scale = free / sum(sizes)
+    left, result = 0.0, []
+    for (word, _), size in zip(parts, sizes, strict=True):
+        result.append((word, round(left, 1), round(size * scale, 1)))
+        left += size * scale + gap
+    return result
+
+
+def since(application: Application) -> datetime | None:
+    """Return since when the worse of the two statuses is so."""
+    marks = [application.health_changed_at if application.health_status != "Healthy" else None, application.out_of_sync_since]  # fmt: skip
+    known = [m for m in marks if m is not None]
+    return min(known) if known else application.health_changed_at

@@ -1,0 +1,122 @@
+"""What one application shows in a list: the same for the page and for what is pushed to it."""
+
+import functools
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.template.loader import render_to_string
+
+from hub.engine.errors import RetryLater, Stalled
+from projects.manifests import as_of_now, is_stale
+from projects.models import Application
+from projects.pages.listing import since
+from projects.sources import git
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An application in a list."""
+
+    application: Application
+    since: datetime | None
+    is_stale: bool
+    as_of: datetime | None
+    revision: str
+    subject: str
+    activity: str
+    """What runs or waits now."""
+    tone: str
+    started_by: str
+    parts: list[tuple[str, float, float]]
+    why: str
+
+    @property
+    def url(self) -> str:
+        """Where its page is."""
+        return f"/applications/{self.application.namespace}/{self.application.name}"
+
+    @property
+    def key(self) -> str:
+        """What the page calls its row."""
+        return f"a{self.application.pk}"
+
+
+@functools.lru_cache(maxsize=20_000)
+def subject_of(url: str, commit: str) -> str:
+    """Return the first line of a commit's message, empty when it is not known here."""
+    if not git.is_commit(commit):
+        return ""
+    try:
+        lines = git.commit_info(url, commit).message.strip().splitlines()
+    except (Stalled, RetryLater, KeyError, OSError):
+        return ""
+    return lines[0][:200] if lines else ""
+
+
+def row_of(application: Application) -> Row:
+    """Return what a list shows of an application."""
+    known = as_of_now(application)
+    revision = application.revisions[0] if application.revisions else ""
+    url = str(application.sources[0].get("repoURL") or "") if application.sources else ""
+    activity, tone = _activity(application)
+    return Row(
+        application, since(application), is_stale(known), known, revision, subject_of(url, revision) if revision else "", activity, tone,
+        _started_by(application), _parts(application), _why(application),
+    )  # fmt: skip
+
+
+def _activity(application: Application) -> tuple[str, str]:
+    operation = application.operation
+    if application.deletion_requested_at:
+        return "Deleting", "busy"
+    if operation is None or operation.phase not in ("Running", "Terminating"):
+        return ("Last sync failed", "bad") if operation and operation.phase in ("Failed", "Error") else ("", "")  # fmt: skip
+    if operation.phase == "Terminating":
+        return "Stopping", "busy"
+    message = operation.message
+    if message.startswith("waiting: "):
+        return message.removeprefix("waiting: ").capitalize()[:60], "held"
+    return "Syncing", "busy"
+
+
+def _started_by(application: Application) -> str:
+    operation = application.operation
+    if operation is None:
+        return ""
+    by = operation.request.get("initiatedBy") or {}
+    return str(by.get("username") or ("auto" if by.get("automated") else ""))
+
+
+def _parts(application: Application) -> list[tuple[str, float, float]]:
+    """Return (tone, left, width) of the resources by health."""
+    from hub.templatetags.ui import tone
+    from projects.pages.listing import HEALTH, bars
+
+    counts: dict[str, int] = {}
+    for entry in application.resources:
+        word = (entry.get("health") or {}).get("status") or "Healthy"
+        counts[word] = counts.get(word, 0) + 1
+    return [(tone(word), left, width) for word, left, width in bars(counts, HEALTH, 250.0)]
+
+
+def _why(application: Application) -> str:
+    """Return one sentence for what is not green, empty when nothing is known."""
+    if application.health_status == "Degraded":
+        for entry in application.resources:
+            health = entry.get("health") or {}
+            if health.get("status") == "Degraded" and health.get("message"):
+                return f"{entry['kind']} {entry['name']}: {health['message']}"[:160]
+        return application.health_message[:160]
+    errors = [c["message"] for c in application.conditions if str(c["type"]).endswith("Error")]
+    return errors[0][:160] if errors else ""
+
+
+def render_row(row: Row, **context: Any) -> str:
+    """Return the cells of a row as HTML; who looks changes nothing in them."""
+    return render_to_string("applications/cells.html", {"row": row, **context})
+
+
+def render_tile(row: Row) -> str:
+    """Return the inside of a tile as HTML."""
+    return render_to_string("applications/tile.html", {"row": row})
