@@ -1,5 +1,8 @@
 """Pages of application sets, and the palette that jumps to everything."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import orjson
 import yaml
 from django.conf import settings
@@ -17,6 +20,7 @@ from clusters.models import Cluster
 from hub.access import Caller, is_allowed
 from hub.documents import load_yaml
 from hub.engine.errors import EngineError, Invalid, NotFound
+from hub.models import current_version
 from hub.pages import Shown, signed_in
 from projects.pages.application import diff_lines
 from projects.pages.listing import HEALTH, bars
@@ -72,6 +76,7 @@ def _found(caller: Caller, namespace: str, name: str) -> ApplicationSet:
 @signed_in
 def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
     """Show a set: conditions, what waits for a confirmation, its rollout, its applications."""
+    version = current_version()
     row = _found(caller, namespace, name)
     children = shown_children(caller, row)
     names = {c.name for c in children}
@@ -81,7 +86,7 @@ def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Htt
         steps.setdefault(entry["step"], []).append(entry["status"])
     shown_steps = [(n, _tally(found), len(found)) for n, found in sorted(steps.items(), key=lambda e: (int(e[0]) < 0, int(e[0])))]  # fmt: skip
     return render(request, "sets/page.html", {
-        "section": "sets", "caller": Shown(caller), "row": row, "health": set_json(row, [])["status"]["health"], "conditions": row.conditions,
+        "section": "sets", "caller": Shown(caller), "version": version, "row": row, "health": set_json(row, [])["status"]["health"], "conditions": row.conditions,
         "children": [(c, status.get(c.name)) for c in children], "waiting": [n for n in row.awaits if n in names], "steps": shown_steps, "state": row.rollout_state, "told": row.rollout,
         "events": SetEvent.objects.filter(uid=row.uid).order_by("-pk")[:12], "generators": ", ".join(k for g in row.spec["generators"] for k in g if k not in ("selector", "template")),
         "may": {a: is_allowed(caller, "applicationsets", a, row.rbac_object) for a in ("update", "delete")}, "waiting_json": orjson.dumps({"applications": row.awaits}).decode(),
@@ -135,7 +140,7 @@ def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
     ]  # fmt: skip
     lost = weighed([found.rows[n] for n in (*plan.delete, *plan.waiting)])
     return render(request, "sets/preview.html", {
-        "wanted": wanted, "added": [(a, (a.spec.get("destination") or {})) for a in plan.create[:100]], "added_count": len(plan.create), "changes": changes,
+        "wanted": wanted, "added": [(a, _target(a.spec.get("destination") or {})) for a in plan.create[:100]], "added_count": len(plan.create), "changes": changes,
         "changed_count": len(plan.update), "deleted": [d for d in lost if d["name"] in plan.delete], "waiting": [d for d in lost if d["name"] in plan.waiting],
         "kept": plan.kept, "unchanged": plan.unchanged, "problems": found.problems[:50], "live": sum(d["resources"] for d in lost if d["name"] in plan.delete),
         "json": orjson.dumps(body).decode(), "exists": existing is not None,
@@ -150,6 +155,10 @@ def _require_writer(caller: Caller, draft: ApplicationSet, existing: Application
     is_seen = existing is None or is_allowed(caller, "applicationsets", "get", existing.rbac_object)
     if not is_seen or not is_allowed(caller, "applicationsets", "create", draft.rbac_object):
         raise Invalid(f"You may not write {draft.rbac_object}. Ask for applicationsets, create in project {draft.project}.")  # fmt: skip
+
+
+def _target(to: Mapping[str, Any]) -> str:
+    return f"{to.get('name') or to.get('server')} / {to.get('namespace') or 'no namespace'}"
 
 
 def _shown(app: object) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -16,6 +17,14 @@ from projects.feed import FEED, Change, as_message, changes_since
 CHECK_SECONDS = 3.0
 MOST_ROWS = 500
 UNKNOWN = 4401
+
+
+log = logging.getLogger(__name__)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a live page is told no more", exc_info=error)
 
 
 class Live(AsyncJsonWebsocketConsumer):
@@ -37,6 +46,8 @@ class Live(AsyncJsonWebsocketConsumer):
         self.pending: asyncio.Queue[tuple[int, list[Change]]] = asyncio.Queue(maxsize=200)
         FEED.listen(self._hear)
         self.tasks = [asyncio.create_task(self._tell()), asyncio.create_task(self._check())]
+        for task in self.tasks:
+            task.add_done_callback(_log_failure)
 
     async def disconnect(self, code: int) -> None:
         """Hear no more."""
@@ -73,9 +84,16 @@ class Live(AsyncJsonWebsocketConsumer):
                 await self._send(version, changes)
 
     async def _send(self, version: int, changes: list[Change]) -> None:
+        # Policies may have to be read: that is for a thread, not for the loop.
+        told = await sync_to_async(self._told)(version, changes)
+        if len(told) > 1:
+            await self.send_json(told)
+
+    def _told(self, version: int, changes: list[Change]) -> dict[str, Any]:
+        """Return what this page hears of changes: rows that it shows, and how many others."""
         caller = self.caller
         if caller is None:
-            return
+            return {}
         rows: dict[str, str] = {}
         gone, others = [], 0
         for change in changes:
@@ -88,9 +106,8 @@ class Live(AsyncJsonWebsocketConsumer):
                     gone.append(change.pk)
             elif self.page == "applications" and is_allowed(caller, "applications", "get", change.rbac_object, change.where):  # fmt: skip
                 others += 1
-        told = as_message(version, rows=rows if self.page == "applications" else {}, gone=gone, others=others, object=self.page == "application" and bool(rows))  # fmt: skip
-        if len(told) > 1:
-            await self.send_json(told)
+        is_list = self.page == "applications"
+        return as_message(version, rows=rows if is_list else {}, gone=gone, others=others if is_list else 0, object=not is_list and bool(rows))  # fmt: skip
 
     async def _check(self) -> None:
         """End with the session, and follow the account's rights."""

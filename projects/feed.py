@@ -1,11 +1,13 @@
 """One look at what changed for all sockets of this process: each row is read and drawn once, however many watch it."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.db import DatabaseError
 from django.db.models import prefetch_related_objects
 
 from hub.engine.scopes import Where
@@ -13,6 +15,8 @@ from hub.models import Tombstone, current_version
 from projects.api.streams import Waiter
 from projects.models import Application
 from projects.pages.rows import render_row, render_tile, row_of
+
+log = logging.getLogger(__name__)
 
 MOST = 2000
 
@@ -64,7 +68,13 @@ class Feed:
             version = await sync_to_async(current_version)()
             while True:
                 await waiter.wait()
-                version, changes = await sync_to_async(changes_since)(version)
+                try:
+                    version, changes = await sync_to_async(changes_since)(version)
+                except DatabaseError:
+                    log.warning(
+                        "the database did not answer; pages hear of it later", exc_info=True
+                    )
+                    continue
                 for listener in list(self._listeners):
                     listener(version, changes)
         finally:

@@ -301,6 +301,15 @@ def web(idle_hub):
 
 
 @pytest.fixture
+def site(hub):
+    """A hub that works, over HTTP and WebSockets."""
+    server = Web()
+    server.hub = hub
+    yield server
+    server.close()
+
+
+@pytest.fixture
 def idp(web):
     """A genuine OpenID Connect provider that knows this hub, registered as `company`."""
     if (shutil.which("node") is None or shutil.which("npm") is None) and not IN_CI:

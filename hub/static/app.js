@@ -130,8 +130,15 @@ function take(told) {
   for (const [key, html] of Object.entries(told.rows || {})) change($(`[data-row="${key}"]`, root), html);
   for (const key of told.gone || []) $(`[data-row="${key}"]`, root)?.classList.add("is-gone");
   if (told.others) moved(told.others);
-  if (told.object) htmx.trigger(document.body, "object-changed");
+  if (told.object) soon();
   tick();
+}
+
+// The last of many changes must not be lost, and not each be asked for.
+let waiting = 0;
+function soon() {
+  if (waiting) return;
+  waiting = setTimeout(() => { waiting = 0; htmx.trigger(document.body, "object-changed"); }, 350);
 }
 
 function change(row, html) {
@@ -325,3 +332,9 @@ document.addEventListener("htmx:sendError", () => toast("The hub does not answer
 setInterval(tick, 1000);
 tick();
 connect();
+
+// What was checked is not what is written any more: it cannot be saved until it is checked again.
+document.addEventListener("input", (event) => {
+  const area = event.target.closest?.("textarea[hx-target]");
+  if (area) $$("[data-call]", $(area.getAttribute("hx-target"))).forEach((button) => { button.disabled = true; });
+});

@@ -292,4 +292,11 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
         find_cluster(wanted.spec.get("destination") or {})
     except (Invalid, Stalled, EngineError) as error:
         return render(request, "applications/checked.html", {"error": str(error)})
-    return render(request, "applications/checked.html", {"wanted": wanted, "json": orjson.dumps(body).decode()})  # fmt: skip
+    source, to = wanted.spec.get("source") or {}, wanted.spec.get("destination") or {}
+    origin = (
+        f"{source.get('repoURL')}" + (f" at {source['path']}" if source.get("path") else "")
+        if source
+        else "several sources"
+    )
+    target = f"{to.get('name') or to.get('server')} / {to.get('namespace') or 'no namespace'}"
+    return render(request, "applications/checked.html", {"wanted": wanted, "json": orjson.dumps(body).decode(), "origin": origin, "target": target})  # fmt: skip

@@ -98,6 +98,7 @@ def test_a_developer_signs_in_and_sees_their_team_only(web, idp, page, repo):
         and event.who["groups"] == ["team-a"]
         and event.who["issuer"] == idp.issuer
     )
+    page.click(".menu summary")
     page.click("text=Sign out")
     page.wait_for_url(f"{web.url}/login**")
     web.hub.get("/api/v1/applications", token=token, status=401)

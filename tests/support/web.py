@@ -29,7 +29,7 @@ class Web:
             port=self.port,
             log_level="error",
             lifespan="off",
-            ws="none",
+            ws="websockets-sansio",
         )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
@@ -47,7 +47,7 @@ def install_provider():
     """Install the provider's package once, also when several test processes ask at the same time."""
     with (IDP / "package.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (IDP / "node_modules" / "oidc-provider").is_dir():
+        if not all((IDP / "node_modules" / p).is_dir() for p in ("oidc-provider", "axe-core")):
             subprocess.run(
                 [shutil.which("npm"), "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"],
                 cwd=IDP, check=True, capture_output=True, timeout=300,
@@ -92,3 +92,14 @@ def chromium():
         or shutil.which("chromium-browser")
         or shutil.which("google-chrome")
     )
+
+
+def axe(page):
+    """Return what axe-core finds serious on a page, one line each."""
+    install_provider()
+    page.evaluate((IDP / "node_modules" / "axe-core" / "axe.min.js").read_text())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{v['id']} ({v['impact']}): {n['html'][:160]}"
+        for v in found["violations"] if v["impact"] in ("serious", "critical") for n in v["nodes"]
+    ]  # fmt: skip

@@ -1,0 +1,322 @@
+"""People use the pages: a developer's day, a platform engineer's sets, in a browser over a hub that works."""
+
+import json
+import os
+import re
+import time
+
+import pytest
+from playwright.sync_api import expect
+from support.sets import elements, manifest, run
+from support.web import axe
+
+from hub.models import Account, AuditEvent, LoginSession, access_changed, change_setting
+from hub.session import end_sessions, issue
+from projects.models import Application, Project
+
+expect.set_options(timeout=15_000)
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = (
+    "true"  # Playwright runs a loop in the thread of the test.
+)
+
+APP = """apiVersion: argoproj.io/v1alpha1
+kind: Application
+metadata: {{name: web}}
+spec:
+  project: default
+  source: {{repoURL: '{url}', path: app, targetRevision: main}}
+  destination: {{name: east, namespace: {namespace}}}
+  syncPolicy: {{{automated}syncOptions: [CreateNamespace=true]}}
+"""
+
+
+def deployment(replicas):
+    labels = {"app": "web"}
+    pod = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "web", "image": "registry.example/web:1"}]},
+    }
+    return json.dumps({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": pod},
+    })  # fmt: skip
+
+
+def sign_in(page, site, name="admin", password="correct horse"):
+    page.goto(f"{site.url}/login")
+    page.fill("input[name=login]", name)
+    page.fill("input[name=password]", password)
+    page.click("form:has(input[name=password]) button[type=submit]")
+    page.wait_for_url(lambda url: "/login" not in url)
+
+
+@pytest.fixture
+def watched(page):
+    """A page whose scripts must not fail and whose policy must not be broken."""
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "console",
+        lambda said: (
+            wrong.append(said.text)
+            if said.type == "error" and "status of 4" not in said.text
+            else None
+        ),
+    )
+    yield page
+    assert wrong == []
+
+
+def push(hub, repo, files):
+    commit = repo.commit(files)
+    body = {"ref": "refs/heads/main", "after": "0" * 40, "repository": {"clone_url": repo.url}}
+    assert (
+        hub.client.post(
+            "/api/webhook",
+            json.dumps(body),
+            content_type="application/json",
+            HTTP_X_GITHUB_EVENT="push",
+        ).status_code
+        == 200
+    )
+    return commit
+
+
+def save(page, text):
+    page.fill("textarea", text)
+    page.get_by_role("button", name="Save web").click()
+
+
+def test_a_developers_day(site, sandbox, repo, namespace, watched):
+    page, hub = watched, site.hub
+    repo.commit({"app/d.yaml": deployment(1)})
+    sign_in(page, site)
+
+    page.goto(f"{site.url}/applications")
+    expect(page.get_by_text("No applications yet.")).to_be_visible()
+    page.get_by_role("link", name="New application").click()
+    page.fill("textarea", "kind: [")
+    expect(page.locator("#checked .notice.bad")).to_be_visible()
+    save(page, APP.format(url=repo.url, namespace=namespace, automated=""))
+    page.wait_for_url("**/applications/argocd/web")
+    state = page.locator("#state")
+    expect(state.get_by_text("OutOfSync")).to_be_visible()
+    expect(page.get_by_text("Not in the cluster yet.")).to_be_visible()
+
+    # The plan before the button; then everything by itself, without a reload.
+    state.get_by_role("button", name="Sync…").click()
+    dialog = page.locator("[data-dialog]")
+    expect(dialog.get_by_text("Deployment web")).to_be_visible()
+    expect(dialog.get_by_text("create", exact=True)).to_be_visible()
+    dialog.get_by_role("button", name="Sync web").click()
+    expect(state.get_by_text("Synced", exact=True)).to_be_visible()
+    expect(state.get_by_text("Healthy", exact=True)).to_be_visible()
+    expect(page.locator(".node", has_text="ReplicaSet")).to_be_visible()
+
+    # Git changes; the page hears of it, the diff shows it, a sync brings it.
+    push(hub, repo, {"app/d.yaml": deployment(3)})
+    expect(state.get_by_text("OutOfSync")).to_be_visible()
+    page.locator(".node", has_text="Deployment").click()
+    page.locator("#panel").get_by_role("tab", name="Diff").click()
+    expect(page.locator("#panel .dl.add", has_text="replicas: 3")).to_be_visible()
+    expect(page.locator("#panel .dl.del", has_text="replicas: 1")).to_be_visible()
+    for tab, words in (
+        ("Live", "kind: Deployment"),
+        ("Desired", "replicas: 3"),
+        ("Events", "no events"),
+        ("Summary", "apps"),
+    ):
+        page.locator("#panel").get_by_role("tab", name=tab).click()
+        expect(page.locator("#panel .body")).to_contain_text(words)
+    page.keyboard.press("Escape")
+    state.get_by_role("button", name="Sync…").click()
+    dialog.get_by_role("button", name="Sync web").click()
+    expect(state.get_by_text("Synced", exact=True)).to_be_visible()
+    assert sandbox.get("apps", "Deployment", namespace, "web")["spec"]["replicas"] == 3
+
+    # Automated: what somebody changes by hand is healed.
+    state.get_by_role("link", name="Edit").click()
+    save(
+        page,
+        APP.format(url=repo.url, namespace=namespace, automated="automated: {selfHeal: true}, "),
+    )
+    page.wait_for_url("**/applications/argocd/web")
+    expect(page.locator("#state").get_by_text("automated")).to_be_visible()
+    sandbox.patch("apps", "Deployment", namespace, "web", {"spec": {"replicas": 7}})
+    hub.wait(
+        lambda: sandbox.get("apps", "Deployment", namespace, "web")["spec"]["replicas"] == 3,
+        "the drift to heal",
+    )
+
+    # A rollback is refused while that is on, and works when it is off.
+    page.get_by_role("button", name="Roll back…").first.click()
+    expect(dialog.get_by_text("would undo a rollback")).to_be_visible()
+    dialog.get_by_role("button", name=re.compile("Stay at")).click()
+    page.goto(f"{site.url}/applications/argocd/web/edit")
+    save(page, APP.format(url=repo.url, namespace=namespace, automated=""))
+    page.wait_for_url("**/applications/argocd/web")
+    page.get_by_role("button", name="Roll back…").last.click()
+    dialog.get_by_role("button", name=re.compile("Roll back to")).click()
+    hub.wait(
+        lambda: sandbox.get("apps", "Deployment", namespace, "web")["spec"]["replicas"] == 1,
+        "the rollback",
+    )
+    expect(page.locator("#state").get_by_text("OutOfSync")).to_be_visible()
+
+    # The list, its filters, a favourite, the palette, the trail.
+    page.goto(f"{site.url}/applications")
+    page.locator("label", has_text="OutOfSync").locator("input").check()
+    page.wait_for_url("**sync=OutOfSync**")
+    expect(page.locator("tr[data-row]")).to_have_count(1)
+    page.get_by_role("button", name="Favourite web").click()
+    expect(page.locator("[aria-pressed=true]")).to_have_count(1)
+    page.locator("label", has_text="Degraded").locator("input").check()
+    expect(page.get_by_text("No application fits.")).to_be_visible()
+    page.keyboard.press("Control+k")
+    page.keyboard.type("we")
+    expect(page.locator("[role=option]", has_text="web")).to_be_visible()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/applications/argocd/web")
+    page.get_by_role("button", name="Delete…").click()
+    dialog.get_by_role("button", name=re.compile("Delete with")).click()
+    hub.wait(lambda: not Application.objects.exists(), "the application to go")
+    page.goto(f"{site.url}/audit")
+    for verb in ("create", "sync", "rollback", "delete"):
+        assert AuditEvent.objects.filter(verb=verb, kind="application", actor="admin").exists(), (
+            verb
+        )
+        expect(page.locator("main").get_by_text(verb, exact=True).first).to_be_visible()
+
+
+def test_rows_change_in_place_and_rights_hold(site, sandbox, repo, app, namespace, watched):
+    page, hub = watched, site.hub
+    repo.commit({"a/d.yaml": deployment(1), "b/d.yaml": deployment(1)})
+    Project.objects.create(
+        name="team",
+        spec={"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]},
+    )
+    change_setting("rbac", {"policy.csv": "p, dev, applications, get, team/*, allow"})
+    access_changed("policy", "rbac", None)
+    account = Account.objects.create(name="dev", password="!", capabilities=["login"])
+    app(repo, sandbox, namespace, name="mine", path="a", project="team")
+    app(repo, sandbox, namespace, name="unseen", path="b")
+    hub.wait_status("mine", "OutOfSync")
+    page.context.add_cookies(
+        [{"name": "argocd.token", "value": issue(account, timezone_now()), "url": site.url}]
+    )
+
+    page.goto(f"{site.url}/applications")
+    expect(page.locator("tr[data-row]")).to_have_count(1)
+    expect(page.locator("[data-link-word]")).to_have_text("Live")
+    assert "unseen" not in page.content()
+    hub.post("/api/v1/applications/mine/sync", {})
+    expect(page.locator("tr[data-row]").get_by_text("Synced", exact=True)).to_be_visible()
+    hub.post("/api/v1/applications/unseen/sync", {})
+    hub.wait_status("unseen", "Synced", "Healthy")
+    time.sleep(1)
+    assert page.locator("[data-moved]").is_hidden() and "unseen" not in page.content()
+
+    # No right to sync: the button says so, and the dialog's address and REST refuse.
+    page.goto(f"{site.url}/applications/argocd/mine")
+    assert (
+        page.locator("#state [aria-disabled=true]").get_attribute("title")
+        == "You may not sync team/mine"
+    )
+    for path in (
+        "/applications/argocd/unseen",
+        "/applications/argocd/absent",
+        "/applications/argocd/unseen/sync",
+        "/applications/argocd/unseen/resource?key=apps/Deployment/x/web",
+        "/sets/argocd/none",
+        "/sets/argocd/none/edit",
+    ):
+        assert page.request.get(site.url + path).status == 404, path
+    assert page.request.get(f"{site.url}/palette?q=unse").text().count('role="option"') == 0
+
+    # The session ends: the page is sent to sign in within seconds.
+    end_sessions(LoginSession.objects.filter(account=account), "admin")
+    page.wait_for_url("**/login**", timeout=8000)
+
+
+def timezone_now():
+    from django.utils import timezone
+
+    return timezone.now()
+
+
+def test_a_set_is_previewed_and_a_mass_deletion_waits(web, watched):
+    page, hub = watched, web.hub
+    names = [f"a{n:02}" for n in range(20)]
+    hub.post("/api/v1/applicationsets", manifest("s", elements(*names)))
+    run("s")
+    sign_in(page, web)
+    page.goto(f"{web.url}/sets/argocd/s/edit")
+    expect(page.locator("#preview .tally")).to_contain_text("20")
+    few = manifest("s", elements("a00", "new"))
+    page.fill("textarea", json.dumps({"kind": "ApplicationSet", **few}))
+    expect(page.get_by_text("19 deletions would wait for a confirmation")).to_be_visible()
+    expect(page.locator("#added")).to_contain_text("new")
+    page.get_by_role("button", name="Save s").click()
+    page.wait_for_url("**/sets/argocd/s")
+    run("s")
+    expect(page.get_by_text("19 deletions wait for a confirmation")).to_be_visible()
+    assert Application.objects.filter(deletion_requested_at=None).count() == 21
+    page.fill("textarea", "x") if page.locator("textarea").count() else None
+    page.get_by_role("button", name="Delete 19 applications").click()
+    hub.wait(
+        lambda: (
+            len(
+                page.request.get(f"{web.url}/api/v1/applicationsets/s").json()["status"][
+                    "resources"
+                ]
+            )
+            == 21
+        ),
+        "the confirmation",
+    )
+    run("s")
+    assert Application.objects.filter(deletion_requested_at=None).count() == 2
+    page.goto(f"{web.url}/sets/new")
+    page.fill("textarea", "kind: ApplicationSet\nmetadata: {name: x}\nspec: {generators: 3}")
+    expect(page.get_by_text("spec.generators must be a list")).to_be_visible()
+
+
+PATHS = (
+    "/applications",
+    "/applications?view=tiles",
+    "/applications/argocd/web",
+    "/applications/argocd/web?view=list",
+    "/applications/new",
+    "/sets",
+    "/sets/argocd/s",
+    "/sets/new",
+    "/fleet",
+    "/audit",
+    "/account",
+)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_are_for_everybody(site, sandbox, repo, app, namespace, watched, scheme):
+    """axe-core finds nothing serious, nothing scrolls sideways on a phone, no page is heavy."""
+    page, hub = watched, site.hub
+    repo.commit({"app/d.yaml": deployment(2)})
+    app(repo, sandbox, namespace, name="web", path="app")
+    hub.wait_status("web", "OutOfSync")
+    hub.post("/api/v1/applicationsets", manifest("s", elements("made")))
+    page.emulate_media(color_scheme=scheme)
+    sign_in(page, site)
+    wrong = []
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        for path in PATHS:
+            page.goto(site.url + path)
+            page.wait_for_load_state("networkidle") if path.endswith(
+                "/new"
+            ) else page.wait_for_timeout(150)
+            wrong += [f"{path} at {width}: {line}" for line in axe(page)]
+            if page.evaluate("document.documentElement.scrollWidth") > width:
+                wrong.append(f"{path} at {width} scrolls sideways")
+    assert wrong == []
