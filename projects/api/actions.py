@@ -32,6 +32,11 @@ def _script(key: ResourceKey) -> ActionScript | None:
     )
 
 
+def actions_of(where: Place) -> list[dict[str, Any]]:
+    """Return what can be done with a resource: name, whether it is disabled, parameters."""
+    return available(where.get(), _script(where.key))
+
+
 class Actions(View):
     """`/applications/{name}/resource/actions`: what can be done with a resource."""
 
@@ -41,7 +46,7 @@ class Actions(View):
     def get(self, request: Request, name: str) -> Response:
         """List the actions."""
         where = place(request, name, "get")
-        return Response({"actions": available(where.get(), _script(where.key))})
+        return Response({"actions": actions_of(where)})
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:

@@ -18,6 +18,7 @@ from hub.engine.resource import ResourceKey
 from hub.models import current_version
 from hub.pages import Shown, signed_in
 from projects import applications
+from projects.api.actions import actions_of
 from projects.api.resources import managed_items, place_for, resource_events, tree
 from projects.manifests import application_json
 from projects.models import Application, ApplicationEvent, Favourite
@@ -28,7 +29,8 @@ from projects.specs import find_cluster, is_namespace_permitted, project_of_or_n
 from projects.visible import visible
 from projects.windows import windows_of
 
-TABS = ("summary", "diff", "live", "desired", "events")
+TABS = ("summary", "diff", "live", "desired", "events", "logs")
+_LOGGED = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job")
 _DENIED = (AccessDenied, NotFound)
 
 
@@ -123,9 +125,11 @@ def resource(request: HttpRequest, caller: Caller, namespace: str, name: str) ->
     if node is None:
         raise Http404
     state: dict[str, Any] = next((r for r in row.resources if key_of(r) == key), {})
-    context: dict[str, Any] = {"a": row, "row": row_of(row), "key": key, "where": where, "node": node, "state": state, "tab": tab, "tabs": TABS, "error": "", "may": _may(caller, row)}  # fmt: skip
+    context: dict[str, Any] = {"a": row, "row": row_of(row), "key": key, "where": where, "node": node, "state": state, "tab": tab, "tabs": [t for t in TABS if t != "logs" or (where.kind in _LOGGED and is_allowed(caller, "logs", "get", row.rbac_object, row.where))], "error": "", "may": _may(caller, row)}  # fmt: skip
     try:
         context |= _tab(tab, row, where, node)
+        if tab == "summary":
+            context["actions"] = _actions(caller, row, where)
     except (EngineError, Stalled, RetryLater, Invalid) as error:
         context["error"] = str(error)
     except _DENIED:
@@ -154,6 +158,17 @@ def _tab(tab: str, row: Application, where: ResourceKey, node: Mapping[str, Any]
             wanted = orjson.loads(item["targetState"])
         return {"lines": diff_lines(live, wanted)}
     return {"labels": (node.get("networkingInfo") or {}).get("labels") or {}}
+
+
+def _actions(caller: Caller, row: Application, where: ResourceKey) -> list[dict[str, Any]]:
+    """Return the actions of a resource, with whether the caller may run each and what to send for it."""
+    found = []
+    for action in actions_of(place_for(row, where)):
+        right = f"action/{where.group}/{where.kind}/{action['name']}"
+        body = orjson.dumps({"action": action["name"], "group": where.group, "kind": where.kind, "namespace": where.namespace, "resourceName": where.name}).decode()  # fmt: skip
+        may = is_allowed(caller, "applications", right, row.rbac_object, row.where)
+        found.append({**action, "may": may and not action.get("disabled") and not action.get("params"), "body": body})  # fmt: skip
+    return found
 
 
 def as_yaml(value: Any) -> str:
@@ -198,7 +213,7 @@ def sync_dialog(request: HttpRequest, caller: Caller, namespace: str, name: str)
 
 
 _PHASES = {"PreSync": 0, "": 1, "Sync": 1, "PostSync": 2, "SyncFail": 3}
-_OPTIONS = ("CreateNamespace", "ServerSideApply", "Replace", "Force", "ApplyOutOfSyncOnly", "PruneLast", "RespectIgnoreDifferences", "SkipSchemaValidation")  # fmt: skip
+_OPTIONS = ("CreateNamespace", "ServerSideApply", "Replace", "ApplyOutOfSyncOnly", "PruneLast", "RespectIgnoreDifferences", "SkipSchemaValidation")  # fmt: skip
 
 
 def _what(entry: Mapping[str, Any]) -> str:

@@ -42,15 +42,20 @@ class Row:
         return f"a{self.application.pk}"
 
 
-@functools.lru_cache(maxsize=20_000)
 def subject_of(url: str, commit: str) -> str:
     """Return the first line of a commit's message, empty when it is not known here."""
     if not git.is_commit(commit):
         return ""
     try:
-        lines = git.commit_info(url, commit).message.strip().splitlines()
-    except (Stalled, RetryLater, KeyError, OSError):
+        return _subject(url, commit)
+    except (Stalled, RetryLater, OSError):
+        # Another process may have the repository; what is not known is not remembered.
         return ""
+
+
+@functools.lru_cache(maxsize=20_000)
+def _subject(url: str, commit: str) -> str:
+    lines = git.commit_info(url, commit).message.strip().splitlines()
     return lines[0][:200] if lines else ""
 
 

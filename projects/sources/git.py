@@ -466,7 +466,12 @@ def commit_info(url: str, commit: str) -> CommitInfo:
 
     Raises: Stalled when it is not a commit.
     """
-    found = _repo(url)[commit.encode()]
+    try:
+        found = _repo(url)[commit.encode()]
+    except (NotGitRepository, KeyError) as error:
+        raise Stalled(
+            "RevisionNotFound", f"{redact_text(url)}: {commit} is not known here"
+        ) from error
     if not isinstance(found, Commit):
         raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit} is not a commit")
     zone = timezone(timedelta(seconds=found.author_timezone))

@@ -1,5 +1,6 @@
 """People use the pages: a developer's day, a platform engineer's sets, in a browser over a hub that works."""
 
+import asyncio
 import json
 import os
 import re
@@ -9,6 +10,8 @@ import pytest
 from playwright.sync_api import expect
 from support.sets import elements, manifest, run
 from support.web import axe
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from hub.models import Account, AuditEvent, LoginSession, access_changed, change_setting
 from hub.session import end_sessions, issue
@@ -130,7 +133,17 @@ def test_a_developers_day(site, sandbox, repo, namespace, watched):
     ):
         page.locator("#panel").get_by_role("tab", name=tab).click()
         expect(page.locator("#panel .body")).to_contain_text(words)
-    page.keyboard.press("Escape")
+    page.locator("#panel").get_by_role("button", name="Restart").click()
+    hub.wait(
+        lambda: (
+            "restartedAt"
+            in json.dumps(sandbox.get("apps", "Deployment", namespace, "web")["spec"]["template"])
+        ),
+        "the restart",
+    )
+    page.locator(".node", has_text="Pod").first.click()
+    page.locator("#panel").get_by_role("tab", name="Logs").click()
+    expect(page.locator("#panel [data-logs-lines]")).to_contain_text("web")
     state.get_by_role("button", name="Sync…").click()
     dialog.get_by_role("button", name="Sync web").click()
     expect(state.get_by_text("Synced", exact=True)).to_be_visible()
@@ -320,3 +333,48 @@ def test_pages_are_for_everybody(site, sandbox, repo, app, namespace, watched, s
             if page.evaluate("document.documentElement.scrollWidth") > width:
                 wrong.append(f"{path} at {width} scrolls sideways")
     assert wrong == []
+
+
+def test_the_socket_refuses_strangers(site, sandbox, repo, app, namespace):
+    repo.commit({"app/d.yaml": deployment(1)})
+    app(repo, sandbox, namespace, name="web", path="app")
+    site.hub.wait_status("web", "OutOfSync")
+    key = Application.objects.get().pk
+    account = Account.objects.create(name="nobody", password="!", capabilities=["login"])
+    tokens = {"admin": site.hub.token, "nobody": issue(account, timezone_now()), "": ""}
+
+    def hear(who, origin, change=True):
+        """Return what a socket says within three seconds, or how it ends."""
+
+        async def listen():
+            cookie = {"Cookie": f"argocd.token={tokens[who]}"} if tokens[who] else {}
+            async with connect(
+                site.url.replace("http", "ws") + "/live", additional_headers=cookie, origin=origin
+            ) as socket:
+                await socket.send(json.dumps({"page": "applications", "version": 1, "rows": [key]}))
+                await socket.send("[]")
+                await socket.send(
+                    json.dumps(
+                        {"page": 1, "rows": ["x", True, None, {}], "version": "y", "view": []}
+                    )
+                )
+                await socket.send(json.dumps({"page": "applications", "version": 1, "rows": [key]}))
+                return json.loads(await asyncio.wait_for(socket.recv(), 3))
+
+        async def ask():
+            try:
+                return await listen()
+            except InvalidStatus as error:
+                return error.response.status_code
+            except ConnectionClosed as error:
+                return error.rcvd.code
+            except TimeoutError:
+                return "nothing"
+
+        return asyncio.run(ask())
+
+    assert str(key) in hear("admin", site.url)["rows"]
+    assert hear("admin", "http://evil.example") == 403
+    assert hear("", site.url) == 4401
+    said = hear("nobody", site.url)
+    assert "rows" not in said and said["gone"] == [key] and "web" not in json.dumps(said)

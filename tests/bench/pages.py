@@ -1,0 +1,213 @@
+"""Cost of the page of applications with many of them, and of live rows with many open sockets.
+
+Run: python tests/bench/pages.py [applications] [sockets] [changes]. Prints CPU seconds and sizes; SQLite in a temporary folder.
+"""
+
+import asyncio
+import gzip
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
+os.environ["HUB_DATA_DIR"] = tempfile.mkdtemp()
+sys.path.insert(0, os.getcwd())
+
+import django
+
+django.setup()
+
+import uvicorn
+import websockets
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from clusters.models import Cluster
+from hub.models import Account, Counter, next_version
+from hub.session import issue
+from hub.stream import publish
+from projects.models import Application
+from projects.specs import default_project, home_cluster
+
+HEALTH = (
+    ["Healthy"] * 90 + ["Degraded"] * 3 + ["Progressing"] * 4 + ["Missing", "Suspended", "Unknown"]
+)
+
+
+def fill(count):
+    choose = random.Random(1)
+    clusters = [
+        Cluster.objects.create(server=f"https://c{n}", name=f"cluster-{n:02}", is_synced=True)
+        for n in range(40)
+    ]
+    rows = []
+    for n in range(count):
+        project = f"team-{n % 30:02}"
+        spec = {
+            "project": project,
+            "source": {
+                "repoURL": "https://git.example/deploy",
+                "path": f"apps/{n}",
+                "targetRevision": "main",
+            },
+            "destination": {"name": "x", "namespace": f"ns-{n}"},
+            **({"syncPolicy": {"automated": {"prune": True}}} if n % 3 else {}),
+        }
+        rows.append(
+            Application(
+                name=f"app-{n:05}",
+                project=project,
+                spec=spec,
+                cluster=clusters[n % 40],
+                dest_namespace=f"ns-{n}",
+                health_status=choose.choice(HEALTH),
+                sync_status=choose.choice(["Synced"] * 20 + ["OutOfSync"]),
+                revisions=["c" * 40],
+                resource_version=n + 1,
+                reconciled_at=timezone.now(),
+                health_changed_at=timezone.now(),
+                resources=[
+                    {
+                        "kind": "Deployment",
+                        "name": "web",
+                        "status": "Synced",
+                        "health": {"status": "Healthy"},
+                    }
+                ]
+                * 12,
+                labels={"tier": choose.choice(["a", "b"])},
+            )
+        )
+    Application.objects.bulk_create(rows, batch_size=500)
+
+
+def pages(token):
+    client = Client(SERVER_NAME="localhost")
+    client.cookies["argocd.token"] = token
+    for path in (
+        "/applications",
+        "/applications?health=Degraded&cluster=cluster-03",
+        "/applications?q=app-0123",
+        "/applications?view=tiles",
+        "/applications?page=100",
+    ):
+        client.get(path)
+        with CaptureQueriesContext(connection) as seen:
+            start = time.process_time()
+            answer = client.get(path)
+            spent = time.process_time() - start
+        size = len(gzip.compress(answer.content))
+        print(
+            f"{path}: {answer.status_code}, {spent:.3f} s CPU, {len(seen)} queries, {size / 1000:.0f} kB compressed"
+        )
+
+
+async def sockets(port, token, count, changes, keys):
+    """Open sockets that each watch 50 rows; return how long each change took to arrive."""
+    told = {}
+    late = []
+    started = asyncio.Event()
+
+    async def one(number):
+        watched = [keys[(number * 37 + n) % len(keys)] for n in range(50)]
+        async with websockets.connect(
+            f"ws://127.0.0.1:{port}/live",
+            additional_headers={"Cookie": f"argocd.token={token}"},
+            origin=f"http://127.0.0.1:{port}",
+            max_size=2**24,
+        ) as socket:
+            await socket.send(json.dumps({"page": "applications", "version": 0, "rows": watched}))
+            started_count.append(1)
+            if len(started_count) == count:
+                started.set()
+            while True:
+                said = json.loads(await socket.recv())
+                now = time.monotonic()
+                for key in said.get("rows", {}):
+                    if int(key) in told:
+                        late.append(now - told[int(key)])
+
+    started_count = []
+    tasks = [asyncio.create_task(one(n)) for n in range(count)]
+    await asyncio.wait_for(started.wait(), 120)
+    await asyncio.sleep(2)
+
+    def change():
+        choose = random.Random(2)
+        for _ in range(changes // 50):
+            batch = choose.sample(keys, 50)
+            with transaction.atomic():
+                version = next_version()
+                Application.objects.filter(pk__in=batch).update(
+                    resource_version=version, health_status=choose.choice(HEALTH)
+                )
+                publish()
+            now = time.monotonic()
+            told.update(dict.fromkeys(batch, now))
+            time.sleep(0.5)
+
+    start = time.process_time()
+    await asyncio.to_thread(change)
+    await asyncio.sleep(3)
+    spent = time.process_time() - start
+    for task in tasks:
+        task.cancel()
+    ended = {
+        repr(e)[:200]
+        for e in await asyncio.gather(*tasks, return_exceptions=True)
+        if not isinstance(e, asyncio.CancelledError)
+    }
+    if ended:
+        print("sockets that ended by themselves:", ended)
+    late.sort()
+    if late:
+        print(
+            f"{count} sockets, {changes} changes in batches of 50: {len(late):,} rows told, median {statistics.median(late):.2f} s, p95 {late[int(len(late) * 0.95)]:.2f} s, {spent:.1f} s CPU for sockets, clients and changes together"
+        )
+
+
+def main(count, open_sockets, changes):
+    call_command("migrate", verbosity=0)
+    home_cluster()
+    default_project()
+    account = Account.objects.create(name="admin", password="!", capabilities=["login"])
+    token = issue(account, timezone.now())
+    fill(count)
+    next_version()
+    Counter.objects.update(value=count + 1)
+    pages(token)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            "hub.asgi:application",
+            host="127.0.0.1",
+            port=18777,
+            log_level="error",
+            lifespan="off",
+            ws="websockets-sansio",
+        )
+    )
+    threading.Thread(target=server.run, daemon=True).start()
+    while not server.started:
+        time.sleep(0.05)
+    asyncio.run(
+        sockets(
+            18777,
+            token,
+            open_sockets,
+            changes,
+            list(Application.objects.order_by("pk").values_list("pk", flat=True)[:1000]),
+        )
+    )
+    server.should_exit = True
+
+
+given = [int(a) for a in sys.argv[1:]]
+main(*(given + [10_000, 500, 1000][len(given) :]))
