@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -151,7 +151,9 @@ def _single_sign_on(request: HttpRequest) -> dict[str, Any]:
 
 
 def start(request: HttpRequest) -> HttpResponse:
-    """Say that the hub runs and how to go on."""
+    """Say that the hub runs and how to go on; who is signed in goes to the applications."""
+    if token_of(request):
+        return HttpResponseRedirect("/applications")
     address = request.build_absolute_uri("/").rstrip("/")
     return render(request, "hub/start.html", {"version": VERSION, "address": address})
 
