@@ -56,6 +56,7 @@ urlpatterns = [
     path("applications", list_pages.index, name="applications"),
     path("applications/new", app_pages.edit),
     path("applications/check", app_pages.check),
+    path("applications/compose", app_pages.compose),
     path("applications/preview", app_pages.preview),
     path("applications/views", list_pages.save_view),
     path("applications/views/<int:number>/remove", list_pages.remove_view),

@@ -334,9 +334,16 @@ tick();
 connect();
 
 // What was checked is not what is written any more: it cannot be saved until it is checked again.
+const edits = new WeakMap(), asked = new WeakMap();
+const lock = (area) => $$("[data-call]", $(area.getAttribute("hx-target"))).forEach((button) => { button.disabled = true; });
 document.addEventListener("input", (event) => {
   const area = event.target.closest?.("textarea[hx-target]");
-  if (area) $$("[data-call]", $(area.getAttribute("hx-target"))).forEach((button) => { button.disabled = true; });
+  if (area) { edits.set(area, (edits.get(area) || 0) + 1); lock(area); }
+});
+document.addEventListener("htmx:beforeRequest", (event) => asked.set(event.detail.elt, edits.get(event.detail.elt) || 0));
+document.addEventListener("htmx:afterSwap", (event) => {
+  const area = event.detail.requestConfig?.elt;
+  if (area?.matches?.("textarea[hx-target]") && asked.get(area) !== (edits.get(area) || 0)) lock(area);
 });
 
 // ---------- logs: followed until the panel shows something else ----------

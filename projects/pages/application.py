@@ -9,8 +9,9 @@ import yaml
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_POST
 
+from clusters.models import Cluster
 from hub.access import Caller, is_allowed
 from hub.documents import load_yaml
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
@@ -21,7 +22,7 @@ from projects import applications
 from projects.api.actions import actions_of
 from projects.api.resources import managed_items, place_for, resource_events, tree
 from projects.manifests import application_json
-from projects.models import Application, ApplicationEvent, Favourite
+from projects.models import Application, ApplicationEvent, Favourite, Project, Repository
 from projects.pages.explain import explain
 from projects.pages.rows import row_of, subject_of
 from projects.pages.treeview import draw, key_of
@@ -294,7 +295,40 @@ def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = 
         whole = application_json(row)
         metadata = {k: v for k, v in whole["metadata"].items() if k in ("name", "namespace", "labels", "annotations", "finalizers") and v}  # fmt: skip
         text = str(yaml.dump({"apiVersion": whole["apiVersion"], "kind": "Application", "metadata": metadata, "spec": row.spec}, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True))  # fmt: skip
-    return render(request, "applications/edit.html", {"section": "applications", "caller": Shown(caller), "a": row, "text": text})  # fmt: skip
+    choices = {} if row is not None else _choices(caller)
+    return render(request, "applications/edit.html", {"section": "applications", "caller": Shown(caller), "a": row, "text": text, **choices})  # fmt: skip
+
+
+def _choices(caller: Caller) -> dict[str, Any]:
+    """Return what the form offers: projects where the caller may create, clusters and repositories that they may see."""
+    projects = [p.name for p in Project.objects.order_by("name") if is_allowed(caller, "applications", "create", f"{p.name}/*")]  # fmt: skip
+    clusters = [c.name for c in Cluster.objects.order_by("name") if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)]  # fmt: skip
+    repositories = [r.url for r in Repository.objects.order_by("url") if is_allowed(caller, "repositories", "get", r.rbac_object)]  # fmt: skip
+    return {"projects": projects, "clusters": clusters, "repositories": repositories}
+
+
+@require_POST
+@signed_in
+def compose(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Return the manifest that the fields of the form describe; it is edited and checked like any other."""
+    del caller
+    given = {k: v.strip()[:1000] for k, v in request.POST.items() if isinstance(v, str)}
+    source = {"repoURL": given.get("repoURL", "")}
+    source |= (
+        {"chart": given["chart"]} if given.get("chart") else {"path": given.get("path") or "."}
+    )
+    source["targetRevision"] = given.get("revision") or "HEAD"
+    automated = {k: True for k in ("prune", "selfHeal") if given.get(k)}
+    policy: dict[str, Any] = {"automated": automated} if given.get("automated") else {}
+    if given.get("createNamespace"):
+        policy["syncOptions"] = ["CreateNamespace=true"]
+    spec = {
+        "project": given.get("project") or "default", "source": source,
+        "destination": {"name": given.get("cluster", ""), "namespace": given.get("namespace", "")}, **({"syncPolicy": policy} if policy else {}),
+    }  # fmt: skip
+    body = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": given.get("name", "")}, "spec": spec}  # fmt: skip
+    text = str(yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True))
+    return render(request, "applications/manifest.html", {"text": text})
 
 
 @signed_in

@@ -102,7 +102,17 @@ def test_a_developers_day(site, sandbox, repo, namespace, watched):
     page.get_by_role("link", name="New application").click()
     page.fill("textarea", "kind: [")
     expect(page.locator("#checked .notice.bad")).to_be_visible()
-    save(page, APP.format(url=repo.url, namespace=namespace, automated=""))
+    for field, text in (
+        ("name", "web"),
+        ("repoURL", repo.url),
+        ("path", "app"),
+        ("revision", "main"),
+        ("namespace", namespace),
+    ):
+        page.fill(f"form.form [name={field}]", text)
+    page.select_option("form.form [name=cluster]", "east")
+    expect(page.locator("#text")).to_have_value(re.compile(f"name: east\\s+namespace: {namespace}"))
+    page.get_by_role("button", name="Save web").click()
     page.wait_for_url("**/applications/argocd/web")
     state = page.locator("#state")
     expect(state.get_by_text("OutOfSync")).to_be_visible()
