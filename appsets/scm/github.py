@@ -28,6 +28,11 @@ def base_of(api: str) -> str:
 class GitHub(Provider):
     """Repositories of an organization or user, pull requests of a repository."""
 
+    prefix = ""
+    page: Mapping[str, int] = {"per_page": 100}
+    commit = "sha"
+    """What the answer calls the commit of a branch."""
+
     def repositories(self) -> Iterator[Repository]:
         """Yield the repositories; the owner may be an organization or a person."""
         owner = quote(str(self.spec.get("organization") or ""), safe="")
@@ -39,25 +44,33 @@ class GitHub(Provider):
             yield from map(self._repository, self._listed(f"/users/{owner}/repos"))
 
     def _listed(self, path: str) -> Iterator[Any]:
-        for item in self.host.linked(path, per_page=100):
+        for item in self.host.linked(self.prefix + path, **self.page):
             if not (item.get("archived") and self.spec.get("excludeArchivedRepos")):
                 yield item
 
     def _repository(self, item: Any) -> Repository:
         owner, name = needed(item, "owner", "login"), needed(item, "name")
+        key = f"{self.prefix}/repos/{quote(owner, safe='')}/{quote(name, safe='')}"
         return Repository(
             owner, name, text(item, "id"), text(item, "ssh_url"), text(item, "clone_url"), text(item, "default_branch"),
-            names(item, "topics"), f"/repos/{quote(owner, safe='')}/{quote(name, safe='')}",
+            self._labels(item, key), key,
         )  # fmt: skip
+
+    def _labels(self, item: Any, key: str) -> tuple[str, ...]:
+        del key
+        return names(item, "topics")
 
     def branches(self, one: Repository) -> Iterator[Branch]:
         """Yield all branches."""
-        yield from map(_branch, self.host.linked(f"{one.key}/branches", per_page=100))
+        yield from map(self._branch, self.host.linked(f"{one.key}/branches", **self.page))
 
     def branch(self, one: Repository, name: str) -> Branch | None:
         """Return one branch."""
         found = self.host.find(f"{one.key}/branches/{quote(name, safe='')}")
-        return _branch(found) if found is not None else None
+        return self._branch(found) if found is not None else None
+
+    def _branch(self, item: Any) -> Branch:
+        return Branch(needed(item, "name"), needed(item, "commit", self.commit))
 
     def has_path(self, one: Repository, branch: Branch, path: str) -> bool:
         """Return whether a path is in a branch."""
@@ -65,7 +78,7 @@ class GitHub(Provider):
 
     def pulls(self) -> Iterator[Pull]:
         """Yield the open pull requests."""
-        yield from map(_pull, self.host.linked(f"{self._project()}/pulls", state="open", per_page=100))  # fmt: skip
+        yield from map(_pull, self.host.linked(f"{self._project()}/pulls", state="open", **self.page))  # fmt: skip
 
     def pull(self, number: int) -> Pull | None:
         """Return an open pull request."""
@@ -74,11 +87,7 @@ class GitHub(Provider):
 
     def _project(self) -> str:
         owner, repo = (quote(str(self.spec.get(f) or ""), safe="") for f in ("owner", "repo"))
-        return f"/repos/{owner}/{repo}"
-
-
-def _branch(item: Any) -> Branch:
-    return Branch(needed(item, "name"), needed(item, "commit", "sha"))
+        return f"{self.prefix}/repos/{owner}/{repo}"
 
 
 def _pull(item: Any) -> Pull:
@@ -86,10 +95,3 @@ def _pull(item: Any) -> Pull:
         number(item, "number"), text(item, "title"), needed(item, "head", "ref"), needed(item, "base", "ref"),
         needed(item, "head", "sha"), text(item, "user", "login"), names(item, "labels"),
     )  # fmt: skip
-
-
-def required(spec: Mapping[str, Any], where: str, *fields: str) -> None:
-    """Return if a block has its fields; raises HostError naming the first that is missing."""
-    for field in fields:
-        if not isinstance(spec.get(field), str | int) or not str(spec.get(field) or ""):
-            raise HostError(f"{where}.{field} is required")
