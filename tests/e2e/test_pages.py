@@ -143,6 +143,11 @@ def test_a_developers_day(site, sandbox, repo, namespace, watched):
     ):
         page.locator("#panel").get_by_role("tab", name=tab).click()
         expect(page.locator("#panel .body")).to_contain_text(words)
+    # The pod stands still until the restart replaces it.
+    page.locator(".node", has_text="Pod").first.click()
+    page.locator("#panel").get_by_role("tab", name="Logs").click()
+    expect(page.locator("#panel [data-logs-lines]")).to_contain_text("web")
+    page.locator(".node", has_text="Deployment").click()
     page.locator("#panel").get_by_role("button", name="Restart").click()
     hub.wait(
         lambda: (
@@ -151,9 +156,6 @@ def test_a_developers_day(site, sandbox, repo, namespace, watched):
         ),
         "the restart",
     )
-    page.locator(".node", has_text="Pod").first.click()
-    page.locator("#panel").get_by_role("tab", name="Logs").click()
-    expect(page.locator("#panel [data-logs-lines]")).to_contain_text("web")
     state.get_by_role("button", name="Sync…").click()
     dialog.get_by_role("button", name="Sync web").click()
     expect(state.get_by_text("Synced", exact=True)).to_be_visible()
