@@ -277,6 +277,8 @@ class OneCluster(View):
         if row.is_home:
             raise Precondition(f"{HOME_NAME} is the hub itself and cannot be removed")
         with transaction.atomic():
+            # Its watcher may be writing: what it sees now waits, and then finds the cluster gone.
+            Cluster.objects.select_for_update().get(pk=row.pk)
             pks = list(row.applications.values_list("pk", flat=True))
             row.delete()
             next_version()
