@@ -652,7 +652,12 @@ def test_revision_variables_render_each_commit(repo):
     repo.commit(CHART)
     wanted = {
         "path": "chart",
-        "helm": {"parameters": [{"name": "a", "value": "$ARGOCD_APP_REVISION_SHORT"}]},
+        # A commit may be of digits alone, which Helm would take for a number.
+        "helm": {
+            "parameters": [
+                {"name": "a", "value": "$ARGOCD_APP_REVISION_SHORT", "forceString": True}
+            ]
+        },
     }
     first = data(load(repo, wanted))["a"]
     revision = repo.commit({"other.txt": "x"})
