@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
 from appsets.scm.choice import Branch, Repository
-from appsets.scm.host import HostError
+from appsets.scm.host import HostError, origin, spend
 from appsets.scm.provider import Provider
 
 _CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 2, "mode": "standard"}}  # fmt: skip
@@ -36,9 +36,12 @@ class CodeCommit(Provider):
 
     def _client(self, service: str) -> Any:
         try:
-            return self._session.create_client(service, region_name=self.spec.get("region") or None, config=Config(**_CONFIG), **self._keys)  # fmt: skip
+            client = self._session.create_client(service, region_name=self.spec.get("region") or None, config=Config(**_CONFIG), **self._keys)  # fmt: skip
         except (BotoCoreError, ValueError) as error:
             raise HostError(f"CodeCommit: {error}") from error
+        # Every request counts, also those that the library makes by itself for pages and retries.
+        client.meta.events.register("before-send", _spend)
+        return client
 
     def close(self) -> None:
         """Close the connections."""
@@ -88,6 +91,10 @@ class CodeCommit(Provider):
         if _found(self._code.get_folder, repositoryName=one.name, commitSpecifier=branch.sha, folderPath=f"/{inner}"):  # fmt: skip
             return True
         return _found(self._code.get_file, repositoryName=one.name, commitSpecifier=branch.sha, filePath=inner) is not None  # fmt: skip
+
+
+def _spend(request: Any, **_: Any) -> None:
+    spend(origin(request.url))
 
 
 def _said(call: Any, **arguments: Any) -> Any:

@@ -203,7 +203,7 @@ class Host:
         return parts._replace(query=urlencode([*parse_qsl(parts.query), *wanted])).geturl()
 
     def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> tuple[httpx.Response, bytes]:  # fmt: skip
-        self._spend()
+        spend(self.server)
         if self._client is None:
             self._client = httpx.Client(
                 headers=self._headers, auth=self._auth, verify=self._trust, timeout=self._timeout, follow_redirects=False, trust_env=False
@@ -233,24 +233,6 @@ class Host:
             said = redact_text(data[:300].decode(errors="replace")).strip()
             raise HostError(f"{_shown(url)} answered {response.status_code}: {said}", response.status_code)  # fmt: skip
 
-    def _spend(self) -> None:
-        """Take one request out of the server's budget.
-
-        Raises: HostError when there is none, or when the server asked to be left alone.
-        """
-        now, hourly = timezone.now(), settings.SCM_REQUESTS_PER_HOUR
-        most = max(10, hourly / 4)
-        with transaction.atomic():
-            HostBudget.objects.get_or_create(server=self.server, defaults={"tokens": most, "filled_at": now})  # fmt: skip
-            row = HostBudget.objects.select_for_update().get(server=self.server)
-            if row.blocked_until is not None and row.blocked_until > now:
-                raise HostError(f"{self.server} asked to be left alone until {row.blocked_until:%Y-%m-%d %H:%M:%S} UTC", 429)  # fmt: skip
-            elapsed = max(0.0, (now - row.filled_at).total_seconds())
-            tokens = min(most, row.tokens + elapsed * hourly / 3600)
-            if tokens < 1:
-                raise HostError(f"the budget of {hourly} requests an hour for {self.server} is used up (HUB_SCM_REQUESTS_PER_HOUR)", 429)  # fmt: skip
-            HostBudget.objects.filter(pk=row.pk).update(tokens=tokens - 1, filled_at=now)
-
     def _refund(self) -> None:
         """Give back what an unchanged answer cost: servers do not count those either."""
         with transaction.atomic():
@@ -259,6 +241,25 @@ class Host:
 
     def _block(self, until: datetime) -> None:
         HostBudget.objects.filter(server=self.server).update(blocked_until=until)
+
+
+def spend(server: str) -> None:
+    """Take one request out of a server's budget.
+
+    Raises: HostError when there is none, or when the server asked to be left alone.
+    """
+    now, hourly = timezone.now(), settings.SCM_REQUESTS_PER_HOUR
+    most = max(10, hourly / 4)
+    with transaction.atomic():
+        HostBudget.objects.get_or_create(server=server, defaults={"tokens": most, "filled_at": now})
+        row = HostBudget.objects.select_for_update().get(server=server)
+        if row.blocked_until is not None and row.blocked_until > now:
+            raise HostError(f"{server} asked to be left alone until {row.blocked_until:%Y-%m-%d %H:%M:%S} UTC", 429)  # fmt: skip
+        elapsed = max(0.0, (now - row.filled_at).total_seconds())
+        tokens = min(most, row.tokens + elapsed * hourly / 3600)
+        if tokens < 1:
+            raise HostError(f"the budget of {hourly} requests an hour for {server} is used up (HUB_SCM_REQUESTS_PER_HOUR)", 429)  # fmt: skip
+        HostBudget.objects.filter(pk=row.pk).update(tokens=tokens - 1, filled_at=now)
 
 
 def _asks_to_wait(response: httpx.Response) -> datetime | None:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import time
 from datetime import timedelta
 
 import pytest
@@ -511,6 +512,35 @@ def test_the_budget_is_shared_by_all_sets(idle_hub, host, settings):
     _, conditions = run("t")
     assert "budget of 1 requests an hour" in conditions["ErrorOccurred"]["message"]
     assert len(host.requests) == 1
+
+
+def test_codecommit_has_the_same_budget(idle_hub, host, settings):
+    host.repo("web")
+    host.repo("api")
+    generator = {"scmProvider": {"awsCodeCommit": scm(host, "awsCodeCommit")}}
+    assert len(params(idle_hub, generator)) == 2
+    HostBudget.objects.filter(server=host.url).update(tokens=0.5)
+    settings.SCM_REQUESTS_PER_HOUR = 1
+    GeneratorAnswer.objects.all().delete()
+    count = len(host.requests)
+    assert "budget of 1 requests an hour" in params(idle_hub, generator, status=400)
+    assert len(host.requests) == count
+
+
+def test_a_host_that_hangs_or_is_gone_keeps_the_last_good_answer(idle_hub, host):
+    data = {"baseUrl": f"{host.url}/plugin", "token": "$scm:token", "requestTimeout": "1"}
+    idle_hub.post("/api/v1/flotilla/configmaps", {"name": "mine", "data": data})
+    idle_hub.post(API, manifest("s", [{"plugin": {"configMapRef": {"name": "mine"}}}]))
+    run("s")
+    host.fail = lambda path, query: time.sleep(2)
+    age()
+    _, conditions = run("s")
+    assert "did not answer" in conditions["ErrorOccurred"]["message"]
+    assert names_of() == ["s-0", "s-1"]
+    host.close()
+    _, conditions = run("s")
+    assert "did not answer" in conditions["ErrorOccurred"]["message"]
+    assert names_of() == ["s-0", "s-1"]
 
 
 @pytest.fixture
