@@ -42,7 +42,7 @@ class Live(AsyncJsonWebsocketConsumer):
             await self.close(code=UNKNOWN)
             return
         self.watched: set[int] = set()
-        self.page, self.view, self.object = "", "table", ""
+        self.page, self.view = "", "table"
         self.pending: asyncio.Queue[tuple[int, list[Change]]] = asyncio.Queue(maxsize=200)
         FEED.listen(self._hear)
         self.tasks = [asyncio.create_task(self._tell()), asyncio.create_task(self._check())]

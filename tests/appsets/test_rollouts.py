@@ -57,21 +57,6 @@ def rollout(hub):
     return hub.get(f"{API}/s")["status"].get("flotilla", {}).get("rollout", {})
 
 
-def push(hub, repo, changes):
-    commit = repo.commit(changes)
-    body = {"ref": "refs/heads/main", "after": "0" * 40, "repository": {"clone_url": repo.url}}
-    assert (
-        hub.client.post(
-            "/api/webhook",
-            json.dumps(body),
-            content_type="application/json",
-            HTTP_X_GITHUB_EVENT="push",
-        ).status_code
-        == 200
-    )
-    return commit
-
-
 def ran_in_order(*groups):
     """Return whether every first sync of a group ended before one of the next began."""
     ends = []
@@ -134,7 +119,7 @@ def test_a_rollout_goes_in_steps(hub, cluster, repo, namespace, healths):
     }
 
     # A commit to all: the canary breaks, and nothing after it moves.
-    push(hub, repo, files(["a"], state="Degraded") | files(["b", "c", "d"], b="2"))
+    hub.push(repo, files(["a"], state="Degraded") | files(["b", "c", "d"], b="2"))
     hub.wait(
         lambda: hub.application("a")["status"]["health"]["status"] == "Degraded",
         "the canary to break",
@@ -142,7 +127,7 @@ def test_a_rollout_goes_in_steps(hub, cluster, repo, namespace, healths):
     hub.wait(lambda: rollout(hub).get("step") == 1, "step 1")
     assert [status(hub)[n] for n in "abcd"] == ["Progressing", "Waiting", "Waiting", "Waiting"]
     assert cluster.get("", "ConfigMap", namespace, "b")["data"] == {"a": "1"}
-    push(hub, repo, files(["a"], b="2"))
+    hub.push(repo, files(["a"], b="2"))
     hub.wait(
         lambda: cluster.get("", "ConfigMap", namespace, "d")["data"].get("b") == "2",
         "the rollout to go on by itself",
@@ -181,7 +166,7 @@ def test_pause_advance_abort_and_resume(hub, sandbox, repo, namespace, healths):
     hub.wait(lambda: set(status(hub).values()) == {"Healthy"}, "the rollout to end")
 
     # A sync by hand is as good as advancing.
-    push(hub, repo, files(rings, b="2"))
+    hub.push(repo, files(rings, b="2"))
     hub.wait(lambda: "advanced" in rollout(hub).get("waitsFor", ""), "the manual step")
     hub.post("/api/v1/applications/a/sync", {})
     hub.wait(
@@ -189,7 +174,7 @@ def test_pause_advance_abort_and_resume(hub, sandbox, repo, namespace, healths):
         "the rollout to end",
     )
 
-    push(hub, repo, files(rings, b="3"))
+    hub.push(repo, files(rings, b="3"))
     hub.wait(lambda: rollout(hub).get("step") == 1, "a new rollout")
     hub.post(f"{OURS}/s/rollout", {"action": "abort"})
     hub.wait(lambda: "aborted" in rollout(hub).get("waitsFor", ""), "the abort")
@@ -202,7 +187,7 @@ def test_pause_advance_abort_and_resume(hub, sandbox, repo, namespace, healths):
         status(hub)["a"] == "Waiting"
         and sandbox.get("", "ConfigMap", namespace, "a")["data"]["b"] == "2"
     )
-    commit = push(hub, repo, files(rings, b="4"))
+    commit = hub.push(repo, files(rings, b="4"))
     # What is said now is about the new commit, so it must have been seen.
     hub.wait_status("a", "OutOfSync", revision=commit)
     hub.post(f"{OURS}/s/rollout", {"action": "resume"})
@@ -359,14 +344,14 @@ def test_a_set_over_a_fleet(hub, sandbox, genuine, second_genuine, repo, namespa
     hub.wait_status(f"{namespace}-second", "Synced", "Healthy", seconds=60)
     assert second_genuine.get("", "ConfigMap", namespace, "app")
 
-    push(hub, repo, {"app/c.yaml": config_map("app", {"state": "Degraded"})})
+    hub.push(repo, {"app/c.yaml": config_map("app", {"state": "Degraded"})})
     hub.wait(lambda: rollout(hub).get("halted"), "the halt", 60)
     assert "1 of 1 applications are Degraded" in rollout(hub)["waitsFor"]
     assert sandbox.get("", "ConfigMap", namespace, "app")["data"] == {"state": "Degraded"}
     for place in (genuine, second_genuine):
         assert place.get("", "ConfigMap", namespace, "app")["data"] == {"a": "1"}
     assert AuditEvent.objects.filter(verb="halt-rollout").count() == 1
-    push(hub, repo, {"app/c.yaml": config_map("app", {"a": "2"})})
+    hub.push(repo, {"app/c.yaml": config_map("app", {"a": "2"})})
     for place in places.values():
         hub.wait(
             lambda p=place: p.get("", "ConfigMap", namespace, "app")["data"] == {"a": "2"},

@@ -72,21 +72,6 @@ def watched(page):
     assert wrong == []
 
 
-def push(hub, repo, files):
-    commit = repo.commit(files)
-    body = {"ref": "refs/heads/main", "after": "0" * 40, "repository": {"clone_url": repo.url}}
-    assert (
-        hub.client.post(
-            "/api/webhook",
-            json.dumps(body),
-            content_type="application/json",
-            HTTP_X_GITHUB_EVENT="push",
-        ).status_code
-        == 200
-    )
-    return commit
-
-
 def save(page, text):
     page.fill("textarea", text)
     page.get_by_role("button", name="Save web").click()
@@ -129,7 +114,7 @@ def test_a_developers_day(site, sandbox, repo, namespace, watched):
     expect(page.locator(".node", has_text="ReplicaSet")).to_be_visible()
 
     # Git changes; the page hears of it, the diff shows it, a sync brings it.
-    push(hub, repo, {"app/d.yaml": deployment(3)})
+    hub.push(repo, {"app/d.yaml": deployment(3)})
     expect(state.get_by_text("OutOfSync")).to_be_visible()
     page.locator(".node", has_text="Deployment").click()
     page.locator("#panel").get_by_role("tab", name="Diff").click()

@@ -88,6 +88,14 @@ class Hub:
     def delete(self, path, **kwargs):
         return self.call("DELETE", path, **kwargs)
 
+    def push(self, repo, changes):
+        """Commit, tell the hub as GitHub does, and return the commit."""
+        commit = repo.commit(changes)
+        body = {"ref": "refs/heads/main", "after": "0" * 40, "repository": {"clone_url": repo.url}}
+        answer = self.client.post("/api/webhook", json.dumps(body), content_type="application/json", HTTP_X_GITHUB_EVENT="push")  # fmt: skip
+        assert answer.status_code == 200
+        return commit
+
     def application(self, name):
         return self.get(f"/api/v1/applications/{name}")
 
