@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from clusters.kube import Connection, Refused, check_config
 from clusters.models import HOME_NAME, HOME_SERVER, Cluster
 from hub import audit
-from hub.access import hide, is_allowed, require
+from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, body_map, flag, must_agree
 from hub.engine.errors import Invalid, Precondition, RetryLater, Stalled
 from hub.models import access_changed, next_version
@@ -128,28 +128,28 @@ class Clusters(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Register a cluster: it is asked first; an equal one that exists is returned."""
-        draft = wanted(body_map(request))
-        account = actor(request)
-        require(account, "clusters", "create", draft.rbac_object, draft.project, draft.where)
-        existing = Cluster.objects.filter(server=draft.server).first()
-        if existing is not None:
-            if not is_allowed(account, "clusters", "get", existing.rbac_object, existing.where):
-                raise hide(account, "clusters", "create", draft.rbac_object, draft.project)
-            if _same(existing, draft):
-                return Response(cluster_json(existing))
-            if not flag(request, "upsert"):
-                raise Invalid("existing cluster spec is different; use upsert flag to force update")
-            require(
-                account,
-                "clusters",
-                "update",
-                existing.rbac_object,
-                existing.project,
-                existing.where,
-            )
-        if not draft.is_home:
-            draft.server_version = test(draft)
-        return Response(cluster_json(save(existing, draft, account.name)))
+        row = register(actor(request), wanted(body_map(request)), upsert=flag(request, "upsert"))
+        return Response(cluster_json(row))
+
+
+def register(account: Caller, draft: Cluster, *, upsert: bool = False) -> Cluster:
+    """Register a cluster that answers, and return it; an equal one that exists is returned.
+
+    Raises: Invalid when another is known by this server; Precondition saying why it does not answer; AccessDenied.
+    """
+    require(account, "clusters", "create", draft.rbac_object, draft.project, draft.where)
+    existing = Cluster.objects.filter(server=draft.server).first()
+    if existing is not None:
+        if not is_allowed(account, "clusters", "get", existing.rbac_object, existing.where):
+            raise hide(account, "clusters", "create", draft.rbac_object, draft.project)
+        if _same(existing, draft):
+            return existing
+        if not upsert:
+            raise Invalid("existing cluster spec is different; use upsert flag to force update")
+        require(account, "clusters", "update", existing.rbac_object, existing.project, existing.where)  # fmt: skip
+    if not draft.is_home:
+        draft.server_version = test(draft)
+    return save(existing, draft, account.name)
 
 
 def _same(one: Cluster, other: Cluster) -> bool:

@@ -12,7 +12,14 @@ from allauth.account.views import LoginView
 from django.contrib.auth import logout as end_browser_session
 from django.contrib.auth.hashers import check_password
 from django.db.models import Q
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    JsonResponse,
+    QueryDict,
+)
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -22,7 +29,17 @@ from hub import audit, oidc, providers, review, trail
 from hub.access import Caller, decide, is_allowed, reach, require
 from hub.accounts import normal_object
 from hub.documents import load_yaml
-from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, Unauthenticated
+from hub.engine.errors import (
+    AccessDenied,
+    Conflict,
+    EngineError,
+    Invalid,
+    NotFound,
+    Precondition,
+    RetryLater,
+    Stalled,
+    Unauthenticated,
+)
 from hub.engine.rbac import RESOURCES
 from hub.models import AuditEvent, LoginSession, SavedView, setting
 from hub.rest import COOKIE, note_origin, token_of
@@ -61,6 +78,10 @@ class Shown:
         return {
             "sets": bool(reach(self.caller, "applicationsets", "get").allow),
             "clusters": bool(reach(self.caller, "clusters", "get").allow),
+            "projects": bool(reach(self.caller, "projects", "get").allow),
+            "repositories": bool(reach(self.caller, "repositories", "get").allow),
+            "accounts": bool(reach(self.caller, "accounts", "update").allow),
+            "roles": is_allowed(self.caller, "roles", "get", "*"),
             "audit": is_allowed(self.caller, "audit", "get", "events"),
             "settings": is_allowed(self.caller, "settings", "get", "sso"),
         }
@@ -96,6 +117,23 @@ def signed_in(view: Page) -> Page:
             raise Http404 from error
 
     return wrapped
+
+
+def posted(view: Callable[..., str]) -> Page:
+    """Take what a dialog sends: the view returns where to go on, and what is wrong is said in the dialog."""
+
+    @functools.wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        caller = caller_of_page(request)
+        if caller is None or caller.account is None:
+            return JsonResponse({"message": "Sign in again: the session has ended."}, status=401)
+        try:
+            return JsonResponse({"go": view(request, caller, *args, **kwargs)})
+        except (AccessDenied, NotFound, Invalid, Precondition, Conflict, EngineError, Stalled, RetryLater) as error:  # fmt: skip
+            status = {AccessDenied: 403, NotFound: 404, Conflict: 409}.get(type(error), 400)
+            return JsonResponse({"message": str(error)}, status=status)
+
+    return require_POST(wrapped)
 
 
 def nothing(_request: HttpRequest) -> HttpResponse:

@@ -31,6 +31,7 @@ from projects.api import (
 from projects.pages import application as app_pages
 from projects.pages import applications as list_pages
 from projects.pages import fleet as fleet_pages
+from projects.pages import projects as project_pages
 
 _APP = "api/v1/applications/<str:name>"
 # Repository and cluster URLs come percent-encoded; servers hand them on decoded, slashes and all.
@@ -75,6 +76,18 @@ urlpatterns = [
     path("sets/<str:namespace>/<str:name>", set_pages.page),
     path("sets/<str:namespace>/<str:name>/edit", set_pages.edit),
     path("fleet", fleet_pages.index),
+    path("projects", project_pages.index),
+    path("projects/new", project_pages.edit),
+    path("projects/compose", project_pages.compose),
+    path("projects/check", project_pages.check),
+    path("projects/<str:name>", project_pages.page),
+    path("projects/<str:name>/edit", project_pages.edit),
+    path("projects/<str:name>/role", project_pages.role_dialog),
+    path("projects/<str:name>/role/save", project_pages.save_role),
+    path("projects/<str:name>/token", project_pages.token_dialog),
+    path("projects/<str:name>/window", project_pages.window_dialog),
+    path("projects/<str:name>/window/save", project_pages.save_window),
+    path("projects/<str:name>/delete", project_pages.delete_dialog),
     path("palette", set_pages.palette),
     path("nothing", pages.nothing),
     path("audit", pages.trail_page),

@@ -64,14 +64,15 @@ class Rule(NamedTuple):
     def __str__(self) -> str:
         """Return the line as it is written."""
         scope = (self.where.text,) if self.where else ()
-        return f"p, {', '.join(_quoted(word) for word in (*self[:5], *scope))}"
+        return f"p, {', '.join(quoted(word) for word in (*self[:5], *scope))}"
 
     def is_about(self, name: str) -> bool:
         """Return whether the object lies in the rule's own project, if it has one."""
         return not self.project or name == self.project or name.startswith(f"{self.project}/")
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
+    """Return a word of a policy line as it is written."""
     if any(c in word for c in ',"') or word != word.strip():
         return '"' + word.replace('"', '""') + '"'
     return word

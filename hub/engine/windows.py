@@ -95,6 +95,26 @@ def active_windows(windows: Sequence[Mapping[str, Any]], now: datetime) -> list[
     return [w for w in windows if _at(w, now).is_active]
 
 
+def spans(window: Mapping[str, Any], start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:  # fmt: skip
+    """Return when a window is active between two moments; times that overlap are one.
+
+    Raises: RuleError for a schedule, duration or time zone that cannot be read.
+    """
+    duration = parse_duration(str(window.get("duration") or ""), "duration")
+    local = start.astimezone(zone(window.get("timeZone")))
+    found: list[tuple[datetime, datetime]] = []
+    at = _next(str(window.get("schedule") or ""), local - duration)
+    for _ in range(_MOST_TIMES):
+        if at is None or at >= end:
+            break
+        if found and at <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], min(at + duration, end)))
+        else:
+            found.append((max(at, start), min(at + duration, end)))
+        at = _next(str(window["schedule"]), at)
+    return found
+
+
 def _concerns(
     window: Mapping[str, Any], name: str, namespace: str, cluster: tuple[str, str]
 ) -> bool:

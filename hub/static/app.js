@@ -1,8 +1,8 @@
 // What pages do by themselves: live rows, ages, keys, selection, dialogs. No page needs it to be read.
 
-const $ = (query, root = document) => root.querySelector(query);
-const $$ = (query, root = document) => [...root.querySelectorAll(query)];
-const csrf = () => JSON.parse(document.body.getAttribute("hx-headers") || "{}")["X-CSRFToken"] || "";
+export const $ = (query, root = document) => root.querySelector(query);
+export const $$ = (query, root = document) => [...root.querySelectorAll(query)];
+export const csrf = () => JSON.parse(document.body.getAttribute("hx-headers") || "{}")["X-CSRFToken"] || "";
 
 // ---------- words ----------
 export function span(seconds) {
@@ -48,20 +48,44 @@ async function ask(element) {
   const [method, path] = element.dataset.call.split(" ");
   const form = element.closest("form");
   const body = element.dataset.body ? JSON.parse(element.dataset.body) : form && element.dataset.form ? fields(form) : undefined;
-  element.setAttribute("aria-busy", "true");
-  element.disabled = true;
-  try {
-    await call(method, path, body);
+  await busy(element, async () => {
+    const data = await call(method, path, body);
+    if (element.dataset.show) { shown(element, data[element.dataset.show]); return; }
     element.closest("dialog")?.close();
     if (element.dataset.done) toast(element.dataset.done);
-    if (element.dataset.go) location.href = element.dataset.go;
+    if (element.dataset.go) go(element.dataset.go);
+    if (element.dataset.swap) { htmx.ajax("GET", element.dataset.swap, element.dataset.into); }
+  });
+}
+
+// The address that is open already is read anew.
+export function go(url) {
+  const there = new URL(url, location.href);
+  if (there.pathname + there.search === location.pathname + location.search) { location.hash = there.hash; location.reload(); } else location.href = url;
+}
+
+// Runs what a button asks for; what is wrong is said where it was asked.
+export async function busy(element, work) {
+  element.setAttribute("aria-busy", "true");
+  element.disabled = true;
+  const place = (element.closest("dialog") || element.closest("form, .card, .panel"))?.querySelector("[data-error]");
+  if (place) place.hidden = true;
+  try {
+    await work();
   } catch (error) {
-    const place = element.closest("dialog")?.querySelector("[data-error]");
     if (place) { place.textContent = error.message; place.hidden = false; } else toast(error.message, "bad");
   } finally {
     element.removeAttribute("aria-busy");
     element.disabled = false;
   }
+}
+
+// A secret that is shown once.
+function shown(element, text) {
+  const place = $("[data-shown]", element.closest("form, dialog"));
+  place.textContent = text;
+  place.hidden = false;
+  element.hidden = true;
 }
 
 // Fields of a form as JSON: names with dots are nested, `name[]` is a list, checkboxes are true.
@@ -251,7 +275,7 @@ function move(step) {
   rows[cursor].scrollIntoView({ block: "nearest" });
 }
 
-const places = { a: "/applications", s: "/sets", f: "/fleet", u: "/audit" };
+const places = { a: "/applications", s: "/sets", f: "/fleet", p: "/projects", u: "/audit" };
 document.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") { event.preventDefault(); palette(); return; }
   const box = $("[data-palette-box]");
@@ -332,75 +356,3 @@ document.addEventListener("htmx:sendError", () => toast("The hub does not answer
 setInterval(tick, 1000);
 tick();
 connect();
-
-// What was checked is not what is written any more: it cannot be saved until it is checked again.
-const edits = new WeakMap(), asked = new WeakMap();
-const lock = (area) => $$("[data-call]", $(area.getAttribute("hx-target"))).forEach((button) => { button.disabled = true; });
-document.addEventListener("input", (event) => {
-  const area = event.target.closest?.("textarea[hx-target]");
-  if (area) { edits.set(area, (edits.get(area) || 0) + 1); lock(area); }
-});
-document.addEventListener("htmx:beforeRequest", (event) => asked.set(event.detail.elt, edits.get(event.detail.elt) || 0));
-document.addEventListener("htmx:afterSwap", (event) => {
-  const area = event.detail.requestConfig?.elt;
-  if (area?.matches?.("textarea[hx-target]") && asked.get(area) !== (edits.get(area) || 0)) lock(area);
-});
-
-// ---------- logs: followed until the panel shows something else ----------
-let logs = null;
-
-async function readLogs(box) {
-  logs?.abort();
-  const stop = logs = new AbortController();
-  const lines = $("[data-logs-lines]", box), said = $("[data-logs-said]", box);
-  const query = new URLSearchParams({ tailLines: $("[name=tailLines]", box).value, follow: String($("[name=follow]", box).checked) });
-  if ($("[name=previous]", box).checked) query.set("previous", "true");
-  if ($("[name=filter]", box).value) query.set("filter", $("[name=filter]", box).value);
-  lines.textContent = "";
-  said.textContent = "Asking the cluster…";
-  try {
-    const answer = await fetch(`${box.dataset.logs}&${query}`, { credentials: "same-origin", signal: stop.signal });
-    if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).message || `The hub answered ${answer.status}.`);
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = "";
-    said.textContent = "No lines yet.";
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      const parts = (rest + value).split("\n");
-      rest = parts.pop();
-      for (const part of parts) if (part.trim()) show(lines, JSON.parse(part).result, said);
-      while (lines.childElementCount > 5000) lines.firstElementChild.remove();
-      lines.scrollTop = lines.scrollHeight;
-    }
-    if (!lines.childElementCount) said.textContent = "There are no lines.";
-  } catch (error) {
-    if (error.name !== "AbortError") said.textContent = error.message;
-  }
-}
-
-function show(lines, entry, said) {
-  if (!entry || entry.content === undefined || entry.last) return;
-  said.textContent = "";
-  const line = document.createElement("span");
-  line.className = "l";
-  line.title = `${entry.podName || ""} ${entry.timeStampStr || ""}`.trim();
-  line.textContent = entry.content;
-  lines.append(line);
-}
-
-document.addEventListener("htmx:afterSwap", () => {
-  const box = $("[data-logs]");
-  if (box && !box.dataset.read) { box.dataset.read = "1"; readLogs(box); } else if (!box) { logs?.abort(); logs = null; }
-});
-document.addEventListener("change", (event) => { const box = event.target.closest("[data-logs]"); if (box) readLogs(box); });
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-logs-save]");
-  if (!button) return;
-  const text = $$("[data-logs-lines] .l").map((line) => line.textContent).join("\n");
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
-  link.download = "logs.txt";
-  link.click();
-  URL.revokeObjectURL(link.href);
-});

@@ -115,3 +115,17 @@ def thousands(number: int) -> str:
 def as_query(values: dict[str, Any]) -> str:
     """Return a saved query as an address has it."""
     return urlencode(values, doseq=True)
+
+
+@register.filter
+def beside(lines: Any) -> Any:
+    """Return a unified difference as pairs of a left and a right line."""
+    from projects.pages.diffing import beside as pairs
+
+    return pairs(lines)
+
+
+@register.filter
+def at(values: Any, key: Any) -> Any:
+    """Return what a mapping has for a key."""
+    return values.get(key, "") if hasattr(values, "get") else ""

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from clusters.models import Cluster
-from hub.access import hide, is_allowed, require
+from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, body_map, flag, must_agree
 from hub.engine.errors import Invalid, NotFound
 from hub.engine.windows import active_windows
@@ -42,14 +42,14 @@ _KIND_LISTS = (
 )  # fmt: skip
 
 
-def _require_change(request: Request, project: Project, spec: Any) -> None:
+def require_change(caller: Caller, project: Project, spec: Any) -> None:
     """Return if the caller may widen a project: to clusters, repositories and kinds that it governs itself.
 
     Who may only edit a project must not give it more than they have.
     """
     if not isinstance(spec, dict):
         raise Invalid("spec must be an object")
-    caller, before = actor(request), project.spec
+    before = project.spec
     require(caller, "projects", "update", project.name, project.name)
     spec = check_project(spec, project.name)
 
@@ -119,7 +119,7 @@ class Projects(View):
             name=str((manifest.get("metadata") or {}).get("name", ""))
         ).first()
         if existing is not None and upsert:
-            _require_change(request, existing, manifest.get("spec") or {})
+            require_change(actor(request), existing, manifest.get("spec") or {})
         return Response(
             project_json(applications.save_project(manifest, actor(request).name, upsert=upsert))
         )
@@ -141,7 +141,7 @@ class OneProject(View):
         body = body_map(request)
         manifest = body.get("project") if isinstance(body.get("project"), dict) else body
         project = get_project(request, name, "update")
-        _require_change(request, project, (manifest or {}).get("spec") or {})
+        require_change(actor(request), project, (manifest or {}).get("spec") or {})
         metadata = manifest.get("metadata") if isinstance(manifest, dict) else None
         must_agree(name, (metadata or {}).get("name"), "project.metadata.name")
         wanted = {**(manifest or {}), "metadata": {**(metadata or {}), "name": name}}

@@ -1,6 +1,5 @@
 """The page of one application, and what opens on it: a resource, a sync, a rollback, a deletion."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ from projects.api.actions import actions_of
 from projects.api.resources import managed_items, place_for, resource_events, tree
 from projects.manifests import application_json
 from projects.models import Application, ApplicationEvent, Favourite, Project, Repository
+from projects.pages.diffing import as_yaml, diff_lines
 from projects.pages.explain import explain
 from projects.pages.rows import row_of, subject_of
 from projects.pages.treeview import draw, key_of
@@ -170,31 +170,6 @@ def _actions(caller: Caller, row: Application, where: ResourceKey) -> list[dict[
         may = is_allowed(caller, "applications", right, row.rbac_object, row.where)
         found.append({**action, "may": may and not action.get("disabled") and not action.get("params"), "body": body})  # fmt: skip
     return found
-
-
-def as_yaml(value: Any) -> str:
-    """Return a manifest as people read it, without what only the API server needs."""
-    if value is None:
-        return ""
-    metadata = {k: v for k, v in (value.get("metadata") or {}).items() if k != "managedFields"}
-    shown = {**value, "metadata": metadata}
-    return str(yaml.dump(shown, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**20))  # fmt: skip
-
-
-def diff_lines(live: Any, wanted: Any, context: int = 4) -> list[tuple[str, str, str, str]]:
-    """Return (kind, old line, new line, text) of a unified difference; kind is add, del, same or fold."""
-    old, new = as_yaml(live).splitlines(), as_yaml(wanted).splitlines()
-    result: list[tuple[str, str, str, str]] = []
-    for group in difflib.SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(context):  # fmt: skip
-        if result or group[0][1]:
-            result.append(("fold", "", "", f"line {group[0][3] + 1}"))
-        for op, a1, a2, b1, b2 in group:
-            if op == "equal":
-                result += [("same", str(a1 + n + 1), str(b1 + n + 1), line) for n, line in enumerate(old[a1:a2])]  # fmt: skip
-                continue
-            result += [("del", str(a1 + n + 1), "", line) for n, line in enumerate(old[a1:a2])]
-            result += [("add", "", str(b1 + n + 1), line) for n, line in enumerate(new[b1:b2])]
-    return result
 
 
 @require_GET
