@@ -9,6 +9,7 @@ from drf_spectacular.views import SpectacularAPIView
 
 from appsets import api as appsets
 from appsets import configuration
+from appsets import fleet as fleet_pages
 from appsets import pages as set_pages
 from appsets import streams as set_streams
 from clusters import api as clusters
@@ -30,7 +31,6 @@ from projects.api import (
 )
 from projects.pages import application as app_pages
 from projects.pages import applications as list_pages
-from projects.pages import fleet as fleet_pages
 from projects.pages import projects as project_pages
 
 _APP = "api/v1/applications/<str:name>"
@@ -76,6 +76,14 @@ urlpatterns = [
     path("sets/<str:namespace>/<str:name>", set_pages.page),
     path("sets/<str:namespace>/<str:name>/edit", set_pages.edit),
     path("fleet", fleet_pages.index),
+    path("fleet/register", fleet_pages.register_page),
+    path("fleet/register/probe", fleet_pages.probe),
+    path("fleet/register/save", fleet_pages.register_cluster),
+    path("fleet/<int:pk>", fleet_pages.page),
+    path("fleet/<int:pk>/edit", fleet_pages.edit_dialog),
+    path("fleet/<int:pk>/change", fleet_pages.change),
+    path("fleet/<int:pk>/rotate", fleet_pages.rotate_dialog),
+    path("fleet/<int:pk>/remove", fleet_pages.remove_dialog),
     path("projects", project_pages.index),
     path("projects/new", project_pages.edit),
     path("projects/compose", project_pages.compose),

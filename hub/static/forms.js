@@ -10,11 +10,13 @@ document.addEventListener("click", (event) => {
     $("[data-rows-body] > :last-child input", rows)?.focus();
   } else if (remove) {
     const form = remove.closest("form"), rows = remove.closest("[data-rows]");
-    remove.closest(".cells").remove();
+    remove.closest(".inputs").remove();
     $("[data-rows-add]", rows).focus();
     htmx.trigger(form, "rows");
   }
 });
+
+document.addEventListener("change", (event) => { if (event.target.matches("[data-submit]")) event.target.form.submit(); });
 
 // data-post: the fields go to a page, which answers where to go on, or what is wrong.
 document.addEventListener("submit", (event) => {

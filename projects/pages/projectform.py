@@ -110,7 +110,7 @@ def _rows(table: Table, fields: Fields) -> list[Any]:
     return [{k: v for k, v in row.items() if v or ("kind" in row and k == "group")} for row in kept]
 
 
-def rules_of(project: str, role: Mapping[str, Any]) -> list[Rule]:
+def rules_of(role: Mapping[str, Any]) -> list[Rule]:
     """Return the rules of a project's role, those that can be read."""
     return list(parse("\n".join(str(p) for p in role.get("policies") or [])).rules)
 
@@ -120,11 +120,10 @@ def role_from(project: str, before: Mapping[str, Any], fields: Fields) -> dict[s
     name = _one(fields, "name")
     columns = [[v.strip() for v in fields.get(f"policy.{f}") or []] for f in ("resource", "action", "object", "effect", "clusters")]  # fmt: skip
     policies = []
-    for resource, action, about, effect, clusters in zip(*columns, strict=False):
+    for resource, action, named, effect, clusters in zip(*columns, strict=False):
         if not action:
             continue
-        about = about or "*"
-        about = about if about.startswith(f"{project}/") else f"{project}/{about}"
+        about = named if named.startswith(f"{project}/") else f"{project}/{named or '*'}"
         words = ["p", f"proj:{project}:{name}", resource, action, about, effect or "allow"]
         policies.append(", ".join(quoted(w) for w in [*words, *([clusters] if clusters else [])]))
     groups = [g.strip() for g in _one(fields, "groups").splitlines() if g.strip()]

@@ -37,13 +37,13 @@ from projects.pages.projectform import (
     tables,
     window_from,
 )
-from projects.specs import check_project, global_projects, project_of_or_none
+from projects.specs import check_name, check_project, global_projects, project_of_or_none
 from projects.visible import visible
 
 DAYS, HOUR = 7, 12.0
 PROJECT_RESOURCES = ("applications", "applicationsets", "logs", "exec", "repositories", "clusters")
 _ASKED = ("get", "create", "update", "delete", "sync", "override", "action/apps/Deployment/restart")
-TEMPLATE = "apiVersion: argoproj.io/v1alpha1\nkind: AppProject\nmetadata:\n  name: \"\"\nspec:\n  sourceRepos: []\n  destinations: []\n"  # fmt: skip
+TEMPLATE = 'apiVersion: argoproj.io/v1alpha1\nkind: AppProject\nmetadata:\n  name: ""\nspec:\n  sourceRepos: []\n  destinations: []\n'  # fmt: skip
 
 
 @require_GET
@@ -88,7 +88,7 @@ def page(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     now = timezone.now()
     effective = project_of_or_none(name) or row
     roles = [
-        {**role, "rules": rules_of(name, role), "tokens": ApiToken.objects.filter(project=name, role=role.get("name"), revoked_at=None).order_by("-issued_at")}
+        {**role, "rules": rules_of(role), "tokens": ApiToken.objects.filter(project=name, role=role.get("name"), revoked_at=None).order_by("-issued_at")}
         for role in row.spec.get("roles") or []
     ]  # fmt: skip
     counts = dict(visible(caller).order_by().filter(project=name).values_list("health_status").annotate(n=Count("pk")))  # fmt: skip
@@ -194,17 +194,7 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Say whether a project that is written could be saved by the caller."""
     try:
         body = load_yaml(request.POST.get("text", "")[:500_000], "The manifest")
-        if not isinstance(body, dict) or not isinstance(body.get("metadata"), dict):
-            raise Invalid("metadata.name is required")
-        name = str(body["metadata"].get("name") or "")
-        spec = check_project(body.get("spec") or {}, name)
-        applications.check_name(name)
-        existing = Project.objects.filter(name=name).first()
-        if existing is not None and not is_allowed(caller, "projects", "get", name):
-            existing = None
-        right = "update" if existing else "create"
-        if not is_allowed(caller, "projects", right, name):
-            raise Invalid(f"You may not {right} project {name}. Ask for projects, {right} on {name}.")  # fmt: skip
+        name, spec, existing = _wanted(caller, body)
     except (Invalid, EngineError, NotFound) as error:
         return render(request, "projects/checked.html", {"error": str(error)})
     uses = visible(caller).filter(project=name).count()
@@ -212,6 +202,24 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
     return render(request, "projects/checked.html", {
         "name": name, "exists": existing is not None, "uses": uses, "changes": changes, "json": orjson.dumps({"project": body, "upsert": True}).decode(),
     })  # fmt: skip
+
+
+def _wanted(caller: Caller, body: Any) -> tuple[str, dict[str, Any], Project | None]:
+    """Return the name, the spec and the project that is replaced, as far as the caller may write it.
+
+    Raises: Invalid with what is wrong, or the right that is missing.
+    """
+    if not isinstance(body, dict) or not isinstance(body.get("metadata"), dict):
+        raise Invalid("metadata.name is required")
+    name = check_name(body["metadata"].get("name"))
+    spec = check_project(body.get("spec") or {}, name)
+    existing = Project.objects.filter(name=name).first()
+    if existing is not None and not is_allowed(caller, "projects", "get", name):
+        existing = None
+    right = "update" if existing else "create"
+    if not is_allowed(caller, "projects", right, name):
+        raise Invalid(f"You may not {right} project {name}. Ask for projects, {right} on {name}.")
+    return name, spec, existing
 
 
 def diff_of(before: Any, after: Any) -> list[Line]:
@@ -241,7 +249,7 @@ def role_dialog(request: HttpRequest, caller: Caller, name: str) -> HttpResponse
     if wanted and role is None:
         raise Http404
     empty = [("applications", "get", "*", "allow", "")]
-    lines = [_rule_cells(name, r) for r in rules_of(name, role)] if role else empty
+    lines = [_rule_cells(name, r) for r in rules_of(role)] if role else empty
     return render(request, "projects/role.html", {
         "p": row, "role": role or {}, "rules": lines, "resources": PROJECT_RESOURCES, "actions": ACTIONS,
         "unread": len((role or {}).get("policies") or []) - len(lines) if role else 0, "groups": "\n".join((role or {}).get("groups") or []),

@@ -1,0 +1,257 @@
+"""Pages of clusters: contact, versions, what runs there; register one, rotate its credentials, remove it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db.models import Count
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from appsets import generators
+from appsets.models import ApplicationSet
+from clusters.api import register, save, test, wanted
+from clusters.kubeconfig import config_of
+from clusters.models import Cluster
+from hub.access import Caller, is_allowed, reach, require
+from hub.documents import load_yaml
+from hub.engine.errors import AccessDenied, Invalid, Precondition
+from hub.pages import Shown, posted, signed_in
+from projects.models import Application, Repository
+from projects.pages.listing import HEALTH, bars, stale
+from projects.visible import visible
+
+
+@require_GET
+@signed_in
+def index(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Show the clusters that the caller may see, the silent ones first, and what needs a person."""
+    rows = [c for c in Cluster.objects.order_by("name") if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)]  # fmt: skip
+    words, label = request.GET.get("q", "").strip()[:200], request.GET.get("by", "").strip()[:63]
+    counts = _health(caller)
+    drifted = dict(visible(caller).order_by().filter(sync_status="OutOfSync").values_list("cluster_id").annotate(count=Count("pk")))  # fmt: skip
+    shown = [_entry(c, counts.get(c.pk, {}), drifted.get(c.pk, 0)) for c in rows]
+    shown.sort(key=lambda e: (_LOOKS[e["contact"]], e["c"].name))
+    contact = {w: sum(e["contact"] == w for e in shown) for w in _LOOKS}
+    listed = [e for e in shown if _fits(e["c"], words)]
+    old = visible(caller).filter(stale(timezone.now())).count()
+    keys = sorted({k for c in rows for k in c.labels})
+    return render(request, "fleet/index.html", {
+        "section": "fleet", "caller": Shown(caller), "clusters": listed, "all": len(shown), "total": sum(e["total"] for e in shown), "contact": contact,
+        "contact_bar": bars(contact, tuple(_LOOKS)), "versions": _versions(rows), "stale": old, "objects": sum(c.resource_count for c in rows), "q": words,
+        "needs": _needs(caller, shown), "groups": _groups(shown, label if label in keys else ""), "keys": keys, "by": label,
+        "may_register": bool(reach(caller, "clusters", "create").allow),
+    })  # fmt: skip
+
+
+_LOOKS = {"Unreachable": 0, "Not watched": 1, "Reading": 2, "Connected": 3}
+
+
+def _health(caller: Caller) -> dict[int, dict[str, int]]:
+    counts: dict[int, dict[str, int]] = {}
+    for entry in visible(caller).order_by().values("cluster_id", "health_status").annotate(count=Count("pk")):  # fmt: skip
+        counts.setdefault(entry["cluster_id"], {})[entry["health_status"]] = entry["count"]
+    return counts
+
+
+def contact_of(cluster: Cluster) -> str:
+    """Return how well a cluster is seen: Connected, Reading (its objects are being listed), Not watched or Unreachable."""
+    now = timezone.now()
+    if cluster.connection == "Failed":
+        return "Unreachable"
+    if cluster.is_home:
+        return "Connected"
+    if not (cluster.lease_until and cluster.lease_until > now):
+        return "Not watched"
+    return "Connected" if cluster.is_synced else "Reading"
+
+
+def _entry(c: Cluster, counts: Mapping[str, int], drifted: int) -> dict[str, Any]:
+    worst = next((w for w in ("Degraded", "Missing", "Unknown", "Progressing") if counts.get(w)), "Healthy")  # fmt: skip
+    contact = contact_of(c)
+    return {
+        "c": c, "contact": contact, "counts": [(w, counts[w]) for w in HEALTH if counts.get(w)], "bar": bars(counts, HEALTH, 160.0),
+        "total": sum(counts.values()), "drifted": drifted, "worst": worst if contact == "Connected" else "",
+    }  # fmt: skip
+
+
+def _fits(cluster: Cluster, words: str) -> bool:
+    text = f"{cluster.name} {cluster.server} {cluster.server_version} " + " ".join(f"{k}={v}" for k, v in cluster.labels.items())  # fmt: skip
+    return all(w.lower() in text.lower() for w in words.split())
+
+
+def _versions(rows: Iterable[Cluster]) -> list[tuple[str, int, float, float]]:
+    """Return (minor version, clusters, left, width) of the parts of a bar, the oldest first."""
+    counts: dict[str, int] = {}
+    for row in rows:
+        if row.server_version:
+            minor = ".".join(row.server_version.lstrip("v").split(".")[:2])
+            counts[minor] = counts.get(minor, 0) + 1
+    order = tuple(sorted(counts, key=lambda v: [int(p) if p.isdigit() else 0 for p in v.split(".")]))  # fmt: skip
+    return [(v, counts[v], left, width) for v, left, width in bars(counts, order)]
+
+
+def _groups(shown: list[dict[str, Any]], label: str) -> list[tuple[str, list[dict[str, Any]]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for entry in sorted(shown, key=lambda e: str(e["c"].name)):
+        groups.setdefault(str(entry["c"].labels.get(label, f"no {label}")) if label else "All", []).append(entry)  # fmt: skip
+    return sorted(groups.items())
+
+
+def _needs(caller: Caller, shown: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return what waits for a person, with its one action."""
+    found = []
+    for entry in shown:
+        c = entry["c"]
+        if entry["contact"] in ("Unreachable", "Not watched"):
+            words = f"{c.name} is unreachable" if entry["contact"] == "Unreachable" else f"{c.name} is watched by no worker"  # fmt: skip
+            found.append({"icon": "disconnected", "tone": "bad", "text": words, "sub": c.message[:160] or f"{entry['total']} applications are as old as the last contact", "url": f"/fleet/{c.pk}", "act": "Look"})  # fmt: skip
+    for row in ApplicationSet.objects.exclude(awaits=[]).order_by("name")[:50]:
+        if is_allowed(caller, "applicationsets", "get", row.rbac_object):
+            found.append({"icon": "waiting", "tone": "held", "text": f"Set {row.name} waits for a confirmation", "sub": f"it would delete {len(row.awaits)} applications", "url": f"/sets/{row.namespace}/{row.name}", "act": "Review"})  # fmt: skip
+    for repository in Repository.objects.filter(connection="Failed").order_by("url")[:50]:
+        if is_allowed(caller, "repositories", "get", repository.rbac_object):
+            found.append({"icon": "key", "tone": "drift", "text": f"{repository.url} does not answer", "sub": repository.message[:160], "url": "/repositories", "act": "Look"})  # fmt: skip
+    waits = visible(caller).filter(deletion_requested_at__isnull=False).exclude(conditions=[]).order_by("name")[:20]  # fmt: skip
+    for app in waits:
+        text = next((c["message"] for c in app.conditions if c["type"] == "DeletionError"), "")
+        if text:
+            found.append({"icon": "trash", "tone": "bad", "text": f"The deletion of {app.name} does not go on", "sub": text[:160], "url": f"/applications/{app.namespace}/{app.name}", "act": "Look"})  # fmt: skip
+    return found
+
+
+def found(caller: Caller, pk: int, action: str = "get") -> Cluster:
+    """Return a cluster that the caller may see, and do `action` to.
+
+    Raises: Http404, the same for one that is absent; AccessDenied.
+    """
+    row = Cluster.objects.filter(pk=pk).first()
+    if row is None or not is_allowed(caller, "clusters", "get", row.rbac_object, row.where):
+        raise Http404
+    if action != "get":
+        require(caller, "clusters", action, row.rbac_object, row.project, row.where)
+    return row
+
+
+def _sets(caller: Caller, was: Mapping[str, str] | None, now: Mapping[str, str] | None) -> list[str]:  # fmt: skip
+    """Return the sets, as far as the caller may see them, that a change of a cluster's labels concerns."""
+    rows = ApplicationSet.objects.only("namespace", "name", "project", "spec").order_by("name")
+    return [r.name for r in rows if generators.concerns(r.spec, was, now) and is_allowed(caller, "applicationsets", "get", r.rbac_object)]  # fmt: skip
+
+
+@require_GET
+@signed_in
+def page(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
+    """Show one cluster."""
+    row = found(caller, pk)
+    counts = _health(caller).get(row.pk, {})
+    return render(request, "fleet/cluster.html", {
+        "section": "fleet", "caller": Shown(caller), "c": row, "e": _entry(row, counts, visible(caller).filter(cluster=row, sync_status="OutOfSync").count()), "bar": bars(counts, HEALTH),
+        "may": {a: is_allowed(caller, "clusters", a, row.rbac_object, row.where) for a in ("update", "delete")}, "sets": _sets(caller, None, row.labels),
+        "kinds": len(row.api_kinds), "how": _how(row.config),
+    })  # fmt: skip
+
+
+def _how(config: Mapping[str, Any]) -> str:
+    if config.get("bearerToken"):
+        return "a service-account token"
+    if (config.get("tlsClientConfig") or {}).get("certData"):
+        return "a client certificate"
+    return "a user name and a password" if config.get("username") else "nothing"
+
+
+@require_GET
+@signed_in
+def register_page(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Ask for a cluster."""
+    if not reach(caller, "clusters", "create").allow:
+        raise Http404
+    return render(request, "fleet/register.html", {"section": "fleet", "caller": Shown(caller)})
+
+
+def _body(fields: Mapping[str, str], labels: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return what REST would be sent for the fields of a form."""
+    given = {k: v.strip() for k, v in fields.items()}
+    body: dict[str, Any] = {"name": given.get("name", ""), "server": given.get("server", ""), "config": {}}  # fmt: skip
+    if given.get("kubeconfig"):
+        pasted = config_of(load_yaml(given["kubeconfig"][:200_000], "The kubeconfig"), given.get("context", ""))  # fmt: skip
+        body |= {"server": pasted["server"], "config": pasted["config"], "name": given.get("name") or pasted["name"]}  # fmt: skip
+    else:
+        tls = {"insecure": True} if given.get("insecure") else {"caData": given.get("caData", "")}
+        body["config"] = {"bearerToken": given.get("bearerToken", ""), "tlsClientConfig": {k: v for k, v in tls.items() if v}}  # fmt: skip
+    namespaces = [n.strip() for n in given.get("namespaces", "").replace(",", "\n").splitlines() if n.strip()]  # fmt: skip
+    body |= {"namespaces": namespaces, "project": given.get("project", ""), "labels": {k: v for k, v in labels if k}, "clusterResources": bool(given.get("clusterResources"))}  # fmt: skip
+    return body
+
+
+def _labels(request: HttpRequest) -> list[tuple[str, str]]:
+    keys, values = request.POST.getlist("label.key")[:100], request.POST.getlist("label.value")[:100]  # fmt: skip
+    return [(k.strip(), v.strip()) for k, v in zip(keys, values, strict=False)]
+
+
+@require_POST
+@signed_in
+def probe(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Ask a cluster whether it answers, and say what registering it would do; nothing is stored."""
+    try:
+        draft = wanted(_body(request.POST.dict(), _labels(request)))
+        require(caller, "clusters", "create", draft.rbac_object, draft.project, draft.where)
+        known = Cluster.objects.filter(server=draft.server).first()
+        version = "" if draft.is_home else test(draft)
+    except (Invalid, Precondition, AccessDenied) as error:
+        return render(request, "fleet/probed.html", {"error": str(error)})
+    seen = known is not None and is_allowed(caller, "clusters", "get", known.rbac_object, known.where)  # fmt: skip
+    return render(request, "fleet/probed.html", {"version": version, "draft": draft, "sets": _sets(caller, None, draft.labels), "known": known if seen else None})  # fmt: skip
+
+
+@posted
+def register_cluster(request: HttpRequest, caller: Caller) -> str:
+    """Register the cluster of the form."""
+    row = register(caller, wanted(_body(request.POST.dict(), _labels(request))), upsert="replace" in request.POST)  # fmt: skip
+    return f"/fleet/{row.pk}"
+
+
+@require_GET
+@signed_in
+def edit_dialog(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
+    """Ask for a cluster's name, labels, namespaces and project."""
+    return render(request, "fleet/edit.html", {"c": found(caller, pk, "update")})
+
+
+@posted
+def change(request: HttpRequest, caller: Caller, pk: int) -> str:
+    """Change what is no credential of a cluster, and the credential when one is given."""
+    row = found(caller, pk, "update")
+    body = _body({**request.POST.dict(), "server": row.server}, _labels(request))
+    has_new = bool(request.POST.get("bearerToken") or request.POST.get("kubeconfig"))
+    if body["server"].rstrip("/") != row.server:
+        raise Invalid(f"The kubeconfig is of {body['server']}, this cluster is {row.server}. Register that one on its own.")  # fmt: skip
+    draft = wanted({**body, "name": body["name"] or row.name, "config": body["config"] if has_new else {}, "annotations": row.annotations})  # fmt: skip
+    if not has_new:
+        draft.config = row.config
+    if (draft.project, draft.labels) != (row.project, row.labels):
+        require(caller, "clusters", "update", draft.rbac_object, draft.project, draft.where)
+    if not row.is_home:
+        draft.server_version = test(draft)
+    save(row, draft, caller.name)
+    return f"/fleet/{row.pk}"
+
+
+@require_GET
+@signed_in
+def rotate_dialog(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
+    """Say what a rotation of the credentials does."""
+    return render(request, "fleet/rotate.html", {"c": found(caller, pk, "update")})
+
+
+@require_GET
+@signed_in
+def remove_dialog(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
+    """Say what the removal of a cluster does."""
+    row = found(caller, pk, "delete")
+    apps = Application.objects.filter(cluster=row)
+    seen = visible(caller).filter(cluster=row)
+    return render(request, "fleet/remove.html", {
+        "c": row, "total": apps.count(), "shown": list(seen.order_by("name")[:12]), "sets": _sets(caller, row.labels, None),
+    })  # fmt: skip
