@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,6 +24,7 @@ from django.http import (
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_http_methods, require_POST
 
 from hub import audit, oidc, providers, review, trail
@@ -73,6 +75,11 @@ class Shown:
         return self.caller.name[:2]
 
     @property
+    def notices(self) -> list[dict[str, Any]]:
+        """What everybody is told, above every page."""
+        return shown_notices(timezone.now())
+
+    @property
     def may(self) -> dict[str, bool]:
         """What the navigation offers."""
         return {
@@ -85,6 +92,13 @@ class Shown:
             "audit": is_allowed(self.caller, "audit", "get", "events"),
             "settings": is_allowed(self.caller, "settings", "get", "sso"),
         }
+
+
+def shown_notices(now: datetime) -> list[dict[str, Any]]:
+    """Return the notices that are not over."""
+    found = setting("notices", [])
+    times = [(n, parse_datetime(str(n.get("until") or ""))) for n in found]
+    return [n for n, until in times if until is None or (until if until.tzinfo else until.replace(tzinfo=UTC)) > now]  # fmt: skip
 
 
 def caller_of_page(request: HttpRequest) -> Caller | None:
@@ -119,8 +133,8 @@ def signed_in(view: Page) -> Page:
     return wrapped
 
 
-def posted(view: Callable[..., str]) -> Page:
-    """Take what a dialog sends: the view returns where to go on, and what is wrong is said in the dialog."""
+def posted(view: Callable[..., str | dict[str, str]]) -> Page:
+    """Take what a dialog sends: the view returns where to go on, or what to say; what is wrong is said in the dialog."""
 
     @functools.wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -128,7 +142,8 @@ def posted(view: Callable[..., str]) -> Page:
         if caller is None or caller.account is None:
             return JsonResponse({"message": "Sign in again: the session has ended."}, status=401)
         try:
-            return JsonResponse({"go": view(request, caller, *args, **kwargs)})
+            answer = view(request, caller, *args, **kwargs)
+            return JsonResponse({"go": answer} if isinstance(answer, str) else answer)
         except (AccessDenied, NotFound, Invalid, Precondition, Conflict, EngineError, Stalled, RetryLater) as error:  # fmt: skip
             status = {AccessDenied: 403, NotFound: 404, Conflict: 409}.get(type(error), 400)
             return JsonResponse({"message": str(error)}, status=status)

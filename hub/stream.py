@@ -31,7 +31,7 @@ class Pool:
         )
         self._waiting: set[Task] = set()
         self._lock = threading.Lock()
-        self._number = 0
+        self._number = self._running = 0
         self._threads = [
             threading.Thread(target=self._work, name=f"worker-{n}", daemon=True)
             for n in range(size)
@@ -61,6 +61,10 @@ class Pool:
         for thread in self._threads:
             thread.join(timeout / max(1, len(self._threads)))
 
+    def state(self) -> dict[str, int]:
+        """Return how many threads there are, how many tasks wait and how many run."""
+        return {"threads": len(self._threads), "waiting": len(self._waiting), "running": self._running}  # fmt: skip
+
     def _work(self) -> None:
         while True:
             _priority, _number, put_at, task = self._queues.get()
@@ -75,11 +79,15 @@ class Pool:
 
     def _run(self, task: Task) -> None:
         name, args = task
+        with self._lock:
+            self._running += 1
         try:
             self._find(name)(*args)
         except Exception:  # the one place that keeps a worker alive
             log.exception("task %s%r failed", name, args)
         finally:
+            with self._lock:
+                self._running -= 1
             close_old_connections()
 
 
@@ -91,6 +99,11 @@ def use_pool(pool: Pool | None) -> None:
     """Send hints to threads of this process instead of the broker."""
     global _pool
     _pool = pool
+
+
+def pool_state() -> dict[str, int] | None:
+    """Return threads, waiting and running tasks of the pool of this process, None where a broker has them."""
+    return _pool.state() if _pool is not None else None
 
 
 def wake(name: str, *args: Any, priority: int = 5, delay: float = 0) -> None:

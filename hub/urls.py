@@ -13,7 +13,7 @@ from appsets import fleet as fleet_pages
 from appsets import pages as set_pages
 from appsets import streams as set_streams
 from clusters import api as clusters
-from hub import accounts, pages, review, roles, signin, sso, views
+from hub import accounts, pages, people, review, roles, signin, sso, views
 from projects.api import (
     actions,
     applications,
@@ -32,6 +32,8 @@ from projects.api import (
 from projects.pages import application as app_pages
 from projects.pages import applications as list_pages
 from projects.pages import projects as project_pages
+from projects.pages import repositories as repository_pages
+from projects.pages import system as system_pages
 
 _APP = "api/v1/applications/<str:name>"
 # Repository and cluster URLs come percent-encoded; servers hand them on decoded, slashes and all.
@@ -84,6 +86,10 @@ urlpatterns = [
     path("fleet/<int:pk>/change", fleet_pages.change),
     path("fleet/<int:pk>/rotate", fleet_pages.rotate_dialog),
     path("fleet/<int:pk>/remove", fleet_pages.remove_dialog),
+    path("repositories", repository_pages.index),
+    path("repositories/new", repository_pages.dialog),
+    path("repositories/test", repository_pages.try_repository),
+    path("repositories/hosts", repository_pages.save_hosts),
     path("projects", project_pages.index),
     path("projects/new", project_pages.edit),
     path("projects/compose", project_pages.compose),
@@ -103,6 +109,16 @@ urlpatterns = [
     path("audit/views", pages.save_view),
     path("audit/<uuid:uid>", pages.event_page),
     path("settings/sso", pages.sso_settings),
+    path("settings/accounts", people.accounts),
+    path("settings/accounts/dialog", people.account_dialog),
+    path("settings/roles", people.roles),
+    path("settings/roles/dialog", people.role_dialog),
+    path("settings/roles/save", people.change_role),
+    path("settings/roles/grant", people.grant_dialog),
+    path("settings/notices", people.notices),
+    path("settings/notices/save", system_pages.change_notices),
+    path("settings/system", system_pages.system),
+    path("settings/system/checks", system_pages.checks),
     path("sso/<slug:slug>/login", signin.sso_login, name="sso_login"),
     path("sso/<slug:slug>/callback", signin.sso_callback, name="sso_callback"),
     path("sso/saml/<slug:organization_slug>/acs/finish/", signin.saml_finish),

@@ -121,6 +121,7 @@ class Settings(View):
             "userLoginsDisabled": not _has_logins(),
             "statusBadgeEnabled": False,
             "uiBannerContent": "",
+            **_banner(),
             **_single_sign_on(request._request),
         }
         if not isinstance(request.user, Caller) or request.user.is_anonymous:
@@ -131,6 +132,12 @@ class Settings(View):
             "appsInAnyNamespaceEnabled": True, "hydratorEnabled": False, "kustomizeVersions": [], "configManagementPlugins": [],
             "passwordPattern": setting("password_pattern", "^.{8,256}$"),
         })  # fmt: skip
+
+
+def _banner() -> dict[str, Any]:
+    """Return the first notice, as Argo CD's banner."""
+    first = next(iter(setting("notices", [])), None)
+    return {"uiBannerContent": first["text"], "uiBannerURL": first.get("url") or "", "uiBannerPermanent": True} if first else {}  # fmt: skip
 
 
 def _has_logins() -> bool:

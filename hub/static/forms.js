@@ -1,5 +1,5 @@
 // Forms: rows that are added and removed, dialogs that a page takes, texts that are checked before they are saved.
-import { $, $$, busy, csrf, go } from "./app.js";
+import { $, $$, busy, csrf, go, toast } from "./app.js";
 
 document.addEventListener("click", (event) => {
   const add = event.target.closest("[data-rows-add]");
@@ -27,10 +27,11 @@ document.addEventListener("submit", (event) => {
   const body = new FormData(form);
   if (button.name) body.append(button.name, button.value);
   busy(button, async () => {
-    const answer = await fetch(form.dataset.post, { method: "POST", credentials: "same-origin", headers: { "X-CSRFToken": csrf() }, body });
+    const answer = await fetch(event.submitter?.getAttribute("formaction") || form.dataset.post, { method: "POST", credentials: "same-origin", headers: { "X-CSRFToken": csrf() }, body });
     const data = await answer.json().catch(() => ({}));
     if (!answer.ok) throw new Error(data.message || `The hub answered ${answer.status}.`);
-    go(data.go);
+    if (data.say) toast(data.say);
+    if (data.go) go(data.go);
   });
 });
 

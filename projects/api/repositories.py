@@ -1,6 +1,9 @@
 """REST of repositories and credential templates; credentials go in and never come out."""
 
-from collections.abc import Mapping
+import base64
+import binascii
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -129,7 +132,8 @@ class Repositories(View):
             raise Invalid("existing repository spec is different, use upsert flag to force update")
         if existing:
             require(account, "repositories", "update", existing.rbac_object, project)
-        return Response(repository_json(save_repository(existing, body, url, account.name)))
+        asked = not flag(request, "credsOnly")
+        return Response(repository_json(save_repository(existing, body, url, account.name, asked=asked)))  # fmt: skip
 
 
 def _inherited(url: str, secret: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,15 +151,16 @@ def _kind(body: Mapping[str, Any]) -> str:
 
 
 def save_repository(
-    existing: Repository | None, body: Mapping[str, Any], url: str, who: str
+    existing: Repository | None, body: Mapping[str, Any], url: str, who: str, *, asked: bool = False
 ) -> Repository:
-    """Store a repository."""
+    """Store a repository; only one that was asked and answered is known to be connected."""
     secret, options = _split(body)
     with transaction.atomic():
         row = existing or Repository(url=url, project=str(body.get("project") or ""))
         row.kind, row.name = _kind({**body, "repo": url}), str(body.get("name") or "")
         row.credentials, row.options = secret, options
-        row.connection, row.message, row.attempted_at = "Successful", "", timezone.now()
+        row.connection, row.message = "Successful" if asked else "Unknown", ""
+        row.attempted_at = timezone.now() if asked else None
         row.save()
         audit.record(
             who,
@@ -235,17 +240,22 @@ class ValidateRepository(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, repo: str) -> Response:
         """Ask the repository with the given credentials."""
-        require(actor(request), "repositories", "create", repo)
         body = request.data if isinstance(request.data, dict) else {}
-        given = {**request.query_params.dict(), **body}
-        url = check_repository_url(repo)
-        secret, options = _split(given)
-        problem = check_connection(
-            url, _kind({**given, "repo": url}), {**options, **secret, **_inherited(url, secret)}
-        )
-        if problem:
-            raise Invalid(f"repository not accessible: {problem}")
+        try_out(actor(request), {**request.query_params.dict(), **body, "repo": repo})
         return Response({})
+
+
+def try_out(caller: Caller, given: Mapping[str, Any]) -> None:
+    """Ask a repository with given credentials; nothing is stored.
+
+    Raises: Invalid saying why it does not answer; AccessDenied.
+    """
+    url, project = check_repository_url(given.get("repo")), str(given.get("project") or "")
+    require(caller, "repositories", "create", f"{project}/{url}" if project else url, project)
+    secret, options = _split(given)
+    problem = check_connection(url, _kind(given), {**options, **secret, **_inherited(url, secret)})
+    if problem:
+        raise Invalid(f"repository not accessible: {problem}")
 
 
 class Refs(View):
@@ -476,7 +486,7 @@ class Certificates(View):
         return Response(
             {
                 "items": [
-                    _host_json(line)
+                    host_json(line)
                     for line in setting("ssh_known_hosts", "").splitlines()
                     if line.strip()
                     and is_allowed(caller, "certificates", "get", line.partition(" ")[0])
@@ -488,42 +498,11 @@ class Certificates(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Add known hosts: `{items: [{serverName, certType: ssh, certSubType, certData}]}`."""
-        import base64
-
-        body = body_map(request)
-        items = body.get("items")
+        items = body_map(request).get("items")
         if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
             raise Invalid("items must be a list of certificates")
-        require(actor(request), "certificates", "create", "*")
-        lines = setting("ssh_known_hosts", "").splitlines()
-        for item in items:
-            if item.get("certType") != "ssh":
-                raise Invalid(
-                    "certType must be ssh: give TLS authorities with the repository or cluster that needs them"
-                )
-            data = str(item.get("certData") or "")
-            key = (
-                data
-                if data.startswith("AAAA")
-                else base64.b64decode(data + "==").decode(errors="replace")
-            )
-            host, kind = str(item.get("serverName") or ""), str(item.get("certSubType") or "")
-            if not host or not kind or any(c.isspace() for c in host + kind + key):
-                raise Invalid(
-                    "serverName, certSubType and certData are required, without white space"
-                )
-            lines.append(f"{host} {kind} {key}")
-        with transaction.atomic():
-            Setting.objects.update_or_create(
-                name="ssh_known_hosts", defaults={"value": "\n".join(dict.fromkeys(lines))}
-            )
-            audit.record(
-                actor(request).name,
-                "create",
-                "certificate",
-                ", ".join(str(i.get("serverName")) for i in items),
-            )
-        return Response({"items": [_host_json(line) for line in lines]})
+        lines = add_hosts(actor(request), items)
+        return Response({"items": [host_json(line) for line in lines]})
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request) -> Response:
@@ -540,13 +519,38 @@ class Certificates(View):
                 defaults={"value": "\n".join(x for x in lines if x not in gone)},
             )
             audit.record(actor(request).name, "delete", "certificate", pattern)
-        return Response({"items": [_host_json(line) for line in gone]})
+        return Response({"items": [host_json(line) for line in gone]})
 
 
-def _host_json(line: str) -> dict[str, str]:
-    import base64
-    import hashlib
+def add_hosts(caller: Caller, items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Add known hosts, and return all lines.
 
+    Raises: Invalid naming the field; AccessDenied.
+    """
+    require(caller, "certificates", "create", "*")
+    lines = str(setting("ssh_known_hosts", "")).splitlines()
+    for item in items:
+        if item.get("certType") != "ssh":
+            raise Invalid(
+                "certType must be ssh: give TLS authorities with the repository or cluster that needs them"
+            )
+        data = str(item.get("certData") or "")
+        try:
+            key = data if data.startswith("AAAA") else base64.b64decode(data + "==").decode(errors="replace")  # fmt: skip
+        except binascii.Error as error:
+            raise Invalid("certData must be a public key, or one in base64") from error
+        host, kind = str(item.get("serverName") or ""), str(item.get("certSubType") or "")
+        if not host or not kind or any(c.isspace() for c in host + kind + key):
+            raise Invalid("serverName, certSubType and certData are required, without white space")
+        lines.append(f"{host} {kind} {key}")
+    with transaction.atomic():
+        Setting.objects.update_or_create(name="ssh_known_hosts", defaults={"value": "\n".join(dict.fromkeys(lines))})  # fmt: skip
+        audit.record(caller.name, "create", "certificate", ", ".join(str(i.get("serverName")) for i in items))  # fmt: skip
+    return lines
+
+
+def host_json(line: str) -> dict[str, str]:
+    """Return a known host with its fingerprint."""
     host, kind, key = ([*line.split(), "", "", ""])[:3]
     digest = hashlib.sha256(base64.b64decode(key + "==")).digest()
     fingerprint = "SHA256:" + base64.b64encode(digest).decode().rstrip("=")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db import transaction
+from django.utils.dateparse import parse_datetime
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -107,6 +108,27 @@ def _pattern(value: Any) -> None:
         raise Invalid(f"password_pattern is no regular expression: {error}") from error
 
 
+TONES = ("info", "busy", "drift", "bad", "ok")
+MOST_NOTICES = 10
+
+
+def _notices(value: Any) -> None:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise Invalid("notices must be a list of {id, text, tone, url, until}")
+    if len(value) > MOST_NOTICES:
+        raise Invalid(f"notices: at most {MOST_NOTICES} are shown; take an old one out first")
+    for number, entry in enumerate(value):
+        text, url, until = (entry.get(f) or "" for f in ("text", "url", "until"))
+        if not isinstance(text, str) or not text.strip() or len(text) > 500:
+            raise Invalid(f"notices[{number}].text must have 1 to 500 characters")
+        if entry.get("tone", "info") not in TONES:
+            raise Invalid(f"notices[{number}].tone must be one of {', '.join(TONES)}")
+        if url and not (isinstance(url, str) and url.startswith(("https://", "http://", "/")) and not url.startswith("//")):  # fmt: skip
+            raise Invalid(f"notices[{number}].url must begin with https:// or /")
+        if until and parse_datetime(str(until)) is None:
+            raise Invalid(f"notices[{number}].until must be a time such as 2026-03-01T12:00:00Z")
+
+
 CHECKS: dict[str, tuple[Callable[[Any], None], Any]] = {
     "health": (_scripts, {}),
     "actions": (_actions, {}),
@@ -118,8 +140,13 @@ CHECKS: dict[str, tuple[Callable[[Any], None], Any]] = {
     "enforce_rollback": (_switch, False),
     "require_override_for_revision": (_switch, False),
     "impersonation": (_switch, False),
+    "notices": (_notices, []),
     "password_pattern": (_pattern, "^.{8,256}$"),
 }
+
+
+_NO_LOOK = ("notices", "anonymous", "password_pattern")
+"""Settings that change nothing about what applications should be."""
 
 
 class SettingView(View):
@@ -149,7 +176,8 @@ class SettingView(View):
             audit.record(
                 account.name, "update", "setting", name, before=before, after=body["value"]
             )
-            mark_due(Application.objects.values_list("pk", flat=True))
+            if name not in _NO_LOOK:
+                mark_due(Application.objects.values_list("pk", flat=True))
         forget_scripts()
         return Response({"name": name, "value": body["value"]})
 

@@ -1,22 +1,10 @@
 """`manage.py doctor`: check a set-up and say what to do."""
 
-import shutil
-from collections.abc import Callable
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
-from django.utils import timezone
 
-from clusters.models import Cluster, LiveChange
-from hub.crypto import UnreadableSecret
-from hub.models import Account
-from projects.models import Application, GitRemote, Operation, Repository
-from projects.sources import kustomize
+from projects.checks import CHECKS
 
 
 class Command(BaseCommand):
@@ -36,110 +24,3 @@ class Command(BaseCommand):
             )
         if bad:
             raise CommandError(f"{bad} of {len(CHECKS)} checks failed")
-
-
-def _database() -> str:
-    try:
-        executor = MigrationExecutor(connection)
-        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    except Exception as error:  # whatever the driver raises is what the operator must read
-        return f"it does not answer ({error}); check HUB_DATABASE_URL"
-    return f"{len(plan)} migrations are missing; run manage.py migrate" if plan else ""
-
-
-def _folder() -> str:
-    folder = Path(settings.DATA_DIR)
-    if not folder.is_dir():
-        return f"{folder} is missing; start the hub once, or set HUB_DATA_DIR"
-    if shutil.disk_usage(folder).free < 500 * 1024**2:
-        return f"less than 500 MiB are free in {folder}; repositories are kept there"
-    return ""
-
-
-def _tools() -> str:
-    if shutil.which("git") is None:
-        return "git is not installed; install it with the system's packages"
-    try:
-        kustomize.binary()
-    except Exception as error:
-        return str(error)
-    return ""
-
-
-def _broker() -> str:
-    if settings.EMBEDDED:
-        return ""
-    import redis
-
-    try:
-        redis.Redis.from_url(settings.REDIS_URL, socket_timeout=3).ping()
-    except redis.RedisError as error:
-        return f"it does not answer ({type(error).__name__}); check HUB_REDIS_URL. Until then the sweep does all work, later"
-    return ""
-
-
-def _admin() -> str:
-    if not Account.objects.filter(name="admin").exists():
-        return "the account admin does not exist; start manage.py up once, or run manage.py create_admin"
-    return ""
-
-
-def _secrets() -> str:
-    try:
-        for model in (Cluster, Repository):
-            list(model.objects.all()[:50])
-    except UnreadableSecret as error:
-        return str(error)
-    return ""
-
-
-def _clusters() -> str:
-    failed = list(Cluster.objects.filter(connection="Failed").values_list("name", "message"))
-    if failed:
-        return "; ".join(f"{name}: {message}" for name, message in failed[:5])
-    now = timezone.now()
-    unwatched = (
-        Cluster.objects.exclude(server="https://kubernetes.default.svc")
-        .exclude(lease_until__gt=now)
-        .count()
-    )
-    return (
-        f"{unwatched} clusters are watched by nobody; start manage.py watch_clusters"
-        if unwatched
-        else ""
-    )
-
-
-def _repositories() -> str:
-    broken = list(GitRemote.objects.exclude(error="").values_list("error", flat=True)[:5])
-    return "; ".join(broken)
-
-
-def _work() -> str:
-    late = timezone.now() - timedelta(minutes=2)
-    counts = [
-        (Application.objects.filter(refresh_at__lt=late).count(), "applications wait for a look"),
-        (
-            Operation.objects.filter(phase="Running", due_at__lt=late).count(),
-            "operations wait for a worker",
-        ),
-        (
-            LiveChange.objects.count() if LiveChange.objects.count() > 1000 else 0,
-            "live changes wait",
-        ),
-    ]
-    found = [f"{count} {what} for more than two minutes" for count, what in counts if count]
-    return "; ".join(found) + "; start more workers" if found else ""
-
-
-CHECKS: list[tuple[str, Callable[[], str]]] = [
-    ("database", _database),
-    ("data folder", _folder),
-    ("tools", _tools),
-    ("broker", _broker),
-    ("account admin", _admin),
-    ("stored secrets", _secrets),
-    ("clusters", _clusters),
-    ("repositories", _repositories),
-    ("work", _work),
-]

