@@ -31,8 +31,11 @@ from projects.api import (
 )
 from projects.pages import application as app_pages
 from projects.pages import applications as list_pages
+from projects.pages import editing as edit_pages
+from projects.pages import panel as panel_pages
 from projects.pages import projects as project_pages
 from projects.pages import repositories as repository_pages
+from projects.pages import revisions as revision_pages
 from projects.pages import system as system_pages
 
 _APP = "api/v1/applications/<str:name>"
@@ -57,16 +60,27 @@ urlpatterns = [
     path("account/reauthenticate", allauth_account.reauthenticate, name="account_reauthenticate"),
     path("account/2fa/", include("allauth.mfa.urls")),
     path("applications", list_pages.index, name="applications"),
-    path("applications/new", app_pages.edit),
-    path("applications/check", app_pages.check),
-    path("applications/compose", app_pages.compose),
+    path("applications/new", edit_pages.edit),
+    path("applications/check", edit_pages.check),
+    path("applications/compose", edit_pages.compose),
+    path("applications/detect", edit_pages.detect),
+    path("applications/effect", edit_pages.effect),
     path("applications/preview", app_pages.preview),
     path("applications/views", list_pages.save_view),
     path("applications/views/<int:number>/remove", list_pages.remove_view),
     path("applications/favourites/<int:number>", list_pages.favourite),
     path("applications/<str:namespace>/<str:name>", app_pages.page),
-    path("applications/<str:namespace>/<str:name>/edit", app_pages.edit),
-    path("applications/<str:namespace>/<str:name>/resource", app_pages.resource),
+    path("applications/<str:namespace>/<str:name>/edit", edit_pages.edit),
+    path("applications/<str:namespace>/<str:name>/tree", app_pages.drawing),
+    path("applications/<str:namespace>/<str:name>/why", app_pages.why),
+    path("applications/<str:namespace>/<str:name>/plan", app_pages.sync_plan),
+    path("applications/<str:namespace>/<str:name>/compare", revision_pages.compare),
+    path("applications/<str:namespace>/<str:name>/resource", panel_pages.resource),
+    path("applications/<str:namespace>/<str:name>/resource/action", panel_pages.action_dialog),
+    path("applications/<str:namespace>/<str:name>/resource/edit", panel_pages.edit_live),
+    path("applications/<str:namespace>/<str:name>/resource/try", panel_pages.try_live),
+    path("applications/<str:namespace>/<str:name>/resource/save", panel_pages.save_live),
+    path("applications/<str:namespace>/<str:name>/resource/delete", panel_pages.delete_resource),
     path("applications/<str:namespace>/<str:name>/sync", app_pages.sync_dialog),
     path("applications/<str:namespace>/<str:name>/delete", app_pages.delete_dialog),
     path(

@@ -47,6 +47,8 @@ export async function call(method, path, body) {
 async function ask(element) {
   const [method, path] = element.dataset.call.split(" ");
   const form = element.closest("form");
+  const needed = element.dataset.needs && form && $(element.dataset.needs, form);
+  if (needed && !needed.reportValidity()) return;
   const body = element.dataset.body ? JSON.parse(element.dataset.body) : form && element.dataset.form ? fields(form) : undefined;
   await busy(element, async () => {
     const data = await call(method, path, body);
@@ -92,7 +94,7 @@ function shown(element, text) {
 export function fields(form) {
   const result = {};
   for (const input of form.elements) {
-    if (!input.name || input.disabled || input.type === "submit") continue;
+    if (!input.name || input.disabled || input.type === "submit" || "skip" in input.dataset) continue;
     if ((input.type === "checkbox" || input.type === "radio") && !input.checked) continue;
     let value = input.type === "checkbox" && input.value === "on" ? true : input.dataset.json ? JSON.parse(input.value) : input.value;
     if (value === "" && !input.required) continue;

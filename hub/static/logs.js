@@ -1,6 +1,8 @@
 // Logs of pods: followed until the panel shows something else.
 import { $, $$ } from "./app.js";
 
+let logs = null;
+
 
 async function readLogs(box) {
   logs?.abort();
@@ -8,6 +10,7 @@ async function readLogs(box) {
   const lines = $("[data-logs-lines]", box), said = $("[data-logs-said]", box);
   const query = new URLSearchParams({ tailLines: $("[name=tailLines]", box).value, follow: String($("[name=follow]", box).checked) });
   if ($("[name=previous]", box).checked) query.set("previous", "true");
+  for (const name of ["podName", "container"]) if ($(`[name=${name}]`, box)?.value) query.set(name, $(`[name=${name}]`, box).value);
   if ($("[name=filter]", box).value) query.set("filter", $("[name=filter]", box).value);
   lines.textContent = "";
   said.textContent = "Asking the cluster…";
@@ -38,7 +41,8 @@ function show(lines, entry, said) {
   const line = document.createElement("span");
   line.className = "l";
   line.title = `${entry.podName || ""} ${entry.timeStampStr || ""}`.trim();
-  line.textContent = entry.content;
+  const several = $("[name=podName]")?.value === "", times = $("[name=times]")?.checked;
+  line.textContent = `${times ? `${entry.timeStampStr || ""} ` : ""}${several ? `[${(entry.podName || "").slice(-11)}] ` : ""}${entry.content}`;
   lines.append(line);
 }
 

@@ -129,3 +129,9 @@ def beside(lines: Any) -> Any:
 def at(values: Any, key: Any) -> Any:
     """Return what a mapping has for a key."""
     return values.get(key, "") if hasattr(values, "get") else ""
+
+
+@register.filter
+def words(text: str) -> list[str]:
+    """Return the words of a text."""
+    return text.split()

@@ -339,7 +339,7 @@ class AppDetails(View):
         source = inner_map(body, "source")
         must_agree(repo, source.get("repoURL"), "source.repoURL")
         project = str(body.get("appProject") or "default")
-        _require_details(actor(request), project, str(body.get("appName") or ""), repo)
+        require_details(actor(request), project, str(body.get("appName") or ""), repo)
         wanted = {**source, "repoURL": repo}
         problems = sources.check_sources([wanted], multi=False)
         if problems:
@@ -363,7 +363,7 @@ class AppDetails(View):
         return Response(answer)
 
 
-def _require_details(caller: Caller, project: str, name: str, url: str) -> None:
+def require_details(caller: Caller, project: str, name: str, url: str) -> None:
     """Return if a caller may look into a source: of its own application, or of one that it may create."""
     found = Application.objects.select_related("cluster").filter(namespace=settings.NAMESPACE, name=name).first()  # fmt: skip
     if found is not None and found.project == project:

@@ -1,38 +1,42 @@
-"""The page of one application, and what opens on it: a resource, a sync, a rollback, a deletion."""
+"""The page of one application, and what opens on it: a sync with its plan, a rollback, a deletion."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
-import yaml
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET
 
-from clusters.models import Cluster
 from hub.access import Caller, is_allowed
-from hub.documents import load_yaml
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
+from hub.engine.options import parse_options, resource_options
+from hub.engine.plan import PRUNE, PlanRequest, Step, plan
 from hub.engine.resource import ResourceKey
+from hub.engine.status import Sync
 from hub.models import current_version
 from hub.pages import Shown, signed_in
-from projects import applications
-from projects.api.actions import actions_of
-from projects.api.resources import managed_items, place_for, resource_events, tree
-from projects.manifests import application_json
-from projects.models import Application, ApplicationEvent, Favourite, Project, Repository
-from projects.pages.diffing import as_yaml, diff_lines
+from projects import sources
+from projects.api.operations import sources_at
+from projects.api.resources import resource_events, tree
+from projects.compare import Compared, comparison
+from projects.models import Application, ApplicationEvent, Favourite
 from projects.pages.explain import explain
+from projects.pages.links import commit_url
 from projects.pages.rows import row_of, subject_of
-from projects.pages.treeview import draw, key_of
-from projects.specs import find_cluster, is_namespace_permitted, project_of_or_none
+from projects.pages.treeview import graph, key_of, listed, worst_below
+from projects.specs import (
+    find_cluster,
+    is_namespace_permitted,
+    project_of,
+    project_of_or_none,
+    spec_problems,
+)
 from projects.visible import visible
 from projects.windows import windows_of
 
-TABS = ("summary", "diff", "live", "desired", "events", "logs")
-_LOGGED = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job")
-_DENIED = (AccessDenied, NotFound)
+VIEWS = ("tree", "network", "pods", "list")
 
 
 def found(caller: Caller, namespace: str, name: str) -> Application:
@@ -49,7 +53,8 @@ def found(caller: Caller, namespace: str, name: str) -> Application:
     return row
 
 
-def _may(caller: Caller, row: Application) -> dict[str, bool]:
+def may(caller: Caller, row: Application) -> dict[str, bool]:
+    """Return what the caller may do with an application."""
     actions = ("sync", "update", "delete", "override")
     return {a: is_allowed(caller, "applications", a, row.rbac_object, row.where) for a in actions}
 
@@ -60,30 +65,71 @@ def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Htt
     """Show an application: state, operation, cause, resources, history."""
     version = current_version()
     row = found(caller, namespace, name)
-    return render(request, "applications/page.html", {**_context(caller, row), "version": version, "list": request.GET.get("view") == "list", "asked": request.GET.get("resource", "")})  # fmt: skip
+    view = request.GET.get("view", "") if request.GET.get("view", "") in VIEWS else ""
+    return render(request, "applications/page.html", {**_context(caller, row, whole=view == "list"), "version": version, "view": view, "asked": request.GET.get("resource", "")})  # fmt: skip
 
 
-def _context(caller: Caller, row: Application) -> dict[str, Any]:
+def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]:
+    """Return what the page shows; the list of resources only where it is `whole`: the drawing asks on its own."""
     nodes = tree(row)["nodes"]
-    states = {key_of(r): r for r in row.resources}
-    drawing = draw({"name": row.name, "health": row.health_status, "sync": row.sync_status}, nodes, states)  # fmt: skip
     operation = row.operation
     cause = explain(
         {"health": row.health_status, "sync": row.sync_status, "conditions": row.conditions, "resources": row.resources},
         {"phase": operation.phase, "message": operation.message, "steps": operation.steps} if operation else None,
+        nodes,
     )  # fmt: skip
     runs = operation is not None and operation.phase in ("Running", "Terminating")
     url = str(row.sources[0].get("repoURL") or "") if row.sources else ""
     history = list(row.history.order_by("-number")[:10])
+    boxes = listed({"name": row.name, "health": row.health_status, "sync": row.sync_status}, nodes, {key_of(r): r for r in row.resources}) if whole else []  # fmt: skip
+    revision = row.revisions[0] if row.revisions else ""
     return {
-        "section": "applications", "caller": Shown(caller), "row": row_of(row), "a": row, "may": _may(caller, row), "source": row.sources[0] if row.sources else {},
-        "drawing": drawing, "cause": None if runs else cause,
+        "section": "applications", "caller": Shown(caller), "row": row_of(row), "a": row, "may": may(caller, row), "source": row.sources[0] if row.sources else {},
+        "boxes": boxes, "cause": None if runs else cause, "commit": commit_url(url, revision),
         "operation": operation if runs else None, "phases": _phases(operation) if runs else [], "last": history[0] if history else None,
-        "history": [(h, h.revisions[0] if h.revisions else "", subject_of(url, h.revisions[0]) if h.revisions else "", (h.initiated_by or {}).get("username") or "auto-sync") for h in history],
+        "history": [_past(url, h) for h in history], "percent": _percent(operation) if runs else 0,
         "conditions": [c for c in row.conditions if not str(c["type"]).endswith("Error")], "resource_count": len(nodes),
         "out": sum(r.get("status") == "OutOfSync" for r in row.resources), "favourite": Favourite.objects.filter(account=caller.account, application=row).exists(),
         "events": ApplicationEvent.objects.filter(application_uid=row.uid).order_by("-pk")[:12], "windows": _windows(row),
+        "may_audit": is_allowed(caller, "audit", "get", "events"),
     }  # fmt: skip
+
+
+def _past(url: str, entry: Any) -> dict[str, Any]:
+    revision = entry.revisions[0] if entry.revisions else ""
+    by = (entry.initiated_by or {}).get("username") or "auto-sync"
+    return {"h": entry, "revision": revision, "subject": subject_of(url, revision) if revision else "", "by": by, "url": commit_url(url, revision)}  # fmt: skip
+
+
+def _percent(operation: Any) -> int:
+    done = sum(s["status"] in ("succeeded", "failed") for s in operation.steps)
+    return round(100 * done / len(operation.steps)) if operation.steps else 0
+
+
+@require_GET
+@signed_in
+def drawing(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
+    """Return the resources as a drawing needs them, as JSON."""
+    del request
+    row = found(caller, namespace, name)
+    body = orjson.dumps(graph(tree(row), {key_of(r): r for r in row.resources}))
+    return HttpResponse(body, content_type="application/json")
+
+
+@require_GET
+@signed_in
+def why(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
+    """Return what the cluster's events say of the resource that a cause is about."""
+    row = found(caller, namespace, name)
+    node = worst_below(tree(row)["nodes"], request.GET.get("key", ""))
+    if node is None:
+        return HttpResponse("")
+    try:
+        events = resource_events(row, node.get("namespace") or "", node["name"], str(node.get("uid") or ""))["items"]  # fmt: skip
+    except (EngineError, Stalled, RetryLater, Invalid, AccessDenied, NotFound):
+        return HttpResponse("")
+    warnings = sorted((e for e in events if e.get("type") == "Warning"), key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime") or ""))  # fmt: skip
+    return render(request, "applications/why.html", {"event": warnings[-1] if warnings else None, "node": node, "key": key_of(node), "row": row_of(row)})  # fmt: skip
 
 
 def _windows(row: Application) -> str:
@@ -114,90 +160,92 @@ def _phases(operation: Any) -> list[dict[str, Any]]:
 
 @require_GET
 @signed_in
-def resource(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Show one resource: `key` is group/kind/namespace/name, `tab` what of it."""
+def sync_dialog(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
+    """Ask how to sync, beside what it would do."""
     row = found(caller, namespace, name)
-    key, tab = request.GET.get("key", ""), request.GET.get("tab", "summary")
-    parts = key.split("/")
-    if len(parts) != 4 or tab not in TABS:
-        raise Http404
-    where = ResourceKey(*parts)
-    node = next((n for n in tree(row)["nodes"] if key_of(n) == key), None)
-    if node is None:
-        raise Http404
-    state: dict[str, Any] = next((r for r in row.resources if key_of(r) == key), {})
-    context: dict[str, Any] = {"a": row, "row": row_of(row), "key": key, "where": where, "node": node, "state": state, "tab": tab, "tabs": [t for t in TABS if t != "logs" or (where.kind in _LOGGED and is_allowed(caller, "logs", "get", row.rbac_object, row.where))], "error": "", "may": _may(caller, row)}  # fmt: skip
-    try:
-        context |= _tab(tab, row, where, node)
-        if tab == "summary":
-            context["actions"] = _actions(caller, row, where)
-    except (EngineError, Stalled, RetryLater, Invalid) as error:
-        context["error"] = str(error)
-    except _DENIED:
-        context["error"] = "It is not there any more, or the project does not permit it."
-    return render(request, "applications/panel.html", context)
+    policy = row.sync_policy
+    options = [str(o) for o in policy.get("syncOptions") or []]
+    kept = [o for o in options if o.partition("=")[0] not in OPTIONS and o.partition("=")[0] != "PrunePropagationPolicy"]  # fmt: skip
+    propagation = next((o.partition("=")[2] for o in options if o.startswith("PrunePropagationPolicy=")), "")  # fmt: skip
+    return render(request, "applications/sync.html", {
+        "a": row, "row": row_of(row), "may": may(caller, row), "options": [(o, f"{o}=true" in options) for o in OPTIONS], "kept": kept, "propagation": propagation,
+        "windows": _windows(row), "prune": bool((policy.get("automated") or {}).get("prune")), "only": request.GET.get("only", ""),
+    })  # fmt: skip
 
 
-def _tab(tab: str, row: Application, where: ResourceKey, node: Mapping[str, Any]) -> dict[str, Any]:
-    if tab == "events":
-        return {"events": resource_events(row, where.namespace, where.name, str(node.get("uid") or ""))["items"]}  # fmt: skip
-    if tab == "live":
-        from hub.engine.describe import redact
-
-        return {"text": as_yaml(redact(place_for(row, where).get())[0])}
-    if tab in ("diff", "desired"):
-        items = managed_items(row, {"group": where.group, "kind": where.kind, "namespace": where.namespace, "name": where.name})  # fmt: skip
-        if not items:
-            return {"text": "", "none": "Git does not name this resource: its owner made it."}
-        item = items[0]
-        if tab == "desired":
-            return {"text": as_yaml(orjson.loads(item["targetState"]))}
-        live, wanted = orjson.loads(item["normalizedLiveState"]), orjson.loads(item["predictedLiveState"])  # fmt: skip
-        if orjson.loads(item["targetState"]) is None:
-            wanted = None
-        elif wanted is None:
-            wanted = orjson.loads(item["targetState"])
-        return {"lines": diff_lines(live, wanted)}
-    return {"labels": (node.get("networkingInfo") or {}).get("labels") or {}}
-
-
-def _actions(caller: Caller, row: Application, where: ResourceKey) -> list[dict[str, Any]]:
-    """Return the actions of a resource, with whether the caller may run each and what to send for it."""
-    found = []
-    for action in actions_of(place_for(row, where)):
-        right = f"action/{where.group}/{where.kind}/{action['name']}"
-        body = orjson.dumps({"action": action["name"], "group": where.group, "kind": where.kind, "namespace": where.namespace, "resourceName": where.name}).decode()  # fmt: skip
-        may = is_allowed(caller, "applications", right, row.rbac_object, row.where)
-        found.append({**action, "may": may and not action.get("disabled") and not action.get("params"), "body": body})  # fmt: skip
-    return found
+OPTIONS = ("CreateNamespace", "ServerSideApply", "Replace", "ApplyOutOfSyncOnly", "PruneLast", "RespectIgnoreDifferences", "SkipSchemaValidation", "FailOnSharedResource")  # fmt: skip
 
 
 @require_GET
 @signed_in
-def sync_dialog(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Show what a sync would do, in its order, with every option."""
+def sync_plan(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
+    """Show the steps of a sync in the order in which they would run; nothing is changed."""
     row = found(caller, namespace, name)
-    steps = sorted(row.resources, key=lambda r: (_PHASES.get(str(r.get("hook") or ""), 1), int(r.get("syncWave") or 0), r["kind"], r["name"]))  # fmt: skip
-    plan = [
-        (_what(r), r, key_of(r)) for r in steps if r.get("status") == "OutOfSync" or r.get("hook")
-    ]
-    options = row.sync_policy.get("syncOptions") or []
-    return render(request, "applications/sync.html", {
-        "a": row, "row": row_of(row), "may": _may(caller, row), "plan": plan, "others": len(steps) - len(plan), "options": [(o, f"{o}=true" in options) for o in _OPTIONS],
-        "prunes": sum(bool(r.get("requiresPruning")) for r in steps), "windows": _windows(row), "prune": bool((row.sync_policy.get("automated") or {}).get("prune")),
+    asked = request.GET
+    try:
+        compared, revisions = compare_at(row, asked.get("revision", "").strip()[:300])
+    except (EngineError, Stalled, RetryLater, Invalid, NotFound) as error:
+        return render(request, "applications/plan.html", {"error": str(error)})
+    steps = steps_of(compared, revisions, asked.getlist("syncOptions.items[]"), hooks=asked.get("strategy") != "apply")  # fmt: skip
+    shown = [_shown_step(s, compared, prune="prune" in asked) for s in steps]
+    changes = sum(s["what"] not in ("same", "skip") for s in shown)
+    return render(request, "applications/plan.html", {
+        "a": row, "steps": shown, "changes": changes, "revision": revisions[0] if revisions else "", "only": asked.get("only", ""),
+        "prunes": sum(s["action"] == PRUNE for s in shown), "prune": "prune" in asked, "warnings": compared.warnings[:5],
     })  # fmt: skip
 
 
-_PHASES = {"PreSync": 0, "": 1, "Sync": 1, "PostSync": 2, "SyncFail": 3}
-_OPTIONS = ("CreateNamespace", "ServerSideApply", "Replace", "ApplyOutOfSyncOnly", "PruneLast", "RespectIgnoreDifferences", "SkipSchemaValidation")  # fmt: skip
+def compare_at(row: Application, revision: str) -> tuple[Compared, list[str]]:
+    """Return an application compared at a revision, that of its spec unless given, and the exact revisions.
+
+    Raises: Stalled, RetryLater or Invalid with what stands in the way.
+    """
+    problems = spec_problems(row)
+    if problems:
+        raise Invalid("; ".join(problems))
+    wanted = sources_at(row, {"revision": revision, "dryRun": True})
+    project, cluster = project_of(row.project), find_cluster(row.spec["destination"])
+    # What the last look resolved is what a sync without a revision takes.
+    revisions = row.revisions if not revision and len(row.revisions) == len(wanted) and row.pk else [sources.resolve(s, row.project) for s in wanted]  # fmt: skip
+    desired = sources.load(wanted, revisions, sources.context_of(row, project.spec, cluster))
+    return comparison(row, desired, cluster, project.spec), list(revisions)
 
 
-def _what(entry: Mapping[str, Any]) -> str:
-    if entry.get("hook"):
-        return "run"
-    if entry.get("requiresPruning"):
-        return "prune"
-    return "create" if (entry.get("health") or {}).get("status") == "Missing" else "change"
+def steps_of(compared: Compared, revisions: list[str], options: list[str], *, hooks: bool) -> list[Step]:  # fmt: skip
+    """Return the plan of a sync, as the operation would make it."""
+    try:
+        parsed = parse_options(options)
+    except EngineError:
+        parsed = {}
+    pairs = compared.pairs
+    if parsed.get("ApplyOutOfSyncOnly") == "true":
+        pairs = [p for p in pairs if p.state.hook or p.state.status is not Sync.SYNCED]
+    desired = [p.desired for p in pairs if p.desired is not None and (p.state.wanted or p.state.hook)]  # fmt: skip
+    extra = [p.live for p in pairs if p.state.requires_pruning and p.live is not None]
+    request = PlanRequest(revision=revisions[0] if revisions else "", started=int(timezone.now().timestamp()), hooks=hooks, prune=True, options=parsed)  # fmt: skip
+    return plan(desired, extra, request)
+
+
+def _shown_step(step: Step, compared: Compared, *, prune: bool) -> dict[str, Any]:
+    pair = next((p for p in compared.pairs if p.key == step.key), None)
+    what = "change"
+    if step.action == PRUNE:
+        kept = pair is not None and pair.live is not None and resource_options(pair.live, {}).value("Prune") == "false"  # fmt: skip
+        what = "prune" if prune and not kept else "skip"
+    elif pair is None or pair.state.hook:
+        what = "run"
+    elif pair.live is None:
+        what = "create"
+    elif pair.state.status is Sync.SYNCED:
+        what = "same"
+    key = step.key
+    entry = {"group": key.group, "kind": key.kind, "namespace": key.namespace, "name": key.name}
+    return {"what": what, "phase": step.phase.value, "wave": step.wave, "kind": key.kind, "name": key.name, "action": step.action, "key": key_text(key), "json": orjson.dumps(entry).decode()}  # fmt: skip
+
+
+def key_text(key: ResourceKey) -> str:
+    """Return what a page calls a resource."""
+    return f"{key.group}/{key.kind}/{key.namespace}/{key.name}"
 
 
 @require_GET
@@ -211,7 +259,7 @@ def rollback_dialog(request: HttpRequest, caller: Caller, namespace: str, name: 
     url = str(row.sources[0].get("repoURL") or "") if row.sources else ""
     revision = entry.revisions[0] if entry.revisions else ""
     return render(request, "applications/rollback.html", {
-        "a": row, "row": row_of(row), "entry": entry, "revision": revision, "subject": subject_of(url, revision), "may": _may(caller, row),
+        "a": row, "row": row_of(row), "entry": entry, "revision": revision, "subject": subject_of(url, revision), "may": may(caller, row),
         "automated": row.is_automated, "windows": _windows(row),
     })  # fmt: skip
 
@@ -226,7 +274,7 @@ def delete_dialog(request: HttpRequest, caller: Caller, namespace: str, name: st
         if (entry.get("health") or {}).get("status") != "Missing" and not entry.get("hook"):
             kinds[entry["kind"]] = kinds.get(entry["kind"], 0) + 1
     data = [k for k in kinds if k in ("Namespace", "PersistentVolumeClaim", "CustomResourceDefinition", "StatefulSet")]  # fmt: skip
-    return render(request, "applications/delete.html", {"a": row, "row": row_of(row), "kinds": sorted(kinds.items()), "total": sum(kinds.values()), "data": data, "may": _may(caller, row)})  # fmt: skip
+    return render(request, "applications/delete.html", {"a": row, "row": row_of(row), "kinds": sorted(kinds.items()), "total": sum(kinds.values()), "data": data, "may": may(caller, row)})  # fmt: skip
 
 
 @require_GET
@@ -241,86 +289,3 @@ def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
         for a in rows
     ]  # fmt: skip
     return render(request, "applications/preview.html", {"items": items, "ready": sum(i["may"] for i in items)})  # fmt: skip
-
-
-TEMPLATE = """apiVersion: argoproj.io/v1alpha1
-kind: Application
-metadata:
-  name: ""
-spec:
-  project: default
-  source:
-    repoURL: https://
-    path: .
-    targetRevision: HEAD
-  destination:
-    name: ""
-    namespace: ""
-  syncPolicy:
-    syncOptions: [CreateNamespace=true]
-"""
-
-
-@signed_in
-def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = "") -> HttpResponse:
-    """Write a new application, or change one, as YAML; REST takes what is written."""
-    row = found(caller, namespace, name) if name else None
-    text = TEMPLATE
-    if row is not None:
-        whole = application_json(row)
-        metadata = {k: v for k, v in whole["metadata"].items() if k in ("name", "namespace", "labels", "annotations", "finalizers") and v}  # fmt: skip
-        text = str(yaml.dump({"apiVersion": whole["apiVersion"], "kind": "Application", "metadata": metadata, "spec": row.spec}, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True))  # fmt: skip
-    choices = {} if row is not None else _choices(caller)
-    return render(request, "applications/edit.html", {"section": "applications", "caller": Shown(caller), "a": row, "text": text, **choices})  # fmt: skip
-
-
-def _choices(caller: Caller) -> dict[str, Any]:
-    """Return what the form offers: projects where the caller may create, clusters and repositories that they may see."""
-    projects = [p.name for p in Project.objects.order_by("name") if is_allowed(caller, "applications", "create", f"{p.name}/*")]  # fmt: skip
-    clusters = [c.name for c in Cluster.objects.order_by("name") if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)]  # fmt: skip
-    repositories = [r.url for r in Repository.objects.order_by("url") if is_allowed(caller, "repositories", "get", r.rbac_object)]  # fmt: skip
-    return {"projects": projects, "clusters": clusters, "repositories": repositories}
-
-
-@require_POST
-@signed_in
-def compose(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Return the manifest that the fields of the form describe; it is edited and checked like any other."""
-    del caller
-    given = {k: v.strip()[:1000] for k, v in request.POST.items() if isinstance(v, str)}
-    source = {"repoURL": given.get("repoURL", "")}
-    source |= (
-        {"chart": given["chart"]} if given.get("chart") else {"path": given.get("path") or "."}
-    )
-    source["targetRevision"] = given.get("revision") or "HEAD"
-    automated = {k: True for k in ("prune", "selfHeal") if given.get(k)}
-    policy: dict[str, Any] = {"automated": automated} if given.get("automated") else {}
-    if given.get("createNamespace"):
-        policy["syncOptions"] = ["CreateNamespace=true"]
-    spec = {
-        "project": given.get("project") or "default", "source": source,
-        "destination": {"name": given.get("cluster", ""), "namespace": given.get("namespace", "")}, **({"syncPolicy": policy} if policy else {}),
-    }  # fmt: skip
-    body = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": given.get("name", "")}, "spec": spec}  # fmt: skip
-    text = str(yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True))
-    return render(request, "applications/manifest.html", {"text": text})
-
-
-@signed_in
-def check(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Say whether what is written could work; answer with one sentence."""
-    del caller
-    try:
-        body = load_yaml(request.POST.get("text", "")[:200_000], "The manifest")
-        wanted = applications.wanted_from(body)
-        find_cluster(wanted.spec.get("destination") or {})
-    except (Invalid, Stalled, EngineError) as error:
-        return render(request, "applications/checked.html", {"error": str(error)})
-    source, to = wanted.spec.get("source") or {}, wanted.spec.get("destination") or {}
-    origin = (
-        f"{source.get('repoURL')}" + (f" at {source['path']}" if source.get("path") else "")
-        if source
-        else "several sources"
-    )
-    target = f"{to.get('name') or to.get('server')} / {to.get('namespace') or 'no namespace'}"
-    return render(request, "applications/checked.html", {"wanted": wanted, "json": orjson.dumps(body).decode(), "origin": origin, "target": target})  # fmt: skip

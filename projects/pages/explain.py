@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from projects.pages.treeview import key_of, worst_below
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -15,6 +17,8 @@ class Cause:
     key: str = ""
     """The resource it is about, group/kind/namespace/name."""
     advice: str = ""
+    ask: bool = False
+    """Whether the cluster's events may say more."""
 
 
 _ADVICE = {
@@ -25,11 +29,11 @@ _ADVICE = {
 }
 
 
-def explain(application: Mapping[str, Any], operation: Mapping[str, Any] | None) -> Cause | None:
+def explain(application: Mapping[str, Any], operation: Mapping[str, Any] | None, nodes: Sequence[Mapping[str, Any]] = ()) -> Cause | None:  # fmt: skip
     """Return the first cause of what is not green, None when all is well.
 
     Shapes: `application` has health, sync, health_message, conditions and resources as the status has them;
-        `operation` has phase, message and steps.
+        `operation` has phase, message and steps; `nodes` are those of the resource tree, as Argo CD's.
     """
     for condition in application["conditions"]:
         if str(condition["type"]).endswith("Error"):
@@ -40,15 +44,40 @@ def explain(application: Mapping[str, Any], operation: Mapping[str, Any] | None)
         return Cause("The last sync failed", text, key=_key(failed or {}), advice="What was applied before it stays. Mend the cause in Git, or sync again.")  # fmt: skip
     broken = _first(application["resources"], "Degraded")
     if broken is not None:
-        said = (broken.get("health") or {}).get("message") or "it is Degraded and its cluster does not say why; its events and logs may"  # fmt: skip
-        return Cause(f"{broken['kind']} {broken['name']} is Degraded", said, key=_key(broken), advice="Look at its events and logs, or roll back.")  # fmt: skip
+        said = str((broken.get("health") or {}).get("message") or "its cluster does not say why").rstrip(".")  # fmt: skip
+        return Cause(f"{broken['kind']} {broken['name']} is Degraded", f"{said}.{_below(nodes, _key(broken))}", key=_key(broken), advice="Look at its events and logs, or roll back.", ask=True)  # fmt: skip
     missing = [r for r in application["resources"] if (r.get("health") or {}).get("status") == "Missing"]  # fmt: skip
     if missing:
         names = ", ".join(f"{r['kind']} {r['name']}" for r in missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")  # fmt: skip
         return Cause("Not in the cluster yet" if len(missing) == len(application["resources"]) else "Missing in the cluster", f"{names}.", "drift", _key(missing[0]), "A sync creates what is missing.")  # fmt: skip
     if application["sync"] == "OutOfSync":
         return _drift(application["resources"])
+    return _waiting(application, nodes)
+
+
+def _waiting(application: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> Cause | None:
+    """Return what is not done yet, or stands still on purpose."""
+    coming = _first(application["resources"], "Progressing")
+    if coming is not None:
+        said = str((coming.get("health") or {}).get("message") or "its cluster is at work").rstrip(".")  # fmt: skip
+        return Cause(f"{coming['kind']} {coming['name']} comes up", f"{said}.{_below(nodes, _key(coming))}", "busy", _key(coming), ask=True)  # fmt: skip
+    held = _first(application["resources"], "Suspended")
+    if held is not None:
+        said = str((held.get("health") or {}).get("message") or "somebody suspended it").rstrip(".")
+        return Cause(f"{held['kind']} {held['name']} is suspended", f"{said}.", "held", _key(held), "Resume it among its actions.")  # fmt: skip
+    if application["sync"] == "Unknown" or application["health"] == "Unknown":
+        return Cause("Not compared yet", "The hub has not finished its first look at Git and the cluster.", "busy", advice="It looks by itself; Refresh looks now.")  # fmt: skip
     return None
+
+
+def _below(nodes: Sequence[Mapping[str, Any]], key: str) -> str:
+    """Return what the deepest broken resource below one says, as a sentence."""
+    found = worst_below(nodes, key)
+    if found is None or key_of(found) == key:
+        return ""
+    reason = next((str(i["value"]) for i in found.get("info") or [] if i.get("name") == "Status Reason"), "")  # fmt: skip
+    said = str((found.get("health") or {}).get("message") or reason)
+    return f" {found['kind']} {found['name']}: {said}." if said else ""
 
 
 def _drift(resources: Sequence[Mapping[str, Any]]) -> Cause:

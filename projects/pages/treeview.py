@@ -1,41 +1,26 @@
-"""Where the resources of an application stand in a drawing, and in a list with the same order. Values in, values out."""
+"""The resources of an application as a drawing takes them, and as a list with the same order. Values in, values out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-WIDTH, HEIGHT, GAP_X, GAP_Y = 210, 40, 46, 10
-MOST_ALIKE = 12
 _RANK = {"Degraded": 0, "Missing": 1, "Unknown": 2, "Progressing": 3, "Suspended": 4}
+_NOTES = ("Status Reason", "Containers", "Revision", "Restart Count")
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A resource, or several alike that are folded into one."""
+    """A resource in the list."""
 
     key: str
-    """group/kind/namespace/name, empty for the application and for folded ones."""
+    """group/kind/namespace/name, empty for the application."""
     title: str
     kind: str
     health: str
     sync: str
     depth: int
-    x: int
-    y: int
     wave: int
     notes: str
-    count: int = 1
-    is_root: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """A tree with its edges; sizes in pixels."""
-
-    boxes: list[Box]
-    edges: list[tuple[str, bool]]
-    width: int
-    height: int
 
 
 def key_of(node: Mapping[str, Any]) -> str:
@@ -45,13 +30,19 @@ def key_of(node: Mapping[str, Any]) -> str:
     )
 
 
-def draw(application: Mapping[str, str], nodes: Sequence[Mapping[str, Any]], states: Mapping[str, Mapping[str, Any]]) -> Drawing:  # fmt: skip
-    """Return the drawing of a tree.
+def listed(application: Mapping[str, str], nodes: Sequence[Mapping[str, Any]], states: Mapping[str, Mapping[str, Any]]) -> list[Box]:  # fmt: skip
+    """Return the tree as a list: every resource below its owner, the worst first.
 
     Shapes: `application` has name, health and sync; `nodes` are Argo CD's; `states` are the resources of the
         status by the key of their node.
     """
-    known = {n.get("uid"): n for n in nodes if n.get("uid")}
+    below, top = _families(nodes)
+    root = Box("", application["name"], "Application", application["health"], application["sync"], 0, 0, "")  # fmt: skip
+    return [root, *_walk(top, below, states, 1, set())]
+
+
+def _families(nodes: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[Mapping[str, Any]]], list[Mapping[str, Any]]]:  # fmt: skip
+    known = {n.get("uid") for n in nodes if n.get("uid")}
     below: dict[str, list[Mapping[str, Any]]] = {}
     top = []
     for node in nodes:
@@ -60,78 +51,96 @@ def draw(application: Mapping[str, str], nodes: Sequence[Mapping[str, Any]], sta
             below.setdefault(parents[0], []).append(node)
         else:
             top.append(node)
-    pen = _Pen(below, states)
-    own = pen.place(top, 1)
-    root_y = (own[0].y + own[-1].y) // 2 if own else 0
-    root = Box("", application["name"], "Application", application["health"], application["sync"], 0, 0, root_y, 0, "", is_root=True)  # fmt: skip
-    edges = [*((_edge(root, box), box.health == "Degraded") for box in own), *pen.edges]
-    deepest = max((b.depth for b in pen.boxes), default=0)
-    height = max([HEIGHT, *(b.y + HEIGHT for b in pen.boxes)])
-    return Drawing(
-        [root, *pen.boxes], edges, (deepest + 1) * WIDTH + deepest * GAP_X + 2, height + 2
-    )
+    return below, top
 
 
-class _Pen:
-    """Places boxes from top to bottom: every leaf takes the next line, a parent stands in the middle of its children."""
-
-    def __init__(
-        self, below: Mapping[str, list[Mapping[str, Any]]], states: Mapping[str, Mapping[str, Any]]
-    ) -> None:
-        self._below, self._states = below, states
-        self._line, self._seen = 0, set[str]()
-        self.boxes: list[Box] = []
-        self.edges: list[tuple[str, bool]] = []
-
-    def place(self, nodes: Sequence[Mapping[str, Any]], depth: int) -> list[Box]:
-        """Place nodes and all below them; return the boxes of the nodes themselves."""
-        own: list[Box] = []
-        for node, count in _folded(nodes, self._below):
-            uid = str(node.get("uid") or "")
-            if uid in self._seen and uid:
-                continue
-            self._seen.add(uid)
-            at = len(self.boxes)
-            self.boxes.append(_box(node, self._states, depth, 0, count))
-            children = self.place(self._below.get(uid, []), depth + 1) if uid and count == 1 else []
-            if children:
-                y = (children[0].y + children[-1].y) // 2
-            else:
-                y = self._line * (HEIGHT + GAP_Y)
-                self._line += 1
-            box = _box(node, self._states, depth, y, count)
-            self.boxes[at] = box
-            self.edges += [(_edge(box, child), child.health == "Degraded") for child in children]
-            own.append(box)
-        return own
-
-
-def _edge(parent: Box, child: Box) -> str:
-    x1, y1, x2, y2 = parent.x + WIDTH, parent.y + HEIGHT // 2, child.x, child.y + HEIGHT // 2
-    mid = (x1 + x2) // 2
-    return f"M{x1} {y1}H{mid}V{y2}H{x2}" if y1 != y2 else f"M{x1} {y1}H{x2}"
-
-
-def _box(node: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]], depth: int, y: int, count: int) -> Box:  # fmt: skip
-    key = key_of(node)
-    state = states.get(key, {})
-    health = str((node.get("health") or {}).get("status") or "")
-    notes = " · ".join(str(i["value"]) for i in node.get("info") or [] if i.get("name") in ("Status Reason", "Containers", "Revision"))  # fmt: skip
-    title = str(node["name"]) if count == 1 else f"{count} {node['kind']}s"
-    return Box("" if count > 1 else key, title, str(node["kind"]), health, str(state.get("status") or ""), depth, depth * (WIDTH + GAP_X), y, int(state.get("syncWave") or 0), notes, count)  # fmt: skip
-
-
-def _folded(nodes: Sequence[Mapping[str, Any]], below: Mapping[str, list[Mapping[str, Any]]]) -> Iterator[tuple[Mapping[str, Any], int]]:  # fmt: skip
-    """Yield nodes, the worst of each kind first; many alike without anything below them become one."""
-    kinds: dict[str, list[Mapping[str, Any]]] = {}
-    for node in nodes:
-        kinds.setdefault(str(node["kind"]), []).append(node)
-    for alike in kinds.values():
-        ordered = sorted(alike, key=lambda n: (_RANK.get(str((n.get("health") or {}).get("status")), 9), n["name"]))  # fmt: skip
-        leaves = [n for n in ordered if not below.get(str(n.get("uid")))]
-        if len(leaves) <= MOST_ALIKE:
-            yield from ((n, 1) for n in ordered)
+def _walk(
+    nodes: Sequence[Mapping[str, Any]], below: Mapping[str, Sequence[Mapping[str, Any]]],
+    states: Mapping[str, Mapping[str, Any]], depth: int, seen: set[str],
+) -> Iterator[Box]:  # fmt: skip
+    for node in _worst_first(nodes):
+        uid = str(node.get("uid") or "")
+        if uid and uid in seen:
             continue
-        shown = [n for n in ordered if n not in leaves[4:]]
-        yield from ((n, 1) for n in shown)
-        yield leaves[4], len(leaves) - 4
+        seen.add(uid)
+        yield _box(node, states, depth)
+        if uid and uid in below:
+            yield from _walk(below[uid], below, states, depth + 1, seen)
+
+
+def _worst_first(nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return nodes with those of one kind together, the worst of each kind first."""
+    kinds: dict[str, int] = {}
+    for node in nodes:
+        kinds.setdefault(str(node["kind"]), len(kinds))
+    return sorted(nodes, key=lambda n: (kinds[n["kind"]], _RANK.get(_health(n), 9), n["name"]))
+
+
+def _health(node: Mapping[str, Any]) -> str:
+    return str((node.get("health") or {}).get("status") or "")
+
+
+def _box(node: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]], depth: int) -> Box:
+    state = states.get(key_of(node), {})
+    return Box(key_of(node), str(node["name"]), str(node["kind"]), _health(node), str(state.get("status") or ""), depth, int(state.get("syncWave") or 0), _notes(node))  # fmt: skip
+
+
+def _notes(node: Mapping[str, Any]) -> str:
+    return " · ".join(str(i["value"]) for i in node.get("info") or [] if i.get("name") in _NOTES)
+
+
+def graph(tree: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a drawing needs.
+
+    Shapes: `tree` as Argo CD's resource tree; the answer has `nodes`, each with key `k`, `kind`, namespace `ns`, `name`,
+        health `h`, sync `s`, wave `w`, notes `n`, the key of its owner `p`, a pod's machine `on`, orphan `o`; in the order
+        of the list; and `links`, pairs of keys that traffic goes along.
+    """
+    nodes = tree["nodes"]
+    below, top = _families(nodes)
+    keys = {n["uid"]: key_of(n) for n in nodes if n.get("uid")}
+    order = [b.key for b in _walk(top, below, states, 1, set())]
+    owner = {key_of(c): keys[uid] for uid, children in below.items() for c in children}
+    by_key = {key_of(n): n for n in nodes}
+    drawn = [_drawn(by_key[k], states.get(k, {}), owner.get(k, "")) for k in dict.fromkeys(order)]
+    orphans = [{**_drawn(n, {}, ""), "o": True} for n in tree.get("orphanedNodes") or []]
+    return {"nodes": [*drawn, *orphans], "links": traffic(nodes)}
+
+
+def _drawn(node: Mapping[str, Any], state: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    on = next((i["value"] for i in node.get("info") or [] if i.get("name") == "Node"), "")
+    found = {
+        "k": key_of(node), "kind": node["kind"], "ns": node.get("namespace") or "", "name": node["name"], "h": _health(node),
+        "s": str(state.get("status") or ""), "w": int(state.get("syncWave") or 0), "n": _notes(node), "p": owner, "on": on,
+    }  # fmt: skip
+    return {k: v for k, v in found.items() if v or k in ("k", "kind", "name")}
+
+
+def traffic(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the pairs of keys that traffic goes along: from an ingress to services, from a service to its pods."""
+    known = {key_of(n) for n in nodes}
+    pods = [(key_of(n), n.get("namespace") or "", (n.get("networkingInfo") or {}).get("labels") or {}) for n in nodes if n["kind"] == "Pod"]  # fmt: skip
+    found: list[tuple[str, str]] = []
+    for node in nodes:
+        info, key = node.get("networkingInfo") or {}, key_of(node)
+        targets = [key_of(t) for t in info.get("targetRefs") or []]
+        found += [(key, t) for t in targets if t in known]
+        wanted = info.get("targetLabels") or {}
+        if wanted:
+            place = node.get("namespace") or ""
+            found += [(key, pod) for pod, where, labels in pods if where == place and all(labels.get(k) == v for k, v in wanted.items())]  # fmt: skip
+    return found
+
+
+def worst_below(nodes: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, Any] | None:
+    """Return the deepest resource below one, or itself, that is Degraded or says why it does not come up."""
+    below, _top = _families(nodes)
+    found = next((n for n in nodes if key_of(n) == key), None)
+    seen: set[str] = set()
+    while found is not None and str(found.get("uid") or "") not in seen:
+        seen.add(str(found.get("uid") or ""))
+        bad = [n for n in below.get(str(found.get("uid") or ""), []) if _health(n) in ("Degraded", "Progressing", "Missing")]  # fmt: skip
+        if not bad:
+            return found
+        found = min(_worst_first(bad), key=lambda n: _RANK.get(_health(n), 9))
+    return found

@@ -1,0 +1,227 @@
+"""Write an application by its fields or as YAML: checked, its source looked into, its effect shown before it is saved."""
+
+from typing import Any
+
+import orjson
+import yaml
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET, require_POST
+
+from clusters.models import Cluster
+from hub.access import Caller, is_allowed
+from hub.documents import load_yaml
+from hub.engine.describe import redact
+from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
+from hub.pages import Shown, signed_in
+from projects import applications, sources
+from projects.api.repositories import require_details
+from projects.manifests import application_json
+from projects.models import Application, Project, Repository
+from projects.pages.appform import manifest_from, source_at
+from projects.pages.application import compare_at, found
+from projects.pages.diffing import Line, diff_lines
+from projects.sources.files import Recorder, clean
+from projects.specs import find_cluster
+
+TEMPLATE = """apiVersion: argoproj.io/v1alpha1
+kind: Application
+metadata:
+  name: ""
+spec:
+  project: default
+  source:
+    repoURL: https://
+    path: .
+    targetRevision: HEAD
+  destination:
+    name: ""
+    namespace: ""
+  syncPolicy:
+    syncOptions: [CreateNamespace=true]
+"""
+MOST_TEXT = 500_000
+MOST_RESOURCES = 60
+_WRONG = (Invalid, Stalled, RetryLater, EngineError, NotFound, AccessDenied)
+
+
+@require_GET
+@signed_in
+def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = "") -> HttpResponse:
+    """Write a new application, or change one; REST takes what is written."""
+    row = found(caller, namespace, name) if name else None
+    text, spec = TEMPLATE, {}
+    if row is not None:
+        whole, spec = application_json(row), row.spec
+        metadata = {k: v for k, v in whole["metadata"].items() if k in ("name", "namespace", "labels", "annotations", "finalizers") and v}  # fmt: skip
+        text = _text({"apiVersion": whole["apiVersion"], "kind": "Application", "metadata": metadata, "spec": row.spec})  # fmt: skip
+    policy = spec.get("syncPolicy") or {}
+    return render(request, "applications/edit.html", {
+        "section": "applications", "caller": Shown(caller), "a": row, "text": text, "spec": spec, "source": source_at(spec, 0), "automated": policy.get("automated"),
+        "many": range(len(spec.get("sources") or [])), "creates": row is None or "CreateNamespace=true" in (policy.get("syncOptions") or []), **_choices(caller),
+    })  # fmt: skip
+
+
+def _choices(caller: Caller) -> dict[str, Any]:
+    """Return what the form offers: projects where the caller may create, clusters and repositories that they may see."""
+    projects = [p.name for p in Project.objects.order_by("name") if is_allowed(caller, "applications", "create", f"{p.name}/*")]  # fmt: skip
+    clusters = [c.name for c in Cluster.objects.order_by("name") if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)]  # fmt: skip
+    repositories = [r.url for r in Repository.objects.order_by("url") if is_allowed(caller, "repositories", "get", r.rbac_object)]  # fmt: skip
+    return {"projects": projects, "clusters": clusters, "repositories": repositories}
+
+
+def _text(body: Any) -> str:
+    return str(yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**20))  # fmt: skip
+
+
+@require_POST
+@signed_in
+def compose(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Return the manifest with what the fields say: what they do not name stays as it is written."""
+    del caller
+    text = request.POST.get("text", "")[:MOST_TEXT]
+    fields = {k: [str(v)[:50_000] for v in request.POST.getlist(k)[:500]] for k in request.POST}
+    try:
+        body = load_yaml(text, "The manifest")
+    except Invalid:
+        body = None
+    if isinstance(body, dict) and all(isinstance(body.get(f) or {}, dict) for f in ("metadata", "spec")):  # fmt: skip
+        text = _text(manifest_from(body, fields))
+    return render(request, "applications/manifest.html", {"text": text})
+
+
+def _draft(body: Any) -> tuple[applications.Wanted, Application | None]:
+    """Return what is wanted, and the application that it would replace."""
+    wanted = applications.wanted_from(body)
+    row = Application.objects.filter(namespace=wanted.namespace, name=wanted.name).select_related("cluster", "operation").first()  # fmt: skip
+    return wanted, row
+
+
+@require_POST
+@signed_in
+def check(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Say whether what is written could be saved by the caller, and what it changes of the spec."""
+    try:
+        body = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
+        wanted, row = _draft(body)
+        find_cluster(wanted.spec.get("destination") or {})
+        _require_writer(caller, wanted, row)
+    except _WRONG as error:
+        return render(request, "applications/checked.html", {"error": str(error)})
+    source, to = wanted.spec.get("source") or {}, wanted.spec.get("destination") or {}
+    origin = (
+        f"{source.get('repoURL')}" + (f" at {source['path']}" if source.get("path") else "")
+        if source
+        else "several sources"
+    )
+    target = f"{to.get('name') or to.get('server')} / {to.get('namespace') or 'no namespace'}"
+    lines = diff_lines({"spec": row.spec}, {"spec": wanted.spec}, 2) if row is not None and row.spec != wanted.spec else []  # fmt: skip
+    return render(request, "applications/checked.html", {"wanted": wanted, "json": orjson.dumps(body).decode(), "origin": origin, "target": target, "exists": row is not None, "lines": lines})  # fmt: skip
+
+
+def _require_writer(caller: Caller, wanted: applications.Wanted, row: Application | None) -> None:
+    """Return if a caller may write an application; one that they may not see is as none.
+
+    Raises: Invalid with the right that is missing.
+    """
+    project = wanted.spec.get("project") or "default"
+    if row is not None and is_allowed(caller, "applications", "get", row.rbac_object, row.where):
+        if not is_allowed(caller, "applications", "update", row.rbac_object, row.where):
+            raise Invalid(f"You may not update {row.rbac_object}. Ask for applications, update on it.")  # fmt: skip
+        if row.project == project:
+            return
+    name = f"{project}/{wanted.name}" if wanted.namespace == settings.NAMESPACE else f"{project}/{wanted.namespace}/{wanted.name}"  # fmt: skip
+    if not is_allowed(caller, "applications", "create", name):
+        raise Invalid(f"You may not create {name}. Ask for applications, create on it.")
+
+
+@require_POST
+@signed_in
+def effect(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Show what the next sync would do after saving; nothing is stored."""
+    try:
+        body = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
+        wanted, row = _draft(body)
+        _require_writer(caller, wanted, row)
+        draft = _drafted(wanted, row)
+        for source in draft.sources:
+            require_details(caller, draft.project, wanted.name, str(source.get("repoURL") or ""))
+        compared, _revisions = compare_at(draft, "")
+    except _WRONG as error:
+        return render(request, "applications/effect.html", {"error": str(error)})
+    shown: list[tuple[str, Any, list[Line]]] = []
+    counts = {"create": 0, "change": 0, "prune": 0, "same": 0}
+    for pair in compared.pairs:
+        what = "create" if pair.live is None else "prune" if pair.state.requires_pruning else "change" if pair.state.status == "OutOfSync" else "same"  # fmt: skip
+        counts[what] += 1
+        if what != "same" and len(shown) < MOST_RESOURCES:
+            shown.append((what, pair.key, _lines(pair) if what == "change" else []))
+    return render(request, "applications/effect.html", {"shown": shown, "counts": counts, "errors": compared.errors, "warnings": compared.warnings[:5], "more": counts["create"] + counts["change"] + counts["prune"] - len(shown)})  # fmt: skip
+
+
+def _drafted(wanted: applications.Wanted, row: Application | None) -> Application:
+    """Return the application as it would be, not stored."""
+    draft = Application(namespace=wanted.namespace, name=wanted.name)
+    if row is not None:
+        draft = Application.objects.get(pk=row.pk)
+    draft.spec, draft.project = wanted.spec, str(wanted.spec.get("project") or "default")
+    draft.labels, draft.annotations = wanted.labels, wanted.annotations
+    draft.cluster = find_cluster(wanted.spec.get("destination") or {})
+    draft.dest_namespace = str((wanted.spec.get("destination") or {}).get("namespace") or "")
+    draft.revisions = []
+    return draft
+
+
+def _lines(pair: Any) -> list[Line]:
+    found_ = pair.comparison
+    before, after = redact(found_.live if found_ else pair.live, found_.predicted if found_ else pair.desired)[:2]  # fmt: skip
+    return diff_lines(before, after, 2)[:120]
+
+
+@require_POST
+@signed_in
+def detect(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Say what a source is, and offer the fields of its tool; branches and folders to choose from."""
+    try:
+        body = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
+        index = int(request.POST["index"]) if request.POST.get("index", "").isdigit() else 0
+        spec = body.get("spec") if isinstance(body, dict) else None
+        source = source_at(spec or {}, index)
+        if not source.get("repoURL") or source["repoURL"] in ("https://", "ssh://"):
+            return HttpResponse("")
+        project = str((spec or {}).get("project") or "default")
+        name = str((body.get("metadata") or {}).get("name") or "")
+        return render(request, "applications/source.html", _looked(caller, project, name, source))
+    except _WRONG as error:
+        return render(request, "applications/source.html", {"error": str(error)})
+
+
+def _looked(caller: Caller, project: str, name: str, source: dict[str, Any]) -> dict[str, Any]:
+    url = str(source["repoURL"])
+    require_details(caller, project, name, url)
+    problems = sources.check_sources([source], multi=False)
+    if problems:
+        raise Invalid("; ".join(problems))
+    remote = sources.look_up_refs(url, project) if sources.kind_of(source) == "git" else None
+    refs = [n.removeprefix("refs/heads/").removeprefix("refs/tags/") for n in remote.refs if n.startswith(("refs/heads/", "refs/tags/"))] if remote else []  # fmt: skip
+    revision = sources.resolve(source, project)
+    recorder = Recorder({"": sources.files_of(source, revision, project)})
+    path = "" if source.get("chart") else clean(str(source.get("path") or ""))
+    tool = sources.detect(recorder, path, source)
+    context: dict[str, Any] = {"tool": tool, "revision": revision, "source": source, "refs": sorted(refs)[:500], "folders": _folders(recorder) if not source.get("chart") else []}  # fmt: skip
+    if tool == "Helm":
+        files = [n[len(path):].lstrip("/") for n in recorder.walk(path) if n.endswith((".yaml", ".yml")) and "values" in n.rpartition("/")[2]]  # fmt: skip
+        values = recorder.read(f"{path}/values.yaml" if path else "values.yaml") or b""
+        helm = source.get("helm") or {}
+        own = helm.get("values") or (_text(helm["valuesObject"]) if helm.get("valuesObject") else "")  # fmt: skip
+        chosen = [str(f) for f in helm.get("valueFiles") or []]
+        context |= {"files": [(f, f in chosen) for f in sorted({*files, *chosen})[:50]], "defaults": values.decode(errors="replace")[:50_000], "own": own}  # fmt: skip
+    return context
+
+
+def _folders(recorder: Recorder) -> list[str]:
+    """Return the folders that hold an application."""
+    found_ = {n.rpartition("/")[0] for n in recorder.walk("") if n.rpartition("/")[2] in ("Chart.yaml", "kustomization.yaml", "kustomization.yml", "Kustomization")}  # fmt: skip
+    plain = {n.rpartition("/")[0] for n in recorder.walk("") if n.endswith((".yaml", ".yml", ".json", ".jsonnet"))}  # fmt: skip
+    return sorted({f or "." for f in found_} | {f or "." for f in plain if not any(f.startswith(x) for x in found_ if x)})[:200]  # fmt: skip

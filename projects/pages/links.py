@@ -1,0 +1,26 @@
+"""Where a commit can be read in a browser. Values in, values out."""
+
+import re
+from urllib.parse import quote
+
+_SCP = re.compile(r"^(?:ssh://)?[\w.-]+@([\w.-]+)(?::\d+)?[:/](.+?)(?:\.git)?/?$")
+_HTTP = re.compile(r"^https?://(?:[^@/]+@)?([\w.-]+(?::\d+)?)/(.+?)(?:\.git)?/?$")
+
+
+def commit_url(repository: str, commit: str) -> str:
+    """Return the page of a commit at a host that shows some, empty for what is no such host or commit."""
+    found = _HTTP.match(repository) or _SCP.match(repository)
+    if found is None or not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", commit):
+        return ""
+    host, path = found[1].lower(), quote(found[2])
+    if "dev.azure.com" in host or host.endswith("visualstudio.com"):
+        if host.startswith("ssh."):
+            return ""
+        return f"https://{host}/{path}/commit/{commit}"
+    if "bitbucket.org" in host:
+        return f"https://{host}/{path}/commits/{commit}"
+    if "gitlab" in host:
+        return f"https://{host}/{path}/-/commit/{commit}"
+    if any(name in host for name in ("github", "gitea", "codeberg", "forgejo")):
+        return f"https://{host}/{path}/commit/{commit}"
+    return ""

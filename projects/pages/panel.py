@@ -1,0 +1,255 @@
+"""One resource of an application: summary, difference, live, desired, events, logs, actions; changed and deleted there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET, require_POST
+
+from clusters.kube import Refused
+from hub.access import Caller, is_allowed, require
+from hub.documents import load_yaml
+from hub.engine.actions import merge_patch
+from hub.engine.describe import redact
+from hub.engine.errors import (
+    AccessDenied,
+    Conflict,
+    EngineError,
+    Invalid,
+    NotFound,
+    Precondition,
+    RetryLater,
+    Stalled,
+)
+from hub.engine.resource import Manifest, ResourceKey, resource_key
+from hub.pages import posted, signed_in
+from projects.api.actions import actions_of
+from projects.api.resources import (
+    Place,
+    change_resource,
+    managed_items,
+    place_for,
+    resource_events,
+    translated,
+    tree,
+)
+from projects.models import Application
+from projects.pages.application import found, may
+from projects.pages.diffing import as_yaml, diff_lines
+from projects.pages.rows import row_of
+from projects.pages.treeview import key_of
+from projects.specs import check_reason, project_of
+
+TABS = ("summary", "diff", "live", "desired", "events", "logs")
+_LOGGED = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job")
+_DENIED = (AccessDenied, NotFound)
+_WRONG = (EngineError, Stalled, RetryLater, Invalid, Precondition, Conflict)
+MOST_TEXT = 500_000
+
+
+def _key(request: HttpRequest) -> ResourceKey:
+    parts = (request.POST.get("key") or request.GET.get("key", "")).split("/")
+    if len(parts) != 4:
+        raise Http404
+    return ResourceKey(*parts)
+
+
+@require_GET
+@signed_in
+def resource(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
+    """Show one resource: `key` is group/kind/namespace/name, `tab` what of it."""
+    row, tab = found(caller, namespace, name), request.GET.get("tab", "summary")
+    where, key = _key(request), request.GET.get("key", "")
+    if tab not in TABS:
+        raise Http404
+    nodes = tree(row)["nodes"]
+    node = next((n for n in nodes if key_of(n) == key), None)
+    if node is None:
+        raise Http404
+    state: dict[str, Any] = next((r for r in row.resources if key_of(r) == key), {})
+    may_read = where.kind in _LOGGED and is_allowed(caller, "logs", "get", row.rbac_object, row.where)  # fmt: skip
+    context: dict[str, Any] = {
+        "a": row, "row": row_of(row), "key": key, "where": where, "node": node, "state": state, "tab": tab, "error": "", "may": may(caller, row),
+        "tabs": [t for t in TABS if t != "logs" or may_read], "split": request.GET.get("split") == "1", "owners": _owners(node), "json": _json(where),
+        "may_here": {a: is_allowed(caller, "applications", f"{a}/{where.group}/{where.kind}/{where.namespace}/{where.name}", row.rbac_object, row.where) for a in ("update", "delete")},
+    }  # fmt: skip
+    try:
+        context |= _tab(tab, row, where, node)
+        if tab == "summary":
+            context["actions"] = _actions(caller, row, where)
+        if tab == "logs":
+            context["pods"] = _pods(nodes, node)
+    except _WRONG as error:
+        context["error"] = str(error)
+    except _DENIED:
+        context["error"] = "It is not there any more, or the project does not permit it."
+    return render(request, "applications/panel.html", context)
+
+
+def _owners(node: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key_of(p), f"{p['kind']} {p['name']}") for p in node.get("parentRefs") or []]
+
+
+def _json(where: ResourceKey) -> dict[str, str]:
+    return {"group": where.group, "kind": where.kind, "namespace": where.namespace, "resourceName": where.name}  # fmt: skip
+
+
+def _pods(nodes: list[dict[str, Any]], node: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the pods below a resource, for choosing among their logs."""
+    below, level = [], {str(node.get("uid") or "")}
+    while level:
+        fresh = [n for n in nodes if any(p.get("uid") in level for p in n.get("parentRefs") or [])]
+        below += [n for n in fresh if n["kind"] == "Pod"]
+        level = {str(n.get("uid")) for n in fresh if n.get("uid")}
+    return below[:100]
+
+
+def _tab(tab: str, row: Application, where: ResourceKey, node: Mapping[str, Any]) -> dict[str, Any]:
+    if tab == "events":
+        return {"events": resource_events(row, where.namespace, where.name, str(node.get("uid") or ""))["items"]}  # fmt: skip
+    if tab == "live":
+        live = redact(place_for(row, where).get())[0]
+        return {"text": as_yaml(live), "masked": is_secret(where)}
+    if tab in ("diff", "desired"):
+        items = managed_items(row, {"group": where.group, "kind": where.kind, "namespace": where.namespace, "name": where.name})  # fmt: skip
+        if not items:
+            return {"text": "", "none": "Git does not name this resource: its owner made it."}
+        item = items[0]
+        if tab == "desired":
+            return {"text": as_yaml(orjson.loads(item["targetState"])), "masked": is_secret(where)}
+        live, wanted = orjson.loads(item["normalizedLiveState"]), orjson.loads(item["predictedLiveState"])  # fmt: skip
+        if orjson.loads(item["targetState"]) is None:
+            wanted = None
+        elif wanted is None:
+            wanted = orjson.loads(item["targetState"])
+        return {"lines": diff_lines(live, wanted), "masked": is_secret(where), "ignored": row.spec.get("ignoreDifferences") or []}  # fmt: skip
+    return {"labels": (node.get("networkingInfo") or {}).get("labels") or {}, "urls": (node.get("networkingInfo") or {}).get("externalURLs") or []}  # fmt: skip
+
+
+def is_secret(where: ResourceKey) -> bool:
+    """Return whether values of a resource are masked."""
+    return not where.group and where.kind == "Secret"
+
+
+def _actions(caller: Caller, row: Application, where: ResourceKey) -> list[dict[str, Any]]:
+    """Return the actions of a resource, with whether the caller may run each and what to send for it."""
+    listed = []
+    for action in actions_of(place_for(row, where)):
+        right = f"action/{where.group}/{where.kind}/{action['name']}"
+        allowed = is_allowed(caller, "applications", right, row.rbac_object, row.where)
+        body = orjson.dumps({"action": action["name"], **_json(where)}).decode()
+        listed.append({**action, "may": allowed and not action.get("disabled"), "body": body})
+    return listed
+
+
+@require_GET
+@signed_in
+def action_dialog(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
+    """Ask for the parameters of an action."""
+    row, where = found(caller, namespace, name), _key(request)
+    try:
+        action = next((a for a in _actions(caller, row, where) if a["name"] == request.GET.get("action") and a["may"]), None)  # fmt: skip
+    except (*_WRONG, *_DENIED) as error:
+        raise Http404 from error
+    if action is None:
+        raise Http404
+    return render(request, "applications/action.html", {"a": row, "where": where, "action": action})
+
+
+@require_GET
+@signed_in
+def edit_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
+    """Offer the live manifest for a change by hand."""
+    row, where = found(caller, namespace, name), _key(request)
+    _require_change(caller, row, where)
+    try:
+        live = editable(place_for(row, where).get())
+    except (*_WRONG, *_DENIED) as error:
+        return render(request, "applications/live.html", {"a": row, "where": where, "error": str(error)})  # fmt: skip
+    return render(request, "applications/live.html", {
+        "a": row, "row": row_of(row), "where": where, "key": request.GET.get("key", ""), "text": as_yaml(live), "heals": bool((row.sync_policy.get("automated") or {}).get("selfHeal")),
+    })  # fmt: skip
+
+
+def editable(live: Manifest) -> Manifest:
+    """Return what a person changes of a live manifest: not its status, not what the API server keeps."""
+    metadata = {k: v for k, v in live["metadata"].items() if k not in ("managedFields", "uid", "creationTimestamp", "generation", "selfLink")}  # fmt: skip
+    return {k: v for k, v in {**live, "metadata": metadata}.items() if k != "status"}
+
+
+def _require_change(caller: Caller, row: Application, where: ResourceKey) -> None:
+    if is_secret(where):
+        raise Http404
+    right = f"update/{where.group}/{where.kind}/{where.namespace}/{where.name}"
+    require(caller, "applications", right, row.rbac_object, row.project, row.where)
+
+
+def _patch(request: HttpRequest, caller: Caller, row: Application, where: ResourceKey) -> tuple[Place, Manifest, Manifest]:  # fmt: skip
+    """Return the resource, what it is now, and the merge patch that the text of a request means.
+
+    Raises: Invalid naming the field; Conflict when somebody changed it meanwhile.
+    """
+    _require_change(caller, row, where)
+    wanted = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
+    if not isinstance(wanted, dict) or not isinstance(wanted.get("metadata"), dict):
+        raise Invalid("The manifest must be one object with metadata")
+    if resource_key(wanted) != where:
+        raise Invalid(f"It is the manifest of {where.kind} {where.name}: kind, namespace and name must stay")  # fmt: skip
+    at = place_for(row, where)
+    if at.cluster.is_home:
+        raise Invalid(f"{where.kind} is served by this hub: change it on its own page")
+    live = at.get()
+    version = wanted["metadata"].get("resourceVersion")
+    if version != live["metadata"].get("resourceVersion"):
+        raise Conflict(f"{where.kind} {where.name} was changed meanwhile. Open it again: nothing was saved.")  # fmt: skip
+    patch = merge_patch(editable(live), wanted)
+    patch.setdefault("metadata", {})["resourceVersion"] = version
+    return at, live, patch
+
+
+@require_POST
+@signed_in
+def try_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
+    """Ask the cluster what a change by hand would make of a resource; nothing is changed."""
+    row, where = found(caller, namespace, name), _key(request)
+    try:
+        at, live, patch = _patch(request, caller, row, where)
+        predicted = _call(at, patch, dry_run=True)
+    except (*_WRONG, *_DENIED) as error:
+        return render(request, "applications/tried.html", {"error": str(error)})
+    lines = diff_lines(editable(live), {**editable(predicted), "metadata": {**editable(predicted)["metadata"], "resourceVersion": live["metadata"].get("resourceVersion")}})  # fmt: skip
+    return render(request, "applications/tried.html", {"lines": lines})
+
+
+def _call(at: Place, patch: Manifest, *, dry_run: bool) -> Manifest:
+    try:
+        found_: Manifest = at.connection.patch(at.kind(), at.key.namespace, at.key.name, patch, dry_run=dry_run)  # fmt: skip
+    except Refused as refused:
+        raise translated(refused) from refused
+    return found_
+
+
+@posted
+def save_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -> str:
+    """Change a live resource as the text says."""
+    row, where = found(caller, namespace, name), _key(request)
+    at, _live, patch = _patch(request, caller, row, where)
+    check_reason(project_of(row.project).spec, row.project)
+    change_resource(at, caller.name, "patch", lambda c, k: c.patch(k, where.namespace, where.name, patch))  # fmt: skip
+    return f"/applications/{row.namespace}/{row.name}?resource={request.POST.get('key', '')}"
+
+
+@require_GET
+@signed_in
+def delete_resource(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:  # fmt: skip
+    """Ask before a live resource goes."""
+    row, where = found(caller, namespace, name), _key(request)
+    require(caller, "applications", f"delete/{where.group}/{where.kind}/{where.namespace}/{where.name}", row.rbac_object, row.project, row.where)  # fmt: skip
+    state: dict[str, Any] = next((r for r in row.resources if key_of(r) == request.GET.get("key")), {})  # fmt: skip
+    below = [n for n in tree(row)["nodes"] if any(key_of(p) == request.GET.get("key") for p in n.get("parentRefs") or [])]  # fmt: skip
+    return render(request, "applications/deleteresource.html", {
+        "a": row, "where": where, "is_wanted": bool(state) and not state.get("requiresPruning"), "heals": bool((row.sync_policy.get("automated") or {}).get("selfHeal")),
+        "below": len(below), "data": where.kind in ("Namespace", "PersistentVolumeClaim", "CustomResourceDefinition"), "query": orjson.dumps(_json(where)).decode(),
+    })  # fmt: skip
