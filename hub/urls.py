@@ -36,7 +36,9 @@ from projects.pages import panel as panel_pages
 from projects.pages import projects as project_pages
 from projects.pages import repositories as repository_pages
 from projects.pages import revisions as revision_pages
+from projects.pages import summary as summary_pages
 from projects.pages import system as system_pages
+from projects.pages import timeline as timeline_pages
 
 _APP = "api/v1/applications/<str:name>"
 # Repository and cluster URLs come percent-encoded; servers hand them on decoded, slashes and all.
@@ -66,6 +68,7 @@ urlpatterns = [
     path("applications/detect", edit_pages.detect),
     path("applications/effect", edit_pages.effect),
     path("applications/preview", app_pages.preview),
+    path("applications/strip", summary_pages.strip),
     path("applications/views", list_pages.save_view),
     path("applications/views/<int:number>/remove", list_pages.remove_view),
     path("applications/favourites/<int:number>", list_pages.favourite),
@@ -74,6 +77,7 @@ urlpatterns = [
     path("applications/<str:namespace>/<str:name>/tree", app_pages.drawing),
     path("applications/<str:namespace>/<str:name>/why", app_pages.why),
     path("applications/<str:namespace>/<str:name>/plan", app_pages.sync_plan),
+    path("applications/<str:namespace>/<str:name>/timeline", timeline_pages.page),
     path("applications/<str:namespace>/<str:name>/compare", revision_pages.compare),
     path("applications/<str:namespace>/<str:name>/resource", panel_pages.resource),
     path("applications/<str:namespace>/<str:name>/resource/action", panel_pages.action_dialog),

@@ -417,6 +417,25 @@ class ApplicationEvent(models.Model):
         return f"{self.reason}: {self.message[:60]}"
 
 
+class StatusChange(models.Model):
+    """A change of an application's sync or health: what charts and time lines are drawn from."""
+
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="changes")
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    health_before = models.CharField(max_length=16)
+    health = models.CharField(max_length=16)
+    sync_before = models.CharField(max_length=16)
+    sync = models.CharField(max_length=16)
+    revision = models.CharField(max_length=200, blank=True, help_text="What was wanted then.")
+    message = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["application", "at"], name="status_change_at")]
+
+    def __str__(self) -> str:
+        return f"{self.application_id}: {self.sync}, {self.health}"
+
+
 class Favourite(models.Model):
     """An application that somebody wants at hand."""
 

@@ -27,6 +27,7 @@ from projects.models import (
     ApplicationEvent,
     ManagedResource,
     Operation,
+    StatusChange,
 )
 from projects.sources import Desired
 from projects.windows import windows_of
@@ -103,6 +104,7 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
                 "sync %s, health %s", changes["sync_status"], changes["health_status"],
                 extra={"application": current.qualified_name, "revision": ",".join(changes.get("revisions", current.revisions))},
             )  # fmt: skip
+            _remember(current, changes, now)
             _event(
                 current,
                 "StatusRefreshed",
@@ -111,6 +113,28 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
         if decision.start and outcome.desired:
             _start(current, outcome, decision)
         _mirror(current)
+
+
+def _remember(current: Application, changes: dict[str, Any], now: datetime) -> None:
+    revisions = changes.get("revisions", current.revisions)
+    StatusChange.objects.create(
+        application=current, at=now, health_before=current.health_status, health=changes["health_status"], sync_before=current.sync_status, sync=changes["sync_status"],
+        revision=str(revisions[0])[:200] if revisions else "", message=_cause(changes)[:300],
+    )  # fmt: skip
+
+
+def _cause(changes: dict[str, Any]) -> str:
+    """Return the first thing that is not as it should be, as a sentence."""
+    for condition in changes.get("conditions") or []:
+        if condition["type"] in ERRORS:
+            return str(condition["message"])
+    for entry in changes.get("resources") or []:
+        health = entry.get("health") or {}
+        if health.get("status") == "Degraded":
+            return f"{entry['kind']} {entry['name']}: {health.get('message') or 'Degraded'}"
+    drifted = [e for e in changes.get("resources") or [] if e.get("status") == "OutOfSync"]
+    names = ", ".join(f"{e['kind']} {e['name']}" for e in drifted[:3])
+    return f"{names} {'differ' if len(drifted) > 1 else 'differs'}" if drifted else ""
 
 
 def _mirror(application: Application) -> None:

@@ -87,13 +87,14 @@ def wake_live() -> None:
 def clean_up() -> None:
     """Drop what nobody needs any more: rendered manifests of a month ago, old failures, tombstones, events."""
     from hub.models import Tombstone
-    from projects.models import ApplicationEvent
+    from projects.models import ApplicationEvent, StatusChange
 
     now = timezone.now()
     RenderedManifests.objects.filter(used_at__lt=now - timedelta(days=14)).delete()
     RenderFailure.objects.filter(at__lt=now - timedelta(days=1)).delete()
     Tombstone.objects.filter(at__lt=now - timedelta(days=1)).delete()
     ApplicationEvent.objects.filter(at__lt=now - timedelta(days=7)).delete()
+    StatusChange.objects.filter(at__lt=now - timedelta(days=45)).delete()
     for url in GitRemote.objects.values_list("url", flat=True):
         git.tidy(url)
     wake("hub.clean_up", priority=9)

@@ -156,6 +156,7 @@ function take(told) {
   for (const [key, html] of Object.entries(told.rows || {})) change($(`[data-row="${key}"]`, root), html);
   for (const key of told.gone || []) $(`[data-row="${key}"]`, root)?.classList.add("is-gone");
   if (told.others) moved(told.others);
+  if (told.others || Object.keys(told.rows || {}).length) recount();
   if (told.object) soon();
   tick();
 }
@@ -165,6 +166,17 @@ let waiting = 0;
 function soon() {
   if (waiting) return;
   waiting = setTimeout(() => { waiting = 0; htmx.trigger(document.body, "object-changed"); }, 350);
+}
+
+// Counts follow too, at most every five seconds, and only where somebody looks.
+let counted = 0;
+function recount() {
+  if (counted || !$("#strip")) return;
+  counted = setTimeout(() => {
+    counted = 0;
+    if (document.hidden || !$("#strip")) return;
+    htmx.ajax("GET", `/applications/strip${location.search}`, { target: "#strip", swap: "outerHTML" });
+  }, 1500);
 }
 
 function change(row, html) {

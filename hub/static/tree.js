@@ -162,14 +162,14 @@ class Tree {
     group.dataset.look = look;
     const tone = node.h === "Degraded" ? " is-bad" : node.h === "Progressing" ? " is-busy" : node.s === "OutOfSync" || node.h === "Missing" ? " is-drift" : node.h === "Suspended" ? " is-held" : "";
     group.setAttribute("class", `node${node.root ? " root" : ""}${tone}${node.o ? " is-orphan" : ""}${node.fold ? " is-fold" : ""}${node.k === this.selected && node.k ? " is-sel" : ""}`);
-    group.setAttribute("aria-label", [node.kind, node.name, node.h, node.s === "OutOfSync" ? "OutOfSync" : "", node.o ? "not in Git" : "", node.n].filter(Boolean).join(", "));
     group.replaceChildren(svg("rect", { class: "ring", x: -3, y: -3, width: WIDTH + 6, height: HEIGHT + 6, rx: 8 }), svg("rect", { class: "box", width: WIDTH, height: HEIGHT, rx: 6 }));
     if (node.h) group.append(this.icon(...(SHAPES[node.h] || SHAPES.Unknown), 10, node.h));
     const title = svg("text", { x: 34, y: 17 }), kind = svg("text", { class: "kind", x: 34, y: 31 }), full = svg("title");
     title.textContent = cut(node.name, 24);
     kind.textContent = cut(`${node.kind}${node.w ? ` · wave ${node.w}` : ""}${node.n ? ` · ${node.n}` : ""}`, 30);
-    full.textContent = `${node.kind} ${node.name}${node.ns ? ` in ${node.ns}` : ""}`;
-    group.append(title, kind, full);
+    full.textContent = [`${node.kind} ${node.name}${node.ns ? ` in ${node.ns}` : ""}`, node.h, node.s === "OutOfSync" ? "OutOfSync" : "", node.o ? "not in Git" : "", node.n].filter(Boolean).join(", ");
+    group.prepend(full);
+    group.append(title, kind);
     if (node.s === "OutOfSync") group.append(this.icon("drift", "outofsync", 186, "OutOfSync"));
     if (box.children && !node.root) {
       const toggle = svg("g", { class: "toggle", "data-toggle": "1", transform: `translate(${WIDTH} ${HEIGHT / 2})` });

@@ -11,8 +11,9 @@ from hub.access import Caller, is_allowed
 from hub.models import SavedView, current_version
 from hub.pages import Shown, signed_in
 from projects.models import Favourite
-from projects.pages.listing import HEALTH, PAGE, SORTS, SYNC, Chosen, Listing, bars, chosen
+from projects.pages.listing import PAGE, SORTS, Chosen, Listing, chosen
 from projects.pages.rows import row_of
+from projects.pages.summary import charts, states
 from projects.visible import visible
 
 _PAGE = "applications"
@@ -25,18 +26,18 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     wanted = chosen(request.GET)
     listing = Listing(caller, wanted)
     version = current_version()
-    applications = listing.rows()
+    is_summary = wanted.view == "summary"
+    applications = [] if is_summary else listing.rows()
     prefetch_related_objects(applications, "remotes")
-    health, sync = listing.counts("health_status"), listing.counts("sync_status")
-    count = sum(health.values())
     first = (wanted.page - 1) * PAGE
     facets = list(listing.facets())
     stale = next((o.count for f in facets if f.name == "freshness" for o in f.values if o.value == "stale"), 0)  # fmt: skip
+    shown = states(listing, stale)
+    count = shown["count"]
     return render(request, "applications/index.html", {
         "section": "applications", "caller": Shown(caller), "wanted": wanted, "rows": [row_of(a) for a in applications], "facets": facets,
-        "tokens": list(_tokens(request, wanted)), "count": count, "total": listing.total(), "version": version, "stale": stale,
-        "health": [(w, health.get(w, 0)) for w in HEALTH], "health_bar": bars(health, HEALTH), "sync": [(w, sync.get(w, 0)) for w in SYNC],
-        "sync_bar": bars(sync, SYNC), "sorts": SORTS.items(), "sort_word": SORTS[wanted.sort], "first": first + 1, "last": first + len(applications),
+        "tokens": list(_tokens(request, wanted)), **shown, **(charts(listing) if is_summary else {}), "total": listing.total(), "version": version,
+        "sorts": SORTS.items(), "sort_word": SORTS[wanted.sort], "first": first + 1, "last": first + len(applications),
         "previous": wanted.page - 1 if wanted.page > 1 else 0, "next": wanted.page + 1 if first + len(applications) < count else 0,
         "favourites": set(Favourite.objects.filter(account=caller.account).values_list("application_id", flat=True)),
         "views": _views(caller, request), "query": request.GET.urlencode(), "may_create": is_allowed(caller, "applications", "create", "*/*"),

@@ -25,6 +25,9 @@ _OPERATIONS = {"running": RUNNING & ~Q(operation__message__startswith="waiting")
 _AUTOMATED = Q(spec__syncPolicy__automated__isnull=False) & (
     Q(spec__syncPolicy__automated__enabled__isnull=True) | Q(spec__syncPolicy__automated__enabled=True)
 )  # fmt: skip
+VIEWS = ("table", "tiles", "summary")
+MOST_READ = 20_000
+"""Of so many applications labels are counted."""
 SORTS = {
     "": "Worst first",
     "name": "Name",
@@ -140,7 +143,7 @@ def chosen(params: QueryDict) -> Chosen:
     page = params.get("page", "")
     return Chosen(
         {n: v for n, v in facets.items() if v}, [x for x in params.getlist("label") if "=" in x][:10], params.get("q", "").strip()[:200],
-        params.get("sort", "") if params.get("sort", "") in SORTS else "", "tiles" if params.get("view") == "tiles" else "table",
+        params.get("sort", "") if params.get("sort", "") in SORTS else "", next((v for v in VIEWS if v == params.get("view")), "table"),
         max(1, int(page)) if page.isdigit() and len(page) < 7 else 1, params.get("favourites") == "1",
     )  # fmt: skip
 
@@ -193,6 +196,11 @@ class Listing:
             values = [Option(v, _WORDS.get(v, v), c, v in own) for v, c in listed]
             values += [Option(v, _WORDS.get(v, v), 0, True) for v in own if v not in known]
             yield Facet(name, title, values, len(shown) - len(listed), bool(own) or name in _OPEN, bool(own))  # fmt: skip
+        labels = self.labels()
+        if labels:
+            yield Facet(
+                "label", "Label", labels, 0, bool(self.wanted.labels), bool(self.wanted.labels)
+            )
 
     def _facet_counts(self, name: str) -> dict[str, int]:
         if name in ("health", "sync"):
@@ -203,6 +211,21 @@ class Listing:
         base = self.query(name)
         values = {"freshness": ("current", "stale"), "operation": tuple(_OPERATIONS), "auto": ("on", "off")}[name]  # fmt: skip
         return {v: base.filter(_condition(name, v, self.wanted.now)).count() for v in values}
+
+    def stale_count(self) -> int:
+        """Return how many there would be with freshness:stale."""
+        return self.query("freshness").filter(_condition("freshness", "stale", self.wanted.now)).count()  # fmt: skip
+
+    def labels(self) -> list[Option]:
+        """Return the labels that most of these applications have."""
+        counts: dict[str, int] = {}
+        for labels in self.query().order_by().values_list("labels", flat=True)[:MOST_READ]:
+            for key, value in labels.items():
+                text = f"{key}={value}"
+                counts[text] = counts.get(text, 0) + 1
+        chosen_ = self.wanted.labels
+        order = sorted(counts, key=lambda t: (t not in chosen_, -counts[t], t))[: max(MOST_VALUES, len(chosen_))]  # fmt: skip
+        return [Option(t, t, counts[t], t in chosen_) for t in order] + [Option(t, t, 0, True) for t in chosen_ if t not in counts]  # fmt: skip
 
     def rows(self) -> list[Application]:
         """Return the applications of the page, with what a row shows."""

@@ -1,0 +1,71 @@
+"""How many applications were in each state over time, from how many are now and what changed. Values in, values out."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+WIDTH, HEIGHT = 400.0, 110.0
+
+
+def backwards(
+    now: Mapping[str, int], changes: Mapping[datetime, Mapping[tuple[str, str], int]], born: Mapping[datetime, int], buckets: Sequence[datetime],
+) -> list[dict[str, int]]:  # fmt: skip
+    """Return the count of each state at the end of each bucket, the oldest first.
+
+    Shapes: `changes` has for each bucket how often a state (before, after) changed in it; `born` how many
+        applications began in it: before that they were nothing.
+    """
+    counts = dict(now)
+    result = []
+    for bucket in reversed(buckets):
+        result.append({word: n for word, n in counts.items() if n > 0})
+        for (before, after), n in (changes.get(bucket) or {}).items():
+            counts[after] = counts.get(after, 0) - n
+            counts[before] = counts.get(before, 0) + n
+        if born.get(bucket):
+            # What began here stood in Unknown when it began.
+            counts["Unknown"] = counts.get("Unknown", 0) - born[bucket]
+    return result[::-1]
+
+
+def areas(points: Sequence[Mapping[str, int]], words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (state, path) of stacked areas, the first state at the foot; 400 wide and 110 high."""
+    most = max((sum(p.values()) for p in points), default=0)
+    if not most or len(points) < 2:
+        return []
+    step = WIDTH / (len(points) - 1)
+    floor = [0] * len(points)
+    result = []
+    for word in words:
+        top = [f + p.get(word, 0) for f, p in zip(floor, points, strict=True)]
+        if top == floor:
+            continue
+        up = [f"{n * step:.1f} {HEIGHT - t / most * HEIGHT:.1f}" for n, t in enumerate(top)]
+        down = [f"{n * step:.1f} {HEIGHT - f / most * HEIGHT:.1f}" for n, f in reversed(list(enumerate(floor)))]  # fmt: skip
+        result.append((word, "M" + "L".join([*up, *down]) + "Z"))
+        floor = top
+    return result
+
+
+def bands(
+    state: str, changes: Sequence[tuple[datetime, str]], start: datetime, end: datetime
+) -> list[tuple[str, float, float, datetime, datetime]]:  # fmt: skip
+    """Return (state, x, width, from, to) of a line of time, 400 wide.
+
+    Shapes: `state` is the one at the start; `changes` are (when, state from then on), the oldest first.
+    """
+    total = (end - start).total_seconds()
+    result = []
+    at, now = start, state
+    for when, after in [*changes, (end, "")]:
+        when = max(start, min(when, end))  # noqa: PLW2901 - what lies outside is drawn at the edge
+        if when > at and now:
+            x = (at - start).total_seconds() / total * WIDTH
+            result.append((now, round(x, 2), round((when - at).total_seconds() / total * WIDTH, 2), at, when))  # fmt: skip
+        at, now = when, after
+    return result
+
+
+def hours(end: datetime, count: int) -> list[datetime]:
+    """Return the beginnings of the last hours, the oldest first."""
+    last = end.replace(minute=0, second=0, microsecond=0)
+    return [last - timedelta(hours=n) for n in range(count - 1, -1, -1)]
