@@ -43,7 +43,7 @@ from hub.engine.errors import (
     Unauthenticated,
 )
 from hub.engine.rbac import RESOURCES
-from hub.models import AuditEvent, LoginSession, SavedView, setting
+from hub.models import AuditCheckpoint, AuditEvent, LoginSession, SavedView, setting
 from hub.rest import COOKIE, note_origin, token_of
 from hub.session import (
     end_sessions,
@@ -277,6 +277,17 @@ def event_page(request: HttpRequest, caller: Caller, uid: str) -> HttpResponse:
     return render(request, "audit/event.html", {"section": "audit", "caller": Shown(caller), "event": event, "facts": facts, "raw": raw})  # fmt: skip
 
 
+@signed_in
+def verification_page(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Show what the last check of the chain found, and what signs it."""
+    require(caller, "audit", "get", "verification")
+    checkpoints = list(AuditCheckpoint.objects.order_by("-sequence")[:50])
+    return render(request, "audit/verification.html", {
+        "section": "audit", "caller": Shown(caller), "proof": setting("audit_verification", {}), "checkpoints": checkpoints, "total": AuditCheckpoint.objects.count(),
+        "events": AuditEvent.objects.count(), "pem": trail.public_pem(), "retention": {**trail.RETENTION, **setting("audit_retention", {})},
+    })  # fmt: skip
+
+
 @require_POST
 @signed_in
 def verify_trail(request: HttpRequest, caller: Caller) -> HttpResponse:
@@ -285,7 +296,7 @@ def verify_trail(request: HttpRequest, caller: Caller) -> HttpResponse:
     require(caller, "audit", "get", "verification")
     trail.seal()
     review.verification(caller.name)
-    return HttpResponseRedirect("/audit")
+    return HttpResponseRedirect("/audit/verification")
 
 
 @require_POST

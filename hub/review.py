@@ -402,18 +402,25 @@ class ChangesReport(View):
     def get(self, request: Request) -> Response:
         """Return the changes that were done, grouped by object; `from` is required."""
         require(actor(request), "audit", "get", "reports")
-        params = request.query_params
-        if not params.get("from"):
-            raise Invalid("from is required: where the report begins")
-        rows = list(search(params).exclude(outcome="refused").exclude(retention="sign-in").order_by("pk")[: MOST * 10 + 1])  # fmt: skip
-        objects: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for event in rows[: MOST * 10]:
-            objects.setdefault((event.kind, event.object), []).append({
-                "at": trail.stamp(event.at), "actor": event.actor, "verb": event.verb, "change": event.change, "reason": event.reason,
-                "ticket": event.ticket, "operation": event.operation, "revisions": event.revisions, "id": str(event.uid),
-            })  # fmt: skip
-        items = [{"kind": k, "object": o, "changes": c} for (k, o), c in sorted(objects.items())]
-        return Response({"from": params["from"], "to": params.get("to", ""), "truncated": len(rows) > MOST * 10, "items": items})  # fmt: skip
+        return Response(changes(request.query_params))
+
+
+def changes(params: Any) -> dict[str, Any]:
+    """Return the changes that were done, grouped by object.
+
+    Raises: Invalid without `from`, or for a filter that cannot be read.
+    """
+    if not params.get("from"):
+        raise Invalid("from is required: where the report begins")
+    rows = list(search(params).exclude(outcome="refused").exclude(retention="sign-in").order_by("pk")[: MOST * 10 + 1])  # fmt: skip
+    objects: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for event in rows[: MOST * 10]:
+        objects.setdefault((event.kind, event.object), []).append({
+            "at": trail.stamp(event.at), "actor": event.actor, "verb": event.verb, "change": event.change, "reason": event.reason,
+            "ticket": event.ticket, "operation": event.operation, "revisions": event.revisions, "id": str(event.uid),
+        })  # fmt: skip
+    items = [{"kind": k, "object": o, "changes": c} for (k, o), c in sorted(objects.items())]
+    return {"from": params["from"], "to": params.get("to", ""), "truncated": len(rows) > MOST * 10, "items": items}  # fmt: skip
 
 
 class AccessReport(View):

@@ -34,6 +34,7 @@ from projects.pages import applications as list_pages
 from projects.pages import editing as edit_pages
 from projects.pages import panel as panel_pages
 from projects.pages import projects as project_pages
+from projects.pages import reports as report_pages
 from projects.pages import repositories as repository_pages
 from projects.pages import revisions as revision_pages
 from projects.pages import summary as summary_pages
@@ -124,6 +125,8 @@ urlpatterns = [
     path("nothing", pages.nothing),
     path("audit", pages.trail_page),
     path("audit/verify", pages.verify_trail),
+    path("audit/verification", pages.verification_page),
+    path("audit/reports", report_pages.index),
     path("audit/views", pages.save_view),
     path("audit/<uuid:uid>", pages.event_page),
     path("settings/sso", pages.sso_settings),

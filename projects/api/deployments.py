@@ -23,9 +23,17 @@ class DeploymentsReport(View):
     def get(self, request: Request) -> Response:
         """Return deployments; the filters of the trail choose."""
         require(actor(request), "audit", "get", "reports")
-        ended = list(search(request.query_params).filter(verb="operation-ended").order_by("pk")[: MOST + 1])  # fmt: skip
-        items = [deployment(event, *_before(event)) for event in ended[:MOST]]
-        return Response({"items": items, "truncated": len(ended) > MOST})
+        return Response(deployments(request.query_params))
+
+
+def deployments(params: Any) -> dict[str, Any]:
+    """Return the operations that ended, chosen by the filters of the trail.
+
+    Raises: Invalid for a filter that cannot be read.
+    """
+    ended = list(search(params).filter(verb="operation-ended").order_by("pk")[: MOST + 1])
+    items = [deployment(event, *_before(event)) for event in ended[:MOST]]
+    return {"items": items, "truncated": len(ended) > MOST}
 
 
 def _before(event: AuditEvent) -> tuple[AuditEvent | None, list[AuditEvent]]:

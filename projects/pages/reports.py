@@ -1,0 +1,92 @@
+"""The auditor's reports: what changed, what was deployed, who could do what at a time."""
+
+import csv
+import io
+from datetime import timedelta
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from hub import audit, history
+from hub.access import Caller, require
+from hub.accounts import normal_object
+from hub.engine.errors import Invalid
+from hub.engine.rbac import RESOURCES
+from hub.pages import Shown, signed_in
+from hub.review import changes, moment
+from projects.api.deployments import deployments
+
+REPORTS = {"deployments": "Deployments", "changes": "Changes", "access": "Who could"}
+SHOWN = 300
+
+
+@require_GET
+@signed_in
+def index(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Show a report, or send it as a table of values."""
+    require(caller, "audit", "get", "reports")
+    kind = request.GET.get("report", "deployments")
+    kind = kind if kind in REPORTS else "deployments"
+    params = request.GET.copy()
+    for name in [n for n in params if not params[n]]:
+        del params[name]
+    if kind != "access" and "from" not in params:
+        params["from"] = f"{timezone.now() - timedelta(days=30):%Y-%m-%d}"
+    context: dict[str, Any] = {"section": "audit", "caller": Shown(caller), "reports": REPORTS.items(), "kind": kind, "params": params, "resources": RESOURCES, "error": ""}  # fmt: skip
+    try:
+        if kind == "deployments":
+            context["report"] = deployments(params)
+        elif kind == "changes":
+            context["report"] = changes(params)
+        elif params.get("at"):
+            context["report"] = _access(params)
+    except Invalid as error:
+        context["error"] = str(error)
+    if request.GET.get("format") == "csv" and "report" in context:
+        audit.record(caller.name, "export", "audit", f"report {kind}", filters=dict(request.GET.lists()))  # fmt: skip
+        return _csv(kind, context["report"])
+    if "report" in context and "items" in context["report"]:
+        context["count"] = len(context["report"]["items"])
+        context["report"]["items"] = context["report"]["items"][-SHOWN:][::-1] if kind == "deployments" else context["report"]["items"][:SHOWN]  # fmt: skip
+    query = request.GET.copy()
+    query["format"] = "csv"
+    return render(request, "audit/reports.html", {**context, "csv": query.urlencode()})
+
+
+def _access(params: Any) -> dict[str, Any]:
+    at = moment(params["at"], "at")
+    resource, action, name = (params.get(n, "") for n in ("resource", "action", "object"))
+    if at is None or resource not in RESOURCES or not action or not name:
+        raise Invalid("The time, an action, a resource and an object are needed")
+    return history.who_could(resource, action, normal_object(resource, name), at, params.get("cluster", ""))  # fmt: skip
+
+
+def _csv(kind: str, report: dict[str, Any]) -> HttpResponse:
+    out = io.StringIO()
+    writer = csv.writer(out)
+    if kind == "deployments":
+        columns = ("application", "project", "cluster", "kind", "phase", "startedAt", "finishedAt", "initiator", "reason", "ticket", "driftSeconds", "manifestsDigest", "event")  # fmt: skip
+        writer.writerow([*columns, "revisions", "authors", "approvers"])
+        for item in report["items"]:
+            writer.writerow([_cell(item[c]) for c in columns] + [_cell(" ".join(map(str, item[c]))) for c in ("revisions", "authors", "approvers")])  # fmt: skip
+    elif kind == "changes":
+        writer.writerow(["kind", "object", "at", "actor", "verb", "reason", "ticket", "revisions", "event"])  # fmt: skip
+        for item in report["items"]:
+            for change in item["changes"]:
+                writer.writerow([_cell(v) for v in (item["kind"], item["object"], change["at"], change["actor"], change["verb"], change["reason"], change["ticket"], " ".join(map(str, change["revisions"])), change["id"])])  # fmt: skip
+    else:
+        writer.writerow(["account", "groups", "rule", "origin"])
+        for item in report["accounts"]:
+            writer.writerow([_cell(v) for v in (item["account"], " ".join(item["groups"]), item["rule"], item["origin"])])  # fmt: skip
+    answer = HttpResponse(out.getvalue(), content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="{kind}.csv"'
+    return answer
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else str(value)
+    # A spreadsheet would run what begins like a formula.
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
