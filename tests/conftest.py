@@ -309,21 +309,31 @@ def site(hub):
     server.close()
 
 
-@pytest.fixture
-def idp(web):
-    """A genuine OpenID Connect provider that knows this hub, registered as `company`."""
+def _provider(server):
     if (shutil.which("node") is None or shutil.which("npm") is None) and not IN_CI:
         pytest.skip("Node.js is not installed: the identity provider of the tests cannot run")
     try:
         provider = IdentityProvider(
-            [f"{web.url}/sso/{slug}/callback" for slug in ("company", "second")]
+            [f"{server.url}/sso/{slug}/callback" for slug in ("company", "second")]
         )
     except (subprocess.SubprocessError, OSError, TypeError) as error:
         skip_or_fail(f"the identity provider cannot be installed: {error}")
     body = {"name": "Company account", "type": "oidc", "config": provider.config()}
-    web.hub.put("/api/v1/flotilla/sso/providers/company", body)
+    server.hub.put("/api/v1/flotilla/sso/providers/company", body)
     yield provider
     provider.close()
+
+
+@pytest.fixture
+def idp(web):
+    """A genuine OpenID Connect provider that knows this hub, registered as `company`."""
+    yield from _provider(web)
+
+
+@pytest.fixture
+def company(site):
+    """The same for a hub that works."""
+    yield from _provider(site)
 
 
 @pytest.fixture

@@ -364,7 +364,25 @@ document.addEventListener("htmx:afterSwap", () => {
   tick();
   if (socket?.readyState === WebSocket.OPEN && watched()) socket.send(JSON.stringify(watched()));
 });
-document.addEventListener("htmx:responseError", (event) => toast(event.detail.xhr.status === 404 ? "It is not there any more, or you may not see it." : "The hub could not answer. What runs is not touched.", "bad"));
+document.addEventListener("htmx:responseError", (event) => {
+  const { elt, xhr } = event.detail;
+  if (elt.id === "application" && xhr.status === 404) { gone(elt); return; }
+  toast(event.detail.xhr.status === 404 ? "It is not there any more, or you may not see it." : "The hub could not answer. What runs is not touched.", "bad");
+});
+
+// What the page was about is gone, or not for this person any more: it says so and stops asking.
+function gone(root) {
+  const box = document.createElement("div"), lead = document.createElement("p"), next = document.createElement("p"), link = document.createElement("a");
+  box.className = "empty";
+  lead.className = "ink";
+  lead.textContent = "This application is gone, or you may not see it any more.";
+  link.href = "/applications";
+  link.className = "link";
+  link.textContent = "Show the applications";
+  next.append(link);
+  box.append(lead, next);
+  root.replaceWith(box);
+}
 document.addEventListener("htmx:sendError", () => toast("The hub does not answer. What runs is not touched.", "bad"));
 
 setInterval(tick, 1000);

@@ -165,18 +165,24 @@ def edit_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -
     row, where = found(caller, namespace, name), _key(request)
     _require_change(caller, row, where)
     try:
-        live = editable(place_for(row, where).get())
+        whole = place_for(row, where).get()
+        live = editable(whole)
     except (*_WRONG, *_DENIED) as error:
         return render(request, "applications/live.html", {"a": row, "where": where, "error": str(error)})  # fmt: skip
     return render(request, "applications/live.html", {
-        "a": row, "row": row_of(row), "where": where, "key": request.GET.get("key", ""), "text": as_yaml(live), "heals": bool((row.sync_policy.get("automated") or {}).get("selfHeal")),
+        "a": row, "row": row_of(row), "where": where, "key": request.GET.get("key", ""), "text": as_yaml(live), "seen": seen(whole), "heals": bool((row.sync_policy.get("automated") or {}).get("selfHeal")),
     })  # fmt: skip
 
 
 def editable(live: Manifest) -> Manifest:
     """Return what a person changes of a live manifest: not its status, not what the API server keeps."""
-    metadata = {k: v for k, v in live["metadata"].items() if k not in ("managedFields", "uid", "creationTimestamp", "generation", "selfLink")}  # fmt: skip
+    metadata = {k: v for k, v in live["metadata"].items() if k not in ("managedFields", "uid", "creationTimestamp", "generation", "selfLink", "resourceVersion")}  # fmt: skip
     return {k: v for k, v in {**live, "metadata": metadata}.items() if k != "status"}
+
+
+def seen(live: Manifest) -> str:
+    """Return what changes with every change that a person must know of; a new status is none where the kind counts changes."""
+    return str(live["metadata"].get("generation") or live["metadata"].get("resourceVersion"))
 
 
 def _require_change(caller: Caller, row: Application, where: ResourceKey) -> None:
@@ -201,11 +207,11 @@ def _patch(request: HttpRequest, caller: Caller, row: Application, where: Resour
     if at.cluster.is_home:
         raise Invalid(f"{where.kind} is served by this hub: change it on its own page")
     live = at.get()
-    version = wanted["metadata"].get("resourceVersion")
-    if version != live["metadata"].get("resourceVersion"):
+    if request.POST.get("seen") != seen(live):
         raise Conflict(f"{where.kind} {where.name} was changed meanwhile. Open it again: nothing was saved.")  # fmt: skip
     patch = merge_patch(editable(live), wanted)
-    patch.setdefault("metadata", {})["resourceVersion"] = version
+    if patch:
+        patch.setdefault("metadata", {})["resourceVersion"] = live["metadata"].get("resourceVersion")  # fmt: skip
     return at, live, patch
 
 
@@ -219,7 +225,7 @@ def try_live(request: HttpRequest, caller: Caller, namespace: str, name: str) ->
         predicted = _call(at, patch, dry_run=True)
     except (*_WRONG, *_DENIED) as error:
         return render(request, "applications/tried.html", {"error": str(error)})
-    lines = diff_lines(editable(live), {**editable(predicted), "metadata": {**editable(predicted)["metadata"], "resourceVersion": live["metadata"].get("resourceVersion")}})  # fmt: skip
+    lines = diff_lines(editable(live), editable(predicted))
     return render(request, "applications/tried.html", {"lines": lines})
 
 
