@@ -288,7 +288,10 @@ def window_dialog(request: HttpRequest, caller: Caller, name: str) -> HttpRespon
     """Ask for a sync window of a project."""
     row = found(caller, name, "update")
     windows = row.spec.get("syncWindows") or []
-    at = _index(request.GET.get("number", ""), windows)
+    try:
+        at = _index(request.GET.get("number", ""), windows)
+    except Invalid as error:
+        raise Http404 from error
     window = windows[at] if at is not None else {"kind": "deny", "schedule": "0 22 * * *", "duration": "8h", "applications": ["*"]}  # fmt: skip
     return render(request, "projects/window.html", {"p": row, "w": window, "number": "" if at is None else at, "digest": _digest(windows)})  # fmt: skip
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 from support.sets import elements, manifest, run
-from support.web import axe
+from support.web import axe, deployment, sign_in
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -23,44 +23,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = (
     "true"  # Playwright runs a loop in the thread of the test.
 )
-
-
-def deployment(replicas):
-    labels = {"app": "web"}
-    pod = {
-        "metadata": {"labels": labels},
-        "spec": {"containers": [{"name": "web", "image": "registry.example/web:1"}]},
-    }
-    return json.dumps({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": pod},
-    })  # fmt: skip
-
-
-def sign_in(page, site, name="admin", password="correct horse"):
-    page.goto(f"{site.url}/login")
-    page.fill("input[name=login]", name)
-    page.fill("input[name=password]", password)
-    page.click("form:has(input[name=password]) button[type=submit]")
-    page.wait_for_url(lambda url: "/login" not in url)
-
-
-@pytest.fixture
-def watched(page):
-    """A page whose scripts must not fail and whose policy must not be broken."""
-    wrong = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on(
-        "console",
-        lambda said: (
-            wrong.append(said.text)
-            # A provider's own page may want fonts from elsewhere.
-            if said.type == "error" and not re.search("[Ss]tatus of 4|Error Code 4|NAME_NOT_RESOLVED", said.text)
-            else None
-        ),
-    )
-    yield page
-    assert wrong == []
 
 
 def sign_in_by_company(page, site, who):

@@ -103,3 +103,23 @@ def axe(page):
         f"{v['id']} ({v['impact']}): {n['html'][:160]}"
         for v in found["violations"] if v["impact"] in ("serious", "critical") for n in v["nodes"]
     ]  # fmt: skip
+
+
+def deployment(replicas):
+    labels = {"app": "web"}
+    pod = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "web", "image": "registry.example/web:1"}]},
+    }
+    return json.dumps({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": pod},
+    })  # fmt: skip
+
+
+def sign_in(page, site, name="admin", password="correct horse"):
+    page.goto(f"{site.url}/login")
+    page.fill("input[name=login]", name)
+    page.fill("input[name=password]", password)
+    page.click("form:has(input[name=password]) button[type=submit]")
+    page.wait_for_url(lambda url: "/login" not in url)
