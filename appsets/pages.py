@@ -17,11 +17,12 @@ from appsets.manifests import set_json
 from appsets.models import ApplicationSet, SetEvent
 from appsets.reconcile import SetError, look
 from clusters.models import Cluster
-from hub.access import Caller, is_allowed
+from hub.access import Caller, is_allowed, reach
 from hub.documents import load_yaml
 from hub.engine.errors import EngineError, Invalid, NotFound
 from hub.models import current_version
 from hub.pages import Shown, signed_in
+from projects.models import Project
 from projects.pages.diffing import diff_lines
 from projects.pages.listing import HEALTH, bars
 from projects.specs import project_of
@@ -170,18 +171,62 @@ def _shown(app: object) -> dict[str, object]:
 @signed_in
 def palette(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Find applications, sets, clusters and pages by name: only what the caller may see."""
-    words = request.GET.get("q", "").strip()[:100]
+    typed = request.GET.get("q", "").strip()[:100]
+    only = typed[:1] if typed[:1] in (">", "@", "#") else ""
+    words = typed[1:].strip() if only else typed
+    groups: list[tuple[str, list[dict[str, Any]]]] = []
+    apps = _applications(caller, words) if only in ("", ">") else []
+    if not only:
+        groups += [("Applications" if words else "Favourites", apps), ("Sets", _sets(caller, words) if words else [])]  # fmt: skip
+    if only in ("", "@") and (words or only):
+        groups.append(("Clusters", _clusters(caller, words)))
+    if only in ("", "#") and (words or only):
+        groups.append(("Projects", _projects(caller, words)))
+    if only in ("", ">"):
+        groups.append(("Do", _actions(caller, words, apps[:3] if words else [])))
+    if not only:
+        groups.append(("Pages", [{"url": u, "title": t, "note": "", "icon": i} for t, u, i in _PAGES if words.lower() in t.lower()]))  # fmt: skip
+    return render(request, "palette.html", {"groups": groups, "empty": not any(items for _, items in groups), "q": typed, "namespace": settings.NAMESPACE})  # fmt: skip
+
+
+_PAGES = (
+    ("Applications", "/applications", "apps"), ("Needs attention", "/applications?health=Degraded&health=Missing&health=Unknown", "warn"), ("Sets", "/sets", "sets"),
+    ("Fleet", "/fleet", "fleet"), ("Projects", "/projects", "projects"), ("Repositories", "/repositories", "link"), ("Audit", "/audit", "audit"),
+    ("Reports", "/audit/reports", "audit"), ("Account", "/account", "person"), ("System", "/settings/system", "robot"),
+)  # fmt: skip
+
+
+def _applications(caller: Caller, words: str) -> list[dict[str, Any]]:
     found = visible(caller).select_related("cluster").defer("resources", "summary", "inputs")
     found = found.filter(name__icontains=words) if words else found.filter(favourites__account=caller.account)  # fmt: skip
-    apps = [
-        {"url": f"/applications/{a.namespace}/{a.name}", "title": a.name, "note": f"{a.project} · {a.cluster.name if a.cluster else 'no cluster'}", "icon": "apps", "health": a.health_status}
+    return [
+        {"url": f"/applications/{a.namespace}/{a.name}", "title": a.name, "note": f"{a.project} · {a.cluster.name if a.cluster else 'no cluster'}", "icon": "apps", "health": a.health_status,
+         "may_sync": is_allowed(caller, "applications", "sync", a.rbac_object, a.where)}
         for a in found.order_by("name")[:MOST]
     ]  # fmt: skip
-    rows = ApplicationSet.objects.filter(name__icontains=words).only("namespace", "name", "project").order_by("name")[:50] if words else []  # fmt: skip
-    found_sets = [{"url": f"/sets/{s.namespace}/{s.name}", "title": s.name, "note": s.project, "icon": "sets"} for s in rows if is_allowed(caller, "applicationsets", "get", s.rbac_object)][:MOST]  # fmt: skip
-    clusters = Cluster.objects.filter(name__icontains=words).order_by("name")[:50] if words else []
-    found_clusters = [{"url": f"/applications?cluster={c.name}", "title": c.name, "note": "its applications", "icon": "fleet"} for c in clusters if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)][:MOST]  # fmt: skip
-    pages = [("Applications", "/applications", "apps"), ("Needs attention", "/applications?health=Degraded&health=Missing&health=Unknown", "warn"), ("New application", "/applications/new", "plus"), ("Sets", "/sets", "sets"), ("Fleet", "/fleet", "fleet"), ("Audit", "/audit", "audit"), ("Account", "/account", "person")]  # fmt: skip
-    elsewhere = [{"url": u, "title": t, "note": "", "icon": i} for t, u, i in pages if words.lower() in t.lower()]  # fmt: skip
-    groups = [("Applications" if words else "Favourites", apps), ("Sets", found_sets), ("Clusters", found_clusters), ("Pages", elsewhere)]  # fmt: skip
-    return render(request, "palette.html", {"groups": groups, "empty": not any(items for _, items in groups), "q": words, "namespace": settings.NAMESPACE})  # fmt: skip
+
+
+def _sets(caller: Caller, words: str) -> list[dict[str, Any]]:
+    rows = ApplicationSet.objects.filter(name__icontains=words).only("namespace", "name", "project").order_by("name")[:50]  # fmt: skip
+    return [{"url": f"/sets/{s.namespace}/{s.name}", "title": s.name, "note": s.project, "icon": "sets"} for s in rows if is_allowed(caller, "applicationsets", "get", s.rbac_object)][:MOST]  # fmt: skip
+
+
+def _clusters(caller: Caller, words: str) -> list[dict[str, Any]]:
+    rows = Cluster.objects.filter(name__icontains=words).order_by("name")[:50]
+    return [{"url": f"/fleet/{c.pk}", "title": c.name, "note": c.server, "icon": "fleet"} for c in rows if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)][:MOST]  # fmt: skip
+
+
+def _projects(caller: Caller, words: str) -> list[dict[str, Any]]:
+    rows = Project.objects.filter(name__icontains=words).only("name").order_by("name")[:50]
+    return [{"url": f"/projects/{p.name}", "title": p.name, "note": "", "icon": "projects"} for p in rows if is_allowed(caller, "projects", "get", p.name)][:MOST]  # fmt: skip
+
+
+def _actions(caller: Caller, words: str, apps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what can be begun: each opens the same dialog as its button."""
+    own = [{"url": f"{a['url']}?do=sync", "title": f"Sync {a['title']}…", "note": a["note"], "icon": "sync"} for a in apps if a["may_sync"]]  # fmt: skip
+    offers = (
+        ("New application", "/applications/new", "applications"), ("New set", "/sets/new", "applicationsets"),
+        ("New project", "/projects/new", "projects"), ("Register cluster", "/fleet/register", "clusters"),
+    )  # fmt: skip
+    begun = [{"url": u, "title": t, "note": "", "icon": "plus"} for t, u, r in offers if words.lower() in t.lower() and reach(caller, r, "create").allow]  # fmt: skip
+    return [*own, *begun]

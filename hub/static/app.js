@@ -227,13 +227,17 @@ async function bulk(what) {
     await open(`/applications/preview?${query}`);
     return;
   }
-  let failed = 0;
-  await Promise.all(rows.map((row) => call("GET", `/api/v1/applications/${row.dataset.name}?appNamespace=${row.dataset.namespace}&refresh=normal`).catch(() => { failed += 1; })));
+  let failed = 0, done = 0;
+  const said = $("[data-bulk-count]");
+  await Promise.all(rows.map((row) => call("GET", `/api/v1/applications/${row.dataset.name}?appNamespace=${row.dataset.namespace}&refresh=normal`).catch(() => { failed += 1; }).finally(() => { said.textContent = `${done += 1} of ${rows.length} looked at`; })));
+  showPicked();
   toast(failed ? `${rows.length - failed} refreshed, ${failed} could not be` : `${rows.length} refreshed`, failed ? "bad" : "");
 }
 
 // Syncs one after the other, with an answer for each.
 async function syncAll(dialog) {
+  const progress = $("[data-progress]", dialog);
+  progress.hidden = false;
   for (const item of $$("[data-sync-item]", dialog)) {
     const result = $("[data-result]", item);
     result.textContent = "asking…";
@@ -241,6 +245,7 @@ async function syncAll(dialog) {
       await call("POST", `/api/v1/applications/${item.dataset.name}/sync?appNamespace=${item.dataset.namespace}`, { prune: $("[name=prune]", dialog).checked });
       result.textContent = "started";
     } catch (error) { result.textContent = error.message; result.classList.add("t-bad"); }
+    progress.value += 1;
   }
   const button = $("[data-sync-all]", dialog);
   button.hidden = true;
@@ -280,7 +285,38 @@ function choose(box, step) {
 }
 
 // ---------- keys ----------
-let cursor = -1, prefix = 0;
+let cursor = -1, prefix = 0, marked = -1;
+// Single letters can be turned off (WCAG 2.1.4): some people speak to their machine.
+const letters = () => localStorage.getItem("letters") !== "off";
+
+function keysHelp() {
+  const dialog = $("[data-dialog]"), list = [["Ctrl K", "Search or jump; > actions, @ clusters, # projects"], ["/", "Search in this page"], ["G then A S F P U", "Applications, Sets, Fleet, Projects, Audit"], ["J K", "Next and previous row"], ["Enter", "Open the row"], ["X, Shift X", "Select, select up to here"], ["F", "Favourite"], ["V", "Table, tiles, summary"], ["S, R", "Sync…, refresh"], ["Arrows, Space", "In the drawing: move, fold"], ["D L E M", "In the drawing: diff, logs, events, manifest"], ["Esc", "Close"]];
+  const head = document.createElement("header"), title = document.createElement("h2"), body = document.createElement("div"), keys = document.createElement("dl"), label = document.createElement("label"), box = document.createElement("input"), foot = document.createElement("footer"), close = document.createElement("button");
+  title.textContent = "Keys";
+  head.append(title);
+  body.className = "body";
+  keys.className = "keys";
+  for (const [names, words] of list) {
+    const term = document.createElement("dt"), what = document.createElement("dd");
+    for (const name of names.split(/, | then /)) { const key = document.createElement("kbd"); key.textContent = name; term.append(key, " "); }
+    what.textContent = words;
+    keys.append(term, what);
+  }
+  label.className = "check";
+  box.type = "checkbox";
+  box.checked = letters();
+  box.addEventListener("change", () => localStorage.setItem("letters", box.checked ? "on" : "off"));
+  label.append(box, "Single letters do something");
+  close.type = "button";
+  close.className = "btn";
+  close.dataset.close = "";
+  close.textContent = "Close";
+  foot.append(close);
+  body.append(keys, label);
+  dialog.replaceChildren(head, body, foot);
+  opener = document.activeElement;
+  dialog.showModal();
+}
 function move(step) {
   const rows = $$("[data-row]");
   if (!rows.length) return;
@@ -302,13 +338,22 @@ document.addEventListener("keydown", (event) => {
   if (pressed && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); htmx.trigger(pressed, "click"); return; }
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog, [contenteditable]")) return;
   const key = event.key.toLowerCase();
+  if (event.key === "?") { keysHelp(); return; }
+  if (!letters() && key !== "/") return;
   if (prefix && Date.now() - prefix < 1500 && places[key]) { location.href = places[key]; return; }
   prefix = key === "g" ? Date.now() : 0;
   const row = $$("[data-row]")[cursor];
   if (key === "/") { event.preventDefault(); $("[data-search]")?.focus(); }
   else if (key === "j" || event.key === "ArrowDown" && cursor >= 0) { event.preventDefault(); move(1); }
   else if (key === "k" || event.key === "ArrowUp" && cursor >= 0) { event.preventDefault(); move(-1); }
-  else if (key === "x" && row) { const pick = $("[data-pick]", row); pick.checked = !pick.checked; showPicked(); }
+  else if (key === "x" && row) {
+    const all = $$("[data-row]"), from = event.shiftKey && marked >= 0 ? Math.min(marked, cursor) : cursor, to = event.shiftKey && marked >= 0 ? Math.max(marked, cursor) : cursor;
+    const on = event.shiftKey || !$("[data-pick]", row).checked;
+    for (let n = from; n <= to; n += 1) { const pick = $("[data-pick]", all[n]); if (pick) pick.checked = on; }
+    marked = cursor;
+    showPicked();
+  }
+  else if (key === "v") { const views = $$("[aria-label=View] a.btn"), now = views.findIndex((view) => view.hasAttribute("aria-current")); views[(now + 1) % views.length]?.click(); }
   else if (event.key === "Enter" && row && document.activeElement === document.body) location.href = row.dataset.url;
   else if (key === "f" && row) $(".star button, .tilebar button", row)?.click();
   else if (key === "s") $("[data-key=sync]")?.click();
@@ -384,6 +429,10 @@ function gone(root) {
   root.replaceWith(box);
 }
 document.addEventListener("htmx:sendError", () => toast("The hub does not answer. What runs is not touched.", "bad"));
+
+// An address can ask for what a button opens: ?do=sync
+const wantedKey = new URLSearchParams(location.search).get("do");
+if (wantedKey === "sync") addEventListener("load", () => $("[data-key=sync]")?.click());
 
 setInterval(tick, 1000);
 tick();

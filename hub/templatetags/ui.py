@@ -84,6 +84,12 @@ def since(at: datetime | None) -> SafeString | str:
 
 
 @register.filter
+def until(at: datetime) -> str:
+    """Return how long it is until a moment."""
+    return span((at - timezone.now()).total_seconds())
+
+
+@register.filter
 def short(revision: str) -> str:
     """Return a revision as people say it: seven digits of a commit, a version whole."""
     text = str(revision or "")

@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from hub.access import Caller, is_allowed
+from hub.access import Caller, enforcer, is_allowed
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
 from hub.engine.options import parse_options, resource_options
 from hub.engine.plan import PRUNE, PlanRequest, Step, plan
@@ -17,6 +17,7 @@ from hub.engine.resource import ResourceKey
 from hub.engine.status import Sync
 from hub.models import current_version
 from hub.pages import Shown, signed_in
+from hub.roles import who_can
 from projects import sources
 from projects.api.operations import sources_at
 from projects.api.resources import resource_events, tree
@@ -88,7 +89,7 @@ def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]
         "boxes": boxes, "cause": None if runs else cause, "commit": commit_url(url, revision),
         "operation": operation if runs else None, "phases": _phases(operation) if runs else [], "last": history[0] if history else None,
         "history": [_past(url, h) for h in history], "percent": _percent(operation) if runs else 0,
-        "conditions": [c for c in row.conditions if not str(c["type"]).endswith("Error")], "resource_count": len(nodes),
+        "conditions": [c for c in row.conditions if not str(c["type"]).endswith("Error") and c["type"] != "DeletionWaiting"], "wait": _wait(caller, row), "resource_count": len(nodes),
         "out": sum(r.get("status") == "OutOfSync" for r in row.resources), "favourite": Favourite.objects.filter(account=caller.account, application=row).exists(),
         "events": ApplicationEvent.objects.filter(application_uid=row.uid).order_by("-pk")[:12], "windows": _windows(row),
         "may_audit": is_allowed(caller, "audit", "get", "events"),
@@ -104,6 +105,28 @@ def _past(url: str, entry: Any) -> dict[str, Any]:
 def _percent(operation: Any) -> int:
     done = sum(s["status"] in ("succeeded", "failed") for s in operation.steps)
     return round(100 * done / len(operation.steps)) if operation.steps else 0
+
+
+def _wait(caller: Caller, row: Application) -> dict[str, Any] | None:
+    """Return what the application waits for: until when, and who can end it."""
+    operation = row.operation
+    runs = operation is not None and operation.phase == "Running"
+    message = operation.message if operation is not None and runs else ""
+    deletion = next((str(c["message"]) for c in row.conditions if c["type"] == "DeletionWaiting"), "")  # fmt: skip
+    text = deletion or message
+    if not text:
+        return None
+    confirms = " confirmation of " in text
+    again = operation.due_at if operation is not None and runs and operation.retries and not operation.is_planned else None  # fmt: skip
+    found_: dict[str, Any] = {"text": text.partition("; confirm with the annotation")[0].removeprefix("waiting: ").removeprefix("waiting ")}  # fmt: skip
+    found_ |= {"confirm": confirms, "again": again if again and again > timezone.now() else None}
+    if confirms:
+        said = who_can(enforcer(), "applications", "delete", row.rbac_object)
+        # Whoever sees the application may know which roles to ask; names of people are for who reads roles.
+        names = [s for s in said["subjects"] if s.startswith(("role:", "proj:"))]
+        people = [a["username"] for a in said["accounts"]] if is_allowed(caller, "roles", "get", "*") else []  # fmt: skip
+        found_["who"] = [*names, *people][:6]
+    return found_
 
 
 @require_GET
@@ -285,7 +308,7 @@ def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
     rows = visible(caller).filter(pk__in=keys).select_related("cluster", "operation").order_by("name")  # fmt: skip
     items = [
         {"a": a, "changes": sum(r.get("status") == "OutOfSync" and not r.get("requiresPruning") for r in a.resources),
-         "prunes": sum(bool(r.get("requiresPruning")) for r in a.resources), "may": is_allowed(caller, "applications", "sync", a.rbac_object, a.where)}
+         "prunes": sum(bool(r.get("requiresPruning")) for r in a.resources), "may": is_allowed(caller, "applications", "sync", a.rbac_object, a.where), "windows": _windows(a)}
         for a in rows
     ]  # fmt: skip
     return render(request, "applications/preview.html", {"items": items, "ready": sum(i["may"] for i in items)})  # fmt: skip
