@@ -168,7 +168,7 @@ function soon() {
   waiting = setTimeout(() => { waiting = 0; htmx.trigger(document.body, "object-changed"); }, 350);
 }
 
-// Counts follow too, at most every five seconds, and only where somebody looks.
+// Counts follow too, every five to ten seconds, and only where somebody looks: they cost a query, rows do not.
 let counted = 0;
 function recount() {
   if (counted || !$("#strip")) return;
@@ -176,7 +176,7 @@ function recount() {
     counted = 0;
     if (document.hidden || !$("#strip")) return;
     htmx.ajax("GET", `/applications/strip${location.search}`, { target: "#strip", swap: "outerHTML" });
-  }, 1500);
+  }, 5000 + Math.random() * 5000);
 }
 
 function change(row, html) {
