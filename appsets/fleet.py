@@ -17,6 +17,7 @@ from clusters.models import Cluster
 from hub.access import Caller, is_allowed, reach, require
 from hub.documents import load_yaml
 from hub.engine.errors import AccessDenied, Invalid, Precondition
+from hub.models import current_version
 from hub.pages import Shown, posted, signed_in
 from projects.models import Application, Repository
 from projects.pages.listing import HEALTH, bars, stale
@@ -27,6 +28,7 @@ from projects.visible import visible
 @signed_in
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show the clusters that the caller may see, the silent ones first, and what needs a person."""
+    version = current_version()
     rows = [c for c in Cluster.objects.order_by("name") if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)]  # fmt: skip
     words, label = request.GET.get("q", "").strip()[:200], request.GET.get("by", "").strip()[:63]
     counts = _health(caller)
@@ -38,7 +40,7 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     old = visible(caller).filter(stale(timezone.now())).count()
     keys = sorted({k for c in rows for k in c.labels})
     return render(request, "fleet/index.html", {
-        "section": "fleet", "caller": Shown(caller), "clusters": listed, "all": len(shown), "total": sum(e["total"] for e in shown), "contact": contact,
+        "section": "fleet", "caller": Shown(caller), "version": version, "clusters": listed, "all": len(shown), "total": sum(e["total"] for e in shown), "contact": contact,
         "contact_bar": bars(contact, tuple(_LOOKS)), "versions": _versions(rows), "stale": old, "objects": sum(c.resource_count for c in rows), "q": words,
         "needs": _needs(caller, shown), "groups": _groups(shown, label if label in keys else ""), "keys": keys, "by": label,
         "may_register": bool(reach(caller, "clusters", "create").allow),

@@ -242,6 +242,7 @@ urlpatterns = [
         projects.RoleToken.as_view(),
     ),
     path("api/v1/certificates", repositories.Certificates.as_view()),
+    path("api/v1/flotilla/known-hosts", repositories.KnownHosts.as_view()),
     path("api/v1/gpgkeys", keys.Keys.as_view()),
     path("api/v1/gpgkeys/<str:key_id>", keys.OneKey.as_view()),
     path("api/v1/repositories", repositories.Repositories.as_view()),

@@ -1,7 +1,6 @@
 """`/live`: pages hear of changes. Who asks is known by the session's cookie, checked again every few seconds."""
 
 import asyncio
-import contextlib
 import logging
 from typing import Any
 
@@ -43,6 +42,7 @@ class Live(AsyncJsonWebsocketConsumer):
             return
         self.watched: set[int] = set()
         self.page, self.view = "", "table"
+        self.version, self.is_behind = 0, False
         self.pending: asyncio.Queue[tuple[int, list[Change]]] = asyncio.Queue(maxsize=200)
         FEED.listen(self._hear)
         self.tasks = [asyncio.create_task(self._tell()), asyncio.create_task(self._check())]
@@ -69,17 +69,25 @@ class Live(AsyncJsonWebsocketConsumer):
         version = content.get("version")
         if isinstance(version, int) and not isinstance(version, bool) and version > 0:
             newest, changes = await sync_to_async(changes_since)(version)
+            self.version = max(self.version, newest)
             if changes:
                 await self._send(newest, changes)
 
     def _hear(self, version: int, changes: list[Change]) -> None:
-        with contextlib.suppress(asyncio.QueueFull):
-            # A page that cannot keep up asks again with the version that it knows.
+        try:
             self.pending.put_nowait((version, changes))
+        except asyncio.QueueFull:
+            # A page that cannot keep up is told what it missed in one go, once it has read what waits.
+            self.is_behind = True
 
     async def _tell(self) -> None:
         while True:
             version, changes = await self.pending.get()
+            if self.is_behind and self.pending.empty():
+                self.is_behind = False
+                version, changes = await sync_to_async(changes_since)(self.version)
+            elif not self.is_behind:
+                self.version = version
             if changes:
                 await self._send(version, changes)
 
@@ -104,10 +112,10 @@ class Live(AsyncJsonWebsocketConsumer):
                     rows[str(change.pk)] = change.tile if self.view == "tiles" else change.row
                 else:
                     gone.append(change.pk)
-            elif self.page == "applications" and is_allowed(caller, "applications", "get", change.rbac_object, change.where):  # fmt: skip
+            elif self.page in ("applications", "fleet") and is_allowed(caller, "applications", "get", change.rbac_object, change.where):  # fmt: skip
                 others += 1
         is_list = self.page == "applications"
-        return as_message(version, rows=rows if is_list else {}, gone=gone, others=others if is_list else 0, object=not is_list and bool(rows))  # fmt: skip
+        return as_message(version, rows=rows if is_list else {}, gone=gone, others=others if is_list else 0, object=not is_list and bool(rows or others))  # fmt: skip
 
     async def _check(self) -> None:
         """End with the session, and follow the account's rights."""

@@ -1,64 +1,79 @@
-"""REST calls to the hub, and where the session is kept."""
+"""REST calls to a hub."""
 
 import json
-import os
 import ssl
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import httpx
 
+from hub.cli import config
 from hub.cli.problem import Problem
+from hub.cli.show import table
+
+__all__ = ["Client", "login", "path", "remember", "table"]
 
 TIMEOUT = httpx.Timeout(60, connect=5)
+STREAM = httpx.Timeout(None, connect=5)
+_TRIES = 3
 
 
-def config_path() -> Path:
-    """Return the file that remembers the session."""
-    base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return Path(os.environ.get("FLOTILLA_CONFIG_DIR") or base / "flotilla") / "session.json"
+def path(*parts: str, **query: Any) -> str:
+    """Return a path below /api/v1 with its query; None and empty parameters are left out."""
+    pairs = []
+    for name, value in query.items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if one not in (None, "", False):
+                pairs.append((name.rstrip("_"), "true" if one is True else str(one)))
+    text = "/api/v1/" + "/".join(quote(p, safe="") for p in parts)
+    return text + (f"?{urlencode(pairs)}" if pairs else "")
 
 
-def login(server: str, username: str, password: str, *, insecure: bool, code: str = "") -> None:
-    """Sign in, and remember the token in a file that only the owner reads.
+def trust(*, insecure: bool, authority: str = "") -> ssl.SSLContext | bool:
+    """Return how a hub's certificate is checked.
+
+    Raises: Problem when the authority cannot be read.
+    """
+    if insecure:
+        return False
+    try:
+        return ssl.create_default_context(cafile=authority or None)
+    except (OSError, ssl.SSLError) as error:
+        raise Problem(f"{authority} is no certificate authority (PEM): {error}") from error
+
+
+def login(server: str, username: str, password: str, *, insecure: bool, code: str = "", name: str = "") -> None:  # fmt: skip
+    """Sign in, and remember the session.
 
     Raises: Problem when the hub does not answer or refuses.
     """
-    client = Client(server.rstrip("/"), "", insecure=insecure)
+    client = Client(server, "", insecure=insecure, authority=config.FLAGS.authority)
     body = {"username": username, "password": password, **({"otp": code} if code else {})}
-    remember(server, client.post("/api/v1/session", body)["token"], insecure=insecure)
+    remember(server, client.post("/api/v1/session", body)["token"], insecure=insecure, name=name)
 
 
-def remember(server: str, token: str, *, insecure: bool) -> None:
-    """Keep a session in a file that only the owner reads."""
-    path = config_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump({"server": server.rstrip("/"), "token": token, "insecure": insecure}, file)
+def remember(server: str, token: str, *, insecure: bool, name: str = "") -> None:
+    """Keep a session as the current context, which is called like its hub unless named."""
+    url = config.server_url(server, plaintext=config.FLAGS.plaintext)
+    config.remember(name or url.partition("://")[2], url, token, insecure=insecure, authority=config.FLAGS.authority)  # fmt: skip
 
 
 class Client:
     """Calls to one hub."""
 
-    def __init__(self, server: str, token: str, *, insecure: bool = False) -> None:
-        self._server, self._token = server, token
-        self.verify: ssl.SSLContext | bool = False if insecure else ssl.create_default_context()
+    def __init__(self, server: str, token: str, *, insecure: bool = False, authority: str = "") -> None:  # fmt: skip
+        self.server = config.server_url(server, plaintext=config.FLAGS.plaintext)
+        self._token = token
+        self.verify = trust(insecure=insecure, authority=authority)
+        self._http: httpx.Client | None = None
 
     @classmethod
     def from_disk(cls) -> "Client":
-        """Return a client with the remembered session, or with FLOTILLA_SERVER and FLOTILLA_TOKEN."""
-        if os.environ.get("FLOTILLA_SERVER"):
-            return cls(
-                os.environ["FLOTILLA_SERVER"].rstrip("/"), os.environ.get("FLOTILLA_TOKEN", "")
-            )
-        try:
-            kept = json.loads(config_path().read_text())
-        except (OSError, ValueError) as error:
-            raise Problem("nobody is signed in: run flotilla login URL first") from error
-        return cls(kept["server"], kept["token"], insecure=kept.get("insecure", False))
+        """Return a client as flags, the environment or the current context say."""
+        found = config.current()
+        return cls(found.server, found.token, insecure=found.insecure, authority=found.authority)
 
     def get(self, path: str) -> Any:
         """Return the answer to a GET."""
@@ -68,67 +83,102 @@ class Client:
         """Return the answer to a POST."""
         return self._call("POST", path, body)
 
+    def put(self, path: str, body: Any) -> Any:
+        """Return the answer to a PUT."""
+        return self._call("PUT", path, body)
+
+    def patch(self, path: str, body: Any) -> Any:
+        """Return the answer to a PATCH."""
+        return self._call("PATCH", path, body)
+
     def delete(self, path: str) -> Any:
         """Return the answer to a DELETE."""
         return self._call("DELETE", path, None)
+
+    def lines(self, path: str) -> Iterator[Any]:
+        """Yield the objects of a stream until it ends.
+
+        Raises: Problem when the hub refuses, or the stream ends with an error.
+        """
+        try:
+            with self._session().stream("GET", self.server + path, headers=self._headers(), timeout=STREAM) as answer:  # fmt: skip
+                if answer.status_code >= 400:
+                    answer.read()
+                    raise self._refusal(answer)
+                for line in answer.iter_lines():
+                    if not line.strip():
+                        continue
+                    entry = json.loads(line)
+                    if "error" in entry:
+                        raise Problem(str(entry["error"].get("message") or "the stream ended"))
+                    yield entry.get("result", entry)
+        except httpx.HTTPError as error:
+            raise self._silence(error) from error
+        except ValueError as error:
+            raise Problem(f"{self.server} answers no stream of JSON; is this a hub?") from error
 
     def download(self, path: str, target: Path) -> int:
         """Write the answer to a GET to a file; return how many bytes there were.
 
         Raises: Problem when the hub refuses or does not answer.
         """
-        headers = {"Authorization": f"Bearer {self._token}"}
         size = 0
         try:
-            with httpx.stream(
-                "GET", self._server + path, headers=headers, timeout=TIMEOUT, verify=self.verify
-            ) as answer:
+            with self._session().stream("GET", self.server + path, headers=self._headers()) as answer:  # fmt: skip
                 if answer.status_code >= 400:
                     answer.read()
-                    raise Problem(str(answer.json().get("message", answer.status_code)))
+                    raise self._refusal(answer)
                 with target.open("wb") as file:
                     for chunk in answer.iter_bytes():
                         size += file.write(chunk)
         except httpx.HTTPError as error:
-            raise Problem(
-                f"{self._server} does not answer ({type(error).__name__}); is the hub running?"
-            ) from error
+            raise self._silence(error) from error
         return size
 
+    def _session(self) -> httpx.Client:
+        if self._http is None:
+            self._http = httpx.Client(verify=self.verify, timeout=TIMEOUT)
+        return self._http
+
+    def _headers(self) -> dict[str, str]:
+        own = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        return {"Content-Type": "application/json", **own, **config.FLAGS.headers}
+
     def _call(self, method: str, path: str, body: Any) -> Any:
-        headers = {
-            "Content-Type": "application/json",
-            **({"Authorization": f"Bearer {self._token}"} if self._token else {}),
-        }
+        answer = self._answer(method, path, body)
         try:
-            answer = httpx.request(
-                method,
-                self._server + path,
-                json=body,
-                headers=headers,
-                timeout=TIMEOUT,
-                verify=self.verify,
-            )
-        except httpx.HTTPError as error:
-            raise Problem(
-                f"{self._server} does not answer ({type(error).__name__}); is the hub running?"
-            ) from error
-        try:
-            data = answer.json()
+            data = answer.json() if answer.content else {}
         except ValueError as error:
-            raise Problem(
-                f"{self._server} answers {answer.status_code} and no JSON; is this a hub?"
-            ) from error
+            raise Problem(f"{self.server} answers {answer.status_code} and no JSON; is this a hub?") from error  # fmt: skip
         if answer.status_code >= 400:
-            hint = "; run flotilla login again" if answer.status_code == 401 and self._token else ""
-            raise Problem(f"{data.get('message', answer.status_code)}{hint}")
+            raise self._refusal(answer)
         return data
 
+    def _answer(self, method: str, path: str, body: Any) -> httpx.Response:
+        # What only reads may be asked again when the connection broke; what writes may not.
+        tries = _TRIES if method == "GET" else 1
+        for attempt in range(tries):
+            try:
+                return self._session().request(method, self.server + path, json=body, headers=self._headers())  # fmt: skip
+            except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError) as error:
+                if attempt + 1 == tries or "CERTIFICATE" in str(error):
+                    raise self._silence(error) from error
+            except httpx.HTTPError as error:
+                raise self._silence(error) from error
+        raise AssertionError(tries)
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table in columns."""
-    lines = [[str(c) for c in row] for row in [head, *rows]]
-    widths = [max(len(row[n]) for row in lines) for n in range(len(head))]
-    for row in lines:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+    def _silence(self, error: httpx.HTTPError) -> Problem:
+        if "CERTIFICATE" in str(error):
+            return Problem(f"{self.server} has a certificate that is not trusted: give --server-crt with its authority, or --insecure")  # fmt: skip
+        return Problem(f"{self.server} does not answer ({type(error).__name__}); is the hub running?")  # fmt: skip
+
+    def _refusal(self, answer: httpx.Response) -> Problem:
+        try:
+            found = answer.json()
+        except ValueError:
+            found = {}
+        message = found.get("message") if isinstance(found, Mapping) else ""
+        hint = "; run flotilla relogin" if answer.status_code == 401 and self._token else ""
+        problem = Problem(f"{message or f'the hub answers {answer.status_code}'}{hint}")
+        problem.status = answer.status_code
+        return problem

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 
+from hub.cli import config
 from hub.cli.client import TIMEOUT, Client, remember
 from hub.cli.problem import Problem
 
@@ -25,9 +26,9 @@ _WAIT_SECONDS = 300.0
 class Hub:
     """What a sign-in needs to know of a hub."""
 
-    def __init__(self, server: str, *, insecure: bool) -> None:
-        self.server, self.insecure = server.rstrip("/"), insecure
-        self.client = Client(self.server, "", insecure=insecure)
+    def __init__(self, server: str, *, insecure: bool, name: str = "") -> None:
+        self.server, self.insecure, self.name = server.rstrip("/"), insecure, name
+        self.client = Client(self.server, "", insecure=insecure, authority=config.FLAGS.authority)
         found = self.client.get("/api/v1/settings").get("oidcConfig") or {}
         if not found.get("issuer"):
             raise Problem(f"{self.server} offers no sign-in by the browser")
@@ -46,8 +47,8 @@ class Hub:
         """Exchange an access token for a session, remember it, and return who it is."""
         body = {"access_token": access_token}
         token = self.client.post("/api/v1/flotilla/session/exchange", body)["token"]
-        remember(self.server, token, insecure=self.insecure)
-        own = Client(self.server, token, insecure=self.insecure)
+        remember(self.server, token, insecure=self.insecure, name=self.name)
+        own = Client(self.server, token, insecure=self.insecure, authority=config.FLAGS.authority)
         return str(own.get("/api/v1/session/userinfo")["username"])
 
 
@@ -85,13 +86,13 @@ def _listener(port: int) -> http.server.HTTPServer:
 
 
 def by_browser(
-    server: str, *, insecure: bool, port: int = 0, launch: bool = True, show: Callable[[str], None] | None = None
+    server: str, *, insecure: bool, port: int = 0, launch: bool = True, show: Callable[[str], None] | None = None, name: str = ""
 ) -> str:  # fmt: skip
     """Sign in by the browser of this machine (authorization code with PKCE on loopback); return who it is.
 
     Raises: Problem when it is refused or takes longer than five minutes.
     """
-    hub = Hub(server, insecure=insecure)
+    hub = Hub(server, insecure=insecure, name=name)
     listener = _listener(port)
     verifier, state, nonce = (secrets.token_urlsafe(48) for _ in range(3))
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")  # fmt: skip
@@ -136,13 +137,13 @@ def _wait(listener: http.server.HTTPServer) -> dict[str, list[str]]:
 
 
 def by_device(
-    server: str, *, insecure: bool, show: Callable[[str, str], None] | None = None
+    server: str, *, insecure: bool, show: Callable[[str, str], None] | None = None, name: str = ""
 ) -> str:
     """Sign in by a browser elsewhere, with a code (RFC 8628); return who it is.
 
     Raises: Problem when it is denied or takes too long.
     """
-    hub = Hub(server, insecure=insecure)
+    hub = Hub(server, insecure=insecure, name=name)
     status, started = hub.post(hub.endpoints["device_authorization_endpoint"], {"client_id": hub.client_id, "scope": "openid profile"})  # fmt: skip
     if status != httpx.codes.OK:
         raise Problem(f"the hub starts no sign-in by a device: {started.get('error', status)}")

@@ -522,6 +522,19 @@ class Certificates(View):
         return Response({"items": [host_json(line) for line in gone]})
 
 
+class KnownHosts(View):
+    """`/flotilla/known-hosts` (ours): the known hosts as lines of a known_hosts file."""
+
+    permission = ("certificates", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        """Return the lines; public keys are no secret."""
+        caller = actor(request)
+        lines = [x for x in str(setting("ssh_known_hosts", "")).splitlines() if x.strip() and is_allowed(caller, "certificates", "get", x.partition(" ")[0])]  # fmt: skip
+        return Response({"lines": lines})
+
+
 def add_hosts(caller: Caller, items: Sequence[Mapping[str, Any]]) -> list[str]:
     """Add known hosts, and return all lines.
 

@@ -147,20 +147,25 @@ class ManagedResources(View):
         """Return the states as JSON texts; values of Secrets are masked; hooks are left out."""
         application, params = get_application(request, name), request.query_params
         asked = {f: params.get(f, "") for f in ("group", "kind", "namespace", "name")}
-        return Response(orjson.dumps({"items": managed_items(application, asked)}))
+        return Response(orjson.dumps({"items": managed_items(application, asked, params.get("revision", ""))}))  # fmt: skip
 
 
-def managed_items(application: Application, asked: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return desired, live and predicted states as JSON texts; empty words of `asked` fit everything."""
+def managed_items(application: Application, asked: Mapping[str, str], revision: str = "") -> list[dict[str, Any]]:  # fmt: skip
+    """Return desired, live and predicted states as JSON texts; empty words of `asked` fit everything.
+
+    Shapes: `revision` is another one than the application's (ours), of its first source.
+    """
     project, cluster = (
         project_of(application.project),
         find_cluster(application.spec["destination"]),
     )
-    revisions = application.revisions or [
-        sources.resolve(s, application.project) for s in application.sources
-    ]
+    wanted = list(application.sources)
+    if revision and wanted:
+        wanted[0] = {**wanted[0], "targetRevision": revision}
+    known = application.revisions if not revision else []
+    revisions = known or [sources.resolve(s, application.project) for s in wanted]
     desired = sources.load(
-        application.sources, revisions, sources.context_of(application, project.spec, cluster)
+        wanted, revisions, sources.context_of(application, project.spec, cluster)
     )
     items = []
     for pair in comparison(application, desired, cluster, project.spec).pairs:

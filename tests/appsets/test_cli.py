@@ -67,14 +67,14 @@ def test_the_life_of_a_set(flotilla, tmp_path):
 def test_problems_are_a_sentence(flotilla, tmp_path):
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("kind: Deployment\n")
-    assert "no ApplicationSet" in flotilla("create", str(wrong), code=1)
-    assert "cannot be read" in flotilla("create", str(tmp_path / "absent"), code=1)
+    assert "no ApplicationSet" in flotilla("create", str(wrong), code=20)
+    assert "cannot be read" in flotilla("create", str(tmp_path / "absent"), code=20)
     wrong.write_text("a: [")
-    assert "cannot be read" in flotilla("preview", str(wrong), code=1)
+    assert "cannot be read" in flotilla("preview", str(wrong), code=20)
     wrong.write_text("")
-    assert "no ApplicationSet found" in flotilla("preview", str(wrong), code=1)
-    flotilla("get", "absent", code=1)
-    assert "json, yaml or wide" in flotilla("list", "-o", "xml", code=1)
+    assert "no ApplicationSet found" in flotilla("preview", str(wrong), code=20)
+    flotilla("get", "absent", code=20)
+    assert "wide, json, yaml" in flotilla("list", "-o", "xml", code=20)
 
 
 def test_a_rollout_by_hand(flotilla, tmp_path, idle_hub):
@@ -90,10 +90,10 @@ def test_a_rollout_by_hand(flotilla, tmp_path, idle_hub):
     said = flotilla("rollout", "s")
     assert "Waiting" in said and "waits for a to be compared" in said
     assert "paused by admin" in flotilla("rollout", "s", "pause")
-    assert "action must be one of" in flotilla("rollout", "s", "go", code=1)
+    assert "action must be one of" in flotilla("rollout", "s", "go", code=20)
     said = flotilla(
         "set-secret", "scm", "--server", "https://git.example.org", stdin="CANARY-token\n"
     )
     assert said == "Secret 'scm' stored for https://git.example.org\n"
     assert Secret.objects.get().data == {"token": "CANARY-token"}
-    assert "must start with" in flotilla("set-secret", "scm", "--server", "git", stdin="x", code=1)
+    assert "must start with" in flotilla("set-secret", "scm", "--server", "git", stdin="x", code=20)

@@ -375,7 +375,7 @@ def test_cluster_add_refuses(tmp_path, config, context, words):
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
     result = command("cluster", "add", context, "--kubeconfig", str(path))
-    assert result.returncode == 1
+    assert result.returncode == 20
     assert words in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -385,7 +385,9 @@ def test_the_command_line_says_what_to_do(tmp_path):
     assert "flotilla login" in command("cluster", "list", env=env).stderr
     assert (
         "does not answer"
-        in command("login", "http://127.0.0.1:1", "--password", "x", env=env).stderr
+        in command(
+            "login", "http://127.0.0.1:1", "--username", "a", "--password", "x", env=env
+        ).stderr
     )
     assert "key=value" in command("cluster", "add", "x", "--label", "bad", env=env).stderr
 

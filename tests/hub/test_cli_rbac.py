@@ -90,6 +90,6 @@ def test_validate(tmp_path):
 )
 def test_bad_questions(tmp_path, question, words):
     result = rbac(tmp_path, CSV, "can", *question)
-    assert result.returncode == 1
+    assert result.returncode == 20
     assert words in result.stderr
     assert "Traceback" not in result.stderr

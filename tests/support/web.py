@@ -20,9 +20,11 @@ IDP = Path(__file__).parents[1] / "idp"
 class Web:
     """The hub's ASGI application in a thread."""
 
-    def __init__(self):
+    def __init__(self, certificate=""):
+        """Serve; with a file of key and certificate by TLS."""
         self.port = free_port()
-        self.url = f"http://localhost:{self.port}"
+        self.url = f"http{'s' if certificate else ''}://localhost:{self.port}"
+        secure = {"ssl_certfile": certificate, "ssl_keyfile": certificate} if certificate else {}
         config = uvicorn.Config(
             "hub.asgi:application",
             host="127.0.0.1",
@@ -30,6 +32,7 @@ class Web:
             log_level="error",
             lifespan="off",
             ws="websockets-sansio",
+            **secure,
         )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)

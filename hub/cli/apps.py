@@ -1,0 +1,431 @@
+"""Applications from the command line: shown, synced, waited for, compared."""
+
+import difflib
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hub.cli.client import Client, path
+from hub.cli.problem import Problem
+from hub.cli.show import as_yaml, facts, say, table
+
+App = dict[str, Any]
+_LOOK_SECONDS = 0.7
+
+
+def split(name: str, namespace: str = "") -> tuple[str, str]:
+    """Return (namespace, name) of `name` or `namespace/name`; an empty namespace is the hub's own."""
+    before, slash, after = name.rpartition("/")
+    return (before if slash else namespace), after
+
+
+def place(name: str, *more: str, at: str = "", **query: Any) -> str:
+    """Return the path of an application, or of something below it; `at` is its namespace."""
+    where, own = split(name, at)
+    return path("applications", own, *more, appNamespace=where, **query)
+
+
+def get(hub: Client, name: str, *, namespace: str = "", refresh: str = "") -> App:
+    """Return an application."""
+    found: App = hub.get(place(name, at=namespace, refresh=refresh))
+    return found
+
+
+def listed(hub: Client, **query: Any) -> list[App]:
+    """Return applications."""
+    found: list[App] = hub.get(path("applications", **query)).get("items") or []
+    return found
+
+
+def sources(app: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return all sources."""
+    spec = app["spec"]
+    return list(spec.get("sources") or ([spec["source"]] if spec.get("source") else []))
+
+
+def policy_word(spec: Mapping[str, Any]) -> str:
+    """Return Manual, Auto or Auto-Prune."""
+    automated = (spec.get("syncPolicy") or {}).get("automated")
+    if automated is None or automated.get("enabled") is False:
+        return "Manual"
+    return "Auto-Prune" if automated.get("prune") else "Auto"
+
+
+def conditions_word(app: Mapping[str, Any]) -> str:
+    """Return the types of conditions with how often each is there."""
+    counts: dict[str, int] = {}
+    for condition in (app.get("status") or {}).get("conditions") or []:
+        counts[condition["type"]] = counts.get(condition["type"], 0) + 1
+    return ",".join(t if n == 1 else f"{t}({n})" for t, n in counts.items()) or "<none>"
+
+
+def qualified(app: Mapping[str, Any]) -> str:
+    """Return namespace/name."""
+    return f"{app['metadata'].get('namespace') or 'argocd'}/{app['metadata']['name']}"
+
+
+def states(app: Mapping[str, Any]) -> tuple[str, str]:
+    """Return sync and health."""
+    status = app.get("status") or {}
+    return str((status.get("sync") or {}).get("status") or "Unknown"), str((status.get("health") or {}).get("status") or "Unknown")  # fmt: skip
+
+
+def show_list(apps: Sequence[App]) -> None:
+    """Print applications in Argo CD's columns."""
+    rows = []
+    for app in apps:
+        first = next(iter(sources(app)), {})
+        sync, health = states(app)
+        to = app["spec"].get("destination") or {}
+        rows.append([
+            qualified(app), to.get("server") or to.get("name") or "", to.get("namespace") or "", app["spec"].get("project") or "default", sync, health,
+            policy_word(app["spec"]), conditions_word(app), first.get("repoURL", ""), first.get("path") or first.get("chart") or "", first.get("targetRevision", ""),
+        ])  # fmt: skip
+    table(["NAME", "CLUSTER", "NAMESPACE", "PROJECT", "STATUS", "HEALTH", "SYNCPOLICY", "CONDITIONS", "REPO", "PATH", "TARGET"], rows)  # fmt: skip
+
+
+def show_one(hub: Client, app: App, *, operation: bool = False, params: bool = False) -> None:
+    """Print an application: its head, conditions and resources."""
+    spec, (sync, health) = app["spec"], states(app)
+    to = spec.get("destination") or {}
+    facts([("Name", qualified(app)), ("Project", spec.get("project") or "default"), ("Server", to.get("server") or to.get("name") or ""), ("Namespace", to.get("namespace") or ""), ("URL", f"{hub.server}/applications/{qualified(app)}")])  # fmt: skip
+    _show_sources(app)
+    _show_windows(hub, app)
+    word = policy_word(spec)
+    facts([
+        ("Sync Policy", {"Auto": "Automated", "Auto-Prune": "Automated (Prune)"}.get(word, word)),
+        ("Sync Status", _sync_words(app, sync)), ("Health Status", health),
+    ])  # fmt: skip
+    conditions = (app.get("status") or {}).get("conditions") or []
+    if conditions:
+        say()
+        table(["CONDITION", "MESSAGE", "LAST TRANSITION"], [[c["type"], c["message"], c.get("lastTransitionTime", "")] for c in conditions])  # fmt: skip
+    if operation:
+        say()
+        show_operation(app)
+    if params:
+        say()
+        _show_params(app)
+    show_resources(app)
+
+
+def _show_sources(app: App) -> None:
+    listed_ = sources(app)
+    say("Source:" if len(listed_) == 1 else "Sources:")
+    for source in listed_:
+        helm, kustomize = source.get("helm") or {}, source.get("kustomize") or {}
+        say(f"- Repo:             {source.get('repoURL', '')}")
+        for label, value in (
+            ("Target", source.get("targetRevision")), ("Path", source.get("path")), ("Chart", source.get("chart")), ("Ref", source.get("ref")),
+            ("Helm Values", ",".join(helm.get("valueFiles") or [])), ("Name Prefix", kustomize.get("namePrefix")),
+        ):  # fmt: skip
+            if value:
+                say(f"  {label + ':':<18}{value}")
+
+
+def _show_windows(hub: Client, app: App) -> None:
+    try:
+        found = hub.get(place(qualified(app), "syncwindows"))
+    except Problem:
+        return
+    assigned = found.get("assignedWindows") or []
+    active = found.get("activeWindows") or []
+    word = "Sync Allowed" if found.get("canSync") else "Sync Denied"
+    if found.get("canSync") and active and all(w.get("manualSync") for w in active if w.get("kind") == "deny") and any(w.get("kind") == "deny" for w in active):  # fmt: skip
+        word = "Manual Allowed"
+    facts([("SyncWindow", word)])
+    if assigned:
+        facts([("Assigned Windows", ",".join(f"{w['kind']}:{w['schedule']}:{w['duration']}" for w in assigned))])  # fmt: skip
+
+
+def _sync_words(app: App, sync: str) -> str:
+    status = (app.get("status") or {}).get("sync") or {}
+    revision = str(status.get("revision") or next(iter(status.get("revisions") or []), ""))
+    target = next((s.get("targetRevision") or "" for s in sources(app)), "")
+    if sync == "Synced":
+        return f"Synced to {target} ({revision[:7]})"
+    return f"OutOfSync from {target} ({revision[:7]})" if sync == "OutOfSync" else sync
+
+
+def show_operation(app: App) -> None:
+    """Print the last operation."""
+    state = (app.get("status") or {}).get("operationState")
+    if not state:
+        say("No operation ran yet.")
+        return
+    result = state.get("syncResult") or {}
+    started, ended = state.get("startedAt", ""), state.get("finishedAt", "")
+    facts([
+        ("Operation", "Sync"), ("Sync Revision", result.get("revision") or ",".join(result.get("revisions") or [])), ("Phase", state.get("phase", "")),
+        ("Start", started), ("Finished", ended), ("Duration", _duration(started, ended)), ("Message", state.get("message", "")),
+    ])  # fmt: skip
+
+
+def _duration(started: str, ended: str) -> str:
+    try:
+        first = datetime.fromisoformat(started)
+        last = datetime.fromisoformat(ended) if ended else datetime.now(UTC)  # noqa: TID251 - the clock of this machine is what the person sees
+    except ValueError:
+        return ""
+    return f"{max(0, int((last - first).total_seconds()))}s"
+
+
+def _show_params(app: App) -> None:
+    rows = []
+    for source in sources(app):
+        for entry in (source.get("helm") or {}).get("parameters") or []:
+            rows.append([entry.get("name", ""), str(entry.get("value", ""))[:80]])
+        rows += [["image", i] for i in (source.get("kustomize") or {}).get("images") or []]
+    table(["NAME", "VALUE"], rows)
+
+
+def resource_rows(app: App) -> list[list[str]]:
+    """Return the rows of resources: those of the last operation first, as Argo CD prints them."""
+    status = app.get("status") or {}
+    messages = {}
+    for result in ((status.get("operationState") or {}).get("syncResult") or {}).get("resources") or []:  # fmt: skip
+        key = tuple(str(result.get(f) or "") for f in ("group", "kind", "namespace", "name"))
+        messages[key] = (str(result.get("status") or result.get("hookPhase") or ""), str(result.get("hookType") or ""), str(result.get("message") or ""))  # fmt: skip
+    rows, seen = [], set()
+    for entry in status.get("resources") or []:
+        key = tuple(str(entry.get(f) or "") for f in ("group", "kind", "namespace", "name"))
+        seen.add(key)
+        _word, hook, message = messages.get(key, ("", "", ""))
+        health = entry.get("health") or {}
+        rows.append([*key, str(entry.get("status") or ""), str(health.get("status") or ""), hook, (message or str(health.get("message") or "")).replace("\n", " ")])  # fmt: skip
+    for key, (word, hook, message) in messages.items():
+        if key not in seen and hook:
+            rows.append([*key, word, "", hook, message.replace("\n", " ")])
+    return rows
+
+
+def show_resources(app: App) -> None:
+    """Print the resources."""
+    rows = resource_rows(app)
+    if rows:
+        say()
+        table(["GROUP", "KIND", "NAMESPACE", "NAME", "STATUS", "HEALTH", "HOOK", "MESSAGE"], rows)
+
+
+def show_tree(hub: Client, app: App, *, detailed: bool) -> None:
+    """Print the resources below their owners."""
+    found = hub.get(place(qualified(app), "resource-tree"))
+    nodes = found.get("nodes") or []
+    sync = {tuple(str(r.get(f) or "") for f in ("group", "kind", "namespace", "name")): str(r.get("status") or "") for r in (app.get("status") or {}).get("resources") or []}  # fmt: skip
+    known = {n.get("uid") for n in nodes if n.get("uid")}
+    below: dict[str, list[Any]] = {}
+    for node in nodes:
+        owner = next((p["uid"] for p in node.get("parentRefs") or [] if p.get("uid") in known), "")
+        below.setdefault(owner, []).append(node)
+    rows: list[list[str]] = []
+
+    def walk(owner: str, indent: str) -> None:
+        children = below.get(owner, [])
+        for number, node in enumerate(children):
+            last = number == len(children) - 1
+            mark = "" if not owner else indent + ("└─" if last else "├─")
+            key = tuple(str(node.get(f) or "") for f in ("group", "kind", "namespace", "name"))
+            health = node.get("health") or {}
+            row = [f"{mark}{node['kind']}/{node['name']}", sync.get(key, ""), str(health.get("status") or "")]  # fmt: skip
+            reason = next((i["value"] for i in node.get("info") or [] if i["name"] == "Status Reason"), "")  # fmt: skip
+            message = str(health.get("message") or "")
+            rows.append([*row, str(node.get("createdAt", "")), message, reason] if detailed else [*row, message])  # fmt: skip
+            if node.get("uid"):
+                walk(node["uid"], indent + ("" if not owner else "  " if last else "│ "))
+
+    walk("", "")
+    for node in found.get("orphanedNodes") or []:
+        rows.append([f"{node['kind']}/{node['name']}", "Orphaned", "", *([""] * (3 if detailed else 1))])  # fmt: skip
+    head = ["KIND/NAME", "STATUS", "HEALTH"]
+    table([*head, "AGE", "MESSAGE", "REASON"] if detailed else [*head, "MESSAGE"], rows)
+
+
+class Watcher:
+    """Prints each resource of an application whose state changed, as it changes."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._seen: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._quiet, self._is_headed = quiet, False
+
+    def show(self, app: App) -> None:
+        """Print what is new."""
+        for row in resource_rows(app):
+            key, state = tuple(row[:4]), tuple(row[4:])
+            if self._seen.get(key) == state or self._quiet:
+                self._seen[key] = state
+                continue
+            self._seen[key] = state
+            if not self._is_headed:
+                say(f"{'TIMESTAMP':<27}{'GROUP':<12}{'KIND':<14}{'NAMESPACE':<22}{'NAME':<24}{'STATUS':<11}{'HEALTH':<13}{'HOOK':<9}MESSAGE")  # fmt: skip
+                self._is_headed = True
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            say(f"{stamp:<27}{row[0]:<12}{row[1]:<14}{row[2]:<22}{row[3]:<24}{row[4]:<11}{row[5]:<13}{row[6]:<9}{row[7]}".rstrip())  # fmt: skip
+
+
+def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[App]:
+    """Yield an application again and again until the caller has what it wants.
+
+    Raises: Problem when the time is over; one that the hub refuses, and a connection that stays away, end it too.
+    """
+    until = time.monotonic() + timeout if timeout else None
+    missed = 0
+    while True:
+        try:
+            yield get(hub, name, namespace=namespace)
+            missed = 0
+        except Problem as problem:
+            missed += 1
+            if problem.status or missed > 20:
+                raise
+        if until is not None and time.monotonic() > until:
+            raise Problem(f'timed out ({int(timeout)}s) waiting for app "{name}" match desired state')  # fmt: skip
+        time.sleep(_LOOK_SECONDS)
+
+
+def wait_operation(hub: Client, name: str, namespace: str, timeout: float, watcher: Watcher) -> App:
+    """Return the application once its operation has ended."""
+    for app in looks(hub, name, namespace, timeout):
+        watcher.show(app)
+        state = (app.get("status") or {}).get("operationState") or {}
+        if not app.get("operation") and state.get("phase") not in ("Running", "Terminating"):
+            return app
+    raise AssertionError
+
+
+def wait_state(hub: Client, name: str, namespace: str, wanted: Mapping[str, bool], *, timeout: float, watcher: Watcher) -> App:  # fmt: skip
+    """Return the application once it is as wanted.
+
+    Shapes: `wanted` has sync, health, operation, suspended, degraded, delete; none of them is the first three.
+    Raises: Problem when it becomes Degraded from something better, or the time is over.
+    """
+    checks = {k for k, v in wanted.items() if v} or {"sync", "health", "operation"}
+    before = ""
+    try:
+        for app in looks(hub, name, namespace, timeout):
+            watcher.show(app)
+            sync, health = states(app)
+            if _is_reached(app, checks, sync, health):
+                return app
+            if "health" in checks and "degraded" not in checks:
+                _not_worse(name, before, health)
+            before = health
+    except Problem as problem:
+        if "delete" in checks and problem.status in (403, 404):
+            return {}
+        raise
+    raise AssertionError
+
+
+def _not_worse(name: str, before: str, health: str) -> None:
+    if health == "Degraded" and before not in ("", "Degraded"):
+        raise Problem(f"application '{name}' health state has transitioned from {before} to Degraded")  # fmt: skip
+
+
+def _is_reached(app: App, checks: set[str], sync: str, health: str) -> bool:
+    if "delete" in checks:
+        return False
+    healths = {"health": "Healthy", "suspended": "Suspended", "degraded": "Degraded"}
+    wanted = {word for check, word in healths.items() if check in checks}
+    if wanted and health not in wanted:
+        return False
+    if "sync" in checks and sync != "Synced":
+        return False
+    state = ((app.get("status") or {}).get("operationState") or {}).get("phase")
+    return not ("operation" in checks and (app.get("operation") or state in ("Running", "Terminating")))  # fmt: skip
+
+
+def differences(items: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    """Yield (title, live, wanted) of each resource that differs, as YAML."""
+    for item in items:
+        live = json.loads(item.get("normalizedLiveState") or "null")
+        predicted = json.loads(item.get("predictedLiveState") or "null")
+        target = json.loads(item.get("targetState") or "null")
+        wanted = None if target is None else predicted if predicted is not None else target
+        if item.get("modified") or (live is None) != (wanted is None):
+            title = f"===== {item.get('group', '')}/{item['kind']} {item.get('namespace', '')}/{item['name']} ======"  # fmt: skip
+            yield title, as_yaml(live) if live is not None else "", as_yaml(wanted) if wanted is not None else ""  # fmt: skip
+
+
+def print_diff(title: str, live: str, wanted: str) -> None:
+    """Print one difference; KUBECTL_EXTERNAL_DIFF names a program that does it instead."""
+    say(title)
+    program = os.environ.get("KUBECTL_EXTERNAL_DIFF", "")
+    if not program:
+        for line in difflib.unified_diff(live.splitlines(), wanted.splitlines(), "live", "target", lineterm="", n=3):  # fmt: skip
+            say(line)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / n for n in ("live.yaml", "target.yaml")]
+        for file, text in zip(files, (live, wanted), strict=True):
+            file.write_text(text, encoding="utf-8")
+        try:
+            subprocess.run([*shlex.split(program), *map(str, files)], check=False)
+        except OSError as error:
+            raise Problem(f"KUBECTL_EXTERNAL_DIFF={program} cannot be run: {error}") from error
+
+
+def local_manifests(folder: str) -> list[dict[str, Any]]:
+    """Return the manifests of a folder of plain YAML.
+
+    Raises: Problem for a chart or a kustomization: this machine does not render them.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise Problem(f"--local {folder} is no folder")
+    for name in ("Chart.yaml", "kustomization.yaml", "kustomization.yml", "Kustomization"):
+        if (root / name).exists():
+            raise Problem(f"--local takes folders of plain manifests; {folder} has a {name}: commit it to a branch and give --revision")  # fmt: skip
+    found: list[Any] = []
+    for file in sorted([*root.glob("*.yaml"), *root.glob("*.yml"), *root.glob("*.json")]):
+        try:
+            found += [d for d in yaml.safe_load_all(file.read_text(encoding="utf-8")) if d]
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise Problem(f"{file} cannot be read: {error}") from error
+    if not found or not all(isinstance(d, dict) and d.get("kind") for d in found):
+        raise Problem(f"{folder} holds no manifests")
+    return found
+
+
+def matches(node: Mapping[str, Any], *, group: str = "", kind: str = "", name: str = "", namespace: str = "") -> bool:  # fmt: skip
+    """Return whether a resource is one that flags name; empty ones fit everything."""
+    return all(not want or str(node.get(f) or "") == want for f, want in (("group", group), ("kind", kind), ("name", name), ("namespace", namespace)))  # fmt: skip
+
+
+def nodes(hub: Client, app: str, app_namespace: str, **which: str) -> list[dict[str, Any]]:
+    """Return the resources of an application's tree that flags name: kind, group, name_ and namespace_.
+
+    Raises: Problem when there is none.
+    """
+    found = hub.get(place(app, "resource-tree", at=app_namespace)).get("nodes") or []
+    fields = {k.rstrip("_"): v for k, v in which.items()}
+    chosen = [n for n in found if matches(n, **fields)]
+    if not chosen:
+        words = " ".join(v for v in which.values() if v)
+        raise Problem(f"{app} has no resource {words}: flotilla app resources {app} lists them")
+    return chosen
+
+
+def resource_query(node: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parameters that name a resource."""
+    return {"group": str(node.get("group") or ""), "version": str(node.get("version") or ""), "kind": str(node["kind"]), "namespace": str(node.get("namespace") or ""), "resourceName": str(node["name"])}  # fmt: skip
+
+
+def resource_flag(text: str) -> dict[str, str]:
+    """Return what --resource GROUP:KIND:NAME or GROUP:KIND:NAMESPACE/NAME names.
+
+    Raises: Problem.
+    """
+    parts = text.split(":")
+    if len(parts) != 3 or not parts[1] or not parts[2]:
+        raise Problem(f"--resource {text}: write GROUP:KIND:NAME or GROUP:KIND:NAMESPACE/NAME")
+    namespace, _, name = parts[2].rpartition("/")
+    return {"group": parts[0], "kind": parts[1], "name": name, **({"namespace": namespace} if namespace else {})}  # fmt: skip

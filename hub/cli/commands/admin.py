@@ -1,0 +1,119 @@
+"""`flotilla admin`: work on files and on whole installations."""
+
+from typing import Annotated
+
+import typer
+
+from hub.cli.problem import Problem
+
+app = typer.Typer(help="Files and whole installations.", no_args_is_help=True)
+settings_app = typer.Typer(help="Settings.", no_args_is_help=True)
+rbac_app = typer.Typer(help="Roles and policies.", no_args_is_help=True)
+app.add_typer(settings_app, name="settings")
+settings_app.add_typer(rbac_app, name="rbac")
+
+
+@rbac_app.command("can")
+def rbac_can(
+    subject: Annotated[str, typer.Argument(help="Account, group or role.")],
+    action: Annotated[
+        str, typer.Argument(help="Such as get, sync or action/apps/Deployment/restart.")
+    ],
+    resource: Annotated[str, typer.Argument(help="Such as applications or clusters.")],
+    name: Annotated[
+        str, typer.Argument(metavar="[OBJECT]", help="Such as project/application.")
+    ] = "*",
+    policy_file: Annotated[
+        str, typer.Option("--policy-file", help="CSV file, or a ConfigMap.")
+    ] = "",
+    default_role: Annotated[
+        str, typer.Option("--default-role", help="Role that everybody has.")
+    ] = "",
+    use_builtin_policy: Annotated[
+        bool,
+        typer.Option(
+            "--use-builtin-policy/--no-use-builtin-policy",
+            help="With role:admin and role:readonly.",
+        ),
+    ] = True,
+) -> None:
+    """Say whether a policy file allows something: Yes, or No with exit code 1."""
+    from hub.cli import rbac
+
+    if not policy_file:
+        raise Problem("--policy-file is required: a CSV file or a ConfigMap")
+    file = rbac.read(policy_file)
+    for problem in file.policy.problems:
+        typer.echo(f"{problem.origin}: {problem.message}", err=True)
+    question = (subject, action, resource, name)
+    allowed = rbac.can(question, file, default_role=default_role, use_builtin=use_builtin_policy)
+    typer.echo("Yes" if allowed else "No")
+    raise typer.Exit(0 if allowed else 1)
+
+
+@rbac_app.command("validate")
+def rbac_validate(
+    policy_file: Annotated[str, typer.Option("--policy-file", help="CSV file, or a ConfigMap.")],
+) -> None:
+    """Check a policy file; each line that cannot be used is named, with exit code 1."""
+    from hub.cli import rbac
+    from hub.engine.rbac import builtin, unknown_roles
+
+    file = rbac.read(policy_file)
+    for problem in file.policy.problems:
+        typer.echo(f"{problem.origin}: {problem.message}", err=True)
+    for role in unknown_roles(builtin() + file.policy):
+        typer.echo(f"warning: {role} is given to somebody and defined nowhere", err=True)
+    if file.policy.problems:
+        raise typer.Exit(1)
+    typer.echo("Policy is valid.")
+
+
+@app.command("initial-password")
+def initial_password(
+    data: Annotated[str, typer.Option("--data", help="Data folder of the hub.", envvar="HUB_DATA_DIR")] = ".flotilla",
+) -> None:  # fmt: skip
+    """Print the generated password of admin; it is gone once the password was changed."""
+    from pathlib import Path
+
+    path = Path(data) / "initial-admin-password"
+    try:
+        typer.echo(path.read_text().strip())
+    except OSError as error:
+        raise Problem(f"{path} is not there: the password was changed, or this is not the hub's data folder (--data)") from error  # fmt: skip
+
+
+@app.command("export")
+def export(
+    output: Annotated[str, typer.Option("--out", "-o", help="File; - for standard output.")] = "-",
+) -> None:
+    """Write everything that the hub keeps as manifests, in Argo CD's form; credentials stay in the hub."""
+    import sys
+    from pathlib import Path
+
+    from hub.cli import installation
+    from hub.cli.client import Client
+    from hub.cli.show import as_yaml
+
+    documents = installation.export(Client.from_disk())
+    text = "".join("---\n" + as_yaml(d) for d in documents)
+    if output == "-":
+        sys.stdout.write(text)
+    else:
+        Path(output).write_text(text, encoding="utf-8")
+    kept = sum(d["kind"] == "Secret" for d in documents)
+    installation.warn(f"{len(documents)} objects; the credentials of {kept} clusters and repositories are not among them")  # fmt: skip
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="Export of Argo CD or of a hub: a file, or - for standard input.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; store nothing.")] = False,
+) -> None:  # fmt: skip
+    """Take in the export of an Argo CD installation, and say by name what could not be carried over."""
+    from hub.cli import files, installation
+    from hub.cli.client import Client
+
+    writer = installation.Writer(Client.from_disk(), dry_run=dry_run)
+    writer.take_all(files.manifests([source]))
+    writer.report()

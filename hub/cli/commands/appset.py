@@ -1,0 +1,181 @@
+"""`flotilla appset`: application sets."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from hub.cli.show import printed
+
+app = typer.Typer(help="Application sets.", no_args_is_help=True)
+
+
+_FILES = typer.Argument(metavar="FILE...", help="Manifests: files, URLs, or - for standard input.")
+_OUTPUT = typer.Option("--output", "-o", help="json, yaml or wide.")
+
+
+@app.command("list")
+def appset_list(
+    project: Annotated[list[str] | None, typer.Option("--project", "-p", help="Of these projects only; may be repeated.")] = None,
+    selector: Annotated[str, typer.Option("--selector", "-l", help="Labels, such as team=a.")] = "",
+    output: Annotated[str, _OUTPUT] = "wide",
+) -> None:  # fmt: skip
+    """List application sets."""
+    from urllib.parse import urlencode
+
+    from hub.cli import client, sets
+
+    query = urlencode(
+        [("projects", p) for p in project or []] + ([("selector", selector)] if selector else [])
+    )
+    items = client.Client.from_disk().get(f"{sets.API}?{query}")["items"]
+    if not printed(items, output):
+        sets.show_list(items)
+
+
+@app.command("get")
+def appset_get(
+    name: Annotated[str, typer.Argument(help="Name of the set.")],
+    output: Annotated[str, _OUTPUT] = "wide",
+) -> None:
+    """Show an application set, its conditions and its applications."""
+    from urllib.parse import quote
+
+    from hub.cli import client, sets
+
+    item = client.Client.from_disk().get(f"{sets.API}/{quote(name.rpartition('/')[2], safe='')}")
+    if not printed(item, output):
+        sets.show_one(item)
+
+
+@app.command("create")
+def appset_create(
+    files: Annotated[list[str], _FILES],
+    upsert: Annotated[bool, typer.Option("--upsert", help="Change a set that exists.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make; store nothing.")] = False,
+    output: Annotated[str, _OUTPUT] = "wide",
+) -> None:  # fmt: skip
+    """Create application sets; with --upsert change those that exist."""
+    from hub.cli import client, sets
+
+    hub = client.Client.from_disk()
+    for item in sets.read(files):
+        query = f"?upsert={str(upsert).lower()}&dryRun={str(dry_run).lower()}"
+        found = hub.post(sets.API + query, item)
+        if not printed(found, output):
+            names = [r["name"] for r in found["status"].get("resources") or []]
+            typer.echo(
+                f"ApplicationSet '{found['metadata']['name']}' "
+                + (
+                    f"would make: {', '.join(names) or 'nothing'}"
+                    if dry_run
+                    else "saved"
+                    if upsert
+                    else "created"
+                )
+            )
+
+
+@app.command("delete")
+def appset_delete(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of sets.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    cascade: Annotated[bool, typer.Option("--cascade/--no-cascade", help="Delete the applications too, and what they run.")] = True,
+) -> None:  # fmt: skip
+    """Delete application sets, and their applications unless --no-cascade is given."""
+    from urllib.parse import quote
+
+    from hub.cli import client, sets
+
+    hub = client.Client.from_disk()
+    for name in names:
+        path = f"{sets.API}/{quote(name.rpartition('/')[2], safe='')}"
+        count = hub.get(path)["status"].get("resourcesCount", 0)
+        what = (
+            f"and its {count} applications with what they run"
+            if cascade
+            else f"and leave its {count} applications"
+        )
+        if not yes and not typer.confirm(f"Delete '{name}' {what}?"):
+            raise typer.Exit(1)
+        hub.delete(path + f"?cascade={str(cascade).lower()}")
+        typer.echo(f"ApplicationSet '{name}' deleted")
+
+
+@app.command("generate")
+def appset_generate(
+    file: Annotated[str, typer.Argument(help="Manifest.")], output: Annotated[str, _OUTPUT] = "yaml"
+) -> None:
+    """Show the applications that a set would make; nothing is stored."""
+    from hub.cli import client, sets
+
+    found = client.Client.from_disk().post(
+        f"{sets.API}/generate", {"applicationSet": sets.only(file)}
+    )["applications"]
+    if not printed(found, output):
+        client.table(
+            ["NAME", "PROJECT"], [[a["metadata"]["name"], a["spec"]["project"]] for a in found]
+        )
+
+
+@app.command("preview")
+def appset_preview(
+    file: Annotated[str, typer.Argument(help="Manifest.")],
+    diff: Annotated[bool, typer.Option("--diff/--no-diff", help="With the difference of each changed application.")] = True,
+    output: Annotated[str, _OUTPUT] = "wide",
+) -> None:  # fmt: skip
+    """Say what saving a set would add, change and delete; nothing is stored."""
+    from hub.cli import client, sets
+
+    found = client.Client.from_disk().post(
+        f"{sets.OURS}/preview", {"applicationSet": sets.only(file)}
+    )
+    if not printed(found, output):
+        sets.show_preview(found, with_diff=diff)
+
+
+@app.command("confirm-deletion")
+def appset_confirm(
+    name: Annotated[str, typer.Argument(help="Name of the set.")],
+    application: Annotated[list[str] | None, typer.Option("--application", help="Only this one; may be repeated.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:  # fmt: skip
+    """Allow deletions beyond a set's budget, which wait for it."""
+    from hub.cli import client, sets
+
+    hub = client.Client.from_disk()
+    if not yes and not typer.confirm(
+        f"Delete {', '.join(application or ['every waiting application'])} of '{name}'?"
+    ):
+        raise typer.Exit(1)
+    typer.echo("Confirmed: " + ", ".join(sets.confirm(hub, name, application or [])))
+
+
+@app.command("rollout")
+def appset_rollout(
+    name: Annotated[str, typer.Argument(help="Name of the set.")],
+    action: Annotated[str, typer.Argument(help="status, pause, resume, abort, or advance (past a manual step).")] = "status",
+    output: Annotated[str, _OUTPUT] = "wide",
+) -> None:  # fmt: skip
+    """Show a progressive sync, or pause, resume, abort or advance it."""
+    from hub.cli import client, sets
+
+    item = sets.rollout(client.Client.from_disk(), name, action)
+    if not printed(item, output):
+        sets.show_rollout(item)
+
+
+@app.command("set-secret")
+def appset_set_secret(
+    name: Annotated[str, typer.Argument(help="Name that generators use.")],
+    server: Annotated[list[str], typer.Option("--server", help="Where it may be sent, such as https://api.github.com; may be repeated.")],
+    project: Annotated[str, typer.Option("--project", "-p", help="Whose sets may use it; all when left out.")] = "",
+    key: Annotated[str, typer.Option("--key", help="Name of the value.")] = "token",
+) -> None:  # fmt: skip
+    """Store a token that generators use at a host; the value is read from the terminal or from standard input."""
+    from hub.cli import client, sets
+
+    value = typer.prompt(f"Value of {key}", hide_input=True) if sys.stdin.isatty() else sys.stdin.read().strip()  # fmt: skip
+    body = {"name": name, "servers": server, "project": project, "data": {key: value}}
+    made = client.Client.from_disk().post(sets.SECRETS, body)
+    typer.echo(f"Secret '{name}' stored for {', '.join(made['servers'])}")

@@ -1,0 +1,177 @@
+"""`flotilla cluster`: clusters of the hub."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from hub.cli.client import Client, path
+from hub.cli.problem import Problem
+from hub.cli.show import printed, say, table
+
+app = typer.Typer(help="Clusters of the hub.", no_args_is_help=True)
+_Which = Annotated[
+    str, typer.Argument(metavar="SERVER|NAME", help="URL of the API server, or name.")
+]
+_Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml, server or name.")]
+
+
+@app.command("add")
+def cluster_add(
+    context: Annotated[str, typer.Argument(help="Context of the kubeconfig.")],
+    kubeconfig: Annotated[
+        str,
+        typer.Option(
+            "--kubeconfig",
+            help="Path of the kubeconfig (default: KUBECONFIG, then ~/.kube/config).",
+        ),
+    ] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="Name in the hub (default: the context).")
+    ] = "",
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="Label as key=value; may be repeated.")
+    ] = None,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option("--namespace", help="Manage only this namespace; may be repeated."),
+    ] = None,
+    system_namespace: Annotated[
+        str, typer.Option("--system-namespace", help="Where the service account is made.")
+    ] = "kube-system",
+    service_account: Annotated[
+        str, typer.Option("--service-account", help="Name of the service account.")
+    ] = "flotilla-manager",
+    upsert: Annotated[
+        bool, typer.Option("--upsert", help="Change a cluster that is registered already.")
+    ] = False,
+    annotation: Annotated[
+        list[str] | None,
+        typer.Option("--annotation", help="Annotation as key=value; may be repeated."),
+    ] = None,
+    cluster_resources: Annotated[
+        bool,
+        typer.Option("--cluster-resources", help="With --namespace: also cluster-scoped kinds."),
+    ] = False,
+    project: Annotated[
+        str, typer.Option("--project", help="Project that the cluster belongs to.")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Register a cluster: make a service account, a role and a token in it, and give them to the hub."""
+    from hub.cli import client, clusters
+
+    labels = clusters.parse_labels(label or [])
+    if (
+        not yes
+        and sys.stdin.isatty()
+        and not typer.confirm(
+            f"WARNING: This will create a service account `{service_account}` on the cluster referenced by context `{context}` with full {'namespace' if namespace else 'cluster'} level privileges. Do you want to continue?"
+        )
+    ):
+        raise typer.Exit(20)
+    found = clusters.read_context(kubeconfig, context)
+    token = clusters.install(found, system_namespace, service_account, namespace or [])
+    body = clusters.registration(found, token, name or context, labels, namespace or [])
+    body |= {
+        k: v
+        for k, v in (
+            ("annotations", clusters.parse_labels(annotation or [])),
+            ("clusterResources", cluster_resources),
+            ("project", project),
+        )
+        if v
+    }
+    client.Client.from_disk().post("/api/v1/clusters" + ("?upsert=true" if upsert else ""), body)
+    typer.echo(f"Cluster '{found.server}' added")
+
+
+def _path(which: str, *more: str) -> str:
+    kind = "" if which.startswith(("http://", "https://")) else "name"
+    return path("clusters", which, *more, **{"id.type": kind})
+
+
+@app.command("list")
+def list_(output: _Output = "wide") -> None:
+    """List the clusters of the hub."""
+    rows = Client.from_disk().get(path("clusters"))["items"]
+    if printed(rows, output, "server", "name"):
+        return
+    if output in ("server", "name"):
+        for row in rows:
+            say(str(row.get(output) or ""))
+        return
+    table(["SERVER", "NAME", "VERSION", "STATUS", "MESSAGE", "PROJECT"], [_row(r) for r in rows])
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    spaces = row.get("namespaces") or []
+    state = row.get("connectionState") or {}
+    return [row["server"] + (f" ({len(spaces)} namespaces)" if spaces else ""), row.get("name", ""), row.get("serverVersion", ""), state.get("status", ""), state.get("message", ""), row.get("project", "")]  # fmt: skip
+
+
+@app.command()
+def get(which: _Which, output: _Output = "yaml") -> None:
+    """Show a cluster."""
+    row = Client.from_disk().get(_path(which))
+    if not printed(row, output, "server", "name"):
+        if output in ("server", "name"):
+            say(str(row.get(output) or ""))
+        else:
+            table(["SERVER", "NAME", "VERSION", "STATUS", "MESSAGE", "PROJECT"], [_row(row)])
+
+
+@app.command("set")
+def set_(
+    which: _Which, name: Annotated[str, typer.Option("--name", help="New name.")] = "",
+    namespace: Annotated[list[str] | None, typer.Option("--namespace", help="Manage only this namespace; * for all; may be repeated.")] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", help="key=value; may be repeated.")] = None,
+    annotation: Annotated[list[str] | None, typer.Option("--annotation", help="key=value; may be repeated.")] = None,
+) -> None:  # fmt: skip
+    """Change the name, namespaces, labels or annotations of a cluster."""
+    from hub.cli import clusters
+
+    hub = Client.from_disk()
+    row = hub.get(_path(which))
+    changes: dict[str, Any] = {}
+    if name:
+        changes["name"] = name
+    if namespace:
+        changes["namespaces"] = [] if namespace == ["*"] else namespace
+    if label:
+        changes["labels"] = {**(row.get("labels") or {}), **clusters.parse_labels(label)}
+    if annotation:
+        changes["annotations"] = {
+            **(row.get("annotations") or {}),
+            **clusters.parse_labels(annotation),
+        }
+    if not changes:
+        raise Problem("nothing to set: give --name, --namespace, --label or --annotation")
+    hub.put(
+        path("clusters", row["server"], updatedFields=list(changes)),
+        {"server": row["server"], "name": row.get("name"), **changes},
+    )
+    say(f"Cluster '{which}' updated.")
+
+
+@app.command()
+def rm(
+    which: Annotated[list[str], typer.Argument(metavar="SERVER|NAME...", help="Clusters.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:  # fmt: skip
+    """Remove clusters from the hub; what runs in them goes on."""
+    hub = Client.from_disk()
+    for one in which:
+        if not yes and not typer.confirm(
+            f"Are you sure you want to remove '{one}'? Any apps deploying to this cluster will go to health status Unknown."
+        ):
+            raise typer.Exit(20)
+        hub.delete(_path(one))
+        say(f"Cluster '{one}' removed")
+
+
+@app.command("rotate-auth")
+def rotate_auth(which: _Which) -> None:
+    """Give the hub a new token for a cluster, and delete the old one there."""
+    Client.from_disk().post(_path(which, "rotate-auth"), {})
+    say(f"Cluster '{which}' rotated auth")

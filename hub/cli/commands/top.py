@@ -1,0 +1,206 @@
+"""Commands without a group: sign in and out, contexts, versions, manifests of every kind."""
+
+import ssl
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from hub.cli import config
+from hub.cli.client import Client, trust
+from hub.cli.problem import Problem
+from hub.cli.show import printed, say, table
+
+app = typer.Typer(
+    help="Flotilla: Git says what should run, many Kubernetes clusters run it.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+)  # fmt: skip
+
+
+def _checked(server: str) -> bool:
+    """Return whether the certificate of a hub is to be left unchecked, after asking about one that is not trusted.
+
+    Raises: Problem when somebody says no, or nobody can be asked.
+    """
+    import httpx
+
+    if config.FLAGS.insecure or not server.startswith("https://"):
+        return config.FLAGS.insecure
+    try:
+        httpx.get(f"{server}/healthz", verify=trust(insecure=False, authority=config.FLAGS.authority), timeout=10)  # fmt: skip
+    except httpx.ConnectError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ssl.SSLError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None and "CERTIFICATE" not in str(error):
+            return False
+        said = getattr(cause, "verify_message", "") or "it is not trusted"
+        if not typer.confirm(f"WARNING: server certificate had error: {said}. Proceed insecurely?"):
+            raise Problem("the certificate is not trusted: give --server-crt with its authority") from error  # fmt: skip
+        return True
+    except httpx.HTTPError:
+        return False
+    return False
+
+
+@app.command()
+def login(
+    server: Annotated[str, typer.Argument(help="Address of the hub, such as hub.example or http://127.0.0.1:8000.")],
+    username: Annotated[str, typer.Option(help="Account to sign in with; asked for when it is not given.")] = "",
+    password: Annotated[str, typer.Option(help="Password; asked for when it is not given.", envvar="FLOTILLA_PASSWORD")] = "",
+    name: Annotated[str, typer.Option("--name", help="Name of the context; the hub's address when left out.")] = "",
+    sso: Annotated[bool, typer.Option("--sso", help="Sign in by the browser of this machine.")] = False,
+    sso_port: Annotated[int, typer.Option("--sso-port", help="Port for the browser's answer.")] = 0,
+    launch: Annotated[bool, typer.Option("--sso-launch-browser/--no-sso-launch-browser", help="Open the browser, or only print the address.")] = True,
+    device: Annotated[bool, typer.Option("--device", help="Sign in by a browser elsewhere, with a code.")] = False,
+    otp: Annotated[str, typer.Option("--otp", help="One-time code of an account with a second factor.")] = "",
+    skip_test_tls: Annotated[bool, typer.Option("--skip-test-tls", help="Do not look at the certificate first.")] = False,
+) -> None:  # fmt: skip
+    """Sign in to a hub and remember the session."""
+    from hub.cli import client
+    from hub.cli import login as signing
+
+    url = config.server_url(server, plaintext=config.FLAGS.plaintext)
+    if not urlsplit(url).hostname:
+        raise Problem(f"{server} is no address of a hub: write hub.example or http://127.0.0.1:8000")  # fmt: skip
+    insecure = config.FLAGS.insecure if skip_test_tls else _checked(url)
+    if sso or device:
+        who = (
+            signing.by_device(url, insecure=insecure, name=name) if device
+            else signing.by_browser(url, insecure=insecure, port=sso_port, launch=launch, name=name)
+        )  # fmt: skip
+    else:
+        who = username or typer.prompt("Username")
+        secret = password or typer.prompt("Password", hide_input=True)
+        client.login(url, who, secret, insecure=insecure, code=otp, name=name)
+    say(f"'{who}' logged in successfully")
+    say(f"Context '{name or url.partition('://')[2]}' updated")
+
+
+@app.command()
+def relogin(
+    password: Annotated[str, typer.Option(help="Password.", envvar="FLOTILLA_PASSWORD")] = "",
+    sso_port: Annotated[int, typer.Option("--sso-port", help="Port for the browser's answer.")] = 0,
+    otp: Annotated[str, typer.Option("--otp", help="One-time code.")] = "",
+) -> None:  # fmt: skip
+    """Sign in anew where the current context signed in, as the same account."""
+    import base64
+    import json
+
+    from hub.cli import client
+    from hub.cli import login as signing
+
+    found = config.current()
+    try:
+        part = found.token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (IndexError, ValueError):
+        claims = {}
+    who = str(claims.get("sub") or "").partition(":")[0]
+    settings = Client(found.server, "", insecure=found.insecure, authority=found.authority).get("/api/v1/settings")  # fmt: skip
+    if claims.get("iss") not in (None, "argocd") or not who or settings.get("userLoginsDisabled"):
+        who = signing.by_browser(found.server, insecure=found.insecure, port=sso_port, launch=True, name=found.name)  # fmt: skip
+    else:
+        secret = password or typer.prompt(f"Password of {who}", hide_input=True)
+        client.login(found.server, who, secret, insecure=found.insecure, code=otp, name=found.name)
+    say(f"Context '{found.name}' updated")
+
+
+@app.command()
+def logout(
+    context: Annotated[str, typer.Argument(help="Context; the current one when left out.")] = "",
+) -> None:
+    """End the session of a context, at the hub too."""
+    if context:
+        config.FLAGS.context = context
+    found = config.current()
+    try:
+        Client.from_disk().delete("/api/v1/session")
+    except Problem as problem:
+        # A session that ended by itself is as good.
+        if problem.status != 401:
+            raise
+    config.forget(found.name, whole=False)
+    say(f"Logged out from '{found.name or found.server}'")
+
+
+@app.command()
+def context(
+    name: Annotated[
+        str, typer.Argument(help="Context to use from now on; - is the one before.")
+    ] = "",
+    delete: Annotated[bool, typer.Option("--delete", help="Forget it instead.")] = False,
+) -> None:
+    """List contexts, or change to another one."""
+    document = config.load()
+    names = [str(c["name"]) for c in document["contexts"]]
+    if not name:
+        current = document.get("current-context")
+        table(["CURRENT", "NAME", "SERVER"], [["*" if c["name"] == current else "", c["name"], c["server"]] for c in document["contexts"]])  # fmt: skip
+        return
+    if name == "-":
+        name = str(document.get("previous-context") or "")
+    if name not in names:
+        raise Problem(f"there is no context {name!r}; there are {', '.join(names) or 'none'}")
+    if delete:
+        config.forget(name, whole=True)
+        say(f"Context '{name}' deleted")
+        return
+    if document.get("current-context") != name:
+        document["previous-context"] = document.get("current-context")
+        document["current-context"] = name
+        config.save(document)
+    say(f"Switched to context '{name}'")
+
+
+@app.command()
+def version(
+    client_only: Annotated[bool, typer.Option("--client", help="Only this program's.")] = False,
+    short: Annotated[bool, typer.Option("--short", help="Only the numbers.")] = False,
+    output: Annotated[str, typer.Option("--output", "-o", help="json or yaml.")] = "wide",
+) -> None:
+    """Print the versions of this program and of the hub."""
+    from importlib import metadata
+    from platform import python_version
+
+    own = {"Version": f"v{metadata.version('flotilla')}", "Compiler": f"python {python_version()}"}
+    found = {"client": own}
+    if not client_only:
+        found["server"] = Client.from_disk().get("/api/version")
+    if printed(found, output):
+        return
+    say(f"flotilla: {own['Version']}")
+    if not short:
+        say(f"  Compiler: {own['Compiler']}")
+    if not client_only:
+        say(f"flotilla-server: {found['server'].get('Version', '')}")
+        for field in ("KustomizeVersion", "HelmVersion", "JsonnetVersion") if not short else ():
+            if found["server"].get(field):
+                say(f"  {field.removesuffix('Version')} Version: {found['server'][field]}")
+
+
+@app.command()
+def apply(
+    file: Annotated[list[str], typer.Option("--filename", "-f", help="File, folder, URL, or -; may be repeated.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; store nothing.")] = False,
+) -> None:  # fmt: skip
+    """Create or change Applications, AppProjects and ApplicationSets as manifests say."""
+    from hub.cli import files, installation
+
+    hub = Client.from_disk()
+    done = installation.Writer(hub, dry_run=dry_run)
+    for document in files.manifests(file):
+        done.take(document)
+    done.report()
+
+
+@app.command()
+def completion(
+    shell: Annotated[str, typer.Argument(help="bash, zsh or fish.")],
+) -> None:
+    """Print the completion of a shell: source <(flotilla completion bash)."""
+    from typer._completion_shared import get_completion_script
+
+    if shell not in ("bash", "zsh", "fish"):
+        raise Problem(f"{shell}: there is completion for bash, zsh and fish")
+    say(get_completion_script(prog_name="flotilla", complete_var="_FLOTILLA_COMPLETE", shell=shell))

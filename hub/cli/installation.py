@@ -1,0 +1,348 @@
+"""A whole installation as manifests: Argo CD's export taken in, and the hub's own written in the same form."""
+
+import base64
+import binascii
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hub.cli import configmaps
+from hub.cli.client import Client, path
+from hub.cli.problem import Problem
+from hub.cli.show import say
+
+Document = dict[str, Any]
+API = "argoproj.io/v1alpha1"
+SECRET_TYPE = "argocd.argoproj.io/secret-type"
+OMITTED = "flotilla.io/credentials"
+"""Marks a secret of an export: the hub gives no credentials out, and what it has stays when one is imported."""
+SETTINGS = ("health", "actions", "ignore_differences", "compare_options", "resource_filters", "global_projects", "anonymous", "enforce_rollback", "require_override_for_revision", "impersonation", "password_pattern", "notices")  # fmt: skip
+_ORDER = {"ConfigMap": 0, "AppProject": 1, "Secret": 2, "ApplicationSet": 3, "Application": 4}
+_REPOSITORY = ("insecure", "insecureIgnoreHostKey", "enableLfs", "enableOCI", "insecureOCIForceHttp", "forceHttpBasicAuth")  # fmt: skip
+_NUMBERS = ("githubAppID", "githubAppInstallationID", "depth")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What became of one object, or of one part of it."""
+
+    what: str
+    result: str
+    """created, updated, unchanged, kept back, or failed."""
+    note: str = ""
+
+
+class Writer:
+    """Takes objects one by one, and remembers what became of each."""
+
+    def __init__(self, hub: Client, *, dry_run: bool) -> None:
+        self.hub, self.dry_run = hub, dry_run
+        self.lines: list[Line] = []
+        self.made_by_sets: set[str] = set()
+
+    def take_all(self, documents: list[Document]) -> None:
+        """Take a whole installation, in the order in which things need each other."""
+        for document in sorted(documents, key=lambda d: _ORDER.get(str(d.get("kind")), 9)):
+            self.take(document)
+
+    def take(self, document: Document) -> None:
+        """Take one object; what is wrong with it is one line of the report."""
+        kind = str(document.get("kind") or "")
+        metadata = document.get("metadata") if isinstance(document.get("metadata"), dict) else {}
+        name = str((metadata or {}).get("name") or "")
+        takers: dict[str, Callable[[Document, str], None]] = {
+            "AppProject": self._project, "Application": self._application, "ApplicationSet": self._set, "ConfigMap": self._config_map, "Secret": self._secret,
+        }  # fmt: skip
+        if kind not in takers or not name:
+            self._line(f"{kind or 'object'} {name}", "kept back", "the hub does not keep such objects")  # fmt: skip
+            return
+        try:
+            takers[kind](document, name)
+        except Problem as problem:
+            self._line(f"{kind} {name}", "failed", str(problem))
+
+    def report(self) -> None:
+        """Print what became of everything.
+
+        Raises: Problem when something failed.
+        """
+        for line in self.lines:
+            say(f"{line.what} {line.result}{' (dry run)' if self.dry_run and line.result in ('created', 'updated') else ''}{f': {line.note}' if line.note else ''}")  # fmt: skip
+        failed = sum(line.result == "failed" for line in self.lines)
+        if failed:
+            raise Problem(f"{failed} of {len(self.lines)} could not be taken; the others are")
+
+    def _line(self, what: str, result: str, note: str = "") -> None:
+        self.lines.append(Line(what, result, note))
+
+    def _read(self, where: str) -> Any:
+        try:
+            return self.hub.get(where)
+        except Problem as problem:
+            # The hub says of what is absent that it is forbidden.
+            if problem.status in (403, 404):
+                return None
+            raise
+
+    def _write(self, what: str, before: Any, wanted: Any, call: Callable[[], Any]) -> None:
+        """Write when something differs, and say what happened."""
+        if before is not None and before == wanted:
+            self._line(what, "unchanged")
+            return
+        if not self.dry_run:
+            call()
+        self._line(what, "created" if before is None else "updated")
+
+    def _project(self, document: Document, name: str) -> None:
+        spec = dict(document.get("spec") or {})
+        tokens = [r.get("name") for r in spec.get("roles") or [] if r.get("jwtTokens")]
+        spec["roles"] = [{k: v for k, v in r.items() if k != "jwtTokens"} for r in spec.get("roles") or []]  # fmt: skip
+        if not spec["roles"]:
+            del spec["roles"]
+        body = {"metadata": _metadata(document), "spec": spec}
+        found = self._read(path("projects", name))
+        before = {"metadata": _metadata(found), "spec": found["spec"]} if found else None
+        self._write(f"AppProject {name}", before, body, lambda: self.hub.post(path("projects"), {"project": body, "upsert": True}))  # fmt: skip
+        if tokens:
+            self._line(f"AppProject {name} tokens of {', '.join(map(str, tokens))}", "kept back", "they were signed by another server: make new ones with flotilla proj role create-token")  # fmt: skip
+
+    def _application(self, document: Document, name: str) -> None:
+        metadata = document["metadata"]
+        owner = next((o for o in metadata.get("ownerReferences") or [] if o.get("kind") == "ApplicationSet"), None)  # fmt: skip
+        if owner and str(owner.get("name")) in self.made_by_sets:
+            self._line(f"Application {name}", "unchanged", f"set {owner['name']} makes it")
+            return
+        where = str(metadata.get("namespace") or "")
+        found = self._read(path("applications", name, appNamespace=where))
+        body = {"apiVersion": API, "kind": "Application", "metadata": _metadata(document), "spec": document.get("spec") or {}}  # fmt: skip
+        before = {"apiVersion": API, "kind": "Application", "metadata": _metadata(found), "spec": found["spec"]} if found else None  # fmt: skip
+        call = (
+            (lambda: self.hub.put(path("applications", name, appNamespace=where), body)) if found
+            else (lambda: self.hub.post(path("applications", validate="false"), body))
+        )  # fmt: skip
+        self._write(f"Application {name}", before, body, call)
+
+    def _set(self, document: Document, name: str) -> None:
+        where = str(document["metadata"].get("namespace") or "")
+        body = {"apiVersion": API, "kind": "ApplicationSet", "metadata": _metadata(document), "spec": document.get("spec") or {}}  # fmt: skip
+        found = self._read(path("applicationsets", name, appsetNamespace=where))
+        before = {"apiVersion": API, "kind": "ApplicationSet", "metadata": _metadata(found), "spec": found["spec"]} if found else None  # fmt: skip
+        self._write(f"ApplicationSet {name}", before, body, lambda: self.hub.post(path("applicationsets", upsert=True), body))  # fmt: skip
+        self.made_by_sets.add(name)
+
+    # ---------- ConfigMaps ----------
+    def _config_map(self, document: Document, name: str) -> None:
+        data = document.get("data") or {}
+        if name == "argocd-cm":
+            self._settings(data)
+        elif name == "argocd-rbac-cm":
+            found = self.hub.get(path("flotilla", "rbac")).get("data") or {}
+            self._write("ConfigMap argocd-rbac-cm", found or None, data, lambda: self.hub.put(path("flotilla", "rbac"), {"data": data}))  # fmt: skip
+        elif name == "argocd-ssh-known-hosts-cm":
+            self._hosts(str(data.get("ssh_known_hosts") or ""))
+        elif name == "argocd-gpg-keys-cm":
+            self._keys(data)
+        elif name == "argocd-tls-certs-cm":
+            for host in data:
+                self._line(f"ConfigMap {name} {host}", "kept back", "give the authority with the repository, or in the machine's trust store")  # fmt: skip
+        elif name == "argocd-notifications-cm":
+            for key in data:
+                self._line(f"ConfigMap {name} {key}", "kept back", "the hub sends no notifications yet")  # fmt: skip
+        else:
+            self._line(f"ConfigMap {name}", "kept back", "the hub does not keep such objects")
+
+    def _settings(self, data: Mapping[str, Any]) -> None:
+        found = configmaps.read(data)
+        for name, value in found.settings.items():
+            where = path("flotilla", "settings", name)
+            before = self.hub.get(where)["value"]
+            self._write(f"setting {name}", before, value, lambda w=where, v=value: self.hub.put(w, {"value": v}))  # type: ignore[misc]  # fmt: skip
+        for name, wanted in found.accounts.items():
+            self._account(name, wanted)
+        if found.provider is not None:
+            self._provider(found.provider)
+        for key, note in found.left:
+            self._line(f"ConfigMap argocd-cm {key}", "kept back", note)
+
+    def _account(self, name: str, wanted: Mapping[str, Any]) -> None:
+        found = self._read(path("account", name))
+        shown = {"capabilities": sorted(wanted.get("capabilities") or []), "enabled": wanted.get("enabled", True)}  # fmt: skip
+        if found is None:
+            self._line(f"account {name}", "kept back", f"its password cannot be carried over: create it (Settings, Accounts) with {', '.join(shown['capabilities']) or 'no capabilities'}")  # fmt: skip
+            return
+        before = {"capabilities": sorted(found.get("capabilities") or []), "enabled": found.get("enabled", False)}  # fmt: skip
+        self._write(f"account {name}", before, shown, lambda: self.hub.patch(path("flotilla", "accounts", name), shown))  # fmt: skip
+
+    def _provider(self, config: dict[str, Any]) -> None:
+        title = str(config.get("name") or "OIDC")
+        secret = str(config.get("clientSecret") or "")
+        body: dict[str, Any] = {"name": title, "type": "oidc", "config": {k: v for k, v in config.items() if k != "name"}, "enabled": True}  # fmt: skip
+        found = self._read(path("flotilla", "sso", "providers", "oidc"))
+        if secret.startswith("$"):
+            del body["config"]["clientSecret"]
+        if found is not None:
+            self._line("identity provider oidc", "unchanged", "it is registered already: change it in Settings, Sign-in")  # fmt: skip
+            return
+        if secret.startswith("$"):
+            self._line("identity provider oidc", "kept back", f"its secret stands in {secret}: register it in Settings, Sign-in, with issuer {config.get('issuer')}")  # fmt: skip
+            return
+        self._write("identity provider oidc", None, body, lambda: self.hub.put(path("flotilla", "sso", "providers", "oidc"), body))  # fmt: skip
+
+    def _hosts(self, text: str) -> None:
+        known = {(i["serverName"], i["certSubType"]) for i in self.hub.get(path("certificates")).get("items") or []}  # fmt: skip
+        items = []
+        for line in text.splitlines():
+            words = line.split()
+            if len(words) >= 3 and not words[0].startswith("#") and (words[0], words[1]) not in known:  # fmt: skip
+                items.append({"serverName": words[0], "certType": "ssh", "certSubType": words[1], "certData": words[2]})  # fmt: skip
+        self._write("ConfigMap argocd-ssh-known-hosts-cm", [], items, lambda: self.hub.post(path("certificates"), {"items": items}))  # fmt: skip
+
+    def _keys(self, data: Mapping[str, Any]) -> None:
+        known = {str(i["keyID"]) for i in self.hub.get(path("gpgkeys")).get("items") or []}
+        for key_id, text in data.items():
+            before = True if key_id in known else None
+            self._write(f"GnuPG key {key_id}", before, True, lambda t=text: self.hub.post(path("gpgkeys"), {"keydata": t}))  # type: ignore[misc]  # fmt: skip
+
+    # ---------- secrets ----------
+    def _secret(self, document: Document, name: str) -> None:
+        kind = str((document["metadata"].get("labels") or {}).get(SECRET_TYPE) or "")
+        data = _decoded(document)
+        keep = bool((document["metadata"].get("annotations") or {}).get(OMITTED))
+        if kind == "cluster":
+            self._cluster(document, data, keep=keep)
+        elif kind in ("repository", "repo-creds"):
+            self._repository(data, template=kind == "repo-creds", keep=keep)
+        elif name == "argocd-secret":
+            for key in data:
+                note = "sessions and passwords of another server do not count here"
+                if key.startswith("webhook."):
+                    note = f"the hub takes it from its environment: HUB_{key.upper().replace('.', '_')}"  # fmt: skip
+                self._line(f"Secret {name} {key}", "kept back", note)
+        else:
+            self._line(f"Secret {name}", "kept back", "no cluster and no repository; generators' tokens go by flotilla appset set-secret")  # fmt: skip
+
+    def _cluster(self, document: Document, data: Mapping[str, str], *, keep: bool) -> None:
+        server = data.get("server", "").rstrip("/")
+        labels = {k: v for k, v in (document["metadata"].get("labels") or {}).items() if k != SECRET_TYPE}  # fmt: skip
+        annotations = {k: v for k, v in (document["metadata"].get("annotations") or {}).items() if k not in (OMITTED, "managed-by", "kubectl.kubernetes.io/last-applied-configuration")}  # fmt: skip
+        body: dict[str, Any] = {
+            "server": server, "name": data.get("name") or server, "labels": labels, "annotations": annotations, "project": data.get("project", ""),
+            "namespaces": [n.strip() for n in data.get("namespaces", "").split(",") if n.strip()], "clusterResources": data.get("clusterResources") == "true",
+        }  # fmt: skip
+        found = self._read(path("clusters", server))
+        shown = ("name", "labels", "annotations", "namespaces", "project", "clusterResources")
+        before = {k: found.get(k) or type(body[k])() for k in shown} if found else None
+        wanted = {k: body[k] for k in shown}
+        if keep:
+            if found is None:
+                self._line(f"cluster {body['name']}", "failed", "the export has no credentials for it: register it with flotilla cluster add")  # fmt: skip
+                return
+            self._write(f"cluster {body['name']}", before, wanted, lambda: self.hub.put(path("clusters", server, updatedFields=list(shown)), body))  # fmt: skip
+            return
+        try:
+            body["config"] = json.loads(data.get("config") or "{}")
+        except ValueError as error:
+            raise Problem(f"cluster {body['name']}: its config is no JSON") from error
+        # Credentials cannot be compared: what the hub has is not shown. They are given again.
+        self._write(f"cluster {body['name']}", before if found is None else {**(before or {}), "config": None}, {**wanted, "config": body["config"]}, lambda: self.hub.post(path("clusters", upsert=True), body))  # fmt: skip
+
+    def _repository(self, data: Mapping[str, str], *, template: bool, keep: bool) -> None:
+        url, word = data.get("url", ""), "repocreds" if template else "repository"
+        where = path("repocreds") if template else path("repositories", url, appProject=data.get("project", ""))  # fmt: skip
+        listed = self._read(where)
+        found = next((i for i in (listed or {}).get("items") or [] if i["url"] == url), None) if template else listed  # fmt: skip
+        if keep:
+            self._line(f"{word} {url}", "unchanged" if found else "failed", "" if found else "the export has no credentials for it: connect it with flotilla repo add")  # fmt: skip
+            return
+        body: dict[str, Any] = {("url" if template else "repo"): url}
+        for key, value in data.items():
+            if key == "url":
+                continue
+            body[key] = value == "true" if key in _REPOSITORY else int(value) if key in _NUMBERS and value.isdigit() else value  # fmt: skip
+        call = path("repocreds", upsert=True) if template else path("repositories", upsert=True, credsOnly=True)  # fmt: skip
+        self._write(f"{word} {url}", None if found is None else False, True, lambda: self.hub.post(call, body))  # fmt: skip
+
+
+def _decoded(document: Document) -> dict[str, str]:
+    """Return the values of a secret as text.
+
+    Raises: Problem naming the key.
+    """
+    found = {}
+    for key, value in (document.get("data") or {}).items():
+        try:
+            found[key] = base64.b64decode(str(value), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError) as error:
+            raise Problem(f"Secret {document['metadata'].get('name')}: data.{key} is not base64 of text") from error  # fmt: skip
+    return {**found, **{k: str(v) for k, v in (document.get("stringData") or {}).items()}}
+
+
+_OWN = ("argocd.argoproj.io/refresh", "kubectl.kubernetes.io/last-applied-configuration", "argocd.argoproj.io/deletion-approved")  # fmt: skip
+
+
+def _metadata(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of an object's metadata is wanted, not made by a server."""
+    metadata = document.get("metadata") or {}
+    annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k not in _OWN}
+    found = {
+        "name": metadata.get("name"), "namespace": metadata.get("namespace") or "argocd", "labels": metadata.get("labels") or {}, "annotations": annotations,
+        "finalizers": metadata.get("finalizers") or [],
+    }  # fmt: skip
+    return {k: v for k, v in found.items() if v}
+
+
+def export(hub: Client) -> list[Document]:
+    """Return everything that the hub keeps, in Argo CD's form and order; credentials stay where they are."""
+    settings = {n: hub.get(path("flotilla", "settings", n))["value"] for n in SETTINGS}
+    accounts = hub.get(path("account")).get("items") or []
+    rbac = hub.get(path("flotilla", "rbac")).get("data") or {}
+    keys = [hub.get(path("gpgkeys", i["keyID"])) for i in hub.get(path("gpgkeys")).get("items") or []]  # fmt: skip
+    documents = [_map("argocd-cm", configmaps.write(settings, accounts)), _map("argocd-rbac-cm", {k: v if isinstance(v, str) else str(v) for k, v in rbac.items()})]  # fmt: skip
+    hosts = hub.get(path("flotilla", "known-hosts")).get("lines") or []
+    documents.append(_map("argocd-ssh-known-hosts-cm", {"ssh_known_hosts": "\n".join(hosts) + "\n"} if hosts else {}))  # fmt: skip
+    documents.append(_map("argocd-gpg-keys-cm", {k["keyID"]: k.get("keyData", "") for k in keys}))
+    documents += [_cluster_secret(c) for c in hub.get(path("clusters"))["items"] if c.get("name") != "in-cluster"]  # fmt: skip
+    documents += [_repository_secret(r, "repository") for r in hub.get(path("repositories")).get("items") or []]  # fmt: skip
+    documents += [_repository_secret(r, "repo-creds") for r in hub.get(path("repocreds")).get("items") or []]  # fmt: skip
+    for kind, where in (("AppProject", "projects"), ("Application", "applications"), ("ApplicationSet", "applicationsets")):  # fmt: skip
+        for item in hub.get(path(where)).get("items") or []:
+            metadata = _metadata(item)
+            owners = item["metadata"].get("ownerReferences")
+            documents.append({"apiVersion": API, "kind": kind, "metadata": {**metadata, **({"ownerReferences": owners} if owners else {})}, "spec": item["spec"]})  # fmt: skip
+    return [d for d in documents if d["kind"] != "ConfigMap" or d.get("data")]
+
+
+def _map(name: str, data: Mapping[str, Any]) -> Document:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "argocd", "labels": {"app.kubernetes.io/part-of": "argocd"}}, "data": dict(data)}  # fmt: skip
+
+
+def _secret_of(name: str, kind: str, labels: Mapping[str, str], annotations: Mapping[str, str], data: Mapping[str, Any]) -> Document:  # fmt: skip
+    return {
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "argocd", "labels": {SECRET_TYPE: kind, **labels}, "annotations": {**annotations, OMITTED: "omitted"}},
+        "stringData": {k: v for k, v in data.items() if v not in ("", None, False)},
+    }  # fmt: skip
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in text.partition("://")[2].lower() or text.lower()).strip("-")[:200]  # fmt: skip
+
+
+def _cluster_secret(cluster: Mapping[str, Any]) -> Document:
+    data = {
+        "name": cluster.get("name", ""), "server": cluster["server"], "project": cluster.get("project", ""), "namespaces": ",".join(cluster.get("namespaces") or []),
+        "clusterResources": "true" if cluster.get("clusterResources") else "", "config": json.dumps({"tlsClientConfig": (cluster.get("config") or {}).get("tlsClientConfig") or {}}),
+    }  # fmt: skip
+    return _secret_of(f"cluster-{_slug(cluster['server'])}", "cluster", cluster.get("labels") or {}, cluster.get("annotations") or {}, data)  # fmt: skip
+
+
+def _repository_secret(item: Mapping[str, Any], kind: str) -> Document:
+    url = str(item.get("repo") or item.get("url"))
+    data = {"url": url, **{k: item.get(k) for k in ("type", "name", "project", "username")}, **{k: "true" for k in _REPOSITORY if item.get(k)}}  # fmt: skip
+    return _secret_of(f"{'repo' if kind == 'repository' else 'creds'}-{_slug(url)}", kind, {}, {}, data)  # fmt: skip
+
+
+def warn(text: str) -> None:
+    """Say something beside the output."""
+    sys.stderr.write(text + "\n")
