@@ -31,6 +31,7 @@ from hub.engine.errors import (
     RetryLater,
     Stalled,
     Unauthenticated,
+    Unimplemented,
 )
 from hub.models import setting
 from hub.redaction import redact_text
@@ -55,6 +56,7 @@ _CODES: dict[type[Exception], tuple[int, int]] = {
     OperationalError: (14, 503),
     RequestDataTooBig: (8, 413),
     Http404: (5, 404),
+    Unimplemented: (12, 501),
 }
 _BY_STATUS = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 406: 3, 415: 3, 429: 8}
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from allauth.account import views as allauth_account
 from django.http import HttpResponseBase
 from django.urls import URLPattern, include, path, re_path
-from drf_spectacular.views import SpectacularAPIView
+from drf_spectacular.views import SpectacularAPIView, SpectacularJSONAPIView
 
 from appsets import api as appsets
 from appsets import configuration
@@ -15,6 +15,7 @@ from appsets import streams as set_streams
 from clusters import api as clusters
 from hub import accounts, pages, people, review, roles, signin, sso, views
 from projects.api import (
+    absent,
     actions,
     applications,
     deployments,
@@ -155,6 +156,7 @@ urlpatterns = [
     path("api/version", views.Version.as_view()),
     path("api/webhook", webhooks.webhook),
     path("api/schema", SpectacularAPIView.as_view(permission_classes=[])),
+    path("swagger.json", SpectacularJSONAPIView.as_view(permission_classes=[])),
     path("api/v1/session", views.SessionView.as_view()),
     path("api/v1/session/userinfo", views.UserInfo.as_view()),
     path("api/v1/settings", views.Settings.as_view()),
@@ -191,6 +193,16 @@ urlpatterns = [
     path("api/v1/flotilla/explain", roles.Explain.as_view()),
     path("api/v1/flotilla/who-can", roles.WhoCan.as_view()),
     path("api/v1/applications", applications.Applications.as_view()),
+    path("api/v1/applications/manifestsWithFiles", absent.ManifestsWithFiles.as_view()),
+    re_path(
+        r"^api/v1/notifications/(?P<kind>services|templates|triggers)$",
+        absent.Notifications.as_view(),
+    ),
+    re_path(
+        r"^api/v1/write-(?:repositories|repocreds)(?:/(?P<rest>.*))?$", absent.Hydrator.as_view()
+    ),
+    path("api/v1/settings/plugins", absent.Plugins.as_view()),
+    path("api/badge", absent.badge),
     path(_APP, applications.OneApplication.as_view()),
     path(f"{_APP}/spec", applications.Spec.as_view()),
     path(f"{_APP}/sync", operations.Sync.as_view()),
@@ -203,6 +215,8 @@ urlpatterns = [
     path(f"{_APP}/syncwindows", details.SyncWindows.as_view()),
     path(f"{_APP}/revisions/<str:revision>/metadata", details.RevisionMetadata.as_view()),
     path(f"{_APP}/revisions/<str:revision>/chartdetails", details.ChartDetails.as_view()),
+    path(f"{_APP}/revisions/<str:revision>/ocimetadata", absent.OCIMetadata.as_view()),
+    path(f"{_APP}/resource/links", absent.ResourceLinks.as_view()),
     path(f"{_APP}/resource-tree", resources.ResourceTree.as_view()),
     path(f"{_APP}/managed-resources", resources.ManagedResources.as_view()),
     path(f"{_APP}/server-side-diff", resources.ServerSideDiff.as_view()),
@@ -249,6 +263,7 @@ urlpatterns = [
     _tail("api/v1/repositories", "repo", "/refs", repositories.Refs.as_view()),
     _tail("api/v1/repositories", "repo", "/apps", repositories.AppsOf.as_view()),
     _tail("api/v1/repositories", "repo", "/helmcharts", repositories.HelmCharts.as_view()),
+    _tail("api/v1/repositories", "repo", "/oci-tags", repositories.OCITags.as_view()),
     _tail("api/v1/repositories", "repo", "/appdetails", repositories.AppDetails.as_view()),
     _tail("api/v1/repositories", "repo", "/validate", repositories.ValidateRepository.as_view()),
     _tail("api/v1/repositories", "repo", "", repositories.OneRepository.as_view()),

@@ -60,3 +60,7 @@ class Unauthenticated(Exception):
 
 class Precondition(Exception):
     """The object is not in a state that allows the request."""
+
+
+class Unimplemented(Exception):
+    """What the path is for is switched off here, or not made."""

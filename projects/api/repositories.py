@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import fnmatch
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -327,6 +328,20 @@ class HelmCharts(View):
         )
 
 
+class OCITags(View):
+    """`/repositories/{repo}/oci-tags`: tags of an OCI repository."""
+
+    permission = ("repositories", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, repo: str) -> Response:
+        """Return the tags."""
+        _require_read(request, repo)
+        url, project = check_repository_url(repo), request.query_params.get("appProject", "")
+        found = charts.tags(url if "://" in url else f"oci://{url}", credentials_for(url, project))
+        return Response({"tags": found})
+
+
 class AppDetails(View):
     """`/repositories/{repo}/appdetails`: what a source is, and its parameters."""
 
@@ -482,18 +497,16 @@ class Certificates(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         """List the known hosts with their fingerprints."""
-        caller = actor(request)
-        return Response(
-            {
-                "items": [
-                    host_json(line)
-                    for line in setting("ssh_known_hosts", "").splitlines()
-                    if line.strip()
-                    and is_allowed(caller, "certificates", "get", line.partition(" ")[0])
-                ],
-                "metadata": {},
-            }
-        )
+        caller, params = actor(request), request.query_params
+        shown = [
+            host_json(line) for line in setting("ssh_known_hosts", "").splitlines()
+            if line.strip() and is_allowed(caller, "certificates", "get", line.partition(" ")[0])
+        ]  # fmt: skip
+        wanted = {"serverName": "hostNamePattern", "certType": "certType", "certSubType": "certSubType"}  # fmt: skip
+        for field, name in wanted.items():
+            if params.get(name, "*") not in ("", "*"):
+                shown = [h for h in shown if fnmatch.fnmatchcase(h[field], params[name])]
+        return Response({"items": shown, "metadata": {}})
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:

@@ -321,6 +321,24 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
     return [str(tag).replace("_", "+") for tag in data.get("tags") or []]
 
 
+def tags(url: str, credentials: Mapping[str, Any]) -> list[str]:
+    """Return the tags of an OCI artifact.
+
+    Raises: Stalled or RetryLater with what the registry says.
+    """
+    return sorted(_tags(url, "", credentials))
+
+
+def annotations(url: str, digest: str, credentials: Mapping[str, Any]) -> dict[str, str]:
+    """Return what an OCI artifact says of itself: its manifest's annotations."""
+    import orjson
+
+    host, name = _registry(url, "")
+    manifest = orjson.loads(_registry_get(host, f"/{name}/manifests/{digest}", credentials, 4 * 1024**2, _MANIFEST))  # fmt: skip
+    found = manifest.get("annotations")
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
 def oci_digest(url: str, chart: str, target: str, credentials: Mapping[str, Any]) -> str:
     """Return the digest that a tag or constraint of an OCI artifact names."""
     import hashlib

@@ -1,0 +1,120 @@
+"""Paths of Argo CD's API for what this hub has none of: they answer as Argo CD does when the feature is off."""
+
+from django.http import HttpRequest, HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hub.api import View, actor
+from hub.engine.errors import Invalid, Unimplemented
+from projects import sources
+from projects.api.applications import get_application
+from projects.api.resources import place
+from projects.sources import charts
+from projects.sources.credentials import credentials_for
+
+
+class Notifications(View):
+    """`/notifications/{services,templates,triggers}`: none are configured."""
+
+    permission = ("applications", "signed-in")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, kind: str) -> Response:
+        """Return no names."""
+        del kind
+        actor(request)
+        return Response({"items": []})
+
+
+class Plugins(View):
+    """`/settings/plugins`: there are no config management plugins."""
+
+    permission = ("settings", "signed-in")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        """Return no names."""
+        actor(request)
+        return Response({"plugins": []})
+
+
+class Hydrator(View):
+    """`/write-repositories` and `/write-repocreds`: credentials of a source hydrator, which is off."""
+
+    permission = ("repositories", "signed-in")
+
+    def _off(self, request: Request, rest: str = "") -> Response:
+        del rest
+        actor(request)
+        raise Unimplemented("hydrator is disabled")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, rest: str = "") -> Response:
+        """Say that it is off."""
+        return self._off(request, rest)
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request, rest: str = "") -> Response:
+        """Say that it is off."""
+        return self._off(request, rest)
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def put(self, request: Request, rest: str = "") -> Response:
+        """Say that it is off."""
+        return self._off(request, rest)
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def delete(self, request: Request, rest: str = "") -> Response:
+        """Say that it is off."""
+        return self._off(request, rest)
+
+
+class ManifestsWithFiles(View):
+    """`/applications/manifestsWithFiles`: a stream of local files, which this hub does not take."""
+
+    permission = ("applications", "signed-in")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request) -> Response:
+        """Say what to do instead."""
+        actor(request)
+        raise Unimplemented("local files are not rendered here: push them to a branch and name it as the revision")  # fmt: skip
+
+
+class ResourceLinks(View):
+    """`/applications/{name}/resource/links`: deep links of a resource: none are configured."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str) -> Response:
+        """Return no links, of a resource that is there."""
+        place(request, name, "get")
+        return Response({"items": []})
+
+
+class OCIMetadata(View):
+    """`/applications/{name}/revisions/{revision}/ocimetadata`: what an OCI artifact says of itself."""
+
+    permission = ("applications", "get")
+
+    @extend_schema(responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, name: str, revision: str) -> Response:
+        """Return its annotations under Argo CD's names."""
+        application = get_application(request, name)
+        source = next((s for s in application.sources if sources.kind_of(s) == "oci"), None)
+        if source is None:
+            raise Invalid("the application has no source that is an OCI artifact")
+        url = str(source["repoURL"])
+        found = charts.annotations(url, revision, credentials_for(url, application.project))
+        names = {
+            "created": "createdAt", "authors": "authors", "url": "imageUrl", "documentation": "docsUrl", "source": "sourceUrl", "version": "version", "description": "description",
+        }  # fmt: skip
+        return Response({ours: found[f"org.opencontainers.image.{theirs}"] for theirs, ours in names.items() if f"org.opencontainers.image.{theirs}" in found})  # fmt: skip
+
+
+def badge(_request: HttpRequest) -> HttpResponse:
+    """Say that badges are off, as Argo CD does unless they are switched on."""
+    return HttpResponse("404 page not found\n", status=404, content_type="text/plain; charset=utf-8")  # fmt: skip
