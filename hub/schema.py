@@ -25,3 +25,26 @@ class Schema(AutoSchema):
         """Return the name."""
         words = re.findall(r"[A-Za-z0-9]+", self.path.removeprefix("/api"))
         return "_".join([self.method.lower(), *words])
+
+
+_ERRORS = {
+    "400": "The request is wrong: the message names the field and the next step.", "401": "Nobody is signed in.", "403": "Not allowed, or not there.",
+    "404": "It is not there.", "405": "The path does not take this method.", "409": "It contradicts what is stored or running.", "413": "The body is too large.",
+    "415": "The body must be application/json.", "429": "Too many requests.", "501": "What the path is for is switched off.", "503": "Something that the hub needs does not answer: try again.",
+}  # fmt: skip
+
+
+def with_errors(result: Any, generator: Any, request: Any, public: Any) -> Any:
+    """Say for every operation which errors it may answer, and of what shape."""
+    del generator, request, public
+    schemas = result.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Error"] = {
+        "type": "object", "required": ["error", "message", "code", "details"],
+        "properties": {"error": {"type": "string"}, "message": {"type": "string"}, "code": {"type": "integer", "description": "gRPC code"}, "details": {"type": "array", "items": {}}},
+    }  # fmt: skip
+    shape = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    for path in result["paths"].values():
+        for operation in path.values():
+            for code, text in _ERRORS.items():
+                operation["responses"].setdefault(code, {"description": text, "content": shape})
+    return result

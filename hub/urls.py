@@ -198,9 +198,10 @@ urlpatterns = [
         r"^api/v1/notifications/(?P<kind>services|templates|triggers)$",
         absent.Notifications.as_view(),
     ),
-    re_path(
-        r"^api/v1/write-(?:repositories|repocreds)(?:/(?P<rest>.*))?$", absent.Hydrator.as_view()
-    ),
+    path("api/v1/write-repositories", absent.Hydrator.as_view()),
+    path("api/v1/write-repositories/<path:rest>", absent.Hydrator.as_view()),
+    path("api/v1/write-repocreds", absent.Hydrator.as_view()),
+    path("api/v1/write-repocreds/<path:rest>", absent.Hydrator.as_view()),
     path("api/v1/settings/plugins", absent.Plugins.as_view()),
     path("api/badge", absent.badge),
     path(_APP, applications.OneApplication.as_view()),
