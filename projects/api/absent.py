@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hub.api import View, actor
-from hub.engine.errors import Invalid, Unimplemented
+from hub.engine.errors import Invalid, NotFound, Unimplemented
 from projects import sources
 from projects.api.applications import get_application
 from projects.api.resources import place
@@ -23,8 +23,9 @@ class Notifications(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, kind: str) -> Response:
         """Return no names."""
-        del kind
         actor(request)
+        if kind not in ("services", "templates", "triggers"):
+            raise NotFound(f"notifications have services, templates and triggers, not {kind!r}")
         return Response({"items": []})
 
 

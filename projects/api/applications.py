@@ -1,16 +1,28 @@
 """REST of applications: list, read, write, sync, roll back, delete."""
 
+import base64
 from typing import Any
 
 import orjson
 from django.conf import settings
+from django.db.models import Q
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hub.access import Caller, hide, is_allowed, require
-from hub.api import View, actor, body_map, flag, inner_map, must_agree, project_fields, selector
+from hub.api import (
+    View,
+    actor,
+    body_map,
+    flag,
+    inner_map,
+    must_agree,
+    number,
+    project_fields,
+    selector,
+)
 from hub.engine.errors import Invalid, NotFound
 from hub.engine.permits import normal_url
 from hub.models import current_version
@@ -59,12 +71,18 @@ def get_application(request: Request, name: str, action: str = "get") -> Applica
         require(caller, "applications", "get", named, project)
         if found is None or found.project != project:
             raise NotFound(f'applications.argoproj.io "{name}" not found')
+    return permitted(caller, found, f"{namespace}/{name}", action)
+
+
+def permitted(caller: Caller, found: Application | None, named: str, action: str) -> Application:
+    """Return an application if the caller may do `action` to it; one that is absent looks like a forbidden one.
+
+    Raises: AccessDenied; Precondition where its project asks for a reason.
+    """
     if found is None or not is_allowed(
         caller, "applications", "get", found.rbac_object, found.where
     ):
-        raise hide(
-            caller, "applications", action, f"{namespace}/{name}", found.project if found else ""
-        )
+        raise hide(caller, "applications", action, named, found.project if found else "")
     rules = project_of_or_none(found.project)
     if rules is not None and not is_namespace_permitted(found, rules):
         raise hide(caller, "applications", action, found.rbac_object, found.project)
@@ -98,8 +116,33 @@ def _wants(fields: str, path: str) -> bool:
     )
 
 
-def listed(request: Request, fields: str = "") -> list[dict[str, Any]]:
-    """Return the applications that the query of a request chooses, as JSON."""
+def _page(request: Request) -> tuple[int, tuple[str, str] | None]:
+    """Return how many applications a page has at most, 0 for all, and after which it begins.
+
+    Raises: Invalid naming the parameter.
+    """
+    limit = number(request, "limit")
+    if limit < 0:
+        raise Invalid("limit must be a whole number from 0")
+    token = request.query_params.get("continue", "")
+    if not token:
+        return limit, None
+    try:
+        name, namespace = orjson.loads(base64.urlsafe_b64decode(token.encode() + b"=="))
+    except (ValueError, TypeError) as error:
+        raise Invalid("continue must be what the page before had in metadata.continue") from error
+    if not isinstance(name, str) or not isinstance(namespace, str):
+        raise Invalid("continue must be what the page before had in metadata.continue")
+    return limit, (name, namespace)
+
+
+def _token(row: Application) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([row.name, row.namespace])).decode().rstrip("=")
+
+
+def listed(request: Request, fields: str = "") -> tuple[list[dict[str, Any]], str]:
+    """Return the applications that the query of a request chooses, as JSON, and where the next page begins."""
+    limit, after = _page(request)
     query = visible(actor(request)).order_by("name", "namespace").defer(*_wanted_columns(fields))
     params = request.query_params
     projects = params.getlist("project") or params.getlist("projects")
@@ -113,7 +156,12 @@ def listed(request: Request, fields: str = "") -> list[dict[str, Any]]:
         query = query.select_related("operation")
     else:
         query = query.defer(*_wanted_columns(fields))
-    rows = list(query.select_related("cluster") if _wants(fields, "status.reconciledAt") else query)
+    if after:
+        query = query.filter(Q(name__gt=after[0]) | Q(name=after[0], namespace__gt=after[1]))
+    found = query.select_related("cluster") if _wants(fields, "status.reconciledAt") else query
+    # Labels and repositories are looked at here: only without them the database can stop early.
+    is_plain = not params.get("selector") and not params.get("repo")
+    rows = list(found[: limit + 1] if limit and is_plain else found)
     if params.get("selector"):
         fits = selector(params["selector"])
         rows = [row for row in rows if fits(row.labels)]
@@ -124,8 +172,10 @@ def listed(request: Request, fields: str = "") -> list[dict[str, Any]]:
             for row in rows
             if any(normal_url(str(s.get("repoURL", ""))) == wanted for s in row.sources)
         ]
+    token = _token(rows[limit - 1]) if limit and len(rows) > limit else ""
+    rows = rows[:limit] if limit else rows
     if fields and not fields.startswith("-") and _is_narrow(fields):
-        return [_narrow(row) for row in rows]
+        return [_narrow(row) for row in rows], token
     history: dict[int, list[Revision]] = {}
     if _wants(fields, "status.history"):
         for revision in (
@@ -138,7 +188,7 @@ def listed(request: Request, fields: str = "") -> list[dict[str, Any]]:
         from django.db.models import prefetch_related_objects
 
         prefetch_related_objects(rows, "remotes")
-    return [application_json(row, history=history.get(row.pk, [])) for row in rows]
+    return [application_json(row, history=history.get(row.pk, [])) for row in rows], token
 
 
 _NARROW = {
@@ -168,14 +218,18 @@ class Applications(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """List applications, filtered by name, project, namespace, repository and label selector."""
+        """List applications, filtered by name, project, namespace, repository and label selector.
+
+        With `limit` (ours) at most so many, and `metadata.continue` for the next page.
+        """
         fields = request.query_params.get("fields", "")
         version = current_version()
-        items = listed(request, fields)
+        items, after = listed(request, fields)
+        more = {"continue": after} if after else {}
         answer = {
             "apiVersion": "argoproj.io/v1alpha1",
             "kind": "ApplicationList",
-            "metadata": {"resourceVersion": str(version)},
+            "metadata": {"resourceVersion": str(version), **more},
             "items": items,
         }
         return Response(orjson.dumps(project_fields(answer, fields)))

@@ -46,40 +46,47 @@ class Sync(View):
         must_agree(name, body.get("name"), "name")
         check_windows(get_application(request, name, "get"))
         application = get_application(request, name, "sync")
-        account = actor(request)
-        if body.get("manifests"):
-            require_override(account, application)
-            _refuse_unproved(application)
-            if application.is_automated and not body.get("dryRun"):
-                raise Precondition(
-                    "cannot use local sync when Automatic Sync Policy is enabled unless for dry run"
-                )
-        if application.deletion_requested_at:
-            raise Precondition("application is deleting")
-        wanted = sources_at(application, body)
-        if (
-            wanted != application.sources
-            and setting("require_override_for_revision", default=False) is True
-        ):
-            require_override(account, application)
-        revisions = resolved(application, wanted, body)
-        sync = {
-            k: body[k]
-            for k in ("prune", "dryRun", "resources", "manifests", "revision", "revisions")
-            if body.get(k)
-        }
-        sync["syncStrategy"] = _strategy(body.get("strategy"))
-        sync["syncOptions"] = _sync_options(application, body)
-        sync = {k: v for k, v in sync.items() if v not in (None, {}, [])}
-        retry = body.get("retryStrategy") or application.sync_policy.get("retry")
-        operation = {
-            "sync": sync,
-            "initiatedBy": {"username": account.name},
-            **({"retry": retry} if retry else {}),
-            **({"info": body["infos"]} if body.get("infos") else {}),
-        }
-        begin(application, operation, revisions, wanted, actor=account.name)
+        begin_sync(actor(request), application, body)
         return Response(application_json(application_named(application.namespace, name)))
+
+
+def begin_sync(account: Caller, application: Application, body: dict[str, Any]) -> None:
+    """Start a sync that somebody who may asks for; the revision is resolved before it is stored.
+
+    Raises: Precondition or Invalid saying why it cannot run.
+    """
+    if body.get("manifests"):
+        require_override(account, application)
+        _refuse_unproved(application)
+        if application.is_automated and not body.get("dryRun"):
+            raise Precondition(
+                "cannot use local sync when Automatic Sync Policy is enabled unless for dry run"
+            )
+    if application.deletion_requested_at:
+        raise Precondition("application is deleting")
+    wanted = sources_at(application, body)
+    if (
+        wanted != application.sources
+        and setting("require_override_for_revision", default=False) is True
+    ):
+        require_override(account, application)
+    revisions = resolved(application, wanted, body)
+    sync = {
+        k: body[k]
+        for k in ("prune", "dryRun", "resources", "manifests", "revision", "revisions")
+        if body.get(k)
+    }
+    sync["syncStrategy"] = _strategy(body.get("strategy"))
+    sync["syncOptions"] = _sync_options(application, body)
+    sync = {k: v for k, v in sync.items() if v not in (None, {}, [])}
+    retry = body.get("retryStrategy") or application.sync_policy.get("retry")
+    operation = {
+        "sync": sync,
+        "initiatedBy": {"username": account.name},
+        **({"retry": retry} if retry else {}),
+        **({"info": body["infos"]} if body.get("infos") else {}),
+    }
+    begin(application, operation, revisions, wanted, actor=account.name)
 
 
 def _refuse_unproved(application: Application) -> None:

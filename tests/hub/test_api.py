@@ -10,9 +10,9 @@ from support.streams import collect
 
 from hub.api import project_fields, selector
 from hub.engine.errors import Invalid
-from hub.models import Account, AuditEvent, LoginFailure, access_changed
+from hub.models import Account, AuditEvent, LoginFailure, access_changed, change_setting
 from hub.session import issue
-from projects.models import Application
+from projects.models import Application, Project
 
 BODY = {
     "metadata": {"name": "a"},
@@ -785,3 +785,64 @@ def test_openapi_is_served(idle_hub):
             "/api/schema", headers={"Accept": "application/vnd.oai.openapi+json"}
         ).content.decode()
     )
+
+
+def test_pages_of_applications(idle_hub):
+    Project.objects.update_or_create(name="team", defaults={"spec": {"sourceRepos": ["*"]}})
+    spec = {"project": "team", "source": {"repoURL": "https://git.example/x"}, "destination": {"name": "in-cluster"}}  # fmt: skip
+    for number in range(7):
+        Application.objects.create(name=f"a{number}", project="team", spec=spec, labels={"odd": str(number % 2)})  # fmt: skip
+    Application.objects.create(name="a3", namespace="other", project="team", spec=spec)
+    whole = [(i["metadata"]["namespace"], i["metadata"]["name"]) for i in idle_hub.get("/api/v1/applications")["items"]]  # fmt: skip
+
+    def pages(**query):
+        found, after = [], ""
+        while True:
+            answer = idle_hub.get("/api/v1/applications", **query, **({"continue": after} if after else {}))  # fmt: skip
+            assert len(answer["items"]) <= query["limit"]
+            found += [(i["metadata"]["namespace"], i["metadata"]["name"]) for i in answer["items"]]
+            after = answer["metadata"].get("continue", "")
+            if not after:
+                return found
+
+    assert pages(limit=3) == whole and pages(limit=1) == whole and pages(limit=100) == whole
+    assert [n for _, n in pages(limit=2, selector="odd=1")] == ["a1", "a3", "a5"]
+    assert [n for _, n in pages(limit=2, fields="items.metadata.name,items.metadata.namespace,metadata.continue")] == [n for _, n in whole]  # fmt: skip
+    for bad in ({"limit": -1}, {"limit": "x"}, {"continue": "%%"}, {"continue": "W10"}):
+        idle_hub.get("/api/v1/applications", **bad, status=400)
+
+
+def test_many_at_once_with_an_answer_for_each(idle_hub):
+    Project.objects.update_or_create(name="team", defaults={"spec": {"sourceRepos": ["*"]}})
+    spec = {"project": "team", "source": {"repoURL": "https://git.example/x"}, "destination": {"name": "in-cluster"}}  # fmt: skip
+    for name in ("a", "b"):
+        Application.objects.create(name=name, project="team", spec=spec, labels={"team": name})
+    where = "/api/v1/flotilla/applications/batch"
+    found = idle_hub.post(where, {"action": "refresh", "applications": ["a", "argocd/b", "absent"]})["items"]  # fmt: skip
+    assert [(i["name"], i["ok"]) for i in found] == [("a", True), ("b", True), ("absent", False)]
+    assert found[2]["code"] == 7 and "permission denied" in found[2]["message"]
+    assert Application.objects.exclude(refresh_kind="").count() == 2
+    found = idle_hub.post(where, {"action": "delete", "selector": "team=a", "options": {"cascade": False}})["items"]  # fmt: skip
+    assert [i["name"] for i in found] == ["a"]
+    assert list(Application.objects.filter(deletion_requested_at=None).values_list("name", flat=True)) == ["b"]  # fmt: skip
+    change_setting("rbac", {"policy.csv": "p, dev, applications, get, team/*, allow\np, dev, applications, sync, team/none, allow"})  # fmt: skip
+    access_changed("policy", "rbac", None)
+    token = issue(Account.objects.create(name="dev", password="!", capabilities=["login"]), timezone.now())  # fmt: skip
+    for action in ("sync", "delete"):
+        found = idle_hub.post(where, {"action": action, "applications": ["b"]}, token=token)["items"]  # fmt: skip
+        assert (found[0]["ok"], found[0]["code"]) == (False, 7)
+    for bad in ({}, {"action": "burn", "applications": []}, {"action": "sync"}, {"action": "sync", "applications": [1]}, {"action": "sync", "selector": ""}, {"action": "sync", "applications": ["a"], "options": [1]}):  # fmt: skip
+        idle_hub.post(where, bad, status=400)
+
+
+def test_what_did_not_change_is_not_sent_again(idle_hub, client):
+    headers = {"Authorization": f"Bearer {idle_hub.token}"}
+    first = client.get("/api/v1/projects", headers=headers)
+    assert first.status_code == 200 and first["ETag"]
+    again = client.get("/api/v1/projects", headers={**headers, "If-None-Match": first["ETag"]})
+    assert again.status_code == 304 and again.content == b""
+    Project.objects.create(name="more", spec={})
+    fresh = client.get("/api/v1/projects", headers={**headers, "If-None-Match": first["ETag"]})
+    assert fresh.status_code == 200 and b"more" in fresh.content
+    # Who may not see it is told nothing by an old tag.
+    assert client.get("/api/v1/projects", headers={"If-None-Match": first["ETag"]}).status_code == 401  # fmt: skip

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from hub import audit, forward, guards, trail
 from hub.cli.audit import verify_file
-from hub.cli.main import app
+from hub.cli.main import build
 from hub.cli.problem import Problem
 from hub.engine.chain import GENESIS, digest_of, link_hash
 from hub.models import (
@@ -216,13 +216,15 @@ def test_an_auditor_exports_a_month_and_one_byte_is_altered(
     assert json.loads(lines[0])["anchor"]["sequence"] == 9
     assert sum("event" in json.loads(line) for line in lines) == 10
     runner = CliRunner()
-    good = runner.invoke(app, ["audit", "verify", str(path), "--key", key_file(tmp_path)])
+    good = runner.invoke(
+        build("audit"), ["audit", "verify", str(path), "--key", key_file(tmp_path)]
+    )
     assert good.exit_code == 0 and "Intact" in good.output and "signed up to row" in good.output
     data = bytearray(path.read_bytes())
     place = data.index(b"alice", data.index(b'"sequence":14'))
     data[place] ^= 1
     path.write_bytes(data)
-    bad = runner.invoke(app, ["audit", "verify", str(path), "--key", key_file(tmp_path)])
+    bad = runner.invoke(build("audit"), ["audit", "verify", str(path), "--key", key_file(tmp_path)])
     row = next(
         json.loads(line)["sequence"] for line in bytes(data).splitlines() if b"`lice" in line
     )

@@ -1,0 +1,100 @@
+"""REST of many applications at once (ours): an answer for each, and one that fails stops no other."""
+
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hub.access import Caller
+from hub.api import View, actor, body_map, selector
+from hub.engine.errors import Invalid, NotFound
+from hub.redaction import redact_text
+from hub.rest import code_of
+from projects import applications
+from projects.api.applications import permitted
+from projects.api.operations import begin_sync, check_windows
+from projects.models import Application
+from projects.refresh import request_refresh
+from projects.specs import application_named
+from projects.visible import visible
+
+MOST = 1000
+_RIGHTS = {"sync": "sync", "refresh": "get", "delete": "delete"}
+
+
+class Batch(View):
+    """`/flotilla/applications/batch`: sync, refresh or delete many applications."""
+
+    permission = ("applications", "signed-in")
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request) -> Response:
+        """Do `action` to `applications` (names, or namespace/name) or to those of `selector`; `options` as for one.
+
+        The answer has `items` of `{name, namespace, ok, code, message}`.
+        """
+        body = body_map(request)
+        action, options = body.get("action"), body.get("options") or {}
+        if action not in _RIGHTS:
+            raise Invalid(f"action must be one of {', '.join(_RIGHTS)}")
+        if not isinstance(options, dict):
+            raise Invalid("options must be an object, as the body or query of the action for one application")  # fmt: skip
+        caller = actor(request)
+        names = _chosen(caller, body)
+        return Response({"items": [_done(caller, action, name, options) for name in names]})
+
+
+def _chosen(caller: Caller, body: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (namespace, name) of each application that a body chooses.
+
+    Raises: Invalid naming the field.
+    """
+    listed, labels = body.get("applications"), body.get("selector")
+    if (listed is None) == (labels is None):
+        raise Invalid("give applications, a list of names, or selector, labels such as team=a")
+    if labels is not None:
+        if not isinstance(labels, str) or not labels.strip():
+            raise Invalid("selector must be text such as team=a")
+        fits = selector(labels)
+        rows = visible(caller).order_by("name", "namespace").only("namespace", "name", "labels")
+        names = [(r.namespace, r.name) for r in rows if fits(r.labels)]
+    else:
+        if not isinstance(listed, list) or not all(isinstance(n, str) and n for n in listed):
+            raise Invalid("applications must be a list of names")
+        names = [(n.rpartition("/")[0] or settings.NAMESPACE, n.rpartition("/")[2]) for n in dict.fromkeys(listed)]  # fmt: skip
+    if len(names) > MOST:
+        raise Invalid(f"{len(names)} applications are more than the {MOST} of one request")
+    return names
+
+
+def _done(caller: Caller, action: str, name: tuple[str, str], options: dict[str, Any]) -> dict[str, Any]:  # fmt: skip
+    entry: dict[str, Any] = {"namespace": name[0], "name": name[1]}
+    try:
+        _do(caller, action, name, options)
+    except Exception as error:
+        codes = code_of(error)
+        if codes is None:
+            raise
+        return {**entry, "ok": False, "code": codes[0], "message": redact_text(str(error))}
+    return {**entry, "ok": True}
+
+
+def _do(caller: Caller, action: str, name: tuple[str, str], options: dict[str, Any]) -> None:
+    found: Application | None
+    try:
+        found = application_named(*name)
+    except NotFound:
+        found = None
+    row = permitted(caller, found, "/".join(name), _RIGHTS[action])
+    if action == "refresh":
+        request_refresh(row, "hard" if options.get("refresh") == "hard" else "normal")
+    elif action == "sync":
+        check_windows(row)
+        begin_sync(caller, row, options)
+    else:
+        applications.request_deletion(
+            row, caller.name, cascade=options.get("cascade", True) is not False, propagation=str(options.get("propagationPolicy") or ""), confirmed=options.get("confirm") is True,
+        )  # fmt: skip
