@@ -220,7 +220,7 @@ def _csv(chosen: QuerySet[AuditEvent]) -> Iterator[str]:
     writer.writerow([*_COLUMNS, "revisions", "who", "change", "detail"])
     for event in chosen.order_by("pk").iterator(chunk_size=2000):
         row = trail.event_json(event)
-        cells = [_cell(row[c]) for c in _COLUMNS] + [_cell(" ".join(map(str, row["revisions"])))]
+        cells = [cell(row[c]) for c in _COLUMNS] + [cell(" ".join(map(str, row["revisions"])))]
         writer.writerow(
             [*cells, *(orjson.dumps(row[c]).decode() for c in ("who", "change", "detail"))]
         )
@@ -230,7 +230,8 @@ def _csv(chosen: QuerySet[AuditEvent]) -> Iterator[str]:
     yield out.getvalue()
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Return a value as a table of values may hold it."""
     text = "" if value is None else str(value)
     # A spreadsheet would run what begins like a formula.
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -3,14 +3,13 @@
 import difflib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 import yaml
 
 from hub.cli.client import Client, table
+from hub.cli.files import manifests
 from hub.cli.problem import Problem
 
 API = "/api/v1/applicationsets"
@@ -23,29 +22,11 @@ def read(files: Sequence[str]) -> list[dict[str, Any]]:
 
     Raises: Problem naming the file.
     """
-    found: list[dict[str, Any]] = []
-    for file in files:
-        try:
-            documents = list(yaml.safe_load_all(_text(file)))
-        except (OSError, UnicodeDecodeError, httpx.HTTPError, yaml.YAMLError) as error:
-            raise Problem(f"{file} cannot be read: {error}") from error
-        for document in documents:
-            if document is None:
-                continue
-            if not isinstance(document, dict) or document.get("kind") not in (None, "ApplicationSet"):  # fmt: skip
-                raise Problem(f"{file} holds something that is no ApplicationSet")
-            found.append(document)
-    if not found:
-        raise Problem("no ApplicationSet found")
+    found = manifests(files)
+    for document in found:
+        if document.get("kind") not in (None, "ApplicationSet"):
+            raise Problem(f"there is a {document.get('kind')} that is no ApplicationSet")
     return found
-
-
-def _text(file: str) -> str:
-    if file == "-":
-        return sys.stdin.read()
-    if file.startswith(("http://", "https://")):
-        return httpx.get(file, timeout=30, follow_redirects=True).raise_for_status().text
-    return Path(file).read_text(encoding="utf-8")
 
 
 def only(file: str) -> dict[str, Any]:

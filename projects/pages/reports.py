@@ -16,7 +16,7 @@ from hub.accounts import normal_object
 from hub.engine.errors import Invalid
 from hub.engine.rbac import RESOURCES
 from hub.pages import Shown, signed_in
-from hub.review import changes, moment
+from hub.review import cell, changes, moment
 from projects.api.deployments import deployments
 
 REPORTS = {"deployments": "Deployments", "changes": "Changes", "access": "Who could"}
@@ -71,22 +71,16 @@ def _csv(kind: str, report: dict[str, Any]) -> HttpResponse:
         columns = ("application", "project", "cluster", "kind", "phase", "startedAt", "finishedAt", "initiator", "reason", "ticket", "driftSeconds", "manifestsDigest", "event")  # fmt: skip
         writer.writerow([*columns, "revisions", "authors", "approvers"])
         for item in report["items"]:
-            writer.writerow([_cell(item[c]) for c in columns] + [_cell(" ".join(map(str, item[c]))) for c in ("revisions", "authors", "approvers")])  # fmt: skip
+            writer.writerow([cell(item[c]) for c in columns] + [cell(" ".join(map(str, item[c]))) for c in ("revisions", "authors", "approvers")])  # fmt: skip
     elif kind == "changes":
         writer.writerow(["kind", "object", "at", "actor", "verb", "reason", "ticket", "revisions", "event"])  # fmt: skip
         for item in report["items"]:
             for change in item["changes"]:
-                writer.writerow([_cell(v) for v in (item["kind"], item["object"], change["at"], change["actor"], change["verb"], change["reason"], change["ticket"], " ".join(map(str, change["revisions"])), change["id"])])  # fmt: skip
+                writer.writerow([cell(v) for v in (item["kind"], item["object"], change["at"], change["actor"], change["verb"], change["reason"], change["ticket"], " ".join(map(str, change["revisions"])), change["id"])])  # fmt: skip
     else:
         writer.writerow(["account", "groups", "rule", "origin"])
         for item in report["accounts"]:
-            writer.writerow([_cell(v) for v in (item["account"], " ".join(item["groups"]), item["rule"], item["origin"])])  # fmt: skip
+            writer.writerow([cell(v) for v in (item["account"], " ".join(item["groups"]), item["rule"], item["origin"])])  # fmt: skip
     answer = HttpResponse(out.getvalue(), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="{kind}.csv"'
     return answer
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else str(value)
-    # A spreadsheet would run what begins like a formula.
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -70,9 +70,9 @@ def test_problems_are_a_sentence(flotilla, tmp_path):
     assert "no ApplicationSet" in flotilla("create", str(wrong), code=20)
     assert "cannot be read" in flotilla("create", str(tmp_path / "absent"), code=20)
     wrong.write_text("a: [")
-    assert "cannot be read" in flotilla("preview", str(wrong), code=20)
+    assert "is no YAML" in flotilla("preview", str(wrong), code=20)
     wrong.write_text("")
-    assert "no ApplicationSet found" in flotilla("preview", str(wrong), code=20)
+    assert "there are no manifests" in flotilla("preview", str(wrong), code=20)
     flotilla("get", "absent", code=20)
     assert "wide, json, yaml" in flotilla("list", "-o", "xml", code=20)
 

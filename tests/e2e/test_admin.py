@@ -220,7 +220,7 @@ def test_windows_are_drawn_and_edited(site, watched):
     expect(dialog.locator("[data-error]")).to_contain_text("Somebody else changed the windows")
 
 
-PUBLIC = ("login", "auth/", "sso/", "saml", "identity/", ".well-known", "healthz", "readyz", "metrics", "api/", "account/2fa", "logout", "nothing", "static")  # fmt: skip
+PUBLIC = ("login", "auth/", "sso/", "saml", "identity/", ".well-known", "healthz", "readyz", "metrics", "api/", "account/2fa", "logout", "nothing", "static", "swagger.json")  # fmt: skip
 
 
 def page_paths():
