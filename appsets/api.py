@@ -28,12 +28,14 @@ from hub.api import (
     selector,
 )
 from hub.engine.errors import Invalid
+from hub.lists import arranged
 from hub.models import current_version
 from projects.manifests import API_VERSION, filled
 from projects.models import FINALIZER, Application
 from projects.specs import check_reason, project_of, project_of_or_none
 from projects.visible import visible
 
+_COLUMNS = {"name": "metadata.name", "namespace": "metadata.namespace", "project": "spec.template.spec.project", "created": "metadata.creationTimestamp", "health": "status.health.status"}  # fmt: skip
 FRESH = timedelta(seconds=10)
 CHUNK = 500
 
@@ -102,6 +104,7 @@ class ApplicationSets(View):
             if fits(row.labels) and is_allowed(caller, "applicationsets", "get", row.rbac_object)
         ]  # fmt: skip
         answer = {"apiVersion": API_VERSION, "kind": "ApplicationSetList", "metadata": {"resourceVersion": str(version)}, "items": items}  # fmt: skip
+        answer = arranged(request, answer, _COLUMNS, ["metadata.name", "metadata.namespace"])
         return Response(project_fields(answer, params.get("fields", "")))
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)

@@ -19,8 +19,8 @@ from hub.documents import load_yaml
 from hub.engine.errors import AccessDenied, Invalid, Precondition
 from hub.models import current_version
 from hub.pages import Shown, posted, signed_in
+from projects.listing import HEALTH, bars, stale
 from projects.models import Application, Repository
-from projects.pages.listing import HEALTH, bars, stale
 from projects.visible import visible
 
 

@@ -22,9 +22,9 @@ from hub.documents import load_yaml
 from hub.engine.errors import EngineError, Invalid, NotFound
 from hub.models import current_version
 from hub.pages import Shown, signed_in
+from projects.listing import HEALTH, bars
 from projects.models import Project
 from projects.pages.diffing import diff_lines
-from projects.pages.listing import HEALTH, bars
 from projects.specs import project_of
 from projects.visible import visible
 

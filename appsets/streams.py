@@ -43,7 +43,7 @@ async def _changes(chosen: Filter, start: int | None, token: str, *, events: boo
         if events:
             yield b": connected\n\n"
         while True:
-            found = await sync_to_async(_since)(version, token)
+            found = await sync_to_async(sets_since)(version, token)
             if found is None:
                 return
             version, items = found
@@ -66,7 +66,9 @@ def _known(version: int) -> set[tuple[str, str]]:
     return {*old, *gone.values_list("namespace", "name")}
 
 
-def _since(version: int, token: str) -> tuple[int, list[tuple[str, dict[str, Any], str]]] | None:
+def sets_since(
+    version: int, token: str
+) -> tuple[int, list[tuple[str, dict[str, Any], str]]] | None:
     """Return the newest version and what changed since another one; None when the caller may no longer ask."""
     caller = stream_caller(token)
     if caller is None:

@@ -17,10 +17,12 @@ from hub import audit
 from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, body_map, flag, must_agree
 from hub.engine.errors import Invalid, Precondition, RetryLater, Stalled
-from hub.models import access_changed, next_version
+from hub.lists import arranged
+from hub.models import Tombstone, access_changed, next_version
 from hub.outbound import check_url
 from hub.stream import publish, wake
 
+_COLUMNS = {"name": "name", "server": "server", "version": "serverVersion", "status": "connectionState.status", "project": "project"}  # fmt: skip
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -123,7 +125,8 @@ class Clusters(View):
             if request.query_params.get(field):
                 query = query.filter(**{field: request.query_params[field]})
         shown = [c for c in query if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)]
-        return Response({"items": [cluster_json(c) for c in shown], "metadata": {}})
+        answer = {"items": [cluster_json(c) for c in shown], "metadata": {}}
+        return Response(arranged(request, answer, _COLUMNS, ["server"]))
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
@@ -186,7 +189,7 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
             existing.generation += 1
         row.connection, row.message, row.attempted_at = "Successful", "", timezone.now()
         row.server_version = draft.server_version or row.server_version
-        next_version()
+        row.resource_version = next_version()
         row.save()
         audit.record(
             who,
@@ -280,8 +283,11 @@ class OneCluster(View):
             # Its watcher may be writing: what it sees now waits, and then finds the cluster gone.
             Cluster.objects.select_for_update().get(pk=row.pk)
             pks = list(row.applications.values_list("pk", flat=True))
+            Tombstone.objects.create(
+                resource_version=next_version(), kind="Cluster", name=row.server, project=row.project,
+                manifest={"server": row.server, "name": row.name, "labels": row.labels, "project": row.project},
+            )  # fmt: skip
             row.delete()
-            next_version()
             audit.record(
                 actor(request).name,
                 "delete",

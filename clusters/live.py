@@ -18,8 +18,8 @@ from hub.engine.lua import health_script
 from hub.engine.normalize import for_comparison
 from hub.engine.resource import Manifest, resource_key, split_api_version
 from hub.engine.tracking import Tracking, owner_of
-from hub.models import setting
-from hub.stream import wake
+from hub.models import next_version, setting
+from hub.stream import publish, wake
 
 CHILD_KINDS = {
     ("", "Pod"),
@@ -274,9 +274,15 @@ def set_connection(cluster_id: int, status: str, message: str = "", **columns: A
     before = Cluster.objects.filter(pk=cluster_id).values("connection", "is_synced").first()
     if before is None:
         return
-    Cluster.objects.filter(pk=cluster_id).update(
-        connection=status, message=message[:1000], attempted_at=timezone.now(), **columns
-    )
     now_synced = columns.get("is_synced", before["is_synced"])
-    if (status, now_synced) != (before["connection"], before["is_synced"]):
+    is_other = (status, now_synced) != (before["connection"], before["is_synced"])
+    with transaction.atomic():
+        rows = Cluster.objects.filter(pk=cluster_id)
+        rows.update(
+            connection=status, message=message[:1000], attempted_at=timezone.now(), **columns
+        )
+        if is_other:
+            rows.update(resource_version=next_version())
+            publish()
+    if is_other:
         wake("projects.cluster_changed", cluster_id)

@@ -33,6 +33,7 @@ class Cluster(models.Model):
     )
     project = models.CharField(max_length=253, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
+    resource_version = models.BigIntegerField(default=0, db_index=True)
     generation = models.PositiveIntegerField(
         default=1, help_text="Grows when credentials or scope change."
     )

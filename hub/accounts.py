@@ -14,6 +14,7 @@ from hub.access import decide, enforcer, hide, is_allowed, require, where_of
 from hub.api import View, actor, body_map, must_agree, named_account
 from hub.engine.errors import AccessDenied, Invalid, Precondition
 from hub.engine.rbac import ACTIONS, RESOURCES
+from hub.lists import arranged
 from hub.models import Account, ApiToken, LoginSession, setting
 
 
@@ -41,7 +42,8 @@ class Accounts(View):
         shown = [a for a in rows if is_allowed(caller, "accounts", "get", a.name)]
         if request.path.endswith("/account"):
             shown = [a for a in shown if a.is_local]
-        return Response({"items": [session.account_json(a) for a in shown]})
+        answer = {"items": [session.account_json(a) for a in shown]}
+        return Response(arranged(request, answer, {"name": "name", "enabled": "enabled"}, ["name"]))
 
 
 class CreateAccount(Accounts):

@@ -7,15 +7,28 @@ from urllib.parse import unquote, urlsplit
 
 from rest_framework import exceptions
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from hub import idempotency
 from hub.access import Caller
 from hub.engine.errors import AccessDenied, Invalid, Unauthenticated
-from hub.models import Account
+from hub.models import Account, KeptAnswer
+from hub.rest import JSONRenderer
+
+
+class _AnsweredBefore(Exception):
+    """A request that was done before; carries what it was answered."""
+
+    def __init__(self, found: idempotency.Again) -> None:
+        super().__init__()
+        self.found = found
 
 
 class View(APIView):
     """A view of the REST surface."""
+
+    _kept: KeptAnswer | None = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse writes whose content type a form could send: the defence against forged requests."""
@@ -27,6 +40,29 @@ class View(APIView):
                 raise exceptions.UnsupportedMediaType(kind)
             _check_origin(request)
         super().initial(request, *args, **kwargs)
+        key = request.headers.get("Idempotency-Key", "")
+        if key and request.method != "GET" and isinstance(request.user, Caller) and not request.user.is_anonymous:  # fmt: skip
+            found = idempotency.begin(request.user, key, request.method or "", request.get_full_path(), request.body)  # fmt: skip
+            if isinstance(found, idempotency.Again):
+                raise _AnsweredBefore(found)
+            self._kept = found
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Give the first answer to a request that is sent again."""
+        if isinstance(exc, _AnsweredBefore):
+            answer = Response(exc.found.body, status=exc.found.status)
+            answer["Idempotent-Replayed"] = "true"
+            return answer
+        return super().handle_exception(exc)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Keep the answer for who sends the request again."""
+        answer = super().finalize_response(request, response, *args, **kwargs)
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            data = getattr(answer, "data", None)
+            idempotency.finish(kept, answer.status_code, JSONRenderer().render(data))
+        return answer
 
     def permission_denied(
         self, request: Request, message: str | None = None, code: str | None = None

@@ -3,6 +3,7 @@
 import secrets
 import uuid
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -311,6 +312,25 @@ class SavedView(models.Model):
         return self.name
 
 
+class KeptAnswer(models.Model):
+    """What a request with an idempotency key was answered, for who sends it again."""
+
+    owner = models.CharField(max_length=700)
+    key = models.CharField(max_length=255)
+    digest = models.CharField(max_length=64, help_text="Of method, path and body.")
+    status = models.PositiveSmallIntegerField(null=True, help_text="Empty while it runs.")
+    answer = SealedJSONField(help_text="The body; sealed, as it may hold a token.")
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["owner", "key"], name="idempotency_key_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
 class Counter(models.Model):
     """The one increasing number of this hub, from which resource versions come."""
 
@@ -334,6 +354,19 @@ class Tombstone(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}"
+
+
+OLDEST = "oldest_version"
+"""The setting with the version before which it is no longer known what went."""
+
+
+def forget_tombstones(before: datetime) -> None:
+    """Remove tombstones, and remember from which version on streams can still resume."""
+    old = Tombstone.objects.filter(at__lt=before)
+    newest = old.aggregate(newest=models.Max("resource_version"))["newest"]
+    if newest is not None:
+        change_setting(OLDEST, newest)
+        old.filter(resource_version__lte=newest).delete()
 
 
 class Setting(models.Model):

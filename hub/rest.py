@@ -1,5 +1,6 @@
 """What REST framework is configured with: who calls, JSON in and out, errors as grpc-gateway shapes them."""
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,7 @@ from hub.engine.errors import (
     AccessDenied,
     Conflict,
     EngineError,
+    Expired,
     Invalid,
     NotFound,
     Precondition,
@@ -48,6 +50,7 @@ _CODES: dict[type[Exception], tuple[int, int]] = {
     AccessDenied: (7, 403),
     NotFound: (5, 404),
     Conflict: (6, 409),
+    Expired: (11, 410),
     Precondition: (9, 400),
     Invalid: (3, 400),
     EngineError: (3, 400),
@@ -152,12 +155,22 @@ class JSONParser(BaseParser):
             return {}
         try:
             found = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
+            json.loads(body, object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
             raise Invalid(f"the body is not valid JSON: {error}") from error
         if b"\\u0000" in body and _has_nul(found):
             # No database keeps it in text, and no name has it.
             raise Invalid("the body holds a NUL character")
         return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object with a key twice: readers differ in which one holds."""
+    seen = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise Invalid(f"the body has the key {key[:100]!r} twice in one object")
+        seen.add(key)
 
 
 def _has_nul(value: Any) -> bool:

@@ -165,6 +165,7 @@ STATIC_ROOT = DATA_DIR / "static"
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 MIDDLEWARE = [
     "hub.headers.security_headers",
+    "hub.headers.compress",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.http.ConditionalGetMiddleware",
@@ -298,6 +299,7 @@ WAVE_DELAY = duration("HUB_WAVE_DELAY", "2s")
 SYNC_TIMEOUT = duration("HUB_SYNC_TIMEOUT", "0s")
 MAX_MANIFEST_BYTES = number("HUB_MAX_MANIFEST_BYTES", 10 * 1024 * 1024)
 MAX_CHART_BYTES = number("HUB_MAX_CHART_BYTES", 256 * 1024 * 1024)
+MAX_LOCAL_BYTES = number("HUB_MAX_LOCAL_BYTES", 32 * 1024 * 1024)
 MAX_INDEX_BYTES = number("HUB_MAX_INDEX_BYTES", 64 * 1024 * 1024)
 MAX_WEBHOOK_BYTES = number("HUB_MAX_WEBHOOK_BYTES", 50 * 1024 * 1024)
 MAX_POD_LOGS = number("HUB_MAX_POD_LOGS", 10)

@@ -8,7 +8,7 @@ from django.urls import URLPattern, include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularJSONAPIView
 
 from appsets import api as appsets
-from appsets import configuration
+from appsets import configuration, everything
 from appsets import fleet as fleet_pages
 from appsets import pages as set_pages
 from appsets import streams as set_streams
@@ -22,6 +22,7 @@ from projects.api import (
     deployments,
     details,
     keys,
+    local,
     logs,
     operations,
     projects,
@@ -194,7 +195,7 @@ urlpatterns = [
     path("api/v1/flotilla/explain", roles.Explain.as_view()),
     path("api/v1/flotilla/who-can", roles.WhoCan.as_view()),
     path("api/v1/applications", applications.Applications.as_view()),
-    path("api/v1/applications/manifestsWithFiles", absent.ManifestsWithFiles.as_view()),
+    path("api/v1/applications/manifestsWithFiles", local.ManifestsWithFiles.as_view()),
     path("api/v1/notifications/<str:kind>", absent.Notifications.as_view()),
     path("api/v1/write-repositories", absent.Hydrator.as_view()),
     path("api/v1/write-repositories/<path:rest>", absent.Hydrator.as_view()),
@@ -230,6 +231,7 @@ urlpatterns = [
     path("api/v1/flotilla/applications/<str:name>/diff", details.Diff.as_view()),
     path("api/v1/flotilla/applications/<str:name>/operation", operations.Plan.as_view()),
     path("api/v1/flotilla/settings/<str:name>", settings.SettingView.as_view()),
+    path("api/v1/flotilla/watch", everything.Watch.as_view()),
     path("api/v1/stream/applicationsets", set_streams.ApplicationSetStream.as_view()),
     path("api/v1/applicationsets", appsets.ApplicationSets.as_view()),
     path("api/v1/applicationsets/generate", appsets.Generate.as_view()),

@@ -375,9 +375,10 @@ def delete_project(name: str, actor: str) -> None:
         raise Precondition(f"project is referenced by {used} applications")
     with transaction.atomic():
         mirror(project_json(project), gone=True)
-        before = project.spec
+        before, manifest, version = project.spec, project_json(project), next_version()
+        manifest["metadata"]["resourceVersion"] = str(version)
+        Tombstone.objects.create(resource_version=version, kind="AppProject", namespace="argocd", name=name, project=name, manifest=manifest)  # fmt: skip
         project.delete()
         set_project_roles(name, None)
-        next_version()
         audit.record(actor, "delete", "project", name, name, before=before)
         publish()

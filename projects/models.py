@@ -55,6 +55,7 @@ class Repository(models.Model):
     connection = models.CharField(max_length=16, default="Unknown")
     message = models.TextField(blank=True)
     attempted_at = models.DateTimeField(null=True)
+    resource_version = models.BigIntegerField(default=0, db_index=True)
 
     class Meta:
         constraints: ClassVar = [

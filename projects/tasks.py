@@ -86,13 +86,13 @@ def wake_live() -> None:
 @shared_task(name="projects.clean_up")
 def clean_up() -> None:
     """Drop what nobody needs any more: rendered manifests of a month ago, old failures, tombstones, events."""
-    from hub.models import Tombstone
+    from hub.models import forget_tombstones
     from projects.models import ApplicationEvent, StatusChange
 
     now = timezone.now()
     RenderedManifests.objects.filter(used_at__lt=now - timedelta(days=14)).delete()
     RenderFailure.objects.filter(at__lt=now - timedelta(days=1)).delete()
-    Tombstone.objects.filter(at__lt=now - timedelta(days=1)).delete()
+    forget_tombstones(now - timedelta(days=1))
     ApplicationEvent.objects.filter(at__lt=now - timedelta(days=7)).delete()
     StatusChange.objects.filter(at__lt=now - timedelta(days=45)).delete()
     for url in GitRemote.objects.values_list("url", flat=True):

@@ -12,14 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hub.cli.client import Client, path
 from hub.cli.problem import Problem
 from hub.cli.show import as_yaml, facts, say, table
 
 App = dict[str, Any]
-_LOOK_SECONDS = 0.7
+_LISTEN_SECONDS = 20.0
+"""After so long without a change the application is read again: a stream can end unseen."""
+_PAUSE_SECONDS = 1.0
+_MISSES = 30
 
 
 def split(name: str, namespace: str = "") -> tuple[str, str]:
@@ -272,23 +273,33 @@ class Watcher:
 
 
 def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[App]:
-    """Yield an application again and again until the caller has what it wants.
+    """Yield an application, and again whenever it changes, until the caller has what it wants.
 
     Raises: Problem when the time is over; one that the hub refuses, and a connection that stays away, end it too.
     """
     until = time.monotonic() + timeout if timeout else None
+    where, own = split(name, namespace)
     missed = 0
     while True:
         try:
-            yield get(hub, name, namespace=namespace)
+            found = get(hub, name, namespace=namespace)
+            yield found
             missed = 0
+            left = min(_LISTEN_SECONDS, until - time.monotonic()) if until else _LISTEN_SECONDS
+            stream = path("stream", "applications", name=own, appNamespace=where or found["metadata"].get("namespace", ""))  # fmt: skip
+            for event in hub.lines(stream, idle_seconds=max(0.1, left)):
+                if event["type"] == "DELETED":
+                    break
+                yield event["application"]
+                if until is not None and time.monotonic() > until:
+                    break
         except Problem as problem:
             missed += 1
-            if problem.status or missed > 20:
+            if problem.status or missed > _MISSES:
                 raise
+            time.sleep(_PAUSE_SECONDS)
         if until is not None and time.monotonic() > until:
             raise Problem(f'timed out ({int(timeout)}s) waiting for app "{name}" match desired state')  # fmt: skip
-        time.sleep(_LOOK_SECONDS)
 
 
 def wait_operation(hub: Client, name: str, namespace: str, timeout: float, watcher: Watcher) -> App:
@@ -371,28 +382,6 @@ def print_diff(title: str, live: str, wanted: str) -> None:
             subprocess.run([*shlex.split(program), *map(str, files)], check=False)
         except OSError as error:
             raise Problem(f"KUBECTL_EXTERNAL_DIFF={program} cannot be run: {error}") from error
-
-
-def local_manifests(folder: str) -> list[dict[str, Any]]:
-    """Return the manifests of a folder of plain YAML.
-
-    Raises: Problem for a chart or a kustomization: this machine does not render them.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise Problem(f"--local {folder} is no folder")
-    for name in ("Chart.yaml", "kustomization.yaml", "kustomization.yml", "Kustomization"):
-        if (root / name).exists():
-            raise Problem(f"--local takes folders of plain manifests; {folder} has a {name}: commit it to a branch and give --revision")  # fmt: skip
-    found: list[Any] = []
-    for file in sorted([*root.glob("*.yaml"), *root.glob("*.yml"), *root.glob("*.json")]):
-        try:
-            found += [d for d in yaml.safe_load_all(file.read_text(encoding="utf-8")) if d]
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise Problem(f"{file} cannot be read: {error}") from error
-    if not found or not all(isinstance(d, dict) and d.get("kind") for d in found):
-        raise Problem(f"{folder} holds no manifests")
-    return found
 
 
 def matches(node: Mapping[str, Any], *, group: str = "", kind: str = "", name: str = "", namespace: str = "") -> bool:  # fmt: skip

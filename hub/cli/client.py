@@ -2,7 +2,9 @@
 
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -16,8 +18,8 @@ from hub.cli.show import table
 __all__ = ["Client", "login", "path", "remember", "table"]
 
 TIMEOUT = httpx.Timeout(60, connect=5)
-STREAM = httpx.Timeout(None, connect=5)
 _TRIES = 3
+_PAUSE_SECONDS = 0.5
 
 
 def path(*parts: str, **query: Any) -> str:
@@ -83,6 +85,10 @@ class Client:
         """Return the answer to a POST."""
         return self._call("POST", path, body)
 
+    def post_lines(self, path: str, lines: Iterable[bytes]) -> Any:
+        """Return the answer to a POST of JSON values, one in a line."""
+        return self._read(self._answer("POST", path, content=b"".join(lines)))
+
     def put(self, path: str, body: Any) -> Any:
         """Return the answer to a PUT."""
         return self._call("PUT", path, body)
@@ -95,13 +101,13 @@ class Client:
         """Return the answer to a DELETE."""
         return self._call("DELETE", path, None)
 
-    def lines(self, path: str) -> Iterator[Any]:
-        """Yield the objects of a stream until it ends.
+    def lines(self, path: str, *, idle_seconds: float | None = None) -> Iterator[Any]:
+        """Yield the objects of a stream until it ends, or says nothing for a while.
 
         Raises: Problem when the hub refuses, or the stream ends with an error.
         """
         try:
-            with self._session().stream("GET", self.server + path, headers=self._headers(), timeout=STREAM) as answer:  # fmt: skip
+            with self._session().stream("GET", self.server + path, headers=self._headers(), timeout=httpx.Timeout(idle_seconds, connect=5)) as answer:  # fmt: skip
                 if answer.status_code >= 400:
                     answer.read()
                     raise self._refusal(answer)
@@ -112,6 +118,8 @@ class Client:
                     if "error" in entry:
                         raise Problem(str(entry["error"].get("message") or "the stream ended"))
                     yield entry.get("result", entry)
+        except httpx.ReadTimeout:
+            return
         except httpx.HTTPError as error:
             raise self._silence(error) from error
         except ValueError as error:
@@ -145,7 +153,9 @@ class Client:
         return {"Content-Type": "application/json", **own, **config.FLAGS.headers}
 
     def _call(self, method: str, path: str, body: Any) -> Any:
-        answer = self._answer(method, path, body)
+        return self._read(self._answer(method, path, json=body))
+
+    def _read(self, answer: httpx.Response) -> Any:
         try:
             data = answer.json() if answer.content else {}
         except ValueError as error:
@@ -154,18 +164,21 @@ class Client:
             raise self._refusal(answer)
         return data
 
-    def _answer(self, method: str, path: str, body: Any) -> httpx.Response:
-        # What only reads may be asked again when the connection broke; what writes may not.
-        tries = _TRIES if method == "GET" else 1
-        for attempt in range(tries):
+    def _answer(self, method: str, path: str, **body: Any) -> httpx.Response:
+        headers = self._headers()
+        if method != "GET":
+            # A broken connection does not say whether a change was made: sent again under its key, it is made once.
+            headers["Idempotency-Key"] = str(uuid.uuid4())
+        for attempt in range(_TRIES):
             try:
-                return self._session().request(method, self.server + path, json=body, headers=self._headers())  # fmt: skip
+                return self._session().request(method, self.server + path, headers=headers, **body)
             except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError) as error:
-                if attempt + 1 == tries or "CERTIFICATE" in str(error):
+                if attempt + 1 == _TRIES or "CERTIFICATE" in str(error):
                     raise self._silence(error) from error
+                time.sleep(_PAUSE_SECONDS * attempt)
             except httpx.HTTPError as error:
                 raise self._silence(error) from error
-        raise AssertionError(tries)
+        raise AssertionError(_TRIES)
 
     def _silence(self, error: httpx.HTTPError) -> Problem:
         if "CERTIFICATE" in str(error):

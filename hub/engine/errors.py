@@ -58,6 +58,10 @@ class Unauthenticated(Exception):
     """Nobody is signed in, or the credentials are wrong."""
 
 
+class Expired(Exception):
+    """What a request goes on from is no longer known: begin anew."""
+
+
 class Precondition(Exception):
     """The object is not in a state that allows the request."""
 

@@ -72,18 +72,6 @@ class Hydrator(View):
         return self._off(request, rest)
 
 
-class ManifestsWithFiles(View):
-    """`/applications/manifestsWithFiles`: a stream of local files, which this hub does not take."""
-
-    permission = ("applications", "signed-in")
-
-    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
-    def post(self, request: Request) -> Response:
-        """Say what to do instead."""
-        actor(request)
-        raise Unimplemented("local files are not rendered here: push them to a branch and name it as the revision")  # fmt: skip
-
-
 class ResourceLinks(View):
     """`/applications/{name}/resource/links`: deep links of a resource: none are configured."""
 

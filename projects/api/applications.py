@@ -1,11 +1,9 @@
 """REST of applications: list, read, write, sync, roll back, delete."""
 
-import base64
 from typing import Any
 
 import orjson
 from django.conf import settings
-from django.db.models import Q
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -19,17 +17,15 @@ from hub.api import (
     flag,
     inner_map,
     must_agree,
-    number,
     project_fields,
-    selector,
 )
 from hub.engine.errors import Invalid, NotFound
-from hub.engine.permits import normal_url
 from hub.models import current_version
 from projects import applications
+from projects.api.lists import listed
 from projects.api.waiting import wait_for_refresh
 from projects.manifests import application_json
-from projects.models import Application, Revision
+from projects.models import Application
 from projects.refresh import request_refresh
 from projects.specs import (
     application_named,
@@ -40,13 +36,6 @@ from projects.specs import (
     project_of_or_none,
     spec_problems,
 )
-from projects.visible import visible
-
-_HEAVY = {
-    "resources": "status.resources", "summary": "status.summary", "conditions": "status.conditions", "compared_to": "status.sync.comparedTo",
-    "inputs": "-", "spec": "spec", "labels": "metadata.labels", "annotations": "metadata.annotations", "finalizers": "metadata.finalizers",
-    "source_types": "status.sourceType",
-}  # fmt: skip
 
 
 def get_application(request: Request, name: str, action: str = "get") -> Application:
@@ -92,125 +81,6 @@ def permitted(caller: Caller, found: Application | None, named: str, action: str
     return found
 
 
-def _wanted_columns(fields: str) -> set[str]:
-    """Return the heavy columns that an answer can do without."""
-    if not fields or fields.startswith("-"):
-        return {"inputs"}
-    paths = [
-        p.removeprefix("items.").removeprefix("result.application.") for p in fields.split(",")
-    ]
-    return {
-        column for column, path in _HEAVY.items()
-        if not any(p == "items" or path.startswith(p) or p.startswith(path) for p in paths)
-    }  # fmt: skip
-
-
-def _wants(fields: str, path: str) -> bool:
-    if not fields or fields.startswith("-"):
-        return True
-    return any(
-        path.startswith(p.removeprefix("items."))
-        or p.removeprefix("items.").startswith(path)
-        or p == "items"
-        for p in fields.split(",")
-    )
-
-
-def _page(request: Request) -> tuple[int, tuple[str, str] | None]:
-    """Return how many applications a page has at most, 0 for all, and after which it begins.
-
-    Raises: Invalid naming the parameter.
-    """
-    limit = number(request, "limit")
-    if limit < 0:
-        raise Invalid("limit must be a whole number from 0")
-    token = request.query_params.get("continue", "")
-    if not token:
-        return limit, None
-    try:
-        name, namespace = orjson.loads(base64.urlsafe_b64decode(token.encode() + b"=="))
-    except (ValueError, TypeError) as error:
-        raise Invalid("continue must be what the page before had in metadata.continue") from error
-    if not isinstance(name, str) or not isinstance(namespace, str):
-        raise Invalid("continue must be what the page before had in metadata.continue")
-    return limit, (name, namespace)
-
-
-def _token(row: Application) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([row.name, row.namespace])).decode().rstrip("=")
-
-
-def listed(request: Request, fields: str = "") -> tuple[list[dict[str, Any]], str]:
-    """Return the applications that the query of a request chooses, as JSON, and where the next page begins."""
-    limit, after = _page(request)
-    query = visible(actor(request)).order_by("name", "namespace").defer(*_wanted_columns(fields))
-    params = request.query_params
-    projects = params.getlist("project") or params.getlist("projects")
-    if projects:
-        query = query.filter(project__in=projects)
-    if params.get("name"):
-        query = query.filter(name=params["name"])
-    if params.get("appNamespace"):
-        query = query.filter(namespace=params["appNamespace"])
-    if _wants(fields, "status.operationState") or _wants(fields, "operation"):
-        query = query.select_related("operation")
-    else:
-        query = query.defer(*_wanted_columns(fields))
-    if after:
-        query = query.filter(Q(name__gt=after[0]) | Q(name=after[0], namespace__gt=after[1]))
-    found = query.select_related("cluster") if _wants(fields, "status.reconciledAt") else query
-    # Labels and repositories are looked at here: only without them the database can stop early.
-    is_plain = not params.get("selector") and not params.get("repo")
-    rows = list(found[: limit + 1] if limit and is_plain else found)
-    if params.get("selector"):
-        fits = selector(params["selector"])
-        rows = [row for row in rows if fits(row.labels)]
-    if params.get("repo"):
-        wanted = normal_url(params["repo"])
-        rows = [
-            row
-            for row in rows
-            if any(normal_url(str(s.get("repoURL", ""))) == wanted for s in row.sources)
-        ]
-    token = _token(rows[limit - 1]) if limit and len(rows) > limit else ""
-    rows = rows[:limit] if limit else rows
-    if fields and not fields.startswith("-") and _is_narrow(fields):
-        return [_narrow(row) for row in rows], token
-    history: dict[int, list[Revision]] = {}
-    if _wants(fields, "status.history"):
-        for revision in (
-            Revision.objects.filter(application_id__in=[r.pk for r in rows])
-            if len(rows) < 500
-            else Revision.objects.filter(application__in=visible(actor(request)))
-        ):
-            history.setdefault(revision.application_id, []).append(revision)
-    if _wants(fields, "status.reconciledAt") and len(rows) > 1:
-        from django.db.models import prefetch_related_objects
-
-        prefetch_related_objects(rows, "remotes")
-    return [application_json(row, history=history.get(row.pk, [])) for row in rows], token
-
-
-_NARROW = {
-    "items.metadata.name", "items.metadata.namespace", "items.metadata.resourceVersion", "items.status.sync.status",
-    "items.status.sync.revision", "items.status.sync", "items.status.health", "items.status.health.status", "metadata.resourceVersion",
-}  # fmt: skip
-
-
-def _is_narrow(fields: str) -> bool:
-    return set(fields.split(",")) <= _NARROW - {"items.status.sync"}
-
-
-def _narrow(row: Application) -> dict[str, Any]:
-    sync: dict[str, Any] = {"status": row.sync_status}
-    if row.revisions:
-        sync["revision"] = row.revisions[0]
-    return {
-        "metadata": {"name": row.name, "namespace": row.namespace, "resourceVersion": str(row.resource_version)},
-        "status": {"sync": sync, "health": {"status": row.health_status}},
-    }  # fmt: skip
-
-
 class Applications(View):
     """`/applications`: list and create."""
 
@@ -220,19 +90,20 @@ class Applications(View):
     def get(self, request: Request) -> Response:
         """List applications, filtered by name, project, namespace, repository and label selector.
 
-        With `limit` (ours) at most so many, and `metadata.continue` for the next page.
+        Ours: `sort` by a column, `limit` with `metadata.continue` for the next page, `facets` with counts of values,
+        filters as the page of applications has them (`health`, `sync`, `cluster`, `operation`, `freshness`, `auto`, `set`, `q`).
         """
         fields = request.query_params.get("fields", "")
         version = current_version()
-        items, after = listed(request, fields)
-        more = {"continue": after} if after else {}
+        found = listed(request, fields)
         answer = {
             "apiVersion": "argoproj.io/v1alpha1",
             "kind": "ApplicationList",
-            "metadata": {"resourceVersion": str(version), **more},
-            "items": items,
+            "metadata": {"resourceVersion": str(version), **found.more},
+            "items": found.items,
         }
-        return Response(orjson.dumps(project_fields(answer, fields)))
+        facets = {"facets": found.facets} if found.facets is not None else {}
+        return Response(orjson.dumps({**project_fields(answer, fields), **facets}))
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:

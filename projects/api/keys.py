@@ -13,6 +13,7 @@ from hub.access import hide, is_allowed, require
 from hub.api import View, actor, body_map
 from hub.engine.errors import Invalid
 from hub.engine.integrity import key_name
+from hub.lists import arranged
 from hub.models import change_setting
 from projects.follow import mark_due
 from projects.models import Application
@@ -43,7 +44,8 @@ class Keys(View):
             read_keys(text)[0] for name, text in sorted(known_keys().items())
             if wanted in ("", name) and is_allowed(caller, "gpgkeys", "get", name)
         ]  # fmt: skip
-        return Response({"items": [key_json(k) for k in shown], "metadata": {}})
+        answer = {"items": [key_json(k) for k in shown], "metadata": {}}
+        return Response(arranged(request, answer, {"id": "keyID", "owner": "owner"}, ["keyID"]))
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:

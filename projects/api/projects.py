@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -13,8 +14,10 @@ from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, body_map, flag, must_agree
 from hub.engine.errors import Invalid, NotFound
 from hub.engine.windows import active_windows
-from hub.models import ApiToken, current_version
+from hub.lists import arranged
+from hub.models import ApiToken, current_version, next_version
 from hub.session import create_token, moment, revoke_tokens
+from hub.stream import publish
 from projects import applications
 from projects.manifests import project_json
 from projects.models import Project, Repository
@@ -92,14 +95,11 @@ class Projects(View):
         query = Project.objects.order_by("name")
         if request.query_params.get("name"):
             query = query.filter(name=request.query_params["name"])
-        return Response(
-            {
-                "metadata": {"resourceVersion": str(current_version())},
-                "items": [
-                    project_json(p) for p in query if is_allowed(caller, "projects", "get", p.name)
-                ],
-            }
-        )
+        version = current_version()
+        items = [project_json(p) for p in query if is_allowed(caller, "projects", "get", p.name)]
+        answer = {"metadata": {"resourceVersion": str(version)}, "items": items}
+        columns = {"name": "metadata.name", "created": "metadata.creationTimestamp"}
+        return Response(arranged(request, answer, columns, ["metadata.name"]))
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
@@ -209,6 +209,13 @@ class SyncWindows(View):
         return Response({"windows": active_windows(windows or [], timezone.now())})
 
 
+def _tokens_changed(project: Project) -> None:
+    """Let streams know that the status of a project, which lists tokens, is another."""
+    with transaction.atomic():
+        Project.objects.filter(pk=project.pk).update(resource_version=next_version())
+        publish()
+
+
 class RoleTokens(View):
     """`/projects/{project}/roles/{role}/token`: make a token."""
 
@@ -227,6 +234,7 @@ class RoleTokens(View):
             actor(request).name, project=name, role=role, token_id=body.get("id"), seconds=body.get("expiresIn"),
             description=str(body.get("description") or ""),
         )  # fmt: skip
+        _tokens_changed(project)
         return Response({"token": token})
 
 
@@ -238,7 +246,7 @@ class RoleToken(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, name: str, role: str, issued: str) -> Response:
         """Revoke the token with `id`, or the one that was issued at a moment."""
-        get_project(request, name, "update")
+        project = get_project(request, name, "update")
         rows = ApiToken.objects.filter(project=name, role=role)
         if request.query_params.get("id"):
             rows = rows.filter(token_id=request.query_params["id"])
@@ -248,6 +256,7 @@ class RoleToken(View):
             raise Invalid(f"iat must be the second at which the token was issued, not {issued!r}")
         if not revoke_tokens(rows, actor(request).name):
             raise NotFound(f"role '{role}' of project '{name}' has no such token")
+        _tokens_changed(project)
         return Response({})
 
 

@@ -20,8 +20,10 @@ from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, body_map, flag, inner_map, must_agree
 from hub.engine.errors import AccessDenied, EngineError, Invalid, RetryLater, Stalled
 from hub.engine.permits import normal_url, permits_source
-from hub.models import Setting, setting
+from hub.lists import arranged
+from hub.models import Setting, Tombstone, next_version, setting
 from hub.redaction import redact_text
+from hub.stream import publish
 from projects import sources
 from projects.follow import mark_due
 from projects.models import Application, CredentialTemplate, GitRemote, RenderFailure, Repository
@@ -40,6 +42,7 @@ SECRET_FIELDS = (
     "githubAppPrivateKey",
     "gcpServiceAccountKey",
 )
+_COLUMNS = {"repo": "repo", "type": "type", "name": "name", "project": "project", "status": "connectionState.status"}  # fmt: skip
 OPTION_FIELDS = ("insecure", "insecureIgnoreHostKey", "enableLfs", "enableOCI", "insecureOCIForceHttp", "forceHttpBasicAuth", "proxy", "noProxy",
                  "depth", "passCredentials", "githubAppID", "githubAppInstallationID", "githubAppEnterpriseBaseUrl")  # fmt: skip
 
@@ -103,7 +106,8 @@ class Repositories(View):
         if request.query_params.get("appProject"):
             query = query.filter(project=request.query_params["appProject"])
         shown = [r for r in query if is_allowed(caller, "repositories", "get", r.rbac_object)]
-        return Response({"items": [repository_json(r) for r in shown], "metadata": {}})
+        answer = {"items": [repository_json(r) for r in shown], "metadata": {}}
+        return Response(arranged(request, answer, _COLUMNS, ["repo", "project"]))
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
@@ -162,7 +166,9 @@ def save_repository(
         row.credentials, row.options = secret, options
         row.connection, row.message = "Successful" if asked else "Unknown", ""
         row.attempted_at = timezone.now() if asked else None
+        row.resource_version = next_version()
         row.save()
+        publish()
         audit.record(
             who,
             "update" if existing else "create",
@@ -202,11 +208,10 @@ class OneRepository(View):
         row = _named(request, repo, "get")
         if flag(request, "forceRefresh"):
             problem = check_connection(row.url, row.kind, credentials_for(row.url, row.project))
-            Repository.objects.filter(pk=row.pk).update(
-                connection="Failed" if problem else "Successful",
-                message=problem,
-                attempted_at=timezone.now(),
-            )
+            word = "Failed" if problem else "Successful"
+            more = {"resource_version": next_version()} if (word, problem) != (row.connection, row.message) else {}  # fmt: skip
+            Repository.objects.filter(pk=row.pk).update(connection=word, message=problem, attempted_at=timezone.now(), **more)  # fmt: skip
+            publish()
             row.refresh_from_db()
         return Response(repository_json(row))
 
@@ -227,7 +232,11 @@ class OneRepository(View):
         """Disconnect a repository; applications that need its credentials show it."""
         row = _named(request, repo, "delete")
         with transaction.atomic():
+            Tombstone.objects.create(
+                resource_version=next_version(), kind="Repository", name=row.url, project=row.project, manifest=repository_json(row),
+            )  # fmt: skip
             row.delete()
+            publish()
             audit.record(actor(request).name, "delete", "repository", row.url, row.project)
             _touched(row.url)
         return Response({})
@@ -408,16 +417,13 @@ class Templates(View):
     def get(self, request: Request) -> Response:
         """List the templates."""
         caller = actor(request)
-        return Response(
-            {
-                "items": [
-                    template_json(t)
-                    for t in CredentialTemplate.objects.order_by("url")
-                    if is_allowed(caller, "repositories", "get", t.url)
-                ],
-                "metadata": {},
-            }
-        )
+        items = [
+            template_json(t)
+            for t in CredentialTemplate.objects.order_by("url")
+            if is_allowed(caller, "repositories", "get", t.url)
+        ]
+        answer = {"items": items, "metadata": {}}
+        return Response(arranged(request, answer, {"url": "url", "type": "type"}, ["url"]))
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
@@ -506,7 +512,11 @@ class Certificates(View):
         for field, name in wanted.items():
             if params.get(name, "*") not in ("", "*"):
                 shown = [h for h in shown if fnmatch.fnmatchcase(h[field], params[name])]
-        return Response({"items": shown, "metadata": {}})
+        columns = {"server": "serverName", "type": "certType", "subtype": "certSubType"}
+        answer = {"items": shown, "metadata": {}}
+        return Response(
+            arranged(request, answer, columns, ["serverName", "certSubType", "certInfo"])
+        )
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:

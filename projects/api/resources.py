@@ -167,11 +167,18 @@ def managed_items(application: Application, asked: Mapping[str, str], revision: 
     desired = sources.load(
         wanted, revisions, sources.context_of(application, project.spec, cluster)
     )
+    return compared_items(application, desired, cluster, project.spec, asked)
+
+
+def compared_items(
+    application: Application, desired: sources.Desired, cluster: Cluster, rules: Mapping[str, Any], asked: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return desired, live and predicted states as JSON texts of given manifests; hooks are left out, Secrets masked."""
     items = []
-    for pair in comparison(application, desired, cluster, project.spec).pairs:
+    for pair in comparison(application, desired, cluster, rules).pairs:
         key = pair.key
         have = {"group": key.group, "kind": key.kind, "namespace": key.namespace, "name": key.name}
-        if pair.state.hook or any(want not in ("", have[f]) for f, want in asked.items()):
+        if pair.state.hook or any(want not in ("", have[f]) for f, want in (asked or {}).items()):
             continue
         found = pair.comparison
         states = [

@@ -150,7 +150,7 @@ async def _changes(
     try:
         version = await sync_to_async(current_version)()
         if start is None or chosen.name:
-            for manifest, project, _rv in await sync_to_async(_rows_since)(0, token):
+            for manifest, project, _rv in await sync_to_async(rows_since)(0, token):
                 seen.add((manifest["metadata"]["namespace"], manifest["metadata"]["name"]))
                 if chosen.fits(manifest, project):
                     yield line(_shown("ADDED", manifest, fields), events=events)
@@ -160,7 +160,7 @@ async def _changes(
         if events:
             yield b": connected\n\n"
         while True:
-            rows = await sync_to_async(_everything_since)(version, token)
+            rows = await sync_to_async(applications_since)(version, token)
             if rows is None:
                 return
             for kind, manifest, project, number in rows:
@@ -179,7 +179,8 @@ def _shown(kind: str, manifest: dict[str, Any], fields: str) -> Any:
     return project_fields({"result": {"type": kind, "application": manifest}}, fields)
 
 
-def _rows_since(version: int, token: str) -> list[tuple[dict[str, Any], str, int]]:
+def rows_since(version: int, token: str) -> list[tuple[dict[str, Any], str, int]]:
+    """Return (object, project, version) of the applications that changed and the caller may see."""
     caller = stream_caller(token)
     if caller is None:
         return []
@@ -201,7 +202,7 @@ def _known(version: int) -> set[tuple[str, str]]:
     )
 
 
-def _everything_since(
+def applications_since(
     version: int, token: str
 ) -> list[tuple[str, dict[str, Any], str, int]] | None:
     """Return what changed since a version and the caller may see; None when it may no longer ask."""
@@ -209,7 +210,7 @@ def _everything_since(
     if caller is None:
         return None
     found = [
-        ("", manifest, project, number) for manifest, project, number in _rows_since(version, token)
+        ("", manifest, project, number) for manifest, project, number in rows_since(version, token)
     ]
     for stone in Tombstone.objects.filter(resource_version__gt=version, kind="Application"):
         gone = Application(namespace=stone.namespace, name=stone.name, project=stone.project)

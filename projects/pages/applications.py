@@ -10,8 +10,8 @@ from django.views.decorators.http import require_GET, require_POST
 from hub.access import Caller, is_allowed
 from hub.models import SavedView, current_version
 from hub.pages import Shown, signed_in
+from projects.listing import PAGE, SORTS, Chosen, Listing, chosen
 from projects.models import Favourite
-from projects.pages.listing import PAGE, SORTS, Chosen, Listing, chosen
 from projects.pages.rows import row_of
 from projects.pages.summary import charts, states
 from projects.visible import visible

@@ -24,10 +24,10 @@ from hub.pages import Shown, posted, signed_in
 from hub.roles import who_can
 from projects import applications
 from projects.api.projects import require_change
+from projects.listing import HEALTH, bars
 from projects.manifests import project_json
 from projects.models import Project
 from projects.pages.diffing import Line, diff_lines
-from projects.pages.listing import HEALTH, bars
 from projects.pages.projectform import (
     TABLES,
     blank,

@@ -8,9 +8,9 @@ from typing import Any
 from django.template.loader import render_to_string
 
 from hub.engine.errors import RetryLater, Stalled
+from projects.listing import since
 from projects.manifests import as_of_now, is_stale
 from projects.models import Application
-from projects.pages.listing import since
 from projects.sources import git
 
 
@@ -96,7 +96,7 @@ def _started_by(application: Application) -> str:
 def _parts(application: Application) -> list[tuple[str, float, float]]:
     """Return (tone, left, width) of the resources by health."""
     from hub.templatetags.ui import tone
-    from projects.pages.listing import HEALTH, bars
+    from projects.listing import HEALTH, bars
 
     counts: dict[str, int] = {}
     for entry in application.resources:

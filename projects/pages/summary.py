@@ -12,8 +12,8 @@ from django.views.decorators.http import require_GET
 
 from hub.access import Caller
 from hub.pages import signed_in
+from projects.listing import HEALTH, SYNC, Listing, bars, chosen
 from projects.models import StatusChange
-from projects.pages.listing import HEALTH, SYNC, Listing, bars, chosen
 from projects.pages.series import areas, backwards, hours
 
 WEEK = 7 * 24

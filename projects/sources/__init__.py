@@ -273,6 +273,36 @@ def load(
     return Desired(manifests, list(revisions), types, inputs, digest.hexdigest())
 
 
+def load_local(
+    local: Mapping[str, Any], files: Files, others: Sequence[Mapping[str, Any]], number: int, context: Context
+) -> Desired:  # fmt: skip
+    """Return the manifests with the files of source `number` replaced by others that nobody keeps.
+
+    Raises: Invalid for what the files are wrong in; Stalled, RetryLater for the other sources.
+    """
+    rest = {n: s for n, s in enumerate(others) if n != number}
+    revisions = {n: resolve(s, context.project) for n, s in rest.items()}
+    origins = {
+        str(s["ref"]): files_of(s, revisions[n], context.project) for n, s in rest.items() if s.get("ref")
+    }  # fmt: skip
+    manifests: list[Manifest] = []
+    types: list[str] = []
+    for position in range(max([number, *rest]) + 1):
+        source = rest.get(position)
+        if position == number:
+            try:
+                found = _render(local, "", {"": files, **origins}, context, keep=False)
+            except EngineError as error:
+                raise Invalid(str(error)) from error
+        elif source and (source.get("path") or source.get("chart")):
+            found = render(source, revisions[position], origins, context)
+        else:
+            continue
+        manifests += found.manifests
+        types.append(found.tool)
+    return Desired(manifests, [""], types, [], digest_of(manifests))
+
+
 def _check_signatures(
     sources: Sequence[Mapping[str, Any]], revisions: Sequence[str], context: Context
 ) -> None:
@@ -361,8 +391,8 @@ def digest_of(value: Any) -> str:
 
 
 def _render(
-    source: Mapping[str, Any], revision: str, origins: Mapping[str, Files], context: Context
-) -> Rendering:
+    source: Mapping[str, Any], revision: str, origins: Mapping[str, Files], context: Context, *, keep: bool = True
+) -> Rendering:  # fmt: skip
     recorder = Recorder(origins)
     path = "" if source.get("chart") else clean(str(source.get("path") or ""))
     if path and not recorder.is_folder(path):
@@ -389,9 +419,10 @@ def _render(
             f"{path or '.'}: the rendered manifests are larger than {settings.MAX_MANIFEST_BYTES * 4 // 1024**2} MiB"
         )
     digest = digest_of(manifests)
-    RenderedManifests.objects.create(
-        source_key=key, inputs=recorder.inputs, manifests=body, tool=tool, digest=digest
-    )
+    if keep:
+        RenderedManifests.objects.create(
+            source_key=key, inputs=recorder.inputs, manifests=body, tool=tool, digest=digest
+        )
     return Rendering(manifests, tool, recorder.inputs, digest)
 
 

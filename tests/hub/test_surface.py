@@ -14,7 +14,7 @@ REPO = "/api/v1/repositories/https%3A%2F%2Fgit.example%2Fx"
 SERVED = [
     ("GET", "/api/v1/account", 200), ("GET", "/api/v1/account/can-i/applications/get/*", 200), ("PUT", "/api/v1/account/password", 400), ("GET", "/api/v1/account/admin", 200),
     ("POST", "/api/v1/account/bot/token", 200), ("DELETE", "/api/v1/account/bot/token/none", 400),
-    ("GET", "/api/v1/applications", 200), ("POST", "/api/v1/applications", 400), ("POST", "/api/v1/applications/manifestsWithFiles", 501), ("GET", APP, 200), ("PATCH", APP, 400),
+    ("GET", "/api/v1/applications", 200), ("POST", "/api/v1/applications", 400), ("POST", "/api/v1/applications/manifestsWithFiles", 400), ("GET", APP, 200), ("PATCH", APP, 400),
     ("PUT", APP, 400), ("PUT", f"{APP}/spec", 400), ("DELETE", f"{APP}/operation", 400), ("POST", f"{APP}/rollback", 400), ("GET", f"{APP}/server-side-diff", 200),
     ("GET", f"{APP}/resource-tree", 200), ("GET", f"{APP}/events", 200), ("GET", f"{APP}/links", 200), ("GET", f"{APP}/resource", 400), ("POST", f"{APP}/resource", 400), ("DELETE", f"{APP}/resource", 400),
     ("GET", f"{APP}/resource/actions", 400), ("POST", f"{APP}/resource/actions", 400), ("POST", f"{APP}/resource/actions/v2", 400), ("GET", f"{APP}/resource/links", 400),

@@ -10,37 +10,25 @@ import typer
 
 from hub.cli import apps, appspec, files
 from hub.cli.client import Client, path
-from hub.cli.problem import FAILED, Problem
+from hub.cli.commands import appsync
+from hub.cli.commands.appflags import (
+    Group,
+    Kind,
+    Name,
+    Namespace,
+    Output,
+    ResourceName,
+    ResourceNamespace,
+    Timeout,
+    Yes,
+    app,
+    chosen_names,
+    current_hub,
+)
+from hub.cli.problem import Problem
 from hub.cli.show import as_yaml, printed, say, table
 
-app = typer.Typer(help="Applications.", no_args_is_help=True)
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Application, or namespace/application.")]
-Namespace = Annotated[str, typer.Option("--app-namespace", "-N", help="Namespace of the application.")]  # fmt: skip
-Output = Annotated[str, typer.Option("--output", "-o", help="Form of the output.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Kind = Annotated[str, typer.Option("--kind", help="Kind of the resource.")]
-Group = Annotated[str, typer.Option("--group", help="API group of the resource.")]
-ResourceName = Annotated[str, typer.Option("--resource-name", help="Name of the resource.")]
-ResourceNamespace = Annotated[str, typer.Option("--namespace", help="Namespace of the resource.")]
-Timeout = Annotated[int, typer.Option("--timeout", help="Seconds to wait at most; 0 waits for ever.")]  # fmt: skip
-Revisions = Annotated[list[str] | None, typer.Option("--revisions", help="Revision of a source; may be repeated with --source-positions.")]  # fmt: skip
-Positions = Annotated[list[int] | None, typer.Option("--source-positions", help="Position of a source, from 1.")]  # fmt: skip
-
-
-def _hub() -> Client:
-    return Client.from_disk()
-
-
-def _names(hub: Client, given: Sequence[str] | None, selector: str, namespace: str, project: Sequence[str] = ()) -> list[str]:  # fmt: skip
-    if given:
-        return list(given)
-    if not selector and not project:
-        raise Problem("name an application, or choose some with --selector or --project")
-    found = [apps.qualified(a) for a in apps.listed(hub, selector=selector, appNamespace=namespace, projects=list(project))]  # fmt: skip
-    if not found:
-        raise Problem("no application fits")
-    return found
+__all__ = ["app", "appsync"]
 
 
 @app.command("list")
@@ -54,7 +42,7 @@ def list_(
     namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """List applications."""
-    found = apps.listed(_hub(), projects=project or [], repo=repo, selector=selector, appNamespace=namespace)  # fmt: skip
+    found = apps.listed(current_hub(), projects=project or [], repo=repo, selector=selector, appNamespace=namespace)  # fmt: skip
     if path_:
         found = [a for a in found if any(s.get("path") == path_ for s in apps.sources(a))]
     if cluster:
@@ -83,7 +71,7 @@ def get(
 ) -> None:  # fmt: skip
     """Show an application, its conditions and its resources."""
     del timeout
-    hub = _hub()
+    hub = current_hub()
     found = apps.get(hub, name, namespace=namespace, refresh="hard" if hard_refresh else "normal" if refresh else "")  # fmt: skip
     if source_position or source_name:
         chosen = appspec.source_of({**found["spec"]}, source_position, source_name)
@@ -129,7 +117,7 @@ def _create(name: str, namespace: str, source_name: str, file: str, *, upsert: b
     documents = files.manifests([file]) if file else [{}]
     if name and len(documents) > 1:
         raise Problem(f"{file} holds {len(documents)} objects: leave the name out")
-    hub = _hub()
+    hub = current_hub()
     for document in documents:
         if document.get("kind") not in (None, "Application"):
             raise Problem(f"{file} holds a {document.get('kind')}: flotilla apply -f takes everything")  # fmt: skip
@@ -162,7 +150,7 @@ def _create(name: str, namespace: str, source_name: str, file: str, *, upsert: b
 def _set(name: str, namespace: str, source_position: int, source_name: str, **given: Any) -> None:
     if not any(v not in (None, ()) and v != [] for v in given.values()):
         raise Problem("nothing to set: flotilla app set --help lists the flags")
-    hub = _hub()
+    hub = current_hub()
     found = apps.get(hub, name, namespace=namespace)
     appspec.apply(found["spec"], given, position=source_position, name=source_name, read=files.text_of)  # fmt: skip
     _save(hub, name, namespace, found)
@@ -171,7 +159,7 @@ def _set(name: str, namespace: str, source_position: int, source_name: str, **gi
 def _unset(name: str, namespace: str, source_position: int, source_name: str, **given: Any) -> None:
     if not any(given.values()):
         raise Problem("nothing to unset: flotilla app unset --help lists the flags")
-    hub = _hub()
+    hub = current_hub()
     found = apps.get(hub, name, namespace=namespace)
     found["spec"] = appspec.unset(found["spec"], given, position=source_position, name=source_name)
     _save(hub, name, namespace, found)
@@ -183,7 +171,7 @@ def _is_of_source(key: str) -> bool:
 
 
 def _add_source(name: str, namespace: str, source_name: str, **given: Any) -> None:
-    hub = _hub()
+    hub = current_hub()
     found = apps.get(hub, name, namespace=namespace)
     spec = found["spec"]
     fresh: dict[str, Any] = {"source": {}}
@@ -226,7 +214,7 @@ def remove_source(
     source_name: Annotated[str, typer.Option("--source-name", help="Which, by name.")] = "", namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """Remove a source from an application that has several."""
-    hub = _hub()
+    hub = current_hub()
     found = apps.get(hub, name, namespace=namespace)
     listed = apps.sources(found)
     if len(listed) < 2:
@@ -239,7 +227,7 @@ def remove_source(
 @app.command()
 def edit(name: Name, namespace: Namespace = "") -> None:
     """Edit the spec of an application in $EDITOR."""
-    hub = _hub()
+    hub = current_hub()
     found = apps.get(hub, name, namespace=namespace)
     after = files.edited(found["spec"])
     if after == found["spec"]:
@@ -261,7 +249,7 @@ def patch(
         "patch": appspec.patched(patch_, type_),
         "patchType": type_,
     }
-    changed = _hub().patch(apps.place(name, at=namespace), body)
+    changed = current_hub().patch(apps.place(name, at=namespace), body)
     sys.stdout.write(as_yaml(changed))
 
 
@@ -276,8 +264,8 @@ def delete(
     namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """Delete applications, and what they run unless --no-cascade is given."""
-    hub = _hub()
-    for name in _names(hub, names, selector, namespace):
+    hub = current_hub()
+    for name in chosen_names(hub, names, selector, namespace):
         if not yes:
             found = apps.get(hub, name, namespace=namespace)
             live = len((found.get("status") or {}).get("resources") or [])
@@ -292,253 +280,12 @@ def delete(
 
 
 @app.command()
-def sync(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove what left Git.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Try only.")] = False,
-    revision: Annotated[str, typer.Option("--revision", help="Another revision than the spec's.")] = "",
-    revisions: Revisions = None, source_positions: Positions = None,
-    resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME; may be repeated.")] = None,
-    label: Annotated[list[str] | None, typer.Option("--label", help="Only resources with this label, key=value.")] = None,
-    selector: Annotated[str, typer.Option("--selector", "-l", help="Applications with these labels.")] = "",
-    project: Annotated[list[str] | None, typer.Option("--project", help="Applications of these projects.")] = None,
-    strategy: Annotated[str, typer.Option("--strategy", help="hook or apply.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Delete and create anew on a conflict.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace instead of apply.")] = False,
-    server_side: Annotated[bool, typer.Option("--server-side", help="Apply on the server's side.")] = False,
-    only_drifted: Annotated[bool, typer.Option("--apply-out-of-sync-only", help="Only what differs.")] = False,
-    asynchronous: Annotated[bool, typer.Option("--async", help="Do not wait for the end.")] = False,
-    timeout: Timeout = 0,
-    retry_limit: Annotated[int, typer.Option("--retry-limit", help="How often it is tried again.")] = 0,
-    retry_backoff_duration: Annotated[str, typer.Option("--retry-backoff-duration", help="Wait before the first retry.")] = "5s",
-    retry_backoff_factor: Annotated[int, typer.Option("--retry-backoff-factor", help="How the wait grows.")] = 2,
-    retry_backoff_max: Annotated[str, typer.Option("--retry-backoff-max-duration", help="Longest wait.")] = "3m0s",
-    local: Annotated[str, typer.Option("--local", help="Folder of plain manifests to apply instead of Git's.")] = "",
-    info: Annotated[list[str] | None, typer.Option("--info", help="name=value kept with the operation.")] = None,
-    preview: Annotated[bool, typer.Option("--preview-changes", help="Show the difference and ask first.")] = False,
-    assume_yes: Annotated[bool, typer.Option("--assumeYes", "-y", help="Do not ask.")] = False,
-    output: Output = "wide", namespace: Namespace = "",
-) -> None:  # fmt: skip
-    """Sync applications, and show what happens until the end."""
-    hub = _hub()
-    if strategy not in ("", "hook", "apply"):
-        raise Problem(f"--strategy {strategy}: hook or apply")
-    options = [f"{name}=true" for name, on in (("Replace", replace), ("ServerSideApply", server_side), ("ApplyOutOfSyncOnly", only_drifted)) if on]  # fmt: skip
-    body: dict[str, Any] = {
-        "prune": prune, "dryRun": dry_run, "revision": revision, "revisions": revisions or [], "sourcePositions": source_positions or [],
-        "resources": [apps.resource_flag(r) for r in resource or []], "strategy": {strategy or "hook": {"force": force}},
-        "infos": [dict(zip(("name", "value"), appspec.pair(i, "--info"), strict=True)) for i in info or []],
-    }  # fmt: skip
-    if options:
-        body["syncOptions"] = {"items": options}
-    if retry_limit:
-        body["retryStrategy"] = {"limit": retry_limit, "backoff": {"duration": retry_backoff_duration, "factor": retry_backoff_factor, "maxDuration": retry_backoff_max}}  # fmt: skip
-    if local:
-        body["manifests"] = [as_yaml(m) for m in apps.local_manifests(local)]
-    body = {k: v for k, v in body.items() if v not in ("", [], None)}
-    failed = []
-    for name in _names(hub, names, selector, namespace, project or ()):
-        if label:
-            body["resources"] = _labelled(hub, name, namespace, label)
-        if preview and _previewed(hub, name, namespace, revision) and not assume_yes and not typer.confirm("Do you want to sync these changes?"):  # fmt: skip
-            raise typer.Exit(FAILED)
-        hub.post(apps.place(name, "sync", at=namespace), body)
-        if asynchronous:
-            say(f"application '{name}' is being synced")
-            continue
-        watcher = apps.Watcher(quiet=output != "wide")
-        done = apps.wait_operation(hub, name, namespace, timeout, watcher)
-        if not printed(done, output, "tree"):
-            say()
-            apps.show_one(hub, done, operation=True)
-        problem = _outcome(done, prune=prune, dry_run=dry_run, whole=not resource and not label)
-        if problem:
-            failed.append(f"{name}: {problem}")
-    if failed:
-        raise Problem("; ".join(failed))
-
-
-def _labelled(hub: Client, name: str, namespace: str, labels: Sequence[str]) -> list[dict[str, str]]:  # fmt: skip
-    wanted = dict(appspec.pair(v, "--label") for v in labels)
-    import json
-
-    found = []
-    for item in hub.get(apps.place(name, "managed-resources", at=namespace)).get("items") or []:  # fmt: skip
-        target = json.loads(item.get("targetState") or "null") or {}
-        own = (target.get("metadata") or {}).get("labels") or {}
-        if all(own.get(k) == v for k, v in wanted.items()):
-            found.append({"group": item.get("group", ""), "kind": item["kind"], "namespace": item.get("namespace", ""), "name": item["name"]})  # fmt: skip
-    if not found:
-        raise Problem(f"no resource of {name} has the labels {', '.join(labels)}")
-    return found
-
-
-def _previewed(hub: Client, name: str, namespace: str, revision: str) -> bool:
-    found = hub.get(apps.place(name, "managed-resources", at=namespace, revision=revision))
-    listed = list(apps.differences(found.get("items") or []))
-    for one in listed:
-        apps.print_diff(*one)
-    if not listed:
-        say("====== No differences found ======")
-    return bool(listed)
-
-
-def _outcome(found: apps.App, *, prune: bool, dry_run: bool, whole: bool) -> str:
-    state = (found.get("status") or {}).get("operationState") or {}
-    if state.get("phase") != "Succeeded":
-        return f"Operation has completed with phase: {state.get('phase', 'Unknown')}: {state.get('message', '')}"  # fmt: skip
-    left = sum(bool(r.get("requiresPruning")) for r in (found.get("status") or {}).get("resources") or [])  # fmt: skip
-    if whole and not prune and not dry_run and left and apps.states(found)[0] == "OutOfSync":
-        return f"{left} resources require pruning"
-    return ""
-
-
-@app.command()
-def wait(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")] = None,
-    sync_: Annotated[bool, typer.Option("--sync", help="Until Synced.")] = False,
-    health: Annotated[bool, typer.Option("--health", help="Until Healthy.")] = False,
-    operation: Annotated[bool, typer.Option("--operation", help="Until no operation runs.")] = False,
-    suspended: Annotated[bool, typer.Option("--suspended", help="Until Suspended.")] = False,
-    degraded: Annotated[bool, typer.Option("--degraded", help="Until Degraded.")] = False,
-    delete_: Annotated[bool, typer.Option("--delete", help="Until it is gone.")] = False,
-    resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME counts.")] = None,
-    selector: Annotated[str, typer.Option("--selector", "-l", help="With these labels.")] = "",
-    timeout: Timeout = 0, output: Output = "wide", namespace: Namespace = "",
-) -> None:  # fmt: skip
-    """Wait until applications are as wanted: Synced, Healthy and without an operation unless flags say."""
-    hub = _hub()
-    wanted = {"sync": sync_, "health": health, "operation": operation, "suspended": suspended, "degraded": degraded, "delete": delete_}  # fmt: skip
-    chosen = [apps.resource_flag(r) for r in resource or []]
-    for name in _names(hub, names, selector, namespace):
-        if chosen:
-            found = _wait_resources(hub, name, namespace, chosen, timeout)
-        else:
-            found = apps.wait_state(hub, name, namespace, wanted, timeout=timeout, watcher=apps.Watcher(quiet=output != "wide"))  # fmt: skip
-        if found and not printed(found, output, "tree"):
-            say()
-            apps.show_one(hub, found, operation=True)
-
-
-def _wait_resources(hub: Client, name: str, namespace: str, chosen: Sequence[Mapping[str, str]], timeout: int) -> apps.App:  # fmt: skip
-    for found in apps.looks(hub, name, namespace, timeout):
-        listed = (found.get("status") or {}).get("resources") or []
-        here = [r for c in chosen for r in listed if apps.matches(r, group=c.get("group", ""), kind=c["kind"], name=c["name"], namespace=c.get("namespace", ""))]  # fmt: skip
-        if len(here) >= len(chosen) and all(r.get("status") == "Synced" and (r.get("health") or {}).get("status", "Healthy") == "Healthy" for r in here):  # fmt: skip
-            return found
-    raise AssertionError
-
-
-@app.command()
-def diff(
-    name: Name,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Look at Git and the cluster first.")] = False,
-    hard_refresh: Annotated[bool, typer.Option("--hard-refresh", help="And render anew.")] = False,
-    local: Annotated[str, typer.Option("--local", help="Folder of plain manifests to compare with.")] = "",
-    revision: Annotated[str, typer.Option("--revision", help="Another revision than the spec's.")] = "",
-    exit_code: Annotated[bool, typer.Option("--exit-code/--no-exit-code", help="End with a code when there is a difference.")] = True,
-    diff_exit_code: Annotated[int, typer.Option("--diff-exit-code", help="That code.")] = 1,
-    namespace: Namespace = "",
-) -> None:  # fmt: skip
-    """Show what differs between Git and the cluster; the exit code is 1 when something does, 2 for an error."""
-    try:
-        hub = _hub()
-        if refresh or hard_refresh:
-            apps.get(hub, name, namespace=namespace, refresh="hard" if hard_refresh else "normal")
-        items = _local_items(hub, name, namespace, local) if local else hub.get(apps.place(name, "managed-resources", at=namespace, revision=revision)).get("items") or []  # fmt: skip
-        found = list(apps.differences(items))
-        for one in found:
-            apps.print_diff(*one)
-    except Problem as problem:
-        problem.code = 2
-        raise
-    if found and exit_code:
-        raise typer.Exit(diff_exit_code)
-
-
-def _local_items(hub: Client, name: str, namespace: str, local: str) -> list[dict[str, Any]]:
-    import json
-
-    texts = [json.dumps(m) for m in apps.local_manifests(local)]
-    items = hub.get(apps.place(name, "server-side-diff", at=namespace, targetManifests=texts)).get("items") or []  # fmt: skip
-    return [{**i, "normalizedLiveState": i.get("liveState"), "predictedLiveState": i.get("targetState")} for i in items]  # fmt: skip
-
-
-@app.command()
-def manifests(
-    name: Name, source: Annotated[str, typer.Option("--source", help="git or live.")] = "git",
-    revision: Annotated[str, typer.Option("--revision", help="Another revision.")] = "", revisions: Revisions = None,
-    source_positions: Positions = None, namespace: Namespace = "",
-) -> None:  # fmt: skip
-    """Print the manifests, as Git gives them or as they run."""
-    import json
-
-    if source not in ("git", "live"):
-        raise Problem(f"--source {source}: git or live")
-    hub = _hub()
-    if source == "git":
-        found = hub.get(apps.place(name, "manifests", at=namespace, revision=revision, revisions=revisions or [], sourcePositions=source_positions or []))  # fmt: skip
-        texts = found.get("manifests") or []
-    else:
-        items = hub.get(apps.place(name, "managed-resources", at=namespace)).get("items") or []  # fmt: skip
-        texts = [i["liveState"] for i in items if i.get("liveState") not in (None, "null")]
-    for text in texts:
-        sys.stdout.write("---\n" + as_yaml(json.loads(text)))
-
-
-@app.command()
-def history(name: Name, output: Output = "wide", namespace: Namespace = "") -> None:
-    """List what was deployed."""
-    found = apps.get(_hub(), name, namespace=namespace)
-    entries = (found.get("status") or {}).get("history") or []
-    if printed(entries, output, "id"):
-        return
-    if output == "id":
-        for entry in entries:
-            say(str(entry.get("id", 0)))
-        return
-    for number, source in enumerate(apps.sources(found)):
-        say(f"SOURCE  {source.get('repoURL', '')}")
-        rows = []
-        for entry in entries:
-            revision = str((entry.get("revisions") or [entry.get("revision", "")])[number] if entry.get("revisions") and number < len(entry["revisions"]) else entry.get("revision", ""))  # fmt: skip
-            then = entry.get("sources") or [entry.get("source") or {}]
-            target = (then[number] if number < len(then) else {}).get("targetRevision") or ""
-            rows.append([entry.get("id", 0), entry.get("deployedAt", ""), f"{target} ({revision[:7]})" if len(revision) == 40 else revision or target])  # fmt: skip
-        table(["ID", "DATE", "REVISION"], rows)
-        say()
-
-
-@app.command()
-def rollback(
-    name: Name, number: Annotated[int | None, typer.Argument(metavar="[ID]", help="Entry of the history; the one before the last when left out.")] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove what that revision does not have.")] = False,
-    timeout: Timeout = 0, output: Output = "wide", namespace: Namespace = "",
-) -> None:  # fmt: skip
-    """Go back to something that was deployed before."""
-    hub = _hub()
-    if number is None:
-        entries = ((apps.get(hub, name, namespace=namespace)).get("status") or {}).get("history") or []  # fmt: skip
-        if len(entries) < 2:
-            raise Problem(f"{name} has no deployment to go back to")
-        number = int(entries[-2].get("id", 0))
-    hub.post(apps.place(name, "rollback", at=namespace), {"id": number, "prune": prune})
-    done = apps.wait_operation(hub, name, namespace, timeout, apps.Watcher(quiet=output != "wide"))
-    if not printed(done, output):
-        say()
-        apps.show_one(hub, done, operation=True)
-    problem = _outcome(done, prune=True, dry_run=False, whole=False)
-    if problem:
-        raise Problem(problem)
-
-
-@app.command()
 def resources(
     name: Name, output: Output = "wide", orphaned: Annotated[bool, typer.Option("--orphaned", help="Only those that are not in Git.")] = False,
     namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """List the resources of an application."""
-    hub = _hub()
+    hub = current_hub()
     if output.startswith("tree"):
         apps.show_tree(hub, apps.get(hub, name, namespace=namespace), detailed=output == "tree=detailed")  # fmt: skip
         return
@@ -557,7 +304,7 @@ def get_resource(
     """Print live resources of an application."""
     import json
 
-    hub = _hub()
+    hub = current_hub()
     for node in apps.nodes(hub, name, namespace, kind=kind, group=group, name_=resource_name, namespace_=namespace_):  # fmt: skip
         text = hub.get(apps.place(name, "resource", at=namespace, **apps.resource_query(node)))["manifest"]  # fmt: skip
         if output == "yaml":
@@ -573,7 +320,7 @@ def patch_resource(
     all_: Annotated[bool, typer.Option("--all", help="All that fit, not only one.")] = False, namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """Patch a live resource of an application."""
-    hub = _hub()
+    hub = current_hub()
     for node in _chosen(hub, name, namespace, kind, group, resource_name, namespace_, every=all_):
         hub.post(apps.place(name, "resource", at=namespace, patchType=patch_type, **apps.resource_query(node)), patch_)  # fmt: skip
         say(f"{node['kind']} '{node['name']}' patched")
@@ -588,7 +335,7 @@ def delete_resource(
     all_: Annotated[bool, typer.Option("--all", help="All that fit, not only one.")] = False, namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """Delete a live resource of an application."""
-    hub = _hub()
+    hub = current_hub()
     for node in _chosen(hub, name, namespace, kind, group, resource_name, namespace_, every=all_):
         hub.delete(apps.place(name, "resource", at=namespace, force=force, orphan=orphan, confirm=confirm, **apps.resource_query(node)))  # fmt: skip
         say(f"{node['kind']} '{node['name']}' deleted")
@@ -615,7 +362,7 @@ def logs(
     namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """Print what pods of an application write."""
-    hub = _hub()
+    hub = current_hub()
     query = {
         "group": group, "kind": kind, "namespace": namespace_, "resourceName": resource_name, "container": container, "follow": follow, "previous": previous,
         "tailLines": tail, "sinceSeconds": since_seconds, "filter": filter_, "matchCase": match_case,
@@ -639,14 +386,14 @@ def logs(
 @app.command("terminate-op")
 def terminate_op(name: Name, namespace: Namespace = "") -> None:
     """End the running operation."""
-    _hub().delete(apps.place(name, "operation", at=namespace))
+    current_hub().delete(apps.place(name, "operation", at=namespace))
     say(f"Application '{name}' operation terminating")
 
 
 @app.command("confirm-deletion")
 def confirm_deletion(name: Name, namespace: Namespace = "") -> None:
     """Allow the deletions that wait for a confirmation."""
-    hub = _hub()
+    hub = current_hub()
     where, own = apps.split(name, namespace)
     hub.post(path("applications", own, "confirm-deletion", appNamespace=where), {})
     say(f"Application '{name}' updated successfully")
@@ -662,7 +409,7 @@ def actions_list(
     output: Output = "wide", namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """List what can be done with resources of an application."""
-    hub = _hub()
+    hub = current_hub()
     rows: list[list[str]] = []
     found: list[Any] = []
     for node in apps.nodes(hub, name, namespace, kind=kind, group=group, name_=resource_name, namespace_=namespace_):  # fmt: skip
@@ -685,7 +432,7 @@ def actions_run(
     all_: Annotated[bool, typer.Option("--all", help="All that fit, not only one.")] = False, namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """Run an action on a resource of an application."""
-    hub = _hub()
+    hub = current_hub()
     given = [dict(zip(("name", "value"), appspec.pair(p, "--param"), strict=True)) for p in param or []]  # fmt: skip
     for node in _chosen(hub, name, namespace, kind, group, resource_name, namespace_, every=all_):
         body = {"action": action, **apps.resource_query(node), "resourceActionParameters": given}

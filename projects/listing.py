@@ -151,9 +151,9 @@ def chosen(params: QueryDict) -> Chosen:
 class Listing:
     """The applications of one address."""
 
-    def __init__(self, caller: Caller, wanted: Chosen) -> None:
+    def __init__(self, caller: Caller, wanted: Chosen, base: ApplicationQuerySet | None = None) -> None:  # fmt: skip
         self.caller, self.wanted = caller, wanted
-        self._base = visible(caller)
+        self._base = visible(caller) if base is None else base
 
     def query(self, without: str = "") -> ApplicationQuerySet:
         """Return what is chosen, `without` leaving one facet out."""
@@ -188,7 +188,7 @@ class Listing:
     def facets(self) -> Iterator[Facet]:
         """Yield the facets with their counts."""
         for name, title in TITLES.items():
-            found = self._facet_counts(name)
+            found = self.facet_counts(name)
             own = self.wanted.facets.get(name, [])
             shown = list(found.items()) if name not in _COLUMNS or name in ("health", "sync") else sorted(found.items(), key=lambda e: (e[0] not in own, -e[1], e[0]))  # fmt: skip
             listed = shown if name in ("health", "sync") else shown[: max(MOST_VALUES, len(own))]
@@ -202,7 +202,8 @@ class Listing:
                 "label", "Label", labels, 0, bool(self.wanted.labels), bool(self.wanted.labels)
             )
 
-    def _facet_counts(self, name: str) -> dict[str, int]:
+    def facet_counts(self, name: str) -> dict[str, int]:
+        """Return how many there are of each value of a facet, whatever is chosen of it."""
         if name in ("health", "sync"):
             found = self.counts(_COLUMNS[name], name)
             return {v: found.get(v, 0) for v in (HEALTH if name == "health" else SYNC)}

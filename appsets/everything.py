@@ -1,0 +1,195 @@
+"""`/flotilla/watch` (ours): one stream of every object that the caller may see, resumed by `resourceVersion`."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, NamedTuple
+
+from asgiref.sync import sync_to_async
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+
+from appsets.streams import sets_since
+from clusters.api import cluster_json
+from clusters.models import Cluster
+from hub.access import Caller, is_allowed
+from hub.api import View
+from hub.engine.errors import Expired, Invalid
+from hub.models import OLDEST, Tombstone, current_version, setting
+from hub.rest import token_of
+from projects.api.repositories import repository_json
+from projects.api.streams import (
+    Waiter,
+    applications_since,
+    line,
+    stream_caller,
+    streaming,
+)
+from projects.manifests import project_json
+from projects.models import Project, Repository
+
+
+class Change(NamedTuple):
+    """One object that is new or other than before, or gone."""
+
+    version: int
+    kind: str
+    key: str
+    gone: bool
+    object: dict[str, Any]
+
+
+Reader = Callable[[Caller, int, str], Iterable[Change]]
+
+
+def _applications(_caller: Caller, version: int, token: str) -> Iterable[Change]:
+    for word, manifest, _project, number in applications_since(version, token) or []:
+        yield Change(number, "Application", _name(manifest), word == "DELETED", manifest)
+
+
+def _sets(_caller: Caller, version: int, token: str) -> Iterable[Change]:
+    now, found = sets_since(version, token) or (version, [])
+    for word, manifest, _project in found:
+        # A set also changes with its applications, which have newer versions than its own.
+        yield Change(now, "ApplicationSet", _name(manifest), word == "DELETED", manifest)
+
+
+def _projects(caller: Caller, version: int, _token: str) -> Iterable[Change]:
+    for row in Project.objects.filter(resource_version__gt=version):
+        if is_allowed(caller, "projects", "get", row.name):
+            yield Change(row.resource_version, "AppProject", row.name, False, project_json(row))
+    for stone in _stones("AppProject", version):
+        if is_allowed(caller, "projects", "get", stone.name):
+            yield Change(stone.resource_version, "AppProject", stone.name, True, stone.manifest)
+
+
+def _clusters(caller: Caller, version: int, _token: str) -> Iterable[Change]:
+    for row in Cluster.objects.filter(resource_version__gt=version):
+        if is_allowed(caller, "clusters", "get", row.rbac_object, row.where):
+            yield Change(row.resource_version, "Cluster", row.server, False, cluster_json(row))
+    for stone in _stones("Cluster", version):
+        known = stone.manifest
+        gone = Cluster(server=stone.name, name=known.get("name", ""), labels=known.get("labels") or {}, project=stone.project)  # fmt: skip
+        if is_allowed(caller, "clusters", "get", gone.rbac_object, gone.where):
+            yield Change(stone.resource_version, "Cluster", stone.name, True, known)
+
+
+def _repositories(caller: Caller, version: int, _token: str) -> Iterable[Change]:
+    for row in Repository.objects.filter(resource_version__gt=version):
+        if is_allowed(caller, "repositories", "get", row.rbac_object):
+            yield Change(row.resource_version, "Repository", row.rbac_object, False, repository_json(row))  # fmt: skip
+    for stone in _stones("Repository", version):
+        gone = Repository(url=stone.name, project=stone.project)
+        if is_allowed(caller, "repositories", "get", gone.rbac_object):
+            yield Change(stone.resource_version, "Repository", gone.rbac_object, True, stone.manifest)  # fmt: skip
+
+
+KINDS: dict[str, Reader] = {
+    "AppProject": _projects, "Cluster": _clusters, "Repository": _repositories, "ApplicationSet": _sets, "Application": _applications,
+}  # fmt: skip
+
+
+def _stones(kind: str, version: int) -> Iterable[Tombstone]:
+    return Tombstone.objects.filter(kind=kind, resource_version__gt=version)
+
+
+def _name(manifest: dict[str, Any]) -> str:
+    return f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
+
+
+class Watch(View):
+    """`/flotilla/watch`: what changes, of every kind."""
+
+    permission = ("applications", "signed-in")
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("resourceVersion", description="The version of the last item that is known; all objects come first without it."),
+            OpenApiParameter("kinds", description=f"Some of {', '.join(KINDS)}; all without it."),
+        ],
+        responses=OpenApiTypes.OBJECT,
+    )  # fmt: skip
+    def get(self, request: Request) -> StreamingHttpResponse:
+        """Stream `{type, kind, resourceVersion, object}`; BOOKMARK says up to which version everything was sent."""
+        kinds = _asked_kinds(request.query_params.getlist("kinds"))
+        start = _start(request.query_params.get("resourceVersion", ""))
+        events = "text/event-stream" in request.headers.get("Accept", "")
+        lines = _changes(kinds, start, token_of(request._request), events=events)
+        return streaming(lines, events=events)
+
+
+def _asked_kinds(texts: list[str]) -> list[str]:
+    asked = [k for text in texts for k in text.split(",") if k]
+    for kind in asked:
+        if kind not in KINDS:
+            raise Invalid(f"kinds must be some of {', '.join(KINDS)}, not {kind!r}")
+    return [k for k in KINDS if not asked or k in asked]
+
+
+def _start(text: str) -> int | None:
+    """Return the version to resume from, None for none.
+
+    Raises: Invalid; Expired when it is no longer known what went since.
+    """
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Invalid(f"resourceVersion must be a number that an answer had, not {text[:40]!r}")
+    version = int(text)
+    if version > current_version():
+        raise Invalid(f"resourceVersion {version} is newer than anything here: it comes from another hub")  # fmt: skip
+    if version < setting(OLDEST, 0):
+        raise Expired(f"resourceVersion {version} is too old: begin anew without it")
+    return version
+
+
+async def _changes(
+    kinds: list[str], start: int | None, token: str, *, events: bool
+) -> AsyncIterator[bytes]:
+    waiter = Waiter()
+    sent: dict[tuple[str, str], int] = {}
+    known: set[tuple[str, str]] = set()
+    try:
+        version, is_first = start or 0, start is None
+        if events:
+            yield b": connected\n\n"
+        while True:
+            found = await sync_to_async(_look)(kinds, version, token, is_first)
+            if found is None:
+                return
+            now, changes = found
+            for change in changes:
+                key = (change.kind, change.key)
+                if sent.get(key) == change.version:
+                    continue
+                is_new = start is None and key not in known
+                (known.discard if change.gone else known.add)(key)
+                yield line({"result": _item(change, is_new=is_new)}, events=events)
+            if is_first or changes:
+                yield line({"result": {"type": "BOOKMARK", "resourceVersion": str(now)}}, events=events)  # fmt: skip
+            # What was read while newer versions came is read again, and told once.
+            sent = {(c.kind, c.key): c.version for c in changes if c.version > now}
+            version, is_first = now, False
+            await waiter.wait()
+    finally:
+        waiter.close()
+
+
+def _look(kinds: list[str], version: int, token: str, is_first: bool) -> tuple[int, list[Change]] | None:  # fmt: skip
+    """Return the newest version and what changed since another one; None when the caller may no longer ask."""
+    caller = stream_caller(token)
+    if caller is None:
+        return None
+    now = current_version()
+    if now == version and not is_first:
+        return now, []
+    changes = [c for kind in kinds for c in KINDS[kind](caller, version if not is_first else -1, token)]  # fmt: skip
+    if is_first:
+        return now, [c for c in changes if not c.gone]
+    return now, sorted(changes, key=lambda c: c.version)
+
+
+def _item(change: Change, *, is_new: bool) -> dict[str, Any]:
+    # A stream that was resumed does not know what its client had: to it a new object is one that changed.
+    word = "DELETED" if change.gone else "ADDED" if is_new else "MODIFIED"
+    return {"type": word, "kind": change.kind, "resourceVersion": str(change.version), "object": change.object}  # fmt: skip

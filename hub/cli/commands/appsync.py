@@ -1,0 +1,267 @@
+"""`flotilla app`: what is deployed: sync, wait, compare, history, rollback."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from hub.cli import apps, appspec
+from hub.cli import local as local_files
+from hub.cli.client import Client
+from hub.cli.commands.appflags import (
+    Local,
+    LocalInclude,
+    LocalPosition,
+    LocalRoot,
+    Name,
+    Namespace,
+    Output,
+    Positions,
+    Revisions,
+    Timeout,
+    app,
+    chosen_names,
+    current_hub,
+)
+from hub.cli.problem import FAILED, Problem
+from hub.cli.show import as_yaml, printed, say, table
+
+
+@app.command()
+def sync(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove what left Git.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Try only.")] = False,
+    revision: Annotated[str, typer.Option("--revision", help="Another revision than the spec's.")] = "",
+    revisions: Revisions = None, source_positions: Positions = None,
+    resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME; may be repeated.")] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", help="Only resources with this label, key=value.")] = None,
+    selector: Annotated[str, typer.Option("--selector", "-l", help="Applications with these labels.")] = "",
+    project: Annotated[list[str] | None, typer.Option("--project", help="Applications of these projects.")] = None,
+    strategy: Annotated[str, typer.Option("--strategy", help="hook or apply.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Delete and create anew on a conflict.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace instead of apply.")] = False,
+    server_side: Annotated[bool, typer.Option("--server-side", help="Apply on the server's side.")] = False,
+    only_drifted: Annotated[bool, typer.Option("--apply-out-of-sync-only", help="Only what differs.")] = False,
+    asynchronous: Annotated[bool, typer.Option("--async", help="Do not wait for the end.")] = False,
+    timeout: Timeout = 0,
+    retry_limit: Annotated[int, typer.Option("--retry-limit", help="How often it is tried again.")] = 0,
+    retry_backoff_duration: Annotated[str, typer.Option("--retry-backoff-duration", help="Wait before the first retry.")] = "5s",
+    retry_backoff_factor: Annotated[int, typer.Option("--retry-backoff-factor", help="How the wait grows.")] = 2,
+    retry_backoff_max: Annotated[str, typer.Option("--retry-backoff-max-duration", help="Longest wait.")] = "3m0s",
+    local: Local = "", local_root: LocalRoot = "",
+    info: Annotated[list[str] | None, typer.Option("--info", help="name=value kept with the operation.")] = None,
+    preview: Annotated[bool, typer.Option("--preview-changes", help="Show the difference and ask first.")] = False,
+    assume_yes: Annotated[bool, typer.Option("--assumeYes", "-y", help="Do not ask.")] = False,
+    output: Output = "wide", namespace: Namespace = "",
+) -> None:  # fmt: skip
+    """Sync applications, and show what happens until the end."""
+    hub = current_hub()
+    if strategy not in ("", "hook", "apply"):
+        raise Problem(f"--strategy {strategy}: hook or apply")
+    options = [f"{name}=true" for name, on in (("Replace", replace), ("ServerSideApply", server_side), ("ApplyOutOfSyncOnly", only_drifted)) if on]  # fmt: skip
+    body: dict[str, Any] = {
+        "prune": prune, "dryRun": dry_run, "revision": revision, "revisions": revisions or [], "sourcePositions": source_positions or [],
+        "resources": [apps.resource_flag(r) for r in resource or []], "strategy": {strategy or "hook": {"force": force}},
+        "infos": [dict(zip(("name", "value"), appspec.pair(i, "--info"), strict=True)) for i in info or []],
+    }  # fmt: skip
+    if options:
+        body["syncOptions"] = {"items": options}
+    if retry_limit:
+        body["retryStrategy"] = {"limit": retry_limit, "backoff": {"duration": retry_backoff_duration, "factor": retry_backoff_factor, "maxDuration": retry_backoff_max}}  # fmt: skip
+    body = {k: v for k, v in body.items() if v not in ("", [], None)}
+    failed = []
+    for name in chosen_names(hub, names, selector, namespace, project or ()):
+        if label:
+            body["resources"] = _labelled(hub, name, namespace, label)
+        if preview and _previewed(hub, name, namespace, revision) and not assume_yes and not typer.confirm("Do you want to sync these changes?"):  # fmt: skip
+            raise typer.Exit(FAILED)
+        if local:
+            body["manifests"] = local_files.manifests(_local(hub, name, namespace, local, local_root))  # fmt: skip
+        hub.post(apps.place(name, "sync", at=namespace), body)
+        if asynchronous:
+            say(f"application '{name}' is being synced")
+            continue
+        watcher = apps.Watcher(quiet=output != "wide")
+        done = apps.wait_operation(hub, name, namespace, timeout, watcher)
+        if not printed(done, output, "tree"):
+            say()
+            apps.show_one(hub, done, operation=True)
+        problem = _outcome(done, prune=prune, dry_run=dry_run, whole=not resource and not label)
+        if problem:
+            failed.append(f"{name}: {problem}")
+    if failed:
+        raise Problem("; ".join(failed))
+
+
+def _local(hub: Client, name: str, namespace: str, local: str, root: str, **more: Any) -> dict[str, Any]:  # fmt: skip
+    # Argo CD's own default is the root of the machine: it means that none was given.
+    return local_files.render(hub, name, namespace, local, root="" if root == "/" else root, **more)
+
+
+def _labelled(hub: Client, name: str, namespace: str, labels: Sequence[str]) -> list[dict[str, str]]:  # fmt: skip
+    wanted = dict(appspec.pair(v, "--label") for v in labels)
+    found = []
+    for item in hub.get(apps.place(name, "managed-resources", at=namespace)).get("items") or []:  # fmt: skip
+        target = json.loads(item.get("targetState") or "null") or {}
+        own = (target.get("metadata") or {}).get("labels") or {}
+        if all(own.get(k) == v for k, v in wanted.items()):
+            found.append({"group": item.get("group", ""), "kind": item["kind"], "namespace": item.get("namespace", ""), "name": item["name"]})  # fmt: skip
+    if not found:
+        raise Problem(f"no resource of {name} has the labels {', '.join(labels)}")
+    return found
+
+
+def _previewed(hub: Client, name: str, namespace: str, revision: str) -> bool:
+    found = hub.get(apps.place(name, "managed-resources", at=namespace, revision=revision))
+    listed = list(apps.differences(found.get("items") or []))
+    for one in listed:
+        apps.print_diff(*one)
+    if not listed:
+        say("====== No differences found ======")
+    return bool(listed)
+
+
+def _outcome(found: apps.App, *, prune: bool, dry_run: bool, whole: bool) -> str:
+    state = (found.get("status") or {}).get("operationState") or {}
+    if state.get("phase") != "Succeeded":
+        return f"Operation has completed with phase: {state.get('phase', 'Unknown')}: {state.get('message', '')}"  # fmt: skip
+    left = sum(bool(r.get("requiresPruning")) for r in (found.get("status") or {}).get("resources") or [])  # fmt: skip
+    if whole and not prune and not dry_run and left and apps.states(found)[0] == "OutOfSync":
+        return f"{left} resources require pruning"
+    return ""
+
+
+@app.command()
+def wait(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")] = None,
+    sync_: Annotated[bool, typer.Option("--sync", help="Until Synced.")] = False,
+    health: Annotated[bool, typer.Option("--health", help="Until Healthy.")] = False,
+    operation: Annotated[bool, typer.Option("--operation", help="Until no operation runs.")] = False,
+    suspended: Annotated[bool, typer.Option("--suspended", help="Until Suspended.")] = False,
+    degraded: Annotated[bool, typer.Option("--degraded", help="Until Degraded.")] = False,
+    delete_: Annotated[bool, typer.Option("--delete", help="Until it is gone.")] = False,
+    resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME counts.")] = None,
+    selector: Annotated[str, typer.Option("--selector", "-l", help="With these labels.")] = "",
+    timeout: Timeout = 0, output: Output = "wide", namespace: Namespace = "",
+) -> None:  # fmt: skip
+    """Wait until applications are as wanted: Synced, Healthy and without an operation unless flags say."""
+    hub = current_hub()
+    wanted = {"sync": sync_, "health": health, "operation": operation, "suspended": suspended, "degraded": degraded, "delete": delete_}  # fmt: skip
+    chosen = [apps.resource_flag(r) for r in resource or []]
+    for name in chosen_names(hub, names, selector, namespace):
+        if chosen:
+            found = _wait_resources(hub, name, namespace, chosen, timeout)
+        else:
+            found = apps.wait_state(hub, name, namespace, wanted, timeout=timeout, watcher=apps.Watcher(quiet=output != "wide"))  # fmt: skip
+        if found and not printed(found, output, "tree"):
+            say()
+            apps.show_one(hub, found, operation=True)
+
+
+def _wait_resources(hub: Client, name: str, namespace: str, chosen: Sequence[Mapping[str, str]], timeout: int) -> apps.App:  # fmt: skip
+    for found in apps.looks(hub, name, namespace, timeout):
+        listed = (found.get("status") or {}).get("resources") or []
+        here = [r for c in chosen for r in listed if apps.matches(r, group=c.get("group", ""), kind=c["kind"], name=c["name"], namespace=c.get("namespace", ""))]  # fmt: skip
+        if len(here) >= len(chosen) and all(r.get("status") == "Synced" and (r.get("health") or {}).get("status", "Healthy") == "Healthy" for r in here):  # fmt: skip
+            return found
+    raise AssertionError
+
+
+@app.command()
+def diff(
+    name: Name,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Look at Git and the cluster first.")] = False,
+    hard_refresh: Annotated[bool, typer.Option("--hard-refresh", help="And render anew.")] = False,
+    local: Local = "", local_root: LocalRoot = "", local_include: LocalInclude = None, position: LocalPosition = 0,
+    server_side_generate: Annotated[bool, typer.Option("--server-side-generate", help="Taken for scripts: a folder is always rendered by the hub.")] = False,
+    revision: Annotated[str, typer.Option("--revision", help="Another revision than the spec's.")] = "",
+    exit_code: Annotated[bool, typer.Option("--exit-code/--no-exit-code", help="End with a code when there is a difference.")] = True,
+    diff_exit_code: Annotated[int, typer.Option("--diff-exit-code", help="That code.")] = 1,
+    namespace: Namespace = "",
+) -> None:  # fmt: skip
+    """Show what differs between Git and the cluster; the exit code is 1 when something does, 2 for an error."""
+    del server_side_generate
+    try:
+        hub = current_hub()
+        if refresh or hard_refresh:
+            apps.get(hub, name, namespace=namespace, refresh="hard" if hard_refresh else "normal")
+        items = _local(hub, name, namespace, local, local_root, position=position, include=local_include or (), compare=True)["items"] if local else hub.get(apps.place(name, "managed-resources", at=namespace, revision=revision)).get("items") or []  # fmt: skip
+        found = list(apps.differences(items))
+        for one in found:
+            apps.print_diff(*one)
+    except Problem as problem:
+        problem.code = 2
+        raise
+    if found and exit_code:
+        raise typer.Exit(diff_exit_code)
+
+
+@app.command()
+def manifests(
+    name: Name, source: Annotated[str, typer.Option("--source", help="git or live.")] = "git",
+    revision: Annotated[str, typer.Option("--revision", help="Another revision.")] = "", revisions: Revisions = None,
+    source_positions: Positions = None, local: Local = "", local_root: LocalRoot = "", namespace: Namespace = "",
+) -> None:  # fmt: skip
+    """Print the manifests, as Git gives them or as they run."""
+    if source not in ("git", "live"):
+        raise Problem(f"--source {source}: git or live")
+    hub = current_hub()
+    if local:
+        texts = _local(hub, name, namespace, local, local_root)["manifests"]
+    elif source == "git":
+        found = hub.get(apps.place(name, "manifests", at=namespace, revision=revision, revisions=revisions or [], sourcePositions=source_positions or []))  # fmt: skip
+        texts = found.get("manifests") or []
+    else:
+        items = hub.get(apps.place(name, "managed-resources", at=namespace)).get("items") or []  # fmt: skip
+        texts = [i["liveState"] for i in items if i.get("liveState") not in (None, "null")]
+    for text in texts:
+        sys.stdout.write("---\n" + as_yaml(json.loads(text)))
+
+
+@app.command()
+def history(name: Name, output: Output = "wide", namespace: Namespace = "") -> None:
+    """List what was deployed."""
+    found = apps.get(current_hub(), name, namespace=namespace)
+    entries = (found.get("status") or {}).get("history") or []
+    if printed(entries, output, "id"):
+        return
+    if output == "id":
+        for entry in entries:
+            say(str(entry.get("id", 0)))
+        return
+    for number, source in enumerate(apps.sources(found)):
+        say(f"SOURCE  {source.get('repoURL', '')}")
+        rows = []
+        for entry in entries:
+            revision = str((entry.get("revisions") or [entry.get("revision", "")])[number] if entry.get("revisions") and number < len(entry["revisions"]) else entry.get("revision", ""))  # fmt: skip
+            then = entry.get("sources") or [entry.get("source") or {}]
+            target = (then[number] if number < len(then) else {}).get("targetRevision") or ""
+            rows.append([entry.get("id", 0), entry.get("deployedAt", ""), f"{target} ({revision[:7]})" if len(revision) == 40 else revision or target])  # fmt: skip
+        table(["ID", "DATE", "REVISION"], rows)
+        say()
+
+
+@app.command()
+def rollback(
+    name: Name, number: Annotated[int | None, typer.Argument(metavar="[ID]", help="Entry of the history; the one before the last when left out.")] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove what that revision does not have.")] = False,
+    timeout: Timeout = 0, output: Output = "wide", namespace: Namespace = "",
+) -> None:  # fmt: skip
+    """Go back to something that was deployed before."""
+    hub = current_hub()
+    if number is None:
+        entries = ((apps.get(hub, name, namespace=namespace)).get("status") or {}).get("history") or []  # fmt: skip
+        if len(entries) < 2:
+            raise Problem(f"{name} has no deployment to go back to")
+        number = int(entries[-2].get("id", 0))
+    hub.post(apps.place(name, "rollback", at=namespace), {"id": number, "prune": prune})
+    done = apps.wait_operation(hub, name, namespace, timeout, apps.Watcher(quiet=output != "wide"))
+    if not printed(done, output):
+        say()
+        apps.show_one(hub, done, operation=True)
+    problem = _outcome(done, prune=True, dry_run=False, whole=False)
+    if problem:
+        raise Problem(problem)

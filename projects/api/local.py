@@ -1,0 +1,165 @@
+"""REST of an application rendered from files that a client sends instead of Git's."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from django.conf import settings
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hub.access import is_allowed
+from hub.api import View, actor, flag
+from hub.engine.describe import redact
+from hub.engine.errors import EngineError, Invalid, ManifestError, NotFound, Precondition
+from projects import sources
+from projects.api.applications import permitted
+from projects.api.resources import compared_items
+from projects.models import Application, Project
+from projects.sources import charts
+from projects.sources.files import MemoryFiles, clean
+from projects.specs import application_named, find_cluster, project_of
+
+
+class LinesParser(BaseParser):
+    """Reads a stream of JSON values, one after the other, as grpc-gateway takes them."""
+
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: Any,
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return the values."""
+        del media_type, parser_context
+        found = []
+        for number, text in enumerate(stream.read().splitlines(), 1):
+            if not text.strip():
+                continue
+            try:
+                found.append(orjson.loads(text))
+            except orjson.JSONDecodeError as error:
+                raise Invalid(f"line {number} is not valid JSON: {error}") from error
+        return found
+
+
+class ManifestsWithFiles(View):
+    """`/applications/manifestsWithFiles`: what an application's source gives with local files."""
+
+    permission = ("applications", "get")
+    parser_classes = (LinesParser,)
+
+    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
+    def post(self, request: Request) -> Response:
+        """Render `{"query": {name, appNamespace, project, checksum, path, sourcePosition}}` with lines of `{"chunk": {"chunk": …}}`.
+
+        The chunks, base64, are one tar.gz of the files; `path` (ours) is the application's folder in it, and
+        `compare=true` (ours) answers with the difference to the cluster too. Values of Secrets are masked.
+        Who may only read the application gets no charts from elsewhere and no other source: that needs `override`.
+        """
+        query, archive = _received(request.data)
+        application = _application(request, query)
+        project = project_of(application.project)
+        if project.spec.get("signatureKeys") or project.spec.get("sourceIntegrity"):
+            raise Precondition("Cannot use local manifests when source integrity is enabled")
+        files = _files(archive, query)
+        is_trusted = is_allowed(actor(request), "applications", "override", application.rbac_object, application.where)  # fmt: skip
+        desired, context_cluster = _rendered(application, project, files, query, trusted=is_trusted)
+        answer: dict[str, Any] = {
+            "manifests": [orjson.dumps(redact(m)[0]).decode() for m in desired.manifests], "namespace": application.dest_namespace,
+            "server": context_cluster.server, "revision": "", "sourceType": next((t for t in desired.source_types if t), ""),
+        }  # fmt: skip
+        if flag(request, "compare"):
+            answer["items"] = compared_items(application, desired, context_cluster, project.spec)
+        return Response(answer)
+
+
+def _received(lines: Any) -> tuple[dict[str, Any], bytes]:
+    """Return the query and the archive of a stream.
+
+    Raises: Invalid naming what is missing.
+    """
+    items = list(lines) if isinstance(lines, list) else []
+    first = items[0].get("query") if items and isinstance(items[0], dict) else None
+    if not isinstance(first, dict):
+        raise Invalid('the first line must be {"query": {"name": …}}')
+    return first, b"".join(_chunks(items[1:]))
+
+
+def _chunks(items: list[Any]) -> Iterator[bytes]:
+    size = 0
+    for number, item in enumerate(items, 2):
+        chunk = item.get("chunk") if isinstance(item, dict) else None
+        text = chunk.get("chunk") if isinstance(chunk, dict) else None
+        if not isinstance(text, str):
+            raise Invalid(f'line {number} must be {{"chunk": {{"chunk": "…"}}}}')
+        try:
+            data = base64.b64decode(text, validate=True)
+        except binascii.Error as error:
+            raise Invalid(f"line {number}: chunk is not base64: {error}") from error
+        size += len(data)
+        if size > settings.MAX_LOCAL_BYTES:
+            raise Invalid(f"the files are larger than {settings.MAX_LOCAL_BYTES // 1024**2} MiB, the limit")  # fmt: skip
+        yield data
+
+
+def _application(request: Request, query: Mapping[str, Any]) -> Application:
+    name, caller = str(query.get("name") or ""), actor(request)
+    namespace = str(query.get("appNamespace") or settings.NAMESPACE)
+    found: Application | None
+    try:
+        found = application_named(namespace, name)
+    except NotFound:
+        found = None
+    row = permitted(caller, found, f"{namespace}/{name}", "get")
+    if query.get("project") not in (None, "", row.project):
+        raise NotFound(f'applications.argoproj.io "{name}" not found')
+    return row
+
+
+def _files(archive: bytes, query: Mapping[str, Any]) -> MemoryFiles:
+    checksum = query.get("checksum")
+    if checksum not in (None, "") and checksum != hashlib.sha256(archive).hexdigest():
+        raise Invalid("checksum: the files did not arrive as they were sent; send them again")
+    try:
+        return charts.unpack(archive, strip=False)
+    except EngineError as error:
+        raise Invalid(f"the files: {error}") from error
+
+
+def _rendered(
+    application: Application, project: Project, files: MemoryFiles, query: Mapping[str, Any], *, trusted: bool
+) -> tuple[sources.Desired, Any]:  # fmt: skip
+    """Return the manifests with one source's files replaced, and the cluster that they go to.
+
+    Raises: Invalid saying why they cannot be rendered.
+    """
+    number = _position(application, query.get("sourcePosition"))
+    cluster = find_cluster(application.spec["destination"])
+    context = sources.context_of(application, project.spec, cluster, no_cache=True)
+    if not trusted:
+        context = replace(context, project_spec={**project.spec, "sourceRepos": []})
+    local = {k: v for k, v in application.sources[number].items() if k != "chart"}
+    try:
+        local["path"] = clean(str(query.get("path") or "."))
+    except ManifestError as error:
+        raise Invalid(f"path: {error}") from error
+    others = list(application.sources) if trusted else []
+    return sources.load_local(local, files, others, number, context), cluster
+
+
+def _position(application: Application, value: Any) -> int:
+    if value in (None, "", 0):
+        return 0
+    if not isinstance(value, int) or not 1 <= value <= len(application.sources):
+        raise Invalid(f"sourcePosition must be from 1 to {len(application.sources)}")
+    return value - 1
