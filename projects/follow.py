@@ -3,13 +3,14 @@
 import logging
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from clusters.models import Cluster, LiveChange
@@ -26,6 +27,7 @@ from projects.models import (
     instance_filter,
 )
 from projects.sources.git import is_commit
+from projects.sources.versions import is_constraint, parse_version, satisfies
 from projects.specs import bind
 from projects.status import ERRORS, RUNNING
 
@@ -221,3 +223,30 @@ def push_received(urls: Sequence[str], revision: str, commit: str) -> int:
         GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now())
         wake("projects.poll", remote.pk, priority=1)
     return len(found)
+
+
+def registry_pushed(place: str, tag: str) -> int:
+    """Look anew at the applications whose chart or artifact has a new tag that they may want; return how many.
+
+    Shapes: `place` is `host/path` in lower case.
+    """
+    name = place.rpartition("/")[2]
+    candidates = Application.objects.alias(spec_text=Cast("spec", TextField())).filter(spec_text__icontains=name)  # fmt: skip
+    found = [a.pk for a in candidates if any(_wants_tag(s, place, tag) for s in a.sources)]
+    if found:
+        now = timezone.now()
+        Application.objects.filter(pk__in=found, refresh_kind="").update(refresh_kind="normal", refresh_requested_at=now)  # fmt: skip
+        mark_due(found)
+    return len(found)
+
+
+def _wants_tag(source: Mapping[str, Any], place: str, tag: str) -> bool:
+    url = str(source.get("repoURL") or "").lower().removeprefix("oci://").rstrip("/")
+    chart = str(source.get("chart") or "").lower()
+    if sources.kind_of(source) == "git" or (f"{url}/{chart}" if chart else url) != place:
+        return False
+    wanted = str(source.get("targetRevision") or "")
+    if not is_constraint(wanted):
+        return wanted in ("", tag)
+    version = parse_version(tag.replace("_", "+"))
+    return version is not None and satisfies(version, wanted)

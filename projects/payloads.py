@@ -1,6 +1,7 @@
 """What the events of hosts say: which repository was pushed to, or has a pull request that changed. Values in, values out.
 
-Shapes: bodies as GitHub, GitLab, Gitea and Gogs, Bitbucket (cloud and server) and Azure DevOps send them.
+Shapes: bodies as GitHub, GitLab, Gitea and Gogs, Bitbucket (cloud and server) and Azure DevOps send them, and as the
+registries of GitHub, Harbor, Azure and the distribution project do.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +22,18 @@ class Pulls(NamedTuple):
     place: str
 
 
+class Image(NamedTuple):
+    """A repository of a registry, as `host/path` in lower case, that has a new tag."""
+
+    place: str
+    tag: str
+
+
 class Nothing(NamedTuple):
     """An event that asks for nothing: a ping, a comment."""
 
 
-Event = Push | Pulls | Nothing
+Event = Push | Pulls | Image | Nothing
 _GITHUB_ACTIONS = ("opened", "closed", "reopened", "synchronize", "synchronized", "labeled", "unlabeled", "label_updated", "label_cleared", "edited")  # fmt: skip
 
 
@@ -118,3 +126,38 @@ def azure(body: Mapping[str, Any]) -> Iterator[Event]:
         yield Pulls(f"{project}/{name}") if project and name else Nothing()
     elif kind:
         yield Nothing()
+
+
+def _image(host: str, repository: str, tag: str) -> Event:
+    return Image(f"{host}/{repository}".lower().strip("/"), tag) if host and repository and tag else Nothing()  # fmt: skip
+
+
+def github_package(body: Mapping[str, Any]) -> Iterator[Event]:
+    """Yield what GitHub's registry says of a container or chart that was published."""
+    package = body.get("package") or body.get("registry_package")
+    version = package.get("package_version") if isinstance(package, Mapping) else None
+    host = text(version, "package_url").removeprefix("https://").partition("/")[0] or "ghcr.io"
+    owner = text(package, "namespace") or text(package, "owner", "login")
+    tag = text(version, "container_metadata", "tag", "name")
+    is_container = text(package, "package_type").upper() == "CONTAINER"
+    is_new = text(body, "action") in ("published", "updated")
+    yield _image(host, f"{owner}/{text(package, 'name')}" if owner else "", tag) if is_container and is_new else Nothing()  # fmt: skip
+
+
+def harbor(body: Mapping[str, Any]) -> Iterator[Event]:
+    """Yield what Harbor says, in its own form or as a cloud event."""
+    data = body.get("event_data") or body.get("data")
+    if text(body, "type") not in ("PUSH_ARTIFACT", "harbor.artifact.pushed"):
+        yield Nothing()
+        return
+    for resource in _list(data, "resources"):
+        host = text(resource, "resource_url").removeprefix("https://").partition("/")[0]
+        yield _image(host, text(data, "repository", "repo_full_name"), text(resource, "tag"))
+
+
+def registry(body: Mapping[str, Any]) -> Iterator[Event]:
+    """Yield what a registry of the distribution project, or Azure's, says of what was pushed."""
+    for event in _list(body, "events") or [body]:
+        host, name = text(event, "request", "host"), text(event, "target", "repository")
+        is_push = text(event, "action") in ("push", "chart_push")
+        yield _image(host, name, text(event, "target", "tag")) if is_push else Nothing()

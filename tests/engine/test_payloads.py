@@ -10,7 +10,10 @@ from projects.payloads import (
     bitbucket,
     bitbucket_server,
     github,
+    github_package,
     gitlab,
+    harbor,
+    registry,
 )
 
 COMMIT = "f" * 40
@@ -86,5 +89,11 @@ def test_odd_shapes_are_no_crash(value):
             list(read(event, body))
     for kind in ("git.push", "git.pullrequest.created"):
         list(azure({**body, "eventType": kind}))
+    for read in (github_package, harbor, registry):
+        list(read({**body, "package": value, "package_type": value, "event_data": value, "events": value, "target": value}))  # fmt: skip
+    list(
+        harbor({"type": "PUSH_ARTIFACT", "event_data": {"resources": [value], "repository": value}})
+    )
+    list(registry({"events": [value, {"action": "push", "target": value, "request": value}]}))
     list(gitlab("x", {**body, "object_kind": "push"}))
     list(gitlab("x", {**body, "object_kind": "merge_request"}))

@@ -5,11 +5,14 @@ import hashlib
 import hmac
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from conftest import config_map
 from django.utils import timezone
 
+from hub.engine.permits import normal_url
+from hub.stream import use_pool
 from projects.models import Application, GitRemote
 
 SECRET = "hook-secret"
@@ -36,13 +39,14 @@ def signed(host, data):
     return {
         "github": {"X-Hub-Signature-256": f"sha256={sign(data)}"}, "gitea": {"X-Gitea-Signature": sign(data)}, "gogs": {"X-Gogs-Signature": sign(data)},
         "gitlab": {"X-Gitlab-Token": SECRET}, "bitbucket": {}, "bitbucket-server": {"X-Hub-Signature": f"sha256={sign(data)}"},
+        "harbor": {"Authorization": SECRET}, "registry": {"Authorization": SECRET},
         "azure": {"Authorization": "Basic " + base64.b64encode(f"hook:{SECRET}".encode()).decode()},
     }[host]  # fmt: skip
 
 
 @pytest.fixture
 def secrets(settings):
-    for name in ("GITHUB_SECRET", "GITLAB_SECRET", "GITEA_SECRET", "BITBUCKET_SERVER_SECRET", "AZURE_PASSWORD"):  # fmt: skip
+    for name in ("GITHUB_SECRET", "GITLAB_SECRET", "GITEA_SECRET", "BITBUCKET_SERVER_SECRET", "AZURE_PASSWORD", "HARBOR_SECRET", "REGISTRY_SECRET"):  # fmt: skip
         setattr(settings, f"WEBHOOK_{name}", SECRET)
     settings.WEBHOOK_AZURE_USERNAME, settings.WEBHOOK_BITBUCKET_UUID = "hook", "{u-1}"
 
@@ -69,6 +73,91 @@ def test_each_host_wakes_its_repository(idle_hub, secrets, host):
     assert send(wrong) == (400, False)
     if host != "bitbucket":
         assert send({}) == (400, False), "without a signature nothing is taken"
+
+
+PAYLOADS = sorted((Path(__file__).parents[1] / "support" / "payloads").glob("*.json"))
+SIGNERS = {"azure-registry-push": "registry", "distribution-push": "registry", "bitbucket-server": "bitbucket-server"}  # fmt: skip
+
+
+def host_of(name):
+    return next((host for start, host in SIGNERS.items() if name.startswith(start)), name.partition("-")[0])  # fmt: skip
+
+
+class Heard:
+    """Stands for the workers: keeps what they are woken for."""
+
+    def __init__(self):
+        self.tasks = []
+
+    def put(self, name, args, _priority):
+        self.tasks.append((name, *args))
+
+
+@pytest.fixture
+def heard(idle_hub):
+    found = Heard()
+    use_pool(found)
+    yield found
+    use_pool(None)
+
+
+@pytest.mark.parametrize("file", PAYLOADS, ids=lambda f: f.stem)
+def test_what_each_host_really_sends(idle_hub, heard, secrets, file):
+    given = json.loads(file.read_text())
+    expected, data, later = given["expect"], json.dumps(given["body"]).encode(), timezone.now() + timedelta(hours=1)  # fmt: skip
+    remote = GitRemote.objects.create(url=normal_url(expected["push"]) if "push" in expected else "https://x", due_at=later)  # fmt: skip
+    other = GitRemote.objects.create(url="https://elsewhere.example/acme/web", due_at=later)
+    source = {"repoURL": f"oci://{expected.get('image', 'none.example/x')}", "path": ".", "targetRevision": expected.get("tag", "1.0.0")}  # fmt: skip
+    artifact = Application.objects.create(name="oci", project="default", spec={"project": "default", "source": source, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}})  # fmt: skip
+
+    def send(signature):
+        return idle_hub.client.post("/api/webhook", data, content_type="application/json", headers={**given["headers"], **signature})  # fmt: skip
+
+    signature = signed(host_of(file.stem), data)
+    forged = send(dict.fromkeys(signature, "wrong") or {"X-Hook-UUID": "{other}"})
+    assert forged.status_code == (401 if "package" in file.stem else 400) and heard.tasks == []
+    assert send(signature).status_code == 200
+
+    remote.refresh_from_db()
+    other.refresh_from_db()
+    artifact.refresh_from_db()
+    assert (remote.due_at < later) == ("push" in expected) and other.due_at == later
+    assert (artifact.refresh_kind == "normal") == ("image" in expected)
+    names = {t[0] for t in heard.tasks}
+    if "pulls" in expected:
+        assert ("appsets.pulls_changed", (expected["pulls"],)) in heard.tasks
+    if "push" in expected:
+        assert ("projects.poll", remote.pk) in heard.tasks
+    if "image" in expected:
+        assert ("projects.refresh", artifact.pk) in heard.tasks
+    if "nothing" in expected:
+        assert names == set()
+
+
+def chart(name, **source):
+    spec = {"project": "default", "source": source, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}}  # fmt: skip
+    return Application.objects.create(name=name, project="default", spec=spec)
+
+
+def test_a_new_chart_wakes_whom_its_version_concerns(idle_hub, heard, secrets):
+    base = {"repoURL": "harbor.acme.example/charts", "chart": "web"}
+    hit = [chart("range", **base, targetRevision="2.x"), chart("exact", **base, targetRevision="2.0.1"), chart("any", repoURL="oci://Harbor.acme.example/charts/web", path=".", targetRevision="")]  # fmt: skip
+    miss = [
+        chart("older", **base, targetRevision="1.x"), chart("other", **{**base, "chart": "webshop"}, targetRevision="2.x"),
+        chart("elsewhere", **{**base, "repoURL": "harbor.other.example/charts"}, targetRevision="2.x"), chart("git", repoURL="https://harbor.acme.example/charts/web", path=".", targetRevision="2.x"),
+    ]  # fmt: skip
+    given = json.loads(next(f for f in PAYLOADS if f.stem == "harbor-push").read_text())
+    answer = idle_hub.client.post("/api/webhook", json.dumps(given["body"]), content_type="application/json", headers={"Authorization": SECRET})  # fmt: skip
+    assert answer.status_code == 200
+    assert {a.name for a in Application.objects.filter(refresh_kind="normal")} == {a.name for a in hit}  # fmt: skip
+    assert len(miss) == 4
+
+
+def test_registries_are_not_believed_without_a_secret(idle_hub, settings):
+    for name, word in (("harbor-push", "HUB_WEBHOOK_HARBOR_SECRET"), ("distribution-push", "HUB_WEBHOOK_REGISTRY_SECRET")):  # fmt: skip
+        body = json.loads(next(f for f in PAYLOADS if f.stem == name).read_text())["body"]
+        answer = idle_hub.client.post("/api/webhook", json.dumps(body), content_type="application/json")  # fmt: skip
+        assert answer.status_code == 400 and word in answer.json()["message"]
 
 
 def test_what_is_no_event(idle_hub):
