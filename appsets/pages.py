@@ -192,7 +192,7 @@ def palette(request: HttpRequest, caller: Caller) -> HttpResponse:
 _PAGES = (
     ("Applications", "/applications", "apps"), ("Needs attention", "/applications?health=Degraded&health=Missing&health=Unknown", "warn"), ("Sets", "/sets", "sets"),
     ("Fleet", "/fleet", "fleet"), ("Projects", "/projects", "projects"), ("Repositories", "/repositories", "link"), ("Audit", "/audit", "audit"),
-    ("Reports", "/audit/reports", "audit"), ("Account", "/account", "person"), ("System", "/settings/system", "robot"),
+    ("Reports", "/audit/reports", "audit"), ("Account", "/account", "person"), ("System", "/settings/system", "robot"), ("API", "/api", "link"),
 )  # fmt: skip
 
 

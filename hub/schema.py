@@ -6,6 +6,8 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 
+from hub.queries import parameters
+
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """Tokens come as bearer header; the cookie is for browsers."""
@@ -35,7 +37,7 @@ _ERRORS = {
 
 
 def with_errors(result: Any, generator: Any, request: Any, public: Any) -> Any:
-    """Say for every operation which errors it may answer, and of what shape."""
+    """Say for every operation what its query may hold, which errors it may answer, and of what shape."""
     del generator, request, public
     schemas = result.setdefault("components", {}).setdefault("schemas", {})
     schemas["Error"] = {
@@ -43,8 +45,11 @@ def with_errors(result: Any, generator: Any, request: Any, public: Any) -> Any:
         "properties": {"error": {"type": "string"}, "message": {"type": "string"}, "code": {"type": "integer", "description": "gRPC code"}, "details": {"type": "array", "items": {}}},
     }  # fmt: skip
     shape = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    for path in result["paths"].values():
-        for operation in path.values():
+    for path, operations in result["paths"].items():
+        for method, operation in operations.items():
+            known = {p["name"] for p in operation.get("parameters", [])}
+            more = [p for p in parameters(method, path) if p["name"] not in known]
+            operation["parameters"] = [*operation.get("parameters", []), *more]
             for code, text in _ERRORS.items():
                 operation["responses"].setdefault(code, {"description": text, "content": shape})
     return result

@@ -13,7 +13,7 @@ from appsets import fleet as fleet_pages
 from appsets import pages as set_pages
 from appsets import streams as set_streams
 from clusters import api as clusters
-from hub import accounts, pages, people, review, roles, signin, sso, views
+from hub import accounts, guide, pages, people, review, roles, signin, sso, views
 from projects.api import (
     absent,
     actions,
@@ -157,6 +157,8 @@ urlpatterns = [
     path("metrics", views.metrics),
     path("api/version", views.Version.as_view()),
     path("api/webhook", webhooks.webhook),
+    path("api", guide.page),
+    path("swagger-ui", guide.swagger),
     path("api/schema", SpectacularAPIView.as_view(permission_classes=[])),
     path("swagger.json", SpectacularJSONAPIView.as_view(permission_classes=[])),
     path("api/v1/session", views.SessionView.as_view()),

@@ -279,7 +279,7 @@ def test_no_page_tells_a_stranger_anything(web, client):
 PATHS = (
     "/applications?view=summary", "/applications/argocd/web?view=network", "/applications/argocd/web?view=pods", "/applications/argocd/web/edit",
     "/applications/argocd/web/timeline", "/projects", "/projects/default", "/projects/default/edit", "/projects/new", "/fleet/register", "/repositories",
-    "/settings/accounts", "/settings/roles", "/settings/notices", "/settings/system", "/settings/sso", "/audit/reports", "/audit/reports?report=changes",
+    "/settings/accounts", "/settings/roles", "/settings/notices", "/settings/system", "/api", "/settings/sso", "/audit/reports", "/audit/reports?report=changes",
     "/audit/reports?report=access", "/audit/verification",
 )  # fmt: skip
 
