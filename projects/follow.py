@@ -3,9 +3,10 @@
 import logging
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
@@ -24,6 +25,7 @@ from projects.models import (
     ManagedResource,
     Operation,
     Project,
+    RenderFailure,
     instance_filter,
 )
 from projects.sources.git import is_commit
@@ -223,6 +225,17 @@ def push_received(urls: Sequence[str], revision: str, commit: str) -> int:
         GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now())
         wake("projects.poll", remote.pk, priority=1)
     return len(found)
+
+
+def hosts_changed(hosts: Iterable[str]) -> None:
+    """Ask the repositories of hosts again that are known by other keys or certificates than before."""
+    wanted = {h.lower() for h in hosts}
+    RenderFailure.objects.all().delete()
+    for remote in GitRemote.objects.all():
+        parts = urlsplit(remote.url)
+        if wanted & {parts.hostname, parts.netloc.rpartition("@")[2]}:
+            GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now(), error="")
+            mark_due(remote.applications.values_list("pk", flat=True))
 
 
 def registry_pushed(place: str, tag: str) -> int:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -145,8 +146,7 @@ class Writer:
         elif name == "argocd-gpg-keys-cm":
             self._keys(data)
         elif name == "argocd-tls-certs-cm":
-            for host in data:
-                self._line(f"ConfigMap {name} {host}", "kept back", "give the authority with the repository, or in the machine's trust store")  # fmt: skip
+            self._authorities(data)
         elif name == "argocd-notifications-cm":
             for key in data:
                 self._line(f"ConfigMap {name} {key}", "kept back", "the hub sends no notifications yet")  # fmt: skip
@@ -198,6 +198,15 @@ class Writer:
             if len(words) >= 3 and not words[0].startswith("#") and (words[0], words[1]) not in known:  # fmt: skip
                 items.append({"serverName": words[0], "certType": "ssh", "certSubType": words[1], "certData": words[2]})  # fmt: skip
         self._write("ConfigMap argocd-ssh-known-hosts-cm", [], items, lambda: self.hub.post(path("certificates"), {"items": items}))  # fmt: skip
+
+    def _authorities(self, data: Mapping[str, Any]) -> None:
+        known = self.hub.get(path("flotilla", "known-hosts")).get("certificates") or {}
+        for host, pem in data.items():
+            item = {"serverName": host, "certType": "https", "certData": base64.b64encode(str(pem).encode()).decode()}  # fmt: skip
+            self._write(
+                f"ConfigMap argocd-tls-certs-cm {host}", _pem(known.get(host.lower())), _pem(pem),
+                lambda i=item: self.hub.post(path("certificates", upsert=True), {"items": [i]}),  # type: ignore[misc]
+            )  # fmt: skip
 
     def _keys(self, data: Mapping[str, Any]) -> None:
         known = {str(i["keyID"]) for i in self.hub.get(path("gpgkeys")).get("items") or []}
@@ -279,6 +288,14 @@ def _decoded(document: Document) -> dict[str, str]:
     return {**found, **{k: str(v) for k, v in (document.get("stringData") or {}).items()}}
 
 
+def _pem(text: Any) -> list[str] | None:
+    """Return the certificates of a PEM text, so that two spellings of the same ones are equal."""
+    if not text:
+        return None
+    bodies = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", str(text), re.DOTALL)  # fmt: skip
+    return ["".join(b.split()) for b in bodies]
+
+
 _OWN = ("argocd.argoproj.io/refresh", "kubectl.kubernetes.io/last-applied-configuration", "argocd.argoproj.io/deletion-approved")  # fmt: skip
 
 
@@ -300,8 +317,10 @@ def export(hub: Client) -> list[Document]:
     rbac = hub.get(path("flotilla", "rbac")).get("data") or {}
     keys = [hub.get(path("gpgkeys", i["keyID"])) for i in hub.get(path("gpgkeys")).get("items") or []]  # fmt: skip
     documents = [_map("argocd-cm", configmaps.write(settings, accounts)), _map("argocd-rbac-cm", {k: v if isinstance(v, str) else str(v) for k, v in rbac.items()})]  # fmt: skip
-    hosts = hub.get(path("flotilla", "known-hosts")).get("lines") or []
+    known = hub.get(path("flotilla", "known-hosts"))
+    hosts = known.get("lines") or []
     documents.append(_map("argocd-ssh-known-hosts-cm", {"ssh_known_hosts": "\n".join(hosts) + "\n"} if hosts else {}))  # fmt: skip
+    documents.append(_map("argocd-tls-certs-cm", known.get("certificates") or {}))
     documents.append(_map("argocd-gpg-keys-cm", {k["keyID"]: k.get("keyData", "") for k in keys}))
     documents += [_cluster_secret(c) for c in hub.get(path("clusters"))["items"] if c.get("name") != "in-cluster"]  # fmt: skip
     documents += [_repository_secret(r, "repository") for r in hub.get(path("repositories")).get("items") or []]  # fmt: skip

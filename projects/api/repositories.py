@@ -1,10 +1,6 @@
 """REST of repositories and credential templates; credentials go in and never come out."""
 
-import base64
-import binascii
-import fnmatch
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -21,7 +17,7 @@ from hub.api import View, actor, body_map, flag, inner_map, must_agree
 from hub.engine.errors import AccessDenied, EngineError, Invalid, RetryLater, Stalled
 from hub.engine.permits import normal_url, permits_source
 from hub.lists import arranged
-from hub.models import Setting, Tombstone, next_version, setting
+from hub.models import Tombstone, next_version
 from hub.redaction import redact_text
 from hub.stream import publish
 from projects import sources
@@ -143,7 +139,7 @@ class Repositories(View):
 
 def _inherited(url: str, secret: Mapping[str, Any]) -> dict[str, Any]:
     found = credentials_for(url)
-    return {"knownHosts": found.get("knownHosts", "")} if secret else found
+    return {k: found[k] for k in ("knownHosts", "caData") if k in found} if secret else found
 
 
 def _kind(body: Mapping[str, Any]) -> str:
@@ -493,101 +489,3 @@ class OneTemplate(View):
             row.delete()
             audit.record(actor(request).name, "delete", "repocreds", url)
         return Response({})
-
-
-class Certificates(View):
-    """`/certificates`: the SSH hosts that the hub knows."""
-
-    permission = ("certificates", "get")
-
-    @extend_schema(responses=OpenApiTypes.OBJECT)
-    def get(self, request: Request) -> Response:
-        """List the known hosts with their fingerprints."""
-        caller, params = actor(request), request.query_params
-        shown = [
-            host_json(line) for line in setting("ssh_known_hosts", "").splitlines()
-            if line.strip() and is_allowed(caller, "certificates", "get", line.partition(" ")[0])
-        ]  # fmt: skip
-        wanted = {"serverName": "hostNamePattern", "certType": "certType", "certSubType": "certSubType"}  # fmt: skip
-        for field, name in wanted.items():
-            if params.get(name, "*") not in ("", "*"):
-                shown = [h for h in shown if fnmatch.fnmatchcase(h[field], params[name])]
-        columns = {"server": "serverName", "type": "certType", "subtype": "certSubType"}
-        answer = {"items": shown, "metadata": {}}
-        return Response(
-            arranged(request, answer, columns, ["serverName", "certSubType", "certInfo"])
-        )
-
-    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
-    def post(self, request: Request) -> Response:
-        """Add known hosts: `{items: [{serverName, certType: ssh, certSubType, certData}]}`."""
-        items = body_map(request).get("items")
-        if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
-            raise Invalid("items must be a list of certificates")
-        lines = add_hosts(actor(request), items)
-        return Response({"items": [host_json(line) for line in lines]})
-
-    @extend_schema(responses=OpenApiTypes.OBJECT)
-    def delete(self, request: Request) -> Response:
-        """Remove the known hosts of a name."""
-        require(actor(request), "certificates", "delete", "*")
-        pattern = request.query_params.get("hostNamePattern", "")
-        if not pattern:
-            raise Invalid("hostNamePattern is required")
-        lines = setting("ssh_known_hosts", "").splitlines()
-        gone = [line for line in lines if line.partition(" ")[0] == pattern]
-        with transaction.atomic():
-            Setting.objects.update_or_create(
-                name="ssh_known_hosts",
-                defaults={"value": "\n".join(x for x in lines if x not in gone)},
-            )
-            audit.record(actor(request).name, "delete", "certificate", pattern)
-        return Response({"items": [host_json(line) for line in gone]})
-
-
-class KnownHosts(View):
-    """`/flotilla/known-hosts` (ours): the known hosts as lines of a known_hosts file."""
-
-    permission = ("certificates", "get")
-
-    @extend_schema(responses=OpenApiTypes.OBJECT)
-    def get(self, request: Request) -> Response:
-        """Return the lines; public keys are no secret."""
-        caller = actor(request)
-        lines = [x for x in str(setting("ssh_known_hosts", "")).splitlines() if x.strip() and is_allowed(caller, "certificates", "get", x.partition(" ")[0])]  # fmt: skip
-        return Response({"lines": lines})
-
-
-def add_hosts(caller: Caller, items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Add known hosts, and return all lines.
-
-    Raises: Invalid naming the field; AccessDenied.
-    """
-    require(caller, "certificates", "create", "*")
-    lines = str(setting("ssh_known_hosts", "")).splitlines()
-    for item in items:
-        if item.get("certType") != "ssh":
-            raise Invalid(
-                "certType must be ssh: give TLS authorities with the repository or cluster that needs them"
-            )
-        data = str(item.get("certData") or "")
-        try:
-            key = data if data.startswith("AAAA") else base64.b64decode(data + "==").decode(errors="replace")  # fmt: skip
-        except binascii.Error as error:
-            raise Invalid("certData must be a public key, or one in base64") from error
-        host, kind = str(item.get("serverName") or ""), str(item.get("certSubType") or "")
-        if not host or not kind or any(c.isspace() for c in host + kind + key):
-            raise Invalid("serverName, certSubType and certData are required, without white space")
-        lines.append(f"{host} {kind} {key}")
-    with transaction.atomic():
-        Setting.objects.update_or_create(name="ssh_known_hosts", defaults={"value": "\n".join(dict.fromkeys(lines))})  # fmt: skip
-        audit.record(caller.name, "create", "certificate", ", ".join(str(i.get("serverName")) for i in items))  # fmt: skip
-    return lines
-
-
-def host_json(line: str) -> dict[str, str]:
-    """Return a known host with its fingerprint."""
-    host, kind, key = ([*line.split(), "", "", ""])[:3]
-    digest = hashlib.sha256(base64.b64decode(key + "==")).digest()
-    fingerprint = "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-    return {"serverName": host, "certType": "ssh", "certSubType": kind, "certInfo": fingerprint}

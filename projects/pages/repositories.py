@@ -10,9 +10,9 @@ from django.views.decorators.http import require_GET
 from hub.access import Caller, is_allowed, reach
 from hub.engine.errors import Invalid
 from hub.engine.permits import normal_url
-from hub.models import setting
 from hub.pages import Shown, posted, signed_in
-from projects.api.repositories import add_hosts, host_json, repository_json, try_out
+from projects.api.certificates import add_certificates, known_certificates
+from projects.api.repositories import repository_json, try_out
 from projects.models import CredentialTemplate, GitRemote, Repository
 from projects.visible import visible
 
@@ -37,7 +37,7 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     known = {normal_url(r.url) for r in rows}
     public = [] if not rows and not used else [(r, used[url]) for url, r in sorted(remotes.items()) if url not in known and used.get(url)]  # fmt: skip
     templates = [t for t in CredentialTemplate.objects.order_by("url") if is_allowed(caller, "repositories", "get", t.url)]  # fmt: skip
-    hosts = [host_json(line) for line in setting("ssh_known_hosts", "").splitlines() if line.strip() and is_allowed(caller, "certificates", "get", line.partition(" ")[0])]  # fmt: skip
+    hosts = known_certificates(caller)
     return render(request, "repositories/index.html", {
         "section": "repositories", "caller": Shown(caller), "items": items, "public": public, "templates": [(t, _auth(t)) for t in templates], "hosts": hosts,
         "may_create": bool(reach(caller, "repositories", "create").allow), "may_hosts": is_allowed(caller, "certificates", "create", "*"),
@@ -58,7 +58,7 @@ def _auth(row: Repository | CredentialTemplate) -> str:
 def dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Ask for a repository, or for the credentials of a template."""
     kind = request.GET.get("what", "repository")
-    if kind not in ("repository", "template", "host") or not reach(caller, "repositories", "create").allow:  # fmt: skip
+    if kind not in ("repository", "template", "host", "certificate") or not reach(caller, "repositories", "create").allow:  # fmt: skip
         raise Http404
     return render(request, f"repositories/{kind}.html", {"url": request.GET.get("url", "")[:1000]})
 
@@ -76,7 +76,11 @@ def try_repository(request: HttpRequest, caller: Caller) -> dict[str, str]:
 
 @posted
 def save_hosts(request: HttpRequest, caller: Caller) -> str:
-    """Add the known hosts of the lines."""
+    """Add the known hosts of the lines, or the certificates of one host."""
+    if request.POST.get("pem", "").strip():
+        item = {"serverName": request.POST.get("server", "").strip(), "certType": "https", "certData": request.POST["pem"][:200_000]}  # fmt: skip
+        add_certificates(caller, [item], upsert="upsert" in request.POST)
+        return "/repositories#hosts"
     items = []
     for line in request.POST.get("lines", "")[:200_000].splitlines():
         words = line.split()
@@ -87,5 +91,5 @@ def save_hosts(request: HttpRequest, caller: Caller) -> str:
         items.append({"serverName": words[0], "certType": "ssh", "certSubType": words[1], "certData": words[2]})  # fmt: skip
     if not items:
         raise Invalid("There are no lines")
-    add_hosts(caller, items)
+    add_certificates(caller, items, upsert=True)
     return "/repositories#hosts"

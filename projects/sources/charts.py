@@ -69,6 +69,12 @@ def _client(credentials: Mapping[str, Any]) -> Iterator[httpx.Client]:
         yield client
 
 
+def _cause(error: httpx.HTTPError) -> str:
+    """Return why a server does not answer: the kind of error, and what is wrong with its certificate."""
+    text = str(error)
+    return f"its certificate is not trusted ({text})" if "CERTIFICATE" in text else type(error).__name__  # fmt: skip
+
+
 def _authorization(credentials: Mapping[str, Any]) -> httpx.Auth | None:
     if credentials.get("username") or credentials.get("password"):
         return httpx.BasicAuth(
@@ -102,7 +108,7 @@ def _get(
             except httpx.HTTPError as error:
                 raise RetryLater(
                     "RepositoryUnreachable",
-                    f"{redact_text(url)} does not answer: {type(error).__name__}",
+                    f"{redact_text(url)} does not answer: {_cause(error)}",
                     timedelta(seconds=20),
                 ) from error
     raise Stalled("TooManyRedirects", f"{redact_text(url)} redirects too often")
@@ -283,7 +289,7 @@ def _registry_get(
             answer = client.get(url, headers=headers, auth=None)
         except httpx.HTTPError as error:
             raise RetryLater(
-                "RepositoryUnreachable", f"registry {host} does not answer: {type(error).__name__}"
+                "RepositoryUnreachable", f"registry {host} does not answer: {_cause(error)}"
             ) from error
     if answer.status_code == 401:
         token = _token(answer.headers.get("www-authenticate", ""), credentials)

@@ -1,10 +1,14 @@
 """Which credentials read a repository: its own, a project's, or those of the longest matching prefix."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from hub.engine.permits import normal_url
 from hub.models import setting
 from projects.models import CredentialTemplate, Repository
+
+TLS = "tls_certificates"
+"""The setting with {host: PEM certificates that its server must be signed by}."""
 
 
 def repository_of(url: str, project: str = "") -> Repository | None:
@@ -26,6 +30,9 @@ def credentials_for(url: str, project: str = "") -> dict[str, Any]:
     """
     repository = repository_of(url, project)
     result: dict[str, Any] = {"knownHosts": setting("ssh_known_hosts", "")}
+    authority = _authority(url)
+    if authority:
+        result["caData"] = authority
     own = dict(repository.credentials) if repository else {}
     if not own:
         template = _template(url)
@@ -34,6 +41,18 @@ def credentials_for(url: str, project: str = "") -> dict[str, Any]:
     if repository:
         result |= {**repository.options, **own}
     return result
+
+
+def _authority(url: str) -> str:
+    """Return the certificates that the server of a URL is known by, empty when the machine's own count."""
+    if url.startswith("ssh://") or ("@" in url and "://" not in url):
+        return ""
+    try:
+        parts = urlsplit(url if "://" in url else f"oci://{url}")
+    except ValueError:
+        return ""
+    known = dict(setting(TLS, {}))
+    return str(known.get(parts.netloc.rpartition("@")[2].lower()) or known.get(parts.hostname or "") or "")  # fmt: skip
 
 
 def _template(url: str) -> CredentialTemplate | None:

@@ -118,6 +118,9 @@ def _environment(url: str, credentials: Mapping[str, Any]) -> Iterator[dict[str,
                 env[name] = os.environ[name]
         if url.startswith(("http://", "https://")):
             config |= _http_config(credentials, home)
+            if credentials.get("caData"):
+                # By the environment: there it wins over what the hub's machine sets for all.
+                env["GIT_SSL_CAINFO"] = str(_private(home / "authorities", str(credentials["caData"])))  # fmt: skip
         elif not url.startswith("file://"):
             env["GIT_SSH_COMMAND"] = _ssh_command(credentials, home)
         env["GIT_CONFIG_COUNT"] = str(len(config))

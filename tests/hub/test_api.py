@@ -613,7 +613,7 @@ def test_known_hosts(idle_hub):
     assert item["certInfo"].startswith("SHA256:")
     assert (
         "certType"
-        in idle_hub.post("/api/v1/certificates", {"items": [{"certType": "https"}]}, status=400)[
+        in idle_hub.post("/api/v1/certificates", {"items": [{"certType": "ftp"}]}, status=400)[
             "message"
         ]
     )

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import os
+import ssl
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,8 @@ from pathlib import Path
 class GitServer:
     """A server; `requests` counts by path, `password` asks for credentials, `down` refuses."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, pair: str = "") -> None:
+        self.scheme = "https" if pair else "http"
         self.root, self.requests, self.password, self.down = root, [], "", False
         outer = self
 
@@ -30,11 +32,15 @@ class GitServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if pair:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pair)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def _serve(self, handler):
         path, _, query = handler.path.partition("?")

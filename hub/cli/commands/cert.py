@@ -1,5 +1,6 @@
-"""`flotilla cert`: known hosts."""
+"""`flotilla cert`: what hosts are known by: SSH keys and TLS certificates."""
 
+import base64
 from typing import Annotated
 
 import typer
@@ -15,13 +16,16 @@ app = typer.Typer(help="Known hosts.", no_args_is_help=True)
 @app.command("list")
 def list_(
     cert_type: Annotated[str, typer.Option("--cert-type", help="ssh or https.")] = "", hostname_pattern: Annotated[str, typer.Option("--hostname-pattern", help="Hosts like this.")] = "",
-    output: Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml.")] = "wide",
+    sort: Annotated[str, typer.Option("--sort", help="hostname or type.")] = "", output: Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml.")] = "wide",
 ) -> None:  # fmt: skip
     """List known hosts with their fingerprints."""
     from fnmatch import fnmatch
 
     items = Client.from_disk().get(path("certificates")).get("items") or []
     items = [i for i in items if cert_type in ("", i["certType"]) and (not hostname_pattern or fnmatch(i["serverName"], hostname_pattern))]  # fmt: skip
+    if sort not in ("", "hostname", "type"):
+        raise Problem(f"--sort {sort}: hostname or type")
+    items.sort(key=lambda i: (i["certType"] if sort == "type" else "", i["serverName"]))
     if not printed(items, output):
         table(["HOSTNAME", "TYPE", "SUBTYPE", "INFO"], [[i["serverName"], i["certType"], i["certSubType"], i.get("certInfo", "")] for i in items])  # fmt: skip
 
@@ -33,7 +37,7 @@ def add_ssh(
     upsert: Annotated[bool, typer.Option("--upsert", help="Also what is known already.")] = False,
 ) -> None:  # fmt: skip
     """Add SSH hosts."""
-    del batch, upsert
+    del batch
     items = []
     for line in files.text_of(source).splitlines():
         words = line.split()
@@ -44,24 +48,30 @@ def add_ssh(
         items.append({"serverName": words[0], "certType": "ssh", "certSubType": words[1], "certData": words[2]})  # fmt: skip
     if not items:
         raise Problem(f"{source} holds no hosts")
-    Client.from_disk().post(path("certificates"), {"items": items})
+    Client.from_disk().post(path("certificates", upsert=upsert), {"items": items})
     say(f"Successfully created {len(items)} SSH known host entries")
 
 
 @app.command("add-tls")
-def add_tls(server: Annotated[str, typer.Argument(help="Host.")], source: Annotated[str, typer.Option("--from", help="PEM file.")] = "-") -> None:  # fmt: skip
-    """Say where a TLS authority goes here."""
-    del source
-    raise Problem(f"authorities of {server} are kept with the repository or cluster that needs them, or in the machine's trust store (SSL_CERT_FILE)")  # fmt: skip
+def add_tls(
+    server: Annotated[str, typer.Argument(metavar="SERVERNAME", help="Host.")],
+    source: Annotated[str, typer.Option("--from", help="PEM file with its certificates, or its authority's; - for standard input.")] = "-",
+    upsert: Annotated[bool, typer.Option("--upsert", help="Replace what the host is known by.")] = False,
+) -> None:  # fmt: skip
+    """Add the certificates that the server of repositories must be signed by."""
+    item = {"serverName": server, "certType": "https", "certData": base64.b64encode(files.text_of(source).encode()).decode()}  # fmt: skip
+    found = Client.from_disk().post(path("certificates", upsert=upsert), {"items": [item]})
+    say(f"Created entry with {len(found['items'])} PEM certificates for repository server {server}")
 
 
 @app.command()
 def rm(
-    host: Annotated[str, typer.Argument(metavar="HOST", help="Host.")],
-    cert_type: Annotated[str, typer.Option("--cert-type", help="ssh.")] = "ssh",
-) -> None:
-    """Remove a known host."""
-    gone = Client.from_disk().delete(path("certificates", hostNamePattern=host, certType=cert_type)).get("items") or []  # fmt: skip
+    host: Annotated[str, typer.Argument(metavar="HOST", help="Host, or a pattern such as *.example.")],
+    cert_type: Annotated[str, typer.Option("--cert-type", help="ssh or https.")] = "",
+    sub_type: Annotated[str, typer.Option("--cert-sub-type", help="Kind of the key.")] = "",
+) -> None:  # fmt: skip
+    """Remove what a host is known by."""
+    gone = Client.from_disk().delete(path("certificates", hostNamePattern=host, certType=cert_type, certSubType=sub_type)).get("items") or []  # fmt: skip
     if not gone:
         raise Problem(f"{host} is no known host")
     for item in gone:
