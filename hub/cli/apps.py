@@ -366,12 +366,17 @@ def differences(items: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, 
             yield title, as_yaml(live) if live is not None else "", as_yaml(wanted) if wanted is not None else ""  # fmt: skip
 
 
+def unified(live: str, wanted: str) -> Iterator[str]:
+    """Return the lines of a unified difference."""
+    return difflib.unified_diff(live.splitlines(), wanted.splitlines(), "live", "target", lineterm="", n=3)  # fmt: skip
+
+
 def print_diff(title: str, live: str, wanted: str) -> None:
     """Print one difference; KUBECTL_EXTERNAL_DIFF names a program that does it instead."""
     say(title)
     program = os.environ.get("KUBECTL_EXTERNAL_DIFF", "")
     if not program:
-        for line in difflib.unified_diff(live.splitlines(), wanted.splitlines(), "live", "target", lineterm="", n=3):  # fmt: skip
+        for line in unified(live, wanted):
             say(line)
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -418,3 +423,28 @@ def resource_flag(text: str) -> dict[str, str]:
         raise Problem(f"--resource {text}: write GROUP:KIND:NAME or GROUP:KIND:NAMESPACE/NAME")
     namespace, _, name = parts[2].rpartition("/")
     return {"group": parts[0], "kind": parts[1], "name": name, **({"namespace": namespace} if namespace else {})}  # fmt: skip
+
+
+def only_fields(manifest: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    """Return a manifest with nothing but dotted fields."""
+    found: dict[str, Any] = {}
+    for path_ in fields:
+        value: Any = manifest
+        for step in path_.split("."):
+            value = value.get(step) if isinstance(value, Mapping) else None
+        if value is not None:
+            place_: dict[str, Any] = found
+            *steps, last = path_.split(".")
+            for step in steps:
+                place_ = place_.setdefault(step, {})
+            place_[last] = value
+    return found
+
+
+def field_rows(value: Any, name: str, where: str = "") -> list[list[str]]:
+    """Return (field, resource, value) of every leaf of a manifest."""
+    if isinstance(value, Mapping):
+        return [row for key, inner in value.items() for row in field_rows(inner, name, f"{where}.{key}" if where else str(key))]  # fmt: skip
+    if isinstance(value, list):
+        return [row for number, inner in enumerate(value) for row in field_rows(inner, name, f"{where}[{number}]")]  # fmt: skip
+    return [[where, name, "" if value is None else str(value)]]

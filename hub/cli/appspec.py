@@ -65,6 +65,7 @@ FLAGS: tuple[Flag, ...] = (
     _flag("--sync-retry-backoff-max-duration", "Longest wait.", "syncPolicy.retry.backoff.maxDuration"),
     _flag("--sync-retry-refresh", "A retry takes the newest revision.", "syncPolicy.retry.refresh", switch=True),
     _flag("--revision-history-limit", "How many deployments are remembered.", "revisionHistoryLimit", number=True),
+    _flag("--env", "Taken for scripts: of a tool that is gone.", special="ignored"),
     _flag("--values", "Value file in the repository.", ".helm.valueFiles", many=True),
     _flag("--values-literal-file", "File on this machine with values.", special="literal"),
     _flag("--release-name", "Helm release name.", ".helm.releaseName"),
@@ -99,11 +100,20 @@ FLAGS: tuple[Flag, ...] = (
     _flag("--directory-recurse", "Folders below it too.", ".directory.recurse", switch=True),
     _flag("--directory-include", "Only files like this.", ".directory.include"),
     _flag("--directory-exclude", "No files like this.", ".directory.exclude"),
+    _flag("--directory-disable-extension-filter", "Files of every name.", ".directory.disableExtensionFilter", switch=True),
     _flag("--jsonnet-tla-str", "name=value.", ".directory.jsonnet.tlas", special="jsonnet", many=True),
     _flag("--jsonnet-tla-code", "name=code.", ".directory.jsonnet.tlas", special="jsonnet_code", many=True),
     _flag("--jsonnet-ext-var-str", "name=value.", ".directory.jsonnet.extVars", special="jsonnet", many=True),
     _flag("--jsonnet-ext-var-code", "name=code.", ".directory.jsonnet.extVars", special="jsonnet_code", many=True),
     _flag("--jsonnet-libs", "Folder of Jsonnet libraries.", ".directory.jsonnet.libs", many=True),
+    _flag("--config-management-plugin", "Plugin that renders it.", ".plugin.name"),
+    _flag("--plugin-env", "name=value for the plugin.", ".plugin.env", special="env", many=True),
+    _flag("--dry-source-repo", "Repository that is hydrated.", "sourceHydrator.drySource.repoURL"),
+    _flag("--dry-source-revision", "Its revision.", "sourceHydrator.drySource.targetRevision"),
+    _flag("--dry-source-path", "Its folder.", "sourceHydrator.drySource.path"),
+    _flag("--sync-source-branch", "Branch of what was hydrated.", "sourceHydrator.syncSource.targetBranch"),
+    _flag("--sync-source-path", "Its folder.", "sourceHydrator.syncSource.path"),
+    _flag("--hydrate-to-branch", "Branch that is hydrated to.", "sourceHydrator.hydrateTo.targetBranch"),
 )  # fmt: skip
 
 UNSET: tuple[Flag, ...] = (
@@ -118,6 +128,7 @@ UNSET: tuple[Flag, ...] = (
     _flag("--kustomize-replica", "Replica count by name.", ".kustomize.replicas", special="by_name", many=True),
     _flag("--ignore-missing-value-files", "The switch.", ".helm.ignoreMissingValueFiles", switch=True),
     _flag("--ignore-missing-components", "The switch.", ".kustomize.ignoreMissingComponents", switch=True),
+    _flag("--plugin-env", "Variable of the plugin by name.", ".plugin.env", special="by_name", many=True),
     _flag("--pass-credentials", "The switch.", ".helm.passCredentials", switch=True),
     _flag("--ref", "The name for other sources.", ".ref", switch=True),
 )  # fmt: skip
@@ -175,9 +186,14 @@ def apply(spec: Spec, given: Mapping[str, Any], *, position: int = 0, name: str 
     source: Spec | None = None
     for flag in FLAGS:
         value = given.get(flag.key)
-        if value is None or (flag.many and not value):
+        if value is None or (flag.many and not value) or flag.special == "ignored":
             continue
-        about_source = flag.to.startswith(".") or flag.special not in ("", "policy", "option")
+        about_source = flag.to.startswith(".") or flag.special not in (
+            "",
+            "policy",
+            "option",
+            "ignored",
+        )
         if about_source and source is None:
             source = source_of(spec, position, name)
         _apply_one(spec, source if source is not None else {}, flag, value, read)
@@ -212,7 +228,7 @@ def _apply_one(
         _replicas(source.setdefault("kustomize", {}), value, flag.names[0])
     elif special == "map":
         place.setdefault(field, {}).update(dict(pair(v, flag.names[0]) for v in value))
-    elif special in ("jsonnet", "jsonnet_code"):
+    elif special in ("jsonnet", "jsonnet_code", "env"):
         entries = place.setdefault(field, [])
         for text in value:
             key, said = pair(text, flag.names[0])

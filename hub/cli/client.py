@@ -33,17 +33,26 @@ def path(*parts: str, **query: Any) -> str:
     return text + (f"?{urlencode(pairs)}" if pairs else "")
 
 
-def trust(*, insecure: bool, authority: str = "") -> ssl.SSLContext | bool:
+def trust(*, insecure: bool, authority: str = "") -> ssl.SSLContext:
     """Return how a hub's certificate is checked.
 
     Raises: Problem when the authority cannot be read.
     """
-    if insecure:
-        return False
     try:
-        return ssl.create_default_context(cafile=authority or None)
+        context = ssl.create_default_context(cafile=authority or None)
     except (OSError, ssl.SSLError) as error:
         raise Problem(f"{authority} is no certificate authority (PEM): {error}") from error
+    if insecure:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    certificate, key = config.FLAGS.certificate, config.FLAGS.key
+    if certificate:
+        try:
+            context.load_cert_chain(certificate, key or None)
+        except (OSError, ssl.SSLError) as error:
+            raise Problem(f"--client-crt {certificate} cannot be used with its key (--client-crt-key): {error}") from error  # fmt: skip
+    elif key:
+        raise Problem("--client-crt-key needs --client-crt, the certificate of the key")
+    return context
 
 
 def login(server: str, username: str, password: str, *, insecure: bool, code: str = "", name: str = "") -> None:  # fmt: skip
@@ -60,6 +69,15 @@ def remember(server: str, token: str, *, insecure: bool, name: str = "") -> None
     """Keep a session as the current context, which is called like its hub unless named."""
     url = config.server_url(server, plaintext=config.FLAGS.plaintext)
     config.remember(name or url.partition("://")[2], url, token, insecure=insecure, authority=config.FLAGS.authority)  # fmt: skip
+
+
+def _tries() -> int:
+    text = config.FLAGS.retries
+    if not text or text == "0":
+        return _TRIES
+    if not text.isdigit() or len(text) > 2:
+        raise Problem(f"--http-retry-max {text}: a whole number below 100")
+    return int(text) + 1
 
 
 class Client:
@@ -169,16 +187,17 @@ class Client:
         if method != "GET":
             # A broken connection does not say whether a change was made: sent again under its key, it is made once.
             headers["Idempotency-Key"] = str(uuid.uuid4())
-        for attempt in range(_TRIES):
+        tries = _tries()
+        for attempt in range(tries):
             try:
                 return self._session().request(method, self.server + path, headers=headers, **body)
             except (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError) as error:
-                if attempt + 1 == _TRIES or "CERTIFICATE" in str(error):
+                if attempt + 1 == tries or "CERTIFICATE" in str(error):
                     raise self._silence(error) from error
                 time.sleep(_PAUSE_SECONDS * attempt)
             except httpx.HTTPError as error:
                 raise self._silence(error) from error
-        raise AssertionError(_TRIES)
+        raise AssertionError(tries)
 
     def _silence(self, error: httpx.HTTPError) -> Problem:
         if "CERTIFICATE" in str(error):

@@ -255,3 +255,26 @@ def registration(
         "server": context.server, "name": name, "labels": labels, "namespaces": list(namespaces),
         "config": {"bearerToken": token, "tlsClientConfig": {k: v for k, v in tls.items() if v}},
     }  # fmt: skip
+
+
+def endpoint(context: Context, wanted: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a registration is other for the address that the hub uses.
+
+    Raises: Problem for another word than kubeconfig, kube-public and internal, or a cluster that publishes none.
+    """
+    config = body["config"]
+    if wanted == "kubeconfig":
+        return {}
+    if wanted == "internal":
+        tls = {**config["tlsClientConfig"], "serverName": "kubernetes.default.svc"}
+        return {"server": "https://kubernetes.default.svc", "config": {**config, "tlsClientConfig": tls}}  # fmt: skip
+    if wanted != "kube-public":
+        raise Problem(f"--cluster-endpoint {wanted}: kubeconfig, kube-public or internal")
+    with _client(context) as client:
+        found = _call(client, "GET", "/api/v1/namespaces/kube-public/configmaps/cluster-info")
+    text = (found.get("data") or {}).get("kubeconfig") or ""
+    published = next(iter(_named(yaml.safe_load(text), "clusters", "cluster").values()), {})
+    if not published.get("server"):
+        raise Problem("the cluster publishes no address in kube-public/cluster-info")
+    authority = {"caData": published["certificate-authority-data"]} if published.get("certificate-authority-data") else {}  # fmt: skip
+    return {"server": str(published["server"]).rstrip("/"), "config": {**config, "tlsClientConfig": {**config["tlsClientConfig"], **authority}}}  # fmt: skip

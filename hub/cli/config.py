@@ -30,6 +30,10 @@ class Flags:
     plaintext: bool = False
     authority: str = ""
     """File of a certificate authority to trust."""
+    certificate: str = ""
+    """File of the certificate that this program shows the hub's proxy."""
+    key: str = ""
+    retries: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
 

@@ -64,13 +64,40 @@ class Writer:
         except Problem as problem:
             self._line(f"{kind} {name}", "failed", str(problem))
 
-    def report(self) -> None:
-        """Print what became of everything.
+    def prune(self, documents: list[Document]) -> None:
+        """Take out of the hub what is not among documents; what applications run goes on."""
+        for kind, where in (("ApplicationSet", "applicationsets"), ("Application", "applications"), ("AppProject", "projects")):  # fmt: skip
+            named = {_identity(d) for d in documents if d.get("kind") == kind}
+            for item in self.hub.get(path(where)).get("items") or []:
+                metadata = item["metadata"]
+                if _identity(item) in named or metadata.get("ownerReferences") or (kind, metadata["name"]) == ("AppProject", "default"):  # fmt: skip
+                    continue
+                self._prune(kind, where, metadata)
+
+    def _prune(self, kind: str, where: str, metadata: Mapping[str, Any]) -> None:
+        what = f"{kind} {metadata['name']}"
+        space = {"applications": "appNamespace", "applicationsets": "appsetNamespace"}.get(where)
+        query = {space: metadata.get("namespace")} if space else {}
+        try:
+            if not self.dry_run:
+                self.hub.delete(path(where, metadata["name"], **query, **({"cascade": "false"} if space else {})))  # fmt: skip
+        except Problem as problem:
+            self._line(what, "failed", str(problem))
+        else:
+            self._line(what, "pruned")
+
+    def report(self, *, verbose: bool = True) -> None:
+        """Print what became of everything, without `verbose` leaving out what is unchanged.
 
         Raises: Problem when something failed.
         """
         for line in self.lines:
-            say(f"{line.what} {line.result}{' (dry run)' if self.dry_run and line.result in ('created', 'updated') else ''}{f': {line.note}' if line.note else ''}")  # fmt: skip
+            if line.result == "unchanged" and not verbose and not line.note:
+                continue
+            say(f"{line.what} {line.result}{' (dry run)' if self.dry_run and line.result in ('created', 'updated', 'pruned') else ''}{f': {line.note}' if line.note else ''}")  # fmt: skip
+        same = sum(line.result == "unchanged" for line in self.lines)
+        if same and not verbose:
+            say(f"{same} unchanged")
         failed = sum(line.result == "failed" for line in self.lines)
         if failed:
             raise Problem(f"{failed} of {len(self.lines)} could not be taken; the others are")
@@ -286,6 +313,22 @@ def _decoded(document: Document) -> dict[str, str]:
         except (binascii.Error, UnicodeDecodeError) as error:
             raise Problem(f"Secret {document['metadata'].get('name')}: data.{key} is not base64 of text") from error  # fmt: skip
     return {**found, **{k: str(v) for k, v in (document.get("stringData") or {}).items()}}
+
+
+def without_label(documents: list[Document], label: str) -> list[Document]:
+    """Return the documents that have not a label, key=value.
+
+    Raises: Problem for what is no label.
+    """
+    key, equals, value = label.partition("=")
+    if not equals or not key:
+        raise Problem(f"--skip-resources-with-label {label}: write key=value")
+    return [d for d in documents if ((d.get("metadata") or {}).get("labels") or {}).get(key) != value]  # fmt: skip
+
+
+def _identity(document: Mapping[str, Any]) -> tuple[str, str]:
+    metadata = document.get("metadata") or {}
+    return str(metadata.get("namespace") or "argocd"), str(metadata.get("name"))
 
 
 def _pem(text: Any) -> list[str] | None:

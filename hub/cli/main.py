@@ -7,13 +7,15 @@ that did not work, with one sentence on standard error; 130 interrupted.
 import importlib
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 
 import typer
 
 from hub.cli import config
-from hub.cli.problem import Problem
+from hub.cli.problem import FAILED, Problem
+from hub.engine.errors import EngineError
 
 GROUPS = {
     "account": "Accounts, tokens and what you may do.", "admin": "Files and whole installations.", "app": "Applications.", "appset": "Application sets.",
@@ -22,11 +24,23 @@ GROUPS = {
 }  # fmt: skip
 _VALUED = {
     "--server": "server", "--auth-token": "token", "--argocd-context": "context", "--config": "config", "--server-crt": "authority",
+    "--client-crt": "certificate", "--client-crt-key": "key", "--http-retry-max": "retries",
 }  # fmt: skip
 _SWITCHES = {"--insecure": "insecure", "--plaintext": "plaintext"}
-_IGNORED = ("--grpc-web", "--prompts-enabled")
-_IGNORED_VALUED = ("--loglevel", "--logformat", "--http-retry-max", "--grpc-web-root-path")
-_REFUSED = ("--core", "--port-forward", "--client-crt", "--client-crt-key")
+_IGNORED = ("--grpc-web",)
+_IGNORED_VALUED = (
+    "--loglevel",
+    "--logformat",
+    "--grpc-web-root-path",
+    "--kube-context",
+    "--controller-name",
+    "--redis-name",
+    "--redis-haproxy-name",
+    "--repo-server-name",
+    "--server-name",
+    "--redis-compress",
+)
+_REFUSED = ("--core", "--port-forward", "--port-forward-namespace")
 _POSITIVE = ("--validate", "--cascade", "--exit-code", "--sso-launch-browser", "--use-builtin-policy", "--diff", "--auto-prune", "--self-heal", "--allow-empty", "--orphaned-resources", "--orphaned-resources-warn")  # fmt: skip
 """Switches that can be turned off: for others =false says what is so anyway."""
 _OWN_SERVER = ("appset", "set-secret")
@@ -101,6 +115,18 @@ def build(wanted: str = "") -> typer.Typer:
     return top.app
 
 
+def _plugin(name: str, arguments: Sequence[str]) -> None:
+    """Become the program flotilla-NAME when there is no such command and the PATH has one, as Argo CD does."""
+    from hub.cli.commands import top
+
+    own = {c.name or getattr(c.callback, "__name__", "") for c in top.app.registered_commands}
+    if not name or name in GROUPS or name in own or not name.replace("-", "").isalnum():
+        return
+    program = shutil.which(f"flotilla-{name}")
+    if program:
+        os.execv(program, [program, *arguments[list(arguments).index(name) + 1 :]])  # noqa: S606 - what a person put into the own PATH
+
+
 def _nothing() -> None:
     """Stand for a group that is not loaded."""
 
@@ -116,10 +142,25 @@ def run() -> None:
             from typer._completion_classes import completion_init
 
             completion_init()
+        if not completes:
+            _plugin(first, arguments)
         build("*" if completes else first)(arguments, prog_name="flotilla")
     except Problem as problem:
         sys.stderr.write(f"flotilla: {problem}\n")
         sys.exit(problem.code)
+    except EngineError as error:
+        # A rule or script of a file that the engine cannot work with.
+        sys.stderr.write(f"flotilla: {error}\n")
+        sys.exit(FAILED)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        # An answer of another shape than this command knows: a proxy, or a hub of another version.
+        if os.environ.get("FLOTILLA_DEBUG"):
+            raise
+        sys.stderr.write(
+            f"flotilla: the server's answer is not as this command knows it ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
+            "is this a hub? Compare flotilla version; FLOTILLA_DEBUG=1 shows where\n"
+        )
+        sys.exit(FAILED)
     except BrokenPipeError:
         # Who read has read enough, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

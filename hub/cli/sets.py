@@ -2,13 +2,14 @@
 
 import difflib
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 import yaml
 
-from hub.cli.client import Client, table
+from hub.cli.client import Client, path, table
 from hub.cli.files import manifests
 from hub.cli.problem import Problem
 
@@ -151,3 +152,49 @@ def show_rollout(item: dict[str, Any]) -> None:
     if stands.get("paused"):
         sys.stdout.write(f"paused by {stands.get('pausedBy')}\n")
     sys.stdout.write((stands.get("waitsFor") or "the rollout has completed") + "\n")
+
+
+_LOOK_SECONDS, _WAIT_SECONDS = 1.0, 300
+
+
+def wait_made(hub: Client, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return a set once its applications are made.
+
+    Raises: Problem with its own words when it cannot make them, or when it takes more than five minutes.
+    """
+    where = path("applicationsets", metadata["name"], appsetNamespace=metadata.get("namespace"))
+    for _ in range(int(_WAIT_SECONDS / _LOOK_SECONDS)):
+        found: dict[str, Any] = hub.get(where)
+        states = {c["type"]: c for c in found["status"].get("conditions") or []}
+        if (states.get("ErrorOccurred") or {}).get("status") == "True":
+            raise Problem(f"ApplicationSet {metadata['name']}: {states['ErrorOccurred'].get('message')}")  # fmt: skip
+        if (states.get("ResourcesUpToDate") or {}).get("status") == "True":
+            return found
+        time.sleep(_LOOK_SECONDS)
+    raise Problem(f"timed out ({_WAIT_SECONDS}s) waiting for ApplicationSet {metadata['name']}")
+
+
+def wait_gone(hub: Client, where: str) -> None:
+    """Return once a set is gone.
+
+    Raises: Problem when it takes more than five minutes.
+    """
+    for _ in range(int(_WAIT_SECONDS / _LOOK_SECONDS)):
+        try:
+            hub.get(where)
+        except Problem as problem:
+            if problem.status in (403, 404):
+                return
+            raise
+        time.sleep(_LOOK_SECONDS)
+    raise Problem(f"timed out ({_WAIT_SECONDS}s) waiting for the deletion; it may wait for a confirmation")  # fmt: skip
+
+
+def show_params(item: dict[str, Any]) -> None:
+    """Print the Helm parameters and Kustomize images of a set's template."""
+    spec = item["spec"]["template"]["spec"]
+    rows = []
+    for source in spec.get("sources") or [spec.get("source") or {}]:
+        rows += [[p.get("name", ""), str(p.get("value", ""))[:80]] for p in (source.get("helm") or {}).get("parameters") or []]  # fmt: skip
+        rows += [["image", i] for i in (source.get("kustomize") or {}).get("images") or []]
+    table(["NAME", "VALUE"], rows)

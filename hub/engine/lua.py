@@ -73,6 +73,15 @@ def run(code: str, obj: Manifest, params: Mapping[str, Any] | None = None) -> An
         raise RuleError(f"script: {error}") from error
 
 
+def check(code: str) -> str:
+    """Return what is wrong with the syntax of a script, empty when nothing is; it is not run."""
+    try:
+        lupa.lua51.LuaRuntime(register_eval=False, register_builtins=False, max_memory=MEMORY_BYTES).compile(code)  # fmt: skip
+    except lupa.lua51.LuaError as error:
+        return str(error)
+    return ""
+
+
 def _refuse(_obj: object, _name: object, _setting: bool) -> str:
     raise AttributeError("not available to scripts")
 

@@ -1,9 +1,11 @@
 """REST of logs: lines of one pod or of all pods below a resource, as they are written."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -55,7 +57,12 @@ class Logs(View):
         pods = _pods(application, cluster, params, pod or params.get("podName", ""))
         query = _log_query(request)
         text, invert = params.get("filter", ""), params.get("filter", "").startswith("!")
-        keep = _Filter(text.removeprefix("!"), invert=invert, match_case=flag(request, "matchCase"))
+        keep = _Filter(
+            text.removeprefix("!"),
+            invert=invert,
+            match_case=flag(request, "matchCase"),
+            until=_moment(params.get("untilTime", ""), "untilTime"),
+        )
         download, events = (
             flag(request, "download"),
             "text/event-stream" in request.headers.get("Accept", ""),
@@ -88,6 +95,11 @@ class _Filter:
     text: str
     invert: bool
     match_case: bool
+    until: str = ""
+
+    def is_before(self, at: str) -> bool:
+        """Return whether a line of a moment is old enough; times without a moment are."""
+        return not self.until or not at or at.rstrip("Z") <= self.until.rstrip("Z")
 
     def __call__(self, line: str) -> bool:
         if not self.text:
@@ -96,12 +108,30 @@ class _Filter:
         return found != self.invert
 
 
+def _moment(text: str, field: str) -> str:
+    """Return a time as logs have it; it may be given in seconds since 1970.
+
+    Raises: Invalid naming the parameter.
+    """
+    if not text:
+        return ""
+    try:
+        found = datetime.fromtimestamp(int(text), UTC) if text.isdigit() and len(text) < 12 else datetime.fromisoformat(text.replace(" ", "+"))  # fmt: skip
+    except ValueError as error:
+        raise Invalid(f"{field} must be a time such as 2026-01-31T08:00:00Z, not {text[:40]!r}") from error  # fmt: skip
+    if found.tzinfo is None:
+        raise Invalid(f"{field} needs a zone, such as the Z of 2026-01-31T08:00:00Z")
+    return found.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def _log_query(request: Request) -> dict[str, str]:
     params = request.query_params
     query = {"timestamps": "true"}
-    for field in ("container", "sinceTime"):
-        if params.get(field):
-            query[field] = params[field]
+    if params.get("container"):
+        query["container"] = params["container"]
+    since = _moment(params.get("sinceTime") or params.get("sinceTime.seconds") or "", "sinceTime")
+    if since:
+        query["sinceTime"] = since
     for field in ("tailLines", "sinceSeconds"):
         if params.get(field):
             query[field] = str(number(request, field))
@@ -168,61 +198,104 @@ def _descends(row: LiveResource, roots: set[str], by_uid: dict[str, LiveResource
     return False
 
 
-async def _log_lines(
-    connection: Connection,
-    pods: list[tuple[str, str]],
-    query: dict[str, str],
-    keep: _Filter,
-    allowed: Callable[[], bool],
-    *,
-    plain: bool,
-    events: bool,
-) -> AsyncIterator[bytes]:
-    loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue(_LOG_QUEUE)
-    stopped = threading.Event()
+class _Source:
+    """The lines of one pod, read by a thread of its own."""
 
-    def read(namespace: str, pod: str) -> None:
+    def __init__(self, pod: str) -> None:
+        self.pod = pod
+        self.lines: asyncio.Queue[str | None] = asyncio.Queue(_LOG_QUEUE)
+        self.head: str | None = None
+        self.is_done = False
+
+
+class _Reading:
+    """The logs of several pods while a client reads them."""
+
+    def __init__(self, connection: Connection, pods: list[tuple[str, str]], query: dict[str, str]) -> None:  # fmt: skip
+        self._connection, self._query, self._loop = connection, query, asyncio.get_running_loop()
+        self._stopped, self._some = threading.Event(), asyncio.Event()
+        self._in_order = "follow" not in query
+        self._sources = [_Source(pod) for _, pod in pods]
+        for source, (namespace, _) in zip(self._sources, pods, strict=True):
+            threading.Thread(target=self._read, args=(source, namespace), daemon=True).start()
+
+    def _put(self, source: _Source, line: str | None) -> None:
+        asyncio.run_coroutine_threadsafe(source.lines.put(line), self._loop).result(60)
+        self._loop.call_soon_threadsafe(self._some.set)
+
+    def _read(self, source: _Source, namespace: str) -> None:
         try:
-            for line in _read_log(connection, namespace, pod, query, stopped):
-                asyncio.run_coroutine_threadsafe(lines.put((pod, line)), loop).result(60)
+            for line in _read_log(self._connection, namespace, source.pod, self._query, self._stopped):  # fmt: skip
+                self._put(source, line)
         except (Refused, RetryLater) as error:
-            asyncio.run_coroutine_threadsafe(lines.put((pod, f" error: {error}")), loop).result(60)
+            self._put(source, f" error: {error}")
         finally:
-            asyncio.run_coroutine_threadsafe(lines.put(None), loop)
+            self._put(source, None)
 
-    for namespace, pod in pods:
-        threading.Thread(target=read, args=(namespace, pod), daemon=True).start()
-    left = len(pods)
+    def next(self) -> tuple[str, str] | None:
+        """Return the pod and text of the next line, None while there is none."""
+        return _next(self._sources, in_order=self._in_order)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every pod has said everything."""
+        return all(s.is_done for s in self._sources)
+
+    async def wait(self) -> None:
+        """Return when there may be a line, or after a while."""
+        self._some.clear()
+        waited_for = [s for s in self._sources if s.head is None and not s.is_done]
+        if all(s.lines.empty() for s in waited_for):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._some.wait(), CHECK_SECONDS)
+
+    def stop(self) -> None:
+        """Have the threads end."""
+        self._stopped.set()
+
+
+async def _log_lines(
+    connection: Connection, pods: list[tuple[str, str]], query: dict[str, str], keep: _Filter, allowed: Callable[[], bool], *, plain: bool, events: bool
+) -> AsyncIterator[bytes]:  # fmt: skip
+    reading, clock = _Reading(connection, pods, query), asyncio.get_running_loop().time
     try:
-        checked = loop.time()
-        while left:
-            if loop.time() - checked > CHECK_SECONDS:
-                checked = loop.time()
+        checked = clock()
+        while True:
+            if clock() - checked > CHECK_SECONDS:
+                checked = clock()
                 if not await sync_to_async(allowed)():
                     return
-            try:
-                item = await asyncio.wait_for(lines.get(), CHECK_SECONDS)
-            except TimeoutError:
+            found = reading.next()
+            if found is None:
+                if reading.is_done:
+                    break
+                await reading.wait()
                 continue
-            if item is None:
-                left -= 1
-                continue
-            pod, line = item
-            at, _, content = line.partition(" ")
-            if keep(content):
-                yield _log_item(content, at, pod, plain=plain, events=events)
+            at, _, content = found[1].partition(" ")
+            if keep(content) and keep.is_before(at):
+                yield _log_item(content, at, found[0], plain=plain, events=events)
         if not plain:
-            yield _log_item(
-                "",
-                timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "",
-                plain=False,
-                events=events,
-                last=True,
-            )
+            now = timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+            yield _log_item("", now, "", plain=False, events=events, last=True)
     finally:
-        stopped.set()
+        reading.stop()
+
+
+def _next(sources: list[_Source], *, in_order: bool) -> tuple[str, str] | None:
+    """Return the pod and text of the next line, None while there is none.
+
+    With `in_order` the oldest of all pods, which is known once each has one; else what came first.
+    """
+    for source in sources:
+        if source.head is None and not source.is_done and not source.lines.empty():
+            source.head = source.lines.get_nowait()
+            source.is_done = source.head is None
+    ready = [s for s in sources if s.head is not None]
+    if not ready or (in_order and len(ready) < sum(not s.is_done for s in sources)):
+        return None
+    chosen = min(ready, key=lambda s: (s.head or "").partition(" ")[0]) if in_order else ready[0]
+    line, chosen.head = chosen.head or "", None
+    return chosen.pod, line
 
 
 def _log_item(

@@ -35,6 +35,7 @@ from hub.engine.resource import Manifest, ResourceKey
 from hub.engine.tree import Node, missing_json, node_json, parents_of
 from projects import home, sources
 from projects.api.applications import get_application
+from projects.api.operations import sources_at
 from projects.compare import comparison, place_of
 from projects.follow import mark_due
 from projects.impersonate import connection_for
@@ -147,22 +148,22 @@ class ManagedResources(View):
         """Return the states as JSON texts; values of Secrets are masked; hooks are left out."""
         application, params = get_application(request, name), request.query_params
         asked = {f: params.get(f, "") for f in ("group", "kind", "namespace", "name")}
-        return Response(orjson.dumps({"items": managed_items(application, asked, params.get("revision", ""))}))  # fmt: skip
+        revisions = params.getlist("revisions") or [r for r in [params.get("revision", "")] if r]
+        wanted = {"revisions": revisions, "sourcePositions": params.getlist("sourcePositions") or None, "dryRun": True}  # fmt: skip
+        return Response(orjson.dumps({"items": managed_items(application, asked, wanted if revisions else None)}))  # fmt: skip
 
 
-def managed_items(application: Application, asked: Mapping[str, str], revision: str = "") -> list[dict[str, Any]]:  # fmt: skip
+def managed_items(application: Application, asked: Mapping[str, str], other: dict[str, Any] | None = None) -> list[dict[str, Any]]:  # fmt: skip
     """Return desired, live and predicted states as JSON texts; empty words of `asked` fit everything.
 
-    Shapes: `revision` is another one than the application's (ours), of its first source.
+    Shapes: `other` names other revisions than the application's (ours), as the body of a sync does.
     """
     project, cluster = (
         project_of(application.project),
         find_cluster(application.spec["destination"]),
     )
-    wanted = list(application.sources)
-    if revision and wanted:
-        wanted[0] = {**wanted[0], "targetRevision": revision}
-    known = application.revisions if not revision else []
+    wanted = sources_at(application, other) if other else list(application.sources)
+    known = application.revisions if not other else []
     revisions = known or [sources.resolve(s, application.project) for s in wanted]
     desired = sources.load(
         wanted, revisions, sources.context_of(application, project.spec, cluster)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from hub.cli.commands import overrides
 from hub.cli.problem import Problem
 
 app = typer.Typer(help="Files and whole installations.", no_args_is_help=True)
@@ -11,6 +12,8 @@ settings_app = typer.Typer(help="Settings.", no_args_is_help=True)
 rbac_app = typer.Typer(help="Roles and policies.", no_args_is_help=True)
 app.add_typer(settings_app, name="settings")
 settings_app.add_typer(rbac_app, name="rbac")
+settings_app.add_typer(overrides.app, name="resource-overrides")
+settings_app.command("validate")(overrides.validate)
 
 
 @rbac_app.command("can")
@@ -109,11 +112,21 @@ def export(
 def import_(
     source: Annotated[str, typer.Argument(help="Export of Argo CD or of a hub: a file, or - for standard input.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; store nothing.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Take applications, sets and projects that are not in it out of the hub; what they run goes on.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Also what stays as it is.")] = False,
+    skip: Annotated[str, typer.Option("--skip-resources-with-label", help="Leave out objects with this label, key=value.")] = "",
+    stop_operation: Annotated[bool, typer.Option("--stop-operation", help="Taken for scripts: operations are not carried over.")] = False,
+    ignore_tracking: Annotated[bool, typer.Option("--ignore-tracking", help="Taken for scripts.")] = False,
+    override: Annotated[bool, typer.Option("--override-on-conflict", help="Taken for scripts: what the export says is written in any case.")] = False,
 ) -> None:  # fmt: skip
     """Take in the export of an Argo CD installation, and say by name what could not be carried over."""
     from hub.cli import files, installation
     from hub.cli.client import Client
 
+    del stop_operation, ignore_tracking, override
     writer = installation.Writer(Client.from_disk(), dry_run=dry_run)
-    writer.take_all(files.manifests([source]))
-    writer.report()
+    documents = files.manifests([source])
+    writer.take_all(installation.without_label(documents, skip) if skip else documents)
+    if prune:
+        writer.prune(documents)
+    writer.report(verbose=verbose)

@@ -282,14 +282,14 @@ def delete(
 @app.command()
 def resources(
     name: Name, output: Output = "wide", orphaned: Annotated[bool, typer.Option("--orphaned", help="Only those that are not in Git.")] = False,
-    namespace: Namespace = "",
+    project: Annotated[str, typer.Option("--project", help="Project of the application.")] = "", namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """List the resources of an application."""
     hub = current_hub()
     if output.startswith("tree"):
         apps.show_tree(hub, apps.get(hub, name, namespace=namespace), detailed=output == "tree=detailed")  # fmt: skip
         return
-    found = hub.get(apps.place(name, "resource-tree", at=namespace))
+    found = hub.get(apps.place(name, "resource-tree", at=namespace, project=project))
     listed = [] if orphaned else [(n, "No") for n in found.get("nodes") or [] if not n.get("parentRefs")]  # fmt: skip
     listed += [(n, "Yes") for n in found.get("orphanedNodes") or []]
     if not printed([n for n, _ in listed], output, "tree", "tree=detailed"):
@@ -299,17 +299,30 @@ def resources(
 @app.command("get-resource")
 def get_resource(
     name: Name, kind: Kind, group: Group = "", resource_name: ResourceName = "", namespace_: ResourceNamespace = "",
+    filter_fields: Annotated[list[str] | None, typer.Option("--filter-fields", help="Only these dotted fields; may be repeated.")] = None,
+    show_managed_fields: Annotated[bool, typer.Option("--show-managed-fields", help="With metadata.managedFields.")] = False,
     output: Output = "yaml", namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """Print live resources of an application."""
     import json
 
+    fields = [f for text in filter_fields or [] for f in text.split(",") if f]
+    rows: list[list[Any]] = []
     hub = current_hub()
     for node in apps.nodes(hub, name, namespace, kind=kind, group=group, name_=resource_name, namespace_=namespace_):  # fmt: skip
         text = hub.get(apps.place(name, "resource", at=namespace, **apps.resource_query(node)))["manifest"]  # fmt: skip
+        manifest = json.loads(text)
+        if not show_managed_fields:
+            (manifest.get("metadata") or {}).pop("managedFields", None)
+        shown = apps.only_fields(manifest, fields) if fields else manifest
+        if output == "wide":
+            rows += apps.field_rows(shown, node["name"])
+            continue
         if output == "yaml":
             say("---")
-        printed(json.loads(text), output)
+        printed(shown, output)
+    if output == "wide":
+        table(["FIELD", "RESOURCE NAME", "VALUE"], rows)
 
 
 @app.command("patch-resource")
@@ -357,6 +370,7 @@ def logs(
     previous: Annotated[bool, typer.Option("--previous", help="Before the last restart.")] = False,
     tail: Annotated[int, typer.Option("--tail", help="At most so many lines.")] = 0,
     since_seconds: Annotated[int, typer.Option("--since-seconds", help="Not older than this.")] = 0,
+    until_time: Annotated[str, typer.Option("--until-time", help="Not newer than this, as 2026-01-31T08:00:00Z.")] = "",
     filter_: Annotated[str, typer.Option("--filter", help="Only lines with this; with ! in front those without.")] = "",
     match_case: Annotated[bool, typer.Option("--match-case", help="The filter minds upper and lower case.")] = False,
     namespace: Namespace = "",
@@ -365,7 +379,7 @@ def logs(
     hub = current_hub()
     query = {
         "group": group, "kind": kind, "namespace": namespace_, "resourceName": resource_name, "container": container, "follow": follow, "previous": previous,
-        "tailLines": tail, "sinceSeconds": since_seconds, "filter": filter_, "matchCase": match_case,
+        "tailLines": tail, "sinceSeconds": since_seconds, "untilTime": until_time, "filter": filter_, "matchCase": match_case,
     }  # fmt: skip
     pods: set[str] = set()
     while True:

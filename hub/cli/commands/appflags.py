@@ -22,6 +22,7 @@ ResourceNamespace = Annotated[str, typer.Option("--namespace", help="Namespace o
 Timeout = Annotated[int, typer.Option("--timeout", help="Seconds to wait at most; 0 waits for ever.")]  # fmt: skip
 Revisions = Annotated[list[str] | None, typer.Option("--revisions", help="Revision of a source; may be repeated with --source-positions.")]  # fmt: skip
 Positions = Annotated[list[int] | None, typer.Option("--source-positions", help="Position of a source, from 1.")]  # fmt: skip
+SourceNames = Annotated[list[str] | None, typer.Option("--source-names", help="Name of a source, instead of its position.")]  # fmt: skip
 Local = Annotated[str, typer.Option("--local", help="Folder of this machine instead of Git's: plain manifests, a chart or a kustomization.")]  # fmt: skip
 LocalRoot = Annotated[str, typer.Option("--local-repo-root", help="Folder that holds all files that it needs.")]  # fmt: skip
 LocalInclude = Annotated[list[str] | None, typer.Option("--local-include", help="Only files like this are sent; may be repeated.")]  # fmt: skip
@@ -46,3 +47,19 @@ def chosen_names(hub: Client, given: Sequence[str] | None, selector: str, namesp
     if not found:
         raise Problem("no application fits")
     return found
+
+
+def positions(hub: Client, name: str, namespace: str, given: Sequence[int] | None, names: Sequence[str] | None) -> list[int]:  # fmt: skip
+    """Return the positions of the sources that flags name.
+
+    Raises: Problem when no source is called so.
+    """
+    if not names:
+        return list(given or [])
+    if given:
+        raise Problem("give --source-positions or --source-names, not both")
+    known = [s.get("name") for s in apps.sources(apps.get(hub, name, namespace=namespace))]
+    for one in names:
+        if one not in known:
+            raise Problem(f"--source-names {one}: no source of {name} is called so")
+    return [known.index(one) + 1 for one in names]

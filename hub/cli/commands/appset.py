@@ -36,6 +36,9 @@ def appset_list(
 @app.command("get")
 def appset_get(
     name: Annotated[str, typer.Argument(help="Name of the set.")],
+    show_params: Annotated[
+        bool, typer.Option("--show-params", help="With the parameters of its template's source.")
+    ] = False,
     output: Annotated[str, _OUTPUT] = "wide",
 ) -> None:
     """Show an application set, its conditions and its applications."""
@@ -46,6 +49,8 @@ def appset_get(
     item = client.Client.from_disk().get(f"{sets.API}/{quote(name.rpartition('/')[2], safe='')}")
     if not printed(item, output):
         sets.show_one(item)
+        if show_params:
+            sets.show_params(item)
 
 
 @app.command("create")
@@ -53,15 +58,40 @@ def appset_create(
     files: Annotated[list[str], _FILES],
     upsert: Annotated[bool, typer.Option("--upsert", help="Change a set that exists.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make; store nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Until its applications are made, or it says why not.")] = False,
     output: Annotated[str, _OUTPUT] = "wide",
 ) -> None:  # fmt: skip
     """Create application sets; with --upsert change those that exist."""
+    _save(files, upsert=upsert, dry_run=dry_run, wait=wait, output=output)
+
+
+@app.command("update")
+def appset_update(
+    files: Annotated[list[str], _FILES],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make; store nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Until its applications are as it says.")] = False,
+    output: Annotated[str, _OUTPUT] = "wide",
+) -> None:  # fmt: skip
+    """Change application sets that exist."""
+    from hub.cli import client, sets
+
+    hub = client.Client.from_disk()
+    for item in sets.read(files):
+        metadata = item.get("metadata") or {}
+        # One that is not there is refused before anything is stored.
+        hub.get(client.path("applicationsets", str(metadata.get("name")), appsetNamespace=metadata.get("namespace")))  # fmt: skip
+    _save(files, upsert=True, dry_run=dry_run, wait=wait, output=output)
+
+
+def _save(files: list[str], *, upsert: bool, dry_run: bool, wait: bool, output: str) -> None:
     from hub.cli import client, sets
 
     hub = client.Client.from_disk()
     for item in sets.read(files):
         query = f"?upsert={str(upsert).lower()}&dryRun={str(dry_run).lower()}"
         found = hub.post(sets.API + query, item)
+        if wait and not dry_run:
+            found = sets.wait_made(hub, found["metadata"])
         if not printed(found, output):
             names = [r["name"] for r in found["status"].get("resources") or []]
             typer.echo(
@@ -80,6 +110,7 @@ def appset_create(
 def appset_delete(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of sets.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Until they are gone.")] = False,
     cascade: Annotated[bool, typer.Option("--cascade/--no-cascade", help="Delete the applications too, and what they run.")] = True,
 ) -> None:  # fmt: skip
     """Delete application sets, and their applications unless --no-cascade is given."""
@@ -99,6 +130,8 @@ def appset_delete(
         if not yes and not typer.confirm(f"Delete '{name}' {what}?"):
             raise typer.Exit(1)
         hub.delete(path + f"?cascade={str(cascade).lower()}")
+        if wait:
+            sets.wait_gone(hub, path)
         typer.echo(f"ApplicationSet '{name}' deleted")
 
 

@@ -20,10 +20,12 @@ from hub.cli.commands.appflags import (
     Output,
     Positions,
     Revisions,
+    SourceNames,
     Timeout,
     app,
     chosen_names,
     current_hub,
+    positions,
 )
 from hub.cli.problem import FAILED, Problem
 from hub.cli.show import as_yaml, printed, say, table
@@ -35,7 +37,7 @@ def sync(
     prune: Annotated[bool, typer.Option("--prune", help="Remove what left Git.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Try only.")] = False,
     revision: Annotated[str, typer.Option("--revision", help="Another revision than the spec's.")] = "",
-    revisions: Revisions = None, source_positions: Positions = None,
+    revisions: Revisions = None, source_positions: Positions = None, source_names: SourceNames = None,
     resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME; may be repeated.")] = None,
     label: Annotated[list[str] | None, typer.Option("--label", help="Only resources with this label, key=value.")] = None,
     selector: Annotated[str, typer.Option("--selector", "-l", help="Applications with these labels.")] = "",
@@ -47,6 +49,7 @@ def sync(
     only_drifted: Annotated[bool, typer.Option("--apply-out-of-sync-only", help="Only what differs.")] = False,
     asynchronous: Annotated[bool, typer.Option("--async", help="Do not wait for the end.")] = False,
     timeout: Timeout = 0,
+    retry_refresh: Annotated[bool, typer.Option("--retry-refresh", help="A retry takes the newest revision.")] = False,
     retry_limit: Annotated[int, typer.Option("--retry-limit", help="How often it is tried again.")] = 0,
     retry_backoff_duration: Annotated[str, typer.Option("--retry-backoff-duration", help="Wait before the first retry.")] = "5s",
     retry_backoff_factor: Annotated[int, typer.Option("--retry-backoff-factor", help="How the wait grows.")] = 2,
@@ -61,17 +64,7 @@ def sync(
     hub = current_hub()
     if strategy not in ("", "hook", "apply"):
         raise Problem(f"--strategy {strategy}: hook or apply")
-    options = [f"{name}=true" for name, on in (("Replace", replace), ("ServerSideApply", server_side), ("ApplyOutOfSyncOnly", only_drifted)) if on]  # fmt: skip
-    body: dict[str, Any] = {
-        "prune": prune, "dryRun": dry_run, "revision": revision, "revisions": revisions or [], "sourcePositions": source_positions or [],
-        "resources": [apps.resource_flag(r) for r in resource or []], "strategy": {strategy or "hook": {"force": force}},
-        "infos": [dict(zip(("name", "value"), appspec.pair(i, "--info"), strict=True)) for i in info or []],
-    }  # fmt: skip
-    if options:
-        body["syncOptions"] = {"items": options}
-    if retry_limit:
-        body["retryStrategy"] = {"limit": retry_limit, "backoff": {"duration": retry_backoff_duration, "factor": retry_backoff_factor, "maxDuration": retry_backoff_max}}  # fmt: skip
-    body = {k: v for k, v in body.items() if v not in ("", [], None)}
+    body = _request(locals())
     failed = []
     for name in chosen_names(hub, names, selector, namespace, project or ()):
         if label:
@@ -80,6 +73,8 @@ def sync(
             raise typer.Exit(FAILED)
         if local:
             body["manifests"] = local_files.manifests(_local(hub, name, namespace, local, local_root))  # fmt: skip
+        if source_names:
+            body["sourcePositions"] = positions(hub, name, namespace, source_positions, source_names)  # fmt: skip
         hub.post(apps.place(name, "sync", at=namespace), body)
         if asynchronous:
             say(f"application '{name}' is being synced")
@@ -96,9 +91,32 @@ def sync(
         raise Problem("; ".join(failed))
 
 
+def _request(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body that flags of a sync mean."""
+    options = [f"{name}=true" for name, on in (("Replace", given["replace"]), ("ServerSideApply", given["server_side"]), ("ApplyOutOfSyncOnly", given["only_drifted"])) if on]  # fmt: skip
+    body: dict[str, Any] = {
+        "prune": given["prune"], "dryRun": given["dry_run"], "revision": given["revision"], "revisions": given["revisions"] or [], "sourcePositions": given["source_positions"] or [],
+        "resources": [apps.resource_flag(r) for r in given["resource"] or []], "strategy": {given["strategy"] or "hook": {"force": given["force"]}},
+        "infos": [dict(zip(("name", "value"), appspec.pair(i, "--info"), strict=True)) for i in given["info"] or []],
+    }  # fmt: skip
+    if options:
+        body["syncOptions"] = {"items": options}
+    if given["retry_limit"]:
+        body["retryStrategy"] = {**({"refresh": True} if given["retry_refresh"] else {}), "limit": given["retry_limit"], "backoff": {"duration": given["retry_backoff_duration"], "factor": given["retry_backoff_factor"], "maxDuration": given["retry_backoff_max"]}}  # fmt: skip
+    return {k: v for k, v in body.items() if v not in ("", [], None)}
+
+
 def _local(hub: Client, name: str, namespace: str, local: str, root: str, **more: Any) -> dict[str, Any]:  # fmt: skip
     # Argo CD's own default is the root of the machine: it means that none was given.
     return local_files.render(hub, name, namespace, local, root="" if root == "/" else root, **more)
+
+
+def _managed(
+    hub: Client, name: str, namespace: str, revision: str, revisions: Sequence[str] | None, where: Sequence[int]
+) -> list[dict[str, Any]]:  # fmt: skip
+    query = {"revision": revision, "revisions": list(revisions or []), "sourcePositions": list(where)}  # fmt: skip
+    found: list[dict[str, Any]] = hub.get(apps.place(name, "managed-resources", at=namespace, **query)).get("items") or []  # fmt: skip
+    return found
 
 
 def _labelled(hub: Client, name: str, namespace: str, labels: Sequence[str]) -> list[dict[str, str]]:  # fmt: skip
@@ -143,11 +161,13 @@ def wait(
     suspended: Annotated[bool, typer.Option("--suspended", help="Until Suspended.")] = False,
     degraded: Annotated[bool, typer.Option("--degraded", help="Until Degraded.")] = False,
     delete_: Annotated[bool, typer.Option("--delete", help="Until it is gone.")] = False,
+    hydrated: Annotated[bool, typer.Option("--hydrated", help="Taken for scripts: nothing is hydrated here.")] = False,
     resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME counts.")] = None,
     selector: Annotated[str, typer.Option("--selector", "-l", help="With these labels.")] = "",
     timeout: Timeout = 0, output: Output = "wide", namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """Wait until applications are as wanted: Synced, Healthy and without an operation unless flags say."""
+    del hydrated
     hub = current_hub()
     wanted = {"sync": sync_, "health": health, "operation": operation, "suspended": suspended, "degraded": degraded, "delete": delete_}  # fmt: skip
     chosen = [apps.resource_flag(r) for r in resource or []]
@@ -177,18 +197,23 @@ def diff(
     hard_refresh: Annotated[bool, typer.Option("--hard-refresh", help="And render anew.")] = False,
     local: Local = "", local_root: LocalRoot = "", local_include: LocalInclude = None, position: LocalPosition = 0,
     server_side_generate: Annotated[bool, typer.Option("--server-side-generate", help="Taken for scripts: a folder is always rendered by the hub.")] = False,
+    server_side_diff: Annotated[bool, typer.Option("--server-side-diff", help="Taken for scripts, as the three that follow: the hub says what the API server would make of it.")] = False,
+    concurrency: Annotated[int, typer.Option("--server-side-diff-concurrency", help="Taken for scripts.")] = -1,
+    max_batch: Annotated[int, typer.Option("--server-side-diff-max-batch-kb", help="Taken for scripts.")] = 250,
+    jq_timeout: Annotated[str, typer.Option("--ignore-normalizer-jq-execution-timeout", help="Taken for scripts.")] = "1s",
     revision: Annotated[str, typer.Option("--revision", help="Another revision than the spec's.")] = "",
+    revisions: Revisions = None, source_positions: Positions = None, source_names: SourceNames = None,
     exit_code: Annotated[bool, typer.Option("--exit-code/--no-exit-code", help="End with a code when there is a difference.")] = True,
     diff_exit_code: Annotated[int, typer.Option("--diff-exit-code", help="That code.")] = 1,
     namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """Show what differs between Git and the cluster; the exit code is 1 when something does, 2 for an error."""
-    del server_side_generate
+    del server_side_generate, server_side_diff, concurrency, max_batch, jq_timeout
     try:
         hub = current_hub()
         if refresh or hard_refresh:
             apps.get(hub, name, namespace=namespace, refresh="hard" if hard_refresh else "normal")
-        items = _local(hub, name, namespace, local, local_root, position=position, include=local_include or (), compare=True)["items"] if local else hub.get(apps.place(name, "managed-resources", at=namespace, revision=revision)).get("items") or []  # fmt: skip
+        items = _local(hub, name, namespace, local, local_root, position=position, include=local_include or (), compare=True)["items"] if local else _managed(hub, name, namespace, revision, revisions, positions(hub, name, namespace, source_positions, source_names))  # fmt: skip
         found = list(apps.differences(items))
         for one in found:
             apps.print_diff(*one)
@@ -203,7 +228,7 @@ def diff(
 def manifests(
     name: Name, source: Annotated[str, typer.Option("--source", help="git or live.")] = "git",
     revision: Annotated[str, typer.Option("--revision", help="Another revision.")] = "", revisions: Revisions = None,
-    source_positions: Positions = None, local: Local = "", local_root: LocalRoot = "", namespace: Namespace = "",
+    source_positions: Positions = None, source_names: SourceNames = None, local: Local = "", local_root: LocalRoot = "", namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """Print the manifests, as Git gives them or as they run."""
     if source not in ("git", "live"):
@@ -212,7 +237,7 @@ def manifests(
     if local:
         texts = _local(hub, name, namespace, local, local_root)["manifests"]
     elif source == "git":
-        found = hub.get(apps.place(name, "manifests", at=namespace, revision=revision, revisions=revisions or [], sourcePositions=source_positions or []))  # fmt: skip
+        found = hub.get(apps.place(name, "manifests", at=namespace, revision=revision, revisions=revisions or [], sourcePositions=positions(hub, name, namespace, source_positions, source_names)))  # fmt: skip
         texts = found.get("manifests") or []
     else:
         items = hub.get(apps.place(name, "managed-resources", at=namespace)).get("items") or []  # fmt: skip

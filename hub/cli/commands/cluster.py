@@ -16,6 +16,13 @@ _Which = Annotated[
 _Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml, server or name.")]
 
 
+_Refused = Annotated[list[str] | None, typer.Option(
+    "--exec-command", "--exec-command-args", "--exec-command-env", "--exec-command-api-version", "--exec-command-install-hint", "--aws-cluster-name", "--aws-role-arn", "--aws-profile",
+    help="Not served: the hub runs no programs.",
+)]  # fmt: skip
+_Proxies = Annotated[list[str] | None, typer.Option("--proxy-url", "--server-proxy-url", help="Not served.")]  # fmt: skip
+
+
 @app.command("add")
 def cluster_add(
     context: Annotated[str, typer.Argument(help="Context of the kubeconfig.")],
@@ -57,10 +64,40 @@ def cluster_add(
         str, typer.Option("--project", help="Project that the cluster belongs to.")
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    in_cluster: Annotated[
+        bool,
+        typer.Option(
+            "--in-cluster", help="The cluster that the hub runs in, by its address there."
+        ),
+    ] = False,
+    cluster_endpoint: Annotated[
+        str,
+        typer.Option(
+            "--cluster-endpoint",
+            help="kubeconfig, kube-public or internal: which address the hub uses.",
+        ),
+    ] = "kubeconfig",
+    shard: Annotated[
+        int, typer.Option("--shard", help="Taken for scripts: any watcher serves any cluster.")
+    ] = -1,
+    disable_compression: Annotated[
+        bool, typer.Option("--disable-compression", help="Taken for scripts.")
+    ] = False,
+    programs: _Refused = None,
+    proxies: _Proxies = None,
 ) -> None:
     """Register a cluster: make a service account, a role and a token in it, and give them to the hub."""
     from hub.cli import client, clusters
 
+    del shard, disable_compression
+    if programs:
+        raise Problem(
+            "the hub runs no programs to sign in to a cluster: leave --exec-command and --aws-… out, it uses the service account that this command makes"
+        )
+    if proxies:
+        raise Problem(
+            "the hub reaches clusters without a proxy: leave --proxy-url and --server-proxy-url out"
+        )
     labels = clusters.parse_labels(label or [])
     if (
         not yes
@@ -73,6 +110,7 @@ def cluster_add(
     found = clusters.read_context(kubeconfig, context)
     token = clusters.install(found, system_namespace, service_account, namespace or [])
     body = clusters.registration(found, token, name or context, labels, namespace or [])
+    body |= clusters.endpoint(found, "internal" if in_cluster else cluster_endpoint, body)
     body |= {
         k: v
         for k, v in (
@@ -83,7 +121,7 @@ def cluster_add(
         if v
     }
     client.Client.from_disk().post("/api/v1/clusters" + ("?upsert=true" if upsert else ""), body)
-    typer.echo(f"Cluster '{found.server}' added")
+    typer.echo(f"Cluster '{body['server']}' added")
 
 
 def _path(which: str, *more: str) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from hub.cli import files
 from hub.cli.client import Client, path
+from hub.cli.commands import integrity
 from hub.cli.commands.account import seconds
 from hub.cli.problem import Problem
 from hub.cli.show import facts, printed, say, stamp, table
@@ -16,6 +17,7 @@ role_app = typer.Typer(help="Roles of a project.", no_args_is_help=True)
 windows_app = typer.Typer(help="Sync windows of a project.", no_args_is_help=True)
 app.add_typer(role_app, name="role")
 app.add_typer(windows_app, name="windows")
+app.add_typer(integrity.app, name="source-integrity")
 
 Project = Annotated[str, typer.Argument(metavar="PROJECT", help="Project.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml or name.")]
@@ -465,11 +467,14 @@ def role_delete_token(name: Project, role: Role, token: Annotated[str, typer.Arg
 
 
 @role_app.command("list-tokens")
-def role_list_tokens(name: Project, role: Role) -> None:
+def role_list_tokens(
+    name: Project, role: Role, unixtime: Annotated[bool, typer.Option("--unixtime", "-u", help="Times as seconds since 1970.")] = False,
+) -> None:  # fmt: skip
     """List the tokens of a role."""
+    shown = str if unixtime else stamp
     found = _get(Client.from_disk(), name)
     tokens = (((found.get("status") or {}).get("jwtTokensByRole") or {}).get(role) or {}).get("items") or []  # fmt: skip
-    table(["ID", "ISSUED AT", "EXPIRES AT"], [[t.get("id", ""), stamp(t["iat"]), stamp(t["exp"]) if t.get("exp") else "Never"] for t in tokens])  # fmt: skip
+    table(["ID", "ISSUED AT", "EXPIRES AT"], [[t.get("id", ""), shown(t["iat"]), shown(t["exp"]) if t.get("exp") else "Never"] for t in tokens])  # fmt: skip
 
 
 # ---------- windows ----------

@@ -72,8 +72,16 @@ def add(
     force_http_basic_auth: Basic = False, proxy: Proxy = "", no_proxy: NoProxy = "",
     depth: Annotated[int, typer.Option("--depth", help="Commits to fetch; 0 is all.")] = 0,
     upsert: Annotated[bool, typer.Option("--upsert", help="Change one that is connected.")] = False,
+    azure: Annotated[list[str] | None, typer.Option("--azure-active-directory-endpoint", "--azure-service-principal-client-id", "--azure-service-principal-client-secret", "--azure-service-principal-tenant-id", help="Not served: give --bearer-token or a password.")] = None,
+    azure_identity: Annotated[bool, typer.Option("--use-azure-workload-identity", help="Not served.")] = False,
+    cache_warm: Annotated[bool, typer.Option("--webhook-manifest-cache-warm-disabled", help="Taken for scripts: what files did not change is never rendered again.")] = False,
 ) -> None:  # fmt: skip
     """Connect a repository; it is asked first."""
+    del cache_warm
+    if azure or azure_identity:
+        raise Problem(
+            "Azure's service principals and workload identities are not served: give --username and --password, a personal access token"
+        )
     if type_ == "helm" and not name:
         raise Problem("--name is required for a Helm repository")
     body = {"repo": url, "type": type_, **secret(locals())}

@@ -54,12 +54,15 @@ def login(
     launch: Annotated[bool, typer.Option("--sso-launch-browser/--no-sso-launch-browser", help="Open the browser, or only print the address.")] = True,
     device: Annotated[bool, typer.Option("--device", help="Sign in by a browser elsewhere, with a code.")] = False,
     otp: Annotated[str, typer.Option("--otp", help="One-time code of an account with a second factor.")] = "",
+    callback: Annotated[str, typer.Option("--callback", help="Host and port that the browser is sent back to; this machine's in any case.")] = "",
     skip_test_tls: Annotated[bool, typer.Option("--skip-test-tls", help="Do not look at the certificate first.")] = False,
 ) -> None:  # fmt: skip
     """Sign in to a hub and remember the session."""
     from hub.cli import client
     from hub.cli import login as signing
 
+    if callback:
+        sso_port = _port(callback)
     url = config.server_url(server, plaintext=config.FLAGS.plaintext)
     if not urlsplit(url).hostname:
         raise Problem(f"{server} is no address of a hub: write hub.example or http://127.0.0.1:8000")  # fmt: skip
@@ -75,6 +78,26 @@ def login(
         client.login(url, who, secret, insecure=insecure, code=otp, name=name)
     say(f"'{who}' logged in successfully")
     say(f"Context '{name or url.partition('://')[2]}' updated")
+
+
+def _port(callback: str) -> int:
+    """Return the port of host:port.
+
+    Raises: Problem for another host than this machine: a token would go there.
+    """
+    host, _, port = callback.rpartition(":")
+    if host not in ("", "localhost", "127.0.0.1") or not port.isdigit():
+        raise Problem(f"--callback {callback}: localhost and a port, such as localhost:8085")
+    return int(port)
+
+
+@app.command()
+def configure(
+    prompts: Annotated[bool | None, typer.Option("--prompts-enabled/--no-prompts-enabled", help="Taken for scripts: -y leaves questions out.")] = None,
+) -> None:  # fmt: skip
+    """Say that questions are left out by -y, for scripts that configure them."""
+    del prompts
+    say("Questions are asked at a terminal, and left out with -y")
 
 
 @app.command()

@@ -1,0 +1,89 @@
+"""`flotilla proj source-integrity git policies`: which keys must have signed what."""
+
+from typing import Annotated, Any
+
+import typer
+
+from hub.cli.client import Client, path
+from hub.cli.problem import Problem
+from hub.cli.show import printed, table
+
+app = typer.Typer(help="Signatures that sources must have.", no_args_is_help=True)
+git_app = typer.Typer(help="Of Git repositories.", no_args_is_help=True)
+policies_app = typer.Typer(help="Policies: which repositories, which keys.", no_args_is_help=True)
+app.add_typer(git_app, name="git")
+git_app.add_typer(policies_app, name="policies")
+
+Project = Annotated[str, typer.Argument(metavar="PROJECT", help="Project.")]
+Number = Annotated[int, typer.Argument(metavar="ID", help="Number that `list` shows.")]
+Repos = Annotated[list[str] | None, typer.Option("--repo-url", help="Repositories like this, ! before it for all but those; may be repeated.")]  # fmt: skip
+Mode = Annotated[str, typer.Option("--gpg-mode", help="none, head or strict.")]
+Keys = Annotated[list[str] | None, typer.Option("--gpg-key", help="Id of a key that may sign; may be repeated.")]  # fmt: skip
+
+
+def _read(name: str) -> tuple[Client, dict[str, Any], list[dict[str, Any]]]:
+    hub = Client.from_disk()
+    found = hub.get(path("projects", name))
+    policies = ((found["spec"].get("sourceIntegrity") or {}).get("git") or {}).get("policies") or []
+    return hub, found, list(policies)
+
+
+def _save(hub: Client, found: dict[str, Any], policies: list[dict[str, Any]]) -> None:
+    spec = {k: v for k, v in found["spec"].items() if k != "sourceIntegrity"}
+    if policies:
+        spec["sourceIntegrity"] = {"git": {"policies": policies}}
+    metadata = {k: found["metadata"][k] for k in ("name", "labels", "annotations") if found["metadata"].get(k)}  # fmt: skip
+    hub.put(path("projects", found["metadata"]["name"]), {"project": {"metadata": metadata, "spec": spec}})  # fmt: skip
+
+
+def _policy(before: dict[str, Any], repos: list[str] | None, mode: str, keys: list[str] | None) -> dict[str, Any]:  # fmt: skip
+    gpg = dict(before.get("gpg") or {})
+    if mode:
+        gpg["mode"] = mode
+    if keys:
+        gpg["keys"] = keys
+    return {**before, "repos": [{"url": u} for u in repos] if repos else before.get("repos") or [], "gpg": gpg}  # fmt: skip
+
+
+def _at(policies: list[dict[str, Any]], number: int) -> dict[str, Any]:
+    if not 0 <= number < len(policies):
+        raise Problem(f"the project has no policy {number}: flotilla proj source-integrity git policies list shows them")  # fmt: skip
+    return policies[number]
+
+
+@policies_app.command("list")
+def list_(name: Project, output: Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml.")] = "wide") -> None:  # fmt: skip
+    """List policies."""
+    _hub, _found, policies = _read(name)
+    if not printed(policies, output):
+        table(["ID", "GPG-MODE", "GPG-KEYS", "REPO-URLS"], [
+            [n, (p.get("gpg") or {}).get("mode", "head"), ",".join((p.get("gpg") or {}).get("keys") or []) or "-", ",".join(r["url"] for r in p.get("repos") or [])]
+            for n, p in enumerate(policies)
+        ])  # fmt: skip
+
+
+@policies_app.command("add")
+def add(name: Project, repos: Repos = None, mode: Mode = "head", keys: Keys = None) -> None:
+    """Add a policy."""
+    if not repos:
+        raise Problem("--repo-url is required: the repositories that the policy is about")
+    hub, found, policies = _read(name)
+    _save(hub, found, [*policies, _policy({}, repos, mode, keys)])
+
+
+@policies_app.command("update")
+def update(name: Project, number: Number, repos: Repos = None, mode: Mode = "", keys: Keys = None) -> None:  # fmt: skip
+    """Change a policy."""
+    if not (repos or mode or keys):
+        raise Problem("nothing to change: give --repo-url, --gpg-mode or --gpg-key")
+    hub, found, policies = _read(name)
+    changed = _policy(_at(policies, number), repos, mode, keys)
+    _save(hub, found, [changed if n == number else p for n, p in enumerate(policies)])
+
+
+@policies_app.command("delete")
+def delete(name: Project, number: Number) -> None:
+    """Delete a policy."""
+    hub, found, policies = _read(name)
+    _at(policies, number)
+    _save(hub, found, [p for n, p in enumerate(policies) if n != number])

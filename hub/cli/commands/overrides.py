@@ -1,0 +1,103 @@
+"""`flotilla admin settings validate` and `resource-overrides`: an argocd-cm ConfigMap tried on this machine."""
+
+from typing import Annotated
+
+import typer
+
+from hub.cli.problem import Problem
+from hub.cli.show import as_yaml, say, table
+
+app = typer.Typer(help="What health, ignore and action scripts make of a resource.", no_args_is_help=True)  # fmt: skip
+Settings = Annotated[str, typer.Option("--argocd-cm-path", help="File with the ConfigMap.")]
+Resource = Annotated[str, typer.Argument(metavar="RESOURCE_YAML_PATH", help="File with one resource.")]  # fmt: skip
+
+
+def _settings(file: str) -> dict[str, object]:
+    from hub.cli import overrides
+
+    if not file:
+        raise Problem("--argocd-cm-path is required: the file with the ConfigMap")
+    return dict(overrides.settings(file))
+
+
+def validate(
+    settings: Settings = "",
+    group: Annotated[list[str] | None, typer.Option("--group", help="general, accounts, kustomize or resource-overrides; may be repeated.")] = None,
+) -> None:  # fmt: skip
+    """Check settings by group; the exit code is 1 when one is wrong."""
+    from hub.cli import overrides
+
+    for name in group or []:
+        if name not in overrides.GROUPS:
+            raise Problem(f"--group {name}: {', '.join(overrides.GROUPS)}")
+    verdicts = overrides.validate(_settings(settings), tuple(group or overrides.GROUPS))
+    for verdict in verdicts:
+        say(f"{'❌' if verdict.problems else '✅'} {verdict.group}")
+        for line in verdict.problems or (verdict.said,):
+            say(line)
+    if any(v.problems for v in verdicts):
+        raise typer.Exit(1)
+
+
+@app.command()
+def health(resource: Resource, settings: Settings = "") -> None:
+    """Assess the health of a resource."""
+    from hub.cli import overrides
+
+    status, message = overrides.assess(_settings(settings), overrides.resource(resource))
+    say(f"STATUS: {status}")
+    say(f"MESSAGE: {message}")
+
+
+@app.command("ignore-differences")
+def ignore_differences(resource: Resource, settings: Settings = "") -> None:
+    """Show what of a resource is left out of comparisons."""
+    from hub.cli import apps, overrides
+
+    before = overrides.resource(resource)
+    after = overrides.ignored(_settings(settings), before)
+    if before == after:
+        say("No differences are ignored")
+        return
+    say("Following fields are ignored:\n")
+    for line in apps.unified(as_yaml(before), as_yaml(after)):
+        say(line)
+
+
+@app.command("ignore-resource-updates")
+def ignore_resource_updates(resource: Resource, settings: Settings = "") -> None:
+    """Say that no updates need to be ignored: the hub looks at what a comparison sees, and at nothing else."""
+    from hub.cli import overrides
+
+    overrides.resource(resource)
+    _settings(settings)
+    say("No update of a resource is looked at unless a comparison sees it: there is nothing to ignore")  # fmt: skip
+
+
+@app.command("list-actions")
+def list_actions(resource: Resource, settings: Settings = "") -> None:
+    """List what can be done with a resource."""
+    from hub.cli import overrides
+
+    found = overrides.actions(_settings(settings), overrides.resource(resource))
+    table(["NAME", "DISABLED"], [[a["name"], str(bool(a.get("disabled"))).lower()] for a in found])
+
+
+@app.command("run-action")
+def run_action(
+    resource: Resource, action: Annotated[str, typer.Argument(help="Action.")], settings: Settings = "",
+    param: Annotated[list[str] | None, typer.Option("--param", help="name=value; may be repeated.")] = None,
+) -> None:  # fmt: skip
+    """Show what an action makes of a resource; nothing is changed anywhere."""
+    from hub.cli import apps, appspec, overrides
+
+    before = overrides.resource(resource)
+    params = dict(appspec.pair(p, "--param") for p in param or [])
+    for operation, after in overrides.run(_settings(settings), before, action, params):
+        if operation == "create":
+            say("Following resource would be created:\n")
+            say(as_yaml(after))
+        else:
+            say("Following fields have been changed:\n")
+            for line in apps.unified(as_yaml(before), as_yaml(after)):
+                say(line)
