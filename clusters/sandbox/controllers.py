@@ -1,11 +1,15 @@
 """Controllers of a sandbox: what a cluster does by itself with workloads, services and definitions."""
 
 import asyncio
+import base64
 import hashlib
+import hmac
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Any
 
+import jwt
 import orjson
 
 from clusters.sandbox.kinds import Served
@@ -466,8 +470,40 @@ def _budget(store: Store, kind: Served, manifest: Manifest) -> None:
     )
 
 
+SERVICE_TOKEN = "kubernetes.io/service-account-token"
+
+
+def _token(store: Store, kind: Served, manifest: Manifest) -> None:
+    """Fill in the token of a Secret that asks for one of a service account."""
+    metadata = manifest["metadata"]
+    account = (metadata.get("annotations") or {}).get("kubernetes.io/service-account.name")
+    if manifest.get("type") != SERVICE_TOKEN or not account or (manifest.get("data") or {}).get("token"):  # fmt: skip
+        return
+    if store.get(store.kinds["", "serviceaccounts"], metadata["namespace"], account) is None:
+        return
+    claims = {
+        "iss": "kubernetes/serviceaccount", "sub": f"system:serviceaccount:{metadata['namespace']}:{account}", "jti": secrets.token_hex(8),
+        "kubernetes.io/serviceaccount/namespace": metadata["namespace"], "kubernetes.io/serviceaccount/service-account.name": account,
+        "kubernetes.io/serviceaccount/secret.name": metadata["name"],
+    }  # fmt: skip
+    # Nobody checks the signature: a token is good while its Secret is there.
+    text = jwt.encode(claims, secrets.token_hex(32), algorithm="HS256")
+    data = {**(manifest.get("data") or {}), "token": base64.b64encode(text.encode()).decode()}
+    store.put(kind, {**manifest, "data": data}, manager="sandbox")
+
+
+def is_service_token(store: Store, token: str) -> bool:
+    """Return whether a token is one of a service account here."""
+    wanted = base64.b64encode(token.encode()).decode()
+    return any(
+        m.get("type") == SERVICE_TOKEN and hmac.compare_digest((m.get("data") or {}).get("token", ""), wanted)
+        for m in store.all(store.kinds["", "secrets"])
+    )  # fmt: skip
+
+
 _ACTIONS: dict[str, Callable[[Store, Served, Manifest], None]] = {
     "Deployment": _deployment, "ReplicaSet": _replica_set, "StatefulSet": _stateful_set, "DaemonSet": _daemon_set,
     "Job": _job, "Pod": _pod, "Service": _service, "Ingress": _ingress, "PersistentVolumeClaim": _claim,
     "Namespace": _namespace, "CustomResourceDefinition": _definition, "PodDisruptionBudget": _budget,
+    "Secret": _token,
 }  # fmt: skip

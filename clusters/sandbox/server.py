@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from clusters.sandbox.controllers import Controllers
+from clusters.sandbox.controllers import Controllers, is_service_token
 from clusters.sandbox.kinds import Served
 from clusters.sandbox.store import Failure, Store
 from hub.api import selector
@@ -60,7 +60,8 @@ class Sandbox:
             if request.transport:
                 request.transport.abort()
             return web.Response(status=503)
-        if request.headers.get("Authorization") != f"Bearer {self.token}":
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token != self.token and not (token and is_service_token(self.store, token)):
             return _failure(Failure(401, "Unauthorized", "Unauthorized"))
         try:
             return await self._route(request, [p for p in path.split("/") if p])

@@ -1,0 +1,112 @@
+"""A server of charts, for tests."""
+
+import base64
+import hashlib
+import http.server
+import io
+import json
+import tarfile
+import threading
+
+import yaml
+
+
+class Charts:
+    """A server that speaks as a Helm repository and as an OCI registry."""
+
+    def __init__(self):
+        self.requests, self.password, self.endless = [], "", False
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *args):
+                pass
+
+            def do_GET(self):
+                outer.answer(self)
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.archives = {}
+        for version in ("1.0.0", "1.1.0", "2.0.0"):
+            body = io.BytesIO()
+            with tarfile.open(fileobj=body, mode="w:gz") as archive:
+                for name, text in {"Chart.yaml": f"apiVersion: v2\nname: demo\nversion: {version}\ndescription: a demo\n", "values.yaml": "a: x\n",
+                                   "templates/cm.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\ndata: {v: {{ .Chart.Version }}, a: {{ .Values.a }}}\n"}.items():  # fmt: skip
+                    info = tarfile.TarInfo(f"demo/{name}")
+                    info.size = len(text)
+                    archive.addfile(info, io.BytesIO(text.encode()))
+            self.archives[version] = body.getvalue()
+
+    @property
+    def host(self):
+        return f"127.0.0.1:{self.server.server_address[1]}"
+
+    @property
+    def url(self):
+        return f"http://{self.host}"
+
+    def answer(self, handler):
+        self.requests.append(handler.path)
+        wanted = "Basic " + base64.b64encode(f"u:{self.password}".encode()).decode()
+        if self.password and handler.headers.get("Authorization") != wanted:
+            return self.send(handler, 401, b"", {"WWW-Authenticate": "Basic"})
+        if self.endless:
+            handler.send_response(200)
+            handler.end_headers()
+            try:
+                while True:
+                    handler.wfile.write(b"#" * 65536)
+            except OSError:
+                return None
+        path = handler.path.partition("?")[0]
+        if path == "/index.yaml":
+            entries = {
+                "demo": [
+                    {"name": "demo", "version": v, "urls": [f"demo-{v}.tgz"]} for v in self.archives
+                ]
+            }
+            return self.send(
+                handler, 200, yaml.safe_dump({"apiVersion": "v1", "entries": entries}).encode()
+            )
+        for version, body in self.archives.items():
+            digest = "sha256:" + hashlib.sha256(body).hexdigest()
+            if path in (f"/demo-{version}.tgz", f"/v2/charts/demo/blobs/{digest}"):
+                return self.send(handler, 200, body)
+            manifest = json.dumps(
+                {
+                    "annotations": {
+                        "org.opencontainers.image.version": version,
+                        "org.opencontainers.image.description": "a demo",
+                    },
+                    "layers": [
+                        {
+                            "mediaType": "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+                            "digest": digest,
+                            "size": len(body),
+                        }
+                    ],
+                }
+            ).encode()
+            if path in (
+                f"/v2/charts/demo/manifests/{version}",
+                "/v2/charts/demo/manifests/sha256:" + hashlib.sha256(manifest).hexdigest(),
+            ):
+                return self.send(handler, 200, manifest)
+        if path == "/v2/charts/demo/tags/list":
+            return self.send(handler, 200, json.dumps({"tags": list(self.archives)}).encode())
+        if path == "/redirect/index.yaml":
+            return self.send(
+                handler, 302, b"", {"Location": "http://169.254.169.254/latest/meta-data"}
+            )
+        return self.send(handler, 404, b"")
+
+    @staticmethod
+    def send(handler, status, body, headers=None):
+        handler.send_response(status)
+        for name, value in (headers or {}).items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
