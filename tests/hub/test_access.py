@@ -22,7 +22,7 @@ from hub.models import (
 )
 from hub.roles import close_grants
 from hub.session import _key, issue, save_account
-from projects.models import Application, Project
+from projects.models import Application, Project, Repository
 
 SPEC = {
     "project": "default",
@@ -495,7 +495,8 @@ def test_absent_and_forbidden_are_the_same(idle_hub, person):
 
 
 def test_other_peoples_applications_are_not_in_lists_and_streams(idle_hub, person):
-    from projects.api.streams import _everything_since
+    from appsets.everything import _look
+    from projects.api.streams import applications_since
     from projects.applications import remove
 
     bob = person("bob")
@@ -503,16 +504,39 @@ def test_other_peoples_applications_are_not_in_lists_and_streams(idle_hub, perso
     for name in ("mine", "theirs"):
         application(f"{name}-app", name)
     Application.objects.all().bump()
-    seen = [m["metadata"]["name"] for _k, m, _p, _n in _everything_since(0, bob)]
-    assert seen == ["mine-app"] and names(idle_hub, bob) == {"mine-app"}
+
+    def streamed(kind):
+        return [m["metadata"]["name"] for k, m, _p, _n in applications_since(0, bob) if k == kind]
+
+    def watched(*, gone):
+        _version, changes = _look(["Application"], 0, bob, False)
+        return [c.object["metadata"]["name"] for c in changes if c.gone is gone]
+
+    assert streamed("") == watched(gone=False) == ["mine-app"] and names(idle_hub, bob) == {"mine-app"}  # fmt: skip
     for app in Application.objects.all():
         remove(app)
-    gone = [m["metadata"]["name"] for k, m, _p, _n in _everything_since(0, bob) if k == "DELETED"]
-    assert gone == ["mine-app"]
+    assert streamed("DELETED") == watched(gone=True) == ["mine-app"]
     policies(idle_hub, "")
-    assert _everything_since(0, bob) == []
+    assert applications_since(0, bob) == [] and _look(["Application"], 0, bob, False)[1] == []
     Account.objects.filter(name="bob").update(enabled=False)
-    assert _everything_since(0, bob) is None
+    assert applications_since(0, bob) is None and _look(["Application"], 0, bob, False) is None
+
+
+def test_a_stranger_sees_nothing_in_the_watch_of_everything(idle_hub, person):
+    from appsets.everything import KINDS, _look
+    from hub.models import next_version
+
+    stranger = person("stranger")
+    application("secret-app", "secret-project")
+    project(idle_hub, "secret-project", [])
+    Cluster.objects.create(server="https://secret-cluster", name="secret-cluster", resource_version=next_version())  # fmt: skip
+    Repository.objects.create(url="https://secret.example/x.git", resource_version=next_version())
+    assert "secret-cluster" in str(_look(list(KINDS), 0, idle_hub.token, True))
+    for is_first in (True, False):
+        assert "secret" not in str(_look(list(KINDS), 0, stranger, is_first))
+    idle_hub.delete("/api/v1/clusters/https%3A%2F%2Fsecret-cluster")
+    assert "secret-cluster" in str(_look(list(KINDS), 0, idle_hub.token, False))
+    assert "secret" not in str(_look(list(KINDS), 0, stranger, False))
 
 
 def test_an_application_in_a_namespace_that_its_project_forbids(idle_hub):
@@ -591,8 +615,8 @@ def test_every_route_refuses_nobody_and_shows_strangers_nothing(idle_hub, person
                 continue
             count += 1
             idle_hub.call(method.upper(), url, {}, token="", status=401)
-            if "/stream/" in url:
-                continue
+            if "/stream/" in url or url.endswith("/watch"):
+                continue  # its lines have tests of their own
             answer = idle_hub.call(method.upper(), url, {}, token=stranger, status=None)
             assert "secret" not in str(answer), (method, url)
             if "code" in answer:
