@@ -23,12 +23,11 @@ from hub.api import (
     body_map,
     flag,
     inner_map,
-    number,
     project_fields,
     selector,
 )
 from hub.engine.errors import Invalid
-from hub.lists import arranged
+from hub.lists import arranged, limit_of
 from hub.models import current_version
 from projects.manifests import API_VERSION, filled
 from projects.models import FINALIZER, Application
@@ -165,7 +164,7 @@ class Events(View):
     def get(self, request: Request, name: str) -> Response:
         """Return what happened to a set, as Kubernetes events, the newest first."""
         row = get_set(request, name)
-        found = SetEvent.objects.filter(uid=row.uid).order_by("-pk")[: number(request, "limit", 200) or 200]  # fmt: skip
+        found = SetEvent.objects.filter(uid=row.uid).order_by("-pk")[: limit_of(request) or 200]  # fmt: skip
         return Response({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [event_json(row, e) for e in found]})  # fmt: skip
 
 

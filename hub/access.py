@@ -40,7 +40,7 @@ from hub.models import (
 log = logging.getLogger(__name__)
 
 SETTING = "rbac"
-_DOCUMENT = re.compile(r"^policy\.([A-Za-z0-9_-]+\.)?csv$")
+_DOCUMENT = re.compile(r"^policy\.([A-Za-z0-9_-]+\.)?csv\Z")
 
 
 @dataclass(frozen=True, slots=True)

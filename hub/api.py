@@ -149,9 +149,12 @@ def number(request: Request, name: str, default: int = 0) -> int:
     if value is None or value == "":
         return default
     try:
-        return int(value)
+        found = int(value)
     except ValueError as error:
-        raise Invalid(f"{name} must be a whole number, not {value!r}") from error
+        raise Invalid(f"{name} must be a whole number, not {value[:40]!r}") from error
+    if abs(found) >= 2**63:
+        raise Invalid(f"{name} must be a whole number of 64 bits, not {value[:40]!r}")
+    return found
 
 
 def must_agree(path: str, body: Any, field: str) -> None:

@@ -16,7 +16,7 @@ from hub.engine.errors import Invalid, NotFound, Precondition
 from hub.models import IdentityProvider
 from hub.outbound import check_url
 
-_SLUG = re.compile(r"^[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?$")
+_SLUG = re.compile(r"^[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?\Z")
 _SECRETS = ("clientSecret", "privateKey")
 _OIDC: dict[str, type | tuple[type, ...]] = {
     "issuer": str, "clientID": str, "clientSecret": str, "requestedScopes": list, "requestedIDTokenClaims": dict, "rootCA": str,

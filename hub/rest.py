@@ -29,6 +29,7 @@ from hub.engine.errors import (
     Expired,
     Invalid,
     NotFound,
+    Outdated,
     Precondition,
     RetryLater,
     Stalled,
@@ -49,6 +50,7 @@ _CODES: dict[type[Exception], tuple[int, int]] = {
     Unauthenticated: (16, 401),
     AccessDenied: (7, 403),
     NotFound: (5, 404),
+    Outdated: (10, 409),
     Conflict: (6, 409),
     Expired: (11, 410),
     Precondition: (9, 400),
@@ -150,7 +152,11 @@ class JSONParser(BaseParser):
     ) -> Any:
         """Return the value of the body."""
         del media_type, parser_context
-        body = stream.read()
+        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        # Django holds its limit where it reads a body itself; this reads the stream.
+        body = stream.read(most + 1)
+        if len(body) > most:
+            raise RequestDataTooBig(f"the body is larger than {most // 2**20} MiB")
         if not body.strip():
             return {}
         try:
@@ -231,7 +237,7 @@ def answer_error(error: Exception, context: Any) -> Response:
             error_body(codes[0], redact_text(str(error) or type(error).__name__)), status=codes[1]
         )
     if isinstance(error, exceptions.UnsupportedMediaType):
-        return Response(error_body(3, "Invalid content type"), status=415)
+        return Response(error_body(3, "Invalid content type: send application/json"), status=415)
     if isinstance(error, exceptions.APIException):
         message = (
             str(error.detail)

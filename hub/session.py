@@ -35,7 +35,7 @@ MAX_FAILURES = 5
 MAX_RECORDED_FAILURES = 50
 FAILURE_WINDOW = timedelta(seconds=300)
 WRONG = "Invalid username or password"
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}\Z")
 _USED_EVERY = timedelta(seconds=60)
 
 

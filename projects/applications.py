@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from hub import audit
 from hub.access import set_project_roles
-from hub.engine.errors import Conflict, Invalid, NotFound, Precondition
+from hub.engine.errors import Conflict, Invalid, NotFound, Outdated, Precondition
 from hub.models import Tombstone, next_version
 from hub.stream import publish, wake
 from projects.manifests import application_json, mirror, mirror_application, project_json
@@ -138,7 +138,7 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
     bind(application)
     try:
         with transaction.atomic():
-            application.resource_version = next_version()
+            application.resource_version = application.edited_version = next_version()
             application.save()
             bind_remotes(application)
             audit.record(
@@ -190,13 +190,35 @@ def _is_same(application: Application, wanted: Wanted) -> bool:
     ) and (set(wanted.finalizers) <= set(application.finalizers))
 
 
+def check_version(given: Any, first: int, last: int, what: str) -> None:
+    """Return when a change builds on what is: on a resource version from the last change to the newest one.
+
+    None and the empty text say nothing about it.
+    Raises: Invalid for what no version is; Outdated.
+    """
+    if given in (None, ""):
+        return
+    text = str(given)
+    if isinstance(given, bool) or not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Invalid(f"metadata.resourceVersion must be the number that an answer had, not {text[:40]!r}")  # fmt: skip
+    if not first <= int(text) <= last:
+        raise Outdated(f"{what} was changed since resourceVersion {text} (now {last}); read it again and repeat the change")  # fmt: skip
+
+
 def change(
     application: Application, actor: str, *, spec: dict[str, Any] | None = None, labels: dict[str, str] | None = None,
     annotations: dict[str, str] | None = None, finalizers: list[str] | None = None, owner: Owner | None = None,
+    version: Any = None,
 ) -> Application:  # fmt: skip
-    """Change an application, and look at it at once; what is None stays."""
+    """Change an application, and look at it at once; what is None stays.
+
+    Raises: NotFound when it is gone; Outdated when somebody changed it since `version`.
+    """
     with transaction.atomic():
-        current = Application.objects.select_for_update().get(pk=application.pk)
+        current = Application.objects.select_for_update().filter(pk=application.pk).first()
+        if current is None:
+            raise NotFound(f'applications.argoproj.io "{application.name}" not found')
+        check_version(version, current.edited_version, current.resource_version, f"application {current.name}")  # fmt: skip
         refresh_kind, before = "", _auditable(current)
         if spec is not None and spec != current.spec:
             current.spec = spec
@@ -215,7 +237,7 @@ def change(
         if refresh_kind:
             current.refresh_kind = "hard" if refresh_kind == "hard" else "normal"
             current.refresh_requested_at = current.refresh_at
-        current.resource_version = next_version()
+        current.resource_version = current.edited_version = next_version()
         current.save()
         bind_remotes(current)
         audit.record(
@@ -315,7 +337,8 @@ def save_project(
 ) -> Project:
     """Create or replace a project.
 
-    Raises: Invalid naming the field; Conflict when it exists and neither is wanted; NotFound.
+    A replacement that names a `metadata.resourceVersion` replaces nothing newer.
+    Raises: Invalid naming the field; Conflict when it exists and neither is wanted; Outdated; NotFound.
     """
     if not isinstance(manifest, dict):
         raise Invalid("project must be an AppProject object")
@@ -331,9 +354,13 @@ def save_project(
         if existing.spec == spec:
             return existing
         raise Invalid("existing project spec is different, use upsert flag to force update")
-    before = existing.spec if existing is not None else None
     with transaction.atomic():
-        project = existing or Project(name=name)
+        project = Project(name=name)
+        if existing is not None:
+            project = _locked(name)
+            given = metadata.get("resourceVersion") if must_exist else None
+            check_version(given, project.resource_version, project.resource_version, f"project {name}")  # fmt: skip
+        before = project.spec if existing is not None else None
         project.spec = spec
         project.labels = text_map(metadata.get("labels"), "metadata.labels")
         project.annotations = text_map(metadata.get("annotations"), "metadata.annotations")
@@ -358,6 +385,13 @@ def save_project(
             Application.objects.filter(pk=pk).update(refresh_at=timezone.now())
             wake("projects.refresh", pk)
     return project
+
+
+def _locked(name: str) -> Project:
+    found = Project.objects.select_for_update().filter(name=name).first()
+    if found is None:
+        raise NotFound(f'appprojects.argoproj.io "{name}" not found')
+    return found
 
 
 def delete_project(name: str, actor: str) -> None:

@@ -178,6 +178,9 @@ class Application(models.Model):
     created_at = models.DateTimeField(default=timezone.now)
     generation = models.PositiveIntegerField(default=1)
     resource_version = models.BigIntegerField(default=0, db_index=True)
+    edited_version = models.BigIntegerField(
+        default=0, help_text="The resource version at which somebody last changed what is wanted."
+    )
     deletion_requested_at = models.DateTimeField(null=True)
     created_by = models.CharField(max_length=150, blank=True)
     owner = models.CharField(

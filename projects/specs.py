@@ -27,10 +27,12 @@ from hub.engine.permits import (
 )
 from hub.engine.rbac import check_project_roles
 from hub.engine.resource import is_dns_name
+from hub.engine.shapes import Shape, check_shape
 from hub.engine.windows import check_windows
 from hub.models import Setting, setting
 from projects import sources
 from projects.models import DEFAULT_PROJECT, Application, Project, Repository
+from projects.shapes import APPLICATION, PROJECT
 
 _KNOWN_SPEC = {
     "project", "source", "sources", "sourceHydrator", "destination", "syncPolicy", "ignoreDifferences", "info",
@@ -47,75 +49,39 @@ def normalized_spec(spec: Any) -> dict[str, Any]:
         raise Invalid("spec must be an object")
     result = {k: v for k, v in spec.items() if v is not None}
     result["project"] = result.get("project") or "default"
-    for field, kind in (
-        ("source", dict),
-        ("sources", list),
-        ("destination", dict),
-        ("syncPolicy", dict),
-        ("ignoreDifferences", list),
-        ("info", list),
-    ):
-        if field in result and not isinstance(result[field], kind):
-            raise Invalid(f"spec.{field} must be {'an object' if kind is dict else 'a list'}")
-    if not isinstance(result["project"], str):
-        raise Invalid("spec.project must be text")
+    _check_shape(result, APPLICATION)
     if not result.get("syncPolicy"):
         result.pop("syncPolicy", None)
     if result.get("source"):
-        result["source"] = _source(result["source"], "spec.source")
+        result["source"] = _filled(result["source"])
     if result.get("sources"):
-        result["sources"] = [
-            _source(s, f"spec.sources[{n}]") for n, s in enumerate(result["sources"])
-        ]
-    destination = result.setdefault("destination", {})
-    for field, value in destination.items():
-        if value is not None and not isinstance(value, str):
-            raise Invalid(f"spec.destination.{field} must be text")
-    _check_types(result)
+        result["sources"] = [_filled(s) for s in result["sources"]]
+    result.setdefault("destination", {})
+    _check_rules(result)
     return result
 
 
-def _source(source: Any, where: str) -> dict[str, Any]:
-    if not isinstance(source, dict):
-        raise Invalid(f"{where} must be an object")
-    for field in ("repoURL", "path", "targetRevision", "chart", "ref", "name", "tagPrefix"):
-        if source.get(field) is not None and not isinstance(source[field], str):
-            raise Invalid(f"{where}.{field} must be text, not {source[field]!r}: put it in quotes")
-    for tool in sources.TOOLS:
-        if source.get(tool) is not None and not isinstance(source[tool], dict):
-            raise Invalid(f"{where}.{tool} must be an object")
+def _filled(source: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in source.items() if v not in (None, {}, "")}
 
 
-def _check_types(spec: Mapping[str, Any]) -> None:
-    policy = spec.get("syncPolicy") or {}
-    automated = policy.get("automated")
-    if automated is not None:
-        if not isinstance(automated, dict):
-            raise Invalid("spec.syncPolicy.automated must be an object")
-        for field in ("prune", "selfHeal", "allowEmpty", "enabled"):
-            if automated.get(field) is not None and not isinstance(automated[field], bool):
-                raise Invalid(f"spec.syncPolicy.automated.{field} must be true or false")
-    options = policy.get("syncOptions") or []
-    if not isinstance(options, list):
-        raise Invalid("spec.syncPolicy.syncOptions must be a list")
-    limit = spec.get("revisionHistoryLimit")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
-        raise Invalid("spec.revisionHistoryLimit must be a whole number from 0")
+def _check_shape(spec: Any, shape: Shape) -> None:
     try:
-        parse_options(options, "spec.syncPolicy.syncOptions")
-        retry_policy(policy.get("retry"), default_limit=0)
-        ignore_rules(_maps(spec, "ignoreDifferences"), "spec.ignoreDifferences")
+        check_shape(spec, shape, "spec")
     except RuleError as error:
         raise Invalid(str(error)) from error
 
 
-def _maps(spec: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
-    entries = spec.get(field) or []
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise Invalid(f"spec.{field}[{number}] must be an object")
-    return list(entries)
+def _check_rules(spec: Mapping[str, Any]) -> None:
+    policy = spec.get("syncPolicy") or {}
+    if (spec.get("revisionHistoryLimit") or 0) < 0:
+        raise Invalid("spec.revisionHistoryLimit must be a whole number from 0")
+    try:
+        parse_options(policy.get("syncOptions") or [], "spec.syncPolicy.syncOptions")
+        retry_policy(policy.get("retry"), default_limit=0)
+        ignore_rules(spec.get("ignoreDifferences") or [], "spec.ignoreDifferences")
+    except RuleError as error:
+        raise Invalid(str(error)) from error
 
 
 def unknown_fields(spec: Mapping[str, Any]) -> list[str]:
@@ -354,18 +320,10 @@ def check_project(spec: Any, name: str = "") -> dict[str, Any]:
     """
     if not isinstance(spec, dict):
         raise Invalid("spec must be an object")
-    lists = ("sourceRepos", "destinations", "clusterResourceWhitelist", "clusterResourceBlacklist", "namespaceResourceWhitelist",
-             "namespaceResourceBlacklist", "roles", "syncWindows", "sourceNamespaces", "signatureKeys", "destinationServiceAccounts")  # fmt: skip
-    for field in lists:
-        if spec.get(field) is not None and not isinstance(spec[field], list):
-            raise Invalid(f"spec.{field} must be a list")
+    _check_shape(spec, PROJECT)
     _check_words(spec, "sourceRepos", "source repository")
     _check_words(spec, "sourceNamespaces", "source namespace")
     _check_destinations(spec)
-    for field in lists[2:6]:
-        for number, entry in enumerate(spec.get(field) or []):
-            if not isinstance(entry, dict) or not isinstance(entry.get("kind", ""), str):
-                raise Invalid(f"spec.{field}[{number}] must be an object with group and kind")
     if len(str(spec.get("description") or "")) > 255:
         raise Invalid("spec.description must be at most 255 characters")
     try:
@@ -382,8 +340,6 @@ def check_project(spec: Any, name: str = "") -> dict[str, Any]:
 def _check_destinations(spec: Mapping[str, Any]) -> None:
     seen = set()
     for number, entry in enumerate(spec.get("destinations") or []):
-        if not isinstance(entry, dict):
-            raise Invalid(f"spec.destinations[{number}] must be an object")
         if "!*" in (entry.get("server"), entry.get("name"), entry.get("namespace")):
             raise Invalid(f"spec.destinations[{number}]: '!*' denies everything")
         key = (entry.get("server") or entry.get("name") or "", entry.get("namespace") or "")
@@ -395,8 +351,8 @@ def _check_destinations(spec: Mapping[str, Any]) -> None:
 def _check_words(spec: Mapping[str, Any], field: str, title: str) -> None:
     seen = set()
     for number, word in enumerate(spec.get(field) or []):
-        if not isinstance(word, str) or not word:
-            raise Invalid(f"spec.{field}[{number}] must be text")
+        if not word:
+            raise Invalid(f"spec.{field}[{number}] must not be empty")
         if word == "!*":
             raise Invalid(f"spec.{field}[{number}]: '!*' denies everything")
         if word in seen:

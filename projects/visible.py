@@ -16,7 +16,7 @@ from hub.engine.permits import glob_expression
 from hub.engine.rbac import Rule
 from projects.models import Application, ApplicationQuerySet
 
-_PLAIN = re.compile(r"^[^*?\[\]{}\\]*$")
+_PLAIN = re.compile(r"^[^*?\[\]{}\\]*\Z")
 
 
 @CharField.register_lookup

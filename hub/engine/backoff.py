@@ -12,20 +12,29 @@ _DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+_LONGEST = 2**63 / 1e9  # seconds; Go counts nanoseconds in 64 bits
+
+
 def parse_duration(text: Any, field: str = "duration") -> timedelta:
     """Return the time that a Go duration such as "1h30m" or a number of seconds means.
 
     Raises: RuleError naming the field.
     """
     if isinstance(text, int | float) and not isinstance(text, bool):
-        return timedelta(seconds=text)
+        return _time(text, field)
     value = str(text).strip()
-    if value.isdigit():
-        return timedelta(seconds=int(value))
+    if value.isascii() and value.isdigit():
+        return _time(int(value[:20]), field)
     parts = _DURATION.findall(value)
     if not parts or "".join(number + unit for number, unit in parts) != value:
         raise RuleError(f"{field}: {text!r} is not a duration; write one like 30s, 5m or 1h30m")
-    return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
+    return _time(sum(float(number) * _SECONDS[unit] for number, unit in parts), field)
+
+
+def _time(seconds: float, field: str) -> timedelta:
+    if not -_LONGEST <= seconds <= _LONGEST:
+        raise RuleError(f"{field}: it is longer than 292 years, the longest duration there is")
+    return timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,10 @@ class Conflict(Exception):
     """The request contradicts what is stored or running."""
 
 
+class Outdated(Conflict):
+    """The request builds on what somebody else has changed since: read it again."""
+
+
 class Invalid(Exception):
     """The request is wrong; the message names the field and the next step."""
 

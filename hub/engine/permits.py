@@ -47,7 +47,7 @@ def matches(pattern: str, text: str, *, separator: bool = False) -> bool:
 def normal_url(url: str) -> str:
     """Return a repository URL in the form in which two spellings of one are equal."""
     text = url.strip()
-    scp = re.match(r"^([\w.-]+@)?([\w.-]+):(?!//)(?!\d+/)(.+)$", text)
+    scp = re.match(r"^([\w.-]+@)?([\w.-]+):(?!//)(?!\d+/)(.+)\Z", text)
     if scp and "://" not in text:
         text = f"ssh://{scp.group(1) or ''}{scp.group(2)}/{scp.group(3).lstrip('/')}"
     return text.rstrip("/").removesuffix(".git").lower()

@@ -155,7 +155,7 @@ def unique(manifests: Iterable[Manifest]) -> tuple[list[Manifest], dict[Resource
     return list(kept.values()), {key: n for key, n in counts.items() if n > 1}
 
 
-_DNS_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+_DNS_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
 
 def is_dns_name(name: str) -> bool:

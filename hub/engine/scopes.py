@@ -58,7 +58,7 @@ class Scope:
 _FORM = re.compile(
     r"^clusters(?:\s+named\s+(?P<names>\S+(?:\s*\|\s*\S+)*?))?(?:\s+where\s+(?P<labels>.+))?$"
 )
-_LABEL = re.compile(r"^(?P<key>[A-Za-z0-9._/-]+)\s*(?:(?P<op>==?|!=)\s*(?P<value>[^\s,()=!]*)|\s(?P<word>in|notin)\s*\((?P<values>[^()]*)\))?$")  # fmt: skip
+_LABEL = re.compile(r"^(?P<key>[A-Za-z0-9._/-]+)\s*(?:(?P<op>==?|!=)\s*(?P<value>[^\s,()=!]*)|\s(?P<word>in|notin)\s*\((?P<values>[^()]*)\))?\Z")  # fmt: skip
 
 
 @functools.lru_cache(maxsize=4096)

@@ -19,7 +19,7 @@ from hub.api import (
     must_agree,
     project_fields,
 )
-from hub.engine.errors import Invalid, NotFound
+from hub.engine.errors import Invalid, NotFound, Outdated
 from hub.models import current_version
 from projects import applications
 from projects.api.lists import listed
@@ -36,6 +36,9 @@ from projects.specs import (
     project_of_or_none,
     spec_problems,
 )
+
+# How often a patch is made anew when somebody else changes the application meanwhile.
+PATCH_ATTEMPTS = 5
 
 
 def get_application(request: Request, name: str, action: str = "get") -> Application:
@@ -200,7 +203,6 @@ class OneApplication(View):
         wanted = applications.wanted_from(
             {**body, "metadata": {**metadata, "name": name, "namespace": application.namespace}}
         )
-        _check_version(application, metadata.get("resourceVersion"))
         draft = Application(namespace=wanted.namespace, name=name, spec=wanted.spec)
         bind(draft)
         _require_move(actor(request), application, draft)
@@ -212,6 +214,7 @@ class OneApplication(View):
             labels=wanted.labels,
             annotations=wanted.annotations,
             finalizers=wanted.finalizers,
+            version=metadata.get("resourceVersion"),
         )
         return Response(application_json(changed))
 
@@ -220,28 +223,13 @@ class OneApplication(View):
         """Patch an application: `{patch, patchType}` with a merge patch or a JSON patch."""
         body = body_map(request)
         must_agree(name, body.get("name"), "name")
-        application = get_application(request, name, "update")
-        current = application_json(application)
-        manifest = patched(current, body.get("patch"), str(body.get("patchType") or "json"))
-        manifest["metadata"] = {
-            **manifest["metadata"],
-            "name": name,
-            "namespace": application.namespace,
-        }
-        wanted = applications.wanted_from(manifest)
-        draft = Application(namespace=wanted.namespace, name=name, spec=wanted.spec)
-        bind(draft)
-        _require_move(actor(request), application, draft)
-        _check(draft, validate=True)
-        changed = applications.change(
-            application,
-            actor(request).name,
-            spec=wanted.spec,
-            labels=wanted.labels,
-            annotations=wanted.annotations,
-            finalizers=wanted.finalizers,
-        )
-        return Response(application_json(changed))
+        for attempt in range(PATCH_ATTEMPTS):
+            try:
+                return Response(application_json(_patch(request, name, body)))
+            except Outdated:  # somebody was quicker: what they made is patched
+                if attempt == PATCH_ATTEMPTS - 1:
+                    raise
+        raise AssertionError
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, name: str) -> Response:
@@ -258,13 +246,25 @@ class OneApplication(View):
         return Response({})
 
 
-def _check_version(application: Application, version: Any) -> None:
-    if version and str(version) != str(application.resource_version):
-        from hub.engine.errors import Conflict
-
-        raise Conflict(
-            f"the application has changed since resourceVersion {version}; read it again and repeat the change"
-        )
+def _patch(request: Request, name: str, body: dict[str, Any]) -> Application:
+    application = get_application(request, name, "update")
+    current = application_json(application)
+    manifest = patched(current, body.get("patch"), str(body.get("patchType") or "json"))
+    metadata = manifest.get("metadata")
+    if not isinstance(metadata, dict):
+        raise Invalid("patch: metadata must stay an object")
+    manifest["metadata"] = {**metadata, "name": name, "namespace": application.namespace}
+    wanted = applications.wanted_from(manifest)
+    draft = Application(namespace=wanted.namespace, name=name, spec=wanted.spec)
+    bind(draft)
+    _require_move(actor(request), application, draft)
+    _check(draft, validate=True)
+    given = metadata.get("resourceVersion")
+    applications.check_version(given, application.edited_version, application.resource_version, f"application {name}")  # fmt: skip
+    return applications.change(
+        application, actor(request).name, spec=wanted.spec, labels=wanted.labels, annotations=wanted.annotations,
+        finalizers=wanted.finalizers, version=application.resource_version,
+    )  # fmt: skip
 
 
 def patched(current: dict[str, Any], patch: Any, kind: str) -> dict[str, Any]:

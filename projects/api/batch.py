@@ -38,7 +38,7 @@ class Batch(View):
         """
         body = body_map(request)
         action, options = body.get("action"), body.get("options") or {}
-        if action not in _RIGHTS:
+        if not isinstance(action, str) or action not in _RIGHTS:
             raise Invalid(f"action must be one of {', '.join(_RIGHTS)}")
         if not isinstance(options, dict):
             raise Invalid("options must be an object, as the body or query of the action for one application")  # fmt: skip

@@ -1,7 +1,6 @@
 """REST of what hosts are known by: SSH keys, and certificates of the servers of repositories. They are public, no secrets."""
 
 import base64
-import binascii
 import fnmatch
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -176,7 +175,7 @@ def _ssh_line(item: Mapping[str, Any], where: str) -> str:
     try:
         key = data if data.startswith("AAAA") else base64.b64decode(data + "==").decode(errors="replace")  # fmt: skip
         base64.b64decode(key + "==")
-    except binascii.Error as error:
+    except ValueError as error:
         raise Invalid(f"{where}.certData must be a public key, or one in base64") from error
     host, kind = str(item.get("serverName") or ""), str(item.get("certSubType") or "")
     if not host or not kind or not key or any(c.isspace() for c in host + kind + key):
@@ -192,7 +191,7 @@ def _pem(item: Mapping[str, Any], where: str) -> tuple[str, str]:
     try:
         text = data if "-----BEGIN" in data else base64.b64decode(data).decode()
         found = x509.load_pem_x509_certificates(text.encode())
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise Invalid(f"{where}.certData must be PEM certificates, or those in base64") from error
     if "PRIVATE KEY" in text:
         raise Invalid(f"{where}.certData holds a private key: give certificates only")

@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from hub.api import View, flag, number
 from hub.engine.errors import EngineError, Invalid
 from hub.engine.windows import Window
+from hub.lists import limit_of
 from projects import sources
 from projects.api.applications import get_application
 from projects.api.operations import sources_at
@@ -110,7 +111,7 @@ class Events(View):
                 )
             )
         rows = ApplicationEvent.objects.filter(application_uid=application.uid).order_by("-pk")[
-            : number(request, "limit", 200) or 200
+            : limit_of(request) or 200
         ]
         return Response(
             {

@@ -220,6 +220,8 @@ class _Reading:
             threading.Thread(target=self._read, args=(source, namespace), daemon=True).start()
 
     def _put(self, source: _Source, line: str | None) -> None:
+        if self._loop.is_closed():
+            return  # the hub has stopped while this thread read on
         asyncio.run_coroutine_threadsafe(source.lines.put(line), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._some.set)
 

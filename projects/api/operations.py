@@ -22,12 +22,14 @@ from hub.engine.errors import (
 )
 from hub.engine.integrity import demand_for
 from hub.engine.options import parse_options
+from hub.engine.shapes import check_shape
 from hub.models import setting
 from hub.stream import wake
 from projects import applications, sources
 from projects.api.applications import get_application
 from projects.manifests import application_json, operation_json
 from projects.models import Application, Operation, Revision
+from projects.shapes import SYNC
 from projects.specs import application_named, project_of_or_none
 from projects.status import start_operation
 from projects.sync import terminate
@@ -55,6 +57,7 @@ def begin_sync(account: Caller, application: Application, body: dict[str, Any]) 
 
     Raises: Precondition or Invalid saying why it cannot run.
     """
+    check_shape(body, SYNC, "")
     if body.get("manifests"):
         require_override(account, application)
         _refuse_unproved(application)
@@ -223,6 +226,7 @@ class Rollback(View):
         """Roll back to `id`, the last one before the current when 0 or absent."""
         body = body_map(request)
         must_agree(name, body.get("name"), "name")
+        check_shape(body, SYNC, "")
         enforced = setting("enforce_rollback", default=False) is True
         application = get_application(request, name, "rollback" if enforced else "sync")
         if application.deletion_requested_at:

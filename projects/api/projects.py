@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from clusters.models import Cluster
 from hub.access import Caller, hide, is_allowed, require
-from hub.api import View, actor, body_map, flag, must_agree
+from hub.api import View, actor, body_map, flag, inner_map, must_agree
 from hub.engine.errors import Invalid, NotFound
 from hub.engine.windows import active_windows
 from hub.lists import arranged
@@ -108,16 +108,10 @@ class Projects(View):
         manifest = body.get("project")
         if not isinstance(manifest, dict):
             raise Invalid("project is required: an AppProject object")
-        require(
-            actor(request),
-            "projects",
-            "create",
-            str((manifest.get("metadata") or {}).get("name", "")),
-        )
+        name = str(inner_map(manifest, "metadata").get("name", ""))
+        require(actor(request), "projects", "create", name)
         upsert = bool(body.get("upsert")) or flag(request, "upsert")
-        existing = Project.objects.filter(
-            name=str((manifest.get("metadata") or {}).get("name", ""))
-        ).first()
+        existing = Project.objects.filter(name=name).first()
         if existing is not None and upsert:
             require_change(actor(request), existing, manifest.get("spec") or {})
         return Response(
@@ -139,12 +133,16 @@ class OneProject(View):
     def put(self, request: Request, name: str) -> Response:
         """Replace a project."""
         body = body_map(request)
-        manifest = body.get("project") if isinstance(body.get("project"), dict) else body
+        manifest = body.get("project", body)
         project = get_project(request, name, "update")
-        require_change(actor(request), project, (manifest or {}).get("spec") or {})
-        metadata = manifest.get("metadata") if isinstance(manifest, dict) else None
-        must_agree(name, (metadata or {}).get("name"), "project.metadata.name")
-        wanted = {**(manifest or {}), "metadata": {**(metadata or {}), "name": name}}
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("spec"), dict):
+            raise Invalid("project.spec is required: an object, {} to take everything from the project")  # fmt: skip
+        if not isinstance(manifest.get("metadata") or {}, dict):
+            raise Invalid("project.metadata must be an object")
+        require_change(actor(request), project, manifest["spec"])
+        metadata = inner_map(manifest, "metadata")
+        must_agree(name, metadata.get("name"), "project.metadata.name")
+        wanted = {**manifest, "metadata": {**metadata, "name": name}}
         return Response(
             project_json(applications.save_project(wanted, actor(request).name, must_exist=True))
         )

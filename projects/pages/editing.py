@@ -1,6 +1,7 @@
 """Write an application by its fields or as YAML: checked, its source looked into, its effect shown before it is saved."""
 
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import orjson
 import yaml
@@ -54,7 +55,7 @@ def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = 
     text, spec = TEMPLATE, {}
     if row is not None:
         whole, spec = application_json(row), row.spec
-        metadata = {k: v for k, v in whole["metadata"].items() if k in ("name", "namespace", "labels", "annotations", "finalizers") and v}  # fmt: skip
+        metadata = {k: v for k, v in whole["metadata"].items() if k in ("name", "namespace", "resourceVersion", "labels", "annotations", "finalizers") and v}  # fmt: skip
         text = _text({"apiVersion": whole["apiVersion"], "kind": "Application", "metadata": metadata, "spec": row.spec})  # fmt: skip
     policy = spec.get("syncPolicy") or {}
     return render(request, "applications/edit.html", {
@@ -116,8 +117,20 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
         else "several sources"
     )
     target = f"{to.get('name') or to.get('server')} / {to.get('namespace') or 'no namespace'}"
-    lines = diff_lines({"spec": row.spec}, {"spec": wanted.spec}, 2) if row is not None and row.spec != wanted.spec else []  # fmt: skip
-    return render(request, "applications/checked.html", {"wanted": wanted, "json": orjson.dumps(body).decode(), "origin": origin, "target": target, "exists": row is not None, "lines": lines})  # fmt: skip
+    lines = diff_lines(_parts(row), _parts(wanted), 2) if row is not None and _parts(row) != _parts(wanted) else []  # fmt: skip
+    call = "POST /api/v1/applications?upsert=true&validate=true"
+    if row is not None:
+        # The manifest says which version it was read at: what somebody else saved since is not written over.
+        call = f"PUT /api/v1/applications/{quote(row.name)}?{urlencode({'appNamespace': row.namespace, 'validate': 'true'})}"  # fmt: skip
+    return render(request, "applications/checked.html", {
+        "wanted": wanted, "json": orjson.dumps(body).decode(), "origin": origin, "target": target, "exists": row is not None, "lines": lines, "call": call,
+    })  # fmt: skip
+
+
+def _parts(side: Application | applications.Wanted) -> dict[str, Any]:
+    """Return what a person writes of an application."""
+    metadata = {"labels": side.labels, "annotations": side.annotations, "finalizers": side.finalizers}  # fmt: skip
+    return {"metadata": {k: v for k, v in metadata.items() if v}, "spec": side.spec}
 
 
 def _require_writer(caller: Caller, wanted: applications.Wanted, row: Application | None) -> None:

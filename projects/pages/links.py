@@ -3,8 +3,8 @@
 import re
 from urllib.parse import quote
 
-_SCP = re.compile(r"^(?:ssh://)?[\w.-]+@([\w.-]+)(?::\d+)?[:/](.+?)(?:\.git)?/?$")
-_HTTP = re.compile(r"^https?://(?:[^@/]+@)?([\w.-]+(?::\d+)?)/(.+?)(?:\.git)?/?$")
+_SCP = re.compile(r"^(?:ssh://)?[\w.-]+@([\w.-]+)(?::\d+)?[:/](.+?)(?:\.git)?/?\Z")
+_HTTP = re.compile(r"^https?://(?:[^@/]+@)?([\w.-]+(?::\d+)?)/(.+?)(?:\.git)?/?\Z")
 
 
 def commit_url(repository: str, commit: str) -> str:

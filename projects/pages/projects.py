@@ -147,7 +147,7 @@ def edit(request: HttpRequest, caller: Caller, name: str = "") -> HttpResponse:
     row = found(caller, name) if name else None
     text = TEMPLATE
     if row is not None:
-        metadata = {k: v for k, v in (("name", row.name), ("labels", row.labels), ("annotations", row.annotations)) if v}  # fmt: skip
+        metadata = {k: v for k, v in (("name", row.name), ("resourceVersion", str(row.resource_version)), ("labels", row.labels), ("annotations", row.annotations)) if v}  # fmt: skip
         text = _text({"apiVersion": "argoproj.io/v1alpha1", "kind": "AppProject", "metadata": metadata, "spec": row.spec})  # fmt: skip
     spec = row.spec if row is not None else {}
     return render(request, "projects/edit.html", {
@@ -200,7 +200,7 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
     uses = visible(caller).filter(project=name).count()
     changes = diff_of(project_json(existing)["spec"] if existing else {}, spec)
     return render(request, "projects/checked.html", {
-        "name": name, "exists": existing is not None, "uses": uses, "changes": changes, "json": orjson.dumps({"project": body, "upsert": True}).decode(),
+        "name": name, "exists": existing is not None, "uses": uses, "changes": changes, "json": orjson.dumps({"project": body}).decode(),
     })  # fmt: skip
 
 
@@ -326,7 +326,8 @@ def _change(caller: Caller, row: Project, changes: Mapping[str, Any]) -> None:
     spec = {**row.spec, **changes}
     spec = {k: v for k, v in spec.items() if v not in ([], None)}
     require_change(caller, row, spec)
-    manifest = {"metadata": {"name": row.name, "labels": row.labels, "annotations": row.annotations}, "spec": spec}  # fmt: skip
+    metadata = {"name": row.name, "resourceVersion": row.resource_version, "labels": row.labels, "annotations": row.annotations}  # fmt: skip
+    manifest = {"metadata": metadata, "spec": spec}
     applications.save_project(manifest, caller.name, must_exist=True)
 
 

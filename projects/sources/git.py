@@ -29,8 +29,8 @@ from hub.metrics import GIT_FAILURES, GIT_REQUESTS
 from hub.outbound import check_host
 from hub.redaction import redact_text
 
-_SCP = re.compile(r"^(?:[\w.-]+@)?[\w.-]+:(?!//)[^\s]+$")
-_SHA = re.compile(r"^[0-9a-f]{40}$")
+_SCP = re.compile(r"^(?:[\w.-]+@)?[\w.-]+:(?!//)[^\s]+\Z")
+_SHA = re.compile(r"^[0-9a-f]{40}\Z")
 _locks: dict[str, threading.Lock] = {}
 _locks_lock = threading.Lock()
 

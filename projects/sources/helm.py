@@ -25,7 +25,7 @@ from projects.sources.process import WorkerError, renderer
 from projects.sources.versions import is_constraint, parse_version, satisfies
 
 _RANK = {"test-success", "test-failure", "test"}
-_RELEASE = re.compile(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+_RELEASE = re.compile(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
 
 @dataclass(frozen=True, slots=True)

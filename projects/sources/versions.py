@@ -10,7 +10,7 @@ from hub.engine.errors import Stalled
 _VERSION = re.compile(
     r"^v?(0|[1-9]\d*)(?:\.(0|[1-9]\d*|[xX*]))?(?:\.(0|[1-9]\d*|[xX*]))?(?:-([0-9A-Za-z.-]+))?(?:\+([0-9A-Za-z.-]+))?$"
 )
-_EXACT = re.compile(r"^v?\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?$")
+_EXACT = re.compile(r"^v?\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?\Z")
 _PART = re.compile(r"\s*(>=|=>|<=|=<|!=|~>|>|<|=|~|\^)?\s*(v?[0-9xX*][^\s,|]*)")
 
 
@@ -59,7 +59,7 @@ def is_constraint(text: str) -> bool:
         return False
     if text == "*":
         return True
-    if not re.search(r"[<>=~^*xX, |]", text) and not re.match(r"^v?\d+(\.\d+)?$", text):
+    if not re.search(r"[<>=~^*xX, |]", text) and not re.match(r"^v?\d+(\.\d+)?\Z", text):
         return False
     try:
         return bool(_alternatives(text))
@@ -70,7 +70,7 @@ def is_constraint(text: str) -> bool:
 def _alternatives(text: str) -> list[list[tuple[str, str]]]:
     result = []
     for alternative in text.split("||"):
-        ranged = re.match(r"^\s*(\S+)\s+-\s+(\S+)\s*$", alternative)
+        ranged = re.match(r"^\s*(\S+)\s+-\s+(\S+)\s*\Z", alternative)
         if ranged:
             result.append([(">=", ranged.group(1)), ("<=", ranged.group(2))])
             continue

@@ -1,13 +1,12 @@
 """Sign-in, tokens, roles, and that every route obeys them."""
 
-import re
 import time
 
 import jwt
 import pytest
 from django.contrib.auth.hashers import make_password
-from django.urls import get_resolver
 from django.utils import timezone
+from support.routes import a_url, routes
 
 from clusters.models import Cluster
 from hub import access
@@ -581,24 +580,11 @@ def test_a_reason_where_the_project_asks_for_one(idle_hub):
 # --- the route table ---
 
 
-def routes():
-    for pattern in get_resolver().url_patterns:
-        view = getattr(getattr(pattern, "callback", None), "view_class", None)
-        yield str(pattern.pattern), view
-
-
 def test_every_route_declares_its_permission():
     for path, view in routes():
         if path.startswith(("api/v1/", "^api/v1/")):
             assert view is not None, path
             assert isinstance(getattr(view, "permission", None), tuple), path
-
-
-def a_url(path):
-    path = re.sub(r"\(\?P<\w+>[^()]*\)", "x", path.strip("^$"))
-    path = re.sub(r"<slug:\w+>", "x", path)
-    path = re.sub(r"<uuid:\w+>", "00000000-0000-4000-8000-000000000000", path)
-    return "/" + re.sub(r"<int:\w+>", "1", re.sub(r"<str:\w+>", "x", path))
 
 
 def test_every_route_refuses_nobody_and_shows_strangers_nothing(idle_hub, person):

@@ -144,7 +144,7 @@ def test_forged_forms_are_refused(idle_hub, kind):
             headers={"Authorization": f"Bearer {idle_hub.token}"},
         )
         assert answer.status_code == 415
-        assert answer.json()["message"] == "Invalid content type"
+        assert answer.json()["message"] == "Invalid content type: send application/json"
 
 
 def test_headers_on_every_answer(idle_hub):

@@ -32,7 +32,7 @@ def _save(hub: Client, found: dict[str, Any], policies: list[dict[str, Any]]) ->
     spec = {k: v for k, v in found["spec"].items() if k != "sourceIntegrity"}
     if policies:
         spec["sourceIntegrity"] = {"git": {"policies": policies}}
-    metadata = {k: found["metadata"][k] for k in ("name", "labels", "annotations") if found["metadata"].get(k)}  # fmt: skip
+    metadata = {k: found["metadata"][k] for k in ("name", "resourceVersion", "labels", "annotations") if found["metadata"].get(k)}  # fmt: skip
     hub.put(path("projects", found["metadata"]["name"]), {"project": {"metadata": metadata, "spec": spec}})  # fmt: skip
 
 

@@ -19,6 +19,8 @@ app.add_typer(role_app, name="role")
 app.add_typer(windows_app, name="windows")
 app.add_typer(integrity.app, name="source-integrity")
 
+ATTEMPTS = 5  # at a change of a project that others change too
+
 Project = Annotated[str, typer.Argument(metavar="PROJECT", help="Project.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml or name.")]
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="Role.")]
@@ -38,15 +40,23 @@ def _get(hub: Client, name: str) -> dict[str, Any]:
 
 def _save(hub: Client, found: dict[str, Any]) -> None:
     spec = {k: v for k, v in found["spec"].items() if v not in ([], None)}
-    metadata = {k: found["metadata"][k] for k in ("name", "labels", "annotations") if found["metadata"].get(k)}  # fmt: skip
+    metadata = {k: found["metadata"][k] for k in ("name", "resourceVersion", "labels", "annotations") if found["metadata"].get(k)}  # fmt: skip
     hub.put(path("projects", found["metadata"]["name"]), {"project": {"metadata": metadata, "spec": spec}})  # fmt: skip
 
 
 def _change(name: str, change: Callable[[dict[str, Any]], None]) -> None:
     hub = Client.from_disk()
-    found = _get(hub, name)
-    change(found["spec"])
-    _save(hub, found)
+    for attempt in range(ATTEMPTS):
+        found = _get(hub, name)
+        change(found["spec"])
+        try:
+            _save(hub, found)
+        except Problem as error:
+            # Somebody else changed the project between the two calls: the same change is made to theirs.
+            if error.status != 409 or attempt == ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 def _fields(spec: dict[str, Any], dest: list[str] | None, src: list[str] | None, description: str, spaces: list[str] | None, keys: list[str] | None, orphaned: bool | None, warn: bool | None) -> None:  # fmt: skip
