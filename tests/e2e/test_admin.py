@@ -126,7 +126,7 @@ def test_repositories_are_connected_and_tested(site, repo, git_server, watched):
     page.locator("dialog[open]").get_by_role("button", name="Disconnect", exact=True).click()
     expect(page.locator("table")).to_contain_text("None is connected")
 
-    page.get_by_role("button", name="Add a host…").click()
+    page.get_by_role("button", name="Add an SSH host…").click()
     dialog.locator("[name=lines]").fill("git.example ssh-ed25519")
     dialog.get_by_role("button", name="Add", exact=True).click()
     expect(dialog.locator("[data-error]")).to_contain_text("must be a host, the kind of its key")
@@ -220,7 +220,7 @@ def test_windows_are_drawn_and_edited(site, watched):
     expect(dialog.locator("[data-error]")).to_contain_text("Somebody else changed the windows")
 
 
-PUBLIC = ("login", "auth/", "sso/", "saml", "identity/", ".well-known", "healthz", "readyz", "metrics", "api/", "account/2fa", "logout", "nothing", "static", "swagger.json")  # fmt: skip
+PUBLIC = ("login", "auth/", "sso/", "saml", "identity/", ".well-known", "healthz", "readyz", "metrics", "api/", "account/2fa", "logout", "nothing", "static", "swagger")  # fmt: skip
 
 
 def page_paths():
@@ -262,6 +262,7 @@ def test_no_page_tells_a_stranger_anything(web, client):
         "projects/new",
         "projects/compose",
         "projects/check",
+        "api",
         "",
     )
     for path in paths:
@@ -315,3 +316,30 @@ def test_every_page_is_for_everybody(site, sandbox, repo, app, namespace, watche
         page.wait_for_timeout(600)
         wrong += [f"{path} {button}: {line}" for line in axe(page)]
     assert wrong == []
+
+
+def test_what_somebody_saved_meanwhile_is_not_written_over(
+    site, sandbox, repo, app, namespace, watched
+):
+    page, hub = watched, site.hub
+    repo.commit({"app/d.yaml": deployment(2)})
+    app(repo, sandbox, namespace, name="web", path="app", revisionHistoryLimit=3)
+    sign_in(page, site)
+    for where, path, change in (
+        ("/applications/argocd/web/edit", "/api/v1/applications/web", {"spec": {"revisionHistoryLimit": 5}}),
+        ("/projects/default/edit", "/api/v1/projects/default", {"spec": {"description": "theirs"}}),
+    ):  # fmt: skip
+        page.goto(f"{site.url}{where}")
+        text = page.locator("#text").input_value()
+        assert "resourceVersion" in text
+        save = page.locator("#checked button.primary")
+        expect(save).to_be_visible()
+        read = hub.get(path)
+        theirs = {**read, "spec": {**read["spec"], **change["spec"]}}
+        hub.put(path, {"project": theirs} if "projects" in path else theirs)
+        mine = text.replace("revisionHistoryLimit: 3", "revisionHistoryLimit: 4").replace("spec:\n", "spec:\n  description: mine\n" if "projects" in path else "spec:\n")  # fmt: skip
+        page.locator("#text").fill(mine)
+        expect(page.locator("#checked details")).to_be_visible()
+        save.click()
+        expect(page.locator("#checked [data-error]")).to_contain_text("read it again")
+        assert hub.get(path)["spec"].items() >= change["spec"].items()

@@ -155,9 +155,11 @@ def test_a_developers_day(site, company, sandbox, repo, namespace, watched):
         expect(page.locator("#panel .body")).to_contain_text(words)
     # The pod stands still until the restart replaces it.
     page.locator(".node", has_text="Pod").first.click()
+    expect(page.locator("#panel header .tag").first).to_have_text("Pod")
     page.locator("#panel").get_by_role("tab", name="Logs").click()
     expect(page.locator("#panel [data-logs-lines]")).to_contain_text("web")
     page.locator(".node", has_text="Deployment").click()
+    expect(page.locator("#panel header .tag").first).to_have_text("Deployment")
     page.locator("#panel").get_by_role("button", name="Restart").click()
     hub.wait(
         lambda: (
@@ -190,6 +192,8 @@ def test_a_developers_day(site, company, sandbox, repo, namespace, watched):
         lambda: sandbox.get("apps", "Deployment", namespace, "web")["spec"]["replicas"] == 5,
         "the edit",
     )
+    expect(dialog).to_be_hidden()
+    page.wait_for_load_state()
 
     # Automated: what somebody changes by hand is healed.
     page.goto(f"{site.url}/applications/argocd/web/edit")

@@ -338,7 +338,7 @@ def test_put_patch_and_spec(idle_hub):
     )
     stale = {**BODY, "metadata": {"name": "a", "resourceVersion": "0"}}
     assert (
-        "has changed"
+        "was changed since"
         in idle_hub.put(
             "/api/v1/applications/a",
             {**stale, "metadata": {"name": "a", "resourceVersion": "9999"}},

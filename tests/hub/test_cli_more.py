@@ -366,3 +366,27 @@ def test_a_client_certificate_is_shown(idle_hub, tmp_path):
         flotilla.refused("app", "list", "--server-crt", str(file))
     finally:
         server.close()
+
+
+# Others at the same time
+
+
+def test_commands_at_once_lose_nothing(flotilla, site, tmp_path):
+    flotilla("proj", "create", "shop", "--src", "https://git.example/0")
+    urls = [f"https://git.example/{n}" for n in range(1, 5)]
+    threads = [threading.Thread(target=flotilla, args=("proj", "add-source", "shop", u)) for u in urls]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(Project.objects.get(name="shop").spec["sourceRepos"]) == ["https://git.example/0", *urls]  # fmt: skip
+
+
+def test_an_edit_does_not_write_over_what_came_meanwhile(flotilla, site, tmp_path):
+    flotilla("proj", "create", "shop", "--src", "https://git.example/0")
+    editor = tmp_path / "editor"
+    editor.write_text(f'#!/bin/sh\n{sys.executable} -m hub.cli.main proj set shop --description theirs >/dev/null\necho "description: mine" >> "$1"\n')  # fmt: skip
+    editor.chmod(0o755)
+    said = flotilla.refused("proj", "edit", "shop", EDITOR=str(editor))
+    assert "was changed since" in said and "read it again" in said
+    assert Project.objects.get(name="shop").spec["description"] == "theirs"
