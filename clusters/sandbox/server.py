@@ -391,9 +391,14 @@ class Sandbox:
         container = request.query.get("container") or names[0]
         if container not in names:
             raise Failure(400, "BadRequest", f"container {container} is not valid for pod {name}")
+        tail = request.query.get("tailLines", "3")
+        if not tail.isascii() or not tail.isdigit():
+            raise Failure(422, "Invalid", f"tailLines: {tail!r} must be greater than or equal to 0")
+        if request.query.get("previous") == "true":
+            raise Failure(400, "BadRequest", f'previous terminated container "{container}" in pod "{name}" not found')  # fmt: skip
         answer = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await answer.prepare(request)
-        number, follow = 0, request.query.get("follow") == "true"
+        number, follow = max(0, 3 - int(tail)), request.query.get("follow") == "true"
         while number < 3 or follow:
             number += 1
             stamp = (

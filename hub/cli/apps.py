@@ -21,6 +21,7 @@ _LISTEN_SECONDS = 20.0
 """After so long without a change the application is read again: a stream can end unseen."""
 _PAUSE_SECONDS = 1.0
 _MISSES = 30
+_DELETION_LOOKS, _DELETION_PAUSE = 5, 0.2  # seconds: a person waits for it
 
 
 def split(name: str, namespace: str = "") -> tuple[str, str]:
@@ -279,7 +280,7 @@ def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[Ap
     """
     until = time.monotonic() + timeout if timeout else None
     where, own = split(name, namespace)
-    missed = 0
+    missed, found = 0, App()
     while True:
         try:
             found = get(hub, name, namespace=namespace)
@@ -290,7 +291,8 @@ def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[Ap
             for event in hub.lines(stream, idle_seconds=max(0.1, left)):
                 if event["type"] == "DELETED":
                     break
-                yield event["application"]
+                found = event["application"]
+                yield found
                 if until is not None and time.monotonic() > until:
                     break
         except Problem as problem:
@@ -299,7 +301,8 @@ def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[Ap
                 raise
             time.sleep(_PAUSE_SECONDS)
         if until is not None and time.monotonic() > until:
-            raise Problem(f'timed out ({int(timeout)}s) waiting for app "{name}" match desired state')  # fmt: skip
+            why = f": {why_not(found)}" if why_not(found) else ""
+            raise Problem(f'timed out ({int(timeout)}s) waiting for app "{name}" match desired state{why}')  # fmt: skip
 
 
 def wait_operation(hub: Client, name: str, namespace: str, timeout: float, watcher: Watcher) -> App:
@@ -310,6 +313,42 @@ def wait_operation(hub: Client, name: str, namespace: str, timeout: float, watch
         if not app.get("operation") and state.get("phase") not in ("Running", "Terminating"):
             return app
     raise AssertionError
+
+
+def looked_at(hub: Client, done: App) -> App:
+    """Return an application, whose operation has ended, as it is after a look at the cluster."""
+    found = get(hub, qualified(done), refresh="normal")
+    # A sync of its own may have begun meanwhile; what is told is how this one ended.
+    return {**found, "status": {**found.get("status", {}), "operationState": (done.get("status") or {}).get("operationState")}}  # fmt: skip
+
+
+def why_not(app: App) -> str:
+    """Return what an application waits for or fails at, empty when it does not say."""
+    status = app.get("status") or {}
+    said = [c for c in status.get("conditions") or [] if c["type"] == "DeletionWaiting" or c["type"].endswith("Error")]  # fmt: skip
+    if said:
+        return f"{said[0]['type']}: {said[0]['message']}"
+    state = status.get("operationState") or {}
+    if state.get("phase") in ("Running", "Terminating", "Failed", "Error"):
+        return f"operation {state['phase']}: {state.get('message', '')}".rstrip(": ")
+    return str((status.get("health") or {}).get("message") or "")
+
+
+def wait_for_deletion(hub: Client, name: str, namespace: str) -> str:
+    """Return why a deletion that was just asked for waits for somebody, empty when nothing is known of it."""
+    for _ in range(_DELETION_LOOKS):
+        try:
+            found = get(hub, name, namespace=namespace)
+        except Problem as problem:
+            if problem.status in (403, 404):
+                return ""
+            raise
+        for condition in (found.get("status") or {}).get("conditions") or []:
+            # What only takes its time ends by itself.
+            if condition["type"] == "DeletionWaiting" and " confirmation of " in condition["message"]:  # fmt: skip
+                return str(condition["message"])
+        time.sleep(_DELETION_PAUSE)
+    return ""
 
 
 def wait_state(hub: Client, name: str, namespace: str, wanted: Mapping[str, bool], *, timeout: float, watcher: Watcher) -> App:  # fmt: skip

@@ -178,6 +178,20 @@ def _query(filters: list[str]) -> list[tuple[str, str]]:
     return pairs
 
 
+def verify_online() -> str:
+    """Have the hub check its own trail, and return the result as a sentence.
+
+    Raises: Problem naming what is altered.
+    """
+    found = Client.from_disk().post("/api/v1/flotilla/audit/verification", {})
+    if not found["intact"]:
+        problem = Problem(f"the trail is not as it was written: {'; '.join(found['problems'])}")
+        problem.code = 1
+        raise problem
+    signed = f"signed up to row {found['lastSigned']}" if found.get("lastSigned") else "not covered by a signature"  # fmt: skip
+    return f"Intact by the hub's own check: {found['rows']} rows up to {found['last']}, {signed}. An export with flotilla audit verify FILE --key proves it without the hub."  # fmt: skip
+
+
 def list_events(words: str, filters: list[str], limit: int, output: str) -> None:
     """Print events."""
     if output not in ("wide", "json"):

@@ -211,6 +211,8 @@ class Client:
             found = {}
         message = found.get("message") if isinstance(found, Mapping) else ""
         hint = "; run flotilla relogin" if answer.status_code == 401 and self._token else ""
+        if message == "permission denied":
+            hint = ": it is not there, or you have no right to it"
         problem = Problem(f"{message or f'the hub answers {answer.status_code}'}{hint}")
         problem.status = answer.status_code
         return problem

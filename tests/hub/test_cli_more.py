@@ -15,7 +15,7 @@ from conftest import config_map
 from support.command import Command
 from support.web import deployment
 
-from hub.models import LoginSession
+from hub.models import AuditEvent, LoginSession
 from projects.models import Application, Project
 
 TESTS = str(Path(__file__).parents[1])
@@ -390,3 +390,40 @@ def test_an_edit_does_not_write_over_what_came_meanwhile(flotilla, site, tmp_pat
     said = flotilla.refused("proj", "edit", "shop", EDITOR=str(editor))
     assert "was changed since" in said and "read it again" in said
     assert Project.objects.get(name="shop").spec["description"] == "theirs"
+
+
+# What a command says at its end
+
+
+def test_a_sync_ends_with_what_runs_then(flotilla, site, sandbox, repo, namespace):
+    repo.commit({"a/d.yaml": deployment(2), "a/c.yaml": config_map("c")})
+    flotilla("app", "create", "web", "--repo", repo.url, "--path", "a", "--revision", "main", "--dest-name", "east", "--dest-namespace", namespace, "--sync-option", "CreateNamespace=true")  # fmt: skip
+    said = flotilla("app", "sync", "web")
+    assert "Sync Status:        Synced to main" in said and "Phase:              Succeeded" in said
+    flotilla("app", "wait", "web", "--health")
+    lines = flotilla("app", "logs", "web", "--tail", "1").splitlines()
+    assert len(lines) == 2 and all(line.startswith("[web-") for line in lines)
+    pod = lines[0][1:].partition("]")[0]
+    assert flotilla("app", "logs", "web", "--name", pod, "--kind", "Pod", "--tail", "1").startswith("line 3 of")  # fmt: skip
+
+
+def test_a_deletion_that_waits_says_what_allows_it(flotilla, site, sandbox, repo, namespace):
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    repo.commit({"a/n.yaml": json.dumps(space), "a/c.yaml": config_map("c")})
+    flotilla("app", "create", "web", "--repo", repo.url, "--path", "a", "--revision", "main", "--dest-name", "east", "--dest-namespace", namespace)  # fmt: skip
+    flotilla("app", "sync", "web")
+    found = flotilla.run("app", "delete", "web", "--yes")
+    assert found.stdout == "application 'web' deleted\n"
+    assert "confirmation of Namespace/" in found.stderr and "run flotilla app confirm-deletion web" in found.stderr  # fmt: skip
+    assert "confirmation of Namespace/" in flotilla.refused("app", "wait", "web", "--delete", "--timeout", "2")  # fmt: skip
+    flotilla("app", "confirm-deletion", "web")
+    flotilla("app", "wait", "web", "--delete", "--timeout", "30")
+    assert "not there, or you have no right" in flotilla.refused("app", "get", "web")
+
+
+def test_the_hub_checks_its_own_trail(flotilla, site):
+    flotilla("proj", "create", "shop")
+    assert "Intact by the hub's own check" in flotilla("audit", "verify")
+    assert "--key goes with a file" in flotilla.refused("audit", "verify", "--key", "k.pem")
+    AuditEvent.objects.filter(kind="project").update(actor="somebody")
+    assert "not as it was written" in flotilla.refused("audit", "verify", code=1)

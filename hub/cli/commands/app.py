@@ -275,6 +275,9 @@ def delete(
                 continue
         hub.delete(apps.place(name, at=namespace, cascade=str(cascade).lower(), propagationPolicy=propagation if cascade else ""))  # fmt: skip
         say(f"application '{name}' deleted")
+        waits = apps.wait_for_deletion(hub, name, namespace)
+        if waits:
+            typer.echo(f"flotilla: {name} stays for now, {waits}: run flotilla app confirm-deletion {name} to allow it", err=True)  # fmt: skip
         if wait_:
             apps.wait_state(hub, name, namespace, {"delete": True}, timeout=0, watcher=apps.Watcher(quiet=True))  # fmt: skip
 
@@ -381,13 +384,12 @@ def logs(
         "group": group, "kind": kind, "namespace": namespace_, "resourceName": resource_name, "container": container, "follow": follow, "previous": previous,
         "tailLines": tail, "sinceSeconds": since_seconds, "untilTime": until_time, "filter": filter_, "matchCase": match_case,
     }  # fmt: skip
-    pods: set[str] = set()
+    marked = not resource_name and _has_several_pods(hub, name, namespace)
     while True:
         for entry in hub.lines(apps.place(name, "logs", at=namespace, **query)):
             if entry.get("last") or "content" not in entry:
                 continue
-            pods.add(str(entry.get("podName") or ""))
-            mark = f"[{entry.get('podName')}] " if len(pods) > 1 else ""
+            mark = f"[{entry.get('podName')}] " if marked else ""
             say(f"{mark}{entry['content']}")
             sys.stdout.flush()
         if not follow:
@@ -395,6 +397,11 @@ def logs(
         # The hub ended the stream, as at an update: it goes on with what is new.
         query |= {"sinceSeconds": 1, "tailLines": 0}
         time.sleep(1)
+
+
+def _has_several_pods(hub: Client, name: str, namespace: str) -> bool:
+    found = hub.get(apps.place(name, "resource-tree", at=namespace)).get("nodes") or []
+    return len([n for n in found if n.get("kind") == "Pod"]) > 1
 
 
 @app.command("terminate-op")

@@ -4,17 +4,24 @@ from typing import Annotated
 
 import typer
 
+from hub.cli.problem import Problem
+
 app = typer.Typer(help="The audit trail.", no_args_is_help=True)
 
 
 @app.command("verify")
 def audit_verify(
-    file: Annotated[str, typer.Argument(help="An export: JSON Lines, or a signed bundle (.zip).")],
+    file: Annotated[str, typer.Argument(help="An export: JSON Lines, or a signed bundle (.zip); without it the hub checks its own trail.")] = "",
     key: Annotated[str, typer.Option("--key", help="Public key (PEM) of the hub; without it the export's own is used.")] = "",
 ) -> None:  # fmt: skip
     """Check an export without a hub: the first altered, missing or moved row is named, with exit code 1."""
     from hub.cli import audit
 
+    if not file:
+        if key:
+            raise Problem("--key goes with a file: name the export that it checks")
+        typer.echo(audit.verify_online())
+        return
     result = audit.verify_file(file, key)
     for note in result.notes:
         typer.echo(note)
