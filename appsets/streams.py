@@ -28,7 +28,7 @@ class ApplicationSetStream(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> StreamingHttpResponse:
         """Stream changes; first the set as it is, when `name` names one."""
-        chosen, start = asked(request, "appsetNamespace")
+        chosen, start = asked(request, "appsetNamespace", "appSetNamespace")
         events = "text/event-stream" in request.headers.get("Accept", "")
         return streaming(_changes(chosen, start, token_of(request._request), events=events), events=events)  # fmt: skip
 

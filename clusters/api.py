@@ -121,9 +121,12 @@ class Clusters(View):
         """List clusters."""
         caller = actor(request)
         query = Cluster.objects.order_by("name")
+        params = request.query_params
         for field in ("server", "name"):
-            if request.query_params.get(field):
-                query = query.filter(**{field: request.query_params[field]})
+            if params.get(field):
+                query = query.filter(**{field: params[field]})
+        if params.get("id.value"):
+            query = query.filter(**_identified(params.get("id.type", ""), params["id.value"]))
         shown = [c for c in query if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)]
         answer = {"items": [cluster_json(c) for c in shown], "metadata": {}}
         return Response(arranged(request, answer, _COLUMNS, ["server"]))
@@ -218,20 +221,24 @@ def _record(cluster: Cluster) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def named(request: Request, identity: str, action: str) -> Cluster:
-    """Return the cluster that a path names; absent and forbidden look the same."""
-    kind = request.query_params.get("id.type", "server")
+def _identified(kind: str, value: str) -> dict[str, str]:
+    """Return the column and value that an identity means.
+
+    Raises: Invalid for an unknown kind of identity.
+    """
     if kind not in ("server", "name", "name_escaped", "url", ""):
         raise Invalid(f"id.type must be server, name or name_escaped, not {kind!r}")
-    value = unquote(identity) if kind == "name_escaped" else identity
-    found = (
-        Cluster.objects.filter(name=value).first()
-        if kind.startswith("name")
-        else Cluster.objects.filter(server=value.rstrip("/")).first()
-    )
-    caller = actor(request)
+    if kind.startswith("name"):
+        return {"name": unquote(value) if kind == "name_escaped" else value}
+    return {"server": value.rstrip("/")}
+
+
+def named(request: Request, identity: str, action: str) -> Cluster:
+    """Return the cluster that a path names; absent and forbidden look the same."""
+    which = _identified(request.query_params.get("id.type", ""), identity)
+    found, caller = Cluster.objects.filter(**which).first(), actor(request)
     if found is None or not is_allowed(caller, "clusters", "get", found.rbac_object, found.where):
-        raise hide(caller, "clusters", action, value)
+        raise hide(caller, "clusters", action, next(iter(which.values())))
     if action != "get":
         require(caller, "clusters", action, found.rbac_object, found.project, found.where)
     return found

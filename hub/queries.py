@@ -5,7 +5,7 @@ from typing import Any
 _BOOL, _INT, _LIST = {"type": "boolean"}, {"type": "integer"}, {"type": "array", "items": {"type": "string"}}  # fmt: skip
 _WORDS: dict[str, tuple[str, dict[str, Any]]] = {
     "appNamespace": ("Namespace of the application; the hub's own without it.", {}), "project": ("Its project: then one that is absent is a 404, not a 403.", {}),
-    "projects": ("Only of these projects; may be repeated.", _LIST), "name": ("Only the one of this name.", {}), "selector": ("Labels such as `team=a,tier in (web,db)`.", {}),
+    "projects": ("Only of these projects; may be repeated.", _LIST), "name": ("Only the one of this name.", {}), "names": ("Only those of these names, or `namespace/name`; may be repeated.", _LIST), "selector": ("Labels such as `team=a,tier in (web,db)`.", {}),
     "repo": ("Only with this repository.", {}), "fields": ("Dotted paths to keep, `items.metadata.name,…`, or to leave out after a leading minus.", {}),
     "resourceVersion": ("Go on after this version instead of sending everything first.", {}), "limit": ("Most items of a page; all without it.", {**_INT, "minimum": 0}),
     "continue": ("`metadata.continue` of the page before.", {}), "facets": ("Columns whose values are counted, `health,sync`.", {}),
@@ -15,11 +15,11 @@ _WORDS: dict[str, tuple[str, dict[str, Any]]] = {
     "sourcePositions": ("Sources, from 1.", {"type": "array", "items": {"type": "integer"}}), "noCache": ("Render anew.", _BOOL),
     "group": ("API group of the resource.", {}), "version": ("Its version.", {}), "kind": ("Its kind.", {}), "namespace": ("Its namespace.", {}), "resourceName": ("Its name.", {}),
     "resourceNamespace": ("Its namespace.", {}), "resourceUID": ("Its uid.", {}), "force": ("Delete at once.", _BOOL), "orphan": ("Keep what it owns.", _BOOL), "patchType": ("Kubernetes' type of the patch.", {}),
-    "targetManifests": ("Manifests as JSON; may be repeated.", _LIST), "container": ("Container of the pods.", {}), "follow": ("Go on as lines come.", _BOOL),
+    "targetManifests": ("Manifests as JSON; may be repeated.", _LIST), "podName": ("Only of this pod.", {}), "container": ("Container of the pods.", {}), "follow": ("Go on as lines come.", _BOOL),
     "tailLines": ("Only so many last lines.", _INT), "sinceSeconds": ("Only of the last seconds.", _INT), "sinceTime": ("Only from this time on.", {}), "untilTime": ("Only until this time.", {}),
     "filter": ("Only lines with this text; a leading ! turns it round.", {}), "matchCase": ("The filter heeds case.", _BOOL), "previous": ("Of the container before.", _BOOL), "download": ("As a file.", _BOOL),
-    "sourceIndex": ("Source, from 0.", _INT), "appsetNamespace": ("Namespace of the set.", {}), "dryRun": ("Say only what it would generate.", _BOOL),
-    "server": ("Only the one with this server.", {}), "id.type": ("server, name or name_escaped: what the path names it by.", {}), "updatedFields": ("Only these fields are changed.", _LIST),
+    "sourceIndex": ("Source, from 0.", _INT), "versionId": ("Entry of the history whose sources are meant.", _INT), "appsetNamespace": ("Namespace of the set.", {}), "dryRun": ("Say only what it would generate.", _BOOL),
+    "server": ("Only the one with this server.", {}), "id.type": ("server, name or name_escaped: what the path names it by.", {}), "id.value": ("Only the one of this server or name.", {}), "updatedFields": ("Only these fields are changed.", _LIST),
     "appProject": ("Project whose credentials are used.", {}), "forceRefresh": ("Ask the server first.", _BOOL), "credsOnly": ("Store it without asking it.", _BOOL),
     "hostNamePattern": ("Only hosts like this.", {}), "certType": ("ssh or https.", {}), "certSubType": ("Kind of the key.", {}), "keyID": ("Only this key.", {}), "id": ("Name of the token.", {}),
     "compare": ("Answer with the difference to the cluster too.", _BOOL), "url": ("Only of this URL.", {}),
@@ -31,11 +31,11 @@ _WORDS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 _APP, _PAGED = "appNamespace project", "sort limit continue facets"
 _PLACE = f"{_APP} group version kind namespace resourceName"
-_LOGS = f"{_APP} namespace group kind resourceName container follow tailLines sinceSeconds sinceTime untilTime filter matchCase previous download"
+_LOGS = f"{_APP} podName namespace group kind resourceName container follow tailLines sinceSeconds sinceTime untilTime filter matchCase previous download"
 _A, _S = "/api/v1/applications", "/api/v1/applicationsets"
 _TRAIL = "actor project cluster kind object verb outcome from to"
 QUERIES: dict[tuple[str, str], str] = {
-    ("get", _A): f"name projects selector repo appNamespace fields {_PAGED} health sync cluster operation freshness auto set q", ("post", _A): "upsert validate",
+    ("get", _A): f"name names projects selector repo appNamespace fields {_PAGED} health sync cluster operation freshness auto set q", ("post", _A): "upsert validate",
     ("get", f"{_A}/{{name}}"): f"{_APP} refresh fields", ("put", f"{_A}/{{name}}"): f"{_APP} validate", ("patch", f"{_A}/{{name}}"): _APP,
     ("delete", f"{_A}/{{name}}"): f"{_APP} cascade propagationPolicy confirm", ("put", f"{_A}/{{name}}/spec"): f"{_APP} validate", ("post", f"{_A}/{{name}}/sync"): _APP,
     ("post", f"{_A}/{{name}}/rollback"): _APP, ("delete", f"{_A}/{{name}}/operation"): _APP, ("get", f"{_A}/{{name}}/manifests"): f"{_APP} revision revisions sourcePositions noCache",
@@ -44,15 +44,15 @@ QUERIES: dict[tuple[str, str], str] = {
     ("get", f"{_A}/{{name}}/links"): _APP, ("get", f"{_A}/{{name}}/syncwindows"): _APP, ("get", f"{_A}/{{name}}/logs"): _LOGS, ("get", f"{_A}/{{name}}/pods/{{pod}}/logs"): _LOGS,
     ("get", f"{_A}/{{name}}/resource"): _PLACE, ("post", f"{_A}/{{name}}/resource"): f"{_PLACE} patchType", ("delete", f"{_A}/{{name}}/resource"): f"{_PLACE} force orphan confirm",
     ("get", f"{_A}/{{name}}/resource/actions"): _PLACE, ("post", f"{_A}/{{name}}/resource/actions"): _PLACE, ("get", f"{_A}/{{name}}/resource/links"): _PLACE,
-    ("get", f"{_A}/{{name}}/revisions/{{revision}}/metadata"): f"{_APP} sourceIndex", ("get", f"{_A}/{{name}}/revisions/{{revision}}/chartdetails"): f"{_APP} sourceIndex",
-    ("get", f"{_A}/{{name}}/revisions/{{revision}}/ocimetadata"): f"{_APP} sourceIndex", ("post", f"{_A}/manifestsWithFiles"): "compare",
-    ("get", "/api/v1/stream/applications"): "name projects selector appNamespace resourceVersion fields", ("get", "/api/v1/stream/applications/{name}/resource-tree"): _APP,
+    ("get", f"{_A}/{{name}}/revisions/{{revision}}/metadata"): f"{_APP} sourceIndex versionId", ("get", f"{_A}/{{name}}/revisions/{{revision}}/chartdetails"): f"{_APP} sourceIndex versionId",
+    ("get", f"{_A}/{{name}}/revisions/{{revision}}/ocimetadata"): f"{_APP} sourceIndex versionId", ("post", f"{_A}/manifestsWithFiles"): "compare",
+    ("get", "/api/v1/stream/applications"): "name names projects selector repo appNamespace resourceVersion fields", ("get", "/api/v1/stream/applications/{name}/resource-tree"): _APP,
     ("get", _S): f"projects selector appsetNamespace fields {_PAGED}", ("post", _S): "upsert dryRun", ("get", f"{_S}/{{name}}"): "appsetNamespace", ("delete", f"{_S}/{{name}}"): "appsetNamespace",
     ("get", f"{_S}/{{name}}/resource-tree"): "appsetNamespace", ("get", f"{_S}/{{name}}/events"): "appsetNamespace", ("get", "/api/v1/stream/applicationsets"): "name projects selector appsetNamespace resourceVersion",
     ("get", "/api/v1/projects"): f"name {_PAGED}", ("delete", "/api/v1/projects/{name}/roles/{role}/token/{issued}"): "id",
-    ("get", "/api/v1/clusters"): f"server name {_PAGED}", ("post", "/api/v1/clusters"): "upsert", ("get", "/api/v1/clusters/{identity}"): "id.type", ("put", "/api/v1/clusters/{identity}"): "id.type updatedFields",
+    ("get", "/api/v1/clusters"): f"server name id.type id.value {_PAGED}", ("post", "/api/v1/clusters"): "upsert", ("get", "/api/v1/clusters/{identity}"): "id.type", ("put", "/api/v1/clusters/{identity}"): "id.type updatedFields",
     ("delete", "/api/v1/clusters/{identity}"): "id.type", ("post", "/api/v1/clusters/{identity}/invalidate-cache"): "id.type", ("post", "/api/v1/clusters/{identity}/rotate-auth"): "id.type",
-    ("get", "/api/v1/repositories"): f"repo appProject {_PAGED}", ("post", "/api/v1/repositories"): "upsert credsOnly", ("get", "/api/v1/repositories/{repo}"): "appProject forceRefresh",
+    ("get", "/api/v1/repositories"): f"repo appProject forceRefresh {_PAGED}", ("post", "/api/v1/repositories"): "upsert credsOnly", ("get", "/api/v1/repositories/{repo}"): "appProject forceRefresh",
     ("put", "/api/v1/repositories/{repo}"): "appProject", ("delete", "/api/v1/repositories/{repo}"): "appProject", ("get", "/api/v1/repositories/{repo}/apps"): "revision appProject",
     ("get", "/api/v1/repositories/{repo}/refs"): "appProject forceRefresh", ("get", "/api/v1/repositories/{repo}/helmcharts"): "appProject", ("get", "/api/v1/repositories/{repo}/oci-tags"): "appProject",
     ("post", "/api/v1/repositories/{repo}/appdetails"): "appProject", ("get", "/api/v1/repocreds"): f"url {_PAGED}", ("post", "/api/v1/repocreds"): "upsert",

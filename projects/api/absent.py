@@ -10,6 +10,7 @@ from hub.api import View, actor
 from hub.engine.errors import Invalid, NotFound, Unimplemented
 from projects import sources
 from projects.api.applications import get_application
+from projects.api.details import source_of
 from projects.api.resources import place
 from projects.sources import charts
 from projects.sources.credentials import credentials_for
@@ -93,7 +94,7 @@ class OCIMetadata(View):
     def get(self, request: Request, name: str, revision: str) -> Response:
         """Return its annotations under Argo CD's names."""
         application = get_application(request, name)
-        source = next((s for s in application.sources if sources.kind_of(s) == "oci"), None)
+        source = source_of(request, application, lambda s: sources.kind_of(s) == "oci")
         if source is None:
             raise Invalid("the application has no source that is an OCI artifact")
         url = str(source["repoURL"])

@@ -1,5 +1,6 @@
 """REST of what stands behind an application: manifests, differences, events, revisions."""
 
+from collections.abc import Callable
 from datetime import UTC
 from typing import Any
 
@@ -132,6 +133,32 @@ def _event_json(application: Application, event: ApplicationEvent) -> dict[str, 
     }  # fmt: skip
 
 
+def _is_git(source: dict[str, Any]) -> bool:
+    return sources.kind_of(source) == "git"
+
+
+def source_of(
+    request: Request, application: Application, fits: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any] | None:
+    """Return the source that `sourceIndex` names, or the first that fits; of the deployment `versionId` where it is given.
+
+    Raises: Invalid naming the parameter.
+    """
+    found = list(application.sources)
+    if request.query_params.get("versionId"):
+        wanted = number(request, "versionId")
+        entry = next((e for e in application.history.all() if e.number == wanted), None)
+        if entry is None:
+            raise Invalid(f"versionId: application {application.name} has no deployment with id {wanted}")  # fmt: skip
+        found = list(entry.sources)
+    if request.query_params.get("sourceIndex", "") == "":
+        return next((s for s in found if fits(s)), None)
+    index = number(request, "sourceIndex")
+    if not 0 <= index < len(found):
+        raise Invalid(f"sourceIndex: the application has {len(found)} sources")
+    return found[index] if fits(found[index]) else None
+
+
 class RevisionMetadata(View):
     """`/applications/{name}/revisions/{revision}/metadata`: who made a commit, when and why."""
 
@@ -141,11 +168,8 @@ class RevisionMetadata(View):
     def get(self, request: Request, name: str, revision: str) -> Response:
         """Return author, date, message and tags of a commit."""
         application = get_application(request, name)
-        index = number(request, "sourceIndex")
-        if not 0 <= index < len(application.sources):
-            raise Invalid(f"sourceIndex: the application has {len(application.sources)} sources")
-        source = application.sources[index]
-        if sources.kind_of(source) != "git":
+        source = source_of(request, application, _is_git)
+        if source is None:
             raise Invalid(
                 "only revisions of Git sources have metadata; see chartdetails and ocimetadata"
             )
@@ -178,7 +202,7 @@ class ChartDetails(View):
         from hub.engine.documents import parse_yaml
 
         application = get_application(request, name)
-        source = next((s for s in application.sources if s.get("chart")), None)
+        source = source_of(request, application, lambda s: bool(s.get("chart")))
         if source is None:
             raise Invalid("the application has no source that is a chart of a repository")
         files = sources.files_of(source, revision, application.project)

@@ -105,9 +105,19 @@ def _filtered(request: Request) -> ApplicationQuerySet:
         query = query.filter(project__in=projects)
     if params.get("name"):
         query = query.filter(name=params["name"])
+    if params.getlist("names"):
+        query = query.filter(_called(params.getlist("names")))
     if params.get("appNamespace"):
         query = query.filter(namespace=params["appNamespace"])
     return query
+
+
+def _called(names: Sequence[str]) -> Q:
+    """Return the condition for applications of these names; `namespace/name` means that one only."""
+    found = Q(name__in=[n for n in names if "/" not in n])
+    for namespace, _, name in (n.partition("/") for n in names if "/" in n):
+        found |= Q(namespace=namespace, name=name)
+    return found
 
 
 def _chosen(request: Request) -> Chosen:

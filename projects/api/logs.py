@@ -220,10 +220,15 @@ class _Reading:
             threading.Thread(target=self._read, args=(source, namespace), daemon=True).start()
 
     def _put(self, source: _Source, line: str | None) -> None:
-        if self._loop.is_closed():
-            return  # the hub has stopped while this thread read on
-        asyncio.run_coroutine_threadsafe(source.lines.put(line), self._loop).result(60)
-        self._loop.call_soon_threadsafe(self._some.set)
+        putting = source.lines.put(line)
+        try:
+            asyncio.run_coroutine_threadsafe(putting, self._loop).result(60)
+            self._loop.call_soon_threadsafe(self._some.set)
+        except RuntimeError:
+            putting.close()
+            if not self._loop.is_closed():
+                raise
+            self._stopped.set()  # the hub has stopped while this thread read on
 
     def _read(self, source: _Source, namespace: str) -> None:
         try:

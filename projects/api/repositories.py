@@ -94,7 +94,7 @@ class Repositories(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """List repositories with their connection state."""
+        """List repositories with their connection state; with `forceRefresh` each is asked first."""
         caller = actor(request)
         query = Repository.objects.order_by("url")
         if request.query_params.get("repo"):
@@ -102,6 +102,9 @@ class Repositories(View):
         if request.query_params.get("appProject"):
             query = query.filter(project=request.query_params["appProject"])
         shown = [r for r in query if is_allowed(caller, "repositories", "get", r.rbac_object)]
+        if flag(request, "forceRefresh"):
+            for row in shown:
+                _ask_again(row)
         answer = {"items": [repository_json(r) for r in shown], "metadata": {}}
         return Response(arranged(request, answer, _COLUMNS, ["repo", "project"]))
 
@@ -193,6 +196,17 @@ def _require_read(request: Request, url: str) -> None:
     require(actor(request), "repositories", "get", f"{project}/{url}" if project else url, project)
 
 
+def _ask_again(row: Repository) -> None:
+    """Ask a repository with its credentials, and keep what it said."""
+    problem = check_connection(row.url, row.kind, credentials_for(row.url, row.project))
+    word = "Failed" if problem else "Successful"
+    with transaction.atomic():
+        more = {"resource_version": next_version()} if (word, problem) != (row.connection, row.message) else {}  # fmt: skip
+        Repository.objects.filter(pk=row.pk).update(connection=word, message=problem, attempted_at=timezone.now(), **more)  # fmt: skip
+        publish()
+    row.refresh_from_db()
+
+
 class OneRepository(View):
     """`/repositories/{repo}`: read, update, disconnect."""
 
@@ -203,12 +217,7 @@ class OneRepository(View):
         """Return a repository; with `forceRefresh` ask it first."""
         row = _named(request, repo, "get")
         if flag(request, "forceRefresh"):
-            problem = check_connection(row.url, row.kind, credentials_for(row.url, row.project))
-            word = "Failed" if problem else "Successful"
-            more = {"resource_version": next_version()} if (word, problem) != (row.connection, row.message) else {}  # fmt: skip
-            Repository.objects.filter(pk=row.pk).update(connection=word, message=problem, attempted_at=timezone.now(), **more)  # fmt: skip
-            publish()
-            row.refresh_from_db()
+            _ask_again(row)
         return Response(repository_json(row))
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)

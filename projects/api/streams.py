@@ -16,6 +16,7 @@ from rest_framework.request import Request
 from hub.access import ANONYMOUS, Caller, is_allowed, look_again
 from hub.api import View, project_fields, selector
 from hub.engine.errors import Unauthenticated
+from hub.engine.permits import normal_url
 from hub.models import Tombstone, current_version, setting
 from hub.session import verify
 from hub.stream import listen
@@ -37,6 +38,8 @@ class Filter:
 
     name: str = ""
     namespace: str = ""
+    names: list[str] = field(default_factory=list)
+    repo: str = ""
     projects: list[str] = field(default_factory=list)
     labels: Callable[[Any], bool] | None = None
 
@@ -45,20 +48,28 @@ class Filter:
         metadata = manifest["metadata"]
         return (
             self.name in ("", metadata["name"]) and self.namespace in ("", metadata["namespace"])
+            and (not self.names or not {metadata["name"], f"{metadata['namespace']}/{metadata['name']}"}.isdisjoint(self.names))
+            and (not self.repo or self.repo in {normal_url(str(s.get("repoURL", ""))) for s in _sources(manifest)})
             and (not self.projects or project in self.projects)
             and (self.labels is None or self.labels(metadata.get("labels") or {}))
         )  # fmt: skip
 
 
-def asked(request: Request, namespace: str) -> tuple[Filter, int | None]:
+def _sources(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    spec = manifest.get("spec") or {}
+    return spec.get("sources") or [spec.get("source") or {}]
+
+
+def asked(request: Request, *namespace: str) -> tuple[Filter, int | None]:
     """Return what a request for a stream chooses, and the version that its client knows.
 
-    Shapes: `namespace` is the name of the parameter.
+    Shapes: `namespace` are the names of the parameter.
     """
     params = request.query_params
     chosen = Filter(
-        params.get("name", ""), params.get(namespace, ""), params.getlist("projects") or params.getlist("project"),
-        selector(params["selector"]) if params.get("selector") else None,
+        name=params.get("name", ""), namespace=next((params[n] for n in namespace if params.get(n)), ""), names=params.getlist("names"),
+        repo=normal_url(params["repo"]) if params.get("repo") else "", projects=params.getlist("projects") or params.getlist("project"),
+        labels=selector(params["selector"]) if params.get("selector") else None,
     )  # fmt: skip
     known = params.get("resourceVersion", "")
     return chosen, int(known) if known.isdigit() else None

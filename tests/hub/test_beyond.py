@@ -5,6 +5,7 @@ import json
 
 import pytest
 from django.utils import timezone
+from support.sets import elements, manifest
 from support.streams import collect
 
 from clusters.models import Cluster
@@ -19,7 +20,7 @@ from hub.models import (
     next_version,
 )
 from hub.session import issue
-from projects.models import Application, Operation, Project, Repository
+from projects.models import Application, Operation, Project, Repository, Revision
 
 SPEC = {"project": "default", "source": {"repoURL": "https://git.example/x.git", "path": "."}, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}}  # fmt: skip
 
@@ -281,3 +282,60 @@ def test_a_version_from_before_what_is_known_is_gone(idle_hub):
     forget_tombstones(timezone.now())
     answer = idle_hub.client.get(f"{WATCH}?resourceVersion={known}", headers={"Authorization": f"Bearer {idle_hub.token}"})  # fmt: skip
     assert answer.status_code == 410 and answer.json()["code"] == 11, OLDEST
+
+
+# --- words of Argo CD's own description that few clients use ---
+
+
+def test_applications_by_their_names(idle_hub):
+    for namespace, name in (("argocd", "a"), ("argocd", "b"), ("team", "a")):
+        Application.objects.create(namespace=namespace, name=name, project="default", spec={"project": "default"}, resource_version=next_version())  # fmt: skip
+
+    def listed(*names):
+        return [(a["metadata"]["namespace"], a["metadata"]["name"]) for a in idle_hub.get("/api/v1/applications", names=names)["items"]]  # fmt: skip
+
+    assert listed("a") == [("argocd", "a"), ("team", "a")]
+    assert listed("team/a", "b") == [("team", "a"), ("argocd", "b")]
+    assert listed("nothing", "team/b") == []
+    lines = collect(idle_hub, "/api/v1/stream/applications?names=team/a&names=b", 2, (9, None))
+    assert {json.loads(line)["result"]["application"]["metadata"]["namespace"] for line in lines} == {"argocd", "team"}  # fmt: skip
+
+
+def test_a_stream_of_the_applications_of_a_repository(idle_hub):
+    for name in ("a", "b"):
+        Application.objects.create(name=name, project="default", spec={"project": "default", "source": {"repoURL": f"https://git.example/{name}.git"}}, resource_version=next_version())  # fmt: skip
+    [line] = collect(idle_hub, "/api/v1/stream/applications?repo=https://git.example/B", 1, (9, None))  # fmt: skip
+    assert json.loads(line)["result"]["application"]["metadata"]["name"] == "b"
+
+
+def test_clusters_by_identity(idle_hub):
+    Cluster.objects.create(server="https://x", name="x y")
+    for query in ({"id.value": "https://x"}, {"id.type": "name", "id.value": "x y"}, {"id.type": "name_escaped", "id.value": "x%20y"}):  # fmt: skip
+        assert [c["name"] for c in idle_hub.get("/api/v1/clusters", **query)["items"]] == ["x y"]
+    assert idle_hub.get("/api/v1/clusters", **{"id.value": "x y"})["items"] == []
+    idle_hub.get("/api/v1/clusters", **{"id.type": "odd", "id.value": "x"}, status=400)
+
+
+def test_sets_of_a_namespace_by_either_word(idle_hub):
+    idle_hub.post("/api/v1/applicationsets", manifest("s", elements("a")))
+    for word in ("appsetNamespace", "appSetNamespace"):
+        [line] = collect(idle_hub, f"/api/v1/stream/applicationsets?name=s&{word}=argocd", 1, (9, None))  # fmt: skip
+        assert json.loads(line)["result"]["applicationSet"]["metadata"]["name"] == "s"
+
+
+def test_repositories_are_asked_when_the_list_shall_be_fresh(idle_hub, repo):
+    Repository.objects.create(url=repo.url)
+    Repository.objects.create(url=repo.url + "-gone")
+    states = {r["repo"]: r["connectionState"]["status"] for r in idle_hub.get("/api/v1/repositories", forceRefresh="true")["items"]}  # fmt: skip
+    assert states == {repo.url: "Successful", repo.url + "-gone": "Failed"}
+
+
+def test_a_commit_of_a_source_that_was_left(idle_hub, repo):
+    commit = repo.commit({"a.yaml": "a: 1"})
+    spec = {"project": "default", "source": {"repoURL": "https://charts.example", "chart": "x", "targetRevision": "1.0.0"}}  # fmt: skip
+    app = Application.objects.create(name="a", project="default", spec=spec)
+    Revision.objects.create(application=app, number=3, revisions=[commit], sources=[{"repoURL": repo.url, "path": "."}], deployed_at=timezone.now())  # fmt: skip
+    path = f"/api/v1/applications/a/revisions/{commit}/metadata"
+    assert "chartdetails" in idle_hub.get(path, status=400)["message"]
+    assert idle_hub.get(path, versionId=3)["message"]
+    assert "versionId" in idle_hub.get(path, versionId=4, status=400)["message"]
