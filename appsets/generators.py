@@ -22,7 +22,7 @@ MOST = 10_000
 HOME_NAME = "in-cluster"
 HOME_SERVER = "https://kubernetes.default.svc"
 HOSTED = ("scmProvider", "pullRequest", "plugin", "clusterDecisionResource")
-KINDS = ("list", "clusters", "git", "matrix", "merge", *HOSTED)
+KINDS = ("list", "clusters", "git", "oci", "matrix", "merge", *HOSTED)
 
 Params = dict[str, Any]
 
@@ -246,6 +246,13 @@ def _git(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
     return [_with_values(run, block, p, where) for p in found]
 
 
+def _oci(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
+    url = block.get("repoURL")
+    if not isinstance(url, str) or not url.startswith("oci://"):
+        raise GeneratorError(f"{where}.repoURL must begin with oci://")
+    return _git(run, block, where)
+
+
 def _directories(run: _Run, block: Mapping[str, Any], url: str, revision: str) -> list[Params]:
     folders: set[str] = set()
     for path in run.inputs.paths(url, revision):
@@ -449,7 +456,7 @@ def _keyed(found: Sequence[Params], keys: Sequence[Any], place: str) -> dict[str
 
 
 _MAKERS: dict[str, Callable[[_Run, Mapping[str, Any], str], list[Params]]] = {
-    "list": _list, "clusters": _clusters, "git": _git, "matrix": _matrix, "merge": _merge, **{k: _hosted(k) for k in HOSTED},
+    "list": _list, "clusters": _clusters, "git": _git, "oci": _oci, "matrix": _matrix, "merge": _merge, **{k: _hosted(k) for k in HOSTED},
 }  # fmt: skip
 
 
@@ -489,7 +496,7 @@ def _may_select(selector: Any, labels: Mapping[str, str]) -> bool:
         return True
 
 
-_DEFAULT_SECONDS = {"git": 180, "scmProvider": 1800, "pullRequest": 1800, "plugin": 1800, "clusterDecisionResource": 180}  # fmt: skip
+_DEFAULT_SECONDS = {"git": 180, "oci": 180, "scmProvider": 1800, "pullRequest": 1800, "plugin": 1800, "clusterDecisionResource": 180}  # fmt: skip
 
 
 def interval(kind: str, block: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""What generators read: the clusters of the hub, the trees of repositories, the answers of hosts."""
+"""What generators read: the clusters of the hub, the trees of repositories and artifacts, the answers of hosts."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

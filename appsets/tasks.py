@@ -17,6 +17,7 @@ from appsets.scm import asking
 from appsets.sets import make_due, refresh
 from hub.engine.permits import normal_url
 from hub.stream import wake
+from projects.follow import wants_tag
 
 BATCH = 300
 
@@ -107,6 +108,17 @@ def pushed(urls: Sequence[str]) -> None:
     rows = list(ApplicationSet.objects.only("pk", "spec"))
     make_due([r.pk for r in rows if set(urls) & _read_by(r)])
     refresh([r.pk for r in rows if generators.uses(r.spec, "plugin")])
+
+
+@shared_task(name="appsets.published", acks_late=True)
+def published(place: str, tag: str) -> None:
+    """Look at the sets whose generators read an artifact that has a new tag.
+
+    Shapes: `place` is `host/path` in lower case.
+    """
+    rows = ApplicationSet.objects.only("pk", "spec")
+    sources = ((r.pk, {"repoURL": b.get("repoURL"), "targetRevision": b.get("revision")}) for r in rows for b in generators.blocks(r.spec, "oci"))  # fmt: skip
+    make_due(sorted({pk for pk, source in sources if wants_tag(source, place, tag)}))
 
 
 def _read_by(row: ApplicationSet) -> set[str]:

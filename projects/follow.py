@@ -243,9 +243,10 @@ def registry_pushed(place: str, tag: str) -> int:
 
     Shapes: `place` is `host/path` in lower case.
     """
+    wake("appsets.published", (place, tag), priority=2)
     name = place.rpartition("/")[2]
     candidates = Application.objects.alias(spec_text=Cast("spec", TextField())).filter(spec_text__icontains=name)  # fmt: skip
-    found = [a.pk for a in candidates if any(_wants_tag(s, place, tag) for s in a.sources)]
+    found = [a.pk for a in candidates if any(wants_tag(s, place, tag) for s in a.sources)]
     if found:
         now = timezone.now()
         Application.objects.filter(pk__in=found, refresh_kind="").update(refresh_kind="normal", refresh_requested_at=now)  # fmt: skip
@@ -253,7 +254,8 @@ def registry_pushed(place: str, tag: str) -> int:
     return len(found)
 
 
-def _wants_tag(source: Mapping[str, Any], place: str, tag: str) -> bool:
+def wants_tag(source: Mapping[str, Any], place: str, tag: str) -> bool:
+    """Return whether a chart or artifact that a source names may be another one now that a tag was pushed."""
     url = str(source.get("repoURL") or "").lower().removeprefix("oci://").rstrip("/")
     chart = str(source.get("chart") or "").lower()
     if sources.kind_of(source) == "git" or (f"{url}/{chart}" if chart else url) != place:

@@ -28,7 +28,7 @@ class Charts:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.archives = {}
+        self.archives, self.artifacts = {}, {}
         for version in ("1.0.0", "1.1.0", "2.0.0"):
             body = io.BytesIO()
             with tarfile.open(fileobj=body, mode="w:gz") as archive:
@@ -70,6 +70,10 @@ class Charts:
             return self.send(
                 handler, 200, yaml.safe_dump({"apiVersion": "v1", "entries": entries}).encode()
             )
+        for place, tags in self.artifacts.items():
+            found = self.artifact(place, tags, path)
+            if found is not None:
+                return self.send(handler, 200, found)
         for version, body in self.archives.items():
             digest = "sha256:" + hashlib.sha256(body).hexdigest()
             if path in (f"/demo-{version}.tgz", f"/v2/charts/demo/blobs/{digest}"):
@@ -101,6 +105,31 @@ class Charts:
                 handler, 302, b"", {"Location": "http://169.254.169.254/latest/meta-data"}
             )
         return self.send(handler, 404, b"")
+
+    def publish(self, place, tag, files):
+        """Push an artifact of one layer with these files."""
+        body = io.BytesIO()
+        with tarfile.open(fileobj=body, mode="w:gz") as archive:
+            for name, text in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(text)
+                archive.addfile(info, io.BytesIO(text.encode()))
+        self.artifacts.setdefault(place, {})[tag] = body.getvalue()
+
+    @staticmethod
+    def artifact(place, tags, path):
+        if path == f"/v2/{place}/tags/list":
+            return json.dumps({"tags": list(tags)}).encode()
+        for tag, body in tags.items():
+            digest = "sha256:" + hashlib.sha256(body).hexdigest()
+            layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest, "size": len(body)}  # fmt: skip
+            manifest = json.dumps({"layers": [layer]}).encode()
+            own = "sha256:" + hashlib.sha256(manifest).hexdigest()
+            if path in (f"/v2/{place}/manifests/{tag}", f"/v2/{place}/manifests/{own}"):
+                return manifest
+            if path == f"/v2/{place}/blobs/{digest}":
+                return body
+        return None
 
     @staticmethod
     def send(handler, status, body, headers=None):
