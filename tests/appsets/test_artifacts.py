@@ -65,7 +65,10 @@ def test_files_of_an_artifact_are_parameters(idle_hub, platform):
     assert sorted(a["metadata"]["name"] for a in added) == ["certs", "dns"]
 
 
-def test_in_a_matrix_with_a_constraint_and_a_new_tag(idle_hub, registry, platform, monkeypatch):
+def test_in_a_matrix_with_a_constraint_and_a_new_tag(
+    idle_hub, registry, platform, monkeypatch, settings
+):
+    settings.WEBHOOK_REGISTRY_SECRET = "s"
     both = [{"matrix": {"generators": [folders(platform, "^1.0.0"), elements("x", "y")[0]]}}]
     idle_hub.post(API, manifest("s", both, metadata={"name": "{{.path.basename}}-{{.name}}"}))
     run("s")
@@ -77,7 +80,7 @@ def test_in_a_matrix_with_a_constraint_and_a_new_tag(idle_hub, registry, platfor
     for name, tag, is_due in (("acme/other", "1.1.0", False), ("acme/platform", "2.0.0", False), ("ACME/Platform", "1.1.0", True)):  # fmt: skip
         ApplicationSet.objects.update(due_at=timezone.now() + timedelta(days=1))
         event = {"events": [{"action": "push", "target": {"repository": name, "tag": tag}, "request": {"host": registry.host}}]}  # fmt: skip
-        answer = idle_hub.client.post("/api/webhook", json.dumps(event), content_type="application/json")  # fmt: skip
+        answer = idle_hub.client.post("/api/webhook", json.dumps(event), content_type="application/json", headers={"Authorization": "s"})  # fmt: skip
         assert answer.status_code == 200, answer.content
         [(task, args)] = [t for t in told if t[0] == "appsets.published"]
         told.clear()
