@@ -84,12 +84,16 @@ def _take(found: Found, key: str, text: Any) -> None:
     elif key == "oidc.config":
         found.provider = _parsed(key, text, dict)
     elif key in ENVIRONMENT:
-        found.left.append((key, f"the hub takes it from its environment: {ENVIRONMENT[key]}={text}"))  # fmt: skip
+        found.left.append((key, f"the hub takes it from its environment: {ENVIRONMENT[key]}={_in_bytes(key, text)}"))  # fmt: skip
     elif key == "dex.config":
         names = [str(c.get("name") or c.get("id")) for c in _parsed(key, text, dict).get("connectors") or [] if isinstance(c, dict)]  # fmt: skip
         found.left.append((key, f"connectors {', '.join(names) or 'none'}: register each provider itself (Settings, Sign-in)"))  # fmt: skip
     elif key not in SAME and key not in ("ui.bannerpermanent", "ui.bannerposition"):
         found.left.append((key, "the hub has no such setting"))
+
+
+def _in_bytes(key: str, text: Any) -> Any:
+    return int(str(text)) * 1024**2 if key.endswith("SizeMB") and str(text).isdigit() else text
 
 
 def _customization(found: Found, key: str, text: Any) -> None:

@@ -81,7 +81,7 @@ def _general(data: Mapping[str, Any]) -> Verdict:
         return Verdict("general", "", (found,))
     sign_on = "SSO configured" if found.provider or "dex.config" in data else "SSO is not configured"  # fmt: skip
     left = [f"{key}: {note}" for key, note in found.left]
-    return Verdict("general", "; ".join([sign_on, *left]))
+    return Verdict("general", "\n".join([sign_on, *(f"  {line}" for line in left)]))
 
 
 def _accounts(data: Mapping[str, Any]) -> Verdict:

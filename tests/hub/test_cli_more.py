@@ -183,7 +183,7 @@ def offline(tmp_path):
 CM = {
     "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "argocd-cm"},
     "data": {
-        "url": "https://hub.example", "accounts.bot": "apiKey", "kustomize.buildOptions": "--enable-helm",
+        "url": "https://hub.example", "webhook.maxPayloadSizeMB": "2", "accounts.bot": "apiKey", "kustomize.buildOptions": "--enable-helm",
         "resource.customizations.health.example.com_Thing": 'return {status = obj.status.ok and "Healthy" or "Degraded", message = "by script"}',
         "resource.customizations.ignoreDifferences.example.com_Thing": "jsonPointers: [/spec/a]\njqPathExpressions: ['.spec.list[] | select(.x == 1)']\n",
         "resource.customizations.actions.example.com_Thing": "discovery.lua: |\n  return {poke = {}, rest = {disabled = true}}\ndefinitions:\n- name: poke\n  action.lua: |\n    obj.spec.poked = true\n    return obj\n",
@@ -214,6 +214,8 @@ def test_settings_are_checked_by_group(offline):
     good = offline.write("cm.yaml", CM)
     said = offline("admin", "settings", "validate", "--argocd-cm-path", good)
     assert said.count("✅") == 4 and "2 resource overrides" in said
+    lines = [line.strip() for line in said.splitlines()]
+    assert "webhook.maxPayloadSizeMB: the hub takes it from its environment: HUB_MAX_WEBHOOK_BYTES=2097152" in lines  # fmt: skip
     bad = {**CM, "data": {**CM["data"], "accounts.bot": "login, fly", "resource.customizations.health.a_B": "return {"}}  # fmt: skip
     said = offline("admin", "settings", "validate", "--argocd-cm-path", offline.write("bad.yaml", bad), code=1)  # fmt: skip
     assert "'fly' is no capability" in said and "health of a/B" in said and said.count("❌") == 2
