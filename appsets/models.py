@@ -8,9 +8,10 @@ from django.db import models
 from django.utils import timezone
 
 from hub.crypto import SealedJSONField
+from hub.models import Lockable
 
 
-class ApplicationSet(models.Model):
+class ApplicationSet(Lockable):
     """One template and generators, from which many applications come."""
 
     namespace = models.CharField(max_length=253, default="argocd")

@@ -310,6 +310,7 @@ def _store(
         now = ApplicationSet.objects.filter(pk=row.pk).values_list("approved", flat=True).first() or []  # fmt: skip
         fields["approved"] = [n for n in now if n not in row.approved]
     with transaction.atomic():
+        row.lock()
         if "conditions" in fields:
             fields["resource_version"] = next_version()
             _say(row, conditions)

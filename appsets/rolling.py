@@ -166,6 +166,7 @@ def _store(
     if (status, conditions, state) == (row.application_status, row.conditions, row.rollout_state):
         return
     with transaction.atomic():
+        row.lock()
         _say(row, found)
         ApplicationSet.objects.filter(pk=row.pk).update(
             application_status=status, conditions=conditions, rollout_state=state, resource_version=next_version()
@@ -218,6 +219,7 @@ def _clear(row: ApplicationSet) -> None:
     conditions = [c for c in row.conditions if c["type"] not in KINDS]
     if row.application_status or conditions != row.conditions or row.rollout_state:
         with transaction.atomic():
+            row.lock()
             ApplicationSet.objects.filter(pk=row.pk).update(
                 application_status=[], conditions=conditions, rollout={}, rollout_state={}, resource_version=next_version()
             )  # fmt: skip

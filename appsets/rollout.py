@@ -245,7 +245,7 @@ def _opened(
         busy = sum(entries[s.name].status in (PENDING, PROGRESSING) for s in own)
         for one in sorted(own, key=lambda s: s.name):
             entry = entries[one.name]
-            if entry.status == PENDING and not one.is_running:
+            if entry.status == PENDING and one.is_known and not one.is_running:
                 start.append(one.name)
             elif entry.status == WAITING and busy < most and one.is_known and said.aborted.get(one.name) != one.target and not one.is_running:  # fmt: skip
                 busy += 1

@@ -178,6 +178,7 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
     is_seen = existing is None or any(getattr(existing, f) != getattr(draft, f) for f in ("name", "labels", "annotations", "project"))  # fmt: skip
     with transaction.atomic():
         row = existing or draft
+        row.lock()
         if existing is not None:
             for field in (
                 "name",
@@ -287,9 +288,10 @@ class OneCluster(View):
         if row.is_home:
             raise Precondition(f"{HOME_NAME} is the hub itself and cannot be removed")
         with transaction.atomic():
+            # Its applications lose it; they are locked first, as everywhere.
+            pks = list(row.applications.select_for_update().order_by("pk").values_list("pk", flat=True))  # fmt: skip
             # Its watcher may be writing: what it sees now waits, and then finds the cluster gone.
-            Cluster.objects.select_for_update().get(pk=row.pk)
-            pks = list(row.applications.values_list("pk", flat=True))
+            row.lock()
             Tombstone.objects.create(
                 resource_version=next_version(), kind="Cluster", name=row.server, project=row.project,
                 manifest={"server": row.server, "name": row.name, "labels": row.labels, "project": row.project},

@@ -12,12 +12,13 @@ from hub.engine.resource import Manifest, ResourceKey
 from hub.engine.scopes import Where
 from hub.engine.status import Assessment, Health
 from hub.engine.tree import Node
+from hub.models import Lockable
 
 HOME_SERVER = "https://kubernetes.default.svc"
 HOME_NAME = "in-cluster"
 
 
-class Cluster(models.Model):
+class Cluster(Lockable):
     """A place where applications run."""
 
     server = models.CharField(max_length=500, unique=True, help_text="URL of the API server.")

@@ -1,6 +1,9 @@
-"""YAML that people type into pages."""
+"""YAML that people type into pages, JSON that leaves the hub."""
 
+import json
 from typing import Any
+
+import orjson
 
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import Invalid, ManifestError
@@ -18,3 +21,11 @@ def load_yaml(text: str, field: str) -> Any:
     if len(documents) != 1:
         raise Invalid(f"{field} must be one YAML document")
     return documents[0]
+
+
+def to_json(value: Any) -> bytes:
+    """Return a value as JSON; also with whole numbers beyond 64 bits, as PostgreSQL gives large floats back."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_UTC_Z, default=str)
+    except TypeError:
+        return json.dumps(value, default=str, ensure_ascii=False).encode()

@@ -379,8 +379,22 @@ class Setting(models.Model):
         return self.name
 
 
+class Lockable(models.Model):
+    """A row that is locked before the counter of resource versions is."""
+
+    class Meta:
+        abstract = True
+
+    def lock(self) -> None:
+        """Lock the row until the transaction ends; one that is new, or gone, locks nothing.
+
+        The counter comes last in every transaction: in another order two wait for each other.
+        """
+        list(type(self)._default_manager.select_for_update().filter(pk=self.pk).values_list("pk"))
+
+
 def next_version() -> int:
-    """Return the next resource version.
+    """Return the next resource version; what the transaction writes must be locked already.
 
     The row stays locked until the transaction ends, so that versions become visible in their
     order: a stream that has seen one never misses a smaller one.

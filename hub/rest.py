@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from django.db import OperationalError
+from django.db import DatabaseError, DataError, OperationalError
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework import exceptions
@@ -22,6 +22,7 @@ from rest_framework.response import Response
 
 from hub import audit
 from hub.access import ANONYMOUS, Caller, look_again
+from hub.documents import to_json
 from hub.engine.errors import (
     AccessDenied,
     Conflict,
@@ -59,9 +60,15 @@ _CODES: dict[type[Exception], tuple[int, int]] = {
     Stalled: (3, 400),
     RetryLater: (14, 503),
     OperationalError: (14, 503),
+    DataError: (3, 400),
     RequestDataTooBig: (8, 413),
     Http404: (5, 404),
     Unimplemented: (12, 501),
+}
+# What a database says of itself is for the log.
+_OF_DATABASE = {
+    OperationalError: "the database is busy or does not answer: try again",
+    DataError: "a text or number of the request is too long to be kept: shorten it",
 }
 _BY_STATUS = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 406: 3, 415: 3, 429: 8}
 
@@ -161,13 +168,27 @@ class JSONParser(BaseParser):
             return {}
         try:
             found = orjson.loads(body)
-            json.loads(body, object_pairs_hook=_once)
+            json.loads(body, object_pairs_hook=_once, parse_int=_whole, parse_float=_fraction)
         except (ValueError, RecursionError) as error:
             raise Invalid(f"the body is not valid JSON: {error}") from error
         if b"\\u0000" in body and _has_nul(found):
             # No database keeps it in text, and no name has it.
             raise Invalid("the body holds a NUL character")
         return found
+
+
+def _whole(text: str) -> int:
+    # No database and no client keeps more.
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
+        raise Invalid(f"the body has the number {text[:40]}: whole numbers have at most 64 bits")
+    return int(text)
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if abs(value) >= 2**63:
+        raise Invalid(f"the body has the number {text[:40]}: numbers are below 2^63")
+    return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:
@@ -201,7 +222,7 @@ class JSONRenderer(BaseRenderer):
         del accepted_media_type, renderer_context
         if isinstance(data, bytes):
             return data
-        return b"{}" if data is None else orjson.dumps(data, option=orjson.OPT_UTC_Z, default=str)
+        return b"{}" if data is None else to_json(data)
 
 
 class AlwaysJSON(BaseContentNegotiation):
@@ -232,6 +253,13 @@ def code_of(error: Exception) -> tuple[int, int] | None:
 def answer_error(error: Exception, context: Any) -> Response:
     """Turn an exception into an answer; anything that is not ours is logged and shown as internal."""
     codes = code_of(error)
+    if isinstance(error, DatabaseError):
+        log.warning("the database refused what %s wanted", type(context.get("view")).__name__, exc_info=error)  # fmt: skip
+        if codes is not None:
+            return Response(
+                error_body(codes[0], _OF_DATABASE.get(type(error), "the database refuses it")),
+                status=codes[1],
+            )
     if codes is not None:
         return Response(
             error_body(codes[0], redact_text(str(error) or type(error).__name__)), status=codes[1]

@@ -317,6 +317,7 @@ def remove(application: Application) -> None:
     """Remove the row of an application whose deletion is done; streams hear of it."""
     manifest = application_json(application, history=[])
     with transaction.atomic():
+        Application.objects.filter(pk=application.pk).locked()
         version = next_version()
         manifest["metadata"]["resourceVersion"] = str(version)
         Tombstone.objects.create(
@@ -361,6 +362,10 @@ def save_project(
             given = metadata.get("resourceVersion") if must_exist else None
             check_version(given, project.resource_version, project.resource_version, f"project {name}")  # fmt: skip
         before = project.spec if existing is not None else None
+        # Everything that the project permits may have changed with it.
+        of_it = Application.objects.filter(project=name).locked()
+        concerned = list(of_it.values_list("pk", flat=True))
+        of_it.update(refresh_at=timezone.now())
         project.spec = spec
         project.labels = text_map(metadata.get("labels"), "metadata.labels")
         project.annotations = text_map(metadata.get("annotations"), "metadata.annotations")
@@ -380,9 +385,7 @@ def save_project(
         )
         mirror(project_json(project))
         publish()
-        # Everything that the project permits may have changed with it.
-        for pk in Application.objects.filter(project=name).values_list("pk", flat=True):
-            Application.objects.filter(pk=pk).update(refresh_at=timezone.now())
+        for pk in concerned:
             wake("projects.refresh", pk)
     return project
 
@@ -408,6 +411,7 @@ def delete_project(name: str, actor: str) -> None:
     if used:
         raise Precondition(f"project is referenced by {used} applications")
     with transaction.atomic():
+        project.lock()
         mirror(project_json(project), gone=True)
         before, manifest, version = project.spec, project_json(project), next_version()
         manifest["metadata"]["resourceVersion"] = str(version)

@@ -13,7 +13,7 @@ from hub.crypto import SealedJSONField
 from hub.engine.autosync import is_automated
 from hub.engine.resource import Manifest
 from hub.engine.scopes import Where
-from hub.models import Account, next_version
+from hub.models import Account, Lockable, next_version
 
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
 DEFAULT_PROJECT: dict[str, Any] = {
@@ -23,7 +23,7 @@ DEFAULT_PROJECT: dict[str, Any] = {
 }
 
 
-class Project(models.Model):
+class Project(Lockable):
     """What may be deployed from where to where."""
 
     name = models.CharField(max_length=253, unique=True)
@@ -40,7 +40,7 @@ class Project(models.Model):
         return self.name
 
 
-class Repository(models.Model):
+class Repository(Lockable):
     """A source of manifests or charts, with the credentials to read it."""
 
     url = models.CharField(max_length=1000)

@@ -1,6 +1,7 @@
 """Read YAML and JSON documents the way Kubernetes does, within limits."""
 
 import json
+import math
 import re
 from typing import Any
 
@@ -20,6 +21,7 @@ _BOOL = {
         ("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False
     ),
 }
+_MOST_DIGITS = 300  # a float holds no more
 _INT = re.compile(r"^[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)$")
 _FLOAT = re.compile(
     r"^[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
@@ -29,6 +31,7 @@ _FLOAT = re.compile(
 class K8sLoader(yaml.CSafeLoader):
     """PyYAML's C loader with the resolvers of Kubernetes' own YAML library.
 
+    Whole numbers beyond 64 bits become floats.
     Source: sigs.k8s.io/yaml, observed: `y` is a boolean, dates and sexagesimals stay text,
     `0o14` is an integer, keys become text, whole floats become integers.
     """
@@ -54,8 +57,15 @@ def _construct_bool(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> bool:
     return _BOOL[str(loader.construct_scalar(node))]
 
 
-def _construct_int(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> int:
+def _construct_int(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> int | float:
     text = str(loader.construct_scalar(node)).replace("_", "")
+    if len(text) > _MOST_DIGITS:
+        raise ManifestError(f"line {node.start_mark.line + 1}: {text[:20]}… is too long a number")
+    value = _int_of(text)
+    return value if -(2**63) <= value < 2**64 else float(value)
+
+
+def _int_of(text: str) -> int:
     sign, digits = (-1, text[1:]) if text.startswith("-") else (1, text.lstrip("+"))
     if digits.startswith(("0b", "0x", "0o")):
         return sign * int(digits, 0)
@@ -69,7 +79,9 @@ def _construct_float(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> float |
     if text.lstrip("+-") in {".inf", ".nan"}:
         raise ManifestError(f"{text} is not a number that JSON can hold")
     value = float(text)
-    return int(value) if value.is_integer() and abs(value) < 1e21 else value
+    if value in (math.inf, -math.inf):
+        raise ManifestError(f"{text[:40]} is not a number that JSON can hold")
+    return int(value) if value.is_integer() and abs(value) < 2**63 else value
 
 
 def _construct_map(loader: yaml.CSafeLoader, node: yaml.MappingNode) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from hub.api import (
     must_agree,
     project_fields,
 )
+from hub.documents import to_json
 from hub.engine.errors import Invalid, NotFound, Outdated
 from hub.models import current_version
 from projects import applications
@@ -106,7 +107,7 @@ class Applications(View):
             "items": found.items,
         }
         facets = {"facets": found.facets} if found.facets is not None else {}
-        return Response(orjson.dumps({**project_fields(answer, fields), **facets}))
+        return Response(to_json({**project_fields(answer, fields), **facets}))
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:

@@ -210,6 +210,7 @@ class SyncWindows(View):
 def _tokens_changed(project: Project) -> None:
     """Let streams know that the status of a project, which lists tokens, is another."""
     with transaction.atomic():
+        project.lock()
         Project.objects.filter(pk=project.pk).update(resource_version=next_version())
         publish()
 

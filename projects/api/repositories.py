@@ -161,6 +161,8 @@ def save_repository(
     secret, options = _split(body)
     with transaction.atomic():
         row = existing or Repository(url=url, project=str(body.get("project") or ""))
+        row.lock()
+        _touched(url)
         row.kind, row.name = _kind({**body, "repo": url}), str(body.get("name") or "")
         row.credentials, row.options = secret, options
         row.connection, row.message = "Successful" if asked else "Unknown", ""
@@ -176,7 +178,6 @@ def save_repository(
             row.project,
             fields=sorted([*secret, *options]),
         )
-        _touched(url)
     return row
 
 
@@ -201,6 +202,7 @@ def _ask_again(row: Repository) -> None:
     problem = check_connection(row.url, row.kind, credentials_for(row.url, row.project))
     word = "Failed" if problem else "Successful"
     with transaction.atomic():
+        row.lock()
         more = {"resource_version": next_version()} if (word, problem) != (row.connection, row.message) else {}  # fmt: skip
         Repository.objects.filter(pk=row.pk).update(connection=word, message=problem, attempted_at=timezone.now(), **more)  # fmt: skip
         publish()
@@ -237,13 +239,14 @@ class OneRepository(View):
         """Disconnect a repository; applications that need its credentials show it."""
         row = _named(request, repo, "delete")
         with transaction.atomic():
+            row.lock()
+            _touched(row.url)
             Tombstone.objects.create(
                 resource_version=next_version(), kind="Repository", name=row.url, project=row.project, manifest=repository_json(row),
             )  # fmt: skip
             row.delete()
             publish()
             audit.record(actor(request).name, "delete", "repository", row.url, row.project)
-            _touched(row.url)
         return Response({})
 
 
@@ -452,7 +455,7 @@ def _save_template(
     secret, options = _split(body)
     with transaction.atomic():
         row = existing or CredentialTemplate(url=url)
-        row.kind, row.credentials, row.options = str(body.get("type") or "git"), secret, options
+        row.kind, row.credentials, row.options = _kind({**body, "repo": url}), secret, options
         row.save()
         audit.record(
             who,

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.http import StreamingHttpResponse
@@ -15,6 +14,7 @@ from rest_framework.request import Request
 
 from hub.access import ANONYMOUS, Caller, is_allowed, look_again
 from hub.api import View, project_fields, selector
+from hub.documents import to_json
 from hub.engine.errors import Unauthenticated
 from hub.engine.permits import normal_url
 from hub.models import Tombstone, current_version, setting
@@ -149,7 +149,7 @@ def streaming(lines: AsyncIterator[bytes], *, events: bool) -> StreamingHttpResp
 
 def line(result: Any, *, events: bool) -> bytes:
     """Return one item of a stream."""
-    data = orjson.dumps(result)
+    data = to_json(result)
     return b"data: " + data + b"\n\n" if events else data + b"\n"
 
 

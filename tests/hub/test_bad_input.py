@@ -198,6 +198,9 @@ BODIES = {
     "a lone surrogate": b'{"name": "\\ud800"}',
     "NaN": b'{"id": NaN}',
     "a number too long": b'{"id": ' + b"9" * 5000 + b"}",
+    "a number of more than 64 bits": b'{"id": 18446744073709551616}',
+    "a fraction that none is": b'{"id": 1e30}',
+    "infinity": b'{"id": 1e999}',
     "YAML": b"name: x\nid: 1\n",
     "a form": b"name=x&id=1",
 }
