@@ -55,6 +55,7 @@ from hub.session import (
 from hub.signin import HUB_SESSION, absolute
 
 FILTERS = ("actor", "project", "cluster", "kind", "object", "verb", "outcome", "from", "to")
+_STATUS = {AccessDenied: 403, NotFound: 404, Conflict: 409}
 Page = Callable[..., HttpResponse]
 
 
@@ -145,7 +146,7 @@ def posted(view: Callable[..., str | dict[str, str]]) -> Page:
             answer = view(request, caller, *args, **kwargs)
             return JsonResponse({"go": answer} if isinstance(answer, str) else answer)
         except (AccessDenied, NotFound, Invalid, Precondition, Conflict, EngineError, Stalled, RetryLater) as error:  # fmt: skip
-            status = {AccessDenied: 403, NotFound: 404, Conflict: 409}.get(type(error), 400)
+            status = next((s for kind, s in _STATUS.items() if isinstance(error, kind)), 400)
             return JsonResponse({"message": str(error)}, status=status)
 
     return require_POST(wrapped)

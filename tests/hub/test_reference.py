@@ -293,6 +293,7 @@ def _applications(day, hub, sandbox, repo, namespace):
     hub.push(repo, {"a/c.yaml": config_map("settings", {"a": "3"})})
     hub.wait_status("web", "OutOfSync")
     day("POST", f"{A}/web/sync", {})
+    hub.wait_operation("web")
     hub.wait_status("web", "Synced", "Healthy")
     first = day("GET", f"{A}/web")["status"]["history"][0]["id"]
     day("POST", f"{A}/web/rollback", {"id": first})
