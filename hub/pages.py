@@ -55,7 +55,7 @@ from hub.session import (
 from hub.signin import HUB_SESSION, absolute
 
 FILTERS = ("actor", "project", "cluster", "kind", "object", "verb", "outcome", "from", "to")
-_STATUS = {AccessDenied: 403, NotFound: 404, Conflict: 409}
+_STATUS: dict[type[Exception], int] = {AccessDenied: 403, NotFound: 404, Conflict: 409}
 Page = Callable[..., HttpResponse]
 
 
