@@ -306,17 +306,16 @@ def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[Ap
 
 
 def wait_operation(hub: Client, name: str, namespace: str, timeout: float, watcher: Watcher) -> App:
-    """Return the application once its operation has ended."""
+    """Return the application once its operation has ended, as it is after a look at the cluster."""
     for app in looks(hub, name, namespace, timeout):
         watcher.show(app)
         state = (app.get("status") or {}).get("operationState") or {}
         if not app.get("operation") and state.get("phase") not in ("Running", "Terminating"):
-            return app
+            return _looked_at(hub, app)
     raise AssertionError
 
 
-def looked_at(hub: Client, done: App) -> App:
-    """Return an application, whose operation has ended, as it is after a look at the cluster."""
+def _looked_at(hub: Client, done: App) -> App:
     found = get(hub, qualified(done), refresh="normal")
     # A sync of its own may have begun meanwhile; what is told is how this one ended.
     return {**found, "status": {**found.get("status", {}), "operationState": (done.get("status") or {}).get("operationState")}}  # fmt: skip

@@ -405,6 +405,12 @@ def test_a_sync_ends_with_what_runs_then(flotilla, site, sandbox, repo, namespac
     flotilla("app", "wait", "web", "--health")
     lines = flotilla("app", "logs", "web", "--tail", "1").splitlines()
     assert len(lines) == 2 and all(line.startswith("[web-") for line in lines)
+    repo.commit({"a/d.yaml": deployment(1)})
+    flotilla("app", "sync", "web")
+    back = flotilla("app", "rollback", "web", "0")
+    assert "Sync Status:        OutOfSync from main" in back and "Phase:              Succeeded" in back  # fmt: skip
+    flotilla("app", "wait", "web", "--health")
+    lines = flotilla("app", "logs", "web", "--tail", "1").splitlines()
     pod = lines[0][1:].partition("]")[0]
     assert flotilla("app", "logs", "web", "--name", pod, "--kind", "Pod", "--tail", "1").startswith("line 3 of")  # fmt: skip
 

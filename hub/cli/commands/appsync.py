@@ -80,7 +80,7 @@ def sync(
             say(f"application '{name}' is being synced")
             continue
         watcher = apps.Watcher(quiet=output != "wide")
-        done = apps.looked_at(hub, apps.wait_operation(hub, name, namespace, timeout, watcher))
+        done = apps.wait_operation(hub, name, namespace, timeout, watcher)
         if not printed(done, output, "tree"):
             say()
             apps.show_one(hub, done, operation=True)

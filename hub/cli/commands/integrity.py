@@ -1,11 +1,13 @@
 """`flotilla proj source-integrity git policies`: which keys must have signed what."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from hub.cli.client import Client, path
+from hub.cli.client import Client
 from hub.cli.problem import Problem
+from hub.cli.projects import Spec, change, read
 from hub.cli.show import printed, table
 
 app = typer.Typer(help="Signatures that sources must have.", no_args_is_help=True)
@@ -21,19 +23,16 @@ Mode = Annotated[str, typer.Option("--gpg-mode", help="none, head or strict.")]
 Keys = Annotated[list[str] | None, typer.Option("--gpg-key", help="Id of a key that may sign; may be repeated.")]  # fmt: skip
 
 
-def _read(name: str) -> tuple[Client, dict[str, Any], list[dict[str, Any]]]:
-    hub = Client.from_disk()
-    found = hub.get(path("projects", name))
-    policies = ((found["spec"].get("sourceIntegrity") or {}).get("git") or {}).get("policies") or []
-    return hub, found, list(policies)
+def _policies(spec: Spec) -> list[dict[str, Any]]:
+    return list(((spec.get("sourceIntegrity") or {}).get("git") or {}).get("policies") or [])
 
 
-def _save(hub: Client, found: dict[str, Any], policies: list[dict[str, Any]]) -> None:
-    spec = {k: v for k, v in found["spec"].items() if k != "sourceIntegrity"}
-    if policies:
-        spec["sourceIntegrity"] = {"git": {"policies": policies}}
-    metadata = {k: found["metadata"][k] for k in ("name", "resourceVersion", "labels", "annotations") if found["metadata"].get(k)}  # fmt: skip
-    hub.put(path("projects", found["metadata"]["name"]), {"project": {"metadata": metadata, "spec": spec}})  # fmt: skip
+def _change(name: str, alter: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    def change_spec(spec: Spec) -> None:
+        policies = alter(_policies(spec))
+        spec["sourceIntegrity"] = {"git": {"policies": policies}} if policies else None
+
+    change(name, change_spec)
 
 
 def _policy(before: dict[str, Any], repos: list[str] | None, mode: str, keys: list[str] | None) -> dict[str, Any]:  # fmt: skip
@@ -54,7 +53,7 @@ def _at(policies: list[dict[str, Any]], number: int) -> dict[str, Any]:
 @policies_app.command("list")
 def list_(name: Project, output: Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml.")] = "wide") -> None:  # fmt: skip
     """List policies."""
-    _hub, _found, policies = _read(name)
+    policies = _policies(read(Client.from_disk(), name)["spec"])
     if not printed(policies, output):
         table(["ID", "GPG-MODE", "GPG-KEYS", "REPO-URLS"], [
             [n, (p.get("gpg") or {}).get("mode", "head"), ",".join((p.get("gpg") or {}).get("keys") or []) or "-", ",".join(r["url"] for r in p.get("repos") or [])]
@@ -67,8 +66,7 @@ def add(name: Project, repos: Repos = None, mode: Mode = "head", keys: Keys = No
     """Add a policy."""
     if not repos:
         raise Problem("--repo-url is required: the repositories that the policy is about")
-    hub, found, policies = _read(name)
-    _save(hub, found, [*policies, _policy({}, repos, mode, keys)])
+    _change(name, lambda policies: [*policies, _policy({}, repos, mode, keys)])
 
 
 @policies_app.command("update")
@@ -76,14 +74,21 @@ def update(name: Project, number: Number, repos: Repos = None, mode: Mode = "", 
     """Change a policy."""
     if not (repos or mode or keys):
         raise Problem("nothing to change: give --repo-url, --gpg-mode or --gpg-key")
-    hub, found, policies = _read(name)
-    changed = _policy(_at(policies, number), repos, mode, keys)
-    _save(hub, found, [changed if n == number else p for n, p in enumerate(policies)])
+
+    def changed(policies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        policies[number] = _policy(_at(policies, number), repos, mode, keys)
+        return policies
+
+    _change(name, changed)
 
 
 @policies_app.command("delete")
 def delete(name: Project, number: Number) -> None:
     """Delete a policy."""
-    hub, found, policies = _read(name)
-    _at(policies, number)
-    _save(hub, found, [p for n, p in enumerate(policies) if n != number])
+
+    def without(policies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        _at(policies, number)
+        del policies[number]
+        return policies
+
+    _change(name, without)

@@ -10,6 +10,8 @@ from hub.cli.client import Client, path
 from hub.cli.commands import integrity
 from hub.cli.commands.account import seconds
 from hub.cli.problem import Problem
+from hub.cli.projects import change as change_project
+from hub.cli.projects import read, save
 from hub.cli.show import facts, printed, say, stamp, table
 
 app = typer.Typer(help="Projects, their roles and windows.", no_args_is_help=True)
@@ -18,8 +20,6 @@ windows_app = typer.Typer(help="Sync windows of a project.", no_args_is_help=Tru
 app.add_typer(role_app, name="role")
 app.add_typer(windows_app, name="windows")
 app.add_typer(integrity.app, name="source-integrity")
-
-ATTEMPTS = 5  # at a change of a project that others change too
 
 Project = Annotated[str, typer.Argument(metavar="PROJECT", help="Project.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml or name.")]
@@ -31,32 +31,6 @@ SourceNamespace = Annotated[list[str] | None, typer.Option("--source-namespaces"
 SignatureKeys = Annotated[list[str] | None, typer.Option("--signature-keys", help="Id of a key; may be repeated.")]  # fmt: skip
 Orphaned = Annotated[bool | None, typer.Option("--orphaned-resources/--no-orphaned-resources", help="Look for orphans.")]  # fmt: skip
 OrphanedWarn = Annotated[bool | None, typer.Option("--orphaned-resources-warn/--no-orphaned-resources-warn", help="And warn of them.")]  # fmt: skip
-
-
-def _get(hub: Client, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = hub.get(path("projects", name))
-    return found
-
-
-def _save(hub: Client, found: dict[str, Any]) -> None:
-    spec = {k: v for k, v in found["spec"].items() if v not in ([], None)}
-    metadata = {k: found["metadata"][k] for k in ("name", "resourceVersion", "labels", "annotations") if found["metadata"].get(k)}  # fmt: skip
-    hub.put(path("projects", found["metadata"]["name"]), {"project": {"metadata": metadata, "spec": spec}})  # fmt: skip
-
-
-def _change(name: str, change: Callable[[dict[str, Any]], None]) -> None:
-    hub = Client.from_disk()
-    for attempt in range(ATTEMPTS):
-        found = _get(hub, name)
-        change(found["spec"])
-        try:
-            _save(hub, found)
-        except Problem as error:
-            # Somebody else changed the project between the two calls: the same change is made to theirs.
-            if error.status != 409 or attempt == ATTEMPTS - 1:
-                raise
-        else:
-            return
 
 
 def _fields(spec: dict[str, Any], dest: list[str] | None, src: list[str] | None, description: str, spaces: list[str] | None, keys: list[str] | None, orphaned: bool | None, warn: bool | None) -> None:  # fmt: skip
@@ -107,7 +81,7 @@ def set_(
     signature_keys: SignatureKeys = None, orphaned: Orphaned = None, orphaned_warn: OrphanedWarn = None,
 ) -> None:  # fmt: skip
     """Change fields of a project."""
-    _change(name, lambda spec: _fields(spec, dest, src, description, source_namespaces, signature_keys, orphaned, orphaned_warn))  # fmt: skip
+    change_project(name, lambda spec: _fields(spec, dest, src, description, source_namespaces, signature_keys, orphaned, orphaned_warn))  # fmt: skip
 
 
 @app.command("list")
@@ -156,7 +130,7 @@ def _row(item: dict[str, Any]) -> list[str]:
 @app.command()
 def get(name: Project, output: Output = "wide") -> None:
     """Show a project."""
-    found = _get(Client.from_disk(), name)
+    found = read(Client.from_disk(), name)
     if printed(found, output):
         return
     spec = found["spec"]
@@ -174,14 +148,14 @@ def get(name: Project, output: Output = "wide") -> None:
 def edit(name: Project) -> None:
     """Edit the spec of a project in $EDITOR."""
     hub = Client.from_disk()
-    found = _get(hub, name)
+    found = read(hub, name)
     after = files.edited(found["spec"])
     if after == found["spec"]:
         say("Nothing was changed")
         return
     if not isinstance(after, dict):
         raise Problem("a spec is an object: nothing was changed")
-    _save(hub, {**found, "spec": after})
+    save(hub, {**found, "spec": after})
 
 
 @app.command()
@@ -214,7 +188,7 @@ def add_destination(
     by_name: Annotated[bool, typer.Option("--name", help="It is a name, no server.")] = False,
 ) -> None:  # fmt: skip
     """Permit a destination."""
-    _change(name, _toggle("destinations", {"name" if by_name else "server": server, "namespace": namespace}, add=True))  # fmt: skip
+    change_project(name, _toggle("destinations", {"name" if by_name else "server": server, "namespace": namespace}, add=True))  # fmt: skip
 
 
 @app.command("remove-destination")
@@ -228,55 +202,55 @@ def remove_destination(name: Project, server: Annotated[str, typer.Argument(help
             raise Problem("it is not in destinations")
         spec["destinations"] = kept
 
-    _change(name, change)
+    change_project(name, change)
 
 
 @app.command("add-source")
 def add_source(name: Project, url: Annotated[str, typer.Argument(help="Repository.")]) -> None:
     """Permit a repository."""
-    _change(name, _toggle("sourceRepos", url, add=True))
+    change_project(name, _toggle("sourceRepos", url, add=True))
 
 
 @app.command("remove-source")
 def remove_source(name: Project, url: Annotated[str, typer.Argument(help="Repository.")]) -> None:
     """Permit a repository no more."""
-    _change(name, _toggle("sourceRepos", url, add=False))
+    change_project(name, _toggle("sourceRepos", url, add=False))
 
 
 @app.command("add-source-namespace")
 def add_source_namespace(name: Project, namespace: Annotated[str, typer.Argument(help="Namespace.")]) -> None:  # fmt: skip
     """Permit applications of a namespace."""
-    _change(name, _toggle("sourceNamespaces", namespace, add=True))
+    change_project(name, _toggle("sourceNamespaces", namespace, add=True))
 
 
 @app.command("remove-source-namespace")
 def remove_source_namespace(name: Project, namespace: Annotated[str, typer.Argument(help="Namespace.")]) -> None:  # fmt: skip
     """Permit applications of a namespace no more."""
-    _change(name, _toggle("sourceNamespaces", namespace, add=False))
+    change_project(name, _toggle("sourceNamespaces", namespace, add=False))
 
 
 @app.command("add-signature-key")
 def add_signature_key(name: Project, key_id: Annotated[str, typer.Argument(help="Key id.")]) -> None:  # fmt: skip
     """Ask for commits that are signed by a key."""
-    _change(name, _toggle("signatureKeys", {"keyID": key_id}, add=True))
+    change_project(name, _toggle("signatureKeys", {"keyID": key_id}, add=True))
 
 
 @app.command("remove-signature-key")
 def remove_signature_key(name: Project, key_id: Annotated[str, typer.Argument(help="Key id.")]) -> None:  # fmt: skip
     """Take a key out again."""
-    _change(name, _toggle("signatureKeys", {"keyID": key_id}, add=False))
+    change_project(name, _toggle("signatureKeys", {"keyID": key_id}, add=False))
 
 
 @app.command("add-orphaned-ignore")
 def add_orphaned_ignore(name: Project, group: Annotated[str, typer.Argument(help="Group.")], kind: Annotated[str, typer.Argument(help="Kind.")], resource: Annotated[str, typer.Option("--name", help="Name.")] = "") -> None:  # fmt: skip
     """Expect an orphan."""
-    _change(name, lambda spec: _toggle("ignore", _expected(group, kind, resource), add=True)(spec.setdefault("orphanedResources", {})))  # fmt: skip
+    change_project(name, lambda spec: _toggle("ignore", _expected(group, kind, resource), add=True)(spec.setdefault("orphanedResources", {})))  # fmt: skip
 
 
 @app.command("remove-orphaned-ignore")
 def remove_orphaned_ignore(name: Project, group: Annotated[str, typer.Argument(help="Group.")], kind: Annotated[str, typer.Argument(help="Kind.")], resource: Annotated[str, typer.Option("--name", help="Name.")] = "") -> None:  # fmt: skip
     """Expect an orphan no more."""
-    _change(name, lambda spec: _toggle("ignore", _expected(group, kind, resource), add=False)(spec.setdefault("orphanedResources", {})))  # fmt: skip
+    change_project(name, lambda spec: _toggle("ignore", _expected(group, kind, resource), add=False)(spec.setdefault("orphanedResources", {})))  # fmt: skip
 
 
 def _expected(group: str, kind: str, name: str) -> dict[str, str]:
@@ -286,13 +260,13 @@ def _expected(group: str, kind: str, name: str) -> dict[str, str]:
 @app.command("add-destination-service-account")
 def add_destination_service_account(name: Project, server: Annotated[str, typer.Argument(help="Server.")], namespace: Annotated[str, typer.Argument(help="Namespace.")], account: Annotated[str, typer.Argument(help="Service account.")]) -> None:  # fmt: skip
     """Have syncs act as a service account."""
-    _change(name, _toggle("destinationServiceAccounts", {"server": server, "namespace": namespace, "defaultServiceAccount": account}, add=True))  # fmt: skip
+    change_project(name, _toggle("destinationServiceAccounts", {"server": server, "namespace": namespace, "defaultServiceAccount": account}, add=True))  # fmt: skip
 
 
 @app.command("remove-destination-service-account")
 def remove_destination_service_account(name: Project, server: Annotated[str, typer.Argument(help="Server.")], namespace: Annotated[str, typer.Argument(help="Namespace.")], account: Annotated[str, typer.Argument(help="Service account.")]) -> None:  # fmt: skip
     """Have syncs act as themselves again."""
-    _change(name, _toggle("destinationServiceAccounts", {"server": server, "namespace": namespace, "defaultServiceAccount": account}, add=False))  # fmt: skip
+    change_project(name, _toggle("destinationServiceAccounts", {"server": server, "namespace": namespace, "defaultServiceAccount": account}, add=False))  # fmt: skip
 
 
 def _lists(white: str, black: str, *, allow: bool, by_white: bool) -> Callable[[str, str, str], None]:  # fmt: skip
@@ -305,7 +279,7 @@ def _lists(white: str, black: str, *, allow: bool, by_white: bool) -> Callable[[
             else:
                 _toggle(black, entry, add=not allow)(spec)
 
-        _change(name, change)
+        change_project(name, change)
 
     return run
 
@@ -364,7 +338,7 @@ def dict_in_place(value: Any) -> dict[str, Any]:
 @role_app.command("list")
 def role_list(name: Project, output: Output = "wide") -> None:
     """List roles."""
-    roles = _get(Client.from_disk(), name)["spec"].get("roles") or []
+    roles = read(Client.from_disk(), name)["spec"].get("roles") or []
     if printed(roles, output, "name"):
         return
     if output == "name":
@@ -377,7 +351,7 @@ def role_list(name: Project, output: Output = "wide") -> None:
 @role_app.command("get")
 def role_get(name: Project, role: Role, output: Output = "wide") -> None:
     """Show a role: its policies, groups and tokens."""
-    found = _get(Client.from_disk(), name)
+    found = read(Client.from_disk(), name)
     one = _role_of(found["spec"], role)
     if printed(one, output):
         return
@@ -403,7 +377,7 @@ def role_create(name: Project, role: Role, description: Description = "") -> Non
             raise Problem(f"the project has a role {role!r} already")
         spec["roles"] = [*(spec.get("roles") or []), entry]
 
-    _change(name, change)
+    change_project(name, change)
     say(f"Role '{role}' created")
 
 
@@ -415,7 +389,7 @@ def role_delete(name: Project, role: Role) -> None:
         gone = _role_of(spec, role)
         spec["roles"] = [r for r in spec["roles"] if r is not gone]
 
-    _change(name, change)
+    change_project(name, change)
     say(f"Role '{role}' deleted")
 
 
@@ -432,26 +406,26 @@ def _policy(project: str, role: str, action: str, permission: str, about: str, r
 @role_app.command("add-policy")
 def role_add_policy(name: Project, role: Role, action: _Action, about: _Object, permission: _Permission = "allow", resource: _Resource = "applications") -> None:  # fmt: skip
     """Add a rule to a role."""
-    _change(name, lambda spec: _toggle("policies", _policy(name, role, action, permission, about, resource), add=True)(_role_of(spec, role)))  # fmt: skip
+    change_project(name, lambda spec: _toggle("policies", _policy(name, role, action, permission, about, resource), add=True)(_role_of(spec, role)))  # fmt: skip
 
 
 @role_app.command("remove-policy")
 def role_remove_policy(name: Project, role: Role, action: _Action, about: _Object, permission: _Permission = "allow", resource: _Resource = "applications") -> None:  # fmt: skip
     """Take a rule out of a role."""
-    _change(name, lambda spec: _toggle("policies", _policy(name, role, action, permission, about, resource), add=False)(_role_of(spec, role)))  # fmt: skip
+    change_project(name, lambda spec: _toggle("policies", _policy(name, role, action, permission, about, resource), add=False)(_role_of(spec, role)))  # fmt: skip
 
 
 @role_app.command("add-group")
 def role_add_group(name: Project, role: Role, group: Annotated[str, typer.Argument(help="Group.")]) -> None:  # fmt: skip
     """Give a role to a group."""
-    _change(name, lambda spec: _toggle("groups", group, add=True)(_role_of(spec, role)))
+    change_project(name, lambda spec: _toggle("groups", group, add=True)(_role_of(spec, role)))
     say(f"Group '{group}' added to role '{role}'")
 
 
 @role_app.command("remove-group")
 def role_remove_group(name: Project, role: Role, group: Annotated[str, typer.Argument(help="Group.")]) -> None:  # fmt: skip
     """Take a role from a group."""
-    _change(name, lambda spec: _toggle("groups", group, add=False)(_role_of(spec, role)))
+    change_project(name, lambda spec: _toggle("groups", group, add=False)(_role_of(spec, role)))
     say(f"Group '{group}' removed from role '{role}'")
 
 
@@ -482,7 +456,7 @@ def role_list_tokens(
 ) -> None:  # fmt: skip
     """List the tokens of a role."""
     shown = str if unixtime else stamp
-    found = _get(Client.from_disk(), name)
+    found = read(Client.from_disk(), name)
     tokens = (((found.get("status") or {}).get("jwtTokensByRole") or {}).get(role) or {}).get("items") or []  # fmt: skip
     table(["ID", "ISSUED AT", "EXPIRES AT"], [[t.get("id", ""), shown(t["iat"]), shown(t["exp"]) if t.get("exp") else "Never"] for t in tokens])  # fmt: skip
 
@@ -496,7 +470,7 @@ _Number = Annotated[int, typer.Argument(metavar="ID", help="Number that `windows
 def windows_list(name: Project, output: Output = "wide") -> None:
     """List windows."""
     hub = Client.from_disk()
-    windows = _get(hub, name)["spec"].get("syncWindows") or []
+    windows = read(hub, name)["spec"].get("syncWindows") or []
     if printed(windows, output):
         return
     active = hub.get(path("projects", name, "syncwindows")).get("windows") or []
@@ -527,7 +501,7 @@ def windows_add(
         "kind": kind, "schedule": schedule, "duration": duration, "applications": _words(applications), "namespaces": _words(namespaces), "clusters": _words(clusters),
         "manualSync": manual_sync, "timeZone": time_zone, "andOperator": use_and_operator, "syncOverrun": sync_overrun, "description": description,
     }  # fmt: skip
-    _change(name, lambda spec: spec.update(syncWindows=[*(spec.get("syncWindows") or []), {k: v for k, v in entry.items() if v}]))  # fmt: skip
+    change_project(name, lambda spec: spec.update(syncWindows=[*(spec.get("syncWindows") or []), {k: v for k, v in entry.items() if v}]))  # fmt: skip
 
 
 def _window(spec: dict[str, Any], number: int) -> dict[str, Any]:
@@ -547,7 +521,7 @@ def windows_update(
     changes = {k: v for k, v in given.items() if v}
     if not changes:
         raise Problem("nothing to change: give --schedule, --duration, --applications, --namespaces, --clusters or --time-zone")  # fmt: skip
-    _change(name, lambda spec: _window(spec, number).update(changes))
+    change_project(name, lambda spec: _window(spec, number).update(changes))
 
 
 @windows_app.command("delete")
@@ -558,12 +532,12 @@ def windows_delete(name: Project, number: _Number) -> None:
         gone = _window(spec, number)
         spec["syncWindows"] = [w for w in spec["syncWindows"] if w is not gone]
 
-    _change(name, change)
+    change_project(name, change)
 
 
 def _switch(command: str, field: str, *, on: bool, text: str) -> None:
     def run(name: Project, number: _Number) -> None:
-        _change(name, lambda spec: _window(spec, number).update({field: on}))
+        change_project(name, lambda spec: _window(spec, number).update({field: on}))
 
     run.__doc__ = text
     windows_app.command(command, help=text)(run)

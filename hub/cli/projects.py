@@ -1,0 +1,38 @@
+"""A project as the command line reads it, changes it and writes it back."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hub.cli.client import Client, path
+from hub.cli.problem import Problem
+
+Spec = dict[str, Any]
+ATTEMPTS = 5  # at a change of a project that others change too
+
+
+def read(hub: Client, name: str) -> dict[str, Any]:
+    """Return a project."""
+    found: dict[str, Any] = hub.get(path("projects", name))
+    return found
+
+
+def save(hub: Client, found: dict[str, Any]) -> None:
+    """Write a project back; refused with 409 when somebody changed it since it was read."""
+    spec = {k: v for k, v in found["spec"].items() if v not in ([], None)}
+    metadata = {k: found["metadata"][k] for k in ("name", "resourceVersion", "labels", "annotations") if found["metadata"].get(k)}  # fmt: skip
+    hub.put(path("projects", found["metadata"]["name"]), {"project": {"metadata": metadata, "spec": spec}})  # fmt: skip
+
+
+def change(name: str, alter: Callable[[Spec], None]) -> None:
+    """Change the spec of a project: also the one that somebody else has written meanwhile."""
+    hub = Client.from_disk()
+    for attempt in range(ATTEMPTS):
+        found = read(hub, name)
+        alter(found["spec"])
+        try:
+            save(hub, found)
+        except Problem as error:
+            if error.status != 409 or attempt == ATTEMPTS - 1:
+                raise
+        else:
+            return
