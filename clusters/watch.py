@@ -162,6 +162,9 @@ class ClusterWatch:
         await self._call(connection.renew)
         version = await self._call(connection.server_version)
         self._rules = await self._db(setting, "resource_filters", {})
+        # What an earlier run had not written yet: the lists read it again, and no event would wake the writer.
+        self._batch = _Batch()
+        self._changed.clear()
         config = connection.config
         tls = ssl_context(config) if connection.server.startswith("https") else False
         connector = aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=30)
@@ -177,13 +180,13 @@ class ClusterWatch:
             self._broken: asyncio.Future[BaseException | None] = (
                 asyncio.get_running_loop().create_future()
             )
+            # Together from the start: where the writer fails, nobody waits for its batches.
             tasks = [
                 asyncio.create_task(self._write_batches()),
                 asyncio.create_task(self._until_broken()),
+                asyncio.create_task(self._keep_discovering(connection, version)),
             ]
             try:
-                await self._discover(connection, version)
-                tasks.append(asyncio.create_task(self._keep_discovering(connection, version)))
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
                 for task in done:
                     task.result()
@@ -239,6 +242,7 @@ class ClusterWatch:
         )  # fmt: skip
 
     async def _keep_discovering(self, connection: Connection, version: str) -> None:
+        await self._discover(connection, version)
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._rediscover.wait(), timeout=300)

@@ -1,5 +1,6 @@
 """Clusters: registered, watched, away and back; credentials that never come out."""
 
+import asyncio
 import base64
 import json
 import os
@@ -392,8 +393,9 @@ def test_the_command_line_says_what_to_do(tmp_path):
     assert "key=value" in command("cluster", "add", "x", "--label", "bad", env=env).stderr
 
 
+@pytest.mark.parametrize("is_taken", [False, True], ids=["before", "after"])
 def test_a_watch_that_breaks_in_an_odd_way_begins_anew(
-    hub, sandbox, repo, app, namespace, monkeypatch
+    hub, sandbox, repo, app, namespace, monkeypatch, is_taken
 ):
     repo.commit({"c.yaml": CONFIG})
     name = app(repo, sandbox, namespace, policy={"automated": {}})
@@ -401,8 +403,12 @@ def test_a_watch_that_breaks_in_an_odd_way_begins_anew(
     handle, broken = watch.ClusterWatch._handle, []
 
     async def odd(self, state, event):
-        if not broken and state.kind.kind == "ConfigMap":
+        if not broken and event["object"]["metadata"].get("name") == "c" and state.whole:
             broken.append(1)
+            if is_taken:  # the writer has it in hand when everything stops
+                await asyncio.sleep(watch.BATCH_SECONDS * 4)
+                await handle(self, state, event)
+                await asyncio.sleep(watch.BATCH_SECONDS / 4)
             raise KeyError("an event that nobody expected")
         return await handle(self, state, event)
 
