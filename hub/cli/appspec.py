@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from hub.cli.problem import Problem
 
 Spec = dict[str, Any]
@@ -334,6 +332,8 @@ def patched(text: str, kind: str) -> str:
 
     Raises: Problem when it cannot be read.
     """
+    import yaml
+
     if kind not in ("json", "merge"):
         raise Problem(f"--type {kind}: json or merge")
     try:

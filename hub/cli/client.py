@@ -1,23 +1,28 @@
 """REST calls to a hub."""
 
+from __future__ import annotations
+
 import json
-import ssl
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
-
-import httpx
 
 from hub.cli import config
 from hub.cli.problem import Problem
 from hub.cli.show import table
 
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
 __all__ = ["Client", "login", "path", "remember", "table"]
 
-TIMEOUT = httpx.Timeout(60, connect=5)
+TIMEOUT = (5.0, 60.0, 60.0, 60.0)
+"""Seconds to connect, to read, to write and to wait for a connection."""
 _TRIES = 3
 _PAUSE_SECONDS = 0.5
 
@@ -38,6 +43,8 @@ def trust(*, insecure: bool, authority: str = "") -> ssl.SSLContext:
 
     Raises: Problem when the authority cannot be read.
     """
+    import ssl
+
     try:
         context = ssl.create_default_context(cafile=authority or None)
     except (OSError, ssl.SSLError) as error:
@@ -90,7 +97,7 @@ class Client:
         self._http: httpx.Client | None = None
 
     @classmethod
-    def from_disk(cls) -> "Client":
+    def from_disk(cls) -> Client:
         """Return a client as flags, the environment or the current context say."""
         found = config.current()
         return cls(found.server, found.token, insecure=found.insecure, authority=found.authority)
@@ -124,6 +131,8 @@ class Client:
 
         Raises: Problem when the hub refuses, or the stream ends with an error.
         """
+        import httpx
+
         try:
             with self._session().stream("GET", self.server + path, headers=self._headers(), timeout=httpx.Timeout(idle_seconds, connect=5)) as answer:  # fmt: skip
                 if answer.status_code >= 400:
@@ -148,6 +157,8 @@ class Client:
 
         Raises: Problem when the hub refuses or does not answer.
         """
+        import httpx
+
         size = 0
         try:
             with self._session().stream("GET", self.server + path, headers=self._headers()) as answer:  # fmt: skip
@@ -163,6 +174,8 @@ class Client:
 
     def _session(self) -> httpx.Client:
         if self._http is None:
+            import httpx
+
             self._http = httpx.Client(verify=self.verify, timeout=TIMEOUT)
         return self._http
 
@@ -183,6 +196,8 @@ class Client:
         return data
 
     def _answer(self, method: str, path: str, **body: Any) -> httpx.Response:
+        import httpx
+
         headers = self._headers()
         if method != "GET":
             # A broken connection does not say whether a change was made: sent again under its key, it is made once.

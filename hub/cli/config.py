@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hub.cli.problem import Problem
 
 _SERVICE = "flotilla"
@@ -54,6 +52,8 @@ def load() -> dict[str, Any]:
 
     Raises: Problem when the file cannot be read, or others could read the tokens in it.
     """
+    import yaml
+
     file = path()
     try:
         text = file.read_text(encoding="utf-8")
@@ -74,6 +74,8 @@ def load() -> dict[str, Any]:
 
 def save(document: dict[str, Any]) -> None:
     """Write the contexts, readable for their owner only."""
+    import yaml
+
     file = path()
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_name(f".{file.name}.{os.getpid()}")

@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
-import yaml
-
 from hub.cli.problem import Problem
 from hub.cli.show import as_yaml
 
@@ -25,10 +22,19 @@ def text_of(file: str) -> str:
         if file == "-":
             return sys.stdin.read()
         if file.startswith(("http://", "https://")):
-            return httpx.get(file, timeout=30, follow_redirects=True).raise_for_status().text
+            return _fetched(file)
         return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, httpx.HTTPError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise Problem(f"{file} cannot be read: {error}") from error
+
+
+def _fetched(url: str) -> str:
+    import httpx
+
+    try:
+        return httpx.get(url, timeout=30, follow_redirects=True).raise_for_status().text
+    except httpx.HTTPError as error:
+        raise Problem(f"{url} cannot be read: {error}") from error
 
 
 def manifests(files: Sequence[str]) -> list[dict[str, Any]]:
@@ -36,6 +42,8 @@ def manifests(files: Sequence[str]) -> list[dict[str, Any]]:
 
     Raises: Problem naming the file.
     """
+    import yaml
+
     found: list[dict[str, Any]] = []
     for file in files:
         inner = sorted(str(p) for p in Path(file).iterdir() if p.suffix in (".yaml", ".yml", ".json")) if file != "-" and Path(file).is_dir() else [file]  # fmt: skip
@@ -60,6 +68,8 @@ def edited(value: Any) -> Any:
 
     Raises: Problem when the editor fails or leaves something that cannot be read.
     """
+    import yaml
+
     editor = os.environ.get("EDITOR") or os.environ.get("VISUAL") or "vi"
     before = as_yaml(value)
     with tempfile.TemporaryDirectory() as folder:

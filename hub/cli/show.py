@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import yaml
-
 from hub.cli.problem import Problem
 
 
@@ -42,6 +40,8 @@ def printed(data: object, output: str, *more: str) -> bool:
 
 def as_yaml(data: object) -> str:
     """Return data as YAML."""
+    import yaml
+
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     return str(yaml.dump(data, Dumper=dumper, sort_keys=False, allow_unicode=True, width=2**20))
 

@@ -264,15 +264,16 @@ def test_contexts_and_the_token_that_ended(hub, live_server, tmp_path):
     assert "is this a hub?" in flotilla.refused("login", live_server.url + "/login", "--username", "a", "--password", "b")  # fmt: skip
 
 
-def test_the_help_starts_fast():
-    """No Django, no rendering of what is not asked for: CPU, not the clock of a busy machine."""
-    code = "import resource, runpy, sys\nsys.argv = ['flotilla', '--help']\ntry:\n    runpy.run_module('hub.cli.main', run_name='__main__')\nexcept SystemExit:\n    pass\nused = resource.getrusage(resource.RUSAGE_SELF)\nprint('CPU', used.ru_utime + used.ru_stime, 'django' in sys.modules, 'pydantic' in sys.modules)"  # fmt: skip
-    said = min(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()[-1]
-        for _ in range(3)
-    )  # fmt: skip
-    _, _seconds, django, pydantic = said.split()
-    assert (django, pydantic) == ("False", "False")
+@pytest.mark.parametrize("words", [["version", "--client"], ["--help"], ["app", "sync", "--help"]])
+def test_it_starts_without_what_it_does_not_need(words):
+    """Nothing slow is read before a command needs it; tests/bench/start.py says what a start costs."""
+    code = f"import json, sys\nsys.argv = ['flotilla', *{words}]\nfrom hub.cli.main import run\ntry:\n    run()\nexcept SystemExit:\n    pass\nprint(json.dumps(sorted(sys.modules)))"  # fmt: skip
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout  # fmt: skip
+
+    read = set(json.loads(said.splitlines()[-1]))
+
+    assert not read & {"django", "pydantic", "httpx", "ssl", "yaml", "pygments", "markdown_it"}
+    assert "typer" in read
 
 
 EXPORT = """

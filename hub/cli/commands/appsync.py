@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from hub.cli import apps, appspec
-from hub.cli import local as local_files
 from hub.cli.client import Client
 from hub.cli.commands.appflags import (
     Local,
@@ -72,6 +71,8 @@ def sync(
         if preview and _previewed(hub, name, namespace, revision) and not assume_yes and not typer.confirm("Do you want to sync these changes?"):  # fmt: skip
             raise typer.Exit(FAILED)
         if local:
+            from hub.cli import local as local_files
+
             body["manifests"] = local_files.manifests(_local(hub, name, namespace, local, local_root))  # fmt: skip
         if source_names:
             body["sourcePositions"] = positions(hub, name, namespace, source_positions, source_names)  # fmt: skip
@@ -108,6 +109,8 @@ def _request(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _local(hub: Client, name: str, namespace: str, local: str, root: str, **more: Any) -> dict[str, Any]:  # fmt: skip
     # Argo CD's own default is the root of the machine: it means that none was given.
+    from hub.cli import local as local_files
+
     return local_files.render(hub, name, namespace, local, root="" if root == "/" else root, **more)
 
 

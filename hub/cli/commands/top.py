@@ -1,6 +1,5 @@
 """Commands without a group: sign in and out, contexts, versions, manifests of every kind."""
 
-import ssl
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -22,6 +21,8 @@ def _checked(server: str) -> bool:
 
     Raises: Problem when somebody says no, or nobody can be asked.
     """
+    import ssl
+
     import httpx
 
     if config.FLAGS.insecure or not server.startswith("https://"):
