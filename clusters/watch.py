@@ -44,6 +44,10 @@ BATCH_SECONDS = 0.08
 BATCH_SIZE = 400
 PAGE = 500
 WATCH_SECONDS = 3000
+PROBE_SECONDS = 20.0
+PROBE_TIMEOUT = 10.0
+PROBE_PAUSE = 2.0
+PROBES = 3
 RECONNECT = Backoff(timedelta(seconds=1), 2, timedelta(seconds=60))
 _PARTIAL = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 _PARTIAL_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
@@ -97,8 +101,14 @@ class NotServed(Exception):
 class _KindState:
     kind: Kind
     whole: bool
+    namespaces: list[str]
+    """One empty string for all of them."""
     task: asyncio.Task[None] | None = None
-    listed: bool = False
+    listed: set[str] = field(default_factory=set)
+
+    @property
+    def is_listed(self) -> bool:
+        return self.listed.issuperset(self.namespaces)
 
 
 @dataclass
@@ -119,6 +129,7 @@ class ClusterWatch:
         self._batch = _Batch()
         self._changed = asyncio.Event()
         self._rediscover = asyncio.Event()
+        self._doubt = asyncio.Event()
         self._lists = asyncio.Semaphore(8)
         self._session: aiohttp.ClientSession | None = None
         self._last_event_saved = 0.0
@@ -184,6 +195,7 @@ class ClusterWatch:
             tasks = [
                 asyncio.create_task(self._write_batches()),
                 asyncio.create_task(self._until_broken()),
+                asyncio.create_task(self._keep_probing()),
                 asyncio.create_task(self._keep_discovering(connection, version)),
             ]
             try:
@@ -212,7 +224,7 @@ class ClusterWatch:
             if known is None or known.kind.version != kind.version:
                 await self._stop_kind(name)
                 whole = name not in _NEVER_WHOLE and (name in managed or name in _ALWAYS_WHOLE)
-                self._start_kind(_KindState(kind, whole))
+                self._start_kind(_KindState(kind, whole, self._namespaces(kind)))
         await self._db(
             live.set_connection, self.cluster.pk, "Successful", "", server_version=version,
             api_kinds=[[k.group, k.version, k.kind, k.plural, k.namespaced] for k in kinds],
@@ -222,9 +234,9 @@ class ClusterWatch:
 
     async def _until_listed(self) -> None:
         deadline = time.monotonic() + 120
-        while not all(s.listed for s in self._kinds.values()):
+        while not all(s.is_listed for s in self._kinds.values()):
             for state in self._kinds.values():
-                if state.task and state.task.done() and not state.listed:
+                if state.task and state.task.done() and not state.is_listed:
                     state.task.result()
             if time.monotonic() > deadline:
                 raise RetryLater(
@@ -251,10 +263,39 @@ class ClusterWatch:
             try:
                 version = await self._call(connection.server_version)
                 await self._discover(connection, version)
-            except Unreachable:
-                if any(s.task and not s.task.done() for s in self._kinds.values()):
-                    continue
-                raise
+            except Unreachable:  # whether the cluster is away is for the probes to say
+                await asyncio.sleep(PROBE_PAUSE)
+                self._rediscover.set()
+
+    async def _keep_probing(self) -> None:
+        """Ask the server whether it is there: one that vanished without a word leaves its watches open and silent."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._doubt.wait(), PROBE_SECONDS)
+            self._doubt.clear()
+            for attempt in range(1, PROBES + 1):
+                try:
+                    await self._probe()
+                    break
+                except (aiohttp.ClientError, OSError, TimeoutError):
+                    if attempt == PROBES:
+                        raise
+                    # A server that only begins anew has a moment to do so.
+                    await asyncio.sleep(PROBE_PAUSE)
+
+    async def _probe(self) -> None:
+        assert self._session is not None  # noqa: S101
+        url = self._connection.server + "/version"
+        timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT, sock_connect=5)
+        try:
+            async with self._session.get(url, timeout=timeout, server_hostname=self._server_name) as answer:  # fmt: skip
+                status = answer.status
+        except TimeoutError as error:
+            raise TimeoutError(f"no answer within {PROBE_TIMEOUT:.0f} s") from error
+        if status == 401:
+            raise RetryLater("Unauthorized", "the cluster no longer takes the hub's credentials")
+        if status >= 500:
+            raise aiohttp.ClientError(f"HTTP status {status}")
 
     def _is_watched(self, kind: Kind) -> bool:
         if not {"list", "watch"} <= set(kind.verbs) or is_excluded(
@@ -262,6 +303,9 @@ class ClusterWatch:
         ):
             return False
         return not self.cluster.namespaces or kind.namespaced or self.cluster.cluster_resources
+
+    def _namespaces(self, kind: Kind) -> list[str]:
+        return [*self.cluster.namespaces] if kind.namespaced and self.cluster.namespaces else [""]
 
     def _start_kind(self, state: _KindState) -> None:
         self._kinds[state.kind.group, state.kind.kind] = state
@@ -285,31 +329,28 @@ class ClusterWatch:
             await asyncio.gather(state.task, return_exceptions=True)
 
     async def _follow(self, state: _KindState) -> None:
-        namespaces = (
-            [*self.cluster.namespaces]
-            if state.kind.namespaced and self.cluster.namespaces
-            else [""]
-        )
-        await asyncio.gather(*(self._follow_one(state, namespace) for namespace in namespaces))
+        await asyncio.gather(*(self._follow_one(state, n) for n in state.namespaces))
 
     async def _follow_one(self, state: _KindState, namespace: str) -> None:
         attempt = 0
         while True:
             try:
-                version = await self._list(state, namespace)
-                state.listed = True
+                whole = state.whole
+                version = await self._list(state, namespace, whole=whole)
+                state.listed.add(namespace)
                 attempt = 0
                 while True:
-                    version = await self._watch(state, namespace, version)
+                    version = await self._watch(state, namespace, version, whole=whole)
             except Relist:
                 continue
             except NotServed as error:
                 log.info("not watched: %s", error, extra={"cluster": self.cluster.name})
-                state.listed = True
+                state.listed.add(namespace)
                 await asyncio.sleep(60)
             except (aiohttp.ClientError, OSError, TimeoutError):
                 attempt += 1
-                if not state.listed and attempt > 2:
+                self._doubt.set()
+                if namespace not in state.listed and attempt > 2:
                     raise
                 if attempt > 4:
                     self._rediscover.set()
@@ -317,14 +358,15 @@ class ClusterWatch:
                     RECONNECT.delay(min(attempt, 6)).total_seconds() * random.uniform(0.5, 1)
                 )
 
-    async def _list(self, state: _KindState, namespace: str) -> str:
+    async def _list(self, state: _KindState, namespace: str, *, whole: bool) -> str:
         found: list[live.Seen] = []
         query: dict[str, str] = {"limit": str(PAGE)}
         async with self._lists:
             while True:
-                page = await self._get_json(state, namespace, query, _PARTIAL_LIST)
+                accept = {} if whole else {"Accept": _PARTIAL_LIST}
+                page = await self._get_json(state, namespace, query, accept)
                 for item in page.get("items") or []:
-                    found.append(await self._seen(state, item))
+                    found.append(await self._seen(state, item, whole=whole))
                 token = (page.get("metadata") or {}).get("continue")
                 version = str((page.get("metadata") or {}).get("resourceVersion", ""))
                 if not token:
@@ -337,10 +379,9 @@ class ClusterWatch:
         return version
 
     async def _get_json(
-        self, state: _KindState, namespace: str, query: dict[str, str], partial: str
+        self, state: _KindState, namespace: str, query: dict[str, str], headers: dict[str, str]
     ) -> dict[str, Any]:
         assert self._session is not None  # noqa: S101
-        headers = {} if state.whole else {"Accept": partial}
         url = self._connection.server + state.kind.path(namespace)
         timeout = aiohttp.ClientTimeout(total=60, sock_connect=5)
         async with self._session.get(
@@ -359,10 +400,13 @@ class ClusterWatch:
                 raise aiohttp.ClientError(f"HTTP status {answer.status}")
             return dict(orjson.loads(body))
 
-    async def _seen(self, state: _KindState, item: Manifest) -> live.Seen:
+    async def _seen(self, state: _KindState, item: Manifest, *, whole: bool) -> live.Seen:
         manifest = {**item, "apiVersion": state.kind.api_version, "kind": state.kind.kind}
-        if state.whole:
+        if whole:
             return live.Seen(manifest, is_whole=True)
+        if state.whole:
+            # The watch of another namespace found the first managed one: this one still sends metadata.
+            raise Relist
         owner = owner_of(manifest, live.tracking())
         if not owner.instance:
             return live.Seen(manifest, is_whole=False)
@@ -371,18 +415,18 @@ class ClusterWatch:
             state.whole = True
             raise Relist
         metadata = manifest["metadata"]
-        whole = await self._call(
+        found = await self._call(
             self._connection.get, state.kind, metadata.get("namespace", ""), metadata["name"]
         )
-        return live.Seen(whole, is_whole=True) if whole else live.Seen(manifest, is_whole=False)
+        return live.Seen(found, is_whole=True) if found else live.Seen(manifest, is_whole=False)
 
-    async def _watch(self, state: _KindState, namespace: str, version: str) -> str:
+    async def _watch(self, state: _KindState, namespace: str, version: str, *, whole: bool) -> str:
         assert self._session is not None  # noqa: S101
         query = {
             "watch": "1", "allowWatchBookmarks": "true", "resourceVersion": version,
             "timeoutSeconds": str(int(WATCH_SECONDS * random.uniform(0.8, 1.2))),
         }  # fmt: skip
-        headers = {} if state.whole else {"Accept": _PARTIAL}
+        headers = {} if whole else {"Accept": _PARTIAL}
         url = self._connection.server + state.kind.path(namespace)
         async with self._session.get(
             url, params=query, headers=headers, server_hostname=self._server_name
@@ -400,10 +444,10 @@ class ClusterWatch:
             if answer.status >= 400:
                 raise aiohttp.ClientError(f"HTTP status {answer.status}")
             async for event in _lines(answer.content):
-                version = await self._handle(state, event) or version
+                version = await self._handle(state, event, whole=whole) or version
         return version
 
-    async def _handle(self, state: _KindState, event: dict[str, Any]) -> str:
+    async def _handle(self, state: _KindState, event: dict[str, Any], *, whole: bool) -> str:
         kind, item = event.get("type"), event.get("object") or {}
         if kind == "ERROR":
             raise Relist
@@ -419,7 +463,7 @@ class ClusterWatch:
             self._batch.seen.pop(key, None)
             self._batch.gone.add(key)
         else:
-            seen = await self._seen(state, item)
+            seen = await self._seen(state, item, whole=whole)
             key = resource_key(seen.manifest).text
             self._batch.gone.discard(key)
             self._batch.seen[key] = seen

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 import yaml
+from conftest import Place
 from django.db import connection
 from django.utils import timezone
 
@@ -240,6 +242,62 @@ def test_a_namespaced_cluster_watches_only_its_namespaces(hub, sandbox_server):
         LiveResource.objects.filter(cluster__name="west").values_list("namespace", flat=True)
     )
     assert found == {"kube-system"}
+
+
+@pytest.fixture
+def west(hub, sandbox_server):
+    """A cluster of which the hub may see two namespaces."""
+    config = {
+        "bearerToken": "sandbox-token",
+        "tlsClientConfig": {"caData": sandbox_server.certificate},
+    }
+    place = Place(hub, "west", sandbox_server.url("west"), config)
+    for name in ("one", "two"):
+        place.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return place
+
+
+def test_each_namespace_of_a_namespaced_cluster_comes_whole(hub, west, repo, app):
+    """The first managed resource of a kind turns the watch of its namespace; those of the others follow."""
+    west.register(namespaces=["one", "two"])
+    west.wait_synced()
+    repo.commit({"c.yaml": CONFIG})
+
+    for namespace in ("one", "two"):
+        name = app(repo, west, namespace, policy=AUTO)
+        hub.wait_status(name, "Synced", "Healthy")
+        west.patch("", "ConfigMap", namespace, "c", {"metadata": {"labels": {"seen": "yes"}}})
+        hub.wait(
+            lambda namespace=namespace: (
+                (LiveResource.objects.get(namespace=namespace, name="c").manifest or {})
+                .get("metadata", {})
+                .get("labels", {})
+                .get("seen")
+            ),
+            "the change",
+        )
+        found = LiveResource.objects.get(namespace=namespace, name="c").manifest
+        assert found["data"] == {"a": "1"}
+    assert {a["status"]["sync"]["status"] for a in hub.get("/api/v1/applications")["items"]} == {
+        "Synced"
+    }
+
+
+def test_a_cluster_is_read_when_every_namespace_is(hub, west, monkeypatch):
+    held, read = threading.Event(), watch.ClusterWatch._list
+
+    async def slow(self, state, namespace, **more):
+        if namespace == "two" and state.kind.kind == "ConfigMap":
+            await asyncio.to_thread(held.wait)
+        return await read(self, state, namespace, **more)
+
+    monkeypatch.setattr(watch.ClusterWatch, "_list", slow)
+    west.register(namespaces=["one", "two"])
+    hub.wait(lambda: Cluster.objects.get(name="west").connection == "Successful", "the connection")
+    with pytest.raises(AssertionError, match="live store"):
+        west.wait_synced(3)
+    held.set()
+    west.wait_synced()
 
 
 def test_leases_pass_on(idle_hub, sandbox_server):

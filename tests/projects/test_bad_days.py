@@ -6,7 +6,9 @@ import time
 import pytest
 from django.db import connection, connections
 from django.utils import timezone
+from support.wire import Wire
 
+from clusters import watch
 from clusters.models import Cluster
 from projects import planning
 from projects.models import Application, GitRemote, Operation
@@ -171,8 +173,7 @@ def test_a_cluster_that_is_away_holds_nobody_else(
     hub.wait(lambda: Cluster.objects.filter(name="west", is_synced=True).exists(), "west")
     west.down = True
     for waiter in list(west.store.waiters):
-        west.store.waiters.discard(waiter)
-    Cluster.objects.filter(name="west").update(generation=5)
+        waiter.set()
     hub.wait(
         lambda: Cluster.objects.filter(name="west", connection="Failed").exists(),
         "west to be seen away",
@@ -187,6 +188,34 @@ def test_a_cluster_that_is_away_holds_nobody_else(
     assert shown["connectionState"]["status"] == "Failed"
     west.down = False
     hub.wait_status(bad, "Synced", "Healthy", seconds=60)
+
+
+def test_a_cluster_that_falls_silent_is_said_to_be_away(
+    hub, cluster, repo, app, namespace, monkeypatch
+):
+    """Its connections stay open, as when a network drops packets: no watch ends, and nothing comes any more."""
+    monkeypatch.setattr(watch, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(watch, "PROBE_TIMEOUT", 1.0)
+    monkeypatch.setattr(watch, "PROBE_PAUSE", 0.2)
+    wire = Wire(cluster.server)
+    hub.post("/api/v1/clusters", {"server": wire.url, "name": "wired", "config": cluster.config})
+    hub.wait(lambda: Cluster.objects.filter(name="wired", is_synced=True).exists(), "wired")
+    repo.commit({"c.yaml": CONFIG})
+    name = app(repo, wire.url, namespace)
+    hub.post(f"/api/v1/applications/{name}/sync")
+    hub.wait_status(name, "Synced", "Healthy")
+
+    wire.cut()
+
+    hub.wait_status(name, "Unknown")
+    assert "does not answer" in hub.condition(name, "ComparisonError")["message"]
+    [shown] = hub.get("/api/v1/clusters", name="wired")["items"]
+    assert shown["connectionState"]["status"] == "Failed"
+    assert "no answer within" in shown["connectionState"]["message"]
+    cluster.patch("", "ConfigMap", namespace, "c", {"data": {"a": "2"}})
+    wire.mend()
+    hub.wait_status(name, "OutOfSync", seconds=60)
+    wire.close()
 
 
 CRD = """\
