@@ -1,22 +1,42 @@
 """Claim work by a conditional update, and keep the claim alive while the work lasts.
 
-A worker that dies stops renewing; after the lease another one takes over.
+A worker that dies stops renewing; after the lease another one takes over. A claim is known by the moment that was
+written: who was held up for longer than the lease neither prolongs nor ends the claim of the one who took over.
 """
 
 import contextlib
+import logging
 import threading
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import close_old_connections, connections, models
 from django.db.models import Q
 from django.utils import timezone
 
+log = logging.getLogger(__name__)
+
 LEASE = timedelta(seconds=20)
 RENEW_SECONDS = 7.0
 
-_held: dict[tuple[type[models.Model], Any], int] = {}
+
+@dataclass(eq=False)
+class Claim:
+    """A row that is held; `written` are the moments of which one is in the database."""
+
+    model: type[models.Model]
+    pk: Any
+    written: list[datetime]
+
+    def write(self, until: datetime | None) -> bool:
+        """Prolong or end the claim; return whether it was still this one's."""
+        rows = self.model._default_manager.filter(pk=self.pk, claimed_until__in=self.written)
+        return bool(rows.update(claimed_until=until))
+
+
+_held: set[Claim] = set()
 _lock = threading.Lock()
 _wake = threading.Condition(_lock)
 _thread: threading.Thread | None = None
@@ -34,20 +54,20 @@ def claim(model: type[models.Model], pk: Any, *, when: Q | None = None) -> Itera
     if not query.update(claimed_until=now + LEASE):
         yield False
         return
-    key = (model, pk)
-    _hold(key)
+    held = Claim(model, pk, [now + LEASE])
+    _hold(held)
     try:
         yield True
     finally:
         with _lock:
-            _held.pop(key, None)
-        model._default_manager.filter(pk=pk).update(claimed_until=None)
+            _held.discard(held)
+        held.write(None)
 
 
-def _hold(key: tuple[type[models.Model], Any]) -> None:
+def _hold(held: Claim) -> None:
     global _thread
     with _lock:
-        _held[key] = 1
+        _held.add(held)
         if _thread is None or not _thread.is_alive():
             _thread = threading.Thread(target=_renew, name="leases", daemon=True)
             _thread.start()
@@ -70,10 +90,13 @@ def _renew() -> None:
         connections.close_all()
 
 
-def prolong(held: Sequence[tuple[type[models.Model], Any]]) -> None:
+def prolong(held: Iterable[Claim]) -> None:
     """Keep claims for another lease; one that was given back while this waited for the database stays free."""
     until = timezone.now() + LEASE
-    for model in {m for m, _ in held}:
-        pks = [pk for m, pk in held if m is model]
-        claimed = model._default_manager.filter(pk__in=pks, claimed_until__isnull=False)
-        claimed.update(claimed_until=until)
+    for one in held:
+        # Known before it is written: who gives the claim back meanwhile finds either moment.
+        one.written = [*one.written, until]
+        if one.write(until):
+            one.written = [until]
+        elif one in _held:
+            log.warning("a claim was lost: the work took longer than its lease", extra={"row": one.pk})  # fmt: skip

@@ -69,8 +69,9 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
     now = timezone.now()
     with transaction.atomic():
         current = Application.objects.select_for_update().get(pk=application.pk)
-        if current.generation != application.generation:
-            # The spec changed under the look: what it found is of no use.
+        known = (application.generation, application.reconciled_at)
+        if (current.generation, current.reconciled_at) != known:
+            # The spec changed under the look, or it was held up so long that another was made: what it found is of no use.
             Application.objects.filter(pk=application.pk).update(refresh_at=now)
             return
         changes = _columns(current, outcome, now)

@@ -101,14 +101,45 @@ def test_a_commit_elsewhere_moves_the_revision_and_renders_nothing(
 
 
 def test_a_claim_that_was_given_back_is_not_prolonged(application):
-    held = [(Application, application.pk)]
     with lease.claim(Application, application.pk) as mine:
         assert mine
-        until = timezone.now() - timezone.timedelta(seconds=5)
-        Application.objects.filter(pk=application.pk).update(claimed_until=until)
+        held = list(lease._held)
+        application.refresh_from_db()
+        first = application.claimed_until
         lease.prolong(held)
         application.refresh_from_db()
-        assert application.claimed_until > timezone.now()
+        assert application.claimed_until > first
     lease.prolong(held)
     application.refresh_from_db()
     assert application.claimed_until is None
+
+
+def test_who_was_held_up_does_not_touch_the_claim_of_the_next(application):
+    rows = Application.objects.filter(pk=application.pk)
+    with lease.claim(Application, application.pk) as mine:
+        assert mine
+        late = list(lease._held)
+        rows.update(claimed_until=timezone.now() - timezone.timedelta(seconds=5))
+        with lease.claim(Application, application.pk) as taken_over:
+            assert taken_over
+            theirs = rows.get().claimed_until
+            lease.prolong(late)
+            assert rows.get().claimed_until == theirs
+    with lease.claim(Application, application.pk) as again:
+        assert again
+
+
+def test_a_look_that_was_held_up_does_not_overwrite_a_newer(hub, sandbox, repo, app, namespace, monkeypatch):  # fmt: skip
+    repo.commit({"c.yaml": CONFIG})
+    name = app(repo, sandbox, namespace)
+    hub.wait_status(name, "OutOfSync")
+    application = Application.objects.get(name=name)
+    late = refresh.look(application)
+    hub.post(f"/api/v1/applications/{name}/sync")
+    hub.wait_operation(name)
+    hub.wait_status(name, "Synced", "Healthy")
+
+    status.write(application, late, application.refresh_at)
+
+    assert Application.objects.get(pk=application.pk).sync_status == "Synced"
+    hub.wait_status(name, "Synced", "Healthy")
