@@ -1,7 +1,12 @@
-"""`/live`: pages hear of changes. Who asks is known by the session's cookie, checked again every few seconds."""
+"""`/live`: pages hear of changes. Who asks is known by the session's cookie, checked again every few seconds.
+
+A page hears a beat when nothing else is said: one that hears none knows that it is not live.
+"""
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -14,16 +19,12 @@ from projects.api.streams import stream_caller
 from projects.feed import FEED, Change, as_message, changes_since
 
 CHECK_SECONDS = 3.0
+BEAT_SECONDS = 15.0
 MOST_ROWS = 500
 UNKNOWN = 4401
-
+FAILED = 1011
 
 log = logging.getLogger(__name__)
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("a live page is told no more", exc_info=error)
 
 
 class Live(AsyncJsonWebsocketConsumer):
@@ -45,9 +46,8 @@ class Live(AsyncJsonWebsocketConsumer):
         self.version, self.is_behind = 0, False
         self.pending: asyncio.Queue[tuple[int, list[Change]]] = asyncio.Queue(maxsize=200)
         FEED.listen(self._hear)
-        self.tasks = [asyncio.create_task(self._tell()), asyncio.create_task(self._check())]
-        for task in self.tasks:
-            task.add_done_callback(_log_failure)
+        work = (self._tell(), self._check(), self._beat())
+        self.tasks = [asyncio.create_task(self._keep(one)) for one in work]
 
     async def disconnect(self, code: int) -> None:
         """Hear no more."""
@@ -55,6 +55,20 @@ class Live(AsyncJsonWebsocketConsumer):
         FEED.leave(getattr(self, "_hear", lambda *_: None))
         for task in getattr(self, "tasks", []):
             task.cancel()
+
+    async def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what a page needs as long as it is open; where it fails the page asks anew, rather than being told no more."""
+        try:
+            await work
+        except Exception:
+            log.exception("a live page is told no more")
+            with contextlib.suppress(Exception):  # the page has gone meanwhile
+                await self.close(code=FAILED)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            await self.send_json({"beat": BEAT_SECONDS})
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Take what the page shows now, and tell it at once what it has missed."""

@@ -63,29 +63,28 @@ class Feed:
             self._task = None
 
     async def _run(self) -> None:
-        waiter = Waiter()
+        waiter, version = Waiter(), -1
         try:
-            version = await sync_to_async(current_version)()
             while True:
-                await waiter.wait()
                 try:
                     version, changes = await sync_to_async(changes_since)(version)
                 except DatabaseError:
                     log.warning(
                         "the database did not answer; pages hear of it later", exc_info=True
                     )
-                    continue
-                for listener in list(self._listeners):
+                    changes = []
+                for listener in list(self._listeners) if changes else ():
                     listener(version, changes)
+                await waiter.wait()
         finally:
             waiter.close()
 
 
 def changes_since(version: int) -> tuple[int, list[Change]]:
-    """Return the newest version and what changed since another one, each drawn once."""
+    """Return the newest version and what changed since another one, each drawn once; -1 asks for the version alone."""
     now = current_version()
-    if now <= version:
-        return version, []
+    if now <= version or version < 0:
+        return now, []
     rows = list(
         Application.objects.filter(resource_version__gt=version).select_related("cluster", "operation").defer("inputs", "compared_to")
         .order_by("resource_version")[:MOST]
@@ -94,7 +93,7 @@ def changes_since(version: int) -> tuple[int, list[Change]]:
         # The rest comes with the next look.
         now = rows[-1].resource_version
     prefetch_related_objects(rows, "remotes")
-    found = [_change(row) for row in rows]
+    found = [change for row in rows if (change := _change(row)) is not None]
     for stone in Tombstone.objects.filter(
         kind="Application", resource_version__gt=version, resource_version__lte=now
     ):
@@ -103,10 +102,15 @@ def changes_since(version: int) -> tuple[int, list[Change]]:
     return now, found
 
 
-def _change(application: Application) -> Change:
-    row = row_of(application)
+def _change(application: Application) -> Change | None:
+    try:
+        row = row_of(application)
+        drawn = render_row(row), render_tile(row)
+    except Exception:  # one odd application must not keep what others do from every page
+        log.exception("a row cannot be drawn", extra={"application": application.qualified_name})
+        return None
     return Change(
-        application.pk, application.resource_version, application.rbac_object, application.where, render_row(row), render_tile(row)
+        application.pk, application.resource_version, application.rbac_object, application.where, *drawn
     )  # fmt: skip
 
 

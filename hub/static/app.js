@@ -110,7 +110,7 @@ export function fields(form) {
 }
 
 // ---------- live ----------
-let socket = null, tries = 0, lost = 0, lostNotice = null;
+let socket = null, tries = 0, lost = 0, lostNotice = null, heard = 0, beat = 15000;
 
 function watched() {
   const root = $("[data-live]");
@@ -131,25 +131,43 @@ function showLink(state) {
 function connect() {
   const wanted = watched();
   if (!wanted) return;
-  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
-  socket.addEventListener("open", () => {
+  const mine = socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
+  heard = Date.now();
+  mine.addEventListener("open", () => {
+    if (mine !== socket) return;
     tries = 0;
     showLink("live");
     if (lost) toast("Live again.");
     lost = 0;
     clearTimeout(lostNotice);
-    socket.send(JSON.stringify(watched()));
+    mine.send(JSON.stringify(watched()));
   });
-  socket.addEventListener("message", (event) => take(JSON.parse(event.data)));
-  socket.addEventListener("close", (event) => {
-    if (event.code === 4401) { location.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`; return; }
-    if (!lost) { lost = Date.now(); lostNotice = setTimeout(() => showLink("lost"), 3000); }
-    tries += 1;
-    setTimeout(connect, Math.min(500 * 2 ** tries, 15000) * (0.7 + Math.random() * 0.6));
+  mine.addEventListener("message", (event) => {
+    heard = Date.now();
+    take(JSON.parse(event.data));
   });
+  mine.addEventListener("close", (event) => ended(mine, event.code));
 }
 
+function ended(mine, code) {
+  if (mine !== socket) return;
+  socket = null;
+  if (code === 4401) { location.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`; return; }
+  if (!lost) { lost = Date.now(); lostNotice = setTimeout(() => showLink("lost"), 3000); }
+  tries += 1;
+  setTimeout(connect, Math.min(500 * 2 ** tries, 15000) * (0.7 + Math.random() * 0.6));
+}
+
+// A network that drops everything leaves the socket open: without a beat the page is not live, whatever it looks like.
+setInterval(() => {
+  if (!socket || Date.now() - heard < 3 * beat) return;
+  const mine = socket;
+  mine.close();
+  ended(mine, 0);
+}, 1000);
+
 function take(told) {
+  if (told.beat) { beat = told.beat * 1000; return; }
   const root = $("[data-live]");
   if (!root) return;
   root.dataset.version = told.version;

@@ -7,14 +7,18 @@ import re
 import time
 
 import pytest
+from conftest import config_map
+from django.db import OperationalError
 from playwright.sync_api import expect
 from support.sets import elements, manifest, run
 from support.web import axe, deployment, sign_in
+from support.wire import Wire
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from hub.models import Account, AuditEvent, LoginSession, access_changed, change_setting
 from hub.session import end_sessions, issue
+from projects import consumers, feed
 from projects.models import Application, Project
 
 expect.set_options(timeout=15_000)
@@ -447,3 +451,58 @@ def test_the_socket_refuses_strangers(site, sandbox, repo, app, namespace):
     assert hear("", site.url) == 4401
     said = hear("nobody", site.url)
     assert "rows" not in said and said["gone"] == [key] and "web" not in json.dumps(said)
+
+
+def test_a_page_that_hears_nothing_says_that_it_is_not_live(site, hub, page, monkeypatch):
+    """A network that drops everything leaves the socket open: the page knows by the beat that it misses."""
+    monkeypatch.setattr(consumers, "BEAT_SECONDS", 0.5)
+    wire = Wire(site.url)
+    page.context.add_cookies([{"name": "argocd.token", "value": hub.token, "url": wire.url}])
+    page.goto(f"{wire.url}/applications")
+    word = page.locator("[data-link-word]")
+    expect(word).to_have_text("Live")
+    time.sleep(3)
+    expect(word).to_have_text("Live")
+
+    wire.cut()
+    expect(word).to_have_text("Not live", timeout=15_000)
+    wire.mend()
+    expect(word).to_have_text("Live", timeout=30_000)
+    wire.close()
+
+
+def test_a_socket_whose_session_cannot_be_checked_is_closed(site, hub, monkeypatch):
+    monkeypatch.setattr(consumers, "CHECK_SECONDS", 0.2)
+
+    async def listen():
+        cookie = {"Cookie": f"argocd.token={hub.token}"}
+        url = site.url.replace("http", "ws") + "/live"
+        async with connect(url, additional_headers=cookie, origin=site.url) as socket:
+            monkeypatch.setattr(consumers, "stream_caller", away)
+            await asyncio.wait_for(socket.recv(), 5)
+
+    def away(token):
+        raise OperationalError("the database is away")
+
+    with pytest.raises(ConnectionClosed) as ended:
+        asyncio.run(listen())
+    assert ended.value.rcvd.code == consumers.FAILED
+
+
+def test_a_row_that_cannot_be_drawn_keeps_nothing_from_the_others(site, sandbox, repo, app, namespace, monkeypatch):  # fmt: skip
+    repo.commit({"a/c.yaml": config_map("a"), "b/c.yaml": config_map("b")})
+    app(repo, sandbox, namespace, name="odd", path="a")
+    app(repo, sandbox, namespace, name="even", path="b")
+    site.hub.wait_status("odd", "OutOfSync")
+    site.hub.wait_status("even", "OutOfSync")
+    draw = feed.row_of
+
+    def drawn(application):
+        if application.name == "odd":
+            raise KeyError("what nobody expected")
+        return draw(application)
+
+    monkeypatch.setattr(feed, "row_of", drawn)
+    _, changes = feed.changes_since(0)
+    even = Application.objects.get(name="even").pk
+    assert [c.pk for c in changes if not c.gone] == [even]
