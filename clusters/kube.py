@@ -240,6 +240,8 @@ class Connection:
         self._limiter = Limiter(settings.KUBE_QPS)
         self._kinds: dict[tuple[str, str], list[Kind]] = {}
         self._discovered_at = 0.0
+        self.unavailable: frozenset[str] = frozenset()
+        """API groups whose own server did not answer at the last discovery: what they serve is not known."""
         self._lock = threading.Lock()
 
     def request(
@@ -345,15 +347,17 @@ class Connection:
             if self._kinds and not fresh and time.monotonic() - self._discovered_at < 600:
                 return
             found: dict[tuple[str, str], list[Kind]] = {}
+            silent: set[str] = set()
             for root in ("/api", "/apis"):
-                for kind in self._discover_root(root):
+                for kind in self._discover_root(root, silent):
                     found.setdefault((kind.group, kind.kind), []).append(kind)
             self._kinds, self._discovered_at = found, time.monotonic()
+            self.unavailable = frozenset(silent)
 
-    def _discover_root(self, root: str) -> Iterator[Kind]:
+    def _discover_root(self, root: str, silent: set[str]) -> Iterator[Kind]:
         answer = self.request("GET", root, accept=_DISCOVERY)
         if "items" in answer:
-            yield from _aggregated(answer["items"])
+            yield from _aggregated(answer["items"], silent)
             return
         if root == "/api":
             groups = [("", version) for version in answer.get("versions", [])]
@@ -368,7 +372,8 @@ class Connection:
                     "GET", f"/apis/{group}/{version}" if group else f"/api/{version}"
                 )
             except Refused:
-                continue  # one aggregated API that is down hides only its own kinds
+                silent.add(group)  # one aggregated API that is down hides only its own kinds
+                continue
             yield from _listed(group, version, listed.get("resources", []))
 
     def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
@@ -464,11 +469,12 @@ class Connection:
         self._pool.clear()
 
 
-def _aggregated(items: list[dict[str, Any]]) -> Iterator[Kind]:
+def _aggregated(items: list[dict[str, Any]], silent: set[str]) -> Iterator[Kind]:
     for item in items:
         group = (item.get("metadata") or {}).get("name", "")
         for version in item.get("versions") or []:
             if version.get("freshness") == "Stale":
+                silent.add(group)
                 continue
             for resource in version.get("resources") or []:
                 response = resource.get("responseKind") or {}

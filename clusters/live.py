@@ -27,6 +27,12 @@ CHILD_KINDS = {
     ("batch", "Job"),
     ("apps", "ControllerRevision"),
 }
+OUR_KINDS = {
+    ("argoproj.io", "Application"),
+    ("argoproj.io", "AppProject"),
+    ("argoproj.io", "ApplicationSet"),
+}
+"""What the hub itself keeps: in its home cluster they are its own, whatever that cluster serves under their names."""
 DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
 """Never marked, so its health and digest are kept for whoever wants it; its body is not."""
 _COLUMNS = [
@@ -247,6 +253,23 @@ def forget_kind(cluster_id: int, group: str, kind: str) -> None:
         "key", flat=True
     )
     record(cluster_id, [], list(keys))
+
+
+def forget_unwatched(
+    cluster: Cluster, watched: set[tuple[str, str]], kept: set[tuple[str, str]], groups: set[str]
+) -> None:
+    """Drop what an earlier watch wrote and this one does not see: kinds that are gone or left out, other namespaces.
+
+    Shapes: `kept` are kinds that are served and cannot be watched; `groups` those whose server does not answer.
+    """
+    rows = LiveResource.objects.filter(cluster_id=cluster.pk)
+    kinds = set(rows.values_list("group", "kind").distinct()) - watched - kept
+    for group, kind in sorted(kinds):
+        if group not in groups and not (cluster.is_home and (group, kind) in OUR_KINDS):
+            forget_kind(cluster.pk, group, kind)
+    if cluster.namespaces:
+        others = rows.exclude(namespace__in=[*cluster.namespaces, ""])
+        record(cluster.pk, [], list(others.values_list("key", flat=True)))
 
 
 def managed_kinds(cluster_id: int) -> set[tuple[str, str]]:

@@ -89,6 +89,10 @@ def _rule_fits(rule: dict[str, Any], group: str, kind: str, server: str) -> bool
     )
 
 
+def _can_be_watched(kind: Kind) -> bool:
+    return {"list", "watch"} <= set(kind.verbs)
+
+
 class Relist(Exception):
     """The watch cannot go on from where it was."""
 
@@ -157,6 +161,11 @@ class ClusterWatch:
             delay = RECONNECT.delay(attempt).total_seconds()
             await asyncio.sleep(delay * random.uniform(0.8, 1.2))
 
+    def rules_are(self, rules: dict[str, Any]) -> None:
+        """Look at the kinds anew when the settings leave out others than before."""
+        if self._kinds and rules != self._rules:
+            self._rediscover.set()
+
     async def _failed(self, message: str) -> None:
         CLUSTER_STATUS.labels(self.cluster.server).set(0)
         await self._db(live.set_connection, self.cluster.pk, "Failed", message, is_synced=False)
@@ -172,7 +181,6 @@ class ClusterWatch:
         connection = await self._db(connect, self.cluster)
         await self._call(connection.renew)
         version = await self._call(connection.server_version)
-        self._rules = await self._db(setting, "resource_filters", {})
         # What an earlier run had not written yet: the lists read it again, and no event would wake the writer.
         self._batch = _Batch()
         self._changed.clear()
@@ -214,9 +222,14 @@ class ClusterWatch:
 
     async def _discover(self, connection: Connection, version: str) -> None:
         kinds: list[Kind] = await self._call(connection.kinds, fresh=True)
+        silent = set(connection.unavailable)
+        self._rules = await self._db(setting, "resource_filters", {})
         managed = await self._db(live.managed_kinds, self.cluster.pk)
         wanted = {(k.group, k.kind): k for k in kinds if self._is_watched(k)}
-        for name in [n for n in self._kinds if n not in wanted]:
+        if not self._kinds:
+            unwatchable = {(k.group, k.kind) for k in kinds if not _can_be_watched(k)}
+            await self._db(live.forget_unwatched, self.cluster, set(wanted), unwatchable, silent)
+        for name in [n for n in self._kinds if n not in wanted and n[0] not in silent]:
             await self._stop_kind(name)
             await self._db(live.forget_kind, self.cluster.pk, *name)
         for name, kind in wanted.items():
@@ -227,10 +240,22 @@ class ClusterWatch:
                 self._start_kind(_KindState(kind, whole, self._namespaces(kind)))
         await self._db(
             live.set_connection, self.cluster.pk, "Successful", "", server_version=version,
-            api_kinds=[[k.group, k.version, k.kind, k.plural, k.namespaced] for k in kinds],
+            api_kinds=self._served(kinds, silent),
         )  # fmt: skip
         CLUSTER_STATUS.labels(self.cluster.server).set(1)
         await self._until_listed()
+
+    def _served(self, kinds: list[Kind], silent: set[str]) -> list[list[Any]]:
+        """Return the kinds for the record, with those as they were whose server does not answer."""
+        served: list[list[Any]] = [
+            [k.group, k.version, k.kind, k.plural, k.namespaced] for k in kinds
+        ]
+        known = {(k.group, k.kind) for k in kinds}
+        served += [
+            k for k in self.cluster.api_kinds if k[0] in silent and (k[0], k[2]) not in known
+        ]
+        self.cluster.api_kinds = served
+        return served
 
     async def _until_listed(self) -> None:
         deadline = time.monotonic() + 120
@@ -298,9 +323,9 @@ class ClusterWatch:
             raise aiohttp.ClientError(f"HTTP status {status}")
 
     def _is_watched(self, kind: Kind) -> bool:
-        if not {"list", "watch"} <= set(kind.verbs) or is_excluded(
-            kind.group, kind.kind, self.cluster.server, self._rules
-        ):
+        if not _can_be_watched(kind) or is_excluded(kind.group, kind.kind, self.cluster.server, self._rules):  # fmt: skip
+            return False
+        if self.cluster.is_home and (kind.group, kind.kind) in live.OUR_KINDS:
             return False
         return not self.cluster.namespaces or kind.namespaced or self.cluster.cluster_resources
 
@@ -573,6 +598,7 @@ class Watcher:
     async def _adjust(self) -> None:
         try:
             mine = {c.pk: c for c in await self._db(claim_clusters, self.holder)}
+            rules = await self._db(setting, "resource_filters", {})
         except Exception:  # the database may be away for a while; watches go on
             log.exception("the list of clusters could not be read")
             return
@@ -583,6 +609,7 @@ class Watcher:
             if pk not in self._tasks:
                 watch = ClusterWatch(cluster, self._database)
                 self._tasks[pk] = (watch, asyncio.create_task(watch.run()))
+            self._tasks[pk][0].rules_are(rules)
 
     async def _end(self, pk: int) -> None:
         _watch, task = self._tasks.pop(pk)

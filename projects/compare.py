@@ -36,12 +36,6 @@ from projects.jq import delete_path
 from projects.models import Application
 from projects.sources import Desired
 
-OUR_KINDS = {
-    ("argoproj.io", "Application"),
-    ("argoproj.io", "AppProject"),
-    ("argoproj.io", "ApplicationSet"),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -81,13 +75,15 @@ class Place:
 
     def is_namespaced(self, group: str, kind: str) -> bool:
         """Return whether a kind lives in namespaces; unknown kinds are taken to."""
-        if (group, kind) in OUR_KINDS:
+        if (group, kind) in live.OUR_KINDS:
             return True
         return self.scopes.get((group, kind), True)
 
     def is_served(self, group: str, kind: str) -> bool:
         """Return whether the cluster serves a kind."""
-        return (group, kind) in self.scopes or (self.cluster.is_home and (group, kind) in OUR_KINDS)
+        return (group, kind) in self.scopes or (
+            self.cluster.is_home and (group, kind) in live.OUR_KINDS
+        )
 
 
 def place_of(application: Application, cluster: Cluster) -> Place:
@@ -145,7 +141,7 @@ def prepared(
 def _placed(manifest: Manifest, key: ResourceKey, place: Place) -> Manifest:
     if not place.is_namespaced(key.group, key.kind):
         return with_metadata(manifest, namespace=None)
-    if (key.group, key.kind) in OUR_KINDS and not key.namespace and place.cluster.is_home:
+    if (key.group, key.kind) in live.OUR_KINDS and not key.namespace and place.cluster.is_home:
         return with_metadata(manifest, namespace=place.namespace or settings.NAMESPACE)
     return manifest if key.namespace else with_metadata(manifest, namespace=place.namespace or None)
 
@@ -262,7 +258,7 @@ def live_manifest(
     found = row.manifest
     if found is not None and (target is None or found["apiVersion"] == target["apiVersion"]):
         return found
-    if cluster.is_home and (row.group, row.kind) in OUR_KINDS:
+    if cluster.is_home and (row.group, row.kind) in live.OUR_KINDS:
         return found
     connection = connect(cluster)
     # Another version than the source's is asked for as the source has it, so that both sides compare.

@@ -14,9 +14,10 @@ import yaml
 from conftest import Place
 from django.db import connection
 from django.utils import timezone
+from support.web import deployment
 
 from clusters import live, watch
-from clusters.kube import Connection, Unreachable, ssl_context
+from clusters.kube import Connection, Kind, Unreachable, ssl_context
 from clusters.models import Cluster, LiveResource
 from clusters.sandbox.server import make_certificate
 from hub.crypto import UnreadableSecret, seal, unseal
@@ -298,6 +299,87 @@ def test_a_cluster_is_read_when_every_namespace_is(hub, west, monkeypatch):
         west.wait_synced(3)
     held.set()
     west.wait_synced()
+
+
+def rows(place, kind, namespace="one"):
+    found = LiveResource.objects.filter(cluster__name=place.name, kind=kind, namespace=namespace)
+    return found.count()
+
+
+def test_what_an_earlier_watch_wrote_and_this_one_does_not_see_is_forgotten(hub, west):
+    """A definition that was removed while nobody watched, namespaces that are not the hub's any more."""
+    west.register()
+    west.wait_synced()
+    pk = Cluster.objects.get(name="west").pk
+    for kind, namespace in (("Thing", "one"), ("Binding", "one"), ("ConfigMap", "two")):
+        manifest = {
+            "apiVersion": "gone.example.com/v1" if kind == "Thing" else "v1",
+            "kind": kind,
+            "metadata": {"name": "left", "namespace": namespace, "resourceVersion": "1"},
+        }
+        live.record(pk, [live.Seen(manifest, is_whole=True)])
+    assert rows(west, "Thing") == 1
+
+    west.register(namespaces=["one"])
+
+    hub.wait(lambda: not rows(west, "Thing"), "the kind to be forgotten")
+    hub.wait(lambda: not rows(west, "ConfigMap", "two"), "the namespace to be forgotten")
+    west.wait_synced()
+    assert rows(west, "ConfigMap") > 0
+
+
+def test_what_settings_leave_out_is_followed_while_clusters_are_watched(hub, sandbox):
+    sandbox.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "one"}})
+    sandbox.apply(yaml.safe_load(CONFIG) | {"metadata": {"name": "c", "namespace": "one"}})
+    hub.wait(lambda: rows(sandbox, "ConfigMap"), "the config map")
+    rules = {"exclusions": [{"apiGroups": [""], "kinds": ["ConfigMap"]}]}
+
+    hub.put("/api/v1/flotilla/settings/resource_filters", {"value": rules})
+    hub.wait(lambda: not rows(sandbox, "ConfigMap"), "the kind to be left out")
+    hub.put("/api/v1/flotilla/settings/resource_filters", {"value": {}})
+    hub.wait(lambda: rows(sandbox, "ConfigMap"), "the kind to be read")
+
+
+def test_an_api_whose_server_is_away_hides_nothing(hub, sandbox, repo, app, namespace, monkeypatch):
+    """Metrics and other aggregated APIs come and go: what they serve is unknown then, not gone."""
+    repo.commit({"d.yaml": deployment(1)})
+    name = app(repo, sandbox, namespace, policy=AUTO)
+    hub.wait_status(name, "Synced", "Healthy")
+    ask, asked = Connection.request, []
+
+    def request(self, method, path, body=None, **more):
+        answer = ask(self, method, path, body, **more)
+        if path == "/apis" and "items" in answer:
+            for item in answer["items"]:
+                if item["metadata"]["name"] == "apps":
+                    item["versions"] = [{"version": "v1", "freshness": "Stale", "resources": []}]
+            asked.append(path)
+        return answer
+
+    monkeypatch.setattr(Connection, "request", request)
+    for watcher in list(watch._watchers):
+        for one, _task in list(watcher._tasks.values()):
+            watcher._loop.call_soon_threadsafe(one._rediscover.set)
+    hub.wait(lambda: asked, "another discovery")
+    time.sleep(1)
+    assert rows(sandbox, "Deployment", namespace) == 1
+
+    Cluster.objects.filter(name=sandbox.name).update(generation=7, is_synced=False)
+    sandbox.wait_synced()
+    assert rows(sandbox, "Deployment", namespace) == 1
+    assert (
+        hub.get(f"/api/v1/applications/{name}", refresh="normal")["status"]["sync"]["status"]
+        == "Synced"
+    )
+
+
+def test_the_hub_keeps_its_own_kinds_where_its_cluster_serves_them_too():
+    """Beside Argo CD, whose definitions are there: they are another's applications."""
+    home = watch.ClusterWatch(Cluster(server="https://kubernetes.default.svc"), None)
+    away = watch.ClusterWatch(Cluster(server="https://a"), None)
+    kind = Kind("argoproj.io", "v1alpha1", "Application", "applications", True, ("list", "watch"))
+    assert not home._is_watched(kind)
+    assert away._is_watched(kind)
 
 
 def test_leases_pass_on(idle_hub, sandbox_server):
