@@ -44,6 +44,8 @@ BATCH_SECONDS = 0.08
 BATCH_SIZE = 400
 PAGE = 500
 WATCH_SECONDS = 3000
+SHORT = 1.0
+"""Seconds: a watch that ends sooner did not watch."""
 PROBE_SECONDS = 20.0
 PROBE_TIMEOUT = 10.0
 PROBE_PAUSE = 2.0
@@ -357,17 +359,24 @@ class ClusterWatch:
         await asyncio.gather(*(self._follow_one(state, n) for n in state.namespaces))
 
     async def _follow_one(self, state: _KindState, namespace: str) -> None:
-        attempt = 0
+        attempt = relists = 0
         while True:
+            begun = time.monotonic()
             try:
                 whole = state.whole
                 version = await self._list(state, namespace, whole=whole)
                 state.listed.add(namespace)
                 attempt = 0
                 while True:
+                    since = time.monotonic()
                     version = await self._watch(state, namespace, version, whole=whole)
+                    if time.monotonic() - since < SHORT:
+                        await asyncio.sleep(SHORT)
             except Relist:
-                continue
+                # Once at once; a server that refuses each watch is not asked for lists without end.
+                relists = relists + 1 if time.monotonic() - begun < SHORT * 10 else 0
+                if relists > 1:
+                    await asyncio.sleep(RECONNECT.delay(min(relists - 1, 6)).total_seconds())
             except NotServed as error:
                 log.info("not watched: %s", error, extra={"cluster": self.cluster.name})
                 state.listed.add(namespace)

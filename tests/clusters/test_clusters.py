@@ -373,6 +373,25 @@ def test_an_api_whose_server_is_away_hides_nothing(hub, sandbox, repo, app, name
     )
 
 
+@pytest.mark.parametrize("refuses", [True, False], ids=["refused", "ended"])
+def test_watches_that_do_not_last_are_not_begun_without_end(hub, west, monkeypatch, refuses):
+    begun, follow = [], watch.ClusterWatch._watch
+
+    async def short(self, state, namespace, version, **more):
+        if state.kind.kind != "ConfigMap":
+            return await follow(self, state, namespace, version, **more)
+        begun.append(1)
+        if refuses:
+            raise watch.Relist
+        return version
+
+    monkeypatch.setattr(watch.ClusterWatch, "_watch", short)
+    west.register()
+    west.wait_synced()
+    time.sleep(3)
+    assert 2 <= len(begun) <= 8
+
+
 def test_the_hub_keeps_its_own_kinds_where_its_cluster_serves_them_too():
     """Beside Argo CD, whose definitions are there: they are another's applications."""
     home = watch.ClusterWatch(Cluster(server="https://kubernetes.default.svc"), None)
@@ -542,15 +561,15 @@ def test_a_watch_that_breaks_in_an_odd_way_begins_anew(
     hub.wait_status(name, "Synced", "Healthy")
     handle, broken = watch.ClusterWatch._handle, []
 
-    async def odd(self, state, event):
+    async def odd(self, state, event, **more):
         if not broken and event["object"]["metadata"].get("name") == "c" and state.whole:
             broken.append(1)
             if is_taken:  # the writer has it in hand when everything stops
                 await asyncio.sleep(watch.BATCH_SECONDS * 4)
-                await handle(self, state, event)
+                await handle(self, state, event, **more)
                 await asyncio.sleep(watch.BATCH_SECONDS / 4)
             raise KeyError("an event that nobody expected")
-        return await handle(self, state, event)
+        return await handle(self, state, event, **more)
 
     monkeypatch.setattr(watch.ClusterWatch, "_handle", odd)
     sandbox.patch("", "ConfigMap", namespace, "c", {"data": {"a": "2"}})
