@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import io
 import re
 import tarfile
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx
+import orjson
 from django.conf import settings
 
 from hub.engine.documents import parse_yaml
@@ -25,6 +27,7 @@ from projects.sources.versions import highest, is_constraint
 
 _TIMEOUT = httpx.Timeout(30, connect=5)
 _INDEX_SECONDS = 60
+_MOST_PAGES = 200
 _CHART_LAYERS = (
     "application/vnd.cncf.helm.chart.content.v1.tar+gzip", "application/tar+gzip",
     "application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -86,7 +89,17 @@ def _authorization(credentials: Mapping[str, Any]) -> httpx.Auth | None:
 def _get(
     url: str, credentials: Mapping[str, Any], limit: int, headers: Mapping[str, str] | None = None
 ) -> bytes:
-    """Return what a URL gives, redirects followed with every hop checked; credentials only to the first host."""
+    """Return what a URL gives."""
+    return _fetch(url, credentials, limit, headers)[0]
+
+
+def _fetch(
+    url: str, credentials: Mapping[str, Any], limit: int, headers: Mapping[str, str] | None = None
+) -> tuple[bytes, str]:
+    """Return what a URL gives and the URL of the page after it, empty when there is none.
+
+    Redirects are followed with every hop checked; credentials go only to the first host.
+    """
     origin, current = urlsplit(url), url
     auth = _authorization(credentials)
     with _client(credentials) as client:
@@ -104,7 +117,10 @@ def _get(
                         current = urljoin(current, answer.headers.get("location", ""))
                         continue
                     _check_status(answer, current)
-                    return _body(answer, limit, current)
+                    following = str(answer.links.get("next", {}).get("url") or "")
+                    return _body(answer, limit, current), urljoin(
+                        current, following
+                    ) if following else ""
             except httpx.HTTPError as error:
                 raise RetryLater(
                     "RepositoryUnreachable",
@@ -150,7 +166,7 @@ def fetch_text(url: str) -> str:
         raise ManifestError(f"{redact_text(url)} is not UTF-8 text") from error
 
 
-_indexes: dict[str, tuple[float, dict[str, Any]]] = {}
+_indexes: dict[tuple[str, tuple[tuple[str, Any], ...]], tuple[float, dict[str, Any]]] = {}
 _indexes_lock = threading.Lock()
 
 
@@ -161,8 +177,10 @@ def index(
 
     Raises: RetryLater, Stalled, ManifestError when it cannot be read.
     """
+    # Who has other credentials is answered by the server, not by what another project was given.
+    place = (url, _frozen(credentials))
     with _indexes_lock:
-        kept = _indexes.get(url)
+        kept = _indexes.get(place)
     if kept and not fresh and time.monotonic() - kept[0] < _INDEX_SECONDS:
         return kept[1]
     data = _get(url.rstrip("/") + "/index.yaml", credentials, settings.MAX_INDEX_BYTES)
@@ -174,7 +192,7 @@ def index(
     if not isinstance(entries, dict):
         raise ManifestError(f"{redact_text(url)} is no Helm repository: its index has no entries")
     with _indexes_lock:
-        _indexes[url] = (time.monotonic(), entries)
+        _indexes[place] = (time.monotonic(), entries)
     return entries
 
 
@@ -233,10 +251,11 @@ def fetch(url: str, chart: str, version: str, credentials: Mapping[str, Any]) ->
 
     Raises: Stalled and RetryLater from the server, ManifestError for an archive that cannot be used.
     """
-    frozen = tuple(
-        sorted((k, v) for k, v in credentials.items() if isinstance(v, str | bool | int))
-    )
-    return unpack(_archive(url, chart, version, frozen), strip=True)
+    return unpack(_archive(url, chart, version, _frozen(credentials)), strip=True)
+
+
+def _frozen(credentials: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted((k, v) for k, v in credentials.items() if isinstance(v, str | bool | int)))
 
 
 def unpack(data: bytes, *, strip: bool) -> MemoryFiles:
@@ -281,26 +300,46 @@ def _base(host: str, credentials: Mapping[str, Any]) -> str:
 def _registry_get(
     host: str, path: str, credentials: Mapping[str, Any], limit: int, accept: str = "*/*"
 ) -> bytes:
-    url = _base(host, credentials) + path
+    return _registry_page(_base(host, credentials) + path, credentials, limit, accept)[0]
+
+
+def _registry_page(
+    url: str, credentials: Mapping[str, Any], limit: int, accept: str = "*/*"
+) -> tuple[bytes, str]:
     check_url(url, "repoURL")
     headers = {"Accept": accept}
+    token = _token(_challenge(url, credentials, headers), credentials)
+    if not token:
+        return _fetch(url, credentials, limit, headers)
+    others = {k: v for k, v in credentials.items() if k not in ("username", "password")}
+    return _fetch(url, others, limit, {**headers, "Authorization": f"Bearer {token}"})
+
+
+def _challenge(url: str, credentials: Mapping[str, Any], headers: Mapping[str, str]) -> str:
+    """Return how a registry wants to be asked, empty when it answers as it is; its answer is not read."""
     with _client(credentials) as client:
         try:
-            answer = client.get(url, headers=headers, auth=None)
+            with client.stream("GET", url, headers=dict(headers), auth=None) as answer:
+                return (
+                    answer.headers.get("www-authenticate", "") if answer.status_code == 401 else ""
+                )
         except httpx.HTTPError as error:
+            host = urlsplit(url).netloc
             raise RetryLater(
                 "RepositoryUnreachable", f"registry {host} does not answer: {_cause(error)}"
             ) from error
-    if answer.status_code == 401:
-        token = _token(answer.headers.get("www-authenticate", ""), credentials)
-        if token:
-            return _get(
-                url,
-                {k: v for k, v in credentials.items() if k not in ("username", "password")},
-                limit,
-                {**headers, "Authorization": f"Bearer {token}"},
-            )
-    return _get(url, credentials, limit, headers)
+
+
+def _json(data: bytes, place: str) -> dict[str, Any]:
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise Stalled(
+            "NotARegistry", f"{redact_text(place)} answers no JSON object: is it an OCI registry?"
+        )
+    return found
 
 
 def _token(challenge: str, credentials: Mapping[str, Any]) -> str:
@@ -310,21 +349,30 @@ def _token(challenge: str, credentials: Mapping[str, Any]) -> str:
     realm = fields.pop("realm", "")
     check_url(realm, "repoURL")
     query = "&".join(f"{k}={v}" for k, v in fields.items() if k in ("service", "scope"))
-    import orjson
-
-    data = orjson.loads(_get(f"{realm}?{query}", credentials, 1024**2))
+    data = _json(_get(f"{realm}?{query}", credentials, 1024**2), realm)
     return str(data.get("token") or data.get("access_token") or "")
 
 
 def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
-    import orjson
-
     host, name = _registry(url, chart)
-    data = orjson.loads(
-        _registry_get(host, f"/{name}/tags/list?n=1000", credentials, settings.MAX_INDEX_BYTES)
+    base = _base(host, credentials)
+    page, found = f"{base}/{name}/tags/list?n=1000", list[str]()
+    for _ in range(_MOST_PAGES):
+        data, following = _registry_page(page, credentials, settings.MAX_INDEX_BYTES)
+        # A tag cannot hold "+", so Helm writes "_" for it.
+        found += [str(tag).replace("_", "+") for tag in _json(data, page).get("tags") or []]
+        if not following:
+            return found
+        if urlsplit(following)[:2] != urlsplit(base)[:2]:
+            raise Stalled(
+                "NotARegistry",
+                f"registry {host} says that its list of tags goes on at another server",
+            )
+        page = following
+    raise Stalled(
+        "TooLarge",
+        f"registry {host} lists the tags of {name} on more than {_MOST_PAGES} pages, the limit",
     )
-    # A tag cannot hold "+", so Helm writes "_" for it.
-    return [str(tag).replace("_", "+") for tag in data.get("tags") or []]
 
 
 def tags(url: str, credentials: Mapping[str, Any]) -> list[str]:
@@ -337,41 +385,43 @@ def tags(url: str, credentials: Mapping[str, Any]) -> list[str]:
 
 def annotations(url: str, digest: str, credentials: Mapping[str, Any]) -> dict[str, str]:
     """Return what an OCI artifact says of itself: its manifest's annotations."""
-    import orjson
-
     host, name = _registry(url, "")
-    manifest = orjson.loads(_registry_get(host, f"/{name}/manifests/{digest}", credentials, 4 * 1024**2, _MANIFEST))  # fmt: skip
-    found = manifest.get("annotations")
+    found = _manifest(host, name, digest, credentials)[0].get("annotations")
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
 def oci_digest(url: str, chart: str, target: str, credentials: Mapping[str, Any]) -> str:
     """Return the digest that a tag or constraint of an OCI artifact names."""
-    import hashlib
-
     tag = resolve(url, chart, target, credentials)
     if tag.startswith("sha256:"):
         return tag
     host, name = _registry(url, chart)
-    data = _registry_get(
-        host, f"/{name}/manifests/{tag.replace('+', '_')}", credentials, 4 * 1024**2, _MANIFEST
-    )
+    return _manifest(host, name, tag, credentials)[1]
+
+
+def _digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def _pull(url: str, chart: str, version: str, credentials: Mapping[str, Any]) -> bytes:
-    import orjson
+def _proved(data: bytes, digest: str, place: str) -> bytes:
+    if digest.startswith("sha256:") and digest != _digest(data):
+        raise Stalled("DigestMismatch", f"{place}: what the registry sent is not {digest}")
+    return data
 
+
+def _manifest(
+    host: str, name: str, version: str, credentials: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Return the manifest that a tag or digest names, and its digest."""
+    path = f"/{name}/manifests/{version.replace('+', '_')}"
+    place = f"{host}/{name}:{version}"
+    data = _proved(_registry_get(host, path, credentials, 4 * 1024**2, _MANIFEST), version, place)
+    return _json(data, place), _digest(data)
+
+
+def _pull(url: str, chart: str, version: str, credentials: Mapping[str, Any]) -> bytes:
     host, name = _registry(url, chart)
-    manifest = orjson.loads(
-        _registry_get(
-            host,
-            f"/{name}/manifests/{version.replace('+', '_')}",
-            credentials,
-            4 * 1024**2,
-            _MANIFEST,
-        )
-    )
+    manifest, _ = _manifest(host, name, version, credentials)
     layers = [
         layer for layer in manifest.get("layers") or [] if layer.get("mediaType") in _CHART_LAYERS
     ]
@@ -381,9 +431,9 @@ def _pull(url: str, chart: str, version: str, credentials: Mapping[str, Any]) ->
         )
     if int(layers[0].get("size") or 0) > settings.MAX_CHART_BYTES:
         raise Stalled("TooLarge", f"{host}/{name}:{version} is larger than the limit")
-    return _registry_get(
-        host, f"/{name}/blobs/{layers[0]['digest']}", credentials, settings.MAX_CHART_BYTES
-    )
+    digest = str(layers[0]["digest"])
+    data = _registry_get(host, f"/{name}/blobs/{digest}", credentials, settings.MAX_CHART_BYTES)
+    return _proved(data, digest, f"{host}/{name}:{version}")
 
 
 def fetch_artifact(url: str, digest: str, credentials: Mapping[str, Any]) -> MemoryFiles:

@@ -410,6 +410,42 @@ def test_charts_from_an_oci_registry(chart_server, admin_repository):
     assert data(legacy) == {"v": "1.1.0", "a": "x"}
 
 
+def test_a_registry_that_lists_its_tags_in_pages(chart_server, admin_repository):
+    place = f"oci://{chart_server.host}/charts/demo"
+    admin_repository(place, kind="oci", options={"insecureOCIForceHttp": True})
+    chart_server.page = 1
+    newest = load(place, {"path": ".", "targetRevision": "*"}, ctx=context(no_cache=True))
+    assert data(newest)["v"] == "2.0.0"
+
+    chart_server.elsewhere = "http://127.0.0.1:1"
+    with pytest.raises(Stalled, match="at another server"):
+        load(place, {"path": ".", "targetRevision": "*"}, ctx=context(no_cache=True))
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("/manifests/sha256", "what the registry sent is not"),
+        ("/blobs/", "what the registry sent is not"),
+        ("/tags/", "no JSON object"),
+    ],
+)
+def test_a_registry_that_sends_something_else(chart_server, admin_repository, where, words):
+    place = f"oci://{chart_server.host}/charts/demo"
+    admin_repository(place, kind="oci", options={"insecureOCIForceHttp": True})
+    chart_server.corrupt = where
+    with pytest.raises(Stalled, match=words):
+        load(place, {"path": ".", "targetRevision": "1.x"}, ctx=context(no_cache=True))
+
+
+def test_an_index_is_kept_for_those_who_may_read_it(chart_server, admin_repository):
+    chart_server.password = "canary"
+    admin_repository(chart_server.url, "helm", credentials={"username": "u", "password": "canary"})
+    load(chart_server.url, {"chart": "demo", "targetRevision": "*"}, ctx=context(no_cache=True))
+    with pytest.raises(RetryLater, match="refused"):
+        charts.versions(chart_server.url, "demo", {})
+
+
 @pytest.fixture
 def admin_repository():
     from projects.models import Repository

@@ -1,12 +1,14 @@
 """A server of charts, for tests."""
 
 import base64
+import contextlib
 import hashlib
 import http.server
 import io
 import json
 import tarfile
 import threading
+from urllib.parse import parse_qs
 
 import yaml
 
@@ -16,6 +18,7 @@ class Charts:
 
     def __init__(self):
         self.requests, self.password, self.endless = [], "", False
+        self.page, self.corrupt, self.elsewhere = 1000, "", ""
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -52,15 +55,11 @@ class Charts:
         wanted = "Basic " + base64.b64encode(f"u:{self.password}".encode()).decode()
         if self.password and handler.headers.get("Authorization") != wanted:
             return self.send(handler, 401, b"", {"WWW-Authenticate": "Basic"})
+        path, _, query = handler.path.partition("?")
         if self.endless:
-            handler.send_response(200)
-            handler.end_headers()
-            try:
-                while True:
-                    handler.wfile.write(b"#" * 65536)
-            except OSError:
-                return None
-        path = handler.path.partition("?")[0]
+            return self.send_without_end(handler)
+        if self.corrupt and self.corrupt in path:
+            return self.send(handler, 200, b"not what was asked for")
         if path == "/index.yaml":
             entries = {
                 "demo": [
@@ -71,6 +70,8 @@ class Charts:
                 handler, 200, yaml.safe_dump({"apiVersion": "v1", "entries": entries}).encode()
             )
         for place, tags in self.artifacts.items():
+            if path == f"/v2/{place}/tags/list":
+                return self.tags(handler, place, list(tags), query)
             found = self.artifact(place, tags, path)
             if found is not None:
                 return self.send(handler, 200, found)
@@ -99,12 +100,30 @@ class Charts:
             ):
                 return self.send(handler, 200, manifest)
         if path == "/v2/charts/demo/tags/list":
-            return self.send(handler, 200, json.dumps({"tags": list(self.archives)}).encode())
+            return self.tags(handler, "charts/demo", list(self.archives), query)
         if path == "/redirect/index.yaml":
             return self.send(
                 handler, 302, b"", {"Location": "http://169.254.169.254/latest/meta-data"}
             )
         return self.send(handler, 404, b"")
+
+    def tags(self, handler, place, tags, query):
+        """Answer a page of tags, and where the next one is."""
+        last = parse_qs(query).get("last", [""])[0]
+        start = tags.index(last) + 1 if last else 0
+        page = tags[start : start + self.page]
+        more = start + self.page < len(tags)
+        link = f'<{self.elsewhere}/v2/{place}/tags/list?n={self.page}&last={page[-1]}>; rel="next"'
+        body = json.dumps({"tags": page}).encode()
+        return self.send(handler, 200, body, {"Link": link} if more else {})
+
+    @staticmethod
+    def send_without_end(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(b"#" * 65536)
 
     def publish(self, place, tag, files):
         """Push an artifact of one layer with these files."""
@@ -118,8 +137,6 @@ class Charts:
 
     @staticmethod
     def artifact(place, tags, path):
-        if path == f"/v2/{place}/tags/list":
-            return json.dumps({"tags": list(tags)}).encode()
         for tag, body in tags.items():
             digest = "sha256:" + hashlib.sha256(body).hexdigest()
             layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest, "size": len(body)}  # fmt: skip
