@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import jwt
 from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
@@ -15,6 +14,7 @@ from django.utils import timezone
 from appsets.generators import GeneratorError
 from appsets.models import ConfigMap, Secret
 from appsets.scm.host import Host, HostError, origin
+from projects.sources.app_tokens import signed
 
 PUBLIC = ("https://api.github.com", "https://gitlab.com", "https://api.bitbucket.org", "https://dev.azure.com")  # fmt: skip
 _APP_TOKENS: dict[tuple[str, str, str, int], tuple[Any, str]] = {}
@@ -111,12 +111,11 @@ def app_token(keys: Keys, name: str, base: str, where: str, trust: ssl.SSLContex
         until, token = _APP_TOKENS.get(place, (None, ""))
     if until is not None and until > now:
         return token, identity
-    claims = {"iat": now - timedelta(seconds=60), "exp": now + timedelta(minutes=9), "iss": app}
     try:
-        signed = jwt.encode(claims, private, algorithm="RS256")
-    except (ValueError, TypeError, jwt.PyJWTError) as error:
+        assertion = signed({"iss": app}, private)
+    except ValueError as error:
         raise GeneratorError(f"{where}: githubAppPrivateKey of secret {name!r} is no RSA key in PEM") from error  # fmt: skip
-    host = Host(base, where, headers={"Authorization": f"Bearer {signed}"}, trust=trust)
+    host = Host(base, where, headers={"Authorization": f"Bearer {assertion}"}, trust=trust)
     try:
         answer = host.post(f"/app/installations/{installation}/access_tokens", {})
     finally:

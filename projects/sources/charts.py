@@ -22,6 +22,7 @@ from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError, RetryLater, Stalled
 from hub.outbound import check_url
 from hub.redaction import redact_text
+from projects.sources.credentials import tls_of
 from projects.sources.files import MemoryFiles
 from projects.sources.versions import highest, is_constraint
 
@@ -59,15 +60,8 @@ def is_oci(url: str, credentials: Mapping[str, Any] | None = None) -> bool:
 
 @contextlib.contextmanager
 def _client(credentials: Mapping[str, Any]) -> Iterator[httpx.Client]:
-    import ssl
-
-    verify: Any = ssl.create_default_context()
-    if credentials.get("insecure"):
-        verify = False
-    elif credentials.get("caData"):
-        verify = ssl.create_default_context(cadata=str(credentials["caData"]))
     with httpx.Client(
-        verify=verify, timeout=_TIMEOUT, follow_redirects=False, trust_env=False
+        verify=tls_of(credentials), timeout=_TIMEOUT, follow_redirects=False, trust_env=False
     ) as client:
         yield client
 

@@ -1,5 +1,7 @@
 """Which credentials read a repository: its own, a project's, or those of the longest matching prefix."""
 
+import ssl
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +32,7 @@ def credentials_for(url: str, project: str = "") -> dict[str, Any]:
     """
     repository = repository_of(url, project)
     result: dict[str, Any] = {"knownHosts": setting("ssh_known_hosts", "")}
-    authority = _authority(url)
+    authority = authority_of(url)
     if authority:
         result["caData"] = authority
     own = dict(repository.credentials) if repository else {}
@@ -43,7 +45,7 @@ def credentials_for(url: str, project: str = "") -> dict[str, Any]:
     return result
 
 
-def _authority(url: str) -> str:
+def authority_of(url: str) -> str:
     """Return the certificates that the server of a URL is known by, empty when the machine's own count."""
     if url.startswith("ssh://") or ("@" in url and "://" not in url):
         return ""
@@ -53,6 +55,13 @@ def _authority(url: str) -> str:
         return ""
     known = dict(setting(TLS, {}))
     return str(known.get(parts.netloc.rpartition("@")[2].lower()) or known.get(parts.hostname or "") or "")  # fmt: skip
+
+
+def tls_of(credentials: Mapping[str, Any]) -> ssl.SSLContext | bool:
+    """Return whose certificates a request with these credentials trusts."""
+    if credentials.get("insecure"):
+        return False
+    return ssl.create_default_context(cadata=str(credentials.get("caData") or "") or None)
 
 
 def _template(url: str) -> CredentialTemplate | None:

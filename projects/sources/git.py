@@ -28,6 +28,7 @@ from hub.engine.permits import normal_url
 from hub.metrics import GIT_FAILURES, GIT_REQUESTS
 from hub.outbound import check_host
 from hub.redaction import redact_text
+from projects.sources.app_tokens import with_token
 
 _SCP = re.compile(r"^(?:[\w.-]+@)?[\w.-]+:(?!//)[^\s]+\Z")
 _SHA = re.compile(r"^[0-9a-f]{40}\Z")
@@ -189,7 +190,7 @@ def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str) -
     check_git_url(url)
     _check_reachable(url)
     GIT_REQUESTS.labels(kind).inc()
-    with _environment(url, credentials) as env:
+    with _environment(url, with_token(url, credentials)) as env:
         try:
             output = git.cmd.Git().execute(
                 ["git", *argv],

@@ -16,6 +16,7 @@ class GitServer:
     def __init__(self, root: Path, pair: str = "") -> None:
         self.scheme = "https" if pair else "http"
         self.root, self.requests, self.password, self.down = root, [], "", False
+        self.user = "git"
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,7 +49,7 @@ class GitServer:
         data = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         if handler.headers.get("Content-Encoding") == "gzip":
             data = gzip.decompress(data)
-        wanted = "Basic " + base64.b64encode(f"git:{self.password}".encode()).decode()
+        wanted = "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         if self.down:
             return self._answer(handler, 503, [], b"away")
         if self.password and handler.headers.get("Authorization") != wanted:

@@ -1,0 +1,157 @@
+"""Tokens that read Git over HTTPS for an hour: those of a GitHub App, and of a Google service account."""
+
+import hashlib
+import re
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+import jwt
+import orjson
+from django.utils import timezone
+
+from hub.engine.errors import RetryLater, Stalled
+from hub.outbound import check_url
+from hub.redaction import redact_text
+from projects.sources.credentials import authority_of, tls_of
+
+GITHUB = "https://api.github.com"
+GOOGLE_SCOPE = "https://www.googleapis.com/auth/source.read_only"
+KEPT = timedelta(minutes=50)
+_ASSERTION = timedelta(minutes=9)
+_TIMEOUT = httpx.Timeout(20, connect=5)
+_tokens: dict[str, tuple[datetime, str]] = {}
+_making: dict[str, threading.Lock] = {}
+_lock = threading.Lock()
+
+
+def with_token(url: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return credentials with a user and a password that Git takes, where they are those of an app.
+
+    Raises: Stalled for a key that cannot be used, RetryLater with what the server says.
+    Source: as Argo CD 3.6: the repository's own key, or that of its credential template.
+    """
+    if not url.startswith(("https://", "http://")):
+        return credentials
+    if credentials.get("githubAppPrivateKey"):
+        return {**credentials, "username": "x-access-token", "password": _kept(_github, url, credentials)}  # fmt: skip
+    if credentials.get("gcpServiceAccountKey"):
+        account = _google_account(credentials)
+        return {**credentials, "username": account["client_email"], "password": _kept(_google, url, credentials)}  # fmt: skip
+    return credentials
+
+
+def signed(claims: Mapping[str, Any], key: str) -> str:
+    """Return claims with their times, signed by an RSA key in PEM.
+
+    Raises: ValueError when the key cannot sign.
+    """
+    now = timezone.now()
+    whole = {"iat": now - timedelta(seconds=60), "exp": now + _ASSERTION, **claims}
+    try:
+        return jwt.encode(whole, key, algorithm="RS256")
+    except (TypeError, jwt.PyJWTError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _kept(make: Any, url: str, credentials: Mapping[str, Any]) -> str:
+    own = {k: v for k, v in credentials.items() if k.startswith(("githubApp", "gcp"))}
+    # An installation that is not named is found by the repository, and is one of its owner.
+    owner = "" if own.get("githubAppInstallationID") or make is _google else url.rpartition("/")[0]
+    place = hashlib.sha256(orjson.dumps([owner, own], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    with _lock:
+        making = _making.setdefault(place, threading.Lock())
+    with making:
+        now = timezone.now()
+        until, token = _tokens.get(place, (now, ""))
+        if until > now:
+            return token
+        token = str(make(url, credentials))
+        _tokens[place] = (now + KEPT, token)
+    return token
+
+
+def _github(url: str, credentials: Mapping[str, Any]) -> str:
+    base = str(credentials.get("githubAppEnterpriseBaseUrl") or GITHUB).rstrip("/")
+    app = str(credentials.get("githubAppID") or "")
+    if not app:
+        raise Stalled(
+            "InvalidCredentials", "githubAppID is missing: the key alone does not name the app"
+        )
+    try:
+        assertion = signed({"iss": app}, str(credentials["githubAppPrivateKey"]))
+    except ValueError as error:
+        raise Stalled("InvalidCredentials", "githubAppPrivateKey is no RSA key in PEM") from error
+    headers = {"Authorization": f"Bearer {assertion}", "Accept": "application/vnd.github+json"}
+    installation = credentials.get("githubAppInstallationID")
+    if not installation:
+        owner, name = _repository(url)
+        found = _ask(
+            "GET", f"{base}/repos/{owner}/{name}/installation", credentials, headers=headers
+        )
+        installation = found.get("id")
+    answer = _ask("POST", f"{base}/app/installations/{installation}/access_tokens", credentials, headers=headers)  # fmt: skip
+    return _text(answer, "token", base)
+
+
+def _repository(url: str) -> tuple[str, str]:
+    parts = [p for p in urlsplit(url).path.removesuffix(".git").split("/") if p]
+    if len(parts) < 2:
+        raise Stalled("InvalidCredentials", "githubAppInstallationID is missing, and the URL names no owner and repository to find it by")  # fmt: skip
+    return quote(parts[-2], safe=""), quote(parts[-1], safe="")
+
+
+def _google_account(credentials: Mapping[str, Any]) -> dict[str, str]:
+    try:
+        found = orjson.loads(str(credentials["gcpServiceAccountKey"]))
+    except orjson.JSONDecodeError:
+        found = None
+    fields = ("client_email", "private_key", "token_uri")
+    if not isinstance(found, dict) or not all(isinstance(found.get(f), str) for f in fields):
+        raise Stalled("InvalidCredentials", f"gcpServiceAccountKey is no key of a service account in JSON, with {', '.join(fields)}")  # fmt: skip
+    return {f: str(found[f]) for f in fields}
+
+
+def _google(url: str, credentials: Mapping[str, Any]) -> str:
+    del url
+    account = _google_account(credentials)
+    claims = {"iss": account["client_email"], "scope": GOOGLE_SCOPE, "aud": account["token_uri"]}
+    try:
+        assertion = signed(claims, account["private_key"])
+    except ValueError as error:
+        raise Stalled("InvalidCredentials", "gcpServiceAccountKey: private_key is no RSA key in PEM") from error  # fmt: skip
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion}
+    return _text(_ask("POST", account["token_uri"], credentials, data=form), "access_token", account["token_uri"])  # fmt: skip
+
+
+def _ask(method: str, url: str, credentials: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    check_url(url, "the address that gives tokens")
+    host = urlsplit(url).hostname or ""
+    verify = tls_of({"insecure": credentials.get("insecure"), "caData": authority_of(url)})
+    try:
+        answer = httpx.request(method, url, verify=verify, timeout=_TIMEOUT, follow_redirects=False, trust_env=False, **more)  # fmt: skip
+    except httpx.HTTPError as error:
+        raise RetryLater("RepositoryUnreachable", f"{host}, which gives tokens, does not answer: {type(error).__name__}", timedelta(seconds=20)) from error  # fmt: skip
+    try:
+        found = answer.json()
+    except ValueError:
+        found = None
+    said = found if isinstance(found, dict) else {}
+    if answer.status_code >= 400:
+        words = re.sub(r"\s+", " ", str(said.get("message") or said.get("error_description") or ""))
+        raise RetryLater(
+            "AuthenticationFailed",
+            f"{host} gives no token ({answer.status_code}): {redact_text(words)[:200] or 'without a reason'}",
+            timedelta(seconds=60),
+        )
+    return said
+
+
+def _text(answer: Mapping[str, Any], field: str, url: str) -> str:
+    found = answer.get(field)
+    if not isinstance(found, str) or not found or any(c.isspace() for c in found):
+        raise RetryLater("AuthenticationFailed", f"{urlsplit(url).hostname} gives no token: its answer has no {field}", timedelta(seconds=60))  # fmt: skip
+    return found
