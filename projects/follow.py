@@ -28,6 +28,7 @@ from projects.models import (
     RenderFailure,
     instance_filter,
 )
+from projects.sources import remotes
 from projects.sources.git import is_commit
 from projects.sources.versions import is_constraint, parse_version, satisfies
 from projects.specs import bind
@@ -110,19 +111,20 @@ def poll_remote(pk: int) -> None:
         if not mine:
             return
         remote = GitRemote.objects.get(pk=pk)
-        application = remote.applications.first()
+        application = remote.applications.order_by("pk").first()
         if application is None:
             GitRemote.objects.filter(pk=pk).update(due_at=timezone.now() + timedelta(hours=1))
             return
+        projects = sorted(set(remote.applications.values_list("project", flat=True)))
         before = dict(remote.refs)
         was_broken = bool(remote.error)
         url = next(
             str(s["repoURL"])
             for s in application.sources
-            if sources.remote_of(str(s["repoURL"])).pk == pk
+            if remotes.remote_of(str(s["repoURL"])).pk == pk
         )
         try:
-            sources.poll(remote, url, application.project)
+            remotes.poll(remote, url, remotes.reader(remote, url, projects))
         except (RetryLater, Stalled, Invalid) as error:
             log.info("repository not polled: %s", error, extra={"repository": remote.url})
             return

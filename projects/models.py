@@ -95,6 +95,10 @@ class GitRemote(models.Model):
     claimed_until = models.DateTimeField(null=True)
     failures = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
+    readers = models.JSONField(
+        default=dict,
+        help_text="Name of credentials → when the server let them in, or refused them.",
+    )
 
     def __str__(self) -> str:
         return self.url

@@ -33,6 +33,7 @@ from hub.models import Setting, setting
 from projects import sources
 from projects.models import DEFAULT_PROJECT, Application, Project, Repository
 from projects.shapes import APPLICATION, PROJECT
+from projects.sources import remotes
 
 _KNOWN_SPEC = {
     "project", "source", "sources", "sourceHydrator", "destination", "syncPolicy", "ignoreDifferences", "info",
@@ -309,7 +310,7 @@ def bind_remotes(application: Application) -> None:
     wanted = []
     for source in application.sources:
         if source.get("repoURL") and sources.kind_of(source) == "git":
-            wanted.append(sources.remote_of(str(source["repoURL"])))
+            wanted.append(remotes.remote_of(str(source["repoURL"])))
     application.remotes.set(wanted)
 
 

@@ -20,7 +20,7 @@ from projects.api.applications import get_application
 from projects.api.operations import sources_at
 from projects.compare import comparison
 from projects.models import Application, ApplicationEvent
-from projects.sources import git
+from projects.sources import git, remotes
 from projects.specs import find_cluster, project_of
 from projects.windows import windows_of
 
@@ -177,7 +177,7 @@ class RevisionMetadata(View):
             revision = sources.resolve({**source, "targetRevision": revision}, application.project)
         sources.files_of(source, revision, application.project)
         info = git.commit_info(str(source["repoURL"]), revision)
-        remote = sources.remote_of(str(source["repoURL"]))
+        remote = remotes.remote_of(str(source["repoURL"]))
         tags = sorted(
             n.removeprefix("refs/tags/")
             for n, c in remote.refs.items()

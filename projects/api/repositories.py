@@ -23,7 +23,7 @@ from hub.stream import publish
 from projects import sources
 from projects.follow import mark_due
 from projects.models import Application, CredentialTemplate, GitRemote, RenderFailure, Repository
-from projects.sources import charts, git
+from projects.sources import charts, git, remotes
 from projects.sources.credentials import credentials_for, repository_of
 from projects.sources.files import Recorder, clean
 from projects.specs import check_repository_url, project_of_or_none
@@ -286,7 +286,7 @@ class Refs(View):
         """Return branches and tags."""
         _require_read(request, repo)
         git.check_git_url(repo, "repo")
-        remote = sources.look_up_refs(
+        remote = remotes.look_up_refs(
             repo, request.query_params.get("appProject", ""), force=flag(request, "forceRefresh")
         )
 

@@ -23,6 +23,7 @@ from projects.models import Application, Project, Repository
 from projects.pages.appform import manifest_from, source_at
 from projects.pages.application import compare_at, found
 from projects.pages.diffing import Line, diff_lines
+from projects.sources import remotes
 from projects.sources.files import Recorder, clean
 from projects.specs import find_cluster
 
@@ -216,7 +217,7 @@ def _looked(caller: Caller, project: str, name: str, source: dict[str, Any]) -> 
     problems = sources.check_sources([source], multi=False)
     if problems:
         raise Invalid("; ".join(problems))
-    remote = sources.look_up_refs(url, project) if sources.kind_of(source) == "git" else None
+    remote = remotes.look_up_refs(url, project) if sources.kind_of(source) == "git" else None
     refs = [n.removeprefix("refs/heads/").removeprefix("refs/tags/") for n in remote.refs if n.startswith(("refs/heads/", "refs/tags/"))] if remote else []  # fmt: skip
     revision = sources.resolve(source, project)
     recorder = Recorder({"": sources.files_of(source, revision, project)})

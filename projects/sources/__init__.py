@@ -11,25 +11,23 @@ from typing import Any
 
 import orjson
 from django.conf import settings
-from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from clusters.models import Cluster, pack
-from hub.engine.backoff import Backoff
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import EngineError, Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.permits import normal_url, permits_source
 from hub.engine.resource import Manifest
 from hub.metrics import RENDER_CACHE, RENDERS
-from projects.models import Application, GitRemote, RenderedManifests, RenderFailure
+from projects.models import Application, RenderedManifests, RenderFailure
 from projects.sources import charts, directory, git, helm, kustomize, signatures
 from projects.sources.credentials import credentials_for
 from projects.sources.environment import build_environment
 from projects.sources.files import Files, Recorder, clean, same_inputs
+from projects.sources.remotes import FAILURE_BACKOFF, look_up_refs, require_reader
 from projects.sources.versions import resolve_git
 
 TOOLS = ("helm", "kustomize", "directory", "plugin")
-FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
 _REF = re.compile(r"^[a-zA-Z0-9_-]+\Z")
 _VERSIONS = {
     name: metadata.version(name)
@@ -159,56 +157,6 @@ def _source_problems(source: Mapping[str, Any], where: str, *, multi: bool) -> l
     return found
 
 
-def remote_of(url: str) -> GitRemote:
-    """Return the row of a Git repository, made if it is new."""
-    key = normal_url(url)
-    found = GitRemote.objects.filter(url=key).first()
-    if found:
-        return found
-    try:
-        with transaction.atomic():
-            return GitRemote.objects.create(url=key)
-    except IntegrityError:
-        return GitRemote.objects.get(url=key)
-
-
-def look_up_refs(
-    url: str, project: str, *, force: bool = False, since: datetime | None = None
-) -> GitRemote:
-    """Return the refs of a repository, asked anew when they are old.
-
-    With `force` they must be newer than `since`, the moment at which somebody asked, or than now:
-    many applications that are refreshed together then ask the server once.
-    Raises: RetryLater with what the server said.
-    """
-    remote = remote_of(url)
-    now = timezone.now()
-    oldest = (since or now) if force else now - settings.POLL_INTERVAL * 2
-    if remote.checked_at and remote.checked_at >= oldest and not remote.error:
-        return remote
-    if remote.error and not force and now < remote.due_at:
-        raise RetryLater("RepositoryUnreachable", remote.error, remote.due_at - now)
-    return poll(remote, url, project)
-
-
-def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
-    """Ask the server for the refs, and store what it said, good or bad."""
-    now = timezone.now()
-    try:
-        found = git.fetch_refs(url, credentials_for(url, project))
-    except (RetryLater, Stalled, Invalid) as error:
-        remote.failures += 1
-        remote.error = str(error)
-        remote.due_at = now + FAILURE_BACKOFF.delay(min(remote.failures, 5))
-        remote.save(update_fields=["failures", "error", "due_at"])
-        raise
-    remote.refs, remote.head, remote.checked_at = found.refs, found.head, now
-    remote.failures, remote.error = 0, ""
-    remote.due_at = now + settings.POLL_INTERVAL
-    remote.save(update_fields=["refs", "head", "checked_at", "failures", "error", "due_at"])
-    return remote
-
-
 def resolve(
     source: Mapping[str, Any], project: str, *, force: bool = False, since: datetime | None = None
 ) -> str:
@@ -241,6 +189,7 @@ def files_of(source: Mapping[str, Any], revision: str, project: str) -> Files:
         return charts.fetch(url, str(source["chart"]), revision, credentials)
     if kind == "oci":
         return charts.fetch_artifact(url, revision, credentials)
+    require_reader(url, project, credentials)
     git.ensure(url, revision, credentials)
     return git.GitFiles(url, revision)
 

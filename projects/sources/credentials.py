@@ -9,6 +9,11 @@ from hub.engine.permits import normal_url
 from hub.models import setting
 from projects.models import CredentialTemplate, Repository
 
+IDENTITY = (
+    "username", "password", "bearerToken", "sshPrivateKey", "tlsClientCertData", "tlsClientCertKey", "githubAppPrivateKey",
+    "githubAppID", "githubAppInstallationID", "gcpServiceAccountKey",
+)  # fmt: skip
+"""The fields of credentials that say who asks."""
 TLS = "tls_certificates"
 """The setting with {host: PEM certificates that its server must be signed by}."""
 

@@ -1,0 +1,155 @@
+"""What Git servers last said: refs that all applications share, and whose credentials have read them.
+
+What one project's credentials may read another's may not: refs and commits that are here already are given only to
+credentials that the server itself has let in within the last hour.
+"""
+
+import hmac
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from hub.engine.backoff import Backoff
+from hub.engine.errors import Invalid, RetryLater, Stalled
+from hub.engine.permits import normal_url
+from projects.models import GitRemote
+from projects.sources import git
+from projects.sources.credentials import IDENTITY, credentials_for
+
+FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
+PROOF = timedelta(hours=1)
+_REFUSED = ("AuthenticationRequired", "AuthenticationFailed", "RepositoryNotFound", "InvalidCredentials")  # fmt: skip
+_REFUSED_FOR = timedelta(seconds=60)
+_MOST_READERS = 50
+_MEMORY_SECONDS = 300.0
+_recent: dict[tuple[str, str], float] = {}
+
+
+def remote_of(url: str) -> GitRemote:
+    """Return the row of a Git repository, made if it is new."""
+    key = normal_url(url)
+    found = GitRemote.objects.filter(url=key).first()
+    if found:
+        return found
+    try:
+        with transaction.atomic():
+            return GitRemote.objects.create(url=key)
+    except IntegrityError:
+        return GitRemote.objects.get(url=key)
+
+
+def look_up_refs(
+    url: str, project: str, *, force: bool = False, since: datetime | None = None
+) -> GitRemote:
+    """Return the refs of a repository, asked anew when they are old or these credentials have not been let in.
+
+    With `force` they must be newer than `since`, the moment at which somebody asked, or than now:
+    many applications that are refreshed together then ask the server once.
+    Raises: RetryLater with what the server said.
+    """
+    remote = remote_of(url)
+    now = timezone.now()
+    who = _name(credentials_for(url, project))
+    oldest = (since or now) if force else now - settings.POLL_INTERVAL * 2
+    is_fresh = remote.checked_at is not None and remote.checked_at >= oldest and not remote.error
+    if is_fresh and _is_proved(remote, who, now):
+        return remote
+    if not force:
+        _raise_refused(remote, who, now)
+        if remote.error and now < remote.due_at:
+            raise RetryLater("RepositoryUnreachable", remote.error, remote.due_at - now)
+    return poll(remote, url, project)
+
+
+def require_reader(url: str, project: str, credentials: Mapping[str, Any]) -> None:
+    """Return if these credentials may have what is here of a repository already.
+
+    A server that is away for a while takes nothing from those whom it has let in before.
+    Raises: RetryLater, Stalled or Invalid with what the server said.
+    """
+    who = _name(credentials)
+    place = (normal_url(url), who)
+    if _recent.get(place, 0.0) > time.monotonic():
+        return
+    remote, now = remote_of(url), timezone.now()
+    if not _is_proved(remote, who, now):
+        _raise_refused(remote, who, now)
+        try:
+            poll(remote, url, project)
+        except RetryLater as error:
+            if error.reason in _REFUSED or not (remote.readers.get(who) or {}).get("at"):
+                raise
+    _recent[place] = time.monotonic() + _MEMORY_SECONDS
+
+
+def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
+    """Ask the server for the refs, and store what it said, good or bad."""
+    now = timezone.now()
+    credentials = credentials_for(url, project)
+    who = _name(credentials)
+    try:
+        found = git.fetch_refs(url, credentials)
+    except (RetryLater, Stalled, Invalid) as error:
+        _failed(remote, who, error, now)
+        raise
+    remote.refs, remote.head, remote.checked_at = found.refs, found.head, now
+    remote.failures, remote.error = 0, ""
+    remote.due_at = now + settings.POLL_INTERVAL
+    remote.readers = _newest({**remote.readers, who: {"at": now.isoformat()}})
+    remote.save(update_fields=["refs", "head", "checked_at", "failures", "error", "due_at", "readers"])  # fmt: skip
+    return remote
+
+
+def reader(remote: GitRemote, url: str, projects: Sequence[str]) -> str:
+    """Return the project whose credentials ask for all: the first that the server has let in."""
+    now = timezone.now()
+    if len(projects) == 1:
+        return projects[0]
+    known = (p for p in projects if _is_proved(remote, _name(credentials_for(url, p)), now))
+    return next(known, projects[0])
+
+
+def _failed(remote: GitRemote, who: str, error: Exception, now: datetime) -> None:
+    others = [w for w in remote.readers if w != who and _is_proved(remote, w, now)]
+    if others and getattr(error, "reason", "") in _REFUSED:
+        # It is these credentials that are wrong: those who are let in do not suffer from them.
+        refused = {"error": str(error), "until": (now + _REFUSED_FOR).isoformat()}
+        remote.readers = _newest({**remote.readers, who: refused})
+        remote.due_at = max(remote.due_at, now + FAILURE_BACKOFF.delay(0))
+        remote.save(update_fields=["readers", "due_at"])
+        return
+    remote.failures += 1
+    remote.error = str(error)
+    remote.due_at = now + FAILURE_BACKOFF.delay(min(remote.failures, 5))
+    remote.save(update_fields=["failures", "error", "due_at"])
+
+
+def _name(credentials: Mapping[str, Any]) -> str:
+    """Return a name for credentials that tells nothing of them."""
+    own = {k: credentials[k] for k in IDENTITY if credentials.get(k)}
+    text = orjson.dumps(own, option=orjson.OPT_SORT_KEYS, default=str)
+    return hmac.digest(settings.SECRET_KEY.encode(), b"git reader" + text, "sha256").hex()[:32]
+
+
+def _is_proved(remote: GitRemote, who: str, now: datetime) -> bool:
+    at = str((remote.readers.get(who) or {}).get("at") or "")
+    return bool(at) and datetime.fromisoformat(at) > now - PROOF
+
+
+def _raise_refused(remote: GitRemote, who: str, now: datetime) -> None:
+    entry = remote.readers.get(who) or {}
+    if entry.get("error"):
+        wait = datetime.fromisoformat(entry["until"]) - now
+        if wait > timedelta(0):
+            raise RetryLater("AuthenticationFailed", entry["error"], wait)
+
+
+def _newest(readers: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    ordered = sorted(readers.items(), key=lambda entry: entry[1].get("at") or entry[1]["until"])
+    return dict(ordered[-_MOST_READERS:])

@@ -1,0 +1,103 @@
+"""A repository that one project may read: what the hub has of it already is not given to another."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from projects.models import Application, GitRemote
+from projects.sources import remotes
+
+CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
+AUTO = {"automated": {}}
+
+
+@pytest.fixture
+def teams(hub, repo):
+    """Two projects that permit everything, of which `mine` has the credentials of a private repository."""
+    remotes._recent.clear()
+    for name in ("mine", "theirs"):
+        spec = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]}
+        hub.post("/api/v1/projects", {"project": {"metadata": {"name": name}, "spec": spec}})
+    repo.server.password = "canary"
+    credentials = {"repo": repo.url, "username": "git", "password": "canary", "project": "mine"}
+    hub.post("/api/v1/repositories", credentials)
+    return repo
+
+
+def refused(hub, name):
+    condition = hub.condition(name, "ComparisonError")
+    status = hub.application(name)["status"]
+    assert "credentials" in condition["message"]
+    assert not status.get("resources") and status["sync"]["status"] == "Unknown"
+
+
+@pytest.mark.parametrize("order", [["mine", "theirs"], ["theirs", "mine"]], ids="-".join)
+def test_the_copy_of_a_private_repository_is_for_those_who_may_read_it(
+    hub, sandbox, teams, app, namespace, order
+):
+    commit = teams.commit({"c.yaml": CONFIG})
+    names = {p: app(teams, sandbox, namespace, project=p, policy=AUTO) for p in order}
+    hub.wait_status(names["mine"], "Synced", "Healthy")
+    pinned = app(teams, sandbox, namespace, project="theirs", source={"targetRevision": commit})
+
+    refused(hub, names["theirs"])
+    refused(hub, pinned)
+    for path, query in (
+        (f"/api/v1/applications/{pinned}/revisions/{commit}/metadata", {}),
+        (f"/api/v1/applications/{pinned}/manifests", {"revision": commit}),
+        (f"/api/v1/repositories/{teams.url}/refs", {"appProject": "theirs"}),
+        (f"/api/v1/repositories/{teams.url}/apps", {"appProject": "theirs", "revision": commit}),
+    ):
+        answer = hub.get(path, status=None, **query)
+        assert answer.get("code"), path
+        assert "credentials" in answer["message"], path
+    refs = hub.get(f"/api/v1/repositories/{teams.url}/refs", appProject="mine")
+    assert refs["branches"] == ["main"]
+
+    # Whoever else fails to read it: those who may follow it as before.
+    newer = teams.commit({"c.yaml": CONFIG.replace("'1'", "'2'")})
+    GitRemote.objects.update(due_at=timezone.now())
+    hub.wait_status(names["mine"], "Synced", "Healthy", newer)
+    assert GitRemote.objects.get().error == ""
+
+    own = {"repo": teams.url, "username": "git", "password": "canary", "project": "theirs"}
+    hub.post("/api/v1/repositories", own)
+    hub.wait_status(names["theirs"], "Synced", seconds=60)
+
+
+def test_a_server_that_is_away_takes_nothing_from_those_it_let_in(
+    hub, sandbox, teams, app, namespace
+):
+    commit = teams.commit({"c.yaml": CONFIG})
+    name = app(
+        teams, sandbox, namespace, project="mine", policy=AUTO, source={"targetRevision": commit}
+    )
+    hub.wait_status(name, "Synced", "Healthy")
+    row = GitRemote.objects.get()
+    [(who, entry)] = row.readers.items()
+    assert "canary" not in str(row.readers)
+    entry["at"] = (timezone.now() - timedelta(hours=2)).isoformat()
+    GitRemote.objects.update(readers={who: entry})
+    remotes._recent.clear()
+    teams.server.down = True
+
+    sandbox.patch("", "ConfigMap", namespace, "c", {"data": {"a": "2"}})
+
+    hub.wait_status(name, "OutOfSync")
+
+
+def test_credentials_that_are_taken_back_read_no_more(hub, sandbox, teams, app, namespace):
+    commit = teams.commit({"c.yaml": CONFIG})
+    name = app(teams, sandbox, namespace, project="mine", source={"targetRevision": commit})
+    hub.wait_status(name, "OutOfSync")
+    teams.server.password = "another"
+    for row in GitRemote.objects.all():
+        old = {w: {"at": (timezone.now() - timedelta(hours=2)).isoformat()} for w in row.readers}
+        GitRemote.objects.filter(pk=row.pk).update(readers=old)
+    remotes._recent.clear()
+
+    Application.objects.filter(name=name).update(refresh_at=timezone.now(), comparison_digest="")
+
+    refused_now = hub.condition(name, "ComparisonError")
+    assert "credentials" in refused_now["message"]
