@@ -37,7 +37,7 @@ def test_the_copy_of_a_private_repository_is_for_those_who_may_read_it(
     hub, sandbox, teams, app, namespace, order
 ):
     commit = teams.commit({"c.yaml": CONFIG})
-    names = {p: app(teams, sandbox, namespace, project=p, policy=AUTO) for p in order}
+    names = {p: app(teams, sandbox, f"{namespace}-{p}", project=p, policy=AUTO) for p in order}
     hub.wait_status(names["mine"], "Synced", "Healthy")
     pinned = app(teams, sandbox, namespace, project="theirs", source={"targetRevision": commit})
 
