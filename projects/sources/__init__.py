@@ -19,8 +19,9 @@ from hub.engine.errors import EngineError, Invalid, ManifestError, RetryLater, S
 from hub.engine.permits import normal_url, permits_source
 from hub.engine.resource import Manifest
 from hub.metrics import RENDER_CACHE, RENDERS
+from hub.redaction import redact_text
 from projects.models import Application, RenderedManifests, RenderFailure
-from projects.sources import charts, directory, git, helm, kustomize, signatures
+from projects.sources import charts, directory, git, helm, kustomize, signatures, submodules
 from projects.sources.credentials import credentials_for
 from projects.sources.environment import build_environment
 from projects.sources.files import Files, Recorder, clean, same_inputs
@@ -178,8 +179,13 @@ def resolve(
     return resolve_git(target, remote.refs, remote.head, str(source.get("tagPrefix") or ""))
 
 
-def files_of(source: Mapping[str, Any], revision: str, project: str) -> Files:
-    """Return the files of a source at a revision, fetched if needed."""
+def files_of(
+    source: Mapping[str, Any], revision: str, project: str, spec: Mapping[str, Any] | None = None
+) -> Files:
+    """Return the files of a source at a revision, fetched if needed.
+
+    Shapes: with the project's `spec` submodules are read too, as far as it permits their repositories.
+    """
     url = str(source["repoURL"])
     credentials = credentials_for(url, project)
     if (source.get("helm") or {}).get("passCredentials"):
@@ -189,9 +195,26 @@ def files_of(source: Mapping[str, Any], revision: str, project: str) -> Files:
         return charts.fetch(url, str(source["chart"]), revision, credentials)
     if kind == "oci":
         return charts.fetch_artifact(url, revision, credentials)
+    return _git_files(url, revision, credentials, project, spec)
+
+
+def _git_files(
+    url: str, commit: str, credentials: Mapping[str, Any], project: str, spec: Mapping[str, Any] | None, depth: int = 0
+) -> Files:  # fmt: skip
     require_reader(url, project, credentials)
-    git.ensure(url, revision, credentials)
-    return git.GitFiles(url, revision)
+    git.ensure(url, commit, credentials)
+    files = git.GitFiles(url, commit)
+    if spec is None or not settings.GIT_SUBMODULES:
+        return files
+
+    def opened(folder: str, place: str, inner: str) -> Files:
+        if depth >= submodules.MOST_NESTED:
+            raise ManifestError(f"submodule {folder}: they are nested more than {depth} deep")
+        if not permits_source(spec, place):
+            raise Stalled("SourceNotPermitted", f"submodule {folder}: repository {redact_text(place)} is not permitted in project '{project}'")  # fmt: skip
+        return _git_files(place, inner, credentials_for(place, project), project, spec, depth + 1)
+
+    return submodules.with_submodules(files, url, opened)
 
 
 def load(
@@ -203,7 +226,7 @@ def load(
     """
     _check_signatures(sources, revisions, context)
     origins = {
-        str(s["ref"]): files_of(s, revision, context.project)
+        str(s["ref"]): files_of(s, revision, context.project, context.project_spec)
         for s, revision in zip(sources, revisions, strict=True) if s.get("ref")
     }  # fmt: skip
     manifests: list[Manifest] = []
@@ -232,7 +255,7 @@ def load_local(
     rest = {n: s for n, s in enumerate(others) if n != number}
     revisions = {n: resolve(s, context.project) for n, s in rest.items()}
     origins = {
-        str(s["ref"]): files_of(s, revisions[n], context.project) for n, s in rest.items() if s.get("ref")
+        str(s["ref"]): files_of(s, revisions[n], context.project, context.project_spec) for n, s in rest.items() if s.get("ref")
     }  # fmt: skip
     manifests: list[Manifest] = []
     types: list[str] = []
@@ -279,13 +302,14 @@ def render(
             context.instance,
             context.namespace,
             context.capabilities,
+            context.project_spec.get("sourceRepos"),
             _VERSIONS,
         ]
     )
     if not context.no_cache:
         _raise_cached(failure_key)
     try:
-        files = files_of(source, revision, context.project)
+        files = files_of(source, revision, context.project, context.project_spec)
         found = _render(source, revision, {"": files, **refs}, context)
     except EngineError as error:
         _remember(failure_key, "InvalidManifest", str(error), retry=False)
@@ -523,7 +547,7 @@ def unchanged(
         # Another commit must be proved even when it changes nothing.
         return False
     refs = {
-        str(s["ref"]): files_of(s, revision, context.project)
+        str(s["ref"]): files_of(s, revision, context.project, context.project_spec)
         for s, revision in zip(sources, new, strict=True)
         if s.get("ref")
     }
@@ -537,7 +561,9 @@ def unchanged(
         if "ARGOCD_APP_REVISION" in block:
             return False
         if not same_inputs(
-            own, {"": files_of(source, revision, context.project), **refs}, context.capabilities
+            own,
+            {"": files_of(source, revision, context.project, context.project_spec), **refs},
+            context.capabilities,
         ):
             return False
     return True

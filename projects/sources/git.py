@@ -23,7 +23,7 @@ from dulwich.errors import NotGitRepository
 from dulwich.objects import Commit, Tag, Tree
 from dulwich.repo import Repo
 
-from hub.engine.errors import Invalid, RetryLater, Stalled
+from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.permits import normal_url
 from hub.metrics import GIT_FAILURES, GIT_REQUESTS
 from hub.outbound import check_host
@@ -32,6 +32,8 @@ from projects.sources.app_tokens import with_token
 
 _SCP = re.compile(r"^(?:[\w.-]+@)?[\w.-]+:(?!//)[^\s]+\Z")
 _SHA = re.compile(r"^[0-9a-f]{40}\Z")
+_LFS = b"version https://git-lfs.github.com/spec/"
+_READ = (".yaml", ".yml", ".json", ".jsonnet", ".libsonnet", ".tpl")
 _locks: dict[str, threading.Lock] = {}
 _locks_lock = threading.Lock()
 
@@ -424,7 +426,12 @@ class GitFiles:
         found = self.entry(path)
         if found is None:
             raise KeyError(path)
-        return bytes(_repo(self._url)[found[1].encode()].as_raw_string())
+        data = bytes(_repo(self._url)[found[1].encode()].as_raw_string())
+        if data.startswith(_LFS) and path.endswith(_READ):
+            raise ManifestError(
+                f"{path} is kept in Git LFS, which this hub does not read: keep it in Git itself"
+            )
+        return data
 
 
 @functools.lru_cache(maxsize=2048)

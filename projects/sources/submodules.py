@@ -1,0 +1,123 @@
+"""Git submodules: folders whose files are those of another repository, fetched when a render reads them."""
+
+import io
+import posixpath
+import stat
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+from dulwich.config import ConfigFile, parse_submodules
+
+from hub.engine.errors import Invalid, ManifestError
+from hub.redaction import redact_text
+from projects.sources.files import Files
+from projects.sources.git import check_git_url
+
+LIST = ".gitmodules"
+MOST_NESTED = 5
+_LINK = 0o160000
+_MOST_BYTES = 1024**2
+
+
+class WithSubmodules:
+    """The files of a commit, with those of its submodules in their places."""
+
+    def __init__(
+        self, files: Files, url: str, modules: Mapping[str, str], opened: Callable[[str, str, str], Files]
+    ) -> None:  # fmt: skip
+        self._files, self._url, self._modules, self._open = files, url, modules, opened
+        self._inner: dict[str, Files] = {}
+
+    def _place(self, path: str) -> tuple[str, str, str] | None:
+        """Return the submodule that a path is in, its commit and the path in there."""
+        for folder in self._modules:
+            if path == folder or path.startswith(folder + "/"):
+                found = self._files.entry(folder)
+                if found is not None and stat.S_IFMT(found[0]) == _LINK:
+                    return folder, found[1], path[len(folder) + 1 :]
+        return None
+
+    def _submodule(self, folder: str, commit: str) -> Files:
+        if folder not in self._inner:
+            self._inner[folder] = self._open(
+                folder, absolute(self._modules[folder], self._url), commit
+            )
+        return self._inner[folder]
+
+    def entry(self, path: str) -> tuple[int, str] | None:
+        """Return (mode, hash) of a path; a submodule is a folder whose hash is its commit."""
+        place = self._place(path)
+        if place is None:
+            return self._files.entry(path)
+        folder, commit, rest = place
+        return self._submodule(folder, commit).entry(rest) if rest else (stat.S_IFDIR, commit)
+
+    def children(self, path: str) -> list[str]:
+        """Return the names in a folder."""
+        place = self._place(path)
+        if place is None:
+            return self._files.children(path)
+        folder, commit, rest = place
+        return self._submodule(folder, commit).children(rest)
+
+    def blob(self, path: str) -> bytes:
+        """Return the content of a file."""
+        place = self._place(path)
+        if place is None:
+            return self._files.blob(path)
+        folder, commit, rest = place
+        return self._submodule(folder, commit).blob(rest)
+
+
+def with_submodules(files: Files, url: str, opened: Callable[[str, str, str], Files]) -> Files:
+    """Return files with their submodules; `opened(folder, url, commit)` gives those of one when it is read.
+
+    Raises: ManifestError for a list of submodules that cannot be read.
+    """
+    found = files.entry(LIST)
+    if found is None or not stat.S_ISREG(found[0]):
+        return files
+    return WithSubmodules(files, url, _listed(files.blob(LIST)), opened)
+
+
+def _listed(data: bytes) -> dict[str, str]:
+    if len(data) > _MOST_BYTES:
+        raise ManifestError(f"{LIST} is larger than {_MOST_BYTES // 1024**2} MiB, the limit")
+    try:
+        listed = list(parse_submodules(ConfigFile.from_file(io.BytesIO(data))))
+        texts = [(path.decode(), url.decode()) for path, url, _name in listed]
+    except (ValueError, KeyError) as error:
+        raise ManifestError(f"{LIST} cannot be read: {error}") from error
+    return {posixpath.normpath(path): url for path, url in texts}
+
+
+def absolute(url: str, parent: str) -> str:
+    """Return the URL of a submodule, which may be relative to that of the repository that has it.
+
+    Raises: ManifestError for one that leads out of the parent's server, or that is not read.
+    """
+    if url.startswith(("./", "../")):
+        url = _joined(url, parent)
+    try:
+        check_git_url(url, LIST)
+    except Invalid as error:
+        raise ManifestError(str(error)) from error
+    return url
+
+
+def _joined(url: str, parent: str) -> str:
+    if "://" in parent:
+        parts = urlsplit(parent)
+        head, path = f"{parts.scheme}://{parts.netloc}/", parts.path
+    else:
+        host, colon, path = parent.partition(":")
+        head = host + colon
+    folders = [p for p in path.split("/") if p]
+    for part in url.split("/"):
+        if part == ".." and not folders:
+            raise ManifestError(f"{LIST}: {url!r} leads out of the server of {redact_text(parent)}")
+        if part == "..":
+            folders.pop()
+        elif part not in ("", "."):
+            folders.append(part)
+    return head + "/".join(folders)
