@@ -118,6 +118,10 @@ def check_config(config: Any) -> dict[str, Any]:
                 f"config.{field} is refused: it would run a program on the hub. "
                 "Use a service-account token (config.bearerToken) or a client certificate."
             )
+    if config.get("proxyUrl"):
+        raise Invalid(
+            "config.proxyUrl is refused: the hub reaches clusters without a proxy. Leave it out, and give as server an address that the hub reaches"
+        )
     tls = config.get("tlsClientConfig") or {}
     if not isinstance(tls, dict):
         raise Invalid("config.tlsClientConfig must be an object")

@@ -9,7 +9,9 @@ from django.conf import settings
 from hub.engine.errors import Invalid, RetryLater
 
 
-def check_url(url: str, field: str, schemes: tuple[str, ...] = ("https", "http")) -> None:
+def check_url(
+    url: str, field: str, schemes: tuple[str, ...] = ("https", "http"), *, proxied: bool = False
+) -> None:
     """Return if the hub may connect to a URL.
 
     Raises: Invalid naming the field for another scheme, no host, or an address that is refused;
@@ -20,14 +22,19 @@ def check_url(url: str, field: str, schemes: tuple[str, ...] = ("https", "http")
         raise Invalid(f"{field}: {url!r} must start with {' or '.join(s + '://' for s in schemes)}")
     if not parts.hostname:
         raise Invalid(f"{field}: {url!r} has no host")
-    check_host(parts.hostname, field)
+    check_host(parts.hostname, field, proxied=proxied)
 
 
-def check_host(host: str, field: str) -> None:
-    """Return if the hub may connect to a host; every address of the name must be allowed."""
+def check_host(host: str, field: str, *, proxied: bool = False) -> None:
+    """Return if the hub may connect to a host; every address of the name must be allowed.
+
+    With `proxied` a name may be one that only the proxy knows.
+    """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
+        if proxied:
+            return
         raise RetryLater("Unreachable", f"{field}: the name {host} does not resolve") from error
     for entry in found:
         address = ipaddress.ip_address(str(entry[4][0]).partition("%")[0])

@@ -16,7 +16,7 @@ from django.utils import timezone
 from hub.engine.errors import RetryLater, Stalled
 from hub.outbound import check_url
 from hub.redaction import redact_text
-from projects.sources.credentials import authority_of, tls_of
+from projects.sources.credentials import authority_of, proxy_of, tls_of
 
 GITHUB = "https://api.github.com"
 GOOGLE_SCOPE = "https://www.googleapis.com/auth/source.read_only"
@@ -128,11 +128,12 @@ def _google(url: str, credentials: Mapping[str, Any]) -> str:
 
 
 def _ask(method: str, url: str, credentials: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    check_url(url, "the address that gives tokens")
     host = urlsplit(url).hostname or ""
+    proxy = proxy_of(host, credentials)
+    check_url(url, "the address that gives tokens", proxied=bool(proxy))
     verify = tls_of({"insecure": credentials.get("insecure"), "caData": authority_of(url)})
     try:
-        answer = httpx.request(method, url, verify=verify, timeout=_TIMEOUT, follow_redirects=False, trust_env=False, **more)  # fmt: skip
+        answer = httpx.request(method, url, verify=verify, timeout=_TIMEOUT, follow_redirects=False, trust_env=False, proxy=proxy or None, **more)  # fmt: skip
     except httpx.HTTPError as error:
         raise RetryLater("RepositoryUnreachable", f"{host}, which gives tokens, does not answer: {type(error).__name__}", timedelta(seconds=20)) from error  # fmt: skip
     try:

@@ -22,7 +22,7 @@ from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError, RetryLater, Stalled
 from hub.outbound import check_url
 from hub.redaction import redact_text
-from projects.sources.credentials import tls_of
+from projects.sources.credentials import proxy_of, tls_of
 from projects.sources.files import MemoryFiles
 from projects.sources.versions import highest, is_constraint
 
@@ -59,10 +59,12 @@ def is_oci(url: str, credentials: Mapping[str, Any] | None = None) -> bool:
 
 
 @contextlib.contextmanager
-def _client(credentials: Mapping[str, Any]) -> Iterator[httpx.Client]:
+def _client(url: str, credentials: Mapping[str, Any]) -> Iterator[httpx.Client]:
+    proxy = proxy_of(urlsplit(url).hostname or "", credentials)
+    check_url(url, "repoURL", proxied=bool(proxy))
     with httpx.Client(
-        verify=tls_of(credentials), timeout=_TIMEOUT, follow_redirects=False, trust_env=False
-    ) as client:
+        verify=tls_of(credentials), timeout=_TIMEOUT, follow_redirects=False, trust_env=False, proxy=proxy or None
+    ) as client:  # fmt: skip
         yield client
 
 
@@ -96,31 +98,27 @@ def _fetch(
     """
     origin, current = urlsplit(url), url
     auth = _authorization(credentials)
-    with _client(credentials) as client:
-        for _hop in range(6):
-            check_url(current, "repoURL")
-            same = urlsplit(current)[:2] == origin[:2] or credentials.get("passCredentials")
-            try:
-                with client.stream(
-                    "GET",
-                    current,
-                    auth=auth if same else None,
-                    headers=dict(headers or {}) if same else {},
-                ) as answer:
-                    if answer.is_redirect:
-                        current = urljoin(current, answer.headers.get("location", ""))
-                        continue
-                    _check_status(answer, current)
-                    following = str(answer.links.get("next", {}).get("url") or "")
-                    return _body(answer, limit, current), urljoin(
-                        current, following
-                    ) if following else ""
-            except httpx.HTTPError as error:
-                raise RetryLater(
-                    "RepositoryUnreachable",
-                    f"{redact_text(url)} does not answer: {_cause(error)}",
-                    timedelta(seconds=20),
-                ) from error
+    for _hop in range(6):
+        same = urlsplit(current)[:2] == origin[:2] or credentials.get("passCredentials")
+        try:
+            with (
+                _client(current, credentials) as client,
+                client.stream("GET", current, auth=auth if same else None, headers=dict(headers or {}) if same else {}) as answer,
+            ):  # fmt: skip
+                if answer.is_redirect:
+                    current = urljoin(current, answer.headers.get("location", ""))
+                    continue
+                _check_status(answer, current)
+                following = str(answer.links.get("next", {}).get("url") or "")
+                return _body(answer, limit, current), urljoin(
+                    current, following
+                ) if following else ""
+        except httpx.HTTPError as error:
+            raise RetryLater(
+                "RepositoryUnreachable",
+                f"{redact_text(url)} does not answer: {_cause(error)}",
+                timedelta(seconds=20),
+            ) from error
     raise Stalled("TooManyRedirects", f"{redact_text(url)} redirects too often")
 
 
@@ -300,7 +298,6 @@ def _registry_get(
 def _registry_page(
     url: str, credentials: Mapping[str, Any], limit: int, accept: str = "*/*"
 ) -> tuple[bytes, str]:
-    check_url(url, "repoURL")
     headers = {"Accept": accept}
     token = _token(_challenge(url, credentials, headers), credentials)
     if not token:
@@ -311,7 +308,7 @@ def _registry_page(
 
 def _challenge(url: str, credentials: Mapping[str, Any], headers: Mapping[str, str]) -> str:
     """Return how a registry wants to be asked, empty when it answers as it is; its answer is not read."""
-    with _client(credentials) as client:
+    with _client(url, credentials) as client:
         try:
             with client.stream("GET", url, headers=dict(headers), auth=None) as answer:
                 return (
@@ -341,7 +338,6 @@ def _token(challenge: str, credentials: Mapping[str, Any]) -> str:
         return ""
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
     realm = fields.pop("realm", "")
-    check_url(realm, "repoURL")
     query = "&".join(f"{k}={v}" for k, v in fields.items() if k in ("service", "scope"))
     data = _json(_get(f"{realm}?{query}", credentials, 1024**2), realm)
     return str(data.get("token") or data.get("access_token") or "")

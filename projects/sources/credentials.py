@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from hub.engine.permits import normal_url
 from hub.models import setting
+from hub.outbound import check_url
 from projects.models import CredentialTemplate, Repository
 
 IDENTITY = (
@@ -60,6 +61,21 @@ def authority_of(url: str) -> str:
         return ""
     known = dict(setting(TLS, {}))
     return str(known.get(parts.netloc.rpartition("@")[2].lower()) or known.get(parts.hostname or "") or "")  # fmt: skip
+
+
+def proxy_of(host: str, credentials: Mapping[str, Any]) -> str:
+    """Return the proxy that requests to a host go through, empty for none.
+
+    Raises: Invalid for a proxy to which the hub does not connect.
+    """
+    proxy = str(credentials.get("proxy") or "")
+    for entry in str(credentials.get("noProxy") or "").lower().split(","):
+        name = entry.strip()
+        if name and (name == "*" or f".{host.lower()}".endswith("." + name.lstrip("*."))):
+            return ""
+    if proxy:
+        check_url(proxy, "proxy")
+    return proxy
 
 
 def tls_of(credentials: Mapping[str, Any]) -> ssl.SSLContext | bool:

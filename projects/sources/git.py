@@ -29,6 +29,7 @@ from hub.metrics import GIT_FAILURES, GIT_REQUESTS
 from hub.outbound import check_host
 from hub.redaction import redact_text
 from projects.sources.app_tokens import with_token
+from projects.sources.credentials import proxy_of
 
 _SCP = re.compile(r"^(?:[\w.-]+@)?[\w.-]+:(?!//)[^\s]+\Z")
 _SHA = re.compile(r"^[0-9a-f]{40}\Z")
@@ -190,9 +191,9 @@ def _ssh_command(credentials: Mapping[str, Any], home: Path) -> str:
 
 def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str) -> str:
     check_git_url(url)
-    _check_reachable(url)
+    proxy = _check_reachable(url, credentials)
     GIT_REQUESTS.labels(kind).inc()
-    with _environment(url, with_token(url, credentials)) as env:
+    with _environment(url, {**with_token(url, credentials), "proxy": proxy}) as env:
         try:
             output = git.cmd.Git().execute(
                 ["git", *argv],
@@ -208,7 +209,8 @@ def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str) -
     return str(output)
 
 
-def _check_reachable(url: str) -> None:
+def _check_reachable(url: str, credentials: Mapping[str, Any]) -> str:
+    """Return the proxy that the server is asked through, empty for none."""
     parts = urlsplit(url)
     host = (
         parts.hostname
@@ -216,8 +218,10 @@ def _check_reachable(url: str) -> None:
         else url.partition("@")[2].partition(":")[0] or url.partition(":")[0]
     )
     if parts.scheme == "file" or not host:
-        return
-    check_host(host, "repoURL")
+        return ""
+    proxy = proxy_of(host, credentials) if parts.scheme in ("http", "https") else ""
+    check_host(host, "repoURL", proxied=bool(proxy))
+    return proxy
 
 
 _PERMANENT = (

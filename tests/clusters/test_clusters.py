@@ -83,6 +83,9 @@ def test_registering_again(hub, sandbox):
         ),
         pytest.param({"config": "x"}, "config must be an object", id="text"),
         pytest.param({"server": ""}, "server is required", id="no server"),
+        pytest.param(
+            {"config": {"proxyUrl": "http://127.0.0.1:1"}}, "config.proxyUrl is refused", id="proxy"
+        ),
         pytest.param({"server": "ftp://x"}, "must start with", id="scheme"),
         pytest.param(
             {"server": "https://169.254.169.254"}, "does not connect", id="metadata address"
