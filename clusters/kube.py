@@ -168,7 +168,7 @@ def ssl_context(config: Mapping[str, Any]) -> ssl.SSLContext:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if tls.get("certData"):
-            _load_certificate(
+            load_certificate(
                 context, _pem(tls["certData"], "certData"), _pem(tls["keyData"], "keyData")
             )
     except (ssl.SSLError, ValueError, Invalid) as error:
@@ -178,7 +178,8 @@ def ssl_context(config: Mapping[str, Any]) -> ssl.SSLContext:
     return context
 
 
-def _load_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:
+def load_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Have requests show a certificate (PEM) with its key; raises ssl.SSLError when they do not fit."""
     # The ssl module reads key pairs from files only; these live for the length of the call.
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "pair.pem")  # noqa: PTH118

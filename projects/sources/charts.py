@@ -100,9 +100,14 @@ def _fetch(
     auth = _authorization(credentials)
     for _hop in range(6):
         same = urlsplit(current)[:2] == origin[:2] or credentials.get("passCredentials")
+        shown = (
+            credentials
+            if same
+            else {k: v for k, v in credentials.items() if not k.startswith("tlsClient")}
+        )
         try:
             with (
-                _client(current, credentials) as client,
+                _client(current, shown) as client,
                 client.stream("GET", current, auth=auth if same else None, headers=dict(headers or {}) if same else {}) as answer,
             ):  # fmt: skip
                 if answer.is_redirect:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from clusters.kube import load_certificate
+from hub.engine.errors import Stalled
 from hub.engine.permits import normal_url
 from hub.models import setting
 from hub.outbound import check_url
@@ -78,11 +80,21 @@ def proxy_of(host: str, credentials: Mapping[str, Any]) -> str:
     return proxy
 
 
-def tls_of(credentials: Mapping[str, Any]) -> ssl.SSLContext | bool:
-    """Return whose certificates a request with these credentials trusts."""
+def tls_of(credentials: Mapping[str, Any]) -> ssl.SSLContext:
+    """Return whose certificates a request with these credentials trusts, and which it shows.
+
+    Raises: Stalled for a certificate of one's own that cannot be used.
+    """
+    context = ssl.create_default_context(cadata=str(credentials.get("caData") or "") or None)
     if credentials.get("insecure"):
-        return False
-    return ssl.create_default_context(cadata=str(credentials.get("caData") or "") or None)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    certificate, key = (str(credentials.get(f"tlsClientCert{f}") or "") for f in ("Data", "Key"))
+    if certificate or key:
+        try:
+            load_certificate(context, certificate, key)
+        except ssl.SSLError as error:
+            raise Stalled("InvalidCredentials", "tlsClientCertData and tlsClientCertKey are no certificate and its key in PEM") from error  # fmt: skip
+    return context
 
 
 def _template(url: str) -> CredentialTemplate | None:

@@ -1,10 +1,12 @@
 """What hosts are known by: servers of repositories with certificates of one's own authority, and SSH keys."""
 
 import base64
+from urllib.parse import quote
 
 import pytest
 from conftest import config_map
 from django.utils import timezone
+from support.charts import Charts
 from support.gitserver import GitServer, Repository
 
 from clusters.sandbox.server import make_certificate
@@ -52,6 +54,26 @@ def test_a_server_of_ones_own_authority(hub, sandbox, secure_repo, app, namespac
     hub.wait(lambda: "certificate" in GitRemote.objects.get(url=secure_repo.url).error, "the refusal")  # fmt: skip
     hub.post(PATH, {"items": [item("127.0.0.1", pem(secure_repo.pair))]}, upsert="true")
     hub.wait(lambda: GitRemote.objects.get(url=secure_repo.url).error == "", "the connection")
+
+
+def test_a_chart_server_that_wants_a_certificate(idle_hub):
+    own, mine = make_certificate(), make_certificate()
+    server = Charts(own, wants=pem(mine))
+    place = {"repo": server.url, "type": "helm", "insecure": True}
+    shown = {
+        "tlsClientCertData": pem(mine),
+        "tlsClientCertKey": mine[: mine.index("-----BEGIN CERT")],
+    }
+    assert "does not answer" in idle_hub.post("/api/v1/repositories", place, status=400)["message"]
+    odd = idle_hub.post(
+        "/api/v1/repositories", {**place, **shown, "tlsClientCertKey": "x"}, status=400
+    )
+    assert "no certificate and its key" in odd["message"]
+    idle_hub.post("/api/v1/repositories", {**place, **shown})
+    found = idle_hub.get(f"/api/v1/repositories/{quote(server.url, safe='')}/helmcharts")
+    assert [c["name"] for c in found["items"]] == ["demo"]
+    server.server.shutdown()
+    server.server.server_close()
 
 
 def test_charts_too(idle_hub, secure_repo):

@@ -6,17 +6,22 @@ import hashlib
 import http.server
 import io
 import json
+import ssl
 import tarfile
 import threading
 from urllib.parse import parse_qs
 
 import yaml
 
+from clusters.kube import load_certificate
+
 
 class Charts:
     """A server that speaks as a Helm repository and as an OCI registry."""
 
-    def __init__(self):
+    def __init__(self, pair="", wants=""):
+        """Serve; with a key and certificate by TLS, only to who has one of the certificates that it wants."""
+        self.scheme = "https" if pair else "http"
         self.requests, self.password, self.endless = [], "", False
         self.page, self.corrupt, self.elsewhere = 1000, "", ""
         outer = self
@@ -30,6 +35,13 @@ class Charts:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        if pair:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            load_certificate(context, pair[pair.index("-----BEGIN CERT") :], pair)
+            if wants:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(cadata=wants)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.archives, self.artifacts = {}, {}
         for version in ("1.0.0", "1.1.0", "2.0.0"):
@@ -48,7 +60,7 @@ class Charts:
 
     @property
     def url(self):
-        return f"http://{self.host}"
+        return f"{self.scheme}://{self.host}"
 
     def answer(self, handler):
         self.requests.append(handler.path)
