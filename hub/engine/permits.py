@@ -6,6 +6,7 @@ Source: as Argo CD 3.6's AppProject.
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from hub.engine.errors import RuleError
@@ -44,6 +45,7 @@ def matches(pattern: str, text: str, *, separator: bool = False) -> bool:
     return bool(_glob(pattern, separator=separator).fullmatch(text))
 
 
+@lru_cache(maxsize=8192)
 def normal_url(url: str) -> str:
     """Return a repository URL in the form in which two spellings of one are equal."""
     text = url.strip()

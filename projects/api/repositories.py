@@ -83,7 +83,7 @@ def _touched(url: str) -> None:
     remote = GitRemote.objects.filter(url=normal_url(url)).first()
     RenderFailure.objects.all().delete()
     if remote:
-        GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now(), error="")
+        remotes.given_anew(GitRemote.objects.filter(pk=remote.pk))
         mark_due(remote.applications.values_list("pk", flat=True))
 
 

@@ -24,12 +24,14 @@ TLS = "tls_certificates"
 def repository_of(url: str, project: str = "") -> Repository | None:
     """Return the registered repository of a URL: the project's own first, then the hub's."""
     wanted = normal_url(url)
+    # Names first: each row's credentials are sealed, and opening all of them at every look would cost the most of it.
+    rows = Repository.objects.filter(project__in={project, ""})
     found = [
-        r
-        for r in Repository.objects.filter(project__in={project, ""})
-        if normal_url(r.url) == wanted
+        (p == project and bool(project), pk)
+        for pk, u, p in rows.values_list("pk", "url", "project")
+        if normal_url(u) == wanted
     ]
-    return max(found, key=lambda r: r.project == project and bool(project), default=None)
+    return Repository.objects.filter(pk=max(found)[1]).first() if found else None
 
 
 def credentials_for(url: str, project: str = "") -> dict[str, Any]:
@@ -38,11 +40,17 @@ def credentials_for(url: str, project: str = "") -> dict[str, Any]:
     Source: as Argo CD 3.6: the exact repository, else the template with the longest prefix; a
         repository without credentials inherits the template's.
     """
-    repository = repository_of(url, project)
     result: dict[str, Any] = {"knownHosts": setting("ssh_known_hosts", "")}
     authority = authority_of(url)
     if authority:
         result["caData"] = authority
+    return result | given_for(url, project)
+
+
+def given_for(url: str, project: str = "") -> dict[str, Any]:
+    """Return the credentials and options that somebody gave for a URL, without what the hub knows of its host."""
+    repository = repository_of(url, project)
+    result: dict[str, Any] = {}
     own = dict(repository.credentials) if repository else {}
     if not own:
         template = _template(url)
@@ -99,5 +107,6 @@ def tls_of(credentials: Mapping[str, Any]) -> ssl.SSLContext:
 
 def _template(url: str) -> CredentialTemplate | None:
     wanted = normal_url(url)
-    fitting = [t for t in CredentialTemplate.objects.all() if wanted.startswith(normal_url(t.url))]
-    return max(fitting, key=lambda t: len(t.url), default=None)
+    rows = CredentialTemplate.objects.values_list("pk", "url")
+    fitting = [(len(u), pk) for pk, u in rows if wanted.startswith(normal_url(u))]
+    return CredentialTemplate.objects.filter(pk=max(fitting)[1]).first() if fitting else None

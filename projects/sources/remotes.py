@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from hub.engine.backoff import Backoff
@@ -20,7 +21,7 @@ from hub.engine.errors import Invalid, RetryLater, Stalled
 from hub.engine.permits import normal_url
 from projects.models import GitRemote
 from projects.sources import git
-from projects.sources.credentials import IDENTITY, credentials_for
+from projects.sources.credentials import IDENTITY, credentials_for, given_for
 
 FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
 PROOF = timedelta(hours=1)
@@ -28,7 +29,10 @@ _REFUSED = ("AuthenticationRequired", "AuthenticationFailed", "RepositoryNotFoun
 _REFUSED_FOR = timedelta(seconds=60)
 _MOST_READERS = 50
 _MEMORY_SECONDS = 300.0
+_NAME_SECONDS = 1.0
+_MOST_NAMES = 20_000
 _recent: dict[tuple[str, str], float] = {}
+_names: dict[tuple[str, str], tuple[float, str]] = {}
 
 
 def remote_of(url: str) -> GitRemote:
@@ -55,14 +59,14 @@ def look_up_refs(
     """
     remote = remote_of(url)
     now = timezone.now()
-    who = _name(credentials_for(url, project))
+    who = _who(url, project)
     oldest = (since or now) if force else now - settings.POLL_INTERVAL * 2
     is_fresh = remote.checked_at is not None and remote.checked_at >= oldest and not remote.error
     if is_fresh and _is_proved(remote, who, now):
         return remote
     if not force:
         _raise_refused(remote, who, now)
-        if remote.error and now < remote.due_at:
+        if remote.error and now < remote.due_at and not _is_of_others(remote, who):
             raise RetryLater("RepositoryUnreachable", remote.error, remote.due_at - now)
     return poll(remote, url, project)
 
@@ -101,33 +105,66 @@ def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
     remote.refs, remote.head, remote.checked_at = found.refs, found.head, now
     remote.failures, remote.error = 0, ""
     remote.due_at = now + settings.POLL_INTERVAL
+    remote.refresh_from_db(fields=["readers"])
     remote.readers = _newest({**remote.readers, who: {"at": now.isoformat()}})
     remote.save(update_fields=["refs", "head", "checked_at", "failures", "error", "due_at", "readers"])  # fmt: skip
     return remote
 
 
 def reader(remote: GitRemote, url: str, projects: Sequence[str]) -> str:
-    """Return the project whose credentials ask for all: the first that the server has let in."""
+    """Return the project whose credentials ask for all: one that the server has let in, else one that it has not refused."""
     now = timezone.now()
     if len(projects) == 1:
         return projects[0]
-    known = (p for p in projects if _is_proved(remote, _name(credentials_for(url, p)), now))
-    return next(known, projects[0])
+    names = {p: _who(url, p) for p in projects}
+    known = (p for p in projects if _is_proved(remote, names[p], now))
+    fresh = (p for p in projects if not (remote.readers.get(names[p]) or {}).get("error"))
+    return next(known, None) or next(fresh, projects[0])
 
 
 def _failed(remote: GitRemote, who: str, error: Exception, now: datetime) -> None:
-    others = [w for w in remote.readers if w != who and _is_proved(remote, w, now)]
-    if others and getattr(error, "reason", "") in _REFUSED:
+    # While the server was asked another project may have been let in.
+    remote.refresh_from_db(fields=["readers"])
+    refused = getattr(error, "reason", "") in _REFUSED
+    if refused and any(w != who and _is_proved(remote, w, now) for w in remote.readers):
         # It is these credentials that are wrong: those who are let in do not suffer from them.
-        refused = {"error": str(error), "until": (now + _REFUSED_FOR).isoformat()}
-        remote.readers = _newest({**remote.readers, who: refused})
+        until = now + _REFUSED_FOR
         remote.due_at = max(remote.due_at, now + FAILURE_BACKOFF.delay(0))
-        remote.save(update_fields=["readers", "due_at"])
-        return
-    remote.failures += 1
-    remote.error = str(error)
-    remote.due_at = now + FAILURE_BACKOFF.delay(min(remote.failures, 5))
-    remote.save(update_fields=["failures", "error", "due_at"])
+    else:
+        remote.failures += 1
+        remote.error = str(error)
+        until = remote.due_at = now + FAILURE_BACKOFF.delay(min(remote.failures, 5))
+    if refused:
+        entry = {"error": str(error), "until": until.isoformat()}
+        remote.readers = _newest({**remote.readers, who: entry})
+    remote.save(update_fields=["failures", "error", "due_at", "readers"])
+
+
+def _is_of_others(remote: GitRemote, who: str) -> bool:
+    """Return whether what went wrong is that the server refused other credentials than these."""
+    return any(w != who and e.get("error") == remote.error for w, e in remote.readers.items())
+
+
+def given_anew(urls: QuerySet[GitRemote]) -> None:
+    """Ask again the repositories whose credentials somebody changed: who was refused may be let in now."""
+    for remote in urls:
+        kept = {who: entry for who, entry in remote.readers.items() if entry.get("at")}
+        GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now(), error="", readers=kept)
+
+
+def _who(url: str, project: str) -> str:
+    """Return the name of a project's credentials, kept for a moment: a commit asks for hundreds of applications.
+
+    An old name does no harm: it is not known, so the server is asked with the credentials as they are.
+    """
+    place, now = (url, project), time.monotonic()
+    until, name = _names.get(place, (0.0, ""))
+    if until < now:
+        name = _name(given_for(url, project))
+        if len(_names) >= _MOST_NAMES:
+            _names.clear()
+        _names[place] = (now + _NAME_SECONDS, name)
+    return name
 
 
 def _name(credentials: Mapping[str, Any]) -> str:

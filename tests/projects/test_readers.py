@@ -16,6 +16,7 @@ AUTO = {"automated": {}}
 def teams(hub, repo):
     """Two projects that permit everything, of which `mine` has the credentials of a private repository."""
     remotes._recent.clear()
+    remotes._names.clear()
     for name in ("mine", "theirs"):
         spec = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]}
         hub.post("/api/v1/projects", {"project": {"metadata": {"name": name}, "spec": spec}})
@@ -80,6 +81,7 @@ def test_a_server_that_is_away_takes_nothing_from_those_it_let_in(
     entry["at"] = (timezone.now() - timedelta(hours=2)).isoformat()
     GitRemote.objects.update(readers={who: entry})
     remotes._recent.clear()
+    remotes._names.clear()
     teams.server.down = True
 
     sandbox.patch("", "ConfigMap", namespace, "c", {"data": {"a": "2"}})
@@ -96,6 +98,7 @@ def test_credentials_that_are_taken_back_read_no_more(hub, sandbox, teams, app, 
         old = {w: {"at": (timezone.now() - timedelta(hours=2)).isoformat()} for w in row.readers}
         GitRemote.objects.filter(pk=row.pk).update(readers=old)
     remotes._recent.clear()
+    remotes._names.clear()
 
     Application.objects.filter(name=name).update(refresh_at=timezone.now(), comparison_digest="")
 
