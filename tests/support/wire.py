@@ -30,6 +30,8 @@ class Wire:
 
     def close(self):
         """End for good."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.mend()
 
@@ -46,7 +48,11 @@ class Wire:
             except OSError:
                 return
             self._open.wait()
-            far = socket.create_connection(self._target)
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()
+                continue
             self._ends += [near, far]
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
