@@ -1,11 +1,13 @@
 """From a set to its applications: look, decide, do; a preview is the same without the last."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -37,6 +39,8 @@ from projects.lease import claim
 from projects.manifests import stamp
 from projects.models import Application, Project
 from projects.specs import bind, project_of, spec_problems
+
+log = logging.getLogger(__name__)
 
 ACTOR = "applicationset-controller"
 AGAIN = timedelta(minutes=3)
@@ -166,7 +170,7 @@ def reconcile(pk: int) -> bool:
         row = ApplicationSet.objects.get(pk=pk)
         seen = row.due_at
         started = clock()
-        after = _take_down(row) if row.deletion_requested_at else _bring(row)
+        after = _attempt(row)
         SET_RECONCILE.labels(row.namespace, row.name).observe(clock() - started)
         ApplicationSet.objects.filter(pk=pk, due_at=seen).update(due_at=timezone.now() + after)
     now = timezone.now()
@@ -175,6 +179,21 @@ def reconcile(pk: int) -> bool:
     if ApplicationSet.objects.filter(pk=pk, rollout_due_at__lte=now).exists():
         wake("appsets.roll", pk)
     return True
+
+
+def _attempt(row: ApplicationSet) -> timedelta:
+    """Do what is to be done for a set; what nobody expected is said in its conditions, not only in the log."""
+    try:
+        return _take_down(row) if row.deletion_requested_at else _bring(row)
+    except OperationalError:  # the database: nothing is known to be wrong with the set
+        raise
+    except Exception as error:
+        log.exception("a set failed", extra={"applicationset": str(row)})
+        text = (
+            f"internal error: {type(error).__name__}; nothing more was changed, it is tried again"
+        )
+        _store(row, _conditions(row, ("ErrorOccurred", "InternalError", text), generated=False))
+        return AGAIN
 
 
 def _bring(row: ApplicationSet) -> timedelta:
@@ -215,17 +234,31 @@ def _apply(row: ApplicationSet, decision: Decision) -> Iterator[Problem]:
     """Do what was decided; yield what failed. One failure does not stop the others."""
     owner = applications.Owner(row.name, row.uid)
     for app in decision.plan.create:
-        wanted = applications.Wanted(
-            row.namespace, app.name, dict(app.spec), dict(app.labels), dict(app.annotations), list(app.finalizers), owner
-        )  # fmt: skip
-        try:
-            applications.create(wanted, ACTOR)
-        except (Invalid, Conflict) as error:
-            yield app.name, str(error)
+        yield from _tried(app.name, partial(_created, row, app, owner))
     for before, app in decision.plan.update:
-        yield from _changed(row, decision.rows[before.name], app, owner)
+        yield from _tried(app.name, partial(_changed, row, decision.rows[before.name], app, owner))
     for name in decision.plan.delete:
-        yield from _deleted(row, decision.rows[name])
+        yield from _tried(name, partial(_deleted, row, decision.rows[name]))
+
+
+def _tried(name: str, do: Callable[[], Iterator[Problem]]) -> Iterator[Problem]:
+    try:
+        yield from do()
+    except (Invalid, Conflict) as error:
+        yield name, str(error)
+    except OperationalError:
+        raise
+    except Exception as error:  # one odd application must not stop the others
+        log.exception("an application of a set failed", extra={"application": name})
+        yield name, f"internal error: {type(error).__name__}"
+
+
+def _created(row: ApplicationSet, app: App, owner: applications.Owner) -> Iterator[Problem]:
+    wanted = applications.Wanted(
+        row.namespace, app.name, dict(app.spec), dict(app.labels), dict(app.annotations), list(app.finalizers), owner
+    )  # fmt: skip
+    applications.create(wanted, ACTOR)
+    yield from ()
 
 
 def _changed(row: ApplicationSet, one: Application, app: App, owner: applications.Owner) -> Iterator[Problem]:  # fmt: skip

@@ -9,6 +9,7 @@ from django.utils import timezone
 from support.sets import elements, manifest, names_of, run
 from support.streams import collect
 
+from appsets import reconcile
 from appsets.models import ApplicationSet
 from clusters.models import Cluster
 from hub.models import (
@@ -21,6 +22,7 @@ from hub.models import (
 )
 from hub.session import issue
 from hub.stream import publish
+from projects import applications
 from projects.models import Application, Project
 
 API = "/api/v1/applicationsets"
@@ -164,6 +166,41 @@ def test_one_bad_element_stops_only_itself_and_deletes_nothing(idle_hub):
     assert conditions["ErrorOccurred"]["status"] == "True"
     assert conditions["ErrorOccurred"]["message"].endswith("(and 1 more)")
     assert conditions["ResourcesUpToDate"]["status"] == "False"
+
+
+def test_one_application_that_breaks_in_an_odd_way_stops_only_itself(idle_hub, monkeypatch):
+    create = applications.create
+
+    def odd(wanted, actor):
+        if wanted.name == "b":
+            raise KeyError("what nobody expected")
+        return create(wanted, actor)
+
+    monkeypatch.setattr(applications, "create", odd)
+    idle_hub.post("/api/v1/applicationsets", manifest("s", elements("a", "b", "c")))
+    _row, conditions = run("s")
+    assert names_of() == ["a", "c"]
+    assert conditions["ErrorOccurred"]["message"] == "b: internal error: KeyError"
+    monkeypatch.undo()
+    _row, conditions = run("s")
+    assert names_of() == ["a", "b", "c"] and conditions["ErrorOccurred"]["status"] == "False"
+
+
+def test_a_set_that_breaks_in_an_odd_way_says_so_and_is_tried_again(idle_hub, monkeypatch):
+    idle_hub.post("/api/v1/applicationsets", manifest("s", elements("a")))
+    run("s")
+
+    def odd(*_):
+        raise KeyError("what nobody expected")
+
+    monkeypatch.setattr(reconcile, "look", odd)
+    row, conditions = run("s")
+    assert conditions["ErrorOccurred"]["reason"] == "InternalError"
+    assert "internal error: KeyError" in conditions["ResourcesUpToDate"]["message"]
+    assert names_of() == ["a"]
+    assert row.due_at > timezone.now(), "not at once, and without end"
+    monkeypatch.undo()
+    assert run("s")[1]["ErrorOccurred"]["status"] == "False"
 
 
 def test_a_generator_that_fails_changes_nothing(idle_hub, repo, git_server):
