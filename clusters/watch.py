@@ -48,7 +48,7 @@ SHORT = 1.0
 """Seconds: a watch that ends sooner did not watch."""
 PROBE_SECONDS = 20.0
 PROBE_TIMEOUT = 10.0
-PROBE_PAUSE = 2.0
+PROBE_PAUSE = 5.0
 PROBES = 3
 RECONNECT = Backoff(timedelta(seconds=1), 2, timedelta(seconds=60))
 _PARTIAL = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
