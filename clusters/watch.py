@@ -284,7 +284,9 @@ class ClusterWatch:
         await self._discover(connection, version)
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._rediscover.wait(), timeout=300)
+                # Not wait_for: on Python 3.11 it loses a cancellation that comes together with the event.
+                async with asyncio.timeout(300):
+                    await self._rediscover.wait()
                 await asyncio.sleep(0.3)  # a definition is served a moment after it is written
             self._rediscover.clear()
             try:
@@ -298,7 +300,8 @@ class ClusterWatch:
         """Ask the server whether it is there: one that vanished without a word leaves its watches open and silent."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubt.wait(), PROBE_SECONDS)
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await self._doubt.wait()
             self._doubt.clear()
             for attempt in range(1, PROBES + 1):
                 try:
