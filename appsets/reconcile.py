@@ -1,7 +1,7 @@
 """From a set to its applications: look, decide, do; a preview is the same without the last."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -241,7 +241,7 @@ def _apply(row: ApplicationSet, decision: Decision) -> Iterator[Problem]:
         yield from _tried(name, partial(_deleted, row, decision.rows[name]))
 
 
-def _tried(name: str, do: Callable[[], Iterator[Problem]]) -> Iterator[Problem]:
+def _tried(name: str, do: Callable[[], Iterable[Problem]]) -> Iterator[Problem]:
     try:
         yield from do()
     except (Invalid, Conflict) as error:
@@ -253,12 +253,12 @@ def _tried(name: str, do: Callable[[], Iterator[Problem]]) -> Iterator[Problem]:
         yield name, f"internal error: {type(error).__name__}"
 
 
-def _created(row: ApplicationSet, app: App, owner: applications.Owner) -> Iterator[Problem]:
+def _created(row: ApplicationSet, app: App, owner: applications.Owner) -> list[Problem]:
     wanted = applications.Wanted(
         row.namespace, app.name, dict(app.spec), dict(app.labels), dict(app.annotations), list(app.finalizers), owner
     )  # fmt: skip
     applications.create(wanted, ACTOR)
-    yield from ()
+    return []
 
 
 def _changed(row: ApplicationSet, one: Application, app: App, owner: applications.Owner) -> Iterator[Problem]:  # fmt: skip

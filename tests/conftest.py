@@ -161,14 +161,20 @@ class Place:
         return self.connection.delete(self.connection.kind(group, kind), namespace, name, **options)
 
 
-@pytest.fixture
-def sandbox(hub, sandbox_server):
+def place_in(hub, sandbox_server, name):
+    """Return a sandbox cluster of the server, not registered yet."""
     config = {
         "bearerToken": "sandbox-token",
         "tlsClientConfig": {"caData": sandbox_server.certificate},
     }
-    place = Place(hub, "east", sandbox_server.url("east"), config)
-    place.sandbox = sandbox_server.sandboxes["east"]
+    place = Place(hub, name, sandbox_server.url(name), config)
+    place.sandbox = sandbox_server.sandboxes[name]
+    return place
+
+
+@pytest.fixture
+def sandbox(hub, sandbox_server):
+    place = place_in(hub, sandbox_server, "east")
     place.register()
     return place.wait_synced()
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 import yaml
-from conftest import Place
+from conftest import place_in
 from django.db import connection
 from django.utils import timezone
 from support.web import deployment
@@ -251,11 +251,7 @@ def test_a_namespaced_cluster_watches_only_its_namespaces(hub, sandbox_server):
 @pytest.fixture
 def west(hub, sandbox_server):
     """A cluster of which the hub may see two namespaces."""
-    config = {
-        "bearerToken": "sandbox-token",
-        "tlsClientConfig": {"caData": sandbox_server.certificate},
-    }
-    place = Place(hub, "west", sandbox_server.url("west"), config)
+    place = place_in(hub, sandbox_server, "west")
     for name in ("one", "two"):
         place.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     return place

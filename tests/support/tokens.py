@@ -1,19 +1,20 @@
 """A host that gives tokens to a GitHub App and to a Google service account, and checks who asks."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from support.local import Local
 
-class Tokens:
+
+class Tokens(Local):
     """`token` is what it gives, `requests` what it was asked; `fails` answers instead."""
 
     def __init__(self, token):
+        super().__init__()
         self.token, self.requests, self.fails = token, [], None
         own = rsa.generate_private_key(65537, 2048)
         self.public = own.public_key()
@@ -22,34 +23,11 @@ class Tokens:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         ).decode()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                outer.answer(self, b"")
-
-            def do_POST(self):
-                outer.answer(self, self.rfile.read(int(self.headers.get("Content-Length") or 0)))
-
-            def log_message(self, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
 
     @property
     def google(self):
         """A service account's key as Google writes it."""
         return json.dumps({"type": "service_account", "client_email": "hub@example.invalid", "private_key": self.key, "token_uri": f"{self.url}/token"})  # fmt: skip
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
 
     def answer(self, handler, body):
         self.requests.append((handler.command, handler.path))
