@@ -60,6 +60,8 @@ class Live(AsyncJsonWebsocketConsumer):
         """Do what a page needs as long as it is open; where it fails the page asks anew, rather than being told no more."""
         try:
             await work
+        except OSError:  # the page has gone in the middle of a message
+            log.debug("a live page went away", exc_info=True)
         except Exception:
             log.exception("a live page is told no more")
             with contextlib.suppress(Exception):  # the page has gone meanwhile
