@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils import timezone
 
@@ -43,6 +43,15 @@ SETTING = "rbac"
 _DOCUMENT = re.compile(r"^policy\.([A-Za-z0-9_-]+\.)?csv\Z")
 
 
+class Rights(NamedTuple):
+    """All that decisions about objects know of a caller: who has the same rights gets the same answers."""
+
+    subjects: tuple[str, ...]
+    project: str
+    """The only project that may be touched, any when empty."""
+    enabled: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks: an account by a session or token, a project's role by its token, or nobody known."""
@@ -62,6 +71,11 @@ class Caller:
     def is_anonymous(self) -> bool:
         """Whether nobody is signed in."""
         return self.account is None and not self.project
+
+    @property
+    def rights(self) -> Rights:
+        """What decisions know of this caller."""
+        return Rights(self.subjects, self.project, self.account is None or self.account.enabled)
 
     def as_record(self) -> dict[str, Any]:
         """Return who this is for the trail."""
@@ -158,6 +172,12 @@ def enforcer() -> Enforcer:
     return _current().enforcer
 
 
+def policies() -> tuple[str, datetime | None]:
+    """Return what changes when the policies do: by a person, or because a grant begins or ends."""
+    state = _current()
+    return state.version, state.valid_until
+
+
 def _load(now: datetime) -> tuple[Sources, datetime | None]:
     grants = list(Grant.objects.filter(revoked_at=None, ends_at__gt=now))
     edges = [g.starts_at for g in grants if g.starts_at > now] + [g.ends_at for g in grants]
@@ -216,15 +236,28 @@ def decide(
     caller: Caller, resource: str, action: str, name: str, where: Where | None = None
 ) -> Decision:
     """Return whether a caller may do an action to an object, and why."""
-    subjects = caller.subjects
-    if caller.project and name != caller.project and not name.startswith(f"{caller.project}/"):
-        subjects = ()
-    if caller.account is not None and not caller.account.enabled:
-        return Decision(allowed=False)
+    rights = caller.rights
     own = resource == "accounts" and caller.account is not None and caller.account.is_local
-    if own and caller.account and name == caller.account.name and action in ("get", "update"):
+    if rights.enabled and own and caller.account and name == caller.account.name and action in ("get", "update"):  # fmt: skip
         return Decision(allowed=True)
+    return decide_by(rights, resource, action, name, where)
+
+
+def decide_by(
+    rights: Rights, resource: str, action: str, name: str, where: Where | None = None
+) -> Decision:
+    """Return whether who has some rights may do an action to an object; an account's own is `decide`'s."""
+    if not rights.enabled:
+        return Decision(allowed=False)
+    subjects = rights.subjects
+    if rights.project and name != rights.project and not name.startswith(f"{rights.project}/"):
+        subjects = ()
     return _current().enforcer.decide(subjects, resource, action, name, where)
+
+
+def common(rights: Rights) -> Rights:
+    """Return the rights without the names that no policy speaks of: most people of a team have these in common."""
+    return rights._replace(subjects=_current().enforcer.relevant(rights.subjects))
 
 
 def is_allowed(

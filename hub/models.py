@@ -349,6 +349,8 @@ class Tombstone(models.Model):
     namespace = models.CharField(max_length=253, blank=True)
     name = models.CharField(max_length=253)
     project = models.CharField(max_length=253, blank=True)
+    row = models.BigIntegerField(null=True)
+    """The key that its row had: what pages know it by."""
     manifest = models.JSONField(default=dict)
     at = models.DateTimeField(default=timezone.now, db_index=True)
 

@@ -322,7 +322,7 @@ def remove(application: Application) -> None:
         manifest["metadata"]["resourceVersion"] = str(version)
         Tombstone.objects.create(
             resource_version=version, kind="Application", namespace=application.namespace, name=application.name,
-            project=application.project, manifest=manifest,
+            project=application.project, row=application.pk, manifest=manifest,
         )  # fmt: skip
         audit.record(
             "hub", "deleted", "application", application.qualified_name, application.project

@@ -5,6 +5,7 @@ A page hears a beat when nothing else is said: one that hears none knows that it
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections.abc import Coroutine
 from typing import Any
@@ -13,48 +14,66 @@ from asgiref.sync import sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.http import parse_cookie
 
-from hub.access import Caller, is_allowed
+from hub.access import Caller, Rights
 from hub.rest import COOKIE, joined_cookie
-from projects.api.streams import stream_caller
-from projects.feed import FEED, Change, as_message, changes_since
+from hub.visitors import VISITORS, Look, Visitor, look_at
+from projects.feed import FEED, Batch, Listener, Shown, look_anew
 
-CHECK_SECONDS = 3.0
 BEAT_SECONDS = 15.0
-MOST_ROWS = 500
+# A page that asks without end is answered as often as this.
+PAUSE_SECONDS = 0.1
+MOST_WAITING = 200
 UNKNOWN = 4401
 FAILED = 1011
+UNREADABLE = 1007
 
 log = logging.getLogger(__name__)
 
 
-class Live(AsyncJsonWebsocketConsumer):
+def _account(look: Look | None) -> Caller | None:
+    return look.caller if look and look.caller and look.caller.account else None
+
+
+class Live(AsyncJsonWebsocketConsumer, Listener, Visitor):
     """One page that is open."""
+
+    @property
+    def rights(self) -> Rights:
+        """The rights of who looks."""
+        return self.caller.rights
 
     async def connect(self) -> None:
         """Take who is signed in."""
+        self.shown, self.version, self.hidden = Shown(), 0, frozenset[int]()
+        self.waiting: list[Batch] = []
+        self.awake = asyncio.Event()
+        self.must_look_anew = False
+        self.tasks: list[asyncio.Task[None]] = []
         cookies = next((v.decode("latin-1") for k, v in self.scope.get("headers", []) if k == b"cookie"), "")  # fmt: skip
         self.token = joined_cookie(parse_cookie(cookies)) if COOKIE in cookies else ""
-        self.caller: Caller | None = (
-            await sync_to_async(stream_caller)(self.token) if self.token else None
-        )
+        looks = await sync_to_async(look_at)({self.token} if self.token else set())
+        look = looks.get(self.token)
         await self.accept()
-        if self.caller is None or self.caller.account is None:
+        caller = _account(look)
+        if look is None or caller is None:
             await self.close(code=UNKNOWN)
             return
-        self.watched: set[int] = set()
-        self.page, self.view = "", "table"
-        self.version, self.is_behind = 0, False
-        self.pending: asyncio.Queue[tuple[int, list[Change]]] = asyncio.Queue(maxsize=200)
-        FEED.listen(self._hear)
-        work = (self._tell(), self._check(), self._beat())
-        self.tasks = [asyncio.create_task(self._keep(one)) for one in work]
+        self.caller, self.policies = caller, look.policies
+        FEED.listen(self)
+        VISITORS.enter(self)
+        self._do(self._tell())
+        self._do(self._beat())
 
     async def disconnect(self, code: int) -> None:
         """Hear no more."""
         del code
-        FEED.leave(getattr(self, "_hear", lambda *_: None))
-        for task in getattr(self, "tasks", []):
+        FEED.leave(self)
+        VISITORS.leave(self)
+        for task in self.tasks:
             task.cancel()
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(asyncio.create_task(self._keep(work)))
 
     async def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what a page needs as long as it is open; where it fails the page asks anew, rather than being told no more."""
@@ -72,72 +91,86 @@ class Live(AsyncJsonWebsocketConsumer):
             await asyncio.sleep(BEAT_SECONDS)
             await self.send_json({"beat": BEAT_SECONDS})
 
-    async def receive_json(self, content: Any, **kwargs: Any) -> None:
-        """Take what the page shows now, and tell it at once what it has missed."""
-        del kwargs
-        if not isinstance(content, dict) or self.caller is None:
+    def found(self, look: Look | None) -> None:
+        """End with the session, and follow the account's rights."""
+        caller = _account(look)
+        if look is None or caller is None:
+            self._do(self.close(code=FAILED if look is None else UNKNOWN))
             return
-        rows = [
-            r for r in content.get("rows") or [] if isinstance(r, int) and not isinstance(r, bool)
-        ]
-        self.watched = set(rows[:MOST_ROWS])
-        self.page, self.view = str(content.get("page") or ""), str(content.get("view") or "table")
-        version = content.get("version")
-        if isinstance(version, int) and not isinstance(version, bool) and version > 0:
-            newest, changes = await sync_to_async(changes_since)(version)
-            self.version = max(self.version, newest)
-            if changes:
-                await self._send(newest, changes)
+        if look.policies != self.policies or caller.rights != self.caller.rights:
+            self._look_anew()
+        self.caller, self.policies = caller, look.policies
 
-    def _hear(self, version: int, changes: list[Change]) -> None:
+    def hear(self, batch: Batch) -> None:
+        """Keep what changed until it is told; a page that cannot keep up is told in one go what it missed."""
+        if len(self.waiting) < MOST_WAITING:
+            self.waiting.append(batch)
+        else:
+            self.must_look_anew = True
+        self.awake.set()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Take a message; what is none of a page ends the socket."""
         try:
-            self.pending.put_nowait((version, changes))
-        except asyncio.QueueFull:
-            # A page that cannot keep up is told what it missed in one go, once it has read what waits.
-            self.is_behind = True
+            content = json.loads(text_data or bytes_data or "")
+        except (ValueError, RecursionError):
+            await self.close(code=UNREADABLE)
+            return
+        await self.receive_json(content)
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        """Take what the page shows now; it is told at once what it has missed."""
+        del kwargs
+        if not isinstance(content, dict):
+            return
+        version = content.get("version")
+        if isinstance(version, int) and not isinstance(version, bool):
+            self.version = max(0, version)
+        self.shown, self.hidden = Shown.of(content), frozenset()
+        self._look_anew()
+
+    def _look_anew(self) -> None:
+        self.must_look_anew = True
+        self.awake.set()
 
     async def _tell(self) -> None:
         while True:
-            version, changes = await self.pending.get()
-            if self.is_behind and self.pending.empty():
-                self.is_behind = False
-                version, changes = await sync_to_async(changes_since)(self.version)
-            elif not self.is_behind:
-                self.version = version
-            if changes:
-                await self._send(version, changes)
+            await self.awake.wait()
+            self.awake.clear()
+            batches, self.waiting = self.waiting, []
+            if self.must_look_anew:
+                self.must_look_anew = False
+                await self._catch_up()
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                for batch in batches:
+                    if batch.version > self.version:
+                        await self._send(batch)
 
-    async def _send(self, version: int, changes: list[Change]) -> None:
-        # Policies may have to be read: that is for a thread, not for the loop.
-        told = await sync_to_async(self._told)(version, changes)
-        if len(told) > 1:
+    async def _catch_up(self) -> None:
+        """Say what was missed, and which of its rows the page may not show."""
+        shown = self.shown
+        anew = await sync_to_async(look_anew)(self.caller, shown, self.hidden, self.version)
+        if self.shown is not shown:  # it shows something else meanwhile, and is looked at anew
+            return
+        self.version, self.hidden = anew.version, anew.hidden
+        if anew.told:
+            await self.send_json(anew.told)
+
+    async def _send(self, batch: Batch) -> None:
+        """Say what changed, as far as the page may hear of it."""
+        shown, seen = self.shown, batch.seen_by.get(self.rights)
+        mine = [batch.by_row[pk] for pk in (shown.rows - self.hidden) & batch.by_row.keys()]
+        if seen is None or any(c in seen and not c.gone and shown.view not in c.drawn for c in mine):  # fmt: skip
+            # Its rights or its rows are others than when the feed asked.
+            self._look_anew()
+            return
+        gone = {c.pk for c in mine if c.gone or c not in seen}
+        rows = {str(c.pk): c.drawn[shown.view] for c in mine if c.pk not in gone}
+        others = 0
+        if shown.counts_others:
+            others = sum(c.version > self.version and c.pk not in shown.rows for c in seen)
+        told = shown.message(batch.version, rows, gone, others)
+        self.version, self.hidden = batch.version, self.hidden | gone
+        if told:
             await self.send_json(told)
-
-    def _told(self, version: int, changes: list[Change]) -> dict[str, Any]:
-        """Return what this page hears of changes: rows that it shows, and how many others."""
-        caller = self.caller
-        if caller is None:
-            return {}
-        rows: dict[str, str] = {}
-        gone, others = [], 0
-        for change in changes:
-            if change.gone:
-                others += 1
-            elif change.pk in self.watched:
-                if is_allowed(caller, "applications", "get", change.rbac_object, change.where):
-                    rows[str(change.pk)] = change.tile if self.view == "tiles" else change.row
-                else:
-                    gone.append(change.pk)
-            elif self.page in ("applications", "fleet") and is_allowed(caller, "applications", "get", change.rbac_object, change.where):  # fmt: skip
-                others += 1
-        is_list = self.page == "applications"
-        return as_message(version, rows=rows if is_list else {}, gone=gone, others=others if is_list else 0, object=not is_list and bool(rows or others))  # fmt: skip
-
-    async def _check(self) -> None:
-        """End with the session, and follow the account's rights."""
-        while True:
-            await asyncio.sleep(CHECK_SECONDS)
-            self.caller = await sync_to_async(stream_caller)(self.token)
-            if self.caller is None or self.caller.account is None:
-                await self.close(code=UNKNOWN)
-                return

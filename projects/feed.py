@@ -1,27 +1,70 @@
-"""One look at what changed for all sockets of this process: each row is read and drawn once, however many watch it."""
+"""One look at what changed for all pages of this process: each row is read once, drawn once, decided once for who has the same rights."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError
 from django.db.models import prefetch_related_objects
 
+from hub.access import Caller, Rights, common, decide_by, look_again
 from hub.engine.scopes import Where
 from hub.models import Tombstone, current_version
 from projects.api.streams import Waiter
 from projects.models import Application
 from projects.pages.rows import render_row, render_tile, row_of
+from projects.visible import visible
 
 log = logging.getLogger(__name__)
 
 MOST = 2000
+MOST_ROWS = 500
+DRAW = {"table": render_row, "tiles": render_tile}
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What a page shows: its name, how it draws rows, and the keys of the rows."""
+
+    page: str = ""
+    view: str = "table"
+    rows: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> "Shown":
+        """Take what a page says of itself; what makes no sense is left out."""
+        rows = content.get("rows")
+        numbers = [r for r in rows if isinstance(r, int) and not isinstance(r, bool)] if isinstance(rows, list) else []  # fmt: skip
+        view = content.get("view")
+        view = view if isinstance(view, str) and view in DRAW else "table"
+        return cls(str(content.get("page") or ""), view, frozenset(numbers[:MOST_ROWS]))
+
+    @property
+    def is_list(self) -> bool:
+        """Whether rows are replaced in place; other pages are told to look again."""
+        return self.page == "applications"
+
+    @property
+    def counts_others(self) -> bool:
+        """Whether it is about applications that it does not show."""
+        return self.page in ("applications", "fleet")
+
+    def message(
+        self, version: int, rows: dict[str, str], gone: Iterable[int], others: int
+    ) -> dict[str, Any] | None:
+        """Return what the page is told, None when nothing."""
+        rows, gone = {key: text for key, text in rows.items() if text}, sorted(gone)
+        told: dict[str, Any] = {"gone": gone} if gone else {}
+        if self.is_list:
+            told |= {k: v for k, v in {"rows": rows, "others": others}.items() if v}
+        elif rows or gone or others:
+            told["object"] = True
+        return {"version": version, **told} if told else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Change:
     """An application that changed, or is gone."""
 
@@ -29,12 +72,43 @@ class Change:
     version: int
     rbac_object: str
     where: Where | None
-    row: str
-    tile: str
+    drawn: dict[str, str]
+    """The row by view, for the views of who watches it."""
     gone: bool = False
 
 
-Listener = Callable[[int, list[Change]], None]
+class Batch:
+    """What changed between two looks."""
+
+    def __init__(self, version: int, changes: list[Change], rights: Iterable[Rights]) -> None:
+        """Decide for each of some rights which changes may be told, by the policies of now."""
+        look_again()
+        self.version, self.changes = version, changes
+        self.by_row = {change.pk: change for change in changes}
+        shared = {one: common(one) for one in rights}
+        seen = {
+            one: frozenset(c for c in changes if _may_hear(one, c)) for one in set(shared.values())
+        }
+        self.seen_by = {one: seen[shared[one]] for one in shared}
+
+
+def _may_hear(rights: Rights, change: Change) -> bool:
+    return decide_by(rights, "applications", "get", change.rbac_object, change.where).allowed
+
+
+class Listener:
+    """Hears of changes."""
+
+    shown: Shown
+
+    @property
+    def rights(self) -> Rights:
+        """The rights of who listens."""
+        raise NotImplementedError
+
+    def hear(self, batch: Batch) -> None:
+        """Take what changed."""
+        raise NotImplementedError
 
 
 class Feed:
@@ -66,57 +140,107 @@ class Feed:
         waiter, version = Waiter(), -1
         try:
             while True:
-                try:
-                    version, changes = await sync_to_async(changes_since)(version)
-                except DatabaseError:
-                    log.warning(
-                        "the database did not answer; pages hear of it later", exc_info=True
-                    )
-                    changes = []
-                for listener in list(self._listeners) if changes else ():
-                    listener(version, changes)
+                version = await self._look(version)
                 await waiter.wait()
         finally:
             waiter.close()
 
+    async def _look(self, version: int) -> int:
+        watched: dict[str, set[int]] = {}
+        for listener in self._listeners:
+            watched.setdefault(listener.shown.view, set()).update(listener.shown.rows)
+        rights = {listener.rights for listener in self._listeners}
+        try:
+            batch = await sync_to_async(changes_since)(version, watched, rights)
+        except Exception:  # what cannot be read now is read at the next look, for every page
+            log.warning("changes cannot be read; pages hear of them later", exc_info=True)
+            return version
+        for listener in list(self._listeners) if batch.changes else ():
+            listener.hear(batch)
+        return batch.version
 
-def changes_since(version: int) -> tuple[int, list[Change]]:
-    """Return the newest version and what changed since another one, each drawn once; -1 asks for the version alone."""
+
+def changes_since(version: int, watched: dict[str, set[int]], rights: Iterable[Rights]) -> Batch:
+    """Return what changed since a version, and the newest one; -1 asks for the version alone.
+
+    Shapes: `watched` are the rows that somebody looks at, by the view in which they are drawn; `rights` those who look have.
+    """
     now = current_version()
     if now <= version or version < 0:
-        return now, []
+        return Batch(now, [], ())
     rows = list(
-        Application.objects.filter(resource_version__gt=version).select_related("cluster", "operation").defer("inputs", "compared_to")
-        .order_by("resource_version")[:MOST]
+        Application.objects.filter(resource_version__gt=version).select_related("cluster")
+        .only("namespace", "name", "project", "resource_version", "cluster").order_by("resource_version")[:MOST]
     )  # fmt: skip
     if len(rows) == MOST:
         # The rest comes with the next look.
         now = rows[-1].resource_version
-    prefetch_related_objects(rows, "remotes")
-    found = [change for row in rows if (change := _change(row)) is not None]
-    for stone in Tombstone.objects.filter(
+    drawn = {view: draw(keys.intersection(r.pk for r in rows), view) for view, keys in watched.items()}  # fmt: skip
+    changes = [
+        Change(row.pk, row.resource_version, row.rbac_object, row.where, {v: d[row.pk] for v, d in drawn.items() if row.pk in d})
+        for row in rows
+    ]  # fmt: skip
+    return Batch(now, changes + [_gone(stone) for stone in _stones(version, now)], rights)
+
+
+def _stones(version: int, now: int) -> Iterable[Tombstone]:
+    return Tombstone.objects.filter(
         kind="Application", resource_version__gt=version, resource_version__lte=now
-    ):
-        place = Application(namespace=stone.namespace, name=stone.name, project=stone.project)
-        found.append(Change(0, stone.resource_version, place.rbac_object, None, "", "", gone=True))
-    return now, found
+    )
 
 
-def _change(application: Application) -> Change | None:
-    try:
-        row = row_of(application)
-        drawn = render_row(row), render_tile(row)
-    except Exception:  # one odd application must not keep what others do from every page
-        log.exception("a row cannot be drawn", extra={"application": application.qualified_name})
-        return None
-    return Change(
-        application.pk, application.resource_version, application.rbac_object, application.where, *drawn
-    )  # fmt: skip
+def _gone(stone: Tombstone) -> Change:
+    place = Application(namespace=stone.namespace, name=stone.name, project=stone.project)
+    return Change(stone.row or 0, stone.resource_version, place.rbac_object, None, {}, gone=True)
+
+
+def draw(keys: Collection[int], view: str) -> dict[int, str]:
+    """Return the rows of applications as a view shows them, an empty text for one that cannot be drawn."""
+    rows = list(
+        Application.objects.filter(pk__in=keys).select_related("cluster", "operation").defer("inputs", "compared_to")
+    ) if keys else []  # fmt: skip
+    prefetch_related_objects(rows, "remotes")
+    drawn = {}
+    for application in rows:
+        drawn[application.pk] = ""
+        try:
+            drawn[application.pk] = DRAW[view](row_of(application))
+        except Exception:  # one odd application must not keep what others do from every page
+            log.exception(
+                "a row cannot be drawn", extra={"application": application.qualified_name}
+            )
+    return drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """What a page is told that has to be told everything."""
+
+    version: int
+    hidden: frozenset[int]
+    """The rows that its caller may not see, or that are gone."""
+    told: dict[str, Any] | None
+
+
+def look_anew(caller: Caller, shown: Shown, hidden: frozenset[int], version: int) -> Anew:
+    """Return what a page missed since a version, and which of its rows are no longer for its caller.
+
+    What is gone and what may not be seen is told alike; rows that were hidden and are not now are told
+    as they are; version 0 has missed nothing.
+    """
+    look_again()
+    newest = current_version()
+    seen = visible(caller)
+    rows = dict(seen.filter(pk__in=shown.rows).values_list("pk", "resource_version"))
+    drawn = draw({pk for pk, at in rows.items() if at > version > 0 or pk in hidden}, shown.view)
+    others = 0
+    if shown.counts_others and version > 0:
+        others = seen.filter(resource_version__gt=version).exclude(pk__in=shown.rows).count()
+        stones = [_gone(stone) for stone in _stones(version, newest) if stone.row not in shown.rows]
+        others += sum(_may_hear(caller.rights, stone) for stone in stones)
+    lost = shown.rows - rows.keys()
+    told = shown.message(newest, {str(pk): text for pk, text in drawn.items()}, lost, others)
+    return Anew(newest, lost, told)
 
 
 FEED = Feed()
-
-
-def as_message(version: int, **told: Any) -> dict[str, Any]:
-    """Return what a page is told."""
-    return {"version": version, **{k: v for k, v in told.items() if v}}

@@ -249,6 +249,10 @@ class Enforcer:
                 return Decision(allowed=effect == "allow", rule=rule)
         return Decision(allowed=False)
 
+    def relevant(self, subjects: Iterable[str]) -> tuple[str, ...]:
+        """Return those of some subjects that policies speak of: who has the same gets the same answers."""
+        return tuple(s for s in subjects if s and (s in self._by_subject or s in self._parents))
+
     def reach(self, subjects: Iterable[str], resource: str, action: str) -> Reach:
         """Return the rules from which a query for all objects at once is made."""
         rules = self._candidates(tuple(subjects), resource, action).rules
@@ -290,22 +294,25 @@ class Enforcer:
     def _candidates(self, subjects: tuple[str, ...], resource: str, action: str) -> _Candidates:
         key = (subjects, resource, action)
         if key not in self._compiled:
-            named = [*subjects, *([self.default_role] if self.default_role else [])]
-            roles = dict.fromkeys(
-                role for subject in named if subject for role in self.roles_of(subject)
-            )
-            rules = tuple(
-                rule for role in roles for rule in self._by_subject.get(role, ())
-                if self._fits(rule.resource, resource) and self._fits(rule.action, action)
-            )  # fmt: skip
-            free = [r for r in rules if not r.where and not r.project]
             if len(self._compiled) > 20_000:
                 self._compiled.clear()
-            self._compiled[key] = _Candidates(
-                rules, self._union(free, "deny"), self._union(free, "allow"),
-                tuple(r for r in rules if r.where or r.project),
-            )  # fmt: skip
+            known = self.relevant(subjects)
+            compiled = self._compile(known, resource, action) if known == subjects else self._candidates(known, resource, action)  # fmt: skip
+            self._compiled[key] = compiled
         return self._compiled[key]
+
+    def _compile(self, subjects: tuple[str, ...], resource: str, action: str) -> _Candidates:
+        named = [*subjects, *([self.default_role] if self.default_role else [])]
+        roles = dict.fromkeys(role for subject in named for role in self.roles_of(subject))
+        rules = tuple(
+            rule for role in roles for rule in self._by_subject.get(role, ())
+            if self._fits(rule.resource, resource) and self._fits(rule.action, action)
+        )  # fmt: skip
+        free = [r for r in rules if not r.where and not r.project]
+        return _Candidates(
+            rules, self._union(free, "deny"), self._union(free, "allow"),
+            tuple(r for r in rules if r.where or r.project),
+        )  # fmt: skip
 
     def _union(self, rules: Iterable[Rule], effect: str) -> re.Pattern[str] | None:
         # One expression for all objects of an effect: most checks end after two searches.

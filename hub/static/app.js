@@ -172,9 +172,9 @@ function take(told) {
   if (!root) return;
   root.dataset.version = told.version;
   for (const [key, html] of Object.entries(told.rows || {})) change($(`[data-row="${key}"]`, root), html);
-  for (const key of told.gone || []) $(`[data-row="${key}"]`, root)?.classList.add("is-gone");
+  for (const key of told.gone || []) leave($(`[data-row="${key}"]`, root), true);
   if (told.others) moved(told.others);
-  if (told.others || Object.keys(told.rows || {}).length) recount();
+  if (told.others || told.gone || Object.keys(told.rows || {}).length) recount();
   if (told.object) soon();
   tick();
 }
@@ -197,8 +197,19 @@ function recount() {
   }, 5000 + Math.random() * 5000);
 }
 
+// What is gone, or not for this person any more, stays where it was and can be chosen no more.
+function leave(row, isGone) {
+  if (!row || row.classList.contains("is-gone") === isGone) return;
+  row.classList.toggle("is-gone", isGone);
+  const pick = $("[data-pick]", row);
+  if (!pick) return;
+  pick.disabled = isGone;
+  if (isGone && pick.checked) { pick.checked = false; pick.dispatchEvent(new Event("change", { bubbles: true })); }
+}
+
 function change(row, html) {
   if (!row) return;
+  leave(row, false);
   if (row.tagName === "TR") {
     const body = document.createElement("tbody");
     body.innerHTML = `<tr>${html}</tr>`;
@@ -366,8 +377,8 @@ document.addEventListener("keydown", (event) => {
   else if (key === "k" || event.key === "ArrowUp" && cursor >= 0) { event.preventDefault(); move(-1); }
   else if (key === "x" && row) {
     const all = $$("[data-row]"), from = event.shiftKey && marked >= 0 ? Math.min(marked, cursor) : cursor, to = event.shiftKey && marked >= 0 ? Math.max(marked, cursor) : cursor;
-    const on = event.shiftKey || !$("[data-pick]", row).checked;
-    for (let n = from; n <= to; n += 1) { const pick = $("[data-pick]", all[n]); if (pick) pick.checked = on; }
+    const on = event.shiftKey || !$("[data-pick]", row)?.checked;
+    for (let n = from; n <= to; n += 1) { const pick = $("[data-pick]:enabled", all[n]); if (pick) pick.checked = on; }
     marked = cursor;
     showPicked();
   }
@@ -401,7 +412,7 @@ document.addEventListener("click", (event) => {
   $$("details.menu[open]").forEach((menu) => { if (!menu.contains(event.target)) menu.open = false; });
 });
 document.addEventListener("change", (event) => {
-  if (event.target.matches("[data-pick-all]")) $$("[data-pick]").forEach((pick) => { pick.checked = event.target.checked; });
+  if (event.target.matches("[data-pick-all]")) $$("[data-pick]:enabled").forEach((pick) => { pick.checked = event.target.checked; });
   if (event.target.matches("[data-pick], [data-pick-all]")) showPicked();
 });
 document.addEventListener("close", (event) => { if (event.target.matches("dialog")) opener?.focus?.(); }, true);

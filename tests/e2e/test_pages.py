@@ -1,24 +1,19 @@
 """People use the pages: a developer's day, a platform engineer's sets, in a browser over a hub that works."""
 
-import asyncio
 import json
 import os
 import re
 import time
 
 import pytest
-from conftest import config_map
-from django.db import OperationalError
 from playwright.sync_api import expect
 from support.sets import elements, manifest, run
 from support.web import axe, deployment, sign_in
 from support.wire import Wire
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from hub.models import Account, AuditEvent, LoginSession, access_changed, change_setting
 from hub.session import end_sessions, issue
-from projects import consumers, feed
+from projects import consumers
 from projects.models import Application, Project
 
 expect.set_options(timeout=15_000)
@@ -321,6 +316,20 @@ def test_rows_change_in_place_and_rights_hold(site, sandbox, repo, app, namespac
         assert page.request.get(site.url + path).status == 404, path
     assert page.request.get(f"{site.url}/palette?q=unse").text().count('role="option"') == 0
 
+    # The right to see goes and comes back while nothing else happens: the open page follows.
+    page.goto(f"{site.url}/applications")
+    row = page.locator("tr[data-row]")
+    row.locator("[data-pick]").check()
+    for rule, is_gone in (("deny", True), ("allow", False)):
+        change_setting("rbac", {"policy.csv": f"p, dev, applications, get, team/*, {rule}"})
+        access_changed("policy", "rbac", None)
+        (expect(row).to_have_class if is_gone else expect(row).not_to_have_class)(
+            re.compile("is-gone"), timeout=6000
+        )
+        expect(row.locator("[data-pick]")).to_be_enabled(enabled=not is_gone)
+        expect(row.locator("[data-pick]")).not_to_be_checked()
+        expect(page.locator("[data-bulk]")).to_be_hidden()
+
     # The session ends: the page is sent to sign in within seconds.
     end_sessions(LoginSession.objects.filter(account=account), "admin")
     page.wait_for_url("**/login**", timeout=8000)
@@ -408,51 +417,6 @@ def test_pages_are_for_everybody(site, sandbox, repo, app, namespace, watched, s
     assert wrong == []
 
 
-def test_the_socket_refuses_strangers(site, sandbox, repo, app, namespace):
-    repo.commit({"app/d.yaml": deployment(1)})
-    app(repo, sandbox, namespace, name="web", path="app")
-    site.hub.wait_status("web", "OutOfSync")
-    key = Application.objects.get().pk
-    account = Account.objects.create(name="nobody", password="!", capabilities=["login"])
-    tokens = {"admin": site.hub.token, "nobody": issue(account, timezone_now()), "": ""}
-
-    def hear(who, origin, change=True):
-        """Return what a socket says within three seconds, or how it ends."""
-
-        async def listen():
-            cookie = {"Cookie": f"argocd.token={tokens[who]}"} if tokens[who] else {}
-            async with connect(
-                site.url.replace("http", "ws") + "/live", additional_headers=cookie, origin=origin
-            ) as socket:
-                await socket.send(json.dumps({"page": "applications", "version": 1, "rows": [key]}))
-                await socket.send("[]")
-                await socket.send(
-                    json.dumps(
-                        {"page": 1, "rows": ["x", True, None, {}], "version": "y", "view": []}
-                    )
-                )
-                await socket.send(json.dumps({"page": "applications", "version": 1, "rows": [key]}))
-                return json.loads(await asyncio.wait_for(socket.recv(), 3))
-
-        async def ask():
-            try:
-                return await listen()
-            except InvalidStatus as error:
-                return error.response.status_code
-            except ConnectionClosed as error:
-                return error.rcvd.code
-            except TimeoutError:
-                return "nothing"
-
-        return asyncio.run(ask())
-
-    assert str(key) in hear("admin", site.url)["rows"]
-    assert hear("admin", "http://evil.example") == 403
-    assert hear("", site.url) == 4401
-    said = hear("nobody", site.url)
-    assert "rows" not in said and said["gone"] == [key] and "web" not in json.dumps(said)
-
-
 def test_a_page_that_hears_nothing_says_that_it_is_not_live(site, hub, page, monkeypatch):
     """A network that drops everything leaves the socket open: the page knows by the beat that it misses."""
     monkeypatch.setattr(consumers, "BEAT_SECONDS", 0.5)
@@ -469,40 +433,3 @@ def test_a_page_that_hears_nothing_says_that_it_is_not_live(site, hub, page, mon
     wire.mend()
     expect(word).to_have_text("Live", timeout=30_000)
     wire.close()
-
-
-def test_a_socket_whose_session_cannot_be_checked_is_closed(site, hub, monkeypatch):
-    monkeypatch.setattr(consumers, "CHECK_SECONDS", 0.2)
-
-    async def listen():
-        cookie = {"Cookie": f"argocd.token={hub.token}"}
-        url = site.url.replace("http", "ws") + "/live"
-        async with connect(url, additional_headers=cookie, origin=site.url) as socket:
-            monkeypatch.setattr(consumers, "stream_caller", away)
-            await asyncio.wait_for(socket.recv(), 5)
-
-    def away(token):
-        raise OperationalError("the database is away")
-
-    with pytest.raises(ConnectionClosed) as ended:
-        asyncio.run(listen())
-    assert ended.value.rcvd.code == consumers.FAILED
-
-
-def test_a_row_that_cannot_be_drawn_keeps_nothing_from_the_others(site, sandbox, repo, app, namespace, monkeypatch):  # fmt: skip
-    repo.commit({"a/c.yaml": config_map("a"), "b/c.yaml": config_map("b")})
-    app(repo, sandbox, namespace, name="odd", path="a")
-    app(repo, sandbox, namespace, name="even", path="b")
-    site.hub.wait_status("odd", "OutOfSync")
-    site.hub.wait_status("even", "OutOfSync")
-    draw = feed.row_of
-
-    def drawn(application):
-        if application.name == "odd":
-            raise KeyError("what nobody expected")
-        return draw(application)
-
-    monkeypatch.setattr(feed, "row_of", drawn)
-    _, changes = feed.changes_since(0)
-    even = Application.objects.get(name="even").pk
-    assert [c.pk for c in changes if not c.gone] == [even]

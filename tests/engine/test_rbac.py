@@ -183,3 +183,18 @@ def test_the_compiled_policy_equals_rule_by_rule_evaluation():
                     assert found.decide(subjects, resource, action, name).allowed == (
                         "allow" in fitting and "deny" not in fitting
                     )
+
+
+def test_names_that_no_policy_speaks_of_change_nothing():
+    """Who differs only in those has the same rights, and is asked about once."""
+    found = Enforcer(
+        parse("g, team, reader\ng, reader, base\np, base, logs, get, a/*, allow\np, x, logs, get, b/*, allow"),
+        default_role="x",
+    )  # fmt: skip
+    assert found.relevant(["sub-1", "team", "", "base", "role:none"]) == ("team", "base")
+    for subjects in (["sub-1", "team"], ["team", "sub-2", "other"], ["team"]):
+        assert found.relevant(subjects) == ("team",)
+        assert found.decide(subjects, "logs", "get", "a/x").allowed
+        assert not found.decide(subjects, "logs", "get", "c/x").allowed
+    assert found.decide(["sub-1"], "logs", "get", "b/x").allowed
+    assert not found.decide(["sub-1"], "logs", "get", "a/x").allowed

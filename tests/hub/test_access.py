@@ -10,17 +10,19 @@ from support.routes import a_url, routes
 
 from clusters.models import Cluster
 from hub import access
+from hub.engine.errors import Unauthenticated
 from hub.models import (
     Account,
     ApiToken,
     AuditEvent,
     Grant,
     LoginSession,
+    ProjectPolicy,
     access_changed,
     change_setting,
 )
 from hub.roles import close_grants
-from hub.session import _key, issue, save_account
+from hub.session import _key, create_token, end_sessions, issue, save_account, verify, verify_all
 from projects.models import Application, Project, Repository
 
 SPEC = {
@@ -787,3 +789,59 @@ def test_one_line_keeps_developers_off_the_hub_itself(idle_hub, person):
     idle_hub.post(
         "/api/v1/applications", {**manifest, "spec": here}, token=bob, upsert="true", status=403
     )
+
+
+def test_many_tokens_are_read_as_each_of_them(
+    idle_hub, person, settings, django_assert_num_queries
+):
+    """Open pages are checked in one go: nobody may live longer by that than by a request of its own."""
+    tokens = {n: person(n) for n in ("good", "ended", "expired", "disabled", "no-login", "renamed")}
+    accounts = {n: Account.objects.get(name=n) for n in tokens}
+    end_sessions(LoginSession.objects.filter(account=accounts["ended"]), "admin")
+    LoginSession.objects.filter(account=accounts["expired"]).update(expires_at=timezone.now())
+    Account.objects.filter(name="disabled").update(enabled=False)
+    Account.objects.filter(name="no-login").update(capabilities=["apiKey"])
+    Account.objects.filter(name="renamed").update(name="another")
+    now = int(timezone.now().timestamp())
+
+    def forged(key, **claims):
+        claims = {"iss": "argocd", "sub": "good:login", "jti": "x", "iat": now, **claims}
+        return jwt.encode(claims, _key(key), algorithm="HS256")
+
+    session = str(LoginSession.objects.get(account=accounts["good"]).pk)
+    tokens |= {
+        "foreign key": forged("another key", jti=session),
+        "foreign name": forged(settings.SECRET_KEY, jti=session, sub="admin:login"),
+        "no number": forged(settings.SECRET_KEY),
+        "no capability": forged(settings.SECRET_KEY, jti=session, sub="good:else"),
+        "nothing": "", "noise": "a.b.c",
+    }  # fmt: skip
+    ProjectPolicy.objects.create(project="web", roles=[{"name": "login"}, {"name": "ci"}])
+    tokens |= {
+        "key": create_token("admin", account=accounts["good"]),
+        "revoked key": create_token("admin", account=accounts["good"], token_id="gone"),
+        "role": create_token("admin", project="web", role="ci"),
+        "role called login": create_token("admin", project="web", role="login"),
+        "role that went": create_token("admin", project="web", role="went"),
+    }
+    ApiToken.objects.filter(token_id="gone").update(revoked_at=timezone.now())
+
+    def alone(token):
+        try:
+            return verify(token)
+        except Unauthenticated:
+            return None
+
+    found = verify_all(list(tokens.values()))
+    assert found == {token: alone(token) for token in tokens.values()}
+    names = {name: found[token] and found[token].name for name, token in tokens.items()}
+    assert {n: v for n, v in names.items() if v} == {
+        "good": "good", "key": "good", "role": "proj:web:ci", "role called login": "proj:web:login",
+    }  # fmt: skip
+
+    many = [person(f"p{n}") for n in range(20)]
+    verify_all(many)
+    with django_assert_num_queries(1):
+        assert all(verify_all(many).values())
+    assert LoginSession.objects.filter(account__name="p7").get().last_used_at
+    assert LoginSession.objects.get(account=accounts["disabled"]).last_used_at is None

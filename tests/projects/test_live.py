@@ -1,0 +1,429 @@
+"""`/live`: what a page hears is what the one who looks may see, at the moment when it is said."""
+
+import asyncio
+import json
+
+import pytest
+from django.db import OperationalError
+from django.utils import timezone
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from clusters.models import Cluster
+from hub import visitors
+from hub.access import SETTING
+from hub.models import Account, LoginSession, access_changed, change_setting, next_version
+from hub.session import end_sessions, issue
+from hub.stream import publish
+from projects import consumers, feed
+from projects.applications import remove
+from projects.models import Application
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Pages:
+    """Open pages of several people, and what they hear."""
+
+    def __init__(self, site):
+        self.url = site.url
+        self.tokens = {"admin": site.hub.token, "": "", "forged": "x.y.z"}
+
+    def person(self, name, *groups):
+        """Let a person sign in: by a provider that knows its groups, or by a password."""
+        company = {"issuer": "https://sso.example", "subject": f"s-{name}", "groups": list(groups)}
+        account = Account.objects.create(
+            name=name, password="!", capabilities=["login"], **(company if groups else {})
+        )
+        self.tokens[name] = issue(account, timezone.now())
+        return account
+
+    def open(self, name, origin="", **shown):
+        cookie = {"Cookie": f"argocd.token={self.tokens[name]}"} if self.tokens[name] else {}
+        url = self.url.replace("http", "ws") + "/live"
+        return Page(connect(url, additional_headers=cookie, origin=origin or self.url), shown)
+
+
+class Page:
+    """One of them."""
+
+    def __init__(self, connection, shown):
+        self.connection, self.shown = connection, {"page": "applications", "version": 0, **shown}
+
+    async def __aenter__(self):
+        self.socket = await self.connection.__aenter__()
+        await self.show(**self.shown)
+        return self
+
+    async def __aexit__(self, *error):
+        await self.connection.__aexit__(*error)
+
+    async def show(self, **shown):
+        await self.socket.send(json.dumps(shown))
+
+    async def hear(self, seconds=8):
+        return json.loads(await asyncio.wait_for(self.socket.recv(), seconds))
+
+    async def hears_nothing(self, seconds=0.8):
+        with pytest.raises(TimeoutError):
+            await self.hear(seconds)
+
+    async def end(self):
+        """Return the code by which the socket ends."""
+        with pytest.raises(ConnectionClosed) as ended:
+            while True:
+                await self.hear()
+        return ended.value.rcvd.code
+
+
+@pytest.fixture
+def pages(web, monkeypatch):
+    monkeypatch.setattr(visitors, "CHECK_SECONDS", 0.2)
+    return Pages(web)
+
+
+def policy(*lines):
+    value = {"policy.csv": "\n".join(lines)}
+    change_setting(SETTING, value)
+    access_changed("rbac", "rbac", value)
+
+
+def place(name, project="default", cluster=None):
+    return Application.objects.create(
+        name=name, project=project, cluster=cluster, spec={"project": project, "destination": {}}, resource_version=next_version(),
+    )  # fmt: skip
+
+
+def change(*applications, **fields):
+    """Change applications as a worker does; return the version."""
+    version = next_version()
+    Application.objects.filter(pk__in=[a.pk for a in applications]).update(
+        resource_version=version, **fields
+    )
+    publish()
+    return version
+
+
+async def do(work, *args, **kwargs):
+    """Do something once what was said before is understood."""
+    await asyncio.sleep(0.3)
+    return await asyncio.to_thread(work, *args, **kwargs)
+
+
+def see(work):
+    return asyncio.run(work())
+
+
+def test_strangers_are_refused(pages):
+    web = place("web")
+    pages.person("nobody")
+
+    async def end(who):
+        with pytest.raises(ConnectionClosed) as ended:
+            async with pages.open(who, rows=[web.pk]) as page:
+                await page.hear()
+        return ended.value.rcvd.code
+
+    async def refused():
+        async with pages.open("admin", origin="http://evil.example"):
+            pass
+
+    assert asyncio.run(end("")) == asyncio.run(end("forged")) == consumers.UNKNOWN
+    with pytest.raises(InvalidStatus) as answer:
+        asyncio.run(refused())
+    assert answer.value.response.status_code == 403
+
+    @see
+    async def _():
+        async with pages.open("nobody", rows=[web.pk, 4711], version=1) as page:
+            told = await page.hear()
+            # What may not be seen and what never was are the same, and are not heard of again.
+            assert told["gone"] == [web.pk, 4711] and set(told) == {"version", "gone"}
+            await do(change, web)
+            await page.hears_nothing()
+
+
+def test_everybody_hears_what_is_theirs(pages):
+    """Three people at once, one batch of changes: each hears by the rights that are theirs."""
+    pages.person("east", "east-team")
+    pages.person("west", "west-team")
+    policy(
+        "p, east-team, applications, get, east/*, allow",
+        "p, west-team, applications, get, west/*, allow",
+    )
+    east, west, other = place("a", "east"), place("b", "west"), place("c", "west")
+    rows = [east.pk, west.pk]
+
+    @see
+    async def _():
+        async with (
+            pages.open("east", rows=rows) as first,
+            pages.open("west", rows=rows) as second,
+            pages.open("admin", rows=rows) as third,
+            pages.open("east", rows=[], page="fleet") as fleet,
+        ):
+            assert (await first.hear())["gone"] == [west.pk]
+            assert (await second.hear())["gone"] == [east.pk]
+            await do(change, east, west, other)
+            told = await first.hear()
+            assert list(told["rows"]) == [str(east.pk)] and set(told) == {"version", "rows"}
+            told = await second.hear()
+            assert list(told["rows"]) == [str(west.pk)] and told["others"] == 1
+            told = await third.hear()
+            assert sorted(told["rows"]) == sorted(map(str, rows)) and told["others"] == 1
+            assert (await fleet.hear()) == {"version": told["version"], "object": True}
+            await do(change, west)
+            await second.hear()
+            await first.hears_nothing()
+            await fleet.hears_nothing(0.1)
+
+
+def test_rights_taken_by_a_policy_are_followed(pages):
+    pages.person("dev")
+    policy("p, dev, applications, get, default/*, allow")
+    web = place("web")
+
+    @see
+    async def _():
+        async with pages.open("dev", rows=[web.pk]) as page:
+            await do(change, web)
+            assert list((await page.hear())["rows"]) == [str(web.pk)]
+            # Nothing else changes: the page is told by itself.
+            await do(policy, "p, other, applications, get, default/*, allow")
+            told = await page.hear()
+            assert told["gone"] == [web.pk] and "rows" not in told
+            await do(change, web)
+            await page.hears_nothing()
+            await do(policy, "p, dev, applications, get, default/w*, allow")
+            assert list((await page.hear())["rows"]) == [str(web.pk)]
+            await do(change, web)
+            assert list((await page.hear())["rows"]) == [str(web.pk)]
+
+
+def test_a_change_after_a_policy_is_told_by_that_policy(pages, monkeypatch):
+    """Also before the check that comes every few seconds."""
+    pages.person("dev")
+    policy("p, dev, applications, get, default/*, allow")
+    web = place("web")
+
+    @see
+    async def _():
+        async with pages.open("dev", rows=[web.pk]) as page:
+            await do(change, web)
+            await page.hear()
+            monkeypatch.setattr(visitors, "CHECK_SECONDS", 60)
+            await do(policy, "p, dev, applications, get, default/*, deny")
+            await do(change, web)
+            told = await page.hear()
+            assert told["gone"] == [web.pk] and "rows" not in told
+
+
+def test_groups_that_were_taken_are_followed(pages):
+    account = pages.person("dev", "team")
+    policy("p, team, applications, get, default/*, allow")
+    web = place("web")
+
+    @see
+    async def _():
+        async with pages.open("dev", rows=[web.pk]) as page:
+            await do(change, web)
+            assert "rows" in await page.hear()
+            await do(Account.objects.filter(pk=account.pk).update, groups=[])
+            assert (await page.hear())["gone"] == [web.pk]
+
+
+@pytest.mark.parametrize("how", ["ended", "disabled", "deleted"])
+def test_the_end_of_a_session_ends_its_pages_alone(pages, how):
+    account = pages.person("dev")
+    web = place("web")
+    ends = {
+        "ended": lambda: end_sessions(LoginSession.objects.filter(account=account), "admin"),
+        "disabled": lambda: Account.objects.filter(pk=account.pk).update(enabled=False),
+        "deleted": account.delete,
+    }
+
+    @see
+    async def _():
+        async with (
+            pages.open("dev", rows=[]) as first,
+            pages.open("dev", rows=[], page="fleet") as second,
+            pages.open("admin", rows=[web.pk]) as other,
+        ):
+            await do(ends[how])
+            assert await first.end() == await second.end() == consumers.UNKNOWN
+            await do(change, web)
+            assert "rows" in await other.hear()
+
+
+def test_a_session_that_cannot_be_checked_ends_its_page(pages, monkeypatch):
+    """It asks anew, and is not sent to sign in: nobody knows that it has to."""
+
+    def away(tokens):
+        raise OperationalError("the database is away")
+
+    @see
+    async def _():
+        async with pages.open("admin", rows=[]) as page:
+            await do(monkeypatch.setattr, visitors, "verify_all", away)
+            assert await page.end() == consumers.FAILED
+
+
+def test_rules_of_clusters_are_followed(pages):
+    pages.person("dev")
+    policy("p, dev, applications, get, */*, allow, clusters where env=test")
+    clusters = {
+        env: Cluster.objects.create(
+            server=f"https://{env}.example", name=env, labels={"env": env}, is_synced=True
+        )
+        for env in ("test", "prod")
+    }
+    web, shop = place("web", cluster=clusters["test"]), place("shop", cluster=clusters["prod"])
+
+    @see
+    async def _():
+        async with pages.open("dev", rows=[web.pk]) as page:
+            await do(change, web, shop)
+            told = await page.hear()
+            assert list(told["rows"]) == [str(web.pk)] and "others" not in told
+            # It moves to a cluster that is not this person's.
+            await do(change, web, cluster=clusters["prod"])
+            assert (await page.hear())["gone"] == [web.pk]
+
+
+def test_what_is_deleted_is_told_to_who_might_see_it(pages):
+    pages.person("dev")
+    policy("p, dev, applications, get, mine/*, allow")
+    web, more, theirs = place("web", "mine"), place("more", "mine"), place("theirs", "other")
+
+    @see
+    async def _():
+        async with (
+            pages.open("dev", rows=[web.pk]) as listed,
+            pages.open("dev", rows=[web.pk], page="application") as alone,
+            pages.open("dev", rows=[more.pk], page="application") as another,
+        ):
+            await do(remove, theirs)
+            await listed.hears_nothing()
+            await do(remove, web)
+            assert (await listed.hear())["gone"] == [web.pk]
+            assert (await alone.hear())["object"] is True
+            await do(remove, more)
+            assert (await listed.hear())["others"] == 1
+            assert (await another.hear())["gone"] == [more.pk]
+            await alone.hears_nothing(0.1)
+
+
+def test_a_page_that_comes_back_hears_what_it_missed(pages, monkeypatch):
+    monkeypatch.setattr(feed, "MOST", 3)
+    shown, same, gone = place("shown"), place("same"), place("gone")
+    many = [place(f"n{n}") for n in range(10)]
+    known = change(same)
+    change(shown)
+    change(*many)
+    lost = place("lost")
+    remove(gone)
+    remove(lost)
+
+    @see
+    async def _():
+        rows = [shown.pk, same.pk, gone.pk]
+        async with pages.open("admin", rows=rows, version=known) as page:
+            told = await page.hear()
+            assert list(told["rows"]) == [str(shown.pk)]
+            assert told["gone"] == [gone.pk] and told["others"] == 11
+        async with pages.open("admin", rows=[shown.pk, same.pk], version=told["version"]) as page:
+            await page.hears_nothing()
+            # More at once than one look takes.
+            await do(change, *many, same)
+            heard = [await page.hear()]
+            while "rows" not in heard[-1]:
+                heard.append(await page.hear())
+            assert list(heard[-1]["rows"]) == [str(same.pk)]
+
+
+def test_a_page_that_cannot_keep_up_hears_it_in_one_go(pages, monkeypatch):
+    monkeypatch.setattr(consumers, "MOST_WAITING", 0)
+    web, other = place("web"), place("other")
+
+    @see
+    async def _():
+        async with pages.open("admin", rows=[web.pk], view="tiles") as page:
+            for _ in range(3):
+                await do(change, web, other)
+                told = await page.hear()
+                assert list(told["rows"]) == [str(web.pk)] and told["others"] == 1
+
+
+def test_a_page_that_shows_something_else_hears_of_that(pages):
+    web, shop = place("web"), place("shop")
+
+    @see
+    async def _():
+        async with pages.open("admin", rows=[web.pk]) as page:
+            await do(change, web, shop)
+            told = await page.hear()
+            assert list(told["rows"]) == [str(web.pk)]
+            version = told["version"]
+            await page.show(page="applications", view="tiles", rows=[shop.pk], version=version)
+            await do(change, web, shop)
+            told = await page.hear()
+            assert list(told["rows"]) == [str(shop.pk)] and told["others"] == 1
+            assert "<td" not in told["rows"][str(shop.pk)]
+
+
+def test_messages_that_make_no_sense_harm_nobody(pages):
+    web = place("web")
+
+    @see
+    async def _():
+        async with pages.open("admin", rows=[web.pk]) as page:
+            for odd in ("[]", "1", "null", '{"page": 1, "rows": ["x", true, null, {}, -1e400], "version": "y", "view": []}', '{"rows": {"a": 1}, "version": -5}'):  # fmt: skip
+                await page.socket.send(odd)
+            await page.show(page="applications", view="table", rows=[web.pk], version=0)
+            for unreadable in ("{", b"\x00", "[" * 100_000):
+                async with pages.open("admin", rows=[web.pk]) as another:
+                    await another.socket.send(unreadable)
+                    assert await another.end() == consumers.UNREADABLE
+            await do(change, web)
+            while "rows" not in (told := await page.hear()):
+                pass
+            assert list(told["rows"]) == [str(web.pk)]
+
+
+def test_a_row_that_cannot_be_drawn_keeps_nothing_from_the_others(pages, monkeypatch):
+    odd, even = place("odd"), place("even")
+    draw = feed.row_of
+
+    def drawn(application):
+        if application.name == "odd":
+            raise KeyError("what nobody expected")
+        return draw(application)
+
+    monkeypatch.setattr(feed, "row_of", drawn)
+
+    @see
+    async def _():
+        async with pages.open("admin", rows=[odd.pk, even.pk]) as page:
+            await do(change, odd, even)
+            told = await page.hear()
+            assert list(told["rows"]) == [str(even.pk)] and set(told) == {"version", "rows"}
+
+
+def test_a_look_that_failed_is_made_again(pages, monkeypatch):
+    web = place("web")
+    look, failed = feed.changes_since, []
+
+    def breaks_once(version, *args):
+        if version > 0 and not failed:
+            failed.append(version)
+            raise RuntimeError("what nobody expected")
+        return look(version, *args)
+
+    monkeypatch.setattr(feed, "changes_since", breaks_once)
+
+    @see
+    async def _():
+        async with pages.open("admin", rows=[web.pk]) as page:
+            await do(change, web)
+            assert list((await page.hear())["rows"]) == [str(web.pk)]
+            assert failed
