@@ -592,7 +592,8 @@ class Watcher:
                 await self._adjust()
                 self._look.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look.wait(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._look.wait()
         finally:
             for pk in list(self._tasks):
                 await self._end(pk)

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 5.0
 CLEAN_SECONDS = 3600.0
+# What a page says of itself is short: nobody can have the hub read megabytes.
+WEBSOCKETS: dict[str, Any] = {"ws": "websockets-sansio", "ws_max_size": 65_536}
 
 
 def find_task(name: str) -> Callable[..., Any]:
@@ -66,7 +68,7 @@ class Embedded:
         self.timer = Timer()
         config = uvicorn.Config(
             "hub.asgi:application", host=host, port=port, log_level="warning", access_log=False, lifespan="off",
-            timeout_graceful_shutdown=3, ws="websockets-sansio", server_header=False, date_header=True, proxy_headers=False,
+            timeout_graceful_shutdown=3, **WEBSOCKETS, server_header=False, date_header=True, proxy_headers=False,
         )  # fmt: skip
         self.server = uvicorn.Server(config)
         self._watcher_thread = threading.Thread(

@@ -331,6 +331,17 @@ class KeptAnswer(models.Model):
         return self.key
 
 
+class CacheEntry(models.Model):
+    """A value of `hub.cache`."""
+
+    name = models.CharField(max_length=64, primary_key=True, help_text="The digest of its key.")
+    value = models.JSONField(null=True)
+    expires_at = models.DateTimeField(null=True, db_index=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Counter(models.Model):
     """The one increasing number of this hub, from which resource versions come."""
 

@@ -1,22 +1,27 @@
 """Wake workers and streams. The database is the truth; what passes here is only a hint.
 
 In the embedded shape hints go to a pool of threads in this process, which costs nothing while idle;
-in production they are Celery messages and Redis publications. A lost hint is found by the sweep.
+in production they are Celery messages, and a look at the newest version. A lost hint is found by the sweep.
 """
 
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from celery import current_app
 from django.conf import settings
-from django.db import close_old_connections, connections, transaction
+from django.db import DatabaseError, close_old_connections, connections, transaction
 
 from hub.metrics import QUEUE_DEPTH, QUEUE_LAG, clock
+from hub.models import current_version
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.2
+BROKER_PAUSE_SECONDS = 5.0
 
 Task = tuple[str, tuple[Any, ...]]
 
@@ -93,6 +98,8 @@ class Pool:
 
 _pool: Pool | None = None
 _listeners: set[Callable[[], None]] = set()
+_lookout: threading.Thread | None = None
+_looking = threading.Lock()
 
 
 def use_pool(pool: Pool | None) -> None:
@@ -123,20 +130,30 @@ def _send(name: str, args: tuple[Any, ...], priority: int, delay: float) -> None
         else:
             _pool.put(name, args, priority)
         return
-    if settings.EMBEDDED:
+    if settings.EMBEDDED or clock() < _broker_away_until:
         return
+    _ask_broker(name, args, priority, delay)
+
+
+_broker_away_until = 0.0
+
+
+def _ask_broker(name: str, args: tuple[Any, ...], priority: int, delay: float) -> None:
+    global _broker_away_until
     try:
         current_app.send_task(
             name, args, priority=priority, countdown=delay or None, expires=600 + delay
         )
-    except Exception:  # the broker is a hint: without it the sweep does the work
-        log.warning("the broker did not take %s; the sweep will find it", name, exc_info=True)
+    except Exception as error:  # the broker is a hint: without it the sweep does the work
+        # Nobody who saves something waits for a broker that was not there a moment ago.
+        _broker_away_until = clock() + BROKER_PAUSE_SECONDS
+        log.warning("the broker did not take %s, the sweep will find it: %s", name, error)
 
 
 def publish() -> None:
     """Tell the streams of this process, once the transaction is committed, that something has changed.
 
-    Streams of other processes look at the newest resource version once a second.
+    Those of other processes see within LOOK_SECONDS that the newest resource version is another.
     """
     transaction.on_commit(_publish)
 
@@ -147,6 +164,33 @@ def _publish() -> None:
 
 
 def listen(listener: Callable[[], None]) -> Callable[[], None]:
-    """Call `listener` after each publication in this process; return what ends it."""
-    _listeners.add(listener)
+    """Call `listener` after each publication, from any thread; return what ends it."""
+    global _lookout
+    with _looking:
+        _listeners.add(listener)
+        if not settings.EMBEDDED and _lookout is None:
+            _lookout = threading.Thread(target=_look_out, name="lookout", daemon=True)
+            _lookout.start()
     return lambda: _listeners.discard(listener)
+
+
+def _look_out() -> None:
+    """Publish what other processes wrote, while anybody listens: one look for all streams of this process."""
+    global _lookout
+    known = -1
+    while True:
+        try:
+            newest = current_version()
+            if newest != known >= 0:
+                _publish()
+            known = newest
+        except DatabaseError:  # streams look for themselves now and then, and know what they missed
+            log.warning("the newest version cannot be read", exc_info=True)
+            time.sleep(1)
+        close_old_connections()
+        time.sleep(LOOK_SECONDS)
+        with _looking:
+            if not _listeners:
+                _lookout = None
+                connections.close_all()
+                return

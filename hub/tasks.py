@@ -3,7 +3,7 @@
 from celery import shared_task
 from django.utils import timezone
 
-from hub import forward, groups, idempotency, roles, session, trail
+from hub import cache, forward, groups, idempotency, roles, session, trail
 
 
 @shared_task(name="hub.seal_trail")
@@ -31,3 +31,4 @@ def clean_up() -> None:
     trail.retain(now)
     session.forget_old(now)
     idempotency.forget_old()
+    cache.forget_old()

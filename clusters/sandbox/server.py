@@ -255,7 +255,8 @@ class Sandbox:
                     if not namespace or manifest["metadata"].get("namespace") == namespace:
                         yield what, manifest
                 try:
-                    await asyncio.wait_for(waiter.wait(), BOOKMARK_SECONDS)
+                    async with asyncio.timeout(BOOKMARK_SECONDS):
+                        await waiter.wait()
                 except TimeoutError:
                     yield (
                         "BOOKMARK",

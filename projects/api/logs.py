@@ -254,7 +254,8 @@ class _Reading:
         waited_for = [s for s in self._sources if s.head is None and not s.is_done]
         if all(s.lines.empty() for s in waited_for):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._some.wait(), CHECK_SECONDS)
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await self._some.wait()
 
     def stop(self) -> None:
         """Have the threads end."""

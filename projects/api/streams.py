@@ -1,12 +1,12 @@
 """Streams: what changes, as it changes; newline-delimited JSON or server-sent events."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -27,8 +27,7 @@ from projects.models import Application
 from projects.visible import visible
 
 # A right that was taken away ends a stream within this time.
-EMBEDDED_POLL_SECONDS = 4.0
-POLL_SECONDS = 1.0
+POLL_SECONDS = 4.0
 GATHER_SECONDS = 0.05
 
 
@@ -76,7 +75,7 @@ def asked(request: Request, *namespace: str) -> tuple[Filter, int | None]:
 
 
 class Waiter:
-    """Wakes when something was published, in this process at once, else at the next poll."""
+    """Wakes when something was published, and now and then by itself."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -91,13 +90,10 @@ class Waiter:
 
     async def wait(self) -> None:
         """Return when something may have changed."""
-        try:
-            await asyncio.wait_for(
-                self._event.wait(), EMBEDDED_POLL_SECONDS if settings.EMBEDDED else POLL_SECONDS
-            )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._event.wait()
             await asyncio.sleep(GATHER_SECONDS)
-        except TimeoutError:
-            pass
         self._event.clear()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -11,10 +12,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from support.ports import free_port
 from support.sets import manifest
+from support.wire import Wire
+from websockets.sync.client import connect
+
+from hub.settings import _database
 
 ROOT = Path(__file__).resolve().parents[2]
 POSTGRES, REDIS = (
@@ -25,7 +31,7 @@ CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n
 
 
 class Production:
-    def __init__(self, folder):
+    def __init__(self, folder, database=POSTGRES, redis=REDIS):
         import psycopg
 
         self.folder, self.port = folder, free_port()
@@ -35,7 +41,7 @@ class Production:
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("HUB_", "DJANGO", "PYTEST", "COV"))},
             "HUB_MODE": "production", "HUB_SECRET_KEY": secrets.token_hex(32), "HUB_ALLOWED_HOSTS": "127.0.0.1", "HUB_HTTPS": "false",
-            "HUB_DATABASE_URL": POSTGRES.rpartition("/")[0] + f"/{self.database}", "HUB_REDIS_URL": REDIS, "HUB_DATA_DIR": str(folder),
+            "HUB_DATABASE_URL": database.rpartition("/")[0] + f"/{self.database}", "HUB_REDIS_URL": redis, "HUB_DATA_DIR": str(folder),
             "HUB_ALLOW_LOOPBACK": "true", "HUB_WAVE_DELAY": "0s",
         }  # fmt: skip
         self.manage("migrate", "--noinput")
@@ -44,24 +50,17 @@ class Production:
         for name in self.commands():
             self.start(name)
         self._wait(lambda: self.call("GET", "/readyz") == "ok", "the web process")
-        password = (folder / "initial-admin-password").read_text().strip()
+        self.password = (folder / "initial-admin-password").read_text().strip()
         self.token = self.call(
-            "POST", "/api/v1/session", {"username": "admin", "password": password}
+            "POST", "/api/v1/session", {"username": "admin", "password": self.password}
         )["token"]
 
     def commands(self):
-        """The commands of docker-compose.yml, with this machine's port and folder."""
+        """The commands of docker-compose.yml and the Dockerfile, with this machine's port and folder."""
         services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-        web = [
-            "uvicorn",
-            "hub.asgi:application",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--lifespan",
-            "off",
-        ]
+        written = (ROOT / "Dockerfile").read_text()
+        web = json.loads(re.search(r"^CMD (\[.*\])$", written, re.MULTILINE)[1])
+        web[web.index("--host") + 1], web[web.index("--port") + 1] = "127.0.0.1", str(self.port)
         beat = [
             str(self.folder / "beat") if word == "/tmp/beat" else word
             for word in services["beat"]["command"]
@@ -128,6 +127,26 @@ class Production:
         )
         raise AssertionError(f"{what} not within {seconds} s; last {last!r}\n{logs}")
 
+    def sign_in_by_page(self):
+        """Return where a person is led that signs in by its browser."""
+        with httpx.Client(base_url=f"http://127.0.0.1:{self.port}") as browser:
+            browser.get("/login")
+            form = {
+                "login": "admin",
+                "password": self.password,
+                "csrfmiddlewaretoken": browser.cookies["flotilla.csrf"],
+            }
+            return browser.post("/login", data=form).headers.get("location", "nowhere")
+
+    def register(self, sandbox_server):
+        config = {
+            "bearerToken": "sandbox-token",
+            "tlsClientConfig": {"caData": sandbox_server.certificate},
+        }
+        cluster = {"server": sandbox_server.url("east"), "name": "east", "config": config}
+        self.call("POST", "/api/v1/clusters", cluster)
+        return cluster
+
     def wait_status(self, name, sync, health, revision, seconds=60):
         def check():
             status = self.call("GET", f"/api/v1/applications/{name}")["status"]
@@ -150,29 +169,37 @@ class Production:
 
 
 @pytest.fixture
-def production(tmp_path):
+def services():
     if not POSTGRES or not REDIS:
         if os.environ.get("CI"):
             pytest.fail("HUB_TEST_POSTGRES_URL and HUB_TEST_REDIS_URL must be set in CI")
         pytest.skip("set HUB_TEST_POSTGRES_URL and HUB_TEST_REDIS_URL to test the production shape")
+
+
+@pytest.fixture
+def production(services, tmp_path):
     running = Production(tmp_path)
     yield running
     running.stop()
+
+
+@pytest.fixture
+def wired(services, tmp_path):
+    """The production shape, whose database and broker are reached by wires that can be cut."""
+    wires = {"database": Wire(POSTGRES), "redis": Wire(REDIS)}
+    running = Production(tmp_path, wires["database"].url, wires["redis"].url)
+    running.wires = wires
+    yield running
+    running.stop()
+    for wire in wires.values():
+        wire.close()
 
 
 @pytest.mark.services
 @pytest.mark.timeout(240)
 def test_the_main_job_and_a_killed_worker(production, sandbox_server, repo):
     first = repo.commit({"c.yaml": CONFIG})
-    config = {
-        "bearerToken": "sandbox-token",
-        "tlsClientConfig": {"caData": sandbox_server.certificate},
-    }
-    production.call(
-        "POST",
-        "/api/v1/clusters",
-        {"server": sandbox_server.url("east"), "name": "east", "config": config},
-    )
+    cluster = production.register(sandbox_server)
     spec = {
         "project": "default", "source": {"repoURL": repo.url, "path": ".", "targetRevision": "main"}, "destination": {"name": "east", "namespace": "prod"},
         "syncPolicy": {"automated": {"prune": True, "selfHeal": True}, "syncOptions": ["CreateNamespace=true"]},
@@ -218,6 +245,60 @@ def test_the_main_job_and_a_killed_worker(production, sandbox_server, repo):
     production.call("POST", "/api/v1/applicationsets", wanted)
     production.call(
         "PUT", "/api/v1/clusters/east?id.type=name&updatedFields=labels",
-        {"server": sandbox_server.url("east"), "name": "east", "labels": {"ring": "first"}, "config": config},
+        {**cluster, "labels": {"ring": "first"}},
     )  # fmt: skip
     production.wait_status("set-east", "Synced", "Healthy", second)
+
+
+@pytest.mark.services
+@pytest.mark.timeout(300)
+def test_lost_services_come_back(wired, sandbox_server, repo):
+    """No process has to be started anew, whether nobody answers or the way falls silent; an open page hears again."""
+    wired.register(sandbox_server)
+    spec = {
+        "project": "default", "source": {"repoURL": repo.url, "path": ".", "targetRevision": "main"}, "destination": {"name": "east", "namespace": "prod"},
+        "syncPolicy": {"automated": {}, "syncOptions": ["CreateNamespace=true"]},
+    }  # fmt: skip
+    first = repo.commit({"c.yaml": CONFIG})
+    wired.call("POST", "/api/v1/applications", {"metadata": {"name": "c"}, "spec": spec})
+    wired.wait_status("c", "Synced", "Healthy", first)
+    for number, (how, lost) in enumerate((("refuse", ["redis"]), ("refuse", ["database"]), ("cut", ["database", "redis"]))):  # fmt: skip
+        for name in lost:
+            getattr(wired.wires[name], how)()
+        revision = repo.commit({"c.yaml": CONFIG.replace("'1'", f"'x{number}'")})
+        time.sleep(5)
+        if lost == ["redis"]:  # nothing is reconciled, and everything else goes on
+            assert wired.sign_in_by_page().startswith("/applications")
+            wired.call("GET", "/api/v1/applications/c?refresh=normal")
+            wired.call("PATCH", "/api/v1/applications/c", {"patch": json.dumps({"metadata": {"labels": {"n": "1"}}}), "patchType": "merge"})  # fmt: skip
+        for name in lost:
+            wired.wires[name].mend()
+        wired._wait(lambda: wired.call("GET", "/readyz") == "ok", "the web process", 30)
+        wired.call("GET", "/api/v1/applications/c?refresh=normal")
+        wired.wait_status("c", "Synced", "Healthy", revision, 60)
+        assert [n for n, process in wired.processes.items() if process.poll() is not None] == []
+
+    # A page of the web process hears what a worker's process writes.
+    page = connect(
+        f"ws://127.0.0.1:{wired.port}/live", origin=f"http://127.0.0.1:{wired.port}",
+        additional_headers={"Cookie": f"argocd.token={wired.token}"},
+    )  # fmt: skip
+    with page as socket:
+        socket.send(json.dumps({"page": "fleet", "version": 0, "rows": []}))
+        time.sleep(1)
+        revision = repo.commit({"c.yaml": CONFIG.replace("'1'", "'last'")})
+        wired.call("GET", "/api/v1/applications/c?refresh=normal")
+        told = json.loads(socket.recv(timeout=20))
+        while "beat" in told:
+            told = json.loads(socket.recv(timeout=20))
+        assert told["object"] is True
+    wired.wait_status("c", "Synced", "Healthy", revision, 60)
+
+
+def test_the_address_of_the_database_carries_its_options():
+    """Who asks for a proven connection gets one, and a server that falls silent is noticed."""
+    found = _database("postgresql://u%40x:p%3A@db:6432/hub?sslmode=verify-full&sslrootcert=/ca.pem&connect_timeout=3")  # fmt: skip
+    assert (found["USER"], found["PASSWORD"], found["NAME"], found["PORT"]) == ("u@x", "p:", "hub", "6432")  # fmt: skip
+    options = found["OPTIONS"]
+    assert options["sslmode"] == "verify-full" and options["sslrootcert"] == "/ca.pem"
+    assert options["connect_timeout"] == "3" and options["keepalives_idle"] <= 30

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import uvicorn
 
+from hub.embedded import WEBSOCKETS
 from support.ports import free_port
 
 IDP = Path(__file__).parents[1] / "idp"
@@ -31,7 +32,7 @@ class Web:
             port=self.port,
             log_level="error",
             lifespan="off",
-            ws="websockets-sansio",
+            **WEBSOCKETS,
             **secure,
         )
         self.server = uvicorn.Server(config)

@@ -16,16 +16,25 @@ class Wire:
         self._open.set()
         self._ends = []
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = urlunsplit(parts._replace(netloc=f"127.0.0.1:{self._listener.getsockname()[1]}"))
+        name, at, _host = parts.netloc.rpartition("@")
+        port = self._listener.getsockname()[1]
+        self.url = urlunsplit(parts._replace(netloc=f"{name}{at}127.0.0.1:{port}"))
+        self._refuses = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self):
         """From now on nothing comes through, and nobody is told."""
         self._open.clear()
 
+    def refuse(self):
+        """From now on connections end at once, those that are open too."""
+        self._refuses = True
+        self._drop()
+
     def mend(self):
         """Let new connections through; those of before the cut are lost."""
         self._drop()
+        self._refuses = False
         self._open.set()
 
     def close(self):
@@ -48,6 +57,9 @@ class Wire:
             except OSError:
                 return
             self._open.wait()
+            if self._refuses:
+                near.close()
+                continue
             try:
                 far = socket.create_connection(self._target)
             except OSError:
