@@ -268,7 +268,7 @@ def test_lost_services_come_back(wired, sandbox_server, repo):
         revision = repo.commit({"c.yaml": CONFIG.replace("'1'", f"'x{number}'")})
         time.sleep(5)
         if lost == ["redis"]:  # nothing is reconciled, and everything else goes on
-            assert wired.sign_in_by_page().startswith("/applications")
+            assert wired.sign_in_by_page() == "/"
             wired.call("GET", "/api/v1/applications/c?refresh=normal")
             wired.call("PATCH", "/api/v1/applications/c", {"patch": json.dumps({"metadata": {"labels": {"n": "1"}}}), "patchType": "merge"})  # fmt: skip
         for name in lost:
