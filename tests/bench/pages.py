@@ -1,20 +1,24 @@
 """Cost of the page of applications with many of them, and of live rows with many open sockets.
 
 Run: python tests/bench/pages.py [applications] [sockets] [changes]. Prints CPU seconds and sizes; SQLite in a temporary folder.
+With HUB_MODE=production and an empty database the web server is a process of its own, and the changes come from another.
 """
 
 import asyncio
 import collections
+import contextlib
 import gzip
 import json
 import os
 import random
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
 os.environ["HUB_DATA_DIR"] = tempfile.mkdtemp()
@@ -26,6 +30,7 @@ django.setup()
 
 import uvicorn
 import websockets
+from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.test import Client
@@ -34,6 +39,7 @@ from django.utils import timezone
 
 from clusters.models import Cluster
 from hub.access import SETTING
+from hub.embedded import WEBSOCKETS
 from hub.models import Account, Counter, access_changed, change_setting, next_version
 from hub.session import issue
 from hub.stream import publish
@@ -223,22 +229,41 @@ def main(count, open_sockets, changes):
     next_version()
     Counter.objects.update(value=count + 1)
     pages(token)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            "hub.asgi:application",
-            host="127.0.0.1",
-            port=18777,
-            log_level="error",
-            lifespan="off",
-            ws="websockets-sansio",
-        )
-    )
-    threading.Thread(target=server.run, daemon=True).start()
-    while not server.started:
-        time.sleep(0.05)
     keys = list(Application.objects.order_by("pk").values_list("pk", flat=True)[:1000])
-    sockets(18777, people(open_sockets), open_sockets, changes, keys)
-    server.should_exit = True
+    with served(18777) as server:
+        sockets(18777, people(open_sockets), open_sockets, changes, keys)
+        if server:
+            print(f"CPU of the web process with its start: {cpu_of(server.pid):.1f} s")
+
+
+@contextlib.contextmanager
+def served(port):
+    """Serve in a thread as the embedded shape does; in production as a process of its own, which is then returned."""
+    config = uvicorn.Config(
+        "hub.asgi:application", host="127.0.0.1", port=port, log_level="error", lifespan="off", **WEBSOCKETS
+    )  # fmt: skip
+    if settings.EMBEDDED:
+        server = uvicorn.Server(config)
+        threading.Thread(target=server.run, daemon=True).start()
+        while not server.started:
+            time.sleep(0.05)
+        yield None
+        server.should_exit = True
+        return
+    argv = [sys.executable, "-m", "uvicorn", config.app, "--port", str(port), "--log-level", "error", "--lifespan", "off"]  # fmt: skip
+    process = subprocess.Popen(argv)
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            break
+        time.sleep(0.1)
+    yield process
+    process.terminate()
+    process.wait(20)
+
+
+def cpu_of(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if sys.argv[1:] == ["--watch"]:
