@@ -1,23 +1,29 @@
-"""Send sealed events on, in order and at least once: to syslog (RFC 5424) or a webhook."""
+"""Send sealed events on, in order and at least once: to syslog (RFC 5424), to a webhook, or both."""
 
 import hmac
 import logging
 import socket
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import orjson
+from django.db import transaction
+from django.utils import timezone
 
 from hub import trail
 from hub.crypto import seal, unseal
 from hub.engine.errors import Invalid
-from hub.models import AuditLink, change_setting, setting
+from hub.models import AuditLink, Setting, change_setting, setting
 from hub.outbound import check_url
 
 log = logging.getLogger(__name__)
 
-_CONFIG, _CURSOR = "audit_forward", "audit_forward_cursor"
+_CONFIG, _STATE = "audit_forward", "audit_forward_state"
 BATCH = 200
+LONGEST_PAUSE = timedelta(minutes=5)
+MOST_DATAGRAM = 60_000
+CUT = 500
 
 
 def configure(wanted: dict[str, Any]) -> None:
@@ -33,10 +39,16 @@ def configure(wanted: dict[str, Any]) -> None:
         config["syslog"] = _syslog(wanted["syslog"])
     if wanted.get("webhook"):
         config["webhook"] = _webhook(wanted["webhook"])
+    state = setting(_STATE, {})
     change_setting(_CONFIG, config)
-    if setting(_CURSOR, None) is None:
-        head = AuditLink.objects.order_by("-sequence").values_list("sequence", flat=True).first()
-        change_setting(_CURSOR, head or 0)
+    # A target that is new gets what happens from now on; one that is changed is asked at once.
+    states = {t: {"through": state.get(t, {}).get("through", _head())} for t in config}
+    change_setting(_STATE, states)
+
+
+def _head() -> int:
+    head = AuditLink.objects.order_by("-sequence").values_list("sequence", flat=True).first()
+    return head or 0
 
 
 def _syslog(value: Any) -> dict[str, str]:
@@ -60,52 +72,73 @@ def _webhook(value: Any) -> dict[str, str]:
 
 
 def shown() -> dict[str, Any]:
-    """Return the targets without secrets, how far they are, and the last error."""
-    config = setting(_CONFIG, {})
+    """Return the targets without secrets, how far each is, its last error and when it is tried again."""
+    config, state = setting(_CONFIG, {}), setting(_STATE, {})
     webhook = config.get("webhook")
-    return {
-        "syslog": config.get("syslog"), "webhook": {"url": webhook["url"], "signed": bool(webhook["secret"])} if webhook else None,
-        "sentThrough": setting(_CURSOR, 0) or 0, "error": setting("audit_forward_error", ""),
-    }  # fmt: skip
+    result: dict[str, Any] = {
+        "syslog": config.get("syslog"),
+        "webhook": {"url": webhook["url"], "signed": bool(webhook["secret"])} if webhook else None,
+    }
+    for name in config:
+        own = state.get(name, {})
+        found = {"sentThrough": own.get("through", 0), "error": own.get("error", ""), "nextTry": own.get("next", "")}  # fmt: skip
+        result[name] = {**result[name], **{k: v for k, v in found.items() if v != ""}}
+    through = [state.get(name, {}).get("through", 0) for name in config]
+    errors = [f"{n}: {state[n]['error']}" for n in config if state.get(n, {}).get("error")]
+    return {**result, "sentThrough": min(through, default=0), "error": "; ".join(errors)}
 
 
-def send() -> int:
-    """Send what was sealed since the last time; return how many events. What fails is sent again later."""
-    config = setting(_CONFIG, {})
-    if not config:
+def send(now: datetime | None = None) -> int:
+    """Send each target what was sealed since the last time; return how many events. What fails is sent again later.
+
+    A target that fails keeps nothing from the other one, and is tried again after 5 s, then ever more rarely.
+    """
+    now, config = now or timezone.now(), setting(_CONFIG, {})
+    state, head = setting(_STATE, {}) if config else {}, _head()
+    due = [name for name in config if _is_due(state.get(name, {}), head, now)]
+    if not due:
         return 0
     with trail.only_one("forward") as mine:
-        return _send_all(config) if mine else 0
+        return sum(_send_all(name, config[name], now) for name in due) if mine else 0
 
 
-def _send_all(config: dict[str, Any]) -> int:
-    total = 0
-    while True:
-        cursor = int(setting(_CURSOR, 0) or 0)
-        head = (
-            AuditLink.objects.order_by("-sequence").values_list("sequence", flat=True).first() or 0
-        )
-        if head <= cursor:
-            return total
-        rows = list(trail.rows(cursor + 1, min(head, cursor + BATCH)))
+def _is_due(own: dict[str, Any], head: int, now: datetime) -> bool:
+    return bool(own.get("through", 0) < head and own.get("next", "") <= now.isoformat())
+
+
+def _keep(name: str, own: dict[str, Any]) -> None:
+    """Remember how far a target is, unless it was taken away or changed meanwhile."""
+    with transaction.atomic():
+        row = Setting.objects.select_for_update().filter(name=_STATE).first()
+        if row is not None and name in row.value:
+            row.value = {**row.value, name: own}
+            row.save()
+
+
+def _send_all(name: str, target: dict[str, Any], now: datetime) -> int:
+    own = setting(_STATE, {}).get(name, {})
+    through, total, size = own.get("through", 0), 0, BATCH
+    while through < (head := _head()):
+        rows = list(trail.rows(through + 1, min(head, through + size)))
         try:
-            _send(config, rows)
-        except (OSError, httpx.HTTPError) as error:
-            text = f"{type(error).__name__}: the target did not take events from {cursor + 1} on"
-            change_setting("audit_forward_error", text)
-            log.warning("audit forwarding: %s", text)
+            _SENDERS[name](target, rows)
+        except Exception as error:  # whatever a target does, the other one and the trail go on
+            if size > 1 and _is_too_much(error):
+                size //= 2
+                continue
+            failures = own.get("failures", 0) + 1
+            pause = min(LONGEST_PAUSE, timedelta(seconds=5 * 2 ** min(failures - 1, 10)))
+            text = f"{type(error).__name__}: the target did not take events from {through + 1} on"
+            _keep(name, {"through": through, "error": text, "failures": failures, "next": (now + pause).isoformat()})  # fmt: skip
+            log.warning("audit forwarding to the %s: %s", name, text)
             return total
-        change_setting(_CURSOR, rows[-1]["sequence"])
-        if setting("audit_forward_error", ""):
-            change_setting("audit_forward_error", "")
-        total += len(rows)
+        through, total, own = rows[-1]["sequence"], total + len(rows), {}
+        _keep(name, {"through": through})
+    return total
 
 
-def _send(config: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    if config.get("webhook"):
-        _post(config["webhook"], rows)
-    if config.get("syslog"):
-        _log(config["syslog"], rows)
+def _is_too_much(error: Exception) -> bool:
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 413
 
 
 def _post(target: dict[str, str], rows: list[dict[str, Any]]) -> None:
@@ -129,9 +162,17 @@ def _log(target: dict[str, str], rows: list[dict[str, Any]]) -> None:
             connection.sendall(message(row, framed=target["protocol"] == "tcp"))
 
 
+_SENDERS = {"webhook": _post, "syslog": _log}
+
+
 def message(row: dict[str, Any], *, framed: bool) -> bytes:
     """Return an event as a syslog message, with its length before it on a stream (RFC 6587)."""
     event = row.get("event") or {}
     severity = 4 if event.get("outcome") == "refused" else 6
-    text = f"<{13 * 8 + severity}>1 {event.get('at', '-')} - flotilla - audit - ".encode() + orjson.dumps(row)  # fmt: skip
+    head = f"<{13 * 8 + severity}>1 {event.get('at', '-')} - flotilla - audit - ".encode()
+    text = head + orjson.dumps(row)
+    if not framed and len(text) > MOST_DATAGRAM:
+        # No datagram is longer: what is long is left out, and the link still proves the whole event.
+        short = {k: v for k, v in event.items() if len(orjson.dumps(v)) <= CUT}
+        text = head + orjson.dumps({**row, "event": short, "cut": True})
     return f"{len(text)} ".encode() + text if framed else text

@@ -12,7 +12,7 @@ def seal_trail() -> None:
     roles.close_grants()
     if trail.has_unsealed():
         trail.seal()
-        forward.send()
+    forward.send()
 
 
 @shared_task(name="hub.refresh_groups")

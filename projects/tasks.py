@@ -1,5 +1,6 @@
 """Celery tasks: a key in, one operation. Losing one loses nothing: the sweep finds what is due."""
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -7,10 +8,13 @@ from celery import shared_task
 from django.db.models import Q
 from django.utils import timezone
 
+from hub.engine.errors import RetryLater, Stalled
 from hub.stream import wake
 from projects import delete, follow, refresh, sync
 from projects.models import Application, GitRemote, Operation, RenderedManifests, RenderFailure
 from projects.sources import git
+
+log = logging.getLogger(__name__)
 
 BATCH = 300
 
@@ -95,10 +99,13 @@ def clean_up() -> None:
     forget_tombstones(now - timedelta(days=1))
     ApplicationEvent.objects.filter(at__lt=now - timedelta(days=7)).delete()
     StatusChange.objects.filter(at__lt=now - timedelta(days=45)).delete()
-    for url in GitRemote.objects.values_list("url", flat=True):
-        git.tidy(url)
     wake("hub.clean_up", priority=9)
     wake("appsets.clean_up", priority=9)
+    for url in GitRemote.objects.values_list("url", flat=True):
+        try:
+            git.tidy(url)
+        except (Stalled, RetryLater, OSError) as error:  # one repository keeps no other untidy
+            log.warning("the copy of %s cannot be tidied: %s", url, error)
 
 
 @shared_task(name="clusters.changed")

@@ -3,12 +3,24 @@
 from django.db import migrations, models
 
 
+def each_target(apps, _editor):
+    """Where forwarding stood was one number for all targets; now each has its own."""
+    settings = apps.get_model("hub", "Setting").objects
+    config = settings.filter(name="audit_forward").values_list("value", flat=True).first()
+    through = settings.filter(name="audit_forward_cursor").values_list("value", flat=True).first()
+    if config and through is not None:
+        state = {name: {"through": through} for name in config}
+        settings.update_or_create(name="audit_forward_state", defaults={"value": state})
+    settings.filter(name__in=["audit_forward_cursor", "audit_forward_error"]).delete()
+
+
 class Migration(migrations.Migration):
     dependencies = [
         ("hub", "0004_kept_answers"),
     ]
 
     operations = [
+        migrations.RunPython(each_target, migrations.RunPython.noop),
         migrations.CreateModel(
             name="CacheEntry",
             fields=[

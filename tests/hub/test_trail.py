@@ -1,5 +1,6 @@
 """The audit trail: what is in it, that nobody can change it unseen, and what auditors get of it."""
 
+import contextlib
 import json
 import random
 import socket
@@ -25,7 +26,9 @@ from hub.models import (
     AuditGate,
     AuditLink,
     access_changed,
+    change_setting,
 )
+from hub.tasks import seal_trail
 
 
 @pytest.fixture
@@ -383,45 +386,143 @@ def test_who_could_at_a_time(idle_hub):
 
 
 class Sink(BaseHTTPRequestHandler):
-    got, status = [], 200
-
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.status == 200:
-            self.got.append((self.headers.get("X-Flotilla-Signature"), body))
-        self.send_response(self.status)
+        sink = self.server
+        sink.asked += 1
+        most = sink.most and len(body.splitlines()) > sink.most
+        status = 413 if most else sink.status
+        if status == 200:
+            sink.got.append((self.headers.get("X-Flotilla-Signature"), body))
+        self.send_response(status)
         self.end_headers()
 
     def log_message(self, *args):
         pass
 
 
-def test_events_go_to_a_webhook_once_each_and_again_after_a_failure(idle_hub):
-    import hmac
-
+@pytest.fixture
+def sink():
+    """A webhook that takes events, or does not."""
     server = HTTPServer(("127.0.0.1", 0), Sink)
+    server.got, server.status, server.most, server.asked = [], 200, 0, 0
+    server.url = f"http://127.0.0.1:{server.server_port}/x"
+    server.rows = lambda: [json.loads(line) for _, body in server.got for line in body.splitlines()]
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/x"
-    Sink.got.clear()
-    idle_hub.put(
-        "/api/v1/flotilla/audit/forward", {"webhook": {"url": url, "secret": "CANARY-hook"}}
-    )
-    audit.record("a", "update", "thing", "one")
-    trail.seal()
-    Sink.status = 500
-    assert forward.send() == 0
-    assert "did not take" in idle_hub.get("/api/v1/flotilla/audit/forward")["error"]
-    Sink.status = 200
-    sent = forward.send()
-    assert sent >= 1 and forward.send() == 0
-    signature, body = Sink.got[0]
-    assert signature == "sha256=" + hmac.digest(b"CANARY-hook", body, "sha256").hex()
-    rows = [json.loads(line) for line in body.splitlines()]
-    assert [r["sequence"] for r in rows] == sorted(r["sequence"] for r in rows)
-    assert "CANARY" not in str(idle_hub.get("/api/v1/flotilla/audit/forward"))
-    assert "CANARY" not in str(list(AuditEvent.objects.values()))
+    yield server
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def datagrams():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        yield server
+
+
+def happen(count, **fields):
+    for number in range(count):
+        audit.record("a", "update", "thing", f"n{number}", **fields)
+    trail.seal()
+
+
+def test_events_go_to_a_webhook_once_each_and_again_after_a_failure(idle_hub, sink):
+    import hmac
+
+    idle_hub.put(
+        "/api/v1/flotilla/audit/forward", {"webhook": {"url": sink.url, "secret": "CANARY-hook"}}
+    )
+    happen(1)
+    sink.status = 500
+    assert forward.send() == 0
+    told = idle_hub.get("/api/v1/flotilla/audit/forward")
+    assert "did not take" in told["error"] and told["webhook"]["nextTry"]
+    sink.status = 200
+    sent = forward.send(timezone.now() + timedelta(seconds=6))
+    assert sent >= 1 and forward.send() == 0
+    told = idle_hub.get("/api/v1/flotilla/audit/forward")
+    assert told["error"] == "" and "nextTry" not in told["webhook"] and told["sentThrough"] > 0
+    signature, body = sink.got[0]
+    assert signature == "sha256=" + hmac.digest(b"CANARY-hook", body, "sha256").hex()
+    sequences = [r["sequence"] for r in sink.rows()]
+    assert sequences == sorted(set(sequences))
+    assert "CANARY" not in str(idle_hub.get("/api/v1/flotilla/audit/forward"))
+    assert "CANARY" not in str(list(AuditEvent.objects.values()))
+
+
+def test_a_target_that_fails_is_tried_ever_more_rarely(idle_hub, sink):
+    idle_hub.put("/api/v1/flotilla/audit/forward", {"webhook": {"url": sink.url}})
+    sink.status = 503
+    now = timezone.now()
+    for seconds in range(0, 3600, 5):  # as the sweep does, and something happens all the time
+        if seconds % 60 == 0:
+            happen(1)
+        forward.send(now + timedelta(seconds=seconds))
+    # After 0, 5, 15, 35, 75, 155 and 315 s, then every five minutes.
+    assert 15 <= sink.asked <= 19
+    sink.status = 200
+    assert forward.send(now + timedelta(seconds=3900)) >= 60
+    assert forward.send(now + timedelta(seconds=3900)) == 0
+
+
+def test_a_target_that_fails_keeps_nothing_from_the_other(idle_hub, sink, datagrams):
+    address = f"127.0.0.1:{datagrams.getsockname()[1]}"
+    idle_hub.put("/api/v1/flotilla/audit/forward", {"webhook": {"url": sink.url}, "syslog": {"address": address, "protocol": "udp"}})  # fmt: skip
+    sink.status = 500
+    now = timezone.now()
+    for n in range(3):
+        happen(2)
+        forward.send(now + timedelta(seconds=60 * n))
+    sink.status = 200
+    forward.send(now + timedelta(seconds=600))
+    datagrams.setblocking(False)
+    heard = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            data = datagrams.recv(70_000)
+            heard.append(json.loads(data[data.index(b"{") :])["sequence"])
+    assert heard == [r["sequence"] for r in sink.rows()] == sorted(set(heard)) and len(heard) >= 6
+
+
+def test_what_a_target_raises_stops_neither_sealing_nor_the_other(idle_hub, sink):
+    """A name that leads into the machine by now, an answer that is none: whatever it is."""
+    idle_hub.put("/api/v1/flotilla/audit/forward", {"webhook": {"url": sink.url}})
+    change_setting("audit_forward", {"syslog": {"address": "127.0.0.1:0", "protocol": "tcp"}, "webhook": {"url": "http://169.254.169.254/", "secret": ""}})  # fmt: skip
+    change_setting("audit_forward_state", {"syslog": {"through": 0}, "webhook": {"through": 0}})
+    audit.record("a", "update", "thing", "one")
+    seal_trail()
+    told = idle_hub.get("/api/v1/flotilla/audit/forward")
+    assert "webhook: Invalid" in told["error"] and "syslog: " in told["error"]
+    assert not trail.has_unsealed()
+
+
+def test_a_webhook_that_takes_only_a_little_gets_a_little(idle_hub, sink):
+    idle_hub.put("/api/v1/flotilla/audit/forward", {"webhook": {"url": sink.url}})
+    sink.most = 3
+    happen(20)
+    assert forward.send() >= 20
+    assert max(len(body.splitlines()) for _, body in sink.got) <= 3
+    sequences = [r["sequence"] for r in sink.rows()]
+    assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
+
+
+def test_an_event_that_is_longer_than_a_datagram_is_cut(idle_hub, datagrams):
+    address = f"127.0.0.1:{datagrams.getsockname()[1]}"
+    idle_hub.put("/api/v1/flotilla/audit/forward", {"syslog": {"address": address, "protocol": "udp"}})  # fmt: skip
+    trail.seal()
+    forward.send()
+    happen(1, text="x" * 200_000)
+    happen(1)
+    assert forward.send() == 2
+    found = []
+    while len(found) < 2 or not found[-2].get("cut"):
+        data = datagrams.recv(70_000)
+        found.append(json.loads(data[data.index(b"{") :]))
+    long = next(row for row in found if row.get("cut"))
+    assert long["event"]["actor"] == "a" and "detail" not in long["event"] and long["digest"]
+    assert "cut" not in found[-1]
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
