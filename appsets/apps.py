@@ -12,7 +12,13 @@ class AppsetsConfig(AppConfig):
         """Have application sets applied to the hub by an app of apps."""
         from appsets.home import SERVED
         from appsets.metrics import register
+        from appsets.models import ApplicationSet
         from projects.home import serve
+        from projects.topics import TOPICS, Topic
 
         serve("ApplicationSet", SERVED)
+        TOPICS["sets"] = Topic(
+            ApplicationSet, "applicationsets", "ApplicationSet", lambda s: (s.rbac_object, None),
+            lambda s: ApplicationSet(namespace=s.namespace, name=s.name, project=s.project),
+        )  # fmt: skip
         register()

@@ -146,10 +146,11 @@ def _sets(caller: Caller, was: Mapping[str, str] | None, now: Mapping[str, str] 
 @signed_in
 def page(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
     """Show one cluster."""
+    version = current_version()
     row = found(caller, pk)
     counts = _health(caller).get(row.pk, {})
     return render(request, "fleet/cluster.html", {
-        "section": "fleet", "caller": Shown(caller), "c": row, "e": _entry(row, counts, visible(caller).filter(cluster=row, sync_status="OutOfSync").count()), "bar": bars(counts, HEALTH),
+        "section": "fleet", "caller": Shown(caller), "version": version, "c": row, "e": _entry(row, counts, visible(caller).filter(cluster=row, sync_status="OutOfSync").count()), "bar": bars(counts, HEALTH),
         "may": {a: is_allowed(caller, "clusters", a, row.rbac_object, row.where) for a in ("update", "delete")}, "sets": _sets(caller, None, row.labels),
         "kinds": len(row.api_kinds), "how": _how(row.config),
     })  # fmt: skip

@@ -52,6 +52,7 @@ spec:
 @signed_in
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show the sets that the caller may see."""
+    version = current_version()
     rows = [r for r in ApplicationSet.objects.order_by("name") if is_allowed(caller, "applicationsets", "get", r.rbac_object)]  # fmt: skip
     items = []
     for row in rows:
@@ -63,7 +64,7 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
         items.append({"row": row, "health": health, "count": len(children), "bar": bars(counts, HEALTH, 160.0), "counts": [(w, counts[w]) for w in HEALTH if w in counts], "rollout": row.rollout_state})  # fmt: skip
     items.sort(key=lambda i: (i["health"]["status"] != "Degraded", i["row"].name))
     may_create = is_allowed(caller, "applicationsets", "create", "*/*")
-    return render(request, "sets/index.html", {"section": "sets", "caller": Shown(caller), "items": items, "may_create": may_create})  # fmt: skip
+    return render(request, "sets/index.html", {"section": "sets", "caller": Shown(caller), "version": version, "items": items, "may_create": may_create})  # fmt: skip
 
 
 def _found(caller: Caller, namespace: str, name: str) -> ApplicationSet:

@@ -266,7 +266,7 @@ def remove(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
         row.resource_version = next_version()
         Tombstone.objects.create(
             resource_version=row.resource_version, kind="ApplicationSet", namespace=row.namespace, name=row.name, project=row.project,
-            manifest=set_json(row, []),
+            row=row.pk, manifest=set_json(row, []),
         )  # fmt: skip
         mirror_set(row, gone=True)
         publish()

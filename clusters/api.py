@@ -293,7 +293,7 @@ class OneCluster(View):
             # Its watcher may be writing: what it sees now waits, and then finds the cluster gone.
             row.lock()
             Tombstone.objects.create(
-                resource_version=next_version(), kind="Cluster", name=row.server, project=row.project,
+                resource_version=next_version(), kind="Cluster", name=row.server, project=row.project, row=row.pk,
                 manifest={"server": row.server, "name": row.name, "labels": row.labels, "project": row.project},
             )  # fmt: skip
             row.delete()

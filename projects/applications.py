@@ -415,7 +415,7 @@ def delete_project(name: str, actor: str) -> None:
         mirror(project_json(project), gone=True)
         before, manifest, version = project.spec, project_json(project), next_version()
         manifest["metadata"]["resourceVersion"] = str(version)
-        Tombstone.objects.create(resource_version=version, kind="AppProject", namespace="argocd", name=name, project=name, manifest=manifest)  # fmt: skip
+        Tombstone.objects.create(resource_version=version, kind="AppProject", namespace="argocd", name=name, project=name, row=project.pk, manifest=manifest)  # fmt: skip
         project.delete()
         set_project_roles(name, None)
         audit.record(actor, "delete", "project", name, name, before=before)

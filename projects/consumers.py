@@ -45,6 +45,7 @@ class Live(AsyncJsonWebsocketConsumer, Listener, Visitor):
     async def connect(self) -> None:
         """Take who is signed in."""
         self.shown, self.version, self.hidden = Shown(), 0, frozenset[int]()
+        self.has_other_rights = False
         self.waiting: list[Batch] = []
         self.awake = asyncio.Event()
         self.must_look_anew = False
@@ -98,6 +99,7 @@ class Live(AsyncJsonWebsocketConsumer, Listener, Visitor):
             self._do(self.close(code=FAILED if look is None else UNKNOWN))
             return
         if look.policies != self.policies or caller.rights != self.caller.rights:
+            self.has_other_rights = True
             self._look_anew()
         self.caller, self.policies = caller, look.policies
 
@@ -150,7 +152,9 @@ class Live(AsyncJsonWebsocketConsumer, Listener, Visitor):
     async def _catch_up(self) -> None:
         """Say what was missed, and which of its rows the page may not show."""
         shown = self.shown
-        anew = await sync_to_async(look_anew)(self.caller, shown, self.hidden, self.version)
+        # With other rights the page itself may not be for this person any more.
+        touched, self.has_other_rights = self.has_other_rights and bool(shown.also), False
+        anew = await sync_to_async(look_anew)(self.caller, shown, self.hidden, self.version, touched=touched)  # fmt: skip
         if self.shown is not shown:  # it shows something else meanwhile, and is looked at anew
             return
         self.version, self.hidden = anew.version, anew.hidden
@@ -169,8 +173,10 @@ class Live(AsyncJsonWebsocketConsumer, Listener, Visitor):
         rows = {str(c.pk): c.drawn[shown.view] for c in mine if c.pk not in gone}
         others = 0
         if shown.counts_others:
-            others = sum(c.version > self.version and c.pk not in shown.rows for c in seen)
-        told = shown.message(batch.version, rows, gone, others)
+            apps = [c for c in seen if c.resource == "applications"]
+            others = sum(c.version > self.version and c.pk not in shown.rows for c in apps)
+        touched = any(c.version > self.version and c.keys & shown.also for c in seen)
+        told = shown.message(batch.version, rows, gone, others, touched=touched)
         self.version, self.hidden = batch.version, self.hidden | gone
         if told:
             await self.send_json(told)

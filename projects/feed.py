@@ -10,17 +10,26 @@ from asgiref.sync import sync_to_async
 from django.db.models import prefetch_related_objects
 
 from hub.access import Caller, Rights, common, decide_by, look_again
-from hub.engine.scopes import Where
-from hub.models import Tombstone, current_version
+from hub.models import current_version
 from projects.api.streams import Waiter
 from projects.models import Application
 from projects.pages.rows import render_row, render_tile, row_of
+from projects.topics import (
+    TOPICS,
+    Change,
+    application_gone,
+    applications_by,
+    changes_of,
+    keys_of,
+    tombstones,
+)
 from projects.visible import visible
 
 log = logging.getLogger(__name__)
 
 MOST = 2000
 MOST_ROWS = 500
+MOST_KEYS = 50
 DRAW = {"table": render_row, "tiles": render_tile}
 
 
@@ -31,15 +40,23 @@ class Shown:
     page: str = ""
     view: str = "table"
     rows: frozenset[int] = frozenset()
+    also: frozenset[str] = frozenset()
+    """What else it is about, by the keys of `projects.topics`."""
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> "Shown":
         """Take what a page says of itself; what makes no sense is left out."""
-        rows = content.get("rows")
-        numbers = [r for r in rows if isinstance(r, int) and not isinstance(r, bool)] if isinstance(rows, list) else []  # fmt: skip
+        rows, also = (v if isinstance(v := content.get(name), list) else [] for name in ("rows", "also"))  # fmt: skip
+        numbers = [r for r in rows if isinstance(r, int) and not isinstance(r, bool) and 0 < r < 2**63]  # fmt: skip
+        keys = [k for k in also if isinstance(k, str)]
         view = content.get("view")
         view = view if isinstance(view, str) and view in DRAW else "table"
-        return cls(str(content.get("page") or ""), view, frozenset(numbers[:MOST_ROWS]))
+        return cls(
+            str(content.get("page") or ""),
+            view,
+            frozenset(numbers[:MOST_ROWS]),
+            frozenset(keys[:MOST_KEYS]),
+        )
 
     @property
     def is_list(self) -> bool:
@@ -51,30 +68,22 @@ class Shown:
         """Whether it is about applications that it does not show."""
         return self.page in ("applications", "fleet")
 
+    @property
+    def topics(self) -> set[str]:
+        """The kinds beside applications that it is about."""
+        return {key.partition(":")[0] for key in self.also} & TOPICS.keys()
+
     def message(
-        self, version: int, rows: dict[str, str], gone: Iterable[int], others: int
-    ) -> dict[str, Any] | None:
+        self, version: int, rows: dict[str, str], gone: Iterable[int], others: int, *, touched: bool = False
+    ) -> dict[str, Any] | None:  # fmt: skip
         """Return what the page is told, None when nothing."""
         rows, gone = {key: text for key, text in rows.items() if text}, sorted(gone)
         told: dict[str, Any] = {"gone": gone} if gone else {}
         if self.is_list:
             told |= {k: v for k, v in {"rows": rows, "others": others}.items() if v}
-        elif rows or gone or others:
+        elif rows or gone or others or touched:
             told["object"] = True
         return {"version": version, **told} if told else None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Change:
-    """An application that changed, or is gone."""
-
-    pk: int
-    version: int
-    rbac_object: str
-    where: Where | None
-    drawn: dict[str, str]
-    """The row by view, for the views of who watches it."""
-    gone: bool = False
 
 
 class Batch:
@@ -84,7 +93,7 @@ class Batch:
         """Decide for each of some rights which changes may be told, by the policies of now."""
         look_again()
         self.version, self.changes = version, changes
-        self.by_row = {change.pk: change for change in changes}
+        self.by_row = {c.pk: c for c in changes if c.resource == "applications"}
         shared = {one: common(one) for one in rights}
         seen = {
             one: frozenset(c for c in changes if _may_hear(one, c)) for one in set(shared.values())
@@ -93,7 +102,7 @@ class Batch:
 
 
 def _may_hear(rights: Rights, change: Change) -> bool:
-    return decide_by(rights, "applications", "get", change.rbac_object, change.where).allowed
+    return decide_by(rights, change.resource, "get", change.rbac_object, change.where).allowed
 
 
 class Listener:
@@ -150,8 +159,9 @@ class Feed:
         for listener in self._listeners:
             watched.setdefault(listener.shown.view, set()).update(listener.shown.rows)
         rights = {listener.rights for listener in self._listeners}
+        topics = {topic for listener in self._listeners for topic in listener.shown.topics}
         try:
-            batch = await sync_to_async(changes_since)(version, watched, rights)
+            batch = await sync_to_async(changes_since)(version, watched, rights, topics)
         except Exception:  # what cannot be read now is read at the next look, for every page
             log.warning("changes cannot be read; pages hear of them later", exc_info=True)
             return version
@@ -160,38 +170,35 @@ class Feed:
         return batch.version
 
 
-def changes_since(version: int, watched: dict[str, set[int]], rights: Iterable[Rights]) -> Batch:
+def changes_since(
+    version: int, watched: dict[str, set[int]], rights: Iterable[Rights], topics: Iterable[str]
+) -> Batch:
     """Return what changed since a version, and the newest one; -1 asks for the version alone.
 
-    Shapes: `watched` are the rows that somebody looks at, by the view in which they are drawn; `rights` those who look have.
+    Shapes: `watched` are the rows that somebody looks at, by the view in which they are drawn; `rights` those who look
+    have; `topics` the kinds beside applications that somebody looks at.
     """
     now = current_version()
     if now <= version or version < 0:
         return Batch(now, [], ())
     rows = list(
         Application.objects.filter(resource_version__gt=version).select_related("cluster")
-        .only("namespace", "name", "project", "resource_version", "cluster").order_by("resource_version")[:MOST]
+        .only("namespace", "name", "project", "owner", "resource_version", "cluster").order_by("resource_version")[:MOST]
     )  # fmt: skip
     if len(rows) == MOST:
         # The rest comes with the next look.
         now = rows[-1].resource_version
     drawn = {view: draw(keys.intersection(r.pk for r in rows), view) for view, keys in watched.items()}  # fmt: skip
     changes = [
-        Change(row.pk, row.resource_version, row.rbac_object, row.where, {v: d[row.pk] for v, d in drawn.items() if row.pk in d})
+        Change(
+            row.pk, row.resource_version, row.rbac_object, row.where, keys=keys_of(row), drawn={v: d[row.pk] for v, d in drawn.items() if row.pk in d}
+        )
         for row in rows
     ]  # fmt: skip
-    return Batch(now, changes + [_gone(stone) for stone in _stones(version, now)], rights)
-
-
-def _stones(version: int, now: int) -> Iterable[Tombstone]:
-    return Tombstone.objects.filter(
-        kind="Application", resource_version__gt=version, resource_version__lte=now
-    )
-
-
-def _gone(stone: Tombstone) -> Change:
-    place = Application(namespace=stone.namespace, name=stone.name, project=stone.project)
-    return Change(stone.row or 0, stone.resource_version, place.rbac_object, None, {}, gone=True)
+    changes += [application_gone(stone) for stone in tombstones("Application", version, now)]
+    for topic in topics:
+        changes += changes_of(topic, version, now)
+    return Batch(now, changes, rights)
 
 
 def draw(keys: Collection[int], view: str) -> dict[int, str]:
@@ -222,11 +229,13 @@ class Anew:
     told: dict[str, Any] | None
 
 
-def look_anew(caller: Caller, shown: Shown, hidden: frozenset[int], version: int) -> Anew:
+def look_anew(
+    caller: Caller, shown: Shown, hidden: frozenset[int], version: int, *, touched: bool = False
+) -> Anew:
     """Return what a page missed since a version, and which of its rows are no longer for its caller.
 
     What is gone and what may not be seen is told alike; rows that were hidden and are not now are told
-    as they are; version 0 has missed nothing.
+    as they are; version 0 has missed nothing. `touched` tells a page in any case that it has to look again.
     """
     look_again()
     newest = current_version()
@@ -234,12 +243,19 @@ def look_anew(caller: Caller, shown: Shown, hidden: frozenset[int], version: int
     rows = dict(seen.filter(pk__in=shown.rows).values_list("pk", "resource_version"))
     drawn = draw({pk for pk, at in rows.items() if at > version > 0 or pk in hidden}, shown.view)
     others = 0
-    if shown.counts_others and version > 0:
-        others = seen.filter(resource_version__gt=version).exclude(pk__in=shown.rows).count()
-        stones = [_gone(stone) for stone in _stones(version, newest) if stone.row not in shown.rows]
-        others += sum(_may_hear(caller.rights, stone) for stone in stones)
+    if version > 0:
+        changed = seen.filter(resource_version__gt=version).exclude(pk__in=shown.rows)
+        gone = [c for c in map(application_gone, tombstones("Application", version, newest)) if c.pk not in shown.rows]  # fmt: skip
+        if shown.counts_others:
+            others = changed.count() + sum(_may_hear(caller.rights, change) for change in gone)
+        told_of = [*gone, *(c for topic in shown.topics for c in changes_of(topic, version, newest))]  # fmt: skip
+        touched = (
+            touched
+            or any(c.keys & shown.also and _may_hear(caller.rights, c) for c in told_of)
+            or (bool(shown.also) and changed.filter(applications_by(shown.also)).exists())
+        )
     lost = shown.rows - rows.keys()
-    told = shown.message(newest, {str(pk): text for pk, text in drawn.items()}, lost, others)
+    told = shown.message(newest, {str(pk): text for pk, text in drawn.items()}, lost, others, touched=touched)  # fmt: skip
     return Anew(newest, lost, told)
 
 

@@ -116,7 +116,8 @@ function watched() {
   const root = $("[data-live]");
   if (!root) return null;
   const rows = $$("[data-row]", root).map((row) => Number(row.dataset.row));
-  return { page: root.dataset.live, version: Number(root.dataset.version), rows, view: root.dataset.view || "table", object: root.dataset.object || "" };
+  const also = (root.dataset.also || "").split(" ").filter(Boolean);
+  return { page: root.dataset.live, version: Number(root.dataset.version), rows, view: root.dataset.view || "table", also };
 }
 
 function showLink(state) {
@@ -175,15 +176,21 @@ function take(told) {
   for (const key of told.gone || []) leave($(`[data-row="${key}"]`, root), true);
   if (told.others) moved(told.others);
   if (told.others || told.gone || Object.keys(told.rows || {}).length) recount();
-  if (told.object) soon();
+  if (told.object) soon(root);
   tick();
 }
 
-// The last of many changes must not be lost, and not each be asked for.
-let waiting = 0;
-function soon() {
+// The last of many changes must not be lost, and not each be asked for; nothing moves under an open dialog.
+let waiting = 0, asked = 0;
+function soon(root) {
   if (waiting) return;
-  waiting = setTimeout(() => { waiting = 0; htmx.trigger(document.body, "object-changed"); }, 350);
+  const pause = Number(root.dataset.pause) || 0;
+  waiting = setTimeout(() => {
+    waiting = 0;
+    if ($("dialog[open]") && root.dataset.also) { soon(root); return; }
+    asked = Date.now();
+    htmx.trigger(document.body, "object-changed");
+  }, Math.max(350, asked + pause - Date.now()));
 }
 
 // Counts follow too, every five to ten seconds, and only where somebody looks: they cost a query, rows do not.
@@ -440,7 +447,7 @@ document.addEventListener("htmx:afterSwap", () => {
 });
 document.addEventListener("htmx:responseError", (event) => {
   const { elt, xhr } = event.detail;
-  if (elt.id === "application" && xhr.status === 404) { gone(elt); return; }
+  if (elt.matches("[data-live]") && xhr.status === 404) { gone(elt); return; }
   toast(event.detail.xhr.status === 404 ? "It is not there any more, or you may not see it." : "The hub could not answer. What runs is not touched.", "bad");
 });
 
@@ -449,13 +456,16 @@ function gone(root) {
   const box = document.createElement("div"), lead = document.createElement("p"), next = document.createElement("p"), link = document.createElement("a");
   box.className = "empty";
   lead.className = "ink";
-  lead.textContent = "This application is gone, or you may not see it any more.";
-  link.href = "/applications";
+  const [what, back, place] = { set: ["set", "/sets", "sets"], cluster: ["cluster", "/fleet", "fleet"], project: ["project", "/projects", "projects"] }[root.dataset.live] || ["application", "/applications", "applications"];
+  lead.textContent = `This ${what} is gone, or you may not see it any more.`;
+  link.href = back;
   link.className = "link";
-  link.textContent = "Show the applications";
+  link.textContent = `Show the ${place}`;
   next.append(link);
   box.append(lead, next);
   root.replaceWith(box);
+  const rest = root.getAttribute("hx-target");
+  if (rest) $(rest)?.remove();
 }
 document.addEventListener("htmx:sendError", () => toast("The hub does not answer. What runs is not touched.", "bad"));
 

@@ -242,7 +242,7 @@ class OneRepository(View):
             row.lock()
             _touched(row.url)
             Tombstone.objects.create(
-                resource_version=next_version(), kind="Repository", name=row.url, project=row.project, manifest=repository_json(row),
+                resource_version=next_version(), kind="Repository", name=row.url, project=row.project, row=row.pk, manifest=repository_json(row),
             )  # fmt: skip
             row.delete()
             publish()

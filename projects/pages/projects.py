@@ -19,7 +19,7 @@ from hub.engine.errors import EngineError, Invalid, NotFound, RuleError
 from hub.engine.masking import digest_of
 from hub.engine.rbac import ACTIONS, RESOURCES, Rule
 from hub.engine.windows import active_windows, spans
-from hub.models import ApiToken
+from hub.models import ApiToken, current_version
 from hub.pages import Shown, posted, signed_in
 from hub.roles import who_can
 from projects import applications
@@ -50,6 +50,7 @@ TEMPLATE = 'apiVersion: argoproj.io/v1alpha1\nkind: AppProject\nmetadata:\n  nam
 @signed_in
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show the projects that the caller may see, with what runs in each."""
+    version = current_version()
     rows = [p for p in Project.objects.order_by("name") if is_allowed(caller, "projects", "get", p.name)]  # fmt: skip
     counts: dict[str, dict[str, int]] = {}
     found = visible(caller).order_by().values("project", "health_status").annotate(n=Count("pk"))
@@ -63,7 +64,7 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
         for p in rows
     ]  # fmt: skip
     return render(request, "projects/index.html", {
-        "section": "projects", "caller": Shown(caller), "items": items, "may_create": bool(reach(caller, "projects", "create").allow),
+        "section": "projects", "caller": Shown(caller), "version": version, "items": items, "may_create": bool(reach(caller, "projects", "create").allow),
     })  # fmt: skip
 
 
@@ -84,6 +85,7 @@ def found(caller: Caller, name: str, action: str = "get") -> Project:
 @signed_in
 def page(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     """Show a project: limits, roles, windows, and who may do what in it."""
+    version = current_version()
     row = found(caller, name)
     now = timezone.now()
     effective = project_of_or_none(name) or row
@@ -93,7 +95,7 @@ def page(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     ]  # fmt: skip
     counts = dict(visible(caller).order_by().filter(project=name).values_list("health_status").annotate(n=Count("pk")))  # fmt: skip
     return render(request, "projects/page.html", {
-        "section": "projects", "caller": Shown(caller), "p": row, "spec": row.spec, "roles": roles, "tables": [(t, row.spec.get(t.name) or []) for t in TABLES],
+        "section": "projects", "caller": Shown(caller), "version": version, "p": row, "spec": row.spec, "roles": roles, "tables": [(t, row.spec.get(t.name) or []) for t in TABLES],
         "calendar": calendar(effective.spec.get("syncWindows") or [], now), "own_windows": len(row.spec.get("syncWindows") or []),
         "globals": [p.name for p in global_projects(row)], "total": sum(counts.values()), "bar": bars(counts, HEALTH, 400.0),
         "counts": [(w, counts[w]) for w in HEALTH if counts.get(w)], "may": {a: is_allowed(caller, "projects", a, name) for a in ("update", "delete")},

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET
 from hub.access import Caller, is_allowed, reach
 from hub.engine.errors import Invalid
 from hub.engine.permits import normal_url
+from hub.models import current_version
 from hub.pages import Shown, posted, signed_in
 from projects.api.certificates import add_certificates, known_certificates
 from projects.api.repositories import repository_json, try_out
@@ -23,6 +24,7 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show what the hub reads from, with how it last answered and how many applications need it."""
     if not reach(caller, "repositories", "get").allow:
         raise Http404
+    version = current_version()
     rows = [r for r in Repository.objects.order_by("url") if is_allowed(caller, "repositories", "get", r.rbac_object)]  # fmt: skip
     remotes = {r.url: r for r in GitRemote.objects.all()}
     used = dict(visible(caller).order_by().values_list("remotes__url").annotate(n=Count("pk", distinct=True)))  # fmt: skip
@@ -39,7 +41,7 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     templates = [t for t in CredentialTemplate.objects.order_by("url") if is_allowed(caller, "repositories", "get", t.url)]  # fmt: skip
     hosts = known_certificates(caller)
     return render(request, "repositories/index.html", {
-        "section": "repositories", "caller": Shown(caller), "items": items, "public": public, "templates": [(t, _auth(t)) for t in templates], "hosts": hosts,
+        "section": "repositories", "caller": Shown(caller), "version": version, "items": items, "public": public, "templates": [(t, _auth(t)) for t in templates], "hosts": hosts,
         "may_create": bool(reach(caller, "repositories", "create").allow), "may_hosts": is_allowed(caller, "certificates", "create", "*"),
     })  # fmt: skip
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+from datetime import timedelta
 
 import pytest
 from playwright.sync_api import expect
@@ -11,10 +12,20 @@ from support.sets import elements, manifest, run
 from support.web import axe, deployment, sign_in
 from support.wire import Wire
 
-from hub.models import Account, AuditEvent, LoginSession, access_changed, change_setting
+from clusters.live import set_connection
+from clusters.models import Cluster
+from hub.models import (
+    Account,
+    AuditEvent,
+    LoginSession,
+    access_changed,
+    change_setting,
+    next_version,
+)
 from hub.session import end_sessions, issue
+from hub.stream import publish
 from projects import consumers
-from projects.models import Application, Project
+from projects.models import Application, Project, Repository
 
 expect.set_options(timeout=15_000)
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -433,3 +444,67 @@ def test_a_page_that_hears_nothing_says_that_it_is_not_live(site, hub, page, mon
     wire.mend()
     expect(word).to_have_text("Live", timeout=30_000)
     wire.close()
+
+
+def test_every_page_follows_what_it_is_about(web, watched):
+    """Lists and single pages of sets, projects, clusters and repositories, without being loaded anew."""
+    page, hub = watched, web.hub
+    sign_in(page, web)
+    cluster = Cluster.objects.create(
+        server="https://east.example", name="east", connection="Successful", is_synced=True,
+        lease_until=timezone_now() + timedelta(hours=1), resource_version=next_version(),
+    )  # fmt: skip
+    repo = Repository.objects.create(url="https://git.example/x", connection="Successful", resource_version=next_version())  # fmt: skip
+    live = page.locator("[data-link-word]")
+
+    def show(path):
+        page.goto(web.url + path)
+        expect(live).to_have_text("Live")
+        page.evaluate("window.stays = true")
+
+    show("/projects")
+    hub.post("/api/v1/projects", {"project": {"metadata": {"name": "web"}, "spec": {}}})
+    expect(page.locator("#projects").get_by_role("link", name="web")).to_be_visible()
+    assert page.evaluate("window.stays")
+
+    show("/projects/web")
+    page.fill("#who [name=action]", "sync")
+    project = hub.get("/api/v1/projects/web")
+    project["spec"]["roles"] = [{"name": "deployers", "policies": ["p, proj:web:deployers, applications, sync, web/*, allow"]}]  # fmt: skip
+    hub.put("/api/v1/projects/web", {"project": project})
+    expect(page.locator("#roles")).to_contain_text("deployers")
+    # What is being written is not taken away.
+    expect(page.locator("#who [name=action]")).to_have_value("sync")
+    assert page.evaluate("window.stays")
+    hub.delete("/api/v1/projects/web")
+    expect(
+        page.get_by_text("This project is gone, or you may not see it any more.")
+    ).to_be_visible()
+    expect(page.locator("#limits")).to_have_count(0)
+
+    show("/sets")
+    hub.post(
+        "/api/v1/applicationsets",
+        manifest("fleet", elements("a", "b"), {"source": {"repoURL": repo.url, "path": "x"}}),
+    )
+    expect(page.locator("#sets").get_by_role("link", name="fleet")).to_be_visible()
+    show("/sets/argocd/fleet")
+    hub.delete("/api/v1/applicationsets/fleet")
+    expect(page.get_by_text("This set is gone, or you may not see it any more.")).to_be_visible()
+
+    show(f"/fleet/{cluster.pk}")
+    expect(page.locator("#clusterstate")).to_contain_text("Connected")
+    set_connection(cluster.pk, "Failed", "nobody answers", is_synced=False)
+    expect(page.locator("#clusterstate")).to_contain_text("nobody answers")
+    show("/fleet")
+    expect(page.locator("#fleetrows")).to_contain_text("nobody answers")
+    set_connection(cluster.pk, "Successful", "", is_synced=True)
+    expect(page.locator("#fleetrows")).not_to_contain_text("nobody answers")
+
+    show("/repositories")
+    Repository.objects.filter(pk=repo.pk).update(
+        connection="Failed", message="no", resource_version=next_version()
+    )
+    publish()
+    expect(page.locator("#repos .st-bad")).to_be_visible()
+    assert page.evaluate("window.stays")

@@ -1,6 +1,7 @@
 """`/live`: what a page hears is what the one who looks may see, at the moment when it is said."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
@@ -9,15 +10,23 @@ from django.utils import timezone
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from appsets.models import ApplicationSet
 from clusters.models import Cluster
 from hub import visitors
 from hub.access import SETTING
-from hub.models import Account, LoginSession, access_changed, change_setting, next_version
+from hub.models import (
+    Account,
+    LoginSession,
+    access_changed,
+    change_setting,
+    current_version,
+    next_version,
+)
 from hub.session import end_sessions, issue
 from hub.stream import publish
 from projects import consumers, feed
 from projects.applications import remove
-from projects.models import Application
+from projects.models import Application, Project, Repository
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -88,9 +97,9 @@ def policy(*lines):
     access_changed("rbac", "rbac", value)
 
 
-def place(name, project="default", cluster=None):
+def place(name, project="default", cluster=None, owner=""):
     return Application.objects.create(
-        name=name, project=project, cluster=cluster, spec={"project": project, "destination": {}}, resource_version=next_version(),
+        name=name, project=project, cluster=cluster, owner=owner, spec={"project": project, "destination": {}}, resource_version=next_version(),
     )  # fmt: skip
 
 
@@ -429,3 +438,105 @@ def test_a_look_that_failed_is_made_again(pages, monkeypatch):
             await do(change, web)
             assert list((await page.hear())["rows"]) == [str(web.pk)]
             assert failed
+
+
+def test_pages_about_other_things_hear_of_those(pages):
+    """Of each kind: one object, all of it, what runs there; and nothing of what is another's, or not for them."""
+    pages.person("dev")
+    policy(
+        "p, dev, applications, get, mine/*, allow", "p, dev, projects, get, mine, allow", "p, dev, clusters, get, https://east.example, allow",
+        "p, dev, applicationsets, get, mine/*, allow", "p, dev, repositories, get, https://git.example/mine, allow",
+    )  # fmt: skip
+    east, west = (
+        Cluster.objects.create(server=f"https://{n}.example", name=n, is_synced=True)
+        for n in ("east", "west")
+    )
+    mine, theirs = (
+        Project.objects.create(name=n, spec={}, resource_version=next_version())
+        for n in ("mine", "theirs")
+    )
+    own, other = (
+        ApplicationSet.objects.create(name=n, project=n, spec={}, resource_version=next_version())
+        for n in ("mine", "theirs")
+    )
+    repos = [
+        Repository.objects.create(url=f"https://git.example/{n}", resource_version=next_version())
+        for n in ("mine", "theirs")
+    ]
+    child = place("child", "mine", owner="mine", cluster=east)
+    stranger = place("stranger", "theirs", owner="theirs", cluster=west)
+
+    def touch(*rows):
+        for row in rows:
+            type(row).objects.filter(pk=row.pk).update(resource_version=next_version())
+        publish()
+
+    # What a page is about; what changes that it hears of; what changes that it does not.
+    cases = [
+        ("clusters", [east], [west, mine, child]), (f"clusters:{east.pk}", [east], [west]), (f"clusters:{west.pk}", [], [west]),
+        ("projects", [mine], [theirs, east]), (f"projects:{mine.pk}", [mine], [theirs]), ("repositories", [repos[0]], [repos[1]]),
+        ("sets", [own], [other]), (f"sets:{own.pk}", [own], [other]), (f"sets:{other.pk}", [], [other]), ("children", [child], [stranger, own]),
+        ("children:argocd/mine", [child], [stranger]), ("children:argocd/theirs", [], [stranger]), (f"on:{east.pk}", [child], [stranger]),
+        (f"on:{west.pk}", [], [stranger]), ("in:mine", [child], [stranger]), ("applications", [child], [stranger]), ("nonsense", [], [child, own]),
+    ]  # fmt: skip
+
+    def _hears(row):
+        return any(row in heard for _, heard, _ in cases)
+
+    @see
+    async def _():
+        async with contextlib.AsyncExitStack() as stack:
+            opened = [
+                await stack.enter_async_context(pages.open("dev", page="p", rows=[], also=[key]))
+                for key, _, _ in cases
+            ]
+            version = (await do(current_version)) or 1
+            await do(touch, *{row for _, _, silent in cases for row in silent if not _hears(row)})
+            for page in opened:
+                await page.hears_nothing(0.05)
+            for row in (east, mine, repos[0], own, child):
+                await do(touch, row)
+                for page, (key, heard, _) in zip(opened, cases, strict=True):
+                    if row in heard:
+                        assert (await page.hear())["object"] is True, (key, row)
+            for page in opened:
+                await page.hears_nothing(0.05)
+            # Who comes back is told whether it missed something.
+            for key, heard, _ in cases:
+                async with pages.open("dev", page="p", rows=[], also=[key], version=version) as page:  # fmt: skip
+                    if heard:
+                        assert (await page.hear())["object"] is True, key
+                    else:
+                        await page.hears_nothing(0.2)
+
+
+def test_the_end_of_other_things_is_told_too(pages, web, monkeypatch):
+    monkeypatch.setattr(visitors, "CHECK_SECONDS", 60)  # the project's roles go with it
+    hub = web.hub
+    hub.post("/api/v1/projects", {"project": {"metadata": {"name": "old"}, "spec": {}}})
+    old = Project.objects.get(name="old")
+
+    @see
+    async def _():
+        async with (
+            pages.open("admin", page="project", rows=[], also=[f"projects:{old.pk}"]) as one,
+            pages.open("admin", page="projects", rows=[], also=["projects"]) as every,
+            pages.open("admin", page="projects", rows=[], also=["sets"]) as other,
+        ):
+            await do(hub.delete, "/api/v1/projects/old")
+            assert (await one.hear())["object"] is True
+            assert (await every.hear())["object"] is True
+            await other.hears_nothing(0.2)
+
+
+def test_with_other_rights_a_page_looks_again(pages):
+    """It may not be for this person any more."""
+    pages.person("dev")
+    policy("p, dev, projects, get, default, allow")
+
+    @see
+    async def _():
+        async with pages.open("dev", page="project", rows=[], also=["projects:1"]) as page:
+            await do(policy, "p, other, projects, get, default, allow")
+            assert (await page.hear())["object"] is True
+            await page.hears_nothing()

@@ -1,0 +1,117 @@
+"""What pages can be about: each object that changed is told by keys, to pages that are about one of them and whose reader may see it.
+
+Keys: `clusters` and `clusters:12` for a kind and for one object by its row, the same for `projects`, `repositories` and `sets`;
+applications have `applications`, `on:ROW` for their cluster, `in:PROJECT`, and `children` and `children:NAMESPACE/SET` where a set made them.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from django.db.models import Model, Q
+
+from clusters.models import Cluster
+from hub.engine.scopes import Where
+from hub.models import Tombstone
+from projects.models import Application, Project, Repository
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """An object that changed, or is gone."""
+
+    pk: int
+    version: int
+    rbac_object: str
+    where: Where | None = None
+    resource: str = "applications"
+    keys: frozenset[str] = frozenset()
+    drawn: dict[str, str] = field(default_factory=dict)
+    """The row of an application by view, for the views of who watches it."""
+    gone: bool = False
+
+
+class Topic(NamedTuple):
+    """A kind of object that pages are about."""
+
+    model: type[Model]
+    resource: str
+    kind: str
+    """As its tombstones call it."""
+    place: Callable[[Any], tuple[str, Where | None]]
+    """What policies call an object, and the cluster that it is about."""
+    revive: Callable[[Tombstone], Any]
+    """Return the object that is gone, as far as policies need it."""
+
+
+TOPICS: dict[str, Topic] = {
+    "clusters": Topic(
+        Cluster, "clusters", "Cluster", lambda c: (c.rbac_object, c.where),
+        lambda s: Cluster(server=s.name, name=s.manifest.get("name", ""), labels=s.manifest.get("labels") or {}, project=s.project),
+    ),
+    "projects": Topic(Project, "projects", "AppProject", lambda p: (p.name, None), lambda s: Project(name=s.name)),
+    "repositories": Topic(
+        Repository, "repositories", "Repository", lambda r: (r.rbac_object, None), lambda s: Repository(url=s.name, project=s.project),
+    ),
+}  # fmt: skip
+
+
+def changes_of(name: str, after: int, through: int) -> Iterable[Change]:
+    """Return what changed of a topic between two versions."""
+    topic = TOPICS[name]
+
+    def told(row: Any, pk: int, version: int, *, gone: bool = False) -> Change:
+        keys = frozenset({name, f"{name}:{pk}"})
+        return Change(pk, version, *topic.place(row), topic.resource, keys, gone=gone)
+
+    rows: Any = topic.model._default_manager
+    for row in rows.filter(resource_version__gt=after, resource_version__lte=through):
+        yield told(row, row.pk, row.resource_version)
+    for stone in tombstones(topic.kind, after, through):
+        yield told(topic.revive(stone), stone.row or 0, stone.resource_version, gone=True)
+
+
+def tombstones(kind: str, after: int, through: int) -> Iterable[Tombstone]:
+    """Return what went of a kind between two versions."""
+    return Tombstone.objects.filter(
+        kind=kind, resource_version__gt=after, resource_version__lte=through
+    )
+
+
+def application_gone(stone: Tombstone) -> Change:
+    """Return the change that the end of an application is."""
+    place = Application(namespace=stone.namespace, name=stone.name, project=stone.project)
+    owners = stone.manifest.get("metadata", {}).get("ownerReferences") or [{}]
+    place.owner = owners[0].get("name", "")
+    return Change(
+        stone.row or 0, stone.resource_version, place.rbac_object, keys=keys_of(place), gone=True
+    )
+
+
+def keys_of(application: Application) -> frozenset[str]:
+    """Return the keys by which pages are about an application that they do not show."""
+    keys = {"applications", f"in:{application.project}"}
+    if application.cluster_id:
+        keys.add(f"on:{application.cluster_id}")
+    if application.owner:
+        keys |= {"children", f"children:{application.namespace}/{application.owner}"}
+    return frozenset(keys)
+
+
+def applications_by(keys: Iterable[str]) -> Q:
+    """Return the condition of the applications that have one of some keys."""
+    found = Q(pk__in=[])
+    for key in keys:
+        name, _, what = key.partition(":")
+        if key == "applications":
+            found |= ~Q(pk=None)
+        elif name == "in":
+            found |= Q(project=what)
+        elif name == "on" and what.isascii() and what.isdigit():
+            found |= Q(cluster_id=int(what[:18]))
+        elif key == "children":
+            found |= Q(owner__gt="")
+        elif name == "children":
+            namespace, _, owner = what.partition("/")
+            found |= Q(namespace=namespace, owner=owner)
+    return found
