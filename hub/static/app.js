@@ -438,9 +438,22 @@ const openFacets = new Map();
 document.addEventListener("toggle", (event) => {
   if (event.target.matches?.("[data-facet]")) openFacets.set(event.target.dataset.facet, event.target.open);
 }, true);
+// Who reads by keyboard stays where it was when a part of the page is replaced.
+let kept = { row: "", focus: "" };
+const marks = ["id", "href", "data-load", "data-call", "data-act", "name"];
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const at = document.activeElement, mark = marks.find((name) => at.getAttribute(name));
+  kept = {
+    row: $$("[data-row]")[cursor]?.dataset.url || "",
+    focus: mark && event.detail.target.contains(at) ? `${at.tagName}[${mark}="${CSS.escape(at.getAttribute(mark))}"]` : "",
+  };
+});
 document.addEventListener("htmx:afterSwap", () => {
   for (const [name, isOpen] of openFacets) { const facet = $(`[data-facet="${name}"]`); if (facet) facet.open = isOpen; }
-  cursor = -1;
+  const rows = $$("[data-row]");
+  cursor = kept.row ? rows.findIndex((row) => row.dataset.url === kept.row) : -1;
+  rows[cursor]?.classList.add("cursor");
+  if (kept.focus && document.activeElement === document.body) $(kept.focus)?.focus({ preventScroll: true });
   showPicked();
   tick();
   if (socket?.readyState === WebSocket.OPEN && watched()) socket.send(JSON.stringify(watched()));

@@ -463,8 +463,14 @@ def test_every_page_follows_what_it_is_about(web, watched):
         page.evaluate("window.stays = true")
 
     show("/projects")
+    page.locator("#projects").get_by_role("link", name="default").focus()
+    page.keyboard.press("j")
+    hub.post("/api/v1/projects", {"project": {"metadata": {"name": "alpha"}, "spec": {}}})
     hub.post("/api/v1/projects", {"project": {"metadata": {"name": "web"}, "spec": {}}})
     expect(page.locator("#projects").get_by_role("link", name="web")).to_be_visible()
+    # Who reads by keyboard is where it was, one row further down.
+    expect(page.locator("#projects").get_by_role("link", name="default")).to_be_focused()
+    expect(page.locator("tr.cursor")).to_contain_text("default")
     assert page.evaluate("window.stays")
 
     show("/projects/web")
