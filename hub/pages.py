@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 import yaml
@@ -25,7 +25,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from hub import audit, oidc, providers, review, trail
 from hub.access import Caller, decide, is_allowed, reach, require
@@ -54,6 +54,7 @@ from hub.session import (
 )
 from hub.signin import HUB_SESSION, absolute
 
+MOST_NEWER = 99
 FILTERS = ("actor", "project", "cluster", "kind", "object", "verb", "outcome", "from", "to")
 _STATUS: dict[type[Exception], int] = {AccessDenied: 403, NotFound: 404, Conflict: 409}
 Page = Callable[..., HttpResponse]
@@ -125,13 +126,24 @@ def signed_in(view: Page) -> Page:
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         caller = caller_of_page(request)
         if caller is None or caller.account is None:
-            return HttpResponseRedirect("/login?" + urlencode({"next": request.get_full_path()}))
+            return _to_sign_in(request)
         try:
             return view(request, caller, *args, **kwargs)
         except (AccessDenied, NotFound) as error:
             raise Http404 from error
 
     return wrapped
+
+
+def _to_sign_in(request: HttpRequest) -> HttpResponse:
+    """Send a page to sign in and back; what only asked for a part of itself goes as a whole."""
+    if "HX-Request" not in request.headers:
+        return HttpResponseRedirect("/login?" + urlencode({"next": request.get_full_path()}))
+    here = urlsplit(request.headers.get("HX-Current-URL", ""))
+    back = here.path + (f"?{here.query}" if here.query else "")
+    answer = HttpResponse(status=204)
+    answer["HX-Redirect"] = "/login?" + urlencode({"next": back or "/"})
+    return answer
 
 
 def posted(view: Callable[..., str | dict[str, str]]) -> Page:
@@ -260,7 +272,28 @@ def trail_page(request: HttpRequest, caller: Caller) -> HttpResponse:
         "fields": [{"name": f, "value": params.get(f, "")} for f in FILTERS],
         "filtered": any(params.get(f) for f in FILTERS),
         "params": {"q": params.get("q", "")}, "query": query, "older": older, "proof": setting("audit_verification", {}),
+        "newest": (events[0].pk if events else 0) if not (error or params.get("before")) else None,
         "views": [{"name": v.name, "query": urlencode(v.query, doseq=True)} for v in views], "may_export": is_allowed(caller, "audit", "export", "events"),
+    })  # fmt: skip
+
+
+@require_GET
+@signed_in
+def newer_events(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Say how many events that fit the filters came after those that a page shows."""
+    require(caller, "audit", "get", "events")
+    after = request.GET.get("after", "")
+    if not after.isascii() or not after.isdigit() or len(after) > 18:
+        raise Http404
+    try:
+        rows = review.search(request.GET).filter(pk__gt=int(after))
+    except Invalid as problem:
+        raise Http404 from problem
+    kept = request.GET.copy()
+    kept.pop("after", None)
+    count = len(rows.values_list("pk", flat=True)[: MOST_NEWER + 1])
+    return render(request, "audit/newer.html", {
+        "count": min(count, MOST_NEWER), "more": count > MOST_NEWER, "after": int(after), "query": kept.urlencode(),
     })  # fmt: skip
 
 

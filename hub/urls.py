@@ -128,6 +128,7 @@ urlpatterns = [
     path("palette", set_pages.palette),
     path("nothing", pages.nothing),
     path("audit", pages.trail_page),
+    path("audit/newer", pages.newer_events),
     path("audit/verify", pages.verify_trail),
     path("audit/verification", pages.verification_page),
     path("audit/reports", report_pages.index),

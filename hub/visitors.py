@@ -28,6 +28,8 @@ class Visitor:
     """One who looks, and is told who it is."""
 
     token: str
+    person: int
+    """The account, by its row."""
 
     def found(self, look: Look | None) -> None:
         """Take who it is now; None when that could not be asked."""
@@ -51,6 +53,10 @@ class Visitors:
         self._visitors.add(visitor)
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._run())
+
+    def count(self, person: int) -> int:
+        """Return how many visitors are one person."""
+        return sum(visitor.person == person for visitor in self._visitors)
 
     def leave(self, visitor: Visitor) -> None:
         """Check a visitor no more."""

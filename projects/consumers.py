@@ -23,9 +23,12 @@ BEAT_SECONDS = 15.0
 # A page that asks without end is answered as often as this.
 PAUSE_SECONDS = 0.1
 MOST_WAITING = 200
+# Of one person in one process: more is a script that forgets to close.
+MOST_PAGES = 200
 UNKNOWN = 4401
 FAILED = 1011
 UNREADABLE = 1007
+TOO_MANY = 4429
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,10 @@ class Live(AsyncJsonWebsocketConsumer, Listener, Visitor):
             await self.close(code=UNKNOWN)
             return
         self.caller, self.policies = caller, look.policies
+        self.person = caller.account.pk if caller.account else 0
+        if VISITORS.count(self.person) >= MOST_PAGES:
+            await self.close(code=TOO_MANY)
+            return
         FEED.listen(self)
         VISITORS.enter(self)
         self._do(self._tell())

@@ -210,7 +210,7 @@ def _cascade(application: Application, project: Project, cluster: Cluster) -> No
         confirmed=confirmed_since(application, application.deletion_requested_at or timezone.now()),
     )  # fmt: skip
     if ruling.having(Verdict.CONFIRM):
-        raise Wait(ruling.message.replace("pruning confirmation", "deletion confirmation"))
+        raise Wait(ruling.message)
     left = [row for row in candidates if ruling.verdicts[row.resource_key] is Verdict.ALLOWED]
     if not left:
         for finalizer in [f for f in application.finalizers if f.startswith(FINALIZER)]:

@@ -15,6 +15,7 @@ from typing import Any
 from hub.cli.client import Client, path
 from hub.cli.problem import Problem
 from hub.cli.show import as_yaml, facts, say, table
+from hub.engine.guard import waits_for_a_person
 
 App = dict[str, Any]
 _LISTEN_SECONDS = 20.0
@@ -344,7 +345,7 @@ def wait_for_deletion(hub: Client, name: str, namespace: str) -> str:
             raise
         for condition in (found.get("status") or {}).get("conditions") or []:
             # What only takes its time ends by itself.
-            if condition["type"] == "DeletionWaiting" and " confirmation of " in condition["message"]:  # fmt: skip
+            if condition["type"] == "DeletionWaiting" and waits_for_a_person(condition["message"]):
                 return str(condition["message"])
         time.sleep(_DELETION_PAUSE)
     return ""

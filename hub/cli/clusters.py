@@ -5,7 +5,7 @@ import os
 import ssl
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,86 +112,35 @@ def install(context: Context, namespace: str, account: str, namespaces: Sequence
     Raises: Problem with the cluster's own words.
     """
     with _client(context) as client:
-        _apply(
-            client,
-            f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}",
-            "v1",
-            "ServiceAccount",
-            account,
-            {},
-            namespace,
-        )
-        rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
-        subject = [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
-        rbac = "rbac.authorization.k8s.io"
-        if namespaces:
-            for place in namespaces:
-                base = f"/apis/{rbac}/v1/namespaces/{place}"
-                _apply(
-                    client,
-                    f"{base}/roles/{account}-role",
-                    f"{rbac}/v1",
-                    "Role",
-                    f"{account}-role",
-                    {"rules": rules},
-                    place,
-                )
-                binding = {
-                    "roleRef": {"apiGroup": rbac, "kind": "Role", "name": f"{account}-role"},
-                    "subjects": subject,
-                }
-                _apply(
-                    client,
-                    f"{base}/rolebindings/{account}-role-binding",
-                    f"{rbac}/v1",
-                    "RoleBinding",
-                    f"{account}-role-binding",
-                    binding,
-                    place,
-                )
-        else:
-            rules.append({"nonResourceURLs": ["*"], "verbs": ["*"]})
-            base = f"/apis/{rbac}/v1"
-            _apply(
-                client,
-                f"{base}/clusterroles/{account}-role",
-                f"{rbac}/v1",
-                "ClusterRole",
-                f"{account}-role",
-                {"rules": rules},
-            )
-            binding = {
-                "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": f"{account}-role"},
-                "subjects": subject,
-            }
-            _apply(
-                client,
-                f"{base}/clusterrolebindings/{account}-role-binding",
-                f"{rbac}/v1",
-                "ClusterRoleBinding",
-                f"{account}-role-binding",
-                binding,
-            )
+        for manifest in _manifests(namespace, account, namespaces):
+            _apply(client, manifest)
         return _token(client, namespace, account)
 
 
-def _apply(
-    client: httpx.Client,
-    path: str,
-    api_version: str,
-    kind: str,
-    name: str,
-    body: dict[str, Any],
-    namespace: str = "",
-) -> None:
-    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
-    _call(
-        client,
-        "PATCH",
-        f"{path}?fieldManager=flotilla&force=true",
-        {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body},
-        "application/apply-patch+yaml",
-    )
+def _manifests(namespace: str, account: str, namespaces: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Return the service account, then its role and the binding, once for the cluster or for each namespace."""
+    yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": namespace}}  # fmt: skip
+    subjects = [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
+    rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+    if not namespaces:
+        rules.append({"nonResourceURLs": ["*"], "verbs": ["*"]})
+    group, prefix, name = "rbac.authorization.k8s.io", "" if namespaces else "Cluster", f"{account}-role"  # fmt: skip
+    reference = {"apiGroup": group, "kind": f"{prefix}Role", "name": name}
+    for place in namespaces or [""]:
+        where = {"namespace": place} if place else {}
+        yield {"apiVersion": f"{group}/v1", "kind": f"{prefix}Role", "metadata": {"name": name, **where}, "rules": rules}  # fmt: skip
+        yield {
+            "apiVersion": f"{group}/v1", "kind": f"{prefix}RoleBinding", "metadata": {"name": f"{name}-binding", **where},
+            "roleRef": reference, "subjects": subjects,
+        }  # fmt: skip
+
+
+def _apply(client: httpx.Client, manifest: dict[str, Any]) -> None:
+    version, metadata = manifest["apiVersion"], manifest["metadata"]
+    base = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    place = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+    where = f"{base}{place}/{manifest['kind'].lower()}s/{metadata['name']}"
+    _call(client, "PATCH", f"{where}?fieldManager=flotilla&force=true", manifest, "application/apply-patch+yaml")  # fmt: skip
 
 
 def _call(
@@ -224,13 +173,7 @@ def _token(client: httpx.Client, namespace: str, account: str) -> str:
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
         "metadata": {"name": name, "namespace": namespace, "annotations": {"kubernetes.io/service-account.name": account}},
     }  # fmt: skip
-    _call(
-        client,
-        "PATCH",
-        f"{path}?fieldManager=flotilla&force=true",
-        manifest,
-        "application/apply-patch+yaml",
-    )
+    _apply(client, manifest)
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         data = _call(client, "GET", path).get("data") or {}

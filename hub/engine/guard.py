@@ -98,7 +98,12 @@ def rule(
             verdicts[candidate.key] = Verdict.ALLOWED
         else:
             verdicts[candidate.key] = Verdict.CONFIRM
-    return Ruling(verdicts, _message(verdicts, over))
+    return Ruling(verdicts, _message(verdicts, over, "deletion" if explicit else "pruning"))
+
+
+def waits_for_a_person(message: str) -> bool:
+    """Return whether the sentence of a ruling asks for a confirmation; what else waits ends by itself."""
+    return message.startswith(tuple(_ASKS.format(what) for what in ("deletion", "pruning")))
 
 
 def _over_budget(count: int, total: int, budget: Budget) -> str:
@@ -109,9 +114,12 @@ def _over_budget(count: int, total: int, budget: Budget) -> str:
     return ""
 
 
-def _message(verdicts: Mapping[ResourceKey, Verdict], over: str) -> str:
+_ASKS = "waiting for {} confirmation of "
+
+
+def _message(verdicts: Mapping[ResourceKey, Verdict], over: str, what: str) -> str:
     waiting = [key for key, verdict in verdicts.items() if verdict is Verdict.CONFIRM]
     if not waiting:
         return ""
     more = f" and {len(waiting) - 1} more resources" if len(waiting) > 1 else ""
-    return f"waiting for pruning confirmation of {waiting[0]}{more}" + (f": {over}" if over else "")
+    return f"{_ASKS.format(what)}{waiting[0]}{more}" + (f": {over}" if over else "")

@@ -461,6 +461,12 @@ document.addEventListener("htmx:afterSwap", () => {
 document.addEventListener("htmx:responseError", (event) => {
   const { elt, xhr } = event.detail;
   if (elt.matches("[data-live]") && xhr.status === 404) { gone(elt); return; }
+  if (xhr.status === 404 && elt.getAttribute("hx-trigger")?.includes("every")) {
+    // It would ask on and on, and each time be refused.
+    const still = elt.cloneNode(true);
+    still.removeAttribute("hx-get");
+    elt.replaceWith(still);
+  }
   toast(event.detail.xhr.status === 404 ? "It is not there any more, or you may not see it." : "The hub could not answer. What runs is not touched.", "bad");
 });
 

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET
 
 from hub.access import Caller, enforcer, is_allowed
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
+from hub.engine.guard import waits_for_a_person
 from hub.engine.options import parse_options, resource_options
 from hub.engine.plan import PRUNE, PlanRequest, Step, plan
 from hub.engine.resource import ResourceKey
@@ -116,7 +117,7 @@ def _wait(caller: Caller, row: Application) -> dict[str, Any] | None:
     text = deletion or message
     if not text:
         return None
-    confirms = " confirmation of " in text
+    confirms = waits_for_a_person(text)
     again = operation.due_at if operation is not None and runs and operation.retries and not operation.is_planned else None  # fmt: skip
     found_: dict[str, Any] = {"text": text.partition("; confirm with the annotation")[0].removeprefix("waiting: ").removeprefix("waiting ")}  # fmt: skip
     found_ |= {"confirm": confirms, "again": again if again and again > timezone.now() else None}

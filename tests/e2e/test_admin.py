@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from datetime import timedelta
 
 import pytest
@@ -12,8 +13,17 @@ from support.sets import elements, manifest
 from support.web import axe, deployment, sign_in
 
 from clusters.models import Cluster
-from hub.models import Account, AuditEvent, Grant, Role, access_changed, change_setting, setting
-from hub.session import issue
+from hub.models import (
+    Account,
+    AuditEvent,
+    Grant,
+    LoginSession,
+    Role,
+    access_changed,
+    change_setting,
+    setting,
+)
+from hub.session import end_sessions, issue
 from projects.models import Application, Project, Repository, StatusChange
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -343,3 +353,39 @@ def test_what_somebody_saved_meanwhile_is_not_written_over(
         save.click()
         expect(page.locator("#checked [data-error]")).to_contain_text("read it again")
         assert hub.get(path)["spec"].items() >= change["spec"].items()
+
+
+def test_the_trail_and_the_system_follow(web, watched):
+    """New events are offered, not pushed between what is being read; who may no longer look is refused once, not each second."""
+    page, hub = watched, web.hub
+    account = Account.objects.create(name="aud", password="!", capabilities=["login"])
+    change_setting("rbac", {"policy.csv": "g, aud, role:auditor"})
+    access_changed("policy", "rbac", None)
+    token = issue(account, timezone.now())
+    page.context.add_cookies([{"name": "argocd.token", "value": token, "url": web.url}])
+    page.goto(f"{web.url}/audit?kind=project")
+    expect(page.get_by_text("No event fits.")).to_be_visible()
+    hub.post("/api/v1/projects", {"project": {"metadata": {"name": "web"}, "spec": {}}})
+    hub.put("/api/v1/flotilla/settings/health", {"value": {}})  # is about no project
+    expect(page.locator("#newer")).to_contain_text("1 newer event.")
+    page.locator("#newer").get_by_role("link", name="Show").click()
+    expect(page.get_by_role("cell", name="project web")).to_be_visible()
+    expect(page.locator("#newer .notice")).to_have_count(0)
+    assert axe(page) == []
+
+    change_setting("rbac", {"policy.csv": ""})
+    access_changed("policy", "rbac", None)
+    expect(page.get_by_text("It is not there any more, or you may not see it.")).to_be_visible()
+    time.sleep(2.5)
+    assert AuditEvent.objects.filter(outcome="refused", actor="aud").count() == 1
+
+    change_setting("rbac", {"policy.csv": "g, aud, role:admin"})
+    access_changed("policy", "rbac", None)
+    page.goto(f"{web.url}/settings/system")
+    expect(page.locator("#work")).to_contain_text("none waits")
+    Application.objects.create(name="due", project="default", spec={"project": "default"}, refresh_at=timezone.now())  # fmt: skip
+    expect(page.locator("#work")).not_to_contain_text("none waits")
+
+    page.goto(f"{web.url}/audit?kind=project")
+    end_sessions(LoginSession.objects.filter(account=account), "admin")
+    page.wait_for_url(f"{web.url}/login?next=%2Faudit%3Fkind%3Dproject")

@@ -7,7 +7,7 @@ import pytest
 from hub.engine.autosync import LastOperation, decide, is_automated
 from hub.engine.backoff import Backoff, parse_duration, retry_policy
 from hub.engine.errors import ManifestError, RuleError
-from hub.engine.guard import Budget, Candidate, Verdict, budget_from, rule
+from hub.engine.guard import Budget, Candidate, Verdict, budget_from, rule, waits_for_a_person
 from hub.engine.ignore import ignore_rules, plain_path, without_ignored
 from hub.engine.options import compare_options, parse_options, resource_options
 from hub.engine.permits import (
@@ -160,6 +160,12 @@ def test_deletion_guard(candidates, total, options, verdicts):
     assert list(found.verdicts.values()) == verdicts
     assert bool(found.message) == (Verdict.CONFIRM in verdicts)
     assert len(found.having(Verdict.CONFIRM)) == verdicts.count(Verdict.CONFIRM)
+    assert waits_for_a_person(found.message) == (Verdict.CONFIRM in verdicts)
+
+
+@pytest.mark.parametrize("text", ["", "waiting for finalizer x/y", "waiting for the running operation to end", "waiting for 3 resources"])  # fmt: skip
+def test_what_ends_by_itself_waits_for_nobody(text):
+    assert not waits_for_a_person(text)
 
 
 def test_deletion_budget_of_a_project():

@@ -401,6 +401,26 @@ def test_messages_that_make_no_sense_harm_nobody(pages):
             assert list(told["rows"]) == [str(web.pk)]
 
 
+def test_one_person_opens_only_so_many_pages(pages, monkeypatch):
+    monkeypatch.setattr(consumers, "MOST_PAGES", 2)
+    pages.person("dev")
+
+    @see
+    async def _():
+        async with pages.open("dev", rows=[]), pages.open("dev", rows=[]) as second:
+            await asyncio.sleep(0.3)
+            with pytest.raises(ConnectionClosed) as ended:
+                async with pages.open("dev", rows=[]) as third:
+                    await third.hear()
+            assert ended.value.rcvd.code == consumers.TOO_MANY
+            async with pages.open("admin", rows=[]) as other:
+                await other.hears_nothing(0.2)
+            await second.socket.close()
+            await asyncio.sleep(0.3)
+            async with pages.open("dev", rows=[]) as again:
+                await again.hears_nothing(0.2)
+
+
 def test_a_row_that_cannot_be_drawn_keeps_nothing_from_the_others(pages, monkeypatch):
     odd, even = place("odd"), place("even")
     draw = feed.row_of
