@@ -11,7 +11,6 @@ from rest_framework.request import Request
 
 from appsets.streams import sets_since
 from clusters.api import cluster_json
-from clusters.models import Cluster
 from hub.access import Caller, is_allowed
 from hub.api import View
 from hub.engine.errors import Expired, Invalid
@@ -26,7 +25,7 @@ from projects.api.streams import (
     streaming,
 )
 from projects.manifests import project_json
-from projects.models import Project, Repository
+from projects.topics import TOPICS
 
 
 class Change(NamedTuple):
@@ -54,43 +53,28 @@ def _sets(_caller: Caller, version: int, token: str) -> Iterable[Change]:
         yield Change(now, "ApplicationSet", _name(manifest), word == "DELETED", manifest)
 
 
-def _projects(caller: Caller, version: int, _token: str) -> Iterable[Change]:
-    for row in Project.objects.filter(resource_version__gt=version):
-        if is_allowed(caller, "projects", "get", row.name):
-            yield Change(row.resource_version, "AppProject", row.name, False, project_json(row))
-    for stone in _stones("AppProject", version):
-        if is_allowed(caller, "projects", "get", stone.name):
-            yield Change(stone.resource_version, "AppProject", stone.name, True, stone.manifest)
+def _of(name: str, show: Callable[[Any], dict[str, Any]]) -> Reader:
+    """Return what reads a kind of `projects.topics`."""
 
+    def read(caller: Caller, version: int, _token: str) -> Iterable[Change]:
+        topic = TOPICS[name]
+        rows: Any = topic.model._default_manager
+        found: list[tuple[Any, int, dict[str, Any] | None]]
+        found = [(row, row.resource_version, None) for row in rows.filter(resource_version__gt=version)]  # fmt: skip
+        gone = Tombstone.objects.filter(kind=topic.kind, resource_version__gt=version)
+        found += [(topic.revive(stone), stone.resource_version, stone.manifest) for stone in gone]
+        for row, number, last in found:
+            key, where = topic.place(row)
+            if is_allowed(caller, topic.resource, "get", key, where):
+                yield Change(number, topic.kind, key, last is not None, show(row) if last is None else last)  # fmt: skip
 
-def _clusters(caller: Caller, version: int, _token: str) -> Iterable[Change]:
-    for row in Cluster.objects.filter(resource_version__gt=version):
-        if is_allowed(caller, "clusters", "get", row.rbac_object, row.where):
-            yield Change(row.resource_version, "Cluster", row.server, False, cluster_json(row))
-    for stone in _stones("Cluster", version):
-        known = stone.manifest
-        gone = Cluster(server=stone.name, name=known.get("name", ""), labels=known.get("labels") or {}, project=stone.project)  # fmt: skip
-        if is_allowed(caller, "clusters", "get", gone.rbac_object, gone.where):
-            yield Change(stone.resource_version, "Cluster", stone.name, True, known)
-
-
-def _repositories(caller: Caller, version: int, _token: str) -> Iterable[Change]:
-    for row in Repository.objects.filter(resource_version__gt=version):
-        if is_allowed(caller, "repositories", "get", row.rbac_object):
-            yield Change(row.resource_version, "Repository", row.rbac_object, False, repository_json(row))  # fmt: skip
-    for stone in _stones("Repository", version):
-        gone = Repository(url=stone.name, project=stone.project)
-        if is_allowed(caller, "repositories", "get", gone.rbac_object):
-            yield Change(stone.resource_version, "Repository", gone.rbac_object, True, stone.manifest)  # fmt: skip
+    return read
 
 
 KINDS: dict[str, Reader] = {
-    "AppProject": _projects, "Cluster": _clusters, "Repository": _repositories, "ApplicationSet": _sets, "Application": _applications,
+    "AppProject": _of("projects", project_json), "Cluster": _of("clusters", cluster_json), "Repository": _of("repositories", repository_json),
+    "ApplicationSet": _sets, "Application": _applications,
 }  # fmt: skip
-
-
-def _stones(kind: str, version: int) -> Iterable[Tombstone]:
-    return Tombstone.objects.filter(kind=kind, resource_version__gt=version)
 
 
 def _name(manifest: dict[str, Any]) -> str:

@@ -21,10 +21,10 @@ from projects.feed import FEED, Batch, Listener, Shown, look_anew
 
 BEAT_SECONDS = 15.0
 # A page that asks without end is answered as often as this.
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.3
 MOST_WAITING = 200
 # Of one person in one process: more is a script that forgets to close.
-MOST_PAGES = 200
+MOST_PAGES = 50
 UNKNOWN = 4401
 FAILED = 1011
 UNREADABLE = 1007
@@ -134,7 +134,7 @@ class Live(AsyncJsonWebsocketConsumer, Listener, Visitor):
             return
         version = content.get("version")
         if isinstance(version, int) and not isinstance(version, bool):
-            self.version = max(0, version)
+            self.version = version if 0 < version < 2**63 else 0
         self.shown, self.hidden = Shown.of(content), frozenset()
         self._look_anew()
 

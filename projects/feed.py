@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 MOST = 2000
 MOST_ROWS = 500
-MOST_KEYS = 50
+MOST_KEYS, LONGEST_KEY = 50, 600
 DRAW = {"table": render_row, "tiles": render_tile}
 
 
@@ -48,7 +48,7 @@ class Shown:
         """Take what a page says of itself; what makes no sense is left out."""
         rows, also = (v if isinstance(v := content.get(name), list) else [] for name in ("rows", "also"))  # fmt: skip
         numbers = [r for r in rows if isinstance(r, int) and not isinstance(r, bool) and 0 < r < 2**63]  # fmt: skip
-        keys = [k for k in also if isinstance(k, str)]
+        keys = [k for k in also if isinstance(k, str) and k.isprintable() and len(k) <= LONGEST_KEY]
         view = content.get("view")
         view = view if isinstance(view, str) and view in DRAW else "table"
         return cls(

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 from django.db.models import Model, Q
 
 from clusters.models import Cluster
+from hub.engine.errors import Stalled
 from hub.engine.scopes import Where
 from hub.models import Tombstone
 from projects.models import Application, Project, Repository
+from projects.specs import find_cluster
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,8 +86,15 @@ def application_gone(stone: Tombstone) -> Change:
     owners = stone.manifest.get("metadata", {}).get("ownerReferences") or [{}]
     place.owner = owners[0].get("name", "")
     return Change(
-        stone.row or 0, stone.resource_version, place.rbac_object, keys=keys_of(place), gone=True
-    )
+        stone.row or 0, stone.resource_version, place.rbac_object, _where(stone.manifest), keys=keys_of(place), gone=True
+    )  # fmt: skip
+
+
+def _where(manifest: dict[str, Any]) -> Where | None:
+    try:
+        return find_cluster(manifest.get("spec", {}).get("destination") or {}).where
+    except Stalled:
+        return None
 
 
 def keys_of(application: Application) -> frozenset[str]:

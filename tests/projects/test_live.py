@@ -25,6 +25,7 @@ from hub.models import (
 from hub.session import end_sessions, issue
 from hub.stream import publish
 from projects import consumers, feed
+from projects.api.streams import applications_since
 from projects.applications import remove
 from projects.models import Application, Project, Repository
 
@@ -97,9 +98,9 @@ def policy(*lines):
     access_changed("rbac", "rbac", value)
 
 
-def place(name, project="default", cluster=None, owner=""):
+def place(name, project="default", cluster=None, owner="", destination=None):
     return Application.objects.create(
-        name=name, project=project, cluster=cluster, owner=owner, spec={"project": project, "destination": {}}, resource_version=next_version(),
+        name=name, project=project, cluster=cluster, owner=owner, spec={"project": project, "destination": destination or {}}, resource_version=next_version(),
     )  # fmt: skip
 
 
@@ -299,6 +300,26 @@ def test_rules_of_clusters_are_followed(pages):
             assert (await page.hear())["gone"] == [web.pk]
 
 
+def test_the_end_of_an_application_is_told_by_rules_of_clusters(pages):
+    pages.person("dev")
+    policy("p, dev, applications, get, */*, allow, clusters named test-*")
+    rows = []
+    for name in ("test-1", "prod-1"):
+        cluster = Cluster.objects.create(server=f"https://{name}.example", name=name, is_synced=True)  # fmt: skip
+        rows.append(place(f"on-{name}", cluster=cluster, destination={"name": name}))
+
+    @see
+    async def _():
+        async with pages.open("dev", rows=[]) as page:
+            await do(remove, rows[1])
+            await page.hears_nothing()
+            await do(remove, rows[0])
+            assert (await page.hear())["others"] == 1
+
+    told = [kind for kind, *_ in applications_since(0, pages.tokens["dev"]) if kind == "DELETED"]
+    assert len(told) == 1
+
+
 def test_what_is_deleted_is_told_to_who_might_see_it(pages):
     pages.person("dev")
     policy("p, dev, applications, get, mine/*, allow")
@@ -386,7 +407,7 @@ def test_messages_that_make_no_sense_harm_nobody(pages):
     @see
     async def _():
         async with pages.open("admin", rows=[web.pk]) as page:
-            for odd in ("[]", "1", "null", '{"page": 1, "rows": ["x", true, null, {}, -1e400], "version": "y", "view": []}', '{"rows": {"a": 1}, "version": -5}'):  # fmt: skip
+            for odd in ("[]", "1", "null", '{"page": 1, "rows": ["x", true, null, {}, -1e400], "version": "y", "view": []}', '{"rows": {"a": 1}, "version": -5}', '{"version": 1e400, "also": [1, "\\u0000", "clusters:\\u0000", null]}', f'{{"version": {10**40}, "rows": [{10**40}], "also": "sets"}}'):  # fmt: skip
                 await page.socket.send(odd)
             await page.show(page="applications", view="table", rows=[web.pk], version=0)
             for unreadable in ("{", b"\x00", "[" * 60_000):
