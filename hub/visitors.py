@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from asgiref.sync import sync_to_async
 
 from hub.access import Caller, look_again, policies
+from hub.gathering import Gathering
 from hub.session import verify_all
 
 CHECK_SECONDS = 3.0
@@ -36,39 +37,18 @@ class Visitor:
         raise NotImplementedError
 
 
-class Visitors:
-    """All who look, while somebody does."""
-
-    def __init__(self) -> None:
-        self._visitors: set[Visitor] = set()
-        self._task: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def enter(self, visitor: Visitor) -> None:
-        """Check a visitor from now on, from the loop that runs now."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            # Another loop than before: that one's task is gone with it.
-            self._visitors, self._task, self._loop = set(), None, loop
-        self._visitors.add(visitor)
-        if self._task is None or self._task.done():
-            self._task = loop.create_task(self._run())
+class Visitors(Gathering[Visitor]):
+    """All who look."""
 
     def count(self, person: int) -> int:
         """Return how many visitors are one person."""
-        return sum(visitor.person == person for visitor in self._visitors)
+        return sum(visitor.person == person for visitor in self.members)
 
-    def leave(self, visitor: Visitor) -> None:
-        """Check a visitor no more."""
-        self._visitors.discard(visitor)
-        if not self._visitors and self._task is not None:
-            self._task.cancel()
-            self._task = None
-
-    async def _run(self) -> None:
+    async def work(self) -> None:
+        """Say again and again who everybody is."""
         while True:
             await asyncio.sleep(CHECK_SECONDS)
-            visitors = list(self._visitors)
+            visitors = self.members
             looks: dict[str, Look] = {}
             try:
                 looks = await sync_to_async(look_at)({visitor.token for visitor in visitors})

@@ -67,7 +67,7 @@ class Live(AsyncJsonWebsocketConsumer, Listener, Visitor):
         if VISITORS.count(self.person) >= MOST_PAGES:
             await self.close(code=TOO_MANY)
             return
-        FEED.listen(self)
+        FEED.enter(self)
         VISITORS.enter(self)
         self._do(self._tell())
         self._do(self._beat())

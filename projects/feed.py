@@ -1,6 +1,5 @@
 """One look at what changed for all pages of this process: each row is read once, drawn once, decided once for who has the same rights."""
 
-import asyncio
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from asgiref.sync import sync_to_async
 from django.db.models import prefetch_related_objects
 
 from hub.access import Caller, Rights, common, decide_by, look_again
+from hub.gathering import Gathering
 from hub.models import current_version
 from projects.api.streams import Waiter
 from projects.models import Application
@@ -120,32 +120,11 @@ class Listener:
         raise NotImplementedError
 
 
-class Feed:
+class Feed(Gathering[Listener]):
     """Reads changes while somebody listens."""
 
-    def __init__(self) -> None:
-        self._listeners: set[Listener] = set()
-        self._task: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def listen(self, listener: Listener) -> None:
-        """Tell a listener of every change, from the loop that runs now."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            # Another loop than before: that one's task is gone with it.
-            self._listeners, self._task, self._loop = set(), None, loop
-        self._listeners.add(listener)
-        if self._task is None or self._task.done():
-            self._task = loop.create_task(self._run())
-
-    def leave(self, listener: Listener) -> None:
-        """Tell a listener no more; the last one ends the reading."""
-        self._listeners.discard(listener)
-        if not self._listeners and self._task is not None:
-            self._task.cancel()
-            self._task = None
-
-    async def _run(self) -> None:
+    async def work(self) -> None:
+        """Tell every listener of every change."""
         waiter, version = Waiter(), -1
         try:
             while True:
@@ -156,16 +135,16 @@ class Feed:
 
     async def _look(self, version: int) -> int:
         watched: dict[str, set[int]] = {}
-        for listener in self._listeners:
+        for listener in self.members:
             watched.setdefault(listener.shown.view, set()).update(listener.shown.rows)
-        rights = {listener.rights for listener in self._listeners}
-        topics = {topic for listener in self._listeners for topic in listener.shown.topics}
+        rights = {listener.rights for listener in self.members}
+        topics = {topic for listener in self.members for topic in listener.shown.topics}
         try:
             batch = await sync_to_async(changes_since)(version, watched, rights, topics)
         except Exception:  # what cannot be read now is read at the next look, for every page
             log.warning("changes cannot be read; pages hear of them later", exc_info=True)
             return version
-        for listener in list(self._listeners) if batch.changes else ():
+        for listener in self.members if batch.changes else ():
             listener.hear(batch)
         return batch.version
 
