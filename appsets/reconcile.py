@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from django.db import OperationalError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -185,7 +185,10 @@ def _attempt(row: ApplicationSet) -> timedelta:
     """Do what is to be done for a set; what nobody expected is said in its conditions, not only in the log."""
     try:
         return _take_down(row) if row.deletion_requested_at else _bring(row)
-    except OperationalError:  # the database: nothing is known to be wrong with the set
+    except (
+        OperationalError,
+        InterfaceError,
+    ):  # the database: nothing is known to be wrong with the set
         raise
     except Exception as error:
         log.exception("a set failed", extra={"applicationset": str(row)})
@@ -246,7 +249,7 @@ def _tried(name: str, do: Callable[[], Iterable[Problem]]) -> Iterator[Problem]:
         yield from do()
     except (Invalid, Conflict) as error:
         yield name, str(error)
-    except OperationalError:
+    except (OperationalError, InterfaceError):
         raise
     except Exception as error:  # one odd application must not stop the others
         log.exception("an application of a set failed", extra={"application": name})

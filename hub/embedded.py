@@ -9,7 +9,7 @@ from typing import Any
 import uvicorn
 from celery import current_app
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import close_old_connections
 
 from clusters.watch import Watcher
 from hub.stream import Pool, use_pool, wake
@@ -45,10 +45,8 @@ class Timer(threading.Thread):
                 if time.monotonic() - cleaned > CLEAN_SECONDS:
                     wake("projects.clean_up", priority=9)
                     cleaned = time.monotonic()
-            except DatabaseError:  # without sweeps nothing would go on once it answers again
-                log.warning(
-                    "the database did not answer; the next sweep tries again", exc_info=True
-                )
+            except Exception:  # without sweeps nothing would go on once the database answers again
+                log.warning("a sweep failed; the next one tries again", exc_info=True)
             close_old_connections()
 
     def stop(self) -> None:

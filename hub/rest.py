@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from django.db import DatabaseError, DataError, OperationalError
+from django.db import DataError, Error, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework import exceptions
@@ -60,14 +60,17 @@ _CODES: dict[type[Exception], tuple[int, int]] = {
     Stalled: (3, 400),
     RetryLater: (14, 503),
     OperationalError: (14, 503),
+    InterfaceError: (14, 503),
     DataError: (3, 400),
     RequestDataTooBig: (8, 413),
     Http404: (5, 404),
     Unimplemented: (12, 501),
 }
 # What a database says of itself is for the log.
+_AWAY = "the database is busy or does not answer: try again"
 _OF_DATABASE = {
-    OperationalError: "the database is busy or does not answer: try again",
+    OperationalError: _AWAY,
+    InterfaceError: _AWAY,
     DataError: "a text or number of the request is too long to be kept: shorten it",
 }
 _BY_STATUS = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 406: 3, 415: 3, 429: 8}
@@ -253,7 +256,7 @@ def code_of(error: Exception) -> tuple[int, int] | None:
 def answer_error(error: Exception, context: Any) -> Response:
     """Turn an exception into an answer; anything that is not ours is logged and shown as internal."""
     codes = code_of(error)
-    if isinstance(error, DatabaseError):
+    if isinstance(error, Error):
         log.warning("the database refused what %s wanted", type(context.get("view")).__name__, exc_info=error)  # fmt: skip
         if codes is not None:
             return Response(

@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import current_app
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connections, transaction
+from django.db import close_old_connections, connections, transaction
 
 from hub.metrics import QUEUE_DEPTH, QUEUE_LAG, clock
 from hub.models import current_version
@@ -184,7 +184,7 @@ def _look_out() -> None:
             if newest != known >= 0:
                 _publish()
             known = newest
-        except DatabaseError:  # streams look for themselves now and then, and know what they missed
+        except Exception:  # streams look for themselves now and then, and know what they missed
             log.warning("the newest version cannot be read", exc_info=True)
             time.sleep(1)
         close_old_connections()

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from drf_spectacular.types import OpenApiTypes
@@ -184,7 +184,7 @@ def readyz(_request: HttpRequest) -> HttpResponse:
                 status=503,
                 content_type="text/plain",
             )
-    except DatabaseError:
+    except Error:  # of the database, or of the way to it
         return HttpResponse("the database does not answer", status=503, content_type="text/plain")
     return HttpResponse("ok", content_type="text/plain")
 

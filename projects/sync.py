@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -87,9 +87,8 @@ def step(pk: int) -> bool:
             finish(operation, Phase.FAILED, str(error))
         except Failed as error:
             finish(operation, Phase.FAILED, str(error))
-        except (
-            OperationalError
-        ):  # a lock or a lost connection: nothing is known to be wrong with the sync
+        except (OperationalError, InterfaceError):
+            # A lock or a lost connection: nothing is known to be wrong with the sync.
             log.warning(
                 "the database did not answer; the operation goes on", extra={"operation": pk}
             )

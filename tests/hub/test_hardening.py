@@ -8,9 +8,10 @@ import threading
 from urllib.parse import quote, urlsplit
 
 import httpx
+import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.hashers import make_password
-from django.db import connections
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connections
 from django.test import AsyncClient, Client
 from django.urls import get_resolver
 from django.utils import timezone
@@ -18,6 +19,7 @@ from django.utils import timezone
 from hub import trail
 from hub.cli.login import _listener
 from hub.models import Account, AuditEvent, ProjectPolicy, Role, access_changed
+from hub.rest import answer_error
 from hub.session import issue
 
 CANARIES = {name: f"CANARY{n:02d}{name}" for n, name in enumerate(
@@ -389,3 +391,12 @@ def test_an_access_token_is_exchanged_once(idle_hub):
             status=401 if token == "x" else 400,
         )
     Account.objects.create(name="off", password=make_password("x"), enabled=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(OperationalError, 503), (InterfaceError, 503), (DataError, 400), (IntegrityError, 500)],
+)
+def test_what_a_database_says_of_itself_is_in_no_answer(error, status):
+    answer = answer_error(error("CANARY host=10.0.0.1 password=x"), {})
+    assert answer.status_code == status and "CANARY" not in str(answer.data)

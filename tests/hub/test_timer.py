@@ -2,18 +2,20 @@
 
 import threading
 
-from django.db import OperationalError
+import pytest
+from django.db import InterfaceError, OperationalError
 
 from hub import embedded
 
 
-def test_a_sweep_that_fails_is_not_the_last(monkeypatch):
+@pytest.mark.parametrize("wrong", [OperationalError, InterfaceError, RuntimeError])
+def test_a_sweep_that_fails_is_not_the_last(monkeypatch, wrong):
     asked, enough = [], threading.Event()
 
     def wake(name, **_):
         asked.append(name)
         if len(asked) == 1:
-            raise OperationalError("the database is away")
+            raise wrong("the database is away")
         if name == "projects.clean_up":
             enough.set()
 
