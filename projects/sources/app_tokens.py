@@ -28,6 +28,11 @@ _making: dict[str, threading.Lock] = {}
 _lock = threading.Lock()
 
 
+def forget() -> None:
+    """Remember no token, as a process that has just begun."""
+    _tokens.clear()
+
+
 def with_token(url: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return credentials with a user and a password that Git takes, where they are those of an app.
 

@@ -35,6 +35,12 @@ _recent: dict[tuple[str, str], float] = {}
 _names: dict[tuple[str, str], tuple[float, str]] = {}
 
 
+def forget() -> None:
+    """Remember nothing of before, as a process that has just begun."""
+    _recent.clear()
+    _names.clear()
+
+
 def remote_of(url: str) -> GitRemote:
     """Return the row of a Git repository, made if it is new."""
     key = normal_url(url)

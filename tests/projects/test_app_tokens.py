@@ -11,7 +11,7 @@ CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n
 @pytest.fixture
 def tokens():
     server = Tokens("t0ken-canary")
-    app_tokens._tokens.clear()
+    app_tokens.forget()
     yield server
     server.close()
 

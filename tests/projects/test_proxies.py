@@ -59,7 +59,7 @@ def test_charts_through_a_proxy(idle_hub, proxies):
 
 def test_tokens_through_a_proxy(idle_hub, proxies):
     server = Tokens("t0ken")
-    app_tokens._tokens.clear()
+    app_tokens.forget()
     proxy = proxies(api_invalid=server.url)
     credentials = {
         "proxy": proxy.url, "githubAppID": 7, "githubAppInstallationID": 9, "githubAppPrivateKey": server.key,

@@ -15,8 +15,7 @@ AUTO = {"automated": {}}
 @pytest.fixture
 def teams(hub, repo):
     """Two projects that permit everything, of which `mine` has the credentials of a private repository."""
-    remotes._recent.clear()
-    remotes._names.clear()
+    remotes.forget()
     for name in ("mine", "theirs"):
         spec = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]}
         hub.post("/api/v1/projects", {"project": {"metadata": {"name": name}, "spec": spec}})
@@ -80,8 +79,7 @@ def test_a_server_that_is_away_takes_nothing_from_those_it_let_in(
     assert "canary" not in str(row.readers)
     entry["at"] = (timezone.now() - timedelta(hours=2)).isoformat()
     GitRemote.objects.update(readers={who: entry})
-    remotes._recent.clear()
-    remotes._names.clear()
+    remotes.forget()
     teams.server.down = True
 
     sandbox.patch("", "ConfigMap", namespace, "c", {"data": {"a": "2"}})
@@ -97,8 +95,7 @@ def test_credentials_that_are_taken_back_read_no_more(hub, sandbox, teams, app, 
     for row in GitRemote.objects.all():
         old = {w: {"at": (timezone.now() - timedelta(hours=2)).isoformat()} for w in row.readers}
         GitRemote.objects.filter(pk=row.pk).update(readers=old)
-    remotes._recent.clear()
-    remotes._names.clear()
+    remotes.forget()
 
     Application.objects.filter(name=name).update(refresh_at=timezone.now(), comparison_digest="")
 

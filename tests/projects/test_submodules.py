@@ -18,7 +18,7 @@ def config(name, value="1"):
 
 @pytest.fixture
 def other(git_server):
-    remotes._recent.clear()
+    remotes.forget()
     return Repository(git_server, f"other-{next(_numbers)}")
 
 
