@@ -4,7 +4,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 
 from hub.access import Caller, look_again, policies
 from hub.gathering import Gathering
@@ -51,7 +51,9 @@ class Visitors(Gathering[Visitor]):
             visitors = self.members
             looks: dict[str, Look] = {}
             try:
-                looks = await sync_to_async(look_at)({visitor.token for visitor in visitors})
+                looks = await database_sync_to_async(look_at)(
+                    {visitor.token for visitor in visitors}
+                )
             except Exception:  # nobody may look on whose session cannot be checked
                 log.warning("the sessions of open pages cannot be checked", exc_info=True)
             for visitor in visitors:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.http import parse_cookie
 
@@ -55,7 +55,7 @@ class Live(AsyncJsonWebsocketConsumer, Listener, Visitor):
         self.tasks: list[asyncio.Task[None]] = []
         cookies = next((v.decode("latin-1") for k, v in self.scope.get("headers", []) if k == b"cookie"), "")  # fmt: skip
         self.token = joined_cookie(parse_cookie(cookies)) if COOKIE in cookies else ""
-        looks = await sync_to_async(look_at)({self.token} if self.token else set())
+        looks = await database_sync_to_async(look_at)({self.token} if self.token else set())
         look = looks.get(self.token)
         await self.accept()
         caller = _account(look)
@@ -161,7 +161,7 @@ class Live(AsyncJsonWebsocketConsumer, Listener, Visitor):
         shown = self.shown
         # With other rights the page itself may not be for this person any more.
         touched, self.has_other_rights = self.has_other_rights and bool(shown.also), False
-        anew = await sync_to_async(look_anew)(self.caller, shown, self.hidden, self.version, touched=touched)  # fmt: skip
+        anew = await database_sync_to_async(look_anew)(self.caller, shown, self.hidden, self.version, touched=touched)  # fmt: skip
         if self.shown is not shown:  # it shows something else meanwhile, and is looked at anew
             return
         self.version, self.hidden = anew.version, anew.hidden

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 from django.db.models import prefetch_related_objects
 
 from hub.access import Caller, Rights, common, decide_by, look_again
@@ -140,7 +140,9 @@ class Feed(Gathering[Listener]):
         rights = {listener.rights for listener in self.members}
         topics = {topic for listener in self.members for topic in listener.shown.topics}
         try:
-            batch = await sync_to_async(changes_since)(version, watched, rights, topics)
+            batch: Batch = await database_sync_to_async(changes_since)(
+                version, watched, rights, topics
+            )
         except Exception:  # what cannot be read now is read at the next look, for every page
             log.warning("changes cannot be read; pages hear of them later", exc_info=True)
             return version

@@ -5,7 +5,7 @@ import contextlib
 import json
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.utils import timezone
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -117,7 +117,14 @@ def change(*applications, **fields):
 async def do(work, *args, **kwargs):
     """Do something once what was said before is understood."""
     await asyncio.sleep(0.3)
-    return await asyncio.to_thread(work, *args, **kwargs)
+
+    def run():
+        try:
+            return work(*args, **kwargs)
+        finally:
+            connections.close_all()
+
+    return await asyncio.to_thread(run)
 
 
 def see(work):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import uvicorn
+from asgiref.sync import SyncToAsync
+from django.db import connections
 
 from hub.embedded import WEBSOCKETS
 from support.ports import free_port
@@ -45,6 +47,8 @@ class Web:
     def close(self):
         self.server.should_exit = True
         self.thread.join(10)
+        # The thread that asks the database for pages outlives the server, and its connection the tests.
+        SyncToAsync.single_thread_executor.submit(connections.close_all).result(10)
 
 
 def install_provider():
