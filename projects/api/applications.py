@@ -20,7 +20,7 @@ from hub.api import (
     project_fields,
 )
 from hub.documents import to_json
-from hub.engine.errors import Invalid, NotFound, Outdated
+from hub.engine.errors import AccessDenied, Invalid, NotFound, Outdated
 from hub.models import current_version
 from projects import applications
 from projects.api.lists import listed
@@ -72,6 +72,9 @@ def permitted(caller: Caller, found: Application | None, named: str, action: str
 
     Raises: AccessDenied; Precondition where its project asks for a reason.
     """
+    if found is None and is_allowed(caller, "applications", action, "*/*"):
+        # Who may do it to every application was refused nothing: the trail must not say so.
+        raise AccessDenied("permission denied")
     if found is None or not is_allowed(
         caller, "applications", "get", found.rbac_object, found.where
     ):

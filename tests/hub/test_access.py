@@ -618,6 +618,19 @@ def test_every_route_refuses_nobody_and_shows_strangers_nothing(idle_hub, person
     assert count > 80
 
 
+def test_an_absent_application_is_no_refusal_for_who_may_see_all(idle_hub, person):
+    """The answer is the same for everybody; the trail says only of those that they were refused who may have been."""
+    some = person("some")
+    policies(idle_hub, "p, some, applications, *, team-*/*, allow")
+    for token in (idle_hub.token, some):
+        for path in ("absent", "absent/resource-tree"):
+            answer = idle_hub.get(f"/api/v1/applications/{path}", token=token, status=403)
+            assert answer["message"] == "permission denied"
+        idle_hub.delete("/api/v1/applications/absent", token=token, status=403)
+    refused = AuditEvent.objects.filter(outcome="refused", kind="applications")
+    assert set(refused.values_list("actor", flat=True)) == {"some"} and refused.count() == 3
+
+
 def test_refusals_are_recorded(idle_hub, person):
     stranger = person("stranger")
     idle_hub.get("/api/v1/clusters/https%3A%2F%2Fx", token=stranger, status=403)
