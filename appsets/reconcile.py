@@ -185,10 +185,8 @@ def _attempt(row: ApplicationSet) -> timedelta:
     """Do what is to be done for a set; what nobody expected is said in its conditions, not only in the log."""
     try:
         return _take_down(row) if row.deletion_requested_at else _bring(row)
-    except (
-        OperationalError,
-        InterfaceError,
-    ):  # the database: nothing is known to be wrong with the set
+    except (OperationalError, InterfaceError):
+        # The database is away: nothing is known to be wrong with the set.
         raise
     except Exception as error:
         log.exception("a set failed", extra={"applicationset": str(row)})

@@ -1,12 +1,13 @@
 """Work that goes on in the event loop while there is anybody for whom it is done."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 Member = TypeVar("Member")
 
 
-class Gathering(Generic[Member]):
+class Gathering(ABC, Generic[Member]):
     """Members, and a task while there are some."""
 
     def __init__(self) -> None:
@@ -36,6 +37,6 @@ class Gathering(Generic[Member]):
             self._task.cancel()
             self._task = None
 
+    @abstractmethod
     async def work(self) -> None:
         """Go on until the task is ended."""
-        raise NotImplementedError

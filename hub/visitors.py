@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import Protocol
 
 from channels.db import database_sync_to_async
 
@@ -25,7 +26,7 @@ class Look:
     """Equal to that of another look when the policies are the same."""
 
 
-class Visitor:
+class Visitor(Protocol):
     """One who looks, and is told who it is."""
 
     token: str
@@ -34,7 +35,6 @@ class Visitor:
 
     def found(self, look: Look | None) -> None:
         """Take who it is now; None when that could not be asked."""
-        raise NotImplementedError
 
 
 class Visitors(Gathering[Visitor]):

@@ -16,8 +16,8 @@ from django.http import parse_cookie
 
 from hub.access import Caller, Rights
 from hub.rest import COOKIE, joined_cookie
-from hub.visitors import VISITORS, Look, Visitor, look_at
-from projects.feed import FEED, Batch, Listener, Shown, look_anew
+from hub.visitors import VISITORS, Look, look_at
+from projects.feed import FEED, Batch, Shown, look_anew
 
 BEAT_SECONDS = 15.0
 # A page that asks without end is answered as often as this.
@@ -37,7 +37,7 @@ def _account(look: Look | None) -> Caller | None:
     return look.caller if look and look.caller and look.caller.account else None
 
 
-class Live(AsyncJsonWebsocketConsumer, Listener, Visitor):
+class Live(AsyncJsonWebsocketConsumer):
     """One page that is open."""
 
     @property

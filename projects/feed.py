@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from channels.db import database_sync_to_async
 from django.db.models import prefetch_related_objects
@@ -105,7 +105,7 @@ def _may_hear(rights: Rights, change: Change) -> bool:
     return decide_by(rights, change.resource, "get", change.rbac_object, change.where).allowed
 
 
-class Listener:
+class Listener(Protocol):
     """Hears of changes."""
 
     shown: Shown
@@ -113,11 +113,9 @@ class Listener:
     @property
     def rights(self) -> Rights:
         """The rights of who listens."""
-        raise NotImplementedError
 
     def hear(self, batch: Batch) -> None:
         """Take what changed."""
-        raise NotImplementedError
 
 
 class Feed(Gathering[Listener]):
