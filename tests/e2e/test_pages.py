@@ -389,6 +389,25 @@ def test_a_set_is_previewed_and_a_mass_deletion_waits(web, watched):
     expect(page.get_by_text("spec.generators must be a list")).to_be_visible()
 
 
+def test_a_slow_answer_about_older_text_never_covers_a_newer_one(site, watched):
+    page, held = watched, []
+
+    def hold(route):
+        held.append(route)
+
+    sign_in(page, site)
+    # The look at the page's first text gets no answer before the one at what is typed.
+    page.route("**/sets/preview", hold, times=1)
+    page.goto(f"{site.url}/sets/new")
+    page.fill("textarea", "kind: ApplicationSet\nmetadata: {name: x}\nspec: {generators: 3}")
+    expect(page.get_by_text("spec.generators must be a list")).to_be_visible()
+    assert len(held) == 1
+    held[0].fulfill(body="<p>an answer about the older text</p>")
+    page.wait_for_timeout(300)
+    expect(page.get_by_text("spec.generators must be a list")).to_be_visible()
+    expect(page.get_by_text("an answer about the older text")).to_have_count(0)
+
+
 PATHS = (
     "/applications",
     "/applications?view=tiles",
