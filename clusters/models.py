@@ -1,6 +1,7 @@
 """Clusters, the kinds they serve, and the live resources in them."""
 
 import zlib
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import orjson
@@ -84,6 +85,17 @@ class Cluster(Lockable):
         return self.server == HOME_SERVER
 
 
+_NODE = (
+    "group", "kind", "namespace", "name", "version", "uid", "resource_version", "created_at", "owners", "health", "health_message", "shown",
+)  # fmt: skip
+
+
+def _node(row: Iterable[Any]) -> Node:
+    *key, version, uid, resource_version, created_at, owners, health, message, shown = row
+    assessment = Assessment(Health(health), message) if health else None
+    return Node(ResourceKey(*key), version, uid, resource_version, created_at, tuple(owners), assessment, shown)  # fmt: skip
+
+
 class LiveQuerySet(models.QuerySet["LiveResource"]):
     """Questions about many live resources."""
 
@@ -94,6 +106,10 @@ class LiveQuerySet(models.QuerySet["LiveResource"]):
     def with_keys(self, keys: list[str]) -> "LiveQuerySet":
         """Return the resources of these keys."""
         return self.filter(key__in=keys)
+
+    def nodes(self) -> list[Node]:
+        """Return the resources as the tree knows them, without the cost of a model for each."""
+        return [_node(row) for row in self.values_list(*_NODE)]
 
 
 class LiveResource(models.Model):
@@ -159,10 +175,7 @@ class LiveResource(models.Model):
 
     def node(self) -> Node:
         """Return the resource as the tree knows it."""
-        return Node(
-            self.resource_key, self.version, self.uid, self.resource_version, self.created_at,
-            tuple(self.owners), self.assessment, self.shown,
-        )  # fmt: skip
+        return _node(getattr(self, field) for field in _NODE)
 
 
 class LiveChange(models.Model):

@@ -180,8 +180,12 @@ function take(told) {
   tick();
 }
 
-// The last of many changes must not be lost, and not each be asked for; nothing moves under an open dialog.
-let waiting = 0, asked = 0;
+// The last of many changes must not be lost, and not each be asked for; nothing moves under an open dialog. What took the
+// hub long to answer is not asked again at once.
+let waiting = 0, asked = 0, took = 0;
+document.addEventListener("htmx:afterOnLoad", (event) => {
+  if (event.detail.requestConfig?.triggeringEvent?.type === "object-changed") took = Date.now() - asked;
+});
 function soon(root) {
   if (waiting) return;
   const pause = Number(root.dataset.pause) || 0;
@@ -190,7 +194,7 @@ function soon(root) {
     if ($("dialog[open]") && root.dataset.also) { soon(root); return; }
     asked = Date.now();
     htmx.trigger(document.body, "object-changed");
-  }, Math.max(350, asked + pause - Date.now()));
+  }, Math.max(350, asked + Math.max(pause, 3 * took) - Date.now()));
 }
 
 // Counts follow too, every five to ten seconds, and only where somebody looks: they cost a query, rows do not.
@@ -326,7 +330,7 @@ let cursor = -1, prefix = 0, marked = -1;
 const letters = () => localStorage.getItem("letters") !== "off";
 
 function keysHelp() {
-  const dialog = $("[data-dialog]"), list = [["Ctrl K", "Search or jump; > actions, @ clusters, # projects"], ["/", "Search in this page"], ["G then A S F P U", "Applications, Sets, Fleet, Projects, Audit"], ["J K", "Next and previous row"], ["Enter", "Open the row"], ["X, Shift X", "Select, select up to here"], ["F", "Favourite"], ["V", "Table, tiles, summary"], ["S, R", "Sync…, refresh"], ["Arrows, Space", "In the drawing: move, fold"], ["D L E M", "In the drawing: diff, logs, events, manifest"], ["Esc", "Close"]];
+  const dialog = $("[data-dialog]"), list = [["Ctrl K", "Search or jump; > actions, @ clusters, # projects"], ["/", "Search in this page"], ["G then A S F P U", "Applications, Sets, Fleet, Projects, Audit"], ["J K", "Next and previous row"], ["Enter", "Open the row"], ["X, Shift X", "Select, select up to here"], ["F", "Favourite"], ["V", "Table, tiles, summary"], ["S, R", "Sync…, refresh"], ["Arrows, Space", "In the drawing: move, fold"], ["Enter, N", "In the drawing: to what was looked for, to the next"], ["D L E M", "In the drawing: diff, logs, events, manifest"], ["Esc", "Close"]];
   const head = document.createElement("header"), title = document.createElement("h2"), body = document.createElement("div"), keys = document.createElement("dl"), label = document.createElement("label"), box = document.createElement("input"), foot = document.createElement("footer"), close = document.createElement("button");
   title.textContent = "Keys";
   head.append(title);

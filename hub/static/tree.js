@@ -1,7 +1,9 @@
 // Resources of an application, drawn: tree, network and pods; zoom, pan, filter, fold, keys. The list has the same data.
+// Every box has its place, but only those near what is looked at are in the page: thousands move like a few.
 import { $, $$, toast } from "./app.js";
 
-const WIDTH = 210, HEIGHT = 40, GAP_X = 46, GAP_Y = 10, ALIKE = 12;
+// AROUND: how far outside of what is seen boxes are there already, in pixels of the screen.
+const WIDTH = 210, HEIGHT = 40, GAP_X = 46, GAP_Y = 10, ALIKE = 12, AROUND = 300;
 const SHAPES = { Healthy: ["ok", "healthy"], Progressing: ["busy", "progressing"], Degraded: ["bad", "degraded"], Suspended: ["held", "suspended"], Missing: ["none", "missing"], Unknown: ["none", "unknown"] };
 const RANK = ["Degraded", "Missing", "Unknown", "Progressing", "Suspended", "Healthy", ""];
 const NET = { Ingress: 0, HTTPRoute: 0, Gateway: 0, Service: 1, Pod: 2 };
@@ -9,6 +11,11 @@ const svg = (name, attributes = {}) => {
   const found = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) found.setAttribute(key, value);
   return found;
+};
+// An attribute that is set again is a change to what watches, also when it says the same.
+const put = (element, name, value) => {
+  if (value === null) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 };
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
@@ -30,12 +37,26 @@ class Tree {
     this.load();
   }
 
+  // One question at a time, and the longer an answer takes, the longer until the next: a hub that is busy is not pressed.
+  async follow() {
+    if (this.asking) { this.again = true; return; }
+    this.asking = true;
+    do {
+      this.again = false;
+      const began = performance.now();
+      await this.load();
+      await new Promise((done) => { setTimeout(done, 2 * (performance.now() - began)); });
+    } while (this.again && document.contains(this.box));
+    this.asking = false;
+  }
+
   get app() { return { k: "", kind: "Application", name: this.box.dataset.name, h: this.box.dataset.health, s: this.box.dataset.sync, root: true }; }
 
   async load() {
     const answer = await fetch(this.box.dataset.tree, { credentials: "same-origin" }).catch(() => null);
-    if (!answer?.ok) { if (!this.data) this.say("The resources could not be read. What runs is not touched."); return; }
-    this.data = await answer.json();
+    const data = answer?.ok ? await answer.json().catch(() => null) : null;
+    if (!data) { if (!this.data) this.say("The resources could not be read. What runs is not touched."); return; }
+    this.data = data;
     this.byKey = new Map(this.data.nodes.map((node) => [node.k, node]));
     this.below = new Map();
     for (const node of this.data.nodes) {
@@ -48,7 +69,7 @@ class Tree {
     this.draw();
   }
 
-  say(text) { this.canvas.textContent = text; this.drawn.clear(); this.svg = null; }
+  say(text) { this.canvas.textContent = text; this.drawn.clear(); this.svg = null; this.boxes = null; }
 
   kinds() {
     const select = $("[data-tree-kind]", this.box), was = select.value;
@@ -127,41 +148,102 @@ class Tree {
       this.canvas.textContent = "";
       this.drawn.clear();
       this.svg = svg("svg", { class: "tree", role: "tree", "aria-label": `Resources of ${this.box.dataset.name}` });
-      this.edges = svg("g", { role: "presentation" });
-      this.svg.append(this.edges);
+      this.lines = svg("g", { role: "presentation" });
+      this.lined = new Map();
+      this.svg.append(this.lines);
       this.canvas.append(this.svg);
     }
     this.boxes = boxes;
+    this.at = new Map(boxes.map((box) => [box.node.k, box]));
     this.width = Math.max(...boxes.map((box) => box.x)) + WIDTH + 2;
     this.height = Math.max(...boxes.map((box) => box.y)) + HEIGHT + 2;
-    this.edges.replaceChildren(...edges.map(([from, to]) => svg("path", { class: `edge${to.node.h === "Degraded" ? " bad" : ""}`, d: this.path(from, to) })));
-    const keep = new Set();
-    for (const box of boxes) { keep.add(box.node.k); this.node(box); }
-    for (const [key, group] of this.drawn) if (!keep.has(key)) { group.remove(); this.drawn.delete(key); }
-    for (const box of boxes) this.svg.append(this.drawn.get(box.node.k));
-    if (!keep.has(this.focus)) this.focus = boxes[0].node.k;
-    this.roving();
+    this.edges = new Map();
+    for (const [from, to] of edges) {
+      const name = `${from.node.k} ${to.x}${to.node.h === "Degraded" ? " bad" : ""}`;
+      if (!this.edges.has(name)) this.edges.set(name, { from, bad: to.node.h === "Degraded", to: [] });
+      this.edges.get(name).to.push(to);
+    }
+    this.siblings();
+    if (!this.at.has(this.focus)) this.focus = boxes[0].node.k;
     this.size();
-    this.fade();
+    this.paint();
+    this.count();
   }
 
-  path(from, to) {
-    const x1 = from.x + WIDTH, y1 = from.y + HEIGHT / 2, x2 = to.x, y2 = to.y + HEIGHT / 2, mid = (x1 + x2) / 2;
-    return y1 === y2 ? `M${x1} ${y1}H${x2}` : `M${x1} ${y1}H${mid}V${y2}H${x2}`;
+  // Not all are in the page, so each says which of how many it is.
+  siblings() {
+    const families = new Map();
+    for (const box of this.boxes) { if (!families.has(box.parent)) families.set(box.parent, []); families.get(box.parent).push(box); }
+    for (const family of families.values()) family.forEach((box, n) => { box.nth = n + 1; box.of = family.length; });
+  }
+
+  // What is looked at and a little around it, in the drawing's own units.
+  view() {
+    const { scrollLeft, scrollTop, clientWidth, clientHeight } = this.canvas, zoom = this.zoom;
+    return { left: (scrollLeft - AROUND) / zoom, right: (scrollLeft + clientWidth + AROUND) / zoom, top: (scrollTop - AROUND) / zoom, bottom: (scrollTop + clientHeight + AROUND) / zoom };
+  }
+
+  paint() {
+    if (!this.svg || !this.boxes) return;
+    const seen = this.view(), had = this.svg.contains(document.activeElement);
+    const near = this.boxes.filter((box) => box.node.k === this.focus || (box.y < seen.bottom && box.y + HEIGHT > seen.top && box.x < seen.right && box.x + WIDTH > seen.left));
+    const keep = new Set(near.map((box) => box.node.k));
+    for (const [key, group] of this.drawn) if (!keep.has(key)) { group.remove(); this.drawn.delete(key); }
+    let before = this.lines;
+    for (const box of near) {
+      const group = this.node(box);
+      // What is in its place stays there untouched.
+      if (before.nextElementSibling !== group) before.after(group);
+      before = group;
+    }
+    this.paintLines(seen);
+    if (had && !this.svg.contains(document.activeElement)) this.drawn.get(this.focus).focus({ preventScroll: true });
+  }
+
+  paintLines(seen) {
+    const keep = new Set();
+    for (const [name, edge] of this.edges) {
+      const d = this.path(edge, seen);
+      if (!d) continue;
+      keep.add(name);
+      let line = this.lined.get(name);
+      if (!line) { line = svg("path", { class: `edge${edge.bad ? " bad" : ""}` }); this.lined.set(name, line); this.lines.append(line); }
+      put(line, "d", d);
+    }
+    for (const [name, line] of this.lined) if (!keep.has(name)) { line.remove(); this.lined.delete(name); }
+  }
+
+  // From one to all of its own: a trunk, and a branch to each that is seen.
+  path({ from, to }, seen) {
+    const start = from.x + WIDTH, y = from.y + HEIGHT / 2, ends = to.map((box) => ({ x: box.x, y: box.y + HEIGHT / 2 }));
+    const low = Math.max(seen.top, Math.min(y, ...ends.map((end) => end.y))), high = Math.min(seen.bottom, Math.max(y, ...ends.map((end) => end.y)));
+    if (low > high || start > seen.right || Math.max(...ends.map((end) => end.x)) < seen.left) return "";
+    const inside = (at) => at >= seen.top && at <= seen.bottom, mid = (start + ends[0].x) / 2;
+    const branches = ends.filter((end) => inside(end.y)).map((end) => `M${mid} ${end.y}H${end.x}`);
+    return `${inside(y) ? `M${start} ${y}H${mid}` : ""}${low < high ? `M${mid} ${low}V${high}` : ""}${branches.join("")}`;
+  }
+
+  look({ node }) {
+    const tone = node.h === "Degraded" ? " is-bad" : node.h === "Progressing" ? " is-busy" : node.s === "OutOfSync" || node.h === "Missing" ? " is-drift" : node.h === "Suspended" ? " is-held" : "";
+    return `node${node.root ? " root" : ""}${tone}${node.o ? " is-orphan" : ""}${node.fold ? " is-fold" : ""}${node.k && node.k === this.selected ? " is-sel" : ""}${this.fits(node) ? "" : " is-faded"}`;
   }
 
   node(box) {
     const { node } = box;
     let group = this.drawn.get(node.k);
-    const look = JSON.stringify([node.name, node.kind, node.h, node.s, node.n, box.children, this.folded.has(node.k)]);
-    if (!group) { group = svg("g", { role: "treeitem", tabindex: "-1" }); this.drawn.set(node.k, group); group.dataset.key = node.k; }
-    group.setAttribute("transform", `translate(${box.x} ${box.y})`);
-    group.setAttribute("aria-level", box.depth + 1);
-    if (box.children) group.setAttribute("aria-expanded", String(!this.folded.has(node.k))); else group.removeAttribute("aria-expanded");
-    if (group.dataset.look === look) return;
-    group.dataset.look = look;
-    const tone = node.h === "Degraded" ? " is-bad" : node.h === "Progressing" ? " is-busy" : node.s === "OutOfSync" || node.h === "Missing" ? " is-drift" : node.h === "Suspended" ? " is-held" : "";
-    group.setAttribute("class", `node${node.root ? " root" : ""}${tone}${node.o ? " is-orphan" : ""}${node.fold ? " is-fold" : ""}${node.k === this.selected && node.k ? " is-sel" : ""}`);
+    if (!group) { group = svg("g", { role: "treeitem" }); this.drawn.set(node.k, group); group.dataset.key = node.k; }
+    const facts = {
+      "class": this.look(box), transform: `translate(${box.x} ${box.y})`, tabindex: node.k === this.focus ? 0 : -1, "aria-level": box.depth + 1, "aria-posinset": box.nth, "aria-setsize": box.of,
+      "aria-expanded": box.children ? !this.folded.has(node.k) : null,
+    };
+    for (const [name, value] of Object.entries(facts)) put(group, name, value);
+    const inner = JSON.stringify([node.name, node.kind, node.ns, node.w, node.h, node.s, node.n, node.o, box.children, this.folded.has(node.k)]);
+    if (group.inner !== inner) { group.inner = inner; this.fill(group, box); }
+    return group;
+  }
+
+  fill(group, box) {
+    const { node } = box;
     group.replaceChildren(svg("rect", { class: "ring", x: -3, y: -3, width: WIDTH + 6, height: HEIGHT + 6, rx: 8 }), svg("rect", { class: "box", width: WIDTH, height: HEIGHT, rx: 6 }));
     if (node.h) group.append(this.icon(...(SHAPES[node.h] || SHAPES.Unknown), 10, node.h));
     const title = svg("text", { x: 34, y: 17 }), kind = svg("text", { class: "kind", x: 34, y: 31 }), full = svg("title");
@@ -171,13 +253,12 @@ class Tree {
     group.prepend(full);
     group.append(title, kind);
     if (node.s === "OutOfSync") group.append(this.icon("drift", "outofsync", 186, "OutOfSync"));
-    if (box.children && !node.root) {
-      const toggle = svg("g", { class: "toggle", "data-toggle": "1", transform: `translate(${WIDTH} ${HEIGHT / 2})` });
-      const sign = svg("text", { "text-anchor": "middle", y: 4 });
-      sign.textContent = this.folded.has(node.k) ? "+" : "−";
-      toggle.append(svg("circle", { r: 8 }), sign);
-      group.append(toggle);
-    }
+    if (!box.children || node.root) return;
+    const toggle = svg("g", { class: "toggle", "data-toggle": "1", transform: `translate(${WIDTH} ${HEIGHT / 2})` });
+    const sign = svg("text", { "text-anchor": "middle", y: 4 });
+    sign.textContent = this.folded.has(node.k) ? "+" : "−";
+    toggle.append(svg("circle", { r: 8 }), sign);
+    group.append(toggle);
   }
 
   icon(tone, name, x, title) {
@@ -190,6 +271,7 @@ class Tree {
 
   pods() {
     this.svg = null;
+    this.boxes = null;
     this.drawn.clear();
     const pods = this.data.nodes.filter((node) => node.kind === "Pod");
     if (!pods.length) { this.say("No pods run."); return; }
@@ -221,7 +303,9 @@ class Tree {
       part.append(head, cells);
       map.append(part);
     }
+    const held = document.activeElement?.closest(".podmap [data-key]")?.dataset.key;
     this.canvas.replaceChildren(map);
+    if (held) $$("[data-key]", map).find((cell) => cell.dataset.key === held)?.focus({ preventScroll: true });
     this.fade();
   }
 
@@ -234,9 +318,9 @@ class Tree {
   // ---------- looking closer ----------
   size() {
     if (!this.svg) return;
-    this.svg.setAttribute("viewBox", `-4 -4 ${this.width + 16} ${this.height + 8}`);
-    this.svg.setAttribute("width", (this.width + 16) * this.zoom);
-    this.svg.setAttribute("height", (this.height + 8) * this.zoom);
+    put(this.svg, "viewBox", `-4 -4 ${this.width + 16} ${this.height + 8}`);
+    put(this.svg, "width", (this.width + 16) * this.zoom);
+    put(this.svg, "height", (this.height + 8) * this.zoom);
     $("[data-tree-zoom]", this.box).textContent = `${Math.round(this.zoom * 100)} %`;
   }
 
@@ -246,22 +330,37 @@ class Tree {
     this.zoom = next;
     this.size();
     this.canvas.scrollTo(left, top);
+    this.paint();
   }
 
   fit() { this.scale(Math.min(1, (this.canvas.clientWidth - 32) / (this.width + 16), (this.canvas.clientHeight - 32) / (this.height + 8))); this.canvas.scrollTo(0, 0); }
 
+  fits(node) {
+    if (!this.filter && !this.kind) return true;
+    if (node.root || node.fold || (this.kind && node.kind !== this.kind)) return false;
+    const text = `${node.kind} ${node.name} ${node.ns || ""} ${node.h || ""} ${node.s || ""} ${node.n || ""}`.toLowerCase();
+    return this.filter.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  }
+
   fade() {
-    const words = this.filter.toLowerCase().split(/\s+/).filter(Boolean);
-    const fits = (node) => (!this.kind || node.kind === this.kind) && words.every((word) => `${node.kind} ${node.name} ${node.ns || ""} ${node.h || ""} ${node.s || ""} ${node.n || ""}`.toLowerCase().includes(word));
-    let found = 0;
-    for (const element of $$("[data-key]", this.canvas)) {
-      const node = this.byKey.get(element.dataset.key);
-      const is = node ? fits(node) : !this.filter && !this.kind;
-      element.classList.toggle("is-faded", !is && Boolean(this.filter || this.kind));
-      found += Boolean(node && is);
-    }
-    const said = $("[data-tree-found]", this.box);
-    said.textContent = this.filter || this.kind ? `${found} found` : "";
+    for (const cell of $$(".podmap [data-key]", this.canvas)) cell.classList.toggle("is-faded", !this.fits(this.byKey.get(cell.dataset.key)));
+    this.paint();
+    this.count();
+  }
+
+  count() {
+    const shown = this.mode === "pods" ? (node) => node.kind === "Pod" : (node) => this.at?.has(node.k);
+    const found = this.data ? this.data.nodes.filter((node) => this.fits(node)) : [], folded = found.filter((node) => !shown(node)).length;
+    const text = `${found.length - folded} found${folded ? `, ${folded} not in this view` : ""}`;
+    $("[data-tree-found]", this.box).textContent = this.filter || this.kind ? text : "";
+  }
+
+  // The next that was looked for, below where the keyboard is; after the last comes the first.
+  next() {
+    if (!this.boxes || (!this.filter && !this.kind)) return;
+    const from = this.boxes.findIndex((box) => box.node.k === this.focus) + 1;
+    const found = [...this.boxes.slice(from), ...this.boxes.slice(0, from)].find((box) => this.fits(box.node));
+    if (found) this.go(found.node.k);
   }
 
   // ---------- choosing ----------
@@ -269,8 +368,7 @@ class Tree {
     if (key.startsWith("*")) { this.opened.add(key.slice(1)); this.draw(); return; }
     if (!key) return;
     this.selected = key;
-    $$(".is-sel", this.canvas).forEach((node) => node.classList.remove("is-sel"));
-    this.drawn.get(key)?.classList.add("is-sel");
+    this.paint();
     const url = new URL(location.href);
     url.searchParams.set("resource", key);
     history.replaceState(history.state, "", url);
@@ -282,28 +380,26 @@ class Tree {
     this.draw();
   }
 
-  roving() {
-    for (const [key, group] of this.drawn) group.setAttribute("tabindex", key === this.focus ? "0" : "-1");
-  }
-
   go(key) {
-    const group = this.drawn.get(key);
-    if (!group) return;
+    if (!this.at?.has(key)) return;
     this.focus = key;
-    this.roving();
-    group.focus();
+    this.paint();
+    const group = this.drawn.get(key);
+    group.focus({ preventScroll: true });
     group.scrollIntoView({ block: "nearest", inline: "nearest" });
+    this.paint();
   }
 
   key(event) {
-    const at = this.boxes?.find((box) => box.node.k === this.focus);
-    if (!at || event.ctrlKey || event.metaKey || event.altKey) return false;
+    const at = this.at?.get(this.focus);
+    if (!this.boxes || !at || event.ctrlKey || event.metaKey || event.altKey) return false;
     const column = this.boxes.filter((box) => box.depth === at.depth).sort((a, b) => a.y - b.y), row = column.indexOf(at);
     const child = this.boxes.filter((box) => box.parent === at.node.k && box !== at).sort((a, b) => a.y - b.y)[0];
     const tabs = { d: "diff", l: "logs", e: "events", m: "live" };
     const step = { ArrowDown: column[row + 1]?.node.k, ArrowUp: column[row - 1]?.node.k, ArrowRight: child?.node.k, ArrowLeft: at.parent, Home: this.boxes[0].node.k, End: this.boxes.at(-1).node.k };
     if (event.key in step) { if (step[event.key] !== undefined && step[event.key] !== null) this.go(step[event.key]); }
     else if (event.key === "Enter") this.show(this.focus);
+    else if (event.key === "n") this.next();
     else if (event.key === " ") { if (at.children && this.focus) this.toggle(this.focus); else this.show(this.focus); }
     else if (tabs[event.key.toLowerCase()]) this.show(this.focus, tabs[event.key.toLowerCase()]);
     else return false;
@@ -318,8 +414,14 @@ class Tree {
       const toggle = event.target.closest("[data-toggle]"), node = event.target.closest("[data-key]");
       if (this.dragged) { this.dragged = false; return; }
       if (toggle && node) this.toggle(node.dataset.key);
-      else if (node) { this.focus = node.dataset.key; this.roving(); this.show(node.dataset.key); }
+      else if (node) { this.focus = node.dataset.key; this.show(node.dataset.key); }
     });
+    // A screen reader goes where it likes.
+    canvas.addEventListener("focusin", (event) => { const node = event.target.closest("[role=treeitem]"); if (node && node.dataset.key !== this.focus) { this.focus = node.dataset.key; this.paint(); } });
+    let due = 0;
+    const soon = () => { due ||= requestAnimationFrame(() => { due = 0; this.paint(); }); };
+    canvas.addEventListener("scroll", soon, { passive: true });
+    new ResizeObserver(soon).observe(canvas);
     canvas.addEventListener("keydown", (event) => { if (event.target.closest("[role=treeitem]")) this.key(event); });
     canvas.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.metaKey) return;
@@ -345,16 +447,18 @@ class Tree {
       else if (event.target.closest("[data-tree-group]")) { this.group = !this.group; this.opened.clear(); event.target.closest("[data-tree-group]").setAttribute("aria-pressed", String(this.group)); this.draw(); }
     });
     box.addEventListener("input", (event) => { if (event.target.matches("[data-tree-filter]")) { this.filter = event.target.value; this.fade(); } });
+    box.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.matches("[data-tree-filter], [data-tree-kind]")) { event.preventDefault(); this.next(); } });
     box.addEventListener("change", (event) => {
       if (event.target.matches("[data-tree-kind]")) { this.kind = event.target.value; this.fade(); }
       if (event.target.matches("[data-tree-pods]")) this.draw();
     });
-    document.body.addEventListener("object-changed", () => { if (document.contains(this.box)) this.load(); });
+    document.body.addEventListener("object-changed", () => { if (document.contains(this.box)) this.follow(); });
   }
 
   turn(mode) {
     this.mode = mode;
     this.svg = null;
+    this.boxes = null;
     $("[data-tree-pods]", this.box).closest("label").hidden = mode !== "pods";
     const url = new URL(location.href);
     if (mode === "tree") url.searchParams.delete("view"); else url.searchParams.set("view", mode);
@@ -379,6 +483,9 @@ document.addEventListener("htmx:afterSwap", () => {
   start();
   const box = $("[data-tree]");
   const facts = $("#state");
-  if (box?.tree && facts) { box.dataset.health = facts.dataset.health; box.dataset.sync = facts.dataset.sync; }
+  if (!box?.tree || !facts || (box.dataset.health === facts.dataset.health && box.dataset.sync === facts.dataset.sync)) return;
+  box.dataset.health = facts.dataset.health;
+  box.dataset.sync = facts.dataset.sync;
+  box.tree.draw();
 });
 window.addEventListener("error", (event) => { if (String(event.filename).endsWith("tree.js")) toast("The drawing failed; the list has the same.", "bad"); });

@@ -1,6 +1,7 @@
 """How pages draw states, ages and icons: shape, word, colour, in that order."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,7 +30,9 @@ def look_of(word: str, *, sync: bool = False) -> tuple[str, str]:
     return _LOOKS.get(word) or _ROUND["Unknown"]
 
 
+# A long list draws the same few states thousands of times.
 @register.simple_tag
+@lru_cache(512)
 def icon(name: str, css: str = "") -> SafeString:
     """Return an icon of the sprite."""
     return format_html('<svg class="i {}" aria-hidden="true"><use href="{}#i-{}"/></svg>', css, static("icons.svg"), name)  # fmt: skip
@@ -42,6 +45,7 @@ def icon_href(word: str) -> str:
 
 
 @register.simple_tag
+@lru_cache(512)
 def status(word: str, css: str = "", *, sync: bool = False) -> SafeString:
     """Return a state as shape and word."""
     tone, name = look_of(word or "Unknown", sync=sync)

@@ -1,8 +1,8 @@
 """REST of the resources of an application: tree, diff, live manifests, patches, actions, logs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from asgiref.sync import sync_to_async
@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from clusters import live
 from clusters.kube import JSON_PATCH, MERGE, Connection, Kind, Refused, connect, secretless
-from clusters.models import Cluster, LiveResource
+from clusters.models import Cluster, LiveQuerySet, LiveResource
 from hub import audit
 from hub.access import require
 from hub.api import View, actor, flag, payload
@@ -36,6 +36,7 @@ from hub.engine.tree import Node, missing_json, node_json, parents_of
 from projects import home, sources
 from projects.api.applications import get_application
 from projects.api.operations import sources_at
+from projects.compare import Place as Destination
 from projects.compare import comparison, place_of
 from projects.follow import mark_due
 from projects.impersonate import connection_for
@@ -46,20 +47,31 @@ from projects.specs import check_reason, find_cluster, project_of
 
 def tree_rows(application: Application, cluster: Cluster) -> list[LiveResource]:
     """Return the live resources of an application and all that descend from them, whole bodies left out."""
-    query = LiveResource.objects.filter(cluster=cluster).defer("body")
+    return _descend(application, cluster, lambda query: query.defer("body"))
+
+
+class _Identified(Protocol):
+    @property
+    def uid(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_Identified)
+
+
+def _descend(
+    application: Application, cluster: Cluster, read: Callable[[LiveQuerySet], Iterable[_T]]
+) -> list[_T]:
+    query = LiveResource.objects.filter(cluster=cluster)
     keys = list(application.managed.values_list("key", flat=True))
-    found = {row.uid: row for row in query.filter(instance=application.instance, owner_uid="")}
+    found = {r.uid: r for r in read(query.filter(instance=application.instance, owner_uid=""))}
     for start in range(0, len(keys), 500):
-        found |= {row.uid: row for row in query.filter(key__in=keys[start : start + 500])}
+        found |= {r.uid: r for r in read(query.filter(key__in=keys[start : start + 500]))}
     level = list(found)
     while level:
-        below: dict[str, LiveResource] = {}
+        below: dict[str, _T] = {}
         for start in range(0, len(level), 500):
-            below |= {
-                row.uid: row
-                for row in query.filter(owner_uid__in=level[start : start + 500])
-                if row.uid not in found
-            }
+            owned = query.filter(owner_uid__in=level[start : start + 500])
+            below |= {r.uid: r for r in read(owned) if r.uid not in found}
         found |= below
         level = list(below)
     return list(found.values())
@@ -72,13 +84,10 @@ def tree(application: Application) -> dict[str, Any]:
     except Stalled:
         return {"nodes": [], "orphanedNodes": [], "hosts": []}
     project = project_of(application.project)
-    rows = [
-        r
-        for r in tree_rows(application, cluster)
-        if is_permitted(project, application, cluster, r.resource_key)
-    ]
-    nodes = [row.node() for row in rows]
-    seen = {row.resource_key for row in rows}
+    place = place_of(application, cluster)
+    live = _descend(application, cluster, lambda query: query.nodes())
+    nodes = [n for n in live if _permits(project, place, n.key)]
+    seen = {n.key for n in nodes}
     result = [node_json(node, parents) for node, parents in _with_parents(nodes)]
     for entry in application.resources:
         key = ResourceKey(
@@ -123,7 +132,11 @@ def is_permitted(
     project: Project, application: Application, cluster: Cluster, key: ResourceKey
 ) -> bool:
     """Return whether a project permits a resource of a destination."""
-    namespaced = place_of(application, cluster).is_namespaced(key.group, key.kind)
+    return _permits(project, place_of(application, cluster), key)
+
+
+def _permits(project: Project, place: Destination, key: ResourceKey) -> bool:
+    namespaced = place.is_namespaced(key.group, key.kind)
     return permits_kind(project.spec, key.group, key.kind, key.name, namespaced=namespaced)
 
 

@@ -72,8 +72,11 @@ def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Htt
 
 
 def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]:
-    """Return what the page shows; the list of resources only where it is `whole`: the drawing asks on its own."""
-    nodes = tree(row)["nodes"]
+    """Return what the page shows; the list of resources only where it is `whole`: the drawing asks on its own.
+
+    Thousands of resources are read only for the list, or where the deepest cause may be among them.
+    """
+    nodes = tree(row)["nodes"] if whole or row.health_status in ("Degraded", "Progressing") else []
     operation = row.operation
     cause = explain(
         {"health": row.health_status, "sync": row.sync_status, "conditions": row.conditions, "resources": row.resources},
@@ -90,7 +93,7 @@ def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]
         "boxes": boxes, "cause": None if runs else cause, "commit": commit_url(url, revision),
         "operation": operation if runs else None, "phases": _phases(operation) if runs else [], "last": history[0] if history else None,
         "history": [_past(url, h) for h in history], "percent": _percent(operation) if runs else 0,
-        "conditions": [c for c in row.conditions if not str(c["type"]).endswith("Error") and c["type"] != "DeletionWaiting"], "wait": _wait(caller, row), "resource_count": len(nodes),
+        "conditions": [c for c in row.conditions if not str(c["type"]).endswith("Error") and c["type"] != "DeletionWaiting"], "wait": _wait(caller, row), "resource_count": len(boxes) - 1,
         "out": sum(r.get("status") == "OutOfSync" for r in row.resources), "favourite": Favourite.objects.filter(account=caller.account, application=row).exists(),
         "events": ApplicationEvent.objects.filter(application_uid=row.uid).order_by("-pk")[:12], "windows": _windows(row),
         "may_audit": is_allowed(caller, "audit", "get", "events"),

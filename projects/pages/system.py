@@ -46,7 +46,7 @@ def system(request: HttpRequest, caller: Caller) -> HttpResponse:
         "changes": LiveChange.objects.count(), "remotes": GitRemote.objects.count(), "broken": GitRemote.objects.exclude(error="").count(),
         "events": AuditEvent.objects.count(), "sealed": sealed, "version": current_version(),
     }  # fmt: skip
-    return render(request, "settings/system.html", {"section": "system", "caller": Shown(caller), "f": figures, "versions": _versions(), "watchers": _watchers()})  # fmt: skip
+    return render(request, "settings/system.html", {"section": "system", "caller": Shown(caller), "f": figures, "versions": _versions(), "watchers": _watchers(), "asking": [title for title, _ in CHECKS]})  # fmt: skip
 
 
 def _watchers() -> list[tuple[str, int]]:

@@ -10,7 +10,7 @@ from django.urls import get_resolver
 from django.utils import timezone
 from playwright.sync_api import expect
 from support.sets import elements, manifest
-from support.web import axe, deployment, sign_in
+from support.web import axe, deployment, jumps, sign_in
 
 from clusters.models import Cluster
 from hub.models import (
@@ -317,6 +317,8 @@ def test_every_page_is_for_everybody(site, sandbox, repo, app, namespace, watche
         for path in (*PATHS, fleet):
             page.goto(site.url + path)
             page.wait_for_timeout(400)
+            if (moved := jumps(page)) >= 0.1:
+                wrong.append(f"{path} at {width} jumps by {moved:.2f}")
             wrong += [f"{path} at {width}: {line}" for line in axe(page)]
             if page.evaluate("document.documentElement.scrollWidth") > width:
                 wrong.append(f"{path} at {width} scrolls sideways")
@@ -325,7 +327,7 @@ def test_every_page_is_for_everybody(site, sandbox, repo, app, namespace, watche
         page.get_by_role("button", name=button).first.click()
         page.wait_for_timeout(600)
         wrong += [f"{path} {button}: {line}" for line in axe(page)]
-    assert wrong == []
+    assert "\n".join(wrong) == ""
 
 
 def test_what_somebody_saved_meanwhile_is_not_written_over(

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from playwright.sync_api import expect
 from support.sets import elements, manifest, run
-from support.web import axe, deployment, sign_in
+from support.web import axe, deployment, jumps, sign_in
 from support.wire import Wire
 
 from clusters.live import set_connection
@@ -441,6 +441,8 @@ def test_pages_are_for_everybody(site, sandbox, repo, app, namespace, watched, s
             page.wait_for_load_state("networkidle") if path.endswith(
                 "/new"
             ) else page.wait_for_timeout(150)
+            if (moved := jumps(page)) >= 0.1:
+                wrong.append(f"{path} at {width} jumps by {moved:.2f}")
             wrong += [f"{path} at {width}: {line}" for line in axe(page)]
             if page.evaluate("document.documentElement.scrollWidth") > width:
                 wrong.append(f"{path} at {width} scrolls sideways")

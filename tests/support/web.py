@@ -113,6 +113,17 @@ def axe(page):
     ]  # fmt: skip
 
 
+def jumps(page):
+    """Return how far a page moved under its reader since it was opened, by browsers' own measure: under 0.1 nobody minds."""
+    return page.evaluate("""() => new Promise((done) => {
+        let sum = 0;
+        const add = (list) => { for (const entry of list) if (!entry.hadRecentInput) sum += entry.value; };
+        const observer = new PerformanceObserver((list) => add(list.getEntries()));
+        observer.observe({ type: "layout-shift", buffered: true });
+        requestAnimationFrame(() => setTimeout(() => { add(observer.takeRecords()); done(sum); }, 50));
+    })""")
+
+
 def deployment(replicas):
     labels = {"app": "web"}
     pod = {
