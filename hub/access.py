@@ -260,6 +260,11 @@ def common(rights: Rights) -> Rights:
     return rights._replace(subjects=_current().enforcer.relevant(rights.subjects))
 
 
+def bearing(rights: Rights) -> object:
+    """Return what decisions about who has some rights rest on; equal where a change of policies changes nothing for them."""
+    return rights, _current().enforcer.bearing(rights.subjects)
+
+
 def is_allowed(
     caller: Caller | None, resource: str, action: str, name: str, where: Where | None = None
 ) -> bool:

@@ -382,11 +382,18 @@ def forget_tombstones(before: datetime) -> None:
         old.filter(resource_version__lte=newest).delete()
 
 
+NOTICES = "notices"
+"""The setting with what everybody reads above every page."""
+
+
 class Setting(models.Model):
     """A setting that administrators change while the hub runs."""
 
     name = models.CharField(max_length=150, primary_key=True)
     value = models.JSONField()
+    resource_version = models.BigIntegerField(
+        default=0, help_text="Of the notices: open pages hear of them."
+    )
 
     def __str__(self) -> str:
         return self.name
@@ -443,8 +450,14 @@ def settings_of(names: Iterable[str]) -> dict[str, Any]:
 
 
 def change_setting(name: str, value: Any) -> None:
-    """Store a setting."""
-    Setting.objects.update_or_create(name=name, defaults={"value": value})
+    """Store a setting; open pages hear of notices at once."""
+    if name != NOTICES:
+        Setting.objects.update_or_create(name=name, defaults={"value": value})
+        return
+    with transaction.atomic():
+        list(Setting.objects.select_for_update().filter(name=name))
+        version = next_version()
+        Setting.objects.update_or_create(name=name, defaults={"value": value, "resource_version": version})  # fmt: skip
 
 
 def access_changed(kind: str, name: str, value: Any) -> None:

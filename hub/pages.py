@@ -43,7 +43,14 @@ from hub.engine.errors import (
     Unauthenticated,
 )
 from hub.engine.rbac import RESOURCES
-from hub.models import AuditCheckpoint, AuditEvent, LoginSession, SavedView, setting
+from hub.models import (
+    AuditCheckpoint,
+    AuditEvent,
+    LoginSession,
+    SavedView,
+    current_version,
+    setting,
+)
 from hub.rest import COOKIE, note_origin, token_of
 from hub.session import (
     end_sessions,
@@ -194,7 +201,7 @@ def logout(request: HttpRequest) -> HttpResponse:
 @signed_in
 def account(request: HttpRequest, caller: Caller, message: str = "") -> HttpResponse:
     """Show the own rights, sessions, password and tokens."""
-    own = caller.account
+    version, own = current_version(), caller.account
     if own is None:
         raise Http404
     ask = {n: request.GET.get(n, "") for n in ("resource", "action", "object")}
@@ -208,7 +215,7 @@ def account(request: HttpRequest, caller: Caller, message: str = "") -> HttpResp
     return render(request, "account/home.html", {
         "section": "account", "caller": Shown(caller), "account": own, "subjects": caller.subjects, "sessions": sessions, "current": caller.session_id,
         "tokens": own.tokens.filter(revoked_at=None).order_by("-issued_at"), "ask": ask, "answer": answer, "resources": RESOURCES,
-        "has_factor": has_second_factor(own), "message": message,
+        "has_factor": has_second_factor(own), "message": message, "version": version,
     }, status=400 if message else 200)  # fmt: skip
 
 

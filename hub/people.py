@@ -12,7 +12,7 @@ from hub import access
 from hub.access import Caller, decide, enforcer, is_allowed, reach, require, where_of
 from hub.accounts import normal_object
 from hub.engine.rbac import ACTIONS, RESOURCES, unknown_roles
-from hub.models import Account, ApiToken, Grant, LoginSession, Role, setting
+from hub.models import Account, ApiToken, Grant, LoginSession, Role, current_version, setting
 from hub.pages import Shown, posted, signed_in
 from hub.roles import save_role, who_can
 
@@ -27,14 +27,14 @@ def accounts(request: HttpRequest, caller: Caller) -> HttpResponse:
     query = Account.objects.order_by("name")
     for word in words.split():
         query = query.filter(Q(name__icontains=word) | Q(email__icontains=word) | Q(provider__icontains=word))  # fmt: skip
-    now = timezone.now()
+    now, version = timezone.now(), current_version()
     query = query.annotate(open=Count("sessions", filter=Q(sessions__ended_at=None, sessions__expires_at__gt=now), distinct=True),
                            keys=Count("tokens", filter=Q(tokens__revoked_at=None), distinct=True), last=Max("sessions__last_used_at"))  # fmt: skip
     rows = [a for a in query[:1000] if is_allowed(caller, "accounts", "get", a.name)]
     sessions = LoginSession.objects.filter(ended_at=None, expires_at__gt=now).select_related("account").order_by("-created_at")[:500]  # fmt: skip
     tokens = ApiToken.objects.filter(revoked_at=None).select_related("account").order_by("-issued_at")[:500]  # fmt: skip
     return render(request, "settings/accounts.html", {
-        "section": "accounts", "caller": Shown(caller), "rows": rows[:200], "count": len(rows), "q": words, "current": caller.session_id,
+        "section": "accounts", "caller": Shown(caller), "rows": rows[:200], "count": len(rows), "q": words, "current": caller.session_id, "version": version,
         "sessions": [s for s in sessions if is_allowed(caller, "accounts", "get", s.account.name)],
         "tokens": [t for t in tokens if _sees(caller, t)], "may_create": bool(reach(caller, "accounts", "create").allow),
     })  # fmt: skip
@@ -67,7 +67,7 @@ def account_dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
 def roles(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show global roles, policy documents and grants, and answer who can."""
     require(caller, "roles", "get", "*")
-    policy = enforcer().policy
+    version, policy = current_version(), enforcer().policy
     members: dict[str, list[str]] = {}
     for member, role in policy.links:
         members.setdefault(role, []).append(member)
@@ -77,7 +77,7 @@ def roles(request: HttpRequest, caller: Caller) -> HttpResponse:
         "section": "roles", "caller": Shown(caller), "roles": [{"r": r, "members": members.get(r.name, [])} for r in Role.objects.order_by("name")], "grants": grants,
         "documents": [(k, v) for k, v in sorted(documents.items()) if k.endswith(".csv")], "default": documents.get("policy.default", ""),
         "problems": access.check_documents(documents) if documents else [], "unknown": unknown_roles(policy), "resources": RESOURCES, "actions": ACTIONS,
-        "may": is_allowed(caller, "roles", "update", "*"), **_asked(request),
+        "may": is_allowed(caller, "roles", "update", "*"), "version": version, **_asked(request),
     })  # fmt: skip
 
 
@@ -127,6 +127,13 @@ def grant_dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Ask for a right for a time."""
     require(caller, "roles", "update", "grants")
     return render(request, "settings/grant.html", {"resources": RESOURCES})
+
+
+@require_GET
+@signed_in
+def shown(request: HttpRequest, caller: Caller) -> HttpResponse:
+    """Return the notices as they are above every page."""
+    return render(request, "parts/notices.html", {"caller": Shown(caller)})
 
 
 @require_GET

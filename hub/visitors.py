@@ -7,7 +7,7 @@ from typing import Protocol
 
 from channels.db import database_sync_to_async
 
-from hub.access import Caller, look_again, policies
+from hub.access import Caller, bearing, look_again, policies
 from hub.gathering import Gathering
 from hub.session import verify_all
 
@@ -24,6 +24,8 @@ class Look:
     """None when nobody is signed in by that token any more."""
     policies: object
     """Equal to that of another look when the policies are the same."""
+    bearing: object
+    """Equal to that of another look when what the policies say of this caller is the same."""
 
 
 class Visitor(Protocol):
@@ -65,7 +67,10 @@ def look_at(tokens: set[str]) -> dict[str, Look]:
     look_again()
     callers = verify_all(tokens)
     now = policies()
-    return {token: Look(caller, now) for token, caller in callers.items()}
+    return {
+        token: Look(caller, now, bearing(caller.rights) if caller else None)
+        for token, caller in callers.items()
+    }
 
 
 VISITORS = Visitors()

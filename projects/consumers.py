@@ -62,7 +62,7 @@ class Live(AsyncJsonWebsocketConsumer):
         if look is None or caller is None:
             await self.close(code=UNKNOWN)
             return
-        self.caller, self.policies = caller, look.policies
+        self.caller, self.policies, self.bearing = caller, look.policies, look.bearing
         self.person = caller.account.pk if caller.account else 0
         if VISITORS.count(self.person) >= MOST_PAGES:
             await self.close(code=TOO_MANY)
@@ -105,10 +105,13 @@ class Live(AsyncJsonWebsocketConsumer):
         if look is None or caller is None:
             self._do(self.close(code=FAILED if look is None else UNKNOWN))
             return
-        if look.policies != self.policies or caller.rights != self.caller.rights:
+        is_about_access = "access" in self.shown.also and look.policies != self.policies
+        if look.bearing != self.bearing or is_about_access:
             self.has_other_rights = True
+        # Clusters count too: with a label of one, rules that say nothing else may be about other applications.
+        if look.bearing != self.bearing or look.policies != self.policies:
             self._look_anew()
-        self.caller, self.policies = caller, look.policies
+        self.caller, self.policies, self.bearing = caller, look.policies, look.bearing
 
     def hear(self, batch: Batch) -> None:
         """Keep what changed until it is told; a page that cannot keep up is told in one go what it missed."""
@@ -183,7 +186,8 @@ class Live(AsyncJsonWebsocketConsumer):
             apps = [c for c in seen if c.resource == "applications"]
             others = sum(c.version > self.version and c.pk not in shown.rows for c in apps)
         touched = any(c.version > self.version and c.keys & shown.also for c in seen)
-        told = shown.message(batch.version, rows, gone, others, touched=touched)
+        news = any("notices" in c.keys and c.version > self.version for c in seen)
+        told = shown.message(batch.version, rows, gone, others, touched=touched, news=news)
         self.version, self.hidden = batch.version, self.hidden | gone
         if told:
             await self.send_json(told)

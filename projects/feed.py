@@ -21,6 +21,7 @@ from projects.topics import (
     applications_by,
     changes_of,
     keys_of,
+    notices_since,
     tombstones,
 )
 from projects.visible import visible
@@ -74,7 +75,7 @@ class Shown:
         return {key.partition(":")[0] for key in self.also} & TOPICS.keys()
 
     def message(
-        self, version: int, rows: dict[str, str], gone: Iterable[int], others: int, *, touched: bool = False
+        self, version: int, rows: dict[str, str], gone: Iterable[int], others: int, *, touched: bool = False, news: bool = False
     ) -> dict[str, Any] | None:  # fmt: skip
         """Return what the page is told, None when nothing."""
         rows, gone = {key: text for key, text in rows.items() if text}, sorted(gone)
@@ -83,6 +84,8 @@ class Shown:
             told |= {k: v for k, v in {"rows": rows, "others": others}.items() if v}
         elif rows or gone or others or touched:
             told["object"] = True
+        if news:
+            told["notices"] = True
         return {"version": version, **told} if told else None
 
 
@@ -102,6 +105,8 @@ class Batch:
 
 
 def _may_hear(rights: Rights, change: Change) -> bool:
+    if not change.resource:
+        return rights.enabled
     return decide_by(rights, change.resource, "get", change.rbac_object, change.where).allowed
 
 
@@ -175,6 +180,7 @@ def changes_since(
         for row in rows
     ]  # fmt: skip
     changes += [application_gone(stone) for stone in tombstones("Application", version, now)]
+    changes += notices_since(version, now)
     for topic in topics:
         changes += changes_of(topic, version, now)
     return Batch(now, changes, rights)
@@ -234,7 +240,8 @@ def look_anew(
             or (bool(shown.also) and changed.filter(applications_by(shown.also)).exists())
         )
     lost = shown.rows - rows.keys()
-    told = shown.message(newest, {str(pk): text for pk, text in drawn.items()}, lost, others, touched=touched)  # fmt: skip
+    news = version > 0 and bool(notices_since(version, newest))
+    told = shown.message(newest, {str(pk): text for pk, text in drawn.items()}, lost, others, touched=touched, news=news)  # fmt: skip
     return Anew(newest, lost, told)
 
 

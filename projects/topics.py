@@ -2,6 +2,7 @@
 
 Keys: `clusters` and `clusters:12` for a kind and for one object by its row, the same for `projects`, `repositories` and `sets`;
 applications have `applications`, `on:ROW` for their cluster, `in:PROJECT`, and `children` and `children:NAMESPACE/SET` where a set made them.
+Of `notices` every page hears. Pages about `access` look again whenever policies, roles, grants or accounts change.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from django.db.models import Model, Q
 from clusters.models import Cluster
 from hub.engine.errors import Stalled
 from hub.engine.scopes import Where
-from hub.models import Tombstone
+from hub.models import NOTICES, Setting, Tombstone
 from projects.models import Application, Project, Repository
 from projects.specs import find_cluster
 
@@ -27,6 +28,7 @@ class Change:
     rbac_object: str
     where: Where | None = None
     resource: str = "applications"
+    """Empty for what everybody who is signed in may know."""
     keys: frozenset[str] = frozenset()
     drawn: dict[str, str] = field(default_factory=dict)
     """The row of an application by view, for the views of who watches it."""
@@ -71,6 +73,15 @@ def changes_of(name: str, after: int, through: int) -> Iterable[Change]:
         yield told(row, row.pk, row.resource_version)
     for stone in tombstones(topic.kind, after, through):
         yield told(topic.revive(stone), stone.row or 0, stone.resource_version, gone=True)
+
+
+def notices_since(after: int, through: int) -> list[Change]:
+    """Return the change of the notices between two versions, if any."""
+    found = Setting.objects.filter(
+        name=NOTICES, resource_version__gt=after, resource_version__lte=through
+    )
+    versions = found.values_list("resource_version", flat=True)
+    return [Change(0, v, NOTICES, resource="", keys=frozenset({NOTICES})) for v in versions]
 
 
 def tombstones(kind: str, after: int, through: int) -> Iterable[Tombstone]:

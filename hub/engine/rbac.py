@@ -201,6 +201,7 @@ class Enforcer:
     _children: dict[str, list[str]] = field(default_factory=dict)
     _roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _compiled: dict[tuple[tuple[str, ...], str, str], _Candidates] = field(default_factory=dict)
+    _bearing: dict[tuple[str, ...], tuple[str, frozenset[Rule]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for rule in self.policy.rules:
@@ -253,6 +254,15 @@ class Enforcer:
         """Return those of some subjects that policies speak of: who has the same gets the same answers."""
         return tuple(s for s in subjects if s and (s in self._by_subject or s in self._parents))
 
+    def bearing(self, subjects: Iterable[str]) -> tuple[str, frozenset[Rule]]:
+        """Return all that decisions about some subjects rest on: where it is equal before and after, nothing changed for them."""
+        known = self.relevant(subjects)
+        if known not in self._bearing:
+            rules = (r for role in self._all_roles(known) for r in self._by_subject.get(role, ()))
+            # Where a rule is written changes nothing.
+            self._bearing[known] = self.mode, frozenset(r._replace(origin="") for r in rules)
+        return self._bearing[known]
+
     def reach(self, subjects: Iterable[str], resource: str, action: str) -> Reach:
         """Return the rules from which a query for all objects at once is made."""
         rules = self._candidates(tuple(subjects), resource, action).rules
@@ -301,11 +311,13 @@ class Enforcer:
             self._compiled[key] = compiled
         return self._compiled[key]
 
-    def _compile(self, subjects: tuple[str, ...], resource: str, action: str) -> _Candidates:
+    def _all_roles(self, subjects: Iterable[str]) -> Iterable[str]:
         named = [*subjects, *([self.default_role] if self.default_role else [])]
-        roles = dict.fromkeys(role for subject in named for role in self.roles_of(subject))
+        return dict.fromkeys(role for subject in named for role in self.roles_of(subject))
+
+    def _compile(self, subjects: tuple[str, ...], resource: str, action: str) -> _Candidates:
         rules = tuple(
-            rule for role in roles for rule in self._by_subject.get(role, ())
+            rule for role in self._all_roles(subjects) for rule in self._by_subject.get(role, ())
             if self._fits(rule.resource, resource) and self._fits(rule.action, action)
         )  # fmt: skip
         free = [r for r in rules if not r.where and not r.project]

@@ -20,6 +20,10 @@ function tick() {
     if (time.textContent !== text) time.textContent = text;
     if (!time.dataset.zoned) { time.title = `${zone.format(at)} · ${time.title}`; time.dataset.zoned = "1"; }
   }
+  for (const notice of $$("[data-until]")) {
+    const until = notice.dataset.until;
+    if (Date.parse(/(Z|[+-]\d\d:?\d\d)$/.test(until) ? until : `${until}Z`) <= Date.now()) notice.remove();
+  }
 }
 
 export function toast(text, tone = "") {
@@ -110,11 +114,12 @@ export function fields(form) {
 }
 
 // ---------- live ----------
-let socket = null, tries = 0, lost = 0, lostNotice = null, heard = 0, beat = 15000;
+let socket = null, tries = 0, lost = 0, lostNotice = null, heard = 0, beat = 15000, newest = 0;
 
 function watched() {
   const root = $("[data-live]");
-  if (!root) return null;
+  // Every page of who is signed in hears of notices, and of the end of the session.
+  if (!root) return $("#notices") ? { page: "", version: newest, rows: [], view: "table", also: [] } : null;
   const rows = $$("[data-row]", root).map((row) => Number(row.dataset.row));
   const also = (root.dataset.also || "").split(" ").filter(Boolean);
   return { page: root.dataset.live, version: Number(root.dataset.version), rows, view: root.dataset.view || "table", also };
@@ -122,7 +127,7 @@ function watched() {
 
 function showLink(state) {
   const box = $("[data-link]");
-  if (!box) return;
+  if (!box || !$("[data-live]")) return;
   box.hidden = false;
   box.dataset.state = state;
   box.classList.toggle("lost", state !== "live");
@@ -138,7 +143,8 @@ function connect() {
     if (mine !== socket) return;
     tries = 0;
     showLink("live");
-    if (lost) toast("Live again.");
+    if (lost && $("[data-live]")) toast("Live again.");
+    if (lost && !newest) htmx.trigger(document.body, "notices-changed");
     lost = 0;
     clearTimeout(lostNotice);
     mine.send(JSON.stringify(watched()));
@@ -170,6 +176,8 @@ setInterval(() => {
 function take(told) {
   if (told.beat) { beat = told.beat * 1000; return; }
   const root = $("[data-live]");
+  newest = told.version;
+  if (told.notices) htmx.trigger(document.body, "notices-changed");
   if (!root) return;
   root.dataset.version = told.version;
   for (const [key, html] of Object.entries(told.rows || {})) change($(`[data-row="${key}"]`, root), html);
@@ -460,7 +468,7 @@ document.addEventListener("htmx:afterSwap", () => {
   if (kept.focus && document.activeElement === document.body) $(kept.focus)?.focus({ preventScroll: true });
   showPicked();
   tick();
-  if (socket?.readyState === WebSocket.OPEN && watched()) socket.send(JSON.stringify(watched()));
+  if (socket?.readyState === WebSocket.OPEN && $("[data-live]")) socket.send(JSON.stringify(watched()));
 });
 document.addEventListener("htmx:responseError", (event) => {
   const { elt, xhr } = event.detail;

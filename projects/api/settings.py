@@ -18,7 +18,8 @@ from hub.api import View, actor, payload
 from hub.engine import lua
 from hub.engine.errors import Invalid, NotFound, RuleError
 from hub.engine.ignore import ignore_rules
-from hub.models import Setting, setting
+from hub.models import change_setting, setting
+from hub.stream import publish
 from projects.follow import mark_due
 from projects.jq import check_path
 from projects.models import Application
@@ -172,12 +173,13 @@ class SettingView(View):
         check(body["value"])
         before = setting(name, _default)
         with transaction.atomic():
-            Setting.objects.update_or_create(name=name, defaults={"value": body["value"]})
+            change_setting(name, body["value"])
             audit.record(
                 account.name, "update", "setting", name, before=before, after=body["value"]
             )
             if name not in _NO_LOOK:
                 mark_due(Application.objects.values_list("pk", flat=True))
+            publish()
         forget_scripts()
         return Response({"name": name, "value": body["value"]})
 

@@ -20,7 +20,7 @@ from hub.access import Caller, require
 from hub.engine.errors import Invalid
 from hub.models import AuditCheckpoint, AuditEvent, change_setting, current_version, setting
 from hub.pages import Shown, posted, signed_in
-from hub.stream import pool_state
+from hub.stream import pool_state, publish
 from hub.views import VERSION
 from projects.api.settings import CHECKS as SETTING_CHECKS
 from projects.checks import CHECKS
@@ -117,4 +117,5 @@ def change_notices(request: HttpRequest, caller: Caller) -> str:
         before = setting("notices", [])
         change_setting("notices", wanted)
         audit.record(caller.name, "update", "setting", "notices", before=before, after=wanted)
+        publish()
     return "/settings/notices"

@@ -208,6 +208,37 @@ def test_roles_grants_accounts_and_notices(site, watched):
     expect(page.locator("main")).to_contain_text("Database")
 
 
+def test_who_watches_access_and_notices_sees_them_change(web, watched):
+    """What another person does is on the open page; a page that shows nothing live hears of notices and of the session's end."""
+    page, hub = watched, web.hub
+    sign_in(page, web)
+    page.goto(f"{web.url}/settings/roles")
+    live = page.locator("[data-link-word]")
+    expect(live).to_have_text("Live")
+    page.fill("#who [name=action]", "delete")
+    hub.put("/api/v1/flotilla/roles/role:release", {"rules": [{"resource": "applications", "action": "sync", "object": "shop/*", "effect": "allow"}], "members": ["release-team"]})  # fmt: skip
+    expect(page.locator("#roles")).to_contain_text("release-team", timeout=8000)
+    expect(page.locator("#who [name=action]")).to_have_value("delete")
+
+    page.goto(f"{web.url}/settings/accounts?q=mara")
+    expect(live).to_have_text("Live")
+    hub.post("/api/v1/flotilla/accounts", {"name": "mara", "password": "a long enough password"})
+    expect(page.locator("#accounts")).to_contain_text("mara", timeout=8000)
+
+    page.goto(f"{web.url}/audit")
+    page.wait_for_function("performance.getEntriesByType('resource').length > 0")
+    page.wait_for_timeout(500)
+    soon = (timezone.now() + timedelta(seconds=4)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    hub.put("/api/v1/flotilla/settings/notices", {"value": [{"text": "Frozen until Monday", "tone": "drift"}, {"text": "In a moment", "until": soon}]})  # fmt: skip
+    expect(page.locator(".banner")).to_have_count(2)
+    expect(page.locator("#notices")).to_contain_text("Frozen until Monday")
+    # One that is over goes by itself.
+    expect(page.locator(".banner")).to_have_count(1, timeout=8000)
+    assert live.is_hidden()
+    end_sessions(LoginSession.objects.all(), "admin")
+    page.wait_for_url("**/login**", timeout=8000)
+
+
 def test_windows_are_drawn_and_edited(site, watched):
     page = watched
     sign_in(page, site)
@@ -264,6 +295,7 @@ def test_no_page_tells_a_stranger_anything(web, client):
         "account",
         "applications",
         "palette",
+        "notices",
         "sets",
         "sets/new",
         "sets/preview",
@@ -386,8 +418,8 @@ def test_the_trail_and_the_system_follow(web, watched):
     page.goto(f"{web.url}/settings/system")
     expect(page.locator("#work")).to_contain_text("none waits")
     Application.objects.create(name="due", project="default", spec={"project": "default"}, refresh_at=timezone.now())  # fmt: skip
-    expect(page.locator("#work")).not_to_contain_text("none waits")
+    expect(page.locator("#work")).not_to_contain_text("none waits", timeout=15_000)
 
     page.goto(f"{web.url}/audit?kind=project")
     end_sessions(LoginSession.objects.filter(account=account), "admin")
-    page.wait_for_url(f"{web.url}/login?next=%2Faudit%3Fkind%3Dproject")
+    page.wait_for_url(f"{web.url}/login?next=%2Faudit%3Fkind%3Dproject", timeout=15_000)

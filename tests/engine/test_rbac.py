@@ -198,3 +198,22 @@ def test_names_that_no_policy_speaks_of_change_nothing():
         assert not found.decide(subjects, "logs", "get", "c/x").allowed
     assert found.decide(["sub-1"], "logs", "get", "b/x").allowed
     assert not found.decide(["sub-1"], "logs", "get", "a/x").allowed
+
+
+def test_decisions_rest_on_the_rules_that_reach_a_subject():
+    lines = ["p, team, applications, get, a/*, allow", "g, ann, team", "g, team, base", "p, base, applications, sync, a/*, allow"]  # fmt: skip
+
+    def bearing(*more, mode="glob", default="", subject="ann"):
+        return Enforcer(parse("\n".join([*lines, *more]), "t", mode), mode, default).bearing([subject])  # fmt: skip
+
+    before = bearing()
+    assert {rule.subject for rule in before[1]} == {"team", "base"}
+    # Of others, and in another order.
+    assert bearing("p, other, applications, get, *, allow", "g, bob, base") == before
+    lines.reverse()
+    assert bearing() == before
+    for now in (
+        bearing("p, ann, applications, get, b/*, allow"), bearing("p, base, applications, get, a/x, deny"), bearing("g, base, other", "p, other, applications, get, *, allow"),
+        bearing("p, anybody, applications, get, *, allow", default="anybody"), bearing(mode="regex"), bearing(subject="team-2"),
+    ):  # fmt: skip
+        assert now != before

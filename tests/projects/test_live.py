@@ -588,3 +588,54 @@ def test_with_other_rights_a_page_looks_again(pages):
             await do(policy, "p, other, projects, get, default, allow")
             assert (await page.hear())["object"] is True
             await page.hears_nothing()
+
+
+def test_a_change_of_policies_is_told_where_it_matters(pages):
+    """Pages of who has the rights as before stay as they are; pages about access look again."""
+    pages.person("dev", "team")
+    pages.person("auditor")
+    rules = ["p, team, projects, get, default, allow", "g, auditor, role:readonly"]
+    policy(*rules)
+
+    @see
+    async def _():
+        async with (
+            pages.open("dev", page="project", rows=[], also=["projects:1"]) as page,
+            pages.open("auditor", page="roles", rows=[], also=["access"]) as roles,
+        ):
+            await do(policy, *rules, "p, other, projects, get, *, allow")
+            assert (await roles.hear())["object"] is True
+            await page.hears_nothing()
+            # By a role that somebody else defines.
+            await do(policy, *rules, "g, team, role:more", "p, role:more, projects, get, *, allow")
+            assert (await page.hear())["object"] is True
+
+
+def announce(notices):
+    change_setting("notices", notices)
+    publish()
+
+
+def test_notices_are_for_every_page_of_who_is_signed_in(pages):
+    pages.person("nobody")
+    said = [{"tone": "info", "text": "CANARY-notice"}]
+    next_version()
+
+    @see
+    async def _():
+        async with (
+            pages.open("nobody", page="", rows=[]) as page,
+            pages.open("admin", rows=[]) as every,
+        ):
+            await do(announce, said)
+            told = await page.hear(2)
+            # What they say is asked for by the page, of this moment.
+            assert told == {"version": told["version"], "notices": True}
+            assert (await every.hear())["notices"] is True
+            await do(change_setting, "password_pattern", "^.{9,}$")
+            await page.hears_nothing()
+        before = told["version"] - 1
+        async with pages.open("nobody", page="", rows=[], version=before) as late:
+            assert (await late.hear())["notices"] is True
+        async with pages.open("nobody", page="", rows=[], version=told["version"]) as knows:
+            await knows.hears_nothing()
