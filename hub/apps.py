@@ -12,10 +12,11 @@ class HubConfig(AppConfig):
     label = "hub"
 
     def ready(self) -> None:
-        """Have the OpenAPI extension registered."""
+        """Have the OpenAPI extension registered, and the Celery application."""
         from allauth.mfa import signals
 
-        from hub import schema  # noqa: F401
+        # Who asks workers for something finds the broker by this application, in the web process and the watcher too.
+        from hub import celery, schema  # noqa: F401
         from hub.session import record_factor
 
         for verb, signal in (

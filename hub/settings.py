@@ -278,7 +278,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # For ever: a worker that gave up would have to be started by hand.
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "socket_connect_timeout": 3, "socket_timeout": 20, "socket_keepalive": True, "health_check_interval": 10,
+    "socket_connect_timeout": 2, "socket_timeout": 5, "socket_keepalive": True, "health_check_interval": 10,
 }  # fmt: skip
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BEAT_SCHEDULE = {

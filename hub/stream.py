@@ -21,7 +21,7 @@ from hub.models import current_version
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
-BROKER_PAUSE_SECONDS = 5.0
+BROKER_PAUSE_SECONDS = 15.0
 
 Task = tuple[str, tuple[Any, ...]]
 

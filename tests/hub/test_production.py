@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 import yaml
 from support.ports import free_port
 from support.sets import manifest
@@ -27,12 +28,17 @@ POSTGRES, REDIS = (
     os.environ.get("HUB_TEST_POSTGRES_URL", ""),
     os.environ.get("HUB_TEST_REDIS_URL", ""),
 )
+# A broker of its own for each test process: workers take whatever is in it.
+BROKER = int("".join(filter(str.isdigit, os.environ.get("PYTEST_XDIST_WORKER", ""))) or 0) % 15 + 1
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
 
 
 class Production:
-    def __init__(self, folder, database=POSTGRES, redis=REDIS):
+    def __init__(self, folder, database=POSTGRES, broker=REDIS):
         import psycopg
+
+        self.redis = redis.Redis.from_url(f"{REDIS.rpartition('/')[0]}/{BROKER}")
+        self.redis.flushdb()
 
         self.folder, self.port = folder, free_port()
         self.database = f"flotilla_{secrets.token_hex(4)}"
@@ -41,7 +47,7 @@ class Production:
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("HUB_", "DJANGO", "PYTEST", "COV"))},
             "HUB_MODE": "production", "HUB_SECRET_KEY": secrets.token_hex(32), "HUB_ALLOWED_HOSTS": "127.0.0.1", "HUB_HTTPS": "false",
-            "HUB_DATABASE_URL": database.rpartition("/")[0] + f"/{self.database}", "HUB_REDIS_URL": redis, "HUB_DATA_DIR": str(folder),
+            "HUB_DATABASE_URL": database.rpartition("/")[0] + f"/{self.database}", "HUB_REDIS_URL": f"{broker.rpartition('/')[0]}/{BROKER}", "HUB_DATA_DIR": str(folder),
             "HUB_ALLOW_LOOPBACK": "true", "HUB_WAVE_DELAY": "0s",
         }  # fmt: skip
         self.manage("migrate", "--noinput")
@@ -158,6 +164,11 @@ class Production:
 
         self._wait(check, f"{name} {sync} {health}", seconds)
 
+    def finish_sweeps(self):
+        """Wait until the workers have nothing to do that the beat asked for."""
+        self._wait(lambda: self.redis.llen("celery") == 0, "the last sweep", 20)
+        time.sleep(1)
+
     def stop(self):
         for process in self.processes.values():
             process.send_signal(signal.SIGTERM)
@@ -249,6 +260,25 @@ def test_the_main_job_and_a_killed_worker(production, sandbox_server, repo):
     )  # fmt: skip
     production.wait_status("set-east", "Synced", "Healthy", second)
 
+    # Nobody sweeps: what the web process and the watcher ask for reaches the workers by the broker.
+    production.kill("beat")
+    production.finish_sweeps()
+    third = repo.commit({"c.yaml": CONFIG.replace("'1'", "'3'")})
+    production.call("GET", "/api/v1/applications/c?refresh=normal")
+    production.wait_status("c", "Synced", "Healthy", third)
+    sandbox_server._loop.call_soon_threadsafe(
+        lambda: store.delete(kind, store.get(kind, "prod", "c"))
+    )
+    production._wait(lambda: store.get(kind, "prod", "c") is None, "the deletion", 10)
+    production._wait(lambda: store.get(kind, "prod", "c") is not None, "the healed resource", 60)
+    page = httpx.get(
+        f"http://127.0.0.1:{production.port}/settings/system/checks",
+        cookies={"argocd.token": production.token},
+    )
+    assert "celery@" in page.text
+    for name in ("web", "watcher"):
+        assert "the broker did not take" not in (production.folder / f"{name}.log").read_text()
+
 
 @pytest.mark.services
 @pytest.mark.timeout(300)
@@ -262,7 +292,7 @@ def test_lost_services_come_back(wired, sandbox_server, repo):
     first = repo.commit({"c.yaml": CONFIG})
     wired.call("POST", "/api/v1/applications", {"metadata": {"name": "c"}, "spec": spec})
     wired.wait_status("c", "Synced", "Healthy", first)
-    for number, (how, lost) in enumerate((("refuse", ["redis"]), ("refuse", ["database"]), ("cut", ["database", "redis"]))):  # fmt: skip
+    for number, (how, lost) in enumerate((("refuse", ["redis"]), ("cut", ["redis"]), ("refuse", ["database"]), ("cut", ["database", "redis"]))):  # fmt: skip
         for name in lost:
             getattr(wired.wires[name], how)()
         revision = repo.commit({"c.yaml": CONFIG.replace("'1'", f"'x{number}'")})
