@@ -145,12 +145,18 @@ def digest_of(manifest: Manifest) -> str:
     ]
 
 
+class LeaseLost(Exception):
+    """Another watcher has the cluster: what this one saw may be older than what that one wrote."""
+
+
 def record(
-    cluster_id: int, seen: Iterable[Seen], gone: Iterable[str] = (), *, quiet: bool = False
-) -> int:
+    cluster_id: int, seen: Iterable[Seen], gone: Iterable[str] = (), *, quiet: bool = False, holder: str = ""
+) -> int:  # fmt: skip
     """Write what was seen and what is gone; wake the applications concerned. Return the rows that changed.
 
-    Shapes: `gone` are keys as text. An older version of a resource never overwrites a newer one.
+    Shapes: `gone` are keys as text. An older version of a resource never overwrites a newer one. `holder` is the watcher
+        that saw it.
+    Raises: LeaseLost when that watcher has the cluster no more; nothing is written.
     """
     marks = tracking()
     rows = {row.key: row for row in (row_of(cluster_id, s, marks) for s in seen)}
@@ -158,7 +164,10 @@ def record(
     with transaction.atomic():
         # A watch event and the answer to an apply may carry two versions of one resource at the same
         # moment: reading and writing under the cluster's lock keeps the older from overwriting the newer.
-        list(Cluster.objects.select_for_update().filter(pk=cluster_id).values_list("pk"))
+        place = Cluster.objects.select_for_update().filter(pk=cluster_id)
+        # A watcher that stood still for a while goes on with what it had in its hands, and then looks at its leases.
+        if any(h != holder for h in place.values_list("lease_holder", flat=True)) and holder:
+            raise LeaseLost
         before = _before(cluster_id, [*rows, *gone_keys])
         fresh = {k: row for k, row in rows.items() if k not in before or _is_newer(row, before[k])}
         gone_keys -= set(fresh)
@@ -232,8 +241,8 @@ def _wake(
 
 
 def replace_kind(
-    cluster_id: int, group: str, kind: str, seen: Iterable[Seen], namespaces: Sequence[str] = ()
-) -> int:
+    cluster_id: int, group: str, kind: str, seen: Iterable[Seen], namespaces: Sequence[str] = (), *, holder: str = ""
+) -> int:  # fmt: skip
     """Write a complete list of one kind: what the list does not have is gone."""
     listed = list(seen)
     query = LiveResource.objects.filter(cluster_id=cluster_id, group=group, kind=kind)
@@ -243,21 +252,22 @@ def replace_kind(
     gone = known - {resource_key(s.manifest).text for s in listed}
     changed = 0
     for start in range(0, max(1, len(listed)), 500):
-        changed += record(cluster_id, listed[start : start + 500], gone if start == 0 else ())
+        part, lost = listed[start : start + 500], gone if start == 0 else ()
+        changed += record(cluster_id, part, lost, holder=holder)
     return changed
 
 
-def forget_kind(cluster_id: int, group: str, kind: str) -> None:
+def forget_kind(cluster_id: int, group: str, kind: str, *, holder: str = "") -> None:
     """Drop a kind that the cluster no longer serves."""
     keys = LiveResource.objects.filter(cluster_id=cluster_id, group=group, kind=kind).values_list(
         "key", flat=True
     )
-    record(cluster_id, [], list(keys))
+    record(cluster_id, [], list(keys), holder=holder)
 
 
 def forget_unwatched(
-    cluster: Cluster, watched: set[tuple[str, str]], kept: set[tuple[str, str]], groups: set[str]
-) -> None:
+    cluster: Cluster, watched: set[tuple[str, str]], kept: set[tuple[str, str]], groups: set[str], *, holder: str = ""
+) -> None:  # fmt: skip
     """Drop what an earlier watch wrote and this one does not see: kinds that are gone or left out, other namespaces.
 
     Shapes: `kept` are kinds that are served and cannot be watched; `groups` those whose server does not answer.
@@ -266,10 +276,10 @@ def forget_unwatched(
     kinds = set(rows.values_list("group", "kind").distinct()) - watched - kept
     for group, kind in sorted(kinds):
         if group not in groups and not (cluster.is_home and (group, kind) in OUR_KINDS):
-            forget_kind(cluster.pk, group, kind)
+            forget_kind(cluster.pk, group, kind, holder=holder)
     if cluster.namespaces:
         others = rows.exclude(namespace__in=[*cluster.namespaces, ""])
-        record(cluster.pk, [], list(others.values_list("key", flat=True)))
+        record(cluster.pk, [], list(others.values_list("key", flat=True)), holder=holder)
 
 
 def managed_kinds(cluster_id: int) -> set[tuple[str, str]]:
@@ -292,8 +302,11 @@ def keep_body(row: LiveResource, manifest: Manifest) -> None:
     )  # fmt: skip
 
 
-def set_connection(cluster_id: int, status: str, message: str = "", **columns: Any) -> None:
-    """Write how a cluster answers; wake its applications when that changed."""
+def set_connection(cluster_id: int, status: str, message: str = "", *, holder: str = "", **columns: Any) -> None:  # fmt: skip
+    """Write how a cluster answers; wake its applications when that changed.
+
+    Raises: LeaseLost when the watcher that says so, if one does, has the cluster no more.
+    """
     before = Cluster.objects.filter(pk=cluster_id).values("connection", "is_synced").first()
     if before is None:
         return
@@ -301,9 +314,12 @@ def set_connection(cluster_id: int, status: str, message: str = "", **columns: A
     is_other = (status, now_synced) != (before["connection"], before["is_synced"])
     with transaction.atomic():
         rows = Cluster.objects.filter(pk=cluster_id)
-        rows.update(
+        mine = rows.filter(lease_holder=holder) if holder else rows
+        written = mine.update(
             connection=status, message=message[:1000], attempted_at=timezone.now(), **columns
         )
+        if holder and not written:
+            raise LeaseLost
         if is_other:
             rows.update(resource_version=next_version())
             publish()

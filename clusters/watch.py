@@ -127,8 +127,9 @@ class _Batch:
 class ClusterWatch:
     """Everything that is watched in one cluster."""
 
-    def __init__(self, cluster: Cluster, database: ThreadPoolExecutor) -> None:
-        self.cluster = cluster
+    def __init__(self, cluster: Cluster, database: ThreadPoolExecutor, holder: str = "") -> None:
+        """Take a cluster of which `holder` has the lease: without it nothing is written."""
+        self.cluster, self.holder = cluster, holder
         self.generation = cluster.generation
         self._database = database
         self._kinds: dict[tuple[str, str], _KindState] = {}
@@ -148,17 +149,19 @@ class ClusterWatch:
             started = time.monotonic()
             try:
                 await self._run_once()
-            except asyncio.CancelledError:
-                raise
+            except live.LeaseLost:
+                return self._end()
             except (RetryLater, Stalled) as error:
-                await self._failed(error.message)
+                failure = error.message
             except Refused as refused:
-                await self._failed(f"the API server answered {refused.status}: {refused.message}")
+                failure = f"the API server answered {refused.status}: {refused.message}"
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                await self._failed(f"cluster {self.cluster.name} does not answer: {error}")
+                failure = f"cluster {self.cluster.name} does not answer: {error}"
             except Exception as error:  # keeps the watcher of the other clusters alive
                 log.exception("watching failed", extra={"cluster": self.cluster.name})
-                await self._failed(f"internal error while watching: {type(error).__name__}")
+                failure = f"internal error while watching: {type(error).__name__}"
+            if not await self._failed(failure):
+                return self._end()
             attempt = 0 if time.monotonic() - started > 60 else attempt + 1
             delay = RECONNECT.delay(attempt).total_seconds()
             await asyncio.sleep(delay * random.uniform(0.8, 1.2))
@@ -168,9 +171,20 @@ class ClusterWatch:
         if self._kinds and rules != self._rules:
             self._rediscover.set()
 
-    async def _failed(self, message: str) -> None:
+    def _end(self) -> None:
+        log.info("another watcher has the cluster", extra={"cluster": self.cluster.name})
+
+    async def _failed(self, message: str) -> bool:
+        """Say what went wrong; return whether it is still for this watcher to say."""
         CLUSTER_STATUS.labels(self.cluster.server).set(0)
-        await self._db(live.set_connection, self.cluster.pk, "Failed", message, is_synced=False)
+        try:
+            await self._live(live.set_connection, self.cluster.pk, "Failed", message, is_synced=False)  # fmt: skip
+        except live.LeaseLost:
+            return False
+        return True
+
+    async def _live(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        return await self._db(function, *args, holder=self.holder, **kwargs)
 
     async def _db(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         def call() -> Any:
@@ -230,17 +244,17 @@ class ClusterWatch:
         wanted = {(k.group, k.kind): k for k in kinds if self._is_watched(k)}
         if not self._kinds:
             unwatchable = {(k.group, k.kind) for k in kinds if not _can_be_watched(k)}
-            await self._db(live.forget_unwatched, self.cluster, set(wanted), unwatchable, silent)
+            await self._live(live.forget_unwatched, self.cluster, set(wanted), unwatchable, silent)
         for name in [n for n in self._kinds if n not in wanted and n[0] not in silent]:
             await self._stop_kind(name)
-            await self._db(live.forget_kind, self.cluster.pk, *name)
+            await self._live(live.forget_kind, self.cluster.pk, *name)
         for name, kind in wanted.items():
             known = self._kinds.get(name)
             if known is None or known.kind.version != kind.version:
                 await self._stop_kind(name)
                 whole = name not in _NEVER_WHOLE and (name in managed or name in _ALWAYS_WHOLE)
                 self._start_kind(_KindState(kind, whole, self._namespaces(kind)))
-        await self._db(
+        await self._live(
             live.set_connection, self.cluster.pk, "Successful", "", server_version=version,
             api_kinds=self._served(kinds, silent),
         )  # fmt: skip
@@ -275,7 +289,7 @@ class ClusterWatch:
         while self._batch.seen or self._batch.gone:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         count = await self._db(LiveResource.objects.filter(cluster_id=self.cluster.pk).count)
-        await self._db(
+        await self._live(
             live.set_connection, self.cluster.pk, "Successful", "",
             is_synced=True, synced_at=timezone.now(), resource_count=count,
         )  # fmt: skip
@@ -409,7 +423,7 @@ class ClusterWatch:
                 if not token:
                     break
                 query["continue"] = token
-            await self._db(
+            await self._live(
                 live.replace_kind, self.cluster.pk, state.kind.group, state.kind.kind, found,
                 [namespace] if namespace else [],
             )  # fmt: skip
@@ -524,8 +538,12 @@ class ClusterWatch:
     async def _write(self, batch: _Batch) -> None:
         for attempt in range(6):
             try:
-                await self._db(live.record, self.cluster.pk, list(batch.seen.values()), batch.gone)
+                await self._live(
+                    live.record, self.cluster.pk, list(batch.seen.values()), batch.gone
+                )
                 break
+            except live.LeaseLost:
+                raise
             except Exception:  # a locked database: the batch must not be lost
                 if attempt == 5:
                     raise
@@ -620,7 +638,7 @@ class Watcher:
                 await self._end(pk)
         for pk, cluster in mine.items():
             if pk not in self._tasks:
-                watch = ClusterWatch(cluster, self._database)
+                watch = ClusterWatch(cluster, self._database, self.holder)
                 self._tasks[pk] = (watch, asyncio.create_task(watch.run()))
             self._tasks[pk][0].rules_are(rules)
 

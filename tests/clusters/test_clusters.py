@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
 from conftest import place_in
-from django.db import connection
+from django.db import connection, connections
 from django.utils import timezone
 from support.web import deployment
 
@@ -408,6 +409,62 @@ def test_leases_pass_on(idle_hub, sandbox_server):
     assert [c.name for c in watch.claim_clusters("two")] == ["a"]
     watch.release_leases("two")
     assert [c.name for c in watch.claim_clusters("one")] == ["a"]
+
+
+def another_takes(place):
+    Cluster.objects.filter(pk=place.pk).update(
+        lease_holder="two", lease_until=timezone.now() + timezone.timedelta(seconds=60)
+    )
+
+
+def test_a_watcher_that_stood_still_writes_nothing_over_its_successor(idle_hub):
+    """What it still had in its hands is older than what the other one knows."""
+    place = Cluster.objects.create(server="https://a", name="a", config={}, lease_holder="one")
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "n", "uid": "u", "resourceVersion": "5"}}  # fmt: skip
+    seen = [live.Seen(body, is_whole=True)]
+    assert live.record(place.pk, seen, holder="one") == 1
+    live.set_connection(place.pk, "Successful", holder="one", is_synced=True)
+
+    another_takes(place)
+    gone = ["/ConfigMap/n/c"]
+    for late in (
+        lambda: live.record(place.pk, [], gone, holder="one"),
+        lambda: live.replace_kind(place.pk, "", "ConfigMap", [], holder="one"),
+        lambda: live.forget_kind(place.pk, "", "ConfigMap", holder="one"),
+        lambda: live.forget_unwatched(place, set(), set(), set(), holder="one"),
+        lambda: live.set_connection(place.pk, "Failed", "away", holder="one", is_synced=False),
+    ):
+        with pytest.raises(live.LeaseLost):
+            late()
+    assert LiveResource.objects.filter(key=gone[0]).exists()
+    place.refresh_from_db()
+    assert (place.connection, place.is_synced) == ("Successful", True)
+    # What a sync wrote itself is nobody's lease.
+    assert live.record(place.pk, [], gone) == 1
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_a_watch_ends_when_another_watcher_has_its_cluster(idle_hub, sandbox_server, is_away):
+    east = place_in(idle_hub, sandbox_server, "east")
+    place = Cluster.objects.create(
+        server=east.server, name="east", config=east.config, lease_holder="one"
+    )
+    threads = ThreadPoolExecutor(1)
+    watched = watch.ClusterWatch(place, threads, "one")
+    thread = threading.Thread(target=asyncio.run, args=(watched.run(),))
+    thread.start()
+    idle_hub.wait(lambda: Cluster.objects.get(pk=place.pk).is_synced, "the lists")
+    another_takes(place)
+    if is_away:
+        sandbox_server.stop()
+    else:
+        east.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late", "namespace": "default"}, "data": {}})  # fmt: skip
+    thread.join(30)
+    assert not thread.is_alive()
+    assert not LiveResource.objects.filter(name="late").exists()
+    assert Cluster.objects.get(pk=place.pk).connection == "Successful"
+    threads.submit(connections.close_all).result(10)
+    threads.shutdown()
 
 
 def test_an_older_version_never_overwrites_a_newer(idle_hub):
