@@ -41,13 +41,14 @@ class Tree {
   async follow() {
     if (this.asking) { this.again = true; return; }
     this.asking = true;
-    do {
-      this.again = false;
-      const began = performance.now();
-      await this.load();
-      await new Promise((done) => { setTimeout(done, 2 * (performance.now() - began)); });
-    } while (this.again && document.contains(this.box));
-    this.asking = false;
+    try {
+      do {
+        this.again = false;
+        const began = performance.now();
+        await this.load();
+        await new Promise((done) => { setTimeout(done, 2 * (performance.now() - began)); });
+      } while (this.again && document.contains(this.box));
+    } finally { this.asking = false; }
   }
 
   get app() { return { k: "", kind: "Application", name: this.box.dataset.name, h: this.box.dataset.health, s: this.box.dataset.sync, root: true }; }
