@@ -164,9 +164,11 @@ def record(
     with transaction.atomic():
         # A watch event and the answer to an apply may carry two versions of one resource at the same
         # moment: reading and writing under the cluster's lock keeps the older from overwriting the newer.
-        place = Cluster.objects.select_for_update().filter(pk=cluster_id)
+        holders = list(
+            Cluster.objects.select_for_update().filter(pk=cluster_id).values_list("lease_holder", flat=True)
+        )  # fmt: skip
         # A watcher that stood still for a while goes on with what it had in its hands, and then looks at its leases.
-        if any(h != holder for h in place.values_list("lease_holder", flat=True)) and holder:
+        if holder and holders != [holder]:
             raise LeaseLost
         before = _before(cluster_id, [*rows, *gone_keys])
         fresh = {k: row for k, row in rows.items() if k not in before or _is_newer(row, before[k])}

@@ -58,8 +58,6 @@ class Embedded:
     """Everything of the embedded shape, started and stopped together."""
 
     def __init__(self, host: str, port: int) -> None:
-        import hub.celery  # noqa: F401 - binds the tasks
-
         current_app.loader.import_default_modules()
         self.watcher = Watcher()
         self.pool = Pool(find_task, settings.WORKER_THREADS)

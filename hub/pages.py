@@ -104,10 +104,14 @@ class Shown:
 
 
 def shown_notices(now: datetime) -> list[dict[str, Any]]:
-    """Return the notices that are not over."""
-    found = setting("notices", [])
-    times = [(n, parse_datetime(str(n.get("until") or ""))) for n in found]
-    return [n for n, until in times if until is None or (until if until.tzinfo else until.replace(tzinfo=UTC)) > now]  # fmt: skip
+    """Return the notices that are not over, with `ends_at` where they will be."""
+    found = []
+    for notice in setting("notices", []):
+        until = parse_datetime(str(notice.get("until") or ""))
+        ends_at = until if until is None or until.tzinfo else until.replace(tzinfo=UTC)
+        if ends_at is None or ends_at > now:
+            found.append({**notice, "ends_at": ends_at})
+    return found
 
 
 def caller_of_page(request: HttpRequest) -> Caller | None:

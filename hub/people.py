@@ -131,7 +131,7 @@ def grant_dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 @require_GET
 @signed_in
-def shown(request: HttpRequest, caller: Caller) -> HttpResponse:
+def banner(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Return the notices as they are above every page."""
     return render(request, "parts/notices.html", {"caller": Shown(caller)})
 

@@ -127,7 +127,7 @@ urlpatterns = [
     path("projects/<str:name>/delete", project_pages.delete_dialog),
     path("palette", set_pages.palette),
     path("nothing", pages.nothing),
-    path("notices", people.shown),
+    path("notices", people.banner),
     path("audit", pages.trail_page),
     path("audit/newer", pages.newer_events),
     path("audit/verify", pages.verify_trail),

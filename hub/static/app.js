@@ -20,10 +20,7 @@ function tick() {
     if (time.textContent !== text) time.textContent = text;
     if (!time.dataset.zoned) { time.title = `${zone.format(at)} · ${time.title}`; time.dataset.zoned = "1"; }
   }
-  for (const notice of $$("[data-until]")) {
-    const until = notice.dataset.until;
-    if (Date.parse(/(Z|[+-]\d\d:?\d\d)$/.test(until) ? until : `${until}Z`) <= Date.now()) notice.remove();
-  }
+  for (const notice of $$("[data-until]")) if (Date.parse(notice.dataset.until) <= Date.now()) notice.remove();
 }
 
 export function toast(text, tone = "") {
