@@ -53,6 +53,7 @@ def _answered(operation: str, expression: str, data: bytes, otherwise: bytes) ->
             _worker.call(
                 {"op": operation, "path": expression, "value": orjson.loads(data)},
                 timeout=TIMEOUT_SECONDS + 1,
+                owner="",
             )
         )
     except WorkerError as error:

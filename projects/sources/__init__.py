@@ -366,7 +366,7 @@ def digest_of(value: Any) -> str:
 def _render(
     source: Mapping[str, Any], revision: str, origins: Mapping[str, Files], context: Context, *, keep: bool = True
 ) -> Rendering:  # fmt: skip
-    recorder = Recorder(origins)
+    recorder = Recorder(origins, context.project)
     path = "" if source.get("chart") else clean(str(source.get("path") or ""))
     if path and not recorder.is_folder(path):
         raise ManifestError(f"{path}: app path does not exist")

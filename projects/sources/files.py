@@ -83,11 +83,13 @@ def clean(path: str, base: str = "") -> str:
 class Recorder:
     """Reads files of several origins and remembers the hash of everything that it was asked for.
 
-    Shapes: the origin is "" for the source itself, or the name of a `ref` source.
+    Shapes: the origin is "" for the source itself, or the name of a `ref` source; `owner` is the
+        project whose share of the renderers is used.
     """
 
-    def __init__(self, origins: Mapping[str, Files]) -> None:
+    def __init__(self, origins: Mapping[str, Files], owner: str = "") -> None:
         self._origins = origins
+        self.owner = owner
         self._inputs: dict[tuple[str, str], str] = {}
 
     @property

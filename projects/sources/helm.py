@@ -4,7 +4,6 @@ import hashlib
 import posixpath
 import re
 import stat
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from hub.engine.resource import Manifest, annotations_of, manifests_from
 from projects.sources import charts
 from projects.sources.environment import substitute
 from projects.sources.files import Files, Recorder, clean
-from projects.sources.process import WorkerError, renderer
+from projects.sources.process import WorkerError, renderer, working_folder
 from projects.sources.versions import is_constraint, parse_version, satisfies
 
 _RANK = {"test-success", "test-failure", "test"}
@@ -81,15 +80,14 @@ def render(
         "fileParameters": _file_parameters(files, path, block, environment),
         "skipCrds": bool(block.get("skipCrds")), "skipSchema": bool(block.get("skipSchemaValidation")),
     }  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="helm-") as text:
-        folder = Path(text)
+    with working_folder() as folder:
         _export(files, path, folder)
         _export_local_dependencies(files, path, folder)
         chart = folder / path
         _add_dependencies(chart, repositories)
         if _asks_capabilities(chart):
             files.note_capabilities(release.digest)
-        rendered = _call({**request, "chart": str(chart)}, text)
+        rendered = _call({**request, "chart": str(chart)}, folder, files.owner)
     _check_kube_version(rendered["metadata"], request["kubeVersion"])
     if rendered["missing"]:
         raise ManifestError(
@@ -98,12 +96,13 @@ def render(
     return _manifests(rendered, skip_tests=bool(block.get("skipTests")))
 
 
-def _call(request: dict[str, Any], folder: str) -> dict[str, Any]:
+def _call(request: dict[str, Any], folder: Path, owner: str) -> dict[str, Any]:
+    timeout = settings.EXEC_TIMEOUT.total_seconds()
     try:
-        return dict(renderer.call(request, timeout=settings.EXEC_TIMEOUT.total_seconds()))
+        return dict(renderer.call(request, timeout=timeout, owner=owner, folder=folder))
     except WorkerError as error:
         raise ManifestError(
-            f"helm template failed: {str(error).replace(folder + '/', '')[:800]}"
+            f"helm template failed: {str(error).replace(f'{folder}/', '')[:800]}"
         ) from error
 
 

@@ -38,7 +38,7 @@ def render(
     try:
         result = renderer.call(
             {"op": "jsonnet", "name": name, "code": (files.read(name) or b"").decode(), "variables": _variables(block, environment)},
-            timeout=settings.EXEC_TIMEOUT.total_seconds(), answer=load,
+            timeout=settings.EXEC_TIMEOUT.total_seconds(), answer=load, owner=files.owner,
         )  # fmt: skip
     except (WorkerError, UnicodeDecodeError) as error:
         raise ManifestError(f"{name}: {str(error)[:600]}") from error

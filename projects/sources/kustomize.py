@@ -2,7 +2,6 @@
 
 import posixpath
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,8 +60,7 @@ def render(
     """
     if block.get("version"):
         raise ManifestError(f"kustomize version {block['version']} is not registered")
-    with tempfile.TemporaryDirectory(prefix="kustomize-") as text:
-        folder = Path(text)
+    with process.working_folder() as folder:
         root = folder / "repository"
         for needed in _reachable(files, path, [str(c) for c in block.get("components") or []]):
             files.export(needed, root) if files.is_folder(needed) else _export_file(
@@ -75,9 +73,10 @@ def render(
             [binary(), "kustomize", str(target), *options],
             folder=folder,
             timeout=settings.EXEC_TIMEOUT.total_seconds(),
+            owner=files.owner,
         )
         if finished.code:
-            words = finished.errors.replace(text + "/repository/", "").replace(text, ".").strip()
+            words = finished.errors.replace(f"{root}/", "").replace(str(folder), ".").strip()
             raise ManifestError(
                 f"kustomize build of {path or '.'} failed: {words.removeprefix('error: ')[:800]}"
             )

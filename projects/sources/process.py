@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -35,15 +35,24 @@ class Finished:
     errors: str
 
 
+@contextlib.contextmanager
+def working_folder() -> Iterator[Path]:
+    """Yield an empty private folder for the files of one render; it is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="render-") as text:
+        yield Path(text)
+
+
 def run(
-    argv: Sequence[str], *, folder: Path, timeout: float, environment: Mapping[str, str] | None = None,
+    argv: Sequence[str], *, folder: Path, timeout: float, owner: str, environment: Mapping[str, str] | None = None,
     stdin: bytes = b"",
 ) -> Finished:  # fmt: skip
     """Run a program in a folder with an almost empty environment, and return how it ended.
 
+    Shapes: `folder` is one of `working_folder`; `owner` is the project that the work is for.
     Units: `timeout` in seconds. Nothing passes through a shell.
     Raises: Stalled when it takes too long, writes too much, or is not installed.
     """
+    del owner
     env = {name: os.environ[name] for name in _SAFE_ENVIRONMENT if name in os.environ}
     env |= {"HOME": str(folder), "XDG_CACHE_HOME": str(folder), **(environment or {})}
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
@@ -99,13 +108,18 @@ class Worker:
         request: Mapping[str, Any],
         *,
         timeout: float,
+        owner: str,
+        folder: Path | None = None,
         answer: Callable[[Any], Any] | None = None,
     ) -> Any:
         """Return the result of a request; `answer` replies to what the worker asks back.
 
+        Shapes: `owner` is the project that the work is for; `folder`, one of `working_folder`, holds
+            the files that the request names.
         Units: `timeout` in seconds.
         Raises: WorkerError with the library's words; Stalled when it takes too long or the process dies.
         """
+        del owner, folder
         with self._lock:
             process = self._start()
             timed_out = threading.Event()
