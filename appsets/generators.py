@@ -5,8 +5,6 @@ What generators need of the world (clusters, trees of repositories, answers of h
 Source: as Argo CD 3.6, except that matrix and merge take any number of children at any depth.
 """
 
-import fnmatch
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +15,7 @@ from appsets.template.render import missing_of, render_value
 from appsets.template.syntax import TemplateError
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError, RuleError
+from hub.engine.globs import matches
 
 MOST = 10_000
 HOME_NAME = "in-cluster"
@@ -277,14 +276,14 @@ def _is_wanted(path: str, entries: Sequence[Mapping[str, Any]], match: Callable[
 def _shell_match(pattern: str, path: str) -> bool:
     """Return whether a pattern whose `*` stops at "/" fits."""
     one, other = pattern.strip("/").split("/"), path.split("/")
-    return len(one) == len(other) and all(fnmatch.fnmatchcase(part, p) for p, part in zip(one, other, strict=True))  # fmt: skip
+    return len(one) == len(other) and all(matches(p, part) for p, part in zip(one, other, strict=True))  # fmt: skip
 
 
 def _path_match(pattern: str, path: str) -> bool:
     """Return whether git's pathspec fits: its `*` crosses "/"."""
     text = pattern.lstrip("/").replace("**/", "*")
     return (
-        fnmatch.fnmatchcase(path, text)
+        matches(text, path, braces=False)
         or path == pattern
         or path.startswith(pattern.rstrip("/") + "/")
     )
@@ -524,4 +523,4 @@ def merged_template(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str
 def has_templated_project(spec: Mapping[str, Any]) -> bool:
     """Return whether the project of a set's applications is a template."""
     project = ((spec.get("template") or {}).get("spec") or {}).get("project") or ""
-    return bool(re.search(r"\{\{", str(project)))
+    return "{{" in str(project)

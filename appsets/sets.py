@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from typing import Any
 
 from django.conf import settings
@@ -18,6 +17,7 @@ from appsets.scm import asking, other
 from appsets.shapes import check_spec
 from hub import audit
 from hub.engine.errors import Conflict, Invalid, NotFound, RuleError
+from hub.engine.globs import matches
 from hub.models import Tombstone, next_version
 from hub.stream import publish, wake
 from projects import applications
@@ -64,7 +64,7 @@ def wanted_from(manifest: Any) -> Wanted:
     metadata = _object(manifest, "metadata", "metadata")
     namespace = metadata.get("namespace") or settings.NAMESPACE
     check_name(namespace, "metadata.namespace")
-    if namespace != settings.NAMESPACE and not any(fnmatchcase(namespace, p) for p in settings.APPSET_NAMESPACES):  # fmt: skip
+    if namespace != settings.NAMESPACE and not any(matches(p, namespace) for p in settings.APPSET_NAMESPACES):  # fmt: skip
         raise Invalid(f"metadata.namespace must be {settings.NAMESPACE}, not {namespace!r}: sets of other namespaces are served when HUB_APPSET_NAMESPACES names them")  # fmt: skip
     name = check_name(metadata.get("name"))
     spec = _object(manifest, "spec", "spec")

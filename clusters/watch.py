@@ -7,7 +7,6 @@ data of a foreign Secret never leaves its cluster.
 
 import asyncio
 import contextlib
-import fnmatch
 import logging
 import random
 import socket
@@ -30,6 +29,7 @@ from clusters.kube import Connection, Kind, Refused, Unreachable, connect, heade
 from clusters.models import Cluster, LiveResource
 from hub.engine.backoff import Backoff
 from hub.engine.errors import RetryLater, Stalled
+from hub.engine.globs import matches
 from hub.engine.resource import Manifest, resource_key
 from hub.engine.tracking import owner_of
 from hub.metrics import CLUSTER_STATUS, WATCH_EVENTS, WATCH_LAG
@@ -82,7 +82,7 @@ def is_excluded(group: str, kind: str, server: str, rules: dict[str, Any] | None
 
 def _rule_fits(rule: dict[str, Any], group: str, kind: str, server: str) -> bool:
     def fits(patterns: Iterable[str], text: str) -> bool:
-        return any(fnmatch.fnmatchcase(text, p) for p in patterns)
+        return any(matches(p, text) for p in patterns)
 
     return (
         (not rule.get("apiGroups") or fits(rule["apiGroups"], group))

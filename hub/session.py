@@ -22,6 +22,7 @@ from django.utils import timezone
 from hub import audit
 from hub.access import Caller, caller_of
 from hub.engine.errors import Invalid, NotFound, Precondition, Unauthenticated
+from hub.engine.patterns import PatternError, finds
 from hub.models import (
     Account,
     ApiToken,
@@ -354,9 +355,14 @@ def check_new_password(password: Any, field: str = "newPassword") -> str:
     Raises: Invalid saying what it must be.
     """
     pattern = str(setting("password_pattern", "^.{8,256}$"))
-    if not isinstance(password, str) or not re.search(pattern, password) or len(password) > 256:
-        raise Invalid(f"{field}: new password does not match the following expression: {pattern}")
-    return password
+    try:
+        if isinstance(password, str) and len(password) <= 256 and finds(pattern, password):
+            return password
+    except PatternError as error:
+        raise Invalid(
+            f"the setting password_pattern cannot be used, an administrator must write it again: {error}"
+        ) from error
+    raise Invalid(f"{field}: new password does not match the following expression: {pattern}")
 
 
 def record_factor(verb: str, user: Account, authenticator: Any, **_: Any) -> None:

@@ -2,7 +2,7 @@
 
 from clusters.kube import Connection, connect
 from clusters.models import Cluster
-from hub.engine.errors import Stalled
+from hub.engine.errors import RuleError, Stalled
 from hub.engine.permits import service_account_for
 from hub.models import setting
 from projects.models import Application, Project
@@ -11,14 +11,17 @@ from projects.models import Application, Project
 def user_for(application: Application, project: Project | None, cluster: Cluster) -> str:
     """Return the user to act as, empty for the hub itself.
 
-    Raises: Stalled when impersonation is on and the project names nobody for the destination.
+    Raises: Stalled when impersonation is on and the project names nobody, or cannot be read.
     """
     if cluster.is_home or setting("impersonation", default=False) is not True:
         return ""
     spec = project.spec if project is not None else {}
-    found = service_account_for(
-        spec, cluster.server, application.dest_namespace, application.namespace
-    )
+    try:
+        found = service_account_for(
+            spec, cluster.server, application.dest_namespace, application.namespace
+        )
+    except RuleError as error:
+        raise Stalled("InvalidProject", f"project '{application.project}': {error}") from error
     if found is None:
         raise Stalled(
             "NoServiceAccount",

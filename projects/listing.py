@@ -66,10 +66,14 @@ def _condition(name: str, value: str, now: datetime) -> Q:
     return old if value == "stale" else ~old
 
 
+# More than a person types: each word is a condition that every row is asked.
+_MOST_WORDS, _MOST_CHARACTERS = 10, 500
+
+
 def _text(words: str, now: datetime) -> Q:
     """Return the condition of a search: words, and `key:value` for what facets have."""
     result = Q()
-    for word in words.split():
+    for word in words[:_MOST_CHARACTERS].split()[:_MOST_WORDS]:
         key, colon, value = word.partition(":")
         if colon and key in TITLES and value:
             exact = next((v for v in (*HEALTH, *SYNC) if v.lower() == value.lower()), value)

@@ -260,7 +260,8 @@ def _judge(application: Application, project: Project, cluster: Cluster, outcome
 
 def orphans(application: Application, project: Project, cluster: Cluster) -> list[Any]:
     """Return the rows of resources in the application's namespace that no application manages."""
-    from hub.engine.permits import matches, permits_kind
+    from hub.engine.globs import matches
+    from hub.engine.permits import permits_kind
 
     rules = (project.spec.get("orphanedResources") or {}).get("ignore") or []
     keys = set(application.managed.values_list("key", flat=True))

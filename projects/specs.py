@@ -12,13 +12,15 @@ from clusters.models import HOME_NAME, HOME_SERVER, Cluster
 from hub import audit
 from hub.engine.backoff import retry_policy
 from hub.engine.errors import EngineError, Invalid, NotFound, Precondition, RuleError, Stalled
+from hub.engine.globs import check, check_all, matches
 from hub.engine.guard import budget_from
 from hub.engine.ignore import ignore_rules
 from hub.engine.integrity import check_integrity
 from hub.engine.options import parse_options
+from hub.engine.patterns import PatternError, compiled, fits
 from hub.engine.permits import (
+    check_limits,
     check_service_accounts,
-    matches,
     merged_spec,
     permits_destination,
     permits_source,
@@ -81,8 +83,21 @@ def _check_rules(spec: Mapping[str, Any]) -> None:
         parse_options(policy.get("syncOptions") or [], "spec.syncPolicy.syncOptions")
         retry_policy(policy.get("retry"), default_limit=0)
         ignore_rules(spec.get("ignoreDifferences") or [], "spec.ignoreDifferences")
+        _check_source_globs(spec)
     except RuleError as error:
         raise Invalid(str(error)) from error
+
+
+def _check_source_globs(spec: Mapping[str, Any]) -> None:
+    sources = {"spec.source": spec.get("source") or {}}
+    sources |= {f"spec.sources[{n}]": s for n, s in enumerate(spec.get("sources") or [])}
+    for where, source in sources.items():
+        for field in ("include", "exclude"):
+            pattern = (source.get("directory") or {}).get(field) or ""
+            check(pattern, f"{where}.directory.{field}")
+        names = (source.get("helm") or {}).get("valueFiles") or []
+        globs = [name if any(c in name for c in "*?[") else "" for name in names]
+        check_all(globs, f"{where}.helm.valueFiles")
 
 
 def unknown_fields(spec: Mapping[str, Any]) -> list[str]:
@@ -200,11 +215,20 @@ def check_reason(spec: Mapping[str, Any], project: str) -> None:
             f"project '{project}' asks for a reason: repeat the request with ?reason=... or the header X-Flotilla-Reason"
         )
     pattern = str(wanted.get("ticketPattern") or "")
-    if (wanted.get("requireTicket") and not ticket) or (pattern and ticket and not re.fullmatch(pattern, ticket)):  # fmt: skip
+    if (wanted.get("requireTicket") and not ticket) or (pattern and ticket and not _is_ticket(pattern, ticket, project)):  # fmt: skip
         form = f" of the form {pattern}" if pattern else ""
         raise Precondition(
             f"project '{project}' asks for a ticket{form}: repeat the request with ?ticket=... or the header X-Flotilla-Ticket"
         )
+
+
+def _is_ticket(pattern: str, ticket: str, project: str) -> bool:
+    try:
+        return fits(pattern, ticket)
+    except PatternError as error:
+        raise Precondition(
+            f"spec.flotilla.audit.ticketPattern of project '{project}' cannot be used, write it again: {error}"
+        ) from error
 
 
 def home_cluster() -> Cluster:
@@ -328,14 +352,24 @@ def check_project(spec: Any, name: str = "") -> dict[str, Any]:
     if len(str(spec.get("description") or "")) > 255:
         raise Invalid("spec.description must be at most 255 characters")
     try:
+        check_limits(spec)
         check_project_roles(name, spec.get("roles"))
         check_windows(spec.get("syncWindows"))
         check_integrity(spec)
         check_service_accounts(spec.get("destinationServiceAccounts"))
         budget_from((spec.get("flotilla") or {}).get("deletion"))
+        _check_ticket_pattern(spec)
     except EngineError as error:
         raise Invalid(str(error)) from error
     return {k: v for k, v in spec.items() if v is not None}
+
+
+def _check_ticket_pattern(spec: Mapping[str, Any]) -> None:
+    pattern = ((spec.get("flotilla") or {}).get("audit") or {}).get("ticketPattern")
+    try:
+        compiled(str(pattern or ""))
+    except PatternError as error:
+        raise RuleError(f"spec.flotilla.audit.ticketPattern: {error}") from error
 
 
 def _check_destinations(spec: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 The compiled policy becomes SQL: an application is in when a rule that allows fits and none that denies.
 """
 
-import re
 from typing import Any
 
 from django.conf import settings
@@ -12,16 +11,16 @@ from django.db.models.functions import Concat
 
 from clusters.models import Cluster
 from hub.access import Caller, decide, enforcer, reach
-from hub.engine.permits import glob_expression
+from hub.engine.globs import expression, matches, parse
 from hub.engine.rbac import Rule
 from projects.models import Application, ApplicationQuerySet
 
-_PLAIN = re.compile(r"^[^*?\[\]{}\\]*\Z")
+_WILD = frozenset("*?[]{}\\")
 
 
 @CharField.register_lookup
 class Glob(Lookup):
-    """`column__glob="team-*"`: `*` is any text and `?` any character; cases differ."""
+    """`column__glob="team-*"`: globs as `hub.engine.globs` reads them, where `*` crosses "/"; cases differ."""
 
     lookup_name = "glob"
 
@@ -30,12 +29,42 @@ class Glob(Lookup):
         return self.rhs
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
-        """Write GLOB where there is one, else LIKE."""
+        """Write what the database answers in linear time: never a backtracking expression."""
         left, left_params = self.process_lhs(compiler, connection)
+        pattern = _simple(self.rhs, *(_GLOB if connection.vendor == "sqlite" else _LIKE))
         if connection.vendor == "sqlite":
-            return f"{left} GLOB %s", (*left_params, self.rhs)
-        pattern = re.sub(r"([\\%_])", r"\\\1", self.rhs).replace("*", "%").replace("?", "_")
-        return f"{left} LIKE %s", (*left_params, pattern)
+            if pattern is not None:
+                return f"{left} GLOB %s", (*left_params, pattern)
+            # SQLite's REGEXP is Python's `re`: it is given the matcher in its place.
+            connection.ensure_connection()
+            connection.connection.create_function("flotilla_glob", 2, _fits, deterministic=True)
+            return f"flotilla_glob(%s, {left})", (self.rhs, *left_params)
+        if pattern is not None:
+            return f"{left} LIKE %s", (*left_params, pattern)
+        return f"{left} ~ %s", (*left_params, f"^(?:{expression(self.rhs)})$")
+
+
+# How any text, one character and a literal character are written. Both search in steps of
+# pattern times text at most.
+_GLOB: tuple[str, str, dict[str, str]] = ("*", "?", {c: f"[{c}]" for c in "*?["})
+_LIKE: tuple[str, str, dict[str, str]] = ("%", "_", {c: f"\\{c}" for c in "\\%_"})
+
+
+def _simple(glob: str, many: str, one: str, escapes: dict[str, str]) -> str | None:
+    """Return a glob in a database's own words, None for one with sets or choices."""
+    parts = []
+    for token in parse(glob):
+        if token.kind == "text":
+            parts += [escapes.get(c, c) for c in token.text]
+        elif token.kind in ("set", "choice"):
+            return None
+        else:
+            parts.append(one if token.kind == "one" else many)
+    return "".join(parts)
+
+
+def _fits(pattern: str, text: str | None) -> bool:
+    return text is not None and matches(pattern, text)
 
 
 _OBJECT = Case(
@@ -100,7 +129,7 @@ def _any(rules: tuple[Rule, ...], places: _Places) -> Q | None:
         text, where, project = rule
         if text in ("*", "*/*", "**") and where is None and not project:
             return None
-        if where is None and text.endswith("/*") and _PLAIN.match(text[:-2]) and "/" not in text[:-2] and project in ("", text[:-2]):  # fmt: skip
+        if where is None and text.endswith("/*") and _is_plain(text[:-2]) and "/" not in text[:-2] and project in ("", text[:-2]):  # fmt: skip
             projects.add(text[:-2])
             continue
         condition = _object(text)
@@ -115,7 +144,7 @@ def _any(rules: tuple[Rule, ...], places: _Places) -> Q | None:
 
 def _is_simple(text: str) -> bool:
     return text in ("*", "*/*", "**") or bool(
-        text.endswith("/*") and _PLAIN.match(text[:-2]) and "/" not in text[:-2]
+        text.endswith("/*") and _is_plain(text[:-2]) and "/" not in text[:-2]
     )
 
 
@@ -124,8 +153,10 @@ def _object(text: str) -> Q:
         return Q()
     if _is_simple(text):
         return Q(project=text[:-2])
-    if _PLAIN.match(text):
+    if _is_plain(text):
         return Q(policy_object=text)
-    if re.fullmatch(r"[^\[\]{}\\]*", text):
-        return Q(policy_object__glob=text)
-    return Q(policy_object__regex=f"^(?:{glob_expression(text)})$")
+    return Q(policy_object__glob=text)
+
+
+def _is_plain(text: str) -> bool:
+    return not _WILD & set(text)

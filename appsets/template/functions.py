@@ -18,10 +18,10 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import yaml
 
-from appsets.template.patterns import PatternError, compiled
 from appsets.template.syntax import TemplateError
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
+from hub.engine.patterns import PatternError, compiled
 
 MOST_TEXT = 1_000_000
 

@@ -7,13 +7,13 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from hub.cli.apps import split
 from hub.cli.client import Client, path
 from hub.cli.problem import Problem
+from hub.engine.globs import matches
 
 _CHUNK_BYTES = 256 * 1024
 _MOST_BYTES = 200 * 1024 * 1024
@@ -71,7 +71,7 @@ def _archive(root: Path, include: Sequence[str]) -> bytes:
         with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as archive:
             for file in _files(root):
                 name = file.relative_to(root).as_posix()
-                if include and not any(fnmatch(file.name, p) or fnmatch(name, p) for p in include):
+                if include and not any(matches(p, file.name) or matches(p, name) for p in include):
                     continue
                 size += file.stat().st_size
                 if size > _MOST_BYTES:

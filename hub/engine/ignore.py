@@ -1,6 +1,5 @@
 """Fields that a comparison ignores: by JSON pointer, by jq path, by field manager."""
 
-import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Any
 
 from hub.engine.errors import RuleError
 from hub.engine.fields import Fields, union
+from hub.engine.globs import check, matches
 from hub.engine.resource import Manifest, ResourceKey
 
 DeleteByJq = Callable[[str, Any], Any]
@@ -32,8 +32,8 @@ class IgnoreRule:
     def matches(self, key: ResourceKey) -> bool:
         """Return whether the rule is about this resource; group and kind are globs."""
         return (
-            fnmatch.fnmatchcase(key.group, self.group)
-            and fnmatch.fnmatchcase(key.kind, self.kind)
+            matches(self.group, key.group)
+            and matches(self.kind, key.kind)
             and self.name in ("", key.name)
             and self.namespace in ("", key.namespace)
         )
@@ -48,6 +48,8 @@ def ignore_rules(entries: Iterable[Mapping[str, Any]], field: str) -> tuple[Igno
     for number, entry in enumerate(entries):
         if not entry.get("kind"):
             raise RuleError(f"{field}[{number}].kind is required")
+        check(str(entry["kind"]), f"{field}[{number}].kind")
+        check(str(entry.get("group") or ""), f"{field}[{number}].group")
         pointers = tuple(entry.get("jsonPointers") or ())
         for pointer in pointers:
             if not str(pointer).startswith("/"):

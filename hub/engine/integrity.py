@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hub.engine.errors import RuleError
-from hub.engine.permits import matches, normal_url
+from hub.engine.globs import GlobError, check, check_count, compiled
+from hub.engine.permits import normal_url
 
 MODES = ("none", "head", "strict")
 
@@ -23,10 +24,15 @@ class Demand(NamedTuple):
 def demand_for(spec: Mapping[str, Any], url: str) -> Demand | None:
     """Return what a project asks of the commits of a repository, None for nothing.
 
-    Raises: RuleError when several policies are about it.
+    Raises: RuleError when several policies are about it, or one of them cannot be read.
     """
-    policies = _policies(spec)
-    found = [p for p in policies if _is_about(p, url)]
+    try:
+        policies = _policies(spec)
+        found = [p for p in policies if _is_about(p, url)]
+    except (GlobError, AttributeError, TypeError) as error:
+        raise RuleError(
+            f"spec.sourceIntegrity of the project cannot be read, so nothing is trusted: {error}"
+        ) from error
     if len(found) > 1:
         raise RuleError(
             f"{len(found)} source integrity policies are about {url}: exactly one may be"
@@ -55,9 +61,9 @@ def _is_about(policy: Mapping[str, Any], url: str) -> bool:
     for entry in policy.get("repos") or []:
         pattern = str(entry.get("url") or "")
         if pattern.startswith("!"):
-            if matches(normal_url(pattern[1:]), normal_url(url)):
+            if compiled(normal_url(pattern[1:]))(normal_url(url)):
                 return False
-        elif pattern == "*" or matches(normal_url(pattern), normal_url(url)):
+        elif pattern == "*" or compiled(normal_url(pattern))(normal_url(url)):
             hit = True
     return hit
 
@@ -85,6 +91,7 @@ def check_integrity(spec: Mapping[str, Any]) -> None:
     policies = (integrity.get("git") or {}).get("policies") if isinstance(integrity, dict) else None
     if not isinstance(policies, list):
         raise RuleError("spec.sourceIntegrity.git.policies must be a list")
+    check_count(policies, "spec.sourceIntegrity.git.policies")
     for number, policy in enumerate(policies):
         where = f"spec.sourceIntegrity.git.policies[{number}]"
         gpg = policy.get("gpg") if isinstance(policy, dict) else None
@@ -92,6 +99,9 @@ def check_integrity(spec: Mapping[str, Any]) -> None:
             raise RuleError(f"{where}.gpg.mode must be none, head or strict")
         if not isinstance(policy.get("repos"), list) or not all(isinstance(r, dict) and r.get("url") for r in policy["repos"]):  # fmt: skip
             raise RuleError(f"{where}.repos must be a list of {{url}}")
+        check_count(policy["repos"], f"{where}.repos")
+        for position, entry in enumerate(policy["repos"]):
+            check(str(entry["url"]).removeprefix("!"), f"{where}.repos[{position}].url")
         keys = gpg.get("keys") or []
         if not isinstance(keys, list) or (gpg.get("mode", "head") != "none" and not keys):
             raise RuleError(f"{where}.gpg.keys must name the keys that may sign")

@@ -3,46 +3,13 @@
 Source: as Argo CD 3.6's AppProject.
 """
 
-import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from hub.engine.errors import RuleError
-
-
-@functools.lru_cache(maxsize=4096)
-def _glob(pattern: str, *, separator: bool) -> re.Pattern[str]:
-    star = "[^/]*" if separator else ".*"
-    parts = []
-    for token in re.findall(r"\*\*|\*|\?|\[[^]]*\]|\{[^}]*\}|.", pattern, re.DOTALL):
-        if token == "**":
-            parts.append(".*")
-        elif token == "*":
-            parts.append(star)
-        elif token == "?":
-            parts.append("[^/]" if separator else ".")
-        elif token.startswith("[") and len(token) > 2:
-            parts.append(
-                "[" + token[1:-1].replace("\\", "").replace("!", "^", token[1] == "!") + "]"
-            )
-        elif token.startswith("{") and token.endswith("}"):
-            words = [_glob(word, separator=separator).pattern for word in token[1:-1].split(",")]
-            parts.append("(?:" + "|".join(words) + ")")
-        else:
-            parts.append(re.escape(token))
-    return re.compile("".join(parts), re.DOTALL)
-
-
-def glob_expression(pattern: str) -> str:
-    """Return the regular expression of a glob whose `*` crosses "/"."""
-    return _glob(pattern, separator=False).pattern
-
-
-def matches(pattern: str, text: str, *, separator: bool = False) -> bool:
-    """Return whether a glob matches all of a text; with a separator, `*` stops at "/"."""
-    return bool(_glob(pattern, separator=separator).fullmatch(text))
+from hub.engine.globs import check, check_all, check_count, denies, matches
 
 
 @lru_cache(maxsize=8192)
@@ -60,7 +27,7 @@ def permits_source(spec: Mapping[str, Any], url: str) -> bool:
     allowed, wanted = False, normal_url(url)
     for pattern in spec.get("sourceRepos") or []:
         if pattern.startswith("!"):
-            if matches(normal_url(pattern[1:]), wanted, separator=True):
+            if denies(normal_url(pattern[1:]), wanted, separator=True):
                 return False
         elif pattern == "*" or matches(normal_url(pattern), wanted, separator=True):
             allowed = True
@@ -92,11 +59,11 @@ def _negatable(pattern: str, value: str) -> str:
 def _denies(entry: Mapping[str, Any], server: str, name: str, namespace: str) -> bool:
     def hit(field: str, value: str) -> bool:
         pattern = entry.get(field) or ""
-        return pattern.startswith("!") and matches(pattern[1:], value)
+        return pattern.startswith("!") and denies(pattern[1:], value)
 
     def plain(field: str, value: str) -> bool:
         pattern = entry.get(field) or ""
-        return bool(pattern) and not pattern.startswith("!") and matches(pattern, value)
+        return bool(pattern) and not pattern.startswith("!") and denies(pattern, value)
 
     if hit("server", server) or hit("name", name):
         return True
@@ -117,19 +84,26 @@ def permits_kind(
     """
     if namespaced:
         allow, deny = spec.get("namespaceResourceWhitelist"), spec.get("namespaceResourceBlacklist")
-        return (allow is None or _listed(allow, group, kind, name)) and not _listed(
-            deny, group, kind, name
+    else:
+        allow, deny = (
+            spec.get("clusterResourceWhitelist") or [],
+            spec.get("clusterResourceBlacklist"),
         )
-    return _listed(spec.get("clusterResourceWhitelist"), group, kind, name) and not _listed(
-        spec.get("clusterResourceBlacklist"), group, kind, name
+    return (allow is None or _listed(allow, group, kind, name)) and not _listed(
+        deny, group, kind, name, denies
     )
 
 
-def _listed(entries: Sequence[Mapping[str, Any]] | None, group: str, kind: str, name: str) -> bool:
+Asks = Callable[[str, str], bool]
+
+
+def _listed(
+    entries: Sequence[Mapping[str, Any]] | None, group: str, kind: str, name: str, fits: Asks = matches
+) -> bool:  # fmt: skip
     return any(
-        matches(entry.get("group") or "", group)
-        and matches(entry.get("kind") or "", kind)
-        and (not entry.get("name") or matches(entry["name"], name))
+        fits(entry.get("group") or "", group)
+        and fits(entry.get("kind") or "", kind)
+        and (not entry.get("name") or fits(entry["name"], name))
         for entry in entries or []
     )
 
@@ -151,9 +125,11 @@ def problems(
     return found
 
 
-_LISTS = (
+_KIND_LISTS = (
     "clusterResourceWhitelist", "clusterResourceBlacklist", "namespaceResourceWhitelist", "namespaceResourceBlacklist",
-    "syncWindows", "sourceRepos", "destinations", "destinationServiceAccounts",
+)  # fmt: skip
+_LISTS = (
+    *_KIND_LISTS, "syncWindows", "sourceRepos", "destinations", "destinationServiceAccounts",
 )  # fmt: skip
 
 
@@ -194,8 +170,11 @@ def service_account_for(
     """Return the user that a project's syncs to a destination act as, None when nothing matches.
 
     Shapes: `system:serviceaccount:<namespace>:<name>`; the first matching entry wins.
+    Raises: RuleError naming an entry, before the one that matches, that cannot be used.
     """
-    for entry in spec.get("destinationServiceAccounts") or []:
+    for number, entry in enumerate(spec.get("destinationServiceAccounts") or []):
+        # One that cannot be read must not let the next, perhaps mightier, account answer.
+        _check_account(entry, number)
         if matches(str(entry.get("server") or ""), server) and matches(
             str(entry.get("namespace") or ""), namespace
         ):
@@ -204,18 +183,48 @@ def service_account_for(
     return None
 
 
+def check_limits(spec: Mapping[str, Any]) -> None:
+    """Return if every pattern of a project's lists can be used.
+
+    Shapes: a spec whose fields have the right types.
+    Raises: RuleError naming the field.
+    """
+    for number, url in enumerate(spec.get("sourceRepos") or []):
+        check(normal_url(url.removeprefix("!")), f"spec.sourceRepos[{number}]")
+    check_count(spec.get("sourceRepos") or [], "spec.sourceRepos")
+    check_all(spec.get("sourceNamespaces"), "spec.sourceNamespaces")
+    ignored = (spec.get("orphanedResources") or {}).get("ignore")
+    lists = {
+        "spec.destinations": (spec.get("destinations"), ("server", "name", "namespace")),
+        "spec.orphanedResources.ignore": (ignored, ("group", "kind", "name")),
+        **{f"spec.{f}": (spec.get(f), ("group", "kind", "name")) for f in _KIND_LISTS},
+    }
+    for where, (entries, fields) in lists.items():
+        check_count(entries or [], where)
+        for number, entry in enumerate(entries or []):
+            for field in fields:
+                pattern = str(entry.get(field) or "")
+                check(pattern.removeprefix("!"), f"{where}[{number}].{field}")
+
+
 def check_service_accounts(entries: Any) -> None:
     """Return if `destinationServiceAccounts` can be used.
 
     Raises: RuleError naming the field.
     """
+    check_count(entries or [], "spec.destinationServiceAccounts")
     for number, entry in enumerate(entries or []):
-        where = f"spec.destinationServiceAccounts[{number}]"
-        if not isinstance(entry, dict):
-            raise RuleError(f"{where} must be an object")
-        for field in ("server", "namespace", "defaultServiceAccount"):
-            value = entry.get(field)
-            if not isinstance(value, str) or (not value.strip() and field != "namespace"):
-                raise RuleError(f"{where}.{field} must be text")
-            if value.startswith("!") or (field == "defaultServiceAccount" and any(c in value for c in "!*[]{}\\/")):  # fmt: skip
-                raise RuleError(f"{where}.{field} has an invalid format: {value!r}")
+        _check_account(entry, number)
+
+
+def _check_account(entry: Any, number: int) -> None:
+    where = f"spec.destinationServiceAccounts[{number}]"
+    if not isinstance(entry, dict):
+        raise RuleError(f"{where} must be an object")
+    for field in ("server", "namespace", "defaultServiceAccount"):
+        value = entry.get(field)
+        if not isinstance(value, str) or (not value.strip() and field != "namespace"):
+            raise RuleError(f"{where}.{field} must be text")
+        if value.startswith("!") or (field == "defaultServiceAccount" and any(c in value for c in "!*[]{}\\/")):  # fmt: skip
+            raise RuleError(f"{where}.{field} has an invalid format: {value!r}")
+        check(value, f"{where}.{field}")

@@ -6,13 +6,14 @@ and a deny wins over every allow, also over one that came by another group or th
 
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from hub.engine.errors import RuleError
-from hub.engine.permits import glob_expression, matches
+from hub.engine.globs import Union, check_count, matches
+from hub.engine.globs import compiled as compiled_glob
+from hub.engine.patterns import PatternError, compiled, compiled_any, finds, readable
 from hub.engine.scopes import Scope, Where, parse_scope
 
 ARGOCD_RESOURCES = (
@@ -131,25 +132,39 @@ def _add(
             "a line is p with a subject, resource, action, object and effect, or g with a subject and a role"
         )
     subject, resource, action, name, effect = tokens[1:6]
-    rule = Rule(subject, resource, action, name, effect, origin, parse_scope(",".join(tokens[6:])))
+    rule = Rule(subject, resource, action, name, effect, origin)
     if rule.effect not in ("allow", "deny"):
         raise RuleError(f"the effect must be allow or deny, not {rule.effect!r}")
-    if mode == "regex":
-        for pattern in (rule.resource, rule.action, rule.object):
-            _regex(pattern)
-    elif not any(matches(rule.resource, resource) for resource in RESOURCES):
+    try:
+        rule = rule._replace(where=parse_scope(",".join(tokens[6:])))
+        check_rule(rule, mode)
+    except RuleError:
+        if rule.effect == "deny":
+            # Kept as it is, so that what it was written against stays closed: see `Enforcer`.
+            rules.append(rule)
+        raise
+    if mode != "regex" and not any(matches(rule.resource, resource) for resource in RESOURCES):
         raise RuleError(
             f"no resource is called {rule.resource!r}; there are {', '.join(RESOURCES)}"
         )
     rules.append(rule)
 
 
-@lru_cache(maxsize=8192)
-def _regex(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise RuleError(f"{pattern!r} is no regular expression: {error}") from error
+def check_rule(rule: Rule, mode: str) -> None:
+    """Return if the patterns of a rule can be used.
+
+    Raises: RuleError naming the field of the rule.
+    """
+    read = compiled if mode == "regex" else compiled_glob
+    for field_name, pattern in (
+        ("resource", rule.resource),
+        ("action", rule.action),
+        ("object", rule.object),
+    ):
+        try:
+            read(pattern)
+        except RuleError as error:
+            raise RuleError(f"{field_name} {pattern[:100]!r}: {error}") from error
 
 
 def builtin() -> Policy:
@@ -183,8 +198,8 @@ class _Candidates(NamedTuple):
     """The rules that are about some subjects, a resource and an action, compiled."""
 
     rules: tuple[Rule, ...]
-    deny: re.Pattern[str] | None
-    allow: re.Pattern[str] | None
+    deny: Callable[[str], bool] | None
+    allow: Callable[[str], bool] | None
     # Rules of one project or of some clusters only: few, and asked one by one.
     bounded: tuple[Rule, ...]
 
@@ -204,6 +219,7 @@ class Enforcer:
     _bearing: dict[tuple[str, ...], tuple[str, frozenset[Rule]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.policy = _usable(self.policy, self.mode)
         for rule in self.policy.rules:
             self._by_subject.setdefault(rule.subject, []).append(rule)
         for subject, role in self.policy.links:
@@ -242,7 +258,7 @@ class Enforcer:
             )
             if bounded is not None:
                 return Decision(allowed=effect == "allow", rule=bounded)
-            if union is not None and union.search(name):
+            if union is not None and union(name):
                 rule = next(
                     r for r in found.rules
                     if r.effect == effect and not r.where and not r.project and self._fits(r.object, name)
@@ -326,19 +342,64 @@ class Enforcer:
             tuple(r for r in rules if r.where or r.project),
         )  # fmt: skip
 
-    def _union(self, rules: Iterable[Rule], effect: str) -> re.Pattern[str] | None:
-        # One expression for all objects of an effect: most checks end after two searches.
-        objects = dict.fromkeys(rule.object for rule in rules if rule.effect == effect)
-        if self.mode == "regex":
-            parts = [f"(?:{pattern})" for pattern in objects]
-        else:
-            parts = [f"\\A(?:{glob_expression(pattern)})\\Z" for pattern in objects]
-        return re.compile("|".join(parts), re.DOTALL) if parts else None
+    def _union(self, rules: Iterable[Rule], effect: str) -> Callable[[str], bool] | None:
+        # One question for all objects of an effect: most checks end after two.
+        objects = tuple(dict.fromkeys(rule.object for rule in rules if rule.effect == effect))
+        if not objects:
+            return None
+        return _any_regex(objects) if self.mode == "regex" else Union(objects)
 
     def _fits(self, pattern: str, text: str) -> bool:
         if self.mode == "regex":
-            return bool(_regex(pattern).search(text))
+            return finds(pattern, text)
         return matches(pattern, text)
+
+
+def _any_regex(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    try:
+        search = compiled_any(patterns).search
+    except PatternError:
+        return lambda text: any(finds(pattern, text) for pattern in patterns)
+    return lambda text: search(readable(text)) is not None
+
+
+def _usable(policy: Policy, mode: str) -> Policy:
+    """Return a policy of rules that can all be asked.
+
+    A rule that allows and cannot be read is left out. One that denies denies every object of its
+    resource and action instead, to its own subject and inside its own project: a mistake in it opens
+    nothing, and reaches nobody whom the rule did not name.
+    """
+    rules, problems = list[Rule](), dict.fromkeys(policy.problems)
+    for rule in policy.rules:
+        try:
+            check_rule(rule, mode)
+        except RuleError as error:
+            if not any(problem.origin == rule.origin for problem in problems):
+                problems[Problem(rule.origin, f"invalid RBAC policy: {rule}: {error}")] = None
+            if rule.effect == "deny":
+                rules.append(_widened(rule, mode))
+        else:
+            rules.append(rule)
+    return Policy(tuple(rules), policy.links, tuple(problems))
+
+
+def _widened(rule: Rule, mode: str) -> Rule:
+    everything = ".*" if mode == "regex" else "*"
+    words = {}
+    for name in ("resource", "action"):
+        word = getattr(rule, name)
+        try:
+            check_rule(rule._replace(resource=word, action=word, object=word), mode)
+        except RuleError:
+            words[name] = everything
+    origin = f"{rule.origin}, which cannot be read and denies every object"
+    return rule._replace(
+        resource=words.get("resource", rule.resource),
+        action=words.get("action", rule.action),
+        object=everything,
+        origin=origin,
+    )
 
 
 def unknown_roles(policy: Policy) -> list[str]:
@@ -353,23 +414,32 @@ def project_policy(project: str, roles: Sequence[Mapping[str, Any]], mode: str =
     A line about anything outside the project is a problem and gives nothing.
     """
     policy = Policy()
-    for role in roles:
-        name = str(role.get("name") or "")
-        subject = f"proj:{project}:{name}"
-        origin = f"project {project}, role {name}"
-        lines = "\n".join(str(line) for line in role.get("policies") or [])
-        found = parse(lines, origin, mode)
-        rules = [Rule(subject, "projects", "get", project, "allow", origin, None, project)]
-        problems = list(found.problems)
-        for rule in found.rules:
-            reason = _outside(rule, project, subject)
-            if reason:
-                problems.append(Problem(rule.origin, f"invalid policy rule '{rule}': {reason}"))
-            else:
-                rules.append(rule._replace(project=project))
-        groups = tuple((str(group), subject) for group in role.get("groups") or [] if group)
-        policy += Policy(tuple(rules), groups, tuple(problems))
+    for number, role in enumerate(roles):
+        try:
+            policy += _role_policy(project, role, mode)
+        except (TypeError, ValueError, AttributeError):
+            # It was stored past every check; the other roles go on.
+            reason = f"spec.roles[{number}] cannot be read and gives nothing: write it again"
+            policy += Policy(problems=(Problem(f"project {project}, role {number + 1}", reason),))
     return policy
+
+
+def _role_policy(project: str, role: Mapping[str, Any], mode: str) -> Policy:
+    name = str(role.get("name") or "")
+    subject = f"proj:{project}:{name}"
+    origin = f"project {project}, role {name}"
+    lines = "\n".join(str(line) for line in role.get("policies") or [])
+    found = parse(lines, origin, mode)
+    rules = [Rule(subject, "projects", "get", project, "allow", origin, None, project)]
+    problems = list(found.problems)
+    for rule in found.rules:
+        reason = _outside(rule, project, subject)
+        if reason:
+            problems.append(Problem(rule.origin, f"invalid policy rule '{rule}': {reason}"))
+        else:
+            rules.append(rule._replace(project=project))
+    groups = tuple((str(group), subject) for group in role.get("groups") or [] if group)
+    return Policy(tuple(rules), groups, tuple(problems))
 
 
 PROJECT_RESOURCES = (
@@ -393,6 +463,7 @@ def check_project_roles(project: str, roles: Any) -> None:
     Raises: RuleError with Argo CD's sentence.
     """
     seen: set[str] = set()
+    check_count(roles or [], "spec.roles")
     for number, role in enumerate(roles or []):
         if not isinstance(role, dict):
             raise RuleError(f"spec.roles[{number}] must be an object")
@@ -410,7 +481,7 @@ def check_project_roles(project: str, roles: Any) -> None:
         _check_words(role.get("groups"), "group", name)
     broken = project_policy(project, roles or []).problems
     if broken:
-        raise RuleError(broken[0].message)
+        raise RuleError(f"{broken[0].origin}: {broken[0].message}")
 
 
 def _check_words(words: Any, what: str, role: str) -> None:
@@ -418,6 +489,7 @@ def _check_words(words: Any, what: str, role: str) -> None:
         return
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise RuleError(f"role '{role}': its {what} list must be a list of texts")
+    check_count(words, f"role '{role}': its {what} list")
     for position, word in enumerate(words):
         if not word.strip() or (what == "group" and re.search(r'["\r\n\t]', word)):
             raise RuleError(f"role '{role}': {word!r} cannot be a {what}")

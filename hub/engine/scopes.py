@@ -4,10 +4,11 @@ import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from hub.engine.errors import RuleError
-from hub.engine.permits import matches
+from hub.engine.globs import compiled, matches
 
 
 class Where(NamedTuple):
@@ -55,10 +56,10 @@ class Scope:
         return all(requirement.holds(where.labels) for requirement in self.labels)
 
 
-_FORM = re.compile(
-    r"^clusters(?:\s+named\s+(?P<names>\S+(?:\s*\|\s*\S+)*?))?(?:\s+where\s+(?P<labels>.+))?$"
-)
 _LABEL = re.compile(r"^(?P<key>[A-Za-z0-9._/-]+)\s*(?:(?P<op>==?|!=)\s*(?P<value>[^\s,()=!]*)|\s(?P<word>in|notin)\s*\((?P<values>[^()]*)\))?\Z")  # fmt: skip
+
+
+_MOST_CHARACTERS = 2000
 
 
 @functools.lru_cache(maxsize=4096)
@@ -70,15 +71,48 @@ def parse_scope(text: str) -> Scope | None:
     """
     if not text.strip():
         return None
-    found = _FORM.match(" ".join(text.split()))
-    if found is None or not (found["names"] or found["labels"]):
+    if len(text) > _MOST_CHARACTERS:
+        raise RuleError(f"the clusters are longer than {_MOST_CHARACTERS} characters")
+    found = _form(text.split())
+    if found is None or not (found[0] or found[1]):
         raise RuleError(
             f"{text!r} names no clusters: write 'clusters named prod-*' or 'clusters where env=prod'"
         )
-    names = tuple(n.strip() for n in (found["names"] or "").split("|") if n.strip())
-    parts = re.split(r",(?![^(]*\))", found["labels"] or "")
-    labels = tuple(_requirement(part.strip()) for part in parts if part.strip())
+    names = tuple(n.strip() for n in found[0].split("|") if n.strip())
+    for name in names:
+        compiled(name)
+    labels = tuple(_requirement(part) for part in split_selector(found[1]))
+    if not names and not labels:
+        raise RuleError(f"{text!r} names no clusters")
     return Scope(names, labels, " ".join(text.split()))
+
+
+def _form(words: list[str]) -> tuple[str, str] | None:
+    """Return what stands after "named" and after "where", None for a text of another form."""
+    if not words or words[0] != "clusters":
+        return None
+    rest, names = words[1:], list[str]()
+    if rest[:1] == ["named"]:
+        end = rest.index("where", 2) if "where" in rest[2:] else len(rest)
+        names, rest = rest[1:end], rest[end:]
+        # Names are joined by "|"; two with only white space between them are a mistake.
+        if any(not (a.endswith("|") or b.startswith("|")) for a, b in pairwise(names)):
+            return None
+    if rest and (rest[0] != "where" or len(rest) == 1):
+        return None
+    return " ".join(names), " ".join(rest[1:])
+
+
+def split_selector(text: str) -> list[str]:
+    """Return the requirements of a label selector: the commas of `key in (a,b)` part nothing."""
+    found, start, depth = list[str](), 0, 0
+    for position, character in enumerate(text):
+        depth = max(depth + (character == "(") - (character == ")"), 0)
+        if character == "," and not depth:
+            found.append(text[start:position].strip())
+            start = position + 1
+    found.append(text[start:].strip())
+    return [part for part in found if part]
 
 
 def _requirement(part: str) -> Requirement:

@@ -14,9 +14,10 @@ from cronsim import CronSim, CronSimError
 
 from hub.engine.backoff import parse_duration
 from hub.engine.errors import RuleError
-from hub.engine.permits import matches
+from hub.engine.globs import GlobError, check_all, check_count, compiled
 
 _MOST_TIMES = 5000
+_LONGEST_SCHEDULE = 256
 _NAMED = {
     "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
     "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
@@ -80,19 +81,29 @@ class Windows:
 
 
 def windows_for(
-    windows: Sequence[Mapping[str, Any]], *, name: str, namespace: str, cluster: tuple[str, str], now: datetime
+    windows: Sequence[Any], *, name: str, namespace: str, cluster: tuple[str, str], now: datetime
 ) -> Windows:  # fmt: skip
     """Return the windows that concern an application.
 
     Shapes: `cluster` is its destination's (name, server); `namespace` the destination's.
     """
-    chosen = [w for w in windows if _concerns(w, name, namespace, cluster)]
-    return Windows(tuple(_at(w, now) for w in chosen))
+    found = list[Window]()
+    for window in windows:
+        try:
+            if _concerns(window, name, namespace, cluster):
+                found.append(_at(window, now))
+        except (GlobError, AttributeError, TypeError) as error:
+            # It was stored past every check: whom it concerns is unknown, so nobody passes it.
+            spec = window if isinstance(window, Mapping) else {}
+            found.append(
+                Window(spec, is_active=False, problem=f"the window cannot be read: {error}")
+            )
+    return Windows(tuple(found))
 
 
-def active_windows(windows: Sequence[Mapping[str, Any]], now: datetime) -> list[Mapping[str, Any]]:
+def active_windows(windows: Sequence[Any], now: datetime) -> list[Mapping[str, Any]]:
     """Return the windows of a project that are active, whatever they concern."""
-    return [w for w in windows if _at(w, now).is_active]
+    return [w for w in windows if isinstance(w, Mapping) and _at(w, now).is_active]
 
 
 def spans(window: Mapping[str, Any], start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:  # fmt: skip
@@ -126,7 +137,7 @@ def _concerns(
     ):
         patterns = window.get(field) or []
         if patterns:
-            hits.append(any(matches(p, value) for p in patterns for value in values))
+            hits.append(any(compiled(p)(value) for p in patterns for value in values))
     return (all(hits) if window.get("andOperator") else any(hits)) if hits else False
 
 
@@ -161,6 +172,8 @@ def zone(name: Any) -> ZoneInfo:
 
 
 def _next(schedule: str, after: datetime) -> datetime | None:
+    if len(schedule) > _LONGEST_SCHEDULE:
+        raise RuleError(f"schedule: it is longer than {_LONGEST_SCHEDULE} characters")
     text = _NAMED.get(schedule.strip(), schedule.strip()).replace("?", "*")
     if len(text.split()) != 5:
         raise RuleError(f"schedule: {schedule!r} must have 5 fields: minute hour day month weekday")
@@ -176,6 +189,7 @@ def check_windows(windows: Any) -> None:
     Raises: RuleError with the field, in Argo CD's words where it has some.
     """
     seen: set[tuple[Any, ...]] = set()
+    check_count(windows or [], "spec.syncWindows")
     for number, window in enumerate(windows or []):
         where = f"spec.syncWindows[{number}]"
         if not isinstance(window, dict):
@@ -219,3 +233,4 @@ def _check_selectors(window: Mapping[str, Any], where: str) -> None:
             isinstance(words, list) and all(isinstance(w, str) for w in words)
         ):
             raise RuleError(f"{where}.{field} must be a list of texts")
+        check_all(words, f"{where}.{field}")

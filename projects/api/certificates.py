@@ -1,7 +1,6 @@
 """REST of what hosts are known by: SSH keys, and certificates of the servers of repositories. They are public, no secrets."""
 
 import base64
-import fnmatch
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from hub import audit
 from hub.access import Caller, is_allowed, require
 from hub.api import View, actor, body_map, flag
 from hub.engine.errors import Invalid
+from hub.engine.globs import matches
 from hub.lists import arranged
 from hub.models import change_setting, setting
 from projects.follow import hosts_changed
@@ -70,7 +70,7 @@ def _chosen(request: Request, items: Sequence[dict[str, str]]) -> list[dict[str,
     params, found = request.query_params, list(items)
     for field, name in {"serverName": "hostNamePattern", "certType": "certType", "certSubType": "certSubType"}.items():  # fmt: skip
         if params.get(name, "*") not in ("", "*"):
-            found = [c for c in found if fnmatch.fnmatchcase(c[field], params[name])]
+            found = [c for c in found if matches(params[name], c[field])]
     return found
 
 

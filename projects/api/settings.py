@@ -1,6 +1,5 @@
 """REST of the settings that administrators change while the hub runs (ours)."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from hub.api import View, actor, payload
 from hub.engine import lua
 from hub.engine.errors import Invalid, NotFound, RuleError
 from hub.engine.ignore import ignore_rules
+from hub.engine.patterns import PatternError, compiled
 from hub.models import change_setting, setting
 from hub.stream import publish
 from projects.follow import mark_due
@@ -104,8 +104,8 @@ def _globals(value: Any) -> None:
 
 def _pattern(value: Any) -> None:
     try:
-        re.compile(str(value))
-    except re.error as error:
+        compiled(str(value))
+    except PatternError as error:
         raise Invalid(f"password_pattern is no regular expression: {error}") from error
 
 

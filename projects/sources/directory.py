@@ -1,13 +1,13 @@
 """Directories of YAML, JSON and Jsonnet files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.conf import settings
 
 from hub.engine.documents import parse_json, parse_yaml
 from hub.engine.errors import ManifestError
-from hub.engine.permits import matches
+from hub.engine.globs import GlobError, compiled
 from hub.engine.resource import Manifest, manifests_from
 from projects.sources import jsonnet
 from projects.sources.files import Recorder
@@ -27,14 +27,13 @@ def render(
     """
     manifests: list[Manifest] = []
     total = 0
+    is_chosen = _chooser(block)
     everything = bool(block.get("disableExtensionFilter"))
     for name in files.walk(path, recurse=bool(block.get("recurse"))):
         relative = name[len(path) :].lstrip("/") if path else name
         if not everything and not name.endswith(_EXTENSIONS):
             continue
-        if block.get("exclude") and matches(str(block["exclude"]), relative):
-            continue
-        if block.get("include") and not matches(str(block["include"]), relative):
+        if not is_chosen(relative):
             continue
         data = files.read(name) or b""
         total += len(data)
@@ -48,6 +47,17 @@ def render(
         else:
             manifests += _parse(name, data)
     return manifests
+
+
+def _chooser(block: Mapping[str, Any]) -> Callable[[str], bool]:
+    found = {}
+    for field in ("include", "exclude"):
+        try:
+            found[field] = compiled(str(block[field])) if block.get(field) else None
+        except GlobError as error:
+            raise ManifestError(f"spec.source.directory.{field} cannot be used: {error}") from error
+    include, exclude = found["include"], found["exclude"]
+    return lambda name: not (exclude and exclude(name)) and (include is None or include(name))
 
 
 def _parse(name: str, data: bytes) -> list[Manifest]:

@@ -15,7 +15,7 @@ from django.conf import settings
 
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
-from hub.engine.permits import matches
+from hub.engine.globs import GlobError, compiled
 from hub.engine.resource import Manifest, annotations_of, manifests_from
 from projects.sources import charts
 from projects.sources.environment import substitute
@@ -320,7 +320,13 @@ def _check_scheme(url: str) -> None:
 def _expand(files: Recorder, origin: str, pattern: str) -> list[str]:
     fixed = pattern[: min(pattern.index(c) for c in "*?[" if c in pattern)]
     root = posixpath.dirname(fixed)
-    return sorted(p for p in files.walk(root, origin) if matches(pattern, p, separator=True))
+    try:
+        fits = compiled(pattern, separator=True)
+    except GlobError as error:
+        raise ManifestError(
+            f'values file glob "{pattern[:200]}" cannot be used: {error}'
+        ) from error
+    return sorted(p for p in files.walk(root, origin) if fits(p))
 
 
 def _parameters(block: Mapping[str, Any], environment: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from hub.cli import files
 from hub.cli.client import Client, path
 from hub.cli.problem import Problem
 from hub.cli.show import printed, say, table
+from hub.engine.globs import matches
 
 app = typer.Typer(help="Known hosts.", no_args_is_help=True)
 
@@ -19,10 +20,8 @@ def list_(
     sort: Annotated[str, typer.Option("--sort", help="hostname or type.")] = "", output: Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml.")] = "wide",
 ) -> None:  # fmt: skip
     """List known hosts with their fingerprints."""
-    from fnmatch import fnmatch
-
     items = Client.from_disk().get(path("certificates")).get("items") or []
-    items = [i for i in items if cert_type in ("", i["certType"]) and (not hostname_pattern or fnmatch(i["serverName"], hostname_pattern))]  # fmt: skip
+    items = [i for i in items if cert_type in ("", i["certType"]) and (not hostname_pattern or matches(hostname_pattern, i["serverName"]))]  # fmt: skip
     if sort not in ("", "hostname", "type"):
         raise Problem(f"--sort {sort}: hostname or type")
     items.sort(key=lambda i: (i["certType"] if sort == "type" else "", i["serverName"]))

@@ -1,9 +1,9 @@
 """Assess whether a resource works."""
 
-import fnmatch
 from collections.abc import Callable, Mapping
 
 from hub.engine.errors import RuleError
+from hub.engine.globs import matches
 from hub.engine.health.kinds import ASSESSORS
 from hub.engine.resource import Manifest, annotations_of, resource_key
 from hub.engine.status import Assessment, Health
@@ -40,13 +40,9 @@ def script_for(name: str, scripts: Mapping[str, Script]) -> Script | None:
     if name in scripts:
         return scripts[name]
     for pattern, script in scripts.items():
-        if "*" in pattern and _fits(name, pattern):
+        if "*" in pattern and matches(pattern, name):
             return script
     return None
-
-
-def _fits(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern)
 
 
 def ignores_health(manifest: Manifest) -> bool:

@@ -1,0 +1,388 @@
+r"""Globs that people write, matched in linear time.
+
+Shapes: `*` any text, `?` one character, `[a-z]` and `[!a-z]` a character of a set, `{a,b}` one of some
+globs (they may nest), `\\` takes the next character as it is. With a separator, `*` and `?` stop at "/"
+and `**` does not. A "[" or "{" that is never closed is that character.
+Source: as Argo CD 3.6, https://pkg.go.dev/github.com/gobwas/glob, whose `{a,b}` and escapes these are.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from hub.engine.errors import RuleError
+from hub.engine.patterns import PatternError, compiled_glob, readable
+
+MOST_CHARACTERS = 1024
+MOST_WILDCARDS = 256
+MOST_DEPTH = 5
+MOST_PATTERNS = 2000
+
+Fits = Callable[[str], bool]
+
+
+class GlobError(RuleError):
+    """A glob that cannot be used."""
+
+
+class Token(NamedTuple):
+    """A part of a glob."""
+
+    kind: str
+    """`text`, `star`, `deep` (`**`), `one` (`?`), `set` or `choice`."""
+    text: str = ""
+    negated: bool = False
+    ranges: tuple[tuple[str, str], ...] = ()
+    choices: tuple[tuple["Token", ...], ...] = ()
+
+
+class _Reader:
+    """Reads one glob; every character is looked at a fixed number of times."""
+
+    def __init__(self, pattern: str, *, braces: bool) -> None:
+        self.pattern, self.braces = pattern, braces
+        self.position, self.wildcards = 0, 0
+        self.closing = _closing_braces(pattern) if braces else {}
+
+    def sequence(self, end: int, depth: int) -> tuple[Token, ...]:
+        tokens, text = list[Token](), list[str]()
+        while self.position < end:
+            token = self._token(end, depth)
+            if token.kind == "text":
+                text.append(token.text)
+                continue
+            if text:
+                tokens.append(Token("text", "".join(text)))
+                text = []
+            # Two stars in a row are what one of them is.
+            if not (tokens and token.kind == tokens[-1].kind and token.kind in ("star", "deep")):
+                tokens.append(token)
+        return (*tokens, Token("text", "".join(text))) if text else tuple(tokens)
+
+    def _token(self, end: int, depth: int) -> Token:
+        start = self.position
+        character = self.pattern[start]
+        self.position += 1
+        if character == "\\" and self.position < end:
+            self.position += 1
+            return Token("text", self.pattern[start + 1])
+        if character in "*?[":
+            return self._wildcard(character, end)
+        if character == "{" and self.closing.get(start, end) < end:
+            return self._choice(self.closing[start], depth)
+        return Token("text", character)
+
+    def _wildcard(self, character: str, end: int) -> Token:
+        start = self.position
+        closing = self.pattern.find("]", start, end) if character == "[" else -1
+        if character == "[" and closing <= start:
+            return Token("text", "[")
+        self.wildcards += 1
+        if self.wildcards > MOST_WILDCARDS:
+            raise GlobError(f"the pattern has more than {MOST_WILDCARDS} wildcards")
+        if character == "[":
+            self.position = closing + 1
+            return _set(self.pattern[start:closing])
+        if character == "*" and self.pattern[start : start + 1] == "*" and start < end:
+            self.position += 1
+            return Token("deep")
+        return Token("star" if character == "*" else "one")
+
+    def _choice(self, closing: int, depth: int) -> Token:
+        if depth >= MOST_DEPTH:
+            raise GlobError(f"the pattern has braces more than {MOST_DEPTH} deep")
+        start = self.position
+        ends = [*_commas(self.pattern, start, closing, self.closing), closing]
+        choices = []
+        for end in ends:
+            choices.append(self.sequence(end, depth + 1))
+            self.position = end + 1
+        return Token("choice", choices=tuple(choices))
+
+
+def _closing_braces(pattern: str) -> dict[int, int]:
+    """Return where each "{" that is closed ends; an escaped one does not count."""
+    found, open_, position = dict[int, int](), list[int](), 0
+    while position < len(pattern):
+        character = pattern[position]
+        if character == "\\":
+            position += 1
+        elif character == "{":
+            open_.append(position)
+        elif character == "}" and open_:
+            found[open_.pop()] = position
+        position += 1
+    return found
+
+
+def _commas(pattern: str, start: int, end: int, closing: dict[int, int]) -> list[int]:
+    found, position = [], start
+    while position < end:
+        if pattern[position] == "\\":
+            position += 1
+        elif pattern[position] == "{":
+            position = closing.get(position, position)
+        elif pattern[position] == ",":
+            found.append(position)
+        position += 1
+    return found
+
+
+def _set(content: str) -> Token:
+    negated = content[0] in "!^"
+    characters = content[negated:].replace("\\", "")
+    if not characters:
+        raise GlobError(f"[{content}] names no characters")
+    ranges, position = list[tuple[str, str]](), 0
+    while position < len(characters):
+        low = high = characters[position]
+        if characters[position + 1 : position + 2] == "-" and position + 2 < len(characters):
+            high = characters[position + 2]
+            position += 2
+        if high < low:
+            raise GlobError(f"[{content}] has the range {low}-{high}: write {high}-{low}")
+        ranges.append((low, high))
+        position += 1
+    return Token("set", negated=negated, ranges=tuple(ranges))
+
+
+def parse(pattern: str, *, braces: bool = True) -> tuple[Token, ...]:
+    """Return the parts of a glob.
+
+    Raises: GlobError saying what is wrong with it.
+    """
+    if len(pattern) > MOST_CHARACTERS:
+        raise GlobError(f"the pattern is longer than {MOST_CHARACTERS} characters")
+    return _Reader(pattern, braces=braces).sequence(len(pattern), 0)
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isalnum() or not c.isascii() else f"\\{c}" for c in text)
+
+
+def _expression(tokens: Iterable[Token], *, separator: bool) -> str:
+    star, one = ("[^/]*", "[^/]") if separator else (".*", ".")
+    parts = []
+    for token in tokens:
+        if token.kind == "text":
+            parts.append(_escaped(token.text))
+        elif token.kind == "set":
+            inner = "".join(
+                _escaped(low) if low == high else f"{_escaped(low)}-{_escaped(high)}"
+                for low, high in token.ranges
+            )
+            parts.append(f"[{'^' if token.negated else ''}{inner}]")
+        elif token.kind == "choice":
+            words = (_expression(choice, separator=separator) for choice in token.choices)
+            parts.append(f"(?:{'|'.join(words)})")
+        else:
+            parts.append({"star": star, "deep": ".*", "one": one}[token.kind])
+    return "".join(parts)
+
+
+def expression(pattern: str, *, separator: bool = False) -> str:
+    """Return the regular expression of a glob, in what RE2 and PostgreSQL read alike.
+
+    Raises: GlobError.
+    """
+    return _expression(parse(pattern), separator=separator)
+
+
+@functools.lru_cache(maxsize=8192)
+def _kept(pattern: str, separator: bool, braces: bool) -> Fits | GlobError:
+    try:
+        tokens = parse(pattern, braces=braces)
+        return _by_text(tokens, separator=separator) or _by_expression(
+            _expression(tokens, separator=separator)
+        )
+    except GlobError as error:
+        return error
+
+
+def compiled(pattern: str, *, separator: bool = False, braces: bool = True) -> Fits:
+    """Return a function that says whether a glob matches all of a text.
+
+    Raises: GlobError saying what is wrong with the glob.
+    """
+    found = _kept(pattern, separator, braces)
+    if isinstance(found, GlobError):
+        # A new one each time: what is raised keeps the frames of whoever caught it.
+        raise GlobError(str(found))
+    return found
+
+
+def _by_expression(text: str) -> Fits:
+    try:
+        _searcher(text)
+    except PatternError as error:
+        raise GlobError("the pattern is too large, or is no Unicode text") from error
+
+    def fits(value: str) -> bool:
+        # Asked for again at each use: fewer expressions than patterns are kept, they are large.
+        return _searcher(text)(value)
+
+    return fits
+
+
+@functools.lru_cache(maxsize=512)
+def _searcher(text: str) -> Fits:
+    fullmatch = compiled_glob(text).fullmatch
+    return lambda value: fullmatch(readable(value)) is not None
+
+
+def _by_text(tokens: Sequence[Token], *, separator: bool) -> Fits | None:
+    """Return a matcher without a regular expression for what people mostly write, None for the rest."""
+    kinds = {token.kind for token in tokens}
+    if not kinds <= {"text", "star", "deep"}:
+        return None
+    if kinds <= {"text"}:
+        text = tokens[0].text if tokens else ""
+        return lambda value: value == text
+    if separator and "star" in kinds:
+        return _one_star(tokens)
+    return _segments(tokens)
+
+
+def _one_star(tokens: Sequence[Token]) -> Fits | None:
+    stars = [n for n, token in enumerate(tokens) if token.kind != "text"]
+    if len(stars) != 1:
+        return None
+    head = tokens[0].text if stars[0] == 1 else ""
+    tail = tokens[-1].text if stars[0] != len(tokens) - 1 else ""
+    shortest = len(head) + len(tail)
+
+    def fits(value: str) -> bool:
+        return (
+            len(value) >= shortest
+            and value.startswith(head)
+            and value.endswith(tail)
+            and value.find("/", len(head), len(value) - len(tail)) < 0
+        )
+
+    return fits
+
+
+def _segments(tokens: Sequence[Token]) -> Fits:
+    """Return a matcher of texts with any text between them: each is looked for after the one before."""
+    head = tokens[0].text if tokens[0].kind == "text" else ""
+    tail = tokens[-1].text if tokens[-1].kind == "text" else ""
+    inner = [t.text for t in tokens[bool(head) : len(tokens) - bool(tail)] if t.kind == "text"]
+    shortest = len(head) + len(tail)
+    if not inner and not tail:
+        return (lambda value: value.startswith(head)) if head else (lambda _: True)
+
+    def fits(value: str) -> bool:
+        end = len(value) - len(tail)
+        if len(value) < shortest or not value.startswith(head) or not value.endswith(tail):
+            return False
+        position = len(head)
+        for text in inner:
+            position = value.find(text, position, end)
+            if position < 0:
+                return False
+            position += len(text)
+        return True
+
+    return fits
+
+
+def matches(pattern: str, text: str, *, separator: bool = False, braces: bool = True) -> bool:
+    """Return whether a glob matches all of a text; one that cannot be used matches nothing.
+
+    For what a match permits; what a match forbids asks `denies`.
+    """
+    found = _kept(pattern, separator, braces)
+    return not isinstance(found, GlobError) and found(text)
+
+
+def denies(pattern: str, text: str, *, separator: bool = False) -> bool:
+    """Return whether a glob of a deny rule matches; one that cannot be used denies everything."""
+    found = _kept(pattern, separator, True)
+    return isinstance(found, GlobError) or found(text)
+
+
+def check(pattern: Any, field: str) -> None:
+    """Return if a glob can be used.
+
+    Raises: GlobError naming the field.
+    """
+    if not isinstance(pattern, str):
+        raise GlobError(f"{field} must be text")
+    try:
+        compiled(pattern)
+    except GlobError as error:
+        raise GlobError(f"{field}: {pattern[:100]!r} cannot be used: {error}") from error
+
+
+def check_all(patterns: Any, field: str) -> None:
+    """Return if a list of globs can be used; a leading "!" that denies is left out.
+
+    Raises: GlobError naming the field and the number of the entry.
+    """
+    if patterns is None:
+        return
+    if not isinstance(patterns, list):
+        raise GlobError(f"{field} must be a list")
+    check_count(patterns, field)
+    for number, pattern in enumerate(patterns):
+        check(pattern.removeprefix("!") if isinstance(pattern, str) else pattern, f"{field}[{number}]")  # fmt: skip
+
+
+def check_count(entries: Sequence[Any], field: str) -> None:
+    """Return if a list of rules is not too long.
+
+    Raises: GlobError naming the field.
+    """
+    if len(entries) > MOST_PATTERNS:
+        raise GlobError(f"{field} has {len(entries)} entries: at most {MOST_PATTERNS} are allowed")
+
+
+class Union:
+    """Whether any of many globs matches: as fast for a thousand as for a few."""
+
+    __slots__ = ("_exact", "_heads", "_others", "_tails")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        """Sort globs by how they can be asked; those that cannot be used match nothing."""
+        self._exact, heads, tails, others = set[str](), list[str](), list[str](), list[str]()
+        for pattern in dict.fromkeys(patterns):
+            if isinstance(_kept(pattern, False, True), GlobError):
+                continue
+            tokens = parse(pattern)
+            kinds = [token.kind for token in tokens]
+            if kinds in ([], ["text"]):
+                self._exact.add(tokens[0].text if tokens else "")
+            elif kinds in (["star"], ["deep"]):
+                heads.append("")
+            elif kinds in (["text", "star"], ["text", "deep"]):
+                heads.append(tokens[0].text)
+            elif kinds in (["star", "text"], ["deep", "text"]):
+                tails.append(tokens[1].text)
+            else:
+                others.append(pattern)
+        self._heads, self._tails = tuple(heads), tuple(tails)
+        self._others = _any_of(others)
+
+    def __call__(self, text: str) -> bool:
+        """Return whether one of them matches all of a text."""
+        return (
+            text in self._exact
+            or text.startswith(self._heads)
+            or text.endswith(self._tails)
+            or (self._others is not None and self._others(text))
+        )
+
+
+_FEW = 8
+
+
+def _any_of(patterns: Sequence[str]) -> Fits | None:
+    if not patterns:
+        return None
+    each = [compiled(pattern) for pattern in patterns]
+    if len(each) > _FEW:
+        try:
+            return _by_expression("|".join(f"(?:{expression(p)})" for p in patterns))
+        except GlobError:
+            pass  # Together they are too large for one expression.
+    return lambda text: any(fits(text) for fits in each)
