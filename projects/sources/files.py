@@ -8,7 +8,6 @@ import hashlib
 import posixpath
 import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Protocol
 
 from hub.engine.errors import ManifestError
@@ -37,6 +36,7 @@ class MemoryFiles:
     def __init__(self, content: Mapping[str, bytes]) -> None:
         self._content = dict(content)
         self._folders: dict[str, set[str]] = {"": set()}
+        self._hashes: dict[str, str] = {}
         for path in self._content:
             parts = path.split("/")
             for depth in range(len(parts)):
@@ -45,14 +45,17 @@ class MemoryFiles:
     def entry(self, path: str) -> tuple[int, str] | None:
         """Return (mode, hash) of a path."""
         if path in self._content:
-            return stat.S_IFREG, hashlib.sha256(self._content[path]).hexdigest()
-        if path in self._folders:
-            below = sorted(p for p in self._content if not path or p.startswith(path + "/"))
-            digest = hashlib.sha256()
-            for name in below:
-                digest.update(name.encode() + b"\0" + hashlib.sha256(self._content[name]).digest())
-            return stat.S_IFDIR, digest.hexdigest()
-        return None
+            return stat.S_IFREG, self._hash(path)
+        return (stat.S_IFDIR, self._hash(path)) if path in self._folders else None
+
+    def _hash(self, path: str) -> str:
+        if path not in self._hashes:
+            digest = hashlib.sha256(self._content.get(path, b""))
+            for name in [] if path in self._content else self.children(path):
+                inner = self._hash(f"{path}/{name}" if path else name)
+                digest.update(f"{name}\0{inner}\0".encode(errors="surrogatepass"))
+            self._hashes[path] = digest.hexdigest()
+        return self._hashes[path]
 
     def children(self, path: str) -> list[str]:
         """Return the names in a folder."""
@@ -206,23 +209,64 @@ class Recorder:
             elif stat.S_ISREG(found[0]):
                 yield path
 
-    def export(self, path: str, folder: Path, origin: str = "", limit: int = 256 * 1024**2) -> None:
-        """Write a subtree to a folder of the disk under its own path, links as plain files.
+    def contents(self, path: str, budget: "Budget", origin: str = "") -> dict[str, bytes]:
+        """Return the files below a folder by their paths in it, links inside the tree as what they lead to.
 
-        Raises: ManifestError when it is larger than `limit` bytes.
+        Raises: ManifestError for a link that leads out, or when it is more than the budget.
         """
-        total = 0
         root = self.resolve(path, origin)
-        for name in self.walk(root, origin):
-            data = self.read(name, origin)
-            if data is None:
+        self.note(root, origin)
+        found = {}
+        for name, real in self._below(root, origin, (root,), budget):
+            data = self._origins[origin].blob(real)
+            budget.spend(len(data))
+            found[name] = data
+        return found
+
+    def _below(
+        self, folder: str, origin: str, trail: tuple[str, ...], budget: "Budget"
+    ) -> Iterator[tuple[str, str]]:
+        files = self._origins[origin]
+        for name in files.children(folder):
+            if name == ".git":
                 continue
-            total += len(data)
-            if total > limit:
-                raise ManifestError(f"{path or '.'} holds more than {limit // 1024**2} MiB")
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+            budget.count()
+            path = f"{folder}/{name}" if folder else name
+            real = self.resolve(path, origin)
+            if real != path:
+                self.note(real, origin)
+            found = files.entry(real)
+            if found is not None and stat.S_ISREG(found[0]):
+                yield name, real
+            elif found is not None and stat.S_ISDIR(found[0]) and real not in trail:
+                for inner, place in self._below(real, origin, (*trail, real), budget):
+                    yield f"{name}/{inner}", place
+
+
+class Budget:
+    """How much may be read for one render."""
+
+    def __init__(self, what: str, size_bytes: int, entries: int = 20_000) -> None:
+        self._what, self._limit = what, size_bytes
+        self._bytes, self._entries, self._most = 0, 0, entries
+
+    def spend(self, size: int) -> None:
+        """Count the bytes of a file.
+
+        Raises: ManifestError when it is too much.
+        """
+        self._bytes += size
+        if self._bytes > self._limit:
+            raise ManifestError(f"{self._what}: more than {self._limit // 1024**2} MiB, the limit")
+
+    def count(self) -> None:
+        """Count a file or folder.
+
+        Raises: ManifestError when there are too many.
+        """
+        self._entries += 1
+        if self._entries > self._most:
+            raise ManifestError(f"{self._what}: more than {self._most:,} files, the limit")
 
 
 def hash_of(files: Files, path: str) -> str:

@@ -453,7 +453,14 @@ def _entries(url: str, tree: str) -> dict[str, tuple[int, str]]:
     found = _repo(url)[tree.encode()]
     if not isinstance(found, Tree):
         return {}
-    return {e.path.decode(errors="replace"): (e.mode, e.sha.decode()) for e in found.iteritems()}
+    entries = {}
+    for entry in found.iteritems():
+        name = entry.path.decode(errors="replace")
+        if name in ("", ".", "..") or "/" in name:
+            # Git writes no such tree; a server that sends one wants a reader to leave the folder.
+            raise ManifestError(f"{redact_text(url)}: the tree {tree} has an entry named {name!r}")
+        entries[name] = (entry.mode, entry.sha.decode())
+    return entries
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 import hashlib
 import posixpath
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
 from hub.engine.globs import GlobError, compiled
 from hub.engine.resource import Manifest, annotations_of, manifests_from
-from projects.sources import charts
+from projects.sources import chart_files, charts
 from projects.sources.environment import substitute
-from projects.sources.files import Files, Recorder, clean
+from projects.sources.files import Recorder, clean
+from projects.sources.folder import write_beneath
 from projects.sources.process import WorkerError, renderer, working_folder
 from projects.sources.versions import is_constraint, parse_version, satisfies
 
@@ -49,11 +49,12 @@ def capabilities_digest(kube_version: str, api_versions: Sequence[str]) -> str:
     ]
 
 
-def _asks_capabilities(chart: Path) -> bool:
+def _asks_capabilities(content: Mapping[str, bytes]) -> bool:
     return any(
-        b"Capabilities" in file.read_bytes() or (file.name == "Chart.yaml" and b"kubeVersion" in file.read_bytes())
-        for file in chart.rglob("*") if file.is_file()
-    )  # fmt: skip
+        b"Capabilities" in data
+        or (posixpath.basename(path) == "Chart.yaml" and b"kubeVersion" in data)
+        for path, data in content.items()
+    )
 
 
 def render(
@@ -80,14 +81,12 @@ def render(
         "fileParameters": _file_parameters(files, path, block, environment),
         "skipCrds": bool(block.get("skipCrds")), "skipSchema": bool(block.get("skipSchemaValidation")),
     }  # fmt: skip
+    content = chart_files.assemble(files, path, repositories, schemas=not request["skipSchema"])
+    if _asks_capabilities(content):
+        files.note_capabilities(release.digest)
     with working_folder() as folder:
-        _export(files, path, folder)
-        _export_local_dependencies(files, path, folder)
-        chart = folder / path
-        _add_dependencies(chart, repositories)
-        if _asks_capabilities(chart):
-            files.note_capabilities(release.digest)
-        rendered = _call({**request, "chart": str(chart)}, folder, files.owner)
+        write_beneath(folder, content, path)
+        rendered = _call({**request, "chart": str(folder / path)}, folder, files.owner)
     _check_kube_version(rendered["metadata"], request["kubeVersion"])
     if rendered["missing"]:
         raise ManifestError(
@@ -104,112 +103,6 @@ def _call(request: dict[str, Any], folder: Path, owner: str) -> dict[str, Any]:
         raise ManifestError(
             f"helm template failed: {str(error).replace(f'{folder}/', '')[:800]}"
         ) from error
-
-
-def _export(files: Recorder, path: str, folder: Path) -> None:
-    files.export(path, folder, limit=settings.MAX_CHART_BYTES)
-    if not (folder / path / "Chart.yaml").exists():
-        raise ManifestError(f"{path or '.'}: Chart.yaml file is missing")
-
-
-def _chart_yaml(folder: Path) -> dict[str, Any]:
-    try:
-        documents = parse_yaml((folder / "Chart.yaml").read_text())
-    except UnicodeDecodeError as error:
-        raise ManifestError("Chart.yaml is not UTF-8 text") from error
-    except ManifestError as error:
-        raise ManifestError(f"Chart.yaml: {error}") from error
-    return documents[0] if documents and isinstance(documents[0], dict) else {}
-
-
-def _dependencies(folder: Path) -> list[dict[str, Any]]:
-    listed = _chart_yaml(folder).get("dependencies") or []
-    requirements = folder / "requirements.yaml"
-    if not listed and requirements.exists():
-        documents = parse_yaml(requirements.read_text())
-        listed = (documents[0] or {}).get("dependencies") or [] if documents else []
-    return [d for d in listed if isinstance(d, dict)]
-
-
-def _export_local_dependencies(files: Recorder, path: str, folder: Path) -> None:
-    todo, done = [path], set()
-    while todo:
-        place = todo.pop()
-        if place in done:
-            continue
-        done.add(place)
-        for dependency in _dependencies(folder / place):
-            repository = str(dependency.get("repository") or "")
-            if not repository.startswith("file://"):
-                continue
-            target = clean(repository.removeprefix("file://"), place)
-            if not files.is_folder(target):
-                raise ManifestError(
-                    f"{place}: the dependency {repository} is not in the repository"
-                )
-            _export(files, target, folder)
-            todo.append(target)
-
-
-def _add_dependencies(chart: Path, repositories: charts.Access) -> None:
-    present = (
-        {p.name for p in (chart / "charts").iterdir()} if (chart / "charts").is_dir() else set()
-    )
-    for dependency in _dependencies(chart):
-        name, version = str(dependency.get("name") or ""), str(dependency.get("version") or "")
-        if "/" in name or name in ("", "..", "."):
-            raise ManifestError(f"Chart.yaml: {name!r} is no valid dependency name")
-        if any(p == name or re.fullmatch(re.escape(name) + r"-v?\d.*\.tgz", p) for p in present):
-            continue
-        repository = str(dependency.get("repository") or "")
-        target = chart / "charts" / name
-        if repository.startswith("file://"):
-            local = (chart / repository.removeprefix("file://")).resolve()
-            _copy(local, target)
-            _add_dependencies(target, repositories)
-        elif repository:
-            _unpack(
-                repositories.chart(repository, name, _locked(chart, name) or version or "*"), target
-            )
-
-
-def _locked(chart: Path, name: str) -> str:
-    lock = chart / "Chart.lock"
-    if not lock.exists():
-        return ""
-    documents = parse_yaml(lock.read_text())
-    entries = (documents[0] or {}).get("dependencies") or [] if documents else []
-    return next(
-        (
-            str(e.get("version") or "")
-            for e in entries
-            if isinstance(e, dict) and e.get("name") == name
-        ),
-        "",
-    )
-
-
-def _copy(source: Path, target: Path) -> None:
-    for file in sorted(source.rglob("*")):
-        if file.is_file():
-            place = target / file.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(file.read_bytes())
-
-
-def _unpack(content: Files, target: Path) -> None:
-    def walk(path: str) -> None:
-        for name in content.children(path):
-            inner = f"{path}/{name}" if path else name
-            found = content.entry(inner)
-            if found and stat.S_ISDIR(found[0]):
-                walk(inner)
-            elif found:
-                place = target / inner
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(content.blob(inner))
-
-    walk("")
 
 
 def _check_kube_version(metadata: Mapping[str, Any], version: str) -> None:

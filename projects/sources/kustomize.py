@@ -63,9 +63,7 @@ def render(
     with process.working_folder() as folder:
         root = folder / "repository"
         for needed in _reachable(files, path, [str(c) for c in block.get("components") or []]):
-            files.export(needed, root) if files.is_folder(needed) else _export_file(
-                files, needed, root
-            )
+            _export(files, needed, root)
         target = root / path
         _edit(target, block, environment)
         options = _options(block, kube)
@@ -83,11 +81,13 @@ def render(
         return manifests_from(parse_yaml(finished.output.decode()), path or ".")
 
 
-def _export_file(files: Recorder, path: str, root: Path) -> None:
-    data = files.read(path)
-    if data is not None:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(data)
+def _export(files: Recorder, path: str, root: Path) -> None:
+    names = files.walk(files.resolve(path)) if files.is_folder(path) else [path]
+    for name in names:
+        data = files.read(name)
+        if data is not None:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(data)
 
 
 def _options(block: Mapping[str, Any], kube: tuple[str, list[str]]) -> list[str]:

@@ -1,0 +1,154 @@
+"""A chart with all that it depends on, put together from trees of files before anything is written.
+
+A path of a dependency is resolved once, in the tree that names it, and what it leads to is carried
+as files: a copy of a chart in another place is never asked again where its dependencies are.
+"""
+
+import io
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.conf import settings
+
+from hub.engine.documents import parse_yaml
+from hub.engine.errors import ManifestError
+from projects.sources import charts
+from projects.sources.files import Budget, Recorder, clean
+from projects.sources.schemas import closed
+
+_MOST_CHARTS = 100
+_MOST_NESTED = 10
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}")
+_ARCHIVE = re.compile(r"(?:charts/[^/]+/)*charts/[^/._][^/]*\.tgz")
+_SCHEMA = re.compile(r"(?:charts/[^/]+/)*values\.schema\.json")
+
+
+def assemble(
+    files: Recorder, path: str, repositories: charts.Access, *, schemas: bool = True
+) -> dict[str, bytes]:
+    """Return the files of a chart, those of its dependencies in `charts/`, by their paths in the chart.
+
+    Shapes: without `schemas` the values are not to be checked, and no schema is handed on.
+    Raises: ManifestError naming the dependency that is not in its tree, is part of a circle, or is too much.
+    """
+    assembly = _Assembly(repositories, schemas=schemas)
+    return assembly.sealed(assembly.chart(files, files.resolve(path), ()), 0)
+
+
+class _Assembly:
+    def __init__(self, repositories: charts.Access, *, schemas: bool) -> None:
+        self._repositories, self._schemas, self._count = repositories, schemas, 0
+        self._budget = Budget("the chart and its dependencies", settings.MAX_CHART_BYTES)
+
+    def chart(self, tree: Recorder, path: str, above: tuple[str, ...]) -> dict[str, bytes]:
+        self._count += 1
+        if path in above:
+            circle = " → ".join(place or "." for place in (*above, path))
+            raise ManifestError(f"the dependencies of {above[0] or '.'} are a circle: {circle}")
+        if self._count > _MOST_CHARTS or len(above) > _MOST_NESTED:
+            raise ManifestError(
+                f"{path or '.'}: more than {_MOST_CHARTS} dependencies, or nested more than {_MOST_NESTED} deep"
+            )
+        content = tree.contents(path, self._budget)
+        if "Chart.yaml" not in content:
+            raise ManifestError(f"{path or '.'}: Chart.yaml file is missing")
+        self._add_dependencies(content, tree, (*above, path))
+        return content
+
+    def _add_dependencies(
+        self, content: dict[str, bytes], tree: Recorder, places: tuple[str, ...]
+    ) -> None:
+        vendored = {name.split("/")[1] for name in content if name.startswith("charts/")}
+        added: set[tuple[str, ...]] = set()
+        for dependency in dependencies(content):
+            name, version, repository = (
+                str(dependency.get(field) or "") for field in ("name", "version", "repository")
+            )
+            if not _NAME.fullmatch(name):
+                raise ManifestError(f"Chart.yaml: {name!r} is no valid dependency name")
+            if _is_vendored(name, vendored) or not repository:
+                continue
+            version = _locked(content, name) or version or "*"
+            if (name, version, repository) in added:
+                continue
+            found = self._found(tree, places, repository, name, version)
+            folder = f"charts/{name}" if (name,) not in added else f"charts/{name}-{len(added)}"
+            added |= {(name,), (name, version, repository)}
+            content |= {f"{folder}/{inner}": data for inner, data in found.items()}
+
+    def _found(
+        self, tree: Recorder, places: tuple[str, ...], repository: str, name: str, version: str
+    ) -> dict[str, bytes]:
+        if not repository.startswith("file://"):
+            # Published charts bring their dependencies in the archive, so theirs are not followed.
+            fetched = self._repositories.chart(repository, name, version)
+            return Recorder({"": fetched}).contents("", self._budget)
+        target = clean(repository.removeprefix("file://"), places[-1])
+        if not tree.is_folder(target):
+            raise ManifestError(
+                f"{places[-1] or '.'}: the dependency {repository} is not in the repository"
+            )
+        return self.chart(tree, tree.resolve(target), places)
+
+    def sealed(self, content: Mapping[str, bytes], depth: int) -> dict[str, bytes]:
+        """Return the files with everything in them that Helm would follow out of the chart settled."""
+        result = {}
+        for path, data in content.items():
+            if _ARCHIVE.fullmatch(path):
+                result[path] = self._packed_anew(path, data, depth)
+            elif not _SCHEMA.fullmatch(path):
+                result[path] = data
+            elif self._schemas:
+                result[path] = closed(data, path)
+        return result
+
+    def _packed_anew(self, path: str, data: bytes, depth: int) -> bytes:
+        # What Helm unpacks is what was checked here, not what another reader makes of the same bytes.
+        if depth >= _MOST_NESTED:
+            raise ManifestError(f"{path}: archives are nested more than {_MOST_NESTED} deep")
+        try:
+            tree = Recorder({"": charts.unpack(data, strip=True)})
+        except ManifestError as error:
+            raise ManifestError(f"{path}: {error}") from error
+        return _packed(self.sealed(tree.contents("", self._budget), depth + 1))
+
+
+def _packed(content: Mapping[str, bytes]) -> bytes:
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w:gz", compresslevel=1) as archive:
+        for path, data in content.items():
+            member = tarfile.TarInfo(f"chart/{path}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return body.getvalue()
+
+
+def _is_vendored(name: str, present: set[str]) -> bool:
+    return any(p == name or re.fullmatch(re.escape(name) + r"-v?\d.*\.tgz", p) for p in present)
+
+
+def dependencies(content: Mapping[str, bytes]) -> Iterator[dict[str, Any]]:
+    """Yield what a chart says that it depends on."""
+    for name in ("Chart.yaml", "requirements.yaml"):
+        listed = _object(content, name).get("dependencies") or []
+        if listed:
+            yield from (d for d in listed if isinstance(d, dict))
+            return
+
+
+def _locked(content: Mapping[str, bytes], name: str) -> str:
+    entries = _object(content, "Chart.lock").get("dependencies") or []
+    found = (e for e in entries if isinstance(e, dict) and e.get("name") == name)
+    return next((str(e.get("version") or "") for e in found), "")
+
+
+def _object(content: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    try:
+        documents = parse_yaml(content.get(name, b"").decode())
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{name} is not UTF-8 text") from error
+    except ManifestError as error:
+        raise ManifestError(f"{name}: {error}") from error
+    return documents[0] if documents and isinstance(documents[0], dict) else {}
