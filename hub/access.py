@@ -232,6 +232,25 @@ def caller_of(account: Account, **how: Any) -> Caller:
     return Caller(account.shown_name, account, subjects_of(account), groups, **how)
 
 
+def identity_of(caller: Caller) -> dict[str, Any]:
+    """Return what `caller_by` finds a caller again by, when work goes on without the request."""
+    if caller.account is not None:
+        return {"account": caller.account.pk}
+    return {"subject": caller.subjects[0], "project": caller.project} if caller.project else {}
+
+
+def caller_by(identity: Mapping[str, Any] | None) -> Caller:
+    """Return the caller that `identity_of` described, with the rights of this moment; nobody known when they are gone."""
+    found = identity or {}
+    account = Account.objects.filter(pk=found["account"]).first() if "account" in found else None
+    if account is not None:
+        return caller_of(account)
+    if "subject" in found:
+        subject = str(found["subject"])
+        return Caller(subject, None, (subject,), project=str(found["project"]))
+    return ANONYMOUS
+
+
 def decide(
     caller: Caller, resource: str, action: str, name: str, where: Where | None = None
 ) -> Decision:

@@ -32,8 +32,10 @@ from hub.engine.resource import (
 from hub.engine.status import ResourceState, Sync
 from hub.engine.tracking import mark
 from hub.models import setting
+from projects import home
 from projects.jq import delete_path
-from projects.models import Application
+from projects.models import Application, Project
+from projects.ours import Author
 from projects.sources import Desired
 
 
@@ -164,6 +166,7 @@ def comparison(
         for key, m in targets.items() if place.is_namespaced(key.group, key.kind) and not key.namespace
     ]  # fmt: skip
     rows = _rows(application, cluster, list(targets))
+    author = Author(application, Project(name=application.project, spec=dict(project)))
     pairs = []
     for key in sorted(targets.keys() | rows.keys()):
         row = rows.get(key)
@@ -174,6 +177,15 @@ def comparison(
             and _is_left_alone(row, application, project, place, hooks)
         ):
             continue
+        if cluster.is_home and home.is_ours(key.group, key.kind):
+            rule = home.why_not(target, author) if target else home.why_keep(key, author)
+            if rule:
+                warnings.append(
+                    ("HubKindWarning", f"{key.kind} {key.namespace}/{key.name}: {rule}")
+                )
+                row = None
+                if target is None:
+                    continue
         if row is not None and row.instance and row.instance != application.instance:
             warnings.append(
                 (

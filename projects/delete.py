@@ -19,12 +19,13 @@ from hub.engine.permits import permits_kind
 from hub.engine.resource import Manifest, resource_key
 from hub.engine.status import Health, worst
 from hub.stream import publish, wake
-from projects import sources
+from projects import home, sources
 from projects.applications import remove
 from projects.compare import place_of, prepared
 from projects.impersonate import user_for
 from projects.lease import claim
 from projects.models import FINALIZER, Application, Operation, Project
+from projects.ours import Author, Name, record_refusal
 from projects.specs import find_cluster, project_of
 from projects.sync import confirmed_since
 from projects.target import Target
@@ -121,6 +122,11 @@ def _delete(application: Application) -> None:
     remove(application)
 
 
+def _target(application: Application, project: Project, cluster: Cluster) -> Target:
+    as_user = user_for(application, project, cluster)
+    return Target(cluster, as_user=as_user, author=Author(application, project))
+
+
 def _drop(application: Application, finalizer: str) -> None:
     application.finalizers = [f for f in application.finalizers if f != finalizer]
     Application.objects.filter(pk=application.pk).bump(finalizers=application.finalizers)
@@ -144,7 +150,7 @@ def _hooks(
     finalizer = f"{name}-finalizer.argocd.argoproj.io"
     if finalizer not in application.finalizers:
         return
-    target = Target(cluster, as_user=user_for(application, project, cluster))
+    target = _target(application, project, cluster)
     busy = []
     for manifest in _delete_hooks_of(application, project, cluster, phase):
         key = resource_key(manifest)
@@ -173,7 +179,7 @@ def _clean_up(
     finalizer = f"{name}-finalizer.argocd.argoproj.io/cleanup"
     if finalizer not in application.finalizers:
         return
-    target = Target(cluster, as_user=user_for(application, project, cluster))
+    target = _target(application, project, cluster)
     hooks = [
         (m, target.get(resource_key(m)))
         for m in _delete_hooks_of(application, project, cluster, phase)
@@ -202,7 +208,7 @@ def _cascade(application: Application, project: Project, cluster: Cluster) -> No
             f"cluster {cluster.name} does not answer; its resources cannot be deleted",
             timedelta(seconds=20),
         )
-    candidates = _candidates(application, project, cluster)
+    candidates, kept = _candidates(application, project, cluster)
     options = parse_options(application.sync_policy.get("syncOptions") or [])
     ruling = rule(
         [Candidate(row.resource_key, _delete_option(row, options)) for row in candidates], total=len(candidates),
@@ -213,6 +219,8 @@ def _cascade(application: Application, project: Project, cluster: Cluster) -> No
         raise Wait(ruling.message)
     left = [row for row in candidates if ruling.verdicts[row.resource_key] is Verdict.ALLOWED]
     if not left:
+        for name, reason in kept:
+            record_refusal(Author(application, project), "delete", name, reason)
         for finalizer in [f for f in application.finalizers if f.startswith(FINALIZER)]:
             _drop(application, finalizer)
         return
@@ -220,7 +228,7 @@ def _cascade(application: Application, project: Project, cluster: Cluster) -> No
     if not going:
         highest = max(_wave(row) for row in left)
         background = any(f == f"{FINALIZER}/background" for f in application.finalizers)
-        target = Target(cluster, as_user=user_for(application, project, cluster))
+        target = _target(application, project, cluster)
         going = [row for row in left if _wave(row) == highest]
         for row in going:
             target.delete(
@@ -235,9 +243,13 @@ def _cascade(application: Application, project: Project, cluster: Cluster) -> No
     )
 
 
-def _candidates(application: Application, project: Project, cluster: Cluster) -> list[LiveResource]:
-    place = place_of(application, cluster)
-    found = []
+def _candidates(
+    application: Application, project: Project, cluster: Cluster
+) -> tuple[list[LiveResource], list[tuple[Name, str]]]:
+    """Return what a cascade deletes, and those of the hub's own kinds that it must leave, each with the rule."""
+    place, author = place_of(application, cluster), Author(application, project)
+    found: list[LiveResource] = []
+    kept: list[tuple[Name, str]] = []
     for row in LiveResource.objects.filter(
         cluster=cluster, instance=application.instance, is_self=True, owner_uid=""
     ):
@@ -253,6 +265,11 @@ def _candidates(application: Application, project: Project, cluster: Cluster) ->
             application.name,
         ):
             continue
+        if cluster.is_home and home.is_ours(row.group, row.kind):
+            rule_ = home.why_keep(row.resource_key, author)
+            if rule_:
+                kept.append((Name(row.kind, row.namespace, row.name), rule_))
+                continue
         if permits_kind(
             project.spec,
             row.group,
@@ -261,7 +278,7 @@ def _candidates(application: Application, project: Project, cluster: Cluster) ->
             namespaced=place.is_namespaced(row.group, row.kind),
         ):
             found.append(row)
-    return found
+    return found, kept
 
 
 def _is_delete_hook(manifest: Manifest) -> bool:

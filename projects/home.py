@@ -1,18 +1,21 @@
 """The hub as a destination: its own kinds, applied to `in-cluster`, become rows here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from django.conf import settings
+
 from clusters.kube import Refused
-from hub.engine.errors import Conflict, Invalid, NotFound, Precondition
+from hub.engine.errors import AccessDenied, Conflict, Invalid, NotFound, Precondition
 from hub.engine.fields import MANAGER, applied_fields, owned_fields
 from hub.engine.merge import predict
 from hub.engine.normalize import without_nulls
-from hub.engine.resource import Manifest
+from hub.engine.resource import Manifest, ResourceKey
 from projects import applications
 from projects.manifests import application_json, project_json
 from projects.models import Application, Project
-from projects.specs import check_project
+from projects.ours import GROUP, Author, Name, record_refusal, refusal
+from projects.specs import bind, check_project, spec_problems
 
 ACTOR = "app of apps"
 
@@ -46,6 +49,8 @@ def get(kind: str, namespace: str, name: str) -> Manifest | None:
         )
         return _with_owner(application_json(row, history=[])) if row else None
     if kind == "AppProject":
+        if namespace != settings.NAMESPACE:
+            return None
         project = Project.objects.filter(name=name).first()
         return _with_owner(project_json(project)) if project else None
     found = _others[kind].get(namespace, name) if kind in _others else None
@@ -59,27 +64,95 @@ def _with_owner(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "managedFields": [entry]}}
 
 
-def apply(manifest: Manifest, *, dry_run: bool = False) -> Manifest:
-    """Create or change one of the hub's own resources, and return it.
+def _name_of(manifest: Manifest) -> Name:
+    metadata = manifest["metadata"]
+    namespace = metadata.get("namespace") or settings.NAMESPACE
+    return Name(manifest["kind"], namespace, str(metadata.get("name") or ""))
+
+
+class _Change(NamedTuple):
+    """What applying a manifest would make of a resource."""
+
+    name: Name
+    current: Manifest | None
+    merged: Manifest
+
+    @property
+    def is_none(self) -> bool:
+        """Whether all is there already: then nothing is written, and nobody's right is asked for."""
+        return self.current is not None and _written(self.current) == _written(self.merged)
+
+
+def _written(manifest: Mapping[str, object]) -> dict[str, object]:
+    metadata = manifest.get("metadata")
+    fields = ("labels", "annotations", "finalizers")
+    kept = {f: metadata.get(f) or None for f in fields} if isinstance(metadata, Mapping) else {}
+    return {"apiVersion": manifest.get("apiVersion"), "spec": manifest.get("spec"), **kept}
+
+
+def _change(manifest: Manifest) -> _Change:
+    name = _name_of(manifest)
+    current = get(*name)
+    if current is None:
+        return _Change(name, None, manifest)
+    merged = predict(without_nulls(manifest), current, owned_fields(current), {})
+    return _Change(name, current, dict(merged))
+
+
+def why_not(manifest: Manifest, author: Author) -> str:
+    """Return the rule against applying one of the hub's own resources, empty when there is none."""
+    change = _change(manifest)
+    return "" if change.is_none else refusal(author, change.name, change.merged, change.current)
+
+
+def why_keep(key: ResourceKey, author: Author) -> str:
+    """Return the rule against deleting one of the hub's own resources, empty when there is none."""
+    name = Name(key.kind, key.namespace, key.name)
+    current = get(*name)
+    return refusal(author, name, None, current) if current else ""
+
+
+def _refuse(author: Author | None, action: str, name: Name, reason: str) -> None:
+    if author is None:
+        raise Refused(403, "Forbidden", f"{name}: nobody is known on whose behalf it is written")
+    if reason:
+        record_refusal(author, action, name, reason)
+        raise Refused(403, "Forbidden", f"{name}: {reason}")
+
+
+def check(manifest: Manifest, author: Author | None) -> None:
+    """Return if one of the hub's own resources may be applied; a refusal is recorded.
+
+    Raises: Refused naming the resource and the rule.
+    """
+    change = _change(manifest)
+    if author is not None and change.is_none:
+        return
+    reason = refusal(author, change.name, change.merged, change.current) if author else ""
+    _refuse(author, "update" if change.current else "create", change.name, reason)
+
+
+def apply(manifest: Manifest, author: Author | None, *, dry_run: bool = False) -> Manifest:
+    """Create or change one of the hub's own resources, if its author may, and return it.
 
     Raises: Refused, as an API server would.
     """
-    kind, metadata = manifest["kind"], manifest["metadata"]
-    current = get(kind, metadata.get("namespace") or "argocd", metadata["name"])
-    merged = (
-        predict(without_nulls(manifest), current, owned_fields(current), {})
-        if current
-        else manifest
-    )
     try:
-        return _save(kind, merged, current, dry_run=dry_run)
-    except (Invalid, Precondition) as error:
-        raise Refused(422, "Invalid", str(error)) from error
+        check(manifest, author)
+        change = _change(manifest)
+        if change.current is not None and change.is_none:
+            return change.current
+        return _save(change, dry_run=dry_run)
+    except AccessDenied as error:
+        raise Refused(403, "Forbidden", str(error)) from error
     except Conflict as error:
         raise Refused(409, "Conflict", str(error)) from error
+    except (Invalid, Precondition) as error:
+        raise Refused(422, "Invalid", str(error)) from error
 
 
-def _save(kind: str, merged: Manifest, current: Manifest | None, *, dry_run: bool) -> Manifest:
+def _save(change: _Change, *, dry_run: bool) -> Manifest:
+    kind, merged = change.name.kind, change.merged
     if kind == "AppProject":
         if dry_run:
             check_project(merged.get("spec") or {}, str(merged["metadata"].get("name") or ""))
@@ -88,11 +161,12 @@ def _save(kind: str, merged: Manifest, current: Manifest | None, *, dry_run: boo
     if kind in _others:
         return _with_owner(_others[kind].save(merged, dry_run))
     wanted = applications.wanted_from(merged)
+    _check_limits(wanted)
     if dry_run:
         return merged
     row = (
         Application.objects.filter(namespace=wanted.namespace, name=wanted.name).first()
-        if current
+        if change.current
         else None
     )
     if row is None:
@@ -110,8 +184,30 @@ def _save(kind: str, merged: Manifest, current: Manifest | None, *, dry_run: boo
     return _with_owner(application_json(row, history=[]))
 
 
-def delete(kind: str, namespace: str, name: str) -> None:
-    """Ask for the deletion of one of the hub's own resources; an application cascades if its finalizers say so."""
+def _check_limits(wanted: applications.Wanted) -> None:
+    """Return if the project of an application permits it; what it lacks otherwise is said when it is looked at.
+
+    Raises: Invalid.
+    """
+    if not Project.objects.filter(name=wanted.spec["project"]).exists():
+        return
+    draft = Application(namespace=wanted.namespace, name=wanted.name, spec=wanted.spec)
+    bind(draft)
+    beyond = [p for p in spec_problems(draft) if "project" in p]
+    if beyond:
+        raise Invalid("; ".join(beyond))
+
+
+def delete(kind: str, namespace: str, name: str, author: Author | None) -> None:
+    """Ask for the deletion of one of the hub's own resources, if its author may; an application cascades if its finalizers say so.
+
+    Raises: Refused, as an API server would.
+    """
+    named = Name(kind, namespace, name)
+    current = get(*named)
+    if current is None:
+        return
+    _refuse(author, "delete", named, refusal(author, named, None, current) if author else "")
     if kind == "Application":
         row = Application.objects.filter(namespace=namespace, name=name).first()
         if row is not None and not row.deletion_requested_at:
@@ -129,4 +225,4 @@ def delete(kind: str, namespace: str, name: str) -> None:
 
 def is_ours(group: str, kind: str) -> bool:
     """Return whether the hub itself serves a kind."""
-    return group == "argoproj.io" and kind in ("Application", "AppProject", *_others)
+    return group == GROUP and kind in ("Application", "AppProject", *_others)

@@ -363,6 +363,9 @@ class Operation(models.Model):
     claimed_until = models.DateTimeField(null=True)
     heal_attempts = models.PositiveIntegerField(default=0)
     is_rollback = models.BooleanField(default=False)
+    started_by = models.JSONField(
+        null=True, help_text="Whose rights a started operation has; empty where nobody did."
+    )
     reason = models.TextField(blank=True)
 
     class Meta:

@@ -11,6 +11,7 @@ from django.db import connections, transaction
 
 from clusters.kube import Refused
 from clusters.models import Cluster, LiveResource
+from hub.access import caller_by
 from hub.engine.diff import respect_ignored
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.masking import digest_of
@@ -31,12 +32,13 @@ from hub.engine.plan import (
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.engine.status import Phase, Sync
 from hub.stream import publish
-from projects import sources
+from projects import home, sources
 from projects.compare import Compared, Place, comparison, place_of, settings_for
 from projects.ending import finish
 from projects.impersonate import user_for
 from projects.jq import delete_path
 from projects.models import Application, Operation, Project
+from projects.ours import Author
 from projects.specs import find_cluster, project_of, spec_problems
 from projects.target import Target
 
@@ -103,10 +105,11 @@ def load(operation: Operation) -> Run:
             )
     cluster = find_cluster(application.spec["destination"])
     options = parse_options(operation.sync.get("syncOptions") or [])
+    caller = None if operation.is_automated else caller_by(operation.started_by)
     target = Target(
         cluster, options.get("ClientSideApplyMigration") != "false",
         application.annotations.get("argocd.argoproj.io/client-side-apply-migration-manager", ""),
-        user_for(application, project, cluster),
+        user_for(application, project, cluster), Author(application, project, caller),
     )  # fmt: skip
     return Run(
         operation, application, project, cluster, place_of(application, cluster), target, options,
@@ -220,6 +223,9 @@ def _check(run: Run) -> None:
     }
     for step_ in run.steps:
         key = step_.key
+        if step_.action != PRUNE and run.target.is_home(key):
+            problems += _home_problems(run, step_)
+            continue
         namespaced = run.place.is_namespaced(key.group, key.kind)
         if not permits_kind(run.project.spec, key.group, key.kind, key.name, namespaced=namespaced):
             problems.append(
@@ -241,6 +247,16 @@ def _check(run: Run) -> None:
         raise Failed(
             "one or more synchronization tasks are not valid: " + "; ".join(dict.fromkeys(problems))
         )
+
+
+def _home_problems(run: Run, step_: Step) -> list[str]:
+    manifest = manifest_of(run, step_)
+    try:
+        if manifest is not None:
+            home.check(manifest, run.target.author)
+    except Refused as refused:
+        return [refused.message]
+    return []
 
 
 def _permits_namespace(run: Run, namespace: str) -> bool:

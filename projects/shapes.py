@@ -53,7 +53,7 @@ PROJECT: dict[str, Any] = {
         **dict.fromkeys(("kind", "schedule", "duration", "timeZone", "description"), TEXT), **dict.fromkeys(("manualSync", "andOperator", "syncOverrun"), TRUTH),
         "applications": [TEXT], "namespaces": [TEXT], "clusters": [TEXT],
     }],
-    "flotilla": {"audit": {"requireReason": TRUTH, "requireTicket": TRUTH, "ticketPattern": TEXT}, "deletion": {}},
+    "flotilla": {"audit": {"requireReason": TRUTH, "requireTicket": TRUTH, "ticketPattern": TEXT}, "deletion": {}, "childProjects": [TEXT]},
 }  # fmt: skip
 
 SYNC: dict[str, Any] = {

@@ -358,6 +358,8 @@ def check_project(spec: Any, name: str = "") -> dict[str, Any]:
         check_integrity(spec)
         check_service_accounts(spec.get("destinationServiceAccounts"))
         budget_from((spec.get("flotilla") or {}).get("deletion"))
+        children = (spec.get("flotilla") or {}).get("childProjects")
+        check_all(children, "spec.flotilla.childProjects")
         _check_ticket_pattern(spec)
     except EngineError as error:
         raise Invalid(str(error)) from error

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from hub import audit
+from hub.access import Caller, identity_of
 from hub.engine.autosync import Decision, LastOperation, decide
 from hub.engine.status import (
     Assessment,
@@ -39,6 +40,7 @@ ERRORS = ("InvalidSpecError", "ComparisonError", "UnknownError")
 
 WARNINGS = (
     "SharedResourceWarning",
+    "HubKindWarning",
     "RepeatedResourceWarning",
     "ExcludedResourceWarning",
     "OrphanedResourceWarning",
@@ -409,14 +411,16 @@ def start_operation(
     *,
     actor: str,
     rollback: bool = False,
+    caller: Caller | None = None,
 ) -> Operation:
-    """Create the operation of an application, and wake a worker for it.
+    """Create the operation of an application, and wake a worker for it; `caller` is who asked for it.
 
     Raises: IntegrityError when another one is running.
     """
     operation = Operation.objects.create(
         application=application, request=request, revisions=list(revisions), sources=list(wanted), message="initiated",
         heal_attempts=(request.get("sync") or {}).get("autoHealAttemptsCount", 0), is_rollback=rollback,
+        started_by=identity_of(caller) if caller else None,
     )  # fmt: skip
     Application.objects.filter(pk=application.pk).bump(operation=operation)
     verb = "rollback" if rollback else "sync"

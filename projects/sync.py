@@ -85,7 +85,7 @@ def step(pk: int) -> bool:
             finish(operation, Phase.ERROR, error.message)
         except (EngineError, Invalid) as error:
             finish(operation, Phase.FAILED, str(error))
-        except Failed as error:
+        except (Failed, Refused) as error:
             finish(operation, Phase.FAILED, str(error))
         except (OperationalError, InterfaceError):
             # A lock or a lost connection: nothing is known to be wrong with the sync.

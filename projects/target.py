@@ -14,6 +14,7 @@ from hub.engine.merge import ownership, predict
 from hub.engine.options import ResourceOptions
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from projects import home
+from projects.ours import Author
 
 _CLIENT_SIDE = (
     "kubectl-client-side-apply",
@@ -32,6 +33,8 @@ class Target:
     migrate: bool = True
     migration_manager: str = ""
     as_user: str = ""
+    author: Author | None = None
+    """On whose behalf the hub's own kinds are written: without one they are not."""
 
     @property
     def connection(self) -> Connection:
@@ -80,7 +83,7 @@ class Target:
         """
         key = resource_key(manifest)
         if self.is_home(key):
-            return home.apply(manifest, dry_run=dry_run)
+            return home.apply(manifest, self.author, dry_run=dry_run)
         try:
             result = self._apply(
                 self.kind(manifest),
@@ -212,7 +215,7 @@ class Target:
         Raises: Refused.
         """
         if self.is_home(key):
-            home.delete(key.kind, key.namespace, key.name)
+            home.delete(key.kind, key.namespace, key.name, self.author)
             return
         kind = self.connection.kind(key.group, key.kind, version) or self.connection.kind(
             key.group, key.kind

@@ -228,3 +228,30 @@ def _check_account(entry: Any, number: int) -> None:
         if value.startswith("!") or (field == "defaultServiceAccount" and any(c in value for c in "!*[]{}\\/")):  # fmt: skip
             raise RuleError(f"{where}.{field} has an invalid format: {value!r}")
         check(value, f"{where}.{field}")
+
+
+def lists_kind(spec: Mapping[str, Any], group: str, kind: str, name: str) -> bool:
+    """Return whether a project lists a kind by word or pattern, and no deny list has it.
+
+    For kinds that no project gets by saying nothing; the lists for namespaced and cluster-scoped kinds count alike.
+    """
+    allow = ("namespaceResourceWhitelist", "clusterResourceWhitelist")
+    deny = ("namespaceResourceBlacklist", "clusterResourceBlacklist")
+    return any(_listed(spec.get(field), group, kind, name) for field in allow) and not any(
+        _listed(spec.get(field), group, kind, name, denies) for field in deny
+    )
+
+
+def reaches_cluster(spec: Mapping[str, Any], server: str, name: str) -> bool:
+    """Return whether a project's `destinations` permit any namespace of a cluster; `!` denies."""
+    found = False
+    for entry in spec.get("destinations") or []:
+        by_server = _negatable(entry.get("server") or "", server)
+        by_name = _negatable(entry.get("name") or "", name)
+        if _denies({**entry, "namespace": ""}, server, name, ""):
+            return False
+        denies = any(
+            str(entry.get(f) or "").startswith("!") for f in ("server", "name", "namespace")
+        )
+        found = found or (not denies and "yes" in (by_server, by_name))
+    return found

@@ -27,6 +27,7 @@ from projects.api.lists import listed
 from projects.api.waiting import wait_for_refresh
 from projects.manifests import application_json
 from projects.models import Application
+from projects.ours import require_cascade
 from projects.refresh import request_refresh
 from projects.specs import (
     application_named,
@@ -243,6 +244,8 @@ class OneApplication(View):
             "propagationPolicy"
         ):
             raise Invalid("cannot set propagation policy when cascading is disabled")
+        if flag(request, "cascade", default=True):
+            require_cascade(actor(request), application)
         applications.request_deletion(
             application, actor(request).name, cascade=flag(request, "cascade", default=True),
             propagation=request.query_params.get("propagationPolicy", ""), confirmed=flag(request, "confirm"),

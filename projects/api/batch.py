@@ -17,6 +17,7 @@ from projects import applications
 from projects.api.applications import permitted
 from projects.api.operations import begin_sync, check_windows
 from projects.models import Application
+from projects.ours import require_cascade
 from projects.refresh import request_refresh
 from projects.specs import application_named
 from projects.visible import visible
@@ -95,6 +96,9 @@ def _do(caller: Caller, action: str, name: tuple[str, str], options: dict[str, A
         check_windows(row)
         begin_sync(caller, row, options)
     else:
+        cascade = options.get("cascade", True) is not False
+        if cascade:
+            require_cascade(caller, row)
         applications.request_deletion(
-            row, caller.name, cascade=options.get("cascade", True) is not False, propagation=str(options.get("propagationPolicy") or ""), confirmed=options.get("confirm") is True,
+            row, caller.name, cascade=cascade, propagation=str(options.get("propagationPolicy") or ""), confirmed=options.get("confirm") is True,
         )  # fmt: skip

@@ -89,7 +89,7 @@ def begin_sync(account: Caller, application: Application, body: dict[str, Any]) 
         **({"retry": retry} if retry else {}),
         **({"info": body["infos"]} if body.get("infos") else {}),
     }
-    begin(application, operation, revisions, wanted, actor=account.name)
+    begin(application, operation, revisions, wanted, caller=account)
 
 
 def _refuse_unproved(application: Application) -> None:
@@ -189,10 +189,10 @@ def begin(
     revisions: list[str],
     wanted: list[Any],
     *,
-    actor: str,
+    caller: Caller,
     rollback: bool = False,
 ) -> Operation:
-    """Start an operation.
+    """Start an operation that somebody asks for.
 
     Raises: Precondition when another one is running.
     """
@@ -210,7 +210,13 @@ def begin(
                 else wanted
             )
             return start_operation(
-                application, operation, revisions, kept, actor=actor, rollback=rollback
+                application,
+                operation,
+                revisions,
+                kept,
+                actor=caller.name,
+                rollback=rollback,
+                caller=caller,
             )
     except IntegrityError as error:
         raise Precondition("another operation is already in progress") from error
@@ -245,7 +251,7 @@ class Rollback(View):
             operation,
             entry.revisions,
             entry.sources,
-            actor=actor(request).name,
+            caller=actor(request),
             rollback=True,
         )
         return Response(application_json(application_named(application.namespace, name)))

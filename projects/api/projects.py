@@ -19,14 +19,11 @@ from hub.models import ApiToken, current_version, next_version
 from hub.session import create_token, moment, revoke_tokens
 from hub.stream import publish
 from projects import applications
+from projects.applications import text_map
+from projects.limits import require_change
 from projects.manifests import project_json
 from projects.models import Project, Repository
-from projects.specs import (
-    check_project,
-    global_projects,
-    invalid_after,
-    project_of_or_none,
-)
+from projects.specs import global_projects, project_of_or_none
 
 
 def get_project(request: Request, name: str, action: str = "get") -> Project:
@@ -38,49 +35,6 @@ def get_project(request: Request, name: str, action: str = "get") -> Project:
     if action != "get":
         require(caller, "projects", action, name, name)
     return found
-
-
-_KIND_LISTS = (
-    "clusterResourceWhitelist", "clusterResourceBlacklist", "namespaceResourceWhitelist", "namespaceResourceBlacklist",
-)  # fmt: skip
-
-
-def require_change(caller: Caller, project: Project, spec: Any) -> None:
-    """Return if the caller may widen a project: to clusters, repositories and kinds that it governs itself.
-
-    Who may only edit a project must not give it more than they have.
-    """
-    if not isinstance(spec, dict):
-        raise Invalid("spec must be an object")
-    before = project.spec
-    require(caller, "projects", "update", project.name, project.name)
-    spec = check_project(spec, project.name)
-
-    def places(source: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        return {
-            f"{d.get('server') or d.get('name')}/{d.get('namespace')}": d
-            for d in source.get("destinations") or []
-        }
-
-    old, new = places(before), places(spec)
-    for key in new.keys() - old.keys():
-        require(
-            caller, "clusters", "update", str(new[key].get("server") or new[key].get("name") or "")
-        )
-    for url in spec.get("sourceRepos") or []:
-        if url not in (before.get("sourceRepos") or []):
-            require(caller, "repositories", "update", url)
-    for url in before.get("sourceRepos") or []:
-        # A taken-away exclusion widens as much as a new entry.
-        if url.startswith("!") and url not in (spec.get("sourceRepos") or []):
-            require(caller, "repositories", "update", url[1:])
-    widened = any(
-        before.get(f) != spec.get(f) for f in (*_KIND_LISTS, "destinationServiceAccounts")
-    )
-    lost = [d for k, d in old.items() if k not in new and "!" in k]
-    for entry in [*(new.values() if widened else []), *lost]:
-        require(caller, "clusters", "update", str(entry.get("server") or entry.get("name") or "").removeprefix("!"))  # fmt: skip
-    invalid_after(project, spec)
 
 
 class Projects(View):
@@ -112,11 +66,16 @@ class Projects(View):
         require(actor(request), "projects", "create", name)
         upsert = bool(body.get("upsert")) or flag(request, "upsert")
         existing = Project.objects.filter(name=name).first()
-        if existing is not None and upsert:
-            require_change(actor(request), existing, manifest.get("spec") or {})
+        if existing is None or upsert:
+            _require(actor(request), existing or Project(name=name), manifest)
         return Response(
             project_json(applications.save_project(manifest, actor(request).name, upsert=upsert))
         )
+
+
+def _require(caller: Caller, project: Project, manifest: dict[str, Any]) -> None:
+    labels = inner_map(manifest, "metadata").get("labels")
+    require_change(caller, project, manifest.get("spec") or {}, text_map(labels, "metadata.labels"))
 
 
 class OneProject(View):
@@ -139,7 +98,7 @@ class OneProject(View):
             raise Invalid("project.spec is required: an object, {} to take everything from the project")  # fmt: skip
         if not isinstance(manifest.get("metadata") or {}, dict):
             raise Invalid("project.metadata must be an object")
-        require_change(actor(request), project, manifest["spec"])
+        _require(actor(request), project, manifest)
         metadata = inner_map(manifest, "metadata")
         must_agree(name, metadata.get("name"), "project.metadata.name")
         wanted = {**manifest, "metadata": {**metadata, "name": name}}

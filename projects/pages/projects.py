@@ -23,7 +23,7 @@ from hub.models import ApiToken, current_version
 from hub.pages import Shown, posted, signed_in
 from hub.roles import who_can
 from projects import applications
-from projects.api.projects import require_change
+from projects.limits import require_change
 from projects.listing import HEALTH, bars
 from projects.manifests import project_json
 from projects.models import Project

@@ -1,0 +1,102 @@
+"""Who may give a project which limits."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+
+from clusters.models import HOME_NAME, HOME_SERVER
+from hub.access import Caller, require
+from hub.engine.errors import Invalid
+from hub.engine.permits import lists_kind, merged_spec, permits_destination
+from projects.models import Project
+from projects.specs import check_project, global_projects, invalid_after
+
+_KIND_LISTS = (
+    "clusterResourceWhitelist", "clusterResourceBlacklist", "namespaceResourceWhitelist", "namespaceResourceBlacklist",
+)  # fmt: skip
+
+
+def is_governing(spec: Mapping[str, Any], name: str = "*") -> bool:
+    """Return whether a project's applications may write projects: it lists the kind, and permits the hub's namespace.
+
+    Such a project is an administrators' one: what it may write says what every project may.
+    """
+    home = permits_destination(spec, HOME_SERVER, HOME_NAME, settings.NAMESPACE)
+    return home and lists_kind(spec, "argoproj.io", "AppProject", name)
+
+
+def _writes_projects(spec: Mapping[str, Any]) -> bool:
+    # An entry for one name gives a project as much as it needs: that name may be its own.
+    unnamed = {
+        f: [{k: v for k, v in entry.items() if k != "name"} for entry in spec.get(f) or []]
+        for f in ("clusterResourceWhitelist", "namespaceResourceWhitelist")
+    }
+    return is_governing({"destinations": spec.get("destinations"), **unnamed})
+
+
+def require_change(
+    caller: Caller, project: Project, spec: Any, labels: Mapping[str, str] | None = None
+) -> None:
+    """Return if the caller may widen a project: to clusters, repositories and kinds that it governs itself.
+
+    Who may only edit a project must not give it more than they have. `project` is not stored when it is new;
+    `labels` are those that it gets, None when they stay.
+    """
+    if not isinstance(spec, dict):
+        raise Invalid("spec must be an object")
+    is_new = project.pk is None
+    if not is_new:
+        require(caller, "projects", "update", project.name, project.name)
+    spec = check_project(spec, project.name)
+    if not is_new:
+        _require_wider(caller, project.spec, spec)
+    _require_governing(caller, project, spec, project.labels if labels is None else labels)
+    if not is_new:
+        invalid_after(project, spec)
+
+
+def _require_wider(caller: Caller, before: dict[str, Any], spec: dict[str, Any]) -> None:
+    def places(source: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        return {
+            f"{d.get('server') or d.get('name')}/{d.get('namespace')}": d
+            for d in source.get("destinations") or []
+        }
+
+    old, new = places(before), places(spec)
+    for key in new.keys() - old.keys():
+        require(
+            caller, "clusters", "update", str(new[key].get("server") or new[key].get("name") or "")
+        )
+    for url in spec.get("sourceRepos") or []:
+        if url not in (before.get("sourceRepos") or []):
+            require(caller, "repositories", "update", url)
+    for url in before.get("sourceRepos") or []:
+        # A taken-away exclusion widens as much as a new entry.
+        if url.startswith("!") and url not in (spec.get("sourceRepos") or []):
+            require(caller, "repositories", "update", url[1:])
+    widened = any(
+        before.get(f) != spec.get(f) for f in (*_KIND_LISTS, "destinationServiceAccounts")
+    )
+    lost = [d for k, d in old.items() if k not in new and "!" in k]
+    for entry in [*(new.values() if widened else []), *lost]:
+        require(caller, "clusters", "update", str(entry.get("server") or entry.get("name") or "").removeprefix("!"))  # fmt: skip
+
+
+def _require_governing(
+    caller: Caller, project: Project, spec: dict[str, Any], labels: Mapping[str, str]
+) -> None:
+    """Return if the caller may let a project's applications write to the hub what they could not before."""
+    then = Project(name=project.name, spec=spec, labels=dict(labels))
+    if _writes_projects(_effective(then)) and not _writes_projects(_effective(project)):
+        require(caller, "clusters", "update", HOME_SERVER, project.name)
+    for pattern in _child_projects(spec) - _child_projects(project.spec):
+        require(caller, "projects", "update", pattern, project.name)
+
+
+def _effective(project: Project) -> dict[str, Any]:
+    return merged_spec(project.spec, [p.spec for p in global_projects(project)])
+
+
+def _child_projects(spec: Mapping[str, Any]) -> set[str]:
+    return set((spec.get("flotilla") or {}).get("childProjects") or [])
