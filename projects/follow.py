@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from clusters.models import Cluster, LiveChange
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
+from hub.engine.permits import normal_url
 from hub.stream import publish, wake
 from projects import sources
 from projects.lease import claim
@@ -30,8 +31,9 @@ from projects.models import (
 )
 from projects.sources import remotes
 from projects.sources.git import is_commit
+from projects.sources.reach import repositories_of
 from projects.sources.versions import is_constraint, parse_version, satisfies
-from projects.specs import bind
+from projects.specs import bind, repositories_read
 from projects.status import ERRORS, RUNNING
 
 log = logging.getLogger(__name__)
@@ -111,18 +113,13 @@ def poll_remote(pk: int) -> None:
         if not mine:
             return
         remote = GitRemote.objects.get(pk=pk)
-        application = remote.applications.order_by("pk").first()
-        if application is None:
+        url = _url_of(remote)
+        if not url:
             GitRemote.objects.filter(pk=pk).update(due_at=timezone.now() + timedelta(hours=1))
             return
         projects = sorted(set(remote.applications.values_list("project", flat=True)))
         before = dict(remote.refs)
         was_broken = bool(remote.error)
-        url = next(
-            str(s["repoURL"])
-            for s in application.sources
-            if remotes.remote_of(str(s["repoURL"])).pk == pk
-        )
         try:
             remotes.poll(remote, url, remotes.reader(remote, url, projects))
         except (RetryLater, Stalled, Invalid) as error:
@@ -134,6 +131,13 @@ def poll_remote(pk: int) -> None:
         )
         if remote.refs != before or was_broken:
             advance(remote)
+
+
+def _url_of(remote: GitRemote) -> str:
+    """Return a URL of a repository as an application writes it, empty when none reads it any more."""
+    applications = remote.applications.order_by("pk").only("spec", "inputs")
+    urls = (url for a in applications.iterator() for url in repositories_read(a))
+    return next((url for url in urls if normal_url(url) == remote.url), "")
 
 
 def advance(remote: GitRemote) -> None:
@@ -176,7 +180,7 @@ def _moved(
         return None
     try:
         revisions = [sources.resolve(s, application.project) for s in application.sources]
-        if revisions == application.revisions:
+        if revisions == application.revisions and not repositories_of(application.inputs):
             return revisions
         context = sources.context_of(application, project.spec, application.cluster)
         if any(c["type"] in ERRORS for c in application.conditions):
@@ -214,8 +218,6 @@ def push_received(urls: Sequence[str], revision: str, commit: str) -> int:
     Shapes: `urls` are web and clone URLs; `commit` is the new head, so that a repository that
         already has it is not asked again.
     """
-    from hub.engine.permits import normal_url
-
     wanted = {re.sub(r"^[a-z+]+://([^@/]*@)?", "", normal_url(url)) for url in urls if url}
     wake("appsets.pushed", tuple(sorted(wanted)), priority=2)
     found = [

@@ -27,6 +27,7 @@ from projects.models import (
     Project,
 )
 from projects.sources import Desired
+from projects.sources.reach import has_pages
 from projects.specs import find_cluster, project_of, spec_problems
 from projects.status import Outcome, write
 
@@ -142,9 +143,10 @@ def _look(application: Application, outcome: Outcome) -> None:
     ]
     hard = application.refresh_kind == "hard"
     force = bool(application.refresh_kind)
-    context = sources.context_of(application, project.spec, cluster, no_cache=hard)
+    since = (application.refresh_requested_at or timezone.now()) if force else None
+    context = sources.context_of(application, project.spec, cluster, no_cache=hard, since=since)
     outcome.desired = _desired(application, context, force=force)
-    outcome.look_again = _poll_again(application)
+    outcome.look_again = _poll_again(application, outcome.desired)
     _require_live(cluster)
     outcome.digest = _digest(application, project, outcome.desired, cluster)
     # An automated application that is OutOfSync is compared again: what it waits for may be time, not a change.
@@ -231,9 +233,11 @@ def _require_live(cluster: Cluster) -> None:
         )
 
 
-def _poll_again(application: Application) -> timedelta | None:
-    # Git repositories are polled once for all applications; only charts with a moving version are looked at one by one.
-    if all(sources.kind_of(s) == "git" for s in application.sources):
+def _poll_again(application: Application, desired: Desired) -> timedelta | None:
+    # Git repositories are polled once for all applications; charts with a moving version and files of servers are
+    # looked at one by one.
+    is_polled = all(sources.kind_of(s) == "git" for s in application.sources)
+    if is_polled and not has_pages(desired.inputs):
         return None
     return settings.POLL_INTERVAL + settings.POLL_JITTER * random.random()
 

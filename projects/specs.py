@@ -36,6 +36,7 @@ from projects import sources
 from projects.models import DEFAULT_PROJECT, Application, Project, Repository
 from projects.shapes import APPLICATION, PROJECT
 from projects.sources import remotes
+from projects.sources.reach import repositories_of
 
 _KNOWN_SPEC = {
     "project", "source", "sources", "sourceHydrator", "destination", "syncPolicy", "ignoreDifferences", "info",
@@ -331,11 +332,17 @@ def bind(application: Application) -> None:
 
 def bind_remotes(application: Application) -> None:
     """Tie the application to the Git repositories it reads, so that a push finds it."""
-    wanted = []
-    for source in application.sources:
-        if source.get("repoURL") and sources.kind_of(source) == "git":
-            wanted.append(remotes.remote_of(str(source["repoURL"])))
-    application.remotes.set(wanted)
+    application.remotes.set([remotes.remote_of(url) for url in repositories_read(application)])
+
+
+def repositories_read(application: Application) -> list[str]:
+    """Return the URLs of the Git repositories that an application is made of: its sources, and what those name by URL."""
+    own = [
+        str(source["repoURL"])
+        for source in application.sources
+        if source.get("repoURL") and sources.kind_of(source) == "git"
+    ]
+    return [*own, *sorted(repositories_of(application.inputs))]
 
 
 def check_project(spec: Any, name: str = "") -> dict[str, Any]:

@@ -31,6 +31,8 @@ from projects.models import (
     StatusChange,
 )
 from projects.sources import Desired
+from projects.sources.reach import repositories_of
+from projects.specs import bind_remotes
 from projects.windows import windows_of
 
 log = logging.getLogger(__name__)
@@ -102,6 +104,7 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
             waits = [d for d in (outcome.look_again, decision.look_again) if d is not None]
             changes["refresh_at"] = now + min(waits) if waits else None
         Application.objects.filter(pk=current.pk).update(**changes)
+        _bind(current, outcome)
         if "sync_status" in visible or "health_status" in visible:
             log.info(
                 "sync %s, health %s", changes["sync_status"], changes["health_status"],
@@ -116,6 +119,14 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
         if decision.start and outcome.desired:
             _start(current, outcome, decision)
         _mirror(current)
+
+
+def _bind(current: Application, outcome: Outcome) -> None:
+    # A repository that is named by URL in another one is polled like those of the sources.
+    found = outcome.desired.inputs if outcome.desired else current.inputs
+    if repositories_of(found) != repositories_of(current.inputs):
+        current.inputs = found
+        bind_remotes(current)
 
 
 def _remember(current: Application, changes: dict[str, Any], now: datetime) -> None:

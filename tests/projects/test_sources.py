@@ -281,7 +281,7 @@ def test_kustomize_refusals(repo):
     ],
 )  # fmt: skip
 def test_kustomize_images(images, expected):
-    assert kustomize.edit({}, {"images": images}, {}, lambda _: True)["images"] == expected
+    assert kustomize.edit({}, {"images": images}, {})["images"] == expected
 
 
 def test_jsonnet(repo):

@@ -1,0 +1,370 @@
+"""A kustomization with all that it names, put together from trees and written anew before the tool sees it.
+
+Every field that kustomize reads a file, a folder or a URL from is known here: what it names is found in
+the tree that the kustomization is in, or fetched by the hub, and the field then names the copy. What is
+not known is refused, so that the tool opens nothing that was not meant for it.
+"""
+
+import posixpath
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from django.conf import settings
+
+from hub.engine.documents import parse_yaml
+from hub.engine.errors import ManifestError, Stalled
+from projects.sources import chart_files
+from projects.sources.files import Budget, Recorder, clean
+from projects.sources.kustomize_fields import (
+    Place,
+    a_text,
+    an_object,
+    for_items,
+    for_list,
+    inline,
+    located,
+    objects,
+    parsed,
+    spelled,
+    texts,
+)
+from projects.sources.reach import PAGE, Reach
+from projects.sources.remote_urls import GitFolder, is_page, parse
+
+NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+ROOT = "repository"
+_MOST_BASES = 200
+_LISTS = ("resources", "bases", "components")
+_FILES = ("crds", "configurations")
+_ITEMS = ("patches", "patchesJson6902", "replacements")
+_GENERATORS = ("configMapGenerator", "secretGenerator")
+_PLUGINS = ("generators", "transformers", "validators")
+_HELM = ("helmCharts", "helmGlobals", "helmChartInflationGenerator")
+_KNOWN = (*_LISTS, *_FILES, *_ITEMS, *_GENERATORS, *_PLUGINS, *_HELM, "openapi", "patchesStrategicMerge")  # fmt: skip
+_CHART_FIELDS = ("name", "version", "repo", "chartHome", "configHome", "valuesFile", "additionalValuesFiles")  # fmt: skip
+_OF_THE_HUB = ("repo", "chartHome", "configHome", "apiVersion", "kind")
+_FOLDER_OF_PLUGINS = {"apiVersion", "kind", "metadata", "resources"}
+_PLAIN_PLUGINS = {
+    "AnnotationsTransformer", "HashTransformer", "IAMPolicyGenerator", "ImageTagTransformer", "LabelTransformer",
+    "LegacyOrderTransformer", "NamespaceTransformer", "PrefixSuffixTransformer", "PrefixTransformer",
+    "ReplicaCountTransformer", "SortOrderTransformer", "SuffixTransformer", "ValueAddTransformer",
+}  # fmt: skip
+
+
+def kustomization(files: Recorder, path: str, origin: str = "") -> str | None:
+    """Return the path of the kustomization file in a folder, None when there is none.
+
+    Raises: ManifestError when there are several.
+    """
+    paths = [posixpath.join(path, name) for name in NAMES]
+    found = [p for p in paths if files.exists(p, origin)]
+    if len(found) > 1:
+        raise ManifestError(f"{path or '.'}: several kustomization files: {', '.join(found)}")
+    return found[0] if found else None
+
+
+class Assembly:
+    """The files of one build, by their paths in the folder that the tool is started in."""
+
+    def __init__(self, files: Recorder, reach: Reach) -> None:
+        self.content: dict[str, bytes] = {}
+        self.files, self.reach = files, reach
+        self.budget = Budget("the kustomization and all that it names", settings.MAX_CHART_BYTES)
+        self._roots = {"": ROOT}
+        self._places: dict[tuple[str, str], Place] = {}
+        self._todo: list[Place] = []
+
+    def assemble(self, path: str, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
+        """Put a kustomization and all that it names together; return its folder for the tool.
+
+        Shapes: `edit` changes the first kustomization as the application wants it.
+        Raises: ManifestError naming the field; Stalled, RetryLater or Invalid with why something cannot be fetched.
+        """
+        first = self._place("", self.files.resolve(path))
+        while self._todo:
+            place = self._todo.pop()
+            document = self._document(place)
+            if place is first:
+                document = edit(document)
+            self._put(f"{place.disk}/{NAMES[0]}", orjson.dumps(self._rewritten(place, document)))
+        return first.disk
+
+    def _place(self, origin: str, folder: str) -> Place:
+        key = (origin, folder)
+        if key not in self._places:
+            if len(self._places) >= _MOST_BASES:
+                raise ManifestError(f"more than {_MOST_BASES} bases; is there a circle?")
+            root = self._roots.setdefault(origin, f"remote-{len(self._roots)}")
+            self._places[key] = Place(origin, folder, f"{root}/{folder}" if folder else root)
+            self._todo.append(self._places[key])
+        return self._places[key]
+
+    def _document(self, place: Place) -> dict[str, Any]:
+        name = kustomization(self.files, place.folder, place.origin)
+        if name is None:
+            raise ManifestError(f"{place.shown}: no kustomization file found")
+        documents = parsed(self.files.read(name, place.origin) or b"", name)
+        document = documents[0] if documents else {}
+        if not isinstance(document, dict):
+            raise ManifestError(f"{name} must hold one object")
+        return document
+
+    def _put(self, path: str, data: bytes) -> None:
+        if self.content.setdefault(path, data) is not data:
+            if self.content[path] != data:
+                raise ManifestError(f"{path}: two files would have this path")
+            return
+        self.budget.count()
+        self.budget.spend(len(data))
+
+    def _rewritten(self, place: Place, document: Mapping[str, Any]) -> dict[str, Any]:
+        spelled(document, _KNOWN, place.shown)
+        result = {k: v for k, v in document.items() if v is not None}
+        for field in _LISTS:
+            for_list(result, field, place, lambda e, f: self._base(place, e, f))
+        for field in _FILES:
+            for_list(result, field, place, lambda e, f: self.file(place, e, f))
+        for field in _ITEMS:
+            for_items(result, field, place, lambda i, f: self._item(place, i, f))
+        for field in _GENERATORS:
+            for_items(result, field, place, lambda i, f: self._generator(place, i, f))
+        for_list(result, "patchesStrategicMerge", place, lambda e, f: self._patch(place, e, f))
+        if "openapi" in result:
+            result["openapi"] = self._item(place, an_object(result, "openapi", place), "openapi")
+        charts = self._charts(place, result)
+        for field in _PLUGINS:
+            for_list(result, field, place, lambda e, f: self._plugin(place, e, f))
+            result[field] = [entry for entry in result.get(field, []) if entry]
+        result["generators"] = [*charts, *result["generators"]]
+        return {k: v for k, v in result.items() if k not in _PLUGINS or v}
+
+    def _base(self, place: Place, entry: str, field: str) -> str:
+        remote = None if self._is_file(place, entry) else parse(entry)
+        if remote is None:
+            return self._local(place, entry, field)
+        if field == "components" and remote.folder is None:
+            raise ManifestError(f"{place.shown}: {field}: {entry[:200]} is no folder")
+        if remote.page and field != "components":
+            try:
+                return self._page(place, entry, check=remote.folder is not None)
+            except (Stalled, ManifestError) as error:
+                if remote.folder is None or getattr(error, "reason", "NotFound") != "NotFound":
+                    raise
+        return self._relative(place, self._remote(remote.folder, entry))
+
+    def _is_file(self, place: Place, entry: str) -> bool:
+        if "://" in entry or entry.startswith("/"):
+            return False
+        try:
+            path = clean(entry, place.folder)
+        except ManifestError:
+            return False
+        return self.files.exists(path, place.origin) and not self.files.is_folder(path, place.origin)  # fmt: skip
+
+    def _local(self, place: Place, entry: str, field: str) -> str:
+        path = located(place, entry, field)
+        if not self.files.is_folder(path, place.origin):
+            return self.file(place, entry, field)
+        return self._relative(place, self._place(place.origin, self.files.resolve(path, place.origin)))  # fmt: skip
+
+    @staticmethod
+    def _relative(place: Place, other: Place) -> str:
+        return _local_to_the_tool(posixpath.relpath(other.disk, place.disk))
+
+    def _remote(self, folder: GitFolder | None, entry: str) -> Place:
+        if folder is None:
+            raise ManifestError(f"{entry[:200]} is no repository")
+        origin = self.reach.origin(folder)
+        self.files.add_origin(origin, self.reach.tree(origin))
+        path = self.files.resolve(clean(folder.path), origin)
+        if not self.files.is_folder(path, origin):
+            raise ManifestError(f"{folder.url} has no folder {folder.path or '.'}")
+        return self._place(origin, path)
+
+    def file(self, place: Place, entry: str, field: str) -> str:
+        """Return the path, from a kustomization, of the copy of a file that it names.
+
+        Raises: ManifestError when there is none, or it is not in or below the kustomization's folder.
+        """
+        if is_page(entry):
+            return self._page(place, entry)
+        path = located(place, entry, field)
+        data = self.files.read(path, place.origin)
+        if data is None:
+            raise ManifestError(f"{place.shown}: {field}: {entry[:200]}: no such file")
+        is_below = not place.folder or path.startswith(f"{place.folder}/")
+        if not is_below and not _reads_everywhere():
+            raise ManifestError(
+                f"{place.shown}: {field}: security; file {entry[:200]} is not in or below the kustomization's folder"
+            )
+        inner = posixpath.relpath(path, place.folder or ".") if is_below else ""
+        if not inner or posixpath.basename(path) in NAMES:
+            return self.copy(place, data, posixpath.basename(path))
+        self._put(f"{place.disk}/{inner}", data)
+        return _local_to_the_tool(inner)
+
+    def copy(self, place: Place, data: bytes, name: str) -> str:
+        """Return the path, from a kustomization, of a file of its own with this content."""
+        path = f"hub-files/{len(self.content)}-{name}"
+        while f"{place.disk}/{path}" in self.content:
+            path = f"hub-files/x{path.partition('/')[2]}"
+        self._put(f"{place.disk}/{path}", data)
+        return _local_to_the_tool(path)
+
+    def _page(self, place: Place, url: str, *, check: bool = False) -> str:
+        data = self.reach.page(url)
+        self.files.add_origin(PAGE, self.reach.tree(PAGE))
+        self.files.note_input(PAGE, url)
+        if check and not _is_manifests(data):
+            raise ManifestError(f"{url[:200]} is no file of manifests")
+        return self.copy(place, data, "file.yaml")
+
+    def _item(self, place: Place, item: Mapping[str, Any], field: str) -> dict[str, Any]:
+        spelled(item, ("path",), f"{place.shown}: {field}")
+        path = item.get("path")
+        if path in (None, ""):
+            return dict(item)
+        return {**item, "path": self.file(place, a_text(path, f"{place.shown}: {field}.path"), field)}  # fmt: skip
+
+    def _generator(self, place: Place, item: Mapping[str, Any], field: str) -> dict[str, Any]:
+        spelled(item, ("files", "envs", "env"), f"{place.shown}: {field}")
+        result = {k: v for k, v in item.items() if v is not None}
+        for_list(result, "files", place, lambda e, _: self._keyed(place, e, field))
+        for_list(result, "envs", place, lambda e, _: self.file(place, e, field))
+        if result.get("env"):
+            result["env"] = self.file(place, a_text(result["env"], f"{field}.env"), field)
+        return result
+
+    def _keyed(self, place: Place, entry: str, field: str) -> str:
+        if entry.count("=") > 1:
+            raise ManifestError(f"{place.shown}: {field}: {entry[:200]} has more than one '='")
+        key, sign, path = entry.rpartition("=")
+        return f"{key if sign else posixpath.basename(path)}={self.file(place, path, field)}"
+
+    def _patch(self, place: Place, entry: str, field: str) -> str:
+        return entry if inline(entry) else self.file(place, entry, field)
+
+    def _plugin(self, place: Place, entry: str, field: str) -> str:
+        documents = inline(entry) or self._plugin_documents(place, place, entry, field)
+        return "\n---\n".join(orjson.dumps(self._configured(place, d, field)).decode() for d in documents)  # fmt: skip
+
+    def _plugin_documents(
+        self, place: Place, at: Place, entry: str, field: str, depth: int = 0
+    ) -> list[dict[str, Any]]:
+        if depth > 10:
+            raise ManifestError(f"{place.shown}: {field}: folders are nested more than 10 deep")
+        remote = None if self._is_file(at, entry) else parse(entry)
+        if is_page(entry) and remote is not None and remote.folder is None:
+            return objects(self._copied(at, self._page(at, entry)), entry)
+        path = located(at, entry, field) if remote is None else ""
+        if remote is None and not self.files.is_folder(path, at.origin):
+            return objects(self._copied(at, self.file(at, entry, field)), entry)
+        origin, folder = at.origin, path
+        if remote is not None and remote.folder is not None:
+            origin = self.reach.origin(remote.folder)
+            self.files.add_origin(origin, self.reach.tree(origin))
+            folder = clean(remote.folder.path)
+        inner = Place(origin, self.files.resolve(folder, origin), f"{at.disk}/hub-plugins/{len(self.content)}")  # fmt: skip
+        document = self._document(inner)
+        spelled(document, ("resources",), inner.shown)
+        if set(document) - _FOLDER_OF_PLUGINS:
+            raise ManifestError(
+                f"{inner.shown}: a folder named by {field} may have resources alone, not "
+                f"{', '.join(sorted(set(document) - _FOLDER_OF_PLUGINS))[:200]}"
+            )
+        names = texts(document, "resources", inner)
+        return [d for name in names for d in self._plugin_documents(place, inner, name, field, depth + 1)]  # fmt: skip
+
+    def _copied(self, place: Place, path: str) -> bytes:
+        return self.content[posixpath.normpath(f"{place.disk}/{path}")]
+
+    def _configured(self, place: Place, document: Mapping[str, Any], field: str) -> dict[str, Any]:
+        """Return the configuration of a plugin; its paths are those of the kustomization that names it."""
+        spelled(document, ("apiVersion", "kind"), f"{place.shown}: {field}")
+        kind, result = document.get("kind"), {k: v for k, v in document.items() if v is not None}
+        where = f"{place.shown}: {field}: {kind}"
+        if document.get("apiVersion") != "builtin" or kind in _PLAIN_PLUGINS:
+            return result
+        if kind in ("ConfigMapGenerator", "SecretGenerator"):
+            return self._generator(place, result, where)
+        if kind in ("PatchTransformer", "PatchJson6902Transformer"):
+            return self._item(place, result, where)
+        if kind == "PatchStrategicMergeTransformer":
+            spelled(result, ("paths",), where)
+            for_list(result, "paths", place, lambda e, _: self._patch(place, e, where))
+            return result
+        if kind == "ReplacementTransformer":
+            spelled(result, ("replacements",), where)
+            for_items(result, "replacements", place, lambda i, _: self._item(place, i, where))
+            return result
+        if kind == "HelmChartInflationGenerator":
+            return self._chart(place, result, {})
+        raise ManifestError(f"{where} is no plugin of kustomize that is known to this hub")
+
+    def _charts(self, place: Place, document: dict[str, Any]) -> list[str]:
+        """Take the charts out of a kustomization, and return the plugins that inflate them."""
+        if "helmChartInflationGenerator" in document:
+            raise ManifestError(
+                f"{place.shown}: helmChartInflationGenerator is not read; write helmCharts"
+            )
+        shared = document.pop("helmGlobals", {})
+        found = document.pop("helmCharts", [])
+        if not isinstance(shared, dict) or not isinstance(found, list) or not all(isinstance(c, dict) for c in found):  # fmt: skip
+            raise ManifestError(f"{place.shown}: helmCharts must be a list of objects")
+        spelled(shared, ("chartHome", "configHome"), f"{place.shown}: helmGlobals")
+        return [orjson.dumps(self._chart(place, entry, shared)).decode() for entry in found]
+
+    def _chart(self, place: Place, entry: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:  # fmt: skip
+        where = f"{place.shown}: helmCharts"
+        if "--enable-helm" not in settings.KUSTOMIZE_OPTIONS:
+            raise ManifestError(
+                f"{where}: charts are not inflated on this hub; HUB_KUSTOMIZE_BUILD_OPTIONS=--enable-helm allows it"
+            )
+        spelled(entry, _CHART_FIELDS, where)
+        result = {k: v for k, v in entry.items() if v is not None and k not in _OF_THE_HUB}
+        name, home = a_text(entry.get("name"), f"{where}.name"), f"hub-charts/{len(self.content)}"
+        for path, data in self._chart_files(place, entry, shared, where).items():
+            self._put(f"{place.disk}/{home}/{name}/{path}", data)
+        if result.get("valuesFile"):
+            result["valuesFile"] = self.file(place, a_text(result["valuesFile"], where), where)
+        for_list(result, "additionalValuesFiles", place, lambda e, _: self.file(place, e, where))
+        about = {"apiVersion": "builtin", "kind": "HelmChartInflationGenerator", "metadata": {"name": name}}  # fmt: skip
+        return {**about, **result, "chartHome": home}
+
+    def _chart_files(
+        self, place: Place, entry: Mapping[str, Any], shared: Mapping[str, Any], where: str
+    ) -> dict[str, bytes]:
+        name, version, repository = (
+            a_text(entry.get(field) or "", f"{where}.{field}")
+            for field in ("name", "version", "repo")
+        )
+        if not chart_files.NAME.fullmatch(name):
+            raise ManifestError(f"{where}: {name[:60]!r} is no valid name of a chart")
+        home = a_text(entry.get("chartHome") or shared.get("chartHome") or "charts", f"{where}: chartHome")  # fmt: skip
+        beside = f"{home}/{name}-{version}/{name}" if version and repository else f"{home}/{name}"
+        local = located(place, beside, where)
+        if self.files.is_folder(local, place.origin):
+            return chart_files.assemble(self.files, local, self.reach.charts, origin=place.origin)
+        self.files.note(local, place.origin)
+        if not repository:
+            raise ManifestError(f"{where}: {name} is not in {home}, and names no repo")
+        fetched = self.reach.charts.chart(repository, name, version or "*")
+        return chart_files.assemble(Recorder({"": fetched}), "", self.reach.charts)
+
+
+def _local_to_the_tool(path: str) -> str:
+    # A folder may be named github.com/org/repo: to kustomize that is a repository, with a dot before it it is not.
+    return path if path.startswith("../") else f"./{path}"
+
+
+def _reads_everywhere() -> bool:
+    return any("LoadRestrictionsNone" in option for option in settings.KUSTOMIZE_OPTIONS)
+
+
+def _is_manifests(data: bytes) -> bool:
+    try:
+        found = parse_yaml(data.decode())
+    except (ManifestError, UnicodeDecodeError):
+        return False
+    return bool(found) and all(isinstance(d, dict) and "kind" in d for d in found)

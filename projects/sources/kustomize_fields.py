@@ -1,0 +1,134 @@
+"""The fields of a kustomization: their types, their spelling, and the paths that they hold."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hub.engine.documents import parse_yaml
+from hub.engine.errors import ManifestError
+from projects.sources.files import clean
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder of a tree, its name in messages, and where its copy is on the disk."""
+
+    origin: str
+    folder: str
+    disk: str
+
+    @property
+    def shown(self) -> str:
+        """Return how messages name it."""
+        return self.folder or "."
+
+
+def located(place: Place, entry: str, field: str) -> str:
+    """Return the path of a local entry from the root of its tree.
+
+    Raises: ManifestError for one that leads out of it, or that is no path.
+    """
+    if not entry or entry.startswith("/") or "\n" in entry or "\0" in entry or "://" in entry:
+        raise ManifestError(f"{place.shown}: {field}: {entry[:200]!r} is no path in the repository")
+    try:
+        return clean(entry, place.folder)
+    except ManifestError as error:
+        raise ManifestError(f"{place.shown}: {field}: {entry[:200]} leads out of the repository") from error  # fmt: skip
+
+
+def spelled(item: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
+    """Return if no key is another spelling of a name: kustomize reads `Path` as `path`.
+
+    Raises: ManifestError naming the key.
+    """
+    folded = {name.casefold(): name for name in names}
+    for key in item:
+        if folded.get(key.casefold(), key) != key:
+            raise ManifestError(f"{where}: write {folded[key.casefold()]}, not {key}")
+
+
+def texts(item: Mapping[str, Any], field: str, place: Place) -> list[str]:
+    """Return a list of texts, empty when it is not there.
+
+    Raises: ManifestError when it is anything else.
+    """
+    found = item.get(field)
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
+        raise ManifestError(f"{place.shown}: {field} must be a list of texts")
+    return found
+
+
+def for_list(
+    item: dict[str, Any], field: str, place: Place, change: Callable[[str, str], str]
+) -> None:
+    """Change each text of a list, if there is one."""
+    if item.get(field) is not None:
+        item[field] = [change(entry, field) for entry in texts(item, field, place)]
+
+
+def for_items(
+    item: dict[str, Any], field: str, place: Place, change: Callable[[Mapping[str, Any], str], Any]
+) -> None:
+    """Change each object of a list, if there is one.
+
+    Raises: ManifestError when it is anything else.
+    """
+    found = item.get(field)
+    if found is None:
+        return
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise ManifestError(f"{place.shown}: {field} must be a list of objects")
+    item[field] = [change(entry, field) for entry in found]
+
+
+def an_object(item: Mapping[str, Any], field: str, place: Place) -> Mapping[str, Any]:
+    """Return an object of a field.
+
+    Raises: ManifestError when it is anything else.
+    """
+    found = item[field]
+    if not isinstance(found, dict):
+        raise ManifestError(f"{place.shown}: {field} must be an object")
+    return found
+
+
+def a_text(value: Any, where: str) -> str:
+    """Return a text.
+
+    Raises: ManifestError when it is anything else.
+    """
+    if not isinstance(value, str):
+        raise ManifestError(f"{where} must be a text")
+    return value
+
+
+def parsed(data: bytes, name: str) -> list[Any]:
+    """Return the documents of a file.
+
+    Raises: ManifestError naming it.
+    """
+    try:
+        return parse_yaml(data.decode())
+    except (ManifestError, UnicodeDecodeError) as error:
+        words = str(error) if isinstance(error, ManifestError) else "it is not UTF-8 text"
+        raise ManifestError(f"{name}: {words}") from error
+
+
+def objects(data: bytes, name: str) -> list[dict[str, Any]]:
+    """Return the documents of a file, all of them objects.
+
+    Raises: ManifestError naming it.
+    """
+    found = parsed(data, name[:200])
+    if not all(isinstance(d, dict) for d in found):
+        raise ManifestError(f"{name[:200]} must hold objects")
+    return found
+
+
+def inline(entry: str) -> list[dict[str, Any]]:
+    """Return the objects that an entry is itself, none when it is a path."""
+    if "\n" not in entry and not entry.lstrip().startswith("{"):
+        return []
+    return objects(entry.encode(), "an inline entry")

@@ -1,0 +1,195 @@
+"""What a render reads beyond its own source: repositories and files that a kustomization names by URL.
+
+The hub fetches them, with the project's credentials, from where the project permits; the tools have no network.
+Each is an input of the render, so that a branch that moves gives new manifests.
+"""
+
+import hashlib
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from hub.engine.errors import EngineError, Invalid, ManifestError, RetryLater, Stalled
+from hub.engine.permits import permits_source
+from hub.redaction import redact_text
+from projects.sources import charts, git, submodules
+from projects.sources.credentials import credentials_for
+from projects.sources.files import Files
+from projects.sources.remote_urls import GitFolder, page_url
+from projects.sources.remotes import look_up_refs, require_reader
+
+GIT = "#git"
+PAGE = "#page"
+FAILURES = (EngineError, Invalid, RetryLater, Stalled)
+_MOST_REPOSITORIES = 30
+_MOST_PAGES = 100
+_KEPT_PAGES = 200
+_KEPT_BYTES = 64 * 1024**2
+_pages: OrderedDict[tuple[Any, ...], tuple[datetime, bytes]] = OrderedDict()
+_pages_lock = threading.Lock()
+
+
+def git_files(
+    url: str, commit: str, project: str, spec: Mapping[str, Any] | None, depth: int = 0
+) -> Files:
+    """Return the files of a commit, fetched if needed with the project's credentials.
+
+    Shapes: with the project's `spec` submodules are read too, as far as it permits their repositories.
+    Raises: Stalled, RetryLater with what the server said.
+    """
+    credentials = credentials_for(url, project)
+    require_reader(url, project, credentials)
+    git.ensure(url, commit, credentials)
+    files = git.GitFiles(url, commit)
+    if spec is None or not settings.GIT_SUBMODULES:
+        return files
+
+    def opened(folder: str, place: str, inner: str) -> Files:
+        if depth >= submodules.MOST_NESTED:
+            raise ManifestError(f"submodule {folder}: they are nested more than {depth} deep")
+        require_permitted(spec, project, place, f"submodule {folder}: repository")
+        return git_files(place, inner, project, spec, depth + 1)
+
+    return submodules.with_submodules(files, url, opened)
+
+
+def require_permitted(spec: Mapping[str, Any], project: str, url: str, what: str) -> None:
+    """Return if a project permits a URL as a source.
+
+    Raises: Stalled naming it.
+    """
+    if not permits_source(spec, url):
+        raise Stalled(
+            "SourceNotPermitted",
+            f"{what} {redact_text(url)} is not permitted in project '{project}'",
+        )
+
+
+class Pages:
+    """The plain files of servers, as a tree whose paths are their URLs."""
+
+    def __init__(self, fetch: Callable[[str], bytes]) -> None:
+        self._fetch = fetch
+
+    def entry(self, path: str) -> tuple[int, str] | None:
+        """Return (mode, hash) of a file."""
+        return stat.S_IFREG, hashlib.sha256(self._fetch(path)).hexdigest()
+
+    def children(self, path: str) -> list[str]:
+        """Return nothing: a server does not say what it has."""
+        del path
+        return []
+
+    def blob(self, path: str) -> bytes:
+        """Return the content of a file."""
+        return self._fetch(path)
+
+
+class Reach:
+    """What one render of a project reaches; each repository and file is fetched once.
+
+    Shapes: what servers say must be newer than `since`, or than the last poll. `used` says whether
+        anything was asked for that may be different later.
+    """
+
+    def __init__(self, project: str, spec: Mapping[str, Any], since: datetime | None) -> None:
+        self._project, self._spec, self._since = project, spec, since
+        self._trees: dict[str, Files] = {PAGE: Pages(self._page)}
+        self._fetched: dict[str, bytes] = {}
+        self.used = False
+        self.charts = charts.Access(
+            lambda url: credentials_for(url, project),
+            lambda url: require_permitted(spec, project, url, "helm repos"),
+        )
+
+    def origin(self, folder: GitFolder) -> str:
+        """Return the origin that a repository's files are recorded by."""
+        return f"{GIT} {folder.url} {folder.ref or 'HEAD'} {'+' if folder.submodules else '-'}"
+
+    def tree(self, origin: str) -> Files:
+        """Return the files of an origin that is no source of the application.
+
+        Raises: Stalled, RetryLater, ManifestError or Invalid with why they cannot be had.
+        """
+        if origin not in self._trees:
+            if len(self._trees) > _MOST_REPOSITORIES:
+                raise ManifestError(f"more than {_MOST_REPOSITORIES} other repositories are named")
+            self._trees[origin] = self._opened(origin)
+        return self._trees[origin]
+
+    def _opened(self, origin: str) -> Files:
+        kind, url, ref, modules = origin.split(" ")
+        if kind != GIT or url.lower().startswith("file:"):
+            raise ManifestError(f"{redact_text(url)} is not read")
+        git.check_git_url(url, "remote base")
+        require_permitted(self._spec, self._project, url, "repository")
+        commit = self._commit(url, ref)
+        return git_files(url, commit, self._project, self._spec if modules == "+" else None)
+
+    def _commit(self, url: str, ref: str) -> str:
+        if git.is_commit(ref):
+            return ref
+        self.used = True
+        force = self._since is not None
+        remote = look_up_refs(url, self._project, force=force, since=self._since)
+        if ref == "HEAD":
+            names = ["HEAD", remote.head]
+        else:
+            # In the order in which `git fetch` understands a name.
+            names = [ref] if ref.startswith("refs/") else [f"refs/tags/{ref}", f"refs/heads/{ref}"]
+        found = next((remote.refs[name] for name in names if name in remote.refs), "")
+        if not found:
+            raise Stalled("RevisionNotFound", f"{redact_text(url)} has no branch or tag '{ref}'")
+        return found
+
+    def page(self, url: str) -> bytes:
+        """Return a plain file of a server.
+
+        Raises: Stalled, RetryLater, ManifestError or Invalid with why it cannot be had.
+        """
+        return self._page(page_url(url))
+
+    def _page(self, url: str) -> bytes:
+        if url not in self._fetched:
+            self.used = True
+            if len(self._fetched) >= _MOST_PAGES:
+                raise ManifestError(f"more than {_MOST_PAGES} files of servers are named")
+            require_permitted(self._spec, self._project, url, "the file")
+            self._fetched[url] = _kept(url, credentials_for(url, self._project), self._since)
+        return self._fetched[url]
+
+
+def _kept(url: str, credentials: Mapping[str, Any], since: datetime | None) -> bytes:
+    # Who has other credentials is answered by the server, not by what another project was given.
+    place = (url, charts.frozen(credentials))
+    oldest = since or timezone.now() - settings.POLL_INTERVAL
+    with _pages_lock:
+        found = _pages.get(place)
+    if found and found[0] >= oldest:
+        return found[1]
+    now = timezone.now()
+    data = charts.fetch_file(url, credentials)
+    with _pages_lock:
+        _pages[place] = (now, data)
+        _pages.move_to_end(place)
+        while len(_pages) > _KEPT_PAGES or sum(len(d) for _, d in _pages.values()) > _KEPT_BYTES:
+            _pages.popitem(last=False)
+    return data
+
+
+def repositories_of(inputs: list[list[Any]]) -> set[str]:
+    """Return the URLs of the repositories among inputs whose refs may move."""
+    origins = {str(entry[1]) for entry in inputs if str(entry[1]).startswith(f"{GIT} ")}
+    parts = [origin.split(" ") for origin in origins]
+    return {url for _, url, ref, _ in parts if not git.is_commit(ref)}
+
+
+def has_pages(inputs: list[list[Any]]) -> bool:
+    """Return whether plain files of servers are among inputs."""
+    return any(entry[1] == PAGE for entry in inputs)
