@@ -6,9 +6,11 @@ much. That package loads the credentials of the pod that the hub runs in.
 
 import base64
 import binascii
+import contextlib
 import copy
 import functools
 import os
+import re
 import ssl
 import tempfile
 import threading
@@ -19,7 +21,6 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import orjson
-import urllib3
 from django.conf import settings
 
 from clusters.models import Cluster
@@ -27,6 +28,8 @@ from hub.engine.errors import Invalid, RetryLater, Stalled
 from hub.engine.fields import MANAGER
 from hub.engine.resource import Manifest, resource_key, split_api_version
 from hub.metrics import KUBE_REQUESTS
+from hub.outbound import pools
+from hub.outbound.bounds import TooMuch, parse
 from hub.redaction import redact_text
 
 APPLY = "application/apply-patch+yaml"
@@ -36,9 +39,11 @@ _DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
 )
-# "insecure" is a choice of the operator; it is shown with the cluster and need not fill the log.
-urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-_TIMEOUT = urllib3.Timeout(connect=5, read=60)
+REQUEST_SECONDS = 60.0
+"""How long an answer may take, whole."""
+DISCOVERY_SECONDS = 120.0
+_ERROR_BYTES = 64 * 1024
+_PATH_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\Z")
 
 
 Reload = Callable[[], tuple[str, dict[str, Any]] | None]
@@ -60,7 +65,13 @@ class Kind(NamedTuple):
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str = "", name: str = "") -> str:
-        """Return the URL path of the collection, or of one resource."""
+        """Return the URL path of the collection, or of one resource.
+
+        Raises: Invalid for a name that would lead to another path.
+        """
+        for part in (namespace, name):
+            if part in (".", "..") or "/" in part or "%" in part or "\0" in part:
+                raise Invalid(f"{part!r} cannot be the name of a resource or namespace")
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         inside = f"/namespaces/{quote(namespace)}" if namespace and self.namespaced else ""
         return f"{root}{inside}/{self.plural}" + (f"/{quote(name)}" if name else "")
@@ -234,14 +245,7 @@ class Connection:
                     "server_hostname": tls["serverName"],
                     "assert_hostname": tls["serverName"],
                 }
-        self._pool = urllib3.PoolManager(
-            num_pools=1,
-            maxsize=settings.KUBE_PARALLELISM,
-            block=True,
-            retries=False,
-            timeout=_TIMEOUT,
-            **extra,
-        )
+        self._pool = pools.pool(maxsize=settings.KUBE_PARALLELISM, **extra)
         self._limiter = Limiter(settings.KUBE_QPS)
         self._kinds: dict[tuple[str, str], list[Kind]] = {}
         self._discovered_at = 0.0
@@ -255,30 +259,63 @@ class Connection:
     ) -> Any:  # fmt: skip
         """Return the parsed answer.
 
-        Raises: Refused for an error status, Unreachable when nothing answers.
+        Raises: Refused for an error status, Unreachable when nothing answers or what comes cannot be used.
         """
-        response = self.raw(
-            method, path, body, content_type=content_type, query=query, accept=accept
-        )
-        if response.status == 401 and self.renew():
-            response = self.raw(
-                method, path, body, content_type=content_type, query=query, accept=accept
-            )
-        data = response.data
-        if response.status >= 400:
-            raise refusal(response.status, data)
+        sent = (method, path, body, content_type, query, accept)
+        status, data = self._answer(*sent)
+        if status == 401 and self.renew():
+            status, data = self._answer(*sent)
+        if status >= 300:
+            raise refusal(status, data)
         try:
-            return orjson.loads(data) if data else {}
+            return parse(data) if data else {}
+        except TooMuch as error:
+            raise unreachable(self.name, error) from error
         except orjson.JSONDecodeError as error:
             raise unreachable(
                 self.name, "the answer is not JSON: is this a Kubernetes API server?"
             ) from error
 
-    def raw(
-        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json",
-        query: Mapping[str, Any] | None = None, accept: str = "", stream: bool = False,
-    ) -> urllib3.BaseHTTPResponse:  # fmt: skip
-        """Return the answer as it came."""
+    def _answer(
+        self, method: str, path: str, body: Any, content_type: str, query: Mapping[str, Any] | None, accept: str,
+    ) -> tuple[int, bytes]:  # fmt: skip
+        most = settings.CLUSTER_ANSWER_BYTES
+        allowance = pools.Allowance(most, REQUEST_SECONDS)
+        response = self._send(allowance, method, path, body, content_type, query, accept)
+        try:
+            if response.status >= 400:
+                return response.status, _beginning(response)
+            return response.status, pools.read(response, most)
+        except (TooMuch, pools.HTTPError, OSError) as error:
+            raise unreachable(self.name, _with_setting(error)) from error
+
+    @contextlib.contextmanager
+    def stream(self, path: str, query: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
+        """Give the pieces of an answer in text that may go on for ever.
+
+        Raises: Refused for an error status, Unreachable when nothing answers or the server falls silent.
+        """
+        allowance = pools.Allowance(settings.CLUSTER_OBJECT_BYTES, REQUEST_SECONDS, streams=True)
+        response = self._send(allowance, "GET", path, None, "", query, "text/plain, */*")
+        try:
+            if response.status >= 300:
+                raise refusal(response.status, _beginning(response))
+            yield self._pieces(response, allowance)
+        finally:
+            response.close()
+
+    def _pieces(self, response: pools.Response, allowance: pools.Allowance) -> Iterator[bytes]:
+        try:
+            for piece in pools.pieces(response, None):
+                allowance.renew()
+                yield piece
+        except (TooMuch, pools.HTTPError, OSError) as error:
+            raise unreachable(self.name, error) from error
+
+    def _send(
+        self, allowance: pools.Allowance, method: str, path: str, body: Any, content_type: str,
+        query: Mapping[str, Any] | None, accept: str,
+    ) -> pools.Response:  # fmt: skip
         self._limiter.wait()
         headers = dict(self._headers)
         if accept:
@@ -286,15 +323,10 @@ class Connection:
         if body is not None:
             headers["Content-Type"] = content_type
         url = self.server + path + (f"?{urlencode(query)}" if query else "")
+        sent = None if body is None else orjson.dumps(body)
         try:
-            response = self._pool.request(
-                method,
-                url,
-                body=None if body is None else orjson.dumps(body),
-                headers=headers,
-                preload_content=not stream,
-            )
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            response = pools.send(self._pool, method, url, allowance, body=sent, headers=headers)
+        except (pools.HTTPError, OSError, ValueError) as error:
             KUBE_REQUESTS.labels(self.server, method, "0").inc()
             raise unreachable(self.name, error) from error
         KUBE_REQUESTS.labels(self.server, method, str(response.status)).inc()
@@ -322,7 +354,8 @@ class Connection:
 
     def server_version(self) -> str:
         """Return the version that the API server reports, such as v1.36.3."""
-        return str(self.request("GET", "/version").get("gitVersion", ""))
+        answer = self.request("GET", "/version")
+        return str(answer.get("gitVersion", ""))[:64] if isinstance(answer, dict) else ""
 
     def kinds(self, *, fresh: bool = False) -> list[Kind]:
         """Return the preferred version of every kind that the cluster serves."""
@@ -351,13 +384,32 @@ class Connection:
         with self._lock:
             if self._kinds and not fresh and time.monotonic() - self._discovered_at < 600:
                 return
-            found: dict[tuple[str, str], list[Kind]] = {}
             silent: set[str] = set()
-            for root in ("/api", "/apis"):
-                for kind in self._discover_root(root, silent):
-                    found.setdefault((kind.group, kind.kind), []).append(kind)
+            try:
+                found = self._found(silent)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise unreachable(
+                    self.name, "what it says of its kinds is no Kubernetes discovery"
+                ) from error
             self._kinds, self._discovered_at = found, time.monotonic()
             self.unavailable = frozenset(silent)
+
+    def _found(self, silent: set[str]) -> dict[tuple[str, str], list[Kind]]:
+        found: dict[tuple[str, str], list[Kind]] = {}
+        count = 0
+        for root in ("/api", "/apis"):
+            for kind in self._discover_root(root, silent):
+                if not _is_sound(kind):
+                    continue
+                count += 1
+                if count > settings.CLUSTER_KINDS:
+                    raise Stalled(
+                        "TooManyKinds",
+                        f"cluster {self.name} serves more than {settings.CLUSTER_KINDS} kinds, "
+                        "the limit (HUB_CLUSTER_KINDS)",
+                    )
+                found.setdefault((kind.group, kind.kind), []).append(kind)
+        return found
 
     def _discover_root(self, root: str, silent: set[str]) -> Iterator[Kind]:
         answer = self.request("GET", root, accept=_DISCOVERY)
@@ -371,7 +423,12 @@ class Connection:
                 tuple(entry["groupVersion"].split("/"))
                 for group in answer.get("groups", []) for entry in group.get("versions", [])
             ]  # fmt: skip
+        until = time.monotonic() + DISCOVERY_SECONDS
         for group, version in groups:
+            if time.monotonic() > until:
+                raise unreachable(self.name, "to say which kinds it serves takes too long")
+            if not (_PATH_NAME.match(version) and (not group or _PATH_NAME.match(group))):
+                continue
             try:
                 listed = self.request(
                     "GET", f"/apis/{group}/{version}" if group else f"/api/{version}"
@@ -472,6 +529,38 @@ class Connection:
     def close(self) -> None:
         """Drop the pooled connections."""
         self._pool.clear()
+
+
+def _is_sound(kind: Kind) -> bool:
+    """Return whether a kind can be asked for by paths, and kept: what a server says becomes both."""
+    texts: list[Any] = [kind.version, kind.kind, kind.plural, *([kind.group] if kind.group else [])]
+    verbs: list[Any] = [*kind.verbs]
+    return (
+        all(isinstance(text, str) and _PATH_NAME.match(text) for text in texts)
+        and all(isinstance(verb, str) for verb in verbs)
+        and len(kind.version) <= 64
+    )
+
+
+def _beginning(response: pools.Response) -> bytes:
+    """Return as much of an error answer as is worth reading."""
+    kept = bytearray()
+    try:
+        for piece in pools.pieces(response, _ERROR_BYTES):
+            kept += piece
+    except (TooMuch, pools.HTTPError, OSError):
+        # What is left of it must not be the beginning of the next answer.
+        response.close()
+        return bytes(kept)
+    response.release_conn()
+    return bytes(kept)
+
+
+def _with_setting(error: Exception) -> object:
+    """Return the error with the name of the setting that allows more."""
+    if isinstance(error, TooMuch) and "larger" in str(error):
+        return f"{error}, the limit (HUB_CLUSTER_ANSWER_BYTES)"
+    return error
 
 
 def _aggregated(items: list[dict[str, Any]], silent: set[str]) -> Iterator[Kind]:

@@ -102,7 +102,7 @@ def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
         cluster_id=cluster_id, key=key.text, group=key.group, version=split_api_version(manifest["apiVersion"])[1],
         kind=key.kind, namespace=key.namespace, name=key.name, uid=metadata.get("uid", ""),
         resource_version=str(metadata.get("resourceVersion", "")), created_at=metadata.get("creationTimestamp") or "",
-        owners=owners, owner_uid=_main_owner(owners), instance=owner.instance[:600], is_self=owner.is_self,
+        owners=owners, owner_uid=_main_owner(owners), instance=owner.instance[:600].replace("\0", ""), is_self=owner.is_self,
         deleting=bool(metadata.get("deletionTimestamp")),
     )  # fmt: skip
     managed = bool(owner.instance) and not owners
@@ -118,10 +118,22 @@ def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
 
 
 def _assess(row: LiveResource, manifest: Manifest) -> None:
-    found = health.assess(manifest, health_scripts())
+    try:
+        found = health.assess(manifest, health_scripts())
+        shown = describe(manifest)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError):
+        # Objects of kinds without a schema, and those of a server that lies, have fields of any shape.
+        row.health, row.health_message = "Unknown", "its fields are not what its kind says"
+        return
     if found is not None:
-        row.health, row.health_message = found.status, found.message[:1000]
-    row.shown = describe(manifest)
+        row.health, row.health_message = found.status, found.message[:1000].replace("\0", "")
+    row.shown = _without_nul(shown)
+
+
+def _without_nul(value: Any) -> Any:
+    """Return a value that PostgreSQL can keep as JSON."""
+    text = orjson.dumps(value)
+    return orjson.loads(text.replace(b"\\u0000", b"")) if b"\\u0000" in text else value
 
 
 def _main_owner(owners: Sequence[dict[str, Any]]) -> str:
@@ -242,21 +254,12 @@ def _wake(
         wake("projects.live_changed", priority=3)
 
 
-def replace_kind(
-    cluster_id: int, group: str, kind: str, seen: Iterable[Seen], namespaces: Sequence[str] = (), *, holder: str = ""
-) -> int:  # fmt: skip
-    """Write a complete list of one kind: what the list does not have is gone."""
-    listed = list(seen)
+def known_keys(cluster_id: int, group: str, kind: str, namespaces: Sequence[str] = ()) -> set[str]:
+    """Return the keys of one kind that the store has: those that a new list lacks are gone."""
     query = LiveResource.objects.filter(cluster_id=cluster_id, group=group, kind=kind)
     if namespaces:
         query = query.filter(namespace__in=namespaces)
-    known = set(query.values_list("key", flat=True))
-    gone = known - {resource_key(s.manifest).text for s in listed}
-    changed = 0
-    for start in range(0, max(1, len(listed)), 500):
-        part, lost = listed[start : start + 500], gone if start == 0 else ()
-        changed += record(cluster_id, part, lost, holder=holder)
-    return changed
+    return set(query.values_list("key", flat=True))
 
 
 def forget_kind(cluster_id: int, group: str, kind: str, *, holder: str = "") -> None:

@@ -7,6 +7,7 @@ data of a foreign Secret never leaves its cluster.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import socket
@@ -18,22 +19,24 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-import aiohttp
-import orjson
+from django.conf import settings
 from django.db import close_old_connections, connections
 from django.db.models import Q
 from django.utils import timezone
 
 from clusters import live
+from clusters.intake import Pace, complaint
 from clusters.kube import Connection, Kind, Refused, Unreachable, connect, headers_of, ssl_context
 from clusters.models import Cluster, LiveResource
 from hub.engine.backoff import Backoff
-from hub.engine.errors import RetryLater, Stalled
+from hub.engine.errors import Invalid, RetryLater, Stalled
 from hub.engine.globs import matches
 from hub.engine.resource import Manifest, resource_key
 from hub.engine.tracking import owner_of
 from hub.metrics import CLUSTER_STATUS, WATCH_EVENTS, WATCH_LAG
 from hub.models import setting
+from hub.outbound import check_url, streams
+from hub.outbound.bounds import Lines, TooMuch, parse
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,18 @@ BATCH_SECONDS = 0.08
 BATCH_SIZE = 400
 PAGE = 500
 WATCH_SECONDS = 3000
+LIST_SECONDS = 600
+"""How long one list may take with all of its pages."""
+PAGE_SECONDS = 60
+EMPTY_PAGES = 3
+"""So many pages without an object say that the list has no end."""
+LONGEST_TOKEN = 16 * 1024
+WAITING = 2000
+"""Changes that wait for the database; who sends more waits with them."""
+WAITING_BYTES = 32 * 1024**2
+CALLS = 2
+"""Threads of one cluster: one that does not answer holds its own, and nobody else's."""
+COUNT_SECONDS = 30.0
 SHORT = 1.0
 """Seconds: a watch that ends sooner did not watch."""
 PROBE_SECONDS = 20.0
@@ -122,6 +137,12 @@ class _Batch:
     seen: dict[str, live.Seen] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     first_at: float = 0.0
+    size: int = 0
+    """Bytes of the events, roughly."""
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.seen) + len(self.gone) >= WAITING or self.size >= WAITING_BYTES
 
 
 class ClusterWatch:
@@ -138,8 +159,14 @@ class ClusterWatch:
         self._rediscover = asyncio.Event()
         self._doubt = asyncio.Event()
         self._lists = asyncio.Semaphore(8)
-        self._session: aiohttp.ClientSession | None = None
-        self._last_event_saved = 0.0
+        self._session: streams.Session | None = None
+        self._last_event_saved = self._counted_at = 0.0
+        self._turn = asyncio.Semaphore()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._pace = Pace(settings.CLUSTER_EVENTS)
+        self._counts: dict[tuple[str, str, str], int] = {}
+        self._left_out: dict[str, str] = {}
         self._rules: dict[str, Any] = {}
 
     async def run(self) -> None:
@@ -155,7 +182,7 @@ class ClusterWatch:
                 failure = error.message
             except Refused as refused:
                 failure = f"the API server answered {refused.status}: {refused.message}"
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            except (streams.ClientError, OSError, TimeoutError) as error:
                 failure = f"cluster {self.cluster.name} does not answer: {error}"
             except Exception as error:  # keeps the watcher of the other clusters alive
                 log.exception("watching failed", extra={"cluster": self.cluster.name})
@@ -191,25 +218,34 @@ class ClusterWatch:
             close_old_connections()
             return function(*args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._database, call)
+        # One at a time: the threads are for all clusters, and one that sends without end must leave some free.
+        async with self._turn:
+            return await asyncio.get_running_loop().run_in_executor(self._database, call)
 
     async def _run_once(self) -> None:
+        self._threads = ThreadPoolExecutor(CALLS, thread_name_prefix="cluster")
+        try:
+            await self._watch_all()
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _watch_all(self) -> None:
         connection = await self._db(connect, self.cluster)
+        if not self.cluster.is_home:
+            await self._call(check_server, connection.server)
         await self._call(connection.renew)
         version = await self._call(connection.server_version)
         # What an earlier run had not written yet: the lists read it again, and no event would wake the writer.
         self._batch = _Batch()
         self._changed.clear()
+        self._room.set()
+        self._counts.clear()
+        self._left_out.clear()
         config = connection.config
         tls = ssl_context(config) if connection.server.startswith("https") else False
-        connector = aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=30)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=None)
         name = (config.get("tlsClientConfig") or {}).get("serverName") or None
-        async with aiohttp.ClientSession(
-            connector=connector,
-            timeout=timeout,
-            headers={"User-Agent": "flotilla", **headers_of(config)},
-        ) as session:
+        headers = {"User-Agent": "flotilla", **headers_of(config)}
+        async with streams.session(tls, headers) as session:
             self._session, self._server_name = session, name
             self._connection = connection
             self._broken: asyncio.Future[BaseException | None] = (
@@ -234,7 +270,8 @@ class ClusterWatch:
                 self._kinds.clear()
 
     async def _call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        return await asyncio.to_thread(function, *args, **kwargs)
+        call = functools.partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def _discover(self, connection: Connection, version: str) -> None:
         kinds: list[Kind] = await self._call(connection.kinds, fresh=True)
@@ -290,7 +327,7 @@ class ClusterWatch:
             await asyncio.sleep(0.02)
         count = await self._db(LiveResource.objects.filter(cluster_id=self.cluster.pk).count)
         await self._live(
-            live.set_connection, self.cluster.pk, "Successful", "",
+            live.set_connection, self.cluster.pk, "Successful", self._remark(),
             is_synced=True, synced_at=timezone.now(), resource_count=count,
         )  # fmt: skip
 
@@ -321,7 +358,7 @@ class ClusterWatch:
                 try:
                     await self._probe()
                     break
-                except (aiohttp.ClientError, OSError, TimeoutError):
+                except (streams.ClientError, OSError, TimeoutError):
                     if attempt == PROBES:
                         raise
                     # A server that only begins anew has a moment to do so.
@@ -330,16 +367,21 @@ class ClusterWatch:
     async def _probe(self) -> None:
         assert self._session is not None  # noqa: S101
         url = self._connection.server + "/version"
-        timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT, sock_connect=5)
+        request = streams.get(
+            self._session,
+            url,
+            timeout=streams.limits(PROBE_TIMEOUT),
+            server_hostname=self._server_name,
+        )
         try:
-            async with self._session.get(url, timeout=timeout, server_hostname=self._server_name) as answer:  # fmt: skip
+            async with request as answer:
                 status = answer.status
         except TimeoutError as error:
             raise TimeoutError(f"no answer within {PROBE_TIMEOUT:.0f} s") from error
         if status == 401:
             raise RetryLater("Unauthorized", "the cluster no longer takes the hub's credentials")
         if status >= 500:
-            raise aiohttp.ClientError(f"HTTP status {status}")
+            raise streams.ClientError(f"HTTP status {status}")
 
     def _is_watched(self, kind: Kind) -> bool:
         if not _can_be_watched(kind) or is_excluded(kind.group, kind.kind, self.cluster.server, self._rules):  # fmt: skip
@@ -398,7 +440,7 @@ class ClusterWatch:
                 log.info("not watched: %s", error, extra={"cluster": self.cluster.name})
                 state.listed.add(namespace)
                 await asyncio.sleep(60)
-            except (aiohttp.ClientError, OSError, TimeoutError):
+            except (streams.ClientError, OSError, TimeoutError):
                 attempt += 1
                 self._doubt.set()
                 if namespace not in state.listed and attempt > 2:
@@ -410,46 +452,74 @@ class ClusterWatch:
                 )
 
     async def _list(self, state: _KindState, namespace: str, *, whole: bool) -> str:
-        found: list[live.Seen] = []
-        query: dict[str, str] = {"limit": str(PAGE)}
-        async with self._lists:
-            while True:
+        kind, scope = state.kind, [namespace] if namespace else []
+        async with self._lists, asyncio.timeout(LIST_SECONDS):
+            place = (self.cluster.pk, kind.group, kind.kind)
+            # What is written meanwhile by others is newer than the list, and not gone because it lacks there.
+            missing = await self._db(live.known_keys, *place, scope)
+            pages = _Pages(self.cluster.name)
+            while (query := pages.query()) is not None:
                 accept = {} if whole else {"Accept": _PARTIAL_LIST}
-                page = await self._get_json(state, namespace, query, accept)
-                for item in page.get("items") or []:
-                    found.append(await self._seen(state, item, whole=whole))
-                token = (page.get("metadata") or {}).get("continue")
-                version = str((page.get("metadata") or {}).get("resourceVersion", ""))
-                if not token:
-                    break
-                query["continue"] = token
-            await self._live(
-                live.replace_kind, self.cluster.pk, state.kind.group, state.kind.kind, found,
-                [namespace] if namespace else [],
-            )  # fmt: skip
-        return version
+                try:
+                    page = await self._get_json(state, namespace, query, accept)
+                except TooMuch as error:
+                    pages.shrink(error)
+                    continue
+                items = pages.took(page)
+                self._count(kind, namespace, pages.total)
+                seen = [
+                    await self._seen(state, item, whole=whole)
+                    for item in items if self._is_sound(kind, item)
+                ]  # fmt: skip
+                missing -= {resource_key(s.manifest).text for s in seen}
+                await self._live(live.record, self.cluster.pk, seen)
+            await self._live(live.record, self.cluster.pk, [], missing)
+        return pages.version
+
+    def _count(self, kind: Kind, namespace: str, total: int) -> None:
+        self._counts[kind.group, kind.kind, namespace] = total
+        if sum(self._counts.values()) > settings.CLUSTER_OBJECTS:
+            raise self._too_many()
+
+    def _too_many(self) -> Stalled:
+        return Stalled(
+            "TooManyObjects",
+            f"cluster {self.cluster.name} has more than {settings.CLUSTER_OBJECTS} objects, the limit "
+            "(HUB_CLUSTER_OBJECTS): raise it, or leave kinds out by the settings' exclusions",
+        )
+
+    def _is_sound(self, kind: Kind, item: Any) -> bool:
+        why = complaint(item)
+        if why:
+            self._left_out[f"{kind.kind}.{kind.group}".rstrip(".")] = why
+        return not why
+
+    def _remark(self) -> str:
+        """Return what the record of a cluster that answers should say beside that."""
+        kinds = sorted(self._left_out)
+        if not kinds:
+            return ""
+        more = f" and {len(kinds) - 1} other kinds" if len(kinds) > 1 else ""
+        return f"objects of {kinds[0]}{more} are left out: {self._left_out[kinds[0]]}"
 
     async def _get_json(
         self, state: _KindState, namespace: str, query: dict[str, str], headers: dict[str, str]
     ) -> dict[str, Any]:
+        async with self._get(state, namespace, query, headers, PAGE_SECONDS) as answer:
+            body = await streams.read(answer, settings.CLUSTER_ANSWER_BYTES)
+        return _parsed(body, self.cluster.name)
+
+    def _get(
+        self, state: _KindState, namespace: str, query: dict[str, str], headers: dict[str, str],
+        seconds: float | None,
+    ) -> Any:  # fmt: skip
         assert self._session is not None  # noqa: S101
         url = self._connection.server + state.kind.path(namespace)
-        timeout = aiohttp.ClientTimeout(total=60, sock_connect=5)
-        async with self._session.get(
-            url, params=query, headers=headers, timeout=timeout, server_hostname=self._server_name
-        ) as answer:
-            body = await answer.read()
-            if answer.status == 410:
-                raise Relist
-            if answer.status == 401:
-                raise RetryLater(
-                    "Unauthorized", "the cluster no longer takes the hub's credentials"
-                )
-            if answer.status in (403, 404, 405):
-                raise NotServed(f"{state.kind.kind}.{state.kind.group} answers {answer.status}")
-            if answer.status >= 400:
-                raise aiohttp.ClientError(f"HTTP status {answer.status}")
-            return dict(orjson.loads(body))
+        request = streams.get(
+            self._session, url, params=query, headers=headers,
+            timeout=streams.limits(seconds), server_hostname=self._server_name,
+        )  # fmt: skip
+        return _accepted(request, state.kind)
 
     async def _seen(self, state: _KindState, item: Manifest, *, whole: bool) -> live.Seen:
         manifest = {**item, "apiVersion": state.kind.api_version, "kind": state.kind.kind}
@@ -472,39 +542,36 @@ class ClusterWatch:
         return live.Seen(found, is_whole=True) if found else live.Seen(manifest, is_whole=False)
 
     async def _watch(self, state: _KindState, namespace: str, version: str, *, whole: bool) -> str:
-        assert self._session is not None  # noqa: S101
         query = {
             "watch": "1", "allowWatchBookmarks": "true", "resourceVersion": version,
             "timeoutSeconds": str(int(WATCH_SECONDS * random.uniform(0.8, 1.2))),
         }  # fmt: skip
         headers = {} if whole else {"Accept": _PARTIAL}
-        url = self._connection.server + state.kind.path(namespace)
-        async with self._session.get(
-            url, params=query, headers=headers, server_hostname=self._server_name
-        ) as answer:
-            if answer.status == 410:
-                raise Relist
-            if answer.status == 401:
-                raise RetryLater(
-                    "Unauthorized", "the cluster no longer takes the hub's credentials"
-                )
-            if answer.status in (403, 404, 405):
-                raise NotServed(
-                    f"watch of {state.kind.kind}.{state.kind.group} answers {answer.status}"
-                )
-            if answer.status >= 400:
-                raise aiohttp.ClientError(f"HTTP status {answer.status}")
-            async for event in _lines(answer.content):
-                version = await self._handle(state, event, whole=whole) or version
+        async with self._get(state, namespace, query, headers, None) as answer:
+            try:
+                async for line in _lines(answer):
+                    await self._pace.wait(len(line))
+                    event = _parsed(line, self.cluster.name)
+                    version = await self._handle(state, event, whole=whole) or version
+                    await self._make_room(len(line))
+            except TooMuch as error:
+                raise Stalled(
+                    "TooLarge",
+                    f"cluster {self.cluster.name}: an event of {state.kind.kind}: {error}, the limit "
+                    "(HUB_CLUSTER_OBJECT_BYTES)",
+                ) from error
         return version
 
     async def _handle(self, state: _KindState, event: dict[str, Any], *, whole: bool) -> str:
-        kind, item = event.get("type"), event.get("object") or {}
+        kind, item = event.get("type"), event.get("object")
         if kind == "ERROR":
             raise Relist
-        version = str((item.get("metadata") or {}).get("resourceVersion", ""))
         if kind == "BOOKMARK":
-            return version
+            return _version_of(item)
+        if not self._is_sound(state.kind, item):
+            return ""
+        assert isinstance(item, dict)  # noqa: S101
+        version = _version_of(item)
         WATCH_EVENTS.labels(self.cluster.server).inc()
         if state.kind.kind in ("CustomResourceDefinition", "APIService"):
             self._rediscover.set()
@@ -523,6 +590,15 @@ class ClusterWatch:
         self._changed.set()
         return version
 
+    async def _make_room(self, size: int) -> None:
+        """Return when more may wait: until then nothing is read, and the server is slowed down."""
+        if not (self._batch.seen or self._batch.gone):
+            return
+        self._batch.size += size
+        if self._batch.is_full:
+            self._room.clear()
+            await self._room.wait()
+
     async def _write_batches(self) -> None:
         while True:
             await self._changed.wait()
@@ -530,6 +606,7 @@ class ClusterWatch:
             if len(self._batch.seen) < BATCH_SIZE:
                 await asyncio.sleep(BATCH_SECONDS)
             batch, self._batch = self._batch, _Batch()
+            self._room.set()
             if not (batch.seen or batch.gone):
                 continue
             await self._write(batch)
@@ -551,22 +628,115 @@ class ClusterWatch:
                     "the live store could not be written, trying again", exc_info=attempt > 1
                 )
                 await asyncio.sleep(0.5 * 2**attempt)
-        if time.monotonic() - self._last_event_saved > 5:
-            self._last_event_saved = time.monotonic()
+        now = time.monotonic()
+        if now - self._last_event_saved > 5:
+            self._last_event_saved = now
+            remark = {"message": self._remark()[:1000]} if self._left_out else {}
             await self._db(
-                Cluster.objects.filter(pk=self.cluster.pk).update, last_event_at=timezone.now()
+                Cluster.objects.filter(pk=self.cluster.pk).update,
+                last_event_at=timezone.now(),
+                **remark,
             )
+        if now - self._counted_at > COUNT_SECONDS:
+            self._counted_at = now
+            count = await self._db(LiveResource.objects.filter(cluster_id=self.cluster.pk).count)
+            if count > settings.CLUSTER_OBJECTS:
+                raise self._too_many()
 
 
-async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
+class _Pages:
+    """Goes through the pages of one list, which has an end whatever the server says."""
+
+    def __init__(self, cluster: str) -> None:
+        self._cluster, self._limit, self._token = cluster, PAGE, ""
+        self._begun = self._empty = 0
+        self.total = 0
+        self.version = ""
+
+    def query(self) -> dict[str, str] | None:
+        """Return what to ask for next, None after the last page."""
+        if self._begun and not self._token:
+            return None
+        more = {"continue": self._token} if self._token else {}
+        return {"limit": str(self._limit), **more}
+
+    def shrink(self, error: TooMuch) -> None:
+        """Ask for less at once: some clusters keep large objects."""
+        if self._limit == 1:
+            raise Stalled(
+                "TooLarge",
+                f"cluster {self._cluster}: one object of a list: {error}, the limit "
+                "(HUB_CLUSTER_ANSWER_BYTES)",
+            ) from error
+        self._limit = max(1, self._limit // 4)
+
+    def took(self, page: dict[str, Any]) -> list[Any]:
+        """Return the objects of a page."""
+        items, metadata = page.get("items") or [], page.get("metadata") or {}
+        if not isinstance(items, list) or not isinstance(metadata, dict):
+            raise RetryLater("BadAnswer", f"cluster {self._cluster}: a list is no Kubernetes list")
+        token = str(metadata.get("continue") or "")
+        self._begun, self._empty = 1, 0 if items else self._empty + 1
+        if token and (
+            token == self._token or self._empty >= EMPTY_PAGES or len(token) > LONGEST_TOKEN
+        ):
+            raise RetryLater("BadAnswer", f"cluster {self._cluster}: a list has no end")
+        self._token, self.version = token, _version_of(page)
+        self.total += len(items)
+        return items
+
+
+@contextlib.asynccontextmanager
+async def _accepted(request: Any, kind: Kind) -> AsyncIterator[Any]:
+    """Give the answer to a list or a watch that the server takes."""
+    async with request as answer:
+        if answer.status == 410:
+            raise Relist
+        if answer.status == 401:
+            raise RetryLater("Unauthorized", "the cluster no longer takes the hub's credentials")
+        if answer.status in (403, 404, 405):
+            raise NotServed(f"{kind.kind}.{kind.group} answers {answer.status}")
+        if answer.status >= 300:
+            raise streams.ClientError(f"HTTP status {answer.status}")
+        yield answer
+
+
+def _parsed(data: bytes, cluster: str) -> dict[str, Any]:
+    try:
+        found = parse(data)
+    except ValueError as error:
+        raise RetryLater(
+            "BadAnswer", f"cluster {cluster}: what it sends is no JSON in UTF-8"
+        ) from error
+    if not isinstance(found, dict):
+        raise RetryLater("BadAnswer", f"cluster {cluster}: what it sends is no JSON object")
+    return found
+
+
+def _version_of(item: Any) -> str:
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    found = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    return found if isinstance(found, str) and len(found) <= 64 else ""
+
+
+def check_server(url: str) -> None:
+    """Return if the hub may connect to an API server.
+
+    Raises: RetryLater saying why not.
+    """
+    try:
+        check_url(url, "server")
+    except Invalid as error:
+        raise RetryLater("AddressRefused", str(error)) from error
+
+
+async def _lines(answer: Any) -> AsyncIterator[bytes]:
     # StreamReader.readline has a limit that a big ConfigMap exceeds.
-    rest = b""
-    async for chunk in stream.iter_any():
-        parts = (rest + chunk).split(b"\n")
-        rest = parts.pop()
-        for part in parts:
-            if part.strip():
-                yield orjson.loads(part)
+    lines = Lines(settings.CLUSTER_OBJECT_BYTES)
+    async for piece in streams.pieces(answer, None):
+        for line in lines.feed(piece):
+            if line.strip():
+                yield line
 
 
 class Watcher:

@@ -1,21 +1,21 @@
 """Send sealed events on, in order and at least once: to syslog (RFC 5424), to a webhook, or both."""
 
+import contextlib
 import hmac
 import logging
 import socket
 from datetime import datetime, timedelta
 from typing import Any
 
-import httpx
 import orjson
 from django.db import transaction
 from django.utils import timezone
 
 from hub import trail
 from hub.crypto import seal, unseal
-from hub.engine.errors import Invalid
+from hub.engine.errors import Invalid, RetryLater
 from hub.models import AuditLink, Setting, change_setting, setting
-from hub.outbound import check_url
+from hub.outbound import addresses, check_host, check_url, http
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ BATCH = 200
 LONGEST_PAUSE = timedelta(minutes=5)
 MOST_DATAGRAM = 60_000
 CUT = 500
+_SECONDS = 30.0
 
 
 def configure(wanted: dict[str, Any]) -> None:
@@ -57,6 +58,10 @@ def _syslog(value: Any) -> dict[str, str]:
     host, _, port = value["address"].rpartition(":")
     if not host or not port.isdigit() or value.get("protocol", "tcp") not in ("tcp", "udp"):
         raise Invalid("syslog.address must be host:port and syslog.protocol tcp or udp")
+    if not 0 < int(port) < 65536:
+        raise Invalid("syslog.address must name a port of 1 to 65535")
+    with contextlib.suppress(RetryLater):  # a name that does not resolve now may do so later
+        check_host(host.strip("[]"), "syslog.address")
     return {"address": value["address"], "protocol": value.get("protocol", "tcp")}
 
 
@@ -138,7 +143,7 @@ def _send_all(name: str, target: dict[str, Any], now: datetime) -> int:
 
 
 def _is_too_much(error: Exception) -> bool:
-    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 413
+    return isinstance(error, http.StatusError) and error.response.status_code == 413
 
 
 def _post(target: dict[str, str], rows: list[dict[str, Any]]) -> None:
@@ -148,16 +153,21 @@ def _post(target: dict[str, str], rows: list[dict[str, Any]]) -> None:
     if target["secret"]:
         secret = unseal(bytes.fromhex(target["secret"]))
         headers["X-Flotilla-Signature"] = "sha256=" + hmac.digest(secret, body, "sha256").hex()
-    httpx.post(target["url"], content=body, headers=headers, timeout=10, follow_redirects=False).raise_for_status()  # fmt: skip
+    with (
+        http.client(timeout=10, seconds=_SECONDS) as client,
+        client.stream("POST", target["url"], content=body, headers=headers) as answer,
+    ):
+        answer.raise_for_status()  # what it says beside its status is not read
 
 
 def _log(target: dict[str, str], rows: list[dict[str, Any]]) -> None:
     host, _, port = target["address"].rpartition(":")
     kind = socket.SOCK_DGRAM if target["protocol"] == "udp" else socket.SOCK_STREAM
-    family, _, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=kind)[0]
+    place = addresses(host.strip("[]"), "syslog.address")[0]
+    family = socket.AF_INET6 if ":" in place else socket.AF_INET
     with socket.socket(family, kind) as connection:
         connection.settimeout(10)
-        connection.connect(where)
+        connection.connect((place, int(port)))
         for row in rows:
             connection.sendall(message(row, framed=target["protocol"] == "tcp"))
 

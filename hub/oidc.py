@@ -10,14 +10,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
-import httpx
 import jwt
 from django.conf import settings
 
-from hub.engine.errors import EngineError, RetryLater
-from hub.outbound import check_url
+from hub.engine.errors import EngineError, Invalid, RetryLater
+from hub.outbound import check_url, http
+from hub.outbound.bounds import TooMuch, parse
 from hub.providers import Provider
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ ALGORITHMS = (
     "EdDSA",
 )
 MOST_BYTES = 1024 * 1024
+MOST_KEYS = 100
+_SECONDS = 20.0
 _KEPT_SECONDS = 300
 _cache: dict[tuple[str, str], tuple[float, Any]] = {}
 
@@ -55,12 +57,12 @@ class Identity:
     groups: tuple[str, ...] = ()
 
 
-def _client(provider: Provider) -> httpx.Client:
+def _client(provider: Provider) -> http.Client:
     authority = provider.config.get("rootCA") or None
     context = (
         ssl.create_default_context(cadata=authority) if authority else ssl.create_default_context()
     )
-    return httpx.Client(verify=context, timeout=httpx.Timeout(10), follow_redirects=False)
+    return http.client(verify=context, timeout=10, seconds=_SECONDS)
 
 
 def call(provider: Provider, method: str, url: str, **options: Any) -> Any:
@@ -72,20 +74,18 @@ def call(provider: Provider, method: str, url: str, **options: Any) -> Any:
         check_url(
             url, "the provider's URL", ("https", "http") if settings.ALLOW_LOOPBACK else ("https",)
         )
-        body, deadline = b"", time.monotonic() + 20
         with _client(provider) as client, client.stream(method, url, **options) as answer:
-            for chunk in answer.iter_bytes():
-                body += chunk
-                if len(body) > MOST_BYTES or time.monotonic() > deadline:
-                    raise SignInError(
-                        f"{provider.slug}: the answer of {url} is too large or too slow"
-                    )
-            if answer.status_code != httpx.codes.OK:
+            body = http.body(answer, MOST_BYTES)
+            if answer.status_code != http.OK:
                 raise SignInError(
                     f"{provider.slug}: {url} answers {answer.status_code}{_reason(body)}"
                 )
-        found = httpx.Response(200, content=body).json()
-    except (httpx.HTTPError, EngineError, RetryLater, ValueError, OSError) as error:
+        found = parse(body)
+    except TooMuch as error:
+        raise SignInError(
+            f"{provider.slug}: the answer of {url} is too large or too slow: {error}"
+        ) from error
+    except (http.HTTPError, EngineError, RetryLater, Invalid, ValueError, OSError) as error:
         raise SignInError(
             f"{provider.slug}: {url} cannot be used: {type(error).__name__}: {error}"
         ) from error
@@ -97,8 +97,8 @@ def call(provider: Provider, method: str, url: str, **options: Any) -> Any:
 def _reason(body: bytes) -> str:
     # Of an error answer only the code of RFC 6749 is repeated: descriptions may hold what was sent.
     try:
-        code = httpx.Response(200, content=body).json().get("error", "")
-    except (ValueError, AttributeError):
+        code = parse(body).get("error", "")
+    except (TooMuch, ValueError, AttributeError):
         return ""
     return f" ({code})" if isinstance(code, str) and code.isascii() and len(code) < 60 else ""
 
@@ -158,7 +158,7 @@ def fetch_tokens(provider: Provider, data: Mapping[str, str]) -> dict[str, Any]:
     form = {**data, "client_id": client_id}
     auth = None
     if secret and "client_secret_basic" in methods:
-        auth = httpx.BasicAuth(client_id, secret)
+        auth = http.BasicAuth(client_id, secret)
     elif secret:
         form["client_secret"] = secret
     found: dict[str, Any] = call(provider, "POST", metadata["token_endpoint"], data=form, auth=auth)
@@ -172,6 +172,8 @@ def _key(provider: Provider, metadata: Mapping[str, Any], token: str) -> tuple[A
         raise SignInError(f"{provider.slug}: the ID token is signed by {algorithm!r}, which is not accepted")  # fmt: skip
     for fresh in (False, True):
         keys = _kept(provider, metadata["jwks_uri"], fresh=fresh).get("keys") or []
+        if not isinstance(keys, list) or len(keys) > MOST_KEYS:
+            raise SignInError(f"{provider.slug}: the keys are no list of at most {MOST_KEYS}")
         fitting = [k for k in keys if isinstance(k, dict) and k.get("use", "sig") == "sig" and header.get("kid") in (None, k.get("kid"))]  # fmt: skip
         for entry in fitting:
             try:
@@ -262,10 +264,15 @@ def _overage(provider: Provider, access_token: str) -> list[str]:
         answer = call(provider, "POST" if page == 0 else "GET", found, headers={"Authorization": f"Bearer {access_token}"}, **options)  # fmt: skip
         groups += clean_groups(answer.get("value"))
         found = answer.get("@odata.nextLink") or ""
-        # The access token goes only to the configured host.
-        if not found or httpx.URL(found).host != httpx.URL(url).host:
+        # The access token goes only to the configured server.
+        if not isinstance(found, str) or not found or _origin(found) != _origin(url):
             break
     return list(dict.fromkeys(groups))
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower()
 
 
 def identity_of(

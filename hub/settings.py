@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from hub.engine.backoff import parse_duration
 from hub.engine.errors import RuleError
+from hub.engine.networks import Network, networks
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -58,6 +59,16 @@ def choice(name: str, default: str, choices: tuple[str, ...]) -> str:
 def words(name: str, default: str = "") -> list[str]:
     """Return a variable that is a comma-separated list."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def cidrs(name: str) -> tuple[Network, ...]:
+    """Return a variable that is a comma-separated list of networks such as 10.0.0.0/8."""
+    try:
+        return networks(words(name))
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name} must list networks such as 10.0.0.0/8: {error}"
+        ) from error
 
 
 def _json_list(name: str) -> list[Any]:
@@ -336,6 +347,15 @@ KUBE_PARALLELISM = number("HUB_KUBE_PARALLELISM", 8)
 # Repositories on this machine are served to the hub only from below this folder.
 LOCAL_REPOSITORIES = text("HUB_LOCAL_REPOSITORIES", str(DATA_DIR / "demo") if EMBEDDED else "")
 ALLOW_LOOPBACK = flag("HUB_ALLOW_LOOPBACK", default=EMBEDDED)
+# Networks (CIDR) that the hub never connects to, and such that it does although they are refused to all.
+OUTBOUND_DENY = cidrs("HUB_OUTBOUND_DENY")
+OUTBOUND_ALLOW = cidrs("HUB_OUTBOUND_ALLOW")
+# What one cluster may send: an answer, one object or event, how many objects and kinds.
+CLUSTER_ANSWER_BYTES = number("HUB_CLUSTER_ANSWER_BYTES", 32 * 1024 * 1024)
+CLUSTER_OBJECT_BYTES = number("HUB_CLUSTER_OBJECT_BYTES", 8 * 1024 * 1024)
+CLUSTER_OBJECTS = number("HUB_CLUSTER_OBJECTS", 500_000)
+CLUSTER_KINDS = number("HUB_CLUSTER_KINDS", 5000)
+CLUSTER_EVENTS = number("HUB_CLUSTER_EVENTS", 5000)
 LOG_FORMAT = choice("HUB_LOG_FORMAT", "text" if EMBEDDED else "json", ("text", "json"))
 LOG_LEVEL = choice("HUB_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 
@@ -350,6 +370,8 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "urllib3": {"level": "ERROR"},
+        # It names whole URLs, and some servers want secrets in theirs.
+        "httpx": {"level": "WARNING"},
         "aiohttp": {"level": "WARNING"},
         "git": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},

@@ -21,6 +21,7 @@ from allauth.socialaccount.providers.saml.provider import SAMLProvider
 from allauth.socialaccount.providers.saml.views import finish_acs
 from django.contrib.auth import logout as end_browser_session
 from django.contrib.auth.backends import BaseBackend
+from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -346,6 +347,10 @@ class SocialAdapter(DefaultSocialAccountAdapter):
     def get_provider(self, request: HttpRequest, provider: Any, client_id: Any = None) -> Any:
         """Return a provider by its id."""
         return self.get_app(request, provider, client_id).get_provider(request)
+
+    def get_requests_session(self) -> Any:
+        """Refuse: the hub asks providers by its own client, which knows where it may connect."""
+        raise ImproperlyConfigured("sign-in by this provider would connect past hub.outbound")
 
     def generate_state_param(self, state: dict[str, Any]) -> str:
         """Return what nobody guesses: 256 bits."""

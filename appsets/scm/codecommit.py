@@ -6,15 +6,19 @@ Source: https://docs.aws.amazon.com/codecommit/latest/APIReference/.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.session import get_session
 
 from appsets.scm.choice import Branch, Repository
-from appsets.scm.host import HostError, origin, spend
+from appsets.scm.host import MOST_BYTES, HostError, origin, spend
 from appsets.scm.provider import Provider
+from hub.outbound import http
+from hub.outbound.bounds import TooMuch
 
-_CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 2, "mode": "standard"}}  # fmt: skip
+_TIMEOUT = 30
+_CONFIG = {"retries": {"max_attempts": 2, "mode": "standard"}}  # fmt: skip
 _GONE = ("BranchDoesNotExistException", "FileDoesNotExistException", "FolderDoesNotExistException", "PathDoesNotExistException")  # fmt: skip
 
 
@@ -40,7 +44,7 @@ class CodeCommit(Provider):
         except (BotoCoreError, ValueError) as error:
             raise HostError(f"CodeCommit: {error}") from error
         # Every request counts, also those that the library makes by itself for pages and retries.
-        client.meta.events.register("before-send", _spend)
+        client.meta.events.register("before-send", _send)
         return client
 
     def close(self) -> None:
@@ -93,8 +97,37 @@ class CodeCommit(Provider):
         return _found(self._code.get_file, repositoryName=one.name, commitSpecifier=branch.sha, filePath=inner) is not None  # fmt: skip
 
 
-def _spend(request: Any, **_: Any) -> None:
+class _Body:
+    """What botocore reads an answer from."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def stream(self) -> Iterator[bytes]:
+        yield self._data
+
+
+def _send(request: Any, **_: Any) -> AWSResponse:
+    """Return the answer to a request that the library has signed: it is sent by the hub's own client.
+
+    The library itself would resolve the name again and read whatever comes.
+    """
     spend(origin(request.url))
+    names = {
+        name: value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in request.headers.items()
+    }
+    try:
+        with (
+            http.client(timeout=_TIMEOUT, connect=10) as client,
+            client.stream(
+                request.method, request.url, headers=names, content=request.body
+            ) as answer,
+        ):
+            data = http.body(answer, MOST_BYTES)
+    except (http.HTTPError, TooMuch) as error:
+        raise HTTPClientError(error=f"{type(error).__name__}: {error}") from error
+    return AWSResponse(request.url, answer.status_code, dict(answer.headers), _Body(data))
 
 
 def _said(call: Any, **arguments: Any) -> Any:

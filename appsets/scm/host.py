@@ -13,7 +13,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
-import httpx
 import orjson
 from django.conf import settings
 from django.db import transaction
@@ -22,11 +21,13 @@ from django.utils import timezone
 from appsets.generators import GeneratorError
 from appsets.models import HostAnswer, HostBudget
 from hub.metrics import HOST_REQUESTS
-from hub.outbound import check_url
+from hub.outbound import check_url, http
+from hub.outbound.bounds import TooMuch, parse
 from hub.redaction import redact_text
 
 MOST_BYTES = 20 * 1024**2
 MOST_PAGES = 200
+MOST_ITEMS = 20_000
 REDIRECTS = 3
 _KEPT_HEADERS = ("link", "x-next-page", "x-total", "x-total-pages", "x-ms-continuationtoken")
 
@@ -73,7 +74,7 @@ class Host:
         # A token that is renewed every hour must not make all answers unknown: its identity has a name.
         said = identity.encode() or orjson.dumps([sorted(self._headers.items()), auth])
         self._identity = hashlib.sha256(said).hexdigest()
-        self._client: httpx.Client | None = None
+        self._client: http.Client | None = None
 
     def close(self) -> None:
         """Close the connections."""
@@ -160,7 +161,7 @@ class Host:
         """
 
         def following(answer: Answer, _items: list[Any]) -> str:
-            return links(answer.headers.get("link", "")).get("next", "")
+            return http.links(answer.headers.get("link", "")).get("next", "")
 
         yield from self.paged(path, query, lambda body: body, following)
 
@@ -171,7 +172,7 @@ class Host:
 
         Raises: HostError.
         """
-        url, announced, number = self._url(path, query), 0, 0
+        url, announced, number, count = self._url(path, query), 0, 0, 0
         while True:
             number += 1
             if number > MOST_PAGES:
@@ -180,6 +181,9 @@ class Host:
             found = items(answer.body)
             if not isinstance(found, list) or not all(isinstance(i, Mapping) for i in found):
                 raise HostError(f"{_shown(url)} did not answer with a list of objects")
+            count += len(found)
+            if count > MOST_ITEMS:
+                raise HostError(f"{_shown(url)} lists more than {MOST_ITEMS} items")
             yield from found
             announced = announced or _last_page(answer.headers)
             onward = following(answer, found)
@@ -202,29 +206,32 @@ class Host:
         parts = urlsplit(url)
         return parts._replace(query=urlencode([*parse_qsl(parts.query), *wanted])).geturl()
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> tuple[httpx.Response, bytes]:  # fmt: skip
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[http.Response, bytes]:
         spend(self.server)
         if self._client is None:
-            self._client = httpx.Client(
-                headers=self._headers, auth=self._auth, verify=self._trust, timeout=self._timeout, follow_redirects=False, trust_env=False
-            )  # fmt: skip
+            self._client = http.client(
+                headers=self._headers,
+                auth=self._auth,
+                verify=self._trust,
+                timeout=self._timeout,
+                connect=self._timeout,
+                seconds=self._timeout * 4,
+            )
         try:
             with self._client.stream(method, url, headers=dict(headers), content=body) as response:
-                data = bytearray()
-                for chunk in response.iter_bytes():
-                    data += chunk
-                    if len(data) > MOST_BYTES:
-                        raise HostError(f"{_shown(url)}: the answer is larger than {MOST_BYTES // 1024**2} MiB")  # fmt: skip
+                data = http.body(response, MOST_BYTES)
                 HOST_REQUESTS.labels(self.server, str(response.status_code)).inc()
-                return response, bytes(data)
-        except (httpx.HTTPError, ssl.SSLError, OSError, ValueError) as error:
-            if isinstance(error, HostError):
-                raise
+                return response, data
+        except TooMuch as error:
+            raise HostError(f"{_shown(url)}: {error}") from error
+        except (http.HTTPError, ssl.SSLError, OSError, ValueError) as error:
             HOST_REQUESTS.labels(self.server, "0").inc()
             said = redact_text(str(error))[:300] or type(error).__name__
             raise HostError(f"{_shown(url)} did not answer: {said}") from error
 
-    def _check(self, response: httpx.Response, data: bytes, url: str) -> None:
+    def _check(self, response: http.Response, data: bytes, url: str) -> None:
         if (until := _asks_to_wait(response)) is not None:
             self._block(until)
             if response.status_code in (403, 429) or response.status_code >= 500:
@@ -262,7 +269,7 @@ def spend(server: str) -> None:
         HostBudget.objects.filter(pk=row.pk).update(tokens=tokens - 1, filled_at=now)
 
 
-def _asks_to_wait(response: httpx.Response) -> datetime | None:
+def _asks_to_wait(response: http.Response) -> datetime | None:
     """Return until when a server wants no more requests, None when it said nothing of that."""
     now = timezone.now()
     after = response.headers.get("retry-after", "")
@@ -283,23 +290,20 @@ def _asks_to_wait(response: httpx.Response) -> datetime | None:
     return None
 
 
-def links(header: str) -> dict[str, str]:
-    """Return the URLs of a Link header by relation."""
-    return {str(link.get("rel")): str(link["url"]) for link in httpx.Response(200, headers={"link": header}).links.values()} if header else {}  # fmt: skip
-
-
 def _last_page(headers: Mapping[str, str]) -> int:
     total = headers.get("x-total-pages", "")
     if total.isdigit():
         return int(total)
-    last = links(headers.get("link", "")).get("last", "")
+    last = http.links(headers.get("link", "")).get("last", "")
     page = dict(parse_qsl(urlsplit(last).query)).get("page", "")
     return int(page) if page.isdigit() else 0
 
 
 def _parsed(data: bytes, url: str) -> Any:
     try:
-        return orjson.loads(data)
+        return parse(data)
+    except TooMuch as error:
+        raise HostError(f"{_shown(url)}: {error}") from error
     except orjson.JSONDecodeError as error:
         raise HostError(f"{_shown(url)} did not answer with JSON") from error
 

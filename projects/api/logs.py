@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from asgiref.sync import sync_to_async
@@ -27,6 +28,7 @@ from hub.engine.errors import (
     RetryLater,
 )
 from hub.engine.resource import ResourceKey
+from hub.outbound.bounds import Lines
 from hub.rest import token_of
 from projects.api.applications import get_application
 from projects.api.resources import is_permitted, tree_rows
@@ -36,6 +38,8 @@ from projects.models import Application
 from projects.specs import find_cluster, project_of
 
 _LOG_QUEUE = 1000
+_LONGEST_LINE = 256 * 1024
+"""Bytes of a log line; the rest of a longer one is left out."""
 # How often a stream asks whether its reader may go on.
 CHECK_SECONDS = 3.0
 
@@ -332,27 +336,13 @@ def _read_log(
     query: dict[str, str],
     stopped: threading.Event,
 ) -> Iterable[str]:
-    response = connection.raw(
-        "GET",
-        f"/api/v1/namespaces/{namespace}/pods/{pod}/log",
-        query=query,
-        stream=True,
-        accept="text/plain, */*",
-    )
-    try:
-        if response.status >= 400:
-            from clusters.kube import refusal
-
-            raise refusal(response.status, response.read())
-        rest = b""
-        for chunk in response.stream(4096):
-            parts = (rest + chunk).split(b"\n")
-            rest = parts.pop()
-            for part in parts:
-                yield part.decode(errors="replace")
+    path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}/log"
+    lines = Lines(_LONGEST_LINE, cut=True)
+    with connection.stream(path, query) as pieces:
+        for piece in pieces:
+            for line in lines.feed(piece):
+                yield line.decode(errors="replace")
             if stopped.is_set():
                 return
-        if rest:
+        if rest := lines.end():
             yield rest.decode(errors="replace")
-    finally:
-        response.drain_conn() if not query.get("follow") else response.close()

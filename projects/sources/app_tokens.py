@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import httpx
 import jwt
 import orjson
 from django.utils import timezone
 
 from hub.engine.errors import RetryLater, Stalled
-from hub.outbound import check_url
+from hub.outbound import check_url, http
+from hub.outbound.bounds import TooMuch, parse
 from hub.redaction import redact_text
 from projects.sources.credentials import authority_of, proxy_of, tls_of
 
@@ -22,7 +22,8 @@ GITHUB = "https://api.github.com"
 GOOGLE_SCOPE = "https://www.googleapis.com/auth/source.read_only"
 KEPT = timedelta(minutes=50)
 _ASSERTION = timedelta(minutes=9)
-_TIMEOUT = httpx.Timeout(20, connect=5)
+_SECONDS = 30.0
+_MOST_BYTES = 1024 * 1024
 _tokens: dict[str, tuple[datetime, str]] = {}
 _making: dict[str, threading.Lock] = {}
 _lock = threading.Lock()
@@ -138,12 +139,20 @@ def _ask(method: str, url: str, credentials: Mapping[str, Any], **more: Any) -> 
     check_url(url, "the address that gives tokens", proxied=bool(proxy))
     verify = tls_of({"insecure": credentials.get("insecure"), "caData": authority_of(url)})
     try:
-        answer = httpx.request(method, url, verify=verify, timeout=_TIMEOUT, follow_redirects=False, trust_env=False, proxy=proxy or None, **more)  # fmt: skip
-    except httpx.HTTPError as error:
-        raise RetryLater("RepositoryUnreachable", f"{host}, which gives tokens, does not answer: {type(error).__name__}", timedelta(seconds=20)) from error  # fmt: skip
+        with (
+            http.client(verify=verify, proxy=proxy, timeout=20, seconds=_SECONDS) as client,
+            client.stream(method, url, **more) as answer,
+        ):
+            data = http.body(answer, _MOST_BYTES)
+    except (http.HTTPError, TooMuch) as error:
+        raise RetryLater(
+            "RepositoryUnreachable",
+            f"{host}, which gives tokens, does not answer: {type(error).__name__}",
+            timedelta(seconds=20),
+        ) from error
     try:
-        found = answer.json()
-    except ValueError:
+        found = parse(data)
+    except (TooMuch, ValueError):
         found = None
     said = found if isinstance(found, dict) else {}
     if answer.status_code >= 400:

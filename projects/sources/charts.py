@@ -14,26 +14,33 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import httpx
 import orjson
 from django.conf import settings
 
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError, RetryLater, Stalled
-from hub.outbound import check_url
+from hub.outbound import check_url, http
+from hub.outbound.bounds import TooMuch, parse, read, shown_size
 from hub.redaction import redact_text
 from projects.sources.credentials import proxy_of, tls_of
 from projects.sources.files import MemoryFiles
 from projects.sources.versions import highest, is_constraint
 
-_TIMEOUT = httpx.Timeout(30, connect=5)
 _INDEX_SECONDS = 60
+SECONDS = 300.0
+"""How long one file may take to come: a chart of the largest size at 1 MB a second."""
+_MOST_INDEXES = 64
+_MOST_TAGS = 100_000
+_MOST_FILES = 20_000
 _MOST_PAGES = 200
 _CHART_LAYERS = (
     "application/vnd.cncf.helm.chart.content.v1.tar+gzip", "application/tar+gzip",
     "application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+gzip",
 )  # fmt: skip
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +66,22 @@ def is_oci(url: str, credentials: Mapping[str, Any] | None = None) -> bool:
 
 
 @contextlib.contextmanager
-def _client(url: str, credentials: Mapping[str, Any]) -> Iterator[httpx.Client]:
+def _client(url: str, credentials: Mapping[str, Any]) -> Iterator[http.Client]:
     proxy = proxy_of(urlsplit(url).hostname or "", credentials)
     check_url(url, "repoURL", proxied=bool(proxy))
-    with httpx.Client(
-        verify=tls_of(credentials), timeout=_TIMEOUT, follow_redirects=False, trust_env=False, proxy=proxy or None
-    ) as client:  # fmt: skip
+    with http.client(verify=tls_of(credentials), proxy=proxy, seconds=SECONDS) as client:
         yield client
 
 
-def _cause(error: httpx.HTTPError) -> str:
+def _cause(error: http.HTTPError) -> str:
     """Return why a server does not answer: the kind of error, and what is wrong with its certificate."""
     text = str(error)
     return f"its certificate is not trusted ({text})" if "CERTIFICATE" in text else type(error).__name__  # fmt: skip
 
 
-def _authorization(credentials: Mapping[str, Any]) -> httpx.Auth | None:
+def _authorization(credentials: Mapping[str, Any]) -> http.Auth | None:
     if credentials.get("username") or credentials.get("password"):
-        return httpx.BasicAuth(
+        return http.BasicAuth(
             str(credentials.get("username") or ""), str(credentials.get("password") or "")
         )
     return None
@@ -118,7 +123,7 @@ def _fetch(
                 return _body(answer, limit, current), urljoin(
                     current, following
                 ) if following else ""
-        except httpx.HTTPError as error:
+        except http.HTTPError as error:
             raise RetryLater(
                 "RepositoryUnreachable",
                 f"{redact_text(url)} does not answer: {_cause(error)}",
@@ -127,7 +132,7 @@ def _fetch(
     raise Stalled("TooManyRedirects", f"{redact_text(url)} redirects too often")
 
 
-def _check_status(answer: httpx.Response, url: str) -> None:
+def _check_status(answer: http.Response, url: str) -> None:
     shown = redact_text(url)
     if answer.status_code in (401, 403):
         raise RetryLater(
@@ -143,16 +148,11 @@ def _check_status(answer: httpx.Response, url: str) -> None:
         )
 
 
-def _body(answer: httpx.Response, limit: int, url: str) -> bytes:
-    parts, total = [], 0
-    for part in answer.iter_bytes():
-        total += len(part)
-        if total > limit:
-            raise Stalled(
-                "TooLarge", f"{redact_text(url)} is larger than {limit // 1024} KiB, the limit"
-            )
-        parts.append(part)
-    return b"".join(parts)
+def _body(answer: http.Response, limit: int, url: str) -> bytes:
+    try:
+        return http.body(answer, limit)
+    except TooMuch as error:
+        raise Stalled("TooLarge", f"{redact_text(url)}: {error}, the limit") from error
 
 
 def fetch_text(url: str) -> str:
@@ -198,7 +198,10 @@ def index(
     if not isinstance(entries, dict):
         raise ManifestError(f"{redact_text(url)} is no Helm repository: its index has no entries")
     with _indexes_lock:
+        _indexes.pop(place, None)
         _indexes[place] = (time.monotonic(), entries)
+        while len(_indexes) > _MOST_INDEXES:
+            del _indexes[next(iter(_indexes))]
     return entries
 
 
@@ -267,25 +270,50 @@ def frozen(credentials: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 def unpack(data: bytes, *, strip: bool) -> MemoryFiles:
     """Return the files of a tar archive, within the limits: no links, no paths that lead out, a bounded size."""
+    try:
+        with tarfile.open(fileobj=_plain(data), mode="r:") as archive:
+            return MemoryFiles(_members(archive, strip=strip))
+    except (tarfile.TarError, EOFError, OSError, OverflowError, ValueError) as error:
+        raise ManifestError(f"the archive cannot be read: {error}") from error
+
+
+def _plain(data: bytes) -> io.BytesIO:
+    """Return a tar archive without its compression, at most as large as a chart may be.
+
+    The headers of links, long names and the like are counted like files, so nothing hides in them.
+    """
+    if data[:2] != b"\x1f\x8b":
+        return io.BytesIO(data)
+    # Frames and padding of many small files come beside what they hold.
+    most = settings.MAX_CHART_BYTES + _MOST_FILES * 1024
+    try:
+        return io.BytesIO(read([data], "gzip", most))
+    except TooMuch as error:
+        raise ManifestError(
+            f"the archive cannot be read: {str(error).replace('answer', 'archive')}, the limit"
+        ) from error
+
+
+def _members(archive: tarfile.TarFile, *, strip: bool) -> dict[str, bytes]:
     content: dict[str, bytes] = {}
     total = 0
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:*") as archive:
-            for member in archive:
-                if not member.isfile():
-                    continue
-                total += member.size
-                if total > settings.MAX_CHART_BYTES or len(content) > 20_000:
-                    raise ManifestError(
-                        f"the archive unpacks to more than {settings.MAX_CHART_BYTES // 1024**2} MiB, the limit"
-                    )
-                name = _member_name(member.name, strip=strip)
-                file = archive.extractfile(member)
-                if name and file:
-                    content[name] = file.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ManifestError(f"the archive cannot be read: {error}") from error
-    return MemoryFiles(content)
+    for count, member in enumerate(archive):
+        if count >= _MOST_FILES:
+            raise ManifestError(f"the archive has more than {_MOST_FILES} entries, the limit")
+        # TarFile keeps all that it has seen.
+        archive.members.clear()  # type: ignore[attr-defined]
+        if not member.isreg() or member.issparse():
+            continue
+        total += member.size
+        if total > settings.MAX_CHART_BYTES:
+            raise ManifestError(
+                f"the archive unpacks to more than {shown_size(settings.MAX_CHART_BYTES)}, the limit"
+            )
+        name = _member_name(member.name, strip=strip)
+        file = archive.extractfile(member)
+        if name and file:
+            content[name] = file.read()
+    return content
 
 
 def _member_name(name: str, *, strip: bool) -> str:
@@ -314,7 +342,8 @@ def _registry_page(
     url: str, credentials: Mapping[str, Any], limit: int, accept: str = "*/*"
 ) -> tuple[bytes, str]:
     headers = {"Accept": accept}
-    token = _token(_challenge(url, credentials, headers), credentials)
+    challenge = _challenge(url, credentials, headers)
+    token = _token(challenge, credentials, plain=url.startswith("http://"))
     if not token:
         return _fetch(url, credentials, limit, headers)
     others = {k: v for k, v in credentials.items() if k not in ("username", "password")}
@@ -329,7 +358,7 @@ def _challenge(url: str, credentials: Mapping[str, Any], headers: Mapping[str, s
                 return (
                     answer.headers.get("www-authenticate", "") if answer.status_code == 401 else ""
                 )
-        except httpx.HTTPError as error:
+        except http.HTTPError as error:
             host = urlsplit(url).netloc
             raise RetryLater(
                 "RepositoryUnreachable", f"registry {host} does not answer: {_cause(error)}"
@@ -338,8 +367,8 @@ def _challenge(url: str, credentials: Mapping[str, Any], headers: Mapping[str, s
 
 def _json(data: bytes, place: str) -> dict[str, Any]:
     try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        found = parse(data)
+    except (TooMuch, orjson.JSONDecodeError):
         found = None
     if not isinstance(found, dict):
         raise Stalled(
@@ -348,11 +377,13 @@ def _json(data: bytes, place: str) -> dict[str, Any]:
     return found
 
 
-def _token(challenge: str, credentials: Mapping[str, Any]) -> str:
+def _token(challenge: str, credentials: Mapping[str, Any], *, plain: bool) -> str:
     if not challenge.lower().startswith("bearer "):
         return ""
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
     realm = fields.pop("realm", "")
+    if not realm.startswith(("https://", "http://") if plain else "https://"):
+        raise Stalled("NotARegistry", "the registry sends credentials to a place without https")
     query = "&".join(f"{k}={v}" for k, v in fields.items() if k in ("service", "scope"))
     data = _json(_get(f"{realm}?{query}", credentials, 1024**2), realm)
     return str(data.get("token") or data.get("access_token") or "")
@@ -365,7 +396,12 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
     for _ in range(_MOST_PAGES):
         data, following = _registry_page(page, credentials, settings.MAX_INDEX_BYTES)
         # A tag cannot hold "+", so Helm writes "_" for it.
-        found += [str(tag).replace("_", "+") for tag in _json(data, page).get("tags") or []]
+        listed = _json(data, page).get("tags") or []
+        found += [tag.replace("_", "+") for tag in listed if isinstance(tag, str)]
+        if len(found) > _MOST_TAGS:
+            raise Stalled(
+                "TooLarge", f"registry {host} lists more than {_MOST_TAGS} tags of {name}"
+            )
         if not following:
             return found
         if urlsplit(following)[:2] != urlsplit(base)[:2]:
@@ -427,16 +463,21 @@ def _manifest(
 def _pull(url: str, chart: str, version: str, credentials: Mapping[str, Any]) -> bytes:
     host, name = _registry(url, chart)
     manifest, _ = _manifest(host, name, version, credentials)
+    listed = manifest.get("layers")
     layers = [
-        layer for layer in manifest.get("layers") or [] if layer.get("mediaType") in _CHART_LAYERS
+        layer
+        for layer in (listed if isinstance(listed, list) else [])
+        if isinstance(layer, dict) and layer.get("mediaType") in _CHART_LAYERS
     ]
     if len(layers) != 1:
         raise ManifestError(
             f"{host}/{name}:{version} must have exactly one layer with manifests or a chart, it has {len(layers)}"
         )
-    if int(layers[0].get("size") or 0) > settings.MAX_CHART_BYTES:
+    size, digest = layers[0].get("size"), str(layers[0].get("digest") or "")
+    if isinstance(size, int) and size > settings.MAX_CHART_BYTES:
         raise Stalled("TooLarge", f"{host}/{name}:{version} is larger than the limit")
-    digest = str(layers[0]["digest"])
+    if not _DIGEST.match(digest):
+        raise ManifestError(f"{host}/{name}:{version}: {digest[:100]!r} is no digest by SHA-256")
     data = _registry_get(host, f"/{name}/blobs/{digest}", credentials, settings.MAX_CHART_BYTES)
     return _proved(data, digest, f"{host}/{name}:{version}")
 

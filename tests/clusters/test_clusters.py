@@ -429,7 +429,6 @@ def test_a_watcher_that_stood_still_writes_nothing_over_its_successor(idle_hub):
     gone = ["/ConfigMap/n/c"]
     for late in (
         lambda: live.record(place.pk, [], gone, holder="one"),
-        lambda: live.replace_kind(place.pk, "", "ConfigMap", [], holder="one"),
         lambda: live.forget_kind(place.pk, "", "ConfigMap", holder="one"),
         lambda: live.forget_unwatched(place, set(), set(), set(), holder="one"),
         lambda: live.set_connection(place.pk, "Failed", "away", holder="one", is_synced=False),

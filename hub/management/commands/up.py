@@ -72,7 +72,7 @@ class Command(BaseCommand):
         if not 0 < port < 65536:
             raise CommandError(f"--port must be between 1 and 65535, not {port}")
         try:
-            family, _kind, _protocol, _name, address = socket.getaddrinfo(
+            family, _kind, _protocol, _name, address = socket.getaddrinfo(  # noqa: TID251
                 host, port, type=socket.SOCK_STREAM
             )[0]
             with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -1,0 +1,93 @@
+"""What a cluster sends, before it is believed: objects that can be kept, and no faster than there is room for."""
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from hub.engine.resource import Manifest
+
+NAME = 253
+_UID = 64
+_VERSION = 64
+_TIME = 32
+_OWNERS = 500
+# What an API server takes as the segment of a path: everything but slashes, percent signs and control characters.
+_SEGMENT = re.compile(r"[^/%\x00-\x1f\x7f\\]+\Z")
+_BURST_SECONDS = 4
+
+
+class Pace:
+    """Lets so many events a second pass, with a burst; who sends faster waits, and with it its connection."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._left, self._at = rate, rate * _BURST_SECONDS, time.monotonic()
+
+    async def wait(self, size: int) -> None:
+        """Return when an event of so many bytes may pass; a large one counts as several."""
+        now = time.monotonic()
+        most = self._rate * _BURST_SECONDS
+        self._left = min(most, self._left + (now - self._at) * self._rate) - (1 + size / 4096)
+        self._at = now
+        if self._left < 0:
+            await asyncio.sleep(-self._left / self._rate)
+
+
+def complaint(item: Any) -> str:
+    """Return why an object cannot be kept, empty when it can: what a real API server never sends."""
+    if not isinstance(item, dict):
+        return "an object is no JSON object"
+    metadata = item.get("metadata")
+    if not isinstance(metadata, dict):
+        return "an object has no metadata"
+    return next(_complaints(metadata), "")
+
+
+def _complaints(metadata: Manifest) -> Iterator[str]:
+    if not is_name(metadata.get("name")):
+        yield "an object has a name that no object can have"
+    if metadata.get("namespace") and not is_name(metadata["namespace"]):
+        yield "an object has a namespace that no namespace can be"
+    for field, most in (("uid", _UID), ("resourceVersion", _VERSION), ("creationTimestamp", _TIME)):
+        value = metadata.get(field)
+        if value is not None and not _is_text(value, most):
+            yield f"an object has a metadata.{field} that is no short text"
+    for field in ("labels", "annotations"):
+        value = metadata.get(field)
+        if value is not None and not _is_text_map(value):
+            yield f"an object has metadata.{field} that are no texts"
+    for field in ("ownerReferences", "managedFields"):
+        value = metadata.get(field)
+        if value is not None and not _is_list_of_maps(value):
+            yield f"an object has metadata.{field} that are no list of objects"
+    owners = metadata.get("ownerReferences") or []
+    if len(owners) > _OWNERS or not all(_is_owner(owner) for owner in owners):
+        yield "an object has metadata.ownerReferences that name nothing"
+
+
+def is_name(value: Any) -> bool:
+    """Return whether a value can be the name of an object."""
+    return (
+        isinstance(value, str)
+        and len(value) <= NAME
+        and value not in (".", "..")
+        and bool(_SEGMENT.match(value))
+    )
+
+
+def _is_text(value: Any, most: int) -> bool:
+    return isinstance(value, str) and len(value) <= most and "\0" not in value
+
+
+def _is_text_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+
+
+def _is_list_of_maps(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+
+
+def _is_owner(owner: Manifest) -> bool:
+    fields = (("apiVersion", NAME * 2), ("kind", NAME), ("name", NAME), ("uid", _UID))
+    return all(_is_text(owner.get(field, ""), most) for field, most in fields)

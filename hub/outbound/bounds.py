@@ -1,0 +1,158 @@
+"""Read what a server sends: no more bytes, lines, values, levels or seconds than there is room for.
+
+A compressed answer is undone here and nowhere else, a piece at a time: a library that decodes by itself has
+the whole of a bomb in memory before anybody can count it.
+"""
+
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+
+PIECE = 64 * 1024
+"""Bytes that are decoded at once."""
+DEPTH = 100
+"""Levels of a JSON value: far more than any manifest has, and few enough for those who walk it by recursion."""
+VALUES = 500_000
+"""Values of one JSON text: `[],` is three bytes on the wire, and sixty and more as an object."""
+
+
+class TooMuch(Exception):
+    """A server sends more, or more slowly, than the hub takes; the text says what."""
+
+
+def shown_size(count: int) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{count // 1024**2} MiB" if count >= 1024**2 else f"{count // 1024} KiB"
+
+
+class Decoder:
+    """Undoes the content encoding of one answer, a piece at a time.
+
+    Raises: TooMuch for an encoding that the hub did not ask for, more than `most` bytes, or broken data.
+    """
+
+    def __init__(self, encoding: str | None, most: int | None) -> None:
+        name = (encoding or "").strip().lower()
+        if name not in ("", "identity", "gzip", "x-gzip"):
+            raise TooMuch(f"the answer is encoded by {name[:40]!r}: the hub takes gzip")
+        self._inflater = zlib.decompressobj(31) if name.endswith("gzip") else None
+        self._most, self._total = most, 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what some bytes stand for, in pieces of at most 64 KiB when they were compressed."""
+        if self._inflater is None:
+            yield self._count(data)
+            return
+        while data:
+            if self._inflater.eof:
+                # Servers may send several gzip members, one after the other.
+                self._inflater = zlib.decompressobj(31)
+            try:
+                piece = self._inflater.decompress(data, PIECE)
+            except zlib.error as error:
+                raise TooMuch(f"the answer is no gzip: {error}") from error
+            data = self._inflater.unconsumed_tail or self._inflater.unused_data
+            if piece:
+                yield self._count(piece)
+
+    def end(self) -> None:
+        """Return if the compressed data is complete."""
+        if self._inflater is not None and self._total and not self._inflater.eof:
+            raise TooMuch("the answer ends in the middle of its gzip")
+
+    def _count(self, piece: bytes) -> bytes:
+        self._total += len(piece)
+        if self._most is not None and self._total > self._most:
+            raise TooMuch(f"the answer is larger than {shown_size(self._most)}")
+        return piece
+
+
+def read(
+    pieces: Iterable[bytes], encoding: str | None, most: int, *, until: float | None = None
+) -> bytes:
+    """Return a whole answer, decoded.
+
+    Units: `until` as `time.monotonic` counts.
+    Raises: TooMuch.
+    """
+    decoder, kept = Decoder(encoding, most), bytearray()
+    for piece in pieces:
+        if until is not None and time.monotonic() > until:
+            raise TooMuch("the answer takes too long")
+        for part in decoder.feed(piece):
+            kept += part
+    decoder.end()
+    return bytes(kept)
+
+
+class Lines:
+    """Cuts a stream into lines, none of them longer than `most`.
+
+    With `cut` a longer one is cut off and its rest left out; else TooMuch is raised.
+    """
+
+    def __init__(self, most: int, *, cut: bool = False) -> None:
+        self._most, self._cut = most, cut
+        self._rest, self._size, self._skips = list[bytes](), 0, False
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Yield the lines that a piece completes, without their ends."""
+        *ended, rest = piece.split(b"\n")
+        for part in ended:
+            self._add(part)
+            yield self._take()
+        self._add(rest)
+
+    def end(self) -> bytes:
+        """Return what came after the last line end."""
+        return self._take()
+
+    def _add(self, part: bytes) -> None:
+        if self._skips or not part:
+            return
+        room = self._most - self._size
+        if len(part) > room:
+            if not self._cut:
+                raise TooMuch(f"a line is longer than {shown_size(self._most)}")
+            part, self._skips = part[:room], True
+        # A list: bytes that grow by each of many small pieces would be copied for each.
+        self._rest.append(part)
+        self._size += len(part)
+
+    def _take(self) -> bytes:
+        line = b"".join(self._rest)
+        self._rest, self._size, self._skips = [], 0, False
+        return line
+
+
+def parse(data: bytes, *, depth: int = DEPTH, values: int = VALUES) -> Any:
+    """Return the value of a JSON text.
+
+    Raises: TooMuch for more levels or values than there is room for; ValueError when it is no JSON.
+    """
+    # Those inside texts are counted as well: looking at each byte would cost more than it is worth.
+    found = data.count(b",") + data.count(b"[") + data.count(b"{")
+    if found > values:
+        raise TooMuch(f"the answer has more than {values} values")
+    value = orjson.loads(data)
+    if is_deeper(value, depth):
+        raise TooMuch(f"the answer is nested deeper than {depth} levels")
+    return value
+
+
+def is_deeper(value: Any, most: int) -> bool:
+    """Return whether a JSON value has more levels of lists and objects than `most`."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return bool(level)
