@@ -32,6 +32,11 @@ KUBE_REQUESTS = Counter(
 )
 RENDER_CACHE = Counter("flotilla_render_cache_total", "Look-ups of rendered manifests.", ["result"])
 RENDERS = Counter("flotilla_renders_total", "Manifests rendered.", ["tool"])
+RENDERERS_BUSY = Gauge("flotilla_renderers_busy", "Renders that run in this process.")
+RENDER_WAIT = Histogram("flotilla_render_wait_seconds", "Seconds that a render waited for its turn.",
+                        buckets=(0.005, 0.05, 0.25, 1, 5, 30))  # fmt: skip
+RENDER_REFUSED = Counter("flotilla_render_refused_total", "Renders put off to be fair to others.", ["reason"])  # fmt: skip
+RENDERER_LAYERS = Gauge("flotilla_renderer_layer", "1 when a layer shuts renderers in.", ["layer"])
 GIT_REQUESTS = Counter("argocd_git_request_total", "Requests to Git servers.", ["request_type"])
 GIT_FAILURES = Counter(
     "argocd_git_fetch_fail_total", "Failed requests to Git servers.", ["request_type"]

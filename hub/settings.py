@@ -309,6 +309,13 @@ POLL_INTERVAL = duration("HUB_POLL_INTERVAL", "120s")
 POLL_JITTER = duration("HUB_POLL_JITTER", "60s")
 SESSION_DURATION = duration("HUB_SESSION_DURATION", "24h")
 EXEC_TIMEOUT = duration("HUB_EXEC_TIMEOUT", "90s")
+RENDERERS = number("HUB_RENDERERS", max(2, min(4, os.cpu_count() or 2)))
+if RENDERERS < 2:
+    raise ImproperlyConfigured("HUB_RENDERERS must be at least 2: one project may hold all but one")
+# What one project may use of them in ten minutes, and one render of memory.
+RENDER_BUDGET = duration("HUB_RENDER_BUDGET", "300s")
+RENDER_MEMORY_BYTES = number("HUB_RENDER_MEMORY_BYTES", 2 * 1024**3)
+RENDER_CONFINEMENT = choice("HUB_RENDER_CONFINEMENT", "available", ("available", "required"))
 GIT_TIMEOUT = duration("HUB_GIT_TIMEOUT", "60s")
 WAVE_DELAY = duration("HUB_WAVE_DELAY", "2s")
 SYNC_TIMEOUT = duration("HUB_SYNC_TIMEOUT", "0s")

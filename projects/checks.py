@@ -14,7 +14,7 @@ from clusters.models import Cluster, LiveChange
 from hub.crypto import UnreadableSecret
 from hub.models import Account
 from projects.models import Application, GitRemote, Operation, Repository
-from projects.sources import kustomize
+from projects.sources import confinement, kustomize, process
 
 
 def _database() -> str:
@@ -43,6 +43,18 @@ def _tools() -> str:
     except Exception as error:
         return str(error)
     return ""
+
+
+def _renderers() -> str:
+    layers = process.layers()
+    if not layers:
+        return (
+            "no rendering process starts; run manage.py doctor as the hub's user, and see the log"
+        )
+    exposed = confinement.exposed(settings.DATA_DIR)
+    if exposed:
+        return f"renderers may read {exposed}, which holds the data folder; set HUB_DATA_DIR to a place outside it"
+    return "; ".join(confinement.missing(layers).values())
 
 
 def _broker() -> str:
@@ -115,6 +127,7 @@ CHECKS: list[tuple[str, Callable[[], str]]] = [
     ("database", _database),
     ("data folder", _folder),
     ("tools", _tools),
+    ("renderers", _renderers),
     ("broker", _broker),
     ("account admin", _admin),
     ("stored secrets", _secrets),

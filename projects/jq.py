@@ -7,14 +7,14 @@ from typing import Any
 import orjson
 
 from hub.engine.errors import RuleError, Stalled
-from projects.sources.process import Worker, WorkerError
+from projects.sources.process import Pool, WorkerError, shares
 
 TIMEOUT_SECONDS = 1.0
 _FORBIDDEN = re.compile(
     r"\$ENV|\benv\b|\binputs?\b|\binput_filename\b|\bimport\b|\binclude\b|\bdef\b|\bdebug\b|\$__loc__"
 )
 
-_worker = Worker()
+_worker = Pool(shares, lambda: 512 * 1024**2)
 
 
 def check_path(expression: str) -> str:

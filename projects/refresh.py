@@ -28,8 +28,9 @@ from projects.models import (
 )
 from projects.sources import Desired
 from projects.sources.reach import has_pages
+from projects.sources.shares import REFUSALS
 from projects.specs import find_cluster, project_of, spec_problems
-from projects.status import Outcome, write
+from projects.status import DELAYED, Outcome, write
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,12 @@ def _failed(application: Application, outcome: Outcome, reason: str, message: st
 def _passing(application: Application, outcome: Outcome, error: RetryLater) -> None:
     # A server that is away for a moment says nothing about the application: what was true stays, its age shows.
     kind = "ComparisonError"
+    outcome.look_again = max(error.delay, timedelta(seconds=2))
+    if error.reason in REFUSALS:
+        # Its turn has not come, which is no error of the application.
+        outcome.conditions.append((DELAYED, error.message))
+        outcome.keep_status = application.sync_status != "Unknown"
+        return
     outcome.conditions.append(
         (
             kind,
@@ -119,7 +126,6 @@ def _passing(application: Application, outcome: Outcome, error: RetryLater) -> N
             else error.message,
         )
     )
-    outcome.look_again = max(error.delay, timedelta(seconds=2))
     outcome.keep_status = (
         application.sync_status != "Unknown" and error.reason == "LiveStateUnknown"
     )

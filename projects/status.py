@@ -38,6 +38,8 @@ from projects.windows import windows_of
 log = logging.getLogger(__name__)
 
 ERRORS = ("InvalidSpecError", "ComparisonError", "UnknownError")
+DELAYED = "RenderingDelayedWarning"
+"""The turn of an application's project to render has not come: what was true stays."""
 
 
 WARNINGS = (
@@ -47,6 +49,7 @@ WARNINGS = (
     "ExcludedResourceWarning",
     "OrphanedResourceWarning",
     "UnknownFieldWarning",
+    DELAYED,
 )
 
 
@@ -151,6 +154,13 @@ def _cause(changes: dict[str, Any]) -> str:
     return f"{names} {'differ' if len(drifted) > 1 else 'differs'}" if drifted else ""
 
 
+def _delayed(current: Application, outcome: Outcome, now: datetime) -> dict[str, Any]:
+    told = [condition for condition in outcome.conditions if condition[0] == DELAYED]
+    if not told or any(c["type"] == DELAYED for c in current.conditions):
+        return {}
+    return {"conditions": [*current.conditions, *_conditions(current, told, now)[-1:]]}
+
+
 def _mirror(application: Application) -> None:
     from projects.manifests import mirror_application
 
@@ -167,7 +177,7 @@ def _columns(current: Application, outcome: Outcome, now: datetime) -> dict[str,
         and not any(k in ERRORS for k, _ in conditions)
     )
     if outcome.keep_status:
-        return {"reconciled_at": current.reconciled_at}
+        return {"reconciled_at": current.reconciled_at, **_delayed(current, outcome, now)}
     if unchanged:
         changes |= {
             "revisions": outcome.desired.revisions if outcome.desired else [],
@@ -178,7 +188,7 @@ def _columns(current: Application, outcome: Outcome, now: datetime) -> dict[str,
             "sync_status": current.sync_status,
             "health_status": current.health_status,
         }
-        kept = [c for c in current.conditions if c["type"] not in ERRORS]
+        kept = [c for c in current.conditions if c["type"] not in (*ERRORS, DELAYED)]
         changes["conditions"] = kept
         changes["comparison_digest"] = outcome.digest
         return changes

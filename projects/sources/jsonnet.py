@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
+from hub.engine.documents import parse_json
 from hub.engine.errors import ManifestError
 from hub.engine.resource import Manifest, manifests_from
 from projects.sources.environment import substitute
@@ -25,7 +26,7 @@ def render(
     folders = [path, *(clean(str(lib)) for lib in block.get("libs") or [])]
 
     def load(question: list[str]) -> dict[str, str]:
-        base, wanted = question
+        base, wanted = map(str, question)
         try:
             for candidate in _candidates(base, wanted, folders):
                 data = files.read(candidate)
@@ -36,12 +37,16 @@ def render(
         return {"error": f"import of {wanted}: not found in the repository"}
 
     try:
-        result = renderer.call(
+        text = renderer.call(
             {"op": "jsonnet", "name": name, "code": (files.read(name) or b"").decode(), "variables": _variables(block, environment)},
             timeout=settings.EXEC_TIMEOUT.total_seconds(), answer=load, owner=files.owner,
         )  # fmt: skip
     except (WorkerError, UnicodeDecodeError) as error:
         raise ManifestError(f"{name}: {str(error)[:600]}") from error
+    try:
+        result = parse_json(str(text))
+    except ManifestError as error:
+        raise ManifestError(f"{name}: {error}") from error
     documents = result if isinstance(result, list) else [result]
     return manifests_from([d for d in documents if d is not None], name)
 

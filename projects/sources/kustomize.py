@@ -11,6 +11,7 @@ from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError, Stalled
 from hub.engine.resource import Manifest, manifests_from
 from projects.sources import process
+from projects.sources.confinement import working_folder
 from projects.sources.environment import substitute
 from projects.sources.files import Recorder, clean
 from projects.sources.folder import write_beneath
@@ -62,14 +63,16 @@ def render(
 
     assembly = Assembly(files, reach)
     target = assembly.assemble(path, edited)
-    with process.working_folder() as folder:
+    helpers = _helpers()
+    with working_folder() as folder:
         write_beneath(folder, assembly.content)
         finished = process.run(
             [binary(), "kustomize", str(folder / target), *_options(block, kube)],
             folder=folder,
             timeout=settings.EXEC_TIMEOUT.total_seconds(),
             owner=files.owner,
-            environment=_environment(),
+            environment=_environment(helpers),
+            helpers=helpers,
         )
         if finished.code:
             words = finished.errors.replace(f"{folder / ROOT}/", "").replace(str(folder), ".")
@@ -80,9 +83,18 @@ def render(
         return manifests_from(parse_yaml(finished.output.decode()), path or ".")
 
 
-def _environment() -> dict[str, str]:
+def _helpers() -> list[str]:
+    options = settings.KUSTOMIZE_OPTIONS
+    if "--enable-helm" not in options:
+        return []
+    named = [o.partition("=")[2] for o in options if o.startswith("--helm-command=")]
+    found = shutil.which(named[-1] if named else "helm")
+    return [found] if found else []
+
+
+def _environment(helpers: list[str]) -> dict[str, str]:
     # All that is remote was fetched: without git the tool could clone nothing, whatever it was made to believe.
-    return {} if "--enable-helm" in settings.KUSTOMIZE_OPTIONS else {"PATH": "/nonexistent"}
+    return {"PATH": ":".join(str(Path(h).parent) for h in helpers) or "/nonexistent"}
 
 
 def _is_there(files: Recorder, path: str, component: str) -> bool:

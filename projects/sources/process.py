@@ -1,11 +1,14 @@
-"""Run programs, bounded in time, memory and output; the only place that starts any."""
+"""Run programs on people's files, bounded in time, memory and output; the only place that starts any.
+
+Each one shuts itself in before it reads a word (`confined.py`), and runs when its project's turn has come (`shares.py`).
+"""
 
 import contextlib
+import functools
+import logging
 import os
-import resource
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,12 +17,21 @@ from pathlib import Path
 from typing import IO, Any
 
 import orjson
+from django.conf import settings
 
 from hub.engine.errors import Stalled
+from hub.metrics import RENDERER_LAYERS, clock
 from hub.redaction import redact_text
+from projects.sources import confinement
+from projects.sources.shares import Limits, Shares
 
-OUTPUT_BYTES = 64 * 1024**2
-_SAFE_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
+log = logging.getLogger(__name__)
+
+START_SECONDS = 30.0
+LAYERS = (
+    "own-user", "user-namespace", "network-namespace", "process-namespace", "ipc-namespace", "no-new-privileges",
+    "landlock-files", "landlock-network", "landlock-signals", "system-calls",
+)  # fmt: skip
 
 
 class WorkerError(Exception):
@@ -35,182 +47,347 @@ class Finished:
     errors: str
 
 
-@contextlib.contextmanager
-def working_folder() -> Iterator[Path]:
-    """Yield an empty private folder for the files of one render; it is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="render-") as text:
-        yield Path(text)
+def _limits() -> Limits:
+    return Limits(settings.RENDERERS, settings.RENDER_BUDGET.total_seconds(), 600.0)
+
+
+shares = Shares(_limits)
+"""The turns of all renders of this process, whatever the tool."""
+
+
+def most_output() -> int:
+    """Return how many bytes a renderer may answer with: as much as manifests may have."""
+    return int(settings.MAX_MANIFEST_BYTES) * 4
 
 
 def run(
     argv: Sequence[str], *, folder: Path, timeout: float, owner: str, environment: Mapping[str, str] | None = None,
-    stdin: bytes = b"",
+    helpers: Sequence[str] = (),
 ) -> Finished:  # fmt: skip
-    """Run a program in a folder with an almost empty environment, and return how it ended.
+    """Run a program on the files of a folder, shut in, and return how it ended.
 
-    Shapes: `folder` is one of `working_folder`; `owner` is the project that the work is for.
-    Units: `timeout` in seconds. Nothing passes through a shell.
-    Raises: Stalled when it takes too long, writes too much, or is not installed.
+    Shapes: `folder` is one of `working_folder`; `owner` is the project that the work is for; `helpers` are programs
+        that it may start. Nothing passes through a shell.
+    Units: `timeout` in seconds.
+    Raises: Stalled when it takes too long, writes too much, or is not installed; RetryLater when the project's turn
+        does not come.
     """
-    del owner
-    env = {name: os.environ[name] for name in _SAFE_ENVIRONMENT if name in os.environ}
-    env |= {"HOME": str(folder), "XDG_CACHE_HOME": str(folder), **(environment or {})}
+    if not Path(argv[0]).exists():
+        raise Stalled("ToolMissing", f"{argv[0]} is not installed on the hub")
+    require_confinement()
+    with shares.hold(owner):
+        confinement.hand_over(folder)
+        command = confinement.program_command(
+            argv, folder, memory=settings.RENDER_MEMORY_BYTES, seconds=timeout, output=most_output(), helpers=helpers
+        )  # fmt: skip
+        return _finish(command, folder, confinement.environment(folder, environment), timeout, Path(argv[0]).name)  # fmt: skip
+
+
+def _finish(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float, name: str
+) -> Finished:
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+            start_new_session=True,
+        )  # fmt: skip
         try:
-            process = subprocess.Popen(
-                list(argv), cwd=folder, env=env, stdin=subprocess.PIPE, stdout=output, stderr=errors,
-                start_new_session=True,
-            )  # fmt: skip
-        except FileNotFoundError as error:
-            raise Stalled("ToolMissing", f"{argv[0]} is not installed on the hub") from error
-        # Go reserves far more addresses than it uses, so memory stays unlimited and written files are bounded.
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (OUTPUT_BYTES * 4, OUTPUT_BYTES * 4))
-        try:
-            process.communicate(stdin, timeout=timeout)
+            code = process.wait(timeout)
         except subprocess.TimeoutExpired as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             raise Stalled(
-                "Timeout", f"{Path(argv[0]).name} took longer than {timeout:.0f} s and was stopped"
+                "Timeout", f"{name} took longer than {timeout:.0f} s and was stopped"
             ) from error
-        return Finished(
-            process.returncode,
-            _read(output, argv[0]),
-            redact_text(_read(errors, argv[0]).decode(errors="replace")),
-        )
+        finally:
+            _kill(process)
+        if code == 128 + signal.SIGKILL:
+            raise Stalled("RendererDied", f"{name} used more processor time or memory than it may")
+        errors.seek(0)
+        said = errors.read(100_000)
+        return Finished(code, _read(output, name), redact_text(said.decode(errors="replace")))
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    _stop(process)
+    process.wait()
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    # The whole group: the launcher, and what it waits for.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _read(file: IO[bytes], name: str) -> bytes:
+    limit = most_output()
     file.seek(0)
-    data = file.read(OUTPUT_BYTES + 1)
-    if len(data) > OUTPUT_BYTES:
-        raise Stalled(
-            "OutputTooLarge", f"{Path(name).name} wrote more than {OUTPUT_BYTES // 1024**2} MiB"
-        )
+    data = file.read(limit + 1)
+    if len(data) > limit:
+        raise Stalled("OutputTooLarge", f"{name} wrote more than {limit // 1024**2} MiB")
     return data
 
 
 class Worker:
-    """A rendering process that is kept between requests, and ended when it hangs or idles.
+    """A rendering process that is kept between requests, for one caller at a time."""
 
-    One request at a time; requests of other threads wait.
-    """
-
-    def __init__(self, idle_seconds: float = 60) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, memory: int) -> None:
+        """Keep how many bytes of memory the process may use."""
+        self._memory = memory
+        self.folder = confinement.new_folder()
         self._process: subprocess.Popen[bytes] | None = None
-        self._idle_seconds = idle_seconds
-        self._timer: threading.Timer | None = None
         self._served = 0
+        self.owner = ""
+        self.layers: tuple[str, ...] = ()
 
     def call(
-        self,
-        request: Mapping[str, Any],
-        *,
-        timeout: float,
-        owner: str,
-        folder: Path | None = None,
-        answer: Callable[[Any], Any] | None = None,
-    ) -> Any:
+        self, request: Mapping[str, Any], *, timeout: float, limit: int,
+        folder: Path | None = None, answer: Callable[[Any], Any] | None = None,
+    ) -> Any:  # fmt: skip
         """Return the result of a request; `answer` replies to what the worker asks back.
 
-        Shapes: `owner` is the project that the work is for; `folder`, one of `working_folder`, holds
-            the files that the request names.
-        Units: `timeout` in seconds.
+        Shapes: `folder` holds the files that the request names; meanwhile they are where only this worker sees them.
+        Units: `timeout` in seconds, `limit` of the answer in bytes.
         Raises: WorkerError with the library's words; Stalled when it takes too long or the process dies.
         """
-        del owner, folder
-        with self._lock:
+        with self._within(START_SECONDS):
             process = self._start()
-            timed_out = threading.Event()
-
-            def stop() -> None:
-                timed_out.set()
-                process.kill()
-
-            limit = threading.Timer(timeout, stop)
-            limit.daemon = True
-            limit.start()
+        with self._within(timeout), self._lent(folder) as lent:
+            own, shown = lent
+            if folder and "chart" in request:
+                request = {**request, "chart": str(request["chart"]).replace(own, shown, 1)}
             try:
-                return self._converse(process, request, answer)
-            except (OSError, ValueError) as error:
-                self._end()
-                if timed_out.is_set():
-                    raise Stalled(
-                        "Timeout", f"rendering took longer than {timeout:.0f} s and was stopped"
-                    ) from error
+                return self._converse(process, request, answer, limit)
+            except WorkerError as error:
+                raise WorkerError(str(error).replace(shown, own)) from error
+
+    @contextlib.contextmanager
+    def _within(self, seconds: float) -> Iterator[None]:
+        timed_out = threading.Event()
+
+        def stop() -> None:
+            timed_out.set()
+            if self._process is not None:
+                _stop(self._process)
+
+        limit = threading.Timer(seconds, stop)
+        limit.daemon = True
+        limit.start()
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            self.close()
+            if timed_out.is_set():
                 raise Stalled(
-                    "RendererDied",
-                    "the rendering process ended unexpectedly; is the input too large?",
+                    "Timeout", f"rendering took longer than {seconds:.0f} s and was stopped"
                 ) from error
-            finally:
-                limit.cancel()
-                self._idle_later()
+            raise Stalled(
+                "RendererDied",
+                "the rendering process ended unexpectedly; is the input too large?",
+            ) from error
+        finally:
+            limit.cancel()
+
+    @contextlib.contextmanager
+    def _lent(self, folder: Path | None) -> Iterator[tuple[str, str]]:
+        if folder is None:
+            yield "/", "/"
+            return
+        confinement.hand_over(folder)
+        place = self.folder / folder.name
+        folder.rename(place)
+        try:
+            yield str(folder), str(place)
+        finally:
+            place.rename(folder)
 
     def _converse(
-        self,
-        process: "subprocess.Popen[bytes]",
-        request: Mapping[str, Any],
-        answer: Callable[[Any], Any] | None,
-    ) -> Any:
-        self._send(process, request)
+        self, process: "subprocess.Popen[bytes]", request: Mapping[str, Any],
+        answer: Callable[[Any], Any] | None, limit: int,
+    ) -> Any:  # fmt: skip
+        _send(process, request)
         while True:
-            line = process.stdout.readline(OUTPUT_BYTES) if process.stdout else b""
-            if not line.endswith(b"\n"):
-                raise OSError("the answer is not complete")
-            reply = orjson.loads(line)
+            reply = _receive(process, limit)
             if "import" in reply and answer is not None:
-                self._send(process, answer(reply["import"]))
+                _send(process, answer(reply["import"]))
             elif "error" in reply:
-                raise WorkerError(reply["error"])
-            else:
+                raise WorkerError(str(reply["error"]))
+            elif "result" in reply:
                 return reply["result"]
-
-    def _send(self, process: "subprocess.Popen[bytes]", message: Any) -> None:
-        if process.stdin is None:
-            raise OSError("the worker has no input")
-        process.stdin.write(orjson.dumps(message) + b"\n")
-        process.stdin.flush()
+            else:
+                raise ValueError("the answer is of no known form")
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        if self._timer:
-            self._timer.cancel()
         self._served += 1
         if self._process is not None and self._process.poll() is None and self._served % 2000:
             return self._process
-        self._end()
-        env = {name: os.environ[name] for name in _SAFE_ENVIRONMENT if name in os.environ}
-        env |= {"HOME": tempfile.gettempdir(), "GOMEMLIMIT": "1GiB"}
+        self.close()
+        self.folder.mkdir(exist_ok=True)
+        confinement.hand_over(self.folder)
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("worker.py"))], env=env, cwd=tempfile.gettempdir(),
+            confinement.worker_command(self.folder, self._memory), cwd=self.folder, env=_worker_environment(self.folder, self._memory),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
+        self.layers = tuple(map(str, _receive(self._process, 10_000)["layers"]))
         return self._process
 
-    def _idle_later(self) -> None:
-        self._timer = threading.Timer(self._idle_seconds, self.close)
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None
+
+    def close(self) -> None:
+        """End the process; the next call starts another."""
+        process, self._process = self._process, None
+        if process is not None:
+            _kill(process)
+            for stream in (process.stdin, process.stdout):
+                if stream:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+
+
+def _worker_environment(folder: Path, memory: int) -> dict[str, str]:
+    return confinement.environment(folder, {"GOMEMLIMIT": str(memory * 3 // 4)})
+
+
+def _send(process: "subprocess.Popen[bytes]", message: Any) -> None:
+    if process.stdin is None:
+        raise OSError("the worker has no input")
+    process.stdin.write(orjson.dumps(message) + b"\n")
+    process.stdin.flush()
+
+
+def _receive(process: "subprocess.Popen[bytes]", limit: int) -> dict[str, Any]:
+    line = process.stdout.readline(limit) if process.stdout else b""
+    if not line.endswith(b"\n"):
+        raise OSError("the answer is not complete")
+    reply = orjson.loads(line)
+    if not isinstance(reply, dict):
+        raise ValueError("the answer is no object")  # noqa: TRY004
+    return reply
+
+
+class Pool:
+    """Workers for several callers at once, given out in the turns of `shares`."""
+
+    def __init__(self, shares: Shares, memory: Callable[[], int], idle_seconds: float = 60) -> None:
+        """Keep the turns, the memory of one worker, and how long one is kept without work."""
+        self._shares, self._memory, self._idle_seconds = shares, memory, idle_seconds
+        self._lock = threading.Lock()
+        self._idle: list[tuple[Worker, float]] = []
+        self._timer: threading.Timer | None = None
+
+    def call(
+        self, request: Mapping[str, Any], *, timeout: float, owner: str, folder: Path | None = None,
+        answer: Callable[[Any], Any] | None = None, limit: int | None = None,
+    ) -> Any:  # fmt: skip
+        """Return the result of a request; `answer` replies to what the worker asks back.
+
+        Shapes: `owner` is the project that the work is for; `folder`, one of `working_folder`, holds the files that
+            the request names.
+        Units: `timeout` in seconds, `limit` of the answer in bytes.
+        Raises: WorkerError with the library's words; Stalled when it takes too long or the process dies; RetryLater
+            when the project's turn does not come.
+        """
+        require_confinement()
+        with self._shares.hold(owner):
+            worker = self._take(owner)
+            try:
+                return worker.call(
+                    request, timeout=timeout, limit=limit or most_output(), folder=folder, answer=answer
+                )  # fmt: skip
+            finally:
+                self._keep(worker)
+
+    @property
+    def running(self) -> int:
+        """How many processes wait for work."""
+        with self._lock:
+            return sum(worker.is_running for worker, _ in self._idle)
+
+    def close(self) -> None:
+        """End the processes that nobody uses."""
+        self._end_idle(0)
+
+    def _take(self, owner: str) -> Worker:
+        with self._lock:
+            # Its own again if possible: what one project did to a process rarely meets another.
+            place = next((n for n, (w, _) in enumerate(self._idle) if w.owner == owner), 0)
+            worker = self._idle.pop(place)[0] if self._idle else Worker(self._memory())
+        worker.owner = owner
+        return worker
+
+    def _keep(self, worker: Worker) -> None:
+        with self._lock:
+            self._idle.append((worker, clock()))
+            if self._timer is None:
+                self._look_later()
+
+    def _look_later(self) -> None:
+        self._timer = threading.Timer(self._idle_seconds, self._end_idle, [self._idle_seconds])
         self._timer.daemon = True
         self._timer.start()
 
-    def close(self) -> None:
-        """End the process if nobody uses it."""
-        if self._lock.acquire(blocking=False):
-            try:
-                self._end()
-            finally:
-                self._lock.release()
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        for stream in (process.stdin, process.stdout):
-            if stream:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        process.wait()
+    def _end_idle(self, seconds: float) -> None:
+        with self._lock:
+            late = clock() - seconds
+            ended = [worker for worker, since in self._idle if since <= late]
+            self._idle = [(worker, since) for worker, since in self._idle if since > late]
+            self._timer = None
+            if self._idle:
+                self._look_later()
+        for worker in ended:
+            worker.close()
+            confinement.remove(worker.folder)
 
 
-renderer = Worker()
-"""The rendering process of this process."""
+renderer = Pool(shares, lambda: settings.RENDER_MEMORY_BYTES)
+"""The rendering processes of this process."""
+
+
+# What holds -------------------------------------------------------------------------------------
+
+_trial_lock = threading.Lock()
+
+
+def layers() -> tuple[str, ...]:
+    """Return the layers that shut renderers in on this machine, empty when none starts; tried once."""
+    with _trial_lock:
+        return _layers()
+
+
+def require_confinement() -> None:
+    """Return if renderers may run here.
+
+    Raises: Stalled when all layers are required and some are missing.
+    """
+    lost = confinement.missing(layers())
+    if lost and settings.RENDER_CONFINEMENT == "required":
+        raise Stalled("RendererNotConfined", "HUB_RENDER_CONFINEMENT is 'required', and not all of it holds: " + "; ".join(lost.values()))  # fmt: skip
+
+
+@functools.cache
+def _layers() -> tuple[str, ...]:
+    found = _trial()
+    if not found and confinement.own_user() is not None:
+        # What is needed cannot be read by another user after all.
+        confinement.keep_user()
+        found = _trial()
+    for name in LAYERS:
+        RENDERER_LAYERS.labels(name).set(name in found)
+    lost = confinement.missing(found)
+    log.info("renderers are shut in by %s", ", ".join(found) or "nothing")
+    if lost:
+        log.warning("renderers are not shut in completely: %s", "; ".join(lost.values()))
+    return found
+
+
+def _trial() -> tuple[str, ...]:
+    worker = Worker(settings.RENDER_MEMORY_BYTES)
+    try:
+        worker.call({"op": "ready"}, timeout=START_SECONDS, limit=10_000)
+    except (Stalled, WorkerError):
+        return ()
+    finally:
+        worker.close()
+        confinement.remove(worker.folder)
+    return worker.layers

@@ -1,7 +1,8 @@
 """The program that renders charts and Jsonnet and runs jq, apart from the hub.
 
 A chart is somebody else's program: an endless loop, a crash of the library or a huge result ends
-this process and nothing more. It reads one JSON request a line and answers with one line; for a
+this process and nothing more. `confined.py` starts it when it has nothing to lose. It says first
+which layers shut it in, then reads one JSON request a line and answers with one line; for a
 Jsonnet import it asks back. It imports no Django.
 """
 
@@ -9,36 +10,34 @@ import base64
 import contextlib
 import json
 import os
-import resource
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-DATA_BYTES = 3 * 1024**3
 
-
-def main() -> None:
-    """Serve requests until the input ends."""
-    resource.setrlimit(resource.RLIMIT_DATA, (DATA_BYTES, DATA_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def main(layers: Sequence[str] = ()) -> None:
+    """Say which layers hold, and serve requests until the input ends."""
     source = sys.stdin.buffer
     # Libraries print warnings to standard output; answers keep a descriptor of their own.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
 
-    def ask(question: dict[str, Any]) -> dict[str, Any]:
-        answers.write(json.dumps(question).encode() + b"\n")
+    def write(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message).encode() + b"\n")
         answers.flush()
+
+    def ask(question: dict[str, Any]) -> dict[str, Any]:
+        write(question)
         return dict(json.loads(source.readline()))
 
+    write({"layers": list(layers)})
     for line in source:
         request = json.loads(line)
         try:
             reply = {"result": _OPERATIONS[request["op"]](request, ask)}
         except Exception as error:
             reply = {"error": str(error)[:4000] or type(error).__name__}
-        answers.write(json.dumps(reply).encode() + b"\n")
-        answers.flush()
+        write(reply)
 
 
 def _helm(request: dict[str, Any], _ask: Any) -> Any:
@@ -99,15 +98,6 @@ def _merge(base: Any, over: Any) -> Any:
     return over
 
 
-def _helm_dependencies(request: dict[str, Any], _ask: Any) -> Any:
-    import helm_python
-
-    helm_python.dependency_build(
-        request["chart"], skip_refresh=False, plain_http=bool(request.get("plainHttp"))
-    )
-    return sorted(p.name for p in (Path(request["chart"]) / "charts").iterdir())
-
-
 def _jsonnet(request: dict[str, Any], ask: Any) -> Any:
     import _gojsonnet
 
@@ -117,10 +107,8 @@ def _jsonnet(request: dict[str, Any], ask: Any) -> Any:
             raise RuntimeError(answer["error"])
         return answer["path"], base64.b64decode(answer["data"])
 
-    return json.loads(
-        _gojsonnet.evaluate_snippet(
-            request["name"], request["code"], import_callback=load, **request["variables"]
-        )
+    return _gojsonnet.evaluate_snippet(
+        request["name"], request["code"], import_callback=load, **request["variables"]
     )
 
 
@@ -136,13 +124,18 @@ def _jq_paths(request: dict[str, Any], _ask: Any) -> Any:
     return jq.compile(f"[path({request['path']})]").input_value(request["value"]).first()
 
 
+def _ready(_request: dict[str, Any], _ask: Any) -> Any:
+    import _gojsonnet
+    import helm_python
+    import jq
+
+    return [module.__name__ for module in (_gojsonnet, helm_python, jq)]
+
+
 _OPERATIONS = {
+    "ready": _ready,
     "helm": _helm,
-    "helm-dependencies": _helm_dependencies,
     "jsonnet": _jsonnet,
     "jq": _jq,
     "jq_paths": _jq_paths,
 }
-
-if __name__ == "__main__":
-    main()

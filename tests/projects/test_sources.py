@@ -660,7 +660,7 @@ def test_one_commit_is_fetched_once_for_many(repo):
 
 def test_the_renderer_ends_when_idle():
     renderer.close()
-    assert renderer._process is None
+    assert renderer.running == 0
 
 
 def test_many_fetches_are_packed_and_nothing_is_lost(repo, monkeypatch):

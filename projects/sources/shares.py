@@ -1,0 +1,169 @@
+"""Who may render now: some places, shared fairly between projects, and seconds that each may use.
+
+One project never holds all places, those who wait are served project by project, and who has used up its seconds
+waits until they have come back. So a project that renders for ever delays itself.
+"""
+
+import contextlib
+import random
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from hub.engine.errors import RetryLater
+from hub.metrics import RENDER_REFUSED, RENDER_WAIT, RENDERERS_BUSY
+
+BUSY, SPENT = "RenderersBusy", "RenderTimeUsed"
+REFUSALS = (BUSY, SPENT)
+"""Reasons that say nothing about what was to be rendered."""
+_SLOW_SECONDS = 2.0
+_LOOK_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many places there are, and the seconds of rendering that a project may use in a period.
+
+    Units: seconds. `wait` is how long somebody waits for a place.
+    """
+
+    places: int
+    budget: float
+    period: float
+    wait: float = 30.0
+
+    @property
+    def most(self) -> int:
+        """How many places one project may hold."""
+        return max(1, self.places - 1)
+
+
+@dataclass(eq=False)
+class _Turn:
+    began: float | None = None
+    """When it was given a place, None while it waits."""
+
+
+@dataclass
+class _Owner:
+    turns: deque[_Turn] = field(default_factory=deque)
+    since: list[float] = field(default_factory=list)
+    """When each of its running renders began."""
+    used: float = 0.0
+    at: float = 0.0
+
+
+class Shares:
+    """Hands out places to render, project by project."""
+
+    def __init__(
+        self, limits: Callable[[], Limits], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limits, self._clock = limits, clock
+        self._changed = threading.Condition()
+        self._owners: OrderedDict[str, _Owner] = OrderedDict()
+        """The project that was served last is the last one."""
+
+    @contextlib.contextmanager
+    def hold(self, owner: str) -> Iterator[None]:
+        """Hold a place while the block runs; the time counts against the project's seconds.
+
+        Raises: RetryLater when the project's time is used up, when its own slow renders hold all the places that
+            it may have, or when none has become free for long.
+        """
+        limits = self._limits()
+        began = self._clock()
+        place = self._enter(owner, limits)
+        RENDER_WAIT.observe(place - began)
+        try:
+            yield
+        finally:
+            self._leave(owner, place, limits)
+
+    def _enter(self, owner: str, limits: Limits) -> float:
+        with self._changed:
+            mine = self._owners.setdefault(owner, _Owner(at=self._clock()))
+            self._require_budget(owner, mine, limits)
+            turn = _Turn()
+            mine.turns.append(turn)
+            until = self._clock() + limits.wait
+            self._admit(limits)
+            try:
+                while turn.began is None:
+                    self._require_patience(owner, mine, limits, until)
+                    self._changed.wait(_LOOK_SECONDS)
+            except RetryLater:
+                mine.turns.remove(turn)
+                self._forget(owner)
+                raise
+            return turn.began
+
+    def _leave(self, owner: str, began: float, limits: Limits) -> None:
+        with self._changed:
+            mine = self._owners[owner]
+            self._recover(mine, limits)
+            mine.used += self._clock() - began
+            mine.since.remove(began)
+            self._admit(limits)
+            self._forget(owner)
+
+    def _admit(self, limits: Limits) -> None:
+        """Give free places to those who wait: in turn by project, in order within one."""
+        while sum(len(o.since) for o in self._owners.values()) < limits.places:
+            ready = (
+                name
+                for name, waiting in self._owners.items()
+                if waiting.turns and len(waiting.since) < limits.most
+            )
+            name = next(ready, None)
+            if name is None:
+                break
+            chosen = self._owners[name]
+            began = chosen.turns.popleft().began = self._clock()
+            chosen.since.append(began)
+            self._owners.move_to_end(name)
+        RENDERERS_BUSY.set(sum(len(o.since) for o in self._owners.values()))
+        self._changed.notify_all()
+
+    def _require_budget(self, owner: str, mine: _Owner, limits: Limits) -> None:
+        self._recover(mine, limits)
+        if mine.used < limits.budget:
+            return
+        seconds = (mine.used - limits.budget) * limits.period / limits.budget + 5
+        self._refuse(
+            SPENT, seconds,
+            f"project '{owner}' has used its {limits.budget:.0f} s of rendering in {limits.period / 60:.0f} minutes; "
+            "this goes on by itself when they have come back. HUB_RENDER_BUDGET sets them",
+        )  # fmt: skip
+
+    def _require_patience(self, owner: str, mine: _Owner, limits: Limits, until: float) -> None:
+        now = self._clock()
+        if len(mine.since) >= limits.most and now - max(mine.since) > _SLOW_SECONDS:
+            self._refuse(
+                BUSY, 10,
+                f"slow renders of project '{owner}' hold all the renderers that one project may have "
+                f"({limits.most} of {limits.places}); this goes on by itself when one of them has ended",
+            )  # fmt: skip
+        if now >= until:
+            self._refuse(
+                BUSY, 10,
+                f"no renderer became free for {limits.wait:.0f} s; this goes on by itself. HUB_RENDERERS sets how many there are",
+            )  # fmt: skip
+
+    def _refuse(self, reason: str, seconds: float, message: str) -> None:
+        RENDER_REFUSED.labels(reason).inc()
+        # Not all at the same moment.
+        raise RetryLater(reason, message, timedelta(seconds=seconds * (1 + random.random() / 2)))
+
+    def _recover(self, mine: _Owner, limits: Limits) -> None:
+        now = self._clock()
+        mine.used = max(0.0, mine.used - (now - mine.at) * limits.budget / limits.period)
+        mine.at = now
+
+    def _forget(self, owner: str) -> None:
+        mine = self._owners[owner]
+        if not mine.turns and not mine.since and mine.used <= 0:
+            del self._owners[owner]

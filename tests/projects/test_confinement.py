@@ -1,0 +1,362 @@
+"""What a program that people's files have taken over can still do: each probe attacks from inside."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from hub.engine.errors import RetryLater, Stalled
+from projects.sources import confinement, process
+from projects.sources.shares import Limits, Shares
+
+PYTHON = Path(sys.base_prefix) / "bin" / "python3"
+SECRET = secrets.token_hex(16)
+
+
+@pytest.fixture(autouse=True)
+def holds(request):
+    """Skip what this kernel cannot do, outside CI only: there everything must hold."""
+    marker = request.node.get_closest_marker("needs")
+    lost = confinement.missing(process.layers())
+    if marker and set(marker.args) & set(lost) and not os.environ.get("CI"):
+        pytest.skip("; ".join(lost[name] for name in marker.args if name in lost))
+
+
+def command_of(code, *arguments, folder, memory=1024**3, seconds=20, output=1024**2):
+    """Return the command that runs a piece of Python where kustomize would run."""
+    command = confinement.program_command(
+        [str(PYTHON), "-I", "-S", "-c", textwrap.dedent(code), *map(str, arguments)],
+        folder, memory=memory, seconds=seconds, output=output,
+    )  # fmt: skip
+    # The probe itself needs Python's library, which kustomize does not.
+    place = next(n for n, word in enumerate(command) if word.startswith("{"))
+    plan = json.loads(command[place])
+    plan["read"] += confinement._python()
+    command[place] = json.dumps(plan)
+    confinement.hand_over(folder)
+    return command
+
+
+def inside(code, *arguments, **limits):
+    """Run a piece of Python where kustomize would run, and return how it ended."""
+    with confinement.working_folder() as folder:
+        return subprocess.run(
+            command_of(code, *arguments, folder=folder, **limits), cwd=folder, env=confinement.environment(folder),
+            capture_output=True, text=True, check=False, timeout=60, start_new_session=True,
+        )  # fmt: skip
+
+
+def finish(code, *, timeout, **limits):
+    """Run a piece of Python as the hub runs kustomize."""
+    with confinement.working_folder() as folder:
+        command = command_of(code, folder=folder, **limits)
+        return process._finish(command, folder, confinement.environment(folder), timeout, "probe")
+
+
+@pytest.fixture
+def data_folder(settings):
+    """The hub's data folder, with a secret in it."""
+    folder = Path(settings.DATA_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "secret-key"
+    before = path.read_bytes() if path.exists() else None
+    path.write_text(SECRET)
+    path.chmod(0o644)
+    yield folder
+    path.unlink() if before is None else path.write_bytes(before)
+
+
+READ = """
+    import sys
+    try:
+        print(open(sys.argv[1], "rb").read(200))
+    except OSError as error:
+        print("refused:", type(error).__name__)
+"""
+
+
+@pytest.mark.needs("files")
+@pytest.mark.parametrize("place", ["/etc/passwd", "/etc/shadow", "/proc/self/environ", "/proc/1/environ", "/root", "/tmp"])  # fmt: skip
+def test_files_of_the_host_cannot_be_read(place):
+    finished = inside(READ, place)
+
+    assert finished.stdout.startswith("refused:"), finished
+
+
+@pytest.mark.needs("files")
+def test_the_hubs_own_files_cannot_be_read(data_folder):
+    for place in (data_folder, data_folder / "secret-key", f"/proc/{os.getpid()}/environ"):
+        finished = inside(READ, place)
+        assert finished.stdout.startswith("refused:"), (place, finished)
+        assert SECRET not in finished.stdout
+
+
+@pytest.mark.needs("files")
+def test_the_folder_of_another_render_cannot_be_read():
+    with confinement.working_folder() as other:
+        (other / "values.yaml").write_text(SECRET)
+        confinement.hand_over(other)
+
+        finished = inside(READ, other / "values.yaml")
+
+    assert finished.stdout.startswith("refused:"), finished
+
+
+def test_the_environment_holds_nothing_of_the_hub(monkeypatch):
+    monkeypatch.setenv("HUB_SECRET_KEY", SECRET)
+
+    finished = inside("import os; print(dict(os.environ))")
+
+    assert "HOME" in finished.stdout
+    assert SECRET not in finished.stdout
+    assert "HUB_" not in finished.stdout
+
+
+@pytest.mark.needs("network")
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK], ids=["IPv4", "IPv6", "local", "netlink"])  # fmt: skip
+def test_no_server_can_be_reached(family):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        code = """
+            import socket, sys
+            try:
+                s = socket.socket(int(sys.argv[1]))
+                s.settimeout(2)
+                s.connect(("127.0.0.1", int(sys.argv[2])))
+                print("connected")
+            except OSError as error:
+                print("refused:", error)
+        """
+
+        finished = inside(code, int(family), server.getsockname()[1])
+
+        assert finished.stdout.startswith("refused:"), finished
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+@pytest.mark.needs("processes", "memory of others")
+def test_other_processes_are_out_of_reach():
+    code = """
+        import ctypes, os, sys
+        hub, libc = int(sys.argv[1]), ctypes.CDLL(None, use_errno=True)
+        try:
+            os.kill(hub, 0)
+            print("signalled")
+        except OSError:
+            pass
+        buffer = ctypes.create_string_buffer(16)
+        if libc.ptrace(16, hub, None, None) == 0:
+            print("attached")
+        if libc.syscall(434, hub, 0) >= 0:
+            print("opened")
+        try:
+            print("read", open(f"/proc/{hub}/mem", "rb"))
+        except OSError:
+            pass
+        print("end")
+    """
+
+    assert inside(code, os.getpid()).stdout == "end\n"
+
+
+@pytest.mark.needs("processes")
+def test_it_starts_no_other_process():
+    code = """
+        import os
+        for attempt in (os.fork, lambda: os.execv("/bin/sh", ["sh", "-c", "echo ran"])):
+            try:
+                attempt()
+                print("started")
+            except OSError:
+                print("refused")
+    """
+
+    assert inside(code).stdout == "refused\nrefused\n"
+
+
+@pytest.mark.needs("processes")
+def test_nothing_is_left_when_its_time_is_up():
+    name = f"probe-{secrets.token_hex(8)}"
+    code = f"import os, time; os.setsid(); time.sleep(60)  # {name}"
+
+    with pytest.raises(Stalled, match="took longer"):
+        finish(code, timeout=1)
+
+    listed = ["ps", "-eo", "args"]
+    left = subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+    assert name not in left
+
+
+@pytest.mark.needs("files")
+def test_nothing_can_be_written():
+    code = """
+        import os, sys
+        for place in (".", "/tmp", "/dev/shm", "/var/tmp", sys.argv[1]):
+            try:
+                open(os.path.join(place, "x"), "w")
+                print("wrote", place)
+            except OSError:
+                pass
+        print("end")
+    """
+
+    assert inside(code, Path.home()).stdout == "end\n"
+
+
+def test_output_is_bounded(settings):
+    settings.MAX_MANIFEST_BYTES = 1024**2
+    code = "import sys\nwhile True: sys.stdout.write('x' * 65536)"
+
+    with pytest.raises(Stalled, match="wrote more than 4 MiB"):
+        finish(code, timeout=20, output=process.most_output())
+
+
+@pytest.mark.parametrize("code", [
+    "x = bytearray(10 * 1024**3)",
+    "import mmap; x = mmap.mmap(-1, 10 * 1024**3)",
+    "x = []\nwhile True: x.append(bytearray(1024**2))",
+], ids=["at once", "shared", "little by little"])  # fmt: skip
+def test_memory_is_bounded(code):
+    finished = inside(code)
+
+    assert finished.returncode != 0
+    assert "MemoryError" in finished.stderr or "Cannot allocate" in finished.stderr
+
+
+def test_processor_time_is_bounded():
+    assert inside("while True: pass", seconds=1).returncode == 137
+
+
+@pytest.mark.needs("privileges")
+def test_it_has_no_capability_and_gains_none():
+    finished = inside("""
+        import ctypes
+        libc = ctypes.CDLL(None)
+        header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        print(libc.capget(header, data), list(data), libc.prctl(39, 0, 0, 0, 0))
+    """)
+
+    assert finished.stdout == "0 [0, 0, 0, 0, 0, 0] 1\n"
+
+
+def test_what_is_missing_is_named_with_the_next_step():
+    lost = confinement.missing(["no-new-privileges", "system-calls"])
+
+    assert set(lost) == {"files", "processes"}
+    assert "Landlock" in lost["files"]
+
+
+def test_the_doctor_says_what_holds():
+    from projects.checks import CHECKS
+
+    check = dict(CHECKS)["renderers"]
+
+    assert bool(check()) == bool(confinement.missing(process.layers()))
+
+
+def test_required_and_not_held_renders_nothing(settings, monkeypatch):
+    monkeypatch.setattr(process, "_layers", lambda: ("no-new-privileges",))
+    settings.RENDER_CONFINEMENT = "required"
+
+    with pytest.raises(Stalled, match="Landlock"):
+        process.require_confinement()
+
+
+# Turns ------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def shares_of(places=2, budget=1000.0, clock=None, wait=30.0):
+    found = Limits(places, budget, 600.0, wait)
+    return Shares(lambda: found, *([clock] if clock else []))
+
+
+def test_one_project_never_holds_all_places():
+    clock = Clock()
+    shares = shares_of(clock=clock)
+    with shares.hold("hostile"):
+        clock.now += 3
+
+        with pytest.raises(RetryLater, match="slow renders of project 'hostile'"):
+            shares.hold("hostile").__enter__()
+        with shares.hold("quiet"):
+            pass
+
+
+def test_waiting_projects_are_served_in_turn():
+    shares = shares_of(places=2)
+    order, threads = [], []
+    started = threading.Barrier(2)
+    release = threading.Event()
+
+    def blocker(owner):
+        with shares.hold(owner):
+            started.wait(5)
+            release.wait(5)
+
+    def render(owner):
+        with shares.hold(owner):
+            order.append(owner)
+
+    holders = [threading.Thread(target=blocker, args=(name,)) for name in ("x", "y")]
+    [t.start() for t in holders]
+    started_all = threading.Event()
+    for owner in ["a"] * 4 + ["b"] * 2:
+        thread = threading.Thread(target=render, args=(owner,))
+        thread.start()
+        threads.append(thread)
+        while sum(len(o.turns) for o in shares._owners.values()) < len(threads):
+            started_all.wait(0.001)
+    release.set()
+    [t.join(10) for t in (*holders, *threads)]
+
+    # The four of `a` came first, and none of `b` waited for all of them.
+    assert set(order[:3]) == {"a", "b"}
+
+
+def test_used_up_time_comes_back():
+    clock = Clock()
+    shares = shares_of(budget=60.0, clock=clock)
+    with shares.hold("hostile"):
+        clock.now += 90
+
+    with pytest.raises(RetryLater) as raised:
+        shares.hold("hostile").__enter__()
+    assert raised.value.reason == "RenderTimeUsed"
+    assert "HUB_RENDER_BUDGET" in raised.value.message
+    assert timedelta(seconds=200) < raised.value.delay < timedelta(minutes=10)
+    with shares.hold("quiet"):
+        clock.now += 1
+    clock.now += 400
+    with shares.hold("hostile"):
+        pass
+
+
+def test_who_waits_too_long_is_told_so():
+    clock = Clock()
+    shares = shares_of(clock=clock, wait=0.0)
+    with (
+        shares.hold("a"),
+        shares.hold("b"),
+        pytest.raises(RetryLater, match="no renderer became free"),
+    ):
+        shares.hold("c").__enter__()
+    assert sum(len(o.turns) for o in shares._owners.values()) == 0
