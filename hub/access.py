@@ -36,6 +36,7 @@ from hub.models import (
     access_changed,
     setting,
 )
+from hub.naming import Naming, naming, policy_subjects, record_of
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ class _State:
     enforcer: Enforcer
     scopes: tuple[str, ...]
     local_names: frozenset[str]
+    naming: Naming
     valid_until: datetime | None
 
 
@@ -163,7 +165,7 @@ def _newest() -> _State:
         return state
     sources, valid_until = _load(now)
     local = frozenset(Account.objects.filter(issuer="").values_list("name", flat=True))
-    _state = _State(version, sources.enforcer(), sources.scopes, local, valid_until)
+    _state = _State(version, sources.enforcer(), sources.scopes, local, naming(), valid_until)
     return _state
 
 
@@ -213,17 +215,7 @@ def subjects_of(account: Account) -> tuple[str, ...]:
     if account.is_local:
         return (account.name,)
     state = _current()
-    claims: list[Any] = [account.subject]
-    if "groups" in state.scopes:
-        claims += account.groups
-    if "email" in state.scopes and account.email_verified:
-        claims.append(account.email)
-    return tuple(
-        dict.fromkeys(
-            c for c in claims
-            if isinstance(c, str) and c and c not in state.local_names and not c.startswith(("role:", "proj:"))
-        )
-    )  # fmt: skip
+    return policy_subjects(record_of(account), state.scopes, state.local_names, state.naming)
 
 
 def caller_of(account: Account, **how: Any) -> Caller:

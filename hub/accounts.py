@@ -59,11 +59,18 @@ class CreateAccount(Accounts):
         if not isinstance(name, str) or not name:
             raise Invalid("name is required")
         require(actor(request), "accounts", "create", name)
+        _refuse_known(request, name)
         made = session.save_account(
             name, actor(request).name, must_be_new=True, password=body.get("password"),
             enabled=body.get("enabled"), capabilities=body.get("capabilities"),
         )  # fmt: skip
         return Response(session.account_json(made))
+
+
+def _refuse_known(request: Request, name: str) -> None:
+    # A new account has every right that policies give to its name: to a group, or to who had it before.
+    if enforcer().relevant((name,)):
+        require(actor(request), "roles", "update", name)
 
 
 class OneAccount(View):

@@ -8,6 +8,7 @@ from django.utils.dateparse import parse_datetime
 from hub.access import Sources, grant_rule, sources_from
 from hub.engine.scopes import Where
 from hub.models import AccessRecord
+from hub.naming import Naming, naming, policy_subjects
 
 
 def state_at(at: datetime) -> dict[str, dict[str, Any]]:
@@ -52,11 +53,11 @@ def who_could(
     )  # fmt: skip
     accounts = {"admin": {"enabled": True}, **state.get("account", {})}
     local = {n for n, a in accounts.items() if not a.get("issuer")}
-    found = []
+    how, found = _naming_at(state), []
     for account, value in sorted(accounts.items()):
         if not value.get("enabled", True):
             continue
-        subjects = _subjects(account, value, sources.scopes, local)
+        subjects = _subjects(account, value, sources.scopes, local, how)
         decision = enforcer.decide(subjects, resource, action, name, where)
         if decision.allowed and decision.rule:
             found.append({"account": account, "groups": value.get("groups") or [], "rule": str(decision.rule), "origin": decision.rule.origin})  # fmt: skip
@@ -69,16 +70,16 @@ def who_could(
 
 
 def _subjects(
-    name: str, account: dict[str, Any], scopes: tuple[str, ...], local: set[str]
+    name: str, account: dict[str, Any], scopes: tuple[str, ...], local: set[str], how: Naming
 ) -> tuple[str, ...]:
     if not account.get("issuer"):
         return (name,)
-    claims: list[Any] = [account.get("subject")]
-    if "groups" in scopes:
-        claims += account.get("groups") or []
-    if "email" in scopes and account.get("email"):
-        claims.append(account["email"])
-    return tuple(
-        c for c in claims
-        if isinstance(c, str) and c and c not in local and not c.startswith(("role:", "proj:"))
-    )  # fmt: skip
+    return policy_subjects(account, scopes, local, how)
+
+
+def _naming_at(state: dict[str, dict[str, Any]]) -> Naming:
+    recorded = state.get("sso", {}).get("naming")
+    if recorded is None:
+        # Nobody has changed the providers since this is remembered.
+        return naming()
+    return Naming(frozenset(recorded["plain"]), frozenset(recorded["prefixed"]))

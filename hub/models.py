@@ -70,8 +70,10 @@ class Account(AbstractBaseUser):
 
     @property
     def shown_name(self) -> str:
-        """The name that people read: the email of somebody who came by single sign-on."""
-        return self.name if self.is_local else (self.email or self.subject)
+        """The name that people read: the proved email of somebody who came by single sign-on."""
+        if self.is_local:
+            return self.name
+        return self.email if self.email and self.email_verified else self.subject
 
     def __str__(self) -> str:
         return self.name

@@ -37,6 +37,8 @@ ALGORITHMS = (
 MOST_BYTES = 1024 * 1024
 MOST_KEYS = 100
 _SECONDS = 20.0
+MOST_CHARACTERS = 500
+"""Of a subject or a group's name."""
 _KEPT_SECONDS = 300
 _cache: dict[tuple[str, str], tuple[float, Any]] = {}
 
@@ -55,6 +57,32 @@ class Identity:
     email_verified: bool = False
     name: str = ""
     groups: tuple[str, ...] = ()
+
+
+def identity(
+    provider: Provider, subject: str, *, email: Any, verified: bool, name: Any, groups: Any
+) -> Identity:
+    """Return who a provider says somebody is, as the hub keeps it.
+
+    What cannot be read for what it is, or has no place in a database, does not come in: characters
+    that are not seen or turn the direction of writing, addresses that are none.
+    Raises: SignInError without a usable subject.
+    """
+    if not subject.strip() or len(subject) > MOST_CHARACTERS or not subject.isprintable():
+        raise SignInError(f"{provider.slug}: the answer has no usable subject")
+    address = email if isinstance(email, str) and is_address(email) else ""
+    shown = "".join(c for c in name if c.isprintable()) if isinstance(name, str) else ""
+    names = tuple(clean_groups(groups))
+    return Identity(
+        provider.issuer, subject, address, bool(address) and verified, shown[:300], names
+    )
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text can be an email address: it may become somebody's name on pages."""
+    local, at, domain = text.partition("@")
+    plain = text.isprintable() and not any(c.isspace() for c in text)
+    return bool(local and at and domain) and "@" not in domain and plain and len(text) <= 320
 
 
 def _client(provider: Provider) -> http.Client:
@@ -126,6 +154,22 @@ def discover(provider: Provider, *, fresh: bool = False) -> dict[str, Any]:
         if not isinstance(found.get(field), str):
             raise SignInError(f"{provider.slug}: the metadata has no {field}")
     return found
+
+
+def check_answer(provider: Provider, query: Mapping[str, list[str]]) -> None:
+    """Return if an answer that a browser brought is the provider's to give.
+
+    Raises: SignInError when it names another issuer, or none where the provider always does.
+    Source: RFC 9207 (mix-up of providers).
+    """
+    if twice := [n for n in ("code", "state", "iss", "error") if len(query.get(n) or []) > 1]:
+        raise SignInError(f"{provider.slug}: the answer has {twice[0]} more than once")
+    metadata = discover(provider)
+    named = (query.get("iss") or [""])[0]
+    if not named and metadata.get("authorization_response_iss_parameter_supported") is not True:
+        return
+    if named != metadata["issuer"]:
+        raise SignInError(f"{provider.slug}: the answer is of issuer {named[:200]!r}")
 
 
 def auth_params(provider: Provider, nonce: str) -> dict[str, str]:
@@ -207,7 +251,7 @@ def verify_id_token(provider: Provider, token: str, *, nonce: str | None, now: f
         raise SignInError(f"{provider.slug}: the ID token was made for another client (azp)")
     if nonce is not None and not hmac.compare_digest(str(claims.get("nonce", "")), nonce):
         raise SignInError(f"{provider.slug}: the ID token does not answer this sign-in (nonce)")
-    if not isinstance(claims["sub"], str) or not claims["sub"].strip() or len(claims["sub"]) > 500:
+    if not isinstance(claims["sub"], str):
         raise SignInError(f"{provider.slug}: the ID token has no usable subject")
     return claims
 
@@ -232,7 +276,8 @@ def userinfo(provider: Provider, access_token: str, subject: str) -> dict[str, A
 def clean_groups(value: Any) -> list[str]:
     """Return the groups of a claim: a list of names, or one name; anything else is none."""
     values = value if isinstance(value, list) else [value]
-    return [g for g in dict.fromkeys(v for v in values if isinstance(v, str)) if g.strip()]
+    names = dict.fromkeys(v for v in values if isinstance(v, str))
+    return [g for g in names if g.strip() and g.isprintable() and len(g) <= MOST_CHARACTERS]
 
 
 def groups_of(provider: Provider, claims: Mapping[str, Any], access_token: str) -> list[str]:
@@ -288,9 +333,11 @@ def identity_of(
     if subject and claims["sub"] != subject:
         raise SignInError(f"{provider.slug}: the refreshed token is of another subject")
     access = str(tokens.get("access_token") or "")
-    groups = groups_of(provider, claims, access)
-    email = claims.get("email")
-    return Identity(
-        provider.issuer, claims["sub"], email if isinstance(email, str) and len(email) <= 320 else "",
-        claims.get("email_verified") is True, str(claims.get("name") or "")[:300], tuple(groups),
-    )  # fmt: skip
+    return identity(
+        provider,
+        claims["sub"],
+        email=claims.get("email"),
+        verified=claims.get("email_verified") is True,
+        name=claims.get("name"),
+        groups=groups_of(provider, claims, access),
+    )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import orjson
 import yaml
@@ -51,6 +51,7 @@ from hub.models import (
     current_version,
     setting,
 )
+from hub.redirects import own_path, path_of
 from hub.rest import COOKIE, note_origin, token_of
 from hub.session import (
     end_sessions,
@@ -149,11 +150,11 @@ def signed_in(view: Page) -> Page:
 def _to_sign_in(request: HttpRequest) -> HttpResponse:
     """Send a page to sign in and back; what only asked for a part of itself goes as a whole."""
     if "HX-Request" not in request.headers:
-        return HttpResponseRedirect("/login?" + urlencode({"next": request.get_full_path()}))
-    here = urlsplit(request.headers.get("HX-Current-URL", ""))
-    back = here.path + (f"?{here.query}" if here.query else "")
+        back = own_path(request.get_full_path())
+        return HttpResponseRedirect("/login?" + urlencode({"next": back}))
+    back = path_of(request.headers.get("HX-Current-URL", ""))
     answer = HttpResponse(status=204)
-    answer["HX-Redirect"] = "/login?" + urlencode({"next": back or "/"})
+    answer["HX-Redirect"] = "/login?" + urlencode({"next": back})
     return answer
 
 

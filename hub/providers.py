@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from django.conf import settings
@@ -13,19 +14,25 @@ from django.utils import timezone
 
 from hub import audit
 from hub.engine.errors import Invalid, NotFound, Precondition
-from hub.models import IdentityProvider
+from hub.models import IdentityProvider, LoginSession, access_changed
+from hub.naming import PLAIN, naming
 from hub.outbound import check_url
+from hub.session import end_sessions
 
 _SLUG = re.compile(r"^[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?\Z")
 _SECRETS = ("clientSecret", "privateKey")
+# Names of the provider's people would read as roles and as tokens of projects' roles.
+_TAKEN = ("role", "proj")
 _OIDC: dict[str, type | tuple[type, ...]] = {
     "issuer": str, "clientID": str, "clientSecret": str, "requestedScopes": list, "requestedIDTokenClaims": dict, "rootCA": str,
     "enableUserInfoGroups": bool, "userInfoBaseURL": str, "userInfoPath": str, "allowedAudiences": list, "groupsClaim": str,
     "groupsOverageURL": str, "clockSkewSeconds": int, "refreshMinutes": int, "domainHint": str, "logoutURL": str, "prompt": str,
+    PLAIN: bool,
 }  # fmt: skip
 _SAML: dict[str, type | tuple[type, ...]] = {
     "entityID": str, "ssoURL": str, "sloURL": str, "certificate": str, "subjectAttribute": str, "emailAttribute": str, "nameAttribute": str,
     "groupsAttribute": str, "spEntityID": str, "allowIdPInitiated": bool, "spCertificate": str, "privateKey": str, "wantEncrypted": bool,
+    PLAIN: bool,
 }  # fmt: skip
 
 
@@ -94,12 +101,15 @@ def from_json(entry: Any, *, origin: str = "settings", before: Provider | None =
     slug, protocol, config = entry.get("id"), entry.get("type", "oidc"), entry.get("config")
     if not isinstance(slug, str) or not _SLUG.match(slug):
         raise Invalid("id must be at most 60 of a-z, 0-9 and -: it is part of the provider's URLs")
+    if slug in _TAKEN:
+        raise Invalid(f"id must not be {slug}: policies use that word for roles")
     if protocol not in ("oidc", "saml"):
         raise Invalid(f"type must be oidc or saml, not {protocol!r}")
     if not isinstance(config, dict):
         raise Invalid("config must be an object")
     if before is not None:
-        config = {**{k: before.config[k] for k in _SECRETS if k in before.config}, **config}
+        kept = {k: before.config[k] for k in (*_SECRETS, PLAIN) if k in before.config}
+        config = {**kept, **config}
     _check(config, _OIDC if protocol == "oidc" else _SAML)
     (_check_oidc if protocol == "oidc" else _check_saml)(config)
     name, enabled = entry.get("name") or slug, entry.get("enabled", True)
@@ -143,11 +153,19 @@ def _check_saml(config: Mapping[str, Any]) -> None:
         if not config.get(field):
             raise Invalid(f"config.{field} is required")
     for field in ("ssoURL", "sloURL"):
-        if config.get(field) and not config[field].startswith(("https://", "http://")):
-            raise Invalid(f"config.{field} must be a URL")
+        if config.get(field):
+            _check_browser_url(config[field], f"config.{field}")
     for field in ("certificate", "spCertificate"):
         if config.get(field):
             pem_of(config[field], f"config.{field}")
+
+
+def _check_browser_url(url: str, field: str) -> None:
+    # Browsers go there, the hub does not: an address inside the network is fine.
+    schemes = ("https", "http") if settings.ALLOW_LOOPBACK else ("https",)
+    parts = urlsplit(url)
+    if parts.scheme not in schemes or not parts.hostname or parts.username is not None:
+        raise Invalid(f"{field} must be a URL that starts with {' or '.join(s + '://' for s in schemes)}")  # fmt: skip
 
 
 def pem_of(text: str, field: str = "certificate") -> str:
@@ -167,7 +185,7 @@ def pem_of(text: str, field: str = "certificate") -> str:
 
 
 def save(entry: Any, who: str) -> Provider:
-    """Store a provider.
+    """Store a provider; sessions that began by one that is switched off end.
 
     Raises: Invalid naming the field; Precondition for one that the environment gives.
     """
@@ -176,16 +194,51 @@ def save(entry: Any, who: str) -> Provider:
     before = Provider(row.slug, row.name, row.protocol, row.config, row.is_enabled) if row else None
     provider = from_json(entry, before=before)
     _refuse_fixed(provider.slug)
+    _check_issuer(provider)
     with transaction.atomic():
+        _settle_names(provider.slug)
+        plain = provider.config.get(PLAIN, not _others(provider.slug))
         row = row or IdentityProvider(slug=provider.slug)
-        row.name, row.protocol, row.config = provider.name, provider.protocol, dict(provider.config)
+        row.name, row.protocol = provider.name, provider.protocol
+        row.config = {**provider.config, PLAIN: plain}
         row.is_enabled, row.updated_at = provider.enabled, timezone.now()
         row.save()
         audit.record(
             who, "update" if before else "create", "sso-provider", provider.slug,
             before=_recorded(before), after=_recorded(provider),
         )  # fmt: skip
+        _names_changed()
+        if not provider.enabled:
+            end_sessions(LoginSession.objects.filter(account__provider=provider.slug), who)
     return provider
+
+
+def _others(slug: str) -> list[Provider]:
+    return [p for p in all_providers() if p.slug != slug]
+
+
+def _check_issuer(provider: Provider) -> None:
+    # Whose answers are taken for an issuer's is decided by one provider: two of OpenID Connect
+    # read the same keys from the issuer itself, but a certificate is only what somebody has set.
+    for other in _others(provider.slug):
+        same = other.issuer.rstrip("/") == provider.issuer.rstrip("/")
+        if same and "saml" in (provider.protocol, other.protocol):
+            field = "issuer" if provider.protocol == "oidc" else "entityID"
+            raise Invalid(f"config.{field} is that of provider {other.slug}: its people would be taken over")  # fmt: skip
+
+
+def _settle_names(slug: str) -> None:
+    """Write down whose names are plain, before another provider comes or goes."""
+    how = naming()
+    for row in IdentityProvider.objects.exclude(slug=slug):
+        if PLAIN not in row.config:
+            row.config = {**row.config, PLAIN: row.slug in how.plain}
+            row.save()
+
+
+def _names_changed() -> None:
+    how = naming()
+    access_changed("sso", "naming", {k: sorted(v) for k, v in how._asdict().items()})
 
 
 def _recorded(provider: Provider | None) -> dict[str, Any] | None:
@@ -198,7 +251,7 @@ def _refuse_fixed(slug: str) -> None:
 
 
 def delete(slug: str, who: str) -> None:
-    """Remove a provider; sessions that began by it go on until they end.
+    """Remove a provider; the sessions that began by it end.
 
     Raises: NotFound; Precondition for one that the environment gives.
     """
@@ -207,5 +260,8 @@ def delete(slug: str, who: str) -> None:
     if row is None:
         raise NotFound(f"there is no identity provider {slug!r}")
     with transaction.atomic():
+        _settle_names(slug)
         row.delete()
         audit.record(who, "delete", "sso-provider", slug)
+        _names_changed()
+        end_sessions(LoginSession.objects.filter(account__provider=slug), who)

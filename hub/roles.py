@@ -324,7 +324,8 @@ class Explain(View):
             require(caller, "roles", "get", "*")
             where = where_of(resource, name)
         if account:
-            found = Account.objects.filter(Q(name=account) | Q(email=account)).first()
+            known = Q(name=account) | Q(email=account, email_verified=True)
+            found = Account.objects.filter(known).order_by("issuer").first()
             if found is None:
                 raise NotFound(f"there is no account {account!r}")
             caller = access.caller_of(found)

@@ -32,6 +32,7 @@ from hub.models import (
     access_changed,
     setting,
 )
+from hub.naming import record_of
 
 ISSUER = "argocd"
 MAX_FAILURES = 5
@@ -409,7 +410,7 @@ def save_account(
         account = Account(name=name, capabilities=["login"])
     if account is None:
         raise NotFound(f"account '{name}' does not exist")
-    before = _account_record(account) if account.pk else None
+    before = record_of(account) if account.pk else None
     _set_rights(account, enabled, capabilities)
     if must_be_new and password is not None:
         account.password = make_password(check_new_password(password, "password"))
@@ -418,7 +419,7 @@ def save_account(
             account.save()
             if not account.enabled:
                 end_sessions(account.sessions, actor)
-            record = _account_record(account)
+            record = record_of(account)
             audit.record(
                 actor,
                 "create" if before is None else "update",
@@ -448,13 +449,6 @@ def _set_rights(account: Account, enabled: Any, capabilities: Any) -> None:
         account.enabled = enabled
 
 
-def _account_record(account: Account) -> dict[str, Any]:
-    return {
-        "enabled": account.enabled, "capabilities": list(account.capabilities), "groups": list(account.groups),
-        "issuer": account.issuer, "subject": account.subject, "email": account.email if account.email_verified else "",
-    }  # fmt: skip
-
-
 def delete_account(name: str, actor: str) -> None:
     """Delete an account; its sessions and tokens die with it.
 
@@ -466,7 +460,7 @@ def delete_account(name: str, actor: str) -> None:
     if name == "admin":
         raise Precondition("admin cannot be deleted: disable it instead")
     with transaction.atomic():
-        before = _account_record(account)
+        before = record_of(account)
         account.delete()
         audit.record(actor, "delete", "account", name, before=before)
         access_changed("account", name, None)

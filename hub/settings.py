@@ -163,6 +163,7 @@ if not EMBEDDED and not (REDIS_URL and text("HUB_DATABASE_URL")):
 
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
+    "django.contrib.humanize",
     "django.contrib.auth",
     "django.contrib.sessions",
     "django.contrib.messages",
@@ -229,7 +230,10 @@ MFA_ADAPTER = "hub.signin.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "Flotilla"
-IDP_OIDC_ADAPTER = "hub.signin.OIDCAdapter"
+IDP_OIDC_ADAPTER = "hub.issuer.OIDCAdapter"
+# The command line exchanges its token at once for a session of the hub.
+IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN = 60
+IDP_OIDC_RATE_LIMITS = {"device_code": "30/m/ip"}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 USE_TZ = True

@@ -3,10 +3,10 @@
 import logging
 import secrets
 from typing import Any
+from urllib.parse import urlencode
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core.exceptions import ImmediateHttpResponse
-from allauth.idp.oidc.adapter import DefaultOIDCAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin
@@ -18,7 +18,6 @@ from allauth.socialaccount.providers.oauth2.views import (
 )
 from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from allauth.socialaccount.providers.saml.provider import SAMLProvider
-from allauth.socialaccount.providers.saml.views import finish_acs
 from django.contrib.auth import logout as end_browser_session
 from django.contrib.auth.backends import BaseBackend
 from django.core.exceptions import ImproperlyConfigured
@@ -28,16 +27,16 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.decorators import sync_and_async_middleware
-from django.utils.http import url_has_allowed_host_and_scheme
-from onelogin.saml2.xmlparser import DTDForbidden, EntitiesForbidden
 
-from hub import audit, oidc
+from hub import audit, oidc, saml
 from hub.access import caller_of
 from hub.crypto import seal, unseal
 from hub.engine.errors import NotFound, Unauthenticated
-from hub.models import Account, Setting, access_changed, setting
+from hub.models import Account, access_changed
+from hub.naming import record_of
 from hub.oidc import Identity, SignInError
-from hub.providers import Provider, all_providers, pem_of, provider_named
+from hub.providers import Provider, all_providers, provider_named
+from hub.redirects import is_own_path, own_path
 from hub.rest import note_origin, set_token_cookie, token_of
 from hub.session import begin_session, check_login, verify
 
@@ -45,8 +44,6 @@ log = logging.getLogger(__name__)
 
 HUB_SESSION = "hub_session"
 UNUSABLE = "!"
-CLI_CLIENT = "flotilla-cli"
-CLI_PORTS = (8085, 8086, 8087, 8088, 8089)
 
 
 class LocalBackend(BaseBackend):
@@ -81,7 +78,7 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def is_safe_url(self, url: str | None) -> bool:
         """Return whether a page of this hub may send somebody on to a URL: only to itself."""
-        return bool(url) and url_has_allowed_host_and_scheme(url, allowed_hosts=None)
+        return is_own_path(url)
 
     def add_message(self, *args: Any, **kwargs: Any) -> None:
         """Keep quiet: pages say what happened themselves."""
@@ -325,12 +322,8 @@ def update_identity(account: Account, identity: Identity) -> None:
     account.groups_at = timezone.now()
     account.save()
     after = (list(account.groups), account.email, account.email_verified)
-    record = {
-        "enabled": account.enabled, "capabilities": account.capabilities, "groups": account.groups, "issuer": account.issuer,
-        "subject": account.subject, "email": account.email if account.email_verified else "",
-    }  # fmt: skip
     if before != after or not account.last_login:
-        access_changed("account", account.name, record)
+        access_changed("account", account.name, record_of(account))
     if before[0] != after[0]:
         audit.record(account.shown_name, "update-groups", "account", account.name, before={"groups": before[0]}, after={"groups": after[0]})  # fmt: skip
 
@@ -377,11 +370,16 @@ class SocialAdapter(DefaultSocialAccountAdapter):
         raise ImmediateHttpResponse(refuse(request, slug, SignInError(str(problem or state or "the answer does not belong to a sign-in of this browser"))))  # fmt: skip
 
 
+def saml_app(provider: Provider) -> SocialApp:
+    """Return a SAML provider as allauth's app."""
+    return _app(provider)
+
+
 def _app(provider: Provider) -> SocialApp:
     kind = "openid_connect" if provider.protocol == "oidc" else "saml"
     client = provider.config.get("clientID", "") if provider.protocol == "oidc" else provider.slug
     app = SocialApp(provider=kind, provider_id=provider.slug, name=provider.name, client_id=client)
-    app.settings = _saml_settings(provider) if kind == "saml" else {"server_url": provider.issuer}
+    app.settings = saml.settings_of(provider) if kind == "saml" else {"server_url": provider.issuer}
     # allauth would look its own class up; these know the hub's settings.
     app.get_provider = lambda request: (
         HubOIDCProvider if kind == "openid_connect" else HubSAMLProvider
@@ -389,44 +387,20 @@ def _app(provider: Provider) -> SocialApp:
     return app
 
 
-def _saml_settings(provider: Provider) -> dict[str, Any]:
-    config = provider.config
-    mapping = {
-        "uid": config.get("subjectAttribute"), "email": config.get("emailAttribute"), "first_name": config.get("nameAttribute"),
-    }  # fmt: skip
-    return {
-        "idp": {"entity_id": config["entityID"], "sso_url": config["ssoURL"], "x509cert": pem_of(config["certificate"]), **({"slo_url": config["sloURL"]} if config.get("sloURL") else {})},
-        "sp": {"entity_id": config["spEntityID"]} if config.get("spEntityID") else {},
-        "attribute_mapping": {k: v for k, v in mapping.items() if v},
-        "advanced": {
-            "strict": True, "want_assertion_signed": True, "reject_idp_initiated_sso": not config.get("allowIdPInitiated", False),
-            "reject_deprecated_algorithm": True, "want_attribute_statement": False, "allow_single_label_domains": True,
-            "want_assertion_encrypted": bool(config.get("wantEncrypted")),
-            **({"x509cert": config["spCertificate"]} if config.get("spCertificate") else {}), **({"private_key": config["privateKey"]} if config.get("privateKey") else {}),
-        },
-    }  # fmt: skip
-
-
 class HubSAMLProvider(SAMLProvider):
     """A SAML 2.0 provider of this hub."""
 
     def sociallogin_from_response(self, request: HttpRequest, response: Any) -> SocialLogin:
-        """Return who an assertion that python3-saml proved is about."""
+        """Return who an assertion that python3-saml proved is about.
+
+        Raises: SignInError for what the library lets pass and this hub does not.
+        """
         provider = provider_named(self.app.provider_id)
-        config, attributes = provider.config, response.get_attributes()
-        found = self._extract(response)
-        subject = str(self.extract_uid(response) or "")
-        if not subject.strip():
-            raise ImmediateHttpResponse(refuse(request, provider.slug, SignInError("the assertion has no subject")))  # fmt: skip
-        groups = oidc.clean_groups(attributes.get(config.get("groupsAttribute") or "groups") or [])
-        email = str(found.get("email") or "")
-        identity = Identity(provider.issuer, subject, email, bool(email), str(found.get("first_name") or ""), tuple(groups))  # fmt: skip
+        saml.check_proof(provider, response)
+        found, uid = self._extract(response), str(self.extract_uid(response) or "")
+        identity = saml.identity_of(provider, uid, found, response.get_attributes())
         request.session["hub_method"] = f"sso:{provider.slug}"
-        login = SocialLogin(
-            account=SocialAccount(provider=provider.slug, uid=subject[:191]), provider=self
-        )
-        login.hub_identity = identity
-        return login
+        return social_login(self, identity)
 
     @property
     def sub_id(self) -> str:
@@ -442,26 +416,6 @@ def refuse(request: HttpRequest, slug: str, error: Exception) -> HttpResponse:
     return render(request, "account/sso_failed.html", {"provider": slug}, status=403)
 
 
-def saml_finish(request: HttpRequest, organization_slug: str) -> HttpResponse:
-    """Take a SAML answer; whatever cannot be read is a refusal, never an error of the hub."""
-    try:
-        answer: HttpResponse = finish_acs(request, organization_slug=organization_slug)
-    except Http404:
-        raise
-    except (
-        SignInError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        DTDForbidden,
-        EntitiesForbidden,
-    ) as error:
-        return refuse(request, organization_slug, error)
-    return answer
-
-
 class _Login(OAuth2LoginView):
     pass
 
@@ -472,6 +426,9 @@ class _Callback(OAuth2CallbackView):
     def _get_state(self, request: HttpRequest, provider: Any) -> Any:
         state, response = super()._get_state(request, provider)
         self.adapter.state = state or {}
+        if state is not None:
+            # Before the code goes anywhere: it may be of another provider.
+            oidc.check_answer(self.adapter.settings, dict(request.GET.lists()))
         return state, response
 
 
@@ -480,7 +437,8 @@ def sso_login(request: HttpRequest, slug: str) -> HttpResponse:
     try:
         if provider_named(slug).protocol == "saml":
             url = reverse("saml_login", kwargs={"organization_slug": slug})
-            return HttpResponseRedirect(f"{url}?{request.GET.urlencode()}")
+            wish = {"next": own_path(request.GET.get("next", ""))}
+            return HttpResponseRedirect(f"{url}?{urlencode(wish)}")
         view = _Login.adapter_view(HubOIDCAdapter(request, slug))
     except NotFound as error:
         raise Http404 from error
@@ -514,62 +472,3 @@ class MFAAdapter(DefaultMFAAdapter):
     def decrypt(self, encrypted_text: str) -> str:
         """Open a secret."""
         return unseal(bytes.fromhex(encrypted_text)).decode()
-
-
-class OIDCAdapter(DefaultOIDCAdapter):
-    """The hub as the provider that its own command line signs in by."""
-
-    def get_issuer(self) -> str:
-        """Return the hub's address."""
-        return absolute(self.request, "").rstrip("/") or str(
-            self.request.build_absolute_uri("/")
-        ).rstrip("/")
-
-    def list_private_keys(self, **kwargs: Any) -> Any:
-        """Return the key of this hub: made at the first need, sealed in the database for all processes."""
-        del kwargs
-        from allauth.idp.oidc.models import PrivateKey
-
-        return [PrivateKey(pem=_provider_key())]
-
-    def get_claims(self, purpose: Any, user: Account, client: Any, scopes: Any, email: Any = None, **kwargs: Any) -> dict[str, Any]:  # fmt: skip
-        """Return who somebody is, as policies name them."""
-        del purpose, client, email, kwargs
-        claims: dict[str, Any] = {"sub": user.name}
-        if "profile" in scopes:
-            claims |= {"preferred_username": user.shown_name, "groups": list(user.groups)}
-        return claims
-
-
-def cli_client() -> str:
-    """Return the id of the client that the command line is; made at the first need."""
-    from allauth.idp.oidc.models import Client
-
-    kinds = (Client.GrantType.AUTHORIZATION_CODE, Client.GrantType.DEVICE_CODE)
-    hosts = [f"http://127.0.0.1:{port}/auth/callback" for port in CLI_PORTS]
-    Client.objects.get_or_create(
-        id=CLI_CLIENT,
-        defaults={
-            "name": "the flotilla command line", "type": Client.Type.PUBLIC, "scopes": "openid\nprofile", "default_scopes": "openid",
-            "grant_types": "\n".join(kinds), "redirect_uris": "\n".join(hosts), "response_types": "code",
-        },
-    )  # fmt: skip
-    return CLI_CLIENT
-
-
-def _provider_key() -> str:
-    found = setting("oidc_key")
-    if not found:
-        from cryptography.hazmat.primitives.asymmetric import rsa
-        from cryptography.hazmat.primitives.serialization import (
-            Encoding,
-            NoEncryption,
-            PrivateFormat,
-        )
-
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        found = Setting.objects.get_or_create(name="oidc_key", defaults={"value": seal(pem).hex()})[
-            0
-        ].value
-    return unseal(bytes.fromhex(found)).decode()

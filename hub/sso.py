@@ -13,9 +13,9 @@ from hub import oidc, pages, providers
 from hub.access import require
 from hub.api import View, actor, body_map, must_agree
 from hub.engine.errors import Invalid, Precondition, Unauthenticated
+from hub.issuer import CLI_CLIENT
 from hub.rest import note_origin
 from hub.session import begin_session
-from hub.signin import CLI_CLIENT
 
 
 class Providers(View):
@@ -90,7 +90,12 @@ class Exchange(View):
         if found is None or found.client_id != CLI_CLIENT or found.user is None:
             raise Unauthenticated("the access token is not valid: sign in again")
         account = found.user
-        if not Token.objects.filter(pk=found.pk).delete()[0] or not account.enabled:
+        is_first = Token.objects.filter(pk=found.pk).delete()[0]
+        # What came with it, and has no use here, goes with it.
+        Token.objects.filter(client_id=CLI_CLIENT, user=account, type=Token.Type.REFRESH_TOKEN).delete()  # fmt: skip
+        # A new password ends what was approved under the old one, as it ends sessions.
+        is_old = found.created_at < account.password_changed_at
+        if not is_first or is_old or not account.enabled:
             raise Unauthenticated("the access token is not valid: sign in again")
         agent = request.headers.get("User-Agent", "")
         return Response({"token": begin_session(account, "cli", user_agent=agent)})

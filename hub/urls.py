@@ -13,7 +13,19 @@ from appsets import fleet as fleet_pages
 from appsets import pages as set_pages
 from appsets import streams as set_streams
 from clusters import api as clusters
-from hub import accounts, guide, pages, people, review, roles, signin, sso, views
+from hub import (
+    accounts,
+    guide,
+    issuer,
+    pages,
+    people,
+    review,
+    roles,
+    saml_views,
+    signin,
+    sso,
+    views,
+)
 from projects.api import (
     absent,
     actions,
@@ -148,8 +160,15 @@ urlpatterns = [
     path("settings/system/checks", system_pages.checks),
     path("sso/<slug:slug>/login", signin.sso_login, name="sso_login"),
     path("sso/<slug:slug>/callback", signin.sso_callback, name="sso_callback"),
-    path("sso/saml/<slug:organization_slug>/acs/finish/", signin.saml_finish),
+    path("sso/saml/<slug:organization_slug>/acs/", saml_views.answer),
+    path("sso/saml/<slug:organization_slug>/acs/finish/", saml_views.finish),
+    path("sso/saml/<slug:organization_slug>/sls/", saml_views.sign_out),
     path("sso/", include("allauth.socialaccount.providers.saml.urls")),
+    path("identity/o/authorize", issuer.authorize),
+    path("identity/o/device", issuer.device),
+    path("identity/o/logout", views.not_served),
+    path("identity/o/api/device/code", issuer.begin_device),
+    path("identity/o/api/token", issuer.token),
     path("", include("allauth.idp.urls")),
     path("api/v1/flotilla/session/exchange", sso.Exchange.as_view()),
     path("api/v1/flotilla/sso/providers", sso.Providers.as_view()),

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import Error, connection
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -18,11 +18,11 @@ from rest_framework.response import Response
 from hub.access import Caller
 from hub.api import View, body_map
 from hub.engine.errors import Invalid, Unauthenticated
+from hub.issuer import cli_client
 from hub.models import Account, setting
 from hub.providers import enabled_providers
 from hub.rest import COOKIE, client_address, note_origin, set_token_cookie, token_of
 from hub.session import revoke, sign_in
-from hub.signin import cli_client
 
 VERSION = "v0.1.0"
 
@@ -220,3 +220,8 @@ def not_found(_request: HttpRequest, path: str = "") -> JsonResponse:
         "details": [],
     }
     return JsonResponse(body, status=404)
+
+
+def not_served(_request: HttpRequest) -> HttpResponse:
+    """Say that nothing is here: a library's page that this hub does not offer."""
+    raise Http404

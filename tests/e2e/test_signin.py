@@ -185,7 +185,7 @@ def test_a_disabled_account_cannot_come_back(web, idp, page):
 def test_the_cli_signs_in_by_the_browser(web, idp, page, tmp_path, monkeypatch):
     teams(web)
     monkeypatch.setenv("FLOTILLA_CONFIG_DIR", str(tmp_path))
-    idp.people(dev1={"email": "dev@example.com", "groups": ["team-a"]})
+    idp.people(dev1={"email": "dev@example.com", "email_verified": True, "groups": ["team-a"]})
     shown, done = [], []
     ready = threading.Event()
 

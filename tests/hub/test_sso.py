@@ -4,12 +4,13 @@ import base64
 import json
 import re
 import time
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import pytest
 from django.test import Client
 from support.liar import Liar
 from support.saml import SAMLProvider
+from support.sso import AUDIENCE, Visit, begin, finish, is_in, register
 
 from clusters.sandbox.server import make_certificate
 from hub import oidc
@@ -24,33 +25,6 @@ def liar(idle_hub):
     register(idle_hub, {"issuer": provider.url, "clientID": "hub", "clientSecret": "CANARY-secret"})
     yield provider
     provider.close()
-
-
-def register(hub, config, slug="company", kind="oidc", status=200):
-    return hub.put(
-        f"/api/v1/flotilla/sso/providers/{slug}",
-        {"name": "Company", "type": kind, "config": config},
-        status=status,
-    )
-
-
-class Visit:
-    """A browser on its way to the provider."""
-
-    def __init__(self, slug="company", **query):
-        self.browser = Client(HTTP_HOST="localhost")
-        self.answer = self.browser.get(f"/sso/{slug}/login", query)
-        self.location = self.answer.get("Location", "")
-        self.query = {k: v[0] for k, v in parse_qs(urlsplit(self.location).query).items()}
-
-    def come_back(self, slug="company", **changes):
-        return self.browser.get(
-            f"/sso/{slug}/callback", {"code": "c", "state": self.query.get("state", ""), **changes}
-        )
-
-
-def is_in(answer):
-    return answer.status_code == 302 and "argocd.token" in answer.cookies
 
 
 def test_what_is_asked_of_the_provider(liar):
@@ -322,22 +296,6 @@ def saml(idle_hub):
     provider = SAMLProvider()
     register(idle_hub, provider.config(), kind="saml")
     return provider
-
-
-AUDIENCE = "http://localhost/sso/saml/company/metadata/"
-
-
-def begin(saml):
-    browser = Client(HTTP_HOST="localhost")
-    answer = browser.get("/sso/company/login", follow=False)
-    answer = browser.get(answer["Location"])
-    assert answer["Location"].startswith(saml.url)
-    return browser, *saml.request_of(answer["Location"])
-
-
-def finish(browser, response):
-    answer = browser.post("/sso/saml/company/acs/", {"SAMLResponse": response})
-    return browser.get(answer["Location"]) if answer.status_code == 302 else answer
 
 
 def test_saml_sign_in(saml):

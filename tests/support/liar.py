@@ -16,7 +16,7 @@ class Liar:
         self.key, self.other = (
             rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2)
         )
-        self.tokens, self.info, self.seen, self.replies = {}, {}, [], {}
+        self.tokens, self.info, self.seen, self.replies, self.metadata = {}, {}, [], {}, {}
         liar = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -55,7 +55,7 @@ class Liar:
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
             scheme = "https"
         self.url = f"{scheme}://localhost:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def reply(self, path):
         path = path.partition("?")[0]
@@ -71,6 +71,7 @@ class Liar:
                     "token_endpoint": f"{self.url}/token",
                     "jwks_uri": f"{self.url}/keys",
                     "userinfo_endpoint": f"{self.url}/userinfo",
+                    **self.metadata,
                 },
                 {},
             )
@@ -99,7 +100,7 @@ class Liar:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
 
-    def say(self, *, key=None, algorithm="RS256", kid="k1", without=(), **claims):
+    def say(self, *, key=None, algorithm="RS256", kid="k1", without=(), header=None, **claims):
         """Have the token endpoint answer with an ID token of these claims."""
         now = int(time.time())
         full = {"iss": self.url, "sub": "u1", "aud": "hub", "iat": now, "exp": now + 300, **claims}
@@ -108,7 +109,7 @@ class Liar:
             full,
             self.key if key is None else key,
             algorithm=algorithm,
-            headers={"kid": kid} if kid else None,
+            headers={**({"kid": kid} if kid else {}), **(header or {})},
         )
         self.tokens = {"access_token": "CANARY-access", "token_type": "Bearer", "id_token": token}
 

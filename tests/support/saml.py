@@ -69,35 +69,49 @@ class SAMLProvider:
         person=None,
         entity="",
         key=None,
+        **said,
     ):
-        """Return a response in base64; `sign` is assertion, response or nothing."""
+        """Return a response in base64; `sign` is assertion, response, both or nothing.
+
+        Shapes: `said` replaces what the parts say of themselves: `recipient`, `destination`,
+            `confirmed` (the request in the assertion), `ends`, `method`, `not_before` and `algorithms`.
+        """
         who = {**self.person, **(person or {})}
         now = dt.datetime.now(dt.UTC)
 
         def stamp(delta):
             return (now + dt.timedelta(minutes=delta)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-        answers = f' InResponseTo="{request_id}"' if request_id else ""
+        def mark(name, value):
+            return f' {name}="{value}"' if value else ""
+
+        answers = mark("InResponseTo", request_id)
+        confirmed = mark("InResponseTo", said.get("confirmed", request_id))
+        recipient = mark("Recipient", said.get("recipient", acs))
+        ends = mark("NotOnOrAfter", said.get("ends", stamp(minutes)))
+        method = said.get("method", "urn:oasis:names:tc:SAML:2.0:cm:bearer")
+        restriction = f"<saml:AudienceRestriction><saml:Audience>{audience}</saml:Audience></saml:AudienceRestriction>" if audience else ""  # fmt: skip
+        algorithms = said.get("algorithms", ())
         groups = "".join(f"<saml:AttributeValue>{g}</saml:AttributeValue>" for g in who["groups"])
         assertion = (
             f'<saml:Assertion xmlns:saml="{Names.NS_SAML}" ID="_{secrets.token_hex(16)}" Version="2.0" IssueInstant="{stamp(0)}"><saml:Issuer>{issuer}</saml:Issuer>'
             f'<saml:Subject><saml:NameID Format="urn:oasis:names:tc:SAML:2.0:nameid-format:persistent">{who["subject"]}</saml:NameID>'
-            f'<saml:SubjectConfirmation Method="urn:oasis:names:tc:SAML:2.0:cm:bearer"><saml:SubjectConfirmationData NotOnOrAfter="{stamp(minutes)}" Recipient="{acs}"{answers}/></saml:SubjectConfirmation></saml:Subject>'
-            f'<saml:Conditions NotBefore="{stamp(-10)}" NotOnOrAfter="{stamp(minutes)}"><saml:AudienceRestriction><saml:Audience>{audience}</saml:Audience></saml:AudienceRestriction></saml:Conditions>'
+            f'<saml:SubjectConfirmation Method="{method}"><saml:SubjectConfirmationData{ends}{recipient}{confirmed}/></saml:SubjectConfirmation></saml:Subject>'
+            f'<saml:Conditions NotBefore="{stamp(said.get("not_before", -10))}" NotOnOrAfter="{stamp(minutes)}">{restriction}</saml:Conditions>'
             f'<saml:AuthnStatement AuthnInstant="{stamp(0)}" SessionIndex="s1"><saml:AuthnContext><saml:AuthnContextClassRef>urn:oasis:names:tc:SAML:2.0:ac:classes:Password</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement>'
             f'<saml:AttributeStatement><saml:Attribute Name="email"><saml:AttributeValue>{who["email"]}</saml:AttributeValue></saml:Attribute>'
             f'<saml:Attribute Name="groups">{groups}</saml:Attribute></saml:AttributeStatement></saml:Assertion>'
         )
-        if sign == "assertion":
+        if sign in ("assertion", "both"):
             assertion = OneLogin_Saml2_Utils.add_sign(
-                assertion, key or self.key, self.certificate
+                assertion, key or self.key, self.certificate, False, *algorithms
             ).decode()
             assertion = assertion.partition("?>")[2] if assertion.startswith("<?xml") else assertion
         text = (
-            f'<samlp:Response xmlns:samlp="{Names.NS_SAMLP}" xmlns:saml="{Names.NS_SAML}" ID="_{secrets.token_hex(16)}" Version="2.0" IssueInstant="{stamp(0)}" Destination="{acs}"{answers}>'
+            f'<samlp:Response xmlns:samlp="{Names.NS_SAMLP}" xmlns:saml="{Names.NS_SAML}" ID="_{secrets.token_hex(16)}" Version="2.0" IssueInstant="{stamp(0)}"{mark("Destination", said.get("destination", acs))}{answers}>'
             f'<saml:Issuer>{issuer}</saml:Issuer><samlp:Status><samlp:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:Success"/></samlp:Status>{assertion}</samlp:Response>'
         )
-        if sign == "response":
+        if sign in ("response", "both"):
             text = OneLogin_Saml2_Utils.add_sign(text, key or self.key, self.certificate).decode()
         return base64.b64encode((entity + text).encode()).decode()
 

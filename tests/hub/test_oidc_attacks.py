@@ -1,0 +1,504 @@
+"""Providers and people that lie in a sign-in by OpenID Connect, and in one by the hub's own provider."""
+
+import base64
+import hashlib
+import json
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import jwt
+import pytest
+from django.contrib.auth.hashers import make_password
+from django.test import Client
+from support.liar import Liar
+from support.sso import Visit, is_in, register
+
+from hub import oidc
+from hub.access import caller_of, look_again
+from hub.issuer import CLI_CLIENT, cli_client
+from hub.models import Account, AuditEvent, LoginSession
+from hub.oidc import clean_groups, is_address
+from hub.session import set_password
+
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.fixture
+def liar(idle_hub):
+    provider = Liar()
+    oidc._cache.clear()
+    register(idle_hub, {"issuer": provider.url, "clientID": "hub", "clientSecret": "CANARY"})
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def second(idle_hub, liar):
+    del liar
+    provider = Liar()
+    register(idle_hub, {"issuer": provider.url, "clientID": "hub"}, slug="second")
+    yield provider
+    provider.close()
+
+
+def asked(liar, path):
+    return sum(p.startswith(path) for _method, p, _body, _headers in liar.seen)
+
+
+# --- The answer that a browser brings ---
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"iss": "https://evil.example"}, id="another issuer"),
+        pytest.param({"iss": ["x", "y"]}, id="two issuers"),
+        pytest.param({"code": ["a", "b"]}, id="two codes"),
+    ],
+)
+def test_a_code_of_another_issuer_goes_nowhere(liar, more):
+    visit = Visit()
+    liar.say(nonce=visit.query["nonce"])
+    assert visit.come_back(**more).status_code == 403
+    assert asked(liar, "/token") == 0
+
+
+def test_the_issuer_of_an_answer(liar):
+    visit = Visit()
+    liar.say(nonce=visit.query["nonce"])
+    assert is_in(visit.come_back(iss=liar.url))
+    # A provider that says it always names itself must.
+    liar.metadata = {"authorization_response_iss_parameter_supported": True}
+    oidc._cache.clear()
+    visit = Visit()
+    liar.say(nonce=visit.query["nonce"])
+    assert visit.come_back().status_code == 403
+
+
+def test_an_answer_of_one_provider_at_the_callback_of_another(liar, second):
+    visit = Visit()
+    liar.say(nonce=visit.query["nonce"])
+    second.say(nonce=visit.query["nonce"])
+    assert visit.come_back("second").status_code == 403
+    assert asked(second, "/token") == 0 and asked(liar, "/token") == 0
+
+
+def test_the_verifier_is_that_of_the_challenge_and_new_each_time(liar):
+    seen = set()
+    for _ in range(2):
+        visit = Visit()
+        liar.say(nonce=visit.query["nonce"])
+        assert is_in(visit.come_back())
+        sent = next(body for _m, path, body, _h in reversed(liar.seen) if path == "/token")
+        verifier = parse_qs(sent)["code_verifier"][0]
+        digest = hashlib.sha256(verifier.encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        assert visit.query["code_challenge"] == challenge
+        seen.add(verifier)
+    assert len(seen) == 2
+
+
+def test_a_posted_answer_needs_a_form_of_this_hub(liar):
+    visit = Visit()
+    liar.say(nonce=visit.query["nonce"])
+    visit.browser.handler.enforce_csrf_checks = True
+    body = {"code": "c", "state": visit.query["state"]}
+    assert visit.browser.post("/sso/company/callback", body).status_code == 403
+    assert asked(liar, "/token") == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>alert(1)</script>", "Call +1 555 1234 at once", "%0d%0aSet-Cookie: a=b"]
+)
+@pytest.mark.parametrize("name", ["error", "error_description", "error_uri", "state"])
+def test_what_a_link_says_is_not_on_the_page(liar, name, text):
+    answer = Visit().come_back(**{"code": "", "error": "access_denied", name: text})
+    assert answer.status_code == 403 and text.encode() not in answer.content
+    assert b"555 1234" not in answer.content and "Set-Cookie: a" not in str(answer.headers)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param({"jku": "{url}/evil"}, id="jku"),
+        pytest.param({"x5u": "{url}/evil"}, id="x5u"),
+        pytest.param({"kid": "../../../../dev/null"}, id="kid is a path"),
+        pytest.param({"kid": "{url}/evil"}, id="kid is a URL"),
+        pytest.param({"kid": "k1' OR '1'='1"}, id="kid is a query"),
+        pytest.param({"jwk": True}, id="own key"),
+        pytest.param({"crit": ["b64"], "b64": False}, id="critical header"),
+    ],
+)
+def test_a_token_does_not_say_where_its_key_is(liar, header):
+    visit = Visit()
+    evil = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(liar.other.public_key()))
+    liar.replies["/evil"] = {"keys": [{**evil, "kid": "k1", "use": "sig"}]}
+    said = {k: v.replace("{url}", liar.url) if isinstance(v, str) else v for k, v in header.items()}
+    said |= {"jwk": evil} if said.get("jwk") else {}
+    liar.say(nonce=visit.query["nonce"], key=liar.other, header=said)
+    assert visit.come_back().status_code == 403
+    assert asked(liar, "/evil") == 0
+
+
+# --- Who somebody is ---
+
+
+@pytest.mark.parametrize(
+    "subject",
+    ["a\nb", "a\x00b", "a\u202eb", "a\u200bb", "\ud800", "\u2028", "\x1b[2J"],
+    ids=ascii,
+)
+def test_a_subject_that_does_not_show_is_nobody(liar, subject):
+    visit = Visit()
+    liar.say(nonce=visit.query["nonce"], sub=subject)
+    assert visit.come_back().status_code == 403
+    assert not Account.objects.exclude(issuer="").exists()
+
+
+@pytest.mark.parametrize(
+    ("claims", "field", "kept"),
+    [
+        ({"email": "admin", "email_verified": True}, "email", ""),
+        ({"email": "a b@x", "email_verified": True}, "email", ""),
+        ({"email": "a\n@x", "email_verified": True}, "email", ""),
+        ({"email": "a\x00@x", "email_verified": True}, "email", ""),
+        ({"email": ["a@x"], "email_verified": True}, "email", ""),
+        ({"email": "a@x", "email_verified": "true"}, "email_verified", False),
+        ({"email": "a@x", "email_verified": "false"}, "email_verified", False),
+        ({"email": "", "email_verified": True}, "email_verified", False),
+        ({"name": "A\u202edmin\x00\n"}, "display_name", "Admin"),
+        ({"name": {"a": 1}}, "display_name", ""),
+        ({"groups": ["g", "a\nb", "a\x00b", "\u202eg", "\ud800", "x" * 600]}, "groups", ["g"]),
+    ],
+    ids=ascii,
+)
+def test_odd_claims(liar, claims, field, kept):
+    visit = Visit()
+    liar.say(nonce=visit.query["nonce"], **claims)
+    assert is_in(visit.come_back())
+    assert getattr(Account.objects.get(subject="u1"), field) == kept
+
+
+def test_an_email_that_nobody_proved_is_nobodys_name(liar):
+    visit = Visit()
+    liar.say(nonce=visit.query["nonce"], email="boss@example.com")
+    assert is_in(visit.come_back())
+    event = AuditEvent.objects.get(verb="login", outcome="allowed")
+    assert event.actor == "u1" and "boss" not in str(event.actor)
+
+
+def test_addresses():
+    assert is_address("a@x.example") and is_address("ü@x.example")
+    for text in ("", "a", "@x", "a@", "a@b@c", "a b@x", "a@x\n", "a@x\u202e", "a" * 320 + "@x"):
+        assert not is_address(text)
+
+
+SUBJECTS = [
+    "admin", "ADMIN", "\uff41dmin", "аdmin", "role:admin", "proj:team-a:ci", "company:admin", "a,b", "g, x, role:admin",
+    "*", "%", "role:admin ", "admin:login", "admin:apiKey", "proj", "'; --",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("subject", SUBJECTS, ids=ascii)
+def test_nobody_becomes_somebody_by_a_name(idle_hub, liar, subject):
+    """As a subject, as a group and as a name: neither a local account, nor a role, nor a project's token."""
+    policy = 'p, team-a, applications, get, */*, allow\ng, "x", role:admin'
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": policy}})
+    visit = Visit()
+    liar.say(nonce=visit.query["nonce"], sub=subject, groups=[subject], name=subject)
+    assert is_in(visit.come_back())
+    token = visit.browser.cookies["argocd.token"].value
+    info = idle_hub.get("/api/v1/session/userinfo", token=token)
+    assert info["iss"] != "argocd" or info["username"] != "admin"
+    for resource in ("clusters", "accounts", "settings", "applications"):
+        name = "*/*" if resource == "applications" else "*"
+        path = f"/api/v1/account/can-i/{resource}/get/{name}"
+        assert idle_hub.get(path, token=token)["value"] == "no"
+
+
+# --- Two providers ---
+
+
+def sign_in(liar, slug="company", **claims):
+    visit = Visit(slug)
+    liar.say(nonce=visit.query["nonce"], **claims)
+    answer = visit.come_back(slug)
+    assert is_in(answer)
+    return answer.cookies["argocd.token"].value
+
+
+RIGHTS = {
+    "policy.csv": "g, u1, role:admin\ng, ops, role:admin\ng, boss@example.com, role:admin",
+    "scopes": "[groups, email]",
+}
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        pytest.param({"sub": "u1"}, id="the same subject"),
+        pytest.param({"groups": ["ops"]}, id="the same group"),
+        pytest.param({"email": "boss@example.com", "email_verified": True}, id="the same email"),
+        pytest.param({"groups": ["company:ops"]}, id="the first one's id as a group"),
+    ],
+)
+def test_a_second_provider_does_not_give_the_rights_of_the_firsts_people(idle_hub, liar, second, claims):  # fmt: skip
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": RIGHTS})
+    path = "/api/v1/account/can-i/clusters/update/*"
+    if "company:ops" not in str(claims):
+        first = sign_in(liar, **{"sub": "other", **claims})
+        assert idle_hub.get(path, token=first)["value"] == "yes"
+    token = sign_in(second, "second", **{"sub": "other", **claims})
+    assert idle_hub.get(path, token=token)["value"] == "no"
+
+
+def test_policies_name_the_people_of_a_second_provider_by_its_id(idle_hub, liar, second):
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": "g, second:ops, role:admin"}})
+    path = "/api/v1/account/can-i/clusters/update/*"
+    assert idle_hub.get(path, token=sign_in(second, "second", groups=["ops"]))["value"] == "yes"
+    # And nobody of the first one is taken for them.
+    assert idle_hub.get(path, token=sign_in(liar, groups=["second:ops"]))["value"] == "no"
+    config = {"issuer": second.url, "clientID": "hub", "plainNames": True}
+    register(idle_hub, config, slug="second")
+    look_again()
+    assert "ops" in caller_of(Account.objects.get(provider="second")).subjects
+
+
+def test_the_first_provider_keeps_its_names_and_no_other_inherits_them(idle_hub, liar, second):
+    shown = {p["id"]: p["config"]["plainNames"] for p in idle_hub.get("/api/v1/flotilla/sso/providers")["items"]}  # fmt: skip
+    assert shown == {"company": True, "second": False}
+    sign_in(second, "second", groups=["ops"])
+    idle_hub.delete("/api/v1/flotilla/sso/providers/company")
+    register(idle_hub, {"issuer": second.url, "clientID": "hub"}, slug="second")
+    look_again()
+    assert "ops" not in caller_of(Account.objects.get(provider="second")).subjects
+
+
+@pytest.mark.parametrize("end", ["delete", "disable"])
+def test_sessions_end_with_their_provider(idle_hub, liar, end):
+    token = sign_in(liar)
+    idle_hub.get("/api/v1/session/userinfo", token=token)
+    if end == "delete":
+        idle_hub.delete("/api/v1/flotilla/sso/providers/company")
+    else:
+        body = {"name": "C", "config": {"issuer": liar.url, "clientID": "hub"}, "enabled": False}
+        idle_hub.put("/api/v1/flotilla/sso/providers/company", body)
+    idle_hub.get("/api/v1/applications", token=token, status=401)
+
+
+def test_a_group_does_not_become_an_account(idle_hub):
+    """Who may make accounts, and no more, makes none under a name that policies speak of."""
+    policy = "g, ops, role:admin\np, clerk, accounts, *, *, allow"
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": policy}})
+    clerk = Account.objects.create(
+        name="clerk", password=make_password("correct horse"), capabilities=["login"]
+    )
+    body = {"username": "clerk", "password": "correct horse"}
+    token = idle_hub.post("/api/v1/session", body, token="")["token"]
+    new = {"password": "correct horse", "capabilities": ["login"]}
+    for name, status in (("ops", 403), ("plain", 200)):
+        idle_hub.post("/api/v1/flotilla/accounts", {"name": name, **new}, token=token, status=status)  # fmt: skip
+    assert not Account.objects.filter(name="ops").exists() and clerk.enabled
+    idle_hub.post("/api/v1/flotilla/accounts", {"name": "ops", **new})
+
+
+# --- The hub as the provider of its own command line ---
+
+
+@pytest.fixture
+def browser(idle_hub):
+    """A browser that the administrator is signed in with, and that a page of somebody else may use."""
+    cli_client()
+    found = Client(HTTP_HOST="localhost", enforce_csrf_checks=True)
+    found.cookies["argocd.token"] = idle_hub.token
+    return found
+
+
+def send(path, **form):
+    return Client(HTTP_HOST="localhost").post(path, urlencode(form), content_type=FORM)
+
+
+def begin_device():
+    answer = Client(HTTP_HOST="localhost").post(
+        "/identity/o/api/device/code", urlencode({"client_id": CLI_CLIENT, "scope": "openid"}),
+        content_type=FORM, HTTP_USER_AGENT="evil-cli/1.0", REMOTE_ADDR="203.0.113.7",
+    )  # fmt: skip
+    return answer.json()
+
+
+def poll(started):
+    kind = "urn:ietf:params:oauth:grant-type:device_code"
+    form = {"grant_type": kind, "device_code": started["device_code"], "client_id": CLI_CLIENT}
+    return send("/identity/o/api/token", **form)
+
+
+def approve(browser, started, action="confirm"):
+    path = f"/identity/o/device?code={started['user_code']}"
+    mark = browser.get(path).cookies["flotilla.csrf"].value
+    return browser.post(path, {"action": action, "csrfmiddlewaretoken": mark})
+
+
+def exchange(token):
+    body = json.dumps({"access_token": token})
+    path = "/api/v1/flotilla/session/exchange"
+    return Client(HTTP_HOST="localhost").post(path, body, content_type="application/json")
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://sub.localhost", "null"])
+def test_a_page_of_somebody_else_does_not_sign_a_device_in(browser, origin):
+    started = begin_device()
+    path = f"/identity/o/device?code={started['user_code']}"
+    assert browser.post(path, {"action": "confirm"}, HTTP_ORIGIN=origin).status_code == 403
+    assert poll(started).json()["error"] == "authorization_pending"
+
+
+def test_the_page_of_a_device_says_who_asks_and_what_for(browser):
+    started = begin_device()
+    shown = browser.get(f"/identity/o/device?code={started['user_code']}").content.decode()
+    assert "203.0.113.7" in shown and "evil-cli/1.0" in shown and "will act as admin" in shown
+
+
+def test_a_device_signs_in_once(browser):
+    started = begin_device()
+    assert approve(browser, started).status_code == 200
+    tokens = poll(started)
+    assert tokens.status_code == 200 and poll(started).status_code == 400
+    access = tokens.json()["access_token"]
+    assert exchange(access).status_code == 200 and exchange(access).status_code == 401
+    refresh = tokens.json().get("refresh_token", "")
+    form = {"grant_type": "refresh_token", "refresh_token": refresh, "client_id": CLI_CLIENT}
+    assert send("/identity/o/api/token", **form).status_code in (400, 401)
+    assert LoginSession.objects.filter(method="cli").count() == 1
+
+
+def test_a_denied_device_stays_out(browser):
+    started = begin_device()
+    approve(browser, started, "deny")
+    assert poll(started).json()["error"] == "access_denied"
+    shown = browser.get(f"/identity/o/device?code={started['user_code']}").content
+    assert b"No device waits" in shown
+    assert "access_token" not in poll(started).json()
+
+
+@pytest.mark.parametrize("when", ["before the token", "before the session"])
+def test_a_new_password_ends_what_was_approved(browser, when):
+    started = begin_device()
+    approve(browser, started)
+    tokens = poll(started).json() if when == "before the session" else {}
+    set_password(Account.objects.get(name="admin"), "another password", "admin")
+    if not tokens:
+        assert poll(started).json() == {"error": "invalid_grant"}
+    else:
+        assert exchange(tokens["access_token"]).status_code == 401
+    assert not LoginSession.objects.filter(method="cli").exists()
+
+
+def authorization(**changes):
+    digest = hashlib.sha256(b"v" * 50).digest()
+    form = {
+        "client_id": CLI_CLIENT, "response_type": "code", "redirect_uri": "http://127.0.0.1:8085/auth/callback",
+        "scope": "openid", "state": "s", "code_challenge_method": "S256",
+        "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="), **changes,
+    }  # fmt: skip
+    return "/identity/o/authorize?" + urlencode({k: v for k, v in form.items() if v is not None})
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://evil.example/auth/callback", "http://evil.example:8085/auth/callback", "http://127.0.0.1:8085/evil",
+        "http://127.0.0.1.evil.example:8085/auth/callback", "http://127.0.0.1:8085@evil.example/auth/callback",
+        "http://127.0.0.1:8085/auth/callback/../../x", "http://127.0.0.1:8085/auth/callback?x=1", "//evil.example",
+        "javascript:alert(1)", "http://127.0.0.1:8085/auth/callback#x", "http://localhost:8085/auth/callback", "",
+        "http://127.0.0.1:8085\\@evil.example/auth/callback", "http://[::1]:8085/auth/callback",
+    ],
+)  # fmt: skip
+def test_codes_go_to_the_command_line_of_this_machine_only(browser, uri):
+    answer = browser.get(authorization(redirect_uri=uri))
+    assert b"Allow" not in answer.content and "Location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"code_challenge": None, "code_challenge_method": None}, id="no challenge"),
+        pytest.param({"code_challenge_method": "plain"}, id="plain challenge"),
+        pytest.param({"scope": "openid admin"}, id="more scope"),
+        pytest.param({"response_type": "token"}, id="token at once"),
+        pytest.param({"response_type": "code id_token"}, id="hybrid"),
+        pytest.param({"client_id": "other"}, id="another client"),
+        pytest.param({"prompt": "none"}, id="without asking"),
+    ],
+)
+def test_what_the_command_line_may_not_ask_for(browser, changes):
+    answer = browser.get(authorization(**changes))
+    where = parse_qs(urlsplit(answer.headers.get("Location", "")).query)
+    assert b"Allow" not in answer.content and "code" not in where
+
+
+def code_of(browser):
+    page = browser.get(authorization())
+    assert b"Allow" in page.content
+    mark = page.cookies["flotilla.csrf"].value
+    request = page.context["form"].initial["request"]
+    form = {"request": request, "action": "grant", "scopes": "openid"}
+    assert browser.post("/identity/o/authorize", form).status_code == 403  # no token of the form
+    answer = browser.post("/identity/o/authorize", {**form, "csrfmiddlewaretoken": mark})
+    return parse_qs(urlsplit(answer["Location"]).query)["code"][0]
+
+
+def redeem(code, **changes):
+    form = {
+        "grant_type": "authorization_code", "code": code, "redirect_uri": "http://127.0.0.1:8085/auth/callback",
+        "client_id": CLI_CLIENT, "code_verifier": "v" * 50, **changes,
+    }  # fmt: skip
+    return send("/identity/o/api/token", **form)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"code_verifier": "w" * 50}, {"code_verifier": ""}, {"code": "made-up"}, {"client_id": "other"},
+        {"redirect_uri": "http://127.0.0.1:8086/auth/callback"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_stolen_code_is_of_no_use(browser, changes):
+    code = code_of(browser)
+    assert redeem(**{"code": code, **changes}).status_code in (400, 401)
+
+
+def test_a_code_is_good_once_and_ends_with_the_password(browser):
+    code = code_of(browser)
+    assert exchange(redeem(code).json()["access_token"]).status_code == 200
+    assert redeem(code).status_code == 400
+    code = code_of(browser)
+    set_password(Account.objects.get(name="admin"), "another password", "admin")
+    assert redeem(code).json() == {"error": "invalid_grant"}
+
+
+def test_codes_of_devices_cannot_be_guessed(browser):
+    codes = {begin_device()["user_code"].replace("-", "") for _ in range(3)}
+    assert len(codes) == 3 and all(len(code) == 8 for code in codes)
+    for _ in range(5):
+        browser.get("/identity/o/device?code=BBBB-BBBB")
+    started = begin_device()
+    shown = browser.get(f"/identity/o/device?code={started['user_code']}").content
+    assert b"No device waits" in shown
+
+
+def test_codes_of_devices_cannot_be_made_without_end(browser):
+    del browser
+    answers = [begin_device() for _ in range(31)]
+    assert "user_code" in answers[0] and answers[-1]["error"] == "slow_down"
+
+
+def test_nobody_is_signed_out_or_led_away_by_a_link(browser, idle_hub):
+    for query in ("", "?client_id=flotilla-cli&post_logout_redirect_uri=https://evil.example"):
+        assert browser.get(f"/identity/o/logout{query}").status_code == 404
+    idle_hub.get("/api/v1/session/userinfo")
+    metadata = browser.get("/.well-known/openid-configuration").json()
+    assert "end_session_endpoint" not in metadata and "registration_endpoint" not in metadata
+
+
+def test_groups_are_texts_that_show():
+    assert clean_groups(["a", "b c", "", " ", "a\tb", 7, None]) == ["a", "b c"]
