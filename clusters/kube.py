@@ -26,7 +26,7 @@ from django.conf import settings
 from clusters.models import Cluster
 from hub.engine.errors import Invalid, RetryLater, Stalled
 from hub.engine.fields import MANAGER
-from hub.engine.resource import Manifest, resource_key, split_api_version
+from hub.engine.resource import Manifest, is_segment, resource_key, split_api_version
 from hub.metrics import KUBE_REQUESTS
 from hub.outbound import pools
 from hub.outbound.bounds import TooMuch, parse
@@ -67,14 +67,18 @@ class Kind(NamedTuple):
     def path(self, namespace: str = "", name: str = "") -> str:
         """Return the URL path of the collection, or of one resource.
 
-        Raises: Invalid for a name that would lead to another path.
+        Raises: Refused for what no API server takes as a name.
         """
-        for part in (namespace, name):
-            if part in (".", "..") or "/" in part or "%" in part or "\0" in part:
-                raise Invalid(f"{part!r} cannot be the name of a resource or namespace")
-        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        inside = f"/namespaces/{quote(namespace)}" if namespace and self.namespaced else ""
-        return f"{root}{inside}/{self.plural}" + (f"/{quote(name)}" if name else "")
+        root = ("apis", self.group, self.version) if self.group else ("api", self.version)
+        inside = ("namespaces", namespace) if namespace and self.namespaced else ()
+        return path_of(*root, *inside, self.plural, *((name,) if name else ()))
+
+    def resource_path(self, namespace: str, name: str) -> str:
+        """Return the URL path of one resource.
+
+        Raises: Refused for what no API server takes as a name; an empty one would mean the whole collection.
+        """
+        return f"{self.path(namespace)}/{path_segment(name)}"
 
 
 class Refused(Exception):
@@ -85,6 +89,30 @@ class Refused(Exception):
         self.status = status
         self.reason = reason
         self.message = message
+
+
+def path_segment(text: str) -> str:
+    """Return one part of a URL path, encoded.
+
+    Names may have colons, as those of RBAC; one that is several parts, or a step up, leads elsewhere.
+    Raises: Refused, as an API server would.
+    """
+    if not is_segment(text):
+        raise Refused(422, "Invalid", f"{text[:80]!r} is no name: it must be one part of a path, without / and %")  # fmt: skip
+    return quote(text, safe=":")
+
+
+def path_of(*parts: str) -> str:
+    """Return a URL path of parts, each encoded.
+
+    Raises: Refused for what no API server takes as a name.
+    """
+    return "/" + "/".join(map(path_segment, parts))
+
+
+EVENTS = Kind("", "v1", "Event", "events", True, ())
+PODS = Kind("", "v1", "Pod", "pods", True, ())
+SECRETS = Kind("", "v1", "Secret", "secrets", True, ())
 
 
 class Unreachable(RetryLater):
@@ -431,7 +459,7 @@ class Connection:
                 continue
             try:
                 listed = self.request(
-                    "GET", f"/apis/{group}/{version}" if group else f"/api/{version}"
+                    "GET", path_of("apis", group, version) if group else path_of("api", version)
                 )
             except Refused:
                 silent.add(group)  # one aggregated API that is down hides only its own kinds
@@ -441,7 +469,7 @@ class Connection:
     def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return a resource, None when it does not exist."""
         try:
-            return dict(self.request("GET", kind.path(namespace, name)))
+            return dict(self.request("GET", kind.resource_path(namespace, name)))
         except Refused as refused:
             if refused.status == 404:
                 return None
@@ -457,7 +485,7 @@ class Connection:
         if dry_run:
             query["dryRun"] = "All"
         metadata = manifest["metadata"]
-        path = kind.path(metadata.get("namespace", ""), metadata["name"])
+        path = kind.resource_path(metadata.get("namespace", ""), metadata["name"])
         return dict(self.request("PATCH", path, manifest, content_type=APPLY, query=query))
 
     def create(
@@ -484,7 +512,7 @@ class Connection:
         return dict(
             self.request(
                 "PUT",
-                kind.path(metadata.get("namespace", ""), metadata["name"]),
+                kind.resource_path(metadata.get("namespace", ""), metadata["name"]),
                 manifest,
                 query=query,
             )
@@ -495,7 +523,9 @@ class Connection:
         subresource: str = "", dry_run: bool = False,
     ) -> Manifest:  # fmt: skip
         """Return the resource after a patch."""
-        path = kind.path(namespace, name) + (f"/{subresource}" if subresource else "")
+        path = kind.resource_path(namespace, name) + (
+            f"/{path_segment(subresource)}" if subresource else ""
+        )
         query = {"fieldManager": MANAGER} | ({"dryRun": "All"} if dry_run else {})
         return dict(self.request("PATCH", path, patch, content_type=content_type, query=query))
 
@@ -520,7 +550,7 @@ class Connection:
         if force:
             body["gracePeriodSeconds"] = 0
         try:
-            self.request("DELETE", kind.path(namespace, name), body)
+            self.request("DELETE", kind.resource_path(namespace, name), body)
         except Refused as refused:
             # 409: the precondition failed, so another resource has taken the name.
             if refused.status not in (404, 409):

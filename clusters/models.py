@@ -86,14 +86,18 @@ class Cluster(Lockable):
 
 
 _NODE = (
-    "group", "kind", "namespace", "name", "version", "uid", "resource_version", "created_at", "owners", "health", "health_message", "shown",
-)  # fmt: skip
+    *("group", "kind", "namespace", "name", "version", "uid", "resource_version", "created_at"),
+    *("owners", "health", "health_message", "shown", "owner_uid", "instance", "is_self"),
+)
 
 
 def _node(row: Iterable[Any]) -> Node:
-    *key, version, uid, resource_version, created_at, owners, health, message, shown = row
+    group, kind, namespace, name, version, uid, resource_version, created_at, owners, *rest = row
+    health, message, shown, *marks = rest
     assessment = Assessment(Health(health), message) if health else None
-    return Node(ResourceKey(*key), version, uid, resource_version, created_at, tuple(owners), assessment, shown)  # fmt: skip
+    key = ResourceKey(group, kind, namespace, name)
+    owners = tuple(owners)
+    return Node(key, version, uid, resource_version, created_at, owners, assessment, shown, *marks)
 
 
 class LiveQuerySet(models.QuerySet["LiveResource"]):

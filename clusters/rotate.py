@@ -6,7 +6,7 @@ from typing import Any
 
 import jwt
 
-from clusters.kube import Refused, connect
+from clusters.kube import SECRETS, Refused, connect
 from clusters.models import Cluster
 from hub.engine.errors import Precondition
 
@@ -30,15 +30,15 @@ def rotate(cluster: Cluster) -> dict[str, Any]:
             f"cluster {cluster.name} does not use a service-account token that can be rotated"
         ) from error
     connection = connect(cluster)
-    path = f"/api/v1/namespaces/{namespace}/secrets"
     body = {
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
         "metadata": {"generateName": f"{account}-token-", "annotations": {"kubernetes.io/service-account.name": account}},
     }  # fmt: skip
     try:
-        made = connection.request("POST", path, body)
-        fresh = _token(connection, f"{path}/{made['metadata']['name']}")
-        connection.request("DELETE", f"{path}/{secret}")
+        made = connection.request("POST", SECRETS.path(namespace), body)
+        name = str(made["metadata"]["name"])
+        fresh = _token(connection, SECRETS.resource_path(namespace, name))
+        connection.request("DELETE", SECRETS.resource_path(namespace, secret))
     except Refused as refused:
         raise Precondition(
             f"cluster {cluster.name} does not allow it: {refused.message}"

@@ -20,7 +20,6 @@ from hub.engine.ignore import IgnoreRule, ignore_rules
 from hub.engine.merge import predict
 from hub.engine.normalize import normalize_desired
 from hub.engine.options import compare_options, parse_options, resource_options
-from hub.engine.permits import permits_kind
 from hub.engine.resource import (
     Manifest,
     ResourceKey,
@@ -36,7 +35,10 @@ from projects import home
 from projects.jq import delete_path
 from projects.models import Application, Project
 from projects.ours import Author
+from projects.reach import Place, Reach, place_of, reach_of
 from projects.sources import Desired
+
+NOT_PERMITTED = "ResourceNotPermittedWarning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Pair:
     row: LiveResource | None
     comparison: Comparison | None
     state: ResourceState
+    is_permitted: bool = True
+    """Whether the project permits it; of what it does not permit nothing live is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +68,6 @@ class Compared:
     def states(self) -> list[ResourceState]:
         """The state of each resource."""
         return [pair.state for pair in self.pairs]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A destination, with what is known of its kinds."""
-
-    cluster: Cluster
-    namespace: str
-    scopes: Mapping[tuple[str, str], bool]
-    """(group, kind) → whether it is namespaced."""
-
-    def is_namespaced(self, group: str, kind: str) -> bool:
-        """Return whether a kind lives in namespaces; unknown kinds are taken to."""
-        if (group, kind) in live.OUR_KINDS:
-            return True
-        return self.scopes.get((group, kind), True)
-
-    def is_served(self, group: str, kind: str) -> bool:
-        """Return whether the cluster serves a kind."""
-        return (group, kind) in self.scopes or (
-            self.cluster.is_home and (group, kind) in live.OUR_KINDS
-        )
-
-
-def place_of(application: Application, cluster: Cluster) -> Place:
-    """Return the destination of an application."""
-    scopes = {(g, k): bool(namespaced) for g, _v, k, _plural, namespaced in cluster.api_kinds}
-    return Place(cluster, application.dest_namespace, scopes)
 
 
 def system_rules() -> tuple[IgnoreRule, ...]:
@@ -155,30 +131,35 @@ def comparison(
 
     Raises: Stalled when the spec cannot be used, RetryLater when the live state is not known.
     """
-    place = place_of(application, cluster)
+    place, reach = place_of(application, cluster), reach_of(application, cluster, project)
     options = parse_options((application.sync_policy.get("syncOptions")) or [])
     rules = settings_for(application)
     manifests, warnings = prepared(desired.manifests, application, place)
     hooks = [m for m in manifests if is_hook(m)]
     targets = {resource_key(m): m for m in manifests if not is_hook(m)}
+    refused = {
+        key: text for key in targets if not _is_hubs(cluster, key) and (text := reach.refusal(key))
+    }
     errors = [
         ("InvalidSpecError", f"Namespace for {key.name} {m['apiVersion']}, Kind={key.kind} is missing.")
         for key, m in targets.items() if place.is_namespaced(key.group, key.kind) and not key.namespace
     ]  # fmt: skip
-    rows = _rows(application, cluster, list(targets))
+    warnings += [(NOT_PERMITTED, f"{key}: {refused[key]}") for key in sorted(refused)]
+    rows = _rows(application, cluster, [key for key in targets if key not in refused])
+    held = _held(rows, targets, reach)
     author = Author(application, Project(name=application.project, spec=dict(project)))
     pairs = []
     for key in sorted(targets.keys() | rows.keys()):
         row = rows.get(key)
         target = targets.get(key)
-        if (
-            target is None
-            and row is not None
-            and _is_left_alone(row, application, project, place, hooks)
-        ):
+        if key in refused and target is not None:
+            pairs.append(_refused_pair(key, target))
             continue
-        if cluster.is_home and home.is_ours(key.group, key.kind):
+        if target is None and row is not None and _is_left_alone(row, application, reach, hooks):
+            continue
+        if _is_hubs(cluster, key):
             rule = home.why_not(target, author) if target else home.why_keep(key, author)
+            rule = rule or reach.refusal(key)
             if rule:
                 warnings.append(
                     ("HubKindWarning", f"{key.kind} {key.namespace}/{key.name}: {rule}")
@@ -186,20 +167,64 @@ def comparison(
                 row = None
                 if target is None:
                     continue
-        if row is not None and row.instance and row.instance != application.instance:
+        if key in held and row is not None:
             warnings.append(
                 (
                     "SharedResourceWarning",
-                    f"{key.kind}/{key.name} is part of applications {application.instance} and {row.instance}",
+                    f"{key.kind}/{key.name} is part of applications {application.instance} and {held[key]}",
                 )
             )
         try:
-            pairs.append(_pair(key, target, row, cluster, rules, options, application))
+            pair = _pair(key, target, row, cluster, rules, options, application)
+            pairs.append(_without_data(pair) if key in held and row is not None else pair)
         except (EngineError, Refused) as error:
-            errors.append(("ComparisonError", f"{key}: {error}"))
-            pairs.append(Pair(key, target, None, row, None, _unknown_state(key, target, row)))
+            # The words of an API server may quote what is live, which is another application's.
+            is_quoted = key in held and isinstance(error, Refused)
+            text = "it cannot be compared" if is_quoted else str(error)
+            errors.append(("ComparisonError", f"{key}: {text}"))
+            shown = None if key in held else row
+            pairs.append(Pair(key, target, None, shown, None, _unknown_state(key, target, row)))
     pairs += [_hook_pair(m) for m in hooks if not is_ignored(m)]
     return Compared(pairs, warnings, errors)
+
+
+def _is_hubs(cluster: Cluster, key: ResourceKey) -> bool:
+    """Whether the hub itself serves a resource: its own rules say more than the project's limits."""
+    return cluster.is_home and home.is_ours(key.group, key.kind)
+
+
+def _held(
+    rows: Mapping[ResourceKey, LiveResource], targets: Mapping[ResourceKey, Manifest], reach: Reach
+) -> dict[ResourceKey, str]:
+    """Return what Git names and another application has, with the instance of that one."""
+    instance = reach.application.instance
+    nodes = [
+        row.node()
+        for key, row in rows.items()
+        if key in targets and not (row.is_self and row.instance == instance)
+    ]
+    holders = reach.holders(nodes)
+    return {n.key: holders[n.uid] for n in nodes if holders[n.uid] not in ("", instance)}
+
+
+def _refused_pair(key: ResourceKey, target: Manifest) -> Pair:
+    # Always Missing: whether there is one is not for this project to know.
+    state = ResourceState(
+        key,
+        split_api_version(target["apiVersion"])[1],
+        Sync.OUT_OF_SYNC,
+        exists=False,
+        wave=wave(target),
+    )
+    return Pair(key, target, None, None, None, state, is_permitted=False)
+
+
+def _without_data(pair: Pair) -> Pair:
+    """Return a pair of what another application has: whether it is as Git wants is all that is said."""
+    state = ResourceState(
+        pair.key, pair.state.version, pair.state.status, exists=True, wave=pair.state.wave
+    )
+    return Pair(pair.key, pair.desired, None, None, None, state)
 
 
 def _unknown_state(
@@ -233,11 +258,7 @@ def _rows(
 
 
 def _is_left_alone(
-    row: LiveResource,
-    application: Application,
-    project: Mapping[str, Any],
-    place: Place,
-    hooks: Sequence[Manifest],
+    row: LiveResource, application: Application, reach: Reach, hooks: Sequence[Manifest]
 ) -> bool:
     """Whether a live resource that the source does not have is none of this application's business."""
     if row.instance != application.instance or not row.is_self:
@@ -256,9 +277,7 @@ def _is_left_alone(
     managed = (application.sync_policy.get("managedNamespaceMetadata")) is not None
     if managed and (row.kind, row.name) == ("Namespace", application.dest_namespace):
         return True
-    return not permits_kind(
-        project, row.group, row.kind, row.name, namespaced=place.is_namespaced(row.group, row.kind)
-    )
+    return bool(reach.refusal(row.resource_key))
 
 
 def live_manifest(

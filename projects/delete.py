@@ -15,17 +15,17 @@ from hub.engine.guard import Candidate, Verdict, budget_from, rule
 from hub.engine.hooks import SyncPhase, delete_policies, hook_phases, is_hook, wave
 from hub.engine.normalize import normalize_desired
 from hub.engine.options import parse_options, resource_options
-from hub.engine.permits import permits_kind
-from hub.engine.resource import Manifest, resource_key
+from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.engine.status import Health, worst
 from hub.stream import publish, wake
 from projects import home, sources
 from projects.applications import remove
-from projects.compare import place_of, prepared
+from projects.compare import prepared
 from projects.impersonate import user_for
 from projects.lease import claim
 from projects.models import FINALIZER, Application, Operation, Project
 from projects.ours import Author, Name, record_refusal
+from projects.reach import Reach, place_of, reach_of
 from projects.specs import find_cluster, project_of
 from projects.sync import confirmed_since
 from projects.target import Target
@@ -151,10 +151,11 @@ def _hooks(
     if finalizer not in application.finalizers:
         return
     target = _target(application, project, cluster)
+    reach = reach_of(application, cluster, project.spec)
     busy = []
     for manifest in _delete_hooks_of(application, project, cluster, phase):
         key = resource_key(manifest)
-        found = target.get(key)
+        found = _hook_object(reach, target, key)
         if found is None:
             target.apply(normalize_desired(manifest), resource_options(manifest, {}), None)
             busy.append(key)
@@ -173,6 +174,27 @@ def _hooks(
     _drop(application, finalizer)
 
 
+def _hook_object(reach: Reach, target: Target, key: ResourceKey) -> Manifest | None:
+    """Return what a hook is in the cluster, None when it is not there.
+
+    Raises: Stalled when the project does not permit it, or another application has it.
+    """
+    refusal = reach.refusal(key)
+    if refusal:
+        raise Stalled(
+            "HookNotPermitted",
+            f"hook {key}: {refusal}; remove it from the source, or have the project permit it",
+        )
+    found = target.get(key)
+    other = reach.others(found) if found is not None else ""
+    if other:
+        raise Stalled(
+            "SharedResource",
+            f"hook {key} is part of application {other}: give the hook another name in the source",
+        )
+    return found
+
+
 def _clean_up(
     application: Application, project: Project, cluster: Cluster, phase: SyncPhase, name: str
 ) -> None:
@@ -180,23 +202,26 @@ def _clean_up(
     if finalizer not in application.finalizers:
         return
     target = _target(application, project, cluster)
+    reach = reach_of(application, cluster, project.spec)
     hooks = [
         (m, target.get(resource_key(m)))
         for m in _delete_hooks_of(application, project, cluster, phase)
+        if not reach.refusal(resource_key(m))
     ]
-    found = [(m, f) for m, f in hooks if f is not None]
+    found = [(m, f) for m, f in hooks if f is not None and not reach.others(f)]
     assessments = [
         a for a in (health.assess(f, live.health_scripts()) for _, f in found) if a is not None
     ]
     succeeded = worst(assessments) is Health.HEALTHY
-    for manifest, _found in found:
+    for manifest, current in found:
         policies = delete_policies(manifest)
         if (
             policies == {"BeforeHookCreation"}
             or ("HookSucceeded" in policies and succeeded)
             or ("HookFailed" in policies and not succeeded)
         ):
-            target.delete(resource_key(manifest), "", propagation="Background")
+            uid = str(current["metadata"].get("uid") or "")
+            target.delete(resource_key(manifest), "", propagation="Background", uid=uid)
     _drop(application, finalizer)
 
 
@@ -247,7 +272,7 @@ def _candidates(
     application: Application, project: Project, cluster: Cluster
 ) -> tuple[list[LiveResource], list[tuple[Name, str]]]:
     """Return what a cascade deletes, and those of the hub's own kinds that it must leave, each with the rule."""
-    place, author = place_of(application, cluster), Author(application, project)
+    reach, author = reach_of(application, cluster, project.spec), Author(application, project)
     found: list[LiveResource] = []
     kept: list[tuple[Name, str]] = []
     for row in LiveResource.objects.filter(
@@ -270,13 +295,7 @@ def _candidates(
             if rule_:
                 kept.append((Name(row.kind, row.namespace, row.name), rule_))
                 continue
-        if permits_kind(
-            project.spec,
-            row.group,
-            row.kind,
-            row.name,
-            namespaced=place.is_namespaced(row.group, row.kind),
-        ):
+        if not reach.refusal(row.resource_key):
             found.append(row)
     return found, kept
 

@@ -17,7 +17,7 @@ from hub.engine.errors import RetryLater, Stalled
 from hub.engine.masking import digest_of
 from hub.engine.normalize import normalize_desired
 from hub.engine.options import ResourceOptions, parse_options, resource_options
-from hub.engine.permits import permits_kind, permits_source
+from hub.engine.permits import permits_source
 from hub.engine.plan import (
     APPLY,
     FAILED,
@@ -33,12 +33,13 @@ from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.engine.status import Phase, Sync
 from hub.stream import publish
 from projects import home, sources
-from projects.compare import Compared, Place, comparison, place_of, settings_for
+from projects.compare import Compared, Pair, comparison, settings_for
 from projects.ending import finish
 from projects.impersonate import user_for
 from projects.jq import delete_path
 from projects.models import Application, Operation, Project
 from projects.ours import Author
+from projects.reach import Place, Reach, place_of, reach_of
 from projects.specs import find_cluster, project_of, spec_problems
 from projects.target import Target
 
@@ -54,6 +55,7 @@ class Run:
     project: Project
     cluster: Cluster
     place: Place
+    reach: Reach
     target: Target
     options: dict[str, str]
     steps: list[Step]
@@ -112,7 +114,8 @@ def load(operation: Operation) -> Run:
         user_for(application, project, cluster), Author(application, project, caller),
     )  # fmt: skip
     return Run(
-        operation, application, project, cluster, place_of(application, cluster), target, options,
+        operation, application, project, cluster, place_of(application, cluster),
+        reach_of(application, cluster, project.spec), target, options,
         # What a worker began to apply and did not finish is applied again; hooks are recognised by their mark.
         [replace(s, status=PENDING) if s.status == APPLYING else s for s in map(Step.from_json, operation.steps)], {},
     )  # fmt: skip
@@ -181,7 +184,7 @@ def prepare(run: Run) -> None:
     _check(run)
     run.steps = [_pruning(run, s) for s in run.steps]
     _create_namespace(run, [p.key for p in chosen])
-    _dry_run(run, {p.key: p.live for p in chosen})
+    _dry_run(run, {p.key: _current(run, p) for p in chosen})
     run.operation.is_planned = True
     if run.dry_run:
         run.steps = [replace(s, status=SUCCEEDED, result=s.result or ("Pruned" if s.action == PRUNE else "Synced"),
@@ -190,6 +193,13 @@ def prepare(run: Run) -> None:
         finish(run.operation, Phase.SUCCEEDED, "successfully synced (dry run)")
         return
     store_steps(run, "")
+
+
+def _current(run: Run, pair: Pair) -> Manifest | None:
+    # What another application has is not shown; that it is there decides how it is taken over.
+    return (
+        pair.live if pair.live is not None or not pair.state.exists else live_state(run, pair.key)
+    )
 
 
 def _chosen(run: Run, found: Compared) -> list[Any]:
@@ -226,15 +236,9 @@ def _check(run: Run) -> None:
         if step_.action != PRUNE and run.target.is_home(key):
             problems += _home_problems(run, step_)
             continue
-        namespaced = run.place.is_namespaced(key.group, key.kind)
-        if not permits_kind(run.project.spec, key.group, key.kind, key.name, namespaced=namespaced):
-            problems.append(
-                f"resource {key.group}:{key.kind} is not permitted in project {run.project.name}"
-            )
-        elif namespaced and step_.action != PRUNE and not _permits_namespace(run, key.namespace):
-            problems.append(
-                f"namespace {key.namespace} is not permitted in project '{run.project.name}'"
-            )
+        refusal = refusal_of(run, step_)
+        if refusal:
+            problems.append(refusal)
         elif (
             step_.action != PRUNE
             and not run.place.is_served(key.group, key.kind)
@@ -259,10 +263,16 @@ def _home_problems(run: Run, step_: Step) -> list[str]:
     return []
 
 
-def _permits_namespace(run: Run, namespace: str) -> bool:
-    from hub.engine.permits import permits_destination
+def refusal_of(run: Run, step_: Step) -> str:
+    """Return why the project does not permit a step, empty when it does.
 
-    return permits_destination(run.project.spec, run.cluster.server, run.cluster.name, namespace)
+    A kind that discovery has not found yet may turn out to be cluster-scoped: the cluster itself is asked.
+    """
+    key = step_.key
+    if (key.group, key.kind) not in run.reach.limits.scopes and not run.cluster.is_home:
+        kind = run.target.connection.kind(key.group, key.kind)
+        key = key if kind is None or kind.namespaced else key._replace(namespace="")
+    return run.reach.refusal(key)
 
 
 def _comes(run: Run, step_: Step, definitions: set[str]) -> bool:
@@ -311,9 +321,14 @@ def _create_namespace(run: Run, keys: Sequence[ResourceKey]) -> None:
     if key in keys and key in run.desired:
         return
     metadata = run.application.sync_policy.get("managedNamespaceMetadata")
-    exists = LiveResource.objects.filter(cluster=run.cluster, key=key.text, deleting=False).exists()
-    if exists and not metadata:
+    row = LiveResource.objects.filter(cluster=run.cluster, key=key.text, deleting=False).first()
+    if row is not None and not metadata:
         return
+    if row is not None and row.is_self and row.instance not in ("", run.application.instance):
+        raise Failed(
+            f"namespace {name} is managed by application {row.instance}: remove "
+            "spec.syncPolicy.managedNamespaceMetadata, or set its metadata in that application"
+        )
     manifest: Manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     if metadata:
         manifest["metadata"] |= {

@@ -20,12 +20,13 @@ from hub.engine.tree import is_usual
 from hub.metrics import REFRESH, clock
 from hub.stream import wake
 from projects import sources
-from projects.compare import comparison, live_digest, place_of
+from projects.compare import comparison, live_digest
 from projects.lease import claim
 from projects.models import (
     Application,
     Project,
 )
+from projects.reach import place_of, reach_of
 from projects.sources import Desired
 from projects.sources.reach import has_pages
 from projects.sources.shares import REFUSALS
@@ -201,6 +202,9 @@ def _digest(application: Application, project: Project, desired: Desired, cluste
         application.sync_policy,
         application.annotations,
         project.generation,
+        # Global projects and the clusters of a project change what it permits without a new generation.
+        project.spec,
+        cluster.name,
         _rules_version(),
     ]
     return sources.digest_of(
@@ -271,11 +275,10 @@ def _judge(application: Application, project: Project, cluster: Cluster, outcome
 def orphans(application: Application, project: Project, cluster: Cluster) -> list[Any]:
     """Return the rows of resources in the application's namespace that no application manages."""
     from hub.engine.globs import matches
-    from hub.engine.permits import permits_kind
 
     rules = (project.spec.get("orphanedResources") or {}).get("ignore") or []
     keys = set(application.managed.values_list("key", flat=True))
-    scopes = place_of(application, cluster)
+    scopes, reach = place_of(application, cluster), reach_of(application, cluster, project.spec)
     found = []
     for row in cluster.live.filter(
         namespace=application.dest_namespace, owner_uid="", instance=""
@@ -294,7 +297,7 @@ def orphans(application: Application, project: Project, cluster: Cluster) -> lis
             or not scopes.is_namespaced(key.group, key.kind)
         ):
             continue
-        if permits_kind(project.spec, key.group, key.kind, key.name, namespaced=True):
+        if not reach.refusal(key):
             found.append(row)
     return found
 

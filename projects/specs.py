@@ -299,16 +299,21 @@ def spec_problems(application: Application, project: Project | None = None) -> l
         found.append(
             f"application '{application.name}' in namespace '{application.namespace}' is not permitted to use project '{project.name}'"
         )
-    if project.spec.get("permitOnlyProjectScopedClusters") and cluster.project != project.name:
-        found.append(
-            f"project '{project.name}' only permits clusters of its own, and {cluster.name} is not"
-        )
-    elif cluster.project and cluster.project != project.name:
-        found.append(f"cluster {cluster.name} belongs to another project")
+    problem = cluster_problem(project.spec, project.name, cluster)
+    found += [problem] if problem else []
     urls = [str(s.get("repoURL") or "") for s in application.sources]
     return found + problems(
         project.spec, project.name, urls, (cluster.server, cluster.name, application.dest_namespace)
     )
+
+
+def cluster_problem(spec: Mapping[str, Any], project: str, cluster: Cluster) -> str:
+    """Return why applications of a project may not use a cluster, empty when they may."""
+    if spec.get("permitOnlyProjectScopedClusters") and cluster.project != project:
+        return f"project '{project}' only permits clusters of its own, and {cluster.name} is not"
+    if cluster.project and cluster.project != project:
+        return f"cluster {cluster.name} belongs to another project"
+    return ""
 
 
 def is_namespace_permitted(application: Application, project: Project) -> bool:

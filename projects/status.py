@@ -22,7 +22,7 @@ from hub.engine.status import (
 from hub.models import next_version
 from hub.stream import publish, wake
 from projects.applications import tell_rollout
-from projects.compare import Compared, is_delete_hook
+from projects.compare import NOT_PERMITTED, Compared, is_delete_hook
 from projects.models import (
     Application,
     ApplicationEvent,
@@ -43,6 +43,7 @@ DELAYED = "RenderingDelayedWarning"
 
 
 WARNINGS = (
+    NOT_PERMITTED,
     "SharedResourceWarning",
     "HubKindWarning",
     "RepeatedResourceWarning",
@@ -316,7 +317,7 @@ def _summary(compared: Compared) -> dict[str, Any]:
 def _write_managed(current: Application, compared: Compared) -> None:
     if current.cluster is None:
         return
-    wanted = {p.key.text for p in compared.pairs}
+    wanted = {p.key.text for p in compared.pairs if p.is_permitted}
     known = dict(current.managed.values_list("key", "cluster_id"))
     stale = [k for k, c in known.items() if k not in wanted or c != current.cluster_id]
     if stale:

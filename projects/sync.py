@@ -54,6 +54,7 @@ from projects.planning import (
     manifest_of,
     manifest_to_send,
     prepare,
+    refusal_of,
     store_steps,
 )
 from projects.windows import windows_of
@@ -326,6 +327,10 @@ def _execute(run: Run, step_: Step) -> Step:
             result="SyncFailed",
             message=f"{step_.key} is no longer in the source",
         )
+    # The project may have changed since the operation was planned.
+    refusal = refusal_of(run, step_)
+    if refusal:
+        return replace(step_, status=FAILED, result="SyncFailed", message=refusal)
     try:
         return (
             _apply_hook(run, step_, manifest)
@@ -375,6 +380,7 @@ def _apply_hook(run: Run, step_: Step, manifest: Manifest) -> Step:
     if _hook_object(run, step_) is not None:
         # A worker created it and died: it is not run twice.
         return replace(step_, status=RUNNING)
+    _require_free(run, step_, run.target.get(step_.key, step_.version))
     finalizers = [*(manifest["metadata"].get("finalizers") or []), HOOK_FINALIZER]
     annotations = {**annotations_of(manifest), OPERATION_ID: _operation_id(run)}
     marked = with_metadata(
@@ -388,6 +394,13 @@ def _apply_hook(run: Run, step_: Step, manifest: Manifest) -> Step:
     return replace(step_, status=RUNNING, message="")
 
 
+def _require_free(run: Run, step_: Step, current: Manifest | None) -> None:
+    """Return if no other application has what a hook is called: hooks replace and delete what they find."""
+    other = run.reach.others(current) if current is not None else ""
+    if other:
+        raise Stalled("SharedResource", f"hook {step_.key} is part of application {other}: give the hook another name")  # fmt: skip
+
+
 def _clear_old_hooks(run: Run, numbers: Sequence[int]) -> bool:
     """Delete the hooks of earlier operations that stand in the way; return whether the way is free."""
     busy = []
@@ -398,6 +411,8 @@ def _clear_old_hooks(run: Run, numbers: Sequence[int]) -> bool:
         old = run.target.get(step_.key, step_.version)
         if old is None or annotations_of(old).get(OPERATION_ID) == _operation_id(run):
             continue
+        if refusal_of(run, step_) or run.reach.others(old):
+            continue  # applying it says why it is not permitted
         run.target.drop_hook_finalizer(old)
         if not (old["metadata"].get("deletionTimestamp")):
             run.target.delete(
@@ -436,6 +451,10 @@ def _prune(run: Run, numbers: Sequence[int]) -> bool:
         step_ = run.steps[number]
         try:
             row = LiveResource.objects.filter(cluster=run.cluster, key=step_.key.text).first()
+            kept = _why_not_pruned(run, step_, row)
+            if kept:
+                run.steps[number] = replace(step_, status=SUCCEEDED, result="PruneSkipped", message=kept)  # fmt: skip
+                continue
             if row is not None and not row.deleting:
                 run.target.delete(step_.key, step_.version, propagation=policy, uid=row.uid)
             run.steps[number] = replace(step_, status=RUNNING, result="Pruned", message="pruned")
@@ -445,6 +464,16 @@ def _prune(run: Run, numbers: Sequence[int]) -> bool:
             )
     store_steps(run, "")
     return True
+
+
+def _why_not_pruned(run: Run, step_: Step, row: LiveResource | None) -> str:
+    """Return why a resource is not this application's to prune any more, empty when it is."""
+    refusal = run.reach.refusal(step_.key)
+    if refusal or row is None:
+        return f"ignored ({refusal})" if refusal else ""
+    if not row.is_self or row.instance != run.application.instance:
+        return f"ignored (not managed by application {run.application.instance} any more)"
+    return ""
 
 
 def _ruling(run: Run) -> Ruling:
@@ -493,7 +522,7 @@ def _conclude(run: Run, *, failing: bool) -> None:
 def _delete_hooks(run: Run, *, succeeded: bool) -> None:
     for step_ in hooks_to_delete(run.steps, succeeded=succeeded, ended=True):
         try:
-            run.target.delete(step_.key, step_.version, propagation="Background")
+            _delete_hook(run, step_)
         except Refused as refused:
             log.warning(
                 "hook %s could not be deleted: %s",
@@ -501,6 +530,14 @@ def _delete_hooks(run: Run, *, succeeded: bool) -> None:
                 refused.message,
                 extra={"operation": run.operation.pk},
             )
+
+
+def _delete_hook(run: Run, step_: Step) -> None:
+    current = run.target.get(step_.key, step_.version)
+    if current is None or refusal_of(run, step_) or run.reach.others(current):
+        return
+    uid = str(current["metadata"].get("uid") or "")
+    run.target.delete(step_.key, step_.version, propagation="Background", uid=uid)
 
 
 def _terminate(operation: Operation) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from django.conf import settings
 
@@ -10,7 +9,7 @@ from appsets.generators import ClusterFacts, GeneratorError
 from appsets.scm.credentials import Keys
 from appsets.scm.host import Host, HostError, origin
 from appsets.template import fast
-from clusters.kube import Refused, connect
+from clusters.kube import Refused, connect, path_of
 from clusters.models import HOME_SERVER, Cluster
 
 Params = dict[str, Any]
@@ -93,7 +92,7 @@ def decisions(block: Mapping[str, Any], keys: Keys, clusters: Sequence[ClusterFa
     match = str(config.get("matchKey") or "")
     by_name = {c.name: c for c in clusters}
     found: list[Params] = []
-    for resource in _resources(block, keys, config, f"/apis/{group}/{version}", name):
+    for resource in _resources(block, keys, config, (group, version), name):
         status = resource.get("status")
         entries = status.get(str(config.get("statusListKey") or "clusters")) if isinstance(status, Mapping) else None  # fmt: skip
         for entry in entries if isinstance(entries, list) and match else []:
@@ -103,25 +102,28 @@ def decisions(block: Mapping[str, Any], keys: Keys, clusters: Sequence[ClusterFa
     return found
 
 
-def _resources(block: Mapping[str, Any], keys: Keys, config: Mapping[str, str], root: str, name: str) -> list[Mapping[str, Any]]:  # fmt: skip
+def _resources(block: Mapping[str, Any], keys: Keys, config: Mapping[str, str], version: tuple[str, str], name: str) -> list[Mapping[str, Any]]:  # fmt: skip
     where = {"name": config["cluster"]} if config.get("cluster") else {"server": HOME_SERVER}
     cluster = Cluster.objects.filter(**where).first()
     if cluster is None:
         raise GeneratorError(f"clusterDecisionResource: ConfigMap {name!r}: there is no cluster {config.get('cluster')!r}")  # fmt: skip
-    namespace = quote(str(config.get("namespace") or keys.namespace), safe="")
-    path = f"{root}/namespaces/{namespace}/{quote(str(config['kind']), safe='')}"
+    namespace = str(config.get("namespace") or keys.namespace)
     query = {}
     if block.get("labelSelector"):
         query = {"labelSelector": _selector(block["labelSelector"])}
     elif block.get("name"):
         query = {"fieldSelector": f"metadata.name={block['name']}"}
+    what = f"{config['kind']} of {'/'.join(version)} in namespace {namespace}"
     try:
+        path = path_of("apis", *version, "namespaces", namespace, str(config["kind"]))
         answer = connect(cluster).request("GET", path, query=query)
     except Refused as refused:
-        raise GeneratorError(f"clusterDecisionResource: cluster {cluster.name} refuses {path} ({refused.status}): {refused.message}") from refused  # fmt: skip
+        raise GeneratorError(
+            f"clusterDecisionResource: cluster {cluster.name} refuses {what} ({refused.status}): {refused.message}"
+        ) from refused
     items = answer.get("items") if isinstance(answer, Mapping) else None
     if not isinstance(items, list) or not items:
-        raise GeneratorError(f"no clusterDecisionResources found at {path}")
+        raise GeneratorError(f"no clusterDecisionResources found: {what}")
     return [i for i in items if isinstance(i, Mapping)]
 
 

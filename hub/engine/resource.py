@@ -62,6 +62,15 @@ def resource_key(manifest: Manifest) -> ResourceKey:
     return ResourceKey(split_api_version(api_version)[0], kind, namespace, name)
 
 
+def is_segment(text: str) -> bool:
+    """Return whether a text can be one part of an API server's URL path.
+
+    Source: Kubernetes' path segment names, which all names of resources are: neither `.` nor `..`, no `/`, no `%`.
+    """
+    is_name = bool(text) and text not in (".", "..") and text.isprintable()
+    return is_name and "/" not in text and "%" not in text
+
+
 def annotations_of(manifest: Manifest) -> dict[str, str]:
     """Return the annotations, empty when absent."""
     return (manifest.get("metadata") or {}).get("annotations") or {}
@@ -96,6 +105,7 @@ def manifests_from(documents: Iterable[Any], source: str) -> list[Manifest]:
                 resource_key(manifest)
             except ManifestError as error:
                 raise ManifestError(f"{source}: {error}") from error
+            _check_names(manifest, source)
             _check_annotations(manifest, source)
             manifests.append(manifest)
     return manifests
@@ -117,6 +127,22 @@ def _expand(document: Any, source: str) -> Iterator[Manifest]:
             yield from _expand(item, source)
         return
     yield document
+
+
+def _check_names(manifest: Manifest, source: str) -> None:
+    """Refuse names that would lead to another URL of the API server."""
+    metadata = manifest["metadata"]
+    named = {f"metadata.{f}": metadata.get(f) for f in ("name", "generateName", "namespace")}
+    named |= {"kind": manifest["kind"]}
+    for field, value in named.items():
+        if value and not is_segment(value):
+            raise ManifestError(
+                f"{source}: {_title(manifest)}: {field} must not have / or %, nor be . or ..: {value!r}"
+            )
+    if not all(map(is_segment, manifest["apiVersion"].split("/", 1))):
+        raise ManifestError(
+            f"{source}: {_title(manifest)}: apiVersion must be group/version: {manifest['apiVersion']!r}"
+        )
 
 
 def _check_annotations(manifest: Manifest, source: str) -> None:

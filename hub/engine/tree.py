@@ -21,6 +21,12 @@ class Node:
     health: Assessment | None = None
     shown: Mapping[str, Any] = field(default_factory=dict)
     """`info`, `images`, `networkingInfo` as `describe` gives them."""
+    owner_uid: str = ""
+    """The uid of the owner that counts: the controller, else the first."""
+    instance: str = ""
+    """The application instance that its mark names."""
+    is_self: bool = False
+    """Whether the mark was made for this very resource."""
 
 
 def node_json(node: Node, parents: Iterable[Node] = ()) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from hub.engine.errors import (
     Invalid,
     RuleError,
 )
-from hub.engine.resource import Manifest, ResourceKey
+from hub.engine.resource import Manifest, ResourceKey, is_segment
 from hub.models import setting
-from projects.api.resources import Place, change_resource, is_permitted, place
+from projects.api.resources import Place, change_resource, named_key, place
 
 
 def _script(key: ResourceKey) -> ActionScript | None:
@@ -93,6 +93,9 @@ def run_action(
 ) -> Response:
     """Run an action on the resource that a request names."""
     query = named if named is not None else request.query_params.dict()
+    named_key(query)
+    if not is_segment(action):
+        raise Invalid(f"action must be the name of an action, not {action[:80]!r}")
     right = f"action/{query.get('group', '')}/{query.get('kind', '')}/{action}".removesuffix("/")
     where = place(request, name, right, query)
     current = where.get()
@@ -113,10 +116,9 @@ def _run_change(where: Place, who: str, action: str, current: Manifest, change: 
     key = ResourceKey(
         group, str(resource.get("kind")), metadata.get("namespace", ""), metadata.get("name", "")
     )
-    if not is_permitted(where.project, where.application, where.cluster, key):
-        raise AccessDenied(
-            f"resource {key.group}:{key.kind} is not permitted in project '{where.project.name}'"
-        )
+    refusal = where.reach.refusal(key)
+    if refusal:
+        raise AccessDenied(refusal)
     if change.operation == "create":
 
         def create(connection: Connection, _kind: Kind) -> Manifest:

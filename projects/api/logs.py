@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 from asgiref.sync import sync_to_async
@@ -18,8 +17,8 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
-from clusters.kube import Connection, Refused
-from clusters.models import Cluster, LiveResource
+from clusters.kube import PODS, Connection, Refused
+from clusters.models import Cluster
 from hub.access import is_allowed, require
 from hub.api import View, actor, flag, number
 from hub.engine.errors import (
@@ -28,13 +27,14 @@ from hub.engine.errors import (
     RetryLater,
 )
 from hub.engine.resource import ResourceKey
+from hub.engine.tree import Node
 from hub.outbound.bounds import Lines
 from hub.rest import token_of
 from projects.api.applications import get_application
-from projects.api.resources import is_permitted, tree_rows
 from projects.api.streams import stream_caller
 from projects.impersonate import connection_for
 from projects.models import Application
+from projects.reach import reach_of
 from projects.specs import find_cluster, project_of
 
 _LOG_QUEUE = 1000
@@ -148,27 +148,22 @@ def _log_query(request: Request) -> dict[str, str]:
 def _pods(
     application: Application, cluster: Cluster, params: Any, pod: str
 ) -> list[tuple[str, str]]:
-    rows = tree_rows(application, cluster)
-    if not is_permitted(
-        project_of(application.project),
-        application,
-        cluster,
-        ResourceKey("", "Pod", application.dest_namespace, pod),
-    ):
-        raise AccessDenied("resource :Pod is not permitted in the project")
+    reach = reach_of(application, cluster)
+    namespace = params.get("namespace") or application.dest_namespace
+    refusal = reach.refusal(ResourceKey("", "Pod", namespace, pod))
+    if refusal:
+        raise AccessDenied(refusal)
+    nodes = reach.load().nodes
     if pod:
-        namespace = params.get("namespace") or application.dest_namespace
-        chosen = [
-            r for r in rows if (r.kind, r.group, r.name, r.namespace) == ("Pod", "", pod, namespace)
-        ]
+        chosen = [n for n in nodes if n.key == ResourceKey("", "Pod", namespace, pod)]
     else:
-        roots = {r.uid for r in rows if _is_asked(r, params)}
+        by_uid = {n.uid: n for n in nodes}
+        roots = {n.uid for n in nodes if _is_asked(n.key, params)}
         chosen = [
-            r
-            for r in rows
-            if r.kind == "Pod"
-            and r.group == ""
-            and (r.uid in roots or _descends(r, roots, {x.uid: x for x in rows}))
+            n
+            for n in nodes
+            if (n.key.group, n.key.kind) == ("", "Pod")
+            and (n.uid in roots or _descends(n, roots, by_uid))
         ]
     if not chosen:
         raise Invalid(
@@ -178,27 +173,29 @@ def _pods(
         )
     if len(chosen) > settings.MAX_POD_LOGS:
         raise Invalid("max pods to view logs are reached. Please provide more granular query")
-    return [(r.namespace, r.name) for r in chosen]
+    return [(n.key.namespace, n.key.name) for n in chosen]
 
 
-def _is_asked(row: LiveResource, params: Any) -> bool:
+def _is_asked(key: ResourceKey, params: Any) -> bool:
     asked = [
-        (params.get("kind"), row.kind),
-        (params.get("group"), row.group),
-        (params.get("resourceName"), row.name),
-        (params.get("namespace"), row.namespace),
+        (params.get("kind"), key.kind),
+        (params.get("group"), key.group),
+        (params.get("resourceName"), key.name),
+        (params.get("namespace"), key.namespace),
     ]
     return all(want in (None, "", have) for want, have in asked)
 
 
-def _descends(row: LiveResource, roots: set[str], by_uid: dict[str, LiveResource]) -> bool:
-    while row.owner_uid:
-        if row.owner_uid in roots:
+def _descends(node: Node, roots: set[str], by_uid: dict[str, Node]) -> bool:
+    seen: set[str] = set()
+    while node.owner_uid and node.owner_uid not in seen:
+        if node.owner_uid in roots:
             return True
-        parent = by_uid.get(row.owner_uid)
+        seen.add(node.owner_uid)
+        parent = by_uid.get(node.owner_uid)
         if parent is None:
             return False
-        row = parent
+        node = parent
     return False
 
 
@@ -336,7 +333,7 @@ def _read_log(
     query: dict[str, str],
     stopped: threading.Event,
 ) -> Iterable[str]:
-    path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}/log"
+    path = f"{PODS.resource_path(namespace, pod)}/log"
     lines = Lines(_LONGEST_LINE, cut=True)
     with connection.stream(path, query) as pieces:
         for piece in pieces:

@@ -1,8 +1,8 @@
 """REST of the resources of an application: tree, diff, live manifests, patches, actions, logs."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 from asgiref.sync import sync_to_async
@@ -13,8 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from clusters import live
-from clusters.kube import JSON_PATCH, MERGE, Connection, Kind, Refused, connect, secretless
-from clusters.models import Cluster, LiveQuerySet, LiveResource
+from clusters.kube import EVENTS, JSON_PATCH, MERGE, Connection, Kind, Refused, connect, secretless
+from clusters.models import Cluster
 from hub import audit
 from hub.access import require
 from hub.api import View, actor, flag, payload
@@ -30,51 +30,19 @@ from hub.engine.errors import (
 )
 from hub.engine.guard import Candidate, Verdict, budget_from, rule
 from hub.engine.options import resource_options
-from hub.engine.permits import permits_kind
-from hub.engine.resource import Manifest, ResourceKey
+from hub.engine.resource import Manifest, ResourceKey, is_segment, resource_key
+from hub.engine.tracking import owner_of
 from hub.engine.tree import Node, missing_json, node_json, parents_of
 from projects import home, sources
 from projects.api.applications import get_application
 from projects.api.operations import sources_at
-from projects.compare import Place as Destination
-from projects.compare import comparison, place_of
+from projects.compare import comparison
 from projects.follow import mark_due
 from projects.impersonate import connection_for
 from projects.models import Application, Project
+from projects.reach import Reach, reach_of
 from projects.refresh import orphans
 from projects.specs import check_reason, find_cluster, project_of
-
-
-def tree_rows(application: Application, cluster: Cluster) -> list[LiveResource]:
-    """Return the live resources of an application and all that descend from them, whole bodies left out."""
-    return _descend(application, cluster, lambda query: query.defer("body"))
-
-
-class _Identified(Protocol):
-    @property
-    def uid(self) -> str: ...
-
-
-_T = TypeVar("_T", bound=_Identified)
-
-
-def _descend(
-    application: Application, cluster: Cluster, read: Callable[[LiveQuerySet], Iterable[_T]]
-) -> list[_T]:
-    query = LiveResource.objects.filter(cluster=cluster)
-    keys = list(application.managed.values_list("key", flat=True))
-    found = {r.uid: r for r in read(query.filter(instance=application.instance, owner_uid=""))}
-    for start in range(0, len(keys), 500):
-        found |= {r.uid: r for r in read(query.filter(key__in=keys[start : start + 500]))}
-    level = list(found)
-    while level:
-        below: dict[str, _T] = {}
-        for start in range(0, len(level), 500):
-            owned = query.filter(owner_uid__in=level[start : start + 500])
-            below |= {r.uid: r for r in read(owned) if r.uid not in found}
-        found |= below
-        level = list(below)
-    return list(found.values())
 
 
 def tree(application: Application) -> dict[str, Any]:
@@ -84,16 +52,18 @@ def tree(application: Application) -> dict[str, Any]:
     except Stalled:
         return {"nodes": [], "orphanedNodes": [], "hosts": []}
     project = project_of(application.project)
-    place = place_of(application, cluster)
-    live = _descend(application, cluster, lambda query: query.nodes())
-    nodes = [n for n in live if _permits(project, place, n.key)]
+    reached = reach_of(application, cluster, project.spec).load()
+    nodes = reached.nodes
     seen = {n.key for n in nodes}
     result = [node_json(node, parents) for node, parents in _with_parents(nodes)]
     for entry in application.resources:
         key = ResourceKey(
             entry.get("group", ""), entry["kind"], entry.get("namespace", ""), entry["name"]
         )
-        if key not in seen and not entry.get("hook"):
+        if key in reached.held:
+            # It is there, and another application's: its name is all that is said of it.
+            result.append(node_json(Node(key, entry.get("version", ""), uid="")))
+        elif key not in seen and not entry.get("hook"):
             result.append(missing_json(key, entry.get("version", "")))
     orphaned = []
     if project.spec.get("orphanedResources") is not None:
@@ -126,18 +96,6 @@ def _hosts(nodes: Iterable[Node]) -> list[dict[str, Any]]:
         if info["name"] == "Node"
     }
     return [{"name": name} for name in sorted(names)]
-
-
-def is_permitted(
-    project: Project, application: Application, cluster: Cluster, key: ResourceKey
-) -> bool:
-    """Return whether a project permits a resource of a destination."""
-    return _permits(project, place_of(application, cluster), key)
-
-
-def _permits(project: Project, place: Destination, key: ResourceKey) -> bool:
-    namespaced = place.is_namespaced(key.group, key.kind)
-    return permits_kind(project.spec, key.group, key.kind, key.name, namespaced=namespaced)
 
 
 class ResourceTree(View):
@@ -231,6 +189,8 @@ class Place:
     cluster: Cluster
     key: ResourceKey
     version: str
+    reach: Reach
+    uid: str
 
     @property
     def connection(self) -> Connection:
@@ -249,18 +209,34 @@ class Place:
     def get(self) -> Manifest:
         """Return the live resource.
 
-        Raises: NotFound.
+        Raises: NotFound; AccessDenied when it is another application's by now.
         """
-        if self.cluster.is_home and home.is_ours(self.key.group, self.key.kind):
-            found = home.get(self.key.kind, self.key.namespace, self.key.name)
-        else:
-            try:
-                found = self.connection.get(self.kind(), self.key.namespace, self.key.name)
-            except Refused as refused:
-                raise translated(refused) from refused
+        found = self._fetch()
         if found is None:
             raise NotFound(f"{self.key} does not exist in cluster {self.cluster.name}")
+        # The store may be behind: what the cluster shows now decides.
+        other = self.reach.others(found) if self._is_replaced(found) else ""
+        if other:
+            raise held_by(other, self.key)
         return found
+
+    def _is_replaced(self, found: Manifest) -> bool:
+        marks = owner_of(found, live.tracking())
+        is_marked = marks.is_self and marks.instance != self.application.instance
+        return is_marked or found["metadata"].get("uid") != self.uid
+
+    def _fetch(self) -> Manifest | None:
+        if self.cluster.is_home and home.is_ours(self.key.group, self.key.kind):
+            return home.get(self.key.kind, self.key.namespace, self.key.name)
+        try:
+            return self.connection.get(self.kind(), self.key.namespace, self.key.name)
+        except Refused as refused:
+            raise translated(refused) from refused
+
+
+def held_by(instance: str, key: ResourceKey) -> AccessDenied:
+    """Return the error for a resource that Git names and another application has."""
+    return AccessDenied(f"{key} is managed by application {instance}: look at it there")
 
 
 def translated(refused: Refused) -> Exception:
@@ -284,14 +260,7 @@ def place(
     Raises: Invalid when it is no part of the application's tree; AccessDenied when the project forbids its kind.
     """
     params = named if named is not None else request.query_params.dict()
-    key = ResourceKey(
-        params.get("group", ""),
-        params.get("kind", ""),
-        params.get("namespace", ""),
-        params.get("resourceName", ""),
-    )
-    if not key.kind or not key.name:
-        raise Invalid("resourceName and kind are required")
+    key = named_key(params)
     application = get_application(request, name, "get")
     fine = (
         f"{action}/{key.group}/{key.kind}/{key.namespace}/{key.name}" if action != "get" else "get"
@@ -304,22 +273,46 @@ def place(
     return place_for(application, key, params.get("version", ""))
 
 
+def named_key(params: Mapping[str, str]) -> ResourceKey:
+    """Return the resource that parameters name.
+
+    Rules are about `action/group/kind/namespace/name`: a part with a slash would be read as two.
+    Raises: Invalid naming the parameter.
+    """
+    for field in ("group", "kind", "namespace", "resourceName"):
+        value = params.get(field, "")
+        if value and not is_segment(value):
+            raise Invalid(f"{field} must be the name alone, without / and %, not {value[:80]!r}")
+    key = ResourceKey(
+        params.get("group", ""),
+        params.get("kind", ""),
+        params.get("namespace", ""),
+        params.get("resourceName", ""),
+    )
+    if not key.kind or not key.name:
+        raise Invalid("resourceName and kind are required")
+    return key
+
+
 def place_for(application: Application, key: ResourceKey, version: str = "") -> Place:
     """Return a resource of an application's tree; see `place`."""
     cluster, project = (
         find_cluster(application.spec["destination"]),
         project_of(application.project),
     )
-    found = next((r for r in tree_rows(application, cluster) if r.resource_key == key), None)
+    reach = reach_of(application, cluster, project.spec)
+    refusal = reach.refusal(key)
+    if refusal:
+        raise AccessDenied(refusal)
+    reached = reach.load()
+    found = reached.find(key)
+    if found is None and key in reached.held:
+        raise held_by(reached.held[key], key)
     if found is None:
         raise Invalid(
             f"{key.kind} {key.group} {key.name} not found as part of application {application.name}"
         )
-    if not is_permitted(project, application, cluster, key):
-        raise AccessDenied(
-            f"resource {key.group}:{key.kind} is not permitted in project '{project.name}'"
-        )
-    return Place(application, project, cluster, key, version or found.version)
+    return Place(application, project, cluster, key, version or found.version, reach, found.uid)
 
 
 class ResourceView(View):
@@ -347,6 +340,7 @@ class ResourceView(View):
             parsed = orjson.loads(text) if isinstance(text, str) else text
         except orjson.JSONDecodeError as error:
             raise Invalid(f"the patch is not valid JSON: {error}") from error
+        where.get()
         result = change_resource(
             where,
             actor(request).name,
@@ -359,13 +353,18 @@ class ResourceView(View):
     def delete(self, request: Request, name: str) -> Response:
         """Delete the live resource, through the deletion guard."""
         where = place(request, name, "delete")
-        _guard(where, confirmed=flag(request, "confirm"))
+        where = replace(where, uid=_guard(where, confirmed=flag(request, "confirm")))
         force, orphan = flag(request, "force"), flag(request, "orphan")
         propagation = "Orphan" if orphan else "Background" if force else "Foreground"
 
         def delete(connection: Connection, kind: Kind) -> Manifest:
             connection.delete(
-                kind, where.key.namespace, where.key.name, propagation=propagation, force=force
+                kind,
+                where.key.namespace,
+                where.key.name,
+                propagation=propagation,
+                uid=where.uid,
+                force=force,
             )
             return {}
 
@@ -373,7 +372,8 @@ class ResourceView(View):
         return Response({})
 
 
-def _guard(where: Place, *, confirmed: bool) -> None:
+def _guard(where: Place, *, confirmed: bool) -> str:
+    """Return the uid of what may be deleted."""
     manifest = where.get()
     option = resource_options(manifest, {}).value("Delete")
     budget = budget_from((where.project.spec.get("flotilla") or {}).get("deletion"))
@@ -387,6 +387,7 @@ def _guard(where: Place, *, confirmed: bool) -> None:
         raise Precondition(
             f"deleting {where.key} needs a confirmation: repeat the request with confirm=true"
         )
+    return str(manifest["metadata"].get("uid") or "")
 
 
 def change_resource(where: Place, who: str, verb: str, call: Any) -> Manifest:
@@ -425,27 +426,33 @@ def resource_events(
 ) -> dict[str, Any]:
     """Return the Kubernetes events of a resource of an application's tree."""
     cluster = find_cluster(application.spec["destination"])
-    row = next(
+    node = next(
         (
-            r
-            for r in tree_rows(application, cluster)
-            if r.name == name and r.namespace == namespace and uid in ("", r.uid)
+            n
+            for n in reach_of(application, cluster).load().nodes
+            if n.key.name == name and n.key.namespace == namespace and uid in ("", n.uid)
         ),
         None,
     )
-    if row is None:
+    if node is None:
         raise Invalid(f"{name} not found as part of application {application.name}")
-    selector = f"involvedObject.uid={row.uid},involvedObject.name={row.name},involvedObject.namespace={row.namespace}"
+    about = {"uid": node.uid, "name": node.key.name, "namespace": node.key.namespace}
+    selector = ",".join(f"involvedObject.{k}={_escaped(v)}" for k, v in about.items())
     try:
         return dict(
             connect(cluster).request(
                 "GET",
-                f"/api/v1/namespaces/{row.namespace or 'default'}/events",
+                EVENTS.path(node.key.namespace or "default"),
                 query={"fieldSelector": selector},
             )
         )
     except Refused as refused:
         raise translated(refused) from refused
+
+
+def _escaped(value: str) -> str:
+    """Return a value as a field selector has it."""
+    return value.replace("\\", r"\\").replace(",", r"\,").replace("=", r"\=")
 
 
 class ServerSideDiff(View):
@@ -468,9 +475,9 @@ class ServerSideDiff(View):
 
 
 def _predicted(application: Application, manifest: Any) -> dict[str, Any]:
-    from hub.engine.resource import resource_key
-
     key = resource_key(manifest if isinstance(manifest, dict) else {})
+    if not manifest["metadata"].get("name"):
+        raise Invalid("targetManifests: metadata.name is required")
     where = place_for(application, key)
     current = where.get()
     try:

@@ -113,15 +113,22 @@ def _jsonnet(request: dict[str, Any], ask: Any) -> Any:
 
 
 def _jq(request: dict[str, Any], _ask: Any) -> Any:
-    import jq
-
-    return jq.compile(f"del({request['path']})").input_value(request["value"]).first()
+    return _ran(f"del({request['path']})", request["value"])
 
 
 def _jq_paths(request: dict[str, Any], _ask: Any) -> Any:
+    return _ran(f"[path({request['path']})]", request["value"])
+
+
+def _ran(program: str, value: Any) -> Any:
     import jq
 
-    return jq.compile(f"[path({request['path']})]").input_value(request["value"]).first()
+    compiled = jq.compile(program)
+    try:
+        return compiled.input_value(value).first()
+    except ValueError:
+        # The words of `error(.data)` are the value's: they must not reach a message.
+        raise ValueError("the path does not apply") from None
 
 
 def _ready(_request: dict[str, Any], _ask: Any) -> Any:
