@@ -157,35 +157,37 @@ def comparison(
             continue
         if target is None and row is not None and _is_left_alone(row, application, reach, hooks):
             continue
-        if _is_hubs(cluster, key):
-            rule = home.why_not(target, author) if target else home.why_keep(key, author)
-            rule = rule or reach.refusal(key)
-            if rule:
-                warnings.append(
-                    ("HubKindWarning", f"{key.kind} {key.namespace}/{key.name}: {rule}")
-                )
-                row = None
-                if target is None:
-                    continue
-        if key in held and row is not None:
-            warnings.append(
-                (
-                    "SharedResourceWarning",
-                    f"{key.kind}/{key.name} is part of applications {application.instance} and {held[key]}",
-                )
+        rule = _hubs_rule(key, target, author, reach)
+        if rule:
+            warnings.append(("HubKindWarning", f"{key.kind} {key.namespace}/{key.name}: {rule}"))
+            row = None
+            if target is None:
+                continue
+        holder = held.get(key, "") if row is not None else ""
+        if holder:
+            text = (
+                f"{key.kind}/{key.name} is part of applications {application.instance} and {holder}"
             )
+            warnings.append(("SharedResourceWarning", text))
         try:
             pair = _pair(key, target, row, cluster, rules, options, application)
-            pairs.append(_without_data(pair) if key in held and row is not None else pair)
+            pairs.append(_without_data(pair) if holder else pair)
         except (EngineError, Refused) as error:
             # The words of an API server may quote what is live, which is another application's.
-            is_quoted = key in held and isinstance(error, Refused)
+            is_quoted = holder and isinstance(error, Refused)
             text = "it cannot be compared" if is_quoted else str(error)
             errors.append(("ComparisonError", f"{key}: {text}"))
-            shown = None if key in held else row
-            pairs.append(Pair(key, target, None, shown, None, _unknown_state(key, target, row)))
+            pairs.append(_unknown_pair(key, target, row, is_shown=not holder))
     pairs += [_hook_pair(m) for m in hooks if not is_ignored(m)]
     return Compared(pairs, warnings, errors)
+
+
+def _hubs_rule(key: ResourceKey, target: Manifest | None, author: Author, reach: Reach) -> str:
+    """Return why one of the hub's own resources is not compared, empty when it is, or is none."""
+    if not _is_hubs(reach.cluster, key):
+        return ""
+    rule = home.why_not(target, author) if target else home.why_keep(key, author)
+    return rule or reach.refusal(key)
 
 
 def _is_hubs(cluster: Cluster, key: ResourceKey) -> bool:
@@ -227,16 +229,12 @@ def _without_data(pair: Pair) -> Pair:
     return Pair(pair.key, pair.desired, None, None, None, state)
 
 
-def _unknown_state(
-    key: ResourceKey, target: Manifest | None, row: LiveResource | None
-) -> ResourceState:
-    return ResourceState(
-        key,
-        row.version if row else "",
-        Sync.UNKNOWN,
-        exists=row is not None,
-        wanted=target is not None,
-    )
+def _unknown_pair(
+    key: ResourceKey, target: Manifest | None, row: LiveResource | None, *, is_shown: bool
+) -> Pair:
+    version, wanted = row.version if row else "", target is not None
+    state = ResourceState(key, version, Sync.UNKNOWN, exists=row is not None, wanted=wanted)
+    return Pair(key, target, None, row if is_shown else None, None, state)
 
 
 def _rows(
