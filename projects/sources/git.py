@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-import git
 from django.conf import settings
 from dulwich.errors import NotGitRepository
 from dulwich.objects import Commit, Tag, Tree
@@ -28,12 +27,14 @@ from hub.engine.permits import normal_url
 from hub.metrics import GIT_FAILURES, GIT_REQUESTS
 from hub.outbound import check_host
 from hub.redaction import redact_text
+from projects.sources import process
 from projects.sources.app_tokens import with_token
 from projects.sources.credentials import proxy_of
 
 _SCP = re.compile(r"^(?:[\w.-]+@)?[\w.-]+:(?!//)[^\s]+\Z")
 _SHA = re.compile(r"^[0-9a-f]{40}\Z")
 _LFS = b"version https://git-lfs.github.com/spec/"
+_LOCAL_SECONDS = 600.0
 _READ = (".yaml", ".yml", ".json", ".jsonnet", ".libsonnet", ".tpl")
 _locks: dict[str, threading.Lock] = {}
 _locks_lock = threading.Lock()
@@ -99,7 +100,7 @@ def _exclusive(url: str) -> Iterator[Path]:
         with open(folder.with_suffix(".lock"), "w") as file:  # noqa: PTH123
             fcntl.flock(file, fcntl.LOCK_EX)
             if not (folder / "HEAD").exists():
-                git.cmd.Git().execute(["git", "init", "-q", "--bare", str(folder)])
+                _local("init", "-q", "--bare", str(folder))
             yield folder
 
 
@@ -121,7 +122,7 @@ def _environment(url: str, credentials: Mapping[str, Any]) -> Iterator[dict[str,
             if os.environ.get(name):
                 env[name] = os.environ[name]
         if url.startswith(("http://", "https://")):
-            config |= _http_config(credentials, home)
+            _write_config(home / ".gitconfig", _http_config(credentials, home))
             if credentials.get("caData"):
                 # By the environment: there it wins over what the hub's machine sets for all.
                 env["GIT_SSL_CAINFO"] = str(_private(home / "authorities", str(credentials["caData"])))  # fmt: skip
@@ -133,9 +134,34 @@ def _environment(url: str, credentials: Mapping[str, Any]) -> Iterator[dict[str,
         yield env
 
 
+def _local(*argv: str) -> None:
+    """Run git on a folder of the hub, with nobody's credentials."""
+    env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": "/nonexistent"}
+    env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+    finished = process.run_own(["git", *argv], environment=env, timeout=_LOCAL_SECONDS)
+    if finished.code:
+        raise Stalled("GitFailed", f"git {argv[-1]}: {finished.errors.strip()[-400:]}")
+
+
+def _write_config(path: Path, config: Mapping[str, str]) -> None:
+    """Write settings of git into a file that only the hub reads.
+
+    Credentials travel there: never in argv, in a stored URL, or in an environment, which every
+    helper of git inherits.
+    Raises: Stalled for a value that would begin another line.
+    """
+    lines = []
+    for name, value in config.items():
+        if any(ord(c) < 32 or ord(c) == 127 for c in value):
+            raise Stalled("InvalidCredentials", "credentials must be one line without control characters")  # fmt: skip
+        section, _, key = name.partition(".")
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        lines.append(f'[{section}]\n\t{key} = "{escaped}"')
+    _private(path, "\n".join(lines))
+
+
 def _http_config(credentials: Mapping[str, Any], home: Path) -> dict[str, str]:
     config = {}
-    # Credentials travel in the environment, never in argv or the stored URL.
     if credentials.get("bearerToken"):
         config["http.extraHeader"] = f"Authorization: Bearer {credentials['bearerToken']}"
     elif credentials.get("password") or credentials.get("username"):
@@ -193,20 +219,39 @@ def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str) -
     check_git_url(url)
     proxy = _check_reachable(url, credentials)
     GIT_REQUESTS.labels(kind).inc()
-    with _environment(url, {**with_token(url, credentials), "proxy": proxy}) as env:
+    given = {**_in_url(url), **with_token(url, credentials), "proxy": proxy}
+    plain = ["git", *(_without_password(a) if a == url else a for a in argv)]
+    with _environment(url, given) as env:
+        seconds = settings.GIT_TIMEOUT.total_seconds()
         try:
-            output = git.cmd.Git().execute(
-                ["git", *argv],
-                env=env,
-                kill_after_timeout=settings.GIT_TIMEOUT.total_seconds(),
-                with_extended_output=False,
-            )
-        except git.exc.GitCommandError as error:
+            finished = process.run_own(plain, environment=env, timeout=seconds)
+        except Stalled as error:
+            if error.reason == "ToolMissing":
+                raise
             GIT_FAILURES.labels(kind).inc()
-            raise _failure(url, str(error.stderr or error.stdout or error.status)) from error
-        except (git.exc.GitCommandNotFound, OSError) as error:
-            raise Stalled("ToolMissing", "git is not installed on the hub") from error
-    return str(output)
+            raise _failure(url, str(error)) from error
+    output = finished.output.decode(errors="replace")
+    if finished.code:
+        GIT_FAILURES.labels(kind).inc()
+        raise _failure(url, finished.errors or output or f"git ended with {finished.code}")
+    return output.removesuffix("\n")
+
+
+def _in_url(url: str) -> dict[str, str]:
+    """Return the credentials that somebody has written into a URL."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+        return {}
+    # A token often comes as the name alone.
+    return {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
+
+
+def _without_password(url: str) -> str:
+    """Return a URL as it may stand in a list of processes."""
+    if not _in_url(url):
+        return url
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _check_reachable(url: str, credentials: Mapping[str, Any]) -> str:
@@ -366,7 +411,7 @@ def tidy(url: str) -> bool:
     if len(packs) < MAX_PACKS and loose < MAX_PACKS * 100:
         return False
     with _exclusive(url):
-        git.cmd.Git().execute(["git", "--git-dir", str(folder), "repack", "-a", "-d", "-k", "-q"])
+        _local("--git-dir", str(folder), "repack", "-a", "-d", "-k", "-q")
         _opened.cache_clear()
     return True
 

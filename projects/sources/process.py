@@ -7,10 +7,12 @@ import contextlib
 import functools
 import logging
 import os
+import selectors
 import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from projects.sources.shares import Limits, Shares
 log = logging.getLogger(__name__)
 
 START_SECONDS = 30.0
+OWN_OUTPUT_BYTES = 64 * 1024**2
 LAYERS = (
     "own-user", "user-namespace", "network-namespace", "process-namespace", "ipc-namespace", "no-new-privileges",
     "landlock-files", "landlock-network", "landlock-signals", "system-calls",
@@ -124,6 +127,54 @@ def _read(file: IO[bytes], name: str) -> bytes:
     if len(data) > limit:
         raise Stalled("OutputTooLarge", f"{name} wrote more than {limit // 1024**2} MiB")
     return data
+
+
+def run_own(argv: Sequence[str], *, environment: Mapping[str, str], timeout: float) -> Finished:
+    """Run a program of the hub's own, such as git, with this environment and nothing of the hub's.
+
+    What the hub was started with holds its keys: a program and its helpers need none of them, and
+    whoever may read their environment must find nothing.
+    Units: `timeout` in seconds.
+    Raises: Stalled when it takes too long, says too much, or is not installed.
+    """
+    name = Path(argv[0]).name
+    try:
+        process = subprocess.Popen(
+            list(argv), env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise Stalled("ToolMissing", f"{name} is not installed on the hub") from error
+    try:
+        output, errors = _said(process, name, time.monotonic() + timeout)
+        return Finished(process.wait(), output, redact_text(errors.decode(errors="replace")))
+    finally:
+        _kill(process)
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+def _said(process: "subprocess.Popen[bytes]", name: str, deadline: float) -> tuple[bytes, bytes]:
+    """Return what a program writes until it closes both streams, bounded as it comes."""
+    streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
+    said = {stream.fileno(): bytearray() for stream in streams}
+    with selectors.DefaultSelector() as open_streams:
+        for stream in streams:
+            open_streams.register(stream, selectors.EVENT_READ)
+        while open_streams.get_map():
+            ready = open_streams.select(max(deadline - time.monotonic(), 0))
+            if not ready or time.monotonic() > deadline:
+                raise Stalled("Timeout", f"{name} took too long and was stopped")
+            for key, _events in ready:
+                data = os.read(key.fd, 65_536)
+                said[key.fd] += data
+                if not data:
+                    open_streams.unregister(key.fileobj)
+                if len(said[key.fd]) > OWN_OUTPUT_BYTES:
+                    raise Stalled("OutputTooLarge", f"{name} says more than {OWN_OUTPUT_BYTES // 1024**2} MiB")  # fmt: skip
+    output, errors = said.values()
+    return bytes(output), bytes(errors)
 
 
 class Worker:
