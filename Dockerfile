@@ -16,4 +16,4 @@ USER flotilla
 VOLUME /data
 EXPOSE 8000
 ENTRYPOINT ["tini", "--"]
-CMD ["uvicorn", "hub.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--lifespan", "off", "--proxy-headers", "--ws-max-size", "65536"]
+CMD ["uvicorn", "hub.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--lifespan", "off", "--proxy-headers", "--http", "h11", "--h11-max-incomplete-event-size", "65536", "--ws-max-size", "65536"]

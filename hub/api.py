@@ -1,5 +1,6 @@
 """The ground of the REST surface: views, query parameters, selectors, field masks."""
 
+import io
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
@@ -14,7 +15,7 @@ from hub import idempotency
 from hub.access import Caller
 from hub.engine.errors import AccessDenied, Invalid, Unauthenticated
 from hub.models import Account, KeptAnswer
-from hub.rest import JSONRenderer
+from hub.rest import JSONRenderer, read_body
 
 
 class _AnsweredBefore(Exception):
@@ -42,7 +43,7 @@ class View(APIView):
         super().initial(request, *args, **kwargs)
         key = request.headers.get("Idempotency-Key", "")
         if key and request.method != "GET" and isinstance(request.user, Caller) and not request.user.is_anonymous:  # fmt: skip
-            found = idempotency.begin(request.user, key, request.method or "", request.get_full_path(), request.body)  # fmt: skip
+            found = idempotency.begin(request.user, key, request.method or "", request.get_full_path(), _whole_body(request))  # fmt: skip
             if isinstance(found, idempotency.Again):
                 raise _AnsweredBefore(found)
             self._kept = found
@@ -72,6 +73,18 @@ class View(APIView):
         if request.user is None:
             raise Unauthenticated("no session information")
         raise AccessDenied(message or "permission denied")
+
+
+def _whole_body(request: Request) -> bytes:
+    """Return the bytes of a body, and leave them for the parser.
+
+    Django's own `body` knows one limit for all routes.
+    """
+    sent = request._request
+    if not hasattr(sent, "_body"):
+        sent._body = read_body(sent, {"request": request})
+        sent._stream = io.BytesIO(sent._body)
+    return sent._body
 
 
 def _check_origin(request: Request) -> None:

@@ -1,9 +1,8 @@
-"""ASGI entry point: HTTP by Django, live pages by Channels."""
+"""ASGI entry point: HTTP by Django, live pages by Channels; `hub.intake` stands before Django."""
 
 import os
 
 from channels.routing import ProtocolTypeRouter, URLRouter
-from channels.security.websocket import AllowedHostsOriginValidator
 from django.core.asgi import get_asgi_application
 from django.urls import path
 
@@ -11,9 +10,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
 
 _http = get_asgi_application()
 
-from projects.consumers import Live  # noqa: E402 - models load after the application is set up
+# Models load after the application is set up.
+from hub.intake import Intake, SameOrigin  # noqa: E402
+from projects.api.webhooks import most_event_bytes  # noqa: E402
+from projects.consumers import Live  # noqa: E402
 
-application = ProtocolTypeRouter({
-    "http": _http,
-    "websocket": AllowedHostsOriginValidator(URLRouter([path("live", Live.as_asgi())])),
-})  # fmt: skip
+application = ProtocolTypeRouter(
+    {
+        "http": Intake(_http, most_event_bytes),
+        "websocket": SameOrigin(URLRouter([path("live", Live.as_asgi())])),
+    }
+)

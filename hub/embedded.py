@@ -18,8 +18,14 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 5.0
 CLEAN_SECONDS = 3600.0
-# What a page says of itself is short: nobody can have the hub read megabytes.
-WEBSOCKETS: dict[str, Any] = {"ws": "websockets-sansio", "ws_max_size": 65_536}
+# What a page says of itself is short, and so are headers: nobody can have the hub read megabytes of them.
+# httptools, faster, knows no limit of headers.
+LIMITS: dict[str, Any] = {
+    "ws": "websockets-sansio",
+    "ws_max_size": 65_536,
+    "http": "h11",
+    "h11_max_incomplete_event_size": 65_536,
+}
 
 
 def find_task(name: str) -> Callable[..., Any]:
@@ -64,7 +70,7 @@ class Embedded:
         self.timer = Timer()
         config = uvicorn.Config(
             "hub.asgi:application", host=host, port=port, log_level="warning", access_log=False, lifespan="off",
-            timeout_graceful_shutdown=3, **WEBSOCKETS, server_header=False, date_header=True, proxy_headers=False,
+            timeout_graceful_shutdown=3, **LIMITS, server_header=False, date_header=True, proxy_headers=False,
         )  # fmt: skip
         self.server = uvicorn.Server(config)
         self._watcher_thread = threading.Thread(

@@ -15,6 +15,14 @@ _POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'; form-action 'self'; "
     "img-src 'self' data:"
 )
+PROTECTION = [
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"sameorigin"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+]
+"""The same for what is answered before Django."""
 
 
 @sync_and_async_middleware

@@ -2,7 +2,8 @@
 
 import re
 
-_URL_CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@]+@")
+# From the slashes on: a scheme of any length before them would be tried at every letter of a long text.
+_URL_CREDENTIALS = re.compile(r"(://)[^/\s@]+@")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 
 

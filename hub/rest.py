@@ -1,7 +1,7 @@
 """What REST framework is configured with: who calls, JSON in and out, errors as grpc-gateway shapes them."""
 
-import json
 import logging
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,14 +37,20 @@ from hub.engine.errors import (
     Unauthenticated,
     Unimplemented,
 )
+from hub.engine.strict_json import read_json
 from hub.models import setting
 from hub.redaction import redact_text
 from hub.session import verify
+from hub.sizes import most_bytes, too_large
 
 log = logging.getLogger(__name__)
 
 COOKIE = "argocd.token"
 MAX_COOKIES = 20
+MOST_MESSAGE = 10_000
+# Large bodies are read two at a time: each takes some 25 times its size, and the interpreter.
+_SMALL = 256 * 1024
+_READING = threading.BoundedSemaphore(2)
 
 # gRPC code and HTTP status, as grpc-gateway pairs them.
 _CODES: dict[type[Exception], tuple[int, int]] = {
@@ -100,13 +106,17 @@ def set_token_cookie(answer: HttpResponseBase, token: str) -> None:
 
 def client_address(request: HttpRequest) -> str:
     """Return where a request comes from; behind HUB_PROXY_HOPS proxies, what the outermost one saw."""
+    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "")
+    return address_of(str(request.META.get("REMOTE_ADDR", "")), forwarded)
+
+
+def address_of(peer: str, forwarded: str) -> str:
+    """Return where a request comes from that a peer hands on with X-Forwarded-For."""
     if settings.PROXY_HOPS:
-        hops = [
-            h.strip() for h in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if h.strip()
-        ]
+        hops = [h.strip() for h in forwarded.split(",") if h.strip()]
         if len(hops) >= settings.PROXY_HOPS:
-            return str(hops[-settings.PROXY_HOPS])
-    return str(request.META.get("REMOTE_ADDR", ""))
+            return hops[-settings.PROXY_HOPS]
+    return peer
 
 
 def note_origin(request: HttpRequest) -> None:
@@ -161,54 +171,30 @@ class JSONParser(BaseParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         """Return the value of the body."""
-        del media_type, parser_context
-        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        # Django holds its limit where it reads a body itself; this reads the stream.
-        body = stream.read(most + 1)
-        if len(body) > most:
-            raise RequestDataTooBig(f"the body is larger than {most // 2**20} MiB")
+        del media_type
+        body = read_body(stream, parser_context)
         if not body.strip():
             return {}
-        try:
-            found = orjson.loads(body)
-            json.loads(body, object_pairs_hook=_once, parse_int=_whole, parse_float=_fraction)
-        except (ValueError, RecursionError) as error:
-            raise Invalid(f"the body is not valid JSON: {error}") from error
-        if b"\\u0000" in body and _has_nul(found):
-            # No database keeps it in text, and no name has it.
-            raise Invalid("the body holds a NUL character")
-        return found
+        if len(body) <= _SMALL:
+            return read_json(body)
+        with _READING:
+            return read_json(body)
 
 
-def _whole(text: str) -> int:
-    # No database and no client keeps more.
-    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
-        raise Invalid(f"the body has the number {text[:40]}: whole numbers have at most 64 bits")
-    return int(text)
+def read_body(stream: Any, context: Mapping[str, Any] | None) -> bytes:
+    """Return the bytes of a request, as many as who sends it may send there.
 
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if abs(value) >= 2**63:
-        raise Invalid(f"the body has the number {text[:40]}: numbers are below 2^63")
-    return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> None:
-    """Refuse an object with a key twice: readers differ in which one holds."""
-    seen = set()
-    for key, _ in pairs:
-        if key in seen:
-            raise Invalid(f"the body has the key {key[:100]!r} twice in one object")
-        seen.add(key)
-
-
-def _has_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        return any(_has_nul(k) or _has_nul(v) for k, v in value.items())
-    return isinstance(value, list) and any(_has_nul(v) for v in value)
+    `hub.intake` refuses longer ones before they are received; this holds where it does not stand before
+    the hub, and counts what it could not know.
+    Raises: RequestDataTooBig.
+    """
+    request = (context or {}).get("request")
+    signed_in = request is None or request.user is not None
+    most = most_bytes(request.path if request is not None else "", signed_in=signed_in)
+    body: bytes = stream.read(most + 1)
+    if len(body) > most:
+        raise RequestDataTooBig(too_large(most, signed_in=signed_in))
+    return body
 
 
 class JSONRenderer(BaseRenderer):
@@ -253,6 +239,11 @@ def code_of(error: Exception) -> tuple[int, int] | None:
     return None
 
 
+def _message(error: Exception) -> str:
+    # What somebody sent is quoted in many of them: an answer is not as long as a body.
+    return redact_text(str(error)[:MOST_MESSAGE] or type(error).__name__)
+
+
 def answer_error(error: Exception, context: Any) -> Response:
     """Turn an exception into an answer; anything that is not ours is logged and shown as internal."""
     codes = code_of(error)
@@ -264,9 +255,7 @@ def answer_error(error: Exception, context: Any) -> Response:
                 status=codes[1],
             )
     if codes is not None:
-        return Response(
-            error_body(codes[0], redact_text(str(error) or type(error).__name__)), status=codes[1]
-        )
+        return Response(error_body(codes[0], _message(error)), status=codes[1])
     if isinstance(error, exceptions.UnsupportedMediaType):
         return Response(error_body(3, "Invalid content type: send application/json"), status=415)
     if isinstance(error, exceptions.APIException):

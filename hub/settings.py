@@ -241,7 +241,9 @@ TIME_ZONE = "UTC"
 APPEND_SLASH = False
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
-DATA_UPLOAD_MAX_MEMORY_SIZE = 100 * 1024 * 1024
+# What a request of somebody who is signed in may send; hub.sizes has the routes that take more or less.
+DATA_UPLOAD_MAX_MEMORY_SIZE = number("HUB_MAX_REQUEST_BYTES", 4 * 1024 * 1024)
+MAX_OPEN_REQUESTS = number("HUB_MAX_OPEN_REQUESTS", 200)
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

@@ -15,7 +15,9 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.http import parse_cookie
 
 from hub.access import Caller, Rights
+from hub.gate import Gate
 from hub.rest import COOKIE, joined_cookie
+from hub.session import subject_of
 from hub.visitors import VISITORS, Look, look_at
 from projects.feed import FEED, Batch, Shown, look_anew
 
@@ -25,6 +27,8 @@ PAUSE_SECONDS = 0.3
 MOST_WAITING = 200
 # Of one person in one process: more is a script that forgets to close.
 MOST_PAGES = 50
+MOST_MESSAGE = 65_536
+_HANDSHAKES = Gate(8, waiting=500)
 UNKNOWN = 4401
 FAILED = 1011
 UNREADABLE = 1007
@@ -55,7 +59,13 @@ class Live(AsyncJsonWebsocketConsumer):
         self.tasks: list[asyncio.Task[None]] = []
         cookies = next((v.decode("latin-1") for k, v in self.scope.get("headers", []) if k == b"cookie"), "")  # fmt: skip
         self.token = joined_cookie(parse_cookie(cookies)) if COOKIE in cookies else ""
-        looks = await database_sync_to_async(look_at)({self.token} if self.token else set())
+        # A handshake of nobody costs no look into the database.
+        async with _HANDSHAKES.enter():
+            looks = (
+                await database_sync_to_async(look_at)({self.token})
+                if subject_of(self.token)
+                else {}
+            )
         look = looks.get(self.token)
         await self.accept()
         caller = _account(look)
@@ -123,6 +133,9 @@ class Live(AsyncJsonWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Take a message; what is none of a page ends the socket."""
+        if len(text_data or bytes_data or "") > MOST_MESSAGE:
+            await self.close(code=UNREADABLE)
+            return
         try:
             content = json.loads(text_data or bytes_data or "")
         except (ValueError, RecursionError):

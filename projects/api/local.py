@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from hub.access import is_allowed
 from hub.api import View, actor, flag
 from hub.engine.describe import redact
 from hub.engine.errors import EngineError, Invalid, ManifestError, NotFound, Precondition
+from hub.rest import read_body
 from projects import sources
 from projects.api.applications import permitted
 from projects.api.resources import compared_items
@@ -26,6 +28,8 @@ from projects.models import Application, Project
 from projects.sources import charts
 from projects.sources.files import MemoryFiles, clean
 from projects.specs import application_named, find_cluster, project_of
+
+_MOST_VALUES = 10_000
 
 
 class LinesParser(BaseParser):
@@ -40,11 +44,14 @@ class LinesParser(BaseParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         """Return the values."""
-        del media_type, parser_context
+        del media_type
         found = []
-        for number, text in enumerate(stream.read().splitlines(), 1):
+        for number, text in enumerate(io.BytesIO(read_body(stream, parser_context)), 1):
             if not text.strip():
                 continue
+            # A chunk is one text, however long: what has many values is none, and would take much memory.
+            if sum(text.count(mark) for mark in (b"[", b"{", b",")) > _MOST_VALUES:
+                raise Invalid(f"line {number} has more than {_MOST_VALUES} values")
             try:
                 found.append(orjson.loads(text))
             except orjson.JSONDecodeError as error:

@@ -9,10 +9,12 @@ from typing import Any
 import orjson
 from django.conf import settings
 from django.http import HttpRequest, JsonResponse
+from django.utils.datastructures import CaseInsensitiveMapping
 from django.views.decorators.csrf import csrf_exempt
 
 from hub.engine.errors import Invalid
 from hub.rest import error_body
+from hub.sizes import UNSIGNED_WEBHOOK, too_large
 from hub.stream import wake
 from projects import payloads
 from projects.follow import push_received, registry_pushed
@@ -23,25 +25,43 @@ def _refused(message: str, status: int = 400) -> JsonResponse:
     return JsonResponse(error_body(3, message), status=status)
 
 
+def most_event_bytes(headers: Mapping[str, str]) -> int:
+    """Return how long the body of an event may be, by its headers alone: their names are in lower case.
+
+    Long ones need a secret of their sender: what proves itself by a header does it here, and who signs the
+    body at least sends a signature.
+    """
+    found = CaseInsensitiveMapping(headers)
+    try:
+        is_proved = _check_headers(_sender_of(found), found)
+    except Invalid:
+        is_proved = False
+    return int(settings.MAX_WEBHOOK_BYTES if is_proved else min(UNSIGNED_WEBHOOK, settings.MAX_WEBHOOK_BYTES))  # fmt: skip
+
+
 @csrf_exempt
 def webhook(request: HttpRequest) -> JsonResponse:
     """Take the events of Git hosts; what they name is asked at once, their content is never believed."""
     if request.method != "POST":
         return _refused("only POST is taken", 405)
+    most = most_event_bytes(request.headers)
     length = request.META.get("CONTENT_LENGTH") or "0"
-    if not length.isdigit() or int(length) > settings.MAX_WEBHOOK_BYTES:
-        return _refused(f"the body is larger than {settings.MAX_WEBHOOK_BYTES // 1024**2} MiB", 413)
-    host = _host_of(request.headers)
-    data = request.read(settings.MAX_WEBHOOK_BYTES + 1)
-    if len(data) > settings.MAX_WEBHOOK_BYTES:
-        return _refused("the body is too large", 413)
+    if not length.isdigit() or int(length) > most:
+        return _refused(too_large(most, signed_in=True), 413)
+    sender = _sender_of(request.headers)
     try:
-        host = host or _registry_of(_object(data))
-        _check_signature(host, request.headers, data)
-        _take(list(_events(host, request.headers, _object(data))))
+        _check_headers(sender, request.headers)
+        data = request.read(most + 1)
+        if len(data) > most:
+            return _refused(too_large(most, signed_in=True), 413)
+        # Nothing of a body is read before it is proved whose it is.
+        _check_signature(sender, request.headers, data)
+        body = _object(data)
+        host = sender or _registry_of(body, request.headers)
+        _take(list(_events(host, request.headers, body)))
     except Invalid as error:
         # GitHub's registry wants to hear of a wrong signature by the status.
-        return _refused(str(error), 401 if host == "ghcr" and isinstance(error, _Forged) else 400)
+        return _refused(str(error), 401 if sender == "ghcr" and isinstance(error, _Forged) else 400)
     return JsonResponse({})
 
 
@@ -74,8 +94,8 @@ def _take(found: list[Event]) -> None:
             registry_pushed(event.place, event.tag)
 
 
-def _host_of(headers: Mapping[str, str]) -> str:
-    """Return which host sends: Gitea and Gogs name GitHub's header too, so they come first."""
+def _sender_of(headers: Mapping[str, str]) -> str:
+    """Return which host sends, empty for a registry; Gitea and Gogs name GitHub's header too, so they come first."""
     if headers.get("X-GitHub-Event") in ("package", "registry_package"):
         return "ghcr"
     for header, host in (
@@ -87,16 +107,20 @@ def _host_of(headers: Mapping[str, str]) -> str:
     return ""
 
 
-def _registry_of(body: Mapping[str, Any]) -> str:
+def _registry_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> str:
     """Return which registry sends: these have no header of their own.
 
-    Raises: Invalid.
+    Raises: Invalid, also when the secret of the request is that of another one.
     """
     if isinstance(body.get("event_data"), dict) or str(body.get("type", "")).startswith("harbor."):
-        return "harbor"
-    if isinstance(body.get("events"), list) or isinstance(body.get("target"), dict):
-        return "registry"
-    raise Invalid("Unknown webhook event")
+        found = "harbor"
+    elif isinstance(body.get("events"), list) or isinstance(body.get("target"), dict):
+        found = "registry"
+    else:
+        raise Invalid("Unknown webhook event")
+    if not _must_equal(_registry_secrets()[found], headers.get("Authorization", "")):
+        raise Invalid(f"events of {found} are taken once HUB_WEBHOOK_{found.upper()}_SECRET is set")
+    return found
 
 
 def _events(host: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Event]:
@@ -113,37 +137,77 @@ def _events(host: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> I
     return payloads.github(headers[name], body)
 
 
-def _check_signature(host: str, headers: Mapping[str, str], data: bytes) -> None:
-    """Return if what a host signs with is ours; without a secret of that host anything is taken, as hints do no harm.
+def _registry_secrets() -> dict[str, str]:
+    """Return the secrets of registries.
+
+    Raises: Invalid when there is none: nothing but these tells their events from anybody's, so as in
+        Argo CD none are taken without them.
+    """
+    found = {"harbor": settings.WEBHOOK_HARBOR_SECRET, "registry": settings.WEBHOOK_REGISTRY_SECRET}
+    if not any(found.values()):
+        names = " or ".join(f"HUB_WEBHOOK_{name.upper()}_SECRET" for name in found)
+        raise Invalid(f"events of registries are taken once {names} is set")
+    return found
+
+
+_SIGNED_BY = {
+    "github": ("WEBHOOK_GITHUB_SECRET", "X-Hub-Signature-256", "sha256="),
+    "ghcr": ("WEBHOOK_GITHUB_SECRET", "X-Hub-Signature-256", "sha256="),
+    "gitea": ("WEBHOOK_GITEA_SECRET", "X-Gitea-Signature", ""),
+    "gogs": ("WEBHOOK_GITEA_SECRET", "X-Gogs-Signature", ""),
+    "bitbucket-server": ("WEBHOOK_BITBUCKET_SERVER_SECRET", "X-Hub-Signature", "sha256="),
+}
+"""The setting, the header and its prefix of hosts that sign the body."""
+
+
+def _check_headers(sender: str, headers: Mapping[str, str]) -> bool:
+    """Check what a sender proves itself with before its body is read; return whether it has a secret at all.
 
     Raises: Invalid.
     """
-    if host == "azure":
+    given = headers.get("Authorization", "")
+    if sender in _SIGNED_BY:
+        setting, header, prefix = _SIGNED_BY[sender]
+        signature = headers.get(header, "").removeprefix(prefix)
+        if getattr(settings, setting) and len(signature) != hashlib.sha256().digest_size * 2:
+            raise _Forged(_DOES_NOT_FIT)
+        return bool(getattr(settings, setting))
+    if sender == "azure":
         name, password = settings.WEBHOOK_AZURE_USERNAME, settings.WEBHOOK_AZURE_PASSWORD
-        wanted = "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode() if name or password else ""  # fmt: skip
-        _must_equal(wanted, headers.get("Authorization", ""))
-    elif host == "gitlab":
-        _must_equal(settings.WEBHOOK_GITLAB_SECRET, headers.get("X-Gitlab-Token", ""))
-    elif host in ("harbor", "registry"):
-        secret = settings.WEBHOOK_HARBOR_SECRET if host == "harbor" else settings.WEBHOOK_REGISTRY_SECRET  # fmt: skip
-        if not secret:
-            # Nothing but this secret tells their events from anybody's: as Argo CD, none are taken without it.
-            raise Invalid(f"events of this registry are taken once HUB_WEBHOOK_{host.upper()}_SECRET is set")  # fmt: skip
-        _must_equal(secret, headers.get("Authorization", ""))
-    elif host == "bitbucket":
-        _must_equal(settings.WEBHOOK_BITBUCKET_UUID, headers.get("X-Hook-UUID", ""))
-    else:
-        secret, header, prefix = {
-            "github": (settings.WEBHOOK_GITHUB_SECRET, "X-Hub-Signature-256", "sha256="),
-            "ghcr": (settings.WEBHOOK_GITHUB_SECRET, "X-Hub-Signature-256", "sha256="),
-            "gitea": (settings.WEBHOOK_GITEA_SECRET, "X-Gitea-Signature", ""),
-            "gogs": (settings.WEBHOOK_GITEA_SECRET, "X-Gogs-Signature", ""),
-            "bitbucket-server": (settings.WEBHOOK_BITBUCKET_SERVER_SECRET, "X-Hub-Signature", "sha256="),
-        }[host]  # fmt: skip
-        digest = hmac.new(secret.encode(), data, hashlib.sha256).hexdigest()
+        pair = base64.b64encode(f"{name}:{password}".encode()).decode()
+        return _must_equal(f"Basic {pair}" if name or password else "", given)
+    if sender == "gitlab":
+        return _must_equal(settings.WEBHOOK_GITLAB_SECRET, headers.get("X-Gitlab-Token", ""))
+    if sender == "bitbucket":
+        return _must_equal(settings.WEBHOOK_BITBUCKET_UUID, headers.get("X-Hook-UUID", ""))
+    # Each is compared, so that the time does not tell which one fits.
+    fits = [_is_equal(secret, given) for secret in _registry_secrets().values() if secret]
+    if not any(fits):
+        raise _Forged(_DOES_NOT_FIT)
+    return True
+
+
+def _check_signature(sender: str, headers: Mapping[str, str], data: bytes) -> None:
+    """Return if a body is signed as its sender signs; without a secret of that host anything is taken, as hints do no harm.
+
+    Raises: Invalid.
+    """
+    if sender in _SIGNED_BY:
+        setting, header, prefix = _SIGNED_BY[sender]
+        secret = getattr(settings, setting)
+        digest = hmac.new(secret.encode(), data, hashlib.sha256).hexdigest() if secret else ""
         _must_equal(f"{prefix}{digest}" if secret else "", headers.get(header, ""))
 
 
-def _must_equal(wanted: str, given: str) -> None:
-    if wanted and not hmac.compare_digest(wanted.encode(), given.encode()):
-        raise _Forged("Webhook processing failed: the signature does not fit")
+_DOES_NOT_FIT = "Webhook processing failed: the signature does not fit"
+
+
+def _must_equal(wanted: str, given: str) -> bool:
+    """Return whether there is something to prove; raises Invalid when it is not proved."""
+    if wanted and not _is_equal(wanted, given):
+        raise _Forged(_DOES_NOT_FIT)
+    return bool(wanted)
+
+
+def _is_equal(wanted: str, given: str) -> bool:
+    return hmac.compare_digest(wanted.encode(), given.encode())

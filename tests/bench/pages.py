@@ -39,7 +39,7 @@ from django.utils import timezone
 
 from clusters.models import Cluster
 from hub.access import SETTING
-from hub.embedded import WEBSOCKETS
+from hub.embedded import LIMITS
 from hub.models import Account, Counter, access_changed, change_setting, next_version
 from hub.session import issue
 from hub.stream import publish
@@ -240,7 +240,7 @@ def main(count, open_sockets, changes):
 def served(port):
     """Serve in a thread as the embedded shape does; in production as a process of its own, which is then returned."""
     config = uvicorn.Config(
-        "hub.asgi:application", host="127.0.0.1", port=port, log_level="error", lifespan="off", **WEBSOCKETS
+        "hub.asgi:application", host="127.0.0.1", port=port, log_level="error", lifespan="off", **LIMITS
     )  # fmt: skip
     if settings.EMBEDDED:
         server = uvicorn.Server(config)

@@ -14,7 +14,7 @@ import uvicorn
 from asgiref.sync import SyncToAsync
 from django.db import connections
 
-from hub.embedded import WEBSOCKETS
+from hub.embedded import LIMITS
 from support.ports import free_port
 
 IDP = Path(__file__).parents[1] / "idp"
@@ -34,7 +34,7 @@ class Web:
             port=self.port,
             log_level="error",
             lifespan="off",
-            **WEBSOCKETS,
+            **LIMITS,
             **secure,
         )
         self.server = uvicorn.Server(config)

@@ -1,0 +1,289 @@
+"""Many and large requests: nobody who is not signed in takes the time or the memory of the others."""
+
+import contextlib
+import hashlib
+import hmac
+import json
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from hub import intake
+from hub.embedded import LIMITS
+from hub.intake import is_own_origin
+from projects.api import webhooks
+
+KIB, MIB = 1024, 1024 * 1024
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+JSON = {"Content-Type": "application/json"}
+
+
+def bearer(web):
+    return {"Authorization": f"Bearer {web.hub.token}"}
+
+
+@pytest.fixture
+def client():
+    with httpx.Client(timeout=20, verify=False) as client:
+        yield client
+
+
+def in_chunks(data, size=16 * KIB):
+    # Without a declared length: httpx sends an iterator in chunks.
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
+BEFORE_SIGN_IN = [
+    ("sign-in", "POST", "/api/v1/session", JSON, 36 * MIB, 413),
+    ("a sign-in that is long", "POST", "/api/v1/session", JSON, 60 * KIB, 401),
+    ("a route for others", "POST", "/api/v1/applications", JSON, 65 * KIB, 413),
+    ("a read with a body", "GET", "/api/version", JSON, 65 * KIB, 413),
+    ("the form of the sign-in page", "POST", "/login", FORM, 65 * KIB, 413),
+    ("second factor", "POST", "/account/2fa/authenticate/", FORM, 65 * KIB, 413),
+    ("our own provider", "POST", "/identity/o/api/token", FORM, 65 * KIB, 413),
+    ("a SAML answer", "POST", "/sso/saml/x/acs/", FORM, 200 * KIB, 302),
+    ("a SAML answer too long", "POST", "/sso/saml/x/acs/", FORM, 257 * KIB, 413),
+    ("an OIDC answer", "POST", "/sso/company/callback", FORM, 65 * KIB, 413),
+    ("an event that nobody signed", "POST", "/api/webhook", JSON, 2 * MIB, 413),
+    ("no route at all", "POST", "/nothing-here", JSON, 65 * KIB, 413),
+    ("a token that is none", "POST", "/api/v1/projects", JSON | {"Authorization": "Bearer x.y.z"}, 65 * KIB, 413),
+    ("files", "POST", "/api/v1/session", MULTIPART, 65 * KIB, 413),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "in chunks"])
+def test_before_sign_in_a_body_is_short(web, client, chunked):
+    wrong = []
+    for what, method, path, headers, size, status in BEFORE_SIGN_IN:
+        body = b'{"username": "u", "password": "x", "more": "' + b"x" * size + b'"}'
+        content = in_chunks(body) if chunked else body
+        answer = client.request(method, f"{web.url}{path}", content=content, headers=headers)
+        if answer.status_code != status:
+            wrong.append((what, answer.status_code, answer.text[:200]))
+
+    assert wrong == []
+
+
+SIGNED_IN = [
+    ("as every route takes", "/api/v1/projects", 1 * MIB, 400),
+    ("more", "/api/v1/projects", 5 * MIB, 413),
+    ("manifests of a sync", "/api/v1/applications/x/sync", 5 * MIB, None),
+    ("more of them", "/api/v1/applications/x/sync", 22 * MIB, 413),
+    ("files", "/api/v1/applications/manifestsWithFiles", 6 * MIB, 400),
+]
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["declared", "in chunks"])
+def test_who_is_signed_in_may_send_what_a_route_is_for(web, client, chunked):
+    wrong = []
+    for what, path, size, status in SIGNED_IN:
+        body = b'{"name": "' + b"x" * size + b'"}'
+        content = in_chunks(body, 256 * KIB) if chunked else body
+        answer = client.post(f"{web.url}{path}", content=content, headers=JSON | bearer(web))
+        # No such application: what counts is that the body was taken.
+        if answer.status_code not in ({status} if status else {400, 403}):
+            wrong.append((what, answer.status_code, answer.text[:200]))
+
+    assert wrong == []
+
+
+def test_a_session_that_ended_sends_no_more_than_a_stranger(web, client):
+    headers = JSON | bearer(web)
+    client.request("DELETE", f"{web.url}/api/v1/session", content="{}", headers=headers)
+
+    answer = client.post(f"{web.url}/api/v1/projects", content=b"x" * 65 * KIB, headers=headers)
+
+    assert answer.status_code == 413 and "before sign-in" in answer.json()["message"]
+
+
+HEADS = [
+    ("compressed", {"Content-Encoding": "gzip"}, "", 415),
+    ("many headers", {f"X-{n}": "1" for n in range(120)}, "", 431),
+    ("many cookies", {"Cookie": "; ".join(f"c{n}=1" for n in range(70))}, "", 431),
+    ("long headers", {"Cookie": "c=" + "x" * 60 * KIB, "X": "x" * 8 * KIB}, "", 431),
+    ("a long query", {}, "?q=" + "x" * 20 * KIB, 414),
+    ("a long path", {}, "/" + "x" * 20 * KIB, 414),
+]
+
+
+def test_the_head_of_a_request_is_short(web, client):
+    wrong = []
+    for what, headers, tail, status in HEADS:
+        answer = client.post(
+            f"{web.url}/api/v1/session{tail}", content="{}", headers=JSON | headers
+        )
+        if answer.status_code != status:
+            wrong.append((what, answer.status_code))
+
+    assert wrong == []
+
+
+def raw(web, head, body=b""):
+    connection = socket.create_connection(("127.0.0.1", web.port), timeout=20)
+    connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
+    return connection
+
+
+def test_a_declared_length_is_refused_before_the_body_comes(web):
+    head = f"POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: {36 * MIB}"
+
+    with raw(web, head, b"{") as connection:
+        assert b" 413 " in connection.recv(4096).partition(b"\r\n")[0]
+
+
+def test_a_body_that_does_not_come_ends(web, monkeypatch):
+    monkeypatch.setattr(intake, "BODY_SECONDS", 0.2)
+    head = "POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 1000"
+
+    with raw(web, head, b"{") as connection:
+        assert b" 408 " in connection.recv(4096).partition(b"\r\n")[0]
+
+
+def test_who_sends_slowly_holds_no_place(web, client):
+    head = "POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 1000"
+    slow = [raw(web, head, b"{") for _ in range(intake.MAX_SIGN_INS_OF_ADDRESS - 1)]
+
+    right = {"username": "admin", "password": "correct horse"}
+    answer = client.post(f"{web.url}/api/v1/session", json=right, timeout=5)
+
+    for connection in slow:
+        connection.close()
+    assert answer.status_code == 200
+
+
+NESTED = b"[" + b",".join([b"{}"] * (MIB // 2)) + b"]"
+FLOODS = {
+    "large bodies": ("/api/v1/session", "", NESTED, {b"413"}),
+    "bodies as long as may be": ("/api/v1/session", "", NESTED[:65_000], {b"400", b"503"}),
+    "sign-ins": ("/api/v1/session", "", b'{"username": "admin", "password": "x"}', {b"401", b"503"}),
+    "events": ("/api/webhook", "X-GitHub-Event: push\n", NESTED[:MIB], {b"400", b"503"}),
+}  # fmt: skip
+
+
+def flood(web, path, header, body):
+    """Send a request two hundred times at once; return the threads and the list of statuses that they fill."""
+    head = f"POST {path} HTTP/1.1\nHost: localhost\nContent-Type: application/json\n{header}Content-Length: {len(body)}"  # fmt: skip
+    statuses = []
+
+    def send():
+        with contextlib.suppress(OSError), raw(web, head) as connection:
+            with contextlib.suppress(OSError):
+                connection.sendall(body)
+            statuses.append(connection.recv(12)[9:12])
+
+    threads = [threading.Thread(target=send, daemon=True) for _ in range(200)]
+    for thread in threads:
+        thread.start()
+    return threads, statuses
+
+
+@pytest.mark.parametrize("what", FLOODS)
+def test_health_checks_are_answered_in_a_flood(web, client, what):
+    """The bound is the requirement itself; clients and hub share one process here."""
+    *request, expected = FLOODS[what]
+    threads, statuses = flood(web, *request)
+
+    longest = 0.0
+    while any(thread.is_alive() for thread in threads):
+        began = time.monotonic()
+        assert client.get(f"{web.url}/healthz").status_code == 200
+        longest = max(longest, time.monotonic() - began)
+
+    assert longest < 1, longest
+    assert statuses and set(statuses) <= expected
+
+
+SIGNED = {"github": "WEBHOOK_GITHUB_SECRET", "gitea": "WEBHOOK_GITEA_SECRET", "gitlab": "WEBHOOK_GITLAB_SECRET", "harbor": "WEBHOOK_HARBOR_SECRET"}  # fmt: skip
+SENT = {"github": {"X-GitHub-Event": "push"}, "gitea": {"X-Gitea-Event": "push"}, "gitlab": {"X-Gitlab-Event": "Push Hook"}, "harbor": {}}  # fmt: skip
+
+
+@pytest.mark.parametrize("host", SIGNED)
+def test_an_event_is_read_once_it_is_proved_whose_it_is(idle_hub, settings, monkeypatch, host):
+    setattr(settings, SIGNED[host], "secret")
+    read = []
+    monkeypatch.setattr(webhooks, "_object", lambda data: read.append(data) or {})
+    forged = {
+        "X-Hub-Signature-256": f"sha256={'0' * 64}", "X-Gitea-Signature": "0" * 64,
+        "X-Gitlab-Token": "wrong", "Authorization": "wrong",
+    }  # fmt: skip
+
+    for headers in (forged, {}):
+        answer = idle_hub.client.post("/api/webhook", b"{", content_type="application/json", headers=SENT[host] | headers)  # fmt: skip
+        assert answer.status_code == 400 and "signature" in answer.json()["message"]
+
+    assert read == []
+
+
+def test_a_long_event_is_taken_from_who_signs(web, client, settings):
+    settings.WEBHOOK_GITHUB_SECRET = "secret"
+    body = json.dumps({"ref": "refs/heads/main", "repository": {"clone_url": "https://git.example/a"}, "more": "x" * 3 * MIB}).encode()  # fmt: skip
+    sign = {"X-Hub-Signature-256": "sha256=" + hmac.new(b"secret", body, hashlib.sha256).hexdigest()}  # fmt: skip
+    head = JSON | {"X-GitHub-Event": "push"}
+
+    taken = client.post(f"{web.url}/api/webhook", content=body, headers=head | sign, timeout=20)
+    unsigned = client.post(f"{web.url}/api/webhook", content=body, headers=head, timeout=20)
+
+    assert (taken.status_code, unsigned.status_code) == (200, 413)
+
+
+def test_one_token_opens_so_many_requests(web, client, settings):
+    settings.MAX_OPEN_REQUESTS = 2
+    url = f"{web.url}/api/v1/stream/applications"
+    with (
+        client.stream("GET", url, headers=bearer(web)) as first,
+        client.stream("GET", url, headers=bearer(web)) as second,
+    ):
+        third = client.get(f"{web.url}/api/v1/applications", headers=bearer(web))
+        assert (first.status_code, second.status_code, third.status_code) == (200, 200, 503)
+        assert client.get(f"{web.url}/healthz").status_code == 200
+
+
+ORIGINS = [
+    ("https://hub.example", "hub.example", True), ("https://hub.example:8443", "hub.example:8443", True),
+    ("https://HUB.example", "hub.example", True), ("https://hub.example", "inner:8000", True),
+    ("", "hub.example", False), ("null", "hub.example", False), ("file://", "hub.example", False),
+    ("https://evil.example", "hub.example", False), ("https://evil.example", "evil.example", False),
+    ("https://hub.example:9999", "hub.example", False), ("https://inner", "inner:9999", False),
+    ("https://hub.example.evil.example", "hub.example", False), ("https://evil.hub.example", "hub.example", False),
+    ("https://hub.example@evil.example", "hub.example", False), ("http://hub.example", "hub.example", False),
+    ("ws://hub.example", "hub.example", False), ("https://hub.example\t.evil.example", "hub.example", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("origin", "host", "own"), ORIGINS)
+def test_whose_pages_open_sockets(settings, origin, host, own):
+    settings.ALLOWED_HOSTS, settings.HTTPS = ["hub.example", "inner"], True
+    settings.EXTERNAL_URL = "https://hub.example"
+
+    assert is_own_origin(origin, host) is own
+
+
+@pytest.mark.parametrize("origin", [None, "http://localhost:1", "http://evil.example"])
+def test_a_page_of_another_place_opens_no_socket(web, settings, origin):
+    settings.ALLOWED_HOSTS = ["*"]
+
+    with pytest.raises(InvalidStatus) as refused:
+        connect(
+            web.url.replace("http", "ws") + "/live", origin=origin, proxy=None,
+            additional_headers={"Cookie": f"argocd.token={web.hub.token}"},
+        )  # fmt: skip
+
+    assert refused.value.response.status_code == 403
+
+
+def test_other_sites_read_no_stream(web, client):
+    headers = {"Origin": "https://evil.example", "Cookie": f"argocd.token={web.hub.token}"}
+    for path in ("/api/v1/stream/applications", "/api/v1/applications"):
+        with client.stream("GET", f"{web.url}{path}", headers=headers) as answer:
+            assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_the_server_has_limits_of_its_own():
+    assert LIMITS["ws_max_size"] <= 65_536 and LIMITS["h11_max_incomplete_event_size"] <= 65_536
