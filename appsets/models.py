@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from hub.columns import DocumentField
 from hub.crypto import SealedJSONField
 from hub.models import Lockable
 
@@ -18,18 +19,18 @@ class ApplicationSet(Lockable):
     name = models.CharField(max_length=253)
     uid = models.UUIDField(default=uuid.uuid4)
     project = models.CharField(max_length=253, db_index=True, help_text="Of the template.")
-    spec = models.JSONField(default=dict)
-    labels = models.JSONField(default=dict)
-    annotations = models.JSONField(default=dict)
-    finalizers = models.JSONField(default=list)
+    spec = DocumentField(default=dict)
+    labels = DocumentField(default=dict)
+    annotations = DocumentField(default=dict)
+    finalizers = DocumentField(default=list)
     created_at = models.DateTimeField(default=timezone.now)
     generation = models.PositiveIntegerField(default=1)
     resource_version = models.BigIntegerField(default=0, db_index=True)
-    conditions = models.JSONField(default=list)
-    awaits = models.JSONField(
+    conditions = DocumentField(default=list)
+    awaits = DocumentField(
         default=list, help_text="Names of applications whose deletion waits for a confirmation."
     )
-    approved = models.JSONField(default=list, help_text="Names whose deletion was confirmed.")
+    approved = DocumentField(default=list, help_text="Names whose deletion was confirmed.")
     due_at = models.DateTimeField(default=timezone.now, db_index=True)
     claimed_until = models.DateTimeField(null=True)
     reconciled_at = models.DateTimeField(null=True)
@@ -37,12 +38,12 @@ class ApplicationSet(Lockable):
         default=timezone.now, help_text="Answers of hosts that are older are asked for again."
     )
     deletion_requested_at = models.DateTimeField(null=True)
-    application_status = models.JSONField(
+    application_status = DocumentField(
         default=list,
         help_text="How far each application is in a rollout, as in status.applicationStatus.",
     )
-    rollout = models.JSONField(default=dict, help_text="What people said of the rollout.")
-    rollout_state = models.JSONField(
+    rollout = DocumentField(default=dict, help_text="What people said of the rollout.")
+    rollout_state = DocumentField(
         default=dict,
         help_text="Targets, since when steps are done, and what the rollout waits for.",
     )
@@ -72,7 +73,7 @@ class Secret(models.Model):
     project = models.CharField(
         max_length=253, blank=True, help_text="Whose sets may use it; empty for all."
     )
-    servers = models.JSONField(
+    servers = DocumentField(
         default=list,
         help_text="Where it may be sent: scheme, host and port, such as https://api.github.com.",
     )
@@ -98,7 +99,7 @@ class ConfigMap(models.Model):
 
     namespace = models.CharField(max_length=253, default="argocd")
     name = models.CharField(max_length=253)
-    data = models.JSONField(default=dict)
+    data = DocumentField(default=dict)
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -116,7 +117,7 @@ class HostAnswer(models.Model):
     key = models.CharField(max_length=64, unique=True, help_text="Digest of URL and identity.")
     etag = models.CharField(max_length=500)
     body = models.BinaryField()
-    headers = models.JSONField(default=dict)
+    headers = DocumentField(default=dict)
     at = models.DateTimeField(default=timezone.now, db_index=True)
 
     def __str__(self) -> str:
@@ -139,7 +140,7 @@ class GeneratorAnswer(models.Model):
     """The last good answer to a generator that asks a server."""
 
     key = models.CharField(max_length=64, unique=True, help_text="Digest of generator and project.")
-    params = models.JSONField(default=list)
+    params = DocumentField(default=list)
     at = models.DateTimeField(default=timezone.now, db_index=True)
     error = models.TextField(blank=True, help_text="Why there is no newer one.")
     failed_at = models.DateTimeField(null=True)

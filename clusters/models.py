@@ -8,6 +8,7 @@ import orjson
 from django.db import models
 from django.utils import timezone
 
+from hub.columns import DocumentField
 from hub.crypto import SealedJSONField
 from hub.engine.resource import Manifest, ResourceKey
 from hub.engine.scopes import Where
@@ -19,15 +20,21 @@ HOME_SERVER = "https://kubernetes.default.svc"
 HOME_NAME = "in-cluster"
 
 
+def _is_kind(entry: Any) -> bool:
+    return (
+        isinstance(entry, list) and len(entry) == 5 and all(isinstance(e, str) for e in entry[:4])
+    )
+
+
 class Cluster(Lockable):
     """A place where applications run."""
 
     server = models.CharField(max_length=500, unique=True, help_text="URL of the API server.")
     name = models.CharField(max_length=253, db_index=True, help_text="Name that people use.")
     config = SealedJSONField(help_text="Credentials and TLS settings, as Argo CD's cluster config.")
-    labels = models.JSONField(default=dict, blank=True)
-    annotations = models.JSONField(default=dict, blank=True)
-    namespaces = models.JSONField(
+    labels = DocumentField(default=dict, blank=True)
+    annotations = DocumentField(default=dict, blank=True)
+    namespaces = DocumentField(
         default=list, blank=True, help_text="Only these namespaces, all when empty."
     )
     cluster_resources = models.BooleanField(
@@ -46,7 +53,9 @@ class Cluster(Lockable):
     message = models.TextField(blank=True)
     attempted_at = models.DateTimeField(null=True)
     server_version = models.CharField(max_length=64, blank=True)
-    api_kinds = models.JSONField(default=list, blank=True, help_text="What discovery found.")
+    api_kinds = DocumentField(
+        default=list, entries=_is_kind, blank=True, help_text="What discovery found."
+    )
     resource_count = models.PositiveIntegerField(default=0)
     last_event_at = models.DateTimeField(null=True)
     synced_at = models.DateTimeField(null=True, help_text="When the live store last was complete.")
@@ -129,7 +138,7 @@ class LiveResource(models.Model):
     uid = models.CharField(max_length=64)
     resource_version = models.CharField(max_length=64)
     created_at = models.CharField(max_length=32, blank=True)
-    owners = models.JSONField(default=list)
+    owners = DocumentField(default=list)
     owner_uid = models.CharField(max_length=64, blank=True)
     instance = models.CharField(
         max_length=600, blank=True, help_text="Application instance that manages it."
@@ -138,7 +147,7 @@ class LiveResource(models.Model):
     deleting = models.BooleanField(default=False)
     health = models.CharField(max_length=16, blank=True)
     health_message = models.TextField(blank=True)
-    shown = models.JSONField(default=dict)
+    shown = DocumentField(default=dict)
     digest = models.CharField(
         max_length=64, blank=True, help_text="Of the parts that a comparison looks at."
     )
@@ -186,8 +195,8 @@ class LiveChange(models.Model):
     """A change of live resources that applications have not looked at yet: written with the change, so never lost."""
 
     cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="+")
-    instances = models.JSONField(default=list)
-    keys = models.JSONField(default=list)
+    instances = DocumentField(default=list)
+    keys = DocumentField(default=list)
 
     def __str__(self) -> str:
         return f"{len(self.keys)} resources of {self.cluster_id}"

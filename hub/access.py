@@ -8,7 +8,7 @@ import contextvars
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,8 +21,10 @@ from hub.engine.rbac import (
     Decision,
     Enforcer,
     Policy,
+    Problem,
     Reach,
     Rule,
+    as_expressions,
     builtin,
     parse,
     project_policy,
@@ -103,14 +105,19 @@ class Sources:
     roles: tuple[Mapping[str, Any], ...]
     projects: Mapping[str, tuple[Mapping[str, Any], ...]]
     grants: tuple[Rule, ...]
+    problems: tuple[Problem, ...] = ()
+    """What is stored and could not even be taken apart."""
 
     def enforcer(self) -> Enforcer:
         """Compile."""
-        policy = builtin()
+        policy = self._as_globs(builtin())
         makers: list[tuple[str, Callable[[], Policy]]] = [
             (name, partial(parse, self.documents[name], name, self.mode)) for name in sorted(self.documents)
         ]  # fmt: skip
-        makers += [(f"role {role.get('name')}", partial(role_policy, role)) for role in self.roles]
+        makers += [
+            (f"role {role.get('name')}", partial(lambda r: self._as_globs(role_policy(r)), role))
+            for role in self.roles
+        ]
         makers += [
             (f"project {project}", partial(project_policy, project, roles, self.mode))
             for project, roles in self.projects.items()
@@ -121,7 +128,17 @@ class Sources:
             except (RuleError, KeyError, TypeError, ValueError, AttributeError) as error:
                 # One thing that cannot be read takes nobody else's rights away.
                 log.warning("the policy of %s cannot be used: %s", origin, error)
-        return Enforcer(policy + Policy(self.grants), self.mode, self.default_role)
+                policy += Policy(problems=(Problem(origin, f"it cannot be read, write it again: {error}"),))  # fmt: skip
+        problems = Policy(problems=self.problems)
+        return Enforcer(
+            policy + self._as_globs(Policy(self.grants)) + problems, self.mode, self.default_role
+        )
+
+    def _as_globs(self, policy: Policy) -> Policy:
+        """Return rules that are globs whatever `policy.matchMode` is: the built-in, roles and grants."""
+        if self.mode != "regex":
+            return policy
+        return replace(policy, rules=tuple(as_expressions(rule) for rule in policy.rules))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,27 +200,50 @@ def policies() -> tuple[str, datetime | None]:
 def _load(now: datetime) -> tuple[Sources, datetime | None]:
     grants = list(Grant.objects.filter(revoked_at=None, ends_at__gt=now))
     edges = [g.starts_at for g in grants if g.starts_at > now] + [g.ends_at for g in grants]
-    return sources_from(
-        setting(SETTING, {}),
+    rules, problems = list[Rule](), list[Problem]()
+    for grant in grants:
+        if grant.starts_at <= now:
+            try:
+                rules.append(grant_rule(grant_json(grant)))
+            except RuleError as error:
+                problems.append(Problem(f"grant {grant.pk}", f"it gives nothing: {error}"))
+    found = sources_from(
+        setting(SETTING) or {},
         [role_json(role) for role in Role.objects.order_by("name")],
         {p.project: p.roles for p in ProjectPolicy.objects.order_by("project")},
-        [grant_rule(grant_json(g)) for g in grants if g.starts_at <= now],
-    ), min(edges, default=None)
+        rules,
+    )
+    return replace(found, problems=(*found.problems, *problems)), min(edges, default=None)
+
+
+def broken_rules(project: str = "") -> list[Problem]:
+    """Return what is stored among the policies and cannot be used, of everything or of one project."""
+    found = enforcer().policy.problems
+    starts = (f"project {project},", f"project {project}:") if project else ("",)
+    return [p for p in found if f"{p.origin}:".startswith(starts)]
 
 
 def sources_from(
-    documents: Mapping[str, Any], roles: Iterable[Mapping[str, Any]], projects: Mapping[str, Any], grants: Iterable[Rule]
+    documents: Any, roles: Iterable[Mapping[str, Any]], projects: Mapping[str, Any], grants: Iterable[Rule]
 ) -> Sources:  # fmt: skip
     """Return the inputs of decisions from what is stored."""
+    problems = list[Problem]()
+    if not isinstance(documents, Mapping):
+        documents = {}
+        problems.append(Problem("policy documents", "they must be an object: write them again"))
+    lists = {n: r for n, r in projects.items() if isinstance(r, list | tuple)}
+    problems += [Problem(f"project {n}", "its roles must be a list: save it again") for n in projects if n not in lists]  # fmt: skip
     return Sources(
         {n: str(t or "") for n, t in documents.items() if _DOCUMENT.match(n)},
         str(documents.get("policy.default") or ""), str(documents.get("policy.matchMode") or "glob"),
-        _scopes(documents.get("scopes")), tuple(roles), {n: tuple(r) for n, r in projects.items()}, tuple(grants),
+        _scopes(documents.get("scopes")), tuple(roles), {n: tuple(r) for n, r in lists.items()}, tuple(grants), tuple(problems),
     )  # fmt: skip
 
 
 def _scopes(value: Any) -> tuple[str, ...]:
-    words = re.findall(r"[\w:./-]+", value) if isinstance(value, str) else list(value or [])
+    words = re.findall(r"[\w:./-]+", value) if isinstance(value, str) else value
+    if not isinstance(words, list):
+        words = []
     return tuple(str(word) for word in words) or ("groups",)
 
 
@@ -346,6 +386,14 @@ def reach(caller: Caller, resource: str, action: str) -> Reach:
     return Reach(confined(found.allow), confined(found.deny))
 
 
+def stored_documents() -> dict[str, Any]:
+    """Return the policy documents, none when what is stored is none."""
+    value = setting(SETTING)
+    if not isinstance(value, dict):
+        return {}
+    return {n: v if n == "scopes" else str(v or "") for n, v in value.items()}
+
+
 def check_documents(value: Any) -> list[str]:
     """Return a sentence per line that cannot be used; such lines disable nothing else.
 
@@ -362,12 +410,26 @@ def check_documents(value: Any) -> list[str]:
             raise Invalid(f"rbac[{name}] must be text")
     if value.get("policy.matchMode", "glob") not in ("glob", "regex", ""):
         raise Invalid("rbac[policy.matchMode] must be glob or regex")
+    return [f"{problem.origin}: {problem.message}" for problem in _document_problems(value)]
+
+
+def _document_problems(value: Mapping[str, Any]) -> list[Problem]:
     sources = sources_from(value, (), {}, ())
     return [
-        f"{problem.origin}: {problem.message}"
+        problem
         for name, text in sources.documents.items()
         for problem in parse(text, name, sources.mode).problems
     ]
+
+
+def check_patterns(value: Any) -> None:
+    """Return if every pattern in some policy documents can be used.
+
+    Raises: Invalid naming the document, the line and the field.
+    """
+    for problem in _document_problems(value):
+        if problem.is_pattern:
+            raise Invalid(f"rbac[{problem.origin}]: {problem.message}")
 
 
 def set_project_roles(project: str, roles: list[dict[str, Any]] | None) -> None:
@@ -392,11 +454,38 @@ def role_json(role: Role) -> dict[str, Any]:
 def role_policy(role: Mapping[str, Any]) -> Policy:
     """Return the lines that a role kept as an object is equal to."""
     name, origin = str(role["name"]), f"role {role['name']}"
-    rules = tuple(
-        Rule(name, r["resource"], r["action"], r["object"], r.get("effect", "allow"), f"{origin}, rule {n}", parse_scope(r.get("clusters") or ""))
-        for n, r in enumerate(role.get("rules") or [], 1)
-    )  # fmt: skip
-    return Policy(rules, tuple((str(member), name) for member in role.get("members") or []))
+    rules, problems = list[Rule](), list[Problem]()
+    for number, entry in enumerate(_list(role.get("rules")), 1):
+        where = f"{origin}, rule {number}"
+        try:
+            rules.append(_role_rule(name, entry, where))
+        except (RuleError, KeyError, TypeError, AttributeError) as error:
+            problems.append(Problem(where, f"it cannot be read, save the role again: {error}"))
+            if isinstance(entry, Mapping) and entry.get("effect") == "deny":
+                # What nobody can read denies all that it may have meant to.
+                resource, action, about = (_word(entry.get(f)) for f in ("resource", "action", "object"))  # fmt: skip
+                rules.append(Rule(name, resource, action, about, "deny", where))
+    members = tuple((str(member), name) for member in _list(role.get("members")))
+    return Policy(tuple(rules), members, tuple(problems))
+
+
+def _list(value: Any) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise TypeError("its rules and members must be lists")
+    return value or []
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) and value else "*"
+
+
+def _role_rule(name: str, entry: Mapping[str, Any], where: str) -> Rule:
+    words = [entry[f] for f in ("resource", "action", "object")] + [entry.get("effect", "allow")]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("resource, action, object and effect must be text")
+    resource, action, about, effect = words
+    scope = parse_scope(entry.get("clusters") or "")
+    return Rule(name, resource, action, about, effect, where, scope)
 
 
 def grant_json(grant: Grant) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def unseal(sealed: bytes) -> bytes:
 class SealedJSONField(models.BinaryField):  # type: ignore[type-arg]
     """A JSON value that is encrypted in the database."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, of_any_kind: bool = False, **kwargs: Any) -> None:
+        self.of_any_kind = of_any_kind
         kwargs.setdefault("default", dict)
         kwargs["editable"] = False
         super().__init__(*args, **kwargs)
@@ -65,8 +66,9 @@ class SealedJSONField(models.BinaryField):  # type: ignore[type-arg]
         return super().get_db_prep_value(seal(orjson.dumps(value)), connection, prepared)
 
     def from_db_value(self, value: Any, _expression: object, _connection: object) -> Any:
-        """Decrypt."""
-        return None if value is None else orjson.loads(unseal(bytes(value)))
+        """Decrypt; what is no object, where one must be, is an empty one: a bad row stops no list."""
+        found = None if value is None else orjson.loads(unseal(bytes(value)))
+        return found if self.of_any_kind or found is None or isinstance(found, dict) else {}
 
     def value_to_string(self, obj: Any) -> str:
         """Return the sealed form for serializers, never the plain one."""

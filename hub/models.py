@@ -1,5 +1,6 @@
 """What every part of the hub stands on: accounts, the trail, the number that orders changes."""
 
+import logging
 import secrets
 import uuid
 from collections.abc import Iterable
@@ -10,7 +11,10 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.db import connection, models, transaction
 from django.utils import timezone
 
+from hub.columns import DocumentField
 from hub.crypto import SealedJSONField
+
+log = logging.getLogger(__name__)
 
 
 class AccountManager(BaseUserManager["Account"]):
@@ -28,7 +32,7 @@ class Account(AbstractBaseUser):
     enabled = models.BooleanField(
         default=True, help_text="A disabled account cannot sign in; its tokens die at once."
     )
-    capabilities = models.JSONField(default=list, help_text="Any of login and apiKey.")
+    capabilities = DocumentField(default=list, help_text="Any of login and apiKey.")
     password_changed_at = models.DateTimeField(default=timezone.now)
     token_generation = models.UUIDField(
         default=uuid.uuid4, help_text="Changes when all sessions must end."
@@ -44,7 +48,7 @@ class Account(AbstractBaseUser):
     email = models.EmailField(max_length=320, blank=True)
     email_verified = models.BooleanField(default=False)
     display_name = models.CharField(max_length=300, blank=True)
-    groups = models.JSONField(default=list, help_text="Groups as the provider last said.")
+    groups = DocumentField(default=list, help_text="Groups as the provider last said.")
     groups_at = models.DateTimeField(null=True)
 
     USERNAME_FIELD = "name"
@@ -141,10 +145,10 @@ class Role(models.Model):
 
     name = models.CharField(max_length=200, unique=True)
     description = models.CharField(max_length=1000, blank=True)
-    rules = models.JSONField(
+    rules = DocumentField(
         default=list, help_text="{resource, action, object, effect, clusters} each."
     )
-    members = models.JSONField(default=list, help_text="Accounts, groups and other roles.")
+    members = DocumentField(default=list, help_text="Accounts, groups and other roles.")
     updated_at = models.DateTimeField(default=timezone.now)
 
     def __str__(self) -> str:
@@ -155,7 +159,7 @@ class ProjectPolicy(models.Model):
     """The roles of a project, where access decisions find them."""
 
     project = models.CharField(max_length=253, unique=True)
-    roles = models.JSONField(default=list)
+    roles = DocumentField(default=list)
 
     def __str__(self) -> str:
         return self.project
@@ -233,7 +237,7 @@ class AuditEvent(models.Model):
     actor = models.CharField(
         max_length=400, db_index=True, help_text="Account, or the part of the hub that acted."
     )
-    who = models.JSONField(
+    who = DocumentField(
         default=dict, help_text="Account, issuer, subject, groups, token, session of the actor."
     )
     address = models.CharField(max_length=64, blank=True)
@@ -246,11 +250,11 @@ class AuditEvent(models.Model):
     reason = models.TextField(blank=True)
     ticket = models.CharField(max_length=200, blank=True)
     operation = models.BigIntegerField(null=True)
-    revisions = models.JSONField(default=list)
-    change = models.JSONField(
+    revisions = DocumentField(default=list)
+    change = DocumentField(
         default=dict, help_text="Digest before and after, and the masked difference."
     )
-    detail = models.JSONField(default=dict)
+    detail = DocumentField(default=dict)
     retention = models.CharField(
         max_length=16, default="change", help_text="Class that says how long it is kept."
     )
@@ -302,7 +306,7 @@ class SavedView(models.Model):
     owner = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="views")
     page = models.CharField(max_length=32, default="audit")
     name = models.CharField(max_length=100)
-    query = models.JSONField(default=dict)
+    query = DocumentField(default=dict)
     is_shared = models.BooleanField(default=False)
 
     class Meta:
@@ -321,7 +325,9 @@ class KeptAnswer(models.Model):
     key = models.CharField(max_length=255)
     digest = models.CharField(max_length=64, help_text="Of method, path and body.")
     status = models.PositiveSmallIntegerField(null=True, help_text="Empty while it runs.")
-    answer = SealedJSONField(help_text="The body; sealed, as it may hold a token.")
+    answer = SealedJSONField(
+        of_any_kind=True, help_text="The body; sealed, as it may hold a token."
+    )
     at = models.DateTimeField(default=timezone.now, db_index=True)
 
     class Meta:
@@ -364,7 +370,7 @@ class Tombstone(models.Model):
     project = models.CharField(max_length=253, blank=True)
     row = models.BigIntegerField(null=True)
     """The key that its row had: what pages know it by."""
-    manifest = models.JSONField(default=dict)
+    manifest = DocumentField(default=dict)
     at = models.DateTimeField(default=timezone.now, db_index=True)
 
     def __str__(self) -> str:
@@ -441,9 +447,19 @@ def current_version() -> int:
 
 
 def setting(name: str, default: Any = None) -> Any:
-    """Return a setting that administrators can change."""
+    """Return a setting that administrators can change.
+
+    One whose value is of another kind than its default is as if it were not set, and logged.
+    """
     value = Setting.objects.filter(name=name).values_list("value", flat=True).first()
-    return default if value is None else value
+    if value is None or default is None or isinstance(value, _kinds(default)):
+        return default if value is None else value
+    log.warning("the setting %s has a value of the wrong kind: write it again", name)
+    return default
+
+
+def _kinds(default: Any) -> tuple[type, ...]:
+    return (int, float) if type(default) in (int, float) else (type(default),)
 
 
 def settings_of(names: Iterable[str]) -> dict[str, Any]:

@@ -104,10 +104,17 @@ class Shown:
         }
 
 
+def stored_notices() -> list[dict[str, Any]]:
+    """Return the notices that can be read."""
+    return [
+        n for n in setting("notices", []) if isinstance(n, dict) and isinstance(n.get("text"), str)
+    ]
+
+
 def shown_notices(now: datetime) -> list[dict[str, Any]]:
     """Return the notices that are not over, with `ends_at` where they will be."""
     found = []
-    for notice in setting("notices", []):
+    for notice in stored_notices():
         until = parse_datetime(str(notice.get("until") or ""))
         ends_at = until if until is None or until.tzinfo else until.replace(tzinfo=UTC)
         if ends_at is None or ends_at > now:

@@ -12,8 +12,8 @@ from hub import access
 from hub.access import Caller, decide, enforcer, is_allowed, reach, require, where_of
 from hub.accounts import normal_object
 from hub.engine.rbac import ACTIONS, RESOURCES, unknown_roles
-from hub.models import Account, ApiToken, Grant, LoginSession, Role, current_version, setting
-from hub.pages import Shown, posted, signed_in
+from hub.models import Account, ApiToken, Grant, LoginSession, Role, current_version
+from hub.pages import Shown, posted, signed_in, stored_notices
 from hub.roles import save_role, who_can
 
 
@@ -72,11 +72,11 @@ def roles(request: HttpRequest, caller: Caller) -> HttpResponse:
     for member, role in policy.links:
         members.setdefault(role, []).append(member)
     grants = Grant.objects.filter(revoked_at=None, ends_at__gt=timezone.now()).order_by("ends_at")
-    documents = setting(access.SETTING, {})
+    documents = access.stored_documents()
     return render(request, "settings/roles.html", {
         "section": "roles", "caller": Shown(caller), "roles": [{"r": r, "members": members.get(r.name, [])} for r in Role.objects.order_by("name")], "grants": grants,
         "documents": [(k, v) for k, v in sorted(documents.items()) if k.endswith(".csv")], "default": documents.get("policy.default", ""),
-        "problems": access.check_documents(documents) if documents else [], "unknown": unknown_roles(policy), "resources": RESOURCES, "actions": ACTIONS,
+        "problems": [f"{p.origin}: {p.message}" for p in access.broken_rules()], "unknown": unknown_roles(policy), "resources": RESOURCES, "actions": ACTIONS,
         "may": is_allowed(caller, "roles", "update", "*"), "version": version, **_asked(request),
     })  # fmt: skip
 
@@ -142,5 +142,5 @@ def notices(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show what everybody is told above every page."""
     require(caller, "settings", "get", "notices")
     return render(request, "settings/notices.html", {
-        "section": "notices", "caller": Shown(caller), "items": setting("notices", []), "may": is_allowed(caller, "settings", "update", "notices"),
+        "section": "notices", "caller": Shown(caller), "items": stored_notices(), "may": is_allowed(caller, "settings", "update", "notices"),
     })  # fmt: skip

@@ -42,8 +42,9 @@ class PolicyDocuments(View):
     def get(self, request: Request) -> Response:
         """Return the documents, and the lines in them that cannot be used."""
         require(actor(request), "roles", "get", "policy")
-        value = setting(access.SETTING, {})
-        return Response({"data": value, "problems": access.check_documents(value), "unknownRoles": unknown_roles(access.enforcer().policy)})  # fmt: skip
+        value = access.stored_documents()
+        problems = [f"{p.origin}: {p.message}" for p in access.broken_rules()]
+        return Response({"data": value, "problems": problems, "unknownRoles": unknown_roles(access.enforcer().policy)})  # fmt: skip
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request) -> Response:
@@ -52,6 +53,7 @@ class PolicyDocuments(View):
         require(caller, "roles", "update", "policy")
         value = body_map(request).get("data")
         problems = access.check_documents(value)
+        access.check_patterns(value)
         before = setting(access.SETTING, {})
         with transaction.atomic():
             change_setting(access.SETTING, value)

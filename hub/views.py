@@ -136,7 +136,7 @@ class Settings(View):
 
 def _banner() -> dict[str, Any]:
     """Return the first notice, as Argo CD's banner."""
-    first = next(iter(setting("notices", [])), None)
+    first = next((n for n in setting("notices", []) if isinstance(n, dict) and isinstance(n.get("text"), str)), None)  # fmt: skip
     return {"uiBannerContent": first["text"], "uiBannerURL": first.get("url") or "", "uiBannerPermanent": True} if first else {}  # fmt: skip
 
 

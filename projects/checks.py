@@ -5,16 +5,25 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+from django.apps import apps
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from clusters.models import Cluster, LiveChange
+from hub.access import broken_rules
+from hub.columns import DocumentField
 from hub.crypto import UnreadableSecret
-from hub.models import Account
-from projects.models import Application, GitRemote, Operation, Repository
+from hub.engine.errors import Stalled
+from hub.models import Account, settings_of
+from projects.models import Application, GitRemote, Operation, Project, Repository
+from projects.settingchecks import CHECKS as ALLOWED
+from projects.settingchecks import wrong_settings
 from projects.sources import confinement, kustomize, process
+from projects.specs import require_shape, shape_problem
 
 
 def _database() -> str:
@@ -123,6 +132,35 @@ def _work() -> str:
     return "; ".join(found) + "; start more workers" if found else ""
 
 
+def _policies() -> str:
+    return "; ".join(f"{p.origin}: {p.message}" for p in broken_rules()[:5])
+
+
+def _rows() -> str:
+    """Name the rows that were written past every check: they read as empty, or permit nothing."""
+    found = list[str]()
+    for model in apps.get_models():
+        for field in model._meta.get_fields():
+            if isinstance(field, DocumentField):
+                rows = model._default_manager.annotate(stored_text=Cast(field.name, TextField()))
+                bad = rows.exclude(stored_text__startswith="{" if field.kind is dict else "[")
+                found += [f"{model._meta.verbose_name} {row}: {field.name} must be {'an object' if field.kind is dict else 'a list'}" for row in bad[:5]]  # fmt: skip
+    for project in Project.objects.iterator():
+        if problem := shape_problem(project.spec):
+            found.append(f"project {project.name}: {problem}")
+    for application in Application.objects.only("namespace", "name", "project", "spec").iterator():
+        try:
+            require_shape(application)
+        except Stalled as error:
+            found.append(f"application {application.qualified_name}: {error.message}")
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return "; ".join(found[:5]) + more + "; save them again" if found else ""
+
+
+def _settings() -> str:
+    return "; ".join(wrong_settings(settings_of(ALLOWED))[:5])
+
+
 CHECKS: list[tuple[str, Callable[[], str]]] = [
     ("database", _database),
     ("data folder", _folder),
@@ -134,4 +172,7 @@ CHECKS: list[tuple[str, Callable[[], str]]] = [
     ("clusters", _clusters),
     ("repositories", _repositories),
     ("work", _work),
+    ("policies", _policies),
+    ("stored rows", _rows),
+    ("settings", _settings),
 ]

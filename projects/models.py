@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from clusters.models import Cluster, unpack
+from hub.columns import DocumentField, has, is_object, is_text
 from hub.crypto import SealedJSONField
 from hub.engine.autosync import is_automated
 from hub.engine.resource import Manifest
@@ -28,10 +29,10 @@ class Project(Lockable):
 
     name = models.CharField(max_length=253, unique=True)
     uid = models.UUIDField(default=uuid.uuid4)
-    spec = models.JSONField(default=dict)
-    labels = models.JSONField(default=dict)
-    annotations = models.JSONField(default=dict)
-    finalizers = models.JSONField(default=list)
+    spec = DocumentField(default=dict)
+    labels = DocumentField(default=dict)
+    annotations = DocumentField(default=dict)
+    finalizers = DocumentField(default=list, entries=is_text)
     created_at = models.DateTimeField(default=timezone.now)
     generation = models.PositiveIntegerField(default=1)
     resource_version = models.BigIntegerField(default=0, db_index=True)
@@ -48,7 +49,7 @@ class Repository(Lockable):
     name = models.CharField(max_length=253, blank=True)
     project = models.CharField(max_length=253, blank=True)
     credentials = SealedJSONField()
-    options = models.JSONField(
+    options = DocumentField(
         default=dict, help_text="What is no secret: insecure, enableOCI, proxy …."
     )
     created_at = models.DateTimeField(default=timezone.now)
@@ -77,7 +78,7 @@ class CredentialTemplate(models.Model):
     url = models.CharField(max_length=1000, unique=True)
     kind = models.CharField(max_length=8, default="git")
     credentials = SealedJSONField()
-    options = models.JSONField(default=dict)
+    options = DocumentField(default=dict)
     created_at = models.DateTimeField(default=timezone.now)
 
     def __str__(self) -> str:
@@ -88,14 +89,14 @@ class GitRemote(models.Model):
     """What a Git server last said of a repository: asked once per interval for all applications."""
 
     url = models.CharField(max_length=1000, unique=True)
-    refs = models.JSONField(default=dict, help_text="Full ref name → commit.")
+    refs = DocumentField(default=dict, help_text="Full ref name → commit.")
     head = models.CharField(max_length=300, blank=True, help_text="The ref that HEAD points to.")
     checked_at = models.DateTimeField(null=True)
     due_at = models.DateTimeField(default=timezone.now, db_index=True)
     claimed_until = models.DateTimeField(null=True)
     failures = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
-    readers = models.JSONField(
+    readers = DocumentField(
         default=dict,
         help_text="Name of credentials → when the server let them in, or refused them.",
     )
@@ -110,7 +111,7 @@ class RenderedManifests(models.Model):
     source_key = models.CharField(
         max_length=64, db_index=True, help_text="Digest of parameters, tool and policies."
     )
-    inputs = models.JSONField(
+    inputs = DocumentField(
         default=list, help_text="[origin, path, hash] of everything that was read, or missed."
     )
     manifests = models.BinaryField(help_text="Normalized manifests, compressed.")
@@ -175,10 +176,10 @@ class Application(models.Model):
     name = models.CharField(max_length=253)
     uid = models.UUIDField(default=uuid.uuid4)
     project = models.CharField(max_length=253, db_index=True)
-    spec = models.JSONField(default=dict)
-    labels = models.JSONField(default=dict)
-    annotations = models.JSONField(default=dict)
-    finalizers = models.JSONField(default=list)
+    spec = DocumentField(default=dict)
+    labels = DocumentField(default=dict)
+    annotations = DocumentField(default=dict)
+    finalizers = DocumentField(default=list, entries=is_text)
     created_at = models.DateTimeField(default=timezone.now)
     generation = models.PositiveIntegerField(default=1)
     resource_version = models.BigIntegerField(default=0, db_index=True)
@@ -203,20 +204,24 @@ class Application(models.Model):
     health_message = models.TextField(blank=True)
     health_changed_at = models.DateTimeField(null=True)
     out_of_sync_since = models.DateTimeField(null=True)
-    revisions = models.JSONField(default=list, help_text="One resolved revision for each source.")
-    compared_to = models.JSONField(
+    revisions = DocumentField(
+        default=list, entries=is_text, help_text="One resolved revision for each source."
+    )
+    compared_to = DocumentField(
         default=dict, help_text="Sources, destination and rules of the last comparison."
     )
-    source_types = models.JSONField(default=list)
-    conditions = models.JSONField(default=list)
-    resources = models.JSONField(
-        default=list, help_text="Status of each resource, as in status.resources."
+    source_types = DocumentField(default=list)
+    conditions = DocumentField(default=list, entries=has("type", "message"))
+    resources = DocumentField(
+        default=list,
+        entries=is_object,
+        help_text="Status of each resource, as in status.resources.",
     )
-    summary = models.JSONField(default=dict)
+    summary = DocumentField(default=dict)
     reconciled_at = models.DateTimeField(
         null=True, help_text="When the status was last known to be true."
     )
-    inputs = models.JSONField(
+    inputs = DocumentField(
         default=list, help_text="[origin, path, hash] of what the manifests were made of."
     )
     comparison_digest = models.CharField(max_length=64, blank=True)
@@ -285,9 +290,9 @@ class Application(models.Model):
     @property
     def sources(self) -> list[dict[str, Any]]:
         """All sources, also when there is only one."""
-        return list(
-            self.spec.get("sources") or ([self.spec["source"]] if self.spec.get("source") else [])
-        )
+        several, one = self.spec.get("sources"), self.spec.get("source")
+        found = several if isinstance(several, list) and several else [one] if one else []
+        return [source for source in found if isinstance(source, dict)]
 
     @property
     def is_multi_source(self) -> bool:
@@ -297,7 +302,8 @@ class Application(models.Model):
     @property
     def sync_policy(self) -> dict[str, Any]:
         """The syncPolicy block."""
-        return dict(self.spec.get("syncPolicy") or {})
+        found = self.spec.get("syncPolicy")
+        return dict(found) if isinstance(found, dict) else {}
 
     @property
     def is_automated(self) -> bool:
@@ -344,7 +350,7 @@ class Operation(models.Model):
     application = models.ForeignKey(
         Application, on_delete=models.CASCADE, related_name="operations"
     )
-    request = models.JSONField(
+    request = DocumentField(
         default=dict, help_text="As Argo CD's operation: sync, initiatedBy, info, retry."
     )
     phase = models.CharField(max_length=16, default="Running", db_index=True)
@@ -352,9 +358,11 @@ class Operation(models.Model):
     started_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True)
     retries = models.PositiveIntegerField(default=0)
-    revisions = models.JSONField(default=list, help_text="The exact revisions that are applied.")
-    sources = models.JSONField(default=list)
-    steps = models.JSONField(default=list, help_text="The plan, with the state of each step.")
+    revisions = DocumentField(
+        default=list, entries=is_text, help_text="The exact revisions that are applied."
+    )
+    sources = DocumentField(default=list)
+    steps = DocumentField(default=list, help_text="The plan, with the state of each step.")
     is_planned = models.BooleanField(default=False)
     manifests_digest = models.CharField(
         max_length=64, blank=True, help_text="Of the manifests that were applied."
@@ -396,12 +404,12 @@ class Revision(models.Model):
 
     application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="history")
     number = models.PositiveIntegerField()
-    revisions = models.JSONField(default=list)
-    sources = models.JSONField(default=list)
+    revisions = DocumentField(default=list, entries=is_text)
+    sources = DocumentField(default=list)
     is_multi_source = models.BooleanField(default=False)
     deployed_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True)
-    initiated_by = models.JSONField(default=dict)
+    initiated_by = DocumentField(default=dict)
 
     class Meta:
         ordering: ClassVar = ["number"]

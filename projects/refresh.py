@@ -30,7 +30,7 @@ from projects.reach import place_of, reach_of
 from projects.sources import Desired
 from projects.sources.reach import has_pages
 from projects.sources.shares import REFUSALS
-from projects.specs import find_cluster, project_of, spec_problems
+from projects.specs import find_cluster, project_of, require_shape, spec_problems
 from projects.status import DELAYED, Outcome, write
 
 log = logging.getLogger(__name__)
@@ -135,6 +135,7 @@ def _passing(application: Application, outcome: Outcome, error: RetryLater) -> N
 
 
 def _look(application: Application, outcome: Outcome) -> None:
+    require_shape(application)
     project = project_of(application.project)
     found = spec_problems(application, project)
     if found:

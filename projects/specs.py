@@ -120,6 +120,21 @@ def check_name(name: Any, field: str = "metadata.name") -> str:
     return name
 
 
+def require_shape(application: Application) -> None:
+    """Return if the stored spec of an application has the types that its readers count on.
+
+    Raises: Stalled naming the field: it was written past every check.
+    """
+    try:
+        check_shape(application.spec, APPLICATION, "spec")
+        normalized = {**application.spec, "project": application.project}
+        _check_rules(normalized)
+    except RuleError as error:
+        raise Stalled("InvalidSpec", f"the stored spec cannot be used, save it again: {error}") from error  # fmt: skip
+    except Invalid as error:
+        raise Stalled("InvalidSpec", str(error)) from error
+
+
 def project_of(name: str) -> Project:
     """Return a project.
 
@@ -128,7 +143,23 @@ def project_of(name: str) -> Project:
     found = project_of_or_none(name)
     if found is None:
         raise Stalled("InvalidSpec", f"Application referencing project {name} which does not exist")
+    if not found.spec and (problem := stored_problem(name)):
+        raise Stalled("InvalidProject", f"project {name} cannot be used, save it again: {problem}")
     return found
+
+
+def stored_problem(name: str) -> str:
+    """Return what is wrong with the types of the spec that is stored for a project."""
+    return shape_problem(Project.objects.filter(name=name).values_list("spec", flat=True).first())
+
+
+def shape_problem(spec: Any) -> str:
+    """Return what is wrong with the types of a project's stored spec, empty when nothing is."""
+    try:
+        check_shape(spec, PROJECT, "spec")
+    except RuleError as error:
+        return str(error)
+    return ""
 
 
 def project_of_or_none(name: str) -> Project | None:
@@ -148,6 +179,10 @@ def project_of_or_none(name: str) -> Project | None:
     )
     if found is None:
         return None
+    if shape_problem(found.spec):
+        # It permits nothing; `project_of` and the page of the project say what is wrong.
+        found.spec = {}
+        return found
     if found.has_globals:
         found.spec = merged_spec(found.spec, [p.spec for p in global_projects(found)])
     if found.has_repositories or found.has_clusters:
@@ -184,13 +219,20 @@ def invalid_after(project: Project, spec: Mapping[str, Any]) -> None:
 def global_projects(project: Project) -> list[Project]:
     """Return the projects whose limits a setting adds to this one: `global_projects`."""
     entries = [
-        e for e in setting("global_projects", [])
-        if e["projectName"] != project.name and selects(e["labelSelector"], project.labels)
+        e for e in setting("global_projects", []) if _is_global(e)
+        and e["projectName"] != project.name and selects(e["labelSelector"], project.labels)
     ]  # fmt: skip
     if not entries:
         return []
     found = Project.objects.in_bulk([e["projectName"] for e in entries], field_name="name")
     return [found[e["projectName"]] for e in entries if e["projectName"] in found]
+
+
+def _is_global(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("projectName"), str):
+        return False
+    selector = entry.get("labelSelector")
+    return isinstance(selector, dict) and isinstance(selector.get("matchLabels") or {}, dict)
 
 
 def _with_own(spec: dict[str, Any], name: str) -> dict[str, Any]:

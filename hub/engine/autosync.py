@@ -38,7 +38,7 @@ NO = Decision(start=False)
 def is_automated(policy: Mapping[str, Any] | None) -> bool:
     """Return whether a syncPolicy switches automated sync on."""
     automated = (policy or {}).get("automated")
-    return automated is not None and automated.get("enabled") is not False
+    return isinstance(automated, Mapping) and automated.get("enabled") is not False
 
 
 def decide(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hub.engine.errors import RuleError
-from hub.engine.globs import Union, check_count, matches
+from hub.engine.globs import GlobError, Union, check_count, expression, matches
 from hub.engine.globs import compiled as compiled_glob
 from hub.engine.patterns import PatternError, compiled, compiled_any, finds, readable
 from hub.engine.scopes import Scope, Where, parse_scope
@@ -84,6 +84,12 @@ class Problem(NamedTuple):
 
     origin: str
     message: str
+    is_pattern: bool = False
+    """Whether a pattern in it is the reason: one that denies then denies more than was written."""
+
+
+class BrokenPattern(RuleError):
+    """A rule with a pattern that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,8 @@ def parse(text: str, document: str = "policy.csv", mode: str = "glob") -> Policy
             ]
             _add(tokens, origin, mode, rules, links)
         except (RuleError, csv.Error, StopIteration) as error:
-            problems.append(Problem(origin, f"invalid RBAC policy: {line.strip()}: {error}"))
+            text = f"invalid RBAC policy: {line.strip()[:500]}: {error}"
+            problems.append(Problem(origin, text, isinstance(error, BrokenPattern)))
     return Policy(tuple(rules), tuple(links), tuple(problems))
 
 
@@ -150,10 +157,19 @@ def _add(
     rules.append(rule)
 
 
+def as_expressions(rule: Rule) -> Rule:
+    """Return a rule of globs as one of regular expressions; one that cannot be read stays as it is."""
+    try:
+        words = [f"^(?s:{expression(word)})$" for word in (rule.resource, rule.action, rule.object)]
+    except GlobError:
+        return rule
+    return rule._replace(resource=words[0], action=words[1], object=words[2])
+
+
 def check_rule(rule: Rule, mode: str) -> None:
     """Return if the patterns of a rule can be used.
 
-    Raises: RuleError naming the field of the rule.
+    Raises: BrokenPattern naming the field of the rule.
     """
     read = compiled if mode == "regex" else compiled_glob
     for field_name, pattern in (
@@ -164,7 +180,7 @@ def check_rule(rule: Rule, mode: str) -> None:
         try:
             read(pattern)
         except RuleError as error:
-            raise RuleError(f"{field_name} {pattern[:100]!r}: {error}") from error
+            raise BrokenPattern(f"{field_name} {pattern[:100]!r}: {error}") from error
 
 
 def builtin() -> Policy:

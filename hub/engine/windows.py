@@ -103,6 +103,8 @@ def windows_for(
 
 def active_windows(windows: Sequence[Any], now: datetime) -> list[Mapping[str, Any]]:
     """Return the windows of a project that are active, whatever they concern."""
+    if not isinstance(windows, list):
+        return []
     return [w for w in windows if isinstance(w, Mapping) and _at(w, now).is_active]
 
 

@@ -12,12 +12,22 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from hub.access import Caller, decide, enforcer, hide, is_allowed, reach, require, where_of
+from hub.access import (
+    Caller,
+    broken_rules,
+    decide,
+    enforcer,
+    hide,
+    is_allowed,
+    reach,
+    require,
+    where_of,
+)
 from hub.accounts import normal_object
 from hub.documents import load_yaml
 from hub.engine.errors import EngineError, Invalid, NotFound, RuleError
 from hub.engine.masking import digest_of
-from hub.engine.rbac import ACTIONS, RESOURCES, Rule
+from hub.engine.rbac import ACTIONS, RESOURCES, Problem, Rule
 from hub.engine.windows import active_windows, spans
 from hub.models import ApiToken, current_version
 from hub.pages import Shown, posted, signed_in
@@ -37,7 +47,13 @@ from projects.pages.projectform import (
     tables,
     window_from,
 )
-from projects.specs import check_name, check_project, global_projects, project_of_or_none
+from projects.specs import (
+    check_name,
+    check_project,
+    global_projects,
+    project_of_or_none,
+    shape_problem,
+)
 from projects.visible import visible
 
 DAYS, HOUR = 7, 12.0
@@ -97,11 +113,16 @@ def page(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     return render(request, "projects/page.html", {
         "section": "projects", "caller": Shown(caller), "version": version, "p": row, "spec": row.spec, "roles": roles, "tables": [(t, row.spec.get(t.name) or []) for t in TABLES],
         "calendar": calendar(effective.spec.get("syncWindows") or [], now), "own_windows": len(row.spec.get("syncWindows") or []),
-        "globals": [p.name for p in global_projects(row)], "total": sum(counts.values()), "bar": bars(counts, HEALTH, 400.0),
+        "broken": [*broken_rules(name), *_misshapen(row)], "globals": [p.name for p in global_projects(row)], "total": sum(counts.values()), "bar": bars(counts, HEALTH, 400.0),
         "counts": [(w, counts[w]) for w in HEALTH if counts.get(w)], "may": {a: is_allowed(caller, "projects", a, name) for a in ("update", "delete")},
         "may_ask": is_allowed(caller, "roles", "get", "*"), "resources": PROJECT_RESOURCES, "actions": _ASKED,
         "own": row.spec.get("flotilla") or {}, "orphans": row.spec.get("orphanedResources"), **_asked(request, caller, name),
     })  # fmt: skip
+
+
+def _misshapen(row: Project) -> list[Problem]:
+    problem = shape_problem(row.spec)
+    return [Problem(f"project {row.name}", f"it permits nothing, save it again: {problem}")] if problem else []  # fmt: skip
 
 
 def calendar(windows: list[Any], now: datetime) -> dict[str, Any]:

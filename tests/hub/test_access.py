@@ -10,6 +10,7 @@ from support.routes import a_url, routes
 
 from clusters.models import Cluster
 from hub import access
+from hub.access import set_project_roles
 from hub.engine.errors import Unauthenticated
 from hub.models import (
     Account,
@@ -23,6 +24,7 @@ from hub.models import (
 )
 from hub.roles import close_grants
 from hub.session import _key, create_token, end_sessions, issue, save_account, verify, verify_all
+from projects.checks import CHECKS
 from projects.models import Application, Project, Repository
 
 SPEC = {
@@ -858,3 +860,46 @@ def test_many_tokens_are_read_as_each_of_them(
         assert all(verify_all(many).values())
     assert LoginSession.objects.filter(account__name="p7").get().last_used_at
     assert LoginSession.objects.get(account=accounts["disabled"]).last_used_at is None
+
+
+BAD_ROLE = {"name": "r", "policies": ["p, proj:team-a:r, applications, get, team-a/[z-a], allow"], "groups": ["dev"]}  # fmt: skip
+
+
+def test_a_project_role_that_cannot_be_read_is_refused(idle_hub):
+    """Issue "Ways in": its groups named other people, whose every list then failed."""
+    body = {"project": {"metadata": {"name": "team-a"}, "spec": {"roles": [BAD_ROLE]}}}
+    said = idle_hub.post("/api/v1/projects", body, status=400)["message"]
+    assert "project team-a, role r:1" in said and "object 'team-a/[z-a]'" in said
+
+
+@pytest.mark.parametrize("effect", ["allow", "deny"])
+def test_a_stored_role_that_cannot_be_read_reaches_no_other_page(idle_hub, person, effect):
+    application("a")
+    application("b", project="team-a")
+    policies(idle_hub, "p, dev, applications, get, */*, allow\np, dev, projects, get, *, allow")
+    line = BAD_ROLE["policies"][0].replace("allow", effect)
+    roles = [{**BAD_ROLE, "policies": [line]}]
+    Project.objects.filter(name="team-a").update(spec={"roles": roles})
+    set_project_roles("team-a", roles)
+    dev = person("dev")
+    Account.objects.filter(name="dev").update(issuer="https://idp", subject="dev", groups=["dev"])
+
+    # A line that allows gives nothing; one that denies closes its own project, and nothing else.
+    assert names(idle_hub, dev) == ({"a", "b"} if effect == "allow" else {"a"})
+    idle_hub.client.cookies["argocd.token"] = idle_hub.token
+    assert "team-a/[z-a]" in idle_hub.client.get("/projects/team-a").content.decode()
+    assert "team-a/[z-a]" in dict(CHECKS)["policies"]()
+
+
+def test_policy_documents_with_a_pattern_that_cannot_be_read_are_refused(idle_hub):
+    body = {"data": {"policy.csv": "p, a, applications, get, *, allow\np, a, applications, get, [z-a], deny"}}  # fmt: skip
+    said = idle_hub.put("/api/v1/flotilla/rbac", body, status=400)["message"]
+    assert said.startswith("rbac[policy.csv:2]") and "[z-a]" in said
+
+
+def test_the_built_in_roles_hold_when_policies_are_regular_expressions(idle_hub, person):
+    application("a")
+    data = {"policy.matchMode": "regex", "policy.csv": "p, dev, applications, get, ^default/a$, allow"}  # fmt: skip
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": data})
+    assert names(idle_hub, idle_hub.token) == {"a"} == names(idle_hub, person("dev"))
+    idle_hub.get("/api/v1/flotilla/rbac")

@@ -1,0 +1,64 @@
+"""Columns of JSON that hold an object or a list, also after somebody wrote something else to the table."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from django.db import models
+
+log = logging.getLogger(__name__)
+
+
+def has(*names: str) -> Callable[[Any], bool]:
+    """Return whether an entry is an object with some texts."""
+    return lambda entry: (
+        isinstance(entry, dict) and all(isinstance(entry.get(n), str) for n in names)
+    )
+
+
+def is_text(entry: Any) -> bool:
+    """Return whether an entry is a text."""
+    return isinstance(entry, str)
+
+
+def is_object(entry: Any) -> bool:
+    """Return whether an entry is an object."""
+    return isinstance(entry, dict)
+
+
+class DocumentField(models.JSONField):
+    """A JSON column whose values are of the kind of its default: an object or a list.
+
+    A row that holds anything else reads as empty and is logged, so that one bad row stops no start,
+    no list and no page; `manage.py doctor` names it.
+    """
+
+    def __init__(
+        self, *args: Any, entries: Callable[[Any], bool] | None = None, **kwargs: Any
+    ) -> None:
+        """Take what an entry of a list must be like: others are left out."""
+        self.entries = entries
+        super().__init__(*args, **kwargs)
+
+    def deconstruct(self) -> Any:
+        """Be a JSON column in migrations: the database sees no difference."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        """Return what is stored, or the empty value of the column."""
+        found = super().from_db_value(value, expression, connection)
+        if value is None or not isinstance(getattr(expression, "target", None), DocumentField):
+            # A row that was joined and is not there; a path into the column, of any kind.
+            return found
+        if isinstance(found, self.kind):
+            if self.entries is None or not isinstance(found, list):
+                return found
+            return [entry for entry in found if self.entries(entry)]
+        log.warning("a row of %s holds no %s in %s", self.model._meta.db_table, self.kind.__name__, self.name)  # fmt: skip
+        return self.kind()
+
+    @property
+    def kind(self) -> type:
+        """What its values are."""
+        return dict if self.default is dict else list
