@@ -4,10 +4,11 @@ A path of a dependency is resolved once, in the tree that names it, and what it 
 as files: a copy of a chart in another place is never asked again where its dependencies are.
 """
 
+import functools
 import io
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +17,7 @@ from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
 from projects.sources import charts
 from projects.sources.files import Budget, Recorder, clean
+from projects.sources.reach import Reach
 from projects.sources.schemas import closed
 
 _MOST_CHARTS = 100
@@ -28,24 +30,29 @@ _SCHEMA = re.compile(r"(?:charts/[^/]+/)*values\.schema\.json")
 def assemble(
     files: Recorder,
     path: str,
-    repositories: charts.Access,
+    reach: Reach,
     *,
     origin: str = "",
+    recorder: Recorder | None = None,
     schemas: bool = True,
 ) -> dict[str, bytes]:
     """Return the files of a chart, those of its dependencies in `charts/`, by their paths in the chart.
 
-    Shapes: without `schemas` the values are not to be checked, and no schema is handed on.
+    Shapes: `recorder` remembers what is fetched, when it is not `files`; without `schemas` the values are
+        not to be checked, and no schema is handed on.
     Raises: ManifestError naming the dependency that is not in its tree, is part of a circle, or is too much.
     """
-    assembly = _Assembly(repositories, origin, schemas=schemas)
+    page = functools.partial(reach.read, recorder or files)
+    assembly = _Assembly(reach.charts, origin, page if schemas else None)
     return assembly.sealed(assembly.chart(files, files.resolve(path, origin), ()), 0)
 
 
 class _Assembly:
-    def __init__(self, repositories: charts.Access, origin: str, *, schemas: bool) -> None:
+    def __init__(
+        self, repositories: charts.Access, origin: str, page: Callable[[str], bytes] | None
+    ) -> None:
         self._repositories, self._origin = repositories, origin
-        self._schemas, self._count = schemas, 0
+        self._page, self._count = page, 0
         self._budget = Budget("the chart and its dependencies", settings.MAX_CHART_BYTES)
 
     def chart(self, tree: Recorder, path: str, above: tuple[str, ...]) -> dict[str, bytes]:
@@ -106,8 +113,8 @@ class _Assembly:
                 result[path] = self._packed_anew(path, data, depth)
             elif not _SCHEMA.fullmatch(path):
                 result[path] = data
-            elif self._schemas:
-                result[path] = closed(data, path)
+            elif self._page is not None:
+                result[path] = closed(data, path, self._page)
         return result
 
     def _packed_anew(self, path: str, data: bytes, depth: int) -> bytes:

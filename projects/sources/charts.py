@@ -155,14 +155,6 @@ def _body(answer: http.Response, limit: int, url: str) -> bytes:
         raise Stalled("TooLarge", f"{redact_text(url)}: {error}, the limit") from error
 
 
-def fetch_text(url: str) -> str:
-    """Return a values file that a URL names."""
-    try:
-        return _get(url, {}, settings.MAX_MANIFEST_BYTES).decode()
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{redact_text(url)} is not UTF-8 text") from error
-
-
 def fetch_file(url: str, credentials: Mapping[str, Any]) -> bytes:
     """Return a plain file of a server.
 

@@ -16,7 +16,7 @@ from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
 from hub.engine.globs import GlobError, compiled
 from hub.engine.resource import Manifest, annotations_of, manifests_from
-from projects.sources import chart_files, charts
+from projects.sources import chart_files
 from projects.sources.confinement import working_folder
 from projects.sources.environment import substitute
 from projects.sources.files import Recorder, clean
@@ -79,12 +79,12 @@ def render(
         "op": "helm", "release": name, "namespace": str(block.get("namespace") or release.namespace),
         "kubeVersion": str(block.get("kubeVersion") or release.kube_version),
         "apiVersions": [str(v) for v in block.get("apiVersions") or release.api_versions],
-        "values": _values(files, path, block, environment),
+        "values": _values(files, path, block, environment, reach),
         "parameters": _parameters(block, environment),
-        "fileParameters": _file_parameters(files, path, block, environment),
+        "fileParameters": _file_parameters(files, path, block, environment, reach),
         "skipCrds": bool(block.get("skipCrds")), "skipSchema": bool(block.get("skipSchemaValidation")),
     }  # fmt: skip
-    content = chart_files.assemble(files, path, reach.charts, schemas=not request["skipSchema"])
+    content = chart_files.assemble(files, path, reach, schemas=not request["skipSchema"])
     if _asks_capabilities(content):
         files.note_capabilities(release.digest)
     with working_folder() as folder:
@@ -124,9 +124,9 @@ def _check_kube_version(metadata: Mapping[str, Any], version: str) -> None:
 
 
 def _values(
-    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]
-) -> list[str]:
-    texts = [_value_file(files, origin, place, shown)
+    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str], reach: Reach
+) -> list[str]:  # fmt: skip
+    texts = [_value_file(files, origin, place, shown, reach)
              for origin, place, shown in _value_files(files, path, block, environment)]  # fmt: skip
     if block.get("valuesObject") is not None:
         texts.append(yaml.safe_dump(block["valuesObject"], sort_keys=False))
@@ -135,10 +135,8 @@ def _values(
     return [text for text in texts if text]
 
 
-def _value_file(files: Recorder, origin: str, place: str, shown: str) -> str:
-    if origin == "url":
-        return charts.fetch_text(shown)
-    data = files.read(place, origin)
+def _value_file(files: Recorder, origin: str, place: str, shown: str, reach: Reach) -> str:
+    data = reach.read(files, shown) if origin == "url" else files.read(place, origin)
     if data is None:
         raise ManifestError(f"helm.valueFiles: {shown}: no such file")
     try:
@@ -233,14 +231,14 @@ def _parameters(block: Mapping[str, Any], environment: Mapping[str, str]) -> lis
 
 
 def _file_parameters(
-    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str]
-) -> list[dict[str, str]]:
+    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str], reach: Reach
+) -> list[dict[str, str]]:  # fmt: skip
     result = []
     for entry in block.get("fileParameters") or []:
         shown = substitute_ref(str(entry.get("path") or ""), environment, files)
         origin, place = locate(files, path, shown)
         result.append(
-            {"name": str(entry["name"]), "content": _value_file(files, origin, place, shown)}
+            {"name": str(entry["name"]), "content": _value_file(files, origin, place, shown, reach)}
         )
     return result
 

@@ -13,7 +13,7 @@ import orjson
 from django.conf import settings
 
 from hub.engine.documents import parse_yaml
-from hub.engine.errors import ManifestError, Stalled
+from hub.engine.errors import ManifestError
 from projects.sources import chart_files
 from projects.sources.files import Budget, Recorder, clean
 from projects.sources.kustomize_fields import (
@@ -28,8 +28,9 @@ from projects.sources.kustomize_fields import (
     parsed,
     spelled,
     texts,
+    with_patches_by_kind,
 )
-from projects.sources.reach import PAGE, Reach
+from projects.sources.reach import FAILURES, Reach
 from projects.sources.remote_urls import GitFolder, is_page, parse
 
 NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
@@ -120,7 +121,7 @@ class Assembly:
 
     def _rewritten(self, place: Place, document: Mapping[str, Any]) -> dict[str, Any]:
         spelled(document, _KNOWN, place.shown)
-        result = {k: v for k, v in document.items() if v is not None}
+        result = with_patches_by_kind({k: v for k, v in document.items() if v is not None})
         for field in _LISTS:
             for_list(result, field, place, lambda e, f: self._base(place, e, f))
         for field in _FILES:
@@ -148,8 +149,8 @@ class Assembly:
         if remote.page and field != "components":
             try:
                 return self._page(place, entry, check=remote.folder is not None)
-            except (Stalled, ManifestError) as error:
-                if remote.folder is None or getattr(error, "reason", "NotFound") != "NotFound":
+            except FAILURES:
+                if remote.folder is None:
                     raise
         return self._relative(place, self._remote(remote.folder, entry))
 
@@ -213,9 +214,7 @@ class Assembly:
         return _local_to_the_tool(path)
 
     def _page(self, place: Place, url: str, *, check: bool = False) -> str:
-        data = self.reach.page(url)
-        self.files.add_origin(PAGE, self.reach.tree(PAGE))
-        self.files.note_input(PAGE, url)
+        data = self.reach.read(self.files, url)
         if check and not _is_manifests(data):
             raise ManifestError(f"{url[:200]} is no file of manifests")
         return self.copy(place, data, "file.yaml")
@@ -345,12 +344,12 @@ class Assembly:
         beside = f"{home}/{name}-{version}/{name}" if version and repository else f"{home}/{name}"
         local = located(place, beside, where)
         if self.files.is_folder(local, place.origin):
-            return chart_files.assemble(self.files, local, self.reach.charts, origin=place.origin)
+            return chart_files.assemble(self.files, local, self.reach, origin=place.origin)
         self.files.note(local, place.origin)
         if not repository:
             raise ManifestError(f"{where}: {name} is not in {home}, and names no repo")
         fetched = self.reach.charts.chart(repository, name, version or "*")
-        return chart_files.assemble(Recorder({"": fetched}), "", self.reach.charts)
+        return chart_files.assemble(Recorder({"": fetched}), "", self.reach, recorder=self.files)
 
 
 def _local_to_the_tool(path: str) -> str:

@@ -83,6 +83,15 @@ def for_items(
     item[field] = [change(entry, field) for entry in found]
 
 
+def with_patches_by_kind(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a kustomization whose `patches`, when they are texts as they once were, are strategic merges."""
+    found = document.get("patches")
+    if not isinstance(found, list) or not found or not all(isinstance(p, str) for p in found):
+        return document
+    rest = {k: v for k, v in document.items() if k != "patches"}
+    return {**rest, "patchesStrategicMerge": [*(rest.get("patchesStrategicMerge") or []), *found]}
+
+
 def an_object(item: Mapping[str, Any], field: str, place: Place) -> Mapping[str, Any]:
     """Return an object of a field.
 

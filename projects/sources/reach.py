@@ -20,7 +20,7 @@ from hub.engine.permits import permits_source
 from hub.redaction import redact_text
 from projects.sources import charts, git, submodules
 from projects.sources.credentials import credentials_for
-from projects.sources.files import Files
+from projects.sources.files import Files, Recorder
 from projects.sources.remote_urls import GitFolder, page_url
 from projects.sources.remotes import look_up_refs, require_reader
 
@@ -154,6 +154,16 @@ class Reach:
         Raises: Stalled, RetryLater, ManifestError or Invalid with why it cannot be had.
         """
         return self._page(page_url(url))
+
+    def read(self, files: Recorder, url: str) -> bytes:
+        """Return a plain file of a server, and remember it as an input.
+
+        Raises: as `page`.
+        """
+        data = self.page(url)
+        files.add_origin(PAGE, self._trees[PAGE])
+        files.note_input(PAGE, url)
+        return data
 
     def _page(self, url: str) -> bytes:
         if url not in self._fetched:

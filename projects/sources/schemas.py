@@ -1,57 +1,106 @@
-"""Schemas of values: nothing in one may name a file of this machine or a page of a server.
+"""Schemas of values: all that one refers to is put into it, so that nothing is opened when it is used.
 
-Helm's validator opens what `$ref` and `$schema` name, `file:` too, and quotes it in its errors.
+Helm's validator opens what `$ref` and `$schema` name, files of the machine too, and quotes it in its errors.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urldefrag, urljoin
 
 import orjson
 
+from hub.engine.documents import MAX_DEPTH
 from hub.engine.errors import ManifestError
+from projects.sources.remote_urls import is_page
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _DRAFT = re.compile(
     r"https?://json-schema\.org/(?:schema|draft-0[467]/schema|draft/20(?:19-09|20-12)/schema)#?"
 )
+_PLACE = "definitions"
+_MOST = 30
 
 
-def closed(data: bytes, path: str) -> bytes:
-    """Return a schema as it was read here, when all that it refers to is in it.
+def closed(data: bytes, path: str, page: Callable[[str], bytes]) -> bytes:
+    """Return a schema with the pages of servers that it refers to in it; `page` gives one.
 
-    Raises: ManifestError naming the reference that leads out.
+    Raises: ManifestError naming the reference that leads elsewhere; what `page` raises.
     """
-    try:
-        document = orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError as error:
-        raise ManifestError(f"{path} is not valid JSON") from error
-    _check(document, path)
+    schema = _Schema(path)
+    document = schema.rewritten(_parsed(data, path), "", "#")
+    found: dict[str, Any] = {}
+    while schema.todo:
+        url, name = schema.todo.popitem()
+        found[name] = schema.rewritten(_parsed(page(url), url), url, f"#/{_PLACE}/{name}")
+    if found and isinstance(document, dict):
+        own = document.get(_PLACE)
+        document[_PLACE] = {**(own if isinstance(own, dict) else {}), **found}
     return orjson.dumps(document)
 
 
-def _check(node: Any, path: str) -> None:
-    todo = [node]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, dict):
-            _check_object(value, path)
-            todo += value.values()
-        elif isinstance(value, list):
-            todo += value
+def _parsed(data: bytes, path: str) -> Any:
+    try:
+        return orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
+    except orjson.JSONDecodeError as error:
+        raise ManifestError(f"{path} is not valid JSON") from error
 
 
-def _check_object(value: dict[str, Any], path: str) -> None:
-    for field in _REFERENCES:
-        target = value.get(field)
-        if isinstance(target, str) and not target.startswith("#") and not _DRAFT.fullmatch(target):
+class _Schema:
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._names: dict[str, str] = {}
+        self.todo: dict[str, str] = {}
+
+    def rewritten(self, node: Any, url: str, place: str, depth: int = 0) -> Any:
+        """Return a document of a schema, which comes from a URL or is the chart's own, for its place in the whole."""
+        if depth > MAX_DEPTH:
+            raise ManifestError(f"{self._path} is nested more than {MAX_DEPTH} deep")
+        if isinstance(node, list):
+            return [self.rewritten(entry, url, place, depth + 1) for entry in node]
+        if not isinstance(node, dict):
+            return node
+        result = {k: self.rewritten(v, url, place, depth + 1) for k, v in node.items()}
+        for field in _REFERENCES:
+            if isinstance(node.get(field), str):
+                result[field] = self._reference(field, node[field], url, place)
+        return self._without_base(result, url)
+
+    def _reference(self, field: str, text: str, url: str, place: str) -> str:
+        if _DRAFT.fullmatch(text):
+            return text
+        target, fragment = urldefrag(urljoin(url, text) if url else text)
+        if not text.startswith("#") and not is_page(target):
             raise ManifestError(
-                f"{path}: {field}: {target[:200]} is not in the schema itself; copy it into its "
-                "$defs, or set helm.skipSchemaValidation"
+                f"{self._path}: {field}: {text[:200]} is not in the schema itself; copy it into its "
+                f"{_PLACE}, or set helm.skipSchemaValidation"
             )
-    draft = value.get("$schema")
-    if isinstance(draft, str) and not _DRAFT.fullmatch(draft):
-        raise ManifestError(f"{path}: $schema: {draft[:200]} is no published draft of JSON Schema")
-    for field in ("$id", "id"):
-        name = value.get(field)
-        if isinstance(name, str) and name.lower().startswith("file:"):
-            raise ManifestError(f"{path}: {field}: {name[:200]} names a file of this machine")
+        root = place if text.startswith("#") or target == url else self._root(target)
+        if root == "#":
+            return f"#{fragment}"
+        if fragment and not fragment.startswith("/"):
+            raise ManifestError(f"{self._path}: {field}: {text[:200]} is no path in its schema")
+        return root + fragment
+
+    def _root(self, url: str) -> str:
+        if url not in self._names:
+            if len(self._names) >= _MOST:
+                raise ManifestError(f"{self._path} refers to more than {_MOST} other schemas")
+            self._names[url] = self.todo[url] = f"hub-{len(self._names)}"
+        return f"#/{_PLACE}/{self._names[url]}"
+
+    def _without_base(self, node: dict[str, Any], url: str) -> dict[str, Any]:
+        draft = node.get("$schema")
+        if isinstance(draft, str) and not _DRAFT.fullmatch(draft):
+            raise ManifestError(
+                f"{self._path}: $schema: {draft[:200]} is no published draft of JSON Schema"
+            )
+        for field in ("$id", "id"):
+            name = node.get(field)
+            if isinstance(name, str) and name.lower().startswith("file:"):
+                raise ManifestError(
+                    f"{self._path}: {field}: {name[:200]} names a file of this machine"
+                )
+        # A base of its own would move what the references of a fetched schema mean.
+        dropped = {f for f in ("$id", "id", "$schema") if url and isinstance(node.get(f), str)}
+        return {k: v for k, v in node.items() if k not in dropped}

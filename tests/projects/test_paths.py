@@ -7,8 +7,9 @@ import tarfile
 
 import pytest
 from support.charts import Charts
+from support.local import Local
 
-from hub.engine.errors import ManifestError, Stalled
+from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from projects import sources
 from projects.sources import charts
 from projects.sources.files import MemoryFiles
@@ -36,10 +37,10 @@ def context(**spec):
     return sources.Context("app", "app", "ns", "default", given, "v1.36.3")
 
 
-def load(repo, path="chart", **block):
+def load(repo, path="chart", ctx=None, **block):
     source = {"repoURL": repo.url, "targetRevision": "main", "path": path, **block}
     revisions = [sources.resolve(source, "default", force=True)]
-    return sources.load([source], revisions, context())
+    return sources.load([source], revisions, ctx or context())
 
 
 def names(found):
@@ -341,9 +342,49 @@ def test_a_schema_of_values_opens_no_file_and_no_page(repo, host, schema, place)
         repo.write(at("chart/charts/b", inner) | {f"chart/{place}": text})
     repo.commit()
 
-    with pytest.raises(Stalled, match=r"values\.schema\.json") as raised:
+    words = r"values\.schema\.json|does not connect|does not answer"
+    with pytest.raises((Stalled, RetryLater, Invalid), match=words) as raised:
         load(repo)
     assert SECRET not in str(raised.value)
+
+
+def test_schemas_that_the_project_permits_are_fetched_by_the_hub(repo):
+    server = Local()
+    types = {"text": {"type": "string"}, "n": {"$ref": "more.json#/number"}}
+    pages = {
+        "/a/types.json": types | {"$id": "https://elsewhere/"},
+        "/a/more.json": {"number": {"type": "integer"}},
+    }
+
+    def answer(handler, _body):
+        data = json.dumps(pages[handler.path]).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    server.answer = answer
+    schema = {"properties": {"a": {"$ref": f"{server.url}/a/types.json#/n"}}}
+    files = chart("outer", **{"values.yaml": "a: x", "values.schema.json": json.dumps(schema)})
+    repo.commit(at("chart", files))
+
+    with pytest.raises(RetryLater, match="integer"):
+        load(repo)
+    assert names(load(repo, helm={"values": "a: 1"})) == ["outer"]
+    with pytest.raises(Stalled, match="not permitted"):
+        load(repo, ctx=context(sourceRepos=[repo.url]), helm={"values": "a: 2"})
+    server.close()
+
+
+def test_values_by_url_are_of_a_place_that_the_project_permits(repo):
+    repo.commit(at("chart", chart("outer")))
+
+    with pytest.raises(Stalled, match="not permitted in project"):
+        load(
+            repo,
+            ctx=context(sourceRepos=[repo.url]),
+            helm={"valueFiles": ["http://127.0.0.1:1/values.yaml"]},
+        )
 
 
 def test_schemas_that_are_whole_are_checked_or_skipped(repo):
