@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 from hub.engine.errors import RuleError
 from hub.engine.globs import check, check_all, check_count, denies, matches
@@ -22,8 +23,19 @@ def normal_url(url: str) -> str:
     return text.rstrip("/").removesuffix(".git").lower()
 
 
+def wanders(path: str) -> bool:
+    """Return whether a URL or path has a part that a client or server would take as a step to elsewhere."""
+    parts = re.split(r"[/:\\]", unquote(unquote(path.partition("?")[0])))
+    return any(part in (".", "..") for part in parts)
+
+
 def permits_source(spec: Mapping[str, Any], url: str) -> bool:
-    """Return whether a project's `sourceRepos` permit a repository; `!` denies."""
+    """Return whether a project's `sourceRepos` permit a repository; `!` denies.
+
+    A URL with `.` or `..` in its path is permitted to nobody: who asks the server shortens it to another.
+    """
+    if wanders(url):
+        return False
     allowed, wanted = False, normal_url(url)
     for pattern in spec.get("sourceRepos") or []:
         if pattern.startswith("!"):

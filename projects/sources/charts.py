@@ -19,6 +19,7 @@ from django.conf import settings
 
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError, RetryLater, Stalled
+from hub.engine.permits import wanders
 from hub.outbound import check_url, http
 from hub.outbound.bounds import TooMuch, parse, read, shown_size
 from hub.redaction import redact_text
@@ -37,6 +38,8 @@ _CHART_LAYERS = (
     "application/vnd.cncf.helm.chart.content.v1.tar+gzip", "application/tar+gzip",
     "application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+gzip",
 )  # fmt: skip
+_PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,500}")
+_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+:-]{0,250}")
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 
 
@@ -317,7 +320,11 @@ def _member_name(name: str, *, strip: bool) -> str:
 
 def _registry(url: str, chart: str) -> tuple[str, str]:
     host, _, path = url.removeprefix("oci://").partition("/")
-    return host, "/".join(p for p in (path.strip("/"), chart) if p)
+    name = "/".join(p for p in (path.strip("/"), chart) if p)
+    if wanders(name) or not _PLACE.fullmatch(name):
+        # The project permits a URL; a chart's name must not lead from it to another.
+        raise ManifestError(f"chart: {name[:200]!r} is no path of a registry")
+    return host, name
 
 
 def _base(host: str, credentials: Mapping[str, Any]) -> str:
@@ -446,6 +453,8 @@ def _manifest(
     host: str, name: str, version: str, credentials: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str]:
     """Return the manifest that a tag or digest names, and its digest."""
+    if not _VERSION.fullmatch(version):
+        raise Stalled("RevisionNotFound", f"{version[:100]!r} is no tag and no digest of {name}")
     path = f"/{name}/manifests/{version.replace('+', '_')}"
     place = f"{host}/{name}:{version}"
     data = _proved(_registry_get(host, path, credentials, 4 * 1024**2, _MANIFEST), version, place)

@@ -7,6 +7,7 @@ from support.gitserver import Repository
 from support.local import Local
 
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
+from hub.engine.permits import permits_source
 from projects import sources
 from projects.models import GitRemote, RenderedManifests
 from projects.sources import git, remotes
@@ -356,6 +357,35 @@ def test_the_project_says_what_is_fetched(repo, base, pages):
         with pytest.raises(REFUSALS, match="not permitted in project"):
             load(repo, ctx=context([repo.url]))
         pages.asked.clear()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "{server}/allowed/../{name}",
+        "{server}/allowed/./../{name}",
+        "{server}/allowed/%2e%2e/{name}",
+        "{server}/allowed/..%2f{name}",
+        "{server}/allowed/%252e%252e/{name}",
+    ],
+)
+def test_a_source_whose_url_wanders_is_permitted_to_nobody(base, url):
+    source = {"repoURL": url.format(server=base.server.url, name=base.name), "path": "k"}
+
+    assert not permits_source({"sourceRepos": [f"{base.server.url}/allowed/**"]}, source["repoURL"])
+    assert not permits_source({"sourceRepos": ["*"]}, source["repoURL"])
+
+
+@pytest.mark.parametrize(
+    ("chart", "version"),
+    [("../private/x", "1.0.0"), ("a/%2e%2e/x", "1.0.0"), ("a?x", "1.0.0"), ("x", "../../private/manifests/1"), ("x", "1?n=1")],
+)  # fmt: skip
+def test_a_chart_is_of_the_registry_folder_that_is_permitted(pages, chart, version):
+    source = {"repoURL": f"oci://{pages.url[7:]}/allowed", "chart": chart, "targetRevision": version}  # fmt: skip
+
+    with pytest.raises(REFUSALS, match=r"is no path of a registry|is no tag"):
+        sources.load([source], [version], context())
+    assert pages.asked == []
 
 
 def test_addresses_that_are_refused_stay_so(repo, pages, settings):
