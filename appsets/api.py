@@ -1,6 +1,6 @@
 """REST of application sets: Argo CD's paths, and preview and confirmation beyond them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,11 +20,13 @@ from hub.access import Caller, hide, is_allowed, require
 from hub.api import (
     View,
     actor,
+    asked,
     body_map,
     flag,
     inner_map,
     project_fields,
     selector,
+    text_at,
 )
 from hub.engine.errors import Invalid
 from hub.lists import arranged, limit_of
@@ -65,6 +67,22 @@ def shown_children(caller: Caller, row: ApplicationSet) -> list[Application]:
     """Return the applications of a set that the caller may see."""
     seen = set(visible(caller).filter(namespace=row.namespace, owner=row.name).values_list("pk", flat=True))  # fmt: skip
     return [c for c in children_of(row) if c.pk in seen]
+
+
+def _wanted(request: Request, body: Mapping[str, Any], whole: Callable[[], Any]) -> sets.Wanted:
+    """Return the set that a body describes, if the caller may create one of its name: decided before it is checked."""
+    project = text_at(body, "spec", "template", "spec", "project") or "default"
+    namespace = text_at(body, "metadata", "namespace") or settings.NAMESPACE
+    sketch = ApplicationSet(
+        namespace=namespace, name=text_at(body, "metadata", "name"), project=project
+    )
+    require(actor(request), "applicationsets", "create", sketch.rbac_object, project)
+    return sets.wanted_from(whole())
+
+
+def _inner(request: Request) -> sets.Wanted:
+    given = inner_map(asked(request), "applicationSet")
+    return _wanted(request, given, lambda: inner_map(body_map(request), "applicationSet"))
 
 
 def _drafted(request: Request, wanted: sets.Wanted) -> ApplicationSet:
@@ -109,7 +127,7 @@ class ApplicationSets(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Create a set; `upsert` changes one that exists, `dryRun` only says what it would generate."""
-        wanted = sets.wanted_from(body_map(request, "the ApplicationSet"))
+        wanted = _wanted(request, asked(request), lambda: body_map(request, "the ApplicationSet"))
         caller, draft = actor(request), _drafted(request, wanted)
         existing = ApplicationSet.objects.filter(namespace=wanted.namespace, name=wanted.name).first()  # fmt: skip
         if existing is not None and flag(request, "upsert"):
@@ -203,7 +221,7 @@ class Generate(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Return the applications that `{applicationSet}` makes; nothing is stored."""
-        draft = _drafted(request, sets.wanted_from(inner_map(body_map(request), "applicationSet")))
+        draft = _drafted(request, _inner(request))
         return Response({"applications": [_manifest(draft, a) for a in _look(draft).apps]})
 
 
@@ -218,7 +236,7 @@ class Preview(View):
 
         Decided by the same function that saving runs; nothing is stored.
         """
-        draft = _drafted(request, sets.wanted_from(inner_map(body_map(request), "applicationSet")))
+        draft = _drafted(request, _inner(request))
         found = _look(draft)
         plan = found.plan
         may = readable(actor(request), [found.rows[before.name] for before, _ in plan.update])

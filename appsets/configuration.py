@@ -3,6 +3,7 @@
 import base64
 import binascii
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,8 +17,8 @@ from rest_framework.response import Response
 from appsets.models import ConfigMap, Secret
 from appsets.scm.host import origin
 from hub import audit
-from hub.access import hide, is_allowed, require
-from hub.api import View, actor, body_map
+from hub.access import Caller, hide, is_allowed, require
+from hub.api import View, actor, asked, body_map, text_at
 from hub.engine.errors import Invalid, RetryLater
 from hub.outbound import check_url
 from hub.stream import wake
@@ -60,6 +61,16 @@ def _wanted_secret(body: dict[str, Any]) -> Secret:
     return Secret(name=name, namespace=namespace, project=project, servers=_servers(body.get("servers")), data=data)  # fmt: skip
 
 
+def _require_create(caller: Caller, body: Mapping[str, Any]) -> None:
+    """Return if a caller may write the secret of a body: before its servers are resolved, or its project is looked up."""
+    is_manifest = body.get("kind") == "Secret" or "metadata" in body
+    at = ("metadata",) if is_manifest else ()
+    project = text_at(body, *((*at, "annotations", _PROJECT) if is_manifest else ("project",)))
+    draft = Secret(name=text_at(body, *at, "name"), project=project)
+    if not is_allowed(caller, "repositories", "update", draft.rbac_object):
+        require(caller, "repositories", "create", draft.rbac_object, project)
+
+
 def _decoded(value: Any) -> dict[str, str]:
     found = {}
     for key, text in text_map(value, "data").items():
@@ -100,7 +111,9 @@ class Secrets(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Create or replace a secret: `{name, project, servers, data}`, or a Kubernetes Secret."""
-        caller, wanted = actor(request), _wanted_secret(body_map(request))
+        caller = actor(request)
+        _require_create(caller, asked(request))
+        wanted = _wanted_secret(body_map(request))
         with transaction.atomic():
             existing = Secret.objects.select_for_update().filter(namespace=wanted.namespace, name=wanted.name).first()  # fmt: skip
             if existing is not None and not is_allowed(caller, "repositories", "get", existing.rbac_object):  # fmt: skip

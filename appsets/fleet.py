@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from appsets import generators
 from appsets.models import ApplicationSet
-from clusters.api import register, save, test, wanted
+from clusters.api import register, require_move, require_register, save, test, wanted
 from clusters.kubeconfig import config_of
 from clusters.models import Cluster
 from hub.access import Caller, is_allowed, reach, require
@@ -198,8 +198,9 @@ def _labels(request: HttpRequest) -> list[tuple[str, str]]:
 def probe(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Ask a cluster whether it answers, and say what registering it would do; nothing is stored."""
     try:
-        draft = wanted(_body(request.POST.dict(), _labels(request)))
-        require(caller, "clusters", "create", draft.rbac_object, draft.project, draft.where)
+        body = _body(request.POST.dict(), _labels(request))
+        require_register(caller, body)
+        draft = wanted(body)
         known = Cluster.objects.filter(server=draft.server).first()
         version = "" if draft.is_home else test(draft)
     except (Invalid, Precondition, AccessDenied) as error:
@@ -211,7 +212,9 @@ def probe(request: HttpRequest, caller: Caller) -> HttpResponse:
 @posted
 def register_cluster(request: HttpRequest, caller: Caller) -> str:
     """Register the cluster of the form."""
-    row = register(caller, wanted(_body(request.POST.dict(), _labels(request))), upsert="replace" in request.POST)  # fmt: skip
+    body = _body(request.POST.dict(), _labels(request))
+    require_register(caller, body)
+    row = register(caller, wanted(body), upsert="replace" in request.POST)
     return f"/fleet/{row.pk}"
 
 
@@ -230,11 +233,10 @@ def change(request: HttpRequest, caller: Caller, pk: int) -> str:
     has_new = bool(request.POST.get("bearerToken") or request.POST.get("kubeconfig"))
     if body["server"].rstrip("/") != row.server:
         raise Invalid(f"The kubeconfig is of {body['server']}, this cluster is {row.server}. Register that one on its own.")  # fmt: skip
+    require_move(caller, row, body)
     draft = wanted({**body, "name": body["name"] or row.name, "config": body["config"] if has_new else {}, "annotations": row.annotations})  # fmt: skip
     if not has_new:
         draft.config = row.config
-    if (draft.project, draft.labels) != (row.project, row.labels):
-        require(caller, "clusters", "update", draft.rbac_object, draft.project, draft.where)
     if not row.is_home:
         draft.server_version = test(draft)
     save(row, draft, caller.name)

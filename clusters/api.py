@@ -1,5 +1,6 @@
 """REST of clusters: credentials go in and never come out."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,7 +16,7 @@ from clusters.kube import Connection, Refused, check_config
 from clusters.models import HOME_NAME, HOME_SERVER, Cluster
 from hub import audit
 from hub.access import Caller, hide, is_allowed, require
-from hub.api import View, actor, body_map, flag, must_agree
+from hub.api import View, actor, asked, body_map, flag, must_agree, text_at
 from hub.engine.errors import Invalid, Precondition, RetryLater, Stalled
 from hub.lists import arranged
 from hub.models import Tombstone, access_changed, next_version
@@ -68,6 +69,35 @@ def _text_map(value: Any, field: str) -> dict[str, str]:
     if _LAST_APPLIED in value:
         raise Invalid(f"{field}: {_LAST_APPLIED} cannot be set")
     return dict(value)
+
+
+def sketch(body: Mapping[str, Any]) -> Cluster:
+    """Return what access decisions read of a body that describes a cluster; nothing of it is checked or resolved."""
+    labels = body.get("labels")
+    server = text_at(body, "server").rstrip("/")
+    return Cluster(
+        server=server, name=text_at(body, "name") or server, project=text_at(body, "project"),
+        labels={k: v for k, v in labels.items() if isinstance(v, str)} if isinstance(labels, dict) else {},
+    )  # fmt: skip
+
+
+def require_register(caller: Caller, body: Mapping[str, Any]) -> None:
+    """Return if a caller may register the cluster that a body describes: before its server is resolved or asked.
+
+    Raises: AccessDenied.
+    """
+    draft = sketch(body)
+    require(caller, "clusters", "create", draft.rbac_object, draft.project, draft.where)
+
+
+def require_move(caller: Caller, row: Cluster, body: Mapping[str, Any]) -> None:
+    """Return if a caller may have a cluster where a body moves it: who labels it anew needs the right there too.
+
+    Raises: AccessDenied.
+    """
+    draft = sketch({"name": row.name, **body, "server": row.server})
+    if (draft.project, draft.labels) != (row.project, row.labels):
+        require(caller, "clusters", "update", draft.rbac_object, draft.project, draft.where)
 
 
 def wanted(body: dict[str, Any]) -> Cluster:
@@ -134,6 +164,7 @@ class Clusters(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Register a cluster: it is asked first; an equal one that exists is returned."""
+        require_register(actor(request), asked(request))
         row = register(actor(request), wanted(body_map(request)), upsert=flag(request, "upsert"))
         return Response(cluster_json(row))
 
@@ -258,10 +289,13 @@ class OneCluster(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request, identity: str) -> Response:
         """Update a cluster; with `updatedFields` only those that it names."""
-        body = body_map(request)
         row = named(request, identity, "update")
+        body = body_map(request)
         must_agree(row.server, str(body.get("server") or "").rstrip("/"), "server")
         fields = request.query_params.getlist("updatedFields") or body.get("updatedFields") or []
+        own = {"project": row.project, "labels": row.labels, "name": row.name}
+        kept = {k: v for k, v in own.items() if fields and k not in fields}
+        require_move(actor(request), row, {**body, **kept})
         draft = wanted({**body, "server": row.server, "name": body.get("name") or row.name})
         if fields:
             columns = {"name": "name", "namespaces": "namespaces", "config": "config", "clusterResources": "cluster_resources",
@@ -272,11 +306,6 @@ class OneCluster(View):
             for name, column in columns.items():
                 if name not in fields:
                     setattr(draft, column, getattr(row, column))
-        if (draft.project, draft.labels) != (row.project, row.labels):
-            # Who moves a cluster, or labels it anew, needs the right where it arrives too.
-            require(
-                actor(request), "clusters", "update", draft.rbac_object, draft.project, draft.where
-            )
         if not row.is_home:
             draft.server_version = test(draft)
         return Response(cluster_json(save(row, draft, actor(request).name)))

@@ -338,6 +338,16 @@ def require(
     raise AccessDenied(denial(caller, resource, action, name))
 
 
+def require_any(caller: Caller, resource: str, action: str, name: str) -> None:
+    """Return if there is anything of a resource that the caller may do something to; the refusal is recorded.
+
+    The first decision about a request that changes something: it needs neither the body nor a look at the world.
+    Raises: AccessDenied.
+    """
+    if not caller.rights.enabled or not _current().enforcer.touches(caller.subjects, resource):
+        raise hide(caller, resource, action, name)
+
+
 _finders: list[Callable[[str, str], Where | None]] = []
 
 

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from hub import session
 from hub.access import decide, enforcer, hide, is_allowed, require, where_of
-from hub.api import View, actor, body_map, must_agree, named_account
+from hub.api import View, actor, asked, body_map, must_agree, named_account, text_at
 from hub.engine.errors import AccessDenied, Invalid, Precondition
 from hub.engine.rbac import ACTIONS, RESOURCES
 from hub.lists import arranged
@@ -54,11 +54,11 @@ class CreateAccount(Accounts):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Create a local account: `{name, password, capabilities, enabled}`."""
-        body = body_map(request)
-        name = body.get("name")
-        if not isinstance(name, str) or not name:
-            raise Invalid("name is required")
+        name = text_at(asked(request), "name")
         require(actor(request), "accounts", "create", name)
+        body = body_map(request)
+        if not name:
+            raise Invalid("name is required")
         _refuse_known(request, name)
         made = session.save_account(
             name, actor(request).name, must_be_new=True, password=body.get("password"),
@@ -92,9 +92,9 @@ class ChangeAccount(OneAccount):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def patch(self, request: Request, name: str) -> Response:
         """Change `enabled` or `capabilities`, or set another one's `password`."""
+        get_account(request, name, "update")
         body = body_map(request)
         must_agree(name, body.get("name"), "name")
-        get_account(request, name, "update")
         unknown = set(body) - {"name", "enabled", "capabilities", "password"}
         if unknown:
             raise Invalid(f"{min(unknown)} cannot be changed; enabled, capabilities and password can")  # fmt: skip
@@ -129,9 +129,9 @@ class AccountTokens(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
         """Return a new token: `{id, expiresIn}`; it is shown this once."""
+        account = get_account(request, name, "update")
         body = body_map(request)
         must_agree(name, body.get("name"), "name")
-        account = get_account(request, name, "update")
         token = session.create_token(
             actor(request).name, account=account, token_id=body.get("id"), seconds=body.get("expiresIn"),
             description=str(body.get("description") or ""),

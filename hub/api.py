@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from hub import idempotency
-from hub.access import Caller
+from hub.access import Caller, require_any
 from hub.engine.errors import AccessDenied, Invalid, Unauthenticated
 from hub.models import Account, KeptAnswer
 from hub.rest import JSONRenderer, read_body
@@ -24,6 +24,9 @@ class _AnsweredBefore(Exception):
     def __init__(self, found: idempotency.Again) -> None:
         super().__init__()
         self.found = found
+
+
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 
 
 class View(APIView):
@@ -41,12 +44,23 @@ class View(APIView):
                 raise exceptions.UnsupportedMediaType(kind)
             _check_origin(request)
         super().initial(request, *args, **kwargs)
+        self._require_any(request)
         key = request.headers.get("Idempotency-Key", "")
         if key and request.method != "GET" and isinstance(request.user, Caller) and not request.user.is_anonymous:  # fmt: skip
             found = idempotency.begin(request.user, key, request.method or "", request.get_full_path(), _whole_body(request))  # fmt: skip
             if isinstance(found, idempotency.Again):
                 raise _AnsweredBefore(found)
             self._kept = found
+
+    def _require_any(self, request: Request) -> None:
+        """Refuse a write to who has no right at all to the route's resource, before anything is read of it."""
+        resource, kind = getattr(self, "permission", ("", "public"))
+        verb = _VERBS.get(request.method or "")
+        if verb is None or resource == "accounts" or kind in ("public", "signed-in"):
+            # What accounts may do to themselves stands in no rule.
+            return
+        names = [str(v) for v in self.kwargs.values()]
+        require_any(actor(request), resource, verb, "/".join(names))
 
     def handle_exception(self, exc: Exception) -> Response:
         """Give the first answer to a request that is sent again."""
@@ -125,6 +139,22 @@ def body_map(request: Request, what: str = "the body") -> dict[str, Any]:
     if not isinstance(data, dict):
         raise Invalid(f"{what} must be a JSON object, not {type(data).__name__}")
     return data
+
+
+def asked(request: Request) -> dict[str, Any]:
+    """Return the body as far as an access decision reads it: an empty object when it is none.
+
+    The decision comes first; `body_map` says afterwards what is wrong with the body.
+    """
+    return request.data if isinstance(request.data, dict) else {}
+
+
+def text_at(body: Mapping[str, Any], *path: str) -> str:
+    """Return a text of a body for an access decision, empty when there is none."""
+    value: Any = body
+    for field in path:
+        value = value.get(field) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else ""
 
 
 def payload(request: Request) -> Any:

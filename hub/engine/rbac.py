@@ -295,6 +295,12 @@ class Enforcer:
             self._bearing[known] = self.mode, frozenset(r._replace(origin="") for r in rules)
         return self._bearing[known]
 
+    def touches(self, subjects: Iterable[str], resource: str) -> bool:
+        """Return whether any rule allows some subjects anything at all to objects of a resource."""
+        known = self.relevant(subjects)
+        rules = (r for role in self._all_roles(known) for r in self._by_subject.get(role, ()))
+        return any(r.effect == "allow" and self._fits(r.resource, resource) for r in rules)
+
     def reach(self, subjects: Iterable[str], resource: str, action: str) -> Reach:
         """Return the rules from which a query for all objects at once is made."""
         rules = self._candidates(tuple(subjects), resource, action).rules

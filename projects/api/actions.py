@@ -19,6 +19,7 @@ from hub.engine.errors import (
 )
 from hub.engine.resource import Manifest, ResourceKey, is_segment
 from hub.models import setting
+from projects.api.applications import get_application
 from projects.api.resources import Place, change_resource, named_key, place
 
 
@@ -51,6 +52,7 @@ class Actions(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
         """Run an action: the body is its name as a JSON text, or an object in the form of v2."""
+        get_application(request, name)
         data = payload(request)
         if isinstance(data, str):
             return run_action(request, name, data, {})
@@ -67,6 +69,7 @@ class ActionsV2(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
         """Run an action; what names the resource may stand in the body."""
+        get_application(request, name)
         body = body_map(request)
         named = request.query_params.dict()
         for field in ("namespace", "resourceName", "version", "group", "kind"):

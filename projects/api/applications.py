@@ -1,5 +1,6 @@
 """REST of applications: list, read, write, sync, roll back, delete."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -13,11 +14,13 @@ from hub.access import Caller, hide, is_allowed, require
 from hub.api import (
     View,
     actor,
+    asked,
     body_map,
     flag,
     inner_map,
     must_agree,
     project_fields,
+    text_at,
 )
 from hub.documents import to_json
 from hub.engine.errors import AccessDenied, Invalid, NotFound, Outdated
@@ -89,6 +92,18 @@ def permitted(caller: Caller, found: Application | None, named: str, action: str
     return found
 
 
+def _sketch(body: Mapping[str, Any]) -> Application:
+    """Return what access decisions read of a body that describes an application; nothing of it is checked."""
+    spec = {
+        "project": text_at(body, "spec", "project") or "default",
+        "destination": {f: text_at(body, "spec", "destination", f) for f in ("server", "name")},
+    }
+    namespace = text_at(body, "metadata", "namespace") or settings.NAMESPACE
+    found = Application(namespace=namespace, name=text_at(body, "metadata", "name"), spec=spec)
+    bind(found)
+    return found
+
+
 class Applications(View):
     """`/applications`: list and create."""
 
@@ -116,8 +131,10 @@ class Applications(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Create an application; with `upsert` change the one that exists."""
-        wanted = applications.wanted_from(body_map(request, "the Application"))
         account = actor(request)
+        sketch = _sketch(asked(request))
+        require(account, "applications", "create", sketch.rbac_object, sketch.project, sketch.where)
+        wanted = applications.wanted_from(body_map(request, "the Application"))
         draft = Application(namespace=wanted.namespace, name=wanted.name, spec=wanted.spec)
         bind(draft)
         require(account, "applications", "create", draft.rbac_object, draft.project, draft.where)
@@ -179,12 +196,10 @@ class OneApplication(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
         """Return an application; with `refresh` wait until it was looked at."""
-        if (
-            len(request.query_params.getlist("projects") or request.query_params.getlist("project"))
-            > 1
-        ):
-            raise Invalid("project: name one project")
         application = get_application(request, name)
+        params = request.query_params
+        if len(params.getlist("projects") or params.getlist("project")) > 1:
+            raise Invalid("project: name one project")
         refresh = request.query_params.get("refresh")
         if refresh:
             kind = "hard" if refresh == "hard" else "normal"
@@ -197,13 +212,13 @@ class OneApplication(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request, name: str) -> Response:
         """Replace spec, labels, annotations and finalizers."""
+        application = get_application(request, name, "update")
         body = body_map(request, "the Application")
         must_agree(
             name,
             inner_map(body, "metadata").get("name"),
             "metadata.name",
         )
-        application = get_application(request, name, "update")
         metadata = inner_map(body, "metadata")
         wanted = applications.wanted_from(
             {**body, "metadata": {**metadata, "name": name, "namespace": application.namespace}}
@@ -226,6 +241,7 @@ class OneApplication(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def patch(self, request: Request, name: str) -> Response:
         """Patch an application: `{patch, patchType}` with a merge patch or a JSON patch."""
+        get_application(request, name, "update")
         body = body_map(request)
         must_agree(name, body.get("name"), "name")
         for attempt in range(PATCH_ATTEMPTS):

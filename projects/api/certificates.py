@@ -88,6 +88,7 @@ class Certificates(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Add `{items: [{serverName, certType, certSubType, certData}]}`: SSH keys, or PEM certificates of type https, in base64."""
+        require(actor(request), "certificates", "create", "*")
         items = body_map(request).get("items")
         if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
             raise Invalid("items must be a list of certificates")

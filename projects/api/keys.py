@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hub import audit
-from hub.access import hide, is_allowed, require
+from hub.access import hide, is_allowed, reach, require
 from hub.api import View, actor, body_map
 from hub.engine.errors import Invalid
 from hub.engine.integrity import key_name
@@ -50,7 +50,10 @@ class Keys(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Add the keys of `{keydata}`; those that are known are skipped."""
-        caller, text = actor(request), body_map(request).get("keydata")
+        caller = actor(request)
+        if not reach(caller, "gpgkeys", "create").allow:
+            raise hide(caller, "gpgkeys", "create", "")
+        text = body_map(request).get("keydata")
         if not isinstance(text, str) or len(text) > 1_000_000:
             raise Invalid("keydata is required: a public key in ASCII form")
         found = read_keys(text)
@@ -71,8 +74,6 @@ class Keys(View):
     def delete(self, request: Request) -> Response:
         """Remove the key `keyID`: commits signed by it count no more."""
         caller, name = actor(request), key_name(request.query_params.get("keyID"))
-        if not name:
-            raise Invalid("keyID is required")
         known = known_keys()
         if name not in known or not is_allowed(caller, "gpgkeys", "get", name):
             raise hide(caller, "gpgkeys", "delete", name)

@@ -73,8 +73,10 @@ class ManifestsWithFiles(View):
         `compare=true` (ours) answers with the difference to the cluster too. Values of Secrets are masked.
         Who may only read the application gets no charts from elsewhere and no other source: that needs `override`.
         """
-        query, archive = _received(request.data)
+        lines = request.data if isinstance(request.data, list) else []
+        query = _query(lines)
         application = _application(request, query)
+        archive = _archive(lines)
         project = project_of(application.project)
         if project.spec.get("signatureKeys") or project.spec.get("sourceIntegrity"):
             raise Precondition("Cannot use local manifests when source integrity is enabled")
@@ -90,16 +92,23 @@ class ManifestsWithFiles(View):
         return Response(answer)
 
 
-def _received(lines: Any) -> tuple[dict[str, Any], bytes]:
-    """Return the query and the archive of a stream.
+def _query(lines: list[Any]) -> dict[str, Any]:
+    """Return which application a stream is about: all that the access decision reads of it.
+
+    Raises: Invalid when it names none.
+    """
+    first = lines[0].get("query") if lines and isinstance(lines[0], dict) else None
+    if not isinstance(first, dict):
+        raise Invalid('the first line must be {"query": {"name": …}}')
+    return first
+
+
+def _archive(lines: list[Any]) -> bytes:
+    """Return the archive of a stream.
 
     Raises: Invalid naming what is missing.
     """
-    items = list(lines) if isinstance(lines, list) else []
-    first = items[0].get("query") if items and isinstance(items[0], dict) else None
-    if not isinstance(first, dict):
-        raise Invalid('the first line must be {"query": {"name": …}}')
-    return first, b"".join(_chunks(items[1:]))
+    return b"".join(_chunks(lines[1:]))
 
 
 def _chunks(items: list[Any]) -> Iterator[bytes]:

@@ -44,10 +44,10 @@ class Sync(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
         """Start a sync to a revision, resolved before it is stored."""
-        body = body_map(request)
-        must_agree(name, body.get("name"), "name")
         check_windows(get_application(request, name, "get"))
         application = get_application(request, name, "sync")
+        body = body_map(request)
+        must_agree(name, body.get("name"), "name")
         begin_sync(actor(request), application, body)
         return Response(application_json(application_named(application.namespace, name)))
 
@@ -230,11 +230,11 @@ class Rollback(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
         """Roll back to `id`, the last one before the current when 0 or absent."""
+        enforced = setting("enforce_rollback", default=False) is True
+        application = get_application(request, name, "rollback" if enforced else "sync")
         body = body_map(request)
         must_agree(name, body.get("name"), "name")
         check_shape(body, SYNC, "")
-        enforced = setting("enforce_rollback", default=False) is True
-        application = get_application(request, name, "rollback" if enforced else "sync")
         if application.deletion_requested_at:
             raise Precondition("application is deleting")
         if application.is_automated:

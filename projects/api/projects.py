@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from clusters.models import Cluster
 from hub.access import Caller, hide, is_allowed, require
-from hub.api import View, actor, body_map, flag, inner_map, must_agree
+from hub.api import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
 from hub.engine.errors import Invalid, NotFound
 from hub.engine.windows import active_windows
 from hub.lists import arranged
@@ -58,12 +58,12 @@ class Projects(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Create a project: `{project, upsert}`."""
+        name = text_at(asked(request), "project", "metadata", "name")
+        require(actor(request), "projects", "create", name)
         body = body_map(request)
         manifest = body.get("project")
         if not isinstance(manifest, dict):
             raise Invalid("project is required: an AppProject object")
-        name = str(inner_map(manifest, "metadata").get("name", ""))
-        require(actor(request), "projects", "create", name)
         upsert = bool(body.get("upsert")) or flag(request, "upsert")
         existing = Project.objects.filter(name=name).first()
         if existing is None or upsert:
@@ -91,9 +91,9 @@ class OneProject(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request, name: str) -> Response:
         """Replace a project."""
+        project = get_project(request, name, "update")
         body = body_map(request)
         manifest = body.get("project", body)
-        project = get_project(request, name, "update")
         if not isinstance(manifest, dict) or not isinstance(manifest.get("spec"), dict):
             raise Invalid("project.spec is required: an object, {} to take everything from the project")  # fmt: skip
         if not isinstance(manifest.get("metadata") or {}, dict):
@@ -182,10 +182,10 @@ class RoleTokens(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str, role: str) -> Response:
         """Return a new token of a role: `{expiresIn, id, description}`; it is shown this once."""
+        project = get_project(request, name, "update")
         body = body_map(request)
         must_agree(name, body.get("project"), "project")
         must_agree(role, body.get("role"), "role")
-        project = get_project(request, name, "update")
         if not any(r.get("name") == role for r in project.spec.get("roles") or []):
             raise NotFound(f"project '{name}' does not have role '{role}'")
         token = create_token(

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from hub import audit
 from hub.access import Caller, hide, is_allowed, require
-from hub.api import View, actor, body_map, flag, inner_map, must_agree
+from hub.api import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
 from hub.engine.errors import AccessDenied, EngineError, Invalid, RetryLater, Stalled
 from hub.engine.permits import normal_url, permits_source
 from hub.lists import arranged
@@ -111,11 +111,17 @@ class Repositories(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Connect a repository: it is asked first."""
+        account = actor(request)
+        _require_create(account, asked(request), "repo")
         body = body_map(request)
         url = check_repository_url(body.get("repo"))
-        account = actor(request)
         project = str(body.get("project") or "")
-        require(account, "repositories", "create", f"{project}/{url}" if project else url, project)
+        existing = Repository.objects.filter(url=url, project=project).first()
+        if existing and not is_allowed(account, "repositories", "get", existing.rbac_object):
+            raise hide(account, "repositories", "create", existing.rbac_object, project)
+        upsert = flag(request, "upsert") or bool(body.get("upsert"))
+        if existing and upsert:
+            require(account, "repositories", "update", existing.rbac_object, project)
         kind = _kind(body)
         if kind == "git":
             git.check_git_url(url, "repo")
@@ -127,17 +133,18 @@ class Repositories(View):
         )
         if problem:
             raise Invalid(f"repository not accessible: {problem}")
-        existing = Repository.objects.filter(url=url, project=project).first()
-        if existing and not is_allowed(account, "repositories", "get", existing.rbac_object):
-            raise hide(account, "repositories", "create", existing.rbac_object, project)
-        if existing and not flag(request, "upsert") and not body.get("upsert"):
+        if existing and not upsert:
             if (existing.credentials, existing.options) == (secret, options):
                 return Response(repository_json(existing))
             raise Invalid("existing repository spec is different, use upsert flag to force update")
-        if existing:
-            require(account, "repositories", "update", existing.rbac_object, project)
-        asked = not flag(request, "credsOnly")
-        return Response(repository_json(save_repository(existing, body, url, account.name, asked=asked)))  # fmt: skip
+        was_asked = not flag(request, "credsOnly")
+        return Response(repository_json(save_repository(existing, body, url, account.name, asked=was_asked)))  # fmt: skip
+
+
+def _require_create(caller: Caller, given: Mapping[str, Any], field: str) -> None:
+    """Return if a caller may create what a body describes: before its URL is looked at."""
+    url, project = text_at(given, field), text_at(given, "project")
+    require(caller, "repositories", "create", f"{project}/{url}" if project else url, project)
 
 
 def _inherited(url: str, secret: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,9 +232,9 @@ class OneRepository(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request, repo: str) -> Response:
         """Replace the credentials and options of a repository."""
+        row = _named(request, repo, "update")
         body = body_map(request)
         must_agree(repo, body.get("repo"), "repo")
-        row = _named(request, repo, "update")
         return Response(
             repository_json(
                 save_repository(row, {**body, "project": row.project}, row.url, actor(request).name)
@@ -268,8 +275,8 @@ def try_out(caller: Caller, given: Mapping[str, Any]) -> None:
 
     Raises: Invalid saying why it does not answer; AccessDenied.
     """
-    url, project = check_repository_url(given.get("repo")), str(given.get("project") or "")
-    require(caller, "repositories", "create", f"{project}/{url}" if project else url, project)
+    _require_create(caller, given, "repo")
+    url = check_repository_url(given.get("repo"))
     secret, options = _split(given)
     problem = check_connection(url, _kind(given), {**options, **secret, **_inherited(url, secret)})
     if problem:
@@ -362,16 +369,15 @@ class OCITags(View):
 class AppDetails(View):
     """`/repositories/{repo}/appdetails`: what a source is, and its parameters."""
 
-    permission = ("repositories", "get")
+    permission = ("applications", "get")
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, repo: str) -> Response:
         """Return the type of a source; of a chart its value files and values."""
-        body = body_map(request)
-        source = inner_map(body, "source")
+        project = text_at(asked(request), "appProject") or "default"
+        require_details(actor(request), project, text_at(asked(request), "appName"), repo)
+        source = inner_map(body_map(request), "source")
         must_agree(repo, source.get("repoURL"), "source.repoURL")
-        project = str(body.get("appProject") or "default")
-        require_details(actor(request), project, str(body.get("appName") or ""), repo)
         wanted = {**source, "repoURL": repo}
         problems = sources.check_sources([wanted], multi=False)
         if problems:
@@ -399,9 +405,12 @@ def require_details(caller: Caller, project: str, name: str, url: str) -> None:
     """Return if a caller may look into a source: of its own application, or of one that it may create."""
     found = Application.objects.select_related("cluster").filter(namespace=settings.NAMESPACE, name=name).first()  # fmt: skip
     if found is not None and found.project == project:
-        require(caller, "applications", "get", found.rbac_object, project, found.where)
+        named, where, action = found.rbac_object, found.where, "get"
     else:
-        require(caller, "applications", "create", f"{project}/{name or '*'}", project)
+        named, where, action = f"{project}/{name or '*'}", None, "create"
+    if not is_allowed(caller, "applications", action, named, where):
+        # The same for an application that is there and one that is not.
+        raise hide(caller, "applications", "get", named, project)
     rules = project_of_or_none(project)
     if rules is None or not permits_source(rules.spec, url):
         raise AccessDenied(f"application repo {url} is not permitted in project '{project}'")
@@ -436,9 +445,9 @@ class Templates(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
         """Create a template, or replace it with `upsert`."""
+        require(actor(request), "repositories", "create", text_at(asked(request), "url"))
         body = body_map(request)
         url = check_repository_url(body.get("url"))
-        require(actor(request), "repositories", "create", url)
         existing = CredentialTemplate.objects.filter(url=url).first()
         if existing:
             require(actor(request), "repositories", "update", url)
@@ -485,13 +494,10 @@ class OneTemplate(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request, url: str) -> Response:
         """Replace a template."""
+        row = self._row(request, url, "update")
         body = body_map(request)
         must_agree(url, body.get("url"), "url")
-        return Response(
-            template_json(
-                _save_template(self._row(request, url, "update"), url, body, actor(request).name)
-            )
-        )
+        return Response(template_json(_save_template(row, url, body, actor(request).name)))
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, url: str) -> Response:

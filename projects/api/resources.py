@@ -260,8 +260,8 @@ def place(
     Raises: Invalid when it is no part of the application's tree; AccessDenied when the project forbids its kind.
     """
     params = named if named is not None else request.query_params.dict()
-    key = named_key(params)
     application = get_application(request, name, "get")
+    key = named_key(params)
     fine = (
         f"{action}/{key.group}/{key.kind}/{key.namespace}/{key.name}" if action != "get" else "get"
     )

@@ -107,8 +107,8 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
     try:
         body = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
         wanted, row = _draft(body)
-        find_cluster(wanted.spec.get("destination") or {})
         _require_writer(caller, wanted, row)
+        find_cluster(wanted.spec.get("destination") or {})
     except _WRONG as error:
         return render(request, "applications/checked.html", {"error": str(error)})
     source, to = wanted.spec.get("source") or {}, wanted.spec.get("destination") or {}
@@ -145,8 +145,11 @@ def _require_writer(caller: Caller, wanted: applications.Wanted, row: Applicatio
             raise Invalid(f"You may not update {row.rbac_object}. Ask for applications, update on it.")  # fmt: skip
         if row.project == project:
             return
+    hidden = row is not None and not is_allowed(
+        caller, "applications", "get", row.rbac_object, row.where
+    )
     name = f"{project}/{wanted.name}" if wanted.namespace == settings.NAMESPACE else f"{project}/{wanted.namespace}/{wanted.name}"  # fmt: skip
-    if not is_allowed(caller, "applications", "create", name):
+    if hidden or not is_allowed(caller, "applications", "create", name):
         raise Invalid(f"You may not create {name}. Ask for applications, create on it.")
 
 
