@@ -1,6 +1,5 @@
 """Git: ask servers for refs, fetch commits, read trees and blobs in process."""
 
-import base64
 import contextlib
 import fcntl
 import functools
@@ -8,8 +7,8 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -25,11 +24,12 @@ from dulwich.repo import Repo
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.permits import normal_url
 from hub.metrics import GIT_FAILURES, GIT_REQUESTS
-from hub.outbound import check_host
+from hub.outbound.bounds import shown_size
 from hub.redaction import redact_text
-from projects.sources import process
+from projects.sources import process, ways
 from projects.sources.app_tokens import with_token
-from projects.sources.credentials import proxy_of
+from projects.sources.credentials import IDENTITY
+from projects.sources.sizes import TooLarge, require_size
 
 _SCP = re.compile(r"^(?:[\w.-]+@)?[\w.-]+:(?!//)[^\s]+\Z")
 _SHA = re.compile(r"^[0-9a-f]{40}\Z")
@@ -104,36 +104,6 @@ def _exclusive(url: str) -> Iterator[Path]:
             yield folder
 
 
-@contextlib.contextmanager
-def _environment(url: str, credentials: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    with tempfile.TemporaryDirectory(prefix="git-") as text:
-        home = Path(text)
-        config = {
-            "gc.auto": "0",
-            "credential.helper": "",
-            "protocol.version": "2",
-            "core.hooksPath": "/dev/null",
-        }
-        env = {
-            "HOME": text, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true",
-            "GIT_ALLOW_PROTOCOL": "https:http:ssh:file", "LC_ALL": "C", "PATH": os.environ.get("PATH", ""),
-        }  # fmt: skip
-        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-            if os.environ.get(name):
-                env[name] = os.environ[name]
-        if url.startswith(("http://", "https://")):
-            _write_config(home / ".gitconfig", _http_config(credentials, home))
-            if credentials.get("caData"):
-                # By the environment: there it wins over what the hub's machine sets for all.
-                env["GIT_SSL_CAINFO"] = str(_private(home / "authorities", str(credentials["caData"])))  # fmt: skip
-        elif not url.startswith("file://"):
-            env["GIT_SSH_COMMAND"] = _ssh_command(credentials, home)
-        env["GIT_CONFIG_COUNT"] = str(len(config))
-        for number, (name, value) in enumerate(config.items()):
-            env[f"GIT_CONFIG_KEY_{number}"], env[f"GIT_CONFIG_VALUE_{number}"] = name, value
-        yield env
-
-
 def _local(*argv: str) -> None:
     """Run git on a folder of the hub, with nobody's credentials."""
     env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": "/nonexistent"}
@@ -143,98 +113,94 @@ def _local(*argv: str) -> None:
         raise Stalled("GitFailed", f"git {argv[-1]}: {finished.errors.strip()[-400:]}")
 
 
-def _write_config(path: Path, config: Mapping[str, str]) -> None:
-    """Write settings of git into a file that only the hub reads.
+@functools.cache
+def _require_git() -> None:
+    env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
+    said = process.run_own(["git", "--version"], environment=env, timeout=_LOCAL_SECONDS)
+    ways.require_version(said.output.decode(errors="replace"))
 
-    Credentials travel there: never in argv, in a stored URL, or in an environment, which every
-    helper of git inherits.
-    Raises: Stalled for a value that would begin another line.
+
+_moves: dict[str, tuple[float, str]] = {}
+_MOVED_SECONDS = 600.0
+_MOST_MOVES = 1000
+
+
+def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str, most: int) -> str:
+    """Return what Git says of a repository, `url` in its arguments replaced by where it has moved to.
+
+    Units: `most` in bytes, the largest file that it writes.
     """
-    lines = []
-    for name, value in config.items():
-        if any(ord(c) < 32 or ord(c) == 127 for c in value):
-            raise Stalled("InvalidCredentials", "credentials must be one line without control characters")  # fmt: skip
-        section, _, key = name.partition(".")
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        lines.append(f'[{section}]\n\t{key} = "{escaped}"')
-    _private(path, "\n".join(lines))
-
-
-def _http_config(credentials: Mapping[str, Any], home: Path) -> dict[str, str]:
-    config = {}
-    if credentials.get("bearerToken"):
-        config["http.extraHeader"] = f"Authorization: Bearer {credentials['bearerToken']}"
-    elif credentials.get("password") or credentials.get("username"):
-        pair = f"{credentials.get('username') or 'git'}:{credentials.get('password', '')}".encode()
-        config["http.extraHeader"] = "Authorization: Basic " + base64.b64encode(pair).decode()
-    if credentials.get("insecure"):
-        config["http.sslVerify"] = "false"
-    if credentials.get("proxy"):
-        config["http.proxy"] = str(credentials["proxy"])
-    for field, option in (
-        ("tlsClientCertData", "http.sslCert"),
-        ("tlsClientCertKey", "http.sslKey"),
-    ):
-        if credentials.get(field):
-            config[option] = str(_private(home / field, str(credentials[field])))
-    return config
-
-
-def _private(path: Path, content: str) -> Path:
-    with open(path, "w", opener=lambda p, f: os.open(p, f, 0o600)) as file:
-        file.write(content if content.endswith("\n") else content + "\n")
-    return path
-
-
-def _ssh_command(credentials: Mapping[str, Any], home: Path) -> str:
-    options = [
-        "ssh",
-        "-F",
-        "/dev/null",
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "IdentitiesOnly=yes",
-        "-o",
-        "ConnectTimeout=10",
-    ]
-    if credentials.get("insecureIgnoreHostKey") or credentials.get("insecure"):
-        options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
-    else:
-        known = _private(home / "known_hosts", str(credentials.get("knownHosts") or ""))
-        options += [
-            "-o",
-            "StrictHostKeyChecking=yes",
-            "-o",
-            f"UserKnownHostsFile={known}",
-            "-o",
-            "GlobalKnownHostsFile=/dev/null",
-        ]
-    if credentials.get("sshPrivateKey"):
-        options += ["-i", str(_private(home / "key", str(credentials["sshPrivateKey"])))]
-    return " ".join(options)
-
-
-def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str) -> str:
     check_git_url(url)
-    proxy = _check_reachable(url, credentials)
-    GIT_REQUESTS.labels(kind).inc()
-    given = {**_in_url(url), **with_token(url, credentials), "proxy": proxy}
-    plain = ["git", *(_without_password(a) if a == url else a for a in argv)]
-    with _environment(url, given) as env:
-        seconds = settings.GIT_TIMEOUT.total_seconds()
+    _require_git()
+    until, here = _moves.get(url, (0.0, ""))
+    if not here or until < time.monotonic():
         try:
-            finished = process.run_own(plain, environment=env, timeout=seconds)
-        except Stalled as error:
-            if error.reason == "ToolMissing":
-                raise
-            GIT_FAILURES.labels(kind).inc()
-            raise _failure(url, str(error)) from error
+            return _run_at(url, url, credentials, argv, kind, most)
+        except _Moved:
+            here = ways.moved(
+                _without_password(url), {**_in_url(url), **with_token(url, credentials)}
+            )
+        if len(_moves) >= _MOST_MOVES:
+            _moves.clear()
+        _moves[url] = (time.monotonic() + _MOVED_SECONDS, here)
+    same = urlsplit(here)[:2] == urlsplit(url)[:2]
+    given = {**_in_url(url), **credentials}
+    own = given if same else {k: v for k, v in given.items() if k not in IDENTITY}
+    try:
+        return _run_at(url, here, own, argv, kind, most)
+    except _Moved as error:
+        _moves.pop(url, None)
+        raise RetryLater(
+            "RepositoryUnreachable",
+            f"{redact_text(url)} moves again and again",
+            timedelta(seconds=60),
+        ) from error
+
+
+class _Moved(Exception):
+    """The server answers that the repository is elsewhere."""
+
+
+def _run_at(
+    url: str, here: str, credentials: Mapping[str, Any], argv: list[str], kind: str, most: int
+) -> str:
+    way = ways.way_to(here, credentials)
+    plain = ["git", *(_without_password(here) if word == url else word for word in argv)]
+    own = {**_in_url(here), **with_token(here, credentials)}
+    GIT_REQUESTS.labels(kind).inc()
+    said = ""
+    # ssh is told one address at a time; where the first does not answer, the next may.
+    for place in way.places[:3] if way.scheme == "ssh" else ("",):
+        with ways.environment(way, own, place) as env:
+            output, said = _execute(ways.limited(plain, most), env)
+        if not said:
+            return output
+        GIT_FAILURES.labels(kind).inc()
+        if not _is_away(said):
+            break
+    raise _failure(url, said)
+
+
+def _execute(argv: list[str], env: dict[str, str]) -> tuple[str, str]:
+    """Return what Git says, and what it says went wrong, empty when nothing did."""
+    try:
+        finished = process.run_own(
+            argv, environment=env, timeout=settings.GIT_TIMEOUT.total_seconds()
+        )
+    except Stalled as error:
+        if error.reason == "ToolMissing":
+            raise
+        return "", str(error)
     output = finished.output.decode(errors="replace")
     if finished.code:
-        GIT_FAILURES.labels(kind).inc()
-        raise _failure(url, finished.errors or output or f"git ended with {finished.code}")
-    return output.removesuffix("\n")
+        return output, finished.errors or output or f"git ended with {finished.code}"
+    return output.removesuffix("\n"), ""
+
+
+def _is_away(text: str) -> bool:
+    return any(
+        sign in text for sign in ("Connection refused", "timed out", "unreachable", "No route")
+    )
 
 
 def _in_url(url: str) -> dict[str, str]:
@@ -252,21 +218,6 @@ def _without_password(url: str) -> str:
         return url
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def _check_reachable(url: str, credentials: Mapping[str, Any]) -> str:
-    """Return the proxy that the server is asked through, empty for none."""
-    parts = urlsplit(url)
-    host = (
-        parts.hostname
-        if "://" in url
-        else url.partition("@")[2].partition(":")[0] or url.partition(":")[0]
-    )
-    if parts.scheme == "file" or not host:
-        return ""
-    proxy = proxy_of(host, credentials) if parts.scheme in ("http", "https") else ""
-    check_host(host, "repoURL", proxied=bool(proxy))
-    return proxy
 
 
 _PERMANENT = (
@@ -298,8 +249,22 @@ _PERMANENT = (
 )
 
 
+_REDIRECT = re.compile(r"returned error: 30[12378]\b")
+_TOO_LARGE = (
+    "signal 25",
+    "File size limit exceeded",
+    "File too large",
+    "out of memory",
+    "Out of memory",
+)
+
+
 def _failure(url: str, text: str) -> Exception:
     shown = redact_text(url)
+    if _REDIRECT.search(text):
+        return _Moved()
+    if any(sign in text for sign in _TOO_LARGE):
+        return _too_large(url)
     for sign, reason, message in _PERMANENT:
         if sign.lower() in text.lower():
             return RetryLater(reason, f"{shown}: {message}", timedelta(seconds=60))
@@ -314,7 +279,13 @@ def fetch_refs(url: str, credentials: Mapping[str, Any]) -> Refs:
 
     Raises: RetryLater with what the server said, Invalid for a URL that is not read.
     """
-    output = _run(url, credentials, ["ls-remote", "--symref", "--", url], "ls-remote")
+    output = _run(
+        url,
+        credentials,
+        ["ls-remote", "--symref", "--", url],
+        "ls-remote",
+        settings.MAX_INDEX_BYTES,
+    )
     refs: dict[str, str] = {}
     head = ""
     for line in output.splitlines():
@@ -352,25 +323,43 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
             "--no-write-fetch-head",
             "--no-recurse-submodules",
         ]
+        everything = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
         try:
-            _run(url, credentials, [*base, "--depth", "1", "--", url, commit], "fetch")
+            _fetch(folder, url, credentials, [*base, "--depth", "1", "--", url, commit])
         except RetryLater:
             # Old servers give only what a ref names: then the history is needed.
-            _run(
-                url,
-                credentials,
-                [
-                    *base,
-                    "--",
-                    url,
-                    "+refs/heads/*:refs/remotes/origin/*",
-                    "+refs/tags/*:refs/tags/*",
-                ],
-                "fetch",
-            )
+            _fetch(folder, url, credentials, [*base, "--", url, *everything])
         _opened.cache_clear()
         if not has_commit(url, commit):
             raise Stalled("RevisionNotFound", f"{redact_text(url)} has no commit {commit}")
+
+
+def _fetch(folder: Path, url: str, credentials: Mapping[str, Any], argv: list[str]) -> None:
+    """Fetch into a local repository, which does not grow beyond the limit."""
+    packs = folder / "objects" / "pack"
+    used = sum(path.stat().st_size for path in packs.glob("*"))
+    most = settings.MAX_REPOSITORY_BYTES - used
+    try:
+        if most <= 0:
+            raise _too_large(url)
+        _run(url, credentials, argv, "fetch", most)
+    except (RetryLater, Stalled) as error:
+        left = [(path, path.stat().st_size) for path in packs.glob("tmp_*")]
+        for path, _ in left:
+            # What a killed process leaves behind is nobody's.
+            path.unlink(missing_ok=True)
+        if any(size + _SLACK > most for _, size in left):
+            raise _too_large(url) from error
+        raise
+
+
+_SLACK = 64 * 1024
+
+
+def _too_large(url: str) -> Stalled:
+    return Stalled(
+        "TooLarge", f"{redact_text(url)} is larger than the hub keeps (HUB_MAX_REPOSITORY_BYTES)"
+    )
 
 
 def ensure_history(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
@@ -393,7 +382,7 @@ def ensure_history(url: str, commit: str, credentials: Mapping[str, Any]) -> Non
             "--no-recurse-submodules",
             "--unshallow",
         ]
-        _run(url, credentials, [*argv, "--", url, commit], "fetch")
+        _fetch(folder, url, credentials, [*argv, "--", url, commit])
         _opened.cache_clear()
 
 
@@ -440,6 +429,25 @@ def has_commit(url: str, commit: str) -> bool:
         return commit.encode() in _repo(url).object_store
 
 
+_MOST_TAGS = 10
+"""Tags of tags."""
+
+
+def _object(url: str, name: str, path: str = "") -> Any:
+    """Return an object of the local repository.
+
+    Raises: ManifestError when it is larger than the hub reads, KeyError when it is not there.
+    """
+    repo, most = _repo(url), settings.MAX_FILE_BYTES
+    try:
+        require_size(repo, name.encode(), most)
+    except TooLarge as error:
+        raise ManifestError(
+            f"{path or name} is larger than {shown_size(most)}, the limit (HUB_MAX_FILE_BYTES)"
+        ) from error
+    return repo[name.encode()]
+
+
 class GitFiles:
     """The files of one commit."""
 
@@ -475,7 +483,7 @@ class GitFiles:
         found = self.entry(path)
         if found is None:
             raise KeyError(path)
-        data = bytes(_repo(self._url)[found[1].encode()].as_raw_string())
+        data = bytes(_object(self._url, found[1], path).as_raw_string())
         if data.startswith(_LFS) and path.endswith(_READ):
             raise ManifestError(
                 f"{path} is kept in Git LFS, which this hub does not read: keep it in Git itself"
@@ -485,9 +493,11 @@ class GitFiles:
 
 @functools.lru_cache(maxsize=2048)
 def _tree_of(url: str, commit: str) -> str:
-    found = _repo(url)[commit.encode()]
-    while isinstance(found, Tag):
-        found = _repo(url)[found.object[1]]
+    found = _object(url, commit)
+    for _ in range(_MOST_TAGS):
+        if not isinstance(found, Tag):
+            break
+        found = _object(url, found.object[1].decode())
     if not isinstance(found, Commit):
         raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit} is not a commit")
     return str(found.tree.decode())
@@ -495,7 +505,7 @@ def _tree_of(url: str, commit: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _entries(url: str, tree: str) -> dict[str, tuple[int, str]]:
-    found = _repo(url)[tree.encode()]
+    found = _object(url, tree)
     if not isinstance(found, Tree):
         return {}
     entries = {}
@@ -523,7 +533,7 @@ def commits(url: str, commit: str, count: int) -> list[Commit]:
     Raises: Stalled when it is not a commit.
     """
     repo, start = _repo(url), commit.encode()
-    if not isinstance(repo[start], Commit):
+    if not isinstance(_object(url, commit), Commit):
         raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit} is not a commit")
     return [entry.commit for entry in repo.get_walker(include=[start], max_entries=count)]
 
@@ -534,7 +544,7 @@ def commit_info(url: str, commit: str) -> CommitInfo:
     Raises: Stalled when it is not a commit.
     """
     try:
-        found = _repo(url)[commit.encode()]
+        found = _object(url, commit)
     except (NotGitRepository, KeyError) as error:
         raise Stalled(
             "RevisionNotFound", f"{redact_text(url)}: {commit} is not known here"

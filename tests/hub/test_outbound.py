@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from support.hostile import Hostile, gzip_of, http
+from support.hostile import Hostile, drip, gzip_of, http
 
 from hub.engine.errors import Invalid, RetryLater
 from hub.outbound import addresses, check_url, pools, streams
@@ -193,13 +193,6 @@ def test_a_redirect_is_handed_back(client, server):
     server.answer = lambda path: http(b"", 302, Location=f"{server.url}/stolen")
     assert client(server.url + "/asked")[0] == 302
     assert server.paths == ["/asked"]
-
-
-def drip(head, part, pause=0.05):
-    yield head
-    while True:
-        time.sleep(pause)
-        yield part
 
 
 BOMBS = {

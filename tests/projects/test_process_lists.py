@@ -11,7 +11,7 @@ from support.processes import ProcessWatch
 from hub.engine.errors import Invalid, RetryLater, Stalled
 from projects import sources
 from projects.models import CredentialTemplate
-from projects.sources import git
+from projects.sources import git, ways
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -123,7 +123,7 @@ def test_odd_passwords_arrive_whole(repo, git_server, password):
 
 @pytest.mark.parametrize("token", ['a"b', "a\\b", "a#b;c", "a\\n"])
 def test_settings_are_read_as_they_were_written(tmp_path, token):
-    git._write_config(tmp_path / ".gitconfig", {"http.extraHeader": f"Authorization: Bearer {token}"})  # fmt: skip
+    ways._write_config(tmp_path / ".gitconfig", {"http.extraHeader": f"Authorization: Bearer {token}"})  # fmt: skip
     env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1"}
     found = git.process.run_own(["git", "config", "http.extraHeader"], environment=env, timeout=20)
     assert found.output.decode() == f"Authorization: Bearer {token}\n"

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 import zlib
 
 
@@ -16,6 +17,14 @@ def http(body=b"", status=200, **headers):
     names = {"Content_Length": len(body), "Content_Type": "application/json", **headers}
     lines = "".join(f"{k.replace('_', '-')}: {v}\r\n" for k, v in names.items() if v is not None)
     return f"HTTP/1.1 {status} X\r\nConnection: close\r\n{lines}\r\n".encode() + body
+
+
+def drip(head, part, pause=0.05):
+    """Yield the beginning of an answer, and then little by little without an end."""
+    yield head
+    while True:
+        time.sleep(pause)
+        yield part
 
 
 class Hostile:

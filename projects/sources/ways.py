@@ -1,0 +1,249 @@
+"""How Git gets to a server: to the addresses that were looked at, with whose credentials, within which limits.
+
+Git and ssh resolve names by themselves. Here the name is resolved, and they are told what came out.
+"""
+
+import base64
+import contextlib
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from hub.engine.errors import Invalid, RetryLater, Stalled
+from hub.outbound import addresses, check_host, check_url, http
+from hub.redaction import redact_text
+from projects.sources.credentials import IDENTITY, proxy_of, tls_of
+
+_REFS = "/info/refs?service=git-upload-pack"
+_HOPS = 5
+_PORTS = {"https": 443, "http": 80, "ssh": 22}
+_MEMORY_KIB = 4 * 1024**2
+"""What one Git process may map; packs are mapped in windows, so that this is no limit of their size."""
+_LIMITED = 'ulimit -f "$1" && ulimit -v "$2" && shift 2 && exec "$@"'
+_SSH = ("ssh", "-F", "/dev/null", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How to get to the server of a repository."""
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    places: tuple[str, ...] = ()
+    """The addresses that were looked at, empty where a proxy finds the server."""
+    proxy: str = ""
+
+
+def way_to(url: str, credentials: Mapping[str, Any]) -> Way:
+    """Return how to get to a repository.
+
+    Raises: Invalid for a server that is refused, RetryLater when its name does not resolve.
+    """
+    if "://" not in url:
+        host = url.partition("@")[2].partition(":")[0] or url.partition(":")[0]
+        return Way("ssh", host, 22, tuple(addresses(host, "repoURL")))
+    parts = urlsplit(url)
+    host, scheme = parts.hostname or "", parts.scheme
+    if scheme == "file" or not host:
+        return Way("file")
+    try:
+        port = parts.port or _PORTS.get(scheme, 0)
+    except ValueError as error:
+        raise Invalid(f"repoURL: {redact_text(url)!r} names no port of 1 to 65535") from error
+    if parts.port == 0:
+        raise Invalid(f"repoURL: {redact_text(url)!r} names port 0")
+    proxy = proxy_of(host, credentials) if scheme in ("http", "https") else ""
+    if proxy:
+        check_host(host, "repoURL", proxied=True)
+        return Way(scheme, host, port, (), proxy)
+    return Way(scheme, host, port, tuple(addresses(host, "repoURL")))
+
+
+def limited(argv: list[str], file_bytes: int) -> list[str]:
+    """Return a command that writes no file larger than that.
+
+    The limits are those of the process that is started: the hub itself keeps its own.
+    """
+    blocks = max(1, file_bytes // 512)
+    return ["sh", "-c", _LIMITED, "sh", str(blocks), str(_MEMORY_KIB), *argv]
+
+
+@contextlib.contextmanager
+def environment(way: Way, credentials: Mapping[str, Any], place: str = "") -> Iterator[dict[str, str]]:  # fmt: skip
+    """Give the variables of a Git process; credentials and certificates are in a folder that goes with it.
+
+    With `place` ssh connects to that one of the addresses.
+    """
+    with tempfile.TemporaryDirectory(prefix="git-") as text:
+        home = Path(text)
+        config = {
+            "gc.auto": "0",
+            "credential.helper": "",
+            "protocol.version": "2",
+            "core.hooksPath": "/dev/null",
+            "core.packedGitWindowSize": "64m",
+            "core.packedGitLimit": "512m",
+            # A redirect is looked at by the hub before Git goes there.
+            "http.followRedirects": "false",
+        }
+        env = {
+            "HOME": text, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true",
+            "GIT_ALLOW_PROTOCOL": "https:http:ssh:file", "LC_ALL": "C", "PATH": os.environ.get("PATH", ""),
+        }  # fmt: skip
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+            if os.environ.get(name):
+                env[name] = os.environ[name]
+        if way.scheme in ("http", "https"):
+            _write_config(home / ".gitconfig", _http_config(way, credentials, home))
+            if credentials.get("caData"):
+                # By the environment: there it wins over what the hub's machine sets for all.
+                authorities = _private(home / "authorities", str(credentials["caData"]))
+                env["GIT_SSL_CAINFO"] = str(authorities)
+        elif way.scheme == "ssh":
+            env["GIT_SSH_COMMAND"] = _ssh_command(way, credentials, home, place)
+        env["GIT_CONFIG_COUNT"] = str(len(config))
+        for number, (name, value) in enumerate(config.items()):
+            env[f"GIT_CONFIG_KEY_{number}"], env[f"GIT_CONFIG_VALUE_{number}"] = name, value
+        yield env
+
+
+def _write_config(path: Path, config: Mapping[str, str]) -> None:
+    """Write settings of git into a file that only the hub reads.
+
+    Credentials travel there: never in argv, in a stored URL, or in an environment, which every
+    helper of git inherits.
+    Raises: Stalled for a value that would begin another line.
+    """
+    lines = []
+    for name, value in config.items():
+        if any(ord(c) < 32 or ord(c) == 127 for c in value):
+            raise Stalled("InvalidCredentials", "credentials must be one line without control characters")  # fmt: skip
+        section, _, key = name.partition(".")
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        lines.append(f'[{section}]\n\t{key} = "{escaped}"')
+    _private(path, "\n".join(lines))
+
+
+def _http_config(way: Way, credentials: Mapping[str, Any], home: Path) -> dict[str, str]:
+    config = {"http.curloptResolve": _pin(way)}
+    if credentials.get("bearerToken"):
+        config["http.extraHeader"] = f"Authorization: Bearer {credentials['bearerToken']}"
+    elif credentials.get("password") or credentials.get("username"):
+        pair = f"{credentials.get('username') or 'git'}:{credentials.get('password', '')}".encode()
+        config["http.extraHeader"] = "Authorization: Basic " + base64.b64encode(pair).decode()
+    if credentials.get("insecure"):
+        config["http.sslVerify"] = "false"
+    if way.proxy:
+        config["http.proxy"] = way.proxy
+    for field, option in (
+        ("tlsClientCertData", "http.sslCert"),
+        ("tlsClientCertKey", "http.sslKey"),
+    ):
+        if credentials.get(field):
+            config[option] = str(_private(home / field, str(credentials[field])))
+    return config
+
+
+def _pin(way: Way) -> str:
+    """Return what libcurl is told of the host that it connects to: the proxy where there is one."""
+    host, port, places = way.host, way.port, way.places
+    if way.proxy:
+        parts = urlsplit(way.proxy)
+        host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 1080)
+        places = tuple(addresses(host, "proxy"))
+    shown = ",".join(f"[{place}]" if ":" in place else place for place in places)
+    return f"{f'[{host}]' if ':' in host else host}:{port}:{shown}"
+
+
+def _private(path: Path, content: str) -> Path:
+    with open(path, "w", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+        file.write(content if content.endswith("\n") else content + "\n")
+    return path
+
+
+def _ssh_command(way: Way, credentials: Mapping[str, Any], home: Path, place: str) -> str:
+    options = [*_SSH]
+    if place and place != way.host:
+        # The address is where it goes, the name is whose key is expected there.
+        alias = way.host if way.port == _PORTS["ssh"] else f"[{way.host}]:{way.port}"
+        options += ["-o", f"HostName={place}", "-o", f"HostKeyAlias={alias}"]
+    if credentials.get("insecureIgnoreHostKey") or credentials.get("insecure"):
+        options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+    else:
+        known = _private(home / "known_hosts", str(credentials.get("knownHosts") or ""))
+        options += [
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            f"UserKnownHostsFile={known}",
+            "-o",
+            "GlobalKnownHostsFile=/dev/null",
+        ]
+    if credentials.get("sshPrivateKey"):
+        options += ["-i", str(_private(home / "key", str(credentials["sshPrivateKey"])))]
+    return shlex.join(options)
+
+
+def moved(url: str, credentials: Mapping[str, Any]) -> str:
+    """Return where a repository is that its server says has moved.
+
+    Every hop is looked at, and credentials go to no other server than that of the URL.
+    Raises: Invalid and RetryLater for a place where the hub does not connect, Stalled for one that is no repository.
+    """
+    here, asked = url, url.rstrip("/") + _REFS
+    for _ in range(_HOPS):
+        same = urlsplit(asked)[:2] == urlsplit(url)[:2]
+        own = credentials if same else {k: v for k, v in credentials.items() if k not in IDENTITY}
+        target = _location(asked, own)
+        if not target:
+            return here
+        asked = urljoin(asked, target)
+        check_url(asked, f"repoURL: {redact_text(url)} redirects to a place that is refused")
+        if urlsplit(url).scheme == "https" and urlsplit(asked).scheme != "https":
+            raise Invalid(f"repoURL: {redact_text(url)} redirects to a place without https")
+        if not asked.endswith(_REFS):
+            raise Stalled("RepositoryMoved", f"{redact_text(url)} redirects to what is no repository")  # fmt: skip
+        here = asked.removesuffix(_REFS)
+    raise Stalled("TooManyRedirects", f"{redact_text(url)} redirects too often")
+
+
+def _location(url: str, credentials: Mapping[str, Any]) -> str:
+    way = way_to(url.removesuffix(_REFS), credentials)
+    user = str(credentials.get("username") or "git")
+    password = str(credentials.get("password") or "")
+    auth = http.BasicAuth(user, password) if password else None
+    headers = {"User-Agent": "git/flotilla"}
+    if credentials.get("bearerToken"):
+        headers["Authorization"] = f"Bearer {credentials['bearerToken']}"
+    try:
+        with (
+            http.client(verify=tls_of(credentials), proxy=way.proxy, seconds=20) as client,
+            client.stream("GET", url, auth=auth, headers=headers) as answer,
+        ):
+            return str(answer.headers.get("location", "")) if answer.is_redirect else ""
+    except http.HTTPError as error:
+        raise RetryLater(
+            "RepositoryUnreachable", f"{redact_text(url.removesuffix(_REFS))} does not answer"
+        ) from error
+
+
+_VERSION = re.compile(r"(\d+)\.(\d+)")
+OLDEST = (2, 37)
+"""The first Git that can be told the address of a server (http.curloptResolve)."""
+
+
+def require_version(said: str) -> None:
+    """Return if a Git of this version keeps to the addresses that it is told; an older one would ask again.
+
+    Raises: Stalled.
+    """
+    found = _VERSION.search(said)
+    if not found or (int(found[1]), int(found[2])) < OLDEST:
+        raise Stalled("ToolMissing", f"git {OLDEST[0]}.{OLDEST[1]} or newer is needed on the hub, it has {said[:40]}")  # fmt: skip

@@ -1,0 +1,202 @@
+"""Git servers that lie: names that move, redirects into the network, repositories that are bombs."""
+
+import itertools
+import os
+import socket
+import subprocess
+import time
+
+import pytest
+from support.gitserver import GitServer, Repository
+from support.hostile import Hostile, http
+from support.local import Local
+
+from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
+from projects.sources import git, ways
+
+pytestmark = pytest.mark.django_db
+
+CONFIG = "kind: ConfigMap"
+
+
+@pytest.fixture(autouse=True)
+def _no_moves():
+    git._moves.clear()
+
+
+@pytest.fixture
+def hostile():
+    found = Hostile()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    server = GitServer(tmp_path)
+    yield server
+    server.close()
+
+
+class Mover(Local):
+    """Redirects everything to the same path below another URL."""
+
+    def __init__(self, target):
+        super().__init__()
+        self.target, self.seen = target, []
+
+    def answer(self, handler, body):
+        self.seen.append(handler.headers.get("Authorization"))
+        handler.send_response(301)
+        handler.send_header("Location", self.target + handler.path)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://169.254.169.254",
+        "http://[fd00:ec2::254]",
+        "http://0.0.0.0:1",
+        "ftp://127.0.0.1",
+        "file:///etc",
+    ],
+)
+def test_a_redirect_into_the_network(target):
+    mover = Mover(target)
+    with pytest.raises((Invalid, RetryLater, Stalled), match=r"refused|does not connect"):
+        git.fetch_refs(f"{mover.url}/a.git", {})
+    mover.close()
+
+
+def test_a_repository_that_moved_is_followed_without_its_credentials(elsewhere):
+    moved = Repository(elsewhere, "moved")
+    revision = moved.commit({"c.yaml": CONFIG})
+    mover = Mover(elsewhere.url)
+    url = f"{mover.url}/moved"
+    given = {"username": "u", "password": "CANARY"}
+
+    assert git.fetch_refs(url, given).refs["refs/heads/main"] == revision
+    git.ensure(url, revision, given)
+
+    assert git.GitFiles(url, revision).blob("c.yaml") == CONFIG.encode()
+    assert any(mover.seen)
+    assert not any("CANARY" in str(request) for request in elsewhere.requests)
+    mover.close()
+
+
+def test_a_redirect_that_goes_round(hostile):
+    hostile.answer = lambda path: http(b"", 302, Location=f"{hostile.url}/a.git/info/refs?service=git-upload-pack")  # fmt: skip
+    with pytest.raises((RetryLater, Stalled)):
+        git.fetch_refs(f"{hostile.url}/a.git", {})
+
+
+def test_git_connects_to_the_address_that_was_looked_at(repo, monkeypatch):
+    """Only the hub knows this name: Git could not find the server by itself."""
+    revision = repo.commit({"c.yaml": CONFIG})
+    real, places = (
+        socket.getaddrinfo,
+        itertools.chain(["127.0.0.1"], itertools.repeat("169.254.1.1")),
+    )
+
+    def resolve(host, *more, **named):
+        return real(next(places) if host == "rebind.test" else host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    url = repo.url.replace("127.0.0.1", "rebind.test")
+
+    assert git.fetch_refs(url, {}).refs["refs/heads/main"] == revision
+    with pytest.raises(Invalid, match="does not connect"):
+        git.fetch_refs(url, {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://2852039166/a",
+        "http://0xa9fea9fe/a",
+        "ssh://git@[64:ff9b::a9fe:a9fe]/a",
+        "git@169.254.43518:a",
+        "git@2852039166:a",
+        "https://x@[fd00:ec2::254]:8443/a",
+    ],
+)
+def test_git_goes_to_no_refused_address(url):
+    with pytest.raises((Invalid, RetryLater), match=r"does not connect|four decimal numbers"):
+        git.fetch_refs(url, {})
+
+
+def test_ssh_is_told_the_address_and_whose_key_to_expect():
+    way = ways.Way("ssh", "git.example", 2222, ("10.0.0.1", "10.0.0.2"))
+    with ways.environment(way, {}, "10.0.0.1") as env:
+        command = env["GIT_SSH_COMMAND"]
+    assert "HostName=10.0.0.1" in command
+    assert "'HostKeyAlias=[git.example]:2222'" in command
+
+
+@pytest.mark.parametrize("said", ["git version 2.36.9", "git version 1.8", "hg 6"])
+def test_a_git_that_would_ask_again_is_not_used(said):
+    with pytest.raises(Stalled, match=r"2\.37"):
+        ways.require_version(said)
+
+
+def test_a_repository_does_not_grow_beyond_its_limit(repo, settings):
+    settings.MAX_REPOSITORY_BYTES = 300_000
+    revision = repo.commit({"big": os.urandom(900_000).hex()})
+
+    with pytest.raises(Stalled, match="HUB_MAX_REPOSITORY_BYTES"):
+        git.ensure(repo.url, revision, {})
+
+    kept = sum(p.stat().st_size for p in git._folder(repo.url).rglob("*") if p.is_file())
+    assert kept < 400_000
+
+
+def test_refs_without_an_end(hostile, settings):
+    settings.MAX_INDEX_BYTES, settings.GIT_TIMEOUT = 100_000, settings.GIT_TIMEOUT / 20
+    line = b"003f" + b"a" * 40 + b" refs/heads/branch-000000\n"
+    first = b"001e# service=git-upload-pack\n0000"
+    hostile.answer = lambda path: itertools.chain(
+        [http(first, Content_Length=None, Content_Type="application/x-git-upload-pack-advertisement")],
+        itertools.repeat(line * 500),
+    )  # fmt: skip
+    began = time.monotonic()
+    with pytest.raises((RetryLater, Stalled)):
+        git.fetch_refs(f"{hostile.url}/a.git", {})
+    assert time.monotonic() - began < 20
+
+
+def bomb(repo, size):
+    """Commit a file of zeros, whose pack is a thousandth of it."""
+    run = lambda *argv, **more: subprocess.run(  # noqa: E731
+        ["git", "-C", str(repo.folder), *argv], check=True, capture_output=True, **more
+    ).stdout.strip().decode()  # fmt: skip
+    blob = run("hash-object", "-w", "--stdin", input=b"\0" * size)
+    tree = run("mktree", input=f"100644 blob {blob}\tbig.yaml\n".encode())
+    env = {**os.environ, **{f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}}  # fmt: skip
+    commit = run("commit-tree", tree, "-m", "x", env=env)
+    run("update-ref", "refs/heads/main", commit)
+    return commit
+
+
+def test_a_small_pack_with_a_large_file(repo, settings):
+    repo.commit({"c.yaml": CONFIG})
+    settings.MAX_FILE_BYTES = 1024 * 1024
+    commit = bomb(repo, 8 * 1024 * 1024)
+    git.ensure(repo.url, commit, {})
+    with pytest.raises(ManifestError, match="HUB_MAX_FILE_BYTES"):
+        git.GitFiles(repo.url, commit).blob("big.yaml")
+
+
+def test_a_delta_that_makes_a_large_file(repo, settings):
+    """Two versions of a file: the second is stored as what changed."""
+    settings.MAX_FILE_BYTES = 1024 * 1024
+    lines = "\n".join(os.urandom(32).hex() for _ in range(3000))
+    repo.commit({"c.yaml": lines})
+    revision = repo.commit({"c.yaml": lines + "\nmore"})
+    git.ensure(repo.url, revision, {})
+    git.ensure_history(repo.url, revision, {})
+    assert git.GitFiles(repo.url, revision).blob("c.yaml").endswith(b"more")
+    settings.MAX_FILE_BYTES = 100_000
+    with pytest.raises(ManifestError, match="HUB_MAX_FILE_BYTES"):
+        git.GitFiles(repo.url, revision).blob("c.yaml")
