@@ -50,6 +50,10 @@ def refresh(session: LoginSession, before: object) -> bool:
     if not claimed.update(groups_at=timezone.now()):
         return False
     provider = provider_named(account.provider)
+    if provider.issuer != account.issuer:
+        # The provider's settings were changed to another issuer: the token is none of its business.
+        end_sessions(LoginSession.objects.filter(pk=session.pk), "hub")
+        return False
     try:
         tokens = oidc.fetch_tokens(
             provider, {"grant_type": "refresh_token", "refresh_token": token}

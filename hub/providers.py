@@ -185,7 +185,7 @@ def pem_of(text: str, field: str = "certificate") -> str:
 
 
 def save(entry: Any, who: str) -> Provider:
-    """Store a provider; sessions that began by one that is switched off end.
+    """Store a provider; its sessions end when it is switched off or becomes another issuer.
 
     Raises: Invalid naming the field; Precondition for one that the environment gives.
     """
@@ -208,7 +208,7 @@ def save(entry: Any, who: str) -> Provider:
             before=_recorded(before), after=_recorded(provider),
         )  # fmt: skip
         _names_changed()
-        if not provider.enabled:
+        if not provider.enabled or (before and before.issuer != provider.issuer):
             end_sessions(LoginSession.objects.filter(account__provider=provider.slug), who)
     return provider
 

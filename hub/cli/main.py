@@ -16,6 +16,7 @@ import typer
 
 from hub.cli import config
 from hub.cli.problem import FAILED, Problem
+from hub.cli.secrets import take_secrets
 from hub.engine.errors import EngineError
 
 GROUPS = {
@@ -148,7 +149,7 @@ def run() -> None:
     _leave_out_unused()
     try:
         options = os.environ.get("FLOTILLA_OPTS") or os.environ.get("ARGOCD_OPTS") or ""
-        arguments = take_flags([*shlex.split(options), *sys.argv[1:]])
+        arguments = take_flags(take_secrets([*shlex.split(options), *sys.argv[1:]]))
         first = next((a for a in arguments if not a.startswith("-")), "")
         completes = "_FLOTILLA_COMPLETE" in os.environ
         if completes:

@@ -9,10 +9,11 @@ import jwt
 import pytest
 from django.contrib.auth.hashers import make_password
 from django.test import Client
+from django.utils import timezone
 from support.liar import Liar
 from support.sso import Visit, is_in, register
 
-from hub import oidc
+from hub import groups, oidc
 from hub.access import caller_of, look_again
 from hub.issuer import CLI_CLIENT, cli_client
 from hub.models import Account, AuditEvent, LoginSession
@@ -283,6 +284,48 @@ def test_sessions_end_with_their_provider(idle_hub, liar, end):
         body = {"name": "C", "config": {"issuer": liar.url, "clientID": "hub"}, "enabled": False}
         idle_hub.put("/api/v1/flotilla/sso/providers/company", body)
     idle_hub.get("/api/v1/applications", token=token, status=401)
+
+
+def test_sessions_end_when_their_provider_becomes_another_issuer(idle_hub, liar):
+    """And what the old one gave to ask again goes to nobody else."""
+    token = sign_in(liar, groups=["g"])
+    account = Account.objects.get(subject="u1")
+    kept = {"provider": "company", "refresh_token": "CANARY-refresh"}
+    session = LoginSession.objects.get(account=account)
+    session.refresh = kept
+    session.save()
+    other = Liar()
+    try:
+        register(idle_hub, {"issuer": other.url, "clientID": "hub"})
+        idle_hub.get("/api/v1/applications", token=token, status=401)
+        late = LoginSession.objects.get(pk=session.pk)
+        late.ended_at, late.refresh = None, kept
+        late.save()
+        Account.objects.update(groups_at=None)
+        other.say(sub="u1", groups=["admins"])
+        assert not groups.refresh(late, timezone.now())
+        assert asked(other, "/token") == 0 and Account.objects.get(pk=account.pk).groups == ["g"]
+    finally:
+        other.close()
+
+
+def test_a_sign_in_takes_no_session_that_was_there_before(liar):
+    """A session that somebody else put into the browser is not the one that is signed in."""
+    browser = Client(HTTP_HOST="localhost")
+    browser.get("/sso/company/login")
+    planted = browser.cookies["flotilla.session"].value
+    form = {"login": "admin", "password": "correct horse"}
+    assert browser.post("/login", form).status_code == 302
+    assert browser.cookies["flotilla.session"].value != planted
+    thief = Client(HTTP_HOST="localhost")
+    thief.cookies["flotilla.session"] = planted
+    assert thief.get("/account").status_code == 302
+    cookie = browser.cookies["flotilla.session"]
+    assert cookie["httponly"] and cookie["samesite"] == "Lax"
+    mine = browser.cookies["argocd.token"].value
+    browser.post("/logout")
+    thief.cookies["argocd.token"] = mine
+    assert thief.get("/account").status_code == 302
 
 
 def test_a_group_does_not_become_an_account(idle_hub):

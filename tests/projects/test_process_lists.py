@@ -1,13 +1,23 @@
 """No secret stands in a list of processes, in what a program inherits, in a log, or in a file that stays."""
 
 import base64
+import io
 import logging
+import os
+import re
+import socket
+import subprocess
+import sys
 import tempfile
 import uuid
+from pathlib import Path
 
 import pytest
+import yaml
 from support.processes import ProcessWatch
 
+from hub.cli.problem import Problem
+from hub.cli.secrets import take_secrets
 from hub.engine.errors import Invalid, RetryLater, Stalled
 from projects import sources
 from projects.models import CredentialTemplate
@@ -128,3 +138,49 @@ def test_settings_are_read_as_they_were_written(tmp_path, token):
     found = git.process.run_own(["git", "config", "http.extraHeader"], environment=env, timeout=20)
     assert found.output.decode() == f"Authorization: Bearer {token}\n"
     assert (tmp_path / ".gitconfig").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--auth-token", "{}", "account", "list"], ["account", "list", "--auth-token={}"],
+        ["login", "{server}", "--username", "a", "--password", "{}"], ["-H", "X-Secret: {}", "cluster", "list"],
+    ],
+    ids=lambda argv: argv[0],
+)  # fmt: skip
+def test_the_command_hides_the_secrets_of_its_arguments(tmp_path, canary, argv):
+    """A hub that does not answer keeps the command alive for as long as the list is read."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        words = [word.replace("{server}", server).replace("{}", canary) for word in argv]
+        command = [sys.executable, "-m", "hub.cli.main", *words]
+        environment = {**os.environ, "FLOTILLA_CONFIG_DIR": str(tmp_path), "FLOTILLA_SERVER": server, "FLOTILLA_KEYRING": "off"}  # fmt: skip
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        try:
+            silent.settimeout(30)
+            connection, _ = silent.accept()
+            shown = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+            connection.close()
+        finally:
+            process.kill()
+            process.wait()
+    assert b"hub.cli.main" in shown and canary.encode() not in shown and b"****" in shown
+
+
+def test_a_secret_comes_by_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("one two\nthree\n"))
+    assert take_secrets(["login", "x", "--password", "-", "--otp=-", "-"]) == [
+        "login", "x", "--password", "one two", "--otp=three", "-",
+    ]  # fmt: skip
+    with pytest.raises(Problem, match="--password -"):
+        take_secrets(["--password", "-"])
+    assert take_secrets(["repo", "add", "--password", "--odd", "u"]) == ["repo", "add", "--password", "--odd", "u"]  # fmt: skip
+
+
+def test_the_production_shape_starts_nothing_with_a_password_in_its_arguments():
+    services = yaml.safe_load(Path("docker-compose.yml").read_text())["services"]
+    for name, service in services.items():
+        words = [service.get("command") or [], (service.get("healthcheck") or {}).get("test") or []]
+        for word in [w for ws in words for w in ws]:
+            assert not re.search(r"(?<!\$)\$\{?[A-Z_]*(PASSWORD|KEY|TOKEN)", word), (name, word)
+            assert " -a " not in word, (name, word)
