@@ -15,7 +15,7 @@ from projects.sources import charts
 from projects.sources.files import MemoryFiles
 from projects.sources.folder import write_beneath
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 SECRET = "CANARY-of-the-host"
 CM = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\ndata: {a: '%s'}\n"
@@ -41,6 +41,12 @@ def load(repo, path="chart", ctx=None, **block):
     source = {"repoURL": repo.url, "targetRevision": "main", "path": path, **block}
     revisions = [sources.resolve(source, "default", force=True)]
     return sources.load([source], revisions, ctx or context())
+
+
+def render(files, path="chart"):
+    """Render files that no repository holds, which is much faster."""
+    tree = {n: t.encode() if isinstance(t, str) else t for n, t in files.items()}
+    return sources.load_local({"path": path}, MemoryFiles(tree), [], 0, context())
 
 
 def names(found):
@@ -151,11 +157,9 @@ def test_links_inside_the_repository_are_followed(repo):
 @pytest.mark.parametrize(
     "name", ["../x", "a/b", "..", ".", "", "/etc", "a\0b", ".hidden", "x" * 300]
 )
-def test_a_dependency_is_named_by_a_name(repo, name):
-    repo.commit(at("chart", chart("outer", (name, "file://../b"))) | at("b", chart("b")))
-
-    with pytest.raises(Stalled, match="no valid dependency name"):
-        load(repo)
+def test_a_dependency_is_named_by_a_name(name):
+    with pytest.raises(Invalid, match="no valid dependency name"):
+        render(at("chart", chart("outer", (name, "file://../b"))) | at("b", chart("b")))
 
 
 @pytest.mark.parametrize("alias", ["../../x", "/etc/x", "a/b"])
@@ -222,11 +226,9 @@ def test_two_dependencies_of_one_name_are_both_there(repo):
         ),
     ],
 )
-def test_dependencies_end(repo, files, words):
-    repo.commit(files)
-
-    with pytest.raises(Stalled, match=words):
-        load(repo)
+def test_dependencies_end(files, words):
+    with pytest.raises(Invalid, match=words):
+        render(files)
 
 
 def test_all_dependencies_together_are_bounded(repo, settings):
@@ -291,13 +293,11 @@ def test_a_tree_with_entries_that_climb_is_refused(repo, path):
         pytest.param({"b/hard": (tarfile.LNKTYPE, "/etc/passwd")}, "no files", id="hard link"),
     ],
 )
-def test_an_archive_in_charts_leads_nowhere(repo, members, words):
-    repo.write(at("chart", chart("outer", ("b", ""))))
-    put(repo, archive(members))
-    repo.commit()
+def test_an_archive_in_charts_leads_nowhere(members, words):
+    vendored = {"chart/charts/b-1.0.0.tgz": archive(members)}
 
-    with pytest.raises(Stalled, match=words):
-        load(repo)
+    with pytest.raises(Invalid, match=words):
+        render(at("chart", chart("outer", ("b", ""))) | vendored)
 
 
 def test_archives_in_charts_are_used(repo):
@@ -332,19 +332,18 @@ SCHEMAS = [
 
 @pytest.mark.parametrize("place", ["values.schema.json", "charts/b/values.schema.json", "tgz"])
 @pytest.mark.parametrize("schema", SCHEMAS)
-def test_a_schema_of_values_opens_no_file_and_no_page(repo, host, schema, place):
+def test_a_schema_of_values_opens_no_file_and_no_page(host, schema, place):
     text = json.dumps(schema(host))
-    inner = chart("b", **{"values.yaml": "a: x"})
-    repo.write(at("chart", chart("outer", ("b", ""), **{"values.yaml": "a: x"})))
+    inner = at("b", chart("b", **{"values.yaml": "a: x"}))
+    files = at("chart", chart("outer", ("b", ""), **{"values.yaml": "a: x"}))
     if place == "tgz":
-        put(repo, archive(at("b", inner) | {"b/values.schema.json": text}))
+        files["chart/charts/b-1.0.0.tgz"] = archive(inner | {"b/values.schema.json": text})
     else:
-        repo.write(at("chart/charts/b", inner) | {f"chart/{place}": text})
-    repo.commit()
+        files |= at("chart/charts", inner) | {f"chart/{place}": text}
 
     words = r"values\.schema\.json|does not connect|does not answer"
     with pytest.raises((Stalled, RetryLater, Invalid), match=words) as raised:
-        load(repo)
+        render(files)
     assert SECRET not in str(raised.value)
 
 
@@ -430,9 +429,8 @@ def test_uploaded_files_resolve_in_themselves(host):
         | at(deep, chart("inner", ("host", f"file://{'../' * 8}{decoy}")))
         | at(decoy, chart("host"))
     )
-    tree = MemoryFiles({name: text.encode() for name, text in files.items()})
 
-    found = sources.load_local({"path": "chart"}, tree, [], 0, context())
+    found = render(files)
 
     assert names(found) == ["host", "inner", "outer"]
     assert SECRET not in json.dumps(found.manifests)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support.charts import Charts
 from support.gitserver import Repository
 from support.local import Local
 
@@ -10,10 +11,12 @@ from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.permits import permits_source
 from projects import sources
 from projects.models import GitRemote, RenderedManifests
-from projects.sources import git, remotes
+from projects.sources import charts, git, remotes
+from projects.sources.files import MemoryFiles, Recorder
+from projects.sources.kustomization import Assembly
 from projects.sources.remote_urls import parse
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 _numbers = iter(range(1000))
 REFUSALS = (Invalid, Stalled, RetryLater)
 
@@ -64,6 +67,13 @@ def load(repo, path=".", ctx=None, **block):
     source = {"repoURL": repo.url, "targetRevision": "main", "path": path, **block}
     revisions = [sources.resolve(source, "default", force=True)]
     return sources.load([source], revisions, ctx or context())
+
+
+def render(document, **files):
+    """Render files that no repository holds, which is much faster."""
+    tree = {"kustomization.yaml": json.dumps(document), **files}
+    content = MemoryFiles({name: text.encode() for name, text in tree.items()})
+    return sources.load_local({"path": "."}, content, [], 0, context())
 
 
 def names(found):
@@ -231,65 +241,71 @@ def plugin(kind, field, **spec):
 
 @pytest.mark.parametrize("field", FIELDS, ids=range(len(FIELDS)))
 @pytest.mark.parametrize("where", ["kustomization", "base", "folder of plugins"])
-def test_no_field_reaches_what_is_refused(repo, pages, tmp_path, settings, field, where):
+def test_no_field_reaches_what_is_refused(pages, tmp_path, settings, field, where):
     """With the tool's own guards off: what holds is that nothing is left for it to open."""
     settings.KUSTOMIZE_OPTIONS = ["--load-restrictor=LoadRestrictionsNone"]
     (tmp_path / "secret.yaml").write_text(config("stolen", "CANARY"))
     port = pages.url.rpartition(":")[2]
     for url in (f"http://0.0.0.0:{port}/x.yaml", f"{'../' * 12}{tmp_path}/secret.yaml", f"{tmp_path}/secret.yaml"):  # fmt: skip
-        document = {"resources": ["c.yaml"]}
-        found = field(url)
-        document |= {k: [*document[k], *v] if k in document else v for k, v in found.items()}
-        if where == "kustomization":
-            kustomize(repo, document, **{"c.yaml": config("c")})
-        elif where == "base":
-            kustomize(repo, {"resources": ["in"]}, **{"in/c.yaml": config("c"), "in/kustomization.yaml": json.dumps(document)})  # fmt: skip
-        elif "generators" in found or "transformers" in found:
-            entry = next(iter(found.values()))[0]
-            inside = {"p/kustomization.yaml": "resources: [p.yaml]\n", "p/p.yaml": entry}
-            kustomize(repo, {next(iter(found)): ["p"]}, **inside)
-        else:
-            return
-
+        files = placed(where, field(url))
+        if not files:
+            continue
         with pytest.raises(REFUSALS) as raised:
-            load(repo)
+            render({}, **files)
         assert "CANARY" not in str(raised.value)
     assert pages.asked == []
 
 
-@pytest.mark.parametrize(
-    "field", ["patchesStrategicMerge", "generators", "resources", "configMapGenerator"]
-)
-def test_a_file_of_a_kustomization_is_no_kustomization_for_the_tool(repo, pages, field):
-    """A kustomization that is named as a plain file must not come back as one, as it was written."""
+def placed(where, found):
+    """Return the files of a kustomization that has a field itself, in a base, or in a folder of plugins."""
+    document = {"resources": ["c.yaml"]}
+    document |= {k: [*document[k], *v] if k in document else v for k, v in found.items()}
+    if where == "kustomization":
+        return {"kustomization.yaml": json.dumps(document), "c.yaml": config("c")}
+    if where == "base":
+        return {"kustomization.yaml": "resources: [in]\n", "in/kustomization.yaml": json.dumps(document), "in/c.yaml": config("c")}  # fmt: skip
+    if "generators" not in found and "transformers" not in found:
+        return {}
+    name, (entry,) = next(iter(found.items()))
+    inside = {"p/kustomization.yaml": "resources: [p.yaml]\n", "p/p.yaml": entry}
+    return {"kustomization.yaml": json.dumps({name: ["p"]}), **inside}
+
+
+def test_a_kustomization_that_is_named_as_a_file_is_none_for_the_tool(pages):
+    """It must not come back as it was written where the tool looks for one."""
     port = pages.url.rpartition(":")[2]
     hostile = json.dumps({"resources": [f"http://0.0.0.0:{port}/x.yaml"]})
-    entry = [{"name": "g", "files": ["in/Kustomization"]}] if field == "configMapGenerator" else ["in/Kustomization"]  # fmt: skip
-    kustomize(repo, {"resources": ["in"], field: entry} if field != "resources" else {"resources": ["in", *entry]}, **{"in/kustomization.yaml": json.dumps({"resources": []}), "in/Kustomization": hostile})  # fmt: skip
-
     with pytest.raises(REFUSALS, match="several kustomization files"):
-        load(repo)
+        render({"resources": ["in"]}, **{"in/kustomization.yaml": "{}", "in/Kustomization": hostile})  # fmt: skip
+
+    made = [{"name": "g", "files": ["in/kustomization.yaml", "other/Kustomization"]}]
+    files = {"in/kustomization.yaml": "namePrefix: x-\nresources: [c.yaml]\n", "in/c.yaml": config("c"), "other/Kustomization": hostile}  # fmt: skip
+    found = render({"resources": ["in"], "configMapGenerator": made}, **files)
+
+    assert [n.partition("-")[0] for n in names(found)] == ["g", "x"]
+    assert hostile in [m["data"].get("Kustomization") for m in found.manifests]
     assert pages.asked == []
 
 
-def test_folders_of_plugins_change_nothing_in_them(repo, pages):
+def test_folders_of_plugins_change_nothing_in_them(pages):
     """What another plugin would make of a plugin is not seen here, so there is none."""
     inner = {"resources": ["p.yaml"], "patches": [{"target": {"kind": "ConfigMapGenerator"}, "patch": f"- op: add\n  path: /files\n  value: ['{pages.url}/x']\n"}]}  # fmt: skip
     document = json.loads(plugin("ConfigMapGenerator", "generators")["generators"][0])
-    kustomize(repo, {"generators": ["p"]}, **{"p/p.yaml": json.dumps(document), "p/kustomization.yaml": json.dumps(inner)})  # fmt: skip
 
-    with pytest.raises(Stalled, match="may have resources alone, not patches"):
-        load(repo)
+    with pytest.raises(Invalid, match="may have resources alone, not patches"):
+        render({"generators": ["p"]}, **{"p/p.yaml": json.dumps(document), "p/kustomization.yaml": json.dumps(inner)})  # fmt: skip
 
 
 def test_bases_of_another_repository_are_fetched_by_the_hub(repo, base):
     tagged = base.git("rev-parse", "HEAD")
     base.git("tag", "v1")
     base.commit({"k/c.yaml": config("later")})
-    for ref, first in (("", "later"), ("?ref=main", "later"), ("?ref=v1", "base"), (f"?ref={tagged}", "base")):  # fmt: skip
-        for spelled in (f"{base.url}//k{ref}", f"git::{base.url}//k{ref}"):
-            kustomize(repo, {"resources": [spelled, "c.yaml"], "namePrefix": "x-"}, **{"c.yaml": config("own")})  # fmt: skip
-            assert names(load(repo)) == sorted(["x-more", "x-own", f"x-{first}"])
+    refs = {"": "later", "?ref=main": "later", "?ref=v1": "base", f"?ref={tagged}": "base"}
+    for forced, (ref, first) in zip(("", "git::", "", "git::"), refs.items(), strict=True):
+        document = {"resources": [f"{forced}{base.url}//k{ref}", "c.yaml"], "namePrefix": "x-"}
+        assert names(render(document, **{"c.yaml": config("own")})) == sorted(
+            ["x-more", "x-own", f"x-{first}"]
+        )
 
 
 def test_a_remote_base_may_name_another(repo, base, git_server):
@@ -300,11 +316,44 @@ def test_a_remote_base_may_name_another(repo, base, git_server):
     assert names(load(repo)) == ["base-m", "more-m"]
 
 
-def test_a_folder_that_looks_like_a_repository_stays_a_folder(repo):
-    inner = {"github.com/org/repo/kustomization.yaml": "resources: [c.yaml]\n"}
-    kustomize(repo, {"resources": ["./github.com/org/repo", "./git@host/r"]}, **inner, **{"github.com/org/repo/c.yaml": config("own"), "git@host/r": config("other")})  # fmt: skip
+def test_a_folder_that_looks_like_a_repository_stays_a_folder():
+    files = {"github.com/org/repo/kustomization.yaml": "resources: [c.yaml]\n", "github.com/org/repo/c.yaml": config("own"), "git@host/r": config("other")}  # fmt: skip
 
-    assert names(load(repo)) == ["other", "own"]
+    assert names(render({"resources": ["./github.com/org/repo", "./git@host/r"]}, **files)) == ["other", "own"]  # fmt: skip
+
+
+def test_what_kustomizations_are_made_of_works():
+    """One of every field that names a file or folder, as repositories have them."""
+    patch = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {%s: '1'}\n"
+    options = {"disableNameSuffixHash": True}
+    label = {"apiVersion": "builtin", "kind": "LabelTransformer", "metadata": {"name": "l"}, "labels": {"l": "1"}, "fieldSpecs": [{"path": "metadata/labels", "create": True}]}  # fmt: skip
+    document = {
+        "resources": ["c.yaml", "base"],
+        "components": ["comp"],
+        "patches": [{"path": "p.yaml"}, {"patch": patch % "inline"}],
+        "patchesStrategicMerge": ["s.yaml", patch % "merged"],
+        "patchesJson6902": [{"path": "j.json", "target": {"version": "v1", "kind": "ConfigMap", "name": "c"}}],
+        "replacements": [{"path": "r.yaml"}],
+        "configMapGenerator": [{"name": "g", "files": ["f.txt", "k=f.txt"], "envs": ["e.env"], "options": options}],
+        "transformers": ["plugins", "label.yaml", json.dumps({**label, "metadata": {"name": "m"}, "labels": {"m": "1"}})],
+        "crds": ["crd.json"],
+        "configurations": ["conf.yaml"],
+    }  # fmt: skip
+    replaced = [{"source": {"kind": "ConfigMap", "name": "c", "fieldPath": "data.a"}, "targets": [{"select": {"kind": "ConfigMap", "name": "c"}, "fieldPaths": ["data.r"], "options": {"create": True}}]}]  # fmt: skip
+    found = render(
+        document,
+        **{"c.yaml": config("c"), "base/kustomization.yaml": "patches: [old.yaml]\nresources: [b.yaml]\n", "base/b.yaml": config("b")},
+        **{"base/old.yaml": (patch % "old").replace("name: c", "name: b"), "p.yaml": patch % "file", "s.yaml": patch % "strategic"},
+        **{"j.json": '[{"op": "add", "path": "/data/json", "value": "1"}]', "r.yaml": json.dumps(replaced), "f.txt": "text", "e.env": "E=1\n"},
+        **{"plugins/kustomization.yaml": "resources: [l.yaml]\n", "plugins/l.yaml": json.dumps(label), "crd.json": "{}", "conf.yaml": "{}"},
+        **{"label.yaml": json.dumps({**label, "metadata": {"name": "n"}, "labels": {"n": "1"}}), "comp/kustomization.yaml": "kind: Component\napiVersion: kustomize.config.k8s.io/v1alpha1\nnamePrefix: x-\n"},
+    )  # fmt: skip
+
+    by_name = {m["metadata"]["name"]: m for m in found.manifests}
+    assert set(by_name) == {"x-b", "x-c", "x-g"}
+    assert {k: str(v) for k, v in by_name["x-c"]["data"].items()} == dict.fromkeys(["a", "inline", "file", "strategic", "merged", "json", "r"], "1")  # fmt: skip
+    assert by_name["x-b"]["data"] == {"a": "1", "old": "1"}
+    assert by_name["x-c"]["metadata"]["labels"] == {"l": "1", "m": "1", "n": "1"}
 
 
 def test_components_of_another_repository(repo, base):
@@ -388,13 +437,57 @@ def test_a_chart_is_of_the_registry_folder_that_is_permitted(pages, chart, versi
     assert pages.asked == []
 
 
-def test_addresses_that_are_refused_stay_so(repo, pages, settings):
+def test_charts_of_kustomizations_are_there_before_helm_starts(settings):
+    """Helm's program gets a folder, and no repository that it could ask."""
+    settings.KUSTOMIZE_OPTIONS = ["--enable-helm"]
+    server = Charts()
+    document = {
+        "helmGlobals": {"chartHome": "mine", "configHome": "/srv"},
+        "helmCharts": [
+            {"name": "demo", "repo": server.url, "version": "1.x", "valuesFile": "v.yaml"},
+            {"name": "own", "releaseName": "r"},
+        ],
+    }
+    about = {"name": "own", "version": "1.0.0", "dependencies": [{"name": "b", "repository": "file://../../b"}]}  # fmt: skip
+    files = {
+        "kustomization.yaml": json.dumps(document), "v.yaml": "a: 1", "mine/own/Chart.yaml": json.dumps(about),
+        "b/Chart.yaml": '{"name": "b", "version": "1.0.0"}',
+    }  # fmt: skip
+    content = assembled(files)
+
+    plugins = [json.loads(p) for p in json.loads(content["repository/kustomization.yaml"])["generators"]]  # fmt: skip
+    homes = [f"repository/{p['chartHome']}/{p['name']}" for p in plugins]
+    assert not any({"repo", "configHome"} & p.keys() for p in plugins)
+    assert b"1.1.0" in content[f"{homes[0]}/Chart.yaml"]
+    assert f"{homes[1]}/charts/b/Chart.yaml" in content
+    assert set(json.loads(content["repository/kustomization.yaml"])) == {"generators"}
+    for home, name in (("../../../srv", "own"), ("/srv", "own"), ("mine", "../b"), ("mine", "none")):  # fmt: skip
+        hostile = {"helmGlobals": {"chartHome": home}, "helmCharts": [{"name": name}]}
+        with pytest.raises(ManifestError):
+            assembled({**files, "kustomization.yaml": json.dumps(hostile)})
+    with pytest.raises(Stalled, match="not permitted in project"):
+        assembled(files, permitted=("https://other/*",))
+    server.server.shutdown()
+    server.server.server_close()
+    charts._archive.cache_clear()
+
+
+def assembled(files, permitted=("*",)):
+    tree = MemoryFiles({name: text.encode() for name, text in files.items()})
+    assembly = Assembly(Recorder({"": tree}), context(permitted).reach())
+    assembly.assemble("", dict)
+    return assembly.content
+
+
+def test_addresses_that_are_refused_stay_so(pages, settings):
     settings.ALLOW_LOOPBACK = False
     port = pages.url.rpartition(":")[2]
     for host in ("0.0.0.0", "127.0.0.1", "[::1]", "[::]", "169.254.169.254", "0", "0x7f.1"):
-        kustomize(repo, {"resources": [f"http://{host}:{port}/x.yaml"]})
-        with pytest.raises(REFUSALS, match=r"does not connect|this machine|resolve"):
-            load(repo, ctx=context())
+        for url in (f"http://{host}:{port}/x.yaml", f"http://{host}:{port}/org/repo.git//x"):
+            with pytest.raises(
+                REFUSALS, match=r"does not connect|this machine|resolve|write the address"
+            ):
+                render({"resources": [url]})
     assert pages.asked == []
 
 
@@ -452,8 +545,7 @@ def test_what_a_base_broke_it_can_mend(repo, base):
     assert names(load(repo, ctx=context(no_cache=True))) == ["mended", "more"]
 
 
-def test_errors_quote_no_file(repo):
-    kustomize(repo, {"patches": [{"path": "p.yaml"}]}, **{"p.yaml": "CANARY: [x\n"})
-    with pytest.raises(Stalled) as raised:
-        load(repo)
+def test_errors_quote_no_file():
+    with pytest.raises(Invalid) as raised:
+        render({"patches": [{"path": "p.yaml"}]}, **{"p.yaml": "CANARY: [x\n"})
     assert "CANARY" not in str(raised.value)
