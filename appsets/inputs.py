@@ -14,7 +14,7 @@ from appsets.scm import asking, other
 from appsets.scm.credentials import Keys
 from clusters.models import Cluster
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
-from hub.engine.permits import permits_source
+from hub.engine.permits import permits_source, reaches_cluster
 from projects import sources
 from projects.models import Project
 from projects.sources.files import Recorder
@@ -34,16 +34,25 @@ class Inputs:
         self._keys = Keys(row.namespace, project.name)
         self.notes: list[str] = []
         self.has_no_pulls = False
+        self.withheld: list[str] = []
+        """Clusters that a generator asked for and the project has no destination in."""
         self._trees: dict[tuple[str, str], Recorder] = {}
         self._paths: dict[tuple[str, str], list[str]] = {}
 
     def clusters(self) -> Sequence[ClusterFacts]:
-        """Return every registered cluster that is not another project's own."""
+        """Return every registered cluster that the project has a destination in and is not another project's own.
+
+        Names, labels and annotations of the others are not for who writes sets of this project.
+        """
         rows = Cluster.objects.filter(project__in=["", self._project.name]).order_by("name")
         if self._project.spec.get("permitOnlyProjectScopedClusters"):
             rows = rows.filter(project=self._project.name)
-        found = rows.only("name", "server", "project", "labels", "annotations")
-        return [ClusterFacts(c.name, c.server, c.project, c.labels, c.annotations) for c in found]
+        found = list(rows.only("name", "server", "project", "labels", "annotations"))
+        spec = self._project.spec
+        reached = [c for c in found if reaches_cluster(spec, c.server, c.name)]
+        seen = {c.name for c in reached}
+        self.withheld = sorted({c.name for c in found} - seen)
+        return [ClusterFacts(c.name, c.server, c.project, c.labels, c.annotations) for c in reached]
 
     def paths(self, url: str, revision: str) -> Sequence[str]:
         """Return the paths of all files of a revision."""

@@ -12,7 +12,13 @@ from django.db.models import Q
 from django.utils import timezone
 
 from appsets import rolling, sets
-from appsets.generators import GeneratorError, generate, merged_template, requeue_seconds
+from appsets.generators import (
+    Generated,
+    GeneratorError,
+    generate,
+    merged_template,
+    requeue_seconds,
+)
 from appsets.inputs import Inputs
 from appsets.manifests import mirror_set
 from appsets.models import ApplicationSet, SetEvent
@@ -77,14 +83,7 @@ def look(row: ApplicationSet, since: datetime) -> Decision:
 
     Raises: SetError.
     """
-    try:
-        project = project_of(row.project)
-        inputs = Inputs(project, since, row)
-        found = generate(row.spec, inputs)
-    except RetryLater as error:
-        raise SetError("ApplicationGenerationFromParamsError", str(error), error.delay) from error
-    except (GeneratorError, EngineError, Stalled, Invalid, NotFound) as error:
-        raise SetError("ApplicationGenerationFromParamsError", str(error)) from error
+    project, inputs, found = _generated(row, since)
     apps: list[App] = []
     problems: list[Problem] = [("", note) for note in inputs.notes]
     blocked: set[str] = set()
@@ -106,6 +105,15 @@ def look(row: ApplicationSet, since: datetime) -> Decision:
             blocked.add(name)
             is_complete = is_complete and bool(name)
             problems.append((name, str(error)))
+    stranded = _stranded(row, inputs.withheld)
+    if stranded:
+        is_complete = False
+        problems.append(
+            (
+                "",
+                f"project '{project.name}' has no destination in cluster {stranded} any more: nothing is deleted until it has one, or the applications there are gone",
+            )
+        )
     rows = _rows(row, [a.name for a in apps])
     existing = {name: _existing(one) for name, one in rows.items()}
     wish = Wish(apps, blocked, is_complete, inputs.has_no_pulls and not inputs.notes)
@@ -114,6 +122,28 @@ def look(row: ApplicationSet, since: datetime) -> Decision:
     except RuleError as error:
         raise SetError("ApplicationValidationError", f"ignoreApplicationDifferences: {error}") from error  # fmt: skip
     return _permitted(row, project, Decision(plan, tuple(apps), rows, (*problems, *plan.problems), is_kept=bool(inputs.notes)))  # fmt: skip
+
+
+def _generated(row: ApplicationSet, since: datetime) -> tuple[Project, Inputs, list[Generated]]:
+    try:
+        project = project_of(row.project)
+        sets.check_namespace(row.namespace, project)
+        inputs = Inputs(project, since, row)
+        return project, inputs, generate(row.spec, inputs)
+    except RetryLater as error:
+        raise SetError("ApplicationGenerationFromParamsError", str(error), error.delay) from error
+    except (GeneratorError, EngineError, Stalled, Invalid, NotFound) as error:
+        raise SetError("ApplicationGenerationFromParamsError", str(error)) from error
+
+
+def _stranded(row: ApplicationSet, withheld: Sequence[str]) -> str:
+    """Return a cluster that the project lost while applications of the set are there, empty when there is none.
+
+    A project that is narrowed takes clusters from generators; that must not read as if they were gone.
+    """
+    there = Application.objects.filter(namespace=row.namespace, owner=row.name)
+    found = there.filter(cluster__name__in=withheld).values_list("cluster__name", flat=True)
+    return found.first() or "" if withheld else ""
 
 
 def _app(row: ApplicationSet, made: Mapping[str, Any]) -> App:

@@ -22,8 +22,8 @@ from hub.models import Tombstone, next_version
 from hub.stream import publish, wake
 from projects import applications
 from projects.jq import paths_of
-from projects.models import Application
-from projects.specs import check_name
+from projects.models import Application, Project
+from projects.specs import check_name, is_namespace_permitted
 
 DRAFT_AGE = timedelta(minutes=1)
 REFRESH = "argocd.argoproj.io/application-set-refresh"
@@ -161,6 +161,15 @@ def _check_generators(name: str, spec: dict[str, Any]) -> None:
                 asking.check_block(kind, block, kind)
     except GeneratorError as error:
         raise Invalid(f"spec.generators: {error}") from error
+
+
+def check_namespace(namespace: str, project: Project) -> None:
+    """Return if a project permits sets, and so what they generate, in a namespace.
+
+    Raises: Invalid naming the field of the project.
+    """
+    if not is_namespace_permitted(Application(namespace=namespace), project):
+        raise Invalid(f"project '{project.name}' does not permit namespace '{namespace}': add it to spec.sourceNamespaces")  # fmt: skip
 
 
 def set_named(namespace: str, name: str) -> ApplicationSet:

@@ -5,8 +5,10 @@ import json
 import pytest
 from django.contrib.auth.hashers import make_password
 from django.utils import timezone
+from support.sets import names_of, run
 
 from clusters.kube import Refused
+from clusters.models import Cluster
 from hub import access
 from hub.access import ANONYMOUS, caller_of
 from hub.engine.resource import ResourceKey
@@ -410,3 +412,54 @@ def test_resources_are_named_by_their_own_namespace(idle_hub):
     assert home.get("AppProject", "argocd", "team-a") and not home.get("AppProject", "team-a", "team-a")  # fmt: skip
     key = ResourceKey("argoproj.io", "AppProject", "team-a", "team-a")
     assert home.why_keep(key, author(row("parent"))) == ""
+
+
+# --- sets ---
+
+
+def test_a_set_reads_only_clusters_that_its_project_has_a_destination_in(idle_hub):
+    """Names, labels and annotations of a cluster come out as names of applications, in previews and in conditions."""
+    labels = {"secret": "label"}
+    for name in ("east", "west"):
+        Cluster.objects.create(
+            server=f"https://{name}", name=name, labels=labels, annotations={"n": "secret"}
+        )
+    project("team-a", {**TEAM, "destinations": [{"name": "east", "namespace": "work"}]})
+    wanted = app_set("asks", "team-a")
+    template = wanted["spec"]["template"]
+    template["metadata"] = {"name": "{{.name}}", "labels": {"x": "{{.metadata.labels.secret}}"}}
+    template["spec"]["destination"] = {"name": "{{.name}}", "namespace": "work"}
+    asks = {"clusters": {"selector": {"matchLabels": labels}}}
+    for generators in ([asks], [{"matrix": {"generators": [asks, {"list": {"elements": [{}]}}]}}], [{"merge": {"mergeKeys": ["name"], "generators": [asks, asks]}}]):  # fmt: skip
+        wanted["spec"]["generators"] = generators
+        found = idle_hub.post("/api/v1/applicationsets/generate", {"applicationSet": wanted})
+        assert [a["metadata"]["name"] for a in found["applications"]] == ["east"], generators
+        assert "west" not in json.dumps(found)
+
+
+def test_a_project_that_loses_a_cluster_has_its_sets_delete_nothing(idle_hub):
+    for name in ("east", "west"):
+        Cluster.objects.create(server=f"https://{name}", name=name, labels={"a": "b"})
+    project("team-a", {**TEAM, "destinations": WIDE["destinations"]})
+    wanted = app_set("asks", "team-a")
+    wanted["spec"]["generators"] = [{"clusters": {"selector": {"matchLabels": {"a": "b"}}}}]
+    wanted["spec"]["template"]["spec"]["destination"] = {"name": "{{.name}}", "namespace": "work"}
+    idle_hub.post("/api/v1/applicationsets", wanted)
+    run("asks")
+    assert names_of(owner="asks") == ["east", "west"]
+
+    narrow = {**TEAM, "destinations": [{"name": "east", "namespace": "work"}]}
+    Project.objects.filter(name="team-a").update(spec=narrow)
+    _, conditions = run("asks")
+    assert names_of(owner="asks") == ["east", "west"]
+    assert "no destination in cluster west" in conditions["ErrorOccurred"]["message"]
+
+
+def test_a_set_lives_where_its_project_permits_namespaces(idle_hub, settings):
+    settings.APPSET_NAMESPACES = ["team-a", "team-b"]
+    project("team-a", {**TEAM, "destinations": WIDE["destinations"]})
+    foreign = app_set("made", "team-a", "team-b")
+    assert "sourceNamespaces" in idle_hub.post("/api/v1/applicationsets", foreign, status=400)["message"]  # fmt: skip
+    with pytest.raises(Refused, match="sourceNamespaces"):
+        home.apply(foreign, author(row("root", "default")))
+    idle_hub.post("/api/v1/applicationsets", app_set("made", "team-a", "team-a"))
