@@ -89,7 +89,7 @@ def _drafted(request: Request, wanted: sets.Wanted) -> ApplicationSet:
     """Return the set that a request describes, not stored, if the caller may create it."""
     draft = wanted.draft()
     require(actor(request), "applicationsets", "create", draft.rbac_object, draft.project)
-    sets.check_namespace(draft.namespace, project_of(draft.project))
+    project_of(draft.project)
     existing = ApplicationSet.objects.filter(namespace=draft.namespace, name=draft.name).first()
     if existing is None:
         return draft

@@ -459,7 +459,8 @@ def test_a_set_lives_where_its_project_permits_namespaces(idle_hub, settings):
     settings.APPSET_NAMESPACES = ["team-a", "team-b"]
     project("team-a", {**TEAM, "destinations": WIDE["destinations"]})
     foreign = app_set("made", "team-a", "team-b")
-    assert "sourceNamespaces" in idle_hub.post("/api/v1/applicationsets", foreign, status=400)["message"]  # fmt: skip
+    answer = idle_hub.post("/api/v1/applicationsets/generate", {"applicationSet": foreign}, status=400)  # fmt: skip
+    assert "sourceNamespaces" in answer["message"]
     with pytest.raises(Refused, match="sourceNamespaces"):
         home.apply(foreign, author(row("root", "default")))
     idle_hub.post("/api/v1/applicationsets", app_set("made", "team-a", "team-a"))
