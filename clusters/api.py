@@ -12,7 +12,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from clusters.kube import Connection, Refused, check_config
+from clusters.kinds import Refused
+from clusters.kube import Connection, check_config
 from clusters.models import HOME_NAME, HOME_SERVER, Cluster
 from hub import audit
 from hub.access import Caller, hide, is_allowed, require

@@ -1,20 +1,17 @@
 """What a cluster sends, before it is believed: objects that can be kept, and no faster than there is room for."""
 
 import asyncio
-import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from hub.engine.resource import Manifest
+from hub.engine.resource import Manifest, is_segment
 
 NAME = 253
 _UID = 64
 _VERSION = 64
 _TIME = 32
 _OWNERS = 500
-# What an API server takes as the segment of a path: everything but slashes, percent signs and control characters.
-_SEGMENT = re.compile(r"[^/%\x00-\x1f\x7f\\]+\Z")
 _BURST_SECONDS = 4
 
 
@@ -68,12 +65,7 @@ def _complaints(metadata: Manifest) -> Iterator[str]:
 
 def is_name(value: Any) -> bool:
     """Return whether a value can be the name of an object."""
-    return (
-        isinstance(value, str)
-        and len(value) <= NAME
-        and value not in (".", "..")
-        and bool(_SEGMENT.match(value))
-    )
+    return isinstance(value, str) and len(value) <= NAME and is_segment(value)
 
 
 def _is_text(value: Any, most: int) -> bool:

@@ -10,19 +10,19 @@ import contextlib
 import copy
 import functools
 import os
-import re
 import ssl
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
+from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 from django.conf import settings
 
+from clusters.kinds import Kind, Refused, aggregated, is_sound, listed_kinds, path_of, path_segment
 from clusters.models import Cluster
 from hub.engine.errors import Invalid, RetryLater, Stalled
 from hub.engine.fields import MANAGER
@@ -43,71 +43,9 @@ REQUEST_SECONDS = 60.0
 """How long an answer may take, whole."""
 DISCOVERY_SECONDS = 120.0
 _ERROR_BYTES = 64 * 1024
-_PATH_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\Z")
 
 
 Reload = Callable[[], tuple[str, dict[str, Any]] | None]
-
-
-class Kind(NamedTuple):
-    """A kind that a cluster serves."""
-
-    group: str
-    version: str
-    kind: str
-    plural: str
-    namespaced: bool
-    verbs: tuple[str, ...]
-
-    @property
-    def api_version(self) -> str:
-        """Group and version as manifests write them."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    def path(self, namespace: str = "", name: str = "") -> str:
-        """Return the URL path of the collection, or of one resource.
-
-        Raises: Refused for what no API server takes as a name.
-        """
-        root = ("apis", self.group, self.version) if self.group else ("api", self.version)
-        inside = ("namespaces", namespace) if namespace and self.namespaced else ()
-        return path_of(*root, *inside, self.plural, *((name,) if name else ()))
-
-    def resource_path(self, namespace: str, name: str) -> str:
-        """Return the URL path of one resource.
-
-        Raises: Refused for what no API server takes as a name; an empty one would mean the whole collection.
-        """
-        return f"{self.path(namespace)}/{path_segment(name)}"
-
-
-class Refused(Exception):
-    """The API server answered with an error status."""
-
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-        self.message = message
-
-
-def path_segment(text: str) -> str:
-    """Return one part of a URL path, encoded.
-
-    Names may have colons, as those of RBAC; one that is several parts, or a step up, leads elsewhere.
-    Raises: Refused, as an API server would.
-    """
-    if not is_segment(text):
-        raise Refused(422, "Invalid", f"{text[:80]!r} is no name: it must be one part of a path, without / and %")  # fmt: skip
-    return quote(text, safe=":")
-
-
-def path_of(*parts: str) -> str:
-    """Return a URL path of parts, each encoded.
-
-    Raises: Refused for what no API server takes as a name.
-    """
-    return "/" + "/".join(map(path_segment, parts))
 
 
 EVENTS = Kind("", "v1", "Event", "events", True, ())
@@ -427,7 +365,7 @@ class Connection:
         count = 0
         for root in ("/api", "/apis"):
             for kind in self._discover_root(root, silent):
-                if not _is_sound(kind):
+                if not is_sound(kind):
                     continue
                 count += 1
                 if count > settings.CLUSTER_KINDS:
@@ -442,7 +380,7 @@ class Connection:
     def _discover_root(self, root: str, silent: set[str]) -> Iterator[Kind]:
         answer = self.request("GET", root, accept=_DISCOVERY)
         if "items" in answer:
-            yield from _aggregated(answer["items"], silent)
+            yield from aggregated(answer["items"], silent)
             return
         if root == "/api":
             groups = [("", version) for version in answer.get("versions", [])]
@@ -455,7 +393,7 @@ class Connection:
         for group, version in groups:
             if time.monotonic() > until:
                 raise unreachable(self.name, "to say which kinds it serves takes too long")
-            if not (_PATH_NAME.match(version) and (not group or _PATH_NAME.match(group))):
+            if not (is_segment(version) and (not group or is_segment(group))):
                 continue
             try:
                 listed = self.request(
@@ -464,7 +402,7 @@ class Connection:
             except Refused:
                 silent.add(group)  # one aggregated API that is down hides only its own kinds
                 continue
-            yield from _listed(group, version, listed.get("resources", []))
+            yield from listed_kinds(group, version, listed.get("resources", []))
 
     def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return a resource, None when it does not exist."""
@@ -561,17 +499,6 @@ class Connection:
         self._pool.clear()
 
 
-def _is_sound(kind: Kind) -> bool:
-    """Return whether a kind can be asked for by paths, and kept: what a server says becomes both."""
-    texts: list[Any] = [kind.version, kind.kind, kind.plural, *([kind.group] if kind.group else [])]
-    verbs: list[Any] = [*kind.verbs]
-    return (
-        all(isinstance(text, str) and _PATH_NAME.match(text) for text in texts)
-        and all(isinstance(verb, str) for verb in verbs)
-        and len(kind.version) <= 64
-    )
-
-
 def _beginning(response: pools.Response) -> bytes:
     """Return as much of an error answer as is worth reading."""
     kept = bytearray()
@@ -591,30 +518,6 @@ def _with_setting(error: Exception) -> object:
     if isinstance(error, TooMuch) and "larger" in str(error):
         return f"{error}, the limit (HUB_CLUSTER_ANSWER_BYTES)"
     return error
-
-
-def _aggregated(items: list[dict[str, Any]], silent: set[str]) -> Iterator[Kind]:
-    for item in items:
-        group = (item.get("metadata") or {}).get("name", "")
-        for version in item.get("versions") or []:
-            if version.get("freshness") == "Stale":
-                silent.add(group)
-                continue
-            for resource in version.get("resources") or []:
-                response = resource.get("responseKind") or {}
-                yield Kind(
-                    group, version["version"], response.get("kind", ""), resource["resource"],
-                    resource.get("scope") == "Namespaced", tuple(resource.get("verbs") or ()),
-                )  # fmt: skip
-
-
-def _listed(group: str, version: str, resources: list[dict[str, Any]]) -> Iterator[Kind]:
-    for resource in resources:
-        if "/" not in resource["name"]:
-            yield Kind(
-                group, version, resource["kind"], resource["name"],
-                bool(resource.get("namespaced")), tuple(resource.get("verbs") or ()),
-            )  # fmt: skip
 
 
 def refusal(status: int, data: bytes) -> Refused:

@@ -6,7 +6,8 @@ from typing import Any
 
 import jwt
 
-from clusters.kube import SECRETS, Refused, connect
+from clusters.kinds import Refused
+from clusters.kube import SECRETS, connect
 from clusters.models import Cluster
 from hub.engine.errors import Precondition
 

@@ -10,49 +10,49 @@ import contextlib
 import functools
 import logging
 import random
-import socket
-import threading
 import time
-from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import close_old_connections, connections
-from django.db.models import Q
+from django.db import close_old_connections
 from django.utils import timezone
 
 from clusters import live
+from clusters.answers import (
+    NotServed,
+    Pages,
+    Relist,
+    accepted,
+    check_server,
+    event_lines,
+    parsed,
+    version_of,
+)
+from clusters.filters import is_excluded
 from clusters.intake import Pace, complaint
-from clusters.kube import Connection, Kind, Refused, Unreachable, connect, headers_of, ssl_context
+from clusters.kinds import Kind, Refused
+from clusters.kube import Connection, Unreachable, connect, headers_of, ssl_context
 from clusters.models import Cluster, LiveResource
 from hub.engine.backoff import Backoff
-from hub.engine.errors import Invalid, RetryLater, Stalled
-from hub.engine.globs import matches
+from hub.engine.errors import RetryLater, Stalled
 from hub.engine.resource import Manifest, resource_key
 from hub.engine.tracking import owner_of
 from hub.metrics import CLUSTER_STATUS, WATCH_EVENTS, WATCH_LAG
 from hub.models import setting
-from hub.outbound import check_url, streams
-from hub.outbound.bounds import Lines, TooMuch, parse
+from hub.outbound import streams
+from hub.outbound.bounds import TooMuch
 
 log = logging.getLogger(__name__)
 
-LEASE = timedelta(seconds=20)
-DATABASE_THREADS = 2
-LOOK_SECONDS = 4.0
 BATCH_SECONDS = 0.08
 BATCH_SIZE = 400
-PAGE = 500
 WATCH_SECONDS = 3000
 LIST_SECONDS = 600
 """How long one list may take with all of its pages."""
 PAGE_SECONDS = 60
-EMPTY_PAGES = 3
-"""So many pages without an object say that the list has no end."""
-LONGEST_TOKEN = 16 * 1024
 WAITING = 2000
 """Changes that wait for the database; who sends more waits with them."""
 WAITING_BYTES = 32 * 1024**2
@@ -71,51 +71,9 @@ _PARTIAL_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 _ALWAYS_WHOLE = {("", "Pod"), ("apps", "ReplicaSet"), ("batch", "Job"), live.DEFINITION}
 _NEVER_WHOLE = {("", "Secret")}
 
-DEFAULT_EXCLUSIONS: list[dict[str, list[str]]] = [
-    {"apiGroups": ["events.k8s.io", "metrics.k8s.io"], "kinds": ["*"]},
-    {"apiGroups": [""], "kinds": ["Event"]},
-    {"apiGroups": ["", "discovery.k8s.io"], "kinds": ["Endpoints", "EndpointSlice"]},
-    {"apiGroups": ["coordination.k8s.io"], "kinds": ["Lease"]},
-    {"apiGroups": ["authentication.k8s.io", "authorization.k8s.io"], "kinds": ["*"]},
-    {"apiGroups": ["certificates.k8s.io"], "kinds": ["CertificateSigningRequest"]},
-    {"apiGroups": ["cert-manager.io"], "kinds": ["CertificateRequest"]},
-    {"apiGroups": ["cilium.io"], "kinds": ["CiliumIdentity", "CiliumEndpoint", "CiliumEndpointSlice"]},
-    {"apiGroups": ["kyverno.io", "reports.kyverno.io", "wgpolicyk8s.io"], "kinds": [
-        "PolicyReport", "ClusterPolicyReport", "EphemeralReport", "ClusterEphemeralReport", "AdmissionReport",
-        "ClusterAdmissionReport", "BackgroundScanReport", "ClusterBackgroundScanReport", "UpdateRequest"]},
-]  # fmt: skip
-
-
-def is_excluded(group: str, kind: str, server: str, rules: dict[str, Any] | None = None) -> bool:
-    """Return whether the settings leave a kind out: an exclusion fits, or inclusions exist and none does."""
-    rules = rules or {}
-    if any(_rule_fits(r, group, kind, server) for r in rules.get("exclusions", DEFAULT_EXCLUSIONS)):
-        return True
-    inclusions = rules.get("inclusions") or []
-    return bool(inclusions) and not any(_rule_fits(r, group, kind, server) for r in inclusions)
-
-
-def _rule_fits(rule: dict[str, Any], group: str, kind: str, server: str) -> bool:
-    def fits(patterns: Iterable[str], text: str) -> bool:
-        return any(matches(p, text) for p in patterns)
-
-    return (
-        (not rule.get("apiGroups") or fits(rule["apiGroups"], group))
-        and (not rule.get("kinds") or fits(rule["kinds"], kind))
-        and (not rule.get("clusters") or fits(rule["clusters"], server))
-    )
-
 
 def _can_be_watched(kind: Kind) -> bool:
     return {"list", "watch"} <= set(kind.verbs)
-
-
-class Relist(Exception):
-    """The watch cannot go on from where it was."""
-
-
-class NotServed(Exception):
-    """The kind cannot be listed: it is gone, or forbidden to this account."""
 
 
 @dataclass
@@ -457,7 +415,7 @@ class ClusterWatch:
             place = (self.cluster.pk, kind.group, kind.kind)
             # What is written meanwhile by others is newer than the list, and not gone because it lacks there.
             missing = await self._db(live.known_keys, *place, scope)
-            pages = _Pages(self.cluster.name)
+            pages = Pages(self.cluster.name)
             while (query := pages.query()) is not None:
                 accept = {} if whole else {"Accept": _PARTIAL_LIST}
                 try:
@@ -507,7 +465,7 @@ class ClusterWatch:
     ) -> dict[str, Any]:
         async with self._get(state, namespace, query, headers, PAGE_SECONDS) as answer:
             body = await streams.read(answer, settings.CLUSTER_ANSWER_BYTES)
-        return _parsed(body, self.cluster.name)
+        return parsed(body, self.cluster.name)
 
     def _get(
         self, state: _KindState, namespace: str, query: dict[str, str], headers: dict[str, str],
@@ -519,7 +477,7 @@ class ClusterWatch:
             self._session, url, params=query, headers=headers,
             timeout=streams.limits(seconds), server_hostname=self._server_name,
         )  # fmt: skip
-        return _accepted(request, state.kind)
+        return accepted(request, state.kind)
 
     async def _seen(self, state: _KindState, item: Manifest, *, whole: bool) -> live.Seen:
         manifest = {**item, "apiVersion": state.kind.api_version, "kind": state.kind.kind}
@@ -549,9 +507,9 @@ class ClusterWatch:
         headers = {} if whole else {"Accept": _PARTIAL}
         async with self._get(state, namespace, query, headers, None) as answer:
             try:
-                async for line in _lines(answer):
+                async for line in event_lines(answer):
                     await self._pace.wait(len(line))
-                    event = _parsed(line, self.cluster.name)
+                    event = parsed(line, self.cluster.name)
                     version = await self._handle(state, event, whole=whole) or version
                     await self._make_room(len(line))
             except TooMuch as error:
@@ -567,11 +525,11 @@ class ClusterWatch:
         if kind == "ERROR":
             raise Relist
         if kind == "BOOKMARK":
-            return _version_of(item)
+            return version_of(item)
         if not self._is_sound(state.kind, item):
             return ""
         assert isinstance(item, dict)  # noqa: S101
-        version = _version_of(item)
+        version = version_of(item)
         WATCH_EVENTS.labels(self.cluster.server).inc()
         if state.kind.kind in ("CustomResourceDefinition", "APIService"):
             self._rediscover.set()
@@ -642,222 +600,3 @@ class ClusterWatch:
             count = await self._db(LiveResource.objects.filter(cluster_id=self.cluster.pk).count)
             if count > settings.CLUSTER_OBJECTS:
                 raise self._too_many()
-
-
-class _Pages:
-    """Goes through the pages of one list, which has an end whatever the server says."""
-
-    def __init__(self, cluster: str) -> None:
-        self._cluster, self._limit, self._token = cluster, PAGE, ""
-        self._begun = self._empty = 0
-        self.total = 0
-        self.version = ""
-
-    def query(self) -> dict[str, str] | None:
-        """Return what to ask for next, None after the last page."""
-        if self._begun and not self._token:
-            return None
-        more = {"continue": self._token} if self._token else {}
-        return {"limit": str(self._limit), **more}
-
-    def shrink(self, error: TooMuch) -> None:
-        """Ask for less at once: some clusters keep large objects."""
-        if self._limit == 1:
-            raise Stalled(
-                "TooLarge",
-                f"cluster {self._cluster}: one object of a list: {error}, the limit "
-                "(HUB_CLUSTER_ANSWER_BYTES)",
-            ) from error
-        self._limit = max(1, self._limit // 4)
-
-    def took(self, page: dict[str, Any]) -> list[Any]:
-        """Return the objects of a page."""
-        items, metadata = page.get("items") or [], page.get("metadata") or {}
-        if not isinstance(items, list) or not isinstance(metadata, dict):
-            raise RetryLater("BadAnswer", f"cluster {self._cluster}: a list is no Kubernetes list")
-        token = str(metadata.get("continue") or "")
-        self._begun, self._empty = 1, 0 if items else self._empty + 1
-        if token and (
-            token == self._token or self._empty >= EMPTY_PAGES or len(token) > LONGEST_TOKEN
-        ):
-            raise RetryLater("BadAnswer", f"cluster {self._cluster}: a list has no end")
-        self._token, self.version = token, _version_of(page)
-        self.total += len(items)
-        return items
-
-
-@contextlib.asynccontextmanager
-async def _accepted(request: Any, kind: Kind) -> AsyncIterator[Any]:
-    """Give the answer to a list or a watch that the server takes."""
-    async with request as answer:
-        if answer.status == 410:
-            raise Relist
-        if answer.status == 401:
-            raise RetryLater("Unauthorized", "the cluster no longer takes the hub's credentials")
-        if answer.status in (403, 404, 405):
-            raise NotServed(f"{kind.kind}.{kind.group} answers {answer.status}")
-        if answer.status >= 300:
-            raise streams.ClientError(f"HTTP status {answer.status}")
-        yield answer
-
-
-def _parsed(data: bytes, cluster: str) -> dict[str, Any]:
-    try:
-        found = parse(data)
-    except ValueError as error:
-        raise RetryLater(
-            "BadAnswer", f"cluster {cluster}: what it sends is no JSON in UTF-8"
-        ) from error
-    if not isinstance(found, dict):
-        raise RetryLater("BadAnswer", f"cluster {cluster}: what it sends is no JSON object")
-    return found
-
-
-def _version_of(item: Any) -> str:
-    metadata = item.get("metadata") if isinstance(item, dict) else None
-    found = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
-    return found if isinstance(found, str) and len(found) <= 64 else ""
-
-
-def check_server(url: str) -> None:
-    """Return if the hub may connect to an API server.
-
-    Raises: RetryLater saying why not.
-    """
-    try:
-        check_url(url, "server")
-    except Invalid as error:
-        raise RetryLater("AddressRefused", str(error)) from error
-
-
-async def _lines(answer: Any) -> AsyncIterator[bytes]:
-    # StreamReader.readline has a limit that a big ConfigMap exceeds.
-    lines = Lines(settings.CLUSTER_OBJECT_BYTES)
-    async for piece in streams.pieces(answer, None):
-        for line in lines.feed(piece):
-            if line.strip():
-                yield line
-
-
-class Watcher:
-    """Holds the leases of clusters and watches each of them, in one event loop."""
-
-    def __init__(self, holder: str = "") -> None:
-        self.holder = (
-            holder
-            or f"{socket.gethostname()}-{threading.get_native_id()}-{random.randrange(10**6)}"
-        )
-        self._tasks: dict[int, tuple[ClusterWatch, asyncio.Task[None]]] = {}
-        self._database = ThreadPoolExecutor(max_workers=DATABASE_THREADS, thread_name_prefix="live")
-        self._stop: asyncio.Event | None = None
-        self._look: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def look_now(self) -> None:
-        """Look at the list of clusters at once; safe from any thread."""
-        if self._loop and self._look:
-            self._loop.call_soon_threadsafe(self._look.set)
-
-    def stop(self) -> None:
-        """End; safe from any thread."""
-        if self._loop and self._stop:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self.look_now()
-
-    def run(self) -> None:
-        """Watch until `stop`."""
-        _watchers.add(self)
-        try:
-            asyncio.run(self._main())
-        finally:
-            _watchers.discard(self)
-
-    async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop, self._look = asyncio.Event(), asyncio.Event()
-        try:
-            while not self._stop.is_set():
-                await self._adjust()
-                self._look.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await self._look.wait()
-        finally:
-            for pk in list(self._tasks):
-                await self._end(pk)
-            await self._db(release_leases, self.holder)
-            await asyncio.gather(*(self._db(_close_connections) for _ in range(DATABASE_THREADS)))
-            self._database.shutdown(wait=True)
-
-    async def _db(self, function: Any, *args: Any) -> Any:
-        def call() -> Any:
-            close_old_connections()
-            return function(*args)
-
-        return await asyncio.get_running_loop().run_in_executor(self._database, call)
-
-    async def _adjust(self) -> None:
-        try:
-            mine = {c.pk: c for c in await self._db(claim_clusters, self.holder)}
-            rules = await self._db(setting, "resource_filters", {})
-        except Exception:  # the database may be away for a while; watches go on
-            log.exception("the list of clusters could not be read")
-            return
-        for pk, (watch, task) in list(self._tasks.items()):
-            if pk not in mine or watch.generation != mine[pk].generation or task.done():
-                await self._end(pk)
-        for pk, cluster in mine.items():
-            if pk not in self._tasks:
-                watch = ClusterWatch(cluster, self._database, self.holder)
-                self._tasks[pk] = (watch, asyncio.create_task(watch.run()))
-            self._tasks[pk][0].rules_are(rules)
-
-    async def _end(self, pk: int) -> None:
-        _watch, task = self._tasks.pop(pk)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _close_connections() -> None:
-    # Each thread has its own; the pause lets every thread of the pool take one of these calls.
-    connections.close_all()
-    time.sleep(0.05)
-
-
-_watchers: set[Watcher] = set()
-
-
-def look_now() -> None:
-    """Have the watchers of this process look at the list of clusters at once."""
-    for watcher in list(_watchers):
-        watcher.look_now()
-
-
-def claim_clusters(holder: str) -> list[Cluster]:
-    """Take or renew the leases of clusters; return those that this holder has."""
-    now = timezone.now()
-    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now) | Q(lease_holder=holder)
-    renew = now + LEASE / 2
-    due = free & (Q(lease_until__isnull=True) | Q(lease_until__lt=renew) | ~Q(lease_holder=holder))
-    wanted = (
-        Cluster.objects.exclude(server="https://kubernetes.default.svc")
-        if not _runs_in_cluster()
-        else Cluster.objects.all()
-    )
-    ids = list(wanted.filter(due).values_list("pk", flat=True))
-    if ids:
-        Cluster.objects.filter(pk__in=ids).filter(free).update(
-            lease_holder=holder, lease_until=now + LEASE
-        )
-    return list(wanted.filter(lease_holder=holder, lease_until__gt=now))
-
-
-def _runs_in_cluster() -> bool:
-    from clusters.kube import in_cluster_config
-
-    return in_cluster_config() is not None
-
-
-def release_leases(holder: str) -> None:
-    """Give the leases back, so that another watcher takes over at once."""
-    Cluster.objects.filter(lease_holder=holder).update(lease_holder="", lease_until=None)

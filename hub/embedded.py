@@ -11,7 +11,7 @@ from celery import current_app
 from django.conf import settings
 from django.db import close_old_connections
 
-from clusters.watch import Watcher
+from clusters.watcher import Watcher
 from hub.stream import Pool, use_pool, wake
 
 log = logging.getLogger(__name__)

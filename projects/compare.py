@@ -9,9 +9,10 @@ import orjson
 from django.conf import settings
 
 from clusters import live
-from clusters.kube import Refused, connect, kind_of
+from clusters.filters import is_excluded
+from clusters.kinds import Refused
+from clusters.kube import connect, kind_of
 from clusters.models import Cluster, LiveResource
-from clusters.watch import is_excluded
 from hub.engine import health
 from hub.engine.diff import CompareSettings, Comparison, compare
 from hub.engine.errors import EngineError

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from clusters import live
-from clusters.kube import Refused
+from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
 from hub.engine import health
 from hub.engine.errors import EngineError, RetryLater, Stalled

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from django.conf import settings
 
-from clusters.kube import Refused
+from clusters.kinds import Refused
 from hub.engine.errors import AccessDenied, Conflict, Invalid, NotFound, Precondition
 from hub.engine.fields import MANAGER, applied_fields, owned_fields
 from hub.engine.merge import predict

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connections, transaction
 
-from clusters.kube import Refused
+from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
 from hub.access import caller_by
 from hub.engine.diff import respect_ignored

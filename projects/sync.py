@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from clusters import live
-from clusters.kube import Refused
+from clusters.kinds import Refused
 from clusters.models import LiveResource
 from hub import audit
 from hub.engine import health

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from clusters import live
-from clusters.kube import JSON_PATCH, Connection, Kind, Refused, connect, kind_of, secretless
+from clusters.kinds import Kind, Refused
+from clusters.kube import JSON_PATCH, Connection, connect, kind_of, secretless
 from clusters.models import Cluster
 from hub.engine.fields import MANAGER, owned_fields
 from hub.engine.health import HOOK_FINALIZER

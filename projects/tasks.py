@@ -112,7 +112,7 @@ def clean_up() -> None:
 def cluster_registered(pk: int) -> None:
     """Bind and look at the applications that wait for a cluster."""
     from clusters.models import Cluster
-    from clusters.watch import look_now
+    from clusters.watcher import look_now
 
     look_now()
     cluster = Cluster.objects.filter(pk=pk).first()

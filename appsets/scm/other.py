@@ -9,7 +9,8 @@ from appsets.generators import ClusterFacts, GeneratorError
 from appsets.scm.credentials import Keys
 from appsets.scm.host import Host, HostError, origin
 from appsets.template import fast
-from clusters.kube import Refused, connect, path_of
+from clusters.kinds import Refused, path_of
+from clusters.kube import connect
 from clusters.models import HOME_SERVER, Cluster
 
 Params = dict[str, Any]

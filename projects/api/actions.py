@@ -9,7 +9,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from clusters.kube import Connection, Kind, Refused
+from clusters.kinds import Kind, Refused
+from clusters.kube import Connection
 from hub.api import View, actor, body_map, must_agree, payload
 from hub.engine.actions import ActionScript, available, merge_patch, perform
 from hub.engine.errors import (

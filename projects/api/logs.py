@@ -17,7 +17,8 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
-from clusters.kube import PODS, Connection, Refused
+from clusters.kinds import Refused
+from clusters.kube import PODS, Connection
 from clusters.models import Cluster
 from hub.access import is_allowed, require
 from hub.api import View, actor, flag, number

@@ -13,7 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from clusters import live
-from clusters.kube import EVENTS, JSON_PATCH, MERGE, Connection, Kind, Refused, connect, secretless
+from clusters.kinds import Kind, Refused
+from clusters.kube import EVENTS, JSON_PATCH, MERGE, Connection, connect, secretless
 from clusters.models import Cluster
 from hub import audit
 from hub.access import require

@@ -8,7 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
 
-from clusters.kube import Refused
+from clusters.kinds import Refused
 from hub.access import Caller, is_allowed, require
 from hub.documents import load_yaml
 from hub.engine.actions import merge_patch

@@ -17,8 +17,9 @@ from django.db import connection, connections
 from django.utils import timezone
 from support.web import deployment
 
-from clusters import live, watch
-from clusters.kube import Connection, Kind, Unreachable, ssl_context
+from clusters import answers, filters, live, watch, watcher
+from clusters.kinds import Kind
+from clusters.kube import Connection, Unreachable, ssl_context
 from clusters.models import Cluster, LiveResource
 from clusters.sandbox.server import make_certificate
 from hub.crypto import UnreadableSecret, seal, unseal
@@ -209,16 +210,16 @@ def test_a_watch_recovers_from_410_and_disconnects(hub, sandbox, repo, app, name
 
 
 def test_exclusions():
-    assert watch.is_excluded("", "Event", "s")
-    assert watch.is_excluded("coordination.k8s.io", "Lease", "s")
-    assert not watch.is_excluded("", "ConfigMap", "s")
+    assert filters.is_excluded("", "Event", "s")
+    assert filters.is_excluded("coordination.k8s.io", "Lease", "s")
+    assert not filters.is_excluded("", "ConfigMap", "s")
     rules = {
         "exclusions": [{"kinds": ["Secret"], "clusters": ["https://a*"]}],
         "inclusions": [{"apiGroups": [""]}],
     }
-    assert watch.is_excluded("", "Secret", "https://abc", rules)
-    assert not watch.is_excluded("", "Secret", "https://b", rules)
-    assert watch.is_excluded("apps", "Deployment", "https://b", rules)
+    assert filters.is_excluded("", "Secret", "https://abc", rules)
+    assert not filters.is_excluded("", "Secret", "https://b", rules)
+    assert filters.is_excluded("apps", "Deployment", "https://b", rules)
 
 
 def test_excluded_kinds_are_neither_applied_nor_counted(hub, sandbox, repo, app, namespace):
@@ -357,9 +358,9 @@ def test_an_api_whose_server_is_away_hides_nothing(hub, sandbox, repo, app, name
         return answer
 
     monkeypatch.setattr(Connection, "request", request)
-    for watcher in list(watch._watchers):
-        for one, _task in list(watcher._tasks.values()):
-            watcher._loop.call_soon_threadsafe(one._rediscover.set)
+    for every in list(watcher._watchers):
+        for one, _task in list(every._tasks.values()):
+            every._loop.call_soon_threadsafe(one._rediscover.set)
     hub.wait(lambda: asked, "another discovery")
     time.sleep(1)
     assert rows(sandbox, "Deployment", namespace) == 1
@@ -382,7 +383,7 @@ def test_watches_that_do_not_last_are_not_begun_without_end(hub, west, monkeypat
             return await follow(self, state, namespace, version, **more)
         begun.append(1)
         if refuses:
-            raise watch.Relist
+            raise answers.Relist
         return version
 
     monkeypatch.setattr(watch.ClusterWatch, "_watch", short)
@@ -403,12 +404,12 @@ def test_the_hub_keeps_its_own_kinds_where_its_cluster_serves_them_too():
 
 def test_leases_pass_on(idle_hub, sandbox_server):
     Cluster.objects.create(server="https://a", name="a", config={})
-    assert [c.name for c in watch.claim_clusters("one")] == ["a"]
-    assert watch.claim_clusters("two") == []
+    assert [c.name for c in watcher.claim_clusters("one")] == ["a"]
+    assert watcher.claim_clusters("two") == []
     Cluster.objects.update(lease_until=timezone.now() - timezone.timedelta(seconds=1))
-    assert [c.name for c in watch.claim_clusters("two")] == ["a"]
-    watch.release_leases("two")
-    assert [c.name for c in watch.claim_clusters("one")] == ["a"]
+    assert [c.name for c in watcher.claim_clusters("two")] == ["a"]
+    watcher.release_leases("two")
+    assert [c.name for c in watcher.claim_clusters("one")] == ["a"]
 
 
 def another_takes(place):

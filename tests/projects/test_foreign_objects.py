@@ -15,7 +15,7 @@ from django.test import AsyncClient, Client
 from django.utils import timezone
 from support.routes import routes
 
-from clusters.kube import Kind, Refused, path_segment
+from clusters.kinds import Kind, Refused, path_segment
 from clusters.models import LiveResource
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError

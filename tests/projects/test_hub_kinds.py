@@ -7,7 +7,7 @@ from django.contrib.auth.hashers import make_password
 from django.utils import timezone
 from support.sets import names_of, run
 
-from clusters.kube import Refused
+from clusters.kinds import Refused
 from clusters.models import Cluster
 from hub import access
 from hub.access import ANONYMOUS, caller_of

@@ -10,7 +10,7 @@ from django.test import Client
 
 import hub.celery
 from clusters.models import Cluster
-from clusters.watch import Watcher
+from clusters.watcher import Watcher
 from hub.embedded import find_task
 from hub.stream import Pool, use_pool, wake
 from projects.models import Application

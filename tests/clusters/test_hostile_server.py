@@ -1,0 +1,328 @@
+"""API servers that attack the hub: by size, by shape, by time; and what other clusters notice of it."""
+
+import contextlib
+import functools
+import itertools
+import json
+import resource
+import threading
+import time
+
+import orjson
+import pytest
+from conftest import place_in
+from support.hostile import Hostile, drip, gzip_of, http
+
+from clusters import answers, intake, live
+from clusters.kinds import Kind, Refused
+from clusters.kube import Connection, Unreachable
+from clusters.models import Cluster, LiveResource
+from hub.engine.errors import RetryLater, Stalled
+
+LISTED = ("configmaps", "pods")
+POD = Kind("", "v1", "Pod", "pods", True, ("list", "watch"))
+
+
+def item(name, number=1, **metadata):
+    return {"metadata": {"name": name, "namespace": "n", "uid": f"u-{name}", "resourceVersion": str(number), **metadata}}  # fmt: skip
+
+
+def page(items, token="", version="1"):
+    return {"kind": "List", "metadata": {"resourceVersion": version, "continue": token}, "items": items}  # fmt: skip
+
+
+def answered(value):
+    return http(value if isinstance(value, bytes) else orjson.dumps(value))
+
+
+class Server(Hostile):
+    """Serves Pods and ConfigMaps as a small API server; a test replaces one of the answers."""
+
+    def __init__(self):
+        super().__init__(self.told)
+        self.replies = {}
+
+    def told(self, path):
+        path, _, query = path.partition("?")
+        is_watch = "watch=1" in query
+        for name, reply in self.replies.items():
+            if path.endswith(name.removeprefix("watch ")) and is_watch == name.startswith("watch "):
+                found = reply(query) if callable(reply) else reply
+                return answered(found) if isinstance(found, dict) else found
+        if path == "/version":
+            return answered({"gitVersion": "v1.30.0"})
+        if path == "/api":
+            return answered({"versions": ["v1"]})
+        if path == "/apis":
+            return answered({"groups": []})
+        if path == "/api/v1":
+            return answered({"resources": [
+                {"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["list", "watch", "get"]},
+                {"name": "configmaps", "kind": "ConfigMap", "namespaced": True, "verbs": ["list", "watch", "get"]},
+            ]})  # fmt: skip
+        if is_watch:
+            return drip(http(b"", Content_Length=None), b"\n", 0.2)
+        return answered(page([]))
+
+
+@pytest.fixture
+def server():
+    found = Server()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def connection(server, settings):
+    settings.CLUSTER_ANSWER_BYTES = 1024 * 1024
+    return Connection(server.url, "hostile", {})
+
+
+def grown(before):
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+
+def now_used():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@functools.cache
+def zeros():
+    """0.6 MB that stand for 600."""
+    return http(gzip_of(b"\0" * 2**20, repeat=600), Content_Encoding="gzip")
+
+
+BODIES = {
+    "gzip of 600 MiB": zeros,
+    "no JSON": lambda: http(b"<html>"),
+    "no UTF-8": lambda: http(b'{"a":"\xff"}'),
+    "too many values": lambda: http(b'{"a":[' + b"{}," * 340_000 + b"1]}"),
+    "too deep": lambda: http(b'{"a":' * 300 + b"1" + b"}" * 300),
+    "without an end": lambda: itertools.chain([http(b"", Content_Length=None)], itertools.repeat(b" " * 65536)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda c: c.server_version(), id="version"),
+        pytest.param(lambda c: c.kinds(fresh=True), id="discovery"),
+        pytest.param(lambda c: c.get(POD, "n", "p"), id="one object"),
+        pytest.param(lambda c: c.apply(POD, item("p")), id="apply"),
+        pytest.param(lambda c: c.request("GET", "/openapi/v3"), id="OpenAPI"),
+    ],
+)
+def test_every_request_is_bounded(connection, server, body, ask):
+    server.answer = lambda path: BODIES[body]()
+    before = now_used()
+
+    with pytest.raises(Unreachable):
+        ask(connection)
+
+    assert grown(before) < 100 * 1024
+
+
+def test_an_error_of_any_length_is_short(connection, server):
+    server.answer = lambda path: itertools.chain([http(b"", 500, Content_Length=None)], itertools.repeat(b"x" * 65536))  # fmt: skip
+    with pytest.raises(Refused) as refused:
+        connection.server_version()
+    assert len(refused.value.message) <= 1000
+
+
+def test_a_redirect_of_an_api_server_is_not_followed(connection, server):
+    server.answer = lambda path: http(b"", 302, Location=f"{server.url}/stolen")
+    with pytest.raises(Refused):
+        connection.server_version()
+    assert server.paths == ["/version"]
+
+
+@pytest.mark.parametrize("name", ["a/../../secrets/x", "..", ".", "a%2f..", "a\0b"])
+def test_a_name_is_no_path(connection, server, name):
+    for part in ({"namespace": name}, {"name": name}):
+        with pytest.raises(Refused):
+            connection.get(POD, **{"namespace": "n", "name": "p", **part})
+    assert server.paths == []
+
+
+def test_kinds_without_an_end(connection, server, settings):
+    settings.CLUSTER_KINDS = 50
+    server.replies["/api/v1"] = {
+        "resources": [{"name": f"a{n}", "kind": f"A{n}", "verbs": ["list"]} for n in range(60)]
+    }
+    with pytest.raises(Stalled, match="HUB_CLUSTER_KINDS"):
+        connection.kinds(fresh=True)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"resources": 5}, {"resources": ["x"]}, {"resources": [{"name": 1, "kind": []}]}, {"resources": [{}]}, {"resources": [{"name": "../x", "kind": "X"}]},
+        {"resources": [{"name": "x", "kind": "a" * 999}]}, {"resources": [{"name": "x", "kind": "X\0"}]}, {"resources": [{"name": "x", "kind": "X", "verbs": [{}]}]},
+    ],
+)  # fmt: skip
+def test_odd_discovery(connection, server, said):
+    server.replies["/api/v1"] = said
+    with contextlib.suppress(Unreachable):
+        assert connection.kinds(fresh=True) == []
+
+
+def test_log_lines_are_cut_and_end(connection, server):
+    from projects.api import logs
+
+    long = b"x" * 2_000_000
+    server.answer = lambda path: http(long + b"\nshort\n", Content_Type="text/plain")
+    lines = list(logs._read_log(connection, "n", "p", {}, threading.Event()))
+    assert [len(line) for line in lines] == [logs._LONGEST_LINE, 5]
+
+
+ODD = {
+    "a list": [], "no metadata": {}, "metadata of a kind": {"metadata": 5}, "no name": item(""), "a path": item("a/b"), "dots": item(".."),
+    "a NUL": item("a\0b"), "long": item("a" * 300), "uid": item("a", uid=5), "long uid": item("a", uid="u" * 100),
+    "giant version": item("a", number="9" * 5000), "labels": item("a", labels=[]), "label": item("a", labels={"a": {}}),
+    "owners": item("a", ownerReferences=5), "owner": item("a", ownerReferences=[{"uid": {}}]), "many owners": item("a", ownerReferences=[{}] * 501),
+    "fields": item("a", managedFields=["x"]), "namespace": item("a", namespace="../x"), "time": item("a", creationTimestamp="x" * 99),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_object_that_no_server_sends_is_left_out(name):
+    assert intake.complaint(ODD[name])
+    assert intake.complaint(item("system:node-1.example", labels={"a": "b"})) == ""
+
+
+def test_fields_of_any_shape_leave_the_cluster_alone(idle_hub):
+    place = Cluster.objects.create(server="https://odd", name="odd", config={})
+    odd = [5, "x\0y", [], {"a": "\0"}, None, [[]], {"conditions": "\0"}]
+    pods = [
+        {"apiVersion": "v1", "kind": "Pod", **item(f"p{n}-{m}"), "spec": spec, "status": status}
+        for n, spec in enumerate(odd) for m, status in enumerate(odd)
+    ]  # fmt: skip
+    assert live.record(place.pk, [live.Seen(pod, is_whole=True) for pod in pods]) == len(pods)
+
+
+class Lists:
+    """The pages of a list that a test invents, and what was asked for."""
+
+    def __init__(self, make):
+        self.make, self.asked = make, []
+
+    def __call__(self, query):
+        self.asked.append(query)
+        return self.make(len(self.asked), dict(p.split("=") for p in query.split("&")))
+
+
+def through(pages, lists):
+    """Go through a list as the watcher does, and return the objects."""
+    found = []
+    for _ in range(200):
+        query = pages.query()
+        if query is None:
+            return found
+        found += pages.took(lists("&".join(f"{k}={v}" for k, v in query.items())))
+    raise AssertionError("the list has no end")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda n, q: page([item("a")], "same"), id="the same token"),
+        pytest.param(lambda n, q: page([], f"t{n}"), id="empty pages"),
+        pytest.param(lambda n, q: page([item("a")], "t" * 20_000), id="a token of any length"),
+        pytest.param(lambda n, q: {"items": 5}, id="no list"),
+        pytest.param(lambda n, q: {"metadata": []} | {"items": {"a": 1}}, id="no objects"),
+    ],
+)
+def test_a_list_that_has_no_end(make):
+    with pytest.raises(RetryLater):
+        through(answers.Pages("c"), Lists(make))
+
+
+def watched(hub, server, **config):
+    hub.post("/api/v1/clusters", {"server": server.url, "name": "hostile", "config": config})
+    return Cluster.objects.get(name="hostile")
+
+
+def message_of(name):
+    return Cluster.objects.get(name=name).message
+
+
+def test_large_objects_come_in_smaller_pages(hub, server, settings):
+    settings.CLUSTER_ANSWER_BYTES = 400_000
+    sizes = []
+
+    def pods(query):
+        limit = int(dict(p.split("=") for p in query.split("&"))["limit"])
+        sizes.append(limit)
+        start = int(query.partition("continue=")[2] or 0)
+        some = [item(f"p{n}", annotations={"big": "x" * 20_000}) for n in range(start, min(start + limit, 60))]  # fmt: skip
+        return page(some, str(start + limit) if start + limit < 60 else "")
+
+    server.replies["/pods"] = pods
+    watched(hub, server)
+    hub.wait(lambda: LiveResource.objects.filter(kind="Pod").count() == 60, "all pods", 20)
+    assert (sizes[0], max(sizes[3:])) == (500, 7)
+
+
+CLUSTERS = {
+    "objects without an end": ("/pods", lambda q: page([item(f"p{time.monotonic_ns()}-{n}") for n in range(500)], str(time.monotonic_ns())), "HUB_CLUSTER_OBJECTS"),
+    "a bomb in a list": ("/pods", lambda q: zeros(), "HUB_CLUSTER_ANSWER_BYTES"),
+    "an event without an end": ("watch /pods", lambda q: itertools.chain([http(b"", Content_Length=None)], itertools.repeat(b"x" * 65536)), "HUB_CLUSTER_OBJECT_BYTES"),
+    "a bomb in an event": ("watch /pods", lambda q: zeros(), "HUB_CLUSTER_OBJECT_BYTES"),
+    "a watch of garbage": ("watch /pods", lambda q: http(b'{"type":\n' * 10, Content_Length=None), "no JSON"),
+    "odd names": ("/pods", lambda q: page([item("a/b"), item("fine")]), "left out"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", CLUSTERS)
+def test_a_hostile_cluster_says_what_is_wrong_and_the_next_one_goes_on(
+    hub, server, sandbox_server, settings, attack
+):
+    settings.CLUSTER_ANSWER_BYTES, settings.CLUSTER_OBJECT_BYTES = 2 * 2**20, 2**20
+    settings.CLUSTER_OBJECTS = 3000
+    name, reply, words = CLUSTERS[attack]
+    server.replies[name] = reply
+    before = now_used()
+
+    watched(hub, server)
+    hub.wait(lambda: words in message_of("hostile"), f"a message with {words}", 25)
+
+    place = place_in(hub, sandbox_server, "east")
+    place.register()
+    place.wait_synced(20)
+    place.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}})  # fmt: skip
+    hub.wait(lambda: LiveResource.objects.filter(cluster__name="east", name="c").exists(), "the event", 5)  # fmt: skip
+    assert message_of("east") == ""
+    assert grown(before) < 150 * 1024
+    if attack == "odd names":
+        assert LiveResource.objects.filter(cluster__name="hostile", name="fine").exists()
+
+
+def test_a_flood_of_events_waits_its_turn(hub, server, sandbox_server, settings):
+    settings.CLUSTER_EVENTS = 500
+
+    def flood(query):
+        yield http(b"", Content_Length=None)
+        for n in itertools.count():
+            many = (json.dumps({"type": "ADDED", "object": item(f"p{n}-{m}", 2)}) for m in range(200))  # fmt: skip
+            yield "\n".join([*many, ""]).encode()
+
+    server.replies["watch /pods"] = flood
+    watched(hub, server)
+    hub.wait(lambda: LiveResource.objects.filter(cluster__name="hostile").count() > 1000, "the flood", 20)  # fmt: skip
+
+    place = place_in(hub, sandbox_server, "east")
+    place.register()
+    place.wait_synced(20)
+
+    assert server.sent < 20 * 2**20
+
+
+def test_a_cluster_that_drips_holds_only_its_own_threads(hub, server, sandbox_server):
+    server.replies["/apis"] = lambda q: drip(http(b"", Content_Length=10**6), b" ", 0.1)
+    watched(hub, server)
+    hub.wait(lambda: "/apis" in server.paths, "the question", 10)
+
+    place = place_in(hub, sandbox_server, "east")
+    place.register()
+    place.wait_synced(20)
