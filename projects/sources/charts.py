@@ -24,7 +24,7 @@ from hub.outbound import check_url, http
 from hub.outbound.bounds import TooMuch, parse, read, shown_size
 from hub.redaction import redact_text
 from projects.sources.credentials import proxy_of, tls_of
-from projects.sources.files import MemoryFiles
+from projects.sources.files import MemoryFiles, require_shallow
 from projects.sources.versions import highest, is_constraint
 
 _INDEX_SECONDS = 60
@@ -315,6 +315,7 @@ def _member_name(name: str, *, strip: bool) -> str:
     parts = [p for p in name.split("/") if p not in ("", ".")]
     if name.startswith("/") or ".." in parts:
         raise ManifestError(f"the archive holds {name!r}, a path that leads out of it")
+    require_shallow(name)
     return "/".join(parts[1:] if strip else parts)
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 from hub.engine.errors import ManifestError
 
 MAX_LINKS = 16
+MAX_FOLDERS = 100
 CLUSTER = "#cluster"
 """Origin of what a render asks of the destination instead of a file."""
 
@@ -76,11 +77,22 @@ def clean(path: str, base: str = "") -> str:
     )
     text = posixpath.join(base, path) if not path.startswith("/") else path.lstrip("/")
     depth = 0
+    if text.count("/") > MAX_FOLDERS * 2:
+        raise ManifestError(f"{path[:100]}…: more than {MAX_FOLDERS} folders deep")
     for part in text.split("/"):
         depth += -1 if part == ".." else 0 if part in ("", ".") else 1
         if depth < 0:
             raise ManifestError(f"{path}: the path leads out of the repository")
     return joined.lstrip("/")
+
+
+def require_shallow(path: str) -> None:
+    """Return if a path is not nested deeper than any repository is.
+
+    Raises: ManifestError.
+    """
+    if path.count("/") > MAX_FOLDERS:
+        raise ManifestError(f"{path[:100]}…: more than {MAX_FOLDERS} folders deep")
 
 
 class Recorder:
@@ -194,6 +206,7 @@ class Recorder:
     def _walk(self, folder: str, origin: str, *, recurse: bool, seen: set[str]) -> Iterator[str]:
         if folder in seen:
             return
+        require_shallow(folder)
         seen.add(folder)
         files = self._origins[origin]
         for name in files.children(folder):
@@ -235,6 +248,7 @@ class Recorder:
         self, folder: str, origin: str, trail: tuple[str, ...], budget: "Budget"
     ) -> Iterator[tuple[str, str]]:
         files = self._origins[origin]
+        require_shallow(folder)
         for name in files.children(folder):
             if name == ".git":
                 continue

@@ -3,7 +3,7 @@
 import re
 
 _QUOTED = re.compile(r"(cannot unmarshal (?:!!)?\w+ )`[^`]*`")
-_CONTENTS = re.compile(r"(?:node contents|: value|with value|contents): ?[\s\S]*")
+_CONTENTS = re.compile(r"(?:: node contents:|: value: \{)[\s\S]*")
 
 
 def without_contents(text: str) -> str:

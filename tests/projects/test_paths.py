@@ -240,6 +240,17 @@ def test_all_dependencies_together_are_bounded(repo, settings):
         load(repo)
 
 
+@pytest.mark.parametrize("path", ["chart", "yaml"])
+def test_folders_without_end_are_bounded(path):
+    deep = "/".join(["d"] * 2000)
+    files = at("chart", chart("a")) | {f"{path}/{deep}/x.yaml": ""}
+    block = {"directory": {"recurse": True}} if path == "yaml" else {}
+    with pytest.raises((Invalid, ManifestError), match="folders deep"):
+        sources.load_local({"path": path, **block}, charts.unpack(archive(files), strip=False), [], 0, context())  # fmt: skip
+    with pytest.raises(Invalid, match=r"folders deep|does not exist"):
+        render(files, f"chart/{deep}")
+
+
 def test_links_to_folders_that_multiply_are_bounded(repo):
     repo.write(at("chart", chart("a")) | {"l0/x": ""})
     for depth in range(1, 8):
