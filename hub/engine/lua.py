@@ -10,16 +10,19 @@ from typing import Any
 
 import lupa.lua51
 
+from hub.engine import luastrings
 from hub.engine.errors import RuleError
 from hub.engine.resource import Manifest
 from hub.engine.status import Assessment, Health
 
 MEMORY_BYTES = 32 * 1024 * 1024
 INSTRUCTIONS = 5_000_000
+SECONDS = 2
 LIMIT_TEXT = "the script ran too long"
 
 _SETUP = """
-local limit_text, instructions = ...
+local limit_text, instructions, seconds = ...
+local clock = os.clock
 local hook, raw_pcall, raw_error = debug.sethook, pcall, error
 local function guard(ok, ...)
   if not ok and type(...) == "string" and string.find(..., limit_text, 1, true) then raw_error(limit_text, 0) end
@@ -40,7 +43,12 @@ local function run(code, obj, params)
   local scope = setmetatable({ obj = obj, actionParams = params }, { __index = env })
   scope._G = scope
   setfenv(chunk, scope)
-  hook(function() raw_error(limit_text, 0) end, "", instructions)
+  -- One instruction may copy megabytes, so the processor's time counts too.
+  local left, started = instructions / 100, clock()
+  hook(function()
+    left = left - 1
+    if left < 0 or clock() - started > seconds then raw_error(limit_text, 0) end
+  end, "", 100)
   local ok, result = raw_pcall(chunk)
   hook()
   return ok, result
@@ -62,7 +70,8 @@ def run(code: str, obj: Manifest, params: Mapping[str, Any] | None = None) -> An
         max_memory=MEMORY_BYTES,
     )
     try:
-        function = runtime.execute(_SETUP, LIMIT_TEXT, INSTRUCTIONS)
+        runtime.execute(luastrings.CODE)
+        function = runtime.execute(_SETUP, LIMIT_TEXT, INSTRUCTIONS, SECONDS)
         ok, result = function(code, _to_lua(runtime, obj), _to_lua(runtime, dict(params or {})))
         if not ok:
             raise RuleError(f"script: {result}")
