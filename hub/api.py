@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 from hub import idempotency
 from hub.access import Caller, require_any
 from hub.engine.errors import AccessDenied, Invalid, Unauthenticated
+from hub.engine.scopes import split_selector
 from hub.models import Account, KeptAnswer
 from hub.rest import JSONRenderer, read_body
 
@@ -257,8 +258,9 @@ def _without(data: Any, paths: list[list[str]]) -> Any:
     return result
 
 
+LONGEST_SELECTOR = 4096
 _REQUIREMENT = re.compile(
-    r"^\s*([^\s!=(),]+)\s*(?:(=|==|!=)\s*([^\s,()]*)|\s(in|notin)\s*\(([^)]*)\))?\s*$"
+    r"^([^\s!=(),]+)(?:\s*(=|==|!=)\s*([^\s,()]*)|\s+(in|notin)\s*\(([^)]*)\))?\Z"
 )
 
 
@@ -267,7 +269,9 @@ def selector(text: str) -> Callable[[Mapping[str, str]], bool]:
 
     Raises: Invalid quoting the part that cannot be read.
     """
-    tests = [_requirement(part) for part in re.split(r",(?![^(]*\))", text) if part.strip()]
+    if len(text) > LONGEST_SELECTOR:
+        raise Invalid(f"selector is longer than {LONGEST_SELECTOR} characters")
+    tests = [_requirement(part) for part in split_selector(text)]
     return lambda labels: all(test(labels) for test in tests)
 
 
@@ -275,7 +279,7 @@ def _requirement(part: str) -> Callable[[Mapping[str, str]], bool]:
     if part.strip().startswith("!"):
         absent = part.strip()[1:].strip()
         return lambda labels: absent not in labels
-    match = _REQUIREMENT.match(part)
+    match = _REQUIREMENT.match(part.strip())
     if not match:
         raise Invalid(
             f"selector: {part.strip()!r} cannot be read; write key=value, key!=value or key in (a,b)"

@@ -12,6 +12,10 @@ from appsets.template.syntax import Command, Node, Operand, Pipe, Template, Temp
 MOST_STEPS = 200_000
 MOST_OUTPUT = 1_000_000
 MOST_CALLS = 50
+# What functions take and give, together and each: numbers of values, with 64 characters for one.
+MOST_VOLUME = 2_000_000
+MOST_IN_VALUE = 200_000
+CHARACTERS, MOST_BITS = 64, 1024
 NO_VALUE = Missing()
 
 
@@ -29,6 +33,7 @@ class _Run:
     def __init__(self, template: Template, data: Any, missing: str) -> None:
         self.template, self.data, self.missing = template, data, missing
         self.steps, self.size, self.calls = MOST_STEPS, 0, 0
+        self.volume = MOST_VOLUME
         self.out: list[str] = []
 
     def write(self, text: str) -> None:
@@ -36,6 +41,24 @@ class _Run:
         if self.size > MOST_OUTPUT:
             raise TemplateError(f"the template writes more than {MOST_OUTPUT} characters")
         self.out.append(text)
+
+    def weigh(self, value: Any) -> None:
+        """Count a value that a function takes or gives: a few steps can make it double each time."""
+        found, todo = 0, [value]
+        while todo and found <= MOST_IN_VALUE:
+            one = todo.pop()
+            found += 1
+            if isinstance(one, str):
+                found += len(one) // CHARACTERS if len(one) <= MOST_OUTPUT else MOST_IN_VALUE
+            elif isinstance(one, int) and one.bit_length() > MOST_BITS:
+                found += MOST_IN_VALUE
+            elif isinstance(one, Mapping):
+                todo += [*one.keys(), *one.values()]
+            elif isinstance(one, list | tuple):
+                todo += one
+        self.volume -= found
+        if found > MOST_IN_VALUE or self.volume < 0:
+            raise TemplateError("the template makes values that are too large")
 
     def step(self, line: int) -> None:
         self.steps -= 1
@@ -75,13 +98,15 @@ def render(text: str, data: Any, *, missing: str = "default") -> str:
     Shapes: `data` is JSON; `missing` is Go's missingkey: `default` or `invalid` (`<no value>`), `zero`, or `error`.
     Raises: TemplateError with the line.
     """
-    run = _Run(parse(text), data, missing)
     try:
+        run = _Run(parse(text), data, missing)
         _nodes(run, run.template.body, data, _Scope(None, {"$": data}))
     except (_Break, _Continue):
         raise TemplateError("{{break}} or {{continue}} outside {{range}}") from None
     except RecursionError as error:
         raise TemplateError("the template is nested too deep") from error
+    except ValueError as error:
+        raise TemplateError(f"the template has a number that is too large: {error}") from error
     return "".join(run.out)
 
 
@@ -215,9 +240,12 @@ def _call(
     function = FUNCTIONS.get(name)
     if function is None:
         raise TemplateError(f'line {operand.line}: function "{name}" not defined')
-    arguments = [_value(run, word, dot, scope) for word in words]
+    arguments = [*(_value(run, word, dot, scope) for word in words), *piped]
     try:
-        return function(*arguments, *piped)
+        run.weigh(arguments)
+        found = function(*arguments)
+        run.weigh(found)
+        return found
     except TemplateError as error:
         raise TemplateError(f"line {operand.line}: error calling {name}: {error}") from error
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, ZeroDivisionError, MemoryError) as error:  # fmt: skip

@@ -232,7 +232,9 @@ def _formatted(value: Any, verb: str, flags: str, width: Any, precision: Any) ->
         text = format(value, verb)
         text = f"+{text}" if "+" in flags and value >= 0 else text
     elif verb in "feEgG" and isinstance(value, int | float):
-        text = format(float(value), f".{precision if precision is not None else 6}{verb}")
+        text = format(
+            float(value), f".{min(int(precision), 1000) if precision is not None else 6}{verb}"
+        )
     elif verb in "xX" and isinstance(value, str):
         text = value.encode().hex() if verb == "x" else value.encode().hex().upper()
     elif verb == "t" and isinstance(value, bool):
@@ -434,13 +436,17 @@ def _words(text: str, change: Callable[[str], str]) -> str:
 
 
 def _snake(text: Any) -> str:
-    found = re.sub(
-        r"([a-z0-9])([A-Z])", r"\1_\2", re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", _text(text))
-    )
+    apart = re.sub(r"([A-Z])([A-Z][a-z])", r"\1_\2", _text(text))
+    found = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", apart)
     return re.sub(r"[\s\-.]+", "_", found).lower()
 
 
+_LONGEST_VERSION = 256
+
+
 def _semver(text: Any) -> dict[str, Any]:
+    if len(_text(text)) > _LONGEST_VERSION:
+        raise TemplateError(f"a version is longer than {_LONGEST_VERSION} characters")
     found = re.fullmatch(
         r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-([0-9A-Za-z.-]+))?(?:\+([0-9A-Za-z.-]+))?", _text(text)
     )
@@ -453,6 +459,8 @@ def _semver(text: Any) -> dict[str, Any]:
 
 def _semver_compare(constraint: Any, version: Any) -> bool:
     found = _semver(version)
+    if len(_text(constraint)) > _LONGEST_VERSION:
+        raise TemplateError(f"a constraint is longer than {_LONGEST_VERSION} characters")
     own = (found["Major"], found["Minor"], found["Patch"])
     return any(all(_fits(part, own, found["Prerelease"]) for part in re.split(r"[,\s]+(?=[<>=!~^v\d*])", group.strip()) if part) for group in _text(constraint).split("||"))  # fmt: skip
 
@@ -548,8 +556,13 @@ def _without(items: Any, *gone: Any) -> list[Any]:
     return [i for i in _list(items) if i not in gone]
 
 
+_MOST_COMPARED = 2000
+
+
 def _uniq(items: Any) -> list[Any]:
     found: list[Any] = []
+    if len(_list(items)) > _MOST_COMPARED:
+        raise TemplateError(f"uniq: more than {_MOST_COMPARED} values")
     for item in _list(items):
         if item not in found:
             found.append(item)
@@ -602,7 +615,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "upper": lambda s: _text(s).upper(), "lower": lambda s: _text(s).lower(), "title": _title, "untitle": lambda s: _words(_text(s), lambda w: w[:1].lower() + w[1:]),
     "repeat": _repeat, "substr": _substr, "nospace": lambda s: re.sub(r"\s", "", _text(s)), "trunc": _trunc,
     "abbrev": lambda n, s: _text(s) if _number(n) < 4 or len(_text(s)) <= _number(n) else _text(s)[: _number(n) - 3] + "...",
-    "initials": lambda s: "".join(w[0] for w in _text(s).split()), "wrap": lambda n, s: "\n".join(re.findall(rf".{{1,{max(_number(n), 1)}}}(?:\s+|$)|\S+", _text(s))),
+    "initials": lambda s: "".join(w[0] for w in _text(s).split()), "wrap": lambda n, s: "\n".join(re.findall(rf".{{1,{min(max(_number(n), 1), 10_000)}}}(?:\s+|$)|\S+", _subject(s))),
     "contains": lambda sub, s: _text(sub) in _text(s), "hasPrefix": lambda p, s: _text(s).startswith(_text(p)), "hasSuffix": lambda e, s: _text(s).endswith(_text(e)),
     "quote": lambda *v: " ".join(json.dumps(shown(x), ensure_ascii=False) for x in v if x is not None and not isinstance(x, Missing)),
     "squote": lambda *v: " ".join(f"'{shown(x)}'" for x in v if x is not None and not isinstance(x, Missing)),

@@ -82,7 +82,7 @@ class Template:
 _ACTION = re.compile(r"\{\{(-\s)?(\s*/\*.*?\*/\s*?|(?:\"(?:\\.|[^\"\\])*\"|`[^`]*`|'(?:\\.|[^'\\])*'|[^\"`'])*?)(\s-)?\}\}", re.DOTALL)  # fmt: skip
 _WORD = re.compile(
     r"""(?P<space>\s+)|(?P<string>"(?:\\.|[^"\\\n])*")|(?P<raw>`[^`]*`)|(?P<char>'(?:\\.|[^'\\])+')
-    |(?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))
+    |(?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?))
     |(?P<field>\.[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)|(?P<variable>\$[\w\u0080-\uffff]*)|(?P<dot>\.)
     |(?P<name>[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)|(?P<declare>:=)|(?P<assign>=)|(?P<pipe>\|)|(?P<open>\()|(?P<close>\))|(?P<comma>,)""",
     re.VERBOSE,
@@ -93,12 +93,12 @@ _KEYWORDS = {"if", "else", "end", "range", "with", "define", "block", "template"
 def _pieces(text: str) -> Iterator[tuple[str, str, int]]:
     """Yield ("text" | "action", content, line), white space trimmed where the actions say so."""
     position, trim, line = 0, False, 1
-    for found in _ACTION.finditer(text):
-        plain = text[position : found.start()]
-        if "{{" in plain:
-            raise TemplateError(
-                f"line {line + plain[: plain.index('{{')].count(chr(10))}: unclosed action"
-            )
+    while (opening := text.find("{{", position)) >= 0:
+        plain = text[position:opening]
+        # Asked at this place only: a search would try every "{{" to the end of the text.
+        found = _ACTION.match(text, opening)
+        if found is None:
+            raise TemplateError(f"line {line + plain.count(chr(10))}: unclosed action")
         start = line + plain.count("\n")
         if trim:
             plain = plain.lstrip()
@@ -112,10 +112,6 @@ def _pieces(text: str) -> Iterator[tuple[str, str, int]]:
         trim, position = bool(found[3]), found.end()
         line = start + found[0].count("\n")
     rest = text[position:]
-    if "{{" in rest:
-        raise TemplateError(
-            f"line {line + rest[: rest.index('{{')].count(chr(10))}: unclosed action"
-        )
     rest = rest.lstrip() if trim else rest
     if rest:
         yield "text", rest, line

@@ -16,6 +16,9 @@ _SUFFIX = {
 }  # fmt: skip
 
 
+_LONGEST = 64
+
+
 def parse_quantity(value: Any) -> Decimal | None:
     """Return the number that a quantity stands for, or None if it is no quantity.
 
@@ -24,11 +27,15 @@ def parse_quantity(value: Any) -> Decimal | None:
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    match = _QUANTITY.match(str(value).strip())
+    text = str(value).strip()
+    match = _QUANTITY.match(text) if len(text) <= _LONGEST else None
     if not match:
         return None
     number, exponent, suffix = match.groups()
-    return Decimal(number + (exponent or "")) * _SUFFIX.get(suffix or "", Decimal(1))
+    try:
+        return Decimal(number + (exponent or "")) * _SUFFIX.get(suffix or "", Decimal(1))
+    except ArithmeticError:
+        return None
 
 
 def same_quantity(one: Any, other: Any) -> bool:

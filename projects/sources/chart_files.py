@@ -139,7 +139,8 @@ def _packed(content: Mapping[str, bytes]) -> bytes:
 
 
 def _is_vendored(name: str, present: set[str]) -> bool:
-    return any(p == name or re.fullmatch(re.escape(name) + r"-v?\d.*\.tgz", p) for p in present)
+    archives = (p.removeprefix(f"{name}-") for p in present if p.startswith(f"{name}-"))
+    return name in present or any(re.match(r"v?\d.*\.tgz\Z", rest) for rest in archives)
 
 
 def dependencies(content: Mapping[str, bytes]) -> Iterator[dict[str, Any]]:

@@ -380,7 +380,7 @@ def _json(data: bytes, place: str) -> dict[str, Any]:
 def _token(challenge: str, credentials: Mapping[str, Any], *, plain: bool) -> str:
     if not challenge.lower().startswith("bearer "):
         return ""
-    fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+    fields = dict(re.findall(r'\b(\w+)="([^"]*)"', challenge))
     realm = fields.pop("realm", "")
     if not realm.startswith(("https://", "http://") if plain else "https://"):
         raise Stalled("NotARegistry", "the registry sends credentials to a place without https")

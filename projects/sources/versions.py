@@ -53,6 +53,9 @@ def parse_version(text: str) -> Version | None:
     return Version(int(major), int(minor or 0), int(patch or 0), pre or "")
 
 
+_LONGEST = 256
+
+
 def is_constraint(text: str) -> bool:
     """Return whether a text is a version constraint and not an exact version or a name."""
     if _EXACT.match(text) or not text:
@@ -68,13 +71,15 @@ def is_constraint(text: str) -> bool:
 
 
 def _alternatives(text: str) -> list[list[tuple[str, str]]]:
+    if len(text) > _LONGEST:
+        raise ValueError(text[:_LONGEST])
     result = []
     for alternative in text.split("||"):
         ranged = re.match(r"^\s*(\S+)\s+-\s+(\S+)\s*\Z", alternative)
         if ranged:
             result.append([(">=", ranged.group(1)), ("<=", ranged.group(2))])
             continue
-        rest = alternative.replace(",", " ").strip()
+        rest = " ".join(alternative.replace(",", " ").split())
         parts, position = [], 0
         while position < len(rest):
             match = _PART.match(rest, position)

@@ -1,8 +1,11 @@
 """Go templates by the documentation of Go, sprig and Argo CD."""
 
+import time
+
 import pytest
 
 from appsets.template.evaluate import render
+from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
 
 DATA = {
@@ -82,3 +85,40 @@ def test_missing_keys_can_be_errors():
     with pytest.raises(TemplateError):
         render("{{.nope.more}}", DATA, missing="error")
     assert render("{{.a}}", DATA, missing="error") == "1"
+
+
+GREEDY = {
+    "text that doubles": '{{ $x := "aaaaaaaaaa" }}{{ range until 60 }}{{ $x = printf "%s%s" $x $x }}{{ end }}',
+    "list that doubles": "{{ $x := list 1 }}{{ range until 60 }}{{ $x = concat $x $x }}{{ end }}",
+    "shared lists": "{{ $x := list 1 }}{{ range until 60 }}{{ $x = list $x $x }}{{ end }}{{ toJson $x }}",
+    "shared maps": '{{ $x := dict "a" 1 }}{{ range until 60 }}{{ $x = dict "a" $x "b" $x }}{{ end }}{{ toYaml $x }}',
+    "numbers": "{{ $x := 10 }}{{ range until 60 }}{{ $x = mul $x $x }}{{ end }}{{ $x }}",
+    "digits": '{{ range until 1000 }}{{ printf "%.1000000000f" 1.0 }}{{ end }}', "a long number": "{{ " + "9" * 5000 + " }}",
+    "values compared": "{{ uniq (until 100000) }}", "parentheses": "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+    "actions never closed": "{{" * 400_000, "escapes": '{{ $x := "%" }}{{ range until 60 }}{{ $x = urlquery $x $x }}{{ end }}',
+    "ranges in ranges": "{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}", "repeat": '{{ repeat 1000000000 "a" }}',
+    "templates": '{{ define "a" }}{{ template "a" }}{{ end }}{{ template "a" }}', "octal": '{{ toDecimal "' + "7" * 100_000 + '" }}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GREEDY)
+def test_no_template_takes_long_or_much_memory(name):
+    begun = time.process_time()
+
+    with pytest.raises(TemplateError):
+        render(GREEDY[name], {})
+
+    assert time.process_time() - begun < 3
+
+
+@pytest.mark.parametrize(
+    "patch",
+    ["spec: {project: other}", '{"spec": {"project": "{{ .cluster }}"}}', "metadata: {namespace: other}\noperation: {sync: {}}\nspec: {project: null}"],
+)  # fmt: skip
+def test_a_patch_moves_no_application_to_another_project(patch):
+    made = application_from(
+        {"goTemplate": True, "templatePatch": patch},
+        {"metadata": {"name": "a"}, "spec": {"project": "own", "destination": {}}},
+        {"cluster": "other"},
+    )
+    assert made["spec"]["project"] == "own"
