@@ -14,7 +14,7 @@ from hub.engine.resource import Manifest, ResourceKey
 from projects import applications
 from projects.manifests import application_json, project_json
 from projects.models import Application, Project
-from projects.ours import GROUP, Author, Name, record_refusal, refusal
+from projects.ours import GROUP, Author, Name, project_in, record_refusal, refusal
 from projects.specs import bind, check_project, spec_problems
 
 ACTOR = "app of apps"
@@ -169,6 +169,8 @@ def _save(change: _Change, *, dry_run: bool) -> Manifest:
         if change.current
         else None
     )
+    if row is not None and change.current is not None and row.project != project_in(change.current):
+        raise Conflict(f"{change.name} was moved by somebody else at the same moment")
     if row is None:
         row, _new = applications.create(wanted, ACTOR)
     else:

@@ -131,7 +131,7 @@ def bodies():
     }  # fmt: skip
 
 
-QUERY = "resourceName=x&kind=Pod&namespace=x&version=v1&group=&repo=https://host.example/r.git&project=theirs&appName=x&appProject=theirs&name=x&revision=x&targetRevision=HEAD&q=x&url=https://host.example"
+QUERY = "resourceName=x&kind=Pod&namespace=x&version=v1&group=&repo=https://host.example/r.git&project=theirs&appName=x&appProject=theirs&name=x&revision=x&targetRevision=HEAD&q=x&url=https://host.example&refresh=hard&forceRefresh=true"
 
 
 def requests():

@@ -18,6 +18,7 @@ from projects import applications, home
 from projects.models import Application, Operation, Project
 from projects.ours import Author
 from projects.specs import bind, project_of
+from projects.sync import confirmed_since
 
 HOME = "https://kubernetes.default.svc"
 V1 = "argoproj.io/v1alpha1"
@@ -464,3 +465,15 @@ def test_a_set_lives_where_its_project_permits_namespaces(idle_hub, settings):
     with pytest.raises(Refused, match="sourceNamespaces"):
         home.apply(foreign, author(row("root", "default")))
     idle_hub.post("/api/v1/applicationsets", app_set("made", "team-a", "team-a"))
+
+
+@pytest.mark.parametrize(
+    ("approved", "counts"),
+    [("9999-01-01T00:00:00Z", False), ("zzz", False), ("2000-01-01T00:00:00Z", False), ("", False), (None, True)],
+    ids=["a time to come", "no time", "long ago", "nothing", "now"],
+)  # fmt: skip
+def test_a_child_from_git_approves_no_deletions_to_come(idle_hub, approved, counts):
+    since = timezone.now().replace(microsecond=0)
+    text = since.strftime("%Y-%m-%dT%H:%M:%SZ") if approved is None else approved
+    one = row("one", "default", annotations={"argocd.argoproj.io/deletion-approved": text})
+    assert confirmed_since(one, since) is counts
