@@ -1,6 +1,7 @@
 """Django configuration of the hub's ground."""
 
 import functools
+import resource
 
 from django.apps import AppConfig
 
@@ -13,6 +14,8 @@ class HubConfig(AppConfig):
 
     def ready(self) -> None:
         """Have the OpenAPI extension registered, and the Celery application."""
+        # A dump of this memory, or of a program's that it starts, would be a file with every secret.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         from allauth.mfa import signals
 
         # Who asks workers for something finds the broker by this application, in the web process and the watcher too.

@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -138,6 +139,12 @@ def test_settings_are_read_as_they_were_written(tmp_path, token):
     found = git.process.run_own(["git", "config", "http.extraHeader"], environment=env, timeout=20)
     assert found.output.decode() == f"Authorization: Bearer {token}\n"
     assert (tmp_path / ".gitconfig").stat().st_mode & 0o077 == 0
+
+
+def test_nothing_dumps_its_memory():
+    assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+    said = git.process.run_own(["sh", "-c", "ulimit -Hc"], environment={"PATH": "/usr/bin:/bin"}, timeout=20)  # fmt: skip
+    assert said.output == b"0\n"
 
 
 @pytest.mark.parametrize(

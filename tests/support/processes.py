@@ -1,5 +1,6 @@
 """Look at every process that this one starts, while it runs: its arguments, its environment, its files."""
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -9,11 +10,12 @@ from pathlib import Path
 
 def _children(pid):
     found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += [int(word) for word in path.read_text().split()]
-        except OSError:
-            continue
+    # It may end at any moment of this.
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                found += [int(word) for word in text.split()]
     return found + [grandchild for child in found for grandchild in _children(child)]
 
 
@@ -54,7 +56,7 @@ class ProcessWatch:
             self.seen.setdefault((pid, name), set()).add(content)
 
     def _files(self):
-        for folder in set(Path(tempfile.gettempdir()).glob("git-*")) - self._before:
+        for folder in self.left():
             try:
                 paths = [folder, *folder.iterdir()]
                 modes = {str(p): p.stat().st_mode & 0o077 for p in paths}
@@ -80,4 +82,5 @@ class ProcessWatch:
 
     def left(self):
         """Return the temporary folders that are still there."""
-        return set(Path(tempfile.gettempdir()).glob("git-*")) - self._before
+        names = {n for n in os.listdir(tempfile.gettempdir()) if n.startswith("git-")}
+        return {Path(tempfile.gettempdir()) / name for name in names} - self._before
