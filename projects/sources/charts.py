@@ -397,6 +397,8 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
         data, following = _registry_page(page, credentials, settings.MAX_INDEX_BYTES)
         # A tag cannot hold "+", so Helm writes "_" for it.
         listed = _json(data, page).get("tags") or []
+        if not isinstance(listed, list):
+            raise Stalled("NotARegistry", f"registry {host} lists no tags of {name}")
         found += [tag.replace("_", "+") for tag in listed if isinstance(tag, str)]
         if len(found) > _MOST_TAGS:
             raise Stalled(

@@ -1,5 +1,6 @@
 """A server on loopback that answers with whatever a test wants, on the wire, and counts who came."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -72,4 +73,6 @@ class Hostile:
 
     def close(self):
         self._ended = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
