@@ -39,6 +39,7 @@ class DocumentField(models.JSONField):
         """Take what an entry of a list must be like: others are left out."""
         self.entries = entries
         super().__init__(*args, **kwargs)
+        self.kind: type = dict if self.default is dict else list
 
     def deconstruct(self) -> Any:
         """Be a JSON column in migrations: the database sees no difference."""
@@ -48,6 +49,8 @@ class DocumentField(models.JSONField):
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         """Return what is stored, or the empty value of the column."""
         found = super().from_db_value(value, expression, connection)
+        if type(found) is self.kind and self.entries is None:
+            return found
         if value is None or not isinstance(getattr(expression, "target", None), DocumentField):
             # A row that was joined and is not there; a path into the column, of any kind.
             return found
@@ -57,8 +60,3 @@ class DocumentField(models.JSONField):
             return [entry for entry in found if self.entries(entry)]
         log.warning("a row of %s holds no %s in %s", self.model._meta.db_table, self.kind.__name__, self.name)  # fmt: skip
         return self.kind()
-
-    @property
-    def kind(self) -> type:
-        """What its values are."""
-        return dict if self.default is dict else list

@@ -234,7 +234,7 @@ def _location(url: str, credentials: Mapping[str, Any]) -> str:
         ) from error
 
 
-_VERSION = re.compile(r"(\d+)\.(\d+)")
+_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})")
 OLDEST = (2, 37)
 """The first Git that can be told the address of a server (http.curloptResolve)."""
 
