@@ -29,21 +29,61 @@ def wanders(path: str) -> bool:
     return any(part in (".", "..") for part in parts)
 
 
+_DEFAULT_PORTS = {"https": "443", "http": "80", "ssh": "22", "git": "9418"}
+
+
+@lru_cache(maxsize=8192)
+def _plain_url(url: str) -> str:
+    """Return a URL without what a server may not look at: the same for all its spellings.
+
+    User, default port, trailing dot of the host, query, repeated slashes and percent-encoding go.
+    """
+    text = normal_url(url.partition("#")[0].partition("?")[0])
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    authority, slash, path = unquote(rest).partition("/")
+    path = re.sub("/+", "/", path).lstrip("/")
+    return normal_url(f"{scheme}://{_plain_host(scheme, authority)}{slash}{path}")
+
+
+def _plain_host(scheme: str, authority: str) -> str:
+    host = authority.rpartition("@")[2].removesuffix(f":{_DEFAULT_PORTS.get(scheme)}")
+    return host.rstrip(".")
+
+
 def permits_source(spec: Mapping[str, Any], url: str) -> bool:
     """Return whether a project's `sourceRepos` permit a repository; `!` denies.
 
     A URL with `.` or `..` in its path is permitted to nobody: who asks the server shortens it to another.
+    What a `!` denies stays denied however it is spelled: with another user, its port, a query.
     """
     if wanders(url):
         return False
     allowed, wanted = False, normal_url(url)
     for pattern in spec.get("sourceRepos") or []:
         if pattern.startswith("!"):
-            if denies(normal_url(pattern[1:]), wanted, separator=True):
+            if _denies_source(pattern[1:], url):
                 return False
         elif pattern == "*" or matches(normal_url(pattern), wanted, separator=True):
             allowed = True
     return allowed
+
+
+def _denies_source(pattern: str, url: str) -> bool:
+    return denies(normal_url(pattern), normal_url(url), separator=True) or denies(
+        _plain_pattern(pattern), _plain_url(url), separator=True
+    )
+
+
+@lru_cache(maxsize=8192)
+def _plain_pattern(pattern: str) -> str:
+    """Return a pattern of URLs without user, default port and trailing dot, as `_plain_url` has none."""
+    scheme, separator, rest = normal_url(pattern).partition("://")
+    if not separator:
+        return normal_url(pattern)
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{_plain_host(scheme, authority)}{slash}{path}"
 
 
 def permits_destination(spec: Mapping[str, Any], server: str, name: str, namespace: str) -> bool:

@@ -219,6 +219,33 @@ def test_source_repositories(patterns, url, ok):
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("https://h/secret/x", id="as it is"),
+        pytest.param("https://h:443/secret/x", id="its port"),
+        pytest.param("https://h./secret/x", id="dot after the host"),
+        pytest.param("https://h.:443/secret/x", id="dot and port"),
+        pytest.param("https://me@h/secret/x", id="a user"),
+        pytest.param("https://me:word@h:443/secret/x", id="user, password and port"),
+        pytest.param("https://h//secret/x", id="two slashes"),
+        pytest.param("https://h/%73ecret/x", id="percent-encoded"),
+        pytest.param("https://h/secret/x?a=b", id="query"),
+        pytest.param("https://h/secret/x.git#f", id="fragment"),
+        pytest.param("HTTPS://H/Secret/x/", id="capitals"),
+        pytest.param("ssh://git@g/secret", id="ssh as it is"),
+        pytest.param("ssh://bob@g/secret", id="another user of ssh"),
+        pytest.param("bob@g:secret.git", id="another user, short form"),
+        pytest.param("ssh://g:22/secret", id="ssh port and no user"),
+    ],
+)
+def test_what_is_denied_stays_denied_in_every_spelling(url):
+    spec = {"sourceRepos": ["**", "*", "!https://h/secret/*", "!ssh://git@g/secret"]}
+
+    assert not permits_source(spec, url)
+    assert permits_source(spec, url.lower().replace("secret", "open").replace("%73ecret", "open"))
+
+
+@pytest.mark.parametrize(
     ("entries", "ok"),
     [
         ([{"server": "*", "namespace": "*"}], True), ([{"server": "https://s", "namespace": "team-*"}], True), ([{"name": "c*", "namespace": "team-a"}], True),
