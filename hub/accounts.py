@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.contrib.auth.hashers import check_password
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -169,7 +168,7 @@ class Password(View):
             raise Invalid("name must be text")
         account = get_account(request, name, "update")
         if own.is_local:
-            if not check_password(str(body.get("currentPassword") or ""), own.password):
+            if not session.confirm_password(own, str(body.get("currentPassword") or "")):
                 raise Invalid("current password does not match")
         elif timezone.now() - session.moment(actor(request).issued_at) > session.FAILURE_WINDOW:
             raise Precondition(

@@ -21,6 +21,7 @@ from django.http.request import split_domain_port, validate_host
 
 from hub.engine.errors import Unauthenticated
 from hub.gate import Busy, Gate, Shares
+from hub.guessing import DELAY, MAX_DELAY_SECONDS
 from hub.headers import PROTECTION
 from hub.rest import address_of, error_body, joined_cookie
 from hub.session import subject_of, verify
@@ -43,9 +44,6 @@ LEAST_BYTES_A_SECOND = 16 * 1024
 LEAST_EVENT_BYTES_A_SECOND = 1024 * 1024
 # What is still on its way when a request is refused: a client that sends reads no answer before.
 DRAIN_BYTES, DRAIN_SECONDS = 4 * 2**20, 1.0
-MAX_DELAY_SECONDS = 5.0
-DELAY = "flotilla.delay_seconds"
-"""Key of the scope: seconds that the answer of this request waits, set by whoever saw a guess."""
 
 # Requests of nobody: each takes a thread and a connection to the database until its answer begins.
 _STRANGERS = Gate(16, waiting=500)

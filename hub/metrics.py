@@ -1,16 +1,49 @@
 """Prometheus metrics of the hub, by the names that Argo CD's dashboards know where they fit."""
 
+import threading
 import time
+from collections.abc import Callable, Iterable
+from hmac import compare_digest
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from django.conf import settings
+from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app, start_http_server
 
 clock = time.monotonic
 
 
 def serve(port: int) -> None:
-    """Answer the metrics of a process that has no web server of its own; port 0 does not."""
-    if port:
-        start_http_server(port)
+    """Answer the metrics of a process that has no web server of its own; port 0 does not.
+
+    They name projects and clusters: to whom sends HUB_METRICS_TOKEN, and without one to this machine only.
+    """
+    if not port:
+        return
+    if not settings.METRICS_TOKEN:
+        start_http_server(port, addr="127.0.0.1")
+        return
+    server = make_server("", port, guarded(settings.METRICS_TOKEN), handler_class=_Quiet)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+
+
+def guarded(token: str) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
+    """Return the WSGI application of the metrics, for who sends the token."""
+    inner = make_wsgi_app()
+
+    def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        given = environ.get("HTTP_AUTHORIZATION", "").encode()
+        if not compare_digest(given, f"Bearer {token}".encode()):
+            start("401 Unauthorized", [("Content-Type", "text/plain")])
+            return [b"the bearer token of HUB_METRICS_TOKEN is needed"]
+        return inner(environ, start)  # type: ignore[no-any-return]
+
+    return app
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base
+        """Write no line for each scrape."""
 
 
 REFRESH = Histogram("argocd_app_reconcile", "Seconds that a refresh took.", ["dest_server"],

@@ -11,7 +11,6 @@ import orjson
 import yaml
 from allauth.account.views import LoginView
 from django.contrib.auth import logout as end_browser_session
-from django.contrib.auth.hashers import check_password
 from django.db.models import Q
 from django.http import (
     Http404,
@@ -54,6 +53,7 @@ from hub.models import (
 from hub.redirects import own_path, path_of
 from hub.rest import COOKIE, note_origin, token_of
 from hub.session import (
+    confirm_password,
     end_sessions,
     has_second_factor,
     revoke_tokens,
@@ -257,7 +257,7 @@ def password(request: HttpRequest, caller: Caller) -> HttpResponse:
     own = caller.account
     if own is None or not own.is_local:
         raise Http404
-    if not check_password(request.POST.get("current", ""), own.password):
+    if not confirm_password(own, request.POST.get("current", "")):
         return HttpResponse(account(request, message="The current password is not right."))
     try:
         set_password(own, request.POST.get("new", ""), caller.name)

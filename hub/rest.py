@@ -20,7 +20,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub import audit
+from hub import audit, guessing
 from hub.access import ANONYMOUS, Caller, look_again
 from hub.documents import to_json
 from hub.engine.errors import (
@@ -123,6 +123,7 @@ def note_origin(request: HttpRequest) -> None:
     """Tell the trail where a request comes from and which reason it gives."""
     reason = request.headers.get("X-Flotilla-Reason", "") or request.GET.get("reason", "")
     ticket = request.headers.get("X-Flotilla-Ticket", "") or request.GET.get("ticket", "")
+    guessing.scope.set(getattr(request, "scope", None))
     audit.begin(client_address(request), _one_line(reason), _one_line(ticket))
     look_again()
 

@@ -7,6 +7,7 @@ Source: as Argo CD 3.6: JWT, HS256, issuer `argocd`, subject `name:login`, `name
 import contextlib
 import hashlib
 import re
+import threading
 import uuid
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
@@ -16,10 +17,9 @@ import jwt
 from django.conf import settings
 from django.contrib.auth.hashers import check_password, make_password
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
 from django.utils import timezone
 
-from hub import audit
+from hub import audit, guessing
 from hub.access import Caller, caller_of
 from hub.engine.errors import Invalid, NotFound, Precondition, Unauthenticated
 from hub.engine.patterns import PatternError, finds
@@ -35,9 +35,8 @@ from hub.models import (
 from hub.naming import record_of
 
 ISSUER = "argocd"
-MAX_FAILURES = 5
-MAX_RECORDED_FAILURES = 50
-FAILURE_WINDOW = timedelta(seconds=300)
+FAILURE_WINDOW = guessing.WINDOW
+_HASHING = threading.BoundedSemaphore(4)
 WRONG = "Invalid username or password"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}\Z")
 _USED_EVERY = timedelta(seconds=60)
@@ -56,9 +55,10 @@ def check_login(name: str, password: str) -> Account:
     account = Account.objects.filter(name=name, issuer="").first()
     # An unknown name costs as much as a known one, so that the time tells nothing.
     known = account.password if account and account.password else _dummy_hash()
-    fits = check_password(password, known)
-    if _is_locked(name, now) or account is None or not account.password or not fits:
-        _count_failure(name, now)
+    fits = fits_password(password, known)
+    held = guessing.is_held(name, account, now)
+    if held or account is None or not account.password or not fits:
+        _refuse(name, account, now)
         raise Unauthenticated(WRONG)
     if not account.enabled:
         raise Unauthenticated(f"Account {name} is disabled")
@@ -99,9 +99,9 @@ def sign_in(name: str, password: str, *, code: str = "", user_agent: str = "") -
                 "a one-time code is required: send it as otp, or sign in by the browser"
             )
         if not fits_second_factor(account, code):
-            _count_failure(name, timezone.now())
+            _refuse(name, account, timezone.now())
             raise Unauthenticated(WRONG)
-    LoginFailure.objects.filter(name=f"account:{name}").delete()
+    guessing.forget(name)
     return begin_session(account, "password", user_agent=user_agent)
 
 
@@ -131,37 +131,29 @@ def _dummy_hash() -> str:
     return _dummy
 
 
-def _is_locked(name: str, now: datetime) -> bool:
-    recent = LoginFailure.objects.filter(last_at__gt=now - FAILURE_WINDOW)
-    limits = Q(name=f"account:{name}"[:200], count__gte=MAX_FAILURES)
-    if audit.address.get():
-        limits |= Q(name=f"address:{audit.address.get()}", count__gte=settings.MAX_ADDRESS_FAILURES)
-    return recent.filter(limits).exists()
+def _refuse(name: str, account: Account | None, now: datetime) -> None:
+    held = guessing.is_held(name, account, now)
+    count = guessing.count_failure(name, now, held=held)
+    if guessing.may_record(now, count):
+        reason = "wrong name, password or code, or too many failures"
+        if count >= settings.MAX_ADDRESS_FAILURES:
+            reason = "many failures from this address: its wrong guesses are slowed"
+        audit.record_refusal(name[:150], "login", "session", name[:150], reason=reason)
 
 
-def _count_failure(name: str, now: datetime) -> None:
-    address = audit.address.get()
-    keys = [f"account:{name}"[:200], *([f"address:{address}"] if address else [])]
-    with transaction.atomic():
-        counts = {key: _count(key, now) for key in sorted(keys)}
-        count = counts.get(f"address:{address}", 0)
-        if count > max(MAX_RECORDED_FAILURES, settings.MAX_ADDRESS_FAILURES):
-            # Who knocks on and on must not fill the trail.
-            return
-        locked = count >= settings.MAX_ADDRESS_FAILURES
-        audit.record_refusal(
-            name[:150], "login", "session", name[:150],
-            reason="the address is closed: too many failures" if locked else "wrong name, password or too many failures",
-        )  # fmt: skip
+def fits_password(password: str, kept: str) -> bool:
+    """Return whether a password is the kept one; few are hashed at once, as each takes 100 MB."""
+    with _HASHING:
+        return check_password(password, kept)
 
 
-def _count(key: str, now: datetime) -> int:
-    row, _created = LoginFailure.objects.get_or_create(name=key)
-    if row.last_at < now - FAILURE_WINDOW:
-        LoginFailure.objects.filter(pk=row.pk).update(count=1, last_at=now)
-        return 1
-    LoginFailure.objects.filter(pk=row.pk).update(count=F("count") + 1, last_at=now)
-    return row.count + 1
+def confirm_password(account: Account, password: str) -> bool:
+    """Return whether who is signed in knows the password; who guesses has to wait as at sign-in."""
+    now, fits = timezone.now(), fits_password(password, account.password)
+    if fits and not guessing.is_held(account.name, account, now):
+        return True
+    _refuse(account.name, account, now)
+    return False
 
 
 def _encode(subject: str, token_id: str, now: datetime, expires_at: datetime | None) -> str:

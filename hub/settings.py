@@ -14,6 +14,8 @@ from hub.engine.errors import RuleError
 from hub.engine.networks import Network, networks
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+# Whatever the hub writes (database, mirrors, keys, logs) is for its own user: every process reads this file first.
+os.umask(0o077)
 
 
 def text(name: str, default: str = "") -> str:
@@ -183,6 +185,9 @@ INSTALLED_APPS = [
     "projects.apps.ProjectsConfig",
     "appsets.apps.AppsetsConfig",
 ]
+if DATA_DIR.is_dir() and DATA_DIR.stat().st_uid == os.getuid():
+    # Folders of an older install are open; behind a closed one, what is in it is closed too.
+    DATA_DIR.chmod(0o700)
 STATIC_ROOT = DATA_DIR / "static"
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 MIDDLEWARE = [
@@ -217,7 +222,7 @@ ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 # Passwords are limited by hub.session, in the database; this limits one-time codes, for each account.
-ACCOUNT_RATE_LIMITS = {"login": "120/m/ip", "login_failed": "5/300s/key"}
+ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": "5/300s/key"}
 ALLAUTH_TRUSTED_PROXY_COUNT = PROXY_HOPS
 SOCIALACCOUNT_ADAPTER = "hub.signin.SocialAdapter"
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False

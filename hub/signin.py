@@ -28,7 +28,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.decorators import sync_and_async_middleware
 
-from hub import audit, oidc, saml
+from hub import audit, guessing, oidc, saml
 from hub.access import caller_of
 from hub.crypto import seal, unseal
 from hub.engine.errors import NotFound, Unauthenticated
@@ -75,6 +75,11 @@ class AccountAdapter(DefaultAccountAdapter):
         """Say no."""
         del request
         return False
+
+    def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
+        """Let `hub.guessing` decide: allauth would close a name, or an address, to everybody."""
+        del request, credentials
+        self._login_failed_rl_usage = None
 
     def is_safe_url(self, url: str | None) -> bool:
         """Return whether a page of this hub may send somebody on to a URL: only to itself."""
@@ -412,7 +417,8 @@ def refuse(request: HttpRequest, slug: str, error: Exception) -> HttpResponse:
     """Return the page of a sign-in that failed: the reason is in the trail and the log, not on the page."""
     note_origin(request)
     log.warning("sign-in by %s failed: %s", slug, error)
-    audit.record_refusal(f"sso:{slug}"[:150], "login", "session", slug, reason=str(error)[:500])
+    if guessing.may_record_refusal(timezone.now()):
+        audit.record_refusal(f"sso:{slug}"[:150], "login", "session", slug, reason=str(error)[:500])
     return render(request, "account/sso_failed.html", {"provider": slug}, status=403)
 
 

@@ -21,7 +21,7 @@ from hub.engine.errors import Invalid, Unauthenticated
 from hub.issuer import cli_client
 from hub.models import Account, setting
 from hub.providers import enabled_providers
-from hub.rest import COOKIE, client_address, note_origin, set_token_cookie, token_of
+from hub.rest import COOKIE, note_origin, set_token_cookie, token_of
 from hub.session import revoke, sign_in
 
 VERSION = "v0.1.0"
@@ -205,10 +205,16 @@ def metrics(request: HttpRequest) -> HttpResponse:
 def _may_scrape(request: HttpRequest) -> bool:
     if settings.METRICS_TOKEN:
         return compare_digest(token_of(request).encode(), settings.METRICS_TOKEN.encode())
+    # What a proxy on this machine hands on comes from this machine, and is anybody's.
+    if settings.PROXY_HOPS or any(request.headers.get(name) for name in _HANDED_ON):
+        return False
     try:
-        return ip_address(client_address(request)).is_loopback
+        return ip_address(str(request.META.get("REMOTE_ADDR", ""))).is_loopback
     except ValueError:
         return False
+
+
+_HANDED_ON = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")  # fmt: skip
 
 
 def not_found(_request: HttpRequest, path: str = "") -> JsonResponse:
