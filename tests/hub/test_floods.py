@@ -48,7 +48,7 @@ BEFORE_SIGN_IN = [
     ("the form of the sign-in page", "POST", "/login", FORM, 65 * KIB, 413),
     ("second factor", "POST", "/account/2fa/authenticate/", FORM, 65 * KIB, 413),
     ("our own provider", "POST", "/identity/o/api/token", FORM, 65 * KIB, 413),
-    ("a SAML answer", "POST", "/sso/saml/x/acs/", FORM, 200 * KIB, 302),
+    ("a SAML answer", "POST", "/sso/saml/x/acs/", FORM, 200 * KIB, 404),
     ("a SAML answer too long", "POST", "/sso/saml/x/acs/", FORM, 257 * KIB, 413),
     ("an OIDC answer", "POST", "/sso/company/callback", FORM, 65 * KIB, 413),
     ("an event that nobody signed", "POST", "/api/webhook", JSON, 2 * MIB, 413),
