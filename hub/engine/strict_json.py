@@ -35,7 +35,7 @@ def read_json(body: bytes) -> Any:
     return found
 
 
-_TOO_DEEP = f"the body is nested deeper than {MAX_DEPTH} levels"
+_TOO_DEEP = f"the body is not valid JSON: it is nested deeper than {MAX_DEPTH} levels"
 
 
 def _reason(error: ValueError) -> str:

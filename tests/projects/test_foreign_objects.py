@@ -503,6 +503,7 @@ def test_manifests_with_such_names_are_refused(change):
 @pytest.mark.parametrize("field", ["group", "kind", "namespace", "resourceName"])
 @pytest.mark.parametrize("value", ["a/b", "..", "a%2Fb"])
 def test_requests_with_such_names_are_refused(idle_hub, field, value):
+    Application.objects.create(name="any", project="default")
     where = {"kind": "Pod", "namespace": "n", "resourceName": "x", field: value}
 
     answer = idle_hub.get("/api/v1/applications/any/resource", status=400, **where)
@@ -514,6 +515,7 @@ def test_requests_with_such_names_are_refused(idle_hub, field, value):
 
 
 def test_an_action_with_a_slash_is_no_action(idle_hub):
+    Application.objects.create(name="any", project="default")
     asked = {"action": "x/restart", "kind": "Pod", "namespace": "n", "resourceName": "x"}
 
     path = "/api/v1/applications/any/resource/actions/v2"
