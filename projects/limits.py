@@ -56,18 +56,13 @@ def require_change(
         invalid_after(project, spec)
 
 
-def _require_wider(caller: Caller, before: dict[str, Any], spec: dict[str, Any]) -> None:
-    def places(source: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        return {
-            f"{d.get('server') or d.get('name')}/{d.get('namespace')}": d
-            for d in source.get("destinations") or []
-        }
+_WIDER = (*_KIND_LISTS, "destinationServiceAccounts")
 
-    old, new = places(before), places(spec)
+
+def _require_wider(caller: Caller, before: dict[str, Any], spec: dict[str, Any]) -> None:
+    old, new = _places(before), _places(spec)
     for key in new.keys() - old.keys():
-        require(
-            caller, "clusters", "update", str(new[key].get("server") or new[key].get("name") or "")
-        )
+        _require_clusters(caller, new[key])
     for url in spec.get("sourceRepos") or []:
         if url not in (before.get("sourceRepos") or []):
             require(caller, "repositories", "update", url)
@@ -75,12 +70,28 @@ def _require_wider(caller: Caller, before: dict[str, Any], spec: dict[str, Any])
         # A taken-away exclusion widens as much as a new entry.
         if url.startswith("!") and url not in (spec.get("sourceRepos") or []):
             require(caller, "repositories", "update", url[1:])
-    widened = any(
-        before.get(f) != spec.get(f) for f in (*_KIND_LISTS, "destinationServiceAccounts")
+    scoped = "permitOnlyProjectScopedClusters"
+    widened = any(before.get(f) != spec.get(f) for f in _WIDER) or (
+        bool(before.get(scoped)) and not spec.get(scoped)
     )
-    lost = [d for k, d in old.items() if k not in new and "!" in k]
+    lost = [d for k, d in old.items() if k not in new and any(v.startswith("!") for v in k)]
     for entry in [*(new.values() if widened else []), *lost]:
-        require(caller, "clusters", "update", str(entry.get("server") or entry.get("name") or "").removeprefix("!"))  # fmt: skip
+        _require_clusters(caller, entry)
+
+
+def _places(spec: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    """Return the destinations of a project by all that they say: each of server and name permits by itself."""
+    return {
+        (str(d.get("server") or ""), str(d.get("name") or ""), str(d.get("namespace") or "")): d
+        for d in spec.get("destinations") or []
+    }
+
+
+def _require_clusters(caller: Caller, entry: Mapping[str, Any]) -> None:
+    """Return if a caller may update what an entry of destinations names, by server and by name."""
+    named = [str(entry[f]) for f in ("server", "name") if entry.get(f)] or [""]
+    for cluster in named:
+        require(caller, "clusters", "update", cluster.removeprefix("!"))
 
 
 def _require_governing(

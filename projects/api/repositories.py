@@ -24,7 +24,13 @@ from projects import sources
 from projects.follow import mark_due
 from projects.models import Application, CredentialTemplate, GitRemote, RenderFailure, Repository
 from projects.sources import charts, git, remotes
-from projects.sources.credentials import credentials_for, repository_of
+from projects.sources.credentials import (
+    WAY,
+    carries,
+    credentials_for,
+    repository_of,
+    template_of,
+)
 from projects.sources.files import Recorder, clean
 from projects.specs import check_repository_url, project_of_or_none
 
@@ -126,6 +132,7 @@ class Repositories(View):
         if kind == "git":
             git.check_git_url(url, "repo")
         secret, options = _split(body)
+        _require_way(account, url, secret, options)
         problem = (
             ""
             if flag(request, "credsOnly")
@@ -150,6 +157,27 @@ def _require_create(caller: Caller, given: Mapping[str, Any], field: str) -> Non
 def _inherited(url: str, secret: Mapping[str, Any]) -> dict[str, Any]:
     found = credentials_for(url)
     return {k: found[k] for k in ("knownHosts", "caData") if k in found} if secret else found
+
+
+def _require_way(
+    caller: Caller, url: str, secret: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    """Return if a caller may say which way the credentials travel that a repository is asked with.
+
+    Without credentials of its own it is asked with what the hub has for its URL: through a proxy of the caller's, or
+    unchecked, they would be the caller's.
+    Raises: AccessDenied naming the fields.
+    """
+    named = [field for field in WAY if options.get(field)]
+    if secret or not named or not carries(credentials_for(url)):
+        return
+    owner, template = repository_of(url), template_of(url)
+    lender = owner.rbac_object if owner and owner.credentials else template.url if template else url
+    if not is_allowed(caller, "repositories", "update", lender):
+        raise AccessDenied(
+            f"{', '.join(named)}: the repository has no credentials of its own, and those that the hub has for "
+            "its URL go no other way; give it credentials, or ask for repositories, update on those"
+        )
 
 
 def _kind(body: Mapping[str, Any]) -> str:
@@ -235,6 +263,7 @@ class OneRepository(View):
         row = _named(request, repo, "update")
         body = body_map(request)
         must_agree(repo, body.get("repo"), "repo")
+        _require_way(actor(request), row.url, *_split(body))
         return Response(
             repository_json(
                 save_repository(row, {**body, "project": row.project}, row.url, actor(request).name)
@@ -278,6 +307,7 @@ def try_out(caller: Caller, given: Mapping[str, Any]) -> None:
     _require_create(caller, given, "repo")
     url = check_repository_url(given.get("repo"))
     secret, options = _split(given)
+    _require_way(caller, url, secret, options)
     problem = check_connection(url, _kind(given), {**options, **secret, **_inherited(url, secret)})
     if problem:
         raise Invalid(f"repository not accessible: {problem}")

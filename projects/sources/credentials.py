@@ -17,6 +17,11 @@ IDENTITY = (
     "githubAppID", "githubAppInstallationID", "gcpServiceAccountKey",
 )  # fmt: skip
 """The fields of credentials that say who asks."""
+WAY = (
+    "proxy", "noProxy", "insecure", "insecureIgnoreHostKey", "insecureOCIForceHttp", "passCredentials",
+    "githubAppEnterpriseBaseUrl",
+)  # fmt: skip
+"""The options that say which way credentials travel, and who may read them there."""
 TLS = "tls_certificates"
 """The setting with {host: PEM certificates that its server must be signed by}."""
 
@@ -53,12 +58,25 @@ def given_for(url: str, project: str = "") -> dict[str, Any]:
     result: dict[str, Any] = {}
     own = dict(repository.credentials) if repository else {}
     if not own:
-        template = _template(url)
+        template = template_of(url)
         if template:
             result |= {**template.options, **template.credentials}
     if repository:
-        result |= {**repository.options, **own}
+        # Who writes a project's repositories must not lead the hub's credentials past a listener.
+        is_lent = bool(repository.project) and carries(result)
+        options = straight(repository.options) if is_lent else repository.options
+        result |= {**options, **own}
     return result
+
+
+def carries(credentials: Mapping[str, Any]) -> bool:
+    """Return whether credentials say who asks: then somebody could take them."""
+    return any(credentials.get(field) for field in IDENTITY)
+
+
+def straight(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options without those that say which way credentials travel."""
+    return {name: value for name, value in options.items() if name not in WAY}
 
 
 def authority_of(url: str) -> str:
@@ -105,7 +123,8 @@ def tls_of(credentials: Mapping[str, Any]) -> ssl.SSLContext:
     return context
 
 
-def _template(url: str) -> CredentialTemplate | None:
+def template_of(url: str) -> CredentialTemplate | None:
+    """Return the credential template of a URL: the one with the longest matching prefix."""
     wanted = normal_url(url)
     rows = CredentialTemplate.objects.values_list("pk", "url")
     fitting = [(len(u), pk) for pk, u in rows if wanted.startswith(normal_url(u))]

@@ -180,7 +180,7 @@ def test_who_edits_a_project_cannot_widen_it(idle_hub):
     project(idle_hub, "pay", **narrow, description="ours", token=lead)
     for change in (
         {"sourceRepos": ["*"]}, {"sourceRepos": ["https://git.example/pay/*"]}, {"destinations": [{"server": "*", "namespace": "*"}]},
-        {"destinations": [{"server": "https://pay", "namespace": "*"}]}, {"clusterResourceWhitelist": [{"group": "*", "kind": "*"}]},
+        {"destinations": [{"server": "https://pay", "namespace": "*"}]}, {"destinations": [{"server": "https://pay", "name": "*", "namespace": "pay"}]}, {"clusterResourceWhitelist": [{"group": "*", "kind": "*"}]},
         {"namespaceResourceBlacklist": [{"group": "", "kind": "x"}]}, {"destinationServiceAccounts": [{"server": "*", "namespace": "*", "defaultServiceAccount": "kube-system:admin"}]},
     ):  # fmt: skip
         assert "permission denied" in project(idle_hub, "pay", status=403, token=lead, **{**narrow, **change})["message"]  # fmt: skip
@@ -195,6 +195,14 @@ def test_who_edits_a_project_cannot_widen_it(idle_hub):
         token=lead,
         status=403,
     )
+
+
+def test_who_edits_a_project_cannot_open_it_to_shared_clusters(idle_hub):
+    narrow = {"sourceRepos": [], "destinations": [{"server": "https://pay", "namespace": "*"}], "permitOnlyProjectScopedClusters": True}  # fmt: skip
+    project(idle_hub, "pay", **narrow)
+    lead = person(idle_hub, "lead", "p, lead, projects, *, pay, allow")
+    wider = {**narrow, "permitOnlyProjectScopedClusters": False}
+    assert "clusters" in project(idle_hub, "pay", status=403, token=lead, **wider)["message"]
 
 
 def test_an_update_that_would_make_applications_invalid(idle_hub):

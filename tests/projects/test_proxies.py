@@ -1,13 +1,20 @@
 """Repositories that are reached through a proxy."""
 
+from urllib.parse import quote
+
 import pytest
+from django.contrib.auth.hashers import make_password
+from django.utils import timezone
 from support.charts import Charts
 from support.proxy import Proxy
 from support.tokens import Tokens
 
 from hub.engine.errors import Invalid
+from hub.models import Account, access_changed
+from hub.session import issue
+from projects.models import CredentialTemplate, Repository
 from projects.sources import app_tokens, charts
-from projects.sources.credentials import proxy_of
+from projects.sources.credentials import credentials_for, proxy_of
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
 
@@ -91,3 +98,50 @@ def test_which_hosts_need_none(host, without, is_used):
 def test_proxies_to_which_the_hub_does_not_connect(proxy):
     with pytest.raises(Invalid, match="proxy"):
         proxy_of("git.example", {"proxy": proxy})
+
+
+# --- the hub's credentials go no way that somebody else chose ---
+
+LENT = {"username": "hub", "password": "CANARY"}
+
+
+def _developer(hub):
+    account = Account.objects.create(name="dev", password=make_password("x"), capabilities=["login"])  # fmt: skip
+    access_changed("account", "dev", {})
+    lines = "p, dev, repositories, *, team-a/*, allow\np, dev, repositories, create, http://git.invalid/team-a/*, allow"
+    hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
+    return issue(account, timezone.now())
+
+
+@pytest.mark.parametrize("lender", ["a template", "the hub's repository"])
+@pytest.mark.parametrize("project", ["team-a", ""])
+def test_a_developers_proxy_gets_no_credentials_of_the_hub(idle_hub, proxies, lender, project):
+    url = "http://git.invalid/team-a/r"
+    if lender == "a template":
+        CredentialTemplate.objects.create(url="http://git.invalid", credentials=LENT)
+    else:
+        Repository.objects.create(url=url, credentials=LENT)
+    token = _developer(idle_hub)
+    proxy = proxies()
+    body = {"repo": url, "project": project, "proxy": proxy.url, "insecure": True}
+
+    for path in ("/api/v1/repositories", "/api/v1/repositories?credsOnly=true", f"/api/v1/repositories/{quote(url, safe='')}/validate"):  # fmt: skip
+        refused = idle_hub.post(path, body, token=token, status=403)
+
+    own_or_hidden = refused["message"]
+    assert "proxy, insecure" in own_or_hidden and "CANARY" not in own_or_hidden
+    assert proxy.requests == []
+
+
+def test_a_projects_repository_leads_inherited_credentials_nowhere(idle_hub):
+    """The template may come after the repository: what is stored is read with the same care."""
+    url = "https://git.example/team-a/r"
+    options = {"proxy": "http://listener.example", "insecure": True, "enableLfs": True}
+    row = Repository.objects.create(url=url, project="team-a", options=options)
+    assert credentials_for(url, "team-a")["proxy"] == "http://listener.example"
+    CredentialTemplate.objects.create(url="https://git.example", credentials=LENT, options={"proxy": "http://ours.example"})  # fmt: skip
+    found = credentials_for(url, "team-a")
+    assert (found["proxy"], found.get("insecure"), found["enableLfs"]) == ("http://ours.example", None, True)  # fmt: skip
+    row.credentials = {"password": "its own"}
+    row.save()
+    assert credentials_for(url, "team-a")["proxy"] == "http://listener.example"
