@@ -40,7 +40,7 @@ from hub.metrics import SET_RECONCILE, clock
 from hub.models import next_version
 from hub.stream import publish, wake
 from projects import applications
-from projects.jq import paths_of
+from projects.jq import Jq
 from projects.lease import claim
 from projects.manifests import stamp
 from projects.models import Application, Project
@@ -118,7 +118,7 @@ def look(row: ApplicationSet, since: datetime) -> Decision:
     existing = {name: _existing(one) for name, one in rows.items()}
     wish = Wish(apps, blocked, is_complete, inputs.has_no_pulls and not inputs.notes)
     try:
-        plan = decide(row.name, row.spec, wish, existing, row.approved, paths_of)
+        plan = decide(row.name, row.spec, wish, existing, row.approved, Jq(row.project, f"set {row.name}").paths)  # fmt: skip
     except RuleError as error:
         raise SetError("ApplicationValidationError", f"ignoreApplicationDifferences: {error}") from error  # fmt: skip
     return _permitted(row, project, Decision(plan, tuple(apps), rows, (*problems, *plan.problems), is_kept=bool(inputs.notes)))  # fmt: skip

@@ -21,7 +21,7 @@ from hub.engine.globs import matches
 from hub.models import Tombstone, next_version
 from hub.stream import publish, wake
 from projects import applications
-from projects.jq import paths_of
+from projects.jq import check_expression
 from projects.models import Application, Project
 from projects.specs import check_name, is_namespace_permitted
 
@@ -135,7 +135,7 @@ def _check_differences(rules: Any) -> None:
             raise Invalid(f"{where}[{number}].jqPathExpressions must be a list of texts")
         try:
             for expression in expressions:
-                paths_of(expression, {})
+                check_expression(expression)
         except RuleError as error:
             raise Invalid(f"{where}[{number}].{error}") from error
         pointers = rule.get("jsonPointers") or []

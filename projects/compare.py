@@ -33,7 +33,7 @@ from hub.engine.status import ResourceState, Sync
 from hub.engine.tracking import mark
 from hub.models import setting
 from projects import home
-from projects.jq import delete_path
+from projects.jq import Jq
 from projects.models import Application, Project
 from projects.ours import Author
 from projects.reach import Place, Reach, place_of, reach_of
@@ -141,15 +141,13 @@ def comparison(
     refused = {
         key: text for key in targets if not _is_hubs(cluster, key) and (text := reach.refusal(key))
     }
-    errors = [
-        ("InvalidSpecError", f"Namespace for {key.name} {m['apiVersion']}, Kind={key.kind} is missing.")
-        for key, m in targets.items() if place.is_namespaced(key.group, key.kind) and not key.namespace
-    ]  # fmt: skip
+    errors = _spec_errors(targets, place)
     warnings += [(NOT_PERMITTED, f"{key}: {refused[key]}") for key in sorted(refused)]
     rows = _rows(application, cluster, [key for key in targets if key not in refused])
     held = _held(rows, targets, reach)
     author = Author(application, Project(name=application.project, spec=dict(project)))
     pairs = []
+    jq = Jq(application.project, application.qualified_name)
     for key in sorted(targets.keys() | rows.keys()):
         row = rows.get(key)
         target = targets.get(key)
@@ -166,21 +164,36 @@ def comparison(
                 continue
         holder = held.get(key, "") if row is not None else ""
         if holder:
-            text = (
-                f"{key.kind}/{key.name} is part of applications {application.instance} and {holder}"
-            )
-            warnings.append(("SharedResourceWarning", text))
+            warnings.append(_shared_warning(key, application, holder))
         try:
-            pair = _pair(key, target, row, cluster, rules, options, application)
+            pair = _pair(key, target, row, cluster, rules, options, application, jq)
             pairs.append(_without_data(pair) if holder else pair)
         except (EngineError, Refused) as error:
-            # The words of an API server may quote what is live, which is another application's.
-            is_quoted = holder and isinstance(error, Refused)
-            text = "it cannot be compared" if is_quoted else str(error)
-            errors.append(("ComparisonError", f"{key}: {text}"))
+            errors.append(_comparison_error(key, error, holder))
             pairs.append(_unknown_pair(key, target, row, is_shown=not holder))
     pairs += [_hook_pair(m) for m in hooks if not is_ignored(m)]
     return Compared(pairs, warnings, errors)
+
+
+def _spec_errors(targets: Mapping[ResourceKey, Manifest], place: Place) -> list[tuple[str, str]]:
+    return [
+        ("InvalidSpecError", f"Namespace for {key.name} {m['apiVersion']}, Kind={key.kind} is missing.")
+        for key, m in targets.items() if place.is_namespaced(key.group, key.kind) and not key.namespace
+    ]  # fmt: skip
+
+
+def _shared_warning(key: ResourceKey, application: Application, holder: str) -> tuple[str, str]:
+    both = f"{application.instance} and {holder}"
+    return "SharedResourceWarning", f"{key.kind}/{key.name} is part of applications {both}"
+
+
+def _comparison_error(
+    key: ResourceKey, error: EngineError | Refused, holder: str
+) -> tuple[str, str]:
+    # The words of an API server may quote what is live, which is another application's.
+    is_quoted = holder and isinstance(error, Refused)
+    text = "it cannot be compared" if is_quoted else str(error)
+    return "ComparisonError", f"{key}: {text}"
 
 
 def _hubs_rule(key: ResourceKey, target: Manifest | None, author: Author, reach: Reach) -> str:
@@ -303,14 +316,12 @@ def live_manifest(
 
 def _pair(
     key: ResourceKey, target: Manifest | None, row: LiveResource | None, cluster: Cluster,
-    rules: CompareSettings, options: Mapping[str, str], application: Application,
+    rules: CompareSettings, options: Mapping[str, str], application: Application, jq: Jq,
 ) -> Pair:  # fmt: skip
     current = live_manifest(row, target, cluster)
     example = target or current or {}
     found = (
-        compare(
-            target, current, rules, delete_path, _dry_run(target, current, cluster, application)
-        )
+        compare(target, current, rules, jq.delete, _dry_run(target, current, cluster, application))
         if target
         else None
     )

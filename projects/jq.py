@@ -1,20 +1,42 @@
-"""jq paths in a process of its own: a program may loop for ever while it holds the interpreter's lock."""
+"""jq paths in processes of their own: a program may loop for ever while it holds the interpreter's lock.
 
-import functools
+What one expression may cost is bounded three times: by call, by comparison, and over time: one that took too long
+is not tried on the next thousand objects, nor at the next look.
+"""
+
+import hashlib
 import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import orjson
+from django.conf import settings
 
+from hub.engine.backoff import Backoff
 from hub.engine.errors import RuleError, Stalled
-from projects.sources.process import Pool, WorkerError, shares
+from hub.metrics import clock
+from projects.sources.process import Pool, WorkerError
+from projects.sources.shares import Limits, Shares
 
 TIMEOUT_SECONDS = 1.0
+TOTAL_SECONDS = 10.0
+"""What all expressions of one comparison may take together."""
+MEMORY_BYTES = 512 * 1024**2
+MOST_CHARACTERS = 4096
+_KEPT_BYTES = 32 * 1024**2
+_LARGEST_KEPT = 1024**2
+_PATHS_BYTES = 4 * 1024**2
+_MOST_DEEP = 200
+_MOST_STRIKES = 10_000
+_BACKOFF = Backoff(timedelta(minutes=2), 4, timedelta(hours=6))
+_LATER = "it is not tried again for a while: simplify it"
 _FORBIDDEN = re.compile(
     r"\$ENV|\benv\b|\binputs?\b|\binput_filename\b|\bimport\b|\binclude\b|\bdef\b|\bdebug\b|\$__loc__"
 )
-
-_worker = Pool(shares, lambda: 512 * 1024**2)
 
 
 def check_path(expression: str) -> str:
@@ -22,47 +44,187 @@ def check_path(expression: str) -> str:
 
     Raises: RuleError for anything that reads the environment or other inputs.
     """
+    if len(expression) > MOST_CHARACTERS:
+        raise RuleError(
+            f"jqPathExpressions: an expression has more than {MOST_CHARACTERS} characters"
+        )
     if _FORBIDDEN.search(expression):
         raise RuleError(f"jqPathExpressions: {expression!r} uses a function that is not available")
     return expression
 
 
-def delete_path(expression: str, value: Any) -> Any:
-    """Return the value without what a jq path selects; the value itself when the path does not apply to it.
+def check_expression(expression: str) -> None:
+    """Return if a jq path can be compiled; nothing is run.
 
-    Raises: RuleError when it takes longer than a second or is not allowed.
+    Raises: RuleError with jq's words.
     """
-    check_path(expression)
-    return orjson.loads(_answered("jq", expression, orjson.dumps(value), orjson.dumps(value)))
+    Jq("", "").compile(expression)
 
 
-def paths_of(expression: str, value: Any) -> list[list[str | int]]:
-    """Return the paths that a jq path selects in a value, none when it does not apply to it.
-
-    Raises: RuleError as `delete_path`.
-    """
-    check_path(expression)
-    found: list[list[str | int]] = orjson.loads(_answered("jq_paths", expression, orjson.dumps(value), b"[]"))  # fmt: skip
-    return found
+@dataclass(frozen=True, slots=True)
+class _Strike:
+    count: int
+    until: float
+    message: str
 
 
-@functools.lru_cache(maxsize=4096)
-def _answered(operation: str, expression: str, data: bytes, otherwise: bytes) -> bytes:
-    try:
-        return orjson.dumps(
-            _worker.call(
-                {"op": operation, "path": expression, "value": orjson.loads(data)},
-                timeout=TIMEOUT_SECONDS + 1,
-                owner="",
+class _Strikes:
+    """What took too long, and until when it is not tried again."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._found: OrderedDict[tuple[str, str], _Strike] = OrderedDict()
+
+    def add(self, key: tuple[str, str], message: str) -> None:
+        with self._lock:
+            before = self._found.pop(key, None)
+            count = before.count + 1 if before else 1
+            wait = _BACKOFF.delay(count - 1).total_seconds()
+            self._found[key] = _Strike(count, self._now() + wait, message)
+            while len(self._found) > _MOST_STRIKES:
+                self._found.popitem(last=False)
+
+    def require(self, key: tuple[str, str]) -> None:
+        found = self._found.get(key)
+        if found and found.until > self._now():
+            raise RuleError(found.message)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._found.clear()
+
+
+class _Answers:
+    """Answers that are kept, by digest of the question, within a number of bytes."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._size = most, 0
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def get(self, key: bytes) -> bytes | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def keep(self, key: bytes, answer: bytes) -> None:
+        if len(answer) > _LARGEST_KEPT:
+            return
+        with self._lock:
+            self._size += len(answer) - len(self._kept.pop(key, b""))
+            self._kept[key] = answer
+            while self._size > self._most:
+                self._size -= len(self._kept.popitem(last=False)[1])
+
+
+def _limits() -> Limits:
+    return Limits(max(2, settings.RENDERERS // 2), settings.RENDER_BUDGET.total_seconds(), 600.0)
+
+
+_pool = Pool(Shares(_limits), lambda: MEMORY_BYTES)
+_strikes = _Strikes(clock)
+_answers = _Answers(_KEPT_BYTES)
+
+
+class Jq:
+    """jq for one comparison: of an application, or of a set."""
+
+    def __init__(self, owner: str, subject: str) -> None:
+        """Keep the project whose time is used, and the name of what is compared."""
+        self._owner = owner
+        self._all = (owner, f"#{subject}")
+        self._spent = 0.0
+
+    def delete(self, expression: str, value: Any) -> Any:
+        """Return the value without what a jq path selects; the value itself when the path does not apply to it.
+
+        Raises: RuleError when it takes too long, gives no object or is not allowed; RetryLater when the project's turn
+            does not come.
+        """
+        data = orjson.dumps(value)
+        # The worker writes letters beyond ASCII as escapes, which are up to three times as long.
+        found = self._answered("jq", expression, data, data, limit=len(data) * 4 + 65_536)
+        if not isinstance(found, dict):
+            raise RuleError(f"jqPathExpressions: {expression!r} is no path: it leaves no object")
+        return found
+
+    def paths(self, expression: str, value: Any) -> list[list[str | int]]:
+        """Return the paths that a jq path selects in a value, none when it does not apply to it.
+
+        Raises: as `delete`.
+        """
+        data = orjson.dumps(value)
+        found = self._answered("jq_paths", expression, data, b"[]", limit=_PATHS_BYTES)
+        if not isinstance(found, list) or not all(isinstance(path, list) for path in found):
+            raise RuleError(f"jqPathExpressions: {expression!r} is no path")
+        return found
+
+    def compile(self, expression: str) -> None:
+        """Return if a jq path can be compiled.
+
+        Raises: RuleError.
+        """
+        self._answered("jq_compile", expression, b"null", b"null", limit=65_536)
+
+    def _answered(
+        self, operation: str, expression: str, data: bytes, otherwise: bytes, *, limit: int
+    ) -> Any:
+        check_path(expression)
+        question = orjson.dumps([operation, expression, hashlib.sha256(data).hexdigest()])
+        kept = _answers.get(question)
+        if kept is None:
+            _strikes.require((self._owner, expression))
+            _strikes.require(self._all)
+            kept = self._asked(operation, expression, data, otherwise, limit)
+            _answers.keep(question, kept)
+        return _loaded(kept, expression)
+
+    def _asked(
+        self, operation: str, expression: str, data: bytes, otherwise: bytes, limit: int
+    ) -> bytes:
+        request = {"op": operation, "path": expression, "value": orjson.loads(data)}
+        began = clock()
+        try:
+            return orjson.dumps(
+                _pool.call(request, timeout=TIMEOUT_SECONDS, owner=self._owner, limit=limit)
             )
-        )
-    except WorkerError as error:
-        if "compile" in str(error) or "syntax" in str(error):
-            raise RuleError(
-                f"jqPathExpressions: {expression!r} is no valid jq path: {error}"
-            ) from error
-        return otherwise
-    except Stalled as error:
-        raise RuleError(
-            f"jqPathExpressions: {expression!r} took longer than {TIMEOUT_SECONDS:.0f} s"
-        ) from error
+        except WorkerError as error:
+            if "compile" in str(error) or "syntax" in str(error):
+                raise RuleError(
+                    f"jqPathExpressions: {expression!r} is no valid jq path: {error}"
+                ) from error
+            return otherwise
+        except (Stalled, TypeError) as error:
+            said = f"took longer than {TIMEOUT_SECONDS:.0f} s"
+            if isinstance(error, TypeError) or error.reason != "Timeout":
+                said = "needs too much memory, or gives too large or too deep a result"
+            message = f"jqPathExpressions: {expression!r} {said}; {_LATER}"
+            _strikes.add((self._owner, expression), message)
+            raise RuleError(message) from error
+        finally:
+            self._spend(clock() - began)
+
+    def _spend(self, seconds: float) -> None:
+        self._spent += seconds
+        if self._spent > TOTAL_SECONDS:
+            self._spent = 0.0
+            said = f"all expressions together took longer than {TOTAL_SECONDS:.0f} s"
+            _strikes.add(self._all, f"jqPathExpressions: {said}; {_LATER}")
+
+
+def _loaded(answer: bytes, expression: str) -> Any:
+    found = orjson.loads(answer)
+    layer, depth = [found], 0
+    while layer:
+        depth += 1
+        if depth > _MOST_DEEP:
+            raise RuleError(f"jqPathExpressions: {expression!r} gives too deep a result")
+        layer = [
+            child
+            for one in layer
+            if isinstance(one, dict | list)
+            for child in (one.values() if isinstance(one, dict) else one)
+        ]
+    return found

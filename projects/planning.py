@@ -36,7 +36,7 @@ from projects import home, sources
 from projects.compare import Compared, Pair, comparison, settings_for
 from projects.ending import finish
 from projects.impersonate import user_for
-from projects.jq import delete_path
+from projects.jq import Jq
 from projects.models import Application, Operation, Project
 from projects.ours import Author
 from projects.reach import Place, Reach, place_of, reach_of
@@ -431,7 +431,8 @@ def manifest_to_send(run: Run, manifest: Manifest, current: Manifest | None) -> 
     """Return a manifest as it goes to the cluster: normalized, ignored fields left as they are there."""
     wanted = normalize_desired(manifest)
     if run.options.get("RespectIgnoreDifferences") == "true" and current is not None:
-        wanted = respect_ignored(wanted, current, settings_for(run.application).rules, delete_path)
+        jq = Jq(run.application.project, run.application.qualified_name)
+        wanted = respect_ignored(wanted, current, settings_for(run.application).rules, jq.delete)
     return wanted
 
 

@@ -43,6 +43,7 @@ class Limits:
 
 @dataclass(eq=False)
 class _Turn:
+    asked: float
     began: float | None = None
     """When it was given a place, None while it waits."""
 
@@ -60,9 +61,15 @@ class Shares:
     """Hands out places to render, project by project."""
 
     def __init__(
-        self, limits: Callable[[], Limits], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, limits: Callable[[], Limits], clock: Callable[[], float] = time.monotonic,
+        admitted: Callable[[str, float], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Keep the limits, the clock, and who is told of each place given out, in their order.
+
+        Shapes: `admitted` has the project and the seconds that it waited; others wait meanwhile.
+        """
         self._limits, self._clock = limits, clock
+        self._admitted = admitted
         self._changed = threading.Condition()
         self._owners: OrderedDict[str, _Owner] = OrderedDict()
         """The project that was served last is the last one."""
@@ -75,9 +82,7 @@ class Shares:
             it may have, or when none has become free for long.
         """
         limits = self._limits()
-        began = self._clock()
         place = self._enter(owner, limits)
-        RENDER_WAIT.observe(place - began)
         try:
             yield
         finally:
@@ -87,7 +92,7 @@ class Shares:
         with self._changed:
             mine = self._owners.setdefault(owner, _Owner(at=self._clock()))
             self._require_budget(owner, mine, limits)
-            turn = _Turn()
+            turn = _Turn(self._clock())
             mine.turns.append(turn)
             until = self._clock() + limits.wait
             self._admit(limits)
@@ -122,11 +127,18 @@ class Shares:
             if name is None:
                 break
             chosen = self._owners[name]
-            began = chosen.turns.popleft().began = self._clock()
-            chosen.since.append(began)
+            turn = chosen.turns.popleft()
+            turn.began = self._clock()
+            chosen.since.append(turn.began)
             self._owners.move_to_end(name)
+            self._tell(name, turn.began - turn.asked)
         RENDERERS_BUSY.set(sum(len(o.since) for o in self._owners.values()))
         self._changed.notify_all()
+
+    def _tell(self, name: str, waited: float) -> None:
+        RENDER_WAIT.observe(waited)
+        if self._admitted is not None:
+            self._admitted(name, waited)
 
     def _require_budget(self, owner: str, mine: _Owner, limits: Limits) -> None:
         self._recover(mine, limits)

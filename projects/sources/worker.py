@@ -131,6 +131,12 @@ def _ran(program: str, value: Any) -> Any:
         raise ValueError("the path does not apply") from None
 
 
+def _jq_compile(request: dict[str, Any], _ask: Any) -> Any:
+    import jq
+
+    jq.compile(f"[path({request['path']})]")
+
+
 def _ready(_request: dict[str, Any], _ask: Any) -> Any:
     import _gojsonnet
     import helm_python
@@ -145,4 +151,5 @@ _OPERATIONS = {
     "jsonnet": _jsonnet,
     "jq": _jq,
     "jq_paths": _jq_paths,
+    "jq_compile": _jq_compile,
 }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -284,9 +285,9 @@ class Clock:
         return self.now
 
 
-def shares_of(places=2, budget=1000.0, clock=None, wait=30.0):
+def shares_of(places=2, budget=1000.0, clock=None, wait=30.0, admitted=None):
     found = Limits(places, budget, 600.0, wait)
-    return Shares(lambda: found, *([clock] if clock else []))
+    return Shares(lambda: found, clock or time.monotonic, admitted)
 
 
 def test_one_project_never_holds_all_places():
@@ -302,34 +303,30 @@ def test_one_project_never_holds_all_places():
 
 
 def test_waiting_projects_are_served_in_turn():
-    shares = shares_of(places=2)
-    order, threads = [], []
-    started = threading.Barrier(2)
-    release = threading.Event()
+    order, waiting = [], ["a"] * 4 + ["b"] * 2
+    shares = shares_of(admitted=lambda owner, _waited: order.append(owner))
 
-    def blocker(owner):
-        with shares.hold(owner):
-            started.wait(5)
-            release.wait(5)
+    def wait_for(number):
+        until = time.monotonic() + 10
+        while sum(len(o.turns) for o in shares._owners.values()) < number:
+            assert time.monotonic() < until
+            time.sleep(0.001)
 
     def render(owner):
         with shares.hold(owner):
-            order.append(owner)
+            pass
 
-    holders = [threading.Thread(target=blocker, args=(name,)) for name in ("x", "y")]
-    [t.start() for t in holders]
-    started_all = threading.Event()
-    for owner in ["a"] * 4 + ["b"] * 2:
-        thread = threading.Thread(target=render, args=(owner,))
-        thread.start()
-        threads.append(thread)
-        while sum(len(o.turns) for o in shares._owners.values()) < len(threads):
-            started_all.wait(0.001)
-    release.set()
-    [t.join(10) for t in (*holders, *threads)]
+    threads = [threading.Thread(target=render, args=(owner,)) for owner in waiting]
+    # One place stays taken, so that those who wait come through the other one by one.
+    with shares.hold("x"):
+        with shares.hold("y"):
+            for number, thread in enumerate(threads, 1):
+                thread.start()
+                wait_for(number)
+        [t.join(10) for t in threads]
 
-    # The four of `a` came first, and none of `b` waited for all of them.
-    assert set(order[:3]) == {"a", "b"}
+    # All of `a` came first, and `b` waited for one of them only.
+    assert order == ["x", "y", "a", "b", "a", "b", "a", "a"]
 
 
 def test_used_up_time_comes_back():

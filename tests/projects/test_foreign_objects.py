@@ -23,7 +23,7 @@ from hub.engine.reach import Limits, Mark, holder
 from hub.engine.resource import ResourceKey, is_segment, manifests_from
 from hub.models import Account, access_changed
 from hub.session import issue
-from projects.jq import delete_path
+from projects.jq import Jq
 from projects.models import Application
 
 CANARY = "CANARY-of-another-team"
@@ -526,4 +526,6 @@ def test_an_action_with_a_slash_is_no_action(idle_hub):
 def test_words_of_jq_reach_no_message():
     value = {"data": {"password": CANARY}}
 
-    assert delete_path('error("compile " + (.data | tostring))', value) == value
+    found = Jq("team", "app").delete('error("compile " + (.data | tostring))', value)
+
+    assert found == value

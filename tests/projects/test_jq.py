@@ -1,0 +1,101 @@
+"""What a jq path may cost, and whom."""
+
+import time
+
+import pytest
+
+from hub.engine.errors import RuleError
+from projects import jq
+from projects.jq import Jq, check_expression
+
+ENDLESS = "until(true == false; [.] + [1])"
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    jq._strikes.clear()
+    yield
+    jq._strikes.clear()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The expressions that reach a worker."""
+    found = []
+    call = jq._pool.call
+
+    def noted(request, **more):
+        found.append(request["path"])
+        return call(request, **more)
+
+    monkeypatch.setattr(jq._pool, "call", noted)
+    return found
+
+
+def live(number):
+    return {"kind": "ConfigMap", "metadata": {"name": f"c{number}"}, "data": {"a": "1", "b": "2"}}
+
+
+def test_an_endless_expression_is_tried_once_for_a_thousand_objects(asked):
+    for number in range(1000):
+        with pytest.raises(RuleError, match="took longer than 1 s"):
+            Jq("hostile", "app").delete(ENDLESS, live(number))
+
+    assert asked == [ENDLESS]
+    assert Jq("quiet", "app").delete(".data | .a", live(1))["data"] == {"b": "2"}
+
+
+def test_an_expression_of_another_project_is_not_blocked_by_it(asked):
+    with pytest.raises(RuleError):
+        Jq("hostile", "app").delete(ENDLESS, live(1))
+    with pytest.raises(RuleError):
+        Jq("other", "app").delete(ENDLESS, live(1))
+
+    assert len(asked) == 2
+
+
+def test_all_expressions_of_a_comparison_have_one_limit(monkeypatch, asked):
+    monkeypatch.setattr(jq, "TOTAL_SECONDS", 0.0)
+    one = Jq("hostile", "app")
+    one.delete(".data | .a", live(20))
+
+    with pytest.raises(RuleError, match="all expressions together"):
+        one.delete(".data | .b", live(21))
+    with pytest.raises(RuleError, match="all expressions together"):
+        Jq("hostile", "app").delete(".data | .b", live(22))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("expression", [
+    ".a) | [range(200000000)] | (.",
+    '.a) | ("x" * 1000000000 | [., .]) | (.',
+    ".a) | reduce range(5000) as $i (.; [.]) | ({a: .}",
+    ".a) | 1 | (.",
+], ids=["memory", "a long text", "too deep", "no object"])  # fmt: skip
+def test_what_an_expression_makes_is_bounded(expression):
+    with pytest.raises(RuleError, match="jqPathExpressions"):
+        Jq("hostile", "app").delete(expression, {"a": 1})
+
+
+@pytest.mark.parametrize("expression", ["$ENV.PATH", "input", "." + "a" * 5000, ".x["], ids=["environment", "input", "length", "syntax"])  # fmt: skip
+def test_what_is_not_allowed_is_refused_when_written(expression):
+    with pytest.raises(RuleError, match="jqPathExpressions"):
+        check_expression(expression)
+
+
+def test_checking_an_expression_runs_nothing():
+    began = time.monotonic()
+
+    check_expression(ENDLESS)
+
+    assert time.monotonic() - began < jq.TIMEOUT_SECONDS
+
+
+def test_kept_answers_are_bounded_by_bytes():
+    answers = jq._Answers(100)
+    for number in range(50):
+        answers.keep(b"%d" % number, b"x" * 10)
+
+    assert sum(len(a) for a in answers._kept.values()) <= 100
+    assert answers.get(b"49") == b"x" * 10
+    assert answers.get(b"0") is None
