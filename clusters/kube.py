@@ -261,11 +261,13 @@ class Connection:
 
         Raises: Refused for an error status, Unreachable when nothing answers or the server falls silent.
         """
-        allowance = pools.Allowance(settings.CLUSTER_OBJECT_BYTES, REQUEST_SECONDS, streams=True)
+        # Until it is a stream its head, and an error, have an end like any other answer's.
+        allowance = pools.Allowance(settings.CLUSTER_OBJECT_BYTES, REQUEST_SECONDS)
         response = self._send(allowance, "GET", path, None, "", query, "text/plain, */*")
         try:
             if response.status >= 300:
                 raise refusal(response.status, _beginning(response))
+            allowance.stream()
             yield self._pieces(response, allowance)
         finally:
             response.close()

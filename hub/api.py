@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from rest_framework import exceptions
 from rest_framework.request import Request
@@ -16,6 +16,7 @@ from hub.access import Caller, require_any
 from hub.engine.errors import AccessDenied, Invalid, Unauthenticated
 from hub.engine.scopes import split_selector
 from hub.models import Account, KeptAnswer
+from hub.redirects import origin_of
 from hub.rest import JSONRenderer, read_body
 
 
@@ -107,8 +108,7 @@ def _check_origin(request: Request) -> None:
     origin = request.headers.get("Origin", "")
     if not origin or (origin == "null" and not request.COOKIES):
         return
-    parts = urlsplit(origin)
-    if parts.netloc.lower() != request.get_host().lower():
+    if origin_of(origin)[1] != request.get_host().lower():
         raise AccessDenied("the request comes from a page of another site")
 
 

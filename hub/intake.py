@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from channels.db import database_sync_to_async
@@ -23,6 +22,7 @@ from hub.engine.errors import Unauthenticated
 from hub.gate import Busy, Gate, Shares
 from hub.guessing import DELAY, MAX_DELAY_SECONDS
 from hub.headers import PROTECTION
+from hub.redirects import origin_of
 from hub.rest import address_of, error_body, joined_cookie
 from hub.session import subject_of, verify
 from hub.sizes import BEFORE_SIGN_IN, most_bytes, too_large
@@ -362,9 +362,8 @@ def is_own_origin(origin: str, host: str) -> bool:
     """
     if not validate_host(split_domain_port(host)[0], settings.ALLOWED_HOSTS):
         return False
-    own = urlsplit(settings.EXTERNAL_URL)
-    parts = urlsplit(origin)
-    if own.netloc and (parts.scheme, parts.netloc.lower()) == (own.scheme, own.netloc.lower()):
+    scheme, place = origin_of(origin)
+    if place and (scheme, place) == origin_of(settings.EXTERNAL_URL):
         return True
     schemes = ("https",) if settings.HTTPS else ("http", "https")
-    return parts.scheme in schemes and parts.netloc.lower() == host.lower()
+    return scheme in schemes and place == host.lower()

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import orjson
 
+from hub.engine.printable import printable
 from hub.redaction import redact_text
 
 _FIELDS = ("application", "operation", "cluster", "repository", "duration", "revision")
@@ -31,15 +32,12 @@ class TextFormatter(logging.Formatter):
     """The same for people: time, level, message, then the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; control characters are escaped."""
-        fields = " ".join(f"{n}={getattr(record, n)}" for n in _FIELDS if hasattr(record, n))
+        """Return the line; what would begin another one is escaped, in a traceback all but its own ends of lines."""
+        found = (f"{n}={getattr(record, n)}" for n in _FIELDS if hasattr(record, n))
+        fields = " ".join(printable(field) for field in found)
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
-        message = (
-            redact_text(record.getMessage()).encode("unicode_escape").decode()
-            if "\x1b" in record.getMessage()
-            else redact_text(record.getMessage())
-        )
+        message = printable(redact_text(record.getMessage()))
         line = f"{at} {record.levelname:<7} {message} {fields}".rstrip()
         if record.exc_info:
-            line += "\n" + redact_text(self.formatException(record.exc_info))
+            line += "\n" + printable(redact_text(self.formatException(record.exc_info)), "\n")
         return line

@@ -36,6 +36,10 @@ ALGORITHMS = (
 )
 MOST_BYTES = 1024 * 1024
 MOST_KEYS = 100
+MOST_KEPT = 200
+"""Documents of providers that a process keeps."""
+MOST_VALUES = 50_000
+"""Of one answer: a value is three bytes on the wire, and twenty times that in memory."""
 _SECONDS = 20.0
 MOST_CHARACTERS = 500
 """Of a subject or a group's name."""
@@ -108,7 +112,7 @@ def call(provider: Provider, method: str, url: str, **options: Any) -> Any:
                 raise SignInError(
                     f"{provider.slug}: {url} answers {answer.status_code}{_reason(body)}"
                 )
-        found = parse(body)
+        found = parse(body, values=MOST_VALUES)
     except TooMuch as error:
         raise SignInError(
             f"{provider.slug}: the answer of {url} is too large or too slow: {error}"
@@ -137,7 +141,11 @@ def _kept(provider: Provider, url: str, *, fresh: bool = False) -> Any:
     if found and not fresh and now - found[0] < _KEPT_SECONDS:
         return found[1]
     value = call(provider, "GET", url)
-    _cache[key] = (now, value)
+    # A provider chooses these URLs: what is old goes, so that new ones do not fill the memory.
+    for old in [k for k, (at, _) in list(_cache.items()) if now - at >= _KEPT_SECONDS]:
+        _cache.pop(old, None)
+    if len(_cache) < MOST_KEPT or key in _cache:
+        _cache[key] = (now, value)
     return value
 
 

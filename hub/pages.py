@@ -50,6 +50,7 @@ from hub.models import (
     current_version,
     setting,
 )
+from hub.redaction import redact_text
 from hub.redirects import own_path, path_of
 from hub.rest import COOKIE, note_origin, token_of
 from hub.session import (
@@ -178,7 +179,7 @@ def posted(view: Callable[..., str | dict[str, str]]) -> Page:
             return JsonResponse({"go": answer} if isinstance(answer, str) else answer)
         except (AccessDenied, NotFound, Invalid, Precondition, Conflict, EngineError, Stalled, RetryLater) as error:  # fmt: skip
             status = next((s for kind, s in _STATUS.items() if isinstance(error, kind)), 400)
-            return JsonResponse({"message": str(error)}, status=status)
+            return JsonResponse({"message": redact_text(str(error))}, status=status)
 
     return require_POST(wrapped)
 

@@ -63,7 +63,7 @@ class Provider:
 
 
 def all_providers() -> list[Provider]:
-    """Return every provider; one of the environment hides a stored one of its name."""
+    """Return every provider; one of the environment hides a stored one of its name, and one that would speak for its people."""
     fixed = {
         p.slug: p for p in (from_json(e, origin="environment") for e in settings.SSO_PROVIDERS)
     }
@@ -71,7 +71,13 @@ def all_providers() -> list[Provider]:
         Provider(p.slug, p.name, p.protocol, p.config, p.is_enabled)
         for p in IdentityProvider.objects.order_by("name") if p.slug not in fixed
     ]  # fmt: skip
-    return [*fixed.values(), *stored]
+    return [*fixed.values(), *(p for p in stored if not any(_clash(p, f) for f in fixed.values()))]
+
+
+def _clash(one: Provider, other: Provider) -> bool:
+    """Return whether one of two providers could speak for the other's people."""
+    same = one.issuer.rstrip("/") == other.issuer.rstrip("/")
+    return same and "saml" in (one.protocol, other.protocol)
 
 
 def enabled_providers() -> list[Provider]:
@@ -221,8 +227,7 @@ def _check_issuer(provider: Provider) -> None:
     # Whose answers are taken for an issuer's is decided by one provider: two of OpenID Connect
     # read the same keys from the issuer itself, but a certificate is only what somebody has set.
     for other in _others(provider.slug):
-        same = other.issuer.rstrip("/") == provider.issuer.rstrip("/")
-        if same and "saml" in (provider.protocol, other.protocol):
+        if _clash(provider, other):
             field = "issuer" if provider.protocol == "oidc" else "entityID"
             raise Invalid(f"config.{field} is that of provider {other.slug}: its people would be taken over")  # fmt: skip
 

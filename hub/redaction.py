@@ -3,10 +3,18 @@
 import re
 
 # From the slashes on: a scheme of any length before them would be tried at every letter of a long text.
-_URL_CREDENTIALS = re.compile(r"(://)[^/\s@]+@")
+# Up to the last @ of the host: passwords hold some that nobody has escaped.
+_URL_CREDENTIALS = re.compile(r"(://)[^/\s]+@")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 
 
 def redact_text(text: str) -> str:
     """Return the text with user information of URLs and authorization headers replaced."""
     return _BEARER.sub(r"\1 ******", _URL_CREDENTIALS.sub(r"\1******@", text))
+
+
+def redact_url(url: str) -> str:
+    """Return one URL without its user information, also where a slash in a password makes it no URL."""
+    scheme, slashes, rest = url.partition("://")
+    _user, at, place = rest.rpartition("@")
+    return f"{scheme}://******@{place}" if slashes and at else url

@@ -24,6 +24,15 @@ def own_path(url: object, default: str = "/") -> str:
     return url if isinstance(url, str) and is_own_path(url) else default
 
 
+def origin_of(text: str) -> tuple[str, str]:
+    """Return scheme and place of the page that a browser says it comes from, both empty when it is none."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return "", ""
+    return parts.scheme, parts.netloc.lower()
+
+
 def path_of(url: str, default: str = "/") -> str:
     """Return path and query of the page that a browser says it is on, as a path of this hub."""
     try:

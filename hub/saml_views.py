@@ -2,13 +2,17 @@
 
 import calendar
 import time
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from allauth.socialaccount.providers.saml.utils import build_auth
 from allauth.socialaccount.providers.saml.views import acs, finish_acs
 from django.contrib.auth import logout as end_browser_session
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 from lxml import etree
@@ -40,6 +44,10 @@ UNREADABLE = (
     EntitiesForbidden,
 )
 _FRESH_SECONDS = 600
+MOST_WAITING = 500
+"""Answers between the two steps of a sign-in, of everybody together."""
+_WAITING_SECONDS = 300
+_WAITING_COOKIE = "saml-acs-session"
 
 
 def _provider(slug: str) -> Provider:
@@ -64,8 +72,22 @@ def answer(request: HttpRequest, organization_slug: str) -> HttpResponse:
         return refuse(request, organization_slug, SignInError("the answer is too large"))
     if request.GET or not request.POST.get("SAMLResponse"):
         return refuse(request, organization_slug, SignInError("there is no SAMLResponse"))
+    # allauth keeps the answer here; without a limit strangers would fill the database.
+    store = SessionStore(request.COOKIES.get(_WAITING_COOKIE))
+    store.set_expiry(_WAITING_SECONDS)
+    request.saml_acs_session = store  # type: ignore[attr-defined]
     found: HttpResponse = acs(request, organization_slug=organization_slug)
+    _forget_oldest()
     return found
+
+
+def _forget_oldest() -> None:
+    """Leave so many answers as may wait: a browser takes its own up at once, what is left is of nobody."""
+    waiting = Session.objects.filter(
+        expire_date__lte=timezone.now() + timedelta(seconds=_WAITING_SECONDS)
+    )
+    old = waiting.order_by("-expire_date").values_list("pk", flat=True)[MOST_WAITING:]
+    Session.objects.filter(pk__in=list(old[:1000])).delete()
 
 
 def _is_too_large(request: HttpRequest) -> bool:

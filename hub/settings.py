@@ -84,6 +84,29 @@ def _json_list(name: str) -> list[Any]:
     return found
 
 
+def one_of_each(providers: list[Any]) -> list[Any]:
+    """Return the entries of HUB_SSO_PROVIDERS; no id twice, and nobody beside a SAML provider of the same issuer.
+
+    Whose answers are taken for an issuer's is what a certificate says: a second one would sign for the first one's people.
+    """
+    ids, issuers = set[str](), dict[str, str]()
+    for entry in providers:
+        if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict):
+            continue  # said with its field where providers are read
+        slug, kind = str(entry.get("id")), str(entry.get("type", "oidc"))
+        name = "entityID" if kind == "saml" else "issuer"
+        issuer = str(entry["config"].get(name) or "").rstrip("/")
+        if slug in ids:
+            raise ImproperlyConfigured(f"HUB_SSO_PROVIDERS: the id {slug!r} is there twice")
+        if issuer in issuers and "saml" in (kind, issuers[issuer]):
+            raise ImproperlyConfigured(
+                f"HUB_SSO_PROVIDERS: config.{name} of {slug!r} is that of another entry: its people would be taken over"
+            )
+        ids.add(slug)
+        issuers.setdefault(issuer, kind)
+    return providers
+
+
 DATA_DIR = Path(text("HUB_DATA_DIR", str(BASE_DIR / ".flotilla"))).absolute()
 EMBEDDED = choice("HUB_MODE", "embedded", ("embedded", "production")) == "embedded"
 DEBUG = flag("HUB_DEBUG")
@@ -229,7 +252,7 @@ SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
 SOCIALACCOUNT_STORE_TOKENS = False
 # A sign-in begins by a link: the policy for forms would not let the browser go on to the provider.
 SOCIALACCOUNT_LOGIN_ON_GET = True
-SSO_PROVIDERS = _json_list("HUB_SSO_PROVIDERS")
+SSO_PROVIDERS = one_of_each(_json_list("HUB_SSO_PROVIDERS"))
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
 MFA_ADAPTER = "hub.signin.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
@@ -319,6 +342,8 @@ INSTANCE_LABEL_KEY = text("HUB_INSTANCE_LABEL_KEY", "app.kubernetes.io/instance"
 POLL_INTERVAL = duration("HUB_POLL_INTERVAL", "120s")
 POLL_JITTER = duration("HUB_POLL_JITTER", "60s")
 SESSION_DURATION = duration("HUB_SESSION_DURATION", "24h")
+# What pages remember lives no longer than who is signed in; a sign-in that is only begun makes a row too.
+SESSION_COOKIE_AGE = max(3600, int(SESSION_DURATION.total_seconds()))
 EXEC_TIMEOUT = duration("HUB_EXEC_TIMEOUT", "90s")
 RENDERERS = number("HUB_RENDERERS", max(2, min(4, os.cpu_count() or 2)))
 if RENDERERS < 2:

@@ -1,6 +1,7 @@
 """Celery tasks of the hub's ground: the trail is sealed and sent on, grants end, old rows go."""
 
 from celery import shared_task
+from django.core.management import call_command
 from django.utils import timezone
 
 from hub import cache, forward, groups, idempotency, roles, session, trail
@@ -32,3 +33,4 @@ def clean_up() -> None:
     session.forget_old(now)
     idempotency.forget_old()
     cache.forget_old()
+    call_command("clearsessions")

@@ -18,6 +18,7 @@ from hub.cli import config
 from hub.cli.problem import FAILED, Problem
 from hub.cli.secrets import take_secrets
 from hub.engine.errors import EngineError
+from hub.engine.printable import printable
 
 GROUPS = {
     "account": "Accounts, tokens and what you may do.", "admin": "Files and whole installations.", "app": "Applications.", "appset": "Application sets.",
@@ -160,11 +161,11 @@ def run() -> None:
             _plugin(first, arguments)
         build("*" if completes else first)(arguments, prog_name="flotilla")
     except Problem as problem:
-        sys.stderr.write(f"flotilla: {problem}\n")
+        sys.stderr.write(printable(f"flotilla: {problem}", "\n\t") + "\n")
         sys.exit(problem.code)
     except EngineError as error:
         # A rule or script of a file that the engine cannot work with.
-        sys.stderr.write(f"flotilla: {error}\n")
+        sys.stderr.write(printable(f"flotilla: {error}", "\n\t") + "\n")
         sys.exit(FAILED)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         # An answer of another shape than this command knows: a proxy, or a hub of another version.

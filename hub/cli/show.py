@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hub.cli.problem import Problem
+from hub.engine.printable import printable
 
 
 def say(text: str = "") -> None:
-    """Print a line."""
-    sys.stdout.write(text + "\n")
+    """Print a line, or several; no text of others moves the cursor."""
+    sys.stdout.write(printable(text, "\n\t") + "\n")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table in columns."""
-    lines = [[str("" if c is None else c) for c in row] for row in [head, *rows]]
+    lines = [[printable(str("" if c is None else c)) for c in row] for row in [head, *rows]]
     widths = [max(len(row[n]) for row in lines) for n in range(len(head))]
     for row in lines:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]

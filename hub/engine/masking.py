@@ -15,7 +15,7 @@ _SENSITIVE = re.compile(
 )
 # What people put secrets into without a name that says so.
 _OPAQUE = {"values", "valuesObject", "parameters", "fileParameters", "env", "extVars", "tlas", "data", "stringData", "config", "patch"}  # fmt: skip
-_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+_URL_LOGIN = re.compile(r"(?<=://)[^/\s]+@")
 
 
 def digest_of(value: Any) -> str:

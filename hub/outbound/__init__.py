@@ -14,6 +14,7 @@ from django.conf import settings
 
 from hub.engine.errors import Invalid, RetryLater
 from hub.engine.networks import Address, why_refused
+from hub.redaction import redact_url
 
 # Numbers in which some libraries see an IPv4 address: 2852039166, 0xa9fea9fe, 0251.0376.0251.0376, 169.254.43518.
 _NUMBERS = re.compile(r"(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+))*\.?\Z")
@@ -29,20 +30,28 @@ def check_url(
     Raises: Invalid naming the field for another scheme, no host, or an address that is refused;
         RetryLater when the name does not resolve.
     """
+    shown = redact_url(url)
     if any(c.isspace() or ord(c) < 32 or c in '\\"<>^`{|}' or ord(c) == 127 for c in url):
-        raise Invalid(f"{field}: {url!r} holds characters that no URL has")
+        raise Invalid(f"{field}: {shown!r} holds characters that no URL has")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise Invalid(f"{field}: {url!r} is no URL: {error}") from error
+        raise Invalid(f"{field}: {shown!r} is no URL: {_reason(error)}") from error
     if parts.scheme not in schemes:
-        raise Invalid(f"{field}: {url!r} must start with {' or '.join(s + '://' for s in schemes)}")
+        raise Invalid(
+            f"{field}: {shown!r} must start with {' or '.join(s + '://' for s in schemes)}"
+        )
     if not parts.hostname:
-        raise Invalid(f"{field}: {url!r} has no host")
+        raise Invalid(f"{field}: {shown!r} has no host")
     if port == 0:
-        raise Invalid(f"{field}: {url!r} names port 0")
+        raise Invalid(f"{field}: {shown!r} names port 0")
     check_host(parts.hostname, field, proxied=proxied)
+
+
+def _reason(error: ValueError) -> str:
+    # The library quotes what it takes for a port, which may be the beginning of a password.
+    return "its port is no number" if "cast to integer" in str(error) else redact_url(str(error))
 
 
 def check_host(host: str, field: str, *, proxied: bool = False) -> None:

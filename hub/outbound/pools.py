@@ -34,11 +34,16 @@ _current = threading.local()
 class Allowance:
     """What a request may still take: bytes off the wire, and time.
 
-    With `streams` both begin anew with each piece that is handed on, and silence has no end.
+    Of a stream both begin anew with each piece that is handed on, and the whole has no end.
     """
 
-    def __init__(self, most: int, seconds: float, *, streams: bool = False) -> None:
-        self._most, self._seconds, self.streams = most + _FRAMING, seconds, streams
+    def __init__(self, most: int, seconds: float) -> None:
+        self._most, self._seconds, self.streams = most + _FRAMING, seconds, False
+        self.renew()
+
+    def stream(self) -> None:
+        """Have what comes from now on go on for ever."""
+        self.streams = True
         self.renew()
 
     def renew(self) -> None:

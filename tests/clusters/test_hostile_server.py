@@ -13,11 +13,12 @@ import pytest
 from conftest import place_in
 from support.hostile import Hostile, drip, gzip_of, http
 
-from clusters import answers, intake, live
+from clusters import answers, intake, kube, live
 from clusters.kinds import Kind, Refused
 from clusters.kube import Connection, Unreachable
 from clusters.models import Cluster, LiveResource
 from hub.engine.errors import RetryLater, Stalled
+from projects.api import logs
 
 LISTED = ("configmaps", "pods")
 POD = Kind("", "v1", "Pod", "pods", True, ("list", "watch"))
@@ -168,12 +169,31 @@ def test_odd_discovery(connection, server, said):
 
 
 def test_log_lines_are_cut_and_end(connection, server):
-    from projects.api import logs
-
     long = b"x" * 2_000_000
     server.answer = lambda path: http(long + b"\nshort\n", Content_Type="text/plain")
     lines = list(logs._read_log(connection, "n", "p", {}, threading.Event()))
     assert [len(line) for line in lines] == [logs._LONGEST_LINE, 5]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda: drip(b"HTTP/1.1 200 OK\r\n", b"a: b\r\n", 0.02), id="head"),
+        pytest.param(lambda: drip(http(b"", 500, Content_Length=None), b"x", 0.02), id="error"),
+    ],
+)
+def test_what_comes_before_log_lines_has_an_end(connection, server, monkeypatch, answer):
+    monkeypatch.setattr(kube, "REQUEST_SECONDS", 0.3)
+    server.answer = lambda path: answer()
+    done, stop = threading.Event(), threading.Event()
+
+    def read():
+        with contextlib.suppress(Unreachable, Refused):
+            list(logs._read_log(connection, "n", "p", {"follow": "true"}, stop))
+        done.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    assert done.wait(5)
 
 
 ODD = {

@@ -18,6 +18,7 @@ from hub.access import caller_of, look_again
 from hub.issuer import CLI_CLIENT, cli_client
 from hub.models import Account, AuditEvent, LoginSession
 from hub.oidc import clean_groups, is_address
+from hub.providers import provider_named
 from hub.session import set_password
 
 FORM = "application/x-www-form-urlencoded"
@@ -545,3 +546,23 @@ def test_nobody_is_signed_out_or_led_away_by_a_link(browser, idle_hub):
 
 def test_groups_are_texts_that_show():
     assert clean_groups(["a", "b c", "", " ", "a\tb", 7, None]) == ["a", "b c"]
+
+
+def test_new_places_of_keys_do_not_fill_the_memory(liar, monkeypatch):
+    provider = provider_named("company")
+    clock = iter(range(0, 10**6, 200))
+    monkeypatch.setattr(oidc.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(oidc, "call", lambda *_: {})
+    for number in range(300):
+        oidc._kept(provider, f"{liar.url}/keys/{number}")
+    assert len(oidc._cache) <= 3
+    monkeypatch.setattr(oidc.time, "monotonic", lambda: 10**6)
+    for number in range(300):
+        oidc._kept(provider, f"{liar.url}/keys/{number}")
+    assert len(oidc._cache) == oidc.MOST_KEPT
+
+
+def test_an_answer_of_many_values_is_refused(liar):
+    liar.replies["/keys"] = (200, b"[" + b"[]," * 300_000 + b"[]]", {})
+    with pytest.raises(oidc.SignInError, match="too large"):
+        oidc.call(provider_named("company"), "GET", f"{liar.url}/keys")

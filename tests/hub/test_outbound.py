@@ -12,9 +12,11 @@ import pytest
 from support.hostile import Hostile, drip, gzip_of, http
 
 from hub.engine.errors import Invalid, RetryLater
+from hub.engine.masking import masked
 from hub.outbound import addresses, check_url, pools, streams
 from hub.outbound import http as requests
 from hub.outbound.bounds import Decoder, Lines, TooMuch, parse, read
+from hub.redaction import redact_text
 
 MOST = 100_000
 
@@ -294,3 +296,27 @@ def test_no_other_place_makes_connections(line):
         input=line + "\n", capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "hub.outbound" in found.stdout
+
+
+SECRETS = [
+    "http://user:p@CANARY@proxy.example:99999/", "http://user:p/CANARY@proxy.example:3128/", "http://user:CANARY@proxy.example:0/",
+    "ftp://user:CANARY@proxy.example/", "http://user:CANARY@", "http://user:CAN ARY@proxy.example/", "http://user:CANARY/x@[::1/",
+    "http://CANARY:x/y@proxy.example/", "http://proxy.example:CANARY/@x/",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_a_url_that_is_refused_is_repeated_without_its_password(url):
+    with pytest.raises(Invalid) as found:
+        check_url(url, "proxy")
+    assert "CANARY" not in str(found.value) and "ARY" not in str(found.value)
+
+
+def test_a_password_with_an_at_sign_stays_hidden():
+    url = "https://user:p@CANARY@git.example/team/app.git"
+    assert (
+        redact_text(f"cannot read {url}") == "cannot read https://******@git.example/team/app.git"
+    )
+    assert masked({"repoURL": url}) == {"repoURL": "https://git.example/team/app.git"}
+    plain = "oci://host.example/chart@sha256:0 https://a.example/@scope x@y.example"
+    assert redact_text(plain) == plain

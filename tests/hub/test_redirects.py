@@ -9,6 +9,7 @@ from support.liar import Liar
 from support.sso import Visit, is_in, register
 
 from hub import oidc
+from hub.intake import is_own_origin
 from hub.redirects import is_own_path, own_path, path_of
 
 FIELDS = (
@@ -160,3 +161,15 @@ def test_a_part_of_a_page_that_lies_about_its_page(idle_hub):
         assert answer.status_code == 204 and answer["HX-Redirect"] == "/login?next=%2F"
     answer = browser.get("/account", HTTP_HX_CURRENT_URL="http://localhost/audit?actor=x")
     assert answer["HX-Redirect"] == "/login?next=%2Faudit%3Factor%3Dx"
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://[", "http://[::1", "//[", "null", "http://evil.example"]
+)
+def test_an_origin_that_is_none_is_refused_and_no_error_of_the_hub(idle_hub, origin):
+    answer = Client(HTTP_HOST="localhost").post(
+        "/api/v1/session", "{}", content_type="application/json", HTTP_ORIGIN=origin,
+        HTTP_COOKIE="argocd.token=x",
+    )  # fmt: skip
+    assert answer.status_code in (401, 403)
+    assert not is_own_origin(origin, "localhost")

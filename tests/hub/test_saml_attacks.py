@@ -7,14 +7,21 @@ import zlib
 from urllib.parse import quote_plus
 
 import pytest
+from django.contrib.sessions.models import Session
+from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
+from django.utils import timezone
 from lxml import etree
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Names
 from onelogin.saml2.utils import OneLogin_Saml2_Utils
 from support.saml import ENTITY, SAMLProvider
 from support.sso import AUDIENCE, begin, finish, is_in, register
 
+from hub import saml_views
 from hub.models import Account, AuditEvent, LoginSession
+from hub.providers import all_providers
+from hub.settings import one_of_each
+from hub.tasks import clean_up
 
 ACS = "http://localhost/sso/saml/company/acs/"
 SLS = "http://localhost/sso/saml/company/sls/"
@@ -375,3 +382,55 @@ def test_the_page_to_sign_out_leads_nobody_away(idle_hub, saml, config, query):
     unsigned = logout_request(saml, sign=False, relay="https://evil.example")
     answer = stranger().get("/sso/saml/company/sls/?" + unsigned)
     assert answer.status_code == (403 if config else 404)
+
+
+# --- Answers that nobody takes up, and two certificates in the environment ---
+
+
+def test_answers_that_nobody_takes_up_do_not_stay(saml, monkeypatch):
+    monkeypatch.setattr(saml_views, "MOST_WAITING", 5)
+    for _ in range(8):
+        stranger().post("/sso/saml/company/acs/", {"SAMLResponse": "A" * 10_000})
+    assert Session.objects.count() == 5
+    ends = Session.objects.latest("expire_date").expire_date
+    assert ends <= timezone.now() + dt.timedelta(minutes=5)
+    Session.objects.update(expire_date=timezone.now() - dt.timedelta(seconds=1))
+    clean_up()
+    assert not Session.objects.exists()
+
+
+def test_answers_of_strangers_end_no_sign_in_of_a_page(saml, monkeypatch):
+    monkeypatch.setattr(saml_views, "MOST_WAITING", 1)
+    browser, request_id, acs = begin(saml)
+    for _ in range(3):
+        stranger().post("/sso/saml/company/acs/", {"SAMLResponse": "A"})
+    assert is_in(finish(browser, saml.response(request_id, acs, audience=AUDIENCE)))
+
+
+def entry(name, kind="saml", **config):
+    return {"id": name, "type": kind, "config": config}
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (entry("second", entityID=ENTITY + "/"), "entityID of 'second' is that of another"),
+        (entry("second", "oidc", issuer=ENTITY), "issuer of 'second' is that of another"),
+        (entry("first", entityID="https://other.example"), "'first' is there twice"),
+    ],
+)
+def test_the_environment_has_one_certificate_for_an_issuer(second, words):
+    with pytest.raises(ImproperlyConfigured, match=words):
+        one_of_each([entry("first", entityID=ENTITY), second])
+
+
+def test_the_environment_may_have_two_clients_of_one_provider():
+    both = [entry(name, "oidc", issuer=ENTITY) for name in ("first", "second")]
+    assert one_of_each(both) == both
+
+
+def test_a_stored_certificate_does_not_speak_for_an_issuer_of_the_environment(saml, settings):
+    fixed = {"id": "fixed", "type": "saml", "config": SAMLProvider().config()}
+    settings.SSO_PROVIDERS = [fixed]
+    assert [p.slug for p in all_providers()] == ["fixed"]
+    assert stranger().get("/sso/company/login").status_code == 404
