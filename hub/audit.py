@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hub.engine.masking import change_between
+from hub.engine.printable import printable
 from hub.models import AuditEvent
 from hub.redaction import redact_text
 
@@ -24,13 +25,6 @@ _CLASSES = {
 _KINDS = {"role": "access", "account": "access", "rbac": "access", "grant": "access", "token": "access", "session": "sign-in", "audit": "access"}  # fmt: skip
 
 
-def visible(text: str) -> str:
-    """Return a text in which what is not seen is written out: line ends, escapes of terminals, marks that turn or hide text."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def begin(where: str, reason: str = "", ticket: str = "") -> None:
     """Forget the request before, and note where this one comes from and why."""
     address.set(where[:64])
@@ -45,11 +39,11 @@ def record(  # noqa: PLR0913 - an event has many sides, each named by its caller
     """Write the event of a change; `before` and `after` are masked, `detail` must hold no secret."""
     reason, ticket = why.get()
     return AuditEvent.objects.create(
-        actor=visible(actor)[:400], who=_who(actor), address=address.get(), verb=verb[:64], kind=kind[:64], object=visible(name)[:600],
+        actor=printable(actor)[:400], who=_who(actor), address=address.get(), verb=verb[:64], kind=kind[:64], object=printable(name)[:600],
         project=project[:253], cluster=cluster[:253], reason=redact_text(reason), ticket=ticket, operation=operation,
         revisions=revisions or [], outcome=outcome, change=change_between(before, after),
         retention=_CLASSES.get(verb) or _KINDS.get(kind, "change"),
-        detail={k: visible(v) if isinstance(v, str) else v for k, v in detail.items() if v not in (None, "", [], {})},
+        detail={k: printable(v) if isinstance(v, str) else v for k, v in detail.items() if v not in (None, "", [], {})},
     )  # fmt: skip
 
 
@@ -65,7 +59,7 @@ def record_refusal(
     """Write the event of something that was refused."""
     said, ticket = why.get()
     AuditEvent.objects.create(
-        actor=visible(actor)[:400], who=_who(actor), address=address.get(), verb=verb[:64], kind=kind[:64], object=visible(name)[:600],
+        actor=printable(actor)[:400], who=_who(actor), address=address.get(), verb=verb[:64], kind=kind[:64], object=printable(name)[:600],
         project=project[:253], cluster=cluster[:253], outcome="refused", reason=redact_text(said), ticket=ticket,
-        retention="sign-in" if verb == "login" else "refusal", detail={"reason": visible(reason)[:1000]} if reason else {},
+        retention="sign-in" if verb == "login" else "refusal", detail={"reason": printable(redact_text(reason))[:1000]} if reason else {},
     )  # fmt: skip

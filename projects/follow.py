@@ -212,11 +212,11 @@ def _move(moves: Sequence[tuple[int, list[str]]]) -> None:
                     wake("appsets.child_moved", namespace, owner, priority=4)
 
 
-def push_received(urls: Sequence[str], revision: str, commit: str) -> int:
+def push_received(urls: Iterable[str], moved: Sequence[tuple[str, str]]) -> int:
     """Ask the repositories that a push names at once; return how many there are.
 
-    Shapes: `urls` are web and clone URLs; `commit` is the new head, so that a repository that
-        already has it is not asked again.
+    Shapes: `urls` are web and clone URLs; `moved` are refs with their new heads, so that a repository
+        that already has them all is not asked again.
     """
     wanted = {re.sub(r"^[a-z+]+://([^@/]*@)?", "", normal_url(url)) for url in urls if url}
     wake("appsets.pushed", tuple(sorted(wanted)), priority=2)
@@ -224,7 +224,7 @@ def push_received(urls: Sequence[str], revision: str, commit: str) -> int:
         r for r in GitRemote.objects.all() if re.sub(r"^[a-z+]+://([^@/]*@)?", "", r.url) in wanted
     ]
     for remote in found:
-        if commit and is_commit(commit) and commit == remote.refs.get(revision):
+        if all(is_commit(commit) and commit == remote.refs.get(ref) for ref, commit in moved):
             continue
         GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now())
         wake("projects.poll", remote.pk, priority=1)

@@ -33,6 +33,8 @@ class Nothing(NamedTuple):
     """An event that asks for nothing: a ping, a comment."""
 
 
+MOST_URLS = 20
+"""Of one repository."""
 Event = Push | Pulls | Image | Nothing
 _GITHUB_ACTIONS = ("opened", "closed", "reopened", "synchronize", "synchronized", "labeled", "unlabeled", "label_updated", "label_cleared", "edited")  # fmt: skip
 
@@ -100,7 +102,7 @@ def bitbucket_server(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
     """Yield what an event of a Bitbucket server says."""
     if event == "repo:refs_changed":
         repository = body.get("repository")
-        clones = [text(link, "href") for link in _list(repository, "links", "clone")]
+        clones = [text(link, "href") for link in _list(repository, "links", "clone")[:MOST_URLS]]
         urls = tuple(u for u in (*clones, *_urls(repository, "html_url")) if u)
         for change in _list(body, "changes"):
             yield Push(urls, text(change, "refId") or text(change, "ref", "id"), text(change, "toHash"))  # fmt: skip

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -19,6 +20,9 @@ from hub.stream import wake
 from projects import payloads
 from projects.follow import push_received, registry_pushed
 from projects.payloads import Event, Image, Pulls, Push
+
+MOST_EVENTS = 1000
+"""Of one body: of more branches that moved only this is taken, that some have."""
 
 
 def _refused(message: str, status: int = 400) -> JsonResponse:
@@ -58,7 +62,7 @@ def webhook(request: HttpRequest) -> JsonResponse:
         _check_signature(sender, request.headers, data)
         body = _object(data)
         host = sender or _registry_of(body, request.headers)
-        _take(list(_events(host, request.headers, body)))
+        _take(list(islice(_events(host, request.headers, body), MOST_EVENTS + 1)))
     except Invalid as error:
         # GitHub's registry wants to hear of a wrong signature by the status.
         return _refused(str(error), 401 if sender == "ghcr" and isinstance(error, _Forged) else 400)
@@ -85,10 +89,14 @@ def _take(found: list[Event]) -> None:
         raise Invalid("Unknown webhook event")
     if any(isinstance(e, Push) and not e.urls for e in found):
         raise Invalid("repository.html_url or repository.clone_url is required")
-    for event in found:
-        if isinstance(event, Push):
-            push_received(list(event.urls), event.ref, event.commit)
-        elif isinstance(event, Pulls):
+    pushes = [event for event in found if isinstance(event, Push)]
+    if pushes:
+        # Together: one look at the repositories, however many branches the body says have moved.
+        moved = dict.fromkeys((push.ref, push.commit) for push in pushes)
+        others = [("", "")] if len(found) > MOST_EVENTS else []
+        push_received({url for push in pushes for url in push.urls}, [*moved, *others])
+    for event in dict.fromkeys(found[:MOST_EVENTS]):
+        if isinstance(event, Pulls):
             wake("appsets.pulls_changed", (event.place,), priority=2)
         elif isinstance(event, Image):
             registry_pushed(event.place, event.tag)

@@ -179,3 +179,51 @@ def test_a_new_application_of_a_commit_that_the_hub_has_not_seen(hub, sandbox, r
     app(repo, sandbox, namespace, name="second", path="new")
     hub.wait_status("second", "OutOfSync", revision=commit, seconds=10)
     assert Application.objects.get(name="second").conditions == []
+
+
+KNOWN = ("refs/heads/main", "f" * 40)
+
+
+def moved(host, changes):
+    """Return an event of a host with so many changes that the hub knows, and then others."""
+    url = "https://git.example/acme/web"
+    said = {
+        "bitbucket": lambda ref, commit: {"new": {"name": ref.rpartition("/")[2], "type": "branch", "target": {"hash": commit}}},
+        "bitbucket-server": lambda ref, commit: {"refId": ref, "toHash": commit},
+        "azure": lambda ref, commit: {"name": ref, "newObjectId": commit},
+    }[host]  # fmt: skip
+    body, headers = bodies(url)[host]
+    listed = [said(*change) if change else {} for change in changes]
+    if host == "azure":
+        body["resource"]["refUpdates"] = listed
+    elif host == "bitbucket":
+        body["push"]["changes"] = listed
+    else:
+        body["changes"] = listed
+    return body, headers
+
+
+@pytest.mark.parametrize("host", ["bitbucket", "bitbucket-server", "azure"])
+@pytest.mark.parametrize(
+    ("changes", "asked"),
+    [
+        pytest.param([KNOWN], False, id="known"),
+        pytest.param([KNOWN, ("refs/heads/x", "e" * 40)], True, id="one is new"),
+        pytest.param([None] * 50_000, True, id="flood"),
+        pytest.param([KNOWN] * 1500, True, id="too many to look at"),
+    ],
+)
+def test_an_event_of_many_branches_is_one_look(
+    idle_hub, heard, django_assert_max_num_queries, host, changes, asked
+):
+    later = timezone.now() + timedelta(hours=1)
+    remote = GitRemote.objects.create(
+        url="https://git.example/acme/web", due_at=later, refs=dict([KNOWN])
+    )
+    body, headers = moved(host, changes)
+    with django_assert_max_num_queries(12):
+        answer = idle_hub.client.post("/api/webhook", json.dumps(body), content_type="application/json", headers=headers)  # fmt: skip
+    assert answer.status_code == 200
+    remote.refresh_from_db()
+    assert (remote.due_at < later) == asked
+    assert sum(task[0] == "appsets.pushed" for task in heard.tasks) == 1
