@@ -17,6 +17,8 @@ from hub.engine.normalize import for_comparison, is_aggregated_role, normalize_d
 from hub.engine.resource import Manifest, resource_key
 from hub.engine.tracking import Tracking
 
+_NAMES = ("name", "namespace", "generateName")
+
 
 @dataclass(frozen=True, slots=True)
 class CompareSettings:
@@ -95,7 +97,16 @@ def respect_ignored(
         body,
         without_ignored(body, chosen, delete_by_jq),
     )
-    return {**kept, "apiVersion": desired["apiVersion"], "kind": desired["kind"]}
+    return _as_the_same(kept, desired)
+
+
+def _as_the_same(result: Manifest, desired: Manifest) -> Manifest:
+    """Return a manifest that names what `desired` names: that one was permitted, and no other."""
+    names = {f: desired["metadata"][f] for f in _NAMES if f in desired["metadata"]}
+    given = result.get("metadata")
+    others = {k: v for k, v in given.items() if k not in _NAMES} if isinstance(given, dict) else {}  # fmt: skip
+    about = {"apiVersion": desired["apiVersion"], "kind": desired["kind"]}
+    return {**result, **about, "metadata": {**others, **names}}
 
 
 def _overlay(base: Any, live: Any, stripped: Any) -> Any:

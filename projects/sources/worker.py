@@ -113,17 +113,23 @@ def _jsonnet(request: dict[str, Any], ask: Any) -> Any:
 
 
 def _jq(request: dict[str, Any], _ask: Any) -> Any:
-    return _ran(f"del({request['path']})", request["value"])
+    return _ran("del(", request["path"], ")", request["value"])
 
 
 def _jq_paths(request: dict[str, Any], _ask: Any) -> Any:
-    return _ran(f"[path({request['path']})]", request["value"])
+    return _ran("[path(", request["path"], ")]", request["value"])
 
 
-def _ran(program: str, value: Any) -> Any:
+def _compiled(before: str, path: str, after: str) -> Any:
     import jq
 
-    compiled = jq.compile(program)
+    # By itself first: what closes a bracket that it has not opened is no path, but a program around ours.
+    jq.compile(path)
+    return jq.compile(f"{before}{path}\n{after}")
+
+
+def _ran(before: str, path: str, after: str, value: Any) -> Any:
+    compiled = _compiled(before, path, after)
     try:
         return compiled.input_value(value).first()
     except ValueError:
@@ -132,9 +138,7 @@ def _ran(program: str, value: Any) -> Any:
 
 
 def _jq_compile(request: dict[str, Any], _ask: Any) -> Any:
-    import jq
-
-    jq.compile(f"[path({request['path']})]")
+    _compiled("[path(", request["path"], ")]")
 
 
 def _ready(_request: dict[str, Any], _ask: Any) -> Any:

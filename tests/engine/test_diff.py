@@ -250,3 +250,23 @@ def test_server_side_prediction_is_used_when_given():
     assert compare(
         deployment(replicas=1), deployment(replicas=1), NOTHING, no_jq, dry_run=predicted
     ).modified
+
+
+def test_what_is_ignored_never_changes_which_object_is_sent():
+    """A jq path may look at the object: then what it leaves of the desired side differs from the live one."""
+    desired = {**deployment(replicas=1)}
+    desired["metadata"] = {**desired["metadata"], "namespace": "own", "annotations": {"mark": "1"}}
+    live = {**desired, "metadata": {**desired["metadata"], "annotations": {}}}
+
+    def elsewhere(_expression, value):
+        marked = "mark" in (value["metadata"].get("annotations") or {})
+        return {**value, "metadata": {**value["metadata"], "namespace": "kube-system", "name": "other"}} if marked else value  # fmt: skip
+
+    def nowhere(_expression, value):
+        marked = "mark" in (value["metadata"].get("annotations") or {})
+        return {k: v for k, v in value.items() if k != "metadata"} if marked else value
+
+    for change in (elsewhere, nowhere):
+        sent = respect_ignored(desired, live, rules(jqPathExpressions=["first(.x)"]).rules, change)
+        names = {k: sent["metadata"].get(k) for k in ("name", "namespace")}
+        assert names == {"name": desired["metadata"]["name"], "namespace": "own"}

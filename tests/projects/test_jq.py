@@ -67,8 +67,8 @@ def test_all_expressions_of_a_comparison_have_one_limit(monkeypatch, asked):
 
 
 @pytest.mark.parametrize("expression", [
-    ".a) | [range(200000000)] | (.",
-    '.a) | ("x" * 1000000000 | [., .]) | (.',
+    "[range(200000000)] | empty",
+    '("x" * 1000000000 | [., .]) | empty',
     ".a) | reduce range(5000) as $i (.; [.]) | ({a: .}",
     ".a) | 1 | (.",
 ], ids=["memory", "a long text", "too deep", "no object"])  # fmt: skip
@@ -81,6 +81,27 @@ def test_what_an_expression_makes_is_bounded(expression):
 def test_what_is_not_allowed_is_refused_when_written(expression):
     with pytest.raises(RuleError, match="jqPathExpressions"):
         check_expression(expression)
+
+
+SECRET = {"kind": "Secret", "metadata": {"name": "a", "namespace": "own"}, "data": {"p": "c2VjcmV0"}}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [
+    '.zz) | .metadata.namespace = "kube-system" | del(.yy', ".zz) | .metadata.annotations.shown = .data.p | del(.yy",
+    '.zz) | .kind = "Role" #', '.zz) | (.kind = "Role") #\n', ".zz)] | [[.data.p] | (.", ".a; .b",
+], ids=["namespace", "a secret that is shown", "comment", "comment and line", "list", "two arguments"])  # fmt: skip
+def test_a_path_is_no_program_around_ours(path):
+    for look in (Jq("", "a").delete, Jq("", "a").paths, lambda p, _: check_expression(p)):
+        with pytest.raises(RuleError, match="no valid jq path"):
+            look(path, SECRET)
+
+
+@pytest.mark.parametrize(
+    ("path", "left"),
+    [(".a | select(. == 1)", {"b": 2}), (".a # why\n", {"b": 2}), (".a # why", {"b": 2}), ('.["a"], (.b)', {}), (".a = 3", {"a": 1, "b": 2})],
+)  # fmt: skip
+def test_a_path_deletes(path, left):
+    assert Jq("", "a").delete(path, {"a": 1, "b": 2}) == left
 
 
 def test_checking_an_expression_runs_nothing():
