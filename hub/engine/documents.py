@@ -199,11 +199,24 @@ def _expanded_size(node: yaml.Node, sizes: dict[int, int], path: set[int]) -> in
 def parse_json(text: str) -> Any:
     """Return the one value of a JSON text.
 
-    Raises: ManifestError with the line and column.
+    Raises: ManifestError with the line and column, or for nesting deeper than 100.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         raise ManifestError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise ManifestError(f"nested deeper than {MAX_DEPTH} levels") from error
+    _check_levels(value)
+    return value
+
+
+def _check_levels(value: Any) -> None:
+    layer, depth = [value], 0
+    while layer := [one for one in layer if isinstance(one, dict | list)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ManifestError(f"nested deeper than {MAX_DEPTH} levels")
+        layer = [
+            child for one in layer for child in (one.values() if isinstance(one, dict) else one)
+        ]

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from support import renders
 
 from hub.engine.errors import RetryLater, Stalled
 from projects.sources import confinement, process
@@ -270,6 +271,25 @@ def test_required_and_not_held_renders_nothing(settings, monkeypatch):
 
     with pytest.raises(Stalled, match="Landlock"):
         process.require_confinement()
+
+
+# Answers ----------------------------------------------------------------------------------------
+
+NESTED = "{apiVersion: 'v1', kind: 'ConfigMap', metadata: {name: 'x'}, data: nested(%d)}"
+NEST = "local nested(n) = if n == 0 then {} else {a: nested(n - 1)};\n"
+
+
+@pytest.mark.parametrize("files", [
+    {"a.jsonnet": NEST + NESTED % 150},
+    {"a.jsonnet": NEST + NESTED % 300},
+    {"a.jsonnet": NEST.replace("{a: nested(n - 1)}", "[nested(n - 1)]") + NESTED % 300},
+    {"a.json": '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": ' + "[" * 300 + "]" * 300 + "}"},
+], ids=["more than 100", "more than the hub writes", "lists", "JSON"])  # fmt: skip
+def test_answers_are_bounded_in_depth(transactional_db, repo, files):
+    repo.commit(files)
+
+    with pytest.raises(Stalled, match="nested deeper than 100 levels"):
+        renders.load(repo.url, ".", "team", renders.revision_of(repo.url, "team"))
 
 
 # Turns ------------------------------------------------------------------------------------------
