@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import jwt
 from django.conf import settings
@@ -19,6 +19,7 @@ from hub.engine.errors import EngineError, Invalid, RetryLater
 from hub.outbound import check_url, http
 from hub.outbound.bounds import TooMuch, parse
 from hub.providers import Provider
+from hub.redirects import origin_of
 
 log = logging.getLogger(__name__)
 
@@ -318,14 +319,9 @@ def _overage(provider: Provider, access_token: str) -> list[str]:
         groups += clean_groups(answer.get("value"))
         found = answer.get("@odata.nextLink") or ""
         # The access token goes only to the configured server.
-        if not isinstance(found, str) or not found or _origin(found) != _origin(url):
+        if not isinstance(found, str) or not found or origin_of(found) != origin_of(url):
             break
     return list(dict.fromkeys(groups))
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc.lower()
 
 
 def identity_of(

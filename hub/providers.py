@@ -5,7 +5,6 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from cryptography import x509
 from django.conf import settings
@@ -17,6 +16,7 @@ from hub.engine.errors import Invalid, NotFound, Precondition
 from hub.models import IdentityProvider, LoginSession, access_changed
 from hub.naming import PLAIN, naming
 from hub.outbound import check_url
+from hub.redirects import origin_of
 from hub.session import end_sessions
 
 _SLUG = re.compile(r"^[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?\Z")
@@ -169,8 +169,8 @@ def _check_saml(config: Mapping[str, Any]) -> None:
 def _check_browser_url(url: str, field: str) -> None:
     # Browsers go there, the hub does not: an address inside the network is fine.
     schemes = ("https", "http") if settings.ALLOW_LOOPBACK else ("https",)
-    parts = urlsplit(url)
-    if parts.scheme not in schemes or not parts.hostname or parts.username is not None:
+    scheme, place = origin_of(url)
+    if scheme not in schemes or not place or "@" in place:
         raise Invalid(f"{field} must be a URL that starts with {' or '.join(s + '://' for s in schemes)}")  # fmt: skip
 
 

@@ -189,7 +189,7 @@ def _moved(
             application.inputs, application.sources, application.revisions, revisions, context
         ):
             return revisions
-    except (RetryLater, Stalled, Invalid, EngineError, KeyError):
+    except (RetryLater, Stalled, Invalid, EngineError, KeyError, ValueError):
         return None
     return None
 

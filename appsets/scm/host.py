@@ -20,8 +20,9 @@ from django.utils import timezone
 
 from appsets.generators import GeneratorError
 from appsets.models import HostAnswer, HostBudget
+from hub.engine.errors import Invalid
 from hub.metrics import HOST_REQUESTS
-from hub.outbound import check_url, http
+from hub.outbound import check_url, http, joined
 from hub.outbound.bounds import TooMuch, parse
 from hub.redaction import redact_text
 
@@ -136,7 +137,7 @@ class Host:
         for _ in range(REDIRECTS):
             if response.status_code not in (301, 302, 303, 307, 308):
                 break
-            target = urljoin(url, response.headers.get("location", ""))
+            target = _target(url, response.headers.get("location", ""))
             if origin(target) != self.server:
                 raise HostError(f"{_shown(url)} redirects to {origin(target)}, another server, which is not followed", response.status_code)  # fmt: skip
             response, data = self._send("GET", target, headers, None)
@@ -290,12 +291,19 @@ def _asks_to_wait(response: http.Response) -> datetime | None:
     return None
 
 
+def _target(url: str, location: str) -> str:
+    try:
+        return joined(url, location, "location")
+    except Invalid as error:
+        raise HostError(f"{_shown(url)} redirects to what is no URL") from error
+
+
 def _last_page(headers: Mapping[str, str]) -> int:
     total = headers.get("x-total-pages", "")
     if total.isdigit():
         return int(total)
     last = http.links(headers.get("link", "")).get("last", "")
-    page = dict(parse_qsl(urlsplit(last).query)).get("page", "")
+    page = dict(parse_qsl(last.partition("?")[2].partition("#")[0])).get("page", "")
     return int(page) if page.isdigit() else 0
 
 

@@ -8,7 +8,7 @@ server that answers otherwise the next time changes nothing. `http` (httpx), `po
 import ipaddress
 import re
 import socket
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from django.conf import settings
 
@@ -47,6 +47,19 @@ def check_url(
     if port == 0:
         raise Invalid(f"{field}: {shown!r} names port 0")
     check_host(parts.hostname, field, proxied=proxied)
+
+
+def joined(base: str, target: str, field: str) -> str:
+    """Return the URL that a server points to, by a redirect or a link.
+
+    Raises: Invalid when it is none.
+    """
+    try:
+        found = urljoin(base, target)
+        _ = urlsplit(found).port
+    except ValueError as error:
+        raise Invalid(f"{field}: the server points to what is no URL") from error
+    return found
 
 
 def _reason(error: ValueError) -> str:

@@ -20,7 +20,7 @@ from django.conf import settings
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError, RetryLater, Stalled
 from hub.engine.permits import wanders
-from hub.outbound import check_url, http
+from hub.outbound import check_url, http, joined
 from hub.outbound.bounds import TooMuch, parse, read, shown_size
 from hub.redaction import redact_text
 from projects.sources.credentials import proxy_of, tls_of
@@ -119,13 +119,12 @@ def _fetch(
                 client.stream("GET", current, auth=auth if same else None, headers=dict(headers or {}) if same else {}) as answer,
             ):  # fmt: skip
                 if answer.is_redirect:
-                    current = urljoin(current, answer.headers.get("location", ""))
+                    current = joined(current, answer.headers.get("location", ""), redact_text(url))
                     continue
                 _check_status(answer, current)
                 following = str(answer.links.get("next", {}).get("url") or "")
-                return _body(answer, limit, current), urljoin(
-                    current, following
-                ) if following else ""
+                body = _body(answer, limit, current)
+                return body, joined(current, following, redact_text(url)) if following else ""
         except http.HTTPError as error:
             raise RetryLater(
                 "RepositoryUnreachable",
@@ -385,7 +384,8 @@ def _token(challenge: str, credentials: Mapping[str, Any], *, plain: bool) -> st
     if not realm.startswith(("https://", "http://") if plain else "https://"):
         raise Stalled("NotARegistry", "the registry sends credentials to a place without https")
     query = "&".join(f"{k}={v}" for k, v in fields.items() if k in ("service", "scope"))
-    data = _json(_get(f"{realm}?{query}", credentials, 1024**2), realm)
+    place = joined("", f"{realm}?{query}", "realm")
+    data = _json(_get(place, credentials, 1024**2), realm)
     return str(data.get("token") or data.get("access_token") or "")
 
 

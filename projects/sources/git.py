@@ -25,7 +25,7 @@ from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.permits import normal_url
 from hub.metrics import GIT_FAILURES, GIT_REQUESTS
 from hub.outbound.bounds import shown_size
-from hub.redaction import redact_text
+from hub.redaction import redact_text, redact_url
 from projects.sources import process, ways
 from projects.sources.app_tokens import with_token
 from projects.sources.credentials import IDENTITY
@@ -58,7 +58,11 @@ def check_git_url(url: str, field: str = "repoURL") -> None:
                 f"{field}: {url!r} is not a repository URL; write https://… or git@host:path"
             )
         return
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise Invalid(f"{field}: {redact_url(url)!r} is not a repository URL") from error
     if parts.scheme == "file":
         root = settings.LOCAL_REPOSITORIES
         inside = root and Path(parts.path).resolve().is_relative_to(Path(root).resolve())

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from hub.engine.errors import Invalid, RetryLater, Stalled
-from hub.outbound import addresses, check_host, check_url, http
+from hub.outbound import addresses, check_host, check_url, http, joined
 from hub.redaction import redact_text
 from projects.sources.credentials import IDENTITY, proxy_of, tls_of
 
@@ -204,7 +204,7 @@ def moved(url: str, credentials: Mapping[str, Any]) -> str:
         target = _location(asked, own)
         if not target:
             return here
-        asked = urljoin(asked, target)
+        asked = joined(asked, target, f"repoURL: {redact_text(url)}")
         check_url(asked, f"repoURL: {redact_text(url)} redirects to a place that is refused")
         if urlsplit(url).scheme == "https" and urlsplit(asked).scheme != "https":
             raise Invalid(f"repoURL: {redact_text(url)} redirects to a place without https")

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
@@ -566,3 +567,13 @@ def test_an_answer_of_many_values_is_refused(liar):
     liar.replies["/keys"] = (200, b"[" + b"[]," * 300_000 + b"[]]", {})
     with pytest.raises(oidc.SignInError, match="too large"):
         oidc.call(provider_named("company"), "GET", f"{liar.url}/keys")
+
+
+def test_a_link_to_more_groups_that_is_no_url_ends_there(liar):
+    url = f"{liar.url}/groups"
+    provider = replace(
+        provider_named("company"),
+        config={"issuer": liar.url, "clientID": "hub", "groupsOverageURL": url},
+    )
+    liar.replies["/groups"] = (200, {"value": ["team-a"], "@odata.nextLink": "http://["}, {})
+    assert oidc.groups_of(provider, {"sub": "u", "hasgroups": True}, "t") == ["team-a"]

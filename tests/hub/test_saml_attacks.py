@@ -434,3 +434,11 @@ def test_a_stored_certificate_does_not_speak_for_an_issuer_of_the_environment(sa
     settings.SSO_PROVIDERS = [fixed]
     assert [p.slug for p in all_providers()] == ["fixed"]
     assert stranger().get("/sso/company/login").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[", "https://u@idp.example/", "javascript:alert(1)", "//x"]
+)
+def test_browsers_are_sent_to_a_url(idle_hub, url):
+    said = register(idle_hub, SAMLProvider().config(ssoURL=url), kind="saml", status=400)
+    assert said["message"].startswith("config.ssoURL must be a URL")

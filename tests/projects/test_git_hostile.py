@@ -58,6 +58,7 @@ class Mover(Local):
     [
         "http://169.254.169.254",
         "http://[fd00:ec2::254]",
+        "http://[",
         "http://0.0.0.0:1",
         "ftp://127.0.0.1",
         "file:///etc",
@@ -65,7 +66,7 @@ class Mover(Local):
 )
 def test_a_redirect_into_the_network(target):
     mover = Mover(target)
-    with pytest.raises((Invalid, RetryLater, Stalled), match=r"refused|does not connect"):
+    with pytest.raises((Invalid, RetryLater, Stalled), match=r"refused|does not connect|no URL"):
         git.fetch_refs(f"{mover.url}/a.git", {})
     mover.close()
 
@@ -84,6 +85,13 @@ def test_a_repository_that_moved_is_followed_without_its_credentials(elsewhere):
     assert any(mover.seen)
     assert not any("CANARY" in str(request) for request in elsewhere.requests)
     mover.close()
+
+
+@pytest.mark.parametrize("url", ["http://[", "https://[::1/a.git", "ssh://[x/a", "https://user:CANARY/x@[::1/a", "https://h:port/a"])  # fmt: skip
+def test_what_is_no_url_is_refused_with_its_field(url):
+    with pytest.raises(Invalid, match=r"^repo: ") as found:
+        git.check_git_url(url, "repo")
+    assert "CANARY" not in str(found.value)
 
 
 def test_a_redirect_that_goes_round(hostile):

@@ -1,5 +1,6 @@
 """Registries, hosts of repositories, identity providers and targets of events that send too much, or elsewhere."""
 
+import contextlib
 import io
 import itertools
 import json
@@ -62,10 +63,26 @@ def test_a_bomb(server, caller):
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-@pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "http://[64:ff9b::a9fe:a9fe]/", "http://0xa9fea9fe/", "//169.254.169.254/", "http://a:b:c/"])  # fmt: skip
+@pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "http://[64:ff9b::a9fe:a9fe]/", "http://0xa9fea9fe/", "//169.254.169.254/", "http://a:b:c/", "http://[", "//[::1"])  # fmt: skip
 def test_a_redirect_into_the_network(server, caller, target):
     server.answer = lambda path: http(b"", 302, Location=target)
     with pytest.raises(REFUSED):
+        CALLERS[caller](server.url)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Link": '<http://[/>; rel="next"'}, {"Link": '<//[::1>; rel="last"', "X_Total_Pages": "x"}, {"Www_Authenticate": 'Bearer realm="http://[",service="s"'},
+        {"Www_Authenticate": 'Bearer realm="//[::1"'},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("caller", ["tags of a registry", "manifest of a registry", "host of repositories"])  # fmt: skip
+def test_a_header_that_points_to_no_url(server, caller, headers):
+    status = 401 if "Www_Authenticate" in headers else 200
+    server.answer = lambda path: http(b'{"tags":["1.0.0"]}', status, **headers)
+    with contextlib.suppress(*REFUSED):
         CALLERS[caller](server.url)
 
 
