@@ -6,6 +6,7 @@ Source: https://pkg.go.dev/text/template#hdr-Functions, https://masterminds.gith
 """
 
 import base64
+import functools
 import hashlib
 import json
 import math
@@ -24,6 +25,12 @@ from hub.engine.errors import ManifestError
 from hub.engine.patterns import PatternError, compiled
 
 MOST_TEXT = 1_000_000
+
+
+def _bounded(name: str, size: int) -> None:
+    # Before it is made: a value of gigabytes cannot be weighed afterwards.
+    if size > MOST_TEXT:
+        raise TemplateError(f"{name}: more than {MOST_TEXT} characters")
 
 
 class Missing:
@@ -197,7 +204,7 @@ _VERB = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d+|\*)?(?:\.(?P<precision>\d
 
 
 def _printf(form: Any, *values: Any) -> str:
-    rest, used = list(values), 0
+    rest, used, written = list(values), 0, 0
 
     def take() -> Any:
         nonlocal used
@@ -207,6 +214,13 @@ def _printf(form: Any, *values: Any) -> str:
         return rest[used - 1]
 
     def one(found: re.Match[str]) -> str:
+        nonlocal written
+        text = verb(found)
+        written += len(text)
+        _bounded("printf", written)
+        return text
+
+    def verb(found: re.Match[str]) -> str:
         if found["verb"] == "%":
             return "%"
         width = take() if found["width"] == "*" else found["width"]
@@ -419,8 +433,18 @@ def _subject(text: Any) -> str:
     return whole
 
 
+def _literal(text: Any) -> str:
+    whole = _text(text)
+    if len(whole) > _MOST_REPLACEMENT:
+        raise TemplateError(f"a replacement is longer than {_MOST_REPLACEMENT} characters")
+    return whole
+
+
 def _replacement(text: Any) -> str:
-    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda m: rf"\g<{m[1] or m[2]}>", _text(text).replace("\\", "\\\\"))  # fmt: skip
+    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda m: rf"\g<{m[1] or m[2]}>", _literal(text).replace("\\", "\\\\"))  # fmt: skip
+
+
+_MOST_REPLACEMENT = 1000
 
 
 def _ternary(yes: Any, no: Any, test: Any) -> Any:
@@ -548,11 +572,32 @@ def _title(text: Any) -> str:
 
 
 def _indent(count: Any, text: Any) -> str:
-    pad = " " * min(_number(count), 1000)
-    return pad + _text(text).replace("\n", "\n" + pad)
+    pad, whole = " " * min(_number(count), 1000), _text(text)
+    _bounded("indent", len(whole) + len(pad) * (whole.count("\n") + 1))
+    return pad + whole.replace("\n", "\n" + pad)
+
+
+def _replace(old: Any, new: Any, text: Any) -> str:
+    before, after, whole = _text(old), _text(new), _text(text)
+    _bounded("replace", len(whole) + whole.count(before) * len(after))
+    return whole.replace(before, after)
+
+
+def _join(separator: Any, items: Any) -> str:
+    between, parts = _text(separator), [_text(x) for x in (items if isinstance(items, list) else [items])]  # fmt: skip
+    _bounded("join", sum(map(len, parts)) + len(between) * len(parts))
+    return between.join(parts)
+
+
+def _trim_all(characters: Any, text: Any) -> str:
+    if len(_text(characters)) > _MOST_COMPARED:
+        raise TemplateError(f"trimAll: more than {_MOST_COMPARED} characters to trim")
+    return _text(text).strip(_text(characters))
 
 
 def _without(items: Any, *gone: Any) -> list[Any]:
+    if len(_list(items)) * len(gone) > _MOST_COMPARED * _MOST_COMPARED // 2:
+        raise TemplateError("without: too many values to compare")
     return [i for i in _list(items) if i not in gone]
 
 
@@ -610,7 +655,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     # Argo CD
     "normalize": normalize, "slugify": slugify, "toYaml": _yaml, "fromYaml": _from_yaml, "fromYamlArray": _from_yaml_array,
     # texts
-    "trim": lambda s: _text(s).strip(), "trimAll": lambda c, s: _text(s).strip(_text(c)), "trimall": lambda c, s: _text(s).strip(_text(c)),
+    "trim": lambda s: _text(s).strip(), "trimAll": _trim_all, "trimall": _trim_all,
     "trimSuffix": lambda e, s: _text(s).removesuffix(_text(e)), "trimPrefix": lambda p, s: _text(s).removeprefix(_text(p)),
     "upper": lambda s: _text(s).upper(), "lower": lambda s: _text(s).lower(), "title": _title, "untitle": lambda s: _words(_text(s), lambda w: w[:1].lower() + w[1:]),
     "repeat": _repeat, "substr": _substr, "nospace": lambda s: re.sub(r"\s", "", _text(s)), "trunc": _trunc,
@@ -620,15 +665,15 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "quote": lambda *v: " ".join(json.dumps(shown(x), ensure_ascii=False) for x in v if x is not None and not isinstance(x, Missing)),
     "squote": lambda *v: " ".join(f"'{shown(x)}'" for x in v if x is not None and not isinstance(x, Missing)),
     "cat": lambda *v: " ".join(shown(x) for x in v if x is not None and not isinstance(x, Missing)), "indent": _indent, "nindent": lambda n, s: "\n" + _indent(n, s),
-    "replace": lambda old, new, s: _text(s).replace(_text(old), _text(new)), "plural": lambda one, many, n: one if _number(n) == 1 else many,
+    "replace": _replace, "plural": lambda one, many, n: one if _number(n) == 1 else many,
     "snakecase": _snake, "camelcase": lambda s: "".join(w[:1].upper() + w[1:] for w in re.split(r"[_\s-]+", _text(s))), "kebabcase": lambda s: _snake(s).replace("_", "-"),
     "swapcase": lambda s: _text(s).swapcase(), "toString": _text, "toStrings": lambda v: [_text(x) for x in _list(v)],
-    "join": lambda sep, v: _text(sep).join(_text(x) for x in (v if isinstance(v, list) else [v])), "split": _split, "splitList": lambda sep, s: _text(s).split(_text(sep)),
+    "join": _join, "split": _split, "splitList": lambda sep, s: _text(s).split(_text(sep)),
     "splitn": lambda sep, n, s: {f"_{k}": p for k, p in enumerate(_text(s).split(_text(sep), max(_number(n) - 1, 0)))}, "sortAlpha": lambda v: sorted(_text(x) for x in _list(v)),
     "regexMatch": lambda p, s: bool(_regex(p).search(_subject(s))), "mustRegexMatch": lambda p, s: bool(_regex(p).search(_subject(s))),
     "regexFindAll": lambda p, s, n: [m[0] for m in _regex(p).finditer(_subject(s))][: None if _number(n) < 0 else _number(n)], "regexFind": lambda p, s: (m[0] if (m := _regex(p).search(_subject(s))) else ""),
     "regexReplaceAll": lambda p, s, r: _regex(p).sub(_replacement(r), _subject(s)), "mustRegexReplaceAll": lambda p, s, r: _regex(p).sub(_replacement(r), _subject(s)),
-    "regexReplaceAllLiteral": lambda p, s, r: _regex(p).sub(lambda _: _text(r), _subject(s)), "regexSplit": lambda p, s, n: _regex(p).split(_subject(s), 0 if _number(n) < 0 else max(_number(n) - 1, 0)),
+    "regexReplaceAllLiteral": lambda p, s, r: _regex(p).sub(functools.partial(lambda new, _: new, _literal(r)), _subject(s)), "regexSplit": lambda p, s, n: _regex(p).split(_subject(s), 0 if _number(n) < 0 else max(_number(n) - 1, 0)),
     "regexQuoteMeta": lambda s: re.escape(_text(s)),
     # numbers
     "add": _fold(lambda a, b: a + b, _number), "add1": lambda v: _number(v) + 1, "sub": lambda a, b: _number(a) - _number(b), "mul": _fold(lambda a, b: a * b, _number),

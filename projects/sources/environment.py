@@ -3,16 +3,30 @@
 import re
 from collections.abc import Mapping
 
+from hub.engine.errors import ManifestError
+
+MOST_GROWTH = 16_384
 _VARIABLE = re.compile(r"\$(\$|\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 
 
 def substitute(text: str, environment: Mapping[str, str]) -> str:
-    """Return the text with `$NAME` and `${NAME}` replaced; `$$` is a dollar, unknown names are empty."""
+    """Return the text with `$NAME` and `${NAME}` replaced; `$$` is a dollar, unknown names are empty.
+
+    Raises: ManifestError when that makes it much longer.
+    """
+    left = MOST_GROWTH
 
     def value(match: re.Match[str]) -> str:
+        nonlocal left
         if match.group(1) == "$":
             return "$"
-        return environment.get(match.group(2) or match.group(3), "")
+        found = environment.get(match.group(2) or match.group(3), "")
+        left -= max(0, len(found) - len(match.group()))
+        if left < 0:
+            raise ManifestError(
+                f"{text[:60]!r}: variables make it more than {MOST_GROWTH:,} characters longer"
+            )
+        return found
 
     return _VARIABLE.sub(value, text)
 

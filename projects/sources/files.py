@@ -14,6 +14,8 @@ from hub.engine.errors import ManifestError
 
 MAX_LINKS = 16
 MAX_FOLDERS = 100
+MOST_WALKED = 300_000
+"""Files and folders of one walk: a few trees that name each other make a repository of billions."""
 CLUSTER = "#cluster"
 """Origin of what a render asks of the destination instead of a file."""
 
@@ -194,6 +196,7 @@ class Recorder:
         """Yield the files below a folder in order, links to files inside the tree followed.
 
         The folder itself is what is remembered, so that a new file is noticed.
+        Raises: ManifestError for a link that leads out, or when there are too many files.
         """
         root = self.resolve(path, origin)
         if recurse:
@@ -201,15 +204,19 @@ class Recorder:
         else:
             listing = f"{root}/*" if root else "*"
             self._inputs[origin, listing] = hash_of(self._origins[origin], listing)
-        yield from self._walk(root, origin, recurse=recurse, seen=set())
+        budget = Budget(f"the files below {root or '.'}", 0, MOST_WALKED)
+        yield from self._walk(root, origin, recurse=recurse, seen=set(), budget=budget)
 
-    def _walk(self, folder: str, origin: str, *, recurse: bool, seen: set[str]) -> Iterator[str]:
+    def _walk(
+        self, folder: str, origin: str, *, recurse: bool, seen: set[str], budget: "Budget"
+    ) -> Iterator[str]:
         if folder in seen:
             return
         require_shallow(folder)
         seen.add(folder)
         files = self._origins[origin]
         for name in files.children(folder):
+            budget.count()
             path = f"{folder}/{name}" if folder else name
             found = files.entry(path)
             if found is None:
@@ -223,10 +230,10 @@ class Recorder:
                 if stat.S_ISREG(target[0]) or not recurse:
                     yield path
                 else:
-                    yield from self._walk(real, origin, recurse=recurse, seen=seen)
+                    yield from self._walk(real, origin, recurse=recurse, seen=seen, budget=budget)
             elif stat.S_ISDIR(found[0]):
                 if recurse and name != ".git":
-                    yield from self._walk(path, origin, recurse=recurse, seen=seen)
+                    yield from self._walk(path, origin, recurse=recurse, seen=seen, budget=budget)
             elif stat.S_ISREG(found[0]):
                 yield path
 

@@ -36,6 +36,7 @@ from projects.sources.remote_urls import GitFolder, is_page, parse
 NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 ROOT = "repository"
 _MOST_BASES = 200
+_MOST_PLUGINS = 1_000
 _LISTS = ("resources", "bases", "components")
 _FILES = ("crds", "configurations")
 _ITEMS = ("patches", "patchesJson6902", "replacements")
@@ -75,6 +76,7 @@ class Assembly:
         self._roots = {"": ROOT}
         self._places: dict[tuple[str, str], Place] = {}
         self._todo: list[Place] = []
+        self._plugins = 0
 
     def assemble(self, path: str, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
         """Put a kustomization and all that it names together; return its folder for the tool.
@@ -251,6 +253,9 @@ class Assembly:
     def _plugin_documents(
         self, place: Place, at: Place, entry: str, field: str, depth: int = 0
     ) -> list[dict[str, Any]]:
+        self._plugins += 1
+        if self._plugins > _MOST_PLUGINS:
+            raise ManifestError(f"{place.shown}: {field}: more than {_MOST_PLUGINS:,} plugins are named")  # fmt: skip
         if depth > 10:
             raise ManifestError(f"{place.shown}: {field}: folders are nested more than 10 deep")
         remote = None if self._is_file(at, entry) else parse(entry)

@@ -111,6 +111,21 @@ def test_no_template_takes_long_or_much_memory(name):
     assert time.process_time() - begun < 3
 
 
+TOO_LARGE = {
+    "replace": '{{ replace "a" (repeat 100000 "b") (repeat 2000 "a") }}', "join": '{{ join (repeat 100000 "b") (until 2000) }}',
+    "groups": '{{ regexReplaceAll "a+" (repeat 10000 "a") (repeat 30000 "$0") }}', "literal": '{{ regexReplaceAllLiteral "a" (repeat 2000 "a") (repeat 100000 "b") }}',
+    "indent": '{{ indent 1000 (repeat 200000 "\\n") }}', "printf": '{{ printf (repeat 5000 "%10000d") ' + "1 " * 5_000 + "}}",
+    "without": "{{ without (until 100000) " + "-1 " * 2_000 + "}}", "trimAll": '{{ trimAll (printf "%sa" (repeat 900000 "b")) (repeat 900000 "a") }}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_what_would_be_too_large_is_never_made(name):
+    """What is weighed when it is made may have ended the hub before."""
+    with pytest.raises(TemplateError, match=r"more than \d+ characters|longer than \d+|too many values"):  # fmt: skip
+        render(TOO_LARGE[name], {})
+
+
 @pytest.mark.parametrize(
     "patch",
     ["spec: {project: other}", '{"spec": {"project": "{{ .cluster }}"}}', "metadata: {namespace: other}\noperation: {sync: {}}\nspec: {project: null}"],

@@ -11,7 +11,7 @@ from support.local import Local
 
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from projects import sources
-from projects.sources import charts
+from projects.sources import charts, files
 from projects.sources.files import MemoryFiles
 from projects.sources.folder import write_beneath
 
@@ -466,3 +466,29 @@ def test_an_export_folder_follows_no_link(tmp_path):
             write_beneath(folder, {path: b"1"})
 
     assert list(outside.iterdir()) == []
+
+
+class Bomb:
+    """A few trees that name each other: what a walk sees has no end."""
+
+    def entry(self, path):
+        return 0o40000, "0" * 40
+
+    def children(self, path):
+        return [f"d{number}" for number in range(10)] if path.count("/") < 20 else []
+
+    def blob(self, path):
+        raise AssertionError
+
+
+def test_a_walk_of_trees_that_multiply_ends(monkeypatch):
+    monkeypatch.setattr(files, "MOST_WALKED", 1000)
+    with pytest.raises(ManifestError, match="more than 1,000 files"):
+        list(files.Recorder({"": Bomb()}).walk(""))
+
+
+def test_variables_multiply_nothing():
+    deep = "/".join("d" * 200 for _ in range(5))
+    given = {"helm": {"parameters": [{"name": "a", "value": "$ARGOCD_APP_SOURCE_PATH" * 1000}]}}
+    with pytest.raises(Invalid, match="characters longer"):
+        render(at(deep, chart("a", **{".argocd-source.yaml": json.dumps(given)})), deep)

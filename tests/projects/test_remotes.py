@@ -296,6 +296,12 @@ def test_folders_of_plugins_change_nothing_in_them(pages):
         render({"generators": ["p"]}, **{"p/p.yaml": json.dumps(document), "p/kustomization.yaml": json.dumps(inner)})  # fmt: skip
 
 
+def test_folders_of_plugins_that_multiply_are_bounded():
+    folders = {f"p{n}/kustomization.yaml": json.dumps({"resources": [f"../p{n + 1}"] * 40}) for n in range(8)}  # fmt: skip
+    with pytest.raises(Invalid, match="more than 1,000 plugins"):
+        render({"generators": ["p0"]}, **folders, **{"p8/kustomization.yaml": "resources: []\n"})
+
+
 def test_bases_of_another_repository_are_fetched_by_the_hub(repo, base):
     tagged = base.git("rev-parse", "HEAD")
     base.git("tag", "v1")
