@@ -65,7 +65,7 @@ KUBE_REQUESTS = Counter(
 )
 RENDER_CACHE = Counter("flotilla_render_cache_total", "Look-ups of rendered manifests.", ["result"])
 RENDERS = Counter("flotilla_renders_total", "Manifests rendered.", ["tool"])
-RENDERERS_BUSY = Gauge("flotilla_renderers_busy", "Renders that run in this process.")
+RENDERERS_BUSY = Gauge("flotilla_renderers_busy", "Renders and jq paths that run in this process.")
 RENDER_WAIT = Histogram("flotilla_render_wait_seconds", "Seconds that a render waited for its turn.",
                         buckets=(0.005, 0.05, 0.25, 1, 5, 30))  # fmt: skip
 RENDER_REFUSED = Counter("flotilla_render_refused_total", "Renders put off to be fair to others.", ["reason"])  # fmt: skip

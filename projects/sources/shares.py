@@ -112,6 +112,7 @@ class Shares:
             self._recover(mine, limits)
             mine.used += self._clock() - began
             mine.since.remove(began)
+            RENDERERS_BUSY.dec()
             self._admit(limits)
             self._forget(owner)
 
@@ -132,10 +133,10 @@ class Shares:
             chosen.since.append(turn.began)
             self._owners.move_to_end(name)
             self._tell(name, turn.began - turn.asked)
-        RENDERERS_BUSY.set(sum(len(o.since) for o in self._owners.values()))
         self._changed.notify_all()
 
     def _tell(self, name: str, waited: float) -> None:
+        RENDERERS_BUSY.inc()
         RENDER_WAIT.observe(waited)
         if self._admitted is not None:
             self._admitted(name, waited)

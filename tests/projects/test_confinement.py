@@ -16,6 +16,7 @@ import pytest
 from support import renders
 
 from hub.engine.errors import RetryLater, Stalled
+from hub.metrics import RENDERERS_BUSY
 from projects.sources import confinement, process
 from projects.sources.shares import Limits, Shares
 
@@ -377,3 +378,11 @@ def test_who_waits_too_long_is_told_so():
     ):
         shares.hold("c").__enter__()
     assert sum(len(o.turns) for o in shares._owners.values()) == 0
+
+
+def test_busy_places_of_all_pools_are_counted_together():
+    busy = RENDERERS_BUSY._value.get
+    before = busy()
+    with shares_of().hold("a"), shares_of().hold("a"):
+        assert busy() == before + 2
+    assert busy() == before
