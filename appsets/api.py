@@ -33,6 +33,7 @@ from hub.lists import arranged, limit_of
 from hub.models import current_version
 from projects.manifests import API_VERSION, filled
 from projects.models import FINALIZER, Application
+from projects.ours import require_cascade
 from projects.specs import check_reason, project_of, project_of_or_none
 from projects.visible import visible
 
@@ -157,7 +158,10 @@ class OneApplicationSet(View):
     def delete(self, request: Request, name: str) -> Response:
         """Delete a set and its applications; with `cascade=false` they stay."""
         row = get_set(request, name, "delete")
-        sets.delete(row, actor(request).name, cascade=flag(request, "cascade", default=True))
+        cascade = flag(request, "cascade", default=True)
+        if sets.takes_children(row, cascade=cascade):
+            _require_cascades(actor(request), children_of(row))
+        sets.delete(row, actor(request).name, cascade=cascade)
         return Response({})
 
 
@@ -199,6 +203,13 @@ class Rollout(View):
         if not isinstance(action, str):
             raise Invalid(f"action must be one of {', '.join(rolling.ACTIONS)}")
         return Response(shown(actor(request), rolling.tell(row, action, actor(request).name)))
+
+
+def _require_cascades(caller: Caller, children: Sequence[Application]) -> None:
+    """Return if a caller may delete what goes along with applications of a set beyond their own project."""
+    for child in children:
+        if child.cascades:
+            require_cascade(caller, child)
 
 
 def _look(draft: ApplicationSet) -> Decision:
@@ -299,4 +310,5 @@ class Confirm(View):
         names = body_map(request).get("applications")
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise Invalid("applications must be a list of names")
+        _require_cascades(actor(request), [c for c in children_of(row) if c.name in names])
         return Response(shown(actor(request), sets.confirm(row, names, actor(request).name)))

@@ -235,12 +235,13 @@ def delete(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
     What an application runs goes with it by its finalizers. With the deletion order Reverse the set stays,
     on its way out, until its applications are gone one after the other.
     """
-    if _takes_children(row, cascade=cascade) and rollout.is_reverse(row.spec):
+    if takes_children(row, cascade=cascade) and rollout.is_reverse(row.spec):
         return _begin_deletion(row, actor)
     return remove(row, actor, cascade=cascade)
 
 
-def _takes_children(row: ApplicationSet, *, cascade: bool) -> bool:
+def takes_children(row: ApplicationSet, *, cascade: bool) -> bool:
+    """Return whether the deletion of a set deletes its applications."""
     return cascade and policy_of(row.spec) in ("sync", "create-delete")
 
 
@@ -260,7 +261,7 @@ def _begin_deletion(row: ApplicationSet, actor: str) -> int:
 
 def remove(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
     """Remove a set now; return how many of its applications go with it."""
-    goes = _takes_children(row, cascade=cascade)
+    goes = takes_children(row, cascade=cascade)
     with transaction.atomic():
         children = list(Application.objects.select_for_update().filter(namespace=row.namespace, owner=row.name))  # fmt: skip
         ApplicationSet.objects.filter(pk=row.pk).delete()

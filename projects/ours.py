@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.db.models import Q
 
 from clusters import live
-from clusters.models import HOME_NAME, HOME_SERVER, Cluster, LiveResource
+from clusters.models import HOME_NAME, HOME_SERVER, LiveResource
 from hub import audit
 from hub.access import Caller, is_allowed, require, where_of
 from hub.engine.errors import AccessDenied, Stalled
@@ -214,12 +215,19 @@ def record_refusal(author: Author, action: str, name: Name, reason: str) -> None
 def require_cascade(caller: Caller, application: Application) -> None:
     """Return if a person may delete what goes along with an application beyond its own project.
 
+    What goes takes its own along: applications of applications, and those of sets.
     Raises: AccessDenied naming the first that they may not.
     """
-    cluster = application.cluster
-    if cluster is None or not cluster.is_home:
-        return
-    for row in _children(application, cluster):
+    level, seen = [application], set[int]()
+    while level:
+        seen |= {one.pk for one in level}
+        for one in level:
+            _require_children(caller, one)
+        level = [one for top in level for one in _going(top) if one.pk not in seen]
+
+
+def _require_children(caller: Caller, application: Application) -> None:
+    for row in _children(application):
         if row.kind == "AppProject":
             require(caller, "projects", "delete", row.name, row.name)
             continue
@@ -230,7 +238,22 @@ def require_cascade(caller: Caller, application: Application) -> None:
             require(caller, resource, "delete", named, project, where_of(resource, named))
 
 
-def _children(application: Application, cluster: Cluster) -> list[LiveResource]:
+def _going(application: Application) -> list[Application]:
+    """Return the applications that a cascade deletes, and that cascade themselves."""
+    query = Q(pk__in=[])
+    for row in _children(application):
+        if row.kind == "Application":
+            query |= Q(namespace=row.namespace, name=row.name)
+        elif row.kind == "ApplicationSet":
+            query |= Q(namespace=row.namespace, owner=row.name)
+    rows = Application.objects.filter(query).select_related("cluster")
+    return [one for one in rows if one.cascades]
+
+
+def _children(application: Application) -> list[LiveResource]:
+    cluster = application.cluster
+    if cluster is None or not cluster.is_home:
+        return []
     return list(
         LiveResource.objects.filter(
             cluster=cluster, instance=application.instance, is_self=True, group=GROUP,

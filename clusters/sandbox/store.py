@@ -330,6 +330,9 @@ class Store:
             after = _strategic(before, patch, kind)
         else:
             after = _merge(before, patch)
+        uid = before["metadata"]["uid"]
+        if (after.get("metadata") or {}).get("uid", uid) != uid:
+            raise Failure(409, "Conflict", "Precondition failed: UID in precondition differs")
         if subresource == "status":
             return self.set_status(kind, before, after.get("status") or {})
         if "status" in before:

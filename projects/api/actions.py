@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from clusters.kinds import Kind, Refused
-from clusters.kube import Connection
+from clusters.kube import MERGE, Connection
 from hub.api import View, actor, body_map, must_agree, payload
 from hub.engine.actions import ActionScript, available, merge_patch, perform
 from hub.engine.errors import (
@@ -21,7 +21,7 @@ from hub.engine.errors import (
 from hub.engine.resource import Manifest, ResourceKey, is_segment
 from hub.models import setting
 from projects.api.applications import get_application
-from projects.api.resources import Place, change_resource, named_key, place
+from projects.api.resources import Place, bound, change_resource, named_key, place
 
 
 def _script(key: ResourceKey) -> ActionScript | None:
@@ -141,15 +141,15 @@ def _run_change(where: Place, who: str, action: str, current: Manifest, change: 
     status = patch.pop("status", None)
     patch.get("metadata", {}).pop("resourceVersion", None)
     if patch and patch != {"metadata": {}}:
+        own = bound(patch, MERGE, before)
         change_resource(
-            where, who, f"action {action}", lambda c, k: c.patch(k, key.namespace, key.name, patch)
+            where, who, f"action {action}", lambda c, k: c.patch(k, key.namespace, key.name, own)
         )
     if status is not None:
+        own_status = bound({"status": status}, MERGE, before)
         change_resource(
             where,
             who,
             f"action {action}",
-            lambda c, k: c.patch(
-                k, key.namespace, key.name, {"status": status}, subresource="status"
-            ),
+            lambda c, k: c.patch(k, key.namespace, key.name, own_status, subresource="status"),
         )

@@ -26,6 +26,7 @@ from hub.engine.errors import (
     AccessDenied,
     Invalid,
     RetryLater,
+    Stalled,
 )
 from hub.engine.resource import ResourceKey
 from hub.engine.tree import Node
@@ -74,7 +75,7 @@ class Logs(View):
         )
         answer = StreamingHttpResponse(
             _log_lines(connection_for(application, project_of(application.project), cluster), pods, query, keep,
-                       _still_allowed(application, token_of(request._request)), plain=download, events=events),
+                       _still_allowed(application, pods, token_of(request._request)), plain=download, events=events),
             content_type="text/plain" if download else "text/event-stream" if events else "application/json",
         )  # fmt: skip
         if download:
@@ -82,17 +83,34 @@ class Logs(View):
         return answer
 
 
-def _still_allowed(application: Application, token: str) -> Callable[[], bool]:
-    """Return what asks anew whether the reader of a stream may go on."""
+def _still_allowed(
+    application: Application, pods: list[tuple[str, str]], token: str
+) -> Callable[[], bool]:
+    """Return what asks anew whether the reader of a stream may go on.
+
+    The application may have gone to another project or cluster meanwhile, or its project been narrowed.
+    """
 
     def ask() -> bool:
         caller = stream_caller(token)
-        return all(
-            is_allowed(caller, resource, "get", application.rbac_object, application.where)
+        now = Application.objects.select_related("cluster").filter(pk=application.pk).first()
+        if now is None or now.cluster is None or now.cluster_id != application.cluster_id:
+            return False
+        allowed = all(
+            is_allowed(caller, resource, "get", now.rbac_object, now.where)
             for resource in ("applications", "logs")
         )
+        return allowed and _are_permitted(now, now.cluster, pods)
 
     return ask
+
+
+def _are_permitted(application: Application, cluster: Cluster, pods: list[tuple[str, str]]) -> bool:
+    try:
+        reach = reach_of(application, cluster)
+    except Stalled:
+        return False
+    return not any(reach.refusal(ResourceKey("", "Pod", space, name)) for space, name in pods)
 
 
 @dataclass(frozen=True, slots=True)

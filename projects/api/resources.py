@@ -341,12 +341,14 @@ class ResourceView(View):
             parsed = orjson.loads(text) if isinstance(text, str) else text
         except orjson.JSONDecodeError as error:
             raise Invalid(f"the patch is not valid JSON: {error}") from error
-        where.get()
+        patched = bound(parsed, kind, where.get())
         result = change_resource(
             where,
             actor(request).name,
             "patch",
-            lambda c, k: c.patch(k, where.key.namespace, where.key.name, parsed, content_type=kind),
+            lambda c, k: c.patch(
+                k, where.key.namespace, where.key.name, patched, content_type=kind
+            ),
         )
         return Response({"manifest": _text(redact(result)[0])})
 
@@ -371,6 +373,21 @@ class ResourceView(View):
 
         change_resource(where, actor(request).name, "delete-resource", delete)
         return Response({})
+
+
+def bound(patch: Any, kind: str, seen: Manifest) -> Any:
+    """Return a patch that the API server makes to the very object that was looked at, and to no other of its name.
+
+    Between the look and the patch somebody else's may have taken the name.
+    """
+    uid = seen["metadata"].get("uid")
+    if kind == JSON_PATCH:
+        test = {"op": "test", "path": "/metadata/uid", "value": uid}
+        return [test, *patch] if isinstance(patch, list) else patch
+    if not isinstance(patch, dict):
+        return patch
+    metadata = patch.get("metadata")
+    return {**patch, "metadata": {**(metadata if isinstance(metadata, dict) else {}), "uid": uid}}
 
 
 def _guard(where: Place, *, confirmed: bool) -> str:

@@ -5,7 +5,6 @@ from urllib.parse import quote, urlencode
 
 import orjson
 import yaml
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
@@ -25,7 +24,7 @@ from projects.pages.application import compare_at, found
 from projects.pages.diffing import Line, diff_lines
 from projects.sources import remotes
 from projects.sources.files import Recorder, clean
-from projects.specs import find_cluster
+from projects.specs import bind, find_cluster
 
 TEMPLATE = """apiVersion: argoproj.io/v1alpha1
 kind: Application
@@ -139,17 +138,22 @@ def _require_writer(caller: Caller, wanted: applications.Wanted, row: Applicatio
 
     Raises: Invalid with the right that is missing.
     """
-    project = wanted.spec.get("project") or "default"
+    draft = Application(namespace=wanted.namespace, name=wanted.name, spec=wanted.spec)
+    bind(draft)
     if row is not None and is_allowed(caller, "applications", "get", row.rbac_object, row.where):
         if not is_allowed(caller, "applications", "update", row.rbac_object, row.where):
             raise Invalid(f"You may not update {row.rbac_object}. Ask for applications, update on it.")  # fmt: skip
-        if row.project == project:
+        if (row.project, row.cluster) == (draft.project, draft.cluster):
+            return
+        if not is_allowed(caller, "applications", "update", draft.rbac_object, draft.where):
+            raise Invalid(f"You may not update {draft.rbac_object} there. Ask for applications, update on it.")  # fmt: skip
+        if row.project == draft.project:
             return
     hidden = row is not None and not is_allowed(
         caller, "applications", "get", row.rbac_object, row.where
     )
-    name = f"{project}/{wanted.name}" if wanted.namespace == settings.NAMESPACE else f"{project}/{wanted.namespace}/{wanted.name}"  # fmt: skip
-    if hidden or not is_allowed(caller, "applications", "create", name):
+    name = draft.rbac_object
+    if hidden or not is_allowed(caller, "applications", "create", name, draft.where):
         raise Invalid(f"You may not create {name}. Ask for applications, create on it.")
 
 

@@ -242,3 +242,28 @@ def test_forms_of_a_refused_caller_move_nothing(idle_hub, people, theirs, world,
             theirs()
     for who in people:
         assert answers[who, "absent"] == answers[who, "there"], who
+
+
+@pytest.mark.parametrize("path", ["/applications/check", "/applications/effect"])
+@pytest.mark.parametrize("is_there", [False, True], ids=["new", "moved"])
+def test_forms_are_about_the_cluster_that_is_written(idle_hub, world, path, is_there):
+    """Who has no right on a cluster sees nothing of it by writing it into an application of another."""
+    for name in ("dev", "prod"):
+        Cluster.objects.create(server=f"https://{name}", name=name)
+    Project.objects.create(name="mine", spec={"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]})  # fmt: skip
+    lines = "p, lead, applications, *, mine/*, allow\np, lead, applications, *, mine/*, deny, clusters named prod"  # fmt: skip
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
+    account = Account.objects.create(name="lead", password=make_password("x"), capabilities=["login"])  # fmt: skip
+    access_changed("account", "lead", {})
+    idle_hub.client.cookies["argocd.token"] = issue(account, timezone.now())
+
+    def spec(name):
+        return {**SPEC, "project": "mine", "destination": {"name": name, "namespace": "x"}}
+
+    if is_there:
+        Application.objects.create(namespace="argocd", name="x", project="mine", spec=spec("dev"), cluster=Cluster.objects.get(name="dev"))  # fmt: skip
+    idle_hub.client.get("/nothing")
+    world.done.clear()
+    body = {"text": json.dumps({"metadata": {"name": "x"}, "spec": spec("prod")})}
+    answer = idle_hub.client.post(path, body, headers={"HX-Request": "true"}).content.decode()
+    assert "You may not" in answer and not world.done

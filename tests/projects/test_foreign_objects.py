@@ -16,15 +16,17 @@ from django.utils import timezone
 from support.routes import routes
 
 from clusters.kinds import Kind, Refused, path_segment
-from clusters.models import LiveResource
+from clusters.kube import connect
+from clusters.models import Cluster, LiveResource
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
 from hub.engine.reach import Limits, Mark, holder
 from hub.engine.resource import ResourceKey, is_segment, manifests_from
 from hub.models import Account, access_changed
 from hub.session import issue
+from projects.api import logs, resources
 from projects.jq import Jq
-from projects.models import Application
+from projects.models import Application, Project
 
 CANARY = "CANARY-of-another-team"
 TRACKING = "argocd.argoproj.io/tracking-id"
@@ -378,8 +380,6 @@ def test_a_project_that_was_narrowed_takes_the_reach_away(hub, sandbox, repo, ap
     Application.objects.filter(name=name).update(refresh_at=None)
 
     spec["destinations"] = [{"server": "https://elsewhere.example", "namespace": "*"}]
-    from projects.models import Project
-
     Project.objects.filter(name="narrow").update(spec=spec)
 
     where = {"kind": "ConfigMap", "namespace": namespace, "resourceName": "c"}
@@ -402,6 +402,55 @@ def test_what_nobody_manages_is_compared_and_read(hub, sandbox, repo, app, names
     live = hub.get(f"/api/v1/applications/{name}/resource", **where)["manifest"]
 
     assert json.loads(live)["data"] == {"a": "by hand"}
+
+
+def test_a_patch_changes_no_other_object_that_took_the_name(hub, cluster, namespace):
+    """Between the look and the patch the object goes, and another application's has its name."""
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    seen = cluster.apply(config("c", namespace)) or cluster.get("", "ConfigMap", namespace, "c")
+    connection = connect(Cluster.objects.get(server=cluster.server))
+    served = connection.kind("", "ConfigMap")
+    connection.delete(served, namespace, "c", propagation="Background")
+    cluster.apply(config("c", namespace, value=CANARY))
+    merges = (resources.MERGE, "application/strategic-merge-patch+json")
+    by_kind = {kind: {"data": {"b": "x"}} for kind in merges}
+    by_kind[resources.JSON_PATCH] = [{"op": "add", "path": "/data/b", "value": "x"}]
+    for kind, patch in by_kind.items():
+        own = resources.bound(patch, kind, seen)
+        with pytest.raises(Refused):
+            connection.patch(served, namespace, "c", own, content_type=kind)
+        assert cluster.get("", "ConfigMap", namespace, "c")["data"] == {"a": CANARY}, kind
+    current = cluster.get("", "ConfigMap", namespace, "c")
+    for kind, patch in by_kind.items():
+        own = resources.bound(patch, kind, current)
+        connection.patch(served, namespace, "c", own, content_type=kind)
+        assert cluster.get("", "ConfigMap", namespace, "c")["data"] == {"a": CANARY, "b": "x"}
+        connection.patch(served, namespace, "c", {"data": {"b": None}})
+
+
+@pytest.mark.parametrize("change", ["moved", "narrowed", "elsewhere"])
+def test_a_log_that_is_followed_ends_with_the_right_to_it(idle_hub, change):
+    wide = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]}
+    for name in ("mine", "theirs"):
+        Project.objects.create(name=name, spec=wide)
+    here, there = (Cluster.objects.create(server=f"https://{n}", name=n) for n in ("a", "b"))
+    spec = {"project": "mine", "destination": {"name": "a", "namespace": "x"}}
+    app = Application.objects.create(name="app", namespace="argocd", project="mine", cluster=here, dest_namespace="x", spec=spec)  # fmt: skip
+    account = Account.objects.create(name="dev", password=make_password("x"), capabilities=["login"])  # fmt: skip
+    access_changed("account", "dev", {})
+    lines = "p, dev, applications, *, mine/*, allow\np, dev, logs, get, mine/*, allow"
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
+    goes_on = logs._still_allowed(app, [("x", "pod")], issue(account, timezone.now()))
+    assert goes_on()
+
+    rows = Application.objects.filter(pk=app.pk)
+    if change == "moved":
+        rows.update(project="theirs")
+    elif change == "elsewhere":
+        rows.update(cluster=there)
+    else:
+        Project.objects.filter(name="mine").update(spec={**wide, "destinations": []})
+    assert not goes_on()
 
 
 # --- the decision itself ---

@@ -15,7 +15,7 @@ from hub.engine.resource import ResourceKey
 from hub.models import Account, AuditEvent, access_changed, change_setting
 from hub.session import issue
 from projects import applications, home
-from projects.models import Application, Operation, Project
+from projects.models import FINALIZER, Application, Operation, Project
 from projects.ours import Author
 from projects.specs import bind, project_of
 from projects.sync import confirmed_since
@@ -371,6 +371,32 @@ def test_a_cascade_leaves_what_is_another_projects(hub, repo):
     )
     assert Application.objects.get(name="theirs").deletion_requested_at is None
     assert AuditEvent.objects.filter(outcome="refused", object="argocd/theirs").count() == 1
+
+
+@pytest.mark.parametrize("top", ["an application of applications", "a set"])
+def test_a_cascade_through_others_needs_the_rights_for_all_that_goes(idle_hub, person, top):
+    """A parent, or a set, deletes a child, whose cascade would delete a project."""
+    root = Author(row("root", "default", destination="argocd", finalizers=[FINALIZER]), project_of("default"))  # fmt: skip
+    home.apply(child("middle", "default", parent="root", destination={"server": HOME, "namespace": "argocd"}), root)  # fmt: skip
+    middle = Application.objects.get(name="middle")
+    Application.objects.filter(name="middle").update(finalizers=[FINALIZER], owner="theset" if top == "a set" else "")  # fmt: skip
+    victim = team("victim", TEAM)
+    mark = "middle:argoproj.io/AppProject:argocd/victim"
+    victim["metadata"]["annotations"] = {"argocd.argoproj.io/tracking-id": mark}
+    home.apply(victim, Author(middle, project_of("default")))
+    policy = "p, bob, {}, *, default/*, allow"
+    lines = "\n".join(policy.format(r) for r in ("applications", "applicationsets"))
+    token = issue(person("bob", lines), timezone.now())
+    path = "/api/v1/applications/root"
+    if top == "a set":
+        idle_hub.post("/api/v1/applicationsets", app_set("theset", "default"))
+        path = "/api/v1/applicationsets/theset"
+
+    assert "projects" in idle_hub.delete(path, token=token, status=403)["message"]
+
+    assert Application.objects.filter(deletion_requested_at=None).count() == 2
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": f"{lines}\np, bob, projects, delete, victim, allow"}})  # fmt: skip
+    idle_hub.delete(path, token=token)
 
 
 # --- who may let a project write to the hub ---
