@@ -26,6 +26,7 @@ from hub.engine.permits import (
     permits_source,
     problems,
     selects,
+    source_problems,
 )
 from hub.engine.rbac import check_project_roles
 from hub.engine.resource import is_dns_name
@@ -334,16 +335,20 @@ def spec_problems(application: Application, project: Project | None = None) -> l
     found = sources.check_sources(application.sources, multi=application.is_multi_source)
     try:
         project = project or project_of(application.project)
-        cluster = find_cluster(application.spec.get("destination") or {})
     except Stalled as error:
         return [*found, error.message]
+    urls = [str(s.get("repoURL") or "") for s in application.sources]
+    try:
+        cluster = find_cluster(application.spec.get("destination") or {})
+    except Stalled as error:
+        # A destination that is not there hides nothing of what the project does not permit.
+        return [*found, error.message, *source_problems(project.spec, project.name, urls)]
     if not is_namespace_permitted(application, project):
         found.append(
             f"application '{application.name}' in namespace '{application.namespace}' is not permitted to use project '{project.name}'"
         )
     problem = cluster_problem(project.spec, project.name, cluster)
     found += [problem] if problem else []
-    urls = [str(s.get("repoURL") or "") for s in application.sources]
     return found + problems(
         project.spec, project.name, urls, (cluster.server, cluster.name, application.dest_namespace)
     )

@@ -160,14 +160,20 @@ def _listed(
     )
 
 
+def source_problems(spec: Mapping[str, Any], project: str, urls: Sequence[str]) -> list[str]:
+    """Return a sentence per repository that a project does not permit."""
+    return [
+        f"application repo {url} is not permitted in project '{project}'"
+        for url in urls
+        if not permits_source(spec, url)
+    ]
+
+
 def problems(
     spec: Mapping[str, Any], project: str, urls: Sequence[str], destination: tuple[str, str, str]
 ) -> list[str]:
     """Return a sentence per rule of the project that an application breaks."""
-    found = [
-        f"application repo {url} is not permitted in project '{project}'"
-        for url in urls if not permits_source(spec, url)
-    ]  # fmt: skip
+    found = source_problems(spec, project, urls)
     server, name, namespace = destination
     if not permits_destination(spec, server, name, namespace):
         found.append(

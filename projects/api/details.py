@@ -12,7 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hub.api import View, flag, number
-from hub.engine.errors import EngineError, Invalid
+from hub.engine.errors import AccessDenied, EngineError, Invalid
+from hub.engine.permits import permits_source
 from hub.engine.windows import Window
 from hub.lists import limit_of
 from projects import sources
@@ -47,6 +48,8 @@ class Manifests(View):
                 "dryRun": True,
             },
         )
+        for source in wanted:
+            _require_permitted(application, source)
         revisions = [sources.resolve(s, application.project, force=True) for s in wanted]
         cluster = find_cluster(application.spec["destination"])
         context = sources.context_of(
@@ -133,6 +136,18 @@ def _event_json(application: Application, event: ApplicationEvent) -> dict[str, 
     }  # fmt: skip
 
 
+def _require_permitted(application: Application, source: dict[str, Any]) -> None:
+    """Return if the project permits a source today: what it permitted once is not read any more.
+
+    Raises: AccessDenied naming it.
+    """
+    url = str(source.get("repoURL") or "")
+    if not permits_source(project_of(application.project).spec, url):
+        raise AccessDenied(
+            f"application repo {url} is not permitted in project '{application.project}'"
+        )
+
+
 def _is_git(source: dict[str, Any]) -> bool:
     return sources.kind_of(source) == "git"
 
@@ -173,6 +188,7 @@ class RevisionMetadata(View):
             raise Invalid(
                 "only revisions of Git sources have metadata; see chartdetails and ocimetadata"
             )
+        _require_permitted(application, source)
         if not git.is_commit(revision):
             revision = sources.resolve({**source, "targetRevision": revision}, application.project)
         sources.files_of(source, revision, application.project)
@@ -205,6 +221,7 @@ class ChartDetails(View):
         source = source_of(request, application, lambda s: bool(s.get("chart")))
         if source is None:
             raise Invalid("the application has no source that is a chart of a repository")
+        _require_permitted(application, source)
         files = sources.files_of(source, revision, application.project)
         try:
             chart = parse_yaml(files.blob("Chart.yaml").decode())[0]

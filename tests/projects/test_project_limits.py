@@ -12,6 +12,7 @@ from django.utils import timezone
 from clusters.models import Cluster
 from hub.models import Account, AuditEvent, access_changed
 from hub.session import issue
+from projects import sources
 from projects.models import Application, Operation, Project
 from projects.specs import project_of
 
@@ -168,6 +169,30 @@ def test_a_project_uses_its_own_clusters_and_repositories(idle_hub, repo):
 
     create("pay", 200)
     assert "not permitted" in create("other", 400)["message"]
+
+
+@pytest.mark.parametrize("destination", [{"name": "nowhere"}, {"name": "a", "server": "https://a"}])
+def test_a_destination_that_is_not_there_hides_no_source(idle_hub, destination):
+    """Without validation too: else its commits could be read, with the hub's credentials."""
+    project(idle_hub, "pay", sourceRepos=["https://git.example/pay/*"])
+    spec = {"project": "pay", "source": {"repoURL": "https://git.example/other", "path": "."}, "destination": {**destination, "namespace": "x"}}  # fmt: skip
+    body = {"metadata": {"name": "a"}, "spec": spec}
+    refused = idle_hub.post("/api/v1/applications?validate=false", body, status=400)
+    assert "not permitted in project 'pay'" in refused["message"]
+
+
+@pytest.mark.parametrize("route", ["manifests", "revisions/HEAD/metadata", "revisions/1.0.0/chartdetails"])  # fmt: skip
+def test_a_source_that_is_permitted_no_more_is_read_no_more(idle_hub, route, monkeypatch):
+    project(idle_hub, "pay", sourceRepos=["https://git.example/pay/*"], destinations=[{"server": "*", "namespace": "*"}])  # fmt: skip
+    source = {"repoURL": "https://git.example/pay/r", "targetRevision": "1"}
+    source |= {"chart": "c"} if "chart" in route else {"path": "."}
+    spec = {"project": "pay", "source": source, "destination": {"name": "in-cluster", "namespace": "x"}}  # fmt: skip
+    idle_hub.post("/api/v1/applications", {"metadata": {"name": "a"}, "spec": spec})
+    Project.objects.filter(name="pay").update(spec={"sourceRepos": [], "destinations": []})
+    for name in ("resolve", "files_of", "load"):
+        monkeypatch.setattr(sources, name, lambda *_a, **_k: pytest.fail("it was read"))
+    refused = idle_hub.get(f"/api/v1/applications/a/{route}", status=403)
+    assert "not permitted in project 'pay'" in refused["message"]
 
 
 # --- who edits a project ---
