@@ -24,6 +24,7 @@ from django.conf import settings
 
 from clusters.kinds import Kind, Refused, aggregated, is_sound, listed_kinds, path_of, path_segment
 from clusters.models import Cluster
+from hub import idempotency
 from hub.engine.errors import Invalid, RetryLater, Stalled
 from hub.engine.fields import MANAGER
 from hub.engine.resource import Manifest, is_segment, resource_key, split_api_version
@@ -227,6 +228,8 @@ class Connection:
 
         Raises: Refused for an error status, Unreachable when nothing answers or what comes cannot be used.
         """
+        if method != "GET":
+            idempotency.before_change()
         sent = (method, path, body, content_type, query, accept)
         status, data = self._answer(*sent)
         if status == 401 and self.renew():

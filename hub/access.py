@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from django.utils import timezone
 
-from hub import audit
+from hub import audit, decisions
 from hub.engine.errors import AccessDenied, Invalid, RuleError
 from hub.engine.rbac import (
     Decision,
@@ -287,6 +287,16 @@ def decide(
     caller: Caller, resource: str, action: str, name: str, where: Where | None = None
 ) -> Decision:
     """Return whether a caller may do an action to an object, and why."""
+    found = _decided(caller, resource, action, name, where)
+    if found.allowed:
+        place = [where.server, where.name, dict(where.labels)] if where else None
+        decisions.note(resource, action, name, place)
+    return found
+
+
+def _decided(
+    caller: Caller, resource: str, action: str, name: str, where: Where | None
+) -> Decision:
     rights = caller.rights
     own = resource == "accounts" and caller.account is not None and caller.account.is_local
     if rights.enabled and own and caller.account and name == caller.account.name and action in ("get", "update"):  # fmt: skip
@@ -379,7 +389,13 @@ def denial(caller: Caller, resource: str, action: str, name: str) -> str:
 def reach(caller: Caller, resource: str, action: str) -> Reach:
     """Return the rules that say which objects a caller may do an action to; see `projects.visible`."""
     state = _current()
-    found = state.enforcer.reach(caller.subjects, resource, action)
+    found = _confined(state.enforcer.reach(caller.subjects, resource, action), caller)
+    decisions.note(resource, action, *decisions.marks(found))
+    return found
+
+
+def _confined(found: Reach, caller: Caller) -> Reach:
+    state = _current()
     if not caller.project:
         return found
     # The default role is everybody's; all else of a project's token stays in its project.

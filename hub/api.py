@@ -1,21 +1,23 @@
 """The ground of the REST surface: views, query parameters, selectors, field masks."""
 
+import contextlib
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
+from django.db import connection
 from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from hub import idempotency
-from hub.access import Caller, require_any
+from hub import decisions, idempotency
+from hub.access import Caller, hide, require_any
 from hub.engine.errors import AccessDenied, Invalid, Unauthenticated
 from hub.engine.scopes import split_selector
-from hub.models import Account, KeptAnswer
+from hub.models import Account
 from hub.redirects import origin_of
 from hub.rest import JSONRenderer, read_body
 
@@ -34,7 +36,9 @@ _VERBS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delet
 class View(APIView):
     """A view of the REST surface."""
 
-    _kept: KeptAnswer | None = None
+    _claim: idempotency.Claim | None = None
+    _allowed: dict[str, list[Any]]
+    _watched: contextlib.ExitStack
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse writes whose content type a form could send: the defence against forged requests."""
@@ -47,12 +51,24 @@ class View(APIView):
             _check_origin(request)
         super().initial(request, *args, **kwargs)
         self._require_any(request)
-        key = request.headers.get("Idempotency-Key", "")
-        if key and request.method != "GET" and isinstance(request.user, Caller) and not request.user.is_anonymous:  # fmt: skip
-            found = idempotency.begin(request.user, key, request.method or "", request.get_full_path(), _whole_body(request))  # fmt: skip
-            if isinstance(found, idempotency.Again):
-                raise _AnsweredBefore(found)
-            self._kept = found
+        self._begin_once(request)
+
+    def _begin_once(self, request: Request) -> None:
+        """Answer a request that was done before, or watch this one for its first change."""
+        key, caller = request.headers.get("Idempotency-Key", ""), request.user
+        if not key or request.method == "GET" or not isinstance(caller, Caller) or caller.is_anonymous:  # fmt: skip
+            return
+        path = request.get_full_path()
+        found = idempotency.begin(caller, key, request.method or "", path, _whole_body(request))
+        if isinstance(found, idempotency.Again):
+            if not idempotency.still_allowed(caller, found.allowed):
+                resource = getattr(self, "permission", ("", ""))[0]
+                raise hide(caller, resource, _VERBS.get(request.method or "", ""), "/".join(map(str, self.kwargs.values())))  # fmt: skip
+            raise _AnsweredBefore(found)
+        self._claim, self._allowed = found, decisions.watch()
+        idempotency.hold(found)
+        self._watched = contextlib.ExitStack()
+        self._watched.enter_context(connection.execute_wrapper(found))
 
     def _require_any(self, request: Request) -> None:
         """Refuse a write to who has no right at all to the route's resource, before anything is read of it."""
@@ -75,10 +91,15 @@ class View(APIView):
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Keep the answer for who sends the request again."""
         answer = super().finalize_response(request, response, *args, **kwargs)
-        kept, self._kept = self._kept, None
-        if kept is not None:
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            self._watched.close()
+            idempotency.hold(None)
+            decisions.end()
             data = getattr(answer, "data", None)
-            idempotency.finish(kept, answer.status_code, JSONRenderer().render(data))
+            claim.finish(
+                answer.status_code, JSONRenderer().render(data), list(self._allowed.values())
+            )
         return answer
 
     def permission_denied(
