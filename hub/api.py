@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from urllib.parse import unquote
 
 from django.db import connection
+from django.http import HttpRequest
 from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -39,6 +40,13 @@ class View(APIView):
     _claim: idempotency.Claim | None = None
     _allowed: dict[str, list[Any]]
     _watched: contextlib.ExitStack
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        """Have a body read that declares no length: REST framework takes one in chunks for none."""
+        found = super().initialize_request(request, *args, **kwargs)
+        if not request.META.get("CONTENT_LENGTH"):
+            found._stream = request
+        return found
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse writes whose content type a form could send: the defence against forged requests."""

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from clusters.watcher import Watcher
+from hub.connections import Connection
 from hub.stream import Pool, use_pool, wake
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ CLEAN_SECONDS = 3600.0
 LIMITS: dict[str, Any] = {
     "ws": "websockets-sansio",
     "ws_max_size": 65_536,
-    "http": "h11",
+    "http": Connection,
     "h11_max_incomplete_event_size": 65_536,
 }
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -74,3 +75,71 @@ class Shares:
             self._open[name] -= 1
             if not self._open[name]:
                 del self._open[name]
+
+
+class Queues:
+    """Gives each of many names so many places at once; who finds none waits for a short time.
+
+    Who waits is let in by chance, and refused by chance when too many wait: a flood behind one address
+    takes its share of the places, and leaves the others behind it theirs.
+    """
+
+    def __init__(self, at_once: int, waiting: int, seconds: float) -> None:
+        self._at_once, self._waiting, self.seconds = at_once, waiting, seconds
+        self._of_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Queue]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    @contextlib.asynccontextmanager
+    async def enter(self, name: str) -> AsyncIterator[None]:
+        """Wait for a place of a name and have it.
+
+        Raises: Busy.
+        """
+        queues = self._of_loop.setdefault(asyncio.get_running_loop(), {})
+        queue = queues.setdefault(name, _Queue())
+        await self._place(queue)
+        try:
+            yield
+        finally:
+            queue.leave()
+            if not queue.inside:
+                queues.pop(name, None)
+
+    async def _place(self, queue: "_Queue") -> None:
+        if queue.inside < self._at_once:
+            queue.inside += 1
+            return
+        if len(queue.waiting) >= self._waiting:
+            queue.take_one().set_exception(Busy())
+        turn = asyncio.get_running_loop().create_future()
+        queue.waiting.append(turn)
+        try:
+            async with asyncio.timeout(self.seconds):
+                await turn
+        except BaseException as error:
+            if turn in queue.waiting:
+                queue.waiting.remove(turn)
+            elif turn.done() and not turn.cancelled() and turn.exception() is None:
+                queue.leave()  # given in the moment in which it was given up
+            if isinstance(error, TimeoutError):
+                raise Busy from error
+            raise
+
+
+class _Queue:
+    def __init__(self) -> None:
+        self.inside = 0
+        self.waiting: list[asyncio.Future[None]] = []
+
+    def take_one(self) -> "asyncio.Future[None]":
+        return self.waiting.pop(random.randrange(len(self.waiting)))
+
+    def leave(self) -> None:
+        """Give the place to one who waits, or free it."""
+        while self.waiting:
+            turn = self.take_one()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.inside -= 1

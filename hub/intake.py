@@ -19,7 +19,7 @@ from django.http import parse_cookie
 from django.http.request import split_domain_port, validate_host
 
 from hub.engine.errors import Unauthenticated
-from hub.gate import Busy, Gate, Shares
+from hub.gate import Busy, Gate, Queues, Shares
 from hub.guessing import DELAY, MAX_DELAY_SECONDS
 from hub.headers import PROTECTION
 from hub.redirects import origin_of
@@ -54,7 +54,9 @@ _LARGE = Gate(8, waiting=40)
 # What one address, or one token, may have open; the rest of a flood is refused at once.
 _SHARES = Shares()
 MAX_OF_ADDRESS = 250
+# Sign-ins of one address that go on at once; further ones wait a moment, as many share an address.
 MAX_SIGN_INS_OF_ADDRESS = 20
+_OF_ADDRESS = Queues(MAX_SIGN_INS_OF_ADDRESS, waiting=200, seconds=5.0)
 MAX_WEBHOOKS_OF_ADDRESS = 50
 MAX_LARGE_OF_TOKEN = 3
 MAX_SOCKETS_OF_ADDRESS = 1000
@@ -144,8 +146,6 @@ def _share(request: Request) -> contextlib.AbstractContextManager[None]:
     if request.subject:
         # Of a token, not of its account: who holds one that was revoked must not take its owner's share.
         return _SHARES.one(request.token, settings.MAX_OPEN_REQUESTS)
-    if request.is_write:
-        return _SHARES.one(f"sign-in {request.address}", MAX_SIGN_INS_OF_ADDRESS)
     return _SHARES.one(f"address {request.address}", MAX_OF_ADDRESS)
 
 
@@ -154,6 +154,8 @@ async def _turn(request: Request) -> AsyncIterator[Callable[[], Awaitable[None]]
     """Wait until it is a request's turn; give what ends the turn early, once its answer begins."""
     gate = _gate_of(request)
     async with contextlib.AsyncExitStack() as stack:
+        if gate is _SIGN_INS:
+            await stack.enter_async_context(_OF_ADDRESS.enter(request.address))
         if gate is not None:
             await stack.enter_async_context(gate.enter())
         yield stack.aclose
@@ -299,6 +301,10 @@ def _token(authorization: str, cookie: str) -> str:
 
 def _length(headers: dict[str, str]) -> int | None:
     text = headers.get("content-length", "")
+    if text and "transfer-encoding" in headers:
+        raise Refused(
+            400, "Content-Length and Transfer-Encoding exclude each other: send one of them"
+        )
     if not text:
         return None if "transfer-encoding" in headers else 0
     if not text.isascii() or not text.isdigit() or len(text) > 18:

@@ -1,5 +1,6 @@
 """Many and large requests: nobody who is not signed in takes the time or the memory of the others."""
 
+import asyncio
 import contextlib
 import hashlib
 import hmac
@@ -10,11 +11,11 @@ import time
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from hub import intake
-from hub.embedded import LIMITS
+from hub import connections, intake
+from hub.gate import Busy, Queues
 from hub.intake import is_own_origin
 from projects.api import webhooks
 
@@ -278,12 +279,103 @@ def test_a_page_of_another_place_opens_no_socket(web, settings, origin):
     assert refused.value.response.status_code == 403
 
 
-def test_other_sites_read_no_stream(web, client):
-    headers = {"Origin": "https://evil.example", "Cookie": f"argocd.token={web.hub.token}"}
-    for path in ("/api/v1/stream/applications", "/api/v1/applications"):
-        with client.stream("GET", f"{web.url}{path}", headers=headers) as answer:
-            assert not [name for name in answer.headers if name.startswith("access-control")]
+def test_a_head_that_does_not_end_is_closed(web, client, monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    silent, partly = raw_bytes(web, b""), raw_bytes(web, b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
+    second = raw_bytes(web, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b" 200 " in second.recv(4096)
+    second.sendall(b"GET /healthz HTTP/1.1\r\n")
+
+    for connection in (silent, partly, second):
+        assert b" 408 " in connection.recv(4096).partition(b"\r\n")[0]
+        assert connection.recv(100) == b""
+        connection.close()
 
 
-def test_the_server_has_limits_of_its_own():
-    assert LIMITS["ws_max_size"] <= 65_536 and LIMITS["h11_max_incomplete_event_size"] <= 65_536
+def test_an_answer_may_take_longer_than_a_head(web, client, monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    url = f"{web.url}/api/v1/stream/applications"
+    with client.stream("GET", url, headers=bearer(web)) as answer:
+        time.sleep(0.5)
+        assert answer.status_code == 200 and not answer.is_closed
+    assert client.get(f"{web.url}/healthz").status_code == 200
+
+
+def raw_bytes(web, data):
+    connection = socket.create_connection(("127.0.0.1", web.port), timeout=20)
+    connection.sendall(data)
+    return connection
+
+
+def test_a_flood_of_sign_ins_leaves_its_neighbours_their_turn(web, client):
+    """All come from one address, as behind NAT."""
+    path, header, body, _ = FLOODS["sign-ins"]
+    threads, statuses = flood(web, path, header, body.replace(b"admin", b"nobody"))
+    right = {"username": "admin", "password": "correct horse"}
+
+    answers = [client.post(f"{web.url}/api/v1/session", json=right).status_code for _ in range(3)]
+
+    for thread in threads:
+        thread.join(30)
+    assert answers == [200] * 3
+    assert statuses.count(b"401") > 150
+
+
+@pytest.mark.asyncio
+async def test_who_waits_too_long_or_is_one_too_many_is_refused():
+    queues = Queues(1, waiting=2, seconds=0.05)
+    inside, out = [], []
+
+    async def enter(seconds):
+        try:
+            async with queues.enter("address"):
+                inside.append(1)
+                await asyncio.sleep(seconds)
+        except Busy:
+            out.append(1)
+
+    await asyncio.gather(*(enter(0.2) for _ in range(5)))
+    assert (len(inside), len(out)) == (1, 4)
+    await asyncio.gather(*(enter(0.001) for _ in range(3)))
+    assert (len(inside), len(out)) == (4, 4)
+
+
+def test_a_body_in_chunks_is_read(web, client):
+    right = b'{"username": "admin", "password": "correct horse"}'
+    url = f"{web.url}/api/v1/session"
+
+    taken = client.post(url, content=in_chunks(right, 7), headers=JSON)
+    broken = client.post(url, content=in_chunks(right[:-1], 7), headers=JSON)
+    empty = client.post(url, content=in_chunks(b"", 7), headers=JSON)
+
+    assert (taken.status_code, broken.status_code) == (200, 400), taken.text
+    assert "not valid JSON" in broken.json()["message"]
+    assert empty.status_code in (400, 401)
+
+
+@pytest.mark.parametrize("length", ["0", "5", "1000"])
+def test_a_body_has_one_length(web, length):
+    head = f"POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: {length}\nTransfer-Encoding: chunked"  # fmt: skip
+
+    with raw(web, head, b"2\r\n{}\r\n0\r\n\r\n") as connection:
+        assert b" 400 " in connection.recv(4096).partition(b"\r\n")[0]
+
+
+def test_a_long_frame_closes_a_socket(web):
+    headers = {"Cookie": f"argocd.token={web.hub.token}"}
+    address = web.url.replace("http", "ws") + "/live"
+    with connect(address, origin=web.url, proxy=None, additional_headers=headers) as socket:
+        socket.send("x" * 65_537)
+        with pytest.raises(ConnectionClosed):
+            while True:
+                socket.recv(timeout=10)
+
+    assert socket.close_code == 1009
+
+
+def test_a_head_longer_than_the_server_takes_is_refused(web):
+    with raw_bytes(web, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ") as connection:
+        with contextlib.suppress(OSError):
+            for _ in range(20):
+                connection.sendall(b"x" * 8 * KIB)
+        assert b" 400 " in connection.recv(4096).partition(b"\r\n")[0]

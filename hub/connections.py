@@ -1,0 +1,56 @@
+"""Connections of the embedded web server: who begins a request must finish its head in time."""
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_SECONDS = 10.0
+_LATE = (
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\ncontent-length: 34\r\n"
+    b"connection: close\r\n\r\nthe request did not arrive in time"
+)
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, which closes when the head of a request does not come.
+
+    uvicorn itself waits for ever for the rest of a head, and for the first byte.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Expect the first request."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; the beginning of a head has to be followed by its end."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._forget_deadline()
+        elif self._deadline is None:
+            self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing more."""
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        self._deadline = self.loop.call_later(HEAD_SECONDS, self._close_late)
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _close_late(self) -> None:
+        self._deadline = None
+        # A request that was sent whole, and its answer, are left alone.
+        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
+            return
+        self.transport.write(_LATE)
+        self.transport.close()
