@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import unicodedata
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -222,7 +223,7 @@ def _csv(chosen: QuerySet[AuditEvent]) -> Iterator[str]:
         row = trail.event_json(event)
         cells = [cell(row[c]) for c in _COLUMNS] + [cell(" ".join(map(str, row["revisions"])))]
         writer.writerow(
-            [*cells, *(orjson.dumps(row[c]).decode() for c in ("who", "change", "detail"))]
+            [*cells, *(cell(orjson.dumps(row[c]).decode()) for c in ("who", "change", "detail"))]
         )
         yield out.getvalue()
         out.seek(0)
@@ -233,8 +234,10 @@ def _csv(chosen: QuerySet[AuditEvent]) -> Iterator[str]:
 def cell(value: Any) -> str:
     """Return a value as a table of values may hold it."""
     text = "" if value is None else str(value)
-    # A spreadsheet would run what begins like a formula.
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    # A spreadsheet would run what begins like a formula, also after spaces, and in wide letters.
+    first = unicodedata.normalize("NFKC", text.lstrip()[:1])
+    is_formula = first in ("=", "+", "-", "@") or text[:1] in ("\t", "\r", "\n")
+    return f"'{text}" if is_formula else text
 
 
 def bundle(chosen: QuerySet[AuditEvent], filters: dict[str, Any]) -> bytes:

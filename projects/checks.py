@@ -19,6 +19,7 @@ from hub.columns import DocumentField
 from hub.crypto import UnreadableSecret
 from hub.engine.errors import Stalled
 from hub.models import Account, settings_of
+from hub.private import open_to_others
 from projects.models import Application, GitRemote, Operation, Project, Repository
 from projects.settingchecks import CHECKS as ALLOWED
 from projects.settingchecks import wrong_settings
@@ -41,6 +42,16 @@ def _folder() -> str:
         return f"{folder} is missing; start the hub once, or set HUB_DATA_DIR"
     if shutil.disk_usage(folder).free < 500 * 1024**2:
         return f"less than 500 MiB are free in {folder}; repositories are kept there"
+    found = open_to_others(folder)
+    if found:
+        names = ", ".join(str(path) for path in found[:5])
+        return f"others on this machine may read {names}; run chmod -R go= {folder}"
+    return ""
+
+
+def _metrics() -> str:
+    if settings.PROXY_HOPS and not settings.METRICS_TOKEN:
+        return "behind a proxy nobody gets /metrics without a token; set HUB_METRICS_TOKEN, and have the proxy not hand /metrics on"
     return ""
 
 
@@ -165,6 +176,7 @@ CHECKS: list[tuple[str, Callable[[], str]]] = [
     ("database", _database),
     ("data folder", _folder),
     ("tools", _tools),
+    ("metrics", _metrics),
     ("renderers", _renderers),
     ("broker", _broker),
     ("account admin", _admin),

@@ -1,6 +1,8 @@
 """The audit trail: what is in it, that nobody can change it unseen, and what auditors get of it."""
 
 import contextlib
+import csv
+import io
 import json
 import random
 import socket
@@ -18,6 +20,7 @@ from hub import audit, forward, guards, trail
 from hub.cli.audit import verify_file
 from hub.cli.main import build
 from hub.cli.problem import Problem
+from hub.cli.show import table
 from hub.engine.chain import GENESIS, digest_of, link_hash
 from hub.models import (
     Account,
@@ -282,6 +285,46 @@ def test_csv_has_no_formulas(idle_hub, tmp_path):
     audit.record("=cmd()", "update", "thing", "@x", "-p")
     text = export(idle_hub, tmp_path, format="csv").read_text()
     assert "'=cmd()" in text and "'@x" in text and ",=cmd" not in text
+
+
+FORMULAS = ["=cmd()", "+1", "-1", "@x", "\t=cmd()", "\r=cmd()", "\n=cmd()", " =cmd()", "＝cmd()"]
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_no_cell_of_an_export_begins_like_a_formula(idle_hub, tmp_path, formula):
+    audit.begin("10.0.0.1", formula, formula)
+    audit.record(formula, "update", "thing", formula, formula, cluster=formula, revisions=[formula], before=formula, after=f"{formula}2", note=formula)  # fmt: skip
+    audit.begin("")
+    text = export(idle_hub, tmp_path, format="csv").read_text()
+
+    for row in csv.reader(io.StringIO(text)):
+        for value in row:
+            assert value.lstrip()[:1] not in tuple("=+-@＝") or value.startswith("'"), row
+            assert value[:1] not in ("\t", "\r", "\n"), row
+
+
+def test_a_message_of_syslog_is_one_line_and_as_long_as_it_says(idle_hub):
+    evil = 'x\n<110>1 - - flotilla - audit - {"event": {}}\r\n\x00\u2028ü'
+    audit.begin("10.0.0.1", evil, evil)
+    audit.record(evil, "update", "thing", evil, note=evil, more={"a": evil})
+    audit.begin("")
+    row = {"event": trail.event_json(AuditEvent.objects.latest("pk"))}
+
+    framed, plain = forward.message(row, framed=True), forward.message(row, framed=False)
+
+    length, _, rest = framed.partition(b" ")
+    assert int(length) == len(rest) and rest == plain
+    assert not set(plain) & set(range(32)), (
+        "a newline would end the message for who counts no octets"
+    )
+    assert json.loads(plain[plain.index(b"{") :])["event"]["detail"]["more"] == {"a": evil}
+
+
+def test_the_trail_steers_no_terminal(capsys):
+    table(["ACTOR", "WHY"], [["a\x1b[2J\x9b1m\r\n", "\u202eevil\x07"]])
+
+    out = capsys.readouterr().out
+    assert all(c.isprintable() or c == "\n" for c in out) and out.count("\n") == 2
 
 
 # --- review ---

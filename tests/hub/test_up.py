@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 from support.ports import free_port
 
+from hub.cli import config
+from hub.private import tighten
+from projects import checks
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -89,8 +93,11 @@ def test_demo_is_synced_within_a_minute_and_survives_a_restart(tmp_path):
     assert seconds < 10
     assert "Traceback" not in errors
 
+    loosen(folder)
     second = Process(folder, port)
     try:
+        # A folder of an older install was open to everybody on the machine.
+        assert [p for p in (folder, *folder.iterdir()) if p.lstat().st_mode & 0o077] == []
         token = second.sign_in()
         path = folder / "demo" / "repository" / "nginx" / "all.yaml"
         path.write_text(path.read_text().replace("replicas: 2", "replicas: 3"))
@@ -131,6 +138,45 @@ def test_demo_is_synced_within_a_minute_and_survives_a_restart(tmp_path):
         seconds, errors = second.stop()
     assert seconds < 10
     assert "Traceback" not in errors
+
+
+def loosen(folder):
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    (folder / "db.sqlite3-wal").touch(0o644)
+    (folder / "hub.log").touch(0o644)
+
+
+def test_doctor_names_what_is_open_to_others(tmp_path, settings):
+    settings.DATA_DIR = tmp_path
+    tmp_path.chmod(0o700)
+    assert checks._folder() == ""
+    (tmp_path / "secret-key").touch()
+    (tmp_path / "secret-key").chmod(0o640)
+    (tmp_path / "link").symlink_to("/etc/passwd")
+
+    assert "secret-key" in checks._folder() and "chmod -R go=" in checks._folder()
+    tighten(tmp_path)
+    assert checks._folder() == ""
+
+
+def test_doctor_names_metrics_behind_a_proxy(settings):
+    settings.PROXY_HOPS, settings.METRICS_TOKEN = 1, ""
+    assert "HUB_METRICS_TOKEN" in checks._metrics()
+    settings.METRICS_TOKEN = "token"
+    assert checks._metrics() == ""
+
+
+def test_the_configuration_of_the_command_line_is_its_owners(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOTILLA_CONFIG_DIR", str(tmp_path / "new"))
+    before = os.umask(0)
+    try:
+        config.save({"contexts": []})
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "new" / "config").stat().st_mode) == 0o600
 
 
 def test_without_demo_it_starts_empty(tmp_path):

@@ -11,6 +11,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from hub import private
+
 
 class Command(BaseCommand):
     """Migrate, create `admin`, and run web, workers, timer and watcher."""
@@ -43,6 +45,7 @@ class Command(BaseCommand):
         folder = Path(settings.DATA_DIR)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
+        private.tighten(folder)
         self._hold(folder)
         self._check_port(str(options["host"]), int(options["port"]))
         call_command("migrate", verbosity=0, interactive=False)
