@@ -45,7 +45,7 @@ class View(APIView):
         """Have a body read that declares no length: REST framework takes one in chunks for none."""
         found = super().initialize_request(request, *args, **kwargs)
         if not request.META.get("CONTENT_LENGTH"):
-            found._stream = request
+            found._stream = request  # type: ignore[assignment]
         return found
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -13,7 +13,7 @@ _LATE = (
 )
 
 
-class Connection(H11Protocol):
+class Connection(H11Protocol):  # type: ignore[misc]
     """uvicorn's connection, which closes when the head of a request does not come.
 
     uvicorn itself waits for ever for the rest of a head, and for the first byte.
