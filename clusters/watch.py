@@ -1,4 +1,4 @@
-"""Watch clusters: one event loop for all of them, a list and a watch for every kind.
+"""Watch one cluster: a list and a watch for every kind, on an event loop that it shares with the others.
 
 Kinds of which applications manage something are watched whole; of the rest only metadata comes.
 Secrets are always watched by metadata, and each managed one is fetched by itself, so that the
@@ -32,7 +32,7 @@ from clusters.answers import (
     version_of,
 )
 from clusters.filters import is_excluded
-from clusters.intake import Pace, complaint
+from clusters.intake import Batch, Pace, complaint
 from clusters.kinds import Kind, Refused
 from clusters.kube import Connection, Unreachable, connect, headers_of, ssl_context
 from clusters.models import Cluster, LiveResource
@@ -53,9 +53,6 @@ WATCH_SECONDS = 3000
 LIST_SECONDS = 600
 """How long one list may take with all of its pages."""
 PAGE_SECONDS = 60
-WAITING = 2000
-"""Changes that wait for the database; who sends more waits with them."""
-WAITING_BYTES = 32 * 1024**2
 CALLS = 2
 """Threads of one cluster: one that does not answer holds its own, and nobody else's."""
 COUNT_SECONDS = 30.0
@@ -90,19 +87,6 @@ class _KindState:
         return self.listed.issuperset(self.namespaces)
 
 
-@dataclass
-class _Batch:
-    seen: dict[str, live.Seen] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
-    first_at: float = 0.0
-    size: int = 0
-    """Bytes of the events, roughly."""
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.seen) + len(self.gone) >= WAITING or self.size >= WAITING_BYTES
-
-
 class ClusterWatch:
     """Everything that is watched in one cluster."""
 
@@ -112,7 +96,7 @@ class ClusterWatch:
         self.generation = cluster.generation
         self._database = database
         self._kinds: dict[tuple[str, str], _KindState] = {}
-        self._batch = _Batch()
+        self._batch = Batch()
         self._changed = asyncio.Event()
         self._rediscover = asyncio.Event()
         self._doubt = asyncio.Event()
@@ -194,7 +178,7 @@ class ClusterWatch:
         await self._call(connection.renew)
         version = await self._call(connection.server_version)
         # What an earlier run had not written yet: the lists read it again, and no event would wake the writer.
-        self._batch = _Batch()
+        self._batch = Batch()
         self._changed.clear()
         self._room.set()
         self._counts.clear()
@@ -563,14 +547,14 @@ class ClusterWatch:
             self._changed.clear()
             if len(self._batch.seen) < BATCH_SIZE:
                 await asyncio.sleep(BATCH_SECONDS)
-            batch, self._batch = self._batch, _Batch()
+            batch, self._batch = self._batch, Batch()
             self._room.set()
             if not (batch.seen or batch.gone):
                 continue
             await self._write(batch)
             WATCH_LAG.observe(time.monotonic() - batch.first_at)
 
-    async def _write(self, batch: _Batch) -> None:
+    async def _write(self, batch: Batch) -> None:
         for attempt in range(6):
             try:
                 await self._live(

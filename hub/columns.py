@@ -49,7 +49,8 @@ class DocumentField(models.JSONField):
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         """Return what is stored, or the empty value of the column."""
         found = super().from_db_value(value, expression, connection)
-        if type(found) is self.kind and self.entries is None:
+        # The usual row first: lists of thousands of rows pass here for each column.
+        if type(found) is self.kind and (not found or self.entries is None):
             return found
         if value is None or not isinstance(getattr(expression, "target", None), DocumentField):
             # A row that was joined and is not there; a path into the column, of any kind.
