@@ -1,12 +1,10 @@
 """What a cluster sends, before it is believed: objects that can be kept, and no faster than there is room for."""
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from clusters import live
 from hub.engine.resource import Manifest, is_segment
 
 NAME = 253
@@ -15,25 +13,6 @@ _VERSION = 64
 _TIME = 32
 _OWNERS = 500
 _BURST_SECONDS = 4
-WAITING = 2000
-"""Changes of one cluster that wait for the database; a server that sends more waits with them."""
-WAITING_BYTES = 32 * 1024**2
-
-
-@dataclasses.dataclass
-class Batch:
-    """Changes of one cluster that wait for the database."""
-
-    seen: dict[str, live.Seen] = dataclasses.field(default_factory=dict)
-    gone: set[str] = dataclasses.field(default_factory=set)
-    first_at: float = 0.0
-    size: int = 0
-    """Bytes of the events, roughly."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether nothing more is read before the database has taken these."""
-        return len(self.seen) + len(self.gone) >= WAITING or self.size >= WAITING_BYTES
 
 
 class Pace:

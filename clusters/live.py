@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -49,6 +49,26 @@ class Seen:
     manifest: Manifest
     is_whole: bool
     """False when only metadata was sent."""
+
+
+@dataclass
+class Batch:
+    """Changes of one cluster that wait for the database."""
+
+    seen: dict[str, Seen] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    first_at: float = 0.0
+    size: int = 0
+    """Bytes of the events, roughly."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is read before the database has taken these."""
+        return len(self.seen) + len(self.gone) >= _WAITING or self.size >= _WAITING_BYTES
+
+
+# Changes of one cluster that wait for the database; a server that sends more waits with them.
+_WAITING, _WAITING_BYTES = 2000, 32 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from clusters.answers import (
     version_of,
 )
 from clusters.filters import is_excluded
-from clusters.intake import Batch, Pace, complaint
+from clusters.intake import Pace, complaint
 from clusters.kinds import Kind, Refused
 from clusters.kube import Connection, Unreachable, connect, headers_of, ssl_context
 from clusters.models import Cluster, LiveResource
@@ -96,7 +96,7 @@ class ClusterWatch:
         self.generation = cluster.generation
         self._database = database
         self._kinds: dict[tuple[str, str], _KindState] = {}
-        self._batch = Batch()
+        self._batch = live.Batch()
         self._changed = asyncio.Event()
         self._rediscover = asyncio.Event()
         self._doubt = asyncio.Event()
@@ -178,7 +178,7 @@ class ClusterWatch:
         await self._call(connection.renew)
         version = await self._call(connection.server_version)
         # What an earlier run had not written yet: the lists read it again, and no event would wake the writer.
-        self._batch = Batch()
+        self._batch = live.Batch()
         self._changed.clear()
         self._room.set()
         self._counts.clear()
@@ -547,14 +547,14 @@ class ClusterWatch:
             self._changed.clear()
             if len(self._batch.seen) < BATCH_SIZE:
                 await asyncio.sleep(BATCH_SECONDS)
-            batch, self._batch = self._batch, Batch()
+            batch, self._batch = self._batch, live.Batch()
             self._room.set()
             if not (batch.seen or batch.gone):
                 continue
             await self._write(batch)
             WATCH_LAG.observe(time.monotonic() - batch.first_at)
 
-    async def _write(self, batch: Batch) -> None:
+    async def _write(self, batch: live.Batch) -> None:
         for attempt in range(6):
             try:
                 await self._live(
