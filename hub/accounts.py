@@ -168,7 +168,13 @@ class Password(View):
             raise Invalid("name must be text")
         account = get_account(request, name, "update")
         if own.is_local:
-            if not session.confirm_password(own, str(body.get("currentPassword") or "")):
+            given = body.get("currentPassword")
+            if not isinstance(given, str) or not given:
+                # No guess: nobody's password is empty.
+                raise Invalid(
+                    "currentPassword is required: it is your own, also for another's account"
+                )
+            if not session.confirm_password(own, given):
                 raise Invalid("current password does not match")
         elif timezone.now() - session.moment(actor(request).issued_at) > session.FAILURE_WINDOW:
             raise Precondition(

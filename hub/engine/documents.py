@@ -11,6 +11,9 @@ from hub.engine.errors import ManifestError
 
 MAX_DEPTH = 100
 MAX_NODES = 2_000_000
+MAX_VALUES = 1_000_000
+"""How many values, keys included, the texts of one render may hold: each costs time and memory."""
+_FEW_VALUES = 20_000
 ALIAS_GROWTH = 20
 
 _BOOL = {
@@ -111,9 +114,10 @@ def parse_yaml(text: str) -> list[Any]:
     """Return the documents of a YAML text, without the empty ones.
 
     Raises: ManifestError with the line for bad syntax, unknown tags, aliases that expand to
-        much more than the text holds, or nesting deeper than 100.
+        much more than the text holds, nesting deeper than 100, or more than a million values.
     """
     documents = []
+    Volume().add(text)
     loader = _loader(text)
     try:
         while loader.check_node():
@@ -129,6 +133,42 @@ def parse_yaml(text: str) -> list[Any]:
     finally:
         loader.dispose()
     return documents
+
+
+class Volume:
+    """How many values some texts hold together."""
+
+    def __init__(self, most: int = MAX_VALUES) -> None:
+        """Begin to count, up to `most`."""
+        self._most, self._values = most, 0
+
+    def add(self, text: str) -> None:
+        """Count the values of one more text.
+
+        Raises: ManifestError when they are too many.
+        """
+        self._values += _count_values(text, self._most)
+        if self._values > self._most:
+            raise ManifestError(
+                f"the manifests hold more than {self._most:,} values: split them into more applications"
+            )
+
+
+def _count_values(text: str, most: int) -> int:
+    """Return about how many values a YAML text holds, and exactly when they may be many."""
+    # Each value comes after one of these, so that counting them is enough for what is small.
+    estimate = sum(text.count(sign) for sign in ("\n", ",", ":", "[", "{", "- "))
+    if estimate <= _FEW_VALUES:
+        return estimate
+    found = 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+            found += isinstance(event, yaml.NodeEvent)
+            if found > most:
+                break
+    except yaml.YAMLError as error:
+        raise ManifestError(_yaml_message(error)) from error
+    return found
 
 
 def _loader(text: str) -> Any:

@@ -23,10 +23,11 @@ from hub.engine.resource import Manifest
 from hub.metrics import RENDER_CACHE, RENDERS
 from projects.models import Application, RenderedManifests, RenderFailure
 from projects.sources import charts, directory, git, helm, kustomize, signatures
-from projects.sources.credentials import credentials_for
+from projects.sources.credentials import credentials_for, has_own
 from projects.sources.environment import build_environment
 from projects.sources.files import Files, Recorder, clean, same_inputs
 from projects.sources.kustomization import kustomization
+from projects.sources.process import shares
 from projects.sources.reach import FAILURES, Reach, git_files
 from projects.sources.remotes import FAILURE_BACKOFF, look_up_refs
 from projects.sources.shares import REFUSALS
@@ -209,7 +210,8 @@ def files_of(
     """
     url = str(source["repoURL"])
     credentials = credentials_for(url, project)
-    if (source.get("helm") or {}).get("passCredentials"):
+    if (source.get("helm") or {}).get("passCredentials") and has_own(url, project):
+        # A template's credentials are for servers that whoever wrote the application may choose from.
         credentials["passCredentials"] = True
     kind = kind_of(source)
     if kind == "helm":
@@ -396,7 +398,8 @@ def _render(
         )
     RENDER_CACHE.labels("miss").inc()
     RENDERS.labels(tool).inc()
-    manifests = _run_tool(tool, recorder, path, merged, environment, context, reach)
+    with shares.charge(context.project):
+        manifests = _run_tool(tool, recorder, path, merged, environment, context, reach)
     body = pack(manifests)
     if sum(len(orjson.dumps(m)) for m in manifests) > settings.MAX_MANIFEST_BYTES * 4:
         raise ManifestError(

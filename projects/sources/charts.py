@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import orjson
 from django.conf import settings
@@ -90,21 +90,24 @@ def _authorization(credentials: Mapping[str, Any]) -> http.Auth | None:
     return None
 
 
-def _get(
-    url: str, credentials: Mapping[str, Any], limit: int, headers: Mapping[str, str] | None = None
-) -> bytes:
-    """Return what a URL gives."""
-    return _fetch(url, credentials, limit, headers)[0]
+def _get(url: str, credentials: Mapping[str, Any], limit: int, *, server: str = "") -> bytes:
+    """Return what a URL gives; the credentials are for `server`, or where that is empty for the URL's own."""
+    return _fetch(url, credentials, limit, server=server)[0]
 
 
 def _fetch(
-    url: str, credentials: Mapping[str, Any], limit: int, headers: Mapping[str, str] | None = None
+    url: str,
+    credentials: Mapping[str, Any],
+    limit: int,
+    headers: Mapping[str, str] | None = None,
+    *,
+    server: str = "",
 ) -> tuple[bytes, str]:
     """Return what a URL gives and the URL of the page after it, empty when there is none.
 
-    Redirects are followed with every hop checked; credentials go only to the first host.
+    Redirects are followed with every hop checked; credentials go only to `server`, by default the first host.
     """
-    origin, current = urlsplit(url), url
+    origin, current = urlsplit(server or url), url
     auth = _authorization(credentials)
     for _hop in range(6):
         same = urlsplit(current)[:2] == origin[:2] or credentials.get("passCredentials")
@@ -246,7 +249,9 @@ def _archive(url: str, chart: str, version: str, frozen: tuple[tuple[str, Any], 
     urls = entry.get("urls") or []
     if not urls:
         raise ManifestError(f"the index of {redact_text(url)} names no file for {chart} {version}")
-    return _get(urljoin(url.rstrip("/") + "/", str(urls[0])), credentials, settings.MAX_CHART_BYTES)
+    place = joined(url.rstrip("/") + "/", str(urls[0]), redact_text(url))
+    # An index may name a file of any server: the credentials are for the one that has the index.
+    return _get(place, credentials, settings.MAX_CHART_BYTES, server=url)
 
 
 def fetch(url: str, chart: str, version: str, credentials: Mapping[str, Any]) -> MemoryFiles:

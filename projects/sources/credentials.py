@@ -69,6 +69,12 @@ def given_for(url: str, project: str = "") -> dict[str, Any]:
     return result
 
 
+def has_own(url: str, project: str) -> bool:
+    """Return whether the registered repository of a URL has credentials itself, not a template's."""
+    repository = repository_of(url, project)
+    return repository is not None and bool(repository.credentials)
+
+
 def carries(credentials: Mapping[str, Any]) -> bool:
     """Return whether credentials say who asks: then somebody could take them."""
     return any(credentials.get(field) for field in IDENTITY)

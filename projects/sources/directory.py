@@ -5,7 +5,7 @@ from typing import Any
 
 from django.conf import settings
 
-from hub.engine.documents import parse_json, parse_yaml
+from hub.engine.documents import Volume, parse_json, parse_yaml
 from hub.engine.errors import ManifestError
 from hub.engine.globs import GlobError, compiled
 from hub.engine.resource import Manifest, manifests_from
@@ -26,7 +26,7 @@ def render(
     Source: as Argo CD 3.6: include and exclude globs cross "/", exclude first.
     """
     manifests: list[Manifest] = []
-    total = 0
+    total, volume = 0, Volume()
     is_chosen = _chooser(block)
     everything = bool(block.get("disableExtensionFilter"))
     for name in files.walk(path, recurse=bool(block.get("recurse"))):
@@ -45,7 +45,7 @@ def render(
         if name.endswith(".jsonnet"):
             manifests += jsonnet.render(files, path, name, block.get("jsonnet") or {}, environment)
         else:
-            manifests += _parse(name, data)
+            manifests += _parse(name, data, volume)
     return manifests
 
 
@@ -60,13 +60,14 @@ def _chooser(block: Mapping[str, Any]) -> Callable[[str], bool]:
     return lambda name: not (exclude and exclude(name)) and (include is None or include(name))
 
 
-def _parse(name: str, data: bytes) -> list[Manifest]:
+def _parse(name: str, data: bytes, volume: Volume) -> list[Manifest]:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise ManifestError(f"{name}: the file is not UTF-8 text") from error
     if _SKIP in text:
         return []
+    volume.add(text)
     try:
         documents = [parse_json(text)] if name.endswith(".json") else parse_yaml(text)
     except ManifestError as error:

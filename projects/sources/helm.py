@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import yaml
 from django.conf import settings
 
-from hub.engine.documents import parse_yaml
+from hub.engine.documents import Volume, parse_yaml
 from hub.engine.errors import ManifestError
 from hub.engine.globs import GlobError, compiled
 from hub.engine.resource import Manifest, annotations_of, manifests_from
@@ -247,6 +247,7 @@ def _manifests(rendered: Mapping[str, Any], *, skip_tests: bool) -> list[Manifes
     texts: Sequence[tuple[str, str]] = [(c["name"], c["data"]) for c in rendered["crds"]]
     texts = [*texts, *sorted(rendered["files"].items())]
     manifests: list[Manifest] = []
+    volume = Volume()
     for name, text in texts:
         if (
             posixpath.basename(name).startswith("_")
@@ -255,6 +256,7 @@ def _manifests(rendered: Mapping[str, Any], *, skip_tests: bool) -> list[Manifes
         ):
             continue
         try:
+            volume.add(text)
             documents = parse_yaml(text)
         except ManifestError as error:
             raise ManifestError(f"{name}: the template gives no valid YAML: {error}") from error

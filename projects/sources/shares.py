@@ -62,12 +62,14 @@ class Shares:
 
     def __init__(
         self, limits: Callable[[], Limits], clock: Callable[[], float] = time.monotonic,
-        admitted: Callable[[str, float], None] | None = None,
+        admitted: Callable[[str, float], None] | None = None, work: Callable[[], float] = time.thread_time,
     ) -> None:  # fmt: skip
         """Keep the limits, the clock, and who is told of each place given out, in their order.
 
-        Shapes: `admitted` has the project and the seconds that it waited; others wait meanwhile.
+        Shapes: `admitted` has the project and the seconds that it waited; others wait meanwhile. `work` tells the
+            processor time of the thread.
         """
+        self._work = work
         self._limits, self._clock = limits, clock
         self._admitted = admitted
         self._changed = threading.Condition()
@@ -87,6 +89,27 @@ class Shares:
             yield
         finally:
             self._leave(owner, place, limits)
+
+    @contextlib.contextmanager
+    def charge(self, owner: str) -> Iterator[None]:
+        """Count what the hub itself does for a project in the block against the project's seconds.
+
+        Raises: RetryLater when they are used up.
+        """
+        limits = self._limits()
+        with self._changed:
+            mine = self._owners.setdefault(owner, _Owner(at=self._clock()))
+            self._require_budget(owner, mine, limits)
+            self._forget(owner)
+        began = self._work()
+        try:
+            yield
+        finally:
+            with self._changed:
+                mine = self._owners.setdefault(owner, _Owner(at=self._clock()))
+                self._recover(mine, limits)
+                mine.used += self._work() - began
+                self._forget(owner)
 
     def _enter(self, owner: str, limits: Limits) -> float:
         with self._changed:

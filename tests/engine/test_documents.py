@@ -1,6 +1,6 @@
 import pytest
 
-from hub.engine.documents import parse_json, parse_yaml
+from hub.engine.documents import Volume, parse_json, parse_yaml
 from hub.engine.errors import ManifestError
 
 
@@ -96,3 +96,25 @@ def test_numbers_that_json_writers_do_not_take(text, value):
 def test_numbers_that_nothing_holds(text):
     with pytest.raises(ManifestError, match="number"):
         parse_yaml(f"a: {text}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("a: [" + "[]," * 1_000_001 + "]", id="empty lists"),
+        pytest.param("- 1\n" * 1_000_001, id="lines"),
+    ],
+)
+def test_what_holds_too_many_values_is_refused_before_it_is_built(text):
+    with pytest.raises(ManifestError, match="more than 1,000,000 values"):
+        parse_yaml(text)
+
+
+def test_the_texts_of_one_render_are_counted_together():
+    volume = Volume(most=40_000)
+    volume.add("- 1\n" * 12_000)
+    volume.add("a: |\n" + "  many, lines: [of] {text}\n" * 20_000)
+    volume.add("- 1\n" * 9_000)
+
+    with pytest.raises(ManifestError, match="split them"):
+        volume.add("- 1\n" * 12_000)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support import renders
 
-from hub.engine.errors import RetryLater, Stalled
+from hub.engine.errors import ManifestError, RetryLater, Stalled
 from hub.metrics import RENDERERS_BUSY
 from projects.sources import confinement, process
 from projects.sources.shares import Limits, Shares
@@ -306,9 +306,9 @@ class Clock:
         return self.now
 
 
-def shares_of(places=2, budget=1000.0, clock=None, wait=30.0, admitted=None):
+def shares_of(places=2, budget=1000.0, clock=None, wait=30.0, admitted=None, work=time.thread_time):
     found = Limits(places, budget, 600.0, wait)
-    return Shares(lambda: found, clock or time.monotonic, admitted)
+    return Shares(lambda: found, clock or time.monotonic, admitted, work)
 
 
 def test_one_project_never_holds_all_places():
@@ -348,6 +348,23 @@ def test_waiting_projects_are_served_in_turn():
 
     # All of `a` came first, and `b` waited for one of them only.
     assert order == ["x", "y", "a", "b", "a", "b", "a", "a"]
+
+
+def test_what_the_hub_does_itself_counts_too():
+    clock, work = Clock(), Clock()
+    shares = shares_of(budget=60.0, clock=clock, work=work)
+    with pytest.raises(ManifestError), shares.charge("hostile"):
+        work.now += 90
+        raise ManifestError("too many values")
+
+    for entry in (shares.charge, shares.hold):
+        with pytest.raises(RetryLater, match="used its 60 s"):
+            entry("hostile").__enter__()
+        with entry("quiet"):
+            pass
+    clock.now += 600
+    with shares.charge("hostile"):
+        pass
 
 
 def test_used_up_time_comes_back():

@@ -468,6 +468,32 @@ def test_chart_credentials(chart_server, admin_repository):
     ).manifests
 
 
+@pytest.fixture
+def other_chart_server():
+    server = Charts()
+    yield server
+    server.server.shutdown()
+    server.server.server_close()
+
+
+def test_an_application_does_not_hand_a_templates_credentials_on(
+    chart_server, other_chart_server, admin_repository
+):
+    from projects.models import CredentialTemplate
+
+    chart_server.password = other_chart_server.password = "canary"
+    chart_server.archives_at = f"{other_chart_server.url}/"
+    source = {"chart": "demo", "targetRevision": "1.0.0", "helm": {"passCredentials": True}}
+    who = {"username": "u", "password": "canary"}
+    CredentialTemplate.objects.create(url=chart_server.url, credentials=who)
+
+    with pytest.raises(RetryLater, match="refused"):
+        load(chart_server.url, source, ctx=context(no_cache=True))
+
+    admin_repository(chart_server.url, "helm", credentials=who)
+    assert load(chart_server.url, source, ctx=context(no_cache=True)).manifests
+
+
 def test_hostile_chart_servers(chart_server, settings):
     settings.MAX_INDEX_BYTES = 100_000
     chart_server.endless = True

@@ -23,6 +23,8 @@ class Charts:
         """Serve; with a key and certificate by TLS, only to who has one of the certificates that it wants."""
         self.scheme = "https" if pair else "http"
         self.requests, self.password, self.endless = [], "", False
+        self.archives_at = ""
+        """What the index writes before the names of archives: another server, or nothing."""
         self.page, self.corrupt, self.elsewhere = 1000, "", ""
         outer = self
 
@@ -75,7 +77,8 @@ class Charts:
         if path == "/index.yaml":
             entries = {
                 "demo": [
-                    {"name": "demo", "version": v, "urls": [f"demo-{v}.tgz"]} for v in self.archives
+                    {"name": "demo", "version": v, "urls": [f"{self.archives_at}demo-{v}.tgz"]}
+                    for v in self.archives
                 ]
             }
             return self.send(
