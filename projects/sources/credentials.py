@@ -81,8 +81,8 @@ def carries(credentials: Mapping[str, Any]) -> bool:
 
 
 def straight(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options without those that say which way credentials travel."""
-    return {name: value for name, value in options.items() if name not in WAY}
+    """Return options without those that say which way credentials travel, and which of an app's they are."""
+    return {name: value for name, value in options.items() if name not in WAY + IDENTITY}
 
 
 def authority_of(url: str) -> str:
@@ -130,8 +130,21 @@ def tls_of(credentials: Mapping[str, Any]) -> ssl.SSLContext:
 
 
 def template_of(url: str) -> CredentialTemplate | None:
-    """Return the credential template of a URL: the one with the longest matching prefix."""
+    """Return the credential template of a URL: the one with the longest matching prefix on the same server."""
     wanted = normal_url(url)
     rows = CredentialTemplate.objects.values_list("pk", "url")
-    fitting = [(len(u), pk) for pk, u in rows if wanted.startswith(normal_url(u))]
+    fitting = [(len(u), pk) for pk, u in rows if _begins(wanted, normal_url(u))]
     return CredentialTemplate.objects.filter(pk=max(fitting)[1]).first() if fitting else None
+
+
+def _begins(wanted: str, prefix: str) -> bool:
+    """Return whether a URL begins with a prefix, and names the whole of its server.
+
+    `https://git.example` is no prefix of `https://git.example.thief` or `https://git.example@thief`.
+    """
+    return wanted.startswith(prefix) and _server(wanted) == _server(prefix)
+
+
+def _server(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}" if separator else url.partition("/")[0]

@@ -145,3 +145,35 @@ def test_a_projects_repository_leads_inherited_credentials_nowhere(idle_hub):
     row.credentials = {"password": "its own"}
     row.save()
     assert credentials_for(url, "team-a")["proxy"] == "http://listener.example"
+
+
+@pytest.mark.parametrize(
+    ("template", "url", "is_lent"),
+    [
+        ("https://git.example", "https://git.example/team-a/r", True),
+        ("https://git.example/", "https://git.example/team-a/r.git", True),
+        ("https://git.example/team-", "https://git.example/team-a/r", True),
+        ("https://git.example:8443", "https://git.example:8443/r", True),
+        ("git@git.example:team-a", "git@git.example:team-a/r", True),
+        ("registry.example/charts", "registry.example/charts/demo", True),
+        ("https://git.example", "https://git.example.thief/team-a/r", False),
+        ("https://git.example/", "https://git.example-thief/team-a/r", False),
+        ("https://git.example", "https://git.example@thief.example/r", False),
+        ("https://git.example", "https://git.example:x@thief.example/r", False),
+        ("https://git.example", "https://git.example:8443/r", False),
+        ("https://git.example", "https://git.example?@thief.example/r", False),
+        ("oci://registry.example", "oci://registry.example.thief/charts", False),
+        ("registry.example", "registry.example.thief/charts", False),
+    ],
+)
+def test_a_template_is_for_the_whole_of_its_server(idle_hub, template, url, is_lent):
+    CredentialTemplate.objects.create(url=template, credentials=LENT)
+    assert ("password" in credentials_for(url, "team-a")) is is_lent
+
+
+def test_a_projects_repository_does_not_choose_an_installation_of_the_hubs_app(idle_hub):
+    url = "https://git.example/team-a/r"
+    Repository.objects.create(url=url, project="team-a", options={"githubAppInstallationID": 666})
+    lent = {"githubAppID": 7, "githubAppInstallationID": 9}
+    CredentialTemplate.objects.create(url="https://git.example", credentials={"githubAppPrivateKey": "k"}, options=lent)  # fmt: skip
+    assert credentials_for(url, "team-a")["githubAppInstallationID"] == 9
