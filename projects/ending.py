@@ -18,6 +18,7 @@ from projects import sources
 from projects.applications import tell_rollout
 from projects.models import Application, ApplicationEvent, Operation, Revision
 from projects.sources import git
+from projects.sources.remotes import key_of
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def _deployed(operation: Operation, application: Application, now: datetime) -> 
     for source, revision in zip(operation.sources, operation.revisions, strict=False):
         try:
             info = (
-                git.commit_info(str(source["repoURL"]), revision)
+                git.commit_info(key_of(str(source["repoURL"]), application.project), revision)
                 if git.is_commit(revision)
                 else None
             )

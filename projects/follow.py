@@ -30,10 +30,10 @@ from projects.models import (
     instance_filter,
 )
 from projects.sources import remotes
-from projects.sources.git import is_commit
+from projects.sources.git import is_commit, url_of
 from projects.sources.reach import repositories_of
 from projects.sources.versions import is_constraint, parse_version, satisfies
-from projects.specs import bind, repositories_read
+from projects.specs import bind, bind_remotes, repositories_read
 from projects.status import ERRORS, RUNNING
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,10 @@ def poll_remote(pk: int) -> None:
         if not url:
             GitRemote.objects.filter(pk=pk).update(due_at=timezone.now() + timedelta(hours=1))
             return
-        projects = sorted(set(remote.applications.values_list("project", flat=True)))
+        projects = _that_ask(remote, url)
+        if not projects:
+            GitRemote.objects.filter(pk=pk).update(due_at=timezone.now() + timedelta(hours=1))
+            return
         before = dict(remote.refs)
         was_broken = bool(remote.error)
         try:
@@ -133,11 +136,21 @@ def poll_remote(pk: int) -> None:
             advance(remote)
 
 
+def _that_ask(remote: GitRemote, url: str) -> list[str]:
+    """Return the projects that are told by this row; applications of the others follow another from now on."""
+    projects = sorted(set(remote.applications.values_list("project", flat=True)))
+    here = [p for p in projects if remotes.key_of(url, p) == remote.url]
+    for application in remote.applications.exclude(project__in=here):
+        bind_remotes(application)
+    return here
+
+
 def _url_of(remote: GitRemote) -> str:
     """Return a URL of a repository as an application writes it, empty when none reads it any more."""
+    wanted = url_of(remote.url)
     applications = remote.applications.order_by("pk").only("spec", "inputs")
     urls = (url for a in applications.iterator() for url in repositories_read(a))
-    return next((url for url in urls if normal_url(url) == remote.url), "")
+    return next((url for url in urls if normal_url(url) == wanted), "")
 
 
 def advance(remote: GitRemote) -> None:
@@ -221,7 +234,9 @@ def push_received(urls: Iterable[str], moved: Sequence[tuple[str, str]]) -> int:
     wanted = {re.sub(r"^[a-z+]+://([^@/]*@)?", "", normal_url(url)) for url in urls if url}
     wake("appsets.pushed", tuple(sorted(wanted)), priority=2)
     found = [
-        r for r in GitRemote.objects.all() if re.sub(r"^[a-z+]+://([^@/]*@)?", "", r.url) in wanted
+        r
+        for r in GitRemote.objects.all()
+        if re.sub(r"^[a-z+]+://([^@/]*@)?", "", url_of(r.url)) in wanted
     ]
     for remote in found:
         if all(is_commit(commit) and commit == remote.refs.get(ref) for ref, commit in moved):

@@ -384,7 +384,8 @@ def bind(application: Application) -> None:
 
 def bind_remotes(application: Application) -> None:
     """Tie the application to the Git repositories it reads, so that a push finds it."""
-    application.remotes.set([remotes.remote_of(url) for url in repositories_read(application)])
+    read = repositories_read(application)
+    application.remotes.set([remotes.remote_of(url, application.project) for url in read])
 
 
 def repositories_read(application: Application) -> list[str]:

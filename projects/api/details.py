@@ -192,8 +192,9 @@ class RevisionMetadata(View):
         if not git.is_commit(revision):
             revision = sources.resolve({**source, "targetRevision": revision}, application.project)
         sources.files_of(source, revision, application.project)
-        info = git.commit_info(str(source["repoURL"]), revision)
-        remote = remotes.remote_of(str(source["repoURL"]))
+        url = str(source["repoURL"])
+        remote = remotes.remote_of(url, application.project)
+        info = git.commit_info(remote.url, revision)
         tags = sorted(
             n.removeprefix("refs/tags/")
             for n, c in remote.refs.items()

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -86,10 +87,11 @@ def check_connection(url: str, kind: str, credentials: Mapping[str, Any]) -> str
 
 def _touched(url: str) -> None:
     """Look again at everything that reads a repository whose credentials changed."""
-    remote = GitRemote.objects.filter(url=normal_url(url)).first()
+    key = normal_url(url)
+    rows = GitRemote.objects.filter(Q(url=key) | Q(url__startswith=f"{key} "))
     RenderFailure.objects.all().delete()
-    if remote:
-        remotes.given_anew(GitRemote.objects.filter(pk=remote.pk))
+    remotes.given_anew(rows)
+    for remote in rows:
         mark_due(remote.applications.values_list("pk", flat=True))
 
 

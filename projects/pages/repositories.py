@@ -15,6 +15,7 @@ from hub.pages import Shown, posted, signed_in
 from projects.api.certificates import add_certificates, known_certificates
 from projects.api.repositories import repository_json, try_out
 from projects.models import CredentialTemplate, GitRemote, Repository
+from projects.sources.remotes import key_of
 from projects.visible import visible
 
 
@@ -30,13 +31,14 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     used = dict(visible(caller).order_by().values_list("remotes__url").annotate(n=Count("pk", distinct=True)))  # fmt: skip
     items = []
     for row in rows:
-        remote = remotes.get(normal_url(row.url))
+        key = key_of(row.url, row.project)
+        remote = remotes.get(key)
         shown = repository_json(row)
         items.append({
-            "r": row, "auth": _auth(row), "inherits": shown.get("inheritedCreds"), "remote": remote, "used": used.get(normal_url(row.url), 0),
+            "r": row, "auth": _auth(row), "inherits": shown.get("inheritedCreds"), "remote": remote, "used": used.get(key, 0),
             "may": {a: is_allowed(caller, "repositories", a, row.rbac_object) for a in ("update", "delete")},
         })  # fmt: skip
-    known = {normal_url(r.url) for r in rows}
+    known = {normal_url(r.url) for r in rows} | {key_of(r.url, r.project) for r in rows}
     public = [] if not rows and not used else [(r, used[url]) for url, r in sorted(remotes.items()) if url not in known and used.get(url)]  # fmt: skip
     templates = [t for t in CredentialTemplate.objects.order_by("url") if is_allowed(caller, "repositories", "get", t.url)]  # fmt: skip
     hosts = known_certificates(caller)

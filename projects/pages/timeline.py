@@ -21,6 +21,7 @@ from projects.pages.links import commit_url
 from projects.pages.rows import row_of, subject_of
 from projects.pages.series import bands
 from projects.sources import git
+from projects.sources.remotes import key_of
 
 SPANS = {"1": "a day", "7": "a week", "30": "a month"}
 KINDS = {"commit": "Commits", "deploy": "Deployments", "state": "States and drift", "person": "What people did"}  # fmt: skip
@@ -94,11 +95,12 @@ def _commits(row: Application, start: datetime) -> Iterator[Moment]:
     url = str(row.sources[0].get("repoURL") or "") if row.sources else ""
     seen = dict.fromkeys([*row.revisions[:1], *(h.revisions[0] for h in row.history.order_by("-number")[:60] if h.revisions)])  # fmt: skip
     seen |= dict.fromkeys(StatusChange.objects.filter(application=row, at__gte=start).exclude(revision="").values_list("revision", flat=True)[:200])  # fmt: skip
+    key = key_of(url, row.project)
     for commit in seen:
         if not git.is_commit(commit):
             continue
         try:
-            info = git.commit_info(url, commit)
+            info = git.commit_info(key, commit)
         except (Stalled, RetryLater, OSError):
             continue
         if info.date >= start:

@@ -1,5 +1,6 @@
 """Which credentials read a repository: its own, a project's, or those of the longest matching prefix."""
 
+import hashlib
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,10 @@ WAY = (
     "githubAppEnterpriseBaseUrl",
 )  # fmt: skip
 """The options that say which way credentials travel, and who may read them there."""
+_UNPROVED = ("proxy", "insecure", "insecureIgnoreHostKey")
+"""The options with which somebody else than the server may answer for it."""
+OWN_WAY = "ownWay"
+"""The field that names the project whose own way to a server its credentials go, made by the hub."""
 TLS = "tls_certificates"
 """The setting with {host: PEM certificates that its server must be signed by}."""
 
@@ -66,6 +71,9 @@ def given_for(url: str, project: str = "") -> dict[str, Any]:
         is_lent = bool(repository.project) and carries(result)
         options = straight(repository.options) if is_lent else repository.options
         result |= {**options, **own}
+        if repository.project and any(options.get(field) for field in _UNPROVED):
+            name = repository.project.encode()
+            result[OWN_WAY] = hashlib.sha256(name).hexdigest()[:16]
     return result
 
 

@@ -28,7 +28,7 @@ from hub.outbound.bounds import shown_size
 from hub.redaction import redact_text, redact_url
 from projects.sources import process, ways
 from projects.sources.app_tokens import with_token
-from projects.sources.credentials import IDENTITY
+from projects.sources.credentials import IDENTITY, OWN_WAY
 from projects.sources.sizes import TooLarge, require_size
 
 _SCP = re.compile(r"^(?:[\w.-]+@)?[\w.-]+:(?!//)[^\s]+\Z")
@@ -85,6 +85,22 @@ class Refs:
     head: str
 
 
+def place_of(url: str, credentials: Mapping[str, Any]) -> str:
+    """Return the name under which what a server says is kept for those who ask with these credentials.
+
+    Where a project's own proxy answers, or nobody proves who does, the answer is kept for that project
+    alone: it is neither what others read, nor a reason to give out what they have read.
+    """
+    way = credentials.get(OWN_WAY)
+    # No URL holds a space, so nobody writes one that names another's place.
+    return f"{normal_url(url)} {way}" if way else url
+
+
+def url_of(place: str) -> str:
+    """Return the URL of a place, in its normal form where that is one of a project's own."""
+    return place.partition(" ")[0]
+
+
 def _folder(url: str) -> Path:
     digest = hashlib.sha256(normal_url(url).encode()).hexdigest()[:24]
     return Path(settings.DATA_DIR) / "git" / digest
@@ -136,7 +152,8 @@ def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str, m
     """
     check_git_url(url)
     _require_git()
-    until, here = _moves.get(url, (0.0, ""))
+    place = place_of(url, credentials)
+    until, here = _moves.get(place, (0.0, ""))
     if not here or until < time.monotonic():
         try:
             return _run_at(url, url, credentials, argv, kind, most)
@@ -146,14 +163,14 @@ def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str, m
             )
         if len(_moves) >= _MOST_MOVES:
             _moves.clear()
-        _moves[url] = (time.monotonic() + _MOVED_SECONDS, here)
+        _moves[place] = (time.monotonic() + _MOVED_SECONDS, here)
     same = urlsplit(here)[:2] == urlsplit(url)[:2]
     given = {**_in_url(url), **credentials}
     own = given if same else {k: v for k, v in given.items() if k not in IDENTITY}
     try:
         return _run_at(url, here, own, argv, kind, most)
     except _Moved as error:
-        _moves.pop(url, None)
+        _moves.pop(place, None)
         raise RetryLater(
             "RepositoryUnreachable",
             f"{redact_text(url)} moves again and again",
@@ -312,10 +329,11 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
 
     Raises: RetryLater when the server does not give it.
     """
-    if has_commit(url, commit):
+    place = place_of(url, credentials)
+    if has_commit(place, commit):
         return
-    with _exclusive(url) as folder:
-        if has_commit(url, commit):
+    with _exclusive(place) as folder:
+        if has_commit(place, commit):
             return
         base = [
             *AT_ONCE,
@@ -334,7 +352,7 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
             # Old servers give only what a ref names: then the history is needed.
             _fetch(folder, url, credentials, [*base, "--", url, *everything])
         _opened.cache_clear()
-        if not has_commit(url, commit):
+        if not has_commit(place, commit):
             raise Stalled("RevisionNotFound", f"{redact_text(url)} has no commit {commit}")
 
 
@@ -372,7 +390,7 @@ def ensure_history(url: str, commit: str, credentials: Mapping[str, Any]) -> Non
     Raises: RetryLater when the server does not give it.
     """
     ensure(url, commit, credentials)
-    with _exclusive(url) as folder:
+    with _exclusive(place_of(url, credentials)) as folder:
         if not (folder / "shallow").exists():
             return
         argv = [

@@ -46,7 +46,7 @@ def git_files(
     credentials = credentials_for(url, project)
     require_reader(url, project, credentials)
     git.ensure(url, commit, credentials)
-    files = git.GitFiles(url, commit)
+    files = git.GitFiles(git.place_of(url, credentials), commit)
     if spec is None or not settings.GIT_SUBMODULES:
         return files
 

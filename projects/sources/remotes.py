@@ -32,7 +32,7 @@ _MEMORY_SECONDS = 300.0
 _NAME_SECONDS = 1.0
 _MOST_NAMES = 20_000
 _recent: dict[tuple[str, str], float] = {}
-_names: dict[tuple[str, str], tuple[float, str]] = {}
+_names: dict[tuple[str, str], tuple[float, str, str]] = {}
 
 
 def forget() -> None:
@@ -41,9 +41,12 @@ def forget() -> None:
     _names.clear()
 
 
-def remote_of(url: str) -> GitRemote:
-    """Return the row of a Git repository, made if it is new."""
-    key = normal_url(url)
+def remote_of(url: str, project: str) -> GitRemote:
+    """Return the row of a Git repository as a project reaches it, made if it is new."""
+    return _row(key_of(url, project))
+
+
+def _row(key: str) -> GitRemote:
     found = GitRemote.objects.filter(url=key).first()
     if found:
         return found
@@ -63,9 +66,9 @@ def look_up_refs(
     many applications that are refreshed together then ask the server once.
     Raises: RetryLater with what the server said.
     """
-    remote = remote_of(url)
+    who, key = _asked_as(url, project)
+    remote = _row(key)
     now = timezone.now()
-    who = _who(url, project)
     oldest = (since or now) if force else now - settings.POLL_INTERVAL * 2
     is_fresh = remote.checked_at is not None and remote.checked_at >= oldest and not remote.error
     if is_fresh and _is_proved(remote, who, now):
@@ -83,11 +86,11 @@ def require_reader(url: str, project: str, credentials: Mapping[str, Any]) -> No
     A server that is away for a while takes nothing from those whom it has let in before.
     Raises: RetryLater, Stalled or Invalid with what the server said.
     """
-    who = _name(credentials)
-    place = (normal_url(url), who)
+    who, key = _name(credentials), _key(url, credentials)
+    place = (key, who)
     if _recent.get(place, 0.0) > time.monotonic():
         return
-    remote, now = remote_of(url), timezone.now()
+    remote, now = _row(key), timezone.now()
     if not _is_proved(remote, who, now):
         _raise_refused(remote, who, now)
         try:
@@ -103,6 +106,8 @@ def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
     now = timezone.now()
     credentials = credentials_for(url, project)
     who = _name(credentials)
+    if _key(url, credentials) != remote.url:
+        raise RetryLater("CredentialsChanged", "the project asks for this repository in another way now", timedelta(seconds=1))  # fmt: skip
     try:
         found = git.fetch_refs(url, credentials)
     except (RetryLater, Stalled, Invalid) as error:
@@ -122,7 +127,7 @@ def reader(remote: GitRemote, url: str, projects: Sequence[str]) -> str:
     now = timezone.now()
     if len(projects) == 1:
         return projects[0]
-    names = {p: _who(url, p) for p in projects}
+    names = {p: _asked_as(url, p)[0] for p in projects}
     known = (p for p in projects if _is_proved(remote, names[p], now))
     fresh = (p for p in projects if not (remote.readers.get(names[p]) or {}).get("error"))
     return next(known, None) or next(fresh, projects[0])
@@ -153,24 +158,35 @@ def _is_of_others(remote: GitRemote, who: str) -> bool:
 
 def given_anew(urls: QuerySet[GitRemote]) -> None:
     """Ask again the repositories whose credentials somebody changed: who was refused may be let in now."""
+    _names.clear()
     for remote in urls:
         kept = {who: entry for who, entry in remote.readers.items() if entry.get("at")}
         GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now(), error="", readers=kept)
 
 
-def _who(url: str, project: str) -> str:
-    """Return the name of a project's credentials, kept for a moment: a commit asks for hundreds of applications.
+def _asked_as(url: str, project: str) -> tuple[str, str]:
+    """Return the name of a project's credentials, and that of the row for them.
 
-    An old name does no harm: it is not known, so the server is asked with the credentials as they are.
+    They are kept for a moment: a commit asks for hundreds of applications. An old name does no harm: it is not known, so the server is asked with the credentials as they are.
     """
     place, now = (url, project), time.monotonic()
-    until, name = _names.get(place, (0.0, ""))
+    until, name, key = _names.get(place, (0.0, "", ""))
     if until < now:
-        name = _name(given_for(url, project))
+        credentials = given_for(url, project)
+        name, key = _name(credentials), _key(url, credentials)
         if len(_names) >= _MOST_NAMES:
             _names.clear()
-        _names[place] = (now + _NAME_SECONDS, name)
-    return name
+        _names[place] = (now + _NAME_SECONDS, name, key)
+    return name, key
+
+
+def key_of(url: str, project: str) -> str:
+    """Return the URL of the row that has what a server says to a project."""
+    return _asked_as(url, project)[1]
+
+
+def _key(url: str, credentials: Mapping[str, Any]) -> str:
+    return normal_url(git.place_of(url, credentials))
 
 
 def _name(credentials: Mapping[str, Any]) -> str:

@@ -81,10 +81,11 @@ def check_sources(
 
 def _problems(url: str, revision: str, project: str, demand: Demand) -> list[str]:
     keys, problems, count = known_keys(), list[str](), 1
+    credentials = credentials_for(url, project)
     if demand.mode == "strict":
-        git.ensure_history(url, revision, credentials_for(url, project))
+        git.ensure_history(url, revision, credentials)
         count = MOST_COMMITS + 1
-    found = git.commits(url, revision, count)
+    found = git.commits(git.place_of(url, credentials), revision, count)
     if len(found) > MOST_COMMITS:
         return [
             f"{url} has more than {MOST_COMMITS} commits: strict cannot look at all of them, use head"

@@ -4,9 +4,15 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
+from support.gitserver import GitServer
+from support.gitserver import Repository as GitRepository
+from support.proxy import Proxy
 
-from projects.models import Application, GitRemote
+from hub.engine.errors import RetryLater, Stalled
+from projects.follow import poll_remote, push_received
+from projects.models import Application, GitRemote, Repository
 from projects.sources import remotes
+from projects.sources.reach import git_files
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
 AUTO = {"automated": {}}
@@ -101,3 +107,67 @@ def test_credentials_that_are_taken_back_read_no_more(hub, sandbox, teams, app, 
 
     refused_now = hub.condition(name, "ComparisonError")
     assert "credentials" in refused_now["message"]
+
+
+@pytest.fixture
+def liar(repo, tmp_path):
+    """A proxy of one project that answers for the server of the private repository with another one."""
+    other = GitServer(tmp_path)
+    proxy = Proxy(**{"127.0.0.1": other.url})
+    yield proxy, other
+    proxy.close()
+    other.close()
+
+
+def test_a_projects_own_proxy_says_nothing_to_others_and_proves_nothing(idle_hub, repo, liar):
+    proxy, other = liar
+    remotes.forget()
+    commit = repo.commit({"c.yaml": CONFIG})
+    planted = GitRepository(other, repo.name).commit({"c.yaml": CONFIG.replace("'1'", "'theirs'")})
+    repo.server.password = "canary"
+    mine = {"username": "git", "password": "canary"}
+    Repository.objects.create(url=repo.url, project="mine", credentials=mine)
+    Repository.objects.create(
+        url=repo.url, project="theirs", credentials={"username": "x"}, options={"proxy": proxy.url}
+    )
+    assert git_files(repo.url, commit, "mine", None).blob("c.yaml") == CONFIG.encode()
+
+    asked = timezone.now()
+    said = remotes.look_up_refs(repo.url, "theirs", force=True, since=asked)
+
+    assert said.refs["refs/heads/main"] == planted
+    assert remotes.look_up_refs(repo.url, "mine").refs["refs/heads/main"] == commit
+    with pytest.raises((RetryLater, Stalled)):
+        git_files(repo.url, commit, "theirs", None)
+    # Through its own proxy the project has what that gives, and others have not.
+    assert b"theirs" in git_files(repo.url, planted, "theirs", None).blob("c.yaml")
+    with pytest.raises((RetryLater, Stalled)):
+        git_files(repo.url, planted, "mine", None)
+
+
+def test_an_application_follows_the_way_that_its_project_goes_now(idle_hub, repo, liar):
+    """A repository that names a proxy may come after the application: the row that it follows changes."""
+    proxy, _ = liar
+    remotes.forget()
+    repo.commit({"c.yaml": CONFIG})
+    source = {"repoURL": repo.url, "path": ".", "targetRevision": "main"}
+    spec = {
+        "project": "default",
+        "source": source,
+        "destination": {"name": "in-cluster", "namespace": "n"},
+    }
+    idle_hub.post(
+        "/api/v1/applications", {"metadata": {"name": "a"}, "spec": spec}, validate="false"
+    )
+    application = Application.objects.get(name="a")
+    plain = application.remotes.get()
+    Repository.objects.create(
+        url=repo.url, project="default", credentials={"username": "x"}, options={"proxy": proxy.url}
+    )
+    remotes.forget()
+    GitRemote.objects.update(due_at=timezone.now())
+    poll_remote(plain.pk)
+
+    followed = application.remotes.get()
+    assert followed.pk != plain.pk and followed.url.startswith(plain.url + " ")
+    assert push_received([repo.url], []) == 2
