@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from appsets.template import fast
 from appsets.template.functions import normalize
+from appsets.template.limits import require_time
 from appsets.template.render import missing_of, render_value
 from appsets.template.syntax import TemplateError
 from hub.engine.documents import parse_yaml
@@ -132,6 +133,7 @@ def _chosen(run: _Run, kind: str, entry: Mapping[str, Any], where: str) -> Itera
 
 def _fits(selector: Mapping[str, Any], flat: Mapping[str, str]) -> bool:
     """Return whether labels, or flat parameters, fit a label selector; raises GeneratorError for one that is none."""
+    require_time()
     labels, expressions = selector.get("matchLabels") or {}, selector.get("matchExpressions") or []
     if not isinstance(labels, Mapping):
         raise GeneratorError("selector.matchLabels must be an object")
@@ -264,6 +266,7 @@ def _directories(run: _Run, block: Mapping[str, Any], url: str, revision: str) -
 
 
 def _is_wanted(path: str, entries: Sequence[Mapping[str, Any]], match: Callable[[str, str], bool]) -> bool:  # fmt: skip
+    require_time()
     hit = False
     for entry in entries:
         if match(str(entry.get("path") or ""), path):
@@ -409,6 +412,7 @@ def _rendered_where_known(run: _Run, block: Any, params: Params) -> Any:
 
 
 def _joined(run: _Run, one: Params, other: Params, place: str) -> Params:
+    require_time()
     if run.go:
         return dict(_deep(other, one))
     for key in one.keys() & other.keys():
@@ -436,6 +440,7 @@ def _merge(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
             continue
         for key, params in own.items():
             if key in result:
+                require_time()
                 base = result[key]
                 result[key] = _deep(base, params) if run.go else {**base, **params}
     return list(result.values())

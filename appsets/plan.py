@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from appsets.template.limits import require_time
 from hub.engine.errors import RuleError
 
 POLICIES = ("sync", "create-only", "create-update", "create-delete")
@@ -204,6 +205,7 @@ def merged(
     before = {"spec": dict(live.spec), "metadata": {"labels": dict(live.labels), "annotations": dict(live.annotations)}}  # fmt: skip
     for rule in spec.get("ignoreApplicationDifferences") or []:
         if rule.get("name") in (None, "", wanted.name):
+            require_time()
             for pointer in rule.get("jsonPointers") or []:
                 made = _taken(made, before, [p.replace("~1", "/").replace("~0", "~") for p in str(pointer).split("/")[1:]])  # fmt: skip
             for expression in rule.get("jqPathExpressions") or []:

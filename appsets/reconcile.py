@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from time import thread_time
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
@@ -24,6 +25,7 @@ from appsets.manifests import mirror_set
 from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import App, Existing, Plan, Wish, decide
 from appsets.rollout import is_rolling, step_number, steps_of
+from appsets.template import limits
 from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
 from hub import audit
@@ -44,12 +46,15 @@ from projects.jq import Jq
 from projects.lease import claim
 from projects.manifests import stamp
 from projects.models import Application, Project
+from projects.sources.process import shares
 from projects.specs import bind, project_of, spec_problems
 
 log = logging.getLogger(__name__)
 
 ACTOR = "applicationset-controller"
 AGAIN = timedelta(minutes=3)
+LATER = timedelta(minutes=30)
+"""After how long a set that takes too long is tried again."""
 ORDERED_AGAIN = timedelta(seconds=10)
 STUCK = timedelta(minutes=2)
 Problem = tuple[str, str]
@@ -81,8 +86,19 @@ class Decision:
 def look(row: ApplicationSet, since: datetime) -> Decision:
     """Return what a set does now, from inputs newer than `since`; writes nothing.
 
+    What it takes counts against the seconds of its project, as rendering does.
     Raises: SetError.
     """
+    try:
+        with shares.charge(row.project), limits.bounded(limits.MOST_SECONDS, thread_time):
+            return _looked(row, since)
+    except limits.OutOfTime as error:
+        raise SetError("ApplicationGenerationFromParamsError", str(error), LATER) from error
+    except RetryLater as error:
+        raise SetError("ApplicationGenerationFromParamsError", str(error), error.delay) from error
+
+
+def _looked(row: ApplicationSet, since: datetime) -> Decision:
     project, inputs, found = _generated(row, since)
     apps: list[App] = []
     problems: list[Problem] = [("", note) for note in inputs.notes]

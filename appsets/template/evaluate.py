@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from appsets.template.functions import FUNCTIONS, Missing, is_true, kind_of, shown
+from appsets.template.limits import require_time
 from appsets.template.syntax import Command, Node, Operand, Pipe, Template, TemplateError, parse
 
 MOST_STEPS = 200_000
@@ -98,6 +99,7 @@ def render(text: str, data: Any, *, missing: str = "default") -> str:
     Shapes: `data` is JSON; `missing` is Go's missingkey: `default` or `invalid` (`<no value>`), `zero`, or `error`.
     Raises: TemplateError with the line.
     """
+    require_time()
     try:
         run = _Run(parse(text), data, missing)
         _nodes(run, run.template.body, data, _Scope(None, {"$": data}))

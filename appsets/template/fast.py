@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from appsets.template.limits import require_time
+
 _PLACE = re.compile(r"\{\{([^{}]*)\}\}")
 
 
@@ -11,6 +13,7 @@ def render(text: str, params: Mapping[str, Any]) -> str:
     """Return a text with the parameters that are texts put in; unknown names stay as they are."""
     if "{{" not in text:
         return text
+    require_time()
 
     def one(found: re.Match[str]) -> str:
         value = params.get(found[1].strip())
@@ -21,6 +24,7 @@ def render(text: str, params: Mapping[str, Any]) -> str:
 
 def flatten(value: Any, prefix: str = "") -> dict[str, str]:
     """Return nested parameters with dotted names, every value a text."""
+    require_time()
     if isinstance(value, Mapping):
         items = [(str(k), v) for k, v in value.items()]
     elif isinstance(value, list):

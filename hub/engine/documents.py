@@ -73,7 +73,7 @@ def _int_of(text: str) -> int:
     if digits.startswith(("0b", "0x", "0o")):
         return sign * int(digits, 0)
     if len(digits) > 1 and digits.startswith("0"):
-        return sign * int(digits, 8)
+        return sign * int(digits, 10 if set(digits) & set("89") else 8)
     return sign * int(digits)
 
 
@@ -104,6 +104,24 @@ def _key_text(key: Any) -> str:
     return "null" if key is None else str(key)
 
 
+def _construct_text(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+def _construct_bytes(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> str:
+    return bytes(loader.construct_yaml_binary(node)).decode()
+
+
+def _refuse(_loader: yaml.CSafeLoader, node: yaml.Node) -> None:
+    raise ManifestError(
+        f"line {node.start_mark.line + 1}: {node.tag} is nothing that JSON can hold"
+    )
+
+
+K8sLoader.add_constructor("tag:yaml.org,2002:timestamp", _construct_text)
+K8sLoader.add_constructor("tag:yaml.org,2002:binary", _construct_bytes)
+for _tag in ("set", "omap", "pairs"):
+    K8sLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _refuse)
 K8sLoader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
 K8sLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 K8sLoader.add_constructor("tag:yaml.org,2002:float", _construct_float)
@@ -124,10 +142,14 @@ def parse_yaml(text: str) -> list[Any]:
             node = loader.get_node()
             _check_expansion(node, aliased="*" in text and "&" in text)
             document = loader.construct_document(node)
+            _check_levels(document)
             if document is not None:
                 documents.append(document)
     except yaml.YAMLError as error:
         raise ManifestError(_yaml_message(error)) from error
+    except (ValueError, KeyError) as error:
+        # A tag, or the look of a number, on what is none.
+        raise ManifestError("a value is not of the type that its tag or its form says") from error
     except RecursionError as error:
         raise ManifestError("the document refers to itself or is nested too deep") from error
     finally:
@@ -247,6 +269,8 @@ def parse_json(text: str) -> Any:
         raise ManifestError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise ManifestError(f"nested deeper than {MAX_DEPTH} levels") from error
+    except ValueError as error:
+        raise ManifestError("a number is too long") from error
     _check_levels(value)
     return value
 

@@ -4,7 +4,7 @@ Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/ (field
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from hub.engine.resource import Manifest, is_builtin, resource_key
@@ -141,7 +141,12 @@ def _keys_shown(owned: Fields | None) -> tuple[str, ...]:
 
 def element_key(keys: tuple[str, ...], element: dict[str, Any]) -> tuple[Any, ...]:
     """Return the values that identify an element, defaults filled in."""
-    return tuple(element.get(k, _KEY_DEFAULTS.get(k)) for k in keys)
+    return tuple(_plain(element.get(k, _KEY_DEFAULTS.get(k))) for k in keys)
+
+
+def _plain(value: Any) -> Any:
+    # No schema allows an object for a key, but anybody may write one.
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
 
 
 def _key_text(keys: tuple[str, ...], element: dict[str, Any]) -> str:
@@ -154,17 +159,23 @@ def child_of(fields: Fields | None, name: str) -> Fields | None:
     return fields.get(f"f:{name}") if fields else None
 
 
-def element_of(
-    fields: Fields | None, keys: tuple[str, ...], element: dict[str, Any]
-) -> Fields | None:
-    """Return the trie below a list element, None when the element is not in it."""
-    if not fields:
-        return None
-    wanted = dict(zip(keys, element_key(keys, element), strict=True))
-    for text, child in fields.items():
-        if text.startswith("k:") and json.loads(text[2:]) == wanted:
-            return child if isinstance(child, dict) else {}
-    return None
+def elements_of(
+    fields: Fields | None, keys: tuple[str, ...]
+) -> Callable[[dict[str, Any]], Fields | None]:
+    """Return what gives the trie below an element of a list, None when the element is not in it."""
+    known: dict[str, Fields] = {}
+    for text, child in (fields or {}).items():
+        if text.startswith("k:"):
+            known.setdefault(_name(json.loads(text[2:])), child if isinstance(child, dict) else {})
+
+    def find(element: dict[str, Any]) -> Fields | None:
+        return known.get(_name(dict(zip(keys, element_key(keys, element), strict=True))))
+
+    return find
+
+
+def _name(values: Any) -> str:
+    return json.dumps(values, sort_keys=True)
 
 
 def is_set_list(name: str) -> bool:

@@ -89,10 +89,11 @@ def without_ignored(
 
 def _pointer_path(pointer: str) -> Path:
     steps = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
-    return tuple(int(step) if step.isdigit() else step for step in steps)
+    return tuple(int(step) if _INDEX.fullmatch(step) else step for step in steps)
 
 
-_STEP = re.compile(r'\.?\["([^"\\]+)"\]|\.([A-Za-z_][A-Za-z0-9_]*)|\.?\[(\d+)\]|\.?(\[\])')
+_INDEX = re.compile(r"[0-9]{1,18}")
+_STEP = re.compile(r'\.?\["([^"\\]+)"\]|\.([A-Za-z_][A-Za-z0-9_]*)|\.?\[([0-9]{1,18})\]|\.?(\[\])')
 
 
 def plain_path(expression: str) -> Path | None:

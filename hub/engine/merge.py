@@ -15,7 +15,7 @@ from hub.engine.fields import (
     applied_fields,
     child_of,
     element_key,
-    element_of,
+    elements_of,
     is_set_list,
     merge_keys,
     others_fields,
@@ -177,17 +177,27 @@ def _merge_list(
     context: _Context,
 ) -> list[Any]:
     if is_set_list(name):
-        dropped = {json.loads(f[2:]) for f in owned or {} if f.startswith("v:")} - set(wanted)
-        kept = [
-            item
-            for item in live
-            if item not in dropped or f"v:{json.dumps(item)}" in (others or {})
-        ]
-        return kept + [item for item in wanted if item not in kept]
+        return _merge_set(wanted, live, owned or {}, others or {})
     keys = merge_keys(name, wanted + live, owned, kind=context.kind, builtin=context.builtin)
     if keys and len({element_key(keys, e) for e in wanted}) == len(wanted):
         return _merge_elements(keys, wanted, live, owned, others, context)
     return live if _equivalent(wanted, live, context) else wanted
+
+
+def _merge_set(wanted: list[Any], live: list[Any], owned: Fields, others: Fields) -> list[Any]:
+    # Written as JSON, so that what is no text, which anybody may write, can be looked up too.
+    names = {_as_json(item) for item in wanted}
+    dropped = {_as_json(json.loads(f[2:])) for f in owned if f.startswith("v:")} - names
+    kept = {
+        name: item
+        for item in live
+        if (name := _as_json(item)) not in dropped or f"v:{name}" in others
+    }
+    return [*kept.values(), *(item for item in wanted if _as_json(item) not in kept)]
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _merge_elements(
@@ -199,6 +209,7 @@ def _merge_elements(
     context: _Context,
 ) -> list[Any]:
     by_key = {element_key(keys, e): e for e in live}
+    ours, theirs = elements_of(owned, keys), elements_of(others, keys)
     merged = {}
     for element in wanted:
         key = element_key(keys, element)
@@ -209,13 +220,13 @@ def _merge_elements(
             merged[key] = _merge_map(
                 element,
                 before,
-                element_of(owned, keys, element),
-                element_of(others, keys, element),
+                ours(element),
+                theirs(element),
                 context,
             )
     kept = [
         k for k, e in by_key.items()
-        if k in merged or element_of(owned, keys, e) is None or element_of(others, keys, e) is not None
+        if k in merged or ours(e) is None or theirs(e) is not None
     ]  # fmt: skip
     common = [k for k in kept if k in merged]
     order = [k for k in merged if k in by_key]

@@ -111,7 +111,7 @@ def context_of(
         namespace=application.dest_namespace,
         project=application.project,
         project_spec=project_spec,
-        kube_version=re.sub(r"[-+].*$", "", cluster.server_version) if cluster else "",
+        kube_version=re.split(r"[-+]", cluster.server_version, maxsplit=1)[0] if cluster else "",
         api_versions=tuple(sorted(versions)),
         no_cache=no_cache,
         since=since,

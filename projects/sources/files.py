@@ -192,10 +192,13 @@ class Recorder:
             return None
         return self._origins[origin].blob(real)
 
-    def walk(self, path: str, origin: str = "", *, recurse: bool = True) -> Iterator[str]:
+    def walk(
+        self, path: str, origin: str = "", *, recurse: bool = True, budget: "Budget | None" = None
+    ) -> Iterator[str]:
         """Yield the files below a folder in order, links to files inside the tree followed.
 
         The folder itself is what is remembered, so that a new file is noticed.
+        Shapes: `budget` is one that several walks have together.
         Raises: ManifestError for a link that leads out, or when there are too many files.
         """
         root = self.resolve(path, origin)
@@ -204,7 +207,7 @@ class Recorder:
         else:
             listing = f"{root}/*" if root else "*"
             self._inputs[origin, listing] = hash_of(self._origins[origin], listing)
-        budget = Budget(f"the files below {root or '.'}", 0, MOST_WALKED)
+        budget = budget or Budget(f"the files below {root or '.'}", 0, MOST_WALKED)
         yield from self._walk(root, origin, recurse=recurse, seen=set(), budget=budget)
 
     def _walk(

@@ -19,7 +19,7 @@ from hub.engine.resource import Manifest, annotations_of, manifests_from
 from projects.sources import chart_files
 from projects.sources.confinement import working_folder
 from projects.sources.environment import substitute
-from projects.sources.files import Recorder, clean
+from projects.sources.files import MOST_WALKED, Budget, Recorder, clean
 from projects.sources.folder import write_beneath
 from projects.sources.process import WorkerError, renderer
 from projects.sources.reach import Reach
@@ -75,13 +75,14 @@ def render(
         raise ManifestError(
             f"helm.releaseName: {name!r} is no valid release name (at most 53 of a-z, 0-9, - and .)"
         )
+    budget = Budget("the files of values", settings.MAX_MANIFEST_BYTES * 4)
     request: dict[str, Any] = {
         "op": "helm", "release": name, "namespace": str(block.get("namespace") or release.namespace),
         "kubeVersion": str(block.get("kubeVersion") or release.kube_version),
         "apiVersions": [str(v) for v in block.get("apiVersions") or release.api_versions],
-        "values": _values(files, path, block, environment, reach),
+        "values": _values(files, path, block, environment, reach, budget),
         "parameters": _parameters(block, environment),
-        "fileParameters": _file_parameters(files, path, block, environment, reach),
+        "fileParameters": _file_parameters(files, path, block, environment, reach, budget),
         "skipCrds": bool(block.get("skipCrds")), "skipSchema": bool(block.get("skipSchemaValidation")),
     }  # fmt: skip
     content = chart_files.assemble(files, path, reach, schemas=not request["skipSchema"])
@@ -110,7 +111,7 @@ def _call(request: dict[str, Any], folder: Path, owner: str) -> dict[str, Any]:
 
 def _check_kube_version(metadata: Mapping[str, Any], version: str) -> None:
     wanted = str(metadata.get("kubeVersion") or "")
-    found = parse_version(re.sub(r"[-+].*$", "", version)) if version else None
+    found = parse_version(re.split(r"[-+]", version, maxsplit=1)[0]) if version else None
     if not wanted or found is None:
         return
     try:
@@ -124,9 +125,9 @@ def _check_kube_version(metadata: Mapping[str, Any], version: str) -> None:
 
 
 def _values(
-    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str], reach: Reach
+    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str], reach: Reach, budget: Budget
 ) -> list[str]:  # fmt: skip
-    texts = [_value_file(files, origin, place, shown, reach)
+    texts = [_value_file(files, origin, place, shown, reach, budget)
              for origin, place, shown in _value_files(files, path, block, environment)]  # fmt: skip
     if block.get("valuesObject") is not None:
         texts.append(yaml.safe_dump(block["valuesObject"], sort_keys=False))
@@ -135,10 +136,15 @@ def _values(
     return [text for text in texts if text]
 
 
-def _value_file(files: Recorder, origin: str, place: str, shown: str, reach: Reach) -> str:
+def _value_file(
+    files: Recorder, origin: str, place: str, shown: str, reach: Reach, budget: Budget
+) -> str:
+    # One file may be named by many spellings, and many names of a tree may be one file.
+    budget.count()
     data = reach.read(files, shown) if origin == "url" else files.read(place, origin)
     if data is None:
         raise ManifestError(f"helm.valueFiles: {shown}: no such file")
+    budget.spend(len(data))
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -152,6 +158,7 @@ def _value_files(
         substitute_ref(str(name), environment, files) for name in block.get("valueFiles") or []
     ]
     found: list[tuple[str, str, str]] = []
+    walked = Budget("the globs of helm.valueFiles", 0, MOST_WALKED)
     explicit = {
         locate(files, path, name)[:2] for name in listed if not _is_glob(name) and not _is_url(name)
     }
@@ -162,7 +169,9 @@ def _value_files(
             continue
         origin, place = locate(files, path, name)
         if _is_glob(name):
-            chosen = [p for p in _expand(files, origin, place) if (origin, p) not in explicit]
+            chosen = [
+                p for p in _expand(files, origin, place, walked) if (origin, p) not in explicit
+            ]
             if not chosen and not block.get("ignoreMissingValueFiles"):
                 raise ManifestError(f'values file glob "{name}" matched no files')
             found += [(origin, p, p) for p in chosen]
@@ -211,7 +220,7 @@ def _check_scheme(url: str) -> None:
         )
 
 
-def _expand(files: Recorder, origin: str, pattern: str) -> list[str]:
+def _expand(files: Recorder, origin: str, pattern: str, budget: Budget) -> list[str]:
     fixed = pattern[: min(pattern.index(c) for c in "*?[" if c in pattern)]
     root = posixpath.dirname(fixed)
     try:
@@ -220,7 +229,7 @@ def _expand(files: Recorder, origin: str, pattern: str) -> list[str]:
         raise ManifestError(
             f'values file glob "{pattern[:200]}" cannot be used: {error}'
         ) from error
-    return sorted(p for p in files.walk(root, origin) if fits(p))
+    return sorted(p for p in files.walk(root, origin, budget=budget) if fits(p))
 
 
 def _parameters(block: Mapping[str, Any], environment: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -231,14 +240,17 @@ def _parameters(block: Mapping[str, Any], environment: Mapping[str, str]) -> lis
 
 
 def _file_parameters(
-    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str], reach: Reach
+    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str], reach: Reach, budget: Budget
 ) -> list[dict[str, str]]:  # fmt: skip
     result = []
     for entry in block.get("fileParameters") or []:
         shown = substitute_ref(str(entry.get("path") or ""), environment, files)
         origin, place = locate(files, path, shown)
         result.append(
-            {"name": str(entry["name"]), "content": _value_file(files, origin, place, shown, reach)}
+            {
+                "name": str(entry["name"]),
+                "content": _value_file(files, origin, place, shown, reach, budget),
+            }
         )
     return result
 

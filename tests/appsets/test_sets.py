@@ -1,7 +1,9 @@
 """Sets end to end: from generators to applications that run, by REST, on a sandbox and a genuine control plane."""
 
+import contextlib
 import json
 import random
+from datetime import timedelta
 
 import pytest
 from conftest import config_map
@@ -11,6 +13,7 @@ from support.streams import collect
 
 from appsets import reconcile
 from appsets.models import ApplicationSet
+from appsets.template import limits
 from clusters.models import Cluster
 from hub.models import (
     Account,
@@ -24,6 +27,7 @@ from hub.session import issue
 from hub.stream import publish
 from projects import applications
 from projects.models import Application, Project
+from projects.sources.process import shares
 
 API = "/api/v1/applicationsets"
 PREVIEW = "/api/v1/flotilla/applicationsets/preview"
@@ -201,6 +205,28 @@ def test_a_set_that_breaks_in_an_odd_way_says_so_and_is_tried_again(idle_hub, mo
     assert row.due_at > timezone.now(), "not at once, and without end"
     monkeypatch.undo()
     assert run("s")[1]["ErrorOccurred"]["status"] == "False"
+
+
+def test_a_set_that_takes_too_long_changes_nothing(idle_hub, monkeypatch):
+    idle_hub.post(API, manifest("s", elements("a")))
+    run("s")
+    monkeypatch.setattr(limits, "MOST_SECONDS", 0.0)
+
+    row, conditions = run("s")
+
+    assert conditions["ErrorOccurred"]["reason"] == "ApplicationGenerationFromParamsError"
+    assert "take more than" in conditions["ErrorOccurred"]["message"] and names_of() == ["a"]
+    assert row.due_at > timezone.now() + timedelta(minutes=20), "and not at every look"
+    said = idle_hub.post(f"{API}/generate", {"applicationSet": manifest("t", elements("b"))}, status=400)  # fmt: skip
+    assert "take more than" in said["message"]
+
+
+def test_what_a_set_takes_counts_against_its_project(idle_hub, monkeypatch):
+    charged = []
+    monkeypatch.setattr(shares, "charge", lambda owner: contextlib.nullcontext(charged.append(owner)))  # fmt: skip
+    idle_hub.post(API, manifest("s", elements("a")))
+    run("s")
+    assert set(charged) == {"default"}
 
 
 def test_a_generator_that_fails_changes_nothing(idle_hub, repo, git_server):

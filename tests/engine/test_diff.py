@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from hub.engine.diff import CompareSettings, compare, respect_ignored
@@ -270,3 +272,46 @@ def test_what_is_ignored_never_changes_which_object_is_sent():
         sent = respect_ignored(desired, live, rules(jqPathExpressions=["first(.x)"]).rules, change)
         names = {k: sent["metadata"].get(k) for k in ("name", "namespace")}
         assert names == {"name": desired["metadata"]["name"], "namespace": "own"}
+
+
+@pytest.mark.parametrize(
+    ("desired", "live"),
+    [
+        pytest.param(
+            {"kind": "ConfigMap", "metadata": {"finalizers": [f"a{n}" for n in range(20_000)]}},
+            {"kind": "ConfigMap", "metadata": {"finalizers": [f"b{n}" for n in range(20_000)]}},
+            id="a set",
+        ),
+        pytest.param(
+            *[deployment(**containers(*({"name": f"c{n}"} for n in range(3_000))))] * 2,
+            id="elements",
+        ),
+    ],
+)
+def test_long_lists_take_little_time(desired, live):
+    desired = {"apiVersion": "v1", **desired, "metadata": {**desired["metadata"], "name": "a"}}
+    live = applied(desired, {"apiVersion": "v1", **live, "metadata": {**live["metadata"], "name": "a"}})  # fmt: skip
+    begun = time.process_time()
+
+    compare(desired, live, CompareSettings(), no_jq)
+
+    assert time.process_time() - begun < 1.5
+
+
+@pytest.mark.parametrize(
+    "desired",
+    [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "finalizers": [{}, []]}},
+        deployment(**containers({"name": {"a": 1}}, {"name": ["b"]})),
+    ],
+    ids=["a set of objects", "an object for a key"],
+)  # fmt: skip
+def test_what_no_schema_allows_is_compared(desired):
+    assert not compare(desired, applied(desired, desired), CompareSettings(), no_jq).modified
+
+
+@pytest.mark.parametrize("step", ["²", "1" * 5000])
+def test_a_step_that_is_no_index(step):
+    ignored = rules(jsonPointers=[f"/spec/{step}"], jqPathExpressions=[f".spec[{step}]"])
+
+    compare(deployment(), deployment(), ignored, lambda _expression, value: value)

@@ -29,6 +29,9 @@ from hub.engine.errors import ManifestError
         ),
         pytest.param("a:", {"a": None}, id="nothing is null"),
         pytest.param("a: =", {"a": "="}, id="equals sign is text"),
+        pytest.param("a: 08", {"a": 8}, id="an eight is no octal"),
+        pytest.param("a: !!binary aGk=", {"a": "hi"}, id="binary is text"),
+        pytest.param("a: !!timestamp x", {"a": "x"}, id="a time is text"),
     ],
 )
 def test_values_are_what_kubernetes_reads(text, expected):
@@ -45,6 +48,14 @@ def test_empty_documents_are_left_out():
         pytest.param("a: [", "line", id="syntax"),
         pytest.param("\t- a", "column", id="tab"),
         pytest.param("a: " + "[" * 500, "nested deeper", id="deep"),
+        pytest.param(
+            "\n".join(" " * n + "a:" for n in range(150)), "nested deeper", id="deep by lines"
+        ),
+        pytest.param("-  " * 150 + "a", "nested deeper", id="deep in one line"),
+        pytest.param("a: !!int x", "not of the type", id="no number"),
+        pytest.param("a: !!bool x", "not of the type", id="no boolean"),
+        pytest.param("a: 0x_", "not of the type", id="no digits"),
+        pytest.param("a: !!set {x}", "JSON can hold", id="set"),
         pytest.param("a: &a {b: *a}", "refers to the document", id="cycle"),
         pytest.param("a: !!python/object/apply:os.system ['x']", "tag", id="python tag"),
         pytest.param("? [a]\n: 1", "key must be text", id="list as key"),
@@ -118,3 +129,8 @@ def test_the_texts_of_one_render_are_counted_together():
 
     with pytest.raises(ManifestError, match="split them"):
         volume.add("- 1\n" * 12_000)
+
+
+def test_a_number_of_json_that_is_too_long():
+    with pytest.raises(ManifestError, match="too long"):
+        parse_json("1" * 5000)

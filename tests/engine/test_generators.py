@@ -1,5 +1,7 @@
 """Generators of application sets: the examples of Argo CD's documentation and what goes wrong."""
 
+import time
+
 import pytest
 
 from appsets.generators import (
@@ -12,6 +14,7 @@ from appsets.generators import (
     requeue_seconds,
     uses,
 )
+from appsets.template import limits
 from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
 
@@ -428,3 +431,31 @@ def test_a_patch_of_the_template():
             )
     with pytest.raises(TemplateError, match="must be text"):
         application_from({"templatePatch": {"a": 1}}, TEMPLATE, {"cluster": "a"})
+
+
+SLOW = "{{ range until 35000 }}{{ if . }}{{ end }}{{ end }}"
+MANY = [{"name": f"a{n}"} for n in range(10_000)]
+WHOLE_SETS = {
+    "templates": {"generators": [{"list": {"elements": MANY}}], "template": {"metadata": {"name": SLOW}}},
+    "values": {"generators": [{"git": {"repoURL": "x", "directories": [{"path": "*"}], "values": {f"v{n}": SLOW for n in range(1000)}}}]},
+    "children": {"generators": [{"matrix": {"generators": [{"list": {"elements": MANY}}, {"list": {"elements": [{"x": SLOW}]}}]}}]},
+    "globs": {"generators": [{"git": {"repoURL": "x", "directories": [{"path": f"*{n}/x*y"} for n in range(2000)]}}]},
+    "selectors": {"generators": [{"list": {"elements": [{"a": {f"k{m}": m for m in range(500)}}] * 9999}, "selector": {"matchLabels": {"x": "y"}}}]},
+}  # fmt: skip
+
+
+class Wide(World):
+    def paths(self, url, revision):
+        return [f"d{n}/e{m}/file" for n in range(500) for m in range(50)]
+
+
+@pytest.mark.parametrize("name", WHOLE_SETS)
+def test_a_whole_set_takes_no_longer_than_it_may(name):
+    spec = {"goTemplate": True, **WHOLE_SETS[name]}
+    begun = time.process_time()
+
+    with limits.bounded(0.3, time.thread_time), pytest.raises(limits.OutOfTime, match="more than"):
+        for made in generate(spec, Wide()):
+            application_from(spec, spec.get("template", {}), made.params)
+
+    assert time.process_time() - begun < 3

@@ -12,6 +12,7 @@ from support.local import Local
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from projects import sources
 from projects.sources import charts, files
+from projects.sources import helm as helm_tool
 from projects.sources.files import MemoryFiles
 from projects.sources.folder import write_beneath
 
@@ -492,3 +493,39 @@ def test_variables_multiply_nothing():
     given = {"helm": {"parameters": [{"name": "a", "value": "$ARGOCD_APP_SOURCE_PATH" * 1000}]}}
     with pytest.raises(Invalid, match="characters longer"):
         render(at(deep, chart("a", **{".argocd-source.yaml": json.dumps(given)})), deep)
+
+
+class OneFile:
+    """A tree whose many names are all one file, which costs its author nothing."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def entry(self, path):
+        return (0o40000, "1" * 40) if path == "many" else self.content.entry(path) or (0o100644, "2" * 40)  # fmt: skip
+
+    def children(self, path):
+        return [f"{n}.yaml" for n in range(1000)] if path == "many" else self.content.children(path)
+
+    def blob(self, path):
+        return self.content.blob(path) if self.content.entry(path) else b"a: " + b"x" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("helm", "words"),
+    [
+        ({"valueFiles": ["/many/*.yaml"]}, "the files of values: more than"),
+        ({"valueFiles": [f"{'./' * n}values.yaml" for n in range(100)]}, "the files of values: more than"),
+        ({"fileParameters": [{"name": "a", "path": "/many/1.yaml"}] * 1000}, "the files of values: more than"),
+        ({"valueFiles": [f"/many/{n}*" for n in range(100, 110)]}, "the globs of helm.valueFiles: more than"),
+    ],
+    ids=["a glob", "spellings of one file", "parameters", "globs"],
+)  # fmt: skip
+def test_files_of_values_are_bounded_together(helm, words, settings, monkeypatch):
+    settings.MAX_MANIFEST_BYTES = 1024**2
+    monkeypatch.setattr(helm_tool, "MOST_WALKED", 5000, raising=False)
+    given = at("chart", chart("a", **{"values.yaml": "a: " + "x" * 100_000}))
+    tree = OneFile(MemoryFiles({n: t.encode() for n, t in given.items()}))
+
+    with pytest.raises(Invalid, match=words):
+        sources.load_local({"path": "chart", "helm": helm}, tree, [], 0, context())
