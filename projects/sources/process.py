@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -318,7 +318,10 @@ def _receive(process: "subprocess.Popen[bytes]", limit: int) -> dict[str, Any]:
 
 
 class Pool:
-    """Workers for several callers at once, given out in the turns of `shares`."""
+    """Workers for several callers at once, given out in the turns of `shares`.
+
+    Each serves one project alone; as many wait for more work as there are places, those that waited longest end first.
+    """
 
     def __init__(self, shares: Shares, memory: Callable[[], int], idle_seconds: float = 60) -> None:
         """Keep the turns, the memory of one worker, and how long one is kept without work."""
@@ -361,17 +364,22 @@ class Pool:
 
     def _take(self, owner: str) -> Worker:
         with self._lock:
-            # Its own again if possible: what one project did to a process rarely meets another.
-            place = next((n for n, (w, _) in enumerate(self._idle) if w.owner == owner), 0)
-            worker = self._idle.pop(place)[0] if self._idle else Worker(self._memory())
+            # Its own or a new one: what one project did to a process never meets another's files.
+            place = next((n for n, (w, _) in enumerate(self._idle) if w.owner == owner), None)
+            if place is not None:
+                return self._idle.pop(place)[0]
+        worker = Worker(self._memory())
         worker.owner = owner
         return worker
 
     def _keep(self, worker: Worker) -> None:
         with self._lock:
             self._idle.append((worker, clock()))
+            more = len(self._idle) - self._shares.places
+            ended, self._idle = self._idle[: max(0, more)], self._idle[max(0, more) :]
             if self._timer is None:
                 self._look_later()
+        self._end(old for old, _ in ended)
 
     def _look_later(self) -> None:
         self._timer = threading.Timer(self._idle_seconds, self._end_idle, [self._idle_seconds])
@@ -386,7 +394,11 @@ class Pool:
             self._timer = None
             if self._idle:
                 self._look_later()
-        for worker in ended:
+        self._end(ended)
+
+    @staticmethod
+    def _end(workers: Iterable[Worker]) -> None:
+        for worker in workers:
             worker.close()
             confinement.remove(worker.folder)
 

@@ -76,6 +76,11 @@ class Shares:
         self._owners: OrderedDict[str, _Owner] = OrderedDict()
         """The project that was served last is the last one."""
 
+    @property
+    def places(self) -> int:
+        """How many places there are."""
+        return self._limits().places
+
     @contextlib.contextmanager
     def hold(self, owner: str) -> Iterator[None]:
         """Hold a place while the block runs; the time counts against the project's seconds.

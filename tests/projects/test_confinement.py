@@ -397,6 +397,23 @@ def test_who_waits_too_long_is_told_so():
     assert sum(len(o.turns) for o in shares._owners.values()) == 0
 
 
+def test_a_kept_process_serves_one_project():
+    """What a project has done to the process it rendered in must not meet another's files."""
+    pool, served = renders.pool(None, limits=renders.limits_of(2)), {}
+    try:
+        for owner in ("a", "b", "a", "c", "a", "b", "c"):
+            pool.call({"op": "jq", "path": ".x", "value": {"x": 1}}, timeout=20, owner=owner)
+            kept = {worker._process.pid: worker.owner for worker, _ in pool._idle}
+            assert owner in kept.values() and len(kept) <= 2, (
+                "and no more wait than there are places"
+            )
+            for pid, whose in kept.items():
+                assert served.setdefault(pid, whose) == whose
+        assert sum(whose == "a" for whose in served.values()) == 1, "its own again"
+    finally:
+        pool.close()
+
+
 def test_busy_places_of_all_pools_are_counted_together():
     busy = RENDERERS_BUSY._value.get
     before = busy()
