@@ -232,6 +232,17 @@ def _require_read(request: Request, url: str) -> None:
     """Return if the caller may read a repository, with the credentials of the project that it names."""
     project = request.query_params.get("appProject", "")
     require(actor(request), "repositories", "get", f"{project}/{url}" if project else url, project)
+    if project:
+        _require_permitted(project, url)
+
+
+def _require_permitted(project: str, url: str) -> None:
+    # A right over all repositories of a project is none over what the project does not permit.
+    rules = project_of_or_none(project)
+    if rules is None or not permits_source(rules.spec, url):
+        raise AccessDenied(
+            f"application repo {redact_text(url)} is not permitted in project '{project}'"
+        )
 
 
 def _ask_again(row: Repository) -> None:
@@ -443,9 +454,7 @@ def require_details(caller: Caller, project: str, name: str, url: str) -> None:
     if not is_allowed(caller, "applications", action, named, where):
         # The same for an application that is there and one that is not.
         raise hide(caller, "applications", "get", named, project)
-    rules = project_of_or_none(project)
-    if rules is None or not permits_source(rules.spec, url):
-        raise AccessDenied(f"application repo {url} is not permitted in project '{project}'")
+    _require_permitted(project, url)
 
 
 def template_json(row: CredentialTemplate) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from hub.models import Account, AuditEvent, access_changed
 from hub.session import issue
 from projects import sources
 from projects.models import Application, Operation, Project
+from projects.sources import charts, remotes
 from projects.specs import project_of
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: '{value}'}}\n"
@@ -193,6 +194,20 @@ def test_a_source_that_is_permitted_no_more_is_read_no_more(idle_hub, route, mon
         monkeypatch.setattr(sources, name, lambda *_a, **_k: pytest.fail("it was read"))
     refused = idle_hub.get(f"/api/v1/applications/a/{route}", status=403)
     assert "not permitted in project 'pay'" in refused["message"]
+
+
+@pytest.mark.parametrize("route", ["refs", "apps", "helmcharts", "oci-tags"])
+def test_a_repository_that_a_project_does_not_permit_is_not_looked_into_for_it(
+    idle_hub, route, monkeypatch
+):
+    """With the hub's credentials for all of the server: a right over `pay/*` covers any URL."""
+    project(idle_hub, "pay", sourceRepos=["https://git.example/pay/*"])
+    for owner, name in ((remotes, "look_up_refs"), (sources, "resolve"), (charts, "index"), (charts, "tags")):  # fmt: skip
+        monkeypatch.setattr(owner, name, lambda *_a, **_k: pytest.fail("it was asked"))
+    for name in ("pay", "nowhere"):
+        path = f"/api/v1/repositories/https%3A%2F%2Fgit.example%2Fother/{route}"
+        refused = idle_hub.get(path, appProject=name, status=403)
+        assert f"not permitted in project '{name}'" in refused["message"]
 
 
 # --- who edits a project ---
