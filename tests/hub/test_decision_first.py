@@ -1,5 +1,6 @@
 """The access decision comes first: a refused caller moves nothing in the world, and learns nothing of it."""
 
+import contextlib
 import itertools
 import json
 import re
@@ -8,8 +9,10 @@ import subprocess
 from functools import partial
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.hashers import make_password
 from django.db import connection
+from django.urls import get_resolver
 from django.utils import timezone
 from support.routes import a_url, routes
 from support.sets import elements, manifest
@@ -18,6 +21,7 @@ from clusters.models import Cluster
 from hub.models import Account, access_changed, next_version
 from hub.session import issue
 from projects import sources
+from projects.api.streams import Waiter
 from projects.models import Application, CredentialTemplate, Project, Repository
 
 HOST = "https://host.example"
@@ -267,3 +271,112 @@ def test_forms_are_about_the_cluster_that_is_written(idle_hub, world, path, is_t
     body = {"text": json.dumps({"metadata": {"name": "x"}, "spec": spec("prod")})}
     answer = idle_hub.client.post(path, body, headers={"HX-Request": "true"}).content.decode()
     assert "You may not" in answer and not world.done
+
+
+# --- pages that are read, and streams ---
+
+_OPEN = ("account", "login", "logout", "auth/", "sso/", "identity/", "api", "swagger", "healthz", "readyz", "metrics")  # fmt: skip
+PAGE_QUERY = f"{QUERY}&text=x&resource=Pod/x/x&uid=x&name=x&number=1&container=x&tab=logs"
+
+
+def pages():
+    """Yield the address of every page that is for who is signed in; `{cluster}` stands for a cluster's number."""
+    for pattern in get_resolver().url_patterns:
+        path = str(pattern.pattern).lstrip("^")
+        if not path or path.startswith(_OPEN) or not hasattr(pattern, "callback"):
+            continue
+        yield a_url(path.replace("<str:namespace>", "argocd").replace("<int:pk>", "{cluster}"))
+
+
+def seen(text):
+    """Return what an answer says, without what is new in each: tokens, versions, moments."""
+    text = re.sub(r'(nonce|value|content)="[A-Za-z0-9+/=_-]{16,}"|csrf[^>]*>|X-CSRFToken[^}]*', "", text)  # fmt: skip
+    return re.sub(r"\d+", "0", text)
+
+
+def test_pages_of_a_refused_caller_move_nothing_and_say_nothing(idle_hub, people, theirs, world):
+    """Every page before and after everything of another team is there: nothing moves, and both are the same."""
+    answers = {}
+    for state in ("absent", "there"):
+        number = getattr(Cluster.objects.filter(name="x").first(), "pk", 9999)
+        for who, token in people.items():
+            idle_hub.client.cookies["argocd.token"] = token
+            idle_hub.client.get("/nothing")  # marks the session as used
+            for address, query in itertools.product(pages(), ("", f"?{PAGE_QUERY}")):
+                world.done.clear()
+                answer = idle_hub.client.get(address.format(cluster=number) + query)
+                assert not world.done, (who, address, query, world.done)
+                answers[state, who, address, query] = answer.status_code, seen(answer.content.decode())  # fmt: skip
+        if state == "absent":
+            theirs()
+    assert len(answers) > 400
+    # Who may see it is shown it.
+    idle_hub.client.cookies["argocd.token"] = idle_hub.token
+    for address in (
+        "/applications/argocd/x",
+        "/sets/argocd/x",
+        "/projects/theirs",
+        f"/fleet/{number}",
+    ):
+        assert idle_hub.client.get(address).status_code == 200, address
+    for (state, *asked), given in answers.items():
+        assert given == answers["absent", *asked], (state, *asked)
+        assert given[0] != 500, asked
+
+
+STREAMS = {
+    "/api/v1/stream/applications": 200, "/api/v1/stream/applications/x/resource-tree": 403,
+    "/api/v1/stream/applicationsets": 200, "/api/v1/flotilla/watch": 200,
+}  # fmt: skip
+
+
+def test_streams_are_all_known():
+    found = {a_url(p) for p, v in routes() if v and ("/stream/" in p or p.endswith("/watch"))}
+    assert found == set(STREAMS)
+
+
+BEGUN = "?resourceVersion=0"
+
+
+class _Waits(Exception):
+    """A stream has said what there is to say, and waits for a change."""
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_streams_of_a_refused_caller_move_nothing_and_say_nothing(
+    idle_hub, people, theirs, world, monkeypatch, path
+):
+    async def wait(self):
+        raise _Waits
+
+    monkeypatch.setattr(Waiter, "wait", wait)
+    answers = {}
+    for state in ("absent", "there"):
+        for (who, token), query in itertools.product(people.items(), (BEGUN, f"?{QUERY}")):
+            ask(idle_hub, token, "GET", "/api/v1/session/userinfo")  # marks the session as used
+            world.done.clear()
+            status, text = _streamed(idle_hub, token, path + query)
+            assert (status, world.done) == (STREAMS[path], []), (who, query, text[:200])
+            answers[state, who, query] = re.sub(r'iat: [^"]*|\d+', "", text)
+        if state == "absent":
+            theirs()
+    for (_, *asked), given in answers.items():
+        assert given == answers["absent", *asked], asked
+    # Who may see it is told of it.
+    said = _streamed(idle_hub, idle_hub.token, path + BEGUN)[1]
+    assert '"name":"x"' in said or '"nodes"' in said
+
+
+def _streamed(hub, token, url):
+    answer = hub.client.get(url, HTTP_AUTHORIZATION=f"Bearer {token}")
+    text = async_to_sync(_beginning)(answer) if answer.streaming else answer.content
+    return answer.status_code, text.decode()
+
+
+async def _beginning(answer):
+    """Return what a stream says before it waits."""
+    found = b""
+    with contextlib.suppress(_Waits):
+        async for part in answer.streaming_content:
+            found += part
+    return found
