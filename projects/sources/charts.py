@@ -23,7 +23,7 @@ from hub.engine.permits import wanders
 from hub.outbound import check_url, http, joined
 from hub.outbound.bounds import TooMuch, parse, read, shown_size
 from hub.redaction import redact_text
-from projects.sources.credentials import proxy_of, tls_of
+from projects.sources.credentials import IDENTITY, LENT, proxy_of, tls_of
 from projects.sources.files import MemoryFiles, require_shallow
 from projects.sources.versions import highest, is_constraint
 
@@ -251,7 +251,18 @@ def _archive(url: str, chart: str, version: str, frozen: tuple[tuple[str, Any], 
         raise ManifestError(f"the index of {redact_text(url)} names no file for {chart} {version}")
     place = joined(url.rstrip("/") + "/", str(urls[0]), redact_text(url))
     # An index may name a file of any server: the credentials are for the one that has the index.
-    return _get(place, credentials, settings.MAX_CHART_BYTES, server=url)
+    return _get(place, _for_file(place, url, credentials), settings.MAX_CHART_BYTES, server=url)
+
+
+def _for_file(place: str, url: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the credentials that go to a file which an index names.
+
+    A template's read more of its server than the project permits: they go to files of the repository alone.
+    """
+    is_inside = place.startswith(url.rstrip("/") + "/") and not wanders(place)
+    if is_inside or LENT not in credentials or credentials.get("passCredentials"):
+        return credentials
+    return {k: v for k, v in credentials.items() if k not in IDENTITY}
 
 
 def fetch(url: str, chart: str, version: str, credentials: Mapping[str, Any]) -> MemoryFiles:

@@ -27,6 +27,8 @@ _UNPROVED = ("proxy", "insecure", "insecureIgnoreHostKey")
 """The options with which somebody else than the server may answer for it."""
 OWN_WAY = "ownWay"
 """The field that names the project whose own way to a server its credentials go, made by the hub."""
+LENT = "lentBy"
+"""The field that names the template which credentials are of, made by the hub."""
 TLS = "tls_certificates"
 """The setting with {host: PEM certificates that its server must be signed by}."""
 
@@ -65,7 +67,7 @@ def given_for(url: str, project: str = "") -> dict[str, Any]:
     if not own:
         template = template_of(url)
         if template:
-            result |= {**template.options, **template.credentials}
+            result |= {**template.options, **template.credentials, LENT: template.url}
     if repository:
         # Who writes a project's repositories must not lead the hub's credentials past a listener.
         is_lent = bool(repository.project) and carries(result)

@@ -494,6 +494,27 @@ def test_an_application_does_not_hand_a_templates_credentials_on(
     assert load(chart_server.url, source, ctx=context(no_cache=True)).manifests
 
 
+@pytest.mark.parametrize("place", ["/", "/pay/../"])
+def test_an_index_reads_no_other_repository_of_its_server_with_a_templates_credentials(
+    chart_server, admin_repository, place
+):
+    """The project permits one repository; the template's credentials read the whole server."""
+    from projects.models import CredentialTemplate
+
+    chart_server.password = "canary"
+    url, who = f"{chart_server.url}/pay", {"username": "u", "password": "canary"}
+    source = {"chart": "demo", "targetRevision": "1.0.0"}
+    CredentialTemplate.objects.create(url=chart_server.url, credentials=who)
+
+    chart_server.archives_at = f"{chart_server.url}{place}"
+    with pytest.raises(RetryLater, match="refused"):
+        load(url, source, ctx=context(no_cache=True))
+
+    admin_repository(url, "helm", credentials=who)
+    chart_server.archives_at = f"{chart_server.url}/"
+    assert load(url, source, ctx=context(no_cache=True)).manifests
+
+
 def test_hostile_chart_servers(chart_server, settings):
     settings.MAX_INDEX_BYTES = 100_000
     chart_server.endless = True

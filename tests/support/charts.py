@@ -74,7 +74,7 @@ class Charts:
             return self.send_without_end(handler)
         if self.corrupt and self.corrupt in path:
             return self.send(handler, 200, b"not what was asked for")
-        if path == "/index.yaml":
+        if path in ("/index.yaml", "/pay/index.yaml"):
             entries = {
                 "demo": [
                     {"name": "demo", "version": v, "urls": [f"{self.archives_at}demo-{v}.tgz"]}
