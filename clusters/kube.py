@@ -222,15 +222,15 @@ class Connection:
 
     def request(
         self, method: str, path: str, body: Any = None, *, content_type: str = "application/json",
-        query: Mapping[str, Any] | None = None, accept: str = "",
+        query: Mapping[str, Any] | None = None, accept: str = "", most: int = 0,
     ) -> Any:  # fmt: skip
-        """Return the parsed answer.
+        """Return the parsed answer, of at most so many bytes; without `most` of as many as any answer may have.
 
         Raises: Refused for an error status, Unreachable when nothing answers or what comes cannot be used.
         """
         if method != "GET":
             idempotency.before_change()
-        sent = (method, path, body, content_type, query, accept)
+        sent = (method, path, body, content_type, query, accept, most)
         status, data = self._answer(*sent)
         if status == 401 and self.renew():
             status, data = self._answer(*sent)
@@ -247,8 +247,10 @@ class Connection:
 
     def _answer(
         self, method: str, path: str, body: Any, content_type: str, query: Mapping[str, Any] | None, accept: str,
+        most: int,
     ) -> tuple[int, bytes]:  # fmt: skip
-        most = settings.CLUSTER_ANSWER_BYTES
+        setting = "HUB_CLUSTER_OBJECT_BYTES" if most else "HUB_CLUSTER_ANSWER_BYTES"
+        most = most or settings.CLUSTER_ANSWER_BYTES
         allowance = pools.Allowance(most, REQUEST_SECONDS)
         response = self._send(allowance, method, path, body, content_type, query, accept)
         try:
@@ -256,7 +258,7 @@ class Connection:
                 return response.status, _beginning(response)
             return response.status, pools.read(response, most)
         except (TooMuch, pools.HTTPError, OSError) as error:
-            raise unreachable(self.name, _with_setting(error)) from error
+            raise unreachable(self.name, _with_setting(error, setting)) from error
 
     @contextlib.contextmanager
     def stream(self, path: str, query: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
@@ -411,12 +413,16 @@ class Connection:
 
     def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """Return a resource, None when it does not exist."""
+        path = kind.resource_path(namespace, name)
         try:
-            return dict(self.request("GET", kind.resource_path(namespace, name)))
+            found = self.request("GET", path, most=settings.CLUSTER_OBJECT_BYTES)
         except Refused as refused:
             if refused.status == 404:
                 return None
             raise
+        if not isinstance(found, dict):
+            raise unreachable(self.name, "what it sends is no JSON object")
+        return found
 
     def apply(
         self, kind: Kind, manifest: Manifest, *, dry_run: bool = False, validate: bool = True,
@@ -518,10 +524,10 @@ def _beginning(response: pools.Response) -> bytes:
     return bytes(kept)
 
 
-def _with_setting(error: Exception) -> object:
+def _with_setting(error: Exception, setting: str) -> object:
     """Return the error with the name of the setting that allows more."""
     if isinstance(error, TooMuch) and "larger" in str(error):
-        return f"{error}, the limit (HUB_CLUSTER_ANSWER_BYTES)"
+        return f"{error}, the limit ({setting})"
     return error
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +11,17 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from clusters.intake import complaint
 from clusters.models import Cluster, LiveChange, LiveResource, pack
 from hub.engine import health
 from hub.engine.describe import describe
+from hub.engine.errors import RetryLater
 from hub.engine.lua import health_script
 from hub.engine.normalize import for_comparison
 from hub.engine.resource import Manifest, resource_key, split_api_version
 from hub.engine.tracking import Tracking, owner_of
 from hub.models import next_version, setting
+from hub.outbound.bounds import room_of
 from hub.stream import publish, wake
 
 CHILD_KINDS = {
@@ -49,6 +52,38 @@ class Seen:
     manifest: Manifest
     is_whole: bool
     """False when only metadata was sent."""
+    fetched: int = 0
+    """Room that it takes beside the page or event that named it, as `hub.outbound.bounds.room_of` counts."""
+
+
+def fetched(manifest: Manifest, found: Manifest | None, cluster: str) -> Seen:
+    """Return what a cluster answered when it was asked for the whole of a resource of which metadata came.
+
+    Raises: RetryLater when it is another one.
+    """
+    if found is None or complaint(found):
+        return Seen(manifest, is_whole=False)
+    whole = {**found, "apiVersion": manifest["apiVersion"], "kind": manifest["kind"]}
+    if resource_key(whole) != resource_key(manifest):
+        raise RetryLater(
+            "BadAnswer", f"cluster {cluster}: it answers with another object than was asked for"
+        )
+    return Seen(whole, is_whole=True, fetched=room_of(orjson.dumps(whole)))
+
+
+async def portions(found: AsyncIterator[Seen]) -> AsyncIterator[list[Seen]]:
+    """Yield the objects of a page in as many lists as it takes, the last one perhaps empty.
+
+    What is fetched for each of them has no common limit, so it is written before there is too much.
+    """
+    some, size = list[Seen](), 0
+    async for seen in found:
+        some.append(seen)
+        size += seen.fetched
+        if size >= _FETCHED_BYTES:
+            yield some
+            some, size = [], 0
+    yield some
 
 
 @dataclass
@@ -59,7 +94,7 @@ class Batch:
     gone: set[str] = field(default_factory=set)
     first_at: float = 0.0
     size: int = 0
-    """Bytes of the events, roughly."""
+    """Room that the events take, roughly."""
 
     @property
     def is_full(self) -> bool:
@@ -69,6 +104,7 @@ class Batch:
 
 # Changes of one cluster that wait for the database; a server that sends more waits with them.
 _WAITING, _WAITING_BYTES = 2000, 32 * 1024**2
+_FETCHED_BYTES = 16 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)

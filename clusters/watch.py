@@ -43,7 +43,7 @@ from hub.engine.tracking import owner_of
 from hub.metrics import CLUSTER_STATUS, WATCH_EVENTS, WATCH_LAG
 from hub.models import setting
 from hub.outbound import streams
-from hub.outbound.bounds import TooMuch
+from hub.outbound.bounds import TooMuch, room_of
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ BATCH_SECONDS = 0.08
 BATCH_SIZE = 400
 WATCH_SECONDS = 3000
 LIST_SECONDS = 600
-"""How long one list may take with all of its pages."""
+"""How long one list may take with all of its pages; and how long the first lists together may stand still."""
 PAGE_SECONDS = 60
 CALLS = 2
 """Threads of one cluster: one that does not answer holds its own, and nobody else's."""
@@ -253,15 +253,20 @@ class ClusterWatch:
         return served
 
     async def _until_listed(self) -> None:
-        deadline = time.monotonic() + 120
+        done, deadline = (-1, -1), 0.0
         while not all(s.is_listed for s in self._kinds.values()):
             for state in self._kinds.values():
                 if state.task and state.task.done() and not state.is_listed:
                     state.task.result()
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            # A large cluster takes its time: only one that does not get on begins anew.
+            before, done = done, (sum(len(s.listed) for s in self._kinds.values()), sum(self._counts.values()))  # fmt: skip
+            if done != before:
+                deadline = now + LIST_SECONDS
+            if now > deadline:
                 raise RetryLater(
                     "ListTimeout",
-                    f"cluster {self.cluster.name}: the lists took longer than two minutes",
+                    f"cluster {self.cluster.name}: its lists have stood still for {LIST_SECONDS} seconds",
                 )
             await asyncio.sleep(0.05)
         # What the watches saw meanwhile is written before the store is called complete.
@@ -409,12 +414,10 @@ class ClusterWatch:
                     continue
                 items = pages.took(page)
                 self._count(kind, namespace, pages.total)
-                seen = [
-                    await self._seen(state, item, whole=whole)
-                    for item in items if self._is_sound(kind, item)
-                ]  # fmt: skip
-                missing -= {resource_key(s.manifest).text for s in seen}
-                await self._live(live.record, self.cluster.pk, seen)
+                found = (await self._seen(state, i, whole=whole) for i in items if self._is_sound(kind, i))  # fmt: skip
+                async for seen in live.portions(found):
+                    missing -= {resource_key(s.manifest).text for s in seen}
+                    await self._live(live.record, self.cluster.pk, seen)
             await self._live(live.record, self.cluster.pk, [], missing)
         return pages.version
 
@@ -481,7 +484,7 @@ class ClusterWatch:
         found = await self._call(
             self._connection.get, state.kind, metadata.get("namespace", ""), metadata["name"]
         )
-        return live.Seen(found, is_whole=True) if found else live.Seen(manifest, is_whole=False)
+        return live.fetched(manifest, found, self.cluster.name)
 
     async def _watch(self, state: _KindState, namespace: str, version: str, *, whole: bool) -> str:
         query = {
@@ -495,7 +498,7 @@ class ClusterWatch:
                     await self._pace.wait(len(line))
                     event = parsed(line, self.cluster.name)
                     version = await self._handle(state, event, whole=whole) or version
-                    await self._make_room(len(line))
+                    await self._make_room(room_of(line))
             except TooMuch as error:
                 raise Stalled(
                     "TooLarge",
@@ -524,6 +527,7 @@ class ClusterWatch:
             self._batch.gone.add(key)
         else:
             seen = await self._seen(state, item, whole=whole)
+            self._batch.size += seen.fetched
             key = resource_key(seen.manifest).text
             self._batch.gone.discard(key)
             self._batch.seen[key] = seen

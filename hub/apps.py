@@ -20,7 +20,7 @@ class HubConfig(AppConfig):
 
         # Who asks workers for something finds the broker by this application, in the web process and the watcher too.
         from hub import celery, schema  # noqa: F401
-        from hub.session import record_factor
+        from hub.session import record_factor, refuse_factor
 
         for verb, signal in (
             ("add-factor", signals.authenticator_added),
@@ -28,3 +28,4 @@ class HubConfig(AppConfig):
             ("reset-factor", signals.authenticator_reset),
         ):
             signal.connect(functools.partial(record_factor, verb), weak=False, dispatch_uid=verb)
+        signals.authentication_failed.connect(refuse_factor, dispatch_uid="wrong-factor")

@@ -1,16 +1,21 @@
 """Prometheus metrics of the hub, by the names that Argo CD's dashboards know where they fit."""
 
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from hmac import compare_digest
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from django.conf import settings
 from prometheus_client import Counter, Gauge, Histogram, make_wsgi_app, start_http_server
+from prometheus_client.exposition import ThreadingWSGIServer
 
 clock = time.monotonic
+MOST_SCRAPES = 16
+SCRAPE_SECONDS = 10.0
 
 
 def serve(port: int) -> None:
@@ -23,8 +28,13 @@ def serve(port: int) -> None:
     if not settings.METRICS_TOKEN:
         start_http_server(port, addr="127.0.0.1")
         return
-    server = make_server("", port, guarded(settings.METRICS_TOKEN), handler_class=_Quiet)
+    server = listening(port, settings.METRICS_TOKEN)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+
+
+def listening(port: int, token: str) -> WSGIServer:
+    """Return the server of the metrics, for who sends the token; others hold it up for no one."""
+    return make_server("", port, guarded(token), server_class=_Server, handler_class=_Quiet)
 
 
 def guarded(token: str) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
@@ -39,6 +49,37 @@ def guarded(token: str) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
         return inner(environ, start)  # type: ignore[no-any-return]
 
     return app
+
+
+class _Server(ThreadingWSGIServer):
+    """Answers so many at once, and closes what comes beyond."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._places = threading.BoundedSemaphore(MOST_SCRAPES)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._places.acquire(timeout=SCRAPE_SECONDS / 10):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        late = threading.Timer(SCRAPE_SECONDS, _hang_up, [request])
+        late.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            late.cancel()
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Write nothing: who goes away in the middle is no error of the hub."""
+
+
+def _hang_up(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _Quiet(WSGIRequestHandler):

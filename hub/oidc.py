@@ -103,6 +103,8 @@ def call(provider: Provider, method: str, url: str, **options: Any) -> Any:
 
     Raises: SignInError saying what came instead.
     """
+    if not isinstance(url, str):
+        raise SignInError(f"{provider.slug}: an endpoint of the metadata is no URL")
     try:
         check_url(
             url, "the provider's URL", ("https", "http") if settings.ALLOW_LOOPBACK else ("https",)
@@ -162,6 +164,9 @@ def discover(provider: Provider, *, fresh: bool = False) -> dict[str, Any]:
     for field in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
         if not isinstance(found.get(field), str):
             raise SignInError(f"{provider.slug}: the metadata has no {field}")
+    scheme, place = origin_of(found["authorization_endpoint"])
+    if scheme not in ("https", "http") or not place:
+        raise SignInError(f"{provider.slug}: authorization_endpoint of the metadata is no URL")
     return found
 
 
@@ -206,7 +211,8 @@ def fetch_tokens(provider: Provider, data: Mapping[str, str]) -> dict[str, Any]:
     Raises: SignInError when it refuses.
     """
     metadata, config = discover(provider), provider.config
-    methods = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+    methods = metadata.get("token_endpoint_auth_methods_supported")
+    methods = methods if isinstance(methods, list) and methods else ["client_secret_basic"]
     secret, client_id = config.get("clientSecret") or "", config["clientID"]
     form = {**data, "client_id": client_id}
     auth = None
@@ -231,8 +237,8 @@ def _key(provider: Provider, metadata: Mapping[str, Any], token: str) -> tuple[A
         for entry in fitting:
             try:
                 key = jwt.PyJWK.from_dict(entry, algorithm=None if entry.get("alg") else algorithm)
-            except (jwt.PyJWTError, ValueError):
-                continue
+            except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError):
+                continue  # a key of any shape is none
             if key.algorithm_name == algorithm:
                 return key.key, algorithm
     raise SignInError(f"{provider.slug}: no key of the provider fits the ID token")
@@ -258,7 +264,7 @@ def verify_id_token(provider: Provider, token: str, *, nonce: str | None, now: f
     several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
     if (several or "azp" in claims) and claims.get("azp") not in (config["clientID"], *audiences):
         raise SignInError(f"{provider.slug}: the ID token was made for another client (azp)")
-    if nonce is not None and not hmac.compare_digest(str(claims.get("nonce", "")), nonce):
+    if nonce is not None and not hmac.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()):  # fmt: skip
         raise SignInError(f"{provider.slug}: the ID token does not answer this sign-in (nonce)")
     if not isinstance(claims["sub"], str):
         raise SignInError(f"{provider.slug}: the ID token has no usable subject")

@@ -94,7 +94,7 @@ def joined_cookie(cookies: Mapping[str, str]) -> str:
     """Return the token of a session's cookie, whole or in chunks; empty when there is none."""
     first = cookies.get(COOKIE, "")
     count, separator, chunk = first.partition(":")
-    if separator and count.isdigit() and 1 <= int(count) <= MAX_COOKIES:
+    if separator and count.isdecimal() and len(count) < 3 and 1 <= int(count) <= MAX_COOKIES:
         return chunk + "".join(cookies.get(f"{COOKIE}-{n}", "") for n in range(1, int(count)))
     return first
 

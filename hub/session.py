@@ -374,6 +374,11 @@ def record_factor(verb: str, user: Account, authenticator: Any, **_: Any) -> Non
     audit.record(user.shown_name, verb, "account", user.name, factor=str(authenticator.type))
 
 
+def refuse_factor(user: Account, **_: Any) -> None:
+    """Count and write down a wrong second factor of a page, as of every other way to sign in."""
+    _refuse(user.name, user, timezone.now())
+
+
 def account_json(account: Account) -> dict[str, Any]:
     """Return an account in Argo CD's shape, ours beyond it."""
     tokens = account.tokens.filter(revoked_at=None).order_by("issued_at")

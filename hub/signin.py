@@ -43,6 +43,8 @@ from hub.session import begin_session, check_login, verify
 log = logging.getLogger(__name__)
 
 HUB_SESSION = "hub_session"
+STRANGER_SECONDS = 900
+"""How long the browser session of somebody who is not signed in is kept: anybody can begin any number of them."""
 UNUSABLE = "!"
 
 
@@ -104,6 +106,7 @@ class AccountAdapter(DefaultAccountAdapter):
             refresh=_unsealed(refresh) if refresh else None,
         )  # fmt: skip
         request.session[HUB_SESSION] = token
+        request.session.set_expiry(None)
         set_token_cookie(response, token)
         return response
 
@@ -255,6 +258,7 @@ def live_session(get_response: Any) -> Any:
         async def asynchronous(request: HttpRequest) -> HttpResponse:
             await sync_to_async(bind)(request)
             answer: HttpResponse = await get_response(request)
+            _shorten(request)
             return answer
 
         return asynchronous
@@ -262,9 +266,17 @@ def live_session(get_response: Any) -> Any:
     def middleware(request: HttpRequest) -> HttpResponse:
         bind(request)
         answer: HttpResponse = get_response(request)
+        _shorten(request)
         return answer
 
     return middleware
+
+
+def _shorten(request: HttpRequest) -> None:
+    """Keep the browser session of a stranger only as long as a sign-in takes."""
+    session = request.session
+    if session.modified and not session.is_empty() and not request.user.is_authenticated:
+        session.set_expiry(STRANGER_SECONDS)
 
 
 def absolute(request: HttpRequest, path: str) -> str:

@@ -251,10 +251,18 @@ def hosts_changed(hosts: Iterable[str]) -> None:
     wanted = {h.lower() for h in hosts}
     RenderFailure.objects.all().delete()
     for remote in GitRemote.objects.all():
-        parts = urlsplit(remote.url)
-        if wanted & {parts.hostname, parts.netloc.rpartition("@")[2]}:
+        if wanted & _hosts_of(remote.url):
             GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now(), error="")
             mark_due(remote.applications.values_list("pk", flat=True))
+
+
+def _hosts_of(url: str) -> set[str]:
+    """Return the host of a URL without and with its port; none of what is no URL, which stays with who wrote it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return set()
+    return {parts.hostname or "", parts.netloc.rpartition("@")[2]} - {""}
 
 
 def registry_pushed(place: str, tag: str) -> int:

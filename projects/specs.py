@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -471,9 +472,18 @@ def check_repository_url(url: Any) -> str:
         not _URL_SCHEME.match(url)
         or re.match(r"^(javascript|data|vbscript):", url, re.IGNORECASE)
         or any(ord(c) <= 32 for c in url)
+        or not _is_readable(url)
     ):
         raise Invalid(f"repo: {url!r} is not a repository URL")
     return url
+
+
+def _is_readable(url: str) -> bool:
+    try:
+        urlsplit(url)
+    except ValueError:
+        return False
+    return True
 
 
 def application_named(namespace: str, name: str) -> Application:

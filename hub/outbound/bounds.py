@@ -18,6 +18,8 @@ DEPTH = 100
 VALUES = 500_000
 """Values of one JSON text: `[],` is three bytes on the wire, and sixty and more as an object."""
 
+_OVERHEAD = 32
+
 
 class TooMuch(Exception):
     """A server sends more, or more slowly, than the hub takes; the text says what."""
@@ -128,14 +130,22 @@ class Lines:
         return line
 
 
+def room_of(data: bytes) -> int:
+    """Return about how many bytes of memory a JSON text takes as a value: small values are mostly overhead."""
+    return len(data) + _OVERHEAD * _values_of(data)
+
+
+def _values_of(data: bytes) -> int:
+    # Those inside texts are counted as well: looking at each byte would cost more than it is worth.
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
+
+
 def parse(data: bytes, *, depth: int = DEPTH, values: int = VALUES) -> Any:
     """Return the value of a JSON text.
 
     Raises: TooMuch for more levels or values than there is room for; ValueError when it is no JSON.
     """
-    # Those inside texts are counted as well: looking at each byte would cost more than it is worth.
-    found = data.count(b",") + data.count(b"[") + data.count(b"{")
-    if found > values:
+    if _values_of(data) > values:
         raise TooMuch(f"the answer has more than {values} values")
     value = orjson.loads(data)
     if is_deeper(value, depth):

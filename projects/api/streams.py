@@ -72,7 +72,7 @@ def asked(request: Request, *namespace: str) -> tuple[Filter, int | None]:
         labels=selector(params["selector"]) if params.get("selector") else None,
     )  # fmt: skip
     known = params.get("resourceVersion", "")
-    return chosen, int(known) if known.isdigit() else None
+    return chosen, int(known) if known.isdecimal() and len(known) < 20 else None
 
 
 class Waiter:

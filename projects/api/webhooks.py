@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-import orjson
 from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 from django.utils.datastructures import CaseInsensitiveMapping
 from django.views.decorators.csrf import csrf_exempt
 
 from hub.engine.errors import Invalid
+from hub.engine.strict_json import read_json
 from hub.rest import error_body
 from hub.sizes import UNSIGNED_WEBHOOK, too_large
 from hub.stream import wake
@@ -74,10 +74,7 @@ class _Forged(Invalid):
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise Invalid("the body is not valid JSON") from error
+    body = read_json(data)
     if not isinstance(body, dict):
         raise Invalid("the body must be an object")
     return body

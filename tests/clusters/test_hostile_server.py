@@ -1,5 +1,6 @@
 """API servers that attack the hub: by size, by shape, by time; and what other clusters notice of it."""
 
+import asyncio
 import contextlib
 import functools
 import itertools
@@ -13,7 +14,7 @@ import pytest
 from conftest import place_in
 from support.hostile import Hostile, drip, gzip_of, http
 
-from clusters import answers, intake, kube, live
+from clusters import answers, intake, kube, live, watch
 from clusters.kinds import Kind, Refused
 from clusters.kube import Connection, Unreachable
 from clusters.models import Cluster, LiveResource
@@ -282,6 +283,101 @@ def test_large_objects_come_in_smaller_pages(hub, server, settings):
     watched(hub, server)
     hub.wait(lambda: LiveResource.objects.filter(kind="Pod").count() == 60, "all pods", 20)
     assert (sizes[0], max(sizes[3:])) == (500, 7)
+
+
+SECRETS = {"resources": [{"name": "secrets", "kind": "Secret", "namespaced": True, "verbs": ["list", "watch", "get"]}]}  # fmt: skip
+
+
+def managed(name, **more):
+    mark = {"argocd.argoproj.io/tracking-id": f"app:/Secret:n/{name}"}
+    return {"apiVersion": "v1", "kind": "Secret", **item(name, annotations=mark), **more}
+
+
+def with_secrets(server, *names, **more):
+    server.replies |= {
+        "/api/v1": SECRETS,
+        "/secrets": lambda q: page([managed(n) for n in names]),
+        **{f"/{n}": managed(n, **more) for n in names},
+    }
+
+
+def test_what_is_fetched_for_a_page_does_not_wait_together(hub, server, monkeypatch):
+    monkeypatch.setattr(live, "_FETCHED_BYTES", 100_000)
+    with_secrets(server, *(f"s{n}" for n in range(20)), data={"k": "x" * 40_000})
+    together, record = [], live.record
+    monkeypatch.setattr(live, "record", lambda pk, seen, *a, **k: (together.append(len(list(seen))), record(pk, seen, *a, **k))[1])  # fmt: skip
+
+    watched(hub, server)
+    hub.wait(lambda: LiveResource.objects.filter(kind="Secret").exclude(body=None).count() == 20, "all Secrets", 20)  # fmt: skip
+    assert max(together) == 3
+
+
+def test_what_is_fetched_for_an_event_takes_room(hub, server, monkeypatch):
+    monkeypatch.setattr(live, "_WAITING_BYTES", 100_000)
+    with_secrets(server, data={"k": "x" * 40_000})
+    sizes, write = [], watch.ClusterWatch._write
+
+    async def slowly(self, batch):
+        sizes.append(len(batch.seen))
+        await asyncio.sleep(0.3)
+        await write(self, batch)
+
+    monkeypatch.setattr(watch.ClusterWatch, "_write", slowly)
+
+    def events(query):
+        yield http(b"", Content_Length=None)
+        for n in range(20):
+            server.replies[f"/s{n}"] = managed(f"s{n}", data={"k": "x" * 40_000})
+            yield json.dumps({"type": "ADDED", "object": managed(f"s{n}")}).encode() + b"\n"
+        yield from itertools.repeat(b"")
+
+    server.replies["watch /secrets"] = events
+    watched(hub, server)
+    hub.wait(lambda: LiveResource.objects.filter(kind="Secret").count() == 20, "all Secrets", 20)
+    assert max(sizes) <= 3
+
+
+def test_one_object_has_the_limit_of_one(connection, server, settings):
+    settings.CLUSTER_OBJECT_BYTES = 1000
+    server.answer = lambda path: answered(item("p", annotations={"big": "x" * 2000}))
+    with pytest.raises(Unreachable, match="HUB_CLUSTER_OBJECT_BYTES"):
+        connection.get(POD, "n", "p")
+
+
+@pytest.mark.parametrize("said", [b"[1]", b"5", b"null"])
+def test_an_object_is_an_object(connection, server, said):
+    server.answer = lambda path: http(said)
+    with pytest.raises(Unreachable):
+        connection.get(POD, "n", "p")
+
+
+def test_another_object_than_was_asked_for_is_refused(hub, server):
+    with_secrets(server, "one")
+    server.replies["/one"] = managed("two")
+    watched(hub, server)
+    hub.wait(lambda: "another object" in message_of("hostile"), "the complaint", 10)
+    assert not LiveResource.objects.filter(kind="Secret", name="two").exists()
+
+
+@pytest.mark.parametrize("made", [0, 5], ids=["stands still", "gets on"])
+def test_first_lists_may_take_long_while_they_get_on(monkeypatch, made):
+    clock = itertools.count(0, 100)
+    monkeypatch.setattr(watch.time, "monotonic", lambda: next(clock))
+    found = watch.ClusterWatch(Cluster(name="c"), None)
+    state = watch._KindState(POD, whole=True, namespaces=[""])
+    found._kinds = {("", "Pod"): state}
+    steps = itertools.count(1)
+
+    async def turn(seconds):
+        step = next(steps)
+        if made:
+            found._counts["", "Pod", ""] = step * made
+        if step > 20:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(watch.asyncio, "sleep", turn)
+    with pytest.raises(asyncio.CancelledError if made else RetryLater):
+        asyncio.run(found._until_listed())
 
 
 CLUSTERS = {

@@ -1,12 +1,17 @@
 """Guessing at passwords: slowed and stopped for the account, and nobody else is closed out."""
 
+import socket
+import threading
+
 import pytest
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.contrib.auth.hashers import make_password
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from hub import audit, guessing, metrics
 from hub.models import Account, AuditEvent, LoginFailure, LoginSession
+from hub.rest import COOKIE, joined_cookie
 
 HOME, CAFE = "10.1.1.1", "10.2.2.2"
 
@@ -138,3 +143,44 @@ def test_a_session_of_another_account_makes_no_address_known(sign_in, bob):
 
     assert sign_in("bob", "pass word", CAFE) == 401
     assert not LoginSession.objects.filter(account=bob).exists()
+
+
+def test_who_is_silent_holds_up_no_metrics():
+    server = metrics.listening(0, "secret")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    place = ("127.0.0.1", server.server_port)
+    try:
+        with socket.create_connection(place), socket.create_connection(place) as asking:
+            asking.settimeout(5)
+            asking.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert b"401" in asking.recv(100)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_who_drips_is_hung_up_on(monkeypatch):
+    monkeypatch.setattr(metrics, "SCRAPE_SECONDS", 0.3)
+    server = metrics.listening(0, "secret")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with socket.create_connection(("127.0.0.1", server.server_port)) as dripping:
+            dripping.settimeout(5)
+            dripping.sendall(b"GET")
+            assert dripping.recv(100) in (b"",)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_wrong_second_factor_on_the_page_is_in_the_trail(bob):
+    TOTP.activate(bob, generate_totp_secret())
+    page = Client(HTTP_HOST="localhost")
+    assert page.post("/login", {"login": "bob", "password": "pass word"}).status_code == 302
+    assert page.post("/account/2fa/authenticate/", {"code": "abcdef"}).status_code == 200
+    assert AuditEvent.objects.filter(outcome="refused", verb="login", actor="bob").exists()
+
+
+@pytest.mark.parametrize("count", ["\xb2", "9" * 5000])
+def test_a_cookie_of_odd_chunks_is_nobodys(count):
+    assert joined_cookie({COOKIE: f"{count}:a"}) == f"{count}:a"

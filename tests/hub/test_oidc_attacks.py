@@ -4,11 +4,13 @@ import base64
 import hashlib
 import json
 from dataclasses import replace
+from datetime import timedelta
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
 import pytest
 from django.contrib.auth.hashers import make_password
+from django.contrib.sessions.models import Session
 from django.test import Client
 from django.utils import timezone
 from support.liar import Liar
@@ -577,3 +579,40 @@ def test_a_link_to_more_groups_that_is_no_url_ends_there(liar):
     )
     liar.replies["/groups"] = (200, {"value": ["team-a"], "@odata.nextLink": "http://["}, {})
     assert oidc.groups_of(provider, {"sub": "u", "hasgroups": True}, "t") == ["team-a"]
+
+
+@pytest.mark.parametrize("said", ["http://[", "login", "javascript:alert(1)", "https://"])
+def test_metadata_that_sends_browsers_nowhere_is_refused(liar, said):
+    liar.metadata["authorization_endpoint"] = said
+    assert Visit().answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param({"token_endpoint_auth_methods_supported": 5}, id="methods"),
+        pytest.param({"userinfo_endpoint": 5}, id="userinfo"),
+    ],
+)
+def test_metadata_of_any_shape_is_no_error_of_the_hub(liar, told):
+    liar.metadata |= told
+    provider = replace(
+        provider_named("company"),
+        config={"issuer": liar.url, "clientID": "hub", "clientSecret": "s"},
+    )
+    liar.replies["/token"] = (400, {"error": "invalid_grant"}, {})
+    with pytest.raises(oidc.SignInError):
+        oidc.fetch_tokens(provider, {"code": "c"})
+    with pytest.raises(oidc.SignInError):
+        oidc.userinfo(provider, "t", "u")
+
+
+def test_browser_sessions_of_strangers_do_not_stay(liar):
+    visit = Visit()
+    waiting = Session.objects.get(pk=visit.browser.cookies["flotilla.session"].value)
+    assert waiting.expire_date < timezone.now() + timedelta(minutes=20)
+
+    liar.say(nonce=visit.query["nonce"])
+    assert is_in(visit.come_back())
+    kept = Session.objects.get(pk=visit.browser.cookies["flotilla.session"].value)
+    assert kept.expire_date > timezone.now() + timedelta(hours=20)

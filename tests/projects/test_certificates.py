@@ -12,6 +12,7 @@ from support.gitserver import GitServer, Repository
 from clusters.sandbox.server import make_certificate
 from hub.models import Account, AuditEvent
 from hub.session import issue
+from projects.follow import hosts_changed
 from projects.models import GitRemote
 
 PATH = "/api/v1/certificates"
@@ -132,3 +133,19 @@ def test_who_may_not_trust_anything(idle_hub):
     idle_hub.post(PATH, {"items": [item("git.example", pem(make_certificate()))]}, status=403, token=token)  # fmt: skip
     idle_hub.delete(PATH, hostNamePattern="*", status=403, token=token)
     assert idle_hub.get(PATH, token=token)["items"] == []
+
+
+def test_an_application_of_what_is_no_url_stops_no_certificate(idle_hub):
+    GitRemote.objects.create(url="http://[")
+    fine = GitRemote.objects.create(url="https://git.example/r", error="away")
+
+    hosts_changed({"git.example"})
+
+    fine.refresh_from_db()
+    assert fine.error == ""
+
+
+@pytest.mark.parametrize(("path", "field"), [("repocreds", "url"), ("repositories", "repo")])
+def test_what_is_no_url_has_no_credentials(idle_hub, path, field):
+    answer = idle_hub.post(f"/api/v1/{path}", {field: "http://["}, status=400)
+    assert "not a repository URL" in answer["message"]

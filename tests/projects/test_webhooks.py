@@ -164,10 +164,16 @@ def test_what_is_no_event(idle_hub):
     for headers, data in (
         ({}, b"{}"), ({"X-GitHub-Event": "push"}, b"not json"), ({"X-GitHub-Event": "push"}, b"[]"), ({"X-GitHub-Event": "push"}, b'{"repository": 1}'),
         ({"X-GitHub-Event": "star"}, b"{}"), ({"X-Event-Key": "repo:refs_changed"}, b"{}"), ({"X-Vss-Activityid": "1"}, b"{}"),
+        ({"X-GitHub-Event": "push"}, b'{"a": 1, "a": 2}'), ({"X-GitHub-Event": "push"}, b'{"a":' * 300 + b"1" + b"}" * 300),
     ):  # fmt: skip
         answer = idle_hub.client.post("/api/webhook", data, content_type="application/json", headers=headers)  # fmt: skip
         assert answer.status_code == 400, (headers, data)
         assert answer.json()["message"]
+        assert (
+            b'"a"' not in data
+            or "twice" in answer.json()["message"]
+            or "deeper" in answer.json()["message"]
+        )
     assert idle_hub.client.get("/api/webhook").status_code == 405
 
 
