@@ -49,9 +49,11 @@ def require_change(
     if not is_new:
         require(caller, "projects", "update", project.name, project.name)
     spec = check_project(spec, project.name)
+    labels = project.labels if labels is None else labels
     if not is_new:
         _require_wider(caller, project.spec, spec)
-    _require_governing(caller, project, spec, project.labels if labels is None else labels)
+        _require_globals(caller, project, Project(name=project.name, spec=spec, labels=dict(labels)))  # fmt: skip
+    _require_governing(caller, project, spec, labels)
     if not is_new:
         invalid_after(project, spec)
 
@@ -70,6 +72,9 @@ def _require_wider(caller: Caller, before: dict[str, Any], spec: dict[str, Any])
         # A taken-away exclusion widens as much as a new entry.
         if url.startswith("!") and url not in (spec.get("sourceRepos") or []):
             require(caller, "repositories", "update", url[1:])
+    if set(spec.get("sourceNamespaces") or []) - set(before.get("sourceNamespaces") or []):
+        # What lives in a namespace of the hub may use that namespace's secrets.
+        require(caller, "clusters", "update", HOME_SERVER)
     scoped = "permitOnlyProjectScopedClusters"
     widened = any(before.get(f) != spec.get(f) for f in _WIDER) or (
         bool(before.get(scoped)) and not spec.get(scoped)
@@ -77,6 +82,13 @@ def _require_wider(caller: Caller, before: dict[str, Any], spec: dict[str, Any])
     lost = [d for k, d in old.items() if k not in new and any(v.startswith("!") for v in k)]
     for entry in [*(new.values() if widened else []), *lost]:
         _require_clusters(caller, entry)
+
+
+def _require_globals(caller: Caller, project: Project, then: Project) -> None:
+    """Return if the caller may have other global projects hold for a project: its labels choose them."""
+    before, after = ({p.name for p in global_projects(one)} for one in (project, then))
+    for name in sorted(before ^ after):
+        require(caller, "projects", "update", name, project.name)
 
 
 def _places(spec: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, Any]]:

@@ -221,7 +221,7 @@ def test_who_edits_a_project_cannot_widen_it(idle_hub):
     for change in (
         {"sourceRepos": ["*"]}, {"sourceRepos": ["https://git.example/pay/*"]}, {"destinations": [{"server": "*", "namespace": "*"}]},
         {"destinations": [{"server": "https://pay", "namespace": "*"}]}, {"destinations": [{"server": "https://pay", "name": "*", "namespace": "pay"}]}, {"clusterResourceWhitelist": [{"group": "*", "kind": "*"}]},
-        {"namespaceResourceBlacklist": [{"group": "", "kind": "x"}]}, {"destinationServiceAccounts": [{"server": "*", "namespace": "*", "defaultServiceAccount": "kube-system:admin"}]},
+        {"namespaceResourceBlacklist": [{"group": "", "kind": "x"}]}, {"sourceNamespaces": ["theirs"]}, {"destinationServiceAccounts": [{"server": "*", "namespace": "*", "defaultServiceAccount": "kube-system:admin"}]},
     ):  # fmt: skip
         assert "permission denied" in project(idle_hub, "pay", status=403, token=lead, **{**narrow, **change})["message"]  # fmt: skip
         body = {"project": {"metadata": {"name": "pay"}, "spec": {**ANYWHERE, **narrow, **change}}}
@@ -235,6 +235,25 @@ def test_who_edits_a_project_cannot_widen_it(idle_hub):
         token=lead,
         status=403,
     )
+
+
+@pytest.mark.parametrize("labels", [{}, {"tier": "gold", "more": "yes"}], ids=["leave", "join"])
+def test_who_edits_a_project_does_not_choose_the_global_projects_that_hold_for_it(idle_hub, labels):
+    """Its labels select them: without one it would lose what is denied to all, with one gain what others may."""
+    denied = [{"group": "", "kind": "Secret"}]
+    project(idle_hub, "strict", namespaceResourceBlacklist=denied)
+    project(idle_hub, "wide", destinations=[{"server": "*", "namespace": "*"}])
+    project(idle_hub, "pay", labels={"tier": "gold"})
+    chosen = {"strict": {"tier": "gold"}, "wide": {"more": "yes"}}
+    setting = [{"labelSelector": {"matchLabels": s}, "projectName": n} for n, s in chosen.items()]
+    idle_hub.put("/api/v1/flotilla/settings/global_projects", {"value": setting})
+    lead = person(idle_hub, "lead", "p, lead, projects, *, pay, allow")
+    project(idle_hub, "pay", labels={"tier": "gold", "of": "ours"}, token=lead)
+
+    for ask, path in ((idle_hub.put, "/api/v1/projects/pay"), (idle_hub.post, "/api/v1/projects?upsert=true")):  # fmt: skip
+        body = {"project": {"metadata": {"name": "pay", "labels": labels}, "spec": ANYWHERE}}
+        assert "permission denied: projects, update" in ask(path, body, token=lead, status=403)["message"]  # fmt: skip
+    assert project_of("pay").spec["namespaceResourceBlacklist"] == denied
 
 
 def test_who_edits_a_project_cannot_open_it_to_shared_clusters(idle_hub):
