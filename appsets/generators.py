@@ -6,7 +6,7 @@ Source: as Argo CD 3.6, except that matrix and merge take any number of children
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from appsets.template import fast
@@ -14,11 +14,15 @@ from appsets.template.functions import normalize
 from appsets.template.limits import require_time
 from appsets.template.render import missing_of, render_value
 from appsets.template.syntax import TemplateError
-from hub.engine.documents import parse_yaml
+from hub.engine.documents import Volume, parse_yaml
 from hub.engine.errors import ManifestError, RuleError
 from hub.engine.globs import matches
 
 MOST = 10_000
+MOST_VALUES = 5_000_000
+"""How many fields the parameters of one set may have together: each costs memory, also where it is copied."""
+MOST_READ = 2_000_000
+"""How many values the files of one set may hold together."""
 HOME_NAME = "in-cluster"
 HOME_SERVER = "https://kubernetes.default.svc"
 HOSTED = ("scmProvider", "pullRequest", "plugin", "clusterDecisionResource")
@@ -64,12 +68,27 @@ class Generated(NamedTuple):
     template: Mapping[str, Any]
 
 
+class _Size:
+    """How many fields parameters were given."""
+
+    def __init__(self) -> None:
+        self._found = 0
+
+    def add(self, params: Params) -> Params:
+        self._found += len(params)
+        if self._found > MOST_VALUES:
+            raise GeneratorError(f"the parameters have more than {MOST_VALUES:,} fields together")
+        return params
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     inputs: Inputs
     go: bool
     missing: str
     most: int
+    size: _Size = field(default_factory=_Size)
+    read: Volume = field(default_factory=lambda: Volume(MOST_READ))
 
 
 def generate(spec: Mapping[str, Any], inputs: Inputs, *, most: int = MOST) -> list[Generated]:
@@ -169,8 +188,8 @@ def _with_values(run: _Run, block: Mapping[str, Any], params: Params, where: str
     except TemplateError as error:
         raise GeneratorError(f"{where}.values: {error}") from error
     if run.go:
-        return {**params, "values": made}
-    return {**params, **{f"values.{k}": v for k, v in made.items()}}
+        return run.size.add({**params, "values": made})
+    return run.size.add({**params, **{f"values.{k}": v for k, v in made.items()}})
 
 
 def _list(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
@@ -229,8 +248,8 @@ def _cluster_params(run: _Run, cluster: ClusterFacts) -> Params:
             **found,
             "metadata": {"labels": dict(cluster.labels), "annotations": dict(cluster.annotations)},
         }
-    for field, entries in (("labels", cluster.labels), ("annotations", cluster.annotations)):
-        found |= {f"metadata.{field}.{k}": v for k, v in entries.items()}
+    for name, entries in (("labels", cluster.labels), ("annotations", cluster.annotations)):
+        found |= {f"metadata.{name}.{k}": v for k, v in entries.items()}
     return found
 
 
@@ -329,7 +348,9 @@ def _file_params(run: _Run, block: Mapping[str, Any], path: str, content: bytes,
     folder, _, file = path.rpartition("/")
     own = _path_params(run, block, folder, file)
     try:
-        documents = parse_yaml(content.decode())
+        text = content.decode()
+        run.read.add(text)
+        documents = parse_yaml(text)
     except (ManifestError, UnicodeDecodeError) as error:
         raise GeneratorError(f"{where}: unable to process file '{path}': {error}") from error
     value = documents[0] if documents else {}
@@ -414,17 +435,17 @@ def _rendered_where_known(run: _Run, block: Any, params: Params) -> Any:
 def _joined(run: _Run, one: Params, other: Params, place: str) -> Params:
     require_time()
     if run.go:
-        return dict(_deep(other, one))
+        return dict(_deep(run, other, one))
     for key in one.keys() & other.keys():
         if one[key] != other[key]:
             raise GeneratorError(f"{place}: found duplicate key {key} with different value, a: {one[key]} ,b: {other[key]}")  # fmt: skip
-    return {**one, **other}
+    return run.size.add({**one, **other})
 
 
-def _deep(base: Any, over: Any) -> Any:
+def _deep(run: _Run, base: Any, over: Any) -> Any:
     """Return one value over another; what is empty above does not hide what is below."""
     if isinstance(base, Mapping) and isinstance(over, Mapping):
-        return {k: _deep(base[k], over[k]) if k in base and k in over else over[k] if k in over else base[k] for k in {**base, **over}}  # fmt: skip
+        return run.size.add({k: _deep(run, base[k], over[k]) if k in base and k in over else over[k] if k in over else base[k] for k in {**base, **over}})  # fmt: skip
     return base if over in (None, "", [], {}, 0, False) else over
 
 
@@ -442,7 +463,7 @@ def _merge(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
             if key in result:
                 require_time()
                 base = result[key]
-                result[key] = _deep(base, params) if run.go else {**base, **params}
+                result[key] = _deep(run, base, params) if run.go else run.size.add({**base, **params})  # fmt: skip
     return list(result.values())
 
 

@@ -20,6 +20,7 @@ from projects.models import Project
 from projects.sources.files import Recorder
 
 MOST_BYTES = 1_000_000
+MOST_TOGETHER = 64_000_000
 
 
 class Inputs:
@@ -33,6 +34,7 @@ class Inputs:
         self._project, self._since, self._row = project, since, row
         self._keys = Keys(row.namespace, project.name)
         self.notes: list[str] = []
+        self._bytes = 0
         self.has_no_pulls = False
         self.withheld: list[str] = []
         """Clusters that a generator asked for and the project has no destination in."""
@@ -71,6 +73,11 @@ class Inputs:
             raise GeneratorError(f"{path}: no such file")
         if len(data) > MOST_BYTES:
             raise GeneratorError(f"{path}: larger than {MOST_BYTES:,} bytes")
+        self._bytes += len(data)
+        if self._bytes > MOST_TOGETHER:
+            raise GeneratorError(
+                f"the files of parameters are larger than {MOST_TOGETHER:,} bytes together"
+            )
         return data
 
     def ask(self, kind: str, spec: Mapping[str, Any]) -> Sequence[dict[str, Any]]:

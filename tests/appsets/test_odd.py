@@ -1,7 +1,9 @@
 """Whatever somebody writes into a set: a sentence or a result, never a crash."""
 
 import copy
+from types import SimpleNamespace
 
+import pytest
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,8 @@ from appsets.generators import (
     merged_template,
     requeue_seconds,
 )
+from appsets.inputs import Inputs
+from appsets.models import ApplicationSet
 from appsets.plan import App, Existing, Wish, decide
 from appsets.rolling import tamed
 from appsets.rollout import Said, Seen, is_rolling, steps_of
@@ -23,6 +27,7 @@ from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
 from hub.engine.errors import EngineError, Invalid
 from projects.applications import wanted_from
+from projects.models import Project
 
 FILES = {"a/one.json": b'{"name": "one", "n": [1, {"x": null}]}', "b/two.yaml": b"- name: two\n- name: three\n", "c/bad.yaml": b"{{{", "d/bytes.yaml": b"\xff\xfe"}  # fmt: skip
 ODD = st.recursive(
@@ -133,3 +138,12 @@ def test_odd_sets_are_refused_or_work(body, answer):
     if is_rolling(spec):
         steps = steps_of(spec)
         decide_rollout(steps, [Seen(a.name, a.labels, "t") for a in {a.name: a for a in apps}.values()], {}, Said(), {}, timezone.now())  # fmt: skip
+
+
+def test_files_of_parameters_are_bounded_together(monkeypatch):
+    inputs = Inputs(Project(name="a", spec={}), timezone.now(), ApplicationSet(namespace="argocd", name="s"))  # fmt: skip
+    monkeypatch.setattr(inputs, "_tree", lambda *_: SimpleNamespace(read=lambda _: b"x" * 900_000))
+
+    with pytest.raises(GeneratorError, match="larger than 64,000,000 bytes together"):
+        for number in range(100):
+            inputs.read("https://git.example/a", "main", f"{number}.yaml")

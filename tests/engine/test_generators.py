@@ -1,9 +1,11 @@
 """Generators of application sets: the examples of Argo CD's documentation and what goes wrong."""
 
+import json
 import time
 
 import pytest
 
+from appsets import generators
 from appsets.generators import (
     ClusterFacts,
     GeneratorError,
@@ -459,3 +461,31 @@ def test_a_whole_set_takes_no_longer_than_it_may(name):
             application_from(spec, spec.get("template", {}), made.params)
 
     assert time.process_time() - begun < 3
+
+
+FIELDS = {f"k{n}": n for n in range(20_000)}
+LARGE_SETS = {
+    "a product": {"matrix": {"generators": [{"list": {"elements": [FIELDS]}}, {"list": {"elements": [{"x": str(n)} for n in range(9_000)]}}]}},
+    "files": {"git": {"repoURL": "x", "files": [{"path": "*"}], "values": {"a": "b"}}},
+}  # fmt: skip
+
+
+class OneLargeFile(World):
+    """A tree whose many names are one file."""
+
+    def paths(self, url, revision):
+        return [f"{n}.yaml" for n in range(10_000)]
+
+    def read(self, url, revision, path):
+        return json.dumps(FIELDS).encode()
+
+
+@pytest.mark.parametrize("go", [True, False])
+@pytest.mark.parametrize("name", LARGE_SETS)
+def test_the_parameters_of_a_set_are_bounded_together(name, go, monkeypatch):
+    monkeypatch.setattr(generators, "MOST_VALUES", 1_000_000, raising=False)
+    monkeypatch.setattr(generators, "MOST_READ", 200_000, raising=False)
+    spec = json.loads(json.dumps(LARGE_SETS[name]), parse_int=str)
+
+    with limits.bounded(20, time.thread_time), pytest.raises(GeneratorError, match=r"more than 1,000,000 fields|more than 200,000 values"):  # fmt: skip
+        generate({"goTemplate": go, "generators": [spec]}, OneLargeFile())
