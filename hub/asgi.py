@@ -4,11 +4,15 @@ import os
 
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
+from django.db import connections
 from django.urls import path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
 
 _http = get_asgi_application()
+# Each request has a thread of its own, which ends with it: a connection that outlived it would be nobody's, and
+# a flood of requests would take all that the database server has.
+connections.settings["default"]["CONN_MAX_AGE"] = 0
 
 # Models load after the application is set up.
 from hub.intake import Intake, SameOrigin  # noqa: E402

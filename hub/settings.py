@@ -216,6 +216,7 @@ STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 MIDDLEWARE = [
     "hub.headers.security_headers",
     "hub.headers.compress",
+    "hub.release.release_database",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.http.ConditionalGetMiddleware",

@@ -11,12 +11,16 @@ import time
 
 import httpx
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connection as database
+from django.http import HttpResponse
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from hub import connections, intake
 from hub.gate import Busy, Queues
 from hub.intake import is_own_origin
+from hub.release import release_database
 from projects.api import webhooks
 
 KIB, MIB = 1024, 1024 * 1024
@@ -379,3 +383,21 @@ def test_a_head_longer_than_the_server_takes_is_refused(web):
             for _ in range(20):
                 connection.sendall(b"x" * 8 * KIB)
         assert b" 400 " in connection.recv(4096).partition(b"\r\n")[0]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_request_holds_no_connection_while_its_answer_goes_out(rf, kind):
+    def view(_request):
+        database.ensure_connection()
+        database.close_at = 0.0  # as in the web processes: it is not kept
+        return HttpResponse()
+
+    async def async_view(request):
+        return await sync_to_async(view)(request)
+
+    handle = release_database(view if kind == "sync" else async_view)
+    answer = handle if kind == "sync" else async_to_sync(handle)
+
+    assert answer(rf.get("/")).status_code == 200
+    assert database.connection is None

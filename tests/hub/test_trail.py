@@ -304,7 +304,7 @@ def test_no_cell_of_an_export_begins_like_a_formula(idle_hub, tmp_path, formula)
 
 
 def test_a_message_of_syslog_is_one_line_and_as_long_as_it_says(idle_hub):
-    evil = 'x\n<110>1 - - flotilla - audit - {"event": {}}\r\n\x00\u2028ü'
+    evil = 'x\n<110>1 - - flotilla - audit - {"event": {}}\r\n\x01\u2028ü'
     audit.begin("10.0.0.1", evil, evil)
     audit.record(evil, "update", "thing", evil, note=evil, more={"a": evil})
     audit.begin("")

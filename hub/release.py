@@ -1,0 +1,34 @@
+"""A request holds no connection to the database while its answer goes out.
+
+Answers may be slow: to who reads slowly, and to who guessed wrong. What they hold, everybody else lacks.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import sync_and_async_middleware
+
+
+@sync_and_async_middleware
+def release_database(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Close a connection that is not kept, in the thread of the request, once the answer is made."""
+    if asyncio.iscoroutinefunction(get_response):
+
+        async def async_middleware(request: HttpRequest) -> HttpResponse:
+            response: HttpResponse = await get_response(request)
+            await sync_to_async(close_old_connections)()
+            return response
+
+        return async_middleware  # type: ignore[return-value]
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        close_old_connections()
+        return response
+
+    return middleware
