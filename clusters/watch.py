@@ -102,7 +102,7 @@ class ClusterWatch:
         self._doubt = asyncio.Event()
         self._lists = asyncio.Semaphore(8)
         self._session: streams.Session | None = None
-        self._last_event_saved = self._counted_at = 0.0
+        self._last_event_saved = self._counted_at = self._discovery_seconds = 0.0
         self._turn = asyncio.Semaphore()
         self._room = asyncio.Event()
         self._room.set()
@@ -216,7 +216,9 @@ class ClusterWatch:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def _discover(self, connection: Connection, version: str) -> None:
+        begun = time.monotonic()
         kinds: list[Kind] = await self._call(connection.kinds, fresh=True)
+        self._discovery_seconds = time.monotonic() - begun
         silent = set(connection.unavailable)
         self._rules = await self._db(setting, "resource_filters", {})
         managed = await self._db(live.managed_kinds, self.cluster.pk)
@@ -285,7 +287,9 @@ class ClusterWatch:
                 # Not wait_for: on Python 3.11 it loses a cancellation that comes together with the event.
                 async with asyncio.timeout(300):
                     await self._rediscover.wait()
-                await asyncio.sleep(0.3)  # a definition is served a moment after it is written
+                # A definition is served a moment after it is written; a server that says without end that
+                # its kinds have changed has most of the time to itself.
+                await asyncio.sleep(min(60.0, max(0.3, 4 * self._discovery_seconds)))
             self._rediscover.clear()
             try:
                 version = await self._call(connection.server_version)

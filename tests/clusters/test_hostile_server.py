@@ -380,6 +380,30 @@ def test_first_lists_may_take_long_while_they_get_on(monkeypatch, made):
         asyncio.run(found._until_listed())
 
 
+@pytest.mark.parametrize(("took", "pause"), [(0.01, 0.3), (2.0, 8.0), (100.0, 60.0)])
+def test_kinds_that_change_without_end_are_asked_for_now_and_then(monkeypatch, took, pause):
+    found, pauses = watch.ClusterWatch(Cluster(name="c"), None), []
+
+    async def discover(connection, version):
+        found._discovery_seconds = took
+        found._rediscover.set()
+
+    async def call(function, *args, **named):
+        return "v1"
+
+    async def turn(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(found, "_discover", discover)
+    monkeypatch.setattr(found, "_call", call)
+    monkeypatch.setattr(watch.asyncio, "sleep", turn)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(found._keep_discovering(Connection("https://c.example", "c", {}), "v1"))
+    assert pauses == [pause] * 3
+
+
 CLUSTERS = {
     "objects without an end": ("/pods", lambda q: page([item(f"p{time.monotonic_ns()}-{n}") for n in range(500)], str(time.monotonic_ns())), "HUB_CLUSTER_OBJECTS"),
     "a bomb in a list": ("/pods", lambda q: zeros(), "HUB_CLUSTER_ANSWER_BYTES"),
