@@ -43,7 +43,9 @@ def render(
                 f"{settings.MAX_MANIFEST_BYTES // 1024} KiB together"
             )
         if name.endswith(".jsonnet"):
-            manifests += jsonnet.render(files, path, name, block.get("jsonnet") or {}, environment)
+            manifests += jsonnet.render(
+                files, path, name, block.get("jsonnet") or {}, environment, volume
+            )
         else:
             manifests += _parse(name, data, volume)
     return manifests

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
-from hub.engine.documents import parse_json
+from hub.engine.documents import Volume, parse_json
 from hub.engine.errors import ManifestError
 from hub.engine.resource import Manifest, manifests_from
 from projects.sources.environment import substitute
@@ -16,11 +16,11 @@ from projects.sources.process import WorkerError, renderer
 
 
 def render(
-    files: Recorder, path: str, name: str, block: Mapping[str, Any], environment: Mapping[str, str]
-) -> list[Manifest]:
+    files: Recorder, path: str, name: str, block: Mapping[str, Any], environment: Mapping[str, str], volume: Volume
+) -> list[Manifest]:  # fmt: skip
     """Return the manifests of one Jsonnet file.
 
-    Shapes: `block` is `directory.jsonnet`: extVars, tlas and libs.
+    Shapes: `block` is `directory.jsonnet`: extVars, tlas and libs; `volume` is that of the whole render.
     Raises: ManifestError with the interpreter's words.
     """
     folders = [path, *(clean(str(lib)) for lib in block.get("libs") or [])]
@@ -44,6 +44,7 @@ def render(
     except (WorkerError, UnicodeDecodeError) as error:
         raise ManifestError(f"{name}: {str(error)[:600]}") from error
     try:
+        volume.add(str(text))
         result = parse_json(str(text))
     except ManifestError as error:
         raise ManifestError(f"{name}: {error}") from error

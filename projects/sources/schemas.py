@@ -20,6 +20,7 @@ _DRAFT = re.compile(
 )
 _PLACE = "definitions"
 _MOST = 30
+_MOST_BYTES = 4 * 1024**2
 
 
 def closed(data: bytes, path: str, page: Callable[[str], bytes]) -> bytes:
@@ -40,6 +41,8 @@ def closed(data: bytes, path: str, page: Callable[[str], bytes]) -> bytes:
 
 
 def _parsed(data: bytes, path: str) -> Any:
+    if len(data) > _MOST_BYTES:
+        raise ManifestError(f"{path}: a schema is larger than {_MOST_BYTES // 1024**2} MiB")
     try:
         return orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:

@@ -529,3 +529,16 @@ def test_files_of_values_are_bounded_together(helm, words, settings, monkeypatch
 
     with pytest.raises(Invalid, match=words):
         sources.load_local({"path": "chart", "helm": helm}, tree, [], 0, context())
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        (at("chart", chart("a", **{"values.schema.json": '{"x": [' + "[]," * 1_400_000 + "[]]}"})), "a schema is larger than 4 MiB"),
+        ({"chart/a.jsonnet": "{x: std.makeArray(1100000, function(n) [])}"}, "hold more than 1,000,000 values"),
+    ],
+    ids=["schema", "jsonnet"],
+)  # fmt: skip
+def test_millions_of_values_are_refused_before_they_are_built(tree, words):
+    with pytest.raises(Invalid, match=words):
+        render(tree)
