@@ -188,8 +188,9 @@ def _count_values(text: str, most: int) -> int:
             found += isinstance(event, yaml.NodeEvent)
             if found > most:
                 break
-    except yaml.YAMLError as error:
-        raise ManifestError(_yaml_message(error)) from error
+    except yaml.YAMLError:
+        # Its reader says what is wrong with it, if anything is: not all JSON is YAML to this one.
+        return estimate
     return found
 
 

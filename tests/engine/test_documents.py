@@ -134,3 +134,14 @@ def test_the_texts_of_one_render_are_counted_together():
 def test_a_number_of_json_that_is_too_long():
     with pytest.raises(ManifestError, match="too long"):
         parse_json("1" * 5000)
+
+
+def test_json_that_is_no_yaml_is_counted_too():
+    text = "[\n" + '\t"\\ud83d\\ude00",\n' * 15_000 + '\t"x"\n]'
+    volume = Volume()
+
+    volume.add(text)
+
+    assert len(parse_json(text)) == 15_001
+    with pytest.raises(ManifestError, match="split them"):
+        [volume.add(text) for _ in range(40)]
