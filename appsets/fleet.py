@@ -90,7 +90,7 @@ def _versions(rows: Iterable[Cluster]) -> list[tuple[str, int, float, float]]:
         if row.server_version:
             minor = ".".join(row.server_version.lstrip("v").split(".")[:2])
             counts[minor] = counts.get(minor, 0) + 1
-    order = tuple(sorted(counts, key=lambda v: [int(p) if p.isdigit() else 0 for p in v.split(".")]))  # fmt: skip
+    order = tuple(sorted(counts, key=lambda v: [int(p) if p.isascii() and p.isdigit() else 0 for p in v.split(".")]))  # fmt: skip
     return [(v, counts[v], left, width) for v, left, width in bars(counts, order)]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
-from dulwich.errors import NotGitRepository
+from dulwich.errors import NotGitRepository, ObjectFormatException
 from dulwich.objects import Commit, Tag, Tree
 from dulwich.repo import Repo
 
@@ -567,18 +567,24 @@ def commit_info(url: str, commit: str) -> CommitInfo:
     """
     try:
         found = _object(url, commit)
+        if not isinstance(found, Commit):
+            raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit} is not a commit")
+        zone = timezone(timedelta(seconds=found.author_timezone))
+        return CommitInfo(
+            found.author.decode(errors="replace"),
+            datetime.fromtimestamp(found.author_time, zone).astimezone(UTC),
+            str(found.message.decode(errors="replace")),
+        )
     except (NotGitRepository, KeyError) as error:
         raise Stalled(
             "RevisionNotFound", f"{redact_text(url)}: {commit} is not known here"
         ) from error
-    if not isinstance(found, Commit):
-        raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit} is not a commit")
-    zone = timezone(timedelta(seconds=found.author_timezone))
-    return CommitInfo(
-        found.author.decode(errors="replace"),
-        datetime.fromtimestamp(found.author_time, zone).astimezone(UTC),
-        str(found.message.decode(errors="replace")),
-    )
+    except (ObjectFormatException, ValueError, TypeError, AttributeError, OverflowError) as error:
+        # Git keeps what its author wrote, also times that no calendar has.
+        raise Stalled(
+            "CommitUnreadable",
+            f"{redact_text(url)}: commit {commit} has no readable author or date",
+        ) from error
 
 
 def is_commit(text: str) -> bool:

@@ -12,6 +12,7 @@ from support.hostile import Hostile, http
 from support.local import Local
 
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
+from projects.pages.rows import subject_of
 from projects.sources import git, ways
 
 pytestmark = pytest.mark.django_db
@@ -208,3 +209,28 @@ def test_a_delta_that_makes_a_large_file(repo, settings):
     settings.MAX_FILE_BYTES = 100_000
     with pytest.raises(ManifestError, match="HUB_MAX_FILE_BYTES"):
         git.GitFiles(repo.url, revision).blob("c.yaml")
+
+
+@pytest.mark.parametrize(
+    "author",
+    [
+        pytest.param(
+            "author t <t@localhost> 99999999999999 +0000\n", id="a time that no calendar has"
+        ),
+        pytest.param("author t <t@localhost> 1700000000 +9999\n", id="a zone that no clock has"),
+        pytest.param("author t <t@localhost> soon +0000\n", id="no time"),
+        pytest.param("", id="no author"),
+    ],
+)
+def test_a_commit_that_cannot_be_read_is_an_error_of_its_own(repo, author):
+    tree = repo.git("rev-parse", repo.commit({"c.yaml": CONFIG}) + "^{tree}")
+    text = f"tree {tree}\n{author}committer t <t@localhost> 1700000000 +0000\n\nwords\n"
+    argv = ["git", "-C", str(repo.folder), "hash-object", "-t", "commit", "-w", "--stdin", "--literally"]  # fmt: skip
+    made = subprocess.run(argv, input=text.encode(), check=True, capture_output=True)
+    commit = made.stdout.decode().strip()
+    repo.git("update-ref", "refs/heads/main", commit)
+    git.ensure(repo.url, commit, {})
+
+    with pytest.raises(Stalled, match="author or date"):
+        git.commit_info(repo.url, commit)
+    assert subject_of(repo.url, commit) == ""
