@@ -191,7 +191,7 @@ def flood(web, path, header, body):
 
 @pytest.mark.parametrize("what", FLOODS)
 def test_health_checks_are_answered_in_a_flood(web, client, what):
-    """Less than a second is what tests/bench/floods.py shows; here clients and hub share one process and a busy machine."""
+    """tests/bench/floods.py shows less than a second; here clients and hub share one process."""
     *request, expected = FLOODS[what]
     threads, statuses = flood(web, *request)
 
