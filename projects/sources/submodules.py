@@ -84,7 +84,9 @@ def _listed(data: bytes) -> dict[str, str]:
     if len(data) > _MOST_BYTES:
         raise ManifestError(f"{LIST} is larger than {_MOST_BYTES // 1024**2} MiB, the limit")
     try:
-        listed = list(parse_submodules(ConfigFile.from_file(io.BytesIO(data))))
+        # A list names no other files: `[include]` would read those of the hub's machine.
+        read = ConfigFile.from_file(io.BytesIO(data), expand_includes=False)
+        listed = list(parse_submodules(read))
         texts = [(path.decode(), url.decode()) for path, url, _name in listed]
     except (ValueError, KeyError) as error:
         raise ManifestError(f"{LIST} cannot be read: {error}") from error

@@ -130,6 +130,19 @@ def test_a_list_that_cannot_be_read_is_said(repo):
 
 
 @pytest.mark.parametrize(
+    "section",
+    [pytest.param("include", id="include"), pytest.param('includeIf "onbranch:**"', id="if")],
+)
+def test_a_list_includes_no_file_of_the_host(repo, tmp_path, section):
+    """What it read there named submodules, or was repeated in the error."""
+    secret = tmp_path / "secret"
+    secret.write_text("CANARY of the host\n")
+    repo.commit({"c.yaml": config("c"), ".gitmodules": f"[{section}]\n\tpath = {secret}\n"})
+
+    assert names(load(repo)) == ["c"]
+
+
+@pytest.mark.parametrize(
     ("url", "parent", "found"),
     [
         ("../b.git", "https://h/o/a.git", "https://h/o/b.git"),
