@@ -20,7 +20,7 @@ import runpy
 import signal
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 NOBODY = 65534
@@ -80,7 +80,7 @@ def confine(plan: dict[str, Any]) -> list[str]:
     if _prctl(_NO_NEW_PRIVS, 1):
         held.append("no-new-privileges")
     held += _landlock(plan)
-    if _seccomp(processes=plan["processes"], programs=bool(plan["execute"])):
+    if _seccomp(plan, held):
         held.append("system-calls")
     return held
 
@@ -213,61 +213,181 @@ def _allow(rules: int, path: str, rights: int) -> None:
 # System calls ------------------------------------------------------------------------------------
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_CALLS = {
-    # name: (number on x86_64, number on aarch64); None where there is no such call
-    "socket": (41, 198), "connect": (42, 203), "ptrace": (101, 117), "syslog": (103, 116),
-    "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),
-    "pivot_root": (155, 41), "chroot": (161, 51), "acct": (163, 89), "settimeofday": (164, 170),
-    "mount": (165, 40), "umount2": (166, 39), "swapon": (167, 224), "swapoff": (168, 225),
-    "reboot": (169, 142), "sethostname": (170, 161), "iopl": (172, None), "ioperm": (173, None),
-    "init_module": (175, 105), "delete_module": (176, 106), "clock_settime": (227, 112),
-    "kexec_load": (246, 104), "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
-    "unshare": (272, 97), "perf_event_open": (298, 241), "name_to_handle_at": (303, 264),
-    "open_by_handle_at": (304, 265), "setns": (308, 268), "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271), "kcmp": (312, 272), "finit_module": (313, 273),
-    "kexec_file_load": (320, 294), "bpf": (321, 280), "userfaultfd": (323, 282),
-    "pidfd_send_signal": (424, 424), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426),
-    "io_uring_register": (427, 427), "open_tree": (428, 428), "move_mount": (429, 429),
-    "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433),
-    "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "process_madvise": (440, 440),
-    "mount_setattr": (442, 442),
-}  # fmt: skip
-_NEW_PROCESS = {"fork": (57, None), "vfork": (58, None)}
-_NEW_PROGRAM = {"execve": (59, 221), "execveat": (322, 281)}
-_CLONE, _CLONE3 = (56, 220), 435
+
+
+def _numbers(table: str) -> dict[str, tuple[int | None, int | None]]:
+    """Read a table of `name NUMBER-ON-X86_64 NUMBER-ON-AARCH64`; "-" where there is no such call."""
+    rows = [row.split() for row in table.replace("\n", ",").split(",") if row.strip()]
+    return {
+        name: (None if x86 == "-" else int(x86), None if arm == "-" else int(arm))
+        for name, x86, arm in rows
+    }
+
+
+# What Landlock does not ask about, or not in all its versions: modes, owners, times, attributes and lengths of
+# files, by their path or by a descriptor that was opened for reading; news of what others do to files.
+_ATTRIBUTES = _numbers("""
+    chmod 90 -, fchmod 91 52, fchmodat 268 53, fchmodat2 452 452
+    chown 92 -, lchown 94 -, fchown 93 55, fchownat 260 54
+    utime 132 -, utimes 235 -, futimesat 261 -, utimensat 280 88
+    setxattr 188 5, lsetxattr 189 6, fsetxattr 190 7, setxattrat 463 463
+    getxattr 191 8, lgetxattr 192 9, fgetxattr 193 10, getxattrat 464 464
+    listxattr 194 11, llistxattr 195 12, flistxattr 196 13, listxattrat 465 465
+    removexattr 197 14, lremovexattr 198 15, fremovexattr 199 16, removexattrat 466 466
+    file_getattr 468 468, file_setattr 469 469, truncate 76 45, quotactl 179 60, quotactl_fd 443 443
+    inotify_init 253 -, inotify_init1 294 26, inotify_add_watch 254 27
+    fanotify_init 300 262, fanotify_mark 301 263
+    name_to_handle_at 303 264, open_by_handle_at 304 265, sync 162 81, syncfs 306 267
+""")
+# Servers, memory and messages shared with other processes; files of memory that no limit counts.
+_OUTSIDE = _numbers("""
+    socket 41 198, connect 42 203, mq_open 240 180, mq_unlink 241 181
+    shmget 29 194, shmat 30 196, shmctl 31 195, semget 64 190, semop 65 193, semctl 66 191, semtimedop 220 192
+    msgget 68 186, msgsnd 69 189, msgrcv 70 188, msgctl 71 187
+    memfd_create 319 279, memfd_secret 447 447, add_key 248 217, request_key 249 218, keyctl 250 219
+""")
+# Other processes: their memory, files, order and limits.
+_PROCESSES = _numbers("""
+    ptrace 101 117, process_vm_readv 310 270, process_vm_writev 311 271, kcmp 312 272
+    pidfd_open 434 434, pidfd_send_signal 424 424, pidfd_getfd 438 438
+    process_madvise 440 440, process_mrelease 448 448, migrate_pages 256 238, move_pages 279 239
+    get_robust_list 274 100, setpriority 141 140, ioprio_set 251 30
+    sched_setaffinity 203 122, sched_setscheduler 144 119, sched_setparam 142 118, sched_setattr 314 274
+""")
+# The kernel and the machine.
+_KERNEL = _numbers("""
+    mount 165 40, umount2 166 39, pivot_root 155 41, chroot 161 51, open_tree 428 428, move_mount 429 429
+    fsopen 430 430, fsconfig 431 431, fsmount 432 432, fspick 433 433, mount_setattr 442 442
+    statmount 457 457, listmount 458 458, open_tree_attr 467 467, unshare 272 97, setns 308 268
+    io_uring_setup 425 425, io_uring_enter 426 426, io_uring_register 427 427
+    bpf 321 280, perf_event_open 298 241, userfaultfd 323 282, modify_ldt 154 -, personality 135 92
+    syslog 103 116, acct 163 89, swapon 167 224, swapoff 168 225, reboot 169 142, vhangup 153 58
+    sethostname 170 161, setdomainname 171 162, iopl 172 -, ioperm 173 -
+    settimeofday 164 170, clock_settime 227 112, adjtimex 159 171, clock_adjtime 305 266
+    init_module 175 105, finit_module 313 273, delete_module 176 106
+    kexec_load 246 104, kexec_file_load 320 294, lookup_dcookie 212 18, nfsservctl 180 42
+    uselib 134 -, ustat 136 -, sysfs 139 -
+""")
+# Only what may write needs these; Landlock then says where.
+_CHANGING = _numbers("""
+    creat 85 -, mkdir 83 -, mkdirat 258 34, mknod 133 -, mknodat 259 33, rmdir 84 -
+    unlink 87 -, unlinkat 263 35, link 86 -, linkat 265 37, symlink 88 -, symlinkat 266 36
+    rename 82 -, renameat 264 38, renameat2 316 276
+""")
+_NEW_PROCESS = _numbers("fork 57 -, vfork 58 -")
+_NEW_PROGRAM = _numbers("execve 59 221, execveat 322 281")
+_SIGNALS = _numbers("tkill 200 130, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240")
+# Out of its group of processes it would outlive the group's end.
+_NEW_GROUP = _numbers("setpgid 109 154, setsid 112 157")
+_KNOWN_BY_ARGUMENT = _numbers("""
+    kill 62 129, tgkill 234 131, prlimit64 302 261, ioctl 16 29, fcntl 72 25, open 2 -, openat 257 56
+    openat2 437 437, clone 56 220, clone3 435 435
+""")
+# TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: others change files, send signals, drive devices.
+_IOCTLS = (0x5401, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+# Descriptors, flags, locks, the size of a pipe: no leases, no news, and above all no signals (F_SETOWN, F_SETSIG).
+_FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)
+_ACCESS_MODE, _TRUNCATING = 0x3, 0x200
 _CLONE_THREAD, _CLONE_NAMESPACES = 0x00010000, 0x7E020080
 _ALLOW, _KILL, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x80000000, 0x00050000 | 1, 0x00050000 | 38
-_LOAD, _EQUAL, _AT_LEAST, _ANY_OF, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_OF, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 
 
-def _seccomp(*, processes: bool, programs: bool) -> bool:
+def _seccomp(plan: dict[str, Any], held: list[str]) -> bool:
     machine = platform.machine()
     if machine not in _ARCHITECTURES:
         return False
-    program = b"".join(_filter(machine, processes=processes, programs=programs))
+    program = b"".join(_filter(machine, plan, held))
     code = ctypes.create_string_buffer(program, len(program))
     pointer = struct.pack("HL", len(program) // 8, ctypes.addressof(code))
     return bool(_libc.prctl(_SECCOMP, ctypes.c_ulong(2), pointer, 0, 0) == 0)
 
 
-def _filter(machine: str, *, processes: bool, programs: bool) -> list[bytes]:
+def _step(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
+    return struct.pack("HBBI", code, yes, no, value)
+
+
+def _filter(machine: str, plan: dict[str, Any], held: list[str]) -> list[bytes]:
     """Return the filter's program: it lets every call pass but those that reach out of the process."""
     column = list(_ARCHITECTURES).index(machine)
-    calls = _CALLS | ({} if processes else _NEW_PROCESS) | ({} if programs else _NEW_PROGRAM)
+    processes = bool(plan["processes"])
+    # Who may start others may end them, where signals go no further.
+    signals = processes and bool({"process-namespace", "landlock-signals"} & set(held))
+    calls = _ATTRIBUTES | _OUTSIDE | _PROCESSES | _KERNEL
+    calls |= {} if plan["write"] else _CHANGING
+    calls |= {} if processes else _NEW_PROCESS
+    calls |= {} if plan["execute"] else _NEW_PROGRAM
+    calls |= {} if signals else _SIGNALS
+    calls |= {} if "process-namespace" in held else _NEW_GROUP
     refused = [found for numbers in calls.values() if (found := numbers[column]) is not None]
-    step: Callable[[int, int, int, int], bytes] = lambda code, yes, no, value: struct.pack("HBBI", code, yes, no, value)  # noqa: E731  # fmt: skip
-    flags = step(_ANY_OF, 0, 1, _CLONE_NAMESPACES) if processes else step(_ANY_OF, 1, 0, _CLONE_THREAD)  # fmt: skip
     body = [
-        step(_LOAD, 0, 0, 4), step(_EQUAL, 1, 0, _ARCHITECTURES[machine]), step(_RETURN, 0, 0, _KILL),
-        step(_LOAD, 0, 0, 0),
+        _step(_LOAD, 4),
+        _step(_EQUAL, _ARCHITECTURES[machine], 1),
+        _step(_RETURN, _KILL),
+        _step(_LOAD, 0),
         # The second numbering of x86_64 would walk past the list.
-        step(_AT_LEAST, 0, 1, 0x40000000), step(_RETURN, 0, 0, _KILL),
-        step(_EQUAL, 0, 1, _CLONE3), step(_RETURN, 0, 0, _UNKNOWN),
-        step(_EQUAL, 0, 4, _CLONE[column]), step(_LOAD, 0, 0, 16),
-        flags, step(_RETURN, 0, 0, _REFUSE), step(_RETURN, 0, 0, _ALLOW),
-    ]  # fmt: skip
-    body += [step(_EQUAL, len(refused) - place, 0, number) for place, number in enumerate(refused)]
-    return [*body, step(_RETURN, 0, 0, _ALLOW), step(_RETURN, 0, 0, _REFUSE)]
+        _step(_AT_LEAST, 0x40000000, 0, 1),
+        _step(_RETURN, _KILL),
+    ]
+    for name, decided in _by_argument(processes=processes, signals=signals).items():
+        number = _KNOWN_BY_ARGUMENT[name][column]
+        body += [] if number is None else [_step(_EQUAL, number, 0, len(decided)), *decided]
+    body += [_step(_EQUAL, number, len(refused) - place) for place, number in enumerate(refused)]
+    return [*body, _step(_RETURN, _ALLOW), _step(_RETURN, _REFUSE)]
+
+
+def _by_argument(*, processes: bool, signals: bool) -> dict[str, list[bytes]]:
+    """Return the steps that decide about calls of which some are needed."""
+    itself = [] if signals else [os.getpid()]
+    found = {
+        "kill": _only(0, itself),
+        "tgkill": _only(0, itself),
+        # The limits of this process, and not those of the hub by its number.
+        "prlimit64": _only(0, [0]),
+        "ioctl": _only(1, _IOCTLS),
+        "fcntl": _only(1, _FCNTLS),
+        "open": _opened(1),
+        "openat": _opened(2),
+        # Their arguments lie in memory, where a filter cannot read; libraries then use the older ones.
+        "openat2": [_step(_RETURN, _UNKNOWN)],
+        "clone3": [_step(_RETURN, _UNKNOWN)],
+        "clone": _cloned(processes=processes),
+    }
+    return {name: steps for name, steps in found.items() if steps}
+
+
+def _argument(number: int) -> bytes:
+    return _step(_LOAD, 16 + 8 * number)
+
+
+def _only(argument: int, values: Sequence[int]) -> list[bytes]:
+    """Return the steps that let a call pass with one of some values, none when any will do."""
+    if not values:
+        return []
+    passed = [_step(_EQUAL, value, len(values) - place) for place, value in enumerate(values)]
+    return [_argument(argument), *passed, _step(_RETURN, _REFUSE), _step(_RETURN, _ALLOW)]
+
+
+def _opened(argument: int) -> list[bytes]:
+    # Landlock asks what a file is opened for: with the mode 3 for nothing, and before its third version
+    # nobody asks about cutting a file that is only read.
+    return [
+        _argument(argument),
+        _step(_AND, _ACCESS_MODE | _TRUNCATING),
+        _step(_EQUAL, _TRUNCATING, 3),
+        _step(_AND, _ACCESS_MODE),
+        _step(_EQUAL, _ACCESS_MODE, 1),
+        _step(_RETURN, _ALLOW),
+        _step(_RETURN, _REFUSE),
+    ]
+
+
+def _cloned(*, processes: bool) -> list[bytes]:
+    if processes:
+        decided = _step(_ANY_OF, _CLONE_NAMESPACES, 0, 1)
+    else:
+        decided = _step(_ANY_OF, _CLONE_THREAD, 1)
+    return [_argument(0), decided, _step(_RETURN, _REFUSE), _step(_RETURN, _ALLOW)]
 
 
 if __name__ == "__main__":

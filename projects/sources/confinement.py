@@ -31,6 +31,7 @@ _RESERVED_BYTES = 4 * 1024**3
 
 ASKED = {
     "files": (("landlock-files",), "files of the hub are protected by their modes only; use a kernel with Landlock (5.13 or newer, `landlock` in lsm=)"),
+    "file modes": (("system-calls", "own-user"), "what is rendered could change modes, owners, times and attributes of the hub's files; allow seccomp filters"),
     "network": (("network-namespace", "system-calls"), "what is rendered can reach the network; allow unprivileged user namespaces, or seccomp filters"),
     "processes": (("process-namespace", "landlock-signals", "own-user"), "what is rendered could send signals to the hub; allow user namespaces, or use Linux 6.12 or newer"),
     "memory of others": (("landlock-files", "system-calls", "own-user"), "what is rendered could read the hub's memory; allow seccomp filters"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import secrets
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from support import renders
 
 from hub.engine.errors import ManifestError, RetryLater, Stalled
 from hub.metrics import RENDERERS_BUSY
-from projects.sources import confinement, process
+from projects.sources import confined, confinement, process
 from projects.sources.shares import Limits, Shares
 
 PYTHON = Path(sys.base_prefix) / "bin" / "python3"
@@ -33,11 +34,11 @@ def holds(request):
         pytest.skip("; ".join(lost[name] for name in marker.args if name in lost))
 
 
-def command_of(code, *arguments, folder, memory=1024**3, seconds=20, output=1024**2):
+def command_of(code, *arguments, folder, memory=1024**3, seconds=20, output=1024**2, helpers=()):
     """Return the command that runs a piece of Python where kustomize would run."""
     command = confinement.program_command(
         [str(PYTHON), "-I", "-S", "-c", textwrap.dedent(code), *map(str, arguments)],
-        folder, memory=memory, seconds=seconds, output=output,
+        folder, memory=memory, seconds=seconds, output=output, helpers=helpers,
     )  # fmt: skip
     # The probe itself needs Python's library, which kustomize does not.
     place = next(n for n, word in enumerate(command) if word.startswith("{"))
@@ -420,3 +421,183 @@ def test_busy_places_of_all_pools_are_counted_together():
     with shares_of().hold("a"), shares_of().hold("a"):
         assert busy() == before + 2
     assert busy() == before
+
+
+# Calls that Landlock does not ask about -----------------------------------------------------------
+
+ATTEMPTS = """
+    import ctypes, errno, json, os, resource, fcntl, sys, time
+    victim, beside, hub, calls = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(name, *arguments):
+        if libc.syscall(calls[name], *arguments) < 0:
+            raise OSError(ctypes.get_errno(), "")
+
+    path, here, hub_limit = victim.encode(), os.open(".", os.O_RDONLY), resource.RLIMIT_NOFILE
+    readable = os.open(os.__file__, os.O_RDONLY)
+    ready, _ = os.pipe()
+    attempts = {
+        "chmod": lambda: os.chmod(victim, 0o777),
+        "fchmod": lambda: os.fchmod(readable, 0o644),
+        "fchmodat2": lambda: call("fchmodat2", -100, path, 0o777, 0),
+        "chown": lambda: os.chown(victim, os.getuid(), os.getgid()),
+        "lchown": lambda: os.lchown(victim, os.getuid(), os.getgid()),
+        "fchown": lambda: os.fchown(readable, os.getuid(), os.getgid()),
+        "fchownat": lambda: os.chown(os.path.basename(victim), -1, -1, dir_fd=here),
+        "utime": lambda: os.utime(victim, (1, 1)),
+        "futimens": lambda: os.utime(readable),
+        "setxattr": lambda: os.setxattr(victim, "user.x", b"1"),
+        "getxattr": lambda: os.getxattr(victim, "user.x"),
+        "listxattr": lambda: os.listxattr(victim),
+        "removexattr": lambda: os.removexattr(victim, "user.x"),
+        "file_setattr": lambda: call("file_setattr", -100, path, 0, 0, 0),
+        "truncate": lambda: os.truncate(victim, 0),
+        "a file cut by opening it to read": lambda: os.open(victim, os.O_RDONLY | os.O_TRUNC),
+        "a file cut by opening it for nothing": lambda: os.open(victim, 3 | os.O_TRUNC),
+        "a file opened for nothing": lambda: os.open(victim, 3),
+        "link": lambda: os.link(victim, beside),
+        "symlink": lambda: os.symlink(victim, beside),
+        "rename": lambda: os.rename(victim, beside),
+        "unlink": lambda: os.unlink(victim),
+        "mkdir": lambda: os.mkdir(beside),
+        "mknod": lambda: os.mknod(beside),
+        "fifo": lambda: os.mkfifo(beside),
+        "inotify": lambda: call("inotify_init1", 0),
+        "fanotify": lambda: call("fanotify_init", 0, 0),
+        "mount": lambda: call("mount", 0, path, 0, 0, 0),
+        "unshare": lambda: call("unshare", 0x10000000),
+        "setns": lambda: call("setns", here, 0),
+        "chroot": lambda: os.chroot("."),
+        "open_tree": lambda: call("open_tree", -100, path, 0),
+        "listmount": lambda: call("listmount", 0, 0, 0, 0),
+        "name_to_handle_at": lambda: call("name_to_handle_at", -100, path, 0, 0, 0),
+        "open_by_handle_at": lambda: call("open_by_handle_at", here, 0, 0),
+        "io_uring": lambda: call("io_uring_setup", 1, 0),
+        "bpf": lambda: call("bpf", 0, 0, 0),
+        "perf": lambda: call("perf_event_open", 0, 0, -1, -1, 0),
+        "userfaultfd": lambda: call("userfaultfd", 1),
+        "keyctl": lambda: call("keyctl", 0, -3, 0),
+        "add_key": lambda: call("add_key", 0, 0, 0, 0, -3),
+        "memfd": lambda: os.memfd_create("x"),
+        "shared memory": lambda: call("shmget", 0, 4096, 0o1600),
+        "shared memory by number": lambda: call("shmat", 0, 0, 0),
+        "messages": lambda: call("msgget", 0, 0o1600),
+        "messages by number": lambda: call("msgctl", 0, 0, 0),
+        "semaphores by number": lambda: call("semctl", 0, 0, 0),
+        "socket": lambda: call("socket", 1, 1, 0),
+        "kill": lambda: os.kill(hub, 0),
+        "kill a group": lambda: os.killpg(hub, 0),
+        "tgkill": lambda: call("tgkill", hub, hub, 0),
+        "tkill": lambda: call("tkill", hub, 0),
+        "rt_sigqueueinfo": lambda: call("rt_sigqueueinfo", hub, 0, 0),
+        "a signal by a pipe": lambda: fcntl.fcntl(ready, fcntl.F_SETOWN, hub),
+        "which signal": lambda: fcntl.fcntl(ready, fcntl.F_SETSIG, 9),
+        "a signal by ioctl": lambda: fcntl.ioctl(ready, 0x8901, hub.to_bytes(4, "little")),
+        "a lease": lambda: fcntl.fcntl(readable, fcntl.F_SETLEASE, fcntl.F_RDLCK),
+        "flags of a file": lambda: fcntl.ioctl(readable, 0x40086602, (0).to_bytes(8, "little")),
+        "ptrace": lambda: call("ptrace", 16, hub, 0, 0),
+        "process_vm_readv": lambda: call("process_vm_readv", hub, 0, 0, 0, 0, 0),
+        "process_vm_writev": lambda: call("process_vm_writev", hub, 0, 0, 0, 0, 0),
+        "pidfd_open": lambda: call("pidfd_open", hub, 0),
+        "pidfd_getfd": lambda: call("pidfd_getfd", here, 0, 0),
+        "limits of the hub": lambda: resource.prlimit(hub, hub_limit),
+        "processors of the hub": lambda: os.sched_setaffinity(hub, {0}),
+        "order of the hub": lambda: os.setpriority(os.PRIO_PROCESS, hub, 19),
+        "order of reading": lambda: call("ioprio_set", 1, hub, 0),
+        "sched_setattr": lambda: call("sched_setattr", hub, 0, 0),
+        "kcmp": lambda: call("kcmp", hub, hub, 0, 0, 0),
+        "sync": lambda: call("sync"),
+        "reboot": lambda: call("reboot", 0, 0, 0, 0),
+    }
+    found = {}
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+            found[name] = "done"
+        except OSError as error:
+            found[name] = errno.errorcode[error.errno]
+    print(json.dumps(found))
+"""
+NAMES = [line.split('"')[1] for line in ATTEMPTS.splitlines() if ": lambda:" in line]
+
+
+@pytest.fixture(scope="module")
+def attempts(tmp_path_factory):
+    """What each call answered that a renderer tried, and whether a file of the hub stayed as it was."""
+    folder = tmp_path_factory.mktemp("hub")
+    victim = folder / "victim"
+    victim.write_text("as it was")
+    before = victim.stat()
+    column = list(confined._ARCHITECTURES).index(platform.machine())
+    tables = [t for t in vars(confined).values() if isinstance(t, dict) and "rename" not in t]
+    named = {n: v[column] for t in tables for n, v in t.items() if isinstance(v, tuple)}
+
+    finished = inside(ATTEMPTS, victim, folder / "beside", os.getpid(), json.dumps(named))
+
+    assert finished.stdout, finished.stderr
+    after = victim.stat()
+    kept = ("st_mode", "st_uid", "st_gid", "st_mtime_ns", "st_atime_ns", "st_ctime_ns", "st_size")
+    changed = [name for name in kept if getattr(before, name) != getattr(after, name)]
+    changed += [path.name for path in folder.iterdir() if path != victim]
+    return json.loads(finished.stdout), changed
+
+
+@pytest.mark.needs("file modes", "processes", "memory of others")
+@pytest.mark.parametrize("name", NAMES)
+def test_what_landlock_does_not_ask_about_is_refused(attempts, name):
+    answers, _changed = attempts
+
+    # Landlock itself answers with EACCES: this one needs no version of it.
+    assert answers[name] == "EPERM"
+
+
+@pytest.mark.needs("file modes")
+def test_files_of_the_hub_stay_as_they_were(attempts):
+    assert attempts[1] == []
+
+
+@pytest.mark.needs("processes")
+def test_what_renderers_need_still_works():
+    finished = inside("""
+        import fcntl, os, resource, signal, threading
+        thread = threading.Thread(target=os.getpid)
+        thread.start(), thread.join()
+        signal.signal(signal.SIGUSR1, lambda *_: print("own signal"))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        print(os.isatty(0), resource.getrlimit(resource.RLIMIT_CPU)[0])
+        r, w = os.pipe()
+        os.set_blocking(r, False), os.set_inheritable(r, True), os.dup(r), os.fstat(r)
+        fcntl.lockf(os.open("/dev/null", os.O_WRONLY | os.O_TRUNC), fcntl.LOCK_EX)
+        print(len(os.sched_getaffinity(0)) > 0, os.path.exists(os.__file__), os.listdir("."))
+    """)
+
+    assert finished.stdout == "own signal\nown signal\nFalse 21\nTrue True []\n", finished.stderr
+
+
+@pytest.mark.needs("processes")
+def test_a_program_with_helpers_writes_starts_and_ends_them():
+    finished = inside(
+        """
+        import os, pathlib, signal, sys, tempfile
+        folder = pathlib.Path(tempfile.mkdtemp(dir="."))
+        (folder / "a").write_text("1")
+        (folder / "a").write_text("2")
+        (folder / "a").rename(folder / "b")
+        print((folder / "b").read_text())
+        try:
+            (folder / "b").chmod(0o777)
+        except PermissionError:
+            print("refused")
+        (folder / "b").unlink(), folder.rmdir()
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        os.kill(child, signal.SIGKILL)
+        print(os.waitpid(child, 0)[1])
+    """,
+        helpers=[str(PYTHON)],
+    )
+
+    assert finished.stdout == "2\nrefused\n9\n", finished.stderr
