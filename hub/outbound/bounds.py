@@ -19,6 +19,11 @@ VALUES = 500_000
 """Values of one JSON text: `[],` is three bytes on the wire, and sixty and more as an object."""
 
 _OVERHEAD = 32
+_STEP = 4 * 1024
+"""Compressed bytes that are handed on at once: what the inflater does not take of them is copied."""
+_IDLE = 1024**2
+"""Compressed bytes beyond twice what they stand for: headers and empty blocks stand for nothing."""
+_MOST_MEMBERS = 10_000
 
 
 class TooMuch(Exception):
@@ -33,7 +38,8 @@ def shown_size(count: int) -> str:
 class Decoder:
     """Undoes the content encoding of one answer, a piece at a time.
 
-    Raises: TooMuch for an encoding that the hub did not ask for, more than `most` bytes, or broken data.
+    Raises: TooMuch for an encoding that the hub did not ask for, more than `most` bytes, broken data, or
+        much of it that stands for nothing.
     """
 
     def __init__(self, encoding: str | None, most: int | None) -> None:
@@ -42,27 +48,46 @@ class Decoder:
             raise TooMuch(f"the answer is encoded by {name[:40]!r}: the hub takes gzip")
         self._inflater = zlib.decompressobj(31) if name.endswith("gzip") else None
         self._most, self._total = most, 0
+        self._encoded, self._members = 0, 1
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what some bytes stand for, in pieces of at most 64 KiB when they were compressed."""
         if self._inflater is None:
             yield self._count(data)
             return
-        while data:
-            if self._inflater.eof:
-                # Servers may send several gzip members, one after the other.
-                self._inflater = zlib.decompressobj(31)
-            try:
-                piece = self._inflater.decompress(data, PIECE)
-            except zlib.error as error:
-                raise TooMuch(f"the answer is no gzip: {error}") from error
-            data = self._inflater.unconsumed_tail or self._inflater.unused_data
+        for start in range(0, len(data), _STEP):
+            yield from self._inflated(data[start : start + _STEP])
+
+    def _inflated(self, data: bytes) -> Iterator[bytes]:
+        self._encoded += len(data)
+        piece = b""
+        # A full piece may have left more in the inflater than in what it did not take.
+        while data or (len(piece) == PIECE and not self._is_complete()):
+            piece, data = self._next(data)
             if piece:
                 yield self._count(piece)
+        if self._encoded > _IDLE + 2 * self._total:
+            raise TooMuch("the answer has much gzip that holds nothing")
+
+    def _is_complete(self) -> bool:
+        return self._inflater is None or self._inflater.eof
+
+    def _next(self, data: bytes) -> tuple[bytes, bytes]:
+        if self._inflater is None or self._inflater.eof:
+            # Servers may send several gzip members, one after the other.
+            self._members += 1
+            if self._members > _MOST_MEMBERS:
+                raise TooMuch(f"the answer has more than {_MOST_MEMBERS} gzip members")
+            self._inflater = zlib.decompressobj(31)
+        try:
+            piece = self._inflater.decompress(data, PIECE)
+        except zlib.error as error:
+            raise TooMuch(f"the answer is no gzip: {error}") from error
+        return piece, self._inflater.unconsumed_tail or self._inflater.unused_data
 
     def end(self) -> None:
         """Return if the compressed data is complete."""
-        if self._inflater is not None and self._total and not self._inflater.eof:
+        if self._encoded and not self._is_complete():
             raise TooMuch("the answer ends in the middle of its gzip")
 
     def _count(self, piece: bytes) -> bytes:
@@ -70,6 +95,22 @@ class Decoder:
         if self._most is not None and self._total > self._most:
             raise TooMuch(f"the answer is larger than {shown_size(self._most)}")
         return piece
+
+
+def decoded(
+    pieces: Iterable[bytes], encoding: str | None, most: int, *, until: float | None = None
+) -> Iterator[bytes]:
+    """Yield a whole answer, decoded, in pieces; read to the end, it is complete.
+
+    Units: `until` as `time.monotonic` counts.
+    Raises: TooMuch.
+    """
+    decoder = Decoder(encoding, most)
+    for piece in pieces:
+        if until is not None and time.monotonic() > until:
+            raise TooMuch("the answer takes too long")
+        yield from decoder.feed(piece)
+    decoder.end()
 
 
 def read(
@@ -80,13 +121,9 @@ def read(
     Units: `until` as `time.monotonic` counts.
     Raises: TooMuch.
     """
-    decoder, kept = Decoder(encoding, most), bytearray()
-    for piece in pieces:
-        if until is not None and time.monotonic() > until:
-            raise TooMuch("the answer takes too long")
-        for part in decoder.feed(piece):
-            kept += part
-    decoder.end()
+    kept = bytearray()
+    for part in decoded(pieces, encoding, most, until=until):
+        kept += part
     return bytes(kept)
 
 

@@ -90,11 +90,15 @@ async def pieces(answer: aiohttp.ClientResponse, most: int | None) -> AsyncItera
     """
     decoder, count = Decoder(answer.headers.get("Content-Encoding"), most), 0
     async for chunk in answer.content.iter_any():
+        # A chunk counts too: it may be long and stand for nothing.
+        count += 1
         for piece in decoder.feed(chunk):
             yield piece
             count += 1
             if count % _TURN == 0:
                 await asyncio.sleep(0)
+        if count % _TURN == 0:
+            await asyncio.sleep(0)
     decoder.end()
 
 

@@ -25,7 +25,7 @@ from projects import sources
 from projects.api.applications import permitted
 from projects.api.resources import compared_items
 from projects.models import Application, Project
-from projects.sources import charts
+from projects.sources import archives
 from projects.sources.files import MemoryFiles, clean
 from projects.specs import application_named, find_cluster, project_of
 
@@ -147,7 +147,7 @@ def _files(archive: bytes, query: Mapping[str, Any]) -> MemoryFiles:
     if checksum not in (None, "") and checksum != hashlib.sha256(archive).hexdigest():
         raise Invalid("checksum: the files did not arrive as they were sent; send them again")
     try:
-        return charts.unpack(archive, strip=False)
+        return archives.unpack(archive, strip=False)
     except EngineError as error:
         raise Invalid(f"the files: {error}") from error
 

@@ -15,7 +15,7 @@ from django.conf import settings
 
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
-from projects.sources import charts
+from projects.sources import archives, charts
 from projects.sources.files import Budget, Recorder, clean
 from projects.sources.reach import Reach
 from projects.sources.schemas import closed
@@ -53,6 +53,8 @@ class _Assembly:
     ) -> None:
         self._repositories, self._origin = repositories, origin
         self._page, self._count = page, 0
+        # Archives of nothing but padding count as well, and one chart may hold many.
+        self._room = archives.Room()
         self._budget = Budget("the chart and its dependencies", settings.MAX_CHART_BYTES)
 
     def chart(self, tree: Recorder, path: str, above: tuple[str, ...]) -> dict[str, bytes]:
@@ -122,7 +124,7 @@ class _Assembly:
         if depth >= _MOST_NESTED:
             raise ManifestError(f"{path}: archives are nested more than {_MOST_NESTED} deep")
         try:
-            tree = Recorder({"": charts.unpack(data, strip=True)})
+            tree = Recorder({"": archives.unpack(data, strip=True, room=self._room)})
         except ManifestError as error:
             raise ManifestError(f"{path}: {error}") from error
         return _packed(self.sealed(tree.contents("", self._budget), depth + 1))

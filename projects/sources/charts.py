@@ -3,9 +3,7 @@
 import contextlib
 import functools
 import hashlib
-import io
 import re
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,10 +19,11 @@ from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError, RetryLater, Stalled
 from hub.engine.permits import wanders
 from hub.outbound import check_url, http, joined
-from hub.outbound.bounds import TooMuch, parse, read, shown_size
+from hub.outbound.bounds import TooMuch, parse
 from hub.redaction import redact_text
+from projects.sources.archives import unpack
 from projects.sources.credentials import IDENTITY, LENT, proxy_of, tls_of
-from projects.sources.files import MemoryFiles, require_shallow
+from projects.sources.files import MemoryFiles
 from projects.sources.versions import highest, is_constraint
 
 _INDEX_SECONDS = 60
@@ -32,7 +31,6 @@ SECONDS = 300.0
 """How long one file may take to come: a chart of the largest size at 1 MB a second."""
 _MOST_INDEXES = 64
 _MOST_TAGS = 100_000
-_MOST_FILES = 20_000
 _MOST_PAGES = 200
 _CHART_LAYERS = (
     "application/vnd.cncf.helm.chart.content.v1.tar+gzip", "application/tar+gzip",
@@ -276,62 +274,6 @@ def fetch(url: str, chart: str, version: str, credentials: Mapping[str, Any]) ->
 def frozen(credentials: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Return credentials as a key of what is kept for those who have the same."""
     return tuple(sorted((k, v) for k, v in credentials.items() if isinstance(v, str | bool | int)))
-
-
-def unpack(data: bytes, *, strip: bool) -> MemoryFiles:
-    """Return the files of a tar archive, within the limits: no links, no paths that lead out, a bounded size."""
-    try:
-        with tarfile.open(fileobj=_plain(data), mode="r:") as archive:
-            return MemoryFiles(_members(archive, strip=strip))
-    except (tarfile.TarError, EOFError, OSError, OverflowError, ValueError) as error:
-        raise ManifestError(f"the archive cannot be read: {error}") from error
-
-
-def _plain(data: bytes) -> io.BytesIO:
-    """Return a tar archive without its compression, at most as large as a chart may be.
-
-    The headers of links, long names and the like are counted like files, so nothing hides in them.
-    """
-    if data[:2] != b"\x1f\x8b":
-        return io.BytesIO(data)
-    # Frames and padding of many small files come beside what they hold.
-    most = settings.MAX_CHART_BYTES + _MOST_FILES * 1024
-    try:
-        return io.BytesIO(read([data], "gzip", most))
-    except TooMuch as error:
-        raise ManifestError(
-            f"the archive cannot be read: {str(error).replace('answer', 'archive')}, the limit"
-        ) from error
-
-
-def _members(archive: tarfile.TarFile, *, strip: bool) -> dict[str, bytes]:
-    content: dict[str, bytes] = {}
-    total = 0
-    for count, member in enumerate(archive):
-        if count >= _MOST_FILES:
-            raise ManifestError(f"the archive has more than {_MOST_FILES} entries, the limit")
-        # TarFile keeps all that it has seen.
-        archive.members.clear()  # type: ignore[attr-defined]
-        if not member.isreg() or member.issparse():
-            continue
-        total += member.size
-        if total > settings.MAX_CHART_BYTES:
-            raise ManifestError(
-                f"the archive unpacks to more than {shown_size(settings.MAX_CHART_BYTES)}, the limit"
-            )
-        name = _member_name(member.name, strip=strip)
-        file = archive.extractfile(member)
-        if name and file:
-            content[name] = file.read()
-    return content
-
-
-def _member_name(name: str, *, strip: bool) -> str:
-    parts = [p for p in name.split("/") if p not in ("", ".")]
-    if name.startswith("/") or ".." in parts:
-        raise ManifestError(f"the archive holds {name!r}, a path that leads out of it")
-    require_shallow(name)
-    return "/".join(parts[1:] if strip else parts)
 
 
 def _registry(url: str, chart: str) -> tuple[str, str]:

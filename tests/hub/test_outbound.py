@@ -201,6 +201,10 @@ BOMBS = {
     "gzip of zeros": lambda: http(gzip_of(b"\0" * 2**20, repeat=200), Content_Encoding="gzip"),
     "gzip in gzip": lambda: http(gzip_of(gzip_of(b"\0" * 2**20, repeat=50)), Content_Encoding="gzip, gzip"),
     "many gzip members": lambda: http(gzip_of(b"a" * 10_000) * 1000, Content_Encoding="gzip"),
+    "empty gzip members": lambda: http(gzip_of() * 200_000, Content_Encoding="gzip"),
+    "empty gzip members, in small chunks": lambda: itertools.chain([http(b"", Content_Encoding="gzip", Content_Length=None)], itertools.repeat(gzip_of() * 10)),
+    "gzip of empty blocks": lambda: itertools.chain([http(gzip_of()[:10], Content_Encoding="gzip", Content_Length=None)], itertools.repeat(b"\0\0\0\xff\xff" * 9999)),
+    "gzip with a name without an end": lambda: itertools.chain([http(b"\x1f\x8b\x08\x08\0\0\0\0\0\0", Content_Encoding="gzip", Content_Length=None)], itertools.repeat(b"n" * 65536)),
     "deflate": lambda: http(b"x", Content_Encoding="deflate"),
     "no gzip at all": lambda: http(b"hello", Content_Encoding="gzip"),
     "gzip that ends": lambda: http(gzip_of(b"abc" * 100)[:-9], Content_Encoding="gzip"),
@@ -235,6 +239,67 @@ def test_an_answer_that_is_too_much(client, bomb, server):
 def test_honest_gzip_is_undone(client, server):
     server.answer = lambda path: http(gzip_of(b"[1,2]", repeat=9), Content_Encoding="gzip")
     assert client(server.url) == (200, b"[1,2]" * 9)
+
+
+NOTHING = {
+    "members": gzip_of() * 200_000,
+    "blocks": gzip_of()[:10] + b"\0\0\0\xff\xff" * 500_000,
+    "a name": b"\x1f\x8b\x08\x08\0\0\0\0\0\0" + b"n" * 3_000_000,
+}
+
+
+@pytest.mark.parametrize("kind", NOTHING)
+def test_gzip_that_holds_nothing_is_refused_also_in_a_stream_without_a_limit(kind):
+    begin = time.process_time()
+
+    with pytest.raises(TooMuch):
+        list(Decoder("gzip", None).feed(NOTHING[kind]))
+
+    assert time.process_time() - begin < 2
+
+
+def test_others_have_their_turn_while_gzip_holds_nothing():
+    class Answer:
+        headers = {"Content-Encoding": "gzip"}
+        turns = 0
+
+        class content:  # noqa: N801 - as aiohttp calls it
+            @staticmethod
+            async def iter_any():
+                yield gzip_of()[:10]
+                for _ in range(1000):
+                    yield b"\0\0\0\xff\xff" * 10
+
+    async def others(answer):
+        while True:
+            answer.turns += 1
+            await asyncio.sleep(0)
+
+    async def both():
+        answer = Answer()
+        task = asyncio.create_task(others(answer))
+        with contextlib.suppress(TooMuch):
+            await streams.read(answer, MOST)
+        task.cancel()
+        return answer.turns
+
+    assert asyncio.run(both()) > 100
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 3))
+def test_gzip_is_undone_wherever_it_is_cut(cut):
+    # 64 KiB of one byte, so that a full piece comes exactly at an end.
+    data = gzip_of(b"a" * 65536) + gzip_of(b"b" * 65536 * 2) + gzip_of(b"c")
+
+    found = read([data[n : n + cut] for n in range(0, len(data), cut)], "gzip", 10**6)
+
+    assert found == b"a" * 65536 + b"b" * 65536 * 2 + b"c"
+
+
+@pytest.mark.parametrize("data", [gzip_of(b"")[:-1], gzip_of(b"a") + b"\x1f", b"\x1f\x8b"])
+def test_gzip_that_is_not_complete_is_refused(data):
+    with pytest.raises(TooMuch, match="middle"):
+        read([data], "gzip", MOST)
 
 
 def test_a_decoder_never_holds_more_than_a_piece():

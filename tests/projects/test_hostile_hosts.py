@@ -17,7 +17,7 @@ from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from hub.outbound import http as requests
 from hub.providers import Provider
 from hub.signin import SocialAdapter
-from projects.sources import app_tokens, charts
+from projects.sources import app_tokens, archives, charts
 
 pytestmark = pytest.mark.django_db
 
@@ -147,11 +147,11 @@ def tar_of(entries, kind=tarfile.REGTYPE, size=0):
 def test_archives_that_are_bombs(settings, data, words):
     settings.MAX_CHART_BYTES = 2**20
     with pytest.raises(ManifestError, match=words):
-        charts.unpack(data(), strip=True)
+        archives.unpack(data(), strip=True)
 
 
 def test_links_of_an_archive_are_left_out():
-    assert charts.unpack(tar_of(["c/a"], tarfile.SYMTYPE), strip=True).children("") == []
+    assert archives.unpack(tar_of(["c/a"], tarfile.SYMTYPE), strip=True).children("") == []
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:../../x", "md5:0", "sha256:" + "0" * 63, 5])

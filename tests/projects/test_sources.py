@@ -12,7 +12,7 @@ from hub.engine.errors import RetryLater, Stalled
 from projects import sources
 from projects.models import RenderedManifests
 from projects.sources import charts, git, kustomize
-from projects.sources.charts import unpack
+from projects.sources.archives import unpack
 from projects.sources.process import renderer
 from projects.sources.versions import resolve_git
 
