@@ -1,8 +1,8 @@
 """Celery tasks: a key in, one look. Losing one loses nothing: the sweep finds what is due."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import orjson
 from celery import shared_task
@@ -15,9 +15,8 @@ from appsets.reconcile import reconcile
 from appsets.rolling import roll
 from appsets.scm import asking
 from appsets.sets import make_due, refresh
-from hub.engine.permits import normal_url
 from hub.stream import wake
-from projects.follow import wants_tag
+from projects.follow import bare_url, reads_moved, wants_tag
 
 BATCH = 300
 
@@ -110,6 +109,21 @@ def pushed(urls: Sequence[str]) -> None:
     refresh([r.pk for r in rows if generators.uses(r.spec, "plugin")])
 
 
+@shared_task(name="appsets.refs_moved", acks_late=True)
+def refs_moved(url: str, names: Sequence[str]) -> None:
+    """Look at the sets whose generators read a ref that moved, whoever found out.
+
+    Shapes: a normal URL without scheme and user; full names of refs.
+    """
+    rows = ApplicationSet.objects.only("pk", "spec")
+    make_due([r.pk for r in rows if any(_is_moved(b, url, names) for b in _git_blocks(r))])
+
+
+def _is_moved(block: Mapping[str, Any], url: str, names: Sequence[str]) -> bool:
+    is_read = bare_url(str(block.get("repoURL") or "")) == url
+    return is_read and reads_moved(str(block.get("revision") or ""), names)
+
+
 @shared_task(name="appsets.published", acks_late=True)
 def published(place: str, tag: str) -> None:
     """Look at the sets whose generators read an artifact that has a new tag.
@@ -122,5 +136,8 @@ def published(place: str, tag: str) -> None:
 
 
 def _read_by(row: ApplicationSet) -> set[str]:
-    blocks = generators.blocks(row.spec, "git")
-    return {re.sub(r"^[a-z+]+://([^@/]*@)?", "", normal_url(str(b.get("repoURL") or ""))) for b in blocks}  # fmt: skip
+    return {bare_url(str(b.get("repoURL") or "")) for b in _git_blocks(row)}
+
+
+def _git_blocks(row: ApplicationSet) -> Iterator[Mapping[str, Any]]:
+    return generators.blocks(row.spec, "git")

@@ -3,7 +3,7 @@
 import logging
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +37,8 @@ from projects.specs import bind, bind_remotes, repositories_read
 from projects.status import ERRORS, RUNNING
 
 log = logging.getLogger(__name__)
+
+_MOST_NAMES = 1000
 
 
 def live_changed() -> None:
@@ -121,8 +123,6 @@ def poll_remote(pk: int) -> None:
         if not projects:
             GitRemote.objects.filter(pk=pk).update(due_at=timezone.now() + timedelta(hours=1))
             return
-        before = dict(remote.refs)
-        was_broken = bool(remote.error)
         try:
             remotes.poll(remote, url, remotes.reader(remote, url, projects))
         except (RetryLater, Stalled, Invalid) as error:
@@ -132,8 +132,71 @@ def poll_remote(pk: int) -> None:
         GitRemote.objects.filter(pk=pk).update(
             due_at=timezone.now() + settings.POLL_INTERVAL + jitter
         )
-        if remote.refs != before or was_broken:
-            advance(remote)
+        _hand_on(pk)
+    _follow_up(pk)
+
+
+def hand_on(pk: int) -> None:
+    """Make due all that read refs which somebody found to have moved: a poll, a refresh, a sync, a set, anybody."""
+    with claim(GitRemote, pk, when=Q(moved_at__isnull=False)) as mine:
+        if not mine:
+            return
+        _hand_on(pk)
+    _follow_up(pk)
+
+
+def _hand_on(pk: int) -> None:
+    remote = GitRemote.objects.filter(pk=pk, moved_at__isnull=False).first()
+    if remote is None:
+        return
+    advance(remote)
+    _ask_the_same(remote)
+    names = tuple(remote.moved or ())
+    # Sets compare names: of very many, all count as moved.
+    told = names if len(names) < _MOST_NAMES else ("*",)
+    wake("appsets.refs_moved", bare_url(remote.url), told, priority=2)
+    GitRemote.objects.filter(pk=pk, moved_at=remote.moved_at).update(moved=[], moved_at=None)
+
+
+def _follow_up(pk: int) -> None:
+    """Wake what became due while the row was claimed, so that it does not wait for the sweep."""
+    remote = GitRemote.objects.filter(pk=pk).only("due_at", "moved_at").first()
+    if remote and remote.moved_at:
+        wake("projects.hand_on", pk, priority=1)
+    elif remote and remote.due_at <= timezone.now():
+        wake("projects.poll", pk, priority=1)
+
+
+def _ask_the_same(remote: GitRemote) -> None:
+    """Ask for the repository by its other URLs and ways too, where what is known of them is older."""
+    place = bare_url(remote.url)
+    for other in GitRemote.objects.exclude(pk=remote.pk).filter(url__icontains=place):
+        is_older = any(other.refs.get(n) != remote.refs.get(n) for n in remote.moved or ())
+        if is_older and bare_url(other.url) == place:
+            GitRemote.objects.filter(pk=other.pk).update(due_at=timezone.now())
+            wake("projects.poll", other.pk, priority=1)
+
+
+def bare_url(url: str) -> str:
+    """Return a repository's URL, or that of its row, without scheme and user: the same however it is reached."""
+    return re.sub(r"^[a-z+]+://([^@/]*@)?", "", normal_url(url_of(url)))
+
+
+def reads_moved(target: str, names: Collection[str], prefix: str = "") -> bool:
+    """Return whether a target revision may name another commit now that refs moved.
+
+    Shapes: `names` are full names, `*` where all may have moved.
+    """
+    if is_commit(target):
+        return False
+    if "*" in names or "{{" in target:
+        return True
+    if target in ("", "HEAD"):
+        return "HEAD" in names
+    if is_constraint(target) and any(n.startswith("refs/tags/") for n in names):
+        return True
+    spelled = {target, f"refs/heads/{target}", f"refs/tags/{prefix}{target}"}
+    return bool(spelled & set(names)) or re.fullmatch(r"[0-9a-f]{7,39}", target) is not None
 
 
 def _that_ask(remote: GitRemote, url: str) -> list[str]:
@@ -161,8 +224,12 @@ def advance(remote: GitRemote) -> None:
     changed, same = [], []
     projects = {p.name: p for p in Project.objects.all()}
     contexts: dict[int, Cluster | None] = {}
+    now = timezone.now()
+    # Who is due already, and has not begun, finds the new refs without being told.
+    waiting = Q(refresh_at__lte=now) & (Q(claimed_until__isnull=True) | Q(claimed_until__lt=now))
     applications = (
         remote.applications.filter(deletion_requested_at__isnull=True)
+        .exclude(waiting)
         .select_related("cluster")
         .defer("resources", "summary")
     )
@@ -231,13 +298,9 @@ def push_received(urls: Iterable[str], moved: Sequence[tuple[str, str]]) -> int:
     Shapes: `urls` are web and clone URLs; `moved` are refs with their new heads, so that a repository
         that already has them all is not asked again.
     """
-    wanted = {re.sub(r"^[a-z+]+://([^@/]*@)?", "", normal_url(url)) for url in urls if url}
+    wanted = {bare_url(url) for url in urls if url}
     wake("appsets.pushed", tuple(sorted(wanted)), priority=2)
-    found = [
-        r
-        for r in GitRemote.objects.all()
-        if re.sub(r"^[a-z+]+://([^@/]*@)?", "", url_of(r.url)) in wanted
-    ]
+    found = [r for r in GitRemote.objects.all() if bare_url(r.url) in wanted]
     for remote in found:
         if all(is_commit(commit) and commit == remote.refs.get(ref) for ref, commit in moved):
             continue

@@ -100,6 +100,12 @@ class GitRemote(models.Model):
         default=dict,
         help_text="Name of credentials → when the server let them in, or refused them.",
     )
+    moved = DocumentField(
+        default=list, null=True, help_text="Refs that moved since all who read them were made due."
+    )
+    moved_at = models.DateTimeField(
+        null=True, db_index=True, help_text="When; empty once all of them are."
+    )
 
     def __str__(self) -> str:
         return self.url

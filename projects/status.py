@@ -131,6 +131,8 @@ def _bind(current: Application, outcome: Outcome) -> None:
     if repositories_of(found) != repositories_of(current.inputs):
         current.inputs = found
         bind_remotes(current)
+        # What moved there before the application was bound would not reach it.
+        Application.objects.filter(pk=current.pk).update(refresh_at=timezone.now())
 
 
 def _remember(current: Application, changes: dict[str, Any], now: datetime) -> None:

@@ -46,6 +46,12 @@ def poll(pk: int) -> None:
     follow.poll_remote(pk)
 
 
+@shared_task(name="projects.hand_on", acks_late=True)
+def hand_on(pk: int) -> None:
+    """Make due what reads refs of a repository that moved."""
+    follow.hand_on(pk)
+
+
 @shared_task(name="projects.live_changed", acks_late=True)
 def live_changed() -> None:
     """Hand changes of live resources on."""
@@ -69,6 +75,7 @@ def sweep() -> None:
             Operation.objects.filter(free, phase__in=["Running", "Terminating"], due_at__lte=now),
         ),
         ("projects.poll", GitRemote.objects.filter(free, due_at__lte=now)),
+        ("projects.hand_on", GitRemote.objects.filter(free, moved_at__isnull=False)),
         ("projects.refresh", Application.objects.filter(free, refresh_at__lte=now)),
     ]
     for name, query in due:

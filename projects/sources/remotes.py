@@ -19,6 +19,7 @@ from django.utils import timezone
 from hub.engine.backoff import Backoff
 from hub.engine.errors import Invalid, RetryLater, Stalled
 from hub.engine.permits import normal_url
+from hub.stream import wake
 from projects.models import GitRemote
 from projects.sources import git
 from projects.sources.credentials import IDENTITY, credentials_for, given_for
@@ -28,6 +29,8 @@ PROOF = timedelta(hours=1)
 _REFUSED = ("AuthenticationRequired", "AuthenticationFailed", "RepositoryNotFound", "InvalidCredentials")  # fmt: skip
 _REFUSED_FOR = timedelta(seconds=60)
 _MOST_READERS = 50
+_ANSWERED = ("refs", "head", "checked_at", "failures", "error", "due_at")
+_STORED = (*_ANSWERED, "readers", "moved", "moved_at")
 _MEMORY_SECONDS = 300.0
 _NAME_SECONDS = 1.0
 _MOST_NAMES = 20_000
@@ -113,13 +116,40 @@ def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
     except (RetryLater, Stalled, Invalid) as error:
         _failed(remote, who, error, now)
         raise
-    remote.refs, remote.head, remote.checked_at = found.refs, found.head, now
-    remote.failures, remote.error = 0, ""
-    remote.due_at = now + settings.POLL_INTERVAL
-    remote.refresh_from_db(fields=["readers"])
-    remote.readers = _newest({**remote.readers, who: {"at": now.isoformat()}})
-    remote.save(update_fields=["refs", "head", "checked_at", "failures", "error", "due_at", "readers"])  # fmt: skip
+    with transaction.atomic():
+        _store(remote, found, who, now)
     return remote
+
+
+def _store(remote: GitRemote, found: git.Refs, who: str, asked_at: datetime) -> None:
+    """Store the refs of a server. This is the only place that does, so whoever learns of new ones hands them on.
+
+    What moved is stored with them, and only forgotten once all who read it are due: a worker that dies
+    between the two swallows no commit.
+    """
+    known = GitRemote.objects.select_for_update().get(pk=remote.pk)
+    remote.refs, remote.head, remote.checked_at = found.refs, found.head, asked_at
+    if known.checked_at and known.checked_at > asked_at:
+        # Somebody who asked later was answered sooner.
+        remote.refs, remote.head, remote.checked_at = known.refs, known.head, known.checked_at
+    moved = _moved(known, remote)
+    if moved or known.error:
+        remote.moved = sorted({*(known.moved or ()), *moved})
+        remote.moved_at = timezone.now()
+        wake("projects.hand_on", remote.pk, priority=1)
+    else:
+        remote.moved, remote.moved_at = known.moved, known.moved_at
+    remote.failures, remote.error = 0, ""
+    remote.due_at = asked_at + settings.POLL_INTERVAL
+    remote.readers = _newest({**known.readers, who: {"at": asked_at.isoformat()}})
+    remote.save(update_fields=_STORED)
+
+
+def _moved(before: GitRemote, after: GitRemote) -> set[str]:
+    """Return the refs that name another commit than before, or none."""
+    names = before.refs.keys() | after.refs.keys()
+    moved = {name for name in names if before.refs.get(name) != after.refs.get(name)}
+    return moved | {"HEAD"} if before.head != after.head else moved
 
 
 def reader(remote: GitRemote, url: str, projects: Sequence[str]) -> str:

@@ -1,0 +1,145 @@
+"""Whoever learns of new refs or versions hands them on to all who read them, without waiting for a poll."""
+
+import itertools
+import json
+from datetime import timedelta
+
+import pytest
+from conftest import config_map
+from django.utils import timezone
+from support.sets import manifest, names_of
+
+from appsets.models import ApplicationSet
+from hub.stream import pool_state, wake
+from projects.follow import reads_moved
+from projects.models import GitRemote
+from projects.sources import remotes
+
+APPS = "/api/v1/applications"
+SOON = 5.0
+"""Far less than the interval of polls, and generous on a busy machine."""
+
+
+def refresh(hub, _repo):
+    hub.get(f"{APPS}/a", refresh="normal")
+
+
+def hard_refresh(hub, _repo):
+    hub.get(f"{APPS}/a", refresh="hard")
+
+
+def sync(hub, _repo):
+    hub.post(f"{APPS}/a/sync", {})
+
+
+def poll(hub, repo):
+    GitRemote.objects.filter(url=remotes.key_of(repo.url, "default")).update(due_at=timezone.now())
+    wake("projects.poll", GitRemote.objects.get(url=remotes.key_of(repo.url, "default")).pk)
+
+
+def webhook(hub, repo):
+    body = {"ref": "refs/heads/main", "after": "0" * 40, "repository": {"clone_url": repo.url}}
+    answer = hub.client.post("/api/webhook", json.dumps(body), content_type="application/json", HTTP_X_GITHUB_EVENT="push")  # fmt: skip
+    assert answer.status_code == 200
+
+
+def generator(hub, repo):
+    ApplicationSet.objects.filter(name="s").update(due_at=timezone.now())
+    wake("appsets.reconcile", ApplicationSet.objects.get(name="s").pk)
+
+
+def preview(hub, repo):
+    # What was heard a moment ago is good enough for it.
+    GitRemote.objects.update(checked_at=timezone.now() - timedelta(minutes=1))
+    hub.post("/api/v1/flotilla/applicationsets/preview", {"applicationSet": folders(repo, "p")})
+
+
+def manifests(hub, repo):
+    hub.get(f"{APPS}/a/manifests", revision="main")
+
+
+WAYS = [refresh, hard_refresh, sync, poll, webhook, generator, preview, manifests]
+
+
+def is_idle():
+    state = pool_state()
+    return not state["waiting"] and not state["running"]
+
+
+def folders(repo, name):
+    generators = [{"git": {"repoURL": repo.url, "revision": "main", "directories": [{"path": "of-set/*"}]}}]  # fmt: skip
+    source = {"repoURL": repo.url, "path": "{{.path.path}}", "targetRevision": "main"}
+    return manifest(name, generators, {"source": source}, metadata={"name": "{{.path.basename}}"})
+
+
+@pytest.fixture
+def readers(hub, sandbox, repo, app, namespace, settings):
+    """Two applications and a set of one repository, which nobody polls."""
+    settings.POLL_INTERVAL = timedelta(hours=1)
+    repo.commit({"a/c.yaml": config_map("a"), "b/c.yaml": config_map("b"), "of-set/f0/c.yaml": config_map("f0")})  # fmt: skip
+    for name in "ab":
+        app(repo, sandbox, namespace, name=name, path=name)
+        hub.wait_status(name, "OutOfSync")
+    hub.post("/api/v1/applicationsets", folders(repo, "s"))
+    hub.wait(lambda: names_of() == ["a", "b", "f0"], "the set")
+    return repo
+
+
+def test_every_way_to_learn_hands_on_in_every_order(hub, readers):
+    """Each way comes right after each other one, so that none lives from what the last one left."""
+    order = [
+        way for pair in itertools.permutations([refresh, sync, poll], 2) for way in pair
+    ] + WAYS
+    for number, learn in enumerate(order, 1):
+        hub.wait(is_idle, "the end of what the last way began")
+        folder = f"f{number}"
+        commit = readers.commit({f"{n}/c.yaml": config_map(n, {"n": str(number)}) for n in "ab"} | {f"of-set/{folder}/c.yaml": config_map(folder)})  # fmt: skip
+
+        learn(hub, readers)
+
+        for name in "ab":
+            hub.wait_status(name, revision=commit, seconds=SOON)
+        hub.wait(lambda name=folder: name in names_of(), f"the set after {learn.__name__}", SOON)
+
+
+def test_a_worker_that_dies_before_it_hands_on_swallows_nothing(readers, hub, monkeypatch):
+    """The hint is lost with the worker; what moved is in the database, and the sweep finds it."""
+    monkeypatch.setattr("projects.sources.remotes.wake", lambda *_a, **_k: None)
+    commit = readers.commit({"b/c.yaml": config_map("b", {"n": "2"})})
+
+    remotes.look_up_refs(readers.url, "default", force=True)
+
+    hub.wait_status("b", revision=commit, seconds=SOON)
+    hub.wait(lambda: GitRemote.objects.get().moved_at is None, "that it is handed on")
+
+
+def test_other_spellings_of_the_url_are_asked_at_once(hub, sandbox, readers, app, namespace):
+    scheme, _, rest = readers.url.partition("://")
+    app(f"{scheme}://someone@{rest}", sandbox, namespace, name="c", path="b")
+    hub.wait_status("c", "OutOfSync")
+    commit = readers.commit({"b/c.yaml": config_map("b", {"n": "2"})})
+
+    refresh(hub, readers)
+
+    hub.wait_status("c", revision=commit, seconds=SOON)
+
+
+@pytest.mark.parametrize(
+    ("target", "moved", "expected"),
+    [
+        ("", ["HEAD"], True),
+        ("HEAD", ["refs/heads/main"], False),
+        ("main", ["refs/heads/main"], True),
+        ("main", ["refs/heads/other", "HEAD"], False),
+        ("v1", ["refs/tags/v1"], True),
+        ("1.*", ["refs/tags/v1.3.0"], True),
+        ("1.*", ["refs/heads/main"], False),
+        ("refs/pull/3/head", ["refs/pull/3/head"], True),
+        ("a" * 40, ["*"], False),
+        ("abcdef0", ["refs/heads/main"], True),
+        ("{{.branch}}", ["refs/heads/main"], True),
+        ("other", ["*"], True),
+    ],
+)
+def test_only_sets_whose_ref_moved_are_looked_at(target, moved, expected):
+    assert reads_moved(target, moved) is expected
