@@ -112,7 +112,7 @@ class ApplicationSets(View):
         rows = ApplicationSet.objects.order_by("name")
         projects = params.getlist("projects") or params.getlist("project")
         if projects:
-            rows = rows.filter(project__in=projects)
+            rows = rows.filter(project__one_of=projects)
         if params.get("appsetNamespace"):
             rows = rows.filter(namespace=params["appsetNamespace"])
         fits = selector(params.get("selector", ""))

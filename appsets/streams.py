@@ -14,6 +14,7 @@ from appsets.api import shown
 from appsets.models import ApplicationSet
 from hub.access import is_allowed
 from hub.api import View
+from hub.lookups import PairOf
 from hub.models import Tombstone, current_version
 from hub.rest import token_of
 from projects.api.streams import Filter, Waiter, asked, line, stream_caller, streaming
@@ -88,12 +89,9 @@ def sets_since(
 
 def _touched(version: int) -> Q:
     """Return the sets that changed, or one of whose applications did or went."""
-    query = Q(resource_version__gt=version)
     children = Application.objects.filter(resource_version__gt=version).exclude(owner="")
     owners = set(children.values_list("namespace", "owner"))
     for stone in Tombstone.objects.filter(kind="Application", resource_version__gt=version):
         for owner in stone.manifest["metadata"].get("ownerReferences") or []:
             owners.add((stone.namespace, owner["name"]))
-    for namespace in {n for n, _ in owners}:
-        query |= Q(namespace=namespace, name__in=[name for n, name in owners if n == namespace])
-    return query
+    return Q(resource_version__gt=version) | Q(PairOf("namespace", "name", owners))

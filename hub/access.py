@@ -6,29 +6,18 @@ for a time; together they are compiled once, and again as soon as one of them ha
 
 import contextvars
 import logging
-import re
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any, NamedTuple
 
 from django.utils import timezone
 
 from hub import audit, decisions
 from hub.engine.errors import AccessDenied, Invalid, RuleError
-from hub.engine.rbac import (
-    Decision,
-    Enforcer,
-    Policy,
-    Problem,
-    Reach,
-    Rule,
-    as_expressions,
-    builtin,
-    parse,
-    project_policy,
-)
+from hub.engine.rbac import Decision, Enforcer, Problem, parse
+from hub.engine.rules import Reach, Rule
 from hub.engine.scopes import Where, parse_scope
 from hub.models import (
     Account,
@@ -39,11 +28,11 @@ from hub.models import (
     setting,
 )
 from hub.naming import Naming, naming, policy_subjects, record_of
+from hub.policy_sources import DOCUMENT, Known, Sources, grant_rule, sources_from
 
 log = logging.getLogger(__name__)
 
 SETTING = "rbac"
-_DOCUMENT = re.compile(r"^policy\.([A-Za-z0-9_-]+\.)?csv\Z")
 
 
 class Rights(NamedTuple):
@@ -95,53 +84,6 @@ ANONYMOUS = Caller("anonymous")
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """Everything that access decisions are made of, as it was at one moment."""
-
-    documents: Mapping[str, str]
-    default_role: str
-    mode: str
-    scopes: tuple[str, ...]
-    roles: tuple[Mapping[str, Any], ...]
-    projects: Mapping[str, tuple[Mapping[str, Any], ...]]
-    grants: tuple[Rule, ...]
-    problems: tuple[Problem, ...] = ()
-    """What is stored and could not even be taken apart."""
-
-    def enforcer(self) -> Enforcer:
-        """Compile."""
-        policy = self._as_globs(builtin())
-        makers: list[tuple[str, Callable[[], Policy]]] = [
-            (name, partial(parse, self.documents[name], name, self.mode)) for name in sorted(self.documents)
-        ]  # fmt: skip
-        makers += [
-            (f"role {role.get('name')}", partial(lambda r: self._as_globs(role_policy(r)), role))
-            for role in self.roles
-        ]
-        makers += [
-            (f"project {project}", partial(project_policy, project, roles, self.mode))
-            for project, roles in self.projects.items()
-        ]
-        for origin, make in makers:
-            try:
-                policy += make()
-            except (RuleError, KeyError, TypeError, ValueError, AttributeError) as error:
-                # One thing that cannot be read takes nobody else's rights away.
-                log.warning("the policy of %s cannot be used: %s", origin, error)
-                policy += Policy(problems=(Problem(origin, f"it cannot be read, write it again: {error}"),))  # fmt: skip
-        problems = Policy(problems=self.problems)
-        return Enforcer(
-            policy + self._as_globs(Policy(self.grants)) + problems, self.mode, self.default_role
-        )
-
-    def _as_globs(self, policy: Policy) -> Policy:
-        """Return rules that are globs whatever `policy.matchMode` is: the built-in, roles and grants."""
-        if self.mode != "regex":
-            return policy
-        return replace(policy, rules=tuple(as_expressions(rule) for rule in policy.rules))
-
-
-@dataclass(frozen=True, slots=True)
 class _State:
     version: str
     enforcer: Enforcer
@@ -173,16 +115,35 @@ def _current() -> _State:
     return state
 
 
+# What compiles, and what is kept from one time to the next, is of one thread at a time: after a change
+# of access every thread asks at once, and the first one answers for all.
+_compiling = threading.Lock()
+_known: Known = {}
+
+
 def _newest() -> _State:
-    global _state
+    kept = _if_newest(_state)
+    if kept is not None:
+        return kept
+    with _compiling:
+        return _if_newest(_state) or _compiled()
+
+
+def _if_newest(state: _State | None) -> _State | None:
     version = setting("access_version", "")
-    now = timezone.now()
-    state = _state
-    if state and version and state.version == version and (state.valid_until is None or now < state.valid_until):  # fmt: skip
-        return state
-    sources, valid_until = _load(now)
+    if state is None or not version or state.version != version:
+        return None
+    return state if state.valid_until is None or timezone.now() < state.valid_until else None
+
+
+def _compiled() -> _State:
+    global _state
+    # The version first: what changes while the rest is read is read again at the next decision.
+    version = setting("access_version", "")
+    sources, valid_until = _load(timezone.now())
     local = frozenset(Account.objects.filter(issuer="").values_list("name", flat=True))
-    _state = _State(version, sources.enforcer(), sources.scopes, local, naming(), valid_until)
+    compiled = sources.enforcer(_known)
+    _state = _State(version, compiled, sources.scopes, local, naming(), valid_until)
     return _state
 
 
@@ -221,30 +182,6 @@ def broken_rules(project: str = "") -> list[Problem]:
     found = enforcer().policy.problems
     starts = (f"project {project},", f"project {project}:") if project else ("",)
     return [p for p in found if f"{p.origin}:".startswith(starts)]
-
-
-def sources_from(
-    documents: Any, roles: Iterable[Mapping[str, Any]], projects: Mapping[str, Any], grants: Iterable[Rule]
-) -> Sources:  # fmt: skip
-    """Return the inputs of decisions from what is stored."""
-    problems = list[Problem]()
-    if not isinstance(documents, Mapping):
-        documents = {}
-        problems.append(Problem("policy documents", "they must be an object: write them again"))
-    lists = {n: r for n, r in projects.items() if isinstance(r, list | tuple)}
-    problems += [Problem(f"project {n}", "its roles must be a list: save it again") for n in projects if n not in lists]  # fmt: skip
-    return Sources(
-        {n: str(t or "") for n, t in documents.items() if _DOCUMENT.match(n)},
-        str(documents.get("policy.default") or ""), str(documents.get("policy.matchMode") or "glob"),
-        _scopes(documents.get("scopes")), tuple(roles), {n: tuple(r) for n, r in lists.items()}, tuple(grants), tuple(problems),
-    )  # fmt: skip
-
-
-def _scopes(value: Any) -> tuple[str, ...]:
-    words = re.findall(r"[\w:./-]+", value) if isinstance(value, str) else value
-    if not isinstance(words, list):
-        words = []
-    return tuple(str(word) for word in words) or ("groups",)
 
 
 def subjects_of(account: Account) -> tuple[str, ...]:
@@ -390,7 +327,8 @@ def reach(caller: Caller, resource: str, action: str) -> Reach:
     """Return the rules that say which objects a caller may do an action to; see `projects.visible`."""
     state = _current()
     found = _confined(state.enforcer.reach(caller.subjects, resource, action), caller)
-    decisions.note(resource, action, *decisions.marks(found))
+    if decisions.is_watched():
+        decisions.note(resource, action, *decisions.marks(found))
     return found
 
 
@@ -428,7 +366,7 @@ def check_documents(value: Any) -> list[str]:
     if not isinstance(value, dict):
         raise Invalid("rbac must be an object with policy.csv, policy.default, scopes, policy.matchMode")  # fmt: skip
     for name, text in value.items():
-        if name not in ("policy.default", "policy.matchMode", "scopes") and not _DOCUMENT.match(
+        if name not in ("policy.default", "policy.matchMode", "scopes") and not DOCUMENT.match(
             name
         ):
             raise Invalid(f"rbac: {name!r} is none of policy.csv, policy.NAME.csv, policy.default, policy.matchMode, scopes")  # fmt: skip
@@ -477,43 +415,6 @@ def role_json(role: Role) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def role_policy(role: Mapping[str, Any]) -> Policy:
-    """Return the lines that a role kept as an object is equal to."""
-    name, origin = str(role["name"]), f"role {role['name']}"
-    rules, problems = list[Rule](), list[Problem]()
-    for number, entry in enumerate(_list(role.get("rules")), 1):
-        where = f"{origin}, rule {number}"
-        try:
-            rules.append(_role_rule(name, entry, where))
-        except (RuleError, KeyError, TypeError, AttributeError) as error:
-            problems.append(Problem(where, f"it cannot be read, save the role again: {error}"))
-            if isinstance(entry, Mapping) and entry.get("effect") == "deny":
-                # What nobody can read denies all that it may have meant to.
-                resource, action, about = (_word(entry.get(f)) for f in ("resource", "action", "object"))  # fmt: skip
-                rules.append(Rule(name, resource, action, about, "deny", where))
-    members = tuple((str(member), name) for member in _list(role.get("members")))
-    return Policy(tuple(rules), members, tuple(problems))
-
-
-def _list(value: Any) -> list[Any]:
-    if value is not None and not isinstance(value, list):
-        raise TypeError("its rules and members must be lists")
-    return value or []
-
-
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) and value else "*"
-
-
-def _role_rule(name: str, entry: Mapping[str, Any], where: str) -> Rule:
-    words = [entry[f] for f in ("resource", "action", "object")] + [entry.get("effect", "allow")]
-    if not all(isinstance(word, str) for word in words):
-        raise TypeError("resource, action, object and effect must be text")
-    resource, action, about, effect = words
-    scope = parse_scope(entry.get("clusters") or "")
-    return Rule(name, resource, action, about, effect, where, scope)
-
-
 def grant_json(grant: Grant) -> dict[str, Any]:
     """Return a grant as an object."""
 
@@ -525,14 +426,6 @@ def grant_json(grant: Grant) -> dict[str, Any]:
         "clusters": grant.clusters, "startsAt": stamp(grant.starts_at), "endsAt": stamp(grant.ends_at), "reason": grant.reason,
         "ticket": grant.ticket, "grantedBy": grant.granted_by, "revokedAt": stamp(grant.revoked_at),
     }  # fmt: skip
-
-
-def grant_rule(grant: Mapping[str, Any]) -> Rule:
-    """Return the line that a grant is while it lasts."""
-    return Rule(
-        grant["subject"], grant["resource"], grant["action"], grant["object"], "allow",
-        f"grant {grant['id']} until {grant['endsAt']}", parse_scope(grant.get("clusters") or ""),
-    )  # fmt: skip
 
 
 def checked_rule(rule: Any, field: str) -> dict[str, str]:

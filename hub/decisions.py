@@ -4,7 +4,7 @@ import contextvars
 import hashlib
 from typing import Any
 
-from hub.engine.rbac import Reach
+from hub.engine.rules import Reach
 
 _noted: contextvars.ContextVar[dict[str, list[Any]] | None] = contextvars.ContextVar(
     "decisions", default=None
@@ -25,6 +25,11 @@ def watch() -> dict[str, list[Any]]:
 def end() -> None:
     """Note no more decisions."""
     _noted.set(None)
+
+
+def is_watched() -> bool:
+    """Return whether the decisions of this request are noted."""
+    return _noted.get() is not None
 
 
 def note(*decision: Any) -> None:

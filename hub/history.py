@@ -5,10 +5,10 @@ from typing import Any
 
 from django.utils.dateparse import parse_datetime
 
-from hub.access import Sources, grant_rule, sources_from
 from hub.engine.scopes import Where
 from hub.models import AccessRecord
 from hub.naming import Naming, naming, policy_subjects
+from hub.policy_sources import Sources, grant_rule, sources_from
 
 
 def state_at(at: datetime) -> dict[str, dict[str, Any]]:

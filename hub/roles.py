@@ -20,7 +20,7 @@ from hub.accounts import normal_object
 from hub.api import View, actor, body_map, must_agree
 from hub.engine.backoff import parse_duration
 from hub.engine.errors import Invalid, NotFound
-from hub.engine.rbac import RESOURCES, Decision, Policy, parse, unknown_roles
+from hub.engine.rbac import RESOURCES, Decision, parse, unknown_roles
 from hub.models import (
     Account,
     Grant,
@@ -398,8 +398,3 @@ def who_can(enforcer: Any, resource: str, action: str, name: str) -> dict[str, A
         "everybody": everybody and not default & denied, "accounts": accounts,
         "subjects": sorted(s for s in allowed - denied if s not in names), "deniedSubjects": sorted(denied),
     }  # fmt: skip
-
-
-def grant_policy(grants: list[dict[str, Any]]) -> Policy:
-    """Return grants as a policy."""
-    return Policy(tuple(access.grant_rule(g) for g in grants))

@@ -18,7 +18,8 @@ from hub.access import broken_rules
 from hub.columns import DocumentField
 from hub.crypto import UnreadableSecret
 from hub.engine.errors import Stalled
-from hub.models import Account, settings_of
+from hub.engine.project_roles import too_many
+from hub.models import Account, ProjectPolicy, settings_of
 from hub.private import open_to_others
 from projects.models import Application, GitRemote, Operation, Project, Repository
 from projects.settingchecks import CHECKS as ALLOWED
@@ -144,7 +145,12 @@ def _work() -> str:
 
 
 def _policies() -> str:
-    return "; ".join(f"{p.origin}: {p.message}" for p in broken_rules()[:5])
+    found = [f"{p.origin}: {p.message}" for p in broken_rules()]
+    for row in ProjectPolicy.objects.iterator():
+        # Written before there was a bound: it holds, and every decision of access pays for it.
+        if problem := too_many(row.roles):
+            found.append(f"project {row.project}: {problem}")
+    return "; ".join(found[:5])
 
 
 def _rows() -> str:

@@ -64,7 +64,7 @@ def live_changed() -> None:
         mark_due(found)
         LiveChange.objects.filter(pk__in=[c.pk for c in changes]).delete()
         for operation in Operation.objects.filter(
-            application_id__in=found, phase__in=RUNNING
+            application__pk__one_of=found, phase__in=RUNNING
         ).values_list("pk", flat=True):
             Operation.objects.filter(pk=operation).update(due_at=timezone.now())
             wake("projects.sync", operation, priority=2)

@@ -1,6 +1,7 @@
 """What runs, from where to where, and what may: projects, repositories, applications, operations."""
 
 import uuid
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from hub.crypto import SealedJSONField
 from hub.engine.autosync import is_automated
 from hub.engine.resource import Manifest
 from hub.engine.scopes import Where
+from hub.lookups import PairOf
 from hub.models import Account, Lockable, next_version
 
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
@@ -322,15 +324,13 @@ class Application(models.Model):
         return any(f.startswith(FINALIZER) for f in self.finalizers)
 
 
-def instance_filter(instances: list[str]) -> Q:
-    """Return the query for the applications of some instance names."""
-    names = [i for i in instances if "_" not in i]
-    query = Q(namespace=settings.NAMESPACE, name__in=[*names])
+def instance_filter(instances: Iterable[str]) -> Q:
+    """Return the query for the applications of some instance names, however many a cluster shows."""
+    pairs = []
     for instance in instances:
         namespace, separator, name = instance.partition("_")
-        if separator:
-            query |= Q(namespace=namespace, name=name)
-    return query
+        pairs.append((namespace, name) if separator else (settings.NAMESPACE, instance))
+    return Q(PairOf("namespace", "name", pairs))
 
 
 class ManagedResource(models.Model):

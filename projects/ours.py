@@ -21,6 +21,7 @@ from hub.engine.permits import lists_kind, permits_destination, permits_kind
 from hub.engine.resource import Manifest
 from hub.engine.scopes import Where
 from hub.engine.tracking import owner_of
+from hub.lookups import PairOf
 from projects.limits import is_governing, require_change
 from projects.models import Application, Project
 from projects.specs import find_cluster, is_namespace_permitted
@@ -240,12 +241,11 @@ def _require_children(caller: Caller, application: Application) -> None:
 
 def _going(application: Application) -> list[Application]:
     """Return the applications that a cascade deletes, and that cascade themselves."""
-    query = Q(pk__in=[])
+    pairs: dict[str, list[tuple[str, str]]] = {"Application": [], "ApplicationSet": []}
     for row in _children(application):
-        if row.kind == "Application":
-            query |= Q(namespace=row.namespace, name=row.name)
-        elif row.kind == "ApplicationSet":
-            query |= Q(namespace=row.namespace, owner=row.name)
+        pairs.get(row.kind, []).append((row.namespace, row.name))
+    query = Q(PairOf("namespace", "name", pairs["Application"]))
+    query |= Q(PairOf("namespace", "owner", pairs["ApplicationSet"]))
     rows = Application.objects.filter(query).select_related("cluster")
     return [one for one in rows if one.cascades]
 

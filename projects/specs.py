@@ -29,7 +29,7 @@ from hub.engine.permits import (
     selects,
     source_problems,
 )
-from hub.engine.rbac import check_project_roles
+from hub.engine.project_roles import check_project_roles
 from hub.engine.resource import is_dns_name
 from hub.engine.shapes import Shape, check_shape
 from hub.engine.windows import check_windows

@@ -323,7 +323,7 @@ def _write_managed(current: Application, compared: Compared) -> None:
     known = dict(current.managed.values_list("key", "cluster_id"))
     stale = [k for k, c in known.items() if k not in wanted or c != current.cluster_id]
     if stale:
-        current.managed.filter(key__in=stale).delete()
+        current.managed.filter(key__one_of=stale).delete()
     fresh = wanted - (known.keys() - set(stale))
     if fresh:
         ManagedResource.objects.bulk_create(

@@ -19,6 +19,7 @@ MOST_DEPTH = 5
 MOST_PATTERNS = 2000
 
 Fits = Callable[[str], bool]
+_SPECIAL = frozenset("*?[]{}\\")
 
 
 class GlobError(RuleError):
@@ -199,11 +200,19 @@ def _kept(pattern: str, separator: bool, braces: bool) -> Fits | GlobError:
         return error
 
 
+def is_plain(pattern: str) -> bool:
+    """Return whether a glob is nothing but the text that it matches."""
+    return _SPECIAL.isdisjoint(pattern)
+
+
 def compiled(pattern: str, *, separator: bool = False, braces: bool = True) -> Fits:
     """Return a function that says whether a glob matches all of a text.
 
     Raises: GlobError saying what is wrong with the glob.
     """
+    if is_plain(pattern) and len(pattern) <= MOST_CHARACTERS:
+        # Nothing to keep: thousands of names would push what is costly out.
+        return lambda text: text == pattern
     found = _kept(pattern, separator, braces)
     if isinstance(found, GlobError):
         # A new one each time: what is raised keeps the frames of whoever caught it.
@@ -346,6 +355,9 @@ class Union:
         """Sort globs by how they can be asked; those that cannot be used match nothing."""
         self._exact, heads, tails, others = set[str](), list[str](), list[str](), list[str]()
         for pattern in dict.fromkeys(patterns):
+            if is_plain(pattern) and len(pattern) <= MOST_CHARACTERS:
+                self._exact.add(pattern)
+                continue
             if isinstance(_kept(pattern, False, True), GlobError):
                 continue
             tokens = parse(pattern)

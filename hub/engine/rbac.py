@@ -5,16 +5,17 @@ and a deny wins over every allow, also over one that came by another group or th
 """
 
 import csv
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import NamedTuple
 
 from hub.engine.errors import RuleError
-from hub.engine.globs import GlobError, Union, check_count, expression, matches
+from hub.engine.globs import GlobError, expression, matches
 from hub.engine.globs import compiled as compiled_glob
-from hub.engine.patterns import PatternError, compiled, compiled_any, finds, readable
-from hub.engine.scopes import Scope, Where, parse_scope
+from hub.engine.patterns import compiled
+from hub.engine.rules import Candidates, Reach, Rule, fits, holds
+from hub.engine.scopes import Where, parse_scope
 
 ARGOCD_RESOURCES = (
     "applications", "applicationsets", "logs", "exec", "projects", "clusters", "repositories",
@@ -47,38 +48,6 @@ BUILTIN = "\n".join(
 )  # fmt: skip
 
 
-class Rule(NamedTuple):
-    """One `p` line."""
-
-    subject: str
-    resource: str
-    action: str
-    object: str
-    effect: str
-    origin: str
-    """Document and line, so that a decision can name it."""
-    where: Scope | None = None
-    """The clusters where it holds, everywhere when None."""
-    project: str = ""
-    """The project that it was written in and that it never reaches beyond."""
-
-    def __str__(self) -> str:
-        """Return the line as it is written."""
-        scope = (self.where.text,) if self.where else ()
-        return f"p, {', '.join(quoted(word) for word in (*self[:5], *scope))}"
-
-    def is_about(self, name: str) -> bool:
-        """Return whether the object lies in the rule's own project, if it has one."""
-        return not self.project or name == self.project or name.startswith(f"{self.project}/")
-
-
-def quoted(word: str) -> str:
-    """Return a word of a policy line as it is written."""
-    if any(c in word for c in ',"') or word != word.strip():
-        return '"' + word.replace('"', '""') + '"'
-    return word
-
-
 class Problem(NamedTuple):
     """A line that cannot be used."""
 
@@ -102,9 +71,17 @@ class Policy:
 
     def __add__(self, other: "Policy") -> "Policy":
         """Return both together."""
-        return Policy(
-            self.rules + other.rules, self.links + other.links, self.problems + other.problems
-        )
+        return joined((self, other))
+
+
+def joined(policies: Iterable[Policy]) -> Policy:
+    """Return policies together, in their order."""
+    parts = list(policies)
+    return Policy(
+        tuple(chain.from_iterable(part.rules for part in parts)),
+        tuple(chain.from_iterable(part.links for part in parts)),
+        tuple(chain.from_iterable(part.problems for part in parts)),
+    )
 
 
 def parse(text: str, document: str = "policy.csv", mode: str = "glob") -> Policy:
@@ -203,21 +180,7 @@ class Decision:
         return f"{'allowed' if self.allowed else 'denied'} by {self.rule.origin}: {self.rule}"
 
 
-class Reach(NamedTuple):
-    """Which objects some subjects may do an action to: those of a rule that allows and of none that denies."""
-
-    allow: tuple[Rule, ...]
-    deny: tuple[Rule, ...]
-
-
-class _Candidates(NamedTuple):
-    """The rules that are about some subjects, a resource and an action, compiled."""
-
-    rules: tuple[Rule, ...]
-    deny: Callable[[str], bool] | None
-    allow: Callable[[str], bool] | None
-    # Rules of one project or of some clusters only: few, and asked one by one.
-    bounded: tuple[Rule, ...]
+_MOST_KEPT = 20_000
 
 
 @dataclass(slots=True)
@@ -227,15 +190,19 @@ class Enforcer:
     policy: Policy
     mode: str = "glob"
     default_role: str = ""
+    is_usable: bool = False
+    """Whether every part of the policy has passed `usable`."""
     _by_subject: dict[str, list[Rule]] = field(default_factory=dict)
     _parents: dict[str, list[str]] = field(default_factory=dict)
     _children: dict[str, list[str]] = field(default_factory=dict)
     _roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _compiled: dict[tuple[tuple[str, ...], str, str], _Candidates] = field(default_factory=dict)
+    _compiled: dict[tuple[tuple[str, ...], str, str], Candidates] = field(default_factory=dict)
+    _touched: dict[tuple[tuple[str, ...], str], bool] = field(default_factory=dict)
     _bearing: dict[tuple[str, ...], tuple[str, frozenset[Rule]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.policy = _usable(self.policy, self.mode)
+        if not self.is_usable:
+            self.policy = usable(self.policy, self.mode)
         for rule in self.policy.rules:
             self._by_subject.setdefault(rule.subject, []).append(rule)
         for subject, role in self.policy.links:
@@ -267,20 +234,11 @@ class Enforcer:
         Shapes: `name` is the object, such as `project/application`; `where` the cluster it is about.
         """
         found = self._candidates(tuple(subjects), resource, action)
-        for effect, union in (("deny", found.deny), ("allow", found.allow)):
-            bounded = next(
-                (r for r in found.bounded if r.effect == effect and self._holds(r, name, where)),
-                None,
-            )
-            if bounded is not None:
-                return Decision(allowed=effect == "allow", rule=bounded)
-            if union is not None and union(name):
-                rule = next(
-                    r for r in found.rules
-                    if r.effect == effect and not r.where and not r.project and self._fits(r.object, name)
-                )  # fmt: skip
-                return Decision(allowed=effect == "allow", rule=rule)
-        return Decision(allowed=False)
+        denied = found.deny.first(name, where)
+        if denied is not None:
+            return Decision(allowed=False, rule=denied)
+        allowed = found.allow.first(name, where)
+        return Decision(allowed=allowed is not None, rule=allowed)
 
     def relevant(self, subjects: Iterable[str]) -> tuple[str, ...]:
         """Return those of some subjects that policies speak of: who has the same gets the same answers."""
@@ -297,17 +255,19 @@ class Enforcer:
 
     def touches(self, subjects: Iterable[str], resource: str) -> bool:
         """Return whether any rule allows some subjects anything at all to objects of a resource."""
-        known = self.relevant(subjects)
-        rules = (r for role in self._all_roles(known) for r in self._by_subject.get(role, ()))
-        return any(r.effect == "allow" and self._fits(r.resource, resource) for r in rules)
+        key = (self.relevant(subjects), resource)
+        if key not in self._touched:
+            if len(self._touched) > _MOST_KEPT:
+                self._touched.clear()
+            rules = (r for role in self._all_roles(key[0]) for r in self._by_subject.get(role, ()))
+            self._touched[key] = any(
+                r.effect == "allow" and fits(r.resource, resource, self.mode) for r in rules
+            )
+        return self._touched[key]
 
     def reach(self, subjects: Iterable[str], resource: str, action: str) -> Reach:
         """Return the rules from which a query for all objects at once is made."""
-        rules = self._candidates(tuple(subjects), resource, action).rules
-        return Reach(
-            tuple(r for r in rules if r.effect == "allow"),
-            tuple(r for r in rules if r.effect == "deny"),
-        )
+        return self._candidates(tuple(subjects), resource, action).reach
 
     def who(
         self, resource: str, action: str, name: str, where: Where | None = None
@@ -318,7 +278,12 @@ class Enforcer:
         """
         hits: dict[str, set[str]] = {"allow": set(), "deny": set()}
         for rule in self.policy.rules:
-            if self._fits(rule.resource, resource) and self._fits(rule.action, action) and self._holds(rule, name, where):  # fmt: skip
+            if (
+                rule.is_about(name)
+                and fits(rule.resource, resource, self.mode)
+                and fits(rule.action, action, self.mode)
+                and holds(rule, name, where, self.mode)
+            ):
                 hits[rule.effect].add(rule.subject)
         allowed, denied = (self._members(hits[effect]) for effect in ("allow", "deny"))
         return allowed, denied
@@ -332,17 +297,10 @@ class Enforcer:
                     todo.append(member)
         return frozenset(found)
 
-    def _holds(self, rule: Rule, name: str, where: Where | None) -> bool:
-        return (
-            rule.is_about(name)
-            and (rule.where is None or rule.where.covers(where))
-            and self._fits(rule.object, name)
-        )
-
-    def _candidates(self, subjects: tuple[str, ...], resource: str, action: str) -> _Candidates:
+    def _candidates(self, subjects: tuple[str, ...], resource: str, action: str) -> Candidates:
         key = (subjects, resource, action)
         if key not in self._compiled:
-            if len(self._compiled) > 20_000:
+            if len(self._compiled) > _MOST_KEPT:
                 self._compiled.clear()
             known = self.relevant(subjects)
             compiled = self._compile(known, resource, action) if known == subjects else self._candidates(known, resource, action)  # fmt: skip
@@ -353,39 +311,17 @@ class Enforcer:
         named = [*subjects, *([self.default_role] if self.default_role else [])]
         return dict.fromkeys(role for subject in named for role in self.roles_of(subject))
 
-    def _compile(self, subjects: tuple[str, ...], resource: str, action: str) -> _Candidates:
-        rules = tuple(
-            rule for role in self._all_roles(subjects) for rule in self._by_subject.get(role, ())
-            if self._fits(rule.resource, resource) and self._fits(rule.action, action)
-        )  # fmt: skip
-        free = [r for r in rules if not r.where and not r.project]
-        return _Candidates(
-            rules, self._union(free, "deny"), self._union(free, "allow"),
-            tuple(r for r in rules if r.where or r.project),
-        )  # fmt: skip
-
-    def _union(self, rules: Iterable[Rule], effect: str) -> Callable[[str], bool] | None:
-        # One question for all objects of an effect: most checks end after two.
-        objects = tuple(dict.fromkeys(rule.object for rule in rules if rule.effect == effect))
-        if not objects:
-            return None
-        return _any_regex(objects) if self.mode == "regex" else Union(objects)
-
-    def _fits(self, pattern: str, text: str) -> bool:
-        if self.mode == "regex":
-            return finds(pattern, text)
-        return matches(pattern, text)
+    def _compile(self, subjects: tuple[str, ...], resource: str, action: str) -> Candidates:
+        rules = (
+            rule
+            for role in self._all_roles(subjects)
+            for rule in self._by_subject.get(role, ())
+            if fits(rule.resource, resource, self.mode) and fits(rule.action, action, self.mode)
+        )
+        return Candidates(rules, self.mode)
 
 
-def _any_regex(patterns: tuple[str, ...]) -> Callable[[str], bool]:
-    try:
-        search = compiled_any(patterns).search
-    except PatternError:
-        return lambda text: any(finds(pattern, text) for pattern in patterns)
-    return lambda text: search(readable(text)) is not None
-
-
-def _usable(policy: Policy, mode: str) -> Policy:
+def usable(policy: Policy, mode: str) -> Policy:
     """Return a policy of rules that can all be asked.
 
     A rule that allows and cannot be read is left out. One that denies denies every object of its
@@ -393,11 +329,13 @@ def _usable(policy: Policy, mode: str) -> Policy:
     nothing, and reaches nobody whom the rule did not name.
     """
     rules, problems = list[Rule](), dict.fromkeys(policy.problems)
+    named = {problem.origin for problem in problems}
     for rule in policy.rules:
         try:
             check_rule(rule, mode)
         except RuleError as error:
-            if not any(problem.origin == rule.origin for problem in problems):
+            if rule.origin not in named:
+                named.add(rule.origin)
                 problems[Problem(rule.origin, f"invalid RBAC policy: {rule}: {error}")] = None
             if rule.effect == "deny":
                 rules.append(_widened(rule, mode))
@@ -428,92 +366,3 @@ def unknown_roles(policy: Policy) -> list[str]:
     """Return the roles that somebody is given and that have no rule, no parent and no use."""
     known = {rule.subject for rule in policy.rules} | {subject for subject, _ in policy.links}
     return sorted({role for _, role in policy.links if role not in known})
-
-
-def project_policy(project: str, roles: Sequence[Mapping[str, Any]], mode: str = "glob") -> Policy:
-    """Return the policy of a project's roles: their lines, their groups, and the right to read the project.
-
-    A line about anything outside the project is a problem and gives nothing.
-    """
-    policy = Policy()
-    for number, role in enumerate(roles):
-        try:
-            policy += _role_policy(project, role, mode)
-        except (TypeError, ValueError, AttributeError):
-            # It was stored past every check; the other roles go on.
-            reason = f"spec.roles[{number}] cannot be read and gives nothing: write it again"
-            policy += Policy(problems=(Problem(f"project {project}, role {number + 1}", reason),))
-    return policy
-
-
-def _role_policy(project: str, role: Mapping[str, Any], mode: str) -> Policy:
-    name = str(role.get("name") or "")
-    subject = f"proj:{project}:{name}"
-    origin = f"project {project}, role {name}"
-    lines = "\n".join(str(line) for line in role.get("policies") or [])
-    found = parse(lines, origin, mode)
-    rules = [Rule(subject, "projects", "get", project, "allow", origin, None, project)]
-    problems = list(found.problems)
-    for rule in found.rules:
-        reason = _outside(rule, project, subject)
-        if reason:
-            problems.append(Problem(rule.origin, f"invalid policy rule '{rule}': {reason}"))
-        else:
-            rules.append(rule._replace(project=project))
-    groups = tuple((str(group), subject) for group in role.get("groups") or [] if group)
-    return Policy(tuple(rules), groups, tuple(problems))
-
-
-PROJECT_RESOURCES = (
-    "applications", "applicationsets", "logs", "exec", "clusters", "repositories",
-)  # fmt: skip
-
-
-def _outside(rule: Rule, project: str, subject: str) -> str:
-    if rule.subject != subject:
-        return f"policy subject must be: '{subject}', not '{rule.subject}'"
-    if rule.resource not in PROJECT_RESOURCES:
-        return f"resource must be one of: {', '.join(PROJECT_RESOURCES)}, not '{rule.resource}'"
-    if not rule.object.startswith(f"{project}/"):
-        return f"object must be of form '{project}/*' or '{project}/<name>', not '{rule.object}'"
-    return ""
-
-
-def check_project_roles(project: str, roles: Any) -> None:
-    """Return if a project's roles can be used.
-
-    Raises: RuleError with Argo CD's sentence.
-    """
-    seen: set[str] = set()
-    check_count(roles or [], "spec.roles")
-    for number, role in enumerate(roles or []):
-        if not isinstance(role, dict):
-            raise RuleError(f"spec.roles[{number}] must be an object")
-        name = role.get("name")
-        if not isinstance(name, str) or not re.fullmatch(
-            r"[a-zA-Z0-9]([-_a-zA-Z0-9]*[a-zA-Z0-9])?", name
-        ):
-            raise RuleError(
-                f"invalid role name '{name}'. Must consist of alphanumeric characters, '-' or '_', and must start and end with an alphanumeric character"
-            )
-        if name in seen:
-            raise RuleError(f"role '{name}' already exists")
-        seen.add(name)
-        _check_words(role.get("policies"), "policy", name)
-        _check_words(role.get("groups"), "group", name)
-    broken = project_policy(project, roles or []).problems
-    if broken:
-        raise RuleError(f"{broken[0].origin}: {broken[0].message}")
-
-
-def _check_words(words: Any, what: str, role: str) -> None:
-    if words is None:
-        return
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise RuleError(f"role '{role}': its {what} list must be a list of texts")
-    check_count(words, f"role '{role}': its {what} list")
-    for position, word in enumerate(words):
-        if not word.strip() or (what == "group" and re.search(r'["\r\n\t]', word)):
-            raise RuleError(f"role '{role}': {word!r} cannot be a {what}")
-        if word in words[:position]:
-            raise RuleError(f"{what} '{word}' already exists for role '{role}'")

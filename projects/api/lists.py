@@ -14,6 +14,7 @@ from hub.api import actor, selector
 from hub.engine.errors import Invalid
 from hub.engine.permits import normal_url
 from hub.lists import Key, Order, after, facets_of, limit_of, order_of, token_of
+from hub.lookups import PairOf
 from projects.listing import TITLES, Chosen, Listing, chosen
 from projects.manifests import application_json
 from projects.models import Application, ApplicationQuerySet, Revision
@@ -102,7 +103,7 @@ def _filtered(request: Request) -> ApplicationQuerySet:
     query = Listing(actor(request), _chosen(request)).query()
     projects = params.getlist("project") or params.getlist("projects")
     if projects:
-        query = query.filter(project__in=projects)
+        query = query.filter(project__one_of=projects)
     if params.get("name"):
         query = query.filter(name=params["name"])
     if params.getlist("names"):
@@ -114,10 +115,9 @@ def _filtered(request: Request) -> ApplicationQuerySet:
 
 def _called(names: Sequence[str]) -> Q:
     """Return the condition for applications of these names; `namespace/name` means that one only."""
-    found = Q(name__in=[n for n in names if "/" not in n])
-    for namespace, _, name in (n.partition("/") for n in names if "/" in n):
-        found |= Q(namespace=namespace, name=name)
-    return found
+    pairs = [(namespace, name) for namespace, slash, name in (n.partition("/") for n in names) if slash]  # fmt: skip
+    anywhere = [n for n in names if "/" not in n]
+    return Q(name__one_of=anywhere) | Q(PairOf("namespace", "name", pairs))
 
 
 def _chosen(request: Request) -> Chosen:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hub.engine.rbac import Rule, parse, quoted
+from hub.engine.rbac import parse
+from hub.engine.rules import Rule, quoted
 
 Fields = Mapping[str, Sequence[str]]
 

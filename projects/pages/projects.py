@@ -27,7 +27,8 @@ from hub.accounts import normal_object
 from hub.documents import load_yaml
 from hub.engine.errors import EngineError, Invalid, NotFound, RuleError
 from hub.engine.masking import digest_of
-from hub.engine.rbac import ACTIONS, RESOURCES, Problem, Rule
+from hub.engine.rbac import ACTIONS, RESOURCES, Problem
+from hub.engine.rules import Rule
 from hub.engine.windows import active_windows, spans
 from hub.models import ApiToken, current_version
 from hub.pages import Shown, posted, signed_in

@@ -12,14 +12,8 @@ from hub.engine.permits import (
     selects,
     service_account_for,
 )
-from hub.engine.rbac import (
-    Enforcer,
-    Policy,
-    builtin,
-    check_project_roles,
-    parse,
-    project_policy,
-)
+from hub.engine.project_roles import check_project_roles, project_policy
+from hub.engine.rbac import Enforcer, Policy, builtin, parse
 from hub.engine.scopes import Where, parse_scope
 
 PROD = Where("https://prod", "prod-1", {"env": "prod", "region": "eu"})

@@ -1,14 +1,16 @@
 """What a caller may see, as SQL, is what asking rule by rule gives."""
 
 import random
+import sqlite3
 
 import pytest
+from django.db import connection
 
 from clusters.models import Cluster
 from hub import access
 from hub.access import Caller, decide
-from hub.models import access_changed, change_setting
-from projects.models import Application
+from hub.models import ProjectPolicy, access_changed, change_setting
+from projects.models import Application, instance_filter
 from projects.visible import visible
 
 OBJECTS = [
@@ -88,3 +90,103 @@ def test_one_query_for_a_list(fleet, django_assert_num_queries):
     with django_assert_num_queries(1):
         assert {a.project for a in visible(caller)} == {"p1", "p2", "p3"}
     access._of_request.set(None)
+
+
+LINES = {
+    "names": lambda n: f"p1/web-{n}",
+    "globs": lambda n: f"p1/w*{n}b",
+    "sets and choices": lambda n: "p1/{a,w}e[a-c]" + str(n),
+    "names on some clusters": lambda n: f"p1/web-{n}, clusters named dev*",
+    "clusters of their own": lambda n: f"p1/we?, clusters named {'prod' if n % 2 else 'dev'}|c{n}",
+}
+
+
+def deny_lines(count, shape):
+    texts = [LINES[shape](n) for n in range(count)]
+    lines = []
+    for text in [*texts, "p1/web"]:
+        name, _, scope = text.partition(", ")
+        lines.append(f'p, proj:p1:r, applications, get, "{name}", deny' + (f", {scope}" if scope else ""))  # fmt: skip
+    return lines
+
+
+def store_role(lines, project="p1"):
+    # Past the check of what is written: so many lines may be older than the bound.
+    role = {"name": "r", "policies": lines, "groups": ["role:readonly"]}
+    ProjectPolicy.objects.create(project=project, roles=[role])
+    change_setting("rbac", {"policy.csv": "g, bob, role:readonly"})
+    access_changed("project", project, None)
+
+
+@pytest.fixture
+def few_parameters(db):
+    """The smallest limit that a build of SQLite has had."""
+    del db
+    if connection.vendor == "sqlite":
+        connection.ensure_connection()
+        before = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+        yield
+        connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, before)
+    else:
+        yield
+
+
+@pytest.mark.parametrize("shape", LINES)
+@pytest.mark.parametrize("count", [1, 1_100, 5_000])
+def test_a_role_with_many_lines_breaks_nobodys_list(fleet, few_parameters, count, shape):
+    del few_parameters
+    store_role(deny_lines(count, shape))
+    bob = Caller("bob", None, ("bob",))
+
+    seen = set(visible(bob).values_list("pk", flat=True))
+
+    asked = {a.pk for a in fleet if decide(bob, "applications", "get", a.rbac_object, a.where).allowed}  # fmt: skip
+    assert seen == asked
+    assert 0 < len(seen) < len(fleet)
+
+
+def test_a_role_with_twenty_thousand_lines_breaks_nobodys_list(fleet, few_parameters):
+    del few_parameters
+    store_role(deny_lines(20_000, "names"))
+
+    seen = visible(Caller("bob", None, ("bob",)))
+
+    assert seen.count() == len([a for a in fleet if a.rbac_object != "p1/web"])
+
+
+def test_the_roles_of_many_projects_break_nobodys_list(fleet, few_parameters):
+    del few_parameters
+    rows = [
+        ProjectPolicy(project=f"q{n}", roles=[{"name": "r", "groups": ["role:readonly"], "policies": [f"p, proj:q{n}:r, applications, get, q{n}/a*b, deny"]}])
+        for n in range(1_100)
+    ]  # fmt: skip
+    ProjectPolicy.objects.bulk_create(rows)
+    store_role(["p, proj:p1:r, applications, get, p1/w*, deny"])
+
+    seen = visible(Caller("bob", None, ("bob",)))
+
+    assert seen.count() == len([a for a in fleet if not a.rbac_object.startswith("p1/w")])
+
+
+def test_more_applications_than_a_statement_takes_are_checked_one_by_one(few_parameters):
+    del few_parameters
+    rows = [Application(name=f"a{n}", namespace="argocd", project="p1", spec={}) for n in range(1_100)]  # fmt: skip
+    Application.objects.bulk_create(rows)
+    change_setting("rbac", {"policy.csv": "p, bob, applications, get, .*, allow", "policy.matchMode": "regex"})  # fmt: skip
+    access_changed("policy", "rbac", None)
+
+    assert visible(Caller("bob", None, ("bob",))).count() == 1_100
+
+
+def test_more_instances_than_a_statement_takes_find_their_applications(few_parameters):
+    del few_parameters
+    Application.objects.bulk_create(
+        Application(name=name, namespace=namespace, project="p1", spec={})
+        for name, namespace in (("web", "argocd"), ("web", "team"), ("api", "team"))
+    )
+    # Anybody who may write to a namespace of a cluster may put marks on objects there.
+    marks = [f"n{n}_web" for n in range(1_100)]
+
+    found = Application.objects.filter(instance_filter([*marks, "web", "team_api"]))
+
+    assert {(a.namespace, a.name) for a in found} == {("argocd", "web"), ("team", "api")}
