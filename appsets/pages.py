@@ -1,6 +1,6 @@
 """Pages of application sets, and the palette that jumps to everything."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -15,16 +15,18 @@ from appsets import sets
 from appsets.api import FRESH, readable, shown_children, weighed
 from appsets.manifests import set_json
 from appsets.models import ApplicationSet, SetEvent
+from appsets.plan import App
 from appsets.reconcile import SetError, look
 from clusters.models import Cluster
 from hub.access import Caller, is_allowed, reach
 from hub.documents import load_yaml
 from hub.engine.errors import EngineError, Invalid, NotFound
+from hub.engine.lines import STEPS, Budget
 from hub.models import current_version
 from hub.pages import Shown, signed_in
 from projects.listing import HEALTH, bars
 from projects.models import Project
-from projects.pages.diffing import diff_lines
+from projects.pages.diffing import Line, diff_lines
 from projects.specs import project_of
 from projects.visible import visible
 
@@ -137,9 +139,7 @@ def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
         return render(request, "sets/preview.html", {"error": str(error)})
     plan = found.plan
     may = readable(caller, [found.rows[b.name] for b, _ in plan.update])
-    changes = [
-        (after.name, diff_lines(_shown(before), _shown(after), 2)[:200] if before.name in may else None) for before, after in plan.update[:60]
-    ]  # fmt: skip
+    changes = _changes(plan.update[:60], may)
     lost = weighed([found.rows[n] for n in (*plan.delete, *plan.waiting)])
     return render(request, "sets/preview.html", {
         "wanted": wanted, "added": [(a, _target(a.spec.get("destination") or {})) for a in plan.create[:100]], "added_count": len(plan.create), "changes": changes,
@@ -147,6 +147,21 @@ def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
         "kept": plan.kept, "unchanged": plan.unchanged, "problems": found.problems[:50], "live": sum(d["resources"] for d in lost if d["name"] in plan.delete),
         "json": orjson.dumps(body).decode(), "exists": existing is not None,
     })  # fmt: skip
+
+
+def _changes(
+    updates: Sequence[tuple[App, App]], may: Collection[str]
+) -> list[tuple[str, list[Line] | None]]:
+    """Return what changes of each application, None where the caller may not read it."""
+    result: list[tuple[str, list[Line] | None]] = []
+    for before, after in updates:
+        lines = None
+        if before.name in may:
+            # Each has its share: one that takes long leaves the others theirs.
+            budget = Budget(STEPS // len(updates))
+            lines = diff_lines(_shown(before), _shown(after), 2, budget)[:200]
+        result.append((after.name, lines))
+    return result
 
 
 def _require_writer(caller: Caller, draft: ApplicationSet, existing: ApplicationSet | None) -> None:

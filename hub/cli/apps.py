@@ -1,6 +1,5 @@
 """Applications from the command line: shown, synced, waited for, compared."""
 
-import difflib
 import json
 import os
 import shlex
@@ -15,6 +14,7 @@ from typing import Any
 from hub.cli.client import Client, path
 from hub.cli.problem import Problem
 from hub.cli.show import as_yaml, facts, say, table
+from hub.engine import lines
 from hub.engine.guard import waits_for_a_person
 
 App = dict[str, Any]
@@ -407,7 +407,7 @@ def differences(items: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, 
 
 def unified(live: str, wanted: str) -> Iterator[str]:
     """Return the lines of a unified difference."""
-    return difflib.unified_diff(live.splitlines(), wanted.splitlines(), "live", "target", lineterm="", n=3)  # fmt: skip
+    return lines.unified(live, wanted, ("live", "target"))
 
 
 def print_diff(title: str, live: str, wanted: str) -> None:

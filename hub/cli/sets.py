@@ -1,6 +1,5 @@
 """Application sets from the command line: read, write, preview, confirm deletions."""
 
-import difflib
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import yaml
 from hub.cli.client import Client, path, table
 from hub.cli.files import manifests
 from hub.cli.problem import Problem
+from hub.engine import lines
 
 API = "/api/v1/applicationsets"
 OURS = "/api/v1/flotilla/applicationsets"
@@ -110,10 +110,9 @@ def _loss(entry: dict[str, Any]) -> str:
 def _diff(change: dict[str, Any]) -> list[str]:
     if "before" not in change:
         return [f"--- {change['name']}: you may not read this application\n"]
-    now, then = (yaml.safe_dump(change[s]).splitlines(keepends=True) for s in ("before", "after"))
-    return list(
-        difflib.unified_diff(now, then, f"{change['name']} (now)", f"{change['name']} (then)")
-    )
+    now, then = (yaml.safe_dump(change[s]) for s in ("before", "after"))
+    names = f"{change['name']} (now)", f"{change['name']} (then)"
+    return [f"{line}\n" for line in lines.unified(now, then, names)]
 
 
 def confirm(client: Client, name: str, wanted: Sequence[str]) -> list[str]:

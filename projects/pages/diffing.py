@@ -1,6 +1,5 @@
 """Differences of manifests as people read them: unified, or side by side, with the changed words marked. Values in, values out."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +7,18 @@ from typing import Any
 
 import yaml
 
+from hub.engine.lines import TOO_LONG, Budget, Span, compare_lines, hunks
+
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 LONGEST = 600
 """Lines up to this length are compared word by word."""
+MOST_LINES = 4_000
+"""A difference ends with the change that reaches so many lines, and says so."""
+MOST_OF_A_SIDE = MOST_LINES // 2
+"""Lines of each side of one change that are shown."""
+
+Parts = tuple[tuple[str, bool], ...]
+"""(text, whether it changed) of a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +29,7 @@ class Line:
     """same, add, del or fold."""
     old: str
     new: str
-    parts: tuple[tuple[str, bool], ...]
-    """(text, whether it changed)."""
+    parts: Parts
 
     @property
     def text(self) -> str:
@@ -38,48 +45,79 @@ def as_yaml(value: Any) -> str:
     if isinstance(value, dict) and isinstance(value.get("metadata"), dict):
         metadata = {k: v for k, v in value["metadata"].items() if k != "managedFields"}
         shown = {**value, "metadata": metadata}
-    return str(yaml.dump(shown, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**20))  # fmt: skip
+    return str(
+        yaml.dump(shown, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**20)
+    )
 
 
-def diff_lines(before: Any, after: Any, context: int = 4) -> list[Line]:
-    """Return the unified difference of two values, written as YAML."""
+def diff_lines(
+    before: Any, after: Any, context: int = 4, budget: Budget | None = None
+) -> list[Line]:
+    """Return the unified difference of two values, written as YAML.
+
+    Shapes: `budget` is shared by the differences of one page; one alone has its own.
+    """
     old, new = as_yaml(before).splitlines(), as_yaml(after).splitlines()
-    result: list[Line] = []
-    for group in difflib.SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(context):  # fmt: skip
-        if result or group[0][1]:
-            result.append(_plain("fold", "", "", f"line {group[0][3] + 1}"))
-        for op, a1, a2, b1, b2 in group:
-            if op == "equal":
-                result += [_plain("same", str(a1 + n + 1), str(b1 + n + 1), line) for n, line in enumerate(old[a1:a2])]  # fmt: skip
-                continue
-            marked = [_words(o, n) for o, n in zip(old[a1:a2], new[b1:b2], strict=False)]
-            for n, line in enumerate(old[a1:a2]):
-                parts = marked[n][0] if n < len(marked) else ((line, False),)
-                result.append(Line("del", str(a1 + n + 1), "", parts))
-            for n, line in enumerate(new[b1:b2]):
-                parts = marked[n][1] if n < len(marked) else ((line, False),)
-                result.append(Line("add", "", str(b1 + n + 1), parts))
+    left = Budget() if budget is None else budget
+    found = compare_lines(old, new, left)
+    result = [] if found.is_whole else [_fold(TOO_LONG)]
+    for group in hunks(found.spans, context):
+        if result or group[0].a1:
+            result.append(_fold(f"line {group[0].b1 + 1}"))
+        for span in group:
+            if len(result) >= MOST_LINES:
+                return [*result, _fold(f"cut after {len(result)} lines")]
+            result += _lines_of(span, old, new, left)
     return result
 
 
-def _plain(kind: str, old: str, new: str, text: str) -> Line:
-    return Line(kind, old, new, ((text, False),))
+def _lines_of(span: Span, old: Sequence[str], new: Sequence[str], budget: Budget) -> list[Line]:
+    if span.is_same:
+        places = zip(range(span.a1, span.a2), range(span.b1, span.b2), strict=True)
+        return [Line("same", str(a + 1), str(b + 1), _whole(old[a])) for a, b in places]
+    left, right = old[span.a1 : span.a2], new[span.b1 : span.b2]
+    shown = left[:MOST_OF_A_SIDE], right[:MOST_OF_A_SIDE]
+    marked = [_words(o, n, budget) for o, n in zip(*shown, strict=False)]
+    befores = [m[0] for m in marked] + [_whole(line) for line in shown[0][len(marked) :]]
+    afters = [m[1] for m in marked] + [_whole(line) for line in shown[1][len(marked) :]]
+    return [
+        *(Line("del", str(n), "", parts) for n, parts in enumerate(befores, span.a1 + 1)),
+        *_more(left, "removed"),
+        *(Line("add", "", str(n), parts) for n, parts in enumerate(afters, span.b1 + 1)),
+        *_more(right, "added"),
+    ]
 
 
-def _words(old: str, new: str) -> tuple[tuple[tuple[str, bool], ...], tuple[tuple[str, bool], ...]]:
+def _more(lines: Sequence[str], word: str) -> list[Line]:
+    count = len(lines) - MOST_OF_A_SIDE
+    return [_fold(f"{count} more lines {word}")] if count > 0 else []
+
+
+def _fold(text: str) -> Line:
+    return Line("fold", "", "", _whole(text))
+
+
+def _whole(text: str) -> Parts:
+    return ((text, False),)
+
+
+def _words(old: str, new: str, budget: Budget) -> tuple[Parts, Parts]:
     """Return both lines in parts, the changed ones marked; nothing is when hardly anything stayed."""
-    whole = ((old, False),), ((new, False),)
-    if len(old) + len(new) > 2 * LONGEST:
+    whole = _whole(old), _whole(new)
+    if len(old) + len(new) > 2 * LONGEST or budget.left <= 0:
         return whole
     left, right = _WORD.findall(old), _WORD.findall(new)
-    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
-    if matcher.ratio() < 0.4:
+    budget.left -= len(left) + len(right)
+    found = compare_lines(left, right, budget)
+    same = sum(span.a2 - span.a1 for span in found.spans if span.is_same)
+    if not found.is_whole or 2 * same < 0.4 * (len(left) + len(right)):
         return whole
     sides: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
-    for op, a1, a2, b1, b2 in matcher.get_opcodes():
-        for side, words in ((sides[0], left[a1:a2]), (sides[1], right[b1:b2])):
-            if words:
-                side.append(("".join(words), op != "equal"))
+    for span in found.spans:
+        words = left[span.a1 : span.a2], right[span.b1 : span.b2]
+        for side, part in zip(sides, words, strict=True):
+            if part:
+                side.append(("".join(part), not span.is_same))
     return tuple(sides[0]), tuple(sides[1])
 
 

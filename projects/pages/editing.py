@@ -14,6 +14,7 @@ from hub.access import Caller, is_allowed
 from hub.documents import load_yaml
 from hub.engine.describe import redact
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
+from hub.engine.lines import Budget
 from hub.pages import Shown, signed_in
 from projects import applications, sources
 from projects.api.repositories import require_details
@@ -172,12 +173,13 @@ def effect(request: HttpRequest, caller: Caller) -> HttpResponse:
     except _WRONG as error:
         return render(request, "applications/effect.html", {"error": str(error)})
     shown: list[tuple[str, Any, list[Line]]] = []
+    budget = Budget()
     counts = {"create": 0, "change": 0, "prune": 0, "same": 0}
     for pair in compared.pairs:
         what = "create" if pair.live is None else "prune" if pair.state.requires_pruning else "change" if pair.state.status == "OutOfSync" else "same"  # fmt: skip
         counts[what] += 1
         if what != "same" and len(shown) < MOST_RESOURCES:
-            shown.append((what, pair.key, _lines(pair) if what == "change" else []))
+            shown.append((what, pair.key, _lines(pair, budget) if what == "change" else []))
     return render(request, "applications/effect.html", {"shown": shown, "counts": counts, "errors": compared.errors, "warnings": compared.warnings[:5], "more": counts["create"] + counts["change"] + counts["prune"] - len(shown)})  # fmt: skip
 
 
@@ -194,10 +196,10 @@ def _drafted(wanted: applications.Wanted, row: Application | None) -> Applicatio
     return draft
 
 
-def _lines(pair: Any) -> list[Line]:
+def _lines(pair: Any, budget: Budget) -> list[Line]:
     found_ = pair.comparison
     before, after = redact(found_.live if found_ else pair.live, found_.predicted if found_ else pair.desired)[:2]  # fmt: skip
-    return diff_lines(before, after, 2)[:120]
+    return diff_lines(before, after, 2, budget)[:120]
 
 
 @require_POST

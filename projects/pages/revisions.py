@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET
 from hub.access import Caller
 from hub.engine.describe import redact
 from hub.engine.errors import EngineError, Invalid, NotFound, RetryLater, Stalled
+from hub.engine.lines import Budget
 from hub.engine.permits import permits_source
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.pages import signed_in
@@ -73,6 +74,7 @@ def _manifests(row: Application, history: Sequence[Any], which: str) -> dict[Res
 def changed(before: dict[ResourceKey, Manifest], after: dict[ResourceKey, Manifest]) -> list[tuple[str, ResourceKey, list[Line]]]:  # fmt: skip
     """Return (what, key, lines) of each resource that differs; values of Secrets are masked."""
     result: list[tuple[str, ResourceKey, list[Line]]] = []
+    budget = Budget()
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
         if old == new:
@@ -82,5 +84,5 @@ def changed(before: dict[ResourceKey, Manifest], after: dict[ResourceKey, Manife
             continue
         _, shown_old, shown_new = redact(first, old, new)
         what = "add" if old is None else "del" if new is None else "change"
-        result.append((what, key, diff_lines(shown_old, shown_new)[:400]))
+        result.append((what, key, diff_lines(shown_old, shown_new, budget=budget)[:400]))
     return result

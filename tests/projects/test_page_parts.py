@@ -1,6 +1,7 @@
 """The pure parts of pages: forms and specs, drawings, differences, charts."""
 
 import base64
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 from clusters.kubeconfig import config_of
 from hub.engine.errors import Invalid
+from hub.engine.lines import TOO_LONG, Budget
 from hub.engine.windows import spans
 from projects.pages.appform import manifest_from
-from projects.pages.diffing import as_yaml, beside, diff_lines
+from projects.pages.diffing import MOST_LINES, as_yaml, beside, diff_lines
 from projects.pages.explain import explain
 from projects.pages.links import commit_url
 from projects.pages.projectform import role_from, rules_of, spec_from, tables, window_from
@@ -280,3 +282,37 @@ def test_a_kubeconfig_is_taken_or_refused_with_a_next_step():
             config_of({**document, **change})
     with pytest.raises(Invalid, match="must be a document"):
         config_of("text")
+
+
+HELD = "\n".join(["a"] * 20_000)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(HELD, "\n".join(["b", *["a"] * 9, "c"]), id="equal lines"),
+        pytest.param("a\nb\n" * 20_000, "b\na\na\n" * 20_000, id="two lines in turn"),
+        pytest.param("\n".join(["a " * 290] * 3_000), "\n".join(["b" + " a" * 280] * 3_000), id="equal words"),
+        pytest.param("\n".join(f"{n} b a" * 40 for n in range(2_000)), "\n".join(f"a {n} b" * 40 for n in range(2_000)), id="words in turn"),
+    ],
+)  # fmt: skip
+def test_no_text_holds_who_looks_at_a_difference(before, after):
+    budget = Budget()
+    words = sum(len(t.split()) for t in (before, after))
+
+    lines = diff_lines({"data": {"a": before}}, {"data": {"a": after}}, budget=budget)
+
+    assert budget.left >= -words, "what is over the budget is one pass over the texts"
+    assert {x.kind for x in lines} >= {"del", "add"}
+    assert len(lines) <= 2 * MOST_LINES + 3
+    assert re.search("more lines|cut after", str([x.text for x in lines if x.kind == "fold"]))
+
+
+def test_what_is_too_long_to_compare_is_said():
+    lines = diff_lines(["a", "b"] * 20_000, ["b", "a", "a"] * 20_000)
+    assert TOO_LONG in lines[0].text and lines[0].kind == "fold"
+    folds = [x.text for x in lines if x.kind == "fold"]
+    assert [f for f in folds if "more" in f] == [
+        "38000 more lines removed",
+        "58000 more lines added",
+    ]
