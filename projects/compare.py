@@ -15,7 +15,7 @@ from clusters.kube import connect, kind_of
 from clusters.models import Cluster, LiveResource
 from hub.engine import health
 from hub.engine.diff import CompareSettings, Comparison, compare
-from hub.engine.errors import EngineError
+from hub.engine.errors import EngineError, RuleError, Stalled
 from hub.engine.hooks import hook_phases, is_hook, is_ignored, wave
 from hub.engine.ignore import IgnoreRule, ignore_rules
 from hub.engine.merge import predict
@@ -33,6 +33,7 @@ from hub.engine.status import ResourceState, Sync
 from hub.engine.tracking import mark
 from hub.models import setting
 from projects import home
+from projects.impersonate import connection_for
 from projects.jq import Jq
 from projects.models import Application, Project
 from projects.ours import Author
@@ -126,10 +127,18 @@ def _placed(manifest: Manifest, key: ResourceKey, place: Place) -> Manifest:
 
 
 def comparison(
-    application: Application, desired: Desired, cluster: Cluster, project: Mapping[str, Any]
+    application: Application,
+    desired: Desired,
+    cluster: Cluster,
+    project: Mapping[str, Any],
+    *,
+    narrow: bool = False,
+    dry_run: bool = True,
 ) -> Compared:
     """Return how an application differs from what runs.
 
+    Shapes: `narrow` is for manifests that a caller chose who may not sync them: naming an object then shows nothing
+    of it, only what the application reaches already counts as live. `dry_run` lets the API server be asked.
     Raises: Stalled when the spec cannot be used, RetryLater when the live state is not known.
     """
     place, reach = place_of(application, cluster), reach_of(application, cluster, project)
@@ -143,7 +152,7 @@ def comparison(
     }
     errors = _spec_errors(targets, place)
     warnings += [(NOT_PERMITTED, f"{key}: {refused[key]}") for key in sorted(refused)]
-    rows = _rows(application, cluster, [key for key in targets if key not in refused])
+    rows = _rows(reach, [key for key in targets if key not in refused], narrow=narrow)
     held = _held(rows, targets, reach)
     author = Author(application, Project(name=application.project, spec=dict(project)))
     pairs = []
@@ -166,7 +175,9 @@ def comparison(
         if holder:
             warnings.append(_shared_warning(key, application, holder))
         try:
-            pair = _pair(key, target, row, cluster, rules, options, application, jq)
+            current = live_manifest(row, target, cluster)
+            predicted = _dry_run(target, current, cluster, author) if dry_run else None
+            pair = _pair(key, target, row, (current, predicted), rules, options, jq)
             pairs.append(_without_data(pair) if holder else pair)
         except (EngineError, Refused) as error:
             errors.append(_comparison_error(key, error, holder))
@@ -252,8 +263,9 @@ def _unknown_pair(
 
 
 def _rows(
-    application: Application, cluster: Cluster, keys: Sequence[ResourceKey]
+    reach: Reach, keys: Sequence[ResourceKey], *, narrow: bool
 ) -> dict[ResourceKey, LiveResource]:
+    application, cluster = reach.application, reach.cluster
     found = {
         row.resource_key: row
         for row in LiveResource.objects.filter(
@@ -266,6 +278,9 @@ def _rows(
             cluster=cluster, key__in=missing[start : start + 500]
         ):
             found[row.resource_key] = row
+    if narrow:
+        reached = {node.key for node in reach.load().nodes}
+        return {key: row for key, row in found.items() if key in reached}
     return found
 
 
@@ -315,16 +330,17 @@ def live_manifest(
 
 
 def _pair(
-    key: ResourceKey, target: Manifest | None, row: LiveResource | None, cluster: Cluster,
-    rules: CompareSettings, options: Mapping[str, str], application: Application, jq: Jq,
-) -> Pair:  # fmt: skip
-    current = live_manifest(row, target, cluster)
+    key: ResourceKey,
+    target: Manifest | None,
+    row: LiveResource | None,
+    known: tuple[Manifest | None, Manifest | None],
+    rules: CompareSettings,
+    options: Mapping[str, str],
+    jq: Jq,
+) -> Pair:
+    current, predicted = known
     example = target or current or {}
-    found = (
-        compare(target, current, rules, jq.delete, _dry_run(target, current, cluster, application))
-        if target
-        else None
-    )
+    found = compare(target, current, rules, jq.delete, predicted) if target else None
     status: Sync | None = Sync.SYNCED
     if target is None or current is None or (found and found.modified):
         status = Sync.OUT_OF_SYNC
@@ -347,8 +363,9 @@ def _health(row: LiveResource | None, current: Manifest | None) -> Any:
 
 
 def _dry_run(
-    target: Manifest | None, current: Manifest | None, cluster: Cluster, application: Application
+    target: Manifest | None, current: Manifest | None, cluster: Cluster, author: Author
 ) -> Manifest | None:
+    application = author.application
     words = compare_options(target) if target else set()
     app_words = {
         w.strip()
@@ -363,7 +380,10 @@ def _dry_run(
     if not wanted or target is None or current is None or cluster.is_home:
         return None
     # The cheap comparison first: the server is asked only when it would matter.
-    connection = connect(cluster)
+    try:
+        connection = connection_for(application, author.project, cluster)
+    except Stalled as stalled:
+        raise RuleError(stalled.message) from stalled
     kind = kind_of(connection, target)
     if kind is None:
         return None

@@ -11,14 +11,14 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub.api import View, flag, number
+from hub.api import View, actor, flag, number
 from hub.engine.errors import AccessDenied, EngineError, Invalid
 from hub.engine.permits import permits_source
 from hub.engine.windows import Window
 from hub.lists import limit_of
 from projects import sources
 from projects.api.applications import get_application
-from projects.api.operations import sources_at
+from projects.api.operations import may_sync, sources_at
 from projects.compare import comparison
 from projects.models import Application, ApplicationEvent
 from projects.sources import git, remotes
@@ -85,7 +85,8 @@ class Diff(View):
         desired = sources.load(
             wanted, revisions, sources.context_of(application, project.spec, cluster)
         )
-        found = comparison(application, desired, cluster, project.spec)
+        narrow = bool(asked) and not may_sync(actor(request), application)
+        found = comparison(application, desired, cluster, project.spec, narrow=narrow)
         from projects.status import resource_json
 
         return Response(

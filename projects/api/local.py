@@ -24,6 +24,7 @@ from hub.rest import read_body
 from projects import sources
 from projects.api.applications import permitted
 from projects.api.resources import compared_items
+from projects.compare import comparison
 from projects.models import Application, Project
 from projects.sources import archives
 from projects.sources.files import MemoryFiles, clean
@@ -70,8 +71,9 @@ class ManifestsWithFiles(View):
         """Render `{"query": {name, appNamespace, project, checksum, path, sourcePosition}}` with lines of `{"chunk": {"chunk": …}}`.
 
         The chunks, base64, are one tar.gz of the files; `path` (ours) is the application's folder in it, and
-        `compare=true` (ours) answers with the difference to the cluster too. Values of Secrets are masked.
-        Who may only read the application gets no charts from elsewhere and no other source: that needs `override`.
+        `compare=true` (ours) answers with the difference to the cluster too, of what the application has there.
+        Values of Secrets are masked. Who may only read the application gets no charts from elsewhere, no other source
+        and no dry run of what was sent: that needs `override`.
         """
         lines = request.data if isinstance(request.data, list) else []
         query = _query(lines)
@@ -81,14 +83,20 @@ class ManifestsWithFiles(View):
         if project.spec.get("signatureKeys") or project.spec.get("sourceIntegrity"):
             raise Precondition("Cannot use local manifests when source integrity is enabled")
         files = _files(archive, query)
-        is_trusted = is_allowed(actor(request), "applications", "override", application.rbac_object, application.where)  # fmt: skip
+        # What a sync of these files would need: the hub does nothing for others that goes beyond rendering.
+        is_trusted = is_allowed(
+            actor(request), "applications", "override", application.rbac_object, application.where
+        )
         desired, context_cluster = _rendered(application, project, files, query, trusted=is_trusted)
         answer: dict[str, Any] = {
             "manifests": [orjson.dumps(redact(m)[0]).decode() for m in desired.manifests], "namespace": application.dest_namespace,
             "server": context_cluster.server, "revision": "", "sourceType": next((t for t in desired.source_types if t), ""),
         }  # fmt: skip
         if flag(request, "compare"):
-            answer["items"] = compared_items(application, desired, context_cluster, project.spec)
+            compared = comparison(
+                application, desired, context_cluster, project.spec, narrow=True, dry_run=is_trusted
+            )
+            answer["items"] = compared_items(compared)
         return Response(answer)
 
 

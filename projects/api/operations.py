@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hub import audit
-from hub.access import Caller, require
+from hub.access import Caller, is_allowed, require
 from hub.api import View, actor, body_map, must_agree
 from hub.engine.errors import (
     AccessDenied,
@@ -119,6 +119,11 @@ def check_windows(application: Application) -> None:
     """
     if not windows_of(application, timezone.now()).can_sync(manual=True):
         raise AccessDenied("cannot sync: blocked by sync window")
+
+
+def may_sync(caller: Caller, application: Application) -> bool:
+    """Return whether a caller may make what runs as they ask: who may not is shown no more than is there already."""
+    return is_allowed(caller, "applications", "sync", application.rbac_object, application.where)
 
 
 def sources_at(application: Application, body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -36,8 +36,8 @@ from hub.engine.tracking import owner_of
 from hub.engine.tree import Node, missing_json, node_json, parents_of
 from projects import home, sources
 from projects.api.applications import get_application
-from projects.api.operations import sources_at
-from projects.compare import comparison
+from projects.api.operations import may_sync, sources_at
+from projects.compare import Compared, comparison
 from projects.follow import mark_due
 from projects.impersonate import connection_for
 from projects.models import Application, Project
@@ -119,16 +119,27 @@ class ManagedResources(View):
     def get(self, request: Request, name: str) -> Response:
         """Return the states as JSON texts; values of Secrets are masked; hooks are left out."""
         application, params = get_application(request, name), request.query_params
+        narrow = not may_sync(actor(request), application)
         asked = {f: params.get(f, "") for f in ("group", "kind", "namespace", "name")}
         revisions = params.getlist("revisions") or [r for r in [params.get("revision", "")] if r]
         wanted = {"revisions": revisions, "sourcePositions": params.getlist("sourcePositions") or None, "dryRun": True}  # fmt: skip
-        return Response(orjson.dumps({"items": managed_items(application, asked, wanted if revisions else None)}))  # fmt: skip
+        items = managed_items(
+            application, asked, wanted if revisions else None, narrow=bool(revisions) and narrow
+        )
+        return Response(orjson.dumps({"items": items}))
 
 
-def managed_items(application: Application, asked: Mapping[str, str], other: dict[str, Any] | None = None) -> list[dict[str, Any]]:  # fmt: skip
+def managed_items(
+    application: Application,
+    asked: Mapping[str, str],
+    other: dict[str, Any] | None = None,
+    *,
+    narrow: bool = False,
+) -> list[dict[str, Any]]:
     """Return desired, live and predicted states as JSON texts; empty words of `asked` fit everything.
 
-    Shapes: `other` names other revisions than the application's (ours), as the body of a sync does.
+    Shapes: `other` names other revisions than the application's (ours), as the body of a sync does; `narrow` as
+    `comparison` has it.
     """
     project, cluster = (
         project_of(application.project),
@@ -140,15 +151,16 @@ def managed_items(application: Application, asked: Mapping[str, str], other: dic
     desired = sources.load(
         wanted, revisions, sources.context_of(application, project.spec, cluster)
     )
-    return compared_items(application, desired, cluster, project.spec, asked)
+    found = comparison(application, desired, cluster, project.spec, narrow=narrow)
+    return compared_items(found, asked)
 
 
 def compared_items(
-    application: Application, desired: sources.Desired, cluster: Cluster, rules: Mapping[str, Any], asked: Mapping[str, str] | None = None
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Return desired, live and predicted states as JSON texts of given manifests; hooks are left out, Secrets masked."""
+    compared: Compared, asked: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Return desired, live and predicted states as JSON texts; hooks are left out, Secrets masked."""
     items = []
-    for pair in comparison(application, desired, cluster, rules).pairs:
+    for pair in compared.pairs:
         key = pair.key
         have = {"group": key.group, "kind": key.kind, "namespace": key.namespace, "name": key.name}
         if pair.state.hook or any(want not in ("", have[f]) for f, want in (asked or {}).items()):

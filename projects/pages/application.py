@@ -20,7 +20,7 @@ from hub.models import current_version
 from hub.pages import Shown, signed_in
 from hub.roles import who_can
 from projects import sources
-from projects.api.operations import sources_at
+from projects.api.operations import may_sync, sources_at
 from projects.api.resources import resource_events, tree
 from projects.compare import Compared, comparison
 from projects.models import Application, ApplicationEvent, Favourite
@@ -210,7 +210,9 @@ def sync_plan(request: HttpRequest, caller: Caller, namespace: str, name: str) -
     row = found(caller, namespace, name)
     asked = request.GET
     try:
-        compared, revisions = compare_at(row, asked.get("revision", "").strip()[:300])
+        revision = asked.get("revision", "").strip()[:300]
+        narrow = bool(revision) and not may_sync(caller, row)
+        compared, revisions = compare_at(row, revision, narrow=narrow)
     except (EngineError, Stalled, RetryLater, Invalid, NotFound) as error:
         return render(request, "applications/plan.html", {"error": str(error)})
     steps = steps_of(compared, revisions, asked.getlist("syncOptions.items[]"), hooks=asked.get("strategy") != "apply")  # fmt: skip
@@ -222,7 +224,9 @@ def sync_plan(request: HttpRequest, caller: Caller, namespace: str, name: str) -
     })  # fmt: skip
 
 
-def compare_at(row: Application, revision: str) -> tuple[Compared, list[str]]:
+def compare_at(
+    row: Application, revision: str, *, narrow: bool = False
+) -> tuple[Compared, list[str]]:
     """Return an application compared at a revision, that of its spec unless given, and the exact revisions.
 
     Raises: Stalled, RetryLater or Invalid with what stands in the way.
@@ -235,7 +239,7 @@ def compare_at(row: Application, revision: str) -> tuple[Compared, list[str]]:
     # What the last look resolved is what a sync without a revision takes.
     revisions = row.revisions if not revision and len(row.revisions) == len(wanted) and row.pk else [sources.resolve(s, row.project) for s in wanted]  # fmt: skip
     desired = sources.load(wanted, revisions, sources.context_of(row, project.spec, cluster))
-    return comparison(row, desired, cluster, project.spec), list(revisions)
+    return comparison(row, desired, cluster, project.spec, narrow=narrow), list(revisions)
 
 
 def steps_of(compared: Compared, revisions: list[str], options: list[str], *, hooks: bool) -> list[Step]:  # fmt: skip

@@ -16,12 +16,12 @@ from django.utils import timezone
 from support.routes import routes
 
 from clusters.kinds import Kind, Refused, path_segment
-from clusters.kube import connect
+from clusters.kube import Connection, connect
 from clusters.models import Cluster, LiveResource
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
 from hub.engine.resource import is_segment, manifests_from
-from hub.models import Account, access_changed
+from hub.models import Account, access_changed, change_setting
 from hub.session import issue
 from projects.api import logs, resources
 from projects.jq import Jq
@@ -519,3 +519,77 @@ def test_words_of_jq_reach_no_message():
     found = Jq("team", "app").delete('error("compile " + (.data | tostring))', value)
 
     assert found == value
+
+
+def reader_of(hub):
+    account = Account.objects.create(name="eyes", password="!", capabilities=["login"])
+    access_changed("account", "eyes", {})
+    policy = {"policy.csv": "p, eyes, applications, get, */*, allow"}
+    hub.put("/api/v1/flotilla/rbac", {"data": policy})
+    return issue(account, timezone.now())
+
+
+def test_what_a_caller_names_shows_nothing_that_nobody_manages(hub, sandbox, repo, app, namespace):
+    """Files that are sent, and other revisions: naming an object there is no way to read it."""
+    sandbox.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    sandbox.apply(config("free", namespace, CANARY))
+    repo.commit({"c.yaml": json.dumps(config("own"))})
+    repo.git("checkout", "-q", "-b", "attack")
+    repo.commit({"d.yaml": json.dumps(config("free", value="guessed"))})
+    repo.git("checkout", "-q", "main")
+    name = app(repo, sandbox, namespace, name="mine", policy={"syncOptions": [], "automated": {}})
+    hub.wait_status(name, "Synced", "Healthy")
+    token, asked = reader_of(hub), {"revision": "attack"}
+    answers = [
+        hub.get(f"/api/v1/applications/{name}/managed-resources", token=token, **asked),
+        hub.get(f"/api/v1/flotilla/applications/{name}/diff", token=token, **asked),
+        sent(hub, token, config("own", value="new"), config("free", value="guessed")),
+    ]
+
+    assert CANARY not in json.dumps(answers)
+    for items in (answers[0]["items"], answers[2]["items"]):
+        states = {i["name"]: i for i in items}
+        assert states["free"]["liveState"] == "null" and "resourceVersion" not in states["free"]
+        assert json.loads(states["own"]["liveState"])["data"] == {"a": "mine"}
+    healths = {r["name"]: r["health"]["status"] for r in answers[1]["resources"] if "health" in r}
+    assert healths["free"] == "Missing"
+    whole = hub.get(f"/api/v1/applications/{name}/managed-resources", **asked)
+    assert CANARY in json.dumps(whole), "who may sync it sees what the sync would change"
+
+
+def sent(hub, token, *manifests):
+    answer = hub.client.generic(
+        "POST",
+        "/api/v1/applications/manifestsWithFiles?compare=true",
+        local_body(manifests),
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def test_files_that_are_sent_make_the_hub_try_nothing(hub, sandbox, repo, app, namespace, monkeypatch):  # fmt: skip
+    repo.commit({"c.yaml": json.dumps(config("own"))})
+    name = app(repo, sandbox, namespace, name="mine", policy={"syncOptions": ["CreateNamespace=true"], "automated": {}})  # fmt: skip
+    hub.wait_status(name, "Synced", "Healthy")
+    tried = []
+    real = Connection.apply
+
+    def apply(self, kind, manifest, **more):
+        if more.get("dry_run") and manifest["metadata"]["name"] == "own":
+            tried.append(self._headers.get("Impersonate-User"))
+        return real(self, kind, manifest, **more)
+
+    monkeypatch.setattr(Connection, "apply", apply)
+    side = config("own", value="new", **{"argocd.argoproj.io/compare-options": "ServerSideDiff=true"})  # fmt: skip
+    spec = hub.get("/api/v1/projects/default")["spec"]
+    spec["destinationServiceAccounts"] = [{"server": "*", "namespace": "*", "defaultServiceAccount": "low:deployer"}]  # fmt: skip
+    Project.objects.filter(name="default").update(spec=spec)
+    change_setting("impersonation", True)
+
+    sent(hub, reader_of(hub), side)
+    assert tried == [], "who may only read makes the hub try nothing"
+
+    sent(hub, hub.token, side)
+    assert set(tried) == {"system:serviceaccount:low:deployer"}, "as whom the project says"
