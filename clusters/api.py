@@ -18,7 +18,7 @@ from clusters.models import HOME_NAME, HOME_SERVER, Cluster
 from hub import audit
 from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, asked, body_map, flag, must_agree, text_at
-from hub.engine.errors import Invalid, Precondition, RetryLater, Stalled
+from hub.engine.errors import Invalid, NotFound, Precondition, RetryLater, Stalled
 from hub.lists import arranged
 from hub.models import Tombstone, access_changed, next_version
 from hub.outbound import check_url
@@ -203,6 +203,25 @@ def _same(one: Cluster, other: Cluster) -> bool:
     return all(getattr(one, f) == getattr(other, f) for f in fields)
 
 
+_WRITTEN = (
+    "name",
+    "config",
+    "namespaces",
+    "labels",
+    "annotations",
+    "cluster_resources",
+    "project",
+)
+_SEEN = (
+    "generation",
+    "connection",
+    "message",
+    "attempted_at",
+    "server_version",
+    "resource_version",
+)
+
+
 def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
     """Store a cluster, and have it watched."""
     before = _record(existing) if existing is not None else None
@@ -210,23 +229,17 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
     is_seen = existing is None or any(getattr(existing, f) != getattr(draft, f) for f in ("name", "labels", "annotations", "project"))  # fmt: skip
     with transaction.atomic():
         row = existing or draft
-        row.lock()
+        if not row.lock() and existing is not None:
+            raise NotFound(f"cluster {existing.server} was removed meanwhile: add it anew")
         if existing is not None:
-            for field in (
-                "name",
-                "config",
-                "namespaces",
-                "labels",
-                "annotations",
-                "cluster_resources",
-                "project",
-            ):
+            for field in _WRITTEN:
                 setattr(existing, field, getattr(draft, field))
             existing.generation += 1
         row.connection, row.message, row.attempted_at = "Successful", "", timezone.now()
         row.server_version = draft.server_version or row.server_version
         row.resource_version = next_version()
-        row.save()
+        # Only these: watchers of other processes write the rest of the row.
+        row.save(update_fields=[*_WRITTEN, *_SEEN] if existing is not None else None)
         audit.record(
             who,
             "update" if existing else "create",

@@ -28,7 +28,7 @@ from hub.models import (
     setting,
 )
 from hub.naming import Naming, naming, policy_subjects, record_of
-from hub.policy_sources import DOCUMENT, Known, Sources, grant_rule, sources_from
+from hub.policy_sources import DOCUMENT, Known, Sources, grant_rule, names_of_roles, sources_from
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +142,7 @@ def _compiled() -> _State:
     version = setting("access_version", "")
     sources, valid_until = _load(timezone.now())
     local = frozenset(Account.objects.filter(issuer="").values_list("name", flat=True))
+    local |= names_of_roles(sources.roles)
     compiled = sources.enforcer(_known)
     _state = _State(version, compiled, sources.scopes, local, naming(), valid_until)
     return _state

@@ -3,6 +3,7 @@
 import logging
 from datetime import timedelta
 
+from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -67,6 +68,9 @@ def refresh(session: LoginSession, before: object) -> bool:
     if tokens.get("refresh_token"):
         kept = {"provider": provider.slug, "refresh_token": tokens["refresh_token"]}
         LoginSession.objects.filter(pk=session.pk).update(refresh=kept)
-    account.refresh_from_db()
-    update_identity(account, identity)
-    return True
+    with transaction.atomic():
+        # It may have been disabled or deleted while the provider was asked.
+        found = Account.objects.select_for_update().filter(pk=account.pk, enabled=True).first()
+        if found is not None:
+            update_identity(found, identity)
+    return found is not None

@@ -413,12 +413,13 @@ class Lockable(models.Model):
     class Meta:
         abstract = True
 
-    def lock(self) -> None:
-        """Lock the row until the transaction ends; one that is new, or gone, locks nothing.
+    def lock(self) -> bool:
+        """Lock the row until the transaction ends, and return whether it is there: new, or gone, it locks nothing.
 
         The counter comes last in every transaction: in another order two wait for each other.
         """
-        list(type(self)._default_manager.select_for_update().filter(pk=self.pk).values_list("pk"))
+        rows = type(self)._default_manager.select_for_update().filter(pk=self.pk)
+        return bool(list(rows.values_list("pk")))
 
 
 def next_version() -> int:
@@ -460,6 +461,13 @@ def setting(name: str, default: Any = None) -> Any:
 
 def _kinds(default: Any) -> tuple[type, ...]:
     return (int, float) if type(default) in (int, float) else (type(default),)
+
+
+def locked_setting(name: str, default: Any) -> Any:
+    """Return a setting for who changes a part of it: nobody else changes it until the transaction ends."""
+    Setting.objects.get_or_create(name=name, defaults={"value": default})
+    list(Setting.objects.select_for_update().filter(name=name))
+    return setting(name, default)
 
 
 def settings_of(names: Iterable[str]) -> dict[str, Any]:

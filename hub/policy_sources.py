@@ -115,6 +115,18 @@ def _scopes(value: Any) -> tuple[str, ...]:
     return tuple(str(word) for word in words) or ("groups",)
 
 
+def names_of_roles(roles: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the names of roles kept as objects that no group of a provider may be taken for.
+
+    Anybody may have a provider name a group like a role: who has the role is said by its members only.
+    """
+    return frozenset(
+        str(role.get("name"))
+        for role in roles
+        if not isinstance(role.get("members"), list) or role["name"] not in role["members"]
+    )
+
+
 def role_policy(role: Mapping[str, Any]) -> Policy:
     """Return the lines that a role kept as an object is equal to."""
     name, origin = str(role["name"]), f"role {role['name']}"

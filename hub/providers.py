@@ -235,10 +235,10 @@ def _check_issuer(provider: Provider) -> None:
 def _settle_names(slug: str) -> None:
     """Write down whose names are plain, before another provider comes or goes."""
     how = naming()
-    for row in IdentityProvider.objects.exclude(slug=slug):
+    for row in IdentityProvider.objects.select_for_update().exclude(slug=slug):
         if PLAIN not in row.config:
             row.config = {**row.config, PLAIN: row.slug in how.plain}
-            row.save()
+            row.save(update_fields=["config"])
 
 
 def _names_changed() -> None:

@@ -26,7 +26,15 @@ from hub.access import require
 from hub.api import View, actor, body_map, named_account, number
 from hub.engine.chain import canonical, key_id
 from hub.engine.errors import Invalid, NotFound
-from hub.models import AuditCheckpoint, AuditEvent, AuditLink, SavedView, change_setting, setting
+from hub.models import (
+    AuditCheckpoint,
+    AuditEvent,
+    AuditLink,
+    SavedView,
+    change_setting,
+    locked_setting,
+    setting,
+)
 
 FIELDS = ("actor", "project", "cluster", "object", "verb", "kind", "outcome", "ticket", "address")
 MOST = 1000
@@ -324,8 +332,8 @@ class Retention(View):
                 or not (days == 0 or 30 <= days <= 36_500)
             ):
                 raise Invalid(f"{name} must be 0, for ever, or 30 to 36500 days")
-        before = setting("audit_retention", {})
         with transaction.atomic():
+            before = locked_setting("audit_retention", {})
             change_setting("audit_retention", {**before, **body})
             audit.record(
                 caller.name, "update", "audit", "retention", before=before, after={**before, **body}

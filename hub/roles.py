@@ -207,12 +207,17 @@ def from_csv(text: str) -> tuple[list[dict[str, Any]], list[str]]:
     for row in csv.reader(io.StringIO(text)):
         if len(row) == 3 and row[0] == _DESCRIPTION:
             role(row[1])["description"] = row[2]
+    described = set(roles)
     policy = parse("\n".join("" if r.startswith("#") else r for r in text.splitlines()), "csv")
     for rule in policy.rules:
         scope = rule.where.text if rule.where else ""
         role(rule.subject)["rules"].append({"resource": rule.resource, "action": rule.action, "object": rule.object, "effect": rule.effect, "clusters": scope})  # fmt: skip
     for member, name in policy.links:
         role(name)["members"].append(member)
+    for name in {rule.subject for rule in policy.rules} - described:
+        if not name.startswith("role:") and not roles[name]["members"]:
+            # A line about a group itself, as policies have them: the group is who has these rights.
+            roles[name]["members"].append(name)
     return list(roles.values()), [f"{p.origin}: {p.message}" for p in policy.problems]
 
 
@@ -291,7 +296,7 @@ class OneGrant(View):
             raise NotFound(f"there is no grant {number} that lasts")
         with transaction.atomic():
             grant.revoked_at, grant.is_closed = timezone.now(), True
-            grant.save()
+            grant.save(update_fields=["revoked_at", "is_closed"])
             access_changed("grant", str(grant.pk), grant_json(grant))
             audit.record(caller.name, "revoke-grant", "grant", str(grant), grant=grant.pk)
         return Response({})

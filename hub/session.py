@@ -341,11 +341,18 @@ def set_password(account: Account, password: str, actor: str) -> None:
     """
     check_new_password(password)
     now = timezone.now()
+    account.password, account.password_changed_at = make_password(password), now
+    account.token_generation = uuid.uuid4()
     with transaction.atomic():
-        account.password = make_password(password)
-        account.password_changed_at = now
-        account.token_generation = uuid.uuid4()
-        account.save()
+        # Nothing else, and only where it is: an account that was disabled or deleted since it was
+        # read must not come back.
+        written = Account.objects.filter(pk=account.pk).update(
+            password=account.password,
+            password_changed_at=now,
+            token_generation=account.token_generation,
+        )
+        if not written:
+            raise NotFound(f"account '{account.name}' does not exist")
         LoginSession.objects.filter(account=account, ended_at=None).update(ended_at=now)
         ApiToken.objects.filter(account=account, revoked_at=None).update(revoked_at=now)
         audit.record(actor, "update-password", "account", account.name)
@@ -409,33 +416,18 @@ def save_account(
 
     Raises: Invalid naming the field; NotFound; Precondition when nobody could administer any more.
     """
-    account = Account.objects.filter(name=name).first()
-    if must_be_new:
-        if not _NAME.match(name):
-            raise Invalid("name must be at most 63 of letters, digits, '.', '_', '@' and '-', and begin with a letter or digit")  # fmt: skip
-        if account is not None:
-            raise Precondition(f"account {name} exists")
-        account = Account(name=name, capabilities=["login"])
-    if account is None:
-        raise NotFound(f"account '{name}' does not exist")
-    before = record_of(account) if account.pk else None
-    _set_rights(account, enabled, capabilities)
-    if must_be_new and password is not None:
-        account.password = make_password(check_new_password(password, "password"))
     try:
         with transaction.atomic():
-            account.save()
+            account = _draft(name, password) if must_be_new else _locked(name)
+            before = record_of(account) if account.pk else None
+            _set_rights(account, enabled, capabilities)
+            # Only what is changed here: somebody else may give a password, or a provider groups, meanwhile.
+            account.save(update_fields=None if before is None else ["enabled", "capabilities"])
             if not account.enabled:
                 end_sessions(account.sessions, actor)
             record = record_of(account)
-            audit.record(
-                actor,
-                "create" if before is None else "update",
-                "account",
-                name,
-                before=before,
-                after=record,
-            )
+            verb = "create" if before is None else "update"
+            audit.record(actor, verb, "account", name, before=before, after=record)
             access_changed("account", name, record)
     except IntegrityError as error:
         raise Precondition(f"account {name} exists") from error
@@ -443,6 +435,24 @@ def save_account(
         if not account.is_local:
             raise Invalid(f"{name} signs in by {account.provider}: it has no password here")
         set_password(account, check_new_password(password, "password"), actor)
+    return account
+
+
+def _draft(name: str, password: Any) -> Account:
+    if not _NAME.match(name):
+        raise Invalid("name must be at most 63 of letters, digits, '.', '_', '@' and '-', and begin with a letter or digit")  # fmt: skip
+    if Account.objects.filter(name=name).exists():
+        raise Precondition(f"account {name} exists")
+    account = Account(name=name, capabilities=["login"])
+    if password is not None:
+        account.password = make_password(check_new_password(password, "password"))
+    return account
+
+
+def _locked(name: str) -> Account:
+    account = Account.objects.select_for_update().filter(name=name).first()
+    if account is None:
+        raise NotFound(f"account '{name}' does not exist")
     return account
 
 

@@ -337,7 +337,8 @@ def update_identity(account: Account, identity: Identity) -> None:
     account.email, account.email_verified = identity.email, identity.email_verified
     account.display_name, account.groups = identity.name, list(identity.groups)
     account.groups_at = timezone.now()
-    account.save()
+    # Nothing else: an account that was disabled since it was read must not be enabled again.
+    account.save(update_fields=["email", "email_verified", "display_name", "groups", "groups_at"])
     after = (list(account.groups), account.email, account.email_verified)
     if before != after or not account.last_login:
         access_changed("account", account.name, record_of(account))

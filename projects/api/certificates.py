@@ -19,7 +19,7 @@ from hub.api import View, actor, body_map, flag
 from hub.engine.errors import Invalid
 from hub.engine.globs import matches
 from hub.lists import arranged
-from hub.models import change_setting, setting
+from hub.models import change_setting, locked_setting, setting
 from projects.follow import hosts_changed
 from projects.sources.credentials import TLS
 
@@ -106,9 +106,11 @@ class Certificates(View):
         keys = {_key(c) for c in gone if c["certType"] == "ssh"}
         hosts = {c["serverName"] for c in gone if c["certType"] == "https"}
         with transaction.atomic():
+            locked_setting(SSH, "")
+            pems = dict(locked_setting(TLS, {}))
             kept = [x for x in host_lines() if _key(host_json(x)) not in keys]
             change_setting(SSH, "\n".join(kept))
-            change_setting(TLS, {h: pem for h, pem in dict(setting(TLS, {})).items() if h not in hosts})  # fmt: skip
+            change_setting(TLS, {h: pem for h, pem in pems.items() if h not in hosts})
             for name in sorted({c["serverName"] for c in gone}):
                 audit.record(caller.name, "delete", "certificate", name)
             hosts_changed({c["serverName"] for c in gone})
@@ -140,7 +142,8 @@ def add_certificates(
     if upsert:
         require(caller, "certificates", "update", "*")
     with transaction.atomic():
-        lines, pems, added = host_lines(), dict(setting(TLS, {})), []
+        locked_setting(SSH, "")
+        lines, pems, added = host_lines(), dict(locked_setting(TLS, {})), []
         for number, item in enumerate(items):
             where = f"items[{number}]"
             if item.get("certType") == "ssh":

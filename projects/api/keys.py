@@ -14,7 +14,7 @@ from hub.api import View, actor, body_map
 from hub.engine.errors import Invalid
 from hub.engine.integrity import key_name
 from hub.lists import arranged
-from hub.models import change_setting
+from hub.models import change_setting, locked_setting
 from projects.follow import mark_due
 from projects.models import Application
 from projects.sources.signatures import SETTING, Key, known_keys, read_keys
@@ -60,7 +60,7 @@ class Keys(View):
         for key in found:
             require(caller, "gpgkeys", "create", key.key_id)
         with transaction.atomic():
-            known = known_keys()
+            known = locked_setting(SETTING, {})
             fresh = [k for k in found if k.key_id not in known]
             change_setting(SETTING, {**known, **{k.key_id: k.armored for k in fresh}})
             for key in fresh:
@@ -79,7 +79,8 @@ class Keys(View):
             raise hide(caller, "gpgkeys", "delete", name)
         require(caller, "gpgkeys", "delete", name)
         with transaction.atomic():
-            change_setting(SETTING, {k: v for k, v in known.items() if k != name})
+            kept = {k: v for k, v in locked_setting(SETTING, {}).items() if k != name}
+            change_setting(SETTING, kept)
             audit.record(caller.name, "delete", "gpgkey", name)
             mark_due(Application.objects.values_list("pk", flat=True))
         return Response({})

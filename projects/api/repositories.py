@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from hub import audit
 from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
-from hub.engine.errors import AccessDenied, EngineError, Invalid, RetryLater, Stalled
+from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
 from hub.engine.permits import normal_url, permits_source
 from hub.lists import arranged
 from hub.models import Tombstone, next_version
@@ -191,6 +191,18 @@ def _kind(body: Mapping[str, Any]) -> str:
     return kind
 
 
+_WRITTEN = (
+    "kind",
+    "name",
+    "credentials",
+    "options",
+    "connection",
+    "message",
+    "attempted_at",
+    "resource_version",
+)
+
+
 def save_repository(
     existing: Repository | None, body: Mapping[str, Any], url: str, who: str, *, asked: bool = False
 ) -> Repository:
@@ -198,14 +210,15 @@ def save_repository(
     secret, options = _split(body)
     with transaction.atomic():
         row = existing or Repository(url=url, project=str(body.get("project") or ""))
-        row.lock()
+        if not row.lock() and existing is not None:
+            raise NotFound(f"repository {url} was removed meanwhile: add it anew")
         _touched(url)
         row.kind, row.name = _kind({**body, "repo": url}), str(body.get("name") or "")
         row.credentials, row.options = secret, options
         row.connection, row.message = "Successful" if asked else "Unknown", ""
         row.attempted_at = timezone.now() if asked else None
         row.resource_version = next_version()
-        row.save()
+        row.save(update_fields=_WRITTEN if existing is not None else None)
         publish()
         audit.record(
             who,

@@ -5,10 +5,12 @@ import hashlib
 import json
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
 import pytest
+from django.apps import apps
 from django.contrib.auth.hashers import make_password
 from django.contrib.sessions.models import Session
 from django.test import Client
@@ -19,7 +21,7 @@ from support.sso import Visit, is_in, register
 from hub import groups, oidc
 from hub.access import caller_of, look_again
 from hub.issuer import CLI_CLIENT, cli_client
-from hub.models import Account, AuditEvent, LoginSession
+from hub.models import Account, AuditEvent, LoginSession, Role
 from hub.oidc import clean_groups, is_address
 from hub.providers import provider_named
 from hub.session import set_password
@@ -266,6 +268,33 @@ def test_policies_name_the_people_of_a_second_provider_by_its_id(idle_hub, liar,
     register(idle_hub, config, slug="second")
     look_again()
     assert "ops" in caller_of(Account.objects.get(provider="second")).subjects
+
+
+RULE = {"resource": "clusters", "action": "update", "object": "*", "effect": "allow"}
+
+
+@pytest.mark.parametrize(("members", "may"), [([], "no"), (["bob"], "no"), (["bob", "ops"], "yes")])
+def test_a_group_does_not_become_the_role_of_its_name(idle_hub, liar, members, may):
+    idle_hub.put("/api/v1/flotilla/roles/ops", {"rules": [RULE], "members": members})
+    token = sign_in(liar, groups=["ops"])
+    path = "/api/v1/account/can-i/clusters/update/*"
+    assert idle_hub.get(path, token=token)["value"] == may
+
+
+def test_lines_about_a_group_stay_about_the_group_as_a_role(idle_hub, liar):
+    idle_hub.put("/api/v1/flotilla/roles-csv", {"csv": "p, ops, clusters, update, *, allow"})
+    token = sign_in(liar, groups=["ops"])
+    path = "/api/v1/account/can-i/clusters/update/*"
+    assert idle_hub.get(path, token=token)["value"] == "yes"
+
+
+def test_roles_that_were_for_the_group_of_their_name_stay_so(db):
+    del db
+    for name, members in (("ops", []), ("role:ops", []), ("dev", ["bob"])):
+        Role.objects.create(name=name, members=members)
+    import_module("hub.migrations.0007_roles_of_groups").forwards(apps, None)
+    found = dict(Role.objects.values_list("name", "members"))
+    assert found == {"ops": ["ops"], "role:ops": [], "dev": ["bob"]}
 
 
 def test_the_first_provider_keeps_its_names_and_no_other_inherits_them(idle_hub, liar, second):
