@@ -394,15 +394,15 @@ class HelmCharts(View):
     def get(self, request: Request, repo: str) -> Response:
         """Return the charts."""
         _require_read(request, repo)
-        entries = charts.index(
+        found = charts.index(
             check_repository_url(repo),
             credentials_for(repo, request.query_params.get("appProject", "")),
         )
         return Response(
             {
                 "items": [
-                    {"name": n, "versions": [str(e.get("version")) for e in v]}
-                    for n, v in sorted(entries.items())
+                    {"name": name, "versions": [release.version for release in listed or ()]}
+                    for name, listed in sorted(found.charts.items())
                 ]
             }
         )

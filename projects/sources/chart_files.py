@@ -148,16 +148,22 @@ def _is_vendored(name: str, present: set[str]) -> bool:
 def dependencies(content: Mapping[str, bytes]) -> Iterator[dict[str, Any]]:
     """Yield what a chart says that it depends on."""
     for name in ("Chart.yaml", "requirements.yaml"):
-        listed = _object(content, name).get("dependencies") or []
-        if listed:
+        if listed := _dependencies(content, name):
             yield from (d for d in listed if isinstance(d, dict))
             return
 
 
 def _locked(content: Mapping[str, bytes], name: str) -> str:
-    entries = _object(content, "Chart.lock").get("dependencies") or []
+    entries = _dependencies(content, "Chart.lock")
     found = (e for e in entries if isinstance(e, dict) and e.get("name") == name)
     return next((str(e.get("version") or "") for e in found), "")
+
+
+def _dependencies(content: Mapping[str, bytes], name: str) -> list[Any]:
+    listed = _object(content, name).get("dependencies") or []
+    if not isinstance(listed, list):
+        raise ManifestError(f"{name}: dependencies must be a list")
+    return listed
 
 
 def _object(content: Mapping[str, bytes], name: str) -> dict[str, Any]:

@@ -1,11 +1,8 @@
 """Helm charts from repositories over HTTP and from OCI registries, within limits of size."""
 
 import contextlib
-import functools
 import hashlib
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,21 +12,20 @@ from urllib.parse import urlsplit
 import orjson
 from django.conf import settings
 
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError, RetryLater, Stalled
 from hub.engine.permits import wanders
 from hub.outbound import check_url, http, joined
 from hub.outbound.bounds import TooMuch, parse
 from hub.redaction import redact_text
 from projects.sources.archives import unpack
+from projects.sources.chart_index import Index, read_index
 from projects.sources.credentials import IDENTITY, LENT, proxy_of, tls_of
 from projects.sources.files import MemoryFiles
+from projects.sources.kept import Kept
 from projects.sources.versions import highest, is_constraint
 
-_INDEX_SECONDS = 60
 SECONDS = 300.0
 """How long one file may take to come: a chart of the largest size at 1 MB a second."""
-_MOST_INDEXES = 64
 _MOST_TAGS = 100_000
 _MOST_PAGES = 200
 _CHART_LAYERS = (
@@ -40,7 +36,7 @@ _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,500}")
 _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+:-]{0,250}")
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 
-
+_TOKEN = re.compile(r"[!-~]{0,16384}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
@@ -167,37 +163,30 @@ def fetch_file(url: str, credentials: Mapping[str, Any]) -> bytes:
     return _get(url, credentials, settings.MAX_MANIFEST_BYTES)
 
 
-_indexes: dict[tuple[str, tuple[tuple[str, Any], ...]], tuple[float, dict[str, Any]]] = {}
-_indexes_lock = threading.Lock()
+_indexes: Kept[Index] = Kept(64 * 1024**2, 60)
+_archives: Kept[bytes] = Kept(128 * 1024**2, 600)
 
 
-def index(
-    url: str, credentials: Mapping[str, Any], *, fresh: bool = False
-) -> dict[str, list[dict[str, Any]]]:
-    """Return the entries of a repository's index: chart name → versions; kept for a minute.
+def forget() -> None:
+    """Keep nothing of what servers said, as a process that has just begun."""
+    _indexes.clear()
+    _archives.clear()
+
+
+def index(url: str, credentials: Mapping[str, Any], *, fresh: bool = False) -> Index:
+    """Return what a repository's index says; kept for a minute.
 
     Raises: RetryLater, Stalled, ManifestError when it cannot be read.
     """
     # Who has other credentials is answered by the server, not by what another project was given.
     place = (url, frozen(credentials))
-    with _indexes_lock:
-        kept = _indexes.get(place)
-    if kept and not fresh and time.monotonic() - kept[0] < _INDEX_SECONDS:
-        return kept[1]
+    kept = None if fresh else _indexes.get(place)
+    if kept is not None:
+        return kept
     data = _get(url.rstrip("/") + "/index.yaml", credentials, settings.MAX_INDEX_BYTES)
-    try:
-        documents = parse_yaml(data.decode())
-    except (ManifestError, UnicodeDecodeError) as error:
-        raise ManifestError(f"the index of {redact_text(url)} cannot be read: {error}") from error
-    entries = documents[0].get("entries") if documents and isinstance(documents[0], dict) else None
-    if not isinstance(entries, dict):
-        raise ManifestError(f"{redact_text(url)} is no Helm repository: its index has no entries")
-    with _indexes_lock:
-        _indexes.pop(place, None)
-        _indexes[place] = (time.monotonic(), entries)
-        while len(_indexes) > _MOST_INDEXES:
-            del _indexes[next(iter(_indexes))]
-    return entries
+    found = read_index(data, redact_text(url))
+    _indexes.put(place, found, found.size)
+    return found
 
 
 def versions(
@@ -206,10 +195,8 @@ def versions(
     """Return the versions of a chart."""
     if is_oci(url, credentials):
         return _tags(url, chart, credentials)
-    listed = index(url, credentials, fresh=fresh).get(chart)
-    if not listed or not all(isinstance(entry, dict) for entry in listed):
-        raise Stalled("ChartNotFound", f"chart '{chart}' not found in {redact_text(url)}")
-    return [str(entry.get("version") or "") for entry in listed]
+    found = index(url, credentials, fresh=fresh).releases(chart)
+    return [release.version for release in found]
 
 
 def resolve(
@@ -230,24 +217,20 @@ def resolve(
     return best
 
 
-@functools.lru_cache(maxsize=16)
-def _archive(url: str, chart: str, version: str, frozen: tuple[tuple[str, Any], ...]) -> bytes:
-    credentials = dict(frozen)
+def _archive(url: str, chart: str, version: str, credentials: Mapping[str, Any]) -> bytes:
+    place = (url, chart, version, frozen(credentials))
+    found = _archives.get(place)
+    if found is None:
+        found = _fetch_archive(url, chart, version, credentials)
+        _archives.put(place, found, len(found))
+    return found
+
+
+def _fetch_archive(url: str, chart: str, version: str, credentials: Mapping[str, Any]) -> bytes:
     if is_oci(url, credentials):
         return _pull(url, chart, version, credentials)
-    listed = index(url, credentials).get(chart) or []
-    entry = next((e for e in listed if str(e.get("version")) == version), None) or next(
-        (e for e in listed if str(e.get("version")).lstrip("v") == version.lstrip("v")), None
-    )
-    if entry is None:
-        raise Stalled(
-            "RevisionNotFound",
-            f"chart '{chart}' of version '{version}' not found in {redact_text(url)}",
-        )
-    urls = entry.get("urls") or []
-    if not urls:
-        raise ManifestError(f"the index of {redact_text(url)} names no file for {chart} {version}")
-    place = joined(url.rstrip("/") + "/", str(urls[0]), redact_text(url))
+    named = index(url, credentials).file_of(chart, version)
+    place = joined(url.rstrip("/") + "/", named, redact_text(url))
     # An index may name a file of any server: the credentials are for the one that has the index.
     return _get(place, _for_file(place, url, credentials), settings.MAX_CHART_BYTES, server=url)
 
@@ -268,7 +251,7 @@ def fetch(url: str, chart: str, version: str, credentials: Mapping[str, Any]) ->
 
     Raises: Stalled and RetryLater from the server, ManifestError for an archive that cannot be used.
     """
-    return unpack(_archive(url, chart, version, frozen(credentials)), strip=True)
+    return unpack(_archive(url, chart, version, credentials), strip=True)
 
 
 def frozen(credentials: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -344,7 +327,10 @@ def _token(challenge: str, credentials: Mapping[str, Any], *, plain: bool) -> st
     query = "&".join(f"{k}={v}" for k, v in fields.items() if k in ("service", "scope"))
     place = joined("", f"{realm}?{query}", "realm")
     data = _json(_get(place, credentials, 1024**2), realm)
-    return str(data.get("token") or data.get("access_token") or "")
+    token = data.get("token") or data.get("access_token") or ""
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise Stalled("NotARegistry", f"{redact_text(realm)} answers with what is no token")
+    return token
 
 
 def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
@@ -388,7 +374,9 @@ def annotations(url: str, digest: str, credentials: Mapping[str, Any]) -> dict[s
     """Return what an OCI artifact says of itself: its manifest's annotations."""
     host, name = _registry(url, "")
     found = _manifest(host, name, digest, credentials)[0].get("annotations")
-    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, str)}
 
 
 def oci_digest(url: str, chart: str, target: str, credentials: Mapping[str, Any]) -> str:

@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from typing import NamedTuple
 
 from hub.engine.errors import Stalled
 
 _VERSION = re.compile(
-    r"^v?(0|[1-9]\d*)(?:\.(0|[1-9]\d*|[xX*]))?(?:\.(0|[1-9]\d*|[xX*]))?(?:-([0-9A-Za-z.-]+))?(?:\+([0-9A-Za-z.-]+))?$"
+    r"^v?(0|[1-9]\d*)(?:\.(0|[1-9]\d*|[xX*]))?(?:\.(0|[1-9]\d*|[xX*]))?(?:-([0-9A-Za-z.-]+))?(?:\+([0-9A-Za-z.-]+))?\Z"
 )
 _EXACT = re.compile(r"^v?\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?\Z")
+_LONGEST = 256
+_MOST_PARTS = 32
 _PART = re.compile(r"\s*(>=|=>|<=|=<|!=|~>|>|<|=|~|\^)?\s*(v?[0-9xX*][^\s,|]*)")
 
 
@@ -23,19 +25,11 @@ class Version(NamedTuple):
     patch: int
     pre: str = ""
 
-    def _order(self) -> tuple[object, ...]:
-        parts = (
-            tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in self.pre.split("."))
-            if self.pre
-            else ()
-        )
-        return (self.major, self.minor, self.patch, not self.pre, parts)
-
     def __lt__(self, other: object) -> bool:
-        return isinstance(other, Version) and self._order() < other._order()
+        return isinstance(other, Version) and _order(self) < _order(other)
 
     def __gt__(self, other: object) -> bool:
-        return isinstance(other, Version) and self._order() > other._order()
+        return isinstance(other, Version) and _order(self) > _order(other)
 
     def __le__(self, other: object) -> bool:
         return not self > other
@@ -44,16 +38,27 @@ class Version(NamedTuple):
         return not self < other
 
 
+@lru_cache(maxsize=1024)
+def _order(version: Version) -> tuple[object, ...]:
+    # One version is compared with each part of a constraint, one after the other.
+    parts = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in version.pre.split("."))
+    return (
+        version.major,
+        version.minor,
+        version.patch,
+        not version.pre,
+        parts if version.pre else (),
+    )
+
+
 def parse_version(text: str) -> Version | None:
     """Return the version that a text is, None when it is none."""
-    match = _VERSION.match(text)
+    # Servers send any text, and Python refuses to read numbers of thousands of digits.
+    match = _VERSION.match(text) if len(text) <= _LONGEST else None
     if not match or any(g in ("x", "X", "*") for g in match.groups()[:3]):
         return None
     major, minor, patch, pre, _build = match.groups()
     return Version(int(major), int(minor or 0), int(patch or 0), pre or "")
-
-
-_LONGEST = 256
 
 
 def is_constraint(text: str) -> bool:
@@ -70,6 +75,7 @@ def is_constraint(text: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=256)
 def _alternatives(text: str) -> list[list[tuple[str, str]]]:
     if len(text) > _LONGEST:
         raise ValueError(text[:_LONGEST])
@@ -92,6 +98,8 @@ def _alternatives(text: str) -> list[list[tuple[str, str]]]:
             while position < len(rest) and rest[position] == " ":
                 position += 1
         result.append(parts)
+    if sum(map(len, result)) > _MOST_PARTS:
+        raise ValueError(text)
     return result
 
 
@@ -105,6 +113,7 @@ def satisfies(version: Version, constraint: str) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)
 def _bounds(text: str) -> tuple[Version, int, str]:
     if text == "*":
         return Version(0, 0, 0), 0, ""

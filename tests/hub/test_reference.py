@@ -153,8 +153,7 @@ def _whole(answer):
 @pytest.fixture
 def chart_server():
     server = Charts()
-    charts._indexes.clear()
-    charts._archive.cache_clear()
+    charts.forget()
     yield server
     server.server.shutdown()
     server.server.server_close()

@@ -430,7 +430,7 @@ def test_a_published_chart_resolves_paths_in_its_own_archive(repository, words):
         sources.load([source], ["1.0.0"], context())
     server.server.shutdown()
     server.server.server_close()
-    charts._archive.cache_clear()
+    charts.forget()
 
 
 def test_uploaded_files_resolve_in_themselves(host):

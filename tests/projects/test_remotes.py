@@ -475,7 +475,7 @@ def test_charts_of_kustomizations_are_there_before_helm_starts(settings):
         assembled(files, permitted=("https://other/*",))
     server.server.shutdown()
     server.server.server_close()
-    charts._archive.cache_clear()
+    charts.forget()
 
 
 def assembled(files, permitted=("*",)):

@@ -375,8 +375,7 @@ def test_overrides_and_several_sources(repo):
 @pytest.fixture
 def chart_server():
     server = Charts()
-    charts._indexes.clear()
-    charts._archive.cache_clear()
+    charts.forget()
     yield server
     server.server.shutdown()
     server.server.server_close()

@@ -1,0 +1,225 @@
+"""Helm repositories and OCI registries that answer in shapes that nobody sends: an error of that one, in words."""
+
+import json
+import threading
+
+import pytest
+from support.hostile import Hostile, http
+
+from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
+from projects.sources import chart_files, charts
+from projects.sources.chart_index import read_index
+from projects.sources.files import MemoryFiles, Recorder
+from projects.sources.kept import Kept
+from projects.sources.reach import Reach
+from projects.sources.versions import highest, is_constraint, parse_version
+
+REFUSED = (Invalid, ManifestError, RetryLater, Stalled)
+GOOD = {"version": "1.0.0", "urls": ["good-1.0.0.tgz"]}
+ODD = [None, True, 5, -1.5, "text", "", [], [5], [None], [[]], {}, {"a": 1}, "9" * 5000, "\ud800"]
+
+
+@pytest.fixture
+def server():
+    found = Hostile()
+    charts.forget()
+    yield found
+    found.close()
+
+
+def ask(call):
+    """Return what a call gives, or the error with which it refuses: no other may come."""
+    try:
+        return call()
+    except REFUSED as error:
+        return error
+
+
+INDEXES = {
+    "an entry": lambda odd: [odd],
+    "all entries": lambda odd: odd,
+    "version": lambda odd: [{**GOOD, "version": odd}],
+    "urls": lambda odd: [{**GOOD, "urls": odd}],
+    "a url": lambda odd: [{**GOOD, "urls": [odd, "x"]}],
+    "digest": lambda odd: [{**GOOD, "digest": odd}],
+    "created": lambda odd: [{**GOOD, "created": odd}],
+    "dependencies": lambda odd: [{**GOOD, "dependencies": odd}],
+}
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:20])
+@pytest.mark.parametrize("place", INDEXES)
+def test_an_odd_entry_of_an_index_is_an_error_of_that_chart(place, odd):
+    data = json.dumps({"entries": {"demo": INDEXES[place](odd), "good": [GOOD]}}).encode()
+
+    found = ask(lambda: read_index(data, "r"))
+
+    if isinstance(found, Exception):
+        assert r"\ud800" in data.decode()
+        return
+    for call in (found.releases, lambda name: found.file_of(name, "1.0.0")):
+        ask(lambda call=call: call("demo"))
+    assert found.size > 0
+    assert found.file_of("good", "1.0.0") == "good-1.0.0.tgz"
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:20])
+@pytest.mark.parametrize("shape", [lambda odd: odd, lambda odd: {"entries": odd}, lambda odd: {"entries": {str(odd): [GOOD]}}])  # fmt: skip
+def test_an_odd_index_is_an_error_of_that_repository(shape, odd):
+    found = ask(lambda: read_index(json.dumps(shape(odd)).encode(), "r"))
+
+    assert isinstance(found, ManifestError) or isinstance(ask(lambda: found.releases("x")), REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("entries: {demo: 5}", "entries.demo is no list", id="no list"),
+        pytest.param("entries: {demo: [5, {}]}", "not found", id="nothing to read"),
+        pytest.param("entries: {demo: [{version: 1.0.0}]}", "names no file", id="no urls"),
+        pytest.param("entries: {demo: [{version: 1.0.0, urls: [5]}]}", "names no file", id="a number"),
+        pytest.param("entries: {demo: [{version: 1.0.0, urls: x}]}", "names no file", id="a text"),
+    ],
+)  # fmt: skip
+def test_what_is_odd_is_named(server, text, words):
+    server.answer = lambda path: http(text.encode())
+
+    with pytest.raises((ManifestError, Stalled), match=words):
+        charts.versions(server.url, "demo", {})
+        charts.fetch(server.url, "demo", "1.0.0", {})
+
+
+def test_keys_and_versions_without_quotes_are_texts():
+    index = read_index(b"entries: {5: [{version: 1.0.0}], demo: [{version: 1.5}]}", "r")
+
+    assert index.releases("5")[0].version == "1.0.0"
+    assert index.releases("demo")[0].version == "1.5"
+
+
+def layer(**fields):
+    return {
+        "mediaType": "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+        "digest": "sha256:" + "0" * 64,
+        **fields,
+    }
+
+
+MANIFESTS = {
+    "all": lambda odd: odd,
+    "layers": lambda odd: {"layers": odd},
+    "a layer": lambda odd: {"layers": [odd]},
+    "mediaType": lambda odd: {"layers": [layer(mediaType=odd)]},
+    "digest": lambda odd: {"layers": [layer(digest=odd)]},
+    "size": lambda odd: {"layers": [layer(size=odd)]},
+    "annotations": lambda odd: {"annotations": odd},
+    "an annotation": lambda odd: {"annotations": {"a": odd}},
+}
+FEW = [None, 5, "9" * 5000, [5], {"a": 1}]
+PLAIN = {"insecureOCIForceHttp": True}
+
+
+def artifact(server):
+    return f"oci://{server.url[7:]}/team/app"
+
+
+@pytest.mark.parametrize("odd", FEW, ids=lambda odd: repr(odd)[:20])
+@pytest.mark.parametrize("place", MANIFESTS)
+def test_an_odd_manifest_is_an_error_in_words(server, place, odd):
+    server.answer = lambda path: http(json.dumps(MANIFESTS[place](odd)).encode())
+
+    ask(lambda: charts.fetch_artifact(artifact(server), "1.0.0", PLAIN))
+    found = ask(lambda: charts.annotations(artifact(server), "1.0.0", PLAIN))
+    assert isinstance(found, REFUSED) or all(isinstance(v, str) for v in found.values())
+
+
+@pytest.mark.parametrize("odd", FEW, ids=lambda odd: repr(odd)[:20])
+@pytest.mark.parametrize("shape", [lambda odd: odd, lambda odd: {"tags": odd}, lambda odd: {"tags": [odd, "1.0.0"]}])  # fmt: skip
+def test_odd_tags_are_an_error_in_words(server, shape, odd):
+    server.answer = lambda path: http(json.dumps(shape(odd)).encode())
+
+    ask(lambda: charts.resolve(artifact(server), "", ">=0.1", PLAIN))
+
+
+TOKENS = [5, [5], {"a": 1}, "tökén", "a b", "a\r\nX-Evil: 1", "x" * 20_000]
+
+
+@pytest.mark.parametrize("odd", TOKENS, ids=lambda odd: repr(odd)[:20])
+@pytest.mark.parametrize("field", ["token", "access_token"])
+def test_an_odd_token_goes_into_no_header(server, field, odd):
+    def answer(path):
+        if path.startswith("/token"):
+            return http(json.dumps({field: odd}).encode())
+        return http(b"{}", 401, Www_Authenticate=f'Bearer realm="{server.url}/token",service="s"')
+
+    server.answer = answer
+
+    with pytest.raises(Stalled, match="no token"):
+        charts.tags(artifact(server), PLAIN)
+
+
+@pytest.mark.parametrize("odd", [5, "text", {"a": 1}, [5], [{"name": 5}], [{"name": "x", "version": {}, "repository": []}]], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("name", ["Chart.yaml", "requirements.yaml", "Chart.lock"])
+def test_odd_dependencies_are_an_error_of_that_chart(name, odd):
+    files = {
+        "c/Chart.yaml": b"name: c\nversion: 1.0.0\ndependencies: [{name: b}]\n",
+        "c/charts/b/Chart.yaml": b"name: b\n",
+    }
+    lines = b"name: c\nversion: 1.0.0\ndependencies: " + json.dumps(odd).encode()
+    if name == "requirements.yaml":
+        files["c/Chart.yaml"] = b"name: c\nversion: 1.0.0\n"
+    tree = Recorder({"": MemoryFiles({**files, f"c/{name}": lines})})
+
+    ask(lambda: chart_files.assemble(tree, "c", Reach("default", {"sourceRepos": ["*"]}, None)))
+
+
+def test_what_is_kept_is_weighed_and_goes():
+    kept = Kept(100, 1000)
+    for key in "abc":
+        kept.put(key, key.upper(), 40)
+    kept.put("much", "MUCH", 101)
+
+    assert [kept.get(key) for key in ("a", "b", "c", "much")] == [None, "B", "C", None]
+    kept.put("c", "new", 90)
+    assert [kept.get(key) for key in "bc"] == [None, "new"]
+
+
+def test_what_is_old_is_kept_no_longer():
+    kept = Kept(100, 0)
+    kept.put("a", "A", 1)
+    kept.put("b", "B", 1)
+
+    assert kept.get("a") is None
+    assert len(kept._found) == 0
+
+
+def test_what_is_kept_is_safe_between_threads():
+    kept, failed = Kept(50, 1000), []
+
+    def work(start):
+        try:
+            for n in range(3000):
+                kept.put((start + n) % 17, n, n % 20)
+                kept.get(n % 17)
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert kept._held == sum(size for _, size, _ in kept._found.values()) <= 50
+
+
+def test_the_size_of_an_index_is_about_its_texts():
+    index = read_index(b"entries: {demo: [{version: 1.0.0, urls: ['%s']}]}" % (b"u" * 5000), "r")
+
+    assert 5000 < index.size < 6000
+
+
+@pytest.mark.parametrize("text", ["1" * 5000, "1.0.0-" + "9" * 5000, "1.0.0\n", "v" * 300])
+def test_a_version_of_thousands_of_digits_is_none(text):
+    assert parse_version(text) is None
+    assert highest(">=0.1", [text, "1.2.3"]) == "1.2.3"
+    assert not is_constraint(" || ".join(["1"] * 50))
