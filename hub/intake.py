@@ -22,8 +22,8 @@ from hub.engine.errors import Unauthenticated
 from hub.gate import Busy, Gate, Queues, Shares
 from hub.guessing import DELAY, MAX_DELAY_SECONDS
 from hub.headers import PROTECTION
+from hub.heads import address_of, error_body, joined_cookie
 from hub.redirects import origin_of
-from hub.rest import address_of, error_body, joined_cookie
 from hub.session import subject_of, verify
 from hub.sizes import BEFORE_SIGN_IN, most_bytes, too_large
 

@@ -24,6 +24,7 @@ from hub.signin import absolute
 CLI_CLIENT = "flotilla-cli"
 CLI_PORTS = (8085, 8086, 8087, 8088, 8089)
 CLI_ADDRESSES = tuple(f"http://127.0.0.1:{port}/auth/callback" for port in CLI_PORTS)
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 CODE_SECONDS = 300
 """How long a device waits, at most, from its code to its token."""
 _SHOWN_AGENT = 120
@@ -176,16 +177,36 @@ def _granted_by(device_code: str) -> int | None:
 @require_POST
 def token(request: HttpRequest) -> HttpResponse:
     """Give a token for a code that somebody approved and whose password is still the same."""
-    device_code = request.POST.get("device_code", "")
-    code = device_code or request.POST.get("code", "")
-    is_decided = bool(code) and (not device_code or _granted_by(device_code) is not None)
-    if is_decided and not _is_approved(code):
-        # A device that asks in the very moment of the yes asks again.
-        is_early = device_code and cache.get(_approval_key(code)) is None
-        error = "authorization_pending" if is_early else "invalid_grant"
+    error = _refusal(request)
+    if error:
         return JsonResponse({"error": error}, status=400)
     answer: HttpResponse = views.token(request)
     return answer
+
+
+_CODE_OF = {"authorization_code": "code", DEVICE_GRANT: "device_code"}
+"""Which field is redeemed, by kind of grant; no other kind is given."""
+
+
+def _refusal(request: HttpRequest) -> str:
+    """Return why nothing is redeemed, empty when the library may go on: the one check of all grants."""
+    # RFC 6749, 3.2: no parameter twice. Readers that take the first and the last would see two requests.
+    if request.GET or any(len(values) != 1 for _name, values in request.POST.lists()):
+        return "invalid_request"
+    field = _CODE_OF.get(request.POST.get("grant_type", ""))
+    if field is None:
+        return "unsupported_grant_type"
+    if any(other in request.POST for other in _CODE_OF.values() if other != field):
+        return "invalid_request"
+    code = request.POST.get(field, "")
+    if not code:
+        return "invalid_request"
+    is_device = field == "device_code"
+    if (is_device and _granted_by(code) is None) or _is_approved(code):
+        return ""
+    # A device that asks in the very moment of the yes asks again.
+    is_early = is_device and cache.get(_approval_key(code)) is None
+    return "authorization_pending" if is_early else "invalid_grant"
 
 
 def _approval_key(code: str) -> str:
@@ -202,5 +223,7 @@ def _is_approved(code: str) -> bool:
     approval = cache.get(_approval_key(code))
     if not isinstance(approval, Mapping):
         return False
-    account = Account.objects.filter(pk=approval["account"], enabled=True).first()
-    return account is not None and str(account.token_generation) == approval["generation"]
+    account = Account.objects.filter(
+        pk=approval["account"], token_generation=approval["generation"]
+    ).first()
+    return account is not None and account.may_sign_in

@@ -68,6 +68,11 @@ class Account(AbstractBaseUser):
         return self.enabled
 
     @property
+    def may_sign_in(self) -> bool:
+        """Whether it may begin and have sessions."""
+        return self.enabled and (not self.is_local or "login" in self.capabilities)
+
+    @property
     def is_local(self) -> bool:
         """Whether it signs in with a password of this hub."""
         return not self.issuer

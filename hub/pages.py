@@ -42,6 +42,7 @@ from hub.engine.errors import (
     Unauthenticated,
 )
 from hub.engine.rbac import RESOURCES
+from hub.heads import COOKIE
 from hub.models import (
     AuditCheckpoint,
     AuditEvent,
@@ -52,7 +53,7 @@ from hub.models import (
 )
 from hub.redaction import redact_text
 from hub.redirects import own_path, path_of
-from hub.rest import COOKIE, note_origin, token_of
+from hub.rest import note_origin, token_of
 from hub.session import (
     confirm_password,
     end_sessions,

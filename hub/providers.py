@@ -13,11 +13,11 @@ from django.utils import timezone
 
 from hub import audit
 from hub.engine.errors import Invalid, NotFound, Precondition
-from hub.models import IdentityProvider, LoginSession, access_changed
+from hub.models import Account, IdentityProvider, LoginSession, access_changed
 from hub.naming import PLAIN, naming
 from hub.outbound import check_url
 from hub.redirects import origin_of
-from hub.session import end_sessions
+from hub.session import end_grants, end_sessions
 
 _SLUG = re.compile(r"^[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?\Z")
 _SECRETS = ("clientSecret", "privateKey")
@@ -216,6 +216,7 @@ def save(entry: Any, who: str) -> Provider:
         _names_changed()
         if not provider.enabled or (before and before.issuer != provider.issuer):
             end_sessions(LoginSession.objects.filter(account__provider=provider.slug), who)
+            end_grants(Account.objects.filter(provider=provider.slug))
     return provider
 
 
@@ -270,3 +271,4 @@ def delete(slug: str, who: str) -> None:
         audit.record(who, "delete", "sso-provider", slug)
         _names_changed()
         end_sessions(LoginSession.objects.filter(account__provider=slug), who)
+        end_grants(Account.objects.filter(provider=slug))

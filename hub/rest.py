@@ -38,6 +38,7 @@ from hub.engine.errors import (
     Unimplemented,
 )
 from hub.engine.strict_json import read_json
+from hub.heads import COOKIE, address_of, error_body, joined_cookie
 from hub.models import setting
 from hub.redaction import redact_text
 from hub.session import verify
@@ -45,8 +46,6 @@ from hub.sizes import most_bytes, too_large
 
 log = logging.getLogger(__name__)
 
-COOKIE = "argocd.token"
-MAX_COOKIES = 20
 MOST_MESSAGE = 10_000
 # Large bodies are read two at a time: each takes some 25 times its size, and the interpreter.
 _SMALL = 256 * 1024
@@ -90,15 +89,6 @@ def token_of(request: HttpRequest) -> str:
     return joined_cookie(request.COOKIES)
 
 
-def joined_cookie(cookies: Mapping[str, str]) -> str:
-    """Return the token of a session's cookie, whole or in chunks; empty when there is none."""
-    first = cookies.get(COOKIE, "")
-    count, separator, chunk = first.partition(":")
-    if separator and count.isdecimal() and len(count) < 3 and 1 <= int(count) <= MAX_COOKIES:
-        return chunk + "".join(cookies.get(f"{COOKIE}-{n}", "") for n in range(1, int(count)))
-    return first
-
-
 def set_token_cookie(answer: HttpResponseBase, token: str) -> None:
     """Give a browser its session."""
     answer.set_cookie(COOKIE, token, httponly=True, samesite="Lax", secure=settings.HTTPS, path="/")
@@ -108,15 +98,6 @@ def client_address(request: HttpRequest) -> str:
     """Return where a request comes from; behind HUB_PROXY_HOPS proxies, what the outermost one saw."""
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "")
     return address_of(str(request.META.get("REMOTE_ADDR", "")), forwarded)
-
-
-def address_of(peer: str, forwarded: str) -> str:
-    """Return where a request comes from that a peer hands on with X-Forwarded-For."""
-    if settings.PROXY_HOPS:
-        hops = [h.strip() for h in forwarded.split(",") if h.strip()]
-        if len(hops) >= settings.PROXY_HOPS:
-            return hops[-settings.PROXY_HOPS]
-    return peer
 
 
 def note_origin(request: HttpRequest) -> None:
@@ -225,11 +206,6 @@ class AlwaysJSON(BaseContentNegotiation):
     def select_renderer(self, _request: Request, renderers: Any, _suffix: str | None = None) -> Any:
         """Return the JSON renderer."""
         return renderers[0], renderers[0].media_type
-
-
-def error_body(code: int, message: str) -> dict[str, Any]:
-    """Return an error in the shape that clients of Argo CD read."""
-    return {"error": message, "message": message, "code": code, "details": []}
 
 
 def code_of(error: Exception) -> tuple[int, int] | None:

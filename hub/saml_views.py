@@ -23,10 +23,11 @@ from onelogin.saml2.xmlparser import DTDForbidden, EntitiesForbidden
 
 from hub import saml
 from hub.engine.errors import NotFound
+from hub.heads import COOKIE
 from hub.models import Account, LoginSession
 from hub.oidc import SignInError
 from hub.providers import Provider, provider_named
-from hub.rest import COOKIE, note_origin
+from hub.rest import note_origin
 from hub.session import end_sessions
 from hub.signin import refuse, saml_app
 

@@ -354,10 +354,20 @@ def set_password(account: Account, password: str, actor: str) -> None:
         if not written:
             raise NotFound(f"account '{account.name}' does not exist")
         LoginSession.objects.filter(account=account, ended_at=None).update(ended_at=now)
+        end_grants(Account.objects.filter(pk=account.pk))
+        account.refresh_from_db(fields=["token_generation"])
         ApiToken.objects.filter(account=account, revoked_at=None).update(revoked_at=now)
         audit.record(actor, "update-password", "account", account.name)
     if account.name == "admin":
         (settings.DATA_DIR / "initial-admin-password").unlink(missing_ok=True)
+
+
+def end_grants(accounts: Any) -> None:
+    """End what accounts have begun or approved that is no session yet: sign-ins, devices, codes and their tokens."""
+    from allauth.idp.oidc.models import Token
+
+    Token.objects.filter(user__in=accounts).delete()
+    accounts.update(token_generation=uuid.uuid4())
 
 
 def check_new_password(password: Any, field: str = "newPassword") -> str:
@@ -423,6 +433,8 @@ def save_account(
             _set_rights(account, enabled, capabilities)
             # Only what is changed here: somebody else may give a password, or a provider groups, meanwhile.
             account.save(update_fields=None if before is None else ["enabled", "capabilities"])
+            if not account.may_sign_in:
+                end_grants(Account.objects.filter(pk=account.pk))
             if not account.enabled:
                 end_sessions(account.sessions, actor)
             record = record_of(account)

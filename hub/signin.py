@@ -23,7 +23,7 @@ from django.contrib.auth.backends import BaseBackend
 from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.decorators import sync_and_async_middleware
@@ -43,6 +43,7 @@ from hub.session import begin_session, check_login, verify
 log = logging.getLogger(__name__)
 
 HUB_SESSION = "hub_session"
+BEGAN_WITH = "hub_began_with"
 STRANGER_SECONDS = 900
 """How long the browser session of somebody who is not signed in is kept: anybody can begin any number of them."""
 UNUSABLE = "!"
@@ -93,6 +94,17 @@ class AccountAdapter(DefaultAccountAdapter):
     def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
         """Send nothing: the trail has it."""
 
+    def pre_login(self, request: HttpRequest, user: Account, **kwargs: Any) -> Any:
+        """Remember which password, or which word of a provider, this sign-in began with."""
+        request.session[BEGAN_WITH] = str(user.token_generation)
+        return super().pre_login(request, user, **kwargs)
+
+    def login(self, request: HttpRequest, user: Account) -> None:
+        """Sign in who is still who began: a second factor may come a quarter of an hour after the password."""
+        began_with = request.session.pop(BEGAN_WITH, "")
+        require_unchanged(request, user, began_with)
+        super().login(request, user)
+
     def post_login(self, request: HttpRequest, user: Account, **kwargs: Any) -> HttpResponse:
         """Begin the session whose token REST and streams read too."""
         response: HttpResponse = super().post_login(request, user, **kwargs)
@@ -109,6 +121,21 @@ class AccountAdapter(DefaultAccountAdapter):
         request.session.set_expiry(None)
         set_token_cookie(response, token)
         return response
+
+
+def require_unchanged(request: HttpRequest, user: Account, began_with: str) -> None:
+    """Return if an account may still sign in as it could when the sign-in began.
+
+    Raises: ImmediateHttpResponse, to the page to sign in, when its password changed or it was disabled meanwhile.
+    """
+    account = Account.objects.filter(pk=user.pk).first()
+    if account and account.may_sign_in and str(account.token_generation) == began_with:
+        return
+    note_origin(request)
+    reason = "the password or the account changed during the sign-in"
+    audit.record_refusal(user.shown_name, "login", "session", user.name, reason=reason)
+    request.session.flush()
+    raise ImmediateHttpResponse(redirect("account_login"))
 
 
 def _used_second_factor(request: HttpRequest) -> bool:

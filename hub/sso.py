@@ -95,7 +95,7 @@ class Exchange(View):
         Token.objects.filter(client_id=CLI_CLIENT, user=account, type=Token.Type.REFRESH_TOKEN).delete()  # fmt: skip
         # A new password ends what was approved under the old one, as it ends sessions.
         is_old = found.created_at < account.password_changed_at
-        if not is_first or is_old or not account.enabled:
+        if not is_first or is_old or not account.may_sign_in:
             raise Unauthenticated("the access token is not valid: sign in again")
         agent = request.headers.get("User-Agent", "")
         return Response({"token": begin_session(account, "cli", user_agent=agent)})

@@ -18,10 +18,11 @@ from rest_framework.response import Response
 from hub.access import Caller
 from hub.api import View, body_map
 from hub.engine.errors import Invalid, Unauthenticated
+from hub.heads import COOKIE
 from hub.issuer import cli_client
 from hub.models import Account, setting
 from hub.providers import enabled_providers
-from hub.rest import COOKIE, note_origin, set_token_cookie, token_of
+from hub.rest import note_origin, set_token_cookie, token_of
 from hub.session import revoke, sign_in
 
 VERSION = "v0.1.0"

@@ -16,7 +16,7 @@ from django.http import parse_cookie
 
 from hub.access import Caller, Rights
 from hub.gate import Gate
-from hub.rest import COOKIE, joined_cookie
+from hub.heads import COOKIE, joined_cookie
 from hub.session import subject_of
 from hub.visitors import VISITORS, Look, look_at
 from projects.feed import FEED, Batch, Shown, look_anew

@@ -14,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from hub.engine.errors import Invalid
 from hub.engine.strict_json import read_json
-from hub.rest import error_body
+from hub.heads import error_body
 from hub.sizes import UNSIGNED_WEBHOOK, too_large
 from hub.stream import wake
 from projects import payloads

@@ -10,8 +10,8 @@ from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from hub import audit, guessing, metrics
+from hub.heads import COOKIE, joined_cookie
 from hub.models import Account, AuditEvent, LoginFailure, LoginSession
-from hub.rest import COOKIE, joined_cookie
 
 HOME, CAFE = "10.1.1.1", "10.2.2.2"
 
