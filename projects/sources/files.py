@@ -13,6 +13,8 @@ from typing import Protocol
 from hub.engine.errors import ManifestError
 
 MAX_LINKS = 16
+MAX_LINK = 4096
+"""Characters of what a link leads to, as on Linux."""
 MAX_FOLDERS = 100
 MOST_WALKED = 300_000
 """Files and folders of one walk: a few trees that name each other make a repository of billions."""
@@ -153,6 +155,8 @@ class Recorder:
             if stat.S_ISLNK(found[0]):
                 self._inputs[origin, prefix] = found[1]
                 target = files.blob(prefix).decode(errors="replace")
+                if len(target) > MAX_LINK:
+                    raise ManifestError(f"{prefix}: a link of more than {MAX_LINK} characters")
                 if target.startswith("/"):
                     raise ManifestError(
                         f"repository contains out-of-bounds symlinks. file: {prefix}"

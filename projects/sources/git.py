@@ -1,80 +1,48 @@
-"""Git: ask servers for refs, fetch commits, read trees and blobs in process."""
+"""Git: ask servers for refs, fetch commits into the hub's copies, which are read in process."""
 
 import contextlib
 import fcntl
 import functools
-import hashlib
 import os
 import re
-import stat
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
-from dulwich.errors import NotGitRepository, ObjectFormatException
-from dulwich.objects import Commit, Tag, Tree
-from dulwich.repo import Repo
 
-from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
+from hub.engine.errors import RetryLater, Stalled
 from hub.engine.permits import normal_url
 from hub.metrics import GIT_FAILURES, GIT_REQUESTS
-from hub.outbound.bounds import shown_size
-from hub.redaction import redact_text, redact_url
+from hub.redaction import redact_text
 from projects.sources import process, ways
 from projects.sources.app_tokens import with_token
+from projects.sources.copies import folder_of, forget_opened, has_commit, is_commit
 from projects.sources.credentials import IDENTITY, OWN_WAY
-from projects.sources.sizes import TooLarge, require_size
+from projects.sources.git_urls import check_git_url
+from projects.sources.history import commit_info
+from projects.sources.trees import GitFiles
 
-_SCP = re.compile(r"^(?:[\w.-]+@)?[\w.-]+:(?!//)[^\s]+\Z")
-_SHA = re.compile(r"^[0-9a-f]{40}\Z")
-_LFS = b"version https://git-lfs.github.com/spec/"
+__all__ = [
+    "GitFiles", "Refs", "check_git_url", "commit_info", "ensure", "ensure_history", "fetch_refs", "has_commit", "is_commit",
+    "place_of", "tidy", "url_of",
+]  # fmt: skip
+
 _LOCAL_SECONDS = 600.0
-_READ = (".yaml", ".yml", ".json", ".jsonnet", ".libsonnet", ".tpl")
+_LOCAL_OPTIONS = (
+    "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "pack.threads=1", "-c", "pack.windowMemory=256m",
+    "-c", "core.bigFileThreshold=32m",
+)  # fmt: skip
+"""What is packed anew is what others have written: large files of theirs are copied, not compared."""
+_MOST_REF_NAME = 1000
 _locks: dict[str, threading.Lock] = {}
 _locks_lock = threading.Lock()
-
-
-def check_git_url(url: str, field: str = "repoURL") -> None:
-    """Return if a Git URL is one that the hub reads.
-
-    Raises: Invalid naming the field: other schemes, options in disguise, local paths outside the allowed folder.
-    """
-    if (
-        not url
-        or url.startswith("-")
-        or any(c.isspace() or ord(c) < 32 for c in url)
-        or "::" in url.split("/", maxsplit=1)[0]
-    ):
-        raise Invalid(f"{field}: {redact_text(url)!r} is not a repository URL")
-    if "://" not in url:
-        if not _SCP.match(url):
-            raise Invalid(
-                f"{field}: {url!r} is not a repository URL; write https://… or git@host:path"
-            )
-        return
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise Invalid(f"{field}: {redact_url(url)!r} is not a repository URL") from error
-    if parts.scheme == "file":
-        root = settings.LOCAL_REPOSITORIES
-        inside = root and Path(parts.path).resolve().is_relative_to(Path(root).resolve())
-        if not inside:
-            raise Invalid(
-                f"{field}: repositories on this machine are not read; serve it over https or ssh"
-            )
-        return
-    if parts.scheme not in ("https", "http", "ssh"):
-        raise Invalid(f"{field}: {parts.scheme}:// is not read; use https:// or ssh://")
-    if not parts.hostname or parts.hostname.startswith("-"):
-        raise Invalid(f"{field}: {redact_text(url)!r} has no host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +69,6 @@ def url_of(place: str) -> str:
     return place.partition(" ")[0]
 
 
-def _folder(url: str) -> Path:
-    digest = hashlib.sha256(normal_url(url).encode()).hexdigest()[:24]
-    return Path(settings.DATA_DIR) / "git" / digest
-
-
 def _lock(url: str) -> threading.Lock:
     with _locks_lock:
         return _locks.setdefault(normal_url(url), threading.Lock())
@@ -114,21 +77,26 @@ def _lock(url: str) -> threading.Lock:
 @contextlib.contextmanager
 def _exclusive(url: str) -> Iterator[Path]:
     # One fetch per repository at a time, in this process and in the others.
-    folder = _folder(url)
+    folder = folder_of(url)
     with _lock(url):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with open(folder.with_suffix(".lock"), "w") as file:  # noqa: PTH123
             fcntl.flock(file, fcntl.LOCK_EX)
             if not (folder / "HEAD").exists():
-                _local("init", "-q", "--bare", str(folder))
+                _local("init", "-q", "--bare", "--template=", str(folder))
             yield folder
 
 
 def _local(*argv: str) -> None:
-    """Run git on a folder of the hub, with nobody's credentials."""
+    """Run git on a folder of the hub, with nobody's credentials, within the limits of any other."""
     env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": "/nonexistent"}
-    env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
-    finished = process.run_own(["git", *argv], environment=env, timeout=_LOCAL_SECONDS)
+    env |= {
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+    }
+    command = ways.limited(["git", *_LOCAL_OPTIONS, *argv], settings.MAX_REPOSITORY_BYTES)
+    finished = process.run_own(command, environment=env, timeout=_LOCAL_SECONDS)
     if finished.code:
         raise Stalled("GitFailed", f"git {argv[-1]}: {finished.errors.strip()[-400:]}")
 
@@ -307,17 +275,47 @@ def fetch_refs(url: str, credentials: Mapping[str, Any]) -> Refs:
         "ls-remote",
         settings.MAX_INDEX_BYTES,
     )
+    return _refs_of(output, redact_text(url))
+
+
+def _refs_of(output: str, shown: str) -> Refs:
     refs: dict[str, str] = {}
     head = ""
-    for line in output.splitlines():
+    # By line ends alone: a name may hold other characters at which Python would begin a line.
+    for line in output.split("\n"):
         value, _, name = line.partition("\t")
         if value.startswith("ref: ") and name == "HEAD":
-            head = value[5:]
-        elif name.endswith("^{}"):
-            refs[name[:-3]] = value
-        elif name.startswith(("refs/heads/", "refs/tags/")) or name == "HEAD":
-            refs.setdefault(name, value)
+            head = value[5:] if is_ref_name(value[5:]) else ""
+            continue
+        plain = name.removesuffix("^{}")
+        if not is_commit(value) or not (plain == "HEAD" or is_ref_name(plain)):
+            continue
+        if plain != name:
+            refs[plain] = value
+        elif plain == "HEAD" or plain.startswith(("refs/heads/", "refs/tags/")):
+            refs.setdefault(plain, value)
+        if len(refs) > settings.MAX_REFS:
+            raise Stalled(
+                "TooManyRefs",
+                f"{shown} has more than {settings.MAX_REFS:,} branches and tags, the limit (HUB_MAX_REFS)",
+            )
     return Refs(refs, head)
+
+
+def is_ref_name(text: str) -> bool:
+    """Return whether a text is a name that Git gives to a ref; others come from servers that lie.
+
+    Source: git-check-ref-format.
+    """
+    return (
+        text.startswith("refs/")
+        and len(text) <= _MOST_REF_NAME
+        and all(ord(c) >= 32 and ord(c) != 127 for c in text)
+        and not any(c in text for c in " ~^:?*[\\")
+        and not any(sign in text for sign in ("..", "@{", "//", "/."))
+        and not text.endswith(("/", "."))
+        and not any(part.endswith(".lock") for part in text.split("/"))
+    )
 
 
 # What is fetched stays a pack, which appears whole: unpacked, a commit is there before its trees are.
@@ -329,6 +327,8 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
 
     Raises: RetryLater when the server does not give it.
     """
+    if not is_commit(commit):
+        raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit[:80]!r} is no commit")
     place = place_of(url, credentials)
     if has_commit(place, commit):
         return
@@ -348,10 +348,19 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
         everything = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
         try:
             _fetch(folder, url, credentials, [*base, "--depth", "1", "--", url, commit])
-        except RetryLater:
-            # Old servers give only what a ref names: then the history is needed.
+        except RetryLater as error:
+            if "dumb http" in error.message:
+                # One object at a time, each in a file of its own that nothing bounds.
+                raise RetryLater(
+                    "RepositoryUnreachable",
+                    f"{redact_text(url)} is served as plain files; serve it by git http-backend or ssh",
+                    timedelta(seconds=60),
+                ) from error
+            # Old servers give only what a ref names: then the history is needed. Each ref becomes a file.
+            fetch_refs(url, credentials)
             _fetch(folder, url, credentials, [*base, "--", url, *everything])
-        _opened.cache_clear()
+            _require_few_refs(folder, url)
+        forget_opened()
         if not has_commit(place, commit):
             raise Stalled("RevisionNotFound", f"{redact_text(url)} has no commit {commit}")
 
@@ -359,7 +368,7 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
 def _fetch(folder: Path, url: str, credentials: Mapping[str, Any], argv: list[str]) -> None:
     """Fetch into a local repository, which does not grow beyond the limit."""
     packs = folder / "objects" / "pack"
-    used = sum(path.stat().st_size for path in packs.glob("*"))
+    used = sum(path.stat().st_size for path in (folder / "objects").rglob("*") if path.is_file())
     most = settings.MAX_REPOSITORY_BYTES - used
     try:
         if most <= 0:
@@ -373,6 +382,18 @@ def _fetch(folder: Path, url: str, credentials: Mapping[str, Any], argv: list[st
         if any(size + _SLACK > most for _, size in left):
             raise _too_large(url) from error
         raise
+
+
+def _require_few_refs(folder: Path, url: str) -> None:
+    """Return if no more refs were written than the server said before that it has; those that are too many go."""
+    count = sum(1 for path in (folder / "refs").rglob("*") if path.is_file())
+    if count > 2 * settings.MAX_REFS:
+        shutil.rmtree(folder / "refs")
+        (folder / "refs").mkdir()
+        raise Stalled(
+            "TooManyRefs",
+            f"{redact_text(url)} has more than {settings.MAX_REFS:,} branches and tags, the limit (HUB_MAX_REFS)",
+        )
 
 
 _SLACK = 64 * 1024
@@ -405,7 +426,7 @@ def ensure_history(url: str, commit: str, credentials: Mapping[str, Any]) -> Non
             "--unshallow",
         ]
         _fetch(folder, url, credentials, [*argv, "--", url, commit])
-        _opened.cache_clear()
+        forget_opened()
 
 
 MAX_PACKS = 40
@@ -416,177 +437,12 @@ def tidy(url: str) -> bool:
 
     Everything is kept, referenced or not: shallow fetches leave no refs behind.
     """
-    folder = _folder(url)
+    folder = folder_of(url)
     packs = list((folder / "objects" / "pack").glob("*.pack"))
     loose = sum(1 for _ in (folder / "objects").glob("[0-9a-f][0-9a-f]/*"))
     if len(packs) < MAX_PACKS and loose < MAX_PACKS * 100:
         return False
     with _exclusive(url):
         _local("--git-dir", str(folder), "repack", "-a", "-d", "-k", "-q")
-        _opened.cache_clear()
+        forget_opened()
     return True
-
-
-@functools.lru_cache(maxsize=64)
-def _opened(path: str, thread: int) -> Repo:
-    del thread  # dulwich repositories are not shared between threads
-    return Repo(path)
-
-
-def _repo(url: str) -> Repo:
-    return _opened(str(_folder(url)), threading.get_ident())
-
-
-def has_commit(url: str, commit: str) -> bool:
-    """Return whether the local repository has a commit."""
-    if not (_folder(url) / "HEAD").exists():
-        return False
-    try:
-        return commit.encode() in _repo(url).object_store
-    except NotGitRepository:
-        # Another process or thread is just making it.
-        return False
-    except (OSError, ValueError):
-        _opened.cache_clear()
-        return commit.encode() in _repo(url).object_store
-
-
-_MOST_TAGS = 10
-"""Tags of tags."""
-
-
-def _object(url: str, name: str, path: str = "") -> Any:
-    """Return an object of the local repository.
-
-    Raises: ManifestError when it is larger than the hub reads, KeyError when it is not there.
-    """
-    repo, most = _repo(url), settings.MAX_FILE_BYTES
-    try:
-        require_size(repo, name.encode(), most)
-    except TooLarge as error:
-        raise ManifestError(
-            f"{path or name} is larger than {shown_size(most)}, the limit (HUB_MAX_FILE_BYTES)"
-        ) from error
-    return repo[name.encode()]
-
-
-class GitFiles:
-    """The files of one commit."""
-
-    def __init__(self, url: str, commit: str) -> None:
-        self._url, self.commit = url, commit
-        self._root = _tree_of(url, commit)
-        self._trees: dict[str, dict[str, tuple[int, str]] | None] = {}
-
-    def _tree(self, path: str) -> dict[str, tuple[int, str]] | None:
-        if path not in self._trees:
-            if not path:
-                self._trees[path] = _entries(self._url, self._root)
-            else:
-                found = self.entry(path)
-                is_tree = found is not None and stat.S_ISDIR(found[0])
-                self._trees[path] = _entries(self._url, found[1]) if found and is_tree else None
-        return self._trees[path]
-
-    def entry(self, path: str) -> tuple[int, str] | None:
-        """Return (mode, hash) of a path."""
-        if not path:
-            return stat.S_IFDIR, self._root
-        folder, _, name = path.rpartition("/")
-        tree = self._tree(folder)
-        return tree.get(name) if tree else None
-
-    def children(self, path: str) -> list[str]:
-        """Return the names in a folder."""
-        return sorted(self._tree(path) or ())
-
-    def blob(self, path: str) -> bytes:
-        """Return the content of a file."""
-        found = self.entry(path)
-        if found is None:
-            raise KeyError(path)
-        data = bytes(_object(self._url, found[1], path).as_raw_string())
-        if data.startswith(_LFS) and path.endswith(_READ):
-            raise ManifestError(
-                f"{path} is kept in Git LFS, which this hub does not read: keep it in Git itself"
-            )
-        return data
-
-
-@functools.lru_cache(maxsize=2048)
-def _tree_of(url: str, commit: str) -> str:
-    found = _object(url, commit)
-    for _ in range(_MOST_TAGS):
-        if not isinstance(found, Tag):
-            break
-        found = _object(url, found.object[1].decode())
-    if not isinstance(found, Commit):
-        raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit} is not a commit")
-    return str(found.tree.decode())
-
-
-@functools.lru_cache(maxsize=1024)
-def _entries(url: str, tree: str) -> dict[str, tuple[int, str]]:
-    found = _object(url, tree)
-    if not isinstance(found, Tree):
-        return {}
-    entries = {}
-    for entry in found.iteritems():
-        name = entry.path.decode(errors="replace")
-        if name in ("", ".", "..") or "/" in name:
-            # Git writes no such tree; a server that sends one wants a reader to leave the folder.
-            raise ManifestError(f"{redact_text(url)}: the tree {tree} has an entry named {name!r}")
-        entries[name] = (entry.mode, entry.sha.decode())
-    return entries
-
-
-@dataclass(frozen=True, slots=True)
-class CommitInfo:
-    """Who made a commit, when and why."""
-
-    author: str
-    date: datetime
-    message: str
-
-
-def commits(url: str, commit: str, count: int) -> list[Commit]:
-    """Return a commit and those before it, newest first, as far as the local repository has them.
-
-    Raises: Stalled when it is not a commit.
-    """
-    repo, start = _repo(url), commit.encode()
-    if not isinstance(_object(url, commit), Commit):
-        raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit} is not a commit")
-    return [entry.commit for entry in repo.get_walker(include=[start], max_entries=count)]
-
-
-def commit_info(url: str, commit: str) -> CommitInfo:
-    """Return author, date and message of a commit that the local repository has.
-
-    Raises: Stalled when it is not a commit.
-    """
-    try:
-        found = _object(url, commit)
-        if not isinstance(found, Commit):
-            raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit} is not a commit")
-        zone = timezone(timedelta(seconds=found.author_timezone))
-        return CommitInfo(
-            found.author.decode(errors="replace"),
-            datetime.fromtimestamp(found.author_time, zone).astimezone(UTC),
-            str(found.message.decode(errors="replace")),
-        )
-    except (NotGitRepository, KeyError) as error:
-        raise Stalled(
-            "RevisionNotFound", f"{redact_text(url)}: {commit} is not known here"
-        ) from error
-    except (ObjectFormatException, ValueError, TypeError, AttributeError, OverflowError) as error:
-        # Git keeps what its author wrote, also times that no calendar has.
-        raise Stalled(
-            "CommitUnreadable",
-            f"{redact_text(url)}: commit {commit} has no readable author or date",
-        ) from error
-
-
-def is_commit(text: str) -> bool:
-    """Return whether a text is a full commit id."""
-    return bool(_SHA.match(text))

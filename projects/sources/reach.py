@@ -36,13 +36,20 @@ _pages_lock = threading.Lock()
 
 
 def git_files(
-    url: str, commit: str, project: str, spec: Mapping[str, Any] | None, depth: int = 0
+    url: str,
+    commit: str,
+    project: str,
+    spec: Mapping[str, Any] | None,
+    count: submodules.Opened | None = None,
+    depth: int = 0,
 ) -> Files:
     """Return the files of a commit, fetched if needed with the project's credentials.
 
-    Shapes: with the project's `spec` submodules are read too, as far as it permits their repositories.
+    Shapes: with the project's `spec` submodules are read too, as far as it permits their repositories; `count` is one
+        for all repositories of a render.
     Raises: Stalled, RetryLater with what the server said.
     """
+    counted = count or submodules.Opened()
     credentials = credentials_for(url, project)
     require_reader(url, project, credentials)
     git.ensure(url, commit, credentials)
@@ -54,7 +61,8 @@ def git_files(
         if depth >= submodules.MOST_NESTED:
             raise ManifestError(f"submodule {folder}: they are nested more than {depth} deep")
         require_permitted(spec, project, place, f"submodule {folder}: repository")
-        return git_files(place, inner, project, spec, depth + 1)
+        counted.count(folder)
+        return git_files(place, inner, project, spec, counted, depth + 1)
 
     return submodules.with_submodules(files, url, opened)
 
@@ -102,6 +110,7 @@ class Reach:
         self._project, self._spec, self._since = project, spec, since
         self._trees: dict[str, Files] = {PAGE: Pages(self._page)}
         self._fetched: dict[str, bytes] = {}
+        self._modules = submodules.Opened()
         self.used = False
         self.charts = charts.Access(
             lambda url: credentials_for(url, project),
@@ -130,7 +139,8 @@ class Reach:
         git.check_git_url(url, "remote base")
         require_permitted(self._spec, self._project, url, "repository")
         commit = self._commit(url, ref)
-        return git_files(url, commit, self._project, self._spec if modules == "+" else None)
+        spec = self._spec if modules == "+" else None
+        return git_files(url, commit, self._project, spec, self._modules)
 
     def _commit(self, url: str, ref: str) -> str:
         if git.is_commit(ref):

@@ -1,5 +1,6 @@
 """OpenPGP signatures of commits, and the keys that are known."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from hub.engine.integrity import Demand, demand_for, key_name
 from hub.models import setting
 from projects.sources import git
 from projects.sources.credentials import credentials_for
+from projects.sources.history import TooMany, commits
 
 SETTING = "gpg_keys"
 MOST_COMMITS = 20_000
@@ -80,26 +82,30 @@ def check_sources(
 
 
 def _problems(url: str, revision: str, project: str, demand: Demand) -> list[str]:
-    keys, problems, count = known_keys(), list[str](), 1
+    keys, problems, most = known_keys(), list[str](), 1
     credentials = credentials_for(url, project)
     if demand.mode == "strict":
         git.ensure_history(url, revision, credentials)
-        count = MOST_COMMITS + 1
-    found = git.commits(git.place_of(url, credentials), revision, count)
-    if len(found) > MOST_COMMITS:
+        most = MOST_COMMITS
+    found = commits(git.place_of(url, credentials), revision, most)
+    try:
+        for commit in found if most > 1 else itertools.islice(found, 1):
+            reason = _problem(commit, demand, keys)
+            if reason:
+                problems.append(
+                    f"Failed verifying revision {commit.id.decode()} by '{_author(commit)}': {reason}"
+                )
+            if len(problems) == _MOST_PROBLEMS:
+                break
+    except TooMany:
         return [
             f"{url} has more than {MOST_COMMITS} commits: strict cannot look at all of them, use head"
         ]
-    for commit in found:
-        reason = _problem(commit, demand, keys)
-        if reason:
-            author = commit.author.decode(errors="replace")
-            problems.append(
-                f"Failed verifying revision {commit.id.decode()} by '{author}': {reason}"
-            )
-        if len(problems) == _MOST_PROBLEMS:
-            break
     return problems
+
+
+def _author(commit: Commit) -> str:
+    return str((getattr(commit, "author", None) or b"").decode(errors="replace"))[:200]
 
 
 def _problem(commit: Commit, demand: Demand, keys: Mapping[str, str]) -> str:

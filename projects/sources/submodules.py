@@ -6,12 +6,13 @@ import stat
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from dulwich.config import ConfigFile, parse_submodules
 
 from hub.engine.errors import Invalid, ManifestError
 from hub.redaction import redact_text
 from projects.sources.files import Files
-from projects.sources.git import check_git_url
+from projects.sources.git_urls import check_git_url
 
 LIST = ".gitmodules"
 MOST_NESTED = 5
@@ -19,22 +20,47 @@ _LINK = 0o160000
 _MOST_BYTES = 1024**2
 
 
+class Opened:
+    """How many repositories of submodules one render reads, however they are nested."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def count(self, folder: str) -> None:
+        """Count one that is read now.
+
+        Raises: ManifestError naming its folder when there are too many.
+        """
+        self._count += 1
+        if self._count > settings.MAX_SUBMODULES:
+            raise ManifestError(
+                f"submodule {folder}: more than {settings.MAX_SUBMODULES} submodules are read, the limit (HUB_MAX_SUBMODULES)"
+            )
+
+
 class WithSubmodules:
     """The files of a commit, with those of its submodules in their places."""
 
     def __init__(
-        self, files: Files, url: str, modules: Mapping[str, str], opened: Callable[[str, str, str], Files]
-    ) -> None:  # fmt: skip
+        self,
+        files: Files,
+        url: str,
+        modules: Mapping[str, str],
+        opened: Callable[[str, str, str], Files],
+    ) -> None:
         self._files, self._url, self._modules, self._open = files, url, modules, opened
         self._inner: dict[str, Files] = {}
 
     def _place(self, path: str) -> tuple[str, str, str] | None:
         """Return the submodule that a path is in, its commit and the path in there."""
-        for folder in self._modules:
-            if path == folder or path.startswith(folder + "/"):
+        end = len(path)
+        while end > 0:
+            folder = path[:end]
+            if folder in self._modules:
                 found = self._files.entry(folder)
                 if found is not None and stat.S_IFMT(found[0]) == _LINK:
-                    return folder, found[1], path[len(folder) + 1 :]
+                    return folder, found[1], path[end + 1 :]
+            end = path.rfind("/", 0, end)
         return None
 
     def _submodule(self, folder: str, commit: str) -> Files:

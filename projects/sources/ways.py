@@ -19,14 +19,32 @@ from hub.engine.errors import Invalid, RetryLater, Stalled
 from hub.outbound import addresses, check_host, check_url, http, joined
 from hub.redaction import redact_text
 from projects.sources.credentials import IDENTITY, proxy_of, tls_of
+from projects.sources.git_urls import PORTS, parse
 
 _REFS = "/info/refs?service=git-upload-pack"
 _HOPS = 5
-_PORTS = {"https": 443, "http": 80, "ssh": 22}
 _MEMORY_KIB = 4 * 1024**2
 """What one Git process may map; packs are mapped in windows, so that this is no limit of their size."""
 _LIMITED = 'ulimit -f "$1" && ulimit -v "$2" && shift 2 && exec "$@"'
-_SSH = ("ssh", "-F", "/dev/null", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10")  # fmt: skip
+_SSH = {
+    "BatchMode": "yes",
+    "ConnectTimeout": "10",
+    # Nobody's configuration counts, and no keys of the hub's own user.
+    "IdentitiesOnly": "yes",
+    "IdentityAgent": "none",
+    "GlobalKnownHostsFile": "/dev/null",
+    "KnownHostsCommand": "none",
+    "VerifyHostKeyDNS": "no",
+    "UpdateHostKeys": "no",
+    "CanonicalizeHostname": "no",
+    "ProxyCommand": "none",
+    "ProxyJump": "none",
+    "ControlMaster": "no",
+    "ControlPath": "none",
+    "ClearAllForwardings": "yes",
+    "ForwardAgent": "no",
+    "PermitLocalCommand": "no",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +57,8 @@ class Way:
     places: tuple[str, ...] = ()
     """The addresses that were looked at, empty where a proxy finds the server."""
     proxy: str = ""
+    user: str = ""
+    """Who signs in by ssh, empty for nobody in particular."""
 
 
 def way_to(url: str, credentials: Mapping[str, Any]) -> Way:
@@ -46,24 +66,24 @@ def way_to(url: str, credentials: Mapping[str, Any]) -> Way:
 
     Raises: Invalid for a server that is refused, RetryLater when its name does not resolve.
     """
-    if "://" not in url:
-        host = url.partition("@")[2].partition(":")[0] or url.partition(":")[0]
-        return Way("ssh", host, 22, tuple(addresses(host, "repoURL")))
-    parts = urlsplit(url)
-    host, scheme = parts.hostname or "", parts.scheme
-    if scheme == "file" or not host:
+    found = parse(url)
+    scheme, host, port = found.scheme, found.host, found.port
+    if scheme == "file":
         return Way("file")
-    try:
-        port = parts.port or _PORTS.get(scheme, 0)
-    except ValueError as error:
-        raise Invalid(f"repoURL: {redact_text(url)!r} names no port of 1 to 65535") from error
-    if parts.port == 0:
-        raise Invalid(f"repoURL: {redact_text(url)!r} names port 0")
     proxy = proxy_of(host, credentials) if scheme in ("http", "https") else ""
     if proxy:
         check_host(host, "repoURL", proxied=True)
-        return Way(scheme, host, port, (), proxy)
-    return Way(scheme, host, port, tuple(addresses(host, "repoURL")))
+        return Way(scheme, host, port, proxy=_with_port(proxy))
+    return Way(scheme, host, port, tuple(addresses(host, "repoURL")), user=found.user)
+
+
+def _with_port(proxy: str) -> str:
+    """Return the URL of a proxy with its port: without one programs take different ones."""
+    parts = urlsplit(proxy)
+    if parts.port:
+        return proxy
+    place = parts.netloc.removesuffix(":")
+    return parts._replace(netloc=f"{place}:{PORTS.get(parts.scheme, 1080)}").geturl()
 
 
 def limited(argv: list[str], file_bytes: int) -> list[str]:
@@ -79,7 +99,7 @@ def limited(argv: list[str], file_bytes: int) -> list[str]:
 def environment(way: Way, credentials: Mapping[str, Any], place: str = "") -> Iterator[dict[str, str]]:  # fmt: skip
     """Give the variables of a Git process; credentials and certificates are in a folder that goes with it.
 
-    With `place` ssh connects to that one of the addresses.
+    By ssh it connects to `place`, which is one of the addresses.
     """
     with tempfile.TemporaryDirectory(prefix="git-") as text:
         home = Path(text)
@@ -88,6 +108,14 @@ def environment(way: Way, credentials: Mapping[str, Any], place: str = "") -> It
             "credential.helper": "",
             "protocol.version": "2",
             "core.hooksPath": "/dev/null",
+            "core.fsmonitor": "false",
+            "core.attributesFile": "/dev/null",
+            "maintenance.auto": "false",
+            "submodule.recurse": "false",
+            # What a server offers instead of answering is not fetched from elsewhere.
+            "transfer.bundleURI": "false",
+            "fetch.writeCommitGraph": "false",
+            "pack.threads": "1",
             "core.packedGitWindowSize": "64m",
             "core.packedGitLimit": "512m",
             # A redirect is looked at by the hub before Git goes there.
@@ -95,7 +123,7 @@ def environment(way: Way, credentials: Mapping[str, Any], place: str = "") -> It
         }
         env = {
             "HOME": text, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true",
-            "GIT_ALLOW_PROTOCOL": "https:http:ssh:file", "LC_ALL": "C", "PATH": os.environ.get("PATH", ""),
+            "GIT_ALLOW_PROTOCOL": way.scheme, "GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C", "PATH": os.environ.get("PATH", ""),
         }  # fmt: skip
         for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
             if os.environ.get(name):
@@ -107,6 +135,7 @@ def environment(way: Way, credentials: Mapping[str, Any], place: str = "") -> It
                 authorities = _private(home / "authorities", str(credentials["caData"]))
                 env["GIT_SSL_CAINFO"] = str(authorities)
         elif way.scheme == "ssh":
+            env["GIT_SSH_VARIANT"] = "ssh"
             env["GIT_SSH_COMMAND"] = _ssh_command(way, credentials, home, place)
         env["GIT_CONFIG_COUNT"] = str(len(config))
         for number, (name, value) in enumerate(config.items()):
@@ -156,7 +185,7 @@ def _pin(way: Way) -> str:
     host, port, places = way.host, way.port, way.places
     if way.proxy:
         parts = urlsplit(way.proxy)
-        host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 1080)
+        host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 1080)
         places = tuple(addresses(host, "proxy"))
     shown = ",".join(f"[{place}]" if ":" in place else place for place in places)
     return f"{f'[{host}]' if ':' in host else host}:{port}:{shown}"
@@ -169,26 +198,22 @@ def _private(path: Path, content: str) -> Path:
 
 
 def _ssh_command(way: Way, credentials: Mapping[str, Any], home: Path, place: str) -> str:
-    options = [*_SSH]
-    if place and place != way.host:
-        # The address is where it goes, the name is whose key is expected there.
-        alias = way.host if way.port == _PORTS["ssh"] else f"[{way.host}]:{way.port}"
-        options += ["-o", f"HostName={place}", "-o", f"HostKeyAlias={alias}"]
+    # The address is where it goes, the name is whose key is expected there. What comes first counts, so that it is
+    # the same whatever Git reads in the URL.
+    host = way.host.lower()
+    alias = host if way.port == PORTS["ssh"] else f"[{host}]:{way.port}"
+    options = {**_SSH, "HostName": place, "Port": str(way.port), "HostKeyAlias": alias}
+    if way.user:
+        options["User"] = way.user
     if credentials.get("insecureIgnoreHostKey") or credentials.get("insecure"):
-        options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+        options |= {"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null"}
     else:
         known = _private(home / "known_hosts", str(credentials.get("knownHosts") or ""))
-        options += [
-            "-o",
-            "StrictHostKeyChecking=yes",
-            "-o",
-            f"UserKnownHostsFile={known}",
-            "-o",
-            "GlobalKnownHostsFile=/dev/null",
-        ]
-    if credentials.get("sshPrivateKey"):
-        options += ["-i", str(_private(home / "key", str(credentials["sshPrivateKey"])))]
-    return shlex.join(options)
+        options |= {"StrictHostKeyChecking": "yes", "UserKnownHostsFile": str(known)}
+    key = credentials.get("sshPrivateKey")
+    options["IdentityFile"] = str(_private(home / "key", str(key))) if key else "none"
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    return shlex.join(["ssh", "-F", "none", *words])
 
 
 def moved(url: str, credentials: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from support.local import Local
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from projects.pages.rows import subject_of
 from projects.sources import git, ways
+from projects.sources.copies import folder_of
 
 pytestmark = pytest.mark.django_db
 
@@ -157,7 +158,7 @@ def test_a_repository_does_not_grow_beyond_its_limit(repo, settings):
     with pytest.raises(Stalled, match="HUB_MAX_REPOSITORY_BYTES"):
         git.ensure(repo.url, revision, {})
 
-    kept = sum(p.stat().st_size for p in git._folder(repo.url).rglob("*") if p.is_file())
+    kept = sum(p.stat().st_size for p in folder_of(repo.url).rglob("*") if p.is_file())
     assert kept < 400_000
 
 

@@ -11,7 +11,8 @@ from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.permits import permits_source
 from projects import sources
 from projects.models import GitRemote, RenderedManifests
-from projects.sources import charts, git, remotes
+from projects.sources import charts, remotes
+from projects.sources.copies import folder_of
 from projects.sources.files import MemoryFiles, Recorder
 from projects.sources.kustomization import Assembly
 from projects.sources.remote_urls import parse
@@ -187,8 +188,8 @@ def test_another_projects_copy_is_not_read_from_the_disk(repo, base):
     commit = base.git("rev-parse", "HEAD")
     base.server.password = "other"
     for spelled in (
-        f"file://{git._folder(base.url)}//k?ref={commit}",
-        f"{git._folder(base.url)}//k",
+        f"file://{folder_of(base.url)}//k?ref={commit}",
+        f"{folder_of(base.url)}//k",
     ):
         kustomize(repo, {"resources": [spelled]})
         base.server.password = ""

@@ -13,6 +13,7 @@ from projects import sources
 from projects.models import RenderedManifests
 from projects.sources import charts, git, kustomize
 from projects.sources.archives import unpack
+from projects.sources.copies import folder_of
 from projects.sources.process import renderer
 from projects.sources.versions import resolve_git
 
@@ -732,7 +733,7 @@ def test_many_fetches_are_packed_and_nothing_is_lost(repo, monkeypatch):
 def test_a_commit_appears_with_all_that_it_holds(repo):
     commit = repo.commit({"a/c.yaml": CM.format(name="c", a=1)})
     git.ensure(repo.url, commit, {})
-    loose = list((git._folder(repo.url) / "objects").glob("[0-9a-f][0-9a-f]/*"))
+    loose = list((folder_of(repo.url) / "objects").glob("[0-9a-f][0-9a-f]/*"))
     assert loose == [] and git.has_commit(repo.url, commit)
 
 

@@ -1,0 +1,212 @@
+"""Read an object of a Git repository within bounds: a pack of a few KiB may hold one of many GiB.
+
+The headers of a pack state the size of each object, of each delta and of what it makes. All of that is added up
+before any of it is unpacked, and no more than one delta is unpacked at a time.
+Source: gitformat-pack, "pack-*.pack files have the following format".
+"""
+
+import itertools
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dulwich.errors import ApplyDeltaError, FileFormatException
+from dulwich.objects import Commit, ShaFile, Tag, object_class
+from dulwich.pack import apply_delta
+from dulwich.repo import Repo
+
+_OFFSET_DELTA, _NAMED_DELTA = 6, 7
+_KINDS = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
+_MOST_CHAIN = 4096
+"""As deep as Git makes a chain of deltas."""
+_MOST_WORK = 16
+"""How many times the limit all steps to an object may make: a chain of fifty of a large file is ordinary."""
+_LINK_BYTES = 4096
+"""What a step is counted as at least: the pack is read at another place."""
+_HEAD = 1024
+_NAME = 20
+_CHUNK = 64 * 1024
+
+
+_UNREADABLE = (
+    FileFormatException,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+)
+"""What the library raises for a commit or tag that no Git writes."""
+
+
+class TooLarge(Exception):
+    """An object, or what it is made from, is larger than the hub reads."""
+
+
+class Damaged(Exception):
+    """What is stored is no object."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Where the content of an entry begins in a pack, and how large it is."""
+
+    at: int
+    size: int
+
+
+def read(repo: Repo, name: str, most: int, spend: Callable[[int], None]) -> ShaFile:
+    """Return an object of a repository.
+
+    Shapes: `name` in hexadecimal; `spend` counts what several reads make together, and raises when it is too much.
+    Units: `most` in bytes, of the object and of each object and delta that it is made from; all of these
+        together may be 16 times as much.
+    Raises: TooLarge before anything is unpacked, KeyError when it is not there, Damaged.
+    """
+    try:
+        kind, data = _read(repo, name, most, spend)
+    except (zlib.error, IndexError, ValueError, ApplyDeltaError) as error:
+        raise Damaged(name) from error
+    return _parsed(kind, data)
+
+
+def _parsed(kind: int, data: bytes) -> ShaFile:
+    """Parse it now, so that what is wrong is the error of who reads it and not of who uses it."""
+    found = object_class(kind)
+    if found is None:
+        raise Damaged
+    try:
+        made = found.from_raw_string(kind, data)
+        if isinstance(made, Tag):
+            _ = made.object
+        elif isinstance(made, Commit):
+            _ = made.tree, made.parents
+    except _UNREADABLE as error:
+        raise Damaged(str(error)[:200]) from error
+    return made
+
+
+def _read(repo: Repo, name: str, most: int, spend: Callable[[int], None]) -> tuple[int, bytes]:
+    store = repo.object_store
+    for pack in itertools.chain(store._iter_cached_packs(), store.packs):
+        try:
+            offset = int(pack.index.object_offset(name.encode()))
+        except KeyError:
+            continue
+        with Path(f"{pack._basename}.pack").open("rb") as file:
+            kind, base, deltas = _planned(file, pack.index, offset, most, spend)
+            return kind, _made(file, base, deltas)
+    return _loose(Path(repo.controldir()) / "objects" / name[:2] / name[2:], name, most, spend)
+
+
+def _planned(
+    file: BinaryIO, index: Any, offset: int, most: int, spend: Callable[[int], None]
+) -> tuple[int, _Part, list[_Part]]:
+    """Return the kind of an object, what it begins from, and the deltas, the last one first."""
+    deltas: list[_Part] = []
+    total = 0
+    for _ in range(_MOST_CHAIN):
+        file.seek(offset)
+        head = file.read(_HEAD)
+        kind, size, at = _header(head)
+        total += size + _LINK_BYTES
+        if kind == _OFFSET_DELTA:
+            back, at = _distance(head, at)
+            base = offset - back
+        elif kind == _NAMED_DELTA:
+            base = int(index.object_offset(head[at : at + _NAME]))
+            at += _NAME
+        else:
+            _require(size, total, most)
+            spend(total)
+            return kind, _Part(offset + at, size), deltas
+        made = max(_stated(head[at:]))
+        total += made
+        _require(max(size, made), total, most)
+        deltas.append(_Part(offset + at, size))
+        offset = base
+    raise TooLarge
+
+
+def _require(size: int, total: int, most: int) -> None:
+    if size > most or total > max(most * _MOST_WORK, _MOST_CHAIN * _LINK_BYTES):
+        raise TooLarge
+
+
+def _header(head: bytes) -> tuple[int, int, int]:
+    """Return the kind of an entry, the size of its content, and where that begins."""
+    kind, size, shift, at = head[0] >> 4 & 7, head[0] & 15, 4, 0
+    while head[at] & 0x80:
+        at += 1
+        size |= (head[at] & 0x7F) << shift
+        shift += 7
+    return kind, size, at + 1
+
+
+def _distance(head: bytes, at: int) -> tuple[int, int]:
+    """Return how far before an entry its base is, and where what follows begins."""
+    value = head[at] & 0x7F
+    while head[at] & 0x80:
+        at += 1
+        value = (value + 1) << 7 | head[at] & 0x7F
+    return value, at + 1
+
+
+def _stated(packed: bytes) -> tuple[int, int]:
+    """Return the sizes that a delta states: of its base, and of what it makes."""
+    data = zlib.decompressobj().decompress(packed, 2 * _NAME)
+    sizes, value, shift = [], 0, 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            sizes.append(value)
+            value = shift = 0
+        if len(sizes) == 2:
+            return sizes[0], sizes[1]
+    raise Damaged
+
+
+def _made(file: BinaryIO, base: _Part, deltas: list[_Part]) -> bytes:
+    data = _unpacked(file, base)
+    for delta in reversed(deltas):
+        data = b"".join(apply_delta(data, _unpacked(file, delta)))
+    return data
+
+
+def _unpacked(file: BinaryIO, part: _Part) -> bytes:
+    """Return the content of an entry, which is as large as its header says, and as long as that can be."""
+    file.seek(part.at)
+    reader, left = zlib.decompressobj(), 2 * part.size + _CHUNK
+    found = bytearray()
+    while not reader.eof and left > 0:
+        packed = file.read(min(_CHUNK, left))
+        if not packed:
+            break
+        left -= len(packed)
+        found += reader.decompress(packed, part.size + 1 - len(found))
+        if len(found) > part.size:
+            break
+    if len(found) != part.size:
+        raise Damaged
+    return bytes(found)
+
+
+def _loose(path: Path, name: str, most: int, spend: Callable[[int], None]) -> tuple[int, bytes]:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise KeyError(name) from error
+    with file:
+        head = zlib.decompressobj().decompress(file.read(_HEAD), 64)
+        words, end, _ = head.partition(b"\0")
+        kind, _, number = words.partition(b" ")
+        if not end or kind not in _KINDS or not number.isdigit():
+            raise Damaged(name)
+        size = int(number)
+        _require(size, size, most)
+        spend(size + _LINK_BYTES)
+        return _KINDS[kind], _unpacked(file, _Part(0, len(words) + 1 + size))[len(words) + 1 :]
