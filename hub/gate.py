@@ -54,6 +54,80 @@ class _Room:
             self.inside -= 1
 
 
+class Turns:
+    """Lets one of each name through at a time: what somebody does much of waits for itself, and for nobody else."""
+
+    def __init__(self) -> None:
+        self._of_loop: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, weakref.WeakValueDictionary[int, asyncio.Lock]
+        ] = weakref.WeakKeyDictionary()
+
+    @contextlib.asynccontextmanager
+    async def enter(self, name: int) -> AsyncIterator["Turn"]:
+        """Wait for the turn of a name and have it."""
+        loop = asyncio.get_running_loop()
+        locks = self._of_loop.setdefault(loop, weakref.WeakValueDictionary())
+        lock = locks.get(name)
+        if lock is None:
+            lock = locks[name] = asyncio.Lock()
+        turn = Turn()
+        await lock.acquire()
+        try:
+            yield turn
+        finally:
+            if turn.pause_seconds:
+                loop.call_later(turn.pause_seconds, lock.release)
+            else:
+                lock.release()
+
+
+class Turn:
+    """One that somebody has."""
+
+    pause_seconds = 0.0
+    """How long the next one of the same name waits after it."""
+
+
+class Rate:
+    """So many at once, and so many a second after that."""
+
+    __slots__ = ("_at", "_left", "_most", "_per_second")
+
+    def __init__(self, at_once: float, per_second: float) -> None:
+        """Begin with all of them."""
+        self._most, self._left, self._per_second = at_once, at_once, per_second
+        self._at = float("-inf")
+
+    def take(self, now: float) -> bool:
+        """Take one; return whether there was one."""
+        self._left, self._at = self._filled(now), now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def is_full(self, now: float) -> bool:
+        """Return whether it is as if nothing had been taken."""
+        return self._filled(now) >= self._most
+
+    def _filled(self, now: float) -> float:
+        return min(self._most, self._left + max(0.0, now - self._at) * self._per_second)
+
+
+class Rates:
+    """A rate for each of many names."""
+
+    def __init__(self, at_once: float, per_second: float) -> None:
+        """Begin without names."""
+        self._how, self._rates = (at_once, per_second), dict[int, Rate]()
+
+    def take(self, name: int, now: float) -> bool:
+        """Take one of a name; return whether there was one."""
+        if len(self._rates) >= 1000:
+            self._rates = {n: rate for n, rate in self._rates.items() if not rate.is_full(now)}
+        return self._rates.setdefault(name, Rate(*self._how)).take(now)
+
+
 class Shares:
     """Counts what each of many has open, so that nobody takes all."""
 

@@ -95,6 +95,7 @@ HOST_REQUESTS = Counter("flotilla_host_requests_total", "Requests of generators 
 SYNC = Counter(
     "argocd_app_sync_total", "Operations that ended.", ["project", "phase", "dest_server"]
 )
+LIVE_CLOSED = Counter("flotilla_live_closed_total", "Live pages that the hub closed.", ["reason"])
 QUEUE_DEPTH = Gauge("flotilla_queue_depth", "Tasks that wait in this process.")
 QUEUE_LAG = Histogram("flotilla_queue_lag_seconds", "Seconds that a task waited.",
                       buckets=(0.005, 0.05, 0.25, 1, 5, 30, 120))  # fmt: skip

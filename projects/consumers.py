@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -15,11 +16,12 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.http import parse_cookie
 
 from hub.access import Caller, Rights
-from hub.gate import Gate
+from hub.gate import Gate, Rate, Rates, Turns
 from hub.heads import COOKIE, joined_cookie
+from hub.metrics import LIVE_CLOSED, clock
 from hub.session import subject_of
 from hub.visitors import VISITORS, Look, look_at
-from projects.feed import FEED, Batch, Shown, look_anew
+from projects.feed import FEED, Anew, Batch, Shown, look_anew
 
 BEAT_SECONDS = 15.0
 # A page that asks without end is answered as often as this.
@@ -28,13 +30,30 @@ MOST_WAITING = 200
 # Of one person in one process: more is a script that forgets to close.
 MOST_PAGES = 50
 MOST_MESSAGE = 65_536
+# Messages of one page, and of all pages of a person in one process: at once, and a second after that.
+PAGE_RATE = (60, 4.0)
+PERSON_RATE = (600, 20.0)
+# Catching up asks the database for all that a page shows. It has threads of its own, so that requests
+# and what is told to everybody do not wait for it; of one person one page catches up at a time, and
+# for each second of it that person's pages wait four.
+THREADS = 4
+WAIT_PER_SECOND = 4.0
+_THREADS = ThreadPoolExecutor(THREADS, thread_name_prefix="live")
+_CATCHING_UP = Turns()
+_MESSAGES = Rates(*PERSON_RATE)
 _HANDSHAKES = Gate(8, waiting=500)
 UNKNOWN = 4401
 FAILED = 1011
 UNREADABLE = 1007
 TOO_MANY = 4429
+TOO_FAST = 4430
 
 log = logging.getLogger(__name__)
+
+
+def _timed_look(*args: Any, **kwargs: Any) -> tuple[Anew, float]:
+    started = clock()
+    return look_anew(*args, **kwargs), clock() - started
 
 
 def _account(look: Look | None) -> Caller | None:
@@ -56,6 +75,7 @@ class Live(AsyncJsonWebsocketConsumer):
         self.waiting: list[Batch] = []
         self.awake = asyncio.Event()
         self.must_look_anew = False
+        self.rate, self.person = Rate(*PAGE_RATE), 0
         self.tasks: list[asyncio.Task[None]] = []
         cookies = next((v.decode("latin-1") for k, v in self.scope.get("headers", []) if k == b"cookie"), "")  # fmt: skip
         self.token = joined_cookie(parse_cookie(cookies)) if COOKIE in cookies else ""
@@ -75,12 +95,16 @@ class Live(AsyncJsonWebsocketConsumer):
         self.caller, self.policies, self.bearing = caller, look.policies, look.bearing
         self.person = caller.account.pk if caller.account else 0
         if VISITORS.count(self.person) >= MOST_PAGES:
-            await self.close(code=TOO_MANY)
+            await self._refuse(TOO_MANY, f"more than {MOST_PAGES} pages are open: close some")
             return
         FEED.enter(self)
         VISITORS.enter(self)
         self._do(self._tell())
         self._do(self._beat())
+
+    async def _refuse(self, code: int, reason: str) -> None:
+        LIVE_CLOSED.labels("pages" if code == TOO_MANY else "messages").inc()
+        await self.close(code=code, reason=reason)
 
     async def disconnect(self, code: int) -> None:
         """Hear no more."""
@@ -133,6 +157,12 @@ class Live(AsyncJsonWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Take a message; what is none of a page ends the socket."""
+        if not self.person:  # it is refused, and ends
+            return
+        now = clock()
+        if not self.rate.take(now) or not _MESSAGES.take(self.person, now):
+            await self._refuse(TOO_FAST, "more messages than pages send: send fewer a second")
+            return
         if len(text_data or bytes_data or "") > MOST_MESSAGE:
             await self.close(code=UNREADABLE)
             return
@@ -174,10 +204,15 @@ class Live(AsyncJsonWebsocketConsumer):
 
     async def _catch_up(self) -> None:
         """Say what was missed, and which of its rows the page may not show."""
-        shown = self.shown
-        # With other rights the page itself may not be for this person any more.
-        touched, self.has_other_rights = self.has_other_rights and bool(shown.also), False
-        anew = await database_sync_to_async(look_anew)(self.caller, shown, self.hidden, self.version, touched=touched)  # fmt: skip
+        async with _CATCHING_UP.enter(self.person) as turn:
+            shown = self.shown
+            # With other rights the page itself may not be for this person any more.
+            touched, self.has_other_rights = self.has_other_rights and bool(shown.also), False
+            look = database_sync_to_async(_timed_look, thread_sensitive=False, executor=_THREADS)
+            anew, seconds = await look(
+                self.caller, shown, self.hidden, self.version, touched=touched
+            )
+            turn.pause_seconds = WAIT_PER_SECOND * seconds
         if self.shown is not shown:  # it shows something else meanwhile, and is looked at anew
             return
         self.version, self.hidden = anew.version, anew.hidden

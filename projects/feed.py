@@ -17,8 +17,8 @@ from projects.pages.rows import render_row, render_tile, row_of
 from projects.topics import (
     TOPICS,
     Change,
-    application_gone,
     applications_by,
+    applications_gone,
     changes_of,
     keys_of,
     notices_since,
@@ -179,7 +179,7 @@ def changes_since(
         )
         for row in rows
     ]  # fmt: skip
-    changes += [application_gone(stone) for stone in tombstones("Application", version, now)]
+    changes += applications_gone(tombstones("Application", version, now))
     changes += notices_since(version, now)
     for topic in topics:
         changes += changes_of(topic, version, now)
@@ -230,7 +230,7 @@ def look_anew(
     others = 0
     if version > 0:
         changed = seen.filter(resource_version__gt=version).exclude(pk__in=shown.rows)
-        gone = [c for c in map(application_gone, tombstones("Application", version, newest)) if c.pk not in shown.rows]  # fmt: skip
+        gone = _gone_elsewhere(shown, version, newest)
         if shown.counts_others:
             others = changed.count() + sum(_may_hear(caller.rights, change) for change in gone)
         told_of = [*gone, *(c for topic in shown.topics for c in changes_of(topic, version, newest))]  # fmt: skip
@@ -243,6 +243,14 @@ def look_anew(
     news = version > 0 and bool(notices_since(version, newest))
     told = shown.message(newest, {str(pk): text for pk, text in drawn.items()}, lost, others, touched=touched, news=news)  # fmt: skip
     return Anew(newest, lost, told)
+
+
+def _gone_elsewhere(shown: Shown, version: int, newest: int) -> list[Change]:
+    """Return which applications went that a page does not show, as far as it counts them or is about them."""
+    if not (shown.counts_others or shown.also):
+        return []
+    stones = tombstones("Application", version, newest)
+    return [c for c in applications_gone(stones) if c.pk not in shown.rows]
 
 
 FEED = Feed()

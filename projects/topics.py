@@ -91,21 +91,30 @@ def tombstones(kind: str, after: int, through: int) -> Iterable[Tombstone]:
     )
 
 
-def application_gone(stone: Tombstone) -> Change:
-    """Return the change that the end of an application is."""
+def applications_gone(stones: Iterable[Tombstone]) -> list[Change]:
+    """Return the changes that the ends of applications are; each cluster is looked up once."""
+    places: dict[str, Where | None] = {}
+    return [_application_gone(stone, places) for stone in stones]
+
+
+def _application_gone(stone: Tombstone, places: dict[str, Where | None]) -> Change:
     place = Application(namespace=stone.namespace, name=stone.name, project=stone.project)
     owners = stone.manifest.get("metadata", {}).get("ownerReferences") or [{}]
     place.owner = owners[0].get("name", "")
     return Change(
-        stone.row or 0, stone.resource_version, place.rbac_object, _where(stone.manifest), keys=keys_of(place), gone=True
+        stone.row or 0, stone.resource_version, place.rbac_object, _where(stone.manifest, places), keys=keys_of(place), gone=True
     )  # fmt: skip
 
 
-def _where(manifest: dict[str, Any]) -> Where | None:
-    try:
-        return find_cluster(manifest.get("spec", {}).get("destination") or {}).where
-    except Stalled:
-        return None
+def _where(manifest: dict[str, Any], places: dict[str, Where | None]) -> Where | None:
+    destination = manifest.get("spec", {}).get("destination") or {}
+    key = repr((destination.get("server"), destination.get("name")))
+    if key not in places:
+        try:
+            places[key] = find_cluster(destination).where
+        except Stalled:
+            places[key] = None
+    return places[key]
 
 
 def keys_of(application: Application) -> frozenset[str]:

@@ -24,7 +24,7 @@ from projects.api.applications import get_application
 from projects.api.resources import tree_text
 from projects.manifests import application_json
 from projects.models import Application
-from projects.topics import application_gone
+from projects.topics import applications_gone
 from projects.visible import visible
 
 # A right that was taken away ends a stream within this time.
@@ -220,8 +220,8 @@ def applications_since(
     found = [
         ("", manifest, project, number) for manifest, project, number in rows_since(version, token)
     ]
-    for stone in Tombstone.objects.filter(resource_version__gt=version, kind="Application"):
-        gone = application_gone(stone)
+    stones = list(Tombstone.objects.filter(resource_version__gt=version, kind="Application"))
+    for stone, gone in zip(stones, applications_gone(stones), strict=True):
         if is_allowed(caller, "applications", "get", gone.rbac_object, gone.where):
             found.append(("DELETED", stone.manifest, stone.project, stone.resource_version))
     return sorted(found, key=lambda row: row[3])

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import threading
 
 import pytest
 from django.db import OperationalError, connections
@@ -13,10 +14,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from appsets.models import ApplicationSet
 from clusters.models import Cluster
 from hub import visitors
-from hub.access import SETTING
+from hub.access import SETTING, Caller
+from hub.gate import Rates
 from hub.models import (
     Account,
     LoginSession,
+    Tombstone,
     access_changed,
     change_setting,
     current_version,
@@ -447,6 +450,83 @@ def test_one_person_opens_only_so_many_pages(pages, monkeypatch):
             await asyncio.sleep(0.3)
             async with pages.open("dev", rows=[]) as again:
                 await again.hears_nothing(0.2)
+
+
+@pytest.mark.parametrize("limit", ["page", "person"])
+def test_a_page_that_sends_without_end_is_closed(pages, monkeypatch, limit):
+    if limit == "page":
+        monkeypatch.setattr(consumers, "PAGE_RATE", (5, 0.1))
+    else:
+        monkeypatch.setattr(consumers, "_MESSAGES", Rates(5, 0.1))
+    pages.person("dev")
+
+    @see
+    async def _():
+        async with pages.open("dev", rows=[]) as page, pages.open("admin", rows=[]) as other:
+            with pytest.raises(ConnectionClosed) as ended:
+                for _n in range(20):
+                    await page.show(page="applications", version=0, rows=[])
+                while True:
+                    await page.hear()
+            assert ended.value.rcvd.code == consumers.TOO_FAST
+            assert "send fewer a second" in ended.value.rcvd.reason
+            await do(lambda: change(place("web")))
+            while "others" not in (told := await other.hear()):
+                pass
+            assert told["others"] == 1
+
+
+def test_pages_of_one_person_that_catch_up_keep_nobody_else_waiting(pages, monkeypatch):
+    """Dev's pages are slow to look at: all of them wait for each other, and admin's page and requests do not."""
+    going, at_once, free = [], [], threading.Event()
+    real = consumers.look_anew
+
+    def slow(caller, *args, **kwargs):
+        if caller.account.name != "dev":
+            return real(caller, *args, **kwargs)
+        going.append(1)
+        at_once.append(len(going))
+        free.wait(20)
+        going.pop()
+        return real(caller, *args, **kwargs)
+
+    monkeypatch.setattr(consumers, "look_anew", slow)
+    pages.person("dev")
+
+    @see
+    async def _():
+        async with contextlib.AsyncExitStack() as stack:
+            mine = [
+                await stack.enter_async_context(pages.open("dev", rows=[1], version=1))
+                for _ in range(consumers.THREADS + 2)
+            ]
+            try:
+                async with pages.open("admin", rows=[4711], version=1) as other:
+                    assert (await other.hear())["gone"] == [4711]
+            finally:
+                free.set()
+            for page in mine:
+                assert (await page.hear())["gone"] == [1]
+
+    assert max(at_once) == 1
+
+
+def test_what_was_missed_of_many_applications_takes_few_queries(db, django_assert_max_num_queries):
+    del db
+    Cluster.objects.create(server="https://c", name="c")
+    manifest = {"spec": {"destination": {"server": "https://c"}}}
+    first = next_version()
+    Tombstone.objects.bulk_create(
+        Tombstone(resource_version=next_version(), kind="Application", namespace="argocd", name=f"a{n}", project="default", row=n + 1, manifest=manifest)
+        for n in range(200)
+    )  # fmt: skip
+    policy("p, bob, applications, get, */*, allow, clusters named c")
+    bob = Caller("bob", None, ("bob",))
+
+    with django_assert_max_num_queries(30):
+        anew = feed.look_anew(bob, feed.Shown("applications"), frozenset(), first)
+
+    assert anew.told["others"] == 200
 
 
 def test_a_row_that_cannot_be_drawn_keeps_nothing_from_the_others(pages, monkeypatch):
