@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from clusters.models import Cluster, LiveChange
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
-from hub.engine.permits import normal_url
+from hub.engine.permits import folded_url, normal_url
 from hub.stream import publish, wake
 from projects import sources
 from projects.lease import claim
@@ -179,7 +179,8 @@ def _ask_the_same(remote: GitRemote) -> None:
 
 def bare_url(url: str) -> str:
     """Return a repository's URL, or that of its row, without scheme and user: the same however it is reached."""
-    return re.sub(r"^[a-z+]+://([^@/]*@)?", "", normal_url(url_of(url)))
+    # Hosts write the case as they like, and asking once more does no harm.
+    return re.sub(r"^[a-z+]+://([^@/]*@)?", "", folded_url(url_of(url)))
 
 
 def reads_moved(target: str, names: Collection[str], prefix: str = "") -> bool:
@@ -213,7 +214,13 @@ def _url_of(remote: GitRemote) -> str:
     wanted = url_of(remote.url)
     applications = remote.applications.order_by("pk").only("spec", "inputs")
     urls = (url for a in applications.iterator() for url in repositories_read(a))
-    return next((url for url in urls if normal_url(url) == wanted), "")
+    other = ""
+    for url in urls:
+        if normal_url(url) == wanted:
+            return url
+        # Rows of releases before paths had a case: who reads them is told to follow another.
+        other = url if folded_url(url) == wanted else other
+    return other
 
 
 def advance(remote: GitRemote) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,17 @@ from hub.cli.problem import Problem
 from hub.engine.chain import GENESIS, Verdict, key_id, verify
 
 MOST_BYTES = 2**31
+_UNREADABLE: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What reading a zip archive raises that is damaged, encrypted or packed in a way that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +161,9 @@ def _unpacked(
             bytes.fromhex(files.pop("manifest.sig").decode()),
         )
         own = [_public(files["public-key.pem"].decode(), path)]
-        digests = json.loads(manifest)["files"]
+        digests = dict(json.loads(manifest)["files"])
         events = files["events.jsonl"]
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except _UNREADABLE as error:
         raise Problem(f"{path} is no bundle of an audit export") from error
     problems = []
     for key in (keys or own)[:1]:

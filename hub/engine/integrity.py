@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from hub.engine.errors import RuleError
 from hub.engine.globs import GlobError, check, check_count, compiled
-from hub.engine.permits import normal_url
+from hub.engine.permits import folded_url, normal_url
 
 MODES = ("none", "head", "strict")
 
@@ -63,7 +63,8 @@ def _is_about(policy: Mapping[str, Any], url: str) -> bool:
         if pattern.startswith("!"):
             if compiled(normal_url(pattern[1:]))(normal_url(url)):
                 return False
-        elif pattern == "*" or compiled(normal_url(pattern))(normal_url(url)):
+        elif pattern == "*" or compiled(folded_url(pattern))(folded_url(url)):
+            # A demand holds however the URL is written, and is lifted only as it is written.
             hit = True
     return hit
 

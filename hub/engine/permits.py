@@ -15,12 +15,25 @@ from hub.engine.globs import check, check_all, check_count, denies, matches
 
 @lru_cache(maxsize=8192)
 def normal_url(url: str) -> str:
-    """Return a repository URL in the form in which two spellings of one are equal."""
+    """Return a repository URL, or a pattern of them, in the form in which two spellings of one are equal.
+
+    The scheme and the host have no case. The path has one: to many servers `Team/app` and `team/app` are two.
+    """
     text = url.strip()
     scp = re.match(r"^([\w.-]+@)?([\w.-]+):(?!//)(?!\d+/)(.+)\Z", text)
     if scp and "://" not in text:
         text = f"ssh://{scp.group(1) or ''}{scp.group(2)}/{scp.group(3).lstrip('/')}"
-    return text.rstrip("/").removesuffix(".git").lower()
+    scheme, separator, rest = text.rstrip("/").removesuffix(".git").rpartition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    # Two stars stand for a path as well.
+    host = host if "**" in host else host.lower()
+    return f"{scheme.lower()}{separator}{user}{at}{host}{slash}{path}"
+
+
+def folded_url(url: str) -> str:
+    """Return a repository URL so that those which some server takes for one are equal, whatever their case."""
+    return normal_url(url).lower()
 
 
 def wanders(path: str) -> bool:
@@ -38,13 +51,13 @@ def _plain_url(url: str) -> str:
 
     User, default port, trailing dot of the host, query, repeated slashes and percent-encoding go.
     """
-    text = normal_url(url.partition("#")[0].partition("?")[0])
+    text = folded_url(url.partition("#")[0].partition("?")[0])
     scheme, separator, rest = text.partition("://")
     if not separator:
         return text
     authority, slash, path = unquote(rest).partition("/")
     path = re.sub("/+", "/", path).lstrip("/")
-    return normal_url(f"{scheme}://{_plain_host(scheme, authority)}{slash}{path}")
+    return folded_url(f"{scheme}://{_plain_host(scheme, authority)}{slash}{path}")
 
 
 def _plain_host(scheme: str, authority: str) -> str:
@@ -56,6 +69,7 @@ def permits_source(spec: Mapping[str, Any], url: str) -> bool:
     """Return whether a project's `sourceRepos` permit a repository; `!` denies.
 
     A URL with `.` or `..` in its path is permitted to nobody: who asks the server shortens it to another.
+    Paths are permitted in the case in which they are written, and denied in every case.
     What a `!` denies stays denied however it is spelled: with another user, its port, a query.
     """
     if wanders(url):
@@ -71,7 +85,7 @@ def permits_source(spec: Mapping[str, Any], url: str) -> bool:
 
 
 def _denies_source(pattern: str, url: str) -> bool:
-    return denies(normal_url(pattern), normal_url(url), separator=True) or denies(
+    return denies(folded_url(pattern), folded_url(url), separator=True) or denies(
         _plain_pattern(pattern), _plain_url(url), separator=True
     )
 
@@ -79,9 +93,9 @@ def _denies_source(pattern: str, url: str) -> bool:
 @lru_cache(maxsize=8192)
 def _plain_pattern(pattern: str) -> str:
     """Return a pattern of URLs without user, default port and trailing dot, as `_plain_url` has none."""
-    scheme, separator, rest = normal_url(pattern).partition("://")
+    scheme, separator, rest = folded_url(pattern).partition("://")
     if not separator:
-        return normal_url(pattern)
+        return folded_url(pattern)
     authority, slash, path = rest.partition("/")
     return f"{scheme}://{_plain_host(scheme, authority)}{slash}{path}"
 

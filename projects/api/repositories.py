@@ -88,7 +88,7 @@ def check_connection(url: str, kind: str, credentials: Mapping[str, Any]) -> str
 def _touched(url: str) -> None:
     """Look again at everything that reads a repository whose credentials changed."""
     key = normal_url(url)
-    rows = GitRemote.objects.filter(Q(url=key) | Q(url__startswith=f"{key} "))
+    rows = GitRemote.objects.filter(Q(url__iexact=key) | Q(url__istartswith=f"{key} "))
     RenderFailure.objects.all().delete()
     remotes.given_anew(rows)
     for remote in rows:
@@ -527,7 +527,7 @@ def _save_template(
             url,
             fields=sorted([*secret, *options]),
         )
-        for remote in GitRemote.objects.filter(url__startswith=normal_url(url)):
+        for remote in GitRemote.objects.filter(url__istartswith=normal_url(url)):
             _touched(remote.url)
     return row
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from clusters.kube import load_certificate
 from hub.engine.errors import Stalled
-from hub.engine.permits import normal_url
+from hub.engine.permits import folded_url, normal_url
 from hub.models import setting
 from hub.outbound import check_url
 from projects.models import CredentialTemplate, Repository
@@ -34,16 +34,19 @@ TLS = "tls_certificates"
 
 
 def repository_of(url: str, project: str = "") -> Repository | None:
-    """Return the registered repository of a URL: the project's own first, then the hub's."""
-    wanted = normal_url(url)
+    """Return the registered repository of a URL: the project's own first, then the hub's.
+
+    One whose path has another case is found too, after the very one: as Argo CD, for servers without case.
+    """
+    wanted, folded = normal_url(url), folded_url(url)
     # Names first: each row's credentials are sealed, and opening all of them at every look would cost the most of it.
     rows = Repository.objects.filter(project__in={project, ""})
     found = [
-        (p == project and bool(project), pk)
+        (p == project and bool(project), normal_url(u) == wanted, pk)
         for pk, u, p in rows.values_list("pk", "url", "project")
-        if normal_url(u) == wanted
+        if folded_url(u) == folded
     ]
-    return Repository.objects.filter(pk=max(found)[1]).first() if found else None
+    return Repository.objects.filter(pk=max(found)[-1]).first() if found else None
 
 
 def credentials_for(url: str, project: str = "") -> dict[str, Any]:
@@ -141,9 +144,9 @@ def tls_of(credentials: Mapping[str, Any]) -> ssl.SSLContext:
 
 def template_of(url: str) -> CredentialTemplate | None:
     """Return the credential template of a URL: the one with the longest matching prefix on the same server."""
-    wanted = normal_url(url)
+    wanted = folded_url(url)
     rows = CredentialTemplate.objects.values_list("pk", "url")
-    fitting = [(len(u), pk) for pk, u in rows if _begins(wanted, normal_url(u))]
+    fitting = [(len(u), pk) for pk, u in rows if _begins(wanted, folded_url(u))]
     return CredentialTemplate.objects.filter(pk=max(fitting)[1]).first() if fitting else None
 
 

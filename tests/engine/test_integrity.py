@@ -32,6 +32,9 @@ def test_which_demand_is_about_a_repository():
     assert demand_for(spec, "https://git.example/x").keys == ("ABCD",)
     assert demand_for(spec, "https://git.example/free.git") is None
     assert demand_for(spec, "https://other.example/x") is None
+    # To a server without case it is the same repository: the demand holds, and is not lifted.
+    assert demand_for(spec, "https://git.example/X").keys == ("ABCD",)
+    assert demand_for(spec, "https://git.example/FREE").keys == ("ABCD",)
     with pytest.raises(RuleError, match="exactly one"):
         demand_for(
             {"sourceIntegrity": {"git": {"policies": policies * 2}}}, "https://git.example/x"

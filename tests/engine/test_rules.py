@@ -199,7 +199,9 @@ def test_globs(pattern, text, separator, fits):
     [
         ("https://h/a/b.git", "https://h/a/b"),
         ("git@h:a/b.git", "ssh://git@h/a/b"),
-        ("HTTPS://H/A", "https://h/a/"),
+        ("HTTPS://H/A", "https://h/A/"),
+        ("git@H:A/b.git", "ssh://git@h/A/b"),
+        ("H/charts", "h/charts/"),
         ("ssh://h:22/a", "ssh://h:22/a"),
     ],
 )
@@ -216,6 +218,23 @@ def test_spellings_of_a_repository(one, other):
 )  # fmt: skip
 def test_source_repositories(patterns, url, ok):
     assert permits_source({"sourceRepos": patterns}, url) is ok
+
+
+@pytest.mark.parametrize(
+    ("pattern", "url", "ok"),
+    [
+        ("https://h/team/*", "https://h/Team/x", False),
+        ("https://h/Team/*", "https://h/team/x", False),
+        ("https://H/Team/*", "HTTPS://h/Team/x", True),
+        ("git@H:Team/*", "ssh://git@h/Team/x", True),
+        ("git@h:Team/*", "git@h:team/x", False),
+        ("**Team/x", "https://h/Team/x", True),
+        ("**Team/x", "https://h/team/x", False),
+    ],
+)
+def test_a_path_is_permitted_in_the_case_in_which_it_is_written(pattern, url, ok):
+    assert permits_source({"sourceRepos": [pattern]}, url) is ok
+    assert not permits_source({"sourceRepos": ["**", f"!{pattern}"]}, url)
 
 
 @pytest.mark.parametrize(

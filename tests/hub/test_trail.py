@@ -274,6 +274,22 @@ def test_a_bundle(idle_hub, events, tmp_path):
         verify_file(key_file(tmp_path), "")
 
 
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_a_damaged_bundle_is_an_error_in_words(tmp_path, kind):
+    whole, damaged = io.BytesIO(), tmp_path / "damaged.zip"
+    with zipfile.ZipFile(whole, "w", kind) as archive:
+        for name in ("manifest.json", "manifest.sig", "public-key.pem", "events.jsonl"):
+            archive.writestr(name, b'{"files": []}' * 9)
+    source = random.Random(7)
+    for _ in range(400):
+        data = bytearray(whole.getvalue())
+        for _ in range(source.randint(1, 3)):
+            data[source.randrange(len(data))] = source.randrange(256)
+        damaged.write_bytes(bytes(data))
+        with pytest.raises(Problem):
+            verify_file(str(damaged), "")
+
+
 def test_an_export_signed_by_another_key(idle_hub, events, tmp_path, settings):
     path = export(idle_hub, tmp_path)
     settings.SECRET_KEY = "another secret key of the hub, long enough"

@@ -12,6 +12,7 @@ from hub.engine.errors import RetryLater, Stalled
 from projects.follow import poll_remote, push_received
 from projects.models import Application, GitRemote, Repository
 from projects.sources import remotes
+from projects.sources.credentials import credentials_for
 from projects.sources.reach import git_files
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
@@ -29,6 +30,34 @@ def teams(hub, repo):
     credentials = {"repo": repo.url, "username": "git", "password": "canary", "project": "mine"}
     hub.post("/api/v1/repositories", credentials)
     return repo
+
+
+@pytest.mark.django_db
+def test_repositories_that_differ_in_case_are_two(git_server):
+    remotes.forget()
+    lower, upper = (GitRepository(git_server, f"{name}/app") for name in ("cased", "Cased"))
+    commits = [r.commit({"a": r.url}) for r in (lower, upper)]
+
+    for repository, commit in zip((lower, upper), commits, strict=True):
+        found = remotes.look_up_refs(repository.url, "", force=True)
+        assert found.refs["refs/heads/main"] == commit
+        assert git_files(repository.url, commit, "", None).blob("a").decode() == repository.url
+    assert {r.url for r in GitRemote.objects.all()} == {lower.url, upper.url}
+    with pytest.raises(Stalled):
+        git_files(upper.url, commits[0], "", None)
+    # Hosts without case name a repository in events as they like.
+    assert push_received([upper.url.upper()], []) == 2
+
+
+@pytest.mark.django_db
+def test_credentials_are_those_of_the_very_repository_first():
+    for url, user in (("https://h/team/app", "lower"), ("https://h/Team/app", "upper")):
+        Repository.objects.create(url=url, credentials={"username": user})
+
+    found = {u: credentials_for(f"https://H/{u}/app.git")["username"] for u in ("team", "Team")}
+
+    assert found == {"team": "lower", "Team": "upper"}
+    assert credentials_for("https://h/TEAM/app")["username"] in ("lower", "upper")
 
 
 def refused(hub, name):
