@@ -20,6 +20,7 @@ from django.conf import settings
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.permits import normal_url
 from hub.metrics import GIT_FAILURES, GIT_REQUESTS
+from hub.outbound.bounds import shown_size
 from hub.redaction import redact_text
 from projects.sources import process, ways
 from projects.sources.app_tokens import with_token
@@ -260,6 +261,8 @@ def _failure(url: str, text: str) -> Exception:
     lines = [line.strip() for line in redact_text(text).splitlines() if line.strip()]
     detail = next((line for line in lines if "fatal" in line), lines[-1] if lines else "no answer")
     detail = detail.strip("'").removeprefix("stderr: ").strip("' ").removeprefix("fatal: ")
+    # Servers say some of it: what no database keeps, or moves the cursor of a terminal, goes.
+    detail = "".join(c if c.isprintable() else " " for c in detail)
     return RetryLater("RepositoryUnreachable", f"{shown}: {detail[:400]}", timedelta(seconds=15))
 
 
@@ -367,21 +370,43 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
 
 def _fetch(folder: Path, url: str, credentials: Mapping[str, Any], argv: list[str]) -> None:
     """Fetch into a local repository, which does not grow beyond the limit."""
-    packs = folder / "objects" / "pack"
-    used = sum(path.stat().st_size for path in (folder / "objects").rglob("*") if path.is_file())
+    objects = folder / "objects"
+    used = sum(path.stat().st_size for path in objects.rglob("*") if path.is_file())
     most = settings.MAX_REPOSITORY_BYTES - used
     try:
         if most <= 0:
             raise _too_large(url)
-        _run(url, credentials, argv, "fetch", most)
+        _run(url, credentials, argv, "fetch", min(most, _free(folder)))
     except (RetryLater, Stalled) as error:
-        left = [(path, path.stat().st_size) for path in packs.glob("tmp_*")]
-        for path, _ in left:
-            # What a killed process leaves behind is nobody's.
-            path.unlink(missing_ok=True)
-        if any(size + _SLACK > most for _, size in left):
+        if any(size + _SLACK > most for size in _clear(folder)):
             raise _too_large(url) from error
         raise
+
+
+def _free(folder: Path) -> int:
+    """Return how much of the disk others do not need.
+
+    Raises: RetryLater when that is nothing: repositories that fill it would stop everything else.
+    """
+    free = shutil.disk_usage(folder).free - settings.KEEP_FREE_BYTES
+    if free <= 0:
+        raise RetryLater(
+            "DiskFull",
+            f"nothing is fetched while less than {shown_size(settings.KEEP_FREE_BYTES)} of the hub's disk is free "
+            "(HUB_KEEP_FREE_BYTES); remove copies of repositories that nobody uses, below git in HUB_DATA_DIR",
+            timedelta(minutes=1),
+        )
+    return free
+
+
+def _clear(folder: Path) -> list[int]:
+    """Remove what a killed process has left behind, which is nobody's; return how large it was."""
+    packs = folder / "objects" / "pack"
+    left = [path for pattern in ("tmp_*", ".tmp-*") for path in packs.glob(pattern)]
+    sizes = [path.stat().st_size for path in left]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return sizes
 
 
 def _require_few_refs(folder: Path, url: str) -> None:
@@ -443,6 +468,9 @@ def tidy(url: str) -> bool:
     if len(packs) < MAX_PACKS and loose < MAX_PACKS * 100:
         return False
     with _exclusive(url):
-        _local("--git-dir", str(folder), "repack", "-a", "-d", "-k", "-q")
-        forget_opened()
+        try:
+            _local("--git-dir", str(folder), "repack", "-a", "-d", "-k", "-q")
+        finally:
+            _clear(folder)
+            forget_opened()
     return True

@@ -12,6 +12,8 @@ from hub.engine.errors import Stalled
 from hub.redaction import redact_text
 from projects.sources.copies import Work, read_commit
 
+_MOST_AUTHOR = 1000
+
 
 class TooMany(Exception):
     """There are more commits than whoever asks looks at."""
@@ -53,6 +55,11 @@ def commits(url: str, commit: str, most: int) -> Iterator[Commit]:
             raise TooMany
 
 
+def _text(data: bytes) -> str:
+    # No database of ours keeps a zero byte, which Git does.
+    return data.decode(errors="replace").replace("\0", "\ufffd")
+
+
 def commit_info(url: str, commit: str) -> CommitInfo:
     """Return author, date and message of a commit that the local repository has.
 
@@ -62,9 +69,9 @@ def commit_info(url: str, commit: str) -> CommitInfo:
         found = read_commit(url, commit, Work(url))
         zone = timezone(timedelta(seconds=found.author_timezone))
         return CommitInfo(
-            found.author.decode(errors="replace"),
+            _text(found.author)[:_MOST_AUTHOR],
             datetime.fromtimestamp(found.author_time, zone).astimezone(UTC),
-            str(found.message.decode(errors="replace")),
+            _text(found.message),
         )
     except (NotGitRepository, KeyError) as error:
         raise Stalled(

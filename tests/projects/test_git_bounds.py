@@ -10,8 +10,9 @@ import zlib
 import pytest
 from dulwich.errors import NotGitRepository
 from support.gitserver import Repository
+from support.hostile import Hostile, http
 
-from hub.engine.errors import ManifestError, Stalled
+from hub.engine.errors import ManifestError, RetryLater, Stalled
 from projects import sources
 from projects.sources import copies, git, history, remotes, trees
 from projects.sources.files import MemoryFiles, Recorder
@@ -356,3 +357,68 @@ def test_what_is_fetched_is_a_commit(repo, commit):
         git.ensure(repo.url, commit, {})
     with pytest.raises((KeyError, NotGitRepository)):
         git.GitFiles(repo.url, commit)
+
+
+def test_what_a_server_says_moves_no_cursor():
+    """What it says when it refuses is a condition of applications, and a line of the command line."""
+    server = Hostile(lambda _path: http(b"fatal: a\x1b[2Jb\n", 500, Content_Type="text/plain"))
+    with pytest.raises(RetryLater) as found:
+        git.fetch_refs(f"{server.url}/a.git", {})
+    server.close()
+    assert "fatal: a" in found.value.message and found.value.message.isprintable()
+
+
+def test_a_commit_with_zero_bytes_is_kept_by_any_database(repo):
+    tree = repo.git("rev-parse", repo.commit({"c.yaml": "a: 1"}) + "^{tree}")
+    text = f"tree {tree}\nauthor t{'x' * 9000}\0 <t@h> 1700000000 +0000\ncommitter t <t@h> 1700000000 +0000\n\na\0b\n"
+    commit = stored(repo, "commit", text.encode())
+    repo.git("update-ref", "refs/heads/main", commit)
+    git.ensure(repo.url, commit, {})
+
+    found = git.commit_info(repo.url, commit)
+
+    assert "\0" not in found.author + found.message and len(found.author) <= 1000
+    remote = remotes.remote_of(repo.url, "default")
+    remote.error = found.message
+    remote.save()
+
+
+def test_nothing_is_fetched_while_the_disk_is_full(repo, settings):
+    settings.KEEP_FREE_BYTES = 1 << 60
+    with pytest.raises(RetryLater, match="HUB_KEEP_FREE_BYTES"):
+        git.ensure(repo.url, repo.commit({"c.yaml": "a: 1"}), {})
+
+
+def test_packing_anew_leaves_nothing_behind(repo, monkeypatch):
+    """A pack that cannot be packed anew left one more file on each try."""
+    monkeypatch.setattr(git, "MAX_PACKS", 1)
+    git.ensure(repo.url, repo.commit({"c.yaml": "a: 1"}), {})
+    packs = copies.folder_of(repo.url) / "objects" / "pack"
+    for path in packs.glob("*.pack"):
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[:-30])
+    (packs / ".tmp-1-pack-left").write_bytes(b"x")
+    (packs / "tmp_pack_left").write_bytes(b"x")
+
+    with pytest.raises(Stalled, match="git "):
+        git.tidy(repo.url)
+
+    assert [path.name for path in packs.iterdir() if "tmp" in path.name] == []
+
+
+def test_a_server_of_plain_files_is_refused(repo, tmp_path):
+    """By the old way each object is a file of its own, which no limit of one file bounds."""
+    commit = repo.commit({"c.yaml": "a: 1"})
+    repo.git("update-server-info")
+
+    def answer(path):
+        place = repo.folder / ".git" / path.partition("?")[0].removeprefix("/a.git/")
+        found = place.is_file()
+        return http(
+            place.read_bytes() if found else b"", 200 if found else 404, Content_Type="text/plain"
+        )
+
+    server = Hostile(answer)
+    with pytest.raises(RetryLater, match="served as plain files"):
+        git.ensure(f"{server.url}/a.git", commit, {})
+    server.close()
