@@ -15,7 +15,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub.access import Caller
+from hub.access import Caller, is_allowed, look_again
 from hub.api import View, body_map
 from hub.engine.errors import Invalid, Unauthenticated
 from hub.heads import COOKIE
@@ -23,7 +23,7 @@ from hub.issuer import cli_client
 from hub.models import Account, setting
 from hub.providers import enabled_providers
 from hub.rest import note_origin, set_token_cookie, token_of
-from hub.session import revoke, sign_in
+from hub.session import revoke, sign_in, subject_of, verify
 
 VERSION = "v0.1.0"
 
@@ -194,24 +194,38 @@ def metrics(request: HttpRequest) -> HttpResponse:
     """Return Prometheus metrics of this process and the counts of applications.
 
     They name projects and clusters: with HUB_METRICS_TOKEN set, only who sends it as a bearer token
-    gets them, and without one only this machine.
+    gets them, and without one only this machine. An account that may get the setting `metrics` gets
+    them in any case.
     """
     if not _may_scrape(request):
         return HttpResponse(
-            "the bearer token of HUB_METRICS_TOKEN is needed", status=401, content_type="text/plain"
+            "the bearer token of HUB_METRICS_TOKEN is needed, or one of an account that may settings, get, metrics",
+            status=401,
+            content_type="text/plain",
         )
     return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
 
 
 def _may_scrape(request: HttpRequest) -> bool:
+    token = token_of(request)
+    if subject_of(token) and _has_right(token):
+        return True
     if settings.METRICS_TOKEN:
-        return compare_digest(token_of(request).encode(), settings.METRICS_TOKEN.encode())
+        return compare_digest(token.encode(), settings.METRICS_TOKEN.encode())
     # What a proxy on this machine hands on comes from this machine, and is anybody's.
     if settings.PROXY_HOPS or any(request.headers.get(name) for name in _HANDED_ON):
         return False
     try:
         return ip_address(str(request.META.get("REMOTE_ADDR", ""))).is_loopback
     except ValueError:
+        return False
+
+
+def _has_right(token: str) -> bool:
+    look_again()
+    try:
+        return is_allowed(verify(token), "settings", "get", "metrics")
+    except Unauthenticated:
         return False
 
 

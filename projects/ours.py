@@ -4,7 +4,7 @@ An application whose destination is the hub applies applications, sets and proje
 permits bounds that, as it bounds everything else; what reaches beyond the project needs an administrator.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -78,7 +78,8 @@ def refusal(
         return outside
     if name.kind == "AppProject":
         return _project_refusal(author, name, wanted, current)
-    return _beyond(author, name, wanted, current) or _taken(author, name, wanted, current)
+    reason = _beyond(author, name, wanted, current) or _taken(author, name, wanted, current)
+    return reason or ("" if wanted is not None else _cascade_refusal(author, name))
 
 
 def _outside(author: Author, name: Name) -> str:
@@ -219,11 +220,37 @@ def require_cascade(caller: Caller, application: Application) -> None:
     What goes takes its own along: applications of applications, and those of sets.
     Raises: AccessDenied naming the first that they may not.
     """
-    level, seen = [application], set[int]()
+    for one in _cascade([application]):
+        _require_children(caller, one)
+
+
+def _cascade_refusal(author: Author, name: Name) -> str:
+    """Return why who started a sync must not have it delete a resource whose cascade takes projects along.
+
+    What else goes is the business of the projects whose applications made it; a project is never without a person's
+    right where there is a person.
+    """
+    if author.caller is None:
+        return ""
+    column = "owner" if name.kind == "ApplicationSet" else "name"
+    rows = Application.objects.filter(namespace=name.namespace, **{column: name.name})
+    for one in _cascade([row for row in rows.select_related("cluster") if row.cascades]):
+        for row in _children(one):
+            if row.kind != "AppProject":
+                continue
+            if not is_allowed(author.caller, "projects", "delete", row.name):
+                return (
+                    f"its cascade deletes AppProject {row.name}: sync as somebody who may delete it"
+                )
+    return ""
+
+
+def _cascade(level: list[Application]) -> Iterator[Application]:
+    """Yield applications, and those that their cascades delete and that cascade themselves."""
+    seen = set[int]()
     while level:
         seen |= {one.pk for one in level}
-        for one in level:
-            _require_children(caller, one)
+        yield from level
         level = [one for top in level for one in _going(top) if one.pk not in seen]
 
 

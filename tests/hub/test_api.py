@@ -177,6 +177,23 @@ def test_metrics_may_ask_for_a_token(idle_hub, settings):
     assert idle_hub.client.get("/metrics", headers={"Authorization": "Bearer t"}).status_code == 200
 
 
+@pytest.mark.parametrize("wanted", ["", "t"], ids=["this machine", "the token"])
+def test_an_account_with_the_right_reads_metrics(idle_hub, settings, wanted):
+    settings.METRICS_TOKEN = wanted
+    scraper = Account.objects.create(name="scraper", password="!", capabilities=["login"])
+    bearer = {"Authorization": f"Bearer {issue(scraper, timezone.now())}"}
+
+    def status():
+        return idle_hub.client.get("/metrics", headers=bearer, REMOTE_ADDR="10.1.2.3").status_code
+
+    assert status() == 401
+    line = "p, scraper, settings, get, metrics, allow"
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": line}})
+    assert status() == 200
+    Account.objects.filter(pk=scraper.pk).update(enabled=False)
+    assert status() == 401
+
+
 def test_strangers_learn_only_the_version(idle_hub):
     assert idle_hub.get("/api/version", token="") == {"Version": "v0.1.0"}
     assert "HelmVersion" in idle_hub.get("/api/version")

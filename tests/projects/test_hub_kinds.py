@@ -399,6 +399,33 @@ def test_a_cascade_through_others_needs_the_rights_for_all_that_goes(idle_hub, p
     idle_hub.delete(path, token=token)
 
 
+@pytest.mark.parametrize("pruned", ["a child", "a set"])
+def test_a_sync_prunes_no_cascade_with_projects_for_who_may_not_delete_them(idle_hub, person, pruned):  # fmt: skip
+    """REST asks a person for the projects that go along; a sync that prunes does as well."""
+    del idle_hub
+    root = row("root", "default", destination="argocd", finalizers=[FINALIZER])
+    middle = row("middle", "default", destination="argocd", finalizers=[FINALIZER], owner="theset" if pruned == "a set" else "")  # fmt: skip
+    victim = team("victim", TEAM)
+    mark = "middle:argoproj.io/AppProject:argocd/victim"
+    victim["metadata"]["annotations"] = {"argocd.argoproj.io/tracking-id": mark}
+    home.apply(victim, author(middle))
+    gone = ("Application", "argocd", "middle")
+    if pruned == "a set":
+        home.apply(app_set("theset", "default"), author(root))
+        gone = ("ApplicationSet", "argocd", "theset")
+    lines = "\n".join(f"p, bob, {r}, *, default/*, allow" for r in ("applications", "applicationsets"))  # fmt: skip
+    bob = person("bob", lines)
+
+    with pytest.raises(Refused, match="its cascade deletes AppProject victim: sync as somebody"):
+        home.delete(*gone, author(root, caller_of(bob)))
+    assert Application.objects.filter(deletion_requested_at=None).count() == 2
+
+    change_setting("rbac", {"policy.csv": f"{lines}\np, bob, projects, delete, victim, allow"})
+    access_changed("policy", "rbac", None)
+    access.look_again()
+    assert home.why_keep(ResourceKey("argoproj.io", gone[0], *gone[1:]), author(root, caller_of(bob))) == ""  # fmt: skip
+
+
 # --- who may let a project write to the hub ---
 
 CREATE = "p, bob, projects, create, *, allow\np, bob, projects, update, team-a, allow\np, bob, projects, get, *, allow"
