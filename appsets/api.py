@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -24,6 +23,8 @@ from hub.api import (
     body_map,
     flag,
     inner_map,
+    namespace_of,
+    placed,
     project_fields,
     selector,
     text_at,
@@ -40,6 +41,7 @@ from projects.visible import visible
 _COLUMNS = {"name": "metadata.name", "namespace": "metadata.namespace", "project": "spec.template.spec.project", "created": "metadata.creationTimestamp", "health": "status.health.status"}  # fmt: skip
 FRESH = timedelta(seconds=10)
 CHUNK = 500
+NAMESPACE = ("appsetNamespace", "appSetNamespace")
 
 
 def get_set(request: Request, name: str, action: str = "get") -> ApplicationSet:
@@ -47,7 +49,7 @@ def get_set(request: Request, name: str, action: str = "get") -> ApplicationSet:
 
     Raises: AccessDenied, the same for one that is absent.
     """
-    namespace = request.query_params.get("appsetNamespace") or settings.NAMESPACE
+    namespace = namespace_of(request, *NAMESPACE)
     caller = actor(request)
     found = ApplicationSet.objects.filter(namespace=namespace, name=name).first()
     if found is None or not is_allowed(caller, "applicationsets", "get", found.rbac_object):
@@ -70,15 +72,17 @@ def shown_children(caller: Caller, row: ApplicationSet) -> list[Application]:
     return [c for c in children_of(row) if c.pk in seen]
 
 
-def _wanted(request: Request, body: Mapping[str, Any], whole: Callable[[], Any]) -> sets.Wanted:
+def _wanted(
+    request: Request, body: Mapping[str, Any], whole: Callable[[], dict[str, Any]]
+) -> sets.Wanted:
     """Return the set that a body describes, if the caller may create one of its name: decided before it is checked."""
     project = text_at(body, "spec", "template", "spec", "project") or "default"
-    namespace = text_at(body, "metadata", "namespace") or settings.NAMESPACE
+    namespace = namespace_of(request, *NAMESPACE, also=[text_at(body, "metadata", "namespace")])
     sketch = ApplicationSet(
         namespace=namespace, name=text_at(body, "metadata", "name"), project=project
     )
     require(actor(request), "applicationsets", "create", sketch.rbac_object, project)
-    return sets.wanted_from(whole())
+    return sets.wanted_from(placed(whole(), namespace))
 
 
 def _inner(request: Request) -> sets.Wanted:
@@ -113,8 +117,8 @@ class ApplicationSets(View):
         projects = params.getlist("projects") or params.getlist("project")
         if projects:
             rows = rows.filter(project__one_of=projects)
-        if params.get("appsetNamespace"):
-            rows = rows.filter(namespace=params["appsetNamespace"])
+        if any(params.get(n) for n in NAMESPACE):
+            rows = rows.filter(namespace=namespace_of(request, *NAMESPACE))
         fits = selector(params.get("selector", ""))
         version = current_version()
         items = [

@@ -3,10 +3,11 @@
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
+from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest
 from rest_framework import exceptions
@@ -177,6 +178,52 @@ def asked(request: Request) -> dict[str, Any]:
     The decision comes first; `body_map` says afterwards what is wrong with the body.
     """
     return request.data if isinstance(request.data, dict) else {}
+
+
+def namespace_of(request: Request, *names: str, also: Sequence[str] = ()) -> str:
+    """Return the namespace of the object that a request is about; the hub's own where it says none.
+
+    Shapes: `names` are the parameter's, which the body of a write may hold as a field; `also` is what the
+        body says elsewhere.
+    Raises: Invalid when it is given twice and differs.
+    """
+    given = [v for n in names for v in request.query_params.getlist(n)] + list(also)
+    if request.method in ("POST", "PUT", "PATCH"):
+        given += [text_at(asked(request), n) for n in names]
+    return agreed_namespace(given, names[0])
+
+
+def agreed_namespace(given: Sequence[str], field: str) -> str:
+    """Return the one namespace that a request says, the hub's own where it says none.
+
+    Raises: Invalid when there are two.
+    """
+    found = sorted({v for v in given if v})
+    if len(found) > 1:
+        words = " and as ".join(map(repr, found))
+        raise Invalid(f"{field} is given as {words}: name one namespace")
+    return found[0] if found else settings.NAMESPACE
+
+
+def placed(body: dict[str, Any], namespace: str) -> dict[str, Any]:
+    """Return a body whose object is in the namespace that the request names."""
+    metadata = body.get("metadata")
+    if not isinstance(metadata, dict) or metadata.get("namespace"):
+        return body
+    return {**body, "metadata": {**metadata, "namespace": namespace}}
+
+
+def qualified_name(text: str, field: str) -> tuple[str, str]:
+    """Return (namespace, name) of `name` or `namespace/name`.
+
+    Raises: Invalid for what is neither.
+    """
+    namespace, slash, name = text.partition("/")
+    if not slash:
+        return settings.NAMESPACE, text
+    if not namespace or not name or "/" in name:
+        raise Invalid(f"{field}: {text!r} must be a name or namespace/name")
+    return namespace, name
 
 
 def text_at(body: Mapping[str, Any], *path: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.cli.client import Client, path
+from hub.cli.names import qualified as qualified_name
 from hub.cli.problem import Problem
 from hub.cli.show import as_yaml, facts, say, table
 from hub.engine import lines
@@ -25,15 +26,9 @@ _MISSES = 30
 _DELETION_LOOKS, _DELETION_PAUSE = 5, 0.2  # seconds: a person waits for it
 
 
-def split(name: str, namespace: str = "") -> tuple[str, str]:
-    """Return (namespace, name) of `name` or `namespace/name`; an empty namespace is the hub's own."""
-    before, slash, after = name.rpartition("/")
-    return (before if slash else namespace), after
-
-
 def place(name: str, *more: str, at: str = "", **query: Any) -> str:
     """Return the path of an application, or of something below it; `at` is its namespace."""
-    where, own = split(name, at)
+    where, own = qualified_name(name, at)
     return path("applications", own, *more, appNamespace=where, **query)
 
 
@@ -280,7 +275,7 @@ def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[Ap
     Raises: Problem when the time is over; one that the hub refuses, and a connection that stays away, end it too.
     """
     until = time.monotonic() + timeout if timeout else None
-    where, own = split(name, namespace)
+    where, own = qualified_name(name, namespace)
     missed, found = 0, App()
     while True:
         try:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hub.cli.apps import split
 from hub.cli.client import Client, path
+from hub.cli.names import qualified
 from hub.cli.problem import Problem
 from hub.engine.globs import matches
 
@@ -36,7 +36,7 @@ def render(
     if not own.is_relative_to(base):
         raise Problem(f"--local {folder} is not within --local-repo-root {root}")
     archive = _archive(base, include)
-    where, only = split(name, namespace)
+    where, only = qualified(name, namespace)
     query = {"name": only, "appNamespace": where, "checksum": hashlib.sha256(archive).hexdigest(), "path": own.relative_to(base).as_posix(), "sourcePosition": position}  # fmt: skip
     lines = _lines(query, archive)
     found: dict[str, Any] = hub.post_lines(path("applications", "manifestsWithFiles", compare=compare), lines)  # fmt: skip

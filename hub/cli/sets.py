@@ -4,18 +4,28 @@ import sys
 import time
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 import yaml
 
 from hub.cli.client import Client, path, table
 from hub.cli.files import manifests
+from hub.cli.names import named, qualified
 from hub.cli.problem import Problem
 from hub.engine import lines
 
 API = "/api/v1/applicationsets"
 OURS = "/api/v1/flotilla/applicationsets"
 SECRETS = "/api/v1/flotilla/secrets"
+
+
+def place(name: str, *more: str, at: str = "", ours: bool = False, **query: Any) -> str:
+    """Return the path of a set, or of something below it; `at` is its namespace, `ours` beyond Argo CD's paths.
+
+    Raises: Problem for a name that is none, or whose namespace is another than `at`.
+    """
+    where, own = qualified(name, at, "--appset-namespace")
+    before = ("flotilla", "applicationsets") if ours else ("applicationsets",)
+    return path(*before, own, *more, appsetNamespace=where, **query)
 
 
 def read(files: Sequence[str]) -> list[dict[str, Any]]:
@@ -28,6 +38,17 @@ def read(files: Sequence[str]) -> list[dict[str, Any]]:
         if document.get("kind") not in (None, "ApplicationSet"):
             raise Problem(f"there is a {document.get('kind')} that is no ApplicationSet")
     return found
+
+
+def read_for(files: Sequence[str], namespace: str) -> list[dict[str, Any]]:
+    """Return the sets of files, in the namespace that a flag says.
+
+    Raises: Problem when a file says another one.
+    """
+    return [
+        {**d, "metadata": named(d.get("metadata") or {}, "", namespace, "--appset-namespace")}
+        for d in read(files)
+    ]
 
 
 def only(file: str) -> dict[str, Any]:
@@ -46,11 +67,15 @@ def show_list(items: Sequence[dict[str, Any]]) -> None:
     head = ["NAME", "PROJECT", "SYNCPOLICY", "HEALTH", "CONDITIONS"]
     table(head, [
         [
-            f"{i['metadata']['namespace']}/{i['metadata']['name']}", i["spec"]["template"]["spec"].get("project") or "default",
+            _qualified(i), i["spec"]["template"]["spec"].get("project") or "default",
             (i["spec"].get("syncPolicy") or {}).get("applicationsSync") or "nil", _health(i), _conditions(i),
         ]
         for i in items
     ])  # fmt: skip
+
+
+def _qualified(item: dict[str, Any]) -> str:
+    return f"{item['metadata']['namespace']}/{item['metadata']['name']}"
 
 
 def _health(item: dict[str, Any]) -> str:
@@ -64,7 +89,7 @@ def _conditions(item: dict[str, Any]) -> str:
 def show_one(item: dict[str, Any]) -> None:
     """Print a set, its conditions and its applications."""
     for name, value in (
-        ("Name", f"{item['metadata']['namespace']}/{item['metadata']['name']}"),
+        ("Name", _qualified(item)),
         ("Project", item["spec"]["template"]["spec"].get("project") or "default"), ("Health Status", _health(item)),
         ("Applications", item["status"].get("resourcesCount", 0)),
     ):  # fmt: skip
@@ -78,7 +103,7 @@ def show_one(item: dict[str, Any]) -> None:
         table(["APPLICATION", "STATUS", "HEALTH"], [[r["name"], r["status"], r["health"]["status"]] for r in resources])  # fmt: skip
     waiting = (item["status"].get("flotilla") or {}).get("deletionsWaiting") or []
     if waiting:
-        sys.stdout.write(f"\n{len(waiting)} deletions wait for flotilla appset confirm-deletion {item['metadata']['name']}\n")  # fmt: skip
+        sys.stdout.write(f"\n{len(waiting)} deletions wait for flotilla appset confirm-deletion {_qualified(item)}\n")  # fmt: skip
 
 
 def show_preview(found: dict[str, Any], *, with_diff: bool) -> None:
@@ -115,25 +140,25 @@ def _diff(change: dict[str, Any]) -> list[str]:
     return [f"{line}\n" for line in lines.unified(now, then, names)]
 
 
-def confirm(client: Client, name: str, wanted: Sequence[str]) -> list[str]:
+def confirm(client: Client, name: str, wanted: Sequence[str], *, at: str = "") -> list[str]:
     """Confirm deletions that wait, all of them when none is named; return the names.
 
     Raises: Problem when none waits.
     """
-    item = client.get(f"{API}/{quote(name, safe='')}")
+    item = client.get(place(name, at=at))
     names = list(wanted) or list((item["status"].get("flotilla") or {}).get("deletionsWaiting") or [])  # fmt: skip
     if not names:
         raise Problem(f"no deletion of {name} waits for a confirmation")
-    client.post(f"{OURS}/{quote(name, safe='')}/confirm-deletion", {"applications": names})
+    client.post(place(name, "confirm-deletion", at=at, ours=True), {"applications": names})
     return names
 
 
-def rollout(client: Client, name: str, action: str) -> dict[str, Any]:
+def rollout(client: Client, name: str, action: str, *, at: str = "") -> dict[str, Any]:
     """Return a set after its rollout was told what to do; `status` tells it nothing."""
-    place = quote(name.rpartition("/")[2], safe="")
-    found: dict[str, Any] = (
-        client.get(f"{API}/{place}") if action == "status" else client.post(f"{OURS}/{place}/rollout", {"action": action})
-    )  # fmt: skip
+    if action == "status":
+        found: dict[str, Any] = client.get(place(name, at=at))
+    else:
+        found = client.post(place(name, "rollout", at=at, ours=True), {"action": action})
     return found
 
 

@@ -1,6 +1,6 @@
 """REST of applications: list, read, write, sync, roll back, delete."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -19,6 +19,8 @@ from hub.api import (
     flag,
     inner_map,
     must_agree,
+    namespace_of,
+    placed,
     project_fields,
     text_at,
 )
@@ -46,12 +48,16 @@ from projects.specs import (
 PATCH_ATTEMPTS = 5
 
 
-def get_application(request: Request, name: str, action: str = "get") -> Application:
+def get_application(
+    request: Request, name: str, action: str = "get", also: Sequence[str] = ()
+) -> Application:
     """Return the application of a request if the caller may do `action` to it.
+
+    Shapes: `also` are namespaces that the body names it by.
 
     Raises: AccessDenied also for one that is absent, unless the request names its project: then NotFound.
     """
-    namespace = request.query_params.get("appNamespace") or settings.NAMESPACE
+    namespace = namespace_of(request, "appNamespace", also=also)
     project = request.query_params.get("project") or ""
     caller = actor(request)
     found: Application | None = None
@@ -92,13 +98,12 @@ def permitted(caller: Caller, found: Application | None, named: str, action: str
     return found
 
 
-def _sketch(body: Mapping[str, Any]) -> Application:
+def _sketch(body: Mapping[str, Any], namespace: str) -> Application:
     """Return what access decisions read of a body that describes an application; nothing of it is checked."""
     spec = {
         "project": text_at(body, "spec", "project") or "default",
         "destination": {f: text_at(body, "spec", "destination", f) for f in ("server", "name")},
     }
-    namespace = text_at(body, "metadata", "namespace") or settings.NAMESPACE
     found = Application(namespace=namespace, name=text_at(body, "metadata", "name"), spec=spec)
     bind(found)
     return found
@@ -132,9 +137,11 @@ class Applications(View):
     def post(self, request: Request) -> Response:
         """Create an application; with `upsert` change the one that exists."""
         account = actor(request)
-        sketch = _sketch(asked(request))
+        inside = text_at(asked(request), "metadata", "namespace")
+        namespace = namespace_of(request, "appNamespace", also=[inside])
+        sketch = _sketch(asked(request), namespace)
         require(account, "applications", "create", sketch.rbac_object, sketch.project, sketch.where)
-        wanted = applications.wanted_from(body_map(request, "the Application"))
+        wanted = applications.wanted_from(placed(body_map(request, "the Application"), namespace))
         draft = Application(namespace=wanted.namespace, name=wanted.name, spec=wanted.spec)
         bind(draft)
         require(account, "applications", "create", draft.rbac_object, draft.project, draft.where)
@@ -212,7 +219,8 @@ class OneApplication(View):
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request, name: str) -> Response:
         """Replace spec, labels, annotations and finalizers."""
-        application = get_application(request, name, "update")
+        inside = text_at(asked(request), "metadata", "namespace")
+        application = get_application(request, name, "update", [inside])
         body = body_map(request, "the Application")
         must_agree(
             name,

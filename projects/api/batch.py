@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from django.conf import settings
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hub.access import Caller
-from hub.api import View, actor, body_map, selector
+from hub.api import View, actor, body_map, qualified_name, selector
 from hub.engine.errors import Invalid, NotFound
 from hub.redaction import redact_text
 from hub.rest import code_of
@@ -65,7 +64,7 @@ def _chosen(caller: Caller, body: dict[str, Any]) -> list[tuple[str, str]]:
     else:
         if not isinstance(listed, list) or not all(isinstance(n, str) and n for n in listed):
             raise Invalid("applications must be a list of names")
-        names = [(n.rpartition("/")[0] or settings.NAMESPACE, n.rpartition("/")[2]) for n in dict.fromkeys(listed)]  # fmt: skip
+        names = [qualified_name(n, "applications") for n in dict.fromkeys(listed)]
     if len(names) > MOST:
         raise Invalid(f"{len(names)} applications are more than the {MOST} of one request")
     return names

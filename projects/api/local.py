@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hub.access import is_allowed
-from hub.api import View, actor, flag
+from hub.api import View, actor, agreed_namespace, flag
 from hub.engine.describe import redact
 from hub.engine.errors import EngineError, Invalid, ManifestError, NotFound, Precondition
 from hub.rest import read_body
@@ -138,7 +138,8 @@ def _chunks(items: list[Any]) -> Iterator[bytes]:
 
 def _application(request: Request, query: Mapping[str, Any]) -> Application:
     name, caller = str(query.get("name") or ""), actor(request)
-    namespace = str(query.get("appNamespace") or settings.NAMESPACE)
+    given = [*request.query_params.getlist("appNamespace"), str(query.get("appNamespace") or "")]
+    namespace = agreed_namespace(given, "appNamespace")
     found: Application | None
     try:
         found = application_named(namespace, name)

@@ -25,6 +25,7 @@ from hub.cli.commands.appflags import (
     chosen_names,
     current_hub,
 )
+from hub.cli.names import named, qualified
 from hub.cli.problem import Problem
 from hub.cli.show import as_yaml, printed, say, table
 
@@ -121,12 +122,7 @@ def _create(name: str, namespace: str, source_name: str, file: str, *, upsert: b
     for document in documents:
         if document.get("kind") not in (None, "Application"):
             raise Problem(f"{file} holds a {document.get('kind')}: flotilla apply -f takes everything")  # fmt: skip
-        metadata = dict(document.get("metadata") or {})
-        where, own = apps.split(name, namespace)
-        if own:
-            metadata["name"] = own
-        if where:
-            metadata["namespace"] = where
+        metadata = named(document.get("metadata") or {}, name, namespace, "--app-namespace")
         if not metadata.get("name"):
             raise Problem("the application needs a name")
         if label:
@@ -245,7 +241,7 @@ def patch(
 ) -> None:  # fmt: skip
     """Patch an application."""
     body = {
-        "name": apps.split(name)[1],
+        "name": qualified(name, namespace)[1],
         "patch": appspec.patched(patch_, type_),
         "patchType": type_,
     }
@@ -414,9 +410,7 @@ def terminate_op(name: Name, namespace: Namespace = "") -> None:
 @app.command("confirm-deletion")
 def confirm_deletion(name: Name, namespace: Namespace = "") -> None:
     """Allow the deletions that wait for a confirmation."""
-    hub = current_hub()
-    where, own = apps.split(name, namespace)
-    hub.post(path("applications", own, "confirm-deletion", appNamespace=where), {})
+    current_hub().post(apps.place(name, "confirm-deletion", at=namespace), {})
     say(f"Application '{name}' updated successfully")
 
 

@@ -1,16 +1,19 @@
 """`flotilla appset`: application sets."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from hub.cli.names import qualified
 from hub.cli.show import printed
 
 app = typer.Typer(help="Application sets.", no_args_is_help=True)
 
 
 _FILES = typer.Argument(metavar="FILE...", help="Manifests: files, URLs, or - for standard input.")
+_NAME = typer.Argument(metavar="NAME", help="Set, or namespace/set.")
+_NAMESPACE = typer.Option("--appset-namespace", "-N", help="Namespace of the set.")
 _OUTPUT = typer.Option("--output", "-o", help="json, yaml or wide.")
 
 
@@ -18,35 +21,31 @@ _OUTPUT = typer.Option("--output", "-o", help="json, yaml or wide.")
 def appset_list(
     project: Annotated[list[str] | None, typer.Option("--project", "-p", help="Of these projects only; may be repeated.")] = None,
     selector: Annotated[str, typer.Option("--selector", "-l", help="Labels, such as team=a.")] = "",
+    namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
 ) -> None:  # fmt: skip
     """List application sets."""
-    from urllib.parse import urlencode
-
     from hub.cli import client, sets
 
-    query = urlencode(
-        [("projects", p) for p in project or []] + ([("selector", selector)] if selector else [])
-    )
-    items = client.Client.from_disk().get(f"{sets.API}?{query}")["items"]
+    query = {"projects": project or [], "selector": selector, "appsetNamespace": namespace}
+    items = client.Client.from_disk().get(client.path("applicationsets", **query))["items"]
     if not printed(items, output):
         sets.show_list(items)
 
 
 @app.command("get")
 def appset_get(
-    name: Annotated[str, typer.Argument(help="Name of the set.")],
+    name: Annotated[str, _NAME],
     show_params: Annotated[
         bool, typer.Option("--show-params", help="With the parameters of its template's source.")
     ] = False,
+    namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
 ) -> None:
     """Show an application set, its conditions and its applications."""
-    from urllib.parse import quote
-
     from hub.cli import client, sets
 
-    item = client.Client.from_disk().get(f"{sets.API}/{quote(name.rpartition('/')[2], safe='')}")
+    item = client.Client.from_disk().get(sets.place(name, at=namespace))
     if not printed(item, output):
         sets.show_one(item)
         if show_params:
@@ -59,10 +58,14 @@ def appset_create(
     upsert: Annotated[bool, typer.Option("--upsert", help="Change a set that exists.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make; store nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until its applications are made, or it says why not.")] = False,
+    namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
 ) -> None:  # fmt: skip
     """Create application sets; with --upsert change those that exist."""
-    _save(files, upsert=upsert, dry_run=dry_run, wait=wait, output=output)
+    from hub.cli import sets
+
+    items = sets.read_for(files, namespace)
+    _save(items, upsert=upsert, dry_run=dry_run, wait=wait, output=output)
 
 
 @app.command("update")
@@ -70,24 +73,28 @@ def appset_update(
     files: Annotated[list[str], _FILES],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make; store nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until its applications are as it says.")] = False,
+    namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
 ) -> None:  # fmt: skip
     """Change application sets that exist."""
     from hub.cli import client, sets
 
     hub = client.Client.from_disk()
-    for item in sets.read(files):
+    items = sets.read_for(files, namespace)
+    for item in items:
         metadata = item.get("metadata") or {}
         # One that is not there is refused before anything is stored.
         hub.get(client.path("applicationsets", str(metadata.get("name")), appsetNamespace=metadata.get("namespace")))  # fmt: skip
-    _save(files, upsert=True, dry_run=dry_run, wait=wait, output=output)
+    _save(items, upsert=True, dry_run=dry_run, wait=wait, output=output)
 
 
-def _save(files: list[str], *, upsert: bool, dry_run: bool, wait: bool, output: str) -> None:
+def _save(
+    items: list[dict[str, Any]], *, upsert: bool, dry_run: bool, wait: bool, output: str
+) -> None:
     from hub.cli import client, sets
 
     hub = client.Client.from_disk()
-    for item in sets.read(files):
+    for item in items:
         query = f"?upsert={str(upsert).lower()}&dryRun={str(dry_run).lower()}"
         found = hub.post(sets.API + query, item)
         if wait and not dry_run:
@@ -108,19 +115,18 @@ def _save(files: list[str], *, upsert: bool, dry_run: bool, wait: bool, output: 
 
 @app.command("delete")
 def appset_delete(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of sets.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Sets, or namespace/set.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until they are gone.")] = False,
     cascade: Annotated[bool, typer.Option("--cascade/--no-cascade", help="Delete the applications too, and what they run.")] = True,
+    namespace: Annotated[str, _NAMESPACE] = "",
 ) -> None:  # fmt: skip
     """Delete application sets, and their applications unless --no-cascade is given."""
-    from urllib.parse import quote
-
     from hub.cli import client, sets
 
     hub = client.Client.from_disk()
-    for name in names:
-        path = f"{sets.API}/{quote(name.rpartition('/')[2], safe='')}"
+    # All names are read before the first set is deleted.
+    for name, path in [(name, sets.place(name, at=namespace)) for name in names]:
         count = hub.get(path)["status"].get("resourcesCount", 0)
         what = (
             f"and its {count} applications with what they run"
@@ -129,7 +135,7 @@ def appset_delete(
         )
         if not yes and not typer.confirm(f"Delete '{name}' {what}?"):
             raise typer.Exit(1)
-        hub.delete(path + f"?cascade={str(cascade).lower()}")
+        hub.delete(sets.place(name, at=namespace, cascade=str(cascade).lower()))
         if wait:
             sets.wait_gone(hub, path)
         typer.echo(f"ApplicationSet '{name}' deleted")
@@ -169,8 +175,9 @@ def appset_preview(
 
 @app.command("confirm-deletion")
 def appset_confirm(
-    name: Annotated[str, typer.Argument(help="Name of the set.")],
+    name: Annotated[str, _NAME],
     application: Annotated[list[str] | None, typer.Option("--application", help="Only this one; may be repeated.")] = None,
+    namespace: Annotated[str, _NAMESPACE] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:  # fmt: skip
     """Allow deletions beyond a set's budget, which wait for it."""
@@ -181,34 +188,43 @@ def appset_confirm(
         f"Delete {', '.join(application or ['every waiting application'])} of '{name}'?"
     ):
         raise typer.Exit(1)
-    typer.echo("Confirmed: " + ", ".join(sets.confirm(hub, name, application or [])))
+    typer.echo("Confirmed: " + ", ".join(sets.confirm(hub, name, application or [], at=namespace)))
 
 
 @app.command("rollout")
 def appset_rollout(
-    name: Annotated[str, typer.Argument(help="Name of the set.")],
+    name: Annotated[str, _NAME],
     action: Annotated[str, typer.Argument(help="status, pause, resume, abort, or advance (past a manual step).")] = "status",
+    namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
 ) -> None:  # fmt: skip
     """Show a progressive sync, or pause, resume, abort or advance it."""
     from hub.cli import client, sets
 
-    item = sets.rollout(client.Client.from_disk(), name, action)
+    item = sets.rollout(client.Client.from_disk(), name, action, at=namespace)
     if not printed(item, output):
         sets.show_rollout(item)
 
 
 @app.command("set-secret")
 def appset_set_secret(
-    name: Annotated[str, typer.Argument(help="Name that generators use.")],
+    name: Annotated[str, typer.Argument(help="Name that generators use, or namespace/name.")],
     server: Annotated[list[str], typer.Option("--server", help="Where it may be sent, such as https://api.github.com; may be repeated.")],
     project: Annotated[str, typer.Option("--project", "-p", help="Whose sets may use it; all when left out.")] = "",
     key: Annotated[str, typer.Option("--key", help="Name of the value.")] = "token",
+    namespace: Annotated[str, _NAMESPACE] = "",
 ) -> None:  # fmt: skip
     """Store a token that generators use at a host; the value is read from the terminal or from standard input."""
     from hub.cli import client, sets
 
     value = typer.prompt(f"Value of {key}", hide_input=True) if sys.stdin.isatty() else sys.stdin.read().strip()  # fmt: skip
-    body = {"name": name, "servers": server, "project": project, "data": {key: value}}
+    where, own = qualified(name, namespace, "--appset-namespace")
+    body = {
+        "name": own,
+        "namespace": where,
+        "servers": server,
+        "project": project,
+        "data": {key: value},
+    }
     made = client.Client.from_disk().post(sets.SECRETS, body)
     typer.echo(f"Secret '{name}' stored for {', '.join(made['servers'])}")

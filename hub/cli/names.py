@@ -1,0 +1,37 @@
+"""The names of applications and sets, as every command takes them: NAME, or NAMESPACE/NAME."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hub.cli.problem import Problem
+
+
+def qualified(text: str, namespace: str = "", flag: str = "--app-namespace") -> tuple[str, str]:
+    """Return (namespace, name) of what a command was given; an empty namespace is the hub's own.
+
+    Shapes: `namespace` is what `flag` says. An empty text stays empty: some commands need no name.
+    Raises: Problem for what is neither form, and when the name and the flag say different namespaces.
+    """
+    before, slash, name = text.partition("/")
+    if not slash:
+        return namespace, text
+    if not before or not name or "/" in name:
+        raise Problem(f"{text}: write NAME or NAMESPACE/NAME")
+    if namespace not in ("", before):
+        raise Problem(f"{text} is in namespace '{before}', and {flag} says '{namespace}': give one")
+    return before, name
+
+
+def named(metadata: Mapping[str, Any], name: str, namespace: str, flag: str) -> dict[str, Any]:
+    """Return the metadata of a file with the name and namespace that a command was given.
+
+    Raises: Problem when the file says another namespace.
+    """
+    where, own = qualified(name, namespace, flag)
+    said = metadata.get("namespace")
+    if where and said not in (None, "", where):
+        raise Problem(
+            f"{metadata.get('name')} is for namespace '{said}', and the command says '{where}'"
+        )
+    given = {"name": own, "namespace": where}
+    return {**metadata, **{field: value for field, value in given.items() if value}}
