@@ -30,6 +30,7 @@ from hub.engine.plan import (
     plan,
 )
 from hub.engine.resource import Manifest, ResourceKey, resource_key
+from hub.engine.selection import idle, selects
 from hub.engine.status import Phase, Sync
 from hub.stream import publish
 from projects import home, sources
@@ -206,21 +207,15 @@ def _chosen(run: Run, found: Compared) -> list[Any]:
     selected = run.operation.sync.get("resources")
     pairs = found.pairs
     if selected:
-        pairs = [
-            p
-            for p in pairs
-            if not p.state.hook and any(_selects(entry, p.key) for entry in selected)
-        ]
+        pairs = [p for p in pairs if not p.state.hook]
+        # What healed itself since it was found to differ is not missed.
+        wrong = "" if run.operation.is_automated else idle(selected, [p.key for p in pairs])
+        if wrong:
+            raise Failed(wrong)
+        pairs = [p for p in pairs if selects(selected, p.key)]
     if run.options.get("ApplyOutOfSyncOnly") == "true":
         pairs = [p for p in pairs if p.state.hook or p.state.status is not Sync.SYNCED]
     return pairs
-
-
-def _selects(entry: Mapping[str, Any], key: ResourceKey) -> bool:
-    return (
-        (entry.get("group") or "") == key.group and entry.get("kind") == key.kind and entry.get("name") == key.name
-        and (not entry.get("namespace") or entry["namespace"] == key.namespace)
-    )  # fmt: skip
 
 
 def _check(run: Run) -> None:
@@ -313,12 +308,11 @@ def _create_namespace(run: Run, keys: Sequence[ResourceKey]) -> None:
     if (
         run.options.get("CreateNamespace") != "true"
         or not name
-        or run.is_selective
         or run.cluster.is_home
     ):
         return
     key = ResourceKey("", "Namespace", "", name)
-    if key in keys and key in run.desired:
+    if key in run.desired and (key in keys or run.is_selective):
         return
     metadata = run.application.sync_policy.get("managedNamespaceMetadata")
     row = LiveResource.objects.filter(cluster=run.cluster, key=key.text, deleting=False).first()

@@ -57,6 +57,6 @@ PROJECT: dict[str, Any] = {
 }  # fmt: skip
 
 SYNC: dict[str, Any] = {
-    "revision": TEXT, "revisions": [TEXT], "sourcePositions": [WHOLE], "prune": TRUTH, "dryRun": TRUTH, "resources": [_RESOURCE], "manifests": [TEXT],
+    "revision": TEXT, "revisions": [TEXT], "sourcePositions": [WHOLE], "prune": TRUTH, "dryRun": TRUTH, "resources": [{**_RESOURCE, "exclude": TRUTH}], "manifests": [TEXT],
     "strategy": {"apply": {"force": TRUTH}, "hook": {"force": TRUTH}}, "retryStrategy": _RETRY, "infos": _INFO,
 }  # fmt: skip

@@ -375,6 +375,14 @@ def _not_worse(name: str, before: str, health: str) -> None:
         raise Problem(f"application '{name}' health state has transitioned from {before} to Degraded")  # fmt: skip
 
 
+def are_reached(app: App, checks: set[str], resources: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether all of these resources are as `checks` want; one without a health counts as Healthy."""
+    states_ = [
+        (r.get("status") or "", (r.get("health") or {}).get("status", "Healthy")) for r in resources
+    ]
+    return all(_is_reached(app, checks, sync, health) for sync, health in states_)
+
+
 def _is_reached(app: App, checks: set[str], sync: str, health: str) -> bool:
     if "delete" in checks:
         return False
@@ -447,16 +455,22 @@ def resource_query(node: Mapping[str, Any]) -> dict[str, str]:
     return {"group": str(node.get("group") or ""), "version": str(node.get("version") or ""), "kind": str(node["kind"]), "namespace": str(node.get("namespace") or ""), "resourceName": str(node["name"])}  # fmt: skip
 
 
-def resource_flag(text: str) -> dict[str, str]:
-    """Return what --resource GROUP:KIND:NAME or GROUP:KIND:NAMESPACE/NAME names.
+def resource_flag(text: str) -> dict[str, Any]:
+    """Return what --resource GROUP:KIND:[NAMESPACE/]NAME means: globs, and with a leading ! an exclusion.
 
     Raises: Problem.
     """
-    parts = text.split(":")
+    parts = text.removeprefix("!").split(":")
     if len(parts) != 3 or not parts[1] or not parts[2]:
-        raise Problem(f"--resource {text}: write GROUP:KIND:NAME or GROUP:KIND:NAMESPACE/NAME")
+        raise Problem(
+            f"--resource {text}: write GROUP:KIND:NAME or GROUP:KIND:NAMESPACE/NAME, "
+            "with * for any, and ! before it to leave it out"
+        )
     namespace, _, name = parts[2].rpartition("/")
-    return {"group": parts[0], "kind": parts[1], "name": name, **({"namespace": namespace} if namespace else {})}  # fmt: skip
+    entry: dict[str, Any] = {"group": parts[0], "kind": parts[1], "name": name}
+    if namespace:
+        entry["namespace"] = namespace
+    return {**entry, "exclude": True} if text.startswith("!") else entry
 
 
 def only_fields(manifest: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """REST of operations: sync, roll back, terminate, confirm."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -22,6 +23,7 @@ from hub.engine.errors import (
 )
 from hub.engine.integrity import demand_for
 from hub.engine.options import parse_options
+from hub.engine.selection import idle, key_of
 from hub.engine.shapes import check_shape
 from hub.models import setting
 from hub.stream import wake
@@ -201,9 +203,7 @@ def begin(
 
     Raises: Precondition when another one is running.
     """
-    for entry in operation["sync"].get("resources") or []:
-        if not isinstance(entry, dict) or not entry.get("kind") or not entry.get("name"):
-            raise Invalid("resources: each entry needs group, kind and name")
+    _check_selection(application, operation["sync"], revisions)
     try:
         with transaction.atomic():
             # The spec's own sources are what automated sync compares with; a chosen revision is part of the revisions.
@@ -225,6 +225,24 @@ def begin(
             )
     except IntegrityError as error:
         raise Precondition("another operation is already in progress") from error
+
+
+def _check_selection(
+    application: Application, sync: Mapping[str, Any], revisions: Sequence[str]
+) -> None:
+    """Return if the entries select something, as far as it is known without a render.
+
+    Raises: Invalid.
+    """
+    entries = sync.get("resources") or []
+    for entry in entries:
+        if not isinstance(entry, dict) or not entry.get("kind") or not entry.get("name"):
+            raise Invalid("resources: each entry needs group, kind and name")
+    is_known = list(revisions) == application.revisions and application.sync_status != "Unknown"
+    if is_known and not sync.get("manifests"):
+        wrong = idle(entries, [key_of(r) for r in application.resources if not r.get("hook")])
+        if wrong:
+            raise Invalid(f"resources: {wrong}")
 
 
 class Rollback(View):

@@ -28,6 +28,8 @@ from hub.cli.commands.appflags import (
 )
 from hub.cli.problem import FAILED, Problem
 from hub.cli.show import as_yaml, printed, say, table
+from hub.engine.resource import ResourceKey
+from hub.engine.selection import idle, key_of, selects
 
 
 @app.command()
@@ -37,7 +39,7 @@ def sync(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Try only.")] = False,
     revision: Annotated[str, typer.Option("--revision", help="Another revision than the spec's.")] = "",
     revisions: Revisions = None, source_positions: Positions = None, source_names: SourceNames = None,
-    resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME; may be repeated.")] = None,
+    resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME, with * for any; !GROUP:KIND:NAME leaves out; may be repeated.")] = None,
     label: Annotated[list[str] | None, typer.Option("--label", help="Only resources with this label, key=value.")] = None,
     selector: Annotated[str, typer.Option("--selector", "-l", help="Applications with these labels.")] = "",
     project: Annotated[list[str] | None, typer.Option("--project", help="Applications of these projects.")] = None,
@@ -165,7 +167,7 @@ def wait(
     degraded: Annotated[bool, typer.Option("--degraded", help="Until Degraded.")] = False,
     delete_: Annotated[bool, typer.Option("--delete", help="Until it is gone.")] = False,
     hydrated: Annotated[bool, typer.Option("--hydrated", help="Taken for scripts: nothing is hydrated here.")] = False,
-    resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME counts.")] = None,
+    resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME counts, with * for any; ! leaves out; may be repeated.")] = None,
     selector: Annotated[str, typer.Option("--selector", "-l", help="With these labels.")] = "",
     timeout: Timeout = 0, output: Output = "wide", namespace: Namespace = "",
 ) -> None:  # fmt: skip
@@ -176,7 +178,7 @@ def wait(
     chosen = [apps.resource_flag(r) for r in resource or []]
     for name in chosen_names(hub, names, selector, namespace):
         if chosen:
-            found = _wait_resources(hub, name, namespace, chosen, timeout)
+            found = _wait_resources(hub, name, namespace, chosen, wanted, timeout)
         else:
             found = apps.wait_state(hub, name, namespace, wanted, timeout=timeout, watcher=apps.Watcher(quiet=output != "wide"))  # fmt: skip
         if found and not printed(found, output, "tree"):
@@ -184,13 +186,24 @@ def wait(
             apps.show_one(hub, found, operation=True)
 
 
-def _wait_resources(hub: Client, name: str, namespace: str, chosen: Sequence[Mapping[str, str]], timeout: int) -> apps.App:  # fmt: skip
+def _wait_resources(
+    hub: Client, name: str, namespace: str, chosen: Sequence[Mapping[str, Any]], wanted: Mapping[str, bool], timeout: int
+) -> apps.App:  # fmt: skip
+    checks = {check for check, on in wanted.items() if on} or {"sync", "health", "operation"}
+    # What Git wants may be newer than what is known: only after a look it is said that nothing fits.
+    wrong = idle(chosen, _keys(apps.get(hub, name, namespace=namespace, refresh="normal")))
+    if wrong:
+        raise Problem(f"application '{name}': {wrong}")
     for found in apps.looks(hub, name, namespace, timeout):
         listed = (found.get("status") or {}).get("resources") or []
-        here = [r for c in chosen for r in listed if apps.matches(r, group=c.get("group", ""), kind=c["kind"], name=c["name"], namespace=c.get("namespace", ""))]  # fmt: skip
-        if len(here) >= len(chosen) and all(r.get("status") == "Synced" and (r.get("health") or {}).get("status", "Healthy") == "Healthy" for r in here):  # fmt: skip
+        here = [r for r in listed if selects(chosen, key_of(r))]
+        if here and apps.are_reached(found, checks, here):
             return found
     raise AssertionError
+
+
+def _keys(found: apps.App) -> list[ResourceKey]:
+    return [key_of(r) for r in (found.get("status") or {}).get("resources") or []]
 
 
 @app.command()
