@@ -12,13 +12,14 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from clusters import rotate as rotating
 from clusters.kinds import Refused
-from clusters.kube import Connection, check_config
+from clusters.kube import Connection, check_config, connect
 from clusters.models import HOME_NAME, HOME_SERVER, Cluster
 from hub import audit
 from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, asked, body_map, flag, must_agree, text_at
-from hub.engine.errors import Invalid, NotFound, Precondition, RetryLater, Stalled
+from hub.engine.errors import Conflict, Invalid, NotFound, Precondition, RetryLater, Stalled
 from hub.lists import arranged
 from hub.models import Tombstone, access_changed, next_version
 from hub.outbound import check_url
@@ -385,14 +386,34 @@ class RotateAuth(View):
     @extend_schema(request=None, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, identity: str) -> Response:
         """Rotate the token that `flotilla cluster add` made."""
-        from clusters.rotate import rotate
-
         row = named(request, identity, "update")
-        config = rotate(row)
-        draft = Cluster(
-            server=row.server, name=row.name, config=config, namespaces=row.namespaces, labels=row.labels,
-            annotations=row.annotations, cluster_resources=row.cluster_resources, project=row.project,
-        )  # fmt: skip
-        draft.server_version = test(draft)
-        save(row, draft, actor(request).name)
+        rotate(row, actor(request).name)
         return Response({})
+
+
+def rotate(row: Cluster, who: str) -> None:
+    """Give the hub a new token for a cluster: made, used, stored, and only then is the old one deleted.
+
+    Raises: Precondition when the new one does not work, and then the old one stays; Conflict when the
+        cluster's registration was changed meanwhile.
+    """
+    rotation = rotating.begin(row)
+    draft = Cluster(
+        server=row.server, name=row.name, config=rotation.config, namespaces=row.namespaces, labels=row.labels,
+        annotations=row.annotations, cluster_resources=row.cluster_resources, project=row.project,
+    )  # fmt: skip
+    before = connect(row)
+    try:
+        draft.server_version = test(draft)
+    except Precondition as error:
+        rotation.undo(before)
+        raise Precondition(f"the new token does not work, the old one stays: {error}") from error
+    with transaction.atomic():
+        current = Cluster.objects.select_for_update().get(pk=row.pk)
+        is_same = current.config == row.config
+        if is_same:
+            save(current, draft, who)
+    if not is_same:
+        rotation.undo(before)
+        raise Conflict(f"cluster {row.name} was changed meanwhile: rotate again")
+    rotation.retire(Connection(draft.server, draft.name, draft.config))

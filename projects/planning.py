@@ -305,11 +305,7 @@ def live_state(run: Run, key: ResourceKey) -> Manifest | None:
 
 def _create_namespace(run: Run, keys: Sequence[ResourceKey]) -> None:
     name = run.application.dest_namespace
-    if (
-        run.options.get("CreateNamespace") != "true"
-        or not name
-        or run.cluster.is_home
-    ):
+    if run.options.get("CreateNamespace") != "true" or not name or run.cluster.is_home:
         return
     key = ResourceKey("", "Namespace", "", name)
     if key in run.desired and (key in keys or run.is_selective):
