@@ -99,17 +99,17 @@ def _fetch(
 ) -> tuple[bytes, str]:
     """Return what a URL gives and the URL of the page after it, empty when there is none.
 
-    Redirects are followed with every hop checked; credentials go only to `server`, by default the first host.
+    Redirects are followed with every hop checked; credentials go only to `server`, by default the first host,
+    and those of a template only to what is in it.
     """
     origin, current = urlsplit(server or url), url
-    auth = _authorization(credentials)
+    carried = credentials
     for _hop in range(6):
         same = urlsplit(current)[:2] == origin[:2] or credentials.get("passCredentials")
         shown = (
-            credentials
-            if same
-            else {k: v for k, v in credentials.items() if not k.startswith("tlsClient")}
+            carried if same else {k: v for k, v in carried.items() if not k.startswith("tlsClient")}
         )
+        auth = _authorization(carried)
         try:
             with (
                 _client(current, shown) as client,
@@ -117,6 +117,7 @@ def _fetch(
             ):  # fmt: skip
                 if answer.is_redirect:
                     current = joined(current, answer.headers.get("location", ""), redact_text(url))
+                    carried = _for_file(current, server or url, credentials)
                     continue
                 _check_status(answer, current)
                 following = str(answer.links.get("next", {}).get("url") or "")
@@ -183,7 +184,7 @@ def index(url: str, credentials: Mapping[str, Any], *, fresh: bool = False) -> I
     kept = None if fresh else _indexes.get(place)
     if kept is not None:
         return kept
-    data = _get(url.rstrip("/") + "/index.yaml", credentials, settings.MAX_INDEX_BYTES)
+    data = _get(url.rstrip("/") + "/index.yaml", credentials, settings.MAX_INDEX_BYTES, server=url)
     found = read_index(data, redact_text(url))
     _indexes.put(place, found, found.size)
     return found
@@ -236,7 +237,7 @@ def _fetch_archive(url: str, chart: str, version: str, credentials: Mapping[str,
 
 
 def _for_file(place: str, url: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the credentials that go to a file which an index names.
+    """Return the credentials that go to a file which an index, or a redirect, names.
 
     A template's read more of its server than the project permits: they go to files of the repository alone.
     """

@@ -4,11 +4,13 @@ import json
 import threading
 
 import pytest
+from support.charts import Charts
 from support.hostile import Hostile, http
 
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from projects.sources import chart_files, charts
 from projects.sources.chart_index import read_index
+from projects.sources.credentials import LENT
 from projects.sources.files import MemoryFiles, Recorder
 from projects.sources.kept import Kept
 from projects.sources.reach import Reach
@@ -170,6 +172,36 @@ def test_odd_dependencies_are_an_error_of_that_chart(name, odd):
     tree = Recorder({"": MemoryFiles({**files, f"c/{name}": lines})})
 
     ask(lambda: chart_files.assemble(tree, "c", Reach("default", {"sourceRepos": ["*"]}, None)))
+
+
+MOVES = [
+    pytest.param("/team/more/index.yaml", True, True, id="in the repository"),
+    pytest.param("/other/index.yaml", True, False, id="beside it"),
+    pytest.param("/teams/index.yaml", True, False, id="a longer name"),
+    pytest.param("/team/%2e%2e/other/index.yaml", True, False, id="out of it by dots"),
+    pytest.param("/other/index.yaml", False, True, id="beside it, its own credentials"),
+]
+
+
+@pytest.mark.parametrize(("target", "lent", "shown"), MOVES)
+def test_a_redirect_leads_a_templates_credentials_out_of_no_repository(target, lent, shown):
+    server, seen = Charts(), {}
+
+    def answer(handler):
+        seen[handler.path] = handler.headers.get("Authorization")
+        if handler.path == "/team/index.yaml":
+            return server.send(handler, 302, b"", {"Location": target})
+        return server.send(handler, 200, b"entries: {}")
+
+    server.answer = answer
+    charts.forget()
+    credentials = {"username": "u", "password": "p"} | ({LENT: server.url} if lent else {})
+    charts.index(f"{server.url}/team", credentials)
+    server.server.shutdown()
+    server.server.server_close()
+
+    assert seen["/team/index.yaml"]
+    assert bool(seen[target]) is shown
 
 
 def test_what_is_kept_is_weighed_and_goes():
