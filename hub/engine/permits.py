@@ -54,7 +54,8 @@ def _plain_url(url: str) -> str:
     text = folded_url(url.partition("#")[0].partition("?")[0])
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return text
+        # `host:22/path` is a registry and its port here, and a path at a server for Git.
+        return _plain_url(f"ssh://{text.replace(':', '/', 1)}") if ":" in text else text
     authority, slash, path = unquote(rest).partition("/")
     path = re.sub("/+", "/", path).lstrip("/")
     return folded_url(f"{scheme}://{_plain_host(scheme, authority)}{slash}{path}")

@@ -16,6 +16,7 @@ MAX_LINKS = 16
 MAX_LINK = 4096
 """Characters of what a link leads to, as on Linux."""
 MAX_FOLDERS = 100
+_LONG_PATH = 256
 MOST_WALKED = 300_000
 """Files and folders of one walk: a few trees that name each other make a repository of billions."""
 CLUSTER = "#cluster"
@@ -223,8 +224,8 @@ class Recorder:
         seen.add(folder)
         files = self._origins[origin]
         for name in files.children(folder):
-            budget.count()
             path = f"{folder}/{name}" if folder else name
+            budget.count(path)
             found = files.entry(path)
             if found is None:
                 continue
@@ -266,8 +267,8 @@ class Recorder:
         for name in files.children(folder):
             if name == ".git":
                 continue
-            budget.count()
             path = f"{folder}/{name}" if folder else name
+            budget.count(path)
             real = self.resolve(path, origin)
             if real != path:
                 self.note(real, origin)
@@ -295,12 +296,12 @@ class Budget:
         if self._bytes > self._limit:
             raise ManifestError(f"{self._what}: more than {self._limit // 1024**2} MiB, the limit")
 
-    def count(self) -> None:
-        """Count a file or folder.
+    def count(self, path: str = "") -> None:
+        """Count a file or folder, one with a long path for several.
 
         Raises: ManifestError when there are too many.
         """
-        self._entries += 1
+        self._entries += 1 + len(path) // _LONG_PATH
         if self._entries > self._most:
             raise ManifestError(f"{self._what}: more than {self._most:,} files, the limit")
 

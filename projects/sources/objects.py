@@ -23,7 +23,7 @@ _MOST_CHAIN = 4096
 """As deep as Git makes a chain of deltas."""
 _MOST_WORK = 16
 """How many times the limit all steps to an object may make: a chain of fifty of a large file is ordinary."""
-_LINK_BYTES = 4096
+_LINK_BYTES = 1024
 """What a step is counted as at least: the pack is read at another place."""
 _HEAD = 1024
 _NAME = 20

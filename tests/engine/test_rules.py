@@ -264,6 +264,13 @@ def test_what_is_denied_stays_denied_in_every_spelling(url):
     assert permits_source(spec, url.lower().replace("secret", "open").replace("%73ecret", "open"))
 
 
+@pytest.mark.parametrize("url", ["git@g:22/x", "g:22/x", "bob@g:22/x.git", "git@g:x/y"])
+def test_a_denied_server_stays_denied_where_a_path_begins_with_a_number(url):
+    """For Git that number is a folder, and no port."""
+    assert not permits_source({"sourceRepos": ["**", "!git@g:**"]}, url)
+    assert permits_source({"sourceRepos": ["**", "!git@other:**"]}, url)
+
+
 @pytest.mark.parametrize(
     ("entries", "ok"),
     [

@@ -239,21 +239,11 @@ def test_what_a_link_leads_to_has_an_end(repo):
         Recorder({"": git.GitFiles(repo.url, commit)}).resolve("link/a")
 
 
-class Counted(MemoryFiles):
-    """Files that count how often an entry is asked for."""
-
-    asked = 0
-
-    def entry(self, path):
-        self.asked += 1
-        return super().entry(path)
-
-
 def test_the_place_of_a_path_is_found_without_a_search():
     listed = "".join(
         f'[submodule "{n}"]\n\tpath = m/{n}\n\turl = https://h/{n}\n' for n in range(5000)
     )
-    files = Counted(
+    files = MemoryFiles(
         {".gitmodules": listed.encode(), "a/b/c.yaml": b"", **{f"m/{n}": b"" for n in range(10)}}
     )
     found = with_submodules(files, "https://h/a", lambda *_: files)
@@ -422,3 +412,13 @@ def test_a_server_of_plain_files_is_refused(repo, tmp_path):
     with pytest.raises(RetryLater, match="served as plain files"):
         git.ensure(f"{server.url}/a.git", commit, {})
     server.close()
+
+
+def test_long_paths_of_a_walk_count_for_several(monkeypatch):
+    """Paths are kept while a folder is walked: so many of 4,096 characters are a gigabyte."""
+    monkeypatch.setattr("projects.sources.files.MOST_WALKED", 100)
+    long = MemoryFiles({f"{n}/" + "x" * 4000: b"" for n in range(10)})
+
+    with pytest.raises(ManifestError, match="more than 100 files"):
+        list(Recorder({"": long}).walk(""))
+    assert len(list(Recorder({"": MemoryFiles({f"{n}/x": b"" for n in range(10)})}).walk(""))) == 10
