@@ -50,6 +50,11 @@ def _complaints(metadata: Manifest) -> Iterator[str]:
         value = metadata.get(field)
         if value is not None and not _is_text(value, most):
             yield f"an object has a metadata.{field} that is no short text"
+    if not _is_text(metadata.get("deletionTimestamp") or "", _TIME):
+        yield "an object has a metadata.deletionTimestamp that is no short text"
+    finalizers = metadata.get("finalizers") or []
+    if not isinstance(finalizers, list) or not all(isinstance(f, str) for f in finalizers):
+        yield "an object has metadata.finalizers that are no list of texts"
     for field in ("labels", "annotations"):
         value = metadata.get(field)
         if value is not None and not _is_text_map(value):

@@ -15,7 +15,7 @@ from clusters.intake import complaint
 from clusters.models import Cluster, LiveChange, LiveResource, pack
 from hub.engine import health
 from hub.engine.describe import describe
-from hub.engine.errors import RetryLater
+from hub.engine.errors import ODD_SHAPES, RetryLater, RuleError
 from hub.engine.lua import health_script
 from hub.engine.normalize import for_comparison
 from hub.engine.resource import Manifest, resource_key, split_api_version
@@ -176,13 +176,15 @@ def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
 def _assess(row: LiveResource, manifest: Manifest) -> None:
     try:
         found = health.assess(manifest, health_scripts())
+        # The message is often one of the object's own fields, which may be anything.
+        message = str(found.message)[:1000].replace("\0", "") if found is not None else ""
         shown = describe(manifest)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError):
+    except (*ODD_SHAPES, RuleError):
         # Objects of kinds without a schema, and those of a server that lies, have fields of any shape.
         row.health, row.health_message = "Unknown", "its fields are not what its kind says"
         return
     if found is not None:
-        row.health, row.health_message = found.status, found.message[:1000].replace("\0", "")
+        row.health, row.health_message = found.status, message
     row.shown = _without_nul(shown)
 
 
@@ -281,7 +283,11 @@ def _is_newer(row: LiveResource, before: _Before) -> bool:
 
 
 def _older(one: str, other: str) -> bool:
-    return one.isdigit() and other.isdigit() and int(one) < int(other)
+    # Texts: a server may send other digits, or more of them than a number has.
+    if not (one.isascii() and one.isdigit() and other.isascii() and other.isdigit()):
+        return False
+    one, other = one.lstrip("0"), other.lstrip("0")
+    return (len(one), one) < (len(other), other)
 
 
 def _wake(

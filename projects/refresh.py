@@ -1,13 +1,17 @@
 """Refresh an application: what git wants, what runs, how they differ; and decide whether to sync."""
 
+import hashlib
 import logging
 import random
+import traceback
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from clusters.models import Cluster
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
@@ -50,7 +54,12 @@ def refresh(pk: int) -> bool:
             return False
         started, seen = clock(), application.refresh_at
         outcome = look(application)
-        write(application, outcome, seen)
+        try:
+            write(application, outcome, seen)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:  # what was found cannot be kept: that is its condition
+            write(application, _unexpected(application, Outcome(), error), seen)
         REFRESH.labels(application.cluster.server if application.cluster else "").observe(
             clock() - started
         )
@@ -86,11 +95,32 @@ def look(application: Application) -> Outcome:
     except (
         Exception
     ) as error:  # one odd application must not stop the others; the traceback is logged
-        log.exception("refresh failed", extra={"application": application.qualified_name})
-        outcome.conditions.append(
-            ("UnknownError", f"internal error while refreshing: {type(error).__name__}")
-        )
-        outcome.look_again = timedelta(minutes=2)
+        _unexpected(application, outcome, error)
+    return outcome
+
+
+def _unexpected(application: Application, outcome: Outcome, error: Exception) -> Outcome:
+    """Say that a refresh failed in the hub itself, by a number that the log has; what was true is Unknown now.
+
+    It is tried again after as long as it has failed: 2 minutes first, an hour at most.
+    """
+    places = traceback.extract_tb(error.__traceback__)
+    said = [type(error).__name__, *(f"{place.filename}:{place.lineno}" for place in places)]
+    # The same fault has the same number: a condition that is new each time would be a change each time.
+    number = hashlib.sha256("\n".join(said).encode()).hexdigest()[:8]
+    about = {"application": application.qualified_name, "error_id": number}
+    log.error("refresh failed", exc_info=error, extra=about)
+    text = (
+        f"the hub failed to refresh this application: its log has error {number}; it is tried again"
+    )
+    outcome.conditions.append(("UnknownError", text))
+    since = next(
+        (c.get("lastTransitionTime") for c in application.conditions if c.get("message") == text),
+        None,
+    )
+    began = parse_datetime(since) if since else None
+    waited = timezone.now() - began if began else timedelta()
+    outcome.look_again = min(max(waited, timedelta(minutes=2)), timedelta(hours=1))
     return outcome
 
 

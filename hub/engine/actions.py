@@ -1,11 +1,12 @@
 """Resource actions: Argo CD's names for Kubernetes' own kinds, and scripts of its form."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hub.engine import lua
-from hub.engine.errors import RuleError
+from hub.engine.errors import ODD_SHAPES, EngineError, RuleError
 from hub.engine.resource import Manifest, resource_key
 
 
@@ -48,9 +49,10 @@ def available(live: Manifest, script: ActionScript | None = None) -> list[dict[s
 
     Raises: RuleError when a user's discovery script fails.
     """
-    found = {} if script and not script.merge_builtin else _builtin_actions(live)
-    if script:
-        found.update(_discovered(live, script))
+    with _of_its_kind(live):
+        found = {} if script and not script.merge_builtin else _builtin_actions(live)
+        if script:
+            found.update(_discovered(live, script))
     return [{"name": name, **found[name]} for name in sorted(found)]
 
 
@@ -114,9 +116,22 @@ def perform(
         )
     if offers[name].get("disabled"):
         raise RuleError(f"action {name!r} is disabled for {key.kind} {key.name} as it is now")
-    if name == "create-job":
-        return [Change("create", _job_of(live, unique))]
-    return [Change("patch", _patched(live, name, params, now))]
+    with _of_its_kind(live):
+        if name == "create-job":
+            return [Change("create", _job_of(live, unique))]
+        return [Change("patch", _patched(live, name, params, now))]
+
+
+@contextlib.contextmanager
+def _of_its_kind(live: Manifest) -> Iterator[None]:
+    try:
+        yield
+    except EngineError:
+        raise
+    except ODD_SHAPES as error:
+        raise RuleError(
+            f"{live.get('kind')} has fields of a shape that its kind does not have: there is no action for it"
+        ) from error
 
 
 def _patched(live: Manifest, name: str, params: Mapping[str, str], now: str) -> Manifest:

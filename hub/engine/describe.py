@@ -1,8 +1,10 @@
 """What the resource tree shows of a live resource."""
 
+import contextlib
 import re
 from typing import Any
 
+from hub.engine.errors import ODD_SHAPES
 from hub.engine.quantity import parse_quantity
 from hub.engine.resource import Manifest, annotations_of, labels_of, resource_key
 
@@ -128,7 +130,9 @@ def external_urls(manifest: Manifest) -> list[str]:
         for name, value in annotations_of(manifest).items() if name.startswith(LINK)
     ]  # fmt: skip
     if annotations_of(manifest).get("argocd.argoproj.io/ignore-default-links") != "true":
-        urls += _default_urls(manifest)
+        # A link is a help: an object of an odd shape has none.
+        with contextlib.suppress(*ODD_SHAPES):
+            urls += _default_urls(manifest)
     return sorted({url for url in urls if is_safe_url(url)})
 
 

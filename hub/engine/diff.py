@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hub.engine.errors import ODD_SHAPES, EngineError, ManifestError
 from hub.engine.ignore import (
     DeleteByJq,
     IgnoreRule,
@@ -52,8 +53,26 @@ def compare(
     `dry_run` is the API server's own prediction, when server-side diff is on; without it the
     prediction is made here by field ownership.
 
-    Raises: ManifestError for a manifest without identity.
+    Raises: ManifestError for a manifest without identity, and for a live resource whose fields have shapes
+        that its kind does not have.
     """
+    try:
+        return _compare(desired, live, settings, delete_by_jq, dry_run)
+    except EngineError:
+        raise
+    except ODD_SHAPES as error:
+        raise ManifestError(
+            "it has fields of a shape that its kind does not have, live or in the source"
+        ) from error
+
+
+def _compare(
+    desired: Manifest,
+    live: Manifest | None,
+    settings: CompareSettings,
+    delete_by_jq: DeleteByJq,
+    dry_run: Manifest | None,
+) -> Comparison:
     wanted = normalize_desired(desired)
     if live is None:
         return Comparison(modified=True, live=None, predicted=wanted)

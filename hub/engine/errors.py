@@ -42,6 +42,10 @@ class AccessDenied(Exception):
     """The caller may not do this, or may not know whether it exists."""
 
 
+ODD_SHAPES = (AttributeError, LookupError, TypeError, ValueError, RecursionError, OverflowError)
+"""What reading an object raises whose fields have shapes that its kind does not have: who lies sends such."""
+
+
 class NotFound(Exception):
     """The caller may see the place, and nothing is there."""
 

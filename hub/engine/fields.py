@@ -38,14 +38,15 @@ _MERGE_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 _KEY_DEFAULTS = {"protocol": "TCP"}
 _SETS = {"finalizers"}
+_DEEPEST = 200
 _ATOMIC_IN = {"NetworkPolicy", "Ingress", "CustomResourceDefinition", "EndpointSlice", "Endpoints"}
 
 
 def owned_fields(live: Manifest, managers: Collection[str] = (MANAGER,)) -> Fields | None:
     """Return the union of what the managers applied, or None if none of them applied anything."""
     found = [
-        entry.get("fieldsV1") or {}
-        for entry in (live.get("metadata") or {}).get("managedFields") or []
+        _trie(entry.get("fieldsV1"))
+        for entry in _managed(live)
         if entry.get("manager") in managers
         and entry.get("operation") == "Apply"
         and not entry.get("subresource")
@@ -56,10 +57,31 @@ def owned_fields(live: Manifest, managers: Collection[str] = (MANAGER,)) -> Fiel
 def others_fields(live: Manifest, managers: Collection[str] = (MANAGER,)) -> Fields:
     """Return the union of what everybody else owns."""
     return union(
-        entry.get("fieldsV1") or {}
-        for entry in (live.get("metadata") or {}).get("managedFields") or []
+        _trie(entry.get("fieldsV1"))
+        for entry in _managed(live)
         if entry.get("manager") not in managers or entry.get("subresource")
     )
+
+
+def _managed(live: Manifest) -> list[dict[str, Any]]:
+    metadata = live.get("metadata")
+    found = metadata.get("managedFields") if isinstance(metadata, dict) else None
+    return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
+
+
+def _trie(value: Any, depth: int = 0) -> Fields:
+    # What a server sends: whatever has no fields, or is deeper than any object, says nothing.
+    if not isinstance(value, dict) or depth > _DEEPEST:
+        return {}
+    return {name: _trie(child, depth + 1) if child else {} for name, child in value.items()}
+
+
+def shown(text: str) -> Any:
+    """Return the value that a `k:` or `v:` of a trie writes, None when it is no JSON: then it names nothing here."""
+    try:
+        return json.loads(text[2:])
+    except (ValueError, RecursionError):
+        return None
 
 
 def union(tries: Iterable[Fields]) -> Fields:
@@ -135,7 +157,9 @@ def merge_keys(
 def _keys_shown(owned: Fields | None) -> tuple[str, ...]:
     for text in owned or {}:
         if text.startswith("k:"):
-            return tuple(json.loads(text[2:]))
+            keys = shown(text)
+            if isinstance(keys, dict):
+                return tuple(keys)
     return ()
 
 
@@ -166,7 +190,7 @@ def elements_of(
     known: dict[str, Fields] = {}
     for text, child in (fields or {}).items():
         if text.startswith("k:"):
-            known.setdefault(_name(json.loads(text[2:])), child if isinstance(child, dict) else {})
+            known.setdefault(_name(shown(text)), child if isinstance(child, dict) else {})
 
     def find(element: dict[str, Any]) -> Fields | None:
         return known.get(_name(dict(zip(keys, element_key(keys, element), strict=True))))

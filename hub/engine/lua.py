@@ -5,6 +5,7 @@ hook. `pcall` re-raises the limit error, since a script could otherwise swallow 
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,33 +19,51 @@ from hub.engine.status import Assessment, Health
 MEMORY_BYTES = 32 * 1024 * 1024
 INSTRUCTIONS = 5_000_000
 SECONDS = 2
+MOST_VALUES, MOST_DEPTH, MOST_CHARACTERS = 200_000, 100, 8 * 1024 * 1024
 LIMIT_TEXT = "the script ran too long"
 
 _SETUP = """
 local limit_text, instructions, seconds = ...
 local clock = os.clock
-local hook, raw_pcall, raw_error = debug.sethook, pcall, error
+-- All that this code calls is taken before the script runs: it may write other functions into these tables.
+local hook, raw_pcall, raw_error, raw_type, raw_find = debug.sethook, pcall, error, type, string.find
+local raw_byte, raw_load, raw_setmetatable, raw_setfenv = string.byte, loadstring, setmetatable, setfenv
+local started
 local function guard(ok, ...)
-  if not ok and type(...) == "string" and string.find(..., limit_text, 1, true) then raw_error(limit_text, 0) end
+  if not ok and raw_type(...) == "string" and raw_find(..., limit_text, 1, true) then raw_error(limit_text, 0) end
   return ok, ...
 end
+-- One call of C may take as long as thousands of instructions, which is all that the hook counts.
+local function timed(library)
+  local found = {}
+  for name, call in pairs(library) do
+    found[name] = raw_type(call) ~= "function" and call or function(...)
+      if clock() - started > seconds then raw_error(limit_text, 0) end
+      return call(...)
+    end
+  end
+  return found
+end
+string.dump = nil
+local texts = timed(string)
+getmetatable("").__index = texts
 local env = {
   assert = assert, error = error, ipairs = ipairs, next = next, pairs = pairs, select = select,
   tonumber = tonumber, tostring = tostring, type = type, unpack = unpack,
   pcall = function(f, ...) return guard(raw_pcall(f, ...)) end,
-  math = math, table = table, string = string,
-  os = { time = os.time, date = os.date, clock = os.clock },
+  math = math, table = timed(table), string = texts,
+  os = timed({ time = os.time, date = os.date, clock = os.clock }),
 }
-string.dump = nil
 local function run(code, obj, params)
-  local chunk, message = loadstring(code, "script")
+  if raw_byte(code, 1) == 27 then return false, "byte code is not allowed" end
+  local chunk, message = raw_load(code, "script")
   if not chunk then return false, message end
-  if string.byte(code, 1) == 27 then return false, "byte code is not allowed" end
-  local scope = setmetatable({ obj = obj, actionParams = params }, { __index = env })
+  local scope = raw_setmetatable({ obj = obj, actionParams = params }, { __index = env })
   scope._G = scope
-  setfenv(chunk, scope)
+  raw_setfenv(chunk, scope)
   -- One instruction may copy megabytes, so the processor's time counts too.
-  local left, started = instructions / 100, clock()
+  local left = instructions / 100
+  started = clock()
   hook(function()
     left = left - 1
     if left < 0 or clock() - started > seconds then raw_error(limit_text, 0) end
@@ -75,11 +94,13 @@ def run(code: str, obj: Manifest, params: Mapping[str, Any] | None = None) -> An
         ok, result = function(code, _to_lua(runtime, obj), _to_lua(runtime, dict(params or {})))
         if not ok:
             raise RuleError(f"script: {result}")
-        return _to_python(result)
+        return _Answer().read(result)
     except lupa.lua51.LuaMemoryError as error:
         raise RuleError("script: it used too much memory") from error
     except lupa.lua51.LuaError as error:
         raise RuleError(f"script: {error}") from error
+    except UnicodeError as error:
+        raise RuleError("script: a text that it returns or reads is no Unicode text") from error
 
 
 def check(code: str) -> str:
@@ -100,16 +121,57 @@ def _to_lua(runtime: Any, value: Any) -> Any:
         return runtime.table_from({k: _to_lua(runtime, v) for k, v in value.items()})
     if isinstance(value, list):
         return runtime.table_from([_to_lua(runtime, v) for v in value])
+    # Lua has floating point numbers only; lupa hands on what 64 bits hold.
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise RuleError("script: a number of the resource is too large") from error
     return value
 
 
-def _to_python(value: Any) -> Any:
-    if lupa.lua51.lua_type(value) != "table":
+class _Answer:
+    """Reads what a script returns, within bounds: a table that holds itself has no end."""
+
+    def __init__(self) -> None:
+        self._values, self._characters = MOST_VALUES, MOST_CHARACTERS
+
+    def read(self, value: Any, depth: int = 0) -> Any:
+        self._values -= 1
+        if depth > MOST_DEPTH or self._values < 0:
+            raise RuleError(
+                f"script: it returns more than {MOST_VALUES} values or {MOST_DEPTH} levels: return what changes only"
+            )
+        kind = lupa.lua51.lua_type(value)
+        if kind == "table":
+            return self._table(value, depth)
+        if kind is not None or isinstance(value, bytes):
+            raise RuleError(
+                f"script: it returns a {kind or 'binary text'}, which is no value of a resource"
+            )
+        if isinstance(value, str):
+            self._spend(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise RuleError(f"script: it returns the number {value}, which no resource can hold")
         return value
-    keys = list(value.keys())
-    if keys and keys == list(range(1, len(keys) + 1)):
-        return [_to_python(value[key]) for key in keys]
-    return {str(key): _to_python(value[key]) for key in keys}
+
+    def _spend(self, text: str) -> None:
+        self._characters -= len(text)
+        if self._characters < 0:
+            raise RuleError(f"script: it returns more than {MOST_CHARACTERS} characters of text")
+
+    def _table(self, value: Any, depth: int) -> Any:
+        items = {}
+        for key, child in value.items():
+            if not isinstance(key, str | int | float) or isinstance(key, bool):
+                raise RuleError(
+                    "script: it returns a table with keys that are neither texts nor numbers"
+                )
+            self._spend(str(key))
+            items[key] = self.read(child, depth + 1)
+        if items and list(items) == list(range(1, len(items) + 1)):
+            return list(items.values())
+        return {str(key): child for key, child in items.items()}
 
 
 @functools.lru_cache(maxsize=512)

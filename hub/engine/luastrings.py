@@ -8,6 +8,7 @@ Source: https://www.lua.org/manual/5.1/manual.html#5.4.1.
 CODE = r"""
 local raw_find, raw_sub, raw_byte, raw_rep = string.find, string.sub, string.byte, string.rep
 local raw_sort, raw_error, raw_concat = table.sort, error, table.concat
+local math_max, math_floor = math.max, math.floor
 local most_pattern, most_text, most_sorted, few = 1000, 1000, 10000, 1000
 local items = {}
 
@@ -210,13 +211,29 @@ local function start_of(init, s)
   return init < 1 and 1 or init
 end
 
+-- Lua's own search compares at each place again: within so many steps at once, or piece by piece.
+local most_steps = 4000000
+local function plain_find(s, p, init)
+  init = start_of(init, s)
+  if #p == 0 or #s * #p <= most_steps then return raw_find(s, p, init, true) end
+  local places = math_max(math_floor(most_steps / #p), 1)
+  for at = init, #s - #p + 1, places do
+    local from = raw_find(raw_sub(s, at, at + places + #p - 2), p, 1, true)
+    if from then return at + from - 1, at + from + #p - 2 end
+  end
+end
+
 local originals = { find = string.find, match = string.match }
 
 local function searched(name, s, p, init, plain)
   s, p = text_of(s, 1, name), text_of(p, 2, name)
-  if plain or is_cheap(s, p) or not raw_find(p, "[%^%$%*%+%?%.%(%[%%%-]") then
-    return originals[name](s, p, init, plain)
+  local is_plain = not raw_find(p, "[%^%$%*%+%?%.%(%[%%%-]")
+  if name == "find" and (plain or is_plain) then return plain_find(s, p, init) end
+  if is_plain then
+    local from, to = plain_find(s, p, init)
+    return from and raw_sub(s, from, to)
   end
+  if is_cheap(s, p) then return originals[name](s, p, init) end
   init = start_of(init, s)
   if init > #s + 1 then init = #s + 1 end
   local m = new_match(s, p)
@@ -307,6 +324,13 @@ function string.gsub(s, p, by, most)
   end
   parts[#parts + 1] = raw_sub(s, at)
   return raw_concat(parts), count
+end
+
+function string.rep(s, n)
+  s = text_of(s, 1, "rep")
+  -- Lua's own goes round n times for nothing, too.
+  if s == "" then return "" end
+  return raw_rep(s, n)
 end
 
 function table.sort(list, before)

@@ -20,6 +20,7 @@ from hub.engine.fields import (
     merge_keys,
     others_fields,
     owned_fields,
+    shown,
 )
 from hub.engine.quantity import same_quantity
 from hub.engine.resource import Manifest, annotations_of, is_builtin, resource_key
@@ -187,7 +188,7 @@ def _merge_list(
 def _merge_set(wanted: list[Any], live: list[Any], owned: Fields, others: Fields) -> list[Any]:
     # Written as JSON, so that what is no text, which anybody may write, can be looked up too.
     names = {_as_json(item) for item in wanted}
-    dropped = {_as_json(json.loads(f[2:])) for f in owned if f.startswith("v:")} - names
+    dropped = {_as_json(shown(f)) for f in owned if f.startswith("v:")} - names
     kept = {
         name: item
         for item in live

@@ -12,6 +12,8 @@ import re2
 from hub.engine.errors import RuleError
 
 MOST_CHARACTERS = 1024
+MOST_INSTRUCTIONS = 3000
+"""Where RE2 has no room for its tables it runs the program for each character: 20 µs with so many instructions."""
 _MEMORY_BYTES = 2 * 1024 * 1024
 
 
@@ -62,6 +64,16 @@ def compiled_any(patterns: tuple[str, ...]) -> Any:
 
 
 def _read(pattern: str, options: Any) -> Any:
+    found = _parsed(pattern, options)
+    if max(found.programsize, found.reverseprogramsize) > MOST_INSTRUCTIONS:
+        raise PatternError(
+            f"the regular expression {pattern[:200]!r} is too large: write fewer or smaller repetitions, such as "
+            "{0,100} in place of {0,1000}"
+        )
+    return found
+
+
+def _parsed(pattern: str, options: Any) -> Any:
     try:
         return re2.compile(pattern, options)
     except UnicodeEncodeError as error:

@@ -172,3 +172,17 @@ def test_a_stored_demand_or_account_that_cannot_be_read_is_an_error_and_not_pass
     ]
     with pytest.raises(RuleError, match=r"destinationServiceAccounts\[0\]\.server"):
         account_for({"destinationServiceAccounts": entries}, "https://s", "n", "f")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(a|b){0,500}(a|b){0,500}c", "((a|b|c){0,30}){0,30}x", "(?i)[a-z]{1,900}x", "(.{0,30}){0,30}z", "(a.{0,999}b)"],
+)  # fmt: skip
+def test_a_regular_expression_has_few_instructions(pattern):
+    with pytest.raises(patterns.PatternError, match="too large"):
+        patterns.compiled(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["^.{8,256}$", r"^\pL+$", r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$", "^v[0-9]+\\.[0-9]+$"])  # fmt: skip
+def test_usual_regular_expressions_are_small_enough(pattern):
+    assert patterns.compiled(pattern)
