@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 from django.conf import settings
 
-from hub.engine.errors import ManifestError, RetryLater, Stalled
+from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.permits import wanders
 from hub.outbound import check_url, http, joined
 from hub.outbound.bounds import TooMuch, parse
@@ -64,10 +64,17 @@ def is_oci(url: str, credentials: Mapping[str, Any] | None = None) -> bool:
 
 @contextlib.contextmanager
 def _client(url: str, credentials: Mapping[str, Any]) -> Iterator[http.Client]:
-    proxy = proxy_of(urlsplit(url).hostname or "", credentials)
+    proxy = proxy_of(_parts(url).hostname or "", credentials)
     check_url(url, "repoURL", proxied=bool(proxy))
     with http.client(verify=tls_of(credentials), proxy=proxy, seconds=SECONDS) as client:
         yield client
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise Invalid(f"repoURL: {redact_text(url)[:200]!r} is no URL") from error
 
 
 def _cause(error: http.HTTPError) -> str:
@@ -102,7 +109,7 @@ def _fetch(
     Redirects are followed with every hop checked; credentials go only to `server`, by default the first host,
     and those of a template only to what is in it.
     """
-    origin, current = urlsplit(server or url), url
+    origin, current = _parts(server or url), url
     carried = credentials
     for _hop in range(6):
         same = urlsplit(current)[:2] == origin[:2] or credentials.get("passCredentials")

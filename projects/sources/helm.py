@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 from django.conf import settings
@@ -214,7 +213,7 @@ def _is_url(name: str) -> bool:
 
 
 def _check_scheme(url: str) -> None:
-    if urlsplit(url).scheme not in settings.HELM_VALUES_SCHEMES:
+    if url.partition("://")[0].lower() not in settings.HELM_VALUES_SCHEMES:
         raise ManifestError(
             f"helm.valueFiles: the scheme of {url} is not allowed; allowed are {', '.join(settings.HELM_VALUES_SCHEMES)}"
         )

@@ -204,6 +204,18 @@ def test_a_redirect_leads_a_templates_credentials_out_of_no_repository(target, l
     assert bool(seen[target]) is shown
 
 
+@pytest.mark.parametrize("url", ["http://[", "oci://[::1/x", "http://h:x/", "http://h:99999/", "oci://"])  # fmt: skip
+def test_a_repository_that_is_no_url_is_an_error_in_words(url):
+    for call in (
+        lambda: charts.index(url, {}),
+        lambda: charts.tags(url, {}),
+        lambda: charts.fetch_file(url, {}),
+        lambda: charts.annotations(url, "1.0.0", {}),
+    ):
+        with pytest.raises(REFUSED):
+            call()
+
+
 def test_what_is_kept_is_weighed_and_goes():
     kept = Kept(100, 1000)
     for key in "abc":
