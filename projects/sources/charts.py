@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -345,8 +346,10 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
     host, name = _registry(url, chart)
     base = _base(host, credentials)
     page, found = f"{base}/{name}/tags/list?n=1000", list[str]()
+    until, room = time.monotonic() + SECONDS, settings.MAX_INDEX_BYTES
     for _ in range(_MOST_PAGES):
-        data, following = _registry_page(page, credentials, settings.MAX_INDEX_BYTES)
+        data, following = _registry_page(page, credentials, room)
+        room -= len(data)
         # A tag cannot hold "+", so Helm writes "_" for it.
         listed = _json(data, page).get("tags") or []
         if not isinstance(listed, list):
@@ -358,6 +361,12 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
             )
         if not following:
             return found
+        if time.monotonic() > until:
+            raise RetryLater(
+                "RepositoryUnreachable",
+                f"registry {host} takes too long to list the tags of {name}",
+                timedelta(minutes=5),
+            )
         if urlsplit(following)[:2] != urlsplit(base)[:2]:
             raise Stalled(
                 "NotARegistry",

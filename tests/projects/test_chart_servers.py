@@ -142,6 +142,26 @@ def test_odd_tags_are_an_error_in_words(server, shape, odd):
     ask(lambda: charts.resolve(artifact(server), "", ">=0.1", PLAIN))
 
 
+def test_pages_of_tags_have_one_time_together(server, monkeypatch):
+    monkeypatch.setattr(charts, "SECONDS", 0.3)
+    link = f'<{server.url}/v2/team/app/tags/list?last=x>; rel="next"'
+    server.answer = lambda path: http(b'{"tags":[]}', Link=link)
+
+    with pytest.raises(RetryLater, match="too long"):
+        charts.tags(artifact(server), PLAIN)
+
+    assert len(server.paths) < 100
+
+
+def test_pages_of_tags_have_one_limit_together(server, settings):
+    settings.MAX_INDEX_BYTES = 20_000
+    link = f'<{server.url}/v2/team/app/tags/list?last=x>; rel="next"'
+    server.answer = lambda path: http(b'{"tags":[]}' + b" " * 9_000, Link=link)
+
+    with pytest.raises(Stalled, match="larger than"):
+        charts.tags(artifact(server), PLAIN)
+
+
 TOKENS = [5, [5], {"a": 1}, "tökén", "a b", "a\r\nX-Evil: 1", "x" * 20_000]
 
 
