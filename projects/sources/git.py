@@ -31,15 +31,33 @@ from projects.sources.history import commit_info
 from projects.sources.trees import GitFiles
 
 __all__ = [
-    "GitFiles", "Refs", "check_git_url", "commit_info", "ensure", "ensure_history", "fetch_refs", "has_commit", "is_commit",
-    "place_of", "tidy", "url_of",
-]  # fmt: skip
+    "GitFiles",
+    "Refs",
+    "check_git_url",
+    "commit_info",
+    "ensure",
+    "ensure_history",
+    "fetch_refs",
+    "has_commit",
+    "is_commit",
+    "place_of",
+    "tidy",
+    "url_of",
+]
 
 _LOCAL_SECONDS = 600.0
 _LOCAL_OPTIONS = (
-    "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "pack.threads=1", "-c", "pack.windowMemory=256m",
-    "-c", "core.bigFileThreshold=32m",
-)  # fmt: skip
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "pack.threads=1",
+    "-c",
+    "pack.windowMemory=256m",
+    "-c",
+    "core.bigFileThreshold=32m",
+)
 """What is packed anew is what others have written: large files of theirs are copied, not compared."""
 _MOST_REF_NAME = 1000
 _locks: dict[str, threading.Lock] = {}

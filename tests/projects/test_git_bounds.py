@@ -25,7 +25,17 @@ MIB = 1024**2
 
 def stored(repo, kind, data):
     """Write an object as it is, whatever Git thinks of it; return its name."""
-    argv = ["git", "-C", str(repo.folder), "hash-object", "-t", kind, "-w", "--stdin", "--literally"]  # fmt: skip
+    argv = [
+        "git",
+        "-C",
+        str(repo.folder),
+        "hash-object",
+        "-t",
+        kind,
+        "-w",
+        "--stdin",
+        "--literally",
+    ]
     return subprocess.run(argv, input=data, check=True, capture_output=True).stdout.decode().strip()
 
 
@@ -127,7 +137,17 @@ def test_what_reads_unpack_is_bounded_together(repo, settings):
 def test_what_is_no_commit_is_an_error_in_words(repo, kind, data):
     git.ensure(repo.url, repo.commit({"c.yaml": "a: 1"}), {})
     name = stored(repo, kind, data)
-    argv = ["git", "--git-dir", str(copies.folder_of(repo.url)), "hash-object", "-t", kind, "-w", "--stdin", "--literally"]  # fmt: skip
+    argv = [
+        "git",
+        "--git-dir",
+        str(copies.folder_of(repo.url)),
+        "hash-object",
+        "-t",
+        kind,
+        "-w",
+        "--stdin",
+        "--literally",
+    ]
     subprocess.run(argv, input=data, check=True, capture_output=True)
 
     for read in (git.GitFiles, git.commit_info, lambda *place: list(history.commits(*place, 9))):
@@ -310,17 +330,29 @@ OTHER = "2" * 40
     ("output", "refs"),
     [
         pytest.param(f"{SHA}\trefs/heads/a", {"refs/heads/a": SHA}, id="a branch"),
-        pytest.param(f"{SHA}\trefs/tags/v\n{OTHER}\trefs/tags/v^{{}}", {"refs/tags/v": OTHER}, id="a tag of a commit"),
-        pytest.param(f"{SHA}\trefs/heads/v1\u2028x", {"refs/heads/v1\u2028x": SHA}, id="no line ends in a name"),
-        pytest.param(f"{SHA}\trefs/heads/v1\x85x", {"refs/heads/v1\x85x": SHA}, id="nor by another sign"),
+        pytest.param(
+            f"{SHA}\trefs/tags/v\n{OTHER}\trefs/tags/v^{{}}",
+            {"refs/tags/v": OTHER},
+            id="a tag of a commit",
+        ),
+        pytest.param(
+            f"{SHA}\trefs/heads/v1\u2028x",
+            {"refs/heads/v1\u2028x": SHA},
+            id="no line ends in a name",
+        ),
+        pytest.param(
+            f"{SHA}\trefs/heads/v1\x85x", {"refs/heads/v1\x85x": SHA}, id="nor by another sign"
+        ),
         pytest.param(f"{SHA}\trefs/heads/v1\x0cx", {}, id="a control character"),
         pytest.param(f"{SHA}\trefs/heads/../../x", {}, id="climbs"),
         pytest.param(f"{SHA}\trefs/heads/a.lock", {}, id="a lock"),
         pytest.param(f"{SHA}\trefs/heads/" + "a" * 2000, {}, id="a long name"),
         pytest.param("--upload-pack=x\trefs/heads/a\nab\trefs/tags/b", {}, id="no commits"),
-        pytest.param(f"{SHA}\trefs/pull/1/head\n{SHA}\tHEAD", {"HEAD": SHA}, id="neither branches nor tags"),
+        pytest.param(
+            f"{SHA}\trefs/pull/1/head\n{SHA}\tHEAD", {"HEAD": SHA}, id="neither branches nor tags"
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_a_server_says_of_its_refs(output, refs):
     assert git._refs_of(output, "url").refs == refs
 

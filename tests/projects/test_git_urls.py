@@ -11,17 +11,25 @@ from projects.sources import ways
 from projects.sources.git_urls import GitURL, check_git_url, parse
 
 BY_SSH = [
-    pytest.param("git@git.example:o/a.git", GitURL("ssh", "git.example", 22, "git", "o/a.git"), id="host and path"),
+    pytest.param(
+        "git@git.example:o/a.git",
+        GitURL("ssh", "git.example", 22, "git", "o/a.git"),
+        id="host and path",
+    ),
     pytest.param("git.example:o/a", GitURL("ssh", "git.example", 22, "", "o/a"), id="no user"),
     pytest.param("git@h:/srv/a", GitURL("ssh", "h", 22, "git", "/srv/a"), id="an absolute path"),
     pytest.param("h:22/x", GitURL("ssh", "h", 22, "", "22/x"), id="a number is no port"),
-    pytest.param("git@127.0.0.1:a@b:c", GitURL("ssh", "127.0.0.1", 22, "git", "a@b:c"), id="signs in a path"),
+    pytest.param(
+        "git@127.0.0.1:a@b:c", GitURL("ssh", "127.0.0.1", 22, "git", "a@b:c"), id="signs in a path"
+    ),
     pytest.param("ssh://git@h/o/a", GitURL("ssh", "h", 22, "git", "/o/a"), id="a scheme"),
     pytest.param("ssh://h:2222/o/a", GitURL("ssh", "h", 2222, "", "/o/a"), id="a port"),
-    pytest.param("ssh://git@[::1]:2222/a", GitURL("ssh", "::1", 2222, "git", "/a"), id="IPv6 and a port"),
+    pytest.param(
+        "ssh://git@[::1]:2222/a", GitURL("ssh", "::1", 2222, "git", "/a"), id="IPv6 and a port"
+    ),
     pytest.param("ssh://[2001:db8::1]/a", GitURL("ssh", "2001:db8::1", 22, "", "/a"), id="IPv6"),
     pytest.param("ssh://me+x.y-z_1@h/a", GitURL("ssh", "h", 22, "me+x.y-z_1", "/a"), id="a user"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -32,7 +40,12 @@ def asked(tmp_path):
     script.chmod(0o755)
 
     def ask(url):
-        env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_SSH": str(script), "GIT_SSH_VARIANT": "ssh"}  # fmt: skip
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "GIT_SSH": str(script),
+            "GIT_SSH_VARIANT": "ssh",
+        }
         subprocess.run(["git", "ls-remote", "--", url], env=env, capture_output=True, check=False)
         return output.read_text().split("\0")[:-1]
 
@@ -57,7 +70,9 @@ def test_ssh_goes_where_the_hub_has_looked(asked, url, found):
     way = ways.Way("ssh", found.host, found.port, ("192.0.2.7",), user=found.user)
     with ways.environment(way, {}, "192.0.2.7") as env:
         command = shlex.split(env["GIT_SSH_COMMAND"])
-    shown = subprocess.run([command[0], "-G", *command[1:], *asked(url)[:-1]], capture_output=True, check=True)  # fmt: skip
+    shown = subprocess.run(
+        [command[0], "-G", *command[1:], *asked(url)[:-1]], capture_output=True, check=True
+    )
     said = dict(line.partition(" ")[::2] for line in shown.stdout.decode().splitlines())
 
     assert (said["hostname"], said["port"]) == ("192.0.2.7", str(found.port))
