@@ -14,6 +14,7 @@ from django.utils import timezone
 from playwright.sync_api import sync_playwright
 from support.gitserver import GitServer, Repository
 from support.harness import Hub
+from support.tools import Tools
 from support.web import IdentityProvider, Web, chromium
 
 from clusters import kube
@@ -200,6 +201,18 @@ def _control_plane(folder):
     }
     process.send_signal(signal.SIGTERM)
     process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def tools():
+    """The real helm 3, helm 4 and kustomize."""
+    if shutil.which("go") is None and not IN_CI:
+        pytest.skip("Go is not installed: helm and kustomize cannot be built to compare with")
+    build = Path(__file__).parent / "tools" / "build"
+    built = subprocess.run([str(build)], capture_output=True, text=True, check=False)
+    if built.returncode:
+        skip_or_fail(f"helm and kustomize cannot be built: {built.stderr[-500:]}")
+    return Tools(Path(built.stdout.strip()))
 
 
 @pytest.fixture(scope="session")

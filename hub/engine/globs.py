@@ -7,6 +7,7 @@ Source: as Argo CD 3.6, https://pkg.go.dev/github.com/gobwas/glob, whose `{a,b}`
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -308,6 +309,81 @@ def denies(pattern: str, text: str, *, separator: bool = False) -> bool:
     """Return whether a glob of a deny rule matches; one that cannot be used denies everything."""
     found = _kept(pattern, separator, True)
     return isinstance(found, GlobError) or found(text)
+
+
+def fits_path(pattern: str, path: str) -> bool:
+    """Return whether a glob of paths matches, segment by segment; one that cannot be used matches nothing.
+
+    Shapes: a segment `**` is any number of segments, also none; in all others `*` and `?` stop at "/".
+    Source: https://pkg.go.dev/github.com/bmatcuk/doublestar/v4, as the Git file generator of Argo CD 3.6 with its new globbing.
+    """
+    found = _path_patterns(pattern)
+    segments = path.split("/")
+    if isinstance(found, GlobError):
+        return False
+    return any(_fits_segments(wanted, segments) for wanted in found)
+
+
+def check_path(pattern: str) -> None:
+    """Return if a glob of paths can be used.
+
+    Raises: GlobError saying what is wrong with it.
+    """
+    found = _path_patterns(pattern)
+    if isinstance(found, GlobError):
+        raise GlobError(str(found))
+
+
+@functools.lru_cache(maxsize=2048)
+def _path_patterns(pattern: str) -> tuple[tuple[Fits | None, ...], ...] | GlobError:
+    """Return the segments of a glob of paths, None for `**`: several of them where it has braces."""
+
+    def segment(text: str) -> Fits | None:
+        return None if text == "**" else compiled(text, separator=True, braces=False)
+
+    try:
+        return tuple(tuple(map(segment, one.split("/"))) for one in _without_braces(pattern))
+    except GlobError as error:
+        return error
+
+
+def _without_braces(pattern: str) -> list[str]:
+    """Return the patterns that one with `{a,b}` stands for."""
+    if len(pattern) > MOST_CHARACTERS:
+        raise GlobError(f"the pattern is longer than {MOST_CHARACTERS} characters")
+    done, todo = list[str](), [pattern]
+    while todo:
+        one = todo.pop()
+        closing = _closing_braces(one)
+        if not closing:
+            done.append(one)
+        else:
+            start = min(closing)
+            end = closing[start]
+            bounds = [start, *_commas(one, start + 1, end, closing), end]
+            choices = (one[a + 1 : b] for a, b in itertools.pairwise(bounds))
+            todo += [one[:start] + choice + one[end + 1 :] for choice in choices]
+        if len(done) + len(todo) > MOST_WILDCARDS:
+            raise GlobError(f"the braces of the pattern make more than {MOST_WILDCARDS} patterns")
+    return done
+
+
+def _fits_segments(wanted: Sequence[Fits | None], segments: Sequence[str]) -> bool:
+    if None not in wanted:
+        return len(wanted) == len(segments) and all(
+            fits(segment) for fits, segment in zip(wanted, segments, strict=True) if fits
+        )
+    # For each number of segments that were read: whether the wanted ones so far fit them.
+    reached = [True] + [False] * len(segments)
+    for fits in wanted:
+        if fits is None:
+            first = reached.index(True)
+            reached = [n >= first for n in range(len(reached))]
+        else:
+            reached = [False, *(r and fits(s) for r, s in zip(reached, segments, strict=False))]
+            if True not in reached:
+                return False
+    return reached[-1]
 
 
 def check(pattern: Any, field: str) -> None:

@@ -25,6 +25,7 @@ _MOST_NESTED = 10
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}")
 _ARCHIVE = re.compile(r"(?:charts/[^/]+/)*charts/[^/._][^/]*\.tgz")
 _SCHEMA = re.compile(r"(?:charts/[^/]+/)*values\.schema\.json")
+_TEMPLATES = re.compile(r"(?:charts/[^/]+/)*(?:templates|crds)/")
 
 
 def assemble(
@@ -127,10 +128,48 @@ class _Assembly:
             tree = Recorder({"": archives.unpack(data, strip=True, room=self._room)})
         except ManifestError as error:
             raise ManifestError(f"{path}: {error}") from error
-        return _packed(self.sealed(tree.contents("", self._budget), depth + 1))
+        return packed(self.sealed(tree.contents("", self._budget), depth + 1))
 
 
-def _packed(content: Mapping[str, bytes]) -> bytes:
+def without_schemas(content: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return a chart without the schemas of values, also those of its dependencies; the rest is what it was."""
+    return _only(content, lambda path: not _SCHEMA.fullmatch(path))
+
+
+def without_templates(content: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return a chart without what it renders, also its dependencies: what is left checks values."""
+    return _only(content, lambda path: not _TEMPLATES.match(path))
+
+
+def _only(content: Mapping[str, bytes], keep: Callable[[str], bool]) -> dict[str, bytes]:
+    found = {}
+    for path, data in content.items():
+        if _ARCHIVE.fullmatch(path):
+            inside = _inside(data)
+            left = _only(inside, keep)
+            found[path] = data if left == inside else packed(left)
+        elif keep(path):
+            found[path] = data
+    return found
+
+
+def deepest(content: Mapping[str, bytes]) -> int:
+    """Return how many folders deep the deepest file of a chart is, dependencies in archives unpacked."""
+    found = 0
+    for path, data in content.items():
+        inner = deepest(_inside(data)) + 1 if _ARCHIVE.fullmatch(path) else 0
+        found = max(found, path.count("/") + inner)
+    return found
+
+
+def _inside(archive: bytes) -> dict[str, bytes]:
+    # The archive is one that was packed here, within the limits.
+    files = Recorder({"": archives.unpack(archive, strip=True)})
+    return files.contents("", Budget("an archive of a chart", settings.MAX_CHART_BYTES))
+
+
+def packed(content: Mapping[str, bytes]) -> bytes:
+    """Return an archive of a chart."""
     body = io.BytesIO()
     with tarfile.open(fileobj=body, mode="w:gz", compresslevel=1) as archive:
         for path, data in content.items():

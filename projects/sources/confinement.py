@@ -18,7 +18,7 @@ import orjson
 
 NOBODY = 65534
 _HERE = Path(__file__).parent
-LAUNCHER, WORKER = _HERE / "confined.py", _HERE / "worker.py"
+LAUNCHER, WORKER, SETS = _HERE / "confined.py", _HERE / "worker.py", _HERE / "strvals.py"
 _MODULES = ("helm_python", "_gojsonnet", "jq")
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _ZONES = ("/usr/share/zoneinfo", "/etc/localtime")
@@ -82,7 +82,15 @@ def own_user() -> int | None:
     """
     if os.geteuid() != 0 or _kept_user:
         return None
-    needed = [Path(sys.executable), LAUNCHER, WORKER, *map(Path, _python()), *_modules(), root()]
+    needed = [
+        Path(sys.executable),
+        LAUNCHER,
+        WORKER,
+        SETS,
+        *map(Path, _python()),
+        *_modules(),
+        root(),
+    ]
     return NOBODY if all(_readable_by_others(path) for path in needed) else None
 
 
@@ -124,7 +132,7 @@ def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str
 def worker_command(folder: Path, memory: int) -> list[str]:
     """Return the command line of a kept worker, which may read its own folder and write nothing."""
     plan = _plan(folder, memory) | {
-        "read": [*_python(), *map(str, _modules()), *_LIBRARIES, *_ZONES, str(WORKER), str(folder)],
+        "read": [*_python(), *map(str, _modules()), *_LIBRARIES, *_ZONES, str(WORKER), str(SETS), str(folder)],
         "modules": sorted({str(m.parent) for m in _modules()}), "worker": str(WORKER),
     }  # fmt: skip
     return [*_launcher(), orjson.dumps(plan).decode(), "worker"]

@@ -8,24 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from django.conf import settings
 
 from hub.engine.documents import Volume, parse_yaml
 from hub.engine.errors import ManifestError
-from hub.engine.globs import GlobError, compiled
+from hub.engine.globs import GlobError, check_path, fits_path
 from hub.engine.resource import Manifest, annotations_of, manifests_from
-from projects.sources import chart_files
+from projects.sources import chart_files, whole_numbers
 from projects.sources.confinement import working_folder
+from projects.sources.constraints import parse_version, satisfies
 from projects.sources.environment import substitute
 from projects.sources.files import MOST_WALKED, Budget, Recorder, clean
 from projects.sources.folder import write_beneath
 from projects.sources.process import WorkerError, renderer
 from projects.sources.reach import Reach
-from projects.sources.versions import is_constraint, parse_version, satisfies
+from projects.sources.versions import is_constraint
 from projects.sources.words import without_contents
 
 _RANK = {"test-success", "test-failure", "test"}
+_SEPARATOR = re.compile(r"(?:\A|\n)---")
 _RELEASE = re.compile(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
 
@@ -82,14 +83,19 @@ def render(
         "values": _values(files, path, block, environment, reach, budget),
         "parameters": _parameters(block, environment),
         "fileParameters": _file_parameters(files, path, block, environment, reach, budget),
-        "skipCrds": bool(block.get("skipCrds")), "skipSchema": bool(block.get("skipSchemaValidation")),
+        "skipCrds": bool(block.get("skipCrds")),
     }  # fmt: skip
-    content = chart_files.assemble(files, path, reach, schemas=not request["skipSchema"])
+    content = chart_files.assemble(
+        files, path, reach, schemas=not block.get("skipSchemaValidation")
+    )
     if _asks_capabilities(content):
         files.note_capabilities(release.digest)
+    chart = whole_numbers.prepared(content, request["parameters"])
     with working_folder() as folder:
-        write_beneath(folder, content, path)
-        rendered = _call({**request, "chart": str(folder / path)}, folder, files.owner)
+        write_beneath(folder, chart.content, path)
+        asked = {**request, **chart.request, "chart": str(folder / path)}
+        rendered = _call(asked, folder, files.owner)
+    _check_kind(rendered["metadata"])
     _check_kube_version(rendered["metadata"], request["kubeVersion"])
     if rendered["missing"]:
         raise ManifestError(
@@ -108,6 +114,11 @@ def _call(request: dict[str, Any], folder: Path, owner: str) -> dict[str, Any]:
         ) from error
 
 
+def _check_kind(metadata: Mapping[str, Any]) -> None:
+    if metadata.get("type") not in (None, "", "application"):
+        raise ManifestError(f"{metadata['type']} charts are not installable")
+
+
 def _check_kube_version(metadata: Mapping[str, Any], version: str) -> None:
     wanted = str(metadata.get("kubeVersion") or "")
     found = parse_version(re.split(r"[-+]", version, maxsplit=1)[0]) if version else None
@@ -124,12 +135,18 @@ def _check_kube_version(metadata: Mapping[str, Any], version: str) -> None:
 
 
 def _values(
-    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str], reach: Reach, budget: Budget
-) -> list[str]:  # fmt: skip
-    texts = [_value_file(files, origin, place, shown, reach, budget)
+    files: Recorder,
+    path: str,
+    block: Mapping[str, Any],
+    environment: Mapping[str, str],
+    reach: Reach,
+    budget: Budget,
+) -> list[Any]:
+    texts: list[Any] = [_value_file(files, origin, place, shown, reach, budget)
              for origin, place, shown in _value_files(files, path, block, environment)]  # fmt: skip
     if block.get("valuesObject") is not None:
-        texts.append(yaml.safe_dump(block["valuesObject"], sort_keys=False))
+        # As an object: YAML would have to be written so that Go's reader takes each text for one.
+        texts.append(block["valuesObject"])
     elif block.get("values"):
         texts.append(str(block["values"]))
     return [text for text in texts if text]
@@ -223,12 +240,12 @@ def _expand(files: Recorder, origin: str, pattern: str, budget: Budget) -> list[
     fixed = pattern[: min(pattern.index(c) for c in "*?[" if c in pattern)]
     root = posixpath.dirname(fixed)
     try:
-        fits = compiled(pattern, separator=True)
+        check_path(pattern)
     except GlobError as error:
         raise ManifestError(
             f'values file glob "{pattern[:200]}" cannot be used: {error}'
         ) from error
-    return sorted(p for p in files.walk(root, origin, budget=budget) if fits(p))
+    return sorted(p for p in files.walk(root, origin, budget=budget) if fits_path(pattern, p))
 
 
 def _parameters(block: Mapping[str, Any], environment: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -255,8 +272,11 @@ def _file_parameters(
 
 
 def _manifests(rendered: Mapping[str, Any], *, skip_tests: bool) -> list[Manifest]:
-    texts: Sequence[tuple[str, str]] = [(c["name"], c["data"]) for c in rendered["crds"]]
-    texts = [*texts, *sorted(rendered["files"].items())]
+    texts: Sequence[tuple[str, str]] = [(c["name"], f"{c['data']}\n") for c in rendered["crds"]]
+    texts = [
+        *texts,
+        *((name, _as_helm_prints(text)) for name, text in sorted(rendered["files"].items())),
+    ]
     manifests: list[Manifest] = []
     volume = Volume()
     for name, text in texts:
@@ -279,3 +299,12 @@ def _manifests(rendered: Mapping[str, Any], *, skip_tests: bool) -> list[Manifes
             if not set(str(annotations_of(m).get("helm.sh/hook", "")).split(",")) & _RANK
         ]
     return manifests
+
+
+def _as_helm_prints(text: str) -> str:
+    """Return the documents of a template as Helm prints them: without blanks around each, ended by a newline.
+
+    A block of text at the end of a document ends in the newline that Helm adds.
+    """
+    documents = (document.strip() for document in _SEPARATOR.split(text.strip()))
+    return "".join(f"---\n{document}\n" for document in documents if document)

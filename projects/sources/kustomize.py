@@ -139,35 +139,50 @@ def edit(
     return result
 
 
+_SAME = "*"
+_IMAGE = ("name", "newName", "newTag", "digest")
+
+
 def _images(existing: list[dict[str, Any]], wanted: list[str]) -> list[dict[str, Any]]:
-    by_name = {str(image.get("name")): image for image in existing}
-    for text in wanted:
-        name, separator, new = text.partition("=")
-        reference = new if separator else name
-        base, tag, digest = _split_image(reference)
-        if not separator:
-            name = base
-        entry: dict[str, Any] = {**by_name.get(name, {}), "name": name}
-        if base != name:
-            entry["newName"] = base
-        if digest:
-            entry["digest"] = digest
-            entry.pop("newTag", None)
-        elif tag:
-            entry["newTag"] = tag
-            entry.pop("digest", None)
-        by_name[name] = entry
-    return list(by_name.values())
+    """Return the images of a kustomization with others set.
+
+    Source: as `kustomize edit set image`: an entry is replaced as a whole, but `*` keeps what it had; sorted by name.
+    """
+    entries: dict[str, Mapping[str, Any]] = {e["name"]: e for e in map(_image, wanted)}
+    is_set = set[str]()
+    for image in existing:
+        name = str(image.get("name") or "")
+        if name in entries and name not in is_set:
+            entries[name] = _replaced(image, entries[name])
+        entries.setdefault(name, image)
+        is_set.add(name)
+    return [_without_empty(entries[name]) for name in sorted(entries)]
+
+
+def _replaced(old: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    if given.keys() == {"name"}:
+        return old
+    return {k: old.get(k) if v == _SAME else v for k, v in given.items()}
+
+
+def _without_empty(image: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in image.items() if v not in (None, "", _SAME) or k not in _IMAGE[1:]}
+
+
+def _image(text: str) -> dict[str, str]:
+    """Return the entry of `name=newName:newTag@digest`, of which each part but a name may be missing."""
+    name, separator, new = text.partition("=")
+    base, tag, digest = _split_image(new if separator else name)
+    found = (name, base, tag, digest) if separator else (base, "", tag, digest)
+    return {field: part for field, part in zip(_IMAGE, found, strict=True) if part}
 
 
 def _split_image(text: str) -> tuple[str, str, str]:
-    if "@" in text:
-        base, _, digest = text.partition("@")
-        return base, "", digest
-    head, separator, tag = text.rpartition(":")
-    if separator and "/" not in tag:
-        return head, tag, ""
-    return text, "", ""
+    # A colon before the first slash is a port.
+    slash = max(text.find("/"), 0)
+    rest, _, digest = text[slash:].partition("@")
+    name, _, tag = rest.partition(":")
+    return text[:slash] + name, tag, digest
 
 
 def _labels(

@@ -10,9 +10,14 @@ import base64
 import contextlib
 import json
 import os
+import re
+import runpy
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+_SETS = runpy.run_path(str(Path(__file__).with_name("strvals.py")))
 
 
 def main(layers: Sequence[str] = ()) -> None:
@@ -48,8 +53,6 @@ def _helm(request: dict[str, Any], _ask: Any) -> Any:
     with contextlib.closing(helm_python.Chart.load(folder)) as chart:
         metadata = chart.metadata
         values = _values(helm_python, request)
-        if not request.get("skipSchema"):
-            chart.validate_schema(values)
         crds = (
             []
             if request.get("skipCrds")
@@ -65,31 +68,63 @@ def _helm(request: dict[str, Any], _ask: Any) -> Any:
         "name": request["release"], "namespace": request["namespace"], "is_install": True,
         "kube_version": request.get("kubeVersion") or "", "api_versions": request.get("apiVersions") or [], "enable_dns": False,
     }  # fmt: skip
-    # Rendering changes the chart (disabled dependencies are dropped), so each render loads its own.
-    with contextlib.closing(helm_python.Chart.load(folder)) as chart:
-        text = _native.call_string(
-            "helm_render", chart._raw(), json.dumps(values), json.dumps(options)
-        )
-    return {"files": json.loads(text), "crds": crds, "metadata": metadata, "missing": missing}
+
+    def rendered(chart: Any, given: Any) -> dict[str, str]:
+        # Rendering changes the chart (disabled dependencies are dropped), so each render loads its own.
+        with contextlib.closing(chart) as own:
+            arguments = (json.dumps(given), json.dumps(options))
+            return dict(json.loads(_native.call_string("helm_render", own._raw(), *arguments)))
+
+    if request.get("check"):
+        rendered(helm_python.Chart.load_archive(base64.b64decode(request["check"])), values)
+    mark = request.get("mark") or ""
+    files = rendered(helm_python.Chart.load(folder), _marked(values, mark) if mark else values)
+    found = {name: text for name, text in files.items() if not mark or mark not in name}
+    return {"files": found, "crds": crds, "metadata": metadata, "missing": missing}
 
 
 def _values(helm: Any, request: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    for text in request.get("values") or []:
-        result = _merge(result, helm.values_from_yaml(text) or {})
-    for entry in request.get("parameters") or []:
-        parse = helm.parse_set_string_values if entry.get("forceString") else helm.parse_set_string
-        result = _merge(result, parse(f"{entry['name']}={_escaped(entry['value'])}"))
+    for given in request.get("values") or []:
+        one = helm.values_from_yaml(given) or {} if isinstance(given, str) else given
+        result = _merge(result, one)
+    texts = [p for p in request.get("parameters") or [] if p["forceString"]]
+    others = [p for p in request.get("parameters") or [] if not p["forceString"]]
+    # In the order of Helm, which reads --set before --set-string before --set-file.
+    for entry in others:
+        _put(result, f"{entry['name']}={_escaped(entry['value'])}", _SETS["typed"], "--set")
+    for entry in texts:
+        _put(result, f"{entry['name']}={_escaped(entry['value'])}", str, "--set-string")
     for entry in request.get("fileParameters") or []:
-        result = _merge(
-            result, helm.parse_set_string_values(f"{entry['name']}={_escaped(entry['content'])}")
-        )
+        content = entry["content"]
+        _put(result, f"{entry['name']}=file", lambda _, content=content: content, "--set-file")
     return result
 
 
+def _put(values: dict[str, Any], text: str, convert: Any, option: str) -> None:
+    try:
+        _SETS["put"](values, text, convert)
+    except _SETS["SetError"] as error:
+        raise ValueError(f"failed parsing {option} data: {error}") from error
+
+
 def _escaped(value: str) -> str:
-    # As Argo CD: a comma in a value is part of it, not the next parameter.
-    return value.replace("\\,", ",").replace(",", "\\,") if not value.startswith("{") else value
+    # As Argo CD: a comma in a value is part of it, not the next parameter; a list in braces keeps its commas.
+    if value.startswith("{") and value.endswith("}"):
+        return value
+    return re.sub(r"(?<!\\),", r"\\,", value)
+
+
+def _marked(value: Any, mark: str) -> Any:
+    """Return values with the whole numbers of parameters as text, which a template of the chart makes whole again.
+
+    Values reach the library as JSON, where each number becomes a float.
+    """
+    if isinstance(value, dict):
+        return {k: _marked(v, mark) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_marked(v, mark) for v in value]
+    return f"{mark}{value}" if isinstance(value, _SETS["Int64"]) else value
 
 
 def _merge(base: Any, over: Any) -> Any:

@@ -7,6 +7,9 @@ import tarfile
 import pytest
 import yaml
 from support.charts import Charts
+from support.corpus import CM
+from support.corpus import SIMPLE as CHART
+from support.corpus import SMALL as KUSTOMIZE
 
 from hub.engine.errors import RetryLater, Stalled
 from projects import sources
@@ -16,24 +19,6 @@ from projects.sources.archives import unpack
 from projects.sources.copies import folder_of
 from projects.sources.process import renderer
 from projects.sources.versions import resolve_git
-
-CM = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: '{a}'}}\n"
-CHART = {
-    "chart/Chart.yaml": "apiVersion: v2\nname: demo\nversion: 1.2.3\n",
-    "chart/values.yaml": "a: chart\nlist: [1]\n",
-    "chart/values-a.yaml": "a: file-a\n",
-    "chart/values-b.yaml": "a: file-b\nb: file-b\n",
-    "chart/templates/cm.yaml": (
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}, namespace: {{ .Release.Namespace }}}\n"
-        'data: {a: {{ .Values.a | quote }}, b: {{ .Values.b | default "none" | quote }}, file: {{ .Values.file | default "" | quote }}}\n'
-    ),
-    "chart/templates/NOTES.txt": "thanks",
-    "chart/templates/_helpers.tpl": '{{- define "x" }}y{{ end }}',
-    "chart/templates/test.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: t, annotations: {helm.sh/hook: test}}\nspec: {}\n",
-    "chart/crds/crd.yaml": "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: x.example.com}\nspec: {}\n",
-    "shared/values-c.yaml": "a: shared\n",
-    "shared/text.txt": "from, a file",
-}
 
 
 def context(**fields):
@@ -223,18 +208,6 @@ def test_local_dependencies(repo):
         load(repo, {"path": "parent"})
 
 
-KUSTOMIZE = {
-    "base/kustomization.yaml": "resources: [cm.yaml, d.yaml]\n",
-    "base/cm.yaml": CM.format(name="c", a="1"),
-    "base/d.yaml": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  selector: {matchLabels: {x: y}}\n  template:\n    metadata: {labels: {x: y}}\n    spec: {containers: [{name: m, image: 'img:1'}]}\n",
-    "over/kustomization.yaml": "resources: [../base]\n",
-    "comp/kustomization.yaml": (
-        "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\n"
-        "patches:\n  - target: {kind: ConfigMap}\n    patch: |-\n      - op: add\n        path: /data/comp\n        value: '1'\n"
-    ),
-}
-
-
 def test_the_whole_kustomize_block(repo):
     repo.commit(KUSTOMIZE)
     block = {
@@ -275,14 +248,27 @@ def test_kustomize_refusals(repo):
 
 
 @pytest.mark.parametrize(
-    ("images", "expected"),
+    ("images", "existing", "expected"),
     [
-        (["a:2"], [{"name": "a", "newTag": "2"}]), (["a=b:2"], [{"name": "a", "newName": "b", "newTag": "2"}]), (["a@sha256:x"], [{"name": "a", "digest": "sha256:x"}]),
-        (["host:5000/a"], [{"name": "host:5000/a"}]), (["host:5000/a=host:5000/b:1"], [{"name": "host:5000/a", "newName": "host:5000/b", "newTag": "1"}]),
+        (["a:2"], [], [{"name": "a", "newTag": "2"}]),
+        (["a=b:2"], [], [{"name": "a", "newName": "b", "newTag": "2"}]),
+        (["a@sha256:x"], [], [{"name": "a", "digest": "sha256:x"}]),
+        (["host:5000/a"], [], [{"name": "host:5000/a"}]),
+        (["host:5000/a=host:5000/b:1"], [], [{"name": "host:5000/a", "newName": "host:5000/b", "newTag": "1"}]),
+        (["a:v2@sha256:x"], [], [{"name": "a", "newTag": "v2", "digest": "sha256:x"}]),
+        (["a=localhost:5000/a@sha256:x"], [], [{"name": "a", "newName": "localhost:5000/a", "digest": "sha256:x"}]),
+        (["a=localhost:5000/a:1@sha256:x"], [], [{"name": "a", "newName": "localhost:5000/a", "newTag": "1", "digest": "sha256:x"}]),
+        (["a=*:v3"], [{"name": "a", "newName": "r/a", "newTag": "v2"}], [{"name": "a", "newName": "r/a", "newTag": "v3"}]),
+        (["a=*:v3"], [], [{"name": "a", "newTag": "v3"}]),
+        (["a=r/a:*"], [{"name": "a", "newTag": "v2"}], [{"name": "a", "newName": "r/a", "newTag": "v2"}]),
+        (["a=*@*"], [{"name": "a", "newName": "r/a", "digest": "sha256:d"}], [{"name": "a", "newName": "r/a", "digest": "sha256:d"}]),
+        (["a:v3"], [{"name": "a", "newName": "r/a", "newTag": "v2"}], [{"name": "a", "newTag": "v3"}]),
+        (["a:v3"], [{"name": "a", "digest": "sha256:d"}], [{"name": "a", "newTag": "v3"}]),
+        (["b:1", "a:1", "b:2"], [{"name": "c", "newTag": "0"}], [{"name": "a", "newTag": "1"}, {"name": "b", "newTag": "2"}, {"name": "c", "newTag": "0"}]),
     ],
 )  # fmt: skip
-def test_kustomize_images(images, expected):
-    assert kustomize.edit({}, {"images": images}, {})["images"] == expected
+def test_kustomize_images(images, existing, expected):
+    assert kustomize.edit({"images": existing}, {"images": images}, {})["images"] == expected
 
 
 def test_jsonnet(repo):
