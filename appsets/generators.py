@@ -5,8 +5,9 @@ What generators need of the world (clusters, trees of repositories, answers of h
 Source: as Argo CD 3.6, except that matrix and merge take any number of children at any depth.
 """
 
+import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from appsets.template import fast
@@ -16,7 +17,7 @@ from appsets.template.render import missing_of, render_value
 from appsets.template.syntax import TemplateError
 from hub.engine.documents import Volume, parse_yaml
 from hub.engine.errors import ManifestError, RuleError
-from hub.engine.globs import matches
+from hub.engine.globs import fits_path, matches
 
 MOST = 10_000
 MOST_VALUES = 5_000_000
@@ -89,6 +90,8 @@ class _Run:
     most: int
     size: _Size = field(default_factory=_Size)
     read: Volume = field(default_factory=lambda: Volume(MOST_READ))
+    outer: Params = field(default_factory=dict)
+    """The parameters of the generators before this one in a matrix."""
 
 
 def generate(spec: Mapping[str, Any], inputs: Inputs, *, most: int = MOST) -> list[Generated]:
@@ -177,14 +180,21 @@ def _holds(entry: Mapping[str, Any], flat: Mapping[str, str]) -> bool:
 
 
 def _with_values(run: _Run, block: Mapping[str, Any], params: Params, where: str) -> Params:
-    """Return parameters with the generator's own `values`, each a template over them."""
+    """Return parameters with the generator's own `values`, each a template over them.
+
+    In a matrix a name that the element does not have is one of the elements before it.
+    """
     values = block.get("values") or {}
     if not values:
         return params
     if not isinstance(values, Mapping):
         raise GeneratorError(f"{where}.values must be an object")
+    known = _over(run, run.outer, params)
     try:
-        made = {str(k): render_value(fast.plain(v), params, go=run.go, missing=run.missing) for k, v in values.items()}  # fmt: skip
+        made = {
+            str(k): render_value(fast.plain(v), known, go=run.go, missing=run.missing)
+            for k, v in values.items()
+        }
     except TemplateError as error:
         raise GeneratorError(f"{where}.values: {error}") from error
     if run.go:
@@ -284,31 +294,37 @@ def _directories(run: _Run, block: Mapping[str, Any], url: str, revision: str) -
     return [_path_params(run, block, folder) for folder in chosen]
 
 
-def _is_wanted(path: str, entries: Sequence[Mapping[str, Any]], match: Callable[[str, str], bool]) -> bool:  # fmt: skip
+def _is_wanted(path: str, entries: Sequence[Mapping[str, Any]], match: Callable[..., bool]) -> bool:
     require_time()
     hit = False
     for entry in entries:
-        if match(str(entry.get("path") or ""), path):
-            if entry.get("exclude"):
+        exclude = bool(entry.get("exclude"))
+        if match(str(entry.get("path") or ""), path, exclude=exclude):
+            if exclude:
                 return False
             hit = True
     return hit
 
 
-def _shell_match(pattern: str, path: str) -> bool:
+def _shell_match(pattern: str, path: str, *, exclude: bool) -> bool:
     """Return whether a pattern whose `*` stops at "/" fits."""
+    del exclude
     one, other = pattern.strip("/").split("/"), path.split("/")
     return len(one) == len(other) and all(matches(p, part) for p, part in zip(one, other, strict=True))  # fmt: skip
 
 
-def _path_match(pattern: str, path: str) -> bool:
-    """Return whether git's pathspec fits: its `*` crosses "/"."""
-    text = pattern.lstrip("/").replace("**/", "*")
-    return (
-        matches(text, path, braces=False)
-        or path == pattern
-        or path.startswith(pattern.rstrip("/") + "/")
-    )
+def _path_match(pattern: str, path: str, *, exclude: bool) -> bool:
+    """Return whether a glob of files fits: `*` stops at "/", `**` as a whole segment is any number of folders.
+
+    A glob that names a folder means all files below it; one that excludes does so only without wildcards.
+    """
+    text = posixpath.normpath(f"/{pattern}").lstrip("/")
+    if fits_path(text, path):
+        return True
+    if exclude and any(c in text for c in "*?[{"):
+        return False
+    folders = path.split("/")[:-1]
+    return any(fits_path(text, "/".join(folders[: n + 1])) for n in range(len(folders)))
 
 
 def _path_params(run: _Run, block: Mapping[str, Any], folder: str, file: str = "") -> Params:
@@ -390,46 +406,59 @@ def _matrix(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
         grown: list[Params] = []
         for params in found:
             own = _filled(run, entry, kind, params, place) if params else entry
-            for inner in _chosen(run, kind, own, f"{place}.{kind}"):
+            for inner in _chosen(_after(run, params), kind, own, f"{place}.{kind}"):
                 grown.append(_joined(run, params, inner, place))
                 _check_count(len(grown), run.most, f"{where}: the product with {place}.{kind}")
         found = grown
     return found
 
 
+def _after(run: _Run, params: Params) -> _Run:
+    return replace(run, outer=_over(run, run.outer, params)) if params else run
+
+
+def _over(run: _Run, base: Params, own: Params) -> Params:
+    if not base:
+        return own
+    return dict(_deep(run, base, own)) if run.go else {**base, **own}
+
+
 def _filled(run: _Run, entry: Mapping[str, Any], kind: str, params: Params, place: str) -> Mapping[str, Any]:  # fmt: skip
-    """Return a child with the parameters of those before it put in; its `template` stays as it is."""
-    block = entry[kind]
-    keep = {k: block[k] for k in ("template",) if isinstance(block, Mapping) and k in block}
+    """Return a child with the parameters of those before it put in."""
     try:
-        if run.go:
-            made = _rendered_where_known(run, block, params)
-        else:
-            made = render_value(block, params, go=False)
+        return _rendered_entry(run, entry, params)
     except TemplateError as error:
         raise GeneratorError(f"{place}.{kind}: {error}") from error
-    return {**entry, kind: {**made, **keep} if isinstance(made, Mapping) else made}
 
 
-def _rendered_where_known(run: _Run, block: Any, params: Params) -> Any:
-    """Render a child; `values` that speak of its own parameters are left for later."""
+_LATER = ("template", "values")
+"""What is no part of what a generator asks for: `values` are templates over its own parameters first."""
+
+
+def _rendered(run: _Run, block: Any, params: Params) -> Any:
     if not isinstance(block, Mapping):
         return block
     made: dict[str, Any] = {}
     for key, value in block.items():
-        if key == "template":
-            continue
-        if key != "values" or not isinstance(value, Mapping):
-            made[key] = render_value(value, params, go=True, missing=run.missing)
-            continue
-        inner = {}
-        for name, text in value.items():
-            try:
-                inner[name] = render_value(text, params, go=True, missing="error")
-            except TemplateError:
-                inner[name] = text
-        made[key] = inner
+        if key in _LATER:
+            made[key] = value
+        elif key == "generators" and isinstance(value, list):
+            made[key] = [
+                _rendered_entry(run, e, params) if isinstance(e, Mapping) else e for e in value
+            ]
+        else:
+            made[key] = render_value(value, params, go=run.go, missing=run.missing)
     return made
+
+
+def _rendered_entry(run: _Run, entry: Mapping[str, Any], params: Params) -> Mapping[str, Any]:
+    """Return a generator with its selector."""
+    return {
+        key: _rendered(run, value, params)
+        if key in KINDS
+        else render_value(value, params, go=run.go, missing=run.missing)
+        for key, value in entry.items()
+    }
 
 
 def _joined(run: _Run, one: Params, other: Params, place: str) -> Params:
@@ -443,10 +472,10 @@ def _joined(run: _Run, one: Params, other: Params, place: str) -> Params:
 
 
 def _deep(run: _Run, base: Any, over: Any) -> Any:
-    """Return one value over another; what is empty above does not hide what is below."""
+    """Return one value over another: what is stated wins, also false, 0 and ""; maps are merged, null states nothing."""
     if isinstance(base, Mapping) and isinstance(over, Mapping):
         return run.size.add({k: _deep(run, base[k], over[k]) if k in base and k in over else over[k] if k in over else base[k] for k in {**base, **over}})  # fmt: skip
-    return base if over in (None, "", [], {}, 0, False) else over
+    return base if over is None else over
 
 
 def _merge(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:

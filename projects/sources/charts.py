@@ -217,7 +217,9 @@ def resolve(
     """
     if target and not is_constraint(target):
         return target
-    best = highest(target or "*", versions(url, chart, credentials, fresh=fresh))
+    known = versions(url, chart, credentials, fresh=fresh)
+    # As with Git, a version that is there by that name is meant.
+    best = target if target in known else highest(target or "*", known)
     if best is None:
         raise Stalled(
             "RevisionNotFound",

@@ -94,20 +94,23 @@ def _lock(url: str) -> threading.Lock:
 
 
 @contextlib.contextmanager
-def _exclusive(url: str) -> Iterator[Path]:
-    # One fetch per repository at a time, in this process and in the others.
+def exclusive(url: str) -> Iterator[Path]:
+    """Give a local repository to one fetch at a time, in this process and in the others."""
     folder = folder_of(url)
     with _lock(url):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with open(folder.with_suffix(".lock"), "w") as file:  # noqa: PTH123
             fcntl.flock(file, fcntl.LOCK_EX)
             if not (folder / "HEAD").exists():
-                _local("init", "-q", "--bare", "--template=", str(folder))
+                run_local("init", "-q", "--bare", "--template=", str(folder))
             yield folder
 
 
-def _local(*argv: str) -> None:
-    """Run git on a folder of the hub, with nobody's credentials, within the limits of any other."""
+def run_local(*argv: str) -> str:
+    """Return what git says of a folder of the hub, with nobody's credentials, within the limits of any other.
+
+    Raises: Stalled with what went wrong.
+    """
     env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": "/nonexistent"}
     env |= {
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -118,6 +121,7 @@ def _local(*argv: str) -> None:
     finished = process.run_own(command, environment=env, timeout=_LOCAL_SECONDS)
     if finished.code:
         raise Stalled("GitFailed", f"git {argv[-1]}: {finished.errors.strip()[-400:]}")
+    return finished.output.decode(errors="replace").strip()
 
 
 @functools.cache
@@ -353,7 +357,7 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
     place = place_of(url, credentials)
     if has_commit(place, commit):
         return
-    with _exclusive(place) as folder:
+    with exclusive(place) as folder:
         if has_commit(place, commit):
             return
         base = [
@@ -368,7 +372,7 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
         ]
         everything = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
         try:
-            _fetch(folder, url, credentials, [*base, "--depth", "1", "--", url, commit])
+            fetch_into(folder, url, credentials, [*base, "--depth", "1", "--", url, commit])
         except RetryLater as error:
             if "dumb http" in error.message:
                 # One object at a time, each in a file of its own that nothing bounds.
@@ -379,15 +383,18 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
                 ) from error
             # Old servers give only what a ref names: then the history is needed. Each ref becomes a file.
             fetch_refs(url, credentials)
-            _fetch(folder, url, credentials, [*base, "--", url, *everything])
-            _require_few_refs(folder, url)
+            fetch_into(folder, url, credentials, [*base, "--", url, *everything])
+            require_few_refs(folder, url)
         forget_opened()
         if not has_commit(place, commit):
             raise Stalled("RevisionNotFound", f"{redact_text(url)} has no commit {commit}")
 
 
-def _fetch(folder: Path, url: str, credentials: Mapping[str, Any], argv: list[str]) -> None:
-    """Fetch into a local repository, which does not grow beyond the limit."""
+def fetch_into(folder: Path, url: str, credentials: Mapping[str, Any], argv: list[str]) -> None:
+    """Fetch into a local repository, which does not grow beyond the limit.
+
+    Raises: RetryLater or Stalled with what the server said.
+    """
     objects = folder / "objects"
     used = sum(path.stat().st_size for path in objects.rglob("*") if path.is_file())
     most = settings.MAX_REPOSITORY_BYTES - used
@@ -427,8 +434,11 @@ def _clear(folder: Path) -> list[int]:
     return sizes
 
 
-def _require_few_refs(folder: Path, url: str) -> None:
-    """Return if no more refs were written than the server said before that it has; those that are too many go."""
+def require_few_refs(folder: Path, url: str) -> None:
+    """Return if no more refs were written than the server said before that it has; those that are too many go.
+
+    Raises: Stalled.
+    """
     count = sum(1 for path in (folder / "refs").rglob("*") if path.is_file())
     if count > 2 * settings.MAX_REFS:
         shutil.rmtree(folder / "refs")
@@ -454,7 +464,7 @@ def ensure_history(url: str, commit: str, credentials: Mapping[str, Any]) -> Non
     Raises: RetryLater when the server does not give it.
     """
     ensure(url, commit, credentials)
-    with _exclusive(place_of(url, credentials)) as folder:
+    with exclusive(place_of(url, credentials)) as folder:
         if not (folder / "shallow").exists():
             return
         argv = [
@@ -468,7 +478,7 @@ def ensure_history(url: str, commit: str, credentials: Mapping[str, Any]) -> Non
             "--no-recurse-submodules",
             "--unshallow",
         ]
-        _fetch(folder, url, credentials, [*argv, "--", url, commit])
+        fetch_into(folder, url, credentials, [*argv, "--", url, commit])
         forget_opened()
 
 
@@ -485,9 +495,9 @@ def tidy(url: str) -> bool:
     loose = sum(1 for _ in (folder / "objects").glob("[0-9a-f][0-9a-f]/*"))
     if len(packs) < MAX_PACKS and loose < MAX_PACKS * 100:
         return False
-    with _exclusive(url):
+    with exclusive(url):
         try:
-            _local("--git-dir", str(folder), "repack", "-a", "-d", "-k", "-q")
+            run_local("--git-dir", str(folder), "repack", "-a", "-d", "-k", "-q")
         finally:
             _clear(folder)
             forget_opened()

@@ -1,0 +1,66 @@
+"""The commits of a repository without their files, where an abbreviated one behind the tips is looked for.
+
+They are in a repository of their own: the one that files are read from has none but whole commits.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from hub.engine.errors import Stalled
+from hub.engine.permits import normal_url
+from projects.sources import git
+
+_MOST = 2_000
+_REFS = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
+_SILENT = ("-q", "--prune", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+_answers: OrderedDict[tuple[str, str], tuple[str, str]] = OrderedDict()
+_lock = Lock()
+
+
+def commit_of(
+    url: str, abbreviated: str, refs: Mapping[str, str], credentials: Mapping[str, Any]
+) -> str:
+    """Return the one commit that an abbreviation names in the history of all refs, empty when there is none.
+
+    Shapes: `refs` are what the server has now, to these credentials: as long as they stay, it is not asked again.
+    Raises: RetryLater or Stalled with what the server said.
+    """
+    place = f"{normal_url(git.place_of(url, credentials))} commits"
+    state = sha256(repr(sorted(refs.items())).encode()).hexdigest()
+    with _lock:
+        found, seen = _answers.get((place, abbreviated), ("", ""))
+    if not found and seen != state:
+        found = _looked_up(place, url, abbreviated, state, credentials)
+        with _lock:
+            _answers[place, abbreviated] = (found, state)
+            if len(_answers) > _MOST:
+                _answers.popitem(last=False)
+    return found
+
+
+def _looked_up(
+    place: str, url: str, abbreviated: str, state: str, credentials: Mapping[str, Any]
+) -> str:
+    with git.exclusive(place) as folder:
+        seen = folder / "seen-refs"
+        if not seen.exists() or seen.read_text() != state:
+            # The files of commits are not needed; a server that does not know filters sends them too.
+            fetch = ["--git-dir", str(folder), "fetch", *_SILENT, "--filter=tree:0", "--", url]
+            git.fetch_into(folder, url, credentials, [*git.AT_ONCE, *fetch, *_REFS])
+            git.require_few_refs(folder, url)
+            seen.write_text(state)
+        return _parsed(folder, abbreviated)
+
+
+def _parsed(folder: Path, abbreviated: str) -> str:
+    asked = ("rev-parse", "--quiet", "--verify", "--end-of-options", f"{abbreviated}^{{commit}}")
+    try:
+        found = git.run_local("--git-dir", str(folder), *asked)
+    except Stalled:
+        return ""  # There is none, or more than one.
+    return found if re.fullmatch(r"[0-9a-f]{40}", found) and found.startswith(abbreviated) else ""
