@@ -14,6 +14,7 @@ from clusters.api import cluster_json
 from hub.access import Caller, is_allowed
 from hub.api import View
 from hub.engine.errors import Expired, Invalid
+from hub.engine.reading import digits
 from hub.models import OLDEST, Tombstone, current_version, setting
 from hub.rest import token_of
 from projects.api.repositories import repository_json
@@ -117,9 +118,9 @@ def _start(text: str) -> int | None:
     """
     if not text:
         return None
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
+    version = digits(text)
+    if version is None:
         raise Invalid(f"resourceVersion must be a number that an answer had, not {text[:40]!r}")
-    version = int(text)
     if version > current_version():
         raise Invalid(f"resourceVersion {version} is newer than anything here: it comes from another hub")  # fmt: skip
     if version < setting(OLDEST, 0):

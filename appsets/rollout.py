@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from hub.engine.backoff import parse_duration
 from hub.engine.errors import RuleError
+from hub.engine.reading import digits
 
 WAITING, PENDING, PROGRESSING, HEALTHY = "Waiting", "Pending", "Progressing", "Healthy"
 NOWHERE = -1
@@ -142,11 +143,15 @@ def _count(value: Any, where: str) -> int | str | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
     text = str(value)
-    if text.isdigit():
-        return int(text)
-    if text.endswith("%") and text[:-1].isdigit() and int(text[:-1]) <= 100:
+    count = digits(text)
+    if count is not None:
+        return count
+    percent = digits(text.removesuffix("%"), 3)
+    if text.endswith("%") and percent is not None and percent <= 100:
         return text
-    raise RuleError(f"{where} must be a whole number or a percentage such as 20%, not {value!r}")
+    raise RuleError(
+        f"{where} must be a whole number or a percentage such as 20%, not {text[:40]!r}"
+    )
 
 
 def limit_of(value: int | str | None, total: int, *, least: int = 1) -> int:

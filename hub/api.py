@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 from hub import decisions, idempotency
 from hub.access import Caller, hide, require_any
 from hub.engine.errors import AccessDenied, Invalid, Unauthenticated
+from hub.engine.reading import whole
 from hub.engine.scopes import split_selector
 from hub.models import Account
 from hub.redirects import origin_of
@@ -268,13 +269,7 @@ def number(request: Request, name: str, default: int = 0) -> int:
     value = request.query_params.get(name)
     if value is None or value == "":
         return default
-    try:
-        found = int(value)
-    except ValueError as error:
-        raise Invalid(f"{name} must be a whole number, not {value[:40]!r}") from error
-    if abs(found) >= 2**63:
-        raise Invalid(f"{name} must be a whole number of 64 bits, not {value[:40]!r}")
-    return found
+    return whole(value, name)
 
 
 def must_agree(path: str, body: Any, field: str) -> None:

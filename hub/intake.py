@@ -19,6 +19,7 @@ from django.http import parse_cookie
 from django.http.request import split_domain_port, validate_host
 
 from hub.engine.errors import Unauthenticated
+from hub.engine.reading import digits
 from hub.gate import Busy, Gate, Queues, Shares
 from hub.guessing import DELAY, MAX_DELAY_SECONDS
 from hub.headers import PROTECTION
@@ -307,9 +308,10 @@ def _length(headers: dict[str, str]) -> int | None:
         )
     if not text:
         return None if "transfer-encoding" in headers else 0
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
+    length = digits(text)
+    if length is None:
         raise Refused(400, "Content-Length is no number")
-    return int(text)
+    return length
 
 
 async def _refuse(path: str, receive: Receive, send: Send, refusal: Refused) -> None:

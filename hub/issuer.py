@@ -1,6 +1,6 @@
 """The hub as the provider that its own command line signs in by: authorization code and device code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -9,6 +9,7 @@ from allauth.idp.oidc import views
 from allauth.idp.oidc.adapter import DefaultOIDCAdapter
 from allauth.idp.oidc.internal.oauthlib import device_codes
 from django.core.cache import cache
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -121,7 +122,7 @@ def begin_device(request: HttpRequest) -> HttpResponse:
     """Give a device its code, and remember for the page who asked for it."""
     if not ratelimit.consume(request, app="allauth.idp.oidc", action="device_code"):
         return JsonResponse({"error": "slow_down"}, status=429)
-    answer: HttpResponse = views.device_code(request)
+    answer = _answered(views.device_code, request)
     if answer.status_code == 200:
         agent = "".join(c for c in request.headers.get("User-Agent", "") if c.isprintable())
         asked = {
@@ -180,8 +181,15 @@ def token(request: HttpRequest) -> HttpResponse:
     error = _refusal(request)
     if error:
         return JsonResponse({"error": error}, status=400)
-    answer: HttpResponse = views.token(request)
-    return answer
+    return _answered(views.token, request)
+
+
+def _answered(view: Callable[[HttpRequest], HttpResponse], request: HttpRequest) -> HttpResponse:
+    """Return the answer of a view, and RFC 8707's error for a `resource` that is no address."""
+    try:
+        return view(request)
+    except ValidationError:
+        return JsonResponse({"error": "invalid_target"}, status=400)
 
 
 _CODE_OF = {"authorization_code": "code", DEVICE_GRANT: "device_code"}

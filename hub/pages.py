@@ -42,6 +42,7 @@ from hub.engine.errors import (
     Unauthenticated,
 )
 from hub.engine.rbac import RESOURCES
+from hub.engine.reading import digits
 from hub.heads import COOKIE
 from hub.models import (
     AuditCheckpoint,
@@ -275,8 +276,8 @@ def trail_page(request: HttpRequest, caller: Caller) -> HttpResponse:
     params, error = request.GET, ""
     try:
         rows = review.search(params).order_by("-pk")
-        if params.get("before", "").isdigit():
-            rows = rows.filter(pk__lt=int(params["before"]))
+        if (before := digits(params.get("before", ""))) is not None:
+            rows = rows.filter(pk__lt=before)
         events = list(rows[:101])
     except Invalid as problem:
         events, error = [], str(problem)
@@ -303,18 +304,18 @@ def trail_page(request: HttpRequest, caller: Caller) -> HttpResponse:
 def newer_events(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Say how many events that fit the filters came after those that a page shows."""
     require(caller, "audit", "get", "events")
-    after = request.GET.get("after", "")
-    if not after.isascii() or not after.isdigit() or len(after) > 18:
+    after = digits(request.GET.get("after", ""))
+    if after is None:
         raise Http404
     try:
-        rows = review.search(request.GET).filter(pk__gt=int(after))
+        rows = review.search(request.GET).filter(pk__gt=after)
     except Invalid as problem:
         raise Http404 from problem
     kept = request.GET.copy()
     kept.pop("after", None)
     count = len(rows.values_list("pk", flat=True)[: MOST_NEWER + 1])
     return render(request, "audit/newer.html", {
-        "count": min(count, MOST_NEWER), "more": count > MOST_NEWER, "after": int(after), "query": kept.urlencode(),
+        "count": min(count, MOST_NEWER), "more": count > MOST_NEWER, "after": after, "query": kept.urlencode(),
     })  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import io
 import unicodedata
 import zipfile
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -26,6 +26,7 @@ from hub.access import require
 from hub.api import View, actor, body_map, named_account, number
 from hub.engine.chain import canonical, key_id
 from hub.engine.errors import Invalid, NotFound
+from hub.engine.reading import in_range
 from hub.models import (
     AuditCheckpoint,
     AuditEvent,
@@ -51,12 +52,13 @@ def moment(text: str, field: str, *, end: bool = False) -> datetime | None:
         found = parse_datetime(text.replace(" ", "+"))
         day = parse_date(text) if found is None else None
     except ValueError as error:
-        raise Invalid(f"{field}: {text!r} is no time") from error
-    if found is None and day is not None:
-        found = datetime(day.year, day.month, day.day) + timedelta(days=1 if end else 0)  # noqa: DTZ001 - made aware below
+        raise Invalid(f"{field}: {text[:40]!r} is no time") from error
+    if day is not None:
+        first = in_range(datetime(day.year, day.month, day.day, tzinfo=UTC), field)
+        return first + timedelta(days=1 if end else 0)
     if found is None:
-        raise Invalid(f"{field} must be a day or a time such as 2026-03-01 or 2026-03-01T12:00:00Z, not {text!r}")  # fmt: skip
-    return timezone.make_aware(found) if timezone.is_naive(found) else found
+        raise Invalid(f"{field} must be a day or a time such as 2026-03-01 or 2026-03-01T12:00:00Z, not {text[:40]!r}")  # fmt: skip
+    return in_range(timezone.make_aware(found) if timezone.is_naive(found) else found, field)
 
 
 def condition(params: Any) -> Q:

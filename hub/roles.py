@@ -8,7 +8,6 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -21,6 +20,7 @@ from hub.api import View, actor, body_map, must_agree
 from hub.engine.backoff import parse_duration
 from hub.engine.errors import Invalid, NotFound
 from hub.engine.rbac import RESOURCES, Decision, parse, unknown_roles
+from hub.engine.reading import moment
 from hub.models import (
     Account,
     Grant,
@@ -275,10 +275,7 @@ def give(body: dict[str, Any], who: str) -> Grant:
 def _moment(value: Any, field: str) -> datetime | None:
     if value in (None, ""):
         return None
-    found = parse_datetime(value) if isinstance(value, str) else None
-    if found is None or found.tzinfo is None:
-        raise Invalid(f"{field} must be a time such as 2026-03-01T12:00:00Z")
-    return found
+    return moment(str(value), field)
 
 
 class OneGrant(View):

@@ -23,6 +23,7 @@ from hub import audit, guessing
 from hub.access import Caller, caller_of
 from hub.engine.errors import Invalid, NotFound, Precondition, Unauthenticated
 from hub.engine.patterns import PatternError, finds
+from hub.engine.reading import whole
 from hub.models import (
     Account,
     ApiToken,
@@ -504,10 +505,7 @@ def create_token(
     Units: `seconds` until it ends, 0 for never.
     Raises: Invalid naming the field; Precondition for an id that is taken.
     """
-    try:
-        seconds = int(seconds or 0)
-    except (TypeError, ValueError) as error:
-        raise Invalid(f"expiresIn must be a number of seconds, not {seconds!r}") from error
+    seconds = whole(seconds or 0, "expiresIn")
     if not 0 <= seconds <= 10 * 366 * 86_400:
         raise Invalid("expiresIn must be between 0 (never) and ten years in seconds")
     token_id = token_id or str(uuid.uuid4())

@@ -11,6 +11,7 @@ from django.utils import timezone
 from hub import audit
 from hub.access import set_project_roles
 from hub.engine.errors import Conflict, Invalid, NotFound, Outdated, Precondition
+from hub.engine.reading import integer
 from hub.models import Tombstone, next_version
 from hub.stream import publish, wake
 from projects.manifests import application_json, mirror, mirror_application, project_json
@@ -198,11 +199,15 @@ def check_version(given: Any, first: int, last: int, what: str) -> None:
     """
     if given in (None, ""):
         return
-    text = str(given)
-    if isinstance(given, bool) or not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise Invalid(f"metadata.resourceVersion must be the number that an answer had, not {text[:40]!r}")  # fmt: skip
-    if not first <= int(text) <= last:
-        raise Outdated(f"{what} was changed since resourceVersion {text} (now {last}); read it again and repeat the change")  # fmt: skip
+    version = integer(given)
+    if version is None or version < 0:
+        raise Invalid(
+            f"metadata.resourceVersion must be the number that an answer had, not {str(given)[:40]!r}"
+        )
+    if not first <= version <= last:
+        raise Outdated(
+            f"{what} was changed since resourceVersion {version} (now {last}); read it again and repeat the change"
+        )
 
 
 def change(

@@ -12,6 +12,7 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from hub.access import Caller
+from hub.engine.reading import digits
 from projects.models import Application, ApplicationQuerySet
 from projects.visible import visible
 
@@ -148,7 +149,7 @@ def chosen(params: QueryDict) -> Chosen:
     return Chosen(
         {n: v for n, v in facets.items() if v}, [x for x in params.getlist("label") if "=" in x][:10], params.get("q", "").strip()[:200],
         params.get("sort", "") if params.get("sort", "") in SORTS else "", next((v for v in VIEWS if v == params.get("view")), "table"),
-        max(1, int(page)) if page.isdigit() and len(page) < 7 else 1, params.get("favourites") == "1",
+        max(1, digits(page, 6) or 1), params.get("favourites") == "1",
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from django.db.models import Model, Q
 
 from clusters.models import Cluster
 from hub.engine.errors import Stalled
+from hub.engine.reading import digits
 from hub.engine.scopes import Where
 from hub.models import NOTICES, Setting, Tombstone
 from projects.models import Application, Project, Repository
@@ -136,8 +137,8 @@ def applications_by(keys: Iterable[str]) -> Q:
             found |= ~Q(pk=None)
         elif name == "in":
             found |= Q(project=what)
-        elif name == "on" and what.isascii() and what.isdigit():
-            found |= Q(cluster_id=int(what[:18]))
+        elif name == "on" and (cluster := digits(what)) is not None:
+            found |= Q(cluster_id=cluster)
         elif key == "children":
             found |= Q(owner__gt="")
         elif name == "children":

@@ -21,6 +21,7 @@ from django.utils import timezone
 from appsets.generators import GeneratorError
 from appsets.models import HostAnswer, HostBudget
 from hub.engine.errors import Invalid
+from hub.engine.reading import digits
 from hub.metrics import HOST_REQUESTS
 from hub.outbound import check_url, http, joined
 from hub.outbound.bounds import TooMuch, parse
@@ -274,17 +275,18 @@ def _asks_to_wait(response: http.Response) -> datetime | None:
     """Return until when a server wants no more requests, None when it said nothing of that."""
     now = timezone.now()
     after = response.headers.get("retry-after", "")
-    if after.isdigit():
-        return now + timedelta(seconds=min(int(after), 7200))
+    seconds = digits(after)
+    if seconds is not None:
+        return now + timedelta(seconds=min(seconds, 7200))
     if after:
         try:
             return min(parsedate_to_datetime(after).astimezone(UTC), now + timedelta(hours=2))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             pass
     for left, reset in (("x-ratelimit-remaining", "x-ratelimit-reset"), ("ratelimit-remaining", "ratelimit-reset")):  # fmt: skip
-        at = response.headers.get(reset, "")
-        if response.headers.get(left) == "0" and at.isdigit():
-            until = datetime.fromtimestamp(min(int(at), 2**33), UTC)
+        at = digits(response.headers.get(reset))
+        if response.headers.get(left) == "0" and at is not None:
+            until = datetime.fromtimestamp(min(at, 2**33), UTC)
             return min(until, now + timedelta(hours=2)) if until > now else None
     if response.status_code == 429:
         return now + timedelta(minutes=1)
@@ -299,12 +301,12 @@ def _target(url: str, location: str) -> str:
 
 
 def _last_page(headers: Mapping[str, str]) -> int:
-    total = headers.get("x-total-pages", "")
-    if total.isdigit():
-        return int(total)
+    total = digits(headers.get("x-total-pages"))
+    if total is not None:
+        return total
     last = http.links(headers.get("link", "")).get("last", "")
     page = dict(parse_qsl(last.partition("?")[2].partition("#")[0])).get("page", "")
-    return int(page) if page.isdigit() else 0
+    return digits(page) or 0
 
 
 def _parsed(data: bytes, url: str) -> Any:

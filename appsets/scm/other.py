@@ -12,6 +12,7 @@ from appsets.template import fast
 from clusters.kinds import Refused, path_of
 from clusters.kube import connect
 from clusters.models import HOME_SERVER, Cluster
+from hub.engine.reading import digits
 
 Params = dict[str, Any]
 GENERATE = "/api/v1/getparams.execute"
@@ -44,10 +45,10 @@ def plugin(block: Mapping[str, Any], keys: Keys, set_name: str) -> list[Params]:
     given = inner.get("parameters") if isinstance(inner, Mapping) else None
     given = given if isinstance(given, Mapping) else {}
     token = _token(str(config.get("token") or ""), keys, origin(base), name)
-    timeout = str(config.get("requestTimeout") or "30")
+    timeout = digits(str(config.get("requestTimeout") or "30"))
     host = Host(
         base, f"ConfigMap {name}: baseUrl", headers={"Authorization": f"Bearer {token}"},
-        timeout=min(int(timeout), 300) if timeout.isdigit() else 30,
+        timeout=30 if timeout is None else min(timeout, 300),
     )  # fmt: skip
     try:
         answer = host.post(GENERATE, {"applicationSetName": set_name, "input": {"parameters": given}})  # fmt: skip

@@ -4,6 +4,7 @@ Source: https://pkg.go.dev/text/template and its text/template/parse.
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -324,10 +325,12 @@ def _literal(token: Token) -> Any:
 def _unescaped(text: str, line: int) -> str:
     def one(found: re.Match[str]) -> str:
         code = found[1]
-        if code[0] in "xuU":
-            return chr(int(code[1:], 16))
-        if code[0].isdigit():
-            return chr(int(code, 8))
+        if len(code) > 1:
+            # What is longer than a character is digits: hexadecimal after a letter, else octal.
+            number = int(code[1:], 16) if code[0] in "xuU" else int(code, 8)
+            if number > sys.maxunicode or 0xD800 <= number < 0xE000:
+                raise TemplateError(f"line {line}: \\{code} is no character")
+            return chr(number)
         if code not in _ESCAPES:
             raise TemplateError(f"line {line}: unknown escape \\{code}")
         return _ESCAPES[code]

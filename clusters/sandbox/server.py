@@ -25,6 +25,7 @@ from clusters.sandbox.store import Failure, Store
 from hub.api import selector
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import Invalid, ManifestError
+from hub.engine.reading import digits
 from hub.engine.resource import Manifest
 
 log = logging.getLogger(__name__)
@@ -230,7 +231,7 @@ class Sandbox:
     async def _watch(
         self, request: web.Request, kind: Served, namespace: str
     ) -> web.StreamResponse:
-        version = int(request.query.get("resourceVersion") or self.store.version)
+        version = digits(request.query.get("resourceVersion")) or self.store.version
         if version and version < self.store.first_event:
             raise Failure(410, "Expired", f"too old resource version: {version}")
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})

@@ -7,6 +7,7 @@ from typing import Any
 
 from hub.engine import lua
 from hub.engine.errors import ODD_SHAPES, EngineError, RuleError
+from hub.engine.reading import digits
 from hub.engine.resource import Manifest, resource_key
 
 
@@ -157,9 +158,12 @@ def _patched(live: Manifest, name: str, params: Mapping[str, str], now: str) -> 
 
 def _replicas(params: Mapping[str, str]) -> int:
     text = str(params.get("replicas", ""))
-    if not text.isdigit() or int(text) > 100_000:
-        raise RuleError(f"parameter replicas must be a whole number from 0 to 100000, not {text!r}")
-    return int(text)
+    wanted = digits(text)
+    if wanted is None or wanted > 100_000:
+        raise RuleError(
+            f"parameter replicas must be a whole number from 0 to 100000, not {text[:40]!r}"
+        )
+    return wanted
 
 
 def _job_of(cron_job: Manifest, unique: str) -> Manifest:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from hub.engine.errors import RuleError
+from hub.engine.reading import digits
 
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -24,8 +25,9 @@ def parse_duration(text: Any, field: str = "duration") -> timedelta:
     if isinstance(text, int | float) and not isinstance(text, bool):
         return _time(text, field)
     value = str(text).strip()
-    if value.isascii() and value.isdigit():
-        return _time(int(value[:20]), field)
+    seconds = digits(value)
+    if seconds is not None:
+        return _time(seconds, field)
     parts = _DURATION.findall(value) if len(value) <= _MOST_CHARACTERS else []
     if not parts or "".join(number + unit for number, unit in parts) != value:
         raise RuleError(

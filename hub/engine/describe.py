@@ -6,9 +6,13 @@ from typing import Any
 
 from hub.engine.errors import ODD_SHAPES
 from hub.engine.quantity import parse_quantity
+from hub.engine.reading import integer
 from hub.engine.resource import Manifest, annotations_of, labels_of, resource_key
 
 LINK = "link.argocd.argoproj.io/"
+
+# An exabyte: a server that lies may say more than can be written down.
+_MOST_QUANTITY = 10**18
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def _pod_info(manifest: Manifest) -> list[tuple[str, str]]:
     spec, status = manifest.get("spec") or {}, manifest.get("status") or {}
     statuses = _maps(status.get("containerStatuses"))
     ready = sum(1 for c in statuses if c.get("ready"))
-    restarts = sum(int(c.get("restartCount") or 0) for c in statuses)
+    restarts = sum(integer(c.get("restartCount")) or 0 for c in statuses)
     info = [
         ("Status Reason", _pod_reason(manifest, status, statuses)),
         ("Node", str(spec.get("nodeName") or "")),
@@ -73,7 +77,7 @@ def _pod_info(manifest: Manifest) -> list[tuple[str, str]]:
             parse_quantity(((c.get("resources") or {}).get("requests") or {}).get(resource)) or 0
             for c in _maps(spec.get("containers"))
         )
-        if total:
+        if 0 < total < _MOST_QUANTITY:
             info.append((resource, str(int(total * 1000))))
     return [(name, value) for name, value in info if value]
 

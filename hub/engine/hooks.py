@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from hub.engine.reading import integer
 from hub.engine.resource import Manifest, annotations_of, csv_annotation
 
 HOOK = "argocd.argoproj.io/hook"
@@ -64,10 +65,7 @@ def wave(manifest: Manifest) -> int:
     annotations = annotations_of(manifest)
     for name in (SYNC_WAVE, "helm.sh/hook-weight"):
         if name in annotations:
-            try:
-                return int(annotations[name])
-            except ValueError:
-                return 0
+            return integer(annotations[name]) or 0
     return 0
 
 

@@ -145,7 +145,7 @@ def _beyond(key: Key, order: Order) -> Q:
 def _moment(value: Any) -> datetime:
     try:
         return datetime.fromtimestamp(int(value) / 1_000_000, UTC)
-    except (ValueError, OverflowError, OSError) as error:
+    except (TypeError, ValueError, OverflowError, OSError) as error:
         raise Invalid("continue must be what the page before had in metadata.continue") from error
 
 

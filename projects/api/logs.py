@@ -5,7 +5,6 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -28,6 +27,7 @@ from hub.engine.errors import (
     RetryLater,
     Stalled,
 )
+from hub.engine.reading import moment
 from hub.engine.resource import ResourceKey
 from hub.engine.tree import Node
 from hub.outbound.bounds import Lines
@@ -138,13 +138,8 @@ def _moment(text: str, field: str) -> str:
     """
     if not text:
         return ""
-    try:
-        found = datetime.fromtimestamp(int(text), UTC) if text.isdigit() and len(text) < 12 else datetime.fromisoformat(text.replace(" ", "+"))  # fmt: skip
-    except ValueError as error:
-        raise Invalid(f"{field} must be a time such as 2026-01-31T08:00:00Z, not {text[:40]!r}") from error  # fmt: skip
-    if found.tzinfo is None:
-        raise Invalid(f"{field} needs a zone, such as the Z of 2026-01-31T08:00:00Z")
-    return found.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    found = moment(text, field)
+    return found.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _log_query(request: Request) -> dict[str, str]:

@@ -23,6 +23,7 @@ from hub.engine.errors import (
 )
 from hub.engine.integrity import demand_for
 from hub.engine.options import parse_options
+from hub.engine.reading import whole
 from hub.engine.selection import idle, key_of
 from hub.engine.shapes import check_shape
 from hub.models import setting
@@ -140,10 +141,7 @@ def sources_at(application: Application, body: dict[str, Any]) -> list[dict[str,
         raise Invalid("revisions and sourcePositions must have the same length")
     result = [dict(s) for s in wanted]
     for position, revision in zip(positions, asked, strict=True):
-        try:
-            index = int(position) - 1
-        except (TypeError, ValueError) as error:
-            raise Invalid(f"sourcePositions: {position!r} must be a whole number") from error
+        index = whole(position, "sourcePositions") - 1
         if not 0 <= index < len(result):
             raise Invalid(
                 f"sourcePositions: the application has {len(result)} sources, not {position}"
@@ -281,10 +279,7 @@ class Rollback(View):
 
 
 def _history_entry(application: Application, number_: Any) -> Revision:
-    try:
-        wanted = int(number_ or 0)
-    except (TypeError, ValueError) as error:
-        raise Invalid(f"id must be a whole number, not {number_!r}") from error
+    wanted = whole(number_ or 0, "id")
     entries = list(application.history.all())
     if number_ is None and len(entries) > 1:
         return entries[-2]

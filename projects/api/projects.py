@@ -13,6 +13,7 @@ from clusters.models import Cluster
 from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
 from hub.engine.errors import Invalid, NotFound
+from hub.engine.reading import digits
 from hub.engine.windows import active_windows
 from hub.lists import arranged
 from hub.models import ApiToken, current_version, next_version
@@ -208,8 +209,8 @@ class RoleToken(View):
         rows = ApiToken.objects.filter(project=name, role=role)
         if request.query_params.get("id"):
             rows = rows.filter(token_id=request.query_params["id"])
-        elif issued.isdigit():
-            rows = rows.filter(issued_at=moment(int(issued)))
+        elif (second := digits(issued, 11)) is not None:
+            rows = rows.filter(issued_at=moment(second))
         else:
             raise Invalid(f"iat must be the second at which the token was issued, not {issued!r}")
         if not revoke_tokens(rows, actor(request).name):

@@ -17,6 +17,7 @@ from hub.api import View, project_fields, selector
 from hub.documents import to_json
 from hub.engine.errors import Unauthenticated
 from hub.engine.permits import normal_url
+from hub.engine.reading import digits
 from hub.models import Tombstone, current_version, setting
 from hub.session import verify
 from hub.stream import listen
@@ -71,8 +72,7 @@ def asked(request: Request, *namespace: str) -> tuple[Filter, int | None]:
         repo=normal_url(params["repo"]) if params.get("repo") else "", projects=params.getlist("projects") or params.getlist("project"),
         labels=selector(params["selector"]) if params.get("selector") else None,
     )  # fmt: skip
-    known = params.get("resourceVersion", "")
-    return chosen, int(known) if known.isdecimal() and len(known) < 20 else None
+    return chosen, digits(params.get("resourceVersion", ""))
 
 
 class Waiter:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hub.engine.reading import digits
+
 Fields = Mapping[str, Sequence[str]]
 
 
@@ -30,7 +32,7 @@ def manifest_from(body: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
             metadata["name"] = one(fields, "name")
         spec["project"] = one(fields, "project") or spec.get("project") or "default"
         spec["destination"] = _destination(dict(spec.get("destination") or {}), fields)
-    index = int(one(fields, "index")) if one(fields, "index").isdigit() else 0
+    index = digits(one(fields, "index")) or 0
     source = source_at(spec, index)
     if "source" in parts:
         source = _source(source, fields)
@@ -82,7 +84,7 @@ def _kustomize(block: dict[str, Any], fields: Fields) -> dict[str, Any]:
         put(block, name, one(fields, f"kustomize.{name}"))
     put(block, "images", many(fields, "kustomize.images"))
     replicas = [
-        {"name": r["name"], "count": int(r["count"]) if r["count"].isdigit() else r["count"]}
+        {"name": r["name"], "count": r["count"] if digits(r["count"]) is None else digits(r["count"])}
         for r in _rows(fields, ("name", "count"), "kustomize.replica") if r["name"]
     ]  # fmt: skip
     put(block, "replicas", replicas)

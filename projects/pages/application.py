@@ -14,6 +14,7 @@ from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, Retr
 from hub.engine.guard import waits_for_a_person
 from hub.engine.options import parse_options, resource_options
 from hub.engine.plan import PRUNE, PlanRequest, Step, plan
+from hub.engine.reading import digits
 from hub.engine.resource import ResourceKey
 from hub.engine.status import Sync
 from hub.models import current_version
@@ -312,7 +313,8 @@ def delete_dialog(request: HttpRequest, caller: Caller, namespace: str, name: st
 @signed_in
 def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show what syncing several applications would change."""
-    keys = [int(k) for k in request.GET.getlist("row") if k.isdigit()][:200]
+    numbers = [digits(k) for k in request.GET.getlist("row")[:200]]
+    keys = [n for n in numbers if n is not None]
     rows = visible(caller).filter(pk__in=keys).select_related("cluster", "operation").order_by("name")  # fmt: skip
     items = [
         {"a": a, "changes": sum(r.get("status") == "OutOfSync" and not r.get("requiresPruning") for r in a.resources),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hub.engine.rbac import parse
+from hub.engine.reading import digits
 from hub.engine.rules import Rule, quoted
 
 Fields = Mapping[str, Sequence[str]]
@@ -85,7 +86,8 @@ def _own(block: dict[str, Any], fields: Fields) -> dict[str, Any]:
         value = _one(fields, f"deletion.{name}")
         deletion.pop(name, None)
         if value:
-            deletion[name] = int(value) if value.isdigit() else value
+            number = digits(value)
+            deletion[name] = value if number is None else number
     _put(block, "audit", audit)
     _put(block, "deletion", deletion)
     return block

@@ -28,6 +28,7 @@ from hub.documents import load_yaml
 from hub.engine.errors import EngineError, Invalid, NotFound, RuleError
 from hub.engine.masking import digest_of
 from hub.engine.rbac import ACTIONS, RESOURCES, Problem
+from hub.engine.reading import digits
 from hub.engine.rules import Rule
 from hub.engine.windows import active_windows, spans
 from hub.models import ApiToken, current_version
@@ -258,9 +259,10 @@ def _index(text: str, items: list[Any]) -> int | None:
     """
     if text == "":
         return None
-    if not text.isdigit() or int(text) >= len(items):
+    place = digits(text)
+    if place is None or place >= len(items):
         raise Invalid("It is not there any more: somebody else changed the project. Open it again.")
-    return int(text)
+    return place
 
 
 @require_GET
