@@ -1,6 +1,6 @@
 """REST of application sets: Argo CD's paths, and preview and confirmation beyond them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -249,19 +249,22 @@ class Preview(View):
     def post(self, request: Request) -> Response:
         """Return what `{applicationSet}` would add, change and delete, and how many live resources would go.
 
-        Decided by the same function that saving runs; nothing is stored.
+        Decided by the same function that saving runs; nothing is stored. What would go and the caller may not read
+        is counted without its name.
         """
         draft = _drafted(request, _inner(request))
         found = _look(draft)
         plan = found.plan
-        may = readable(actor(request), [found.rows[before.name] for before, _ in plan.update])
-        live = _live_resources([found.rows[n] for n in (*plan.delete, *plan.waiting)])
+        lost = [found.rows[n] for n in (*plan.delete, *plan.waiting, *plan.kept)]
+        changed = [found.rows[before.name] for before, _ in plan.update]
+        may = readable(actor(request), [*changed, *lost])
+        live = _live_resources(lost)
         return Response({
             "added": [_manifest(draft, a) for a in plan.create],
             "changed": [_change(draft, before, after, shown=before.name in may) for before, after in plan.update],
-            "deleted": [_loss(found.rows[n], live) for n in plan.delete],
-            "waiting": [_loss(found.rows[n], live) for n in plan.waiting],
-            "kept": list(plan.kept), "unchanged": plan.unchanged,
+            "deleted": [_loss(found.rows[n], live, may) for n in plan.delete],
+            "waiting": [_loss(found.rows[n], live, may) for n in plan.waiting],
+            "kept": [n if n in may else "" for n in plan.kept], "unchanged": plan.unchanged,
             "problems": [{"application": name, "message": message} for name, message in found.problems],
         })  # fmt: skip
 
@@ -290,16 +293,23 @@ def _live_resources(rows: Sequence[Application]) -> dict[str, int]:
     return found
 
 
-def weighed(rows: Sequence[Application]) -> list[dict[str, Any]]:
-    """Return what the deletion of each application takes along."""
+def weighed(rows: Sequence[Application], may: Collection[str]) -> list[dict[str, Any]]:
+    """Return what the deletion of each application takes along; see `_loss`."""
     live = _live_resources(rows)
-    return [_loss(row, live) for row in rows]
+    return [_loss(row, live, may) for row in rows]
 
 
-def _loss(row: Application, live: Mapping[str, int]) -> dict[str, Any]:
-    """Return what a deletion takes along: the live resources that the application has."""
+def _loss(row: Application, live: Mapping[str, int], may: Collection[str]) -> dict[str, Any]:
+    """Return what a deletion takes along: the live resources that the application has.
+
+    Shapes: `may` are the names that the caller may read; the name of another is empty.
+    """
     cascades = any(f.startswith(FINALIZER) for f in row.finalizers) and row.cluster_id is not None
-    return {"name": row.name, "cascade": cascades, "resources": live[row.name] if cascades else 0}
+    return {
+        "name": row.name if row.name in may else "",
+        "cascade": cascades,
+        "resources": live[row.name] if cascades else 0,
+    }
 
 
 class Confirm(View):

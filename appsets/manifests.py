@@ -34,7 +34,7 @@ def set_json(row: ApplicationSet, children: Sequence[Application] | None = None)
         "status": filled({
             "conditions": row.conditions, "health": _health(row.conditions), "resources": [_child(c) for c in found[:SHOWN]],
             "resourcesCount": len(found) or None, "applicationStatus": _visible_status(row, found),
-            "flotilla": filled({"deletionsWaiting": row.awaits, "reconciledAt": stamp(row.reconciled_at), "rollout": _rollout(row)}),
+            "flotilla": filled({"deletionsWaiting": _visible_waits(row, found), "reconciledAt": stamp(row.reconciled_at), "rollout": _rollout(row)}),
         }),
     }  # fmt: skip
 
@@ -42,6 +42,11 @@ def set_json(row: ApplicationSet, children: Sequence[Application] | None = None)
 def _visible_status(row: ApplicationSet, children: Sequence[Application]) -> list[dict[str, Any]]:
     names = {c.name for c in children}
     return [e for e in row.application_status if e["application"] in names]
+
+
+def _visible_waits(row: ApplicationSet, children: Sequence[Application]) -> list[str]:
+    names = {c.name for c in children}
+    return [name for name in row.awaits if name in names]
 
 
 def _rollout(row: ApplicationSet) -> dict[str, Any]:

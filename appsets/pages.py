@@ -138,13 +138,15 @@ def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
     except (Invalid, EngineError, NotFound, SetError) as error:
         return render(request, "sets/preview.html", {"error": str(error)})
     plan = found.plan
-    may = readable(caller, [found.rows[b.name] for b, _ in plan.update])
+    going = [found.rows[n] for n in plan.delete]
+    held = [found.rows[n] for n in plan.waiting]
+    may = readable(caller, [*(found.rows[b.name] for b, _ in plan.update), *going, *held])
     changes = _changes(plan.update[:60], may)
-    lost = weighed([found.rows[n] for n in (*plan.delete, *plan.waiting)])
+    deleted, waiting = weighed(going, may), weighed(held, may)
     return render(request, "sets/preview.html", {
         "wanted": wanted, "added": [(a, _target(a.spec.get("destination") or {})) for a in plan.create[:100]], "added_count": len(plan.create), "changes": changes,
-        "changed_count": len(plan.update), "deleted": [d for d in lost if d["name"] in plan.delete], "waiting": [d for d in lost if d["name"] in plan.waiting],
-        "kept": plan.kept, "unchanged": plan.unchanged, "problems": found.problems[:50], "live": sum(d["resources"] for d in lost if d["name"] in plan.delete),
+        "changed_count": len(plan.update), "deleted": deleted, "waiting": waiting,
+        "kept": plan.kept, "unchanged": plan.unchanged, "problems": found.problems[:50], "live": sum(d["resources"] for d in deleted),
         "json": orjson.dumps(body).decode(), "exists": existing is not None,
     })  # fmt: skip
 

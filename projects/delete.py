@@ -15,6 +15,7 @@ from hub.engine.guard import Candidate, Verdict, budget_from, rule
 from hub.engine.hooks import SyncPhase, delete_policies, hook_phases, is_hook, wave
 from hub.engine.normalize import normalize_desired
 from hub.engine.options import parse_options, resource_options
+from hub.engine.permits import permits_source
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.engine.status import Health, worst
 from hub.stream import publish, wake
@@ -133,8 +134,17 @@ def _drop(application: Application, finalizer: str) -> None:
 
 
 def _delete_hooks_of(
-    application: Application, project: Project, cluster: Cluster, phase: SyncPhase
+    application: Application, project: Project, cluster: Cluster, phase: SyncPhase, finalizer: str
 ) -> list[Manifest]:
+    for source in application.sources:
+        url = str(source.get("repoURL") or "")
+        if not permits_source(project.spec, url):
+            # As for a sync: what the project permitted once is rendered no more.
+            raise Stalled(
+                "SourceNotPermitted",
+                f"{phase} hooks: application repo {url} is not permitted in project '{project.name}'; permit it, or "
+                f"remove the finalizer {finalizer} to delete the application without them",
+            )
     context = sources.context_of(application, project.spec, cluster)
     revisions = application.revisions or [
         sources.resolve(s, application.project) for s in application.sources
@@ -153,7 +163,7 @@ def _hooks(
     target = _target(application, project, cluster)
     reach = reach_of(application, cluster, project.spec)
     busy = []
-    for manifest in _delete_hooks_of(application, project, cluster, phase):
+    for manifest in _delete_hooks_of(application, project, cluster, phase, finalizer):
         key = resource_key(manifest)
         found = _hook_object(reach, target, key)
         if found is None:
@@ -205,7 +215,7 @@ def _clean_up(
     reach = reach_of(application, cluster, project.spec)
     hooks = [
         (m, target.get(resource_key(m)))
-        for m in _delete_hooks_of(application, project, cluster, phase)
+        for m in _delete_hooks_of(application, project, cluster, phase, finalizer)
         if not reach.refusal(resource_key(m))
     ]
     found = [(m, f) for m, f in hooks if f is not None and not reach.others(f)]

@@ -106,13 +106,18 @@ def show_one(item: dict[str, Any]) -> None:
         sys.stdout.write(f"\n{len(waiting)} deletions wait for flotilla appset confirm-deletion {_qualified(item)}\n")  # fmt: skip
 
 
+_UNSEEN = "(one that you may not read)"
+
+
 def show_preview(found: dict[str, Any], *, with_diff: bool) -> None:
     """Print what saving a set would do."""
     rows = [["+", a["metadata"]["name"], "added", ""] for a in found["added"]]
     rows += [["~", c["name"], "changed", ""] for c in found["changed"]]
-    rows += [["-", d["name"], "deleted", _loss(d)] for d in found["deleted"]]
-    rows += [["!", d["name"], "deleted once confirmed", _loss(d)] for d in found["waiting"]]
-    rows += [[" ", name, "not wanted any more, kept", ""] for name in found["kept"]]
+    rows += [["-", d["name"] or _UNSEEN, "deleted", _loss(d)] for d in found["deleted"]]
+    rows += [
+        ["!", d["name"] or _UNSEEN, "deleted once confirmed", _loss(d)] for d in found["waiting"]
+    ]
+    rows += [[" ", name or _UNSEEN, "not wanted any more, kept", ""] for name in found["kept"]]
     if rows:
         table(["", "APPLICATION", "WHAT", "LIVE RESOURCES"], rows)
     if with_diff:

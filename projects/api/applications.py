@@ -184,6 +184,14 @@ def _require_move(caller: Caller, existing: Application, draft: Application) -> 
         require(caller, "applications", "update", draft.rbac_object, draft.project, draft.where)
 
 
+def _only_goes(application: Application, wanted: applications.Wanted) -> bool:
+    """Return whether an application is being deleted and its spec stays: taking a finalizer away needs no valid spec.
+
+    What is deleted is synced no more, and an invalid spec is what may hold its deletion.
+    """
+    return application.deletion_requested_at is not None and wanted.spec == application.spec
+
+
 def _check(draft: Application, *, validate: bool) -> None:
     bind(draft)
     if validate:
@@ -234,7 +242,8 @@ class OneApplication(View):
         draft = Application(namespace=wanted.namespace, name=name, spec=wanted.spec)
         bind(draft)
         _require_move(actor(request), application, draft)
-        _check(draft, validate=flag(request, "validate", default=True))
+        if not _only_goes(application, wanted):
+            _check(draft, validate=flag(request, "validate", default=True))
         changed = applications.change(
             application,
             actor(request).name,
@@ -289,7 +298,8 @@ def _patch(request: Request, name: str, body: dict[str, Any]) -> Application:
     draft = Application(namespace=wanted.namespace, name=name, spec=wanted.spec)
     bind(draft)
     _require_move(actor(request), application, draft)
-    _check(draft, validate=True)
+    if not _only_goes(application, wanted):
+        _check(draft, validate=True)
     given = metadata.get("resourceVersion")
     applications.check_version(given, application.edited_version, application.resource_version, f"application {name}")  # fmt: skip
     return applications.change(

@@ -5,7 +5,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from asgiref.sync import sync_to_async
@@ -17,7 +17,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
 from clusters.kinds import Refused
-from clusters.kube import PODS, Connection
+from clusters.kube import PODS, Connection, connect
 from clusters.models import Cluster
 from hub.access import is_allowed, require
 from hub.api import View, actor, flag, number
@@ -74,8 +74,8 @@ class Logs(View):
             "text/event-stream" in request.headers.get("Accept", ""),
         )
         answer = StreamingHttpResponse(
-            _log_lines(connection_for(application, project_of(application.project), cluster), pods, query, keep,
-                       _still_allowed(application, pods, token_of(request._request)), plain=download, events=events),
+            _log_lines((connection_for(application, project_of(application.project), cluster), connect(cluster)), pods, query, keep,
+                       _still_allowed(application, [(p.namespace, p.name) for p in pods], token_of(request._request)), plain=download, events=events),
             content_type="text/plain" if download else "text/event-stream" if events else "application/json",
         )  # fmt: skip
         if download:
@@ -159,9 +159,15 @@ def _log_query(request: Request) -> dict[str, str]:
     return query
 
 
-def _pods(
-    application: Application, cluster: Cluster, params: Any, pod: str
-) -> list[tuple[str, str]]:
+class _Pod(NamedTuple):
+    """A pod whose log is asked for."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+def _pods(application: Application, cluster: Cluster, params: Any, pod: str) -> list[_Pod]:
     reach = reach_of(application, cluster)
     namespace = params.get("namespace") or application.dest_namespace
     refusal = reach.refusal(ResourceKey("", "Pod", namespace, pod))
@@ -187,7 +193,7 @@ def _pods(
         )
     if len(chosen) > settings.MAX_POD_LOGS:
         raise Invalid("max pods to view logs are reached. Please provide more granular query")
-    return [(n.key.namespace, n.key.name) for n in chosen]
+    return [_Pod(n.key.namespace, n.key.name, n.uid) for n in chosen]
 
 
 def _is_asked(key: ResourceKey, params: Any) -> bool:
@@ -216,23 +222,29 @@ def _descends(node: Node, roots: set[str], by_uid: dict[str, Node]) -> bool:
 class _Source:
     """The lines of one pod, read by a thread of its own."""
 
-    def __init__(self, pod: str) -> None:
-        self.pod = pod
+    def __init__(self, pod: _Pod) -> None:
+        self.pod, self.place = pod.name, pod
         self.lines: asyncio.Queue[str | None] = asyncio.Queue(_LOG_QUEUE)
         self.head: str | None = None
         self.is_done = False
 
 
 class _Reading:
-    """The logs of several pods while a client reads them."""
+    """The logs of several pods while a client reads them.
 
-    def __init__(self, connection: Connection, pods: list[tuple[str, str]], query: dict[str, str]) -> None:  # fmt: skip
-        self._connection, self._query, self._loop = connection, query, asyncio.get_running_loop()
+    Shapes: `connections` are that of the reader, which opens the logs, and the hub's own.
+    """
+
+    def __init__(
+        self, connections: tuple[Connection, Connection], pods: list[_Pod], query: dict[str, str]
+    ) -> None:
+        self._connection, self._own = connections
+        self._query, self._loop = query, asyncio.get_running_loop()
         self._stopped, self._some = threading.Event(), asyncio.Event()
         self._in_order = "follow" not in query
-        self._sources = [_Source(pod) for _, pod in pods]
-        for source, (namespace, _) in zip(self._sources, pods, strict=True):
-            threading.Thread(target=self._read, args=(source, namespace), daemon=True).start()
+        self._sources = [_Source(pod) for pod in pods]
+        for source in self._sources:
+            threading.Thread(target=self._read, args=(source,), daemon=True).start()
 
     def _put(self, source: _Source, line: str | None) -> None:
         putting = source.lines.put(line)
@@ -245,9 +257,13 @@ class _Reading:
                 raise
             self._stopped.set()  # the hub has stopped while this thread read on
 
-    def _read(self, source: _Source, namespace: str) -> None:
+    def _read(self, source: _Source) -> None:
+        def opened() -> None:
+            require_same(self._own, source.place)
+
+        space, name = source.place.namespace, source.place.name
         try:
-            for line in _read_log(self._connection, namespace, source.pod, self._query, self._stopped):  # fmt: skip
+            for line in _read_log(self._connection, space, name, self._query, self._stopped, opened):  # fmt: skip
                 self._put(source, line)
         except (Refused, RetryLater) as error:
             self._put(source, f" error: {error}")
@@ -278,9 +294,9 @@ class _Reading:
 
 
 async def _log_lines(
-    connection: Connection, pods: list[tuple[str, str]], query: dict[str, str], keep: _Filter, allowed: Callable[[], bool], *, plain: bool, events: bool
+    connections: tuple[Connection, Connection], pods: list[_Pod], query: dict[str, str], keep: _Filter, allowed: Callable[[], bool], *, plain: bool, events: bool
 ) -> AsyncIterator[bytes]:  # fmt: skip
-    reading, clock = _Reading(connection, pods, query), asyncio.get_running_loop().time
+    reading, clock = _Reading(connections, pods, query), asyncio.get_running_loop().time
     try:
         checked = clock()
         while True:
@@ -340,16 +356,32 @@ def _log_item(
     return b"data: " + data + b"\n\n" if events else data + b"\n"
 
 
+def require_same(own: Connection, pod: _Pod) -> None:
+    """Return if a pod whose log is open is the one that was permitted.
+
+    A log is asked for by name, and somebody else's pod may have taken it since. A uid never comes back: who has it
+    now had it when the log was opened.
+    Raises: RetryLater.
+    """
+    found = own.get(PODS, pod.namespace, pod.name)
+    if found is None or found["metadata"].get("uid") != pod.uid:
+        raise RetryLater(
+            "PodReplaced", f"pod {pod.name} is another than a moment ago: ask for its log again"
+        )
+
+
 def _read_log(
     connection: Connection,
     namespace: str,
     pod: str,
     query: dict[str, str],
     stopped: threading.Event,
+    opened: Callable[[], None] = lambda: None,
 ) -> Iterable[str]:
     path = f"{PODS.resource_path(namespace, pod)}/log"
     lines = Lines(_LONGEST_LINE, cut=True)
     with connection.stream(path, query) as pieces:
+        opened()
         for piece in pieces:
             for line in lines.feed(piece):
                 yield line.decode(errors="replace")

@@ -27,7 +27,7 @@ from projects.compare import Compared, comparison
 from projects.models import Application, ApplicationEvent, Favourite
 from projects.pages.explain import explain
 from projects.pages.links import commit_url
-from projects.pages.rows import row_of, subject_of
+from projects.pages.rows import first_url, row_of, subject_of
 from projects.pages.treeview import graph, key_of, listed, worst_below
 from projects.specs import (
     find_cluster,
@@ -85,7 +85,7 @@ def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]
         nodes,
     )  # fmt: skip
     runs = operation is not None and operation.phase in ("Running", "Terminating")
-    url = str(row.sources[0].get("repoURL") or "") if row.sources else ""
+    url = first_url(row.sources)
     history = list(row.history.order_by("-number")[:10])
     boxes = listed({"name": row.name, "health": row.health_status, "sync": row.sync_status}, nodes, {key_of(r): r for r in row.resources}) if whole else []  # fmt: skip
     revision = row.revisions[0] if row.revisions else ""
@@ -93,7 +93,7 @@ def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]
         "section": "applications", "caller": Shown(caller), "row": row_of(row), "a": row, "may": may(caller, row), "source": row.sources[0] if row.sources else {},
         "boxes": boxes, "cause": None if runs else cause, "commit": commit_url(url, revision),
         "operation": operation if runs else None, "phases": _phases(operation) if runs else [], "last": history[0] if history else None,
-        "history": [_past(url, h) for h in history], "percent": _percent(operation) if runs else 0,
+        "history": [_past(row, h) for h in history], "percent": _percent(operation) if runs else 0,
         "conditions": [c for c in row.conditions if not str(c["type"]).endswith("Error") and c["type"] != "DeletionWaiting"], "wait": _wait(caller, row), "resource_count": len(boxes) - 1,
         "out": sum(r.get("status") == "OutOfSync" for r in row.resources), "favourite": Favourite.objects.filter(account=caller.account, application=row).exists(),
         "events": ApplicationEvent.objects.filter(application_uid=row.uid).order_by("-pk")[:12], "windows": _windows(row),
@@ -101,10 +101,11 @@ def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _past(url: str, entry: Any) -> dict[str, Any]:
+def _past(row: Application, entry: Any) -> dict[str, Any]:
+    url = first_url(entry.sources or row.sources)
     revision = entry.revisions[0] if entry.revisions else ""
     by = (entry.initiated_by or {}).get("username") or "auto-sync"
-    return {"h": entry, "revision": revision, "subject": subject_of(url, revision) if revision else "", "by": by, "url": commit_url(url, revision)}  # fmt: skip
+    return {"h": entry, "revision": revision, "subject": subject_of(row.project, url, revision) if revision else "", "by": by, "url": commit_url(url, revision)}  # fmt: skip
 
 
 def _percent(operation: Any) -> int:
@@ -288,10 +289,10 @@ def rollback_dialog(request: HttpRequest, caller: Caller, namespace: str, name: 
     entry = row.history.filter(number=number).first()
     if entry is None:
         raise Http404
-    url = str(row.sources[0].get("repoURL") or "") if row.sources else ""
+    url = first_url(entry.sources or row.sources)
     revision = entry.revisions[0] if entry.revisions else ""
     return render(request, "applications/rollback.html", {
-        "a": row, "row": row_of(row), "entry": entry, "revision": revision, "subject": subject_of(url, revision), "may": may(caller, row),
+        "a": row, "row": row_of(row), "entry": entry, "revision": revision, "subject": subject_of(row.project, url, revision), "may": may(caller, row),
         "automated": row.is_automated, "windows": _windows(row),
     })  # fmt: skip
 

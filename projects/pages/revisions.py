@@ -40,7 +40,7 @@ def compare(request: HttpRequest, caller: Caller, namespace: str, name: str) -> 
     url = str(row.sources[0].get("repoURL") or "") if row.sources else ""
     context: dict[str, Any] = {
         "a": row, "row": row_of(row), "from": start, "to": to, "split": request.GET.get("split") == "1",
-        "choices": [(key, f"{words} · {subject_of(url, revisions[0]) or revisions[0][:12]}" if revisions else words) for key, words, revisions in choices],
+        "choices": [(key, f"{words} · {subject_of(row.project, url, revisions[0]) or revisions[0][:12]}" if revisions else words) for key, words, revisions in choices],
         "links": [(words, commit_url(url, revisions[0])) for key, words, revisions in choices if key in (start, to) and revisions],
     }  # fmt: skip
     try:

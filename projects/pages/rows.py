@@ -1,6 +1,8 @@
 """What one application shows in a list: the same for the page and for what is pushed to it."""
 
 import functools
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,10 +10,13 @@ from typing import Any
 from django.template.loader import render_to_string
 
 from hub.engine.errors import RetryLater, Stalled
+from hub.engine.permits import permits_source
 from projects.listing import since
 from projects.manifests import as_of_now, is_stale
 from projects.models import Application
 from projects.sources import git
+from projects.sources.remotes import key_of
+from projects.specs import project_of_or_none
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +47,35 @@ class Row:
         return f"a{self.application.pk}"
 
 
-def subject_of(url: str, commit: str) -> str:
-    """Return the first line of a commit's message, empty when it is not known here."""
-    if not git.is_commit(commit):
+def subject_of(project: str, url: str, commit: str) -> str:
+    """Return the first line of a commit's message, empty when it is not known here or not the project's to read."""
+    if not git.is_commit(commit) or not may_read(project, url):
         return ""
     try:
-        return _subject(url, commit)
+        return _subject(key_of(url, project), commit)
     except (Stalled, RetryLater, OSError):
         # Another process may have the repository; what is not known is not remembered.
         return ""
+
+
+_MAY: dict[tuple[str, str], tuple[float, bool]] = {}
+_MAY_SECONDS, _MOST_MAY = 5.0, 10_000
+
+
+def may_read(project: str, url: str) -> bool:
+    """Return whether a project permits a repository today.
+
+    It is kept for a moment: a list asks for each of its rows.
+    """
+    now = time.monotonic()
+    until, known = _MAY.get((project, url), (0.0, False))
+    if until < now:
+        found = project_of_or_none(project)
+        known = found is not None and permits_source(found.spec, url)
+        if len(_MAY) >= _MOST_MAY:
+            _MAY.clear()
+        _MAY[project, url] = (now + _MAY_SECONDS, known)
+    return known
 
 
 @functools.lru_cache(maxsize=20_000)
@@ -59,14 +84,19 @@ def _subject(url: str, commit: str) -> str:
     return lines[0][:200] if lines else ""
 
 
+def first_url(sources: Sequence[Mapping[str, Any]]) -> str:
+    """Return the repository of the first source."""
+    return str(sources[0].get("repoURL") or "") if sources else ""
+
+
 def row_of(application: Application) -> Row:
     """Return what a list shows of an application."""
     known = as_of_now(application)
     revision = application.revisions[0] if application.revisions else ""
-    url = str(application.sources[0].get("repoURL") or "") if application.sources else ""
+    url = first_url(application.sources)
     activity, tone = _activity(application)
     return Row(
-        application, since(application), is_stale(known), known, revision, subject_of(url, revision) if revision else "", activity, tone,
+        application, since(application), is_stale(known), known, revision, subject_of(application.project, url, revision) if revision else "", activity, tone,
         _started_by(application), _parts(application), _why(application),
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from hub.pages import Shown, signed_in
 from projects.models import Application, StatusChange
 from projects.pages.application import found
 from projects.pages.links import commit_url
-from projects.pages.rows import row_of, subject_of
+from projects.pages.rows import first_url, may_read, row_of, subject_of
 from projects.pages.series import bands
 from projects.sources import git
 from projects.sources.remotes import key_of
@@ -92,7 +92,9 @@ def _events(row: Application, start: datetime) -> Iterator[AuditEvent]:
 
 def _commits(row: Application, start: datetime) -> Iterator[Moment]:
     """Yield the commits that the application wanted or ran: when each was made, by whom."""
-    url = str(row.sources[0].get("repoURL") or "") if row.sources else ""
+    url = first_url(row.sources)
+    if not may_read(row.project, url):
+        return
     seen = dict.fromkeys([*row.revisions[:1], *(h.revisions[0] for h in row.history.order_by("-number")[:60] if h.revisions)])  # fmt: skip
     seen |= dict.fromkeys(StatusChange.objects.filter(application=row, at__gte=start).exclude(revision="").values_list("revision", flat=True)[:200])  # fmt: skip
     key = key_of(url, row.project)
@@ -108,11 +110,11 @@ def _commits(row: Application, start: datetime) -> Iterator[Moment]:
 
 
 def _deployments(row: Application, start: datetime, events: list[AuditEvent]) -> Iterator[Moment]:
-    url = str(row.sources[0].get("repoURL") or "") if row.sources else ""
     for entry in row.history.filter(deployed_at__gte=start).order_by("-number")[:MOST]:
         revision = entry.revisions[0] if entry.revisions else ""
+        url = first_url(entry.sources or row.sources)
         by = (entry.initiated_by or {}).get("username") or "auto-sync"
-        yield Moment(entry.deployed_at, "deploy", "sync", "ok", f"{revision[:7]} runs", subject_of(url, revision) if revision else "", by, commit_url(url, revision))  # fmt: skip
+        yield Moment(entry.deployed_at, "deploy", "sync", "ok", f"{revision[:7]} runs", subject_of(row.project, url, revision) if revision else "", by, commit_url(url, revision))  # fmt: skip
     for event in events:
         phase = str(event.detail.get("phase") or "")
         if event.verb == "operation-ended" and phase not in ("Succeeded", ""):

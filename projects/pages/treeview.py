@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hub.engine.reading import integer
+
 _RANK = {"Degraded": 0, "Missing": 1, "Unknown": 2, "Progressing": 3, "Suspended": 4}
 _NOTES = ("Status Reason", "Containers", "Revision", "Restart Count")
 
@@ -38,7 +40,7 @@ def listed(application: Mapping[str, str], nodes: Sequence[Mapping[str, Any]], s
     """
     below, top = _families(nodes)
     root = Box("", application["name"], "Application", application["health"], application["sync"], 0, 0, "")  # fmt: skip
-    return [root, *_walk(top, below, states, 1, set())]
+    return [root, *_walk(top, below, states)]
 
 
 def _families(nodes: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[Mapping[str, Any]]], list[Mapping[str, Any]]]:  # fmt: skip
@@ -55,17 +57,22 @@ def _families(nodes: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[Mappin
 
 
 def _walk(
-    nodes: Sequence[Mapping[str, Any]], below: Mapping[str, Sequence[Mapping[str, Any]]],
-    states: Mapping[str, Mapping[str, Any]], depth: int, seen: set[str],
-) -> Iterator[Box]:  # fmt: skip
-    for node in _worst_first(nodes):
+    nodes: Sequence[Mapping[str, Any]],
+    below: Mapping[str, Sequence[Mapping[str, Any]]],
+    states: Mapping[str, Mapping[str, Any]],
+) -> Iterator[Box]:
+    """Yield the resources, each below its owner; owners may be chained as deeply as a server likes."""
+    seen: set[str] = set()
+    waiting = [(node, 1) for node in reversed(_worst_first(nodes))]
+    while waiting:
+        node, depth = waiting.pop()
         uid = str(node.get("uid") or "")
         if uid and uid in seen:
             continue
         seen.add(uid)
         yield _box(node, states, depth)
-        if uid and uid in below:
-            yield from _walk(below[uid], below, states, depth + 1, seen)
+        children = below.get(uid, ()) if uid else ()
+        waiting += [(child, depth + 1) for child in reversed(_worst_first(children))]
 
 
 def _worst_first(nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -82,7 +89,7 @@ def _health(node: Mapping[str, Any]) -> str:
 
 def _box(node: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]], depth: int) -> Box:
     state = states.get(key_of(node), {})
-    return Box(key_of(node), str(node["name"]), str(node["kind"]), _health(node), str(state.get("status") or ""), depth, int(state.get("syncWave") or 0), _notes(node))  # fmt: skip
+    return Box(key_of(node), str(node["name"]), str(node["kind"]), _health(node), str(state.get("status") or ""), depth, integer(state.get("syncWave")) or 0, _notes(node))  # fmt: skip
 
 
 def _notes(node: Mapping[str, Any]) -> str:
@@ -99,7 +106,7 @@ def graph(tree: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]]) -> d
     nodes = tree["nodes"]
     below, top = _families(nodes)
     keys = {n["uid"]: key_of(n) for n in nodes if n.get("uid")}
-    order = [b.key for b in _walk(top, below, states, 1, set())]
+    order = [b.key for b in _walk(top, below, states)]
     owner = {key_of(c): keys[uid] for uid, children in below.items() for c in children}
     by_key = {key_of(n): n for n in nodes}
     drawn = [_drawn(by_key[k], states.get(k, {}), owner.get(k, "")) for k in dict.fromkeys(order)]
@@ -111,7 +118,7 @@ def _drawn(node: Mapping[str, Any], state: Mapping[str, Any], owner: str) -> dic
     on = next((i["value"] for i in node.get("info") or [] if i.get("name") == "Node"), "")
     found = {
         "k": key_of(node), "kind": node["kind"], "ns": node.get("namespace") or "", "name": node["name"], "h": _health(node),
-        "s": str(state.get("status") or ""), "w": int(state.get("syncWave") or 0), "n": _notes(node), "p": owner, "on": on,
+        "s": str(state.get("status") or ""), "w": integer(state.get("syncWave")) or 0, "n": _notes(node), "p": owner, "on": on,
     }  # fmt: skip
     return {k: v for k, v in found.items() if v or k in ("k", "kind", "name")}
 

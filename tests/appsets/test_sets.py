@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from conftest import config_map
+from django.test import Client
 from django.utils import timezone
 from support.sets import elements, manifest, names_of, run
 from support.streams import collect
@@ -510,3 +511,27 @@ def test_the_stream_of_sets(idle_hub, developer):
 
     admin, hub.token = hub.token, developer
     assert read(1, both)[0] == [("ADDED", "mine")]
+
+
+def test_a_preview_names_nothing_that_the_caller_may_not_read(idle_hub):
+    idle_hub.post(API, manifest("s", elements(*[f"a{n:02}" for n in range(12)])))
+    run("s")
+    account = Account.objects.create(name="eve", password="!", capabilities=["login"])
+    access_changed("account", "eve", {})
+    lines = ["p, eve, applicationsets, *, */*, allow", "p, eve, applications, *, */a00, allow"]
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": "\n".join(lines)}})
+    token = issue(account, timezone.now())
+
+    few = {"applicationSet": manifest("s", elements("a01"))}
+    said = idle_hub.post(PREVIEW, few, token=token)
+
+    lost = [*said["deleted"], *said["waiting"]]
+    assert sorted(d["name"] for d in lost) == [""] * 10 + ["a00"]
+    client = Client()
+    client.cookies["argocd.token"] = token
+    page = client.post("/sets/preview", {"text": json.dumps(few["applicationSet"])}, HTTP_ORIGIN="http://testserver", HTTP_HX_REQUEST="true").content.decode()  # fmt: skip
+    assert "an application that you may not read" in page and "a00" in page and "a02" not in page
+    idle_hub.post(API, few["applicationSet"], upsert="true")
+    run("s")
+    status = idle_hub.get(f"{API}/s", token=token)["status"]
+    assert status["flotilla"]["deletionsWaiting"] == ["a00"]

@@ -185,7 +185,7 @@ def test_what_reads_numbers_and_moments_refuses_what_is_none(text):
         assert integer(text) is None
         with pytest.raises(Invalid, match="limit must be a whole number"):
             whole(text, "limit")
-    with pytest.raises(Invalid, match="at (must be|needs)"):
+    with pytest.raises(Invalid, match=r"at (must be|needs)"):
         moment(text, "at")
     with pytest.raises(RuleError):
         _replicas({"replicas": text})

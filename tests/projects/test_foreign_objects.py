@@ -1,11 +1,13 @@
 """What a manifest names is not reached by naming it: every route about resources, with objects that are somebody else's."""
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
 import re
 import tarfile
+import threading
 from urllib.parse import quote
 
 import pytest
@@ -19,7 +21,7 @@ from clusters.kinds import Kind, Refused, path_segment
 from clusters.kube import Connection, connect
 from clusters.models import Cluster, LiveResource
 from hub.engine.documents import parse_yaml
-from hub.engine.errors import ManifestError
+from hub.engine.errors import ManifestError, RetryLater
 from hub.engine.resource import is_segment, manifests_from
 from hub.models import Account, access_changed, change_setting
 from hub.session import issue
@@ -519,6 +521,41 @@ def test_words_of_jq_reach_no_message():
     found = Jq("team", "app").delete('error("compile " + (.data | tostring))', value)
 
     assert found == value
+
+
+def test_a_log_is_of_the_pod_that_was_permitted(hub, cluster, namespace):
+    """Between the look and the opening somebody else's pod takes the name."""
+    del hub  # its database is there before the cluster registers itself
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    connection = connect(Cluster.objects.get(server=cluster.server))
+    cluster.apply(named("Pod", ("", "Pod", namespace, "p")))
+    seen = cluster.get("", "Pod", namespace, "p")["metadata"]["uid"]
+
+    logs.require_same(connection, logs._Pod(namespace, "p", seen))
+    connection.delete(connection.kind("", "Pod"), namespace, "p", propagation="Background")
+    cluster.apply(named("Pod", ("", "Pod", namespace, "p")))
+
+    with pytest.raises(RetryLater, match="pod p is another than a moment ago"):
+        logs.require_same(connection, logs._Pod(namespace, "p", seen))
+    with pytest.raises(RetryLater):
+        logs.require_same(connection, logs._Pod(namespace, "absent", seen))
+
+
+def test_a_log_of_another_pod_is_not_read(idle_hub, monkeypatch):
+    """What the log says is not asked for before it is known whose it is."""
+    read = []
+
+    class Open:
+        @contextlib.contextmanager
+        def stream(self, path, query):
+            yield (read.append(path) or CANARY.encode() for _ in range(1))
+
+    def other():
+        raise RetryLater("PodReplaced", "another pod")
+
+    with pytest.raises(RetryLater):
+        list(logs._read_log(Open(), "n", "p", {}, threading.Event(), other))
+    assert read == []
 
 
 def reader_of(hub):

@@ -1,7 +1,9 @@
 """Hooks, waves and what happens when they go wrong, on both kinds of cluster."""
 
+import json
+
 from projects import planning, sync
-from projects.models import Operation
+from projects.models import Application, Operation, Project
 
 JOB = """\
 apiVersion: batch/v1
@@ -238,3 +240,29 @@ def test_a_hook_whose_worker_died_is_not_run_twice(hub, cluster, repo, app, name
 
     hub.wait_operation(name, seconds=60)
     assert cluster.get("batch", "Job", namespace, "pre")["metadata"]["uid"] == created
+
+
+def test_a_source_that_is_permitted_no_more_gives_no_hooks_of_the_deletion(
+    hub, sandbox, repo, app, namespace
+):
+    repo.commit({"pre.yaml": job("before", "PreDelete"), "c.yaml": CONFIG.format(name="c", wave=0)})
+    name = app(repo, sandbox, namespace, policy={"automated": {}})
+    hub.wait_status(name, "Synced", "Healthy")
+    path, project = f"/api/v1/applications/{name}", Project.objects.get(name="default")
+    narrow = {**project.spec, "sourceRepos": ["https://git.example/other"]}
+    Project.objects.filter(name="default").update(spec=narrow)
+
+    hub.delete(path, cascade="true")
+
+    message = hub.condition(name, "DeletionError")["message"]
+    assert "is not permitted in project 'default'" in message and "remove the finalizer" in message
+    assert sandbox.get("batch", "Job", namespace, "before") is None
+    assert sandbox.get("", "ConfigMap", namespace, "c") is not None
+    kept = ["resources-finalizer.argocd.argoproj.io"]
+    assert kept[0] in hub.application(name)["metadata"]["finalizers"]
+    patch = json.dumps({"metadata": {"finalizers": kept}})
+    hub.call("PATCH", path, {"patch": patch, "patchType": "merge"})
+    hub.wait(
+        lambda: not Application.objects.filter(name=name).exists(), "the application to go", 60
+    )
+    assert sandbox.get("", "ConfigMap", namespace, "c") is None

@@ -68,6 +68,14 @@ def test_owners_in_a_circle_end():
     assert listed({"name": "a", "health": "", "sync": ""}, circle, {})[0].title == "a"
 
 
+def test_owners_that_are_chained_thousands_deep_are_listed():
+    chain = [node("A", str(n), f"A-{n - 1}" if n else "", "Degraded") for n in range(5_000)]
+    boxes = listed({"name": "a", "health": "", "sync": ""}, chain, {})
+    assert [b.depth for b in boxes] == list(range(5_001))
+    assert len(graph({"nodes": chain}, {})["nodes"]) == 5_000
+    assert worst_below(chain, "/A/n/0")["name"] == "4999"
+
+
 def test_the_cause_names_the_deepest_broken_thing():
     status = {"health": "Degraded", "sync": "Synced", "conditions": [], "resources": [{"group": "", "kind": "Deployment", "namespace": "n", "name": "web", "status": "Synced", "health": {"status": "Degraded", "message": "0 of 2 available."}}]}  # fmt: skip
     cause = explain(status, None, TREE)

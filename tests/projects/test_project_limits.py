@@ -14,6 +14,7 @@ from hub.models import Account, AuditEvent, access_changed
 from hub.session import issue
 from projects import sources
 from projects.models import Application, Operation, Project
+from projects.pages import rows
 from projects.sources import charts, remotes
 from projects.specs import project_of
 
@@ -370,3 +371,18 @@ def test_streams_end_within_seconds_when_the_right_is_taken_away(idle_hub):
         )
         first, rest = async_to_sync(watch)(path)
         assert b"result" in first and rest == []
+
+
+def test_the_words_of_a_commit_are_for_who_may_read_the_repository(idle_hub, repo):
+    """A list and a timeline show the first line of a commit: of what the project permits today."""
+    project(idle_hub, "pay", sourceRepos=[repo.url])
+    project(idle_hub, "other", sourceRepos=["https://git.example/other"])
+    commit = repo.commit({"a.yaml": CONFIG.format(name="a", value=1)}, "the words")
+    sources.files_of({"repoURL": repo.url, "path": "."}, commit, "pay")
+
+    assert rows.subject_of("pay", repo.url, commit) == "the words"
+    assert rows.subject_of("other", repo.url, commit) == ""
+    assert rows.subject_of("nowhere", repo.url, commit) == ""
+    Project.objects.filter(name="pay").update(spec={"sourceRepos": []})
+    rows._MAY.clear()
+    assert rows.subject_of("pay", repo.url, commit) == ""
