@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from hub.access import Caller
 from hub.api import actor, selector
 from hub.engine.errors import Invalid
-from hub.engine.permits import normal_url
+from hub.engine.permits import folded_url
 from hub.lists import Key, Order, after, facets_of, limit_of, order_of, token_of
 from hub.lookups import PairOf
 from projects.listing import TITLES, Chosen, Listing, chosen
@@ -181,10 +181,10 @@ def _fetched(
 def _fitting(request: Request, rows: Sequence[Application]) -> list[Application]:
     """Return the rows whose labels and repositories are asked for."""
     fits, url = selector(request.query_params.get("selector", "")), request.query_params.get("repo")
-    wanted = normal_url(url) if url else ""
+    wanted = folded_url(url) if url else ""
     return [
         row for row in rows
-        if fits(row.labels) and (not wanted or any(normal_url(str(s.get("repoURL", ""))) == wanted for s in row.sources))
+        if fits(row.labels) and (not wanted or any(folded_url(str(s.get("repoURL", ""))) == wanted for s in row.sources))
     ]  # fmt: skip
 
 

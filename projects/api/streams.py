@@ -16,7 +16,7 @@ from hub.access import ANONYMOUS, Caller, is_allowed, look_again
 from hub.api import View, project_fields, selector
 from hub.documents import to_json
 from hub.engine.errors import Unauthenticated
-from hub.engine.permits import normal_url
+from hub.engine.permits import folded_url
 from hub.engine.reading import digits
 from hub.models import Tombstone, current_version, setting
 from hub.session import verify
@@ -50,7 +50,7 @@ class Filter:
         return (
             self.name in ("", metadata["name"]) and self.namespace in ("", metadata["namespace"])
             and (not self.names or not {metadata["name"], f"{metadata['namespace']}/{metadata['name']}"}.isdisjoint(self.names))
-            and (not self.repo or self.repo in {normal_url(str(s.get("repoURL", ""))) for s in _sources(manifest)})
+            and (not self.repo or self.repo in {folded_url(str(s.get("repoURL", ""))) for s in _sources(manifest)})
             and (not self.projects or project in self.projects)
             and (self.labels is None or self.labels(metadata.get("labels") or {}))
         )  # fmt: skip
@@ -69,7 +69,7 @@ def asked(request: Request, *namespace: str) -> tuple[Filter, int | None]:
     params = request.query_params
     chosen = Filter(
         name=params.get("name", ""), namespace=next((params[n] for n in namespace if params.get(n)), ""), names=params.getlist("names"),
-        repo=normal_url(params["repo"]) if params.get("repo") else "", projects=params.getlist("projects") or params.getlist("project"),
+        repo=folded_url(params["repo"]) if params.get("repo") else "", projects=params.getlist("projects") or params.getlist("project"),
         labels=selector(params["selector"]) if params.get("selector") else None,
     )  # fmt: skip
     return chosen, digits(params.get("resourceVersion", ""))
