@@ -147,7 +147,7 @@ class Writer:
         body = {"apiVersion": API, "kind": "Application", "metadata": _metadata(document), "spec": document.get("spec") or {}}  # fmt: skip
         before = {"apiVersion": API, "kind": "Application", "metadata": _metadata(found), "spec": found["spec"]} if found else None  # fmt: skip
         call = (
-            (lambda: self.hub.put(path("applications", name, appNamespace=where), body)) if found
+            (lambda: self.hub.put(path("applications", name, appNamespace=where, validate="false"), body)) if found
             else (lambda: self.hub.post(path("applications", validate="false"), body))
         )  # fmt: skip
         self._write(f"Application {name}", before, body, call)

@@ -43,6 +43,7 @@ from projects.specs import (
     project_of_or_none,
     spec_problems,
 )
+from projects.validation import is_same, require_manifests
 
 # How often a patch is made anew when somebody else changes the application meanwhile.
 PATCH_ATTEMPTS = 5
@@ -154,7 +155,7 @@ class Applications(View):
             _require_same_or_update(account, existing, draft, upsert=flag(request, "upsert"))
         rules = project_of_or_none(draft.project)
         check_reason(rules.spec if rules else {}, draft.project)
-        _check(draft, validate=flag(request, "validate", default=True))
+        _check(draft, existing, validate=flag(request, "validate", default=True))
         application, _changed = applications.create(
             wanted, account.name, upsert=flag(request, "upsert")
         )
@@ -192,10 +193,16 @@ def _only_goes(application: Application, wanted: applications.Wanted) -> bool:
     return application.deletion_requested_at is not None and wanted.spec == application.spec
 
 
-def _check(draft: Application, *, validate: bool) -> None:
+def _check(draft: Application, existing: Application | None, *, validate: bool) -> None:
+    """Return if what a request describes may be stored: first what its project permits, then what its sources give.
+
+    Raises: Invalid.
+    """
     bind(draft)
     if validate:
         applications.check(draft)
+        if existing is None or not is_same(existing, draft):
+            require_manifests(draft)
         return
     # Without validation the project's limits hold all the same.
     kept = [p for p in spec_problems(draft) if "project" in p]
@@ -243,7 +250,7 @@ class OneApplication(View):
         bind(draft)
         _require_move(actor(request), application, draft)
         if not _only_goes(application, wanted):
-            _check(draft, validate=flag(request, "validate", default=True))
+            _check(draft, application, validate=flag(request, "validate", default=True))
         changed = applications.change(
             application,
             actor(request).name,
@@ -299,7 +306,7 @@ def _patch(request: Request, name: str, body: dict[str, Any]) -> Application:
     bind(draft)
     _require_move(actor(request), application, draft)
     if not _only_goes(application, wanted):
-        _check(draft, validate=True)
+        _check(draft, application, validate=flag(request, "validate", default=True))
     given = metadata.get("resourceVersion")
     applications.check_version(given, application.edited_version, application.resource_version, f"application {name}")  # fmt: skip
     return applications.change(
@@ -364,5 +371,5 @@ class Spec(View):
         draft = Application(namespace=application.namespace, name=name, spec=spec)
         bind(draft)
         _require_move(actor(request), application, draft)
-        _check(draft, validate=flag(request, "validate", default=True))
+        _check(draft, application, validate=flag(request, "validate", default=True))
         return Response(applications.change(application, actor(request).name, spec=spec).spec)

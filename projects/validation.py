@@ -1,0 +1,110 @@
+"""Whether the sources of a new or changed application give manifests: asked before it is stored, within a bound."""
+
+import contextvars
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TookTooLong
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+from django.utils import timezone
+
+from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
+from projects import sources
+from projects.models import Application
+from projects.sources.shares import REFUSALS
+from projects.specs import project_of
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 8
+_UNREADABLE = ("RepositoryUnreachable", "AuthenticationFailed", "AuthenticationRequired", "RepositoryNotFound", "InvalidCredentials")  # fmt: skip
+_threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="validation")
+
+
+def is_same(before: Application, after: Application) -> bool:
+    """Return whether what manifests are made of stays: then a change of the rest needs no render."""
+    fields = ("source", "sources", "destination", "project")
+    return all(before.spec.get(field) == after.spec.get(field) for field in fields)
+
+
+def require_manifests(application: Application) -> None:
+    """Return if the sources of an application that is not stored yet can be read and rendered.
+
+    What the project permits must be checked before. What was rendered is kept for the first refresh.
+    Units: it takes at most `HUB_VALIDATION_TIMEOUT`; a slow server goes on being read meanwhile, so that a
+        second try finds what it gave.
+    Raises: Invalid with why they cannot.
+    """
+    seconds = settings.VALIDATION_TIMEOUT.total_seconds()
+    context = contextvars.copy_context()
+    try:
+        problem = _threads.submit(context.run, _problem, application).result(seconds)
+    except TookTooLong as error:
+        raise Invalid(
+            f"application spec for {application.name} is invalid: its sources could not be read within "
+            f"{seconds:.0f} s: {_places(application)}. Try again, or save it with validate=false"
+        ) from error
+    if problem:
+        raise Invalid(
+            f"application spec for {application.name} is invalid: InvalidSpecError: {problem}"
+        )
+
+
+def _problem(application: Application) -> str:
+    try:
+        _render(application, timezone.now())
+    except RetryLater as error:
+        if error.reason in REFUSALS:
+            # It is not the application that is wrong: its turn to render has not come.
+            log.info("not validated: %s", error, extra={"application": application.name})
+            return ""
+        return _said(application, error.reason, error.message)
+    except Stalled as error:
+        return _said(application, error.reason, error.message)
+    except (EngineError, Invalid) as error:
+        return _said(application, "", str(error))
+    finally:
+        connections.close_all()
+    return ""
+
+
+def _said(application: Application, reason: str, message: str) -> str:
+    if reason in _UNREADABLE:
+        return f"repository not accessible: {message}"
+    return f"Unable to generate manifests in {_places(application)}: {message}"
+
+
+def _places(application: Application) -> str:
+    found = (str(s.get("path") or s.get("chart") or s.get("ref")) for s in application.sources)
+    return ", ".join(dict.fromkeys(found))
+
+
+def _render(application: Application, asked_at: datetime) -> None:
+    project = project_of(application.project)
+    context = sources.context_of(application, _unsigned(project.spec), application.cluster)
+
+    def at(*, fresh: bool) -> list[str]:
+        return [
+            sources.resolve(s, application.project, force=fresh, since=asked_at if fresh else None)
+            for s in application.sources
+        ]
+
+    revisions: list[str] = []
+    try:
+        revisions = at(fresh=False)
+        sources.load(application.sources, revisions, context)
+    except (Stalled, EngineError):
+        # It may be of a commit that is newer than what is known of its repository.
+        newer = at(fresh=True)
+        if newer == revisions:
+            raise
+        sources.load(application.sources, newer, replace(context, since=asked_at))
+
+
+def _unsigned(spec: dict[str, Any]) -> dict[str, Any]:
+    # Who signed a commit is asked when it is compared: a branch may be signed by then.
+    return {k: v for k, v in spec.items() if k not in ("signatureKeys", "sourceIntegrity")}
