@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from hub.access import Caller
 from hub.engine.reading import digits
-from projects.models import Application, ApplicationQuerySet
+from projects.models import DELAYED, Application, ApplicationQuerySet
 from projects.visible import visible
 
 PAGE = 50
@@ -52,7 +52,10 @@ def stale(now: datetime) -> Q:
     """Return the condition that a status is older than two intervals, as `is_stale` has it for one row."""
     limit = now - 2 * (settings.POLL_INTERVAL + settings.POLL_JITTER)
     blind = Q(cluster=None) | ~(Q(cluster__server="https://kubernetes.default.svc") | Q(cluster__is_synced=True, cluster__lease_until__gt=now))  # fmt: skip
-    silent = Q(refresh_at__isnull=False) | blind | Q(remotes=None) | Q(remotes__checked_at=None) | ~Q(remotes__error="")  # fmt: skip
+    again = Q(refresh_at__isnull=False)
+    doubtful = again & (Q(comparison_digest="") | Q(conditions__icontains=DELAYED))
+    unasked = Q(remotes=None) | Q(remotes__checked_at=None) | ~Q(remotes__error="")
+    silent = doubtful | Q(refresh_at__lt=limit) | blind | unasked
     return Q(reconciled_at__lt=limit) & (silent | Q(remotes__checked_at__lt=limit))
 
 

@@ -12,7 +12,7 @@ from clusters.models import HOME_SERVER, Cluster
 from hub.engine.plan import HOOK
 from hub.engine.tracking import TRACKING_ID
 from hub.models import ApiToken
-from projects.models import Application, Operation, Project, Revision
+from projects.models import DELAYED, Application, Operation, Project, Revision
 
 API_VERSION = "argoproj.io/v1alpha1"
 
@@ -94,33 +94,29 @@ def _status(
 def as_of_now(application: Application) -> datetime | None:
     """Return when the status was last known to be true.
 
-    Between looks that is as long as the repository was polled without change and the cluster's
-    watch stands; so an idle application is looked at by nobody and yet not stale.
+    Between looks that is as long as the repository is polled without a change and the cluster's watch
+    stands; so an idle application is looked at by nobody and yet not stale. When it is due next is no
+    matter, such as at the end of a sync window: until it is due, nothing is known to have changed.
     """
-    if (
-        application.reconciled_at is None
-        or application.refresh_at is not None
-        or application.cluster is None
-    ):
+    now, cluster = timezone.now(), application.cluster
+    if application.reconciled_at is None or cluster is None or _is_in_doubt(application):
         return application.reconciled_at
     known = [remote.checked_at for remote in application.remotes.all()]
-    if (
-        not known
-        or any(at is None for at in known)
-        or any(r.error for r in application.remotes.all())
-    ):
+    if not known or None in known or any(r.error for r in application.remotes.all()):
         return application.reconciled_at
-    cluster = application.cluster
-    alive = (
-        timezone.now()
-        if cluster.is_home
-        or (cluster.lease_until and cluster.is_synced and cluster.lease_until > timezone.now())
-        else None
-    )
-    if alive is None:
+    is_watched = cluster.is_synced and cluster.lease_until is not None and cluster.lease_until > now
+    if not (cluster.is_home or is_watched):
         return application.reconciled_at
     oldest = min(at for at in known if at is not None)
-    return max(application.reconciled_at, min(oldest, alive))
+    return max(application.reconciled_at, min(oldest, application.refresh_at or now, now))
+
+
+def _is_in_doubt(application: Application) -> bool:
+    """Return whether an application is looked at again because the last look did not tell what is true."""
+    if application.refresh_at is None:
+        return False
+    is_delayed = any(c.get("type") == DELAYED for c in application.conditions)
+    return is_delayed or not application.comparison_digest
 
 
 def is_stale(known_at: datetime | None) -> bool:

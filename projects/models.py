@@ -151,6 +151,10 @@ class RenderFailure(models.Model):
         return self.message[:80]
 
 
+DELAYED = "RenderingDelayedWarning"
+"""The turn of an application's project to render has not come: what was true stays."""
+
+
 class ApplicationQuerySet(models.QuerySet["Application"]):
     """Questions about many applications."""
 

@@ -27,6 +27,7 @@ from projects import sources
 from projects.compare import comparison, live_digest
 from projects.lease import claim
 from projects.models import (
+    DELAYED,
     Application,
     Project,
 )
@@ -35,7 +36,7 @@ from projects.sources import Desired
 from projects.sources.reach import has_pages
 from projects.sources.shares import REFUSALS
 from projects.specs import find_cluster, project_of, require_shape, spec_problems
-from projects.status import DELAYED, Outcome, write
+from projects.status import Outcome, write
 
 log = logging.getLogger(__name__)
 

@@ -24,6 +24,7 @@ from hub.stream import publish, wake
 from projects.applications import tell_rollout
 from projects.compare import NOT_PERMITTED, Compared, is_delete_hook
 from projects.models import (
+    DELAYED,
     Application,
     ApplicationEvent,
     ManagedResource,
@@ -38,10 +39,6 @@ from projects.windows import windows_of
 log = logging.getLogger(__name__)
 
 ERRORS = ("InvalidSpecError", "ComparisonError", "UnknownError")
-DELAYED = "RenderingDelayedWarning"
-"""The turn of an application's project to render has not come: what was true stays."""
-
-
 WARNINGS = (
     NOT_PERMITTED,
     "SharedResourceWarning",
