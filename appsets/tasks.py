@@ -18,6 +18,7 @@ from appsets.sets import make_due, refresh
 from hub.engine.pushes import pushed_place
 from hub.stream import wake
 from projects.follow import bare_url, reads_moved, wants_tag
+from projects.publications import reads
 
 BATCH = 300
 
@@ -123,6 +124,19 @@ def refs_moved(url: str, names: Sequence[str]) -> None:
 def _is_moved(block: Mapping[str, Any], url: str, names: Sequence[str]) -> bool:
     is_read = bare_url(str(block.get("repoURL") or "")) == url
     return is_read and reads_moved(str(block.get("revision") or ""), names)
+
+
+@shared_task(name="appsets.artifact_moved", acks_late=True)
+def artifact_moved(place: str) -> None:
+    """Look at the sets whose generators read an artifact that moved, whoever found out."""
+    rows = ApplicationSet.objects.only("pk", "spec")
+    make_due(
+        [r.pk for r in rows if any(_reads(b, place) for b in generators.blocks(r.spec, "oci"))]
+    )
+
+
+def _reads(block: Mapping[str, Any], place: str) -> bool:
+    return reads({"repoURL": block.get("repoURL"), "targetRevision": block.get("revision")}, place)
 
 
 @shared_task(name="appsets.published", acks_late=True)

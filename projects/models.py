@@ -113,6 +113,26 @@ class GitRemote(models.Model):
         return self.url
 
 
+class Published(models.Model):
+    """What a chart repository or registry last said that it has, to those who ask with the same credentials."""
+
+    place = models.CharField(max_length=1000, help_text="URL of an index, or host/path[:tag].")
+    reader = models.CharField(max_length=32, help_text="Name of the credentials.")
+    digest = models.CharField(max_length=64, help_text="Of all versions, or what a tag names.")
+    moves = models.PositiveIntegerField(default=0, help_text="How often that changed.")
+    moved_at = models.DateTimeField(
+        null=True, db_index=True, help_text="Empty once all who read it are due."
+    )
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["place", "reader"], name="published_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.place
+
+
 class RenderedManifests(models.Model):
     """Manifests rendered from files: found again by what they were made of, shared by all who ask the same."""
 

@@ -10,8 +10,15 @@ from django.utils import timezone
 
 from hub.engine.errors import RetryLater, Stalled
 from hub.stream import wake
-from projects import delete, follow, refresh, sync
-from projects.models import Application, GitRemote, Operation, RenderedManifests, RenderFailure
+from projects import delete, follow, publications, refresh, sync
+from projects.models import (
+    Application,
+    GitRemote,
+    Operation,
+    Published,
+    RenderedManifests,
+    RenderFailure,
+)
 from projects.sources import git
 
 log = logging.getLogger(__name__)
@@ -52,6 +59,12 @@ def hand_on(pk: int) -> None:
     follow.hand_on(pk)
 
 
+@shared_task(name="projects.published", acks_late=True)
+def published(pk: int) -> None:
+    """Make due what reads a chart repository or registry that has something new."""
+    publications.hand_on(pk)
+
+
 @shared_task(name="projects.live_changed", acks_late=True)
 def live_changed() -> None:
     """Hand changes of live resources on."""
@@ -78,6 +91,7 @@ def sweep() -> None:
         ("projects.hand_on", GitRemote.objects.filter(free, moved_at__isnull=False)),
         ("projects.refresh", Application.objects.filter(free, refresh_at__lte=now)),
     ]
+    due.append(("projects.published", Published.objects.filter(moved_at__isnull=False)))
     for name, query in due:
         for pk in query.order_by("pk").values_list("pk", flat=True)[:BATCH]:
             wake(name, pk, priority=6)

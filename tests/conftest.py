@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from django.conf import settings as django_settings
@@ -62,6 +63,20 @@ def _fresh_policies():
     from hub import access
 
     access._of_request.set(None)
+
+
+@pytest.fixture(autouse=True)
+def _sources_of_reserved_names(monkeypatch):
+    """Names that never exist (RFC 2606) stand for sources that the test is not about: nobody reads them when one is saved."""
+    from projects import validation
+    from projects.api import applications
+
+    def require(draft):
+        hosts = {urlsplit(str(s.get("repoURL") or "")).hostname or "" for s in draft.sources}
+        if not any(h.endswith((".example", ".invalid", ".example.com")) for h in hosts):
+            validation.require_manifests(draft)
+
+    monkeypatch.setattr(applications, "require_manifests", require)
 
 
 @pytest.fixture(scope="session")
@@ -283,6 +298,7 @@ def app(hub):
         source=None,
         status=200,
         project="default",
+        validate=True,
         **spec,
     ):
         name = name or f"app-{next(_numbers)}"
@@ -304,7 +320,7 @@ def app(hub):
                 **spec,
             },
         }
-        hub.post("/api/v1/applications", body, status=status)
+        hub.post("/api/v1/applications", body, status=status, validate=str(validate).lower())
         return name
 
     return create

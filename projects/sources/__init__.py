@@ -194,7 +194,9 @@ def resolve(
             url, str(source["chart"]), target, credentials_for(url, project), fresh=force
         )
     if kind == "oci":
-        return charts.oci_digest(url, "", target or "latest", credentials_for(url, project))
+        return charts.oci_digest(
+            url, "", target or "latest", credentials_for(url, project), fresh=force
+        )
     if git.is_commit(target):
         return target
     remote = look_up_refs(url, project, force=force, since=since)

@@ -1,6 +1,6 @@
 """The index of a Helm repository: of all that it says only what a version is called and where its file is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,11 @@ class Index:
         texts = sum(len(release.version) + len(release.url) for release in listed)
         names = sum(len(name) for name in self.charts)
         return texts + names + _OVERHEAD * (len(listed) + len(self.charts))
+
+    def facts(self) -> Iterator[str]:
+        """Yield what applications may read of it: each chart with its versions."""
+        for chart, found in self.charts.items():
+            yield from (f"{chart}\n{release.version}" for release in found or ())
 
     def releases(self, chart: str) -> tuple[Release, ...]:
         """Return the versions of a chart that can be read.

@@ -18,6 +18,7 @@ from hub.engine.permits import wanders
 from hub.outbound import check_url, http, joined
 from hub.outbound.bounds import TooMuch, parse
 from hub.redaction import redact_text
+from projects.sources import published
 from projects.sources.archives import unpack
 from projects.sources.chart_index import Index, read_index
 from projects.sources.credentials import IDENTITY, LENT, proxy_of, tls_of
@@ -173,12 +174,15 @@ def fetch_file(url: str, credentials: Mapping[str, Any]) -> bytes:
 
 
 _indexes: Kept[Index] = Kept(64 * 1024**2, 60)
+_listed: Kept[list[str]] = Kept(16 * 1024**2, 60)
+"""Tags of registries."""
 _archives: Kept[bytes] = Kept(128 * 1024**2, 600)
 
 
 def forget() -> None:
     """Keep nothing of what servers said, as a process that has just begun."""
     _indexes.clear()
+    _listed.clear()
     _archives.clear()
 
 
@@ -188,13 +192,14 @@ def index(url: str, credentials: Mapping[str, Any], *, fresh: bool = False) -> I
     Raises: RetryLater, Stalled, ManifestError when it cannot be read.
     """
     # Who has other credentials is answered by the server, not by what another project was given.
-    place = (url, frozen(credentials))
-    kept = None if fresh else _indexes.get(place)
+    place, own = published.place_of(url), (url, frozen(credentials))
+    kept = None if fresh else _indexes.get((*own, published.serial(place)))
     if kept is not None:
         return kept
     data = _get(url.rstrip("/") + "/index.yaml", credentials, settings.MAX_INDEX_BYTES, server=url)
     found = read_index(data, redact_text(url))
-    _indexes.put(place, found, found.size)
+    published.learned(place, credentials, found.facts())
+    _indexes.put((*own, published.serial(place)), found, found.size)
     return found
 
 
@@ -203,7 +208,7 @@ def versions(
 ) -> list[str]:
     """Return the versions of a chart."""
     if is_oci(url, credentials):
-        return _tags(url, chart, credentials)
+        return _known_tags(url, chart, credentials, fresh=fresh)
     found = index(url, credentials, fresh=fresh).releases(chart)
     return [release.version for release in found]
 
@@ -381,12 +386,25 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
     )
 
 
+def _known_tags(
+    url: str, chart: str, credentials: Mapping[str, Any], *, fresh: bool = False
+) -> list[str]:
+    place, own = published.place_of(url, chart), (url, chart, frozen(credentials))
+    kept = None if fresh else _listed.get((*own, published.serial(place)))
+    if kept is not None:
+        return kept
+    found = _tags(url, chart, credentials)
+    published.learned(place, credentials, found)
+    _listed.put((*own, published.serial(place)), found, sum(map(len, found)) + 100 * len(found))
+    return found
+
+
 def tags(url: str, credentials: Mapping[str, Any]) -> list[str]:
     """Return the tags of an OCI artifact.
 
     Raises: Stalled or RetryLater with what the registry says.
     """
-    return sorted(_tags(url, "", credentials))
+    return sorted(_known_tags(url, "", credentials, fresh=True))
 
 
 def annotations(url: str, digest: str, credentials: Mapping[str, Any]) -> dict[str, str]:
@@ -398,13 +416,17 @@ def annotations(url: str, digest: str, credentials: Mapping[str, Any]) -> dict[s
     return {k: v for k, v in found.items() if isinstance(v, str)}
 
 
-def oci_digest(url: str, chart: str, target: str, credentials: Mapping[str, Any]) -> str:
+def oci_digest(
+    url: str, chart: str, target: str, credentials: Mapping[str, Any], *, fresh: bool = False
+) -> str:
     """Return the digest that a tag or constraint of an OCI artifact names."""
-    tag = resolve(url, chart, target, credentials)
+    tag = resolve(url, chart, target, credentials, fresh=fresh)
     if tag.startswith("sha256:"):
         return tag
     host, name = _registry(url, chart)
-    return _manifest(host, name, tag, credentials)[1]
+    found = _manifest(host, name, tag, credentials)[1]
+    published.learned(f"{published.place_of(url, chart)}:{tag}", credentials, [found])
+    return found
 
 
 def _digest(data: bytes) -> str:

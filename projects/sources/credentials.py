@@ -1,10 +1,14 @@
 """Which credentials read a repository: its own, a project's, or those of the longest matching prefix."""
 
 import hashlib
+import hmac
 import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
+
+import orjson
+from django.conf import settings
 
 from clusters.kube import load_certificate
 from hub.engine.errors import Stalled
@@ -161,3 +165,10 @@ def _begins(wanted: str, prefix: str) -> bool:
 def _server(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}" if separator else url.partition("/")[0]
+
+
+def reader_name(credentials: Mapping[str, Any]) -> str:
+    """Return a name for credentials that tells nothing of them."""
+    own = {k: credentials[k] for k in IDENTITY if credentials.get(k)}
+    text = orjson.dumps(own, option=orjson.OPT_SORT_KEYS, default=str)
+    return hmac.digest(settings.SECRET_KEY.encode(), b"git reader" + text, "sha256").hex()[:32]

@@ -4,13 +4,11 @@ What one project's credentials may read another's may not: refs and commits that
 credentials that the server itself has let in within the last hour.
 """
 
-import hmac
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -22,7 +20,7 @@ from hub.engine.permits import normal_url
 from hub.stream import wake
 from projects.models import GitRemote
 from projects.sources import git
-from projects.sources.credentials import IDENTITY, credentials_for, given_for
+from projects.sources.credentials import credentials_for, given_for, reader_name
 
 FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
 PROOF = timedelta(hours=1)
@@ -89,7 +87,7 @@ def require_reader(url: str, project: str, credentials: Mapping[str, Any]) -> No
     A server that is away for a while takes nothing from those whom it has let in before.
     Raises: RetryLater, Stalled or Invalid with what the server said.
     """
-    who, key = _name(credentials), _key(url, credentials)
+    who, key = reader_name(credentials), _key(url, credentials)
     place = (key, who)
     if _recent.get(place, 0.0) > time.monotonic():
         return
@@ -108,7 +106,7 @@ def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
     """Ask the server for the refs, and store what it said, good or bad."""
     now = timezone.now()
     credentials = credentials_for(url, project)
-    who = _name(credentials)
+    who = reader_name(credentials)
     if _key(url, credentials) != remote.url:
         raise RetryLater("CredentialsChanged", "the project asks for this repository in another way now", timedelta(seconds=1))  # fmt: skip
     try:
@@ -203,7 +201,7 @@ def _asked_as(url: str, project: str) -> tuple[str, str]:
     until, name, key = _names.get(place, (0.0, "", ""))
     if until < now:
         credentials = given_for(url, project)
-        name, key = _name(credentials), _key(url, credentials)
+        name, key = reader_name(credentials), _key(url, credentials)
         if len(_names) >= _MOST_NAMES:
             _names.clear()
         _names[place] = (now + _NAME_SECONDS, name, key)
@@ -217,13 +215,6 @@ def key_of(url: str, project: str) -> str:
 
 def _key(url: str, credentials: Mapping[str, Any]) -> str:
     return normal_url(git.place_of(url, credentials))
-
-
-def _name(credentials: Mapping[str, Any]) -> str:
-    """Return a name for credentials that tells nothing of them."""
-    own = {k: credentials[k] for k in IDENTITY if credentials.get(k)}
-    text = orjson.dumps(own, option=orjson.OPT_SORT_KEYS, default=str)
-    return hmac.digest(settings.SECRET_KEY.encode(), b"git reader" + text, "sha256").hex()[:32]
 
 
 def _is_proved(remote: GitRemote, who: str, now: datetime) -> bool:

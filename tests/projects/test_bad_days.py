@@ -27,7 +27,7 @@ def test_repository_unreachable(hub, sandbox, repo, app, namespace):
     hub.wait_status(good, "Synced", "Healthy")
     repo.server.down = True
 
-    other = app(f"{repo.server.url}/other", sandbox, namespace)
+    other = app(f"{repo.server.url}/other", sandbox, namespace, validate=False)
     condition = hub.condition(other, "ComparisonError")
     look(hub, good)
     assert "other" in condition["message"]
@@ -42,7 +42,7 @@ def test_repository_unreachable(hub, sandbox, repo, app, namespace):
 def test_wrong_credentials(hub, sandbox, repo, app, namespace):
     repo.commit({"c.yaml": CONFIG})
     repo.server.password = "s3cret-canary"
-    name = app(repo, sandbox, namespace)
+    name = app(repo, sandbox, namespace, validate=False)
     condition = hub.condition(name, "ComparisonError")
     assert "credentials" in condition["message"]
 
@@ -91,7 +91,7 @@ def test_a_source_that_cannot_be_rendered(hub, sandbox, repo, app, namespace, ch
     (repo.folder / "escape" / "x.yaml").symlink_to("/etc/passwd")
     repo.commit()
     good = app(repo, sandbox, namespace, path="good", policy=AUTO)
-    bad = app(repo, sandbox, namespace, **change)
+    bad = app(repo, sandbox, namespace, validate=False, **change)
 
     condition = hub.condition(bad, "ComparisonError")
 
@@ -103,7 +103,7 @@ def test_a_source_that_cannot_be_rendered(hub, sandbox, repo, app, namespace, ch
 
 def test_a_broken_source_recovers_with_the_next_commit(hub, sandbox, repo, app, namespace):
     repo.commit({"c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c\n"})
-    name = app(repo, sandbox, namespace, policy=AUTO)
+    name = app(repo, sandbox, namespace, policy=AUTO, validate=False)
     hub.condition(name, "ComparisonError")
 
     revision = repo.commit({"c.yaml": CONFIG})
@@ -119,7 +119,7 @@ def test_a_broken_source_recovers_with_the_next_commit(hub, sandbox, repo, app, 
 def test_document_too_large(hub, sandbox, repo, app, namespace, settings):
     settings.MAX_MANIFEST_BYTES = 10_000
     repo.commit({"c.yaml": CONFIG, "big.yaml": "# " + "x" * 20_000})
-    name = app(repo, sandbox, namespace)
+    name = app(repo, sandbox, namespace, validate=False)
 
     assert (
         "exceeded max combined manifest file size"

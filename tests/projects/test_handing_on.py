@@ -3,16 +3,19 @@
 import itertools
 import json
 from datetime import timedelta
+from urllib.parse import quote
 
 import pytest
 from conftest import config_map
 from django.utils import timezone
+from support.charts import Charts
 from support.sets import manifest, names_of
 
 from appsets.models import ApplicationSet
 from hub.stream import pool_state, wake
 from projects.follow import reads_moved
-from projects.models import GitRemote
+from projects.models import Application, GitRemote, Repository
+from projects.sources import charts as charts_module
 from projects.sources import remotes
 
 APPS = "/api/v1/applications"
@@ -100,6 +103,66 @@ def test_every_way_to_learn_hands_on_in_every_order(hub, readers):
         for name in "ab":
             hub.wait_status(name, revision=commit, seconds=SOON)
         hub.wait(lambda name=folder: name in names_of(), f"the set after {learn.__name__}", SOON)
+
+
+@pytest.fixture
+def charts():
+    server = Charts()
+    yield server
+    server.server.shutdown()
+    server.server.server_close()
+
+
+def chart_app(hub, place, namespace, name, source):
+    body = {"metadata": {"name": name}, "spec": {"source": source, "destination": {"server": place.server, "namespace": namespace}}}  # fmt: skip
+    hub.post(APPS, body)
+    hub.wait(lambda: Application.objects.get(name=name).revisions, "the first look")
+    return Application.objects.get(name=name).revisions[0]
+
+
+@pytest.mark.parametrize("learn", [refresh, hard_refresh, sync, "validate", "list"])
+def test_a_new_version_of_a_chart_reaches_all(hub, sandbox, charts, namespace, settings, learn):
+    settings.POLL_INTERVAL = timedelta(hours=1)
+    found = [
+        chart_app(hub, sandbox, namespace, name, {"repoURL": charts.url, "chart": "demo", "targetRevision": target})
+        for name, target in (("a", "1.*"), ("b", ">=1.0.0, <2"), ("exact", "1.0.0"))
+    ]  # fmt: skip
+    assert found == ["1.1.0", "1.1.0", "1.0.0"]
+    Application.objects.filter(name="exact").update(summary={"images": ["untouched"]})
+    charts.archives["1.4.0"] = charts.archives["1.1.0"]
+
+    if learn == "list":
+        hub.get(f"/api/v1/repositories/{quote(charts.url, safe='')}/helmcharts")
+        charts_module.index(charts.url, {}, fresh=True)
+    elif learn == "validate":
+        charts_module.index(charts.url, {}, fresh=True)
+    else:
+        learn(hub, charts)
+
+    for name in "ab":
+        hub.wait_status(name, revision="1.4.0", seconds=SOON)
+    assert Application.objects.get(name="exact").summary == {"images": ["untouched"]}
+
+
+@pytest.mark.parametrize("target", ["^1.0.0", "latest"])
+def test_a_new_tag_of_an_artifact_reaches_all(hub, sandbox, charts, namespace, settings, target):
+    settings.POLL_INTERVAL = timedelta(hours=1)
+    url = f"oci://{charts.host}/acme/platform"
+    Repository.objects.create(url=url, kind="oci", options={"insecureOCIForceHttp": True})
+    tag = "latest" if target == "latest" else "1.0.0"
+    charts.publish("acme/platform", tag, {"a/c.yaml": config_map("c")})
+    source = {"repoURL": url, "path": "a", "targetRevision": target}
+    before = [chart_app(hub, sandbox, namespace, name, source) for name in "ab"]
+    generators = [{"oci": {"repoURL": url, "revision": target, "directories": [{"path": "*"}]}}]
+    hub.post("/api/v1/applicationsets", manifest("s", generators, {"source": {**source, "path": "{{.path.path}}"}}, metadata={"name": "of-{{.path.basename}}"}))  # fmt: skip
+    hub.wait(lambda: "of-a" in names_of(), "the set")
+    charts.publish("acme/platform", "latest" if target == "latest" else "1.1.0", {"a/c.yaml": config_map("d"), "z/c.yaml": config_map("z")})  # fmt: skip
+
+    refresh(hub, charts)
+
+    for name in "ab":
+        hub.wait(lambda n=name: Application.objects.get(name=n).revisions[0] not in before, name, SOON)  # fmt: skip
+    hub.wait(lambda: "of-z" in names_of(), "the set", SOON)
 
 
 def test_a_worker_that_dies_before_it_hands_on_swallows_nothing(readers, hub, monkeypatch):

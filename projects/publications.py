@@ -1,0 +1,83 @@
+"""Make due what reads a chart repository or registry that has something new, whoever found out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db.models import Q, TextField
+from django.db.models.functions import Cast
+from django.utils import timezone
+
+from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
+from hub.stream import wake
+from projects import sources
+from projects.follow import mark_due
+from projects.models import Application, Published
+from projects.sources.published import place_of
+from projects.sources.versions import is_constraint
+
+Resolved = dict[tuple[str, str, str, str], str]
+
+
+def hand_on(pk: int) -> None:
+    """Make due the applications and sets whose version or digest may be another one now.
+
+    Only those whose resolved revision differs are looked at; each question is asked once for all.
+    """
+    row = Published.objects.filter(pk=pk, moved_at__isnull=False).first()
+    if row is None:
+        return
+    known: Resolved = {}
+    due = [a.pk for a in _candidates(row.place) if _is_moved(a, row.place, known)]
+    mark_due(due)
+    wake("appsets.artifact_moved", row.place, priority=2)
+    Published.objects.filter(pk=pk, moved_at=row.moved_at).update(moved_at=None)
+
+
+def reads(source: Mapping[str, Any], place: str) -> bool:
+    """Return whether a source's revision may be another one now that something moved at a place.
+
+    Shapes: a place is that of an index or of a registry's path, with `:tag` where a tag names another digest.
+    """
+    if sources.kind_of(source) == "git":
+        return False
+    here = place_of(str(source.get("repoURL") or ""), str(source.get("chart") or ""))
+    target = str(source.get("targetRevision") or "")
+    is_moving = is_constraint(target) or not target
+    if source.get("chart"):
+        return here == place and is_moving
+    if is_moving:
+        return place == here or place.startswith(f"{here}:")
+    return place == f"{here}:{target}"
+
+
+def _candidates(place: str) -> list[Application]:
+    word = place.rpartition("/")[2].partition(":")[0] if "://" not in place else place.partition("://")[2]  # fmt: skip
+    now = timezone.now()
+    # Who is due already, and has not begun, finds it without being told.
+    waiting = Q(refresh_at__lte=now) & (Q(claimed_until__isnull=True) | Q(claimed_until__lt=now))
+    rows = Application.objects.alias(spec_text=Cast("spec", TextField()))
+    rows = rows.filter(spec_text__icontains=word, deletion_requested_at__isnull=True)
+    found = rows.exclude(waiting).only("spec", "project", "revisions").iterator(chunk_size=200)
+    return [a for a in found if any(reads(s, place) for s in a.sources)]
+
+
+def _is_moved(application: Application, place: str, known: Resolved) -> bool:
+    if len(application.revisions) != len(application.sources):
+        return True
+    return any(
+        reads(source, place) and _resolved(source, application.project, known) != revision
+        for source, revision in zip(application.sources, application.revisions, strict=True)
+    )
+
+
+def _resolved(source: Mapping[str, Any], project: str, known: Resolved) -> str:
+    """Return the revision of a source, empty when it cannot be told: a look says why."""
+    fields = (str(source.get(f) or "") for f in ("repoURL", "chart", "targetRevision"))
+    url, chart, target = fields
+    asked = (project, url, chart, target)
+    if asked not in known:
+        try:
+            known[asked] = sources.resolve(source, project)
+        except (RetryLater, Stalled, Invalid, EngineError):
+            known[asked] = ""
+    return known[asked]

@@ -1,0 +1,51 @@
+"""What chart repositories and registries have: whoever learns of something new hands it on.
+
+One process fetches an index or a list of tags; all others, and all applications that read it, must not go on
+with what they had. A change is stored with when it was seen; workers then make due whom it concerns.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Sum
+from django.utils import timezone
+
+from hub.engine.permits import normal_url
+from hub.stream import wake
+from projects.models import Published
+from projects.sources.credentials import reader_name
+
+
+def place_of(url: str, chart: str = "") -> str:
+    """Return where versions of a chart or artifact are listed: the URL of an index, or `host/path` of a registry."""
+    plain = url.lower().removeprefix("oci://").rstrip("/")
+    if "://" in plain:
+        return normal_url(url)
+    return f"{plain}/{chart.lower()}" if chart else plain
+
+
+def serial(place: str) -> int:
+    """Return a number that grows whenever something is published at a place: what was read before is old then."""
+    found = Published.objects.filter(place=place).aggregate(total=Sum("moves"))["total"]
+    return int(found or 0)
+
+
+def learned(place: str, credentials: Mapping[str, Any], facts: Iterable[str]) -> None:
+    """Take what a server just said: if it is new, all who read it are made due.
+
+    Shapes: `facts` in any order.
+    """
+    digest = hashlib.sha256("\0".join(sorted(facts)).encode()).hexdigest()
+    reader = reader_name(credentials)
+    known = Published.objects.filter(place=place, reader=reader).first()
+    if known is not None and known.digest == digest:
+        return
+    with transaction.atomic():
+        row, _ = Published.objects.select_for_update().get_or_create(place=place, reader=reader)
+        if row.digest == digest:
+            return
+        row.digest, row.moves, row.moved_at = digest, row.moves + 1, timezone.now()
+        row.save()
+        wake("projects.published", row.pk, priority=1)
