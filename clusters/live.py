@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from hub.engine.describe import describe
 from hub.engine.errors import ODD_SHAPES, RetryLater, RuleError
 from hub.engine.lua import health_script
 from hub.engine.normalize import for_comparison
-from hub.engine.resource import Manifest, resource_key, split_api_version
+from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version
 from hub.engine.tracking import Tracking, owner_of
 from hub.models import next_version, setting
 from hub.outbound.bounds import room_of
@@ -116,6 +116,8 @@ class _Before:
     health: str
     instance: str
     deleting: bool
+    owners: list[dict[str, Any]]
+    shown: dict[str, Any]
 
 
 def tracking() -> Tracking:
@@ -261,10 +263,9 @@ def _before(cluster_id: int, keys: list[str]) -> dict[str, _Before]:
     found = {}
     for chunk in _chunks(keys):
         query = LiveResource.objects.filter(cluster_id=cluster_id, key__in=chunk).values_list(
-            "key", "uid", "resource_version", "digest", "health", "instance", "deleting"
-        )
-        for key, uid, version, digest, state, instance, deleting in query:
-            found[key] = _Before(key, uid, version, digest, state, instance, deleting)
+            "key", "uid", "resource_version", "digest", "health", "instance", "deleting", "owners", "shown"
+        )  # fmt: skip
+        found |= {row[0]: _Before(*row) for row in query}
     return found
 
 
@@ -293,27 +294,40 @@ def _older(one: str, other: str) -> bool:
 def _wake(
     cluster_id: int, fresh: dict[str, LiveResource], before: dict[str, _Before], gone: set[str]
 ) -> None:
-    instances, keys = set(), set()
+    instances, keys, seen = set[str](), set[str](), set[str]()
     for key, row in fresh.items():
         old = before.get(key)
-        if old is None or (row.digest, row.health, row.instance, row.deleting, row.uid) != (
-            old.digest, old.health, old.instance, old.deleting, old.uid
-        ):  # fmt: skip
-            if row.owner_uid and not row.instance:
-                continue
+        is_changed = old is None or _state(row) != _state(old)
+        if is_changed or (old is not None and row.shown != old.shown):
+            seen |= shown_by(key, row.owners)
+        if is_changed and (row.instance or not row.owner_uid):
             instances |= {row.instance, old.instance if old else ""}
             keys.add(key)
-    for key in gone:
-        old = before.get(key)
-        if old is not None:
-            instances.add(old.instance)
-            keys.add(key)
+    for key in gone & before.keys():
+        instances.add(before[key].instance)
+        keys.add(key)
+        seen |= shown_by(key, before[key].owners)
     instances.discard("")
-    if keys:
+    if keys or seen:
         LiveChange.objects.create(
-            cluster_id=cluster_id, instances=sorted(instances), keys=sorted(keys)
+            cluster_id=cluster_id, instances=sorted(instances), keys=sorted(keys), seen=sorted(seen)
         )
         wake("projects.live_changed", priority=3)
+
+
+def _state(row: LiveResource | _Before) -> tuple[Any, ...]:
+    return row.digest, row.health, row.instance, row.deleting, row.uid
+
+
+def shown_by(key: str, owners: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the keys of the owners of a resource, or its own when it has none: a tree shows it below them."""
+    namespace = key.split("/")[2]
+    found = {
+        ResourceKey(split_api_version(str(o.get("apiVersion") or ""))[0], str(o.get("kind")), place, str(o.get("name"))).text
+        for o in owners
+        for place in (namespace, "")
+    }  # fmt: skip
+    return found or {key}
 
 
 def known_keys(cluster_id: int, group: str, kind: str, namespaces: Sequence[str] = ()) -> set[str]:

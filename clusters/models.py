@@ -197,6 +197,11 @@ class LiveChange(models.Model):
     cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="+")
     instances = DocumentField(default=list)
     keys = DocumentField(default=list)
+    seen = DocumentField(
+        default=list,
+        null=True,
+        help_text="Keys whose applications show it, though nothing must be compared.",
+    )
 
     def __str__(self) -> str:
         return f"{len(self.keys)} resources of {self.cluster_id}"

@@ -14,7 +14,8 @@ from django.db.models import Q, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 
-from clusters.models import Cluster, LiveChange
+from clusters.live import shown_by
+from clusters.models import Cluster, LiveChange, LiveResource
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from hub.engine.permits import folded_url, normal_url
 from hub.engine.pushes import pushed_place
@@ -64,6 +65,10 @@ def live_changed() -> None:
                     ).values_list("application_id", flat=True)
                 )
         mark_due(found)
+        touched = {pk for change in changes for pk in _showing(change)}
+        # Pages and streams of their trees hear of what no comparison looks at, such as pods that come and go.
+        if touched:
+            Application.objects.filter(pk__in=touched).bump()
         LiveChange.objects.filter(pk__in=[c.pk for c in changes]).delete()
         for operation in Operation.objects.filter(
             application__pk__one_of=found, phase__in=RUNNING
@@ -73,6 +78,38 @@ def live_changed() -> None:
         publish()
     if len(changes) == 200:
         wake("projects.live_changed")
+
+
+def _showing(change: LiveChange) -> set[int]:
+    """Return the applications whose trees show what changed: those of the owners, and of their owners."""
+    found: set[int] = set()
+    known, level = set[str](), set(change.seen or ())
+    while level:
+        known |= level
+        above = set[str]()
+        for chunk in _chunks(sorted(level)):
+            found |= set(_managing(change.cluster_id, chunk))
+            rows = LiveResource.objects.filter(cluster_id=change.cluster_id, key__in=chunk)
+            for key, owners in rows.exclude(owners=[]).values_list("key", "owners"):
+                above |= shown_by(key, owners)
+        level = above - known
+    return found
+
+
+def _managing(cluster_id: int, keys: Sequence[str]) -> Iterable[int]:
+    """Yield the applications that manage resources: by what was compared, or by a mark of their own."""
+    managed = ManagedResource.objects.filter(cluster_id=cluster_id, key__in=keys)
+    yield from managed.values_list("application_id", flat=True)
+    marked = LiveResource.objects.filter(cluster_id=cluster_id, key__in=keys, is_self=True)
+    instances = set(marked.exclude(instance="").values_list("instance", flat=True))
+    if instances:
+        rows = Application.objects.filter(instance_filter(instances), cluster_id=cluster_id)
+        yield from rows.values_list("pk", flat=True)
+
+
+def _chunks(keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    for start in range(0, len(keys), 500):
+        yield keys[start : start + 500]
 
 
 def mark_due(pks: Any) -> None:
