@@ -11,9 +11,10 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from clusters.inferred import adopt, infer
 from clusters.intake import complaint
 from clusters.models import Cluster, LiveChange, LiveResource, pack
-from hub.engine import health
+from hub.engine import health, inferred
 from hub.engine.describe import describe
 from hub.engine.errors import ODD_SHAPES, RetryLater, RuleError
 from hub.engine.lua import health_script
@@ -156,6 +157,10 @@ def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
         | {"controller": bool(reference.get("controller"))}
         for reference in metadata.get("ownerReferences") or []
     ]
+    managed = bool(owner.instance) and not owners
+    # What an application marks as its own is its own, whatever it says of accounts.
+    said = None if owners or owner.instance else inferred.owner_of(manifest)
+    owners += [said] if said else []
     row = LiveResource(
         cluster_id=cluster_id, key=key.text, group=key.group, version=split_api_version(manifest["apiVersion"])[1],
         kind=key.kind, namespace=key.namespace, name=key.name, uid=metadata.get("uid", ""),
@@ -163,7 +168,6 @@ def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
         owners=owners, owner_uid=_main_owner(owners), instance=owner.instance[:600].replace("\0", ""), is_self=owner.is_self,
         deleting=bool(metadata.get("deletionTimestamp")),
     )  # fmt: skip
-    managed = bool(owner.instance) and not owners
     if seen.is_whole and (managed or (key.group, key.kind) in CHILD_KINDS):
         _assess(row, manifest)
     if seen.is_whole and (key.group, key.kind) == DEFINITION:
@@ -245,6 +249,7 @@ def record(
         before = _before(cluster_id, [*rows, *gone_keys])
         fresh = {k: row for k, row in rows.items() if k not in before or _is_newer(row, before[k])}
         gone_keys -= set(fresh)
+        infer(cluster_id, fresh)
         if fresh:
             LiveResource.objects.bulk_create(
                 fresh.values(),
@@ -254,6 +259,7 @@ def record(
             )
         for chunk in _chunks(sorted(gone_keys)):
             LiveResource.objects.filter(cluster_id=cluster_id, key__in=chunk).delete()
+        adopt(cluster_id, fresh.values(), gone_keys)
         if not quiet:
             _wake(cluster_id, fresh, before, gone_keys)
     return len(fresh) + len(gone_keys)

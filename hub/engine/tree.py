@@ -63,9 +63,9 @@ def missing_json(key: ResourceKey, version: str) -> dict[str, Any]:
 def parents_of(
     node: Node, by_uid: Mapping[str, Node], by_name: Mapping[tuple[str, str, str], Node]
 ) -> list[Node]:
-    """Return the owners of a node among known nodes: by uid, else by kind and name, else inferred.
+    """Return the owners of a node among known nodes: by uid, else by kind and name.
 
-    Source: as Argo CD: Endpoints belong to the Service of their name, a claim of a template to its set.
+    Other owners that it does not name itself are among them already: `hub.engine.inferred`.
     """
     found = []
     for owner in node.owners:
