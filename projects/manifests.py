@@ -1,7 +1,7 @@
 """Applications and projects as Kubernetes manifests: the JSON that every client reads."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
@@ -19,7 +19,7 @@ API_VERSION = "argoproj.io/v1alpha1"
 
 def stamp(at: datetime | None) -> str | None:
     """Return a time as Kubernetes writes it, None for never."""
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
 
 
 def filled(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ schedule for its duration, in its time zone; any active deny closes, else any ac
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -114,9 +114,9 @@ def spans(window: Mapping[str, Any], start: datetime, end: datetime) -> list[tup
     Raises: RuleError for a schedule, duration or time zone that cannot be read.
     """
     duration = parse_duration(str(window.get("duration") or ""), "duration")
-    local = start.astimezone(zone(window.get("timeZone")))
+    place, schedule = zone(window.get("timeZone")), str(window.get("schedule") or "")
     found: list[tuple[datetime, datetime]] = []
-    at = _next(str(window.get("schedule") or ""), local - duration)
+    at = _next(schedule, start - duration, place)
     for _ in range(_MOST_TIMES):
         if at is None or at >= end:
             break
@@ -124,7 +124,7 @@ def spans(window: Mapping[str, Any], start: datetime, end: datetime) -> list[tup
             found[-1] = (found[-1][0], max(found[-1][1], min(at + duration, end)))
         else:
             found.append((max(at, start), min(at + duration, end)))
-        at = _next(str(window["schedule"]), at)
+        at = _next(schedule, at, place)
     return found
 
 
@@ -146,18 +146,18 @@ def _concerns(
 def _at(window: Mapping[str, Any], now: datetime) -> Window:
     try:
         duration = parse_duration(str(window.get("duration") or ""), "duration")
-        local = now.astimezone(zone(window.get("timeZone")))
-        begun = _next(str(window.get("schedule") or ""), local - duration)
-        if begun is not None and begun < local:
+        place, schedule = zone(window.get("timeZone")), str(window.get("schedule") or "")
+        begun = _next(schedule, now - duration, place)
+        if begun is not None and begun < now:
             # Overlapping times of one schedule make one long window: it closes after the last.
             last = begun
             for _ in range(_MOST_TIMES):
-                after = _next(str(window["schedule"]), last)
-                if after is None or after >= local:
+                after = _next(schedule, last, place)
+                if after is None or after >= now:
                     break
                 last = after
             return Window(window, is_active=True, ends_at=last + duration)
-        return Window(window, is_active=False, starts_at=_next(str(window.get("schedule")), local))
+        return Window(window, is_active=False, starts_at=_next(schedule, now, place))
     except RuleError as error:
         return Window(window, is_active=False, problem=str(error))
 
@@ -173,14 +173,19 @@ def zone(name: Any) -> ZoneInfo:
         raise RuleError(f"timeZone: {name!r} is no time zone such as Europe/Berlin") from error
 
 
-def _next(schedule: str, after: datetime) -> datetime | None:
+def _next(schedule: str, after: datetime, place: ZoneInfo) -> datetime | None:
+    """Return the next moment of a schedule, in UTC: a zone's own times add and compare by the clock on the wall.
+
+    Only here a moment is in another zone, so that a window lasts as long as it says when clocks change.
+    """
     if len(schedule) > _LONGEST_SCHEDULE:
         raise RuleError(f"schedule: it is longer than {_LONGEST_SCHEDULE} characters")
     text = _NAMED.get(schedule.strip(), schedule.strip()).replace("?", "*")
     if len(text.split()) != 5:
         raise RuleError(f"schedule: {schedule!r} must have 5 fields: minute hour day month weekday")
     try:
-        return next(CronSim(text, after), None)
+        found = next(CronSim(text, after.astimezone(place)), None)
+        return found.astimezone(UTC) if found else None
     except CronSimError as error:
         raise RuleError(f"schedule: {schedule!r} cannot be read: {error}") from error
 
@@ -209,7 +214,7 @@ def check_windows(windows: Any) -> None:
         try:
             zone(window.get("timeZone"))
             _check_duration(duration)
-            _next(schedule, datetime(2026, 1, 1, tzinfo=zone(None)))
+            _next(schedule, datetime(2026, 1, 1, tzinfo=UTC), zone(None))
         except RuleError as error:
             raise RuleError(f"{where}: {error}") from error
         identity = (

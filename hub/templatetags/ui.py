@@ -1,6 +1,6 @@
 """How pages draw states, ages and icons: shape, word, colour, in that order."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
@@ -71,6 +71,7 @@ def span(seconds: float) -> str:
 
 
 def _time(at: datetime, text: str, kind: str) -> SafeString:
+    at = at.astimezone(UTC)
     exact = at.strftime("%Y-%m-%d %H:%M:%S UTC")
     return format_html('<time datetime="{}" title="{}" data-{}>{}</time>', at.strftime("%Y-%m-%dT%H:%M:%SZ"), exact, kind, text)  # fmt: skip
 
