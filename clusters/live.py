@@ -266,7 +266,7 @@ def record(
 
 
 def _before(cluster_id: int, keys: list[str]) -> dict[str, _Before]:
-    found = {}
+    found: dict[str, _Before] = {}
     for chunk in _chunks(keys):
         query = LiveResource.objects.filter(cluster_id=cluster_id, key__in=chunk).values_list(
             "key", "uid", "resource_version", "digest", "health", "instance", "deleting", "owners", "shown"
