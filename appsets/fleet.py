@@ -153,7 +153,7 @@ def page(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
     return render(request, "fleet/cluster.html", {
         "section": "fleet", "caller": Shown(caller), "version": version, "c": row, "e": _entry(row, counts, visible(caller).filter(cluster=row, sync_status="OutOfSync").count()), "bar": bars(counts, HEALTH),
         "may": {a: is_allowed(caller, "clusters", a, row.rbac_object, row.where) for a in ("update", "delete")}, "sets": _sets(caller, None, row.labels),
-        "kinds": len(row.api_kinds), "how": _how(row.config),
+        "kinds": len(row.kinds), "how": _how(row.config),
     })  # fmt: skip
 
 

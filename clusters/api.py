@@ -50,7 +50,7 @@ def cluster_json(cluster: Cluster) -> dict[str, Any]:
         "namespaces": cluster.namespaces, "clusterResources": cluster.cluster_resources, "project": cluster.project,
         "info": {
             "connectionState": {k: v for k, v in state.items() if v is not None}, "serverVersion": cluster.server_version,
-            "cacheInfo": {"resourcesCount": cluster.live.count(), "apisCount": len(cluster.api_kinds), "lastCacheSyncTime": _stamp(cluster.synced_at)},
+            "cacheInfo": {"resourcesCount": cluster.live.count(), "apisCount": len(cluster.kinds), "lastCacheSyncTime": _stamp(cluster.synced_at)},
             "applicationsCount": cluster.applications.count(),
             "apiVersions": sorted({f"{g}/{v}" if g else v for g, v, *_ in cluster.api_kinds}),
             "lastEventAt": _stamp(cluster.last_event_at), "lastEventAgeSeconds": age,

@@ -335,6 +335,12 @@ class Connection:
         self._discover(fresh=fresh)
         return [versions[0] for versions in self._kinds.values()]
 
+    def served(self) -> list[Kind]:
+        """Return every version of every kind that the cluster was last found to serve, preferred ones first."""
+        known = list(self._kinds.values())
+        others = [kind for versions in known for kind in versions[1:]]
+        return [*(versions[0] for versions in known), *others]
+
     def kind(self, group: str, kind: str, version: str = "") -> Kind | None:
         """Return how a kind is served, None when it is not; looks again when it was not known.
 

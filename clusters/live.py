@@ -389,12 +389,19 @@ def keep_body(row: LiveResource, manifest: Manifest) -> None:
     )  # fmt: skip
 
 
+_ASKED_BY_CHARTS = ("server_version", "api_kinds")
+
+
 def set_connection(cluster_id: int, status: str, message: str = "", *, holder: str = "", **columns: Any) -> None:  # fmt: skip
     """Write how a cluster answers; wake its applications when that changed.
 
     Raises: LeaseLost when the watcher that says so, if one does, has the cluster no more.
     """
-    before = Cluster.objects.filter(pk=cluster_id).values("connection", "is_synced").first()
+    before = (
+        Cluster.objects.filter(pk=cluster_id)
+        .values("connection", "is_synced", "server_version", "api_kinds")
+        .first()
+    )
     if before is None:
         return
     now_synced = columns.get("is_synced", before["is_synced"])
@@ -412,3 +419,6 @@ def set_connection(cluster_id: int, status: str, message: str = "", *, holder: s
             publish()
     if is_other:
         wake("projects.cluster_changed", cluster_id)
+    known: dict[str, Any] = dict(before)
+    if any(columns.get(name, known[name]) != known[name] for name in _ASKED_BY_CHARTS):
+        wake("projects.capabilities_changed", cluster_id)

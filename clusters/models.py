@@ -54,7 +54,10 @@ class Cluster(Lockable):
     attempted_at = models.DateTimeField(null=True)
     server_version = models.CharField(max_length=64, blank=True)
     api_kinds = DocumentField(
-        default=list, entries=_is_kind, blank=True, help_text="What discovery found."
+        default=list,
+        entries=_is_kind,
+        blank=True,
+        help_text="What discovery found: every version of every kind.",
     )
     resource_count = models.PositiveIntegerField(default=0)
     last_event_at = models.DateTimeField(null=True)
@@ -66,6 +69,11 @@ class Cluster(Lockable):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def kinds(self) -> set[tuple[str, str]]:
+        """Group and kind of all that the cluster serves, each once."""
+        return {(group, kind) for group, _version, kind, *_ in self.api_kinds}
 
     @classmethod
     def where_of(cls, resource: str, name: str) -> Where | None:

@@ -237,13 +237,13 @@ class ClusterWatch:
                 self._start_kind(_KindState(kind, whole, self._namespaces(kind)))
         await self._live(
             live.set_connection, self.cluster.pk, "Successful", "", server_version=version,
-            api_kinds=self._served(kinds, silent),
+            api_kinds=self._served(connection.served(), silent),
         )  # fmt: skip
         CLUSTER_STATUS.labels(self.cluster.server).set(1)
         await self._until_listed()
 
     def _served(self, kinds: list[Kind], silent: set[str]) -> list[list[Any]]:
-        """Return the kinds for the record, with those as they were whose server does not answer."""
+        """Return all versions of kinds for the record, with those as they were whose server does not answer."""
         served: list[list[Any]] = [
             [k.group, k.version, k.kind, k.plural, k.namespaced] for k in kinds
         ]

@@ -33,7 +33,9 @@ from projects.models import (
 )
 from projects.sources import remotes
 from projects.sources.constraints import parse_version, satisfies
+from projects.sources.files import CLUSTER
 from projects.sources.git import is_commit, url_of
+from projects.sources.helm import capabilities_digest
 from projects.sources.reach import repositories_of
 from projects.sources.versions import is_constraint
 from projects.specs import bind, bind_remotes, repositories_read
@@ -135,6 +137,21 @@ def cluster_changed(cluster_id: int) -> None:
     ).values_list("pk", flat=True):
         Operation.objects.filter(pk=operation).update(due_at=timezone.now())
         wake("projects.sync", operation, priority=2)
+
+
+def capabilities_changed(cluster_id: int) -> None:
+    """Look at the applications of a cluster that were rendered for other versions of it, or that cannot be."""
+    cluster = Cluster.objects.filter(pk=cluster_id).first()
+    if cluster is None:
+        return
+    digest = capabilities_digest(*sources.versions_of(cluster))
+    found = [
+        application.pk
+        for application in cluster.applications.only("pk", "inputs", "conditions").iterator()
+        if any(entry[1] == CLUSTER and entry[3] != digest for entry in application.inputs)
+        or any(condition["type"] in ERRORS for condition in application.conditions)
+    ]
+    mark_due(found)
 
 
 def bind_waiting(cluster: Cluster) -> None:

@@ -71,6 +71,12 @@ def live_changed() -> None:
     follow.live_changed()
 
 
+@shared_task(name="projects.capabilities_changed", acks_late=True)
+def capabilities_changed(pk: int) -> None:
+    """Render again what asked for a cluster's versions, now that they are others."""
+    follow.capabilities_changed(pk)
+
+
 @shared_task(name="projects.cluster_changed", acks_late=True)
 def cluster_changed(pk: int) -> None:
     """Look at the applications of a cluster."""

@@ -101,21 +101,27 @@ def context_of(
     since: datetime | None = None,
 ) -> Context:
     """Return the context of an application."""
-    kinds = cluster.api_kinds if cluster else []
-    versions = {f"{g}/{v}" if g else v for g, v, *_ in kinds} | {
-        f"{g}/{v}/{k}" if g else f"{v}/{k}" for g, v, k, *_ in kinds
-    }
+    kube_version, api_versions = versions_of(cluster) if cluster else ("", ())
     return Context(
         name=application.name,
         instance=application.instance,
         namespace=application.dest_namespace,
         project=application.project,
         project_spec=project_spec,
-        kube_version=re.split(r"[-+]", cluster.server_version, maxsplit=1)[0] if cluster else "",
-        api_versions=tuple(sorted(versions)),
+        kube_version=kube_version,
+        api_versions=api_versions,
         no_cache=no_cache,
         since=since,
     )
+
+
+def versions_of(cluster: Cluster) -> tuple[str, tuple[str, ...]]:
+    """Return what charts may ask of a cluster: its version, and all versions of APIs and kinds that it serves."""
+    names: set[str] = set()
+    for group, version, kind, *_ in cluster.api_kinds:
+        api = f"{group}/{version}" if group else version
+        names |= {api, f"{api}/{kind}"}
+    return re.split(r"[-+]", cluster.server_version, maxsplit=1)[0], tuple(sorted(names))
 
 
 def kind_of(source: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from django.conf import settings
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
 from projects.sources import archives, charts
+from projects.sources.constraints import is_valid, parse_version, satisfies
 from projects.sources.files import Budget, Recorder, clean
 from projects.sources.reach import Reach
 from projects.sources.schemas import closed
@@ -45,7 +46,7 @@ def assemble(
     """
     page = functools.partial(reach.read, recorder or files)
     assembly = _Assembly(reach.charts, origin, page if schemas else None)
-    return assembly.sealed(assembly.chart(files, files.resolve(path, origin), ()), 0)
+    return assembly.sealed(assembly.chart(files, path, ()), 0)
 
 
 class _Assembly:
@@ -58,8 +59,9 @@ class _Assembly:
         self._room = archives.Room()
         self._budget = Budget("the chart and its dependencies", settings.MAX_CHART_BYTES)
 
-    def chart(self, tree: Recorder, path: str, above: tuple[str, ...]) -> dict[str, bytes]:
+    def chart(self, tree: Recorder, named: str, above: tuple[str, ...]) -> dict[str, bytes]:
         self._count += 1
+        path = tree.resolve(named, self._origin)
         if path in above:
             circle = " → ".join(place or "." for place in (*above, path))
             raise ManifestError(f"the dependencies of {above[0] or '.'} are a circle: {circle}")
@@ -70,14 +72,15 @@ class _Assembly:
         content = tree.contents(path, self._budget, self._origin)
         if "Chart.yaml" not in content:
             raise ManifestError(f"{path or '.'}: Chart.yaml file is missing")
-        self._add_dependencies(content, tree, (*above, path))
+        self._add_dependencies(content, tree, (*above, path), named)
         return content
 
     def _add_dependencies(
-        self, content: dict[str, bytes], tree: Recorder, places: tuple[str, ...]
+        self, content: dict[str, bytes], tree: Recorder, places: tuple[str, ...], named: str
     ) -> None:
         vendored = {name.split("/")[1] for name in content if name.startswith("charts/")}
         added: set[tuple[str, ...]] = set()
+        lock = _Lock(content)
         for dependency in dependencies(content):
             name, version, repository = (
                 str(dependency.get(field) or "") for field in ("name", "version", "repository")
@@ -86,27 +89,42 @@ class _Assembly:
                 raise ManifestError(f"Chart.yaml: {name!r} is no valid dependency name")
             if _is_vendored(name, vendored) or not repository:
                 continue
-            version = _locked(content, name) or version or "*"
+            version = lock.version(name, version, repository) or version or "*"
             if (name, version, repository) in added:
                 continue
-            found = self._found(tree, places, repository, name, version)
+            if repository.startswith("file://"):
+                found = self._beside(tree, (*places, named), repository, version)
+            else:
+                # Published charts bring their dependencies in the archive, so theirs are not followed.
+                fetched = self._repositories.chart(repository, name, version)
+                found = Recorder({"": fetched}).contents("", self._budget)
             folder = f"charts/{name}" if (name,) not in added else f"charts/{name}-{len(added)}"
             added |= {(name,), (name, version, repository)}
             content |= {f"{folder}/{inner}": data for inner, data in found.items()}
 
-    def _found(
-        self, tree: Recorder, places: tuple[str, ...], repository: str, name: str, version: str
+    def _beside(
+        self, tree: Recorder, places: tuple[str, ...], repository: str, version: str
     ) -> dict[str, bytes]:
-        if not repository.startswith("file://"):
-            # Published charts bring their dependencies in the archive, so theirs are not followed.
-            fetched = self._repositories.chart(repository, name, version)
-            return Recorder({"": fetched}).contents("", self._budget)
-        target = clean(repository.removeprefix("file://"), places[-1])
-        if not tree.is_folder(target, self._origin):
+        """Return a chart of the same tree; the last of the places is how the one before it was named.
+
+        A chart that is reached by a link means what is beside it, else what is beside the link.
+        """
+        *above, place, named = places
+        for base in (place, named):
+            target = clean(repository.removeprefix("file://"), base)
+            if tree.is_folder(target, self._origin):
+                break
+        else:
             raise ManifestError(
-                f"{places[-1] or '.'}: the dependency {repository} is not in the repository"
+                f"{place or '.'}: the dependency {repository} is not in the repository"
             )
-        return self.chart(tree, tree.resolve(target, self._origin), places)
+        content = self.chart(tree, target, (*above, place))
+        found = str(_object(content, "Chart.yaml").get("version") or "")
+        if not _is_of(found, version):
+            raise ManifestError(
+                f"{place or '.'}: the dependency {repository} is of version {found}, not {version}"
+            )
+        return content
 
     def sealed(self, content: Mapping[str, bytes], depth: int) -> dict[str, bytes]:
         """Return the files with everything in them that Helm would follow out of the chart settled."""
@@ -192,10 +210,31 @@ def dependencies(content: Mapping[str, bytes]) -> Iterator[dict[str, Any]]:
             return
 
 
-def _locked(content: Mapping[str, bytes], name: str) -> str:
-    entries = _dependencies(content, "Chart.lock")
-    found = (e for e in entries if isinstance(e, dict) and e.get("name") == name)
-    return next((str(e.get("version") or "") for e in found), "")
+class _Lock:
+    """The versions that a chart's lock file has chosen."""
+
+    def __init__(self, content: Mapping[str, bytes]) -> None:
+        name = "Chart.lock" if "Chart.lock" in content else "requirements.lock"
+        self._entries = [e for e in _dependencies(content, name) if isinstance(e, dict)]
+
+    def version(self, name: str, asked: str, repository: str) -> str:
+        """Return the version of a dependency, empty where there is none.
+
+        One chart may be there twice, by two aliases: its versions are told apart by what is asked for.
+        """
+        found = [e for e in self._entries if e.get("name") == name]
+        if len(found) > 1:
+            found = [e for e in found if _is_of(str(e.get("version") or ""), asked)]
+            found.sort(key=lambda entry: entry.get("repository") != repository)
+        return str(found[0].get("version") or "") if found else ""
+
+
+def _is_of(version: str, asked: str) -> bool:
+    """Return whether a version is one that is asked for; what is no version or constraint is not judged."""
+    known = parse_version(version)
+    if known is None or not is_valid(asked or "*"):
+        return True
+    return version == asked or satisfies(known, asked or "*")
 
 
 def _dependencies(content: Mapping[str, bytes], name: str) -> list[Any]:

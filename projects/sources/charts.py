@@ -39,6 +39,7 @@ _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+:-]{0,250}")
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 
 _TOKEN = re.compile(r"[!-~]{0,16384}")
+_ALIAS = re.compile(r"(?:@|alias:)(.+)")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
@@ -48,13 +49,17 @@ class Access:
 
     credentials: Callable[[str], Mapping[str, Any]]
     permitted: Callable[[str], None]
+    named: Callable[[str], str]
+    """Returns the URL of a registered repository of a name."""
 
     def chart(self, repository: str, name: str, version: str) -> MemoryFiles:
-        """Return the files of a chart that another chart depends on."""
-        self.permitted(repository)
-        found = self.credentials(repository)
-        resolved = resolve(repository, name, version, found)
-        return fetch(repository, name, resolved, found)
+        """Return the files of a chart that another chart depends on; `@name` and `alias:name` are repositories too."""
+        alias = _ALIAS.fullmatch(repository)
+        url = self.named(alias[1]) if alias else repository
+        self.permitted(url)
+        found = self.credentials(url)
+        resolved = resolve(url, name, version, found)
+        return fetch(url, name, resolved, found)
 
 
 def is_oci(url: str, credentials: Mapping[str, Any] | None = None) -> bool:

@@ -53,6 +53,22 @@ def repository_of(url: str, project: str = "") -> Repository | None:
     return Repository.objects.filter(pk=max(found)[-1]).first() if found else None
 
 
+def url_of_name(name: str, project: str = "") -> str:
+    """Return the URL of the registered chart repository of a name: the project's own first, then the hub's.
+
+    Raises: Stalled when there is none.
+    """
+    rows = Repository.objects.filter(name=name, project__in={project, ""}).exclude(kind="git")
+    found = sorted(rows.values_list("project", "pk", "url"), key=lambda r: (r[0] != project, r[1]))
+    if not found:
+        raise Stalled(
+            "RepositoryNotFound",
+            f"no chart repository is registered by the name {name[:100]!r}; "
+            "register it with `flotilla repo add URL --type helm --name NAME`",
+        )
+    return found[0][2]
+
+
 def credentials_for(url: str, project: str = "") -> dict[str, Any]:
     """Return the credentials and options for a URL, with the hub's known SSH hosts.
 

@@ -8,7 +8,7 @@ import hashlib
 import posixpath
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hub.engine.errors import ManifestError
 
@@ -213,37 +213,47 @@ class Recorder:
             listing = f"{root}/*" if root else "*"
             self._inputs[origin, listing] = hash_of(self._origins[origin], listing)
         budget = budget or Budget(f"the files below {root or '.'}", 0, MOST_WALKED)
-        yield from self._walk(root, origin, recurse=recurse, seen=set(), budget=budget)
+        seen, todo = set[str](), [_Folder(root, path)]
+        # Folders that links lead to come last: a file that is below the folder itself has that name.
+        while todo:
+            linked: list[_Folder] = []
+            for folder in todo:
+                yield from self._walk(folder, origin, linked if recurse else None, seen, budget)
+            todo = linked
 
     def _walk(
-        self, folder: str, origin: str, *, recurse: bool, seen: set[str], budget: "Budget"
+        self,
+        folder: "_Folder",
+        origin: str,
+        linked: "list[_Folder] | None",
+        seen: set[str],
+        budget: "Budget",
     ) -> Iterator[str]:
-        if folder in seen:
+        """Yield the files of a folder by the names that they were reached by; without `linked` of it alone."""
+        if folder.real in seen:
             return
-        require_shallow(folder)
-        seen.add(folder)
+        require_shallow(folder.real)
+        require_shallow(folder.shown)
+        seen.add(folder.real)
         files = self._origins[origin]
-        for name in files.children(folder):
-            path = f"{folder}/{name}" if folder else name
-            budget.count(path)
-            found = files.entry(path)
+        for name in files.children(folder.real):
+            inner = folder.child(name)
+            budget.count(inner.shown)
+            found = files.entry(inner.real)
+            if found is not None and stat.S_ISLNK(found[0]):
+                inner = _Folder(self.resolve(inner.real, origin), inner.shown)
+                found = files.entry(inner.real)
+                if found is not None:
+                    self.note(inner.real, origin)
+                    if linked is not None and stat.S_ISDIR(found[0]):
+                        linked.append(inner)
+                        continue
             if found is None:
                 continue
-            if stat.S_ISLNK(found[0]):
-                real = self.resolve(path, origin)
-                target = files.entry(real)
-                if target is None:
-                    continue
-                self.note(real, origin)
-                if stat.S_ISREG(target[0]) or not recurse:
-                    yield path
-                else:
-                    yield from self._walk(real, origin, recurse=recurse, seen=seen, budget=budget)
-            elif stat.S_ISDIR(found[0]):
-                if recurse and name != ".git":
-                    yield from self._walk(path, origin, recurse=recurse, seen=seen, budget=budget)
-            elif stat.S_ISREG(found[0]):
-                yield path
+            if stat.S_ISREG(found[0]):
+                yield inner.shown
+            elif linked is not None and stat.S_ISDIR(found[0]) and name != ".git":
+                yield from self._walk(inner, origin, linked, seen, budget)
 
     def contents(self, path: str, budget: "Budget", origin: str = "") -> dict[str, bytes]:
         """Return the files below a folder by their paths in it, links inside the tree as what they lead to.
@@ -278,6 +288,17 @@ class Recorder:
             elif found is not None and stat.S_ISDIR(found[0]) and real not in trail:
                 for inner, place in self._below(real, origin, (*trail, real), budget):
                     yield f"{name}/{inner}", place
+
+
+class _Folder(NamedTuple):
+    """A folder of a tree, and the path that it was reached by, which may lead through links."""
+
+    real: str
+    shown: str
+
+    def child(self, name: str) -> "_Folder":
+        real, shown = (f"{path}/{name}" if path else name for path in self)
+        return _Folder(real, shown)
 
 
 class Budget:

@@ -77,6 +77,7 @@ class Assembly:
         self._places: dict[tuple[str, str], Place] = {}
         self._todo: list[Place] = []
         self._plugins = 0
+        self.has_charts = False
 
     def assemble(self, path: str, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
         """Put a kustomization and all that it names together; return its folder for the tool.
@@ -326,6 +327,7 @@ class Assembly:
                 f"{where}: charts are not inflated on this hub; HUB_KUSTOMIZE_BUILD_OPTIONS=--enable-helm allows it"
             )
         spelled(entry, _CHART_FIELDS, where)
+        self.has_charts = True
         result = {k: v for k, v in entry.items() if v is not None and k not in _OF_THE_HUB}
         name, home = a_text(entry.get("name"), f"{where}.name"), f"hub-charts/{len(self.content)}"
         for path, data in self._chart_files(place, entry, shared, where).items():

@@ -15,6 +15,7 @@ from projects.sources.confinement import working_folder
 from projects.sources.environment import substitute
 from projects.sources.files import Recorder, clean
 from projects.sources.folder import write_beneath
+from projects.sources.helm import capabilities_digest
 from projects.sources.kustomization import ROOT, Assembly
 from projects.sources.reach import Reach
 from projects.sources.remote_urls import parse
@@ -63,6 +64,8 @@ def render(
 
     assembly = Assembly(files, reach)
     target = assembly.assemble(path, edited)
+    if assembly.has_charts:
+        files.note_capabilities(capabilities_digest(kube[0], kube[1]))
     helpers = _helpers()
     with working_folder() as folder:
         write_beneath(folder, assembly.content)

@@ -19,7 +19,7 @@ from hub.engine.errors import EngineError, Invalid, ManifestError, RetryLater, S
 from hub.engine.permits import permits_source
 from hub.redaction import redact_text
 from projects.sources import charts, git, submodules
-from projects.sources.credentials import credentials_for
+from projects.sources.credentials import credentials_for, url_of_name
 from projects.sources.files import Files, Recorder
 from projects.sources.remote_urls import GitFolder, page_url
 from projects.sources.remotes import look_up_refs, require_reader
@@ -115,6 +115,7 @@ class Reach:
         self.charts = charts.Access(
             lambda url: credentials_for(url, project),
             lambda url: require_permitted(spec, project, url, "helm repos"),
+            lambda name: url_of_name(name, project),
         )
 
     def origin(self, folder: GitFolder) -> str:

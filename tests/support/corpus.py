@@ -217,6 +217,29 @@ LIBRARY = {
     "chart/templates/_a.tpl": '{{ define "a" }}a{{ end }}',
 }
 
+_OF = """apiVersion: v1
+kind: ConfigMap
+metadata: {name: {{ .Chart.Name }}}
+data: {version: {{ .Chart.Version }}, a: {{ .Values.a | quote }}}
+"""
+ALIASES = {
+    "chart/Chart.yaml": """apiVersion: v2
+name: aliases
+version: 0.1.0
+dependencies:
+  - {name: demo, alias: old, version: 1.x, repository: file://../one}
+  - {name: demo, alias: new, version: ">=2.0.0", repository: file://../two}
+  - {name: demo, version: "2.0.0", repository: file://../two, condition: demo.enabled}
+""",
+    "chart/values.yaml": "old: {a: of-old}\nnew: {a: of-new}\ndemo: {enabled: false}\n",
+    "one/Chart.yaml": "apiVersion: v2\nname: demo\nversion: 1.4.0\n",
+    "one/values.yaml": "a: own\n",
+    "one/templates/a.yaml": _OF,
+    "two/Chart.yaml": "apiVersion: v2\nname: demo\nversion: 2.0.0\n",
+    "two/values.yaml": "a: own\n",
+    "two/templates/a.yaml": _OF,
+}
+
 CHARTS = {
     "simple": SIMPLE,
     "values": VALUES,
@@ -225,6 +248,7 @@ CHARTS = {
     "capabilities": CAPABILITIES,
     "schema": SCHEMA,
     "library": LIBRARY,
+    "aliases": ALIASES,
 }
 
 _DEPLOYMENT = (

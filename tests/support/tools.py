@@ -46,6 +46,8 @@ class Tools:
 
     def template(self, name, folder, block, path="chart"):
         """Return what `helm template` makes of a chart and a `helm` block, called as Argo CD calls it."""
+        if "file://" in (folder / path / "Chart.yaml").read_text():
+            assert self.run(name, ["dependency", "build", "."], folder / path) is not None
         arguments = [
             "template",
             ".",
