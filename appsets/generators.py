@@ -206,7 +206,7 @@ def _list(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
     elements = list(block.get("elements") or [])
     if block.get("elementsYaml"):
         try:
-            documents = parse_yaml(str(block["elementsYaml"]))
+            documents = parse_yaml(str(block["elementsYaml"]), run.read)
         except ManifestError as error:
             raise GeneratorError(f"{where}.elementsYaml: {error}") from error
         more = documents[0] if documents else []
@@ -364,9 +364,7 @@ def _file_params(run: _Run, block: Mapping[str, Any], path: str, content: bytes,
     folder, _, file = path.rpartition("/")
     own = _path_params(run, block, folder, file)
     try:
-        text = content.decode()
-        run.read.add(text)
-        documents = parse_yaml(text)
+        documents = parse_yaml(content.decode(), run.read)
     except (ManifestError, UnicodeDecodeError) as error:
         raise GeneratorError(f"{where}: unable to process file '{path}': {error}") from error
     value = documents[0] if documents else {}

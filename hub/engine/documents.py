@@ -1,8 +1,10 @@
 """Read YAML and JSON documents the way Kubernetes does, within limits."""
 
+import itertools
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -13,8 +15,12 @@ MAX_DEPTH = 100
 MAX_NODES = 2_000_000
 MAX_VALUES = 1_000_000
 """How many values, keys included, the texts of one render may hold: each costs time and memory."""
+MAX_ALIASED = 16 * 1024**2
+"""How many characters the aliases in the texts of one render may stand for: one text may be named at every key."""
 _FEW_VALUES = 20_000
 ALIAS_GROWTH = 20
+# YAML ends lines at more than line feeds.
+_SIGNS = ("\n", "\r", "\x85", "\u2028", "\u2029", ",", ":", "[", "{", "- ", "? ")
 
 _BOOL = {
     **dict.fromkeys(
@@ -128,19 +134,26 @@ K8sLoader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 K8sLoader.add_constructor("tag:yaml.org,2002:map", _construct_map)
 
 
-def parse_yaml(text: str) -> list[Any]:
+class TooMany(ManifestError):
+    """Texts hold more than may be read together."""
+
+
+def parse_yaml(text: str, volume: "Volume | None" = None) -> list[Any]:
     """Return the documents of a YAML text, without the empty ones.
 
+    Shapes: `volume` is that of all texts that are read together.
     Raises: ManifestError with the line for bad syntax, unknown tags, aliases that expand to
         much more than the text holds, nesting deeper than 100, or more than a million values.
     """
     documents = []
-    Volume().add(text)
+    volume = volume or Volume()
+    volume.add(text)
     loader = _loader(text)
     try:
         while loader.check_node():
             node = loader.get_node()
-            _check_expansion(node, aliased="*" in text and "&" in text)
+            if "*" in text and "&" in text:
+                volume.add_aliased(*_aliased(node))
             document = loader.construct_document(node)
             _check_levels(document)
             if document is not None:
@@ -162,16 +175,31 @@ class Volume:
 
     def __init__(self, most: int = MAX_VALUES) -> None:
         """Begin to count, up to `most`."""
-        self._most, self._values = most, 0
+        self._most, self._values, self._aliased = most, 0, 0
 
     def add(self, text: str) -> None:
         """Count the values of one more text.
 
-        Raises: ManifestError when they are too many.
+        Raises: TooMany.
         """
-        self._values += _count_values(text, self._most)
+        self._add(_count_values(text, self._most))
+
+    def add_aliased(self, values: int, characters: int) -> None:
+        """Count what the aliases of a document stand for, as whoever writes it out would.
+
+        Raises: TooMany.
+        """
+        self._add(values)
+        self._aliased += characters
+        if self._aliased > MAX_ALIASED:
+            raise TooMany(
+                f"aliases stand for more than {MAX_ALIASED // 1024**2} MiB of text: write fewer"
+            )
+
+    def _add(self, values: int) -> None:
+        self._values += values
         if self._values > self._most:
-            raise ManifestError(
+            raise TooMany(
                 f"the manifests hold more than {self._most:,} values: split them into more applications"
             )
 
@@ -179,7 +207,7 @@ class Volume:
 def _count_values(text: str, most: int) -> int:
     """Return about how many values a YAML text holds, and exactly when they may be many."""
     # Each value comes after one of these, so that counting them is enough for what is small.
-    estimate = sum(text.count(sign) for sign in ("\n", ",", ":", "[", "{", "- "))
+    estimate = sum(text.count(sign) for sign in _SIGNS)
     if estimate <= _FEW_VALUES:
         return estimate
     found = 0
@@ -231,32 +259,42 @@ def _yaml_message(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)
 
 
-def _check_expansion(node: yaml.Node, *, aliased: bool) -> None:
-    if not aliased:
-        return
-    sizes: dict[int, int] = {}
-    total = _expanded_size(node, sizes, set())
-    if total > ALIAS_GROWTH * len(sizes) + 10_000 or total > MAX_NODES:
+def _aliased(node: yaml.Node) -> tuple[int, int]:
+    """Return how many values and characters the aliases of a document add to it.
+
+    Raises: ManifestError when they multiply it, or lead in a circle.
+    """
+    sizes: dict[int, tuple[int, int]] = {}
+    values, characters = _expanded_size(node, sizes, set())
+    if values > ALIAS_GROWTH * len(sizes) + 10_000 or values > MAX_NODES:
         raise ManifestError("aliases expand the document beyond its limit")
+    written = sum(size for own, size in sizes.values() if own == 1)
+    return values - len(sizes), max(0, characters - written)
 
 
-def _expanded_size(node: yaml.Node, sizes: dict[int, int], path: set[int]) -> int:
+def _expanded_size(
+    node: yaml.Node, sizes: dict[int, tuple[int, int]], path: set[int]
+) -> tuple[int, int]:
     if id(node) in path:
         raise ManifestError("an alias refers to the document that holds it")
     if id(node) in sizes:
         return sizes[id(node)]
     path.add(id(node))
-    total = 1
-    if isinstance(node, yaml.SequenceNode):
-        total += sum(_expanded_size(child, sizes, path) for child in node.value)
-    elif isinstance(node, yaml.MappingNode):
-        total += sum(
-            _expanded_size(key, sizes, path) + _expanded_size(value, sizes, path)
-            for key, value in node.value
-        )
+    values, characters = 1, len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+    for child in _children(node):
+        inner = _expanded_size(child, sizes, path)
+        values, characters = values + inner[0], characters + inner[1]
     path.discard(id(node))
-    sizes[id(node)] = total
-    return total
+    sizes[id(node)] = values, characters
+    return values, characters
+
+
+def _children(node: yaml.Node) -> Iterable[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        return node.value
+    if isinstance(node, yaml.MappingNode):
+        return itertools.chain.from_iterable(node.value)
+    return ()
 
 
 def parse_json(text: str) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.conf import settings
 
-from hub.engine.documents import Volume, parse_json, parse_yaml
+from hub.engine.documents import TooMany, Volume, parse_json, parse_yaml
 from hub.engine.errors import ManifestError
 from hub.engine.globs import GlobError, compiled
 from hub.engine.resource import Manifest, manifests_from
@@ -62,6 +62,13 @@ def _chooser(block: Mapping[str, Any]) -> Callable[[str], bool]:
     return lambda name: not (exclude and exclude(name)) and (include is None or include(name))
 
 
+def _documents(name: str, text: str, volume: Volume) -> list[Any]:
+    if not name.endswith(".json"):
+        return parse_yaml(text, volume)
+    volume.add(text)
+    return [parse_json(text)]
+
+
 def _parse(name: str, data: bytes, volume: Volume) -> list[Manifest]:
     try:
         text = data.decode()
@@ -69,9 +76,10 @@ def _parse(name: str, data: bytes, volume: Volume) -> list[Manifest]:
         raise ManifestError(f"{name}: the file is not UTF-8 text") from error
     if _SKIP in text:
         return []
-    volume.add(text)
     try:
-        documents = [parse_json(text)] if name.endswith(".json") else parse_yaml(text)
+        documents = _documents(name, text, volume)
+    except TooMany:
+        raise
     except ManifestError as error:
         if name.endswith(".json") or all(
             word in text for word in ("apiVersion:", "kind:", "metadata:")

@@ -48,6 +48,8 @@ __all__ = [
 _LOCAL_SECONDS = 600.0
 _LOCAL_OPTIONS = (
     "-c",
+    "protocol.allow=never",
+    "-c",
     "core.hooksPath=/dev/null",
     "-c",
     "core.fsmonitor=false",
@@ -58,7 +60,10 @@ _LOCAL_OPTIONS = (
     "-c",
     "core.bigFileThreshold=32m",
 )
-"""What is packed anew is what others have written: large files of theirs are copied, not compared."""
+"""What is packed anew is what others have written: large files of theirs are copied, not compared.
+
+What is missing from a copy without files Git would ask its server for, by a way that nobody has looked at.
+"""
 _MOST_REF_NAME = 1000
 _locks: dict[str, threading.Lock] = {}
 _locks_lock = threading.Lock()
@@ -116,6 +121,7 @@ def run_local(*argv: str) -> str:
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_NO_LAZY_FETCH": "1",
     }
     command = ways.limited(["git", *_LOCAL_OPTIONS, *argv], settings.MAX_REPOSITORY_BYTES)
     finished = process.run_own(command, environment=env, timeout=_LOCAL_SECONDS)

@@ -287,8 +287,7 @@ def _manifests(rendered: Mapping[str, Any], *, skip_tests: bool) -> list[Manifes
         ):
             continue
         try:
-            volume.add(text)
-            documents = parse_yaml(text)
+            documents = parse_yaml(text, volume)
         except ManifestError as error:
             raise ManifestError(f"{name}: the template gives no valid YAML: {error}") from error
         manifests += manifests_from([d for d in documents if isinstance(d, dict)], name)

@@ -114,6 +114,8 @@ def test_numbers_that_nothing_holds(text):
     [
         pytest.param("a: [" + "[]," * 1_000_001 + "]", id="empty lists"),
         pytest.param("- 1\n" * 1_000_001, id="lines"),
+        pytest.param("-\r" * 1_000_001, id="lines of another system"),
+        pytest.param("-\u2028" * 1_000_001, id="lines of another alphabet"),
     ],
 )
 def test_what_holds_too_many_values_is_refused_before_it_is_built(text):
@@ -129,6 +131,27 @@ def test_the_texts_of_one_render_are_counted_together():
 
     with pytest.raises(ManifestError, match="split them"):
         volume.add("- 1\n" * 12_000)
+
+
+MANY_NAMES = "a: &a '" + "x" * 100_000 + "'\n" + "".join(f"b{n}: *a\n" for n in range(90))
+
+
+def test_a_text_that_is_named_at_many_keys_is_refused():
+    assert len(parse_yaml(MANY_NAMES)[0]) == 91
+    with pytest.raises(ManifestError, match="aliases stand for more than 16 MiB"):
+        parse_yaml(f"{MANY_NAMES}---\n{MANY_NAMES}")
+
+
+def test_what_aliases_of_several_texts_stand_for_is_counted_together():
+    volume = Volume(most=40_000)
+    parse_yaml(MANY_NAMES, volume)
+    with pytest.raises(ManifestError, match="aliases stand for more than 16 MiB"):
+        parse_yaml(MANY_NAMES, volume)
+
+    volume = Volume(most=40_000)
+    few = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(f"b{n}: *a\n" for n in range(900))
+    with pytest.raises(ManifestError, match="split them"):
+        [parse_yaml(few, volume) for _ in range(5)]
 
 
 def test_a_number_of_json_that_is_too_long():

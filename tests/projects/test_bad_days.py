@@ -74,6 +74,7 @@ def test_wrong_credentials(hub, sandbox, repo, app, namespace):
         pytest.param({"path": "template"}, "nope", id="template broken"),
         pytest.param({"path": "malformed"}, "malformed/x.yaml: line", id="YAML malformed"),
         pytest.param({"path": "bomb"}, "aliases", id="YAML bomb"),
+        pytest.param({"path": "names"}, "aliases stand for", id="one text at many keys"),
         pytest.param({"path": "kustomize"}, "kustomize", id="kustomization broken"),
         pytest.param({"path": "jsonnet"}, "jsonnet/x.jsonnet", id="jsonnet broken"),
         pytest.param({"path": "escape"}, "out-of-bounds", id="link out of the repository"),
@@ -82,8 +83,10 @@ def test_wrong_credentials(hub, sandbox, repo, app, namespace):
 )
 def test_a_source_that_cannot_be_rendered(hub, sandbox, repo, app, namespace, change, words):
     bomb = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\na: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n"
+    named = "".join(f"  a{n}: *a\n" for n in range(180))
+    names = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata:\n  a: &a {'x' * 100_000}\n{named}"
     repo.write({
-        "good/c.yaml": CONFIG, "chart/Chart.yaml": "name: [", "template/Chart.yaml": "apiVersion: v2\nname: t\nversion: 1.0.0\n",
+        "names/x.yaml": names, "good/c.yaml": CONFIG, "chart/Chart.yaml": "name: [", "template/Chart.yaml": "apiVersion: v2\nname: t\nversion: 1.0.0\n",
         "template/templates/a.yaml": "{{ nope }}", "malformed/x.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x\n", "bomb/b.yaml": bomb,
         "kustomize/kustomization.yaml": "resources: [missing.yaml]\n", "jsonnet/x.jsonnet": "{ a: }", "noname/x.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {}\n",
     })  # fmt: skip

@@ -13,7 +13,7 @@ from support.local import Local
 
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from projects.pages.rows import subject_of
-from projects.sources import git, ways
+from projects.sources import commits, git, ways
 from projects.sources.copies import folder_of
 
 pytestmark = pytest.mark.django_db
@@ -38,6 +38,40 @@ def elsewhere(tmp_path):
     server = GitServer(tmp_path)
     yield server
     server.close()
+
+
+class Listener(Local):
+    """Counts who comes."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def answer(self, handler, body):
+        self.seen.append(handler.path)
+        handler.send_error(404)
+
+
+def test_git_asks_no_server_for_what_a_copy_of_commits_lacks(tmp_path):
+    # As a server leaves it that gives a tag, and not what the tag is of, to who asks for no files.
+    listener, folder = Listener(), tmp_path / "commits"
+    git.run_local("init", "-q", "--bare", str(folder))
+    url = f"{listener.url}/a.git"
+    for name, value in (
+        (f"remote.{url}.promisor", "true"),
+        ("extensions.partialClone", url),
+        ("core.repositoryFormatVersion", "1"),
+    ):
+        git.run_local("--git-dir", str(folder), "config", name, value)
+    tag = f"object {'1' * 40}\ntype tree\ntag t\ntagger a <a@example.com> 1 +0000\n\nt\n"
+    (tmp_path / "tag").write_text(tag)
+    write = ("hash-object", "-t", "tag", "-w", "--literally", str(tmp_path / "tag"))
+    found = git.run_local("--git-dir", str(folder), *write)
+
+    assert commits._parsed(folder, found[:12]) == ""
+
+    listener.close()
+    assert listener.seen == []
 
 
 class Mover(Local):
