@@ -47,7 +47,7 @@ from projects.lease import claim
 from projects.manifests import stamp
 from projects.models import Application, Project
 from projects.sources.process import shares
-from projects.specs import bind, project_of, spec_problems
+from projects.specs import bind, project_of, spec_problems, spec_refusals
 
 log = logging.getLogger(__name__)
 
@@ -204,6 +204,9 @@ def _works(row: ApplicationSet, project: Project, app: App, problems: list[Probl
     draft = Application(namespace=row.namespace, name=app.name, spec=dict(app.spec))
     bind(draft)
     wrong = spec_problems(draft, project)
+    refusals = spec_refusals(draft, project) if wrong else []
+    if refusals:
+        audit.record_refusal_once(ACTOR, "create", "applications", draft.qualified_name, row.project, "; ".join(refusals))  # fmt: skip
     problems.extend((app.name, f"application destination spec is invalid: {text}") for text in wrong)  # fmt: skip
     return not wrong
 

@@ -19,7 +19,15 @@ from clusters.models import HOME_NAME, HOME_SERVER, Cluster
 from hub import audit
 from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, asked, body_map, flag, must_agree, text_at
-from hub.engine.errors import Conflict, Invalid, NotFound, Precondition, RetryLater, Stalled
+from hub.engine.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    Precondition,
+    Protected,
+    RetryLater,
+    Stalled,
+)
 from hub.lists import arranged
 from hub.models import Tombstone, access_changed, next_version
 from hub.outbound import check_url
@@ -330,7 +338,7 @@ class OneCluster(View):
         """Remove a cluster from the hub; nothing in it is touched, its applications say that it is gone."""
         row = named(request, identity, "delete")
         if row.is_home:
-            raise Precondition(f"{HOME_NAME} is the hub itself and cannot be removed")
+            raise Protected(f"{HOME_NAME} is the hub itself and cannot be removed")
         with transaction.atomic():
             # Its applications lose it; they are locked first, as everywhere.
             pks = list(row.applications.select_for_update().order_by("pk").values_list("pk", flat=True))  # fmt: skip

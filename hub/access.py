@@ -283,7 +283,7 @@ def require(
     audit.record_refusal(
         caller.name, action, resource, name, project, cluster=where.name if where else ""
     )
-    raise AccessDenied(denial(caller, resource, action, name))
+    raise AccessDenied(denial(caller, resource, action, name), recorded=True)
 
 
 def require_any(caller: Caller, resource: str, action: str, name: str) -> None:
@@ -312,7 +312,7 @@ def where_of(resource: str, name: str) -> Where | None:
 def hide(caller: Caller, resource: str, action: str, name: str, project: str = "") -> AccessDenied:
     """Return the refusal that is the same for what is absent and for what is forbidden, recorded."""
     audit.record_refusal(caller.name, action, resource, name, project)
-    return AccessDenied("permission denied")
+    return AccessDenied("permission denied", recorded=True)
 
 
 def denial(caller: Caller, resource: str, action: str, name: str) -> str:

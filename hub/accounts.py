@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from hub import session
 from hub.access import decide, enforcer, hide, is_allowed, require, where_of
 from hub.api import View, actor, asked, body_map, must_agree, named_account, text_at
-from hub.engine.errors import AccessDenied, Invalid, Precondition
+from hub.engine.errors import AccessDenied, Invalid, Protected
 from hub.engine.rbac import ACTIONS, RESOURCES
 from hub.lists import arranged
 from hub.models import Account, ApiToken, LoginSession, setting
@@ -177,9 +177,7 @@ class Password(View):
             if not session.confirm_password(own, given):
                 raise Invalid("current password does not match")
         elif timezone.now() - session.moment(actor(request).issued_at) > session.FAILURE_WINDOW:
-            raise Precondition(
-                "SSO token is too old. Please use 'argocd relogin' to get a new token"
-            )
+            raise Protected("SSO token is too old. Please use 'argocd relogin' to get a new token")
         if not account.is_local:
             raise Invalid(f"{name} signs in by {account.provider}: it has no password here")
         session.set_password(account, session.check_new_password(body.get("newPassword")), actor(request).name)  # fmt: skip

@@ -152,9 +152,15 @@ def signed_in(view: Page) -> Page:
         try:
             return view(request, caller, *args, **kwargs)
         except (AccessDenied, NotFound) as error:
+            _note_refusal(error, caller, view)
             raise Http404 from error
 
     return wrapped
+
+
+def _note_refusal(error: Exception, caller: Caller, view: Callable[..., Any]) -> None:
+    verb = getattr(view, "__name__", "").replace("_", "-")
+    audit.record_error(error, caller.name, audit.Subject(verb, "page"))
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponse:
@@ -180,6 +186,7 @@ def posted(view: Callable[..., str | dict[str, str]]) -> Page:
             answer = view(request, caller, *args, **kwargs)
             return JsonResponse({"go": answer} if isinstance(answer, str) else answer)
         except (AccessDenied, NotFound, Invalid, Precondition, Conflict, EngineError, Stalled, RetryLater) as error:  # fmt: skip
+            _note_refusal(error, caller, view)
             status = next((s for kind, s in _STATUS.items() if isinstance(error, kind)), 400)
             return JsonResponse({"message": redact_text(str(error))}, status=status)
 

@@ -221,9 +221,27 @@ def _message(error: Exception) -> str:
     return redact_text(str(error)[:MOST_MESSAGE] or type(error).__name__)
 
 
+_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
+
+
+def _note_refusal(error: Exception, context: Any) -> None:
+    """Have the trail keep what a rule refused."""
+    request, view = context.get("request"), context.get("view")
+    # Who is not known yet is refused nothing by a rule.
+    caller = getattr(request, "_user", None)
+    if not isinstance(caller, Caller):
+        return
+    resource, action = getattr(view, "permission", ("", ""))
+    named = action if action not in ("get", "public", "signed-in", "") else ""
+    name = "/".join(str(v) for v in (context.get("kwargs") or {}).values())
+    subject = audit.Subject(named or _VERBS.get(request.method or "", ""), resource, name)
+    audit.record_error(error, caller.name, subject)
+
+
 def answer_error(error: Exception, context: Any) -> Response:
     """Turn an exception into an answer; anything that is not ours is logged and shown as internal."""
     codes = code_of(error)
+    _note_refusal(error, context)
     if isinstance(error, Error):
         log.warning("the database refused what %s wanted", type(context.get("view")).__name__, exc_info=error)  # fmt: skip
         if codes is not None:

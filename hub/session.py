@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from hub import audit, guessing
 from hub.access import Caller, caller_of
-from hub.engine.errors import Invalid, NotFound, Precondition, Unauthenticated
+from hub.engine.errors import Invalid, NotFound, Precondition, Protected, Unauthenticated
 from hub.engine.patterns import PatternError, finds
 from hub.engine.reading import whole
 from hub.models import (
@@ -483,13 +483,13 @@ def _set_rights(account: Account, enabled: Any, capabilities: Any) -> None:
 def delete_account(name: str, actor: str) -> None:
     """Delete an account; its sessions and tokens die with it.
 
-    Raises: NotFound; Precondition for admin, which can only be disabled.
+    Raises: NotFound; Protected for admin, which can only be disabled.
     """
     account = Account.objects.filter(name=name).first()
     if account is None:
         raise NotFound(f"account '{name}' does not exist")
     if name == "admin":
-        raise Precondition("admin cannot be deleted: disable it instead")
+        raise Protected("admin cannot be deleted: disable it instead")
     with transaction.atomic():
         before = record_of(account)
         account.delete()
@@ -503,7 +503,7 @@ def create_token(
     """Return a new token of an account or of a project's role.
 
     Units: `seconds` until it ends, 0 for never.
-    Raises: Invalid naming the field; Precondition for an id that is taken.
+    Raises: Invalid naming the field; Precondition for an id that is taken; Protected.
     """
     seconds = whole(seconds or 0, "expiresIn")
     if not 0 <= seconds <= 10 * 366 * 86_400:
@@ -512,7 +512,7 @@ def create_token(
     if not isinstance(token_id, str) or not re.fullmatch(r"[\w.:@-]{1,64}", token_id):
         raise Invalid("id must be at most 64 letters, digits, '.', ':', '@', '_' and '-'")
     if account is not None and "apiKey" not in account.capabilities:
-        raise Precondition(f"account '{account.name}' does not have apiKey capability")
+        raise Protected(f"account '{account.name}' does not have apiKey capability")
     now = timezone.now().replace(microsecond=0)
     ends = now + timedelta(seconds=seconds) if seconds else None
     subject = f"{account.name}:apiKey" if account else f"proj:{project}:{role}"

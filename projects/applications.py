@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from hub import audit
 from hub.access import set_project_roles
-from hub.engine.errors import Conflict, Invalid, NotFound, Outdated, Precondition
+from hub.engine.errors import Conflict, Invalid, NotFound, NotPermitted, Outdated, Protected
 from hub.engine.reading import integer
 from hub.models import Tombstone, next_version
 from hub.stream import publish, wake
@@ -23,6 +23,7 @@ from projects.specs import (
     check_project,
     normalized_spec,
     spec_problems,
+    spec_refusals,
 )
 
 PROPAGATION = {
@@ -97,7 +98,8 @@ def check(application: Application) -> None:
     """
     found = spec_problems(application)
     if found:
-        raise Invalid(
+        kind = NotPermitted if spec_refusals(application) else Invalid
+        raise kind(
             f"application spec for {application.name} is invalid: "
             + "; ".join(f"InvalidSpecError: {p}" for p in found)
         )
@@ -405,16 +407,16 @@ def _locked(name: str) -> Project:
 def delete_project(name: str, actor: str) -> None:
     """Delete a project that nothing uses.
 
-    Raises: NotFound; Precondition when it is `default` or applications refer to it.
+    Raises: NotFound; Protected when it is `default` or applications refer to it.
     """
     project = Project.objects.filter(name=name).first()
     if project is None:
         raise NotFound(f'appprojects.argoproj.io "{name}" not found')
     if name == "default":
-        raise Precondition("name 'default' is reserved and cannot be deleted")
+        raise Protected("name 'default' is reserved and cannot be deleted")
     used = Application.objects.filter(project=name).count()
     if used:
-        raise Precondition(f"project is referenced by {used} applications")
+        raise Protected(f"project is referenced by {used} applications")
     with transaction.atomic():
         project.lock()
         mirror(project_json(project), gone=True)

@@ -10,7 +10,7 @@ from clusters import live
 from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
 from hub.engine import health
-from hub.engine.errors import EngineError, RetryLater, Stalled
+from hub.engine.errors import ByRule, EngineError, Forbidden, RetryLater, Stalled
 from hub.engine.guard import Candidate, Verdict, budget_from, rule
 from hub.engine.hooks import SyncPhase, delete_policies, hook_phases, is_hook, wave
 from hub.engine.normalize import normalize_desired
@@ -27,6 +27,7 @@ from projects.lease import claim
 from projects.models import FINALIZER, Application, Operation, Project
 from projects.ours import Author, Name, record_refusal
 from projects.reach import Reach, place_of, reach_of
+from projects.refusals import not_deleted
 from projects.specs import find_cluster, project_of
 from projects.sync import confirmed_since
 from projects.target import Target
@@ -53,6 +54,8 @@ def delete_application(pk: int) -> None:
         except Wait as wait:
             _again(application, str(wait), error=False)
         except (RetryLater, Stalled) as error:
+            if isinstance(error, ByRule):
+                not_deleted(application, error.message)
             _again(application, error.message, error=True)
         except (Refused, EngineError) as error:
             _again(application, str(error), error=True)
@@ -140,7 +143,7 @@ def _delete_hooks_of(
         url = str(source.get("repoURL") or "")
         if not permits_source(project.spec, url):
             # As for a sync: what the project permitted once is rendered no more.
-            raise Stalled(
+            raise Forbidden(
                 "SourceNotPermitted",
                 f"{phase} hooks: application repo {url} is not permitted in project '{project.name}'; permit it, or "
                 f"remove the finalizer {finalizer} to delete the application without them",
@@ -191,14 +194,14 @@ def _hook_object(reach: Reach, target: Target, key: ResourceKey) -> Manifest | N
     """
     refusal = reach.refusal(key)
     if refusal:
-        raise Stalled(
+        raise Forbidden(
             "HookNotPermitted",
             f"hook {key}: {refusal}; remove it from the source, or have the project permit it",
         )
     found = target.get(key)
     other = reach.others(found) if found is not None else ""
     if other:
-        raise Stalled(
+        raise Forbidden(
             "SharedResource",
             f"hook {key} is part of application {other}: give the hook another name in the source",
         )
@@ -250,7 +253,10 @@ def _cascade(application: Application, project: Project, cluster: Cluster) -> No
         budget=budget_from((project.spec.get("flotilla") or {}).get("deletion")), explicit=True,
         confirmed=confirmed_since(application, application.deletion_requested_at or timezone.now()),
     )  # fmt: skip
+    for key in ruling.having(Verdict.REFUSED):
+        not_deleted(application, f"{key}: its option Delete=false forbids it")
     if ruling.having(Verdict.CONFIRM):
+        not_deleted(application, ruling.message)
         raise Wait(ruling.message)
     left = [row for row in candidates if ruling.verdicts[row.resource_key] is Verdict.ALLOWED]
     if not left:

@@ -2,7 +2,7 @@
 
 from clusters.kube import Connection, connect
 from clusters.models import Cluster
-from hub.engine.errors import RuleError, Stalled
+from hub.engine.errors import Forbidden, RuleError, Stalled
 from hub.engine.permits import service_account_for
 from hub.models import setting
 from projects.models import Application, Project
@@ -23,7 +23,7 @@ def user_for(application: Application, project: Project | None, cluster: Cluster
     except RuleError as error:
         raise Stalled("InvalidProject", f"project '{application.project}': {error}") from error
     if found is None:
-        raise Stalled(
+        raise Forbidden(
             "NoServiceAccount",
             f"no matching service account found for destination server {cluster.server} and namespace {application.dest_namespace}",
         )

@@ -13,7 +13,7 @@ from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
 from hub.access import caller_by
 from hub.engine.diff import respect_ignored
-from hub.engine.errors import RetryLater, Stalled
+from hub.engine.errors import ByRule, Forbidden, RetryLater, Stalled
 from hub.engine.masking import digest_of
 from hub.engine.normalize import normalize_desired
 from hub.engine.options import ResourceOptions, parse_options, resource_options
@@ -41,7 +41,8 @@ from projects.jq import Jq
 from projects.models import Application, Operation, Project
 from projects.ours import Author
 from projects.reach import Place, Reach, place_of, reach_of
-from projects.specs import find_cluster, project_of, spec_problems
+from projects.refusals import refused
+from projects.specs import find_cluster, project_of, spec_problems, spec_refusals
 from projects.target import Target
 
 APPLYING = "applying"
@@ -89,6 +90,10 @@ class Failed(Exception):
     """The sync cannot succeed as it is: a problem of the user's."""
 
 
+class NotAllowed(ByRule, Failed):
+    """The sync would do what a rule of the project does not permit."""
+
+
 def load(operation: Operation) -> Run:
     """Return everything that a run of an operation needs.
 
@@ -97,12 +102,13 @@ def load(operation: Operation) -> Run:
     application = operation.application
     found = spec_problems(application)
     if found:
-        raise Stalled("InvalidSpec", "; ".join(found))
+        kind = Forbidden if spec_refusals(application) else Stalled
+        raise kind("InvalidSpec", "; ".join(found))
     project = project_of(application.project)
     for source in operation.sources:
         # A rollback brings sources of its own, which the project must permit today.
         if not permits_source(project.spec, str(source.get("repoURL") or "")):
-            raise Stalled(
+            raise Forbidden(
                 "InvalidSpec",
                 f"application repo {source.get('repoURL')} is not permitted in project '{project.name}'",
             )
@@ -161,7 +167,7 @@ def compared(run: Run) -> Compared:
     if run.options.get("FailOnSharedResource") == "true":
         shared = [text for kind, text in found.warnings if kind == "SharedResourceWarning"]
         if shared:
-            raise Failed("Shared resource found: " + "; ".join(shared))
+            raise NotAllowed("Shared resource found: " + "; ".join(shared))
     return found
 
 
@@ -221,6 +227,7 @@ def _chosen(run: Run, found: Compared) -> list[Any]:
 def _check(run: Run) -> None:
     """Fail before anything is applied when a step is not allowed or not possible."""
     problems = []
+    refusals = []
     definitions = {
         s.key.name
         for s in run.steps
@@ -234,6 +241,7 @@ def _check(run: Run) -> None:
         refusal = refusal_of(run, step_)
         if refusal:
             problems.append(refusal)
+            refusals.append(refusal)
         elif (
             step_.action != PRUNE
             and not run.place.is_served(key.group, key.kind)
@@ -243,7 +251,8 @@ def _check(run: Run) -> None:
                 f"The Kubernetes API could not find {key.group}/{key.kind} for requested resource {key.namespace}/{key.name}. Make sure the {key.kind} CRD is installed on the destination cluster."
             )
     if problems:
-        raise Failed(
+        kind = NotAllowed if refusals else Failed
+        raise kind(
             "one or more synchronization tasks are not valid: " + "; ".join(dict.fromkeys(problems))
         )
 
@@ -289,6 +298,8 @@ def _pruning(run: Run, step_: Step) -> Step:
     manifest = live_state(run, step_.key)
     options = resource_options(manifest, run.options) if manifest else None
     if options and options.value("Prune") == "false":
+        if run.operation.sync.get("prune"):
+            refused(run.operation, f"{step_.key}: its option Prune=false forbids it", verb="prune")
         return replace(step_, status=SUCCEEDED, result="PruneSkipped", message="ignored (no prune)")
     if not run.operation.sync.get("prune"):
         return replace(
@@ -315,7 +326,7 @@ def _create_namespace(run: Run, keys: Sequence[ResourceKey]) -> None:
     if row is not None and not metadata:
         return
     if row is not None and row.is_self and row.instance not in ("", run.application.instance):
-        raise Failed(
+        raise NotAllowed(
             f"namespace {name} is managed by application {row.instance}: remove "
             "spec.syncPolicy.managedNamespaceMetadata, or set its metadata in that application"
         )

@@ -35,7 +35,7 @@ from projects.reach import place_of, reach_of
 from projects.sources import Desired
 from projects.sources.reach import has_pages
 from projects.sources.shares import REFUSALS
-from projects.specs import find_cluster, project_of, require_shape, spec_problems
+from projects.specs import find_cluster, project_of, require_shape, spec_problems, spec_refusals
 from projects.status import Outcome, write
 
 log = logging.getLogger(__name__)
@@ -171,6 +171,7 @@ def _look(application: Application, outcome: Outcome) -> None:
     found = spec_problems(application, project)
     if found:
         outcome.conditions += [("InvalidSpecError", text) for text in found]
+        outcome.refusal = "; ".join(spec_refusals(application, project))
         outcome.look_again = (
             settings.POLL_INTERVAL if any("Unable to get cluster" in t for t in found) else None
         )

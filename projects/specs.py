@@ -12,7 +12,15 @@ from django.db.models import Exists
 from clusters.models import HOME_NAME, HOME_SERVER, Cluster
 from hub import audit
 from hub.engine.backoff import retry_policy
-from hub.engine.errors import EngineError, Invalid, NotFound, Precondition, RuleError, Stalled
+from hub.engine.errors import (
+    EngineError,
+    Invalid,
+    NotFound,
+    NotPermitted,
+    Protected,
+    RuleError,
+    Stalled,
+)
 from hub.engine.globs import check, check_all, matches
 from hub.engine.guard import budget_from
 from hub.engine.ignore import ignore_rules
@@ -215,7 +223,7 @@ def invalid_after(project: Project, spec: Mapping[str, Any]) -> None:
     if sources_lost or places_lost:
         parts = [f"{sources_lost} applications source became invalid"] * bool(sources_lost)
         parts += [f"{places_lost} applications destination became invalid"] * bool(places_lost)
-        raise Invalid(f"as a result of project update {' and '.join(parts)}")
+        raise NotPermitted(f"as a result of project update {' and '.join(parts)}")
 
 
 def global_projects(project: Project) -> list[Project]:
@@ -251,18 +259,18 @@ def _with_own(spec: dict[str, Any], name: str) -> dict[str, Any]:
 def check_reason(spec: Mapping[str, Any], project: str) -> None:
     """Return if the request that is served says why, where its project asks for that.
 
-    Raises: Precondition saying how to give it.
+    Raises: Protected saying how to give it.
     """
     wanted = (spec.get("flotilla") or {}).get("audit") or {}
     reason, ticket = audit.why.get()
     if wanted.get("requireReason") and not reason:
-        raise Precondition(
+        raise Protected(
             f"project '{project}' asks for a reason: repeat the request with ?reason=... or the header X-Flotilla-Reason"
         )
     pattern = str(wanted.get("ticketPattern") or "")
     if (wanted.get("requireTicket") and not ticket) or (pattern and ticket and not _is_ticket(pattern, ticket, project)):  # fmt: skip
         form = f" of the form {pattern}" if pattern else ""
-        raise Precondition(
+        raise Protected(
             f"project '{project}' asks for a ticket{form}: repeat the request with ?ticket=... or the header X-Flotilla-Ticket"
         )
 
@@ -271,7 +279,7 @@ def _is_ticket(pattern: str, ticket: str, project: str) -> bool:
     try:
         return fits(pattern, ticket)
     except PatternError as error:
-        raise Precondition(
+        raise Protected(
             f"spec.flotilla.audit.ticketPattern of project '{project}' cannot be used, write it again: {error}"
         ) from error
 
@@ -338,12 +346,25 @@ def spec_problems(application: Application, project: Project | None = None) -> l
         project = project or project_of(application.project)
     except Stalled as error:
         return [*found, error.message]
+    try:
+        find_cluster(application.spec.get("destination") or {})
+    except Stalled as error:
+        found.append(error.message)
+    return found + spec_refusals(application, project)
+
+
+def spec_refusals(application: Application, project: Project | None = None) -> list[str]:
+    """Return a sentence for everything of an application that its project does not permit."""
+    project = project or project_of_or_none(application.project)
+    if project is None:
+        return []
     urls = [str(s.get("repoURL") or "") for s in application.sources]
     try:
         cluster = find_cluster(application.spec.get("destination") or {})
-    except Stalled as error:
+    except Stalled:
         # A destination that is not there hides nothing of what the project does not permit.
-        return [*found, error.message, *source_problems(project.spec, project.name, urls)]
+        return source_problems(project.spec, project.name, urls)
+    found = []
     if not is_namespace_permitted(application, project):
         found.append(
             f"application '{application.name}' in namespace '{application.namespace}' is not permitted to use project '{project.name}'"

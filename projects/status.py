@@ -31,6 +31,7 @@ from projects.models import (
     Operation,
     StatusChange,
 )
+from projects.refusals import BLOCKED, not_started
 from projects.sources import Desired
 from projects.sources.reach import repositories_of
 from projects.specs import bind_remotes
@@ -67,6 +68,8 @@ class Outcome:
     keep_status: bool = False
     """Leave sync, health and resources as they were: the reason is likely to pass."""
     digest: str = ""
+    refusal: str = ""
+    """What of the application its project does not permit."""
 
 
 def write(application: Application, outcome: Outcome, seen: datetime | None) -> None:
@@ -117,6 +120,8 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
                 "StatusRefreshed",
                 f"Sync status {changes['sync_status']}, health {changes['health_status']}",
             )
+        if outcome.refusal and current.is_automated:
+            not_started(current, current.revisions, outcome.refusal)
         if decision.start and outcome.desired:
             _start(current, outcome, decision)
         _mirror(current)
@@ -358,6 +363,8 @@ def _automated(
     )
     if decision.start:
         decision = _when_open(current, now) or decision
+    if decision.is_refused:
+        not_started(current, outcome.desired.revisions, decision.error or BLOCKED)
     conditions = [c for c in changes["conditions"] if c["type"] != "SyncError"]
     if decision.error:
         old = next(
@@ -383,7 +390,7 @@ def _when_open(current: Application, now: datetime) -> Decision | None:
         return None
     reopens = windows.reopens_at()
     wait = max(reopens - now, timedelta(seconds=1)) if reopens else timedelta(minutes=5)
-    return Decision(start=False, look_again=wait)
+    return Decision(start=False, look_again=wait, is_refused=True)
 
 
 def _last(current: Application) -> LastOperation | None:

@@ -17,7 +17,7 @@ from clusters.kinds import Refused
 from clusters.models import LiveResource
 from hub import audit
 from hub.engine import health
-from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
+from hub.engine.errors import EngineError, Forbidden, Invalid, RetryLater, Stalled
 from hub.engine.guard import Candidate, Ruling, Verdict, budget_from, rule
 from hub.engine.health import HOOK_FINALIZER
 from hub.engine.normalize import normalize_desired
@@ -40,6 +40,7 @@ from hub.engine.plan import (
 from hub.engine.resource import Manifest, annotations_of, with_metadata
 from hub.engine.status import Health, Phase
 from hub.stream import publish, wake
+from projects import refusals
 from projects.ending import finish, let_wait
 from projects.lease import claim
 from projects.manifests import stamp
@@ -83,10 +84,10 @@ def step(pk: int) -> bool:
         except RetryLater as error:
             let_wait(operation, error.message, error.delay)
         except Stalled as error:
+            refusals.refused_by(operation, error)
             finish(operation, Phase.ERROR, error.message)
-        except (EngineError, Invalid) as error:
-            finish(operation, Phase.FAILED, str(error))
-        except (Failed, Refused) as error:
+        except (EngineError, Invalid, Failed, Refused) as error:
+            refusals.refused_by(operation, error)
             finish(operation, Phase.FAILED, str(error))
         except (OperationalError, InterfaceError):
             # A lock or a lost connection: nothing is known to be wrong with the sync.
@@ -147,6 +148,7 @@ def _waits_for_window(operation: Operation) -> bool:
         else timedelta(minutes=5)
     )
     when = f" until {reopens.astimezone(UTC).strftime('%Y-%m-%d %H:%M UTC')}" if reopens else ""
+    refusals.refused(operation, refusals.BLOCKED)
     let_wait(operation, f"waiting: blocked by a sync window{when}", wait)
     return True
 
@@ -330,6 +332,7 @@ def _execute(run: Run, step_: Step) -> Step:
     # The project may have changed since the operation was planned.
     refusal = refusal_of(run, step_)
     if refusal:
+        refusals.refused(run.operation, refusal)
         return replace(step_, status=FAILED, result="SyncFailed", message=refusal)
     try:
         return (
@@ -398,7 +401,7 @@ def _require_free(run: Run, step_: Step, current: Manifest | None) -> None:
     """Return if no other application has what a hook is called: hooks replace and delete what they find."""
     other = run.reach.others(current) if current is not None else ""
     if other:
-        raise Stalled("SharedResource", f"hook {step_.key} is part of application {other}: give the hook another name")  # fmt: skip
+        raise Forbidden("SharedResource", f"hook {step_.key} is part of application {other}: give the hook another name")  # fmt: skip
 
 
 def _clear_old_hooks(run: Run, numbers: Sequence[int]) -> bool:
@@ -439,6 +442,7 @@ def _prune(run: Run, numbers: Sequence[int]) -> bool:
     ruling = _ruling(run)
     waiting_for = [n for n in numbers if ruling.verdicts.get(run.steps[n].key) is Verdict.CONFIRM]
     if waiting_for:
+        refusals.refused(run.operation, ruling.message, verb="prune")
         text = (
             ruling.message
             + f"; confirm with the annotation {APPROVED} or POST …/applications/{run.application.name}/confirm-deletion"
@@ -453,6 +457,7 @@ def _prune(run: Run, numbers: Sequence[int]) -> bool:
             row = LiveResource.objects.filter(cluster=run.cluster, key=step_.key.text).first()
             kept = _why_not_pruned(run, step_, row)
             if kept:
+                refusals.refused(run.operation, f"{step_.key}: {kept}", verb="prune")
                 run.steps[number] = replace(step_, status=SUCCEEDED, result="PruneSkipped", message=kept)  # fmt: skip
                 continue
             if row is not None and not row.deleting:

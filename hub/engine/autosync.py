@@ -29,6 +29,8 @@ class Decision:
     heal: bool = False
     """Only the resources that are not Synced, and no hooks."""
     error: str = ""
+    is_refused: bool = False
+    """A rule keeps it from starting; the error says which."""
     look_again: timedelta | None = None
 
 
@@ -68,6 +70,7 @@ def decide(
     ):
         return Decision(
             start=False,
+            is_refused=True,
             error=f"Skipping sync attempt to {', '.join(wanted.revisions)}: auto-sync will wipe out all resources",
         )
     if last is None or (last.revisions, last.sources) != (wanted.revisions, wanted.sources):

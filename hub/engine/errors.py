@@ -38,8 +38,20 @@ class RetryLater(Exception):
         self.delay = delay
 
 
-class AccessDenied(Exception):
+class ByRule(Exception):
+    """A rule that a person set refuses what was asked: the trail keeps it. See `AccessDenied` and below."""
+
+    recorded = False
+    """Whether the trail has the refusal already."""
+
+
+class AccessDenied(ByRule):
     """The caller may not do this, or may not know whether it exists."""
+
+    def __init__(self, message: str = "permission denied", *, recorded: bool = False) -> None:
+        """Keep the sentence, and whether the trail has the refusal already."""
+        super().__init__(message)
+        self.recorded = recorded
 
 
 ODD_SHAPES = (AttributeError, LookupError, TypeError, ValueError, RecursionError, OverflowError)
@@ -72,6 +84,18 @@ class Expired(Exception):
 
 class Precondition(Exception):
     """The object is not in a state that allows the request."""
+
+
+class Protected(ByRule, Precondition):
+    """A rule forbids what is asked as it is asked: a window, the deletion guard, a reason that is required."""
+
+
+class NotPermitted(ByRule, Invalid):
+    """What is asked for is outside of what the project permits."""
+
+
+class Forbidden(ByRule, Stalled):
+    """What an operation or a deletion would do is outside of what a rule permits; see `Stalled`."""
 
 
 class Unimplemented(Exception):

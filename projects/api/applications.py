@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from hub import audit
 from hub.access import Caller, hide, is_allowed, require
 from hub.api import (
     View,
@@ -25,7 +26,7 @@ from hub.api import (
     text_at,
 )
 from hub.documents import to_json
-from hub.engine.errors import AccessDenied, Invalid, NotFound, Outdated
+from hub.engine.errors import AccessDenied, Invalid, NotFound, NotPermitted, Outdated
 from hub.models import current_version
 from projects import applications
 from projects.api.lists import listed
@@ -81,11 +82,11 @@ def get_application(
 def permitted(caller: Caller, found: Application | None, named: str, action: str) -> Application:
     """Return an application if the caller may do `action` to it; one that is absent looks like a forbidden one.
 
-    Raises: AccessDenied; Precondition where its project asks for a reason.
+    Raises: AccessDenied; Protected where its project asks for a reason.
     """
     if found is None and is_allowed(caller, "applications", action, "*/*"):
         # Who may do it to every application was refused nothing: the trail must not say so.
-        raise AccessDenied("permission denied")
+        raise AccessDenied("permission denied", recorded=True)
     if found is None or not is_allowed(
         caller, "applications", "get", found.rbac_object, found.where
     ):
@@ -93,6 +94,9 @@ def permitted(caller: Caller, found: Application | None, named: str, action: str
     rules = project_of_or_none(found.project)
     if rules is not None and not is_namespace_permitted(found, rules):
         raise hide(caller, "applications", action, found.rbac_object, found.project)
+    verb = action if action != "get" else ""
+    where = found.cluster.name if found.cluster else ""
+    audit.concern(verb, "applications", found.qualified_name, found.project, where)
     if action != "get":
         require(caller, "applications", action, found.rbac_object, found.project, found.where)
         check_reason(rules.spec if rules else {}, found.project)
@@ -153,6 +157,7 @@ class Applications(View):
         )
         if existing is not None:
             _require_same_or_update(account, existing, draft, upsert=flag(request, "upsert"))
+        audit.concern("create", "applications", draft.qualified_name, draft.project)
         rules = project_of_or_none(draft.project)
         check_reason(rules.spec if rules else {}, draft.project)
         _check(draft, existing, validate=flag(request, "validate", default=True))
@@ -207,7 +212,7 @@ def _check(draft: Application, existing: Application | None, *, validate: bool) 
     # Without validation the project's limits hold all the same.
     kept = [p for p in spec_problems(draft) if "project" in p]
     if kept:
-        raise Invalid("; ".join(kept))
+        raise NotPermitted("; ".join(kept))
 
 
 class OneApplication(View):

@@ -7,6 +7,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from hub import audit
 from hub.access import Caller
 from hub.api import View, actor, body_map, qualified_name, selector
 from hub.engine.errors import Invalid, NotFound
@@ -78,6 +79,9 @@ def _done(caller: Caller, action: str, name: tuple[str, str], options: dict[str,
         codes = code_of(error)
         if codes is None:
             raise
+        audit.record_error(
+            error, caller.name, audit.Subject(action, "applications", "/".join(name))
+        )
         return {**entry, "ok": False, "code": codes[0], "message": redact_text(str(error))}
     return {**entry, "ok": True}
 

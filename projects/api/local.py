@@ -19,7 +19,7 @@ from rest_framework.response import Response
 from hub.access import is_allowed
 from hub.api import View, actor, agreed_namespace, flag
 from hub.engine.describe import redact
-from hub.engine.errors import EngineError, Invalid, ManifestError, NotFound, Precondition
+from hub.engine.errors import EngineError, Invalid, ManifestError, NotFound, Protected
 from hub.rest import read_body
 from projects import sources
 from projects.api.applications import permitted
@@ -81,7 +81,7 @@ class ManifestsWithFiles(View):
         archive = _archive(lines)
         project = project_of(application.project)
         if project.spec.get("signatureKeys") or project.spec.get("sourceIntegrity"):
-            raise Precondition("Cannot use local manifests when source integrity is enabled")
+            raise Protected("Cannot use local manifests when source integrity is enabled")
         files = _files(archive, query)
         # What a sync of these files would need: the hub does nothing for others that goes beyond rendering.
         is_trusted = is_allowed(

@@ -18,6 +18,7 @@ from hub.engine.errors import (
     Invalid,
     NotFound,
     Precondition,
+    Protected,
     RuleError,
     Stalled,
 )
@@ -58,14 +59,14 @@ class Sync(View):
 def begin_sync(account: Caller, application: Application, body: dict[str, Any]) -> None:
     """Start a sync that somebody who may asks for; the revision is resolved before it is stored.
 
-    Raises: Precondition or Invalid saying why it cannot run.
+    Raises: Precondition, Protected or Invalid saying why it cannot run.
     """
     check_shape(body, SYNC, "")
     if body.get("manifests"):
         require_override(account, application)
         _refuse_unproved(application)
         if application.is_automated and not body.get("dryRun"):
-            raise Precondition(
+            raise Protected(
                 "cannot use local sync when Automatic Sync Policy is enabled unless for dry run"
             )
     if application.deletion_requested_at:
@@ -103,9 +104,9 @@ def _refuse_unproved(application: Application) -> None:
             for s in application.sources
         ]
     except RuleError as error:
-        raise Precondition(str(error)) from error
+        raise Protected(str(error)) from error
     if any(demands):
-        raise Precondition("cannot use local manifests: the project asks for signed commits")
+        raise Protected("cannot use local manifests: the project asks for signed commits")
 
 
 def require_override(caller: Caller, application: Application) -> None:
@@ -132,7 +133,7 @@ def may_sync(caller: Caller, application: Application) -> bool:
 def sources_at(application: Application, body: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the sources of a sync with the revisions that the request names.
 
-    Raises: Precondition when automated sync is on and another revision is asked for.
+    Raises: Protected when automated sync is on and another revision is asked for.
     """
     wanted = application.sources
     asked = body.get("revisions") or ([body["revision"]] if body.get("revision") else [])
@@ -154,7 +155,7 @@ def sources_at(application: Application, body: dict[str, Any]) -> list[dict[str,
             and revision not in (target, "", target or "HEAD")
             and not body.get("dryRun")
         ):
-            raise Precondition(
+            raise Protected(
                 f"Cannot sync to {revision}: auto-sync currently set to {target or 'HEAD'}"
             )
         result[index]["targetRevision"] = revision or target
@@ -259,7 +260,7 @@ class Rollback(View):
         if application.deletion_requested_at:
             raise Precondition("application is deleting")
         if application.is_automated:
-            raise Precondition("rollback cannot be initiated when auto-sync is enabled")
+            raise Protected("rollback cannot be initiated when auto-sync is enabled")
         entry = _history_entry(application, body.get("id"))
         sync: dict[str, Any] = {
             "syncStrategy": {"apply": {}}, "syncOptions": application.sync_policy.get("syncOptions") or [],

@@ -26,6 +26,7 @@ from hub.engine.errors import (
     Invalid,
     NotFound,
     Precondition,
+    Protected,
     RetryLater,
     Stalled,
 )
@@ -265,6 +266,9 @@ def translated(refused: Refused) -> Exception:
     return Invalid(refused.message)
 
 
+_VERBS = {"update": "patch", "delete": "delete-resource"}
+
+
 def place(
     request: Request, name: str, action: str, named: Mapping[str, str] | None = None
 ) -> Place:
@@ -279,6 +283,9 @@ def place(
         f"{action}/{key.group}/{key.kind}/{key.namespace}/{key.name}" if action != "get" else "get"
     )
     if fine != "get":
+        verb = _VERBS.get(action) or f"action {action.rpartition('/')[2]}"
+        where = application.cluster.name if application.cluster else ""
+        audit.concern(verb, "resource", f"{application.qualified_name} {key}", application.project, where)  # fmt: skip
         require(
             actor(request), "applications", fine, application.rbac_object, application.project, application.where
         )  # fmt: skip
@@ -412,9 +419,9 @@ def _guard(where: Place, *, confirmed: bool) -> str:
     )
     verdict = ruling.verdicts[where.key]
     if verdict is Verdict.REFUSED:
-        raise Precondition(f"{where.key} is protected: its option Delete=false forbids it")
+        raise Protected(f"{where.key} is protected: its option Delete=false forbids it")
     if verdict is Verdict.CONFIRM:
-        raise Precondition(
+        raise Protected(
             f"deleting {where.key} needs a confirmation: repeat the request with confirm=true"
         )
     return str(manifest["metadata"].get("uid") or "")

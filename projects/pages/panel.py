@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
 
 from clusters.kinds import Refused
+from hub import audit
 from hub.access import Caller, is_allowed, require
 from hub.documents import load_yaml
 from hub.engine.actions import merge_patch
@@ -242,6 +243,9 @@ def save_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -
     """Change a live resource as the text says."""
     row, where = found(caller, namespace, name), _key(request)
     at, _live, patch = _patch(request, caller, row, where)
+    audit.concern(
+        "patch", "resource", f"{row.qualified_name} {where}", row.project, at.cluster.name
+    )
     check_reason(project_of(row.project).spec, row.project)
     change_resource(at, caller.name, "patch", lambda c, k: c.patch(k, where.namespace, where.name, patch))  # fmt: skip
     return f"/applications/{row.namespace}/{row.name}?resource={request.POST.get('key', '')}"
