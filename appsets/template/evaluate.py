@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from appsets.template.functions import FUNCTIONS, Missing, is_true, kind_of, shown
-from appsets.template.limits import require_time
+from appsets.template.limits import MOST_OUTPUT, require_time
 from appsets.template.syntax import Command, Node, Operand, Pipe, Template, TemplateError, parse
 
 MOST_STEPS = 200_000
-MOST_OUTPUT = 1_000_000
 MOST_CALLS = 50
 # What functions take and give, together and each: numbers of values, with 64 characters for one.
 MOST_VOLUME = 2_000_000

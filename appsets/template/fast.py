@@ -4,33 +4,47 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from appsets.template.limits import require_time
+from appsets.template.limits import MOST_OUTPUT, count_written, require_time
+from appsets.template.syntax import TemplateError
 
 _PLACE = re.compile(r"\{\{([^{}]*)\}\}")
 
 
 def render(text: str, params: Mapping[str, Any]) -> str:
-    """Return a text with the parameters that are texts put in; unknown names stay as they are."""
+    """Return a text with the parameters that are texts put in; unknown names stay as they are.
+
+    Raises: TemplateError when that makes it too long.
+    """
     if "{{" not in text:
         return text
     require_time()
+    left = MOST_OUTPUT
 
     def one(found: re.Match[str]) -> str:
+        nonlocal left
         value = params.get(found[1].strip())
-        return value if isinstance(value, str) else found[0]
+        if not isinstance(value, str):
+            return found[0]
+        left -= len(value)
+        if left < 0:
+            raise TemplateError(f"the template writes more than {MOST_OUTPUT} characters")
+        return value
 
     return _PLACE.sub(one, text)
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, str]:
-    """Return nested parameters with dotted names, every value a text."""
+    """Return nested parameters with dotted names, every value a text.
+
+    Raises: OutOfTime when the names, of which each repeats those that it is in, become too much.
+    """
     require_time()
     if isinstance(value, Mapping):
         items = [(str(k), v) for k, v in value.items()]
     elif isinstance(value, list):
         items = [(str(n), v) for n, v in enumerate(value)]
     else:
-        return {prefix: plain(value)}
+        return {count_written(prefix): plain(value)}
     result: dict[str, str] = {}
     for key, inner in items:
         result |= flatten(inner, f"{prefix}.{key}" if prefix else key)

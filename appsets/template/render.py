@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from appsets.template import evaluate, fast
+from appsets.template.limits import count_written
 from appsets.template.syntax import TemplateError
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
@@ -30,7 +31,9 @@ def render_text(text: str, params: Params, *, go: bool, missing: str = "default"
     """Return one text rendered."""
     if "{{" not in text:
         return text
-    return evaluate.render(text, params, missing=missing) if go else fast.render(text, params)
+    return count_written(
+        evaluate.render(text, params, missing=missing) if go else fast.render(text, params)
+    )
 
 
 def render_value(

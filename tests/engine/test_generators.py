@@ -489,3 +489,35 @@ def test_the_parameters_of_a_set_are_bounded_together(name, go, monkeypatch):
 
     with limits.bounded(20, time.thread_time), pytest.raises(GeneratorError, match=r"more than 1,000,000 fields|more than 200,000 values"):  # fmt: skip
         generate({"goTemplate": go, "generators": [spec]}, OneLargeFile())
+
+
+class OneLongKey(World):
+    def read(self, url, revision, path):
+        leaves = ",".join(f"k{n}: 1" for n in range(600))
+        return f"? {'x' * 200_000}\n: {{{leaves}}}\n".encode()
+
+
+MANY = {"list": {"elements": [{"a": "x" * 100_000}]}}
+LONG_SETS = {
+    "one text at many places": ([MANY], {"name": "{{ a }}" * 11}, "writes more than 1000000"),
+    "many texts": ([MANY], {f"k{n}": "{{ a }}" for n in range(1_001)}, "are more than 100,000,000"),
+    "many texts of Go": ([MANY], {f"k{n}": "{{ .a }}" for n in range(1_001)}, "are more than 100,000,000"),
+    "many values of a generator": (
+        [{"list": MANY["list"]}, {"git": {**GIT, "directories": [{"path": "*"}], "values": {f"k{n}": "{{ a }}" for n in range(600)}}}],
+        {}, "are more than 100,000,000",
+    ),
+    "a long key that each name repeats": ([{"git": {**GIT, "files": [{"path": "empty.yaml"}]}}], {}, "are more than 100,000,000"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LONG_SETS)
+def test_what_the_templates_of_a_set_write_is_bounded_together(case):
+    generators, annotations, words = LONG_SETS[case]
+    spec = {"goTemplate": case.endswith("Go"), "generators": [generators[0]]}
+    if len(generators) > 1:
+        spec["generators"] = [{"matrix": {"generators": generators}}]
+    template = {"metadata": {"name": "a", "annotations": annotations}, "spec": {}}
+
+    with limits.bounded(20, time.thread_time), pytest.raises((limits.OutOfTime, TemplateError), match=words):  # fmt: skip
+        for made in generate(spec, OneLongKey()):
+            application_from(spec, template, made.params)
