@@ -73,7 +73,7 @@ def test_a_page_of_somebody_else_does_not_sign_a_device_in(browser, origin):
 def test_the_page_of_a_device_says_who_asks_and_what_for(browser):
     started = begin_device()
     shown = browser.get(f"/identity/o/device?code={started['user_code']}").content.decode()
-    assert "203.0.113.7" in shown and "evil-cli/1.0" in shown and "will act as admin" in shown
+    assert "203.0.113.7" in shown and "evil-cli/1.0" in shown and "signed in as admin" in shown
 
 
 def test_a_device_signs_in_once(browser):

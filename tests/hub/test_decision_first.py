@@ -53,6 +53,8 @@ class World:
     def __call__(self, execute, sql, params, many, context):
         words = sql.split(None, 3)
         is_trail = "hub_auditevent" in sql or "hub_setting" in sql
+        # A session says once a minute that it is used, whatever is asked.
+        is_trail = is_trail or 'UPDATE "hub_loginsession" SET "last_used_at"' in sql
         if words[0] in ("INSERT", "UPDATE", "DELETE") and not is_trail:
             self.done.append(sql[:100])
         return execute(sql, params, many, context)

@@ -12,7 +12,8 @@ from support.hostile import Hostile, http
 from support.local import Local
 
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
-from projects.pages.rows import subject_of
+from projects.models import Project
+from projects.pages.rows import may_read, subject_of
 from projects.sources import commits, git, ways
 from projects.sources.copies import folder_of
 
@@ -268,4 +269,6 @@ def test_a_commit_that_cannot_be_read_is_an_error_of_its_own(repo, author):
 
     with pytest.raises(Stalled, match="author or date"):
         git.commit_info(repo.url, commit)
-    assert subject_of(repo.url, commit) == ""
+    Project.objects.create(name="permits", spec={"sourceRepos": ["*"]})
+    assert may_read("permits", repo.url)
+    assert subject_of("permits", repo.url, commit) == ""
