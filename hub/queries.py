@@ -35,8 +35,8 @@ _LOGS = f"{_APP} podName namespace group kind resourceName container follow tail
 _A, _S = "/api/v1/applications", "/api/v1/applicationsets"
 _TRAIL = "actor project cluster kind object verb outcome from to"
 QUERIES: dict[tuple[str, str], str] = {
-    ("get", _A): f"name names projects selector repo appNamespace fields {_PAGED} health sync cluster operation freshness auto set q", ("post", _A): "upsert validate",
-    ("get", f"{_A}/{{name}}"): f"{_APP} refresh fields", ("put", f"{_A}/{{name}}"): f"{_APP} validate", ("patch", f"{_A}/{{name}}"): _APP,
+    ("get", _A): f"name names projects selector repo appNamespace fields {_PAGED} health sync cluster operation freshness auto set q", ("post", _A): "upsert validate appNamespace",
+    ("get", f"{_A}/{{name}}"): f"{_APP} refresh fields", ("put", f"{_A}/{{name}}"): f"{_APP} validate", ("patch", f"{_A}/{{name}}"): f"{_APP} validate",
     ("delete", f"{_A}/{{name}}"): f"{_APP} cascade propagationPolicy confirm", ("put", f"{_A}/{{name}}/spec"): f"{_APP} validate", ("post", f"{_A}/{{name}}/sync"): _APP,
     ("post", f"{_A}/{{name}}/rollback"): _APP, ("delete", f"{_A}/{{name}}/operation"): _APP, ("get", f"{_A}/{{name}}/manifests"): f"{_APP} revision revisions sourcePositions noCache",
     ("get", f"{_A}/{{name}}/managed-resources"): f"{_APP} group kind namespace name revision", ("get", f"{_A}/{{name}}/resource-tree"): _APP,
@@ -47,7 +47,7 @@ QUERIES: dict[tuple[str, str], str] = {
     ("get", f"{_A}/{{name}}/revisions/{{revision}}/metadata"): f"{_APP} sourceIndex versionId", ("get", f"{_A}/{{name}}/revisions/{{revision}}/chartdetails"): f"{_APP} sourceIndex versionId",
     ("get", f"{_A}/{{name}}/revisions/{{revision}}/ocimetadata"): f"{_APP} sourceIndex versionId", ("post", f"{_A}/manifestsWithFiles"): "compare",
     ("get", "/api/v1/stream/applications"): "name names projects selector repo appNamespace resourceVersion fields", ("get", "/api/v1/stream/applications/{name}/resource-tree"): _APP,
-    ("get", _S): f"projects selector appsetNamespace fields {_PAGED}", ("post", _S): "upsert dryRun", ("get", f"{_S}/{{name}}"): "appsetNamespace", ("delete", f"{_S}/{{name}}"): "appsetNamespace",
+    ("get", _S): f"projects selector appsetNamespace fields {_PAGED}", ("post", _S): "upsert dryRun appsetNamespace", ("get", f"{_S}/{{name}}"): "appsetNamespace", ("delete", f"{_S}/{{name}}"): "appsetNamespace",
     ("get", f"{_S}/{{name}}/resource-tree"): "appsetNamespace", ("get", f"{_S}/{{name}}/events"): "appsetNamespace", ("get", "/api/v1/stream/applicationsets"): "name projects selector appsetNamespace resourceVersion",
     ("get", "/api/v1/projects"): f"name {_PAGED}", ("delete", "/api/v1/projects/{name}/roles/{role}/token/{issued}"): "id",
     ("get", "/api/v1/clusters"): f"server name id.type id.value {_PAGED}", ("post", "/api/v1/clusters"): "upsert", ("get", "/api/v1/clusters/{identity}"): "id.type", ("put", "/api/v1/clusters/{identity}"): "id.type updatedFields",

@@ -20,6 +20,7 @@ from hub.cli.commands.appflags import (
     ResourceName,
     ResourceNamespace,
     Timeout,
+    Validate,
     Yes,
     app,
     chosen_names,
@@ -85,7 +86,7 @@ def get(
         apps.show_tree(hub, found, detailed=output == "tree=detailed")
 
 
-def _save(hub: Client, name: str, namespace: str, found: Mapping[str, Any], *, validate: bool = True) -> Any:  # fmt: skip
+def _save(hub: Client, name: str, namespace: str, found: Mapping[str, Any], *, validate: bool) -> Any:  # fmt: skip
     return hub.put(apps.place(name, "spec", at=namespace, validate=str(validate).lower()), found["spec"])  # fmt: skip
 
 
@@ -143,22 +144,38 @@ def _create(name: str, namespace: str, source_name: str, file: str, *, upsert: b
             say(f"application '{metadata['name']}' {'saved' if upsert else 'created'}")
 
 
-def _set(name: str, namespace: str, source_position: int, source_name: str, **given: Any) -> None:
+def _set(
+    name: str,
+    namespace: str,
+    source_position: int,
+    source_name: str,
+    *,
+    validate: bool,
+    **given: Any,
+) -> None:
     if not any(v not in (None, ()) and v != [] for v in given.values()):
         raise Problem("nothing to set: flotilla app set --help lists the flags")
     hub = current_hub()
     found = apps.get(hub, name, namespace=namespace)
     appspec.apply(found["spec"], given, position=source_position, name=source_name, read=files.text_of)  # fmt: skip
-    _save(hub, name, namespace, found)
+    _save(hub, name, namespace, found, validate=validate)
 
 
-def _unset(name: str, namespace: str, source_position: int, source_name: str, **given: Any) -> None:
+def _unset(
+    name: str,
+    namespace: str,
+    source_position: int,
+    source_name: str,
+    *,
+    validate: bool,
+    **given: Any,
+) -> None:
     if not any(given.values()):
         raise Problem("nothing to unset: flotilla app unset --help lists the flags")
     hub = current_hub()
     found = apps.get(hub, name, namespace=namespace)
     found["spec"] = appspec.unset(found["spec"], given, position=source_position, name=source_name)
-    _save(hub, name, namespace, found)
+    _save(hub, name, namespace, found, validate=validate)
 
 
 def _is_of_source(key: str) -> bool:
@@ -166,7 +183,9 @@ def _is_of_source(key: str) -> bool:
     return flag.to.startswith(".") or flag.special not in ("", "policy", "option")
 
 
-def _add_source(name: str, namespace: str, source_name: str, **given: Any) -> None:
+def _add_source(
+    name: str, namespace: str, source_name: str, *, validate: bool, **given: Any
+) -> None:
     hub = current_hub()
     found = apps.get(hub, name, namespace=namespace)
     spec = found["spec"]
@@ -177,21 +196,22 @@ def _add_source(name: str, namespace: str, source_name: str, **given: Any) -> No
         raise Problem("--repo is required")
     spec["sources"] = [*apps.sources(found), source]
     spec.pop("source", None)
-    _save(hub, name, namespace, found)
+    _save(hub, name, namespace, found, validate=validate)
 
 
 _NAME = _parameter("name", Name, inspect.Parameter.empty)
 _SPACE = _parameter("namespace", Namespace, "")
 _SOURCE_NAME = _parameter("source_name", Annotated[str, typer.Option("--source-name", help="Source, by name.")], "")  # fmt: skip
+_VALIDATE = _parameter("validate", Validate, default=True)
 _WHERE = (
-    _NAME, _SPACE, _SOURCE_NAME,
+    _VALIDATE, _NAME, _SPACE, _SOURCE_NAME,
     _parameter("source_position", Annotated[int, typer.Option("--source-position", help="Which source, from 1.")], 0),
 )  # fmt: skip
 _CREATE = (
     _parameter("name", Annotated[str, typer.Argument(metavar="[NAME]", help="Application, or namespace/application.")], ""), _SPACE, _SOURCE_NAME,
     _parameter("file", Annotated[str, typer.Option("--file", "-f", help="Manifest: a file, a URL, or -.")], ""),
     _parameter("upsert", Annotated[bool, typer.Option("--upsert", help="Change an application that exists.")], default=False),
-    _parameter("validate", Annotated[bool, typer.Option("--validate/--no-validate", help="Check repository and cluster first.")], default=True),
+    _VALIDATE,
     _parameter("set_finalizer", Annotated[bool, typer.Option("--set-finalizer", help="A deletion takes what runs along.")], default=False),
     _parameter("label", Annotated[list[str] | None, typer.Option("--label", "-l", help="key=value.")], None),
     _parameter("annotation", Annotated[list[str] | None, typer.Option("--annotations", help="key=value.")], None),
@@ -201,13 +221,14 @@ _SOURCE_FLAGS = [f for f in appspec.FLAGS if _is_of_source(f.key)]
 _command("create", "Create an application, by flags or from a file.", _create, [*_CREATE, *_options(appspec.FLAGS)])  # fmt: skip
 _command("set", "Change fields of an application.", _set, [*_WHERE, *_options(appspec.FLAGS)])
 _command("unset", "Take parameters out of an application.", _unset, [*_WHERE, *_options(appspec.UNSET)])  # fmt: skip
-_command("add-source", "Add a source to an application.", _add_source, [_NAME, _SPACE, _SOURCE_NAME, *_options(_SOURCE_FLAGS)])  # fmt: skip
+_command("add-source", "Add a source to an application.", _add_source, [_VALIDATE, _NAME, _SPACE, _SOURCE_NAME, *_options(_SOURCE_FLAGS)])  # fmt: skip
 
 
 @app.command("remove-source")
 def remove_source(
     name: Name, source_position: Annotated[int, typer.Option("--source-position", help="Which, from 1.")] = 0,
     source_name: Annotated[str, typer.Option("--source-name", help="Which, by name.")] = "", namespace: Namespace = "",
+    validate: Validate = True,
 ) -> None:  # fmt: skip
     """Remove a source from an application that has several."""
     hub = current_hub()
@@ -217,11 +238,11 @@ def remove_source(
         raise Problem("the application has only one source")
     gone = appspec.source_of(found["spec"], source_position, source_name)
     found["spec"]["sources"] = [s for s in listed if s is not gone]
-    _save(hub, name, namespace, found)
+    _save(hub, name, namespace, found, validate=validate)
 
 
 @app.command()
-def edit(name: Name, namespace: Namespace = "") -> None:
+def edit(name: Name, namespace: Namespace = "", validate: Validate = True) -> None:
     """Edit the spec of an application in $EDITOR."""
     hub = current_hub()
     found = apps.get(hub, name, namespace=namespace)
@@ -231,13 +252,14 @@ def edit(name: Name, namespace: Namespace = "") -> None:
         return
     if not isinstance(after, dict):
         raise Problem("a spec is an object: nothing was changed")
-    _save(hub, name, namespace, {"spec": after})
+    _save(hub, name, namespace, {"spec": after}, validate=validate)
 
 
 @app.command()
 def patch(
     name: Name, patch_: Annotated[str, typer.Option("--patch", help="JSON or YAML.")],
     type_: Annotated[str, typer.Option("--type", help="json or merge.")] = "json", namespace: Namespace = "",
+    validate: Validate = True,
 ) -> None:  # fmt: skip
     """Patch an application."""
     body = {
@@ -245,7 +267,9 @@ def patch(
         "patch": appspec.patched(patch_, type_),
         "patchType": type_,
     }
-    changed = current_hub().patch(apps.place(name, at=namespace), body)
+    changed = current_hub().patch(
+        apps.place(name, at=namespace, validate=str(validate).lower()), body
+    )
     sys.stdout.write(as_yaml(changed))
 
 

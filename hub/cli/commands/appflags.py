@@ -13,6 +13,7 @@ app = typer.Typer(help="Applications.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Application, or namespace/application.")]
 Namespace = Annotated[str, typer.Option("--app-namespace", "-N", help="Namespace of the application.")]  # fmt: skip
+Validate = Annotated[bool, typer.Option("--validate/--no-validate", help="Check that cluster and sources give manifests.")]  # fmt: skip
 Output = Annotated[str, typer.Option("--output", "-o", help="Form of the output.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Kind = Annotated[str, typer.Option("--kind", help="Kind of the resource.")]
