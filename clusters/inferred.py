@@ -16,7 +16,9 @@ def infer(cluster_id: int, rows: Mapping[str, LiveResource]) -> None:
         return
     kinds = {p for p, child in PARENTS.items() if child in {(r.group, r.kind) for r in children}}
     parents = _rows(cluster_id, kinds, {r.namespace for r in children})
-    known = {p.key: p for p in parents} | {k: r for k, r in rows.items() if (r.group, r.kind) in kinds}  # fmt: skip
+    known = {p.key: p for p in parents} | {
+        k: r for k, r in rows.items() if (r.group, r.kind) in kinds
+    }
     for row in children:
         parent = next((p for p in known.values() if _is_parent(p, row)), None)
         if parent is not None:
@@ -48,13 +50,18 @@ def adopt(cluster_id: int, fresh: Iterable[LiveResource], gone: Collection[str])
     LiveResource.objects.bulk_update(changed, ["owners", "owner_uid"])
 
 
-def _rows(cluster_id: int, kinds: Iterable[tuple[str, str]], places: Collection[str]) -> list[LiveResource]:  # fmt: skip
+def _rows(
+    cluster_id: int, kinds: Iterable[tuple[str, str]], places: Collection[str]
+) -> list[LiveResource]:
     found = LiveResource.objects.filter(cluster_id=cluster_id, namespace__in=places)
     return [row for group, kind in kinds for row in found.filter(group=group, kind=kind)]
 
 
 def _is_parent(parent: LiveResource, child: LiveResource) -> bool:
-    if parent.namespace != child.namespace or PARENTS.get((parent.group, parent.kind)) != (child.group, child.kind):  # fmt: skip
+    if parent.namespace != child.namespace or PARENTS.get((parent.group, parent.kind)) != (
+        child.group,
+        child.kind,
+    ):
         return False
     if (parent.group, parent.kind) == STATEFUL_SET:
         return is_claim(child.name, parent.manifest or {})

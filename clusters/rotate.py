@@ -61,9 +61,10 @@ class Rotation:
         replaces = {str(s["metadata"]["name"]): _replaced(s) for s in listed}
         before = replaces.get(self.old, "")
         return [
-            name for name, old in replaces.items()
+            name
+            for name, old in replaces.items()
             if name != self.fresh and (old == self.old or (before and name == before))
-        ]  # fmt: skip
+        ]
 
 
 def begin(cluster: Cluster) -> Rotation:

@@ -43,8 +43,6 @@ from projects.status import ERRORS, RUNNING
 
 log = logging.getLogger(__name__)
 
-_MOST_NAMES = 1000
-
 
 def live_changed() -> None:
     """Hand changes of live resources to the applications concerned."""
@@ -207,10 +205,7 @@ def _hand_on(pk: int) -> None:
         return
     advance(remote)
     _ask_the_same(remote)
-    names = tuple(remote.moved or ())
-    # Sets compare names: of very many, all count as moved.
-    told = names if len(names) < _MOST_NAMES else ("*",)
-    wake("appsets.refs_moved", bare_url(remote.url), told, priority=2)
+    wake("appsets.refs_moved", bare_url(remote.url), tuple(remote.moved or ()), priority=2)
     GitRemote.objects.filter(pk=pk, moved_at=remote.moved_at).update(moved=[], moved_at=None)
 
 
@@ -227,7 +222,8 @@ def _ask_the_same(remote: GitRemote) -> None:
     """Ask for the repository by its other URLs and ways too, where what is known of them is older."""
     place = bare_url(remote.url)
     for other in GitRemote.objects.exclude(pk=remote.pk).filter(url__icontains=place):
-        is_older = any(other.refs.get(n) != remote.refs.get(n) for n in remote.moved or ())
+        names = remote.refs if remotes.ALL in (remote.moved or ()) else remote.moved or ()
+        is_older = any(other.refs.get(n) != remote.refs.get(n) for n in names)
         if is_older and bare_url(other.url) == place:
             GitRemote.objects.filter(pk=other.pk).update(due_at=timezone.now())
             wake("projects.poll", other.pk, priority=1)
@@ -246,7 +242,7 @@ def reads_moved(target: str, names: Collection[str], prefix: str = "") -> bool:
     """
     if is_commit(target):
         return False
-    if "*" in names or "{{" in target:
+    if remotes.ALL in names or "{{" in target:
         return True
     if target in ("", "HEAD"):
         return "HEAD" in names

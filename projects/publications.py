@@ -51,7 +51,11 @@ def reads(source: Mapping[str, Any], place: str) -> bool:
 
 
 def _candidates(place: str) -> list[Application]:
-    word = place.rpartition("/")[2].partition(":")[0] if "://" not in place else place.partition("://")[2]  # fmt: skip
+    word = (
+        place.rpartition("/")[2].partition(":")[0]
+        if "://" not in place
+        else place.partition("://")[2]
+    )
     now = timezone.now()
     # Who is due already, and has not begun, finds it without being told.
     waiting = Q(refresh_at__lte=now) & (Q(claimed_until__isnull=True) | Q(claimed_until__lt=now))

@@ -21,7 +21,13 @@ from projects.specs import project_of
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 8
-_UNREADABLE = ("RepositoryUnreachable", "AuthenticationFailed", "AuthenticationRequired", "RepositoryNotFound", "InvalidCredentials")  # fmt: skip
+_UNREADABLE = (
+    "RepositoryUnreachable",
+    "AuthenticationFailed",
+    "AuthenticationRequired",
+    "RepositoryNotFound",
+    "InvalidCredentials",
+)
 _threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="validation")
 
 

@@ -41,7 +41,14 @@ def owner_of(manifest: Manifest) -> dict[str, Any] | None:
 
 
 def _owner(api_version: str, kind: str, name: str, uid: str = "") -> dict[str, Any]:
-    return {"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": False, "inferred": True}  # fmt: skip
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+        "controller": False,
+        "inferred": True,
+    }
 
 
 def owner_by(parent: ResourceKey, uid: str) -> dict[str, Any]:

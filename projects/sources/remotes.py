@@ -29,6 +29,9 @@ _REFUSED_FOR = timedelta(seconds=60)
 _MOST_READERS = 50
 _ANSWERED = ("refs", "head", "checked_at", "failures", "error", "due_at")
 _STORED = (*_ANSWERED, "readers", "moved", "moved_at")
+ALL = "*"
+"""Stands for all refs among those that moved."""
+_MOST_MOVED = 1000
 _MEMORY_SECONDS = 300.0
 _NAME_SECONDS = 1.0
 _MOST_NAMES = 20_000
@@ -132,7 +135,9 @@ def _store(remote: GitRemote, found: git.Refs, who: str, asked_at: datetime) -> 
         remote.refs, remote.head, remote.checked_at = known.refs, known.head, known.checked_at
     moved = _moved(known, remote)
     if moved or known.error:
-        remote.moved = sorted({*(known.moved or ()), *moved})
+        names = {*(known.moved or ()), *moved}
+        # Of very many all count as moved, so that the row stays small.
+        remote.moved = sorted(names) if len(names) <= _MOST_MOVED else [ALL]
         remote.moved_at = timezone.now()
         wake("projects.hand_on", remote.pk, priority=1)
     else:

@@ -22,12 +22,16 @@ def rotated(idle_hub, sandbox_server):
     context = Context(sandbox_server.url("east"), ca, False, "", "sandbox-token", "", "")
     token = install(context, "kube-system", "flotilla-manager", [])
     idle_hub.post("/api/v1/clusters", registration(context, token, "rotated", {}, []))
-    admin = Connection(context.server, "east", {"bearerToken": "sandbox-token", "tlsClientConfig": {"caData": ca}})  # fmt: skip
+    admin = Connection(
+        context.server, "east", {"bearerToken": "sandbox-token", "tlsClientConfig": {"caData": ca}}
+    )
     return idle_hub, admin
 
 
 def secrets(admin):
-    return {s["metadata"]["name"] for s in admin.request("GET", SECRETS.path("kube-system"))["items"]}  # fmt: skip
+    return {
+        s["metadata"]["name"] for s in admin.request("GET", SECRETS.path("kube-system"))["items"]
+    }
 
 
 def works():

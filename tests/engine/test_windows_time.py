@@ -10,12 +10,29 @@ from hypothesis import strategies as st
 from hub.engine.windows import active_windows, spans, windows_for
 from projects.pages.projects import calendar
 
-ZONES = ["", "UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "America/St_Johns", "Pacific/Apia", "Africa/Casablanca", "Asia/Tehran"]  # fmt: skip
+ZONES = [
+    "",
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Asia/Kolkata",
+    "America/St_Johns",
+    "Pacific/Apia",
+    "Africa/Casablanca",
+    "Asia/Tehran",
+]
 MINUTE = timedelta(minutes=1)
 
 
 def window(schedule, duration, zone="", kind="deny"):
-    return {"kind": kind, "schedule": schedule, "duration": duration, "timeZone": zone, "applications": ["*"]}  # fmt: skip
+    return {
+        "kind": kind,
+        "schedule": schedule,
+        "duration": duration,
+        "timeZone": zone,
+        "applications": ["*"],
+    }
 
 
 def at(found, now):
@@ -26,14 +43,39 @@ def at(found, now):
 @pytest.mark.parametrize(
     ("zone", "schedule", "duration", "now", "ends"),
     [
-        pytest.param("Europe/Berlin", "0 8 * * *", "1h", "2026-01-15T07:30", "2026-01-15T08:00", id="winter"),
-        pytest.param("Europe/Berlin", "0 8 * * *", "1h", "2026-07-15T06:30", "2026-07-15T07:00", id="summer"),
-        pytest.param("Europe/Berlin", "0 1 * * *", "3h", "2026-03-29T01:30", "2026-03-29T03:00", id="over the spring change"),
-        pytest.param("Europe/Berlin", "0 1 * * *", "3h", "2026-10-24T23:30", "2026-10-25T02:00", id="over the autumn change"),
-        pytest.param("Asia/Kolkata", "0 8 * * *", "1h", "2026-01-15T03:00", "2026-01-15T03:30", id="half an hour"),
+        pytest.param(
+            "Europe/Berlin", "0 8 * * *", "1h", "2026-01-15T07:30", "2026-01-15T08:00", id="winter"
+        ),
+        pytest.param(
+            "Europe/Berlin", "0 8 * * *", "1h", "2026-07-15T06:30", "2026-07-15T07:00", id="summer"
+        ),
+        pytest.param(
+            "Europe/Berlin",
+            "0 1 * * *",
+            "3h",
+            "2026-03-29T01:30",
+            "2026-03-29T03:00",
+            id="over the spring change",
+        ),
+        pytest.param(
+            "Europe/Berlin",
+            "0 1 * * *",
+            "3h",
+            "2026-10-24T23:30",
+            "2026-10-25T02:00",
+            id="over the autumn change",
+        ),
+        pytest.param(
+            "Asia/Kolkata",
+            "0 8 * * *",
+            "1h",
+            "2026-01-15T03:00",
+            "2026-01-15T03:30",
+            id="half an hour",
+        ),
         pytest.param("", "0 6 * * *", "1h", "2026-01-15T06:30", "2026-01-15T07:00", id="no zone"),
     ],
-)  # fmt: skip
+)
 def test_when_a_window_ends(zone, schedule, duration, now, ends):
     moment, expected = (datetime.fromisoformat(t).replace(tzinfo=UTC) for t in (now, ends))
 
@@ -48,9 +90,19 @@ def test_when_a_window_ends(zone, schedule, duration, now, ends):
 MOMENTS = st.one_of(
     st.integers(0, 4 * 366 * 24 * 60).map(lambda m: datetime(2024, 1, 1, tzinfo=UTC) + m * MINUTE),
     # Around the hours at which clocks change.
-    st.sampled_from(["2026-03-29T01:00", "2026-10-25T01:00", "2026-03-08T07:00", "2026-11-01T06:00", "2026-04-04T15:00", "2026-10-03T15:30"])
-    .map(lambda t: datetime.fromisoformat(t).replace(tzinfo=UTC)).flatmap(lambda d: st.integers(-600, 600).map(lambda m: d + m * MINUTE)),
-)  # fmt: skip
+    st.sampled_from(
+        [
+            "2026-03-29T01:00",
+            "2026-10-25T01:00",
+            "2026-03-08T07:00",
+            "2026-11-01T06:00",
+            "2026-04-04T15:00",
+            "2026-10-03T15:30",
+        ]
+    )
+    .map(lambda t: datetime.fromisoformat(t).replace(tzinfo=UTC))
+    .flatmap(lambda d: st.integers(-600, 600).map(lambda m: d + m * MINUTE)),
+)
 
 
 @settings(max_examples=400, deadline=None)
@@ -72,7 +124,10 @@ def test_all_that_compute_windows_agree(zone, hour, minute, minutes, moment):
     begun = edge - minutes * MINUTE if one.is_active else edge
     local = begun.astimezone(place)
     # A time that the change of clocks leaves out is the next one that there is.
-    is_left_out = local.replace(hour=hour, minute=minute, fold=0).astimezone(UTC).astimezone(place).hour != hour  # fmt: skip
+    is_left_out = (
+        local.replace(hour=hour, minute=minute, fold=0).astimezone(UTC).astimezone(place).hour
+        != hour
+    )
     assert is_left_out or (local.hour, local.minute) == (hour, minute)
     assert bool(active_windows([found], now)) is one.is_active
     inside = spans(found, now - timedelta(days=2), now + timedelta(days=2))

@@ -14,11 +14,23 @@ from hub.cli.names import qualified
 from hub.cli.problem import Problem
 from projects.models import Application
 
-HELD = {"status": {}, "spec": {"source": {"repoURL": "https://git.example/r", "path": "."}}, "metadata": {"name": "x", "namespace": "team"}}  # fmt: skip
+HELD = {
+    "status": {},
+    "spec": {"source": {"repoURL": "https://git.example/r", "path": "."}},
+    "metadata": {"name": "x", "namespace": "team"},
+}
 VALUES = {
-    "kind": "Pod", "patch_": "[]", "patch": "[]", "action": "restart", "revision_id": "1", "id_": "1", "source_position": "1",
-    "server": "https://git.example", "key_": "k", "resource_name": "p",
-}  # fmt: skip
+    "kind": "Pod",
+    "patch_": "[]",
+    "patch": "[]",
+    "action": "restart",
+    "revision_id": "1",
+    "id_": "1",
+    "source_position": "1",
+    "server": "https://git.example",
+    "key_": "k",
+    "resource_name": "p",
+}
 
 
 class Recorder:
@@ -50,7 +62,9 @@ def commands():
         words, command = todo.pop()
         if hasattr(command, "commands"):
             todo += [((*words, name), found) for name, found in command.commands.items()]
-        elif words[0] in ("app", "appset") and any(p.name in ("name", "names") for p in command.params):  # fmt: skip
+        elif words[0] in ("app", "appset") and any(
+            p.name in ("name", "names") for p in command.params
+        ):
             yield words, command
 
 
@@ -81,7 +95,12 @@ def asked(monkeypatch):
     monkeypatch.setenv("EDITOR", "true")
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     monkeypatch.setattr("typer.prompt", lambda *_a, **_k: "v")
-    monkeypatch.setattr("hub.cli.apps.looks", lambda hub, name, namespace, _t: iter([hub.get(__import__("hub.cli.apps", fromlist=["place"]).place(name, at=namespace))] * 2))  # fmt: skip
+    monkeypatch.setattr(
+        "hub.cli.apps.looks",
+        lambda hub, name, namespace, _t: iter(
+            [hub.get(__import__("hub.cli.apps", fromlist=["place"]).place(name, at=namespace))] * 2
+        ),
+    )
 
     def run(argv):
         hub.paths.clear()
@@ -107,12 +126,18 @@ def test_every_command_takes_the_namespace_by_name_and_by_flag(asked, words, com
     monkeypatch.setattr("sys.stdin", io.StringIO("v"))
     assert any("-N" in p.opts for p in command.params), "a command without its namespace"
 
-    for argv in (arguments(words, command, "team/x"), arguments(words, command, "x", "-N", "team"), arguments(words, command, "team/x", "-N", "team")):  # fmt: skip
+    for argv in (
+        arguments(words, command, "team/x"),
+        arguments(words, command, "x", "-N", "team"),
+        arguments(words, command, "team/x", "-N", "team"),
+    ):
         paths, problem = asked(argv)
         assert paths, (argv, problem)
         for path, body in asked.hub.paths:
             named = path.partition("?")[0].rstrip("/").endswith(("/applications", "/secrets"))
-            placed = (body or {}).get("namespace") or (body or {}).get("metadata", {}).get("namespace")  # fmt: skip
+            placed = (body or {}).get("namespace") or (body or {}).get("metadata", {}).get(
+                "namespace"
+            )
             assert placed == "team" if named else f"{where(words)}=team" in path, (argv, path, body)
 
     for wrong in ("team/x/y", "/x", "team/"):
@@ -139,9 +164,18 @@ METHODS = ("get", "post", "put", "patch", "delete")
 @pytest.fixture
 def twins(idle_hub):
     """An application and a set in the hub's namespace whose name is also asked for in another."""
-    spec = {"project": "default", "source": {"repoURL": "https://git.example/r", "path": "."}, "destination": {"server": "https://kubernetes.default.svc", "namespace": "d"}}  # fmt: skip
+    spec = {
+        "project": "default",
+        "source": {"repoURL": "https://git.example/r", "path": "."},
+        "destination": {"server": "https://kubernetes.default.svc", "namespace": "d"},
+    }
     Application.objects.create(namespace="argocd", name="x", project="default", spec=spec)
-    ApplicationSet.objects.create(namespace="argocd", name="x", project="default", spec={"generators": [], "template": {"metadata": {}, "spec": spec}})  # fmt: skip
+    ApplicationSet.objects.create(
+        namespace="argocd",
+        name="x",
+        project="default",
+        spec={"generators": [], "template": {"metadata": {}, "spec": spec}},
+    )
     return idle_hub
 
 
@@ -157,7 +191,11 @@ def test_no_route_falls_back_to_the_hubs_namespace(twins, way):
             names = {"appNamespace": "team", "appsetNamespace": "team"}
             query, body = (names, {}) if way == "query" else ({}, names)
             answer = twins.call(method.upper(), url, body, status=None, **query)
-            assert isinstance(answer, dict) and answer.get("message") == "permission denied", (method, url, answer)  # fmt: skip
+            assert isinstance(answer, dict) and answer.get("message") == "permission denied", (
+                method,
+                url,
+                answer,
+            )
             tried += 1
     assert tried > (30 if way == "query" else 8)
     assert [list(m.objects.values()) for m in (Application, ApplicationSet)] == before
@@ -167,14 +205,26 @@ def test_no_route_falls_back_to_the_hubs_namespace(twins, way):
     ("method", "url", "body"),
     [
         ("POST", "/api/v1/applications/x/sync?appNamespace=argocd", {"appNamespace": "team"}),
-        ("PUT", "/api/v1/applications/x?appNamespace=argocd", {"metadata": {"name": "x", "namespace": "team"}}),
+        (
+            "PUT",
+            "/api/v1/applications/x?appNamespace=argocd",
+            {"metadata": {"name": "x", "namespace": "team"}},
+        ),
         ("DELETE", "/api/v1/applications/x?appNamespace=argocd&appNamespace=team", None),
         ("DELETE", "/api/v1/applicationsets/x?appsetNamespace=argocd&appsetNamespace=team", None),
-        ("POST", "/api/v1/applications?appNamespace=argocd", {"metadata": {"name": "x", "namespace": "team"}, "spec": {}}),
-        ("POST", "/api/v1/applicationsets?appsetNamespace=argocd", {"metadata": {"name": "x", "namespace": "team"}, "spec": {}}),
+        (
+            "POST",
+            "/api/v1/applications?appNamespace=argocd",
+            {"metadata": {"name": "x", "namespace": "team"}, "spec": {}},
+        ),
+        (
+            "POST",
+            "/api/v1/applicationsets?appsetNamespace=argocd",
+            {"metadata": {"name": "x", "namespace": "team"}, "spec": {}},
+        ),
     ],
     ids=["sync", "replace", "delete", "delete set", "create", "create set"],
-)  # fmt: skip
+)
 def test_two_namespaces_in_one_request_are_an_error(twins, method, url, body):
     answer = twins.call(method, url, body, status=400)
 
@@ -184,7 +234,11 @@ def test_two_namespaces_in_one_request_are_an_error(twins, method, url, body):
 
 def test_a_replacement_is_of_the_namespace_in_its_manifest(twins):
     """The path has no namespace: without this the hub's own application was replaced."""
-    twins.put("/api/v1/applications/x", {"metadata": {"name": "x", "namespace": "team"}, "spec": {}}, status=403)  # fmt: skip
+    twins.put(
+        "/api/v1/applications/x",
+        {"metadata": {"name": "x", "namespace": "team"}, "spec": {}},
+        status=403,
+    )
 
 
 @pytest.mark.parametrize("name", ["/x", "team/x/y", "team/"])

@@ -20,16 +20,27 @@ SPEC = {"source": {"repoURL": "https://git.example/r", "path": "."}, "destinatio
 @pytest.fixture
 def watched(db):
     now = timezone.now()
-    return Cluster.objects.create(server="https://c.example", name="c", config={}, is_synced=True, lease_until=now + MINUTE)  # fmt: skip
+    return Cluster.objects.create(
+        server="https://c.example", name="c", config={}, is_synced=True, lease_until=now + MINUTE
+    )
 
 
 def application(cluster, *, due=None, digest="d", conditions=(), polled=MINUTE, error=""):
     now = timezone.now()
     made = Application.objects.create(
-        name="a", project="default", spec=SPEC, cluster=cluster, sync_status="OutOfSync", comparison_digest=digest, reconciled_at=now - LONG_AGO,
-        refresh_at=None if due is None else now + due, conditions=[{"type": t, "message": ""} for t in conditions],
-    )  # fmt: skip
-    made.remotes.add(GitRemote.objects.create(url="https://git.example/r", checked_at=now - polled, error=error))  # fmt: skip
+        name="a",
+        project="default",
+        spec=SPEC,
+        cluster=cluster,
+        sync_status="OutOfSync",
+        comparison_digest=digest,
+        reconciled_at=now - LONG_AGO,
+        refresh_at=None if due is None else now + due,
+        conditions=[{"type": t, "message": ""} for t in conditions],
+    )
+    made.remotes.add(
+        GitRemote.objects.create(url="https://git.example/r", checked_at=now - polled, error=error)
+    )
     return made
 
 
@@ -41,12 +52,20 @@ def application(cluster, *, due=None, digest="d", conditions=(), polled=MINUTE, 
         pytest.param({"due": timedelta(seconds=1)}, MINUTE, id="due in a moment"),
         pytest.param({"due": -timedelta(seconds=70)}, timedelta(seconds=70), id="due a moment ago"),
         pytest.param({"due": -30 * MINUTE}, 30 * MINUTE, id="due for long"),
-        pytest.param({"due": timedelta(hours=9), "digest": ""}, LONG_AGO, id="the last look failed"),
-        pytest.param({"due": MINUTE, "conditions": [DELAYED]}, LONG_AGO, id="its turn has not come"),
-        pytest.param({"due": timedelta(hours=9), "polled": 40 * MINUTE}, 40 * MINUTE, id="not polled"),
-        pytest.param({"due": timedelta(hours=9), "error": "away"}, LONG_AGO, id="the repository is away"),
+        pytest.param(
+            {"due": timedelta(hours=9), "digest": ""}, LONG_AGO, id="the last look failed"
+        ),
+        pytest.param(
+            {"due": MINUTE, "conditions": [DELAYED]}, LONG_AGO, id="its turn has not come"
+        ),
+        pytest.param(
+            {"due": timedelta(hours=9), "polled": 40 * MINUTE}, 40 * MINUTE, id="not polled"
+        ),
+        pytest.param(
+            {"due": timedelta(hours=9), "error": "away"}, LONG_AGO, id="the repository is away"
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_age_of_a_status(watched, how, age):
     row = application(watched, **how)
 
@@ -61,12 +80,21 @@ def test_a_window_that_is_closed_makes_nothing_stale(idle_hub, repo, monkeypatch
     """The next look at an automated application is when the window opens; its status is known all the time."""
     repo.commit({"c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n"})
     project = idle_hub.get("/api/v1/projects/default")
-    project["spec"]["syncWindows"] = [{"kind": "deny", "schedule": "* * * * *", "duration": "12h", "applications": ["*"]}]  # fmt: skip
+    project["spec"]["syncWindows"] = [
+        {"kind": "deny", "schedule": "* * * * *", "duration": "12h", "applications": ["*"]}
+    ]
     idle_hub.put("/api/v1/projects/default", {"project": project})
-    idle_hub.post("/api/v1/applications", {"metadata": {"name": "a"}, "spec": {
-        "source": {"repoURL": repo.url, "path": "."}, "destination": {"server": home_cluster().server, "namespace": "x"},
-        "syncPolicy": {"automated": {}},
-    }})  # fmt: skip
+    idle_hub.post(
+        "/api/v1/applications",
+        {
+            "metadata": {"name": "a"},
+            "spec": {
+                "source": {"repoURL": repo.url, "path": "."},
+                "destination": {"server": home_cluster().server, "namespace": "x"},
+                "syncPolicy": {"automated": {}},
+            },
+        },
+    )
     refresh(Application.objects.get().pk)
     row = Application.objects.get()
     assert row.sync_status == "OutOfSync" and row.refresh_at > timezone.now() and not row.operation

@@ -42,7 +42,12 @@ def poll(hub, repo):
 
 def webhook(hub, repo):
     body = {"ref": "refs/heads/main", "after": "0" * 40, "repository": {"clone_url": repo.url}}
-    answer = hub.client.post("/api/webhook", json.dumps(body), content_type="application/json", HTTP_X_GITHUB_EVENT="push")  # fmt: skip
+    answer = hub.client.post(
+        "/api/webhook",
+        json.dumps(body),
+        content_type="application/json",
+        HTTP_X_GITHUB_EVENT="push",
+    )
     assert answer.status_code == 200
 
 
@@ -70,7 +75,9 @@ def is_idle():
 
 
 def folders(repo, name):
-    generators = [{"git": {"repoURL": repo.url, "revision": "main", "directories": [{"path": "of-set/*"}]}}]  # fmt: skip
+    generators = [
+        {"git": {"repoURL": repo.url, "revision": "main", "directories": [{"path": "of-set/*"}]}}
+    ]
     source = {"repoURL": repo.url, "path": "{{.path.path}}", "targetRevision": "main"}
     return manifest(name, generators, {"source": source}, metadata={"name": "{{.path.basename}}"})
 
@@ -79,7 +86,13 @@ def folders(repo, name):
 def readers(hub, sandbox, repo, app, namespace, settings):
     """Two applications and a set of one repository, which nobody polls."""
     settings.POLL_INTERVAL = timedelta(hours=1)
-    repo.commit({"a/c.yaml": config_map("a"), "b/c.yaml": config_map("b"), "of-set/f0/c.yaml": config_map("f0")})  # fmt: skip
+    repo.commit(
+        {
+            "a/c.yaml": config_map("a"),
+            "b/c.yaml": config_map("b"),
+            "of-set/f0/c.yaml": config_map("f0"),
+        }
+    )
     for name in "ab":
         app(repo, sandbox, namespace, name=name, path=name)
         hub.wait_status(name, "OutOfSync")
@@ -96,7 +109,10 @@ def test_every_way_to_learn_hands_on_in_every_order(hub, readers):
     for number, learn in enumerate(order, 1):
         hub.wait(is_idle, "the end of what the last way began")
         folder = f"f{number}"
-        commit = readers.commit({f"{n}/c.yaml": config_map(n, {"n": str(number)}) for n in "ab"} | {f"of-set/{folder}/c.yaml": config_map(folder)})  # fmt: skip
+        commit = readers.commit(
+            {f"{n}/c.yaml": config_map(n, {"n": str(number)}) for n in "ab"}
+            | {f"of-set/{folder}/c.yaml": config_map(folder)}
+        )
 
         learn(hub, readers)
 
@@ -114,7 +130,10 @@ def charts():
 
 
 def chart_app(hub, place, namespace, name, source):
-    body = {"metadata": {"name": name}, "spec": {"source": source, "destination": {"server": place.server, "namespace": namespace}}}  # fmt: skip
+    body = {
+        "metadata": {"name": name},
+        "spec": {"source": source, "destination": {"server": place.server, "namespace": namespace}},
+    }
     hub.post(APPS, body)
     hub.wait(lambda: Application.objects.get(name=name).revisions, "the first look")
     return Application.objects.get(name=name).revisions[0]
@@ -124,9 +143,15 @@ def chart_app(hub, place, namespace, name, source):
 def test_a_new_version_of_a_chart_reaches_all(hub, sandbox, charts, namespace, settings, learn):
     settings.POLL_INTERVAL = timedelta(hours=1)
     found = [
-        chart_app(hub, sandbox, namespace, name, {"repoURL": charts.url, "chart": "demo", "targetRevision": target})
+        chart_app(
+            hub,
+            sandbox,
+            namespace,
+            name,
+            {"repoURL": charts.url, "chart": "demo", "targetRevision": target},
+        )
         for name, target in (("a", "1.*"), ("b", ">=1.0.0, <2"), ("exact", "1.0.0"))
-    ]  # fmt: skip
+    ]
     assert found == ["1.1.0", "1.1.0", "1.0.0"]
     Application.objects.filter(name="exact").update(summary={"images": ["untouched"]})
     charts.archives["1.4.0"] = charts.archives["1.1.0"]
@@ -154,14 +179,28 @@ def test_a_new_tag_of_an_artifact_reaches_all(hub, sandbox, charts, namespace, s
     source = {"repoURL": url, "path": "a", "targetRevision": target}
     before = [chart_app(hub, sandbox, namespace, name, source) for name in "ab"]
     generators = [{"oci": {"repoURL": url, "revision": target, "directories": [{"path": "*"}]}}]
-    hub.post("/api/v1/applicationsets", manifest("s", generators, {"source": {**source, "path": "{{.path.path}}"}}, metadata={"name": "of-{{.path.basename}}"}))  # fmt: skip
+    hub.post(
+        "/api/v1/applicationsets",
+        manifest(
+            "s",
+            generators,
+            {"source": {**source, "path": "{{.path.path}}"}},
+            metadata={"name": "of-{{.path.basename}}"},
+        ),
+    )
     hub.wait(lambda: "of-a" in names_of(), "the set")
-    charts.publish("acme/platform", "latest" if target == "latest" else "1.1.0", {"a/c.yaml": config_map("d"), "z/c.yaml": config_map("z")})  # fmt: skip
+    charts.publish(
+        "acme/platform",
+        "latest" if target == "latest" else "1.1.0",
+        {"a/c.yaml": config_map("d"), "z/c.yaml": config_map("z")},
+    )
 
     refresh(hub, charts)
 
     for name in "ab":
-        hub.wait(lambda n=name: Application.objects.get(name=n).revisions[0] not in before, name, SOON)  # fmt: skip
+        hub.wait(
+            lambda n=name: Application.objects.get(name=n).revisions[0] not in before, name, SOON
+        )
     hub.wait(lambda: "of-z" in names_of(), "the set", SOON)
 
 
@@ -174,6 +213,17 @@ def test_a_worker_that_dies_before_it_hands_on_swallows_nothing(readers, hub, mo
 
     hub.wait_status("b", revision=commit, seconds=SOON)
     hub.wait(lambda: GitRemote.objects.get().moved_at is None, "that it is handed on")
+
+
+def test_very_many_refs_that_move_keep_the_row_small(idle_hub, repo):
+    commit = repo.commit({"a": "1"})
+    packed = "".join(f"{commit} refs/tags/t{n}\n" for n in range(1500))
+    (repo.folder / ".git" / "packed-refs").write_text(packed)
+
+    remote = remotes.look_up_refs(repo.url, "default", force=True)
+
+    assert len(remote.refs) > 1500
+    assert GitRemote.objects.get().moved == ["*"]
 
 
 def test_other_spellings_of_the_url_are_asked_at_once(hub, sandbox, readers, app, namespace):

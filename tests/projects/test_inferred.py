@@ -16,8 +16,19 @@ OLM = "operators.coreos.com/v1"
 
 
 def seen(api, kind, name, *, uid="", spec=None, namespace="n", version="1", **annotations):
-    metadata = {"name": name, "namespace": namespace, "uid": uid or f"{kind}-{name}", "resourceVersion": version, "annotations": annotations}  # fmt: skip
-    manifest = {"apiVersion": api, "kind": kind, "metadata": metadata, **({"spec": spec} if spec else {})}  # fmt: skip
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "uid": uid or f"{kind}-{name}",
+        "resourceVersion": version,
+        "annotations": annotations,
+    }
+    manifest = {
+        "apiVersion": api,
+        "kind": kind,
+        "metadata": metadata,
+        **({"spec": spec} if spec else {}),
+    }
     return live.Seen(manifest, is_whole=True)
 
 
@@ -35,16 +46,54 @@ ACCOUNT = {"kubernetes.io/service-account.name": "bot", "kubernetes.io/service-a
 PAIRS = [
     pytest.param([stateful_set(), claim("data-db-0")], "data-db-0", "s1", id="claim of a template"),
     pytest.param([stateful_set(), claim("data-db-12")], "data-db-12", "s1", id="any ordinal"),
-    pytest.param([stateful_set("db", "s1", "data", "logs"), claim("logs-db-0")], "logs-db-0", "s1", id="second template"),
+    pytest.param(
+        [stateful_set("db", "s1", "data", "logs"), claim("logs-db-0")],
+        "logs-db-0",
+        "s1",
+        id="second template",
+    ),
     pytest.param([stateful_set(), claim("other-db-0")], "other-db-0", "", id="no such template"),
     pytest.param([stateful_set(), claim("data-db-x")], "data-db-x", "", id="no ordinal"),
     pytest.param([stateful_set(), claim("data-db-01")], "data-db-01", "", id="no ordinal of a set"),
-    pytest.param([stateful_set(), claim("data-db-0", namespace="m")], "data-db-0", "", id="another namespace"),
-    pytest.param([stateful_set("db"), stateful_set("db-1", "s2"), claim("data-db-1-0")], "data-db-1-0", "s2", id="names that begin alike"),
-    pytest.param([seen("v1", "ServiceAccount", "bot", uid="sa1"), seen("v1", "Secret", "bot-token", **ACCOUNT)], "bot-token", "sa1", id="token of an account"),
-    pytest.param([seen("v1", "Service", "web", uid="v1"), seen("v1", "Endpoints", "web")], "web", "v1", id="endpoints"),
-    pytest.param([seen(OLM, "OperatorGroup", "g", uid="o1"), seen("operators.coreos.com/v1alpha1", "ClusterServiceVersion", "c", **{"olm.operatorGroup": "g"})], "c", "o1", id="operator"),
-]  # fmt: skip
+    pytest.param(
+        [stateful_set(), claim("data-db-0", namespace="m")], "data-db-0", "", id="another namespace"
+    ),
+    pytest.param(
+        [stateful_set("db"), stateful_set("db-1", "s2"), claim("data-db-1-0")],
+        "data-db-1-0",
+        "s2",
+        id="names that begin alike",
+    ),
+    pytest.param(
+        [
+            seen("v1", "ServiceAccount", "bot", uid="sa1"),
+            seen("v1", "Secret", "bot-token", **ACCOUNT),
+        ],
+        "bot-token",
+        "sa1",
+        id="token of an account",
+    ),
+    pytest.param(
+        [seen("v1", "Service", "web", uid="v1"), seen("v1", "Endpoints", "web")],
+        "web",
+        "v1",
+        id="endpoints",
+    ),
+    pytest.param(
+        [
+            seen(OLM, "OperatorGroup", "g", uid="o1"),
+            seen(
+                "operators.coreos.com/v1alpha1",
+                "ClusterServiceVersion",
+                "c",
+                **{"olm.operatorGroup": "g"},
+            ),
+        ],
+        "c",
+        "o1",
+        id="operator",
+    ),
+]
 
 
 def owner(name):
@@ -87,30 +136,81 @@ def test_what_git_has_is_nobodys_child(place):
     assert (row.owner_uid, row.owners) == ("", []) and row.body
 
 
-@pytest.mark.parametrize("templates", [None, "x", [None, 1], [{"metadata": None}], [{"metadata": {"name": 3}}]])  # fmt: skip
+@pytest.mark.parametrize(
+    "templates", [None, "x", [None, 1], [{"metadata": None}], [{"metadata": {"name": 3}}]]
+)
 def test_templates_of_any_shape(templates):
-    assert not is_claim("data-db-0", {"metadata": {"name": "db"}, "spec": {"volumeClaimTemplates": templates}})  # fmt: skip
+    assert not is_claim(
+        "data-db-0", {"metadata": {"name": "db"}, "spec": {"volumeClaimTemplates": templates}}
+    )
 
 
 def test_a_claim_is_in_the_tree_and_no_orphan(hub, cluster, repo, app, namespace):
     labels = {"app": "db"}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "registry.example/db:1"}]}}  # fmt: skip
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "c", "image": "registry.example/db:1"}]},
+    }
     size = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    spec = {"replicas": 0, "serviceName": "db", "selector": {"matchLabels": labels}, "template": template, "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": size}]}  # fmt: skip
+    spec = {
+        "replicas": 0,
+        "serviceName": "db",
+        "selector": {"matchLabels": labels},
+        "template": template,
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": size}],
+    }
     repo.commit({"s.yaml": json.dumps({**SET, "metadata": {"name": "db"}, "spec": spec})})
-    hub.post("/api/v1/projects", {"project": {"metadata": {"name": "p"}, "spec": {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}], "clusterResourceWhitelist": [{"group": "*", "kind": "*"}], "orphanedResources": {"warn": True}}}})  # fmt: skip
-    app(repo, cluster, namespace, name="db", project="p", policy={"automated": {}, "syncOptions": ["CreateNamespace=true"]})  # fmt: skip
+    hub.post(
+        "/api/v1/projects",
+        {
+            "project": {
+                "metadata": {"name": "p"},
+                "spec": {
+                    "sourceRepos": ["*"],
+                    "destinations": [{"server": "*", "namespace": "*"}],
+                    "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
+                    "orphanedResources": {"warn": True},
+                },
+            }
+        },
+    )
+    app(
+        repo,
+        cluster,
+        namespace,
+        name="db",
+        project="p",
+        policy={"automated": {}, "syncOptions": ["CreateNamespace=true"]},
+    )
     hub.wait_status("db", "Synced", seconds=60)
 
     for name in ("data-db-0", "mine"):
-        cluster.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": namespace}, "spec": size})  # fmt: skip
-    cluster.apply({**json.loads(config_map("stray")), "metadata": {"name": "stray", "namespace": namespace}})  # fmt: skip
+        cluster.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": size,
+            }
+        )
+    cluster.apply(
+        {**json.loads(config_map("stray")), "metadata": {"name": "stray", "namespace": namespace}}
+    )
 
     def claims():
         tree = hub.get("/api/v1/applications/db/resource-tree")
-        return {n["name"]: n["parentRefs"][0]["name"] for n in tree["nodes"] if n["kind"] == "PersistentVolumeClaim"}  # fmt: skip
+        return {
+            n["name"]: n["parentRefs"][0]["name"]
+            for n in tree["nodes"]
+            if n["kind"] == "PersistentVolumeClaim"
+        }
 
     hub.wait(lambda: claims() == {"data-db-0": "db"}, "the claim in the tree")
-    orphaned = lambda: {n["name"] for n in hub.get("/api/v1/applications/db/resource-tree")["orphanedNodes"]}  # noqa: E731  # fmt: skip
+
+    def orphaned():
+        return {
+            n["name"] for n in hub.get("/api/v1/applications/db/resource-tree")["orphanedNodes"]
+        }
+
     hub.wait(lambda: "mine" in orphaned(), "the other claim")
     assert "data-db-0" not in orphaned()

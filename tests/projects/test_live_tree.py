@@ -16,10 +16,23 @@ APPS = "/api/v1/applications"
 
 
 def seen(kind, name, version=1, *, group="", owner=None, uid=None, **more):
-    metadata = {"name": name, "namespace": "n", "uid": uid or f"{kind}-{name}", "resourceVersion": str(version)}  # fmt: skip
+    metadata = {
+        "name": name,
+        "namespace": "n",
+        "uid": uid or f"{kind}-{name}",
+        "resourceVersion": str(version),
+    }
     if owner:
         where, group_of = owner.split("/"), {"Deployment": "apps/v1", "ReplicaSet": "apps/v1"}
-        metadata["ownerReferences"] = [{"apiVersion": group_of[where[0]], "kind": where[0], "name": where[1], "uid": f"{where[0]}-{where[1]}", "controller": True}]  # fmt: skip
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": group_of[where[0]],
+                "kind": where[0],
+                "name": where[1],
+                "uid": f"{where[0]}-{where[1]}",
+                "controller": True,
+            }
+        ]
     api = f"{group}/v1" if group else "v1"
     return live.Seen({"apiVersion": api, "kind": kind, "metadata": metadata, **more}, is_whole=True)
 
@@ -31,10 +44,15 @@ def running(db):
     row = Application.objects.create(name="web", project="default", spec={}, cluster=cluster)
     ManagedResource.objects.create(application=row, cluster=cluster, key="apps/Deployment/n/web")
     other = Application.objects.create(name="other", project="default", spec={}, cluster=cluster)
-    live.record(cluster.pk, [
-        seen("Deployment", "web", group="apps"), seen("ReplicaSet", "web-1", group="apps", owner="Deployment/web"),
-        seen("Pod", "web-1-a", owner="ReplicaSet/web-1"), seen("Pod", "loner"),
-    ])  # fmt: skip
+    live.record(
+        cluster.pk,
+        [
+            seen("Deployment", "web", group="apps"),
+            seen("ReplicaSet", "web-1", group="apps", owner="Deployment/web"),
+            seen("Pod", "web-1-a", owner="ReplicaSet/web-1"),
+            seen("Pod", "loner"),
+        ],
+    )
     follow.live_changed()
     Application.objects.update(resource_version=0, refresh_at=None)
     return cluster, row, other
@@ -47,14 +65,31 @@ RUNS = {"phase": "Running", "containerStatuses": [{"name": "c", "ready": True, "
     ("found", "gone", "is_told"),
     [
         pytest.param([], ["/Pod/n/web-1-a"], True, id="a pod is gone"),
-        pytest.param([seen("Pod", "web-1-b", owner="ReplicaSet/web-1")], [], True, id="a pod comes"),
-        pytest.param([seen("Pod", "web-1-a", 2, owner="ReplicaSet/web-1", status=RUNS)], [], True, id="a pod restarts"),
-        pytest.param([seen("Pod", "web-1-a", 2, owner="ReplicaSet/web-1", uid="new")], [], True, id="another of its name"),
+        pytest.param(
+            [seen("Pod", "web-1-b", owner="ReplicaSet/web-1")], [], True, id="a pod comes"
+        ),
+        pytest.param(
+            [seen("Pod", "web-1-a", 2, owner="ReplicaSet/web-1", status=RUNS)],
+            [],
+            True,
+            id="a pod restarts",
+        ),
+        pytest.param(
+            [seen("Pod", "web-1-a", 2, owner="ReplicaSet/web-1", uid="new")],
+            [],
+            True,
+            id="another of its name",
+        ),
         pytest.param([], ["apps/ReplicaSet/n/web-1"], True, id="a replica set is gone"),
-        pytest.param([seen("Pod", "web-1-a", 2, owner="ReplicaSet/web-1")], [], False, id="nothing that is shown"),
+        pytest.param(
+            [seen("Pod", "web-1-a", 2, owner="ReplicaSet/web-1")],
+            [],
+            False,
+            id="nothing that is shown",
+        ),
         pytest.param([], ["/Pod/n/loner"], False, id="nobody's pod"),
     ],
-)  # fmt: skip
+)
 def test_who_is_told_of_a_change(running, found, gone, is_told):
     cluster, row, other = running
 
@@ -72,8 +107,19 @@ def test_who_is_told_of_a_change(running, found, gone, is_told):
 
 def test_a_deleted_pod_leaves_the_tree(hub, cluster, repo, app, namespace):
     repo.commit({"d.yaml": deployment(1)})
-    app(repo, cluster, namespace, name="web", policy={"automated": {}, "syncOptions": ["CreateNamespace=true"]})  # fmt: skip
-    pods = lambda: {n["name"] for n in hub.get(f"{APPS}/web/resource-tree")["nodes"] if n["kind"] == "Pod"}  # noqa: E731  # fmt: skip
+    app(
+        repo,
+        cluster,
+        namespace,
+        name="web",
+        policy={"automated": {}, "syncOptions": ["CreateNamespace=true"]},
+    )
+
+    def pods():
+        return {
+            n["name"] for n in hub.get(f"{APPS}/web/resource-tree")["nodes"] if n["kind"] == "Pod"
+        }
+
     [pod] = hub.wait(pods, "the pod", 60)
     version = Application.objects.get(name="web").resource_version
     began = time.monotonic()

@@ -9,7 +9,14 @@ from support.command import Command
 from projects.models import Operation
 
 APPS = "/api/v1/applications"
-SERVICE = json.dumps({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}})  # fmt: skip
+SERVICE = json.dumps(
+    {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web"},
+        "spec": {"ports": [{"port": 80}]},
+    }
+)
 
 
 def entry(kind, name="*", group="*", **more):
@@ -35,17 +42,23 @@ def ended(hub):
     [
         pytest.param([entry("Service", exclude=True)], {"c", "d"}, id="all but services"),
         pytest.param([entry("ConfigMap")], {"c", "d"}, id="all of a kind"),
-        pytest.param([entry("Service", exclude=True), entry("*", "d", exclude=True)], {"c"}, id="exclusions"),
-        pytest.param([entry("*"), entry("ConfigMap", exclude=True)], {"web"}, id="the exclusion wins"),
+        pytest.param(
+            [entry("Service", exclude=True), entry("*", "d", exclude=True)], {"c"}, id="exclusions"
+        ),
+        pytest.param(
+            [entry("*"), entry("ConfigMap", exclude=True)], {"web"}, id="the exclusion wins"
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_sync_applies_what_is_selected(hub, deployed, resources, applied):
     hub.post(f"{APPS}/web/sync", {"resources": resources})
 
     found = ended(hub)
 
     assert found["phase"] == "Succeeded"
-    assert {r["name"] for r in found["syncResult"]["resources"] if r["kind"] != "Namespace"} == applied  # fmt: skip
+    assert {
+        r["name"] for r in found["syncResult"]["resources"] if r["kind"] != "Namespace"
+    } == applied
 
 
 @pytest.mark.parametrize(
@@ -85,4 +98,6 @@ def test_the_command_line_ends_with_a_code(site, deployed, tmp_path):
 
     flotilla("app", "sync", "web", "--resource", "!*:Service:*")
     flotilla("app", "wait", "web", "--resource", ":ConfigMap:*", "--timeout", "30")
-    assert "timed out" in flotilla.refused("app", "wait", "web", "--resource", "!:ConfigMap:*", "--timeout", "1")  # fmt: skip
+    assert "timed out" in flotilla.refused(
+        "app", "wait", "web", "--resource", "!:ConfigMap:*", "--timeout", "1"
+    )

@@ -20,7 +20,10 @@ CHART = {
 
 
 def body(source, *, name="a", project="default"):
-    return {"metadata": {"name": name}, "spec": {"project": project, "source": source, "destination": HERE}}  # fmt: skip
+    return {
+        "metadata": {"name": name},
+        "spec": {"project": project, "source": source, "destination": HERE},
+    }
 
 
 @pytest.fixture
@@ -40,21 +43,29 @@ def stored(idle_hub, repo):
 
 BAD = [
     pytest.param({"path": "absent"}, "in absent: absent: app path does not exist", id="path"),
-    pytest.param({"targetRevision": "nope"}, "unable to resolve 'nope' to a commit SHA", id="revision"),
+    pytest.param(
+        {"targetRevision": "nope"}, "unable to resolve 'nope' to a commit SHA", id="revision"
+    ),
     pytest.param({"targetRevision": "9.*"}, "no tag satisfies it", id="constraint"),
     pytest.param({"path": "yaml"}, "yaml", id="broken YAML"),
     pytest.param({"path": "bad"}, "it cannot work", id="a chart that does not render"),
     pytest.param({"path": "kustom"}, "absent.yaml", id="a kustomization without its file"),
     pytest.param({"path": "jsonnet"}, "jsonnet", id="broken Jsonnet"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture
 def broken(repo):
-    repo.commit({
-        "good/c.yaml": config_map("c"), "yaml/c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: [", "kustom/kustomization.yaml": "resources: [absent.yaml]\n", "jsonnet/a.jsonnet": "{",
-        **CHART, "bad/templates/c.yaml": '{{ fail "it cannot work" }}',
-    })  # fmt: skip
+    repo.commit(
+        {
+            "good/c.yaml": config_map("c"),
+            "yaml/c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: [",
+            "kustom/kustomization.yaml": "resources: [absent.yaml]\n",
+            "jsonnet/a.jsonnet": "{",
+            **CHART,
+            "bad/templates/c.yaml": '{{ fail "it cannot work" }}',
+        }
+    )
     return repo
 
 
@@ -64,7 +75,9 @@ def test_creation_is_refused_with_the_sentence(idle_hub, broken, source, words):
 
     said = idle_hub.post(APPS, wanted, status=400)["message"]
 
-    assert said.startswith("application spec for a is invalid: InvalidSpecError: Unable to generate manifests in ")  # fmt: skip
+    assert said.startswith(
+        "application spec for a is invalid: InvalidSpecError: Unable to generate manifests in "
+    )
     assert words in said
     assert not Application.objects.exists()
     idle_hub.post(APPS, wanted, validate="false")
@@ -77,9 +90,14 @@ def test_a_change_is_refused_too(stored, repo, way):
     call = {
         "replace": lambda **how: stored.put(f"{APPS}/a", bad, **how),
         "spec": lambda **how: stored.put(f"{APPS}/a/spec", bad["spec"], **how),
-        "patch": lambda **how: stored.call("PATCH", f"{APPS}/a", {"patch": '{"spec": {"source": {"path": "absent"}}}', "patchType": "merge"}, **how),
+        "patch": lambda **how: stored.call(
+            "PATCH",
+            f"{APPS}/a",
+            {"patch": '{"spec": {"source": {"path": "absent"}}}', "patchType": "merge"},
+            **how,
+        ),
         "upsert": lambda **how: stored.post(APPS, bad, upsert="true", **how),
-    }[way]  # fmt: skip
+    }[way]
 
     assert "app path does not exist" in call(status=400)["message"]
     assert Application.objects.get().sources[0]["path"] == "good"
@@ -99,7 +117,12 @@ def test_what_changes_no_source_needs_none(stored, git_server):
 
 def test_the_first_refresh_renders_nothing_again(idle_hub, repo):
     repo.commit({"good/c.yaml": config_map("c")})
-    rendered = lambda: sum(s.value for m in RENDERS.collect() for s in m.samples if s.name.endswith("_total"))  # noqa: E731  # fmt: skip
+
+    def rendered():
+        return sum(
+            s.value for m in RENDERS.collect() for s in m.samples if s.name.endswith("_total")
+        )
+
     before = rendered()
     idle_hub.post(APPS, body({"repoURL": repo.url, "path": "good", "targetRevision": "main"}))
     assert rendered() == before + 1
@@ -113,13 +136,21 @@ def test_the_first_refresh_renders_nothing_again(idle_hub, repo):
 def test_a_commit_that_is_newer_than_what_is_known_counts(stored, repo):
     repo.commit({"new/c.yaml": config_map("c")})
 
-    stored.post(APPS, body({"repoURL": repo.url, "path": "new", "targetRevision": "main"}, name="b"))  # fmt: skip
+    stored.post(
+        APPS, body({"repoURL": repo.url, "path": "new", "targetRevision": "main"}, name="b")
+    )
 
     assert Application.objects.filter(name="b").exists()
 
 
 def test_a_project_says_nothing_of_repositories_that_it_does_not_permit(idle_hub, repo, git_server):
-    Project.objects.create(name="team", spec={"sourceRepos": ["https://git.example/*"], "destinations": [{"server": "*", "namespace": "*"}]})  # fmt: skip
+    Project.objects.create(
+        name="team",
+        spec={
+            "sourceRepos": ["https://git.example/*"],
+            "destinations": [{"server": "*", "namespace": "*"}],
+        },
+    )
     repo.commit({"good/c.yaml": config_map("c")})
     git_server.requests.clear()
 
@@ -154,12 +185,26 @@ def test_a_server_that_does_not_answer_is_given_up(idle_hub, settings):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        pytest.param({"chart": "absent", "targetRevision": "1.*"}, "chart 'absent' not found", id="no such chart"),
-        pytest.param({"chart": "demo", "targetRevision": "9.*"}, "no version of chart 'demo'", id="no such version"),
-        pytest.param({"chart": "demo", "targetRevision": "1.2.3"}, "'1.2.3' not found", id="exact version"),
-        pytest.param({"chart": "demo", "targetRevision": "1.0.0", "helm": {"valueFiles": ["none.yaml"]}}, "none.yaml", id="values"),
+        pytest.param(
+            {"chart": "absent", "targetRevision": "1.*"},
+            "chart 'absent' not found",
+            id="no such chart",
+        ),
+        pytest.param(
+            {"chart": "demo", "targetRevision": "9.*"},
+            "no version of chart 'demo'",
+            id="no such version",
+        ),
+        pytest.param(
+            {"chart": "demo", "targetRevision": "1.2.3"}, "'1.2.3' not found", id="exact version"
+        ),
+        pytest.param(
+            {"chart": "demo", "targetRevision": "1.0.0", "helm": {"valueFiles": ["none.yaml"]}},
+            "none.yaml",
+            id="values",
+        ),
     ],
-)  # fmt: skip
+)
 def test_charts_are_looked_up(idle_hub, charts, source, words):
     said = idle_hub.post(APPS, body({"repoURL": charts.url, **source}), status=400)["message"]
 
