@@ -66,7 +66,15 @@ def manifests(hub, repo):
     hub.get(f"{APPS}/a/manifests", revision="main")
 
 
-WAYS = [refresh, hard_refresh, sync, poll, webhook, generator, preview, manifests]
+def create(hub, repo):
+    """A path that is not known yet is looked for in the newest commit before the application is refused."""
+    newest = max((repo.folder / "of-set").iterdir(), key=lambda f: int(f.name[1:]))
+    source = {"repoURL": repo.url, "path": f"of-set/{newest.name}", "targetRevision": "main"}
+    spec = {**hub.application("a")["spec"], "source": source}
+    hub.post(APPS, {"metadata": {"name": "created"}, "spec": spec})
+
+
+WAYS = [refresh, hard_refresh, sync, poll, webhook, generator, preview, manifests, create]
 
 
 def is_idle():
