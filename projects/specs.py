@@ -407,7 +407,9 @@ def bind(application: Application) -> None:
 def bind_remotes(application: Application) -> None:
     """Tie the application to the Git repositories it reads, so that a push finds it."""
     read = repositories_read(application)
-    application.remotes.set([remotes.remote_of(url, application.project) for url in read])
+    found = [remotes.remote_of(url, application.project) for url in read]
+    application.remotes.set(found)
+    remotes.poll_from_now(found)
 
 
 def repositories_read(application: Application) -> list[str]:

@@ -50,6 +50,16 @@ def remote_of(url: str, project: str) -> GitRemote:
     return _row(key_of(url, project))
 
 
+def poll_from_now(found: Sequence[GitRemote]) -> None:
+    """Poll repositories at the interval from now on, as an application reads them.
+
+    A check of sources, a set or a preview may have asked them before; without a reader they are left alone for long.
+    """
+    interval = settings.POLL_INTERVAL + settings.POLL_JITTER
+    later = GitRemote.objects.filter(pk__in=[r.pk for r in found], error="")
+    later.filter(due_at__gt=timezone.now() + interval).update(due_at=timezone.now() + interval)
+
+
 def _row(key: str) -> GitRemote:
     found = GitRemote.objects.filter(url=key).first()
     if found:

@@ -13,6 +13,7 @@ from support.sets import manifest, names_of
 
 from appsets.models import ApplicationSet
 from hub.stream import pool_state, wake
+from projects import follow
 from projects.follow import reads_moved
 from projects.models import Application, GitRemote, Repository
 from projects.sources import charts as charts_module
@@ -221,6 +222,22 @@ def test_a_worker_that_dies_before_it_hands_on_swallows_nothing(readers, hub, mo
 
     hub.wait_status("b", revision=commit, seconds=SOON)
     hub.wait(lambda: GitRemote.objects.get().moved_at is None, "that it is handed on")
+
+
+def test_what_was_asked_before_anybody_read_it_is_polled_at_the_interval(idle_hub, repo, settings):
+    """A repository that no application reads is left alone for an hour; the first one that does ends that."""
+    repo.commit({"a/c.yaml": config_map("a")})
+    remotes.look_up_refs(repo.url, "default", force=True)
+    GitRemote.objects.update(due_at=timezone.now())
+    follow.poll_remote(GitRemote.objects.get().pk)
+    assert GitRemote.objects.get().due_at > timezone.now() + timedelta(minutes=50)
+
+    source = {"repoURL": repo.url, "path": "a", "targetRevision": "main"}
+    to = {"server": "https://kubernetes.default.svc", "namespace": "x"}
+    idle_hub.post(APPS, {"metadata": {"name": "a"}, "spec": {"source": source, "destination": to}})
+
+    interval = settings.POLL_INTERVAL + settings.POLL_JITTER
+    assert GitRemote.objects.get().due_at <= timezone.now() + interval
 
 
 def test_very_many_refs_that_move_keep_the_row_small(idle_hub, repo):
