@@ -5,7 +5,6 @@ is not tried on the next thousand objects, nor at the next look.
 """
 
 import hashlib
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from django.conf import settings
 
 from hub.engine.backoff import Backoff
 from hub.engine.errors import RuleError, Stalled
+from hub.engine.jqsyntax import require_allowed
 from hub.metrics import clock
 from projects.sources.process import Pool, WorkerError
 from projects.sources.shares import Limits, Shares
@@ -34,22 +34,18 @@ _MOST_DEEP = 200
 _MOST_STRIKES = 10_000
 _BACKOFF = Backoff(timedelta(minutes=2), 4, timedelta(hours=6))
 _LATER = "it is not tried again for a while: simplify it"
-_FORBIDDEN = re.compile(
-    r"\$ENV|\benv\b|\binputs?\b|\binput_filename\b|\bimport\b|\binclude\b|\bdef\b|\bdebug\b|\$__loc__"
-)
 
 
 def check_path(expression: str) -> str:
-    """Return a jq path that may be used.
+    """Return a jq path that may be used: nothing is run.
 
-    Raises: RuleError for anything that reads the environment or other inputs.
+    Raises: RuleError for anything that reads the environment, files or other inputs, and for what is no program.
     """
     if len(expression) > MOST_CHARACTERS:
         raise RuleError(
             f"jqPathExpressions: an expression has more than {MOST_CHARACTERS} characters"
         )
-    if _FORBIDDEN.search(expression):
-        raise RuleError(f"jqPathExpressions: {expression!r} uses a function that is not available")
+    require_allowed(expression)
     return expression
 
 

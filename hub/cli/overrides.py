@@ -12,9 +12,10 @@ from hub.cli.problem import Problem
 from hub.engine import health
 from hub.engine.actions import ActionScript, available, perform
 from hub.engine.documents import parse_yaml
-from hub.engine.errors import EngineError, ManifestError
+from hub.engine.errors import EngineError, ManifestError, RuleError
 from hub.engine.health import script_for
 from hub.engine.ignore import ignore_rules, rules_for, without_ignored
+from hub.engine.jqsyntax import require_allowed
 from hub.engine.lua import check, health_script
 from hub.engine.resource import Manifest, resource_key
 
@@ -110,7 +111,10 @@ def _overrides(data: Mapping[str, Any]) -> Verdict:
         if problem:
             wrong.append(f"{where}: {problem}")
     try:
-        ignore_rules(found.settings.get("ignore_differences") or [], "ignoreDifferences")
+        rules = found.settings.get("ignore_differences") or []
+        for rule in ignore_rules(rules, "ignoreDifferences"):
+            for expression in rule.jq_paths:
+                require_allowed(expression)
     except EngineError as error:
         wrong.append(str(error))
     return Verdict("resource-overrides", f"{len(scripts) + len(found.settings.get('actions') or {})} resource overrides", tuple(wrong))  # fmt: skip
@@ -137,12 +141,16 @@ def ignored(data: Mapping[str, Any], manifest: Manifest) -> Manifest:
 def delete_by_jq(expression: str, value: Any) -> Any:
     """Return a value without what a jq path selects.
 
-    Raises: Problem for what is no jq path.
+    Raises: Problem for what is no jq path, or one that the hub refuses.
     """
     import jq
 
     try:
-        return jq.compile(f"del({expression})").input_value(value).first()
+        require_allowed(expression)
+        jq.compile(expression)
+        return jq.compile(f"del({expression}\n)").input_value(value).first()
+    except RuleError as error:
+        raise Problem(str(error)) from error
     except ValueError as error:
         raise Problem(f"jqPathExpressions: {expression!r}: {error}") from error
 

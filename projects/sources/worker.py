@@ -155,12 +155,22 @@ def _jq_paths(request: dict[str, Any], _ask: Any) -> Any:
     return _ran("[path(", request["path"], ")]", request["value"])
 
 
+# The hub refuses these by reading the program; here they are nothing even if it read it otherwise than jq does.
+_NOTHING = "".join(
+    f"def {name}: error;"
+    for name in (
+        "env", "input", "inputs", "debug", "debug(f)", "stderr", "input_filename", "halt", "halt_error", "halt_error(f)",
+        "modulemeta", "get_search_list", "get_prog_origin", "get_jq_origin",
+    )
+) + "{} as $ENV|"  # fmt: skip
+
+
 def _compiled(before: str, path: str, after: str) -> Any:
     import jq
 
     # By itself first: what closes a bracket that it has not opened is no path, but a program around ours.
     jq.compile(path)
-    return jq.compile(f"{before}{path}\n{after}")
+    return jq.compile(f"{_NOTHING}{before}{path}\n{after}")
 
 
 def _ran(before: str, path: str, after: str, value: Any) -> Any:

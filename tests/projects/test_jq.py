@@ -120,3 +120,45 @@ def test_kept_answers_are_bounded_by_bytes():
     assert sum(len(a) for a in answers._kept.values()) <= 100
     assert answers.get(b"49") == b"x" * 10
     assert answers.get(b"0") is None
+
+
+POD = {
+    "metadata": {"annotations": {"example.com/a": "1", "it's": "2", 'say "x"': "3"}},
+    "spec": {"containers": [
+        {"name": "app", "image": "a:1", "env": [{"name": "A", "value": "debug"}, {"name": "B", "value": "x"}]},
+        {"name": "side", "image": "s:1"},
+    ]},
+}  # fmt: skip
+
+
+def pod(*containers, **annotations):
+    return {"metadata": {"annotations": annotations}, "spec": {"containers": list(containers)}}
+
+
+NOTES = POD["metadata"]["annotations"]
+APP, SIDE = POD["spec"]["containers"]
+
+
+@pytest.mark.parametrize(("path", "left"), [
+    ('.spec.containers[0].env[] | select(.name == "A") | .value', pod({**APP, "env": [{"name": "A"}, APP["env"][1]]}, SIDE, **NOTES)),
+    ('.spec.containers[].env[]? | select(.value == "debug")', pod({**APP, "env": [APP["env"][1]]}, SIDE, **NOTES)),
+    ('.metadata.annotations["example.com/a"], .metadata.annotations["it\'s"]', pod(APP, SIDE, **{'say "x"': "3"})),
+    (r'.metadata.annotations["say \"x\""]', pod(APP, SIDE, **{"example.com/a": "1", "it's": "2"})),
+    ('.spec.containers[] | select(.name | test("^si")) | .image', pod(APP, {"name": "side"}, **NOTES)),
+    (".spec.containers[0].name as $first | .spec.containers[] | select(.name != $first)", pod(APP, **NOTES)),
+    (".spec | if .containers | length > 1 then .containers[1] else .none end", pod(APP, **NOTES)),
+    ("def env: .env; .spec.containers[0] | env", pod({"name": "app", "image": "a:1"}, SIDE, **NOTES)),
+    (".spec.containers[] | select(reduce (.env // [])[] as $e (0; . + 1) == 0)", pod(APP, **NOTES)),
+    (".spec.containers[-1]", pod(APP, **NOTES)),
+    (".spec.containers[:1]", pod(SIDE, **NOTES)),
+    ('getpath(["spec", "containers", 0, "env"])', pod({"name": "app", "image": "a:1"}, SIDE, **NOTES)),
+], ids=["env by name", "the text debug", "slash and quote", "escaped quotes", "test", "variable", "if", "def", "reduce", "from the end", "slice", "getpath"])  # fmt: skip
+def test_a_path_selects_as_jq_does(path, left):
+    assert Jq("", "a").delete(path, POD) == left
+
+
+@pytest.mark.parametrize("program", ["env.PATH", "$ENV.PATH", '"\\(env.PATH)"'])
+def test_the_worker_has_no_environment_even_for_what_is_not_refused(program, monkeypatch):
+    monkeypatch.setattr(jq, "check_path", lambda expression: expression)
+
+    assert Jq("", "a").delete(f".a | select({program} | length > 0)", {"a": 1}) == {"a": 1}
