@@ -12,7 +12,6 @@ from django.db import connections, transaction
 from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
 from hub.access import caller_by
-from hub.engine.diff import respect_ignored
 from hub.engine.errors import ByRule, Forbidden, RetryLater, Stalled
 from hub.engine.masking import digest_of
 from hub.engine.normalize import normalize_desired
@@ -30,6 +29,7 @@ from hub.engine.plan import (
     plan,
 )
 from hub.engine.resource import Manifest, ResourceKey, resource_key
+from hub.engine.respect import respect_ignored
 from hub.engine.selection import idle, selects
 from hub.engine.status import Phase, Sync
 from hub.stream import publish
@@ -433,7 +433,7 @@ def manifest_to_send(run: Run, manifest: Manifest, current: Manifest | None) -> 
     wanted = normalize_desired(manifest)
     if run.options.get("RespectIgnoreDifferences") == "true" and current is not None:
         jq = Jq(run.application.project, run.application.qualified_name)
-        wanted = respect_ignored(wanted, current, settings_for(run.application).rules, jq.delete)
+        wanted = respect_ignored(wanted, current, settings_for(run.application).rules, jq.paths)
     return wanted
 
 

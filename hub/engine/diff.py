@@ -1,24 +1,14 @@
 """Compare a resource in git with the same resource in a cluster."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from hub.engine.errors import ODD_SHAPES, EngineError, ManifestError
-from hub.engine.ignore import (
-    DeleteByJq,
-    IgnoreRule,
-    manager_fields,
-    rules_for,
-    take_fields,
-    without_ignored,
-)
+from hub.engine.ignore import DeleteByJq, IgnoreRule, rules_for, without_ignored
+from hub.engine.managers import manager_fields, take_fields
 from hub.engine.merge import ownership, predict
 from hub.engine.normalize import for_comparison, is_aggregated_role, normalize_desired
 from hub.engine.resource import Manifest, resource_key
 from hub.engine.tracking import Tracking
-
-_NAMES = ("name", "namespace", "generateName")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,50 +85,3 @@ def _comparable(
     if settings.ignore_aggregated_roles and is_aggregated_role(result):
         result = {k: v for k, v in result.items() if k != "rules"}
     return without_ignored(result, rules, delete_by_jq) if rules else result
-
-
-def respect_ignored(
-    desired: Manifest, live: Manifest | None, rules: Iterable[IgnoreRule], delete_by_jq: DeleteByJq
-) -> Manifest:
-    """Return `desired` with the live value of every field that the rules ignore.
-
-    Leaving the field out would not do: an apply removes what it set before and no longer names.
-    Source: as `RespectIgnoreDifferences` of Argo CD 3.6: only for resources that exist.
-    """
-    chosen = rules_for(resource_key(desired), rules)
-    if live is None or not chosen:
-        return desired
-    managers = [name for rule in chosen for name in rule.managers]
-    result = take_fields(desired, live, manager_fields(live, managers)) if managers else desired
-    body = for_comparison(live)
-    kept = _overlay(
-        without_ignored(result, chosen, delete_by_jq),
-        body,
-        without_ignored(body, chosen, delete_by_jq),
-    )
-    return _as_the_same(kept, desired)
-
-
-def _as_the_same(result: Manifest, desired: Manifest) -> Manifest:
-    """Return a manifest that names what `desired` names: that one was permitted, and no other."""
-    names = {f: desired["metadata"][f] for f in _NAMES if f in desired["metadata"]}
-    given = result.get("metadata")
-    others = {k: v for k, v in given.items() if k not in _NAMES} if isinstance(given, dict) else {}  # fmt: skip
-    about = {"apiVersion": desired["apiVersion"], "kind": desired["kind"]}
-    return {**result, **about, "metadata": {**others, **names}}
-
-
-def _overlay(base: Any, live: Any, stripped: Any) -> Any:
-    if isinstance(live, dict) and isinstance(stripped, dict) and isinstance(base, dict):
-        result = dict(base)
-        for name, value in live.items():
-            if name not in stripped:
-                result[name] = value
-            elif stripped[name] != value:
-                result[name] = _overlay(base.get(name, stripped[name]), value, stripped[name])
-        return result
-    if isinstance(live, list) and isinstance(stripped, list) and isinstance(base, list):
-        if len(live) == len(stripped) == len(base):
-            return [_overlay(*sides) for sides in zip(base, live, stripped, strict=True)]
-        return live
-    return live

@@ -2,9 +2,10 @@ import time
 
 import pytest
 
-from hub.engine.diff import CompareSettings, compare, respect_ignored
+from hub.engine.diff import CompareSettings, compare
 from hub.engine.fields import MANAGER, applied_fields
 from hub.engine.ignore import ignore_rules
+from hub.engine.respect import respect_ignored
 
 NOTHING = CompareSettings()
 
@@ -254,24 +255,19 @@ def test_server_side_prediction_is_used_when_given():
     ).modified
 
 
-def test_what_is_ignored_never_changes_which_object_is_sent():
-    """A jq path may look at the object: then what it leaves of the desired side differs from the live one."""
+@pytest.mark.parametrize("path", [["metadata"], ["metadata", "name"], ["metadata", "namespace"], ["kind"], ["apiVersion"]], ids=str)  # fmt: skip
+def test_what_is_ignored_never_changes_which_object_is_sent(path):
+    """A jq path may look at the object: then what it selects of the desired side differs from the live one."""
     desired = {**deployment(replicas=1)}
     desired["metadata"] = {**desired["metadata"], "namespace": "own", "annotations": {"mark": "1"}}
-    live = {**desired, "metadata": {**desired["metadata"], "annotations": {}}}
+    live = {**desired, "kind": "Role", "apiVersion": "x/v1", "metadata": {"name": "other", "namespace": "kube-system"}}  # fmt: skip
+    ignored = rules(jqPathExpressions=["first(.x)"]).rules
 
-    def elsewhere(_expression, value):
-        marked = "mark" in (value["metadata"].get("annotations") or {})
-        return {**value, "metadata": {**value["metadata"], "namespace": "kube-system", "name": "other"}} if marked else value  # fmt: skip
-
-    def nowhere(_expression, value):
-        marked = "mark" in (value["metadata"].get("annotations") or {})
-        return {k: v for k, v in value.items() if k != "metadata"} if marked else value
-
-    for change in (elsewhere, nowhere):
-        sent = respect_ignored(desired, live, rules(jqPathExpressions=["first(.x)"]).rules, change)
+    for one_side in (False, True):
+        sent = respect_ignored(desired, live, ignored, lambda _, v, both=not one_side: [path] if both or "mark" in str(v) else [])  # fmt: skip
         names = {k: sent["metadata"].get(k) for k in ("name", "namespace")}
         assert names == {"name": desired["metadata"]["name"], "namespace": "own"}
+        assert (sent["kind"], sent["apiVersion"]) == (desired["kind"], desired["apiVersion"])
 
 
 @pytest.mark.parametrize(

@@ -501,11 +501,13 @@ def test_names(name, ok):
     ("expression", "path"),
     [
         (".a.b", ("a", "b")), (".a[].b", ("a", None, "b")), ('.a["x/y"]', ("a", "x/y")), (".a[2]", ("a", 2)), (".a?", ("a",)), (".a | .b", None), ("", None), ('.["a"]', ("a",)),
-        ('.a[] | select(.x == "y")', None),
+        ('.a[] | select(.x == "y")', None), ('["a"]', None), (".a.b?.c", None), (".a[].b?", ("a", None, "b")), (".a.[0].[]", ("a", 0, None)), (" .a\n", ("a",)), (".env.and", ("env", "and")),
     ],
 )  # fmt: skip
 def test_plain_jq_paths(expression, path):
-    assert plain_path(expression) == path
+    found = plain_path(expression)
+
+    assert (found and found.steps) == path
 
 
 def test_rules_remove_what_they_name():
