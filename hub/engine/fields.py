@@ -85,15 +85,19 @@ def shown(text: str) -> Any:
 
 
 def union(tries: Iterable[Fields]) -> Fields:
-    """Return one trie that holds all the paths of several."""
+    """Return one trie that holds all the paths of several; what was found is never copied again."""
     result: Fields = {}
     for trie in tries:
-        for key, child in trie.items():
-            if key in result and (child or result[key]):
-                result[key] = union([result[key], child])
-            else:
-                result[key] = child
+        _add(result, trie)
     return result
+
+
+def _add(result: Fields, trie: Fields) -> None:
+    for key, child in trie.items():
+        if key not in result:
+            result[key] = _trie(child)
+        elif child:
+            _add(result[key], child)
 
 
 def field_set(value: Any, manifest_kind: str = "", builtin: bool = True) -> Fields:

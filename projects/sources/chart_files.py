@@ -19,7 +19,7 @@ from projects.sources import archives, charts
 from projects.sources.constraints import is_valid, parse_version, satisfies
 from projects.sources.files import Budget, Recorder, clean
 from projects.sources.reach import Reach
-from projects.sources.schemas import closed
+from projects.sources.schemas import Room, closed
 
 _MOST_CHARTS = 100
 _MOST_NESTED = 10
@@ -56,7 +56,7 @@ class _Assembly:
         self._repositories, self._origin = repositories, origin
         self._page, self._count = page, 0
         # Archives of nothing but padding count as well, and one chart may hold many.
-        self._room = archives.Room()
+        self._room, self._schemas = archives.Room(), Room()
         self._budget = Budget("the chart and its dependencies", settings.MAX_CHART_BYTES)
 
     def chart(self, tree: Recorder, named: str, above: tuple[str, ...]) -> dict[str, bytes]:
@@ -135,7 +135,7 @@ class _Assembly:
             elif not _SCHEMA.fullmatch(path):
                 result[path] = data
             elif self._page is not None:
-                result[path] = closed(data, path, self._page)
+                result[path] = closed(data, path, self._page, self._schemas)
         return result
 
     def _packed_anew(self, path: str, data: bytes, depth: int) -> bytes:

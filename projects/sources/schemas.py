@@ -21,28 +21,50 @@ _DRAFT = re.compile(
 _PLACE = "definitions"
 _MOST = 30
 _MOST_BYTES = 4 * 1024**2
+_MOST_VALUES = 500_000
+"""Values of all schemas of a chart: each is looked at, here and whenever values are checked."""
 
 
-def closed(data: bytes, path: str, page: Callable[[str], bytes]) -> bytes:
+class Room:
+    """How many values are left for the schemas of one chart and its dependencies."""
+
+    def __init__(self) -> None:
+        """Begin with all that they may have together."""
+        self._left = _MOST_VALUES
+
+    def spend(self, data: bytes, path: str) -> None:
+        """Count the values of a schema, about as many as it has signs before one.
+
+        Raises: ManifestError.
+        """
+        self._left -= data.count(b",") + data.count(b"[") + data.count(b"{")
+        if self._left < 0:
+            raise ManifestError(
+                f"{path}: the schemas of the chart have more than {_MOST_VALUES:,} values"
+            )
+
+
+def closed(data: bytes, path: str, page: Callable[[str], bytes], room: Room) -> bytes:
     """Return a schema with the pages of servers that it refers to in it; `page` gives one.
 
     Raises: ManifestError naming the reference that leads elsewhere; what `page` raises.
     """
     schema = _Schema(path)
-    document = schema.rewritten(_parsed(data, path), "", "#")
+    document = schema.rewritten(_parsed(data, path, room), "", "#")
     found: dict[str, Any] = {}
     while schema.todo:
         url, name = schema.todo.popitem()
-        found[name] = schema.rewritten(_parsed(page(url), url), url, f"#/{_PLACE}/{name}")
+        found[name] = schema.rewritten(_parsed(page(url), url, room), url, f"#/{_PLACE}/{name}")
     if found and isinstance(document, dict):
         own = document.get(_PLACE)
         document[_PLACE] = {**(own if isinstance(own, dict) else {}), **found}
     return orjson.dumps(document)
 
 
-def _parsed(data: bytes, path: str) -> Any:
+def _parsed(data: bytes, path: str, room: Room) -> Any:
     if len(data) > _MOST_BYTES:
         raise ManifestError(f"{path}: a schema is larger than {_MOST_BYTES // 1024**2} MiB")
+    room.spend(data, path)
     try:
         return orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:

@@ -294,6 +294,20 @@ def test_long_lists_take_little_time(desired, live):
     assert time.process_time() - begun < 1.5
 
 
+def test_many_managers_take_little_time():
+    entries = [
+        {"manager": f"m{n}", "operation": "Update", "fieldsV1": {"f:data": {f"f:k{n}": {}}}}
+        for n in range(10_000)
+    ]
+    named = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
+    live = {**named, "metadata": {"name": "a", "managedFields": entries}, "data": {"k1": "x"}}
+    begun = time.process_time()
+
+    compare(named, live, CompareSettings(), no_jq)
+
+    assert time.process_time() - begun < 1.5
+
+
 @pytest.mark.parametrize(
     "desired",
     [

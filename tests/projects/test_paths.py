@@ -531,13 +531,22 @@ def test_files_of_values_are_bounded_together(helm, words, settings, monkeypatch
         sources.load_local({"path": "chart", "helm": helm}, tree, [], 0, context())
 
 
+MANY_VALUES = '{"x": [' + "[]," * 150_000 + "[]]}"
+
+
 @pytest.mark.parametrize(
     ("tree", "words"),
     [
+        (
+            at("chart", {
+                **chart("a", **{"values.schema.json": MANY_VALUES}), **at("charts/b", chart("b", **{"values.schema.json": MANY_VALUES})),
+            }),
+            "the schemas of the chart have more than 500,000 values",
+        ),
         (at("chart", chart("a", **{"values.schema.json": '{"x": [' + "[]," * 1_400_000 + "[]]}"})), "a schema is larger than 4 MiB"),
         ({"chart/a.jsonnet": "{x: std.makeArray(1100000, function(n) [])}"}, "hold more than 1,000,000 values"),
     ],
-    ids=["schema", "jsonnet"],
+    ids=["schemas together", "schema", "jsonnet"],
 )  # fmt: skip
 def test_millions_of_values_are_refused_before_they_are_built(tree, words):
     with pytest.raises(Invalid, match=words):
