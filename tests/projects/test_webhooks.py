@@ -75,6 +75,36 @@ def test_each_host_wakes_its_repository(idle_hub, secrets, host):
         assert send({}) == (400, False), "without a signature nothing is taken"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ssh://git@ssh.git.example:443/acme/web.git",
+        "ssh://git@altssh.git.example:443/acme/web",
+        "deploy@git.example:Acme/Web.git",
+        "https://git.example:8443/acme/web",
+        "https://someone@git.example/Acme/web.git",
+    ],
+)
+def test_a_push_finds_a_repository_by_any_of_its_urls(idle_hub, heard, secrets, url):
+    remote = GitRemote.objects.create(
+        url=normal_url(url), due_at=timezone.now() + timedelta(hours=1)
+    )
+    other = GitRemote.objects.create(url="https://git.example/acme/website", due_at=remote.due_at)
+    body, headers = bodies("https://git.example/acme/web")["github"]
+    data = json.dumps(body).encode()
+
+    more = {**headers, **signed("github", data)}
+    answer = idle_hub.client.post(
+        "/api/webhook", data, content_type="application/json", headers=more
+    )
+
+    assert answer.status_code == 200
+    due = dict(GitRemote.objects.values_list("pk", "due_at"))
+    assert due[remote.pk] <= timezone.now() < due[other.pk]
+    told = [str(task) for task in heard.tasks if "appsets.pushed" in str(task)]
+    assert len(told) == 1 and "'git.example/acme/web'" in told[0]
+
+
 PAYLOADS = sorted((Path(__file__).parents[1] / "support" / "payloads").glob("*.json"))
 SIGNERS = {"azure-registry-push": "registry", "distribution-push": "registry", "bitbucket-server": "bitbucket-server"}  # fmt: skip
 

@@ -322,4 +322,66 @@ replacements:
     "comp/remove.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: env}\n$patch: delete\n",
 }
 
-OVERLAYS = {"small": SMALL, "layers": LAYERS}
+OLD_FIELDS = {
+    "base/Kustomization": "resources:\n- d.yaml\n- c.yaml\ncommonLabels: {app: x}\nnamePrefix: b-\n",
+    "base/d.yaml": _DEPLOYMENT,
+    "base/c.yaml": CM.format(name="c", a="1") + "---\n" + CM.format(name="e", a="2"),
+    "other/kustomization.yaml": "resources: [o.yaml]\n",
+    "other/o.yaml": CM.format(name="o", a="3"),
+    "over/kustomization.yaml": """bases: [../base, ../other]
+patchesStrategicMerge:
+  - merge.yaml
+  - |-
+    apiVersion: v1
+    kind: ConfigMap
+    metadata: {name: c}
+    data: {inline: "yes"}
+patchesJson6902:
+  - target: {version: v1, kind: ConfigMap, name: e}
+    path: json.yaml
+  - target: {version: v1, kind: ConfigMap, name: o}
+    patch: '[{"op": "add", "path": "/data/b", "value": "4"}]'
+configurations: [names.yaml]
+crds: [crd.json]
+configMapGenerator:
+  - {name: old-env, env: x.env}
+vars:
+  - {name: NAME, objref: {apiVersion: v1, kind: ConfigMap, name: o}, fieldref: {fieldpath: metadata.name}}
+namePrefix: o-
+""",
+    "over/merge.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: null, m: merged, var: $(NAME)}\n",
+    "over/json.yaml": "- {op: replace, path: /data/a, value: replaced}\n",
+    "over/names.yaml": "varReference: [{kind: ConfigMap, path: data}]\n",
+    "over/crd.json": "{}",
+    "over/x.env": "X=1\n",
+}
+PLUGINS = {
+    "over/kustomization.yaml": """resources: [../base]
+generators: [gen.yaml]
+transformers:
+  - label.yaml
+  - |-
+    apiVersion: builtin
+    kind: AnnotationsTransformer
+    metadata: {name: notes}
+    annotations: {by: plugin}
+    fieldSpecs: [{path: metadata/annotations, create: true}]
+labels:
+  - {pairs: {tier: web}, includeSelectors: true}
+  - {pairs: {only: meta}, includeTemplates: true}
+replacements: [{path: replace.yaml}]
+images: [{name: img, digest: "sha256:abc"}]
+secretGenerator:
+  - {name: files, files: [key=secret.txt, secret.txt], options: {immutable: true}}
+sortOptions: {order: fifo}
+""",
+    "over/gen.yaml": "apiVersion: builtin\nkind: ConfigMapGenerator\nmetadata: {name: made}\nfiles: [made=secret.txt]\nliterals: [x=y]\n",
+    "over/label.yaml": "apiVersion: builtin\nkind: LabelTransformer\nmetadata: {name: l}\nlabels: {from: plugin}\nfieldSpecs: [{path: metadata/labels, create: true}]\n",
+    "over/replace.yaml": "- source: {kind: Deployment, name: d, fieldPath: metadata.name}\n  targets: [{select: {kind: ConfigMap, name: c}, fieldPaths: [data.a]}]\n",
+    "over/secret.txt": "top\nsecret\n\n",
+    "base/kustomization.yaml": "resources: [d.yaml, c.yaml]\nnamespace: fixed\n",
+    "base/d.yaml": _DEPLOYMENT,
+    "base/c.yaml": CM.format(name="c", a="1"),
+}
+
+OVERLAYS = {"small": SMALL, "layers": LAYERS, "old fields": OLD_FIELDS, "plugins": PLUGINS}
