@@ -153,18 +153,24 @@ def _values(
 
 
 def _value_file(
-    files: Recorder, origin: str, place: str, shown: str, reach: Reach, budget: Budget
+    files: Recorder,
+    origin: str,
+    place: str,
+    shown: str,
+    reach: Reach,
+    budget: Budget,
+    field: str = "helm.valueFiles",
 ) -> str:
     # One file may be named by many spellings, and many names of a tree may be one file.
     budget.count()
     data = reach.read(files, shown) if origin == "url" else files.read(place, origin)
     if data is None:
-        raise ManifestError(f"helm.valueFiles: {shown}: no such file")
+        raise ManifestError(f"{field}: {shown}: no such file")
     budget.spend(len(data))
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise ManifestError(f"helm.valueFiles: {shown} is not UTF-8 text") from error
+        raise ManifestError(f"{field}: {shown} is not UTF-8 text") from error
 
 
 def _value_files(
@@ -256,18 +262,20 @@ def _parameters(block: Mapping[str, Any], environment: Mapping[str, str]) -> lis
 
 
 def _file_parameters(
-    files: Recorder, path: str, block: Mapping[str, Any], environment: Mapping[str, str], reach: Reach, budget: Budget
-) -> list[dict[str, str]]:  # fmt: skip
+    files: Recorder,
+    path: str,
+    block: Mapping[str, Any],
+    environment: Mapping[str, str],
+    reach: Reach,
+    budget: Budget,
+) -> list[dict[str, str]]:
     result = []
-    for entry in block.get("fileParameters") or []:
+    for number, entry in enumerate(block.get("fileParameters") or []):
+        field = f"helm.fileParameters[{number}].path"
         shown = substitute_ref(str(entry.get("path") or ""), environment, files)
         origin, place = locate(files, path, shown)
-        result.append(
-            {
-                "name": str(entry["name"]),
-                "content": _value_file(files, origin, place, shown, reach, budget),
-            }
-        )
+        content = _value_file(files, origin, place, shown, reach, budget, field)
+        result.append({"name": str(entry["name"]), "content": content})
     return result
 
 
