@@ -154,11 +154,12 @@ def compared(run: Run) -> Compared:
     desired = desired_of(run)
     local = run.operation.sync.get("manifests")
     if local:
-        from hub.engine.documents import parse_yaml
+        from hub.engine.documents import Volume, parse_yaml
         from hub.engine.resource import manifests_from
 
+        volume = Volume()
         manifests = [
-            m for text in local for m in manifests_from(parse_yaml(str(text)), "manifests")
+            m for text in local for m in manifests_from(parse_yaml(str(text), volume), "manifests")
         ]
         desired = replace(desired, manifests=manifests)
     found = comparison(run.application, desired, run.cluster, run.project.spec)

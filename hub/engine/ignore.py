@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hub.engine.errors import RuleError
-from hub.engine.globs import check, matches
+from hub.engine.globs import check, check_count, matches
 from hub.engine.resource import Manifest, ResourceKey
 
 DeleteByJq = Callable[[str, Any], Any]
@@ -52,6 +52,8 @@ def ignore_rules(entries: Iterable[Mapping[str, Any]], field: str) -> tuple[Igno
     Raises: RuleError naming the entry that has no kind, or a pointer that does not start with "/".
     """
     rules = []
+    entries = list(entries)
+    _check_volume(entries, field)
     for number, entry in enumerate(entries):
         if not entry.get("kind"):
             raise RuleError(f"{field}[{number}].kind is required")
@@ -73,6 +75,22 @@ def ignore_rules(entries: Iterable[Mapping[str, Any]], field: str) -> tuple[Igno
             )
         )
     return tuple(rules)
+
+
+_WHAT = ("jsonPointers", "jqPathExpressions", "managedFieldsManagers")
+_MOST_EVERY = 100
+"""Paths with `[]`: each goes through all of a resource."""
+
+
+def _check_volume(entries: Sequence[Mapping[str, Any]], field: str) -> None:
+    """Return if there are not too many rules: each is asked about each resource, twice.
+
+    Raises: RuleError.
+    """
+    named = [text for entry in entries for what in _WHAT for text in entry.get(what) or ()]
+    check_count([*entries, *named], f"{field}, with its pointers, paths and managers,")
+    if sum("[]" in str(text) for text in named) > _MOST_EVERY:
+        raise RuleError(f"{field} has more than {_MOST_EVERY} paths with []")
 
 
 def rules_for(key: ResourceKey, rules: Iterable[IgnoreRule]) -> list[IgnoreRule]:

@@ -27,6 +27,7 @@ from projects.sources.credentials import credentials_for, has_own
 from projects.sources.environment import build_environment
 from projects.sources.files import Files, Recorder, clean, same_inputs
 from projects.sources.kustomization import kustomization
+from projects.sources.measures import Room, digest_of, size_of
 from projects.sources.process import shares
 from projects.sources.reach import FAILURES, Reach, git_files
 from projects.sources.remotes import FAILURE_BACKOFF, look_up_refs
@@ -34,6 +35,7 @@ from projects.sources.shares import REFUSALS
 from projects.sources.versions import is_abbreviated, resolve_git
 
 TOOLS = ("helm", "kustomize", "directory", "plugin")
+MOST_SOURCES = 100
 _REF = re.compile(r"^[a-zA-Z0-9_-]+\Z")
 _VERSIONS = {
     name: metadata.version(name)
@@ -53,6 +55,8 @@ class Rendering:
     tool: str
     inputs: list[list[str]]
     digest: str
+    size: int
+    """Bytes of the manifests as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,8 @@ def check_sources(sources: Sequence[Mapping[str, Any]], *, multi: bool) -> list[
     """Return a sentence for everything that is wrong with the sources of a spec, network not needed."""
     if not sources:
         return ["spec.source.repoURL and either spec.source.path or spec.source.chart are required"]
+    if len(sources) > MOST_SOURCES:
+        return [f"spec.sources has {len(sources)} entries: at most {MOST_SOURCES} are allowed"]
     found: list[str] = []
     refs: set[str] = set()
     for number, source in enumerate(sources):
@@ -252,12 +258,13 @@ def load(
     manifests: list[Manifest] = []
     types: list[str] = []
     inputs: list[list[Any]] = []
-    digest = hashlib.sha256()
+    digest, room = hashlib.sha256(), Room()
     for number, (source, revision) in enumerate(zip(sources, revisions, strict=True)):
         if source.get("ref") and not (source.get("path") or source.get("chart")):
             types.append("")
             continue
         found = render(source, revision, origins, context)
+        room.spend(found.size)
         manifests += found.manifests
         types.append(found.tool)
         inputs += [[number, *entry] for entry in found.inputs]
@@ -279,6 +286,7 @@ def load_local(
     }  # fmt: skip
     manifests: list[Manifest] = []
     types: list[str] = []
+    room = Room()
     for position in range(max([number, *rest]) + 1):
         source = rest.get(position)
         if position == number:
@@ -292,6 +300,7 @@ def load_local(
             found = render(source, revisions[position], origins, context)
         else:
             continue
+        room.spend(found.size)
         manifests += found.manifests
         types.append(found.tool)
     return Desired(manifests, [""], types, [], digest_of(manifests))
@@ -384,13 +393,6 @@ def _remember(key: str, reason: str, message: str, *, retry: bool) -> None:
     )
 
 
-def digest_of(value: Any) -> str:
-    """Return a digest of a JSON value, the same whatever the order of its fields."""
-    return hashlib.sha256(
-        orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=list)
-    ).hexdigest()
-
-
 def _render(
     source: Mapping[str, Any], revision: str, origins: Mapping[str, Files], context: Context, reach: Reach, *,
     keep: bool = True,
@@ -409,15 +411,16 @@ def _render(
     if kept is not None:
         RENDER_CACHE.labels("hit").inc()
         inputs = {(o, p): h for o, p, h in [*recorder.inputs, *kept.inputs]}
-        return Rendering(
-            kept.load(), tool, [[o, p, h] for (o, p), h in sorted(inputs.items())], kept.digest
-        )
+        made = kept.load()
+        listed = [[o, p, h] for (o, p), h in sorted(inputs.items())]
+        return Rendering(made, tool, listed, kept.digest, size_of(made))
     RENDER_CACHE.labels("miss").inc()
     RENDERS.labels(tool).inc()
     with shares.charge(context.project):
         manifests = _run_tool(tool, recorder, path, merged, environment, context, reach)
     body = pack(manifests)
-    if sum(len(orjson.dumps(m)) for m in manifests) > settings.MAX_MANIFEST_BYTES * 4:
+    size = size_of(manifests)
+    if size > settings.MAX_MANIFEST_BYTES * 4:
         raise ManifestError(
             f"{path or '.'}: the rendered manifests are larger than {settings.MAX_MANIFEST_BYTES * 4 // 1024**2} MiB"
         )
@@ -426,7 +429,7 @@ def _render(
         RenderedManifests.objects.create(
             source_key=key, inputs=recorder.inputs, manifests=body, tool=tool, digest=digest
         )
-    return Rendering(manifests, tool, recorder.inputs, digest)
+    return Rendering(manifests, tool, recorder.inputs, digest, size)
 
 
 def _cached(

@@ -510,6 +510,27 @@ def test_plain_jq_paths(expression, path):
     assert (found and found.steps) == path
 
 
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param([{"kind": f"*{n}"} for n in range(2_001)], id="entries"),
+        pytest.param([{"kind": "*", "jsonPointers": ["/a"] * 2_001}], id="pointers"),
+        pytest.param(
+            [{"kind": "*", "jqPathExpressions": [".a"] * 700, "managedFieldsManagers": ["a"] * 700}]
+            * 2,
+            id="paths and managers",
+        ),
+        pytest.param(
+            [{"kind": "*", "jqPathExpressions": [".[][]"] * 101}], id="paths through everything"
+        ),
+    ],
+)
+def test_rules_of_differences_are_not_too_many(entries):
+    with pytest.raises(RuleError, match=r"at most 2000|more than 100 paths"):
+        ignore_rules(entries, "x")
+    assert ignore_rules([{"kind": "*", "jqPathExpressions": [".a[].b"] * 100}], "x")
+
+
 def test_rules_remove_what_they_name():
     document = {"a": [{"b": 1, "c": 2}, {"b": 3}], "d/e": 1, "f": {"g": 1}}
 

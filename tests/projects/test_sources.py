@@ -359,6 +359,20 @@ def test_overrides_and_several_sources(repo):
     }
 
 
+def test_the_manifests_of_all_sources_are_bounded_together(repo, settings):
+    settings.MAX_MANIFEST_BYTES = 20_000
+    large = CM.format(name="p", a="x" * 15_000)
+    repo.commit({"plain/p.yaml": large})
+
+    assert len(load(repo, *[{"path": "plain"}] * 5).manifests) == 5
+    with pytest.raises(Stalled, match="of all sources are larger than"):
+        load(repo, *[{"path": "plain"}] * 6)
+    many = [{"repoURL": repo.url, "path": "plain"}] * 101
+    assert sources.check_sources(many, multi=True) == [
+        "spec.sources has 101 entries: at most 100 are allowed"
+    ]
+
+
 @pytest.fixture
 def chart_server():
     server = Charts()
