@@ -96,6 +96,7 @@ def prepared(
 ) -> tuple[list[Manifest], list[tuple[str, str]]]:
     """Return the manifests with namespaces set, marked, each key once, excluded kinds left out; and warnings."""
     rules = setting("resource_filters", {})
+    place = place.knowing(desired)
     kept, warnings = [], []
     for manifest in desired:
         key = resource_key(manifest)
@@ -150,7 +151,7 @@ def comparison(
     refused = {
         key: text for key in targets if not _is_hubs(cluster, key) and (text := reach.refusal(key))
     }
-    errors = _spec_errors(targets, place)
+    errors = _spec_errors(targets, place.knowing(desired.manifests))
     warnings += [(NOT_PERMITTED, f"{key}: {refused[key]}") for key in sorted(refused)]
     rows = _rows(reach, [key for key in targets if key not in refused], narrow=narrow)
     held = _held(rows, targets, reach)

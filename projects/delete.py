@@ -6,39 +6,38 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from clusters import live
 from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
-from hub.engine import health
-from hub.engine.errors import ByRule, EngineError, Forbidden, RetryLater, Stalled
+from hub.engine.errors import ByRule, EngineError, RetryLater, Stalled
 from hub.engine.guard import Candidate, Verdict, budget_from, rule
-from hub.engine.hooks import SyncPhase, delete_policies, hook_phases, is_hook, wave
-from hub.engine.normalize import normalize_desired
+from hub.engine.hooks import SyncPhase, hook_phases, is_hook, wave
 from hub.engine.options import parse_options, resource_options
-from hub.engine.permits import permits_source
-from hub.engine.resource import Manifest, ResourceKey, resource_key
-from hub.engine.status import Health, worst
+from hub.engine.resource import Manifest
 from hub.stream import publish, wake
-from projects import home, sources
+from projects import home
 from projects.applications import remove
-from projects.compare import prepared
-from projects.impersonate import user_for
+from projects.deletehooks import (
+    PHASES,
+    HookFailed,
+    Wait,
+    clean_up,
+    drop,
+    is_failing,
+    release_all,
+    run_hooks,
+    target_of,
+)
 from projects.lease import claim
 from projects.models import FINALIZER, Application, Operation, Project
 from projects.ours import Author, Name, record_refusal
-from projects.reach import Reach, place_of, reach_of
+from projects.reach import reach_of
 from projects.refusals import not_deleted
 from projects.specs import find_cluster, project_of
 from projects.sync import confirmed_since
-from projects.target import Target
 
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN = timedelta(seconds=5)
-
-
-class Wait(Exception):
-    """Something must happen first; the message says what."""
 
 
 def delete_application(pk: int) -> None:
@@ -53,6 +52,8 @@ def delete_application(pk: int) -> None:
             _delete(application)
         except Wait as wait:
             _again(application, str(wait), error=False)
+        except HookFailed as failed:
+            _again(application, failed.message, error=True, delay=failed.delay)
         except (RetryLater, Stalled) as error:
             if isinstance(error, ByRule):
                 not_deleted(application, error.message)
@@ -66,7 +67,9 @@ def delete_application(pk: int) -> None:
             )
 
 
-def _again(application: Application, message: str, *, error: bool) -> None:
+def _again(
+    application: Application, message: str, *, error: bool, delay: timedelta | None = None
+) -> None:
     now = timezone.now()
     kind = "DeletionError" if error else "DeletionWaiting"
     condition = {
@@ -74,11 +77,16 @@ def _again(application: Application, message: str, *, error: bool) -> None:
         "message": message,
         "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
-    kept = [
-        c for c in application.conditions if c["type"] not in ("DeletionError", "DeletionWaiting")
-    ]
+    failures = [c for c in application.conditions if is_failing(application, c)]
+    if failures and is_failing(application, condition):
+        # It is the same trouble as before, in other words perhaps.
+        condition["lastTransitionTime"] = failures[0]["lastTransitionTime"]
+    deletion = ("DeletionError", "DeletionWaiting")
+    kept = [c for c in application.conditions if c["type"] not in deletion]
+    if not error:
+        kept += failures  # still said while the hook is run again
     known = any((c["type"], c["message"]) == (kind, message) for c in application.conditions)
-    delay = timedelta(seconds=20) if error else LOOK_AGAIN
+    delay = delay or (timedelta(seconds=20) if error else LOOK_AGAIN)
     with transaction.atomic():
         rows = Application.objects.filter(pk=application.pk)
         if known:
@@ -106,15 +114,12 @@ def _delete(application: Application) -> None:
         return
     if application.finalizers:
         project = project_of(application.project)
-        _hooks(application, project, cluster, SyncPhase.PRE_DELETE, "pre-delete")
+        run_hooks(application, project, cluster, SyncPhase.PRE_DELETE, "pre-delete")
         if application.cascades:
             _cascade(application, project, cluster)
-        _hooks(application, project, cluster, SyncPhase.POST_DELETE, "post-delete")
-        for phase, name in (
-            (SyncPhase.PRE_DELETE, "pre-delete"),
-            (SyncPhase.POST_DELETE, "post-delete"),
-        ):
-            _clean_up(application, project, cluster, phase, name)
+        run_hooks(application, project, cluster, SyncPhase.POST_DELETE, "post-delete")
+        for phase, name in PHASES:
+            clean_up(application, project, cluster, phase, name)
     rest = Application.objects.filter(pk=application.pk).values_list("finalizers", flat=True).get()
     foreign = [
         f
@@ -123,119 +128,8 @@ def _delete(application: Application) -> None:
     ]
     if foreign:
         raise Wait(f"waiting for finalizer {foreign[0]}")
+    release_all(application, cluster)
     remove(application)
-
-
-def _target(application: Application, project: Project, cluster: Cluster) -> Target:
-    as_user = user_for(application, project, cluster)
-    return Target(cluster, as_user=as_user, author=Author(application, project))
-
-
-def _drop(application: Application, finalizer: str) -> None:
-    application.finalizers = [f for f in application.finalizers if f != finalizer]
-    Application.objects.filter(pk=application.pk).bump(finalizers=application.finalizers)
-
-
-def _delete_hooks_of(
-    application: Application, project: Project, cluster: Cluster, phase: SyncPhase, finalizer: str
-) -> list[Manifest]:
-    for source in application.sources:
-        url = str(source.get("repoURL") or "")
-        if not permits_source(project.spec, url):
-            # As for a sync: what the project permitted once is rendered no more.
-            raise Forbidden(
-                "SourceNotPermitted",
-                f"{phase} hooks: application repo {url} is not permitted in project '{project.name}'; permit it, or "
-                f"remove the finalizer {finalizer} to delete the application without them",
-            )
-    context = sources.context_of(application, project.spec, cluster)
-    revisions = application.revisions or [
-        sources.resolve(s, application.project) for s in application.sources
-    ]
-    desired = sources.load(application.sources, revisions, context)
-    manifests, _warnings = prepared(desired.manifests, application, place_of(application, cluster))
-    return [m for m in manifests if phase in hook_phases(m)]
-
-
-def _hooks(
-    application: Application, project: Project, cluster: Cluster, phase: SyncPhase, name: str
-) -> None:
-    finalizer = f"{name}-finalizer.argocd.argoproj.io"
-    if finalizer not in application.finalizers:
-        return
-    target = _target(application, project, cluster)
-    reach = reach_of(application, cluster, project.spec)
-    busy = []
-    for manifest in _delete_hooks_of(application, project, cluster, phase, finalizer):
-        key = resource_key(manifest)
-        found = _hook_object(reach, target, key)
-        if found is None:
-            target.apply(normalize_desired(manifest), resource_options(manifest, {}), None)
-            busy.append(key)
-            continue
-        assessment = health.assess(found, live.health_scripts())
-        if assessment is None or assessment.status is Health.HEALTHY:
-            continue
-        if assessment.status is Health.DEGRADED:
-            target.delete(key, "", propagation="Background")
-            raise Stalled(
-                "HookFailed", f"{phase} hook {key} failed: {assessment.message}; it is run again"
-            )
-        busy.append(key)
-    if busy:
-        raise Wait(f"waiting for {phase} hook {busy[0]}")
-    _drop(application, finalizer)
-
-
-def _hook_object(reach: Reach, target: Target, key: ResourceKey) -> Manifest | None:
-    """Return what a hook is in the cluster, None when it is not there.
-
-    Raises: Stalled when the project does not permit it, or another application has it.
-    """
-    refusal = reach.refusal(key)
-    if refusal:
-        raise Forbidden(
-            "HookNotPermitted",
-            f"hook {key}: {refusal}; remove it from the source, or have the project permit it",
-        )
-    found = target.get(key)
-    other = reach.others(found) if found is not None else ""
-    if other:
-        raise Forbidden(
-            "SharedResource",
-            f"hook {key} is part of application {other}: give the hook another name in the source",
-        )
-    return found
-
-
-def _clean_up(
-    application: Application, project: Project, cluster: Cluster, phase: SyncPhase, name: str
-) -> None:
-    finalizer = f"{name}-finalizer.argocd.argoproj.io/cleanup"
-    if finalizer not in application.finalizers:
-        return
-    target = _target(application, project, cluster)
-    reach = reach_of(application, cluster, project.spec)
-    hooks = [
-        (m, target.get(resource_key(m)))
-        for m in _delete_hooks_of(application, project, cluster, phase, finalizer)
-        if not reach.refusal(resource_key(m))
-    ]
-    found = [(m, f) for m, f in hooks if f is not None and not reach.others(f)]
-    assessments = [
-        a for a in (health.assess(f, live.health_scripts()) for _, f in found) if a is not None
-    ]
-    succeeded = worst(assessments) is Health.HEALTHY
-    for manifest, current in found:
-        policies = delete_policies(manifest)
-        if (
-            policies == {"BeforeHookCreation"}
-            or ("HookSucceeded" in policies and succeeded)
-            or ("HookFailed" in policies and not succeeded)
-        ):
-            uid = str(current["metadata"].get("uid") or "")
-            target.delete(resource_key(manifest), "", propagation="Background", uid=uid)
-    _drop(application, finalizer)
 
 
 def _cascade(application: Application, project: Project, cluster: Cluster) -> None:
@@ -263,13 +157,13 @@ def _cascade(application: Application, project: Project, cluster: Cluster) -> No
         for name, reason in kept:
             record_refusal(Author(application, project), "delete", name, reason)
         for finalizer in [f for f in application.finalizers if f.startswith(FINALIZER)]:
-            _drop(application, finalizer)
+            drop(application, finalizer)
         return
     going = [row for row in left if row.deleting]
     if not going:
         highest = max(_wave(row) for row in left)
         background = any(f == f"{FINALIZER}/background" for f in application.finalizers)
-        target = _target(application, project, cluster)
+        target = target_of(application, project, cluster)
         going = [row for row in left if _wave(row) == highest]
         for row in going:
             target.delete(

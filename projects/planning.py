@@ -1,6 +1,6 @@
 """Prepare an operation: load what it needs, plan its steps, check them, try them dry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -12,6 +12,7 @@ from django.db import connections, transaction
 from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
 from hub.access import caller_by
+from hub.engine.enabling import Refusal, enabler
 from hub.engine.errors import ByRule, Forbidden, RetryLater, Stalled
 from hub.engine.masking import digest_of
 from hub.engine.normalize import normalize_desired
@@ -43,7 +44,7 @@ from projects.ours import Author
 from projects.reach import Place, Reach, place_of, reach_of
 from projects.refusals import refused
 from projects.specs import find_cluster, project_of, spec_problems, spec_refusals
-from projects.target import Target
+from projects.target import Going, Target
 
 APPLYING = "applying"
 
@@ -184,6 +185,7 @@ def prepare(run: Run) -> None:
     request = PlanRequest(
         revision=run.operation.revisions[0] if run.operation.revisions else "", started=int(run.operation.started_at.timestamp()),
         hooks=hooks, prune=bool(run.operation.sync.get("prune")), options=run.options,
+        synced={p.key for p in chosen if p.state.status is Sync.SYNCED},
     )  # fmt: skip
     by_key = {resource_key(m): m for m in desired}
     run.desired = by_key
@@ -229,13 +231,12 @@ def _check(run: Run) -> None:
     """Fail before anything is applied when a step is not allowed or not possible."""
     problems = []
     refusals = []
-    definitions = {
-        s.key.name
-        for s in run.steps
-        if s.key.kind == "CustomResourceDefinition" and s.action == APPLY
-    }
+    definitions = {s.defines for s in run.steps if s.defines}
     for step_ in run.steps:
         key = step_.key
+        if step_.action == APPLY and _has_no_name(run, step_):
+            problems.append(f"{key}: metadata.generateName without a name is for hooks: set metadata.name")  # fmt: skip
+            continue
         if step_.action != PRUNE and run.target.is_home(key):
             problems += _home_problems(run, step_)
             continue
@@ -256,6 +257,14 @@ def _check(run: Run) -> None:
         raise kind(
             "one or more synchronization tasks are not valid: " + "; ".join(dict.fromkeys(problems))
         )
+
+
+def _has_no_name(run: Run, step_: Step) -> bool:
+    # With Replace a resource is created, which makes up a name for it.
+    manifest = manifest_of(run, step_)
+    if manifest is None or manifest["metadata"].get("name"):
+        return False
+    return not run.resource_options(manifest).has("Replace")
 
 
 def _home_problems(run: Run, step_: Step) -> list[str]:
@@ -280,11 +289,11 @@ def refusal_of(run: Run, step_: Step) -> str:
     return run.reach.refusal(key)
 
 
-def _comes(run: Run, step_: Step, definitions: set[str]) -> bool:
+def _comes(run: Run, step_: Step, definitions: Collection[tuple[str, str] | None]) -> bool:
     manifest = manifest_of(run, step_)
     if manifest is not None and run.resource_options(manifest).has("SkipDryRunOnMissingResource"):
         return True
-    if any(name.partition(".")[2] == step_.key.group for name in definitions):
+    if (step_.key.group, step_.key.kind) in definitions:
         return True
     # The store may lag behind a definition that was installed a moment ago.
     return (
@@ -343,56 +352,76 @@ def _create_namespace(run: Run, keys: Sequence[ResourceKey]) -> None:
 
 
 def _dry_run(run: Run, current: Mapping[ResourceKey, Manifest | None]) -> None:
-    """Ask the API server about every resource before the first is applied."""
-    namespaces = {s.key.name for s in run.steps if s.key.kind == "Namespace" and s.action == APPLY}
-    if (
-        run.dry_run
-        and run.application.dest_namespace
-        and run.options.get("CreateNamespace") == "true"
-    ):
-        namespaces.add(run.application.dest_namespace)
+    """Ask the API server about every resource before the first is applied.
+
+    A refusal that an earlier step of the plan may change is not final: the resource has its turn.
+    """
     tried = [n for n, s in enumerate(run.steps) if s.action == APPLY]
-    results = in_parallel(
-        [
-            lambda n=n: _try(run, run.steps[n], current.get(run.steps[n].key), namespaces)
-            for n in tried
-        ]
-    )
-    bad = False
-    for number, error in zip(tried, results, strict=True):
-        if error:
-            run.steps[number] = replace(
-                run.steps[number], status=FAILED, result="SyncFailed", message=error
-            )
-            bad = True
-    if bad:
+    results = in_parallel([lambda n=n: _try(run, run.steps[n], current.get(run.steps[n].key)) for n in tried])  # fmt: skip
+    for number, refusal in zip(tried, results, strict=True):
+        if refusal is not None:
+            run.steps[number] = _judged(run, number, refusal)
+    messages = [s.message for s in run.steps if s.status == FAILED]
+    if messages:
         store_steps(run, "")
-        messages = [s.message for s in run.steps if s.status == FAILED]
         raise Failed(
             f"one or more objects failed to apply (dry run): {'; '.join(dict.fromkeys(messages))[:800]}"
         )
 
 
-def _try(run: Run, step_: Step, current: Manifest | None, namespaces: set[str]) -> str:
+def _judged(run: Run, number: int, refusal: Refusal) -> Step:
+    step_ = run.steps[number]
+    before = enabler(run.steps, number, refusal)
+    if refusal.is_answer and before is None and not _is_without_namespace(run, step_, refusal):
+        return replace(step_, status=FAILED, result="SyncFailed", message=refusal.message)
+    if not run.dry_run:
+        return step_
+    text = f"not tried: it depends on {before.key}, which comes first" if before else "not tried"
+    return replace(step_, message=text if refusal.is_answer else f"not tried: {refusal.message}")
+
+
+def _is_without_namespace(run: Run, step_: Step, refusal: Refusal) -> bool:
+    """Return whether a dry run lacks only the namespace that the sync creates."""
+    is_created = run.dry_run and run.options.get("CreateNamespace") == "true"
+    return (
+        is_created
+        and refusal.status == 404
+        and bool(step_.key.namespace)
+        and step_.key.namespace == run.application.dest_namespace
+    )
+
+
+def _try(run: Run, step_: Step, current: Manifest | None) -> Refusal | None:
     manifest = manifest_of(run, step_)
-    if manifest is None or step_.key.namespace in namespaces:
-        return ""
-    if (
-        not run.target.is_home(step_.key)
-        and run.target.connection.kind(step_.key.group, step_.key.kind) is None
-    ):
-        return ""
+    if manifest is None:
+        return None
+    options = run.resource_options(manifest)
+    if step_.synced and options.has("Replace"):
+        return None  # to replace it would be refused for some kinds, and changes nothing
+    if not run.target.is_home(step_.key) and _is_to_come(run, step_, options):
+        return None
     try:
         run.target.apply(
             manifest_to_send(run, manifest, current),
-            run.resource_options(manifest),
+            options,
             current,
             dry_run=True,
             force=run.force,
         )
     except Refused as refused:
-        return refused.message
-    return ""
+        return Refusal(refused.status, refused.message)
+    except Going:
+        return None
+    return None
+
+
+def _is_to_come(run: Run, step_: Step, options: ResourceOptions) -> bool:
+    """Return whether a kind, or the version of it, is not served yet and need not be."""
+    key, connection = step_.key, run.target.connection
+    if connection.kind(key.group, key.kind) is None:
+        return True
+    is_spared = options.has("SkipDryRunOnMissingResource")
+    return is_spared and connection.kind(key.group, key.kind, step_.version) is None
 
 
 def in_parallel(calls: Sequence[Any]) -> list[Any]:
@@ -427,6 +456,11 @@ def manifest_of(run: Run, step_: Step) -> Manifest | None:
         return manifest
     metadata = {k: v for k, v in manifest["metadata"].items() if k != "generateName"}
     return {**manifest, "metadata": {**metadata, "name": step_.key.name}}
+
+
+def is_forced(run: Run, manifest: Manifest) -> bool:
+    """Return whether a resource that cannot be changed is deleted and created anew."""
+    return run.force or run.resource_options(manifest).own.get("Force") == "true"
 
 
 def manifest_to_send(run: Run, manifest: Manifest, current: Manifest | None) -> Manifest:

@@ -5,11 +5,12 @@ manifests, patches, actions, events, logs, prune, hooks and the cascade of a del
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from clusters import live
 from clusters.models import Cluster, LiveQuerySet, LiveResource
 from hub.engine.permits import permits_destination
+from hub.engine.plan import defined_kind
 from hub.engine.reach import Limits, Mark, holder, is_child
 from hub.engine.resource import Manifest, ResourceKey, split_api_version
 from hub.engine.tree import Node
@@ -27,12 +28,21 @@ class Place:
     namespace: str
     scopes: Mapping[tuple[str, str], bool]
     """(group, kind) → whether it is namespaced."""
+    coming: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    """The same of kinds that an application defines itself."""
+
+    def knowing(self, manifests: Iterable[Manifest]) -> "Place":
+        """Return the place as it is once the definitions among some manifests are applied."""
+        coming = {
+            kind: m["spec"].get("scope") != "Cluster" for m in manifests if (kind := defined_kind(m))
+        }  # fmt: skip
+        return replace(self, coming=coming)
 
     def is_namespaced(self, group: str, kind: str) -> bool:
         """Return whether a kind lives in namespaces; unknown kinds are taken to."""
         if (group, kind) in live.OUR_KINDS:
             return True
-        return self.scopes.get((group, kind), True)
+        return self.scopes.get((group, kind), self.coming.get((group, kind), True))
 
     def is_served(self, group: str, kind: str) -> bool:
         """Return whether the cluster serves a kind."""

@@ -17,10 +17,9 @@ from clusters.kinds import Refused
 from clusters.models import LiveResource
 from hub import audit
 from hub.engine import health
-from hub.engine.errors import EngineError, Forbidden, Invalid, RetryLater, Stalled
+from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from hub.engine.guard import Candidate, Ruling, Verdict, budget_from, rule
 from hub.engine.health import HOOK_FINALIZER
-from hub.engine.normalize import normalize_desired
 from hub.engine.options import resource_options
 from hub.engine.plan import (
     APPLY,
@@ -37,10 +36,11 @@ from hub.engine.plan import (
     observe,
     waiting,
 )
-from hub.engine.resource import Manifest, annotations_of, with_metadata
-from hub.engine.status import Health, Phase
+from hub.engine.resource import Manifest, annotations_of
+from hub.engine.status import Phase
 from hub.stream import publish, wake
 from projects import refusals
+from projects.applying import OPERATION_ID, SETTLE_SECONDS, execute, hook_object, operation_id
 from projects.ending import finish, let_wait
 from projects.lease import claim
 from projects.manifests import stamp
@@ -52,8 +52,6 @@ from projects.planning import (
     in_parallel,
     live_state,
     load,
-    manifest_of,
-    manifest_to_send,
     prepare,
     refusal_of,
     store_steps,
@@ -61,9 +59,6 @@ from projects.planning import (
 from projects.windows import windows_of
 
 log = logging.getLogger(__name__)
-
-
-OPERATION_ID = "flotilla.io/operation-id"
 
 
 APPROVED = "argocd.argoproj.io/deletion-approved"
@@ -192,9 +187,11 @@ def go_on(run: Run) -> None:
         if not _run_group(run, group):
             return
         if _is_last(run, failing=failing) and not failing and _nothing_left(run):
+            _delete_hooks(run, succeeded=True)
             store_steps(run, "")
             finish(run.operation, Phase.SUCCEEDED, "successfully synced (all tasks run)")
             return
+        _show(run)
         if (
             not any(s.status == FAILED for s in run.steps)
             and not _is_last(run, failing=failing)
@@ -204,6 +201,13 @@ def go_on(run: Run) -> None:
             store_steps(run, text)
             let_wait(run.operation, text, settings.WAVE_DELAY)
             return
+
+
+def _show(run: Run) -> None:
+    """Have the application compared while its operation goes on: what was applied has another status now."""
+    # The live store knows it already, so that no watch will say that it changed.
+    Application.objects.filter(pk=run.application.pk).update(refresh_at=timezone.now())
+    wake("projects.refresh", run.application.pk, priority=2)
 
 
 def _failing(run: Run) -> bool:
@@ -244,7 +248,7 @@ def _observe(run: Run) -> None:
 def _look(run: Run, step_: Step) -> Observation:
     if step_.action == HOOK or run.target.is_home(step_.key):
         manifest = (
-            _hook_object(run, step_)
+            hook_object(run, step_)
             if step_.action == HOOK
             else run.target.get(step_.key, step_.version)
         )
@@ -266,17 +270,6 @@ def _hook_health(manifest: Manifest) -> Any:
     return health.assess(manifest, live.health_scripts())
 
 
-def _hook_object(run: Run, step_: Step) -> Manifest | None:
-    manifest = run.target.get(step_.key, step_.version)
-    if manifest is None or annotations_of(manifest).get(OPERATION_ID) != _operation_id(run):
-        return None
-    return manifest
-
-
-def _operation_id(run: Run) -> str:
-    return f"{run.operation.pk}-{run.operation.retries}"
-
-
 def _release_hooks(run: Run) -> None:
     for step_ in run.steps:
         if (
@@ -284,7 +277,7 @@ def _release_hooks(run: Run) -> None:
             and step_.status in (SUCCEEDED, FAILED)
             and not run.target.is_home(step_.key)
         ):
-            manifest = _hook_object(run, step_)
+            manifest = hook_object(run, step_)
             if manifest is not None and HOOK_FINALIZER in (
                 manifest["metadata"].get("finalizers") or []
             ):
@@ -302,12 +295,26 @@ def _run_group(run: Run, group: Sequence[int]) -> bool:
     for number in numbers:
         run.steps[number] = replace(run.steps[number], status=APPLYING)
     store_steps(run, "")
+    until = time.monotonic() + SETTLE_SECONDS
     for members in _by_kind(run, numbers):
-        results = in_parallel([lambda n=n: _execute(run, run.steps[n]) for n in members])
+        results = in_parallel([lambda n=n: execute(run, n, until) for n in members])
         for number, result in zip(members, results, strict=True):
             run.steps[number] = result
+        if any(run.steps[n].status == PENDING for n in members):
+            _wait_for_deletion(run, group)
+            return False
     store_steps(run, "")
     return True
+
+
+def _wait_for_deletion(run: Run, group: Sequence[int]) -> None:
+    """Go on with a group when what it creates anew is gone."""
+    for number in group:
+        if run.steps[number].status == APPLYING:
+            run.steps[number] = replace(run.steps[number], status=PENDING)
+    text = next(s.message for s in (run.steps[n] for n in group) if s.status == PENDING and s.message)  # fmt: skip
+    store_steps(run, text)
+    let_wait(run.operation, text, timedelta(seconds=1))
 
 
 def _by_kind(run: Run, numbers: Sequence[int]) -> list[list[int]]:
@@ -320,90 +327,6 @@ def _by_kind(run: Run, numbers: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def _execute(run: Run, step_: Step) -> Step:
-    manifest = manifest_of(run, step_)
-    if manifest is None:
-        return replace(
-            step_,
-            status=FAILED,
-            result="SyncFailed",
-            message=f"{step_.key} is no longer in the source",
-        )
-    # The project may have changed since the operation was planned.
-    refusal = refusal_of(run, step_)
-    if refusal:
-        refusals.refused(run.operation, refusal)
-        return replace(step_, status=FAILED, result="SyncFailed", message=refusal)
-    try:
-        return (
-            _apply_hook(run, step_, manifest)
-            if step_.action == HOOK
-            else _apply(run, step_, manifest)
-        )
-    except Refused as refused:
-        return replace(step_, status=FAILED, result="SyncFailed", message=refused.message)
-    except Stalled as error:
-        return replace(step_, status=FAILED, result="SyncFailed", message=error.message)
-
-
-def _apply(run: Run, step_: Step, manifest: Manifest) -> Step:
-    current = live_state(run, step_.key)
-    if (
-        current is None
-        and LiveResource.objects.filter(cluster=run.cluster, key=step_.key.text).exists()
-    ):
-        current = run.target.get(step_.key, step_.version)
-    result = run.target.apply(
-        manifest_to_send(run, manifest, current),
-        run.resource_options(manifest),
-        current,
-        force=run.force,
-    )
-    before = (current or {}).get("metadata", {}).get("resourceVersion")
-    after = result["metadata"].get("resourceVersion")
-    word = "created" if current is None else "unchanged" if before == after else "configured"
-    if step_.key.kind == "CustomResourceDefinition" and not run.cluster.is_home:
-        _await_definition(run, step_)
-    where = f"{step_.key.kind.lower()}{f'.{step_.key.group}' if step_.key.group else ''}/{step_.key.name}"
-    return replace(step_, status=RUNNING, result="Synced", message=f"{where} {word}")
-
-
-def _await_definition(run: Run, step_: Step) -> None:
-    """Give a new definition up to three seconds to be served; what comes next may need it."""
-    for _ in range(15):
-        current = run.target.get(step_.key, step_.version)
-        found = health.assess(current, {}) if current else None
-        if found is not None and found.status is Health.HEALTHY:
-            break
-        time.sleep(0.2)
-    run.target.connection.kinds(fresh=True)
-
-
-def _apply_hook(run: Run, step_: Step, manifest: Manifest) -> Step:
-    if _hook_object(run, step_) is not None:
-        # A worker created it and died: it is not run twice.
-        return replace(step_, status=RUNNING)
-    _require_free(run, step_, run.target.get(step_.key, step_.version))
-    finalizers = [*(manifest["metadata"].get("finalizers") or []), HOOK_FINALIZER]
-    annotations = {**annotations_of(manifest), OPERATION_ID: _operation_id(run)}
-    marked = with_metadata(
-        manifest,
-        annotations=annotations,
-        finalizers=finalizers if not run.target.is_home(step_.key) else None,
-    )
-    run.target.apply(
-        normalize_desired(marked), run.resource_options(manifest), None, force=run.force
-    )
-    return replace(step_, status=RUNNING, message="")
-
-
-def _require_free(run: Run, step_: Step, current: Manifest | None) -> None:
-    """Return if no other application has what a hook is called: hooks replace and delete what they find."""
-    other = run.reach.others(current) if current is not None else ""
-    if other:
-        raise Forbidden("SharedResource", f"hook {step_.key} is part of application {other}: give the hook another name")  # fmt: skip
-
-
 def _clear_old_hooks(run: Run, numbers: Sequence[int]) -> bool:
     """Delete the hooks of earlier operations that stand in the way; return whether the way is free."""
     busy = []
@@ -412,7 +335,7 @@ def _clear_old_hooks(run: Run, numbers: Sequence[int]) -> bool:
         if "BeforeHookCreation" not in step_.policies:
             continue
         old = run.target.get(step_.key, step_.version)
-        if old is None or annotations_of(old).get(OPERATION_ID) == _operation_id(run):
+        if old is None or annotations_of(old).get(OPERATION_ID) == operation_id(run):
             continue
         if refusal_of(run, step_) or run.reach.others(old):
             continue  # applying it says why it is not permitted
@@ -550,8 +473,9 @@ def _terminate(operation: Operation) -> None:
     try:
         run = load(operation)
         for step_ in run.steps:
-            if step_.action == HOOK and step_.status in (RUNNING, APPLYING):
-                manifest = _hook_object(run, step_)
+            # One that a worker was about to create when it died is pending again.
+            if step_.action == HOOK and step_.status not in (SUCCEEDED, FAILED):
+                manifest = hook_object(run, step_)
                 if manifest is not None:
                     run.target.drop_hook_finalizer(manifest)
                     run.target.delete(step_.key, step_.version, propagation="Background")

@@ -9,6 +9,7 @@ from clusters import live
 from clusters.kinds import Kind, Refused
 from clusters.kube import JSON_PATCH, Connection, connect, kind_of, secretless
 from clusters.models import Cluster
+from hub.engine.enabling import Refusal
 from hub.engine.fields import MANAGER, owned_fields
 from hub.engine.health import HOOK_FINALIZER
 from hub.engine.merge import ownership, predict
@@ -26,6 +27,30 @@ _CLIENT_SIDE = (
 )
 
 
+_KEPT = ("CustomResourceDefinition", "Namespace")
+"""Deleting one would delete what others have in it: these are only ever updated."""
+_DATA = ("PersistentVolumeClaim", "PersistentVolume")
+
+
+class Going(Exception):
+    """A resource that is created anew is still there: it goes first."""
+
+    def __init__(self, key: ResourceKey) -> None:
+        super().__init__(f"waiting for deletion of {key}, to create it anew")
+
+
+def _may_recreate(kind: Kind, options: ResourceOptions) -> bool:
+    # What holds data is recreated only where its own manifest says so.
+    if kind.kind in _DATA and not kind.group:
+        return options.own.get("Force") == "true"
+    return kind.kind not in _KEPT
+
+
+def _require_staying(manifest: Manifest, current: Manifest | None, *, force: bool) -> None:
+    if force and current is not None and current["metadata"].get("deletionTimestamp"):
+        raise Going(resource_key(manifest))
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where the resources of an application are changed."""
@@ -41,6 +66,18 @@ class Target:
     def connection(self) -> Connection:
         """The connection to the cluster."""
         return connect(self.cluster, self.as_user)
+
+    def published(self, group: str) -> dict[str, str]:
+        """Return the hash of the schemas that the cluster publishes of each version of a group."""
+        prefix = f"apis/{group}/"
+        try:
+            paths = self.connection.request("GET", "/openapi/v3").get("paths") or {}
+        except Refused:
+            return {}
+        return {
+            path.removeprefix(prefix): str((entry or {}).get("serverRelativeURL", ""))
+            for path, entry in paths.items() if path.startswith(prefix)
+        }  # fmt: skip
 
     def is_home(self, key: ResourceKey) -> bool:
         """Return whether the hub itself serves a resource."""
@@ -110,32 +147,64 @@ class Target:
         dry_run: bool,
         force: bool,
     ) -> Manifest:
-        replace = options.has("Replace")
-        if replace and current is not None:
-            body = {
-                **manifest,
-                "metadata": {
-                    **manifest["metadata"],
-                    "resourceVersion": current["metadata"]["resourceVersion"],
-                },
-            }
-            if force and not dry_run and kind.kind not in ("CustomResourceDefinition", "Namespace"):
-                return self._recreate(kind, manifest, options)
-            return self.connection.replace(kind, body, dry_run=dry_run, validate=options.validate)
-        if replace:
-            return self.connection.create(
-                kind, manifest, dry_run=dry_run, validate=options.validate
-            )
+        if options.has("Replace"):
+            return self._replace(kind, manifest, options, current, dry_run=dry_run, force=force)
         if self.migrate and current is not None and not dry_run:
             self._migrate(kind, current)
         try:
+            _require_staying(manifest, current, force=force)
             return self.connection.apply(kind, manifest, dry_run=dry_run, validate=options.validate)
         except Refused as refused:
-            if force and refused.status in (409, 422) and current is not None:
-                return manifest if dry_run else self._recreate(kind, manifest, options)
+            if force and refused.status in (409, 422) and _may_recreate(kind, options):
+                return self._recreate(kind, manifest, options, dry_run=dry_run)
             if not options.validate and "field not declared in schema" in refused.message:
                 return self._write_unchecked(kind, manifest, current, dry_run=dry_run)
             raise
+
+    def _replace(
+        self, kind: Kind, manifest: Manifest, options: ResourceOptions, current: Manifest | None, *,
+        dry_run: bool, force: bool,
+    ) -> Manifest:  # fmt: skip
+        if force and current is not None and _may_recreate(kind, options):
+            return self._recreate(kind, manifest, options, dry_run=dry_run)
+        if current is None:
+            return self._create(kind, manifest, options, dry_run=dry_run)
+        for _ in range(3):
+            version = current["metadata"]["resourceVersion"]
+            body = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}}
+            try:
+                result = self.connection.replace(kind, body, dry_run=dry_run, validate=options.validate)  # fmt: skip
+                break
+            except Refused as refused:
+                fresh = self._fresh(kind, manifest) if refused.status == 409 else None
+                if fresh is None:
+                    raise
+                current = fresh
+        else:
+            raise Refused(409, "Conflict", f"{kind.kind} {manifest['metadata']['name']} keeps being changed: sync again")  # fmt: skip
+        if not dry_run:
+            # What was replaced is ours to apply: a field that leaves Git is known to have been set by us.
+            with contextlib.suppress(Refused):
+                return self.connection.apply(kind, manifest, validate=options.validate)
+        return result
+
+    def _create(
+        self, kind: Kind, manifest: Manifest, options: ResourceOptions, *, dry_run: bool
+    ) -> Manifest:
+        if not manifest["metadata"].get("name"):
+            return self.connection.create(
+                kind, manifest, dry_run=dry_run, validate=options.validate
+            )
+        try:
+            return self.connection.apply(kind, manifest, dry_run=dry_run, validate=options.validate)
+        except Refused as refused:
+            if not options.validate and "field not declared in schema" in refused.message:
+                return self._write_unchecked(kind, manifest, None, dry_run=dry_run)
+            raise
+
+    def _fresh(self, kind: Kind, manifest: Manifest) -> Manifest | None:
+        metadata = manifest["metadata"]
+        return self.connection.get(kind, metadata.get("namespace", ""), metadata["name"])
 
     def _write_unchecked(
         self, kind: Kind, manifest: Manifest, current: Manifest | None, *, dry_run: bool
@@ -146,16 +215,41 @@ class Target:
         merged = predict(manifest, current, *ownership(current))
         return self.connection.replace(kind, merged, dry_run=dry_run, validate=False)
 
-    def _recreate(self, kind: Kind, manifest: Manifest, options: ResourceOptions) -> Manifest:
-        metadata = manifest["metadata"]
-        self.connection.delete(
-            kind,
-            metadata.get("namespace", ""),
-            metadata["name"],
-            propagation="Background",
-            force=True,
-        )
+    def _recreate(
+        self, kind: Kind, manifest: Manifest, options: ResourceOptions, *, dry_run: bool
+    ) -> Manifest:
+        """Delete a resource, wait until it is gone with what depends on it, and create it.
+
+        Raises: Refused when it could not be created: then nothing is deleted. Going while the old one is there.
+        """
+        self._try_anew(kind, manifest, options)
+        if dry_run:
+            return manifest
+        found = self._fresh(kind, manifest)
+        if found is not None:
+            metadata = found["metadata"]
+            place = metadata.get("namespace", ""), metadata["name"]
+            if not metadata.get("deletionTimestamp"):
+                self.connection.delete(kind, *place, uid=metadata["uid"])
+            if self.connection.get(kind, *place) is not None:
+                raise Going(resource_key(manifest))
         return self.connection.apply(kind, manifest, validate=options.validate)
+
+    def _try_anew(self, kind: Kind, manifest: Manifest, options: ResourceOptions) -> None:
+        """Ask the API server whether it would create a resource that has another name now.
+
+        Only what it says against the manifest itself counts: the old one may stand in the way of the new one.
+        """
+        metadata = {k: v for k, v in manifest["metadata"].items() if k != "name"}
+        metadata["generateName"] = manifest["metadata"]["name"][:50] + "-"
+        try:
+            self.connection.create(
+                kind, {**manifest, "metadata": metadata}, dry_run=True, validate=options.validate
+            )
+        except Refused as refused:
+            found = Refusal(refused.status, refused.message)
+            if (found.is_malformed or found.is_invalid) and "metadata.name" not in refused.message:
+                raise
 
     def _migrate(self, kind: Kind, current: Manifest) -> None:
         # The first server-side apply of what kubectl or another hub applied: their ownership becomes ours,

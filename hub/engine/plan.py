@@ -3,7 +3,7 @@
 Source: as Argo CD 3.6 orders and executes syncs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,6 +75,10 @@ class Step:
     source_name: str = ""
     """Name in the source when the applied name was generated."""
     policies: tuple[str, ...] = ()
+    defines: tuple[str, str] | None = None
+    """Group and kind of the resources that a CustomResourceDefinition makes possible."""
+    synced: bool = False
+    """Whether the resource was as the source wants it when the plan was made: applying it changes nothing."""
 
     @property
     def group(self) -> tuple[int, int]:
@@ -87,6 +91,7 @@ class Step:
             "key": list(self.key), "version": self.version, "phase": self.phase, "wave": self.wave,
             "action": self.action, "status": self.status, "result": self.result, "message": self.message,
             "sourceName": self.source_name, "policies": list(self.policies),
+            "defines": list(self.defines or ()), "synced": self.synced,
         }  # fmt: skip
 
     @classmethod
@@ -96,7 +101,13 @@ class Step:
             key=ResourceKey(*data["key"]), version=data["version"], phase=SyncPhase(data["phase"]),
             wave=data["wave"], action=data["action"], status=data["status"], result=data["result"],
             message=data["message"], source_name=data["sourceName"], policies=tuple(data["policies"]),
+            # Plans that an older release stored have neither.
+            defines=_pair(data.get("defines")), synced=data.get("synced", False),
         )  # fmt: skip
+
+
+def _pair(found: Sequence[str] | None) -> tuple[str, str] | None:
+    return (found[0], found[1]) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,8 @@ class PlanRequest:
     hooks: bool = True
     prune: bool = False
     options: Mapping[str, str] | None = None
+    synced: Collection[ResourceKey] = ()
+    """Resources that are as the source wants them."""
 
 
 def plan(
@@ -125,7 +138,7 @@ def plan(
         if phases and request.hooks:
             steps += [_hook_step(manifest, p, request) for p in phases if p not in _DELETE_PHASES]
         elif not phases:
-            steps.append(_apply_step(manifest))
+            steps.append(_apply_step(manifest, request))
     prunes = [_prune_step(manifest, resource_options(manifest, options)) for manifest in extra]
     last = max((s.wave for s in steps if s.phase is SyncPhase.SYNC), default=0)
     steps += _mirrored(prunes, last)
@@ -135,11 +148,31 @@ def plan(
 _DELETE_PHASES = (SyncPhase.PRE_DELETE, SyncPhase.POST_DELETE)
 
 
-def _apply_step(manifest: Manifest) -> Step:
+def _apply_step(manifest: Manifest, request: PlanRequest) -> Step:
     key = resource_key(manifest)
     return Step(
-        key, split_api_version(manifest["apiVersion"])[1], SyncPhase.SYNC, wave(manifest), APPLY
-    )
+        key, split_api_version(manifest["apiVersion"])[1], SyncPhase.SYNC, wave(manifest), APPLY,
+        defines=defined_kind(manifest), synced=key in request.synced,
+    )  # fmt: skip
+
+
+def defined_kind(manifest: Manifest) -> tuple[str, str] | None:
+    """Return group and kind that a CustomResourceDefinition defines, None for anything else."""
+    spec = manifest.get("spec")
+    if manifest["kind"] != "CustomResourceDefinition" or not isinstance(spec, Mapping):
+        return None
+    names = spec.get("names")
+    kind = names.get("kind") if isinstance(names, Mapping) else None
+    group = spec.get("group")
+    return (group, kind) if isinstance(group, str) and isinstance(kind, str) else None
+
+
+def generated_name(prefix: str, revision: str, phase: SyncPhase, started: int) -> str:
+    """Return the name of a hook that has only `generateName`.
+
+    Units: `started` is Unix time in seconds.
+    """
+    return f"{prefix}{revision[:7]}-{phase.lower()}-{started}"
 
 
 def _hook_step(manifest: Manifest, phase: SyncPhase, request: PlanRequest) -> Step:
@@ -147,8 +180,8 @@ def _hook_step(manifest: Manifest, phase: SyncPhase, request: PlanRequest) -> St
     source_name = ""
     if not manifest["metadata"].get("name"):
         source_name = key.name
-        suffix = f"{request.revision[:7]}-{phase.lower()}-{request.started}"
-        key = key._replace(name=key.name + suffix)
+        name = generated_name(source_name, request.revision, phase, request.started)
+        key = key._replace(name=name)
     return Step(
         key, split_api_version(manifest["apiVersion"])[1], phase, wave(manifest), HOOK,
         source_name=source_name, policies=tuple(sorted(delete_policies(manifest))),
@@ -172,33 +205,35 @@ def _mirrored(prunes: list[Step], last_wave: int) -> list[Step]:
 
 
 def _ordered(steps: list[Step]) -> list[Step]:
+    custom = {step.defines for step in steps if step.defines}
+
     def order(step: Step) -> tuple[tuple[int, int], int, str]:
-        return step.group, KIND_ORDER.get(step.key.kind, len(KIND_ORDER)), step.key.name
+        # A custom kind may be called as one of Kubernetes itself, and its definition still comes first.
+        is_custom = (step.key.group, step.key.kind) in custom
+        return step.group, kind_rank("" if is_custom else step.key.kind), step.key.name
 
     return sorted(_with_dependencies_first(steps), key=order)
+
+
+def kind_rank(kind: str) -> int:
+    """Return where a kind comes among those of one group."""
+    return KIND_ORDER.get(kind, len(KIND_ORDER))
 
 
 def _with_dependencies_first(steps: list[Step]) -> list[Step]:
     result = []
     for step in steps:
         needed = step
-        if step.action == APPLY and step.key.kind == "Namespace":
+        if step.action == APPLY and step.key[:2] == ("", "Namespace"):
             inside = [s for s in steps if s.key.namespace == step.key.name and s.action != PRUNE]
             needed = _not_after(step, inside)
-        elif step.action == APPLY and step.key.kind == "CustomResourceDefinition":
-            plural_group = step.key.name.partition(".")[2]
+        elif step.action == APPLY and step.defines:
             inside = [
-                s for s in steps
-                if s.key.group == plural_group and s.key.group and s.action != PRUNE
-                and _may_be_plural(step.key.name, s.key.kind)
-            ]  # fmt: skip
+                s for s in steps if (s.key.group, s.key.kind) == step.defines and s.action != PRUNE
+            ]
             needed = _not_after(step, inside)
         result.append(needed)
     return result
-
-
-def _may_be_plural(crd_name: str, kind: str) -> bool:
-    return crd_name.partition(".")[0].startswith(kind.lower()[:-1])
 
 
 def _not_after(step: Step, dependents: list[Step]) -> Step:
@@ -249,6 +284,9 @@ def waiting(steps: Sequence[Step]) -> str:
 
     Source: as Argo CD: hooks always, other resources only when another group follows.
     """
+    begun = next_group(steps, failing=False)
+    if begun and any(s.status == RUNNING and s.group == steps[begun[0]].group for s in steps):
+        return ""  # the rest of a group that was interrupted
     hooks = [s for s in steps if s.status == RUNNING and s.action == HOOK]
     if hooks:
         return _waiting_text("completion of hook", hooks, "hooks")

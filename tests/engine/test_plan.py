@@ -159,7 +159,7 @@ def test_generated_names_are_fixed_by_the_plan():
 
 
 def test_a_namespace_and_a_definition_come_before_what_needs_them():
-    crd = manifest("CustomResourceDefinition", "widgets.example.com", "apiextensions.k8s.io/v1", "")
+    crd = definition("example.com", "Widget")
     widget = manifest("Widget", "w", "example.com/v1")
     widget["metadata"]["annotations"] = {"argocd.argoproj.io/sync-wave": "-2"}
     steps = plan([widget, crd, waved("Namespace", "ns", 3)], [], ASK)
@@ -167,6 +167,36 @@ def test_a_namespace_and_a_definition_come_before_what_needs_them():
         ("Namespace", -2),
         ("CustomResourceDefinition", -2),
     ]
+
+
+def definition(group, kind, plural="widgets"):
+    spec = {"group": group, "names": {"kind": kind, "plural": plural}}
+    name = f"{plural}.{group}"
+    return manifest("CustomResourceDefinition", name, "apiextensions.k8s.io/v1", "", spec)
+
+
+@pytest.mark.parametrize(
+    ("kind", "plural"),
+    [
+        pytest.param("Person", "people", id="a plural that does not begin as the kind"),
+        pytest.param("NetworkPolicy", "networkpolicies", id="a kind called as one that goes first"),
+        pytest.param("Namespace", "namespaces", id="a kind called as one of the core group"),
+    ],
+)
+def test_a_definition_comes_before_what_it_defines(kind, plural):
+    steps = plan(
+        [manifest(kind, "x", "example.com/v1"), definition("example.com", kind, plural)], [], ASK
+    )
+
+    assert [s.key.kind for s in steps] == ["CustomResourceDefinition", kind]
+
+
+def test_a_definition_of_another_kind_stays_in_its_wave():
+    other = waved("Widget", "w", -1)
+    other["apiVersion"] = "example.com/v1"
+    steps = plan([other, definition("example.com", "WidgetSet", "widgetsets")], [], ASK)
+
+    assert [s.key.kind for s in steps] == ["Widget", "CustomResourceDefinition"]
 
 
 def test_prunes_go_in_reverse_and_last_when_asked():
@@ -236,6 +266,11 @@ def test_observe(step, seen, status):
         ),
         pytest.param([a_step(PRUNE), a_step(number=1, status=PENDING)], "deletion of", id="prunes"),
         pytest.param([a_step(status=SUCCEEDED), a_step(number=1, status=PENDING)], "", id="done"),
+        pytest.param(
+            [a_step(), a_step(status=PENDING), a_step(number=1, status=PENDING)],
+            "",
+            id="the rest of a group first",
+        ),
     ],
 )
 def test_waiting(steps, words):

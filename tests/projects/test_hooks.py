@@ -2,7 +2,7 @@
 
 import json
 
-from projects import planning, sync
+from projects import applying, planning
 from projects.models import Application, Operation, Project
 
 JOB = """\
@@ -230,7 +230,7 @@ def test_a_hook_whose_worker_died_is_not_run_twice(hub, cluster, repo, app, name
     number = next(n for n, s in enumerate(run.steps) if s.key.name == "pre")
 
     # The worker creates the hook and dies before it can say so.
-    sync._execute(run, run.steps[number])
+    applying.execute(run, number, 0)
     created = cluster.get("batch", "Job", namespace, "pre")["metadata"]["uid"]
     steps = [s.to_json() for s in run.steps]
     steps[number]["status"] = planning.APPLYING

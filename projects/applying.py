@@ -1,0 +1,192 @@
+"""Carry out one step of a sync: apply a resource or a hook, and wait for what makes the next step possible."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from clusters.kinds import Refused
+from clusters.models import LiveResource
+from hub.engine import health
+from hub.engine.enabling import Refusal, enabler
+from hub.engine.errors import Forbidden, Stalled
+from hub.engine.health import HOOK_FINALIZER
+from hub.engine.normalize import normalize_desired
+from hub.engine.plan import FAILED, HOOK, PENDING, RUNNING, Step
+from hub.engine.resource import Manifest, annotations_of, with_metadata
+from hub.engine.status import Health
+from projects import refusals
+from projects.planning import Run, is_forced, live_state, manifest_of, manifest_to_send, refusal_of
+from projects.target import Going
+
+OPERATION_ID = "flotilla.io/operation-id"
+
+SETTLE_SECONDS = 10.0
+"""So long a refusal may last that an earlier step of the plan is about to change: a quota that was raised, a schema."""
+
+
+def execute(run: Run, number: int, until: float) -> Step:
+    """Apply the resource or hook of a step, and return the step as it is then.
+
+    A step that waits until something is gone stays pending. Units: `until` as `time.monotonic`; refusals that an
+    earlier step may change are tried again before.
+    """
+    step_ = run.steps[number]
+    manifest = manifest_of(run, step_)
+    if manifest is None:
+        return _failed(step_, f"{step_.key} is no longer in the source")
+    # The project may have changed since the operation was planned.
+    refusal = refusal_of(run, step_)
+    if refusal:
+        refusals.refused(run.operation, refusal)
+        return _failed(step_, refusal)
+    while True:
+        try:
+            apply = _apply_hook if step_.action == HOOK else _apply
+            return apply(run, step_, manifest)
+        except Going as going:
+            return replace(step_, status=PENDING, message=str(going))
+        except Stalled as error:
+            return _failed(step_, error.message)
+        except Refused as refused:
+            before = enabler(run.steps, number, Refusal(refused.status, refused.message))
+            if before is None or time.monotonic() > until:
+                return _failed(step_, refused.message)
+        time.sleep(0.3)
+
+
+def _failed(step_: Step, message: str) -> Step:
+    return replace(step_, status=FAILED, result="SyncFailed", message=message)
+
+
+def _apply(run: Run, step_: Step, manifest: Manifest) -> Step:
+    options = run.resource_options(manifest)
+    is_forced_ = is_forced(run, manifest)
+    current = _current(run, step_, is_fresh=is_forced_ or options.has("Replace"))
+    if step_.synced and is_forced_ and options.has("Replace") and current is not None:
+        return _applied(step_, "unchanged")
+    published = _published(run, step_)
+    try:
+        result = run.target.apply(
+            manifest_to_send(run, manifest, current), options, current, force=run.force
+        )
+    except Refused as refused:
+        # To replace a Job is a change of what may not change, also where nothing is different.
+        if refused.status == 422 and step_.synced and options.has("Replace"):
+            return _applied(step_, "unchanged")
+        raise
+    before = (current or {}).get("metadata", {}).get("resourceVersion")
+    after = result["metadata"].get("resourceVersion")
+    if step_.defines and not run.cluster.is_home:
+        _await_definition(run, step_, result, _changed(current, result, published))
+    word = "created" if current is None else "unchanged" if before == after else "configured"
+    return _applied(step_, word)
+
+
+def _applied(step_: Step, word: str) -> Step:
+    key = step_.key
+    where = f"{key.kind.lower()}{f'.{key.group}' if key.group else ''}/{key.name}"
+    return replace(step_, status=RUNNING, result="Synced", message=f"{where} {word}")
+
+
+def _current(run: Run, step_: Step, *, is_fresh: bool) -> Manifest | None:
+    if is_fresh and not run.target.is_home(step_.key):
+        return run.target.get(step_.key, step_.version)
+    current = live_state(run, step_.key)
+    rows = LiveResource.objects.filter(cluster=run.cluster, key=step_.key.text)
+    if current is None and rows.exists():
+        return run.target.get(step_.key, step_.version)
+    return current
+
+
+def _published(run: Run, step_: Step) -> dict[str, str]:
+    if step_.defines is None or step_.synced or run.cluster.is_home:
+        return {}
+    return run.target.published(step_.defines[0])
+
+
+def _schemas(definition: Manifest | None) -> dict[str, Any]:
+    versions = ((definition or {}).get("spec") or {}).get("versions") or []
+    return {v["name"]: v.get("schema") for v in versions if v.get("served")}
+
+
+def _changed(
+    current: Manifest | None, result: Manifest, published: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the versions of a definition whose schema is another now, with what was published of them before."""
+    old = _schemas(current)
+    return {
+        version: published.get(version, "")
+        for version, schema in _schemas(result).items() if old.get(version) != schema
+    }  # fmt: skip
+
+
+def _await_definition(
+    run: Run, step_: Step, definition: Manifest, changed: Mapping[str, str]
+) -> None:
+    """Give a definition some seconds to be established, and its versions and schemas to be served.
+
+    What comes next may need them. Source: as Argo CD, which waits three seconds, and is not stopped by it.
+    """
+    until = time.monotonic() + (SETTLE_SECONDS if changed else 3)
+    while not _is_served(run, step_, definition, changed) and time.monotonic() < until:
+        time.sleep(0.2)
+    run.target.connection.kinds(fresh=True)
+
+
+def _is_served(run: Run, step_: Step, definition: Manifest, changed: Mapping[str, str]) -> bool:
+    current = run.target.get(step_.key, step_.version)
+    found = health.assess(current, {}) if current else None
+    if found is None or found.status is not Health.HEALTHY:
+        return False
+    if not changed or step_.defines is None:
+        return True
+    group, kind = step_.defines
+    connection = run.target.connection
+    connection.kinds(fresh=True)
+    if any(connection.kind(group, kind, version) is None for version in _schemas(definition)):
+        return False
+    published = run.target.published(group)
+    return not published or all(
+        published.get(version, "") not in ("", old) for version, old in changed.items()
+    )
+
+
+def operation_id(run: Run) -> str:
+    """Return the mark of the hooks of this attempt of an operation."""
+    return f"{run.operation.pk}-{run.operation.retries}"
+
+
+def hook_object(run: Run, step_: Step) -> Manifest | None:
+    """Return the hook that this attempt of the operation created, None when there is none."""
+    manifest = run.target.get(step_.key, step_.version)
+    if manifest is None or annotations_of(manifest).get(OPERATION_ID) != operation_id(run):
+        return None
+    return manifest
+
+
+def _apply_hook(run: Run, step_: Step, manifest: Manifest) -> Step:
+    if hook_object(run, step_) is not None:
+        # A worker created it and died: it is not run twice.
+        return replace(step_, status=RUNNING)
+    _require_free(run, step_, run.target.get(step_.key, step_.version))
+    mark = None if run.target.is_home(step_.key) else HOOK_FINALIZER
+    run.target.apply(
+        normalize_desired(marked(manifest, operation_id(run), mark)), run.resource_options(manifest),
+        None, force=run.force,
+    )  # fmt: skip
+    return replace(step_, status=RUNNING, message="")
+
+
+def marked(manifest: Manifest, run: str, finalizer: str | None) -> Manifest:
+    """Return a hook with the mark of the run that it belongs to, held until its result was read."""
+    finalizers = [*(manifest["metadata"].get("finalizers") or []), *filter(None, [finalizer])]
+    annotations = {**annotations_of(manifest), OPERATION_ID: run}
+    return with_metadata(manifest, annotations=annotations, finalizers=finalizers or None)
+
+
+def _require_free(run: Run, step_: Step, current: Manifest | None) -> None:
+    """Return if no other application has what a hook is called: hooks replace and delete what they find."""
+    other = run.reach.others(current) if current is not None else ""
+    if other:
+        raise Forbidden("SharedResource", f"hook {step_.key} is part of application {other}: give the hook another name")  # fmt: skip
