@@ -179,31 +179,6 @@ def test_a_webhook_that_an_earlier_wave_removes_stops_nothing(hub, genuine, repo
     assert genuine.get("", "Secret", namespace, "s")
 
 
-def test_a_webhook_that_cannot_be_asked_by_a_dry_run_stops_nothing(
-    hub, genuine, repo, app, namespace
-):
-    hook = {
-        **WEBHOOK,
-        "sideEffects": "Some",
-        "failurePolicy": "Ignore",
-        "clientConfig": {"service": {"name": "gone", "namespace": namespace}},
-        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["secrets"]}],
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-    }  # fmt: skip
-    kind = "MutatingWebhookConfiguration" if False else "ValidatingWebhookConfiguration"
-    genuine.apply({
-        "apiVersion": "admissionregistration.k8s.io/v1beta1".replace("v1beta1", "v1"), "kind": kind,
-        "metadata": {"name": namespace}, "webhooks": [{**hook, "sideEffects": "NoneOnDryRun"}],
-    })  # fmt: skip
-    repo.commit(files(s=document("Secret", "s")))
-    name = app(repo, genuine, namespace, policy=options())
-    hub.wait_status(name, "OutOfSync")
-
-    sync(hub, name)
-
-    assert genuine.get("", "Secret", namespace, "s")
-
-
 @pytest.mark.parametrize(
     ("app_options", "notes"),
     [
