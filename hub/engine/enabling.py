@@ -15,6 +15,11 @@ _CLUSTER_RULES = frozenset({
 })  # fmt: skip
 """Kinds that decide at once what an API server accepts: rights, admission, what others refer to."""
 
+_SERVERS = frozenset({
+    "Service", "Endpoints", "EndpointSlice", "Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet",
+})  # fmt: skip
+"""Kinds that may be what serves a webhook or an API."""
+
 _MALFORMED = (
     "strict decoding error", "field not declared in schema", "unknown field", "cannot unmarshal",
     "failed to create typed patch object", "expected map", "expected list",
@@ -49,7 +54,8 @@ class Refusal:
     @property
     def is_outage(self) -> bool:
         """Whether something that has to decide did not answer."""
-        return self.status >= 500 or "failed calling webhook" in self.message
+        is_silent = self.status >= 500 or "failed calling webhook" in self.message
+        return is_silent and not self.is_malformed  # which a server may answer with status 500
 
 
 def enabler(steps: Sequence[Step], number: int, refusal: Refusal) -> Step | None:
@@ -82,8 +88,8 @@ def _can_change(earlier: Step, later: Step, refusal: Refusal) -> bool:
         return False
     if earlier.action == HOOK:
         return True
-    if refusal.is_outage and earlier.group < later.group:
-        return True  # the group before is waited for: what answers may be part of it
+    if refusal.is_outage and _may_answer(earlier, later):
+        return True
     if not _changes(earlier):
         return False
     if earlier.defines == (later.key.group, later.key.kind):
@@ -91,6 +97,11 @@ def _can_change(earlier: Step, later: Step, refusal: Refusal) -> bool:
     if is_own and refusal.is_invalid:
         return False
     return earlier.group < later.group or _enables(earlier, later)
+
+
+def _may_answer(earlier: Step, later: Step) -> bool:
+    """Return whether a step may start what did not answer; the group before is waited for, changed or not."""
+    return earlier.group < later.group or (earlier.key.kind in _SERVERS and _changes(earlier))
 
 
 def _changes(step: Step) -> bool:

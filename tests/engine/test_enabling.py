@@ -58,6 +58,7 @@ def synced(found):
         pytest.param([step("rbac.authorization.k8s.io", "Role"), POD], Refusal(403, "cannot create"), False, id="rights"),
         pytest.param([synced(step("apps", "Deployment", -1)), CR], WEBHOOK, False, id="a webhook that starts"),
         pytest.param([step("", "ConfigMap"), CR], WEBHOOK, True, id="a webhook that nothing starts"),
+        pytest.param([step("apps", "Deployment"), CR], WEBHOOK, False, id="a webhook of the same wave"),
         pytest.param([step("kyverno.io", "Policy"), POD], DENIED, False, id="a policy of a custom kind"),
         pytest.param([step("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", -1), POD], DENIED, False, id="a webhook configuration"),
         pytest.param([step("", "Service", -1, action=PRUNE), step("", "Service")], PORT, False, id="a port that a prune frees"),

@@ -266,3 +266,26 @@ def test_a_source_that_is_permitted_no_more_gives_no_hooks_of_the_deletion(
         lambda: not Application.objects.filter(name=name).exists(), "the application to go", 60
     )
     assert sandbox.get("", "ConfigMap", namespace, "c") is None
+
+
+def test_terminate_deletes_a_hook_whose_worker_died(hub, sandbox, repo, app, namespace):
+    repo.commit({"pre.yaml": job("pre", "PreSync"), "c.yaml": CONFIG.format(name="c", wave=0)})
+    name = app(repo, sandbox, namespace)
+    hub.wait_status(name, "OutOfSync")
+    hub.pool.stop(timeout=5)
+    hub.post(f"/api/v1/applications/{name}/sync")
+    operation = Operation.objects.select_related("application__cluster").get(application__name=name)
+    run = planning.load(operation)
+    planning.prepare(run)
+    number = next(n for n, s in enumerate(run.steps) if s.key.name == "pre")
+    applying.execute(run, number, 0)
+    steps = [s.to_json() for s in run.steps]
+    steps[number]["status"] = planning.APPLYING
+    Operation.objects.filter(pk=operation.pk).update(steps=steps, is_planned=True)
+    hub.delete(f"/api/v1/applications/{name}/operation")
+
+    hub.stop()
+    hub.start()
+
+    hub.wait_operation(name, "Failed", seconds=60)
+    hub.wait(lambda: sandbox.get("batch", "Job", namespace, "pre") is None, "the hook to go")
