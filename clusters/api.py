@@ -289,11 +289,19 @@ def _identified(kind: str, value: str) -> dict[str, str]:
 
 
 def named(request: Request, identity: str, action: str) -> Cluster:
-    """Return the cluster that a path names; absent and forbidden look the same."""
-    which = _identified(request.query_params.get("id.type", ""), identity)
-    found, caller = Cluster.objects.filter(**which).first(), actor(request)
-    if found is None or not is_allowed(caller, "clusters", "get", found.rbac_object, found.where):
+    """Return the cluster that a path names; absent and forbidden look the same.
+
+    Raises: AccessDenied; Invalid for a name of several, of which one may be somebody else's.
+    """
+    which, caller = _identified(request.query_params.get("id.type", ""), identity), actor(request)
+    rows = Cluster.objects.filter(**which).order_by("server")
+    seen = [c for c in rows if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)]
+    if not seen:
         raise hide(caller, "clusters", action, next(iter(which.values())))
+    if len(seen) > 1:
+        servers = ", ".join(c.server for c in seen)
+        raise Invalid(f"id: {len(seen)} clusters have this name, name one by its server: {servers}")
+    found = seen[0]
     if action != "get":
         require(caller, "clusters", action, found.rbac_object, found.project, found.where)
     return found

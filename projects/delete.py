@@ -105,7 +105,7 @@ def _delete(application: Application) -> None:
         wake("projects.sync", application.operation.pk, priority=1)
         raise Wait("waiting for the running operation to end")
     try:
-        cluster = find_cluster(application.spec.get("destination") or {})
+        cluster = find_cluster(application.spec)
     except Stalled:
         # The destination is not registered any more: there is nothing that could be deleted there.
         cluster = None

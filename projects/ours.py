@@ -201,7 +201,7 @@ def _where(manifest: Manifest) -> Where | None:
     if manifest.get("kind") != "Application":
         return None
     try:
-        return find_cluster((manifest.get("spec") or {}).get("destination") or {}).where
+        return find_cluster(manifest.get("spec") or {}).where
     except Stalled:
         return None
 

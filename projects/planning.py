@@ -113,7 +113,7 @@ def load(operation: Operation) -> Run:
                 "InvalidSpec",
                 f"application repo {source.get('repoURL')} is not permitted in project '{project.name}'",
             )
-    cluster = find_cluster(application.spec["destination"])
+    cluster = find_cluster(application.spec)
     options = parse_options(operation.sync.get("syncOptions") or [])
     caller = None if operation.is_automated else caller_by(operation.started_by)
     target = Target(

@@ -176,7 +176,7 @@ def _look(application: Application, outcome: Outcome) -> None:
             settings.POLL_INTERVAL if any("Unable to get cluster" in t for t in found) else None
         )
         return
-    cluster = find_cluster(application.spec["destination"])
+    cluster = find_cluster(application.spec)
     outcome.conditions += [
         ("UnknownFieldWarning", f"{name} is not known to this hub")
         for name in _unknown(application)

@@ -305,11 +305,13 @@ def default_project() -> Project:
     return Project.objects.get_or_create(name="default", defaults={"spec": DEFAULT_PROJECT})[0]
 
 
-def find_cluster(destination: Mapping[str, Any]) -> Cluster:
-    """Return the cluster that a destination names.
+def find_cluster(spec: Mapping[str, Any]) -> Cluster:
+    """Return the cluster that the destination of an application's spec names.
 
+    Names are not unique: a cluster that another project has registered for itself takes none away.
     Raises: Stalled with Argo CD's sentence: both, none, several, or unknown.
     """
+    destination = spec.get("destination") or {}
     server, name = destination.get("server") or "", destination.get("name") or ""
     if server and name:
         raise Stalled(
@@ -328,6 +330,9 @@ def find_cluster(destination: Mapping[str, Any]) -> Cluster:
         if server
         else Cluster.objects.filter(name=name)
     )
+    if len(found) > 1:
+        project = str(spec.get("project") or "default")
+        found = [cluster for cluster in found if cluster.project in ("", project)]
     if len(found) > 1:
         raise Stalled(
             "InvalidSpec",
@@ -349,7 +354,7 @@ def spec_problems(application: Application, project: Project | None = None) -> l
     except Stalled as error:
         return [*found, error.message]
     try:
-        find_cluster(application.spec.get("destination") or {})
+        find_cluster(application.spec)
     except Stalled as error:
         found.append(error.message)
     return found + spec_refusals(application, project)
@@ -362,7 +367,7 @@ def spec_refusals(application: Application, project: Project | None = None) -> l
         return []
     urls = [str(s.get("repoURL") or "") for s in application.sources]
     try:
-        cluster = find_cluster(application.spec.get("destination") or {})
+        cluster = find_cluster(application.spec)
     except Stalled:
         # A destination that is not there hides nothing of what the project does not permit.
         return source_problems(project.spec, project.name, urls)
@@ -401,7 +406,7 @@ def bind(application: Application) -> None:
     application.project = application.spec["project"]
     application.dest_namespace = (application.spec.get("destination") or {}).get("namespace") or ""
     try:
-        application.cluster = find_cluster(application.spec.get("destination") or {})
+        application.cluster = find_cluster(application.spec)
     except Stalled:
         application.cluster = None
 

@@ -108,11 +108,12 @@ def _application_gone(stone: Tombstone, places: dict[str, Where | None]) -> Chan
 
 
 def _where(manifest: dict[str, Any], places: dict[str, Where | None]) -> Where | None:
-    destination = manifest.get("spec", {}).get("destination") or {}
-    key = repr((destination.get("server"), destination.get("name")))
+    spec = manifest.get("spec", {})
+    destination = spec.get("destination") or {}
+    key = repr((spec.get("project"), destination.get("server"), destination.get("name")))
     if key not in places:
         try:
-            places[key] = find_cluster(destination).where
+            places[key] = find_cluster(spec).where
         except Stalled:
             places[key] = None
     return places[key]

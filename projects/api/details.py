@@ -51,7 +51,7 @@ class Manifests(View):
         for source in wanted:
             _require_permitted(application, source)
         revisions = [sources.resolve(s, application.project, force=True) for s in wanted]
-        cluster = find_cluster(application.spec["destination"])
+        cluster = find_cluster(application.spec)
         context = sources.context_of(
             application,
             project_of(application.project).spec,
@@ -79,7 +79,7 @@ class Diff(View):
         wanted = sources_at(application, {"revision": asked, "dryRun": True})
         project, cluster = (
             project_of(application.project),
-            find_cluster(application.spec["destination"]),
+            find_cluster(application.spec),
         )
         revisions = [sources.resolve(s, application.project, force=True) for s in wanted]
         desired = sources.load(

@@ -169,7 +169,7 @@ def _rendered(
     Raises: Invalid saying why they cannot be rendered.
     """
     number = _position(application, query.get("sourcePosition"))
-    cluster = find_cluster(application.spec["destination"])
+    cluster = find_cluster(application.spec)
     context = sources.context_of(application, project.spec, cluster, no_cache=True)
     if not trusted:
         context = replace(context, project_spec={**project.spec, "sourceRepos": []})

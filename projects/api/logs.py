@@ -58,7 +58,7 @@ class Logs(View):
         require(
             actor(request), "logs", "get", application.rbac_object, application.project, application.where
         )  # fmt: skip
-        cluster = find_cluster(application.spec["destination"])
+        cluster = find_cluster(application.spec)
         params = request.query_params
         pods = _pods(application, cluster, params, pod or params.get("podName", ""))
         query = _log_query(request)

@@ -50,7 +50,7 @@ from projects.specs import check_reason, find_cluster, project_of
 def tree(application: Application) -> dict[str, Any]:
     """Return the resource tree in Argo CD's shape."""
     try:
-        cluster = find_cluster(application.spec.get("destination") or {})
+        cluster = find_cluster(application.spec)
     except Stalled:
         return {"nodes": [], "orphanedNodes": [], "hosts": []}
     project = project_of(application.project)
@@ -144,7 +144,7 @@ def managed_items(
     """
     project, cluster = (
         project_of(application.project),
-        find_cluster(application.spec["destination"]),
+        find_cluster(application.spec),
     )
     wanted = sources_at(application, other) if other else list(application.sources)
     known = application.revisions if not other else []
@@ -317,7 +317,7 @@ def named_key(params: Mapping[str, str]) -> ResourceKey:
 def place_for(application: Application, key: ResourceKey, version: str = "") -> Place:
     """Return a resource of an application's tree; see `place`."""
     cluster, project = (
-        find_cluster(application.spec["destination"]),
+        find_cluster(application.spec),
         project_of(application.project),
     )
     reach = reach_of(application, cluster, project.spec)
@@ -462,7 +462,7 @@ def resource_events(
     application: Application, namespace: str, name: str, uid: str
 ) -> dict[str, Any]:
     """Return the Kubernetes events of a resource of an application's tree."""
-    cluster = find_cluster(application.spec["destination"])
+    cluster = find_cluster(application.spec)
     node = next(
         (
             n

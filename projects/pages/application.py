@@ -237,7 +237,7 @@ def compare_at(
     if problems:
         raise Invalid("; ".join(problems))
     wanted = sources_at(row, {"revision": revision, "dryRun": True})
-    project, cluster = project_of(row.project), find_cluster(row.spec["destination"])
+    project, cluster = project_of(row.project), find_cluster(row.spec)
     # What the last look resolved is what a sync without a revision takes.
     revisions = row.revisions if not revision and len(row.revisions) == len(wanted) and row.pk else [sources.resolve(s, row.project) for s in wanted]  # fmt: skip
     desired = sources.load(wanted, revisions, sources.context_of(row, project.spec, cluster))

@@ -109,7 +109,7 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
         body = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
         wanted, row = _draft(body)
         _require_writer(caller, wanted, row)
-        find_cluster(wanted.spec.get("destination") or {})
+        find_cluster(wanted.spec)
     except _WRONG as error:
         return render(request, "applications/checked.html", {"error": str(error)})
     source, to = wanted.spec.get("source") or {}, wanted.spec.get("destination") or {}
@@ -191,7 +191,7 @@ def _drafted(wanted: applications.Wanted, row: Application | None) -> Applicatio
         draft = Application.objects.get(pk=row.pk)
     draft.spec, draft.project = wanted.spec, str(wanted.spec.get("project") or "default")
     draft.labels, draft.annotations = wanted.labels, wanted.annotations
-    draft.cluster = find_cluster(wanted.spec.get("destination") or {})
+    draft.cluster = find_cluster(wanted.spec)
     draft.dest_namespace = str((wanted.spec.get("destination") or {}).get("namespace") or "")
     draft.revisions = []
     return draft

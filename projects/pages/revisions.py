@@ -61,7 +61,7 @@ def _manifests(row: Application, history: Sequence[Any], which: str) -> dict[Res
     if which != "now":
         entry = next(h for h in history if str(h.number) == which)
         wanted, revisions = entry.sources or row.sources, list(entry.revisions)
-    project, cluster = project_of(row.project), find_cluster(row.spec["destination"])
+    project, cluster = project_of(row.project), find_cluster(row.spec)
     for source in wanted:
         if not permits_source(project.spec, str(source.get("repoURL") or "")):
             raise Invalid(f"{source.get('repoURL')} is not permitted in project {row.project} any more")  # fmt: skip

@@ -10,13 +10,14 @@ from django.test import AsyncClient
 from django.utils import timezone
 
 from clusters.models import Cluster
+from hub.engine.errors import Stalled
 from hub.models import Account, AuditEvent, access_changed
 from hub.session import issue
 from projects import sources
 from projects.models import Application, Operation, Project
 from projects.pages import rows
 from projects.sources import charts, remotes
-from projects.specs import project_of
+from projects.specs import bind, find_cluster, project_of, spec_problems
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: '{value}'}}\n"
 ANYWHERE = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}], "clusterResourceWhitelist": [{"group": "*", "kind": "*"}]}  # fmt: skip
@@ -171,6 +172,38 @@ def test_a_project_uses_its_own_clusters_and_repositories(idle_hub, repo):
 
     create("pay", 200)
     assert "not permitted" in create("other", 400)["message"]
+
+
+def test_a_cluster_of_another_project_takes_no_name(idle_hub, repo):
+    """Who may register clusters of one project chooses their names: those of others go on as they were."""
+    project(idle_hub, "pay")
+    project(idle_hub, "evil")
+    Cluster.objects.create(server="https://prod", name="prod")
+    spec = {
+        "project": "pay",
+        "source": {"repoURL": repo.url, "path": "."},
+        "destination": {"name": "prod", "namespace": "x"},
+    }
+    token = person(idle_hub, "mallory", "p, mallory, clusters, *, evil/*, allow")
+    body = {"metadata": {"name": "quiet"}, "spec": spec}
+    idle_hub.post("/api/v1/applications", body, validate="false")
+
+    Cluster.objects.create(server="https://evil", name="prod", project="evil")
+    row = Application.objects.get(name="quiet")
+    assert find_cluster(row.spec).server == "https://prod"
+    assert find_cluster({**row.spec, "project": "default"}).server == "https://prod"
+    assert not [p for p in spec_problems(row) if "cluster" in p]
+    bind(row)
+    assert row.cluster.server == "https://prod"
+    # By a name of two nobody changes the wrong one; who sees one of them means that one.
+    by_name = "/api/v1/clusters/prod?id.type=name"
+    said = idle_hub.delete(by_name, status=400)["message"]
+    assert "https://evil" in said and "https://prod" in said
+    assert idle_hub.get(by_name, token=token)["server"] == "https://evil"
+    # Two of the hub's own, or of the project, are still one too many.
+    Cluster.objects.create(server="https://prod-2", name="prod")
+    with pytest.raises(Stalled, match="2 clusters with the same name"):
+        find_cluster(row.spec)
 
 
 @pytest.mark.parametrize("destination", [{"name": "nowhere"}, {"name": "a", "server": "https://a"}])
