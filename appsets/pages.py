@@ -84,6 +84,7 @@ def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Htt
     row = _found(caller, namespace, name)
     children = shown_children(caller, row)
     names = {c.name for c in children}
+    waiting = [n for n in row.awaits if n in names]
     status = {e["application"]: e for e in row.application_status}
     steps: dict[str, list[str]] = {}
     for entry in row.application_status:
@@ -91,9 +92,9 @@ def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Htt
     shown_steps = [(n, _tally(found), len(found)) for n, found in sorted(steps.items(), key=lambda e: (int(e[0]) < 0, int(e[0])))]  # fmt: skip
     return render(request, "sets/page.html", {
         "section": "sets", "caller": Shown(caller), "version": version, "row": row, "health": set_json(row, [])["status"]["health"], "conditions": row.conditions,
-        "children": [(c, status.get(c.name)) for c in children], "waiting": [n for n in row.awaits if n in names], "steps": shown_steps, "state": row.rollout_state, "told": row.rollout,
+        "children": [(c, status.get(c.name)) for c in children], "waiting": waiting, "steps": shown_steps, "state": row.rollout_state, "told": row.rollout,
         "events": SetEvent.objects.filter(uid=row.uid).order_by("-pk")[:12], "generators": ", ".join(k for g in row.spec["generators"] for k in g if k not in ("selector", "template")),
-        "may": {a: is_allowed(caller, "applicationsets", a, row.rbac_object) for a in ("update", "delete")}, "waiting_json": orjson.dumps({"applications": row.awaits}).decode(),
+        "may": {a: is_allowed(caller, "applicationsets", a, row.rbac_object) for a in ("update", "delete")}, "waiting_json": orjson.dumps({"applications": waiting}).decode(),
     })  # fmt: skip
 
 

@@ -101,12 +101,12 @@ def require_register(caller: Caller, body: Mapping[str, Any]) -> None:
 
 
 def require_move(caller: Caller, row: Cluster, body: Mapping[str, Any]) -> None:
-    """Return if a caller may have a cluster where a body moves it: who labels it anew needs the right there too.
+    """Return if a caller may have a cluster where a body moves it: who names or labels it anew needs the right there too.
 
     Raises: AccessDenied.
     """
-    draft = sketch({"name": row.name, **body, "server": row.server})
-    if (draft.project, draft.labels) != (row.project, row.labels):
+    draft = sketch({**body, "name": text_at(body, "name") or row.name, "server": row.server})
+    if (draft.project, draft.name, draft.labels) != (row.project, row.name, row.labels):
         require(caller, "clusters", "update", draft.rbac_object, draft.project, draft.where)
 
 

@@ -51,6 +51,12 @@ def begin(where: str, reason: str = "", ticket: str = "") -> None:
     why.set((reason[:1000], ticket[:200]))
 
 
+def asker() -> str:
+    """Return who sent the request that is being served, empty in workers."""
+    found = who.get()
+    return str(found.get("account") or found.get("subject") or (address.get() and "anonymous"))
+
+
 def record(  # noqa: PLR0913 - an event has many sides, each named by its caller
     actor: str, verb: str, kind: str, name: str, project: str = "", /, *, cluster: str = "", before: Any = None, after: Any = None,
     operation: int | None = None, revisions: list[str] | None = None, outcome: str = "allowed", **detail: Any,
@@ -58,8 +64,8 @@ def record(  # noqa: PLR0913 - an event has many sides, each named by its caller
     """Write the event of a change; `before` and `after` are masked, `detail` must hold no secret."""
     reason, ticket = why.get()
     return AuditEvent.objects.create(
-        actor=printable(actor)[:400], who=_who(actor), address=address.get(), verb=verb[:64], kind=kind[:64], object=printable(name)[:600],
-        project=project[:253], cluster=cluster[:253], reason=redact_text(reason), ticket=ticket, operation=operation,
+        actor=printable(actor)[:400], who=_who(actor), address=address.get(), verb=printable(verb)[:64], kind=kind[:64], object=printable(name)[:600],
+        project=printable(project)[:253], cluster=printable(cluster)[:253], reason=redact_text(reason), ticket=ticket, operation=operation,
         revisions=revisions or [], outcome=outcome, change=change_between(before, after),
         retention=_CLASSES.get(verb) or _KINDS.get(kind, "change"),
         detail={k: printable(v) if isinstance(v, str) else v for k, v in detail.items() if v not in (None, "", [], {})},
@@ -79,8 +85,8 @@ def record_refusal(  # noqa: PLR0913 - an event has many sides
     """Write the event of something that was refused."""
     said, ticket = why.get()
     AuditEvent.objects.create(
-        actor=printable(actor)[:400], who=_who(actor), address=address.get(), verb=verb[:64], kind=kind[:64], object=printable(name)[:600],
-        project=project[:253], cluster=cluster[:253], outcome="refused", reason=redact_text(said), ticket=ticket, operation=operation,
+        actor=printable(actor)[:400], who=_who(actor), address=address.get(), verb=printable(verb)[:64], kind=kind[:64], object=printable(name)[:600],
+        project=printable(project)[:253], cluster=printable(cluster)[:253], outcome="refused", reason=redact_text(said), ticket=ticket, operation=operation,
         revisions=list(revisions), retention="sign-in" if verb == "login" else "refusal", detail={"reason": _shown(reason)} if reason else {},
     )  # fmt: skip
 
@@ -98,7 +104,7 @@ def record_refusal_once(  # noqa: PLR0913 - an event has many sides
     The same refusal of the same revisions is written once; with `each_operation` once for each operation.
     Returns whether it was written.
     """
-    known = AuditEvent.objects.filter(object=printable(name)[:600], verb=verb[:64], kind=kind[:64], outcome="refused")  # fmt: skip
+    known = AuditEvent.objects.filter(object=printable(name)[:600], verb=printable(verb)[:64], kind=kind[:64], outcome="refused")  # fmt: skip
     wanted = (printable(actor)[:400], _shown(reason), list(revisions))
     for event in known.order_by("-pk")[:_LATEST]:
         same = (event.actor, event.detail.get("reason"), event.revisions) == wanted

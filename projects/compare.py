@@ -11,7 +11,7 @@ from django.conf import settings
 from clusters import live
 from clusters.filters import is_excluded
 from clusters.kinds import Refused
-from clusters.kube import connect, kind_of
+from clusters.kube import connect, kind_of, secretless
 from clusters.models import Cluster, LiveResource
 from hub.engine import health
 from hub.engine.diff import CompareSettings, Comparison, compare
@@ -388,7 +388,10 @@ def _dry_run(
     kind = kind_of(connection, target)
     if kind is None:
         return None
-    predicted = connection.apply(kind, normalize_desired(target), dry_run=True)
+    try:
+        predicted = connection.apply(kind, normalize_desired(target), dry_run=True)
+    except Refused as refused:
+        raise secretless(refused, target) from refused
     if "IncludeMutationWebhook" in words | {w.removesuffix("=true") for w in app_words}:
         return predicted
     ours = predict(normalize_desired(target), current, {}, {})

@@ -30,7 +30,7 @@ from hub.engine.errors import AccessDenied, Invalid, NotFound, NotPermitted, Out
 from hub.models import current_version
 from projects import applications
 from projects.api.lists import listed
-from projects.api.waiting import wait_for_refresh
+from projects.api.waiting import refresh_kind, wait_for_refresh
 from projects.manifests import application_json
 from projects.models import Application
 from projects.ours import require_cascade
@@ -229,8 +229,7 @@ class OneApplication(View):
             raise Invalid("project: name one project")
         refresh = request.query_params.get("refresh")
         if refresh:
-            kind = "hard" if refresh == "hard" else "normal"
-            request_refresh(application, kind)
+            request_refresh(application, refresh_kind(actor(request), application, refresh))
             application = wait_for_refresh(application)
         return Response(
             project_fields(application_json(application), request.query_params.get("fields", ""))

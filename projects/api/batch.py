@@ -16,6 +16,7 @@ from hub.rest import code_of
 from projects import applications
 from projects.api.applications import permitted
 from projects.api.operations import begin_sync, check_windows
+from projects.api.waiting import refresh_kind
 from projects.models import Application
 from projects.ours import require_cascade
 from projects.refresh import request_refresh
@@ -94,7 +95,7 @@ def _do(caller: Caller, action: str, name: tuple[str, str], options: dict[str, A
         found = None
     row = permitted(caller, found, "/".join(name), _RIGHTS[action])
     if action == "refresh":
-        request_refresh(row, "hard" if options.get("refresh") == "hard" else "normal")
+        request_refresh(row, refresh_kind(caller, row, options.get("refresh")))
     elif action == "sync":
         check_windows(row)
         begin_sync(caller, row, options)

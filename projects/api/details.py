@@ -11,6 +11,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from hub import audit
 from hub.api import View, actor, flag, number
 from hub.engine.errors import AccessDenied, EngineError, Invalid
 from hub.engine.permits import permits_source
@@ -49,7 +50,7 @@ class Manifests(View):
             },
         )
         for source in wanted:
-            _require_permitted(application, source)
+            require_permitted(application, source)
         revisions = [sources.resolve(s, application.project, force=True) for s in wanted]
         cluster = find_cluster(application.spec)
         context = sources.context_of(
@@ -57,6 +58,7 @@ class Manifests(View):
             project_of(application.project).spec,
             cluster,
             no_cache=flag(request, "noCache"),
+            asker=audit.asker(),
         )
         desired = sources.load(wanted, revisions, context)
         manifests = [orjson.dumps(redact(m)[0]).decode() for m in desired.manifests]
@@ -77,13 +79,17 @@ class Diff(View):
         application = get_application(request, name)
         asked = request.query_params.get("revision")
         wanted = sources_at(application, {"revision": asked, "dryRun": True})
+        for source in wanted:
+            require_permitted(application, source)
         project, cluster = (
             project_of(application.project),
             find_cluster(application.spec),
         )
         revisions = [sources.resolve(s, application.project, force=True) for s in wanted]
         desired = sources.load(
-            wanted, revisions, sources.context_of(application, project.spec, cluster)
+            wanted,
+            revisions,
+            sources.context_of(application, project.spec, cluster, asker=audit.asker()),
         )
         narrow = bool(asked) and not may_sync(actor(request), application)
         found = comparison(application, desired, cluster, project.spec, narrow=narrow)
@@ -137,7 +143,7 @@ def _event_json(application: Application, event: ApplicationEvent) -> dict[str, 
     }  # fmt: skip
 
 
-def _require_permitted(application: Application, source: dict[str, Any]) -> None:
+def require_permitted(application: Application, source: dict[str, Any]) -> None:
     """Return if the project permits a source today: what it permitted once is not read any more.
 
     Raises: AccessDenied naming it.
@@ -189,7 +195,7 @@ class RevisionMetadata(View):
             raise Invalid(
                 "only revisions of Git sources have metadata; see chartdetails and ocimetadata"
             )
-        _require_permitted(application, source)
+        require_permitted(application, source)
         if not git.is_commit(revision):
             revision = sources.resolve({**source, "targetRevision": revision}, application.project)
         sources.files_of(source, revision, application.project)
@@ -223,7 +229,7 @@ class ChartDetails(View):
         source = source_of(request, application, lambda s: bool(s.get("chart")))
         if source is None:
             raise Invalid("the application has no source that is a chart of a repository")
-        _require_permitted(application, source)
+        require_permitted(application, source)
         files = sources.files_of(source, revision, application.project)
         try:
             chart = parse_yaml(files.blob("Chart.yaml").decode())[0]

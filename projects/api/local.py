@@ -16,6 +16,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from hub import audit
 from hub.access import is_allowed
 from hub.api import View, actor, agreed_namespace, flag
 from hub.engine.describe import redact
@@ -170,7 +171,9 @@ def _rendered(
     """
     number = _position(application, query.get("sourcePosition"))
     cluster = find_cluster(application.spec)
-    context = sources.context_of(application, project.spec, cluster, no_cache=True)
+    context = sources.context_of(
+        application, project.spec, cluster, no_cache=True, asker=audit.asker()
+    )
     if not trusted:
         context = replace(context, project_spec={**project.spec, "sourceRepos": []})
     local = {k: v for k, v in application.sources[number].items() if k != "chart"}

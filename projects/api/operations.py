@@ -22,6 +22,7 @@ from hub.engine.errors import (
     RuleError,
     Stalled,
 )
+from hub.engine.globs import check, check_count
 from hub.engine.integrity import demand_for
 from hub.engine.options import parse_options
 from hub.engine.reading import whole
@@ -231,12 +232,16 @@ def _check_selection(
 ) -> None:
     """Return if the entries select something, as far as it is known without a render.
 
-    Raises: Invalid.
+    Raises: Invalid; RuleError naming a pattern that cannot be used, or too many entries.
     """
     entries = sync.get("resources") or []
-    for entry in entries:
+    check_count(entries, "resources")
+    for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not entry.get("kind") or not entry.get("name"):
             raise Invalid("resources: each entry needs group, kind and name")
+        for field in ("group", "kind", "name", "namespace"):
+            # One that excludes and cannot be read would exclude nothing.
+            check(str(entry.get(field) or ""), f"resources[{number}].{field}")
     is_known = list(revisions) == application.revisions and application.sync_status != "Unknown"
     if is_known and not sync.get("manifests"):
         wrong = idle(entries, [key_of(r) for r in application.resources if not r.get("hook")])

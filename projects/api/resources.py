@@ -37,6 +37,7 @@ from hub.engine.tracking import owner_of
 from hub.engine.tree import Node, missing_json, node_json, parents_of
 from projects import home, sources
 from projects.api.applications import get_application
+from projects.api.details import require_permitted
 from projects.api.operations import may_sync, sources_at
 from projects.compare import Compared, comparison
 from projects.follow import mark_due
@@ -147,10 +148,14 @@ def managed_items(
         find_cluster(application.spec),
     )
     wanted = sources_at(application, other) if other else list(application.sources)
+    for source in wanted:
+        require_permitted(application, source)
     known = application.revisions if not other else []
     revisions = known or [sources.resolve(s, application.project) for s in wanted]
     desired = sources.load(
-        wanted, revisions, sources.context_of(application, project.spec, cluster)
+        wanted,
+        revisions,
+        sources.context_of(application, project.spec, cluster, asker=audit.asker()),
     )
     found = comparison(application, desired, cluster, project.spec, narrow=narrow)
     return compared_items(found, asked)

@@ -1,13 +1,36 @@
-"""Wait for a refresh that a caller asked for."""
+"""Refreshes that a caller asks for: of which kind, and the wait for them."""
 
 import time
+from typing import Any
 
+from hub.access import Caller, is_allowed
 from hub.engine.errors import RetryLater
+from hub.gate import Rates
 from projects.models import Application
 from projects.refresh import refresh
 from projects.specs import application_named
 
 LIMIT_SECONDS = 60
+# A hard refresh renders anew, in the seconds of the application's project.
+HARD_REFRESHES = (20, 1 / 30)
+_HARD = Rates(*HARD_REFRESHES)
+
+
+def refresh_kind(caller: Caller, application: Application, asked: Any) -> str:
+    """Return the kind of a refresh, `hard` or `normal`; who may not sync the application has a few hard ones.
+
+    Raises: RetryLater where they were too many.
+    """
+    if asked != "hard":
+        return "normal"
+    may_sync = is_allowed(caller, "applications", "sync", application.rbac_object, application.where)  # fmt: skip
+    person = caller.account.pk if caller.account else 0
+    if not may_sync and not _HARD.take(person, time.monotonic()):
+        raise RetryLater(
+            "TooManyHardRefreshes",
+            "who may not sync an application has a hard refresh every 30 s: try again later, or take refresh=normal",
+        )
+    return "hard"
 
 
 def wait_for_refresh(application: Application) -> Application:

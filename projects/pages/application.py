@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from hub import audit
 from hub.access import Caller, enforcer, is_allowed
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
 from hub.engine.guard import waits_for_a_person
@@ -240,7 +241,8 @@ def compare_at(
     project, cluster = project_of(row.project), find_cluster(row.spec)
     # What the last look resolved is what a sync without a revision takes.
     revisions = row.revisions if not revision and len(row.revisions) == len(wanted) and row.pk else [sources.resolve(s, row.project) for s in wanted]  # fmt: skip
-    desired = sources.load(wanted, revisions, sources.context_of(row, project.spec, cluster))
+    context = sources.context_of(row, project.spec, cluster, asker=audit.asker())
+    desired = sources.load(wanted, revisions, context)
     return comparison(row, desired, cluster, project.spec, narrow=narrow), list(revisions)
 
 

@@ -7,6 +7,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from hub import audit
 from hub.access import Caller
 from hub.engine.describe import redact
 from hub.engine.errors import EngineError, Invalid, NotFound, RetryLater, Stalled
@@ -67,7 +68,8 @@ def _manifests(row: Application, history: Sequence[Any], which: str) -> dict[Res
             raise Invalid(f"{source.get('repoURL')} is not permitted in project {row.project} any more")  # fmt: skip
     if len(revisions) != len(wanted):
         revisions = [sources.resolve(s, row.project) for s in wanted]
-    desired = sources.load(wanted, revisions, sources.context_of(row, project.spec, cluster))
+    context = sources.context_of(row, project.spec, cluster, asker=audit.asker())
+    desired = sources.load(wanted, revisions, context)
     return {resource_key(m): m for m in desired.manifests}
 
 

@@ -31,7 +31,7 @@ from projects.sources.measures import Room, digest_of, size_of
 from projects.sources.process import shares
 from projects.sources.reach import FAILURES, Reach, git_files
 from projects.sources.remotes import FAILURE_BACKOFF, look_up_refs
-from projects.sources.shares import REFUSALS
+from projects.sources.shares import REFUSALS, asked_of
 from projects.sources.versions import is_abbreviated, resolve_git
 
 TOOLS = ("helm", "kustomize", "directory", "plugin")
@@ -85,6 +85,8 @@ class Context:
     no_cache: bool = False
     since: datetime | None = None
     """When somebody asked for a refresh: what servers say must be newer."""
+    asker: str = ""
+    """Who is answered with it, empty where the hub itself looks or syncs."""
 
     def reach(self) -> Reach:
         """Return what a render of this application may reach beyond its sources."""
@@ -103,8 +105,9 @@ def context_of(
     *,
     no_cache: bool = False,
     since: datetime | None = None,
+    asker: str = "",
 ) -> Context:
-    """Return the context of an application."""
+    """Return the context of an application; `asker` is who is answered with the render, where somebody is."""
     kube_version, api_versions = versions_of(cluster) if cluster else ("", ())
     return Context(
         name=application.name,
@@ -116,6 +119,7 @@ def context_of(
         api_versions=api_versions,
         no_cache=no_cache,
         since=since,
+        asker=asker,
     )
 
 
@@ -397,7 +401,7 @@ def _render(
     source: Mapping[str, Any], revision: str, origins: Mapping[str, Files], context: Context, reach: Reach, *,
     keep: bool = True,
 ) -> Rendering:  # fmt: skip
-    recorder = Recorder(origins, context.project)
+    recorder = Recorder(origins, asked_of(context.project, context.asker))
     path = "" if source.get("chart") else clean(str(source.get("path") or ""))
     if path and not recorder.is_folder(path):
         raise ManifestError(f"{path}: app path does not exist")
@@ -416,7 +420,7 @@ def _render(
         return Rendering(made, tool, listed, kept.digest, size_of(made))
     RENDER_CACHE.labels("miss").inc()
     RENDERS.labels(tool).inc()
-    with shares.charge(context.project):
+    with shares.charge(recorder.owner):
         manifests = _run_tool(tool, recorder, path, merged, environment, context, reach)
     body = pack(manifests)
     size = size_of(manifests)

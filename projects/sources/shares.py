@@ -2,6 +2,9 @@
 
 One project never holds all places, those who wait are served project by project, and who has used up its seconds
 waits until they have come back. So a project that renders for ever delays itself.
+
+What a person asks for in a request counts as that person's: who may only read an application must not use up what
+its project has.
 """
 
 import contextlib
@@ -21,6 +24,18 @@ REFUSALS = (BUSY, SPENT)
 """Reasons that say nothing about what was to be rendered."""
 _SLOW_SECONDS = 2.0
 _LOOK_SECONDS = 0.25
+_BY = "@"
+"""Between a project and who asks; no name of a project has it."""
+
+
+def asked_of(project: str, person: str) -> str:
+    """Return the owner of what a person asks of a project; that of the project's own work where there is no person."""
+    return f"{project}{_BY}{person}" if person else project
+
+
+def _named(owner: str) -> str:
+    project, _, person = owner.partition(_BY)
+    return f"what {person} asks of project '{project}'" if person else f"project '{project}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +165,7 @@ class Shares:
             ready = (
                 name
                 for name, waiting in self._owners.items()
-                if waiting.turns and len(waiting.since) < limits.most
+                if waiting.turns and self._held(name) < limits.most
             )
             name = next(ready, None)
             if name is None:
@@ -162,6 +177,13 @@ class Shares:
             self._owners.move_to_end(name)
             self._tell(name, turn.began - turn.asked)
         self._changed.notify_all()
+
+    def _held(self, owner: str) -> int:
+        """Return the places of an owner; those of a person, of whatever project, count together."""
+        _, _, person = owner.partition(_BY)
+        if not person:
+            return len(self._owners[owner].since)
+        return sum(len(o.since) for n, o in self._owners.items() if n.partition(_BY)[2] == person)
 
     def _tell(self, name: str, waited: float) -> None:
         RENDERERS_BUSY.inc()
@@ -176,7 +198,7 @@ class Shares:
         seconds = (mine.used - limits.budget) * limits.period / limits.budget + 5
         self._refuse(
             SPENT, seconds,
-            f"project '{owner}' has used its {limits.budget:.0f} s of rendering in {limits.period / 60:.0f} minutes; "
+            f"{_named(owner)} has used its {limits.budget:.0f} s of rendering in {limits.period / 60:.0f} minutes; "
             "this goes on by itself when they have come back. HUB_RENDER_BUDGET sets them",
         )  # fmt: skip
 
@@ -185,7 +207,7 @@ class Shares:
         if len(mine.since) >= limits.most and now - max(mine.since) > _SLOW_SECONDS:
             self._refuse(
                 BUSY, 10,
-                f"slow renders of project '{owner}' hold all the renderers that one project may have "
+                f"slow renders of {_named(owner)} hold all the renderers that one project may have "
                 f"({limits.most} of {limits.places}); this goes on by itself when one of them has ended",
             )  # fmt: skip
         if now >= until:

@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from hub import audit, guessing, metrics
 from hub.heads import COOKIE, joined_cookie
-from hub.models import Account, AuditEvent, LoginFailure, LoginSession
+from hub.models import Account, AuditEvent, LoginFailure, LoginSession, access_changed
+from hub.session import issue
 
 HOME, CAFE = "10.1.1.1", "10.2.2.2"
 
@@ -115,6 +116,25 @@ def test_what_is_written_into_the_trail_is_seen(sign_in):
 
     found = AuditEvent.objects.get(outcome="refused", verb="login")
     assert found.actor == "a\\r\\nadmin\\x1b[2J\\u202e\\u200b" == found.object
+
+
+def test_what_is_asked_for_is_seen_in_every_column_of_the_trail(idle_hub):
+    eve = Account.objects.create(name="eve", capabilities=["login"])
+    access_changed("account", "eve", {})
+    policy = "\n".join(f"p, eve, {r}, create, own/*, allow" for r in ("applications", "clusters"))
+    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": policy}})
+    token, odd = issue(eve, timezone.now()), "a\u202eb\u200b"
+    app = "/api/v1/applications/x"
+    idle_hub.get(app, project=odd, token=token, status=403)
+    body = {"metadata": {"name": "x"}, "spec": {"project": odd}}
+    idle_hub.post("/api/v1/applications", body, token=token, status=403)
+    cluster = {"server": "https://x", "name": odd, "project": odd}
+    idle_hub.post("/api/v1/clusters", cluster, token=token, status=403)
+
+    rows = AuditEvent.objects.filter(actor="eve", outcome="refused")
+    assert rows.count() == 3
+    for row in rows.values_list("actor", "verb", "kind", "object", "project", "cluster"):
+        assert all(text.isprintable() for text in row), row
 
 
 HANDED_ON = ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "X-Forwarded-Host"]

@@ -19,7 +19,7 @@ from support import renders
 from hub.engine.errors import ManifestError, RetryLater, Stalled
 from hub.metrics import RENDERERS_BUSY
 from projects.sources import confined, confinement, process
-from projects.sources.shares import Limits, Shares
+from projects.sources.shares import Limits, Shares, asked_of
 
 PYTHON = Path(sys.base_prefix) / "bin" / "python3"
 SECRET = secrets.token_hex(16)
@@ -321,6 +321,23 @@ def test_one_project_never_holds_all_places():
         with pytest.raises(RetryLater, match="slow renders of project 'hostile'"):
             shares.hold("hostile").__enter__()
         with shares.hold("quiet"):
+            pass
+
+
+def test_a_person_never_holds_all_places_by_asking_of_many_projects():
+    clock = Clock()
+    shares = shares_of(budget=60.0, clock=clock, wait=0.0)
+    with shares.hold(asked_of("one", "reader")):
+        with pytest.raises(RetryLater, match="no renderer became free"):
+            shares.hold(asked_of("two", "reader")).__enter__()
+        with shares.hold("two"):
+            clock.now += 90
+
+    # What somebody has used up is neither the project's nor anybody else's.
+    with pytest.raises(RetryLater, match="what reader asks of project 'one' has used its 60 s"):
+        shares.hold(asked_of("one", "reader")).__enter__()
+    for owner in ("one", asked_of("one", "other")):
+        with shares.hold(owner):
             pass
 
 

@@ -5,16 +5,21 @@ import hashlib
 import io
 import json
 import tarfile
+from datetime import timedelta
 
 import pytest
 from conftest import config_map
 from django.utils import timezone
+from support import renders
 from support.command import Command
 from support.web import deployment
 
+from hub.gate import Rates
 from hub.models import Account, access_changed, change_setting
 from hub.session import issue
+from projects.api import waiting
 from projects.models import Project, RenderedManifests
+from projects.sources import jsonnet
 
 PATH = "/api/v1/applications/manifestsWithFiles"
 CHART = {
@@ -149,3 +154,39 @@ def test_the_command_line_with_a_folder(web, site, tmp_path, sandbox, namespace)
     assert sandbox.get("", "ConfigMap", namespace, "settings")["data"] == {"a": "2"}
     (folder / "templates" / "s.yaml").write_text("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {p: x}\n")  # fmt: skip
     assert "comes back masked" in flotilla.refused("app", "sync", "web", "--local", str(folder))
+
+
+def test_who_may_only_read_uses_up_nothing_of_the_project(web, repo, settings, monkeypatch):
+    """Files that never end, sent to an application that their sender may only get: its project renders on."""
+    reader = Account.objects.create(name="reader", capabilities=["login"])
+    access_changed("account", "reader", {})
+    policy = "p, reader, applications, get, */*, allow"
+    web.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": policy}})
+    settings.EXEC_TIMEOUT = timedelta(seconds=2)
+    waits = renders.Waits()
+    pool = renders.pool(waits, limits=renders.limits_of(2, 1.0))
+    monkeypatch.setattr(jsonnet, "renderer", pool)
+    token, endless = issue(reader, timezone.now()), lines({"a.jsonnet": renders.ENDLESS})
+
+    assert "took longer" in send(web, endless, token=token, status=400)["message"]
+    refused = send(web, endless, token=token, status=503)["message"]
+    assert "what reader asks of project 'default' has used its 1 s" in refused
+    commit = web.push(repo, {"a/b.jsonnet": renders.SMALL.format(n=2)})
+    web.wait(lambda: web.application("web")["status"]["sync"]["revision"] == commit, "a render")
+    pool.close()
+    assert set(waits.found) == {"default@reader", "default"}
+
+
+def test_who_may_only_read_has_a_few_hard_refreshes(web, monkeypatch):
+    """They render anew, in the seconds of the project."""
+    reader = Account.objects.create(name="reader", capabilities=["login"])
+    access_changed("account", "reader", {})
+    policy = "p, reader, applications, get, */*, allow"
+    web.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": policy}})
+    token = issue(reader, timezone.now())
+    monkeypatch.setattr(waiting, "_HARD", Rates(2, 0))
+    answers = [
+        web.client.get("/api/v1/applications/web?refresh=hard", headers={"Authorization": f"Bearer {t}"})
+        for t in (*[token] * 4, web.token)
+    ]  # fmt: skip
+    assert [a.status_code for a in answers] == [200, 200, 503, 503, 200]

@@ -200,6 +200,11 @@ def test_a_cluster_of_another_project_takes_no_name(idle_hub, repo):
     said = idle_hub.delete(by_name, status=400)["message"]
     assert "https://evil" in said and "https://prod" in said
     assert idle_hub.get(by_name, token=token)["server"] == "https://evil"
+    # Nor may who has a right to clusters of some names give one another name.
+    Cluster.objects.create(server="https://dev", name="dev-1")
+    token = person(idle_hub, "carl", "p, carl, clusters, *, *, allow, dev-*")
+    renamed = {"server": "https://dev", "name": "prod", "config": {}}
+    idle_hub.put("/api/v1/clusters/dev-1?id.type=name", renamed, token=token, status=403)
     # Two of the hub's own, or of the project, are still one too many.
     Cluster.objects.create(server="https://prod-2", name="prod")
     with pytest.raises(Stalled, match="2 clusters with the same name"):
@@ -216,17 +221,33 @@ def test_a_destination_that_is_not_there_hides_no_source(idle_hub, destination):
     assert "not permitted in project 'pay'" in refused["message"]
 
 
-@pytest.mark.parametrize("route", ["manifests", "revisions/HEAD/metadata", "revisions/1.0.0/chartdetails"])  # fmt: skip
+READ = (
+    "manifests",
+    "managed-resources",
+    "managed-resources?revision=other",
+    "revisions/HEAD/metadata",
+    "revisions/1.0.0/chartdetails",
+    "revisions/1.0.0/ocimetadata",
+    "diff?revision=other",
+)
+
+
+@pytest.mark.parametrize("route", READ)
 def test_a_source_that_is_permitted_no_more_is_read_no_more(idle_hub, route, monkeypatch):
-    project(idle_hub, "pay", sourceRepos=["https://git.example/pay/*"], destinations=[{"server": "*", "namespace": "*"}])  # fmt: skip
+    limits = ["https://git.example/pay/*", "oci://reg.example/*"]
+    project(idle_hub, "pay", sourceRepos=limits)
     source = {"repoURL": "https://git.example/pay/r", "targetRevision": "1"}
     source |= {"chart": "c"} if "chart" in route else {"path": "."}
+    if "oci" in route:
+        source |= {"repoURL": "oci://reg.example/pay"}
     spec = {"project": "pay", "source": source, "destination": {"name": "in-cluster", "namespace": "x"}}  # fmt: skip
     idle_hub.post("/api/v1/applications", {"metadata": {"name": "a"}, "spec": spec})
     Project.objects.filter(name="pay").update(spec={"sourceRepos": [], "destinations": []})
     for name in ("resolve", "files_of", "load"):
         monkeypatch.setattr(sources, name, lambda *_a, **_k: pytest.fail("it was read"))
-    refused = idle_hub.get(f"/api/v1/applications/a/{route}", status=403)
+    monkeypatch.setattr(charts, "annotations", lambda *_a: pytest.fail("it was read"))
+    base = "/api/v1/flotilla/applications" if "diff" in route else "/api/v1/applications"
+    refused = idle_hub.get(f"{base}/a/{route}", status=403)
     assert "not permitted in project 'pay'" in refused["message"]
 
 

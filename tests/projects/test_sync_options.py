@@ -436,6 +436,25 @@ def test_server_side_diff_asks_the_api_server(hub, genuine, repo, app, namespace
     )
 
 
+SECRET = (
+    "apiVersion: v1\nkind: Secret\n"
+    "metadata: {name: s, annotations: {argocd.argoproj.io/compare-options: ServerSideDiff=true}}\n"
+)
+
+
+@pytest.mark.controlplane
+def test_a_dry_run_of_a_comparison_quotes_no_secret(hub, genuine, repo, app, namespace):
+    """The API server repeats a value of another type than it expects."""
+    repo.commit({"s.yaml": f"{SECRET}stringData: {{pin: a}}\n"})
+    name = app(repo, genuine, namespace, policy=options())
+    sync(hub, name)
+    hub.wait_status(name, "Synced", "Healthy")
+    hub.push(repo, {"s.yaml": f"{SECRET}data: {{pin: 47114711}}\n"})
+    said = hub.condition(name, "ComparisonError")["message"]
+    assert "its content is not shown" in said
+    assert "47114711" not in json.dumps(hub.application(name))
+
+
 def test_what_kubectl_applied_is_adopted(hub, cluster, repo, app, namespace):
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     kind = cluster.kind("", "ConfigMap")
