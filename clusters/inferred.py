@@ -1,12 +1,27 @@
 """Give rows of the live store the owners that their resources do not name, whichever of the two was seen first."""
 
+import zlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import orjson
+
 from clusters.models import LiveResource
-from hub.engine.inferred import CLAIM, PARENTS, STATEFUL_SET, is_claim, owner_by
+from hub.engine.errors import ODD_SHAPES
+from hub.engine.inferred import (
+    CLAIM,
+    PARENTS,
+    STATEFUL_SET,
+    claim_stems,
+    owner_by,
+    stem_of_claim,
+)
 
 CHILDREN = set(PARENTS.values())
+MOST_BYTES = 256 * 1024
+"""Of a StatefulSet that is read for its templates."""
+# What a parent and its child have in common: the namespace, the kind of the parent and a word.
+_Tie = tuple[str, tuple[str, str], str]
 
 
 def infer(cluster_id: int, rows: Mapping[str, LiveResource]) -> None:
@@ -19,8 +34,9 @@ def infer(cluster_id: int, rows: Mapping[str, LiveResource]) -> None:
     known = {p.key: p for p in parents} | {
         k: r for k, r in rows.items() if (r.group, r.kind) in kinds
     }
+    ties = _ties(known.values())
     for row in children:
-        parent = next((p for p in known.values() if _is_parent(p, row)), None)
+        parent = next((ties[tie] for tie in _ties_of_child(row) if tie in ties), None)
         if parent is not None:
             _adopt(row, parent)
 
@@ -34,7 +50,7 @@ def adopt(cluster_id: int, fresh: Iterable[LiveResource], gone: Collection[str])
     if not kinds:
         return
     places = {p.namespace for p in parents} | {k[2] for k in lost if (k[0], k[1]) in lost_kinds}
-    changed = []
+    changed, ties = [], _ties(parents)
     for row in _rows(cluster_id, kinds, places):
         if row.owners and not row.owners[0].get("inferred"):
             continue
@@ -42,7 +58,7 @@ def adopt(cluster_id: int, fresh: Iterable[LiveResource], gone: Collection[str])
         if _owner_key(row) in gone:
             row.owner_uid = ""
             row.owners = [] if (row.group, row.kind) == CLAIM else row.owners
-        parent = next((p for p in parents if _is_parent(p, row)), None)
+        parent = next((ties[tie] for tie in _ties_of_child(row) if tie in ties), None)
         if parent is not None:
             _adopt(row, parent)
         if row.owner_uid != before:
@@ -53,19 +69,49 @@ def adopt(cluster_id: int, fresh: Iterable[LiveResource], gone: Collection[str])
 def _rows(
     cluster_id: int, kinds: Iterable[tuple[str, str]], places: Collection[str]
 ) -> list[LiveResource]:
-    found = LiveResource.objects.filter(cluster_id=cluster_id, namespace__in=places)
-    return [row for group, kind in kinds for row in found.filter(group=group, kind=kind)]
+    found = LiveResource.objects.filter(cluster_id=cluster_id, namespace__in=places).defer("shown")
+    # Of all others nothing is read but what they are called.
+    return [
+        row
+        for group, kind in kinds
+        for row in (found if (group, kind) == STATEFUL_SET else found.defer("body")).filter(
+            group=group, kind=kind
+        )
+    ]
 
 
-def _is_parent(parent: LiveResource, child: LiveResource) -> bool:
-    if parent.namespace != child.namespace or PARENTS.get((parent.group, parent.kind)) != (
-        child.group,
-        child.kind,
-    ):
-        return False
-    if (parent.group, parent.kind) == STATEFUL_SET:
-        return is_claim(child.name, parent.manifest or {})
-    return any((o["kind"], o["name"]) == (parent.kind, parent.name) for o in child.owners)
+def _ties(parents: Iterable[LiveResource]) -> dict[_Tie, LiveResource]:
+    """Return parents by what ties children to them: each is read once, however many children there are."""
+    found: dict[_Tie, LiveResource] = {}
+    for parent in parents:
+        kind = (parent.group, parent.kind)
+        for word in _stems(parent) if kind == STATEFUL_SET else [parent.name]:
+            found.setdefault((parent.namespace, kind, word), parent)
+    return found
+
+
+def _stems(parent: LiveResource) -> list[str]:
+    reader = zlib.decompressobj()
+    text = reader.decompress(bytes(parent.body or b""), MOST_BYTES)
+    if not reader.eof:
+        return []
+    try:
+        return claim_stems(orjson.loads(text))
+    except ODD_SHAPES:
+        return []
+
+
+def _ties_of_child(child: LiveResource) -> list[_Tie]:
+    kind = (child.group, child.kind)
+    if kind == CLAIM:
+        stem = stem_of_claim(child.name)
+        return [(child.namespace, STATEFUL_SET, stem)] if stem else []
+    return [
+        (child.namespace, parent, str(owner["name"]))
+        for parent, of_it in PARENTS.items()
+        for owner in child.owners
+        if of_it == kind and owner["kind"] == parent[1]
+    ]
 
 
 def _adopt(row: LiveResource, parent: LiveResource) -> None:

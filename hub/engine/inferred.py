@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hub.engine.resource import Manifest, ResourceKey, resource_key
+from hub.engine.resource import Manifest, ResourceKey, annotations_of, resource_key
 
 CLAIM = ("", "PersistentVolumeClaim")
 STATEFUL_SET = ("apps", "StatefulSet")
@@ -19,6 +19,7 @@ PARENTS = {
 }
 """Kinds whose children are found by name → the kind of the children."""
 _ACCOUNT = "kubernetes.io/service-account."
+_MOST_TEMPLATES = 100
 _ORDINAL = re.compile(r"(0|[1-9]\d*)\Z")
 
 
@@ -28,7 +29,7 @@ def owner_of(manifest: Manifest) -> dict[str, Any] | None:
     Shapes: as an ownerReference; without a uid it is the resource of that name in the same namespace.
     """
     key = resource_key(manifest)
-    notes = (manifest.get("metadata") or {}).get("annotations") or {}
+    notes = annotations_of(manifest)
     if (key.group, key.kind) == ("", "Secret"):
         name, uid = (str(notes.get(f"{_ACCOUNT}{field}") or "") for field in ("name", "uid"))
         return _owner("v1", "ServiceAccount", name, uid) if name and uid else None
@@ -56,13 +57,16 @@ def owner_by(parent: ResourceKey, uid: str) -> dict[str, Any]:
     return _owner(f"{parent.group}/v1" if parent.group else "v1", parent.kind, parent.name, uid)
 
 
-def is_claim(name: str, stateful_set: Mapping[str, Any]) -> bool:
-    """Return whether a claim of this name is made of a template of a StatefulSet: TEMPLATE-SET-ORDINAL."""
-    own = str((stateful_set.get("metadata") or {}).get("name") or "")
+def claim_stems(stateful_set: Mapping[str, Any]) -> list[str]:
+    """Return what the names of claims begin with that templates of a StatefulSet make: TEMPLATE-SET, of TEMPLATE-SET-ORDINAL."""
+    own = (stateful_set.get("metadata") or {}).get("name")
     templates = (stateful_set.get("spec") or {}).get("volumeClaimTemplates") or []
-    for template in templates if isinstance(templates, list) else []:
-        of_it = (template.get("metadata") or {}) if isinstance(template, dict) else {}
-        prefix = f"{of_it.get('name')}-{own}-"
-        if name.startswith(prefix) and _ORDINAL.match(name[len(prefix) :]):
-            return True
-    return False
+    listed = templates if isinstance(templates, list) else []
+    said = [t.get("metadata") for t in listed[:_MOST_TEMPLATES] if isinstance(t, dict)]
+    return [f"{about.get('name')}-{own}" for about in said if isinstance(about, dict)]
+
+
+def stem_of_claim(name: str) -> str:
+    """Return the name of a claim without its ordinal, empty when it has none."""
+    stem, _, ordinal = name.rpartition("-")
+    return stem if _ORDINAL.match(ordinal) else ""

@@ -6,9 +6,9 @@ import json
 import pytest
 from conftest import config_map
 
-from clusters import live
+from clusters import inferred, live
 from clusters.models import Cluster, LiveResource
-from hub.engine.inferred import is_claim
+from hub.engine.inferred import claim_stems
 
 MARK = "argocd.argoproj.io/tracking-id"
 SET = {"apiVersion": "apps/v1", "kind": "StatefulSet"}
@@ -140,9 +140,29 @@ def test_what_git_has_is_nobodys_child(place):
     "templates", [None, "x", [None, 1], [{"metadata": None}], [{"metadata": {"name": 3}}]]
 )
 def test_templates_of_any_shape(templates):
-    assert not is_claim(
-        "data-db-0", {"metadata": {"name": "db"}, "spec": {"volumeClaimTemplates": templates}}
+    assert "data-db" not in claim_stems(
+        {"metadata": {"name": "db"}, "spec": {"volumeClaimTemplates": templates}}
     )
+
+
+def test_each_set_is_read_once_for_all_claims(place, monkeypatch):
+    """Under the lock of the database: a cluster with thousands of both must not hold everybody."""
+    read = []
+    monkeypatch.setattr(inferred, "claim_stems", lambda m: read.append(m) or claim_stems(m))
+    live.record(place.pk, [stateful_set(f"s{n}", f"u{n}") for n in range(20)])
+    large = {
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}}],
+        "x": "a" * inferred.MOST_BYTES,
+    }
+    mark = {MARK: "app:apps/StatefulSet:n/large"}
+    live.record(place.pk, [seen("apps/v1", "StatefulSet", "large", spec=large, **mark)])
+    read.clear()
+
+    live.record(place.pk, [claim(f"data-s{n}-{k}") for n in range(20) for k in range(20)])
+    live.record(place.pk, [claim("data-large-0")])
+
+    assert len(read) == 2 * 20
+    assert (owner("data-s19-19"), owner("data-large-0")) == ("u19", "")
 
 
 def test_a_claim_is_in_the_tree_and_no_orphan(hub, cluster, repo, app, namespace):
