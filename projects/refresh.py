@@ -33,6 +33,7 @@ from projects.models import (
 )
 from projects.reach import place_of, reach_of
 from projects.sources import Desired
+from projects.sources.measures import digest_of
 from projects.sources.reach import has_pages
 from projects.sources.shares import REFUSALS
 from projects.specs import find_cluster, project_of, require_shape, spec_problems, spec_refusals
@@ -240,7 +241,7 @@ def _digest(application: Application, project: Project, desired: Desired, cluste
         cluster.name,
         _rules_version(),
     ]
-    return sources.digest_of(
+    return digest_of(
         [
             desired.digest,
             live_digest(application, cluster),

@@ -291,7 +291,7 @@ def _expanded_size(
 
 def _children(node: yaml.Node) -> Iterable[yaml.Node]:
     if isinstance(node, yaml.SequenceNode):
-        return node.value
+        return list(node.value)
     if isinstance(node, yaml.MappingNode):
         return itertools.chain.from_iterable(node.value)
     return ()
