@@ -85,8 +85,7 @@ class Context:
     no_cache: bool = False
     since: datetime | None = None
     """When somebody asked for a refresh: what servers say must be newer."""
-    asker: str = ""
-    """Who is answered with it, empty where the hub itself looks or syncs."""
+    asker: str = ""  # Who is answered with it, empty where the hub itself looks or syncs.
 
     def reach(self) -> Reach:
         """Return what a render of this application may reach beyond its sources."""
