@@ -300,18 +300,32 @@ def _children(node: yaml.Node) -> Iterable[yaml.Node]:
 def parse_json(text: str) -> Any:
     """Return the one value of a JSON text.
 
-    Raises: ManifestError with the line and column, or for nesting deeper than 100.
+    Raises: ManifestError with the line and column, for nesting deeper than 100, or for half a character.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=_json_int)
     except json.JSONDecodeError as error:
         raise ManifestError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise ManifestError(f"nested deeper than {MAX_DEPTH} levels") from error
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ManifestError("a number is too long") from error
     _check_levels(value)
+    if "\\ud" in text.lower():
+        _check_characters(value)
     return value
+
+
+def _json_int(text: str) -> int | float:
+    value = int(text)
+    return value if -(2**63) <= value < 2**64 else float(value)
+
+
+def _check_characters(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ManifestError("half of a surrogate pair is no character") from error
 
 
 def _check_levels(value: Any) -> None:

@@ -154,9 +154,20 @@ def test_what_aliases_of_several_texts_stand_for_is_counted_together():
         [parse_yaml(few, volume) for _ in range(5)]
 
 
+def test_json_that_no_writer_takes():
+    assert parse_json('{"a": 18446744073709551616, "b": "\\ud83d\\ude00"}') == {
+        "a": float(2**64),
+        "b": "😀",
+    }
+    for text in ('"\\ud800"', '{"a": [{"\\uDFFF": 1}]}'):
+        with pytest.raises(ManifestError, match="half of a surrogate pair"):
+            parse_json(text)
+
+
 def test_a_number_of_json_that_is_too_long():
-    with pytest.raises(ManifestError, match="too long"):
-        parse_json("1" * 5000)
+    for digits in (400, 5000):
+        with pytest.raises(ManifestError, match="too long"):
+            parse_json("1" * digits)
 
 
 def test_json_that_is_no_yaml_is_counted_too():
