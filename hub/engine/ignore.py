@@ -142,10 +142,10 @@ def ignored_places(
 def _take_out(
     found: Selection, whole: Any, rest: Any, paths: Iterable[Sequence[Any]], *, is_one: bool
 ) -> Any:
-    exact = [path for wide in paths for path in _exact_paths(rest, wide)]
-    for path in exact:
-        _add(found, _before_taking_out(found, path), is_one=is_one)
-    return without(whole, found) if exact else rest
+    there = [path for wide in paths for path in _exact_paths(rest, wide)]
+    for path in [_before_taking_out(found, path) for path in there]:
+        _add(found, path, is_one=is_one)
+    return without(whole, found) if there else rest
 
 
 def _exact_paths(value: Any, path: Sequence[Any]) -> Iterator[tuple[str | int, ...]]:
