@@ -245,6 +245,19 @@ class Connection:
                 self.name, "the answer is not JSON: is this a Kubernetes API server?"
             ) from error
 
+    def read(self, path: str, query: Mapping[str, Any] | None = None) -> bytes:
+        """Return what a path answers, as it came.
+
+        Raises: Refused for an error status, Unreachable when nothing answers.
+        """
+        sent = ("GET", path, None, "", query, "application/json", 0)
+        status, data = self._answer(*sent)
+        if status == 401 and self.renew():
+            status, data = self._answer(*sent)
+        if status >= 300:
+            raise refusal(status, data)
+        return data
+
     def _answer(
         self, method: str, path: str, body: Any, content_type: str, query: Mapping[str, Any] | None, accept: str,
         most: int,
@@ -352,6 +365,11 @@ class Connection:
             self._discover(fresh=True)
             found = self._pick(group, kind, version)
         return found
+
+    def known_kind(self, group: str, kind: str, version: str = "") -> Kind | None:
+        """Return how a kind is served, as the last discovery has it."""
+        self._discover()
+        return self._pick(group, kind, version)
 
     def _pick(self, group: str, kind: str, version: str) -> Kind | None:
         versions = self._kinds.get((group, kind), [])

@@ -105,6 +105,10 @@ WATCH_LAG = Histogram("flotilla_watch_lag_seconds", "Seconds from an event to it
 KUBE_REQUESTS = Counter(
     "argocd_app_k8s_request_total", "Requests to clusters.", ["server", "verb", "response_code"]
 )
+DRY_RUNS = Counter(
+    "flotilla_dry_runs_total", "Dry runs that comparisons and syncs asked API servers for.", ["server", "reason"]
+)  # fmt: skip
+DRY_RUN_CACHE = Counter("flotilla_dry_run_answers_total", "Dry runs that an earlier answer spared.", ["server", "reason"])  # fmt: skip
 RENDER_CACHE = Counter("flotilla_render_cache_total", "Look-ups of rendered manifests.", ["result"])
 RENDERS = Counter("flotilla_renders_total", "Manifests rendered.", ["tool"])
 RENDERERS_BUSY = Gauge("flotilla_renderers_busy", "Renders and jq paths that run in this process.")

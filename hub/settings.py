@@ -368,7 +368,10 @@ KEEP_FREE_BYTES = number("HUB_KEEP_FREE_BYTES", 500 * 1024**2)
 MAX_REFS = number("HUB_MAX_REFS", 100_000)
 MAX_WEBHOOK_BYTES = number("HUB_MAX_WEBHOOK_BYTES", 50 * 1024 * 1024)
 MAX_POD_LOGS = number("HUB_MAX_POD_LOGS", 10)
-SERVER_SIDE_DIFF = flag("HUB_SERVER_SIDE_DIFF")
+# Whether comparisons ask API servers for dry runs: where it is in doubt, always, or never.
+SERVER_SIDE_DIFF = choice("HUB_SERVER_SIDE_DIFF", "doubt", ("doubt", "true", "false"))
+# What the schemas of clusters may take in the memory of one process, in their small form.
+SCHEMA_BYTES = number("HUB_SCHEMA_BYTES", 8 * 1024 * 1024)
 MAX_SUBMODULES = number("HUB_MAX_SUBMODULES", 50)
 GIT_SUBMODULES = flag("HUB_GIT_SUBMODULES", default=True)
 KUSTOMIZE_OPTIONS = words("HUB_KUSTOMIZE_BUILD_OPTIONS")

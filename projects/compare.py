@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -11,16 +12,17 @@ from django.conf import settings
 from clusters import live
 from clusters.filters import is_excluded
 from clusters.kinds import Refused
-from clusters.kube import connect, kind_of, secretless
+from clusters.kube import connect, kind_of
 from clusters.models import Cluster, LiveResource
+from clusters.schemas import types_of
 from hub.engine import health
-from hub.engine.diff import CompareSettings, Comparison, compare
-from hub.engine.errors import EngineError, RuleError, Stalled
+from hub.engine.diff import CompareSettings, Comparison, look_at, missing
+from hub.engine.errors import EngineError, Stalled
 from hub.engine.hooks import hook_phases, is_hook, is_ignored, wave
 from hub.engine.ignore import IgnoreRule, ignore_rules
-from hub.engine.merge import predict
 from hub.engine.normalize import normalize_desired
 from hub.engine.options import compare_options, parse_options, resource_options
+from hub.engine.repeats import Repeat, without_repeats
 from hub.engine.resource import (
     Manifest,
     ResourceKey,
@@ -29,11 +31,14 @@ from hub.engine.resource import (
     unique,
     with_metadata,
 )
+from hub.engine.respect import respect_ignored
+from hub.engine.schema import OBJECT, Type
 from hub.engine.status import ResourceState, Sync
 from hub.engine.tracking import mark
 from hub.models import setting
-from projects import home
-from projects.impersonate import connection_for
+from projects import evidence, home
+from projects.evidence import Ask, Mode, Question, Settled, counts_mutations, mode_of, settle
+from projects.impersonate import user_for
 from projects.jq import Jq
 from projects.models import Application, Project
 from projects.ours import Author
@@ -41,6 +46,13 @@ from projects.reach import Place, Reach, place_of, reach_of
 from projects.sources import Desired
 
 NOT_PERMITTED = "ResourceNotPermittedWarning"
+UNANSWERED = "ComparisonWarning"
+"""The API server gave no answer to a dry run that would have told."""
+REPEATED = "RepeatedElementWarning"
+"""A manifest names an element of a list twice."""
+
+Types = Mapping[tuple[str, str, str], Type]
+"""Of each group, version and kind of which the cluster says something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,13 @@ class Compared:
     warnings: list[tuple[str, str]] = field(default_factory=list)
     """(condition type, message)."""
     errors: list[tuple[str, str]] = field(default_factory=list)
+    look_again: timedelta | None = None
+    """After what time more may be known, None when all is."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another comparison of the same would say the same."""
+        return not self.errors and self.look_again is None
 
     @property
     def states(self) -> list[ResourceState]:
@@ -127,6 +146,35 @@ def _placed(manifest: Manifest, key: ResourceKey, place: Place) -> Manifest:
     return manifest if key.namespace else with_metadata(manifest, namespace=place.namespace or None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What all resources of one comparison are compared by."""
+
+    application: Application
+    cluster: Cluster
+    rules: CompareSettings
+    options: Mapping[str, str]
+    jq: Jq
+    types: Types
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """One resource after the first look."""
+
+    key: ResourceKey
+    target: Manifest | None
+    row: LiveResource | None
+    current: Manifest | None
+    comparison: Comparison | None
+    question: Question | None
+    holder: str
+    """The instance of another application that has it."""
+    repeats: Sequence[Repeat] = ()
+    error: EngineError | Refused | None = None
+
+
 def comparison(
     application: Application,
     desired: Desired,
@@ -134,12 +182,12 @@ def comparison(
     project: Mapping[str, Any],
     *,
     narrow: bool = False,
-    dry_run: bool = True,
+    ask: Ask = Ask.ONCE,
 ) -> Compared:
     """Return how an application differs from what runs.
 
     Shapes: `narrow` is for manifests that a caller chose who may not sync them: naming an object then shows nothing
-    of it, only what the application reaches already counts as live. `dry_run` lets the API server be asked.
+    of it, only what the application reaches already counts as live. `ask` says whether the API server may be asked.
     Raises: Stalled when the spec cannot be used, RetryLater when the live state is not known.
     """
     place, reach = place_of(application, cluster), reach_of(application, cluster, project)
@@ -156,8 +204,11 @@ def comparison(
     rows = _rows(reach, [key for key in targets if key not in refused], narrow=narrow)
     held = _held(rows, targets, reach)
     author = Author(application, Project(name=application.project, spec=dict(project)))
-    pairs = []
-    jq = Jq(application.project, application.qualified_name)
+    pairs, drafts = [], []
+    context = _Context(
+        application, cluster, rules, options, Jq(application.project, application.qualified_name),
+        _types(cluster, targets), ask,
+    )  # fmt: skip
     for key in sorted(targets.keys() | rows.keys()):
         row = rows.get(key)
         target = targets.get(key)
@@ -175,16 +226,31 @@ def comparison(
         holder = held.get(key, "") if row is not None else ""
         if holder:
             warnings.append(_shared_warning(key, application, holder))
-        try:
-            current = live_manifest(row, target, cluster)
-            predicted = _dry_run(target, current, cluster, author) if dry_run else None
-            pair = _pair(key, target, row, (current, predicted), rules, options, jq)
-            pairs.append(_without_data(pair) if holder else pair)
-        except (EngineError, Refused) as error:
-            errors.append(_comparison_error(key, error, holder))
-            pairs.append(_unknown_pair(key, target, row, is_shown=not holder))
+        drafts.append(_draft(key, target, row, context, holder))
+    settled = _settled(drafts, author.project, context)
+    pairs += [_pair(draft, settled.get(draft.key), options) for draft in drafts]
+    pairs.sort(key=lambda pair: pair.key)
     pairs += [_hook_pair(m) for m in hooks if not is_ignored(m)]
-    return Compared(pairs, warnings, errors)
+    errors += _errors(drafts, settled)
+    passing = any(found.is_passing for found in settled.values())
+    again = evidence.ASK_AGAIN if passing else None
+    return Compared(pairs, warnings + _notes(drafts, settled), errors, again)
+
+
+def _errors(
+    drafts: Sequence[_Draft], settled: Mapping[ResourceKey, Settled]
+) -> list[tuple[str, str]]:  # fmt: skip
+    found = [(d, d.error or (settled[d.key].error if d.key in settled else None)) for d in drafts]
+    return [_comparison_error(draft.key, error, draft.holder) for draft, error in found if error]
+
+
+def _types(cluster: Cluster, targets: Mapping[ResourceKey, Manifest]) -> Types:
+    names = {_type_name(m) for key, m in targets.items() if not _is_hubs(cluster, key)}
+    return types_of(cluster, names)
+
+
+def _type_name(manifest: Manifest) -> tuple[str, str, str]:
+    return (*split_api_version(manifest["apiVersion"]), manifest["kind"])
 
 
 def _spec_errors(targets: Mapping[ResourceKey, Manifest], place: Place) -> list[tuple[str, str]]:
@@ -330,18 +396,82 @@ def live_manifest(
     return fetched
 
 
-def _pair(
-    key: ResourceKey,
-    target: Manifest | None,
-    row: LiveResource | None,
-    known: tuple[Manifest | None, Manifest | None],
-    rules: CompareSettings,
-    options: Mapping[str, str],
-    jq: Jq,
-) -> Pair:
-    current, predicted = known
+def _draft(
+    key: ResourceKey, target: Manifest | None, row: LiveResource | None, context: _Context, holder: str
+) -> _Draft:  # fmt: skip
+    try:
+        return _looked_at(key, target, row, context, holder)
+    except (EngineError, Refused) as error:
+        return _Draft(key, target, row, None, None, None, holder, error=error)
+
+
+def _looked_at(
+    key: ResourceKey, target: Manifest | None, row: LiveResource | None, context: _Context, holder: str
+) -> _Draft:  # fmt: skip
+    cluster, application = context.cluster, context.application
+    current = live_manifest(row, target, cluster)
+    if target is None:
+        return _Draft(key, target, row, current, None, None, holder)
+    type_ = context.types.get(_type_name(target))
+    wanted, repeats = normalize_desired(target), list[Repeat]()
+    if type_ is not None:
+        wanted, repeats = without_repeats(wanted, type_)
+    if current is None:
+        return _Draft(key, target, row, current, missing(wanted), None, holder, repeats)
+    wanted = _as_sent(wanted, current, context, type_ or OBJECT)
+    look = look_at(wanted, current, context.rules, context.jq.delete, type_)
+    never = context.ask is Ask.NOT or _is_hubs(cluster, key)
+    mode = Mode.NEVER if never else mode_of(target, application)
+    if look.is_same and mode is not Mode.ALWAYS:
+        return _Draft(key, target, row, current, look.as_same(), None, holder, repeats)
+    if mode is Mode.NEVER:
+        return _Draft(key, target, row, current, look.settled(), None, holder, repeats)
+    question = Question(
+        look, always=mode is Mode.ALWAYS, mutations=counts_mutations(target, application),
+        validate=resource_options(target, context.options).validate,
+    )  # fmt: skip
+    return _Draft(key, target, row, current, None, question, holder, repeats)
+
+
+def _as_sent(wanted: Manifest, current: Manifest, context: _Context, type_: Type) -> Manifest:
+    if context.options.get("RespectIgnoreDifferences") != "true":
+        return wanted
+    return respect_ignored(wanted, current, context.rules.rules, context.jq.paths, type_)
+
+
+def _settled(
+    drafts: Sequence[_Draft], project: Project, context: _Context
+) -> dict[ResourceKey, Settled]:
+    asked = [(d.key, d.question) for d in drafts if d.question is not None]
+    if not asked:
+        return {}
+    try:
+        user = user_for(context.application, project, context.cluster)
+    except Stalled as error:
+        return {key: Settled(question.look.settled(), error.message) for key, question in asked}
+    questions = [question for _, question in asked]
+    found = settle(context.cluster, user, questions, fresh=context.ask is Ask.ANEW)
+    return {key: answer for (key, _), answer in zip(asked, found, strict=True)}
+
+
+def _notes(drafts: Sequence[_Draft], settled: Mapping[ResourceKey, Settled]) -> list[tuple[str, str]]:  # fmt: skip
+    """Return what must be said of resources that were compared without the answer that was asked for."""
+    held = {draft.key for draft in drafts if draft.holder}
+    return [
+        (UNANSWERED, f"{key}: {found.note if key not in held else 'it cannot be compared'}")
+        for key, found in settled.items() if found.note
+    ] + [
+        (REPEATED, f"{draft.key}: {repeat}: the last one counts")
+        for draft in drafts for repeat in draft.repeats
+    ]  # fmt: skip
+
+
+def _pair(draft: _Draft, settled: Settled | None, options: Mapping[str, str]) -> Pair:
+    key, target, row, current = draft.key, draft.target, draft.row, draft.current
+    if draft.error or (settled and settled.error):
+        return _unknown_pair(key, target, row, is_shown=not draft.holder)
     example = target or current or {}
-    found = compare(target, current, rules, jq.delete, predicted) if target else None
+    found = settled.comparison if settled else draft.comparison
     status: Sync | None = Sync.SYNCED
     if target is None or current is None or (found and found.modified):
         status = Sync.OUT_OF_SYNC
@@ -353,60 +483,16 @@ def _pair(
         ignore_extraneous="IgnoreExtraneous" in (compare_options(current) if current else set()),
         ignore_health=health.ignores_health(current) if current else False,
         needs_confirmation=target is None and own.value("Prune") == "confirm",
+        note=settled.note if settled else "",
     )  # fmt: skip
-    return Pair(key, target, current, row, found, state)
+    pair = Pair(key, target, current, row, found, state)
+    return _without_data(pair) if draft.holder else pair
 
 
 def _health(row: LiveResource | None, current: Manifest | None) -> Any:
     if row is not None and row.body is not None:
         return row.assessment
     return health.assess(current, live.health_scripts()) if current else None
-
-
-def _dry_run(
-    target: Manifest | None, current: Manifest | None, cluster: Cluster, author: Author
-) -> Manifest | None:
-    application = author.application
-    words = compare_options(target) if target else set()
-    app_words = {
-        w.strip()
-        for w in str(application.annotations.get("argocd.argoproj.io/compare-options", "")).split(
-            ","
-        )
-    }
-    wanted = "ServerSideDiff" in words or (
-        "ServerSideDiff=false" not in words | app_words
-        and (settings.SERVER_SIDE_DIFF or "ServerSideDiff=true" in app_words)
-    )
-    if not wanted or target is None or current is None or cluster.is_home:
-        return None
-    # The cheap comparison first: the server is asked only when it would matter.
-    try:
-        connection = connection_for(application, author.project, cluster)
-    except Stalled as stalled:
-        raise RuleError(stalled.message) from stalled
-    kind = kind_of(connection, target)
-    if kind is None:
-        return None
-    try:
-        predicted = connection.apply(kind, normalize_desired(target), dry_run=True)
-    except Refused as refused:
-        raise secretless(refused, target) from refused
-    if "IncludeMutationWebhook" in words | {w.removesuffix("=true") for w in app_words}:
-        return predicted
-    ours = predict(normalize_desired(target), current, {}, {})
-    return dict(_without_mutations(predicted, current, ours))
-
-
-def _without_mutations(predicted: Any, current: Any, ours: Any) -> Any:
-    # A field that neither we set nor the live resource has was put in by a webhook.
-    if isinstance(predicted, dict) and isinstance(current, dict):
-        mine = ours if isinstance(ours, dict) else {}
-        return {
-            name: _without_mutations(value, current.get(name), mine.get(name))
-            for name, value in predicted.items() if name in current or name in mine
-        }  # fmt: skip
-    return predicted
 
 
 def _hook_pair(manifest: Manifest) -> Pair:

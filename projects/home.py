@@ -8,9 +8,10 @@ from django.conf import settings
 from clusters.kinds import Refused
 from hub.engine.errors import AccessDenied, Conflict, Invalid, NotFound, Precondition
 from hub.engine.fields import MANAGER, applied_fields, owned_fields
-from hub.engine.merge import predict
+from hub.engine.merge import Ownership, look
 from hub.engine.normalize import without_nulls
 from hub.engine.resource import Manifest, ResourceKey
+from hub.engine.schema import OBJECT
 from projects import applications
 from projects.manifests import application_json, project_json
 from projects.models import Application, Project
@@ -95,7 +96,8 @@ def _change(manifest: Manifest) -> _Change:
     current = get(*name)
     if current is None:
         return _Change(name, None, manifest)
-    merged = predict(without_nulls(manifest), current, owned_fields(current), {})
+    owner = Ownership(owned_fields(current), dict)
+    merged = look(without_nulls(manifest), current, OBJECT, owner)[0]
     return _Change(name, current, dict(merged))
 
 

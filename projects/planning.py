@@ -1,13 +1,11 @@
 """Prepare an operation: load what it needs, plan its steps, check them, try them dry."""
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
-from django.db import connections, transaction
+from django.db import transaction
 
 from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
@@ -31,12 +29,14 @@ from hub.engine.plan import (
 )
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.engine.respect import respect_ignored
+from hub.engine.schema import OBJECT
 from hub.engine.selection import idle, selects
 from hub.engine.status import Phase, Sync
 from hub.stream import publish
-from projects import home, sources
+from projects import evidence, home, sources
 from projects.compare import Compared, Pair, comparison, settings_for
 from projects.ending import finish
+from projects.evidence import in_parallel
 from projects.impersonate import user_for
 from projects.jq import Jq
 from projects.models import Application, Operation, Project
@@ -357,6 +357,8 @@ def _dry_run(run: Run, current: Mapping[ResourceKey, Manifest | None]) -> None:
     A refusal that an earlier step of the plan may change is not final: the resource has its turn.
     """
     tried = [n for n, s in enumerate(run.steps) if s.action == APPLY]
+    spared = _spared(run, [run.steps[n] for n in tried], current)
+    tried = [n for n in tried if run.steps[n].key not in spared]
     results = in_parallel([lambda n=n: _try(run, run.steps[n], current.get(run.steps[n].key)) for n in tried])  # fmt: skip
     for number, refusal in zip(tried, results, strict=True):
         if refusal is not None:
@@ -367,6 +369,22 @@ def _dry_run(run: Run, current: Mapping[ResourceKey, Manifest | None]) -> None:
         raise Failed(
             f"one or more objects failed to apply (dry run): {'; '.join(dict.fromkeys(messages))[:800]}"
         )
+
+
+def _spared(
+    run: Run, steps: Sequence[Step], current: Mapping[ResourceKey, Manifest | None]
+) -> set[ResourceKey]:  # fmt: skip
+    """Return the resources whose dry run the comparison made a moment ago, with the same manifest."""
+    pairs = {}
+    for step_ in steps:
+        manifest = manifest_of(run, step_)
+        if manifest is None or current.get(step_.key) is None:
+            continue
+        options = run.resource_options(manifest)
+        if not options.has("Replace"):
+            sent = manifest_to_send(run, manifest, current[step_.key])
+            pairs[step_.key] = (sent, current[step_.key], options.validate)
+    return evidence.accepted(run.cluster, run.target.as_user, pairs)
 
 
 def _judged(run: Run, number: int, refusal: Refusal) -> Step:
@@ -424,23 +442,6 @@ def _is_to_come(run: Run, step_: Step, options: ResourceOptions) -> bool:
     return is_spared and connection.kind(key.group, key.kind, step_.version) is None
 
 
-def in_parallel(calls: Sequence[Any]) -> list[Any]:
-    """Return the results of calls, made at the same time as far as the cluster allows."""
-    if len(calls) == 1:
-        return [calls[0]()]
-    if not calls:
-        return []
-
-    def call(function: Any) -> Any:
-        try:
-            return function()
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(max_workers=min(settings.KUBE_PARALLELISM, len(calls))) as pool:
-        return list(pool.map(call, calls))
-
-
 def manifest_of(run: Run, step_: Step) -> Manifest | None:
     """Return the manifest that a step applies, with the name that was generated for it."""
     if not run.desired:
@@ -468,7 +469,9 @@ def manifest_to_send(run: Run, manifest: Manifest, current: Manifest | None) -> 
     wanted = normalize_desired(manifest)
     if run.options.get("RespectIgnoreDifferences") == "true" and current is not None:
         jq = Jq(run.application.project, run.application.qualified_name)
-        wanted = respect_ignored(wanted, current, settings_for(run.application).rules, jq.paths)
+        type_ = run.target.type_of(manifest) or OBJECT
+        rules = settings_for(run.application).rules
+        wanted = respect_ignored(wanted, current, rules, jq.paths, type_)
     return wanted
 
 

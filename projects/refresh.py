@@ -25,6 +25,7 @@ from hub.metrics import REFRESH, clock
 from hub.stream import wake
 from projects import sources
 from projects.compare import comparison, live_digest
+from projects.evidence import Ask
 from projects.lease import claim
 from projects.models import (
     DELAYED,
@@ -197,8 +198,14 @@ def _look(application: Application, outcome: Outcome) -> None:
     if outcome.digest == application.comparison_digest and not force and settled:
         outcome.compared = None
         return
-    outcome.compared = comparison(application, outcome.desired, cluster, project.spec)
+    ask = Ask.ANEW if hard else Ask.ONCE
+    outcome.compared = comparison(application, outcome.desired, cluster, project.spec, ask=ask)
+    outcome.look_again = _sooner(outcome.look_again, outcome.compared.look_again)
     _judge(application, project, cluster, outcome)
+
+
+def _sooner(one: timedelta | None, other: timedelta | None) -> timedelta | None:
+    return min((d for d in (one, other) if d is not None), default=None)
 
 
 def _desired(application: Application, context: sources.Context, *, force: bool) -> sources.Desired:

@@ -22,7 +22,7 @@ from hub.engine.status import (
 from hub.models import next_version
 from hub.stream import publish, wake
 from projects.applications import tell_rollout
-from projects.compare import NOT_PERMITTED, Compared, is_delete_hook
+from projects.compare import NOT_PERMITTED, REPEATED, UNANSWERED, Compared, is_delete_hook
 from projects.models import (
     DELAYED,
     Application,
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 ERRORS = ("InvalidSpecError", "ComparisonError", "UnknownError")
 WARNINGS = (
     NOT_PERMITTED,
+    UNANSWERED,
+    REPEATED,
     "SharedResourceWarning",
     "HubKindWarning",
     "RepeatedResourceWarning",
@@ -210,7 +212,7 @@ def _columns(current: Application, outcome: Outcome, now: datetime) -> dict[str,
     elif outcome.sync is Sync.SYNCED:
         changes["out_of_sync_since"] = None
     changes["comparison_digest"] = (
-        outcome.digest if outcome.compared is not None and not outcome.compared.errors else ""
+        outcome.digest if outcome.compared is not None and outcome.compared.is_final else ""
     )
     if outcome.desired is not None:
         changes |= {
@@ -295,7 +297,7 @@ def resource_json(state: ResourceState) -> dict[str, Any]:
         )
     elif not state.exists and not state.hook:
         result["health"] = {"status": "Missing"}
-    for name, value in (("hook", state.hook), ("requiresPruning", state.requires_pruning),
+    for name, value in (("hook", state.hook), ("comparisonNote", state.note), ("requiresPruning", state.requires_pruning),
                         ("requiresDeletionConfirmation", state.needs_confirmation), ("syncWave", state.wave)):  # fmt: skip
         if value:
             result[name] = value

@@ -42,6 +42,7 @@ from hub.stream import publish, wake
 from projects import refusals
 from projects.applying import OPERATION_ID, SETTLE_SECONDS, execute, hook_object, operation_id
 from projects.ending import finish, let_wait
+from projects.evidence import in_parallel
 from projects.lease import claim
 from projects.manifests import stamp
 from projects.models import Application, Operation
@@ -49,7 +50,6 @@ from projects.planning import (
     APPLYING,
     Failed,
     Run,
-    in_parallel,
     live_state,
     load,
     prepare,

@@ -9,14 +9,25 @@ from clusters import live
 from clusters.kinds import Kind, Refused
 from clusters.kube import JSON_PATCH, Connection, connect, kind_of, secretless
 from clusters.models import Cluster
+from clusters.schemas import types_of
+from hub.engine.diff import CompareSettings, look_at
 from hub.engine.enabling import Refusal
+from hub.engine.errors import EngineError, ManifestError
 from hub.engine.fields import MANAGER, owned_fields
 from hub.engine.health import HOOK_FINALIZER
-from hub.engine.merge import ownership, predict
+from hub.engine.merge import look, ownership
 from hub.engine.options import ResourceOptions
-from hub.engine.resource import Manifest, ResourceKey, resource_key
-from projects import home
+from hub.engine.repeats import without_repeats
+from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version
+from hub.engine.schema import OBJECT, Type
+from hub.metrics import DRY_RUNS
+from projects import evidence, home
 from projects.ours import Author
+
+
+def _no_jq(_expression: str, value: Any) -> Any:
+    return value
+
 
 _CLIENT_SIDE = (
     "kubectl-client-side-apply",
@@ -122,6 +133,9 @@ class Target:
         key = resource_key(manifest)
         if self.is_home(key):
             return home.apply(manifest, self.author, dry_run=dry_run)
+        manifest = self._once(manifest)
+        if dry_run:
+            DRY_RUNS.labels(self.cluster.server, "sync").inc()
         try:
             result = self._apply(
                 self.kind(manifest),
@@ -135,7 +149,28 @@ class Target:
             raise secretless(refused, manifest) from refused
         if not dry_run:
             live.record(self.cluster.pk, [live.Seen(result, is_whole=True)], quiet=True)
+            self._learn(manifest, result, options)
         return result
+
+    def _once(self, manifest: Manifest) -> Manifest:
+        type_ = self.type_of(manifest)
+        try:
+            return without_repeats(manifest, type_)[0] if type_ else manifest
+        except ManifestError as error:
+            raise Refused(422, "Invalid", str(error)) from error
+
+    def _learn(self, manifest: Manifest, result: Manifest, options: ResourceOptions) -> None:
+        """Remember what the server made of a manifest: the next comparison need not ask."""
+        # It is applied, whatever shape the answer has.
+        with contextlib.suppress(EngineError):
+            look = look_at(manifest, result, CompareSettings(), _no_jq, self.type_of(manifest))
+            evidence.learn(self.cluster, self.as_user, look, validate=options.validate)
+
+    def type_of(self, manifest: Manifest) -> Type | None:
+        """Return what the cluster says of a manifest's kind, None when it says nothing."""
+        group, version = split_api_version(manifest["apiVersion"])
+        name = (group, version, manifest["kind"])
+        return types_of(self.cluster, [name]).get(name)
 
     def _apply(
         self,
@@ -212,7 +247,8 @@ class Target:
         # Server-side apply knows no unknown fields; Validate=false asks for what an update does with them.
         if current is None:
             return self.connection.create(kind, manifest, dry_run=dry_run, validate=False)
-        merged = predict(manifest, current, *ownership(current))
+        type_ = self.type_of(manifest) or OBJECT
+        merged = look(manifest, current, type_, ownership(current, type_))[0]
         return self.connection.replace(kind, merged, dry_run=dry_run, validate=False)
 
     def _recreate(

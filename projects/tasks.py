@@ -8,9 +8,10 @@ from celery import shared_task
 from django.db.models import Q
 from django.utils import timezone
 
+from clusters import schemas
 from hub.engine.errors import RetryLater, Stalled
 from hub.stream import wake
-from projects import delete, follow, publications, refresh, sync
+from projects import delete, evidence, follow, publications, refresh, sync
 from projects.models import (
     Application,
     GitRemote,
@@ -123,6 +124,8 @@ def clean_up() -> None:
     now = timezone.now()
     RenderedManifests.objects.filter(used_at__lt=now - timedelta(days=14)).delete()
     RenderFailure.objects.filter(at__lt=now - timedelta(days=1)).delete()
+    evidence.forget_old()
+    schemas.forget_old()
     forget_tombstones(now - timedelta(days=1))
     ApplicationEvent.objects.filter(at__lt=now - timedelta(days=7)).delete()
     StatusChange.objects.filter(at__lt=now - timedelta(days=45)).delete()

@@ -1,7 +1,6 @@
 """Patches and field ownership of a sandbox: what a real API server does with them."""
 
 import base64
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,11 +8,11 @@ from clusters.sandbox.kinds import Served
 from hub.engine.fields import (
     Fields,
     applied_fields,
-    element_key,
-    merge_keys,
+    key_text,
     union,
 )
-from hub.engine.resource import Manifest, is_builtin
+from hub.engine.resource import Manifest
+from hub.engine.schema import LIST, Type
 
 
 def now() -> str:
@@ -69,9 +68,11 @@ def _managed(
     return [*rest, _entry(manager, operation, kind, fields)]
 
 
-def _with_update_manager(before: Manifest | None, after: Manifest, manager: str) -> Manifest:
+def _with_update_manager(
+    before: Manifest | None, after: Manifest, manager: str, type_: Type
+) -> Manifest:
     kind = Served("", after["apiVersion"], after["kind"], "", False)
-    changed = changed_fields(before or {}, after, kind) if before else applied_fields(after)
+    changed = changed_fields(before, after, type_) if before else applied_fields(after, type_)
     old: Fields = {}
     # A patch may have changed the entries themselves: that is how ownership is handed over.
     for entry in after["metadata"].get("managedFields") or []:
@@ -83,7 +84,7 @@ def _with_update_manager(before: Manifest | None, after: Manifest, manager: str)
     return {**after, "metadata": {**after["metadata"], "managedFields": entries}}
 
 
-def changed_fields(before: Any, after: Any, kind: Served) -> Fields:
+def changed_fields(before: Any, after: Any, type_: Type) -> Fields:
     """Return the trie of fields whose value differs, without what the server writes."""
 
     def body(manifest: Any) -> Any:
@@ -97,39 +98,39 @@ def changed_fields(before: Any, after: Any, kind: Served) -> Fields:
             "metadata": metadata,
         }
 
-    return _changed_map(body(before), body(after), kind)
+    return _changed_map(body(before), body(after), type_)
 
 
-def _changed_map(before: dict[str, Any], after: dict[str, Any], kind: Served) -> Fields:
+def _changed_map(before: dict[str, Any], after: dict[str, Any], type_: Type) -> Fields:
     result: Fields = {}
     for name in before.keys() | after.keys():
         one, other = before.get(name), after.get(name)
         if one == other:
             continue
         if isinstance(one, dict) and isinstance(other, dict):
-            result[f"f:{name}"] = _changed_map(one, other, kind)
+            result[f"f:{name}"] = _changed_map(one, other, type_.field(name))
         elif isinstance(one, list) and isinstance(other, list):
-            result[f"f:{name}"] = _changed_list(name, one, other, kind)
+            result[f"f:{name}"] = _changed_list(one, other, type_.field(name))
         else:
             result[f"f:{name}"] = {}
     return result
 
 
-def _changed_list(name: str, one: list[Any], other: list[Any], kind: Served) -> Fields:
-    keys = merge_keys(name, one + other, None, kind=kind.kind, builtin=is_builtin(kind.group))
-    if not keys:
+def _changed_list(one: list[Any], other: list[Any], type_: Type) -> Fields:
+    if not _has_keys(type_, one + other):
         return {}
-    old = {element_key(keys, e): e for e in one}
+    old = {type_.key_of(e): e for e in one}
     result: Fields = {}
     for element in other:
-        before = old.get(element_key(keys, element))
+        before = old.get(type_.key_of(element))
         if before != element:
-            text = "k:" + json.dumps(
-                dict(sorted(zip(keys, element_key(keys, element), strict=True))),
-                separators=(",", ":"),
-            )
-            result[text] = _changed_map(before, element, kind) if before else {}
+            changed = _changed_map(before, element, type_.element) if before else {}
+            result[key_text(type_, element)] = changed
     return result
+
+
+def _has_keys(type_: Type, elements: list[Any]) -> bool:
+    return type_.shape == LIST and bool(type_.keys) and all(isinstance(e, dict) for e in elements)
 
 
 def _minus(fields: Fields, gone: Fields) -> Fields:
@@ -174,37 +175,34 @@ def _merge(before: Any, patch: Any) -> Any:
     return result
 
 
-def _strategic(before: Manifest, patch: Manifest, kind: Served) -> Manifest:
-    def merge(name: str, old: Any, new: Any) -> Any:
-        if isinstance(new, dict) and isinstance(old, dict):
-            if new.get("$patch") == "replace":
-                return {k: v for k, v in new.items() if k != "$patch"}
-            result = dict(old)
-            for key, value in new.items():
-                if key.startswith("$"):
-                    continue
-                if value is None:
-                    result.pop(key, None)
-                else:
-                    result[key] = merge(key, old.get(key), value)
-            return result
-        if isinstance(new, list) and isinstance(old, list):
-            keys = merge_keys(
-                name,
-                old + [e for e in new if isinstance(e, dict)],
-                None,
-                kind=kind.kind,
-                builtin=True,
-            )
-            if keys:
-                merged = {element_key(keys, e): e for e in old}
-                for element in new:
-                    slot = element_key(keys, element)
-                    if element.get("$patch") == "delete":
-                        merged.pop(slot, None)
-                    else:
-                        merged[slot] = merge("", merged.get(slot), element)
-                return list(merged.values())
-        return new
+def _strategic(before: Manifest, patch: Manifest, type_: Type) -> Manifest:
+    return dict(_merged(before, patch, type_))
 
-    return dict(merge("", before, patch))
+
+def _merged(old: Any, new: Any, type_: Type) -> Any:
+    if isinstance(new, dict) and isinstance(old, dict):
+        return _merged_map(old, new, type_)
+    if isinstance(new, list) and isinstance(old, list) and _has_keys(type_, [*old, *new]):
+        merged = {type_.key_of(e): e for e in old}
+        for element in new:
+            slot = type_.key_of(element)
+            if element.get("$patch") == "delete":
+                merged.pop(slot, None)
+            else:
+                merged[slot] = _merged(merged.get(slot), element, type_.element)
+        return list(merged.values())
+    return new
+
+
+def _merged_map(old: dict[str, Any], new: dict[str, Any], type_: Type) -> dict[str, Any]:
+    if new.get("$patch") == "replace":
+        return {k: v for k, v in new.items() if k != "$patch"}
+    result = dict(old)
+    for key, value in new.items():
+        if key.startswith("$"):
+            continue
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(old.get(key), value, type_.field(key))
+    return result

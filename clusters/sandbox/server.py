@@ -22,11 +22,12 @@ from cryptography.x509.oid import NameOID
 from clusters.sandbox.controllers import Controllers, is_service_token
 from clusters.sandbox.kinds import Served
 from clusters.sandbox.store import Failure, Store
+from clusters.sandbox.types import document_of
 from hub.api import selector
 from hub.engine.documents import parse_yaml
 from hub.engine.errors import Invalid, ManifestError
 from hub.engine.reading import digits
-from hub.engine.resource import Manifest
+from hub.engine.resource import Manifest, is_builtin
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,9 @@ class Sandbox:
             if path in (f"apis/{k.group}/{k.version}", f"api/{k.version}")
         ]
         parameters = [{"name": "fieldValidation", "in": "query", "schema": {"type": "string"}}]
+        schemas = [(k, self.store.schema(k)) for k in kinds if not is_builtin(k.group)]
         return {
+            **document_of(schemas),
             "openapi": "3.0.0", "info": {"title": self.name, "version": VERSION},
             "paths": {
                 f"/{path}/{k.plural}/{{name}}": {"patch": {

@@ -27,14 +27,16 @@ from clusters.sandbox.merging import (
     changed_fields,
     now,
 )
+from clusters.sandbox.types import schema_in, type_in
 from hub.engine.fields import (
     applied_fields,
     others_fields,
     owned_fields,
 )
-from hub.engine.merge import predict
+from hub.engine.merge import Ownership, look
 from hub.engine.normalize import without_nulls
 from hub.engine.resource import Manifest, is_builtin, is_dns_name
+from hub.engine.schema import Type
 
 HISTORY = 5000
 
@@ -145,7 +147,7 @@ class Store:
         if before is not None and _same(before, after):
             return before
         if manager:
-            after = _with_update_manager(before, after, manager)
+            after = _with_update_manager(before, after, manager, self.type(kind))
         return self._store(kind, before, after, dry_run=dry_run)
 
     def _prepared(
@@ -247,6 +249,16 @@ class Store:
         )  # fmt: skip
         self.kinds[served.group, served.plural] = served
 
+    def schema(self, kind: Served) -> Any:
+        """Return the schema that a kind's definition gives, None for Kubernetes' own kinds."""
+        definitions = self.kinds["apiextensions.k8s.io", "customresourcedefinitions"]
+        found = self.get(definitions, "", f"{kind.plural}.{kind.group}")
+        return schema_in(found, kind.version) if found else None
+
+    def type(self, kind: Served) -> Type:
+        """Return the type of a kind."""
+        return type_in(kind, None if is_builtin(kind.group) else self.schema(kind))
+
     def _unserve(self, crd: Manifest) -> None:
         spec = crd.get("spec") or {}
         place = (spec.get("group", ""), (spec.get("names") or {}).get("plural", ""))
@@ -280,15 +292,16 @@ class Store:
         if kind.group == "" and kind.kind == "Secret":
             wanted = _secret(wanted)
         before = self.get(kind, namespace, name)
-        fields = applied_fields(wanted)
+        type_ = self.type(kind)
+        fields = applied_fields(wanted, type_)
         if before is None:
             after = self._prepared(kind, wanted, namespace if kind.namespaced else "", name, None)
             after["metadata"]["managedFields"] = [_entry(manager, "Apply", kind, fields)]
             return self._store(kind, None, after, dry_run=dry_run)
         owned = owned_fields(before, (manager,))
         others = others_fields(before, (manager,))
-        merged = predict(wanted, before, owned, others)
-        changed = changed_fields(before, merged, kind)
+        merged = look(wanted, before, type_, Ownership(owned, lambda: others))[0]
+        changed = changed_fields(before, merged, type_)
         if not force:
             clash = _intersection(fields, _intersection(changed, others))
             if clash:
@@ -327,7 +340,7 @@ class Store:
                     f"the server rejected our request due to an error in our request: {error}",
                 ) from error
         elif content_type.endswith("strategic-merge-patch+json"):
-            after = _strategic(before, patch, kind)
+            after = _strategic(before, patch, self.type(kind))
         else:
             after = _merge(before, patch)
         uid = before["metadata"]["uid"]

@@ -1,14 +1,23 @@
 """Compare a resource in git with the same resource in a cluster."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from typing import ParamSpec, TypeVar
+
+import orjson
 
 from hub.engine.errors import ODD_SHAPES, EngineError, ManifestError
 from hub.engine.ignore import DeleteByJq, IgnoreRule, rules_for, without_ignored
 from hub.engine.managers import manager_fields, take_fields
-from hub.engine.merge import ownership, predict
+from hub.engine.merge import Doubt, Ownership, Weigh, answered, digest_of_doubts, look, ownership
 from hub.engine.normalize import for_comparison, is_aggregated_role, normalize_desired
 from hub.engine.resource import Manifest, resource_key
+from hub.engine.schema import OBJECT, Type
 from hub.engine.tracking import Tracking
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,57 +31,167 @@ class CompareSettings:
     """`all` kinds, only `crd`, or `none`, as `ignoreResourceStatusField` of Argo CD."""
 
 
-@dataclass(frozen=True, slots=True)
+def _sound(function: Callable[P, R]) -> Callable[P, R]:
+    """Have a function raise the engine's own error for objects of shapes that their kind does not have."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except EngineError:
+            raise
+        except ODD_SHAPES as error:
+            raise ManifestError(
+                "it has fields of a shape that its kind does not have, live or in the source"
+            ) from error
+
+    return call
+
+
+Sides = tuple[Manifest | None, Manifest | None]
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """The two sides that are compared, normalized, and whether they differ."""
+    """Whether two sides differ, and the sides, normalized, for who wants to see them."""
 
     modified: bool
-    live: Manifest | None
-    predicted: Manifest | None
+    _sides: Callable[[], Sides]
+
+    @cached_property
+    def sides(self) -> Sides:
+        """What is live, and what applying makes of it."""
+        return self._sides()
+
+    @property
+    def live(self) -> Manifest | None:
+        """What is live, normalized."""
+        return self.sides[0]
+
+    @property
+    def predicted(self) -> Manifest | None:
+        """What applying makes of it, normalized."""
+        return self.sides[1]
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A first look at one resource, made without asking anybody."""
+
+    wanted: Manifest
+    """The manifest as a sync would send it."""
+    live: Manifest
+    doubts: list[Doubt]
+    is_same: bool
+    """Whether applying certainly changes nothing that counts."""
+    _type: Type
+    _owner: Ownership
+    _strip: Callable[[Manifest], Manifest]
+
+    @property
+    def place(self) -> str:
+        """The digest of what is live where that matters."""
+        return digest_of_doubts(self.doubts)
+
+    @_sound
+    def settled(self) -> Comparison:
+        """Return the comparison without asking: what is most likely counts."""
+        likely, _ = look(self.wanted, self.live, self._type, self._owner, Weigh.LIKELY)
+        if self.is_same:
+            likely = self.live
+        return self._of(likely)
+
+    def as_same(self) -> Comparison:
+        """Return the comparison of what is known to stay as it is when it is applied."""
+        return Comparison(False, lambda: (self._strip(self.live),) * 2)
+
+    @_sound
+    def by(self, answer: Manifest, *, mutations: bool = False) -> Comparison:
+        """Return the comparison by what the server answers to a dry run.
+
+        `mutations` says whether it counts what webhooks do to fields that are none of ours.
+        """
+        return self._of(answer if mutations else self.filtered(answer))
+
+    @_sound
+    def as_changed(self) -> Comparison:
+        """Return the comparison of what is known to change when it is applied, though not how."""
+        changed, _ = look(self.wanted, self.live, self._type, self._owner)
+        return Comparison(True, lambda: (self._strip(self.live), self._strip(changed)))
+
+    @_sound
+    def is_unchanged_by(self, answer: Manifest, *, mutations: bool = False) -> bool:
+        """Return whether a server answers with what is live, whatever rules ignore."""
+        found = answer if mutations else self.filtered(answer)
+        return _equal(for_comparison(found), for_comparison(self.live))
+
+    def filtered(self, answer: Manifest) -> Manifest:
+        """Return what a server answers as far as it is about what we state or have applied."""
+        return answered(answer, self.live, self.wanted, self._type, self._owner)
+
+    def _of(self, predicted: Manifest) -> Comparison:
+        if predicted is self.live:
+            return self.as_same()
+        sides = self._strip(self.live), self._strip(predicted)
+        return Comparison(not _equal(*sides), lambda: sides)
+
+
+def _equal(one: Manifest, other: Manifest) -> bool:
+    # To Python 1 is true.
+    return one == other and _text(one) == _text(other)
+
+
+def _text(value: Manifest) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=str)
+
+
+@_sound
+def look_at(
+    wanted: Manifest, live: Manifest, settings: CompareSettings, delete_by_jq: DeleteByJq, type_: Type | None = None
+) -> Look:  # fmt: skip
+    """Return a first look at how a manifest, normalized, differs from what is live.
+
+    Shapes: `type_` is what the cluster says of the kind, None when it says nothing.
+    """
+    known = type_ or OBJECT
+    owner = ownership(live, known)
+    changed, doubts = look(wanted, live, known, owner)
+    rules = rules_for(resource_key(wanted), settings.rules)
+    managers = [name for rule in rules for name in rule.managers]
+    theirs = manager_fields(live, managers) if managers else None
+
+    def strip(manifest: Manifest) -> Manifest:
+        kept = manifest if theirs is None else take_fields(manifest, live, theirs, known)
+        return _comparable(kept, rules, settings, delete_by_jq)
+
+    if any(rule.jq_paths for rule in rules):
+        strip(live)  # a path that cannot be used is an error also where nothing differs
+    is_same = not doubts or _equal(strip(live), strip(changed))
+    return Look(wanted, live, doubts, is_same, known, owner, strip)
+
+
+@_sound
 def compare(
     desired: Manifest,
     live: Manifest | None,
     settings: CompareSettings,
     delete_by_jq: DeleteByJq,
-    dry_run: Manifest | None = None,
+    type_: Type | None = None,
 ) -> Comparison:
-    """Return how applying `desired` would change `live`.
-
-    `dry_run` is the API server's own prediction, when server-side diff is on; without it the
-    prediction is made here by field ownership.
+    """Return how applying `desired` would change `live`, as far as that is known without asking the server.
 
     Raises: ManifestError for a manifest without identity, and for a live resource whose fields have shapes
         that its kind does not have.
     """
-    try:
-        return _compare(desired, live, settings, delete_by_jq, dry_run)
-    except EngineError:
-        raise
-    except ODD_SHAPES as error:
-        raise ManifestError(
-            "it has fields of a shape that its kind does not have, live or in the source"
-        ) from error
-
-
-def _compare(
-    desired: Manifest,
-    live: Manifest | None,
-    settings: CompareSettings,
-    delete_by_jq: DeleteByJq,
-    dry_run: Manifest | None,
-) -> Comparison:
     wanted = normalize_desired(desired)
     if live is None:
-        return Comparison(modified=True, live=None, predicted=wanted)
-    predicted = dry_run or predict(wanted, live, *ownership(live))
-    rules = rules_for(resource_key(desired), settings.rules)
-    managers = [name for rule in rules for name in rule.managers]
-    if managers:
-        predicted = take_fields(predicted, live, manager_fields(live, managers))
-    sides = [_comparable(side, rules, settings, delete_by_jq) for side in (live, predicted)]
-    return Comparison(modified=sides[0] != sides[1], live=sides[0], predicted=sides[1])
+        return missing(wanted)
+    return look_at(wanted, live, settings, delete_by_jq, type_).settled()
+
+
+def missing(wanted: Manifest) -> Comparison:
+    """Return the comparison of what is not there."""
+    return Comparison(True, lambda: (None, wanted))
 
 
 def _comparable(

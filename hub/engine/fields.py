@@ -4,10 +4,11 @@ Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/ (field
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from hub.engine.resource import Manifest, is_builtin, resource_key
+from hub.engine.resource import Manifest, resource_key
+from hub.engine.schema import OBJECT, Type
 
 Fields = dict[str, Any]
 """A trie: `f:name` a field, `k:{…}` a list element by key, `v:…` a set element, `.` the thing itself."""
@@ -17,29 +18,7 @@ MANAGER = "argocd-controller"
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
-_MERGE_KEYS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "containers": (("name",),),
-    "initContainers": (("name",),),
-    "ephemeralContainers": (("name",),),
-    "env": (("name",),),
-    "volumes": (("name",),),
-    "volumeMounts": (("mountPath",),),
-    "volumeDevices": (("devicePath",),),
-    "ports": (("containerPort", "protocol"), ("port", "protocol")),
-    "imagePullSecrets": (("name",),),
-    "hostAliases": (("ip",),),
-    "topologySpreadConstraints": (("topologyKey", "whenUnsatisfiable"),),
-    "webhooks": (("name",),),
-    "secrets": (("name",),),
-    "ownerReferences": (("uid",),),
-    "conditions": (("type",),),
-    "resourceClaims": (("name",),),
-    "validations": (),
-}
-_KEY_DEFAULTS = {"protocol": "TCP"}
-_SETS = {"finalizers"}
 _DEEPEST = 200
-_ATOMIC_IN = {"NetworkPolicy", "Ingress", "CustomResourceDefinition", "EndpointSlice", "Endpoints"}
 
 
 def owned_fields(live: Manifest, managers: Collection[str] = (MANAGER,)) -> Fields | None:
@@ -100,33 +79,29 @@ def _add(result: Fields, trie: Fields) -> None:
             _add(result[key], child)
 
 
-def field_set(value: Any, manifest_kind: str = "", builtin: bool = True) -> Fields:
+def field_set(value: Any, type_: Type) -> Fields:
     """Return the trie of a value's own fields, as an API server records it for an apply."""
     if not isinstance(value, dict):
         return {}
-    result: Fields = {}
-    for name, child in value.items():
-        result[f"f:{name}"] = _child_fields(name, child, manifest_kind, builtin)
-    return result
+    return {f"f:{name}": _child_fields(child, type_.field(name)) for name, child in value.items()}
 
 
-def _child_fields(name: str, child: Any, kind: str, builtin: bool) -> Fields:
+def _child_fields(child: Any, type_: Type) -> Fields:
     if isinstance(child, dict):
-        return field_set(child, kind, builtin)
-    if isinstance(child, list):
-        if name in _SETS:
-            return {f"v:{json.dumps(item)}": {} for item in child}
-        keys = merge_keys(name, child, None, kind=kind, builtin=builtin)
-        if keys:
-            return {
-                _key_text(keys, item): {".": {}, **field_set(item, kind, builtin)} for item in child
-            }
+        return {} if type_.is_atomic else field_set(child, type_)
+    if not isinstance(child, list):
+        return {}
+    if type_.is_set:
+        return {f"v:{json.dumps(item)}": {} for item in child}
+    if type_.keys and all(isinstance(item, dict) for item in child):
+        inner = type_.element
+        return {key_text(type_, item): {".": {}, **field_set(item, inner)} for item in child}
     return {}
 
 
-def applied_fields(manifest: Manifest) -> Fields:
+def applied_fields(manifest: Manifest, type_: Type = OBJECT) -> Fields:
     """Return the trie of a manifest that is applied, without what identifies it."""
-    key = resource_key(manifest)
+    resource_key(manifest)
     body = {k: v for k, v in manifest.items() if k not in ("apiVersion", "kind", "status")}
     metadata = {
         k: v
@@ -134,51 +109,12 @@ def applied_fields(manifest: Manifest) -> Fields:
         if k
         not in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "managedFields")
     }
-    body = {**body, "metadata": metadata}
-    return field_set(body, key.kind, is_builtin(key.group))
+    return field_set({**body, "metadata": metadata}, type_)
 
 
-def merge_keys(
-    name: str, elements: list[Any], owned: Fields | None, *, kind: str, builtin: bool
-) -> tuple[str, ...]:
-    """Return the fields that identify an element of a list, empty when the list is one value.
-
-    Kubernetes' own kinds have fixed keys; for custom resources the field set of the live
-    resource shows them, since its schema declared the list a map.
-    """
-    if not elements or not all(isinstance(element, dict) for element in elements):
-        return ()
-    if not builtin:
-        return _keys_shown(owned)
-    if kind in _ATOMIC_IN:
-        return ()
-    for keys in _MERGE_KEYS.get(name, ()):
-        if all(all(k in e or k in _KEY_DEFAULTS for k in keys) for e in elements):
-            return keys
-    return ()
-
-
-def _keys_shown(owned: Fields | None) -> tuple[str, ...]:
-    for text in owned or {}:
-        if text.startswith("k:"):
-            keys = shown(text)
-            if isinstance(keys, dict):
-                return tuple(keys)
-    return ()
-
-
-def element_key(keys: tuple[str, ...], element: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the values that identify an element, defaults filled in."""
-    return tuple(_plain(element.get(k, _KEY_DEFAULTS.get(k))) for k in keys)
-
-
-def _plain(value: Any) -> Any:
-    # No schema allows an object for a key, but anybody may write one.
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else value
-
-
-def _key_text(keys: tuple[str, ...], element: dict[str, Any]) -> str:
-    values = dict(sorted(zip(keys, element_key(keys, element), strict=True)))
+def key_text(type_: Type, element: dict[str, Any]) -> str:
+    """Return how field sets name an element of a list with keys."""
+    values = dict(sorted(zip(type_.keys, type_.key_of(element), strict=True)))
     return "k:" + json.dumps(values, separators=(",", ":"))
 
 
@@ -187,25 +123,16 @@ def child_of(fields: Fields | None, name: str) -> Fields | None:
     return fields.get(f"f:{name}") if fields else None
 
 
-def elements_of(
-    fields: Fields | None, keys: tuple[str, ...]
-) -> Callable[[dict[str, Any]], Fields | None]:
-    """Return what gives the trie below an element of a list, None when the element is not in it."""
-    known: dict[str, Fields] = {}
+def elements_of(fields: Fields | None, type_: Type) -> dict[tuple[Any, ...], Fields]:
+    """Return the tries below the elements of a list with keys, by the values of the keys."""
+    found: dict[tuple[Any, ...], Fields] = {}
     for text, child in (fields or {}).items():
-        if text.startswith("k:"):
-            known.setdefault(_name(shown(text)), child if isinstance(child, dict) else {})
-
-    def find(element: dict[str, Any]) -> Fields | None:
-        return known.get(_name(dict(zip(keys, element_key(keys, element), strict=True))))
-
-    return find
+        values = shown(text) if text.startswith("k:") else None
+        if isinstance(values, dict):
+            found.setdefault(type_.key_of(values), child if isinstance(child, dict) else {})
+    return found
 
 
-def _name(values: Any) -> str:
-    return json.dumps(values, sort_keys=True)
-
-
-def is_set_list(name: str) -> bool:
-    """Return whether a list is a set of values that are merged."""
-    return name in _SETS
+def members_of(fields: Fields | None) -> set[str]:
+    """Return the values of a set that a trie names, each written as JSON with sorted keys."""
+    return {json.dumps(shown(f), sort_keys=True) for f in fields or {} if f.startswith("v:")}

@@ -187,7 +187,7 @@ class Type:
 
     def __init__(self, small: Small, document: Mapping[str, Small]) -> None:
         """Take a type in its small form, and the document that has the types that it names."""
-        words = small if isinstance(small, dict) else {"t": small}
+        words: dict[str, Any] = small if isinstance(small, dict) else {"t": small}
         self.default: Any = words.get("d", ABSENT)
         """What the server fills in where the field is not stated, `ABSENT` when the schema says nothing."""
         atomic, word = bool(words.get("a")), words.get("t", ANY)
@@ -208,7 +208,7 @@ class Type:
         self.is_open: bool = self.shape == ANY or bool(words.get("p"))
         """Whether fields that it does not name may be there."""
         self._document, self._words = document, words
-        self._fields: Mapping[str, Small] = dict[str, Any](words.get("f") or {})
+        self._fields: Mapping[str, Small] = words.get("f") or {}
         self._known: dict[str, Type] = {}
         self._values: Type | None = None
 

@@ -69,6 +69,8 @@ class ResourceState:
     ignore_extraneous: bool = False
     ignore_health: bool = False
     needs_confirmation: bool = False
+    note: str = ""
+    """What must be said of how it was compared, empty when nothing."""
 
     @property
     def requires_pruning(self) -> bool:

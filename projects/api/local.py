@@ -26,6 +26,7 @@ from projects import sources
 from projects.api.applications import permitted
 from projects.api.resources import compared_items
 from projects.compare import comparison
+from projects.evidence import Ask
 from projects.models import Application, Project
 from projects.sources import archives
 from projects.sources.files import MemoryFiles, clean
@@ -94,8 +95,9 @@ class ManifestsWithFiles(View):
             "server": context_cluster.server, "revision": "", "sourceType": next((t for t in desired.source_types if t), ""),
         }  # fmt: skip
         if flag(request, "compare"):
+            ask = Ask.ONCE if is_trusted else Ask.NOT
             compared = comparison(
-                application, desired, context_cluster, project.spec, narrow=True, dry_run=is_trusted
+                application, desired, context_cluster, project.spec, narrow=True, ask=ask
             )
             answer["items"] = compared_items(compared)
         return Response(answer)
