@@ -334,6 +334,14 @@ def check_path(pattern: str) -> None:
         raise GlobError(str(found))
 
 
+def path_steps(pattern: str, path: str) -> int:
+    """Return how many steps it may take to match a glob of paths: each of its segments with each of the path's."""
+    found = _path_patterns(pattern)
+    if isinstance(found, GlobError):
+        return 0
+    return sum(map(len, found)) * (path.count("/") + 1)
+
+
 @functools.lru_cache(maxsize=2048)
 def _path_patterns(pattern: str) -> tuple[tuple[Fits | None, ...], ...] | GlobError:
     """Return the segments of a glob of paths, None for `**`: several of them where it has braces."""

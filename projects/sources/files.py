@@ -17,6 +17,8 @@ MAX_LINK = 4096
 """Characters of what a link leads to, as on Linux."""
 MAX_FOLDERS = 100
 _LONG_PATH = 256
+_STEPS = 100
+"""Steps of a comparison that take as long as finding a file."""
 MOST_WALKED = 300_000
 """Files and folders of one walk: a few trees that name each other make a repository of billions."""
 CLUSTER = "#cluster"
@@ -322,7 +324,17 @@ class Budget:
 
         Raises: ManifestError when there are too many.
         """
-        self._entries += 1 + len(path) // _LONG_PATH
+        self._count(1 + len(path) // _LONG_PATH)
+
+    def count_steps(self, steps: int) -> None:
+        """Count what a file costs beyond its name: thousands of steps for several files.
+
+        Raises: ManifestError when there are too many.
+        """
+        self._count(steps // _STEPS)
+
+    def _count(self, entries: int) -> None:
+        self._entries += entries
         if self._entries > self._most:
             raise ManifestError(f"{self._what}: more than {self._most:,} files, the limit")
 

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from hub.engine.documents import Volume, parse_yaml
 from hub.engine.errors import ManifestError
-from hub.engine.globs import GlobError, check_path, fits_path
+from hub.engine.globs import GlobError, check_path, fits_path, path_steps
 from hub.engine.resource import Manifest, annotations_of, manifests_from
 from projects.sources import chart_files, whole_numbers
 from projects.sources.confinement import working_folder
@@ -251,7 +251,12 @@ def _expand(files: Recorder, origin: str, pattern: str, budget: Budget) -> list[
         raise ManifestError(
             f'values file glob "{pattern[:200]}" cannot be used: {error}'
         ) from error
-    return sorted(p for p in files.walk(root, origin, budget=budget) if fits_path(pattern, p))
+    found = []
+    for path in files.walk(root, origin, budget=budget):
+        budget.count_steps(path_steps(pattern, path))
+        if fits_path(pattern, path):
+            found.append(path)
+    return sorted(found)
 
 
 def _parameters(block: Mapping[str, Any], environment: Mapping[str, str]) -> list[dict[str, Any]]:

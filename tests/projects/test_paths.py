@@ -518,8 +518,9 @@ class OneFile:
         ({"valueFiles": [f"{'./' * n}values.yaml" for n in range(100)]}, "the files of values: more than"),
         ({"fileParameters": [{"name": "a", "path": "/many/1.yaml"}] * 1000}, "the files of values: more than"),
         ({"valueFiles": [f"/many/{n}*" for n in range(100, 110)]}, "the globs of helm.valueFiles: more than"),
+        ({"valueFiles": ["/many/" + "**/*a*/" * 95 + "{a,b,c,d}"]}, "the globs of helm.valueFiles: more than"),
     ],
-    ids=["a glob", "spellings of one file", "parameters", "globs"],
+    ids=["a glob", "spellings of one file", "parameters", "globs", "a glob of many segments"],
 )  # fmt: skip
 def test_files_of_values_are_bounded_together(helm, words, settings, monkeypatch):
     settings.MAX_MANIFEST_BYTES = 1024**2
