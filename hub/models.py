@@ -296,6 +296,27 @@ class AuditCheckpoint(models.Model):
         return f"checkpoint #{self.sequence}"
 
 
+class PendingChange(models.Model):
+    """A change of a live resource that the trail has an intent of, and no outcome yet."""
+
+    event = models.BigIntegerField(unique=True, help_text="The event of the intent.")
+    uid = models.UUIDField(help_text="Of that event.")
+    cluster = models.BigIntegerField()
+    application = models.BigIntegerField()
+    plan = SealedJSONField(
+        help_text="What is changed and what it was before; sealed, as it may hold a secret."
+    )
+    due_at = models.DateTimeField(
+        db_index=True,
+        help_text="When the live object is read, unless the outcome is known by then.",
+    )
+    attempts = models.PositiveIntegerField(default=0)
+    claimed_until = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"intent {self.uid}"
+
+
 class AuditGate(models.Model):
     """A row here, inside one transaction, lets retention remove events; else triggers refuse."""
 

@@ -296,8 +296,9 @@ def trail_page(request: HttpRequest, caller: Caller) -> HttpResponse:
     query = kept.urlencode()
     older = urlencode({"before": events[99].pk}) + (f"&{query}" if query else "") if len(events) > 100 else ""  # fmt: skip
     views = SavedView.objects.filter(page="audit").filter(Q(owner=caller.account) | Q(is_shared=True))  # fmt: skip
+    unknown = review.unknown_among(events)
     return render(request, "audit/list.html", {
-        "section": "audit", "caller": Shown(caller), "events": [review.shown(e, places.get(e.pk)) for e in events[:100]], "error": error,
+        "section": "audit", "caller": Shown(caller), "events": [review.shown(e, places.get(e.pk), is_open=e.pk in unknown) for e in events[:100]], "error": error,
         "fields": [{"name": f, "value": params.get(f, "")} for f in FILTERS],
         "filtered": any(params.get(f) for f in FILTERS),
         "params": {"q": params.get("q", "")}, "query": query, "older": older, "proof": setting("audit_verification", {}),
@@ -333,8 +334,9 @@ def event_page(request: HttpRequest, caller: Caller, uid: str) -> HttpResponse:
     found = AuditEvent.objects.filter(uid=uid).first()
     if found is None:
         raise Http404
-    event = review.shown(found, review.sequences([found]).get(found.pk))
-    facts = [(n, event[n]) for n in ("at", "actor", "address", "verb", "kind", "object", "project", "cluster", "outcome", "reason", "ticket", "operation") if event[n] not in ("", None)]  # fmt: skip
+    is_open = bool(review.unknown_among([found]))
+    event = review.shown(found, review.sequences([found]).get(found.pk), is_open=is_open)
+    facts = [(n, event[n]) for n in ("at", "actor", "address", "verb", "kind", "object", "project", "cluster", "outcome", "result", "reason", "ticket", "operation") if event.get(n) not in ("", None)]  # fmt: skip
     facts += [(n, ", ".join(v) if isinstance(v, list) else v) for n, v in event["who"].items()]
     raw = orjson.dumps(event, option=orjson.OPT_INDENT_2).decode()
     return render(request, "audit/event.html", {"section": "audit", "caller": Shown(caller), "event": event, "facts": facts, "raw": raw})  # fmt: skip

@@ -39,7 +39,7 @@ QUERIES: dict[tuple[str, str], str] = {
     ("get", f"{_A}/{{name}}"): f"{_APP} refresh fields", ("put", f"{_A}/{{name}}"): f"{_APP} validate", ("patch", f"{_A}/{{name}}"): f"{_APP} validate",
     ("delete", f"{_A}/{{name}}"): f"{_APP} cascade propagationPolicy confirm", ("put", f"{_A}/{{name}}/spec"): f"{_APP} validate", ("post", f"{_A}/{{name}}/sync"): _APP,
     ("post", f"{_A}/{{name}}/rollback"): _APP, ("delete", f"{_A}/{{name}}/operation"): _APP, ("get", f"{_A}/{{name}}/manifests"): f"{_APP} revision revisions sourcePositions noCache",
-    ("get", f"{_A}/{{name}}/managed-resources"): f"{_APP} group kind namespace name revision", ("get", f"{_A}/{{name}}/resource-tree"): _APP,
+    ("get", f"{_A}/{{name}}/managed-resources"): f"{_APP} group kind namespace name revision serverSideDiff", ("get", f"{_A}/{{name}}/resource-tree"): _APP,
     ("get", f"{_A}/{{name}}/server-side-diff"): f"{_APP} targetManifests", ("get", f"{_A}/{{name}}/events"): f"{_APP} resourceName resourceNamespace resourceUID",
     ("get", f"{_A}/{{name}}/links"): _APP, ("get", f"{_A}/{{name}}/syncwindows"): _APP, ("get", f"{_A}/{{name}}/logs"): _LOGS, ("get", f"{_A}/{{name}}/pods/{{pod}}/logs"): _LOGS,
     ("get", f"{_A}/{{name}}/resource"): _PLACE, ("post", f"{_A}/{{name}}/resource"): f"{_PLACE} patchType", ("delete", f"{_A}/{{name}}/resource"): f"{_PLACE} force orphan confirm",

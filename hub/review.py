@@ -5,7 +5,7 @@ import hashlib
 import io
 import unicodedata
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,6 +31,7 @@ from hub.models import (
     AuditCheckpoint,
     AuditEvent,
     AuditLink,
+    PendingChange,
     SavedView,
     change_setting,
     locked_setting,
@@ -39,6 +40,8 @@ from hub.models import (
 
 FIELDS = ("actor", "project", "cluster", "object", "verb", "kind", "outcome", "ticket", "address")
 MOST = 1000
+UNKNOWN = "outcome unknown"
+"""What is shown of a change that was begun and of which nobody knows yet whether it was made."""
 
 
 def moment(text: str, field: str, *, end: bool = False) -> datetime | None:
@@ -74,6 +77,8 @@ def condition(params: Any) -> Q:
         if values:
             one = Q()
             for value in values:
+                if (field, value) == ("outcome", "unknown"):
+                    one |= Q(pk__in=PendingChange.objects.values("event"))
                 one |= (
                     Q(**{f"{field}__startswith": value[:-1]})
                     if value.endswith("*")
@@ -111,9 +116,21 @@ def search(params: Any) -> QuerySet[AuditEvent]:
     return rows
 
 
-def shown(event: AuditEvent, sequence: int | None) -> dict[str, Any]:
-    """Return an event for a person, with its place in the chain once it has one."""
-    return {**trail.event_json(event), "number": event.pk, "sequence": sequence}
+def unknown_among(events: Sequence[AuditEvent]) -> set[int]:
+    """Return which events are intents of changes whose outcome is not known yet."""
+    intents = [e.pk for e in events if e.outcome == "intent"]
+    if not intents:
+        return set()
+    return set(PendingChange.objects.filter(event__in=intents).values_list("event", flat=True))
+
+
+def shown(event: AuditEvent, sequence: int | None, *, is_open: bool = False) -> dict[str, Any]:
+    """Return an event for a person, with its place in the chain once it has one.
+
+    Shapes: `result` says of an intent that `is_open` that the outcome is unknown; it is no part of the chain.
+    """
+    found = {**trail.event_json(event), "number": event.pk, "sequence": sequence}
+    return {**found, "result": UNKNOWN} if event.outcome == "intent" and is_open else found
 
 
 def sequences(events: list[AuditEvent]) -> dict[int, int]:
@@ -138,7 +155,8 @@ class Events(View):
             rows = rows.filter(pk__lt=before)
         events = list(rows[: limit + 1])
         places = sequences(events)
-        items = [shown(e, places.get(e.pk)) for e in events[:limit]]
+        unknown = unknown_among(events)
+        items = [shown(e, places.get(e.pk), is_open=e.pk in unknown) for e in events[:limit]]
         more = {"before": events[limit - 1].pk} if len(events) > limit else {}
         return Response({"items": items, "metadata": more})
 
@@ -155,7 +173,8 @@ class OneEvent(View):
         event = AuditEvent.objects.filter(uid=uid).first()
         if event is None:
             raise NotFound(f"there is no event {uid}")
-        return Response(shown(event, sequences([event]).get(event.pk)))
+        is_open = bool(unknown_among([event]))
+        return Response(shown(event, sequences([event]).get(event.pk), is_open=is_open))
 
 
 class Export(View):

@@ -1,27 +1,28 @@
 """What can be wrong with a set-up, each with what to do: for `manage.py doctor` and the page of the system."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import TextField
+from django.db.models import Model, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 
 from clusters.models import Cluster, LiveChange
 from hub.access import broken_rules
 from hub.columns import DocumentField
-from hub.crypto import UnreadableSecret
+from hub.crypto import SealedJSONField, UnreadableSecret
 from hub.engine.errors import Stalled
 from hub.engine.project_roles import too_many
 from hub.models import Account, ProjectPolicy, settings_of
 from hub.private import open_to_others
-from projects.models import Application, GitRemote, Operation, Project, Repository
+from projects.models import Application, GitRemote, Operation, Project
 from projects.settingchecks import CHECKS as ALLOWED
 from projects.settingchecks import wrong_settings
 from projects.sources import confinement, kustomize, process
@@ -97,18 +98,38 @@ def _admin() -> str:
 
 
 def _secrets() -> str:
+    """Name the rows whose secret none of the hub's keys opens; all of them are read."""
+    found = list[str]()
+    for model in apps.get_models():
+        fields = [f.name for f in model._meta.get_fields() if isinstance(f, SealedJSONField)]
+        if fields:
+            rows = model._default_manager.order_by("pk").values_list("pk", flat=True)
+            found += [f"{model._meta.verbose_name} {pk}" for pk in rows.iterator() if _is_sealed_shut(model, pk, fields)]  # fmt: skip
+    if not found:
+        return ""
+    return (
+        f"the secrets of {len(found)} rows cannot be read ({_some(found)}): start the hub with the HUB_SECRET_KEY they were "
+        "stored with, or name that key in HUB_SECRET_KEY_FALLBACKS"
+    )
+
+
+def _is_sealed_shut(model: type[Model], pk: Any, fields: list[str]) -> bool:
     try:
-        for model in (Cluster, Repository):
-            list(model.objects.all()[:50])
-    except UnreadableSecret as error:
-        return str(error)
-    return ""
+        list(model._default_manager.filter(pk=pk).values_list(*fields))
+    except UnreadableSecret:
+        return True
+    return False
+
+
+def _some(found: Sequence[str], separator: str = ", ") -> str:
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return separator.join(found[:5]) + more
 
 
 def _clusters() -> str:
     failed = list(Cluster.objects.filter(connection="Failed").values_list("name", "message"))
     if failed:
-        return "; ".join(f"{name}: {message}" for name, message in failed[:5])
+        return _some([f"{name}: {message}" for name, message in failed], "; ")
     now = timezone.now()
     unwatched = (
         Cluster.objects.exclude(server="https://kubernetes.default.svc")
@@ -123,8 +144,7 @@ def _clusters() -> str:
 
 
 def _repositories() -> str:
-    broken = list(GitRemote.objects.exclude(error="").values_list("error", flat=True)[:5])
-    return "; ".join(broken)
+    return _some(list(GitRemote.objects.exclude(error="").values_list("error", flat=True)), "; ")
 
 
 def _work() -> str:
@@ -150,7 +170,7 @@ def _policies() -> str:
         # Written before there was a bound: it holds, and every decision of access pays for it.
         if problem := too_many(row.roles):
             found.append(f"project {row.project}: {problem}")
-    return "; ".join(found[:5])
+    return _some(found, "; ")
 
 
 def _rows() -> str:
@@ -161,7 +181,7 @@ def _rows() -> str:
             if isinstance(field, DocumentField):
                 rows = model._default_manager.annotate(stored_text=Cast(field.name, TextField()))
                 bad = rows.exclude(stored_text__startswith="{" if field.kind is dict else "[")
-                found += [f"{model._meta.verbose_name} {row}: {field.name} must be {'an object' if field.kind is dict else 'a list'}" for row in bad[:5]]  # fmt: skip
+                found += [f"{model._meta.verbose_name} {row}: {field.name} must be {'an object' if field.kind is dict else 'a list'}" for row in bad.iterator()]  # fmt: skip
     for project in Project.objects.iterator():
         if problem := shape_problem(project.spec):
             found.append(f"project {project.name}: {problem}")
@@ -170,12 +190,11 @@ def _rows() -> str:
             require_shape(application)
         except Stalled as error:
             found.append(f"application {application.qualified_name}: {error.message}")
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return "; ".join(found[:5]) + more + "; save them again" if found else ""
+    return _some(found, "; ") + "; save them again" if found else ""
 
 
 def _settings() -> str:
-    return "; ".join(wrong_settings(settings_of(ALLOWED))[:5])
+    return _some(wrong_settings(settings_of(ALLOWED)), "; ")
 
 
 CHECKS: list[tuple[str, Callable[[], str]]] = [

@@ -26,7 +26,7 @@ from hub.engine.status import Assessment, Health, worst
 from projects import sources
 from projects.applying import OPERATION_ID, marked
 from projects.compare import prepared
-from projects.impersonate import user_for
+from projects.impersonate import identity_for
 from projects.models import Application, Project
 from projects.ours import Author
 from projects.reach import Reach, place_of, reach_of
@@ -153,7 +153,7 @@ def _is_held(manifest: Manifest | None) -> bool:
 
 def target_of(application: Application, project: Project, cluster: Cluster) -> Target:
     """Return where the resources of an application are deleted."""
-    as_user = user_for(application, project, cluster)
+    as_user = identity_for(application, project, cluster)
     return Target(cluster, as_user=as_user, author=Author(application, project))
 
 

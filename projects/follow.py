@@ -341,7 +341,7 @@ def _move(moves: Sequence[tuple[int, list[str]]]) -> None:
         for start in range(0, len(pks), 500):
             with transaction.atomic():
                 Application.objects.filter(pk__in=pks[start : start + 500]).bump(
-                    revisions=list(moved), reconciled_at=timezone.now()
+                    revisions=list(moved), reconciled_at=timezone.now(), compared_at=timezone.now()
                 )
                 publish()
                 owned = Application.objects.filter(pk__in=pks[start : start + 500]).exclude(

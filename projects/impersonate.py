@@ -13,7 +13,7 @@ def user_for(application: Application, project: Project | None, cluster: Cluster
 
     Raises: Stalled when impersonation is on and the project names nobody, or cannot be read.
     """
-    if cluster.is_home or setting("impersonation", default=False) is not True:
+    if setting("impersonation", default=False) is not True:
         return ""
     spec = project.spec if project is not None else {}
     try:
@@ -28,6 +28,23 @@ def user_for(application: Application, project: Project | None, cluster: Cluster
             f"no matching service account found for destination server {cluster.server} and namespace {application.dest_namespace}",
         )
     return found
+
+
+def identity_for(
+    application: Application, project: Project | None, cluster: Cluster
+) -> str | Stalled:
+    """Return the user to act as, or why there is none where the hub's own kinds need none.
+
+    An application of applications changes rows of the hub; what it applies to the hub's own cluster beside them is
+    refused with this error.
+    Raises: Stalled; see `user_for`.
+    """
+    try:
+        return user_for(application, project, cluster)
+    except Stalled as error:
+        if not cluster.is_home:
+            raise
+        return error
 
 
 def connection_for(

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from hub.access import Caller
 from hub.engine.reading import digits
-from projects.models import DELAYED, Application, ApplicationQuerySet
+from projects.models import DELAYED, ERRORS, Application, ApplicationQuerySet
 from projects.visible import visible
 
 PAGE = 50
@@ -54,6 +54,8 @@ def stale(now: datetime) -> Q:
     blind = Q(cluster=None) | ~(Q(cluster__server="https://kubernetes.default.svc") | Q(cluster__is_synced=True, cluster__lease_until__gt=now))  # fmt: skip
     again = Q(refresh_at__isnull=False)
     doubtful = again & (Q(comparison_digest="") | Q(conditions__icontains=DELAYED))
+    for kind in ERRORS:
+        doubtful |= Q(conditions__icontains=f'"{kind}"')
     unasked = Q(remotes=None) | Q(remotes__checked_at=None) | ~Q(remotes__error="")
     silent = doubtful | Q(refresh_at__lt=limit) | blind | unasked
     return Q(reconciled_at__lt=limit) & (silent | Q(remotes__checked_at__lt=limit))

@@ -12,7 +12,7 @@ from clusters.models import HOME_SERVER, Cluster
 from hub.engine.plan import HOOK
 from hub.engine.tracking import TRACKING_ID
 from hub.models import ApiToken
-from projects.models import DELAYED, Application, Operation, Project, Revision
+from projects.models import DELAYED, ERRORS, Application, Operation, Project, Revision
 
 API_VERSION = "argoproj.io/v1alpha1"
 
@@ -76,7 +76,8 @@ def _status(
         }),
         "resources": application.resources, "conditions": application.conditions, "summary": application.summary,
         "history": [_history_json(r) for r in entries],
-        "reconciledAt": stamp(known_at), "flotilla": {"stale": is_stale(known_at)}, "controllerNamespace": application.namespace,
+        "reconciledAt": stamp(application.compared_at or application.reconciled_at),
+        "flotilla": filled({"stale": is_stale(known_at), "asOf": stamp(known_at)}), "controllerNamespace": application.namespace,
     }  # fmt: skip
     if application.is_multi_source:
         status["sourceTypes"] = application.source_types
@@ -112,7 +113,9 @@ def as_of_now(application: Application) -> datetime | None:
 
 
 def _is_in_doubt(application: Application) -> bool:
-    """Return whether an application is looked at again because the last look did not tell what is true."""
+    """Return whether the last look at an application did not tell what is true."""
+    if any(c.get("type") in ERRORS for c in application.conditions):
+        return True
     if application.refresh_at is None:
         return False
     is_delayed = any(c.get("type") == DELAYED for c in application.conditions)

@@ -171,6 +171,8 @@ class RenderFailure(models.Model):
         return self.message[:80]
 
 
+ERRORS = ("InvalidSpecError", "ComparisonError", "UnknownError")
+"""Conditions of a comparison that failed."""
 DELAYED = "RenderingDelayedWarning"
 """The turn of an application's project to render has not come: what was true stays."""
 
@@ -250,6 +252,9 @@ class Application(models.Model):
         help_text="Status of each resource, as in status.resources.",
     )
     summary = DocumentField(default=dict)
+    compared_at = models.DateTimeField(
+        null=True, help_text="When a comparison last ended, also one that failed."
+    )
     reconciled_at = models.DateTimeField(
         null=True, help_text="When the status was last known to be true."
     )

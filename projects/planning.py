@@ -37,7 +37,7 @@ from projects import evidence, home, sources
 from projects.compare import Compared, Pair, comparison, settings_for
 from projects.ending import finish
 from projects.evidence import in_parallel
-from projects.impersonate import user_for
+from projects.impersonate import identity_for
 from projects.jq import Jq
 from projects.models import Application, Operation, Project
 from projects.ours import Author
@@ -119,7 +119,7 @@ def load(operation: Operation) -> Run:
     target = Target(
         cluster, options.get("ClientSideApplyMigration") != "false",
         application.annotations.get("argocd.argoproj.io/client-side-apply-migration-manager", ""),
-        user_for(application, project, cluster), Author(application, project, caller),
+        identity_for(application, project, cluster), Author(application, project, caller),
     )  # fmt: skip
     return Run(
         operation, application, project, cluster, place_of(application, cluster),

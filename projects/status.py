@@ -25,6 +25,7 @@ from projects.applications import tell_rollout
 from projects.compare import NOT_PERMITTED, REPEATED, UNANSWERED, Compared, is_delete_hook
 from projects.models import (
     DELAYED,
+    ERRORS,
     Application,
     ApplicationEvent,
     ManagedResource,
@@ -39,7 +40,6 @@ from projects.windows import windows_of
 
 log = logging.getLogger(__name__)
 
-ERRORS = ("InvalidSpecError", "ComparisonError", "UnknownError")
 WARNINGS = (
     NOT_PERMITTED,
     UNANSWERED,
@@ -85,6 +85,8 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
             Application.objects.filter(pk=application.pk).update(refresh_at=now)
             return
         changes = _columns(current, outcome, now)
+        if not outcome.keep_status:
+            changes["compared_at"] = now
         decision = _automated(current, outcome, changes, now)
         if outcome.compared is not None:
             _write_managed(current, outcome.compared)
@@ -92,7 +94,7 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
             k: v
             for k, v in changes.items()
             if getattr(current, k) != v
-            and k not in ("reconciled_at", "comparison_digest", "inputs")
+            and k not in ("compared_at", "reconciled_at", "comparison_digest", "inputs")
         }
         answered = bool(current.refresh_kind) and (
             current.refresh_requested_at == application.refresh_requested_at

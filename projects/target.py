@@ -12,7 +12,7 @@ from clusters.models import Cluster
 from clusters.schemas import types_of
 from hub.engine.diff import CompareSettings, look_at
 from hub.engine.enabling import Refusal
-from hub.engine.errors import EngineError, ManifestError
+from hub.engine.errors import EngineError, ManifestError, Stalled
 from hub.engine.fields import MANAGER, owned_fields
 from hub.engine.health import HOOK_FINALIZER
 from hub.engine.merge import look, ownership
@@ -69,13 +69,19 @@ class Target:
     cluster: Cluster
     migrate: bool = True
     migration_manager: str = ""
-    as_user: str = ""
+    as_user: str | Stalled = ""
+    """Whom the requests impersonate, empty for the hub itself; or why there is nobody."""
     author: Author | None = None
     """On whose behalf the hub's own kinds are written: without one they are not."""
 
     @property
     def connection(self) -> Connection:
-        """The connection to the cluster."""
+        """The connection to the cluster.
+
+        Raises: Stalled where the project names no service account to act as.
+        """
+        if isinstance(self.as_user, Stalled):
+            raise self.as_user
         return connect(self.cluster, self.as_user)
 
     def published(self, group: str) -> dict[str, str]:

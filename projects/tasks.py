@@ -11,7 +11,7 @@ from django.utils import timezone
 from clusters import schemas
 from hub.engine.errors import RetryLater, Stalled
 from hub.stream import wake
-from projects import delete, evidence, follow, publications, refresh, sync
+from projects import changes, delete, evidence, follow, publications, refresh, sync
 from projects.models import (
     Application,
     GitRemote,
@@ -84,6 +84,12 @@ def cluster_changed(pk: int) -> None:
     follow.cluster_changed(pk)
 
 
+@shared_task(name="projects.resolve_change", acks_late=True)
+def resolve_change(pk: int) -> None:
+    """Read the live object of a change whose outcome nobody knows."""
+    changes.resolve(pk)
+
+
 @shared_task(name="projects.sweep")
 def sweep() -> None:
     """Find everything that is due, and wake workers for it."""
@@ -103,6 +109,7 @@ def sweep() -> None:
         for pk in query.order_by("pk").values_list("pk", flat=True)[:BATCH]:
             wake(name, pk, priority=6)
     wake_live()
+    changes.wake_unknown()
     wake("hub.seal_trail", priority=8)
     wake("hub.refresh_groups", priority=8)
 

@@ -392,8 +392,18 @@ def _is_reached(app: App, checks: set[str], sync: str, health: str) -> bool:
         return False
     if "sync" in checks and sync != "Synced":
         return False
+    if "hydrated" in checks and not _is_hydrated(app):
+        return False
     state = ((app.get("status") or {}).get("operationState") or {}).get("phase")
     return not ("operation" in checks and (app.get("operation") or state in ("Running", "Terminating")))  # fmt: skip
+
+
+def _is_hydrated(app: App) -> bool:
+    state = (app.get("status") or {}).get("sourceHydrator") or {}
+    running = state.get("currentOperation") or {}
+    if not (app.get("spec") or {}).get("sourceHydrator"):
+        return True
+    return running.get("phase") == "Hydrated"
 
 
 def differences(items: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hub.cli import unused
 from hub.cli.problem import Problem
 
 Spec = dict[str, Any]
@@ -63,7 +64,7 @@ FLAGS: tuple[Flag, ...] = (
     _flag("--sync-retry-backoff-max-duration", "Longest wait.", "syncPolicy.retry.backoff.maxDuration"),
     _flag("--sync-retry-refresh", "A retry takes the newest revision.", "syncPolicy.retry.refresh", switch=True),
     _flag("--revision-history-limit", "How many deployments are remembered.", "revisionHistoryLimit", number=True),
-    _flag("--env", "Taken for scripts: of a tool that is gone.", special="ignored"),
+    _flag("--env", "Changes nothing: of a tool that is gone.", special="ignored"),
     _flag("--values", "Value file in the repository.", ".helm.valueFiles", many=True),
     _flag("--values-literal-file", "File on this machine with values.", special="literal"),
     _flag("--release-name", "Helm release name.", ".helm.releaseName"),
@@ -184,13 +185,15 @@ def apply(spec: Spec, given: Mapping[str, Any], *, position: int = 0, name: str 
     source: Spec | None = None
     for flag in FLAGS:
         value = given.get(flag.key)
-        if value is None or (flag.many and not value) or flag.special == "ignored":
+        if value is None or (flag.many and not value):
+            continue
+        if flag.special == "ignored":
+            unused.note(flag.names[0], True, "the tool that it was for is gone")
             continue
         about_source = flag.to.startswith(".") or flag.special not in (
             "",
             "policy",
             "option",
-            "ignored",
         )
         if about_source and source is None:
             source = source_of(spec, position, name)

@@ -213,7 +213,7 @@ def list_events(words: str, filters: list[str], limit: int, output: str) -> None
     if output == "json":
         sys.stdout.write(json.dumps(items, indent=2) + "\n")
         return
-    rows = [[i["at"][:19] + "Z", i["actor"], i["verb"], i["kind"], i["object"], i["outcome"], i["ticket"] or i["reason"]] for i in items]  # fmt: skip
+    rows = [[i["at"][:19] + "Z", i["actor"], i["verb"], i["kind"], i["object"], i.get("result") or i["outcome"], i["ticket"] or i["reason"]] for i in items]  # fmt: skip
     table(["TIME", "ACTOR", "VERB", "KIND", "OBJECT", "OUTCOME", "WHY"], rows)
 
 

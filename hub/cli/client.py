@@ -179,6 +179,11 @@ class Client:
             self._http = httpx.Client(verify=self.verify, timeout=TIMEOUT)
         return self._http
 
+    def wait_at_most(self, seconds: int) -> None:
+        """Give up on an answer that takes longer; 0 is the usual minute."""
+        if seconds > 0:
+            self._session().timeout = (5.0, seconds, seconds, seconds)
+
     def _headers(self) -> dict[str, str]:
         own = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         return {"Content-Type": "application/json", **own, **config.FLAGS.headers}

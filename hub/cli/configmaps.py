@@ -22,7 +22,17 @@ ENVIRONMENT = {
     "webhook.maxPayloadSizeMB": "HUB_MAX_WEBHOOK_BYTES",
 }  # fmt: skip
 """Keys that an environment variable of the hub sets."""
-SAME = ("admin.enabled", "statusbadge.enabled", "exec.enabled", "cluster.inClusterEnabled", "resource.ignoreResourceUpdatesEnabled", "application.sync.impersonation.enforced", "server.rbac.disableApplicationFineGrainedRBACInheritance", "resource.respectRBAC")  # fmt: skip
+FIXED: dict[str, tuple[tuple[str, ...], str]] = {
+    "admin.enabled": (("true",), "disable the account admin (Settings, Accounts) once somebody else administers"),
+    "statusbadge.enabled": (("false",), "the hub draws no badges"),
+    "exec.enabled": (("false",), "the hub has no terminal"),
+    "cluster.inClusterEnabled": (("true",), "in-cluster is always known here: leave it out of the destinations of projects, or deny it there with !in-cluster"),
+    "resource.ignoreResourceUpdatesEnabled": (("true",), "the hub looks only at what a comparison sees"),
+    "application.sync.impersonation.enforced": (("true",), "with impersonation every sync needs a service account of its project"),
+    "server.rbac.disableApplicationFineGrainedRBACInheritance": (("true",), "a right to an application gives none to its resources: write update/* and delete/* where it is meant"),
+    "resource.respectRBAC": ((), "the hub reads every kind that its credentials may list, and says which it may not"),
+}  # fmt: skip
+"""What the hub cannot change: the values by which it behaves so anyway, and what to do about others."""
 
 
 @dataclass
@@ -88,7 +98,11 @@ def _take(found: Found, key: str, text: Any) -> None:
     elif key == "dex.config":
         names = [str(c.get("name") or c.get("id")) for c in _parsed(key, text, dict).get("connectors") or [] if isinstance(c, dict)]  # fmt: skip
         found.left.append((key, f"connectors {', '.join(names) or 'none'}: register each provider itself (Settings, Sign-in)"))  # fmt: skip
-    elif key not in SAME and key not in ("ui.bannerpermanent", "ui.bannerposition"):
+    elif key in FIXED:
+        same, note = FIXED[key]
+        if str(text).strip().lower() not in (*same, ""):
+            found.left.append((key, f"{text}: {note}"))
+    else:
         found.left.append((key, "the hub has no such setting"))
 
 

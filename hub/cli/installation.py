@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hub.cli import configmaps
+from hub.cli import configmaps, extras
 from hub.cli.client import Client, path
 from hub.cli.problem import Problem
 from hub.cli.show import say
@@ -38,8 +38,8 @@ class Line:
 class Writer:
     """Takes objects one by one, and remembers what became of each."""
 
-    def __init__(self, hub: Client, *, dry_run: bool) -> None:
-        self.hub, self.dry_run = hub, dry_run
+    def __init__(self, hub: Client, *, dry_run: bool, stop_operation: bool = False) -> None:
+        self.hub, self.dry_run, self.stop_operation = hub, dry_run, stop_operation
         self.lines: list[Line] = []
         self.made_by_sets: set[str] = set()
 
@@ -57,12 +57,12 @@ class Writer:
             "AppProject": self._project, "Application": self._application, "ApplicationSet": self._set, "ConfigMap": self._config_map, "Secret": self._secret,
         }  # fmt: skip
         if kind not in takers or not name:
-            self._line(f"{kind or 'object'} {name}", "kept back", "the hub does not keep such objects")  # fmt: skip
+            self.line(f"{kind or 'object'} {name}", "kept back", "the hub does not keep such objects")  # fmt: skip
             return
         try:
             takers[kind](document, name)
         except Problem as problem:
-            self._line(f"{kind} {name}", "failed", str(problem))
+            self.line(f"{kind} {name}", "failed", str(problem))
 
     def prune(self, documents: list[Document]) -> None:
         """Take out of the hub what is not among documents; what applications run goes on."""
@@ -82,9 +82,9 @@ class Writer:
             if not self.dry_run:
                 self.hub.delete(path(where, metadata["name"], **query, **({"cascade": "false"} if space else {})))  # fmt: skip
         except Problem as problem:
-            self._line(what, "failed", str(problem))
+            self.line(what, "failed", str(problem))
         else:
-            self._line(what, "pruned")
+            self.line(what, "pruned")
 
     def report(self, *, verbose: bool = True) -> None:
         """Print what became of everything, without `verbose` leaving out what is unchanged.
@@ -102,10 +102,12 @@ class Writer:
         if failed:
             raise Problem(f"{failed} of {len(self.lines)} could not be taken; the others are")
 
-    def _line(self, what: str, result: str, note: str = "") -> None:
+    def line(self, what: str, result: str, note: str = "") -> None:
+        """Note what became of something."""
         self.lines.append(Line(what, result, note))
 
-    def _read(self, where: str) -> Any:
+    def read(self, where: str) -> Any:
+        """Return an object of the hub, None when it is absent."""
         try:
             return self.hub.get(where)
         except Problem as problem:
@@ -114,14 +116,14 @@ class Writer:
                 return None
             raise
 
-    def _write(self, what: str, before: Any, wanted: Any, call: Callable[[], Any]) -> None:
+    def write(self, what: str, before: Any, wanted: Any, call: Callable[[], Any]) -> None:
         """Write when something differs, and say what happened."""
         if before is not None and before == wanted:
-            self._line(what, "unchanged")
+            self.line(what, "unchanged")
             return
         if not self.dry_run:
             call()
-        self._line(what, "created" if before is None else "updated")
+        self.line(what, "created" if before is None else "updated")
 
     def _project(self, document: Document, name: str) -> None:
         spec = dict(document.get("spec") or {})
@@ -130,35 +132,64 @@ class Writer:
         if not spec["roles"]:
             del spec["roles"]
         body = {"metadata": _metadata(document), "spec": spec}
-        found = self._read(path("projects", name))
+        found = self.read(path("projects", name))
         before = {"metadata": _metadata(found), "spec": found["spec"]} if found else None
-        self._write(f"AppProject {name}", before, body, lambda: self.hub.post(path("projects"), {"project": body, "upsert": True}))  # fmt: skip
+        self.write(f"AppProject {name}", before, body, lambda: self.hub.post(path("projects"), {"project": body, "upsert": True}))  # fmt: skip
         if tokens:
-            self._line(f"AppProject {name} tokens of {', '.join(map(str, tokens))}", "kept back", "they were signed by another server: make new ones with flotilla proj role create-token")  # fmt: skip
+            self.line(f"AppProject {name} tokens of {', '.join(map(str, tokens))}", "kept back", "they were signed by another server: make new ones with flotilla proj role create-token")  # fmt: skip
 
     def _application(self, document: Document, name: str) -> None:
         metadata = document["metadata"]
         owner = next((o for o in metadata.get("ownerReferences") or [] if o.get("kind") == "ApplicationSet"), None)  # fmt: skip
         if owner and str(owner.get("name")) in self.made_by_sets:
-            self._line(f"Application {name}", "unchanged", f"set {owner['name']} makes it")
+            self.line(f"Application {name}", "unchanged", f"set {owner['name']} makes it")
             return
         where = str(metadata.get("namespace") or "")
-        found = self._read(path("applications", name, appNamespace=where))
+        found = self.read(path("applications", name, appNamespace=where))
         body = {"apiVersion": API, "kind": "Application", "metadata": _metadata(document), "spec": document.get("spec") or {}}  # fmt: skip
         before = {"apiVersion": API, "kind": "Application", "metadata": _metadata(found), "spec": found["spec"]} if found else None  # fmt: skip
         call = (
             (lambda: self.hub.put(path("applications", name, appNamespace=where, validate="false"), body)) if found
             else (lambda: self.hub.post(path("applications", validate="false"), body))
         )  # fmt: skip
-        self._write(f"Application {name}", before, body, call)
+        if before is not None and before != body:
+            self._stop(found, path("applications", name, "operation", appNamespace=where))
+        self.write(f"Application {name}", before, body, call)
+        self._not_served(f"Application {name}", body["spec"])
+
+    def _not_served(self, what: str, spec: Mapping[str, Any]) -> None:
+        """Name what an application asks for and the hub does not do: it is stored, and says so itself."""
+        sources = [spec.get("source"), *(spec.get("sources") or [])]
+        if any(isinstance(s, Mapping) and s.get("plugin") is not None for s in sources):
+            self.line(
+                f"{what} source.plugin",
+                "kept back",
+                "the hub runs no config management plugins: it is stored and cannot be rendered",
+            )
+        if spec.get("sourceHydrator") is not None:
+            self.line(
+                f"{what} sourceHydrator",
+                "kept back",
+                "the hub hydrates no branches: it is stored and cannot be synced; name the hydrated branch in spec.source",
+            )
+
+    def _stop(self, found: Document, operation: str) -> None:
+        state = ((found.get("status") or {}).get("operationState") or {}).get("phase")
+        if self.stop_operation and not self.dry_run and state == "Running":
+            self.hub.delete(operation)
+            self.line(f"operation of Application {found['metadata']['name']}", "ended")
 
     def _set(self, document: Document, name: str) -> None:
         where = str(document["metadata"].get("namespace") or "")
         body = {"apiVersion": API, "kind": "ApplicationSet", "metadata": _metadata(document), "spec": document.get("spec") or {}}  # fmt: skip
-        found = self._read(path("applicationsets", name, appsetNamespace=where))
+        found = self.read(path("applicationsets", name, appsetNamespace=where))
         before = {"apiVersion": API, "kind": "ApplicationSet", "metadata": _metadata(found), "spec": found["spec"]} if found else None  # fmt: skip
-        self._write(f"ApplicationSet {name}", before, body, lambda: self.hub.post(path("applicationsets", upsert=True), body))  # fmt: skip
+        self.write(f"ApplicationSet {name}", before, body, lambda: self.hub.post(path("applicationsets", upsert=True), body))  # fmt: skip
         self.made_by_sets.add(name)
+        self._not_served(
+            f"ApplicationSet {name}",
+            ((document.get("spec") or {}).get("template") or {}).get("spec") or {},
+        )
 
     # ---------- ConfigMaps ----------
     def _config_map(self, document: Document, name: str) -> None:
@@ -167,7 +198,7 @@ class Writer:
             self._settings(data)
         elif name == "argocd-rbac-cm":
             found = self.hub.get(path("flotilla", "rbac")).get("data") or {}
-            self._write("ConfigMap argocd-rbac-cm", found or None, data, lambda: self.hub.put(path("flotilla", "rbac"), {"data": data}))  # fmt: skip
+            self.write("ConfigMap argocd-rbac-cm", found or None, data, lambda: self.hub.put(path("flotilla", "rbac"), {"data": data}))  # fmt: skip
         elif name == "argocd-ssh-known-hosts-cm":
             self._hosts(str(data.get("ssh_known_hosts") or ""))
         elif name == "argocd-gpg-keys-cm":
@@ -176,46 +207,54 @@ class Writer:
             self._authorities(data)
         elif name == "argocd-notifications-cm":
             for key in data:
-                self._line(f"ConfigMap {name} {key}", "kept back", "the hub sends no notifications yet")  # fmt: skip
+                self.line(f"ConfigMap {name} {key}", "kept back", "the hub sends no notifications yet")  # fmt: skip
+        elif name == extras.NAME:
+            extras.take(self, data)
+        elif extras.GENERATOR in (document["metadata"].get("labels") or {}):
+            extras.take_config_map(self, document, name)
         else:
-            self._line(f"ConfigMap {name}", "kept back", "the hub does not keep such objects")
+            self.line(
+                f"ConfigMap {name}",
+                "kept back",
+                "the hub does not keep such objects; a generator's goes by POST /api/v1/flotilla/configmaps",
+            )
 
     def _settings(self, data: Mapping[str, Any]) -> None:
         found = configmaps.read(data)
         for name, value in found.settings.items():
             where = path("flotilla", "settings", name)
             before = self.hub.get(where)["value"]
-            self._write(f"setting {name}", before, value, lambda w=where, v=value: self.hub.put(w, {"value": v}))  # type: ignore[misc]  # fmt: skip
+            self.write(f"setting {name}", before, value, lambda w=where, v=value: self.hub.put(w, {"value": v}))  # type: ignore[misc]  # fmt: skip
         for name, wanted in found.accounts.items():
             self._account(name, wanted)
         if found.provider is not None:
             self._provider(found.provider)
         for key, note in found.left:
-            self._line(f"ConfigMap argocd-cm {key}", "kept back", note)
+            self.line(f"ConfigMap argocd-cm {key}", "kept back", note)
 
     def _account(self, name: str, wanted: Mapping[str, Any]) -> None:
-        found = self._read(path("account", name))
+        found = self.read(path("account", name))
         shown = {"capabilities": sorted(wanted.get("capabilities") or []), "enabled": wanted.get("enabled", True)}  # fmt: skip
         if found is None:
-            self._line(f"account {name}", "kept back", f"its password cannot be carried over: create it (Settings, Accounts) with {', '.join(shown['capabilities']) or 'no capabilities'}")  # fmt: skip
+            self.line(f"account {name}", "kept back", f"its password cannot be carried over: create it (Settings, Accounts) with {', '.join(shown['capabilities']) or 'no capabilities'}")  # fmt: skip
             return
         before = {"capabilities": sorted(found.get("capabilities") or []), "enabled": found.get("enabled", False)}  # fmt: skip
-        self._write(f"account {name}", before, shown, lambda: self.hub.patch(path("flotilla", "accounts", name), shown))  # fmt: skip
+        self.write(f"account {name}", before, shown, lambda: self.hub.patch(path("flotilla", "accounts", name), shown))  # fmt: skip
 
     def _provider(self, config: dict[str, Any]) -> None:
         title = str(config.get("name") or "OIDC")
         secret = str(config.get("clientSecret") or "")
         body: dict[str, Any] = {"name": title, "type": "oidc", "config": {k: v for k, v in config.items() if k != "name"}, "enabled": True}  # fmt: skip
-        found = self._read(path("flotilla", "sso", "providers", "oidc"))
+        found = self.read(path("flotilla", "sso", "providers", "oidc"))
         if secret.startswith("$"):
             del body["config"]["clientSecret"]
         if found is not None:
-            self._line("identity provider oidc", "unchanged", "it is registered already: change it in Settings, Sign-in")  # fmt: skip
+            self.line("identity provider oidc", "unchanged", "it is registered already: change it in Settings, Sign-in")  # fmt: skip
             return
         if secret.startswith("$"):
-            self._line("identity provider oidc", "kept back", f"its secret stands in {secret}: register it in Settings, Sign-in, with issuer {config.get('issuer')}")  # fmt: skip
+            self.line("identity provider oidc", "kept back", f"its secret stands in {secret}: register it in Settings, Sign-in, with issuer {config.get('issuer')}")  # fmt: skip
             return
-        self._write("identity provider oidc", None, body, lambda: self.hub.put(path("flotilla", "sso", "providers", "oidc"), body))  # fmt: skip
+        self.write("identity provider oidc", None, body, lambda: self.hub.put(path("flotilla", "sso", "providers", "oidc"), body))  # fmt: skip
 
     def _hosts(self, text: str) -> None:
         known = {(i["serverName"], i["certSubType"]) for i in self.hub.get(path("certificates")).get("items") or []}  # fmt: skip
@@ -224,13 +263,13 @@ class Writer:
             words = line.split()
             if len(words) >= 3 and not words[0].startswith("#") and (words[0], words[1]) not in known:  # fmt: skip
                 items.append({"serverName": words[0], "certType": "ssh", "certSubType": words[1], "certData": words[2]})  # fmt: skip
-        self._write("ConfigMap argocd-ssh-known-hosts-cm", [], items, lambda: self.hub.post(path("certificates"), {"items": items}))  # fmt: skip
+        self.write("ConfigMap argocd-ssh-known-hosts-cm", [], items, lambda: self.hub.post(path("certificates"), {"items": items}))  # fmt: skip
 
     def _authorities(self, data: Mapping[str, Any]) -> None:
         known = self.hub.get(path("flotilla", "known-hosts")).get("certificates") or {}
         for host, pem in data.items():
             item = {"serverName": host, "certType": "https", "certData": base64.b64encode(str(pem).encode()).decode()}  # fmt: skip
-            self._write(
+            self.write(
                 f"ConfigMap argocd-tls-certs-cm {host}", _pem(known.get(host.lower())), _pem(pem),
                 lambda i=item: self.hub.post(path("certificates", upsert=True), {"items": [i]}),  # type: ignore[misc]
             )  # fmt: skip
@@ -239,7 +278,7 @@ class Writer:
         known = {str(i["keyID"]) for i in self.hub.get(path("gpgkeys")).get("items") or []}
         for key_id, text in data.items():
             before = True if key_id in known else None
-            self._write(f"GnuPG key {key_id}", before, True, lambda t=text: self.hub.post(path("gpgkeys"), {"keydata": t}))  # type: ignore[misc]  # fmt: skip
+            self.write(f"GnuPG key {key_id}", before, True, lambda t=text: self.hub.post(path("gpgkeys"), {"keydata": t}))  # type: ignore[misc]  # fmt: skip
 
     # ---------- secrets ----------
     def _secret(self, document: Document, name: str) -> None:
@@ -250,14 +289,16 @@ class Writer:
             self._cluster(document, data, keep=keep)
         elif kind in ("repository", "repo-creds"):
             self._repository(data, template=kind == "repo-creds", keep=keep)
+        elif kind == extras.GENERATOR_SECRET:
+            extras.take_secret(self, document, name)
         elif name == "argocd-secret":
             for key in data:
                 note = "sessions and passwords of another server do not count here"
                 if key.startswith("webhook."):
                     note = f"the hub takes it from its environment: HUB_{key.upper().replace('.', '_')}"  # fmt: skip
-                self._line(f"Secret {name} {key}", "kept back", note)
+                self.line(f"Secret {name} {key}", "kept back", note)
         else:
-            self._line(f"Secret {name}", "kept back", "no cluster and no repository; generators' tokens go by flotilla appset set-secret")  # fmt: skip
+            self.line(f"Secret {name}", "kept back", "no cluster and no repository; generators' tokens go by flotilla appset set-secret")  # fmt: skip
 
     def _cluster(self, document: Document, data: Mapping[str, str], *, keep: bool) -> None:
         server = data.get("server", "").rstrip("/")
@@ -267,30 +308,30 @@ class Writer:
             "server": server, "name": data.get("name") or server, "labels": labels, "annotations": annotations, "project": data.get("project", ""),
             "namespaces": [n.strip() for n in data.get("namespaces", "").split(",") if n.strip()], "clusterResources": data.get("clusterResources") == "true",
         }  # fmt: skip
-        found = self._read(path("clusters", server))
+        found = self.read(path("clusters", server))
         shown = ("name", "labels", "annotations", "namespaces", "project", "clusterResources")
         before = {k: found.get(k) or type(body[k])() for k in shown} if found else None
         wanted = {k: body[k] for k in shown}
         if keep:
             if found is None:
-                self._line(f"cluster {body['name']}", "failed", "the export has no credentials for it: register it with flotilla cluster add")  # fmt: skip
+                self.line(f"cluster {body['name']}", "failed", "the export has no credentials for it: register it with flotilla cluster add")  # fmt: skip
                 return
-            self._write(f"cluster {body['name']}", before, wanted, lambda: self.hub.put(path("clusters", server, updatedFields=list(shown)), body))  # fmt: skip
+            self.write(f"cluster {body['name']}", before, wanted, lambda: self.hub.put(path("clusters", server, updatedFields=list(shown)), body))  # fmt: skip
             return
         try:
             body["config"] = json.loads(data.get("config") or "{}")
         except ValueError as error:
             raise Problem(f"cluster {body['name']}: its config is no JSON") from error
         # Credentials cannot be compared: what the hub has is not shown. They are given again.
-        self._write(f"cluster {body['name']}", before if found is None else {**(before or {}), "config": None}, {**wanted, "config": body["config"]}, lambda: self.hub.post(path("clusters", upsert=True), body))  # fmt: skip
+        self.write(f"cluster {body['name']}", before if found is None else {**(before or {}), "config": None}, {**wanted, "config": body["config"]}, lambda: self.hub.post(path("clusters", upsert=True), body))  # fmt: skip
 
     def _repository(self, data: Mapping[str, str], *, template: bool, keep: bool) -> None:
         url, word = data.get("url", ""), "repocreds" if template else "repository"
         where = path("repocreds") if template else path("repositories", url, appProject=data.get("project", ""))  # fmt: skip
-        listed = self._read(where)
+        listed = self.read(where)
         found = next((i for i in (listed or {}).get("items") or [] if i["url"] == url), None) if template else listed  # fmt: skip
         if keep:
-            self._line(f"{word} {url}", "unchanged" if found else "failed", "" if found else "the export has no credentials for it: connect it with flotilla repo add")  # fmt: skip
+            self.line(f"{word} {url}", "unchanged" if found else "failed", "" if found else "the export has no credentials for it: connect it with flotilla repo add")  # fmt: skip
             return
         body: dict[str, Any] = {("url" if template else "repo"): url}
         for key, value in data.items():
@@ -298,7 +339,7 @@ class Writer:
                 continue
             body[key] = value == "true" if key in _REPOSITORY else int(value) if key in _NUMBERS and value.isdigit() else value  # fmt: skip
         call = path("repocreds", upsert=True) if template else path("repositories", upsert=True, credsOnly=True)  # fmt: skip
-        self._write(f"{word} {url}", None if found is None else False, True, lambda: self.hub.post(call, body))  # fmt: skip
+        self.write(f"{word} {url}", None if found is None else False, True, lambda: self.hub.post(call, body))  # fmt: skip
 
 
 def _decoded(document: Document) -> dict[str, str]:
@@ -356,6 +397,8 @@ def _metadata(document: Mapping[str, Any]) -> dict[str, Any]:
 def export(hub: Client) -> list[Document]:
     """Return everything that the hub keeps, in Argo CD's form and order; credentials stay where they are."""
     settings = {n: hub.get(path("flotilla", "settings", n))["value"] for n in SETTINGS}
+    if not extras.is_banner(settings["notices"] or []):
+        settings["notices"] = []  # all of them are in the hub's own ConfigMap
     accounts = hub.get(path("account")).get("items") or []
     rbac = hub.get(path("flotilla", "rbac")).get("data") or {}
     keys = [hub.get(path("gpgkeys", i["keyID"])) for i in hub.get(path("gpgkeys")).get("items") or []]  # fmt: skip
@@ -365,9 +408,11 @@ def export(hub: Client) -> list[Document]:
     documents.append(_map("argocd-ssh-known-hosts-cm", {"ssh_known_hosts": "\n".join(hosts) + "\n"} if hosts else {}))  # fmt: skip
     documents.append(_map("argocd-tls-certs-cm", known.get("certificates") or {}))
     documents.append(_map("argocd-gpg-keys-cm", {k["keyID"]: k.get("keyData", "") for k in keys}))
+    documents += [_map(extras.NAME, extras.data_of(hub)), *extras.config_maps(hub)]
     documents += [_cluster_secret(c) for c in hub.get(path("clusters"))["items"] if c.get("name") != "in-cluster"]  # fmt: skip
     documents += [_repository_secret(r, "repository") for r in hub.get(path("repositories")).get("items") or []]  # fmt: skip
     documents += [_repository_secret(r, "repo-creds") for r in hub.get(path("repocreds")).get("items") or []]  # fmt: skip
+    documents += extras.secrets(hub)
     for kind, where in (("AppProject", "projects"), ("Application", "applications"), ("ApplicationSet", "applicationsets")):  # fmt: skip
         for item in hub.get(path(where)).get("items") or []:
             metadata = _metadata(item)

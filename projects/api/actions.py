@@ -20,6 +20,7 @@ from hub.engine.errors import (
 )
 from hub.engine.resource import Manifest, ResourceKey, is_segment
 from hub.models import setting
+from projects import changes
 from projects.api.applications import get_application
 from projects.api.resources import Place, bound, change_resource, named_key, place
 
@@ -132,7 +133,8 @@ def _run_change(where: Place, who: str, action: str, current: Manifest, change: 
             connection.create(kind, resource, dry_run=True)
             return connection.create(kind, resource)
 
-        change_resource(where, who, f"action {action}", create)
+        made = changes.Change(f"action {action}", changes.CREATE, key)
+        change_resource(where, who, made, create)
         return
     before = current if key == where.key else None
     if before is None:
@@ -142,14 +144,13 @@ def _run_change(where: Place, who: str, action: str, current: Manifest, change: 
     patch.get("metadata", {}).pop("resourceVersion", None)
     if patch and patch != {"metadata": {}}:
         own = bound(patch, MERGE, before)
-        change_resource(
-            where, who, f"action {action}", lambda c, k: c.patch(k, key.namespace, key.name, own)
-        )
+        before = change_resource(
+            where, who, changes.Change(f"action {action}", changes.PATCH, key, before, own),
+            lambda c, k: c.patch(k, key.namespace, key.name, own),
+        )  # fmt: skip
     if status is not None:
         own_status = bound({"status": status}, MERGE, before)
         change_resource(
-            where,
-            who,
-            f"action {action}",
+            where, who, changes.Change(f"action {action}", changes.PATCH, key, before, own_status),
             lambda c, k: c.patch(k, key.namespace, key.name, own_status, subresource="status"),
-        )
+        )  # fmt: skip

@@ -72,6 +72,10 @@ def _wants(fields: str, path: str) -> bool:
     )
 
 
+def _wants_age(fields: str) -> bool:
+    return _wants(fields, "status.flotilla") or _wants(fields, "status.reconciledAt")
+
+
 def listed(request: Request, fields: str = "") -> Found:
     """Return the applications that the query of a request chooses, as JSON.
 
@@ -92,7 +96,7 @@ def listed(request: Request, fields: str = "") -> Found:
     if fields and not fields.startswith("-") and _is_narrow(fields):
         return Found([_narrow(row) for row in rows], more, facets)
     history = _history(actor(request), rows) if _wants(fields, "status.history") else {}
-    if _wants(fields, "status.reconciledAt") and len(rows) > 1:
+    if _wants_age(fields) and len(rows) > 1:
         prefetch_related_objects(rows, "remotes")
     return Found([application_json(r, history=history.get(r.pk, [])) for r in rows], more, facets)
 
@@ -168,7 +172,7 @@ def _fetched(
     query = query.defer(*_wanted_columns(fields))
     if _wants(fields, "status.operationState") or _wants(fields, "operation"):
         query = query.select_related("operation")
-    if _wants(fields, "status.reconciledAt"):
+    if _wants_age(fields):
         query = query.select_related("cluster")
     # Labels and repositories are looked at here: only without them the database can stop early.
     is_plain = not params.get("selector") and not params.get("repo")

@@ -1,12 +1,11 @@
 """REST of the resources of an application: tree, diff, live manifests, patches, actions, logs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from asgiref.sync import sync_to_async
-from django.db import transaction
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -35,12 +34,11 @@ from hub.engine.options import resource_options
 from hub.engine.resource import Manifest, ResourceKey, is_segment, resource_key
 from hub.engine.tracking import owner_of
 from hub.engine.tree import Node, missing_json, node_json, parents_of
-from projects import home, sources
+from projects import changes, home, sources
 from projects.api.applications import get_application
 from projects.api.details import require_permitted
 from projects.api.operations import may_sync, sources_at
 from projects.compare import Compared, comparison
-from projects.follow import mark_due
 from projects.impersonate import connection_for
 from projects.models import Application, Project
 from projects.reach import Reach, reach_of
@@ -125,10 +123,22 @@ class ManagedResources(View):
         asked = {f: params.get(f, "") for f in ("group", "kind", "namespace", "name")}
         revisions = params.getlist("revisions") or [r for r in [params.get("revision", "")] if r]
         wanted = {"revisions": revisions, "sourcePositions": params.getlist("sourcePositions") or None, "dryRun": True}  # fmt: skip
+        if flag(request, "serverSideDiff"):
+            # A dry run of what Git has, as whom the project says: who may not sync may not have it tried.
+            require(actor(request), "applications", "sync", application.rbac_object, application.project, application.where)  # fmt: skip
+            application.annotations = with_server_side_diff(application.annotations)
         items = managed_items(
             application, asked, wanted if revisions else None, narrow=bool(revisions) and narrow
         )
         return Response(orjson.dumps({"items": items}))
+
+
+def with_server_side_diff(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Return annotations that ask for a comparison by dry runs of the API server."""
+    name = "argocd.argoproj.io/compare-options"
+    words = [w.strip() for w in str(annotations.get(name) or "").split(",") if w.strip()]
+    kept = [w for w in words if w.partition("=")[0] != "ServerSideDiff"]
+    return {**annotations, name: ",".join([*kept, "ServerSideDiff=true"])}
 
 
 def managed_items(
@@ -365,11 +375,12 @@ class ResourceView(View):
             parsed = orjson.loads(text) if isinstance(text, str) else text
         except orjson.JSONDecodeError as error:
             raise Invalid(f"the patch is not valid JSON: {error}") from error
-        patched = bound(parsed, kind, where.get())
+        before = where.get()
+        patched = bound(parsed, kind, before)
         result = change_resource(
             where,
             actor(request).name,
-            "patch",
+            changes.Change("patch", changes.PATCH, where.key, before, patched),
             lambda c, k: c.patch(
                 k, where.key.namespace, where.key.name, patched, content_type=kind
             ),
@@ -380,7 +391,8 @@ class ResourceView(View):
     def delete(self, request: Request, name: str) -> Response:
         """Delete the live resource, through the deletion guard."""
         where = place(request, name, "delete")
-        where = replace(where, uid=_guard(where, confirmed=flag(request, "confirm")))
+        before = _guard(where, confirmed=flag(request, "confirm"))
+        uid = str(before["metadata"].get("uid") or "")
         force, orphan = flag(request, "force"), flag(request, "orphan")
         propagation = "Orphan" if orphan else "Background" if force else "Foreground"
 
@@ -390,12 +402,13 @@ class ResourceView(View):
                 where.key.namespace,
                 where.key.name,
                 propagation=propagation,
-                uid=where.uid,
+                uid=uid,
                 force=force,
             )
             return {}
 
-        change_resource(where, actor(request).name, "delete-resource", delete)
+        change = changes.Change("delete-resource", changes.DELETE, where.key, before)
+        change_resource(where, actor(request).name, change, delete)
         return Response({})
 
 
@@ -414,8 +427,8 @@ def bound(patch: Any, kind: str, seen: Manifest) -> Any:
     return {**patch, "metadata": {**(metadata if isinstance(metadata, dict) else {}), "uid": uid}}
 
 
-def _guard(where: Place, *, confirmed: bool) -> str:
-    """Return the uid of what may be deleted."""
+def _guard(where: Place, *, confirmed: bool) -> Manifest:
+    """Return what may be deleted, as it is now."""
     manifest = where.get()
     option = resource_options(manifest, {}).value("Delete")
     budget = budget_from((where.project.spec.get("flotilla") or {}).get("deletion"))
@@ -429,38 +442,21 @@ def _guard(where: Place, *, confirmed: bool) -> str:
         raise Protected(
             f"deleting {where.key} needs a confirmation: repeat the request with confirm=true"
         )
-    return str(manifest["metadata"].get("uid") or "")
+    return manifest
 
 
-def change_resource(where: Place, who: str, verb: str, call: Any) -> Manifest:
-    """Change a live resource by `call(connection, kind)`, record it, and look at the application.
+def change_resource(where: Place, who: str, change: changes.Change, call: Any) -> Manifest:
+    """Change a live resource by `call(connection, kind)`, its intent and its outcome recorded, and look at the application.
 
     Raises: the API's error for what the cluster answers, without the content of a Secret.
     """
     if where.cluster.is_home and home.is_ours(where.key.group, where.key.kind):
         raise Invalid(f"{where.key.kind} is served by this hub: use its own API")
+    target = changes.Target(where.application, where.cluster, who)
     try:
-        result: Manifest = call(where.connection, where.kind())
+        return changes.change(target, change, where.connection, where.kind(), call)
     except Refused as refused:
-        manifest = {
-            "apiVersion": where.kind().api_version,
-            "kind": where.key.kind,
-            "metadata": {"name": where.key.name},
-        }
-        raise translated(secretless(refused, manifest)) from refused
-    with transaction.atomic():
-        audit.record(
-            who,
-            verb,
-            "resource",
-            f"{where.application.qualified_name} {where.key}",
-            where.application.project,
-            cluster=where.cluster.name,
-        )
-    if result:
-        live.record(where.cluster.pk, [live.Seen(result, is_whole=True)])
-    mark_due([where.application.pk])
-    return result
+        raise translated(refused) from refused
 
 
 def resource_events(

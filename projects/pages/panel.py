@@ -26,6 +26,7 @@ from hub.engine.errors import (
 )
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.pages import posted, signed_in
+from projects import changes
 from projects.api.actions import actions_of
 from projects.api.resources import (
     Place,
@@ -242,12 +243,13 @@ def _call(at: Place, patch: Manifest, *, dry_run: bool) -> Manifest:
 def save_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -> str:
     """Change a live resource as the text says."""
     row, where = found(caller, namespace, name), _key(request)
-    at, _live, patch = _patch(request, caller, row, where)
+    at, live, patch = _patch(request, caller, row, where)
     audit.concern(
         "patch", "resource", f"{row.qualified_name} {where}", row.project, at.cluster.name
     )
     check_reason(project_of(row.project).spec, row.project)
-    change_resource(at, caller.name, "patch", lambda c, k: c.patch(k, where.namespace, where.name, patch))  # fmt: skip
+    change = changes.Change("patch", changes.PATCH, where, live, patch)
+    change_resource(at, caller.name, change, lambda c, k: c.patch(k, where.namespace, where.name, patch))  # fmt: skip
     return f"/applications/{row.namespace}/{row.name}?resource={request.POST.get('key', '')}"
 
 

@@ -9,7 +9,8 @@ from django.db import connections
 from django.test import AsyncClient
 from django.utils import timezone
 
-from clusters.models import Cluster
+from clusters import kube
+from clusters.models import HOME_SERVER, Cluster
 from hub.engine.errors import Stalled
 from hub.models import Account, AuditEvent, access_changed
 from hub.session import issue
@@ -98,15 +99,20 @@ def test_an_application_set_of_windows_that_cannot_be(idle_hub):
 # --- impersonation ---
 
 
-@pytest.mark.controlplane
-def test_syncs_act_as_the_service_account_of_the_project(hub, genuine, repo, app, namespace):
-    hub.put("/api/v1/flotilla/settings/impersonation", {"value": True})
-    for manifest in (
+def narrow(namespace):
+    """A service account that may work with ConfigMaps only."""
+    return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "deployer", "namespace": namespace}},
         {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "deployer", "namespace": namespace}, "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}]},
         {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "deployer", "namespace": namespace}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "deployer"}, "subjects": [{"kind": "ServiceAccount", "name": "deployer", "namespace": namespace}]},
-    ):  # fmt: skip
+    ]  # fmt: skip
+
+
+@pytest.mark.controlplane
+def test_syncs_act_as_the_service_account_of_the_project(hub, genuine, repo, app, namespace):
+    hub.put("/api/v1/flotilla/settings/impersonation", {"value": True})
+    for manifest in narrow(namespace):
         genuine.apply(manifest)
     account = {"server": "*", "namespace": namespace, "defaultServiceAccount": "deployer"}
     project(hub, "own", destinationServiceAccounts=[account])
@@ -130,6 +136,50 @@ def test_syncs_act_as_the_service_account_of_the_project(hub, genuine, repo, app
     hub.post(f"/api/v1/applications/{name}/sync")
     ended = hub.wait_operation(name, "Error")
     assert "no matching service account found" in ended["message"]
+
+
+@pytest.mark.controlplane
+def test_syncs_to_the_hubs_own_cluster_act_as_the_service_account_too(
+    hub, control_plane, repo, app, namespace, monkeypatch
+):
+    config = {"bearerToken": "admin-token", "tlsClientConfig": {"caData": control_plane["ca"]}}
+    monkeypatch.setattr(kube, "in_cluster_config", lambda: (control_plane["server"], config))
+    hub.put("/api/v1/flotilla/settings/impersonation", {"value": True})
+    admin = kube.Connection(control_plane["server"], "admin", config)
+    for manifest in narrow(namespace):
+        admin.apply(kube.kind_of(admin, manifest), manifest, manager="kubectl")
+    hub.wait(lambda: Cluster.objects.get(server=HOME_SERVER).api_kinds, "the kinds")
+    account = {"server": HOME_SERVER, "namespace": namespace, "defaultServiceAccount": "deployer"}
+    project(hub, "own", destinationServiceAccounts=[account])
+    child = {
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": "child", "namespace": "argocd"},
+        "spec": {"project": "own", "source": {"repoURL": repo.url, "path": "child"}, "destination": {"server": HOME_SERVER, "namespace": namespace}},
+    }  # fmt: skip
+    repo.commit({
+        "fine/a.yaml": CONFIG.format(name="a", value=1), "child/c.yaml": CONFIG.format(name="c", value=1),
+        "worse/s.yaml": "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: s}\n", "apps/child.yaml": json.dumps(child),
+    })  # fmt: skip
+    names = {path: app(repo, HOME_SERVER, namespace, project="own", path=path, policy={"syncOptions": []}) for path in ("fine", "worse", "apps")}  # fmt: skip
+    for name in names.values():
+        hub.wait_status(name, "OutOfSync")
+        hub.post(f"/api/v1/applications/{name}/sync")
+
+    hub.wait_operation(names["fine"])
+    failed = hub.wait_operation(names["worse"], "Failed")
+
+    kind = admin.kind("", "ConfigMap")
+    assert admin.get(kind, namespace, "a")["data"] == {"a": "1"}
+    assert f"system:serviceaccount:{namespace}:deployer" in str(failed)
+    assert admin.get(admin.kind("", "ServiceAccount"), namespace, "s") is None
+    hub.wait_operation(names["apps"])
+    query = {"resourceName": "a", "kind": "ConfigMap", "namespace": namespace, "version": "v1"}
+    hub.call("DELETE", f"/api/v1/applications/{names['fine']}/resource", {}, **query)
+    # Without an account what the hub itself serves is applied all the same, and nothing else.
+    project(hub, "own", destinationServiceAccounts=[])
+    hub.post(f"/api/v1/applications/{names['worse']}/sync")
+    assert "no matching service account" in hub.wait_operation(names["worse"], "Error")["message"]
+    hub.post(f"/api/v1/applications/{names['apps']}/sync")
+    hub.wait_operation(names["apps"])
 
 
 # --- global projects, own clusters and repositories ---

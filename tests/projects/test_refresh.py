@@ -1,9 +1,13 @@
 """Looks at applications: what is asked for is answered, and nothing is done twice."""
 
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
 from projects import lease, refresh, status
+from projects.api import applications as api
+from projects.manifests import stamp
 from projects.models import Application, Operation, RenderedManifests
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
@@ -143,3 +147,47 @@ def test_a_look_that_was_held_up_does_not_overwrite_a_newer(hub, sandbox, repo, 
 
     assert Application.objects.get(pk=application.pk).sync_status == "Synced"
     hub.wait_status(name, "Synced", "Healthy")
+
+
+def _age(hub):
+    return hub.get("/api/v1/applications/a", refresh="normal")["status"]
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """A refresh that is asked for is done in the request: no worker runs."""
+    monkeypatch.setattr(api, "wait_for_refresh", _looked)
+
+
+def _looked(application):
+    refresh.refresh(application.pk)
+    return Application.objects.select_related("cluster", "operation").get(pk=application.pk)
+
+
+def test_reconciled_at_moves_with_a_failed_comparison_and_the_age_of_the_true_status_stays(
+    idle_hub, application, repo, looks
+):
+    old = timezone.now() - timedelta(minutes=3)
+    _age(idle_hub)
+    Application.objects.update(reconciled_at=old, compared_at=old)
+    true = idle_hub.get("/api/v1/applications/a")["status"]
+    assert true["reconciledAt"] == stamp(old)
+
+    repo.commit({"c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: [\n"})
+    failed = _age(idle_hub)
+
+    assert [c["type"] for c in failed["conditions"]] == ["ComparisonError"]
+    assert failed["reconciledAt"] > true["reconciledAt"]
+    assert failed["flotilla"]["asOf"] == stamp(old)
+    repo.commit({"c.yaml": CONFIG})
+    mended = _age(idle_hub)["flotilla"]
+    assert mended["asOf"] > stamp(old)
+
+
+def test_a_refresh_that_is_put_off_finishes_no_comparison(idle_hub, application, looks):
+    old = timezone.now() - timedelta(minutes=3)
+    _age(idle_hub)
+    skipped = {"argocd.argoproj.io/skip-reconcile": "true"}
+    Application.objects.update(reconciled_at=old, compared_at=old, annotations=skipped)
+
+    assert _age(idle_hub)["reconciledAt"] == stamp(old)

@@ -1,6 +1,5 @@
 """`flotilla account`: accounts, tokens, and what you may do."""
 
-import sys
 from typing import Annotated
 
 import typer
@@ -140,8 +139,9 @@ def session_token() -> None:
 
 
 @app.command()
-def bcrypt(password: Annotated[str, typer.Option("--password", help="Password; read from standard input when left out.")] = "") -> None:  # fmt: skip
+def bcrypt(password: Annotated[str, typer.Option("--password", help="Refused: the hub hashes passwords itself.")] = "") -> None:  # fmt: skip
     """Say that passwords here are hashed by the hub: nothing is to be done on this machine."""
-    del password
-    sys.stderr.write("flotilla: the hub hashes passwords itself; set one with flotilla account update-password\n")  # fmt: skip
-    raise typer.Exit(20)
+    what = "the password was not hashed" if password else "there is nothing to hash"
+    raise Problem(
+        f"{what}: the hub hashes passwords itself; set one with flotilla account update-password"
+    )

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from hub.cli import unused
 from hub.cli.commands import overrides
 from hub.cli.problem import Problem
 
@@ -105,7 +106,7 @@ def export(
     else:
         Path(output).write_text(text, encoding="utf-8")
     kept = sum(d["kind"] == "Secret" for d in documents)
-    installation.warn(f"{len(documents)} objects; the credentials of {kept} clusters and repositories are not among them")  # fmt: skip
+    installation.warn(f"{len(documents)} objects; the credentials of {kept} clusters, repositories, templates and generators, and the secrets of providers, are not among them")  # fmt: skip
 
 
 @app.command("import")
@@ -115,16 +116,17 @@ def import_(
     prune: Annotated[bool, typer.Option("--prune", help="Take applications, sets and projects that are not in it out of the hub; what they run goes on.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also what stays as it is.")] = False,
     skip: Annotated[str, typer.Option("--skip-resources-with-label", help="Leave out objects with this label, key=value.")] = "",
-    stop_operation: Annotated[bool, typer.Option("--stop-operation", help="Taken for scripts: operations are not carried over.")] = False,
-    ignore_tracking: Annotated[bool, typer.Option("--ignore-tracking", help="Taken for scripts.")] = False,
-    override: Annotated[bool, typer.Option("--override-on-conflict", help="Taken for scripts: what the export says is written in any case.")] = False,
+    stop_operation: Annotated[bool, typer.Option("--stop-operation", help="End the running operation of each application that is changed.")] = False,
+    ignore_tracking: Annotated[bool, typer.Option("--ignore-tracking", help="Refused: nothing that runs is marked by an import.")] = False,
+    override: Annotated[bool, typer.Option("--override-on-conflict", help="Refused: what the export says is written in any case.")] = False,
 ) -> None:  # fmt: skip
     """Take in the export of an Argo CD installation, and say by name what could not be carried over."""
     from hub.cli import files, installation
     from hub.cli.client import Client
 
-    del stop_operation, ignore_tracking, override
-    writer = installation.Writer(Client.from_disk(), dry_run=dry_run)
+    unused.refuse("--ignore-tracking", ignore_tracking, "an import marks nothing that runs")
+    unused.refuse("--override-on-conflict", override, "what the export says is written in any case")
+    writer = installation.Writer(Client.from_disk(), dry_run=dry_run, stop_operation=stop_operation)
     documents = files.manifests([source])
     writer.take_all(installation.without_label(documents, skip) if skip else documents)
     if prune:

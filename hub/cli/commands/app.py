@@ -72,8 +72,8 @@ def get(
     timeout: Timeout = 0,
 ) -> None:  # fmt: skip
     """Show an application, its conditions and its resources."""
-    del timeout
     hub = current_hub()
+    hub.wait_at_most(timeout)
     found = apps.get(hub, name, namespace=namespace, refresh="hard" if hard_refresh else "normal" if refresh else "")  # fmt: skip
     if source_position or source_name:
         chosen = appspec.source_of({**found["spec"]}, source_position, source_name)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli import apps, appspec
+from hub.cli import apps, appspec, unused
 from hub.cli.client import Client
 from hub.cli.commands.appflags import (
     Local,
@@ -117,9 +117,9 @@ def _local(hub: Client, name: str, namespace: str, local: str, root: str, **more
 
 
 def _managed(
-    hub: Client, name: str, namespace: str, revision: str, revisions: Sequence[str] | None, where: Sequence[int]
+    hub: Client, name: str, namespace: str, revision: str, revisions: Sequence[str] | None, where: Sequence[int], *, server_side: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    query = {"revision": revision, "revisions": list(revisions or []), "sourcePositions": list(where)}  # fmt: skip
+    query = {"revision": revision, "revisions": list(revisions or []), "sourcePositions": list(where), "serverSideDiff": "true" if server_side else ""}  # fmt: skip
     found: list[dict[str, Any]] = hub.get(apps.place(name, "managed-resources", at=namespace, **query)).get("items") or []  # fmt: skip
     return found
 
@@ -166,15 +166,14 @@ def wait(
     suspended: Annotated[bool, typer.Option("--suspended", help="Until Suspended.")] = False,
     degraded: Annotated[bool, typer.Option("--degraded", help="Until Degraded.")] = False,
     delete_: Annotated[bool, typer.Option("--delete", help="Until it is gone.")] = False,
-    hydrated: Annotated[bool, typer.Option("--hydrated", help="Taken for scripts: nothing is hydrated here.")] = False,
+    hydrated: Annotated[bool, typer.Option("--hydrated", help="Until what a hydrator makes is made; applications without one are there already.")] = False,
     resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME counts, with * for any; ! leaves out; may be repeated.")] = None,
     selector: Annotated[str, typer.Option("--selector", "-l", help="With these labels.")] = "",
     timeout: Timeout = 0, output: Output = "wide", namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """Wait until applications are as wanted: Synced, Healthy and without an operation unless flags say."""
-    del hydrated
     hub = current_hub()
-    wanted = {"sync": sync_, "health": health, "operation": operation, "suspended": suspended, "degraded": degraded, "delete": delete_}  # fmt: skip
+    wanted = {"sync": sync_, "health": health, "operation": operation, "suspended": suspended, "degraded": degraded, "delete": delete_, "hydrated": hydrated}  # fmt: skip
     chosen = [apps.resource_flag(r) for r in resource or []]
     for name in chosen_names(hub, names, selector, namespace):
         if chosen:
@@ -212,11 +211,11 @@ def diff(
     refresh: Annotated[bool, typer.Option("--refresh", help="Look at Git and the cluster first.")] = False,
     hard_refresh: Annotated[bool, typer.Option("--hard-refresh", help="And render anew.")] = False,
     local: Local = "", local_root: LocalRoot = "", local_include: LocalInclude = None, position: LocalPosition = 0,
-    server_side_generate: Annotated[bool, typer.Option("--server-side-generate", help="Taken for scripts: a folder is always rendered by the hub.")] = False,
-    server_side_diff: Annotated[bool, typer.Option("--server-side-diff", help="Taken for scripts, as the three that follow: the hub says what the API server would make of it.")] = False,
-    concurrency: Annotated[int, typer.Option("--server-side-diff-concurrency", help="Taken for scripts.")] = -1,
-    max_batch: Annotated[int, typer.Option("--server-side-diff-max-batch-kb", help="Taken for scripts.")] = 250,
-    jq_timeout: Annotated[str, typer.Option("--ignore-normalizer-jq-execution-timeout", help="Taken for scripts.")] = "1s",
+    server_side_generate: Annotated[bool, typer.Option("--server-side-generate", help="With --local: the hub renders the folder, as it always does.")] = False,
+    server_side_diff: Annotated[bool, typer.Option("--server-side-diff", help="Ask the API server, by a dry run, what it would make of each resource.")] = False,
+    concurrency: Annotated[int, typer.Option("--server-side-diff-concurrency", help="Changes nothing: the hub bounds its requests to a cluster.")] = -1,
+    max_batch: Annotated[int, typer.Option("--server-side-diff-max-batch-kb", help="Changes nothing: the hub asks about each resource by itself.")] = 250,
+    jq_timeout: Annotated[str, typer.Option("--ignore-normalizer-jq-execution-timeout", help="Changes nothing: the hub bounds jq by itself.")] = "1s",
     revision: Annotated[str, typer.Option("--revision", help="Another revision than the spec's.")] = "",
     revisions: Revisions = None, source_positions: Positions = None, source_names: SourceNames = None,
     exit_code: Annotated[bool, typer.Option("--exit-code/--no-exit-code", help="End with a code when there is a difference.")] = True,
@@ -224,12 +223,30 @@ def diff(
     namespace: Namespace = "",
 ) -> None:  # fmt: skip
     """Show what differs between Git and the cluster; the exit code is 1 when something does, 2 for an error."""
-    del server_side_generate, server_side_diff, concurrency, max_batch, jq_timeout
+    unused.note(
+        "--server-side-diff-concurrency",
+        concurrency != -1,
+        "the hub bounds its requests to a cluster",
+    )
+    unused.note(
+        "--server-side-diff-max-batch-kb",
+        max_batch != 250,
+        "the hub asks about each resource by itself",
+    )
+    unused.note(
+        "--ignore-normalizer-jq-execution-timeout",
+        jq_timeout != "1s",
+        "the hub bounds jq by itself",
+    )
+    if server_side_generate and not local:
+        raise Problem("--server-side-generate goes with --local: name the folder")
+    if server_side_diff and local:
+        raise Problem("--server-side-diff compares what Git has: leave --local out")
     try:
         hub = current_hub()
         if refresh or hard_refresh:
             apps.get(hub, name, namespace=namespace, refresh="hard" if hard_refresh else "normal")
-        items = _local(hub, name, namespace, local, local_root, position=position, include=local_include or (), compare=True)["items"] if local else _managed(hub, name, namespace, revision, revisions, positions(hub, name, namespace, source_positions, source_names))  # fmt: skip
+        items = _local(hub, name, namespace, local, local_root, position=position, include=local_include or (), compare=True)["items"] if local else _managed(hub, name, namespace, revision, revisions, positions(hub, name, namespace, source_positions, source_names), server_side=server_side_diff)  # fmt: skip
         found = list(apps.differences(items))
         for one in found:
             apps.print_diff(*one)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hub.cli import files
+from hub.cli import files, unused
 from hub.cli.client import Client, path
 from hub.cli.problem import Problem
 from hub.cli.show import printed, say, table
@@ -32,16 +32,16 @@ def list_(
 @app.command("add-ssh")
 def add_ssh(
     source: Annotated[str, typer.Option("--from", help="File as ssh-keyscan writes it; - for standard input.")] = "-",
-    batch: Annotated[bool, typer.Option("--batch", help="All lines of the file; what is done in any case.")] = False,
+    batch: Annotated[bool, typer.Option("--batch", help="All lines of the file, as is meant.")] = False,
     upsert: Annotated[bool, typer.Option("--upsert", help="Also what is known already.")] = False,
 ) -> None:  # fmt: skip
     """Add SSH hosts."""
-    del batch
+    lines = [s for s in files.text_of(source).splitlines() if s.strip() and s.strip()[0] != "#"]
+    if len(lines) > 1 and not batch:
+        unused.note("leaving --batch out", True, f"all {len(lines)} hosts are added")
     items = []
-    for line in files.text_of(source).splitlines():
+    for line in lines:
         words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
         if len(words) < 3:
             raise Problem(f"{line[:60]!r} must be a host, the kind of its key and the key")
         items.append({"serverName": words[0], "certType": "ssh", "certSubType": words[1], "certData": words[2]})  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hub.cli import unused
 from hub.cli.client import Client, path
 from hub.cli.problem import Problem
 from hub.cli.show import printed, say, table
@@ -78,10 +79,14 @@ def cluster_add(
         ),
     ] = "kubeconfig",
     shard: Annotated[
-        int, typer.Option("--shard", help="Taken for scripts: any watcher serves any cluster.")
+        int, typer.Option("--shard", help="Refused: any watcher serves any cluster.")
     ] = -1,
     disable_compression: Annotated[
-        bool, typer.Option("--disable-compression", help="Taken for scripts.")
+        bool,
+        typer.Option(
+            "--disable-compression",
+            help="Refused: answers are compressed where the cluster does it.",
+        ),
     ] = False,
     programs: _Refused = None,
     proxies: _Proxies = None,
@@ -89,7 +94,8 @@ def cluster_add(
     """Register a cluster: make a service account, a role and a token in it, and give them to the hub."""
     from hub.cli import client, clusters
 
-    del shard, disable_compression
+    unused.refuse("--shard", shard != -1, "any watcher serves any cluster")
+    unused.refuse("--disable-compression", disable_compression, "answers are compressed where the cluster does it")  # fmt: skip
     if programs:
         raise Problem(
             "the hub runs no programs to sign in to a cluster: leave --exec-command and --aws-… out, it uses the service account that this command makes"

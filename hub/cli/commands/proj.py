@@ -12,6 +12,7 @@ from hub.cli.commands.account import seconds
 from hub.cli.problem import Problem
 from hub.cli.projects import change as change_project
 from hub.cli.projects import read, save
+from hub.cli.projectspec import Given, fields, kinds_of
 from hub.cli.show import facts, printed, say, stamp, table
 
 app = typer.Typer(help="Projects, their roles and windows.", no_args_is_help=True)
@@ -33,28 +34,11 @@ Orphaned = Annotated[bool | None, typer.Option("--orphaned-resources/--no-orphan
 OrphanedWarn = Annotated[bool | None, typer.Option("--orphaned-resources-warn/--no-orphaned-resources-warn", help="And warn of them.")]  # fmt: skip
 
 
-def _fields(spec: dict[str, Any], dest: list[str] | None, src: list[str] | None, description: str, spaces: list[str] | None, keys: list[str] | None, orphaned: bool | None, warn: bool | None) -> None:  # fmt: skip
-    if dest:
-        spec["destinations"] = [_destination(d) for d in dest]
-    if src:
-        spec["sourceRepos"] = src
-    if description:
-        spec["description"] = description
-    if spaces:
-        spec["sourceNamespaces"] = spaces
-    if keys:
-        spec["signatureKeys"] = [{"keyID": k} for k in keys]
-    if orphaned is False:
-        spec.pop("orphanedResources", None)
-    elif orphaned or warn is not None:
-        spec["orphanedResources"] = {**(spec.get("orphanedResources") or {}), **({"warn": warn} if warn is not None else {})}  # fmt: skip
-
-
-def _destination(text: str) -> dict[str, str]:
-    server, comma, namespace = text.rpartition(",")
-    if not comma or not server or not namespace:
-        raise Problem(f"--dest {text}: write SERVER,NAMESPACE")
-    return {"server" if "://" in server or server in ("*", "!*") or server.startswith("!http") else "name": server, "namespace": namespace}  # fmt: skip
+AllowCluster = Annotated[list[str] | None, typer.Option("--allow-cluster-resource", help="Cluster-scoped kind that is permitted, GROUP/KIND, or GROUP/KIND/NAME; may be repeated.")]  # fmt: skip
+DenyCluster = Annotated[list[str] | None, typer.Option("--deny-cluster-resource", help="Cluster-scoped kind that is not; may be repeated.")]  # fmt: skip
+AllowNamespaced = Annotated[list[str] | None, typer.Option("--allow-namespaced-resource", "--allow-namespace-resource", help="Namespaced kind that is permitted, and no other is; may be repeated.")]  # fmt: skip
+DenyNamespaced = Annotated[list[str] | None, typer.Option("--deny-namespaced-resource", "--deny-namespace-resource", help="Namespaced kind that is not; may be repeated.")]  # fmt: skip
+Accounts = Annotated[list[str] | None, typer.Option("--dest-service-accounts", help="SERVER,NAMESPACE,ACCOUNT that syncs act as; may be repeated.")]  # fmt: skip
 
 
 @app.command()
@@ -62,6 +46,8 @@ def create(
     name: Annotated[str, typer.Argument(metavar="[PROJECT]", help="Project.")] = "",
     dest: Dest = None, src: Src = None, description: Description = "", source_namespaces: SourceNamespace = None, signature_keys: SignatureKeys = None,
     orphaned: Orphaned = None, orphaned_warn: OrphanedWarn = None,
+    allow_cluster: AllowCluster = None, deny_cluster: DenyCluster = None, allow_namespaced: AllowNamespaced = None, deny_namespaced: DenyNamespaced = None,
+    accounts: Accounts = None,
     file: Annotated[str, typer.Option("--file", "-f", help="Manifest: a file, a URL, or -.")] = "",
     upsert: Annotated[bool, typer.Option("--upsert", help="Change one that exists.")] = False,
 ) -> None:  # fmt: skip
@@ -69,7 +55,8 @@ def create(
     body = files.manifests([file])[0] if file else {"metadata": {}, "spec": {}}
     metadata = {**(body.get("metadata") or {}), **({"name": name} if name else {})}
     spec = dict(body.get("spec") or {})
-    _fields(spec, dest, src, description, source_namespaces, signature_keys, orphaned, orphaned_warn)  # fmt: skip
+    kinds = kinds_of(allow_cluster, deny_cluster, allow_namespaced, deny_namespaced)
+    fields(spec, Given(dest, src, description, source_namespaces, signature_keys, orphaned, orphaned_warn, kinds, accounts))  # fmt: skip
     if not metadata.get("name"):
         raise Problem("the project needs a name")
     Client.from_disk().post(path("projects"), {"project": {"metadata": metadata, "spec": spec}, "upsert": upsert})  # fmt: skip
@@ -79,9 +66,13 @@ def create(
 def set_(
     name: Project, dest: Dest = None, src: Src = None, description: Description = "", source_namespaces: SourceNamespace = None,
     signature_keys: SignatureKeys = None, orphaned: Orphaned = None, orphaned_warn: OrphanedWarn = None,
+    allow_cluster: AllowCluster = None, deny_cluster: DenyCluster = None, allow_namespaced: AllowNamespaced = None, deny_namespaced: DenyNamespaced = None,
+    accounts: Accounts = None,
 ) -> None:  # fmt: skip
     """Change fields of a project."""
-    change_project(name, lambda spec: _fields(spec, dest, src, description, source_namespaces, signature_keys, orphaned, orphaned_warn))  # fmt: skip
+    kinds = kinds_of(allow_cluster, deny_cluster, allow_namespaced, deny_namespaced)
+    given = Given(dest, src, description, source_namespaces, signature_keys, orphaned, orphaned_warn, kinds, accounts)  # fmt: skip
+    change_project(name, lambda spec: fields(spec, given))
 
 
 @app.command("list")
@@ -269,9 +260,9 @@ def remove_destination_service_account(name: Project, server: Annotated[str, typ
     change_project(name, _toggle("destinationServiceAccounts", {"server": server, "namespace": namespace, "defaultServiceAccount": account}, add=False))  # fmt: skip
 
 
-def _lists(white: str, black: str, *, allow: bool, by_white: bool) -> Callable[[str, str, str], None]:  # fmt: skip
-    def run(name: str, group: str, kind: str) -> None:
-        entry = {"group": group, "kind": kind}
+def _lists(white: str, black: str, *, allow: bool, by_white: bool) -> Callable[..., None]:
+    def run(name: str, group: str, kind: str, resource: str = "") -> None:
+        entry = {"group": group, "kind": kind, **({"name": resource} if resource else {})}
 
         def change(spec: dict[str, Any]) -> None:
             if by_white:
@@ -286,6 +277,7 @@ def _lists(white: str, black: str, *, allow: bool, by_white: bool) -> Callable[[
 
 _Group = Annotated[str, typer.Argument(help="API group; empty text for core.")]
 _KindArg = Annotated[str, typer.Argument(metavar="KIND", help="Kind.")]
+_KindName = Annotated[str, typer.Argument(metavar="[NAME]", help="Only resources of this name.")]
 _List = Annotated[str, typer.Option("--list", "-l", help="allow or deny: which list is changed.")]
 
 
@@ -297,15 +289,15 @@ def _by_white(text: str, usual: str) -> bool:
 
 
 @app.command("allow-cluster-resource")
-def allow_cluster_resource(name: Project, group: _Group, kind: _KindArg, list_: _List = "") -> None:
+def allow_cluster_resource(name: Project, group: _Group, kind: _KindArg, resource: _KindName = "", list_: _List = "") -> None:  # fmt: skip
     """Permit a cluster-scoped kind."""
-    _lists("clusterResourceWhitelist", "clusterResourceBlacklist", allow=True, by_white=_by_white(list_, "allow"))(name, group, kind)  # fmt: skip
+    _lists("clusterResourceWhitelist", "clusterResourceBlacklist", allow=True, by_white=_by_white(list_, "allow"))(name, group, kind, resource)  # fmt: skip
 
 
 @app.command("deny-cluster-resource")
-def deny_cluster_resource(name: Project, group: _Group, kind: _KindArg, list_: _List = "") -> None:
+def deny_cluster_resource(name: Project, group: _Group, kind: _KindArg, resource: _KindName = "", list_: _List = "") -> None:  # fmt: skip
     """Permit a cluster-scoped kind no more."""
-    _lists("clusterResourceWhitelist", "clusterResourceBlacklist", allow=False, by_white=_by_white(list_, "allow"))(name, group, kind)  # fmt: skip
+    _lists("clusterResourceWhitelist", "clusterResourceBlacklist", allow=False, by_white=_by_white(list_, "allow"))(name, group, kind, resource)  # fmt: skip
 
 
 @app.command("allow-namespace-resource")

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hub.cli import unused
 from hub.cli.client import Client, path
 from hub.cli.problem import Problem
 from hub.cli.show import printed, say, table
@@ -74,10 +75,10 @@ def add(
     upsert: Annotated[bool, typer.Option("--upsert", help="Change one that is connected.")] = False,
     azure: Annotated[list[str] | None, typer.Option("--azure-active-directory-endpoint", "--azure-service-principal-client-id", "--azure-service-principal-client-secret", "--azure-service-principal-tenant-id", help="Not served: give --bearer-token or a password.")] = None,
     azure_identity: Annotated[bool, typer.Option("--use-azure-workload-identity", help="Not served.")] = False,
-    cache_warm: Annotated[bool, typer.Option("--webhook-manifest-cache-warm-disabled", help="Taken for scripts: what files did not change is never rendered again.")] = False,
+    cache_warm: Annotated[bool, typer.Option("--webhook-manifest-cache-warm-disabled", help="Refused: what files did not change is never rendered again.")] = False,
 ) -> None:  # fmt: skip
     """Connect a repository; it is asked first."""
-    del cache_warm
+    unused.refuse("--webhook-manifest-cache-warm-disabled", cache_warm, "what files did not change is never rendered again")  # fmt: skip
     if azure or azure_identity:
         raise Problem(
             "Azure's service principals and workload identities are not served: give --username and --password, a personal access token"

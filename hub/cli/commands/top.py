@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from hub.cli import config
+from hub.cli import config, unused
 from hub.cli.client import Client, trust
 from hub.cli.problem import Problem
 from hub.cli.show import printed, say, table
@@ -94,10 +94,10 @@ def _port(callback: str) -> int:
 
 @app.command()
 def configure(
-    prompts: Annotated[bool | None, typer.Option("--prompts-enabled/--no-prompts-enabled", help="Taken for scripts: -y leaves questions out.")] = None,
+    prompts: Annotated[bool | None, typer.Option("--prompts-enabled/--no-prompts-enabled", help="Changes nothing: -y leaves questions out.")] = None,
 ) -> None:  # fmt: skip
     """Say that questions are left out by -y, for scripts that configure them."""
-    del prompts
+    unused.note("--prompts-enabled", prompts is not None, "questions are asked at a terminal")
     say("Questions are asked at a terminal, and left out with -y")
 
 

@@ -1,0 +1,170 @@
+"""What the hub keeps beyond Argo CD's objects, in an export and back: roles, grants, providers, notices, generators' data."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from hub.cli.client import Client, path
+from hub.cli.problem import Problem
+
+NAME = "flotilla-cm"
+"""The ConfigMap of an export that holds roles, grants, providers and notices, each as JSON."""
+GENERATOR = "flotilla.io/generator"
+"""Labels the ConfigMaps of an export that generators use."""
+GENERATOR_SECRET = "generator"
+_SERVERS = "flotilla.io/servers"
+_TYPE = "argocd.argoproj.io/secret-type"
+_OMITTED = "flotilla.io/credentials"
+_ROLE = ("name", "description", "rules", "members")
+_GRANT = ("subject", "resource", "action", "object", "clusters", "reason", "ticket")
+_NOTICES = path("flotilla", "settings", "notices")
+_PROVIDER = ("id", "name", "type", "enabled", "config")
+
+
+class Report(Protocol):
+    """Who takes objects and remembers what became of each; see `installation.Writer`."""
+
+    hub: Client
+
+    def write(self, what: str, before: Any, wanted: Any, call: Callable[[], Any]) -> None:
+        """Write when something differs."""
+
+    def line(self, what: str, result: str, note: str = "") -> None:
+        """Note what became of something."""
+
+
+def data_of(hub: Client) -> dict[str, str]:
+    """Return the data of `flotilla-cm`; secrets of providers stay in the hub."""
+    found = {
+        "roles": _roles(hub), "grants": _grants(hub), "notices": [] if is_banner(_notices(hub)) else _notices(hub),
+        "providers": [{**_only(p, _PROVIDER), "hasSecret": bool(p.get("hasSecret"))} for p in _providers(hub)],
+    }  # fmt: skip
+    return {k: json.dumps(v, indent=2, sort_keys=True) for k, v in found.items() if v}
+
+
+def is_banner(notices: list[Any]) -> bool:
+    """Return whether notices are what Argo CD's one banner can say."""
+    plain = {"tone", "text", "url"}
+    return len(notices) == 1 and set(notices[0]) <= plain and notices[0].get("tone") == "info"
+
+
+def config_maps(hub: Client) -> list[dict[str, Any]]:
+    """Return the ConfigMaps that generators use."""
+    return [_config_map(c) for c in _items(hub, "configmaps")]
+
+
+def secrets(hub: Client) -> list[dict[str, Any]]:
+    """Return the Secrets that generators use; their values stay in the hub."""
+    return [_secret(s) for s in _items(hub, "secrets")]
+
+
+def _items(hub: Client, name: str) -> list[dict[str, Any]]:
+    return list(hub.get(path("flotilla", name)).get("items") or [])
+
+
+def _roles(hub: Client) -> list[dict[str, Any]]:
+    return [_only(r, _ROLE) for r in _items(hub, "roles")]
+
+
+def _grants(hub: Client) -> list[dict[str, Any]]:
+    return [{**_only(g, _GRANT), "from": g["startsAt"], "until": g["endsAt"]} for g in _items(hub, "grants")]  # fmt: skip
+
+
+def _providers(hub: Client) -> list[dict[str, Any]]:
+    return list(hub.get(path("flotilla", "sso", "providers")).get("items") or [])
+
+
+def _notices(hub: Client) -> list[Any]:
+    return list(hub.get(_NOTICES)["value"] or [])
+
+
+def _only(item: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    return {k: item[k] for k in fields if item.get(k) not in (None, "", [], {})}
+
+
+def _config_map(item: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = {"name": item["name"], "namespace": item["namespace"], "labels": {GENERATOR: "true"}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": item["data"]}
+
+
+def _secret(item: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = {
+        "name": item["name"], "namespace": item["namespace"], "labels": {_TYPE: GENERATOR_SECRET},
+        "annotations": {_SERVERS: ",".join(item.get("servers") or []), _OMITTED: "omitted"},
+    }  # fmt: skip
+    data = {"project": item.get("project") or ""}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {k: v for k, v in data.items() if v}}  # fmt: skip
+
+
+def take(report: Report, data: Mapping[str, Any]) -> None:
+    """Take what `flotilla-cm` holds.
+
+    Raises: Problem naming the key that cannot be read.
+    """
+    takers = {"roles": _take_role, "grants": _take_grant, "providers": _take_provider}
+    for key, text in data.items():
+        value = _parsed(key, text)
+        if key == "notices":
+            report.write("setting notices", _notices(report.hub) or None, value, lambda v=value: report.hub.put(_NOTICES, {"value": v}))  # type: ignore[misc]  # fmt: skip
+        elif key in takers:
+            for item in value:
+                takers[key](report, item)
+        else:
+            report.line(f"ConfigMap {NAME} {key}", "kept back", "the hub has no such setting")
+
+
+def _parsed(key: str, text: Any) -> list[dict[str, Any]]:
+    try:
+        value = json.loads(str(text))
+    except ValueError as error:
+        raise Problem(f"{NAME}, {key}: no JSON: {error}") from error
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise Problem(f"{NAME}, {key}: must be a list of objects")
+    return value
+
+
+def _take_role(report: Report, item: dict[str, Any]) -> None:
+    name = str(item.get("name"))
+    before = next((r for r in _roles(report.hub) if r["name"] == name), None)
+    report.write(f"role {name}", before, item, lambda: report.hub.put(path("flotilla", "roles", name), item))  # fmt: skip
+
+
+def _take_grant(report: Report, item: dict[str, Any]) -> None:
+    what = f"grant {item.get('subject')} {item.get('resource')} {item.get('action')} {item.get('object')}"  # fmt: skip
+    before = item if item in _grants(report.hub) else None
+    try:
+        report.write(what, before, item, lambda: report.hub.post(path("flotilla", "grants"), item))
+    except Problem as problem:
+        # One that has ended since, for instance.
+        report.line(what, "kept back", str(problem))
+
+
+def _take_provider(report: Report, item: dict[str, Any]) -> None:
+    slug, wanted = str(item.get("id")), _only(item, _PROVIDER)
+    found = next((p for p in _providers(report.hub) if p.get("id") == slug), None)
+    what = f"identity provider {slug}"
+    if found is None and item.get("hasSecret"):
+        report.line(what, "kept back", "its secret is not in the export: register it in Settings, Sign-in")  # fmt: skip
+        return
+    before = _only(found, _PROVIDER) if found is not None else None
+    report.write(what, before, wanted, lambda: report.hub.put(path("flotilla", "sso", "providers", slug), wanted))  # fmt: skip
+
+
+def take_config_map(report: Report, document: Mapping[str, Any], name: str) -> None:
+    """Take a ConfigMap that generators use."""
+    space = str(document["metadata"].get("namespace") or "argocd")
+    found = next((c for c in _items(report.hub, "configmaps") if (c["namespace"], c["name"]) == (space, name)), None)  # fmt: skip
+    data = dict(document.get("data") or {})
+    body = {"name": name, "namespace": space, "data": data}
+    report.write(f"ConfigMap {name}", found["data"] if found else None, data, lambda: report.hub.post(path("flotilla", "configmaps"), body))  # fmt: skip
+
+
+def take_secret(report: Report, document: Mapping[str, Any], name: str) -> None:
+    """Say whether the hub has a Secret of generators: an export holds no values."""
+    space = str(document["metadata"].get("namespace") or "argocd")
+    servers = (document["metadata"].get("annotations") or {}).get(_SERVERS) or "HOST"
+    known = {(s["namespace"], s["name"]) for s in _items(report.hub, "secrets")}
+    if (space, name) in known:
+        report.line(f"Secret {name}", "unchanged")
+    else:
+        report.line(f"Secret {name}", "failed", f"the export has no value for it: flotilla appset set-secret {space}/{name} --server {servers}")  # fmt: skip

@@ -1,0 +1,196 @@
+"""Change a live resource: an intent in the trail before the cluster is asked, the outcome after it.
+
+A process that dies in between leaves an intent without an outcome. The sweep reads the live object then, and the trail
+says what was found.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from clusters import live
+from clusters.kinds import Kind, Refused
+from clusters.kube import Connection, connect, secretless
+from clusters.models import Cluster
+from hub import audit
+from hub.engine.errors import EngineError, RetryLater, Stalled
+from hub.engine.evidence import CREATE, DELETE, PATCH, Found, fingerprint, look, without_noise
+from hub.engine.masking import masked
+from hub.engine.resource import Manifest, ResourceKey
+from hub.models import AuditEvent, PendingChange
+from hub.redaction import redact_text
+from hub.stream import wake
+from projects.follow import mark_due
+from projects.lease import claim
+from projects.models import Application
+
+__all__ = ["CREATE", "DELETE", "PATCH", "Change", "Target", "change", "resolve", "wake_unknown"]
+GRACE = timedelta(seconds=5)
+"""Between the intent and the claim of who makes the change."""
+RETRY = timedelta(seconds=15)
+LONGEST_RETRY = timedelta(minutes=10)
+PATIENCE = timedelta(days=7)
+"""After so long without an answer of the cluster the outcome stays unknown for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is done to which live resource."""
+
+    verb: str
+    """As the trail names it, such as `patch` or `action restart`."""
+    how: str
+    """`patch`, `delete` or `create`."""
+    key: ResourceKey
+    before: Manifest = field(default_factory=dict)
+    """The resource as it was looked at, empty where it did not exist."""
+    patch: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a change is made, and for whom."""
+
+    application: Application
+    cluster: Cluster
+    actor: str
+
+    def named(self, key: ResourceKey) -> str:
+        """Return what the trail calls a resource."""
+        return f"{self.application.qualified_name} {key}"
+
+
+def change(
+    target: Target, what: Change, connection: Connection, kind: Kind,
+    call: Callable[[Connection, Kind], Manifest],
+) -> Manifest:  # fmt: skip
+    """Make a change by `call`, with its intent and its outcome in the trail.
+
+    Raises: Refused with the cluster's answer, without the content of a Secret; RetryLater when there was none: the
+        outcome is unknown then, until the live object was read.
+    """
+    pending = _intend(target, what, kind)
+    with claim(PendingChange, pending.pk):
+        try:
+            result = call(connection, kind)
+        except Refused as refused:
+            error = secretless(refused, _stub(kind, what.key))
+            _conclude(pending, Found("failed", error.message), None)
+            raise error from refused
+        except (RetryLater, Stalled):
+            PendingChange.objects.filter(pk=pending.pk).update(due_at=timezone.now() + GRACE)
+            raise
+        if result:
+            live.record(target.cluster.pk, [live.Seen(result, is_whole=True)])
+        _conclude(pending, Found("allowed"), {} if what.how == DELETE else result)
+    mark_due([target.application.pk])
+    return result
+
+
+def _stub(kind: Kind, key: ResourceKey) -> Manifest:
+    return {"apiVersion": kind.api_version, "kind": key.kind, "metadata": {"name": key.name}}
+
+
+def _intend(target: Target, what: Change, kind: Kind) -> PendingChange:
+    """Write down what is about to be done; it is committed before the cluster is asked."""
+    application, now = target.application, timezone.now()
+    metadata = what.before.get("metadata") or {}
+    shown = {} if what.patch is None else {"patch": masked(_body(what.patch), _field(what.key))}
+    with transaction.atomic():
+        event = audit.record(
+            target.actor, what.verb, "resource", target.named(what.key), application.project,
+            cluster=target.cluster.name, outcome="intent", uid=metadata.get("uid"),
+            resource_version=metadata.get("resourceVersion"), **shown,
+        )  # fmt: skip
+        plan = {
+            "how": what.how, "key": list(what.key), "version": kind.version, "patch": what.patch,
+            "before": without_noise(what.before), "fingerprint": fingerprint(what.before),
+        }  # fmt: skip
+        return PendingChange.objects.create(
+            event=event.pk, uid=event.uid, cluster=target.cluster.pk, application=application.pk, plan=plan, due_at=now + GRACE,
+        )  # fmt: skip
+
+
+def _field(key: ResourceKey) -> str:
+    # Of a Secret nothing is shown, whatever the patch names.
+    return "data" if (key.group, key.kind) == ("", "Secret") else ""
+
+
+def _body(patch: Any) -> Any:
+    """Return a patch without what only binds it to the object that was looked at."""
+    if isinstance(patch, list):
+        return [op for op in patch if not (isinstance(op, dict) and op.get("op") == "test")]
+    if not isinstance(patch, Mapping):
+        return patch
+    metadata = {k: v for k, v in (patch.get("metadata") or {}).items() if k not in ("uid", "resourceVersion")}  # fmt: skip
+    rest = {k: v for k, v in patch.items() if k != "metadata"}
+    return {**rest, **({"metadata": metadata} if metadata else {})}
+
+
+def _conclude(pending: PendingChange, found: Found, after: Manifest | None, *, looked: bool = False) -> None:  # fmt: skip
+    """Write the outcome of an intent, with the masked difference; once."""
+    intent = AuditEvent.objects.get(pk=pending.event)
+    is_made = found.outcome == "allowed" and after is not None
+    before = pending.plan.get("before")
+    with transaction.atomic():
+        if not PendingChange.objects.filter(pk=pending.pk).delete()[0]:
+            return
+        audit.record(
+            "hub" if looked else intent.actor, intent.verb, intent.kind, intent.object, intent.project,
+            cluster=intent.cluster, outcome=found.outcome, intent=str(intent.uid), message=redact_text(found.why),
+            resolved="by reading the live object" if looked else "", asked_by=intent.actor if looked else "",
+            before=before if is_made else None, after=without_noise(after or {}) if is_made else None,
+        )  # fmt: skip
+
+
+def resolve(pk: int) -> bool:
+    """Read the live object of a change whose outcome is not known; return whether the outcome is known now."""
+    with claim(PendingChange, pk) as mine:
+        if not mine:
+            return False
+        pending = PendingChange.objects.filter(pk=pk, due_at__lte=timezone.now()).first()
+        if pending is None:
+            return False
+        cluster = Cluster.objects.filter(pk=pending.cluster).first()
+        if cluster is None:
+            _conclude(pending, Found("unknown", "the cluster is no longer registered"), None)
+            return True
+        try:
+            current = _fetch(pending, cluster)
+        except (Refused, RetryLater, Stalled, EngineError) as error:
+            return _wait(pending, str(error))
+        _conclude(pending, look(pending.plan, current), current or {}, looked=True)
+    mark_due(list(Application.objects.filter(pk=pending.application).values_list("pk", flat=True)))
+    return True
+
+
+def _fetch(pending: PendingChange, cluster: Cluster) -> Manifest | None:
+    key = ResourceKey(*pending.plan["key"])
+    connection = connect(cluster)
+    version = str(pending.plan.get("version") or "")
+    kind = connection.kind(key.group, key.kind, version) or connection.kind(key.group, key.kind)
+    return connection.get(kind, key.namespace, key.name) if kind else None
+
+
+def _wait(pending: PendingChange, why: str) -> bool:
+    now = timezone.now()
+    begun = AuditEvent.objects.filter(pk=pending.event).values_list("at", flat=True).first()
+    if begun is not None and now - begun > PATIENCE:
+        _conclude(
+            pending, Found("unknown", f"the cluster did not answer: {why}"), None, looked=True
+        )
+        return True
+    delay = min(RETRY * 2 ** min(pending.attempts, 10), LONGEST_RETRY)
+    PendingChange.objects.filter(pk=pending.pk).update(due_at=now + delay, attempts=pending.attempts + 1)  # fmt: skip
+    return False
+
+
+def wake_unknown() -> None:
+    """Wake workers for the changes whose outcome nobody knows any more."""
+    due = PendingChange.objects.filter(due_at__lte=timezone.now()).order_by("pk")
+    for pk in due.values_list("pk", flat=True)[:100]:
+        wake("projects.resolve_change", pk, priority=4)
