@@ -23,8 +23,8 @@ from hub.models import next_version
 from hub.stream import publish, wake
 from projects.lease import claim
 from projects.manifests import stamp
-from projects.models import Application
-from projects.status import ERRORS, start_operation
+from projects.models import ERRORS, Application
+from projects.status import start_operation
 from projects.sync import terminate
 
 ACTOR = "applicationset-controller"

@@ -23,6 +23,7 @@ from hub.stream import publish, wake
 from projects import sources
 from projects.lease import claim
 from projects.models import (
+    ERRORS,
     Application,
     GitRemote,
     ManagedResource,
@@ -39,7 +40,7 @@ from projects.sources.helm import capabilities_digest
 from projects.sources.reach import repositories_of
 from projects.sources.versions import is_constraint
 from projects.specs import bind, bind_remotes, repositories_read
-from projects.status import ERRORS, RUNNING
+from projects.status import RUNNING
 
 log = logging.getLogger(__name__)
 

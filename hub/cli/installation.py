@@ -155,7 +155,7 @@ class Writer:
         if before is not None and before != body:
             self._stop(found, path("applications", name, "operation", appNamespace=where))
         self.write(f"Application {name}", before, body, call)
-        self._not_served(f"Application {name}", body["spec"])
+        self._not_served(f"Application {name}", document.get("spec") or {})
 
     def _not_served(self, what: str, spec: Mapping[str, Any]) -> None:
         """Name what an application asks for and the hub does not do: it is stored, and says so itself."""

@@ -62,7 +62,7 @@ def filled(hub):
     hub.post(
         "/api/v1/flotilla/configmaps", {"name": "plugin", "data": {"baseUrl": "https://p.example"}}
     )
-    notices = [{"tone": "warn", "text": "one"}, {"tone": "info", "text": "two"}]
+    notices = [{"tone": "bad", "text": "one"}, {"tone": "info", "text": "two"}]
     hub.put("/api/v1/flotilla/settings/notices", {"value": notices})
 
 
