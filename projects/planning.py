@@ -384,7 +384,7 @@ def _spared(
         if not options.has("Replace"):
             sent = manifest_to_send(run, manifest, current[step_.key])
             pairs[step_.key] = (sent, current[step_.key], options.validate)
-    return evidence.accepted(run.cluster, run.target.as_user, pairs)
+    return evidence.accepted(run.cluster, run.target.user, pairs)
 
 
 def _judged(run: Run, number: int, refusal: Refusal) -> Step:

@@ -75,6 +75,11 @@ class Target:
     """On whose behalf the hub's own kinds are written: without one they are not."""
 
     @property
+    def user(self) -> str:
+        """The user of dry runs; where there is none nothing is applied, whatever they say."""
+        return "" if isinstance(self.as_user, Stalled) else self.as_user
+
+    @property
     def connection(self) -> Connection:
         """The connection to the cluster.
 
@@ -170,7 +175,7 @@ class Target:
         # It is applied, whatever shape the answer has.
         with contextlib.suppress(EngineError):
             look = look_at(manifest, result, CompareSettings(), _no_jq, self.type_of(manifest))
-            evidence.learn(self.cluster, self.as_user, look, validate=options.validate)
+            evidence.learn(self.cluster, self.user, look, validate=options.validate)
 
     def type_of(self, manifest: Manifest) -> Type | None:
         """Return what the cluster says of a manifest's kind, None when it says nothing."""
