@@ -57,8 +57,9 @@ class Cluster(Lockable):
         default=list,
         entries=_is_kind,
         blank=True,
-        help_text="What discovery found: every version of every kind.",
+        help_text="What discovery found.",
     )
+    """Every version of every kind that the cluster serves."""
     resource_count = models.PositiveIntegerField(default=0)
     last_event_at = models.DateTimeField(null=True)
     synced_at = models.DateTimeField(null=True, help_text="When the live store last was complete.")
