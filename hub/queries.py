@@ -11,6 +11,7 @@ _WORDS: dict[str, tuple[str, dict[str, Any]]] = {
     "continue": ("`metadata.continue` of the page before.", {}), "facets": ("Columns whose values are counted, `health,sync`.", {}),
     "refresh": ("`normal` or `hard`: look anew first, and wait for it.", {"enum": ["normal", "hard"]}), "upsert": ("Change the one that exists.", _BOOL),
     "validate": ("false skips what needs the network.", _BOOL), "cascade": ("false keeps the resources.", _BOOL), "propagationPolicy": ("foreground, background or orphan.", {}),
+    "serverSideDiff": ("Compare by dry runs of the API server; needs the right to sync.", _BOOL),
     "confirm": ("Confirms what the guard asks about.", _BOOL), "revision": ("Another revision than the spec's.", {}), "revisions": ("One for each of sourcePositions.", _LIST),
     "sourcePositions": ("Sources, from 1.", {"type": "array", "items": {"type": "integer"}}), "noCache": ("Render anew.", _BOOL),
     "group": ("API group of the resource.", {}), "version": ("Its version.", {}), "kind": ("Its kind.", {}), "namespace": ("Its namespace.", {}), "resourceName": ("Its name.", {}),
