@@ -170,7 +170,7 @@ def go_on(run: Run) -> None:
         _observe(run)
         _release_hooks(run)
         failed = [s for s in run.steps if s.status == FAILED]
-        if failed and not _failing(run):
+        if failed and not _failing(run) and not _has_running_hook(run):
             _begin_failing(run)
         failing = _failing(run)
         text = waiting(
@@ -208,6 +208,11 @@ def _show(run: Run) -> None:
     # The live store knows it already, so that no watch will say that it changed.
     Application.objects.filter(pk=run.application.pk).update(refresh_at=timezone.now())
     wake("projects.refresh", run.application.pk, priority=2)
+
+
+def _has_running_hook(run: Run) -> bool:
+    # Nobody would read its result later, and its finalizer would hold it and its namespace.
+    return any(s.action == HOOK and s.status == RUNNING for s in run.steps)
 
 
 def _failing(run: Run) -> bool:

@@ -83,6 +83,8 @@ def _before(steps: Sequence[Step], number: int) -> Iterator[Step]:
 
 
 def _can_change(earlier: Step, later: Step, refusal: Refusal) -> bool:
+    if earlier.defines == (later.key.group, later.key.kind) and _changes(earlier):
+        return True
     is_own = is_builtin(later.key.group)
     if is_own and refusal.is_malformed:
         return False
@@ -90,11 +92,7 @@ def _can_change(earlier: Step, later: Step, refusal: Refusal) -> bool:
         return True
     if refusal.is_outage and _may_answer(earlier, later):
         return True
-    if not _changes(earlier):
-        return False
-    if earlier.defines == (later.key.group, later.key.kind):
-        return True
-    if is_own and refusal.is_invalid:
+    if not _changes(earlier) or (is_own and refusal.is_invalid):
         return False
     return earlier.group < later.group or _enables(earlier, later)
 

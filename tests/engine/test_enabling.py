@@ -37,6 +37,10 @@ def synced(found):
     ("steps", "refusal", "is_final"),
     [
         pytest.param([CRD, CR], UNKNOWN_FIELD, False, id="a definition gets a field"),
+        pytest.param(
+            [step("apiextensions.k8s.io", "CustomResourceDefinition", defines=("policy.networking.k8s.io", "Admin")),
+             step("policy.networking.k8s.io", "Admin")], UNKNOWN_FIELD, False, id="a definition in a group that looks like Kubernetes' own",
+        ),
         pytest.param([synced(CRD), CR], UNKNOWN_FIELD, True, id="a definition stays as it is"),
         pytest.param([step("", "Deployment"), CR], UNKNOWN_FIELD, True, id="nothing defines it"),
         pytest.param([step("apps", "Deployment", -1), CR], UNKNOWN_FIELD, False, id="an operator of an earlier wave"),

@@ -289,3 +289,25 @@ def test_terminate_deletes_a_hook_whose_worker_died(hub, sandbox, repo, app, nam
 
     hub.wait_operation(name, "Failed", seconds=60)
     hub.wait(lambda: sandbox.get("batch", "Job", namespace, "pre") is None, "the hook to go")
+
+
+def test_a_sync_fails_when_its_running_hooks_have_ended(hub, cluster, repo, app, namespace):
+    slow = job("slow", "PreSync").replace("image: busybox", "image: does-not-exist")
+    repo.commit({"bad.yaml": job("bad", "PreSync", code=1), "slow.yaml": slow})
+    name = app(repo, cluster, namespace)
+
+    hub.post(f"/api/v1/applications/{name}/sync")
+
+    def hooks():
+        state = hub.application(name)["status"].get("operationState", {})
+        found = (state.get("syncResult") or {}).get("resources") or []
+        return {r["name"]: r.get("hookPhase") for r in found} == {
+            "bad": "Failed",
+            "slow": "Running",
+        }
+
+    hub.wait(hooks, "the failure of one")
+    assert "completion of hook" in hub.application(name)["status"]["operationState"]["message"]
+    hub.delete(f"/api/v1/applications/{name}/operation")
+    hub.wait_operation(name, "Failed")
+    hub.wait(lambda: cluster.get("batch", "Job", namespace, "slow") is None, "the hook to go")
