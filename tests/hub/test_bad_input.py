@@ -409,6 +409,7 @@ ODD_QUERIES = {
 }  # fmt: skip
 
 
+@pytest.mark.timeout(400)
 def test_odd_queries_on_every_route(furnished):
     wrong, tried = [], 0
     for path, view in routes():

@@ -178,6 +178,7 @@ def walked(hub, people):
                 yield asked, partial(ask, hub, token, method, url + query, body)
 
 
+@pytest.mark.timeout(400)
 def test_a_refused_caller_moves_nothing_and_learns_nothing(idle_hub, people, theirs, world):
     """The same requests before and after everything that they name is there: refused alike, and nothing else happens."""
     for token in people.values():

@@ -144,6 +144,7 @@ def methods(view):
     return [m.upper() for m in known if view is None or (hasattr(view, m) and m != "options")]
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.django_db(transaction=True)
 def test_no_odd_value_of_a_parameter_is_an_internal_error(sender, monkeypatch):
     reads, tried, wrong = Reads(monkeypatch), set(), []

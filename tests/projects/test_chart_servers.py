@@ -16,6 +16,7 @@ from projects.sources.kept import Kept
 from projects.sources.reach import Reach
 from projects.sources.versions import highest, is_constraint, parse_version
 
+pytestmark = pytest.mark.django_db
 REFUSED = (Invalid, ManifestError, RetryLater, Stalled)
 GOOD = {"version": "1.0.0", "urls": ["good-1.0.0.tgz"]}
 ODD = [None, True, 5, -1.5, "text", "", [], [5], [None], [[]], {}, {"a": 1}, "9" * 5000, "\ud800"]
