@@ -62,6 +62,23 @@ def _require_staying(manifest: Manifest, current: Manifest | None, *, force: boo
         raise Going(resource_key(manifest))
 
 
+def _updated_by(current: Manifest, managers: set[str]) -> list[int]:
+    """Return which entries of managedFields are updates by one of the managers, those of subresources left out."""
+    entries = (current.get("metadata") or {}).get("managedFields") or []
+    return [
+        n
+        for n, e in enumerate(entries)
+        if e.get("manager") in managers
+        and e.get("operation") == "Update"
+        and not e.get("subresource")
+    ]
+
+
+def _removals(numbers: list[int]) -> list[dict[str, Any]]:
+    # From the last one on: each removal moves those behind it.
+    return [{"op": "remove", "path": f"/metadata/managedFields/{n}"} for n in reversed(numbers)]
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where the resources of an application are changed."""
@@ -228,11 +245,37 @@ class Target:
                 current = fresh
         else:
             raise Refused(409, "Conflict", f"{kind.kind} {manifest['metadata']['name']} keeps being changed: sync again")  # fmt: skip
-        if not dry_run:
-            # What was replaced is ours to apply: a field that leaves Git is known to have been set by us.
-            with contextlib.suppress(Refused):
-                return self.connection.apply(kind, manifest, validate=options.validate)
+        return result if dry_run else self._as_applied(kind, manifest, options, result)
+
+    def _as_applied(
+        self, kind: Kind, manifest: Manifest, options: ResourceOptions, replaced: Manifest
+    ) -> Manifest:
+        """Have what was replaced be ours by an apply alone: then a field that leaves Git is ours to remove.
+
+        A server keeps a field that is left out of an apply where an update is noted to have set it too, even one of
+        the same manager, or of kubectl before us. All that is there now is stated, or a default, which belongs to nobody.
+        """
+        result = replaced
+        with contextlib.suppress(Refused):
+            result = self.connection.apply(kind, manifest, validate=options.validate)
+            return self._without_updates(kind, result)
         return result
+
+    def _without_updates(self, kind: Kind, applied: Manifest) -> Manifest:
+        managers = {MANAGER, *(self._migrated if self.migrate else ())}
+        found: Manifest | None = applied
+        # Controllers write the status of what was replaced a moment ago.
+        for _ in range(5):
+            updated = _updated_by(found, managers) if found else []
+            if not found or not updated:
+                break
+            try:
+                return self._patch_managers(kind, found, _removals(updated))
+            except Refused as refused:
+                if refused.status not in (409, 422):
+                    raise
+                found = self._fresh(kind, applied)
+        return found or applied
 
     def _create(
         self, kind: Kind, manifest: Manifest, options: ResourceOptions, *, dry_run: bool
@@ -298,50 +341,39 @@ class Target:
             if (found.is_malformed or found.is_invalid) and "metadata.name" not in refused.message:
                 raise
 
+    @property
+    def _migrated(self) -> set[str]:
+        """The managers whose updates become ours."""
+        return {*_CLIENT_SIDE, self.migration_manager} - {""}
+
     def _migrate(self, kind: Kind, current: Manifest) -> None:
         # The first server-side apply of what kubectl or another hub applied: their ownership becomes ours,
         # or fields that leave git later would stay.
         if owned_fields(current) is not None:
             return
-        names = {*_CLIENT_SIDE, self.migration_manager} - {""}
-        entries = (current.get("metadata") or {}).get("managedFields") or []
-        theirs = [
-            n
-            for n, e in enumerate(entries)
-            if e.get("manager") in names
-            and e.get("operation") == "Update"
-            and not e.get("subresource")
-        ]
+        theirs = _updated_by(current, self._migrated)
         if not theirs:
             return
-        patch = [
-            {
-                "op": "replace",
-                "path": f"/metadata/managedFields/{n}",
-                "value": {**entries[n], "operation": "Apply", "manager": MANAGER},
-            }
-            for n in theirs[:1]
-        ]
-        patch += [
-            {"op": "remove", "path": f"/metadata/managedFields/{n}"} for n in reversed(theirs[1:])
-        ]
-        patch.insert(
-            0,
-            {
-                "op": "test",
-                "path": "/metadata/resourceVersion",
-                "value": current["metadata"]["resourceVersion"],
-            },
-        )
+        first = current["metadata"]["managedFields"][theirs[0]]
+        ours = {
+            "op": "replace",
+            "path": f"/metadata/managedFields/{theirs[0]}",
+            "value": {**first, "operation": "Apply", "manager": MANAGER},
+        }
         with contextlib.suppress(Refused):
-            metadata = current["metadata"]
-            self.connection.patch(
-                kind,
-                metadata.get("namespace", ""),
-                metadata["name"],
-                patch,
-                content_type=JSON_PATCH,
-            )
+            self._patch_managers(kind, current, [ours, *_removals(theirs[1:])])
+
+    def _patch_managers(
+        self, kind: Kind, current: Manifest, steps: list[dict[str, Any]]
+    ) -> Manifest:
+        metadata = current["metadata"]
+        same = {
+            "op": "test",
+            "path": "/metadata/resourceVersion",
+            "value": metadata["resourceVersion"],
+        }
+        place = metadata.get("namespace", ""), metadata["name"]
+        return self.connection.patch(kind, *place, [same, *steps], content_type=JSON_PATCH)
 
     def delete(
         self,

@@ -276,13 +276,21 @@ def test_what_holds_others_is_never_created_anew(hub, genuine, repo, app, namesp
     assert found == first
 
 
-def test_a_field_that_leaves_git_leaves_what_is_replaced(hub, genuine, repo, app, namespace):
+@pytest.mark.parametrize("before", ["", "kubectl-client-side-apply"], ids=["ours", "of kubectl"])
+def test_a_field_that_leaves_git_leaves_what_is_replaced(
+    hub, genuine, repo, app, namespace, before
+):
     def config(data):
         found = document("ConfigMap", "c", data=data)
         found["metadata"]["annotations"] = {"argocd.argoproj.io/sync-options": "Replace=true"}
         return found
 
-    repo.commit(files(c=config({"a": "1", "b": "1", "c": "1"})))
+    first = config({"a": "1", "b": "1", "c": "1"})
+    if before:
+        genuine.apply(document("Namespace", namespace))
+        path = genuine.kind("", "ConfigMap").path(namespace)
+        genuine.connection.request("POST", path, first, query={"fieldManager": before})
+    repo.commit(files(c=first))
     name = app(repo, genuine, namespace, policy=options())
     hub.wait_status(name, "OutOfSync")
     sync(hub, name)
@@ -291,7 +299,31 @@ def test_a_field_that_leaves_git_leaves_what_is_replaced(hub, genuine, repo, app
         refreshed(hub, name)
         hub.wait_status(name, "OutOfSync")
         sync(hub, name)
-        assert genuine.get("", "ConfigMap", namespace, "c")["data"] == data
+        found = genuine.get("", "ConfigMap", namespace, "c")
+        assert found["data"] == data
+        managers = [(e["manager"], e["operation"]) for e in found["metadata"]["managedFields"]]
+        assert managers == [("argocd-controller", "Apply")]
+        hub.wait_status(name, "Synced")
+
+
+def test_an_element_that_leaves_git_leaves_what_is_replaced(hub, genuine, repo, app, namespace):
+    def service(**ports):
+        listed = [{"name": n, "port": p} for n, p in ports.items()]
+        found = document("Service", "s", spec={"selector": {"app": "s"}, "ports": listed})
+        found["metadata"]["annotations"] = {"argocd.argoproj.io/sync-options": "Replace=true"}
+        return found
+
+    repo.commit(files(s=service(web=80)))
+    name = app(repo, genuine, namespace, policy=options())
+    hub.wait_status(name, "OutOfSync")
+    sync(hub, name)
+    for ports in ({"web": 80, "more": 81}, {"web": 80}):
+        repo.commit(files(s=service(**ports)))
+        refreshed(hub, name)
+        hub.wait_status(name, "OutOfSync")
+        sync(hub, name)
+        found = genuine.get("", "Service", namespace, "s")["spec"]["ports"]
+        assert {p["name"]: p["port"] for p in found} == ports
         hub.wait_status(name, "Synced")
 
 
