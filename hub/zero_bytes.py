@@ -23,7 +23,8 @@ def refuse_zero_bytes(
 
         async def async_middleware(request: HttpRequest) -> HttpResponse:
             _check(request)
-            return await get_response(request)
+            response: HttpResponse = await get_response(request)
+            return response
 
         return async_middleware  # type: ignore[return-value]
 
