@@ -212,7 +212,9 @@ def _kept(digest: str, own: str, mark: str) -> _Document | None:
     """Return a document that another process fetched."""
     if not digest:
         return None
-    for row in SchemaDocument.objects.filter(key__in=[digest, own], digest=digest):
+    rows = SchemaDocument.objects.filter(key__in=[digest, own], digest=digest)
+    # What a cluster itself serves comes first, whatever its digest claims.
+    for row in sorted(rows, key=lambda found: found.key != own):
         try:
             small = unpack(row.body)
         except (ValueError, zlib.error):

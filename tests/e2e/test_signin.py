@@ -244,7 +244,7 @@ def test_the_cli_signs_in_by_a_device_code(web, page, tmp_path, monkeypatch):
     page.fill("input[name=password]", "correct horse")
     page.click("button[type=submit]")
     page.fill("input[name=code]", shown[1])
-    page.click("button:has-text('Go on')")
+    page.click("button:has-text('Continue')")
     assert shown[1].replace("-", "") in page.inner_text("main").replace("-", "")
     page.click("button:has-text('Yes, sign it in')")
     page.wait_for_selector("text=Device signed in")

@@ -126,7 +126,7 @@ def test_a_deleted_pod_leaves_the_tree(hub, cluster, repo, app, namespace):
 
     cluster.delete("", "Pod", namespace, pod)
 
-    hub.wait(lambda: pod not in pods(), "the end of the pod in the tree", 10)
+    hub.wait(lambda: pod not in pods(), "the end of the pod in the tree", 30)
     hub.wait(lambda: Application.objects.get(name="web").resource_version > version, "the news", 10)
     print(f"the tree was told after {time.monotonic() - began:.2f} s")
     [line] = collect(hub, "/api/v1/stream/applications/web/resource-tree", 1, (9, None))
