@@ -218,9 +218,10 @@ def test_delete_hooks_run_around_the_cascade(hub, cluster, repo, app, namespace)
     )
 
 
-def test_a_hook_whose_worker_died_is_not_run_twice(hub, cluster, repo, app, namespace):
+def hook_of_a_dead_worker(hub, place, repo, app, namespace):
+    """Return (application, run, number of the step) of a worker that dies as it creates a hook."""
     repo.commit({"pre.yaml": job("pre", "PreSync"), "c.yaml": CONFIG.format(name="c", wave=0)})
-    name = app(repo, cluster, namespace)
+    name = app(repo, place, namespace)
     hub.wait_status(name, "OutOfSync")
     hub.pool.stop(timeout=5)
     hub.post(f"/api/v1/applications/{name}/sync")
@@ -228,13 +229,16 @@ def test_a_hook_whose_worker_died_is_not_run_twice(hub, cluster, repo, app, name
     run = planning.load(operation)
     planning.prepare(run)
     number = next(n for n, s in enumerate(run.steps) if s.key.name == "pre")
-
-    # The worker creates the hook and dies before it can say so.
     applying.execute(run, number, 0)
+    return name, run, number
+
+
+def test_a_hook_whose_worker_died_is_not_run_twice(hub, cluster, repo, app, namespace):
+    name, run, number = hook_of_a_dead_worker(hub, cluster, repo, app, namespace)
     created = cluster.get("batch", "Job", namespace, "pre")["metadata"]["uid"]
     steps = [s.to_json() for s in run.steps]
     steps[number]["status"] = planning.APPLYING
-    Operation.objects.filter(pk=operation.pk).update(steps=steps, is_planned=True)
+    Operation.objects.filter(pk=run.operation.pk).update(steps=steps, is_planned=True)
     hub.stop()
     hub.start()
 
@@ -269,19 +273,10 @@ def test_a_source_that_is_permitted_no_more_gives_no_hooks_of_the_deletion(
 
 
 def test_terminate_deletes_a_hook_whose_worker_died(hub, sandbox, repo, app, namespace):
-    repo.commit({"pre.yaml": job("pre", "PreSync"), "c.yaml": CONFIG.format(name="c", wave=0)})
-    name = app(repo, sandbox, namespace)
-    hub.wait_status(name, "OutOfSync")
-    hub.pool.stop(timeout=5)
-    hub.post(f"/api/v1/applications/{name}/sync")
-    operation = Operation.objects.select_related("application__cluster").get(application__name=name)
-    run = planning.load(operation)
-    planning.prepare(run)
-    number = next(n for n, s in enumerate(run.steps) if s.key.name == "pre")
-    applying.execute(run, number, 0)
+    name, run, number = hook_of_a_dead_worker(hub, sandbox, repo, app, namespace)
     steps = [s.to_json() for s in run.steps]
     steps[number]["status"] = planning.APPLYING
-    Operation.objects.filter(pk=operation.pk).update(steps=steps, is_planned=True)
+    Operation.objects.filter(pk=run.operation.pk).update(steps=steps, is_planned=True)
     hub.delete(f"/api/v1/applications/{name}/operation")
 
     hub.stop()
