@@ -38,7 +38,13 @@ from projects.ours import require_cascade
 from projects.specs import check_reason, project_of, project_of_or_none
 from projects.visible import visible
 
-_COLUMNS = {"name": "metadata.name", "namespace": "metadata.namespace", "project": "spec.template.spec.project", "created": "metadata.creationTimestamp", "health": "status.health.status"}  # fmt: skip
+_COLUMNS = {
+    "name": "metadata.name",
+    "namespace": "metadata.namespace",
+    "project": "spec.template.spec.project",
+    "created": "metadata.creationTimestamp",
+    "health": "status.health.status",
+}
 FRESH = timedelta(seconds=10)
 CHUNK = 500
 NAMESPACE = ("appsetNamespace", "appSetNamespace")
@@ -53,7 +59,9 @@ def get_set(request: Request, name: str, action: str = "get") -> ApplicationSet:
     caller = actor(request)
     found = ApplicationSet.objects.filter(namespace=namespace, name=name).first()
     if found is None or not is_allowed(caller, "applicationsets", "get", found.rbac_object):
-        raise hide(caller, "applicationsets", action, f"{namespace}/{name}", found.project if found else "")  # fmt: skip
+        raise hide(
+            caller, "applicationsets", action, f"{namespace}/{name}", found.project if found else ""
+        )
     if action != "get":
         require(caller, "applicationsets", action, found.rbac_object, found.project)
         rules = project_of_or_none(found.project)
@@ -68,7 +76,9 @@ def shown(caller: Caller, row: ApplicationSet) -> dict[str, Any]:
 
 def shown_children(caller: Caller, row: ApplicationSet) -> list[Application]:
     """Return the applications of a set that the caller may see."""
-    seen = set(visible(caller).filter(namespace=row.namespace, owner=row.name).values_list("pk", flat=True))  # fmt: skip
+    seen = set(
+        visible(caller).filter(namespace=row.namespace, owner=row.name).values_list("pk", flat=True)
+    )
     return [c for c in children_of(row) if c.pk in seen]
 
 
@@ -122,10 +132,16 @@ class ApplicationSets(View):
         fits = selector(params.get("selector", ""))
         version = current_version()
         items = [
-            shown(caller, row) for row in rows
+            shown(caller, row)
+            for row in rows
             if fits(row.labels) and is_allowed(caller, "applicationsets", "get", row.rbac_object)
-        ]  # fmt: skip
-        answer = {"apiVersion": API_VERSION, "kind": "ApplicationSetList", "metadata": {"resourceVersion": str(version)}, "items": items}  # fmt: skip
+        ]
+        answer = {
+            "apiVersion": API_VERSION,
+            "kind": "ApplicationSetList",
+            "metadata": {"resourceVersion": str(version)},
+            "items": items,
+        }
         answer = arranged(request, answer, _COLUMNS, ["metadata.name", "metadata.namespace"])
         return Response(project_fields(answer, params.get("fields", "")))
 
@@ -134,13 +150,23 @@ class ApplicationSets(View):
         """Create a set; `upsert` changes one that exists, `dryRun` only says what it would generate."""
         wanted = _wanted(request, asked(request), lambda: body_map(request, "the ApplicationSet"))
         caller, draft = actor(request), _drafted(request, wanted)
-        existing = ApplicationSet.objects.filter(namespace=wanted.namespace, name=wanted.name).first()  # fmt: skip
+        existing = ApplicationSet.objects.filter(
+            namespace=wanted.namespace, name=wanted.name
+        ).first()
         if existing is not None and flag(request, "upsert"):
             require(caller, "applicationsets", "update", existing.rbac_object, existing.project)
             require(caller, "applicationsets", "update", draft.rbac_object, draft.project)
         if flag(request, "dryRun"):
             made = [_manifest(draft, a) for a in _look(draft).apps]
-            return Response(set_json(draft, [Application(namespace=draft.namespace, name=m["metadata"]["name"]) for m in made]))  # fmt: skip
+            return Response(
+                set_json(
+                    draft,
+                    [
+                        Application(namespace=draft.namespace, name=m["metadata"]["name"])
+                        for m in made
+                    ],
+                )
+            )
         for project in {draft.project, existing.project if existing else draft.project}:
             rules = project_of_or_none(project)
             check_reason(rules.spec if rules else {}, project)
@@ -190,8 +216,15 @@ class Events(View):
     def get(self, request: Request, name: str) -> Response:
         """Return what happened to a set, as Kubernetes events, the newest first."""
         row = get_set(request, name)
-        found = SetEvent.objects.filter(uid=row.uid).order_by("-pk")[: limit_of(request) or 200]  # fmt: skip
-        return Response({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": [event_json(row, e) for e in found]})  # fmt: skip
+        found = SetEvent.objects.filter(uid=row.uid).order_by("-pk")[: limit_of(request) or 200]
+        return Response(
+            {
+                "apiVersion": "v1",
+                "kind": "EventList",
+                "metadata": {},
+                "items": [event_json(row, e) for e in found],
+            }
+        )
 
 
 class Rollout(View):
@@ -224,8 +257,21 @@ def _look(draft: ApplicationSet) -> Decision:
 
 
 def _manifest(row: ApplicationSet, app: App) -> dict[str, Any]:
-    metadata = filled({"name": app.name, "namespace": row.namespace, "labels": app.labels, "annotations": app.annotations, "finalizers": list(app.finalizers)})  # fmt: skip
-    return {"apiVersion": API_VERSION, "kind": "Application", "metadata": metadata, "spec": app.spec}  # fmt: skip
+    metadata = filled(
+        {
+            "name": app.name,
+            "namespace": row.namespace,
+            "labels": app.labels,
+            "annotations": app.annotations,
+            "finalizers": list(app.finalizers),
+        }
+    )
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Application",
+        "metadata": metadata,
+        "spec": app.spec,
+    }
 
 
 class Generate(View):
@@ -259,14 +305,22 @@ class Preview(View):
         changed = [found.rows[before.name] for before, _ in plan.update]
         may = readable(actor(request), [*changed, *lost])
         live = _live_resources(lost)
-        return Response({
-            "added": [_manifest(draft, a) for a in plan.create],
-            "changed": [_change(draft, before, after, shown=before.name in may) for before, after in plan.update],
-            "deleted": [_loss(found.rows[n], live, may) for n in plan.delete],
-            "waiting": [_loss(found.rows[n], live, may) for n in plan.waiting],
-            "kept": [n if n in may else "" for n in plan.kept], "unchanged": plan.unchanged,
-            "problems": [{"application": name, "message": message} for name, message in found.problems],
-        })  # fmt: skip
+        return Response(
+            {
+                "added": [_manifest(draft, a) for a in plan.create],
+                "changed": [
+                    _change(draft, before, after, shown=before.name in may)
+                    for before, after in plan.update
+                ],
+                "deleted": [_loss(found.rows[n], live, may) for n in plan.delete],
+                "waiting": [_loss(found.rows[n], live, may) for n in plan.waiting],
+                "kept": [n if n in may else "" for n in plan.kept],
+                "unchanged": plan.unchanged,
+                "problems": [
+                    {"application": name, "message": message} for name, message in found.problems
+                ],
+            }
+        )
 
 
 def _change(draft: ApplicationSet, before: App, after: App, *, shown: bool) -> dict[str, Any]:
@@ -288,8 +342,13 @@ def _live_resources(rows: Sequence[Application]) -> dict[str, int]:
     found: dict[str, int] = {}
     for start in range(0, len(rows), CHUNK):
         pks = [r.pk for r in rows[start : start + CHUNK]]
-        for name, resources in Application.objects.filter(pk__in=pks).values_list("name", "resources"):  # fmt: skip
-            found[name] = sum(not r.get("hook") and (r.get("health") or {}).get("status") != "Missing" for r in resources)  # fmt: skip
+        for name, resources in Application.objects.filter(pk__in=pks).values_list(
+            "name", "resources"
+        ):
+            found[name] = sum(
+                not r.get("hook") and (r.get("health") or {}).get("status") != "Missing"
+                for r in resources
+            )
     return found
 
 

@@ -18,7 +18,10 @@ class AppsetsConfig(AppConfig):
 
         serve("ApplicationSet", SERVED)
         TOPICS["sets"] = Topic(
-            ApplicationSet, "applicationsets", "ApplicationSet", lambda s: (s.rbac_object, None),
+            ApplicationSet,
+            "applicationsets",
+            "ApplicationSet",
+            lambda s: (s.rbac_object, None),
             lambda s: ApplicationSet(namespace=s.namespace, name=s.name, project=s.project),
-        )  # fmt: skip
+        )
         register()

@@ -33,9 +33,13 @@ _PROJECT = "flotilla.io/project"
 def secret_json(row: Secret) -> dict[str, Any]:
     """Return a secret without its values."""
     return {
-        "name": row.name, "namespace": row.namespace, "project": row.project, "servers": row.servers, "keys": sorted(row.data),
+        "name": row.name,
+        "namespace": row.namespace,
+        "project": row.project,
+        "servers": row.servers,
+        "keys": sorted(row.data),
         "createdAt": stamp(row.created_at),
-    }  # fmt: skip
+    }
 
 
 def _wanted_secret(body: dict[str, Any]) -> Secret:
@@ -44,10 +48,15 @@ def _wanted_secret(body: dict[str, Any]) -> Secret:
         metadata = body.get("metadata") if isinstance(body.get("metadata"), dict) else {}
         annotations = text_map((metadata or {}).get("annotations"), "metadata.annotations")
         body = {
-            "name": (metadata or {}).get("name"), "namespace": (metadata or {}).get("namespace"), "project": annotations.get(_PROJECT, ""),
+            "name": (metadata or {}).get("name"),
+            "namespace": (metadata or {}).get("namespace"),
+            "project": annotations.get(_PROJECT, ""),
             "servers": [s.strip() for s in annotations.get(_SERVERS, "").split(",") if s.strip()],
-            "data": {**_decoded(body.get("data")), **text_map(body.get("stringData"), "stringData")},
-        }  # fmt: skip
+            "data": {
+                **_decoded(body.get("data")),
+                **text_map(body.get("stringData"), "stringData"),
+            },
+        }
     name = check_name(body.get("name"), "name")
     namespace = check_name(body.get("namespace") or settings.NAMESPACE, "namespace")
     data = text_map(body.get("data"), "data")
@@ -58,7 +67,13 @@ def _wanted_secret(body: dict[str, Any]) -> Secret:
         raise Invalid("project must be text")
     if project:
         project_of(project)
-    return Secret(name=name, namespace=namespace, project=project, servers=_servers(body.get("servers")), data=data)  # fmt: skip
+    return Secret(
+        name=name,
+        namespace=namespace,
+        project=project,
+        servers=_servers(body.get("servers")),
+        data=data,
+    )
 
 
 def _require_create(caller: Caller, body: Mapping[str, Any]) -> None:
@@ -83,7 +98,9 @@ def _decoded(value: Any) -> dict[str, str]:
 
 def _servers(value: Any) -> list[str]:
     if not isinstance(value, list) or not value or not all(isinstance(s, str) for s in value):
-        raise Invalid("servers is required: the list of servers that the values may be sent to, such as https://api.github.com")  # fmt: skip
+        raise Invalid(
+            "servers is required: the list of servers that the values may be sent to, such as https://api.github.com"
+        )
     for server in value:
         with contextlib.suppress(RetryLater):  # a name that does not resolve now may do so later
             check_url(server, "servers")
@@ -106,7 +123,15 @@ class Secrets(View):
         """List secrets by name, without values."""
         caller = actor(request)
         rows = Secret.objects.order_by("namespace", "name")
-        return Response({"items": [secret_json(r) for r in rows if is_allowed(caller, "repositories", "get", r.rbac_object)]})  # fmt: skip
+        return Response(
+            {
+                "items": [
+                    secret_json(r)
+                    for r in rows
+                    if is_allowed(caller, "repositories", "get", r.rbac_object)
+                ]
+            }
+        )
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
@@ -115,8 +140,14 @@ class Secrets(View):
         _require_create(caller, asked(request))
         wanted = _wanted_secret(body_map(request))
         with transaction.atomic():
-            existing = Secret.objects.select_for_update().filter(namespace=wanted.namespace, name=wanted.name).first()  # fmt: skip
-            if existing is not None and not is_allowed(caller, "repositories", "get", existing.rbac_object):  # fmt: skip
+            existing = (
+                Secret.objects.select_for_update()
+                .filter(namespace=wanted.namespace, name=wanted.name)
+                .first()
+            )
+            if existing is not None and not is_allowed(
+                caller, "repositories", "get", existing.rbac_object
+            ):
                 raise hide(caller, "repositories", "create", wanted.rbac_object, wanted.project)
             action = "create" if existing is None else "update"
             require(caller, "repositories", action, wanted.rbac_object, wanted.project)
@@ -124,7 +155,15 @@ class Secrets(View):
                 require(caller, "repositories", "update", existing.rbac_object, existing.project)
                 wanted.pk, wanted.created_at = existing.pk, existing.created_at
             wanted.save()
-            audit.record(caller.name, action, "secret", str(wanted), wanted.project, servers=wanted.servers, keys=sorted(wanted.data))  # fmt: skip
+            audit.record(
+                caller.name,
+                action,
+                "secret",
+                str(wanted),
+                wanted.project,
+                servers=wanted.servers,
+                keys=sorted(wanted.data),
+            )
             _look_again()
         return Response(secret_json(wanted))
 
@@ -158,7 +197,9 @@ class ConfigMaps(View):
     def get(self, request: Request) -> Response:
         """List ConfigMaps."""
         require(actor(request), "settings", "get", "configmaps")
-        return Response({"items": [_config_json(r) for r in ConfigMap.objects.order_by("namespace", "name")]})  # fmt: skip
+        return Response(
+            {"items": [_config_json(r) for r in ConfigMap.objects.order_by("namespace", "name")]}
+        )
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
@@ -170,8 +211,17 @@ class ConfigMaps(View):
         namespace = check_name((metadata or {}).get("namespace") or settings.NAMESPACE, "namespace")
         data = text_map(body.get("data"), "data")
         with transaction.atomic():
-            row, is_new = ConfigMap.objects.update_or_create(namespace=namespace, name=name, defaults={"data": data})  # fmt: skip
-            audit.record(caller.name, "create" if is_new else "update", "configmap", str(row), "", after={"data": data})  # fmt: skip
+            row, is_new = ConfigMap.objects.update_or_create(
+                namespace=namespace, name=name, defaults={"data": data}
+            )
+            audit.record(
+                caller.name,
+                "create" if is_new else "update",
+                "configmap",
+                str(row),
+                "",
+                after={"data": data},
+            )
             _look_again()
         return Response(_config_json(row))
 
@@ -195,4 +245,9 @@ class OneConfigMap(View):
 
 
 def _config_json(row: ConfigMap) -> dict[str, Any]:
-    return {"name": row.name, "namespace": row.namespace, "data": row.data, "createdAt": stamp(row.created_at)}  # fmt: skip
+    return {
+        "name": row.name,
+        "namespace": row.namespace,
+        "data": row.data,
+        "createdAt": stamp(row.created_at),
+    }

@@ -61,21 +61,28 @@ def _of(name: str, show: Callable[[Any], dict[str, Any]]) -> Reader:
         topic = TOPICS[name]
         rows: Any = topic.model._default_manager
         found: list[tuple[Any, int, dict[str, Any] | None]]
-        found = [(row, row.resource_version, None) for row in rows.filter(resource_version__gt=version)]  # fmt: skip
+        found = [
+            (row, row.resource_version, None) for row in rows.filter(resource_version__gt=version)
+        ]
         gone = Tombstone.objects.filter(kind=topic.kind, resource_version__gt=version)
         found += [(topic.revive(stone), stone.resource_version, stone.manifest) for stone in gone]
         for row, number, last in found:
             key, where = topic.place(row)
             if is_allowed(caller, topic.resource, "get", key, where):
-                yield Change(number, topic.kind, key, last is not None, show(row) if last is None else last)  # fmt: skip
+                yield Change(
+                    number, topic.kind, key, last is not None, show(row) if last is None else last
+                )
 
     return read
 
 
 KINDS: dict[str, Reader] = {
-    "AppProject": _of("projects", project_json), "Cluster": _of("clusters", cluster_json), "Repository": _of("repositories", repository_json),
-    "ApplicationSet": _sets, "Application": _applications,
-}  # fmt: skip
+    "AppProject": _of("projects", project_json),
+    "Cluster": _of("clusters", cluster_json),
+    "Repository": _of("repositories", repository_json),
+    "ApplicationSet": _sets,
+    "Application": _applications,
+}
 
 
 def _name(manifest: dict[str, Any]) -> str:
@@ -89,11 +96,14 @@ class Watch(View):
 
     @extend_schema(
         parameters=[
-            OpenApiParameter("resourceVersion", description="The version of the last item that is known; all objects come first without it."),
+            OpenApiParameter(
+                "resourceVersion",
+                description="The version of the last item that is known; all objects come first without it.",
+            ),
             OpenApiParameter("kinds", description=f"Some of {', '.join(KINDS)}; all without it."),
         ],
         responses=OpenApiTypes.OBJECT,
-    )  # fmt: skip
+    )
     def get(self, request: Request) -> StreamingHttpResponse:
         """Stream `{type, kind, resourceVersion, object}`; BOOKMARK says up to which version everything was sent."""
         kinds = _asked_kinds(request.query_params.getlist("kinds"))
@@ -122,7 +132,9 @@ def _start(text: str) -> int | None:
     if version is None:
         raise Invalid(f"resourceVersion must be a number that an answer had, not {text[:40]!r}")
     if version > current_version():
-        raise Invalid(f"resourceVersion {version} is newer than anything here: it comes from another hub")  # fmt: skip
+        raise Invalid(
+            f"resourceVersion {version} is newer than anything here: it comes from another hub"
+        )
     if version < setting(OLDEST, 0):
         raise Expired(f"resourceVersion {version} is too old: begin anew without it")
     return version
@@ -151,7 +163,9 @@ async def _changes(
                 (known.discard if change.gone else known.add)(key)
                 yield line({"result": _item(change, is_new=is_new)}, events=events)
             if is_first or changes:
-                yield line({"result": {"type": "BOOKMARK", "resourceVersion": str(now)}}, events=events)  # fmt: skip
+                yield line(
+                    {"result": {"type": "BOOKMARK", "resourceVersion": str(now)}}, events=events
+                )
             # What was read while newer versions came is read again, and told once.
             sent = {(c.kind, c.key): c.version for c in changes if c.version > now}
             version, is_first = now, False
@@ -160,7 +174,9 @@ async def _changes(
         waiter.close()
 
 
-def _look(kinds: list[str], version: int, token: str, is_first: bool) -> tuple[int, list[Change]] | None:  # fmt: skip
+def _look(
+    kinds: list[str], version: int, token: str, is_first: bool
+) -> tuple[int, list[Change]] | None:
     """Return the newest version and what changed since another one; None when the caller may no longer ask."""
     caller = stream_caller(token)
     if caller is None:
@@ -168,7 +184,9 @@ def _look(kinds: list[str], version: int, token: str, is_first: bool) -> tuple[i
     now = current_version()
     if now == version and not is_first:
         return now, []
-    changes = [c for kind in kinds for c in KINDS[kind](caller, version if not is_first else -1, token)]  # fmt: skip
+    changes = [
+        c for kind in kinds for c in KINDS[kind](caller, version if not is_first else -1, token)
+    ]
     if is_first:
         return now, [c for c in changes if not c.gone]
     return now, sorted(changes, key=lambda c: c.version)
@@ -177,4 +195,9 @@ def _look(kinds: list[str], version: int, token: str, is_first: bool) -> tuple[i
 def _item(change: Change, *, is_new: bool) -> dict[str, Any]:
     # A stream that was resumed does not know what its client had: to it a new object is one that changed.
     word = "DELETED" if change.gone else "ADDED" if is_new else "MODIFIED"
-    return {"type": word, "kind": change.kind, "resourceVersion": str(change.version), "object": change.object}  # fmt: skip
+    return {
+        "type": word,
+        "kind": change.kind,
+        "resourceVersion": str(change.version),
+        "object": change.object,
+    }

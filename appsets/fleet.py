@@ -30,22 +30,49 @@ from projects.visible import visible
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show the clusters that the caller may see, the silent ones first, and what needs a person."""
     version = current_version()
-    rows = [c for c in Cluster.objects.order_by("name") if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)]  # fmt: skip
+    rows = [
+        c
+        for c in Cluster.objects.order_by("name")
+        if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)
+    ]
     words, label = request.GET.get("q", "").strip()[:200], request.GET.get("by", "").strip()[:63]
     counts = _health(caller)
-    drifted = dict(visible(caller).order_by().filter(sync_status="OutOfSync").values_list("cluster_id").annotate(count=Count("pk")))  # fmt: skip
+    drifted = dict(
+        visible(caller)
+        .order_by()
+        .filter(sync_status="OutOfSync")
+        .values_list("cluster_id")
+        .annotate(count=Count("pk"))
+    )
     shown = [_entry(c, counts.get(c.pk, {}), drifted.get(c.pk, 0)) for c in rows]
     shown.sort(key=lambda e: (_LOOKS[e["contact"]], e["c"].name))
     contact = {w: sum(e["contact"] == w for e in shown) for w in _LOOKS}
     listed = [e for e in shown if _fits(e["c"], words)]
     old = visible(caller).filter(stale(timezone.now())).count()
     keys = sorted({k for c in rows for k in c.labels})
-    return render(request, "fleet/index.html", {
-        "section": "fleet", "caller": Shown(caller), "version": version, "clusters": listed, "all": len(shown), "total": sum(e["total"] for e in shown), "contact": contact,
-        "contact_bar": bars(contact, tuple(_LOOKS)), "versions": _versions(rows), "stale": old, "objects": sum(c.resource_count for c in rows), "q": words,
-        "needs": _needs(caller, shown), "groups": _groups(shown, label if label in keys else ""), "keys": keys, "by": label,
-        "may_register": bool(reach(caller, "clusters", "create").allow),
-    })  # fmt: skip
+    return render(
+        request,
+        "fleet/index.html",
+        {
+            "section": "fleet",
+            "caller": Shown(caller),
+            "version": version,
+            "clusters": listed,
+            "all": len(shown),
+            "total": sum(e["total"] for e in shown),
+            "contact": contact,
+            "contact_bar": bars(contact, tuple(_LOOKS)),
+            "versions": _versions(rows),
+            "stale": old,
+            "objects": sum(c.resource_count for c in rows),
+            "q": words,
+            "needs": _needs(caller, shown),
+            "groups": _groups(shown, label if label in keys else ""),
+            "keys": keys,
+            "by": label,
+            "may_register": bool(reach(caller, "clusters", "create").allow),
+        },
+    )
 
 
 _LOOKS = {"Unreachable": 0, "Not watched": 1, "Reading": 2, "Connected": 3}
@@ -53,7 +80,9 @@ _LOOKS = {"Unreachable": 0, "Not watched": 1, "Reading": 2, "Connected": 3}
 
 def _health(caller: Caller) -> dict[int, dict[str, int]]:
     counts: dict[int, dict[str, int]] = {}
-    for entry in visible(caller).order_by().values("cluster_id", "health_status").annotate(count=Count("pk")):  # fmt: skip
+    for entry in (
+        visible(caller).order_by().values("cluster_id", "health_status").annotate(count=Count("pk"))
+    ):
         counts.setdefault(entry["cluster_id"], {})[entry["health_status"]] = entry["count"]
     return counts
 
@@ -71,16 +100,25 @@ def contact_of(cluster: Cluster) -> str:
 
 
 def _entry(c: Cluster, counts: Mapping[str, int], drifted: int) -> dict[str, Any]:
-    worst = next((w for w in ("Degraded", "Missing", "Unknown", "Progressing") if counts.get(w)), "Healthy")  # fmt: skip
+    worst = next(
+        (w for w in ("Degraded", "Missing", "Unknown", "Progressing") if counts.get(w)), "Healthy"
+    )
     contact = contact_of(c)
     return {
-        "c": c, "contact": contact, "counts": [(w, counts[w]) for w in HEALTH if counts.get(w)], "bar": bars(counts, HEALTH, 160.0),
-        "total": sum(counts.values()), "drifted": drifted, "worst": worst if contact == "Connected" else "",
-    }  # fmt: skip
+        "c": c,
+        "contact": contact,
+        "counts": [(w, counts[w]) for w in HEALTH if counts.get(w)],
+        "bar": bars(counts, HEALTH, 160.0),
+        "total": sum(counts.values()),
+        "drifted": drifted,
+        "worst": worst if contact == "Connected" else "",
+    }
 
 
 def _fits(cluster: Cluster, words: str) -> bool:
-    text = f"{cluster.name} {cluster.server} {cluster.server_version} " + " ".join(f"{k}={v}" for k, v in cluster.labels.items())  # fmt: skip
+    text = f"{cluster.name} {cluster.server} {cluster.server_version} " + " ".join(
+        f"{k}={v}" for k, v in cluster.labels.items()
+    )
     return all(w.lower() in text.lower() for w in words.split())
 
 
@@ -91,14 +129,16 @@ def _versions(rows: Iterable[Cluster]) -> list[tuple[str, int, float, float]]:
         if row.server_version:
             minor = ".".join(row.server_version.lstrip("v").split(".")[:2])
             counts[minor] = counts.get(minor, 0) + 1
-    order = tuple(sorted(counts, key=lambda v: [digits(p) or 0 for p in v.split(".")]))  # fmt: skip
+    order = tuple(sorted(counts, key=lambda v: [digits(p) or 0 for p in v.split(".")]))
     return [(v, counts[v], left, width) for v, left, width in bars(counts, order)]
 
 
 def _groups(shown: list[dict[str, Any]], label: str) -> list[tuple[str, list[dict[str, Any]]]]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for entry in sorted(shown, key=lambda e: str(e["c"].name)):
-        groups.setdefault(str(entry["c"].labels.get(label, f"no {label}")) if label else "All", []).append(entry)  # fmt: skip
+        groups.setdefault(
+            str(entry["c"].labels.get(label, f"no {label}")) if label else "All", []
+        ).append(entry)
     return sorted(groups.items())
 
 
@@ -108,19 +148,65 @@ def _needs(caller: Caller, shown: list[dict[str, Any]]) -> list[dict[str, str]]:
     for entry in shown:
         c = entry["c"]
         if entry["contact"] in ("Unreachable", "Not watched"):
-            words = f"{c.name} is unreachable" if entry["contact"] == "Unreachable" else f"{c.name} is watched by no worker"  # fmt: skip
-            found.append({"icon": "disconnected", "tone": "bad", "text": words, "sub": c.message[:160] or f"{entry['total']} applications are as old as the last contact", "url": f"/fleet/{c.pk}", "act": "Look"})  # fmt: skip
+            words = (
+                f"{c.name} is unreachable"
+                if entry["contact"] == "Unreachable"
+                else f"{c.name} is watched by no worker"
+            )
+            found.append(
+                {
+                    "icon": "disconnected",
+                    "tone": "bad",
+                    "text": words,
+                    "sub": c.message[:160]
+                    or f"{entry['total']} applications are as old as the last contact",
+                    "url": f"/fleet/{c.pk}",
+                    "act": "Look",
+                }
+            )
     for row in ApplicationSet.objects.exclude(awaits=[]).order_by("name")[:50]:
         if is_allowed(caller, "applicationsets", "get", row.rbac_object):
-            found.append({"icon": "waiting", "tone": "held", "text": f"Set {row.name} waits for a confirmation", "sub": f"it would delete {len(row.awaits)} applications", "url": f"/sets/{row.namespace}/{row.name}", "act": "Review"})  # fmt: skip
+            found.append(
+                {
+                    "icon": "waiting",
+                    "tone": "held",
+                    "text": f"Set {row.name} waits for a confirmation",
+                    "sub": f"it would delete {len(row.awaits)} applications",
+                    "url": f"/sets/{row.namespace}/{row.name}",
+                    "act": "Review",
+                }
+            )
     for repository in Repository.objects.filter(connection="Failed").order_by("url")[:50]:
         if is_allowed(caller, "repositories", "get", repository.rbac_object):
-            found.append({"icon": "key", "tone": "drift", "text": f"{repository.url} does not answer", "sub": repository.message[:160], "url": "/repositories", "act": "Look"})  # fmt: skip
-    waits = visible(caller).filter(deletion_requested_at__isnull=False).exclude(conditions=[]).order_by("name")[:20]  # fmt: skip
+            found.append(
+                {
+                    "icon": "key",
+                    "tone": "drift",
+                    "text": f"{repository.url} does not answer",
+                    "sub": repository.message[:160],
+                    "url": "/repositories",
+                    "act": "Look",
+                }
+            )
+    waits = (
+        visible(caller)
+        .filter(deletion_requested_at__isnull=False)
+        .exclude(conditions=[])
+        .order_by("name")[:20]
+    )
     for app in waits:
         text = next((c["message"] for c in app.conditions if c["type"] == "DeletionError"), "")
         if text:
-            found.append({"icon": "trash", "tone": "bad", "text": f"The deletion of {app.name} does not go on", "sub": text[:160], "url": f"/applications/{app.namespace}/{app.name}", "act": "Look"})  # fmt: skip
+            found.append(
+                {
+                    "icon": "trash",
+                    "tone": "bad",
+                    "text": f"The deletion of {app.name} does not go on",
+                    "sub": text[:160],
+                    "url": f"/applications/{app.namespace}/{app.name}",
+                    "act": "Look",
+                }
+            )
     return found
 
 
@@ -137,10 +223,17 @@ def found(caller: Caller, pk: int, action: str = "get") -> Cluster:
     return row
 
 
-def _sets(caller: Caller, was: Mapping[str, str] | None, now: Mapping[str, str] | None) -> list[str]:  # fmt: skip
+def _sets(
+    caller: Caller, was: Mapping[str, str] | None, now: Mapping[str, str] | None
+) -> list[str]:
     """Return the sets, as far as the caller may see them, that a change of a cluster's labels concerns."""
     rows = ApplicationSet.objects.only("namespace", "name", "project", "spec").order_by("name")
-    return [r.name for r in rows if generators.concerns(r.spec, was, now) and is_allowed(caller, "applicationsets", "get", r.rbac_object)]  # fmt: skip
+    return [
+        r.name
+        for r in rows
+        if generators.concerns(r.spec, was, now)
+        and is_allowed(caller, "applicationsets", "get", r.rbac_object)
+    ]
 
 
 @require_GET
@@ -150,11 +243,27 @@ def page(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse:
     version = current_version()
     row = found(caller, pk)
     counts = _health(caller).get(row.pk, {})
-    return render(request, "fleet/cluster.html", {
-        "section": "fleet", "caller": Shown(caller), "version": version, "c": row, "e": _entry(row, counts, visible(caller).filter(cluster=row, sync_status="OutOfSync").count()), "bar": bars(counts, HEALTH),
-        "may": {a: is_allowed(caller, "clusters", a, row.rbac_object, row.where) for a in ("update", "delete")}, "sets": _sets(caller, None, row.labels),
-        "kinds": len(row.kinds), "how": _how(row.config),
-    })  # fmt: skip
+    return render(
+        request,
+        "fleet/cluster.html",
+        {
+            "section": "fleet",
+            "caller": Shown(caller),
+            "version": version,
+            "c": row,
+            "e": _entry(
+                row, counts, visible(caller).filter(cluster=row, sync_status="OutOfSync").count()
+            ),
+            "bar": bars(counts, HEALTH),
+            "may": {
+                a: is_allowed(caller, "clusters", a, row.rbac_object, row.where)
+                for a in ("update", "delete")
+            },
+            "sets": _sets(caller, None, row.labels),
+            "kinds": len(row.kinds),
+            "how": _how(row.config),
+        },
+    )
 
 
 def _how(config: Mapping[str, Any]) -> str:
@@ -177,20 +286,43 @@ def register_page(request: HttpRequest, caller: Caller) -> HttpResponse:
 def _body(fields: Mapping[str, str], labels: list[tuple[str, str]]) -> dict[str, Any]:
     """Return what REST would be sent for the fields of a form."""
     given = {k: v.strip() for k, v in fields.items()}
-    body: dict[str, Any] = {"name": given.get("name", ""), "server": given.get("server", ""), "config": {}}  # fmt: skip
+    body: dict[str, Any] = {
+        "name": given.get("name", ""),
+        "server": given.get("server", ""),
+        "config": {},
+    }
     if given.get("kubeconfig"):
-        pasted = config_of(load_yaml(given["kubeconfig"][:200_000], "The kubeconfig"), given.get("context", ""))  # fmt: skip
-        body |= {"server": pasted["server"], "config": pasted["config"], "name": given.get("name") or pasted["name"]}  # fmt: skip
+        pasted = config_of(
+            load_yaml(given["kubeconfig"][:200_000], "The kubeconfig"), given.get("context", "")
+        )
+        body |= {
+            "server": pasted["server"],
+            "config": pasted["config"],
+            "name": given.get("name") or pasted["name"],
+        }
     else:
         tls = {"insecure": True} if given.get("insecure") else {"caData": given.get("caData", "")}
-        body["config"] = {"bearerToken": given.get("bearerToken", ""), "tlsClientConfig": {k: v for k, v in tls.items() if v}}  # fmt: skip
-    namespaces = [n.strip() for n in given.get("namespaces", "").replace(",", "\n").splitlines() if n.strip()]  # fmt: skip
-    body |= {"namespaces": namespaces, "project": given.get("project", ""), "labels": {k: v for k, v in labels if k}, "clusterResources": bool(given.get("clusterResources"))}  # fmt: skip
+        body["config"] = {
+            "bearerToken": given.get("bearerToken", ""),
+            "tlsClientConfig": {k: v for k, v in tls.items() if v},
+        }
+    namespaces = [
+        n.strip() for n in given.get("namespaces", "").replace(",", "\n").splitlines() if n.strip()
+    ]
+    body |= {
+        "namespaces": namespaces,
+        "project": given.get("project", ""),
+        "labels": {k: v for k, v in labels if k},
+        "clusterResources": bool(given.get("clusterResources")),
+    }
     return body
 
 
 def _labels(request: HttpRequest) -> list[tuple[str, str]]:
-    keys, values = request.POST.getlist("label.key")[:100], request.POST.getlist("label.value")[:100]  # fmt: skip
+    keys, values = (
+        request.POST.getlist("label.key")[:100],
+        request.POST.getlist("label.value")[:100],
+    )
     return [(k.strip(), v.strip()) for k, v in zip(keys, values, strict=False)]
 
 
@@ -206,8 +338,19 @@ def probe(request: HttpRequest, caller: Caller) -> HttpResponse:
         version = "" if draft.is_home else test(draft)
     except (Invalid, Precondition, AccessDenied) as error:
         return render(request, "fleet/probed.html", {"error": str(error)})
-    seen = known is not None and is_allowed(caller, "clusters", "get", known.rbac_object, known.where)  # fmt: skip
-    return render(request, "fleet/probed.html", {"version": version, "draft": draft, "sets": _sets(caller, None, draft.labels), "known": known if seen else None})  # fmt: skip
+    seen = known is not None and is_allowed(
+        caller, "clusters", "get", known.rbac_object, known.where
+    )
+    return render(
+        request,
+        "fleet/probed.html",
+        {
+            "version": version,
+            "draft": draft,
+            "sets": _sets(caller, None, draft.labels),
+            "known": known if seen else None,
+        },
+    )
 
 
 @posted
@@ -233,9 +376,18 @@ def change(request: HttpRequest, caller: Caller, pk: int) -> str:
     body = _body({**request.POST.dict(), "server": row.server}, _labels(request))
     has_new = bool(request.POST.get("bearerToken") or request.POST.get("kubeconfig"))
     if body["server"].rstrip("/") != row.server:
-        raise Invalid(f"The kubeconfig is of {body['server']}, this cluster is {row.server}. Register that one on its own.")  # fmt: skip
+        raise Invalid(
+            f"The kubeconfig is of {body['server']}, this cluster is {row.server}. Register that one on its own."
+        )
     require_move(caller, row, body)
-    draft = wanted({**body, "name": body["name"] or row.name, "config": body["config"] if has_new else {}, "annotations": row.annotations})  # fmt: skip
+    draft = wanted(
+        {
+            **body,
+            "name": body["name"] or row.name,
+            "config": body["config"] if has_new else {},
+            "annotations": row.annotations,
+        }
+    )
     if not has_new:
         draft.config = row.config
     if not row.is_home:
@@ -258,6 +410,13 @@ def remove_dialog(request: HttpRequest, caller: Caller, pk: int) -> HttpResponse
     row = found(caller, pk, "delete")
     apps = Application.objects.filter(cluster=row)
     seen = visible(caller).filter(cluster=row)
-    return render(request, "fleet/remove.html", {
-        "c": row, "total": apps.count(), "shown": list(seen.order_by("name")[:12]), "sets": _sets(caller, row.labels, None),
-    })  # fmt: skip
+    return render(
+        request,
+        "fleet/remove.html",
+        {
+            "c": row,
+            "total": apps.count(),
+            "shown": list(seen.order_by("name")[:12]),
+            "sets": _sets(caller, row.labels, None),
+        },
+    )

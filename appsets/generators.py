@@ -169,13 +169,20 @@ def _fits(selector: Mapping[str, Any], flat: Mapping[str, str]) -> bool:
 def _holds(entry: Mapping[str, Any], flat: Mapping[str, str]) -> bool:
     key, operator, values = entry.get("key"), entry.get("operator"), entry.get("values") or []
     if not isinstance(key, str) or not isinstance(values, list):
-        raise GeneratorError("selector.matchExpressions: each needs a key that is text, and values that are a list")  # fmt: skip
+        raise GeneratorError(
+            "selector.matchExpressions: each needs a key that is text, and values that are a list"
+        )
     value = flat.get(key)
     holds = {
-        "In": value in values, "NotIn": value not in values, "Exists": value is not None, "DoesNotExist": value is None,
-    }.get(str(operator))  # fmt: skip
+        "In": value in values,
+        "NotIn": value not in values,
+        "Exists": value is not None,
+        "DoesNotExist": value is None,
+    }.get(str(operator))
     if holds is None:
-        raise GeneratorError(f"selector: operator {operator!r} is none of In, NotIn, Exists, DoesNotExist")  # fmt: skip
+        raise GeneratorError(
+            f"selector: operator {operator!r} is none of In, NotIn, Exists, DoesNotExist"
+        )
     return holds
 
 
@@ -228,7 +235,9 @@ def _element(run: _Run, element: Any, where: str) -> Params:
         elif isinstance(value, str):
             found[key] = value
         else:
-            raise GeneratorError(f"{where}.{key}: error parsing value as string; put it in quotes, or use goTemplate")  # fmt: skip
+            raise GeneratorError(
+                f"{where}.{key}: error parsing value as string; put it in quotes, or use goTemplate"
+            )
     return found
 
 
@@ -251,8 +260,11 @@ def _labels_fit(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 def _cluster_params(run: _Run, cluster: ClusterFacts) -> Params:
     found: Params = {
-        "name": cluster.name, "nameNormalized": normalize(cluster.name), "server": cluster.server, "project": cluster.project,
-    }  # fmt: skip
+        "name": cluster.name,
+        "nameNormalized": normalize(cluster.name),
+        "server": cluster.server,
+        "project": cluster.project,
+    }
     if run.go:
         return {
             **found,
@@ -290,7 +302,11 @@ def _directories(run: _Run, block: Mapping[str, Any], url: str, revision: str) -
         if not any(part.startswith(".") for part in parts):
             folders |= {"/".join(parts[: n + 1]) for n in range(len(parts))}
     wanted = [e for e in block["directories"] if isinstance(e, Mapping)]
-    chosen = [f for f in sorted(folders, key=lambda f: f.split("/")) if _is_wanted(f, wanted, _shell_match)]  # fmt: skip
+    chosen = [
+        f
+        for f in sorted(folders, key=lambda f: f.split("/"))
+        if _is_wanted(f, wanted, _shell_match)
+    ]
     return [_path_params(run, block, folder) for folder in chosen]
 
 
@@ -310,7 +326,9 @@ def _shell_match(pattern: str, path: str, *, exclude: bool) -> bool:
     """Return whether a pattern whose `*` stops at "/" fits."""
     del exclude
     one, other = pattern.strip("/").split("/"), path.split("/")
-    return len(one) == len(other) and all(matches(p, part) for p, part in zip(one, other, strict=True))  # fmt: skip
+    return len(one) == len(other) and all(
+        matches(p, part) for p, part in zip(one, other, strict=True)
+    )
 
 
 def _path_match(pattern: str, path: str, *, exclude: bool) -> bool:
@@ -351,7 +369,9 @@ def _path_params(run: _Run, block: Mapping[str, Any], folder: str, file: str = "
     return found | {f"{name}[{n}]": part for n, part in enumerate(segments)}
 
 
-def _files(run: _Run, block: Mapping[str, Any], url: str, revision: str, where: str) -> list[Params]:  # fmt: skip
+def _files(
+    run: _Run, block: Mapping[str, Any], url: str, revision: str, where: str
+) -> list[Params]:
     wanted = [e for e in block["files"] if isinstance(e, Mapping)]
     found: list[Params] = []
     for path in sorted(run.inputs.paths(url, revision)):
@@ -360,7 +380,9 @@ def _files(run: _Run, block: Mapping[str, Any], url: str, revision: str, where: 
     return found
 
 
-def _file_params(run: _Run, block: Mapping[str, Any], path: str, content: bytes, where: str) -> list[Params]:  # fmt: skip
+def _file_params(
+    run: _Run, block: Mapping[str, Any], path: str, content: bytes, where: str
+) -> list[Params]:
     folder, _, file = path.rpartition("/")
     own = _path_params(run, block, folder, file)
     try:
@@ -370,7 +392,9 @@ def _file_params(run: _Run, block: Mapping[str, Any], path: str, content: bytes,
     value = documents[0] if documents else {}
     items = value if isinstance(value, list) else [value if value is not None else {}]
     if len(documents) > 1 or not all(isinstance(item, Mapping) for item in items):
-        raise GeneratorError(f"{where}: unable to process file '{path}': it must be an object or a list of objects")  # fmt: skip
+        raise GeneratorError(
+            f"{where}: unable to process file '{path}': it must be an object or a list of objects"
+        )
     return [{**(dict(i) if run.go else fast.flatten(i)), **own} if i else dict(own) for i in items]
 
 
@@ -384,7 +408,9 @@ def _hosted(kind: str) -> Callable[[_Run, Mapping[str, Any], str], list[Params]]
     return make
 
 
-def _children(block: Mapping[str, Any], kind: str, where: str) -> list[tuple[str, Mapping[str, Any], str]]:  # fmt: skip
+def _children(
+    block: Mapping[str, Any], kind: str, where: str
+) -> list[tuple[str, Mapping[str, Any], str]]:
     entries = _entries(block.get("generators"), f"{where}.generators")
     if len(entries) < 2:
         raise GeneratorError(f"{where}: found less than two generators, {kind} needs at least two")
@@ -421,7 +447,9 @@ def _over(run: _Run, base: Params, own: Params) -> Params:
     return dict(_deep(run, base, own)) if run.go else {**base, **own}
 
 
-def _filled(run: _Run, entry: Mapping[str, Any], kind: str, params: Params, place: str) -> Mapping[str, Any]:  # fmt: skip
+def _filled(
+    run: _Run, entry: Mapping[str, Any], kind: str, params: Params, place: str
+) -> Mapping[str, Any]:
     """Return a child with the parameters of those before it put in."""
     try:
         return _rendered_entry(run, entry, params)
@@ -465,14 +493,25 @@ def _joined(run: _Run, one: Params, other: Params, place: str) -> Params:
         return dict(_deep(run, other, one))
     for key in one.keys() & other.keys():
         if one[key] != other[key]:
-            raise GeneratorError(f"{place}: found duplicate key {key} with different value, a: {one[key]} ,b: {other[key]}")  # fmt: skip
+            raise GeneratorError(
+                f"{place}: found duplicate key {key} with different value, a: {one[key]} ,b: {other[key]}"
+            )
     return run.size.add({**one, **other})
 
 
 def _deep(run: _Run, base: Any, over: Any) -> Any:
     """Return one value over another: what is stated wins, also false, 0 and ""; maps are merged, null states nothing."""
     if isinstance(base, Mapping) and isinstance(over, Mapping):
-        return run.size.add({k: _deep(run, base[k], over[k]) if k in base and k in over else over[k] if k in over else base[k] for k in {**base, **over}})  # fmt: skip
+        return run.size.add(
+            {
+                k: _deep(run, base[k], over[k])
+                if k in base and k in over
+                else over[k]
+                if k in over
+                else base[k]
+                for k in {**base, **over}
+            }
+        )
     return base if over is None else over
 
 
@@ -490,7 +529,9 @@ def _merge(run: _Run, block: Mapping[str, Any], where: str) -> list[Params]:
             if key in result:
                 require_time()
                 base = result[key]
-                result[key] = _deep(run, base, params) if run.go else run.size.add({**base, **params})  # fmt: skip
+                result[key] = (
+                    _deep(run, base, params) if run.go else run.size.add({**base, **params})
+                )
     return list(result.values())
 
 
@@ -508,8 +549,14 @@ def _keyed(found: Sequence[Params], keys: Sequence[Any], place: str) -> dict[str
 
 
 _MAKERS: dict[str, Callable[[_Run, Mapping[str, Any], str], list[Params]]] = {
-    "list": _list, "clusters": _clusters, "git": _git, "oci": _oci, "matrix": _matrix, "merge": _merge, **{k: _hosted(k) for k in HOSTED},
-}  # fmt: skip
+    "list": _list,
+    "clusters": _clusters,
+    "git": _git,
+    "oci": _oci,
+    "matrix": _matrix,
+    "merge": _merge,
+    **{k: _hosted(k) for k in HOSTED},
+}
 
 
 def uses(spec: Mapping[str, Any], kind: str) -> bool:
@@ -529,14 +576,21 @@ def blocks(spec: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
                 yield from blocks(entry[outer], kind)
 
 
-def concerns(spec: Mapping[str, Any], before: Mapping[str, str] | None, after: Mapping[str, str] | None) -> bool:  # fmt: skip
+def concerns(
+    spec: Mapping[str, Any], before: Mapping[str, str] | None, after: Mapping[str, str] | None
+) -> bool:
     """Return whether a set may give something else once a cluster has changed.
 
     Shapes: the labels of the cluster, None where it is not registered.
     """
     if (before is None or after is None) and uses(spec, "clusterDecisionResource"):
         return True
-    return any(_may_select(block.get("selector"), labels) for block in blocks(spec, "clusters") for labels in (before, after) if labels is not None)  # fmt: skip
+    return any(
+        _may_select(block.get("selector"), labels)
+        for block in blocks(spec, "clusters")
+        for labels in (before, after)
+        if labels is not None
+    )
 
 
 def _may_select(selector: Any, labels: Mapping[str, str]) -> bool:
@@ -548,7 +602,14 @@ def _may_select(selector: Any, labels: Mapping[str, str]) -> bool:
         return True
 
 
-_DEFAULT_SECONDS = {"git": 180, "oci": 180, "scmProvider": 1800, "pullRequest": 1800, "plugin": 1800, "clusterDecisionResource": 180}  # fmt: skip
+_DEFAULT_SECONDS = {
+    "git": 180,
+    "oci": 180,
+    "scmProvider": 1800,
+    "pullRequest": 1800,
+    "plugin": 1800,
+    "clusterDecisionResource": 180,
+}
 
 
 def interval(kind: str, block: Mapping[str, Any]) -> int:
@@ -559,7 +620,9 @@ def interval(kind: str, block: Mapping[str, Any]) -> int:
 
 def requeue_seconds(spec: Mapping[str, Any]) -> int:
     """Return after how many seconds a set's generators want to be asked again, 0 for never."""
-    return min((interval(kind, b) for kind in _DEFAULT_SECONDS for b in blocks(spec, kind)), default=0)  # fmt: skip
+    return min(
+        (interval(kind, b) for kind in _DEFAULT_SECONDS for b in blocks(spec, kind)), default=0
+    )
 
 
 def merged_template(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

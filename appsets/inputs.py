@@ -94,7 +94,13 @@ class Inputs:
         now, key = timezone.now(), self._key(kind, spec)
         known = GeneratorAnswer.objects.filter(key=key).first()
         asked = max(known.at, known.failed_at or known.at) if known else None
-        if known and asked and not known.error and asked > self._row.refresh_at and now - known.at < timedelta(seconds=interval(kind, spec)):  # fmt: skip
+        if (
+            known
+            and asked
+            and not known.error
+            and asked > self._row.refresh_at
+            and now - known.at < timedelta(seconds=interval(kind, spec))
+        ):
             return self._noted(kind, known)
         try:
             found = self._asked(kind, spec, known.params if known else [])
@@ -111,11 +117,15 @@ class Inputs:
 
     def _noted(self, kind: str, known: GeneratorAnswer) -> Sequence[dict[str, Any]]:
         if known.error:
-            self.notes.append(f"{kind}: the answer of {known.at:%Y-%m-%d %H:%M} UTC is kept, as there is no newer one: {known.error}")  # fmt: skip
+            self.notes.append(
+                f"{kind}: the answer of {known.at:%Y-%m-%d %H:%M} UTC is kept, as there is no newer one: {known.error}"
+            )
         found: Sequence[dict[str, Any]] = known.params
         return found
 
-    def _asked(self, kind: str, spec: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:  # fmt: skip
+    def _asked(
+        self, kind: str, spec: Mapping[str, Any], before: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
         if kind == "scmProvider":
             return asking.repositories(spec, self._keys)
         if kind == "pullRequest":
@@ -125,15 +135,25 @@ class Inputs:
         return other.decisions(spec, self._keys, self.clusters())
 
     def _key(self, kind: str, spec: Mapping[str, Any]) -> str:
-        asked = {k: v for k, v in spec.items() if k not in ("template", "values", "requeueAfterSeconds")}  # fmt: skip
-        owner = [self._project.name, self._row.namespace, self._row.name if kind == "plugin" else ""]  # fmt: skip
-        return hashlib.sha256(orjson.dumps([kind, owner, asked], option=orjson.OPT_SORT_KEYS)).hexdigest()  # fmt: skip
+        asked = {
+            k: v for k, v in spec.items() if k not in ("template", "values", "requeueAfterSeconds")
+        }
+        owner = [
+            self._project.name,
+            self._row.namespace,
+            self._row.name if kind == "plugin" else "",
+        ]
+        return hashlib.sha256(
+            orjson.dumps([kind, owner, asked], option=orjson.OPT_SORT_KEYS)
+        ).hexdigest()
 
     def _tree(self, url: str, revision: str) -> Recorder:
         key = (url, revision)
         if key not in self._trees:
             if not permits_source(self._project.spec, url):
-                raise GeneratorError(f"project '{self._project.name}' does not permit repository {url}")  # fmt: skip
+                raise GeneratorError(
+                    f"project '{self._project.name}' does not permit repository {url}"
+                )
             source = {"repoURL": url, "path": ".", "targetRevision": revision}
             commit = sources.resolve(source, self._project.name, force=True, since=self._since)
             self._trees[key] = Recorder({"": sources.files_of(source, commit, self._project.name)})

@@ -15,28 +15,58 @@ def children_of(row: ApplicationSet) -> Sequence[Application]:
     """Return the applications of a set, without their heavy columns."""
     return list(
         Application.objects.filter(namespace=row.namespace, owner=row.name)
-        .only("namespace", "name", "uid", "project", "sync_status", "health_status", "created_at", "finalizers")
+        .only(
+            "namespace",
+            "name",
+            "uid",
+            "project",
+            "sync_status",
+            "health_status",
+            "created_at",
+            "finalizers",
+        )
         .order_by("name")
-    )  # fmt: skip
+    )
 
 
 def set_json(row: ApplicationSet, children: Sequence[Application] | None = None) -> Manifest:
     """Return a set in Argo CD's shape; its applications are looked up when not given."""
     found = children_of(row) if children is None else children
     return {
-        "apiVersion": API_VERSION, "kind": "ApplicationSet",
-        "metadata": filled({
-            "name": row.name, "namespace": row.namespace, "uid": str(row.uid), "resourceVersion": str(row.resource_version),
-            "generation": row.generation, "creationTimestamp": stamp(row.created_at), "labels": row.labels, "annotations": row.annotations,
-            "finalizers": row.finalizers, "deletionTimestamp": stamp(row.deletion_requested_at),
-        }),
+        "apiVersion": API_VERSION,
+        "kind": "ApplicationSet",
+        "metadata": filled(
+            {
+                "name": row.name,
+                "namespace": row.namespace,
+                "uid": str(row.uid),
+                "resourceVersion": str(row.resource_version),
+                "generation": row.generation,
+                "creationTimestamp": stamp(row.created_at),
+                "labels": row.labels,
+                "annotations": row.annotations,
+                "finalizers": row.finalizers,
+                "deletionTimestamp": stamp(row.deletion_requested_at),
+            }
+        ),
         "spec": row.spec,
-        "status": filled({
-            "conditions": row.conditions, "health": _health(row.conditions), "resources": [_child(c) for c in found[:SHOWN]],
-            "resourcesCount": len(found) or None, "applicationStatus": _visible_status(row, found),
-            "flotilla": filled({"deletionsWaiting": _visible_waits(row, found), "reconciledAt": stamp(row.reconciled_at), "rollout": _rollout(row)}),
-        }),
-    }  # fmt: skip
+        "status": filled(
+            {
+                "conditions": row.conditions,
+                "health": _health(row.conditions),
+                "resources": [_child(c) for c in found[:SHOWN]],
+                "resourcesCount": len(found) or None,
+                "applicationStatus": _visible_status(row, found),
+                "flotilla": filled(
+                    {
+                        "deletionsWaiting": _visible_waits(row, found),
+                        "reconciledAt": stamp(row.reconciled_at),
+                        "rollout": _rollout(row),
+                    }
+                ),
+            }
+        ),
+    }
 
 
 def _visible_status(row: ApplicationSet, children: Sequence[Application]) -> list[dict[str, Any]]:
@@ -52,17 +82,28 @@ def _visible_waits(row: ApplicationSet, children: Sequence[Application]) -> list
 def _rollout(row: ApplicationSet) -> dict[str, Any]:
     """Return how a rollout stands, for people."""
     state, told = row.rollout_state, row.rollout
-    return filled({
-        "step": state.get("step"), "waitsFor": state.get("waits"), "halted": state.get("halted") or None,
-        "paused": told.get("paused"), "pausedBy": told.get("pausedBy"), "aborted": len(told.get("aborted") or {}) or None,
-    })  # fmt: skip
+    return filled(
+        {
+            "step": state.get("step"),
+            "waitsFor": state.get("waits"),
+            "halted": state.get("halted") or None,
+            "paused": told.get("paused"),
+            "pausedBy": told.get("pausedBy"),
+            "aborted": len(told.get("aborted") or {}) or None,
+        }
+    )
 
 
 def _child(child: Application) -> dict[str, Any]:
     return {
-        "group": "argoproj.io", "version": "v1alpha1", "kind": "Application", "namespace": child.namespace, "name": child.name,
-        "status": child.sync_status, "health": {"status": child.health_status},
-    }  # fmt: skip
+        "group": "argoproj.io",
+        "version": "v1alpha1",
+        "kind": "Application",
+        "namespace": child.namespace,
+        "name": child.name,
+        "status": child.sync_status,
+        "health": {"status": child.health_status},
+    }
 
 
 def mirror_set(row: ApplicationSet, *, gone: bool = False) -> None:
@@ -72,10 +113,25 @@ def mirror_set(row: ApplicationSet, *, gone: bool = False) -> None:
 
 def tree_json(row: ApplicationSet, children: Sequence[Application]) -> Manifest:
     """Return the applications of a set as the nodes of a resource tree."""
-    parent = {"group": "argoproj.io", "version": "v1alpha1", "kind": "ApplicationSet", "namespace": row.namespace, "name": row.name, "uid": str(row.uid)}  # fmt: skip
-    return {"nodes": [
-        {**_child(c), "uid": str(c.uid), "createdAt": stamp(c.created_at), "parentRefs": [parent]} for c in children
-    ]}  # fmt: skip
+    parent = {
+        "group": "argoproj.io",
+        "version": "v1alpha1",
+        "kind": "ApplicationSet",
+        "namespace": row.namespace,
+        "name": row.name,
+        "uid": str(row.uid),
+    }
+    return {
+        "nodes": [
+            {
+                **_child(c),
+                "uid": str(c.uid),
+                "createdAt": stamp(c.created_at),
+                "parentRefs": [parent],
+            }
+            for c in children
+        ]
+    }
 
 
 def _health(conditions: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -91,7 +147,22 @@ def event_json(row: ApplicationSet, event: SetEvent) -> Manifest:
     """Return what happened to a set in the shape of a Kubernetes event."""
     at = stamp(event.at)
     return {
-        "metadata": {"name": f"{row.name}.{event.pk:x}", "namespace": row.namespace, "creationTimestamp": at},
-        "involvedObject": {"kind": "ApplicationSet", "namespace": row.namespace, "name": row.name, "uid": str(row.uid), "apiVersion": API_VERSION},
-        "reason": event.reason, "message": event.message, "type": event.kind, "count": 1, "firstTimestamp": at, "lastTimestamp": at,
-    }  # fmt: skip
+        "metadata": {
+            "name": f"{row.name}.{event.pk:x}",
+            "namespace": row.namespace,
+            "creationTimestamp": at,
+        },
+        "involvedObject": {
+            "kind": "ApplicationSet",
+            "namespace": row.namespace,
+            "name": row.name,
+            "uid": str(row.uid),
+            "apiVersion": API_VERSION,
+        },
+        "reason": event.reason,
+        "message": event.message,
+        "type": event.kind,
+        "count": 1,
+        "firstTimestamp": at,
+        "lastTimestamp": at,
+    }

@@ -9,9 +9,15 @@ from hub.engine.errors import RuleError
 
 POLICIES = ("sync", "create-only", "create-update", "create-delete")
 KEPT_ANNOTATIONS = (
-    "notified.notifications.argoproj.io", "argocd.argoproj.io/refresh", "argocd.argoproj.io/hydrate", "argocd.argoproj.io/deletion-approved",
-)  # fmt: skip
-_HOOK_FINALIZERS = ("pre-delete-finalizer.argocd.argoproj.io", "post-delete-finalizer.argocd.argoproj.io")  # fmt: skip
+    "notified.notifications.argoproj.io",
+    "argocd.argoproj.io/refresh",
+    "argocd.argoproj.io/hydrate",
+    "argocd.argoproj.io/deletion-approved",
+)
+_HOOK_FINALIZERS = (
+    "pre-delete-finalizer.argocd.argoproj.io",
+    "post-delete-finalizer.argocd.argoproj.io",
+)
 
 
 Path = Sequence[str | int]
@@ -107,9 +113,13 @@ def budget_of(spec: Mapping[str, Any]) -> Budget:
 
 
 def decide(
-    owner: str, spec: Mapping[str, Any], wish: Wish, existing: Mapping[str, Existing], approved: Collection[str] = (),
+    owner: str,
+    spec: Mapping[str, Any],
+    wish: Wish,
+    existing: Mapping[str, Existing],
+    approved: Collection[str] = (),
     paths: Paths = lambda _expression, _value: [],
-) -> Plan:  # fmt: skip
+) -> Plan:
     """Return what a set does, given what it wants and what is there.
 
     Shapes: `existing` holds every application of the names that are wanted and every one that the set owns;
@@ -156,8 +166,12 @@ def _refusal(owner: str, app: App, found: Existing) -> str:
 
 
 def _deletions(
-    owner: str, spec: Mapping[str, Any], wish: Wish, existing: Mapping[str, Existing], approved: Collection[str]
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:  # fmt: skip
+    owner: str,
+    spec: Mapping[str, Any],
+    wish: Wish,
+    existing: Mapping[str, Existing],
+    approved: Collection[str],
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Return which applications go, which wait for a confirmation and which stay though nobody wants them."""
     names = {app.name for app in wish.apps} | set(wish.blocked)
     own = [e for e in existing.values() if e.owner == owner]
@@ -193,24 +207,48 @@ def merged(
     preserved = spec.get("preservedFields") or {}
     keep = {*KEPT_ANNOTATIONS, *(preserved.get("annotations") or [])}
     annotations = {
-        **{k: v for k, v in live.annotations.items() if k in keep or k.startswith("notified.notifications.argoproj.io")},
+        **{
+            k: v
+            for k, v in live.annotations.items()
+            if k in keep or k.startswith("notified.notifications.argoproj.io")
+        },
         **wanted.annotations,
-    }  # fmt: skip
+    }
     labels = {
         **{k: v for k, v in live.labels.items() if k in (preserved.get("labels") or [])},
         **wanted.labels,
     }
-    finalizers = [*wanted.finalizers, *(f for f in live.finalizers if f.startswith(_HOOK_FINALIZERS) and f not in wanted.finalizers)]  # fmt: skip
+    finalizers = [
+        *wanted.finalizers,
+        *(
+            f
+            for f in live.finalizers
+            if f.startswith(_HOOK_FINALIZERS) and f not in wanted.finalizers
+        ),
+    ]
     made = {"spec": dict(wanted.spec), "metadata": {"labels": labels, "annotations": annotations}}
-    before = {"spec": dict(live.spec), "metadata": {"labels": dict(live.labels), "annotations": dict(live.annotations)}}  # fmt: skip
+    before = {
+        "spec": dict(live.spec),
+        "metadata": {"labels": dict(live.labels), "annotations": dict(live.annotations)},
+    }
     for rule in spec.get("ignoreApplicationDifferences") or []:
         if rule.get("name") in (None, "", wanted.name):
             require_time()
             for pointer in rule.get("jsonPointers") or []:
-                made = _taken(made, before, [p.replace("~1", "/").replace("~0", "~") for p in str(pointer).split("/")[1:]])  # fmt: skip
+                made = _taken(
+                    made,
+                    before,
+                    [p.replace("~1", "/").replace("~0", "~") for p in str(pointer).split("/")[1:]],
+                )
             for expression in rule.get("jqPathExpressions") or []:
                 made = _paired(made, before, paths(expression, made), paths(expression, before))
-    return App(wanted.name, made["spec"], made["metadata"]["labels"], made["metadata"]["annotations"], finalizers)  # fmt: skip
+    return App(
+        wanted.name,
+        made["spec"],
+        made["metadata"]["labels"],
+        made["metadata"]["annotations"],
+        finalizers,
+    )
 
 
 def _taken(made: Any, live: Any, path: Sequence[str]) -> Any:
@@ -270,7 +308,7 @@ def _put(value: Any, path: Path, found: Sequence[Any]) -> Any:
     if isinstance(value, list) and isinstance(key, int) and 0 <= key < len(value):
         if len(path) == 1 and not found:
             return value
-        return [_put(v, path[1:], found) if n == key else v for n, v in enumerate(value)]  # fmt: skip
+        return [_put(v, path[1:], found) if n == key else v for n, v in enumerate(value)]
     if value is None or isinstance(value, Mapping):
         there = value or {}
         if not _at(there, [key]) and not found:

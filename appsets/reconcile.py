@@ -134,10 +134,23 @@ def _looked(row: ApplicationSet, since: datetime) -> Decision:
     existing = {name: _existing(one) for name, one in rows.items()}
     wish = Wish(apps, blocked, is_complete, inputs.has_no_pulls and not inputs.notes)
     try:
-        plan = decide(row.name, row.spec, wish, existing, row.approved, Jq(row.project, f"set {row.name}").paths)  # fmt: skip
+        plan = decide(
+            row.name,
+            row.spec,
+            wish,
+            existing,
+            row.approved,
+            Jq(row.project, f"set {row.name}").paths,
+        )
     except RuleError as error:
-        raise SetError("ApplicationValidationError", f"ignoreApplicationDifferences: {error}") from error  # fmt: skip
-    return _permitted(row, project, Decision(plan, tuple(apps), rows, (*problems, *plan.problems), is_kept=bool(inputs.notes)))  # fmt: skip
+        raise SetError(
+            "ApplicationValidationError", f"ignoreApplicationDifferences: {error}"
+        ) from error
+    return _permitted(
+        row,
+        project,
+        Decision(plan, tuple(apps), rows, (*problems, *plan.problems), is_kept=bool(inputs.notes)),
+    )
 
 
 def _generated(row: ApplicationSet, since: datetime) -> tuple[Project, Inputs, list[Generated]]:
@@ -164,7 +177,9 @@ def _stranded(row: ApplicationSet, withheld: Sequence[str]) -> str:
 
 def _app(row: ApplicationSet, made: Mapping[str, Any]) -> App:
     if not made["metadata"].get("name"):
-        raise Invalid(f"ApplicationSet {row.name} contains an application with no name; generateName is not supported")  # fmt: skip
+        raise Invalid(
+            f"ApplicationSet {row.name} contains an application with no name; generateName is not supported"
+        )
     metadata = {**made["metadata"], "namespace": row.namespace}
     wanted = applications.wanted_from({"metadata": metadata, "spec": made["spec"]})
     if wanted.spec["project"] != row.project:
@@ -175,8 +190,17 @@ def _app(row: ApplicationSet, made: Mapping[str, Any]) -> App:
 def _rows(row: ApplicationSet, names: Sequence[str]) -> dict[str, Application]:
     """Return the applications that a set owns or whose names it wants."""
     query = Application.objects.filter(namespace=row.namespace).only(
-        "namespace", "name", "project", "spec", "labels", "annotations", "finalizers", "owner", "cluster", "deletion_requested_at"
-    )  # fmt: skip
+        "namespace",
+        "name",
+        "project",
+        "spec",
+        "labels",
+        "annotations",
+        "finalizers",
+        "owner",
+        "cluster",
+        "deletion_requested_at",
+    )
     found = {a.name: a for a in query.filter(owner=row.name)}
     missing = sorted(set(names) - set(found))
     for start in range(0, len(missing), 500):
@@ -206,8 +230,12 @@ def _works(row: ApplicationSet, project: Project, app: App, problems: list[Probl
     wrong = spec_problems(draft, project)
     refusals = spec_refusals(draft, project) if wrong else []
     if refusals:
-        audit.record_refusal_once(ACTOR, "create", "applications", draft.qualified_name, row.project, "; ".join(refusals))  # fmt: skip
-    problems.extend((app.name, f"application destination spec is invalid: {text}") for text in wrong)  # fmt: skip
+        audit.record_refusal_once(
+            ACTOR, "create", "applications", draft.qualified_name, row.project, "; ".join(refusals)
+        )
+    problems.extend(
+        (app.name, f"application destination spec is invalid: {text}") for text in wrong
+    )
     return not wrong
 
 
@@ -264,17 +292,24 @@ def _take_down(row: ApplicationSet) -> timedelta:
     """Delete a set's applications one after the other, from the last step to the first, then the set."""
     steps = steps_of(row.spec)
     children = list(Application.objects.filter(namespace=row.namespace, owner=row.name))
-    ordered = sorted(((step_number(steps, c.labels), c.name, c) for c in children), key=lambda e: (-e[0], e[1]))  # fmt: skip
+    ordered = sorted(
+        ((step_number(steps, c.labels), c.name, c) for c in children), key=lambda e: (-e[0], e[1])
+    )
     inside = [c for number, _, c in ordered if number > 0]
     going = next((c for c in inside if c.deletion_requested_at is not None), None)
     if going is not None:
         stuck = timezone.now() - (going.deletion_requested_at or row.due_at) > STUCK
         if stuck:
             text = f"application {going.name} has not been deleted in over 2 minutes"
-            _store(row, _conditions(row, ("ErrorOccurred", "DeleteApplicationError", text), generated=True))  # fmt: skip
+            _store(
+                row,
+                _conditions(row, ("ErrorOccurred", "DeleteApplicationError", text), generated=True),
+            )
         return ORDERED_AGAIN
     if inside:
-        applications.request_deletion(inside[0], ACTOR, cascade=None if inside[0].cluster_id else False)  # fmt: skip
+        applications.request_deletion(
+            inside[0], ACTOR, cascade=None if inside[0].cluster_id else False
+        )
         return ORDERED_AGAIN
     sets.remove(row, ACTOR, cascade=True)
     return ORDERED_AGAIN
@@ -305,22 +340,39 @@ def _tried(name: str, do: Callable[[], Iterable[Problem]]) -> Iterator[Problem]:
 
 def _created(row: ApplicationSet, app: App, owner: applications.Owner) -> list[Problem]:
     wanted = applications.Wanted(
-        row.namespace, app.name, dict(app.spec), dict(app.labels), dict(app.annotations), list(app.finalizers), owner
-    )  # fmt: skip
+        row.namespace,
+        app.name,
+        dict(app.spec),
+        dict(app.labels),
+        dict(app.annotations),
+        list(app.finalizers),
+        owner,
+    )
     applications.create(wanted, ACTOR)
     return []
 
 
-def _changed(row: ApplicationSet, one: Application, app: App, owner: applications.Owner) -> Iterator[Problem]:  # fmt: skip
+def _changed(
+    row: ApplicationSet, one: Application, app: App, owner: applications.Owner
+) -> Iterator[Problem]:
     with transaction.atomic():
         current = Application.objects.select_for_update().filter(pk=one.pk).first()
-        if current is None or current.owner not in ("", row.name) or (not current.owner and current.project != row.project):  # fmt: skip
+        if (
+            current is None
+            or current.owner not in ("", row.name)
+            or (not current.owner and current.project != row.project)
+        ):
             yield app.name, f"application {app.name} became somebody else's meanwhile"
             return
         applications.change(
-            current, ACTOR, spec=dict(app.spec), labels=dict(app.labels), annotations=dict(app.annotations),
-            finalizers=list(app.finalizers), owner=owner,
-        )  # fmt: skip
+            current,
+            ACTOR,
+            spec=dict(app.spec),
+            labels=dict(app.labels),
+            annotations=dict(app.annotations),
+            finalizers=list(app.finalizers),
+            owner=owner,
+        )
 
 
 def _deleted(row: ApplicationSet, one: Application) -> Iterator[Problem]:
@@ -341,12 +393,26 @@ def _settle(row: ApplicationSet, decision: Decision, problems: Sequence[Problem]
     if problems:
         last = max(problems)
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        error = ("ErrorOccurred", "ApplicationValidationError", f"{last[0]}: {last[1]}{more}" if last[0] else f"{last[1]}{more}")  # fmt: skip
+        error = (
+            "ErrorOccurred",
+            "ApplicationValidationError",
+            f"{last[0]}: {last[1]}{more}" if last[0] else f"{last[1]}{more}",
+        )
     if plan.waiting and list(plan.waiting) != row.awaits:
-        audit.record(ACTOR, "hold-deletion", "applicationset", str(row), row.project, applications=list(plan.waiting)[:100], count=len(plan.waiting))  # fmt: skip
+        audit.record(
+            ACTOR,
+            "hold-deletion",
+            "applicationset",
+            str(row),
+            row.project,
+            applications=list(plan.waiting)[:100],
+            count=len(plan.waiting),
+        )
     if is_rolling(row.spec) or row.application_status:
         state = {**row.rollout_state, "missing": [dict(m) for m in decision.missing]}
-        ApplicationSet.objects.filter(pk=row.pk).update(rollout_state=state, rollout_due_at=timezone.now())  # fmt: skip
+        ApplicationSet.objects.filter(pk=row.pk).update(
+            rollout_state=state, rollout_due_at=timezone.now()
+        )
     _store(row, _conditions(row, error, generated=True), list(plan.waiting), approved=[])
 
 
@@ -358,31 +424,49 @@ def _waiting_text(names: Sequence[str]) -> str:
     )
 
 
-def _conditions(row: ApplicationSet, error: tuple[str, str, str] | None, *, generated: bool) -> list[dict[str, Any]]:  # fmt: skip
+def _conditions(
+    row: ApplicationSet, error: tuple[str, str, str] | None, *, generated: bool
+) -> list[dict[str, Any]]:
     fine = ("All applications have been generated successfully", "ApplicationSetUpToDate")
     message, reason = (error[2], error[1]) if error else fine
     made = {
         "ErrorOccurred": ("True" if error else "False", reason, message),
         "ParametersGenerated": (
-            ("True", "ParametersGenerated", "Successfully generated parameters for all Applications") if generated
+            (
+                "True",
+                "ParametersGenerated",
+                "Successfully generated parameters for all Applications",
+            )
+            if generated
             else ("False", "ErrorOccurred", message)
         ),
         "ResourcesUpToDate": ("False" if error else "True", reason, message),
-    }  # fmt: skip
+    }
     before = {c["type"]: c for c in row.conditions}
     kept = [before[kind] for kind in rolling.KINDS if kind in before]
     return [*(_condition(kind, *told, before.get(kind)) for kind, told in made.items()), *kept]
 
 
-def _condition(kind: str, status: str, reason: str, message: str, before: Mapping[str, Any] | None) -> dict[str, Any]:  # fmt: skip
+def _condition(
+    kind: str, status: str, reason: str, message: str, before: Mapping[str, Any] | None
+) -> dict[str, Any]:
     same = before is not None and before["status"] == status
     at = before["lastTransitionTime"] if before is not None and same else stamp(timezone.now())
-    return {"type": kind, "status": status, "reason": reason, "message": message[:4000], "lastTransitionTime": at}  # fmt: skip
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message[:4000],
+        "lastTransitionTime": at,
+    }
 
 
 def _store(
-    row: ApplicationSet, conditions: list[dict[str, Any]], awaits: list[str] | None = None, approved: list[str] | None = None
-) -> None:  # fmt: skip
+    row: ApplicationSet,
+    conditions: list[dict[str, Any]],
+    awaits: list[str] | None = None,
+    approved: list[str] | None = None,
+) -> None:
     """Write what a look found; the version grows only when a reader would see a difference."""
     wanted = row.awaits if awaits is None else awaits
     fields: dict[str, Any] = {"reconciled_at": timezone.now()}
@@ -390,7 +474,10 @@ def _store(
         fields |= {"conditions": conditions, "awaits": wanted}
     if approved is not None and row.approved:
         # One that was confirmed during this look is not forgotten.
-        now = ApplicationSet.objects.filter(pk=row.pk).values_list("approved", flat=True).first() or []  # fmt: skip
+        now = (
+            ApplicationSet.objects.filter(pk=row.pk).values_list("approved", flat=True).first()
+            or []
+        )
         fields["approved"] = [n for n in now if n not in row.approved]
     with transaction.atomic():
         row.lock()
@@ -409,4 +496,6 @@ def _say(row: ApplicationSet, conditions: Sequence[dict[str, Any]]) -> None:
     told = next((c for c in conditions if c["type"] == "ResourcesUpToDate"), None)
     if told is not None and before.get("ResourcesUpToDate") != told["message"]:
         kind = "Normal" if told["status"] == "True" else "Warning"
-        SetEvent.objects.create(uid=row.uid, kind=kind, reason=told["reason"], message=told["message"])  # fmt: skip
+        SetEvent.objects.create(
+            uid=row.uid, kind=kind, reason=told["reason"], message=told["message"]
+        )

@@ -39,7 +39,12 @@ def tamed(app: App) -> App:
     policy = app.spec.get("syncPolicy")
     if not isinstance(policy, Mapping) or policy.get("automated") is None:
         return app
-    return app._replace(spec={**app.spec, "syncPolicy": {**policy, "automated": {**policy["automated"], "enabled": False}}})  # fmt: skip
+    return app._replace(
+        spec={
+            **app.spec,
+            "syncPolicy": {**policy, "automated": {**policy["automated"], "enabled": False}},
+        }
+    )
 
 
 def roll(pk: int) -> bool:
@@ -70,17 +75,38 @@ def _roll(row: ApplicationSet, now: datetime) -> datetime | None:
         return None
     apps = _children(row)
     state = dict(row.rollout_state)
-    found = rollout.decide(steps, [_seen(a, now) for a in apps], _entries(row), said_of(row), _since(state), now, state.get("missing") or [])  # fmt: skip
+    found = rollout.decide(
+        steps,
+        [_seen(a, now) for a in apps],
+        _entries(row),
+        said_of(row),
+        _since(state),
+        now,
+        state.get("missing") or [],
+    )
     started = _started(found, {a.name: a for a in apps})
     by_name = {a.name: a for a in apps}
     unclear = rollout.unclear(steps, [(a.name, a.labels) for a in apps])
-    _store(row, found, [e._replace(started=True) if e.name in started else e for e in found.entries], by_name, unclear, now)  # fmt: skip
+    _store(
+        row,
+        found,
+        [e._replace(started=True) if e.name in started else e for e in found.entries],
+        by_name,
+        unclear,
+        now,
+    )
     return now if started else found.look_at
 
 
 def _children(row: ApplicationSet) -> list[Application]:
-    query = Application.objects.filter(namespace=row.namespace, owner=row.name, deletion_requested_at=None)  # fmt: skip
-    return list(query.select_related("operation", "cluster").defer("resources", "summary", "inputs").order_by("name"))  # fmt: skip
+    query = Application.objects.filter(
+        namespace=row.namespace, owner=row.name, deletion_requested_at=None
+    )
+    return list(
+        query.select_related("operation", "cluster")
+        .defer("resources", "summary", "inputs")
+        .order_by("name")
+    )
 
 
 def target_of(application: Application) -> str:
@@ -92,28 +118,46 @@ def target_of(application: Application) -> str:
 def _seen(application: Application, now: datetime) -> Seen:
     compared = application.compared_to or {}
     is_current = (
-        bool(application.revisions) and compared.get("sources") == application.sources
+        bool(application.revisions)
+        and compared.get("sources") == application.sources
         and compared.get("destination") == application.spec.get("destination")
-    )  # fmt: skip
+    )
     is_broken = any(c["type"] in ERRORS for c in application.conditions)
     operation = application.operation
     is_running = operation is not None and operation.phase in _RUNNING
-    has_failed = operation is not None and operation.phase in ("Failed", "Error") and operation.revisions == application.revisions  # fmt: skip
+    has_failed = (
+        operation is not None
+        and operation.phase in ("Failed", "Error")
+        and operation.revisions == application.revisions
+    )
     is_synced = is_current and application.sync_status == Sync.SYNCED
     return Seen(
-        application.name, application.labels, target_of(application), is_current and not is_broken, is_synced,
-        application.health_status == Health.HEALTHY, is_running,
+        application.name,
+        application.labels,
+        target_of(application),
+        is_current and not is_broken,
+        is_synced,
+        application.health_status == Health.HEALTHY,
+        is_running,
         application.health_status == Health.DEGRADED or (has_failed and not is_synced),
         application.refresh_at is None or application.refresh_at > now,
-    )  # fmt: skip
+    )
 
 
 def _entries(row: ApplicationSet) -> dict[str, Entry]:
     own = row.rollout_state.get("apps") or {}
     return {
-        e["application"]: Entry(e["application"], int(e["step"]), e["status"], own[e["application"]][0], e["message"], bool(own[e["application"]][1]))
-        for e in row.application_status if e["application"] in own
-    }  # fmt: skip
+        e["application"]: Entry(
+            e["application"],
+            int(e["step"]),
+            e["status"],
+            own[e["application"]][0],
+            e["message"],
+            bool(own[e["application"]][1]),
+        )
+        for e in row.application_status
+        if e["application"] in own
+    }
 
 
 def said_of(row: ApplicationSet) -> Said:
@@ -124,7 +168,9 @@ def said_of(row: ApplicationSet) -> Said:
 
 
 def _since(state: Mapping[str, Any]) -> dict[int, tuple[str, datetime]]:
-    return {int(k): (v[0], datetime.fromisoformat(v[1])) for k, v in (state.get("since") or {}).items()}  # fmt: skip
+    return {
+        int(k): (v[0], datetime.fromisoformat(v[1])) for k, v in (state.get("since") or {}).items()
+    }
 
 
 def _started(found: Rollout, apps: Mapping[str, Application]) -> set[str]:
@@ -134,7 +180,13 @@ def _started(found: Rollout, apps: Mapping[str, Application]) -> set[str]:
         application = apps[name]
         try:
             with transaction.atomic():
-                start_operation(application, _request(application), application.revisions, application.sources, actor=ACTOR)  # fmt: skip
+                start_operation(
+                    application,
+                    _request(application),
+                    application.revisions,
+                    application.sources,
+                    actor=ACTOR,
+                )
         except IntegrityError:
             continue
         started.add(name)
@@ -145,32 +197,49 @@ def _request(application: Application) -> dict[str, Any]:
     policy = application.sync_policy
     automated = policy.get("automated")
     return {
-        "sync": {"prune": bool((automated or {}).get("prune")), "syncOptions": policy.get("syncOptions") or []},
+        "sync": {
+            "prune": bool((automated or {}).get("prune")),
+            "syncOptions": policy.get("syncOptions") or [],
+        },
         "initiatedBy": {"username": ACTOR, "automated": True},
         "info": [{"name": "Reason", "value": _REASON}],
         "retry": policy.get("retry") or {"limit": 5},
-    }  # fmt: skip
+    }
 
 
 def _store(
-    row: ApplicationSet, found: Rollout, entries: Sequence[Entry], apps: Mapping[str, Application], unclear: str, now: datetime
-) -> None:  # fmt: skip
+    row: ApplicationSet,
+    found: Rollout,
+    entries: Sequence[Entry],
+    apps: Mapping[str, Application],
+    unclear: str,
+    now: datetime,
+) -> None:
     before = {e["application"]: e for e in row.application_status}
     status = [_status(e, apps[e.name], before.get(e.name), now) for e in entries]
-    conditions = [*(c for c in row.conditions if c["type"] not in KINDS), *_conditions(row, found, unclear)]  # fmt: skip
+    conditions = [
+        *(c for c in row.conditions if c["type"] not in KINDS),
+        *_conditions(row, found, unclear),
+    ]
     state = {
-        **row.rollout_state, "apps": {e.name: [e.target, e.started] for e in entries},
+        **row.rollout_state,
+        "apps": {e.name: [e.target, e.started] for e in entries},
         "since": {str(k): [v[0], v[1].isoformat()] for k, v in found.since.items()},
-        "step": found.step, "waits": found.waits, "halted": found.is_halted,
-    }  # fmt: skip
+        "step": found.step,
+        "waits": found.waits,
+        "halted": found.is_halted,
+    }
     if (status, conditions, state) == (row.application_status, row.conditions, row.rollout_state):
         return
     with transaction.atomic():
         row.lock()
         _say(row, found)
         ApplicationSet.objects.filter(pk=row.pk).update(
-            application_status=status, conditions=conditions, rollout_state=state, resource_version=next_version()
-        )  # fmt: skip
+            application_status=status,
+            conditions=conditions,
+            rollout_state=state,
+            resource_version=next_version(),
+        )
         publish()
         if shown := ApplicationSet.objects.filter(pk=row.pk).first():
             mirror_set(shown)
@@ -180,37 +249,76 @@ def _say(row: ApplicationSet, found: Rollout) -> None:
     """Tell the trail and the events of a set when a rollout begins, halts, goes on, ends."""
     was = row.rollout_state
     if found.is_halted and not was.get("halted"):
-        audit.record(ACTOR, "halt-rollout", "applicationset", str(row), row.project, step=found.step, reason=found.waits)  # fmt: skip
-        SetEvent.objects.create(uid=row.uid, kind="Warning", reason="RolloutHalted", message=found.waits)  # fmt: skip
+        audit.record(
+            ACTOR,
+            "halt-rollout",
+            "applicationset",
+            str(row),
+            row.project,
+            step=found.step,
+            reason=found.waits,
+        )
+        SetEvent.objects.create(
+            uid=row.uid, kind="Warning", reason="RolloutHalted", message=found.waits
+        )
     if found.step != was.get("step"):
-        text = f"ApplicationSet is performing rollout of step {found.step}" if found.step else "ApplicationSet Rollout has completed"  # fmt: skip
-        SetEvent.objects.create(uid=row.uid, reason="RolloutProgressing" if found.step else "RolloutComplete", message=text)  # fmt: skip
+        text = (
+            f"ApplicationSet is performing rollout of step {found.step}"
+            if found.step
+            else "ApplicationSet Rollout has completed"
+        )
+        SetEvent.objects.create(
+            uid=row.uid,
+            reason="RolloutProgressing" if found.step else "RolloutComplete",
+            message=text,
+        )
 
 
-def _status(entry: Entry, application: Application, before: Mapping[str, Any] | None, now: datetime) -> dict[str, Any]:  # fmt: skip
+def _status(
+    entry: Entry, application: Application, before: Mapping[str, Any] | None, now: datetime
+) -> dict[str, Any]:
     same = before is not None and before["status"] == entry.status
     return {
-        "application": entry.name, "step": str(entry.step), "status": entry.status, "message": entry.message,
-        "targetRevisions": list(application.revisions), "lastTransitionTime": before["lastTransitionTime"] if before and same else stamp(now),
-    }  # fmt: skip
+        "application": entry.name,
+        "step": str(entry.step),
+        "status": entry.status,
+        "message": entry.message,
+        "targetRevisions": list(application.revisions),
+        "lastTransitionTime": before["lastTransitionTime"] if before and same else stamp(now),
+    }
 
 
 def _conditions(row: ApplicationSet, found: Rollout, unclear: str) -> list[dict[str, Any]]:
     if found.step:
-        message = f"ApplicationSet is performing rollout of step {found.step}" + (f": {found.waits}" if found.waits else "")  # fmt: skip
+        message = f"ApplicationSet is performing rollout of step {found.step}" + (
+            f": {found.waits}" if found.waits else ""
+        )
         progressing = ("True", "ApplicationSetModified", message)
     else:
-        progressing = ("False", "ApplicationSetRolloutComplete", "ApplicationSet Rollout has completed")  # fmt: skip
+        progressing = (
+            "False",
+            "ApplicationSetRolloutComplete",
+            "ApplicationSet Rollout has completed",
+        )
     config = (
-        ("True", "ApplicationSetInvalidRolloutConfig", unclear) if unclear
+        ("True", "ApplicationSetInvalidRolloutConfig", unclear)
+        if unclear
         else ("False", "ApplicationSetValidRolloutConfig", "Rolling Sync Configured correctly")
-    )  # fmt: skip
+    )
     before = {c["type"]: c for c in row.conditions}
     made = []
     for kind, (status, reason, message) in zip(KINDS, (progressing, config), strict=True):
         old = before.get(kind)
         at = old["lastTransitionTime"] if old and old["status"] == status else stamp(timezone.now())
-        made.append({"type": kind, "status": status, "reason": reason, "message": message[:4000], "lastTransitionTime": at})  # fmt: skip
+        made.append(
+            {
+                "type": kind,
+                "status": status,
+                "reason": reason,
+                "message": message[:4000],
+                "lastTransitionTime": at,
+            }
+        )
     return made
 
 
@@ -221,8 +329,12 @@ def _clear(row: ApplicationSet) -> None:
         with transaction.atomic():
             row.lock()
             ApplicationSet.objects.filter(pk=row.pk).update(
-                application_status=[], conditions=conditions, rollout={}, rollout_state={}, resource_version=next_version()
-            )  # fmt: skip
+                application_status=[],
+                conditions=conditions,
+                rollout={},
+                rollout_state={},
+                resource_version=next_version(),
+            )
             publish()
 
 
@@ -244,8 +356,17 @@ def tell(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
         now = timezone.now()
         current.rollout_due_at, current.resource_version = now, next_version()
         current.save(update_fields=["rollout", "rollout_due_at", "resource_version"])
-        audit.record(actor, f"{action}-rollout", "applicationset", str(row), row.project, step=current.rollout_state.get("step"))  # fmt: skip
-        SetEvent.objects.create(uid=row.uid, reason="RolloutTold", message=f"{actor} asked to {action} the rollout")  # fmt: skip
+        audit.record(
+            actor,
+            f"{action}-rollout",
+            "applicationset",
+            str(row),
+            row.project,
+            step=current.rollout_state.get("step"),
+        )
+        SetEvent.objects.create(
+            uid=row.uid, reason="RolloutTold", message=f"{actor} asked to {action} the rollout"
+        )
         publish()
         wake("appsets.roll", row.pk, priority=2)
     for application in stopped:
@@ -254,9 +375,13 @@ def tell(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
     return current
 
 
-def _told(row: ApplicationSet, action: str, actor: str, apps: Sequence[Application]) -> list[Application]:  # fmt: skip
+def _told(
+    row: ApplicationSet, action: str, actor: str, apps: Sequence[Application]
+) -> list[Application]:
     """Write down what was asked for; return the applications whose syncs are to end."""
-    told = {k: v for k, v in row.rollout.items() if k in ("paused", "pausedBy", "aborted", "advanced")}  # fmt: skip
+    told = {
+        k: v for k, v in row.rollout.items() if k in ("paused", "pausedBy", "aborted", "advanced")
+    }
     entries = _entries(row)
     if action == "pause":
         row.rollout = {**told, "paused": True, "pausedBy": actor}
@@ -272,10 +397,17 @@ def _told(row: ApplicationSet, action: str, actor: str, apps: Sequence[Applicati
         )
         row.rollout = {**told, "advanced": {**told.get("advanced", {}), str(number): mark}}
     else:
-        open_ = [a for a in apps if a.name not in entries or entries[a.name].status != rollout.HEALTHY]  # fmt: skip
+        open_ = [
+            a for a in apps if a.name not in entries or entries[a.name].status != rollout.HEALTHY
+        ]
         row.rollout = {**told, "aborted": {a.name: target_of(a) for a in open_}}
         return [
-            a for a in open_ if a.name in entries and entries[a.name].started and a.operation is not None and a.operation.phase == "Running"
+            a
+            for a in open_
+            if a.name in entries
+            and entries[a.name].started
+            and a.operation is not None
+            and a.operation.phase == "Running"
             and (a.operation.request.get("initiatedBy") or {}).get("username") == ACTOR
-        ]  # fmt: skip
+        ]
     return []

@@ -31,7 +31,10 @@ class Step(NamedTuple):
 
     def selects(self, labels: Mapping[str, str]) -> bool:
         """Return whether all expressions fit; a label that is missing fits NotIn."""
-        return all((labels.get(e["key"]) in e["values"]) == (e["operator"] == "In") for e in self.expressions)  # fmt: skip
+        return all(
+            (labels.get(e["key"]) in e["values"]) == (e["operator"] == "In")
+            for e in self.expressions
+        )
 
 
 class Seen(NamedTuple):
@@ -122,21 +125,43 @@ def steps_of(spec: Mapping[str, Any]) -> list[Step]:
         raise RuleError("spec.flotilla.rollout must be an object with soak, maxDegraded and steps")
     own = ours.get("steps") or []
     if len(own) > len(found):
-        raise RuleError(f"spec.flotilla.rollout.steps has {len(own)} entries for {len(found)} steps")  # fmt: skip
-    return [_step(s, f"{where}[{n}]", {**ours, **(own[n] if n < len(own) and isinstance(own[n], Mapping) else {})}) for n, s in enumerate(found)]  # fmt: skip
+        raise RuleError(
+            f"spec.flotilla.rollout.steps has {len(own)} entries for {len(found)} steps"
+        )
+    return [
+        _step(
+            s,
+            f"{where}[{n}]",
+            {**ours, **(own[n] if n < len(own) and isinstance(own[n], Mapping) else {})},
+        )
+        for n, s in enumerate(found)
+    ]
 
 
 def _step(entry: Mapping[str, Any], where: str, ours: Mapping[str, Any]) -> Step:
     expressions = entry.get("matchExpressions") or []
     for number, one in enumerate(expressions):
         place = f"{where}.matchExpressions[{number}]"
-        if not isinstance(one, Mapping) or not isinstance(one.get("key"), str) or not isinstance(one.get("values"), list):  # fmt: skip
+        if (
+            not isinstance(one, Mapping)
+            or not isinstance(one.get("key"), str)
+            or not isinstance(one.get("values"), list)
+        ):
             raise RuleError(f"{place} must have key and values")
         if one.get("operator") not in OPERATORS:
             raise RuleError(f"{place}.operator must be In or NotIn, not {one.get('operator')!r}")
     most = _count(entry.get("maxUpdate"), f"{where}.maxUpdate")
-    soak = parse_duration(str(ours["soak"]), "spec.flotilla.rollout.soak") if ours.get("soak") else timedelta(0)  # fmt: skip
-    return Step(tuple(expressions), most, soak, _count(ours.get("maxDegraded"), "spec.flotilla.rollout.maxDegraded"))  # fmt: skip
+    soak = (
+        parse_duration(str(ours["soak"]), "spec.flotilla.rollout.soak")
+        if ours.get("soak")
+        else timedelta(0)
+    )
+    return Step(
+        tuple(expressions),
+        most,
+        soak,
+        _count(ours.get("maxDegraded"), "spec.flotilla.rollout.maxDegraded"),
+    )
 
 
 def _count(value: Any, where: str) -> int | str | None:
@@ -169,9 +194,15 @@ def unclear(steps: Sequence[Step], apps: Sequence[tuple[str, Mapping[str, str]]]
     for name, labels in apps:
         hits = [n for n, s in enumerate(steps, 1) if s.selects(labels)]
         if len(hits) > 1:
-            return f"Application '{name}' is selected by multiple steps: ({'-'.join(map(str, hits))})"  # fmt: skip
+            return (
+                f"Application '{name}' is selected by multiple steps: ({'-'.join(map(str, hits))})"
+            )
     empty = [n for n, s in enumerate(steps, 1) if not any(s.selects(labels) for _, labels in apps)]
-    return f"Steps [{' '.join(map(str, empty))}] have no applications matching their criteria" if empty else ""  # fmt: skip
+    return (
+        f"Steps [{' '.join(map(str, empty))}] have no applications matching their criteria"
+        if empty
+        else ""
+    )
 
 
 def step_number(steps: Sequence[Step], labels: Mapping[str, str]) -> int:
@@ -185,14 +216,22 @@ def digest_of(seen: Sequence[Seen]) -> str:
 
 
 def decide(
-    steps: Sequence[Step], seen: Sequence[Seen], before: Mapping[str, Entry], said: Said,
-    since: Mapping[int, tuple[str, datetime]], now: datetime, missing: Sequence[Mapping[str, str]] = (),
-) -> Rollout:  # fmt: skip
+    steps: Sequence[Step],
+    seen: Sequence[Seen],
+    before: Mapping[str, Entry],
+    said: Said,
+    since: Mapping[int, tuple[str, datetime]],
+    now: datetime,
+    missing: Sequence[Mapping[str, str]] = (),
+) -> Rollout:
     """Return how far each application is, and which ones start now.
 
     Shapes: `missing` are the labels of applications that are wanted and do not exist: their step is not done.
     """
-    entries = {s.name: _entry(before.get(s.name), s, step_number(steps, s.labels), said) for s in sorted(seen, key=lambda s: s.name)}  # fmt: skip
+    entries = {
+        s.name: _entry(before.get(s.name), s, step_number(steps, s.labels), said)
+        for s in sorted(seen, key=lambda s: s.name)
+    }
     after: dict[int, tuple[str, datetime]] = {}
     for number, step in enumerate(steps, 1):
         members = [s for s in seen if step.selects(s.labels)]
@@ -204,7 +243,14 @@ def decide(
             after[number] = (mark, at)
             if not members or now - at >= step.soak:
                 continue
-            return Rollout(tuple(entries.values()), (), number, after, f"step {number} is healthy and soaks until {at + step.soak:%Y-%m-%d %H:%M:%S} UTC", look_at=at + step.soak)  # fmt: skip
+            return Rollout(
+                tuple(entries.values()),
+                (),
+                number,
+                after,
+                f"step {number} is healthy and soaks until {at + step.soak:%Y-%m-%d %H:%M:%S} UTC",
+                look_at=at + step.soak,
+            )
         # A look that finds nothing new wakes nobody: look again by oneself.
         unsettled = None if all(s.is_settled for s in members) else now + UNSETTLED
         return _opened(entries, number, step, members, said, after, unsettled)
@@ -216,28 +262,58 @@ def _is_done(entries: Mapping[str, Entry], members: Sequence[Seen]) -> bool:
 
 
 def _entry(before: Entry | None, seen: Seen, step: int, said: Said) -> Entry:
-    entry = before or Entry(seen.name, step, WAITING, seen.target, "No Application status found, defaulting status to Waiting")  # fmt: skip
+    entry = before or Entry(
+        seen.name,
+        step,
+        WAITING,
+        seen.target,
+        "No Application status found, defaulting status to Waiting",
+    )
     entry = entry._replace(step=step)
     if entry.target != seen.target:
-        entry = Entry(seen.name, step, WAITING, seen.target, "Application has pending changes, setting status to Waiting")  # fmt: skip
+        entry = Entry(
+            seen.name,
+            step,
+            WAITING,
+            seen.target,
+            "Application has pending changes, setting status to Waiting",
+        )
     is_well = seen.is_known and seen.is_synced and seen.is_healthy and not seen.is_running
     if entry.status == HEALTHY:
         return entry
     if is_well:
-        return entry._replace(status=HEALTHY, message=f"Application resource became Healthy, updating status from {entry.status} to Healthy")  # fmt: skip
+        return entry._replace(
+            status=HEALTHY,
+            message=f"Application resource became Healthy, updating status from {entry.status} to Healthy",
+        )
     if said.aborted.get(seen.name) == seen.target and not (seen.is_running or seen.is_synced):
-        return entry._replace(status=WAITING, started=False, message="The rollout was aborted before this Application was synced")  # fmt: skip
+        return entry._replace(
+            status=WAITING,
+            started=False,
+            message="The rollout was aborted before this Application was synced",
+        )
     if entry.status == PENDING and entry.started:
-        return entry._replace(status=PROGRESSING, message="Application resource became Progressing, updating status from Pending to Progressing")  # fmt: skip
+        return entry._replace(
+            status=PROGRESSING,
+            message="Application resource became Progressing, updating status from Pending to Progressing",
+        )
     if entry.status == WAITING and seen.is_known and seen.is_synced:
-        return entry._replace(status=PROGRESSING, message="Application resource is already Synced, updating status from Waiting to Progressing")  # fmt: skip
+        return entry._replace(
+            status=PROGRESSING,
+            message="Application resource is already Synced, updating status from Waiting to Progressing",
+        )
     return entry
 
 
 def _opened(
-    entries: dict[str, Entry], number: int, step: Step, members: Sequence[Seen], said: Said, since: Mapping[int, tuple[str, datetime]],
+    entries: dict[str, Entry],
+    number: int,
+    step: Step,
+    members: Sequence[Seen],
+    said: Said,
+    since: Mapping[int, tuple[str, datetime]],
     unsettled: datetime | None,
-) -> Rollout:  # fmt: skip
+) -> Rollout:
     """Let the first step that is not done start what it may."""
     own = [s for s in members if entries[s.name].step == number]
     bad = [s for s in own if s.is_bad and entries[s.name].status != WAITING]
@@ -252,9 +328,18 @@ def _opened(
             entry = entries[one.name]
             if entry.status == PENDING and one.is_known and not one.is_running:
                 start.append(one.name)
-            elif entry.status == WAITING and busy < most and one.is_known and said.aborted.get(one.name) != one.target and not one.is_running:  # fmt: skip
+            elif (
+                entry.status == WAITING
+                and busy < most
+                and one.is_known
+                and said.aborted.get(one.name) != one.target
+                and not one.is_running
+            ):
                 busy += 1
-                entries[one.name] = entry._replace(status=PENDING, message="Application moved to Pending status, watching for the Application resource to start Progressing")  # fmt: skip
+                entries[one.name] = entry._replace(
+                    status=PENDING,
+                    message="Application moved to Pending status, watching for the Application resource to start Progressing",
+                )
                 start.append(one.name)
     waits = _waits(entries, number, step, own, bad, said, is_halted=is_halted)
     return Rollout(
@@ -263,10 +348,17 @@ def _opened(
 
 
 def _waits(
-    entries: Mapping[str, Entry], number: int, step: Step, own: Sequence[Seen], bad: Sequence[Seen], said: Said, *, is_halted: bool
-) -> str:  # fmt: skip
+    entries: Mapping[str, Entry],
+    number: int,
+    step: Step,
+    own: Sequence[Seen],
+    bad: Sequence[Seen],
+    said: Said,
+    *,
+    is_halted: bool,
+) -> str:
     if is_halted:
-        return f"step {number} is halted: {len(bad)} of {len(own)} applications are Degraded or failed ({', '.join(sorted(s.name for s in bad)[:5])}), more than {step.bad}"  # fmt: skip
+        return f"step {number} is halted: {len(bad)} of {len(own)} applications are Degraded or failed ({', '.join(sorted(s.name for s in bad)[:5])}), more than {step.bad}"
     if said.paused:
         return f"step {number} is paused"
     if any(said.aborted.get(s.name) == s.target for s in own):
@@ -274,7 +366,15 @@ def _waits(
     broken = sorted(s.name for s in own if not s.is_known)
     if broken:
         return f"step {number} waits for {', '.join(broken[:5])} to be compared"
-    if step.most is not None and limit_of(step.most, len(own)) == 0 and any(entries[s.name].status == WAITING for s in own):  # fmt: skip
+    if (
+        step.most is not None
+        and limit_of(step.most, len(own)) == 0
+        and any(entries[s.name].status == WAITING for s in own)
+    ):
         return f"step {number} waits to be synced by hand, or to be advanced"
-    busy = sorted(s.name for s in own if entries[s.name].status != HEALTHY or s.is_bad or not s.is_settled)  # fmt: skip
-    return f"step {number} waits for {', '.join(busy[:5])}" + (f" and {len(busy) - 5} more" if len(busy) > 5 else "")  # fmt: skip
+    busy = sorted(
+        s.name for s in own if entries[s.name].status != HEALTHY or s.is_bad or not s.is_settled
+    )
+    return f"step {number} waits for {', '.join(busy[:5])}" + (
+        f" and {len(busy) - 5} more" if len(busy) > 5 else ""
+    )

@@ -48,8 +48,12 @@ class Wanted:
     def draft(self) -> ApplicationSet:
         """Return a row that is not stored."""
         return ApplicationSet(
-            namespace=self.namespace, name=self.name, project=self.project, spec=self.spec, refresh_at=timezone.now() - DRAFT_AGE
-        )  # fmt: skip
+            namespace=self.namespace,
+            name=self.name,
+            project=self.project,
+            spec=self.spec,
+            refresh_at=timezone.now() - DRAFT_AGE,
+        )
 
 
 def wanted_from(manifest: Any) -> Wanted:
@@ -64,16 +68,23 @@ def wanted_from(manifest: Any) -> Wanted:
     metadata = _object(manifest, "metadata", "metadata")
     namespace = metadata.get("namespace") or settings.NAMESPACE
     check_name(namespace, "metadata.namespace")
-    if namespace != settings.NAMESPACE and not any(matches(p, namespace) for p in settings.APPSET_NAMESPACES):  # fmt: skip
-        raise Invalid(f"metadata.namespace must be {settings.NAMESPACE}, not {namespace!r}: sets of other namespaces are served when HUB_APPSET_NAMESPACES names them")  # fmt: skip
+    if namespace != settings.NAMESPACE and not any(
+        matches(p, namespace) for p in settings.APPSET_NAMESPACES
+    ):
+        raise Invalid(
+            f"metadata.namespace must be {settings.NAMESPACE}, not {namespace!r}: sets of other namespaces are served when HUB_APPSET_NAMESPACES names them"
+        )
     name = check_name(metadata.get("name"))
     spec = _object(manifest, "spec", "spec")
     _check_spec(name, spec)
     return Wanted(
-        namespace, name, spec, applications.text_map(metadata.get("labels"), "metadata.labels"),
+        namespace,
+        name,
+        spec,
+        applications.text_map(metadata.get("labels"), "metadata.labels"),
         applications.text_map(metadata.get("annotations"), "metadata.annotations"),
         applications.text_list(metadata.get("finalizers"), "metadata.finalizers"),
-    )  # fmt: skip
+    )
 
 
 def _object(body: dict[str, Any], name: str, where: str) -> dict[str, Any]:
@@ -97,9 +108,13 @@ def _check_spec(name: str, spec: dict[str, Any]) -> None:
     if not isinstance(inner.get("project") or "", str):
         raise Invalid("spec.template.spec.project must be text")
     if has_templated_project(spec):
-        raise Invalid("the Argo CD API does not currently support creating ApplicationSets with templated `project` fields")  # fmt: skip
+        raise Invalid(
+            "the Argo CD API does not currently support creating ApplicationSets with templated `project` fields"
+        )
     if policy_of(spec) not in POLICIES:
-        raise Invalid(f"spec.syncPolicy.applicationsSync must be one of {', '.join(POLICIES)}, not {policy_of(spec)!r}")  # fmt: skip
+        raise Invalid(
+            f"spec.syncPolicy.applicationsSync must be one of {', '.join(POLICIES)}, not {policy_of(spec)!r}"
+        )
     _check_strategy(spec)
     try:
         budget_of(spec)
@@ -112,9 +127,13 @@ def _check_spec(name: str, spec: dict[str, Any]) -> None:
 def _check_strategy(spec: dict[str, Any]) -> None:
     strategy = spec.get("strategy") or {}
     if strategy.get("type") not in (None, "", "AllAtOnce", "RollingSync"):
-        raise Invalid(f"spec.strategy.type must be AllAtOnce or RollingSync, not {strategy['type']!r}")  # fmt: skip
+        raise Invalid(
+            f"spec.strategy.type must be AllAtOnce or RollingSync, not {strategy['type']!r}"
+        )
     if str(strategy.get("deletionOrder") or "AllAtOnce").lower() not in ("allatonce", "reverse"):
-        raise Invalid(f"spec.strategy.deletionOrder must be AllAtOnce or Reverse, not {strategy['deletionOrder']!r}")  # fmt: skip
+        raise Invalid(
+            f"spec.strategy.deletionOrder must be AllAtOnce or Reverse, not {strategy['deletionOrder']!r}"
+        )
     if not rollout.is_rolling(spec):
         return
     try:
@@ -139,8 +158,12 @@ def _check_differences(rules: Any) -> None:
         except RuleError as error:
             raise Invalid(f"{where}[{number}].{error}") from error
         pointers = rule.get("jsonPointers") or []
-        if not isinstance(pointers, list) or not all(isinstance(p, str) and p.startswith("/") for p in pointers):  # fmt: skip
-            raise Invalid(f"{where}[{number}].jsonPointers must be a list of texts that begin with /")  # fmt: skip
+        if not isinstance(pointers, list) or not all(
+            isinstance(p, str) and p.startswith("/") for p in pointers
+        ):
+            raise Invalid(
+                f"{where}[{number}].jsonPointers must be a list of texts that begin with /"
+            )
 
 
 def _check_generators(name: str, spec: dict[str, Any]) -> None:
@@ -150,7 +173,9 @@ def _check_generators(name: str, spec: dict[str, Any]) -> None:
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not any(isinstance(entry.get(k), dict) for k in KINDS):
             found = ", ".join(map(str, entry)) if isinstance(entry, dict) else str(entry)
-            raise Invalid(f"ApplicationSet {name} contains unrecognized generators: spec.generators[{number}] has {found or 'nothing'}")  # fmt: skip
+            raise Invalid(
+                f"ApplicationSet {name} contains unrecognized generators: spec.generators[{number}] has {found or 'nothing'}"
+            )
     try:
         for block in blocks(spec, "plugin"):
             other.check_plugin(block, "plugin")
@@ -169,7 +194,9 @@ def check_namespace(namespace: str, project: Project) -> None:
     Raises: Invalid naming the field of the project.
     """
     if not is_namespace_permitted(Application(namespace=namespace), project):
-        raise Invalid(f"project '{project.name}' does not permit namespace '{namespace}': add it to spec.sourceNamespaces")  # fmt: skip
+        raise Invalid(
+            f"project '{project.name}' does not permit namespace '{namespace}': add it to spec.sourceNamespaces"
+        )
 
 
 def set_named(namespace: str, name: str) -> ApplicationSet:
@@ -183,7 +210,9 @@ def set_named(namespace: str, name: str) -> ApplicationSet:
     return found
 
 
-def save(wanted: Wanted, actor: str, *, upsert: bool = False, replace: bool = False) -> ApplicationSet:  # fmt: skip
+def save(
+    wanted: Wanted, actor: str, *, upsert: bool = False, replace: bool = False
+) -> ApplicationSet:
     """Create a set; an equal one that exists is returned as it is, another one changed with `upsert`.
 
     Labels and annotations that it does not name stay, unless `replace` is set.
@@ -195,15 +224,21 @@ def save(wanted: Wanted, actor: str, *, upsert: bool = False, replace: bool = Fa
         if existing.spec == wanted.spec and not upsert:
             return existing
         if not upsert:
-            raise Invalid("existing ApplicationSet spec is different, use upsert flag to force update")  # fmt: skip
+            raise Invalid(
+                "existing ApplicationSet spec is different, use upsert flag to force update"
+            )
     try:
         with transaction.atomic():
             return _stored(existing, wanted, actor, replace=replace)
     except IntegrityError as error:
-        raise Conflict(f'ApplicationSet "{wanted.name}" was created by somebody else at the same moment') from error  # fmt: skip
+        raise Conflict(
+            f'ApplicationSet "{wanted.name}" was created by somebody else at the same moment'
+        ) from error
 
 
-def _stored(existing: ApplicationSet | None, wanted: Wanted, actor: str, *, replace: bool) -> ApplicationSet:  # fmt: skip
+def _stored(
+    existing: ApplicationSet | None, wanted: Wanted, actor: str, *, replace: bool
+) -> ApplicationSet:
     row = wanted.draft()
     before = None
     if existing is not None:
@@ -220,9 +255,14 @@ def _stored(existing: ApplicationSet | None, wanted: Wanted, actor: str, *, repl
     row.approved, row.due_at, row.resource_version = [], timezone.now(), next_version()
     row.save()
     audit.record(
-        actor, "create" if existing is None else "update", "applicationset", str(row), row.project, before=before,
+        actor,
+        "create" if existing is None else "update",
+        "applicationset",
+        str(row),
+        row.project,
+        before=before,
         after={"spec": row.spec, "labels": row.labels, "annotations": row.annotations},
-    )  # fmt: skip
+    )
     mirror_set(row)
     publish()
     wake("appsets.reconcile", row.pk, priority=2)
@@ -253,7 +293,16 @@ def _begin_deletion(row: ApplicationSet, actor: str) -> int:
             current.deletion_requested_at = current.due_at = timezone.now()
             current.resource_version = next_version()
             current.save(update_fields=["deletion_requested_at", "due_at", "resource_version"])
-            audit.record(actor, "delete", "applicationset", str(row), row.project, before={"spec": row.spec}, applications=count, order="Reverse")  # fmt: skip
+            audit.record(
+                actor,
+                "delete",
+                "applicationset",
+                str(row),
+                row.project,
+                before={"spec": row.spec},
+                applications=count,
+                order="Reverse",
+            )
             publish()
         wake("appsets.reconcile", row.pk, priority=2)
     return count
@@ -263,21 +312,39 @@ def remove(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
     """Remove a set now; return how many of its applications go with it."""
     goes = takes_children(row, cascade=cascade)
     with transaction.atomic():
-        children = list(Application.objects.select_for_update().filter(namespace=row.namespace, owner=row.name))  # fmt: skip
+        children = list(
+            Application.objects.select_for_update().filter(namespace=row.namespace, owner=row.name)
+        )
         ApplicationSet.objects.filter(pk=row.pk).delete()
         SetEvent.objects.filter(uid=row.uid).delete()
         verb = "deleted" if row.deletion_requested_at else "delete"
-        audit.record(actor, verb, "applicationset", str(row), row.project, before={"spec": row.spec}, applications=len(children), cascade=goes)  # fmt: skip
+        audit.record(
+            actor,
+            verb,
+            "applicationset",
+            str(row),
+            row.project,
+            before={"spec": row.spec},
+            applications=len(children),
+            cascade=goes,
+        )
         Application.objects.filter(pk__in=[c.pk for c in children]).update(owner="", owner_uid=None)
         for child in children:
             if goes and child.deletion_requested_at is None:
                 # Nobody can clean up in a cluster that is gone; the application must not wait for it.
-                applications.request_deletion(child, actor, cascade=None if child.cluster_id else False)  # fmt: skip
+                applications.request_deletion(
+                    child, actor, cascade=None if child.cluster_id else False
+                )
         row.resource_version = next_version()
         Tombstone.objects.create(
-            resource_version=row.resource_version, kind="ApplicationSet", namespace=row.namespace, name=row.name, project=row.project,
-            row=row.pk, manifest=set_json(row, []),
-        )  # fmt: skip
+            resource_version=row.resource_version,
+            kind="ApplicationSet",
+            namespace=row.namespace,
+            name=row.name,
+            project=row.project,
+            row=row.pk,
+            manifest=set_json(row, []),
+        )
         mirror_set(row, gone=True)
         publish()
     return len(children) if goes else 0
@@ -293,13 +360,21 @@ def confirm(row: ApplicationSet, names: list[str], actor: str) -> ApplicationSet
         other = [n for n in names if n not in current.awaits]
         if other or not names:
             raise Invalid(
-                f"applications: the deletion of {other[0]!r} does not wait for a confirmation" if other
+                f"applications: the deletion of {other[0]!r} does not wait for a confirmation"
+                if other
                 else "applications: name those whose deletion is meant"
-            )  # fmt: skip
+            )
         current.approved = sorted({*current.approved, *names})
         current.due_at, current.resource_version = timezone.now(), next_version()
         current.save(update_fields=["approved", "due_at", "resource_version"])
-        audit.record(actor, "confirm-deletion", "applicationset", str(row), row.project, applications=sorted(names))  # fmt: skip
+        audit.record(
+            actor,
+            "confirm-deletion",
+            "applicationset",
+            str(row),
+            row.project,
+            applications=sorted(names),
+        )
         publish()
         wake("appsets.reconcile", row.pk, priority=2)
     return current

@@ -20,7 +20,12 @@ def _is(kind: type | tuple[type, ...], word: str) -> Check:
     return check
 
 
-TEXT, FLAG, NUMBER, OBJECT = _is(str, "text"), _is(bool, "true or false"), _is(int, "a whole number"), _is(dict, "an object")  # fmt: skip
+TEXT, FLAG, NUMBER, OBJECT = (
+    _is(str, "text"),
+    _is(bool, "true or false"),
+    _is(int, "a whole number"),
+    _is(dict, "an object"),
+)
 COUNT = _is((int, str), "a whole number or a percentage")
 NAME = _is((str, int), "text")
 
@@ -61,24 +66,67 @@ def maps(inner: Check) -> Check:
 
 
 TEXTS, TEXT_MAP = each(TEXT), maps(TEXT)
-SELECTOR = of(matchLabels=TEXT_MAP, matchExpressions=each(of(key=TEXT, operator=TEXT, values=TEXTS)))  # fmt: skip
+SELECTOR = of(
+    matchLabels=TEXT_MAP, matchExpressions=each(of(key=TEXT, operator=TEXT, values=TEXTS))
+)
 TEMPLATE = of(
-    metadata=of(name=TEXT, namespace=TEXT, labels=TEXT_MAP, annotations=TEXT_MAP, finalizers=TEXTS), spec=OBJECT,
-)  # fmt: skip
+    metadata=of(name=TEXT, namespace=TEXT, labels=TEXT_MAP, annotations=TEXT_MAP, finalizers=TEXTS),
+    spec=OBJECT,
+)
 _REF = of(secretName=TEXT, key=TEXT)
 _CA = of(configMapName=TEXT, key=TEXT)
 _HOST: dict[str, Check] = {
-    "api": TEXT, "tokenRef": _REF, "accessTokenRef": _REF, "appPasswordRef": _REF, "appSecretName": TEXT, "caRef": _CA, "insecure": FLAG,
-    "basicAuth": of(username=TEXT, passwordRef=_REF), "bearerToken": of(tokenRef=_REF), "allBranches": FLAG, "owner": TEXT, "repo": TEXT,
-    "organization": TEXT, "group": TEXT, "project": NAME, "teamProject": TEXT, "user": TEXT, "labels": TEXTS, "pullRequestState": TEXT,
-    "excludeArchivedRepos": FLAG, "includeSubgroups": FLAG, "includeSharedProjects": FLAG, "includeArchivedRepos": FLAG, "topic": TEXT,
-    "role": TEXT, "region": TEXT, "tagFilters": each(of(key=TEXT, value=TEXT)),
-}  # fmt: skip
+    "api": TEXT,
+    "tokenRef": _REF,
+    "accessTokenRef": _REF,
+    "appPasswordRef": _REF,
+    "appSecretName": TEXT,
+    "caRef": _CA,
+    "insecure": FLAG,
+    "basicAuth": of(username=TEXT, passwordRef=_REF),
+    "bearerToken": of(tokenRef=_REF),
+    "allBranches": FLAG,
+    "owner": TEXT,
+    "repo": TEXT,
+    "organization": TEXT,
+    "group": TEXT,
+    "project": NAME,
+    "teamProject": TEXT,
+    "user": TEXT,
+    "labels": TEXTS,
+    "pullRequestState": TEXT,
+    "excludeArchivedRepos": FLAG,
+    "includeSubgroups": FLAG,
+    "includeSharedProjects": FLAG,
+    "includeArchivedRepos": FLAG,
+    "topic": TEXT,
+    "role": TEXT,
+    "region": TEXT,
+    "tagFilters": each(of(key=TEXT, value=TEXT)),
+}
 _OWN: dict[str, Check] = {"template": TEMPLATE, "values": TEXT_MAP, "requeueAfterSeconds": NUMBER}
 _FILTER = of(
-    repositoryMatch=TEXT, labelMatch=TEXT, branchMatch=TEXT, targetBranchMatch=TEXT, titleMatch=TEXT, pathsExist=TEXTS, pathsDoNotExist=TEXTS
-)  # fmt: skip
-_HOSTS = {n: of(**_HOST) for n in ("github", "gitlab", "gitea", "bitbucket", "bitbucketServer", "azureDevOps", "azuredevops", "awsCodeCommit")}  # fmt: skip
+    repositoryMatch=TEXT,
+    labelMatch=TEXT,
+    branchMatch=TEXT,
+    targetBranchMatch=TEXT,
+    titleMatch=TEXT,
+    pathsExist=TEXTS,
+    pathsDoNotExist=TEXTS,
+)
+_HOSTS = {
+    n: of(**_HOST)
+    for n in (
+        "github",
+        "gitlab",
+        "gitea",
+        "bitbucket",
+        "bitbucketServer",
+        "azureDevOps",
+        "azuredevops",
+        "awsCodeCommit",
+    )
+}
 _PATHS = each(of(path=TEXT, exclude=FLAG))
 
 
@@ -91,22 +139,43 @@ GENERATOR = of(
     selector=SELECTOR,
     list=of(elements=each(OBJECT), elementsYaml=TEXT, template=TEMPLATE),
     clusters=of(selector=SELECTOR, flatList=FLAG, **_OWN),
-    git=of(repoURL=TEXT, revision=TEXT, directories=_PATHS, files=_PATHS, pathParamPrefix=TEXT, **_OWN),
+    git=of(
+        repoURL=TEXT, revision=TEXT, directories=_PATHS, files=_PATHS, pathParamPrefix=TEXT, **_OWN
+    ),
     scmProvider=of(filters=each(_FILTER), cloneProtocol=TEXT, **_HOSTS, **_OWN),
     pullRequest=of(filters=each(_FILTER), continueOnRepoNotFoundError=FLAG, **_HOSTS, **_OWN),
     plugin=of(configMapRef=OBJECT, input=of(parameters=OBJECT), **_OWN),
     clusterDecisionResource=of(configMapRef=TEXT, name=TEXT, labelSelector=SELECTOR, **_OWN),
-    matrix=of(**_NESTED), merge=of(**_NESTED),
-)  # fmt: skip
+    matrix=of(**_NESTED),
+    merge=of(**_NESTED),
+)
 _ROLLOUT: dict[str, Check] = {"soak": TEXT, "maxDegraded": COUNT}
 SPEC = of(
-    goTemplate=FLAG, goTemplateOptions=TEXTS, generators=each(GENERATOR), template=TEMPLATE, templatePatch=TEXT,
+    goTemplate=FLAG,
+    goTemplateOptions=TEXTS,
+    generators=each(GENERATOR),
+    template=TEMPLATE,
+    templatePatch=TEXT,
     syncPolicy=of(preserveResourcesOnDeletion=FLAG, applicationsSync=TEXT),
-    strategy=of(type=TEXT, deletionOrder=TEXT, rollingSync=of(steps=each(of(matchExpressions=each(of(key=TEXT, operator=TEXT, values=TEXTS)), maxUpdate=COUNT)))),
+    strategy=of(
+        type=TEXT,
+        deletionOrder=TEXT,
+        rollingSync=of(
+            steps=each(
+                of(
+                    matchExpressions=each(of(key=TEXT, operator=TEXT, values=TEXTS)),
+                    maxUpdate=COUNT,
+                )
+            )
+        ),
+    ),
     preservedFields=of(labels=TEXTS, annotations=TEXTS),
     ignoreApplicationDifferences=each(of(name=TEXT, jsonPointers=TEXTS, jqPathExpressions=TEXTS)),
-    flotilla=of(deletion=of(maxApplications=NUMBER, maxPercent=NUMBER), rollout=of(steps=each(of(**_ROLLOUT)), **_ROLLOUT)),
-)  # fmt: skip
+    flotilla=of(
+        deletion=of(maxApplications=NUMBER, maxPercent=NUMBER),
+        rollout=of(steps=each(of(**_ROLLOUT)), **_ROLLOUT),
+    ),
+)
 
 
 def check_spec(spec: Mapping[str, Any]) -> None:

@@ -31,10 +31,14 @@ class ApplicationSetStream(View):
         """Stream changes; first the set as it is, when `name` names one."""
         chosen, start = asked(request, "appsetNamespace", "appSetNamespace")
         events = "text/event-stream" in request.headers.get("Accept", "")
-        return streaming(_changes(chosen, start, token_of(request._request), events=events), events=events)  # fmt: skip
+        return streaming(
+            _changes(chosen, start, token_of(request._request), events=events), events=events
+        )
 
 
-async def _changes(chosen: Filter, start: int | None, token: str, *, events: bool) -> AsyncIterator[bytes]:  # fmt: skip
+async def _changes(
+    chosen: Filter, start: int | None, token: str, *, events: bool
+) -> AsyncIterator[bytes]:
     waiter = Waiter()
     try:
         version = await sync_to_async(current_version)() if start is None else start
@@ -55,14 +59,18 @@ async def _changes(chosen: Filter, start: int | None, token: str, *, events: boo
                 what = kind or ("MODIFIED" if key in seen else "ADDED")
                 seen.discard(key) if what == "DELETED" else seen.add(key)
                 if chosen.fits(manifest, project):
-                    yield line({"result": {"type": what, "applicationSet": manifest}}, events=events)  # fmt: skip
+                    yield line(
+                        {"result": {"type": what, "applicationSet": manifest}}, events=events
+                    )
             await waiter.wait()
     finally:
         waiter.close()
 
 
 def _known(version: int) -> set[tuple[str, str]]:
-    old = ApplicationSet.objects.filter(resource_version__lte=version).values_list("namespace", "name")  # fmt: skip
+    old = ApplicationSet.objects.filter(resource_version__lte=version).values_list(
+        "namespace", "name"
+    )
     gone = Tombstone.objects.filter(kind="ApplicationSet", resource_version__gt=version)
     return {*old, *gone.values_list("namespace", "name")}
 
@@ -77,9 +85,10 @@ def sets_since(
     now = current_version()
     changed = ApplicationSet.objects.filter(_touched(version)).order_by("name")
     items = [
-        ("", shown(caller, row), row.project) for row in changed
+        ("", shown(caller, row), row.project)
+        for row in changed
         if is_allowed(caller, "applicationsets", "get", row.rbac_object)
-    ]  # fmt: skip
+    ]
     for stone in Tombstone.objects.filter(kind="ApplicationSet", resource_version__gt=version):
         gone = ApplicationSet(namespace=stone.namespace, name=stone.name, project=stone.project)
         if is_allowed(caller, "applicationsets", "get", gone.rbac_object):

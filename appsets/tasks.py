@@ -69,14 +69,22 @@ def clusters_changed(before: str = "", after: str = "") -> None:
 @shared_task(name="appsets.child_changed", acks_late=True)
 def child_changed(namespace: str, name: str) -> None:
     """Look at the set of an application that somebody else changed, or that is gone."""
-    make_due(list(ApplicationSet.objects.filter(namespace=namespace, name=name).values_list("pk", flat=True)))  # fmt: skip
+    make_due(
+        list(
+            ApplicationSet.objects.filter(namespace=namespace, name=name).values_list(
+                "pk", flat=True
+            )
+        )
+    )
 
 
 @shared_task(name="appsets.child_moved", acks_late=True)
 def child_moved(namespace: str, name: str) -> None:
     """Carry on the rollout of an application that came further, if its set syncs in steps."""
     now = timezone.now()
-    rolling = ApplicationSet.objects.filter(namespace=namespace, name=name, spec__strategy__type="RollingSync")  # fmt: skip
+    rolling = ApplicationSet.objects.filter(
+        namespace=namespace, name=name, spec__strategy__type="RollingSync"
+    )
     for pk in rolling.values_list("pk", flat=True):
         ApplicationSet.objects.filter(pk=pk).update(rollout_due_at=now)
         wake("appsets.roll", pk, priority=3)
@@ -97,7 +105,15 @@ def pulls_changed(places: Sequence[str]) -> None:
     """
     wanted = {p.lower() for p in places}
     rows = ApplicationSet.objects.only("pk", "spec")
-    refresh([r.pk for r in rows if any(asking.place(b) in ({""} | wanted) for b in generators.blocks(r.spec, "pullRequest"))])  # fmt: skip
+    refresh(
+        [
+            r.pk
+            for r in rows
+            if any(
+                asking.place(b) in ({""} | wanted) for b in generators.blocks(r.spec, "pullRequest")
+            )
+        ]
+    )
 
 
 @shared_task(name="appsets.pushed", acks_late=True)
@@ -146,7 +162,11 @@ def published(place: str, tag: str) -> None:
     Shapes: `place` is `host/path` in lower case.
     """
     rows = ApplicationSet.objects.only("pk", "spec")
-    sources = ((r.pk, {"repoURL": b.get("repoURL"), "targetRevision": b.get("revision")}) for r in rows for b in generators.blocks(r.spec, "oci"))  # fmt: skip
+    sources = (
+        (r.pk, {"repoURL": b.get("repoURL"), "targetRevision": b.get("revision")})
+        for r in rows
+        for b in generators.blocks(r.spec, "oci")
+    )
     make_due(sorted({pk for pk, source in sources if wants_tag(source, place, tag)}))
 
 

@@ -33,7 +33,13 @@ from hub.models import Tombstone, access_changed, next_version
 from hub.outbound import check_url
 from hub.stream import publish, wake
 
-_COLUMNS = {"name": "name", "server": "server", "version": "serverVersion", "status": "connectionState.status", "project": "project"}  # fmt: skip
+_COLUMNS = {
+    "name": "name",
+    "server": "server",
+    "version": "serverVersion",
+    "status": "connectionState.status",
+    "project": "project",
+}
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -52,18 +58,30 @@ def cluster_json(cluster: Cluster) -> dict[str, Any]:
         else None
     )
     result: dict[str, Any] = {
-        "server": cluster.server, "name": cluster.name, "config": {"tlsClientConfig": shown_tls},
-        "connectionState": {k: v for k, v in state.items() if v is not None}, "serverVersion": cluster.server_version,
-        "labels": cluster.labels, "annotations": {k: v for k, v in cluster.annotations.items() if k != _LAST_APPLIED},
-        "namespaces": cluster.namespaces, "clusterResources": cluster.cluster_resources, "project": cluster.project,
+        "server": cluster.server,
+        "name": cluster.name,
+        "config": {"tlsClientConfig": shown_tls},
+        "connectionState": {k: v for k, v in state.items() if v is not None},
+        "serverVersion": cluster.server_version,
+        "labels": cluster.labels,
+        "annotations": {k: v for k, v in cluster.annotations.items() if k != _LAST_APPLIED},
+        "namespaces": cluster.namespaces,
+        "clusterResources": cluster.cluster_resources,
+        "project": cluster.project,
         "info": {
-            "connectionState": {k: v for k, v in state.items() if v is not None}, "serverVersion": cluster.server_version,
-            "cacheInfo": {"resourcesCount": cluster.live.count(), "apisCount": len(cluster.kinds), "lastCacheSyncTime": _stamp(cluster.synced_at)},
+            "connectionState": {k: v for k, v in state.items() if v is not None},
+            "serverVersion": cluster.server_version,
+            "cacheInfo": {
+                "resourcesCount": cluster.live.count(),
+                "apisCount": len(cluster.kinds),
+                "lastCacheSyncTime": _stamp(cluster.synced_at),
+            },
             "applicationsCount": cluster.applications.count(),
             "apiVersions": sorted({f"{g}/{v}" if g else v for g, v, *_ in cluster.api_kinds}),
-            "lastEventAt": _stamp(cluster.last_event_at), "lastEventAgeSeconds": age,
+            "lastEventAt": _stamp(cluster.last_event_at),
+            "lastEventAgeSeconds": age,
         },
-    }  # fmt: skip
+    }
     return {k: v for k, v in result.items() if v not in ("", None, [], {}, False)}
 
 
@@ -86,9 +104,13 @@ def sketch(body: Mapping[str, Any]) -> Cluster:
     labels = body.get("labels")
     server = text_at(body, "server").rstrip("/")
     return Cluster(
-        server=server, name=text_at(body, "name") or server, project=text_at(body, "project"),
-        labels={k: v for k, v in labels.items() if isinstance(v, str)} if isinstance(labels, dict) else {},
-    )  # fmt: skip
+        server=server,
+        name=text_at(body, "name") or server,
+        project=text_at(body, "project"),
+        labels={k: v for k, v in labels.items() if isinstance(v, str)}
+        if isinstance(labels, dict)
+        else {},
+    )
 
 
 def require_register(caller: Caller, body: Mapping[str, Any]) -> None:
@@ -127,10 +149,15 @@ def wanted(body: dict[str, Any]) -> Cluster:
     if not isinstance(namespaces, list) or not all(isinstance(n, str) and n for n in namespaces):
         raise Invalid("namespaces must be a list of names")
     return Cluster(
-        server=server.rstrip("/"), name=name, config=check_config(body.get("config") or {}), namespaces=namespaces,
-        labels=_text_map(body.get("labels"), "labels"), annotations=_text_map(body.get("annotations"), "annotations"),
-        cluster_resources=bool(body.get("clusterResources")), project=str(body.get("project") or ""),
-    )  # fmt: skip
+        server=server.rstrip("/"),
+        name=name,
+        config=check_config(body.get("config") or {}),
+        namespaces=namespaces,
+        labels=_text_map(body.get("labels"), "labels"),
+        annotations=_text_map(body.get("annotations"), "annotations"),
+        cluster_resources=bool(body.get("clusterResources")),
+        project=str(body.get("project") or ""),
+    )
 
 
 def test(cluster: Cluster) -> str:
@@ -193,7 +220,9 @@ def register(account: Caller, draft: Cluster, *, upsert: bool = False) -> Cluste
             return existing
         if not upsert:
             raise Invalid("existing cluster spec is different; use upsert flag to force update")
-        require(account, "clusters", "update", existing.rbac_object, existing.project, existing.where)  # fmt: skip
+        require(
+            account, "clusters", "update", existing.rbac_object, existing.project, existing.where
+        )
     if not draft.is_home:
         draft.server_version = test(draft)
     return save(existing, draft, account.name)
@@ -235,7 +264,10 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
     """Store a cluster, and have it watched."""
     before = _record(existing) if existing is not None else None
     labels = orjson.dumps(existing.labels).decode() if existing is not None else ""
-    is_seen = existing is None or any(getattr(existing, f) != getattr(draft, f) for f in ("name", "labels", "annotations", "project"))  # fmt: skip
+    is_seen = existing is None or any(
+        getattr(existing, f) != getattr(draft, f)
+        for f in ("name", "labels", "annotations", "project")
+    )
     with transaction.atomic():
         row = existing or draft
         if not row.lock() and existing is not None:
@@ -271,9 +303,14 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
 
 def _record(cluster: Cluster) -> dict[str, Any]:
     return {
-        "name": cluster.name, "server": cluster.server, "labels": cluster.labels, "annotations": cluster.annotations,
-        "namespaces": cluster.namespaces, "project": cluster.project, "config": cluster.config,
-    }  # fmt: skip
+        "name": cluster.name,
+        "server": cluster.server,
+        "labels": cluster.labels,
+        "annotations": cluster.annotations,
+        "namespaces": cluster.namespaces,
+        "project": cluster.project,
+        "config": cluster.config,
+    }
 
 
 def _identified(kind: str, value: str) -> dict[str, str]:
@@ -329,8 +366,15 @@ class OneCluster(View):
         require_move(actor(request), row, {**body, **kept})
         draft = wanted({**body, "server": row.server, "name": body.get("name") or row.name})
         if fields:
-            columns = {"name": "name", "namespaces": "namespaces", "config": "config", "clusterResources": "cluster_resources",
-                       "labels": "labels", "annotations": "annotations", "project": "project"}  # fmt: skip
+            columns = {
+                "name": "name",
+                "namespaces": "namespaces",
+                "config": "config",
+                "clusterResources": "cluster_resources",
+                "labels": "labels",
+                "annotations": "annotations",
+                "project": "project",
+            }
             unknown = [f for f in fields if f not in (*columns, "shard")]
             if unknown:
                 raise Invalid(f"updatedFields: {unknown[0]!r} is none of {', '.join(columns)}")
@@ -349,13 +393,24 @@ class OneCluster(View):
             raise Protected(f"{HOME_NAME} is the hub itself and cannot be removed")
         with transaction.atomic():
             # Its applications lose it; they are locked first, as everywhere.
-            pks = list(row.applications.select_for_update().order_by("pk").values_list("pk", flat=True))  # fmt: skip
+            pks = list(
+                row.applications.select_for_update().order_by("pk").values_list("pk", flat=True)
+            )
             # Its watcher may be writing: what it sees now waits, and then finds the cluster gone.
             row.lock()
             Tombstone.objects.create(
-                resource_version=next_version(), kind="Cluster", name=row.server, project=row.project, row=row.pk,
-                manifest={"server": row.server, "name": row.name, "labels": row.labels, "project": row.project},
-            )  # fmt: skip
+                resource_version=next_version(),
+                kind="Cluster",
+                name=row.server,
+                project=row.project,
+                row=row.pk,
+                manifest={
+                    "server": row.server,
+                    "name": row.name,
+                    "labels": row.labels,
+                    "project": row.project,
+                },
+            )
             row.delete()
             audit.record(
                 actor(request).name,
@@ -415,9 +470,15 @@ def rotate(row: Cluster, who: str) -> None:
     """
     rotation = rotating.begin(row)
     draft = Cluster(
-        server=row.server, name=row.name, config=rotation.config, namespaces=row.namespaces, labels=row.labels,
-        annotations=row.annotations, cluster_resources=row.cluster_resources, project=row.project,
-    )  # fmt: skip
+        server=row.server,
+        name=row.name,
+        config=rotation.config,
+        namespaces=row.namespaces,
+        labels=row.labels,
+        annotations=row.annotations,
+        cluster_resources=row.cluster_resources,
+        project=row.project,
+    )
     before = connect(row)
     try:
         draft.server_version = test(draft)

@@ -13,11 +13,25 @@ DEFAULT_EXCLUSIONS: list[dict[str, list[str]]] = [
     {"apiGroups": ["authentication.k8s.io", "authorization.k8s.io"], "kinds": ["*"]},
     {"apiGroups": ["certificates.k8s.io"], "kinds": ["CertificateSigningRequest"]},
     {"apiGroups": ["cert-manager.io"], "kinds": ["CertificateRequest"]},
-    {"apiGroups": ["cilium.io"], "kinds": ["CiliumIdentity", "CiliumEndpoint", "CiliumEndpointSlice"]},
-    {"apiGroups": ["kyverno.io", "reports.kyverno.io", "wgpolicyk8s.io"], "kinds": [
-        "PolicyReport", "ClusterPolicyReport", "EphemeralReport", "ClusterEphemeralReport", "AdmissionReport",
-        "ClusterAdmissionReport", "BackgroundScanReport", "ClusterBackgroundScanReport", "UpdateRequest"]},
-]  # fmt: skip
+    {
+        "apiGroups": ["cilium.io"],
+        "kinds": ["CiliumIdentity", "CiliumEndpoint", "CiliumEndpointSlice"],
+    },
+    {
+        "apiGroups": ["kyverno.io", "reports.kyverno.io", "wgpolicyk8s.io"],
+        "kinds": [
+            "PolicyReport",
+            "ClusterPolicyReport",
+            "EphemeralReport",
+            "ClusterEphemeralReport",
+            "AdmissionReport",
+            "ClusterAdmissionReport",
+            "BackgroundScanReport",
+            "ClusterBackgroundScanReport",
+            "UpdateRequest",
+        ],
+    },
+]
 
 
 def is_excluded(group: str, kind: str, server: str, rules: dict[str, Any] | None = None) -> bool:

@@ -27,7 +27,11 @@ def path_segment(text: str) -> str:
     Raises: Refused, as an API server would.
     """
     if not is_segment(text):
-        raise Refused(422, "Invalid", f"{text[:80]!r} is no name: it must be one part of a path, without / and %")  # fmt: skip
+        raise Refused(
+            422,
+            "Invalid",
+            f"{text[:80]!r} is no name: it must be one part of a path, without / and %",
+        )
     return quote(text, safe=":")
 
 
@@ -93,9 +97,13 @@ def aggregated(items: list[dict[str, Any]], silent: set[str]) -> Iterator[Kind]:
             for resource in version.get("resources") or []:
                 response = resource.get("responseKind") or {}
                 yield Kind(
-                    group, version["version"], response.get("kind", ""), resource["resource"],
-                    resource.get("scope") == "Namespaced", tuple(resource.get("verbs") or ()),
-                )  # fmt: skip
+                    group,
+                    version["version"],
+                    response.get("kind", ""),
+                    resource["resource"],
+                    resource.get("scope") == "Namespaced",
+                    tuple(resource.get("verbs") or ()),
+                )
 
 
 def listed_kinds(group: str, version: str, resources: list[dict[str, Any]]) -> Iterator[Kind]:
@@ -103,6 +111,10 @@ def listed_kinds(group: str, version: str, resources: list[dict[str, Any]]) -> I
     for resource in resources:
         if "/" not in resource["name"]:
             yield Kind(
-                group, version, resource["kind"], resource["name"],
-                bool(resource.get("namespaced")), tuple(resource.get("verbs") or ()),
-            )  # fmt: skip
+                group,
+                version,
+                resource["kind"],
+                resource["name"],
+                bool(resource.get("namespaced")),
+                tuple(resource.get("verbs") or ()),
+            )

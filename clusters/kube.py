@@ -62,9 +62,10 @@ def unreachable(cluster_name: str, error: object) -> Unreachable:
     """Return the error of a cluster that does not answer, in plain words."""
     reason = getattr(error, "reason", error)
     return Unreachable(
-        "ClusterUnreachable", f"cluster {cluster_name} does not answer: {redact_text(str(reason))[:300]}",
+        "ClusterUnreachable",
+        f"cluster {cluster_name} does not answer: {redact_text(str(reason))[:300]}",
         timedelta(seconds=15),
-    )  # fmt: skip
+    )
 
 
 class Limiter:
@@ -221,9 +222,16 @@ class Connection:
         self._lock = threading.Lock()
 
     def request(
-        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json",
-        query: Mapping[str, Any] | None = None, accept: str = "", most: int = 0,
-    ) -> Any:  # fmt: skip
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content_type: str = "application/json",
+        query: Mapping[str, Any] | None = None,
+        accept: str = "",
+        most: int = 0,
+    ) -> Any:
         """Return the parsed answer, of at most so many bytes; without `most` of as many as any answer may have.
 
         Raises: Refused for an error status, Unreachable when nothing answers or what comes cannot be used.
@@ -259,9 +267,15 @@ class Connection:
         return data
 
     def _answer(
-        self, method: str, path: str, body: Any, content_type: str, query: Mapping[str, Any] | None, accept: str,
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        content_type: str,
+        query: Mapping[str, Any] | None,
+        accept: str,
         most: int,
-    ) -> tuple[int, bytes]:  # fmt: skip
+    ) -> tuple[int, bytes]:
         setting = "HUB_CLUSTER_OBJECT_BYTES" if most else "HUB_CLUSTER_ANSWER_BYTES"
         most = most or settings.CLUSTER_ANSWER_BYTES
         allowance = pools.Allowance(most, REQUEST_SECONDS)
@@ -299,9 +313,15 @@ class Connection:
             raise unreachable(self.name, error) from error
 
     def _send(
-        self, allowance: pools.Allowance, method: str, path: str, body: Any, content_type: str,
-        query: Mapping[str, Any] | None, accept: str,
-    ) -> pools.Response:  # fmt: skip
+        self,
+        allowance: pools.Allowance,
+        method: str,
+        path: str,
+        body: Any,
+        content_type: str,
+        query: Mapping[str, Any] | None,
+        accept: str,
+    ) -> pools.Response:
         self._limiter.wait()
         headers = dict(self._headers)
         if accept:
@@ -418,8 +438,9 @@ class Connection:
         else:
             groups = [
                 tuple(entry["groupVersion"].split("/"))
-                for group in answer.get("groups", []) for entry in group.get("versions", [])
-            ]  # fmt: skip
+                for group in answer.get("groups", [])
+                for entry in group.get("versions", [])
+            ]
         until = time.monotonic() + DISCOVERY_SECONDS
         for group, version in groups:
             if time.monotonic() > until:
@@ -449,12 +470,21 @@ class Connection:
         return found
 
     def apply(
-        self, kind: Kind, manifest: Manifest, *, dry_run: bool = False, validate: bool = True,
-        manager: str = MANAGER, force: bool = True,
-    ) -> Manifest:  # fmt: skip
+        self,
+        kind: Kind,
+        manifest: Manifest,
+        *,
+        dry_run: bool = False,
+        validate: bool = True,
+        manager: str = MANAGER,
+        force: bool = True,
+    ) -> Manifest:
         """Return the resource after a server-side apply."""
-        query = {"fieldManager": manager, "force": str(force).lower(),
-                 "fieldValidation": "Strict" if validate else "Ignore"}  # fmt: skip
+        query = {
+            "fieldManager": manager,
+            "force": str(force).lower(),
+            "fieldValidation": "Strict" if validate else "Ignore",
+        }
         if dry_run:
             query["dryRun"] = "All"
         metadata = manifest["metadata"]
@@ -492,9 +522,16 @@ class Connection:
         )
 
     def patch(
-        self, kind: Kind, namespace: str, name: str, patch: Any, *, content_type: str = MERGE,
-        subresource: str = "", dry_run: bool = False,
-    ) -> Manifest:  # fmt: skip
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        patch: Any,
+        *,
+        content_type: str = MERGE,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Manifest:
         """Return the resource after a patch."""
         path = kind.resource_path(namespace, name) + (
             f"/{path_segment(subresource)}" if subresource else ""
@@ -571,10 +608,11 @@ def secretless(refused: Refused, manifest: Manifest) -> Refused:
     if (key.group, key.kind) != ("", "Secret"):
         return refused
     return Refused(
-        refused.status, refused.reason,
+        refused.status,
+        refused.reason,
         f"Secret {key.name} was refused ({refused.reason or refused.status}); its content is not shown: "
         "check that data is base64 and stringData is text",
-    )  # fmt: skip
+    )
 
 
 @functools.lru_cache(maxsize=1024)

@@ -40,9 +40,25 @@ OUR_KINDS = {
 DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
 """Never marked, so its health and digest are kept for whoever wants it; its body is not."""
 _COLUMNS = [
-    "group", "version", "kind", "namespace", "name", "uid", "resource_version", "created_at", "owners",
-    "owner_uid", "instance", "is_self", "deleting", "health", "health_message", "shown", "digest", "body",
-]  # fmt: skip
+    "group",
+    "version",
+    "kind",
+    "namespace",
+    "name",
+    "uid",
+    "resource_version",
+    "created_at",
+    "owners",
+    "owner_uid",
+    "instance",
+    "is_self",
+    "deleting",
+    "health",
+    "health_message",
+    "shown",
+    "digest",
+    "body",
+]
 _IGNORED_METADATA = ("managedFields", "resourceVersion", "generation")
 
 
@@ -162,12 +178,22 @@ def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
     said = None if owners or owner.instance else inferred.owner_of(manifest)
     owners += [said] if said else []
     row = LiveResource(
-        cluster_id=cluster_id, key=key.text, group=key.group, version=split_api_version(manifest["apiVersion"])[1],
-        kind=key.kind, namespace=key.namespace, name=key.name, uid=metadata.get("uid", ""),
-        resource_version=str(metadata.get("resourceVersion", "")), created_at=metadata.get("creationTimestamp") or "",
-        owners=owners, owner_uid=_main_owner(owners), instance=owner.instance[:600].replace("\0", ""), is_self=owner.is_self,
+        cluster_id=cluster_id,
+        key=key.text,
+        group=key.group,
+        version=split_api_version(manifest["apiVersion"])[1],
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        uid=metadata.get("uid", ""),
+        resource_version=str(metadata.get("resourceVersion", "")),
+        created_at=metadata.get("creationTimestamp") or "",
+        owners=owners,
+        owner_uid=_main_owner(owners),
+        instance=owner.instance[:600].replace("\0", ""),
+        is_self=owner.is_self,
         deleting=bool(metadata.get("deletionTimestamp")),
-    )  # fmt: skip
+    )
     if seen.is_whole and (managed or (key.group, key.kind) in CHILD_KINDS):
         _assess(row, manifest)
     if seen.is_whole and (key.group, key.kind) == DEFINITION:
@@ -226,8 +252,13 @@ class LeaseLost(Exception):
 
 
 def record(
-    cluster_id: int, seen: Iterable[Seen], gone: Iterable[str] = (), *, quiet: bool = False, holder: str = ""
-) -> int:  # fmt: skip
+    cluster_id: int,
+    seen: Iterable[Seen],
+    gone: Iterable[str] = (),
+    *,
+    quiet: bool = False,
+    holder: str = "",
+) -> int:
     """Write what was seen and what is gone; wake the applications concerned. Return the rows that changed.
 
     Shapes: `gone` are keys as text. An older version of a resource never overwrites a newer one. `holder` is the watcher
@@ -241,8 +272,10 @@ def record(
         # A watch event and the answer to an apply may carry two versions of one resource at the same
         # moment: reading and writing under the cluster's lock keeps the older from overwriting the newer.
         holders = list(
-            Cluster.objects.select_for_update().filter(pk=cluster_id).values_list("lease_holder", flat=True)
-        )  # fmt: skip
+            Cluster.objects.select_for_update()
+            .filter(pk=cluster_id)
+            .values_list("lease_holder", flat=True)
+        )
         # A watcher that stood still for a while goes on with what it had in its hands, and then looks at its leases.
         if holder and holders != [holder]:
             raise LeaseLost
@@ -269,8 +302,16 @@ def _before(cluster_id: int, keys: list[str]) -> dict[str, _Before]:
     found: dict[str, _Before] = {}
     for chunk in _chunks(keys):
         query = LiveResource.objects.filter(cluster_id=cluster_id, key__in=chunk).values_list(
-            "key", "uid", "resource_version", "digest", "health", "instance", "deleting", "owners", "shown"
-        )  # fmt: skip
+            "key",
+            "uid",
+            "resource_version",
+            "digest",
+            "health",
+            "instance",
+            "deleting",
+            "owners",
+            "shown",
+        )
         found |= {row[0]: _Before(*row) for row in query}
     return found
 
@@ -329,10 +370,15 @@ def shown_by(key: str, owners: Iterable[Mapping[str, Any]]) -> set[str]:
     """Return the keys of the owners of a resource, or its own when it has none: a tree shows it below them."""
     namespace = key.split("/")[2]
     found = {
-        ResourceKey(split_api_version(str(o.get("apiVersion") or ""))[0], str(o.get("kind")), place, str(o.get("name"))).text
+        ResourceKey(
+            split_api_version(str(o.get("apiVersion") or ""))[0],
+            str(o.get("kind")),
+            place,
+            str(o.get("name")),
+        ).text
         for o in owners
         for place in (namespace, "")
-    }  # fmt: skip
+    }
     return found or {key}
 
 
@@ -353,8 +399,13 @@ def forget_kind(cluster_id: int, group: str, kind: str, *, holder: str = "") -> 
 
 
 def forget_unwatched(
-    cluster: Cluster, watched: set[tuple[str, str]], kept: set[tuple[str, str]], groups: set[str], *, holder: str = ""
-) -> None:  # fmt: skip
+    cluster: Cluster,
+    watched: set[tuple[str, str]],
+    kept: set[tuple[str, str]],
+    groups: set[str],
+    *,
+    holder: str = "",
+) -> None:
     """Drop what an earlier watch wrote and this one does not see: kinds that are gone or left out, other namespaces.
 
     Shapes: `kept` are kinds that are served and cannot be watched; `groups` those whose server does not answer.
@@ -384,15 +435,20 @@ def keep_body(row: LiveResource, manifest: Manifest) -> None:
     fresh = LiveResource(cluster_id=row.cluster_id)
     _assess(fresh, manifest)
     LiveResource.objects.filter(pk=row.pk, resource_version=row.resource_version).update(
-        body=pack(manifest), digest=digest_of(manifest), health=fresh.health,
-        health_message=fresh.health_message, shown=fresh.shown,
-    )  # fmt: skip
+        body=pack(manifest),
+        digest=digest_of(manifest),
+        health=fresh.health,
+        health_message=fresh.health_message,
+        shown=fresh.shown,
+    )
 
 
 _ASKED_BY_CHARTS = ("server_version", "api_kinds")
 
 
-def set_connection(cluster_id: int, status: str, message: str = "", *, holder: str = "", **columns: Any) -> None:  # fmt: skip
+def set_connection(
+    cluster_id: int, status: str, message: str = "", *, holder: str = "", **columns: Any
+) -> None:
     """Write how a cluster answers; wake its applications when that changed.
 
     Raises: LeaseLost when the watcher that says so, if one does, has the cluster no more.

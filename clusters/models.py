@@ -220,8 +220,10 @@ class SchemaDocument(models.Model):
     """What an API server publishes of one group and version, in the engine's small form: fetched once for all processes."""
 
     key = models.CharField(
-        max_length=300, primary_key=True, help_text="The digest that names it, or the cluster and its path."
-    )  # fmt: skip
+        max_length=300,
+        primary_key=True,
+        help_text="The digest that names it, or the cluster and its path.",
+    )
     digest = models.CharField(max_length=200, help_text="As the server names this state of it.")
     body = models.BinaryField()
     used_at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -236,11 +238,13 @@ class DryRun(models.Model):
     cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="+")
     resource = models.CharField(max_length=700, help_text="group/Kind/namespace/name.")
     asked = models.CharField(
-        max_length=64, help_text="Digest of the manifest as sent, of the options and of whom it was sent as."
-    )  # fmt: skip
+        max_length=64,
+        help_text="Digest of the manifest as sent, of the options and of whom it was sent as.",
+    )
     place = models.CharField(
-        max_length=66, help_text="Digest of what is live where the two differ word for word, or of all of it."
-    )  # fmt: skip
+        max_length=66,
+        help_text="Digest of what is live where the two differ word for word, or of all of it.",
+    )
     verdict = models.CharField(max_length=16, help_text="same, different or refused.")
     message = models.TextField(blank=True, help_text="The server's words when it refused.")
     body = models.BinaryField(null=True, help_text="What it would be, compressed; never a Secret.")

@@ -163,7 +163,9 @@ def _marks(cluster: Cluster, connection: Connection, kinds: Kinds) -> dict[str, 
         return {}
     keys = [ResourceKey(*DEFINITION, "", name).text for name in names]
     rows = LiveResource.objects.filter(cluster=cluster, key__in=keys)
-    return {name: f"{uid} {digest}" for name, uid, digest in rows.values_list("name", "uid", "digest")}  # fmt: skip
+    return {
+        name: f"{uid} {digest}" for name, uid, digest in rows.values_list("name", "uid", "digest")
+    }
 
 
 def _read_index(index: _Index, connection: Connection, marks: dict[str, str]) -> None:
@@ -191,7 +193,7 @@ def _hashes(paths: dict[str, Any]) -> Iterable[tuple[str, str]]:
 
 def _document(
     cluster: Cluster, connection: Connection, index: _Index, group: str, version: str
-) -> _Document | None:  # fmt: skip
+) -> _Document | None:
     root = f"apis/{group}/{version}" if group else f"api/{version}"
     digest = index.hashes.get(root)
     if digest is None:
@@ -235,7 +237,7 @@ def _at_hand(key: str, small: dict[str, Any] | None) -> _Document:
 
 def _fetched(
     connection: Connection, index: _Index, root: str, digest: str, own: str
-) -> _Document | None:  # fmt: skip
+) -> _Document | None:
     try:
         data = connection.read(f"/openapi/v3/{root}", {"hash": digest} if digest else None)
         small = small_document(parse(data))

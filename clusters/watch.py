@@ -147,7 +147,9 @@ class ClusterWatch:
         """Say what went wrong; return whether it is still for this watcher to say."""
         CLUSTER_STATUS.labels(self.cluster.server).set(0)
         try:
-            await self._live(live.set_connection, self.cluster.pk, "Failed", message, is_synced=False)  # fmt: skip
+            await self._live(
+                live.set_connection, self.cluster.pk, "Failed", message, is_synced=False
+            )
         except live.LeaseLost:
             return False
         return True
@@ -236,9 +238,13 @@ class ClusterWatch:
                 whole = name not in _NEVER_WHOLE and (name in managed or name in _ALWAYS_WHOLE)
                 self._start_kind(_KindState(kind, whole, self._namespaces(kind)))
         await self._live(
-            live.set_connection, self.cluster.pk, "Successful", "", server_version=version,
+            live.set_connection,
+            self.cluster.pk,
+            "Successful",
+            "",
+            server_version=version,
             api_kinds=self._served(connection.served(), silent),
-        )  # fmt: skip
+        )
         CLUSTER_STATUS.labels(self.cluster.server).set(1)
         await self._until_listed()
 
@@ -262,7 +268,10 @@ class ClusterWatch:
                     state.task.result()
             now = time.monotonic()
             # A large cluster takes its time: only one that does not get on begins anew.
-            before, done = done, (sum(len(s.listed) for s in self._kinds.values()), sum(self._counts.values()))  # fmt: skip
+            before, done = (
+                done,
+                (sum(len(s.listed) for s in self._kinds.values()), sum(self._counts.values())),
+            )
             if done != before:
                 deadline = now + LIST_SECONDS
             if now > deadline:
@@ -276,9 +285,14 @@ class ClusterWatch:
             await asyncio.sleep(0.02)
         count = await self._db(LiveResource.objects.filter(cluster_id=self.cluster.pk).count)
         await self._live(
-            live.set_connection, self.cluster.pk, "Successful", self._remark(),
-            is_synced=True, synced_at=timezone.now(), resource_count=count,
-        )  # fmt: skip
+            live.set_connection,
+            self.cluster.pk,
+            "Successful",
+            self._remark(),
+            is_synced=True,
+            synced_at=timezone.now(),
+            resource_count=count,
+        )
 
     async def _keep_discovering(self, connection: Connection, version: str) -> None:
         await self._discover(connection, version)
@@ -335,7 +349,9 @@ class ClusterWatch:
             raise streams.ClientError(f"HTTP status {status}")
 
     def _is_watched(self, kind: Kind) -> bool:
-        if not _can_be_watched(kind) or is_excluded(kind.group, kind.kind, self.cluster.server, self._rules):  # fmt: skip
+        if not _can_be_watched(kind) or is_excluded(
+            kind.group, kind.kind, self.cluster.server, self._rules
+        ):
             return False
         if self.cluster.is_home and (kind.group, kind.kind) in live.OUR_KINDS:
             return False
@@ -418,7 +434,11 @@ class ClusterWatch:
                     continue
                 items = pages.took(page)
                 self._count(kind, namespace, pages.total)
-                found = (await self._seen(state, i, whole=whole) for i in items if self._is_sound(kind, i))  # fmt: skip
+                found = (
+                    await self._seen(state, i, whole=whole)
+                    for i in items
+                    if self._is_sound(kind, i)
+                )
                 async for seen in live.portions(found):
                     missing -= {resource_key(s.manifest).text for s in seen}
                     await self._live(live.record, self.cluster.pk, seen)
@@ -459,15 +479,23 @@ class ClusterWatch:
         return parsed(body, self.cluster.name)
 
     def _get(
-        self, state: _KindState, namespace: str, query: dict[str, str], headers: dict[str, str],
+        self,
+        state: _KindState,
+        namespace: str,
+        query: dict[str, str],
+        headers: dict[str, str],
         seconds: float | None,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         assert self._session is not None  # noqa: S101
         url = self._connection.server + state.kind.path(namespace)
         request = streams.get(
-            self._session, url, params=query, headers=headers,
-            timeout=streams.limits(seconds), server_hostname=self._server_name,
-        )  # fmt: skip
+            self._session,
+            url,
+            params=query,
+            headers=headers,
+            timeout=streams.limits(seconds),
+            server_hostname=self._server_name,
+        )
         return accepted(request, state.kind)
 
     async def _seen(self, state: _KindState, item: Manifest, *, whole: bool) -> live.Seen:
@@ -492,9 +520,11 @@ class ClusterWatch:
 
     async def _watch(self, state: _KindState, namespace: str, version: str, *, whole: bool) -> str:
         query = {
-            "watch": "1", "allowWatchBookmarks": "true", "resourceVersion": version,
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
             "timeoutSeconds": str(int(WATCH_SECONDS * random.uniform(0.8, 1.2))),
-        }  # fmt: skip
+        }
         headers = {} if whole else {"Accept": _PARTIAL}
         async with self._get(state, namespace, query, headers, None) as answer:
             try:

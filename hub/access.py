@@ -73,10 +73,14 @@ class Caller:
         """Return who this is for the trail."""
         account = self.account
         record = {
-            "account": account.name if account else "", "issuer": account.issuer if account else "",
+            "account": account.name if account else "",
+            "issuer": account.issuer if account else "",
             "subject": account.subject if account else (self.subjects[0] if self.subjects else ""),
-            "groups": list(self.groups), "token": self.token_id, "session": self.session_id, "method": self.method,
-        }  # fmt: skip
+            "groups": list(self.groups),
+            "token": self.token_id,
+            "session": self.session_id,
+            "method": self.method,
+        }
         return {k: v for k, v in record.items() if v}
 
 
@@ -237,7 +241,13 @@ def _decided(
 ) -> Decision:
     rights = caller.rights
     own = resource == "accounts" and caller.account is not None and caller.account.is_local
-    if rights.enabled and own and caller.account and name == caller.account.name and action in ("get", "update"):  # fmt: skip
+    if (
+        rights.enabled
+        and own
+        and caller.account
+        and name == caller.account.name
+        and action in ("get", "update")
+    ):
         return Decision(allowed=True)
     return decide_by(rights, resource, action, name, where)
 
@@ -272,8 +282,13 @@ def is_allowed(
 
 
 def require(
-    caller: Caller, resource: str, action: str, name: str, project: str = "", where: Where | None = None
-) -> None:  # fmt: skip
+    caller: Caller,
+    resource: str,
+    action: str,
+    name: str,
+    project: str = "",
+    where: Where | None = None,
+) -> None:
     """Return if the caller may, and record the refusal otherwise.
 
     Raises: AccessDenied with Argo CD's text.
@@ -365,12 +380,16 @@ def check_documents(value: Any) -> list[str]:
     Raises: Invalid when the value is no set of documents.
     """
     if not isinstance(value, dict):
-        raise Invalid("rbac must be an object with policy.csv, policy.default, scopes, policy.matchMode")  # fmt: skip
+        raise Invalid(
+            "rbac must be an object with policy.csv, policy.default, scopes, policy.matchMode"
+        )
     for name, text in value.items():
         if name not in ("policy.default", "policy.matchMode", "scopes") and not DOCUMENT.match(
             name
         ):
-            raise Invalid(f"rbac: {name!r} is none of policy.csv, policy.NAME.csv, policy.default, policy.matchMode, scopes")  # fmt: skip
+            raise Invalid(
+                f"rbac: {name!r} is none of policy.csv, policy.NAME.csv, policy.default, policy.matchMode, scopes"
+            )
         if name != "scopes" and not isinstance(text, str):
             raise Invalid(f"rbac[{name}] must be text")
     if value.get("policy.matchMode", "glob") not in ("glob", "regex", ""):
@@ -412,8 +431,11 @@ def set_project_roles(project: str, roles: list[dict[str, Any]] | None) -> None:
 def role_json(role: Role) -> dict[str, Any]:
     """Return a role as an object."""
     return {
-        "name": role.name, "description": role.description, "rules": role.rules, "members": role.members,
-    }  # fmt: skip
+        "name": role.name,
+        "description": role.description,
+        "rules": role.rules,
+        "members": role.members,
+    }
 
 
 def grant_json(grant: Grant) -> dict[str, Any]:
@@ -423,10 +445,19 @@ def grant_json(grant: Grant) -> dict[str, Any]:
         return at.isoformat().replace("+00:00", "Z") if at else None
 
     return {
-        "id": grant.pk, "subject": grant.subject, "resource": grant.resource, "action": grant.action, "object": grant.object,
-        "clusters": grant.clusters, "startsAt": stamp(grant.starts_at), "endsAt": stamp(grant.ends_at), "reason": grant.reason,
-        "ticket": grant.ticket, "grantedBy": grant.granted_by, "revokedAt": stamp(grant.revoked_at),
-    }  # fmt: skip
+        "id": grant.pk,
+        "subject": grant.subject,
+        "resource": grant.resource,
+        "action": grant.action,
+        "object": grant.object,
+        "clusters": grant.clusters,
+        "startsAt": stamp(grant.starts_at),
+        "endsAt": stamp(grant.ends_at),
+        "reason": grant.reason,
+        "ticket": grant.ticket,
+        "grantedBy": grant.granted_by,
+        "revokedAt": stamp(grant.revoked_at),
+    }
 
 
 def checked_rule(rule: Any, field: str) -> dict[str, str]:

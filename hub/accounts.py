@@ -60,9 +60,13 @@ class CreateAccount(Accounts):
             raise Invalid("name is required")
         _refuse_known(request, name)
         made = session.save_account(
-            name, actor(request).name, must_be_new=True, password=body.get("password"),
-            enabled=body.get("enabled"), capabilities=body.get("capabilities"),
-        )  # fmt: skip
+            name,
+            actor(request).name,
+            must_be_new=True,
+            password=body.get("password"),
+            enabled=body.get("enabled"),
+            capabilities=body.get("capabilities"),
+        )
         return Response(session.account_json(made))
 
 
@@ -96,14 +100,19 @@ class ChangeAccount(OneAccount):
         must_agree(name, body.get("name"), "name")
         unknown = set(body) - {"name", "enabled", "capabilities", "password"}
         if unknown:
-            raise Invalid(f"{min(unknown)} cannot be changed; enabled, capabilities and password can")  # fmt: skip
+            raise Invalid(
+                f"{min(unknown)} cannot be changed; enabled, capabilities and password can"
+            )
         # An account may always change itself by Argo CD's rules: its password and tokens, not its rights.
         if {"enabled", "capabilities", "password"} & set(body) and not _administers(request, name):
             raise AccessDenied("permission denied")
         changed = session.save_account(
-            name, actor(request).name, password=body.get("password"), enabled=body.get("enabled"),
+            name,
+            actor(request).name,
+            password=body.get("password"),
+            enabled=body.get("enabled"),
             capabilities=body.get("capabilities"),
-        )  # fmt: skip
+        )
         return Response(session.account_json(changed))
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
@@ -132,9 +141,12 @@ class AccountTokens(View):
         body = body_map(request)
         must_agree(name, body.get("name"), "name")
         token = session.create_token(
-            actor(request).name, account=account, token_id=body.get("id"), seconds=body.get("expiresIn"),
+            actor(request).name,
+            account=account,
+            token_id=body.get("id"),
+            seconds=body.get("expiresIn"),
             description=str(body.get("description") or ""),
-        )  # fmt: skip
+        )
         return Response({"token": token})
 
 
@@ -180,7 +192,9 @@ class Password(View):
             raise Protected("SSO token is too old. Please use 'argocd relogin' to get a new token")
         if not account.is_local:
             raise Invalid(f"{name} signs in by {account.provider}: it has no password here")
-        session.set_password(account, session.check_new_password(body.get("newPassword")), actor(request).name)  # fmt: skip
+        session.set_password(
+            account, session.check_new_password(body.get("newPassword")), actor(request).name
+        )
         return Response({})
 
 
@@ -193,9 +207,13 @@ class CanI(View):
     def get(self, request: Request, resource: str, action: str, name: str) -> Response:
         """Return yes or no."""
         if resource not in RESOURCES:
-            raise Invalid(f"{resource} is not a valid resource. Valid resources are: {', '.join(RESOURCES)}")  # fmt: skip
+            raise Invalid(
+                f"{resource} is not a valid resource. Valid resources are: {', '.join(RESOURCES)}"
+            )
         if action not in ACTIONS:
-            raise Invalid(f"{action} is not a valid action. Valid actions are: {', '.join(ACTIONS)}")  # fmt: skip
+            raise Invalid(
+                f"{action} is not a valid action. Valid actions are: {', '.join(ACTIONS)}"
+            )
         if action == "rollback" and setting("enforce_rollback", default=False) is not True:
             action = "sync"
         caller, named = actor(request), normal_object(resource, name)
@@ -216,7 +234,11 @@ def normal_object(resource: str, name: str) -> str:
     parts = name.split("/")
     if name == "*" and resource in ("applications", "applicationsets", "logs", "exec"):
         return "*/*"
-    if resource in ("applications", "applicationsets", "logs", "exec") and len(parts) == 3 and parts[1] == settings.NAMESPACE:  # fmt: skip
+    if (
+        resource in ("applications", "applicationsets", "logs", "exec")
+        and len(parts) == 3
+        and parts[1] == settings.NAMESPACE
+    ):
         return f"{parts[0]}/{parts[2]}"
     return name
 
@@ -230,7 +252,9 @@ class Sessions(View):
     def get(self, request: Request) -> Response:
         """List the own sessions; with `account` those of somebody else, `*` for all."""
         wanted = request.query_params.get("account", "")
-        rows = LoginSession.objects.filter(ended_at=None, expires_at__gt=timezone.now()).select_related("account")  # fmt: skip
+        rows = LoginSession.objects.filter(
+            ended_at=None, expires_at__gt=timezone.now()
+        ).select_related("account")
         if not wanted:
             rows = rows.filter(account=named_account(request))
         elif wanted != "*":
@@ -248,10 +272,17 @@ def _may_see(request: Request, row: LoginSession) -> bool:
 def session_json(row: LoginSession, own: str) -> dict[str, Any]:
     """Return what may be shown of a session."""
     return {
-        "id": str(row.pk), "account": row.account.name, "username": row.account.shown_name, "method": row.method,
-        "address": row.address, "userAgent": row.user_agent, "createdAt": row.created_at, "expiresAt": row.expires_at,
-        "lastUsedAt": row.last_used_at, "current": str(row.pk) == own,
-    }  # fmt: skip
+        "id": str(row.pk),
+        "account": row.account.name,
+        "username": row.account.shown_name,
+        "method": row.method,
+        "address": row.address,
+        "userAgent": row.user_agent,
+        "createdAt": row.created_at,
+        "expiresAt": row.expires_at,
+        "lastUsedAt": row.last_used_at,
+        "current": str(row.pk) == own,
+    }
 
 
 class OneSession(View):
@@ -285,7 +316,11 @@ class ApiTokens(View):
     def get(self, request: Request) -> Response:
         """List tokens of accounts and of project roles."""
         caller = actor(request)
-        rows = ApiToken.objects.filter(revoked_at=None).select_related("account").order_by("-issued_at")  # fmt: skip
+        rows = (
+            ApiToken.objects.filter(revoked_at=None)
+            .select_related("account")
+            .order_by("-issued_at")
+        )
         shown = [
             {**session.token_json(t), "subject": t.subject, "createdBy": t.created_by}
             for t in rows

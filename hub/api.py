@@ -66,14 +66,24 @@ class View(APIView):
     def _begin_once(self, request: Request) -> None:
         """Answer a request that was done before, or watch this one for its first change."""
         key, caller = request.headers.get("Idempotency-Key", ""), request.user
-        if not key or request.method == "GET" or not isinstance(caller, Caller) or caller.is_anonymous:  # fmt: skip
+        if (
+            not key
+            or request.method == "GET"
+            or not isinstance(caller, Caller)
+            or caller.is_anonymous
+        ):
             return
         path = request.get_full_path()
         found = idempotency.begin(caller, key, request.method or "", path, _whole_body(request))
         if isinstance(found, idempotency.Again):
             if not idempotency.still_allowed(caller, found.allowed):
                 resource = getattr(self, "permission", ("", ""))[0]
-                raise hide(caller, resource, _VERBS.get(request.method or "", ""), "/".join(map(str, self.kwargs.values())))  # fmt: skip
+                raise hide(
+                    caller,
+                    resource,
+                    _VERBS.get(request.method or "", ""),
+                    "/".join(map(str, self.kwargs.values())),
+                )
             raise _AnsweredBefore(found)
         self._claim, self._allowed = found, decisions.watch()
         idempotency.hold(found)

@@ -38,9 +38,21 @@ about: contextvars.ContextVar[Subject] = contextvars.ContextVar("about", default
 _LATEST = 20
 """So many of the latest refusals of an object are compared with the one that may be written."""
 _CLASSES = {
-    "login": "sign-in", "logout": "sign-in", "grant": "access", "revoke-grant": "access", "grant-ended": "access",
-}  # fmt: skip
-_KINDS = {"role": "access", "account": "access", "rbac": "access", "grant": "access", "token": "access", "session": "sign-in", "audit": "access"}  # fmt: skip
+    "login": "sign-in",
+    "logout": "sign-in",
+    "grant": "access",
+    "revoke-grant": "access",
+    "grant-ended": "access",
+}
+_KINDS = {
+    "role": "access",
+    "account": "access",
+    "rbac": "access",
+    "grant": "access",
+    "token": "access",
+    "session": "sign-in",
+    "audit": "access",
+}
 
 
 def begin(where: str, reason: str = "", ticket: str = "") -> None:
@@ -58,18 +70,45 @@ def asker() -> str:
 
 
 def record(  # noqa: PLR0913 - an event has many sides, each named by its caller
-    actor: str, verb: str, kind: str, name: str, project: str = "", /, *, cluster: str = "", before: Any = None, after: Any = None,
-    operation: int | None = None, revisions: list[str] | None = None, outcome: str = "allowed", **detail: Any,
-) -> AuditEvent:  # fmt: skip
+    actor: str,
+    verb: str,
+    kind: str,
+    name: str,
+    project: str = "",
+    /,
+    *,
+    cluster: str = "",
+    before: Any = None,
+    after: Any = None,
+    operation: int | None = None,
+    revisions: list[str] | None = None,
+    outcome: str = "allowed",
+    **detail: Any,
+) -> AuditEvent:
     """Write the event of a change; `before` and `after` are masked, `detail` must hold no secret."""
     reason, ticket = why.get()
     return AuditEvent.objects.create(
-        actor=printable(actor)[:400], who=_who(actor), address=address.get(), verb=printable(verb)[:64], kind=kind[:64], object=printable(name)[:600],
-        project=printable(project)[:253], cluster=printable(cluster)[:253], reason=redact_text(reason), ticket=ticket, operation=operation,
-        revisions=revisions or [], outcome=outcome, change=change_between(before, after),
+        actor=printable(actor)[:400],
+        who=_who(actor),
+        address=address.get(),
+        verb=printable(verb)[:64],
+        kind=kind[:64],
+        object=printable(name)[:600],
+        project=printable(project)[:253],
+        cluster=printable(cluster)[:253],
+        reason=redact_text(reason),
+        ticket=ticket,
+        operation=operation,
+        revisions=revisions or [],
+        outcome=outcome,
+        change=change_between(before, after),
         retention=_CLASSES.get(verb) or _KINDS.get(kind, "change"),
-        detail={k: printable(v) if isinstance(v, str) else v for k, v in detail.items() if v not in (None, "", [], {})},
-    )  # fmt: skip
+        detail={
+            k: printable(v) if isinstance(v, str) else v
+            for k, v in detail.items()
+            if v not in (None, "", [], {})
+        },
+    )
 
 
 def _who(actor: str) -> dict[str, Any]:
@@ -79,16 +118,36 @@ def _who(actor: str) -> dict[str, Any]:
 
 
 def record_refusal(  # noqa: PLR0913 - an event has many sides
-    actor: str, verb: str, kind: str, name: str, project: str = "", reason: str = "", cluster: str = "",
-    *, revisions: Sequence[str] = (), operation: int | None = None,
-) -> None:  # fmt: skip
+    actor: str,
+    verb: str,
+    kind: str,
+    name: str,
+    project: str = "",
+    reason: str = "",
+    cluster: str = "",
+    *,
+    revisions: Sequence[str] = (),
+    operation: int | None = None,
+) -> None:
     """Write the event of something that was refused."""
     said, ticket = why.get()
     AuditEvent.objects.create(
-        actor=printable(actor)[:400], who=_who(actor), address=address.get(), verb=printable(verb)[:64], kind=kind[:64], object=printable(name)[:600],
-        project=printable(project)[:253], cluster=printable(cluster)[:253], outcome="refused", reason=redact_text(said), ticket=ticket, operation=operation,
-        revisions=list(revisions), retention="sign-in" if verb == "login" else "refusal", detail={"reason": _shown(reason)} if reason else {},
-    )  # fmt: skip
+        actor=printable(actor)[:400],
+        who=_who(actor),
+        address=address.get(),
+        verb=printable(verb)[:64],
+        kind=kind[:64],
+        object=printable(name)[:600],
+        project=printable(project)[:253],
+        cluster=printable(cluster)[:253],
+        outcome="refused",
+        reason=redact_text(said),
+        ticket=ticket,
+        operation=operation,
+        revisions=list(revisions),
+        retention="sign-in" if verb == "login" else "refusal",
+        detail={"reason": _shown(reason)} if reason else {},
+    )
 
 
 def _shown(reason: str) -> str:
@@ -96,21 +155,34 @@ def _shown(reason: str) -> str:
 
 
 def record_refusal_once(  # noqa: PLR0913 - an event has many sides
-    actor: str, verb: str, kind: str, name: str, project: str, reason: str, cluster: str = "",
-    *, revisions: Sequence[str] = (), operation: int | None = None, each_operation: bool = False,
-) -> bool:  # fmt: skip
+    actor: str,
+    verb: str,
+    kind: str,
+    name: str,
+    project: str,
+    reason: str,
+    cluster: str = "",
+    *,
+    revisions: Sequence[str] = (),
+    operation: int | None = None,
+    each_operation: bool = False,
+) -> bool:
     """Write the event of a refusal that automation meets again at each look, unless the trail has it.
 
     The same refusal of the same revisions is written once; with `each_operation` once for each operation.
     Returns whether it was written.
     """
-    known = AuditEvent.objects.filter(object=printable(name)[:600], verb=printable(verb)[:64], kind=kind[:64], outcome="refused")  # fmt: skip
+    known = AuditEvent.objects.filter(
+        object=printable(name)[:600], verb=printable(verb)[:64], kind=kind[:64], outcome="refused"
+    )
     wanted = (printable(actor)[:400], _shown(reason), list(revisions))
     for event in known.order_by("-pk")[:_LATEST]:
         same = (event.actor, event.detail.get("reason"), event.revisions) == wanted
         if same and (not each_operation or event.operation == operation):
             return False
-    record_refusal(actor, verb, kind, name, project, reason, cluster, revisions=revisions, operation=operation)  # fmt: skip
+    record_refusal(
+        actor, verb, kind, name, project, reason, cluster, revisions=revisions, operation=operation
+    )
     return True
 
 
@@ -129,4 +201,6 @@ def record_error(error: Exception, actor: str, otherwise: Subject) -> None:
     error.recorded = True
     found = about.get()
     verb, kind = found.verb or otherwise.verb, found.kind or otherwise.kind
-    record_refusal(actor, verb, kind, found.name or otherwise.name, found.project, str(error), found.cluster)  # fmt: skip
+    record_refusal(
+        actor, verb, kind, found.name or otherwise.name, found.project, str(error), found.cluster
+    )

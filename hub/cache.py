@@ -17,7 +17,9 @@ class Cache(BaseCache):
     def __init__(self, _location: str, params: dict[str, Any]) -> None:
         super().__init__(params)
 
-    def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:  # fmt: skip
+    def add(
+        self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
+    ) -> bool:
         """Keep a value unless there is one; return whether it was kept."""
         name, new = self._name(key, version), {"value": value, "expires_at": self._end(timeout)}
         _row, is_new = CacheEntry.objects.get_or_create(name=name, defaults=new)
@@ -31,11 +33,14 @@ class Cache(BaseCache):
         found = self._living(key, version).values_list("value", flat=True)
         return next(iter(found), default)
 
-    def set(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:  # fmt: skip
+    def set(
+        self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
+    ) -> None:
         """Keep a value."""
         CacheEntry.objects.update_or_create(
-            name=self._name(key, version), defaults={"value": value, "expires_at": self._end(timeout)}
-        )  # fmt: skip
+            name=self._name(key, version),
+            defaults={"value": value, "expires_at": self._end(timeout)},
+        )
 
     def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
         """Keep a value for longer; return whether there is one."""

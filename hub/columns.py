@@ -59,5 +59,10 @@ class DocumentField(models.JSONField):
             if self.entries is None or not isinstance(found, list):
                 return found
             return [entry for entry in found if self.entries(entry)]
-        log.warning("a row of %s holds no %s in %s", self.model._meta.db_table, self.kind.__name__, self.name)  # fmt: skip
+        log.warning(
+            "a row of %s holds no %s in %s",
+            self.model._meta.db_table,
+            self.kind.__name__,
+            self.name,
+        )
         return self.kind()

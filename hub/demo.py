@@ -189,10 +189,18 @@ def _write_kubeconfig(folder: Path, server: SandboxServer, name: str, token: str
 
     authority = base64.b64encode(server.certificate.encode()).decode()
     config = {
-        "apiVersion": "v1", "kind": "Config", "current-context": name,
-        "clusters": [{"name": name, "cluster": {"server": server.url(name), "certificate-authority-data": authority}}],
-        "users": [{"name": name, "user": {"token": token}}], "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-    }  # fmt: skip
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "clusters": [
+            {
+                "name": name,
+                "cluster": {"server": server.url(name), "certificate-authority-data": authority},
+            }
+        ],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+    }
     descriptor = os.open(
         folder / f"kubeconfig-{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600
     )
@@ -227,10 +235,14 @@ def seed(folder: Path) -> None:
         if Application.objects.filter(namespace=settings.NAMESPACE, name=name).exists():
             continue
         spec = {
-            "project": "default", "source": {"repoURL": url, "targetRevision": "main", **source},
+            "project": "default",
+            "source": {"repoURL": url, "targetRevision": "main", **source},
             "destination": {"name": cluster, "namespace": namespace},
-            "syncPolicy": {"automated": {"prune": True, "selfHeal": True}, "syncOptions": ["CreateNamespace=true"]},
-        }  # fmt: skip
+            "syncPolicy": {
+                "automated": {"prune": True, "selfHeal": True},
+                "syncOptions": ["CreateNamespace=true"],
+            },
+        }
         applications.create(applications.Wanted(settings.NAMESPACE, name, spec), "demonstration")
 
 

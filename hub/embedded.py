@@ -70,9 +70,18 @@ class Embedded:
         self.pool = Pool(find_task, settings.WORKER_THREADS)
         self.timer = Timer()
         config = uvicorn.Config(
-            "hub.asgi:application", host=host, port=port, log_level="warning", access_log=False, lifespan="off",
-            timeout_graceful_shutdown=3, **LIMITS, server_header=False, date_header=True, proxy_headers=False,
-        )  # fmt: skip
+            "hub.asgi:application",
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=3,
+            **LIMITS,
+            server_header=False,
+            date_header=True,
+            proxy_headers=False,
+        )
         self.server = uvicorn.Server(config)
         self._watcher_thread = threading.Thread(
             target=self.watcher.run, name="watcher", daemon=True

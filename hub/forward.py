@@ -87,7 +87,11 @@ def shown() -> dict[str, Any]:
     }
     for name in config:
         own = state.get(name, {})
-        found = {"sentThrough": own.get("through", 0), "error": own.get("error", ""), "nextTry": own.get("next", "")}  # fmt: skip
+        found = {
+            "sentThrough": own.get("through", 0),
+            "error": own.get("error", ""),
+            "nextTry": own.get("next", ""),
+        }
         result[name] = {**result[name], **{k: v for k, v in found.items() if v != ""}}
     through = [state.get(name, {}).get("through", 0) for name in config]
     errors = [f"{n}: {state[n]['error']}" for n in config if state.get(n, {}).get("error")]
@@ -135,7 +139,15 @@ def _send_all(name: str, target: dict[str, Any], now: datetime) -> int:
             failures = own.get("failures", 0) + 1
             pause = min(LONGEST_PAUSE, timedelta(seconds=5 * 2 ** min(failures - 1, 10)))
             text = f"{type(error).__name__}: the target did not take events from {through + 1} on"
-            _keep(name, {"through": through, "error": text, "failures": failures, "next": (now + pause).isoformat()})  # fmt: skip
+            _keep(
+                name,
+                {
+                    "through": through,
+                    "error": text,
+                    "failures": failures,
+                    "next": (now + pause).isoformat(),
+                },
+            )
             log.warning("audit forwarding to the %s: %s", name, text)
             return total
         through, total, own = rows[-1]["sequence"], total + len(rows), {}

@@ -29,8 +29,14 @@ def refresh_due() -> int:
         except NotFound:
             continue
         due = LoginSession.objects.filter(
-            account__provider=provider, account__enabled=True, ended_at=None, expires_at__gt=now, last_used_at__gt=now - timedelta(minutes=minutes),
-        ).filter(Q(account__groups_at=None) | Q(account__groups_at__lt=now - timedelta(minutes=minutes)))  # fmt: skip
+            account__provider=provider,
+            account__enabled=True,
+            ended_at=None,
+            expires_at__gt=now,
+            last_used_at__gt=now - timedelta(minutes=minutes),
+        ).filter(
+            Q(account__groups_at=None) | Q(account__groups_at__lt=now - timedelta(minutes=minutes))
+        )
         for session in due.select_related("account").order_by(F("last_used_at").desc())[:BATCH]:
             count += refresh(session, now - timedelta(minutes=minutes))
     return count

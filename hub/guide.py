@@ -21,20 +21,44 @@ from hub.pages import Shown, signed_in
 EXAMPLES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "examples.json").read_text())
 _TOKEN = "eyJhbGciOi…"
 _GROUPS: dict[str, tuple[str, str]] = {
-    "Applications": (r"/api/v1/(applications|stream/applications|flotilla/applications)(/|$)", "What runs where, from which source."),
-    "Application sets": (r"/api/v1/(applicationsets|stream/applicationsets|flotilla/(applicationsets|secrets|configmaps))(/|$)", "Many applications from one template."),
-    "Projects": (r"/api/v1/projects(/|$)", "What may be deployed from where to where, and by whom."),
-    "Clusters": (r"/api/v1/clusters(/|$)", "Where things run. Name one by its server, percent-encoded, or with id.type=name."),
-    "Repositories": (r"/api/v1/(repositories|repocreds|write-)", "Sources and the credentials to read them; credentials never come out."),
-    "Certificates and keys": (r"/api/v1/(certificates|gpgkeys|flotilla/known-hosts)(/|$)", "Which hosts and signatures are trusted."),
+    "Applications": (
+        r"/api/v1/(applications|stream/applications|flotilla/applications)(/|$)",
+        "What runs where, from which source.",
+    ),
+    "Application sets": (
+        r"/api/v1/(applicationsets|stream/applicationsets|flotilla/(applicationsets|secrets|configmaps))(/|$)",
+        "Many applications from one template.",
+    ),
+    "Projects": (
+        r"/api/v1/projects(/|$)",
+        "What may be deployed from where to where, and by whom.",
+    ),
+    "Clusters": (
+        r"/api/v1/clusters(/|$)",
+        "Where things run. Name one by its server, percent-encoded, or with id.type=name.",
+    ),
+    "Repositories": (
+        r"/api/v1/(repositories|repocreds|write-)",
+        "Sources and the credentials to read them; credentials never come out.",
+    ),
+    "Certificates and keys": (
+        r"/api/v1/(certificates|gpgkeys|flotilla/known-hosts)(/|$)",
+        "Which hosts and signatures are trusted.",
+    ),
     "Session": (r"/api/v1/(session|flotilla/session)(/|$)", "Sign in and out."),
-    "Accounts": (r"/api/v1/(account|flotilla/(accounts|sessions|tokens|sso))(/|$)", "People and machines, their sessions and tokens."),
-    "Roles": (r"/api/v1/flotilla/(roles|roles-csv|rbac|grants|explain|who-can)(/|$)", "Who may do what, and why."),
+    "Accounts": (
+        r"/api/v1/(account|flotilla/(accounts|sessions|tokens|sso))(/|$)",
+        "People and machines, their sessions and tokens.",
+    ),
+    "Roles": (
+        r"/api/v1/flotilla/(roles|roles-csv|rbac|grants|explain|who-can)(/|$)",
+        "Who may do what, and why.",
+    ),
     "Audit": (r"/api/v1/flotilla/audit", "What happened, and the proof of it."),
     "Watch": (r"/api/v1/flotilla/watch", "One stream of everything."),
     "Settings": (r"/api/(v1/(flotilla/)?settings|version|v1/notifications)", "The hub itself."),
     "Everything else": (r"", ""),
-}  # fmt: skip
+}
 _METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -104,8 +128,15 @@ def _example(given: Mapping[str, Any]) -> Example:
     if given["path"] == "/api/v1/session":
         lines.pop()
     if "body" in given:
-        lines += ["  -H 'Content-Type: application/json'", f"  -d {shlex.quote(json.dumps(given['body'], ensure_ascii=False))}"]  # fmt: skip
-    return Example(given["title"], " \\\n".join(lines), json.dumps(given.get("answer"), indent=2, ensure_ascii=False))  # fmt: skip
+        lines += [
+            "  -H 'Content-Type: application/json'",
+            f"  -d {shlex.quote(json.dumps(given['body'], ensure_ascii=False))}",
+        ]
+    return Example(
+        given["title"],
+        " \\\n".join(lines),
+        json.dumps(given.get("answer"), indent=2, ensure_ascii=False),
+    )
 
 
 @functools.cache
@@ -118,7 +149,9 @@ def _described() -> list[Group]:
 @signed_in
 def page(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show the REST surface."""
-    return render(request, "hub/api.html", {"section": "api", "caller": Shown(caller), "groups": _described()})  # fmt: skip
+    return render(
+        request, "hub/api.html", {"section": "api", "caller": Shown(caller), "groups": _described()}
+    )
 
 
 @require_GET

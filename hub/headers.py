@@ -91,7 +91,11 @@ def compress(
 
 
 def _may_shrink(request: HttpRequest, response: HttpResponse) -> bool:
-    if response.streaming or len(response.content) < _LEAST_BYTES or response.has_header("Content-Encoding"):  # fmt: skip
+    if (
+        response.streaming
+        or len(response.content) < _LEAST_BYTES
+        or response.has_header("Content-Encoding")
+    ):
         return False
     if not response.headers.get("Content-Type", "").startswith(_TEXTS):
         return False

@@ -29,12 +29,17 @@ def sources_at(at: datetime) -> Sources:
     state = state_at(at)
     grants = [grant_rule(g) for g in state.get("grant", {}).values() if _lasted(g, at)]
     return sources_from(
-        state.get("policy", {}).get("rbac") or {}, list(state.get("role", {}).values()), state.get("project", {}), grants,
-    )  # fmt: skip
+        state.get("policy", {}).get("rbac") or {},
+        list(state.get("role", {}).values()),
+        state.get("project", {}),
+        grants,
+    )
 
 
 def _lasted(grant: dict[str, Any], at: datetime) -> bool:
-    starts, ends, revoked = (parse_datetime(grant.get(f) or "") for f in ("startsAt", "endsAt", "revokedAt"))  # fmt: skip
+    starts, ends, revoked = (
+        parse_datetime(grant.get(f) or "") for f in ("startsAt", "endsAt", "revokedAt")
+    )
     return bool(starts and ends and starts <= at < ends and not (revoked and revoked <= at))
 
 
@@ -48,9 +53,13 @@ def who_could(
     state, sources = state_at(at), sources_at(at)
     enforcer = sources.enforcer()
     where = next(
-        (Where(server, c.get("name", ""), c.get("labels") or {}) for server, c in state.get("cluster", {}).items() if cluster and cluster in (server, c.get("name"))),
+        (
+            Where(server, c.get("name", ""), c.get("labels") or {})
+            for server, c in state.get("cluster", {}).items()
+            if cluster and cluster in (server, c.get("name"))
+        ),
         None,
-    )  # fmt: skip
+    )
     accounts = {"admin": {"enabled": True}, **state.get("account", {})}
     local = {n for n, a in accounts.items() if not a.get("issuer")}
     how, found = _naming_at(state), []
@@ -60,13 +69,25 @@ def who_could(
         subjects = _subjects(account, value, sources.scopes, local, how)
         decision = enforcer.decide(subjects, resource, action, name, where)
         if decision.allowed and decision.rule:
-            found.append({"account": account, "groups": value.get("groups") or [], "rule": str(decision.rule), "origin": decision.rule.origin})  # fmt: skip
+            found.append(
+                {
+                    "account": account,
+                    "groups": value.get("groups") or [],
+                    "rule": str(decision.rule),
+                    "origin": decision.rule.origin,
+                }
+            )
     allowed, denied = enforcer.who(resource, action, name, where)
     named = {f["account"] for f in found}
     return {
-        "at": at.isoformat(), "resource": resource, "action": action, "object": name, "accounts": found,
-        "subjects": sorted(s for s in allowed - denied if s not in named), "deniedSubjects": sorted(denied),
-    }  # fmt: skip
+        "at": at.isoformat(),
+        "resource": resource,
+        "action": action,
+        "object": name,
+        "accounts": found,
+        "subjects": sorted(s for s in allowed - denied if s not in named),
+        "deniedSubjects": sorted(denied),
+    }
 
 
 def _subjects(

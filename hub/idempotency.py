@@ -45,7 +45,7 @@ class Claim:
 
     def __call__(
         self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """Claim the key before the first statement that changes something: a wrapper of Django's `execute`."""
         if not self._is_made and _is_change(sql, params):
             self.make()
@@ -77,9 +77,14 @@ class Claim:
                 rows.filter(status=None).delete()
             return
         KeptAnswer.objects.update_or_create(
-            owner=self._owner, key=self._key,
-            defaults={"digest": self._digest, "status": status, "answer": {"body": body.decode(), "allowed": allowed}},
-        )  # fmt: skip
+            owner=self._owner,
+            key=self._key,
+            defaults={
+                "digest": self._digest,
+                "status": status,
+                "answer": {"body": body.decode(), "allowed": allowed},
+            },
+        )
 
 
 _claim: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("claim", default=None)

@@ -127,7 +127,9 @@ class Intake:
         is_event = request.path == WEBHOOK
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(_share(request))
-            body = Body(request, receive, stack, self.webhook_bytes(request.headers) if is_event else None)  # fmt: skip
+            body = Body(
+                request, receive, stack, self.webhook_bytes(request.headers) if is_event else None
+            )
             await body.begin()
             turn = await stack.enter_async_context(_turn(request))
             await self.app(scope, body.receive, _Answer(scope, send, turn))
@@ -191,8 +193,12 @@ class Body:
     """
 
     def __init__(
-        self, request: Request, receive: Receive, stack: contextlib.AsyncExitStack, event_bytes: int | None
-    ) -> None:  # fmt: skip
+        self,
+        request: Request,
+        receive: Receive,
+        stack: contextlib.AsyncExitStack,
+        event_bytes: int | None,
+    ) -> None:
         self._request, self._receive, self._stack = request, receive, stack
         self._is_event, self._is_decided = event_bytes is not None, event_bytes is not None
         self._received, self._is_whole, self._began = 0, False, time.monotonic()
@@ -277,7 +283,9 @@ def read_head(scope: Scope) -> Request:
     """
     raw: list[tuple[bytes, bytes]] = scope.get("headers", [])
     if len(raw) > MAX_HEADERS or sum(len(k) + len(v) for k, v in raw) > MAX_HEADER_BYTES:
-        raise Refused(431, f"more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES // 1024} KiB of them")  # fmt: skip
+        raise Refused(
+            431, f"more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES // 1024} KiB of them"
+        )
     if len(scope.get("raw_path") or b"") + len(scope.get("query_string", b"")) > MAX_URL_BYTES:
         raise Refused(414, f"the URL is longer than {MAX_URL_BYTES // 1024} KiB")
     headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in raw}
@@ -289,9 +297,14 @@ def read_head(scope: Scope) -> Request:
     token = _token(headers.get("authorization", ""), cookie)
     peer = (scope.get("client") or ("", 0))[0]
     return Request(
-        path=scope["path"], method=scope.get("method", "GET"), headers=headers, token=token, subject=subject_of(token),
-        address=address_of(peer, headers.get("x-forwarded-for", "")), length=_length(headers),
-    )  # fmt: skip
+        path=scope["path"],
+        method=scope.get("method", "GET"),
+        headers=headers,
+        token=token,
+        subject=subject_of(token),
+        address=address_of(peer, headers.get("x-forwarded-for", "")),
+        length=_length(headers),
+    )
 
 
 def _token(authorization: str, cookie: str) -> str:
@@ -322,7 +335,9 @@ async def _refuse(path: str, receive: Receive, send: Send, refusal: Refused) -> 
     await _answer(send, refusal.status, body, kind, receive)
 
 
-async def _answer(send: Send, status: int, body: bytes, kind: bytes, unread: Receive | None = None) -> None:  # fmt: skip
+async def _answer(
+    send: Send, status: int, body: bytes, kind: bytes, unread: Receive | None = None
+) -> None:
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *PROTECTION]
     if status >= 400:
         headers += [(b"connection", b"close"), *([(b"retry-after", b"5")] if status == 503 else [])]

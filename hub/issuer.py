@@ -47,7 +47,15 @@ class OIDCAdapter(DefaultOIDCAdapter):
 
         return [PrivateKey(pem=_provider_key())]
 
-    def get_claims(self, purpose: Any, user: Account, client: Any, scopes: Any, email: Any = None, **kwargs: Any) -> dict[str, Any]:  # fmt: skip
+    def get_claims(
+        self,
+        purpose: Any,
+        user: Account,
+        client: Any,
+        scopes: Any,
+        email: Any = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
         """Return who somebody is, as policies name them."""
         del purpose, client, email, kwargs
         claims: dict[str, Any] = {"sub": user.name}
@@ -68,10 +76,15 @@ def cli_client() -> str:
     Client.objects.get_or_create(
         id=CLI_CLIENT,
         defaults={
-            "name": "the flotilla command line", "type": Client.Type.PUBLIC, "scopes": "openid\nprofile", "default_scopes": "openid",
-            "grant_types": "\n".join(kinds), "redirect_uris": "\n".join(CLI_ADDRESSES), "response_types": "code",
+            "name": "the flotilla command line",
+            "type": Client.Type.PUBLIC,
+            "scopes": "openid\nprofile",
+            "default_scopes": "openid",
+            "grant_types": "\n".join(kinds),
+            "redirect_uris": "\n".join(CLI_ADDRESSES),
+            "response_types": "code",
         },
-    )  # fmt: skip
+    )
     return CLI_CLIENT
 
 

@@ -35,7 +35,9 @@ def order_of(request: Request, words: Sequence[str]) -> Order:
     text = request.query_params.get("sort", "")
     word = text.removeprefix("-")
     if text and word not in words:
-        raise Invalid(f"sort must be one of {', '.join(words)}, with - before it for the greatest first")  # fmt: skip
+        raise Invalid(
+            f"sort must be one of {', '.join(words)}, with - before it for the greatest first"
+        )
     return Order(word or words[0], text.startswith("-"))
 
 
@@ -81,7 +83,11 @@ def after(request: Request, order: Order, size: int) -> Key | None:
         sort, *key = orjson.loads(base64.urlsafe_b64decode(token.encode() + b"=="))
     except (ValueError, TypeError) as error:
         raise Invalid("continue must be what the page before had in metadata.continue") from error
-    if len(key) != size or not all(isinstance(k, str) for k in key[1:]) or not isinstance(key[0], str | int):  # fmt: skip
+    if (
+        len(key) != size
+        or not all(isinstance(k, str) for k in key[1:])
+        or not isinstance(key[0], str | int)
+    ):
         raise Invalid("continue must be what the page before had in metadata.continue")
     if sort != order.text:
         raise Invalid("continue belongs to another order: keep sort as it was on the page before")
@@ -126,7 +132,12 @@ def arranged(
         known = (str(known[0]), *known[1:])
         items = [i for i in items if (key(i) < known if order.descending else key(i) > known)]
     if limit and len(items) > limit:
-        metadata.update({"continue": token_of(order, key(items[limit - 1])), "remainingItemCount": len(items) - limit})  # fmt: skip
+        metadata.update(
+            {
+                "continue": token_of(order, key(items[limit - 1])),
+                "remainingItemCount": len(items) - limit,
+            }
+        )
         items = items[:limit]
     facets = {"facets": counts} if wanted else {}
     return {**answer, "metadata": metadata, "items": items, **facets}

@@ -87,34 +87,61 @@ class _Quiet(WSGIRequestHandler):
         """Write no line for each scrape."""
 
 
-REFRESH = Histogram("argocd_app_reconcile", "Seconds that a refresh took.", ["dest_server"],
-                    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60))  # fmt: skip
-SET_RECONCILE = Histogram("argocd_appset_reconcile", "Seconds that a look at an application set took.", ["namespace", "name"],
-                          buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60))  # fmt: skip
-HOST_REQUESTS = Counter("flotilla_host_requests_total", "Requests of generators to hosts.", ["server", "code"])  # fmt: skip
+REFRESH = Histogram(
+    "argocd_app_reconcile",
+    "Seconds that a refresh took.",
+    ["dest_server"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60),
+)
+SET_RECONCILE = Histogram(
+    "argocd_appset_reconcile",
+    "Seconds that a look at an application set took.",
+    ["namespace", "name"],
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60),
+)
+HOST_REQUESTS = Counter(
+    "flotilla_host_requests_total", "Requests of generators to hosts.", ["server", "code"]
+)
 SYNC = Counter(
     "argocd_app_sync_total", "Operations that ended.", ["project", "phase", "dest_server"]
 )
 LIVE_CLOSED = Counter("flotilla_live_closed_total", "Live pages that the hub closed.", ["reason"])
 QUEUE_DEPTH = Gauge("flotilla_queue_depth", "Tasks that wait in this process.")
-QUEUE_LAG = Histogram("flotilla_queue_lag_seconds", "Seconds that a task waited.",
-                      buckets=(0.005, 0.05, 0.25, 1, 5, 30, 120))  # fmt: skip
+QUEUE_LAG = Histogram(
+    "flotilla_queue_lag_seconds",
+    "Seconds that a task waited.",
+    buckets=(0.005, 0.05, 0.25, 1, 5, 30, 120),
+)
 WATCH_EVENTS = Counter("argocd_cluster_events_total", "Watch events received.", ["server"])
-WATCH_LAG = Histogram("flotilla_watch_lag_seconds", "Seconds from an event to its row.",
-                      buckets=(0.05, 0.1, 0.25, 0.5, 1, 5, 30))  # fmt: skip
+WATCH_LAG = Histogram(
+    "flotilla_watch_lag_seconds",
+    "Seconds from an event to its row.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 5, 30),
+)
 KUBE_REQUESTS = Counter(
     "argocd_app_k8s_request_total", "Requests to clusters.", ["server", "verb", "response_code"]
 )
 DRY_RUNS = Counter(
-    "flotilla_dry_runs_total", "Dry runs that comparisons and syncs asked API servers for.", ["server", "reason"]
-)  # fmt: skip
-DRY_RUN_CACHE = Counter("flotilla_dry_run_answers_total", "Dry runs that an earlier answer spared.", ["server", "reason"])  # fmt: skip
+    "flotilla_dry_runs_total",
+    "Dry runs that comparisons and syncs asked API servers for.",
+    ["server", "reason"],
+)
+DRY_RUN_CACHE = Counter(
+    "flotilla_dry_run_answers_total",
+    "Dry runs that an earlier answer spared.",
+    ["server", "reason"],
+)
 RENDER_CACHE = Counter("flotilla_render_cache_total", "Look-ups of rendered manifests.", ["result"])
 RENDERS = Counter("flotilla_renders_total", "Manifests rendered.", ["tool"])
 RENDERERS_BUSY = Gauge("flotilla_renderers_busy", "Renders and jq paths that run in this process.")
-RENDER_WAIT = Histogram("flotilla_render_wait_seconds", "Seconds that a render waited for its turn.",
-                        buckets=(0.005, 0.05, 0.25, 1, 5, 30))  # fmt: skip
-RENDER_REFUSED = Counter("flotilla_render_refused_total", "Renders put off to be fair to others.", ["reason"])  # fmt: skip
+RENDER_WAIT = Histogram(
+    "flotilla_render_wait_seconds",
+    "Seconds that a render waited for its turn.",
+    buckets=(0.005, 0.05, 0.25, 1, 5, 30),
+)
+RENDER_REFUSED = Counter(
+    "flotilla_render_refused_total", "Renders put off to be fair to others.", ["reason"]
+)
 RENDERER_LAYERS = Gauge("flotilla_renderer_layer", "1 when a layer shuts renderers in.", ["layer"])
 GIT_REQUESTS = Counter("argocd_git_request_total", "Requests to Git servers.", ["request_type"])
 GIT_FAILURES = Counter(

@@ -509,7 +509,9 @@ def change_setting(name: str, value: Any) -> None:
     with transaction.atomic():
         list(Setting.objects.select_for_update().filter(name=name))
         version = next_version()
-        Setting.objects.update_or_create(name=name, defaults={"value": value, "resource_version": version})  # fmt: skip
+        Setting.objects.update_or_create(
+            name=name, defaults={"value": value, "resource_version": version}
+        )
 
 
 def access_changed(kind: str, name: str, value: Any) -> None:

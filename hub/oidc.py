@@ -158,9 +158,13 @@ def discover(provider: Provider, *, fresh: bool = False) -> dict[str, Any]:
     Raises: SignInError when it is another issuer's, or lacks an endpoint.
     """
     issuer = provider.issuer
-    found: dict[str, Any] = _kept(provider, issuer.rstrip("/") + "/.well-known/openid-configuration", fresh=fresh)  # fmt: skip
+    found: dict[str, Any] = _kept(
+        provider, issuer.rstrip("/") + "/.well-known/openid-configuration", fresh=fresh
+    )
     if str(found.get("issuer", "")).rstrip("/") != issuer.rstrip("/"):
-        raise SignInError(f"{provider.slug}: the metadata is of issuer {found.get('issuer')!r}, not {issuer!r}")  # fmt: skip
+        raise SignInError(
+            f"{provider.slug}: the metadata is of issuer {found.get('issuer')!r}, not {issuer!r}"
+        )
     for field in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
         if not isinstance(found.get(field), str):
             raise SignInError(f"{provider.slug}: the metadata has no {field}")
@@ -228,12 +232,20 @@ def _key(provider: Provider, metadata: Mapping[str, Any], token: str) -> tuple[A
     header = jwt.get_unverified_header(token)
     algorithm = str(header.get("alg"))
     if algorithm not in ALGORITHMS:
-        raise SignInError(f"{provider.slug}: the ID token is signed by {algorithm!r}, which is not accepted")  # fmt: skip
+        raise SignInError(
+            f"{provider.slug}: the ID token is signed by {algorithm!r}, which is not accepted"
+        )
     for fresh in (False, True):
         keys = _kept(provider, metadata["jwks_uri"], fresh=fresh).get("keys") or []
         if not isinstance(keys, list) or len(keys) > MOST_KEYS:
             raise SignInError(f"{provider.slug}: the keys are no list of at most {MOST_KEYS}")
-        fitting = [k for k in keys if isinstance(k, dict) and k.get("use", "sig") == "sig" and header.get("kid") in (None, k.get("kid"))]  # fmt: skip
+        fitting = [
+            k
+            for k in keys
+            if isinstance(k, dict)
+            and k.get("use", "sig") == "sig"
+            and header.get("kid") in (None, k.get("kid"))
+        ]
         for entry in fitting:
             try:
                 key = jwt.PyJWK.from_dict(entry, algorithm=None if entry.get("alg") else algorithm)
@@ -244,7 +256,9 @@ def _key(provider: Provider, metadata: Mapping[str, Any], token: str) -> tuple[A
     raise SignInError(f"{provider.slug}: no key of the provider fits the ID token")
 
 
-def verify_id_token(provider: Provider, token: str, *, nonce: str | None, now: float | None = None) -> dict[str, Any]:  # fmt: skip
+def verify_id_token(
+    provider: Provider, token: str, *, nonce: str | None, now: float | None = None
+) -> dict[str, Any]:
     """Return the claims of an ID token that is proved: signature, issuer, audience, times, nonce.
 
     Shapes: `nonce` None for a token of a refresh, which has none.
@@ -256,15 +270,22 @@ def verify_id_token(provider: Provider, token: str, *, nonce: str | None, now: f
     try:
         key, algorithm = _key(provider, metadata, token)
         claims: dict[str, Any] = jwt.decode(
-            token, key, algorithms=[algorithm], audience=audiences, issuer=metadata["issuer"],
-            leeway=config.get("clockSkewSeconds", 60), options={"require": ["iss", "sub", "aud", "exp", "iat"]},
-        )  # fmt: skip
+            token,
+            key,
+            algorithms=[algorithm],
+            audience=audiences,
+            issuer=metadata["issuer"],
+            leeway=config.get("clockSkewSeconds", 60),
+            options={"require": ["iss", "sub", "aud", "exp", "iat"]},
+        )
     except jwt.PyJWTError as error:
         raise SignInError(f"{provider.slug}: the ID token is not accepted: {error}") from error
     several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
     if (several or "azp" in claims) and claims.get("azp") not in (config["clientID"], *audiences):
         raise SignInError(f"{provider.slug}: the ID token was made for another client (azp)")
-    if nonce is not None and not hmac.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()):  # fmt: skip
+    if nonce is not None and not hmac.compare_digest(
+        str(claims.get("nonce", "")).encode(), nonce.encode()
+    ):
         raise SignInError(f"{provider.slug}: the ID token does not answer this sign-in (nonce)")
     if not isinstance(claims["sub"], str):
         raise SignInError(f"{provider.slug}: the ID token has no usable subject")
@@ -279,10 +300,15 @@ def userinfo(provider: Provider, access_token: str, subject: str) -> dict[str, A
     config = provider.config
     url = discover(provider).get("userinfo_endpoint") or ""
     if config.get("userInfoPath"):
-        url = urljoin((config.get("userInfoBaseURL") or provider.issuer).rstrip("/") + "/", config["userInfoPath"].lstrip("/"))  # fmt: skip
+        url = urljoin(
+            (config.get("userInfoBaseURL") or provider.issuer).rstrip("/") + "/",
+            config["userInfoPath"].lstrip("/"),
+        )
     if not url:
         raise SignInError(f"{provider.slug}: the provider has no userinfo endpoint")
-    found: dict[str, Any] = call(provider, "GET", url, headers={"Authorization": f"Bearer {access_token}"})  # fmt: skip
+    found: dict[str, Any] = call(
+        provider, "GET", url, headers={"Authorization": f"Bearer {access_token}"}
+    )
     if found.get("sub") != subject:
         raise SignInError(f"{provider.slug}: userinfo answers for another subject")
     return found
@@ -321,7 +347,13 @@ def _overage(provider: Provider, access_token: str) -> list[str]:
     found, groups = url, list[str]()
     for page in range(50):
         options: dict[str, Any] = {"json": {"securityEnabledOnly": False}} if page == 0 else {}
-        answer = call(provider, "POST" if page == 0 else "GET", found, headers={"Authorization": f"Bearer {access_token}"}, **options)  # fmt: skip
+        answer = call(
+            provider,
+            "POST" if page == 0 else "GET",
+            found,
+            headers={"Authorization": f"Bearer {access_token}"},
+            **options,
+        )
         groups += clean_groups(answer.get("value"))
         found = answer.get("@odata.nextLink") or ""
         # The access token goes only to the configured server.

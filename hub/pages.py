@@ -185,7 +185,16 @@ def posted(view: Callable[..., str | dict[str, str]]) -> Page:
         try:
             answer = view(request, caller, *args, **kwargs)
             return JsonResponse({"go": answer} if isinstance(answer, str) else answer)
-        except (AccessDenied, NotFound, Invalid, Precondition, Conflict, EngineError, Stalled, RetryLater) as error:  # fmt: skip
+        except (
+            AccessDenied,
+            NotFound,
+            Invalid,
+            Precondition,
+            Conflict,
+            EngineError,
+            Stalled,
+            RetryLater,
+        ) as error:
             _note_refusal(error, caller, view)
             status = next((s for kind, s in _STATUS.items() if isinstance(error, kind)), 400)
             return JsonResponse({"message": redact_text(str(error))}, status=status)
@@ -233,12 +242,29 @@ def account(request: HttpRequest, caller: Caller, message: str = "") -> HttpResp
             caller, ask["resource"], ask["action"], normal_object(ask["resource"], ask["object"])
         )
         answer = {"allowed": found.allowed, "why": found.why}
-    sessions = own.sessions.filter(ended_at=None, expires_at__gt=timezone.now()).order_by("-created_at")  # fmt: skip
-    return render(request, "account/home.html", {
-        "section": "account", "caller": Shown(caller), "account": own, "subjects": caller.subjects, "sessions": sessions, "current": caller.session_id,
-        "tokens": own.tokens.filter(revoked_at=None).order_by("-issued_at"), "ask": ask, "answer": answer, "resources": RESOURCES,
-        "has_factor": has_second_factor(own), "message": message, "version": version,
-    }, status=400 if message else 200)  # fmt: skip
+    sessions = own.sessions.filter(ended_at=None, expires_at__gt=timezone.now()).order_by(
+        "-created_at"
+    )
+    return render(
+        request,
+        "account/home.html",
+        {
+            "section": "account",
+            "caller": Shown(caller),
+            "account": own,
+            "subjects": caller.subjects,
+            "sessions": sessions,
+            "current": caller.session_id,
+            "tokens": own.tokens.filter(revoked_at=None).order_by("-issued_at"),
+            "ask": ask,
+            "answer": answer,
+            "resources": RESOURCES,
+            "has_factor": has_second_factor(own),
+            "message": message,
+            "version": version,
+        },
+        status=400 if message else 200,
+    )
 
 
 @require_POST
@@ -294,17 +320,38 @@ def trail_page(request: HttpRequest, caller: Caller) -> HttpResponse:
         if name != "before":
             kept.setlist(name, [v for v in values if v])
     query = kept.urlencode()
-    older = urlencode({"before": events[99].pk}) + (f"&{query}" if query else "") if len(events) > 100 else ""  # fmt: skip
-    views = SavedView.objects.filter(page="audit").filter(Q(owner=caller.account) | Q(is_shared=True))  # fmt: skip
+    older = (
+        urlencode({"before": events[99].pk}) + (f"&{query}" if query else "")
+        if len(events) > 100
+        else ""
+    )
+    views = SavedView.objects.filter(page="audit").filter(
+        Q(owner=caller.account) | Q(is_shared=True)
+    )
     unknown = review.unknown_among(events)
-    return render(request, "audit/list.html", {
-        "section": "audit", "caller": Shown(caller), "events": [review.shown(e, places.get(e.pk), is_open=e.pk in unknown) for e in events[:100]], "error": error,
-        "fields": [{"name": f, "value": params.get(f, "")} for f in FILTERS],
-        "filtered": any(params.get(f) for f in FILTERS),
-        "params": {"q": params.get("q", "")}, "query": query, "older": older, "proof": setting("audit_verification", {}),
-        "newest": (events[0].pk if events else 0) if not (error or params.get("before")) else None,
-        "views": [{"name": v.name, "query": urlencode(v.query, doseq=True)} for v in views], "may_export": is_allowed(caller, "audit", "export", "events"),
-    })  # fmt: skip
+    return render(
+        request,
+        "audit/list.html",
+        {
+            "section": "audit",
+            "caller": Shown(caller),
+            "events": [
+                review.shown(e, places.get(e.pk), is_open=e.pk in unknown) for e in events[:100]
+            ],
+            "error": error,
+            "fields": [{"name": f, "value": params.get(f, "")} for f in FILTERS],
+            "filtered": any(params.get(f) for f in FILTERS),
+            "params": {"q": params.get("q", "")},
+            "query": query,
+            "older": older,
+            "proof": setting("audit_verification", {}),
+            "newest": (events[0].pk if events else 0)
+            if not (error or params.get("before"))
+            else None,
+            "views": [{"name": v.name, "query": urlencode(v.query, doseq=True)} for v in views],
+            "may_export": is_allowed(caller, "audit", "export", "events"),
+        },
+    )
 
 
 @require_GET
@@ -322,9 +369,16 @@ def newer_events(request: HttpRequest, caller: Caller) -> HttpResponse:
     kept = request.GET.copy()
     kept.pop("after", None)
     count = len(rows.values_list("pk", flat=True)[: MOST_NEWER + 1])
-    return render(request, "audit/newer.html", {
-        "count": min(count, MOST_NEWER), "more": count > MOST_NEWER, "after": after, "query": kept.urlencode(),
-    })  # fmt: skip
+    return render(
+        request,
+        "audit/newer.html",
+        {
+            "count": min(count, MOST_NEWER),
+            "more": count > MOST_NEWER,
+            "after": after,
+            "query": kept.urlencode(),
+        },
+    )
 
 
 @signed_in
@@ -336,10 +390,32 @@ def event_page(request: HttpRequest, caller: Caller, uid: str) -> HttpResponse:
         raise Http404
     is_open = bool(review.unknown_among([found]))
     event = review.shown(found, review.sequences([found]).get(found.pk), is_open=is_open)
-    facts = [(n, event[n]) for n in ("at", "actor", "address", "verb", "kind", "object", "project", "cluster", "outcome", "result", "reason", "ticket", "operation") if event.get(n) not in ("", None)]  # fmt: skip
+    facts = [
+        (n, event[n])
+        for n in (
+            "at",
+            "actor",
+            "address",
+            "verb",
+            "kind",
+            "object",
+            "project",
+            "cluster",
+            "outcome",
+            "result",
+            "reason",
+            "ticket",
+            "operation",
+        )
+        if event.get(n) not in ("", None)
+    ]
     facts += [(n, ", ".join(v) if isinstance(v, list) else v) for n, v in event["who"].items()]
     raw = orjson.dumps(event, option=orjson.OPT_INDENT_2).decode()
-    return render(request, "audit/event.html", {"section": "audit", "caller": Shown(caller), "event": event, "facts": facts, "raw": raw})  # fmt: skip
+    return render(
+        request,
+        "audit/event.html",
+        {"section": "audit", "caller": Shown(caller), "event": event, "facts": facts, "raw": raw},
+    )
 
 
 @signed_in
@@ -347,10 +423,20 @@ def verification_page(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show what the last check of the chain found, and what signs it."""
     require(caller, "audit", "get", "verification")
     checkpoints = list(AuditCheckpoint.objects.order_by("-sequence")[:50])
-    return render(request, "audit/verification.html", {
-        "section": "audit", "caller": Shown(caller), "proof": setting("audit_verification", {}), "checkpoints": checkpoints, "total": AuditCheckpoint.objects.count(),
-        "events": AuditEvent.objects.count(), "pem": trail.public_pem(), "retention": {**trail.RETENTION, **setting("audit_retention", {})},
-    })  # fmt: skip
+    return render(
+        request,
+        "audit/verification.html",
+        {
+            "section": "audit",
+            "caller": Shown(caller),
+            "proof": setting("audit_verification", {}),
+            "checkpoints": checkpoints,
+            "total": AuditCheckpoint.objects.count(),
+            "events": AuditEvent.objects.count(),
+            "pem": trail.public_pem(),
+            "retention": {**trail.RETENTION, **setting("audit_retention", {})},
+        },
+    )
 
 
 @require_POST
@@ -372,7 +458,9 @@ def save_view(request: HttpRequest, caller: Caller) -> HttpResponse:
     query, name = request.POST.get("query", "")[:2000], request.POST.get("name", "")[:100].strip()
     if name and caller.account is not None:
         values = {k: v for k, v in QueryDict(query).lists() if k != "before"}
-        SavedView.objects.update_or_create(owner=caller.account, page="audit", name=name, defaults={"query": values})  # fmt: skip
+        SavedView.objects.update_or_create(
+            owner=caller.account, page="audit", name=name, defaults={"query": values}
+        )
     return HttpResponseRedirect(f"/audit?{query}" if query else "/audit")
 
 
@@ -387,14 +475,35 @@ def sso_settings(request: HttpRequest, caller: Caller) -> HttpResponse:
         try:
             done = _change(request, caller)
         except (Invalid, EngineError, oidc.SignInError) as problem:
-            error, form = str(problem), {**form, **request.POST.dict(), "enabled": "enabled" in request.POST}  # fmt: skip
+            error, form = (
+                str(problem),
+                {**form, **request.POST.dict(), "enabled": "enabled" in request.POST},
+            )
     shown = [
-        {**p.as_json(), "facts": [(k, v) for k, v in p.as_json()["config"].items() if k not in ("rootCA", "certificate")], "callback": callback_url(request, p)}
+        {
+            **p.as_json(),
+            "facts": [
+                (k, v)
+                for k, v in p.as_json()["config"].items()
+                if k not in ("rootCA", "certificate")
+            ],
+            "callback": callback_url(request, p),
+        }
         for p in providers.all_providers()
-    ]  # fmt: skip
-    return render(request, "settings/sso.html", {
-        "section": "sso", "caller": Shown(caller), "providers": shown, "form": form, "error": error, "done": done,
-    }, status=400 if error else 200)  # fmt: skip
+    ]
+    return render(
+        request,
+        "settings/sso.html",
+        {
+            "section": "sso",
+            "caller": Shown(caller),
+            "providers": shown,
+            "form": form,
+            "error": error,
+            "done": done,
+        },
+        status=400 if error else 200,
+    )
 
 
 def callback_url(request: HttpRequest, provider: providers.Provider) -> str:
@@ -409,10 +518,22 @@ def _form(slug: str) -> dict[str, Any]:
         (p for p in providers.all_providers() if p.slug == slug and p.origin == "settings"), None
     )
     if found is None:
-        return {"id": "", "name": "", "type": "oidc", "config": "issuer: https://\nclientID: \nclientSecret: \n", "enabled": True}  # fmt: skip
+        return {
+            "id": "",
+            "name": "",
+            "type": "oidc",
+            "config": "issuer: https://\nclientID: \nclientSecret: \n",
+            "enabled": True,
+        }
     shown = found.as_json()
     text = yaml.safe_dump(shown["config"], sort_keys=False)
-    return {"id": found.slug, "name": found.name, "type": found.protocol, "config": text, "enabled": found.enabled}  # fmt: skip
+    return {
+        "id": found.slug,
+        "name": found.name,
+        "type": found.protocol,
+        "config": text,
+        "enabled": found.enabled,
+    }
 
 
 def _change(request: HttpRequest, caller: Caller) -> str:
@@ -428,9 +549,15 @@ def _change(request: HttpRequest, caller: Caller) -> str:
         else config
     )
     saved = providers.save(
-        {"id": request.POST.get("id"), "name": request.POST.get("name"), "type": request.POST.get("type"), "config": config, "enabled": "enabled" in request.POST},
+        {
+            "id": request.POST.get("id"),
+            "name": request.POST.get("name"),
+            "type": request.POST.get("type"),
+            "config": config,
+            "enabled": "enabled" in request.POST,
+        },
         caller.name,
-    )  # fmt: skip
+    )
     return f"{saved.name} was saved."
 
 

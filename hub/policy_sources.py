@@ -50,8 +50,9 @@ class Sources:
             ("builtin", lambda: self._as_globs(builtin()))
         ]
         makers += [
-            (name, partial(parse, self.documents[name], name, self.mode)) for name in sorted(self.documents)
-        ]  # fmt: skip
+            (name, partial(parse, self.documents[name], name, self.mode))
+            for name in sorted(self.documents)
+        ]
         makers += [
             (f"role {role.get('name')}", partial(lambda r: self._as_globs(role_policy(r)), role))
             for role in self.roles
@@ -68,7 +69,9 @@ class Sources:
         except (RuleError, KeyError, TypeError, ValueError, AttributeError) as error:
             # One thing that cannot be read takes nobody else's rights away.
             log.warning("the policy of %s cannot be used: %s", origin, error)
-            return Policy(problems=(Problem(origin, f"it cannot be read, write it again: {error}"),))  # fmt: skip
+            return Policy(
+                problems=(Problem(origin, f"it cannot be read, write it again: {error}"),)
+            )
 
     def _of_projects(self, known: "Known") -> list[Policy]:
         """Return the policies of projects; one whose roles are what they were is not read again."""
@@ -92,20 +95,32 @@ class Sources:
 
 
 def sources_from(
-    documents: Any, roles: Iterable[Mapping[str, Any]], projects: Mapping[str, Any], grants: Iterable[Rule]
-) -> Sources:  # fmt: skip
+    documents: Any,
+    roles: Iterable[Mapping[str, Any]],
+    projects: Mapping[str, Any],
+    grants: Iterable[Rule],
+) -> Sources:
     """Return the inputs of decisions from what is stored."""
     problems = list[Problem]()
     if not isinstance(documents, Mapping):
         documents = {}
         problems.append(Problem("policy documents", "they must be an object: write them again"))
     lists = {n: r for n, r in projects.items() if isinstance(r, list | tuple)}
-    problems += [Problem(f"project {n}", "its roles must be a list: save it again") for n in projects if n not in lists]  # fmt: skip
+    problems += [
+        Problem(f"project {n}", "its roles must be a list: save it again")
+        for n in projects
+        if n not in lists
+    ]
     return Sources(
         {n: str(t or "") for n, t in documents.items() if DOCUMENT.match(n)},
-        str(documents.get("policy.default") or ""), str(documents.get("policy.matchMode") or "glob"),
-        _scopes(documents.get("scopes")), tuple(roles), {n: tuple(r) for n, r in lists.items()}, tuple(grants), tuple(problems),
-    )  # fmt: skip
+        str(documents.get("policy.default") or ""),
+        str(documents.get("policy.matchMode") or "glob"),
+        _scopes(documents.get("scopes")),
+        tuple(roles),
+        {n: tuple(r) for n, r in lists.items()},
+        tuple(grants),
+        tuple(problems),
+    )
 
 
 def _scopes(value: Any) -> tuple[str, ...]:
@@ -139,7 +154,9 @@ def role_policy(role: Mapping[str, Any]) -> Policy:
             problems.append(Problem(where, f"it cannot be read, save the role again: {error}"))
             if isinstance(entry, Mapping) and entry.get("effect") == "deny":
                 # What nobody can read denies all that it may have meant to.
-                resource, action, about = (_word(entry.get(f)) for f in ("resource", "action", "object"))  # fmt: skip
+                resource, action, about = (
+                    _word(entry.get(f)) for f in ("resource", "action", "object")
+                )
                 rules.append(Rule(name, resource, action, about, "deny", where))
     members = tuple((str(member), name) for member in _list(role.get("members")))
     return Policy(tuple(rules), members, tuple(problems))
@@ -167,6 +184,11 @@ def _role_rule(name: str, entry: Mapping[str, Any], where: str) -> Rule:
 def grant_rule(grant: Mapping[str, Any]) -> Rule:
     """Return the line that a grant is while it lasts."""
     return Rule(
-        grant["subject"], grant["resource"], grant["action"], grant["object"], "allow",
-        f"grant {grant['id']} until {grant['endsAt']}", parse_scope(grant.get("clusters") or ""),
-    )  # fmt: skip
+        grant["subject"],
+        grant["resource"],
+        grant["action"],
+        grant["object"],
+        "allow",
+        f"grant {grant['id']} until {grant['endsAt']}",
+        parse_scope(grant.get("clusters") or ""),
+    )

@@ -24,16 +24,41 @@ _SECRETS = ("clientSecret", "privateKey")
 # Names of the provider's people would read as roles and as tokens of projects' roles.
 _TAKEN = ("role", "proj")
 _OIDC: dict[str, type | tuple[type, ...]] = {
-    "issuer": str, "clientID": str, "clientSecret": str, "requestedScopes": list, "requestedIDTokenClaims": dict, "rootCA": str,
-    "enableUserInfoGroups": bool, "userInfoBaseURL": str, "userInfoPath": str, "allowedAudiences": list, "groupsClaim": str,
-    "groupsOverageURL": str, "clockSkewSeconds": int, "refreshMinutes": int, "domainHint": str, "logoutURL": str, "prompt": str,
+    "issuer": str,
+    "clientID": str,
+    "clientSecret": str,
+    "requestedScopes": list,
+    "requestedIDTokenClaims": dict,
+    "rootCA": str,
+    "enableUserInfoGroups": bool,
+    "userInfoBaseURL": str,
+    "userInfoPath": str,
+    "allowedAudiences": list,
+    "groupsClaim": str,
+    "groupsOverageURL": str,
+    "clockSkewSeconds": int,
+    "refreshMinutes": int,
+    "domainHint": str,
+    "logoutURL": str,
+    "prompt": str,
     PLAIN: bool,
-}  # fmt: skip
+}
 _SAML: dict[str, type | tuple[type, ...]] = {
-    "entityID": str, "ssoURL": str, "sloURL": str, "certificate": str, "subjectAttribute": str, "emailAttribute": str, "nameAttribute": str,
-    "groupsAttribute": str, "spEntityID": str, "allowIdPInitiated": bool, "spCertificate": str, "privateKey": str, "wantEncrypted": bool,
+    "entityID": str,
+    "ssoURL": str,
+    "sloURL": str,
+    "certificate": str,
+    "subjectAttribute": str,
+    "emailAttribute": str,
+    "nameAttribute": str,
+    "groupsAttribute": str,
+    "spEntityID": str,
+    "allowIdPInitiated": bool,
+    "spCertificate": str,
+    "privateKey": str,
+    "wantEncrypted": bool,
     PLAIN: bool,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +82,14 @@ class Provider:
         """Return what may be shown: no secret."""
         shown = {k: v for k, v in self.config.items() if k not in _SECRETS}
         return {
-            "id": self.slug, "name": self.name, "type": self.protocol, "enabled": self.enabled, "origin": self.origin,
-            "config": shown, "hasSecret": any(self.config.get(k) for k in _SECRETS),
-        }  # fmt: skip
+            "id": self.slug,
+            "name": self.name,
+            "type": self.protocol,
+            "enabled": self.enabled,
+            "origin": self.origin,
+            "config": shown,
+            "hasSecret": any(self.config.get(k) for k in _SECRETS),
+        }
 
 
 def all_providers() -> list[Provider]:
@@ -69,8 +99,9 @@ def all_providers() -> list[Provider]:
     }
     stored = [
         Provider(p.slug, p.name, p.protocol, p.config, p.is_enabled)
-        for p in IdentityProvider.objects.order_by("name") if p.slug not in fixed
-    ]  # fmt: skip
+        for p in IdentityProvider.objects.order_by("name")
+        if p.slug not in fixed
+    ]
     return [*fixed.values(), *(p for p in stored if not any(_clash(p, f) for f in fixed.values()))]
 
 
@@ -171,7 +202,9 @@ def _check_browser_url(url: str, field: str) -> None:
     schemes = ("https", "http") if settings.ALLOW_LOOPBACK else ("https",)
     scheme, place = origin_of(url)
     if scheme not in schemes or not place or "@" in place:
-        raise Invalid(f"{field} must be a URL that starts with {' or '.join(s + '://' for s in schemes)}")  # fmt: skip
+        raise Invalid(
+            f"{field} must be a URL that starts with {' or '.join(s + '://' for s in schemes)}"
+        )
 
 
 def pem_of(text: str, field: str = "certificate") -> str:
@@ -210,9 +243,13 @@ def save(entry: Any, who: str) -> Provider:
         row.is_enabled, row.updated_at = provider.enabled, timezone.now()
         row.save()
         audit.record(
-            who, "update" if before else "create", "sso-provider", provider.slug,
-            before=_recorded(before), after=_recorded(provider),
-        )  # fmt: skip
+            who,
+            "update" if before else "create",
+            "sso-provider",
+            provider.slug,
+            before=_recorded(before),
+            after=_recorded(provider),
+        )
         _names_changed()
         if not provider.enabled or (before and before.issuer != provider.issuer):
             end_sessions(LoginSession.objects.filter(account__provider=provider.slug), who)
@@ -230,7 +267,9 @@ def _check_issuer(provider: Provider) -> None:
     for other in _others(provider.slug):
         if _clash(provider, other):
             field = "issuer" if provider.protocol == "oidc" else "entityID"
-            raise Invalid(f"config.{field} is that of provider {other.slug}: its people would be taken over")  # fmt: skip
+            raise Invalid(
+                f"config.{field} is that of provider {other.slug}: its people would be taken over"
+            )
 
 
 def _settle_names(slug: str) -> None:
@@ -253,7 +292,9 @@ def _recorded(provider: Provider | None) -> dict[str, Any] | None:
 
 def _refuse_fixed(slug: str) -> None:
     if any(p.slug == slug and p.origin == "environment" for p in all_providers()):
-        raise Precondition(f"provider {slug} is set by the environment (HUB_SSO_PROVIDERS): change it there")  # fmt: skip
+        raise Precondition(
+            f"provider {slug} is set by the environment (HUB_SSO_PROVIDERS): change it there"
+        )
 
 
 def delete(slug: str, who: str) -> None:

@@ -243,7 +243,11 @@ def answer_error(error: Exception, context: Any) -> Response:
     codes = code_of(error)
     _note_refusal(error, context)
     if isinstance(error, Error):
-        log.warning("the database refused what %s wanted", type(context.get("view")).__name__, exc_info=error)  # fmt: skip
+        log.warning(
+            "the database refused what %s wanted",
+            type(context.get("view")).__name__,
+            exc_info=error,
+        )
         if codes is not None:
             return Response(
                 error_body(codes[0], _OF_DATABASE.get(type(error), "the database refuses it")),

@@ -60,7 +60,9 @@ def moment(text: str, field: str, *, end: bool = False) -> datetime | None:
         first = in_range(datetime(day.year, day.month, day.day, tzinfo=UTC), field)
         return first + timedelta(days=1 if end else 0)
     if found is None:
-        raise Invalid(f"{field} must be a day or a time such as 2026-03-01 or 2026-03-01T12:00:00Z, not {text[:40]!r}")  # fmt: skip
+        raise Invalid(
+            f"{field} must be a day or a time such as 2026-03-01 or 2026-03-01T12:00:00Z, not {text[:40]!r}"
+        )
     return in_range(timezone.make_aware(found) if timezone.is_naive(found) else found, field)
 
 
@@ -106,11 +108,25 @@ def search(params: Any) -> QuerySet[AuditEvent]:
         raise Invalid("q: at most ten words")
     kind = TextField() if connection.vendor == "postgresql" else CharField()
     rows = rows.alias(
-        text_who=Cast("who", kind), text_detail=Cast("detail", kind), text_change=Cast("change", kind),
-    )  # fmt: skip
+        text_who=Cast("who", kind),
+        text_detail=Cast("detail", kind),
+        text_change=Cast("change", kind),
+    )
     for word in words:
         hit = Q()
-        for column in ("actor", "object", "verb", "kind", "project", "cluster", "reason", "ticket", "text_who", "text_detail", "text_change"):  # fmt: skip
+        for column in (
+            "actor",
+            "object",
+            "verb",
+            "kind",
+            "project",
+            "cluster",
+            "reason",
+            "ticket",
+            "text_who",
+            "text_detail",
+            "text_change",
+        ):
             hit |= Q(**{f"{column}__icontains": word})
         rows = rows.filter(hit)
     return rows
@@ -193,7 +209,11 @@ class Export(View):
         chosen = search(request.query_params)
         trail.seal()
         trail.checkpoint(force=True)
-        filters = {k: request.query_params.getlist(k) for k in request.query_params if k not in ("format", "reason", "ticket")}  # fmt: skip
+        filters = {
+            k: request.query_params.getlist(k)
+            for k in request.query_params
+            if k not in ("format", "reason", "ticket")
+        }
         answer: HttpResponseBase
         if form == "csv":
             answer = StreamingHttpResponse(_csv(chosen), content_type="text/csv")
@@ -224,9 +244,16 @@ def lines(chosen: QuerySet[AuditEvent], filters: dict[str, Any]) -> Iterator[byt
     before = AuditLink.objects.filter(sequence=first - 1).first()
     keys = {key_id(k): trail.pem(k) for k in trail.public_keys()}
     head = {
-        "flotilla": "audit export", "version": 1, "exportedAt": trail.stamp(timezone.now()), "filters": filters, "first": first, "last": last,
-        "anchor": {"sequence": first - 1, "hash": before.hash} if before else None, "expiredThrough": trail.expired_before(), "keys": keys,
-    }  # fmt: skip
+        "flotilla": "audit export",
+        "version": 1,
+        "exportedAt": trail.stamp(timezone.now()),
+        "filters": filters,
+        "first": first,
+        "last": last,
+        "anchor": {"sequence": first - 1, "hash": before.hash} if before else None,
+        "expiredThrough": trail.expired_before(),
+        "keys": keys,
+    }
     yield orjson.dumps(head) + b"\n"
     pks = Q(pk__in=chosen.order_by().values("pk"))
     for row in trail.rows(first, last, pks):
@@ -243,7 +270,21 @@ def lines(chosen: QuerySet[AuditEvent], filters: dict[str, Any]) -> Iterator[byt
         yield orjson.dumps({"checkpoint": trail.checkpoint_json(checkpoint)}) + b"\n"
 
 
-_COLUMNS = ("at", "actor", "verb", "kind", "object", "project", "cluster", "outcome", "reason", "ticket", "address", "operation", "id")  # fmt: skip
+_COLUMNS = (
+    "at",
+    "actor",
+    "verb",
+    "kind",
+    "object",
+    "project",
+    "cluster",
+    "outcome",
+    "reason",
+    "ticket",
+    "address",
+    "operation",
+    "id",
+)
 
 
 def _csv(chosen: QuerySet[AuditEvent]) -> Iterator[str]:
@@ -281,10 +322,14 @@ def bundle(chosen: QuerySet[AuditEvent], filters: dict[str, Any]) -> bytes:
         "events.csv": table,
         "public-key.pem": trail.public_pem().encode(),
     }
-    manifest = canonical({
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-        "filters": filters, "createdAt": trail.stamp(timezone.now()), "keyId": key_id(key.public_key()),
-    })  # fmt: skip
+    manifest = canonical(
+        {
+            "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+            "filters": filters,
+            "createdAt": trail.stamp(timezone.now()),
+            "keyId": key_id(key.public_key()),
+        }
+    )
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
@@ -318,12 +363,28 @@ def verification(who: str) -> dict[str, Any]:
     """Check the trail, keep the result, and record that it was done."""
     found = trail.check()
     result = {
-        "checkedAt": trail.stamp(timezone.now()), "intact": found.is_intact, "rows": found.checked, "head": found.head, "last": found.last,
-        "lastSigned": found.last_signed, "checkpoints": found.checkpoints, "expired": found.expired, "problems": list(found.problems), "publicKey": trail.public_pem(),
-    }  # fmt: skip
+        "checkedAt": trail.stamp(timezone.now()),
+        "intact": found.is_intact,
+        "rows": found.checked,
+        "head": found.head,
+        "last": found.last,
+        "lastSigned": found.last_signed,
+        "checkpoints": found.checkpoints,
+        "expired": found.expired,
+        "problems": list(found.problems),
+        "publicKey": trail.public_pem(),
+    }
     with transaction.atomic():
         change_setting("audit_verification", result)
-        audit.record(who, "verify", "audit", "chain", intact=str(found.is_intact), rows=found.checked, problems=list(found.problems)[:3])  # fmt: skip
+        audit.record(
+            who,
+            "verify",
+            "audit",
+            "chain",
+            intact=str(found.is_intact),
+            rows=found.checked,
+            problems=list(found.problems)[:3],
+        )
     return result
 
 
@@ -372,8 +433,26 @@ class Views(View):
         """List the own views and those that others share."""
         require(actor(request), "audit", "get", "events")
         own = named_account(request)
-        found = SavedView.objects.filter(page="audit").filter(Q(owner=own) | Q(is_shared=True)).select_related("owner").order_by("name")  # fmt: skip
-        return Response({"items": [{"name": v.name, "query": v.query, "shared": v.is_shared, "owner": v.owner.shown_name, "mine": v.owner_id == own.pk} for v in found]})  # fmt: skip
+        found = (
+            SavedView.objects.filter(page="audit")
+            .filter(Q(owner=own) | Q(is_shared=True))
+            .select_related("owner")
+            .order_by("name")
+        )
+        return Response(
+            {
+                "items": [
+                    {
+                        "name": v.name,
+                        "query": v.query,
+                        "shared": v.is_shared,
+                        "owner": v.owner.shown_name,
+                        "mine": v.owner_id == own.pk,
+                    }
+                    for v in found
+                ]
+            }
+        )
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
@@ -386,15 +465,20 @@ class Views(View):
         if len(orjson.dumps(query)) > 4000:
             raise Invalid("query must be at most 4000 bytes")
         view, _new = SavedView.objects.update_or_create(
-            owner=named_account(request), page="audit", name=name, defaults={"query": query, "is_shared": bool(body.get("shared"))},
-        )  # fmt: skip
+            owner=named_account(request),
+            page="audit",
+            name=name,
+            defaults={"query": query, "is_shared": bool(body.get("shared"))},
+        )
         return Response({"name": view.name, "query": view.query, "shared": view.is_shared})
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request) -> Response:
         """Delete the own view called `name`."""
         require(actor(request), "audit", "get", "events")
-        gone, _ = SavedView.objects.filter(owner=named_account(request), page="audit", name=request.query_params.get("name", "")).delete()  # fmt: skip
+        gone, _ = SavedView.objects.filter(
+            owner=named_account(request), page="audit", name=request.query_params.get("name", "")
+        ).delete()
         if not gone:
             raise NotFound("there is no own view of this name")
         return Response({})
@@ -447,15 +531,34 @@ def changes(params: Any) -> dict[str, Any]:
     """
     if not params.get("from"):
         raise Invalid("from is required: where the report begins")
-    rows = list(search(params).exclude(outcome="refused").exclude(retention="sign-in").order_by("pk")[: MOST * 10 + 1])  # fmt: skip
+    rows = list(
+        search(params)
+        .exclude(outcome="refused")
+        .exclude(retention="sign-in")
+        .order_by("pk")[: MOST * 10 + 1]
+    )
     objects: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for event in rows[: MOST * 10]:
-        objects.setdefault((event.kind, event.object), []).append({
-            "at": trail.stamp(event.at), "actor": event.actor, "verb": event.verb, "change": event.change, "reason": event.reason,
-            "ticket": event.ticket, "operation": event.operation, "revisions": event.revisions, "id": str(event.uid),
-        })  # fmt: skip
+        objects.setdefault((event.kind, event.object), []).append(
+            {
+                "at": trail.stamp(event.at),
+                "actor": event.actor,
+                "verb": event.verb,
+                "change": event.change,
+                "reason": event.reason,
+                "ticket": event.ticket,
+                "operation": event.operation,
+                "revisions": event.revisions,
+                "id": str(event.uid),
+            }
+        )
     items = [{"kind": k, "object": o, "changes": c} for (k, o), c in sorted(objects.items())]
-    return {"from": params["from"], "to": params.get("to", ""), "truncated": len(rows) > MOST * 10, "items": items}  # fmt: skip
+    return {
+        "from": params["from"],
+        "to": params.get("to", ""),
+        "truncated": len(rows) > MOST * 10,
+        "items": items,
+    }
 
 
 class AccessReport(View):

@@ -44,7 +44,13 @@ class PolicyDocuments(View):
         require(actor(request), "roles", "get", "policy")
         value = access.stored_documents()
         problems = [f"{p.origin}: {p.message}" for p in access.broken_rules()]
-        return Response({"data": value, "problems": problems, "unknownRoles": unknown_roles(access.enforcer().policy)})  # fmt: skip
+        return Response(
+            {
+                "data": value,
+                "problems": problems,
+                "unknownRoles": unknown_roles(access.enforcer().policy),
+            }
+        )
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request) -> Response:
@@ -211,7 +217,15 @@ def from_csv(text: str) -> tuple[list[dict[str, Any]], list[str]]:
     policy = parse("\n".join("" if r.startswith("#") else r for r in text.splitlines()), "csv")
     for rule in policy.rules:
         scope = rule.where.text if rule.where else ""
-        role(rule.subject)["rules"].append({"resource": rule.resource, "action": rule.action, "object": rule.object, "effect": rule.effect, "clusters": scope})  # fmt: skip
+        role(rule.subject)["rules"].append(
+            {
+                "resource": rule.resource,
+                "action": rule.action,
+                "object": rule.object,
+                "effect": rule.effect,
+                "clusters": scope,
+            }
+        )
     for member, name in policy.links:
         role(name)["members"].append(member)
     for name in {rule.subject for rule in policy.rules} - described:
@@ -257,18 +271,34 @@ def give(body: dict[str, Any], who: str) -> Grant:
     )
     now = timezone.now()
     starts = _moment(body.get("from"), "from") or now
-    ends = _moment(body.get("until"), "until") or starts + parse_duration(body.get("duration") or "", "duration")  # fmt: skip
+    ends = _moment(body.get("until"), "until") or starts + parse_duration(
+        body.get("duration") or "", "duration"
+    )
     if not now < ends <= starts + LONGEST_GRANT:
         raise Invalid(
             "a grant must end in the future and last at most 30 days; give duration or until"
         )
     with transaction.atomic():
         grant = Grant.objects.create(
-            subject=body["subject"].strip(), resource=rule["resource"], action=rule["action"], object=rule["object"], clusters=rule["clusters"],
-            starts_at=starts, ends_at=ends, reason=body["reason"].strip()[:1000], ticket=str(body.get("ticket") or "")[:200], granted_by=who,
-        )  # fmt: skip
+            subject=body["subject"].strip(),
+            resource=rule["resource"],
+            action=rule["action"],
+            object=rule["object"],
+            clusters=rule["clusters"],
+            starts_at=starts,
+            ends_at=ends,
+            reason=body["reason"].strip()[:1000],
+            ticket=str(body.get("ticket") or "")[:200],
+            granted_by=who,
+        )
         access_changed("grant", str(grant.pk), grant_json(grant))
-        audit.record(who, "grant", "grant", f"{grant.subject} {grant.resource} {grant.action} {grant.object}", after=grant_json(grant))  # fmt: skip
+        audit.record(
+            who,
+            "grant",
+            "grant",
+            f"{grant.subject} {grant.resource} {grant.action} {grant.object}",
+            after=grant_json(grant),
+        )
     return grant
 
 
@@ -307,7 +337,13 @@ def close_grants() -> int:
     ):
         with transaction.atomic():
             if Grant.objects.filter(pk=grant.pk, is_closed=False).update(is_closed=True):
-                audit.record("hub", "grant-ended", "grant", f"{grant.subject} {grant.resource} {grant.action} {grant.object}", grant=grant.pk)  # fmt: skip
+                audit.record(
+                    "hub",
+                    "grant-ended",
+                    "grant",
+                    f"{grant.subject} {grant.resource} {grant.action} {grant.object}",
+                    grant=grant.pk,
+                )
                 closed += 1
     return closed
 
@@ -323,7 +359,10 @@ class Explain(View):
         caller = actor(request)
         resource, action, name = question(request)
         where = where_of(resource, name) if decide(caller, resource, "get", name).allowed else None
-        account, subject = request.query_params.get("account", ""), request.query_params.get("subject", "")  # fmt: skip
+        account, subject = (
+            request.query_params.get("account", ""),
+            request.query_params.get("subject", ""),
+        )
         if account or subject:
             require(caller, "roles", "get", "*")
             where = where_of(resource, name)
@@ -349,7 +388,9 @@ def question(request: Request) -> tuple[str, str, str]:
 
     Raises: Invalid naming the parameter.
     """
-    resource, action, name = (request.query_params.get(n, "") for n in ("resource", "action", "object"))  # fmt: skip
+    resource, action, name = (
+        request.query_params.get(n, "") for n in ("resource", "action", "object")
+    )
     if resource not in RESOURCES:
         raise Invalid(f"resource must be one of {', '.join(RESOURCES)}, not {resource!r}")
     if not action or not name:
@@ -361,9 +402,13 @@ def explanation(decision: Decision, subjects: list[str]) -> dict[str, Any]:
     """Return a decision for people: the rule, where it stands, and by which role it came."""
     rule = decision.rule
     return {
-        "allowed": decision.allowed, "why": decision.why, "subjects": subjects,
-        "rule": str(rule) if rule else "", "origin": rule.origin if rule else "", "role": rule.subject if rule else "",
-    }  # fmt: skip
+        "allowed": decision.allowed,
+        "why": decision.why,
+        "subjects": subjects,
+        "rule": str(rule) if rule else "",
+        "origin": rule.origin if rule else "",
+        "role": rule.subject if rule else "",
+    }
 
 
 class WhoCan(View):
@@ -397,6 +442,8 @@ def who_can(enforcer: Any, resource: str, action: str, name: str) -> dict[str, A
     ]
     names = {a["account"] for a in accounts}
     return {
-        "everybody": everybody and not default & denied, "accounts": accounts,
-        "subjects": sorted(s for s in allowed - denied if s not in names), "deniedSubjects": sorted(denied),
-    }  # fmt: skip
+        "everybody": everybody and not default & denied,
+        "accounts": accounts,
+        "subjects": sorted(s for s in allowed - denied if s not in names),
+        "deniedSubjects": sorted(denied),
+    }

@@ -115,9 +115,15 @@ def _check_confirmation(provider: Provider, assertion: Any, here: str, answers: 
         if data is None or confirmation.get("Method") != OneLogin_Saml2_Constants.CM_BEARER:
             continue
         # The envelope is not signed: what it says of the request must stand in the assertion, too.
-        if data.get("Recipient") == here and data.get("NotOnOrAfter") and data.get("InResponseTo") == answers:  # fmt: skip
+        if (
+            data.get("Recipient") == here
+            and data.get("NotOnOrAfter")
+            and data.get("InResponseTo") == answers
+        ):
             return
-    raise SignInError(f"{provider.slug}: the assertion is not confirmed for this hub, this sign-in and a time")  # fmt: skip
+    raise SignInError(
+        f"{provider.slug}: the assertion is not confirmed for this hub, this sign-in and a time"
+    )
 
 
 def _end_of(auth: Any) -> float:

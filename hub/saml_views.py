@@ -151,7 +151,9 @@ def _sign_out(request: HttpRequest, provider: Provider) -> str:
         or not _is_of(back, provider.config["sloURL"])
     ):
         raise SignInError(f"{provider.slug}: {auth.get_last_error_reason() or 'no way back'}")
-    end_sessions(LoginSession.objects.filter(account__in=accounts), f"sso:{provider.slug}", "logout")  # fmt: skip
+    end_sessions(
+        LoginSession.objects.filter(account__in=accounts), f"sso:{provider.slug}", "logout"
+    )
     return back
 
 

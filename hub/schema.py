@@ -30,10 +30,19 @@ class Schema(AutoSchema):
 
 
 _ERRORS = {
-    "400": "The request is wrong: the message names the field and the next step.", "401": "Nobody is signed in.", "403": "Not allowed, or not there.",
-    "404": "It is not there.", "405": "The path does not take this method.", "409": "It contradicts what is stored or running.", "410": "The version to go on from is no longer known: begin anew.", "413": "The body is too large.",
-    "415": "The body must be application/json.", "429": "Too many requests.", "501": "What the path is for is switched off.", "503": "Something that the hub needs does not answer: try again.",
-}  # fmt: skip
+    "400": "The request is wrong: the message names the field and the next step.",
+    "401": "Nobody is signed in.",
+    "403": "Not allowed, or not there.",
+    "404": "It is not there.",
+    "405": "The path does not take this method.",
+    "409": "It contradicts what is stored or running.",
+    "410": "The version to go on from is no longer known: begin anew.",
+    "413": "The body is too large.",
+    "415": "The body must be application/json.",
+    "429": "Too many requests.",
+    "501": "What the path is for is switched off.",
+    "503": "Something that the hub needs does not answer: try again.",
+}
 
 
 def with_errors(result: Any, generator: Any, request: Any, public: Any) -> Any:
@@ -41,9 +50,15 @@ def with_errors(result: Any, generator: Any, request: Any, public: Any) -> Any:
     del generator, request, public
     schemas = result.setdefault("components", {}).setdefault("schemas", {})
     schemas["Error"] = {
-        "type": "object", "required": ["error", "message", "code", "details"],
-        "properties": {"error": {"type": "string"}, "message": {"type": "string"}, "code": {"type": "integer", "description": "gRPC code"}, "details": {"type": "array", "items": {}}},
-    }  # fmt: skip
+        "type": "object",
+        "required": ["error", "message", "code", "details"],
+        "properties": {
+            "error": {"type": "string"},
+            "message": {"type": "string"},
+            "code": {"type": "integer", "description": "gRPC code"},
+            "details": {"type": "array", "items": {}},
+        },
+    }
     shape = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     for path, operations in result["paths"].items():
         for method, operation in operations.items():

@@ -113,9 +113,14 @@ def begin_session(
     now = timezone.now()
     with transaction.atomic():
         session = LoginSession.objects.create(
-            account=account, method=method, address=audit.address.get(), user_agent=user_agent[:300],
-            created_at=now, expires_at=now + settings.SESSION_DURATION, refresh=refresh or {},
-        )  # fmt: skip
+            account=account,
+            method=method,
+            address=audit.address.get(),
+            user_agent=user_agent[:300],
+            created_at=now,
+            expires_at=now + settings.SESSION_DURATION,
+            refresh=refresh or {},
+        )
         caller = caller_of(account, session_id=str(session.pk), method=method)
         audit.who.set(caller.as_record())
         audit.record(caller.name, "login", "session", caller.name, method=method)
@@ -272,8 +277,9 @@ def _mark_used(rows: Any, last: datetime | None, now: datetime) -> None:
 def _token_caller(name: str, token_id: str, issued: int) -> Caller:
     row = (
         ApiToken.objects.select_related("account")
-        .filter(account__name=name, token_id=token_id, project="").first()
-    )  # fmt: skip
+        .filter(account__name=name, token_id=token_id, project="")
+        .first()
+    )
     if row is None or row.account is None:
         raise Unauthenticated("token is revoked, please re-login")
     if not row.account.enabled:
@@ -292,8 +298,14 @@ def _role_caller(subject: str, token_id: str, issued: int) -> Caller:
         raise Unauthenticated("token is revoked, please re-login")
     _check_token(row)
     return Caller(
-        subject, None, (subject,), project=project, token_id=token_id, method="project-token", issued_at=issued,
-    )  # fmt: skip
+        subject,
+        None,
+        (subject,),
+        project=project,
+        token_id=token_id,
+        method="project-token",
+        issued_at=issued,
+    )
 
 
 def _check_token(row: ApiToken) -> None:
@@ -310,9 +322,12 @@ def _claims(token: str) -> dict[str, Any]:
     for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
         try:
             return jwt.decode(
-                token, _key(secret), algorithms=["HS256"], issuer=ISSUER,
+                token,
+                _key(secret),
+                algorithms=["HS256"],
+                issuer=ISSUER,
                 options={"require": ["iat", "sub", "jti"]},
-            )  # fmt: skip
+            )
         except jwt.PyJWTError as found:
             error = found
     raise Unauthenticated(f"invalid session: {error}") from error
@@ -401,28 +416,42 @@ def account_json(account: Account) -> dict[str, Any]:
     """Return an account in Argo CD's shape, ours beyond it."""
     tokens = account.tokens.filter(revoked_at=None).order_by("issued_at")
     result = {
-        "name": account.name, "enabled": account.enabled, "capabilities": account.capabilities,
+        "name": account.name,
+        "enabled": account.enabled,
+        "capabilities": account.capabilities,
         "tokens": [token_json(t) for t in tokens],
-    }  # fmt: skip
+    }
     if not account.is_local:
-        result |= {"issuer": account.issuer, "subject": account.subject, "email": account.email, "groups": account.groups}  # fmt: skip
+        result |= {
+            "issuer": account.issuer,
+            "subject": account.subject,
+            "email": account.email,
+            "groups": account.groups,
+        }
     return result
 
 
 def token_json(row: ApiToken) -> dict[str, Any]:
     """Return what may be shown of a token."""
     result = {
-        "id": row.token_id, "issuedAt": int(row.issued_at.timestamp()),
+        "id": row.token_id,
+        "issuedAt": int(row.issued_at.timestamp()),
         "expiresAt": int(row.expires_at.timestamp()) if row.expires_at else 0,
         "lastUsedAt": int(row.last_used_at.timestamp()) if row.last_used_at else 0,
         "description": row.description,
-    }  # fmt: skip
+    }
     return {k: v for k, v in result.items() if v not in ("", 0)} | {"id": row.token_id}
 
 
 def save_account(
-    name: str, actor: str, *, must_be_new: bool = False, password: Any = None, enabled: Any = None, capabilities: Any = None
-) -> Account:  # fmt: skip
+    name: str,
+    actor: str,
+    *,
+    must_be_new: bool = False,
+    password: Any = None,
+    enabled: Any = None,
+    capabilities: Any = None,
+) -> Account:
     """Create or change a local account; what is None stays.
 
     Raises: Invalid naming the field; NotFound; Precondition when nobody could administer any more.
@@ -453,7 +482,9 @@ def save_account(
 
 def _draft(name: str, password: Any) -> Account:
     if not _NAME.match(name):
-        raise Invalid("name must be at most 63 of letters, digits, '.', '_', '@' and '-', and begin with a letter or digit")  # fmt: skip
+        raise Invalid(
+            "name must be at most 63 of letters, digits, '.', '_', '@' and '-', and begin with a letter or digit"
+        )
     if Account.objects.filter(name=name).exists():
         raise Precondition(f"account {name} exists")
     account = Account(name=name, capabilities=["login"])
@@ -498,8 +529,15 @@ def delete_account(name: str, actor: str) -> None:
 
 
 def create_token(
-    actor: str, *, account: Account | None = None, project: str = "", role: str = "", token_id: Any = "", seconds: Any = 0, description: str = ""
-) -> str:  # fmt: skip
+    actor: str,
+    *,
+    account: Account | None = None,
+    project: str = "",
+    role: str = "",
+    token_id: Any = "",
+    seconds: Any = 0,
+    description: str = "",
+) -> str:
     """Return a new token of an account or of a project's role.
 
     Units: `seconds` until it ends, 0 for never.
@@ -525,13 +563,25 @@ def create_token(
         )
     with transaction.atomic():
         ApiToken.objects.create(
-            account=account, project=project, role=role, token_id=token_id, issued_at=now, expires_at=ends,
-            description=description[:300], created_by=actor,
-        )  # fmt: skip
+            account=account,
+            project=project,
+            role=role,
+            token_id=token_id,
+            issued_at=now,
+            expires_at=ends,
+            description=description[:300],
+            created_by=actor,
+        )
         audit.record(
-            actor, "create-token", "account" if account else "project", account.name if account else project, project,
-            token=token_id, role=role, expires=ends.isoformat() if ends else "never",
-        )  # fmt: skip
+            actor,
+            "create-token",
+            "account" if account else "project",
+            account.name if account else project,
+            project,
+            token=token_id,
+            role=role,
+            expires=ends.isoformat() if ends else "never",
+        )
     return _encode(subject, token_id, now, ends)
 
 
@@ -542,9 +592,14 @@ def revoke_tokens(rows: Any, actor: str) -> int:
         for row in found:
             ApiToken.objects.filter(pk=row.pk).update(revoked_at=timezone.now())
             audit.record(
-                actor, "delete-token", "account" if row.account else "project",
-                row.account.name if row.account else row.project, row.project, token=row.token_id, role=row.role,
-            )  # fmt: skip
+                actor,
+                "delete-token",
+                "account" if row.account else "project",
+                row.account.name if row.account else row.project,
+                row.project,
+                token=row.token_id,
+                role=row.role,
+            )
     return len(found)
 
 

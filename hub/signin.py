@@ -53,8 +53,12 @@ class LocalBackend(BaseBackend):
     """Names and passwords of local accounts, with the limits of every sign-in."""
 
     def authenticate(
-        self, request: HttpRequest | None, username: str = "", password: str = "", **credentials: Any
-    ) -> Account | None:  # fmt: skip
+        self,
+        request: HttpRequest | None,
+        username: str = "",
+        password: str = "",
+        **credentials: Any,
+    ) -> Account | None:
         """Return the account, None for anything that is wrong."""
         del credentials
         if request is not None:
@@ -114,9 +118,11 @@ class AccountAdapter(DefaultAccountAdapter):
             method = "password, second factor" if method == "password" else method
         refresh = request.session.pop("hub_refresh", None)
         token = begin_session(
-            user, method, user_agent=request.headers.get("User-Agent", ""),
+            user,
+            method,
+            user_agent=request.headers.get("User-Agent", ""),
             refresh=_unsealed(refresh) if refresh else None,
-        )  # fmt: skip
+        )
         request.session[HUB_SESSION] = token
         request.session.set_expiry(None)
         set_token_cookie(response, token)
@@ -176,7 +182,14 @@ class HubOIDCProvider(OpenIDConnectProvider):
         """Return the scopes of the settings."""
         return oidc.scopes(provider_named(self.app.provider_id))
 
-    def redirect(self, request: HttpRequest, process: str, next_url: Any = None, data: Any = None, **kwargs: Any) -> Any:  # fmt: skip
+    def redirect(
+        self,
+        request: HttpRequest,
+        process: str,
+        next_url: Any = None,
+        data: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         """Send the browser to the provider."""
         nonce = secrets.token_urlsafe(32)
         params = oidc.auth_params(provider_named(self.app.provider_id), nonce)
@@ -198,10 +211,17 @@ class _Client(OAuth2Client):
 
     provider: Provider
 
-    def get_access_token(self, code: str, pkce_code_verifier: str | None = None, extra_data: Any = None) -> dict[str, Any]:  # fmt: skip
+    def get_access_token(
+        self, code: str, pkce_code_verifier: str | None = None, extra_data: Any = None
+    ) -> dict[str, Any]:
         """Return the tokens for a code."""
         del extra_data
-        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": self.callback_url, "code_verifier": pkce_code_verifier or ""}  # fmt: skip
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self.callback_url,
+            "code_verifier": pkce_code_verifier or "",
+        }
         found = oidc.fetch_tokens(self.provider, form)
         return {**found, "access_token": found.get("access_token") or ""}
 
@@ -248,7 +268,9 @@ class HubOIDCAdapter(OAuth2Adapter):
         identity = oidc.identity_of(self.settings, tokens, nonce=str(self.state.get("nonce") or ""))
         request.session["hub_method"] = f"sso:{self.settings.slug}"
         if tokens.get("refresh_token"):
-            request.session["hub_refresh"] = _sealed({"provider": self.settings.slug, "refresh_token": tokens["refresh_token"]})  # fmt: skip
+            request.session["hub_refresh"] = _sealed(
+                {"provider": self.settings.slug, "refresh_token": tokens["refresh_token"]}
+            )
         return social_login(self.get_provider(), identity)
 
 
@@ -310,14 +332,19 @@ def absolute(request: HttpRequest, path: str) -> str:
     """Return the URL of a page as browsers see it."""
     from django.conf import settings
 
-    return settings.EXTERNAL_URL.rstrip("/") + path if settings.EXTERNAL_URL else request.build_absolute_uri(path)  # fmt: skip
+    return (
+        settings.EXTERNAL_URL.rstrip("/") + path
+        if settings.EXTERNAL_URL
+        else request.build_absolute_uri(path)
+    )
 
 
 def social_login(provider: Any, identity: Identity) -> SocialLogin:
     """Return a sign-in of an identity, for allauth's flow."""
     login = SocialLogin(
-        account=SocialAccount(provider=provider.sub_id, uid=identity.subject[:191]), provider=provider
-    )  # fmt: skip
+        account=SocialAccount(provider=provider.sub_id, uid=identity.subject[:191]),
+        provider=provider,
+    )
     login.hub_identity = identity
     return login
 
@@ -329,7 +356,11 @@ def account_for(identity: Identity, slug: str) -> Account:
     Raises: SignInError when it is disabled.
     """
     with transaction.atomic():
-        account = Account.objects.select_for_update().filter(issuer=identity.issuer, subject=identity.subject).first()  # fmt: skip
+        account = (
+            Account.objects.select_for_update()
+            .filter(issuer=identity.issuer, subject=identity.subject)
+            .first()
+        )
         if account is None:
             account = _new_account(identity, slug)
         if not account.enabled:
@@ -349,12 +380,23 @@ def _new_account(identity: Identity, slug: str) -> Account:
     try:
         with transaction.atomic():
             account = Account.objects.create(
-                name=name, issuer=identity.issuer, subject=identity.subject, provider=slug, capabilities=["login"], password=UNUSABLE,
-            )  # fmt: skip
+                name=name,
+                issuer=identity.issuer,
+                subject=identity.subject,
+                provider=slug,
+                capabilities=["login"],
+                password=UNUSABLE,
+            )
     except IntegrityError:
         # Two first sign-ins at once: the other one made it.
         return Account.objects.get(issuer=identity.issuer, subject=identity.subject)
-    audit.record(name, "create", "account", name, after={"issuer": identity.issuer, "subject": identity.subject, "provider": slug})  # fmt: skip
+    audit.record(
+        name,
+        "create",
+        "account",
+        name,
+        after={"issuer": identity.issuer, "subject": identity.subject, "provider": slug},
+    )
     return account
 
 
@@ -370,17 +412,30 @@ def update_identity(account: Account, identity: Identity) -> None:
     if before != after or not account.last_login:
         access_changed("account", account.name, record_of(account))
     if before[0] != after[0]:
-        audit.record(account.shown_name, "update-groups", "account", account.name, before={"groups": before[0]}, after={"groups": after[0]})  # fmt: skip
+        audit.record(
+            account.shown_name,
+            "update-groups",
+            "account",
+            account.name,
+            before={"groups": before[0]},
+            after={"groups": after[0]},
+        )
 
 
 class SocialAdapter(DefaultSocialAccountAdapter):
     """The hub's own providers and accounts behind allauth's flow."""
 
-    def list_apps(self, request: HttpRequest, provider: Any = None, client_id: Any = None) -> list[SocialApp]:  # fmt: skip
+    def list_apps(
+        self, request: HttpRequest, provider: Any = None, client_id: Any = None
+    ) -> list[SocialApp]:
         """Return the enabled providers as allauth's apps."""
         del request
         apps = [_app(p) for p in all_providers() if p.enabled]
-        return [a for a in apps if provider in (None, a.provider, a.provider_id) and client_id in (None, a.client_id)]  # fmt: skip
+        return [
+            a
+            for a in apps
+            if provider in (None, a.provider, a.provider_id) and client_id in (None, a.client_id)
+        ]
 
     def get_provider(self, request: HttpRequest, provider: Any, client_id: Any = None) -> Any:
         """Return a provider by its id."""
@@ -404,7 +459,9 @@ class SocialAdapter(DefaultSocialAccountAdapter):
         """Sign in the account of the identity; connecting accounts is not offered."""
         identity = getattr(sociallogin, "hub_identity", None)
         if identity is None or sociallogin.state.get("process") != "login":
-            raise ImmediateHttpResponse(refuse(request, sociallogin.account.provider, SignInError("no identity")))  # fmt: skip
+            raise ImmediateHttpResponse(
+                refuse(request, sociallogin.account.provider, SignInError("no identity"))
+            )
         sociallogin.user = account_for(identity, sociallogin.account.provider)
 
     def on_authentication_error(self, request: HttpRequest, provider: Any, **kwargs: Any) -> None:
@@ -412,7 +469,19 @@ class SocialAdapter(DefaultSocialAccountAdapter):
         problem = kwargs.get("exception")
         state = (kwargs.get("extra_context") or {}).get("saml_last_error_reason")
         slug = getattr(getattr(provider, "app", None), "provider_id", "") or "sso"
-        raise ImmediateHttpResponse(refuse(request, slug, SignInError(str(problem or state or "the answer does not belong to a sign-in of this browser"))))  # fmt: skip
+        raise ImmediateHttpResponse(
+            refuse(
+                request,
+                slug,
+                SignInError(
+                    str(
+                        problem
+                        or state
+                        or "the answer does not belong to a sign-in of this browser"
+                    )
+                ),
+            )
+        )
 
 
 def saml_app(provider: Provider) -> SocialApp:

@@ -92,7 +92,9 @@ class Exchange(View):
         account = found.user
         is_first = Token.objects.filter(pk=found.pk).delete()[0]
         # What came with it, and has no use here, goes with it.
-        Token.objects.filter(client_id=CLI_CLIENT, user=account, type=Token.Type.REFRESH_TOKEN).delete()  # fmt: skip
+        Token.objects.filter(
+            client_id=CLI_CLIENT, user=account, type=Token.Type.REFRESH_TOKEN
+        ).delete()
         # A new password ends what was approved under the old one, as it ends sessions.
         is_old = found.created_at < account.password_changed_at
         if not is_first or is_old or not account.may_sign_in:

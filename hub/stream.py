@@ -68,7 +68,11 @@ class Pool:
 
     def state(self) -> dict[str, int]:
         """Return how many threads there are, how many tasks wait and how many run."""
-        return {"threads": len(self._threads), "waiting": len(self._waiting), "running": self._running}  # fmt: skip
+        return {
+            "threads": len(self._threads),
+            "waiting": len(self._waiting),
+            "running": self._running,
+        }
 
     def _work(self) -> None:
         while True:

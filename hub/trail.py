@@ -67,11 +67,25 @@ def stamp(at: datetime) -> str:
 def event_json(event: AuditEvent) -> dict[str, Any]:
     """Return an event as it is digested, shown and exported."""
     return {
-        "id": str(event.uid), "at": stamp(event.at), "actor": event.actor, "who": event.who, "address": event.address,
-        "verb": event.verb, "kind": event.kind, "object": event.object, "project": event.project, "cluster": event.cluster,
-        "outcome": event.outcome, "reason": event.reason, "ticket": event.ticket, "operation": event.operation,
-        "revisions": event.revisions, "change": event.change, "detail": event.detail, "class": event.retention,
-    }  # fmt: skip
+        "id": str(event.uid),
+        "at": stamp(event.at),
+        "actor": event.actor,
+        "who": event.who,
+        "address": event.address,
+        "verb": event.verb,
+        "kind": event.kind,
+        "object": event.object,
+        "project": event.project,
+        "cluster": event.cluster,
+        "outcome": event.outcome,
+        "reason": event.reason,
+        "ticket": event.ticket,
+        "operation": event.operation,
+        "revisions": event.revisions,
+        "change": event.change,
+        "detail": event.detail,
+        "class": event.retention,
+    }
 
 
 @functools.lru_cache(maxsize=2)
@@ -151,7 +165,9 @@ def _seal_batch(*, whole: bool) -> int:
                 sequence += 1
                 digest = digest_of(event_json(event))
                 previous = link_hash(previous, sequence, digest)
-                links.append(AuditLink(sequence=sequence, event_id=event.pk, digest=digest, hash=previous))  # fmt: skip
+                links.append(
+                    AuditLink(sequence=sequence, event_id=event.pk, digest=digest, hash=previous)
+                )
             AuditLink.objects.bulk_create(links)
     return len(links)
 
@@ -188,20 +204,34 @@ def checkpoint(*, force: bool = False) -> AuditCheckpoint | None:
     if head is None or (last and last.sequence >= head.sequence):
         return last
     now = timezone.now()
-    if not force and last and head.sequence - last.sequence < CHECKPOINT_EVERY and now - last.at < CHECKPOINT_AFTER:  # fmt: skip
+    if (
+        not force
+        and last
+        and head.sequence - last.sequence < CHECKPOINT_EVERY
+        and now - last.at < CHECKPOINT_AFTER
+    ):
         return last
     key = signing_key()
     return AuditCheckpoint.objects.get_or_create(
         sequence=head.sequence,
-        defaults={"hash": head.hash, "at": now, "key_id": key_id(key.public_key()), "signature": sign(key, head.sequence, head.hash, stamp(now))},
-    )[0]  # fmt: skip
+        defaults={
+            "hash": head.hash,
+            "at": now,
+            "key_id": key_id(key.public_key()),
+            "signature": sign(key, head.sequence, head.hash, stamp(now)),
+        },
+    )[0]
 
 
 def checkpoint_json(row: AuditCheckpoint) -> dict[str, Any]:
     """Return a checkpoint as it is exported."""
     return {
-        "sequence": row.sequence, "hash": row.hash, "at": stamp(row.at), "keyId": row.key_id, "signature": row.signature,
-    }  # fmt: skip
+        "sequence": row.sequence,
+        "hash": row.hash,
+        "at": stamp(row.at),
+        "keyId": row.key_id,
+        "signature": row.signature,
+    }
 
 
 def rows(first: int, last: int, chosen: Q | None = None) -> Iterator[dict[str, Any]]:
@@ -265,10 +295,22 @@ def retain(now: datetime) -> int:
     pks = list(chosen.order_by("pk").values_list("pk", flat=True)[:10_000])
     if not pks:
         return 0
-    through = AuditLink.objects.filter(event_id__in=pks).order_by("-sequence").values_list("sequence", flat=True)[0]  # fmt: skip
+    through = (
+        AuditLink.objects.filter(event_id__in=pks)
+        .order_by("-sequence")
+        .values_list("sequence", flat=True)[0]
+    )
     with transaction.atomic():
         AuditGate.objects.create()
         AuditEvent.objects.filter(pk__in=pks).delete()
-        audit.record("hub", "expire", "audit", "events", events=len(pks), through=max(through, expired_before()), days=days)  # fmt: skip
+        audit.record(
+            "hub",
+            "expire",
+            "audit",
+            "events",
+            events=len(pks),
+            through=max(through, expired_before()),
+            days=days,
+        )
         AuditGate.objects.all().delete()
     return len(pks)

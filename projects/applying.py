@@ -117,8 +117,9 @@ def _changed(
     old = _schemas(current)
     return {
         version: published.get(version, "")
-        for version, schema in _schemas(result).items() if old.get(version) != schema
-    }  # fmt: skip
+        for version, schema in _schemas(result).items()
+        if old.get(version) != schema
+    }
 
 
 def _await_definition(
@@ -172,9 +173,11 @@ def _apply_hook(run: Run, step_: Step, manifest: Manifest) -> Step:
     _require_free(run, step_, run.target.get(step_.key, step_.version))
     mark = None if run.target.is_home(step_.key) else HOOK_FINALIZER
     run.target.apply(
-        normalize_desired(marked(manifest, operation_id(run), mark)), run.resource_options(manifest),
-        None, force=run.force,
-    )  # fmt: skip
+        normalize_desired(marked(manifest, operation_id(run), mark)),
+        run.resource_options(manifest),
+        None,
+        force=run.force,
+    )
     return replace(step_, status=RUNNING, message="")
 
 
@@ -189,4 +192,7 @@ def _require_free(run: Run, step_: Step, current: Manifest | None) -> None:
     """Return if no other application has what a hook is called: hooks replace and delete what they find."""
     other = run.reach.others(current) if current is not None else ""
     if other:
-        raise Forbidden("SharedResource", f"hook {step_.key} is part of application {other}: give the hook another name")  # fmt: skip
+        raise Forbidden(
+            "SharedResource",
+            f"hook {step_.key} is part of application {other}: give the hook another name",
+        )

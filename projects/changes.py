@@ -65,9 +65,12 @@ class Target:
 
 
 def change(
-    target: Target, what: Change, connection: Connection, kind: Kind,
+    target: Target,
+    what: Change,
+    connection: Connection,
+    kind: Kind,
     call: Callable[[Connection, Kind], Manifest],
-) -> Manifest:  # fmt: skip
+) -> Manifest:
     """Make a change by `call`, with its intent and its outcome in the trail.
 
     Raises: Refused with the cluster's answer, without the content of a Secret; RetryLater when there was none: the
@@ -102,17 +105,33 @@ def _intend(target: Target, what: Change, kind: Kind) -> PendingChange:
     shown = {} if what.patch is None else {"patch": masked(_body(what.patch), _field(what.key))}
     with transaction.atomic():
         event = audit.record(
-            target.actor, what.verb, "resource", target.named(what.key), application.project,
-            cluster=target.cluster.name, outcome="intent", uid=metadata.get("uid"),
-            resource_version=metadata.get("resourceVersion"), **shown,
-        )  # fmt: skip
+            target.actor,
+            what.verb,
+            "resource",
+            target.named(what.key),
+            application.project,
+            cluster=target.cluster.name,
+            outcome="intent",
+            uid=metadata.get("uid"),
+            resource_version=metadata.get("resourceVersion"),
+            **shown,
+        )
         plan = {
-            "how": what.how, "key": list(what.key), "version": kind.version, "patch": what.patch,
-            "before": without_noise(what.before), "fingerprint": fingerprint(what.before),
-        }  # fmt: skip
+            "how": what.how,
+            "key": list(what.key),
+            "version": kind.version,
+            "patch": what.patch,
+            "before": without_noise(what.before),
+            "fingerprint": fingerprint(what.before),
+        }
         return PendingChange.objects.create(
-            event=event.pk, uid=event.uid, cluster=target.cluster.pk, application=application.pk, plan=plan, due_at=now + GRACE,
-        )  # fmt: skip
+            event=event.pk,
+            uid=event.uid,
+            cluster=target.cluster.pk,
+            application=application.pk,
+            plan=plan,
+            due_at=now + GRACE,
+        )
 
 
 def _field(key: ResourceKey) -> str:
@@ -126,12 +145,18 @@ def _body(patch: Any) -> Any:
         return [op for op in patch if not (isinstance(op, dict) and op.get("op") == "test")]
     if not isinstance(patch, Mapping):
         return patch
-    metadata = {k: v for k, v in (patch.get("metadata") or {}).items() if k not in ("uid", "resourceVersion")}  # fmt: skip
+    metadata = {
+        k: v
+        for k, v in (patch.get("metadata") or {}).items()
+        if k not in ("uid", "resourceVersion")
+    }
     rest = {k: v for k, v in patch.items() if k != "metadata"}
     return {**rest, **({"metadata": metadata} if metadata else {})}
 
 
-def _conclude(pending: PendingChange, found: Found, after: Manifest | None, *, looked: bool = False) -> None:  # fmt: skip
+def _conclude(
+    pending: PendingChange, found: Found, after: Manifest | None, *, looked: bool = False
+) -> None:
     """Write the outcome of an intent, with the masked difference; once."""
     intent = AuditEvent.objects.get(pk=pending.event)
     is_made = found.outcome == "allowed" and after is not None
@@ -140,11 +165,20 @@ def _conclude(pending: PendingChange, found: Found, after: Manifest | None, *, l
         if not PendingChange.objects.filter(pk=pending.pk).delete()[0]:
             return
         audit.record(
-            "hub" if looked else intent.actor, intent.verb, intent.kind, intent.object, intent.project,
-            cluster=intent.cluster, outcome=found.outcome, intent=str(intent.uid), message=redact_text(found.why),
-            resolved="by reading the live object" if looked else "", asked_by=intent.actor if looked else "",
-            before=before if is_made else None, after=without_noise(after or {}) if is_made else None,
-        )  # fmt: skip
+            "hub" if looked else intent.actor,
+            intent.verb,
+            intent.kind,
+            intent.object,
+            intent.project,
+            cluster=intent.cluster,
+            outcome=found.outcome,
+            intent=str(intent.uid),
+            message=redact_text(found.why),
+            resolved="by reading the live object" if looked else "",
+            asked_by=intent.actor if looked else "",
+            before=before if is_made else None,
+            after=without_noise(after or {}) if is_made else None,
+        )
 
 
 def resolve(pk: int) -> bool:
@@ -185,7 +219,9 @@ def _wait(pending: PendingChange, why: str) -> bool:
         )
         return True
     delay = min(RETRY * 2 ** min(pending.attempts, 10), LONGEST_RETRY)
-    PendingChange.objects.filter(pk=pending.pk).update(due_at=now + delay, attempts=pending.attempts + 1)  # fmt: skip
+    PendingChange.objects.filter(pk=pending.pk).update(
+        due_at=now + delay, attempts=pending.attempts + 1
+    )
     return False
 
 

@@ -104,7 +104,11 @@ def _secrets() -> str:
         fields = [f.name for f in model._meta.get_fields() if isinstance(f, SealedJSONField)]
         if fields:
             rows = model._default_manager.order_by("pk").values_list("pk", flat=True)
-            found += [f"{model._meta.verbose_name} {pk}" for pk in rows.iterator() if _is_sealed_shut(model, pk, fields)]  # fmt: skip
+            found += [
+                f"{model._meta.verbose_name} {pk}"
+                for pk in rows.iterator()
+                if _is_sealed_shut(model, pk, fields)
+            ]
     if not found:
         return ""
     return (
@@ -181,7 +185,10 @@ def _rows() -> str:
             if isinstance(field, DocumentField):
                 rows = model._default_manager.annotate(stored_text=Cast(field.name, TextField()))
                 bad = rows.exclude(stored_text__startswith="{" if field.kind is dict else "[")
-                found += [f"{model._meta.verbose_name} {row}: {field.name} must be {'an object' if field.kind is dict else 'a list'}" for row in bad.iterator()]  # fmt: skip
+                found += [
+                    f"{model._meta.verbose_name} {row}: {field.name} must be {'an object' if field.kind is dict else 'a list'}"
+                    for row in bad.iterator()
+                ]
     for project in Project.objects.iterator():
         if problem := shape_problem(project.spec):
             found.append(f"project {project.name}: {problem}")

@@ -104,10 +104,11 @@ def settings_for(application: Application) -> CompareSettings:
     options = setting("compare_options", {})
     own = ignore_rules(application.spec.get("ignoreDifferences") or [], "spec.ignoreDifferences")
     return CompareSettings(
-        rules=(*system_rules(), *own), tracking=live.tracking(),
+        rules=(*system_rules(), *own),
+        tracking=live.tracking(),
         ignore_aggregated_roles=bool(options.get("ignoreAggregatedRoles")),
         ignore_status=options.get("ignoreResourceStatusField", "all"),
-    )  # fmt: skip
+    )
 
 
 def prepared(
@@ -130,10 +131,12 @@ def prepared(
         kept.append(_placed(manifest, key, place))
     single, repeated = unique(kept)
     for key, count in repeated.items():
-        warnings.append((
-            "RepeatedResourceWarning",
-            f"Resource {key.group}/{key.kind}/{key.namespace}/{key.name} appeared {count} times among application resources.",
-        ))  # fmt: skip
+        warnings.append(
+            (
+                "RepeatedResourceWarning",
+                f"Resource {key.group}/{key.kind}/{key.namespace}/{key.name} appeared {count} times among application resources.",
+            )
+        )
     marks = live.tracking()
     return [mark(m, application.instance, place.namespace, marks) for m in single], warnings
 
@@ -206,9 +209,14 @@ def comparison(
     author = Author(application, Project(name=application.project, spec=dict(project)))
     pairs, drafts = [], []
     context = _Context(
-        application, cluster, rules, options, Jq(application.project, application.qualified_name),
-        _types(cluster, targets), ask,
-    )  # fmt: skip
+        application,
+        cluster,
+        rules,
+        options,
+        Jq(application.project, application.qualified_name),
+        _types(cluster, targets),
+        ask,
+    )
     for key in sorted(targets.keys() | rows.keys()):
         row = rows.get(key)
         target = targets.get(key)
@@ -239,7 +247,7 @@ def comparison(
 
 def _errors(
     drafts: Sequence[_Draft], settled: Mapping[ResourceKey, Settled]
-) -> list[tuple[str, str]]:  # fmt: skip
+) -> list[tuple[str, str]]:
     found = [(d, d.error or (settled[d.key].error if d.key in settled else None)) for d in drafts]
     return [_comparison_error(draft.key, error, draft.holder) for draft, error in found if error]
 
@@ -255,9 +263,13 @@ def _type_name(manifest: Manifest) -> tuple[str, str, str]:
 
 def _spec_errors(targets: Mapping[ResourceKey, Manifest], place: Place) -> list[tuple[str, str]]:
     return [
-        ("InvalidSpecError", f"Namespace for {key.name} {m['apiVersion']}, Kind={key.kind} is missing.")
-        for key, m in targets.items() if place.is_namespaced(key.group, key.kind) and not key.namespace
-    ]  # fmt: skip
+        (
+            "InvalidSpecError",
+            f"Namespace for {key.name} {m['apiVersion']}, Kind={key.kind} is missing.",
+        )
+        for key, m in targets.items()
+        if place.is_namespaced(key.group, key.kind) and not key.namespace
+    ]
 
 
 def _shared_warning(key: ResourceKey, application: Application, holder: str) -> tuple[str, str]:
@@ -397,8 +409,12 @@ def live_manifest(
 
 
 def _draft(
-    key: ResourceKey, target: Manifest | None, row: LiveResource | None, context: _Context, holder: str
-) -> _Draft:  # fmt: skip
+    key: ResourceKey,
+    target: Manifest | None,
+    row: LiveResource | None,
+    context: _Context,
+    holder: str,
+) -> _Draft:
     try:
         return _looked_at(key, target, row, context, holder)
     except (EngineError, Refused) as error:
@@ -406,8 +422,12 @@ def _draft(
 
 
 def _looked_at(
-    key: ResourceKey, target: Manifest | None, row: LiveResource | None, context: _Context, holder: str
-) -> _Draft:  # fmt: skip
+    key: ResourceKey,
+    target: Manifest | None,
+    row: LiveResource | None,
+    context: _Context,
+    holder: str,
+) -> _Draft:
     cluster, application = context.cluster, context.application
     current = live_manifest(row, target, cluster)
     if target is None:
@@ -427,9 +447,11 @@ def _looked_at(
     if mode is Mode.NEVER:
         return _Draft(key, target, row, current, look.settled(), None, holder, repeats)
     question = Question(
-        look, always=mode is Mode.ALWAYS, mutations=counts_mutations(target, application),
+        look,
+        always=mode is Mode.ALWAYS,
+        mutations=counts_mutations(target, application),
         validate=resource_options(target, context.options).validate,
-    )  # fmt: skip
+    )
     return _Draft(key, target, row, current, None, question, holder, repeats)
 
 
@@ -454,16 +476,20 @@ def _settled(
     return {key: answer for (key, _), answer in zip(asked, found, strict=True)}
 
 
-def _notes(drafts: Sequence[_Draft], settled: Mapping[ResourceKey, Settled]) -> list[tuple[str, str]]:  # fmt: skip
+def _notes(
+    drafts: Sequence[_Draft], settled: Mapping[ResourceKey, Settled]
+) -> list[tuple[str, str]]:
     """Return what must be said of resources that were compared without the answer that was asked for."""
     held = {draft.key for draft in drafts if draft.holder}
     return [
         (UNANSWERED, f"{key}: {found.note if key not in held else 'it cannot be compared'}")
-        for key, found in settled.items() if found.note
+        for key, found in settled.items()
+        if found.note
     ] + [
         (REPEATED, f"{draft.key}: {repeat}: the last one counts")
-        for draft in drafts for repeat in draft.repeats
-    ]  # fmt: skip
+        for draft in drafts
+        for repeat in draft.repeats
+    ]
 
 
 def _pair(draft: _Draft, settled: Settled | None, options: Mapping[str, str]) -> Pair:
@@ -477,14 +503,18 @@ def _pair(draft: _Draft, settled: Settled | None, options: Mapping[str, str]) ->
         status = Sync.OUT_OF_SYNC
     own = resource_options(current or example, options)
     state = ResourceState(
-        key=key, version=split_api_version(example.get("apiVersion", ""))[1] or (row.version if row else ""), status=status,
-        health=_health(row, current), exists=current is not None, wanted=target is not None,
+        key=key,
+        version=split_api_version(example.get("apiVersion", ""))[1] or (row.version if row else ""),
+        status=status,
+        health=_health(row, current),
+        exists=current is not None,
+        wanted=target is not None,
         wave=wave(example) if example else 0,
         ignore_extraneous="IgnoreExtraneous" in (compare_options(current) if current else set()),
         ignore_health=health.ignores_health(current) if current else False,
         needs_confirmation=target is None and own.value("Prune") == "confirm",
         note=settled.note if settled else "",
-    )  # fmt: skip
+    )
     pair = Pair(key, target, current, row, found, state)
     return _without_data(pair) if draft.holder else pair
 

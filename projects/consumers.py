@@ -77,7 +77,9 @@ class Live(AsyncJsonWebsocketConsumer):
         self.must_look_anew = False
         self.rate, self.person = Rate(*PAGE_RATE), 0
         self.tasks: list[asyncio.Task[None]] = []
-        cookies = next((v.decode("latin-1") for k, v in self.scope.get("headers", []) if k == b"cookie"), "")  # fmt: skip
+        cookies = next(
+            (v.decode("latin-1") for k, v in self.scope.get("headers", []) if k == b"cookie"), ""
+        )
         self.token = joined_cookie(parse_cookie(cookies)) if COOKIE in cookies else ""
         # A handshake of nobody costs no look into the database.
         async with _HANDSHAKES.enter():
@@ -223,7 +225,9 @@ class Live(AsyncJsonWebsocketConsumer):
         """Say what changed, as far as the page may hear of it."""
         shown, seen = self.shown, batch.seen_by.get(self.rights)
         mine = [batch.by_row[pk] for pk in (shown.rows - self.hidden) & batch.by_row.keys()]
-        if seen is None or any(c in seen and not c.gone and shown.view not in c.drawn for c in mine):  # fmt: skip
+        if seen is None or any(
+            c in seen and not c.gone and shown.view not in c.drawn for c in mine
+        ):
             # Its rights or its rows are others than when the feed asked.
             self._look_anew()
             return

@@ -143,10 +143,12 @@ def _cascade(application: Application, project: Project, cluster: Cluster) -> No
     candidates, kept = _candidates(application, project, cluster)
     options = parse_options(application.sync_policy.get("syncOptions") or [])
     ruling = rule(
-        [Candidate(row.resource_key, _delete_option(row, options)) for row in candidates], total=len(candidates),
-        budget=budget_from((project.spec.get("flotilla") or {}).get("deletion")), explicit=True,
+        [Candidate(row.resource_key, _delete_option(row, options)) for row in candidates],
+        total=len(candidates),
+        budget=budget_from((project.spec.get("flotilla") or {}).get("deletion")),
+        explicit=True,
         confirmed=confirmed_since(application, application.deletion_requested_at or timezone.now()),
-    )  # fmt: skip
+    )
     for key in ruling.having(Verdict.REFUSED):
         not_deleted(application, f"{key}: its option Delete=false forbids it")
     if ruling.having(Verdict.CONFIRM):

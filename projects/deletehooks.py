@@ -143,7 +143,11 @@ def release_all(application: Application, cluster: Cluster) -> None:
             if current is not None:
                 target.drop_hook_finalizer(current)
     except (Refused, RetryLater, Stalled) as error:
-        log.warning("hooks keep their finalizer: %s", error, extra={"application": application.qualified_name})  # fmt: skip
+        log.warning(
+            "hooks keep their finalizer: %s",
+            error,
+            extra={"application": application.qualified_name},
+        )
 
 
 def _is_held(manifest: Manifest | None) -> bool:
@@ -167,9 +171,14 @@ def _deletion(
     application: Application, project: Project, cluster: Cluster, phase: SyncPhase, finalizer: str
 ) -> _Deletion:
     return _Deletion(
-        application, project, cluster, phase, finalizer, target_of(application, project, cluster),
+        application,
+        project,
+        cluster,
+        phase,
+        finalizer,
+        target_of(application, project, cluster),
         reach_of(application, cluster, project.spec),
-    )  # fmt: skip
+    )
 
 
 def _manifests(deletion: _Deletion) -> list[Manifest]:
@@ -250,8 +259,9 @@ def _create(deletion: _Deletion, manifest: Manifest) -> None:
     try:
         deletion.target.apply(
             normalize_desired(marked(manifest, deletion.run, mark)),
-            resource_options(manifest, options), None,
-        )  # fmt: skip
+            resource_options(manifest, options),
+            None,
+        )
     except Refused as refused:
         raise _failure(deletion, key, refused.message) from refused
 
@@ -265,7 +275,7 @@ def _failure(deletion: _Deletion, key: ResourceKey, reason: str) -> HookFailed:
         f"{deletion.phase} hook {key} failed: {reason}; it is run again, and nothing that it guards is deleted "
         f"before: {deletion.way_out}",
         delay,
-    )  # fmt: skip
+    )
 
 
 def _last_failure(deletion: _Deletion) -> datetime | None:
@@ -280,8 +290,9 @@ def is_failing(application: Application, condition: Mapping[str, Any]) -> bool:
     """Return whether a condition says that a hook failed which an application still waits for."""
     return any(
         _says_failed(condition, phase)
-        for phase, name in PHASES if f"{name}-finalizer.argocd.argoproj.io" in application.finalizers
-    )  # fmt: skip
+        for phase, name in PHASES
+        if f"{name}-finalizer.argocd.argoproj.io" in application.finalizers
+    )
 
 
 def _says_failed(condition: Mapping[str, Any], phase: SyncPhase) -> bool:

@@ -70,23 +70,43 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
             _remember(operation, application, now)
         Application.objects.filter(pk=application.pk).bump(refresh_at=now)
         ApplicationEvent.objects.create(
-            application_uid=application.uid, namespace=application.namespace, name=application.name, reason="OperationCompleted",
-            kind="Normal" if phase is Phase.SUCCEEDED else "Warning", message=f"Sync operation to {', '.join(r[:12] for r in operation.revisions)} {phase.lower()}: {message}"[:1000],
-        )  # fmt: skip
+            application_uid=application.uid,
+            namespace=application.namespace,
+            name=application.name,
+            reason="OperationCompleted",
+            kind="Normal" if phase is Phase.SUCCEEDED else "Warning",
+            message=f"Sync operation to {', '.join(r[:12] for r in operation.revisions)} {phase.lower()}: {message}"[
+                :1000
+            ],
+        )
         who = (operation.request.get("initiatedBy") or {}).get("username") or "automated sync"
         audit.record(
-            who, "operation-ended", "application", application.qualified_name, application.project, operation=operation.pk,
-            cluster=application.cluster.name if application.cluster else "", revisions=operation.revisions, phase=phase.value,
-            message=redact_text(message[:300]), **_deployed(operation, application, now),
-        )  # fmt: skip
+            who,
+            "operation-ended",
+            "application",
+            application.qualified_name,
+            application.project,
+            operation=operation.pk,
+            cluster=application.cluster.name if application.cluster else "",
+            revisions=operation.revisions,
+            phase=phase.value,
+            message=redact_text(message[:300]),
+            **_deployed(operation, application, now),
+        )
         publish()
         tell_rollout(application)
         wake("projects.refresh", application.pk, priority=2)
         _trim(application)
     log.info(
-        "operation %s: %s", phase.lower(), operation.message.splitlines()[0] if operation.message else "",
-        extra={"application": application.qualified_name, "operation": operation.pk, "revision": ",".join(operation.revisions)},
-    )  # fmt: skip
+        "operation %s: %s",
+        phase.lower(),
+        operation.message.splitlines()[0] if operation.message else "",
+        extra={
+            "application": application.qualified_name,
+            "operation": operation.pk,
+            "revision": ",".join(operation.revisions),
+        },
+    )
     SYNC.labels(
         application.project, phase.value, application.cluster.server if application.cluster else ""
     ).inc()
@@ -106,16 +126,23 @@ def _deployed(operation: Operation, application: Application, now: datetime) -> 
             continue
         if info is not None:
             lines = info.message.strip().splitlines()
-            commits.append({
-                "revision": revision, "author": info.author, "date": info.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "message": redact_text(lines[0][:200]) if lines else "",
-            })  # fmt: skip
+            commits.append(
+                {
+                    "revision": revision,
+                    "author": info.author,
+                    "date": info.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    "message": redact_text(lines[0][:200]) if lines else "",
+                }
+            )
     since = application.out_of_sync_since
     return {
-        "commits": commits, "manifests": operation.manifests_digest, "started": operation.started_at.isoformat(),
+        "commits": commits,
+        "manifests": operation.manifests_digest,
+        "started": operation.started_at.isoformat(),
         "seconds": round((now - operation.started_at).total_seconds(), 1),
-        "drift_seconds": round((now - since).total_seconds()) if since else None, "dry_run": bool(operation.sync.get("dryRun")) or None,
-    }  # fmt: skip
+        "drift_seconds": round((now - since).total_seconds()) if since else None,
+        "dry_run": bool(operation.sync.get("dryRun")) or None,
+    }
 
 
 def _trim(application: Application) -> None:
@@ -169,9 +196,15 @@ def _remember(operation: Operation, application: Application, now: datetime) -> 
     last = application.history.order_by("-number").first()
     initiated = operation.request.get("initiatedBy") or {}
     Revision.objects.create(
-        application=application, number=(last.number + 1) if last else 0, revisions=operation.revisions, sources=operation.sources,
-        is_multi_source=application.is_multi_source, deployed_at=now, started_at=operation.started_at, initiated_by=initiated,
-    )  # fmt: skip
+        application=application,
+        number=(last.number + 1) if last else 0,
+        revisions=operation.revisions,
+        sources=operation.sources,
+        is_multi_source=application.is_multi_source,
+        deployed_at=now,
+        started_at=operation.started_at,
+        initiated_by=initiated,
+    )
     limit = application.spec.get("revisionHistoryLimit")
     keep = 10 if limit is None else int(limit)
     stale = application.history.order_by("-number").values_list("pk", flat=True)[keep:]

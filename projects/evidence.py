@@ -123,7 +123,7 @@ class Settled:
 
 def settle(
     cluster: Cluster, user: str, questions: Sequence[Question], *, fresh: bool = False
-) -> list[Settled]:  # fmt: skip
+) -> list[Settled]:
     """Return the comparisons of resources in doubt: by earlier answers, else by a dry run of each."""
     known = {} if fresh else _known(cluster, [q.key.text for q in questions])
     found: dict[int, Settled] = {}
@@ -199,8 +199,11 @@ def _ask(cluster: Cluster, user: str, question: Question) -> DryRun:
     """Return the answer of the API server as it is kept; nothing that is kept when it cannot be asked."""
     sent = question.look.wanted
     row = DryRun(
-        cluster=cluster, resource=question.key.text, asked=_asked(question, user), place=question.whole
-    )  # fmt: skip
+        cluster=cluster,
+        resource=question.key.text,
+        asked=_asked(question, user),
+        place=question.whole,
+    )
     try:
         answer = dry_run(cluster, user, sent, validate=question.validate, reason="compare")
     except Refused as refused:
@@ -240,7 +243,7 @@ def _body(answer: Manifest) -> bytes | None:
 
 def dry_run(
     cluster: Cluster, user: str, sent: Manifest, *, validate: bool, reason: str
-) -> Manifest | None:  # fmt: skip
+) -> Manifest | None:
     """Return what applying a manifest would make of a resource, None when its kind is not served.
 
     Raises: Refused, Unreachable.
@@ -274,9 +277,11 @@ def _keep(cluster: Cluster, rows: Sequence[DryRun]) -> None:
         row.at = now
     unique = {(r.resource, r.asked, r.place): r for r in rows}
     DryRun.objects.bulk_create(
-        unique.values(), update_conflicts=True, unique_fields=["cluster", "resource", "asked", "place"],
+        unique.values(),
+        update_conflicts=True,
+        unique_fields=["cluster", "resource", "asked", "place"],
         update_fields=["verdict", "message", "body", "at"],
-    )  # fmt: skip
+    )
     _prune(cluster, {row.resource for row in rows})
 
 
@@ -300,12 +305,16 @@ def learn(cluster: Cluster, user: str, look: Look, *, validate: bool) -> None:
     if look.is_same:
         return
     question = Question(look, validate=validate)
-    row = DryRun(cluster=cluster, resource=question.key.text, asked=_asked(question, user), verdict=SAME)  # fmt: skip
+    row = DryRun(
+        cluster=cluster, resource=question.key.text, asked=_asked(question, user), verdict=SAME
+    )
     row.place = question.place
     _keep(cluster, [row])
 
 
-def accepted(cluster: Cluster, user: str, pairs: Mapping[ResourceKey, tuple[Manifest, Manifest | None, bool]]) -> set[ResourceKey]:  # fmt: skip
+def accepted(
+    cluster: Cluster, user: str, pairs: Mapping[ResourceKey, tuple[Manifest, Manifest | None, bool]]
+) -> set[ResourceKey]:
     """Return the resources whose dry run was answered a moment ago, with nothing changed since.
 
     Shapes: of each resource the manifest as sent, what is live, and whether its fields are validated.

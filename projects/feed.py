@@ -47,8 +47,12 @@ class Shown:
     @classmethod
     def of(cls, content: dict[str, Any]) -> "Shown":
         """Take what a page says of itself; what makes no sense is left out."""
-        rows, also = (v if isinstance(v := content.get(name), list) else [] for name in ("rows", "also"))  # fmt: skip
-        numbers = [r for r in rows if isinstance(r, int) and not isinstance(r, bool) and 0 < r < 2**63]  # fmt: skip
+        rows, also = (
+            v if isinstance(v := content.get(name), list) else [] for name in ("rows", "also")
+        )
+        numbers = [
+            r for r in rows if isinstance(r, int) and not isinstance(r, bool) and 0 < r < 2**63
+        ]
         keys = [k for k in also if isinstance(k, str) and k.isprintable() and len(k) <= LONGEST_KEY]
         view = content.get("view")
         view = view if isinstance(view, str) and view in DRAW else "table"
@@ -75,8 +79,15 @@ class Shown:
         return {key.partition(":")[0] for key in self.also} & TOPICS.keys()
 
     def message(
-        self, version: int, rows: dict[str, str], gone: Iterable[int], others: int, *, touched: bool = False, news: bool = False
-    ) -> dict[str, Any] | None:  # fmt: skip
+        self,
+        version: int,
+        rows: dict[str, str],
+        gone: Iterable[int],
+        others: int,
+        *,
+        touched: bool = False,
+        news: bool = False,
+    ) -> dict[str, Any] | None:
         """Return what the page is told, None when nothing."""
         rows, gone = {key: text for key, text in rows.items() if text}, sorted(gone)
         told: dict[str, Any] = {"gone": gone} if gone else {}
@@ -166,19 +177,28 @@ def changes_since(
     if now <= version or version < 0:
         return Batch(now, [], ())
     rows = list(
-        Application.objects.filter(resource_version__gt=version).select_related("cluster")
-        .only("namespace", "name", "project", "owner", "resource_version", "cluster").order_by("resource_version")[:MOST]
-    )  # fmt: skip
+        Application.objects.filter(resource_version__gt=version)
+        .select_related("cluster")
+        .only("namespace", "name", "project", "owner", "resource_version", "cluster")
+        .order_by("resource_version")[:MOST]
+    )
     if len(rows) == MOST:
         # The rest comes with the next look.
         now = rows[-1].resource_version
-    drawn = {view: draw(keys.intersection(r.pk for r in rows), view) for view, keys in watched.items()}  # fmt: skip
+    drawn = {
+        view: draw(keys.intersection(r.pk for r in rows), view) for view, keys in watched.items()
+    }
     changes = [
         Change(
-            row.pk, row.resource_version, row.rbac_object, row.where, keys=keys_of(row), drawn={v: d[row.pk] for v, d in drawn.items() if row.pk in d}
+            row.pk,
+            row.resource_version,
+            row.rbac_object,
+            row.where,
+            keys=keys_of(row),
+            drawn={v: d[row.pk] for v, d in drawn.items() if row.pk in d},
         )
         for row in rows
-    ]  # fmt: skip
+    ]
     changes += applications_gone(tombstones("Application", version, now))
     changes += notices_since(version, now)
     for topic in topics:
@@ -188,9 +208,15 @@ def changes_since(
 
 def draw(keys: Collection[int], view: str) -> dict[int, str]:
     """Return the rows of applications as a view shows them, an empty text for one that cannot be drawn."""
-    rows = list(
-        Application.objects.filter(pk__in=keys).select_related("cluster", "operation").defer("inputs", "compared_to")
-    ) if keys else []  # fmt: skip
+    rows = (
+        list(
+            Application.objects.filter(pk__in=keys)
+            .select_related("cluster", "operation")
+            .defer("inputs", "compared_to")
+        )
+        if keys
+        else []
+    )
     prefetch_related_objects(rows, "remotes")
     drawn = {}
     for application in rows:
@@ -233,7 +259,10 @@ def look_anew(
         gone = _gone_elsewhere(shown, version, newest)
         if shown.counts_others:
             others = changed.count() + sum(_may_hear(caller.rights, change) for change in gone)
-        told_of = [*gone, *(c for topic in shown.topics for c in changes_of(topic, version, newest))]  # fmt: skip
+        told_of = [
+            *gone,
+            *(c for topic in shown.topics for c in changes_of(topic, version, newest)),
+        ]
         touched = (
             touched
             or any(c.keys & shown.also and _may_hear(caller.rights, c) for c in told_of)
@@ -241,7 +270,14 @@ def look_anew(
         )
     lost = shown.rows - rows.keys()
     news = version > 0 and bool(notices_since(version, newest))
-    told = shown.message(newest, {str(pk): text for pk, text in drawn.items()}, lost, others, touched=touched, news=news)  # fmt: skip
+    told = shown.message(
+        newest,
+        {str(pk): text for pk, text in drawn.items()},
+        lost,
+        others,
+        touched=touched,
+        news=news,
+    )
     return Anew(newest, lost, told)
 
 

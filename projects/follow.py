@@ -395,11 +395,15 @@ def registry_pushed(place: str, tag: str) -> int:
     """
     wake("appsets.published", (place, tag), priority=2)
     name = place.rpartition("/")[2]
-    candidates = Application.objects.alias(spec_text=Cast("spec", TextField())).filter(spec_text__icontains=name)  # fmt: skip
+    candidates = Application.objects.alias(spec_text=Cast("spec", TextField())).filter(
+        spec_text__icontains=name
+    )
     found = [a.pk for a in candidates if any(wants_tag(s, place, tag) for s in a.sources)]
     if found:
         now = timezone.now()
-        Application.objects.filter(pk__in=found, refresh_kind="").update(refresh_kind="normal", refresh_requested_at=now)  # fmt: skip
+        Application.objects.filter(pk__in=found, refresh_kind="").update(
+            refresh_kind="normal", refresh_requested_at=now
+        )
         mark_due(found)
     return len(found)
 

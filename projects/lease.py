@@ -99,4 +99,6 @@ def prolong(held: Iterable[Claim]) -> None:
         if one.write(until):
             one.written = [until]
         elif one in _held:
-            log.warning("a claim was lost: the work took longer than its lease", extra={"row": one.pk})  # fmt: skip
+            log.warning(
+                "a claim was lost: the work took longer than its lease", extra={"row": one.pk}
+            )

@@ -13,8 +13,11 @@ from projects.models import Project
 from projects.specs import check_project, global_projects, invalid_after
 
 _KIND_LISTS = (
-    "clusterResourceWhitelist", "clusterResourceBlacklist", "namespaceResourceWhitelist", "namespaceResourceBlacklist",
-)  # fmt: skip
+    "clusterResourceWhitelist",
+    "clusterResourceBlacklist",
+    "namespaceResourceWhitelist",
+    "namespaceResourceBlacklist",
+)
 
 
 def is_governing(spec: Mapping[str, Any], name: str = "*") -> bool:
@@ -52,7 +55,9 @@ def require_change(
     labels = project.labels if labels is None else labels
     if not is_new:
         _require_wider(caller, project.spec, spec)
-        _require_globals(caller, project, Project(name=project.name, spec=spec, labels=dict(labels)))  # fmt: skip
+        _require_globals(
+            caller, project, Project(name=project.name, spec=spec, labels=dict(labels))
+        )
     _require_governing(caller, project, spec, labels)
     if not is_new:
         invalid_after(project, spec)

@@ -22,10 +22,15 @@ HEALTH = ("Degraded", "Progressing", "Missing", "Unknown", "Suspended", "Healthy
 SYNC = ("OutOfSync", "Unknown", "Synced")
 RUNNING = Q(operation__phase__in=["Running", "Terminating"])
 _WAITING = RUNNING & Q(operation__message__startswith="waiting")
-_OPERATIONS = {"running": RUNNING & ~Q(operation__message__startswith="waiting"), "waiting": _WAITING, "failed": Q(operation__phase__in=["Failed", "Error"])}  # fmt: skip
+_OPERATIONS = {
+    "running": RUNNING & ~Q(operation__message__startswith="waiting"),
+    "waiting": _WAITING,
+    "failed": Q(operation__phase__in=["Failed", "Error"]),
+}
 _AUTOMATED = Q(spec__syncPolicy__automated__isnull=False) & (
-    Q(spec__syncPolicy__automated__enabled__isnull=True) | Q(spec__syncPolicy__automated__enabled=True)
-)  # fmt: skip
+    Q(spec__syncPolicy__automated__enabled__isnull=True)
+    | Q(spec__syncPolicy__automated__enabled=True)
+)
 VIEWS = ("table", "tiles", "summary")
 MOST_READ = 20_000
 """Of so many applications labels are counted."""
@@ -37,21 +42,45 @@ SORTS = {
     "cluster": "Cluster",
 }
 _COLUMNS = {
-    "health": "health_status", "sync": "sync_status", "project": "project", "cluster": "cluster__name", "namespace": "dest_namespace",
-    "set": "owner", "repository": "remotes__url",
-}  # fmt: skip
+    "health": "health_status",
+    "sync": "sync_status",
+    "project": "project",
+    "cluster": "cluster__name",
+    "namespace": "dest_namespace",
+    "set": "owner",
+    "repository": "remotes__url",
+}
 _OPEN = ("health", "sync", "freshness", "operation", "project", "cluster")
 TITLES = {
-    "health": "Health", "sync": "Sync", "freshness": "Freshness", "operation": "Operation", "project": "Project", "cluster": "Cluster",
-    "auto": "Auto-sync", "namespace": "Namespace", "set": "Set", "repository": "Repository",
-}  # fmt: skip
-_WORDS = {"current": "Current", "stale": "Stale", "running": "Running", "waiting": "Waiting", "failed": "Failed last", "on": "On", "off": "Off"}  # fmt: skip
+    "health": "Health",
+    "sync": "Sync",
+    "freshness": "Freshness",
+    "operation": "Operation",
+    "project": "Project",
+    "cluster": "Cluster",
+    "auto": "Auto-sync",
+    "namespace": "Namespace",
+    "set": "Set",
+    "repository": "Repository",
+}
+_WORDS = {
+    "current": "Current",
+    "stale": "Stale",
+    "running": "Running",
+    "waiting": "Waiting",
+    "failed": "Failed last",
+    "on": "On",
+    "off": "Off",
+}
 
 
 def stale(now: datetime) -> Q:
     """Return the condition that a status is older than two intervals, as `is_stale` has it for one row."""
     limit = now - 2 * (settings.POLL_INTERVAL + settings.POLL_JITTER)
-    blind = Q(cluster=None) | ~(Q(cluster__server="https://kubernetes.default.svc") | Q(cluster__is_synced=True, cluster__lease_until__gt=now))  # fmt: skip
+    blind = Q(cluster=None) | ~(
+        Q(cluster__server="https://kubernetes.default.svc")
+        | Q(cluster__is_synced=True, cluster__lease_until__gt=now)
+    )
     again = Q(refresh_at__isnull=False)
     doubtful = again & (Q(comparison_digest="") | Q(conditions__icontains=DELAYED))
     for kind in ERRORS:
@@ -67,7 +96,11 @@ def _condition(name: str, value: str, now: datetime) -> Q:
     if name == "operation":
         return _OPERATIONS.get(value, Q(pk__in=[]))
     if name == "auto":
-        return Q(pk__in=Application.objects.filter(_AUTOMATED).values("pk")) if value == "on" else ~Q(pk__in=Application.objects.filter(_AUTOMATED).values("pk"))  # fmt: skip
+        return (
+            Q(pk__in=Application.objects.filter(_AUTOMATED).values("pk"))
+            if value == "on"
+            else ~Q(pk__in=Application.objects.filter(_AUTOMATED).values("pk"))
+        )
     old = Q(pk__in=Application.objects.filter(stale(now)).values("pk"))
     return old if value == "stale" else ~old
 
@@ -88,7 +121,12 @@ def _text(words: str, now: datetime) -> Q:
         if colon and key == "label" and "=" in value:
             result &= _label(value)
             continue
-        found = Q(name__icontains=word) | Q(project__icontains=word) | Q(dest_namespace__icontains=word) | Q(cluster__name__icontains=word)  # fmt: skip
+        found = (
+            Q(name__icontains=word)
+            | Q(project__icontains=word)
+            | Q(dest_namespace__icontains=word)
+            | Q(cluster__name__icontains=word)
+        )
         if re.fullmatch(r"[0-9a-f]{6,64}", word):
             found |= Q(revisions_text__contains=word)
         result &= found | Q(images_text__icontains=word)
@@ -98,7 +136,11 @@ def _text(words: str, now: datetime) -> Q:
 def _label(text: str) -> Q:
     key, _, value = text.partition("=")
     # A key with two underscores would be read as a path.
-    return Q(**{f"labels__{key}": value}) if re.fullmatch(r"[\w./-]+", key) and "__" not in key else Q(pk__in=[])  # fmt: skip
+    return (
+        Q(**{f"labels__{key}": value})
+        if re.fullmatch(r"[\w./-]+", key) and "__" not in key
+        else Q(pk__in=[])
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +194,22 @@ def chosen(params: QueryDict) -> Chosen:
     facets = {n: [v for v in params.getlist(n) if v][:50] for n in TITLES}
     page = params.get("page", "")
     return Chosen(
-        {n: v for n, v in facets.items() if v}, [x for x in params.getlist("label") if "=" in x][:10], params.get("q", "").strip()[:200],
-        params.get("sort", "") if params.get("sort", "") in SORTS else "", next((v for v in VIEWS if v == params.get("view")), "table"),
-        max(1, digits(page, 6) or 1), params.get("favourites") == "1",
-    )  # fmt: skip
+        {n: v for n, v in facets.items() if v},
+        [x for x in params.getlist("label") if "=" in x][:10],
+        params.get("q", "").strip()[:200],
+        params.get("sort", "") if params.get("sort", "") in SORTS else "",
+        next((v for v in VIEWS if v == params.get("view")), "table"),
+        max(1, digits(page, 6) or 1),
+        params.get("favourites") == "1",
+    )
 
 
 class Listing:
     """The applications of one address."""
 
-    def __init__(self, caller: Caller, wanted: Chosen, base: ApplicationQuerySet | None = None) -> None:  # fmt: skip
+    def __init__(
+        self, caller: Caller, wanted: Chosen, base: ApplicationQuerySet | None = None
+    ) -> None:
         self.caller, self.wanted = caller, wanted
         self._base = visible(caller) if base is None else base
 
@@ -178,7 +226,10 @@ class Listing:
         for label in wanted.labels:
             found = found.filter(_label(label))
         if wanted.words:
-            found = found.alias(revisions_text=Cast("revisions", TextField()), images_text=Cast("summary", TextField()))  # fmt: skip
+            found = found.alias(
+                revisions_text=Cast("revisions", TextField()),
+                images_text=Cast("summary", TextField()),
+            )
             found = found.filter(_text(wanted.words, wanted.now))
         if wanted.favourites and self.caller.account is not None:
             found = found.filter(favourites__account=self.caller.account)
@@ -200,12 +251,18 @@ class Listing:
         for name, title in TITLES.items():
             found = self.facet_counts(name)
             own = self.wanted.facets.get(name, [])
-            shown = list(found.items()) if name not in _COLUMNS or name in ("health", "sync") else sorted(found.items(), key=lambda e: (e[0] not in own, -e[1], e[0]))  # fmt: skip
+            shown = (
+                list(found.items())
+                if name not in _COLUMNS or name in ("health", "sync")
+                else sorted(found.items(), key=lambda e: (e[0] not in own, -e[1], e[0]))
+            )
             listed = shown if name in ("health", "sync") else shown[: max(MOST_VALUES, len(own))]
             known = {v for v, _ in listed}
             values = [Option(v, _WORDS.get(v, v), c, v in own) for v, c in listed]
             values += [Option(v, _WORDS.get(v, v), 0, True) for v in own if v not in known]
-            yield Facet(name, title, values, len(shown) - len(listed), bool(own) or name in _OPEN, bool(own))  # fmt: skip
+            yield Facet(
+                name, title, values, len(shown) - len(listed), bool(own) or name in _OPEN, bool(own)
+            )
         labels = self.labels()
         if labels:
             yield Facet(
@@ -220,12 +277,20 @@ class Listing:
         if name in _COLUMNS:
             return self.counts(_COLUMNS[name], name)
         base = self.query(name)
-        values = {"freshness": ("current", "stale"), "operation": tuple(_OPERATIONS), "auto": ("on", "off")}[name]  # fmt: skip
+        values = {
+            "freshness": ("current", "stale"),
+            "operation": tuple(_OPERATIONS),
+            "auto": ("on", "off"),
+        }[name]
         return {v: base.filter(_condition(name, v, self.wanted.now)).count() for v in values}
 
     def stale_count(self) -> int:
         """Return how many there would be with freshness:stale."""
-        return self.query("freshness").filter(_condition("freshness", "stale", self.wanted.now)).count()  # fmt: skip
+        return (
+            self.query("freshness")
+            .filter(_condition("freshness", "stale", self.wanted.now))
+            .count()
+        )
 
     def labels(self) -> list[Option]:
         """Return the labels that most of these applications have."""
@@ -235,13 +300,21 @@ class Listing:
                 text = f"{key}={value}"
                 counts[text] = counts.get(text, 0) + 1
         chosen_ = self.wanted.labels
-        order = sorted(counts, key=lambda t: (t not in chosen_, -counts[t], t))[: max(MOST_VALUES, len(chosen_))]  # fmt: skip
-        return [Option(t, t, counts[t], t in chosen_) for t in order] + [Option(t, t, 0, True) for t in chosen_ if t not in counts]  # fmt: skip
+        order = sorted(counts, key=lambda t: (t not in chosen_, -counts[t], t))[
+            : max(MOST_VALUES, len(chosen_))
+        ]
+        return [Option(t, t, counts[t], t in chosen_) for t in order] + [
+            Option(t, t, 0, True) for t in chosen_ if t not in counts
+        ]
 
     def rows(self) -> list[Application]:
         """Return the applications of the page, with what a row shows."""
         start = (self.wanted.page - 1) * PAGE
-        found = self._ordered().select_related("cluster", "operation").defer("inputs", "compared_to", "finalizers")  # fmt: skip
+        found = (
+            self._ordered()
+            .select_related("cluster", "operation")
+            .defer("inputs", "compared_to", "finalizers")
+        )
         return list(found[start : start + PAGE])
 
     def _ordered(self) -> ApplicationQuerySet:
@@ -256,10 +329,16 @@ class Listing:
 
 
 _BADNESS = Case(
-    *(When(health_status=word, then=Value(number * 10)) for number, word in enumerate(("Degraded", "Missing", "Unknown", "Progressing"))),
-    When(sync_status="OutOfSync", then=Value(50)), When(sync_status="Unknown", then=Value(60)), When(health_status="Suspended", then=Value(70)),
-    default=Value(90), output_field=IntegerField(),
-)  # fmt: skip
+    *(
+        When(health_status=word, then=Value(number * 10))
+        for number, word in enumerate(("Degraded", "Missing", "Unknown", "Progressing"))
+    ),
+    When(sync_status="OutOfSync", then=Value(50)),
+    When(sync_status="Unknown", then=Value(60)),
+    When(health_status="Suspended", then=Value(70)),
+    default=Value(90),
+    output_field=IntegerField(),
+)
 
 
 def bars(
@@ -283,6 +362,9 @@ def bars(
 
 def since(application: Application) -> datetime | None:
     """Return since when the worse of the two statuses is so."""
-    marks = [application.health_changed_at if application.health_status != "Healthy" else None, application.out_of_sync_since]  # fmt: skip
+    marks = [
+        application.health_changed_at if application.health_status != "Healthy" else None,
+        application.out_of_sync_since,
+    ]
     known = [m for m in marks if m is not None]
     return min(known) if known else application.health_changed_at

@@ -34,17 +34,28 @@ def application_json(
     as_of: datetime | None = None,
 ) -> dict[str, Any]:
     """Return an application in Argo CD's shape. `history` and `as_of` are looked up when not given."""
-    metadata = filled({
-        "name": application.name, "namespace": application.namespace, "uid": str(application.uid),
-        "resourceVersion": str(application.resource_version), "generation": application.generation,
-        "creationTimestamp": stamp(application.created_at), "labels": application.labels,
-        "annotations": application.annotations, "finalizers": application.finalizers,
-        "deletionTimestamp": stamp(application.deletion_requested_at), "ownerReferences": _owners(application),
-    })  # fmt: skip
+    metadata = filled(
+        {
+            "name": application.name,
+            "namespace": application.namespace,
+            "uid": str(application.uid),
+            "resourceVersion": str(application.resource_version),
+            "generation": application.generation,
+            "creationTimestamp": stamp(application.created_at),
+            "labels": application.labels,
+            "annotations": application.annotations,
+            "finalizers": application.finalizers,
+            "deletionTimestamp": stamp(application.deletion_requested_at),
+            "ownerReferences": _owners(application),
+        }
+    )
     result = {
-        "apiVersion": API_VERSION, "kind": "Application", "metadata": metadata, "spec": application.spec,
+        "apiVersion": API_VERSION,
+        "kind": "Application",
+        "metadata": metadata,
+        "spec": application.spec,
         "status": _status(application, history, as_of),
-    }  # fmt: skip
+    }
     running = application.operation
     if running is not None and running.phase == "Running":
         result["operation"] = running.request
@@ -54,10 +65,16 @@ def application_json(
 def _owners(application: Application) -> list[dict[str, Any]]:
     if not application.owner:
         return []
-    return [{
-        "apiVersion": API_VERSION, "kind": "ApplicationSet", "name": application.owner, "uid": str(application.owner_uid),
-        "controller": True, "blockOwnerDeletion": True,
-    }]  # fmt: skip
+    return [
+        {
+            "apiVersion": API_VERSION,
+            "kind": "ApplicationSet",
+            "name": application.owner,
+            "uid": str(application.owner_uid),
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]
 
 
 def _status(
@@ -69,16 +86,26 @@ def _status(
     if not application.is_multi_source and compared.get("sources"):
         compared["source"] = compared.pop("sources")[0]
     status: dict[str, Any] = {
-        "sync": {"status": application.sync_status, "comparedTo": compared, **_revisions(application.revisions, application.is_multi_source)},
-        "health": filled({
-            "status": application.health_status, "message": application.health_message,
-            "lastTransitionTime": stamp(application.health_changed_at),
-        }),
-        "resources": application.resources, "conditions": application.conditions, "summary": application.summary,
+        "sync": {
+            "status": application.sync_status,
+            "comparedTo": compared,
+            **_revisions(application.revisions, application.is_multi_source),
+        },
+        "health": filled(
+            {
+                "status": application.health_status,
+                "message": application.health_message,
+                "lastTransitionTime": stamp(application.health_changed_at),
+            }
+        ),
+        "resources": application.resources,
+        "conditions": application.conditions,
+        "summary": application.summary,
         "history": [_history_json(r) for r in entries],
         "reconciledAt": stamp(application.compared_at or application.reconciled_at),
-        "flotilla": filled({"stale": is_stale(known_at), "asOf": stamp(known_at)}), "controllerNamespace": application.namespace,
-    }  # fmt: skip
+        "flotilla": filled({"stale": is_stale(known_at), "asOf": stamp(known_at)}),
+        "controllerNamespace": application.namespace,
+    }
     if application.is_multi_source:
         status["sourceTypes"] = application.source_types
     elif application.source_types:
@@ -143,10 +170,17 @@ def _sources(wanted: list[Any], multi: bool) -> dict[str, Any]:
 
 def _history_json(revision: Revision) -> dict[str, Any]:
     return {
-        "id": revision.number, **_revisions(revision.revisions, revision.is_multi_source),
+        "id": revision.number,
+        **_revisions(revision.revisions, revision.is_multi_source),
         **_sources(revision.sources, revision.is_multi_source),
-        **filled({"deployedAt": stamp(revision.deployed_at), "deployStartedAt": stamp(revision.started_at), "initiatedBy": revision.initiated_by}),
-    }  # fmt: skip
+        **filled(
+            {
+                "deployedAt": stamp(revision.deployed_at),
+                "deployStartedAt": stamp(revision.started_at),
+                "initiatedBy": revision.initiated_by,
+            }
+        ),
+    }
 
 
 def operation_json(operation: Operation, *, multi: bool) -> dict[str, Any]:
@@ -154,11 +188,21 @@ def operation_json(operation: Operation, *, multi: bool) -> dict[str, Any]:
     results = [
         step_json(step) for step in operation.steps if step["status"] != "pending" or step["result"]
     ]
-    return filled({
-        "operation": operation.request, "phase": operation.phase, "message": operation.message,
-        "startedAt": stamp(operation.started_at), "finishedAt": stamp(operation.finished_at), "retryCount": operation.retries,
-        "syncResult": {**_revisions(operation.revisions, multi), **_sources(operation.sources, multi), "resources": results},
-    })  # fmt: skip
+    return filled(
+        {
+            "operation": operation.request,
+            "phase": operation.phase,
+            "message": operation.message,
+            "startedAt": stamp(operation.started_at),
+            "finishedAt": stamp(operation.finished_at),
+            "retryCount": operation.retries,
+            "syncResult": {
+                **_revisions(operation.revisions, multi),
+                **_sources(operation.sources, multi),
+                "resources": results,
+            },
+        }
+    )
 
 
 _HOOK_PHASES = {
@@ -173,10 +217,16 @@ def step_json(step: Mapping[str, Any]) -> dict[str, Any]:
     """Return a step of a plan as an entry of `syncResult.resources`."""
     group, kind, namespace, name = step["key"]
     result = {
-        "group": group, "version": step["version"], "kind": kind, "namespace": namespace, "name": name,
-        "status": step["result"], "message": step["message"], "syncPhase": step["phase"],
+        "group": group,
+        "version": step["version"],
+        "kind": kind,
+        "namespace": namespace,
+        "name": name,
+        "status": step["result"],
+        "message": step["message"],
+        "syncPhase": step["phase"],
         "hookPhase": _HOOK_PHASES.get(step["status"], ""),
-    }  # fmt: skip
+    }
     if step["action"] == HOOK:
         result["hookType"] = step["phase"]
     return {
@@ -188,11 +238,19 @@ def step_json(step: Mapping[str, Any]) -> dict[str, Any]:
 
 def project_json(project: Project) -> dict[str, Any]:
     """Return a project in Argo CD's shape."""
-    metadata = filled({
-        "name": project.name, "namespace": "argocd", "uid": str(project.uid), "resourceVersion": str(project.resource_version),
-        "generation": project.generation, "creationTimestamp": stamp(project.created_at), "labels": project.labels,
-        "annotations": project.annotations, "finalizers": project.finalizers,
-    })  # fmt: skip
+    metadata = filled(
+        {
+            "name": project.name,
+            "namespace": "argocd",
+            "uid": str(project.uid),
+            "resourceVersion": str(project.resource_version),
+            "generation": project.generation,
+            "creationTimestamp": stamp(project.created_at),
+            "labels": project.labels,
+            "annotations": project.annotations,
+            "finalizers": project.finalizers,
+        }
+    )
     return {
         "apiVersion": API_VERSION,
         "kind": "AppProject",

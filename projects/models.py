@@ -223,8 +223,11 @@ class Application(models.Model):
     deletion_requested_at = models.DateTimeField(null=True)
     created_by = models.CharField(max_length=150, blank=True)
     owner = models.CharField(
-        max_length=253, blank=True, db_index=True, help_text="The ApplicationSet, of the same namespace, that it comes from."
-    )  # fmt: skip
+        max_length=253,
+        blank=True,
+        db_index=True,
+        help_text="The ApplicationSet, of the same namespace, that it comes from.",
+    )
     owner_uid = models.UUIDField(null=True)
 
     cluster = models.ForeignKey(
@@ -309,7 +312,11 @@ class Application(models.Model):
         if resource not in ("applications", "logs", "exec") or len(parts) not in (2, 3):
             return None
         namespace = parts[1] if len(parts) == 3 else settings.NAMESPACE
-        found = cls.objects.select_related("cluster").filter(project=parts[0], namespace=namespace, name=parts[-1]).first()  # fmt: skip
+        found = (
+            cls.objects.select_related("cluster")
+            .filter(project=parts[0], namespace=namespace, name=parts[-1])
+            .first()
+        )
         return found.where if found else None
 
     @property

@@ -64,9 +64,7 @@ class Author:
         return is_allowed(self.caller, _RESOURCES[name.kind], action, named, where)
 
 
-def refusal(
-    author: Author, name: Name, wanted: Manifest | None, current: Manifest | None
-) -> str:  # fmt: skip
+def refusal(author: Author, name: Name, wanted: Manifest | None, current: Manifest | None) -> str:
     """Return the rule against writing one of the hub's own resources, empty when there is none.
 
     Shapes: `wanted` is None where it is deleted, `current` where it does not exist.
@@ -96,7 +94,7 @@ def _outside(author: Author, name: Name) -> str:
 
 def _project_refusal(
     author: Author, name: Name, wanted: Manifest | None, current: Manifest | None
-) -> str:  # fmt: skip
+) -> str:
     home = settings.NAMESPACE
     if name.namespace != home:
         return f"the hub keeps AppProjects in its own namespace '{home}' only"
@@ -114,9 +112,7 @@ def _project_refusal(
     return ""
 
 
-def _require_project(
-    caller: Caller, name: str, wanted: Manifest | None, *, exists: bool
-) -> None:  # fmt: skip
+def _require_project(caller: Caller, name: str, wanted: Manifest | None, *, exists: bool) -> None:
     """Return if a person may do to a project what the REST API would let them."""
     if wanted is None:
         require(caller, "projects", "delete", name, name)
@@ -128,9 +124,7 @@ def _require_project(
     require_change(caller, project or Project(name=name), spec, labels)
 
 
-def _beyond(
-    author: Author, name: Name, wanted: Manifest | None, current: Manifest | None
-) -> str:  # fmt: skip
+def _beyond(author: Author, name: Name, wanted: Manifest | None, current: Manifest | None) -> str:
     """Return why a resource of another project than the author's must not be written."""
     own = author.project.name
     sides = [
@@ -170,9 +164,7 @@ def _namespace_refusal(name: Name, wanted: Manifest) -> str:
     return f"project '{project_in(wanted)}' does not permit namespace '{name.namespace}' (spec.sourceNamespaces)"
 
 
-def _taken(
-    author: Author, name: Name, wanted: Manifest | None, current: Manifest | None
-) -> str:  # fmt: skip
+def _taken(author: Author, name: Name, wanted: Manifest | None, current: Manifest | None) -> str:
     """Return why a resource that exists, and that the author does not manage, must not be written."""
     if current is None or is_governing(author.project.spec):
         return ""
@@ -283,7 +275,10 @@ def _children(application: Application) -> list[LiveResource]:
         return []
     return list(
         LiveResource.objects.filter(
-            cluster=cluster, instance=application.instance, is_self=True, group=GROUP,
+            cluster=cluster,
+            instance=application.instance,
+            is_self=True,
+            group=GROUP,
             kind__in=["AppProject", *_RESOURCES],
         ).order_by("kind", "name")
-    )  # fmt: skip
+    )

@@ -36,7 +36,18 @@ class Nothing(NamedTuple):
 MOST_URLS = 20
 """Of one repository."""
 Event = Push | Pulls | Image | Nothing
-_GITHUB_ACTIONS = ("opened", "closed", "reopened", "synchronize", "synchronized", "labeled", "unlabeled", "label_updated", "label_cleared", "edited")  # fmt: skip
+_GITHUB_ACTIONS = (
+    "opened",
+    "closed",
+    "reopened",
+    "synchronize",
+    "synchronized",
+    "labeled",
+    "unlabeled",
+    "label_updated",
+    "label_cleared",
+    "edited",
+)
 
 
 def text(value: Any, *path: str) -> str:
@@ -87,11 +98,23 @@ def bitbucket(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
     repository = body.get("repository")
     name, page = text(repository, "full_name"), text(repository, "links", "html", "href")
     if event == "repo:push":
-        urls = tuple(u for u in (page, f"https://bitbucket.org/{name}" if name else "", f"git@bitbucket.org:{name}" if name else "") if u)  # fmt: skip
+        urls = tuple(
+            u
+            for u in (
+                page,
+                f"https://bitbucket.org/{name}" if name else "",
+                f"git@bitbucket.org:{name}" if name else "",
+            )
+            if u
+        )
         for change in _list(body, "push", "changes"):
             kind = "tags" if text(change, "new", "type") == "tag" else "heads"
             branch = text(change, "new", "name")
-            yield Push(urls, f"refs/{kind}/{branch}" if branch else "", text(change, "new", "target", "hash"))  # fmt: skip
+            yield Push(
+                urls,
+                f"refs/{kind}/{branch}" if branch else "",
+                text(change, "new", "target", "hash"),
+            )
     elif event.startswith("pullrequest:"):
         yield Pulls(name) if name and "comment" not in event else Nothing()
     elif event:
@@ -105,12 +128,20 @@ def bitbucket_server(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
         clones = [text(link, "href") for link in _list(repository, "links", "clone")[:MOST_URLS]]
         urls = tuple(u for u in (*clones, *_urls(repository, "html_url")) if u)
         for change in _list(body, "changes"):
-            yield Push(urls, text(change, "refId") or text(change, "ref", "id"), text(change, "toHash"))  # fmt: skip
+            yield Push(
+                urls, text(change, "refId") or text(change, "ref", "id"), text(change, "toHash")
+            )
     elif event.startswith("pr:"):
         target = body.get("pullRequest")
-        repository = target.get("toRef", {}).get("repository") if isinstance(target, Mapping) and isinstance(target.get("toRef"), Mapping) else None  # fmt: skip
+        repository = (
+            target.get("toRef", {}).get("repository")
+            if isinstance(target, Mapping) and isinstance(target.get("toRef"), Mapping)
+            else None
+        )
         project, slug = text(repository, "project", "key"), text(repository, "slug")
-        yield Pulls(f"{project}/{slug}") if project and slug and "comment" not in event else Nothing()  # fmt: skip
+        yield (
+            Pulls(f"{project}/{slug}") if project and slug and "comment" not in event else Nothing()
+        )
     elif event:
         yield Nothing()
 
@@ -131,7 +162,11 @@ def azure(body: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def _image(host: str, repository: str, tag: str) -> Event:
-    return Image(f"{host}/{repository}".lower().strip("/"), tag) if host and repository and tag else Nothing()  # fmt: skip
+    return (
+        Image(f"{host}/{repository}".lower().strip("/"), tag)
+        if host and repository and tag
+        else Nothing()
+    )
 
 
 def github_package(body: Mapping[str, Any]) -> Iterator[Event]:
@@ -143,7 +178,11 @@ def github_package(body: Mapping[str, Any]) -> Iterator[Event]:
     tag = text(version, "container_metadata", "tag", "name")
     is_container = text(package, "package_type").upper() == "CONTAINER"
     is_new = text(body, "action") in ("published", "updated")
-    yield _image(host, f"{owner}/{text(package, 'name')}" if owner else "", tag) if is_container and is_new else Nothing()  # fmt: skip
+    yield (
+        _image(host, f"{owner}/{text(package, 'name')}" if owner else "", tag)
+        if is_container and is_new
+        else Nothing()
+    )
 
 
 def harbor(body: Mapping[str, Any]) -> Iterator[Event]:

@@ -117,16 +117,28 @@ def load(operation: Operation) -> Run:
     options = parse_options(operation.sync.get("syncOptions") or [])
     caller = None if operation.is_automated else caller_by(operation.started_by)
     target = Target(
-        cluster, options.get("ClientSideApplyMigration") != "false",
+        cluster,
+        options.get("ClientSideApplyMigration") != "false",
         application.annotations.get("argocd.argoproj.io/client-side-apply-migration-manager", ""),
-        identity_for(application, project, cluster), Author(application, project, caller),
-    )  # fmt: skip
+        identity_for(application, project, cluster),
+        Author(application, project, caller),
+    )
     return Run(
-        operation, application, project, cluster, place_of(application, cluster),
-        reach_of(application, cluster, project.spec), target, options,
+        operation,
+        application,
+        project,
+        cluster,
+        place_of(application, cluster),
+        reach_of(application, cluster, project.spec),
+        target,
+        options,
         # What a worker began to apply and did not finish is applied again; hooks are recognised by their mark.
-        [replace(s, status=PENDING) if s.status == APPLYING else s for s in map(Step.from_json, operation.steps)], {},
-    )  # fmt: skip
+        [
+            replace(s, status=PENDING) if s.status == APPLYING else s
+            for s in map(Step.from_json, operation.steps)
+        ],
+        {},
+    )
 
 
 def desired_of(run: Run) -> sources.Desired:
@@ -183,10 +195,13 @@ def prepare(run: Run) -> None:
     extra = [p.live for p in chosen if p.state.requires_pruning and p.live is not None]
     hooks = not run.is_selective and "apply" not in (run.operation.sync.get("syncStrategy") or {})
     request = PlanRequest(
-        revision=run.operation.revisions[0] if run.operation.revisions else "", started=int(run.operation.started_at.timestamp()),
-        hooks=hooks, prune=bool(run.operation.sync.get("prune")), options=run.options,
+        revision=run.operation.revisions[0] if run.operation.revisions else "",
+        started=int(run.operation.started_at.timestamp()),
+        hooks=hooks,
+        prune=bool(run.operation.sync.get("prune")),
+        options=run.options,
         synced={p.key for p in chosen if p.state.status is Sync.SYNCED},
-    )  # fmt: skip
+    )
     by_key = {resource_key(m): m for m in desired}
     run.desired = by_key
     run.operation.manifests_digest = digest_of({"manifests": list(desired)})
@@ -197,8 +212,15 @@ def prepare(run: Run) -> None:
     _dry_run(run, {p.key: _current(run, p) for p in chosen})
     run.operation.is_planned = True
     if run.dry_run:
-        run.steps = [replace(s, status=SUCCEEDED, result=s.result or ("Pruned" if s.action == PRUNE else "Synced"),
-                             message=s.message or ("pruned (dry run)" if s.action == PRUNE else "")) for s in run.steps]  # fmt: skip
+        run.steps = [
+            replace(
+                s,
+                status=SUCCEEDED,
+                result=s.result or ("Pruned" if s.action == PRUNE else "Synced"),
+                message=s.message or ("pruned (dry run)" if s.action == PRUNE else ""),
+            )
+            for s in run.steps
+        ]
         store_steps(run, "")
         finish(run.operation, Phase.SUCCEEDED, "successfully synced (dry run)")
         return
@@ -235,7 +257,9 @@ def _check(run: Run) -> None:
     for step_ in run.steps:
         key = step_.key
         if step_.action == APPLY and _has_no_name(run, step_):
-            problems.append(f"{key}: metadata.generateName without a name is for hooks: set metadata.name")  # fmt: skip
+            problems.append(
+                f"{key}: metadata.generateName without a name is for hooks: set metadata.name"
+            )
             continue
         if step_.action != PRUNE and run.target.is_home(key):
             problems += _home_problems(run, step_)
@@ -359,7 +383,9 @@ def _dry_run(run: Run, current: Mapping[ResourceKey, Manifest | None]) -> None:
     tried = [n for n, s in enumerate(run.steps) if s.action == APPLY]
     spared = _spared(run, [run.steps[n] for n in tried], current)
     tried = [n for n in tried if run.steps[n].key not in spared]
-    results = in_parallel([lambda n=n: _try(run, run.steps[n], current.get(run.steps[n].key)) for n in tried])  # fmt: skip
+    results = in_parallel(
+        [lambda n=n: _try(run, run.steps[n], current.get(run.steps[n].key)) for n in tried]
+    )
     for number, refusal in zip(tried, results, strict=True):
         if refusal is not None:
             run.steps[number] = _judged(run, number, refusal)
@@ -373,7 +399,7 @@ def _dry_run(run: Run, current: Mapping[ResourceKey, Manifest | None]) -> None:
 
 def _spared(
     run: Run, steps: Sequence[Step], current: Mapping[ResourceKey, Manifest | None]
-) -> set[ResourceKey]:  # fmt: skip
+) -> set[ResourceKey]:
     """Return the resources whose dry run the comparison made a moment ago, with the same manifest."""
     pairs = {}
     for step_ in steps:

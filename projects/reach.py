@@ -34,8 +34,10 @@ class Place:
     def knowing(self, manifests: Iterable[Manifest]) -> "Place":
         """Return the place as it is once the definitions among some manifests are applied."""
         coming = {
-            kind: m["spec"].get("scope") != "Cluster" for m in manifests if (kind := defined_kind(m))
-        }  # fmt: skip
+            kind: m["spec"].get("scope") != "Cluster"
+            for m in manifests
+            if (kind := defined_kind(m))
+        }
         return replace(self, coming=coming)
 
     def is_namespaced(self, group: str, kind: str) -> bool:
@@ -136,9 +138,7 @@ class Reach:
         A resource is reached because it is marked as the application's own, because Git names it and it is no other
         application's, or because one that is reached made it. Each is permitted by itself.
         """
-        own = self._query().filter(
-            instance=self.application.instance, is_self=True, owner_uid=""
-        )  # fmt: skip
+        own = self._query().filter(instance=self.application.instance, is_self=True, owner_uid="")
         found = {node.uid: node for node in own.nodes() if not self.refusal(node.key)}
         wanted, held = self._wanted(found)
         found |= wanted

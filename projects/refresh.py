@@ -216,7 +216,10 @@ def _desired(application: Application, context: sources.Context, *, force: bool)
     """
 
     def at(since: datetime | None, *, fresh: bool) -> list[str]:
-        return [sources.resolve(s, application.project, force=fresh, since=since) for s in application.sources]  # fmt: skip
+        return [
+            sources.resolve(s, application.project, force=fresh, since=since)
+            for s in application.sources
+        ]
 
     revisions: list[str] = []
     try:

@@ -24,9 +24,17 @@ def refused(operation: Operation, reason: str, *, verb: str = "sync") -> None:
     application = operation.application
     cluster = application.cluster.name if application.cluster else ""
     audit.record_refusal_once(
-        actor_of(operation), verb, "applications", application.qualified_name, application.project, reason, cluster,
-        revisions=operation.revisions, operation=operation.pk, each_operation=not operation.is_automated,
-    )  # fmt: skip
+        actor_of(operation),
+        verb,
+        "applications",
+        application.qualified_name,
+        application.project,
+        reason,
+        cluster,
+        revisions=operation.revisions,
+        operation=operation.pk,
+        each_operation=not operation.is_automated,
+    )
 
 
 def refused_by(operation: Operation, error: Exception) -> None:
@@ -39,9 +47,15 @@ def not_started(application: Application, revisions: Sequence[str], reason: str)
     """Write that a rule keeps automated sync from starting."""
     cluster = application.cluster.name if application.cluster else ""
     audit.record_refusal_once(
-        AUTOMATED, "sync", "applications", application.qualified_name, application.project, reason, cluster,
+        AUTOMATED,
+        "sync",
+        "applications",
+        application.qualified_name,
+        application.project,
+        reason,
+        cluster,
         revisions=revisions,
-    )  # fmt: skip
+    )
 
 
 def not_deleted(application: Application, reason: str) -> None:
@@ -49,6 +63,12 @@ def not_deleted(application: Application, reason: str) -> None:
     cluster = application.cluster.name if application.cluster else ""
     asked = application.deletion_requested_at
     audit.record_refusal_once(
-        "hub", "delete", "applications", application.qualified_name, application.project, reason, cluster,
+        "hub",
+        "delete",
+        "applications",
+        application.qualified_name,
+        application.project,
+        reason,
+        cluster,
         revisions=[asked.isoformat()] if asked else [],
-    )  # fmt: skip
+    )

@@ -85,7 +85,11 @@ def _globals(value: Any) -> None:
     if not isinstance(value, list):
         raise Invalid("global_projects must be a list of {labelSelector, projectName}")
     for number, entry in enumerate(value):
-        if not isinstance(entry, dict) or not isinstance(entry.get("projectName"), str) or not isinstance(entry.get("labelSelector"), dict):  # fmt: skip
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(entry.get("projectName"), str)
+            or not isinstance(entry.get("labelSelector"), dict)
+        ):
             raise Invalid(f"global_projects[{number}] must have labelSelector and projectName")
 
 
@@ -113,7 +117,11 @@ def _notices(value: Any) -> None:
             raise Invalid(f"notices[{number}].text must have 1 to 500 characters")
         if entry.get("tone", "info") not in TONES:
             raise Invalid(f"notices[{number}].tone must be one of {', '.join(TONES)}")
-        if url and not (isinstance(url, str) and url.startswith(("https://", "http://", "/")) and not url.startswith("//")):  # fmt: skip
+        if url and not (
+            isinstance(url, str)
+            and url.startswith(("https://", "http://", "/"))
+            and not url.startswith("//")
+        ):
             raise Invalid(f"notices[{number}].url must begin with https:// or /")
         if until and parse_datetime(str(until)) is None:
             raise Invalid(f"notices[{number}].until must be a time such as 2026-03-01T12:00:00Z")

@@ -49,9 +49,17 @@ from projects.sources import remotes
 from projects.sources.reach import repositories_of
 
 _KNOWN_SPEC = {
-    "project", "source", "sources", "sourceHydrator", "destination", "syncPolicy", "ignoreDifferences", "info",
-    "revisionHistoryLimit", "flotilla",
-}  # fmt: skip
+    "project",
+    "source",
+    "sources",
+    "sourceHydrator",
+    "destination",
+    "syncPolicy",
+    "ignoreDifferences",
+    "info",
+    "revisionHistoryLimit",
+    "flotilla",
+}
 
 
 def normalized_spec(spec: Any) -> dict[str, Any]:
@@ -142,7 +150,9 @@ def require_shape(application: Application) -> None:
         normalized = {**application.spec, "project": application.project}
         _check_rules(normalized)
     except RuleError as error:
-        raise Stalled("InvalidSpec", f"the stored spec cannot be used, save it again: {error}") from error  # fmt: skip
+        raise Stalled(
+            "InvalidSpec", f"the stored spec cannot be used, save it again: {error}"
+        ) from error
     except Invalid as error:
         raise Stalled("InvalidSpec", str(error)) from error
 
@@ -216,12 +226,20 @@ def invalid_after(project: Project, spec: Mapping[str, Any]) -> None:
     extra = [p.spec for p in global_projects(then)]
     after = _with_own(merged_spec(spec, extra), project.name)
     sources_lost = places_lost = 0
-    for app in Application.objects.filter(project=project.name).select_related("cluster").only("spec", "project", "dest_namespace", "cluster"):  # fmt: skip
+    for app in (
+        Application.objects.filter(project=project.name)
+        .select_related("cluster")
+        .only("spec", "project", "dest_namespace", "cluster")
+    ):
         urls = [str(s.get("repoURL") or "") for s in app.sources]
-        sources_lost += all(permits_source(now.spec, u) for u in urls) and not all(permits_source(after, u) for u in urls)  # fmt: skip
+        sources_lost += all(permits_source(now.spec, u) for u in urls) and not all(
+            permits_source(after, u) for u in urls
+        )
         if app.cluster is not None:
             place = (app.cluster.server, app.cluster.name, app.dest_namespace)
-            places_lost += permits_destination(now.spec, *place) and not permits_destination(after, *place)  # fmt: skip
+            places_lost += permits_destination(now.spec, *place) and not permits_destination(
+                after, *place
+            )
     if sources_lost or places_lost:
         parts = [f"{sources_lost} applications source became invalid"] * bool(sources_lost)
         parts += [f"{places_lost} applications destination became invalid"] * bool(places_lost)
@@ -231,9 +249,12 @@ def invalid_after(project: Project, spec: Mapping[str, Any]) -> None:
 def global_projects(project: Project) -> list[Project]:
     """Return the projects whose limits a setting adds to this one: `global_projects`."""
     entries = [
-        e for e in setting("global_projects", []) if _is_global(e)
-        and e["projectName"] != project.name and selects(e["labelSelector"], project.labels)
-    ]  # fmt: skip
+        e
+        for e in setting("global_projects", [])
+        if _is_global(e)
+        and e["projectName"] != project.name
+        and selects(e["labelSelector"], project.labels)
+    ]
     if not entries:
         return []
     found = Project.objects.in_bulk([e["projectName"] for e in entries], field_name="name")
@@ -270,7 +291,9 @@ def check_reason(spec: Mapping[str, Any], project: str) -> None:
             f"project '{project}' asks for a reason: repeat the request with ?reason=... or the header X-Flotilla-Reason"
         )
     pattern = str(wanted.get("ticketPattern") or "")
-    if (wanted.get("requireTicket") and not ticket) or (pattern and ticket and not _is_ticket(pattern, ticket, project)):  # fmt: skip
+    if (wanted.get("requireTicket") and not ticket) or (
+        pattern and ticket and not _is_ticket(pattern, ticket, project)
+    ):
         form = f" of the form {pattern}" if pattern else ""
         raise Protected(
             f"project '{project}' asks for a ticket{form}: repeat the request with ?ticket=... or the header X-Flotilla-Ticket"

@@ -115,9 +115,14 @@ def write(application: Application, outcome: Outcome, seen: datetime | None) -> 
         _bind(current, outcome)
         if "sync_status" in visible or "health_status" in visible:
             log.info(
-                "sync %s, health %s", changes["sync_status"], changes["health_status"],
-                extra={"application": current.qualified_name, "revision": ",".join(changes.get("revisions", current.revisions))},
-            )  # fmt: skip
+                "sync %s, health %s",
+                changes["sync_status"],
+                changes["health_status"],
+                extra={
+                    "application": current.qualified_name,
+                    "revision": ",".join(changes.get("revisions", current.revisions)),
+                },
+            )
             _remember(current, changes, now)
             _event(
                 current,
@@ -144,9 +149,15 @@ def _bind(current: Application, outcome: Outcome) -> None:
 def _remember(current: Application, changes: dict[str, Any], now: datetime) -> None:
     revisions = changes.get("revisions", current.revisions)
     StatusChange.objects.create(
-        application=current, at=now, health_before=current.health_status, health=changes["health_status"], sync_before=current.sync_status, sync=changes["sync_status"],
-        revision=str(revisions[0])[:200] if revisions else "", message=_cause(changes)[:300],
-    )  # fmt: skip
+        application=current,
+        at=now,
+        health_before=current.health_status,
+        health=changes["health_status"],
+        sync_before=current.sync_status,
+        sync=changes["sync_status"],
+        revision=str(revisions[0])[:200] if revisions else "",
+        message=_cause(changes)[:300],
+    )
 
 
 def _cause(changes: dict[str, Any]) -> str:
@@ -218,17 +229,23 @@ def _columns(current: Application, outcome: Outcome, now: datetime) -> dict[str,
     )
     if outcome.desired is not None:
         changes |= {
-            "revisions": outcome.desired.revisions, "inputs": outcome.desired.inputs, "source_types": outcome.desired.source_types,
-        }  # fmt: skip
+            "revisions": outcome.desired.revisions,
+            "inputs": outcome.desired.inputs,
+            "source_types": outcome.desired.source_types,
+        }
     if outcome.compared is not None:
         changes |= {
-            "reconciled_at": now, "resources": [resource_json(s) for s in outcome.compared.states if not _is_delete_hook(outcome, s)],
+            "reconciled_at": now,
+            "resources": [
+                resource_json(s) for s in outcome.compared.states if not _is_delete_hook(outcome, s)
+            ],
             "summary": _summary(outcome.compared),
             "compared_to": {
-                "sources": current.sources, "destination": current.spec.get("destination"),
+                "sources": current.sources,
+                "destination": current.spec.get("destination"),
                 "ignoreDifferences": current.spec.get("ignoreDifferences") or [],
             },
-        }  # fmt: skip
+        }
         finalizers = _hook_finalizers(current, outcome.compared)
         if finalizers != current.finalizers:
             changes["finalizers"] = finalizers
@@ -288,9 +305,12 @@ def _conditions(
 def resource_json(state: ResourceState) -> dict[str, Any]:
     """Return the status of one resource as `status.resources` has it."""
     result: dict[str, Any] = {
-        "group": state.key.group, "version": state.version, "kind": state.key.kind,
-        "namespace": state.key.namespace, "name": state.key.name,
-    }  # fmt: skip
+        "group": state.key.group,
+        "version": state.version,
+        "kind": state.key.kind,
+        "namespace": state.key.namespace,
+        "name": state.key.name,
+    }
     if state.status is not None:
         result["status"] = state.status.value
     if state.health is not None and state.exists:
@@ -299,8 +319,13 @@ def resource_json(state: ResourceState) -> dict[str, Any]:
         )
     elif not state.exists and not state.hook:
         result["health"] = {"status": "Missing"}
-    for name, value in (("hook", state.hook), ("comparisonNote", state.note), ("requiresPruning", state.requires_pruning),
-                        ("requiresDeletionConfirmation", state.needs_confirmation), ("syncWave", state.wave)):  # fmt: skip
+    for name, value in (
+        ("hook", state.hook),
+        ("comparisonNote", state.note),
+        ("requiresPruning", state.requires_pruning),
+        ("requiresDeletionConfirmation", state.needs_confirmation),
+        ("syncWave", state.wave),
+    ):
         if value:
             result[name] = value
     return {k: v for k, v in result.items() if v != "" or k in ("kind", "name")}
@@ -421,9 +446,15 @@ def _start(current: Application, outcome: Outcome, decision: Decision) -> None:
     }
     if decision.heal:
         sync["resources"] = [
-            {"group": s.key.group, "kind": s.key.kind, "name": s.key.name, "namespace": s.key.namespace}
-            for s in outcome.compared.states if s.status is Sync.OUT_OF_SYNC
-        ]  # fmt: skip
+            {
+                "group": s.key.group,
+                "kind": s.key.kind,
+                "name": s.key.name,
+                "namespace": s.key.namespace,
+            }
+            for s in outcome.compared.states
+            if s.status is Sync.OUT_OF_SYNC
+        ]
         sync["autoHealAttemptsCount"] = (
             current.operation.heal_attempts if current.operation else 0
         ) + 1
@@ -450,10 +481,15 @@ def start_operation(
     Raises: IntegrityError when another one is running.
     """
     operation = Operation.objects.create(
-        application=application, request=request, revisions=list(revisions), sources=list(wanted), message="initiated",
-        heal_attempts=(request.get("sync") or {}).get("autoHealAttemptsCount", 0), is_rollback=rollback,
+        application=application,
+        request=request,
+        revisions=list(revisions),
+        sources=list(wanted),
+        message="initiated",
+        heal_attempts=(request.get("sync") or {}).get("autoHealAttemptsCount", 0),
+        is_rollback=rollback,
         started_by=identity_of(caller) if caller else None,
-    )  # fmt: skip
+    )
     Application.objects.filter(pk=application.pk).bump(operation=operation)
     verb = "rollback" if rollback else "sync"
     audit.record(

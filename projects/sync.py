@@ -317,7 +317,9 @@ def _wait_for_deletion(run: Run, group: Sequence[int]) -> None:
     for number in group:
         if run.steps[number].status == APPLYING:
             run.steps[number] = replace(run.steps[number], status=PENDING)
-    text = next(s.message for s in (run.steps[n] for n in group) if s.status == PENDING and s.message)  # fmt: skip
+    text = next(
+        s.message for s in (run.steps[n] for n in group) if s.status == PENDING and s.message
+    )
     store_steps(run, text)
     let_wait(run.operation, text, timedelta(seconds=1))
 
@@ -386,7 +388,9 @@ def _prune(run: Run, numbers: Sequence[int]) -> bool:
             kept = _why_not_pruned(run, step_, row)
             if kept:
                 refusals.refused(run.operation, f"{step_.key}: {kept}", verb="prune")
-                run.steps[number] = replace(step_, status=SUCCEEDED, result="PruneSkipped", message=kept)  # fmt: skip
+                run.steps[number] = replace(
+                    step_, status=SUCCEEDED, result="PruneSkipped", message=kept
+                )
                 continue
             if row is not None and not row.deleting:
                 run.target.delete(step_.key, step_.version, propagation=policy, uid=row.uid)

@@ -115,8 +115,9 @@ class Target:
             return {}
         return {
             path.removeprefix(prefix): str((entry or {}).get("serverRelativeURL", ""))
-            for path, entry in paths.items() if path.startswith(prefix)
-        }  # fmt: skip
+            for path, entry in paths.items()
+            if path.startswith(prefix)
+        }
 
     def is_home(self, key: ResourceKey) -> bool:
         """Return whether the hub itself serves a resource."""
@@ -225,9 +226,15 @@ class Target:
             raise
 
     def _replace(
-        self, kind: Kind, manifest: Manifest, options: ResourceOptions, current: Manifest | None, *,
-        dry_run: bool, force: bool,
-    ) -> Manifest:  # fmt: skip
+        self,
+        kind: Kind,
+        manifest: Manifest,
+        options: ResourceOptions,
+        current: Manifest | None,
+        *,
+        dry_run: bool,
+        force: bool,
+    ) -> Manifest:
         if force and current is not None and _may_recreate(kind, options):
             return self._recreate(kind, manifest, options, dry_run=dry_run)
         if current is None:
@@ -236,7 +243,9 @@ class Target:
             version = current["metadata"]["resourceVersion"]
             body = {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}}
             try:
-                result = self.connection.replace(kind, body, dry_run=dry_run, validate=options.validate)  # fmt: skip
+                result = self.connection.replace(
+                    kind, body, dry_run=dry_run, validate=options.validate
+                )
                 break
             except Refused as refused:
                 fresh = self._fresh(kind, manifest) if refused.status == 409 else None
@@ -244,7 +253,11 @@ class Target:
                     raise
                 current = fresh
         else:
-            raise Refused(409, "Conflict", f"{kind.kind} {manifest['metadata']['name']} keeps being changed: sync again")  # fmt: skip
+            raise Refused(
+                409,
+                "Conflict",
+                f"{kind.kind} {manifest['metadata']['name']} keeps being changed: sync again",
+            )
         return result if dry_run else self._as_applied(kind, manifest, options, result)
 
     def _as_applied(

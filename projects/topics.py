@@ -51,14 +51,28 @@ class Topic(NamedTuple):
 
 TOPICS: dict[str, Topic] = {
     "clusters": Topic(
-        Cluster, "clusters", "Cluster", lambda c: (c.rbac_object, c.where),
-        lambda s: Cluster(server=s.name, name=s.manifest.get("name", ""), labels=s.manifest.get("labels") or {}, project=s.project),
+        Cluster,
+        "clusters",
+        "Cluster",
+        lambda c: (c.rbac_object, c.where),
+        lambda s: Cluster(
+            server=s.name,
+            name=s.manifest.get("name", ""),
+            labels=s.manifest.get("labels") or {},
+            project=s.project,
+        ),
     ),
-    "projects": Topic(Project, "projects", "AppProject", lambda p: (p.name, None), lambda s: Project(name=s.name)),
+    "projects": Topic(
+        Project, "projects", "AppProject", lambda p: (p.name, None), lambda s: Project(name=s.name)
+    ),
     "repositories": Topic(
-        Repository, "repositories", "Repository", lambda r: (r.rbac_object, None), lambda s: Repository(url=s.name, project=s.project),
+        Repository,
+        "repositories",
+        "Repository",
+        lambda r: (r.rbac_object, None),
+        lambda s: Repository(url=s.name, project=s.project),
     ),
-}  # fmt: skip
+}
 
 
 def changes_of(name: str, after: int, through: int) -> Iterable[Change]:
@@ -103,8 +117,13 @@ def _application_gone(stone: Tombstone, places: dict[str, Where | None]) -> Chan
     owners = stone.manifest.get("metadata", {}).get("ownerReferences") or [{}]
     place.owner = owners[0].get("name", "")
     return Change(
-        stone.row or 0, stone.resource_version, place.rbac_object, _where(stone.manifest, places), keys=keys_of(place), gone=True
-    )  # fmt: skip
+        stone.row or 0,
+        stone.resource_version,
+        place.rbac_object,
+        _where(stone.manifest, places),
+        keys=keys_of(place),
+        gone=True,
+    )
 
 
 def _where(manifest: dict[str, Any], places: dict[str, Where | None]) -> Where | None:

@@ -69,9 +69,14 @@ def _checked_one_by_one(
     caller: Caller, query: ApplicationQuerySet, resource: str, action: str
 ) -> ApplicationQuerySet:
     rows = query.select_related("cluster").only(
-        "pk", "project", "namespace", "name",
-        "cluster__name", "cluster__server", "cluster__labels",
-    )  # fmt: skip
+        "pk",
+        "project",
+        "namespace",
+        "name",
+        "cluster__name",
+        "cluster__server",
+        "cluster__labels",
+    )
     kept = [
         row.pk
         for row in rows

@@ -14,7 +14,15 @@ def windows_of(application: Application, now: datetime) -> Windows:
         return Windows()
     destination = application.spec.get("destination") or {}
     cluster = application.cluster
-    names = (cluster.name, cluster.server) if cluster else (str(destination.get("name") or ""), str(destination.get("server") or ""))  # fmt: skip
+    names = (
+        (cluster.name, cluster.server)
+        if cluster
+        else (str(destination.get("name") or ""), str(destination.get("server") or ""))
+    )
     return windows_for(
-        project.spec["syncWindows"], name=application.name, namespace=application.dest_namespace, cluster=names, now=now
-    )  # fmt: skip
+        project.spec["syncWindows"],
+        name=application.name,
+        namespace=application.dest_namespace,
+        cluster=names,
+        now=now,
+    )

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -41,14 +42,26 @@ def _plain(api: str) -> str:
 
 
 _KINDS = {
-    "github": _Kind(github.GitHub, github.API, github.base_of, ("organization",), ("owner", "repo")),
+    "github": _Kind(
+        github.GitHub, github.API, github.base_of, ("organization",), ("owner", "repo")
+    ),
     "gitlab": _Kind(gitlab.GitLab, gitlab.API, _plain, ("group",), ("project",)),
     "gitea": _Kind(Gitea, "", _plain, ("owner", "api"), ("owner", "repo", "api")),
-    "bitbucket": _Kind(bitbucket.BitbucketCloud, bitbucket.CLOUD_API, _plain, ("owner", "user"), ("owner", "repo")),
-    "bitbucketServer": _Kind(bitbucket.BitbucketServer, "", bitbucket.server_base, ("project", "api"), ("project", "repo", "api")),
+    "bitbucket": _Kind(
+        bitbucket.BitbucketCloud, bitbucket.CLOUD_API, _plain, ("owner", "user"), ("owner", "repo")
+    ),
+    "bitbucketServer": _Kind(
+        bitbucket.BitbucketServer,
+        "",
+        bitbucket.server_base,
+        ("project", "api"),
+        ("project", "repo", "api"),
+    ),
     "azureDevOps": _Kind(azure.AzureDevOps, azure.API, _plain, ("organization", "teamProject"), ()),
-    "azuredevops": _Kind(azure.AzureDevOps, azure.API, _plain, (), ("organization", "project", "repo")),
-}  # fmt: skip
+    "azuredevops": _Kind(
+        azure.AzureDevOps, azure.API, _plain, (), ("organization", "project", "repo")
+    ),
+}
 SCM = ("github", "gitlab", "gitea", "bitbucket", "bitbucketServer", "azureDevOps", "awsCodeCommit")
 PULL = ("github", "gitlab", "gitea", "bitbucket", "bitbucketServer", "azuredevops")
 
@@ -67,13 +80,19 @@ def check_block(kind: str, block: Mapping[str, Any], where: str) -> None:
         if not isinstance(inner.get(field), str | int) or not str(inner[field]):
             raise GeneratorError(f"{where}.{name}.{field} is required")
     if block.get("cloneProtocol") not in (None, "", "ssh", "https"):
-        raise GeneratorError(f"{where}.cloneProtocol must be ssh or https, not {block['cloneProtocol']!r}")  # fmt: skip
+        raise GeneratorError(
+            f"{where}.cloneProtocol must be ssh or https, not {block['cloneProtocol']!r}"
+        )
 
 
-def _provider(block: Mapping[str, Any], known: Sequence[str], where: str) -> tuple[str, Mapping[str, Any]]:  # fmt: skip
+def _provider(
+    block: Mapping[str, Any], known: Sequence[str], where: str
+) -> tuple[str, Mapping[str, Any]]:
     found = [n for n in known if block.get(n) is not None]
     if len(found) != 1:
-        raise GeneratorError(f"{where} must name one host of {', '.join(known)}, not {' and '.join(found) or 'none'}")  # fmt: skip
+        raise GeneratorError(
+            f"{where} must name one host of {', '.join(known)}, not {' and '.join(found) or 'none'}"
+        )
     inner = block[found[0]]
     if not isinstance(inner, Mapping):
         raise GeneratorError(f"{where}.{found[0]} must be an object")
@@ -87,7 +106,11 @@ def place(block: Mapping[str, Any]) -> str:
     """
     name = next((n for n in PULL if isinstance(block.get(n), Mapping)), "")
     inner = block.get(name) or {}
-    parts = [inner.get("project")] if name == "gitlab" else [inner.get("owner") or inner.get("project"), inner.get("repo")]  # fmt: skip
+    parts = (
+        [inner.get("project")]
+        if name == "gitlab"
+        else [inner.get("owner") or inner.get("project"), inner.get("repo")]
+    )
     text = "/".join(str(p or "") for p in parts).lower()
     return "" if "{{" in text or text.isdigit() else text
 
@@ -113,17 +136,23 @@ def repositories(block: Mapping[str, Any], keys: Keys) -> list[Params]:
         provider.close()
 
 
-def _branches(provider: Provider, one: Repository, filters: Sequence[Mapping[str, Any]], *, every: bool) -> Iterator[Branch]:  # fmt: skip
+def _branches(
+    provider: Provider, one: Repository, filters: Sequence[Mapping[str, Any]], *, every: bool
+) -> Iterator[Branch]:
     if every:
         found: Iterator[Branch | None] = provider.branches(one)
     else:
         found = iter([provider.branch(one, one.default_branch) if one.default_branch else None])
     for branch in found:
-        if branch is not None and is_chosen_branch(one, branch, filters, lambda path, b=branch: provider.has_path(one, b, path)):  # type: ignore[misc]  # fmt: skip
+        if branch is not None and is_chosen_branch(
+            one, branch, filters, partial(provider.has_path, one, branch)
+        ):
             yield branch
 
 
-def pulls(block: Mapping[str, Any], keys: Keys, before: Sequence[Mapping[str, Any]]) -> list[Params]:  # fmt: skip
+def pulls(
+    block: Mapping[str, Any], keys: Keys, before: Sequence[Mapping[str, Any]]
+) -> list[Params]:
     """Return the parameters of a generator of pull requests.
 
     That none is left although there were some is believed only if one of those says so itself.
@@ -138,7 +167,11 @@ def pulls(block: Mapping[str, Any], keys: Keys, before: Sequence[Mapping[str, An
     try:
         found = [pull_params(p) for p in provider.pulls() if is_chosen_pull(p, filters, labels)]
         if not found:
-            _believe(provider, [int(p["number"]) for p in before], lambda p: is_chosen_pull(p, filters, labels))  # fmt: skip
+            _believe(
+                provider,
+                [int(p["number"]) for p in before],
+                lambda p: is_chosen_pull(p, filters, labels),
+            )
         return found
     except HostError as error:
         if error.status == 404 and block.get("continueOnRepoNotFoundError"):
@@ -156,7 +189,9 @@ def _believe(provider: Provider, numbers: Sequence[int], is_chosen: Callable[[Pu
     for number in numbers[:3]:
         one = provider.pull(number)
         if one is not None and is_chosen(one):
-            raise HostError(f"{provider.host.server} lists no pull request although #{number} is open")  # fmt: skip
+            raise HostError(
+                f"{provider.host.server} lists no pull request although #{number} is open"
+            )
 
 
 def _made(name: str, inner: Mapping[str, Any], keys: Keys, where: str) -> Provider:
@@ -165,27 +200,46 @@ def _made(name: str, inner: Mapping[str, Any], keys: Keys, where: str) -> Provid
     kind = _KINDS[name]
     base = kind.base(str(inner.get("api") or kind.api))
     server = origin(base)
-    has_secret = any(inner.get(f) for f in ("tokenRef", "accessTokenRef", "appPasswordRef", "appSecretName", "basicAuth", "bearerToken"))  # fmt: skip
+    has_secret = any(
+        inner.get(f)
+        for f in (
+            "tokenRef",
+            "accessTokenRef",
+            "appPasswordRef",
+            "appSecretName",
+            "basicAuth",
+            "bearerToken",
+        )
+    )
     check_server(server, where, has_secret=has_secret)
     trust = keys.trust(inner, where)
     headers, auth, identity = _identity(name, inner, keys, base, where)
     if inner.get("appSecretName"):
-        token, identity = app_token(keys, str(inner["appSecretName"]), base, f"{where}.appSecretName", trust)  # fmt: skip
+        token, identity = app_token(
+            keys, str(inner["appSecretName"]), base, f"{where}.appSecretName", trust
+        )
         headers["Authorization"] = f"Bearer {token}"
     if name == "github":
         headers |= github.HEADERS
-    return kind.make(Host(base, f"{where}.api", headers=headers, auth=auth, trust=trust, identity=identity), inner)  # fmt: skip
+    return kind.make(
+        Host(base, f"{where}.api", headers=headers, auth=auth, trust=trust, identity=identity),
+        inner,
+    )
 
 
 def _codecommit(inner: Mapping[str, Any], where: str) -> Provider:
     if not (settings.SCM_GENERATORS and settings.SCM_AWS):
-        raise GeneratorError(f"{where}: sets may use the AWS identity of the hub only with HUB_SCM_AWS=true")  # fmt: skip
+        raise GeneratorError(
+            f"{where}: sets may use the AWS identity of the hub only with HUB_SCM_AWS=true"
+        )
     from appsets.scm.codecommit import CodeCommit
 
     return CodeCommit(inner)
 
 
-def _identity(name: str, inner: Mapping[str, Any], keys: Keys, base: str, where: str) -> tuple[dict[str, str], tuple[str, str] | None, str]:  # fmt: skip
+def _identity(
+    name: str, inner: Mapping[str, Any], keys: Keys, base: str, where: str
+) -> tuple[dict[str, str], tuple[str, str] | None, str]:
     """Return the headers, or the name and password, that say who asks."""
     server = origin(base)
     if inner.get("appPasswordRef"):

@@ -22,9 +22,15 @@ class AzureDevOps(Provider):
             if item.get("isDisabled"):
                 continue
             yield Repository(
-                str(self.spec.get("organization")), needed(item, "name"), needed(item, "id"), text(item, "sshUrl"), text(item, "remoteUrl"),
-                _short(text(item, "defaultBranch")), (), f"{self._project()}/repositories/{needed(item, 'id')}",
-            )  # fmt: skip
+                str(self.spec.get("organization")),
+                needed(item, "name"),
+                needed(item, "id"),
+                text(item, "sshUrl"),
+                text(item, "remoteUrl"),
+                _short(text(item, "defaultBranch")),
+                (),
+                f"{self._project()}/repositories/{needed(item, 'id')}",
+            )
 
     def branches(self, one: Repository) -> Iterator[Branch]:
         """Yield all branches; a token in a header names the next page."""
@@ -42,15 +48,20 @@ class AzureDevOps(Provider):
             path = f"{urlsplit(self.host.base).path}{one.key}/refs"
             return f"{path}?{urlencode({**query, 'continuationToken': token})}" if token else ""
 
-        for item in self.host.paged(f"{one.key}/refs", query, lambda b: values(b, "value"), following):  # fmt: skip
+        for item in self.host.paged(
+            f"{one.key}/refs", query, lambda b: values(b, "value"), following
+        ):
             yield Branch(_short(needed(item, "name")), needed(item, "objectId"))
 
     def has_path(self, one: Repository, branch: Branch, path: str) -> bool:
         """Return whether a path is in a branch."""
         query = {
-            "path": f"/{path.strip('/')}", "versionDescriptor.version": branch.name, "versionDescriptor.versionType": "branch",
-            "$format": "json", **_VERSION,
-        }  # fmt: skip
+            "path": f"/{path.strip('/')}",
+            "versionDescriptor.version": branch.name,
+            "versionDescriptor.versionType": "branch",
+            "$format": "json",
+            **_VERSION,
+        }
         return self.host.has(f"{one.key}/items", **query)
 
     def pulls(self) -> Iterator[Pull]:
@@ -71,12 +82,16 @@ class AzureDevOps(Provider):
 
     def pull(self, number: int) -> Pull | None:
         """Return an active pull request."""
-        found = self.host.find(f"{self._project()}/repositories/{self._repo()}/pullrequests/{number}", **_VERSION)  # fmt: skip
+        found = self.host.find(
+            f"{self._project()}/repositories/{self._repo()}/pullrequests/{number}", **_VERSION
+        )
         return _pull(found) if found is not None and found.get("status") == "active" else None
 
     def _project(self) -> str:
         organization = quote(str(self.spec.get("organization") or ""), safe="")
-        project = quote(str(self.spec.get("teamProject") or self.spec.get("project") or ""), safe="")  # fmt: skip
+        project = quote(
+            str(self.spec.get("teamProject") or self.spec.get("project") or ""), safe=""
+        )
         return f"/{organization}/{project}/_apis/git"
 
     def _repo(self) -> str:
@@ -89,6 +104,11 @@ def _short(ref: str) -> str:
 
 def _pull(item: Any) -> Pull:
     return Pull(
-        number(item, "pullRequestId"), text(item, "title"), _short(needed(item, "sourceRefName")), _short(needed(item, "targetRefName")),
-        needed(item, "lastMergeSourceCommit", "commitId"), text(item, "createdBy", "uniqueName").partition("@")[0], names(item, "labels"),
-    )  # fmt: skip
+        number(item, "pullRequestId"),
+        text(item, "title"),
+        _short(needed(item, "sourceRefName")),
+        _short(needed(item, "targetRefName")),
+        needed(item, "lastMergeSourceCommit", "commitId"),
+        text(item, "createdBy", "uniqueName").partition("@")[0],
+        names(item, "labels"),
+    )

@@ -25,9 +25,15 @@ class BitbucketCloud(Provider):
             clone = _clone_urls(item)
             slug = needed(item, "slug")
             yield Repository(
-                str(self.spec.get("owner")), slug, text(item, "uuid"), clone.get("ssh", ""), clone.get("https", ""),
-                text(item, "mainbranch", "name"), (), f"/repositories/{owner}/{quote(slug, safe='')}",
-            )  # fmt: skip
+                str(self.spec.get("owner")),
+                slug,
+                text(item, "uuid"),
+                clone.get("ssh", ""),
+                clone.get("https", ""),
+                text(item, "mainbranch", "name"),
+                (),
+                f"/repositories/{owner}/{quote(slug, safe='')}",
+            )
 
     def _listed(self, path: str, **query: Any) -> Iterator[Any]:
         def following(answer: Answer, _items: list[Any]) -> str:
@@ -50,7 +56,9 @@ class BitbucketCloud(Provider):
 
     def pulls(self) -> Iterator[Pull]:
         """Yield the open pull requests."""
-        yield from map(_cloud_pull, self._listed(f"{self._project()}/pullrequests", state="OPEN", pagelen=50))  # fmt: skip
+        yield from map(
+            _cloud_pull, self._listed(f"{self._project()}/pullrequests", state="OPEN", pagelen=50)
+        )
 
     def pull(self, number: int) -> Pull | None:
         """Return an open pull request."""
@@ -76,9 +84,13 @@ def _cloud_branch(item: Any) -> Branch:
 
 def _cloud_pull(item: Any) -> Pull:
     return Pull(
-        number(item, "id"), text(item, "title"), needed(item, "source", "branch", "name"), needed(item, "destination", "branch", "name"),
-        needed(item, "source", "commit", "hash"), text(item, "author", "nickname"),
-    )  # fmt: skip
+        number(item, "id"),
+        text(item, "title"),
+        needed(item, "source", "branch", "name"),
+        needed(item, "destination", "branch", "name"),
+        needed(item, "source", "commit", "hash"),
+        text(item, "author", "nickname"),
+    )
 
 
 def server_base(api: str) -> str:
@@ -97,16 +109,22 @@ class BitbucketServer(Provider):
             key = f"/projects/{project}/repos/{quote(slug, safe='')}"
             default = self.host.find(f"{key}/branches/default")
             yield Repository(
-                needed(item, "project", "key"), slug, text(item, "id"), clone.get("ssh", ""), clone.get("http", ""),
-                text(default, "displayId") if default else "", (), key,
-            )  # fmt: skip
+                needed(item, "project", "key"),
+                slug,
+                text(item, "id"),
+                clone.get("ssh", ""),
+                clone.get("http", ""),
+                text(default, "displayId") if default else "",
+                (),
+                key,
+            )
 
     def _listed(self, path: str, **query: Any) -> Iterator[Any]:
         def following(answer: Answer, _items: list[Any]) -> str:
             if answer.body.get("isLastPage") is not False:
                 return ""
             start = number(answer.body, "nextPageStart")
-            return f"{urlsplit(self.host.base).path}{path}?{urlencode({**query, 'limit': 100, 'start': start})}"  # fmt: skip
+            return f"{urlsplit(self.host.base).path}{path}?{urlencode({**query, 'limit': 100, 'start': start})}"
 
         yield from self.host.paged(path, {**query, "limit": 100}, values, following)
 
@@ -121,7 +139,9 @@ class BitbucketServer(Provider):
 
     def has_path(self, one: Repository, branch: Branch, path: str) -> bool:
         """Return whether a path is in a branch."""
-        return self.host.has(f"{one.key}/browse/{quote(path.strip('/'))}", at=branch.sha, type="true")  # fmt: skip
+        return self.host.has(
+            f"{one.key}/browse/{quote(path.strip('/'))}", at=branch.sha, type="true"
+        )
 
     def pulls(self) -> Iterator[Pull]:
         """Yield the open pull requests."""
@@ -143,6 +163,10 @@ def _server_branch(item: Any) -> Branch:
 
 def _server_pull(item: Any) -> Pull:
     return Pull(
-        number(item, "id"), text(item, "title"), needed(item, "fromRef", "displayId"), needed(item, "toRef", "displayId"),
-        needed(item, "fromRef", "latestCommit"), text(item, "author", "user", "name"),
-    )  # fmt: skip
+        number(item, "id"),
+        text(item, "title"),
+        needed(item, "fromRef", "displayId"),
+        needed(item, "toRef", "displayId"),
+        needed(item, "fromRef", "latestCommit"),
+        text(item, "author", "user", "name"),
+    )

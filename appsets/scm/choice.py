@@ -59,7 +59,9 @@ class Pull:
     labels: tuple[str, ...] = field(default=())
 
 
-def filters_of(block: Mapping[str, Any], known: Sequence[str] = (*_REPOSITORY, *_BRANCH)) -> list[Mapping[str, Any]]:  # fmt: skip
+def filters_of(
+    block: Mapping[str, Any], known: Sequence[str] = (*_REPOSITORY, *_BRANCH)
+) -> list[Mapping[str, Any]]:
     """Return the filters of a generator.
 
     Raises: GeneratorError naming a filter that is none.
@@ -70,7 +72,9 @@ def filters_of(block: Mapping[str, Any], known: Sequence[str] = (*_REPOSITORY, *
     for number, entry in enumerate(found):
         for name, value in entry.items():
             if name not in known:
-                raise GeneratorError(f"filters[{number}].{name} is not known; there are {', '.join(known)}")  # fmt: skip
+                raise GeneratorError(
+                    f"filters[{number}].{name} is not known; there are {', '.join(known)}"
+                )
             if name.startswith("paths"):
                 if not isinstance(value, list) or not all(isinstance(p, str) for p in value):
                     raise GeneratorError(f"filters[{number}].{name} must be a list of paths")
@@ -105,7 +109,9 @@ def is_of_branches(entry: Mapping[str, Any]) -> bool:
     return any(entry.get(name) for name in _BRANCH)
 
 
-def chosen_repositories(found: Iterator[Repository], filters: Sequence[Mapping[str, Any]]) -> Iterator[Repository]:  # fmt: skip
+def chosen_repositories(
+    found: Iterator[Repository], filters: Sequence[Mapping[str, Any]]
+) -> Iterator[Repository]:
     """Yield the repositories that the filters for repositories let through."""
     own = [f for f in filters if not is_of_branches(f)]
     for one in found:
@@ -123,16 +129,20 @@ def _fits_repository(entry: Mapping[str, Any], one: Repository) -> bool:
 
 
 def is_chosen_branch(
-    one: Repository, branch: Branch, filters: Sequence[Mapping[str, Any]], has_path: Callable[[str], bool]
-) -> bool:  # fmt: skip
+    one: Repository,
+    branch: Branch,
+    filters: Sequence[Mapping[str, Any]],
+    has_path: Callable[[str], bool],
+) -> bool:
     """Return whether the filters for branches let a branch through; paths are asked for last."""
     own = [f for f in filters if is_of_branches(f)]
     return not own or any(
-        _fits_repository(f, one) and _hits(f, "branchMatch", branch.name)
+        _fits_repository(f, one)
+        and _hits(f, "branchMatch", branch.name)
         and all(has_path(p) for p in f.get("pathsExist") or [])
         and not any(has_path(p) for p in f.get("pathsDoNotExist") or [])
         for f in own
-    )  # fmt: skip
+    )
 
 
 def is_chosen_pull(one: Pull, filters: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> bool:
@@ -140,27 +150,44 @@ def is_chosen_pull(one: Pull, filters: Sequence[Mapping[str, Any]], labels: Sequ
     if not set(labels) <= set(one.labels):
         return False
     return not filters or any(
-        _hits(f, "branchMatch", one.branch) and _hits(f, "targetBranchMatch", one.target) and _hits(f, "titleMatch", one.title)
+        _hits(f, "branchMatch", one.branch)
+        and _hits(f, "targetBranchMatch", one.target)
+        and _hits(f, "titleMatch", one.title)
         for f in filters
-    )  # fmt: skip
+    )
 
 
 def repository_params(one: Repository, branch: Branch, protocol: str) -> dict[str, Any]:
     """Return what a repository generator says of a branch."""
     return {
-        "organization": one.organization, "repository": one.name, "repository_id": one.id, "url": one.url(protocol),
-        "branch": branch.name, "branchNormalized": normalize(branch.name), "sha": branch.sha, "short_sha": branch.sha[:8],
-        "short_sha_7": branch.sha[:7], "labels": ",".join(one.labels),
-    }  # fmt: skip
+        "organization": one.organization,
+        "repository": one.name,
+        "repository_id": one.id,
+        "url": one.url(protocol),
+        "branch": branch.name,
+        "branchNormalized": normalize(branch.name),
+        "sha": branch.sha,
+        "short_sha": branch.sha[:8],
+        "short_sha_7": branch.sha[:7],
+        "labels": ",".join(one.labels),
+    }
 
 
 def pull_params(one: Pull) -> dict[str, Any]:
     """Return what a pull request generator says of one; `labels` is a list."""
     return {
-        "number": str(one.number), "title": one.title, "author": one.author, "branch": one.branch, "branch_slug": _slug(one.branch),
-        "target_branch": one.target, "target_branch_slug": _slug(one.target), "head_sha": one.sha, "head_short_sha": one.sha[:8],
-        "head_short_sha_7": one.sha[:7], "labels": list(one.labels),
-    }  # fmt: skip
+        "number": str(one.number),
+        "title": one.title,
+        "author": one.author,
+        "branch": one.branch,
+        "branch_slug": _slug(one.branch),
+        "target_branch": one.target,
+        "target_branch_slug": _slug(one.target),
+        "head_sha": one.sha,
+        "head_short_sha": one.sha[:8],
+        "head_short_sha_7": one.sha[:7],
+        "labels": list(one.labels),
+    }
 
 
 def _slug(branch: str) -> str:

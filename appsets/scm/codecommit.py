@@ -18,8 +18,13 @@ from hub.outbound import http
 from hub.outbound.bounds import TooMuch
 
 _TIMEOUT = 30
-_CONFIG = {"retries": {"max_attempts": 2, "mode": "standard"}}  # fmt: skip
-_GONE = ("BranchDoesNotExistException", "FileDoesNotExistException", "FolderDoesNotExistException", "PathDoesNotExistException")  # fmt: skip
+_CONFIG = {"retries": {"max_attempts": 2, "mode": "standard"}}
+_GONE = (
+    "BranchDoesNotExistException",
+    "FileDoesNotExistException",
+    "FolderDoesNotExistException",
+    "PathDoesNotExistException",
+)
 
 
 class CodeCommit(Provider):
@@ -31,16 +36,27 @@ class CodeCommit(Provider):
         self._session = get_session()
         self._keys: dict[str, str] = {}
         if spec.get("role"):
-            answer = _said(self._client("sts").assume_role, RoleArn=str(spec["role"]), RoleSessionName="flotilla")  # fmt: skip
+            answer = _said(
+                self._client("sts").assume_role,
+                RoleArn=str(spec["role"]),
+                RoleSessionName="flotilla",
+            )
             found = answer["Credentials"]
             self._keys = {
-                "aws_access_key_id": found["AccessKeyId"], "aws_secret_access_key": found["SecretAccessKey"], "aws_session_token": found["SessionToken"],
-            }  # fmt: skip
+                "aws_access_key_id": found["AccessKeyId"],
+                "aws_secret_access_key": found["SecretAccessKey"],
+                "aws_session_token": found["SessionToken"],
+            }
         self._code = self._client("codecommit")
 
     def _client(self, service: str) -> Any:
         try:
-            client = self._session.create_client(service, region_name=self.spec.get("region") or None, config=Config(**_CONFIG), **self._keys)  # fmt: skip
+            client = self._session.create_client(
+                service,
+                region_name=self.spec.get("region") or None,
+                config=Config(**_CONFIG),
+                **self._keys,
+            )
         except (BotoCoreError, ValueError) as error:
             raise HostError(f"CodeCommit: {error}") from error
         # Every request counts, also those that the library makes by itself for pages and retries.
@@ -58,9 +74,15 @@ class CodeCommit(Provider):
             tags = _said(self._code.list_tags_for_resource, resourceArn=found["Arn"])["tags"]
             labels = tuple(f"{k}={v}" if v else k for k, v in sorted(tags.items()))
             yield Repository(
-                found["accountId"], name, found["repositoryId"], found["cloneUrlSsh"], found["cloneUrlHttp"],
-                found.get("defaultBranch", ""), labels, name,
-            )  # fmt: skip
+                found["accountId"],
+                name,
+                found["repositoryId"],
+                found["cloneUrlSsh"],
+                found["cloneUrlHttp"],
+                found.get("defaultBranch", ""),
+                labels,
+                name,
+            )
 
     def _all(self) -> Iterator[str]:
         for page in _pages(self._code, "list_repositories"):
@@ -71,10 +93,17 @@ class CodeCommit(Provider):
         for entry in self.spec["tagFilters"]:
             if not isinstance(entry, Mapping) or not entry.get("key"):
                 raise HostError("awsCodeCommit.tagFilters: each entry needs a key")
-            wanted.setdefault(str(entry["key"]), []).extend([str(entry["value"])] if entry.get("value") else [])  # fmt: skip
+            wanted.setdefault(str(entry["key"]), []).extend(
+                [str(entry["value"])] if entry.get("value") else []
+            )
         filters = [{"Key": k, "Values": v} for k, v in wanted.items()]
         client = self._client("resourcegroupstaggingapi")
-        for page in _pages(client, "get_resources", ResourceTypeFilters=["codecommit:repository"], TagFilters=filters):  # fmt: skip
+        for page in _pages(
+            client,
+            "get_resources",
+            ResourceTypeFilters=["codecommit:repository"],
+            TagFilters=filters,
+        ):
             yield from (r["ResourceARN"].rpartition(":")[2] for r in page["ResourceTagMappingList"])
 
     def branches(self, one: Repository) -> Iterator[Branch]:
@@ -92,9 +121,22 @@ class CodeCommit(Provider):
     def has_path(self, one: Repository, branch: Branch, path: str) -> bool:
         """Return whether a path is in a branch: files and folders have requests of their own."""
         inner = path.strip("/")
-        if _found(self._code.get_folder, repositoryName=one.name, commitSpecifier=branch.sha, folderPath=f"/{inner}"):  # fmt: skip
+        if _found(
+            self._code.get_folder,
+            repositoryName=one.name,
+            commitSpecifier=branch.sha,
+            folderPath=f"/{inner}",
+        ):
             return True
-        return _found(self._code.get_file, repositoryName=one.name, commitSpecifier=branch.sha, filePath=inner) is not None  # fmt: skip
+        return (
+            _found(
+                self._code.get_file,
+                repositoryName=one.name,
+                commitSpecifier=branch.sha,
+                filePath=inner,
+            )
+            is not None
+        )
 
 
 class _Body:

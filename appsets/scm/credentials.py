@@ -16,7 +16,12 @@ from appsets.models import ConfigMap, Secret
 from appsets.scm.host import Host, HostError, origin
 from projects.sources.app_tokens import signed
 
-PUBLIC = ("https://api.github.com", "https://gitlab.com", "https://api.bitbucket.org", "https://dev.azure.com")  # fmt: skip
+PUBLIC = (
+    "https://api.github.com",
+    "https://gitlab.com",
+    "https://api.bitbucket.org",
+    "https://dev.azure.com",
+)
 _APP_TOKENS: dict[tuple[str, str, str, int], tuple[Any, str]] = {}
 _LOCK = threading.Lock()
 
@@ -36,9 +41,13 @@ class Keys:
         mine = Q(project__in=["", self.project]) if self.project else Q(project="")
         row = Secret.objects.filter(mine, namespace=self.namespace, name=name).first()
         if row is None:
-            raise GeneratorError(f"{where}: there is no secret {name!r} for project '{self.project}'; create it with POST /api/v1/flotilla/secrets")  # fmt: skip
+            raise GeneratorError(
+                f"{where}: there is no secret {name!r} for project '{self.project}'; create it with POST /api/v1/flotilla/secrets"
+            )
         if server not in row.servers:
-            raise GeneratorError(f"{where}: secret {name!r} is not for {server}, only for {', '.join(row.servers)}")  # fmt: skip
+            raise GeneratorError(
+                f"{where}: secret {name!r} is not for {server}, only for {', '.join(row.servers)}"
+            )
         found: Mapping[str, str] = row.data
         return found
 
@@ -55,7 +64,9 @@ class Keys:
         """Return the data of a ConfigMap; raises GeneratorError."""
         row = ConfigMap.objects.filter(namespace=self.namespace, name=name).first()
         if row is None:
-            raise GeneratorError(f"{where}: there is no ConfigMap {name!r}; create it with POST /api/v1/flotilla/configmaps")  # fmt: skip
+            raise GeneratorError(
+                f"{where}: there is no ConfigMap {name!r}; create it with POST /api/v1/flotilla/configmaps"
+            )
         found: Mapping[str, str] = row.data
         return found
 
@@ -73,7 +84,9 @@ class Keys:
             context = ssl.create_default_context()
             context.load_verify_locations(cadata=pem)
         except (ssl.SSLError, ValueError) as error:
-            raise GeneratorError(f"{where}.caRef: {ref['key']!r} holds no certificates in PEM") from error  # fmt: skip
+            raise GeneratorError(
+                f"{where}.caRef: {ref['key']!r} holds no certificates in PEM"
+            ) from error
         return context
 
 
@@ -83,17 +96,25 @@ def check_server(server: str, where: str, *, has_secret: bool) -> None:
     Raises: GeneratorError saying what to do.
     """
     if not settings.SCM_GENERATORS:
-        raise GeneratorError(f"{where}: generators that ask hosts are switched off (HUB_SCM_GENERATORS)")  # fmt: skip
+        raise GeneratorError(
+            f"{where}: generators that ask hosts are switched off (HUB_SCM_GENERATORS)"
+        )
     allowed = [origin(s) for s in settings.SCM_SERVERS]
     if server in (allowed or PUBLIC) or (has_secret and not allowed):
         return
     raise GeneratorError(
         f"{where}.api: {server} is not among the servers that sets may ask ({', '.join(allowed or PUBLIC)}); "
-        + ("add it to HUB_SCM_SERVERS" if allowed else "add it to HUB_SCM_SERVERS, or name a secret that is for it")
-    )  # fmt: skip
+        + (
+            "add it to HUB_SCM_SERVERS"
+            if allowed
+            else "add it to HUB_SCM_SERVERS, or name a secret that is for it"
+        )
+    )
 
 
-def app_token(keys: Keys, name: str, base: str, where: str, trust: ssl.SSLContext | bool) -> tuple[str, str]:  # fmt: skip
+def app_token(
+    keys: Keys, name: str, base: str, where: str, trust: ssl.SSLContext | bool
+) -> tuple[str, str]:
     """Return a token of a GitHub App's installation, and a name for the identity that outlives it.
 
     Raises: GeneratorError, HostError.
@@ -114,7 +135,9 @@ def app_token(keys: Keys, name: str, base: str, where: str, trust: ssl.SSLContex
     try:
         assertion = signed({"iss": app}, private)
     except ValueError as error:
-        raise GeneratorError(f"{where}: githubAppPrivateKey of secret {name!r} is no RSA key in PEM") from error  # fmt: skip
+        raise GeneratorError(
+            f"{where}: githubAppPrivateKey of secret {name!r} is no RSA key in PEM"
+        ) from error
     host = Host(base, where, headers={"Authorization": f"Bearer {assertion}"}, trust=trust)
     try:
         answer = host.post(f"/app/installations/{installation}/access_tokens", {})

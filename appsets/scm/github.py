@@ -52,9 +52,15 @@ class GitHub(Provider):
         owner, name = needed(item, "owner", "login"), needed(item, "name")
         key = f"{self.prefix}/repos/{quote(owner, safe='')}/{quote(name, safe='')}"
         return Repository(
-            owner, name, text(item, "id"), text(item, "ssh_url"), text(item, "clone_url"), text(item, "default_branch"),
-            self._labels(item, key), key,
-        )  # fmt: skip
+            owner,
+            name,
+            text(item, "id"),
+            text(item, "ssh_url"),
+            text(item, "clone_url"),
+            text(item, "default_branch"),
+            self._labels(item, key),
+            key,
+        )
 
     def _labels(self, item: Any, key: str) -> tuple[str, ...]:
         del key
@@ -78,7 +84,9 @@ class GitHub(Provider):
 
     def pulls(self) -> Iterator[Pull]:
         """Yield the open pull requests."""
-        yield from map(_pull, self.host.linked(f"{self._project()}/pulls", state="open", **self.page))  # fmt: skip
+        yield from map(
+            _pull, self.host.linked(f"{self._project()}/pulls", state="open", **self.page)
+        )
 
     def pull(self, number: int) -> Pull | None:
         """Return an open pull request."""
@@ -92,6 +100,11 @@ class GitHub(Provider):
 
 def _pull(item: Any) -> Pull:
     return Pull(
-        number(item, "number"), text(item, "title"), needed(item, "head", "ref"), needed(item, "base", "ref"),
-        needed(item, "head", "sha"), text(item, "user", "login"), names(item, "labels"),
-    )  # fmt: skip
+        number(item, "number"),
+        text(item, "title"),
+        needed(item, "head", "ref"),
+        needed(item, "base", "ref"),
+        needed(item, "head", "sha"),
+        text(item, "user", "login"),
+        names(item, "labels"),
+    )

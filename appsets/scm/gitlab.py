@@ -18,10 +18,12 @@ class GitLab(Provider):
         group = quote(str(self.spec.get("group") or ""), safe="")
         shared = self.spec.get("includeSharedProjects")
         query = {
-            "per_page": 100, "include_subgroups": _word(bool(self.spec.get("includeSubgroups"))),
-            "with_shared": _word(shared is not False), "archived": None if self.spec.get("includeArchivedRepos") else "false",
+            "per_page": 100,
+            "include_subgroups": _word(bool(self.spec.get("includeSubgroups"))),
+            "with_shared": _word(shared is not False),
+            "archived": None if self.spec.get("includeArchivedRepos") else "false",
             "topic": self.spec.get("topic") or None,
-        }  # fmt: skip
+        }
         yield from map(_repository, self.host.linked(f"/api/v4/groups/{group}/projects", **query))
 
     def branches(self, one: Repository) -> Iterator[Branch]:
@@ -45,7 +47,11 @@ class GitLab(Provider):
     def pulls(self) -> Iterator[Pull]:
         """Yield the merge requests of the wanted state."""
         labels = self.spec.get("labels") or []
-        query = {"per_page": 100, "state": self._state(), "labels": ",".join(map(str, labels)) or None}  # fmt: skip
+        query = {
+            "per_page": 100,
+            "state": self._state(),
+            "labels": ",".join(map(str, labels)) or None,
+        }
         yield from map(_pull, self.host.linked(f"{self._project()}/merge_requests", **query))
 
     def pull(self, number: int) -> Pull | None:
@@ -68,9 +74,15 @@ def _word(value: bool) -> str:
 
 def _repository(item: Any) -> Repository:
     return Repository(
-        needed(item, "namespace", "full_path"), needed(item, "path"), needed(item, "id"), text(item, "ssh_url_to_repo"),
-        text(item, "http_url_to_repo"), text(item, "default_branch"), names(item, "topics"), f"/api/v4/projects/{needed(item, 'id')}",
-    )  # fmt: skip
+        needed(item, "namespace", "full_path"),
+        needed(item, "path"),
+        needed(item, "id"),
+        text(item, "ssh_url_to_repo"),
+        text(item, "http_url_to_repo"),
+        text(item, "default_branch"),
+        names(item, "topics"),
+        f"/api/v4/projects/{needed(item, 'id')}",
+    )
 
 
 def _branch(item: Any) -> Branch:
@@ -79,6 +91,11 @@ def _branch(item: Any) -> Branch:
 
 def _pull(item: Any) -> Pull:
     return Pull(
-        number(item, "iid"), text(item, "title"), needed(item, "source_branch"), needed(item, "target_branch"), needed(item, "sha"),
-        text(item, "author", "username"), names(item, "labels"),
-    )  # fmt: skip
+        number(item, "iid"),
+        text(item, "title"),
+        needed(item, "source_branch"),
+        needed(item, "target_branch"),
+        needed(item, "sha"),
+        text(item, "author", "username"),
+        names(item, "labels"),
+    )

@@ -66,9 +66,16 @@ class Host:
     """
 
     def __init__(
-        self, base: str, field: str, *, headers: Mapping[str, str] | None = None, auth: tuple[str, str] | None = None,
-        trust: ssl.SSLContext | bool = True, timeout: float = 30, identity: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        base: str,
+        field: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        trust: ssl.SSLContext | bool = True,
+        timeout: float = 30,
+        identity: str = "",
+    ) -> None:
         check_url(base, field)
         self.base, self.server = base.rstrip("/"), origin(base)
         self._headers = {"User-Agent": "flotilla", "Accept": "application/json", **(headers or {})}
@@ -121,7 +128,9 @@ class Host:
         Raises: HostError.
         """
         url = self._url(path, {})
-        response, data = self._send("POST", url, {"Content-Type": "application/json"}, orjson.dumps(body))  # fmt: skip
+        response, data = self._send(
+            "POST", url, {"Content-Type": "application/json"}, orjson.dumps(body)
+        )
         self._check(response, data, url)
         return _parsed(data, url)
 
@@ -140,7 +149,10 @@ class Host:
                 break
             target = _target(url, response.headers.get("location", ""))
             if origin(target) != self.server:
-                raise HostError(f"{_shown(url)} redirects to {origin(target)}, another server, which is not followed", response.status_code)  # fmt: skip
+                raise HostError(
+                    f"{_shown(url)} redirects to {origin(target)}, another server, which is not followed",
+                    response.status_code,
+                )
             response, data = self._send("GET", target, headers, None)
         if response.status_code == 304 and known is not None:
             body = zlib.decompress(bytes(known.body))
@@ -148,12 +160,21 @@ class Host:
             self._refund()
             return Answer(_parsed(body, url) if parse else None, known.headers)
         self._check(response, data, url)
-        found = Answer(_parsed(data, url) if parse else None, {h: response.headers[h] for h in _KEPT_HEADERS if h in response.headers})  # fmt: skip
+        found = Answer(
+            _parsed(data, url) if parse else None,
+            {h: response.headers[h] for h in _KEPT_HEADERS if h in response.headers},
+        )
         etag = response.headers.get("etag", "")
         if etag and len(etag) <= 500:
             HostAnswer.objects.update_or_create(
-                key=key, defaults={"etag": etag, "body": zlib.compress(data), "headers": dict(found.headers), "at": timezone.now()}
-            )  # fmt: skip
+                key=key,
+                defaults={
+                    "etag": etag,
+                    "body": zlib.compress(data),
+                    "headers": dict(found.headers),
+                    "at": timezone.now(),
+                },
+            )
         return found
 
     def linked(self, path: str, /, **query: Any) -> Iterator[Any]:
@@ -168,8 +189,12 @@ class Host:
         yield from self.paged(path, query, lambda body: body, following)
 
     def paged(
-        self, path: str, query: Mapping[str, Any], items: Callable[[Any], Any], following: Callable[[Answer, list[Any]], str],
-    ) -> Iterator[Any]:  # fmt: skip
+        self,
+        path: str,
+        query: Mapping[str, Any],
+        items: Callable[[Any], Any],
+        following: Callable[[Answer, list[Any]], str],
+    ) -> Iterator[Any]:
         """Yield the items of all pages; `following` names the URL or path of the next one, empty for the last.
 
         Raises: HostError.
@@ -195,10 +220,14 @@ class Host:
                 raise HostError(f"{_shown(url)} answered with an empty page and names a next one")
             onward = urljoin(url, onward)
             if origin(onward) != self.server:
-                raise HostError(f"{_shown(url)} names a next page at {origin(onward)}, another server")  # fmt: skip
+                raise HostError(
+                    f"{_shown(url)} names a next page at {origin(onward)}, another server"
+                )
             url = onward
         if number < announced:
-            raise HostError(f"{_shown(url)} ended at page {number} of the {announced} that it announced")  # fmt: skip
+            raise HostError(
+                f"{_shown(url)} ended at page {number} of the {announced} that it announced"
+            )
 
     def _url(self, path: str, query: Mapping[str, Any]) -> str:
         url = path if path.startswith(f"{self.server}/") else self.base + path
@@ -237,10 +266,15 @@ class Host:
         if (until := _asks_to_wait(response)) is not None:
             self._block(until)
             if response.status_code in (403, 429) or response.status_code >= 500:
-                raise HostError(f"{self.server} asks to be left alone until {until:%Y-%m-%d %H:%M:%S} UTC", response.status_code)  # fmt: skip
+                raise HostError(
+                    f"{self.server} asks to be left alone until {until:%Y-%m-%d %H:%M:%S} UTC",
+                    response.status_code,
+                )
         if response.status_code >= 300:
             said = redact_text(data[:300].decode(errors="replace")).strip()
-            raise HostError(f"{_shown(url)} answered {response.status_code}: {said}", response.status_code)  # fmt: skip
+            raise HostError(
+                f"{_shown(url)} answered {response.status_code}: {said}", response.status_code
+            )
 
     def _refund(self) -> None:
         """Give back what an unchanged answer cost: servers do not count those either."""
@@ -263,11 +297,17 @@ def spend(server: str) -> None:
         HostBudget.objects.get_or_create(server=server, defaults={"tokens": most, "filled_at": now})
         row = HostBudget.objects.select_for_update().get(server=server)
         if row.blocked_until is not None and row.blocked_until > now:
-            raise HostError(f"{server} asked to be left alone until {row.blocked_until:%Y-%m-%d %H:%M:%S} UTC", 429)  # fmt: skip
+            raise HostError(
+                f"{server} asked to be left alone until {row.blocked_until:%Y-%m-%d %H:%M:%S} UTC",
+                429,
+            )
         elapsed = max(0.0, (now - row.filled_at).total_seconds())
         tokens = min(most, row.tokens + elapsed * hourly / 3600)
         if tokens < 1:
-            raise HostError(f"the budget of {hourly} requests an hour for {server} is used up (HUB_SCM_REQUESTS_PER_HOUR)", 429)  # fmt: skip
+            raise HostError(
+                f"the budget of {hourly} requests an hour for {server} is used up (HUB_SCM_REQUESTS_PER_HOUR)",
+                429,
+            )
         HostBudget.objects.filter(pk=row.pk).update(tokens=tokens - 1, filled_at=now)
 
 
@@ -283,7 +323,10 @@ def _asks_to_wait(response: http.Response) -> datetime | None:
             return min(parsedate_to_datetime(after).astimezone(UTC), now + timedelta(hours=2))
         except (ValueError, TypeError, OverflowError):
             pass
-    for left, reset in (("x-ratelimit-remaining", "x-ratelimit-reset"), ("ratelimit-remaining", "ratelimit-reset")):  # fmt: skip
+    for left, reset in (
+        ("x-ratelimit-remaining", "x-ratelimit-reset"),
+        ("ratelimit-remaining", "ratelimit-reset"),
+    ):
         at = digits(response.headers.get(reset))
         if response.headers.get(left) == "0" and at is not None:
             until = datetime.fromtimestamp(min(at, 2**33), UTC)

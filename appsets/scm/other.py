@@ -35,7 +35,9 @@ def plugin(block: Mapping[str, Any], keys: Keys, set_name: str) -> list[Params]:
     Raises: GeneratorError, HostError.
     """
     if not settings.SCM_GENERATORS:
-        raise GeneratorError("plugin: generators that ask hosts are switched off (HUB_SCM_GENERATORS)")  # fmt: skip
+        raise GeneratorError(
+            "plugin: generators that ask hosts are switched off (HUB_SCM_GENERATORS)"
+        )
     name = check_plugin(block, "plugin")
     config = keys.config(name, "plugin.configMapRef")
     base = str(config.get("baseUrl") or "")
@@ -47,17 +49,23 @@ def plugin(block: Mapping[str, Any], keys: Keys, set_name: str) -> list[Params]:
     token = _token(str(config.get("token") or ""), keys, origin(base), name)
     timeout = digits(str(config.get("requestTimeout") or "30"))
     host = Host(
-        base, f"ConfigMap {name}: baseUrl", headers={"Authorization": f"Bearer {token}"},
+        base,
+        f"ConfigMap {name}: baseUrl",
+        headers={"Authorization": f"Bearer {token}"},
         timeout=30 if timeout is None else min(timeout, 300),
-    )  # fmt: skip
+    )
     try:
-        answer = host.post(GENERATE, {"applicationSetName": set_name, "input": {"parameters": given}})  # fmt: skip
+        answer = host.post(
+            GENERATE, {"applicationSetName": set_name, "input": {"parameters": given}}
+        )
     finally:
         host.close()
     output = answer.get("output") if isinstance(answer, Mapping) else None
     found = output.get("parameters") if isinstance(output, Mapping) else None
     if not isinstance(found, list) or not all(isinstance(p, Mapping) for p in found):
-        raise HostError(f"the plugin at {origin(base)} did not answer with output.parameters, a list of objects")  # fmt: skip
+        raise HostError(
+            f"the plugin at {origin(base)} did not answer with output.parameters, a list of objects"
+        )
     return [{**p, "generator": {"input": {"parameters": dict(given)}}} for p in found]
 
 
@@ -76,11 +84,15 @@ def check_decision(block: Mapping[str, Any], where: str) -> str:
     if not isinstance(name, str) or not name:
         raise GeneratorError(f"{where}.configMapRef is required")
     if bool(block.get("name")) == bool(block.get("labelSelector")):
-        raise GeneratorError(f"{where}: there is a problem with the definition of the ClusterDecisionResource generator: give either name or labelSelector")  # fmt: skip
+        raise GeneratorError(
+            f"{where}: there is a problem with the definition of the ClusterDecisionResource generator: give either name or labelSelector"
+        )
     return name
 
 
-def decisions(block: Mapping[str, Any], keys: Keys, clusters: Sequence[ClusterFacts]) -> list[Params]:  # fmt: skip
+def decisions(
+    block: Mapping[str, Any], keys: Keys, clusters: Sequence[ClusterFacts]
+) -> list[Params]:
     """Return the clusters that a custom resource has decided for, as parameters.
 
     Shapes: beyond Argo CD's keys the ConfigMap may name the registered `cluster` that has the resource.
@@ -90,25 +102,45 @@ def decisions(block: Mapping[str, Any], keys: Keys, clusters: Sequence[ClusterFa
     config = keys.config(name, "clusterDecisionResource.configMapRef")
     group, slash, version = str(config.get("apiVersion") or "").rpartition("/")
     if not slash or not config.get("kind"):
-        raise GeneratorError(f"clusterDecisionResource: ConfigMap {name!r} needs apiVersion (group/version) and kind (the plural name)")  # fmt: skip
+        raise GeneratorError(
+            f"clusterDecisionResource: ConfigMap {name!r} needs apiVersion (group/version) and kind (the plural name)"
+        )
     match = str(config.get("matchKey") or "")
     by_name = {c.name: c for c in clusters}
     found: list[Params] = []
     for resource in _resources(block, keys, config, (group, version), name):
         status = resource.get("status")
-        entries = status.get(str(config.get("statusListKey") or "clusters")) if isinstance(status, Mapping) else None  # fmt: skip
+        entries = (
+            status.get(str(config.get("statusListKey") or "clusters"))
+            if isinstance(status, Mapping)
+            else None
+        )
         for entry in entries if isinstance(entries, list) and match else []:
             cluster = by_name.get(str(entry.get(match))) if isinstance(entry, Mapping) else None
             if cluster is not None:
-                found.append({**{str(k): fast.plain(v) for k, v in entry.items()}, "name": cluster.name, "server": cluster.server})  # fmt: skip
+                found.append(
+                    {
+                        **{str(k): fast.plain(v) for k, v in entry.items()},
+                        "name": cluster.name,
+                        "server": cluster.server,
+                    }
+                )
     return found
 
 
-def _resources(block: Mapping[str, Any], keys: Keys, config: Mapping[str, str], version: tuple[str, str], name: str) -> list[Mapping[str, Any]]:  # fmt: skip
+def _resources(
+    block: Mapping[str, Any],
+    keys: Keys,
+    config: Mapping[str, str],
+    version: tuple[str, str],
+    name: str,
+) -> list[Mapping[str, Any]]:
     where = {"name": config["cluster"]} if config.get("cluster") else {"server": HOME_SERVER}
     cluster = Cluster.objects.filter(**where).first()
     if cluster is None:
-        raise GeneratorError(f"clusterDecisionResource: ConfigMap {name!r}: there is no cluster {config.get('cluster')!r}")  # fmt: skip
+        raise GeneratorError(
+            f"clusterDecisionResource: ConfigMap {name!r}: there is no cluster {config.get('cluster')!r}"
+        )
     namespace = str(config.get("namespace") or keys.namespace)
     query = {}
     if block.get("labelSelector"):
@@ -137,8 +169,15 @@ def _selector(selector: Any) -> str:
     for entry in selector.get("matchExpressions") or []:
         key, operator, values = entry.get("key"), entry.get("operator"), entry.get("values") or []
         listed = f"({','.join(map(str, values))})"
-        forms = {"In": f"{key} in {listed}", "NotIn": f"{key} notin {listed}", "Exists": f"{key}", "DoesNotExist": f"!{key}"}  # fmt: skip
+        forms = {
+            "In": f"{key} in {listed}",
+            "NotIn": f"{key} notin {listed}",
+            "Exists": f"{key}",
+            "DoesNotExist": f"!{key}",
+        }
         if operator not in forms:
-            raise GeneratorError(f"clusterDecisionResource.labelSelector: operator {operator!r} is none of In, NotIn, Exists, DoesNotExist")  # fmt: skip
+            raise GeneratorError(
+                f"clusterDecisionResource.labelSelector: operator {operator!r} is none of In, NotIn, Exists, DoesNotExist"
+            )
         parts.append(forms[operator])
     return ",".join(parts)

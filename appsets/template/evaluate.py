@@ -204,8 +204,14 @@ def _stop(_run: _Run, node: Node, _dot: Any, _scope: _Scope) -> None:
 
 
 _WALKERS: dict[str, Callable[[_Run, Node, Any, _Scope], None]] = {
-    "action": _action, "if": _if, "with": _with, "range": _range, "template": _template, "break": _stop, "continue": _stop,
-}  # fmt: skip
+    "action": _action,
+    "if": _if,
+    "with": _with,
+    "range": _range,
+    "template": _template,
+    "break": _stop,
+    "continue": _stop,
+}
 
 
 def _pipe(run: _Run, pipe: Pipe, dot: Any, scope: _Scope) -> Any:
@@ -233,8 +239,13 @@ def _command(run: _Run, command: Command, dot: Any, scope: _Scope, piped: tuple[
 
 
 def _call(
-    run: _Run, operand: Operand, words: Sequence[Operand], dot: Any, scope: _Scope, piped: tuple[Any, ...]
-) -> Any:  # fmt: skip
+    run: _Run,
+    operand: Operand,
+    words: Sequence[Operand],
+    dot: Any,
+    scope: _Scope,
+    piped: tuple[Any, ...],
+) -> Any:
     name = str(operand.value)
     if name in ("and", "or"):
         return _lazy(run, name, words, dot, scope, piped)
@@ -249,7 +260,16 @@ def _call(
         return found
     except TemplateError as error:
         raise TemplateError(f"line {operand.line}: error calling {name}: {error}") from error
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, ZeroDivisionError, MemoryError) as error:  # fmt: skip
+    except (
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        ZeroDivisionError,
+        MemoryError,
+    ) as error:
         raise TemplateError(
             f"line {operand.line}: error calling {name}: {_reason(error)}"
         ) from error
@@ -265,7 +285,9 @@ def _reason(error: Exception) -> str:
     )
 
 
-def _lazy(run: _Run, name: str, words: Sequence[Operand], dot: Any, scope: _Scope, piped: tuple[Any, ...]) -> Any:  # fmt: skip
+def _lazy(
+    run: _Run, name: str, words: Sequence[Operand], dot: Any, scope: _Scope, piped: tuple[Any, ...]
+) -> Any:
     value: Any = NO_VALUE
     for word in words:
         value = _value(run, word, dot, scope)

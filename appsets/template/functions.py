@@ -53,7 +53,15 @@ def kind_of(value: Any) -> str:
     """Return Go's name for the kind of a value."""
     if value is None or isinstance(value, Missing):
         return "invalid"
-    for kind, name in ((bool, "bool"), (int, "int"), (float, "float64"), (str, "string"), (list, "slice"), (tuple, "slice"), (Mapping, "map")):  # fmt: skip
+    for kind, name in (
+        (bool, "bool"),
+        (int, "int"),
+        (float, "float64"),
+        (str, "string"),
+        (list, "slice"),
+        (tuple, "slice"),
+        (Mapping, "map"),
+    ):
         if isinstance(value, kind):
             return name
     return "unknown"
@@ -184,7 +192,13 @@ def _index(value: Any, *keys: Any) -> Any:
 def _slice(value: Any, *bounds: Any) -> Any:
     if not isinstance(value, list | str):
         raise TemplateError(f"can't slice item of type {kind_of(value)}")
-    start, end = ([*bounds, len(value)] if len(bounds) == 1 else [*bounds, 0, len(value)] if not bounds else list(bounds))[:2]  # fmt: skip
+    start, end = (
+        [*bounds, len(value)]
+        if len(bounds) == 1
+        else [*bounds, 0, len(value)]
+        if not bounds
+        else list(bounds)
+    )[:2]
     if not 0 <= start <= end <= len(value):
         raise TemplateError(f"index out of range: {end}")
     return value[start:end]
@@ -200,7 +214,9 @@ def _print(*values: Any) -> str:
     return out
 
 
-_VERB = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d+|\*)?(?:\.(?P<precision>\d+|\*))?(?P<verb>[a-zA-Z%])")  # fmt: skip
+_VERB = re.compile(
+    r"%(?P<flags>[-+# 0]*)(?P<width>\d+|\*)?(?:\.(?P<precision>\d+|\*))?(?P<verb>[a-zA-Z%])"
+)
 
 
 def _printf(form: Any, *values: Any) -> str:
@@ -329,7 +345,9 @@ def _from_yaml_array(text: Any) -> Any:
 
 
 def _json(value: Any, **options: Any) -> str:
-    return json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False, sort_keys=True, **options)  # fmt: skip
+    return json.dumps(
+        _plain(value), separators=(",", ":"), ensure_ascii=False, sort_keys=True, **options
+    )
 
 
 def _from_json(text: Any) -> Any:
@@ -441,7 +459,11 @@ def _literal(text: Any) -> str:
 
 
 def _replacement(text: Any) -> str:
-    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda m: rf"\g<{m[1] or m[2]}>", _literal(text).replace("\\", "\\\\"))  # fmt: skip
+    return re.sub(
+        r"\$(?:\{(\w+)\}|(\w+))",
+        lambda m: rf"\g<{m[1] or m[2]}>",
+        _literal(text).replace("\\", "\\\\"),
+    )
 
 
 _MOST_REPLACEMENT = 1000
@@ -477,8 +499,13 @@ def _semver(text: Any) -> dict[str, Any]:
     if not found:
         raise TemplateError("Invalid Semantic Version")
     return {
-        "Major": int(found[1]), "Minor": int(found[2] or 0), "Patch": int(found[3] or 0), "Prerelease": found[4] or "", "Metadata": found[5] or "", "Original": _text(text),
-    }  # fmt: skip
+        "Major": int(found[1]),
+        "Minor": int(found[2] or 0),
+        "Patch": int(found[3] or 0),
+        "Prerelease": found[4] or "",
+        "Metadata": found[5] or "",
+        "Original": _text(text),
+    }
 
 
 def _semver_compare(constraint: Any, version: Any) -> bool:
@@ -486,7 +513,14 @@ def _semver_compare(constraint: Any, version: Any) -> bool:
     if len(_text(constraint)) > _LONGEST_VERSION:
         raise TemplateError(f"a constraint is longer than {_LONGEST_VERSION} characters")
     own = (found["Major"], found["Minor"], found["Patch"])
-    return any(all(_fits(part, own, found["Prerelease"]) for part in re.split(r"[,\s]+(?=[<>=!~^v\d*])", group.strip()) if part) for group in _text(constraint).split("||"))  # fmt: skip
+    return any(
+        all(
+            _fits(part, own, found["Prerelease"])
+            for part in re.split(r"[,\s]+(?=[<>=!~^v\d*])", group.strip())
+            if part
+        )
+        for group in _text(constraint).split("||")
+    )
 
 
 def _fits(part: str, own: tuple[int, int, int], prerelease: str) -> bool:
@@ -519,16 +553,32 @@ def _url_parse(text: Any) -> dict[str, str]:
     parts = urlsplit(_text(text))
     user = parts.netloc.rpartition("@")[0]
     return {
-        "scheme": parts.scheme, "host": parts.netloc.rpartition("@")[2], "hostname": parts.hostname or "", "path": parts.path, "query": parts.query,
-        "opaque": "", "fragment": parts.fragment, "userinfo": user,
-    }  # fmt: skip
+        "scheme": parts.scheme,
+        "host": parts.netloc.rpartition("@")[2],
+        "hostname": parts.hostname or "",
+        "path": parts.path,
+        "query": parts.query,
+        "opaque": "",
+        "fragment": parts.fragment,
+        "userinfo": user,
+    }
 
 
 def _url_join(parts: Any) -> str:
     found = _must(parts, dict, "dictionary")
     user = found.get("userinfo")
     host = f"{user}@{found.get('host', '')}" if user else found.get("host", "")
-    return str(urlunsplit((found.get("scheme", ""), host, found.get("path", ""), found.get("query", ""), found.get("fragment", ""))))  # fmt: skip
+    return str(
+        urlunsplit(
+            (
+                found.get("scheme", ""),
+                host,
+                found.get("path", ""),
+                found.get("query", ""),
+                found.get("fragment", ""),
+            )
+        )
+    )
 
 
 def _fold(
@@ -584,7 +634,10 @@ def _replace(old: Any, new: Any, text: Any) -> str:
 
 
 def _join(separator: Any, items: Any) -> str:
-    between, parts = _text(separator), [_text(x) for x in (items if isinstance(items, list) else [items])]  # fmt: skip
+    between, parts = (
+        _text(separator),
+        [_text(x) for x in (items if isinstance(items, list) else [items])],
+    )
     _bounded("join", sum(map(len, parts)) + len(between) * len(parts))
     return between.join(parts)
 
@@ -647,74 +700,242 @@ def _decoded(function: Callable[[bytes], bytes], text: Any) -> str:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     # Go
-    "not": lambda v: not is_true(v), "eq": _eq, "ne": lambda a, b: not _eq(a, b), "lt": _lt, "le": lambda a, b: not _lt(b, a),
-    "gt": lambda a, b: _lt(b, a), "ge": lambda a, b: not _lt(a, b), "len": lambda v: len(_must(v, (str, list, dict), "text, list or map") if not isinstance(v, str) else v.encode()),
-    "index": _index, "slice": _slice, "print": _print, "println": lambda *v: " ".join(shown(x) for x in v) + "\n", "printf": _printf,
-    "html": lambda *v: _print(*v).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&#34;").replace("'", "&#39;"),
-    "js": lambda *v: json.dumps(_print(*v))[1:-1].replace("'", "\\'").replace("<", "\\u003C").replace(">", "\\u003E"), "urlquery": lambda *v: quote(_print(*v), safe="").replace("%20", "+"),
+    "not": lambda v: not is_true(v),
+    "eq": _eq,
+    "ne": lambda a, b: not _eq(a, b),
+    "lt": _lt,
+    "le": lambda a, b: not _lt(b, a),
+    "gt": lambda a, b: _lt(b, a),
+    "ge": lambda a, b: not _lt(a, b),
+    "len": lambda v: len(
+        _must(v, (str, list, dict), "text, list or map") if not isinstance(v, str) else v.encode()
+    ),
+    "index": _index,
+    "slice": _slice,
+    "print": _print,
+    "println": lambda *v: " ".join(shown(x) for x in v) + "\n",
+    "printf": _printf,
+    "html": lambda *v: (
+        _print(*v)
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+        .replace('"', "&#34;")
+        .replace("'", "&#39;")
+    ),
+    "js": lambda *v: (
+        json.dumps(_print(*v))[1:-1]
+        .replace("'", "\\'")
+        .replace("<", "\\u003C")
+        .replace(">", "\\u003E")
+    ),
+    "urlquery": lambda *v: quote(_print(*v), safe="").replace("%20", "+"),
     # Argo CD
-    "normalize": normalize, "slugify": slugify, "toYaml": _yaml, "fromYaml": _from_yaml, "fromYamlArray": _from_yaml_array,
+    "normalize": normalize,
+    "slugify": slugify,
+    "toYaml": _yaml,
+    "fromYaml": _from_yaml,
+    "fromYamlArray": _from_yaml_array,
     # texts
-    "trim": lambda s: _text(s).strip(), "trimAll": _trim_all, "trimall": _trim_all,
-    "trimSuffix": lambda e, s: _text(s).removesuffix(_text(e)), "trimPrefix": lambda p, s: _text(s).removeprefix(_text(p)),
-    "upper": lambda s: _text(s).upper(), "lower": lambda s: _text(s).lower(), "title": _title, "untitle": lambda s: _words(_text(s), lambda w: w[:1].lower() + w[1:]),
-    "repeat": _repeat, "substr": _substr, "nospace": lambda s: re.sub(r"\s", "", _text(s)), "trunc": _trunc,
-    "abbrev": lambda n, s: _text(s) if _number(n) < 4 or len(_text(s)) <= _number(n) else _text(s)[: _number(n) - 3] + "...",
-    "initials": lambda s: "".join(w[0] for w in _text(s).split()), "wrap": lambda n, s: "\n".join(re.findall(rf".{{1,{min(max(_number(n), 1), 10_000)}}}(?:\s+|$)|\S+", _subject(s))),
-    "contains": lambda sub, s: _text(sub) in _text(s), "hasPrefix": lambda p, s: _text(s).startswith(_text(p)), "hasSuffix": lambda e, s: _text(s).endswith(_text(e)),
-    "quote": lambda *v: " ".join(json.dumps(shown(x), ensure_ascii=False) for x in v if x is not None and not isinstance(x, Missing)),
-    "squote": lambda *v: " ".join(f"'{shown(x)}'" for x in v if x is not None and not isinstance(x, Missing)),
-    "cat": lambda *v: " ".join(shown(x) for x in v if x is not None and not isinstance(x, Missing)), "indent": _indent, "nindent": lambda n, s: "\n" + _indent(n, s),
-    "replace": _replace, "plural": lambda one, many, n: one if _number(n) == 1 else many,
-    "snakecase": _snake, "camelcase": lambda s: "".join(w[:1].upper() + w[1:] for w in re.split(r"[_\s-]+", _text(s))), "kebabcase": lambda s: _snake(s).replace("_", "-"),
-    "swapcase": lambda s: _text(s).swapcase(), "toString": _text, "toStrings": lambda v: [_text(x) for x in _list(v)],
-    "join": _join, "split": _split, "splitList": lambda sep, s: _text(s).split(_text(sep)),
-    "splitn": lambda sep, n, s: {f"_{k}": p for k, p in enumerate(_text(s).split(_text(sep), max(_number(n) - 1, 0)))}, "sortAlpha": lambda v: sorted(_text(x) for x in _list(v)),
-    "regexMatch": lambda p, s: bool(_regex(p).search(_subject(s))), "mustRegexMatch": lambda p, s: bool(_regex(p).search(_subject(s))),
-    "regexFindAll": lambda p, s, n: [m[0] for m in _regex(p).finditer(_subject(s))][: None if _number(n) < 0 else _number(n)], "regexFind": lambda p, s: (m[0] if (m := _regex(p).search(_subject(s))) else ""),
-    "regexReplaceAll": lambda p, s, r: _regex(p).sub(_replacement(r), _subject(s)), "mustRegexReplaceAll": lambda p, s, r: _regex(p).sub(_replacement(r), _subject(s)),
-    "regexReplaceAllLiteral": lambda p, s, r: _regex(p).sub(functools.partial(lambda new, _: new, _literal(r)), _subject(s)), "regexSplit": lambda p, s, n: _regex(p).split(_subject(s), 0 if _number(n) < 0 else max(_number(n) - 1, 0)),
+    "trim": lambda s: _text(s).strip(),
+    "trimAll": _trim_all,
+    "trimall": _trim_all,
+    "trimSuffix": lambda e, s: _text(s).removesuffix(_text(e)),
+    "trimPrefix": lambda p, s: _text(s).removeprefix(_text(p)),
+    "upper": lambda s: _text(s).upper(),
+    "lower": lambda s: _text(s).lower(),
+    "title": _title,
+    "untitle": lambda s: _words(_text(s), lambda w: w[:1].lower() + w[1:]),
+    "repeat": _repeat,
+    "substr": _substr,
+    "nospace": lambda s: re.sub(r"\s", "", _text(s)),
+    "trunc": _trunc,
+    "abbrev": lambda n, s: (
+        _text(s)
+        if _number(n) < 4 or len(_text(s)) <= _number(n)
+        else _text(s)[: _number(n) - 3] + "..."
+    ),
+    "initials": lambda s: "".join(w[0] for w in _text(s).split()),
+    "wrap": lambda n, s: "\n".join(
+        re.findall(rf".{{1,{min(max(_number(n), 1), 10_000)}}}(?:\s+|$)|\S+", _subject(s))
+    ),
+    "contains": lambda sub, s: _text(sub) in _text(s),
+    "hasPrefix": lambda p, s: _text(s).startswith(_text(p)),
+    "hasSuffix": lambda e, s: _text(s).endswith(_text(e)),
+    "quote": lambda *v: " ".join(
+        json.dumps(shown(x), ensure_ascii=False)
+        for x in v
+        if x is not None and not isinstance(x, Missing)
+    ),
+    "squote": lambda *v: " ".join(
+        f"'{shown(x)}'" for x in v if x is not None and not isinstance(x, Missing)
+    ),
+    "cat": lambda *v: " ".join(shown(x) for x in v if x is not None and not isinstance(x, Missing)),
+    "indent": _indent,
+    "nindent": lambda n, s: "\n" + _indent(n, s),
+    "replace": _replace,
+    "plural": lambda one, many, n: one if _number(n) == 1 else many,
+    "snakecase": _snake,
+    "camelcase": lambda s: "".join(w[:1].upper() + w[1:] for w in re.split(r"[_\s-]+", _text(s))),
+    "kebabcase": lambda s: _snake(s).replace("_", "-"),
+    "swapcase": lambda s: _text(s).swapcase(),
+    "toString": _text,
+    "toStrings": lambda v: [_text(x) for x in _list(v)],
+    "join": _join,
+    "split": _split,
+    "splitList": lambda sep, s: _text(s).split(_text(sep)),
+    "splitn": lambda sep, n, s: {
+        f"_{k}": p for k, p in enumerate(_text(s).split(_text(sep), max(_number(n) - 1, 0)))
+    },
+    "sortAlpha": lambda v: sorted(_text(x) for x in _list(v)),
+    "regexMatch": lambda p, s: bool(_regex(p).search(_subject(s))),
+    "mustRegexMatch": lambda p, s: bool(_regex(p).search(_subject(s))),
+    "regexFindAll": lambda p, s, n: [m[0] for m in _regex(p).finditer(_subject(s))][
+        : None if _number(n) < 0 else _number(n)
+    ],
+    "regexFind": lambda p, s: m[0] if (m := _regex(p).search(_subject(s))) else "",
+    "regexReplaceAll": lambda p, s, r: _regex(p).sub(_replacement(r), _subject(s)),
+    "mustRegexReplaceAll": lambda p, s, r: _regex(p).sub(_replacement(r), _subject(s)),
+    "regexReplaceAllLiteral": lambda p, s, r: _regex(p).sub(
+        functools.partial(lambda new, _: new, _literal(r)), _subject(s)
+    ),
+    "regexSplit": lambda p, s, n: _regex(p).split(
+        _subject(s), 0 if _number(n) < 0 else max(_number(n) - 1, 0)
+    ),
     "regexQuoteMeta": lambda s: re.escape(_text(s)),
     # numbers
-    "add": _fold(lambda a, b: a + b, _number), "add1": lambda v: _number(v) + 1, "sub": lambda a, b: _number(a) - _number(b), "mul": _fold(lambda a, b: a * b, _number),
-    "div": lambda a, b: _div(_number(a), _number(b)), "mod": lambda a, b: _mod(_number(a), _number(b)), "max": _fold(max, _number), "min": _fold(min, _number), "biggest": _fold(max, _number),
-    "addf": _fold(lambda a, b: a + b, _real), "subf": _fold(lambda a, b: a - b, _real), "mulf": _fold(lambda a, b: a * b, _real), "divf": _fold(lambda a, b: a / b, _real),
-    "maxf": _fold(max, _real), "minf": _fold(min, _real), "ceil": lambda v: float(math.ceil(_real(v))), "floor": lambda v: float(math.floor(_real(v))), "round": _round,
-    "int": _number, "int64": _number, "float64": _real, "atoi": lambda s: _number(_text(s)) if re.fullmatch(r"[+-]?\d+", _text(s)) else 0, "toDecimal": lambda s: int(_text(s) or "0", 8),
-    "until": _until, "untilStep": _until_step, "seq": _seq,
+    "add": _fold(lambda a, b: a + b, _number),
+    "add1": lambda v: _number(v) + 1,
+    "sub": lambda a, b: _number(a) - _number(b),
+    "mul": _fold(lambda a, b: a * b, _number),
+    "div": lambda a, b: _div(_number(a), _number(b)),
+    "mod": lambda a, b: _mod(_number(a), _number(b)),
+    "max": _fold(max, _number),
+    "min": _fold(min, _number),
+    "biggest": _fold(max, _number),
+    "addf": _fold(lambda a, b: a + b, _real),
+    "subf": _fold(lambda a, b: a - b, _real),
+    "mulf": _fold(lambda a, b: a * b, _real),
+    "divf": _fold(lambda a, b: a / b, _real),
+    "maxf": _fold(max, _real),
+    "minf": _fold(min, _real),
+    "ceil": lambda v: float(math.ceil(_real(v))),
+    "floor": lambda v: float(math.floor(_real(v))),
+    "round": _round,
+    "int": _number,
+    "int64": _number,
+    "float64": _real,
+    "atoi": lambda s: _number(_text(s)) if re.fullmatch(r"[+-]?\d+", _text(s)) else 0,
+    "toDecimal": lambda s: int(_text(s) or "0", 8),
+    "until": _until,
+    "untilStep": _until_step,
+    "seq": _seq,
     # choices
-    "default": _default, "empty": lambda v: not is_true(v), "coalesce": lambda *v: next((x for x in v if is_true(x)), None), "all": lambda *v: all(map(is_true, v)), "any": lambda *v: any(map(is_true, v)),
-    "ternary": _ternary, "fail": _fail,
+    "default": _default,
+    "empty": lambda v: not is_true(v),
+    "coalesce": lambda *v: next((x for x in v if is_true(x)), None),
+    "all": lambda *v: all(map(is_true, v)),
+    "any": lambda *v: any(map(is_true, v)),
+    "ternary": _ternary,
+    "fail": _fail,
     # JSON
-    "toJson": _json, "mustToJson": _json, "toRawJson": _json, "toPrettyJson": lambda v: json.dumps(_plain(v), indent=2, sort_keys=True, ensure_ascii=False), "fromJson": _from_json, "mustFromJson": _from_json,
+    "toJson": _json,
+    "mustToJson": _json,
+    "toRawJson": _json,
+    "toPrettyJson": lambda v: json.dumps(_plain(v), indent=2, sort_keys=True, ensure_ascii=False),
+    "fromJson": _from_json,
+    "mustFromJson": _from_json,
     # lists
-    "list": lambda *v: list(v), "tuple": lambda *v: list(v), "first": lambda v: (_list(v) or [None])[0], "last": lambda v: (_list(v) or [None])[-1], "rest": lambda v: _list(v)[1:], "initial": lambda v: _list(v)[:-1],
-    "append": lambda v, x: [*_list(v), x], "push": lambda v, x: [*_list(v), x], "prepend": lambda v, x: [x, *_list(v)], "concat": lambda *v: [x for part in v for x in _list(part)], "reverse": lambda v: _list(v)[::-1],
-    "uniq": _uniq, "without": _without, "has": lambda x, v: x in _list(v), "compact": lambda v: [x for x in _list(v) if is_true(x)], "chunk": _chunk,
+    "list": lambda *v: list(v),
+    "tuple": lambda *v: list(v),
+    "first": lambda v: (_list(v) or [None])[0],
+    "last": lambda v: (_list(v) or [None])[-1],
+    "rest": lambda v: _list(v)[1:],
+    "initial": lambda v: _list(v)[:-1],
+    "append": lambda v, x: [*_list(v), x],
+    "push": lambda v, x: [*_list(v), x],
+    "prepend": lambda v, x: [x, *_list(v)],
+    "concat": lambda *v: [x for part in v for x in _list(part)],
+    "reverse": lambda v: _list(v)[::-1],
+    "uniq": _uniq,
+    "without": _without,
+    "has": lambda x, v: x in _list(v),
+    "compact": lambda v: [x for x in _list(v) if is_true(x)],
+    "chunk": _chunk,
     # maps
-    "dict": _dict, "get": lambda d, k: _must(d, dict, "dictionary").get(k, ""), "set": lambda d, k, v: {**_must(d, dict, "dictionary"), k: v}, "unset": lambda d, k: {a: b for a, b in _must(d, dict, "dictionary").items() if a != k},
-    "hasKey": lambda d, k: k in _must(d, dict, "dictionary"), "pluck": lambda k, *ds: [d[k] for d in ds if isinstance(d, dict) and k in d], "keys": lambda *ds: sorted(k for d in ds for k in d),
-    "values": lambda d: [v for _, v in sorted(_must(d, dict, "dictionary").items())], "pick": lambda d, *ks: {k: d[k] for k in ks if k in d}, "omit": lambda d, *ks: {k: v for k, v in d.items() if k not in ks},
-    "merge": _merge, "mergeOverwrite": lambda d, *s: _merge(d, *s, overwrite=True), "deepCopy": _plain, "dig": _dig,
+    "dict": _dict,
+    "get": lambda d, k: _must(d, dict, "dictionary").get(k, ""),
+    "set": lambda d, k, v: {**_must(d, dict, "dictionary"), k: v},
+    "unset": lambda d, k: {a: b for a, b in _must(d, dict, "dictionary").items() if a != k},
+    "hasKey": lambda d, k: k in _must(d, dict, "dictionary"),
+    "pluck": lambda k, *ds: [d[k] for d in ds if isinstance(d, dict) and k in d],
+    "keys": lambda *ds: sorted(k for d in ds for k in d),
+    "values": lambda d: [v for _, v in sorted(_must(d, dict, "dictionary").items())],
+    "pick": lambda d, *ks: {k: d[k] for k in ks if k in d},
+    "omit": lambda d, *ks: {k: v for k, v in d.items() if k not in ks},
+    "merge": _merge,
+    "mergeOverwrite": lambda d, *s: _merge(d, *s, overwrite=True),
+    "deepCopy": _plain,
+    "dig": _dig,
     # kinds
-    "kindOf": kind_of, "kindIs": lambda k, v: kind_of(v) == k, "typeOf": kind_of, "typeIs": lambda k, v: kind_of(v) == k, "deepEqual": lambda a, b: _plain(a) == _plain(b),
+    "kindOf": kind_of,
+    "kindIs": lambda k, v: kind_of(v) == k,
+    "typeOf": kind_of,
+    "typeIs": lambda k, v: kind_of(v) == k,
+    "deepEqual": lambda a, b: _plain(a) == _plain(b),
     # encodings and paths
-    "b64enc": lambda s: base64.b64encode(_text(s).encode()).decode(), "b64dec": lambda s: _decoded(base64.b64decode, s), "b32enc": _b32, "b32dec": lambda s: _decoded(base64.b32decode, s),
-    "sha1sum": lambda s: hashlib.sha1(_text(s).encode(), usedforsecurity=False).hexdigest(), "sha256sum": lambda s: hashlib.sha256(_text(s).encode()).hexdigest(), "sha512sum": lambda s: hashlib.sha512(_text(s).encode()).hexdigest(),
-    "adler32sum": lambda s: str(zlib.adler32(_text(s).encode())), "base": lambda p: posixpath.basename(_text(p).rstrip("/")) or ("/" if _text(p).startswith("/") else "."), "dir": lambda p: posixpath.normpath(posixpath.dirname(_text(p)) or "."),
-    "clean": lambda p: posixpath.normpath(_text(p) or "."), "ext": lambda p: (re.search(r"\.[^./]*$", _text(p)) or [""])[0], "isAbs": lambda p: _text(p).startswith("/"),
-    "urlParse": _url_parse, "urlJoin": _url_join, "semver": _semver, "semverCompare": _semver_compare,
-}  # fmt: skip
+    "b64enc": lambda s: base64.b64encode(_text(s).encode()).decode(),
+    "b64dec": lambda s: _decoded(base64.b64decode, s),
+    "b32enc": _b32,
+    "b32dec": lambda s: _decoded(base64.b32decode, s),
+    "sha1sum": lambda s: hashlib.sha1(_text(s).encode(), usedforsecurity=False).hexdigest(),
+    "sha256sum": lambda s: hashlib.sha256(_text(s).encode()).hexdigest(),
+    "sha512sum": lambda s: hashlib.sha512(_text(s).encode()).hexdigest(),
+    "adler32sum": lambda s: str(zlib.adler32(_text(s).encode())),
+    "base": lambda p: (
+        posixpath.basename(_text(p).rstrip("/")) or ("/" if _text(p).startswith("/") else ".")
+    ),
+    "dir": lambda p: posixpath.normpath(posixpath.dirname(_text(p)) or "."),
+    "clean": lambda p: posixpath.normpath(_text(p) or "."),
+    "ext": lambda p: (re.search(r"\.[^./]*$", _text(p)) or [""])[0],
+    "isAbs": lambda p: _text(p).startswith("/"),
+    "urlParse": _url_parse,
+    "urlJoin": _url_join,
+    "semver": _semver,
+    "semverCompare": _semver_compare,
+}
 
 _UNSTEADY = (
-    "now", "date", "dateInZone", "dateModify", "ago", "htmlDate", "randAlpha", "randAlphaNum", "randAscii", "randNumeric", "randInt", "randBytes", "shuffle", "uuidv4", "genPrivateKey",
-    "genCA", "genSelfSignedCert", "genSignedCert", "derivePassword", "htpasswd", "bcrypt", "encryptAES",
-)  # fmt: skip
+    "now",
+    "date",
+    "dateInZone",
+    "dateModify",
+    "ago",
+    "htmlDate",
+    "randAlpha",
+    "randAlphaNum",
+    "randAscii",
+    "randNumeric",
+    "randInt",
+    "randBytes",
+    "shuffle",
+    "uuidv4",
+    "genPrivateKey",
+    "genCA",
+    "genSelfSignedCert",
+    "genSignedCert",
+    "derivePassword",
+    "htpasswd",
+    "bcrypt",
+    "encryptAES",
+)
 
 
 def _unsteady(name: str) -> Callable[..., Any]:
     def refuse(*_: Any) -> Any:
-        raise TemplateError(f"{name} gives another answer at each look, so the application would change by itself")  # fmt: skip
+        raise TemplateError(
+            f"{name} gives another answer at each look, so the application would change by itself"
+        )
 
     return refuse
 

@@ -11,7 +11,12 @@ from hub.engine.errors import ManifestError
 
 Params = Mapping[str, Any]
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
-_MISSING = {"missingkey=default": "default", "missingkey=invalid": "invalid", "missingkey=zero": "zero", "missingkey=error": "error"}  # fmt: skip
+_MISSING = {
+    "missingkey=default": "default",
+    "missingkey=invalid": "invalid",
+    "missingkey=zero": "zero",
+    "missingkey=error": "error",
+}
 
 
 def missing_of(options: list[str]) -> str:
@@ -49,12 +54,17 @@ def render_value(
         except TemplateError as error:
             raise TemplateError(f"{where or 'the template'}: {error}") from error
     if isinstance(value, list):
-        return [render_value(v, params, go=go, missing=missing, where=f"{where}[{n}]") for n, v in enumerate(value)]  # fmt: skip
+        return [
+            render_value(v, params, go=go, missing=missing, where=f"{where}[{n}]")
+            for n, v in enumerate(value)
+        ]
     if isinstance(value, Mapping):
         return {
-            render_text(k, params, go=go, missing=missing): render_value(v, params, go=go, missing=missing, where=f"{where}.{k}" if where else k)
+            render_text(k, params, go=go, missing=missing): render_value(
+                v, params, go=go, missing=missing, where=f"{where}.{k}" if where else k
+            )
             for k, v in value.items()
-        }  # fmt: skip
+        }
     return value
 
 
@@ -75,7 +85,11 @@ def application_from(
     )
     if not all(isinstance(made.get(f) or {}, Mapping) for f in ("metadata", "spec")):
         raise TemplateError("the template's metadata and spec must be objects")
-    metadata = {k: v for k, v in (made.get("metadata") or {}).items() if k in ("name", "namespace", "labels", "annotations", "finalizers") and v}  # fmt: skip
+    metadata = {
+        k: v
+        for k, v in (made.get("metadata") or {}).items()
+        if k in ("name", "namespace", "labels", "annotations", "finalizers") and v
+    }
     made = {"metadata": metadata, "spec": made.get("spec") or {}}
     keeps = bool((spec.get("syncPolicy") or {}).get("preserveResourcesOnDeletion"))
     if params and not keeps and not metadata.get("finalizers"):

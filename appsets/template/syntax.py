@@ -80,15 +80,29 @@ class Template:
     defined: dict[str, tuple[Node, ...]] = field(default_factory=dict)
 
 
-_ACTION = re.compile(r"\{\{(-\s)?(\s*/\*.*?\*/\s*?|(?:\"(?:\\.|[^\"\\])*\"|`[^`]*`|'(?:\\.|[^'\\])*'|[^\"`'])*?)(\s-)?\}\}", re.DOTALL)  # fmt: skip
+_ACTION = re.compile(
+    r"\{\{(-\s)?(\s*/\*.*?\*/\s*?|(?:\"(?:\\.|[^\"\\])*\"|`[^`]*`|'(?:\\.|[^'\\])*'|[^\"`'])*?)(\s-)?\}\}",
+    re.DOTALL,
+)
 _WORD = re.compile(
     r"""(?P<space>\s+)|(?P<string>"(?:\\.|[^"\\\n])*")|(?P<raw>`[^`]*`)|(?P<char>'(?:\\.|[^'\\])+')
     |(?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?))
     |(?P<field>\.[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)|(?P<variable>\$[\w\u0080-\uffff]*)|(?P<dot>\.)
     |(?P<name>[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)|(?P<declare>:=)|(?P<assign>=)|(?P<pipe>\|)|(?P<open>\()|(?P<close>\))|(?P<comma>,)""",
     re.VERBOSE,
-)  # fmt: skip
-_KEYWORDS = {"if", "else", "end", "range", "with", "define", "block", "template", "break", "continue"}  # fmt: skip
+)
+_KEYWORDS = {
+    "if",
+    "else",
+    "end",
+    "range",
+    "with",
+    "define",
+    "block",
+    "template",
+    "break",
+    "continue",
+}
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str, int]]:
@@ -298,7 +312,18 @@ def _operand(tokens: list[Token], position: int) -> tuple[Operand, int]:
 
 
 _CONSTANTS = {"true": True, "false": False, "nil": None}
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}  # fmt: skip
+_ESCAPES = {
+    "n": "\n",
+    "t": "\t",
+    "r": "\r",
+    "\\": "\\",
+    '"': '"',
+    "'": "'",
+    "a": "\a",
+    "b": "\b",
+    "f": "\f",
+    "v": "\v",
+}
 
 
 def _literal(token: Token) -> Any:
@@ -314,7 +339,11 @@ def _literal(token: Token) -> Any:
         return ord(inner)
     digits = text.replace("_", "")
     try:
-        return int(digits, 0) if not re.search(r"[.eE]", digits) or digits.lower().lstrip("+-").startswith("0x") else float(digits)  # fmt: skip
+        return (
+            int(digits, 0)
+            if not re.search(r"[.eE]", digits) or digits.lower().lstrip("+-").startswith("0x")
+            else float(digits)
+        )
     except ValueError as error:
         try:
             return int(digits, 8)
@@ -335,4 +364,9 @@ def _unescaped(text: str, line: int) -> str:
             raise TemplateError(f"line {line}: unknown escape \\{code}")
         return _ESCAPES[code]
 
-    return re.sub(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)", one, text, flags=re.DOTALL)  # fmt: skip
+    return re.sub(
+        r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)",
+        one,
+        text,
+        flags=re.DOTALL,
+    )

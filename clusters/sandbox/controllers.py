@@ -80,19 +80,26 @@ def _hash(value: Any) -> str:
 
 def _owner(manifest: Manifest) -> list[dict[str, Any]]:
     metadata = manifest["metadata"]
-    return [{
-        "apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "name": metadata["name"],
-        "uid": metadata["uid"], "controller": True, "blockOwnerDeletion": True,
-    }]  # fmt: skip
+    return [
+        {
+            "apiVersion": manifest["apiVersion"],
+            "kind": manifest["kind"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]
 
 
 def _owned(store: Store, plural: str, group: str, manifest: Manifest) -> list[Manifest]:
     uid = manifest["metadata"]["uid"]
     return [
-        m for m in store.all(store.kinds[group, plural], manifest["metadata"].get("namespace", ""))
+        m
+        for m in store.all(store.kinds[group, plural], manifest["metadata"].get("namespace", ""))
         if any(o.get("uid") == uid for o in m["metadata"].get("ownerReferences") or [])
         and not m["metadata"].get("deletionTimestamp")
-    ]  # fmt: skip
+    ]
 
 
 def _child(
@@ -106,9 +113,11 @@ def _child(
     annotations: Any = None,
 ) -> None:
     metadata = {
-        "name": name, "namespace": parent["metadata"].get("namespace", ""), "labels": labels or {},
+        "name": name,
+        "namespace": parent["metadata"].get("namespace", ""),
+        "labels": labels or {},
         "ownerReferences": _owner(parent),
-    }  # fmt: skip
+    }
     if annotations:
         metadata["annotations"] = annotations
     store.put(store.kinds[group, plural], {"metadata": metadata, **body}, manager="sandbox")
@@ -207,8 +216,16 @@ def _replica_set(store: Store, kind: Served, manifest: Manifest) -> None:
     template = manifest["spec"]["template"]
     for number in range(max(0, wanted - len(pods))):
         suffix = _hash([manifest["metadata"]["uid"], store.version, number])[:5]
-        _child(store, "", "pods", manifest, f"{manifest['metadata']['name']}-{suffix}", {"spec": template["spec"]},
-               (template.get("metadata") or {}).get("labels"), (template.get("metadata") or {}).get("annotations"))  # fmt: skip
+        _child(
+            store,
+            "",
+            "pods",
+            manifest,
+            f"{manifest['metadata']['name']}-{suffix}",
+            {"spec": template["spec"]},
+            (template.get("metadata") or {}).get("labels"),
+            (template.get("metadata") or {}).get("annotations"),
+        )
     for pod in pods[wanted:]:
         store.delete(store.kinds["", "pods"], pod)
     pods = _owned(store, "pods", "", manifest)
@@ -277,11 +294,19 @@ def _stateful_set(store: Store, kind: Served, manifest: Manifest) -> None:
     )
     done = ready >= wanted and updated >= wanted
     old = (manifest.get("status") or {}).get("currentRevision", f"{name}-{revision}")
-    store.set_status(kind, manifest, {
-        "observedGeneration": manifest["metadata"].get("generation", 1), "replicas": len(pods_now), "readyReplicas": ready,
-        "availableReplicas": ready, "updatedReplicas": updated, "updateRevision": f"{name}-{revision}",
-        "currentRevision": f"{name}-{revision}" if done else old,
-    })  # fmt: skip
+    store.set_status(
+        kind,
+        manifest,
+        {
+            "observedGeneration": manifest["metadata"].get("generation", 1),
+            "replicas": len(pods_now),
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+            "updatedReplicas": updated,
+            "updateRevision": f"{name}-{revision}",
+            "currentRevision": f"{name}-{revision}" if done else old,
+        },
+    )
 
 
 def _daemon_set(store: Store, kind: Served, manifest: Manifest) -> None:
@@ -308,11 +333,19 @@ def _daemon_set(store: Store, kind: Served, manifest: Manifest) -> None:
         )
         pods = _owned(store, "pods", "", manifest)
     ready = sum(1 for p in pods if _is_ready(p))
-    store.set_status(kind, manifest, {
-        "observedGeneration": manifest["metadata"].get("generation", 1), "desiredNumberScheduled": 1,
-        "currentNumberScheduled": len(pods), "updatedNumberScheduled": len(pods), "numberReady": ready,
-        "numberAvailable": ready, "numberMisscheduled": 0,
-    })  # fmt: skip
+    store.set_status(
+        kind,
+        manifest,
+        {
+            "observedGeneration": manifest["metadata"].get("generation", 1),
+            "desiredNumberScheduled": 1,
+            "currentNumberScheduled": len(pods),
+            "updatedNumberScheduled": len(pods),
+            "numberReady": ready,
+            "numberAvailable": ready,
+            "numberMisscheduled": 0,
+        },
+    )
 
 
 def _job(store: Store, kind: Served, manifest: Manifest) -> None:
@@ -345,21 +378,54 @@ def _job(store: Store, kind: Served, manifest: Manifest) -> None:
             **((template.get("metadata") or {}).get("labels") or {}),
             "job-name": manifest["metadata"]["name"],
         }
-        _child(store, "", "pods", manifest, f"{manifest['metadata']['name']}-{_hash(manifest['metadata']['uid'])[:5]}",
-               {"spec": template["spec"]}, labels, (template.get("metadata") or {}).get("annotations"))  # fmt: skip
+        _child(
+            store,
+            "",
+            "pods",
+            manifest,
+            f"{manifest['metadata']['name']}-{_hash(manifest['metadata']['uid'])[:5]}",
+            {"spec": template["spec"]},
+            labels,
+            (template.get("metadata") or {}).get("annotations"),
+        )
         store.set_status(kind, manifest, {"active": 1, "startTime": now()})
         return
     phases = [(p.get("status") or {}).get("phase") for p in pods]
     if "Succeeded" in phases:
-        store.set_status(kind, manifest, {
-            "succeeded": 1, "startTime": status.get("startTime", now()), "completionTime": now(),
-            "conditions": [{"type": "Complete", "status": "True", "reason": "CompletionsReached", "message": "Reached expected number of succeeded pods"}],
-        })  # fmt: skip
+        store.set_status(
+            kind,
+            manifest,
+            {
+                "succeeded": 1,
+                "startTime": status.get("startTime", now()),
+                "completionTime": now(),
+                "conditions": [
+                    {
+                        "type": "Complete",
+                        "status": "True",
+                        "reason": "CompletionsReached",
+                        "message": "Reached expected number of succeeded pods",
+                    }
+                ],
+            },
+        )
     elif "Failed" in phases:
-        store.set_status(kind, manifest, {
-            "failed": 1, "startTime": status.get("startTime", now()),
-            "conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"}],
-        })  # fmt: skip
+        store.set_status(
+            kind,
+            manifest,
+            {
+                "failed": 1,
+                "startTime": status.get("startTime", now()),
+                "conditions": [
+                    {
+                        "type": "Failed",
+                        "status": "True",
+                        "reason": "BackoffLimitExceeded",
+                        "message": "Job has reached the specified backoff limit",
+                    }
+                ],
+            },
+        )
 
 
 def _pod(store: Store, kind: Served, manifest: Manifest) -> None:
@@ -405,10 +471,18 @@ def _pod(store: Store, kind: Served, manifest: Manifest) -> None:
         manifest = store.put(
             kind, {**manifest, "spec": {**spec, "nodeName": "node-0"}}, manager="sandbox"
         )
-    store.set_status(kind, manifest, {
-        "phase": phase, "hostIP": "127.0.0.1", "podIP": "10.1.0.1", "startTime": manifest["metadata"]["creationTimestamp"],
-        "conditions": conditions, "containerStatuses": containers,
-    })  # fmt: skip
+    store.set_status(
+        kind,
+        manifest,
+        {
+            "phase": phase,
+            "hostIP": "127.0.0.1",
+            "podIP": "10.1.0.1",
+            "startTime": manifest["metadata"]["creationTimestamp"],
+            "conditions": conditions,
+            "containerStatuses": containers,
+        },
+    )
 
 
 def _service(store: Store, kind: Served, manifest: Manifest) -> None:
@@ -443,13 +517,30 @@ def _namespace(store: Store, kind: Served, manifest: Manifest) -> None:
 
 def _definition(store: Store, kind: Served, manifest: Manifest) -> None:
     names = (manifest.get("spec") or {}).get("names") or {}
-    store.set_status(kind, manifest, {
-        "acceptedNames": names, "storedVersions": [v.get("name") for v in (manifest.get("spec") or {}).get("versions") or []],
-        "conditions": [
-            {"type": "NamesAccepted", "status": "True", "reason": "NoConflicts", "message": "no conflicts found"},
-            {"type": "Established", "status": "True", "reason": "InitialNamesAccepted", "message": "the initial names have been accepted"},
-        ],
-    })  # fmt: skip
+    store.set_status(
+        kind,
+        manifest,
+        {
+            "acceptedNames": names,
+            "storedVersions": [
+                v.get("name") for v in (manifest.get("spec") or {}).get("versions") or []
+            ],
+            "conditions": [
+                {
+                    "type": "NamesAccepted",
+                    "status": "True",
+                    "reason": "NoConflicts",
+                    "message": "no conflicts found",
+                },
+                {
+                    "type": "Established",
+                    "status": "True",
+                    "reason": "InitialNamesAccepted",
+                    "message": "the initial names have been accepted",
+                },
+            ],
+        },
+    )
 
 
 def _budget(store: Store, kind: Served, manifest: Manifest) -> None:
@@ -477,15 +568,22 @@ def _token(store: Store, kind: Served, manifest: Manifest) -> None:
     """Fill in the token of a Secret that asks for one of a service account."""
     metadata = manifest["metadata"]
     account = (metadata.get("annotations") or {}).get("kubernetes.io/service-account.name")
-    if manifest.get("type") != SERVICE_TOKEN or not account or (manifest.get("data") or {}).get("token"):  # fmt: skip
+    if (
+        manifest.get("type") != SERVICE_TOKEN
+        or not account
+        or (manifest.get("data") or {}).get("token")
+    ):
         return
     if store.get(store.kinds["", "serviceaccounts"], metadata["namespace"], account) is None:
         return
     claims = {
-        "iss": "kubernetes/serviceaccount", "sub": f"system:serviceaccount:{metadata['namespace']}:{account}", "jti": secrets.token_hex(8),
-        "kubernetes.io/serviceaccount/namespace": metadata["namespace"], "kubernetes.io/serviceaccount/service-account.name": account,
+        "iss": "kubernetes/serviceaccount",
+        "sub": f"system:serviceaccount:{metadata['namespace']}:{account}",
+        "jti": secrets.token_hex(8),
+        "kubernetes.io/serviceaccount/namespace": metadata["namespace"],
+        "kubernetes.io/serviceaccount/service-account.name": account,
         "kubernetes.io/serviceaccount/secret.name": metadata["name"],
-    }  # fmt: skip
+    }
     # Nobody checks the signature: a token is good while its Secret is there.
     text = jwt.encode(claims, secrets.token_hex(32), algorithm="HS256")
     data = {**(manifest.get("data") or {}), "token": base64.b64encode(text.encode()).decode()}
@@ -496,14 +594,24 @@ def is_service_token(store: Store, token: str) -> bool:
     """Return whether a token is one of a service account here."""
     wanted = base64.b64encode(token.encode()).decode()
     return any(
-        m.get("type") == SERVICE_TOKEN and hmac.compare_digest((m.get("data") or {}).get("token", ""), wanted)
+        m.get("type") == SERVICE_TOKEN
+        and hmac.compare_digest((m.get("data") or {}).get("token", ""), wanted)
         for m in store.all(store.kinds["", "secrets"])
-    )  # fmt: skip
+    )
 
 
 _ACTIONS: dict[str, Callable[[Store, Served, Manifest], None]] = {
-    "Deployment": _deployment, "ReplicaSet": _replica_set, "StatefulSet": _stateful_set, "DaemonSet": _daemon_set,
-    "Job": _job, "Pod": _pod, "Service": _service, "Ingress": _ingress, "PersistentVolumeClaim": _claim,
-    "Namespace": _namespace, "CustomResourceDefinition": _definition, "PodDisruptionBudget": _budget,
+    "Deployment": _deployment,
+    "ReplicaSet": _replica_set,
+    "StatefulSet": _stateful_set,
+    "DaemonSet": _daemon_set,
+    "Job": _job,
+    "Pod": _pod,
+    "Service": _service,
+    "Ingress": _ingress,
+    "PersistentVolumeClaim": _claim,
+    "Namespace": _namespace,
+    "CustomResourceDefinition": _definition,
+    "PodDisruptionBudget": _budget,
     "Secret": _token,
-}  # fmt: skip
+}

@@ -7,13 +7,18 @@ from typing import Any
 from hub.engine.resource import Manifest
 
 _CONTAINER = {
-    "imagePullPolicy": "IfNotPresent", "resources": {},
-    "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
-}  # fmt: skip
+    "imagePullPolicy": "IfNotPresent",
+    "resources": {},
+    "terminationMessagePath": "/dev/termination-log",
+    "terminationMessagePolicy": "File",
+}
 _POD = {
-    "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
-    "securityContext": {}, "schedulerName": "default-scheduler",
-}  # fmt: skip
+    "restartPolicy": "Always",
+    "terminationGracePeriodSeconds": 30,
+    "dnsPolicy": "ClusterFirst",
+    "securityContext": {},
+    "schedulerName": "default-scheduler",
+}
 
 
 class Rejected(Exception):
@@ -31,26 +36,41 @@ def with_defaults(kind: str, manifest: Manifest) -> Manifest:
         spec = _service(spec)
     elif kind == "Deployment":
         spec = {
-            "replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600,
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}},
+            "replicas": 1,
+            "revisionHistoryLimit": 10,
+            "progressDeadlineSeconds": 600,
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"},
+            },
             **spec,
-        }  # fmt: skip
+        }
         spec = _with_template(spec)
     elif kind == "StatefulSet":
         spec = {
-            "replicas": 1, "revisionHistoryLimit": 10, "podManagementPolicy": "OrderedReady",
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}, **spec,
-        }  # fmt: skip
+            "replicas": 1,
+            "revisionHistoryLimit": 10,
+            "podManagementPolicy": "OrderedReady",
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+            **spec,
+        }
         spec = _with_template(spec)
     elif kind == "DaemonSet":
         spec = {
             "revisionHistoryLimit": 10,
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}, **spec,
-        }  # fmt: skip
+            "updateStrategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0},
+            },
+            **spec,
+        }
         spec = _with_template(spec)
     elif kind in ("ReplicaSet", "Job"):
-        spec = {"replicas": 1, **spec} if kind == "ReplicaSet" else {
-            "parallelism": 1, "completions": 1, "backoffLimit": 6, "suspend": False, **spec}  # fmt: skip
+        spec = (
+            {"replicas": 1, **spec}
+            if kind == "ReplicaSet"
+            else {"parallelism": 1, "completions": 1, "backoffLimit": 6, "suspend": False, **spec}
+        )
         spec = _with_template(spec)
     return {**manifest, "spec": spec}
 
@@ -78,8 +98,14 @@ def _container(container: dict[str, Any]) -> dict[str, Any]:
 
 
 def _service(spec: dict[str, Any]) -> dict[str, Any]:
-    result = {"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
-              "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", **spec}  # fmt: skip
+    result = {
+        "type": "ClusterIP",
+        "sessionAffinity": "None",
+        "internalTrafficPolicy": "Cluster",
+        "ipFamilies": ["IPv4"],
+        "ipFamilyPolicy": "SingleStack",
+        **spec,
+    }
     if result["type"] != "ExternalName":
         result.setdefault("clusterIP", "10.0.0.1")
         result.setdefault("clusterIPs", [result["clusterIP"]])
@@ -91,9 +117,12 @@ def _service(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 _IMMUTABLE = {
-    "Deployment": ("selector",), "ReplicaSet": ("selector",), "DaemonSet": ("selector",),
-    "StatefulSet": ("selector", "serviceName", "volumeClaimTemplates"), "Job": ("selector", "template", "completions"),
-}  # fmt: skip
+    "Deployment": ("selector",),
+    "ReplicaSet": ("selector",),
+    "DaemonSet": ("selector",),
+    "StatefulSet": ("selector", "serviceName", "volumeClaimTemplates"),
+    "Job": ("selector", "template", "completions"),
+}
 
 
 def check(kind: str, manifest: Manifest, before: Manifest | None) -> None:

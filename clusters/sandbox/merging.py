@@ -50,9 +50,13 @@ def _same(before: Manifest, after: Manifest) -> bool:
 
 def _entry(manager: str, operation: str, kind: Served, fields: Fields) -> dict[str, Any]:
     return {
-        "manager": manager, "operation": operation, "apiVersion": kind.api_version,
-        "time": now(), "fieldsType": "FieldsV1", "fieldsV1": fields,
-    }  # fmt: skip
+        "manager": manager,
+        "operation": operation,
+        "apiVersion": kind.api_version,
+        "time": now(),
+        "fieldsType": "FieldsV1",
+        "fieldsV1": fields,
+    }
 
 
 def _managed(

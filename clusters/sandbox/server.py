@@ -40,10 +40,18 @@ def _json(data: Any, status: int = 200) -> web.Response:
 
 
 def _failure(failure: Failure) -> web.Response:
-    return _json({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": failure.message, "reason": failure.reason, "code": failure.status,
-    }, failure.status)  # fmt: skip
+    return _json(
+        {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": failure.message,
+            "reason": failure.reason,
+            "code": failure.status,
+        },
+        failure.status,
+    )
 
 
 class Sandbox:
@@ -123,22 +131,33 @@ class Sandbox:
         schemas = [(k, self.store.schema(k)) for k in kinds if not is_builtin(k.group)]
         return {
             **document_of(schemas),
-            "openapi": "3.0.0", "info": {"title": self.name, "version": VERSION},
+            "openapi": "3.0.0",
+            "info": {"title": self.name, "version": VERSION},
             "paths": {
-                f"/{path}/{k.plural}/{{name}}": {"patch": {
-                    "parameters": parameters, "responses": {},
-                    "x-kubernetes-group-version-kind": {"group": k.group, "version": k.version, "kind": k.kind},
-                }} for k in kinds
+                f"/{path}/{k.plural}/{{name}}": {
+                    "patch": {
+                        "parameters": parameters,
+                        "responses": {},
+                        "x-kubernetes-group-version-kind": {
+                            "group": k.group,
+                            "version": k.version,
+                            "kind": k.kind,
+                        },
+                    }
+                }
+                for k in kinds
             },
-        }  # fmt: skip
+        }
 
     def _discovery(self, request: web.Request, *, core: bool) -> web.Response:
         kinds = [k for k in self.store.kinds.values() if (k.group == "") == core]
         if "APIGroupDiscoveryList" in request.headers.get("Accept", ""):
             body = {
-                "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {},
+                "kind": "APIGroupDiscoveryList",
+                "apiVersion": "apidiscovery.k8s.io/v2",
+                "metadata": {},
                 "items": [_group_discovery(g, kinds) for g in sorted({k.group for k in kinds})],
-            }  # fmt: skip
+            }
             content_type = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
             return web.Response(body=orjson.dumps(body), headers={"Content-Type": content_type})
         if core:
@@ -154,12 +173,21 @@ class Sandbox:
         if not kinds:
             raise Failure(404, "NotFound", "the server could not find the requested resource")
         return {
-            "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": kinds[0].api_version,
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": kinds[0].api_version,
             "resources": [
-                {"name": k.plural, "singularName": k.kind.lower(), "namespaced": k.namespaced, "kind": k.kind,
-                 "verbs": list(k.verbs), "shortNames": list(k.short)} for k in kinds
+                {
+                    "name": k.plural,
+                    "singularName": k.kind.lower(),
+                    "namespaced": k.namespaced,
+                    "kind": k.kind,
+                    "verbs": list(k.verbs),
+                    "shortNames": list(k.short),
+                }
+                for k in kinds
             ],
-        }  # fmt: skip
+        }
 
     async def _resource(
         self, request: web.Request, group: str, parts: list[str]
@@ -227,9 +255,11 @@ class Sandbox:
         if "PartialObjectMetadata" in request.headers.get("Accept", ""):
             items = [_partial(m) for m in items]
         return {
-            "kind": f"{kind.kind}List", "apiVersion": kind.api_version,
-            "metadata": {"resourceVersion": str(self.store.version)}, "items": items,
-        }  # fmt: skip
+            "kind": f"{kind.kind}List",
+            "apiVersion": kind.api_version,
+            "metadata": {"resourceVersion": str(self.store.version)},
+            "items": items,
+        }
 
     async def _watch(
         self, request: web.Request, kind: Served, namespace: str
@@ -292,10 +322,17 @@ class Sandbox:
             and content_type == "application/apply-patch+yaml"
             and not subresource
         ):
-            return _json(self.store.apply(
-                kind, namespace, name, await self._body(request), manager=_manager(request),
-                force=request.query.get("force") == "true", dry_run=dry_run,
-            ))  # fmt: skip
+            return _json(
+                self.store.apply(
+                    kind,
+                    namespace,
+                    name,
+                    await self._body(request),
+                    manager=_manager(request),
+                    force=request.query.get("force") == "true",
+                    dry_run=dry_run,
+                )
+            )
         if before is None:
             suffix = f".{kind.group}" if kind.group else ""
             raise Failure(404, "NotFound", f'{kind.plural}{suffix} "{name}" not found')
@@ -308,8 +345,17 @@ class Sandbox:
                 else before
             )
         if request.method == "PATCH":
-            return _json(self.store.patch(kind, before, await self._body(request), content_type,
-                                          manager=_manager(request), subresource=subresource, dry_run=dry_run))  # fmt: skip
+            return _json(
+                self.store.patch(
+                    kind,
+                    before,
+                    await self._body(request),
+                    content_type,
+                    manager=_manager(request),
+                    subresource=subresource,
+                    dry_run=dry_run,
+                )
+            )
         if request.method == "PUT":
             return _json(
                 self._put(
@@ -347,10 +393,12 @@ class Sandbox:
             k: before["metadata"].get(k) for k in ("name", "namespace", "uid", "resourceVersion")
         }
         return {
-            "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": metadata,
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": metadata,
             "spec": {"replicas": before["spec"].get("replicas", 1)},
             "status": {"replicas": (before.get("status") or {}).get("replicas", 0)},
-        }  # fmt: skip
+        }
 
     def _put(
         self,
@@ -400,7 +448,11 @@ class Sandbox:
         if not tail.isascii() or not tail.isdigit():
             raise Failure(422, "Invalid", f"tailLines: {tail!r} must be greater than or equal to 0")
         if request.query.get("previous") == "true":
-            raise Failure(400, "BadRequest", f'previous terminated container "{container}" in pod "{name}" not found')  # fmt: skip
+            raise Failure(
+                400,
+                "BadRequest",
+                f'previous terminated container "{container}" in pod "{name}" not found',
+            )
         answer = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await answer.prepare(request)
         number, follow = max(0, 3 - int(tail)), request.query.get("follow") == "true"
@@ -459,12 +511,17 @@ def _group_discovery(group: str, kinds: list[Served]) -> Any:
     versions: dict[str, list[Any]] = {}
     for k in kinds:
         if k.group == group:
-            versions.setdefault(k.version, []).append({
-                "resource": k.plural, "singularResource": k.kind.lower(), "verbs": list(k.verbs), "shortNames": list(k.short),
-                "scope": "Namespaced" if k.namespaced else "Cluster",
-                "responseKind": {"group": group, "version": k.version, "kind": k.kind},
-                "subresources": _subresources(k),
-            })  # fmt: skip
+            versions.setdefault(k.version, []).append(
+                {
+                    "resource": k.plural,
+                    "singularResource": k.kind.lower(),
+                    "verbs": list(k.verbs),
+                    "shortNames": list(k.short),
+                    "scope": "Namespaced" if k.namespaced else "Cluster",
+                    "responseKind": {"group": group, "version": k.version, "kind": k.kind},
+                    "subresources": _subresources(k),
+                }
+            )
     return {
         "metadata": {"name": group},
         "versions": [
@@ -480,18 +537,32 @@ def make_certificate() -> str:
     start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     addresses = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
     certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(start)
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
         .not_valid_after(start + dt.timedelta(days=36500))
         .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.KeyUsage(
-            digital_signature=True, content_commitment=False, key_encipherment=True, data_encipherment=False,
-            key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
-        ), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=True,
+                content_commitment=False,
+                key_encipherment=True,
+                data_encipherment=False,
+                key_agreement=False,
+                key_cert_sign=True,
+                crl_sign=True,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
         .sign(key, hashes.SHA256())
-    )  # fmt: skip
+    )
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

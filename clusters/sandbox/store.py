@@ -244,9 +244,13 @@ class Store:
             (v["name"] for v in spec.get("versions") or [] if v.get("served", True)), "v1"
         )
         served = Served(
-            spec.get("group", ""), version, names.get("kind", ""), names.get("plural", ""),
-            spec.get("scope") == "Namespaced", tuple(names.get("shortNames") or ()),
-        )  # fmt: skip
+            spec.get("group", ""),
+            version,
+            names.get("kind", ""),
+            names.get("plural", ""),
+            spec.get("scope") == "Namespaced",
+            tuple(names.get("shortNames") or ()),
+        )
         self.kinds[served.group, served.plural] = served
 
     def schema(self, kind: Served) -> Any:
@@ -403,9 +407,11 @@ class Store:
 
     def _content_of(self, namespace: str) -> list[tuple[Served, Manifest]]:
         return [
-            (self.kinds[place], m) for place, items in list(self.resources.items())
-            for (where, _name), m in list(items.items()) if where == namespace and place in self.kinds
-        ]  # fmt: skip
+            (self.kinds[place], m)
+            for place, items in list(self.resources.items())
+            for (where, _name), m in list(items.items())
+            if where == namespace and place in self.kinds
+        ]
 
     def _empty_namespace(self, name: str) -> None:
         for kind, manifest in self._content_of(name):
@@ -444,9 +450,12 @@ class Store:
 
     def _children(self, uid: str) -> list[tuple[Served, Manifest]]:
         return [
-            (self.kinds[place], m) for place, items in list(self.resources.items()) for m in list(items.values())
-            if place in self.kinds and any(o.get("uid") == uid for o in m["metadata"].get("ownerReferences") or [])
-        ]  # fmt: skip
+            (self.kinds[place], m)
+            for place, items in list(self.resources.items())
+            for m in list(items.values())
+            if place in self.kinds
+            and any(o.get("uid") == uid for o in m["metadata"].get("ownerReferences") or [])
+        ]
 
     def _orphan(self, uid: str) -> None:
         for kind, child in self._children(uid):

@@ -43,12 +43,17 @@ def type_in(kind: Served, schema: Any = None) -> Type:
     """Return the type of a kind; `schema` is the one that its definition gives, if one does."""
     if is_builtin(kind.group):
         return _builtin(kind.kind)
-    return type_of(small_document(document_of([(kind, schema)])), kind.group, kind.version, kind.kind) or OBJECT  # fmt: skip
+    return (
+        type_of(small_document(document_of([(kind, schema)])), kind.group, kind.version, kind.kind)
+        or OBJECT
+    )
 
 
 def document_of(kinds: list[tuple[Served, Any]]) -> dict[str, Any]:
     """Return the part of an OpenAPI v3 document that has the schemas of definitions."""
-    return {"components": {"schemas": {k.kind: _schema(k, s) for k, s in kinds if isinstance(s, dict)}}}  # fmt: skip
+    return {
+        "components": {"schemas": {k.kind: _schema(k, s) for k, s in kinds if isinstance(s, dict)}}
+    }
 
 
 def _schema(kind: Served, schema: dict[str, Any]) -> dict[str, Any]:
@@ -56,13 +61,21 @@ def _schema(kind: Served, schema: dict[str, Any]) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "type": "object",
         "properties": {
-            "finalizers": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
+            "finalizers": {
+                "type": "array",
+                "items": {"type": "string"},
+                "x-kubernetes-list-type": "set",
+            },
         },
         "x-kubernetes-preserve-unknown-fields": True,
-    }  # fmt: skip
+    }
     mark = {"group": kind.group, "version": kind.version, "kind": kind.kind}
     own = properties if isinstance(properties, dict) else {}
-    return {**schema, "properties": {**own, "metadata": metadata}, "x-kubernetes-group-version-kind": [mark]}  # fmt: skip
+    return {
+        **schema,
+        "properties": {**own, "metadata": metadata},
+        "x-kubernetes-group-version-kind": [mark],
+    }
 
 
 def schema_in(definition: Manifest, version: str) -> Any:

@@ -74,7 +74,9 @@ def qualified(app: Mapping[str, Any]) -> str:
 def states(app: Mapping[str, Any]) -> tuple[str, str]:
     """Return sync and health."""
     status = app.get("status") or {}
-    return str((status.get("sync") or {}).get("status") or "Unknown"), str((status.get("health") or {}).get("status") or "Unknown")  # fmt: skip
+    return str((status.get("sync") or {}).get("status") or "Unknown"), str(
+        (status.get("health") or {}).get("status") or "Unknown"
+    )
 
 
 def show_list(apps: Sequence[App]) -> None:
@@ -84,29 +86,72 @@ def show_list(apps: Sequence[App]) -> None:
         first = next(iter(sources(app)), {})
         sync, health = states(app)
         to = app["spec"].get("destination") or {}
-        rows.append([
-            qualified(app), to.get("server") or to.get("name") or "", to.get("namespace") or "", app["spec"].get("project") or "default", sync, health,
-            policy_word(app["spec"]), conditions_word(app), first.get("repoURL", ""), first.get("path") or first.get("chart") or "", first.get("targetRevision", ""),
-        ])  # fmt: skip
-    table(["NAME", "CLUSTER", "NAMESPACE", "PROJECT", "STATUS", "HEALTH", "SYNCPOLICY", "CONDITIONS", "REPO", "PATH", "TARGET"], rows)  # fmt: skip
+        rows.append(
+            [
+                qualified(app),
+                to.get("server") or to.get("name") or "",
+                to.get("namespace") or "",
+                app["spec"].get("project") or "default",
+                sync,
+                health,
+                policy_word(app["spec"]),
+                conditions_word(app),
+                first.get("repoURL", ""),
+                first.get("path") or first.get("chart") or "",
+                first.get("targetRevision", ""),
+            ]
+        )
+    table(
+        [
+            "NAME",
+            "CLUSTER",
+            "NAMESPACE",
+            "PROJECT",
+            "STATUS",
+            "HEALTH",
+            "SYNCPOLICY",
+            "CONDITIONS",
+            "REPO",
+            "PATH",
+            "TARGET",
+        ],
+        rows,
+    )
 
 
 def show_one(hub: Client, app: App, *, operation: bool = False, params: bool = False) -> None:
     """Print an application: its head, conditions and resources."""
     spec, (sync, health) = app["spec"], states(app)
     to = spec.get("destination") or {}
-    facts([("Name", qualified(app)), ("Project", spec.get("project") or "default"), ("Server", to.get("server") or to.get("name") or ""), ("Namespace", to.get("namespace") or ""), ("URL", f"{hub.server}/applications/{qualified(app)}")])  # fmt: skip
+    facts(
+        [
+            ("Name", qualified(app)),
+            ("Project", spec.get("project") or "default"),
+            ("Server", to.get("server") or to.get("name") or ""),
+            ("Namespace", to.get("namespace") or ""),
+            ("URL", f"{hub.server}/applications/{qualified(app)}"),
+        ]
+    )
     _show_sources(app)
     _show_windows(hub, app)
     word = policy_word(spec)
-    facts([
-        ("Sync Policy", {"Auto": "Automated", "Auto-Prune": "Automated (Prune)"}.get(word, word)),
-        ("Sync Status", _sync_words(app, sync)), ("Health Status", health),
-    ])  # fmt: skip
+    facts(
+        [
+            (
+                "Sync Policy",
+                {"Auto": "Automated", "Auto-Prune": "Automated (Prune)"}.get(word, word),
+            ),
+            ("Sync Status", _sync_words(app, sync)),
+            ("Health Status", health),
+        ]
+    )
     conditions = (app.get("status") or {}).get("conditions") or []
     if conditions:
         say()
-        table(["CONDITION", "MESSAGE", "LAST TRANSITION"], [[c["type"], c["message"], c.get("lastTransitionTime", "")] for c in conditions])  # fmt: skip
+        table(
+            ["CONDITION", "MESSAGE", "LAST TRANSITION"],
+            [[c["type"], c["message"], c.get("lastTransitionTime", "")] for c in conditions],
+        )
     if operation:
         say()
         show_operation(app)
@@ -123,9 +168,13 @@ def _show_sources(app: App) -> None:
         helm, kustomize = source.get("helm") or {}, source.get("kustomize") or {}
         say(f"- Repo:             {source.get('repoURL', '')}")
         for label, value in (
-            ("Target", source.get("targetRevision")), ("Path", source.get("path")), ("Chart", source.get("chart")), ("Ref", source.get("ref")),
-            ("Helm Values", ",".join(helm.get("valueFiles") or [])), ("Name Prefix", kustomize.get("namePrefix")),
-        ):  # fmt: skip
+            ("Target", source.get("targetRevision")),
+            ("Path", source.get("path")),
+            ("Chart", source.get("chart")),
+            ("Ref", source.get("ref")),
+            ("Helm Values", ",".join(helm.get("valueFiles") or [])),
+            ("Name Prefix", kustomize.get("namePrefix")),
+        ):
             if value:
                 say(f"  {label + ':':<18}{value}")
 
@@ -138,11 +187,23 @@ def _show_windows(hub: Client, app: App) -> None:
     assigned = found.get("assignedWindows") or []
     active = found.get("activeWindows") or []
     word = "Sync Allowed" if found.get("canSync") else "Sync Denied"
-    if found.get("canSync") and active and all(w.get("manualSync") for w in active if w.get("kind") == "deny") and any(w.get("kind") == "deny" for w in active):  # fmt: skip
+    if (
+        found.get("canSync")
+        and active
+        and all(w.get("manualSync") for w in active if w.get("kind") == "deny")
+        and any(w.get("kind") == "deny" for w in active)
+    ):
         word = "Manual Allowed"
     facts([("SyncWindow", word)])
     if assigned:
-        facts([("Assigned Windows", ",".join(f"{w['kind']}:{w['schedule']}:{w['duration']}" for w in assigned))])  # fmt: skip
+        facts(
+            [
+                (
+                    "Assigned Windows",
+                    ",".join(f"{w['kind']}:{w['schedule']}:{w['duration']}" for w in assigned),
+                )
+            ]
+        )
 
 
 def _sync_words(app: App, sync: str) -> str:
@@ -162,10 +223,17 @@ def show_operation(app: App) -> None:
         return
     result = state.get("syncResult") or {}
     started, ended = state.get("startedAt", ""), state.get("finishedAt", "")
-    facts([
-        ("Operation", "Sync"), ("Sync Revision", result.get("revision") or ",".join(result.get("revisions") or [])), ("Phase", state.get("phase", "")),
-        ("Start", started), ("Finished", ended), ("Duration", _duration(started, ended)), ("Message", state.get("message", "")),
-    ])  # fmt: skip
+    facts(
+        [
+            ("Operation", "Sync"),
+            ("Sync Revision", result.get("revision") or ",".join(result.get("revisions") or [])),
+            ("Phase", state.get("phase", "")),
+            ("Start", started),
+            ("Finished", ended),
+            ("Duration", _duration(started, ended)),
+            ("Message", state.get("message", "")),
+        ]
+    )
 
 
 def _duration(started: str, ended: str) -> str:
@@ -190,16 +258,30 @@ def resource_rows(app: App) -> list[list[str]]:
     """Return the rows of resources: those of the last operation first, as Argo CD prints them."""
     status = app.get("status") or {}
     messages = {}
-    for result in ((status.get("operationState") or {}).get("syncResult") or {}).get("resources") or []:  # fmt: skip
+    for result in ((status.get("operationState") or {}).get("syncResult") or {}).get(
+        "resources"
+    ) or []:
         key = tuple(str(result.get(f) or "") for f in ("group", "kind", "namespace", "name"))
-        messages[key] = (str(result.get("status") or result.get("hookPhase") or ""), str(result.get("hookType") or ""), str(result.get("message") or ""))  # fmt: skip
+        messages[key] = (
+            str(result.get("status") or result.get("hookPhase") or ""),
+            str(result.get("hookType") or ""),
+            str(result.get("message") or ""),
+        )
     rows, seen = [], set()
     for entry in status.get("resources") or []:
         key = tuple(str(entry.get(f) or "") for f in ("group", "kind", "namespace", "name"))
         seen.add(key)
         _word, hook, message = messages.get(key, ("", "", ""))
         health = entry.get("health") or {}
-        rows.append([*key, str(entry.get("status") or ""), str(health.get("status") or ""), hook, (message or str(health.get("message") or "")).replace("\n", " ")])  # fmt: skip
+        rows.append(
+            [
+                *key,
+                str(entry.get("status") or ""),
+                str(health.get("status") or ""),
+                hook,
+                (message or str(health.get("message") or "")).replace("\n", " "),
+            ]
+        )
     for key, (word, hook, message) in messages.items():
         if key not in seen and hook:
             rows.append([*key, word, "", hook, message.replace("\n", " ")])
@@ -218,7 +300,12 @@ def show_tree(hub: Client, app: App, *, detailed: bool) -> None:
     """Print the resources below their owners."""
     found = hub.get(place(qualified(app), "resource-tree"))
     nodes = found.get("nodes") or []
-    sync = {tuple(str(r.get(f) or "") for f in ("group", "kind", "namespace", "name")): str(r.get("status") or "") for r in (app.get("status") or {}).get("resources") or []}  # fmt: skip
+    sync = {
+        tuple(str(r.get(f) or "") for f in ("group", "kind", "namespace", "name")): str(
+            r.get("status") or ""
+        )
+        for r in (app.get("status") or {}).get("resources") or []
+    }
     known = {n.get("uid") for n in nodes if n.get("uid")}
     below: dict[str, list[Any]] = {}
     for node in nodes:
@@ -233,16 +320,28 @@ def show_tree(hub: Client, app: App, *, detailed: bool) -> None:
             mark = "" if not owner else indent + ("└─" if last else "├─")
             key = tuple(str(node.get(f) or "") for f in ("group", "kind", "namespace", "name"))
             health = node.get("health") or {}
-            row = [f"{mark}{node['kind']}/{node['name']}", sync.get(key, ""), str(health.get("status") or "")]  # fmt: skip
-            reason = next((i["value"] for i in node.get("info") or [] if i["name"] == "Status Reason"), "")  # fmt: skip
+            row = [
+                f"{mark}{node['kind']}/{node['name']}",
+                sync.get(key, ""),
+                str(health.get("status") or ""),
+            ]
+            reason = next(
+                (i["value"] for i in node.get("info") or [] if i["name"] == "Status Reason"), ""
+            )
             message = str(health.get("message") or "")
-            rows.append([*row, str(node.get("createdAt", "")), message, reason] if detailed else [*row, message])  # fmt: skip
+            rows.append(
+                [*row, str(node.get("createdAt", "")), message, reason]
+                if detailed
+                else [*row, message]
+            )
             if node.get("uid"):
                 walk(node["uid"], indent + ("" if not owner else "  " if last else "│ "))
 
     walk("", "")
     for node in found.get("orphanedNodes") or []:
-        rows.append([f"{node['kind']}/{node['name']}", "Orphaned", "", *([""] * (3 if detailed else 1))])  # fmt: skip
+        rows.append(
+            [f"{node['kind']}/{node['name']}", "Orphaned", "", *([""] * (3 if detailed else 1))]
+        )
     head = ["KIND/NAME", "STATUS", "HEALTH"]
     table([*head, "AGE", "MESSAGE", "REASON"] if detailed else [*head, "MESSAGE"], rows)
 
@@ -263,10 +362,14 @@ class Watcher:
                 continue
             self._seen[key] = state
             if not self._is_headed:
-                say(f"{'TIMESTAMP':<27}{'GROUP':<12}{'KIND':<14}{'NAMESPACE':<22}{'NAME':<24}{'STATUS':<11}{'HEALTH':<13}{'HOOK':<9}MESSAGE")  # fmt: skip
+                say(
+                    f"{'TIMESTAMP':<27}{'GROUP':<12}{'KIND':<14}{'NAMESPACE':<22}{'NAME':<24}{'STATUS':<11}{'HEALTH':<13}{'HOOK':<9}MESSAGE"
+                )
                 self._is_headed = True
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-            say(f"{stamp:<27}{row[0]:<12}{row[1]:<14}{row[2]:<22}{row[3]:<24}{row[4]:<11}{row[5]:<13}{row[6]:<9}{row[7]}".rstrip())  # fmt: skip
+            say(
+                f"{stamp:<27}{row[0]:<12}{row[1]:<14}{row[2]:<22}{row[3]:<24}{row[4]:<11}{row[5]:<13}{row[6]:<9}{row[7]}".rstrip()
+            )
 
 
 def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[App]:
@@ -283,7 +386,12 @@ def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[Ap
             yield found
             missed = 0
             left = min(_LISTEN_SECONDS, until - time.monotonic()) if until else _LISTEN_SECONDS
-            stream = path("stream", "applications", name=own, appNamespace=where or found["metadata"].get("namespace", ""))  # fmt: skip
+            stream = path(
+                "stream",
+                "applications",
+                name=own,
+                appNamespace=where or found["metadata"].get("namespace", ""),
+            )
             for event in hub.lines(stream, idle_seconds=max(0.1, left)):
                 if event["type"] == "DELETED":
                     break
@@ -298,7 +406,9 @@ def looks(hub: Client, name: str, namespace: str, timeout: float) -> Iterator[Ap
             time.sleep(_PAUSE_SECONDS)
         if until is not None and time.monotonic() > until:
             why = f": {why_not(found)}" if why_not(found) else ""
-            raise Problem(f'timed out ({int(timeout)}s) waiting for app "{name}" match desired state{why}')  # fmt: skip
+            raise Problem(
+                f'timed out ({int(timeout)}s) waiting for app "{name}" match desired state{why}'
+            )
 
 
 def wait_operation(hub: Client, name: str, namespace: str, timeout: float, watcher: Watcher) -> App:
@@ -314,13 +424,23 @@ def wait_operation(hub: Client, name: str, namespace: str, timeout: float, watch
 def _looked_at(hub: Client, done: App) -> App:
     found = get(hub, qualified(done), refresh="normal")
     # A sync of its own may have begun meanwhile; what is told is how this one ended.
-    return {**found, "status": {**found.get("status", {}), "operationState": (done.get("status") or {}).get("operationState")}}  # fmt: skip
+    return {
+        **found,
+        "status": {
+            **found.get("status", {}),
+            "operationState": (done.get("status") or {}).get("operationState"),
+        },
+    }
 
 
 def why_not(app: App) -> str:
     """Return what an application waits for or fails at, empty when it does not say."""
     status = app.get("status") or {}
-    said = [c for c in status.get("conditions") or [] if c["type"] == "DeletionWaiting" or c["type"].endswith("Error")]  # fmt: skip
+    said = [
+        c
+        for c in status.get("conditions") or []
+        if c["type"] == "DeletionWaiting" or c["type"].endswith("Error")
+    ]
     if said:
         return f"{said[0]['type']}: {said[0]['message']}"
     state = status.get("operationState") or {}
@@ -346,7 +466,15 @@ def wait_for_deletion(hub: Client, name: str, namespace: str) -> str:
     return ""
 
 
-def wait_state(hub: Client, name: str, namespace: str, wanted: Mapping[str, bool], *, timeout: float, watcher: Watcher) -> App:  # fmt: skip
+def wait_state(
+    hub: Client,
+    name: str,
+    namespace: str,
+    wanted: Mapping[str, bool],
+    *,
+    timeout: float,
+    watcher: Watcher,
+) -> App:
     """Return the application once it is as wanted.
 
     Shapes: `wanted` has sync, health, operation, suspended, degraded, delete; none of them is the first three.
@@ -372,7 +500,9 @@ def wait_state(hub: Client, name: str, namespace: str, wanted: Mapping[str, bool
 
 def _not_worse(name: str, before: str, health: str) -> None:
     if health == "Degraded" and before not in ("", "Degraded"):
-        raise Problem(f"application '{name}' health state has transitioned from {before} to Degraded")  # fmt: skip
+        raise Problem(
+            f"application '{name}' health state has transitioned from {before} to Degraded"
+        )
 
 
 def are_reached(app: App, checks: set[str], resources: Sequence[Mapping[str, Any]]) -> bool:
@@ -395,7 +525,9 @@ def _is_reached(app: App, checks: set[str], sync: str, health: str) -> bool:
     if "hydrated" in checks and not _is_hydrated(app):
         return False
     state = ((app.get("status") or {}).get("operationState") or {}).get("phase")
-    return not ("operation" in checks and (app.get("operation") or state in ("Running", "Terminating")))  # fmt: skip
+    return not (
+        "operation" in checks and (app.get("operation") or state in ("Running", "Terminating"))
+    )
 
 
 def _is_hydrated(app: App) -> bool:
@@ -414,8 +546,12 @@ def differences(items: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, 
         target = json.loads(item.get("targetState") or "null")
         wanted = None if target is None else predicted if predicted is not None else target
         if item.get("modified") or (live is None) != (wanted is None):
-            title = f"===== {item.get('group', '')}/{item['kind']} {item.get('namespace', '')}/{item['name']} ======"  # fmt: skip
-            yield title, as_yaml(live) if live is not None else "", as_yaml(wanted) if wanted is not None else ""  # fmt: skip
+            title = f"===== {item.get('group', '')}/{item['kind']} {item.get('namespace', '')}/{item['name']} ======"
+            yield (
+                title,
+                as_yaml(live) if live is not None else "",
+                as_yaml(wanted) if wanted is not None else "",
+            )
 
 
 def unified(live: str, wanted: str) -> Iterator[str]:
@@ -441,9 +577,14 @@ def print_diff(title: str, live: str, wanted: str) -> None:
             raise Problem(f"KUBECTL_EXTERNAL_DIFF={program} cannot be run: {error}") from error
 
 
-def matches(node: Mapping[str, Any], *, group: str = "", kind: str = "", name: str = "", namespace: str = "") -> bool:  # fmt: skip
+def matches(
+    node: Mapping[str, Any], *, group: str = "", kind: str = "", name: str = "", namespace: str = ""
+) -> bool:
     """Return whether a resource is one that flags name; empty ones fit everything."""
-    return all(not want or str(node.get(f) or "") == want for f, want in (("group", group), ("kind", kind), ("name", name), ("namespace", namespace)))  # fmt: skip
+    return all(
+        not want or str(node.get(f) or "") == want
+        for f, want in (("group", group), ("kind", kind), ("name", name), ("namespace", namespace))
+    )
 
 
 def nodes(hub: Client, app: str, app_namespace: str, **which: str) -> list[dict[str, Any]]:
@@ -462,7 +603,13 @@ def nodes(hub: Client, app: str, app_namespace: str, **which: str) -> list[dict[
 
 def resource_query(node: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters that name a resource."""
-    return {"group": str(node.get("group") or ""), "version": str(node.get("version") or ""), "kind": str(node["kind"]), "namespace": str(node.get("namespace") or ""), "resourceName": str(node["name"])}  # fmt: skip
+    return {
+        "group": str(node.get("group") or ""),
+        "version": str(node.get("version") or ""),
+        "kind": str(node["kind"]),
+        "namespace": str(node.get("namespace") or ""),
+        "resourceName": str(node["name"]),
+    }
 
 
 def resource_flag(text: str) -> dict[str, Any]:
@@ -502,7 +649,15 @@ def only_fields(manifest: Mapping[str, Any], fields: Sequence[str]) -> dict[str,
 def field_rows(value: Any, name: str, where: str = "") -> list[list[str]]:
     """Return (field, resource, value) of every leaf of a manifest."""
     if isinstance(value, Mapping):
-        return [row for key, inner in value.items() for row in field_rows(inner, name, f"{where}.{key}" if where else str(key))]  # fmt: skip
+        return [
+            row
+            for key, inner in value.items()
+            for row in field_rows(inner, name, f"{where}.{key}" if where else str(key))
+        ]
     if isinstance(value, list):
-        return [row for number, inner in enumerate(value) for row in field_rows(inner, name, f"{where}[{number}]")]  # fmt: skip
+        return [
+            row
+            for number, inner in enumerate(value)
+            for row in field_rows(inner, name, f"{where}[{number}]")
+        ]
     return [[where, name, "" if value is None else str(value)]]

@@ -55,15 +55,50 @@ FLAGS: tuple[Flag, ...] = (
     _flag("--project", "Project.", "project"),
     _flag("--sync-policy", "none or automated (manual, auto, automatic).", special="policy"),
     _flag("--auto-prune", "Automated sync prunes.", "syncPolicy.automated.prune", switch=True),
-    _flag("--self-heal", "Automated sync heals drift.", "syncPolicy.automated.selfHeal", switch=True),
-    _flag("--allow-empty", "Automated sync may remove everything.", "syncPolicy.automated.allowEmpty", switch=True),
-    _flag("--sync-option", "Such as Prune=false; with ! it is taken out.", special="option", many=True),
-    _flag("--sync-retry-limit", "How often a sync is tried again.", "syncPolicy.retry.limit", number=True),
-    _flag("--sync-retry-backoff-duration", "Wait before the first retry.", "syncPolicy.retry.backoff.duration"),
-    _flag("--sync-retry-backoff-factor", "How the wait grows.", "syncPolicy.retry.backoff.factor", number=True),
-    _flag("--sync-retry-backoff-max-duration", "Longest wait.", "syncPolicy.retry.backoff.maxDuration"),
-    _flag("--sync-retry-refresh", "A retry takes the newest revision.", "syncPolicy.retry.refresh", switch=True),
-    _flag("--revision-history-limit", "How many deployments are remembered.", "revisionHistoryLimit", number=True),
+    _flag(
+        "--self-heal", "Automated sync heals drift.", "syncPolicy.automated.selfHeal", switch=True
+    ),
+    _flag(
+        "--allow-empty",
+        "Automated sync may remove everything.",
+        "syncPolicy.automated.allowEmpty",
+        switch=True,
+    ),
+    _flag(
+        "--sync-option", "Such as Prune=false; with ! it is taken out.", special="option", many=True
+    ),
+    _flag(
+        "--sync-retry-limit",
+        "How often a sync is tried again.",
+        "syncPolicy.retry.limit",
+        number=True,
+    ),
+    _flag(
+        "--sync-retry-backoff-duration",
+        "Wait before the first retry.",
+        "syncPolicy.retry.backoff.duration",
+    ),
+    _flag(
+        "--sync-retry-backoff-factor",
+        "How the wait grows.",
+        "syncPolicy.retry.backoff.factor",
+        number=True,
+    ),
+    _flag(
+        "--sync-retry-backoff-max-duration", "Longest wait.", "syncPolicy.retry.backoff.maxDuration"
+    ),
+    _flag(
+        "--sync-retry-refresh",
+        "A retry takes the newest revision.",
+        "syncPolicy.retry.refresh",
+        switch=True,
+    ),
+    _flag(
+        "--revision-history-limit",
+        "How many deployments are remembered.",
+        "revisionHistoryLimit",
+        number=True,
+    ),
     _flag("--env", "Changes nothing: of a tool that is gone.", special="ignored"),
     _flag("--values", "Value file in the repository.", ".helm.valueFiles", many=True),
     _flag("--values-literal-file", "File on this machine with values.", special="literal"),
@@ -71,15 +106,37 @@ FLAGS: tuple[Flag, ...] = (
     _flag("--helm-set", "name=value.", special="helm", many=True),
     _flag("--helm-set-string", "name=value, as text.", special="helm_string", many=True),
     _flag("--helm-set-file", "name=path in the repository.", special="helm_file", many=True),
-    _flag("--helm-pass-credentials", "Send credentials to all hosts of the chart.", ".helm.passCredentials", switch=True),
-    _flag("--helm-skip-crds", "Leave CustomResourceDefinitions out.", ".helm.skipCrds", switch=True),
-    _flag("--helm-skip-schema-validation", "Do not check the values' schema.", ".helm.skipSchemaValidation", switch=True),
+    _flag(
+        "--helm-pass-credentials",
+        "Send credentials to all hosts of the chart.",
+        ".helm.passCredentials",
+        switch=True,
+    ),
+    _flag(
+        "--helm-skip-crds", "Leave CustomResourceDefinitions out.", ".helm.skipCrds", switch=True
+    ),
+    _flag(
+        "--helm-skip-schema-validation",
+        "Do not check the values' schema.",
+        ".helm.skipSchemaValidation",
+        switch=True,
+    ),
     _flag("--helm-skip-tests", "Leave tests out.", ".helm.skipTests", switch=True),
     _flag("--helm-namespace", "Namespace that the chart is rendered for.", ".helm.namespace"),
     _flag("--helm-kube-version", "Kubernetes version that the chart is told.", ".helm.kubeVersion"),
-    _flag("--helm-api-versions", "API versions that the chart is told.", ".helm.apiVersions", many=True),
+    _flag(
+        "--helm-api-versions",
+        "API versions that the chart is told.",
+        ".helm.apiVersions",
+        many=True,
+    ),
     _flag("--helm-version", "Version of Helm.", ".helm.version"),
-    _flag("--ignore-missing-value-files", "Value files that are not there are left out.", ".helm.ignoreMissingValueFiles", switch=True),
+    _flag(
+        "--ignore-missing-value-files",
+        "Value files that are not there are left out.",
+        ".helm.ignoreMissingValueFiles",
+        switch=True,
+    ),
     _flag("--parameter -p", "Helm parameter name=value.", special="helm", many=True),
     _flag("--nameprefix", "Kustomize name prefix.", ".kustomize.namePrefix"),
     _flag("--namesuffix", "Kustomize name suffix.", ".kustomize.nameSuffix"),
@@ -87,50 +144,156 @@ FLAGS: tuple[Flag, ...] = (
     _flag("--kustomize-replica", "name=count.", special="replica", many=True),
     _flag("--kustomize-version", "Version of Kustomize.", ".kustomize.version"),
     _flag("--kustomize-namespace", "Kustomize namespace.", ".kustomize.namespace"),
-    _flag("--kustomize-common-label", "key=value.", ".kustomize.commonLabels", special="map", many=True),
-    _flag("--kustomize-common-annotation", "key=value.", ".kustomize.commonAnnotations", special="map", many=True),
-    _flag("--kustomize-label-without-selector", "Labels stay out of selectors.", ".kustomize.labelWithoutSelector", switch=True),
-    _flag("--kustomize-label-include-templates", "Labels go into templates.", ".kustomize.labelIncludeTemplates", switch=True),
-    _flag("--kustomize-force-common-label", "Labels replace others.", ".kustomize.forceCommonLabels", switch=True),
-    _flag("--kustomize-force-common-annotation", "Annotations replace others.", ".kustomize.forceCommonAnnotations", switch=True),
-    _flag("--kustomize-kube-version", "Kubernetes version that Kustomize is told.", ".kustomize.kubeVersion"),
-    _flag("--kustomize-api-versions", "API versions that Kustomize is told.", ".kustomize.apiVersions", many=True),
-    _flag("--ignore-missing-components", "Components that are not there are left out.", ".kustomize.ignoreMissingComponents", switch=True),
+    _flag(
+        "--kustomize-common-label",
+        "key=value.",
+        ".kustomize.commonLabels",
+        special="map",
+        many=True,
+    ),
+    _flag(
+        "--kustomize-common-annotation",
+        "key=value.",
+        ".kustomize.commonAnnotations",
+        special="map",
+        many=True,
+    ),
+    _flag(
+        "--kustomize-label-without-selector",
+        "Labels stay out of selectors.",
+        ".kustomize.labelWithoutSelector",
+        switch=True,
+    ),
+    _flag(
+        "--kustomize-label-include-templates",
+        "Labels go into templates.",
+        ".kustomize.labelIncludeTemplates",
+        switch=True,
+    ),
+    _flag(
+        "--kustomize-force-common-label",
+        "Labels replace others.",
+        ".kustomize.forceCommonLabels",
+        switch=True,
+    ),
+    _flag(
+        "--kustomize-force-common-annotation",
+        "Annotations replace others.",
+        ".kustomize.forceCommonAnnotations",
+        switch=True,
+    ),
+    _flag(
+        "--kustomize-kube-version",
+        "Kubernetes version that Kustomize is told.",
+        ".kustomize.kubeVersion",
+    ),
+    _flag(
+        "--kustomize-api-versions",
+        "API versions that Kustomize is told.",
+        ".kustomize.apiVersions",
+        many=True,
+    ),
+    _flag(
+        "--ignore-missing-components",
+        "Components that are not there are left out.",
+        ".kustomize.ignoreMissingComponents",
+        switch=True,
+    ),
     _flag("--directory-recurse", "Folders below it too.", ".directory.recurse", switch=True),
     _flag("--directory-include", "Only files like this.", ".directory.include"),
     _flag("--directory-exclude", "No files like this.", ".directory.exclude"),
-    _flag("--directory-disable-extension-filter", "Files of every name.", ".directory.disableExtensionFilter", switch=True),
-    _flag("--jsonnet-tla-str", "name=value.", ".directory.jsonnet.tlas", special="jsonnet", many=True),
-    _flag("--jsonnet-tla-code", "name=code.", ".directory.jsonnet.tlas", special="jsonnet_code", many=True),
-    _flag("--jsonnet-ext-var-str", "name=value.", ".directory.jsonnet.extVars", special="jsonnet", many=True),
-    _flag("--jsonnet-ext-var-code", "name=code.", ".directory.jsonnet.extVars", special="jsonnet_code", many=True),
+    _flag(
+        "--directory-disable-extension-filter",
+        "Files of every name.",
+        ".directory.disableExtensionFilter",
+        switch=True,
+    ),
+    _flag(
+        "--jsonnet-tla-str", "name=value.", ".directory.jsonnet.tlas", special="jsonnet", many=True
+    ),
+    _flag(
+        "--jsonnet-tla-code",
+        "name=code.",
+        ".directory.jsonnet.tlas",
+        special="jsonnet_code",
+        many=True,
+    ),
+    _flag(
+        "--jsonnet-ext-var-str",
+        "name=value.",
+        ".directory.jsonnet.extVars",
+        special="jsonnet",
+        many=True,
+    ),
+    _flag(
+        "--jsonnet-ext-var-code",
+        "name=code.",
+        ".directory.jsonnet.extVars",
+        special="jsonnet_code",
+        many=True,
+    ),
     _flag("--jsonnet-libs", "Folder of Jsonnet libraries.", ".directory.jsonnet.libs", many=True),
     _flag("--config-management-plugin", "Plugin that renders it.", ".plugin.name"),
     _flag("--plugin-env", "name=value for the plugin.", ".plugin.env", special="env", many=True),
     _flag("--dry-source-repo", "Repository that is hydrated.", "sourceHydrator.drySource.repoURL"),
     _flag("--dry-source-revision", "Its revision.", "sourceHydrator.drySource.targetRevision"),
     _flag("--dry-source-path", "Its folder.", "sourceHydrator.drySource.path"),
-    _flag("--sync-source-branch", "Branch of what was hydrated.", "sourceHydrator.syncSource.targetBranch"),
+    _flag(
+        "--sync-source-branch",
+        "Branch of what was hydrated.",
+        "sourceHydrator.syncSource.targetBranch",
+    ),
     _flag("--sync-source-path", "Its folder.", "sourceHydrator.syncSource.path"),
-    _flag("--hydrate-to-branch", "Branch that is hydrated to.", "sourceHydrator.hydrateTo.targetBranch"),
-)  # fmt: skip
+    _flag(
+        "--hydrate-to-branch",
+        "Branch that is hydrated to.",
+        "sourceHydrator.hydrateTo.targetBranch",
+    ),
+)
 
 UNSET: tuple[Flag, ...] = (
-    _flag("--parameter -p", "Helm parameter by name.", ".helm.parameters", special="by_name", many=True),
+    _flag(
+        "--parameter -p",
+        "Helm parameter by name.",
+        ".helm.parameters",
+        special="by_name",
+        many=True,
+    ),
     _flag("--values", "Value file.", ".helm.valueFiles", many=True),
-    _flag("--values-literal", "The values that stand in the manifest.", special="values", switch=True),
+    _flag(
+        "--values-literal", "The values that stand in the manifest.", special="values", switch=True
+    ),
     _flag("--nameprefix", "Kustomize name prefix.", ".kustomize.namePrefix", switch=True),
     _flag("--namesuffix", "Kustomize name suffix.", ".kustomize.nameSuffix", switch=True),
     _flag("--kustomize-version", "Version of Kustomize.", ".kustomize.version", switch=True),
     _flag("--kustomize-namespace", "Kustomize namespace.", ".kustomize.namespace", switch=True),
     _flag("--kustomize-image", "Image by name.", ".kustomize.images", special="image", many=True),
-    _flag("--kustomize-replica", "Replica count by name.", ".kustomize.replicas", special="by_name", many=True),
-    _flag("--ignore-missing-value-files", "The switch.", ".helm.ignoreMissingValueFiles", switch=True),
-    _flag("--ignore-missing-components", "The switch.", ".kustomize.ignoreMissingComponents", switch=True),
-    _flag("--plugin-env", "Variable of the plugin by name.", ".plugin.env", special="by_name", many=True),
+    _flag(
+        "--kustomize-replica",
+        "Replica count by name.",
+        ".kustomize.replicas",
+        special="by_name",
+        many=True,
+    ),
+    _flag(
+        "--ignore-missing-value-files", "The switch.", ".helm.ignoreMissingValueFiles", switch=True
+    ),
+    _flag(
+        "--ignore-missing-components",
+        "The switch.",
+        ".kustomize.ignoreMissingComponents",
+        switch=True,
+    ),
+    _flag(
+        "--plugin-env",
+        "Variable of the plugin by name.",
+        ".plugin.env",
+        special="by_name",
+        many=True,
+    ),
     _flag("--pass-credentials", "The switch.", ".helm.passCredentials", switch=True),
     _flag("--ref", "The name for other sources.", ".ref", switch=True),
-)  # fmt: skip
+)
 
 
 def pair(text: str, flag: str) -> tuple[str, str]:
@@ -163,7 +326,9 @@ def source_of(spec: Spec, position: int = 0, name: str = "") -> Spec:
     if len(several) == 1 and position in (0, 1):
         return dict_of(several[0])
     if not 1 <= position <= len(several):
-        raise Problem(f"--source-position must be 1 to {len(several)}: the application has several sources")  # fmt: skip
+        raise Problem(
+            f"--source-position must be 1 to {len(several)}: the application has several sources"
+        )
     return dict_of(several[position - 1])
 
 
@@ -177,7 +342,14 @@ def dict_of(value: Any) -> Spec:
     return value
 
 
-def apply(spec: Spec, given: Mapping[str, Any], *, position: int = 0, name: str = "", read: Callable[[str], str] = str) -> Spec:  # fmt: skip
+def apply(
+    spec: Spec,
+    given: Mapping[str, Any],
+    *,
+    position: int = 0,
+    name: str = "",
+    read: Callable[[str], str] = str,
+) -> Spec:
     """Change a spec as flags say.
 
     Shapes: `given` maps keys of flags to what was typed, None for what was not; `read` returns the text of a local file.
@@ -233,7 +405,13 @@ def _apply_one(
         entries = place.setdefault(field, [])
         for text in value:
             key, said = pair(text, flag.names[0])
-            entries[:] = [e for e in entries if e.get("name") != key] + [{"name": key, "value": said, **({"code": True} if special == "jsonnet_code" else {})}]  # fmt: skip
+            entries[:] = [e for e in entries if e.get("name") != key] + [
+                {
+                    "name": key,
+                    "value": said,
+                    **({"code": True} if special == "jsonnet_code" else {}),
+                }
+            ]
     elif flag.switch and not value:
         place.pop(field, None)
     else:
@@ -245,7 +423,9 @@ def _place(spec: Spec, source: Spec, to: str) -> tuple[Spec, str]:
     *steps, field = to.lstrip(".").split(".")
     for step in steps:
         if step == "automated" and root.get("automated") is None:
-            raise Problem("--auto-prune, --self-heal and --allow-empty need automated sync: give --sync-policy automated")  # fmt: skip
+            raise Problem(
+                "--auto-prune, --self-heal and --allow-empty need automated sync: give --sync-policy automated"
+            )
         root = root.setdefault(step, {})
     return root, field
 
@@ -265,7 +445,11 @@ def _options(spec: Spec, given: Sequence[str]) -> None:
     options = spec.setdefault("syncPolicy", {}).setdefault("syncOptions", [])
     for text in given:
         wanted, off = text.removeprefix("!"), text.startswith("!")
-        options[:] = [o for o in options if o != wanted and (off or o.partition("=")[0] != wanted.partition("=")[0])]  # fmt: skip
+        options[:] = [
+            o
+            for o in options
+            if o != wanted and (off or o.partition("=")[0] != wanted.partition("=")[0])
+        ]
         if not off:
             options.append(wanted)
 
@@ -276,7 +460,9 @@ def _parameters(helm: Spec, given: Sequence[str], how: str, flag: str) -> None:
     for text in given:
         name, value = pair(text, flag)
         entry = {"name": name, "path" if how == "helm_file" else "value": value}
-        entries[:] = [e for e in entries if e.get("name") != name] + [{**entry, **({"forceString": True} if how == "helm_string" else {})}]  # fmt: skip
+        entries[:] = [e for e in entries if e.get("name") != name] + [
+            {**entry, **({"forceString": True} if how == "helm_string" else {})}
+        ]
 
 
 def _image_name(image: str) -> str:
@@ -293,7 +479,9 @@ def _replicas(kustomize: Spec, given: Sequence[str], flag: str) -> None:
         name, count = pair(text, flag)
         if not count.isdigit():
             raise Problem(f"{flag} {text}: the count must be a whole number")
-        entries[:] = [e for e in entries if e.get("name") != name] + [{"name": name, "count": int(count)}]  # fmt: skip
+        entries[:] = [e for e in entries if e.get("name") != name] + [
+            {"name": name, "count": int(count)}
+        ]
 
 
 def unset(spec: Spec, given: Mapping[str, Any], *, position: int = 0, name: str = "") -> Spec:
@@ -316,7 +504,11 @@ def unset(spec: Spec, given: Mapping[str, Any], *, position: int = 0, name: str 
         elif flag.special == "by_name":
             place[field] = [e for e in place.get(field) or [] if e.get("name") not in value]
         elif flag.special == "image":
-            place[field] = [i for i in place.get(field) or [] if _image_name(i) not in [_image_name(v) for v in value]]  # fmt: skip
+            place[field] = [
+                i
+                for i in place.get(field) or []
+                if _image_name(i) not in [_image_name(v) for v in value]
+            ]
         else:
             place[field] = [v for v in place.get(field) or [] if v not in value]
     cleaned: Spec = _without_empty(spec)

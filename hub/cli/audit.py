@@ -47,7 +47,11 @@ class Checked:
         found = self.verdict
         if not found.checked:
             return "The export holds no rows."
-        signed = f"signed up to row {found.last_signed}" if found.last_signed else "not covered by a signature"  # fmt: skip
+        signed = (
+            f"signed up to row {found.last_signed}"
+            if found.last_signed
+            else "not covered by a signature"
+        )
         return f"Intact: {found.checked} rows from {found.first} to {found.last}, {signed}."
 
 
@@ -70,7 +74,9 @@ def verify_file(path: str, key_path: str) -> Checked:
     if not keys:
         keys = [_public(pem, path) for pem in (head.get("keys") or {}).values()]
         names = ", ".join(key_id(k) for k in keys)
-        notes.append(f"Checked with the keys that the export itself names ({names}): compare them with the hub's, or give --key.")  # fmt: skip
+        notes.append(
+            f"Checked with the keys that the export itself names ({names}): compare them with the hub's, or give --key."
+        )
     return Checked(_check(data, keys), tuple(notes))
 
 
@@ -176,7 +182,9 @@ def _unpacked(
         if name != "events.jsonl" and digests.get(name) != hashlib.sha256(content).hexdigest():
             problems.append(f"{name}: it was altered: it does not have the digest of the manifest")
     if digests.get("events.jsonl") != hashlib.sha256(events).hexdigest():
-        problems += _check(events, keys or own).problems or ["events.jsonl: it was altered: it does not have the digest of the manifest"]  # fmt: skip
+        problems += _check(events, keys or own).problems or [
+            "events.jsonl: it was altered: it does not have the digest of the manifest"
+        ]
     return events, problems, own
 
 
@@ -200,8 +208,12 @@ def verify_online() -> str:
         problem = Problem(f"the trail is not as it was written: {'; '.join(found['problems'])}")
         problem.code = 1
         raise problem
-    signed = f"signed up to row {found['lastSigned']}" if found.get("lastSigned") else "not covered by a signature"  # fmt: skip
-    return f"Intact by the hub's own check: {found['rows']} rows up to {found['last']}, {signed}. An export with flotilla audit verify FILE --key proves it without the hub."  # fmt: skip
+    signed = (
+        f"signed up to row {found['lastSigned']}"
+        if found.get("lastSigned")
+        else "not covered by a signature"
+    )
+    return f"Intact by the hub's own check: {found['rows']} rows up to {found['last']}, {signed}. An export with flotilla audit verify FILE --key proves it without the hub."
 
 
 def list_events(words: str, filters: list[str], limit: int, output: str) -> None:
@@ -213,7 +225,18 @@ def list_events(words: str, filters: list[str], limit: int, output: str) -> None
     if output == "json":
         sys.stdout.write(json.dumps(items, indent=2) + "\n")
         return
-    rows = [[i["at"][:19] + "Z", i["actor"], i["verb"], i["kind"], i["object"], i.get("result") or i["outcome"], i["ticket"] or i["reason"]] for i in items]  # fmt: skip
+    rows = [
+        [
+            i["at"][:19] + "Z",
+            i["actor"],
+            i["verb"],
+            i["kind"],
+            i["object"],
+            i.get("result") or i["outcome"],
+            i["ticket"] or i["reason"],
+        ]
+        for i in items
+    ]
     table(["TIME", "ACTOR", "VERB", "KIND", "OBJECT", "OUTCOME", "WHY"], rows)
 
 

@@ -56,13 +56,17 @@ def trust(*, insecure: bool, authority: str = "") -> ssl.SSLContext:
         try:
             context.load_cert_chain(certificate, key or None)
         except (OSError, ssl.SSLError) as error:
-            raise Problem(f"--client-crt {certificate} cannot be used with its key (--client-crt-key): {error}") from error  # fmt: skip
+            raise Problem(
+                f"--client-crt {certificate} cannot be used with its key (--client-crt-key): {error}"
+            ) from error
     elif key:
         raise Problem("--client-crt-key needs --client-crt, the certificate of the key")
     return context
 
 
-def login(server: str, username: str, password: str, *, insecure: bool, code: str = "", name: str = "") -> None:  # fmt: skip
+def login(
+    server: str, username: str, password: str, *, insecure: bool, code: str = "", name: str = ""
+) -> None:
     """Sign in, and remember the session.
 
     Raises: Problem when the hub does not answer or refuses.
@@ -75,7 +79,13 @@ def login(server: str, username: str, password: str, *, insecure: bool, code: st
 def remember(server: str, token: str, *, insecure: bool, name: str = "") -> None:
     """Keep a session as the current context, which is called like its hub unless named."""
     url = config.server_url(server, plaintext=config.FLAGS.plaintext)
-    config.remember(name or url.partition("://")[2], url, token, insecure=insecure, authority=config.FLAGS.authority)  # fmt: skip
+    config.remember(
+        name or url.partition("://")[2],
+        url,
+        token,
+        insecure=insecure,
+        authority=config.FLAGS.authority,
+    )
 
 
 def _tries() -> int:
@@ -90,7 +100,9 @@ def _tries() -> int:
 class Client:
     """Calls to one hub."""
 
-    def __init__(self, server: str, token: str, *, insecure: bool = False, authority: str = "") -> None:  # fmt: skip
+    def __init__(
+        self, server: str, token: str, *, insecure: bool = False, authority: str = ""
+    ) -> None:
         self.server = config.server_url(server, plaintext=config.FLAGS.plaintext)
         self._token = token
         self.verify = trust(insecure=insecure, authority=authority)
@@ -134,7 +146,12 @@ class Client:
         import httpx
 
         try:
-            with self._session().stream("GET", self.server + path, headers=self._headers(), timeout=httpx.Timeout(idle_seconds, connect=5)) as answer:  # fmt: skip
+            with self._session().stream(
+                "GET",
+                self.server + path,
+                headers=self._headers(),
+                timeout=httpx.Timeout(idle_seconds, connect=5),
+            ) as answer:
                 if answer.status_code >= 400:
                     answer.read()
                     raise self._refusal(answer)
@@ -161,7 +178,9 @@ class Client:
 
         size = 0
         try:
-            with self._session().stream("GET", self.server + path, headers=self._headers()) as answer:  # fmt: skip
+            with self._session().stream(
+                "GET", self.server + path, headers=self._headers()
+            ) as answer:
                 if answer.status_code >= 400:
                     answer.read()
                     raise self._refusal(answer)
@@ -195,7 +214,9 @@ class Client:
         try:
             data = answer.json() if answer.content else {}
         except ValueError as error:
-            raise Problem(f"{self.server} answers {answer.status_code} and no JSON; is this a hub?") from error  # fmt: skip
+            raise Problem(
+                f"{self.server} answers {answer.status_code} and no JSON; is this a hub?"
+            ) from error
         if answer.status_code >= 400:
             raise self._refusal(answer)
         return data
@@ -221,8 +242,12 @@ class Client:
 
     def _silence(self, error: httpx.HTTPError) -> Problem:
         if "CERTIFICATE" in str(error):
-            return Problem(f"{self.server} has a certificate that is not trusted: give --server-crt with its authority, or --insecure")  # fmt: skip
-        return Problem(f"{self.server} does not answer ({type(error).__name__}); is the hub running?")  # fmt: skip
+            return Problem(
+                f"{self.server} has a certificate that is not trusted: give --server-crt with its authority, or --insecure"
+            )
+        return Problem(
+            f"{self.server} does not answer ({type(error).__name__}); is the hub running?"
+        )
 
     def _refusal(self, answer: httpx.Response) -> Problem:
         try:

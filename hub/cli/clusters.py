@@ -68,10 +68,14 @@ def read_context(path: str, name: str) -> Context:
             f"context {name!r} signs in by a program (exec or auth-provider); use a context with a token or a client certificate"
         )
     return Context(
-        server=str(cluster.get("server", "")).rstrip("/"), authority=_data(cluster, "certificate-authority", file.parent),
-        insecure=bool(cluster.get("insecure-skip-tls-verify")), server_name=str(cluster.get("tls-server-name") or ""),
-        token=str(user.get("token") or ""), certificate=_data(user, "client-certificate", file.parent), key=_data(user, "client-key", file.parent),
-    )  # fmt: skip
+        server=str(cluster.get("server", "")).rstrip("/"),
+        authority=_data(cluster, "certificate-authority", file.parent),
+        insecure=bool(cluster.get("insecure-skip-tls-verify")),
+        server_name=str(cluster.get("tls-server-name") or ""),
+        token=str(user.get("token") or ""),
+        certificate=_data(user, "client-certificate", file.parent),
+        key=_data(user, "client-key", file.parent),
+    )
 
 
 def _named(config: Any, field: str, inner: str) -> dict[str, dict[str, Any]]:
@@ -119,20 +123,36 @@ def install(context: Context, namespace: str, account: str, namespaces: Sequence
 
 def _manifests(namespace: str, account: str, namespaces: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Return the service account, then its role and the binding, once for the cluster or for each namespace."""
-    yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": namespace}}  # fmt: skip
+    yield {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": account, "namespace": namespace},
+    }
     subjects = [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]
     rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
     if not namespaces:
         rules.append({"nonResourceURLs": ["*"], "verbs": ["*"]})
-    group, prefix, name = "rbac.authorization.k8s.io", "" if namespaces else "Cluster", f"{account}-role"  # fmt: skip
+    group, prefix, name = (
+        "rbac.authorization.k8s.io",
+        "" if namespaces else "Cluster",
+        f"{account}-role",
+    )
     reference = {"apiGroup": group, "kind": f"{prefix}Role", "name": name}
     for place in namespaces or [""]:
         where = {"namespace": place} if place else {}
-        yield {"apiVersion": f"{group}/v1", "kind": f"{prefix}Role", "metadata": {"name": name, **where}, "rules": rules}  # fmt: skip
         yield {
-            "apiVersion": f"{group}/v1", "kind": f"{prefix}RoleBinding", "metadata": {"name": f"{name}-binding", **where},
-            "roleRef": reference, "subjects": subjects,
-        }  # fmt: skip
+            "apiVersion": f"{group}/v1",
+            "kind": f"{prefix}Role",
+            "metadata": {"name": name, **where},
+            "rules": rules,
+        }
+        yield {
+            "apiVersion": f"{group}/v1",
+            "kind": f"{prefix}RoleBinding",
+            "metadata": {"name": f"{name}-binding", **where},
+            "roleRef": reference,
+            "subjects": subjects,
+        }
 
 
 def _apply(client: httpx.Client, manifest: dict[str, Any]) -> None:
@@ -140,7 +160,13 @@ def _apply(client: httpx.Client, manifest: dict[str, Any]) -> None:
     base = f"/apis/{version}" if "/" in version else f"/api/{version}"
     place = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
     where = f"{base}{place}/{manifest['kind'].lower()}s/{metadata['name']}"
-    _call(client, "PATCH", f"{where}?fieldManager=flotilla&force=true", manifest, "application/apply-patch+yaml")  # fmt: skip
+    _call(
+        client,
+        "PATCH",
+        f"{where}?fieldManager=flotilla&force=true",
+        manifest,
+        "application/apply-patch+yaml",
+    )
 
 
 def _call(
@@ -170,9 +196,15 @@ def _token(client: httpx.Client, namespace: str, account: str) -> str:
     name = f"{account}-token"
     path = f"/api/v1/namespaces/{namespace}/secrets/{name}"
     manifest = {
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
-        "metadata": {"name": name, "namespace": namespace, "annotations": {"kubernetes.io/service-account.name": account}},
-    }  # fmt: skip
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/service-account-token",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "annotations": {"kubernetes.io/service-account.name": account},
+        },
+    }
     _apply(client, manifest)
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
@@ -195,9 +227,12 @@ def registration(
     if context.server_name:
         tls["serverName"] = context.server_name
     return {
-        "server": context.server, "name": name, "labels": labels, "namespaces": list(namespaces),
+        "server": context.server,
+        "name": name,
+        "labels": labels,
+        "namespaces": list(namespaces),
         "config": {"bearerToken": token, "tlsClientConfig": {k: v for k, v in tls.items() if v}},
-    }  # fmt: skip
+    }
 
 
 def endpoint(context: Context, wanted: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +245,10 @@ def endpoint(context: Context, wanted: str, body: dict[str, Any]) -> dict[str, A
         return {}
     if wanted == "internal":
         tls = {**config["tlsClientConfig"], "serverName": "kubernetes.default.svc"}
-        return {"server": "https://kubernetes.default.svc", "config": {**config, "tlsClientConfig": tls}}  # fmt: skip
+        return {
+            "server": "https://kubernetes.default.svc",
+            "config": {**config, "tlsClientConfig": tls},
+        }
     if wanted != "kube-public":
         raise Problem(f"--cluster-endpoint {wanted}: kubeconfig, kube-public or internal")
     with _client(context) as client:
@@ -219,5 +257,12 @@ def endpoint(context: Context, wanted: str, body: dict[str, Any]) -> dict[str, A
     published = next(iter(_named(yaml.safe_load(text), "clusters", "cluster").values()), {})
     if not published.get("server"):
         raise Problem("the cluster publishes no address in kube-public/cluster-info")
-    authority = {"caData": published["certificate-authority-data"]} if published.get("certificate-authority-data") else {}  # fmt: skip
-    return {"server": str(published["server"]).rstrip("/"), "config": {**config, "tlsClientConfig": {**config["tlsClientConfig"], **authority}}}  # fmt: skip
+    authority = (
+        {"caData": published["certificate-authority-data"]}
+        if published.get("certificate-authority-data")
+        else {}
+    )
+    return {
+        "server": str(published["server"]).rstrip("/"),
+        "config": {**config, "tlsClientConfig": {**config["tlsClientConfig"], **authority}},
+    }

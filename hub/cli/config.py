@@ -67,7 +67,9 @@ def load() -> dict[str, Any]:
         found = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise Problem(f"{file} is no YAML: remove it and run flotilla login again") from error
-    if not isinstance(found, dict) or not all(isinstance(found.get(k) or [], list) for k in ("contexts", "servers", "users")):  # fmt: skip
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(k) or [], list) for k in ("contexts", "servers", "users")
+    ):
         raise Problem(f"{file} is no list of contexts: remove it and run flotilla login again")
     return {**found, **{k: list(found.get(k) or []) for k in ("contexts", "servers", "users")}}
 
@@ -162,10 +164,24 @@ def current() -> Session:
 
     Raises: Problem when nobody is signed in, or the context is not known.
     """
-    token = FLAGS.token or os.environ.get("FLOTILLA_TOKEN") or os.environ.get("FLOTILLA_AUTH_TOKEN") or os.environ.get("ARGOCD_AUTH_TOKEN") or ""  # fmt: skip
-    server = FLAGS.server or os.environ.get("FLOTILLA_SERVER") or os.environ.get("ARGOCD_SERVER") or ""  # fmt: skip
+    token = (
+        FLAGS.token
+        or os.environ.get("FLOTILLA_TOKEN")
+        or os.environ.get("FLOTILLA_AUTH_TOKEN")
+        or os.environ.get("ARGOCD_AUTH_TOKEN")
+        or ""
+    )
+    server = (
+        FLAGS.server or os.environ.get("FLOTILLA_SERVER") or os.environ.get("ARGOCD_SERVER") or ""
+    )
     if server and token:
-        return Session("", server_url(server, plaintext=FLAGS.plaintext), token, FLAGS.insecure, FLAGS.authority)  # fmt: skip
+        return Session(
+            "",
+            server_url(server, plaintext=FLAGS.plaintext),
+            token,
+            FLAGS.insecure,
+            FLAGS.authority,
+        )
     document = load()
     name = FLAGS.context or str(document.get("current-context") or "")
     if server:
@@ -185,9 +201,12 @@ def current() -> Session:
         (u for u in document["users"] if u.get("name") == found.get("user")), {}
     )
     return Session(
-        name, str(found["server"]), token or token_of(str(user.get("auth-token") or "")), FLAGS.insecure or bool(place.get("insecure")),
+        name,
+        str(found["server"]),
+        token or token_of(str(user.get("auth-token") or "")),
+        FLAGS.insecure or bool(place.get("insecure")),
         FLAGS.authority or str(place.get("certificate-authority") or ""),
-    )  # fmt: skip
+    )
 
 
 def forget(name: str, *, whole: bool) -> bool:

@@ -11,27 +11,54 @@ from hub.cli.show import as_yaml
 
 PREFIX = "resource.customizations."
 _SWITCHES = {
-    "users.anonymous.enabled": "anonymous", "server.rbac.rollback.enforce.enable": "enforce_rollback",
-    "application.sync.requireOverridePrivilegeForRevisionSync": "require_override_for_revision", "application.sync.impersonation.enabled": "impersonation",
-}  # fmt: skip
+    "users.anonymous.enabled": "anonymous",
+    "server.rbac.rollback.enforce.enable": "enforce_rollback",
+    "application.sync.requireOverridePrivilegeForRevisionSync": "require_override_for_revision",
+    "application.sync.impersonation.enabled": "impersonation",
+}
 _BLOCKS = {"resource.compareoptions": "compare_options", "globalProjects": "global_projects"}
 ENVIRONMENT = {
-    "url": "HUB_EXTERNAL_URL", "timeout.reconciliation": "HUB_POLL_INTERVAL", "timeout.reconciliation.jitter": "HUB_POLL_JITTER", "users.session.duration": "HUB_SESSION_DURATION",
-    "application.instanceLabelKey": "HUB_INSTANCE_LABEL_KEY", "application.resourceTrackingMethod": "HUB_TRACKING_METHOD", "installationID": "HUB_INSTALLATION_ID",
-    "server.maxPodLogsToRender": "HUB_MAX_POD_LOGS", "kustomize.buildOptions": "HUB_KUSTOMIZE_BUILD_OPTIONS", "helm.valuesFileSchemes": "HUB_HELM_VALUES_SCHEMES",
+    "url": "HUB_EXTERNAL_URL",
+    "timeout.reconciliation": "HUB_POLL_INTERVAL",
+    "timeout.reconciliation.jitter": "HUB_POLL_JITTER",
+    "users.session.duration": "HUB_SESSION_DURATION",
+    "application.instanceLabelKey": "HUB_INSTANCE_LABEL_KEY",
+    "application.resourceTrackingMethod": "HUB_TRACKING_METHOD",
+    "installationID": "HUB_INSTALLATION_ID",
+    "server.maxPodLogsToRender": "HUB_MAX_POD_LOGS",
+    "kustomize.buildOptions": "HUB_KUSTOMIZE_BUILD_OPTIONS",
+    "helm.valuesFileSchemes": "HUB_HELM_VALUES_SCHEMES",
     "webhook.maxPayloadSizeMB": "HUB_MAX_WEBHOOK_BYTES",
-}  # fmt: skip
+}
 """Keys that an environment variable of the hub sets."""
 FIXED: dict[str, tuple[tuple[str, ...], str]] = {
-    "admin.enabled": (("true",), "disable the account admin (Settings, Accounts) once somebody else administers"),
+    "admin.enabled": (
+        ("true",),
+        "disable the account admin (Settings, Accounts) once somebody else administers",
+    ),
     "statusbadge.enabled": (("false",), "the hub draws no badges"),
     "exec.enabled": (("false",), "the hub has no terminal"),
-    "cluster.inClusterEnabled": (("true",), "in-cluster is always known here: leave it out of the destinations of projects, or deny it there with !in-cluster"),
-    "resource.ignoreResourceUpdatesEnabled": (("true",), "the hub looks only at what a comparison sees"),
-    "application.sync.impersonation.enforced": (("true",), "with impersonation every sync needs a service account of its project"),
-    "server.rbac.disableApplicationFineGrainedRBACInheritance": (("true",), "a right to an application gives none to its resources: write update/* and delete/* where it is meant"),
-    "resource.respectRBAC": ((), "the hub reads every kind that its credentials may list, and says which it may not"),
-}  # fmt: skip
+    "cluster.inClusterEnabled": (
+        ("true",),
+        "in-cluster is always known here: leave it out of the destinations of projects, or deny it there with !in-cluster",
+    ),
+    "resource.ignoreResourceUpdatesEnabled": (
+        ("true",),
+        "the hub looks only at what a comparison sees",
+    ),
+    "application.sync.impersonation.enforced": (
+        ("true",),
+        "with impersonation every sync needs a service account of its project",
+    ),
+    "server.rbac.disableApplicationFineGrainedRBACInheritance": (
+        ("true",),
+        "a right to an application gives none to its resources: write update/* and delete/* where it is meant",
+    ),
+    "resource.respectRBAC": (
+        (),
+        "the hub reads every kind that its credentials may list, and says which it may not",
+    ),
+}
 """What the hub cannot change: the values by which it behaves so anyway, and what to do about others."""
 
 
@@ -78,7 +105,9 @@ def _take(found: Found, key: str, text: Any) -> None:
     elif key in _BLOCKS:
         settings[_BLOCKS[key]] = _parsed(key, text, list if key == "globalProjects" else dict)
     elif key in ("resource.exclusions", "resource.inclusions"):
-        settings.setdefault("resource_filters", {})[key.removeprefix("resource.")] = _parsed(key, text, list)  # fmt: skip
+        settings.setdefault("resource_filters", {})[key.removeprefix("resource.")] = _parsed(
+            key, text, list
+        )
     elif key == "passwordPattern":
         settings["password_pattern"] = str(text)
     elif key in ("ui.bannercontent", "ui.bannerurl"):
@@ -94,10 +123,24 @@ def _take(found: Found, key: str, text: Any) -> None:
     elif key == "oidc.config":
         found.provider = _parsed(key, text, dict)
     elif key in ENVIRONMENT:
-        found.left.append((key, f"the hub takes it from its environment: {ENVIRONMENT[key]}={_in_bytes(key, text)}"))  # fmt: skip
+        found.left.append(
+            (
+                key,
+                f"the hub takes it from its environment: {ENVIRONMENT[key]}={_in_bytes(key, text)}",
+            )
+        )
     elif key == "dex.config":
-        names = [str(c.get("name") or c.get("id")) for c in _parsed(key, text, dict).get("connectors") or [] if isinstance(c, dict)]  # fmt: skip
-        found.left.append((key, f"connectors {', '.join(names) or 'none'}: register each provider itself (Settings, Sign-in)"))  # fmt: skip
+        names = [
+            str(c.get("name") or c.get("id"))
+            for c in _parsed(key, text, dict).get("connectors") or []
+            if isinstance(c, dict)
+        ]
+        found.left.append(
+            (
+                key,
+                f"connectors {', '.join(names) or 'none'}: register each provider itself (Settings, Sign-in)",
+            )
+        )
     elif key in FIXED:
         same, note = FIXED[key]
         if str(text).strip().lower() not in (*same, ""):
@@ -131,7 +174,9 @@ def _slashed(kind: str) -> str:
 
 def _ignored(found: Found, kind: str, rule: dict[str, Any]) -> None:
     group, _, name = ("*", "", "*") if kind == "all" else kind.rpartition("_")
-    found.settings.setdefault("ignore_differences", []).append({"group": group, "kind": name, **rule})  # fmt: skip
+    found.settings.setdefault("ignore_differences", []).append(
+        {"group": group, "kind": name, **rule}
+    )
 
 
 def _legacy(found: Found, kind: str, block: Mapping[str, Any]) -> None:
@@ -139,17 +184,27 @@ def _legacy(found: Found, kind: str, block: Mapping[str, Any]) -> None:
         if name == "health.lua":
             found.settings.setdefault("health", {})[kind] = str(value)
         elif name == "actions":
-            found.settings.setdefault("actions", {})[kind] = _parsed(f"resource.customizations {kind}.actions", value, dict)  # fmt: skip
+            found.settings.setdefault("actions", {})[kind] = _parsed(
+                f"resource.customizations {kind}.actions", value, dict
+            )
         elif name == "ignoreDifferences":
-            _ignored(found, kind.replace("/", "_"), _parsed(f"resource.customizations {kind}.ignoreDifferences", value, dict))  # fmt: skip
+            _ignored(
+                found,
+                kind.replace("/", "_"),
+                _parsed(f"resource.customizations {kind}.ignoreDifferences", value, dict),
+            )
         else:
-            found.left.append((f"resource.customizations {kind}.{name}", "the hub has no such setting"))  # fmt: skip
+            found.left.append(
+                (f"resource.customizations {kind}.{name}", "the hub has no such setting")
+            )
 
 
 def _account(found: Found, key: str, text: str) -> None:
     name = key.removeprefix("accounts.")
     if name.endswith(".enabled"):
-        found.accounts.setdefault(name.removesuffix(".enabled"), {})["enabled"] = text.lower() == "true"  # fmt: skip
+        found.accounts.setdefault(name.removesuffix(".enabled"), {})["enabled"] = (
+            text.lower() == "true"
+        )
     else:
         words = [w.strip() for w in text.split(",") if w.strip()]
         found.accounts.setdefault(name, {})["capabilities"] = words
@@ -171,14 +226,26 @@ def write(settings: Mapping[str, Any], accounts: list[Mapping[str, Any]]) -> dic
         data["passwordPattern"] = str(settings["password_pattern"])
     notice = next(iter(settings.get("notices") or []), None)
     if notice:
-        data |= {"ui.bannercontent": str(notice["text"]), **({"ui.bannerurl": str(notice["url"])} if notice.get("url") else {})}  # fmt: skip
-    shapes: tuple[tuple[str, str, Callable[[Any], str]], ...] = (("health", "health", str), ("actions", "actions", as_yaml))  # fmt: skip
+        data |= {
+            "ui.bannercontent": str(notice["text"]),
+            **({"ui.bannerurl": str(notice["url"])} if notice.get("url") else {}),
+        }
+    shapes: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+        ("health", "health", str),
+        ("actions", "actions", as_yaml),
+    )
     for name, what, form in shapes:
         for kind, value in sorted((settings.get(name) or {}).items()):
             data[f"{PREFIX}{what}.{kind.replace('/', '_')}"] = form(value)
     for rule in settings.get("ignore_differences") or []:
-        kind = "all" if (rule.get("group"), rule.get("kind")) == ("*", "*") else "_".join(p for p in (rule.get("group") or "", rule.get("kind") or "") if p)  # fmt: skip
-        data[f"{PREFIX}ignoreDifferences.{kind}"] = as_yaml({k: v for k, v in rule.items() if k not in ("group", "kind")})  # fmt: skip
+        kind = (
+            "all"
+            if (rule.get("group"), rule.get("kind")) == ("*", "*")
+            else "_".join(p for p in (rule.get("group") or "", rule.get("kind") or "") if p)
+        )
+        data[f"{PREFIX}ignoreDifferences.{kind}"] = as_yaml(
+            {k: v for k, v in rule.items() if k not in ("group", "kind")}
+        )
     for account in accounts:
         if account["name"] == "admin":
             continue

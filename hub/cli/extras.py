@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from hub.cli.client import Client, path
@@ -36,9 +37,13 @@ class Report(Protocol):
 def data_of(hub: Client) -> dict[str, str]:
     """Return the data of `flotilla-cm`; secrets of providers stay in the hub."""
     found = {
-        "roles": _roles(hub), "grants": _grants(hub), "notices": [] if is_banner(_notices(hub)) else _notices(hub),
-        "providers": [{**_only(p, _PROVIDER), "hasSecret": bool(p.get("hasSecret"))} for p in _providers(hub)],
-    }  # fmt: skip
+        "roles": _roles(hub),
+        "grants": _grants(hub),
+        "notices": [] if is_banner(_notices(hub)) else _notices(hub),
+        "providers": [
+            {**_only(p, _PROVIDER), "hasSecret": bool(p.get("hasSecret"))} for p in _providers(hub)
+        ],
+    }
     return {k: json.dumps(v, indent=2, sort_keys=True) for k, v in found.items() if v}
 
 
@@ -67,7 +72,10 @@ def _roles(hub: Client) -> list[dict[str, Any]]:
 
 
 def _grants(hub: Client) -> list[dict[str, Any]]:
-    return [{**_only(g, _GRANT), "from": g["startsAt"], "until": g["endsAt"]} for g in _items(hub, "grants")]  # fmt: skip
+    return [
+        {**_only(g, _GRANT), "from": g["startsAt"], "until": g["endsAt"]}
+        for g in _items(hub, "grants")
+    ]
 
 
 def _providers(hub: Client) -> list[dict[str, Any]]:
@@ -89,11 +97,18 @@ def _config_map(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def _secret(item: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {
-        "name": item["name"], "namespace": item["namespace"], "labels": {_TYPE: GENERATOR_SECRET},
+        "name": item["name"],
+        "namespace": item["namespace"],
+        "labels": {_TYPE: GENERATOR_SECRET},
         "annotations": {_SERVERS: ",".join(item.get("servers") or []), _OMITTED: "omitted"},
-    }  # fmt: skip
+    }
     data = {"project": item.get("project") or ""}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {k: v for k, v in data.items() if v}}  # fmt: skip
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "stringData": {k: v for k, v in data.items() if v},
+    }
 
 
 def take(report: Report, data: Mapping[str, Any]) -> None:
@@ -105,7 +120,12 @@ def take(report: Report, data: Mapping[str, Any]) -> None:
     for key, text in data.items():
         value = _parsed(key, text)
         if key == "notices":
-            report.write("setting notices", _notices(report.hub) or None, value, lambda v=value: report.hub.put(_NOTICES, {"value": v}))  # type: ignore[misc]  # fmt: skip
+            report.write(
+                "setting notices",
+                _notices(report.hub) or None,
+                value,
+                partial(report.hub.put, _NOTICES, {"value": value}),
+            )
         elif key in takers:
             for item in value:
                 takers[key](report, item)
@@ -126,11 +146,13 @@ def _parsed(key: str, text: Any) -> list[dict[str, Any]]:
 def _take_role(report: Report, item: dict[str, Any]) -> None:
     name = str(item.get("name"))
     before = next((r for r in _roles(report.hub) if r["name"] == name), None)
-    report.write(f"role {name}", before, item, lambda: report.hub.put(path("flotilla", "roles", name), item))  # fmt: skip
+    report.write(
+        f"role {name}", before, item, lambda: report.hub.put(path("flotilla", "roles", name), item)
+    )
 
 
 def _take_grant(report: Report, item: dict[str, Any]) -> None:
-    what = f"grant {item.get('subject')} {item.get('resource')} {item.get('action')} {item.get('object')}"  # fmt: skip
+    what = f"grant {item.get('subject')} {item.get('resource')} {item.get('action')} {item.get('object')}"
     before = item if item in _grants(report.hub) else None
     try:
         report.write(what, before, item, lambda: report.hub.post(path("flotilla", "grants"), item))
@@ -144,19 +166,38 @@ def _take_provider(report: Report, item: dict[str, Any]) -> None:
     found = next((p for p in _providers(report.hub) if p.get("id") == slug), None)
     what = f"identity provider {slug}"
     if found is None and item.get("hasSecret"):
-        report.line(what, "kept back", "its secret is not in the export: register it in Settings, Sign-in")  # fmt: skip
+        report.line(
+            what, "kept back", "its secret is not in the export: register it in Settings, Sign-in"
+        )
         return
     before = _only(found, _PROVIDER) if found is not None else None
-    report.write(what, before, wanted, lambda: report.hub.put(path("flotilla", "sso", "providers", slug), wanted))  # fmt: skip
+    report.write(
+        what,
+        before,
+        wanted,
+        lambda: report.hub.put(path("flotilla", "sso", "providers", slug), wanted),
+    )
 
 
 def take_config_map(report: Report, document: Mapping[str, Any], name: str) -> None:
     """Take a ConfigMap that generators use."""
     space = str(document["metadata"].get("namespace") or "argocd")
-    found = next((c for c in _items(report.hub, "configmaps") if (c["namespace"], c["name"]) == (space, name)), None)  # fmt: skip
+    found = next(
+        (
+            c
+            for c in _items(report.hub, "configmaps")
+            if (c["namespace"], c["name"]) == (space, name)
+        ),
+        None,
+    )
     data = dict(document.get("data") or {})
     body = {"name": name, "namespace": space, "data": data}
-    report.write(f"ConfigMap {name}", found["data"] if found else None, data, lambda: report.hub.post(path("flotilla", "configmaps"), body))  # fmt: skip
+    report.write(
+        f"ConfigMap {name}",
+        found["data"] if found else None,
+        data,
+        lambda: report.hub.post(path("flotilla", "configmaps"), body),
+    )
 
 
 def take_secret(report: Report, document: Mapping[str, Any], name: str) -> None:
@@ -167,4 +208,8 @@ def take_secret(report: Report, document: Mapping[str, Any], name: str) -> None:
     if (space, name) in known:
         report.line(f"Secret {name}", "unchanged")
     else:
-        report.line(f"Secret {name}", "failed", f"the export has no value for it: flotilla appset set-secret {space}/{name} --server {servers}")  # fmt: skip
+        report.line(
+            f"Secret {name}",
+            "failed",
+            f"the export has no value for it: flotilla appset set-secret {space}/{name} --server {servers}",
+        )

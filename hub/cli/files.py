@@ -46,7 +46,11 @@ def manifests(files: Sequence[str]) -> list[dict[str, Any]]:
 
     found: list[dict[str, Any]] = []
     for file in files:
-        inner = sorted(str(p) for p in Path(file).iterdir() if p.suffix in (".yaml", ".yml", ".json")) if file != "-" and Path(file).is_dir() else [file]  # fmt: skip
+        inner = (
+            sorted(str(p) for p in Path(file).iterdir() if p.suffix in (".yaml", ".yml", ".json"))
+            if file != "-" and Path(file).is_dir()
+            else [file]
+        )
         for one in inner:
             try:
                 documents = list(yaml.safe_load_all(text_of(one)))
@@ -57,7 +61,11 @@ def manifests(files: Sequence[str]) -> list[dict[str, Any]]:
                     continue
                 if not isinstance(document, dict):
                     raise Problem(f"{one} holds something that is no object")
-                found += document["items"] if document.get("kind") == "List" and isinstance(document.get("items"), list) else [document]  # fmt: skip
+                found += (
+                    document["items"]
+                    if document.get("kind") == "List" and isinstance(document.get("items"), list)
+                    else [document]
+                )
     if not found:
         raise Problem("there are no manifests")
     return found

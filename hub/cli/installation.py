@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hub.cli import configmaps, extras
@@ -19,9 +20,29 @@ API = "argoproj.io/v1alpha1"
 SECRET_TYPE = "argocd.argoproj.io/secret-type"
 OMITTED = "flotilla.io/credentials"
 """Marks a secret of an export: the hub gives no credentials out, and what it has stays when one is imported."""
-SETTINGS = ("health", "actions", "ignore_differences", "compare_options", "resource_filters", "global_projects", "anonymous", "enforce_rollback", "require_override_for_revision", "impersonation", "password_pattern", "notices")  # fmt: skip
+SETTINGS = (
+    "health",
+    "actions",
+    "ignore_differences",
+    "compare_options",
+    "resource_filters",
+    "global_projects",
+    "anonymous",
+    "enforce_rollback",
+    "require_override_for_revision",
+    "impersonation",
+    "password_pattern",
+    "notices",
+)
 _ORDER = {"ConfigMap": 0, "AppProject": 1, "Secret": 2, "ApplicationSet": 3, "Application": 4}
-_REPOSITORY = ("insecure", "insecureIgnoreHostKey", "enableLfs", "enableOCI", "insecureOCIForceHttp", "forceHttpBasicAuth")  # fmt: skip
+_REPOSITORY = (
+    "insecure",
+    "insecureIgnoreHostKey",
+    "enableLfs",
+    "enableOCI",
+    "insecureOCIForceHttp",
+    "forceHttpBasicAuth",
+)
 _NUMBERS = ("githubAppID", "githubAppInstallationID", "depth")
 
 
@@ -54,10 +75,16 @@ class Writer:
         metadata = document.get("metadata") if isinstance(document.get("metadata"), dict) else {}
         name = str((metadata or {}).get("name") or "")
         takers: dict[str, Callable[[Document, str], None]] = {
-            "AppProject": self._project, "Application": self._application, "ApplicationSet": self._set, "ConfigMap": self._config_map, "Secret": self._secret,
-        }  # fmt: skip
+            "AppProject": self._project,
+            "Application": self._application,
+            "ApplicationSet": self._set,
+            "ConfigMap": self._config_map,
+            "Secret": self._secret,
+        }
         if kind not in takers or not name:
-            self.line(f"{kind or 'object'} {name}", "kept back", "the hub does not keep such objects")  # fmt: skip
+            self.line(
+                f"{kind or 'object'} {name}", "kept back", "the hub does not keep such objects"
+            )
             return
         try:
             takers[kind](document, name)
@@ -66,11 +93,19 @@ class Writer:
 
     def prune(self, documents: list[Document]) -> None:
         """Take out of the hub what is not among documents; what applications run goes on."""
-        for kind, where in (("ApplicationSet", "applicationsets"), ("Application", "applications"), ("AppProject", "projects")):  # fmt: skip
+        for kind, where in (
+            ("ApplicationSet", "applicationsets"),
+            ("Application", "applications"),
+            ("AppProject", "projects"),
+        ):
             named = {_identity(d) for d in documents if d.get("kind") == kind}
             for item in self.hub.get(path(where)).get("items") or []:
                 metadata = item["metadata"]
-                if _identity(item) in named or metadata.get("ownerReferences") or (kind, metadata["name"]) == ("AppProject", "default"):  # fmt: skip
+                if (
+                    _identity(item) in named
+                    or metadata.get("ownerReferences")
+                    or (kind, metadata["name"]) == ("AppProject", "default")
+                ):
                     continue
                 self._prune(kind, where, metadata)
 
@@ -80,7 +115,11 @@ class Writer:
         query = {space: metadata.get("namespace")} if space else {}
         try:
             if not self.dry_run:
-                self.hub.delete(path(where, metadata["name"], **query, **({"cascade": "false"} if space else {})))  # fmt: skip
+                self.hub.delete(
+                    path(
+                        where, metadata["name"], **query, **({"cascade": "false"} if space else {})
+                    )
+                )
         except Problem as problem:
             self.line(what, "failed", str(problem))
         else:
@@ -94,7 +133,9 @@ class Writer:
         for line in self.lines:
             if line.result == "unchanged" and not verbose and not line.note:
                 continue
-            say(f"{line.what} {line.result}{' (dry run)' if self.dry_run and line.result in ('created', 'updated', 'pruned') else ''}{f': {line.note}' if line.note else ''}")  # fmt: skip
+            say(
+                f"{line.what} {line.result}{' (dry run)' if self.dry_run and line.result in ('created', 'updated', 'pruned') else ''}{f': {line.note}' if line.note else ''}"
+            )
         same = sum(line.result == "unchanged" for line in self.lines)
         if same and not verbose:
             say(f"{same} unchanged")
@@ -128,30 +169,63 @@ class Writer:
     def _project(self, document: Document, name: str) -> None:
         spec = dict(document.get("spec") or {})
         tokens = [r.get("name") for r in spec.get("roles") or [] if r.get("jwtTokens")]
-        spec["roles"] = [{k: v for k, v in r.items() if k != "jwtTokens"} for r in spec.get("roles") or []]  # fmt: skip
+        spec["roles"] = [
+            {k: v for k, v in r.items() if k != "jwtTokens"} for r in spec.get("roles") or []
+        ]
         if not spec["roles"]:
             del spec["roles"]
         body = {"metadata": _metadata(document), "spec": spec}
         found = self.read(path("projects", name))
         before = {"metadata": _metadata(found), "spec": found["spec"]} if found else None
-        self.write(f"AppProject {name}", before, body, lambda: self.hub.post(path("projects"), {"project": body, "upsert": True}))  # fmt: skip
+        self.write(
+            f"AppProject {name}",
+            before,
+            body,
+            lambda: self.hub.post(path("projects"), {"project": body, "upsert": True}),
+        )
         if tokens:
-            self.line(f"AppProject {name} tokens of {', '.join(map(str, tokens))}", "kept back", "they were signed by another server: make new ones with flotilla proj role create-token")  # fmt: skip
+            self.line(
+                f"AppProject {name} tokens of {', '.join(map(str, tokens))}",
+                "kept back",
+                "they were signed by another server: make new ones with flotilla proj role create-token",
+            )
 
     def _application(self, document: Document, name: str) -> None:
         metadata = document["metadata"]
-        owner = next((o for o in metadata.get("ownerReferences") or [] if o.get("kind") == "ApplicationSet"), None)  # fmt: skip
+        owner = next(
+            (o for o in metadata.get("ownerReferences") or [] if o.get("kind") == "ApplicationSet"),
+            None,
+        )
         if owner and str(owner.get("name")) in self.made_by_sets:
             self.line(f"Application {name}", "unchanged", f"set {owner['name']} makes it")
             return
         where = str(metadata.get("namespace") or "")
         found = self.read(path("applications", name, appNamespace=where))
-        body = {"apiVersion": API, "kind": "Application", "metadata": _metadata(document), "spec": document.get("spec") or {}}  # fmt: skip
-        before = {"apiVersion": API, "kind": "Application", "metadata": _metadata(found), "spec": found["spec"]} if found else None  # fmt: skip
+        body = {
+            "apiVersion": API,
+            "kind": "Application",
+            "metadata": _metadata(document),
+            "spec": document.get("spec") or {},
+        }
+        before = (
+            {
+                "apiVersion": API,
+                "kind": "Application",
+                "metadata": _metadata(found),
+                "spec": found["spec"],
+            }
+            if found
+            else None
+        )
         call = (
-            (lambda: self.hub.put(path("applications", name, appNamespace=where, validate="false"), body)) if found
+            (
+                lambda: self.hub.put(
+                    path("applications", name, appNamespace=where, validate="false"), body
+                )
+            )
+            if found
             else (lambda: self.hub.post(path("applications", validate="false"), body))
-        )  # fmt: skip
+        )
         if before is not None and before != body:
             self._stop(found, path("applications", name, "operation", appNamespace=where))
         self.write(f"Application {name}", before, body, call)
@@ -181,10 +255,29 @@ class Writer:
 
     def _set(self, document: Document, name: str) -> None:
         where = str(document["metadata"].get("namespace") or "")
-        body = {"apiVersion": API, "kind": "ApplicationSet", "metadata": _metadata(document), "spec": document.get("spec") or {}}  # fmt: skip
+        body = {
+            "apiVersion": API,
+            "kind": "ApplicationSet",
+            "metadata": _metadata(document),
+            "spec": document.get("spec") or {},
+        }
         found = self.read(path("applicationsets", name, appsetNamespace=where))
-        before = {"apiVersion": API, "kind": "ApplicationSet", "metadata": _metadata(found), "spec": found["spec"]} if found else None  # fmt: skip
-        self.write(f"ApplicationSet {name}", before, body, lambda: self.hub.post(path("applicationsets", upsert=True), body))  # fmt: skip
+        before = (
+            {
+                "apiVersion": API,
+                "kind": "ApplicationSet",
+                "metadata": _metadata(found),
+                "spec": found["spec"],
+            }
+            if found
+            else None
+        )
+        self.write(
+            f"ApplicationSet {name}",
+            before,
+            body,
+            lambda: self.hub.post(path("applicationsets", upsert=True), body),
+        )
         self.made_by_sets.add(name)
         self._not_served(
             f"ApplicationSet {name}",
@@ -198,7 +291,12 @@ class Writer:
             self._settings(data)
         elif name == "argocd-rbac-cm":
             found = self.hub.get(path("flotilla", "rbac")).get("data") or {}
-            self.write("ConfigMap argocd-rbac-cm", found or None, data, lambda: self.hub.put(path("flotilla", "rbac"), {"data": data}))  # fmt: skip
+            self.write(
+                "ConfigMap argocd-rbac-cm",
+                found or None,
+                data,
+                lambda: self.hub.put(path("flotilla", "rbac"), {"data": data}),
+            )
         elif name == "argocd-ssh-known-hosts-cm":
             self._hosts(str(data.get("ssh_known_hosts") or ""))
         elif name == "argocd-gpg-keys-cm":
@@ -207,7 +305,9 @@ class Writer:
             self._authorities(data)
         elif name == "argocd-notifications-cm":
             for key in data:
-                self.line(f"ConfigMap {name} {key}", "kept back", "the hub sends no notifications yet")  # fmt: skip
+                self.line(
+                    f"ConfigMap {name} {key}", "kept back", "the hub sends no notifications yet"
+                )
         elif name == extras.NAME:
             extras.take(self, data)
         elif extras.GENERATOR in (document["metadata"].get("labels") or {}):
@@ -224,7 +324,12 @@ class Writer:
         for name, value in found.settings.items():
             where = path("flotilla", "settings", name)
             before = self.hub.get(where)["value"]
-            self.write(f"setting {name}", before, value, lambda w=where, v=value: self.hub.put(w, {"value": v}))  # type: ignore[misc]  # fmt: skip
+            self.write(
+                f"setting {name}",
+                before,
+                value,
+                partial(self.hub.put, where, {"value": value}),
+            )
         for name, wanted in found.accounts.items():
             self._account(name, wanted)
         if found.provider is not None:
@@ -234,51 +339,114 @@ class Writer:
 
     def _account(self, name: str, wanted: Mapping[str, Any]) -> None:
         found = self.read(path("account", name))
-        shown = {"capabilities": sorted(wanted.get("capabilities") or []), "enabled": wanted.get("enabled", True)}  # fmt: skip
+        shown = {
+            "capabilities": sorted(wanted.get("capabilities") or []),
+            "enabled": wanted.get("enabled", True),
+        }
         if found is None:
-            self.line(f"account {name}", "kept back", f"its password cannot be carried over: create it (Settings, Accounts) with {', '.join(shown['capabilities']) or 'no capabilities'}")  # fmt: skip
+            self.line(
+                f"account {name}",
+                "kept back",
+                f"its password cannot be carried over: create it (Settings, Accounts) with {', '.join(shown['capabilities']) or 'no capabilities'}",
+            )
             return
-        before = {"capabilities": sorted(found.get("capabilities") or []), "enabled": found.get("enabled", False)}  # fmt: skip
-        self.write(f"account {name}", before, shown, lambda: self.hub.patch(path("flotilla", "accounts", name), shown))  # fmt: skip
+        before = {
+            "capabilities": sorted(found.get("capabilities") or []),
+            "enabled": found.get("enabled", False),
+        }
+        self.write(
+            f"account {name}",
+            before,
+            shown,
+            lambda: self.hub.patch(path("flotilla", "accounts", name), shown),
+        )
 
     def _provider(self, config: dict[str, Any]) -> None:
         title = str(config.get("name") or "OIDC")
         secret = str(config.get("clientSecret") or "")
-        body: dict[str, Any] = {"name": title, "type": "oidc", "config": {k: v for k, v in config.items() if k != "name"}, "enabled": True}  # fmt: skip
+        body: dict[str, Any] = {
+            "name": title,
+            "type": "oidc",
+            "config": {k: v for k, v in config.items() if k != "name"},
+            "enabled": True,
+        }
         found = self.read(path("flotilla", "sso", "providers", "oidc"))
         if secret.startswith("$"):
             del body["config"]["clientSecret"]
         if found is not None:
-            self.line("identity provider oidc", "unchanged", "it is registered already: change it in Settings, Sign-in")  # fmt: skip
+            self.line(
+                "identity provider oidc",
+                "unchanged",
+                "it is registered already: change it in Settings, Sign-in",
+            )
             return
         if secret.startswith("$"):
-            self.line("identity provider oidc", "kept back", f"its secret stands in {secret}: register it in Settings, Sign-in, with issuer {config.get('issuer')}")  # fmt: skip
+            self.line(
+                "identity provider oidc",
+                "kept back",
+                f"its secret stands in {secret}: register it in Settings, Sign-in, with issuer {config.get('issuer')}",
+            )
             return
-        self.write("identity provider oidc", None, body, lambda: self.hub.put(path("flotilla", "sso", "providers", "oidc"), body))  # fmt: skip
+        self.write(
+            "identity provider oidc",
+            None,
+            body,
+            lambda: self.hub.put(path("flotilla", "sso", "providers", "oidc"), body),
+        )
 
     def _hosts(self, text: str) -> None:
-        known = {(i["serverName"], i["certSubType"]) for i in self.hub.get(path("certificates")).get("items") or []}  # fmt: skip
+        known = {
+            (i["serverName"], i["certSubType"])
+            for i in self.hub.get(path("certificates")).get("items") or []
+        }
         items = []
         for line in text.splitlines():
             words = line.split()
-            if len(words) >= 3 and not words[0].startswith("#") and (words[0], words[1]) not in known:  # fmt: skip
-                items.append({"serverName": words[0], "certType": "ssh", "certSubType": words[1], "certData": words[2]})  # fmt: skip
-        self.write("ConfigMap argocd-ssh-known-hosts-cm", [], items, lambda: self.hub.post(path("certificates"), {"items": items}))  # fmt: skip
+            if (
+                len(words) >= 3
+                and not words[0].startswith("#")
+                and (words[0], words[1]) not in known
+            ):
+                items.append(
+                    {
+                        "serverName": words[0],
+                        "certType": "ssh",
+                        "certSubType": words[1],
+                        "certData": words[2],
+                    }
+                )
+        self.write(
+            "ConfigMap argocd-ssh-known-hosts-cm",
+            [],
+            items,
+            lambda: self.hub.post(path("certificates"), {"items": items}),
+        )
 
     def _authorities(self, data: Mapping[str, Any]) -> None:
         known = self.hub.get(path("flotilla", "known-hosts")).get("certificates") or {}
         for host, pem in data.items():
-            item = {"serverName": host, "certType": "https", "certData": base64.b64encode(str(pem).encode()).decode()}  # fmt: skip
+            item = {
+                "serverName": host,
+                "certType": "https",
+                "certData": base64.b64encode(str(pem).encode()).decode(),
+            }
             self.write(
-                f"ConfigMap argocd-tls-certs-cm {host}", _pem(known.get(host.lower())), _pem(pem),
+                f"ConfigMap argocd-tls-certs-cm {host}",
+                _pem(known.get(host.lower())),
+                _pem(pem),
                 lambda i=item: self.hub.post(path("certificates", upsert=True), {"items": [i]}),  # type: ignore[misc]
-            )  # fmt: skip
+            )
 
     def _keys(self, data: Mapping[str, Any]) -> None:
         known = {str(i["keyID"]) for i in self.hub.get(path("gpgkeys")).get("items") or []}
         for key_id, text in data.items():
             before = True if key_id in known else None
-            self.write(f"GnuPG key {key_id}", before, True, lambda t=text: self.hub.post(path("gpgkeys"), {"keydata": t}))  # type: ignore[misc]  # fmt: skip
+            self.write(
+                f"GnuPG key {key_id}",
+                before,
+                True,
+                partial(self.hub.post, path("gpgkeys"), {"keydata": text}),
+            )
 
     # ---------- secrets ----------
     def _secret(self, document: Document, name: str) -> None:
@@ -295,51 +463,109 @@ class Writer:
             for key in data:
                 note = "sessions and passwords of another server do not count here"
                 if key.startswith("webhook."):
-                    note = f"the hub takes it from its environment: HUB_{key.upper().replace('.', '_')}"  # fmt: skip
+                    note = f"the hub takes it from its environment: HUB_{key.upper().replace('.', '_')}"
                 self.line(f"Secret {name} {key}", "kept back", note)
         else:
-            self.line(f"Secret {name}", "kept back", "no cluster and no repository; generators' tokens go by flotilla appset set-secret")  # fmt: skip
+            self.line(
+                f"Secret {name}",
+                "kept back",
+                "no cluster and no repository; generators' tokens go by flotilla appset set-secret",
+            )
 
     def _cluster(self, document: Document, data: Mapping[str, str], *, keep: bool) -> None:
         server = data.get("server", "").rstrip("/")
-        labels = {k: v for k, v in (document["metadata"].get("labels") or {}).items() if k != SECRET_TYPE}  # fmt: skip
-        annotations = {k: v for k, v in (document["metadata"].get("annotations") or {}).items() if k not in (OMITTED, "managed-by", "kubectl.kubernetes.io/last-applied-configuration")}  # fmt: skip
+        labels = {
+            k: v for k, v in (document["metadata"].get("labels") or {}).items() if k != SECRET_TYPE
+        }
+        annotations = {
+            k: v
+            for k, v in (document["metadata"].get("annotations") or {}).items()
+            if k not in (OMITTED, "managed-by", "kubectl.kubernetes.io/last-applied-configuration")
+        }
         body: dict[str, Any] = {
-            "server": server, "name": data.get("name") or server, "labels": labels, "annotations": annotations, "project": data.get("project", ""),
-            "namespaces": [n.strip() for n in data.get("namespaces", "").split(",") if n.strip()], "clusterResources": data.get("clusterResources") == "true",
-        }  # fmt: skip
+            "server": server,
+            "name": data.get("name") or server,
+            "labels": labels,
+            "annotations": annotations,
+            "project": data.get("project", ""),
+            "namespaces": [n.strip() for n in data.get("namespaces", "").split(",") if n.strip()],
+            "clusterResources": data.get("clusterResources") == "true",
+        }
         found = self.read(path("clusters", server))
         shown = ("name", "labels", "annotations", "namespaces", "project", "clusterResources")
         before = {k: found.get(k) or type(body[k])() for k in shown} if found else None
         wanted = {k: body[k] for k in shown}
         if keep:
             if found is None:
-                self.line(f"cluster {body['name']}", "failed", "the export has no credentials for it: register it with flotilla cluster add")  # fmt: skip
+                self.line(
+                    f"cluster {body['name']}",
+                    "failed",
+                    "the export has no credentials for it: register it with flotilla cluster add",
+                )
                 return
-            self.write(f"cluster {body['name']}", before, wanted, lambda: self.hub.put(path("clusters", server, updatedFields=list(shown)), body))  # fmt: skip
+            self.write(
+                f"cluster {body['name']}",
+                before,
+                wanted,
+                lambda: self.hub.put(path("clusters", server, updatedFields=list(shown)), body),
+            )
             return
         try:
             body["config"] = json.loads(data.get("config") or "{}")
         except ValueError as error:
             raise Problem(f"cluster {body['name']}: its config is no JSON") from error
         # Credentials cannot be compared: what the hub has is not shown. They are given again.
-        self.write(f"cluster {body['name']}", before if found is None else {**(before or {}), "config": None}, {**wanted, "config": body["config"]}, lambda: self.hub.post(path("clusters", upsert=True), body))  # fmt: skip
+        self.write(
+            f"cluster {body['name']}",
+            before if found is None else {**(before or {}), "config": None},
+            {**wanted, "config": body["config"]},
+            lambda: self.hub.post(path("clusters", upsert=True), body),
+        )
 
     def _repository(self, data: Mapping[str, str], *, template: bool, keep: bool) -> None:
         url, word = data.get("url", ""), "repocreds" if template else "repository"
-        where = path("repocreds") if template else path("repositories", url, appProject=data.get("project", ""))  # fmt: skip
+        where = (
+            path("repocreds")
+            if template
+            else path("repositories", url, appProject=data.get("project", ""))
+        )
         listed = self.read(where)
-        found = next((i for i in (listed or {}).get("items") or [] if i["url"] == url), None) if template else listed  # fmt: skip
+        found = (
+            next((i for i in (listed or {}).get("items") or [] if i["url"] == url), None)
+            if template
+            else listed
+        )
         if keep:
-            self.line(f"{word} {url}", "unchanged" if found else "failed", "" if found else "the export has no credentials for it: connect it with flotilla repo add")  # fmt: skip
+            self.line(
+                f"{word} {url}",
+                "unchanged" if found else "failed",
+                ""
+                if found
+                else "the export has no credentials for it: connect it with flotilla repo add",
+            )
             return
         body: dict[str, Any] = {("url" if template else "repo"): url}
         for key, value in data.items():
             if key == "url":
                 continue
-            body[key] = value == "true" if key in _REPOSITORY else int(value) if key in _NUMBERS and value.isdigit() else value  # fmt: skip
-        call = path("repocreds", upsert=True) if template else path("repositories", upsert=True, credsOnly=True)  # fmt: skip
-        self.write(f"{word} {url}", None if found is None else False, True, lambda: self.hub.post(call, body))  # fmt: skip
+            body[key] = (
+                value == "true"
+                if key in _REPOSITORY
+                else int(value)
+                if key in _NUMBERS and value.isdigit()
+                else value
+            )
+        call = (
+            path("repocreds", upsert=True)
+            if template
+            else path("repositories", upsert=True, credsOnly=True)
+        )
+        self.write(
+            f"{word} {url}",
+            None if found is None else False,
+            True,
+            lambda: self.hub.post(call, body),
+        )
 
 
 def _decoded(document: Document) -> dict[str, str]:
@@ -352,7 +578,9 @@ def _decoded(document: Document) -> dict[str, str]:
         try:
             found[key] = base64.b64decode(str(value), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
-            raise Problem(f"Secret {document['metadata'].get('name')}: data.{key} is not base64 of text") from error  # fmt: skip
+            raise Problem(
+                f"Secret {document['metadata'].get('name')}: data.{key} is not base64 of text"
+            ) from error
     return {**found, **{k: str(v) for k, v in (document.get("stringData") or {}).items()}}
 
 
@@ -364,7 +592,9 @@ def without_label(documents: list[Document], label: str) -> list[Document]:
     key, equals, value = label.partition("=")
     if not equals or not key:
         raise Problem(f"--skip-resources-with-label {label}: write key=value")
-    return [d for d in documents if ((d.get("metadata") or {}).get("labels") or {}).get(key) != value]  # fmt: skip
+    return [
+        d for d in documents if ((d.get("metadata") or {}).get("labels") or {}).get(key) != value
+    ]
 
 
 def _identity(document: Mapping[str, Any]) -> tuple[str, str]:
@@ -376,11 +606,17 @@ def _pem(text: Any) -> list[str] | None:
     """Return the certificates of a PEM text, so that two spellings of the same ones are equal."""
     if not text:
         return None
-    bodies = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", str(text), re.DOTALL)  # fmt: skip
+    bodies = re.findall(
+        r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", str(text), re.DOTALL
+    )
     return ["".join(b.split()) for b in bodies]
 
 
-_OWN = ("argocd.argoproj.io/refresh", "kubectl.kubernetes.io/last-applied-configuration", "argocd.argoproj.io/deletion-approved")  # fmt: skip
+_OWN = (
+    "argocd.argoproj.io/refresh",
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "argocd.argoproj.io/deletion-approved",
+)
 
 
 def _metadata(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -388,9 +624,12 @@ def _metadata(document: Mapping[str, Any]) -> dict[str, Any]:
     metadata = document.get("metadata") or {}
     annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k not in _OWN}
     found = {
-        "name": metadata.get("name"), "namespace": metadata.get("namespace") or "argocd", "labels": metadata.get("labels") or {}, "annotations": annotations,
+        "name": metadata.get("name"),
+        "namespace": metadata.get("namespace") or "argocd",
+        "labels": metadata.get("labels") or {},
+        "annotations": annotations,
         "finalizers": metadata.get("finalizers") or [],
-    }  # fmt: skip
+    }
     return {k: v for k, v in found.items() if v}
 
 
@@ -401,53 +640,125 @@ def export(hub: Client) -> list[Document]:
         settings["notices"] = []  # all of them are in the hub's own ConfigMap
     accounts = hub.get(path("account")).get("items") or []
     rbac = hub.get(path("flotilla", "rbac")).get("data") or {}
-    keys = [hub.get(path("gpgkeys", i["keyID"])) for i in hub.get(path("gpgkeys")).get("items") or []]  # fmt: skip
-    documents = [_map("argocd-cm", configmaps.write(settings, accounts)), _map("argocd-rbac-cm", {k: v if isinstance(v, str) else str(v) for k, v in rbac.items()})]  # fmt: skip
+    keys = [
+        hub.get(path("gpgkeys", i["keyID"])) for i in hub.get(path("gpgkeys")).get("items") or []
+    ]
+    documents = [
+        _map("argocd-cm", configmaps.write(settings, accounts)),
+        _map("argocd-rbac-cm", {k: v if isinstance(v, str) else str(v) for k, v in rbac.items()}),
+    ]
     known = hub.get(path("flotilla", "known-hosts"))
     hosts = known.get("lines") or []
-    documents.append(_map("argocd-ssh-known-hosts-cm", {"ssh_known_hosts": "\n".join(hosts) + "\n"} if hosts else {}))  # fmt: skip
+    documents.append(
+        _map(
+            "argocd-ssh-known-hosts-cm",
+            {"ssh_known_hosts": "\n".join(hosts) + "\n"} if hosts else {},
+        )
+    )
     documents.append(_map("argocd-tls-certs-cm", known.get("certificates") or {}))
     documents.append(_map("argocd-gpg-keys-cm", {k["keyID"]: k.get("keyData", "") for k in keys}))
     documents += [_map(extras.NAME, extras.data_of(hub)), *extras.config_maps(hub)]
-    documents += [_cluster_secret(c) for c in hub.get(path("clusters"))["items"] if c.get("name") != "in-cluster"]  # fmt: skip
-    documents += [_repository_secret(r, "repository") for r in hub.get(path("repositories")).get("items") or []]  # fmt: skip
-    documents += [_repository_secret(r, "repo-creds") for r in hub.get(path("repocreds")).get("items") or []]  # fmt: skip
+    documents += [
+        _cluster_secret(c)
+        for c in hub.get(path("clusters"))["items"]
+        if c.get("name") != "in-cluster"
+    ]
+    documents += [
+        _repository_secret(r, "repository")
+        for r in hub.get(path("repositories")).get("items") or []
+    ]
+    documents += [
+        _repository_secret(r, "repo-creds") for r in hub.get(path("repocreds")).get("items") or []
+    ]
     documents += extras.secrets(hub)
-    for kind, where in (("AppProject", "projects"), ("Application", "applications"), ("ApplicationSet", "applicationsets")):  # fmt: skip
+    for kind, where in (
+        ("AppProject", "projects"),
+        ("Application", "applications"),
+        ("ApplicationSet", "applicationsets"),
+    ):
         for item in hub.get(path(where)).get("items") or []:
             metadata = _metadata(item)
             owners = item["metadata"].get("ownerReferences")
-            documents.append({"apiVersion": API, "kind": kind, "metadata": {**metadata, **({"ownerReferences": owners} if owners else {})}, "spec": item["spec"]})  # fmt: skip
+            documents.append(
+                {
+                    "apiVersion": API,
+                    "kind": kind,
+                    "metadata": {**metadata, **({"ownerReferences": owners} if owners else {})},
+                    "spec": item["spec"],
+                }
+            )
     return [d for d in documents if d["kind"] != "ConfigMap" or d.get("data")]
 
 
 def _map(name: str, data: Mapping[str, Any]) -> Document:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "argocd", "labels": {"app.kubernetes.io/part-of": "argocd"}}, "data": dict(data)}  # fmt: skip
-
-
-def _secret_of(name: str, kind: str, labels: Mapping[str, str], annotations: Mapping[str, str], data: Mapping[str, Any]) -> Document:  # fmt: skip
     return {
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "argocd", "labels": {SECRET_TYPE: kind, **labels}, "annotations": {**annotations, OMITTED: "omitted"}},
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name,
+            "namespace": "argocd",
+            "labels": {"app.kubernetes.io/part-of": "argocd"},
+        },
+        "data": dict(data),
+    }
+
+
+def _secret_of(
+    name: str,
+    kind: str,
+    labels: Mapping[str, str],
+    annotations: Mapping[str, str],
+    data: Mapping[str, Any],
+) -> Document:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": "argocd",
+            "labels": {SECRET_TYPE: kind, **labels},
+            "annotations": {**annotations, OMITTED: "omitted"},
+        },
         "stringData": {k: v for k, v in data.items() if v not in ("", None, False)},
-    }  # fmt: skip
+    }
 
 
 def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in text.partition("://")[2].lower() or text.lower()).strip("-")[:200]  # fmt: skip
+    return "".join(
+        c if c.isalnum() else "-" for c in text.partition("://")[2].lower() or text.lower()
+    ).strip("-")[:200]
 
 
 def _cluster_secret(cluster: Mapping[str, Any]) -> Document:
     data = {
-        "name": cluster.get("name", ""), "server": cluster["server"], "project": cluster.get("project", ""), "namespaces": ",".join(cluster.get("namespaces") or []),
-        "clusterResources": "true" if cluster.get("clusterResources") else "", "config": json.dumps({"tlsClientConfig": (cluster.get("config") or {}).get("tlsClientConfig") or {}}),
-    }  # fmt: skip
-    return _secret_of(f"cluster-{_slug(cluster['server'])}", "cluster", cluster.get("labels") or {}, cluster.get("annotations") or {}, data)  # fmt: skip
+        "name": cluster.get("name", ""),
+        "server": cluster["server"],
+        "project": cluster.get("project", ""),
+        "namespaces": ",".join(cluster.get("namespaces") or []),
+        "clusterResources": "true" if cluster.get("clusterResources") else "",
+        "config": json.dumps(
+            {"tlsClientConfig": (cluster.get("config") or {}).get("tlsClientConfig") or {}}
+        ),
+    }
+    return _secret_of(
+        f"cluster-{_slug(cluster['server'])}",
+        "cluster",
+        cluster.get("labels") or {},
+        cluster.get("annotations") or {},
+        data,
+    )
 
 
 def _repository_secret(item: Mapping[str, Any], kind: str) -> Document:
     url = str(item.get("repo") or item.get("url"))
-    data = {"url": url, **{k: item.get(k) for k in ("type", "name", "project", "username")}, **{k: "true" for k in _REPOSITORY if item.get(k)}}  # fmt: skip
-    return _secret_of(f"{'repo' if kind == 'repository' else 'creds'}-{_slug(url)}", kind, {}, {}, data)  # fmt: skip
+    data = {
+        "url": url,
+        **{k: item.get(k) for k in ("type", "name", "project", "username")},
+        **{k: "true" for k in _REPOSITORY if item.get(k)},
+    }
+    return _secret_of(
+        f"{'repo' if kind == 'repository' else 'creds'}-{_slug(url)}", kind, {}, {}, data
+    )
 
 
 def warn(text: str) -> None:

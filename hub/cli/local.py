@@ -22,8 +22,16 @@ _MASK = "++++++++"
 
 
 def render(
-    hub: Client, name: str, namespace: str, folder: str, *, root: str = "", include: Sequence[str] = (), position: int = 0, compare: bool = False
-) -> dict[str, Any]:  # fmt: skip
+    hub: Client,
+    name: str,
+    namespace: str,
+    folder: str,
+    *,
+    root: str = "",
+    include: Sequence[str] = (),
+    position: int = 0,
+    compare: bool = False,
+) -> dict[str, Any]:
     """Return the manifests of a folder as the hub renders them for an application, and the difference with `compare`.
 
     Shapes: `root` is the folder that is sent whole, when the manifests need files beside their own folder.
@@ -37,9 +45,17 @@ def render(
         raise Problem(f"--local {folder} is not within --local-repo-root {root}")
     archive = _archive(base, include)
     where, only = qualified(name, namespace)
-    query = {"name": only, "appNamespace": where, "checksum": hashlib.sha256(archive).hexdigest(), "path": own.relative_to(base).as_posix(), "sourcePosition": position}  # fmt: skip
+    query = {
+        "name": only,
+        "appNamespace": where,
+        "checksum": hashlib.sha256(archive).hexdigest(),
+        "path": own.relative_to(base).as_posix(),
+        "sourcePosition": position,
+    }
     lines = _lines(query, archive)
-    found: dict[str, Any] = hub.post_lines(path("applications", "manifestsWithFiles", compare=compare), lines)  # fmt: skip
+    found: dict[str, Any] = hub.post_lines(
+        path("applications", "manifestsWithFiles", compare=compare), lines
+    )
     return found
 
 
@@ -52,14 +68,18 @@ def manifests(found: dict[str, Any]) -> list[str]:
     for text in texts:
         manifest = json.loads(text)
         if manifest.get("kind") == "Secret" and _MASK in text:
-            raise Problem(f"Secret {manifest['metadata'].get('name')} comes back masked from the hub and is not applied from a folder: commit it, or leave it out")  # fmt: skip
+            raise Problem(
+                f"Secret {manifest['metadata'].get('name')} comes back masked from the hub and is not applied from a folder: commit it, or leave it out"
+            )
     if not texts:
         raise Problem("the folder holds no manifests")
     return texts
 
 
 def _lines(query: dict[str, Any], archive: bytes) -> Iterator[bytes]:
-    yield json.dumps({"query": {k: v for k, v in query.items() if v not in ("", 0)}}).encode() + b"\n"  # fmt: skip
+    yield (
+        json.dumps({"query": {k: v for k, v in query.items() if v not in ("", 0)}}).encode() + b"\n"
+    )
     for start in range(0, len(archive), _CHUNK_BYTES):
         chunk = base64.b64encode(archive[start : start + _CHUNK_BYTES]).decode()
         yield json.dumps({"chunk": {"chunk": chunk}}).encode() + b"\n"
@@ -75,7 +95,9 @@ def _archive(root: Path, include: Sequence[str]) -> bytes:
                     continue
                 size += file.stat().st_size
                 if size > _MOST_BYTES:
-                    raise Problem(f"{root} is larger than {_MOST_BYTES // 1024**2} MiB: give a smaller folder")  # fmt: skip
+                    raise Problem(
+                        f"{root} is larger than {_MOST_BYTES // 1024**2} MiB: give a smaller folder"
+                    )
                 # A link is sent as what it points to: the hub takes plain files only.
                 archive.add(file.resolve(), arcname=name, recursive=False, filter=_plain)
     except OSError as error:

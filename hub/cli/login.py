@@ -82,12 +82,20 @@ def _listener(port: int) -> http.server.HTTPServer:
             return http.server.HTTPServer(("127.0.0.1", candidate), _Callback)
         except OSError:
             continue
-    raise Problem(f"no port for the answer of the browser is free: tried {port or PORTS}; use --device")  # fmt: skip
+    raise Problem(
+        f"no port for the answer of the browser is free: tried {port or PORTS}; use --device"
+    )
 
 
 def by_browser(
-    server: str, *, insecure: bool, port: int = 0, launch: bool = True, show: Callable[[str], None] | None = None, name: str = ""
-) -> str:  # fmt: skip
+    server: str,
+    *,
+    insecure: bool,
+    port: int = 0,
+    launch: bool = True,
+    show: Callable[[str], None] | None = None,
+    name: str = "",
+) -> str:
     """Sign in by the browser of this machine (authorization code with PKCE on loopback); return who it is.
 
     Raises: Problem when it is refused or takes longer than five minutes.
@@ -95,12 +103,26 @@ def by_browser(
     hub = Hub(server, insecure=insecure, name=name)
     listener = _listener(port)
     verifier, state, nonce = (secrets.token_urlsafe(48) for _ in range(3))
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")  # fmt: skip
+    challenge = (
+        base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    )
     redirect = f"http://127.0.0.1:{listener.server_port}/auth/callback"
-    url = hub.endpoints["authorization_endpoint"] + "?" + urlencode({
-        "client_id": hub.client_id, "response_type": "code", "redirect_uri": redirect, "scope": "openid profile", "state": state,
-        "nonce": nonce, "code_challenge": challenge, "code_challenge_method": "S256",
-    })  # fmt: skip
+    url = (
+        hub.endpoints["authorization_endpoint"]
+        + "?"
+        + urlencode(
+            {
+                "client_id": hub.client_id,
+                "response_type": "code",
+                "redirect_uri": redirect,
+                "scope": "openid profile",
+                "state": state,
+                "nonce": nonce,
+                "code_challenge": challenge,
+                "code_challenge_method": "S256",
+            }
+        )
+    )
     (show or _say)(url)
     if launch:
         webbrowser.open(url)
@@ -109,9 +131,16 @@ def by_browser(
         raise Problem("the answer of the browser does not belong to this sign-in: try again")
     if "code" not in answer:
         raise Problem(f"the sign-in was refused: {(answer.get('error') or ['no code'])[0]}")
-    status, tokens = hub.post(hub.endpoints["token_endpoint"], {
-        "grant_type": "authorization_code", "code": answer["code"][0], "redirect_uri": redirect, "client_id": hub.client_id, "code_verifier": verifier,
-    })  # fmt: skip
+    status, tokens = hub.post(
+        hub.endpoints["token_endpoint"],
+        {
+            "grant_type": "authorization_code",
+            "code": answer["code"][0],
+            "redirect_uri": redirect,
+            "client_id": hub.client_id,
+            "code_verifier": verifier,
+        },
+    )
     if status != httpx.codes.OK:
         raise Problem(f"the hub refuses the sign-in: {tokens.get('error', status)}")
     return hub.finish(str(tokens["access_token"]))
@@ -144,13 +173,23 @@ def by_device(
     Raises: Problem when it is denied or takes too long.
     """
     hub = Hub(server, insecure=insecure, name=name)
-    status, started = hub.post(hub.endpoints["device_authorization_endpoint"], {"client_id": hub.client_id, "scope": "openid profile"})  # fmt: skip
+    status, started = hub.post(
+        hub.endpoints["device_authorization_endpoint"],
+        {"client_id": hub.client_id, "scope": "openid profile"},
+    )
     if status != httpx.codes.OK:
         raise Problem(f"the hub starts no sign-in by a device: {started.get('error', status)}")
     url = str(started.get("verification_uri_complete") or started["verification_uri"])
     (show or _say_code)(url, str(started["user_code"]))
-    interval, deadline = float(started.get("interval", 5)), time.monotonic() + float(started.get("expires_in", 300))  # fmt: skip
-    form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": str(started["device_code"]), "client_id": hub.client_id}  # fmt: skip
+    interval, deadline = (
+        float(started.get("interval", 5)),
+        time.monotonic() + float(started.get("expires_in", 300)),
+    )
+    form = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
+        "device_code": str(started["device_code"]),
+        "client_id": hub.client_id,
+    }
     while time.monotonic() < deadline:
         time.sleep(interval)
         status, tokens = hub.post(hub.endpoints["token_endpoint"], form)

@@ -21,14 +21,28 @@ from hub.engine.errors import EngineError
 from hub.engine.printable import printable
 
 GROUPS = {
-    "account": "Accounts, tokens and what you may do.", "admin": "Files and whole installations.", "app": "Applications.", "appset": "Application sets.",
-    "audit": "The audit trail.", "cert": "Known hosts.", "cluster": "Clusters of the hub.", "gpg": "Keys that sign commits.",
-    "proj": "Projects, their roles and windows.", "repo": "Repositories.", "repocreds": "Credentials for many repositories.",
-}  # fmt: skip
+    "account": "Accounts, tokens and what you may do.",
+    "admin": "Files and whole installations.",
+    "app": "Applications.",
+    "appset": "Application sets.",
+    "audit": "The audit trail.",
+    "cert": "Known hosts.",
+    "cluster": "Clusters of the hub.",
+    "gpg": "Keys that sign commits.",
+    "proj": "Projects, their roles and windows.",
+    "repo": "Repositories.",
+    "repocreds": "Credentials for many repositories.",
+}
 _VALUED = {
-    "--server": "server", "--auth-token": "token", "--argocd-context": "context", "--config": "config", "--server-crt": "authority",
-    "--client-crt": "certificate", "--client-crt-key": "key", "--http-retry-max": "retries",
-}  # fmt: skip
+    "--server": "server",
+    "--auth-token": "token",
+    "--argocd-context": "context",
+    "--config": "config",
+    "--server-crt": "authority",
+    "--client-crt": "certificate",
+    "--client-crt-key": "key",
+    "--http-retry-max": "retries",
+}
 _SWITCHES = {"--insecure": "insecure", "--plaintext": "plaintext"}
 _IGNORED = ("--grpc-web",)
 _IGNORED_VALUED = (
@@ -44,7 +58,19 @@ _IGNORED_VALUED = (
     "--redis-compress",
 )
 _REFUSED = ("--core", "--port-forward", "--port-forward-namespace")
-_POSITIVE = ("--validate", "--cascade", "--exit-code", "--sso-launch-browser", "--use-builtin-policy", "--diff", "--auto-prune", "--self-heal", "--allow-empty", "--orphaned-resources", "--orphaned-resources-warn")  # fmt: skip
+_POSITIVE = (
+    "--validate",
+    "--cascade",
+    "--exit-code",
+    "--sso-launch-browser",
+    "--use-builtin-policy",
+    "--diff",
+    "--auto-prune",
+    "--self-heal",
+    "--allow-empty",
+    "--orphaned-resources",
+    "--orphaned-resources-warn",
+)
 """Switches that can be turned off: for others =false says what is so anyway."""
 _UNUSED = {"httpx._main": (), "rich.markdown": ("Markdown",), "rich.traceback": ("Traceback",)}
 """What httpx and Typer import for what no command does: httpx's own command line, Markdown, traces in colour."""
@@ -91,7 +117,9 @@ def _switched(name: str, *, on: bool) -> list[str]:
     """Return a switch that is written with its value, as other tools write them: --prune=true."""
     if on:
         return [name]
-    is_positive = name in _POSITIVE or name.startswith(("--helm-", "--kustomize-", "--directory-", "--ignore-missing-", "--sync-retry-refresh"))  # fmt: skip
+    is_positive = name in _POSITIVE or name.startswith(
+        ("--helm-", "--kustomize-", "--directory-", "--ignore-missing-", "--sync-retry-refresh")
+    )
     return [f"--no-{name[2:]}"] if is_positive else []
 
 

@@ -65,7 +65,12 @@ def _documents(file: str) -> list[Any]:
 
 def validate(data: Mapping[str, Any], groups: tuple[str, ...]) -> list[Verdict]:
     """Return a verdict on each group of settings."""
-    checks = {"general": _general, "accounts": _accounts, "kustomize": _kustomize, "resource-overrides": _overrides}  # fmt: skip
+    checks = {
+        "general": _general,
+        "accounts": _accounts,
+        "kustomize": _kustomize,
+        "resource-overrides": _overrides,
+    }
     return [checks[g](data) for g in groups]
 
 
@@ -77,23 +82,37 @@ def _part(data: Mapping[str, Any], wanted: Any) -> configmaps.Found | str:
 
 
 def _general(data: Mapping[str, Any]) -> Verdict:
-    found = _part(data, lambda k: not k.startswith(("accounts.", "resource.customizations", "kustomize.")))  # fmt: skip
+    found = _part(
+        data, lambda k: not k.startswith(("accounts.", "resource.customizations", "kustomize."))
+    )
     if isinstance(found, str):
         return Verdict("general", "", (found,))
-    sign_on = "SSO configured" if found.provider or "dex.config" in data else "SSO is not configured"  # fmt: skip
+    sign_on = (
+        "SSO configured" if found.provider or "dex.config" in data else "SSO is not configured"
+    )
     left = [f"{key}: {note}" for key, note in found.left]
     return Verdict("general", "\n".join([sign_on, *(f"  {line}" for line in left)]))
 
 
 def _accounts(data: Mapping[str, Any]) -> Verdict:
     found = configmaps.read({k: v for k, v in data.items() if k.startswith("accounts.")})
-    wrong = [f"accounts.{n}: {w!r} is no capability: login or apiKey" for n, a in found.accounts.items() for w in a.get("capabilities") or [] if w not in ("login", "apiKey")]  # fmt: skip
+    wrong = [
+        f"accounts.{n}: {w!r} is no capability: login or apiKey"
+        for n, a in found.accounts.items()
+        for w in a.get("capabilities") or []
+        if w not in ("login", "apiKey")
+    ]
     return Verdict("accounts", f"{len(found.accounts)} accounts", tuple(wrong))
 
 
 def _kustomize(data: Mapping[str, Any]) -> Verdict:
     keys = [k for k in data if k.startswith("kustomize.")]
-    return Verdict("kustomize", f"options of {', '.join(keys)}: the hub takes them from its environment" if keys else "default options")  # fmt: skip
+    return Verdict(
+        "kustomize",
+        f"options of {', '.join(keys)}: the hub takes them from its environment"
+        if keys
+        else "default options",
+    )
 
 
 def _overrides(data: Mapping[str, Any]) -> Verdict:
@@ -105,7 +124,11 @@ def _overrides(data: Mapping[str, Any]) -> Verdict:
     codes = [(f"health of {kind}", code) for kind, code in scripts.items()]
     for kind, block in (found.settings.get("actions") or {}).items():
         codes.append((f"discovery of {kind}", str(block.get("discovery.lua") or "")))
-        codes += [(f"action {d.get('name')} of {kind}", str(d.get("action.lua") or "")) for d in block.get("definitions") or [] if isinstance(d, dict)]  # fmt: skip
+        codes += [
+            (f"action {d.get('name')} of {kind}", str(d.get("action.lua") or ""))
+            for d in block.get("definitions") or []
+            if isinstance(d, dict)
+        ]
     for where, code in codes:
         problem = check(code) if code else ""
         if problem:
@@ -117,7 +140,11 @@ def _overrides(data: Mapping[str, Any]) -> Verdict:
                 require_allowed(expression)
     except EngineError as error:
         wrong.append(str(error))
-    return Verdict("resource-overrides", f"{len(scripts) + len(found.settings.get('actions') or {})} resource overrides", tuple(wrong))  # fmt: skip
+    return Verdict(
+        "resource-overrides",
+        f"{len(scripts) + len(found.settings.get('actions') or {})} resource overrides",
+        tuple(wrong),
+    )
 
 
 def assess(data: Mapping[str, Any], manifest: Manifest) -> tuple[str, str]:
@@ -125,7 +152,9 @@ def assess(data: Mapping[str, Any], manifest: Manifest) -> tuple[str, str]:
 
     Raises: Problem when nothing assesses its kind.
     """
-    scripts = {kind: health_script(code) for kind, code in (_taken(data).get("health") or {}).items()}  # fmt: skip
+    scripts = {
+        kind: health_script(code) for kind, code in (_taken(data).get("health") or {}).items()
+    }
     found = health.assess(manifest, scripts)
     if found is None:
         raise Problem(f"nothing assesses the health of {resource_key(manifest).kind}")
@@ -160,14 +189,23 @@ def actions(data: Mapping[str, Any], manifest: Manifest) -> list[dict[str, Any]]
     return available(manifest, _script(data, manifest))
 
 
-def run(data: Mapping[str, Any], manifest: Manifest, action: str, params: Mapping[str, str]) -> list[tuple[str, Manifest]]:  # fmt: skip
+def run(
+    data: Mapping[str, Any], manifest: Manifest, action: str, params: Mapping[str, str]
+) -> list[tuple[str, Manifest]]:
     """Return (operation, resource) of everything that an action makes of a resource."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251 - the clock of this machine stands for the hub's
-    return [(c.operation, c.resource) for c in perform(manifest, action, params, now, secrets.token_hex(3), _script(data, manifest))]  # fmt: skip
+    return [
+        (c.operation, c.resource)
+        for c in perform(
+            manifest, action, params, now, secrets.token_hex(3), _script(data, manifest)
+        )
+    ]
 
 
 def _taken(data: Mapping[str, Any]) -> dict[str, Any]:
-    return configmaps.read({k: v for k, v in data.items() if k.startswith("resource.customizations")}).settings  # fmt: skip
+    return configmaps.read(
+        {k: v for k, v in data.items() if k.startswith("resource.customizations")}
+    ).settings
 
 
 def _script(data: Mapping[str, Any], manifest: Manifest) -> ActionScript | None:
@@ -176,5 +214,9 @@ def _script(data: Mapping[str, Any], manifest: Manifest) -> ActionScript | None:
     block: Any = script_for(f"{key.group}/{key.kind}" if key.group else key.kind, blocks)
     if not isinstance(block, Mapping):
         return None
-    definitions = {str(d["name"]): str(d.get("action.lua") or "") for d in block.get("definitions") or []}  # fmt: skip
-    return ActionScript(str(block.get("discovery.lua") or ""), definitions, bool(block.get("mergeBuiltinActions")))  # fmt: skip
+    definitions = {
+        str(d["name"]): str(d.get("action.lua") or "") for d in block.get("definitions") or []
+    }
+    return ActionScript(
+        str(block.get("discovery.lua") or ""), definitions, bool(block.get("mergeBuiltinActions"))
+    )

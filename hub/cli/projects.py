@@ -19,8 +19,15 @@ def read(hub: Client, name: str) -> dict[str, Any]:
 def save(hub: Client, found: dict[str, Any]) -> None:
     """Write a project back; refused with 409 when somebody changed it since it was read."""
     spec = {k: v for k, v in found["spec"].items() if v not in ([], None)}
-    metadata = {k: found["metadata"][k] for k in ("name", "resourceVersion", "labels", "annotations") if found["metadata"].get(k)}  # fmt: skip
-    hub.put(path("projects", found["metadata"]["name"]), {"project": {"metadata": metadata, "spec": spec}})  # fmt: skip
+    metadata = {
+        k: found["metadata"][k]
+        for k in ("name", "resourceVersion", "labels", "annotations")
+        if found["metadata"].get(k)
+    }
+    hub.put(
+        path("projects", found["metadata"]["name"]),
+        {"project": {"metadata": metadata, "spec": spec}},
+    )
 
 
 def change(name: str, alter: Callable[[Spec], None]) -> None:

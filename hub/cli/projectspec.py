@@ -43,7 +43,10 @@ def fields(spec: dict[str, Any], given: Given) -> None:
     if given.orphaned is False:
         spec.pop("orphanedResources", None)
     elif given.orphaned or given.warn is not None:
-        spec["orphanedResources"] = {**(spec.get("orphanedResources") or {}), **({"warn": given.warn} if given.warn is not None else {})}  # fmt: skip
+        spec["orphanedResources"] = {
+            **(spec.get("orphanedResources") or {}),
+            **({"warn": given.warn} if given.warn is not None else {}),
+        }
 
 
 def _group_kind(text: str) -> dict[str, str]:
@@ -63,12 +66,16 @@ def _account(text: str) -> dict[str, str]:
     return dict(zip(("server", "namespace", "defaultServiceAccount"), parts, strict=True))
 
 
-def kinds_of(white: list[str] | None, black: list[str] | None, own: list[str] | None, out: list[str] | None) -> dict[str, list[str] | None]:  # fmt: skip
+def kinds_of(
+    white: list[str] | None, black: list[str] | None, own: list[str] | None, out: list[str] | None
+) -> dict[str, list[str] | None]:
     """Return what is permitted and what not, of cluster-scoped and of namespaced kinds, by field."""
     return {
-        "clusterResourceWhitelist": white, "clusterResourceBlacklist": black,
-        "namespaceResourceWhitelist": own, "namespaceResourceBlacklist": out,
-    }  # fmt: skip
+        "clusterResourceWhitelist": white,
+        "clusterResourceBlacklist": black,
+        "namespaceResourceWhitelist": own,
+        "namespaceResourceBlacklist": out,
+    }
 
 
 def destination(text: str) -> dict[str, str]:
@@ -76,4 +83,9 @@ def destination(text: str) -> dict[str, str]:
     server, comma, namespace = text.rpartition(",")
     if not comma or not server or not namespace:
         raise Problem(f"--dest {text}: write SERVER,NAMESPACE")
-    return {"server" if "://" in server or server in ("*", "!*") or server.startswith("!http") else "name": server, "namespace": namespace}  # fmt: skip
+    return {
+        "server"
+        if "://" in server or server in ("*", "!*") or server.startswith("!http")
+        else "name": server,
+        "namespace": namespace,
+    }

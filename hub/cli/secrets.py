@@ -7,9 +7,16 @@ from pathlib import Path
 from hub.cli.problem import Problem
 
 FLAGS = (
-    "--password", "--current-password", "--new-password", "--bearer-token", "--auth-token", "--otp", "-H", "--header",
+    "--password",
+    "--current-password",
+    "--new-password",
+    "--bearer-token",
+    "--auth-token",
+    "--otp",
+    "-H",
+    "--header",
     "--proxy",
-)  # fmt: skip
+)
 """Flags whose value nobody else on this machine may read."""
 # Of /proc/self/stat, counted from behind the name: where the arguments begin and end.
 _BEGIN, _END = 45, 46

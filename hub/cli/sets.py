@@ -65,13 +65,19 @@ def only(file: str) -> dict[str, Any]:
 def show_list(items: Sequence[dict[str, Any]]) -> None:
     """Print sets in Argo CD's columns."""
     head = ["NAME", "PROJECT", "SYNCPOLICY", "HEALTH", "CONDITIONS"]
-    table(head, [
+    table(
+        head,
         [
-            _qualified(i), i["spec"]["template"]["spec"].get("project") or "default",
-            (i["spec"].get("syncPolicy") or {}).get("applicationsSync") or "nil", _health(i), _conditions(i),
-        ]
-        for i in items
-    ])  # fmt: skip
+            [
+                _qualified(i),
+                i["spec"]["template"]["spec"].get("project") or "default",
+                (i["spec"].get("syncPolicy") or {}).get("applicationsSync") or "nil",
+                _health(i),
+                _conditions(i),
+            ]
+            for i in items
+        ],
+    )
 
 
 def _qualified(item: dict[str, Any]) -> str:
@@ -90,20 +96,29 @@ def show_one(item: dict[str, Any]) -> None:
     """Print a set, its conditions and its applications."""
     for name, value in (
         ("Name", _qualified(item)),
-        ("Project", item["spec"]["template"]["spec"].get("project") or "default"), ("Health Status", _health(item)),
+        ("Project", item["spec"]["template"]["spec"].get("project") or "default"),
+        ("Health Status", _health(item)),
         ("Applications", item["status"].get("resourcesCount", 0)),
-    ):  # fmt: skip
+    ):
         sys.stdout.write(f"{name + ':':<20}{value}\n")
     sys.stdout.write("\n")
     conditions = item["status"].get("conditions") or []
-    table(["CONDITION", "STATUS", "MESSAGE", "LAST TRANSITION"], [[c["type"], c["status"], c["message"], c["lastTransitionTime"]] for c in conditions])  # fmt: skip
+    table(
+        ["CONDITION", "STATUS", "MESSAGE", "LAST TRANSITION"],
+        [[c["type"], c["status"], c["message"], c["lastTransitionTime"]] for c in conditions],
+    )
     resources = item["status"].get("resources") or []
     if resources:
         sys.stdout.write("\n")
-        table(["APPLICATION", "STATUS", "HEALTH"], [[r["name"], r["status"], r["health"]["status"]] for r in resources])  # fmt: skip
+        table(
+            ["APPLICATION", "STATUS", "HEALTH"],
+            [[r["name"], r["status"], r["health"]["status"]] for r in resources],
+        )
     waiting = (item["status"].get("flotilla") or {}).get("deletionsWaiting") or []
     if waiting:
-        sys.stdout.write(f"\n{len(waiting)} deletions wait for flotilla appset confirm-deletion {_qualified(item)}\n")  # fmt: skip
+        sys.stdout.write(
+            f"\n{len(waiting)} deletions wait for flotilla appset confirm-deletion {_qualified(item)}\n"
+        )
 
 
 _UNSEEN = "(one that you may not read)"
@@ -130,7 +145,7 @@ def show_preview(found: dict[str, Any], *, with_diff: bool) -> None:
     sys.stdout.write(
         f"{len(found['added'])} added, {len(found['changed'])} changed, {len(found['deleted'])} deleted with {goes} live resources, "
         f"{len(found['waiting'])} waiting for a confirmation, {found['unchanged']} unchanged\n"
-    )  # fmt: skip
+    )
 
 
 def _loss(entry: dict[str, Any]) -> str:
@@ -151,7 +166,9 @@ def confirm(client: Client, name: str, wanted: Sequence[str], *, at: str = "") -
     Raises: Problem when none waits.
     """
     item = client.get(place(name, at=at))
-    names = list(wanted) or list((item["status"].get("flotilla") or {}).get("deletionsWaiting") or [])  # fmt: skip
+    names = list(wanted) or list(
+        (item["status"].get("flotilla") or {}).get("deletionsWaiting") or []
+    )
     if not names:
         raise Problem(f"no deletion of {name} waits for a confirmation")
     client.post(place(name, "confirm-deletion", at=at, ours=True), {"applications": names})
@@ -172,12 +189,24 @@ def show_rollout(item: dict[str, Any]) -> None:
     entries = item["status"].get("applicationStatus") or []
     stands = (item["status"].get("flotilla") or {}).get("rollout") or {}
     if not entries:
-        sys.stdout.write(f"{item['metadata']['name']} does not sync in steps, or has no applications\n")  # fmt: skip
+        sys.stdout.write(
+            f"{item['metadata']['name']} does not sync in steps, or has no applications\n"
+        )
         return
     ordered = sorted(entries, key=lambda e: (int(e["step"]) < 0, int(e["step"]), e["application"]))
-    table(["STEP", "APPLICATION", "STATUS", "SINCE", "REVISION"], [
-        [e["step"], e["application"], e["status"], e["lastTransitionTime"], ",".join(r[:8] for r in e["targetRevisions"])] for e in ordered
-    ])  # fmt: skip
+    table(
+        ["STEP", "APPLICATION", "STATUS", "SINCE", "REVISION"],
+        [
+            [
+                e["step"],
+                e["application"],
+                e["status"],
+                e["lastTransitionTime"],
+                ",".join(r[:8] for r in e["targetRevisions"]),
+            ]
+            for e in ordered
+        ],
+    )
     if stands.get("paused"):
         sys.stdout.write(f"paused by {stands.get('pausedBy')}\n")
     sys.stdout.write((stands.get("waitsFor") or "the rollout has completed") + "\n")
@@ -196,7 +225,9 @@ def wait_made(hub: Client, metadata: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = hub.get(where)
         states = {c["type"]: c for c in found["status"].get("conditions") or []}
         if (states.get("ErrorOccurred") or {}).get("status") == "True":
-            raise Problem(f"ApplicationSet {metadata['name']}: {states['ErrorOccurred'].get('message')}")  # fmt: skip
+            raise Problem(
+                f"ApplicationSet {metadata['name']}: {states['ErrorOccurred'].get('message')}"
+            )
         if (states.get("ResourcesUpToDate") or {}).get("status") == "True":
             return found
         time.sleep(_LOOK_SECONDS)
@@ -216,7 +247,9 @@ def wait_gone(hub: Client, where: str) -> None:
                 return
             raise
         time.sleep(_LOOK_SECONDS)
-    raise Problem(f"timed out ({_WAIT_SECONDS}s) waiting for the deletion; it may wait for a confirmation")  # fmt: skip
+    raise Problem(
+        f"timed out ({_WAIT_SECONDS}s) waiting for the deletion; it may wait for a confirmation"
+    )
 
 
 def show_params(item: dict[str, Any]) -> None:
@@ -224,6 +257,9 @@ def show_params(item: dict[str, Any]) -> None:
     spec = item["spec"]["template"]["spec"]
     rows = []
     for source in spec.get("sources") or [spec.get("source") or {}]:
-        rows += [[p.get("name", ""), str(p.get("value", ""))[:80]] for p in (source.get("helm") or {}).get("parameters") or []]  # fmt: skip
+        rows += [
+            [p.get("name", ""), str(p.get("value", ""))[:80]]
+            for p in (source.get("helm") or {}).get("parameters") or []
+        ]
         rows += [["image", i] for i in (source.get("kustomize") or {}).get("images") or []]
     table(["NAME", "VALUE"], rows)

@@ -97,9 +97,13 @@ class _Check:
 
 
 def verify(
-    rows: Iterable[Mapping[str, Any]], checkpoints: Iterable[Mapping[str, Any]], keys: Sequence[Ed25519PublicKey],
-    *, anchor: tuple[int, str] = (0, GENESIS), most: int = 20,
-) -> Verdict:  # fmt: skip
+    rows: Iterable[Mapping[str, Any]],
+    checkpoints: Iterable[Mapping[str, Any]],
+    keys: Sequence[Ed25519PublicKey],
+    *,
+    anchor: tuple[int, str] = (0, GENESIS),
+    most: int = 20,
+) -> Verdict:
     """Check rows in the order in which they are given; the first problem names the first bad row.
 
     Shapes: a row is `{sequence, digest, hash, event}`; `event` is absent where only the chain is shown,
@@ -116,8 +120,15 @@ def verify(
         count += 1
         signed = max(signed, _check_signature(state, checkpoint))
     return Verdict(
-        state.checked, state.first, state.expected - 1, state.previous, count, signed, state.expired, tuple(state.problems[:most]),
-    )  # fmt: skip
+        state.checked,
+        state.first,
+        state.expected - 1,
+        state.previous,
+        count,
+        signed,
+        state.expired,
+        tuple(state.problems[:most]),
+    )
 
 
 def _check_row(state: _Check, row: Mapping[str, Any]) -> None:
@@ -131,20 +142,30 @@ def _check_row(state: _Check, row: Mapping[str, Any]) -> None:
     state.first = state.first or sequence
     if sequence != state.expected:
         if sequence < state.expected:
-            state.problems.append(f"row {sequence}: it comes again or out of order, after {state.expected - 1}")  # fmt: skip
+            state.problems.append(
+                f"row {sequence}: it comes again or out of order, after {state.expected - 1}"
+            )
             return
-        missing = f"{state.expected}" if sequence == state.expected + 1 else f"{state.expected} to {sequence - 1}"  # fmt: skip
+        missing = (
+            f"{state.expected}"
+            if sequence == state.expected + 1
+            else f"{state.expected} to {sequence - 1}"
+        )
         state.problems.append(f"row {state.expected}: missing ({missing})")
         # From here on the chain is followed from what the row itself says.
         state.previous = ""
     event = row.get("event")
     if event is not None:
         if digest_of(event) != digest:
-            state.problems.append(f"row {sequence}: its event was altered: it does not have the digest of the chain")  # fmt: skip
+            state.problems.append(
+                f"row {sequence}: its event was altered: it does not have the digest of the chain"
+            )
     elif row.get("expired"):
         state.expired += 1
     if state.previous and link_hash(state.previous, sequence, digest) != hash_:
-        state.problems.append(f"row {sequence}: its link does not follow from row {sequence - 1}: altered or reordered")  # fmt: skip
+        state.problems.append(
+            f"row {sequence}: its link does not follow from row {sequence - 1}: altered or reordered"
+        )
     state.checked += 1
     state.hashes[sequence] = hash_
     state.previous, state.expected = hash_, sequence + 1
@@ -162,7 +183,9 @@ def _check_signature(state: _Check, checkpoint: Mapping[str, Any]) -> int:
     known = state.hashes.get(sequence)
     if known is None:
         if sequence >= state.expected:
-            state.problems.append(f"row {state.expected}: missing: a signed checkpoint knows rows up to {sequence}")  # fmt: skip
+            state.problems.append(
+                f"row {state.expected}: missing: a signed checkpoint knows rows up to {sequence}"
+            )
         return 0
     if known != hash_:
         state.problems.append(f"row {sequence}: its hash is not what checkpoint {sequence} signed")

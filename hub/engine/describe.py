@@ -131,8 +131,9 @@ def external_urls(manifest: Manifest) -> list[str]:
     """Return the links of a resource, those with an unsafe scheme left out."""
     urls = [
         value.partition("|")[2] or value
-        for name, value in annotations_of(manifest).items() if name.startswith(LINK)
-    ]  # fmt: skip
+        for name, value in annotations_of(manifest).items()
+        if name.startswith(LINK)
+    ]
     if annotations_of(manifest).get("argocd.argoproj.io/ignore-default-links") != "true":
         # A link is a help: an object of an odd shape has none.
         with contextlib.suppress(*ODD_SHAPES):
@@ -202,9 +203,10 @@ def _redacted(manifest: Manifest, runs: dict[str, dict[Any, str]]) -> Manifest:
     metadata = dict(result.get("metadata") or {})
     if isinstance(metadata.get("annotations"), dict):
         metadata["annotations"] = {
-            k: v for k, v in metadata["annotations"].items()
+            k: v
+            for k, v in metadata["annotations"].items()
             if k != "kubectl.kubernetes.io/last-applied-configuration"
-        }  # fmt: skip
+        }
     return {**result, "metadata": metadata}
 
 

@@ -147,8 +147,12 @@ def _text(value: Manifest) -> bytes:
 
 @_sound
 def look_at(
-    wanted: Manifest, live: Manifest, settings: CompareSettings, delete_by_jq: DeleteByJq, type_: Type | None = None
-) -> Look:  # fmt: skip
+    wanted: Manifest,
+    live: Manifest,
+    settings: CompareSettings,
+    delete_by_jq: DeleteByJq,
+    type_: Type | None = None,
+) -> Look:
     """Return a first look at how a manifest, normalized, differs from what is live.
 
     Shapes: `type_` is what the cluster says of the kind, None when it says nothing.

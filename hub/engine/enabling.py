@@ -7,23 +7,54 @@ from hub.engine.plan import HOOK, PRUNE, Step
 from hub.engine.resource import is_builtin
 
 _NAMESPACED_RULES = frozenset({"ResourceQuota", "LimitRange"})
-_CLUSTER_RULES = frozenset({
-    "ServiceAccount", "Secret", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "PriorityClass",
-    "RuntimeClass", "StorageClass", "IngressClass", "Service", "APIService", "MutatingWebhookConfiguration",
-    "ValidatingWebhookConfiguration", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
-    "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "CustomResourceDefinition",
-})  # fmt: skip
+_CLUSTER_RULES = frozenset(
+    {
+        "ServiceAccount",
+        "Secret",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
+        "PriorityClass",
+        "RuntimeClass",
+        "StorageClass",
+        "IngressClass",
+        "Service",
+        "APIService",
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+        "CustomResourceDefinition",
+    }
+)
 """Kinds that decide at once what an API server accepts: rights, admission, what others refer to."""
 
-_SERVERS = frozenset({
-    "Service", "Endpoints", "EndpointSlice", "Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet",
-})  # fmt: skip
+_SERVERS = frozenset(
+    {
+        "Service",
+        "Endpoints",
+        "EndpointSlice",
+        "Pod",
+        "Deployment",
+        "StatefulSet",
+        "DaemonSet",
+        "ReplicaSet",
+    }
+)
 """Kinds that may be what serves a webhook or an API."""
 
 _MALFORMED = (
-    "strict decoding error", "field not declared in schema", "unknown field", "cannot unmarshal",
-    "failed to create typed patch object", "expected map", "expected list",
-)  # fmt: skip
+    "strict decoding error",
+    "field not declared in schema",
+    "unknown field",
+    "cannot unmarshal",
+    "failed to create typed patch object",
+    "expected map",
+    "expected list",
+)
 _BY_OTHERS = ("denied request", "denied the request", "admission webhook", "already allocated")
 """Words of refusals that depend on more than the manifest, though their status is that of an invalid one."""
 

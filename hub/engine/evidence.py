@@ -99,7 +99,11 @@ def _holds(current: Any, wanted: Any) -> bool:
     if isinstance(wanted, Mapping):
         if not isinstance(current, Mapping):
             return False
-        return all(_holds_field(current, str(k), v) for k, v in wanted.items() if not str(k).startswith("$"))  # fmt: skip
+        return all(
+            _holds_field(current, str(k), v)
+            for k, v in wanted.items()
+            if not str(k).startswith("$")
+        )
     if isinstance(wanted, list) and isinstance(current, list) and current != wanted:
         return all(any(_holds(have, one) for have in current) for one in wanted)
     return bool(current == wanted)

@@ -418,7 +418,9 @@ def check_all(patterns: Any, field: str) -> None:
         raise GlobError(f"{field} must be a list")
     check_count(patterns, field)
     for number, pattern in enumerate(patterns):
-        check(pattern.removeprefix("!") if isinstance(pattern, str) else pattern, f"{field}[{number}]")  # fmt: skip
+        check(
+            pattern.removeprefix("!") if isinstance(pattern, str) else pattern, f"{field}[{number}]"
+        )
 
 
 def check_count(entries: Sequence[Any], field: str) -> None:

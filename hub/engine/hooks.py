@@ -25,14 +25,21 @@ class SyncPhase(StrEnum):
 PHASE_ORDER = list(SyncPhase)
 
 _HELM = {
-    "pre-install": SyncPhase.PRE_SYNC, "pre-upgrade": SyncPhase.PRE_SYNC,
-    "post-install": SyncPhase.POST_SYNC, "post-upgrade": SyncPhase.POST_SYNC,
-    "pre-delete": SyncPhase.PRE_DELETE, "post-delete": SyncPhase.POST_DELETE,
-}  # fmt: skip
+    "pre-install": SyncPhase.PRE_SYNC,
+    "pre-upgrade": SyncPhase.PRE_SYNC,
+    "post-install": SyncPhase.POST_SYNC,
+    "post-upgrade": SyncPhase.POST_SYNC,
+    "pre-delete": SyncPhase.PRE_DELETE,
+    "post-delete": SyncPhase.POST_DELETE,
+}
 _POLICIES = {
-    "HookSucceeded": "HookSucceeded", "HookFailed": "HookFailed", "BeforeHookCreation": "BeforeHookCreation",
-    "hook-succeeded": "HookSucceeded", "hook-failed": "HookFailed", "before-hook-creation": "BeforeHookCreation",
-}  # fmt: skip
+    "HookSucceeded": "HookSucceeded",
+    "HookFailed": "HookFailed",
+    "BeforeHookCreation": "BeforeHookCreation",
+    "hook-succeeded": "HookSucceeded",
+    "hook-failed": "HookFailed",
+    "before-hook-creation": "BeforeHookCreation",
+}
 
 
 def hook_phases(manifest: Manifest) -> list[SyncPhase]:

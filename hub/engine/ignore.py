@@ -157,7 +157,9 @@ def _exact_paths(value: Any, path: Sequence[Any]) -> Iterator[tuple[str | int, .
     if isinstance(value, dict) and isinstance(head, str) and head in value:
         yield from ((head, *inner) for inner in _exact_paths(value[head], rest))
     elif isinstance(value, list) and isinstance(head, dict):
-        start, end, _ = slice(_whole(head.get("start"), math.floor), _whole(head.get("end"), math.ceil)).indices(len(value))  # fmt: skip
+        start, end, _ = slice(
+            _whole(head.get("start"), math.floor), _whole(head.get("end"), math.ceil)
+        ).indices(len(value))
         if not rest:
             yield from ((at,) for at in range(start, end))
         for at, *inner in _exact_paths(value[start:end], rest) if rest else ():
@@ -179,7 +181,9 @@ def _before_taking_out(found: Selection, path: Sequence[str | int]) -> list[str 
     for step in path:
         inside = node if isinstance(node, dict) else {}
         if isinstance(step, int):
-            for gone in sorted(s for s, n in inside.items() if isinstance(s, int) and isinstance(n, bool)):  # fmt: skip
+            for gone in sorted(
+                s for s, n in inside.items() if isinstance(s, int) and isinstance(n, bool)
+            ):
                 step += gone <= step  # noqa: PLW2901 - it moves behind each that is gone
         result.append(step)
         node = inside.get(step, {})
@@ -209,10 +213,18 @@ def without(value: Any, selection: Selection) -> Any:
         return value
     if isinstance(value, dict):
         pairs = value.items()
-        return {k: _inside(v, selection.get(k)) for k, v in pairs if not isinstance(selection.get(k), bool)}  # fmt: skip
+        return {
+            k: _inside(v, selection.get(k))
+            for k, v in pairs
+            if not isinstance(selection.get(k), bool)
+        }
     if isinstance(value, list):
         numbered = enumerate(value)
-        return [_inside(v, selection.get(n)) for n, v in numbered if not isinstance(selection.get(n), bool)]  # fmt: skip
+        return [
+            _inside(v, selection.get(n))
+            for n, v in numbered
+            if not isinstance(selection.get(n), bool)
+        ]
     return value
 
 

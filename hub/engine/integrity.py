@@ -98,7 +98,9 @@ def check_integrity(spec: Mapping[str, Any]) -> None:
         gpg = policy.get("gpg") if isinstance(policy, dict) else None
         if not isinstance(gpg, dict) or gpg.get("mode", "head") not in MODES:
             raise RuleError(f"{where}.gpg.mode must be none, head or strict")
-        if not isinstance(policy.get("repos"), list) or not all(isinstance(r, dict) and r.get("url") for r in policy["repos"]):  # fmt: skip
+        if not isinstance(policy.get("repos"), list) or not all(
+            isinstance(r, dict) and r.get("url") for r in policy["repos"]
+        ):
             raise RuleError(f"{where}.repos must be a list of {{url}}")
         check_count(policy["repos"], f"{where}.repos")
         for position, entry in enumerate(policy["repos"]):

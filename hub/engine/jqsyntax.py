@@ -14,9 +14,19 @@ from typing import NamedTuple, NoReturn
 from hub.engine.errors import RuleError
 
 REFUSED = {
-    "env", "input", "inputs", "debug", "stderr", "input_filename", "halt", "halt_error", "modulemeta",
-    "get_search_list", "get_prog_origin", "get_jq_origin",
-}  # fmt: skip
+    "env",
+    "input",
+    "inputs",
+    "debug",
+    "stderr",
+    "input_filename",
+    "halt",
+    "halt_error",
+    "modulemeta",
+    "get_search_list",
+    "get_prog_origin",
+    "get_jq_origin",
+}
 """Functions that read or write something else than the value that a path is about."""
 REFUSED_VARIABLES = {"$ENV", "$__loc__", "$__prog_args", "$__prog_name"}
 REFUSED_STATEMENTS = {"import", "include"}

@@ -106,7 +106,9 @@ def run(code: str, obj: Manifest, params: Mapping[str, Any] | None = None) -> An
 def check(code: str) -> str:
     """Return what is wrong with the syntax of a script, empty when nothing is; it is not run."""
     try:
-        lupa.lua51.LuaRuntime(register_eval=False, register_builtins=False, max_memory=MEMORY_BYTES).compile(code)  # fmt: skip
+        lupa.lua51.LuaRuntime(
+            register_eval=False, register_builtins=False, max_memory=MEMORY_BYTES
+        ).compile(code)
     except lupa.lua51.LuaError as error:
         return str(error)
     return ""

@@ -14,7 +14,19 @@ _SENSITIVE = re.compile(
     re.IGNORECASE,
 )
 # What people put secrets into without a name that says so.
-_OPAQUE = {"values", "valuesObject", "parameters", "fileParameters", "env", "extVars", "tlas", "data", "stringData", "config", "patch"}  # fmt: skip
+_OPAQUE = {
+    "values",
+    "valuesObject",
+    "parameters",
+    "fileParameters",
+    "env",
+    "extVars",
+    "tlas",
+    "data",
+    "stringData",
+    "config",
+    "patch",
+}
 _URL_LOGIN = re.compile(r"(?<=://)[^/\s]+@")
 
 
@@ -68,8 +80,12 @@ def _changes(path: str, old: Any, new: Any, before: Any, after: Any) -> Iterator
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}, key=str):
             yield from _changes(
-                f"{path}.{key}" if path else str(key), old.get(key), new.get(key), _inner(before, key), _inner(after, key)
-            )  # fmt: skip
+                f"{path}.{key}" if path else str(key),
+                old.get(key),
+                new.get(key),
+                _inner(before, key),
+                _inner(after, key),
+            )
         return
     if HIDDEN in (old, new):
         # The values are compared, never shown.

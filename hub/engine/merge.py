@@ -93,7 +93,9 @@ def look(
     Without a doubt the first is `live` itself, and applying changes nothing.
     """
     builtin = is_builtin(resource_key(wanted).group)
-    merge = _Merge(weigh, builtin, owner.ours is not None, owner.others, is_typed=type_ is not OBJECT)  # fmt: skip
+    merge = _Merge(
+        weigh, builtin, owner.ours is not None, owner.others, is_typed=type_ is not OBJECT
+    )
     found = merge.map(wanted, live, type_, owner.ours, ())
     return found, merge.doubts
 
@@ -119,15 +121,28 @@ class _Merge:
 
     __slots__ = ("_applied", "_builtin", "_others", "_theirs", "_typed", "_weigh", "doubts")
 
-    def __init__(self, weigh: Weigh, builtin: bool, applied: bool, others: Callable[[], Fields], *, is_typed: bool) -> None:  # fmt: skip
+    def __init__(
+        self,
+        weigh: Weigh,
+        builtin: bool,
+        applied: bool,
+        others: Callable[[], Fields],
+        *,
+        is_typed: bool,
+    ) -> None:
         self._weigh, self._builtin, self._applied, self._others = weigh, builtin, applied, others
         self._typed = is_typed
         self._theirs: Fields | None = None
         self.doubts: list[Doubt] = []
 
     def map(
-        self, wanted: dict[str, Any], live: dict[str, Any], type_: Type, ours: Fields | None, path: Path
-    ) -> dict[str, Any]:  # fmt: skip
+        self,
+        wanted: dict[str, Any],
+        live: dict[str, Any],
+        type_: Type,
+        ours: Fields | None,
+        path: Path,
+    ) -> dict[str, Any]:
         """Return `live` with the fields of `wanted`; itself when that changes nothing."""
         result = live
         for name, value in wanted.items():
@@ -178,7 +193,9 @@ class _Merge:
             return self._changed(path, live, wanted)
         return self._unsure(path, live, wanted, likely=live if found == _EMPTY else wanted)
 
-    def _set(self, wanted: list[Any], live: list[Any], ours: Fields | None, path: Path) -> list[Any]:  # fmt: skip
+    def _set(
+        self, wanted: list[Any], live: list[Any], ours: Fields | None, path: Path
+    ) -> list[Any]:
         # Written as JSON, so that what is no text, which anybody may write, can be looked up too.
         names = {_as_json(item): item for item in wanted}
         dropped = members_of(ours) - names.keys()
@@ -205,7 +222,9 @@ class _Merge:
             key = type_.key_of(item)
             before, at = by_key.get(key), (*path, _step(type_, key))
             merged.pop(key, None)
-            merged[key] = item if before is None else self.map(item, before, inner, mine.get(key), at)  # fmt: skip
+            merged[key] = (
+                item if before is None else self.map(item, before, inner, mine.get(key), at)
+            )
         kept = {key: item for key, item in by_key.items() if key in merged or key not in mine}
         for key, item in self._left(by_key, merged, mine, type_, path):
             kept[key] = item
@@ -216,8 +235,13 @@ class _Merge:
         return live if all(a is b for a, b in zip(result, live, strict=True)) else result
 
     def _left(
-        self, live: dict[Any, Any], wanted: dict[Any, Any], mine: dict[Any, Fields], type_: Type, path: Path
-    ) -> list[tuple[Any, Any]]:  # fmt: skip
+        self,
+        live: dict[Any, Any],
+        wanted: dict[Any, Any],
+        mine: dict[Any, Fields],
+        type_: Type,
+        path: Path,
+    ) -> list[tuple[Any, Any]]:
         """Return the elements that we state no more and others have too, without what was only ours."""
         left = [key for key in live if key in mine and key not in wanted]
         theirs = elements_of(self._theirs_at(path), type_) if left else {}
@@ -231,7 +255,14 @@ class _Merge:
                 result.append((key, live[key] if rest == live[key] else rest))
         return result
 
-    def _drop(self, result: dict[str, Any], name: str, ours: Fields, path: Path, theirs: Fields | None = None) -> None:  # fmt: skip
+    def _drop(
+        self,
+        result: dict[str, Any],
+        name: str,
+        ours: Fields,
+        path: Path,
+        theirs: Fields | None = None,
+    ) -> None:
         """Take what we applied and state no more out of a map, except what others have too."""
         others = child_of(theirs if theirs is not None else self._theirs_at(path[:-1]), name)
         rest = _without(result[name], ours, others)
@@ -354,7 +385,9 @@ def _worst(found: Iterable[int]) -> int:
     return result
 
 
-def answered(answer: Manifest, live: Manifest, wanted: Manifest, type_: Type, owner: Ownership) -> Manifest:  # fmt: skip
+def answered(
+    answer: Manifest, live: Manifest, wanted: Manifest, type_: Type, owner: Ownership
+) -> Manifest:
     """Return what a dry run answers, without what webhooks do to fields that are none of ours.
 
     A field that the manifest does not state and that we did not apply is as it is in `live`.
@@ -365,7 +398,7 @@ def answered(answer: Manifest, live: Manifest, wanted: Manifest, type_: Type, ow
 
 def _answered(
     answer: Any, live: Any, wanted: Any, type_: Type, ours: Fields | None, *, gone: bool
-) -> Any:  # fmt: skip
+) -> Any:
     if isinstance(answer, dict) and isinstance(live, dict) and not type_.is_atomic:
         return _answered_map(answer, live, wanted, type_, ours, gone=gone)
     if isinstance(answer, list) and isinstance(live, list) and type_.shape == LIST:
@@ -377,8 +410,14 @@ def _answered(
 
 
 def _answered_map(
-    answer: dict[str, Any], live: dict[str, Any], wanted: Any, type_: Type, ours: Fields | None, *, gone: bool
-) -> dict[str, Any]:  # fmt: skip
+    answer: dict[str, Any],
+    live: dict[str, Any],
+    wanted: Any,
+    type_: Type,
+    ours: Fields | None,
+    *,
+    gone: bool,
+) -> dict[str, Any]:
     stated = wanted if isinstance(wanted, dict) else {}
     result = {}
     for name in [*live, *(n for n in answer if n not in live)]:
@@ -397,22 +436,34 @@ def _answered_map(
 
 def _answered_list(
     answer: list[Any], live: list[Any], wanted: Any, type_: Type, ours: Fields | None, *, gone: bool
-) -> list[Any]:  # fmt: skip
-    stated = {type_.key_of(i): i for i in wanted or () if isinstance(i, dict)} if isinstance(wanted, list) else {}  # fmt: skip
+) -> list[Any]:
+    stated = (
+        {type_.key_of(i): i for i in wanted or () if isinstance(i, dict)}
+        if isinstance(wanted, list)
+        else {}
+    )
     before, mine = {type_.key_of(item): item for item in live}, elements_of(ours, type_)
     found = {}
     for item in answer:
         key = type_.key_of(item)
         if key in stated or (key in mine and not gone):
-            found[key] = _answered(item, before.get(key), stated.get(key), type_.element, mine.get(key), gone=gone)  # fmt: skip
+            found[key] = _answered(
+                item, before.get(key), stated.get(key), type_.element, mine.get(key), gone=gone
+            )
         elif key in before and key not in mine:
             found[key] = before[key]
     about = stated.keys() | mine.keys()
-    kept = {key: found.get(key, item) for key, item in before.items() if key in found or key not in about}  # fmt: skip
+    kept = {
+        key: found.get(key, item)
+        for key, item in before.items()
+        if key in found or key not in about
+    }
     return [found.get(key, kept.get(key)) for key in _order(found, kept, before)]
 
 
-def _answered_set(answer: list[Any], live: list[Any], wanted: Any, ours: Fields | None, *, gone: bool) -> list[Any]:  # fmt: skip
+def _answered_set(
+    answer: list[Any], live: list[Any], wanted: Any, ours: Fields | None, *, gone: bool
+) -> list[Any]:
     stated = {_as_json(item) for item in wanted} if isinstance(wanted, list) else set()
     mine, before = members_of(ours), {_as_json(item): item for item in live}
     about = stated if gone else stated | mine

@@ -6,9 +6,15 @@ from typing import Any
 from hub.engine.resource import Manifest, resource_key, with_metadata
 
 _SERVER_METADATA = (
-    "managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink",
-    "deletionTimestamp", "deletionGracePeriodSeconds",
-)  # fmt: skip
+    "managedFields",
+    "resourceVersion",
+    "uid",
+    "generation",
+    "creationTimestamp",
+    "selfLink",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
 
 
 def normalize_desired(manifest: Manifest) -> Manifest:
@@ -23,9 +29,10 @@ def normalize_desired(manifest: Manifest) -> Manifest:
     if key.group == "rbac.authorization.k8s.io":
         result = _empty_rules(result)
     metadata = {
-        k: v for k, v in result["metadata"].items()
+        k: v
+        for k, v in result["metadata"].items()
         if k not in _SERVER_METADATA and not (k in ("annotations", "labels") and not v)
-    }  # fmt: skip
+    }
     for field in ("annotations", "labels"):
         if field in metadata:
             metadata[field] = {k: ("" if v is None else v) for k, v in metadata[field].items()}
@@ -63,9 +70,14 @@ def for_comparison(manifest: Manifest, *, ignore_status: bool = True) -> Manifes
         k: v for k, v in (result.get("metadata") or {}).items() if k not in _SERVER_METADATA
     }
     annotations = {
-        k: v for k, v in (metadata.get("annotations") or {}).items()
-        if k not in ("kubectl.kubernetes.io/last-applied-configuration", "deployment.kubernetes.io/revision")
-    }  # fmt: skip
+        k: v
+        for k, v in (metadata.get("annotations") or {}).items()
+        if k
+        not in (
+            "kubectl.kubernetes.io/last-applied-configuration",
+            "deployment.kubernetes.io/revision",
+        )
+    }
     metadata.pop("annotations", None)
     if annotations:
         metadata["annotations"] = annotations

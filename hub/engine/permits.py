@@ -105,8 +105,10 @@ def permits_destination(spec: Mapping[str, Any], server: str, name: str, namespa
     """Return whether a project's `destinations` permit a cluster and namespace; `!` denies."""
     allowed = False
     for entry in spec.get("destinations") or []:
-        fits = [_negatable(entry.get(field) or "", value) for field, value in
-                (("server", server), ("name", name), ("namespace", namespace))]  # fmt: skip
+        fits = [
+            _negatable(entry.get(field) or "", value)
+            for field, value in (("server", server), ("name", name), ("namespace", namespace))
+        ]
         by_server, by_name, by_namespace = fits
         if "denied" in fits:
             if _denies(entry, server, name, namespace):
@@ -165,8 +167,12 @@ Asks = Callable[[str, str], bool]
 
 
 def _listed(
-    entries: Sequence[Mapping[str, Any]] | None, group: str, kind: str, name: str, fits: Asks = matches
-) -> bool:  # fmt: skip
+    entries: Sequence[Mapping[str, Any]] | None,
+    group: str,
+    kind: str,
+    name: str,
+    fits: Asks = matches,
+) -> bool:
     return any(
         fits(entry.get("group") or "", group)
         and fits(entry.get("kind") or "", kind)
@@ -199,11 +205,18 @@ def problems(
 
 
 _KIND_LISTS = (
-    "clusterResourceWhitelist", "clusterResourceBlacklist", "namespaceResourceWhitelist", "namespaceResourceBlacklist",
-)  # fmt: skip
+    "clusterResourceWhitelist",
+    "clusterResourceBlacklist",
+    "namespaceResourceWhitelist",
+    "namespaceResourceBlacklist",
+)
 _LISTS = (
-    *_KIND_LISTS, "syncWindows", "sourceRepos", "destinations", "destinationServiceAccounts",
-)  # fmt: skip
+    *_KIND_LISTS,
+    "syncWindows",
+    "sourceRepos",
+    "destinations",
+    "destinationServiceAccounts",
+)
 
 
 def merged_spec(spec: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -298,7 +311,9 @@ def _check_account(entry: Any, number: int) -> None:
         value = entry.get(field)
         if not isinstance(value, str) or (not value.strip() and field != "namespace"):
             raise RuleError(f"{where}.{field} must be text")
-        if value.startswith("!") or (field == "defaultServiceAccount" and any(c in value for c in "!*[]{}\\/")):  # fmt: skip
+        if value.startswith("!") or (
+            field == "defaultServiceAccount" and any(c in value for c in "!*[]{}\\/")
+        ):
             raise RuleError(f"{where}.{field} has an invalid format: {value!r}")
         check(value, f"{where}.{field}")
 

@@ -88,22 +88,38 @@ class Step:
     def to_json(self) -> dict[str, Any]:
         """Return the step as it is stored with its operation."""
         return {
-            "key": list(self.key), "version": self.version, "phase": self.phase, "wave": self.wave,
-            "action": self.action, "status": self.status, "result": self.result, "message": self.message,
-            "sourceName": self.source_name, "policies": list(self.policies),
-            "defines": list(self.defines or ()), "synced": self.synced,
-        }  # fmt: skip
+            "key": list(self.key),
+            "version": self.version,
+            "phase": self.phase,
+            "wave": self.wave,
+            "action": self.action,
+            "status": self.status,
+            "result": self.result,
+            "message": self.message,
+            "sourceName": self.source_name,
+            "policies": list(self.policies),
+            "defines": list(self.defines or ()),
+            "synced": self.synced,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Step":
         """Return a stored step."""
         return cls(
-            key=ResourceKey(*data["key"]), version=data["version"], phase=SyncPhase(data["phase"]),
-            wave=data["wave"], action=data["action"], status=data["status"], result=data["result"],
-            message=data["message"], source_name=data["sourceName"], policies=tuple(data["policies"]),
+            key=ResourceKey(*data["key"]),
+            version=data["version"],
+            phase=SyncPhase(data["phase"]),
+            wave=data["wave"],
+            action=data["action"],
+            status=data["status"],
+            result=data["result"],
+            message=data["message"],
+            source_name=data["sourceName"],
+            policies=tuple(data["policies"]),
             # Plans that an older release stored have neither.
-            defines=_pair(data.get("defines")), synced=data.get("synced", False),
-        )  # fmt: skip
+            defines=_pair(data.get("defines")),
+            synced=data.get("synced", False),
+        )
 
 
 def _pair(found: Sequence[str] | None) -> tuple[str, str] | None:
@@ -151,9 +167,14 @@ _DELETE_PHASES = (SyncPhase.PRE_DELETE, SyncPhase.POST_DELETE)
 def _apply_step(manifest: Manifest, request: PlanRequest) -> Step:
     key = resource_key(manifest)
     return Step(
-        key, split_api_version(manifest["apiVersion"])[1], SyncPhase.SYNC, wave(manifest), APPLY,
-        defines=defined_kind(manifest), synced=key in request.synced,
-    )  # fmt: skip
+        key,
+        split_api_version(manifest["apiVersion"])[1],
+        SyncPhase.SYNC,
+        wave(manifest),
+        APPLY,
+        defines=defined_kind(manifest),
+        synced=key in request.synced,
+    )
 
 
 def defined_kind(manifest: Manifest) -> tuple[str, str] | None:
@@ -183,18 +204,27 @@ def _hook_step(manifest: Manifest, phase: SyncPhase, request: PlanRequest) -> St
         name = generated_name(source_name, request.revision, phase, request.started)
         key = key._replace(name=name)
     return Step(
-        key, split_api_version(manifest["apiVersion"])[1], phase, wave(manifest), HOOK,
-        source_name=source_name, policies=tuple(sorted(delete_policies(manifest))),
-    )  # fmt: skip
+        key,
+        split_api_version(manifest["apiVersion"])[1],
+        phase,
+        wave(manifest),
+        HOOK,
+        source_name=source_name,
+        policies=tuple(sorted(delete_policies(manifest))),
+    )
 
 
 def _prune_step(manifest: Manifest, options: ResourceOptions) -> Step:
     key = resource_key(manifest)
     last = options.has("PruneLast")
     return Step(
-        key, split_api_version(manifest["apiVersion"])[1], SyncPhase.SYNC, wave(manifest), PRUNE,
+        key,
+        split_api_version(manifest["apiVersion"])[1],
+        SyncPhase.SYNC,
+        wave(manifest),
+        PRUNE,
         policies=("last",) if last else (),
-    )  # fmt: skip
+    )
 
 
 def _mirrored(prunes: list[Step], last_wave: int) -> list[Step]:
@@ -257,9 +287,10 @@ def observe(step: Step, seen: Observation) -> Step:
     if not seen.exists:
         what = "hook" if step.action == HOOK else "resource"
         return replace(
-            step, status=FAILED,
+            step,
+            status=FAILED,
             message=f"The {what} {step.key} is missing, it might have been deleted before its result was read",
-        )  # fmt: skip
+        )
     health = seen.health
     if health is None or health.status is Health.HEALTHY:
         return replace(
@@ -310,9 +341,10 @@ def next_group(steps: Sequence[Step], *, failing: bool) -> list[int]:
     Hooks of phase SyncFail run only when the sync is failing, and then nothing else does.
     """
     pending = [
-        (s.group, i) for i, s in enumerate(steps)
+        (s.group, i)
+        for i, s in enumerate(steps)
         if s.status == PENDING and (s.phase is SyncPhase.SYNC_FAIL) == failing
-    ]  # fmt: skip
+    ]
     first = min((group for group, _ in pending), default=None)
     return [i for group, i in pending if group == first]
 

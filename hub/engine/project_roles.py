@@ -49,8 +49,13 @@ def _role_policy(project: str, role: Mapping[str, Any], mode: str) -> Policy:
 
 
 PROJECT_RESOURCES = (
-    "applications", "applicationsets", "logs", "exec", "clusters", "repositories",
-)  # fmt: skip
+    "applications",
+    "applicationsets",
+    "logs",
+    "exec",
+    "clusters",
+    "repositories",
+)
 
 
 def _outside(rule: Rule, project: str, subject: str) -> str:
@@ -95,9 +100,13 @@ def check_project_roles(project: str, roles: Any) -> None:
 def too_many(roles: Any) -> str:
     """Return what is too much of all roles of a project together, and what to do; empty when nothing is."""
     for field, what, advice in (
-        ("policies", "policy lines", "write one line with a glob for many objects, or part the project"),
+        (
+            "policies",
+            "policy lines",
+            "write one line with a glob for many objects, or part the project",
+        ),
         ("groups", "groups", "name one group of the identity provider for many people"),
-    ):  # fmt: skip
+    ):
         count = sum(
             len(role[field]) for role in _readable(roles) if isinstance(role.get(field), list)
         )

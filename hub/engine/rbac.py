@@ -18,34 +18,93 @@ from hub.engine.rules import Candidates, Reach, Rule, fits, holds
 from hub.engine.scopes import Where, parse_scope
 
 ARGOCD_RESOURCES = (
-    "applications", "applicationsets", "logs", "exec", "projects", "clusters", "repositories",
-    "write-repositories", "certificates", "accounts", "gpgkeys", "extensions",
-)  # fmt: skip
+    "applications",
+    "applicationsets",
+    "logs",
+    "exec",
+    "projects",
+    "clusters",
+    "repositories",
+    "write-repositories",
+    "certificates",
+    "accounts",
+    "gpgkeys",
+    "extensions",
+)
 # What this hub has beyond Argo CD: its settings, its roles and grants, its trail.
 RESOURCES = (*ARGOCD_RESOURCES, "settings", "roles", "audit")
 ACTIONS = (
-    "get", "create", "update", "delete", "sync", "rollback", "override", "invoke", "action", "export",
-)  # fmt: skip
+    "get",
+    "create",
+    "update",
+    "delete",
+    "sync",
+    "rollback",
+    "override",
+    "invoke",
+    "action",
+    "export",
+)
 
 _READ = (
-    "applications", "applicationsets", "certificates", "clusters", "repositories",
-    "write-repositories", "projects", "accounts", "gpgkeys", "logs",
-)  # fmt: skip
+    "applications",
+    "applicationsets",
+    "certificates",
+    "clusters",
+    "repositories",
+    "write-repositories",
+    "projects",
+    "accounts",
+    "gpgkeys",
+    "logs",
+)
 _WRITE = {
-    "applications": ("create", "update", "update/*", "delete", "delete/*", "sync", "rollback", "override", "action/*"),
+    "applications": (
+        "create",
+        "update",
+        "update/*",
+        "delete",
+        "delete/*",
+        "sync",
+        "rollback",
+        "override",
+        "action/*",
+    ),
     **dict.fromkeys(
-        ("applicationsets", "certificates", "clusters", "repositories", "write-repositories", "projects"),
+        (
+            "applicationsets",
+            "certificates",
+            "clusters",
+            "repositories",
+            "write-repositories",
+            "projects",
+        ),
         ("create", "update", "delete"),
     ),
-    "accounts": ("create", "update", "delete"), "gpgkeys": ("create", "delete"), "exec": ("create",),
-    "settings": ("get", "update"), "roles": ("get", "update"), "audit": ("get", "update", "export"),
-}  # fmt: skip
+    "accounts": ("create", "update", "delete"),
+    "gpgkeys": ("create", "delete"),
+    "exec": ("create",),
+    "settings": ("get", "update"),
+    "roles": ("get", "update"),
+    "audit": ("get", "update", "export"),
+}
 BUILTIN = "\n".join(
-    [f"p, role:readonly, {resource}, get, {'*/*' if resource in ('applications', 'applicationsets', 'logs') else '*'}, allow" for resource in _READ]
-    + [f"p, role:admin, {r}, {a}, {'*/*' if r in ('applications', 'applicationsets', 'exec') else '*'}, allow" for r, actions in _WRITE.items() for a in actions]
-    + ["p, role:auditor, audit, get, *, allow", "p, role:auditor, audit, export, *, allow", "p, role:auditor, roles, get, *, allow"]
+    [
+        f"p, role:readonly, {resource}, get, {'*/*' if resource in ('applications', 'applicationsets', 'logs') else '*'}, allow"
+        for resource in _READ
+    ]
+    + [
+        f"p, role:admin, {r}, {a}, {'*/*' if r in ('applications', 'applicationsets', 'exec') else '*'}, allow"
+        for r, actions in _WRITE.items()
+        for a in actions
+    ]
+    + [
+        "p, role:auditor, audit, get, *, allow",
+        "p, role:auditor, audit, export, *, allow",
+        "p, role:auditor, roles, get, *, allow",
+    ]
     + ["g, role:auditor, role:readonly", "g, role:admin, role:readonly", "g, admin, role:admin"]
-)  # fmt: skip
+)
 
 
 class Problem(NamedTuple):
@@ -303,7 +362,11 @@ class Enforcer:
             if len(self._compiled) > _MOST_KEPT:
                 self._compiled.clear()
             known = self.relevant(subjects)
-            compiled = self._compile(known, resource, action) if known == subjects else self._candidates(known, resource, action)  # fmt: skip
+            compiled = (
+                self._compile(known, resource, action)
+                if known == subjects
+                else self._candidates(known, resource, action)
+            )
             self._compiled[key] = compiled
         return self._compiled[key]
 

@@ -9,9 +9,12 @@ from hub.engine.resource import Manifest, resource_key
 from hub.engine.schema import LIST, Type
 
 _TAKEN_TWICE = {
-    ("containers", "env"), ("initContainers", "env"), ("ephemeralContainers", "env"),
-    ("containers", "ports"), ("initContainers", "ports"),
-}  # fmt: skip
+    ("containers", "env"),
+    ("initContainers", "env"),
+    ("ephemeralContainers", "env"),
+    ("containers", "ports"),
+    ("initContainers", "ports"),
+}
 """Lists in which API servers take a key twice from clients that do not apply: in running, the last one counts."""
 
 
@@ -54,9 +57,10 @@ def _once(value: Any, type_: Type, path: str, around: str, found: list[Repeat]) 
     names = [_name(item, type_) for item in value]
     items = [
         _once(item, inner, f"{path}[{number if name is None else name}]", field, found)
-        if isinstance(item, dict | list) else item
+        if isinstance(item, dict | list)
+        else item
         for number, (item, name) in enumerate(zip(value, names, strict=True))
-    ]  # fmt: skip
+    ]
     counts = Counter(name for name in names if name is not None)
     if len(counts) == len(names) or all(count == 1 for count in counts.values()):
         return items
@@ -65,7 +69,11 @@ def _once(value: Any, type_: Type, path: str, around: str, found: list[Repeat]) 
             is_taken = type_.is_set or (around, field) in _TAKEN_TWICE
             found.append(Repeat(path, name, is_taken))
     last = {name: number for number, name in enumerate(names)}
-    return [i for n, (i, name) in enumerate(zip(items, names, strict=True)) if name is None or last[name] == n]  # fmt: skip
+    return [
+        i
+        for n, (i, name) in enumerate(zip(items, names, strict=True))
+        if name is None or last[name] == n
+    ]
 
 
 def _once_in_map(

@@ -53,7 +53,9 @@ def respect_ignored(
     if live is None or not chosen:
         return desired
     managers = [name for rule in chosen for name in rule.managers]
-    result = take_fields(desired, live, manager_fields(live, managers), type_) if managers else desired  # fmt: skip
+    result = (
+        take_fields(desired, live, manager_fields(live, managers), type_) if managers else desired
+    )
     body = for_comparison(live)
     ours, theirs = (ignored_places(side, chosen, paths_by_jq) for side in (result, body))
     kept = _kept(result, body, ours, theirs, (type_, all_fields(live)))
@@ -112,7 +114,9 @@ def _only(value: Any, selection: Selection | bool) -> Any:
     if isinstance(selection, bool):
         return value
     if isinstance(value, list):
-        return [value[int(at)] for at, s in sorted(selection.items()) if isinstance(s, bool)] or ABSENT  # fmt: skip
+        return [
+            value[int(at)] for at, s in sorted(selection.items()) if isinstance(s, bool)
+        ] or ABSENT
     found = {name: _only(value[name], inner) for name, inner in selection.items()}
     return {name: inner for name, inner in found.items() if inner is not ABSENT} or ABSENT
 
@@ -164,7 +168,9 @@ def _kept_list(
 
 
 def _keys_of(element: Any, keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: element[key] for key in keys if key in element} if isinstance(element, dict) else {}  # fmt: skip
+    return (
+        {key: element[key] for key in keys if key in element} if isinstance(element, dict) else {}
+    )
 
 
 def _partners(
@@ -177,7 +183,9 @@ def _partners(
         return partners_by_keys(desired, live, keys)
     if type_.is_set or any(step.startswith("v:") for step in fields):
         return partners_by_value(desired, live)
-    here, there = ([int(at) for at, s in side.items() if isinstance(s, bool)] for side in (ours, theirs))  # fmt: skip
+    here, there = (
+        [int(at) for at, s in side.items() if isinstance(s, bool)] for side in (ours, theirs)
+    )
     found = dict(zip(sorted(here), sorted(there), strict=False))
     wanted, current = _rest(desired, ours), _rest(live, theirs)
     by_name = _by_name(wanted, current)
@@ -195,7 +203,11 @@ def _rest(elements: list[Any], selection: Selection) -> dict[int, Any]:
 def _by_name(wanted: dict[int, Any], current: dict[int, Any]) -> dict[int, int] | None:
     sides = []
     for side in (wanted, current):
-        names = {e.get("name"): at for at, e in side.items() if isinstance(e, dict) and isinstance(e.get("name"), str)}  # fmt: skip
+        names = {
+            e.get("name"): at
+            for at, e in side.items()
+            if isinstance(e, dict) and isinstance(e.get("name"), str)
+        }
         if len(names) != len(side):
             return None
         sides.append(names)
@@ -205,12 +217,16 @@ def _by_name(wanted: dict[int, Any], current: dict[int, Any]) -> dict[int, int] 
 def _by_content(
     wanted: dict[int, Any], current: dict[int, Any], *, is_one_length: bool
 ) -> dict[int, int]:
-    """Return which elements say the same in what is not ignored, and of the rest those of one place in lists of one length."""  # fmt: skip
+    """Return which elements say the same in what is not ignored, and of the rest those of one place in lists of one length."""
     found = {at: at for at, e in wanted.items() if at in current and _is_in(e, current[at])}
     free = [at for at in current if at not in found]
     if len(wanted) * len(free) <= _MOST_PAIRS:
         for at, element in wanted.items():
-            there = None if at in found else next((o for o in free if _is_in(element, current[o])), None)  # fmt: skip
+            there = (
+                None
+                if at in found
+                else next((o for o in free if _is_in(element, current[o])), None)
+            )
             if there is not None:
                 found[at] = there
                 free.remove(there)

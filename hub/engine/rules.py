@@ -182,11 +182,13 @@ def object_sets(rules: Iterable[Rule]) -> tuple[ObjectSet, ...]:
             put(rule.project, rule.where, kind, text)
     return tuple(
         ObjectSet(
-            project, where, "everything" in kinds,
+            project,
+            where,
+            "everything" in kinds,
             *(tuple(kinds.get(kind, ())) for kind in ("projects", "names", "globs")),
         )
         for (project, where), kinds in found.items()
-    )  # fmt: skip
+    )
 
 
 def _kind_of(text: str) -> tuple[str, str]:

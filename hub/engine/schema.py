@@ -65,7 +65,11 @@ def _kinds(schemas: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if not isinstance(marks, list) or "metadata" not in schema["properties"]:
             continue
         for mark in marks:
-            words = [mark.get(w) for w in ("group", "version", "kind")] if isinstance(mark, dict) else []  # fmt: skip
+            words = (
+                [mark.get(w) for w in ("group", "version", "kind")]
+                if isinstance(mark, dict)
+                else []
+            )
             texts = [word for word in words if isinstance(word, str)]
             if len(texts) == 3:
                 yield "/".join(texts), str(name)
@@ -119,7 +123,10 @@ class _Reduction:
 
     def _shaped(self, schema: dict[str, Any], depth: int) -> Small:
         kind = schema.get("type")
-        if schema.get("x-kubernetes-int-or-string") is True or schema.get("format") == INT_OR_STRING:  # fmt: skip
+        if (
+            schema.get("x-kubernetes-int-or-string") is True
+            or schema.get("format") == INT_OR_STRING
+        ):
             return INT_OR_STRING
         if kind == "array":
             return self._list(schema, depth)
@@ -162,12 +169,15 @@ def _is_atomic_map(schema: dict[str, Any]) -> bool:
 
 
 def _are_keys(keys: list[Any]) -> bool:
-    return 0 < len(keys) <= _MOST_KEYS and all(isinstance(k, str) for k in keys)  # fmt: skip
+    return 0 < len(keys) <= _MOST_KEYS and all(isinstance(k, str) for k in keys)
 
 
 def _older(schema: dict[str, Any]) -> dict[str, Any]:
     """Return what older servers say of a list that has no list type."""
-    strategy, key = schema.get("x-kubernetes-patch-strategy"), schema.get("x-kubernetes-patch-merge-key")  # fmt: skip
+    strategy, key = (
+        schema.get("x-kubernetes-patch-strategy"),
+        schema.get("x-kubernetes-patch-merge-key"),
+    )
     if not isinstance(strategy, str) or "merge" not in strategy.split(","):
         return {}
     return {"k": [key]} if isinstance(key, str) and key else {"s": 1}
@@ -183,7 +193,19 @@ def _with_default(found: Small, schema: dict[str, Any]) -> Small:
 class Type:
     """The type of one place of a manifest."""
 
-    __slots__ = ("_document", "_fields", "_known", "_values", "_words", "default", "is_atomic", "is_open", "is_set", "keys", "shape")  # fmt: skip
+    __slots__ = (
+        "_document",
+        "_fields",
+        "_known",
+        "_values",
+        "_words",
+        "default",
+        "is_atomic",
+        "is_open",
+        "is_set",
+        "keys",
+        "shape",
+    )
 
     def __init__(self, small: Small, document: Mapping[str, Small]) -> None:
         """Take a type in its small form, and the document that has the types that it names."""
@@ -283,14 +305,20 @@ def type_of(document: Mapping[str, Any] | None, group: str, version: str, kind: 
     name = document["kinds"].get(f"{group}/{version}/{kind}")
     small = document["types"].get(name) if name else None
     # A kind of which no field is known, as a definition without a schema has it, tells nothing.
-    if not isinstance(small, dict) or not small.get("f", {}).keys() - {"apiVersion", "kind", "metadata"}:  # fmt: skip
+    if not isinstance(small, dict) or not small.get("f", {}).keys() - {
+        "apiVersion",
+        "kind",
+        "metadata",
+    }:
         return None
     return Type(small, document["types"])
 
 
 def is_small_document(value: Any) -> bool:
     """Return whether a value that was kept is a small form."""
-    return isinstance(value, dict) and all(isinstance(value.get(f), dict) for f in ("types", "kinds"))  # fmt: skip
+    return isinstance(value, dict) and all(
+        isinstance(value.get(f), dict) for f in ("types", "kinds")
+    )
 
 
 UNTYPED = Type(ANY, {})
@@ -299,7 +327,11 @@ UNTYPED = Type(ANY, {})
 _OWNER: Small = {"t": LIST, "v": ANY, "k": ["uid"]}
 _OBJECT: dict[str, Small] = {
     "object": {"t": MAP, "p": 1, "f": {"metadata": "#metadata"}},
-    "metadata": {"t": MAP, "p": 1, "f": {"finalizers": {"t": LIST, "v": TEXT, "s": 1}, "ownerReferences": _OWNER}},
-}  # fmt: skip
+    "metadata": {
+        "t": MAP,
+        "p": 1,
+        "f": {"finalizers": {"t": LIST, "v": TEXT, "s": 1}, "ownerReferences": _OWNER},
+    },
+}
 OBJECT = Type("#object", _OBJECT)
 """A resource of whose kind nothing is known, beyond the metadata that all have."""

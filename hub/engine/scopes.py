@@ -56,7 +56,9 @@ class Scope:
         return all(requirement.holds(where.labels) for requirement in self.labels)
 
 
-_LABEL = re.compile(r"^(?P<key>[A-Za-z0-9._/-]+)\s*(?:(?P<op>==?|!=)\s*(?P<value>[^\s,()=!]*)|\s(?P<word>in|notin)\s*\((?P<values>[^()]*)\))?\Z")  # fmt: skip
+_LABEL = re.compile(
+    r"^(?P<key>[A-Za-z0-9._/-]+)\s*(?:(?P<op>==?|!=)\s*(?P<value>[^\s,()=!]*)|\s(?P<word>in|notin)\s*\((?P<values>[^()]*)\))?\Z"
+)
 
 
 _MOST_CHARACTERS = 2000

@@ -53,7 +53,9 @@ def _wrong_word(value: Any, word: str, where: str) -> Iterator[str]:
         yield f"{where} must be text, not {shown[:60]}{hint}"
     elif word == TRUTH and not isinstance(value, bool):
         yield f"{where} must be true or false"
-    elif word == WHOLE and (not isinstance(value, int) or isinstance(value, bool) or abs(value) >= _MOST):  # fmt: skip
+    elif word == WHOLE and (
+        not isinstance(value, int) or isinstance(value, bool) or abs(value) >= _MOST
+    ):
         yield f"{where} must be a whole number"
 
 

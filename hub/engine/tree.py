@@ -32,10 +32,16 @@ class Node:
 def node_json(node: Node, parents: Iterable[Node] = ()) -> dict[str, Any]:
     """Return a node in the shape of Argo CD's ResourceNode."""
     result: dict[str, Any] = {
-        "group": node.key.group, "version": node.version, "kind": node.key.kind,
-        "namespace": node.key.namespace, "name": node.key.name, "uid": node.uid,
-        "resourceVersion": node.resource_version, "createdAt": node.created_at, **node.shown,
-    }  # fmt: skip
+        "group": node.key.group,
+        "version": node.version,
+        "kind": node.key.kind,
+        "namespace": node.key.namespace,
+        "name": node.key.name,
+        "uid": node.uid,
+        "resourceVersion": node.resource_version,
+        "createdAt": node.created_at,
+        **node.shown,
+    }
     refs = [
         {
             "group": p.key.group,

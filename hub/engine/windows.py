@@ -19,9 +19,14 @@ from hub.engine.globs import GlobError, check_all, check_count, compiled
 _MOST_TIMES = 5000
 _LONGEST_SCHEDULE = 256
 _NAMED = {
-    "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
-}  # fmt: skip
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ class Windows:
 
 def windows_for(
     windows: Sequence[Any], *, name: str, namespace: str, cluster: tuple[str, str], now: datetime
-) -> Windows:  # fmt: skip
+) -> Windows:
     """Return the windows that concern an application.
 
     Shapes: `cluster` is its destination's (name, server); `namespace` the destination's.
@@ -108,7 +113,9 @@ def active_windows(windows: Sequence[Any], now: datetime) -> list[Mapping[str, A
     return [w for w in windows if isinstance(w, Mapping) and _at(w, now).is_active]
 
 
-def spans(window: Mapping[str, Any], start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:  # fmt: skip
+def spans(
+    window: Mapping[str, Any], start: datetime, end: datetime
+) -> list[tuple[datetime, datetime]]:
     """Return when a window is active between two moments; times that overlap are one.
 
     Raises: RuleError for a schedule, duration or time zone that cannot be read.
@@ -218,9 +225,13 @@ def check_windows(windows: Any) -> None:
         except RuleError as error:
             raise RuleError(f"{where}: {error}") from error
         identity = (
-            kind, schedule, duration, window.get("timeZone") or "UTC", bool(window.get("andOperator")),
+            kind,
+            schedule,
+            duration,
+            window.get("timeZone") or "UTC",
+            bool(window.get("andOperator")),
             *(tuple(window.get(f) or ()) for f in ("applications", "namespaces", "clusters")),
-        )  # fmt: skip
+        )
         if identity in seen:
             raise RuleError(
                 f"sync window with kind '{kind}', schedule '{schedule}', and duration '{duration}' already exists"

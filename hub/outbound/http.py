@@ -132,9 +132,15 @@ class _Client(httpx.Client):
 
 
 def client(
-    *, verify: ssl.SSLContext | bool = True, proxy: str = "", timeout: float = 30, connect: float = 5,
-    seconds: float = SECONDS, headers: Mapping[str, str] | None = None, auth: Any = None,
-) -> Client:  # fmt: skip
+    *,
+    verify: ssl.SSLContext | bool = True,
+    proxy: str = "",
+    timeout: float = 30,
+    connect: float = 5,
+    seconds: float = SECONDS,
+    headers: Mapping[str, str] | None = None,
+    auth: Any = None,
+) -> Client:
     """Return a client that connects only where the hub may, follows no redirect and decodes nothing.
 
     With a proxy it is the proxy that resolves names: then only its own address is looked at here.

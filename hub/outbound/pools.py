@@ -97,7 +97,9 @@ class _Socket:
         return getattr(self._inner, name)
 
     def makefile(self, mode: str, *_more: Any, **_named: Any) -> io.BufferedReader:
-        return io.BufferedReader(_Raw(self._inner.makefile(mode, buffering=0), self._inner, self.allowance))  # fmt: skip
+        return io.BufferedReader(
+            _Raw(self._inner.makefile(mode, buffering=0), self._inner, self.allowance)
+        )
 
 
 class _Checked:

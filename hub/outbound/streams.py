@@ -35,11 +35,15 @@ class _Resolver(aiohttp.abc.AbstractResolver):  # type: ignore[misc]
             raise OSError(errno.EACCES, str(error)) from error
         return [
             aiohttp.abc.ResolveResult(
-                hostname=host, host=place, port=port, proto=0, flags=socket.AI_NUMERICHOST,
+                hostname=host,
+                host=place,
+                port=port,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
                 family=socket.AF_INET6 if ":" in place else socket.AF_INET,
             )
             for place in places
-        ]  # fmt: skip
+        ]
 
     async def close(self) -> None:
         """Keep nothing."""

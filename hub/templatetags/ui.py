@@ -15,11 +15,22 @@ from django.utils.safestring import SafeString
 register = template.Library()
 
 _LOOKS = {
-    "Healthy": ("ok", "healthy"), "Synced": ("ok", "synced"), "Succeeded": ("ok", "check"), "Successful": ("ok", "healthy"),
-    "Progressing": ("busy", "progressing"), "Running": ("busy", "progressing"), "Pending": ("busy", "progressing"),
-    "Terminating": ("busy", "progressing"), "OutOfSync": ("drift", "outofsync"), "Degraded": ("bad", "degraded"), "Failed": ("bad", "degraded"),
-    "Error": ("bad", "degraded"), "Suspended": ("held", "suspended"), "Waiting": ("held", "waiting"), "Missing": ("none", "missing"),
-}  # fmt: skip
+    "Healthy": ("ok", "healthy"),
+    "Synced": ("ok", "synced"),
+    "Succeeded": ("ok", "check"),
+    "Successful": ("ok", "healthy"),
+    "Progressing": ("busy", "progressing"),
+    "Running": ("busy", "progressing"),
+    "Pending": ("busy", "progressing"),
+    "Terminating": ("busy", "progressing"),
+    "OutOfSync": ("drift", "outofsync"),
+    "Degraded": ("bad", "degraded"),
+    "Failed": ("bad", "degraded"),
+    "Error": ("bad", "degraded"),
+    "Suspended": ("held", "suspended"),
+    "Waiting": ("held", "waiting"),
+    "Missing": ("none", "missing"),
+}
 _ROUND = {"Unknown": ("none", "unknown")}
 
 
@@ -35,7 +46,12 @@ def look_of(word: str, *, sync: bool = False) -> tuple[str, str]:
 @lru_cache(512)
 def icon(name: str, css: str = "") -> SafeString:
     """Return an icon of the sprite."""
-    return format_html('<svg class="i {}" aria-hidden="true"><use href="{}#i-{}"/></svg>', css, static("icons.svg"), name)  # fmt: skip
+    return format_html(
+        '<svg class="i {}" aria-hidden="true"><use href="{}#i-{}"/></svg>',
+        css,
+        static("icons.svg"),
+        name,
+    )
 
 
 @register.simple_tag
@@ -51,7 +67,9 @@ def status(word: str, css: str = "", *, sync: bool = False) -> SafeString:
     tone, name = look_of(word or "Unknown", sync=sync)
     spin = " spin" if tone == "busy" else ""
     drawn = icon(name, spin.strip())
-    return format_html('<span class="status st-{} {}">{}{}</span>', tone, css, drawn, word or "Unknown")  # fmt: skip
+    return format_html(
+        '<span class="status st-{} {}">{}{}</span>', tone, css, drawn, word or "Unknown"
+    )
 
 
 @register.filter
@@ -73,7 +91,13 @@ def span(seconds: float) -> str:
 def _time(at: datetime, text: str, kind: str) -> SafeString:
     at = at.astimezone(UTC)
     exact = at.strftime("%Y-%m-%d %H:%M:%S UTC")
-    return format_html('<time datetime="{}" title="{}" data-{}>{}</time>', at.strftime("%Y-%m-%dT%H:%M:%SZ"), exact, kind, text)  # fmt: skip
+    return format_html(
+        '<time datetime="{}" title="{}" data-{}>{}</time>',
+        at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        exact,
+        kind,
+        text,
+    )
 
 
 @register.filter

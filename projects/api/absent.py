@@ -101,11 +101,25 @@ class OCIMetadata(View):
         url = str(source["repoURL"])
         found = charts.annotations(url, revision, credentials_for(url, application.project))
         names = {
-            "created": "createdAt", "authors": "authors", "url": "imageUrl", "documentation": "docsUrl", "source": "sourceUrl", "version": "version", "description": "description",
-        }  # fmt: skip
-        return Response({ours: found[f"org.opencontainers.image.{theirs}"] for theirs, ours in names.items() if f"org.opencontainers.image.{theirs}" in found})  # fmt: skip
+            "created": "createdAt",
+            "authors": "authors",
+            "url": "imageUrl",
+            "documentation": "docsUrl",
+            "source": "sourceUrl",
+            "version": "version",
+            "description": "description",
+        }
+        return Response(
+            {
+                ours: found[f"org.opencontainers.image.{theirs}"]
+                for theirs, ours in names.items()
+                if f"org.opencontainers.image.{theirs}" in found
+            }
+        )
 
 
 def badge(_request: HttpRequest) -> HttpResponse:
     """Say that badges are off, as Argo CD does unless they are switched on."""
-    return HttpResponse("404 page not found\n", status=404, content_type="text/plain; charset=utf-8")  # fmt: skip
+    return HttpResponse(
+        "404 page not found\n", status=404, content_type="text/plain; charset=utf-8"
+    )

@@ -145,12 +145,16 @@ def _run_change(where: Place, who: str, action: str, current: Manifest, change: 
     if patch and patch != {"metadata": {}}:
         own = bound(patch, MERGE, before)
         before = change_resource(
-            where, who, changes.Change(f"action {action}", changes.PATCH, key, before, own),
+            where,
+            who,
+            changes.Change(f"action {action}", changes.PATCH, key, before, own),
             lambda c, k: c.patch(k, key.namespace, key.name, own),
-        )  # fmt: skip
+        )
     if status is not None:
         own_status = bound({"status": status}, MERGE, before)
         change_resource(
-            where, who, changes.Change(f"action {action}", changes.PATCH, key, before, own_status),
+            where,
+            who,
+            changes.Change(f"action {action}", changes.PATCH, key, before, own_status),
             lambda c, k: c.patch(k, key.namespace, key.name, own_status, subresource="status"),
-        )  # fmt: skip
+        )

@@ -291,9 +291,12 @@ class OneApplication(View):
         if flag(request, "cascade", default=True):
             require_cascade(actor(request), application)
         applications.request_deletion(
-            application, actor(request).name, cascade=flag(request, "cascade", default=True),
-            propagation=request.query_params.get("propagationPolicy", ""), confirmed=flag(request, "confirm"),
-        )  # fmt: skip
+            application,
+            actor(request).name,
+            cascade=flag(request, "cascade", default=True),
+            propagation=request.query_params.get("propagationPolicy", ""),
+            confirmed=flag(request, "confirm"),
+        )
         return Response({})
 
 
@@ -312,11 +315,18 @@ def _patch(request: Request, name: str, body: dict[str, Any]) -> Application:
     if not _only_goes(application, wanted):
         _check(draft, application, validate=flag(request, "validate", default=True))
     given = metadata.get("resourceVersion")
-    applications.check_version(given, application.edited_version, application.resource_version, f"application {name}")  # fmt: skip
+    applications.check_version(
+        given, application.edited_version, application.resource_version, f"application {name}"
+    )
     return applications.change(
-        application, actor(request).name, spec=wanted.spec, labels=wanted.labels, annotations=wanted.annotations,
-        finalizers=wanted.finalizers, version=application.resource_version,
-    )  # fmt: skip
+        application,
+        actor(request).name,
+        spec=wanted.spec,
+        labels=wanted.labels,
+        annotations=wanted.annotations,
+        finalizers=wanted.finalizers,
+        version=application.resource_version,
+    )
 
 
 def patched(current: dict[str, Any], patch: Any, kind: str) -> dict[str, Any]:

@@ -43,7 +43,9 @@ class Batch(View):
         if not isinstance(action, str) or action not in _RIGHTS:
             raise Invalid(f"action must be one of {', '.join(_RIGHTS)}")
         if not isinstance(options, dict):
-            raise Invalid("options must be an object, as the body or query of the action for one application")  # fmt: skip
+            raise Invalid(
+                "options must be an object, as the body or query of the action for one application"
+            )
         caller = actor(request)
         names = _chosen(caller, body)
         return Response({"items": [_done(caller, action, name, options) for name in names]})
@@ -72,7 +74,9 @@ def _chosen(caller: Caller, body: dict[str, Any]) -> list[tuple[str, str]]:
     return names
 
 
-def _done(caller: Caller, action: str, name: tuple[str, str], options: dict[str, Any]) -> dict[str, Any]:  # fmt: skip
+def _done(
+    caller: Caller, action: str, name: tuple[str, str], options: dict[str, Any]
+) -> dict[str, Any]:
     entry: dict[str, Any] = {"namespace": name[0], "name": name[1]}
     try:
         _do(caller, action, name, options)
@@ -104,5 +108,9 @@ def _do(caller: Caller, action: str, name: tuple[str, str], options: dict[str, A
         if cascade:
             require_cascade(caller, row)
         applications.request_deletion(
-            row, caller.name, cascade=cascade, propagation=str(options.get("propagationPolicy") or ""), confirmed=options.get("confirm") is True,
-        )  # fmt: skip
+            row,
+            caller.name,
+            cascade=cascade,
+            propagation=str(options.get("propagationPolicy") or ""),
+            confirmed=options.get("confirm") is True,
+        )

@@ -43,13 +43,23 @@ def host_json(line: str) -> dict[str, str]:
 def authorities_json(host: str, pem: str) -> list[dict[str, str]]:
     """Return each certificate that a host is known by: its kind of key and its subject."""
     return [
-        {"serverName": host, "certType": "https", "certSubType": _kind(c), "certInfo": c.subject.rfc4514_string()}
+        {
+            "serverName": host,
+            "certType": "https",
+            "certSubType": _kind(c),
+            "certInfo": c.subject.rfc4514_string(),
+        }
         for c in x509.load_pem_x509_certificates(pem.encode())
-    ]  # fmt: skip
+    ]
 
 
 def _kind(certificate: x509.Certificate) -> str:
-    kinds: list[tuple[type, str]] = [(rsa.RSAPublicKey, "rsa"), (ec.EllipticCurvePublicKey, "ecdsa"), (ed25519.Ed25519PublicKey, "ed25519"), (dsa.DSAPublicKey, "dsa")]  # fmt: skip
+    kinds: list[tuple[type, str]] = [
+        (rsa.RSAPublicKey, "rsa"),
+        (ec.EllipticCurvePublicKey, "ecdsa"),
+        (ed25519.Ed25519PublicKey, "ed25519"),
+        (dsa.DSAPublicKey, "dsa"),
+    ]
     key: object = certificate.public_key()
     return next((name for kind, name in kinds if isinstance(key, kind)), "unknown")
 
@@ -68,7 +78,11 @@ def _key(shown: Mapping[str, str]) -> tuple[str, str, str]:
 
 def _chosen(request: Request, items: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     params, found = request.query_params, list(items)
-    for field, name in {"serverName": "hostNamePattern", "certType": "certType", "certSubType": "certSubType"}.items():  # fmt: skip
+    for field, name in {
+        "serverName": "hostNamePattern",
+        "certType": "certType",
+        "certSubType": "certSubType",
+    }.items():
         if params.get(name, "*") not in ("", "*"):
             found = [c for c in found if matches(params[name], c[field])]
     return found
@@ -83,7 +97,9 @@ class Certificates(View):
     def get(self, request: Request) -> Response:
         """List SSH keys with their fingerprints and certificates with their subjects."""
         answer = {"items": _chosen(request, known_certificates(actor(request))), "metadata": {}}
-        return Response(arranged(request, answer, _COLUMNS, ["serverName", "certSubType", "certInfo"]))  # fmt: skip
+        return Response(
+            arranged(request, answer, _COLUMNS, ["serverName", "certSubType", "certInfo"])
+        )
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
@@ -126,8 +142,16 @@ class KnownHosts(View):
     def get(self, request: Request) -> Response:
         """Return the lines of known SSH hosts and the PEM certificates of each host."""
         caller = actor(request)
-        lines = [x for x in host_lines() if is_allowed(caller, "certificates", "get", x.partition(" ")[0])]  # fmt: skip
-        pems = {h: p for h, p in sorted(dict(setting(TLS, {})).items()) if is_allowed(caller, "certificates", "get", h)}  # fmt: skip
+        lines = [
+            x
+            for x in host_lines()
+            if is_allowed(caller, "certificates", "get", x.partition(" ")[0])
+        ]
+        pems = {
+            h: p
+            for h, p in sorted(dict(setting(TLS, {})).items())
+            if is_allowed(caller, "certificates", "get", h)
+        }
         return Response({"lines": lines, "certificates": pems})
 
 
@@ -153,7 +177,9 @@ def add_certificates(
             elif item.get("certType") == "https":
                 host, pem = _pem(item, where)
                 if pems.get(host, pem) != pem and not upsert:
-                    raise Invalid(f"{where}: {host} is known by another certificate; use upsert to replace it")  # fmt: skip
+                    raise Invalid(
+                        f"{where}: {host} is known by another certificate; use upsert to replace it"
+                    )
                 pems[host] = pem
                 added += authorities_json(host, pem)
             else:
@@ -170,20 +196,28 @@ def _with_line(lines: list[str], line: str, *, upsert: bool) -> list[str]:
     host, kind, _key = line.split()
     same = [x for x in lines if x.split()[:2] == [host, kind]]
     if same and same != [line] and not upsert:
-        raise Invalid(f"Key for '{host}' (subtype: '{kind}') already exist and upsert was not specified.")  # fmt: skip
+        raise Invalid(
+            f"Key for '{host}' (subtype: '{kind}') already exist and upsert was not specified."
+        )
     return [*(x for x in lines if x not in same), line]
 
 
 def _ssh_line(item: Mapping[str, Any], where: str) -> str:
     data = str(item.get("certData") or "")
     try:
-        key = data if data.startswith("AAAA") else base64.b64decode(data + "==").decode(errors="replace")  # fmt: skip
+        key = (
+            data
+            if data.startswith("AAAA")
+            else base64.b64decode(data + "==").decode(errors="replace")
+        )
         base64.b64decode(key + "==")
     except ValueError as error:
         raise Invalid(f"{where}.certData must be a public key, or one in base64") from error
     host, kind = str(item.get("serverName") or ""), str(item.get("certSubType") or "")
     if not host or not kind or not key or any(c.isspace() for c in host + kind + key):
-        raise Invalid(f"{where}: serverName, certSubType and certData are required, without white space")  # fmt: skip
+        raise Invalid(
+            f"{where}: serverName, certSubType and certData are required, without white space"
+        )
     return f"{host} {kind} {key}"
 
 

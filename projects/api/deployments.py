@@ -53,11 +53,25 @@ def deployment(
     """Return one deployment."""
     detail = event.detail
     return {
-        "application": event.object, "project": event.project, "cluster": event.cluster, "operation": event.operation,
-        "kind": began.verb if began else "sync", "phase": detail.get("phase"), "startedAt": detail.get("started"), "finishedAt": stamp(event.at),
-        "seconds": detail.get("seconds"), "revisions": event.revisions, "commits": detail.get("commits") or [],
-        "authors": sorted({c["author"] for c in detail.get("commits") or []}), "initiator": began.actor if began else event.actor,
-        "initiatorIdentity": began.who if began else {}, "approvers": [c.actor for c in confirmed], "reason": began.reason if began else "",
-        "ticket": began.ticket if began else "", "manifestsDigest": detail.get("manifests", ""), "driftSeconds": detail.get("drift_seconds"),
-        "dryRun": bool(detail.get("dry_run")), "event": str(event.uid),
-    }  # fmt: skip
+        "application": event.object,
+        "project": event.project,
+        "cluster": event.cluster,
+        "operation": event.operation,
+        "kind": began.verb if began else "sync",
+        "phase": detail.get("phase"),
+        "startedAt": detail.get("started"),
+        "finishedAt": stamp(event.at),
+        "seconds": detail.get("seconds"),
+        "revisions": event.revisions,
+        "commits": detail.get("commits") or [],
+        "authors": sorted({c["author"] for c in detail.get("commits") or []}),
+        "initiator": began.actor if began else event.actor,
+        "initiatorIdentity": began.who if began else {},
+        "approvers": [c.actor for c in confirmed],
+        "reason": began.reason if began else "",
+        "ticket": began.ticket if began else "",
+        "manifestsDigest": detail.get("manifests", ""),
+        "driftSeconds": detail.get("drift_seconds"),
+        "dryRun": bool(detail.get("dry_run")),
+        "event": str(event.uid),
+    }

@@ -62,10 +62,15 @@ class Manifests(View):
         )
         desired = sources.load(wanted, revisions, context)
         manifests = [orjson.dumps(redact(m)[0]).decode() for m in desired.manifests]
-        return Response({
-            "manifests": manifests, "namespace": application.dest_namespace, "server": cluster.server,
-            "revision": revisions[0], "sourceType": desired.source_types[0],
-        })  # fmt: skip
+        return Response(
+            {
+                "manifests": manifests,
+                "namespace": application.dest_namespace,
+                "server": cluster.server,
+                "revision": revisions[0],
+                "sourceType": desired.source_types[0],
+            }
+        )
 
 
 class Diff(View):
@@ -137,10 +142,25 @@ class Events(View):
 def _event_json(application: Application, event: ApplicationEvent) -> dict[str, Any]:
     at = event.at.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
-        "metadata": {"name": f"{event.name}.{event.pk:x}", "namespace": event.namespace, "creationTimestamp": at},
-        "involvedObject": {"kind": "Application", "namespace": event.namespace, "name": event.name, "uid": str(application.uid), "apiVersion": "argoproj.io/v1alpha1"},
-        "reason": event.reason, "message": event.message, "type": event.kind, "count": 1, "firstTimestamp": at, "lastTimestamp": at,
-    }  # fmt: skip
+        "metadata": {
+            "name": f"{event.name}.{event.pk:x}",
+            "namespace": event.namespace,
+            "creationTimestamp": at,
+        },
+        "involvedObject": {
+            "kind": "Application",
+            "namespace": event.namespace,
+            "name": event.name,
+            "uid": str(application.uid),
+            "apiVersion": "argoproj.io/v1alpha1",
+        },
+        "reason": event.reason,
+        "message": event.message,
+        "type": event.kind,
+        "count": 1,
+        "firstTimestamp": at,
+        "lastTimestamp": at,
+    }
 
 
 def require_permitted(application: Application, source: dict[str, Any]) -> None:
@@ -171,7 +191,9 @@ def source_of(
         wanted = number(request, "versionId")
         entry = next((e for e in application.history.all() if e.number == wanted), None)
         if entry is None:
-            raise Invalid(f"versionId: application {application.name} has no deployment with id {wanted}")  # fmt: skip
+            raise Invalid(
+                f"versionId: application {application.name} has no deployment with id {wanted}"
+            )
         found = list(entry.sources)
     if request.query_params.get("sourceIndex", "") == "":
         return next((s for s in found if fits(s)), None)
@@ -257,19 +279,29 @@ class SyncWindows(View):
         """Return the windows, whether a person may sync now, and when that may change."""
         windows = windows_of(get_application(request, name), timezone.now())
         reopens = windows.reopens_at()
-        return Response({
-            "canSync": windows.can_sync(manual=True), "assignedWindows": [_window_json(w) for w in windows.assigned],
-            "activeWindows": [_window_json(w) for w in windows.active],
-            **({"flotillaChangesAt": reopens.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")} if reopens else {}),
-        })  # fmt: skip
+        return Response(
+            {
+                "canSync": windows.can_sync(manual=True),
+                "assignedWindows": [_window_json(w) for w in windows.assigned],
+                "activeWindows": [_window_json(w) for w in windows.active],
+                **(
+                    {"flotillaChangesAt": reopens.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+                    if reopens
+                    else {}
+                ),
+            }
+        )
 
 
 def _window_json(window: Window) -> dict[str, Any]:
     spec = window.spec
     return {
-        "kind": spec.get("kind"), "schedule": spec.get("schedule"), "duration": spec.get("duration"),
-        "manualSync": bool(spec.get("manualSync")), **({"timeZone": spec["timeZone"]} if spec.get("timeZone") else {}),
-    }  # fmt: skip
+        "kind": spec.get("kind"),
+        "schedule": spec.get("schedule"),
+        "duration": spec.get("duration"),
+        "manualSync": bool(spec.get("manualSync")),
+        **({"timeZone": spec["timeZone"]} if spec.get("timeZone") else {}),
+    }
 
 
 class Links(View):

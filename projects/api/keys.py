@@ -41,9 +41,10 @@ class Keys(View):
         """List the keys."""
         caller, wanted = actor(request), key_name(request.query_params.get("keyID"))
         shown = [
-            read_keys(text)[0] for name, text in sorted(known_keys().items())
+            read_keys(text)[0]
+            for name, text in sorted(known_keys().items())
             if wanted in ("", name) and is_allowed(caller, "gpgkeys", "get", name)
-        ]  # fmt: skip
+        ]
         answer = {"items": [key_json(k) for k in shown], "metadata": {}}
         return Response(arranged(request, answer, {"id": "keyID", "owner": "owner"}, ["keyID"]))
 
@@ -66,9 +67,12 @@ class Keys(View):
             for key in fresh:
                 audit.record(caller.name, "create", "gpgkey", key.key_id, owner=key.owner)
             mark_due(Application.objects.values_list("pk", flat=True))
-        return Response({
-            "created": {"items": [key_json(k) for k in fresh]}, "skipped": [k.key_id for k in found if k not in fresh],
-        })  # fmt: skip
+        return Response(
+            {
+                "created": {"items": [key_json(k) for k in fresh]},
+                "skipped": [k.key_id for k in found if k not in fresh],
+            }
+        )
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request) -> Response:

@@ -21,19 +21,31 @@ from projects.models import Application, ApplicationQuerySet, Revision
 from projects.visible import visible
 
 _HEAVY = {
-    "resources": "status.resources", "summary": "status.summary", "conditions": "status.conditions", "compared_to": "status.sync.comparedTo",
-    "inputs": "-", "spec": "spec", "labels": "metadata.labels", "annotations": "metadata.annotations", "finalizers": "metadata.finalizers",
+    "resources": "status.resources",
+    "summary": "status.summary",
+    "conditions": "status.conditions",
+    "compared_to": "status.sync.comparedTo",
+    "inputs": "-",
+    "spec": "spec",
+    "labels": "metadata.labels",
+    "annotations": "metadata.annotations",
+    "finalizers": "metadata.finalizers",
     "source_types": "status.sourceType",
-}  # fmt: skip
+}
 
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 # Columns that can be empty sort as an empty text, or as never.
 _ORDERS: dict[str, Any] = {
-    "name": F("name"), "namespace": Coalesce("dest_namespace", Value("")), "project": F("project"), "cluster": Coalesce("cluster__name", Value(""), output_field=CharField()),
-    "health": F("health_status"), "sync": F("sync_status"), "created": F("created_at"),
+    "name": F("name"),
+    "namespace": Coalesce("dest_namespace", Value("")),
+    "project": F("project"),
+    "cluster": Coalesce("cluster__name", Value(""), output_field=CharField()),
+    "health": F("health_status"),
+    "sync": F("sync_status"),
+    "created": F("created_at"),
     "synced": Coalesce("operation__started_at", Value(_NEVER, output_field=DateTimeField())),
-}  # fmt: skip
+}
 _FILTERS = ("health", "sync", "cluster", "operation", "freshness", "auto", "set")
 _CHUNK = 5000
 
@@ -56,9 +68,10 @@ def _wanted_columns(fields: str) -> set[str]:
         p.removeprefix("items.").removeprefix("result.application.") for p in fields.split(",")
     ]
     return {
-        column for column, path in _HEAVY.items()
+        column
+        for column, path in _HEAVY.items()
         if not any(p == "items" or path.startswith(p) or p.startswith(path) for p in paths)
-    }  # fmt: skip
+    }
 
 
 def _wants(fields: str, path: str) -> bool:
@@ -119,7 +132,9 @@ def _filtered(request: Request) -> ApplicationQuerySet:
 
 def _called(names: Sequence[str]) -> Q:
     """Return the condition for applications of these names; `namespace/name` means that one only."""
-    pairs = [(namespace, name) for namespace, slash, name in (n.partition("/") for n in names) if slash]  # fmt: skip
+    pairs = [
+        (namespace, name) for namespace, slash, name in (n.partition("/") for n in names) if slash
+    ]
     anywhere = [n for n in names if "/" not in n]
     return Q(name__one_of=anywhere) | Q(PairOf("namespace", "name", pairs))
 
@@ -133,14 +148,24 @@ def _chosen(request: Request) -> Chosen:
 
 def _sorted_by(order: Order) -> list[str]:
     sign = "-" if order.descending else ""
-    return list(dict.fromkeys([f"{sign}{'name' if order.word == 'name' else 'sort_value'}", f"{sign}name", f"{sign}namespace"]))  # fmt: skip
+    return list(
+        dict.fromkeys(
+            [
+                f"{sign}{'name' if order.word == 'name' else 'sort_value'}",
+                f"{sign}name",
+                f"{sign}namespace",
+            ]
+        )
+    )
 
 
 def _beyond(key: Key, order: Order) -> Q:
     """Return the condition that a row comes after one of a key."""
     word = "lt" if order.descending else "gt"
     value: Any = _moment(key[0]) if order.word in ("created", "synced") else str(key[0])
-    after_name = Q(**{f"name__{word}": key[1]}) | Q(**{"name": key[1], f"namespace__{word}": key[2]})  # fmt: skip
+    after_name = Q(**{f"name__{word}": key[1]}) | Q(
+        **{"name": key[1], f"namespace__{word}": key[2]}
+    )
     if order.word == "name":
         return after_name
     return Q(**{f"sort_value__{word}": value}) | (Q(sort_value=value) & after_name)
@@ -155,11 +180,19 @@ def _moment(value: Any) -> datetime:
 
 def _key(row: Application, order: Order) -> Key:
     value: Any = {
-        "name": row.name, "namespace": row.dest_namespace or "", "project": row.project, "cluster": row.cluster.name if row.cluster else "",
-        "health": row.health_status, "sync": row.sync_status,
-    }.get(order.word)  # fmt: skip
+        "name": row.name,
+        "namespace": row.dest_namespace or "",
+        "project": row.project,
+        "cluster": row.cluster.name if row.cluster else "",
+        "health": row.health_status,
+        "sync": row.sync_status,
+    }.get(order.word)
     if order.word in ("created", "synced"):
-        moment = row.created_at if order.word == "created" else (row.operation.started_at if row.operation else _NEVER)  # fmt: skip
+        moment = (
+            row.created_at
+            if order.word == "created"
+            else (row.operation.started_at if row.operation else _NEVER)
+        )
         value = round(moment.timestamp() * 1_000_000)
     return value, row.name, row.namespace
 
@@ -187,9 +220,13 @@ def _fitting(request: Request, rows: Sequence[Application]) -> list[Application]
     fits, url = selector(request.query_params.get("selector", "")), request.query_params.get("repo")
     wanted = folded_url(url) if url else ""
     return [
-        row for row in rows
-        if fits(row.labels) and (not wanted or any(folded_url(str(s.get("repoURL", ""))) == wanted for s in row.sources))
-    ]  # fmt: skip
+        row
+        for row in rows
+        if fits(row.labels)
+        and (
+            not wanted or any(folded_url(str(s.get("repoURL", ""))) == wanted for s in row.sources)
+        )
+    ]
 
 
 def _facets(
@@ -227,9 +264,16 @@ def _history(caller: Caller, rows: Sequence[Application]) -> dict[int, list[Revi
 
 
 _NARROW = {
-    "items.metadata.name", "items.metadata.namespace", "items.metadata.resourceVersion", "items.status.sync.status",
-    "items.status.sync.revision", "items.status.sync", "items.status.health", "items.status.health.status", "metadata.resourceVersion",
-}  # fmt: skip
+    "items.metadata.name",
+    "items.metadata.namespace",
+    "items.metadata.resourceVersion",
+    "items.status.sync.status",
+    "items.status.sync.revision",
+    "items.status.sync",
+    "items.status.health",
+    "items.status.health.status",
+    "metadata.resourceVersion",
+}
 
 
 def _is_narrow(fields: str) -> bool:
@@ -241,6 +285,10 @@ def _narrow(row: Application) -> dict[str, Any]:
     if row.revisions:
         sync["revision"] = row.revisions[0]
     return {
-        "metadata": {"name": row.name, "namespace": row.namespace, "resourceVersion": str(row.resource_version)},
+        "metadata": {
+            "name": row.name,
+            "namespace": row.namespace,
+            "resourceVersion": str(row.resource_version),
+        },
         "status": {"sync": sync, "health": {"status": row.health_status}},
-    }  # fmt: skip
+    }

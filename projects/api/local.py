@@ -91,9 +91,12 @@ class ManifestsWithFiles(View):
         )
         desired, context_cluster = _rendered(application, project, files, query, trusted=is_trusted)
         answer: dict[str, Any] = {
-            "manifests": [orjson.dumps(redact(m)[0]).decode() for m in desired.manifests], "namespace": application.dest_namespace,
-            "server": context_cluster.server, "revision": "", "sourceType": next((t for t in desired.source_types if t), ""),
-        }  # fmt: skip
+            "manifests": [orjson.dumps(redact(m)[0]).decode() for m in desired.manifests],
+            "namespace": application.dest_namespace,
+            "server": context_cluster.server,
+            "revision": "",
+            "sourceType": next((t for t in desired.source_types if t), ""),
+        }
         if flag(request, "compare"):
             ask = Ask.ONCE if is_trusted else Ask.NOT
             compared = comparison(
@@ -135,7 +138,9 @@ def _chunks(items: list[Any]) -> Iterator[bytes]:
             raise Invalid(f"line {number}: chunk is not base64: {error}") from error
         size += len(data)
         if size > settings.MAX_LOCAL_BYTES:
-            raise Invalid(f"the files are larger than {settings.MAX_LOCAL_BYTES // 1024**2} MiB, the limit")  # fmt: skip
+            raise Invalid(
+                f"the files are larger than {settings.MAX_LOCAL_BYTES // 1024**2} MiB, the limit"
+            )
         yield data
 
 
@@ -165,8 +170,13 @@ def _files(archive: bytes, query: Mapping[str, Any]) -> MemoryFiles:
 
 
 def _rendered(
-    application: Application, project: Project, files: MemoryFiles, query: Mapping[str, Any], *, trusted: bool
-) -> tuple[sources.Desired, Any]:  # fmt: skip
+    application: Application,
+    project: Project,
+    files: MemoryFiles,
+    query: Mapping[str, Any],
+    *,
+    trusted: bool,
+) -> tuple[sources.Desired, Any]:
     """Return the manifests with one source's files replaced, and the cluster that they go to.
 
     Raises: Invalid saying why they cannot be rendered.

@@ -56,8 +56,13 @@ class Logs(View):
         """Stream log lines, of one pod or of all pods below a resource."""
         application = get_application(request, name)
         require(
-            actor(request), "logs", "get", application.rbac_object, application.project, application.where
-        )  # fmt: skip
+            actor(request),
+            "logs",
+            "get",
+            application.rbac_object,
+            application.project,
+            application.where,
+        )
         cluster = find_cluster(application.spec)
         params = request.query_params
         pods = _pods(application, cluster, params, pod or params.get("podName", ""))
@@ -74,10 +79,26 @@ class Logs(View):
             "text/event-stream" in request.headers.get("Accept", ""),
         )
         answer = StreamingHttpResponse(
-            _log_lines((connection_for(application, project_of(application.project), cluster), connect(cluster)), pods, query, keep,
-                       _still_allowed(application, [(p.namespace, p.name) for p in pods], token_of(request._request)), plain=download, events=events),
-            content_type="text/plain" if download else "text/event-stream" if events else "application/json",
-        )  # fmt: skip
+            _log_lines(
+                (
+                    connection_for(application, project_of(application.project), cluster),
+                    connect(cluster),
+                ),
+                pods,
+                query,
+                keep,
+                _still_allowed(
+                    application, [(p.namespace, p.name) for p in pods], token_of(request._request)
+                ),
+                plain=download,
+                events=events,
+            ),
+            content_type="text/plain"
+            if download
+            else "text/event-stream"
+            if events
+            else "application/json",
+        )
         if download:
             answer["Content-Disposition"] = f'attachment; filename="{name}.log"'
         return answer
@@ -263,7 +284,9 @@ class _Reading:
 
         space, name = source.place.namespace, source.place.name
         try:
-            for line in _read_log(self._connection, space, name, self._query, self._stopped, opened):  # fmt: skip
+            for line in _read_log(
+                self._connection, space, name, self._query, self._stopped, opened
+            ):
                 self._put(source, line)
         except (Refused, RetryLater) as error:
             self._put(source, f" error: {error}")
@@ -294,8 +317,15 @@ class _Reading:
 
 
 async def _log_lines(
-    connections: tuple[Connection, Connection], pods: list[_Pod], query: dict[str, str], keep: _Filter, allowed: Callable[[], bool], *, plain: bool, events: bool
-) -> AsyncIterator[bytes]:  # fmt: skip
+    connections: tuple[Connection, Connection],
+    pods: list[_Pod],
+    query: dict[str, str],
+    keep: _Filter,
+    allowed: Callable[[], bool],
+    *,
+    plain: bool,
+    events: bool,
+) -> AsyncIterator[bytes]:
     reading, clock = _Reading(connections, pods, query), asyncio.get_running_loop().time
     try:
         checked = clock()

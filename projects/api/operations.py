@@ -113,8 +113,13 @@ def _refuse_unproved(application: Application) -> None:
 def require_override(caller: Caller, application: Application) -> None:
     """Return if a caller may deploy something else than what the application names."""
     require(
-        caller, "applications", "override", application.rbac_object, application.project, application.where
-    )  # fmt: skip
+        caller,
+        "applications",
+        "override",
+        application.rbac_object,
+        application.project,
+        application.where,
+    )
 
 
 def check_windows(application: Application) -> None:
@@ -268,10 +273,15 @@ class Rollback(View):
             raise Protected("rollback cannot be initiated when auto-sync is enabled")
         entry = _history_entry(application, body.get("id"))
         sync: dict[str, Any] = {
-            "syncStrategy": {"apply": {}}, "syncOptions": application.sync_policy.get("syncOptions") or [],
+            "syncStrategy": {"apply": {}},
+            "syncOptions": application.sync_policy.get("syncOptions") or [],
             **{k: True for k in ("prune", "dryRun") if body.get(k)},
-            **({"revisions": entry.revisions} if entry.is_multi_source else {"revision": entry.revisions[0] if entry.revisions else ""}),
-        }  # fmt: skip
+            **(
+                {"revisions": entry.revisions}
+                if entry.is_multi_source
+                else {"revision": entry.revisions[0] if entry.revisions else ""}
+            ),
+        }
         operation = {"sync": sync, "initiatedBy": {"username": actor(request).name}}
         begin(
             application,
@@ -325,9 +335,14 @@ class ConfirmDeletion(View):
         with transaction.atomic():
             changed = applications.change(application, actor(request).name, annotations=annotations)
             audit.record(
-                actor(request).name, "confirm-deletion", "application", changed.qualified_name, changed.project,
-                cluster=changed.cluster.name if changed.cluster else "", operation=changed.operation_id,
-            )  # fmt: skip
+                actor(request).name,
+                "confirm-deletion",
+                "application",
+                changed.qualified_name,
+                changed.project,
+                cluster=changed.cluster.name if changed.cluster else "",
+                operation=changed.operation_id,
+            )
         for pk in Operation.objects.filter(application=changed, phase="Running").values_list(
             "pk", flat=True
         ):

@@ -96,7 +96,9 @@ class OneProject(View):
         body = body_map(request)
         manifest = body.get("project", body)
         if not isinstance(manifest, dict) or not isinstance(manifest.get("spec"), dict):
-            raise Invalid("project.spec is required: an object, {} to take everything from the project")  # fmt: skip
+            raise Invalid(
+                "project.spec is required: an object, {} to take everything from the project"
+            )
         if not isinstance(manifest.get("metadata") or {}, dict):
             raise Invalid("project.metadata must be an object")
         _require(actor(request), project, manifest)
@@ -190,9 +192,13 @@ class RoleTokens(View):
         if not any(r.get("name") == role for r in project.spec.get("roles") or []):
             raise NotFound(f"project '{name}' does not have role '{role}'")
         token = create_token(
-            actor(request).name, project=name, role=role, token_id=body.get("id"), seconds=body.get("expiresIn"),
+            actor(request).name,
+            project=name,
+            role=role,
+            token_id=body.get("id"),
+            seconds=body.get("expiresIn"),
             description=str(body.get("description") or ""),
-        )  # fmt: skip
+        )
         _tokens_changed(project)
         return Response({"token": token})
 

@@ -45,9 +45,28 @@ SECRET_FIELDS = (
     "githubAppPrivateKey",
     "gcpServiceAccountKey",
 )
-_COLUMNS = {"repo": "repo", "type": "type", "name": "name", "project": "project", "status": "connectionState.status"}  # fmt: skip
-OPTION_FIELDS = ("insecure", "insecureIgnoreHostKey", "enableLfs", "enableOCI", "insecureOCIForceHttp", "forceHttpBasicAuth", "proxy", "noProxy",
-                 "depth", "passCredentials", "githubAppID", "githubAppInstallationID", "githubAppEnterpriseBaseUrl")  # fmt: skip
+_COLUMNS = {
+    "repo": "repo",
+    "type": "type",
+    "name": "name",
+    "project": "project",
+    "status": "connectionState.status",
+}
+OPTION_FIELDS = (
+    "insecure",
+    "insecureIgnoreHostKey",
+    "enableLfs",
+    "enableOCI",
+    "insecureOCIForceHttp",
+    "forceHttpBasicAuth",
+    "proxy",
+    "noProxy",
+    "depth",
+    "passCredentials",
+    "githubAppID",
+    "githubAppInstallationID",
+    "githubAppEnterpriseBaseUrl",
+)
 
 
 def _split(body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -62,14 +81,22 @@ def _split(body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def repository_json(repository: Repository) -> dict[str, Any]:
     """Return a repository without its credentials; the user name is shown."""
     state = {
-        "status": repository.connection, "message": repository.message,
-        "attemptedAt": repository.attempted_at.strftime("%Y-%m-%dT%H:%M:%SZ") if repository.attempted_at else None,
-    }  # fmt: skip
+        "status": repository.connection,
+        "message": repository.message,
+        "attemptedAt": repository.attempted_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        if repository.attempted_at
+        else None,
+    }
     result = {
-        "repo": repository.url, "type": repository.kind, "name": repository.name, "project": repository.project,
-        **{k: v for k, v in repository.options.items() if k != "proxy"}, "connectionState": state,
-        "inheritedCreds": not repository.credentials and bool(credentials_for(repository.url, repository.project).get("password")),
-    }  # fmt: skip
+        "repo": repository.url,
+        "type": repository.kind,
+        "name": repository.name,
+        "project": repository.project,
+        **{k: v for k, v in repository.options.items() if k != "proxy"},
+        "connectionState": state,
+        "inheritedCreds": not repository.credentials
+        and bool(credentials_for(repository.url, repository.project).get("password")),
+    }
     return {k: v for k, v in result.items() if v not in ("", None, False)}
 
 
@@ -147,7 +174,9 @@ class Repositories(View):
                 return Response(repository_json(existing))
             raise Invalid("existing repository spec is different, use upsert flag to force update")
         was_asked = not flag(request, "credsOnly")
-        return Response(repository_json(save_repository(existing, body, url, account.name, asked=was_asked)))  # fmt: skip
+        return Response(
+            repository_json(save_repository(existing, body, url, account.name, asked=was_asked))
+        )
 
 
 def _require_create(caller: Caller, given: Mapping[str, Any], field: str) -> None:
@@ -264,8 +293,14 @@ def _ask_again(row: Repository) -> None:
     word = "Failed" if problem else "Successful"
     with transaction.atomic():
         row.lock()
-        more = {"resource_version": next_version()} if (word, problem) != (row.connection, row.message) else {}  # fmt: skip
-        Repository.objects.filter(pk=row.pk).update(connection=word, message=problem, attempted_at=timezone.now(), **more)  # fmt: skip
+        more = (
+            {"resource_version": next_version()}
+            if (word, problem) != (row.connection, row.message)
+            else {}
+        )
+        Repository.objects.filter(pk=row.pk).update(
+            connection=word, message=problem, attempted_at=timezone.now(), **more
+        )
         publish()
     row.refresh_from_db()
 
@@ -304,8 +339,13 @@ class OneRepository(View):
             row.lock()
             _touched(row.url)
             Tombstone.objects.create(
-                resource_version=next_version(), kind="Repository", name=row.url, project=row.project, row=row.pk, manifest=repository_json(row),
-            )  # fmt: skip
+                resource_version=next_version(),
+                kind="Repository",
+                name=row.url,
+                project=row.project,
+                row=row.pk,
+                manifest=repository_json(row),
+            )
             row.delete()
             publish()
             audit.record(actor(request).name, "delete", "repository", row.url, row.project)
@@ -459,7 +499,11 @@ class AppDetails(View):
 
 def require_details(caller: Caller, project: str, name: str, url: str) -> None:
     """Return if a caller may look into a source: of its own application, or of one that it may create."""
-    found = Application.objects.select_related("cluster").filter(namespace=settings.NAMESPACE, name=name).first()  # fmt: skip
+    found = (
+        Application.objects.select_related("cluster")
+        .filter(namespace=settings.NAMESPACE, name=name)
+        .first()
+    )
     if found is not None and found.project == project:
         named, where, action = found.rbac_object, found.where, "get"
     else:

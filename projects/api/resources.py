@@ -122,10 +122,21 @@ class ManagedResources(View):
         narrow = not may_sync(actor(request), application)
         asked = {f: params.get(f, "") for f in ("group", "kind", "namespace", "name")}
         revisions = params.getlist("revisions") or [r for r in [params.get("revision", "")] if r]
-        wanted = {"revisions": revisions, "sourcePositions": params.getlist("sourcePositions") or None, "dryRun": True}  # fmt: skip
+        wanted = {
+            "revisions": revisions,
+            "sourcePositions": params.getlist("sourcePositions") or None,
+            "dryRun": True,
+        }
         if flag(request, "serverSideDiff"):
             # A dry run of what Git has, as whom the project says: who may not sync may not have it tried.
-            require(actor(request), "applications", "sync", application.rbac_object, application.project, application.where)  # fmt: skip
+            require(
+                actor(request),
+                "applications",
+                "sync",
+                application.rbac_object,
+                application.project,
+                application.where,
+            )
             application.annotations = with_server_side_diff(application.annotations)
         items = managed_items(
             application, asked, wanted if revisions else None, narrow=bool(revisions) and narrow
@@ -189,11 +200,21 @@ def compared_items(
             found.predicted if found else None,
         ]
         target, current, normalized, predicted = _masked(states)
-        items.append({
-            **have, "targetState": _text(target), "liveState": _text(current), "normalizedLiveState": _text(normalized),
-            "predictedLiveState": _text(predicted), "modified": pair.state.status == "OutOfSync",
-            **({"resourceVersion": pair.live["metadata"].get("resourceVersion", "")} if pair.live else {}),
-        })  # fmt: skip
+        items.append(
+            {
+                **have,
+                "targetState": _text(target),
+                "liveState": _text(current),
+                "normalizedLiveState": _text(normalized),
+                "predictedLiveState": _text(predicted),
+                "modified": pair.state.status == "OutOfSync",
+                **(
+                    {"resourceVersion": pair.live["metadata"].get("resourceVersion", "")}
+                    if pair.live
+                    else {}
+                ),
+            }
+        )
     return items
 
 
@@ -300,10 +321,17 @@ def place(
     if fine != "get":
         verb = _VERBS.get(action) or f"action {action.rpartition('/')[2]}"
         where = application.cluster.name if application.cluster else ""
-        audit.concern(verb, "resource", f"{application.qualified_name} {key}", application.project, where)  # fmt: skip
+        audit.concern(
+            verb, "resource", f"{application.qualified_name} {key}", application.project, where
+        )
         require(
-            actor(request), "applications", fine, application.rbac_object, application.project, application.where
-        )  # fmt: skip
+            actor(request),
+            "applications",
+            fine,
+            application.rbac_object,
+            application.project,
+            application.where,
+        )
         check_reason(project_of(application.project).spec, application.project)
     return place_for(application, key, params.get("version", ""))
 
@@ -524,10 +552,15 @@ def _predicted(application: Application, manifest: Any) -> dict[str, Any]:
         raise translated(secretless(refused, manifest)) from refused
     target, now, after = redact(manifest, current, predicted)
     return {
-        "group": key.group, "kind": key.kind, "namespace": key.namespace, "name": key.name, "targetState": _text(after),
-        "liveState": _text(now), "modified": {**(after or {}), "metadata": {}} != {**(now or {}), "metadata": {}},
+        "group": key.group,
+        "kind": key.kind,
+        "namespace": key.namespace,
+        "name": key.name,
+        "targetState": _text(after),
+        "liveState": _text(now),
+        "modified": {**(after or {}), "metadata": {}} != {**(now or {}), "metadata": {}},
         "requestedState": _text(target),
-    }  # fmt: skip
+    }
 
 
 async def tree_text(application: Application) -> bytes:

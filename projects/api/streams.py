@@ -48,12 +48,21 @@ class Filter:
         """Return whether an object is one of them."""
         metadata = manifest["metadata"]
         return (
-            self.name in ("", metadata["name"]) and self.namespace in ("", metadata["namespace"])
-            and (not self.names or not {metadata["name"], f"{metadata['namespace']}/{metadata['name']}"}.isdisjoint(self.names))
-            and (not self.repo or self.repo in {folded_url(str(s.get("repoURL", ""))) for s in _sources(manifest)})
+            self.name in ("", metadata["name"])
+            and self.namespace in ("", metadata["namespace"])
+            and (
+                not self.names
+                or not {metadata["name"], f"{metadata['namespace']}/{metadata['name']}"}.isdisjoint(
+                    self.names
+                )
+            )
+            and (
+                not self.repo
+                or self.repo in {folded_url(str(s.get("repoURL", ""))) for s in _sources(manifest)}
+            )
             and (not self.projects or project in self.projects)
             and (self.labels is None or self.labels(metadata.get("labels") or {}))
-        )  # fmt: skip
+        )
 
 
 def _sources(manifest: dict[str, Any]) -> list[dict[str, Any]]:
@@ -68,10 +77,13 @@ def asked(request: Request, *namespace: str) -> tuple[Filter, int | None]:
     """
     params = request.query_params
     chosen = Filter(
-        name=params.get("name", ""), namespace=next((params[n] for n in namespace if params.get(n)), ""), names=params.getlist("names"),
-        repo=folded_url(params["repo"]) if params.get("repo") else "", projects=params.getlist("projects") or params.getlist("project"),
+        name=params.get("name", ""),
+        namespace=next((params[n] for n in namespace if params.get(n)), ""),
+        names=params.getlist("names"),
+        repo=folded_url(params["repo"]) if params.get("repo") else "",
+        projects=params.getlist("projects") or params.getlist("project"),
         labels=selector(params["selector"]) if params.get("selector") else None,
-    )  # fmt: skip
+    )
     return chosen, digits(params.get("resourceVersion", ""))
 
 

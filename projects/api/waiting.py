@@ -23,7 +23,9 @@ def refresh_kind(caller: Caller, application: Application, asked: Any) -> str:
     """
     if asked != "hard":
         return "normal"
-    may_sync = is_allowed(caller, "applications", "sync", application.rbac_object, application.where)  # fmt: skip
+    may_sync = is_allowed(
+        caller, "applications", "sync", application.rbac_object, application.where
+    )
     person = caller.account.pk if caller.account else 0
     if not may_sync and not _HARD.take(person, time.monotonic()):
         raise RetryLater(

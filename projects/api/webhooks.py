@@ -41,7 +41,11 @@ def most_event_bytes(headers: Mapping[str, str]) -> int:
         is_proved = _check_headers(_sender_of(found), found)
     except Invalid:
         is_proved = False
-    return int(settings.MAX_WEBHOOK_BYTES if is_proved else min(UNSIGNED_WEBHOOK, settings.MAX_WEBHOOK_BYTES))  # fmt: skip
+    return int(
+        settings.MAX_WEBHOOK_BYTES
+        if is_proved
+        else min(UNSIGNED_WEBHOOK, settings.MAX_WEBHOOK_BYTES)
+    )
 
 
 @csrf_exempt
@@ -105,9 +109,14 @@ def _sender_of(headers: Mapping[str, str]) -> str:
     if headers.get("X-GitHub-Event") in ("package", "registry_package"):
         return "ghcr"
     for header, host in (
-        ("X-Vss-Activityid", "azure"), ("X-Gitea-Event", "gitea"), ("X-Gogs-Event", "gogs"), ("X-GitHub-Event", "github"),
-        ("X-Gitlab-Event", "gitlab"), ("X-Hook-UUID", "bitbucket"), ("X-Event-Key", "bitbucket-server"),
-    ):  # fmt: skip
+        ("X-Vss-Activityid", "azure"),
+        ("X-Gitea-Event", "gitea"),
+        ("X-Gogs-Event", "gogs"),
+        ("X-GitHub-Event", "github"),
+        ("X-Gitlab-Event", "gitlab"),
+        ("X-Hook-UUID", "bitbucket"),
+        ("X-Event-Key", "bitbucket-server"),
+    ):
         if headers.get(header):
             return host
     return ""
@@ -131,7 +140,12 @@ def _registry_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> str:
 
 def _events(host: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Event]:
     if host in ("azure", "harbor", "registry", "ghcr"):
-        read = {"azure": payloads.azure, "harbor": payloads.harbor, "registry": payloads.registry, "ghcr": payloads.github_package}  # fmt: skip
+        read = {
+            "azure": payloads.azure,
+            "harbor": payloads.harbor,
+            "registry": payloads.registry,
+            "ghcr": payloads.github_package,
+        }
         return read[host](body)
     if host == "gitlab":
         return payloads.gitlab(headers["X-Gitlab-Event"], body)

@@ -38,7 +38,9 @@ def manifest_from(body: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
         source = _source(source, fields)
     for tool in ("helm", "kustomize", "directory"):
         if tool in parts:
-            block = {"helm": _helm, "kustomize": _kustomize, "directory": _directory}[tool](dict(source.get(tool) or {}), fields)  # fmt: skip
+            block = {"helm": _helm, "kustomize": _kustomize, "directory": _directory}[tool](
+                dict(source.get(tool) or {}), fields
+            )
             put(source, tool, block)
     if isinstance(spec.get("sources"), list) and 0 <= index < len(spec["sources"]):
         spec["sources"] = [source if n == index else s for n, s in enumerate(spec["sources"])]
@@ -73,7 +75,15 @@ def _helm(block: dict[str, Any], fields: Fields) -> dict[str, Any]:
         block.pop("valuesObject", None)
         put(block, "values", values.rstrip() + "\n" if values.strip() else "")
     rows = _rows(fields, ("name", "value", "forceString"), "helm.parameter")
-    parameters = [{"name": r["name"], "value": r["value"], **({"forceString": True} if r["forceString"] else {})} for r in rows if r["name"]]  # fmt: skip
+    parameters = [
+        {
+            "name": r["name"],
+            "value": r["value"],
+            **({"forceString": True} if r["forceString"] else {}),
+        }
+        for r in rows
+        if r["name"]
+    ]
     put(block, "parameters", parameters)
     put(block, "skipCrds", bool(one(fields, "helm.skipCrds")))
     return block
@@ -84,11 +94,17 @@ def _kustomize(block: dict[str, Any], fields: Fields) -> dict[str, Any]:
         put(block, name, one(fields, f"kustomize.{name}"))
     put(block, "images", many(fields, "kustomize.images"))
     replicas = [
-        {"name": r["name"], "count": r["count"] if digits(r["count"]) is None else digits(r["count"])}
-        for r in _rows(fields, ("name", "count"), "kustomize.replica") if r["name"]
-    ]  # fmt: skip
+        {
+            "name": r["name"],
+            "count": r["count"] if digits(r["count"]) is None else digits(r["count"]),
+        }
+        for r in _rows(fields, ("name", "count"), "kustomize.replica")
+        if r["name"]
+    ]
     put(block, "replicas", replicas)
-    labels = {r["key"]: r["value"] for r in _rows(fields, ("key", "value"), "kustomize.label") if r["key"]}  # fmt: skip
+    labels = {
+        r["key"]: r["value"] for r in _rows(fields, ("key", "value"), "kustomize.label") if r["key"]
+    }
     put(block, "commonLabels", labels)
     return block
 
@@ -108,8 +124,14 @@ def _policy(policy: dict[str, Any], fields: Fields) -> dict[str, Any]:
     policy.pop("automated", None)
     if one(fields, "automated"):
         policy["automated"] = automated
-    options = [o for o in policy.get("syncOptions") or [] if not str(o).startswith("CreateNamespace=")]  # fmt: skip
-    put(policy, "syncOptions", [*options, *(["CreateNamespace=true"] if one(fields, "createNamespace") else [])])  # fmt: skip
+    options = [
+        o for o in policy.get("syncOptions") or [] if not str(o).startswith("CreateNamespace=")
+    ]
+    put(
+        policy,
+        "syncOptions",
+        [*options, *(["CreateNamespace=true"] if one(fields, "createNamespace") else [])],
+    )
     return policy
 
 

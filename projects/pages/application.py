@@ -48,7 +48,11 @@ def found(caller: Caller, namespace: str, name: str) -> Application:
 
     Raises: Http404, the same for one that is absent.
     """
-    row = Application.objects.select_related("cluster", "operation").filter(namespace=namespace, name=name).first()  # fmt: skip
+    row = (
+        Application.objects.select_related("cluster", "operation")
+        .filter(namespace=namespace, name=name)
+        .first()
+    )
     if row is None or not is_allowed(caller, "applications", "get", row.rbac_object, row.where):
         raise Http404
     rules = project_of_or_none(row.project)
@@ -70,7 +74,16 @@ def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Htt
     version = current_version()
     row = found(caller, namespace, name)
     view = request.GET.get("view", "") if request.GET.get("view", "") in VIEWS else ""
-    return render(request, "applications/page.html", {**_context(caller, row, whole=view == "list"), "version": version, "view": view, "asked": request.GET.get("resource", "")})  # fmt: skip
+    return render(
+        request,
+        "applications/page.html",
+        {
+            **_context(caller, row, whole=view == "list"),
+            "version": version,
+            "view": view,
+            "asked": request.GET.get("resource", ""),
+        },
+    )
 
 
 def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]:
@@ -81,32 +94,71 @@ def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]
     nodes = tree(row)["nodes"] if whole or row.health_status in ("Degraded", "Progressing") else []
     operation = row.operation
     cause = explain(
-        {"health": row.health_status, "sync": row.sync_status, "conditions": row.conditions, "resources": row.resources},
-        {"phase": operation.phase, "message": operation.message, "steps": operation.steps} if operation else None,
+        {
+            "health": row.health_status,
+            "sync": row.sync_status,
+            "conditions": row.conditions,
+            "resources": row.resources,
+        },
+        {"phase": operation.phase, "message": operation.message, "steps": operation.steps}
+        if operation
+        else None,
         nodes,
-    )  # fmt: skip
+    )
     runs = operation is not None and operation.phase in ("Running", "Terminating")
     url = first_url(row.sources)
     history = list(row.history.order_by("-number")[:10])
-    boxes = listed({"name": row.name, "health": row.health_status, "sync": row.sync_status}, nodes, {key_of(r): r for r in row.resources}) if whole else []  # fmt: skip
+    boxes = (
+        listed(
+            {"name": row.name, "health": row.health_status, "sync": row.sync_status},
+            nodes,
+            {key_of(r): r for r in row.resources},
+        )
+        if whole
+        else []
+    )
     revision = row.revisions[0] if row.revisions else ""
     return {
-        "section": "applications", "caller": Shown(caller), "row": row_of(row), "a": row, "may": may(caller, row), "source": row.sources[0] if row.sources else {},
-        "boxes": boxes, "cause": None if runs else cause, "commit": commit_url(url, revision),
-        "operation": operation if runs else None, "phases": _phases(operation) if runs else [], "last": history[0] if history else None,
-        "history": [_past(row, h) for h in history], "percent": _percent(operation) if runs else 0,
-        "conditions": [c for c in row.conditions if not str(c["type"]).endswith("Error") and c["type"] != "DeletionWaiting"], "wait": _wait(caller, row), "resource_count": len(boxes) - 1,
-        "out": sum(r.get("status") == "OutOfSync" for r in row.resources), "favourite": Favourite.objects.filter(account=caller.account, application=row).exists(),
-        "events": ApplicationEvent.objects.filter(application_uid=row.uid).order_by("-pk")[:12], "windows": _windows(row),
+        "section": "applications",
+        "caller": Shown(caller),
+        "row": row_of(row),
+        "a": row,
+        "may": may(caller, row),
+        "source": row.sources[0] if row.sources else {},
+        "boxes": boxes,
+        "cause": None if runs else cause,
+        "commit": commit_url(url, revision),
+        "operation": operation if runs else None,
+        "phases": _phases(operation) if runs else [],
+        "last": history[0] if history else None,
+        "history": [_past(row, h) for h in history],
+        "percent": _percent(operation) if runs else 0,
+        "conditions": [
+            c
+            for c in row.conditions
+            if not str(c["type"]).endswith("Error") and c["type"] != "DeletionWaiting"
+        ],
+        "wait": _wait(caller, row),
+        "resource_count": len(boxes) - 1,
+        "out": sum(r.get("status") == "OutOfSync" for r in row.resources),
+        "favourite": Favourite.objects.filter(account=caller.account, application=row).exists(),
+        "events": ApplicationEvent.objects.filter(application_uid=row.uid).order_by("-pk")[:12],
+        "windows": _windows(row),
         "may_audit": is_allowed(caller, "audit", "get", "events"),
-    }  # fmt: skip
+    }
 
 
 def _past(row: Application, entry: Any) -> dict[str, Any]:
     url = first_url(entry.sources or row.sources)
     revision = entry.revisions[0] if entry.revisions else ""
     by = (entry.initiated_by or {}).get("username") or "auto-sync"
-    return {"h": entry, "revision": revision, "subject": subject_of(row.project, url, revision) if revision else "", "by": by, "url": commit_url(url, revision)}  # fmt: skip
+    return {
+        "h": entry,
+        "revision": revision,
+        "subject": subject_of(row.project, url, revision) if revision else "",
+        "by": by,
+        "url": commit_url(url, revision),
+    }
 
 
 def _percent(operation: Any) -> int:
@@ -119,19 +171,33 @@ def _wait(caller: Caller, row: Application) -> dict[str, Any] | None:
     operation = row.operation
     runs = operation is not None and operation.phase == "Running"
     message = operation.message if operation is not None and runs else ""
-    deletion = next((str(c["message"]) for c in row.conditions if c["type"] == "DeletionWaiting"), "")  # fmt: skip
+    deletion = next(
+        (str(c["message"]) for c in row.conditions if c["type"] == "DeletionWaiting"), ""
+    )
     text = deletion or message
     if not text:
         return None
     confirms = waits_for_a_person(text)
-    again = operation.due_at if operation is not None and runs and operation.retries and not operation.is_planned else None  # fmt: skip
-    found_: dict[str, Any] = {"text": text.partition("; confirm with the annotation")[0].removeprefix("waiting: ").removeprefix("waiting ")}  # fmt: skip
+    again = (
+        operation.due_at
+        if operation is not None and runs and operation.retries and not operation.is_planned
+        else None
+    )
+    found_: dict[str, Any] = {
+        "text": text.partition("; confirm with the annotation")[0]
+        .removeprefix("waiting: ")
+        .removeprefix("waiting ")
+    }
     found_ |= {"confirm": confirms, "again": again if again and again > timezone.now() else None}
     if confirms:
         said = who_can(enforcer(), "applications", "delete", row.rbac_object)
         # Whoever sees the application may know which roles to ask; names of people are for who reads roles.
         names = [s for s in said["subjects"] if s.startswith(("role:", "proj:"))]
-        people = [a["username"] for a in said["accounts"]] if is_allowed(caller, "roles", "get", "*") else []  # fmt: skip
+        people = (
+            [a["username"] for a in said["accounts"]]
+            if is_allowed(caller, "roles", "get", "*")
+            else []
+        )
         found_["who"] = [*names, *people][:6]
     return found_
 
@@ -155,11 +221,25 @@ def why(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Http
     if node is None:
         return HttpResponse("")
     try:
-        events = resource_events(row, node.get("namespace") or "", node["name"], str(node.get("uid") or ""))["items"]  # fmt: skip
+        events = resource_events(
+            row, node.get("namespace") or "", node["name"], str(node.get("uid") or "")
+        )["items"]
     except (EngineError, Stalled, RetryLater, Invalid, AccessDenied, NotFound):
         return HttpResponse("")
-    warnings = sorted((e for e in events if e.get("type") == "Warning"), key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime") or ""))  # fmt: skip
-    return render(request, "applications/why.html", {"event": warnings[-1] if warnings else None, "node": node, "key": key_of(node), "row": row_of(row)})  # fmt: skip
+    warnings = sorted(
+        (e for e in events if e.get("type") == "Warning"),
+        key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime") or ""),
+    )
+    return render(
+        request,
+        "applications/why.html",
+        {
+            "event": warnings[-1] if warnings else None,
+            "node": node,
+            "key": key_of(node),
+            "row": row_of(row),
+        },
+    )
 
 
 def _windows(row: Application) -> str:
@@ -183,7 +263,17 @@ def _phases(operation: Any) -> list[dict[str, Any]]:
         for wave, steps in sorted(waves.items()):
             done = sum(s["status"] == "succeeded" for s in steps)
             failed = sum(s["status"] == "failed" for s in steps)
-            parts.append({"wave": wave, "done": done, "total": len(steps), "percent": round(100 * done / len(steps)), "failed": failed, "now": 0 < done + failed < len(steps) or any(s["status"] in ("running", "applying") for s in steps)})  # fmt: skip
+            parts.append(
+                {
+                    "wave": wave,
+                    "done": done,
+                    "total": len(steps),
+                    "percent": round(100 * done / len(steps)),
+                    "failed": failed,
+                    "now": 0 < done + failed < len(steps)
+                    or any(s["status"] in ("running", "applying") for s in steps),
+                }
+            )
         shown.append({"name": phase, "waves": parts})
     return shown
 
@@ -195,15 +285,41 @@ def sync_dialog(request: HttpRequest, caller: Caller, namespace: str, name: str)
     row = found(caller, namespace, name)
     policy = row.sync_policy
     options = [str(o) for o in policy.get("syncOptions") or []]
-    kept = [o for o in options if o.partition("=")[0] not in OPTIONS and o.partition("=")[0] != "PrunePropagationPolicy"]  # fmt: skip
-    propagation = next((o.partition("=")[2] for o in options if o.startswith("PrunePropagationPolicy=")), "")  # fmt: skip
-    return render(request, "applications/sync.html", {
-        "a": row, "row": row_of(row), "may": may(caller, row), "options": [(o, f"{o}=true" in options) for o in OPTIONS], "kept": kept, "propagation": propagation,
-        "windows": _windows(row), "prune": bool((policy.get("automated") or {}).get("prune")), "only": request.GET.get("only", ""),
-    })  # fmt: skip
+    kept = [
+        o
+        for o in options
+        if o.partition("=")[0] not in OPTIONS and o.partition("=")[0] != "PrunePropagationPolicy"
+    ]
+    propagation = next(
+        (o.partition("=")[2] for o in options if o.startswith("PrunePropagationPolicy=")), ""
+    )
+    return render(
+        request,
+        "applications/sync.html",
+        {
+            "a": row,
+            "row": row_of(row),
+            "may": may(caller, row),
+            "options": [(o, f"{o}=true" in options) for o in OPTIONS],
+            "kept": kept,
+            "propagation": propagation,
+            "windows": _windows(row),
+            "prune": bool((policy.get("automated") or {}).get("prune")),
+            "only": request.GET.get("only", ""),
+        },
+    )
 
 
-OPTIONS = ("CreateNamespace", "ServerSideApply", "Replace", "ApplyOutOfSyncOnly", "PruneLast", "RespectIgnoreDifferences", "SkipSchemaValidation", "FailOnSharedResource")  # fmt: skip
+OPTIONS = (
+    "CreateNamespace",
+    "ServerSideApply",
+    "Replace",
+    "ApplyOutOfSyncOnly",
+    "PruneLast",
+    "RespectIgnoreDifferences",
+    "SkipSchemaValidation",
+    "FailOnSharedResource",
+)
 
 
 @require_GET
@@ -218,13 +334,28 @@ def sync_plan(request: HttpRequest, caller: Caller, namespace: str, name: str) -
         compared, revisions = compare_at(row, revision, narrow=narrow)
     except (EngineError, Stalled, RetryLater, Invalid, NotFound) as error:
         return render(request, "applications/plan.html", {"error": str(error)})
-    steps = steps_of(compared, revisions, asked.getlist("syncOptions.items[]"), hooks=asked.get("strategy") != "apply")  # fmt: skip
+    steps = steps_of(
+        compared,
+        revisions,
+        asked.getlist("syncOptions.items[]"),
+        hooks=asked.get("strategy") != "apply",
+    )
     shown = [_shown_step(s, compared, prune="prune" in asked) for s in steps]
     changes = sum(s["what"] not in ("same", "skip") for s in shown)
-    return render(request, "applications/plan.html", {
-        "a": row, "steps": shown, "changes": changes, "revision": revisions[0] if revisions else "", "only": asked.get("only", ""),
-        "prunes": sum(s["action"] == PRUNE for s in shown), "prune": "prune" in asked, "warnings": compared.warnings[:5],
-    })  # fmt: skip
+    return render(
+        request,
+        "applications/plan.html",
+        {
+            "a": row,
+            "steps": shown,
+            "changes": changes,
+            "revision": revisions[0] if revisions else "",
+            "only": asked.get("only", ""),
+            "prunes": sum(s["action"] == PRUNE for s in shown),
+            "prune": "prune" in asked,
+            "warnings": compared.warnings[:5],
+        },
+    )
 
 
 def compare_at(
@@ -240,13 +371,19 @@ def compare_at(
     wanted = sources_at(row, {"revision": revision, "dryRun": True})
     project, cluster = project_of(row.project), find_cluster(row.spec)
     # What the last look resolved is what a sync without a revision takes.
-    revisions = row.revisions if not revision and len(row.revisions) == len(wanted) and row.pk else [sources.resolve(s, row.project) for s in wanted]  # fmt: skip
+    revisions = (
+        row.revisions
+        if not revision and len(row.revisions) == len(wanted) and row.pk
+        else [sources.resolve(s, row.project) for s in wanted]
+    )
     context = sources.context_of(row, project.spec, cluster, asker=audit.asker())
     desired = sources.load(wanted, revisions, context)
     return comparison(row, desired, cluster, project.spec, narrow=narrow), list(revisions)
 
 
-def steps_of(compared: Compared, revisions: list[str], options: list[str], *, hooks: bool) -> list[Step]:  # fmt: skip
+def steps_of(
+    compared: Compared, revisions: list[str], options: list[str], *, hooks: bool
+) -> list[Step]:
     """Return the plan of a sync, as the operation would make it."""
     try:
         parsed = parse_options(options)
@@ -255,9 +392,17 @@ def steps_of(compared: Compared, revisions: list[str], options: list[str], *, ho
     pairs = compared.pairs
     if parsed.get("ApplyOutOfSyncOnly") == "true":
         pairs = [p for p in pairs if p.state.hook or p.state.status is not Sync.SYNCED]
-    desired = [p.desired for p in pairs if p.desired is not None and (p.state.wanted or p.state.hook)]  # fmt: skip
+    desired = [
+        p.desired for p in pairs if p.desired is not None and (p.state.wanted or p.state.hook)
+    ]
     extra = [p.live for p in pairs if p.state.requires_pruning and p.live is not None]
-    request = PlanRequest(revision=revisions[0] if revisions else "", started=int(timezone.now().timestamp()), hooks=hooks, prune=True, options=parsed)  # fmt: skip
+    request = PlanRequest(
+        revision=revisions[0] if revisions else "",
+        started=int(timezone.now().timestamp()),
+        hooks=hooks,
+        prune=True,
+        options=parsed,
+    )
     return plan(desired, extra, request)
 
 
@@ -265,7 +410,11 @@ def _shown_step(step: Step, compared: Compared, *, prune: bool) -> dict[str, Any
     pair = next((p for p in compared.pairs if p.key == step.key), None)
     what = "change"
     if step.action == PRUNE:
-        kept = pair is not None and pair.live is not None and resource_options(pair.live, {}).value("Prune") == "false"  # fmt: skip
+        kept = (
+            pair is not None
+            and pair.live is not None
+            and resource_options(pair.live, {}).value("Prune") == "false"
+        )
         what = "prune" if prune and not kept else "skip"
     elif pair is None or pair.state.hook:
         what = "run"
@@ -275,7 +424,16 @@ def _shown_step(step: Step, compared: Compared, *, prune: bool) -> dict[str, Any
         what = "same"
     key = step.key
     entry = {"group": key.group, "kind": key.kind, "namespace": key.namespace, "name": key.name}
-    return {"what": what, "phase": step.phase.value, "wave": step.wave, "kind": key.kind, "name": key.name, "action": step.action, "key": key_text(key), "json": orjson.dumps(entry).decode()}  # fmt: skip
+    return {
+        "what": what,
+        "phase": step.phase.value,
+        "wave": step.wave,
+        "kind": key.kind,
+        "name": key.name,
+        "action": step.action,
+        "key": key_text(key),
+        "json": orjson.dumps(entry).decode(),
+    }
 
 
 def key_text(key: ResourceKey) -> str:
@@ -285,7 +443,9 @@ def key_text(key: ResourceKey) -> str:
 
 @require_GET
 @signed_in
-def rollback_dialog(request: HttpRequest, caller: Caller, namespace: str, name: str, number: int) -> HttpResponse:  # fmt: skip
+def rollback_dialog(
+    request: HttpRequest, caller: Caller, namespace: str, name: str, number: int
+) -> HttpResponse:
     """Show an entry of the history, and what going back to it would change."""
     row = found(caller, namespace, name)
     entry = row.history.filter(number=number).first()
@@ -293,10 +453,20 @@ def rollback_dialog(request: HttpRequest, caller: Caller, namespace: str, name: 
         raise Http404
     url = first_url(entry.sources or row.sources)
     revision = entry.revisions[0] if entry.revisions else ""
-    return render(request, "applications/rollback.html", {
-        "a": row, "row": row_of(row), "entry": entry, "revision": revision, "subject": subject_of(row.project, url, revision), "may": may(caller, row),
-        "automated": row.is_automated, "windows": _windows(row),
-    })  # fmt: skip
+    return render(
+        request,
+        "applications/rollback.html",
+        {
+            "a": row,
+            "row": row_of(row),
+            "entry": entry,
+            "revision": revision,
+            "subject": subject_of(row.project, url, revision),
+            "may": may(caller, row),
+            "automated": row.is_automated,
+            "windows": _windows(row),
+        },
+    )
 
 
 @require_GET
@@ -308,8 +478,23 @@ def delete_dialog(request: HttpRequest, caller: Caller, namespace: str, name: st
     for entry in row.resources:
         if (entry.get("health") or {}).get("status") != "Missing" and not entry.get("hook"):
             kinds[entry["kind"]] = kinds.get(entry["kind"], 0) + 1
-    data = [k for k in kinds if k in ("Namespace", "PersistentVolumeClaim", "CustomResourceDefinition", "StatefulSet")]  # fmt: skip
-    return render(request, "applications/delete.html", {"a": row, "row": row_of(row), "kinds": sorted(kinds.items()), "total": sum(kinds.values()), "data": data, "may": may(caller, row)})  # fmt: skip
+    data = [
+        k
+        for k in kinds
+        if k in ("Namespace", "PersistentVolumeClaim", "CustomResourceDefinition", "StatefulSet")
+    ]
+    return render(
+        request,
+        "applications/delete.html",
+        {
+            "a": row,
+            "row": row_of(row),
+            "kinds": sorted(kinds.items()),
+            "total": sum(kinds.values()),
+            "data": data,
+            "may": may(caller, row),
+        },
+    )
 
 
 @require_GET
@@ -318,10 +503,23 @@ def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show what syncing several applications would change."""
     numbers = [digits(k) for k in request.GET.getlist("row")[:200]]
     keys = [n for n in numbers if n is not None]
-    rows = visible(caller).filter(pk__in=keys).select_related("cluster", "operation").order_by("name")  # fmt: skip
+    rows = (
+        visible(caller).filter(pk__in=keys).select_related("cluster", "operation").order_by("name")
+    )
     items = [
-        {"a": a, "changes": sum(r.get("status") == "OutOfSync" and not r.get("requiresPruning") for r in a.resources),
-         "prunes": sum(bool(r.get("requiresPruning")) for r in a.resources), "may": is_allowed(caller, "applications", "sync", a.rbac_object, a.where), "windows": _windows(a)}
+        {
+            "a": a,
+            "changes": sum(
+                r.get("status") == "OutOfSync" and not r.get("requiresPruning") for r in a.resources
+            ),
+            "prunes": sum(bool(r.get("requiresPruning")) for r in a.resources),
+            "may": is_allowed(caller, "applications", "sync", a.rbac_object, a.where),
+            "windows": _windows(a),
+        }
         for a in rows
-    ]  # fmt: skip
-    return render(request, "applications/preview.html", {"items": items, "ready": sum(i["may"] for i in items)})  # fmt: skip
+    ]
+    return render(
+        request,
+        "applications/preview.html",
+        {"items": items, "ready": sum(i["may"] for i in items)},
+    )

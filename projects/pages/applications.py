@@ -31,23 +31,52 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     prefetch_related_objects(applications, "remotes")
     first = (wanted.page - 1) * PAGE
     facets = list(listing.facets())
-    stale = next((o.count for f in facets if f.name == "freshness" for o in f.values if o.value == "stale"), 0)  # fmt: skip
+    stale = next(
+        (o.count for f in facets if f.name == "freshness" for o in f.values if o.value == "stale"),
+        0,
+    )
     shown = states(listing, stale)
     count = shown["count"]
-    return render(request, "applications/index.html", {
-        "section": "applications", "caller": Shown(caller), "wanted": wanted, "rows": [row_of(a) for a in applications], "facets": facets,
-        "tokens": list(_tokens(request, wanted)), **shown, **(charts(listing) if is_summary else {}), "total": listing.total(), "version": version,
-        "sorts": SORTS.items(), "sort_word": SORTS[wanted.sort], "first": first + 1, "last": first + len(applications),
-        "previous": wanted.page - 1 if wanted.page > 1 else 0, "next": wanted.page + 1 if first + len(applications) < count else 0,
-        "favourites": set(Favourite.objects.filter(account=caller.account).values_list("application_id", flat=True)),
-        "views": _views(caller, request), "query": request.GET.urlencode(), "may_create": is_allowed(caller, "applications", "create", "*/*"),
-    })  # fmt: skip
+    return render(
+        request,
+        "applications/index.html",
+        {
+            "section": "applications",
+            "caller": Shown(caller),
+            "wanted": wanted,
+            "rows": [row_of(a) for a in applications],
+            "facets": facets,
+            "tokens": list(_tokens(request, wanted)),
+            **shown,
+            **(charts(listing) if is_summary else {}),
+            "total": listing.total(),
+            "version": version,
+            "sorts": SORTS.items(),
+            "sort_word": SORTS[wanted.sort],
+            "first": first + 1,
+            "last": first + len(applications),
+            "previous": wanted.page - 1 if wanted.page > 1 else 0,
+            "next": wanted.page + 1 if first + len(applications) < count else 0,
+            "favourites": set(
+                Favourite.objects.filter(account=caller.account).values_list(
+                    "application_id", flat=True
+                )
+            ),
+            "views": _views(caller, request),
+            "query": request.GET.urlencode(),
+            "may_create": is_allowed(caller, "applications", "create", "*/*"),
+        },
+    )
 
 
 def _tokens(request: HttpRequest, wanted: Chosen) -> Any:
     """Yield each filter with the address that leaves it out."""
     for name, values in wanted.facets.items():
-        yield f"{name}: {', '.join(values[:3])}" + (f" +{len(values) - 3}" if len(values) > 3 else ""), _without(request, name)  # fmt: skip
+        yield (
+            f"{name}: {', '.join(values[:3])}"
+            + (f" +{len(values) - 3}" if len(values) > 3 else ""),
+            _without(request, name),
+        )
     for label in wanted.labels:
         yield f"label: {label}", _without(request, "label", label)
     if wanted.words:
@@ -66,9 +95,22 @@ def _without(request: HttpRequest, name: str, value: str = "") -> str:
 
 def _views(caller: Caller, request: HttpRequest) -> list[dict[str, Any]]:
     own = SavedView.objects.filter(page=_PAGE, owner=caller.account).order_by("name")
-    shared = SavedView.objects.filter(page=_PAGE, is_shared=True).exclude(owner=caller.account).order_by("name")  # fmt: skip
+    shared = (
+        SavedView.objects.filter(page=_PAGE, is_shared=True)
+        .exclude(owner=caller.account)
+        .order_by("name")
+    )
     present = dict(request.GET.lists())
-    return [{"name": v.name, "query": v.query, "mine": v.owner_id == getattr(caller.account, "pk", 0), "current": v.query == present, "pk": v.pk} for v in (*own, *shared)]  # fmt: skip
+    return [
+        {
+            "name": v.name,
+            "query": v.query,
+            "mine": v.owner_id == getattr(caller.account, "pk", 0),
+            "current": v.query == present,
+            "pk": v.pk,
+        }
+        for v in (*own, *shared)
+    ]
 
 
 @require_POST
@@ -79,8 +121,11 @@ def save_view(request: HttpRequest, caller: Caller) -> HttpResponse:
     if name and caller.account is not None:
         values = {k: v for k, v in QueryDict(query).lists() if k != "page"}
         SavedView.objects.update_or_create(
-            owner=caller.account, page=_PAGE, name=name, defaults={"query": values, "is_shared": "shared" in request.POST}
-        )  # fmt: skip
+            owner=caller.account,
+            page=_PAGE,
+            name=name,
+            defaults={"query": values, "is_shared": "shared" in request.POST},
+        )
     return HttpResponseRedirect(f"/applications?{query}")
 
 

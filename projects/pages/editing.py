@@ -57,25 +57,63 @@ def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = 
     text, spec = TEMPLATE, {}
     if row is not None:
         whole, spec = application_json(row), row.spec
-        metadata = {k: v for k, v in whole["metadata"].items() if k in ("name", "namespace", "resourceVersion", "labels", "annotations", "finalizers") and v}  # fmt: skip
-        text = _text({"apiVersion": whole["apiVersion"], "kind": "Application", "metadata": metadata, "spec": row.spec})  # fmt: skip
+        metadata = {
+            k: v
+            for k, v in whole["metadata"].items()
+            if k in ("name", "namespace", "resourceVersion", "labels", "annotations", "finalizers")
+            and v
+        }
+        text = _text(
+            {
+                "apiVersion": whole["apiVersion"],
+                "kind": "Application",
+                "metadata": metadata,
+                "spec": row.spec,
+            }
+        )
     policy = spec.get("syncPolicy") or {}
-    return render(request, "applications/edit.html", {
-        "section": "applications", "caller": Shown(caller), "a": row, "text": text, "spec": spec, "source": source_at(spec, 0), "automated": policy.get("automated"),
-        "many": range(len(spec.get("sources") or [])), "creates": row is None or "CreateNamespace=true" in (policy.get("syncOptions") or []), **_choices(caller),
-    })  # fmt: skip
+    return render(
+        request,
+        "applications/edit.html",
+        {
+            "section": "applications",
+            "caller": Shown(caller),
+            "a": row,
+            "text": text,
+            "spec": spec,
+            "source": source_at(spec, 0),
+            "automated": policy.get("automated"),
+            "many": range(len(spec.get("sources") or [])),
+            "creates": row is None or "CreateNamespace=true" in (policy.get("syncOptions") or []),
+            **_choices(caller),
+        },
+    )
 
 
 def _choices(caller: Caller) -> dict[str, Any]:
     """Return what the form offers: projects where the caller may create, clusters and repositories that they may see."""
-    projects = [p.name for p in Project.objects.order_by("name") if is_allowed(caller, "applications", "create", f"{p.name}/*")]  # fmt: skip
-    clusters = [c.name for c in Cluster.objects.order_by("name") if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)]  # fmt: skip
-    repositories = [r.url for r in Repository.objects.order_by("url") if is_allowed(caller, "repositories", "get", r.rbac_object)]  # fmt: skip
+    projects = [
+        p.name
+        for p in Project.objects.order_by("name")
+        if is_allowed(caller, "applications", "create", f"{p.name}/*")
+    ]
+    clusters = [
+        c.name
+        for c in Cluster.objects.order_by("name")
+        if is_allowed(caller, "clusters", "get", c.rbac_object, c.where)
+    ]
+    repositories = [
+        r.url
+        for r in Repository.objects.order_by("url")
+        if is_allowed(caller, "repositories", "get", r.rbac_object)
+    ]
     return {"projects": projects, "clusters": clusters, "repositories": repositories}
 
 
 def _text(body: Any) -> str:
-    return str(yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**20))  # fmt: skip
+    return str(
+        yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**20)
+    )
 
 
 @require_POST
@@ -89,7 +127,9 @@ def compose(request: HttpRequest, caller: Caller) -> HttpResponse:
         body = load_yaml(text, "The manifest")
     except Invalid:
         body = None
-    if isinstance(body, dict) and all(isinstance(body.get(f) or {}, dict) for f in ("metadata", "spec")):  # fmt: skip
+    if isinstance(body, dict) and all(
+        isinstance(body.get(f) or {}, dict) for f in ("metadata", "spec")
+    ):
         text = _text(manifest_from(body, fields))
     return render(request, "applications/manifest.html", {"text": text})
 
@@ -97,7 +137,11 @@ def compose(request: HttpRequest, caller: Caller) -> HttpResponse:
 def _draft(body: Any) -> tuple[applications.Wanted, Application | None]:
     """Return what is wanted, and the application that it would replace."""
     wanted = applications.wanted_from(body)
-    row = Application.objects.filter(namespace=wanted.namespace, name=wanted.name).select_related("cluster", "operation").first()  # fmt: skip
+    row = (
+        Application.objects.filter(namespace=wanted.namespace, name=wanted.name)
+        .select_related("cluster", "operation")
+        .first()
+    )
     return wanted, row
 
 
@@ -119,19 +163,37 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
         else "several sources"
     )
     target = f"{to.get('name') or to.get('server')} / {to.get('namespace') or 'no namespace'}"
-    lines = diff_lines(_parts(row), _parts(wanted), 2) if row is not None and _parts(row) != _parts(wanted) else []  # fmt: skip
+    lines = (
+        diff_lines(_parts(row), _parts(wanted), 2)
+        if row is not None and _parts(row) != _parts(wanted)
+        else []
+    )
     call = "POST /api/v1/applications?upsert=true&validate=true"
     if row is not None:
         # The manifest says which version it was read at: what somebody else saved since is not written over.
-        call = f"PUT /api/v1/applications/{quote(row.name)}?{urlencode({'appNamespace': row.namespace, 'validate': 'true'})}"  # fmt: skip
-    return render(request, "applications/checked.html", {
-        "wanted": wanted, "json": orjson.dumps(body).decode(), "origin": origin, "target": target, "exists": row is not None, "lines": lines, "call": call,
-    })  # fmt: skip
+        call = f"PUT /api/v1/applications/{quote(row.name)}?{urlencode({'appNamespace': row.namespace, 'validate': 'true'})}"
+    return render(
+        request,
+        "applications/checked.html",
+        {
+            "wanted": wanted,
+            "json": orjson.dumps(body).decode(),
+            "origin": origin,
+            "target": target,
+            "exists": row is not None,
+            "lines": lines,
+            "call": call,
+        },
+    )
 
 
 def _parts(side: Application | applications.Wanted) -> dict[str, Any]:
     """Return what a person writes of an application."""
-    metadata = {"labels": side.labels, "annotations": side.annotations, "finalizers": side.finalizers}  # fmt: skip
+    metadata = {
+        "labels": side.labels,
+        "annotations": side.annotations,
+        "finalizers": side.finalizers,
+    }
     return {"metadata": {k: v for k, v in metadata.items() if v}, "spec": side.spec}
 
 
@@ -144,11 +206,15 @@ def _require_writer(caller: Caller, wanted: applications.Wanted, row: Applicatio
     bind(draft)
     if row is not None and is_allowed(caller, "applications", "get", row.rbac_object, row.where):
         if not is_allowed(caller, "applications", "update", row.rbac_object, row.where):
-            raise Invalid(f"You may not update {row.rbac_object}. Ask for applications, update on it.")  # fmt: skip
+            raise Invalid(
+                f"You may not update {row.rbac_object}. Ask for applications, update on it."
+            )
         if (row.project, row.cluster) == (draft.project, draft.cluster):
             return
         if not is_allowed(caller, "applications", "update", draft.rbac_object, draft.where):
-            raise Invalid(f"You may not update {draft.rbac_object} there. Ask for applications, update on it.")  # fmt: skip
+            raise Invalid(
+                f"You may not update {draft.rbac_object} there. Ask for applications, update on it."
+            )
         if row.project == draft.project:
             return
     hidden = row is not None and not is_allowed(
@@ -177,11 +243,29 @@ def effect(request: HttpRequest, caller: Caller) -> HttpResponse:
     budget = Budget()
     counts = {"create": 0, "change": 0, "prune": 0, "same": 0}
     for pair in compared.pairs:
-        what = "create" if pair.live is None else "prune" if pair.state.requires_pruning else "change" if pair.state.status == "OutOfSync" else "same"  # fmt: skip
+        what = (
+            "create"
+            if pair.live is None
+            else "prune"
+            if pair.state.requires_pruning
+            else "change"
+            if pair.state.status == "OutOfSync"
+            else "same"
+        )
         counts[what] += 1
         if what != "same" and len(shown) < MOST_RESOURCES:
             shown.append((what, pair.key, _lines(pair, budget) if what == "change" else []))
-    return render(request, "applications/effect.html", {"shown": shown, "counts": counts, "errors": compared.errors, "warnings": compared.warnings[:5], "more": counts["create"] + counts["change"] + counts["prune"] - len(shown)})  # fmt: skip
+    return render(
+        request,
+        "applications/effect.html",
+        {
+            "shown": shown,
+            "counts": counts,
+            "errors": compared.errors,
+            "warnings": compared.warnings[:5],
+            "more": counts["create"] + counts["change"] + counts["prune"] - len(shown),
+        },
+    )
 
 
 def _drafted(wanted: applications.Wanted, row: Application | None) -> Application:
@@ -199,7 +283,9 @@ def _drafted(wanted: applications.Wanted, row: Application | None) -> Applicatio
 
 def _lines(pair: Any, budget: Budget) -> list[Line]:
     found_ = pair.comparison
-    before, after = redact(found_.live if found_ else pair.live, found_.predicted if found_ else pair.desired)[:2]  # fmt: skip
+    before, after = redact(
+        found_.live if found_ else pair.live, found_.predicted if found_ else pair.desired
+    )[:2]
     return diff_lines(before, after, 2, budget)[:120]
 
 
@@ -228,24 +314,60 @@ def _looked(caller: Caller, project: str, name: str, source: dict[str, Any]) -> 
     if problems:
         raise Invalid("; ".join(problems))
     remote = remotes.look_up_refs(url, project) if sources.kind_of(source) == "git" else None
-    refs = [n.removeprefix("refs/heads/").removeprefix("refs/tags/") for n in remote.refs if n.startswith(("refs/heads/", "refs/tags/"))] if remote else []  # fmt: skip
+    refs = (
+        [
+            n.removeprefix("refs/heads/").removeprefix("refs/tags/")
+            for n in remote.refs
+            if n.startswith(("refs/heads/", "refs/tags/"))
+        ]
+        if remote
+        else []
+    )
     revision = sources.resolve(source, project)
     recorder = Recorder({"": sources.files_of(source, revision, project)})
     path = "" if source.get("chart") else clean(str(source.get("path") or ""))
     tool = sources.detect(recorder, path, source)
-    context: dict[str, Any] = {"tool": tool, "revision": revision, "source": source, "refs": sorted(refs)[:500], "folders": _folders(recorder) if not source.get("chart") else []}  # fmt: skip
+    context: dict[str, Any] = {
+        "tool": tool,
+        "revision": revision,
+        "source": source,
+        "refs": sorted(refs)[:500],
+        "folders": _folders(recorder) if not source.get("chart") else [],
+    }
     if tool == "Helm":
-        files = [n[len(path):].lstrip("/") for n in recorder.walk(path) if n.endswith((".yaml", ".yml")) and "values" in n.rpartition("/")[2]]  # fmt: skip
+        files = [
+            n[len(path) :].lstrip("/")
+            for n in recorder.walk(path)
+            if n.endswith((".yaml", ".yml")) and "values" in n.rpartition("/")[2]
+        ]
         values = recorder.read(f"{path}/values.yaml" if path else "values.yaml") or b""
         helm = source.get("helm") or {}
-        own = helm.get("values") or (_text(helm["valuesObject"]) if helm.get("valuesObject") else "")  # fmt: skip
+        own = helm.get("values") or (
+            _text(helm["valuesObject"]) if helm.get("valuesObject") else ""
+        )
         chosen = [str(f) for f in helm.get("valueFiles") or []]
-        context |= {"files": [(f, f in chosen) for f in sorted({*files, *chosen})[:50]], "defaults": values.decode(errors="replace")[:50_000], "own": own}  # fmt: skip
+        context |= {
+            "files": [(f, f in chosen) for f in sorted({*files, *chosen})[:50]],
+            "defaults": values.decode(errors="replace")[:50_000],
+            "own": own,
+        }
     return context
 
 
 def _folders(recorder: Recorder) -> list[str]:
     """Return the folders that hold an application."""
-    found_ = {n.rpartition("/")[0] for n in recorder.walk("") if n.rpartition("/")[2] in ("Chart.yaml", "kustomization.yaml", "kustomization.yml", "Kustomization")}  # fmt: skip
-    plain = {n.rpartition("/")[0] for n in recorder.walk("") if n.endswith((".yaml", ".yml", ".json", ".jsonnet"))}  # fmt: skip
-    return sorted({f or "." for f in found_} | {f or "." for f in plain if not any(f.startswith(x) for x in found_ if x)})[:200]  # fmt: skip
+    found_ = {
+        n.rpartition("/")[0]
+        for n in recorder.walk("")
+        if n.rpartition("/")[2]
+        in ("Chart.yaml", "kustomization.yaml", "kustomization.yml", "Kustomization")
+    }
+    plain = {
+        n.rpartition("/")[0]
+        for n in recorder.walk("")
+        if n.endswith((".yaml", ".yml", ".json", ".jsonnet"))
+    }
+    return sorted(
+        {f or "." for f in found_}
+        | {f or "." for f in plain if not any(f.startswith(x) for x in found_ if x)}
+    )[:200]

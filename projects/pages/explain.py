@@ -29,7 +29,11 @@ _ADVICE = {
 }
 
 
-def explain(application: Mapping[str, Any], operation: Mapping[str, Any] | None, nodes: Sequence[Mapping[str, Any]] = ()) -> Cause | None:  # fmt: skip
+def explain(
+    application: Mapping[str, Any],
+    operation: Mapping[str, Any] | None,
+    nodes: Sequence[Mapping[str, Any]] = (),
+) -> Cause | None:
     """Return the first cause of what is not green, None when all is well.
 
     Shapes: `application` has health, sync, health_message, conditions and resources as the status has them;
@@ -37,19 +41,48 @@ def explain(application: Mapping[str, Any], operation: Mapping[str, Any] | None,
     """
     for condition in application["conditions"]:
         if str(condition["type"]).endswith("Error"):
-            return Cause(_words(condition["type"]), condition["message"], advice=_ADVICE.get(condition["type"], ""))  # fmt: skip
+            return Cause(
+                _words(condition["type"]),
+                condition["message"],
+                advice=_ADVICE.get(condition["type"], ""),
+            )
     if operation is not None and operation["phase"] in ("Failed", "Error"):
         failed = next((s for s in operation["steps"] if s.get("status") == "failed"), None)
         text = str((failed or {}).get("message") or operation["message"])
-        return Cause("The last sync failed", text, key=_key(failed or {}), advice="What was applied before it stays. Mend the cause in Git, or sync again.")  # fmt: skip
+        return Cause(
+            "The last sync failed",
+            text,
+            key=_key(failed or {}),
+            advice="What was applied before it stays. Mend the cause in Git, or sync again.",
+        )
     broken = _first(application["resources"], "Degraded")
     if broken is not None:
-        said = str((broken.get("health") or {}).get("message") or "its cluster does not say why").rstrip(".")  # fmt: skip
-        return Cause(f"{broken['kind']} {broken['name']} is Degraded", f"{said}.{_below(nodes, _key(broken))}", key=_key(broken), advice="Look at its events and logs, or roll back.", ask=True)  # fmt: skip
-    missing = [r for r in application["resources"] if (r.get("health") or {}).get("status") == "Missing"]  # fmt: skip
+        said = str(
+            (broken.get("health") or {}).get("message") or "its cluster does not say why"
+        ).rstrip(".")
+        return Cause(
+            f"{broken['kind']} {broken['name']} is Degraded",
+            f"{said}.{_below(nodes, _key(broken))}",
+            key=_key(broken),
+            advice="Look at its events and logs, or roll back.",
+            ask=True,
+        )
+    missing = [
+        r for r in application["resources"] if (r.get("health") or {}).get("status") == "Missing"
+    ]
     if missing:
-        names = ", ".join(f"{r['kind']} {r['name']}" for r in missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")  # fmt: skip
-        return Cause("Not in the cluster yet" if len(missing) == len(application["resources"]) else "Missing in the cluster", f"{names}.", "drift", _key(missing[0]), "A sync creates what is missing.")  # fmt: skip
+        names = ", ".join(f"{r['kind']} {r['name']}" for r in missing[:3]) + (
+            f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        )
+        return Cause(
+            "Not in the cluster yet"
+            if len(missing) == len(application["resources"])
+            else "Missing in the cluster",
+            f"{names}.",
+            "drift",
+            _key(missing[0]),
+            "A sync creates what is missing.",
+        )
     if application["sync"] == "OutOfSync":
         return _drift(application["resources"])
     return _waiting(application, nodes)
@@ -59,14 +92,33 @@ def _waiting(application: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]])
     """Return what is not done yet, or stands still on purpose."""
     coming = _first(application["resources"], "Progressing")
     if coming is not None:
-        said = str((coming.get("health") or {}).get("message") or "its cluster is at work").rstrip(".")  # fmt: skip
-        return Cause(f"{coming['kind']} {coming['name']} comes up", f"{said}.{_below(nodes, _key(coming))}", "busy", _key(coming), ask=True)  # fmt: skip
+        said = str((coming.get("health") or {}).get("message") or "its cluster is at work").rstrip(
+            "."
+        )
+        return Cause(
+            f"{coming['kind']} {coming['name']} comes up",
+            f"{said}.{_below(nodes, _key(coming))}",
+            "busy",
+            _key(coming),
+            ask=True,
+        )
     held = _first(application["resources"], "Suspended")
     if held is not None:
         said = str((held.get("health") or {}).get("message") or "somebody suspended it").rstrip(".")
-        return Cause(f"{held['kind']} {held['name']} is suspended", f"{said}.", "held", _key(held), "Resume it among its actions.")  # fmt: skip
+        return Cause(
+            f"{held['kind']} {held['name']} is suspended",
+            f"{said}.",
+            "held",
+            _key(held),
+            "Resume it among its actions.",
+        )
     if application["sync"] == "Unknown" or application["health"] == "Unknown":
-        return Cause("Not compared yet", "The hub has not finished its first look at Git and the cluster.", "busy", advice="It looks by itself; Refresh looks now.")  # fmt: skip
+        return Cause(
+            "Not compared yet",
+            "The hub has not finished its first look at Git and the cluster.",
+            "busy",
+            advice="It looks by itself; Refresh looks now.",
+        )
     return None
 
 
@@ -75,7 +127,9 @@ def _below(nodes: Sequence[Mapping[str, Any]], key: str) -> str:
     found = worst_below(nodes, key)
     if found is None or key_of(found) == key:
         return ""
-    reason = next((str(i["value"]) for i in found.get("info") or [] if i.get("name") == "Status Reason"), "")  # fmt: skip
+    reason = next(
+        (str(i["value"]) for i in found.get("info") or [] if i.get("name") == "Status Reason"), ""
+    )
     said = str((found.get("health") or {}).get("message") or reason)
     return f" {found['kind']} {found['name']}: {said}." if said else ""
 
@@ -83,9 +137,19 @@ def _below(nodes: Sequence[Mapping[str, Any]], key: str) -> str:
 def _drift(resources: Sequence[Mapping[str, Any]]) -> Cause:
     different = [r for r in resources if r.get("status") == "OutOfSync"]
     pruned = [r for r in different if r.get("requiresPruning")]
-    names = ", ".join(f"{r['kind']} {r['name']}" for r in different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")  # fmt: skip
-    advice = "Its diff shows what a sync would change." + (f" {len(pruned)} are no longer in Git and go only with prune." if pruned else "")  # fmt: skip
-    return Cause("The cluster is not as Git says", f"{names or 'The application'} differs.", "drift", _key(different[0]) if different else "", advice)  # fmt: skip
+    names = ", ".join(f"{r['kind']} {r['name']}" for r in different[:3]) + (
+        f" and {len(different) - 3} more" if len(different) > 3 else ""
+    )
+    advice = "Its diff shows what a sync would change." + (
+        f" {len(pruned)} are no longer in Git and go only with prune." if pruned else ""
+    )
+    return Cause(
+        "The cluster is not as Git says",
+        f"{names or 'The application'} differs.",
+        "drift",
+        _key(different[0]) if different else "",
+        advice,
+    )
 
 
 def _first(resources: Sequence[Mapping[str, Any]], word: str) -> Mapping[str, Any] | None:
@@ -103,6 +167,8 @@ def _key(resource: Mapping[str, Any]) -> str:
 
 def _words(kind: str) -> str:
     return {
-        "ComparisonError": "Its source cannot be compared with the cluster", "InvalidSpecError": "The application cannot work as it is written",
-        "SyncError": "Automated sync does not go on", "DeletionError": "It cannot be deleted",
-    }.get(kind, "The hub could not look at it")  # fmt: skip
+        "ComparisonError": "Its source cannot be compared with the cluster",
+        "InvalidSpecError": "The application cannot work as it is written",
+        "SyncError": "Automated sync does not go on",
+        "DeletionError": "It cannot be deleted",
+    }.get(kind, "The hub could not look at it")

@@ -71,12 +71,34 @@ def resource(request: HttpRequest, caller: Caller, namespace: str, name: str) ->
     if node is None:
         raise Http404
     state: dict[str, Any] = next((r for r in row.resources if key_of(r) == key), {})
-    may_read = where.kind in _LOGGED and is_allowed(caller, "logs", "get", row.rbac_object, row.where)  # fmt: skip
+    may_read = where.kind in _LOGGED and is_allowed(
+        caller, "logs", "get", row.rbac_object, row.where
+    )
     context: dict[str, Any] = {
-        "a": row, "row": row_of(row), "key": key, "where": where, "node": node, "state": state, "tab": tab, "error": "", "may": may(caller, row),
-        "tabs": [t for t in TABS if t != "logs" or may_read], "split": request.GET.get("split") == "1", "owners": _owners(node), "json": _json(where),
-        "may_here": {a: is_allowed(caller, "applications", f"{a}/{where.group}/{where.kind}/{where.namespace}/{where.name}", row.rbac_object, row.where) for a in ("update", "delete")},
-    }  # fmt: skip
+        "a": row,
+        "row": row_of(row),
+        "key": key,
+        "where": where,
+        "node": node,
+        "state": state,
+        "tab": tab,
+        "error": "",
+        "may": may(caller, row),
+        "tabs": [t for t in TABS if t != "logs" or may_read],
+        "split": request.GET.get("split") == "1",
+        "owners": _owners(node),
+        "json": _json(where),
+        "may_here": {
+            a: is_allowed(
+                caller,
+                "applications",
+                f"{a}/{where.group}/{where.kind}/{where.namespace}/{where.name}",
+                row.rbac_object,
+                row.where,
+            )
+            for a in ("update", "delete")
+        },
+    }
     try:
         context |= _tab(tab, row, where, node)
         if tab == "summary":
@@ -95,7 +117,12 @@ def _owners(node: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _json(where: ResourceKey) -> dict[str, str]:
-    return {"group": where.group, "kind": where.kind, "namespace": where.namespace, "resourceName": where.name}  # fmt: skip
+    return {
+        "group": where.group,
+        "kind": where.kind,
+        "namespace": where.namespace,
+        "resourceName": where.name,
+    }
 
 
 def _pods(nodes: list[dict[str, Any]], node: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -110,24 +137,46 @@ def _pods(nodes: list[dict[str, Any]], node: Mapping[str, Any]) -> list[dict[str
 
 def _tab(tab: str, row: Application, where: ResourceKey, node: Mapping[str, Any]) -> dict[str, Any]:
     if tab == "events":
-        return {"events": resource_events(row, where.namespace, where.name, str(node.get("uid") or ""))["items"]}  # fmt: skip
+        return {
+            "events": resource_events(row, where.namespace, where.name, str(node.get("uid") or ""))[
+                "items"
+            ]
+        }
     if tab == "live":
         live = redact(place_for(row, where).get())[0]
         return {"text": as_yaml(live), "masked": is_secret(where)}
     if tab in ("diff", "desired"):
-        items = managed_items(row, {"group": where.group, "kind": where.kind, "namespace": where.namespace, "name": where.name})  # fmt: skip
+        items = managed_items(
+            row,
+            {
+                "group": where.group,
+                "kind": where.kind,
+                "namespace": where.namespace,
+                "name": where.name,
+            },
+        )
         if not items:
             return {"text": "", "none": "Git does not name this resource: its owner made it."}
         item = items[0]
         if tab == "desired":
             return {"text": as_yaml(orjson.loads(item["targetState"])), "masked": is_secret(where)}
-        live, wanted = orjson.loads(item["normalizedLiveState"]), orjson.loads(item["predictedLiveState"])  # fmt: skip
+        live, wanted = (
+            orjson.loads(item["normalizedLiveState"]),
+            orjson.loads(item["predictedLiveState"]),
+        )
         if orjson.loads(item["targetState"]) is None:
             wanted = None
         elif wanted is None:
             wanted = orjson.loads(item["targetState"])
-        return {"lines": diff_lines(live, wanted), "masked": is_secret(where), "ignored": row.spec.get("ignoreDifferences") or []}  # fmt: skip
-    return {"labels": (node.get("networkingInfo") or {}).get("labels") or {}, "urls": (node.get("networkingInfo") or {}).get("externalURLs") or []}  # fmt: skip
+        return {
+            "lines": diff_lines(live, wanted),
+            "masked": is_secret(where),
+            "ignored": row.spec.get("ignoreDifferences") or [],
+        }
+    return {
+        "labels": (node.get("networkingInfo") or {}).get("labels") or {},
+        "urls": (node.get("networkingInfo") or {}).get("externalURLs") or [],
+    }
 
 
 def is_secret(where: ResourceKey) -> bool:
@@ -152,7 +201,14 @@ def action_dialog(request: HttpRequest, caller: Caller, namespace: str, name: st
     """Ask for the parameters of an action."""
     row, where = found(caller, namespace, name), _key(request)
     try:
-        action = next((a for a in _actions(caller, row, where) if a["name"] == request.GET.get("action") and a["may"]), None)  # fmt: skip
+        action = next(
+            (
+                a
+                for a in _actions(caller, row, where)
+                if a["name"] == request.GET.get("action") and a["may"]
+            ),
+            None,
+        )
     except (*_WRONG, *_DENIED) as error:
         raise Http404 from error
     if action is None:
@@ -170,15 +226,39 @@ def edit_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -
         whole = place_for(row, where).get()
         live = editable(whole)
     except (*_WRONG, *_DENIED) as error:
-        return render(request, "applications/live.html", {"a": row, "where": where, "error": str(error)})  # fmt: skip
-    return render(request, "applications/live.html", {
-        "a": row, "row": row_of(row), "where": where, "key": request.GET.get("key", ""), "text": as_yaml(live), "seen": seen(whole), "heals": bool((row.sync_policy.get("automated") or {}).get("selfHeal")),
-    })  # fmt: skip
+        return render(
+            request, "applications/live.html", {"a": row, "where": where, "error": str(error)}
+        )
+    return render(
+        request,
+        "applications/live.html",
+        {
+            "a": row,
+            "row": row_of(row),
+            "where": where,
+            "key": request.GET.get("key", ""),
+            "text": as_yaml(live),
+            "seen": seen(whole),
+            "heals": bool((row.sync_policy.get("automated") or {}).get("selfHeal")),
+        },
+    )
 
 
 def editable(live: Manifest) -> Manifest:
     """Return what a person changes of a live manifest: not its status, not what the API server keeps."""
-    metadata = {k: v for k, v in live["metadata"].items() if k not in ("managedFields", "uid", "creationTimestamp", "generation", "selfLink", "resourceVersion")}  # fmt: skip
+    metadata = {
+        k: v
+        for k, v in live["metadata"].items()
+        if k
+        not in (
+            "managedFields",
+            "uid",
+            "creationTimestamp",
+            "generation",
+            "selfLink",
+            "resourceVersion",
+        )
+    }
     return {k: v for k, v in {**live, "metadata": metadata}.items() if k != "status"}
 
 
@@ -194,7 +274,9 @@ def _require_change(caller: Caller, row: Application, where: ResourceKey) -> Non
     require(caller, "applications", right, row.rbac_object, row.project, row.where)
 
 
-def _patch(request: HttpRequest, caller: Caller, row: Application, where: ResourceKey) -> tuple[Place, Manifest, Manifest]:  # fmt: skip
+def _patch(
+    request: HttpRequest, caller: Caller, row: Application, where: ResourceKey
+) -> tuple[Place, Manifest, Manifest]:
     """Return the resource, what it is now, and the merge patch that the text of a request means.
 
     Raises: Invalid naming the field; Conflict when somebody changed it meanwhile.
@@ -204,16 +286,22 @@ def _patch(request: HttpRequest, caller: Caller, row: Application, where: Resour
     if not isinstance(wanted, dict) or not isinstance(wanted.get("metadata"), dict):
         raise Invalid("The manifest must be one object with metadata")
     if resource_key(wanted) != where:
-        raise Invalid(f"It is the manifest of {where.kind} {where.name}: kind, namespace and name must stay")  # fmt: skip
+        raise Invalid(
+            f"It is the manifest of {where.kind} {where.name}: kind, namespace and name must stay"
+        )
     at = place_for(row, where)
     if at.cluster.is_home:
         raise Invalid(f"{where.kind} is served by this hub: change it on its own page")
     live = at.get()
     if request.POST.get("seen") != seen(live):
-        raise Conflict(f"{where.kind} {where.name} was changed meanwhile. Open it again: nothing was saved.")  # fmt: skip
+        raise Conflict(
+            f"{where.kind} {where.name} was changed meanwhile. Open it again: nothing was saved."
+        )
     patch = merge_patch(editable(live), wanted)
     if patch:
-        patch.setdefault("metadata", {})["resourceVersion"] = live["metadata"].get("resourceVersion")  # fmt: skip
+        patch.setdefault("metadata", {})["resourceVersion"] = live["metadata"].get(
+            "resourceVersion"
+        )
     return at, live, patch
 
 
@@ -233,7 +321,9 @@ def try_live(request: HttpRequest, caller: Caller, namespace: str, name: str) ->
 
 def _call(at: Place, patch: Manifest, *, dry_run: bool) -> Manifest:
     try:
-        found_: Manifest = at.connection.patch(at.kind(), at.key.namespace, at.key.name, patch, dry_run=dry_run)  # fmt: skip
+        found_: Manifest = at.connection.patch(
+            at.kind(), at.key.namespace, at.key.name, patch, dry_run=dry_run
+        )
     except Refused as refused:
         raise translated(refused) from refused
     return found_
@@ -249,19 +339,46 @@ def save_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -
     )
     check_reason(project_of(row.project).spec, row.project)
     change = changes.Change("patch", changes.PATCH, where, live, patch)
-    change_resource(at, caller.name, change, lambda c, k: c.patch(k, where.namespace, where.name, patch))  # fmt: skip
+    change_resource(
+        at, caller.name, change, lambda c, k: c.patch(k, where.namespace, where.name, patch)
+    )
     return f"/applications/{row.namespace}/{row.name}?resource={request.POST.get('key', '')}"
 
 
 @require_GET
 @signed_in
-def delete_resource(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:  # fmt: skip
+def delete_resource(
+    request: HttpRequest, caller: Caller, namespace: str, name: str
+) -> HttpResponse:
     """Ask before a live resource goes."""
     row, where = found(caller, namespace, name), _key(request)
-    require(caller, "applications", f"delete/{where.group}/{where.kind}/{where.namespace}/{where.name}", row.rbac_object, row.project, row.where)  # fmt: skip
-    state: dict[str, Any] = next((r for r in row.resources if key_of(r) == request.GET.get("key")), {})  # fmt: skip
-    below = [n for n in tree(row)["nodes"] if any(key_of(p) == request.GET.get("key") for p in n.get("parentRefs") or [])]  # fmt: skip
-    return render(request, "applications/deleteresource.html", {
-        "a": row, "where": where, "is_wanted": bool(state) and not state.get("requiresPruning"), "heals": bool((row.sync_policy.get("automated") or {}).get("selfHeal")),
-        "below": len(below), "data": where.kind in ("Namespace", "PersistentVolumeClaim", "CustomResourceDefinition"), "query": orjson.dumps(_json(where)).decode(),
-    })  # fmt: skip
+    require(
+        caller,
+        "applications",
+        f"delete/{where.group}/{where.kind}/{where.namespace}/{where.name}",
+        row.rbac_object,
+        row.project,
+        row.where,
+    )
+    state: dict[str, Any] = next(
+        (r for r in row.resources if key_of(r) == request.GET.get("key")), {}
+    )
+    below = [
+        n
+        for n in tree(row)["nodes"]
+        if any(key_of(p) == request.GET.get("key") for p in n.get("parentRefs") or [])
+    ]
+    return render(
+        request,
+        "applications/deleteresource.html",
+        {
+            "a": row,
+            "where": where,
+            "is_wanted": bool(state) and not state.get("requiresPruning"),
+            "heals": bool((row.sync_policy.get("automated") or {}).get("selfHeal")),
+            "below": len(below),
+            "data": where.kind
+            in ("Namespace", "PersistentVolumeClaim", "CustomResourceDefinition"),
+            "query": orjson.dumps(_json(where)).decode(),
+        },
+    )

@@ -24,17 +24,58 @@ class Table:
 
 _KINDS = (("group", "group, empty for core"), ("kind", "kind"))
 TABLES = (
-    Table("sourceRepos", "Source repositories", "Patterns of URLs; ! takes out again.", (("", "https://git.example/team/*"),)),
-    Table("destinations", "Destinations", "Cluster by server or by name, and its namespaces; ! takes out again.", (("server", "server"), ("name", "or name"), ("namespace", "namespace"))),
-    Table("clusterResourceWhitelist", "Cluster-scoped kinds that are allowed", "None when empty.", _KINDS),
+    Table(
+        "sourceRepos",
+        "Source repositories",
+        "Patterns of URLs; ! takes out again.",
+        (("", "https://git.example/team/*"),),
+    ),
+    Table(
+        "destinations",
+        "Destinations",
+        "Cluster by server or by name, and its namespaces; ! takes out again.",
+        (("server", "server"), ("name", "or name"), ("namespace", "namespace")),
+    ),
+    Table(
+        "clusterResourceWhitelist",
+        "Cluster-scoped kinds that are allowed",
+        "None when empty.",
+        _KINDS,
+    ),
     Table("clusterResourceBlacklist", "Cluster-scoped kinds that are refused", "", _KINDS),
-    Table("namespaceResourceWhitelist", "Namespaced kinds that are allowed", "All when empty.", _KINDS),
+    Table(
+        "namespaceResourceWhitelist", "Namespaced kinds that are allowed", "All when empty.", _KINDS
+    ),
     Table("namespaceResourceBlacklist", "Namespaced kinds that are refused", "", _KINDS),
-    Table("sourceNamespaces", "Namespaces of its applications", "Besides the hub's own.", (("", "team-*"),)),
-    Table("signatureKeys", "Keys that must have signed its commits", "GnuPG key ids; any commit when empty.", (("keyID", "4AEE18F83AFDEB23"),)),
-    Table("destinationServiceAccounts", "Service accounts that syncs act as", "Where impersonation is on.", (("server", "server"), ("namespace", "namespace"), ("defaultServiceAccount", "namespace:name"))),
-)  # fmt: skip
-_ORPHANS = Table("orphans", "Orphans that are expected", "", (("group", "group"), ("kind", "kind"), ("name", "name")))  # fmt: skip
+    Table(
+        "sourceNamespaces",
+        "Namespaces of its applications",
+        "Besides the hub's own.",
+        (("", "team-*"),),
+    ),
+    Table(
+        "signatureKeys",
+        "Keys that must have signed its commits",
+        "GnuPG key ids; any commit when empty.",
+        (("keyID", "4AEE18F83AFDEB23"),),
+    ),
+    Table(
+        "destinationServiceAccounts",
+        "Service accounts that syncs act as",
+        "Where impersonation is on.",
+        (
+            ("server", "server"),
+            ("namespace", "namespace"),
+            ("defaultServiceAccount", "namespace:name"),
+        ),
+    ),
+)
+_ORPHANS = Table(
+    "orphans",
+    "Orphans that are expected",
+    "",
+    (("group", "group"), ("kind", "kind"), ("name", "name")),
+)
 
 
 def tables(spec: Mapping[str, Any]) -> list[tuple[Table, list[list[tuple[str, str, str]]]]]:
@@ -106,10 +147,15 @@ def _one(fields: Fields, name: str) -> str:
 
 def _rows(table: Table, fields: Fields) -> list[Any]:
     columns = [[v.strip() for v in fields.get(f"{table.name}.{f}") or []] for f, _ in table.columns]
-    rows = [dict(zip([f for f, _ in table.columns], row, strict=True)) for row in zip(*columns, strict=False)]  # fmt: skip
+    rows = [
+        dict(zip([f for f, _ in table.columns], row, strict=True))
+        for row in zip(*columns, strict=False)
+    ]
     if table.columns[0][0] == "":
         return [row[""] for row in rows if row[""]]
-    kept = [{k: v for k, v in row.items() if v or k == "group"} for row in rows if any(row.values())]  # fmt: skip
+    kept = [
+        {k: v for k, v in row.items() if v or k == "group"} for row in rows if any(row.values())
+    ]
     return [{k: v for k, v in row.items() if v or ("kind" in row and k == "group")} for row in kept]
 
 
@@ -121,7 +167,10 @@ def rules_of(role: Mapping[str, Any]) -> list[Rule]:
 def role_from(project: str, before: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     """Return a role of a project with what a form says of it; policies as Argo CD writes them."""
     name = _one(fields, "name")
-    columns = [[v.strip() for v in fields.get(f"policy.{f}") or []] for f in ("resource", "action", "object", "effect", "clusters")]  # fmt: skip
+    columns = [
+        [v.strip() for v in fields.get(f"policy.{f}") or []]
+        for f in ("resource", "action", "object", "effect", "clusters")
+    ]
     policies = []
     for resource, action, named, effect, clusters in zip(*columns, strict=False):
         if not action:
@@ -130,8 +179,16 @@ def role_from(project: str, before: Mapping[str, Any], fields: Fields) -> dict[s
         words = ["p", f"proj:{project}:{name}", resource, action, about, effect or "allow"]
         policies.append(", ".join(quoted(w) for w in [*words, *([clusters] if clusters else [])]))
     groups = [g.strip() for g in _one(fields, "groups").splitlines() if g.strip()]
-    role = {k: v for k, v in before.items() if k not in ("name", "description", "policies", "groups")}  # fmt: skip
-    role = {"name": name, "description": _one(fields, "description"), "policies": policies, "groups": groups, **role}  # fmt: skip
+    role = {
+        k: v for k, v in before.items() if k not in ("name", "description", "policies", "groups")
+    }
+    role = {
+        "name": name,
+        "description": _one(fields, "description"),
+        "policies": policies,
+        "groups": groups,
+        **role,
+    }
     return {k: v for k, v in role.items() if v or k in ("name", "policies")}
 
 
@@ -141,10 +198,26 @@ def window_from(before: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
     for name in ("kind", "schedule", "duration", "timeZone", "description"):
         _put(window, name, _one(fields, name))
     for name in ("applications", "namespaces", "clusters"):
-        _put(window, name, [w.strip() for w in _one(fields, name).replace(",", "\n").splitlines() if w.strip()])  # fmt: skip
+        _put(
+            window,
+            name,
+            [w.strip() for w in _one(fields, name).replace(",", "\n").splitlines() if w.strip()],
+        )
     for name in ("manualSync", "andOperator", "syncOverrun"):
         _put(window, name, bool(_one(fields, name)))
     return window
 
 
-_WINDOW = ("kind", "schedule", "duration", "timeZone", "description", "applications", "namespaces", "clusters", "manualSync", "andOperator", "syncOverrun")  # fmt: skip
+_WINDOW = (
+    "kind",
+    "schedule",
+    "duration",
+    "timeZone",
+    "description",
+    "applications",
+    "namespaces",
+    "clusters",
+    "manualSync",
+    "andOperator",
+    "syncOverrun",
+)

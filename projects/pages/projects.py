@@ -61,7 +61,7 @@ from projects.visible import visible
 DAYS, HOUR = 7, 12.0
 PROJECT_RESOURCES = ("applications", "applicationsets", "logs", "exec", "repositories", "clusters")
 _ASKED = ("get", "create", "update", "delete", "sync", "override", "action/apps/Deployment/restart")
-TEMPLATE = 'apiVersion: argoproj.io/v1alpha1\nkind: AppProject\nmetadata:\n  name: ""\nspec:\n  sourceRepos: []\n  destinations: []\n'  # fmt: skip
+TEMPLATE = 'apiVersion: argoproj.io/v1alpha1\nkind: AppProject\nmetadata:\n  name: ""\nspec:\n  sourceRepos: []\n  destinations: []\n'
 
 
 @require_GET
@@ -69,21 +69,38 @@ TEMPLATE = 'apiVersion: argoproj.io/v1alpha1\nkind: AppProject\nmetadata:\n  nam
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show the projects that the caller may see, with what runs in each."""
     version = current_version()
-    rows = [p for p in Project.objects.order_by("name") if is_allowed(caller, "projects", "get", p.name)]  # fmt: skip
+    rows = [
+        p for p in Project.objects.order_by("name") if is_allowed(caller, "projects", "get", p.name)
+    ]
     counts: dict[str, dict[str, int]] = {}
     found = visible(caller).order_by().values("project", "health_status").annotate(n=Count("pk"))
     for entry in found:
         counts.setdefault(entry["project"], {})[entry["health_status"]] = entry["n"]
     now = timezone.now()
     items = [
-        {"p": p, "total": sum(counts.get(p.name, {}).values()), "bar": bars(counts.get(p.name, {}), HEALTH, 160.0),
-         "counts": [(w, counts[p.name][w]) for w in HEALTH if counts.get(p.name, {}).get(w)],
-         "denied": any(w.get("kind") == "deny" for w in active_windows(p.spec.get("syncWindows") or [], now))}
+        {
+            "p": p,
+            "total": sum(counts.get(p.name, {}).values()),
+            "bar": bars(counts.get(p.name, {}), HEALTH, 160.0),
+            "counts": [(w, counts[p.name][w]) for w in HEALTH if counts.get(p.name, {}).get(w)],
+            "denied": any(
+                w.get("kind") == "deny"
+                for w in active_windows(p.spec.get("syncWindows") or [], now)
+            ),
+        }
         for p in rows
-    ]  # fmt: skip
-    return render(request, "projects/index.html", {
-        "section": "projects", "caller": Shown(caller), "version": version, "items": items, "may_create": bool(reach(caller, "projects", "create").allow),
-    })  # fmt: skip
+    ]
+    return render(
+        request,
+        "projects/index.html",
+        {
+            "section": "projects",
+            "caller": Shown(caller),
+            "version": version,
+            "items": items,
+            "may_create": bool(reach(caller, "projects", "create").allow),
+        },
+    )
 
 
 def found(caller: Caller, name: str, action: str = "get") -> Project:
@@ -108,38 +125,90 @@ def page(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     now = timezone.now()
     effective = project_of_or_none(name) or row
     roles = [
-        {**role, "rules": rules_of(role), "tokens": ApiToken.objects.filter(project=name, role=role.get("name"), revoked_at=None).order_by("-issued_at")}
+        {
+            **role,
+            "rules": rules_of(role),
+            "tokens": ApiToken.objects.filter(
+                project=name, role=role.get("name"), revoked_at=None
+            ).order_by("-issued_at"),
+        }
         for role in row.spec.get("roles") or []
-    ]  # fmt: skip
-    counts = dict(visible(caller).order_by().filter(project=name).values_list("health_status").annotate(n=Count("pk")))  # fmt: skip
-    return render(request, "projects/page.html", {
-        "section": "projects", "caller": Shown(caller), "version": version, "p": row, "spec": row.spec, "roles": roles, "tables": [(t, row.spec.get(t.name) or []) for t in TABLES],
-        "calendar": calendar(effective.spec.get("syncWindows") or [], now), "own_windows": len(row.spec.get("syncWindows") or []),
-        "broken": [*broken_rules(name), *_misshapen(row)], "globals": [p.name for p in global_projects(row)], "total": sum(counts.values()), "bar": bars(counts, HEALTH, 400.0),
-        "counts": [(w, counts[w]) for w in HEALTH if counts.get(w)], "may": {a: is_allowed(caller, "projects", a, name) for a in ("update", "delete")},
-        "may_ask": is_allowed(caller, "roles", "get", "*"), "resources": PROJECT_RESOURCES, "actions": _ASKED,
-        "own": row.spec.get("flotilla") or {}, "orphans": row.spec.get("orphanedResources"), **_asked(request, caller, name),
-    })  # fmt: skip
+    ]
+    counts = dict(
+        visible(caller)
+        .order_by()
+        .filter(project=name)
+        .values_list("health_status")
+        .annotate(n=Count("pk"))
+    )
+    return render(
+        request,
+        "projects/page.html",
+        {
+            "section": "projects",
+            "caller": Shown(caller),
+            "version": version,
+            "p": row,
+            "spec": row.spec,
+            "roles": roles,
+            "tables": [(t, row.spec.get(t.name) or []) for t in TABLES],
+            "calendar": calendar(effective.spec.get("syncWindows") or [], now),
+            "own_windows": len(row.spec.get("syncWindows") or []),
+            "broken": [*broken_rules(name), *_misshapen(row)],
+            "globals": [p.name for p in global_projects(row)],
+            "total": sum(counts.values()),
+            "bar": bars(counts, HEALTH, 400.0),
+            "counts": [(w, counts[w]) for w in HEALTH if counts.get(w)],
+            "may": {a: is_allowed(caller, "projects", a, name) for a in ("update", "delete")},
+            "may_ask": is_allowed(caller, "roles", "get", "*"),
+            "resources": PROJECT_RESOURCES,
+            "actions": _ASKED,
+            "own": row.spec.get("flotilla") or {},
+            "orphans": row.spec.get("orphanedResources"),
+            **_asked(request, caller, name),
+        },
+    )
 
 
 def _misshapen(row: Project) -> list[Problem]:
     problem = shape_problem(row.spec)
-    return [Problem(f"project {row.name}", f"it permits nothing, save it again: {problem}")] if problem else []  # fmt: skip
+    return (
+        [Problem(f"project {row.name}", f"it permits nothing, save it again: {problem}")]
+        if problem
+        else []
+    )
 
 
 def calendar(windows: list[Any], now: datetime) -> dict[str, Any]:
     """Return the windows as bars over the coming week: x and width in a drawing, 12 for each hour."""
-    start = now.astimezone(timezone.get_default_timezone()).replace(hour=0, minute=0, second=0, microsecond=0)  # fmt: skip
+    start = now.astimezone(timezone.get_default_timezone()).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
     end = start + timedelta(days=DAYS)
     active = active_windows(windows, now)
     rows = []
     for number, window in enumerate(windows):
         problem, parts = "", []
         try:
-            parts = [(_x(a, start), round(_x(b, start) - _x(a, start), 1), f"{a:%a %H:%M} to {b:%a %H:%M} UTC") for a, b in spans(window, start, end)]  # fmt: skip
+            parts = [
+                (
+                    _x(a, start),
+                    round(_x(b, start) - _x(a, start), 1),
+                    f"{a:%a %H:%M} to {b:%a %H:%M} UTC",
+                )
+                for a, b in spans(window, start, end)
+            ]
         except RuleError as error:
             problem = str(error)
-        rows.append({"number": number, "w": window, "parts": parts, "active": window in active, "problem": problem})  # fmt: skip
+        rows.append(
+            {
+                "number": number,
+                "w": window,
+                "parts": parts,
+                "active": window in active,
+                "problem": problem,
+            }
+        )
     days = [(day * 24 * HOUR, f"{start + timedelta(days=day):%a %d}") for day in range(DAYS)]
     return {"rows": rows, "days": days, "now": _x(now, start), "width": DAYS * 24 * HOUR}
 
@@ -150,7 +219,9 @@ def _x(at: datetime, start: datetime) -> float:
 
 def _asked(request: HttpRequest, caller: Caller, project: str) -> dict[str, Any]:
     """Return the answers to what the page was asked: who can, and why somebody may."""
-    ask = {n: request.GET.get(n, "").strip()[:300] for n in ("action", "resource", "object", "subject")}  # fmt: skip
+    ask = {
+        n: request.GET.get(n, "").strip()[:300] for n in ("action", "resource", "object", "subject")
+    }
     if not ask["action"] or ask["resource"] not in RESOURCES:
         return {"ask": {**ask, "object": ask["object"] or f"{project}/*"}}
     about = normal_object(ask["resource"], ask["object"] or f"{project}/*")
@@ -162,7 +233,12 @@ def _asked(request: HttpRequest, caller: Caller, project: str) -> dict[str, Any]
         return answer | {"said": said, "whom": "You"}
     where = where_of(ask["resource"], about)
     if ask["subject"]:
-        answer |= {"said": enforcer().decide([ask["subject"]], ask["resource"], ask["action"], about, where), "whom": ask["subject"]}  # fmt: skip
+        answer |= {
+            "said": enforcer().decide(
+                [ask["subject"]], ask["resource"], ask["action"], about, where
+            ),
+            "whom": ask["subject"],
+        }
     return answer | {"who": who_can(enforcer(), ask["resource"], ask["action"], about)}
 
 
@@ -172,13 +248,39 @@ def edit(request: HttpRequest, caller: Caller, name: str = "") -> HttpResponse:
     row = found(caller, name) if name else None
     text = TEMPLATE
     if row is not None:
-        metadata = {k: v for k, v in (("name", row.name), ("resourceVersion", str(row.resource_version)), ("labels", row.labels), ("annotations", row.annotations)) if v}  # fmt: skip
-        text = _text({"apiVersion": "argoproj.io/v1alpha1", "kind": "AppProject", "metadata": metadata, "spec": row.spec})  # fmt: skip
+        metadata = {
+            k: v
+            for k, v in (
+                ("name", row.name),
+                ("resourceVersion", str(row.resource_version)),
+                ("labels", row.labels),
+                ("annotations", row.annotations),
+            )
+            if v
+        }
+        text = _text(
+            {
+                "apiVersion": "argoproj.io/v1alpha1",
+                "kind": "AppProject",
+                "metadata": metadata,
+                "spec": row.spec,
+            }
+        )
     spec = row.spec if row is not None else {}
-    return render(request, "projects/edit.html", {
-        "section": "projects", "caller": Shown(caller), "p": row, "text": text, "spec": spec, "tables": [(t, rows, blank(t)) for t, rows in tables(spec)],
-        "orphaned": _orphaned(spec), "own": spec.get("flotilla") or {},
-    })  # fmt: skip
+    return render(
+        request,
+        "projects/edit.html",
+        {
+            "section": "projects",
+            "caller": Shown(caller),
+            "p": row,
+            "text": text,
+            "spec": spec,
+            "tables": [(t, rows, blank(t)) for t, rows in tables(spec)],
+            "orphaned": _orphaned(spec),
+            "own": spec.get("flotilla") or {},
+        },
+    )
 
 
 def _orphaned(spec: Mapping[str, Any]) -> str:
@@ -189,7 +291,9 @@ def _orphaned(spec: Mapping[str, Any]) -> str:
 
 
 def _text(body: Any) -> str:
-    return str(yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**20))  # fmt: skip
+    return str(
+        yaml.dump(body, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=2**20)
+    )
 
 
 @require_POST
@@ -210,7 +314,11 @@ def compose(request: HttpRequest, caller: Caller) -> HttpResponse:
     metadata = body.get("metadata") if isinstance(body.get("metadata"), dict) else {}
     if fields.get("name"):
         metadata = {**(metadata or {}), "name": fields["name"][0].strip()}
-    return render(request, "projects/manifest.html", {"text": _text({**body, "metadata": metadata, "spec": spec})})  # fmt: skip
+    return render(
+        request,
+        "projects/manifest.html",
+        {"text": _text({**body, "metadata": metadata, "spec": spec})},
+    )
 
 
 @require_POST
@@ -224,9 +332,17 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
         return render(request, "projects/checked.html", {"error": str(error)})
     uses = visible(caller).filter(project=name).count()
     changes = diff_of(project_json(existing)["spec"] if existing else {}, spec)
-    return render(request, "projects/checked.html", {
-        "name": name, "exists": existing is not None, "uses": uses, "changes": changes, "json": orjson.dumps({"project": body}).decode(),
-    })  # fmt: skip
+    return render(
+        request,
+        "projects/checked.html",
+        {
+            "name": name,
+            "exists": existing is not None,
+            "uses": uses,
+            "changes": changes,
+            "json": orjson.dumps({"project": body}).decode(),
+        },
+    )
 
 
 def _wanted(caller: Caller, body: Any) -> tuple[str, dict[str, Any], Project | None]:
@@ -276,10 +392,19 @@ def role_dialog(request: HttpRequest, caller: Caller, name: str) -> HttpResponse
         raise Http404
     empty = [("applications", "get", "*", "allow", "")]
     lines = [_rule_cells(name, r) for r in rules_of(role)] if role else empty
-    return render(request, "projects/role.html", {
-        "p": row, "role": role or {}, "rules": lines, "resources": PROJECT_RESOURCES, "actions": ACTIONS,
-        "unread": len((role or {}).get("policies") or []) - len(lines) if role else 0, "groups": "\n".join((role or {}).get("groups") or []),
-    })  # fmt: skip
+    return render(
+        request,
+        "projects/role.html",
+        {
+            "p": row,
+            "role": role or {},
+            "rules": lines,
+            "resources": PROJECT_RESOURCES,
+            "actions": ACTIONS,
+            "unread": len((role or {}).get("policies") or []) - len(lines) if role else 0,
+            "groups": "\n".join((role or {}).get("groups") or []),
+        },
+    )
 
 
 def _rule_cells(project: str, rule: Rule) -> tuple[str, str, str, str, str]:
@@ -295,7 +420,9 @@ def save_role(request: HttpRequest, caller: Caller, name: str) -> str:
     wanted = request.POST.get("was", "")
     at = next((n for n, r in enumerate(roles) if r.get("name") == wanted), None)
     if wanted and at is None:
-        raise Invalid(f"There is no role {wanted} any more: somebody else changed the project. Open it again.")  # fmt: skip
+        raise Invalid(
+            f"There is no role {wanted} any more: somebody else changed the project. Open it again."
+        )
     if "remove" in request.POST and at is not None:
         del roles[at]
     else:
@@ -318,8 +445,16 @@ def window_dialog(request: HttpRequest, caller: Caller, name: str) -> HttpRespon
         at = _index(request.GET.get("number", ""), windows)
     except Invalid as error:
         raise Http404 from error
-    window = windows[at] if at is not None else {"kind": "deny", "schedule": "0 22 * * *", "duration": "8h", "applications": ["*"]}  # fmt: skip
-    return render(request, "projects/window.html", {"p": row, "w": window, "number": "" if at is None else at, "digest": _digest(windows)})  # fmt: skip
+    window = (
+        windows[at]
+        if at is not None
+        else {"kind": "deny", "schedule": "0 22 * * *", "duration": "8h", "applications": ["*"]}
+    )
+    return render(
+        request,
+        "projects/window.html",
+        {"p": row, "w": window, "number": "" if at is None else at, "digest": _digest(windows)},
+    )
 
 
 def _digest(value: Any) -> str:
@@ -352,7 +487,12 @@ def _change(caller: Caller, row: Project, changes: Mapping[str, Any]) -> None:
     spec = {**row.spec, **changes}
     spec = {k: v for k, v in spec.items() if v not in ([], None)}
     require_change(caller, row, spec)
-    metadata = {"name": row.name, "resourceVersion": row.resource_version, "labels": row.labels, "annotations": row.annotations}  # fmt: skip
+    metadata = {
+        "name": row.name,
+        "resourceVersion": row.resource_version,
+        "labels": row.labels,
+        "annotations": row.annotations,
+    }
     manifest = {"metadata": metadata, "spec": spec}
     applications.save_project(manifest, caller.name, must_exist=True)
 
@@ -362,7 +502,11 @@ def _change(caller: Caller, row: Project, changes: Mapping[str, Any]) -> None:
 def delete_dialog(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
     """Ask before a project goes, and say what keeps it."""
     row = found(caller, name, "delete")
-    return render(request, "projects/delete.html", {"p": row, "uses": visible(caller).filter(project=name).count()})  # fmt: skip
+    return render(
+        request,
+        "projects/delete.html",
+        {"p": row, "uses": visible(caller).filter(project=name).count()},
+    )
 
 
 @require_GET

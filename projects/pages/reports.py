@@ -35,7 +35,15 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
         del params[name]
     if kind != "access" and "from" not in params:
         params["from"] = f"{timezone.now() - timedelta(days=30):%Y-%m-%d}"
-    context: dict[str, Any] = {"section": "audit", "caller": Shown(caller), "reports": REPORTS.items(), "kind": kind, "params": params, "resources": RESOURCES, "error": ""}  # fmt: skip
+    context: dict[str, Any] = {
+        "section": "audit",
+        "caller": Shown(caller),
+        "reports": REPORTS.items(),
+        "kind": kind,
+        "params": params,
+        "resources": RESOURCES,
+        "error": "",
+    }
     try:
         if kind == "deployments":
             context["report"] = deployments(params)
@@ -46,11 +54,17 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     except Invalid as error:
         context["error"] = str(error)
     if request.GET.get("format") == "csv" and "report" in context:
-        audit.record(caller.name, "export", "audit", f"report {kind}", filters=dict(request.GET.lists()))  # fmt: skip
+        audit.record(
+            caller.name, "export", "audit", f"report {kind}", filters=dict(request.GET.lists())
+        )
         return _csv(kind, context["report"])
     if "report" in context and "items" in context["report"]:
         context["count"] = len(context["report"]["items"])
-        context["report"]["items"] = context["report"]["items"][-SHOWN:][::-1] if kind == "deployments" else context["report"]["items"][:SHOWN]  # fmt: skip
+        context["report"]["items"] = (
+            context["report"]["items"][-SHOWN:][::-1]
+            if kind == "deployments"
+            else context["report"]["items"][:SHOWN]
+        )
     query = request.GET.copy()
     query["format"] = "csv"
     return render(request, "audit/reports.html", {**context, "csv": query.urlencode()})
@@ -61,26 +75,72 @@ def _access(params: Any) -> dict[str, Any]:
     resource, action, name = (params.get(n, "") for n in ("resource", "action", "object"))
     if at is None or resource not in RESOURCES or not action or not name:
         raise Invalid("The time, an action, a resource and an object are needed")
-    return history.who_could(resource, action, normal_object(resource, name), at, params.get("cluster", ""))  # fmt: skip
+    return history.who_could(
+        resource, action, normal_object(resource, name), at, params.get("cluster", "")
+    )
 
 
 def _csv(kind: str, report: dict[str, Any]) -> HttpResponse:
     out = io.StringIO()
     writer = csv.writer(out)
     if kind == "deployments":
-        columns = ("application", "project", "cluster", "kind", "phase", "startedAt", "finishedAt", "initiator", "reason", "ticket", "driftSeconds", "manifestsDigest", "event")  # fmt: skip
+        columns = (
+            "application",
+            "project",
+            "cluster",
+            "kind",
+            "phase",
+            "startedAt",
+            "finishedAt",
+            "initiator",
+            "reason",
+            "ticket",
+            "driftSeconds",
+            "manifestsDigest",
+            "event",
+        )
         writer.writerow([*columns, "revisions", "authors", "approvers"])
         for item in report["items"]:
-            writer.writerow([cell(item[c]) for c in columns] + [cell(" ".join(map(str, item[c]))) for c in ("revisions", "authors", "approvers")])  # fmt: skip
+            writer.writerow(
+                [cell(item[c]) for c in columns]
+                + [cell(" ".join(map(str, item[c]))) for c in ("revisions", "authors", "approvers")]
+            )
     elif kind == "changes":
-        writer.writerow(["kind", "object", "at", "actor", "verb", "reason", "ticket", "revisions", "event"])  # fmt: skip
+        writer.writerow(
+            ["kind", "object", "at", "actor", "verb", "reason", "ticket", "revisions", "event"]
+        )
         for item in report["items"]:
             for change in item["changes"]:
-                writer.writerow([cell(v) for v in (item["kind"], item["object"], change["at"], change["actor"], change["verb"], change["reason"], change["ticket"], " ".join(map(str, change["revisions"])), change["id"])])  # fmt: skip
+                writer.writerow(
+                    [
+                        cell(v)
+                        for v in (
+                            item["kind"],
+                            item["object"],
+                            change["at"],
+                            change["actor"],
+                            change["verb"],
+                            change["reason"],
+                            change["ticket"],
+                            " ".join(map(str, change["revisions"])),
+                            change["id"],
+                        )
+                    ]
+                )
     else:
         writer.writerow(["account", "groups", "rule", "origin"])
         for item in report["accounts"]:
-            writer.writerow([cell(v) for v in (item["account"], " ".join(item["groups"]), item["rule"], item["origin"])])  # fmt: skip
+            writer.writerow(
+                [
+                    cell(v)
+                    for v in (
+                        item["account"],
+                        " ".join(item["groups"]),
+                        item["rule"],
+                        item["origin"],
+                    )
+                ]
+            )
     answer = HttpResponse(out.getvalue(), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="{kind}.csv"'
     return answer

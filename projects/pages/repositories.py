@@ -26,34 +26,79 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     if not reach(caller, "repositories", "get").allow:
         raise Http404
     version = current_version()
-    rows = [r for r in Repository.objects.order_by("url") if is_allowed(caller, "repositories", "get", r.rbac_object)]  # fmt: skip
+    rows = [
+        r
+        for r in Repository.objects.order_by("url")
+        if is_allowed(caller, "repositories", "get", r.rbac_object)
+    ]
     remotes = {r.url: r for r in GitRemote.objects.all()}
-    used = dict(visible(caller).order_by().values_list("remotes__url").annotate(n=Count("pk", distinct=True)))  # fmt: skip
+    used = dict(
+        visible(caller)
+        .order_by()
+        .values_list("remotes__url")
+        .annotate(n=Count("pk", distinct=True))
+    )
     items = []
     for row in rows:
         key = key_of(row.url, row.project)
         remote = remotes.get(key)
         shown = repository_json(row)
-        items.append({
-            "r": row, "auth": _auth(row), "inherits": shown.get("inheritedCreds"), "remote": remote, "used": used.get(key, 0),
-            "may": {a: is_allowed(caller, "repositories", a, row.rbac_object) for a in ("update", "delete")},
-        })  # fmt: skip
+        items.append(
+            {
+                "r": row,
+                "auth": _auth(row),
+                "inherits": shown.get("inheritedCreds"),
+                "remote": remote,
+                "used": used.get(key, 0),
+                "may": {
+                    a: is_allowed(caller, "repositories", a, row.rbac_object)
+                    for a in ("update", "delete")
+                },
+            }
+        )
     known = {normal_url(r.url) for r in rows} | {key_of(r.url, r.project) for r in rows}
-    public = [] if not rows and not used else [(r, used[url]) for url, r in sorted(remotes.items()) if url not in known and used.get(url)]  # fmt: skip
-    templates = [t for t in CredentialTemplate.objects.order_by("url") if is_allowed(caller, "repositories", "get", t.url)]  # fmt: skip
+    public = (
+        []
+        if not rows and not used
+        else [
+            (r, used[url])
+            for url, r in sorted(remotes.items())
+            if url not in known and used.get(url)
+        ]
+    )
+    templates = [
+        t
+        for t in CredentialTemplate.objects.order_by("url")
+        if is_allowed(caller, "repositories", "get", t.url)
+    ]
     hosts = known_certificates(caller)
-    return render(request, "repositories/index.html", {
-        "section": "repositories", "caller": Shown(caller), "version": version, "items": items, "public": public, "templates": [(t, _auth(t)) for t in templates], "hosts": hosts,
-        "may_create": bool(reach(caller, "repositories", "create").allow), "may_hosts": is_allowed(caller, "certificates", "create", "*"),
-    })  # fmt: skip
+    return render(
+        request,
+        "repositories/index.html",
+        {
+            "section": "repositories",
+            "caller": Shown(caller),
+            "version": version,
+            "items": items,
+            "public": public,
+            "templates": [(t, _auth(t)) for t in templates],
+            "hosts": hosts,
+            "may_create": bool(reach(caller, "repositories", "create").allow),
+            "may_hosts": is_allowed(caller, "certificates", "create", "*"),
+        },
+    )
 
 
 def _auth(row: Repository | CredentialTemplate) -> str:
     secret = row.credentials or {}
     words = {
-        "sshPrivateKey": "an SSH key", "bearerToken": "a token", "githubAppPrivateKey": "a GitHub App", "tlsClientCertKey": "a client certificate",
-        "gcpServiceAccountKey": "a Google service account", "password": "a password",
-    }  # fmt: skip
+        "sshPrivateKey": "an SSH key",
+        "bearerToken": "a token",
+        "githubAppPrivateKey": "a GitHub App",
+        "tlsClientCertKey": "a client certificate",
+        "gcpServiceAccountKey": "a Google service account",
+        "password": "a password",
+    }
     return next((text for field, text in words.items() if secret.get(field)), "")
 
 
@@ -62,7 +107,10 @@ def _auth(row: Repository | CredentialTemplate) -> str:
 def dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Ask for a repository, or for the credentials of a template."""
     kind = request.GET.get("what", "repository")
-    if kind not in ("repository", "template", "host", "certificate") or not reach(caller, "repositories", "create").allow:  # fmt: skip
+    if (
+        kind not in ("repository", "template", "host", "certificate")
+        or not reach(caller, "repositories", "create").allow
+    ):
         raise Http404
     return render(request, f"repositories/{kind}.html", {"url": request.GET.get("url", "")[:1000]})
 
@@ -82,7 +130,11 @@ def try_repository(request: HttpRequest, caller: Caller) -> dict[str, str]:
 def save_hosts(request: HttpRequest, caller: Caller) -> str:
     """Add the known hosts of the lines, or the certificates of one host."""
     if request.POST.get("pem", "").strip():
-        item = {"serverName": request.POST.get("server", "").strip(), "certType": "https", "certData": request.POST["pem"][:200_000]}  # fmt: skip
+        item = {
+            "serverName": request.POST.get("server", "").strip(),
+            "certType": "https",
+            "certData": request.POST["pem"][:200_000],
+        }
         add_certificates(caller, [item], upsert="upsert" in request.POST)
         return "/repositories#hosts"
     items = []
@@ -92,7 +144,14 @@ def save_hosts(request: HttpRequest, caller: Caller) -> str:
             continue
         if len(words) < 3:
             raise Invalid(f"{line[:60]!r} must be a host, the kind of its key and the key")
-        items.append({"serverName": words[0], "certType": "ssh", "certSubType": words[1], "certData": words[2]})  # fmt: skip
+        items.append(
+            {
+                "serverName": words[0],
+                "certType": "ssh",
+                "certSubType": words[1],
+                "certData": words[2],
+            }
+        )
     if not items:
         raise Invalid("There are no lines")
     add_certificates(caller, items, upsert=True)

@@ -32,7 +32,9 @@ def compare(request: HttpRequest, caller: Caller, namespace: str, name: str) -> 
     """Show what changed between two entries of the history, or what is wanted now."""
     row = found(caller, namespace, name)
     history = list(row.history.order_by("-number")[:30])
-    choices = [("now", "Wanted now", row.revisions)] + [(str(h.number), f"No. {h.number}", h.revisions) for h in history]  # fmt: skip
+    choices = [("now", "Wanted now", row.revisions)] + [
+        (str(h.number), f"No. {h.number}", h.revisions) for h in history
+    ]
     known = {c[0] for c in choices}
     to = request.GET.get("to", "now")
     start = request.GET.get("from", str(history[0].number) if history else "now")
@@ -40,14 +42,34 @@ def compare(request: HttpRequest, caller: Caller, namespace: str, name: str) -> 
         raise Http404
     url = str(row.sources[0].get("repoURL") or "") if row.sources else ""
     context: dict[str, Any] = {
-        "a": row, "row": row_of(row), "from": start, "to": to, "split": request.GET.get("split") == "1",
-        "choices": [(key, f"{words} · {subject_of(row.project, url, revisions[0]) or revisions[0][:12]}" if revisions else words) for key, words, revisions in choices],
-        "links": [(words, commit_url(url, revisions[0])) for key, words, revisions in choices if key in (start, to) and revisions],
-    }  # fmt: skip
+        "a": row,
+        "row": row_of(row),
+        "from": start,
+        "to": to,
+        "split": request.GET.get("split") == "1",
+        "choices": [
+            (
+                key,
+                f"{words} · {subject_of(row.project, url, revisions[0]) or revisions[0][:12]}"
+                if revisions
+                else words,
+            )
+            for key, words, revisions in choices
+        ],
+        "links": [
+            (words, commit_url(url, revisions[0]))
+            for key, words, revisions in choices
+            if key in (start, to) and revisions
+        ],
+    }
     try:
         before, after = _manifests(row, history, start), _manifests(row, history, to)
         changes = changed(before, after)
-        context |= {"changes": changes[:MOST], "more": max(0, len(changes) - MOST), "same": len(before.keys() & after.keys()) - sum(w == "change" for w, _, _ in changes)}  # fmt: skip
+        context |= {
+            "changes": changes[:MOST],
+            "more": max(0, len(changes) - MOST),
+            "same": len(before.keys() & after.keys()) - sum(w == "change" for w, _, _ in changes),
+        }
     except (EngineError, Stalled, RetryLater, Invalid, NotFound) as error:
         context["error"] = str(error)
     return render(request, "applications/compare.html", context)
@@ -65,7 +87,9 @@ def _manifests(row: Application, history: Sequence[Any], which: str) -> dict[Res
     project, cluster = project_of(row.project), find_cluster(row.spec)
     for source in wanted:
         if not permits_source(project.spec, str(source.get("repoURL") or "")):
-            raise Invalid(f"{source.get('repoURL')} is not permitted in project {row.project} any more")  # fmt: skip
+            raise Invalid(
+                f"{source.get('repoURL')} is not permitted in project {row.project} any more"
+            )
     if len(revisions) != len(wanted):
         revisions = [sources.resolve(s, row.project) for s in wanted]
     context = sources.context_of(row, project.spec, cluster, asker=audit.asker())
@@ -73,7 +97,9 @@ def _manifests(row: Application, history: Sequence[Any], which: str) -> dict[Res
     return {resource_key(m): m for m in desired.manifests}
 
 
-def changed(before: dict[ResourceKey, Manifest], after: dict[ResourceKey, Manifest]) -> list[tuple[str, ResourceKey, list[Line]]]:  # fmt: skip
+def changed(
+    before: dict[ResourceKey, Manifest], after: dict[ResourceKey, Manifest]
+) -> list[tuple[str, ResourceKey, list[Line]]]:
     """Return (what, key, lines) of each resource that differs; values of Secrets are masked."""
     result: list[tuple[str, ResourceKey, list[Line]]] = []
     budget = Budget()

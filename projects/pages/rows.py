@@ -96,9 +96,18 @@ def row_of(application: Application) -> Row:
     url = first_url(application.sources)
     activity, tone = _activity(application)
     return Row(
-        application, since(application), is_stale(known), known, revision, subject_of(application.project, url, revision) if revision else "", activity, tone,
-        _started_by(application), _parts(application), _why(application),
-    )  # fmt: skip
+        application,
+        since(application),
+        is_stale(known),
+        known,
+        revision,
+        subject_of(application.project, url, revision) if revision else "",
+        activity,
+        tone,
+        _started_by(application),
+        _parts(application),
+        _why(application),
+    )
 
 
 def _activity(application: Application) -> tuple[str, str]:
@@ -106,7 +115,11 @@ def _activity(application: Application) -> tuple[str, str]:
     if application.deletion_requested_at:
         return "Deleting", "busy"
     if operation is None or operation.phase not in ("Running", "Terminating"):
-        return ("Last sync failed", "bad") if operation and operation.phase in ("Failed", "Error") else ("", "")  # fmt: skip
+        return (
+            ("Last sync failed", "bad")
+            if operation and operation.phase in ("Failed", "Error")
+            else ("", "")
+        )
     if operation.phase == "Terminating":
         return "Stopping", "busy"
     message = operation.message

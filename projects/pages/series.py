@@ -7,8 +7,11 @@ WIDTH, HEIGHT = 400.0, 110.0
 
 
 def backwards(
-    now: Mapping[str, int], changes: Mapping[datetime, Mapping[tuple[str, str], int]], born: Mapping[datetime, int], buckets: Sequence[datetime],
-) -> list[dict[str, int]]:  # fmt: skip
+    now: Mapping[str, int],
+    changes: Mapping[datetime, Mapping[tuple[str, str], int]],
+    born: Mapping[datetime, int],
+    buckets: Sequence[datetime],
+) -> list[dict[str, int]]:
     """Return the count of each state at the end of each bucket, the oldest first.
 
     Shapes: `changes` has for each bucket how often a state (before, after) changed in it; `born` how many
@@ -40,7 +43,10 @@ def areas(points: Sequence[Mapping[str, int]], words: Sequence[str]) -> list[tup
         if top == floor:
             continue
         up = [f"{n * step:.1f} {HEIGHT - t / most * HEIGHT:.1f}" for n, t in enumerate(top)]
-        down = [f"{n * step:.1f} {HEIGHT - f / most * HEIGHT:.1f}" for n, f in reversed(list(enumerate(floor)))]  # fmt: skip
+        down = [
+            f"{n * step:.1f} {HEIGHT - f / most * HEIGHT:.1f}"
+            for n, f in reversed(list(enumerate(floor)))
+        ]
         result.append((word, "M" + "L".join([*up, *down]) + "Z"))
         floor = top
     return result
@@ -48,7 +54,7 @@ def areas(points: Sequence[Mapping[str, int]], words: Sequence[str]) -> list[tup
 
 def bands(
     state: str, changes: Sequence[tuple[datetime, str]], start: datetime, end: datetime
-) -> list[tuple[str, float, float, datetime, datetime]]:  # fmt: skip
+) -> list[tuple[str, float, float, datetime, datetime]]:
     """Return (state, x, width, from, to) of a line of time, 400 wide.
 
     Shapes: `state` is the one at the start; `changes` are (when, state from then on), the oldest first.
@@ -60,7 +66,9 @@ def bands(
         when = max(start, min(when, end))  # noqa: PLW2901 - what lies outside is drawn at the edge
         if when > at and now:
             x = (at - start).total_seconds() / total * WIDTH
-            result.append((now, round(x, 2), round((when - at).total_seconds() / total * WIDTH, 2), at, when))  # fmt: skip
+            result.append(
+                (now, round(x, 2), round((when - at).total_seconds() / total * WIDTH, 2), at, when)
+            )
         at, now = when, after
     return result
 

@@ -25,18 +25,40 @@ def charts(listing: Listing) -> dict[str, Any]:
     now = timezone.now()
     buckets = hours(now, WEEK)
     query = listing.query().order_by()
-    born = dict(query.filter(created_at__gte=buckets[0]).annotate(hour=TruncHour("created_at")).values_list("hour").annotate(n=Count("pk", distinct=True)))  # fmt: skip
-    found = StatusChange.objects.filter(application__in=query.values("pk"), at__gte=buckets[0]).order_by().annotate(hour=TruncHour("at"))  # fmt: skip
-    result: dict[str, Any] = {"days": [(round(n * 24 / (WEEK - 1) * 400, 1), f"{b:%a}") for n, b in enumerate(buckets[::24])]}  # fmt: skip
+    born = dict(
+        query.filter(created_at__gte=buckets[0])
+        .annotate(hour=TruncHour("created_at"))
+        .values_list("hour")
+        .annotate(n=Count("pk", distinct=True))
+    )
+    found = (
+        StatusChange.objects.filter(application__in=query.values("pk"), at__gte=buckets[0])
+        .order_by()
+        .annotate(hour=TruncHour("at"))
+    )
+    result: dict[str, Any] = {
+        "days": [
+            (round(n * 24 / (WEEK - 1) * 400, 1), f"{b:%a}") for n, b in enumerate(buckets[::24])
+        ]
+    }
     for name, words, column in (("health", HEALTH, "health_status"), ("sync", SYNC, "sync_status")):
         moves: dict[datetime, dict[tuple[str, str], int]] = {}
-        for hour, before, after, n in found.values_list("hour", f"{name}_before", name).annotate(n=Count("pk")):  # fmt: skip
+        for hour, before, after, n in found.values_list("hour", f"{name}_before", name).annotate(
+            n=Count("pk")
+        ):
             if before != after:
                 moves.setdefault(hour, {})[before, after] = n
         points = backwards(listing.counts(column), moves, born, buckets)
         result[f"{name}_areas"] = areas(points, words[::-1])
-        result[f"{name}_table"] = [(b, [(w, p.get(w, 0)) for w in words if p.get(w)]) for b, p in list(zip(buckets, points, strict=True))[::24]]  # fmt: skip
-    for name, column in (("clusters", "cluster__name"), ("projects", "project"), ("versions", "cluster__server_version")):  # fmt: skip
+        result[f"{name}_table"] = [
+            (b, [(w, p.get(w, 0)) for w in words if p.get(w)])
+            for b, p in list(zip(buckets, points, strict=True))[::24]
+        ]
+    for name, column in (
+        ("clusters", "cluster__name"),
+        ("projects", "project"),
+        ("versions", "cluster__server_version"),
+    ):
         result[name] = _groups(listing, column)
     return result
 
@@ -44,10 +66,23 @@ def charts(listing: Listing) -> dict[str, Any]:
 def _groups(listing: Listing, column: str) -> list[dict[str, Any]]:
     """Return the largest groups of a column, each with its healths as a bar."""
     counts: dict[str, dict[str, int]] = {}
-    for value, health, n in listing.query().order_by().values_list(column, "health_status").annotate(n=Count("pk", distinct=True)):  # fmt: skip
+    for value, health, n in (
+        listing.query()
+        .order_by()
+        .values_list(column, "health_status")
+        .annotate(n=Count("pk", distinct=True))
+    ):
         counts.setdefault(value or "none", {})[health] = n
     order = sorted(counts, key=lambda v: (-sum(counts[v].values()), v))[:MOST]
-    return [{"name": v, "total": sum(counts[v].values()), "bar": bars(counts[v], HEALTH, 400.0), "counts": [(w, counts[v][w]) for w in HEALTH if counts[v].get(w)]} for v in order]  # fmt: skip
+    return [
+        {
+            "name": v,
+            "total": sum(counts[v].values()),
+            "bar": bars(counts[v], HEALTH, 400.0),
+            "counts": [(w, counts[v][w]) for w in HEALTH if counts[v].get(w)],
+        }
+        for v in order
+    ]
 
 
 @require_GET
@@ -62,6 +97,10 @@ def states(listing: Listing, stale: int | None = None) -> dict[str, Any]:
     """Return the counts that the strip shows; how many are stale is counted unless it is known."""
     health, sync = listing.counts("health_status"), listing.counts("sync_status")
     return {
-        "count": sum(health.values()), "health": [(w, health.get(w, 0)) for w in HEALTH], "health_bar": bars(health, HEALTH),
-        "sync": [(w, sync.get(w, 0)) for w in SYNC], "sync_bar": bars(sync, SYNC), "stale": listing.stale_count() if stale is None else stale,
-    }  # fmt: skip
+        "count": sum(health.values()),
+        "health": [(w, health.get(w, 0)) for w in HEALTH],
+        "health_bar": bars(health, HEALTH),
+        "sync": [(w, sync.get(w, 0)) for w in SYNC],
+        "sync_bar": bars(sync, SYNC),
+        "stale": listing.stale_count() if stale is None else stale,
+    }

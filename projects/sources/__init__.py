@@ -256,8 +256,9 @@ def load(
     _check_signatures(sources, revisions, context)
     origins = {
         str(s["ref"]): files_of(s, revision, context.project, context.project_spec)
-        for s, revision in zip(sources, revisions, strict=True) if s.get("ref")
-    }  # fmt: skip
+        for s, revision in zip(sources, revisions, strict=True)
+        if s.get("ref")
+    }
     manifests: list[Manifest] = []
     types: list[str] = []
     inputs: list[list[Any]] = []
@@ -276,8 +277,12 @@ def load(
 
 
 def load_local(
-    local: Mapping[str, Any], files: Files, others: Sequence[Mapping[str, Any]], number: int, context: Context
-) -> Desired:  # fmt: skip
+    local: Mapping[str, Any],
+    files: Files,
+    others: Sequence[Mapping[str, Any]],
+    number: int,
+    context: Context,
+) -> Desired:
     """Return the manifests with the files of source `number` replaced by others that nobody keeps.
 
     Raises: Invalid for what the files are wrong in; Stalled, RetryLater for the other sources.
@@ -285,8 +290,10 @@ def load_local(
     rest = {n: s for n, s in enumerate(others) if n != number}
     revisions = {n: resolve(s, context.project) for n, s in rest.items()}
     origins = {
-        str(s["ref"]): files_of(s, revisions[n], context.project, context.project_spec) for n, s in rest.items() if s.get("ref")
-    }  # fmt: skip
+        str(s["ref"]): files_of(s, revisions[n], context.project, context.project_spec)
+        for n, s in rest.items()
+        if s.get("ref")
+    }
     manifests: list[Manifest] = []
     types: list[str] = []
     room = Room()
@@ -397,9 +404,14 @@ def _remember(key: str, reason: str, message: str, *, retry: bool) -> None:
 
 
 def _render(
-    source: Mapping[str, Any], revision: str, origins: Mapping[str, Files], context: Context, reach: Reach, *,
+    source: Mapping[str, Any],
+    revision: str,
+    origins: Mapping[str, Files],
+    context: Context,
+    reach: Reach,
+    *,
     keep: bool = True,
-) -> Rendering:  # fmt: skip
+) -> Rendering:
     recorder = Recorder(origins, asked_of(context.project, context.asker))
     path = "" if source.get("chart") else clean(str(source.get("path") or ""))
     if path and not recorder.is_folder(path):
@@ -467,10 +479,15 @@ def _source_key(
     used = {k: v for k, v in environment.items() if re.search(rf"\$\{{?{k}\b", text)}
     release = [context.name, context.namespace] if tool == "Helm" else []
     policy = [
-        _POLICY_VERSION, settings.KUSTOMIZE_OPTIONS, settings.HELM_VALUES_SCHEMES, settings.MAX_MANIFEST_BYTES,
-        settings.MAX_CHART_BYTES, settings.ENABLED_TOOLS, sorted(_VERSIONS.items()),
+        _POLICY_VERSION,
+        settings.KUSTOMIZE_OPTIONS,
+        settings.HELM_VALUES_SCHEMES,
+        settings.MAX_MANIFEST_BYTES,
+        settings.MAX_CHART_BYTES,
+        settings.ENABLED_TOOLS,
+        sorted(_VERSIONS.items()),
         context.project_spec.get("sourceRepos") if tool == "Helm" else [],
-    ]  # fmt: skip
+    ]
     extra = (
         [context.kube_version, list(context.api_versions)]
         if "--enable-helm" in settings.KUSTOMIZE_OPTIONS and tool == "Kustomize"

@@ -43,10 +43,18 @@ def with_token(url: str, credentials: Mapping[str, Any]) -> Mapping[str, Any]:
     if not url.startswith(("https://", "http://")):
         return credentials
     if credentials.get("githubAppPrivateKey"):
-        return {**credentials, "username": "x-access-token", "password": _kept(_github, url, credentials)}  # fmt: skip
+        return {
+            **credentials,
+            "username": "x-access-token",
+            "password": _kept(_github, url, credentials),
+        }
     if credentials.get("gcpServiceAccountKey"):
         account = _google_account(credentials)
-        return {**credentials, "username": account["client_email"], "password": _kept(_google, url, credentials)}  # fmt: skip
+        return {
+            **credentials,
+            "username": account["client_email"],
+            "password": _kept(_google, url, credentials),
+        }
     return credentials
 
 
@@ -99,14 +107,22 @@ def _github(url: str, credentials: Mapping[str, Any]) -> str:
             "GET", f"{base}/repos/{owner}/{name}/installation", credentials, headers=headers
         )
         installation = found.get("id")
-    answer = _ask("POST", f"{base}/app/installations/{installation}/access_tokens", credentials, headers=headers)  # fmt: skip
+    answer = _ask(
+        "POST",
+        f"{base}/app/installations/{installation}/access_tokens",
+        credentials,
+        headers=headers,
+    )
     return _text(answer, "token", base)
 
 
 def _repository(url: str) -> tuple[str, str]:
     parts = [p for p in urlsplit(url).path.removesuffix(".git").split("/") if p]
     if len(parts) < 2:
-        raise Stalled("InvalidCredentials", "githubAppInstallationID is missing, and the URL names no owner and repository to find it by")  # fmt: skip
+        raise Stalled(
+            "InvalidCredentials",
+            "githubAppInstallationID is missing, and the URL names no owner and repository to find it by",
+        )
     return quote(parts[-2], safe=""), quote(parts[-1], safe="")
 
 
@@ -117,7 +133,10 @@ def _google_account(credentials: Mapping[str, Any]) -> dict[str, str]:
         found = None
     fields = ("client_email", "private_key", "token_uri")
     if not isinstance(found, dict) or not all(isinstance(found.get(f), str) for f in fields):
-        raise Stalled("InvalidCredentials", f"gcpServiceAccountKey is no key of a service account in JSON, with {', '.join(fields)}")  # fmt: skip
+        raise Stalled(
+            "InvalidCredentials",
+            f"gcpServiceAccountKey is no key of a service account in JSON, with {', '.join(fields)}",
+        )
     return {f: str(found[f]) for f in fields}
 
 
@@ -128,9 +147,15 @@ def _google(url: str, credentials: Mapping[str, Any]) -> str:
     try:
         assertion = signed(claims, account["private_key"])
     except ValueError as error:
-        raise Stalled("InvalidCredentials", "gcpServiceAccountKey: private_key is no RSA key in PEM") from error  # fmt: skip
+        raise Stalled(
+            "InvalidCredentials", "gcpServiceAccountKey: private_key is no RSA key in PEM"
+        ) from error
     form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion}
-    return _text(_ask("POST", account["token_uri"], credentials, data=form), "access_token", account["token_uri"])  # fmt: skip
+    return _text(
+        _ask("POST", account["token_uri"], credentials, data=form),
+        "access_token",
+        account["token_uri"],
+    )
 
 
 def _ask(method: str, url: str, credentials: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -168,5 +193,9 @@ def _ask(method: str, url: str, credentials: Mapping[str, Any], **more: Any) -> 
 def _text(answer: Mapping[str, Any], field: str, url: str) -> str:
     found = answer.get(field)
     if not isinstance(found, str) or not found or any(c.isspace() for c in found):
-        raise RetryLater("AuthenticationFailed", f"{urlsplit(url).hostname} gives no token: its answer has no {field}", timedelta(seconds=60))  # fmt: skip
+        raise RetryLater(
+            "AuthenticationFailed",
+            f"{urlsplit(url).hostname} gives no token: its answer has no {field}",
+            timedelta(seconds=60),
+        )
     return found

@@ -31,9 +31,11 @@ SECONDS = 300.0
 _MOST_TAGS = 100_000
 _MOST_PAGES = 200
 _CHART_LAYERS = (
-    "application/vnd.cncf.helm.chart.content.v1.tar+gzip", "application/tar+gzip",
-    "application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+gzip",
-)  # fmt: skip
+    "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+    "application/tar+gzip",
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+)
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,500}")
 _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+:-]{0,250}")
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
@@ -87,7 +89,11 @@ def _parts(url: str) -> SplitResult:
 def _cause(error: http.HTTPError) -> str:
     """Return why a server does not answer: the kind of error, and what is wrong with its certificate."""
     text = str(error)
-    return f"its certificate is not trusted ({text})" if "CERTIFICATE" in text else type(error).__name__  # fmt: skip
+    return (
+        f"its certificate is not trusted ({text})"
+        if "CERTIFICATE" in text
+        else type(error).__name__
+    )
 
 
 def _authorization(credentials: Mapping[str, Any]) -> http.Auth | None:
@@ -127,8 +133,13 @@ def _fetch(
         try:
             with (
                 _client(current, shown) as client,
-                client.stream("GET", current, auth=auth if same else None, headers=dict(headers or {}) if same else {}) as answer,
-            ):  # fmt: skip
+                client.stream(
+                    "GET",
+                    current,
+                    auth=auth if same else None,
+                    headers=dict(headers or {}) if same else {},
+                ) as answer,
+            ):
                 if answer.is_redirect:
                     current = joined(current, answer.headers.get("location", ""), redact_text(url))
                     carried = _for_file(current, server or url, credentials)

@@ -26,14 +26,28 @@ from typing import Any, NoReturn
 NOBODY = 65534
 _libc = ctypes.CDLL(None, use_errno=True)
 
-_NEWUSER, _NEWPID, _NEWNET, _NEWIPC, _NEWUTS = 0x10000000, 0x20000000, 0x40000000, 0x08000000, 0x04000000  # fmt: skip
+_NEWUSER, _NEWPID, _NEWNET, _NEWIPC, _NEWUTS = (
+    0x10000000,
+    0x20000000,
+    0x40000000,
+    0x08000000,
+    0x04000000,
+)
 _NAMESPACES = {
     "network-namespace": _NEWNET,
     "process-namespace": _NEWPID,
     "ipc-namespace": _NEWIPC | _NEWUTS,
 }
 
-_PDEATHSIG, _DUMPABLE, _SECCOMP, _DROP_BOUNDING, _SECUREBITS, _NO_NEW_PRIVS, _AMBIENT = 1, 4, 22, 24, 28, 38, 47  # fmt: skip
+_PDEATHSIG, _DUMPABLE, _SECCOMP, _DROP_BOUNDING, _SECUREBITS, _NO_NEW_PRIVS, _AMBIENT = (
+    1,
+    4,
+    22,
+    24,
+    28,
+    38,
+    47,
+)
 _LAST_CAPABILITY = 40
 _NO_ROOT_NO_RAISE = 0b101011
 """No privileges for the user 0, none kept over a change of user, and no way back."""
@@ -115,8 +129,10 @@ def _user_namespace() -> list[str]:
         return []
     with contextlib.suppress(OSError):
         for name, text in (
-            ("setgroups", "deny"), ("uid_map", f"{NOBODY} {user} 1"), ("gid_map", f"{NOBODY} {group} 1"),
-        ):  # fmt: skip
+            ("setgroups", "deny"),
+            ("uid_map", f"{NOBODY} {user} 1"),
+            ("gid_map", f"{NOBODY} {group} 1"),
+        ):
             with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123
                 file.write(text)
     return ["user-namespace", *_namespaces()]
@@ -185,7 +201,11 @@ def _landlock(plan: dict[str, Any]) -> list[str]:
         os.close(rules)
     except OSError:
         return []
-    return ["landlock-files", *(["landlock-network"] if version >= 4 else []), *(["landlock-signals"] if version >= 6 else [])]  # fmt: skip
+    return [
+        "landlock-files",
+        *(["landlock-network"] if version >= 4 else []),
+        *(["landlock-signals"] if version >= 6 else []),
+    ]
 
 
 def _allowed(plan: dict[str, Any]) -> Iterator[tuple[str, int]]:
@@ -193,7 +213,11 @@ def _allowed(plan: dict[str, Any]) -> Iterator[tuple[str, int]]:
     yield from ((path, _READ) for path in plan["read"])
     yield from ((path, _READ | _CHANGE) for path in plan["write"])
     yield from ((path, _READ | _EXECUTE) for path in plan["execute"])
-    yield from (("/dev/null", 1 << 2 | _WRITE_FILE), ("/dev/urandom", 1 << 2), ("/dev/zero", 1 << 2))  # fmt: skip
+    yield from (
+        ("/dev/null", 1 << 2 | _WRITE_FILE),
+        ("/dev/urandom", 1 << 2),
+        ("/dev/zero", 1 << 2),
+    )
 
 
 def _allow(rules: int, path: str, rights: int) -> None:

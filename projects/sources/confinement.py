@@ -23,20 +23,41 @@ _MODULES = ("helm_python", "_gojsonnet", "jq")
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _ZONES = ("/usr/share/zoneinfo", "/etc/localtime")
 _LOADERS = (
-    "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1",
-)  # fmt: skip
+    "/lib64/ld-linux-x86-64.so.2",
+    "/lib/ld-linux-aarch64.so.1",
+    "/lib/ld-musl-x86_64.so.1",
+    "/lib/ld-musl-aarch64.so.1",
+)
 _ENVIRONMENT = ("LANG", "LC_ALL", "TZ")
 # Go and Python reserve more addresses than they use; what is shared between processes counts only here.
 _RESERVED_BYTES = 4 * 1024**3
 
 ASKED = {
-    "files": (("landlock-files",), "files of the hub are protected by their modes only; use a kernel with Landlock (5.13 or newer, `landlock` in lsm=)"),
-    "file modes": (("system-calls", "own-user"), "what is rendered could change modes, owners, times and attributes of the hub's files; allow seccomp filters"),
-    "network": (("network-namespace", "system-calls"), "what is rendered can reach the network; allow unprivileged user namespaces, or seccomp filters"),
-    "processes": (("process-namespace", "landlock-signals", "own-user"), "what is rendered could send signals to the hub; allow user namespaces, or use Linux 6.12 or newer"),
-    "memory of others": (("landlock-files", "system-calls", "own-user"), "what is rendered could read the hub's memory; allow seccomp filters"),
-    "privileges": (("no-new-privileges",), "programs could gain privileges; use Linux 3.5 or newer"),
-}  # fmt: skip
+    "files": (
+        ("landlock-files",),
+        "files of the hub are protected by their modes only; use a kernel with Landlock (5.13 or newer, `landlock` in lsm=)",
+    ),
+    "file modes": (
+        ("system-calls", "own-user"),
+        "what is rendered could change modes, owners, times and attributes of the hub's files; allow seccomp filters",
+    ),
+    "network": (
+        ("network-namespace", "system-calls"),
+        "what is rendered can reach the network; allow unprivileged user namespaces, or seccomp filters",
+    ),
+    "processes": (
+        ("process-namespace", "landlock-signals", "own-user"),
+        "what is rendered could send signals to the hub; allow user namespaces, or use Linux 6.12 or newer",
+    ),
+    "memory of others": (
+        ("landlock-files", "system-calls", "own-user"),
+        "what is rendered could read the hub's memory; allow seccomp filters",
+    ),
+    "privileges": (
+        ("no-new-privileges",),
+        "programs could gain privileges; use Linux 3.5 or newer",
+    ),
+}
 """What must hold for a renderer: the layers of which one is enough, and what to do without."""
 
 
@@ -132,15 +153,30 @@ def environment(folder: Path, more: Mapping[str, str] | None = None) -> dict[str
 def worker_command(folder: Path, memory: int) -> list[str]:
     """Return the command line of a kept worker, which may read its own folder and write nothing."""
     plan = _plan(folder, memory) | {
-        "read": [*_python(), *map(str, _modules()), *_LIBRARIES, *_ZONES, str(WORKER), str(SETS), str(folder)],
-        "modules": sorted({str(m.parent) for m in _modules()}), "worker": str(WORKER),
-    }  # fmt: skip
+        "read": [
+            *_python(),
+            *map(str, _modules()),
+            *_LIBRARIES,
+            *_ZONES,
+            str(WORKER),
+            str(SETS),
+            str(folder),
+        ],
+        "modules": sorted({str(m.parent) for m in _modules()}),
+        "worker": str(WORKER),
+    }
     return [*_launcher(), orjson.dumps(plan).decode(), "worker"]
 
 
 def program_command(
-    argv: Sequence[str], folder: Path, *, memory: int, seconds: float, output: int, helpers: Sequence[str] = ()
-) -> list[str]:  # fmt: skip
+    argv: Sequence[str],
+    folder: Path,
+    *,
+    memory: int,
+    seconds: float,
+    output: int,
+    helpers: Sequence[str] = (),
+) -> list[str]:
     """Return the command line of a program that may read its own folder.
 
     Shapes: with `helpers`, programs that it may start, it may also write there.
@@ -150,10 +186,12 @@ def program_command(
     if not all(_readable_by_others(Path(program)) for program in programs):
         plan["user"] = None
     plan |= {
-        "read": [*_LIBRARIES, *_ZONES, str(folder)], "write": [str(folder)] if helpers else [],
-        "execute": [*programs, *_LOADERS], "processes": bool(helpers),
+        "read": [*_LIBRARIES, *_ZONES, str(folder)],
+        "write": [str(folder)] if helpers else [],
+        "execute": [*programs, *_LOADERS],
+        "processes": bool(helpers),
         "limits": plan["limits"] | {"CPU": int(seconds) + 1, "FSIZE": output + 1},
-    }  # fmt: skip
+    }
     return [*_launcher(), orjson.dumps(plan).decode(), "--", *argv]
 
 
@@ -174,9 +212,21 @@ def _launcher() -> list[str]:
 
 def _plan(folder: Path, memory: int) -> dict[str, Any]:
     return {
-        "folder": str(folder), "user": own_user(), "read": [], "write": [], "execute": [], "modules": [], "processes": False,
-        "limits": {"CORE": 0, "FSIZE": 0, "NOFILE": 256, "DATA": memory, "AS": memory + _RESERVED_BYTES},
-    }  # fmt: skip
+        "folder": str(folder),
+        "user": own_user(),
+        "read": [],
+        "write": [],
+        "execute": [],
+        "modules": [],
+        "processes": False,
+        "limits": {
+            "CORE": 0,
+            "FSIZE": 0,
+            "NOFILE": 256,
+            "DATA": memory,
+            "AS": memory + _RESERVED_BYTES,
+        },
+    }
 
 
 @functools.cache

@@ -18,14 +18,27 @@ from hub.outbound import check_url
 from projects.models import CredentialTemplate, Repository
 
 IDENTITY = (
-    "username", "password", "bearerToken", "sshPrivateKey", "tlsClientCertData", "tlsClientCertKey", "githubAppPrivateKey",
-    "githubAppID", "githubAppInstallationID", "gcpServiceAccountKey",
-)  # fmt: skip
+    "username",
+    "password",
+    "bearerToken",
+    "sshPrivateKey",
+    "tlsClientCertData",
+    "tlsClientCertKey",
+    "githubAppPrivateKey",
+    "githubAppID",
+    "githubAppInstallationID",
+    "gcpServiceAccountKey",
+)
 """The fields of credentials that say who asks."""
 WAY = (
-    "proxy", "noProxy", "insecure", "insecureIgnoreHostKey", "insecureOCIForceHttp", "passCredentials",
+    "proxy",
+    "noProxy",
+    "insecure",
+    "insecureIgnoreHostKey",
+    "insecureOCIForceHttp",
+    "passCredentials",
     "githubAppEnterpriseBaseUrl",
-)  # fmt: skip
+)
 """The options that say which way credentials travel, and who may read them there."""
 _UNPROVED = ("proxy", "insecure", "insecureIgnoreHostKey")
 """The options with which somebody else than the server may answer for it."""
@@ -127,7 +140,9 @@ def authority_of(url: str) -> str:
     except ValueError:
         return ""
     known = dict(setting(TLS, {}))
-    return str(known.get(parts.netloc.rpartition("@")[2].lower()) or known.get(parts.hostname or "") or "")  # fmt: skip
+    return str(
+        known.get(parts.netloc.rpartition("@")[2].lower()) or known.get(parts.hostname or "") or ""
+    )
 
 
 def proxy_of(host: str, credentials: Mapping[str, Any]) -> str:
@@ -158,7 +173,10 @@ def tls_of(credentials: Mapping[str, Any]) -> ssl.SSLContext:
         try:
             load_certificate(context, certificate, key)
         except ssl.SSLError as error:
-            raise Stalled("InvalidCredentials", "tlsClientCertData and tlsClientCertKey are no certificate and its key in PEM") from error  # fmt: skip
+            raise Stalled(
+                "InvalidCredentials",
+                "tlsClientCertData and tlsClientCertKey are no certificate and its key in PEM",
+            ) from error
     return context
 
 

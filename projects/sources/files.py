@@ -357,8 +357,11 @@ def hash_of(files: Files, path: str) -> str:
 
 
 def same_inputs(
-    inputs: list[list[str]], origins: Mapping[str, Files], capabilities: str, reached: Callable[[str], Files]
-) -> bool:  # fmt: skip
+    inputs: list[list[str]],
+    origins: Mapping[str, Files],
+    capabilities: str,
+    reached: Callable[[str], Files],
+) -> bool:
     """Return whether everything that was read then is the same now.
 
     Shapes: `reached` gives the files of an origin that is no source; its errors go up.

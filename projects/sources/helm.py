@@ -61,9 +61,13 @@ def _asks_capabilities(content: Mapping[str, bytes]) -> bool:
 
 
 def render(
-    files: Recorder, path: str, block: Mapping[str, Any], release: Release, environment: Mapping[str, str],
+    files: Recorder,
+    path: str,
+    block: Mapping[str, Any],
+    release: Release,
+    environment: Mapping[str, str],
     reach: Reach,
-) -> list[Manifest]:  # fmt: skip
+) -> list[Manifest]:
     """Return the manifests of a chart.
 
     Shapes: `block` is the `helm` block of a source; value files may name a `ref` source with `$name/`.
@@ -77,14 +81,16 @@ def render(
         )
     budget = Budget("the files of values", settings.MAX_MANIFEST_BYTES * 4)
     request: dict[str, Any] = {
-        "op": "helm", "release": name, "namespace": str(block.get("namespace") or release.namespace),
+        "op": "helm",
+        "release": name,
+        "namespace": str(block.get("namespace") or release.namespace),
         "kubeVersion": str(block.get("kubeVersion") or release.kube_version),
         "apiVersions": [str(v) for v in block.get("apiVersions") or release.api_versions],
         "values": _values(files, path, block, environment, reach, budget),
         "parameters": _parameters(block, environment),
         "fileParameters": _file_parameters(files, path, block, environment, reach, budget),
         "skipCrds": bool(block.get("skipCrds")),
-    }  # fmt: skip
+    }
     content = chart_files.assemble(
         files, path, reach, schemas=not block.get("skipSchemaValidation")
     )
@@ -142,8 +148,10 @@ def _values(
     reach: Reach,
     budget: Budget,
 ) -> list[Any]:
-    texts: list[Any] = [_value_file(files, origin, place, shown, reach, budget)
-             for origin, place, shown in _value_files(files, path, block, environment)]  # fmt: skip
+    texts: list[Any] = [
+        _value_file(files, origin, place, shown, reach, budget)
+        for origin, place, shown in _value_files(files, path, block, environment)
+    ]
     if block.get("valuesObject") is not None:
         # As an object: YAML would have to be written so that Go's reader takes each text for one.
         texts.append(block["valuesObject"])
@@ -261,9 +269,14 @@ def _expand(files: Recorder, origin: str, pattern: str, budget: Budget) -> list[
 
 def _parameters(block: Mapping[str, Any], environment: Mapping[str, str]) -> list[dict[str, Any]]:
     return [
-        {"name": str(p["name"]), "value": substitute(str(p.get("value", "")), environment), "forceString": bool(p.get("forceString"))}
-        for p in block.get("parameters") or [] if p.get("name")
-    ]  # fmt: skip
+        {
+            "name": str(p["name"]),
+            "value": substitute(str(p.get("value", "")), environment),
+            "forceString": bool(p.get("forceString")),
+        }
+        for p in block.get("parameters") or []
+        if p.get("name")
+    ]
 
 
 def _file_parameters(

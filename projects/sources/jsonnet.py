@@ -16,8 +16,13 @@ from projects.sources.process import WorkerError, renderer
 
 
 def render(
-    files: Recorder, path: str, name: str, block: Mapping[str, Any], environment: Mapping[str, str], volume: Volume
-) -> list[Manifest]:  # fmt: skip
+    files: Recorder,
+    path: str,
+    name: str,
+    block: Mapping[str, Any],
+    environment: Mapping[str, str],
+    volume: Volume,
+) -> list[Manifest]:
     """Return the manifests of one Jsonnet file.
 
     Shapes: `block` is `directory.jsonnet`: extVars, tlas and libs; `volume` is that of the whole render.
@@ -38,9 +43,16 @@ def render(
 
     try:
         text = renderer.call(
-            {"op": "jsonnet", "name": name, "code": (files.read(name) or b"").decode(), "variables": _variables(block, environment)},
-            timeout=settings.EXEC_TIMEOUT.total_seconds(), answer=load, owner=files.owner,
-        )  # fmt: skip
+            {
+                "op": "jsonnet",
+                "name": name,
+                "code": (files.read(name) or b"").decode(),
+                "variables": _variables(block, environment),
+            },
+            timeout=settings.EXEC_TIMEOUT.total_seconds(),
+            answer=load,
+            owner=files.owner,
+        )
     except (WorkerError, UnicodeDecodeError) as error:
         raise ManifestError(f"{name}: {str(error)[:600]}") from error
     try:

@@ -43,15 +43,42 @@ _ITEMS = ("patches", "patchesJson6902", "replacements")
 _GENERATORS = ("configMapGenerator", "secretGenerator")
 _PLUGINS = ("generators", "transformers", "validators")
 _HELM = ("helmCharts", "helmGlobals", "helmChartInflationGenerator")
-_KNOWN = (*_LISTS, *_FILES, *_ITEMS, *_GENERATORS, *_PLUGINS, *_HELM, "openapi", "patchesStrategicMerge")  # fmt: skip
-_CHART_FIELDS = ("name", "version", "repo", "chartHome", "configHome", "valuesFile", "additionalValuesFiles")  # fmt: skip
+_KNOWN = (
+    *_LISTS,
+    *_FILES,
+    *_ITEMS,
+    *_GENERATORS,
+    *_PLUGINS,
+    *_HELM,
+    "openapi",
+    "patchesStrategicMerge",
+)
+_CHART_FIELDS = (
+    "name",
+    "version",
+    "repo",
+    "chartHome",
+    "configHome",
+    "valuesFile",
+    "additionalValuesFiles",
+)
 _OF_THE_HUB = ("repo", "chartHome", "configHome", "apiVersion", "kind")
 _FOLDER_OF_PLUGINS = {"apiVersion", "kind", "metadata", "resources"}
 _PLAIN_PLUGINS = {
-    "AnnotationsTransformer", "HashTransformer", "IAMPolicyGenerator", "ImageTagTransformer", "LabelTransformer",
-    "LegacyOrderTransformer", "NamespaceTransformer", "PrefixSuffixTransformer", "PrefixTransformer",
-    "ReplicaCountTransformer", "SortOrderTransformer", "SuffixTransformer", "ValueAddTransformer",
-}  # fmt: skip
+    "AnnotationsTransformer",
+    "HashTransformer",
+    "IAMPolicyGenerator",
+    "ImageTagTransformer",
+    "LabelTransformer",
+    "LegacyOrderTransformer",
+    "NamespaceTransformer",
+    "PrefixSuffixTransformer",
+    "PrefixTransformer",
+    "ReplicaCountTransformer",
+    "SortOrderTransformer",
+    "SuffixTransformer",
+    "ValueAddTransformer",
+}
 
 
 def kustomization(files: Recorder, path: str, origin: str = "") -> str | None:
@@ -164,13 +191,17 @@ class Assembly:
             path = clean(entry, place.folder)
         except ManifestError:
             return False
-        return self.files.exists(path, place.origin) and not self.files.is_folder(path, place.origin)  # fmt: skip
+        return self.files.exists(path, place.origin) and not self.files.is_folder(
+            path, place.origin
+        )
 
     def _local(self, place: Place, entry: str, field: str) -> str:
         path = located(place, entry, field)
         if not self.files.is_folder(path, place.origin):
             return self.file(place, entry, field)
-        return self._relative(place, self._place(place.origin, self.files.resolve(path, place.origin)))  # fmt: skip
+        return self._relative(
+            place, self._place(place.origin, self.files.resolve(path, place.origin))
+        )
 
     @staticmethod
     def _relative(place: Place, other: Place) -> str:
@@ -227,7 +258,10 @@ class Assembly:
         path = item.get("path")
         if path in (None, ""):
             return dict(item)
-        return {**item, "path": self.file(place, a_text(path, f"{place.shown}: {field}.path"), field)}  # fmt: skip
+        return {
+            **item,
+            "path": self.file(place, a_text(path, f"{place.shown}: {field}.path"), field),
+        }
 
     def _generator(self, place: Place, item: Mapping[str, Any], field: str) -> dict[str, Any]:
         spelled(item, ("files", "envs", "env"), f"{place.shown}: {field}")
@@ -249,14 +283,18 @@ class Assembly:
 
     def _plugin(self, place: Place, entry: str, field: str) -> str:
         documents = inline(entry) or self._plugin_documents(place, place, entry, field)
-        return "\n---\n".join(orjson.dumps(self._configured(place, d, field)).decode() for d in documents)  # fmt: skip
+        return "\n---\n".join(
+            orjson.dumps(self._configured(place, d, field)).decode() for d in documents
+        )
 
     def _plugin_documents(
         self, place: Place, at: Place, entry: str, field: str, depth: int = 0
     ) -> list[dict[str, Any]]:
         self._plugins += 1
         if self._plugins > _MOST_PLUGINS:
-            raise ManifestError(f"{place.shown}: {field}: more than {_MOST_PLUGINS:,} plugins are named")  # fmt: skip
+            raise ManifestError(
+                f"{place.shown}: {field}: more than {_MOST_PLUGINS:,} plugins are named"
+            )
         if depth > 10:
             raise ManifestError(f"{place.shown}: {field}: folders are nested more than 10 deep")
         remote = None if self._is_file(at, entry) else parse(entry)
@@ -270,7 +308,9 @@ class Assembly:
             origin = self.reach.origin(remote.folder)
             self.files.add_origin(origin, self.reach.tree(origin))
             folder = clean(remote.folder.path)
-        inner = Place(origin, self.files.resolve(folder, origin), f"{at.disk}/hub-plugins/{len(self.content)}")  # fmt: skip
+        inner = Place(
+            origin, self.files.resolve(folder, origin), f"{at.disk}/hub-plugins/{len(self.content)}"
+        )
         document = self._document(inner)
         spelled(document, ("resources",), inner.shown)
         if set(document) - _FOLDER_OF_PLUGINS:
@@ -279,7 +319,11 @@ class Assembly:
                 f"{', '.join(sorted(set(document) - _FOLDER_OF_PLUGINS))[:200]}"
             )
         names = texts(document, "resources", inner)
-        return [d for name in names for d in self._plugin_documents(place, inner, name, field, depth + 1)]  # fmt: skip
+        return [
+            d
+            for name in names
+            for d in self._plugin_documents(place, inner, name, field, depth + 1)
+        ]
 
     def _copied(self, place: Place, path: str) -> bytes:
         return self.content[posixpath.normpath(f"{place.disk}/{path}")]
@@ -315,12 +359,18 @@ class Assembly:
             )
         shared = document.pop("helmGlobals", {})
         found = document.pop("helmCharts", [])
-        if not isinstance(shared, dict) or not isinstance(found, list) or not all(isinstance(c, dict) for c in found):  # fmt: skip
+        if (
+            not isinstance(shared, dict)
+            or not isinstance(found, list)
+            or not all(isinstance(c, dict) for c in found)
+        ):
             raise ManifestError(f"{place.shown}: helmCharts must be a list of objects")
         spelled(shared, ("chartHome", "configHome"), f"{place.shown}: helmGlobals")
         return [orjson.dumps(self._chart(place, entry, shared)).decode() for entry in found]
 
-    def _chart(self, place: Place, entry: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:  # fmt: skip
+    def _chart(
+        self, place: Place, entry: Mapping[str, Any], shared: Mapping[str, Any]
+    ) -> dict[str, Any]:
         where = f"{place.shown}: helmCharts"
         if "--enable-helm" not in settings.KUSTOMIZE_OPTIONS:
             raise ManifestError(
@@ -335,7 +385,11 @@ class Assembly:
         if result.get("valuesFile"):
             result["valuesFile"] = self.file(place, a_text(result["valuesFile"], where), where)
         for_list(result, "additionalValuesFiles", place, lambda e, _: self.file(place, e, where))
-        about = {"apiVersion": "builtin", "kind": "HelmChartInflationGenerator", "metadata": {"name": name}}  # fmt: skip
+        about = {
+            "apiVersion": "builtin",
+            "kind": "HelmChartInflationGenerator",
+            "metadata": {"name": name},
+        }
         return {**about, **result, "chartHome": home}
 
     def _chart_files(
@@ -347,7 +401,9 @@ class Assembly:
         )
         if not chart_files.NAME.fullmatch(name):
             raise ManifestError(f"{where}: {name[:60]!r} is no valid name of a chart")
-        home = a_text(entry.get("chartHome") or shared.get("chartHome") or "charts", f"{where}: chartHome")  # fmt: skip
+        home = a_text(
+            entry.get("chartHome") or shared.get("chartHome") or "charts", f"{where}: chartHome"
+        )
         beside = f"{home}/{name}-{version}/{name}" if version and repository else f"{home}/{name}"
         local = located(place, beside, where)
         if self.files.is_folder(local, place.origin):

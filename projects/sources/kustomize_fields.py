@@ -33,7 +33,9 @@ def located(place: Place, entry: str, field: str) -> str:
     try:
         return clean(entry, place.folder)
     except ManifestError as error:
-        raise ManifestError(f"{place.shown}: {field}: {entry[:200]} leads out of the repository") from error  # fmt: skip
+        raise ManifestError(
+            f"{place.shown}: {field}: {entry[:200]} leads out of the repository"
+        ) from error
 
 
 def spelled(item: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:

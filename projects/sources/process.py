@@ -32,9 +32,17 @@ log = logging.getLogger(__name__)
 START_SECONDS = 30.0
 OWN_OUTPUT_BYTES = 64 * 1024**2
 LAYERS = (
-    "own-user", "user-namespace", "network-namespace", "process-namespace", "ipc-namespace", "no-new-privileges",
-    "landlock-files", "landlock-network", "landlock-signals", "system-calls",
-)  # fmt: skip
+    "own-user",
+    "user-namespace",
+    "network-namespace",
+    "process-namespace",
+    "ipc-namespace",
+    "no-new-privileges",
+    "landlock-files",
+    "landlock-network",
+    "landlock-signals",
+    "system-calls",
+)
 
 
 class WorkerError(Exception):
@@ -64,9 +72,14 @@ def most_output() -> int:
 
 
 def run(
-    argv: Sequence[str], *, folder: Path, timeout: float, owner: str, environment: Mapping[str, str] | None = None,
+    argv: Sequence[str],
+    *,
+    folder: Path,
+    timeout: float,
+    owner: str,
+    environment: Mapping[str, str] | None = None,
     helpers: Sequence[str] = (),
-) -> Finished:  # fmt: skip
+) -> Finished:
     """Run a program on the files of a folder, shut in, and return how it ended.
 
     Shapes: `folder` is one of `working_folder`; `owner` is the project that the work is for; `helpers` are programs
@@ -81,9 +94,20 @@ def run(
     with shares.hold(owner):
         confinement.hand_over(folder)
         command = confinement.program_command(
-            argv, folder, memory=settings.RENDER_MEMORY_BYTES, seconds=timeout, output=most_output(), helpers=helpers
-        )  # fmt: skip
-        return _finish(command, folder, confinement.environment(folder, environment), timeout, Path(argv[0]).name)  # fmt: skip
+            argv,
+            folder,
+            memory=settings.RENDER_MEMORY_BYTES,
+            seconds=timeout,
+            output=most_output(),
+            helpers=helpers,
+        )
+        return _finish(
+            command,
+            folder,
+            confinement.environment(folder, environment),
+            timeout,
+            Path(argv[0]).name,
+        )
 
 
 def _finish(
@@ -91,9 +115,14 @@ def _finish(
 ) -> Finished:
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
             start_new_session=True,
-        )  # fmt: skip
+        )
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired as error:
@@ -140,9 +169,13 @@ def run_own(argv: Sequence[str], *, environment: Mapping[str, str], timeout: flo
     name = Path(argv[0]).name
     try:
         process = subprocess.Popen(
-            list(argv), env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+            list(argv),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
     except OSError as error:
         raise Stalled("ToolMissing", f"{name} is not installed on the hub") from error
     try:
@@ -172,7 +205,9 @@ def _said(process: "subprocess.Popen[bytes]", name: str, deadline: float) -> tup
                 if not data:
                     open_streams.unregister(key.fileobj)
                 if len(said[key.fd]) > OWN_OUTPUT_BYTES:
-                    raise Stalled("OutputTooLarge", f"{name} says more than {OWN_OUTPUT_BYTES // 1024**2} MiB")  # fmt: skip
+                    raise Stalled(
+                        "OutputTooLarge", f"{name} says more than {OWN_OUTPUT_BYTES // 1024**2} MiB"
+                    )
     output, errors = said.values()
     return bytes(output), bytes(errors)
 
@@ -190,9 +225,14 @@ class Worker:
         self.layers: tuple[str, ...] = ()
 
     def call(
-        self, request: Mapping[str, Any], *, timeout: float, limit: int,
-        folder: Path | None = None, answer: Callable[[Any], Any] | None = None,
-    ) -> Any:  # fmt: skip
+        self,
+        request: Mapping[str, Any],
+        *,
+        timeout: float,
+        limit: int,
+        folder: Path | None = None,
+        answer: Callable[[Any], Any] | None = None,
+    ) -> Any:
         """Return the result of a request; `answer` replies to what the worker asks back.
 
         Shapes: `folder` holds the files that the request names; meanwhile they are where only this worker sees them.
@@ -251,9 +291,12 @@ class Worker:
             place.rename(folder)
 
     def _converse(
-        self, process: "subprocess.Popen[bytes]", request: Mapping[str, Any],
-        answer: Callable[[Any], Any] | None, limit: int,
-    ) -> Any:  # fmt: skip
+        self,
+        process: "subprocess.Popen[bytes]",
+        request: Mapping[str, Any],
+        answer: Callable[[Any], Any] | None,
+        limit: int,
+    ) -> Any:
         _send(process, request)
         while True:
             reply = _receive(process, limit)
@@ -274,9 +317,14 @@ class Worker:
         self.folder.mkdir(exist_ok=True)
         confinement.hand_over(self.folder)
         self._process = subprocess.Popen(
-            confinement.worker_command(self.folder, self._memory), cwd=self.folder, env=_worker_environment(self.folder, self._memory),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            confinement.worker_command(self.folder, self._memory),
+            cwd=self.folder,
+            env=_worker_environment(self.folder, self._memory),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self.layers = tuple(map(str, _receive(self._process, 10_000)["layers"]))
         return self._process
 
@@ -331,9 +379,15 @@ class Pool:
         self._timer: threading.Timer | None = None
 
     def call(
-        self, request: Mapping[str, Any], *, timeout: float, owner: str, folder: Path | None = None,
-        answer: Callable[[Any], Any] | None = None, limit: int | None = None,
-    ) -> Any:  # fmt: skip
+        self,
+        request: Mapping[str, Any],
+        *,
+        timeout: float,
+        owner: str,
+        folder: Path | None = None,
+        answer: Callable[[Any], Any] | None = None,
+        limit: int | None = None,
+    ) -> Any:
         """Return the result of a request; `answer` replies to what the worker asks back.
 
         Shapes: `owner` is the project that the work is for; `folder`, one of `working_folder`, holds the files that
@@ -347,8 +401,12 @@ class Pool:
             worker = self._take(owner)
             try:
                 return worker.call(
-                    request, timeout=timeout, limit=limit or most_output(), folder=folder, answer=answer
-                )  # fmt: skip
+                    request,
+                    timeout=timeout,
+                    limit=limit or most_output(),
+                    folder=folder,
+                    answer=answer,
+                )
             finally:
                 self._keep(worker)
 
@@ -425,7 +483,11 @@ def require_confinement() -> None:
     """
     lost = confinement.missing(layers())
     if lost and settings.RENDER_CONFINEMENT == "required":
-        raise Stalled("RendererNotConfined", "HUB_RENDER_CONFINEMENT is 'required', and not all of it holds: " + "; ".join(lost.values()))  # fmt: skip
+        raise Stalled(
+            "RendererNotConfined",
+            "HUB_RENDER_CONFINEMENT is 'required', and not all of it holds: "
+            + "; ".join(lost.values()),
+        )
 
 
 @functools.cache

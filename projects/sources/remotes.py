@@ -24,7 +24,12 @@ from projects.sources.credentials import credentials_for, given_for, reader_name
 
 FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
 PROOF = timedelta(hours=1)
-_REFUSED = ("AuthenticationRequired", "AuthenticationFailed", "RepositoryNotFound", "InvalidCredentials")  # fmt: skip
+_REFUSED = (
+    "AuthenticationRequired",
+    "AuthenticationFailed",
+    "RepositoryNotFound",
+    "InvalidCredentials",
+)
 _REFUSED_FOR = timedelta(seconds=60)
 _MOST_READERS = 50
 _ANSWERED = ("refs", "head", "checked_at", "failures", "error", "due_at")
@@ -121,7 +126,11 @@ def poll(remote: GitRemote, url: str, project: str) -> GitRemote:
     credentials = credentials_for(url, project)
     who = reader_name(credentials)
     if _key(url, credentials) != remote.url:
-        raise RetryLater("CredentialsChanged", "the project asks for this repository in another way now", timedelta(seconds=1))  # fmt: skip
+        raise RetryLater(
+            "CredentialsChanged",
+            "the project asks for this repository in another way now",
+            timedelta(seconds=1),
+        )
     try:
         found = git.fetch_refs(url, credentials)
     except (RetryLater, Stalled, Invalid) as error:

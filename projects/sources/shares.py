@@ -76,9 +76,12 @@ class Shares:
     """Hands out places to render, project by project."""
 
     def __init__(
-        self, limits: Callable[[], Limits], clock: Callable[[], float] = time.monotonic,
-        admitted: Callable[[str, float], None] | None = None, work: Callable[[], float] = time.thread_time,
-    ) -> None:  # fmt: skip
+        self,
+        limits: Callable[[], Limits],
+        clock: Callable[[], float] = time.monotonic,
+        admitted: Callable[[str, float], None] | None = None,
+        work: Callable[[], float] = time.thread_time,
+    ) -> None:
         """Keep the limits, the clock, and who is told of each place given out, in their order.
 
         Shapes: `admitted` has the project and the seconds that it waited; others wait meanwhile. `work` tells the
@@ -197,24 +200,27 @@ class Shares:
             return
         seconds = (mine.used - limits.budget) * limits.period / limits.budget + 5
         self._refuse(
-            SPENT, seconds,
+            SPENT,
+            seconds,
             f"{_named(owner)} has used its {limits.budget:.0f} s of rendering in {limits.period / 60:.0f} minutes; "
             "this goes on by itself when they have come back. HUB_RENDER_BUDGET sets them",
-        )  # fmt: skip
+        )
 
     def _require_patience(self, owner: str, mine: _Owner, limits: Limits, until: float) -> None:
         now = self._clock()
         if len(mine.since) >= limits.most and now - max(mine.since) > _SLOW_SECONDS:
             self._refuse(
-                BUSY, 10,
+                BUSY,
+                10,
                 f"slow renders of {_named(owner)} hold all the renderers that one project may have "
                 f"({limits.most} of {limits.places}); this goes on by itself when one of them has ended",
-            )  # fmt: skip
+            )
         if now >= until:
             self._refuse(
-                BUSY, 10,
+                BUSY,
+                10,
                 f"no renderer became free for {limits.wait:.0f} s; this goes on by itself. HUB_RENDERERS sets how many there are",
-            )  # fmt: skip
+            )
 
     def _refuse(self, reason: str, seconds: float, message: str) -> None:
         RENDER_REFUSED.labels(reason).inc()

@@ -60,8 +60,11 @@ def known_keys() -> dict[str, str]:
 
 
 def check_sources(
-    sources: Sequence[Mapping[str, Any]], revisions: Sequence[str], project: str, spec: Mapping[str, Any]
-) -> None:  # fmt: skip
+    sources: Sequence[Mapping[str, Any]],
+    revisions: Sequence[str],
+    project: str,
+    spec: Mapping[str, Any],
+) -> None:
     """Return if every commit is signed as the project asks.
 
     Raises: Stalled naming the commits that are not.

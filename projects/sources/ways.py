@@ -96,7 +96,9 @@ def limited(argv: list[str], file_bytes: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def environment(way: Way, credentials: Mapping[str, Any], place: str = "") -> Iterator[dict[str, str]]:  # fmt: skip
+def environment(
+    way: Way, credentials: Mapping[str, Any], place: str = ""
+) -> Iterator[dict[str, str]]:
     """Give the variables of a Git process; credentials and certificates are in a folder that goes with it.
 
     By ssh it connects to `place`, which is one of the addresses.
@@ -122,9 +124,15 @@ def environment(way: Way, credentials: Mapping[str, Any], place: str = "") -> It
             "http.followRedirects": "false",
         }
         env = {
-            "HOME": text, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true",
-            "GIT_ALLOW_PROTOCOL": way.scheme, "GIT_NO_REPLACE_OBJECTS": "1", "LC_ALL": "C", "PATH": os.environ.get("PATH", ""),
-        }  # fmt: skip
+            "HOME": text,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "true",
+            "GIT_ALLOW_PROTOCOL": way.scheme,
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "LC_ALL": "C",
+            "PATH": os.environ.get("PATH", ""),
+        }
         for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
             if os.environ.get(name):
                 env[name] = os.environ[name]
@@ -153,7 +161,9 @@ def _write_config(path: Path, config: Mapping[str, str]) -> None:
     lines = []
     for name, value in config.items():
         if any(ord(c) < 32 or ord(c) == 127 for c in value):
-            raise Stalled("InvalidCredentials", "credentials must be one line without control characters")  # fmt: skip
+            raise Stalled(
+                "InvalidCredentials", "credentials must be one line without control characters"
+            )
         section, _, key = name.partition(".")
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         lines.append(f'[{section}]\n\t{key} = "{escaped}"')
@@ -234,7 +244,9 @@ def moved(url: str, credentials: Mapping[str, Any]) -> str:
         if urlsplit(url).scheme == "https" and urlsplit(asked).scheme != "https":
             raise Invalid(f"repoURL: {redact_text(url)} redirects to a place without https")
         if not asked.endswith(_REFS):
-            raise Stalled("RepositoryMoved", f"{redact_text(url)} redirects to what is no repository")  # fmt: skip
+            raise Stalled(
+                "RepositoryMoved", f"{redact_text(url)} redirects to what is no repository"
+            )
         here = asked.removesuffix(_REFS)
     raise Stalled("TooManyRedirects", f"{redact_text(url)} redirects too often")
 
@@ -271,4 +283,7 @@ def require_version(said: str) -> None:
     """
     found = _VERSION.search(said)
     if not found or (int(found[1]), int(found[2])) < OLDEST:
-        raise Stalled("ToolMissing", f"git {OLDEST[0]}.{OLDEST[1]} or newer is needed on the hub, it has {said[:40]}")  # fmt: skip
+        raise Stalled(
+            "ToolMissing",
+            f"git {OLDEST[0]}.{OLDEST[1]} or newer is needed on the hub, it has {said[:40]}",
+        )

@@ -65,9 +65,13 @@ def _helm(request: dict[str, Any], _ask: Any) -> Any:
         if d.get("name") not in loaded
     ]
     options = {
-        "name": request["release"], "namespace": request["namespace"], "is_install": True,
-        "kube_version": request.get("kubeVersion") or "", "api_versions": request.get("apiVersions") or [], "enable_dns": False,
-    }  # fmt: skip
+        "name": request["release"],
+        "namespace": request["namespace"],
+        "is_install": True,
+        "kube_version": request.get("kubeVersion") or "",
+        "api_versions": request.get("apiVersions") or [],
+        "enable_dns": False,
+    }
 
     def rendered(chart: Any, given: Any) -> dict[str, str]:
         # Rendering changes the chart (disabled dependencies are dropped), so each render loads its own.
@@ -156,13 +160,28 @@ def _jq_paths(request: dict[str, Any], _ask: Any) -> Any:
 
 
 # The hub refuses these by reading the program; here they are nothing even if it read it otherwise than jq does.
-_NOTHING = "".join(
-    f"def {name}: error;"
-    for name in (
-        "env", "input", "inputs", "debug", "debug(f)", "stderr", "input_filename", "halt", "halt_error", "halt_error(f)",
-        "modulemeta", "get_search_list", "get_prog_origin", "get_jq_origin",
+_NOTHING = (
+    "".join(
+        f"def {name}: error;"
+        for name in (
+            "env",
+            "input",
+            "inputs",
+            "debug",
+            "debug(f)",
+            "stderr",
+            "input_filename",
+            "halt",
+            "halt_error",
+            "halt_error(f)",
+            "modulemeta",
+            "get_search_list",
+            "get_prog_origin",
+            "get_jq_origin",
+        )
     )
-) + "{} as $ENV|"  # fmt: skip
+    + "{} as $ENV|"
+)
 
 
 def _compiled(before: str, path: str, after: str) -> Any:

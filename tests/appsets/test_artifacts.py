@@ -29,15 +29,30 @@ def registry():
 def platform(registry, db):
     url = f"oci://{registry.host}/acme/platform"
     Repository.objects.create(url=url, kind="oci", options={"insecureOCIForceHttp": True})
-    registry.publish("acme/platform", "1.0.0", {
-        "platform/dns/cm.yaml": config_map("dns"), "platform/certs/cm.yaml": config_map("certs"), "platform/old/cm.yaml": config_map("old"),
-        "envs/a.yaml": "name: a\nring: {first: yes}\n", "envs/b.json": '[{"name": "b"}, {"name": "c"}]', "README": "x",
-    })  # fmt: skip
+    registry.publish(
+        "acme/platform",
+        "1.0.0",
+        {
+            "platform/dns/cm.yaml": config_map("dns"),
+            "platform/certs/cm.yaml": config_map("certs"),
+            "platform/old/cm.yaml": config_map("old"),
+            "envs/a.yaml": "name: a\nring: {first: yes}\n",
+            "envs/b.json": '[{"name": "b"}, {"name": "c"}]',
+            "README": "x",
+        },
+    )
     return url
 
 
 def folders(url, revision="1.0.0", **more):
-    return {"oci": {"repoURL": url, "revision": revision, "directories": [{"path": "platform/*"}, {"path": "platform/old", "exclude": True}], **more}}  # fmt: skip
+    return {
+        "oci": {
+            "repoURL": url,
+            "revision": revision,
+            "directories": [{"path": "platform/*"}, {"path": "platform/old", "exclude": True}],
+            **more,
+        }
+    }
 
 
 NAMED = {"name": "{{.path.basename}}"}
@@ -45,9 +60,10 @@ NAMED = {"name": "{{.path.basename}}"}
 
 def test_folders_of_an_artifact_are_deployed(hub, sandbox, platform, namespace):
     template = {
-        "source": {"repoURL": platform, "path": "{{.path.path}}", "targetRevision": "1.0.0"}, "destination": {"server": sandbox.server, "namespace": namespace},
+        "source": {"repoURL": platform, "path": "{{.path.path}}", "targetRevision": "1.0.0"},
+        "destination": {"server": sandbox.server, "namespace": namespace},
         "syncPolicy": {"automated": {}, "syncOptions": ["CreateNamespace=true"]},
-    }  # fmt: skip
+    }
     hub.post(API, manifest("s", [folders(platform)], template, metadata=NAMED))
     hub.wait_status("dns", "Synced", "Healthy")
     hub.wait_status("certs", "Synced", "Healthy")
@@ -55,11 +71,22 @@ def test_folders_of_an_artifact_are_deployed(hub, sandbox, platform, namespace):
 
 
 def test_files_of_an_artifact_are_parameters(idle_hub, platform):
-    files = [{"oci": {"repoURL": platform, "revision": "1.0.0", "files": [{"path": "envs/*"}], "values": {"from": "{{.path.filename}}"}}}]  # fmt: skip
+    files = [
+        {
+            "oci": {
+                "repoURL": platform,
+                "revision": "1.0.0",
+                "files": [{"path": "envs/*"}],
+                "values": {"from": "{{.path.filename}}"},
+            }
+        }
+    ]
     idle_hub.post(API, manifest("s", files, metadata={"labels": {"from": "{{.values.from}}"}}))
     run("s")
     assert names_of() == ["a", "b", "c"]
-    plain = manifest("p", [folders(platform, pathParamPrefix="up")], metadata={"name": "{{up.path.basename}}"})  # fmt: skip
+    plain = manifest(
+        "p", [folders(platform, pathParamPrefix="up")], metadata={"name": "{{up.path.basename}}"}
+    )
     plain["spec"] |= {"goTemplate": False, "goTemplateOptions": []}
     added = idle_hub.post(PREVIEW, {"applicationSet": plain})["added"]
     assert sorted(a["metadata"]["name"] for a in added) == ["certs", "dns"]
@@ -75,12 +102,31 @@ def test_in_a_matrix_with_a_constraint_and_a_new_tag(
     assert names_of() == ["certs-x", "certs-y", "dns-x", "dns-y"]
     registry.publish("acme/platform", "1.1.0", {"platform/mesh/cm.yaml": config_map("mesh")})
     told = []
-    monkeypatch.setattr("projects.follow.wake", lambda name, args=(), **_how: told.append((name, args)))  # fmt: skip
+    monkeypatch.setattr(
+        "projects.follow.wake", lambda name, args=(), **_how: told.append((name, args))
+    )
     place = f"{registry.host}/acme/platform"
-    for name, tag, is_due in (("acme/other", "1.1.0", False), ("acme/platform", "2.0.0", False), ("ACME/Platform", "1.1.0", True)):  # fmt: skip
+    for name, tag, is_due in (
+        ("acme/other", "1.1.0", False),
+        ("acme/platform", "2.0.0", False),
+        ("ACME/Platform", "1.1.0", True),
+    ):
         ApplicationSet.objects.update(due_at=timezone.now() + timedelta(days=1))
-        event = {"events": [{"action": "push", "target": {"repository": name, "tag": tag}, "request": {"host": registry.host}}]}  # fmt: skip
-        answer = idle_hub.client.post("/api/webhook", json.dumps(event), content_type="application/json", headers={"Authorization": "s"})  # fmt: skip
+        event = {
+            "events": [
+                {
+                    "action": "push",
+                    "target": {"repository": name, "tag": tag},
+                    "request": {"host": registry.host},
+                }
+            ]
+        }
+        answer = idle_hub.client.post(
+            "/api/webhook",
+            json.dumps(event),
+            content_type="application/json",
+            headers={"Authorization": "s"},
+        )
         assert answer.status_code == 200, answer.content
         [(task, args)] = [t for t in told if t[0] == "appsets.published"]
         told.clear()
@@ -102,11 +148,27 @@ def test_an_artifact_that_is_gone_deletes_nothing(idle_hub, registry, platform):
 
 def test_what_an_oci_generator_may_not(idle_hub, registry, platform):
     wrong = [{"oci": {"repoURL": "https://x", "files": [{"path": "a"}]}}]
-    assert "must begin with oci://" in idle_hub.post(PREVIEW, {"applicationSet": manifest("s", wrong)}, status=400)["message"]  # fmt: skip
+    assert (
+        "must begin with oci://"
+        in idle_hub.post(PREVIEW, {"applicationSet": manifest("s", wrong)}, status=400)["message"]
+    )
     none = [{"oci": {"repoURL": platform}}]
-    assert "needs directories or files" in idle_hub.post(PREVIEW, {"applicationSet": manifest("s", none)}, status=400)["message"]  # fmt: skip
-    Project.objects.create(name="team", spec={"sourceRepos": ["https://git.example/*"], "destinations": [{"server": "*", "namespace": "*"}]})  # fmt: skip
-    said = idle_hub.post(PREVIEW, {"applicationSet": manifest("s", [folders(platform)], metadata=NAMED, project="team")}, status=400)  # fmt: skip
+    assert (
+        "needs directories or files"
+        in idle_hub.post(PREVIEW, {"applicationSet": manifest("s", none)}, status=400)["message"]
+    )
+    Project.objects.create(
+        name="team",
+        spec={
+            "sourceRepos": ["https://git.example/*"],
+            "destinations": [{"server": "*", "namespace": "*"}],
+        },
+    )
+    said = idle_hub.post(
+        PREVIEW,
+        {"applicationSet": manifest("s", [folders(platform)], metadata=NAMED, project="team")},
+        status=400,
+    )
     assert "does not permit repository oci://" in said["message"]
     asked = len(registry.requests)
     assert asked == 0, "a repository that the project does not permit is not asked"

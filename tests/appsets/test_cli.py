@@ -21,9 +21,14 @@ def flotilla(idle_hub, live_server):
     def call(*argv, stdin="", code=0):
         env = {**os.environ, "FLOTILLA_SERVER": live_server.url, "FLOTILLA_TOKEN": idle_hub.token}
         result = subprocess.run(
-            [sys.executable, "-m", "hub.cli.main", "appset", *argv], capture_output=True, text=True, env=env, input=stdin,
-            check=False, timeout=60,
-        )  # fmt: skip
+            [sys.executable, "-m", "hub.cli.main", "appset", *argv],
+            capture_output=True,
+            text=True,
+            env=env,
+            input=stdin,
+            check=False,
+            timeout=60,
+        )
         assert result.returncode == code, result.stderr + result.stdout
         assert "Traceback" not in result.stderr
         return result.stdout if code == 0 else result.stderr
@@ -35,7 +40,9 @@ def test_the_life_of_a_set(flotilla, tmp_path):
     names = [f"a{n:02}" for n in range(20)]
     file, few = tmp_path / "set.yaml", tmp_path / "few.yaml"
     file.write_text(yaml.safe_dump({"kind": "ApplicationSet", **manifest("s", elements(*names))}))
-    few.write_text(json.dumps(manifest("s", elements(*names[:8], "new"), metadata={"labels": {"x": "1"}})))  # fmt: skip
+    few.write_text(
+        json.dumps(manifest("s", elements(*names[:8], "new"), metadata={"labels": {"x": "1"}}))
+    )
 
     assert "would make: a00, a01" in flotilla("create", str(file), "--dry-run")
     assert not ApplicationSet.objects.exists()
@@ -46,10 +53,15 @@ def test_the_life_of_a_set(flotilla, tmp_path):
     shown = flotilla("get", "s")
     assert "Applications:       20" in shown and "a19" in shown
     assert json.loads(flotilla("get", "s", "-o", "json"))["metadata"]["name"] == "s"
-    assert [a["metadata"]["name"] for a in yaml.safe_load(flotilla("generate", str(few)))][-1] == "new"  # fmt: skip
+    assert [a["metadata"]["name"] for a in yaml.safe_load(flotilla("generate", str(few)))][
+        -1
+    ] == "new"
 
     said = flotilla("preview", "-", stdin=few.read_text())
-    assert "1 added, 8 changed, 0 deleted with 0 live resources, 12 waiting for a confirmation, 0 unchanged" in said  # fmt: skip
+    assert (
+        "1 added, 8 changed, 0 deleted with 0 live resources, 12 waiting for a confirmation, 0 unchanged"
+        in said
+    )
     assert "+    x: '1'" in said and "deleted once confirmed" in said
     assert flotilla("create", str(few), "--upsert") == "ApplicationSet 's' saved\n"
     run("s")
@@ -81,7 +93,11 @@ def test_a_rollout_by_hand(flotilla, tmp_path, idle_hub):
     file = tmp_path / "set.yaml"
     step = {"matchExpressions": [{"key": "ring", "operator": "In", "values": ["x"]}]}
     strategy = {"type": "RollingSync", "rollingSync": {"steps": [step]}}
-    file.write_text(yaml.safe_dump(manifest("s", elements("a"), metadata={"labels": {"ring": "x"}}, strategy=strategy)))  # fmt: skip
+    file.write_text(
+        yaml.safe_dump(
+            manifest("s", elements("a"), metadata={"labels": {"ring": "x"}}, strategy=strategy)
+        )
+    )
     flotilla("create", str(file))
     assert "does not sync in steps" in flotilla("rollout", "s")
     run("s")

@@ -14,9 +14,10 @@ GENERATE = "/api/v1/applicationsets/generate"
 @pytest.fixture
 def fleet(idle_hub):
     for name, server, labels in (
-        ("staging", "https://1.2.3.4", {"env": "staging", "use-kustomize": "true"}), ("production", "https://2.4.6.8", {"env": "production"}),
+        ("staging", "https://1.2.3.4", {"env": "staging", "use-kustomize": "true"}),
+        ("production", "https://2.4.6.8", {"env": "production"}),
         ("Team.QA_1", "https://9.8.7.6", {"env": "qa", "revision": "v2"}),
-    ):  # fmt: skip
+    ):
         Cluster.objects.create(
             name=name, server=server, labels=labels, annotations={"owner": "ops"}
         )
@@ -25,15 +26,22 @@ def fleet(idle_hub):
 
 @pytest.fixture
 def tree(repo):
-    repo.commit({
-        "cluster-addons/argo-workflows/kustomization.yaml": "resources: []", "cluster-addons/prometheus-operator/Chart.yaml": "name: p",
-        "cluster-addons/exclude-helm-guestbook/Chart.yaml": "name: e", "cluster-addons/.hidden/c.yaml": config_map(),
-        "cluster-config/engineering/dev/config.json": '{"aws_account": "123456", "asset_id": "11223344", "cluster": {"owner": "dev@example.org", "name": "engineering-dev", "address": "https://1.2.3.4"}}',
-        "cluster-config/engineering/prod/config.json": '{"aws_account": "123456", "asset_id": "11223344", "cluster": {"owner": "ops@example.org", "name": "engineering-prod", "address": "https://2.4.6.8"}}',
-        "cluster-charts/cluster1/mychart/values.yaml": "a: 1", "cluster-charts/cluster1/myotherchart/values.yaml": "a: 1", "cluster-charts/cluster2/mychart/values.yaml": "a: 1",
-        "many/list.yaml": "- name: one\n  size: 1\n- name: two\n  size: 2\n", "many/empty.yaml": "",
-        "nested/services.yaml": "services:\n- name: api\n  port: 80\n- name: web\n  port: 8080\n",
-    })  # fmt: skip
+    repo.commit(
+        {
+            "cluster-addons/argo-workflows/kustomization.yaml": "resources: []",
+            "cluster-addons/prometheus-operator/Chart.yaml": "name: p",
+            "cluster-addons/exclude-helm-guestbook/Chart.yaml": "name: e",
+            "cluster-addons/.hidden/c.yaml": config_map(),
+            "cluster-config/engineering/dev/config.json": '{"aws_account": "123456", "asset_id": "11223344", "cluster": {"owner": "dev@example.org", "name": "engineering-dev", "address": "https://1.2.3.4"}}',
+            "cluster-config/engineering/prod/config.json": '{"aws_account": "123456", "asset_id": "11223344", "cluster": {"owner": "ops@example.org", "name": "engineering-prod", "address": "https://2.4.6.8"}}',
+            "cluster-charts/cluster1/mychart/values.yaml": "a: 1",
+            "cluster-charts/cluster1/myotherchart/values.yaml": "a: 1",
+            "cluster-charts/cluster2/mychart/values.yaml": "a: 1",
+            "many/list.yaml": "- name: one\n  size: 1\n- name: two\n  size: 2\n",
+            "many/empty.yaml": "",
+            "nested/services.yaml": "services:\n- name: api\n  port: 80\n- name: web\n  port: 8080\n",
+        }
+    )
     return repo
 
 
@@ -45,27 +53,53 @@ def made(hub, generators, metadata, *, go=True, template=None, **spec):
         del body["spec"]["goTemplateOptions"]
     found = hub.post(GENERATE, {"applicationSet": body})["applications"]
     return [
-        (a["metadata"]["name"], a["spec"]["source"]["path"], a["spec"]["destination"]["server"], a["metadata"].get("labels", {}))
+        (
+            a["metadata"]["name"],
+            a["spec"]["source"]["path"],
+            a["spec"]["destination"]["server"],
+            a["metadata"].get("labels", {}),
+        )
         for a in sorted(found, key=lambda a: a["metadata"]["name"])
-    ]  # fmt: skip
+    ]
 
 
 def to(path="work", server="https://kubernetes.default.svc"):
-    return {"source": {"repoURL": "https://git.example/repo", "path": path, "targetRevision": "main"}, "destination": {"server": server, "namespace": "x"}}  # fmt: skip
+    return {
+        "source": {"repoURL": "https://git.example/repo", "path": path, "targetRevision": "main"},
+        "destination": {"server": server, "namespace": "x"},
+    }
 
 
-LIST = [{"list": {"elements": [
-    {"cluster": "engineering-dev", "url": "https://1.2.3.4", "values": {"project": "dev"}}, {"cluster": "engineering-prod", "url": "https://2.4.6.8", "values": {"project": "prod"}},
-]}}]  # fmt: skip
+LIST = [
+    {
+        "list": {
+            "elements": [
+                {
+                    "cluster": "engineering-dev",
+                    "url": "https://1.2.3.4",
+                    "values": {"project": "dev"},
+                },
+                {
+                    "cluster": "engineering-prod",
+                    "url": "https://2.4.6.8",
+                    "values": {"project": "prod"},
+                },
+            ]
+        }
+    }
+]
 
 
 @pytest.mark.parametrize("go", [True, False])
 def test_list(fleet, go):
     d = "." if go else ""
     found = made(
-        fleet, LIST, {"name": f"{{{{{d}cluster}}}}-guestbook", "labels": {"p": f"{{{{{d}values.project}}}}"}}, go=go,
+        fleet,
+        LIST,
+        {"name": f"{{{{{d}cluster}}}}-guestbook", "labels": {"p": f"{{{{{d}values.project}}}}"}},
+        go=go,
         template=to(f"guestbook/{{{{{d}cluster}}}}", f"{{{{{d}url}}}}"),
-    )  # fmt: skip
+    )
     assert found == [
         ("engineering-dev-guestbook", "guestbook/engineering-dev", "https://1.2.3.4", {"p": "dev"}),
         (
@@ -83,17 +117,34 @@ def test_clusters(fleet, go):
 
     def names(block, label=None):
         labels = {"l": label} if label else {}
-        return made(fleet, [{"clusters": block}], {"name": f"{{{{{d}nameNormalized}}}}-guestbook", "labels": labels}, go=go, template=to(server=f"{{{{{d}server}}}}"))  # fmt: skip
+        return made(
+            fleet,
+            [{"clusters": block}],
+            {"name": f"{{{{{d}nameNormalized}}}}-guestbook", "labels": labels},
+            go=go,
+            template=to(server=f"{{{{{d}server}}}}"),
+        )
 
-    assert [n for n, *_ in names({})] == ["in-cluster-guestbook", "production-guestbook", "staging-guestbook", "team.qa-1-guestbook"]  # fmt: skip
-    assert [(n, s) for n, _, s, _ in names({"selector": {"matchLabels": {"env": "staging"}}})] == [("staging-guestbook", "https://1.2.3.4")]  # fmt: skip
+    assert [n for n, *_ in names({})] == [
+        "in-cluster-guestbook",
+        "production-guestbook",
+        "staging-guestbook",
+        "team.qa-1-guestbook",
+    ]
+    assert [(n, s) for n, _, s, _ in names({"selector": {"matchLabels": {"env": "staging"}}})] == [
+        ("staging-guestbook", "https://1.2.3.4")
+    ]
     either = {
         "selector": {
             "matchExpressions": [{"key": "env", "operator": "In", "values": ["qa", "production"]}]
         }
     }
     assert [n for n, *_ in names(either)] == ["production-guestbook", "team.qa-1-guestbook"]
-    label = '{{index .metadata.labels "env"}}-{{.values.revision}}' if go else "{{metadata.labels.env}}-{{values.revision}}"  # fmt: skip
+    label = (
+        '{{index .metadata.labels "env"}}-{{.values.revision}}'
+        if go
+        else "{{metadata.labels.env}}-{{values.revision}}"
+    )
     wanted = {"selector": {"matchLabels": {"env": "staging"}}, "values": {"revision": "HEAD"}}
     assert names(wanted, label)[0][3] == {"l": "staging-HEAD"}
     inner = (
@@ -118,14 +169,29 @@ def test_clusters_as_one_list(fleet):
 
 @pytest.mark.parametrize("go", [True, False])
 def test_git_directories(fleet, tree, go):
-    block = {"repoURL": tree.url, "revision": "main", "directories": [{"path": "cluster-addons/*"}, {"path": "cluster-addons/exclude-helm-guestbook", "exclude": True}]}  # fmt: skip
+    block = {
+        "repoURL": tree.url,
+        "revision": "main",
+        "directories": [
+            {"path": "cluster-addons/*"},
+            {"path": "cluster-addons/exclude-helm-guestbook", "exclude": True},
+        ],
+    }
     name, path = (
         ("{{.path.basename}}", "{{.path.path}}") if go else ("{{path.basename}}", "{{path}}")
     )
     found = made(fleet, [{"git": block}], {"name": name}, go=go, template=to(path))
-    assert [(n, p) for n, p, *_ in found] == [("argo-workflows", "cluster-addons/argo-workflows"), ("prometheus-operator", "cluster-addons/prometheus-operator")]  # fmt: skip
+    assert [(n, p) for n, p, *_ in found] == [
+        ("argo-workflows", "cluster-addons/argo-workflows"),
+        ("prometheus-operator", "cluster-addons/prometheus-operator"),
+    ]
     segment = "{{index .path.segments 1}}" if go else "{{path[1]}}"
-    charts = {"repoURL": tree.url, "revision": "main", "directories": [{"path": "cluster-charts/*/*"}], "values": {"cluster": segment}}  # fmt: skip
+    charts = {
+        "repoURL": tree.url,
+        "revision": "main",
+        "directories": [{"path": "cluster-charts/*/*"}],
+        "values": {"cluster": segment},
+    }
     values = "{{.values.cluster}}" if go else "{{values.cluster}}"
     found = made(fleet, [{"git": charts}], {"name": f"{values}-{name}"}, go=go, template=to(path))
     assert [n for n, *_ in found] == [
@@ -143,8 +209,17 @@ def test_git_files(fleet, tree, go):
         "files": [{"path": "cluster-config/**/config.json"}],
     }
     d = "." if go else ""
-    labels = {"dir": "{{.path.basename}}" if go else "{{path.basename}}", "file": "{{.path.filename}}" if go else "{{path.filename}}"}  # fmt: skip
-    found = made(fleet, [{"git": block}], {"name": f"{{{{{d}cluster.name}}}}-guestbook", "labels": labels}, go=go, template=to("apps", f"{{{{{d}cluster.address}}}}"))  # fmt: skip
+    labels = {
+        "dir": "{{.path.basename}}" if go else "{{path.basename}}",
+        "file": "{{.path.filename}}" if go else "{{path.filename}}",
+    }
+    found = made(
+        fleet,
+        [{"git": block}],
+        {"name": f"{{{{{d}cluster.name}}}}-guestbook", "labels": labels},
+        go=go,
+        template=to("apps", f"{{{{{d}cluster.address}}}}"),
+    )
     assert found == [
         (
             "engineering-dev-guestbook",
@@ -182,8 +257,21 @@ def test_matrix_of_directories_and_clusters(fleet, tree):
             "directories": [{"path": "cluster-addons/*"}],
         }
     }
-    clusters = {"clusters": {"selector": {"matchExpressions": [{"key": "env", "operator": "In", "values": ["staging", "production"]}]}}}  # fmt: skip
-    found = made(fleet, [{"matrix": {"generators": [git, clusters]}}], {"name": "{{.path.basename}}-{{.name}}"}, template=to("{{.path.path}}", "{{.server}}"))  # fmt: skip
+    clusters = {
+        "clusters": {
+            "selector": {
+                "matchExpressions": [
+                    {"key": "env", "operator": "In", "values": ["staging", "production"]}
+                ]
+            }
+        }
+    }
+    found = made(
+        fleet,
+        [{"matrix": {"generators": [git, clusters]}}],
+        {"name": "{{.path.basename}}-{{.name}}"},
+        template=to("{{.path.path}}", "{{.server}}"),
+    )
     assert len(found) == 6
     assert found[0][:3] == (
         "argo-workflows-production",
@@ -194,7 +282,13 @@ def test_matrix_of_directories_and_clusters(fleet, tree):
 
 def test_matrix_whose_second_child_reads_the_first(fleet, tree):
     """Clusters chosen by what a file says; a list made out of a file."""
-    git = {"git": {"repoURL": tree.url, "revision": "main", "files": [{"path": "cluster-config/engineering/dev/config.json"}]}}  # fmt: skip
+    git = {
+        "git": {
+            "repoURL": tree.url,
+            "revision": "main",
+            "files": [{"path": "cluster-config/engineering/dev/config.json"}],
+        }
+    }
     clusters = {
         "clusters": {
             "selector": {"matchLabels": {"env": '{{if eq .path.basename "dev"}}staging{{end}}'}}
@@ -214,7 +308,11 @@ def test_matrix_whose_second_child_reads_the_first(fleet, tree):
         }
     }
     exploded = {"list": {"elementsYaml": "{{ .services | toJson }}"}}
-    found = made(fleet, [{"matrix": {"generators": [services, exploded]}}], {"name": "{{.name}}", "labels": {"port": "{{.port}}"}})  # fmt: skip
+    found = made(
+        fleet,
+        [{"matrix": {"generators": [services, exploded]}}],
+        {"name": "{{.name}}", "labels": {"port": "{{.port}}"}},
+    )
     assert [(n, labels) for n, _, _, labels in found] == [
         ("api", {"port": "80"}),
         ("web", {"port": "8080"}),
@@ -222,13 +320,38 @@ def test_matrix_whose_second_child_reads_the_first(fleet, tree):
 
 
 def test_matrix_of_two_git_generators_with_a_prefix(fleet, tree):
-    apps = {"git": {"repoURL": tree.url, "revision": "main", "directories": [{"path": "cluster-addons/a*"}], "pathParamPrefix": "app"}}  # fmt: skip
-    targets = {"git": {"repoURL": tree.url, "revision": "main", "files": [{"path": "cluster-config/**/config.json"}], "pathParamPrefix": "target"}}  # fmt: skip
-    found = made(fleet, [{"matrix": {"generators": [apps, targets]}}], {"name": "{{.app.path.basename}}-{{.target.path.basename}}"}, template=to("{{.app.path.path}}", "{{.cluster.address}}"))  # fmt: skip
+    apps = {
+        "git": {
+            "repoURL": tree.url,
+            "revision": "main",
+            "directories": [{"path": "cluster-addons/a*"}],
+            "pathParamPrefix": "app",
+        }
+    }
+    targets = {
+        "git": {
+            "repoURL": tree.url,
+            "revision": "main",
+            "files": [{"path": "cluster-config/**/config.json"}],
+            "pathParamPrefix": "target",
+        }
+    }
+    found = made(
+        fleet,
+        [{"matrix": {"generators": [apps, targets]}}],
+        {"name": "{{.app.path.basename}}-{{.target.path.basename}}"},
+        template=to("{{.app.path.path}}", "{{.cluster.address}}"),
+    )
     assert [f[:3] for f in found] == [
-        ("argo-workflows-dev", "cluster-addons/argo-workflows", "https://1.2.3.4"), ("argo-workflows-prod", "cluster-addons/argo-workflows", "https://2.4.6.8"),
-    ]  # fmt: skip
-    plain = made(fleet, [{"matrix": {"generators": [apps, targets]}}], {"name": "{{app.path.basename}}-{{target.path[2]}}"}, go=False)  # fmt: skip
+        ("argo-workflows-dev", "cluster-addons/argo-workflows", "https://1.2.3.4"),
+        ("argo-workflows-prod", "cluster-addons/argo-workflows", "https://2.4.6.8"),
+    ]
+    plain = made(
+        fleet,
+        [{"matrix": {"generators": [apps, targets]}}],
+        {"name": "{{app.path.basename}}-{{target.path[2]}}"},
+        go=False,
+    )
     assert [n for n, *_ in plain] == ["argo-workflows-dev", "argo-workflows-prod"]
 
 
@@ -260,8 +383,10 @@ def test_merge_overrides_one_cluster(fleet):
         {"name": "{{.nameNormalized}}", "labels": labels},
     )
     assert {n: labels for n, _, _, labels in found} == {
-        "staging": {"kafka": "false", "redis": "false"}, "production": {"kafka": "true", "redis": "true"}, "team.qa-1": {"kafka": "true", "redis": "false"},
-    }  # fmt: skip
+        "staging": {"kafka": "false", "redis": "false"},
+        "production": {"kafka": "true", "redis": "true"},
+        "team.qa-1": {"kafka": "true", "redis": "false"},
+    }
     plain = made(
         fleet,
         [{"merge": {"mergeKeys": ["server"], "generators": [base, one, two]}}],

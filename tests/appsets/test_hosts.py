@@ -53,23 +53,46 @@ BASIC = {"username": "bot", "passwordRef": {"secretName": "scm", "key": "token"}
 def scm(host, provider, **more):
     """Return a generator of repositories at the test's host; the public ones are named by `api` too."""
     return {
-        "github": {"organization": "acme", "api": host.url, **TOKEN}, "gitlab": {"group": "acme", "api": host.url, **TOKEN},
+        "github": {"organization": "acme", "api": host.url, **TOKEN},
+        "gitlab": {"group": "acme", "api": host.url, **TOKEN},
         "gitea": {"owner": "acme", "api": host.url, **TOKEN},
-        "bitbucket": {"owner": "acme", "user": "bot", "api": f"{host.url}/2.0", "appPasswordRef": {"secretName": "scm", "key": "token"}},
+        "bitbucket": {
+            "owner": "acme",
+            "user": "bot",
+            "api": f"{host.url}/2.0",
+            "appPasswordRef": {"secretName": "scm", "key": "token"},
+        },
         "bitbucketServer": {"project": "ACME", "api": f"{host.url}/rest", "basicAuth": BASIC},
-        "azureDevOps": {"organization": "acme", "teamProject": "team", "api": host.url, "accessTokenRef": {"secretName": "scm", "key": "token"}},
+        "azureDevOps": {
+            "organization": "acme",
+            "teamProject": "team",
+            "api": host.url,
+            "accessTokenRef": {"secretName": "scm", "key": "token"},
+        },
         "awsCodeCommit": {"region": "eu-1"},
-    }[provider] | more  # fmt: skip
+    }[provider] | more
 
 
 def pull(host, provider, **more):
     return {
-        "github": {"owner": "acme", "repo": "web", "api": host.url, **TOKEN}, "gitlab": {"project": "acme/web", "api": host.url, "pullRequestState": "opened", **TOKEN},
+        "github": {"owner": "acme", "repo": "web", "api": host.url, **TOKEN},
+        "gitlab": {"project": "acme/web", "api": host.url, "pullRequestState": "opened", **TOKEN},
         "gitea": {"owner": "acme", "repo": "web", "api": host.url, **TOKEN},
-        "bitbucket": {"owner": "acme", "repo": "web", "api": f"{host.url}/2.0", "bearerToken": TOKEN},
+        "bitbucket": {
+            "owner": "acme",
+            "repo": "web",
+            "api": f"{host.url}/2.0",
+            "bearerToken": TOKEN,
+        },
         "bitbucketServer": {"project": "ACME", "repo": "web", "api": host.url, "basicAuth": BASIC},
-        "azuredevops": {"organization": "acme", "project": "team", "repo": "web", "api": host.url, **TOKEN},
-    }[provider] | more  # fmt: skip
+        "azuredevops": {
+            "organization": "acme",
+            "project": "team",
+            "repo": "web",
+            "api": host.url,
+            **TOKEN,
+        },
+    }[provider] | more
 
 
 def params(hub, generator, *, go=True, values=None, status=200):

@@ -29,12 +29,45 @@ from hub.engine.errors import EngineError, Invalid
 from projects.applications import wanted_from
 from projects.models import Project
 
-FILES = {"a/one.json": b'{"name": "one", "n": [1, {"x": null}]}', "b/two.yaml": b"- name: two\n- name: three\n", "c/bad.yaml": b"{{{", "d/bytes.yaml": b"\xff\xfe"}  # fmt: skip
+FILES = {
+    "a/one.json": b'{"name": "one", "n": [1, {"x": null}]}',
+    "b/two.yaml": b"- name: two\n- name: three\n",
+    "c/bad.yaml": b"{{{",
+    "d/bytes.yaml": b"\xff\xfe",
+}
 ODD = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-3, 10**20), st.floats(allow_nan=False), st.sampled_from(["", "x", "{{.name}}", "{{", "a/*", "*", "10%", "-1", "\u0000", "name"])),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["name", "path", "matchLabels", "matchExpressions", "key", "operator", "values", "elements", "generators", "x", "spec", "metadata"]), inner, max_size=4)),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-3, 10**20),
+        st.floats(allow_nan=False),
+        st.sampled_from(["", "x", "{{.name}}", "{{", "a/*", "*", "10%", "-1", "\u0000", "name"]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(
+                [
+                    "name",
+                    "path",
+                    "matchLabels",
+                    "matchExpressions",
+                    "key",
+                    "operator",
+                    "values",
+                    "elements",
+                    "generators",
+                    "x",
+                    "spec",
+                    "metadata",
+                ]
+            ),
+            inner,
+            max_size=4,
+        ),
+    ),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 class World:
@@ -44,7 +77,10 @@ class World:
         self.answer = answer
 
     def clusters(self):
-        return [ClusterFacts("in-cluster", "https://kubernetes.default.svc"), ClusterFacts("east", "https://east", labels={"a": "b"})]  # fmt: skip
+        return [
+            ClusterFacts("in-cluster", "https://kubernetes.default.svc"),
+            ClusterFacts("east", "https://east", labels={"a": "b"}),
+        ]
 
     def paths(self, url, revision):
         return list(FILES)
@@ -57,24 +93,81 @@ class World:
 
 
 BLOCKS = [
-    {"list": {"elements": [{"name": "a"}], "elementsYaml": "- name: b"}, "selector": {"matchLabels": {"name": "a"}, "matchExpressions": [{"key": "name", "operator": "In", "values": ["a"]}]}},
-    {"clusters": {"selector": {"matchLabels": {"a": "b"}}, "values": {"v": "{{.name}}"}, "flatList": False}},
-    {"git": {"repoURL": "https://git.example/a", "revision": "main", "directories": [{"path": "*", "exclude": False}], "pathParamPrefix": "p", "values": {"v": "x"}, "requeueAfterSeconds": 5}},
+    {
+        "list": {"elements": [{"name": "a"}], "elementsYaml": "- name: b"},
+        "selector": {
+            "matchLabels": {"name": "a"},
+            "matchExpressions": [{"key": "name", "operator": "In", "values": ["a"]}],
+        },
+    },
+    {
+        "clusters": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "values": {"v": "{{.name}}"},
+            "flatList": False,
+        }
+    },
+    {
+        "git": {
+            "repoURL": "https://git.example/a",
+            "revision": "main",
+            "directories": [{"path": "*", "exclude": False}],
+            "pathParamPrefix": "p",
+            "values": {"v": "x"},
+            "requeueAfterSeconds": 5,
+        }
+    },
     {"git": {"repoURL": "https://git.example/a", "revision": "main", "files": [{"path": "a/*"}]}},
     {"matrix": {"generators": [{"list": {"elements": [{"name": "a"}]}}, {"clusters": {}}]}},
-    {"merge": {"mergeKeys": ["name"], "generators": [{"list": {"elements": [{"name": "a"}]}}, {"list": {"elements": [{"name": "a", "x": "1"}]}}]}},
+    {
+        "merge": {
+            "mergeKeys": ["name"],
+            "generators": [
+                {"list": {"elements": [{"name": "a"}]}},
+                {"list": {"elements": [{"name": "a", "x": "1"}]}},
+            ],
+        }
+    },
     {"plugin": {"configMapRef": {"name": "x"}, "input": {"parameters": {}}, "values": {"v": "x"}}},
     {"clusterDecisionResource": {"configMapRef": "x", "name": "y"}},
-    {"scmProvider": {"github": {"organization": "x"}, "filters": [{"repositoryMatch": "x", "pathsExist": ["a"]}], "cloneProtocol": "ssh"}},
-    {"pullRequest": {"gitlab": {"project": "x", "labels": ["a"]}, "filters": [{"branchMatch": "x"}], "requeueAfterSeconds": 3}},
-]  # fmt: skip
+    {
+        "scmProvider": {
+            "github": {"organization": "x"},
+            "filters": [{"repositoryMatch": "x", "pathsExist": ["a"]}],
+            "cloneProtocol": "ssh",
+        }
+    },
+    {
+        "pullRequest": {
+            "gitlab": {"project": "x", "labels": ["a"]},
+            "filters": [{"branchMatch": "x"}],
+            "requeueAfterSeconds": 3,
+        }
+    },
+]
 MORE = {
     "syncPolicy": {"applicationsSync": "sync", "preserveResourcesOnDeletion": True},
-    "strategy": {"type": "RollingSync", "rollingSync": {"steps": [{"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}], "maxUpdate": "50%"}]}, "deletionOrder": "Reverse"},
-    "flotilla": {"deletion": {"maxApplications": 3, "maxPercent": 50}, "rollout": {"soak": "5m", "maxDegraded": "10%", "steps": [{"soak": "1m"}]}},
-    "preservedFields": {"labels": ["a"], "annotations": ["b"]}, "ignoreApplicationDifferences": [{"name": "a", "jsonPointers": ["/spec/source"]}],
-    "templatePatch": "spec: {}", "goTemplateOptions": ["missingkey=error"],
-}  # fmt: skip
+    "strategy": {
+        "type": "RollingSync",
+        "rollingSync": {
+            "steps": [
+                {
+                    "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}],
+                    "maxUpdate": "50%",
+                }
+            ]
+        },
+        "deletionOrder": "Reverse",
+    },
+    "flotilla": {
+        "deletion": {"maxApplications": 3, "maxPercent": 50},
+        "rollout": {"soak": "5m", "maxDegraded": "10%", "steps": [{"soak": "1m"}]},
+    },
+    "preservedFields": {"labels": ["a"], "annotations": ["b"]},
+    "ignoreApplicationDifferences": [{"name": "a", "jsonPointers": ["/spec/source"]}],
+    "templatePatch": "spec: {}",
+    "goTemplateOptions": ["missingkey=error"],
+}
 
 
 def _places(value, path=()):
@@ -100,7 +193,11 @@ def _changed(value, path, new):
 def odd_sets(draw):
     """Return a set that is right but for one to three places."""
     blocks = draw(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=2))
-    body = manifest("s", copy.deepcopy(blocks), **copy.deepcopy({k: MORE[k] for k in draw(st.sets(st.sampled_from(sorted(MORE))))}))  # fmt: skip
+    body = manifest(
+        "s",
+        copy.deepcopy(blocks),
+        **copy.deepcopy({k: MORE[k] for k in draw(st.sets(st.sampled_from(sorted(MORE))))}),
+    )
     body["spec"]["goTemplate"] = draw(st.booleans())
     for _ in range(draw(st.integers(1, 3))):
         places = [p for p in _places(body) if p]
@@ -108,8 +205,21 @@ def odd_sets(draw):
     return body
 
 
-@given(odd_sets(), st.lists(st.dictionaries(st.sampled_from(["name", "labels", "number"]), ODD, max_size=3), max_size=2))  # fmt: skip
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much])  # fmt: skip
+@given(
+    odd_sets(),
+    st.lists(
+        st.dictionaries(st.sampled_from(["name", "labels", "number"]), ODD, max_size=3), max_size=2
+    ),
+)
+@settings(
+    max_examples=600,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
+)
 def test_odd_sets_are_refused_or_work(body, answer):
     try:
         wanted = sets.wanted_from(body)
@@ -128,7 +238,9 @@ def test_odd_sets_are_refused_or_work(body, answer):
             made = application_from(
                 spec, merged_template(spec["template"], one.template), one.params
             )
-            app = wanted_from({"metadata": {**made["metadata"], "namespace": "argocd"}, "spec": made["spec"]})  # fmt: skip
+            app = wanted_from(
+                {"metadata": {**made["metadata"], "namespace": "argocd"}, "spec": made["spec"]}
+            )
         except (TemplateError, EngineError, Invalid):
             continue
         apps.append(App(app.name, app.spec, app.labels, app.annotations, app.finalizers))
@@ -137,11 +249,20 @@ def test_odd_sets_are_refused_or_work(body, answer):
     decide("s", spec, Wish(apps), there)
     if is_rolling(spec):
         steps = steps_of(spec)
-        decide_rollout(steps, [Seen(a.name, a.labels, "t") for a in {a.name: a for a in apps}.values()], {}, Said(), {}, timezone.now())  # fmt: skip
+        decide_rollout(
+            steps,
+            [Seen(a.name, a.labels, "t") for a in {a.name: a for a in apps}.values()],
+            {},
+            Said(),
+            {},
+            timezone.now(),
+        )
 
 
 def test_files_of_parameters_are_bounded_together(monkeypatch):
-    inputs = Inputs(Project(name="a", spec={}), timezone.now(), ApplicationSet(namespace="argocd", name="s"))  # fmt: skip
+    inputs = Inputs(
+        Project(name="a", spec={}), timezone.now(), ApplicationSet(namespace="argocd", name="s")
+    )
     monkeypatch.setattr(inputs, "_tree", lambda *_: SimpleNamespace(read=lambda _: b"x" * 900_000))
 
     with pytest.raises(GeneratorError, match="larger than 64,000,000 bytes together"):

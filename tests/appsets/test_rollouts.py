@@ -24,9 +24,15 @@ return hs
 
 
 def steps(*rings, ours=None):
-    rolling_sync = {"steps": [
-        {"matchExpressions": [{"key": "ring", "operator": "In", "values": [ring]}], **({} if most is None else {"maxUpdate": most})} for ring, most in rings
-    ]}  # fmt: skip
+    rolling_sync = {
+        "steps": [
+            {
+                "matchExpressions": [{"key": "ring", "operator": "In", "values": [ring]}],
+                **({} if most is None else {"maxUpdate": most}),
+            }
+            for ring, most in rings
+        ]
+    }
     return {
         "strategy": {"type": "RollingSync", "rollingSync": rolling_sync},
         **({"flotilla": {"rollout": ours}} if ours else {}),
@@ -37,11 +43,16 @@ def fleet(namespace, repo, cluster, rings, **spec):
     """Return a set with one application for each name, in its ring, of its own folder."""
     entries = [{"name": n, "ring": r} for n, r in rings.items()]
     return manifest(
-        "s", [{"list": {"elements": entries}}],
-        {"source": {"repoURL": repo.url, "path": "{{.name}}", "targetRevision": "main"}, "destination": {"server": cluster.server, "namespace": namespace},
-         "syncPolicy": {"automated": {"prune": True}, "syncOptions": ["CreateNamespace=true"]}},
-        metadata={"labels": {"ring": "{{.ring}}"}}, **spec,
-    )  # fmt: skip
+        "s",
+        [{"list": {"elements": entries}}],
+        {
+            "source": {"repoURL": repo.url, "path": "{{.name}}", "targetRevision": "main"},
+            "destination": {"server": cluster.server, "namespace": namespace},
+            "syncPolicy": {"automated": {"prune": True}, "syncOptions": ["CreateNamespace=true"]},
+        },
+        metadata={"labels": {"ring": "{{.ring}}"}},
+        **spec,
+    )
 
 
 def files(names, **data):
@@ -294,8 +305,12 @@ def test_a_lost_start_is_found_again(idle_hub, sandbox_server):
     row, _ = run("s")
     source = row.spec["template"]["spec"]
     Application.objects.update(
-        revisions=["c" * 40], refresh_at=None, sync_status="OutOfSync", compared_to={"sources": [source["source"]], "destination": source["destination"]}, conditions=[],
-    )  # fmt: skip
+        revisions=["c" * 40],
+        refresh_at=None,
+        sync_status="OutOfSync",
+        compared_to={"sources": [source["source"]], "destination": source["destination"]},
+        conditions=[],
+    )
     blocker = Operation.objects.create(application=Application.objects.get())
 
     def look():
@@ -327,12 +342,29 @@ def test_a_set_over_a_fleet(hub, sandbox, genuine, second_genuine, repo, namespa
     for name, ring in (("east", "canary"), ("genuine", "rest"), ("second", "off")):
         places[name].register(labels={"ring": ring})
     wanted = manifest(
-        "s", [{"clusters": {"selector": {"matchExpressions": [{"key": "ring", "operator": "In", "values": ["canary", "rest"]}]}}}],
-        {"source": {"repoURL": repo.url, "path": "app", "targetRevision": "main"}, "destination": {"server": "{{.server}}", "namespace": namespace},
-         "syncPolicy": {"automated": {}, "syncOptions": ["CreateNamespace=true"]}},
-        metadata={"name": f"{namespace}-{{{{.name}}}}", "labels": {"ring": "{{.metadata.labels.ring}}"}},
+        "s",
+        [
+            {
+                "clusters": {
+                    "selector": {
+                        "matchExpressions": [
+                            {"key": "ring", "operator": "In", "values": ["canary", "rest"]}
+                        ]
+                    }
+                }
+            }
+        ],
+        {
+            "source": {"repoURL": repo.url, "path": "app", "targetRevision": "main"},
+            "destination": {"server": "{{.server}}", "namespace": namespace},
+            "syncPolicy": {"automated": {}, "syncOptions": ["CreateNamespace=true"]},
+        },
+        metadata={
+            "name": f"{namespace}-{{{{.name}}}}",
+            "labels": {"ring": "{{.metadata.labels.ring}}"},
+        },
         **steps(("canary", None), ("rest", "50%"), ours={"maxDegraded": 0}),
-    )  # fmt: skip
+    )
     hub.post(API, wanted)
     for name in ("east", "genuine"):
         hub.wait_status(f"{namespace}-{name}", "Synced", "Healthy", seconds=60)
@@ -398,12 +430,25 @@ def _previews(hub, repo, place, namespace):
             "tokenRef": {"secretName": "scm", "key": "token"},
             "labels": ["preview"],
         }
-        hub.post(API, manifest(
-            "previews", [{"pullRequest": {"github": block}}],
-            {"source": {"repoURL": repo.url, "path": "app", "targetRevision": "main"}, "destination": {"server": place.server, "namespace": namespace + "-pr-{{.number}}"},
-             "syncPolicy": {"automated": {}, "syncOptions": ["CreateNamespace=true"]}},
-            metadata={"name": namespace + "-pr-{{.number}}", "annotations": {"sha": "{{.head_sha}}"}},
-        ))  # fmt: skip
+        hub.post(
+            API,
+            manifest(
+                "previews",
+                [{"pullRequest": {"github": block}}],
+                {
+                    "source": {"repoURL": repo.url, "path": "app", "targetRevision": "main"},
+                    "destination": {
+                        "server": place.server,
+                        "namespace": namespace + "-pr-{{.number}}",
+                    },
+                    "syncPolicy": {"automated": {}, "syncOptions": ["CreateNamespace=true"]},
+                },
+                metadata={
+                    "name": namespace + "-pr-{{.number}}",
+                    "annotations": {"sha": "{{.head_sha}}"},
+                },
+            ),
+        )
 
         def event(action):
             body = {"action": action, "repository": {"full_name": "acme/web"}}

@@ -36,23 +36,50 @@ FINALIZER = "resources-finalizer.argocd.argoproj.io"
 
 
 def test_a_set_follows_clusters_and_git(hub, cluster, repo, namespace):
-    repo.commit({
-        "apps/web/c.yaml": config_map("web"), "apps/api/c.yaml": config_map("api"), "apps/old/c.yaml": config_map("old"),
-    })  # fmt: skip
+    repo.commit(
+        {
+            "apps/web/c.yaml": config_map("web"),
+            "apps/api/c.yaml": config_map("api"),
+            "apps/old/c.yaml": config_map("old"),
+        }
+    )
     cluster.register(labels={"ring": "first"})
     wanted = manifest(
         f"set-{namespace}",
-        [{"matrix": {"generators": [
-            {"clusters": {"selector": {"matchLabels": {"ring": "first"}}}},
-            {"git": {"repoURL": repo.url, "revision": "main", "directories": [{"path": "apps/*"}, {"path": "apps/old", "exclude": True}]}},
-        ]}}],
-        {"source": {"repoURL": repo.url, "path": "{{.path.path}}", "targetRevision": "main"},
-         "destination": {"server": "{{.server}}", "namespace": namespace},
-         "syncPolicy": {"automated": {"prune": True}, "syncOptions": ["CreateNamespace=true"]}},
-        metadata={"name": f"{namespace}-{{{{.path.basename}}}}", "labels": {"cluster": "{{.name}}"}},
-    )  # fmt: skip
+        [
+            {
+                "matrix": {
+                    "generators": [
+                        {"clusters": {"selector": {"matchLabels": {"ring": "first"}}}},
+                        {
+                            "git": {
+                                "repoURL": repo.url,
+                                "revision": "main",
+                                "directories": [
+                                    {"path": "apps/*"},
+                                    {"path": "apps/old", "exclude": True},
+                                ],
+                            }
+                        },
+                    ]
+                }
+            }
+        ],
+        {
+            "source": {"repoURL": repo.url, "path": "{{.path.path}}", "targetRevision": "main"},
+            "destination": {"server": "{{.server}}", "namespace": namespace},
+            "syncPolicy": {"automated": {"prune": True}, "syncOptions": ["CreateNamespace=true"]},
+        },
+        metadata={
+            "name": f"{namespace}-{{{{.path.basename}}}}",
+            "labels": {"cluster": "{{.name}}"},
+        },
+    )
     said = hub.post(PREVIEW, {"applicationSet": wanted})
-    assert [a["metadata"]["name"] for a in said["added"]] == [f"{namespace}-api", f"{namespace}-web"]  # fmt: skip
+    assert [a["metadata"]["name"] for a in said["added"]] == [
+        f"{namespace}-api",
+        f"{namespace}-web",
+    ]
 
     hub.post(API, wanted)
     hub.wait_status(f"{namespace}-web", "Synced", "Healthy")
@@ -63,17 +90,27 @@ def test_a_set_follows_clusters_and_git(hub, cluster, repo, namespace):
     assert made["metadata"]["finalizers"] == [FINALIZER]
     owner = made["metadata"]["ownerReferences"][0]
     shown = hub.get(f"{API}/set-{namespace}")
-    assert (owner["kind"], owner["uid"], owner["controller"]) == ("ApplicationSet", shown["metadata"]["uid"], True)  # fmt: skip
+    assert (owner["kind"], owner["uid"], owner["controller"]) == (
+        "ApplicationSet",
+        shown["metadata"]["uid"],
+        True,
+    )
     assert shown["status"]["health"]["status"] == "Healthy"
     assert [(r["name"], r["status"]) for r in shown["status"]["resources"]] == [
-        (f"{namespace}-api", "Synced"), (f"{namespace}-web", "Synced")]  # fmt: skip
+        (f"{namespace}-api", "Synced"),
+        (f"{namespace}-web", "Synced"),
+    ]
 
     repo.commit({"apps/new/c.yaml": config_map("new"), "apps/api/c.yaml": None})
     hub.call("POST", "/api/webhook", None, status=400)
     answer = hub.client.post(
-        "/api/webhook", json.dumps({"ref": "refs/heads/main", "after": "0" * 40, "repository": {"clone_url": repo.url}}),
-        content_type="application/json", HTTP_X_GITHUB_EVENT="push",
-    )  # fmt: skip
+        "/api/webhook",
+        json.dumps(
+            {"ref": "refs/heads/main", "after": "0" * 40, "repository": {"clone_url": repo.url}}
+        ),
+        content_type="application/json",
+        HTTP_X_GITHUB_EVENT="push",
+    )
     assert answer.status_code == 200
     hub.wait_status(f"{namespace}-new", "Synced", "Healthy")
     hub.wait(lambda: not Application.objects.filter(name=f"{namespace}-api").exists(), "api to go")
@@ -81,10 +118,16 @@ def test_a_set_follows_clusters_and_git(hub, cluster, repo, namespace):
 
     # A label change takes the cluster out: an empty result deletes nothing until somebody says so.
     cluster.register(labels={"ring": "last"})
-    hub.wait(lambda: hub.get(f"{API}/set-{namespace}")["status"]["flotilla"].get("deletionsWaiting"), "the set to ask")  # fmt: skip
+    hub.wait(
+        lambda: hub.get(f"{API}/set-{namespace}")["status"]["flotilla"].get("deletionsWaiting"),
+        "the set to ask",
+    )
     assert cluster.get("", "ConfigMap", namespace, "web")
     cluster.register(labels={"ring": "first"})
-    hub.wait(lambda: hub.get(f"{API}/set-{namespace}")["status"]["health"]["status"] == "Healthy", "the set to be well")  # fmt: skip
+    hub.wait(
+        lambda: hub.get(f"{API}/set-{namespace}")["status"]["health"]["status"] == "Healthy",
+        "the set to be well",
+    )
 
     hub.delete(f"{API}/set-{namespace}")
     hub.wait(lambda: not Application.objects.exists(), "the applications to go")
@@ -102,8 +145,16 @@ def test_a_change_by_hand_is_taken_back_and_a_deleted_child_returns(hub):
     hub.wait(lambda: hub.application("a")["spec"]["source"]["path"] == "work", "the path to return")
     uid = hub.application("b")["metadata"]["uid"]
     hub.delete("/api/v1/applications/b", cascade="false")
-    hub.wait(lambda: hub.get("/api/v1/applications/b", status=None).get("metadata", {}).get("uid", uid) != uid, "b to be made anew")  # fmt: skip
-    events = AuditEvent.objects.filter(object__endswith="/a", verb="update", actor="applicationset-controller")  # fmt: skip
+    hub.wait(
+        lambda: (
+            hub.get("/api/v1/applications/b", status=None).get("metadata", {}).get("uid", uid)
+            != uid
+        ),
+        "b to be made anew",
+    )
+    events = AuditEvent.objects.filter(
+        object__endswith="/a", verb="update", actor="applicationset-controller"
+    )
     assert events.exists()
 
 
@@ -143,7 +194,9 @@ def test_a_confirmation_ends_when_the_set_is_edited(idle_hub):
     run("s")
     idle_hub.post(API, manifest("s", elements("a00")), upsert="true")
     run("s")
-    idle_hub.post("/api/v1/flotilla/applicationsets/s/confirm-deletion", {"applications": names[1:]})  # fmt: skip
+    idle_hub.post(
+        "/api/v1/flotilla/applicationsets/s/confirm-deletion", {"applications": names[1:]}
+    )
     said = idle_hub.post(PREVIEW, {"applicationSet": manifest("s", elements("a01"))})
     assert said["deleted"] == [] and len(said["waiting"]) == 19
     idle_hub.post(API, manifest("s", elements("a01")), upsert="true")
@@ -158,13 +211,18 @@ def test_a_regeneration_without_change_writes_nothing(idle_hub):
     set_version, events = ApplicationSet.objects.get().resource_version, AuditEvent.objects.count()
     run("s")
     assert dict(Application.objects.values_list("name", "resource_version")) == versions
-    assert (ApplicationSet.objects.get().resource_version, AuditEvent.objects.count()) == (set_version, events)  # fmt: skip
+    assert (ApplicationSet.objects.get().resource_version, AuditEvent.objects.count()) == (
+        set_version,
+        events,
+    )
 
 
 def test_one_bad_element_stops_only_itself_and_deletes_nothing(idle_hub):
     idle_hub.post(API, manifest("s", elements("a", "b", "c")))
     run("s")
-    broken = [{"list": {"elements": [{"name": "a"}, {"other": "b"}, {"name": "d"}, {"name": "E_wrong"}]}}]  # fmt: skip
+    broken = [
+        {"list": {"elements": [{"name": "a"}, {"other": "b"}, {"name": "d"}, {"name": "E_wrong"}]}}
+    ]
     idle_hub.post(API, manifest("s", broken), upsert="true")
     _, conditions = run("s")
     assert names_of() == ["a", "b", "c", "d"]
@@ -218,13 +276,17 @@ def test_a_set_that_takes_too_long_changes_nothing(idle_hub, monkeypatch):
     assert conditions["ErrorOccurred"]["reason"] == "ApplicationGenerationFromParamsError"
     assert "take more than" in conditions["ErrorOccurred"]["message"] and names_of() == ["a"]
     assert row.due_at > timezone.now() + timedelta(minutes=20), "and not at every look"
-    said = idle_hub.post(f"{API}/generate", {"applicationSet": manifest("t", elements("b"))}, status=400)  # fmt: skip
+    said = idle_hub.post(
+        f"{API}/generate", {"applicationSet": manifest("t", elements("b"))}, status=400
+    )
     assert "take more than" in said["message"]
 
 
 def test_what_a_set_takes_counts_against_its_project(idle_hub, monkeypatch):
     charged = []
-    monkeypatch.setattr(shares, "charge", lambda owner: contextlib.nullcontext(charged.append(owner)))  # fmt: skip
+    monkeypatch.setattr(
+        shares, "charge", lambda owner: contextlib.nullcontext(charged.append(owner))
+    )
     idle_hub.post(API, manifest("s", elements("a")))
     run("s")
     assert set(charged) == {"default"}
@@ -241,7 +303,7 @@ def test_a_generator_that_fails_changes_nothing(idle_hub, repo, git_server):
     assert conditions["ErrorOccurred"]["reason"] == "ApplicationGenerationFromParamsError"
     assert conditions["ParametersGenerated"]["status"] == "False" and names_of() == ["a", "b"]
     git_server.down = False
-    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n"  # fmt: skip
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n"
     repo.commit({"envs/b.json": None, "envs/b.yaml": bomb})
     _, conditions = run("s")
     assert conditions["ErrorOccurred"]["status"] == "True" and names_of() == ["a", "b"]
@@ -251,12 +313,18 @@ def test_a_generator_that_fails_changes_nothing(idle_hub, repo, git_server):
 
 
 def test_a_preview_says_what_saving_does(idle_hub):
-    idle_hub.post(API, manifest("s", elements("a", "b", "c", env="x"), metadata={"labels": {"env": "{{.env}}"}}))  # fmt: skip
+    idle_hub.post(
+        API,
+        manifest("s", elements("a", "b", "c", env="x"), metadata={"labels": {"env": "{{.env}}"}}),
+    )
     run("s")
     Application.objects.filter(name="c").update(
-        resources=[{"kind": "ConfigMap", "health": {"status": "Healthy"}}, {"kind": "Service", "health": {"status": "Missing"}}],
+        resources=[
+            {"kind": "ConfigMap", "health": {"status": "Healthy"}},
+            {"kind": "Service", "health": {"status": "Missing"}},
+        ],
         cluster=Cluster.objects.first(),
-    )  # fmt: skip
+    )
     edit = manifest("s", elements("a", "b", "d", env="y"), metadata={"labels": {"env": "{{.env}}"}})
     said = idle_hub.post(PREVIEW, {"applicationSet": edit})
     assert names_of() == ["a", "b", "c"]
@@ -270,7 +338,10 @@ def test_a_preview_says_what_saving_does(idle_hub):
     assert names_of() == ["a", "b", "d"]
     for change in said["changed"]:
         now = idle_hub.application(change["name"])
-        assert (now["spec"], now["metadata"]["labels"]) == (change["after"]["spec"], change["after"]["metadata"]["labels"])  # fmt: skip
+        assert (now["spec"], now["metadata"]["labels"]) == (
+            change["after"]["spec"],
+            change["after"]["metadata"]["labels"],
+        )
 
 
 def test_preserved_resources_have_no_finalizer_and_policies_keep_the_children(idle_hub):
@@ -296,7 +367,9 @@ def test_the_shapes_of_rest(idle_hub):
     hub, wanted = idle_hub, manifest("s", elements("a", "b"))
     made = hub.post(API, wanted)
     assert made["kind"] == "ApplicationSet" and made["metadata"]["generation"] == 1
-    assert hub.post(API, wanted)["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]  # fmt: skip
+    assert (
+        hub.post(API, wanted)["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    )
     other = manifest("s", elements("c"))
     assert "use upsert flag" in hub.post(API, other, status=400)["message"]
     dry = hub.post(API, other, upsert="true", dryRun="true")
@@ -318,23 +391,70 @@ def test_the_shapes_of_rest(idle_hub):
     [
         ({"generators": []}, "at least one generator"),
         ({"generators": [{"unknown": {}}]}, "unrecognized generators"),
-        ({"template": {"metadata": {}, "spec": {"project": "{{.project}}"}}}, "templated `project`"),
+        (
+            {"template": {"metadata": {}, "spec": {"project": "{{.project}}"}}},
+            "templated `project`",
+        ),
         ({"template": {"metadata": {}}}, "spec.template.spec must be an object"),
         ({"syncPolicy": {"applicationsSync": "whatever"}}, "applicationsSync must be one of"),
         ({"strategy": {"type": "Canary"}}, "strategy.type must be"),
         ({"strategy": {"type": "RollingSync"}}, "spec.strategy.rollingSync.steps must be a list"),
         ({"strategy": {"type": "RollingSync", "rollingSync": {"steps": []}}}, "No steps defined"),
-        ({"strategy": {"type": "RollingSync", "deletionOrder": "Random", "rollingSync": {"steps": [{}]}}}, "deletionOrder"),
-        ({"strategy": {"type": "RollingSync", "rollingSync": {"steps": [{"maxUpdate": "many"}]}}}, "steps[0].maxUpdate"),
-        ({"strategy": {"type": "RollingSync", "rollingSync": {"steps": [{"matchExpressions": [{"key": "a", "operator": "Has", "values": []}]}]}}}, "operator must be In or NotIn"),
-        ({"strategy": {"type": "RollingSync", "rollingSync": {"steps": [{}]}}, "flotilla": {"rollout": {"soak": "long"}}}, "rollout.soak"),
-        ({"strategy": {"type": "RollingSync", "rollingSync": {"steps": [{}]}}, "flotilla": {"rollout": {"steps": [{}, {}]}}}, "2 entries for 1 steps"),
+        (
+            {
+                "strategy": {
+                    "type": "RollingSync",
+                    "deletionOrder": "Random",
+                    "rollingSync": {"steps": [{}]},
+                }
+            },
+            "deletionOrder",
+        ),
+        (
+            {
+                "strategy": {
+                    "type": "RollingSync",
+                    "rollingSync": {"steps": [{"maxUpdate": "many"}]},
+                }
+            },
+            "steps[0].maxUpdate",
+        ),
+        (
+            {
+                "strategy": {
+                    "type": "RollingSync",
+                    "rollingSync": {
+                        "steps": [
+                            {"matchExpressions": [{"key": "a", "operator": "Has", "values": []}]}
+                        ]
+                    },
+                }
+            },
+            "operator must be In or NotIn",
+        ),
+        (
+            {
+                "strategy": {"type": "RollingSync", "rollingSync": {"steps": [{}]}},
+                "flotilla": {"rollout": {"soak": "long"}},
+            },
+            "rollout.soak",
+        ),
+        (
+            {
+                "strategy": {"type": "RollingSync", "rollingSync": {"steps": [{}]}},
+                "flotilla": {"rollout": {"steps": [{}, {}]}},
+            },
+            "2 entries for 1 steps",
+        ),
         ({"flotilla": {"deletion": {"maxPercent": 101}}}, "maxPercent must be"),
         ({"ignoreApplicationDifferences": [{"jqPathExpressions": [".x["]}]}, "jqPathExpressions"),
-        ({"ignoreApplicationDifferences": [{"jqPathExpressions": ["$ENV.SECRET"]}]}, "not available"),
+        (
+            {"ignoreApplicationDifferences": [{"jqPathExpressions": ["$ENV.SECRET"]}]},
+            "not available",
+        ),
         ({"ignoreApplicationDifferences": [{"jsonPointers": ["x"]}]}, "begin with /"),
     ],
-)  # fmt: skip
+)
 def test_bad_sets_are_refused_by_name(idle_hub, change, words):
     body = manifest("s", elements("a"))
     body["spec"].update(change)
@@ -345,26 +465,88 @@ def test_bad_sets_are_refused_by_name(idle_hub, change, words):
 @pytest.fixture
 def developer(idle_hub):
     """A developer of project `team`, who may write sets there and no more."""
-    Project.objects.create(name="team", spec={"sourceRepos": ["https://git.example/*"], "destinations": [{"server": "*", "namespace": "team-*"}]})  # fmt: skip
-    Project.objects.create(name="other", spec={"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]})  # fmt: skip
-    change_setting("rbac", {"policy.csv": "p, dev, applicationsets, *, team/*, allow\np, dev, applications, get, team/*, allow"})  # fmt: skip
+    Project.objects.create(
+        name="team",
+        spec={
+            "sourceRepos": ["https://git.example/*"],
+            "destinations": [{"server": "*", "namespace": "team-*"}],
+        },
+    )
+    Project.objects.create(
+        name="other",
+        spec={"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]},
+    )
+    change_setting(
+        "rbac",
+        {
+            "policy.csv": "p, dev, applicationsets, *, team/*, allow\np, dev, applications, get, team/*, allow"
+        },
+    )
     access_changed("policy", "rbac", None)
     account = Account.objects.create(name="dev", password="!", capabilities=["login"])
     return issue(account, timezone.now())
 
 
 def test_a_set_does_not_lead_out_of_its_project(idle_hub, developer):
-    hub, place = idle_hub, {"destination": {"server": "https://kubernetes.default.svc", "namespace": "team-x"}}  # fmt: skip
+    hub, place = (
+        idle_hub,
+        {"destination": {"server": "https://kubernetes.default.svc", "namespace": "team-x"}},
+    )
     hub.post(API, manifest("s", elements("a"), place, project="other"), status=403, token=developer)
-    hub.post(f"{API}/generate", {"applicationSet": manifest("s", elements("a"), place, project="other")}, status=403, token=developer)  # fmt: skip
-    hub.post(PREVIEW, {"applicationSet": manifest("s", elements("a"), place, project="other")}, status=403, token=developer)  # fmt: skip
+    hub.post(
+        f"{API}/generate",
+        {"applicationSet": manifest("s", elements("a"), place, project="other")},
+        status=403,
+        token=developer,
+    )
+    hub.post(
+        PREVIEW,
+        {"applicationSet": manifest("s", elements("a"), place, project="other")},
+        status=403,
+        token=developer,
+    )
 
     # By its own template of a generator, by a patch, by a destination, by a repository.
-    sneaky = [{"list": {"elements": [{"name": "a"}], "template": {"metadata": {}, "spec": {"project": "other"}}}}]  # fmt: skip
+    sneaky = [
+        {
+            "list": {
+                "elements": [{"name": "a"}],
+                "template": {"metadata": {}, "spec": {"project": "other"}},
+            }
+        }
+    ]
     hub.post(API, manifest("s1", sneaky, place, project="team"), token=developer)
-    hub.post(API, manifest("s2", elements("b"), place, project="team", templatePatch="spec: {project: other}"), token=developer)  # fmt: skip
-    hub.post(API, manifest("s3", elements("c"), {"destination": {"server": "https://kubernetes.default.svc", "namespace": "kube-system"}}, project="team"), token=developer)  # fmt: skip
-    git = [{"git": {"repoURL": "https://elsewhere.example/repo", "revision": "main", "directories": [{"path": "*"}]}}]  # fmt: skip
+    hub.post(
+        API,
+        manifest(
+            "s2", elements("b"), place, project="team", templatePatch="spec: {project: other}"
+        ),
+        token=developer,
+    )
+    hub.post(
+        API,
+        manifest(
+            "s3",
+            elements("c"),
+            {
+                "destination": {
+                    "server": "https://kubernetes.default.svc",
+                    "namespace": "kube-system",
+                }
+            },
+            project="team",
+        ),
+        token=developer,
+    )
+    git = [
+        {
+            "git": {
+                "repoURL": "https://elsewhere.example/repo",
+                "revision": "main",
+                "directories": [{"path": "*"}],
+            }
+        }
+    ]
     hub.post(API, manifest("s4", git, place, project="team"), token=developer)
     said = {name: run(name)[1]["ErrorOccurred"] for name in ("s1", "s2", "s3", "s4")}
     assert "is not the set's own" in said["s1"]["message"]
@@ -372,11 +554,19 @@ def test_a_set_does_not_lead_out_of_its_project(idle_hub, developer):
     assert "destination" in said["s3"]["message"]
     assert "does not permit repository" in said["s4"]["message"]
     assert names_of() == ["b"]
-    hub.post(API, manifest("s2", elements("b"), place, project="other"), status=403, token=developer, upsert="true")  # fmt: skip
+    hub.post(
+        API,
+        manifest("s2", elements("b"), place, project="other"),
+        status=403,
+        token=developer,
+        upsert="true",
+    )
 
 
 def test_a_set_does_not_take_applications_of_others(idle_hub, developer):
-    theirs = Application.objects.create(name="a", namespace="argocd", project="other", spec={"project": "other"})  # fmt: skip
+    theirs = Application.objects.create(
+        name="a", namespace="argocd", project="other", spec={"project": "other"}
+    )
     place = {"destination": {"server": "https://kubernetes.default.svc", "namespace": "team-x"}}
     body = manifest("s", elements("a"), place, project="team")
     said = idle_hub.post(PREVIEW, {"applicationSet": body}, token=developer)
@@ -439,13 +629,41 @@ def test_a_cluster_that_comes_back(idle_hub):
 def _edit(choose):
     """A random set: names that repeat, are wrong or missing, labels, policies, budgets."""
     names = [f"a{choose.randint(0, 11):02}" for _ in range(choose.randint(0, 14))]
-    found = [{"name": n, "env": choose.choice(["x", "y"])} for n in (names if choose.random() < 0.3 else dict.fromkeys(names))]  # fmt: skip
+    found = [
+        {"name": n, "env": choose.choice(["x", "y"])}
+        for n in (names if choose.random() < 0.3 else dict.fromkeys(names))
+    ]
     if choose.random() < 0.2:
-        found.append(choose.choice([{"name": "Not_Good", "env": "x"}, {"env": "x"}, {"name": "", "env": "x"}]))  # fmt: skip
-    policy = {"applicationsSync": choose.choice(["sync", "sync", "sync", "create-only", "create-update", "create-delete"]), "preserveResourcesOnDeletion": choose.random() < 0.3}  # fmt: skip
-    budget = {"deletion": {"maxApplications": choose.choice([1, 3, 20, 20]), "maxPercent": choose.choice([20, 100, 100])}}  # fmt: skip
-    more = {"ignoreApplicationDifferences": [{"jsonPointers": ["/metadata/labels/env"]}]} if choose.random() < 0.3 else {}  # fmt: skip
-    return manifest("s", [{"list": {"elements": found}}], metadata={"labels": {"env": "{{.env}}"}}, syncPolicy=policy, flotilla=budget, **more)  # fmt: skip
+        found.append(
+            choose.choice(
+                [{"name": "Not_Good", "env": "x"}, {"env": "x"}, {"name": "", "env": "x"}]
+            )
+        )
+    policy = {
+        "applicationsSync": choose.choice(
+            ["sync", "sync", "sync", "create-only", "create-update", "create-delete"]
+        ),
+        "preserveResourcesOnDeletion": choose.random() < 0.3,
+    }
+    budget = {
+        "deletion": {
+            "maxApplications": choose.choice([1, 3, 20, 20]),
+            "maxPercent": choose.choice([20, 100, 100]),
+        }
+    }
+    more = (
+        {"ignoreApplicationDifferences": [{"jsonPointers": ["/metadata/labels/env"]}]}
+        if choose.random() < 0.3
+        else {}
+    )
+    return manifest(
+        "s",
+        [{"list": {"elements": found}}],
+        metadata={"labels": {"env": "{{.env}}"}},
+        syncPolicy=policy,
+        flotilla=budget,
+        **more,
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -455,7 +673,9 @@ def test_a_preview_says_what_saving_does_for_any_edit(idle_hub, seed):
         wanted = _edit(choose)
         before = {a.name: a for a in Application.objects.all()}
         said = idle_hub.post(PREVIEW, {"applicationSet": wanted})
-        assert {a.name: a.resource_version for a in Application.objects.all()} == {n: a.resource_version for n, a in before.items()}  # fmt: skip
+        assert {a.name: a.resource_version for a in Application.objects.all()} == {
+            n: a.resource_version for n, a in before.items()
+        }
         idle_hub.post(API, wanted, upsert="true")
         row, conditions = run("s")
         now = {a.name: a for a in Application.objects.all()}
@@ -465,12 +685,22 @@ def test_a_preview_says_what_saving_does_for_any_edit(idle_hub, seed):
         touched = {n for n, a in before.items() if a.resource_version != now[n].resource_version}
         assert touched == set(changed) | deleted
         for name, after in changed.items():
-            assert (now[name].spec, now[name].labels, now[name].finalizers) == (after["spec"], after["metadata"]["labels"], after["metadata"].get("finalizers", []))  # fmt: skip
+            assert (now[name].spec, now[name].labels, now[name].finalizers) == (
+                after["spec"],
+                after["metadata"]["labels"],
+                after["metadata"].get("finalizers", []),
+            )
         for made in said["added"]:
             assert now[made["metadata"]["name"]].labels == made["metadata"]["labels"]
-        gone = {n for n, a in now.items() if a.deletion_requested_at and not before.get(n, a).deletion_requested_at}  # fmt: skip
+        gone = {
+            n
+            for n, a in now.items()
+            if a.deletion_requested_at and not before.get(n, a).deletion_requested_at
+        }
         assert (gone, row.awaits) == (deleted, [d["name"] for d in said["waiting"]])
-        assert bool(said["problems"] or said["waiting"]) == (conditions["ErrorOccurred"]["status"] == "True")  # fmt: skip
+        assert bool(said["problems"] or said["waiting"]) == (
+            conditions["ErrorOccurred"]["status"] == "True"
+        )
         seen |= {
             k for k in ("added", "changed", "deleted", "waiting", "kept", "problems") if said[k]
         }
@@ -494,7 +724,9 @@ def test_the_stream_of_sets(idle_hub, developer):
     assert [r["name"] for r in lines[0]["applicationSet"]["status"]["resources"]] == ["a"]
 
     def child():
-        Application.objects.filter(name="a").update(health_status="Healthy", resource_version=next_version())  # fmt: skip
+        Application.objects.filter(name="a").update(
+            health_status="Healthy", resource_version=next_version()
+        )
         publish()
 
     kinds, lines = read(2, child, before=1, query="?name=s")
@@ -529,7 +761,12 @@ def test_a_preview_names_nothing_that_the_caller_may_not_read(idle_hub):
     assert sorted(d["name"] for d in lost) == [""] * 10 + ["a00"]
     client = Client()
     client.cookies["argocd.token"] = token
-    page = client.post("/sets/preview", {"text": json.dumps(few["applicationSet"])}, HTTP_ORIGIN="http://testserver", HTTP_HX_REQUEST="true").content.decode()  # fmt: skip
+    page = client.post(
+        "/sets/preview",
+        {"text": json.dumps(few["applicationSet"])},
+        HTTP_ORIGIN="http://testserver",
+        HTTP_HX_REQUEST="true",
+    ).content.decode()
     assert "an application that you may not read" in page and "a00" in page and "a02" not in page
     idle_hub.post(API, few["applicationSet"], upsert="true")
     run("s")

@@ -9,13 +9,92 @@ from helm_python import _native
 
 from appsets.template.evaluate import render
 
-DATA = {"name": "web", "n": 3, "z": 0, "f": 2.5, "yes": True, "no": False, "empty": "", "list": ["a", "b", "c"], "nums": [3, 1, 2], "none": [], "map": {"k": "v", "x": "y"}, "deep": {"a": {"b": "c"}}, "text": "Hello big World"}  # fmt: skip
+DATA = {
+    "name": "web",
+    "n": 3,
+    "z": 0,
+    "f": 2.5,
+    "yes": True,
+    "no": False,
+    "empty": "",
+    "list": ["a", "b", "c"],
+    "nums": [3, 1, 2],
+    "none": [],
+    "map": {"k": "v", "x": "y"},
+    "deep": {"a": {"b": "c"}},
+    "text": "Hello big World",
+}
 
-TEXTS = ['"a"', '"a-b_c"', "`raw`", ".name", ".text", ".map.k", ".deep.a.b", ".empty", "$.name", "(upper .name)", '(print "x" 1)', "(index .list 1)", '(printf "%s-%d" .name (int .n))', '(join "," .list)']  # fmt: skip
+TEXTS = [
+    '"a"',
+    '"a-b_c"',
+    "`raw`",
+    ".name",
+    ".text",
+    ".map.k",
+    ".deep.a.b",
+    ".empty",
+    "$.name",
+    "(upper .name)",
+    '(print "x" 1)',
+    "(index .list 1)",
+    '(printf "%s-%d" .name (int .n))',
+    '(join "," .list)',
+]
 NUMBERS = ["1", "2", "7", "-3", ".n", ".z", "(len .list)", "(add 1 2)", "(len .text)"]
-BOOLS = ["true", "false", ".yes", ".no", "(eq 1 1)", '(eq .name "web")', "(not .yes)", "(empty .none)", "(and .yes .n)", "(or .no .empty)"]  # fmt: skip
-LISTS = [".list", '(list "x" "y")', '(splitList "-" "a-b-c")', "(reverse .list)", '(append .list "z")', "(sortAlpha .list)", "(uniq (list 1 1 2))", "(rest .list)", "(until 3)", ".nums"]  # fmt: skip
-FILTERS = ["upper", "lower", "title", "quote", "squote", "trim", "nospace", 'replace "a" "b"', "trunc 3", 'default "d"', "b64enc", "sha256sum", 'trimSuffix "b"', 'trimPrefix "a"', "repeat 2", 'printf "<%s>"', "toString", 'contains "e"', 'hasPrefix "w"', "toJson", "indent 2", "substr 0 2", "untitle", 'splitList "e" | len', "snakecase", "kebabcase", "swapcase"]  # fmt: skip
+BOOLS = [
+    "true",
+    "false",
+    ".yes",
+    ".no",
+    "(eq 1 1)",
+    '(eq .name "web")',
+    "(not .yes)",
+    "(empty .none)",
+    "(and .yes .n)",
+    "(or .no .empty)",
+]
+LISTS = [
+    ".list",
+    '(list "x" "y")',
+    '(splitList "-" "a-b-c")',
+    "(reverse .list)",
+    '(append .list "z")',
+    "(sortAlpha .list)",
+    "(uniq (list 1 1 2))",
+    "(rest .list)",
+    "(until 3)",
+    ".nums",
+]
+FILTERS = [
+    "upper",
+    "lower",
+    "title",
+    "quote",
+    "squote",
+    "trim",
+    "nospace",
+    'replace "a" "b"',
+    "trunc 3",
+    'default "d"',
+    "b64enc",
+    "sha256sum",
+    'trimSuffix "b"',
+    'trimPrefix "a"',
+    "repeat 2",
+    'printf "<%s>"',
+    "toString",
+    'contains "e"',
+    'hasPrefix "w"',
+    "toJson",
+    "indent 2",
+    "substr 0 2",
+    "untitle",
+    'splitList "e" | len',
+    "snakecase",
+    "kebabcase",
+    "swapcase",
+]
 NUMERIC = [
     "add 2",
     "mul 3",

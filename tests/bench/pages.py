@@ -164,8 +164,11 @@ async def watch(port, tokens, count, keys):
 def sockets(port, tokens, count, changes, keys):
     """Change rows in batches of 50, twice a second, while sockets are open; print how long each took to arrive."""
     clients = subprocess.Popen(
-        [sys.executable, __file__, "--watch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )  # fmt: skip
+        [sys.executable, __file__, "--watch"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     print(json.dumps([port, tokens, count, keys]), file=clients.stdin, flush=True)
     assert clients.stdout.readline().strip() == "open", "the clients did not start"
     time.sleep(3)
@@ -208,14 +211,25 @@ def sockets(port, tokens, count, changes, keys):
 
 def people(count):
     """Return the tokens of people of 25 teams, each with rules of its own that let it see everything."""
-    lines = [f"p, team-{n:02}, applications, get, {kind}, allow" for n in range(25) for kind in (f"team-{n:02}/*", "*/*")]  # fmt: skip
+    lines = [
+        f"p, team-{n:02}, applications, get, {kind}, allow"
+        for n in range(25)
+        for kind in (f"team-{n:02}/*", "*/*")
+    ]
     value = {"policy.csv": "\n".join(lines)}
     change_setting(SETTING, value)
     access_changed("rbac", "rbac", value)
     accounts = [
-        Account.objects.create(name=f"person-{n}", issuer="https://sso.example", subject=f"s{n}", groups=[f"team-{n % 25:02}"], password="!", capabilities=["login"])
+        Account.objects.create(
+            name=f"person-{n}",
+            issuer="https://sso.example",
+            subject=f"s{n}",
+            groups=[f"team-{n % 25:02}"],
+            password="!",
+            capabilities=["login"],
+        )
         for n in range(count)
-    ]  # fmt: skip
+    ]
     return [issue(account, timezone.now()) for account in accounts]
 
 
@@ -240,8 +254,13 @@ def main(count, open_sockets, changes):
 def served(port):
     """Serve in a thread as the embedded shape does; in production as a process of its own, which is then returned."""
     config = uvicorn.Config(
-        "hub.asgi:application", host="127.0.0.1", port=port, log_level="error", lifespan="off", **LIMITS
-    )  # fmt: skip
+        "hub.asgi:application",
+        host="127.0.0.1",
+        port=port,
+        log_level="error",
+        lifespan="off",
+        **LIMITS,
+    )
     if settings.EMBEDDED:
         server = uvicorn.Server(config)
         threading.Thread(target=server.run, daemon=True).start()
@@ -250,7 +269,18 @@ def served(port):
         yield None
         server.should_exit = True
         return
-    argv = [sys.executable, "-m", "uvicorn", config.app, "--port", str(port), "--log-level", "error", "--lifespan", "off"]  # fmt: skip
+    argv = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        config.app,
+        "--port",
+        str(port),
+        "--log-level",
+        "error",
+        "--lifespan",
+        "off",
+    ]
     process = subprocess.Popen(argv)
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):

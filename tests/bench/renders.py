@@ -64,7 +64,9 @@ def main(count: int, threads: int, seconds: float) -> None:
     with renders.hostile(url, revision, (f"hostile/{n}" for n in range(1000)), threads) as ended:
         beside = renders.walls(url, "quiet", revision, quiet[count + 10 :], 0.1)
     jsonnet.renderer.close()
-    print(f"{settings.RENDERERS} renderers; {threads} hostile threads: {len(waits.found['hostile'])} renders began, {len(ended)} ended")  # fmt: skip
+    print(
+        f"{settings.RENDERERS} renderers; {threads} hostile threads: {len(waits.found['hostile'])} renders began, {len(ended)} ended"
+    )
     print(f"{'milliseconds':28}     p50      p95      max")
     print(line("look alone", alone))
     print(line("look beside", beside))

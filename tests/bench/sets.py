@@ -48,34 +48,66 @@ def main(clusters: int, count: int) -> None:
     home_cluster()
     default_project()
     Cluster.objects.bulk_create(
-        Cluster(server=f"https://c{n}.example", name=f"c{n}", labels={"fleet": "yes", "ring": str(n % 10)})
+        Cluster(
+            server=f"https://c{n}.example",
+            name=f"c{n}",
+            labels={"fleet": "yes", "ring": str(n % 10)},
+        )
         for n in range(clusters)
-    )  # fmt: skip
+    )
     for n in range(count):
-        sets.save(sets.wanted_from({
-            "metadata": {"name": f"set-{n}"},
-            "spec": {
-                "goTemplate": True, "goTemplateOptions": ["missingkey=error"],
-                "generators": [{"clusters": {"selector": {"matchLabels": {"fleet": "yes"}}}}],
-                "template": {
-                    "metadata": {"name": f"s{n}-{{{{.name}}}}", "labels": {"ring": "{{.metadata.labels.ring}}"}},
+        sets.save(
+            sets.wanted_from(
+                {
+                    "metadata": {"name": f"set-{n}"},
                     "spec": {
-                        "project": "default", "source": {"repoURL": "https://git.example/repo", "path": f"apps/{n}", "targetRevision": "main"},
-                        "destination": {"server": "{{.server}}", "namespace": f"ns-{n}"},
+                        "goTemplate": True,
+                        "goTemplateOptions": ["missingkey=error"],
+                        "generators": [
+                            {"clusters": {"selector": {"matchLabels": {"fleet": "yes"}}}}
+                        ],
+                        "template": {
+                            "metadata": {
+                                "name": f"s{n}-{{{{.name}}}}",
+                                "labels": {"ring": "{{.metadata.labels.ring}}"},
+                            },
+                            "spec": {
+                                "project": "default",
+                                "source": {
+                                    "repoURL": "https://git.example/repo",
+                                    "path": f"apps/{n}",
+                                    "targetRevision": "main",
+                                },
+                                "destination": {"server": "{{.server}}", "namespace": f"ns-{n}"},
+                            },
+                        },
                     },
-                },
-            },
-        }), "bench")  # fmt: skip
+                }
+            ),
+            "bench",
+        )
     spent = look_at_all()
     total = Application.objects.count()
-    print(f"created {total:,} applications of {count} sets over {clusters:,} clusters: {spent:.1f} s CPU, {spent / total * 1000:.2f} ms each")  # fmt: skip
+    print(
+        f"created {total:,} applications of {count} sets over {clusters:,} clusters: {spent:.1f} s CPU, {spent / total * 1000:.2f} ms each"
+    )
     sets.make_due(list(ApplicationSet.objects.values_list("pk", flat=True)))
-    events, newest = AuditEvent.objects.count(), Application.objects.order_by("-resource_version").first().resource_version  # fmt: skip
+    events, newest = (
+        AuditEvent.objects.count(),
+        Application.objects.order_by("-resource_version").first().resource_version,
+    )
     with CaptureQueriesContext(connection) as seen:
         spent = look_at_all()
-    writes = [q["sql"] for q in seen if q["sql"].startswith(("INSERT", "UPDATE", "DELETE")) and "appsets_applicationset" not in q["sql"]]  # fmt: skip
+    writes = [
+        q["sql"]
+        for q in seen
+        if q["sql"].startswith(("INSERT", "UPDATE", "DELETE"))
+        and "appsets_applicationset" not in q["sql"]
+    ]
     assert AuditEvent.objects.count() == events and not writes
-    print(f"regenerated without change: {spent:.2f} s CPU, {len(writes)} writes beside the sets' own rows")  # fmt: skip
+    print(
+        f"regenerated without change: {spent:.2f} s CPU, {len(writes)} writes beside the sets' own rows"
+    )
     Cluster.objects.filter(name="c1").update(labels={"fleet": "yes", "ring": "moved"})
     clusters_changed('{"fleet": "yes", "ring": "r1"}', '{"fleet": "yes", "ring": "moved"}')
     spent = look_at_all()

@@ -12,10 +12,13 @@ import time
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     **{
-        f"flotilla {words}": [os.path.join(os.path.dirname(sys.executable), "flotilla"), *words.split()]
+        f"flotilla {words}": [
+            os.path.join(os.path.dirname(sys.executable), "flotilla"),
+            *words.split(),
+        ]
         for words in ("version --client", "--help", "proj --help", "app --help", "app sync --help")
     },
-}  # fmt: skip
+}
 
 
 def measured(command: list[str]) -> tuple[float, float]:
@@ -25,7 +28,9 @@ def measured(command: list[str]) -> tuple[float, float]:
     before, since = os.times(), time.perf_counter()
     subprocess.run(command, check=True, capture_output=True, env=environment)
     after = os.times()
-    used = after.children_user + after.children_system - before.children_user - before.children_system  # fmt: skip
+    used = (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
     return used, time.perf_counter() - since
 
 

@@ -421,7 +421,11 @@ def another_takes(place):
 def test_a_watcher_that_stood_still_writes_nothing_over_its_successor(idle_hub):
     """What it still had in its hands is older than what the other one knows."""
     place = Cluster.objects.create(server="https://a", name="a", config={}, lease_holder="one")
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "n", "uid": "u", "resourceVersion": "5"}}  # fmt: skip
+    body = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "c", "namespace": "n", "uid": "u", "resourceVersion": "5"},
+    }
     seen = [live.Seen(body, is_whole=True)]
     assert live.record(place.pk, seen, holder="one") == 1
     live.set_connection(place.pk, "Successful", holder="one", is_synced=True)
@@ -458,7 +462,14 @@ def test_a_watch_ends_when_another_watcher_has_its_cluster(idle_hub, sandbox_ser
     if is_away:
         sandbox_server.stop()
     else:
-        east.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late", "namespace": "default"}, "data": {}})  # fmt: skip
+        east.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "late", "namespace": "default"},
+                "data": {},
+            }
+        )
     thread.join(30)
     assert not thread.is_alive()
     assert not LiveResource.objects.filter(name="late").exists()

@@ -26,11 +26,23 @@ POD = Kind("", "v1", "Pod", "pods", True, ("list", "watch"))
 
 
 def item(name, number=1, **metadata):
-    return {"metadata": {"name": name, "namespace": "n", "uid": f"u-{name}", "resourceVersion": str(number), **metadata}}  # fmt: skip
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "n",
+            "uid": f"u-{name}",
+            "resourceVersion": str(number),
+            **metadata,
+        }
+    }
 
 
 def page(items, token="", version="1"):
-    return {"kind": "List", "metadata": {"resourceVersion": version, "continue": token}, "items": items}  # fmt: skip
+    return {
+        "kind": "List",
+        "metadata": {"resourceVersion": version, "continue": token},
+        "items": items,
+    }
 
 
 def answered(value):
@@ -58,10 +70,24 @@ class Server(Hostile):
         if path == "/apis":
             return answered({"groups": []})
         if path == "/api/v1":
-            return answered({"resources": [
-                {"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["list", "watch", "get"]},
-                {"name": "configmaps", "kind": "ConfigMap", "namespaced": True, "verbs": ["list", "watch", "get"]},
-            ]})  # fmt: skip
+            return answered(
+                {
+                    "resources": [
+                        {
+                            "name": "pods",
+                            "kind": "Pod",
+                            "namespaced": True,
+                            "verbs": ["list", "watch", "get"],
+                        },
+                        {
+                            "name": "configmaps",
+                            "kind": "ConfigMap",
+                            "namespaced": True,
+                            "verbs": ["list", "watch", "get"],
+                        },
+                    ]
+                }
+            )
         if is_watch:
             return drip(http(b"", Content_Length=None), b"\n", 0.2)
         return answered(page([]))
@@ -100,8 +126,10 @@ BODIES = {
     "no UTF-8": lambda: http(b'{"a":"\xff"}'),
     "too many values": lambda: http(b'{"a":[' + b"{}," * 340_000 + b"1]}"),
     "too deep": lambda: http(b'{"a":' * 300 + b"1" + b"}" * 300),
-    "without an end": lambda: itertools.chain([http(b"", Content_Length=None)], itertools.repeat(b" " * 65536)),
-}  # fmt: skip
+    "without an end": lambda: itertools.chain(
+        [http(b"", Content_Length=None)], itertools.repeat(b" " * 65536)
+    ),
+}
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -126,7 +154,9 @@ def test_every_request_is_bounded(connection, server, body, ask):
 
 
 def test_an_error_of_any_length_is_short(connection, server):
-    server.answer = lambda path: itertools.chain([http(b"", 500, Content_Length=None)], itertools.repeat(b"x" * 65536))  # fmt: skip
+    server.answer = lambda path: itertools.chain(
+        [http(b"", 500, Content_Length=None)], itertools.repeat(b"x" * 65536)
+    )
     with pytest.raises(Refused) as refused:
         connection.server_version()
     assert len(refused.value.message) <= 1000
@@ -159,10 +189,16 @@ def test_kinds_without_an_end(connection, server, settings):
 @pytest.mark.parametrize(
     "said",
     [
-        {"resources": 5}, {"resources": ["x"]}, {"resources": [{"name": 1, "kind": []}]}, {"resources": [{}]}, {"resources": [{"name": "../x", "kind": "X"}]},
-        {"resources": [{"name": "x", "kind": "a" * 999}]}, {"resources": [{"name": "x", "kind": "X\0"}]}, {"resources": [{"name": "x", "kind": "X", "verbs": [{}]}]},
+        {"resources": 5},
+        {"resources": ["x"]},
+        {"resources": [{"name": 1, "kind": []}]},
+        {"resources": [{}]},
+        {"resources": [{"name": "../x", "kind": "X"}]},
+        {"resources": [{"name": "x", "kind": "a" * 999}]},
+        {"resources": [{"name": "x", "kind": "X\0"}]},
+        {"resources": [{"name": "x", "kind": "X", "verbs": [{}]}]},
     ],
-)  # fmt: skip
+)
 def test_odd_discovery(connection, server, said):
     server.replies["/api/v1"] = said
     with contextlib.suppress(Unreachable):
@@ -198,12 +234,26 @@ def test_what_comes_before_log_lines_has_an_end(connection, server, monkeypatch,
 
 
 ODD = {
-    "a list": [], "no metadata": {}, "metadata of a kind": {"metadata": 5}, "no name": item(""), "a path": item("a/b"), "dots": item(".."),
-    "a NUL": item("a\0b"), "long": item("a" * 300), "uid": item("a", uid=5), "long uid": item("a", uid="u" * 100),
-    "giant version": item("a", number="9" * 5000), "labels": item("a", labels=[]), "label": item("a", labels={"a": {}}),
-    "owners": item("a", ownerReferences=5), "owner": item("a", ownerReferences=[{"uid": {}}]), "many owners": item("a", ownerReferences=[{}] * 501),
-    "fields": item("a", managedFields=["x"]), "namespace": item("a", namespace="../x"), "time": item("a", creationTimestamp="x" * 99),
-}  # fmt: skip
+    "a list": [],
+    "no metadata": {},
+    "metadata of a kind": {"metadata": 5},
+    "no name": item(""),
+    "a path": item("a/b"),
+    "dots": item(".."),
+    "a NUL": item("a\0b"),
+    "long": item("a" * 300),
+    "uid": item("a", uid=5),
+    "long uid": item("a", uid="u" * 100),
+    "giant version": item("a", number="9" * 5000),
+    "labels": item("a", labels=[]),
+    "label": item("a", labels={"a": {}}),
+    "owners": item("a", ownerReferences=5),
+    "owner": item("a", ownerReferences=[{"uid": {}}]),
+    "many owners": item("a", ownerReferences=[{}] * 501),
+    "fields": item("a", managedFields=["x"]),
+    "namespace": item("a", namespace="../x"),
+    "time": item("a", creationTimestamp="x" * 99),
+}
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -217,8 +267,9 @@ def test_fields_of_any_shape_leave_the_cluster_alone(idle_hub):
     odd = [5, "x\0y", [], {"a": "\0"}, None, [[]], {"conditions": "\0"}]
     pods = [
         {"apiVersion": "v1", "kind": "Pod", **item(f"p{n}-{m}"), "spec": spec, "status": status}
-        for n, spec in enumerate(odd) for m, status in enumerate(odd)
-    ]  # fmt: skip
+        for n, spec in enumerate(odd)
+        for m, status in enumerate(odd)
+    ]
     assert live.record(place.pk, [live.Seen(pod, is_whole=True) for pod in pods]) == len(pods)
 
 
@@ -276,7 +327,10 @@ def test_large_objects_come_in_smaller_pages(hub, server, settings):
         limit = int(dict(p.split("=") for p in query.split("&"))["limit"])
         sizes.append(limit)
         start = int(query.partition("continue=")[2] or 0)
-        some = [item(f"p{n}", annotations={"big": "x" * 20_000}) for n in range(start, min(start + limit, 60))]  # fmt: skip
+        some = [
+            item(f"p{n}", annotations={"big": "x" * 20_000})
+            for n in range(start, min(start + limit, 60))
+        ]
         return page(some, str(start + limit) if start + limit < 60 else "")
 
     server.replies["/pods"] = pods
@@ -285,7 +339,11 @@ def test_large_objects_come_in_smaller_pages(hub, server, settings):
     assert (sizes[0], max(sizes[3:])) == (500, 7)
 
 
-SECRETS = {"resources": [{"name": "secrets", "kind": "Secret", "namespaced": True, "verbs": ["list", "watch", "get"]}]}  # fmt: skip
+SECRETS = {
+    "resources": [
+        {"name": "secrets", "kind": "Secret", "namespaced": True, "verbs": ["list", "watch", "get"]}
+    ]
+}
 
 
 def managed(name, **more):
@@ -305,10 +363,18 @@ def test_what_is_fetched_for_a_page_does_not_wait_together(hub, server, monkeypa
     monkeypatch.setattr(live, "_FETCHED_BYTES", 100_000)
     with_secrets(server, *(f"s{n}" for n in range(20)), data={"k": "x" * 40_000})
     together, record = [], live.record
-    monkeypatch.setattr(live, "record", lambda pk, seen, *a, **k: (together.append(len(list(seen))), record(pk, seen, *a, **k))[1])  # fmt: skip
+    monkeypatch.setattr(
+        live,
+        "record",
+        lambda pk, seen, *a, **k: (together.append(len(list(seen))), record(pk, seen, *a, **k))[1],
+    )
 
     watched(hub, server)
-    hub.wait(lambda: LiveResource.objects.filter(kind="Secret").exclude(body=None).count() == 20, "all Secrets", 20)  # fmt: skip
+    hub.wait(
+        lambda: LiveResource.objects.filter(kind="Secret").exclude(body=None).count() == 20,
+        "all Secrets",
+        20,
+    )
     assert max(together) == 3
 
 
@@ -405,13 +471,27 @@ def test_kinds_that_change_without_end_are_asked_for_now_and_then(monkeypatch, t
 
 
 CLUSTERS = {
-    "objects without an end": ("/pods", lambda q: page([item(f"p{time.monotonic_ns()}-{n}") for n in range(500)], str(time.monotonic_ns())), "HUB_CLUSTER_OBJECTS"),
+    "objects without an end": (
+        "/pods",
+        lambda q: page(
+            [item(f"p{time.monotonic_ns()}-{n}") for n in range(500)], str(time.monotonic_ns())
+        ),
+        "HUB_CLUSTER_OBJECTS",
+    ),
     "a bomb in a list": ("/pods", lambda q: zeros(), "HUB_CLUSTER_ANSWER_BYTES"),
-    "an event without an end": ("watch /pods", lambda q: itertools.chain([http(b"", Content_Length=None)], itertools.repeat(b"x" * 65536)), "HUB_CLUSTER_OBJECT_BYTES"),
+    "an event without an end": (
+        "watch /pods",
+        lambda q: itertools.chain([http(b"", Content_Length=None)], itertools.repeat(b"x" * 65536)),
+        "HUB_CLUSTER_OBJECT_BYTES",
+    ),
     "a bomb in an event": ("watch /pods", lambda q: zeros(), "HUB_CLUSTER_OBJECT_BYTES"),
-    "a watch of garbage": ("watch /pods", lambda q: http(b'{"type":\n' * 10, Content_Length=None), "no JSON"),
+    "a watch of garbage": (
+        "watch /pods",
+        lambda q: http(b'{"type":\n' * 10, Content_Length=None),
+        "no JSON",
+    ),
     "odd names": ("/pods", lambda q: page([item("a/b"), item("fine")]), "left out"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("attack", CLUSTERS)
@@ -430,8 +510,12 @@ def test_a_hostile_cluster_says_what_is_wrong_and_the_next_one_goes_on(
     place = place_in(hub, sandbox_server, "east")
     place.register()
     place.wait_synced(20)
-    place.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}})  # fmt: skip
-    hub.wait(lambda: LiveResource.objects.filter(cluster__name="east", name="c").exists(), "the event", 5)  # fmt: skip
+    place.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}}
+    )
+    hub.wait(
+        lambda: LiveResource.objects.filter(cluster__name="east", name="c").exists(), "the event", 5
+    )
     assert message_of("east") == ""
     assert grown(before) < 150 * 1024
     if attack == "odd names":
@@ -444,12 +528,16 @@ def test_a_flood_of_events_waits_its_turn(hub, server, sandbox_server, settings)
     def flood(query):
         yield http(b"", Content_Length=None)
         for n in itertools.count():
-            many = (json.dumps({"type": "ADDED", "object": item(f"p{n}-{m}", 2)}) for m in range(200))  # fmt: skip
+            many = (
+                json.dumps({"type": "ADDED", "object": item(f"p{n}-{m}", 2)}) for m in range(200)
+            )
             yield "\n".join([*many, ""]).encode()
 
     server.replies["watch /pods"] = flood
     watched(hub, server)
-    hub.wait(lambda: LiveResource.objects.filter(cluster__name="hostile").count() > 1000, "the flood", 20)  # fmt: skip
+    hub.wait(
+        lambda: LiveResource.objects.filter(cluster__name="hostile").count() > 1000, "the flood", 20
+    )
 
     place = place_in(hub, sandbox_server, "east")
     place.register()

@@ -23,7 +23,9 @@ class Server:
     def __init__(self, document=DOCUMENT, digest=HASH, index=None):
         self.name, self.document, self.asked = "c", document, []
         url = "/openapi/v3/apis/apps/v1" + (f"?hash={digest}" if digest else "")
-        self.index = {"paths": {"apis/apps/v1": {"serverRelativeURL": url}}} if index is None else index  # fmt: skip
+        self.index = (
+            {"paths": {"apis/apps/v1": {"serverRelativeURL": url}}} if index is None else index
+        )
 
     def read(self, path, query=None):
         self.asked.append(path)
@@ -44,7 +46,9 @@ def serve(db, monkeypatch):
     monkeypatch.setattr(schemas, "connect", lambda cluster: servers[cluster.pk])
 
     def add(server):
-        cluster = Cluster.objects.create(server=f"https://{len(servers)}.example", name="c", config={})  # fmt: skip
+        cluster = Cluster.objects.create(
+            server=f"https://{len(servers)}.example", name="c", config={}
+        )
         servers[cluster.pk] = server
         return cluster
 
@@ -57,7 +61,13 @@ def type_in(cluster, name=DEPLOYMENT):
 
 
 def protocol(found):
-    ports = found.field("spec").field("template").field("spec").field("containers").element.field("ports")  # fmt: skip
+    ports = (
+        found.field("spec")
+        .field("template")
+        .field("spec")
+        .field("containers")
+        .element.field("ports")
+    )
     return ports.element.field("protocol").default
 
 
@@ -104,8 +114,18 @@ def test_a_document_without_a_digest_is_not_kept(serve):
         Server(document=Refused(403, "Forbidden", "no")),
         Server(document=unreachable("c", "silent")),
     ],
-    ids=["no object", "no paths", "no url", "no entry", "no json", "no document", "deep", "refused", "silent"],
-)  # fmt: skip
+    ids=[
+        "no object",
+        "no paths",
+        "no url",
+        "no entry",
+        "no json",
+        "no document",
+        "deep",
+        "refused",
+        "silent",
+    ],
+)
 def test_a_server_that_says_nothing_of_use(serve, server):
     cluster = serve(server)
 

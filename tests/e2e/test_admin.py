@@ -33,7 +33,9 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = (
 )
 
 
-def test_a_cluster_is_registered_changed_and_removed(site, sandbox_server, repo, app, watched, namespace):  # fmt: skip
+def test_a_cluster_is_registered_changed_and_removed(
+    site, sandbox_server, repo, app, watched, namespace
+):
     page, hub = watched, site.hub
     sign_in(page, site)
     body = manifest("everywhere", [{"clusters": {"selector": {"matchLabels": {"env": "prod"}}}}])
@@ -83,7 +85,10 @@ def test_a_cluster_is_registered_changed_and_removed(site, sandbox_server, repo,
     dialog.get_by_role("button", name=re.compile("Remove east")).click()
     page.wait_for_url("**/fleet")
     assert not Cluster.objects.filter(name="east").exists()
-    assert sandbox_server.sandboxes["east"] is not None and Application.objects.filter(name="web").exists()  # fmt: skip
+    assert (
+        sandbox_server.sandboxes["east"] is not None
+        and Application.objects.filter(name="web").exists()
+    )
 
 
 KUBECONFIG = """
@@ -179,7 +184,12 @@ def test_roles_grants_accounts_and_notices(site, watched):
     expect(page.locator("#roles")).to_contain_text("release-team")
     assert Role.objects.get().rules[0]["clusters"] == "clusters named prod-*"
     page.get_by_role("button", name="Grant for a time…").click()
-    for field, value in (("subject", "release-team"), ("action", "delete"), ("object", "shop/*"), ("reason", "moving house")):  # fmt: skip
+    for field, value in (
+        ("subject", "release-team"),
+        ("action", "delete"),
+        ("object", "shop/*"),
+        ("reason", "moving house"),
+    ):
         dialog.locator(f"[name={field}]").fill(value)
     dialog.get_by_role("button", name="Grant", exact=True).click()
     expect(page.locator("#grants")).to_contain_text("moving house")
@@ -200,7 +210,10 @@ def test_roles_grants_accounts_and_notices(site, watched):
     expect(page.locator(".banner")).to_have_text(re.compile("Frozen <b>until</b> Monday"))
     page.goto(f"{site.url}/applications")
     expect(page.locator(".banner")).to_be_visible()
-    assert page.request.get(f"{site.url}/api/v1/settings").json()["uiBannerContent"] == "Frozen <b>until</b> Monday"  # fmt: skip
+    assert (
+        page.request.get(f"{site.url}/api/v1/settings").json()["uiBannerContent"]
+        == "Frozen <b>until</b> Monday"
+    )
     change_setting("notices", [{"text": "over", "until": "2020-01-01T00:00:00Z"}])
     page.reload()
     assert page.locator(".banner").count() == 0
@@ -216,7 +229,20 @@ def test_who_watches_access_and_notices_sees_them_change(web, watched):
     live = page.locator("[data-link-word]")
     expect(live).to_have_text("Live")
     page.fill("#who [name=action]", "delete")
-    hub.put("/api/v1/flotilla/roles/role:release", {"rules": [{"resource": "applications", "action": "sync", "object": "shop/*", "effect": "allow"}], "members": ["release-team"]})  # fmt: skip
+    hub.put(
+        "/api/v1/flotilla/roles/role:release",
+        {
+            "rules": [
+                {
+                    "resource": "applications",
+                    "action": "sync",
+                    "object": "shop/*",
+                    "effect": "allow",
+                }
+            ],
+            "members": ["release-team"],
+        },
+    )
     expect(page.locator("#roles")).to_contain_text("release-team", timeout=8000)
     expect(page.locator("#who [name=action]")).to_have_value("delete")
 
@@ -229,7 +255,15 @@ def test_who_watches_access_and_notices_sees_them_change(web, watched):
     page.wait_for_function("performance.getEntriesByType('resource').length > 0")
     page.wait_for_timeout(500)
     soon = (timezone.now() + timedelta(seconds=4)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    hub.put("/api/v1/flotilla/settings/notices", {"value": [{"text": "Frozen until Monday", "tone": "drift"}, {"text": "In a moment", "until": soon}]})  # fmt: skip
+    hub.put(
+        "/api/v1/flotilla/settings/notices",
+        {
+            "value": [
+                {"text": "Frozen until Monday", "tone": "drift"},
+                {"text": "In a moment", "until": soon},
+            ]
+        },
+    )
     expect(page.locator(".banner")).to_have_count(2)
     expect(page.locator("#notices")).to_contain_text("Frozen until Monday")
     # One that is over goes by itself.
@@ -252,7 +286,9 @@ def test_windows_are_drawn_and_edited(site, watched):
     dialog.get_by_role("button", name="Save window").click()
     expect(page.locator("#windows .window rect")).to_have_count(8)
     spec = Project.objects.get(name="default").spec
-    assert spec["syncWindows"] == [{"kind": "deny", "schedule": "0 22 * * *", "duration": "8h", "applications": ["*"]}]  # fmt: skip
+    assert spec["syncWindows"] == [
+        {"kind": "deny", "schedule": "0 22 * * *", "duration": "8h", "applications": ["*"]}
+    ]
     # Two people at once: the second is told.
     page.locator("#windows").get_by_role("button", name="Edit…").click()
     expect(dialog.get_by_role("button", name="Remove window")).to_be_visible()
@@ -261,12 +297,35 @@ def test_windows_are_drawn_and_edited(site, watched):
     expect(dialog.locator("[data-error]")).to_contain_text("Somebody else changed the windows")
 
 
-PUBLIC = ("login", "auth/", "sso/", "saml", "identity/", ".well-known", "healthz", "readyz", "metrics", "api/", "account/2fa", "logout", "nothing", "static", "swagger")  # fmt: skip
+PUBLIC = (
+    "login",
+    "auth/",
+    "sso/",
+    "saml",
+    "identity/",
+    ".well-known",
+    "healthz",
+    "readyz",
+    "metrics",
+    "api/",
+    "account/2fa",
+    "logout",
+    "nothing",
+    "static",
+    "swagger",
+)
 
 
 def page_paths():
     """Every address of a page, with words for its parts."""
-    words = {"str:namespace": "argocd", "str:name": "web", "int:pk": "1", "int:number": "1", "uuid:uid": "6b1f3f5e-0000-4000-8000-000000000000", "uuid:session_id": "6b1f3f5e-0000-4000-8000-000000000000"}  # fmt: skip
+    words = {
+        "str:namespace": "argocd",
+        "str:name": "web",
+        "int:pk": "1",
+        "int:number": "1",
+        "uuid:uid": "6b1f3f5e-0000-4000-8000-000000000000",
+        "uuid:session_id": "6b1f3f5e-0000-4000-8000-000000000000",
+    }
     for pattern in get_resolver().url_patterns:
         route = getattr(pattern.pattern, "_route", "")
         if route and not route.startswith(PUBLIC) and hasattr(pattern, "callback"):
@@ -278,7 +337,11 @@ def test_no_page_tells_a_stranger_anything(web, client):
     hub = web.hub
     Project.objects.create(name="web", spec={"sourceRepos": ["*"], "description": "CANARY"})
     hub.post("/api/v1/applicationsets", manifest("web", elements("web")))
-    spec = {"project": "web", "source": {"repoURL": "https://git.example/CANARY", "path": "."}, "destination": {"server": "https://kubernetes.default.svc"}}  # fmt: skip
+    spec = {
+        "project": "web",
+        "source": {"repoURL": "https://git.example/CANARY", "path": "."},
+        "destination": {"server": "https://kubernetes.default.svc"},
+    }
     Application.objects.create(name="web", project="web", spec=spec)
     change_setting("rbac", {"policy.default": ""})
     access_changed("policy", "rbac", None)
@@ -320,11 +383,28 @@ def test_no_page_tells_a_stranger_anything(web, client):
 
 
 PATHS = (
-    "/applications?view=summary", "/applications/argocd/web?view=network", "/applications/argocd/web?view=pods", "/applications/argocd/web/edit",
-    "/applications/argocd/web/timeline", "/projects", "/projects/default", "/projects/default/edit", "/projects/new", "/fleet/register", "/repositories",
-    "/settings/accounts", "/settings/roles", "/settings/notices", "/settings/system", "/api", "/settings/sso", "/audit/reports", "/audit/reports?report=changes",
-    "/audit/reports?report=access", "/audit/verification",
-)  # fmt: skip
+    "/applications?view=summary",
+    "/applications/argocd/web?view=network",
+    "/applications/argocd/web?view=pods",
+    "/applications/argocd/web/edit",
+    "/applications/argocd/web/timeline",
+    "/projects",
+    "/projects/default",
+    "/projects/default/edit",
+    "/projects/new",
+    "/fleet/register",
+    "/repositories",
+    "/settings/accounts",
+    "/settings/roles",
+    "/settings/notices",
+    "/settings/system",
+    "/api",
+    "/settings/sso",
+    "/audit/reports",
+    "/audit/reports?report=changes",
+    "/audit/reports?report=access",
+    "/audit/verification",
+)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -335,10 +415,34 @@ def test_every_page_is_for_everybody(site, sandbox, repo, app, namespace, watche
     hub.wait_status("web", "OutOfSync")
     hub.post("/api/v1/applications/web/sync", {})
     hub.wait_status("web", "Synced", "Healthy")
-    hub.put("/api/v1/projects/default", {"project": {"metadata": {"name": "default"}, "spec": {
-        **Project.objects.get(name="default").spec, "roles": [{"name": "ci", "policies": ["p, proj:default:ci, applications, sync, default/*, allow"], "groups": ["g"]}],
-        "syncWindows": [{"kind": "deny", "schedule": "0 0 * * *", "duration": "1m", "namespaces": ["none"]}],
-    }}})  # fmt: skip
+    hub.put(
+        "/api/v1/projects/default",
+        {
+            "project": {
+                "metadata": {"name": "default"},
+                "spec": {
+                    **Project.objects.get(name="default").spec,
+                    "roles": [
+                        {
+                            "name": "ci",
+                            "policies": [
+                                "p, proj:default:ci, applications, sync, default/*, allow"
+                            ],
+                            "groups": ["g"],
+                        }
+                    ],
+                    "syncWindows": [
+                        {
+                            "kind": "deny",
+                            "schedule": "0 0 * * *",
+                            "duration": "1m",
+                            "namespaces": ["none"],
+                        }
+                    ],
+                },
+            }
+        },
+    )
     assert StatusChange.objects.filter(application__name="web").count() >= 2
     page.emulate_media(color_scheme=scheme)
     sign_in(page, site)
@@ -354,7 +458,13 @@ def test_every_page_is_for_everybody(site, sandbox, repo, app, namespace, watche
             wrong += [f"{path} at {width}: {line}" for line in axe(page)]
             if page.evaluate("document.documentElement.scrollWidth") > width:
                 wrong.append(f"{path} at {width} scrolls sideways")
-    for path, button in (("/applications/argocd/web", "Sync…"), ("/projects/default", "New role…"), ("/projects/default", "New window…"), ("/repositories", "Connect…"), ("/settings/roles", "New role…")):  # fmt: skip
+    for path, button in (
+        ("/applications/argocd/web", "Sync…"),
+        ("/projects/default", "New role…"),
+        ("/projects/default", "New window…"),
+        ("/repositories", "Connect…"),
+        ("/settings/roles", "New role…"),
+    ):
         page.goto(site.url + path)
         page.get_by_role("button", name=button).first.click()
         page.wait_for_timeout(600)
@@ -370,9 +480,13 @@ def test_what_somebody_saved_meanwhile_is_not_written_over(
     app(repo, sandbox, namespace, name="web", path="app", revisionHistoryLimit=3)
     sign_in(page, site)
     for where, path, change in (
-        ("/applications/argocd/web/edit", "/api/v1/applications/web", {"spec": {"revisionHistoryLimit": 5}}),
+        (
+            "/applications/argocd/web/edit",
+            "/api/v1/applications/web",
+            {"spec": {"revisionHistoryLimit": 5}},
+        ),
         ("/projects/default/edit", "/api/v1/projects/default", {"spec": {"description": "theirs"}}),
-    ):  # fmt: skip
+    ):
         page.goto(f"{site.url}{where}")
         text = page.locator("#text").input_value()
         assert "resourceVersion" in text
@@ -381,7 +495,9 @@ def test_what_somebody_saved_meanwhile_is_not_written_over(
         read = hub.get(path)
         theirs = {**read, "spec": {**read["spec"], **change["spec"]}}
         hub.put(path, {"project": theirs} if "projects" in path else theirs)
-        mine = text.replace("revisionHistoryLimit: 3", "revisionHistoryLimit: 4").replace("spec:\n", "spec:\n  description: mine\n" if "projects" in path else "spec:\n")  # fmt: skip
+        mine = text.replace("revisionHistoryLimit: 3", "revisionHistoryLimit: 4").replace(
+            "spec:\n", "spec:\n  description: mine\n" if "projects" in path else "spec:\n"
+        )
         page.locator("#text").fill(mine)
         expect(page.locator("#checked details")).to_be_visible()
         save.click()
@@ -417,7 +533,9 @@ def test_the_trail_and_the_system_follow(web, watched):
     access_changed("policy", "rbac", None)
     page.goto(f"{web.url}/settings/system")
     expect(page.locator("#work")).to_contain_text("none waits")
-    Application.objects.create(name="due", project="default", spec={"project": "default"}, refresh_at=timezone.now())  # fmt: skip
+    Application.objects.create(
+        name="due", project="default", spec={"project": "default"}, refresh_at=timezone.now()
+    )
     expect(page.locator("#work")).not_to_contain_text("none waits", timeout=15_000)
 
     page.goto(f"{web.url}/audit?kind=project")

@@ -70,7 +70,11 @@ def test_a_developers_day(site, company, sandbox, repo, namespace, watched):
     # The engineer writes a project by its form, and a role for the developer's group.
     engineer.goto(f"{site.url}/projects/new")
     engineer.fill("form.form [name=name]", "web")
-    for title, values in (("Source repositories", [repo.url]), ("Destinations", ["", "east", "*"]), ("Cluster-scoped kinds that are allowed", ["", "Namespace"])):  # fmt: skip
+    for title, values in (
+        ("Source repositories", [repo.url]),
+        ("Destinations", ["", "east", "*"]),
+        ("Cluster-scoped kinds that are allowed", ["", "Namespace"]),
+    ):
         rows = engineer.locator("fieldset", has=engineer.locator("legend", has_text=title)).first
         rows.get_by_role("button", name="Add").click()
         for number, value in enumerate(values):
@@ -475,10 +479,16 @@ def test_every_page_follows_what_it_is_about(web, watched):
     page, hub = watched, web.hub
     sign_in(page, web)
     cluster = Cluster.objects.create(
-        server="https://east.example", name="east", connection="Successful", is_synced=True,
-        lease_until=timezone_now() + timedelta(hours=1), resource_version=next_version(),
-    )  # fmt: skip
-    repo = Repository.objects.create(url="https://git.example/x", connection="Successful", resource_version=next_version())  # fmt: skip
+        server="https://east.example",
+        name="east",
+        connection="Successful",
+        is_synced=True,
+        lease_until=timezone_now() + timedelta(hours=1),
+        resource_version=next_version(),
+    )
+    repo = Repository.objects.create(
+        url="https://git.example/x", connection="Successful", resource_version=next_version()
+    )
     live = page.locator("[data-link-word]")
 
     def show(path):
@@ -500,7 +510,12 @@ def test_every_page_follows_what_it_is_about(web, watched):
     show("/projects/web")
     page.fill("#who [name=action]", "sync")
     project = hub.get("/api/v1/projects/web")
-    project["spec"]["roles"] = [{"name": "deployers", "policies": ["p, proj:web:deployers, applications, sync, web/*, allow"]}]  # fmt: skip
+    project["spec"]["roles"] = [
+        {
+            "name": "deployers",
+            "policies": ["p, proj:web:deployers, applications, sync, web/*, allow"],
+        }
+    ]
     hub.put("/api/v1/projects/web", {"project": project})
     expect(page.locator("#roles")).to_contain_text("deployers")
     # What is being written is not taken away.

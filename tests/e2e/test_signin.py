@@ -44,7 +44,11 @@ def teams(web, url="https://git.example/x"):
             name=name,
             spec={"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]},
         )
-        spec = {"project": name, "source": {"repoURL": url, "path": ".", "targetRevision": "main"}, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}}  # fmt: skip
+        spec = {
+            "project": name,
+            "source": {"repoURL": url, "path": ".", "targetRevision": "main"},
+            "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"},
+        }
         Application.objects.create(name=f"{name}-web", project=name, spec=spec)
     lines = [
         f"p, role:{t}, applications, {a}, {t}/*, allow"
@@ -85,8 +89,11 @@ def test_a_developer_signs_in_and_sees_their_team_only(web, idp, page, repo):
         Operation.objects.values_list("application__name", "request__initiatedBy__username")
     ) == [("team-a-web", "dev@example.com")]
     assert web.hub.get("/api/v1/session/userinfo", token=token) == {
-        "loggedIn": True, "username": "dev@example.com", "iss": idp.issuer, "groups": ["team-a"],
-    }  # fmt: skip
+        "loggedIn": True,
+        "username": "dev@example.com",
+        "iss": idp.issuer,
+        "groups": ["team-a"],
+    }
     account = Account.objects.get(issuer=idp.issuer)
     assert (account.subject, account.groups, account.is_local) == ("dev1", ["team-a"], False)
     # A platform engineer changes the role, and the next request obeys.
@@ -105,7 +112,10 @@ def test_a_developer_signs_in_and_sees_their_team_only(web, idp, page, repo):
 
 
 def test_identity_is_issuer_and_subject_not_email(web, idp, page):
-    idp.people(one={"email": "same@example.com", "email_verified": True}, two={"email": "same@example.com", "email_verified": True})  # fmt: skip
+    idp.people(
+        one={"email": "same@example.com", "email_verified": True},
+        two={"email": "same@example.com", "email_verified": True},
+    )
     Account.objects.create(name="local", email="same@example.com", capabilities=["login"])
     sign_in(page, web, "one", "/account")
     page.context.clear_cookies()
@@ -133,7 +143,15 @@ def test_five_hundred_groups_and_groups_at_each_sign_in(web, idp, page):
 
 
 def test_groups_are_asked_again_while_a_session_lasts(web, idp, page):
-    web.hub.put("/api/v1/flotilla/sso/providers/company", {"name": "Company account", "config": idp.config(requestedScopes=["openid", "groups", "offline_access"], prompt="consent")})  # fmt: skip
+    web.hub.put(
+        "/api/v1/flotilla/sso/providers/company",
+        {
+            "name": "Company account",
+            "config": idp.config(
+                requestedScopes=["openid", "groups", "offline_access"], prompt="consent"
+            ),
+        },
+    )
     idp.people(dev1={"groups": ["a"]})
     sign_in(page, web, "dev1", "/account")
     web.hub.get("/api/v1/applications", token=token_of(page))
@@ -151,14 +169,22 @@ def test_groups_are_asked_again_while_a_session_lasts(web, idp, page):
 
 
 def test_groups_from_userinfo(web, idp, page):
-    web.hub.put("/api/v1/flotilla/sso/providers/company", {"name": "Company account", "config": idp.config(enableUserInfoGroups=True)})  # fmt: skip
+    web.hub.put(
+        "/api/v1/flotilla/sso/providers/company",
+        {"name": "Company account", "config": idp.config(enableUserInfoGroups=True)},
+    )
     idp.people(dev1={"groups": ["from-userinfo"]})
     sign_in(page, web, "dev1", "/account")
     assert Account.objects.get(subject="dev1").groups == ["from-userinfo"]
 
 
 def test_a_link_instead_of_groups_is_an_error_that_says_what_to_do(web, idp, page):
-    idp.people(dev1={"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": "https://graph.example/x"}}})  # fmt: skip
+    idp.people(
+        dev1={
+            "_claim_names": {"groups": "src1"},
+            "_claim_sources": {"src1": {"endpoint": "https://graph.example/x"}},
+        }
+    )
     page.goto(web.url + "/login")
     page.get_by_text("Company account").click()
     page.fill("input[name=login]", "dev1")
@@ -345,9 +371,19 @@ def test_a_second_factor(web, page):
 def test_a_passkey(web, page):
     devtools = page.context.new_cdp_session(page)
     devtools.send("WebAuthn.enable")
-    devtools.send("WebAuthn.addVirtualAuthenticator", {"options": {
-        "protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True, "isUserVerified": True, "automaticPresenceSimulation": True,
-    }})  # fmt: skip
+    devtools.send(
+        "WebAuthn.addVirtualAuthenticator",
+        {
+            "options": {
+                "protocol": "ctap2",
+                "transport": "internal",
+                "hasResidentKey": True,
+                "hasUserVerification": True,
+                "isUserVerified": True,
+                "automaticPresenceSimulation": True,
+            }
+        },
+    )
     local(page, web, "/account/2fa/webauthn/add/")
     confirm(page)
     page.fill("input[name=name]", "laptop")

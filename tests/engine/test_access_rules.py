@@ -23,19 +23,36 @@ DEV = Where("https://dev", "dev-1", {"env": "dev"})
 @pytest.mark.parametrize(
     ("text", "prod", "dev"),
     [
-        ("clusters where env=prod", True, False), ("clusters where env!=prod", False, True), ("clusters named prod-*", True, False),
-        ("clusters named https://dev", False, True), ("clusters named prod-*|dev-?", True, True), ("clusters where env in (prod, test)", True, False),
-        ("clusters where env notin (prod)", False, True), ("clusters where region", True, False), ("clusters where !region", False, True),
-        ("clusters named *-1 where env==dev,!region", False, True), ("clusters where nothing!=x", True, True),
+        ("clusters where env=prod", True, False),
+        ("clusters where env!=prod", False, True),
+        ("clusters named prod-*", True, False),
+        ("clusters named https://dev", False, True),
+        ("clusters named prod-*|dev-?", True, True),
+        ("clusters where env in (prod, test)", True, False),
+        ("clusters where env notin (prod)", False, True),
+        ("clusters where region", True, False),
+        ("clusters where !region", False, True),
+        ("clusters named *-1 where env==dev,!region", False, True),
+        ("clusters where nothing!=x", True, True),
     ],
-)  # fmt: skip
+)
 def test_scopes(text, prod, dev):
     scope = parse_scope(text)
     assert (scope.covers(PROD), scope.covers(DEV), scope.covers(None)) == (prod, dev, False)
     assert parse_scope(scope.text) == scope
 
 
-@pytest.mark.parametrize("text", ["prod", "clusters", "clusters where", "clusters where a=(b)", "clusters where !a=b", "clusters where a in b"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "prod",
+        "clusters",
+        "clusters where",
+        "clusters where a=(b)",
+        "clusters where !a=b",
+        "clusters where a in b",
+    ],
+)
 def test_scopes_that_cannot_be_read(text):
     with pytest.raises(RuleError):
         parse_scope(text)
@@ -49,10 +66,22 @@ def test_a_line_with_a_scope_is_written_and_read_again():
 
 
 def test_rules_of_a_project_reach_nothing_else():
-    policy = project_policy("pay", [{"name": "r", "groups": ["g"], "policies": [
-        "p, proj:pay:r, applications, *, pay/*, allow", "p, proj:pay:r, applications, *, other/*, allow", "p, proj:pay:x, logs, get, pay/*, allow",
-        "p, proj:pay:r, accounts, get, pay/*, allow", "g, proj:pay:r, role:admin",
-    ]}])  # fmt: skip
+    policy = project_policy(
+        "pay",
+        [
+            {
+                "name": "r",
+                "groups": ["g"],
+                "policies": [
+                    "p, proj:pay:r, applications, *, pay/*, allow",
+                    "p, proj:pay:r, applications, *, other/*, allow",
+                    "p, proj:pay:x, logs, get, pay/*, allow",
+                    "p, proj:pay:r, accounts, get, pay/*, allow",
+                    "g, proj:pay:r, role:admin",
+                ],
+            }
+        ],
+    )
     enforcer = Enforcer(builtin() + policy)
     assert len(policy.problems) == 3
     assert enforcer.decide(["g"], "applications", "delete", "pay/a").allowed
@@ -63,7 +92,14 @@ def test_rules_of_a_project_reach_nothing_else():
         ("clusters", "x"),
     ):
         assert not enforcer.decide(["g"], resource, "get", name).allowed
-    regex = Enforcer(project_policy("pay", [{"name": "r", "policies": ["p, proj:pay:r, applications, get, pay/.*, allow"]}], "regex"), "regex")  # fmt: skip
+    regex = Enforcer(
+        project_policy(
+            "pay",
+            [{"name": "r", "policies": ["p, proj:pay:r, applications, get, pay/.*, allow"]}],
+            "regex",
+        ),
+        "regex",
+    )
     assert not regex.decide(["proj:pay:r"], "applications", "get", "other/pay/x").allowed
     with pytest.raises(RuleError):
         check_project_roles("pay", ["x"])
@@ -73,18 +109,30 @@ WORDS = st.sampled_from(["a", "b", "c", "role:x", "role:y", "g1", "g2"])
 OBJECTS = st.sampled_from(["*", "*/*", "p/*", "p/a", "q/*", "*/a", "p/n/*", "[pq]/a", "{p,q}/b"])
 SCOPES = st.sampled_from(["", "", "clusters where env=prod", "clusters named dev-*"])
 LINES = st.tuples(
-    WORDS, st.sampled_from(["applications", "*", "logs"]), st.sampled_from(["get", "*", "sync"]),
-    OBJECTS, st.sampled_from(["allow", "allow", "deny"]), SCOPES,
-)  # fmt: skip
+    WORDS,
+    st.sampled_from(["applications", "*", "logs"]),
+    st.sampled_from(["get", "*", "sync"]),
+    OBJECTS,
+    st.sampled_from(["allow", "allow", "deny"]),
+    SCOPES,
+)
 
 
 def policy_of(lines, links):
-    text = "\n".join(f"p, {s}, {r}, {a}, {o if ',' not in o else chr(34) + o + chr(34)}, {e}{', ' + w if w else ''}" for s, r, a, o, e, w in lines)  # fmt: skip
+    text = "\n".join(
+        f"p, {s}, {r}, {a}, {o if ',' not in o else chr(34) + o + chr(34)}, {e}{', ' + w if w else ''}"
+        for s, r, a, o, e, w in lines
+    )
     return parse(text + "\n" + "\n".join(f"g, {a}, {b}" for a, b in links))
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(LINES, max_size=8), st.lists(st.tuples(WORDS, WORDS), max_size=6), st.sampled_from(["p/a", "q/a", "p/n/a", "q/b"]), st.sampled_from([None, PROD, DEV]))  # fmt: skip
+@given(
+    st.lists(LINES, max_size=8),
+    st.lists(st.tuples(WORDS, WORDS), max_size=6),
+    st.sampled_from(["p/a", "q/a", "p/n/a", "q/b"]),
+    st.sampled_from([None, PROD, DEV]),
+)
 def test_who_can_is_what_asking_everybody_gives(lines, links, name, where):
     enforcer = Enforcer(policy_of(lines, links))
     allowed, denied = enforcer.who("applications", "sync", name, where)
@@ -94,7 +142,11 @@ def test_who_can_is_what_asking_everybody_gives(lines, links, name, where):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(LINES, max_size=8), st.lists(st.tuples(WORDS, WORDS), max_size=6), st.sampled_from([None, PROD, DEV]))  # fmt: skip
+@given(
+    st.lists(LINES, max_size=8),
+    st.lists(st.tuples(WORDS, WORDS), max_size=6),
+    st.sampled_from([None, PROD, DEV]),
+)
 def test_a_deny_wins_over_any_group(lines, links, where):
     enforcer = Enforcer(policy_of(lines, links))
     together = enforcer.decide(["a", "g1", "g2"], "applications", "get", "p/a", where)
@@ -106,43 +158,79 @@ def test_a_deny_wins_over_any_group(lines, links, where):
 
 
 def test_service_accounts():
-    spec = {"destinationServiceAccounts": [
-        {"server": "https://prod", "namespace": "pay-*", "defaultServiceAccount": "deployer"}, {"server": "*", "namespace": "*", "defaultServiceAccount": "robots:any"},
-    ]}  # fmt: skip
-    assert service_account_for(spec, "https://prod", "pay-a", "argocd") == "system:serviceaccount:pay-a:deployer"  # fmt: skip
+    spec = {
+        "destinationServiceAccounts": [
+            {"server": "https://prod", "namespace": "pay-*", "defaultServiceAccount": "deployer"},
+            {"server": "*", "namespace": "*", "defaultServiceAccount": "robots:any"},
+        ]
+    }
+    assert (
+        service_account_for(spec, "https://prod", "pay-a", "argocd")
+        == "system:serviceaccount:pay-a:deployer"
+    )
     assert (
         service_account_for(spec, "https://dev", "x", "argocd")
         == "system:serviceaccount:robots:any"
     )
     assert service_account_for({}, "https://dev", "x", "argocd") is None
-    for entry in ({"server": "!x"}, "x", {"server": "*", "namespace": "*", "defaultServiceAccount": ""}, {"server": "*", "namespace": "*", "defaultServiceAccount": "a*"}):  # fmt: skip
+    for entry in (
+        {"server": "!x"},
+        "x",
+        {"server": "*", "namespace": "*", "defaultServiceAccount": ""},
+        {"server": "*", "namespace": "*", "defaultServiceAccount": "a*"},
+    ):
         with pytest.raises(RuleError):
             check_service_accounts([entry])
 
 
 def test_global_projects_add_limits_and_no_roles():
-    spec = merged_spec({"sourceRepos": ["a"], "roles": [1]}, [{"sourceRepos": ["b"], "roles": [2], "syncWindows": [3], "orphanedResources": {}}])  # fmt: skip
+    spec = merged_spec(
+        {"sourceRepos": ["a"], "roles": [1]},
+        [{"sourceRepos": ["b"], "roles": [2], "syncWindows": [3], "orphanedResources": {}}],
+    )
     assert spec == {"sourceRepos": ["a", "b"], "roles": [1], "syncWindows": [3]}
 
 
 @pytest.mark.parametrize(
     ("selector", "fits"),
     [
-        ({}, True), ({"matchLabels": {"a": "1"}}, True), ({"matchLabels": {"a": "2"}}, False), ({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1"]}]}, True),
-        ({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}, False), ({"matchExpressions": [{"key": "b", "operator": "Exists"}]}, False),
+        ({}, True),
+        ({"matchLabels": {"a": "1"}}, True),
+        ({"matchLabels": {"a": "2"}}, False),
+        ({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1"]}]}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}, False),
+        ({"matchExpressions": [{"key": "b", "operator": "Exists"}]}, False),
         ({"matchExpressions": [{"key": "b", "operator": "DoesNotExist"}]}, True),
     ],
-)  # fmt: skip
+)
 def test_selectors(selector, fits):
     assert selects(selector, {"a": "1"}) is fits
 
 
 def test_what_changed_without_any_secret():
-    before = {"repoURL": "https://u:CANARY@h/x", "helm": {"parameters": [{"name": "x", "value": "CANARY"}], "values": "CANARY"}, "password": "CANARY", "replicas": 1}  # fmt: skip
-    after = {**before, "repoURL": "https://h/x", "helm": {"values": "CANARY2"}, "password": "CANARY3", "replicas": 2, "list": ["a"]}  # fmt: skip
+    before = {
+        "repoURL": "https://u:CANARY@h/x",
+        "helm": {"parameters": [{"name": "x", "value": "CANARY"}], "values": "CANARY"},
+        "password": "CANARY",
+        "replicas": 1,
+    }
+    after = {
+        **before,
+        "repoURL": "https://h/x",
+        "helm": {"values": "CANARY2"},
+        "password": "CANARY3",
+        "replicas": 2,
+        "list": ["a"],
+    }
     found = change_between(before, after)
     assert "CANARY" not in str(found)
-    assert {c["path"] for c in found["changes"]} == {"helm.parameters", "helm.values", "password", "replicas", "list"}  # fmt: skip
+    assert {c["path"] for c in found["changes"]} == {
+        "helm.parameters",
+        "helm.values",
+        "password",
+        "replicas",
+        "list",
+    }
     assert {"path": "password", "before": HIDDEN, "after": HIDDEN} in found["changes"]
     assert found["before"] != found["after"]
     assert change_between(None, None) == {}
@@ -159,23 +247,45 @@ def test_policies_add_up():
 @pytest.mark.parametrize(
     ("roles", "words"),
     [
-        ([{"name": "a b"}], "invalid role name"), ([{"name": "a"}, {"name": "a"}], "already exists"), ([{"name": "a", "policies": "p"}], "must be a list"),
-        ([{"name": "a", "policies": [" "]}], "cannot be a policy"), ([{"name": "a", "groups": ["x\ty"]}], "cannot be a group"), ([{"name": "a", "groups": ["x", "x"]}], "already exists for role"),
-        ([{"name": "a", "policies": ["p, proj:pay:b, applications, get, pay/*, allow"]}], "policy subject must be"), ([{"name": "a", "policies": ["p, nope"]}], "invalid RBAC policy"),
+        ([{"name": "a b"}], "invalid role name"),
+        ([{"name": "a"}, {"name": "a"}], "already exists"),
+        ([{"name": "a", "policies": "p"}], "must be a list"),
+        ([{"name": "a", "policies": [" "]}], "cannot be a policy"),
+        ([{"name": "a", "groups": ["x\ty"]}], "cannot be a group"),
+        ([{"name": "a", "groups": ["x", "x"]}], "already exists for role"),
+        (
+            [{"name": "a", "policies": ["p, proj:pay:b, applications, get, pay/*, allow"]}],
+            "policy subject must be",
+        ),
+        ([{"name": "a", "policies": ["p, nope"]}], "invalid RBAC policy"),
     ],
-)  # fmt: skip
+)
 def test_roles_of_a_project_that_cannot_be(roles, words):
     with pytest.raises(RuleError, match=words):
         check_project_roles("pay", roles)
 
 
 def test_roles_of_a_project_that_can():
-    check_project_roles("pay", [{"name": "a", "policies": ["p, proj:pay:a, applications, get, pay/*, allow"], "groups": ["g"]}, {"name": "b"}])  # fmt: skip
+    check_project_roles(
+        "pay",
+        [
+            {
+                "name": "a",
+                "policies": ["p, proj:pay:a, applications, get, pay/*, allow"],
+                "groups": ["g"],
+            },
+            {"name": "b"},
+        ],
+    )
     check_project_roles("pay", None)
 
 
 def test_what_some_subjects_reach():
-    enforcer = Enforcer(parse("p, a, applications, get, p/*, allow\np, a, applications, get, p/x, deny\np, b, applications, get, *, allow"))  # fmt: skip
+    enforcer = Enforcer(
+        parse(
+            "p, a, applications, get, p/*, allow\np, a, applications, get, p/x, deny\np, b, applications, get, *, allow"
+        )
+    )
     found = enforcer.reach(["a"], "applications", "get")
     assert [r.object for r in found.allow] == ["p/*"]
     assert [r.object for r in found.deny] == ["p/x"]

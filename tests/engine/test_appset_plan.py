@@ -9,7 +9,9 @@ from hub.engine.errors import RuleError
 
 
 def app(name, spec=None, labels=None, annotations=None, finalizers=()):
-    return App(name, {"project": "p", **(spec or {})}, labels or {}, annotations or {}, list(finalizers))  # fmt: skip
+    return App(
+        name, {"project": "p", **(spec or {})}, labels or {}, annotations or {}, list(finalizers)
+    )
 
 
 def there(*names, owner="set", project="p", deleting=False):
@@ -34,12 +36,21 @@ def test_creates_updates_and_deletes():
 
 @pytest.mark.parametrize(
     ("name", "updates", "deletes"),
-    [("sync", 1, ("b",)), ("create-only", 0, ()), ("create-update", 1, ()), ("create-delete", 0, ("b",))],
-)  # fmt: skip
+    [
+        ("sync", 1, ("b",)),
+        ("create-only", 0, ()),
+        ("create-update", 1, ()),
+        ("create-delete", 0, ("b",)),
+    ],
+)
 def test_policies(name, updates, deletes):
     existing = {**there("b"), "c": Existing(app("c", {"x": 1}), "set", False, "p")}
     plan = decide("set", policy(name), wish("c", "d"), existing)
-    assert ([a.name for a in plan.create], len(plan.update), plan.delete) == (["d"], updates, deletes)  # fmt: skip
+    assert ([a.name for a in plan.create], len(plan.update), plan.delete) == (
+        ["d"],
+        updates,
+        deletes,
+    )
     assert plan.kept == (() if deletes else ("b",))
 
 
@@ -82,7 +93,12 @@ def test_a_confirmation_covers_what_it_names():
 
 
 def test_somebody_elses_applications():
-    existing = {**there("a", owner="other"), **there("b", owner="", project="q"), **there("c", owner=""), **there("d", owner="other", project="q")}  # fmt: skip
+    existing = {
+        **there("a", owner="other"),
+        **there("b", owner="", project="q"),
+        **there("c", owner=""),
+        **there("d", owner="other", project="q"),
+    }
     plan = decide("set", {}, wish("a", "b", "c", "d"), existing)
     said = dict(plan.problems)
     assert said["a"] == "application a is already owned by ApplicationSet other"
@@ -98,25 +114,54 @@ def test_two_of_one_name_are_both_left_alone():
 
 def test_what_stays_in_an_application():
     live = app(
-        "a", {"source": {"targetRevision": "hand", "path": "x"}}, {"team": "t", "other": "o"},
-        {"argocd.argoproj.io/refresh": "hard", "mine": "1", "notified.notifications.argoproj.io.x": "2", "gone": "1"},
+        "a",
+        {"source": {"targetRevision": "hand", "path": "x"}},
+        {"team": "t", "other": "o"},
+        {
+            "argocd.argoproj.io/refresh": "hard",
+            "mine": "1",
+            "notified.notifications.argoproj.io.x": "2",
+            "gone": "1",
+        },
         ["post-delete-finalizer.argocd.argoproj.io/cleanup"],
-    )  # fmt: skip
-    wanted = app("a", {"source": {"targetRevision": "main", "path": "y"}}, finalizers=["resources-finalizer.argocd.argoproj.io"])  # fmt: skip
+    )
+    wanted = app(
+        "a",
+        {"source": {"targetRevision": "main", "path": "y"}},
+        finalizers=["resources-finalizer.argocd.argoproj.io"],
+    )
     spec = {
         "preservedFields": {"labels": ["team"], "annotations": ["mine"]},
-        "ignoreApplicationDifferences": [{"jsonPointers": ["/spec/source/targetRevision"]}, {"name": "b", "jsonPointers": ["/spec/source/path"]}],
-    }  # fmt: skip
+        "ignoreApplicationDifferences": [
+            {"jsonPointers": ["/spec/source/targetRevision"]},
+            {"name": "b", "jsonPointers": ["/spec/source/path"]},
+        ],
+    }
     after = merged(live, wanted, spec)
     assert after.spec["source"] == {"targetRevision": "hand", "path": "y"}
     assert after.labels == {"team": "t"}
-    assert set(after.annotations) == {"argocd.argoproj.io/refresh", "mine", "notified.notifications.argoproj.io.x"}  # fmt: skip
-    assert after.finalizers == ["resources-finalizer.argocd.argoproj.io", "post-delete-finalizer.argocd.argoproj.io/cleanup"]  # fmt: skip
+    assert set(after.annotations) == {
+        "argocd.argoproj.io/refresh",
+        "mine",
+        "notified.notifications.argoproj.io.x",
+    }
+    assert after.finalizers == [
+        "resources-finalizer.argocd.argoproj.io",
+        "post-delete-finalizer.argocd.argoproj.io/cleanup",
+    ]
 
 
 def test_an_ignored_field_that_nobody_set_is_left_out():
-    spec = {"ignoreApplicationDifferences": [{"jsonPointers": ["/spec/syncPolicy", "/metadata/labels/a~1b"]}]}  # fmt: skip
-    after = merged(app("a", labels={"a/b": "live"}), app("a", {"syncPolicy": {"automated": {}}}, {"a/b": "new"}), spec)  # fmt: skip
+    spec = {
+        "ignoreApplicationDifferences": [
+            {"jsonPointers": ["/spec/syncPolicy", "/metadata/labels/a~1b"]}
+        ]
+    }
+    after = merged(
+        app("a", labels={"a/b": "live"}),
+        app("a", {"syncPolicy": {"automated": {}}}, {"a/b": "new"}),
+        spec,
+    )
     assert "syncPolicy" not in after.spec and after.labels == {"a/b": "live"}
 
 
@@ -130,7 +175,13 @@ NAMES = st.sampled_from([f"a{n}" for n in range(14)])
 OWNED = st.sampled_from(["", "set", "set", "set", "other"])
 
 
-@given(st.lists(NAMES), st.dictionaries(NAMES, st.tuples(OWNED, st.booleans())), st.sets(NAMES), st.booleans(), st.sampled_from(["sync", "create-only", "create-update", "create-delete"]))  # fmt: skip
+@given(
+    st.lists(NAMES),
+    st.dictionaries(NAMES, st.tuples(OWNED, st.booleans())),
+    st.sets(NAMES),
+    st.booleans(),
+    st.sampled_from(["sync", "create-only", "create-update", "create-delete"]),
+)
 def test_no_edit_deletes_more_than_was_allowed(names, rows, approved, complete, how):
     existing = {n: Existing(app(n), owner, deleting, "p") for n, (owner, deleting) in rows.items()}
     plan = decide("set", policy(how), wish(*names, is_complete=complete), existing, approved)

@@ -77,9 +77,11 @@ def test_expired_and_hidden_events_keep_the_chain():
 @pytest.mark.parametrize(
     ("checkpoint", "words"),
     [
-        ({}, "no sequence and hash"), ({"sequence": 5, "hash": "x"}, "not of the given key"), ({"sequence": 9}, "no sequence and hash"),
+        ({}, "no sequence and hash"),
+        ({"sequence": 5, "hash": "x"}, "not of the given key"),
+        ({"sequence": 9}, "no sequence and hash"),
     ],
-)  # fmt: skip
+)
 def test_checkpoints_that_cannot_be(checkpoint, words):
     rows, _head = chain_of(5)
     key = Ed25519PrivateKey.generate()

@@ -49,39 +49,83 @@ def containers(*items):
     [
         pytest.param({"replicas": 1}, {"replicas": 1}, None, False, id="equal"),
         pytest.param({"replicas": 1}, {"replicas": 2}, None, True, id="drift"),
-        pytest.param({"replicas": 1}, {"replicas": 1, "paused": True}, None, False, id="a field of the cluster's own"),
-        pytest.param({"replicas": 1}, {"replicas": 1, "minReadySeconds": 5}, {"replicas": 1, "minReadySeconds": 5}, True, id="left git"),
+        pytest.param(
+            {"replicas": 1},
+            {"replicas": 1, "paused": True},
+            None,
+            False,
+            id="a field of the cluster's own",
+        ),
+        pytest.param(
+            {"replicas": 1},
+            {"replicas": 1, "minReadySeconds": 5},
+            {"replicas": 1, "minReadySeconds": 5},
+            True,
+            id="left git",
+        ),
         pytest.param({"paused": False}, {}, None, False, id="a zero value that the server took"),
-        pytest.param({"strategy": {}}, {"strategy": {"type": "RollingUpdate"}}, None, False, id="empty block"),
+        pytest.param(
+            {"strategy": {}}, {"strategy": {"type": "RollingUpdate"}}, None, False, id="empty block"
+        ),
         pytest.param({"selector": None}, {}, None, False, id="null is absent"),
         pytest.param(
-            containers({"name": "a", "image": "x"}), containers({"name": "a", "image": "x", "imagePullPolicy": "Always"}), None, False, id="defaults in a container"
+            containers({"name": "a", "image": "x"}),
+            containers({"name": "a", "image": "x", "imagePullPolicy": "Always"}),
+            None,
+            False,
+            id="defaults in a container",
         ),
         pytest.param(
-            containers({"name": "a", "image": "x"}), containers({"name": "a", "image": "x"}, {"name": "sidecar", "image": "y"}), None, False, id="injected container"
+            containers({"name": "a", "image": "x"}),
+            containers({"name": "a", "image": "x"}, {"name": "sidecar", "image": "y"}),
+            None,
+            False,
+            id="injected container",
         ),
         pytest.param(
-            containers({"name": "a", "image": "x"}), containers({"name": "a", "image": "x"}, {"name": "b", "image": "y"}),
-            containers({"name": "a", "image": "x"}, {"name": "b", "image": "y"}), True, id="container left git",
+            containers({"name": "a", "image": "x"}),
+            containers({"name": "a", "image": "x"}, {"name": "b", "image": "y"}),
+            containers({"name": "a", "image": "x"}, {"name": "b", "image": "y"}),
+            True,
+            id="container left git",
         ),
         pytest.param(
-            containers({"name": "a", "env": [{"name": "E", "value": "1"}]}), containers({"name": "a", "env": [{"name": "E", "value": "2"}]}), None, True, id="env drift"
+            containers({"name": "a", "env": [{"name": "E", "value": "1"}]}),
+            containers({"name": "a", "env": [{"name": "E", "value": "2"}]}),
+            None,
+            True,
+            id="env drift",
         ),
         pytest.param(
-            containers({"name": "a", "env": [{"name": "B"}, {"name": "A"}]}), containers({"name": "a", "env": [{"name": "A"}, {"name": "B"}]}), None, True, id="order counts"
+            containers({"name": "a", "env": [{"name": "B"}, {"name": "A"}]}),
+            containers({"name": "a", "env": [{"name": "A"}, {"name": "B"}]}),
+            None,
+            True,
+            id="order counts",
         ),
         pytest.param(
             containers({"name": "a", "resources": {"limits": {"cpu": "1000m", "memory": "1Gi"}}}),
-            containers({"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1024Mi"}}}), None, False, id="quantities by value",
+            containers({"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1024Mi"}}}),
+            None,
+            False,
+            id="quantities by value",
         ),
         pytest.param(
-            containers({"name": "a", "ports": [{"containerPort": 80}]}), containers({"name": "a", "ports": [{"containerPort": 80, "protocol": "TCP"}]}), None, False, id="port protocol"
+            containers({"name": "a", "ports": [{"containerPort": 80}]}),
+            containers({"name": "a", "ports": [{"containerPort": 80, "protocol": "TCP"}]}),
+            None,
+            False,
+            id="port protocol",
         ),
         pytest.param(
-            containers({"name": "a", "args": ["x"]}), containers({"name": "a", "args": ["x", "y"]}), None, True, id="a plain list is one value"
+            containers({"name": "a", "args": ["x"]}),
+            containers({"name": "a", "args": ["x", "y"]}),
+            None,
+            True,
+            id="a plain list is one value",
         ),
     ],
-)  # fmt: skip
+)
 def test_compare(desired, live, before, modified):
     current = deployment(**live)
     current = applied(deployment(**(before or desired)), current)
@@ -246,16 +290,30 @@ def test_respecting_ignored_fields_sends_the_live_value():
     assert respect_ignored(desired, live, by_manager, no_jq)["spec"]["replicas"] == 5
 
 
-@pytest.mark.parametrize("path", [["metadata"], ["metadata", "name"], ["metadata", "namespace"], ["kind"], ["apiVersion"]], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [["metadata"], ["metadata", "name"], ["metadata", "namespace"], ["kind"], ["apiVersion"]],
+    ids=str,
+)
 def test_what_is_ignored_never_changes_which_object_is_sent(path):
     """A jq path may look at the object: then what it selects of the desired side differs from the live one."""
     desired = {**deployment(replicas=1)}
     desired["metadata"] = {**desired["metadata"], "namespace": "own", "annotations": {"mark": "1"}}
-    live = {**desired, "kind": "Role", "apiVersion": "x/v1", "metadata": {"name": "other", "namespace": "kube-system"}}  # fmt: skip
+    live = {
+        **desired,
+        "kind": "Role",
+        "apiVersion": "x/v1",
+        "metadata": {"name": "other", "namespace": "kube-system"},
+    }
     ignored = rules(jqPathExpressions=["first(.x)"]).rules
 
     for one_side in (False, True):
-        sent = respect_ignored(desired, live, ignored, lambda _, v, both=not one_side: [path] if both or "mark" in str(v) else [])  # fmt: skip
+        sent = respect_ignored(
+            desired,
+            live,
+            ignored,
+            lambda _, v, both=not one_side: [path] if both or "mark" in str(v) else [],
+        )
         names = {k: sent["metadata"].get(k) for k in ("name", "namespace")}
         assert names == {"name": desired["metadata"]["name"], "namespace": "own"}
         assert (sent["kind"], sent["apiVersion"]) == (desired["kind"], desired["apiVersion"])
@@ -277,7 +335,9 @@ def test_what_is_ignored_never_changes_which_object_is_sent(path):
 )
 def test_long_lists_take_little_time(desired, live):
     desired = {"apiVersion": "v1", **desired, "metadata": {**desired["metadata"], "name": "a"}}
-    live = applied(desired, {"apiVersion": "v1", **live, "metadata": {**live["metadata"], "name": "a"}})  # fmt: skip
+    live = applied(
+        desired, {"apiVersion": "v1", **live, "metadata": {**live["metadata"], "name": "a"}}
+    )
     begun = time.process_time()
 
     compare(desired, live, CompareSettings(), no_jq)
@@ -302,11 +362,15 @@ def test_many_managers_take_little_time():
 @pytest.mark.parametrize(
     "desired",
     [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "finalizers": [{}, []]}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "a", "finalizers": [{}, []]},
+        },
         deployment(**containers({"name": {"a": 1}}, {"name": ["b"]})),
     ],
     ids=["a set of objects", "an object for a key"],
-)  # fmt: skip
+)
 def test_what_no_schema_allows_is_compared(desired):
     assert not compare(desired, applied(desired, desired), CompareSettings(), no_jq).modified
 

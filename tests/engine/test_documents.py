@@ -94,10 +94,15 @@ def test_json_says_where():
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("18446744073709551615", 2**64 - 1), ("18446744073709551616", float(2**64)), ("-9223372036854775809", float(-(2**63) - 1)), ("1e20", 1e20),
-        ("1e18", 10**18), ("0x" + "f" * 20, float(16**20 - 1)), ("9" * 200, float("9" * 200)),
+        ("18446744073709551615", 2**64 - 1),
+        ("18446744073709551616", float(2**64)),
+        ("-9223372036854775809", float(-(2**63) - 1)),
+        ("1e20", 1e20),
+        ("1e18", 10**18),
+        ("0x" + "f" * 20, float(16**20 - 1)),
+        ("9" * 200, float("9" * 200)),
     ],
-)  # fmt: skip
+)
 def test_numbers_that_json_writers_do_not_take(text, value):
     [found] = parse_yaml(f"a: {text}")
     assert found["a"] == value and type(found["a"]) is type(value)

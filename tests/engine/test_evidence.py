@@ -30,11 +30,31 @@ CASES = {
     "nothing happened": ("patch", MERGE, BEFORE, "failed"),
     "the object has what was asked for": ("patch", MERGE, thing("8", data={"a": "2"}), "allowed"),
     "a JSON patch is in the object": ("patch", JSON, thing("8", data={"a": "2"}), "allowed"),
-    "what a JSON patch removes is there": ("patch", JSON, thing("8", data={"a": "2", "b": ""}), "failed"),
-    "an element of a list": ("patch", STRATEGIC, thing("8", items=[{"name": "x", "n": 2, "z": 1}]), "allowed"),
+    "what a JSON patch removes is there": (
+        "patch",
+        JSON,
+        thing("8", data={"a": "2", "b": ""}),
+        "failed",
+    ),
+    "an element of a list": (
+        "patch",
+        STRATEGIC,
+        thing("8", items=[{"name": "x", "n": 2, "z": 1}]),
+        "allowed",
+    ),
     "others changed the object": ("patch", MERGE, thing("8", data={"a": "3"}), "failed"),
-    "made, and then changed by others": ("patch", MERGE, thing("9", own="t2", data={"a": "3"}), "allowed"),
-    "another object has the name": ("patch", MERGE, thing("8", uid="v", data={"a": "2"}), "unknown"),
+    "made, and then changed by others": (
+        "patch",
+        MERGE,
+        thing("9", own="t2", data={"a": "3"}),
+        "allowed",
+    ),
+    "another object has the name": (
+        "patch",
+        MERGE,
+        thing("8", uid="v", data={"a": "2"}),
+        "unknown",
+    ),
     "the object is gone": ("patch", MERGE, None, "unknown"),
     "a deletion that was made": ("delete", None, None, "allowed"),
     "a deletion that goes on": ("delete", None, thing("8", deleted=True), "allowed"),
@@ -42,7 +62,7 @@ CASES = {
     "a deletion that was not made": ("delete", None, BEFORE, "failed"),
     "a creation that was made": ("create", None, thing("8"), "allowed"),
     "a creation that was not made": ("create", None, None, "failed"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)

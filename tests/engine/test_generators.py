@@ -21,13 +21,22 @@ from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
 
 FLEET = [
-    ClusterFacts("in-cluster", "https://kubernetes.default.svc"), ClusterFacts("Prod_1", "https://p1", "pay", {"env": "prod", "region": "eu"}, {"team": "a"}),
+    ClusterFacts("in-cluster", "https://kubernetes.default.svc"),
+    ClusterFacts("Prod_1", "https://p1", "pay", {"env": "prod", "region": "eu"}, {"team": "a"}),
     ClusterFacts("dev", "https://d1", "", {"env": "dev"}),
-]  # fmt: skip
+]
 FILES = {
-    "apps/web/x.yaml": b"", "apps/api/deep/y.yaml": b"", "apps/.hidden/z.yaml": b"", "apps/old/k.yaml": b"", "cluster-config/prod/config.json": b'{"cluster": {"owner": "a", "tags": ["x", 1]}, "n": 3}',
-    "cluster-config/dev/config.json": b'{"cluster": {"owner": "b"}}', "lists/all.yaml": b"- {name: one}\n- {name: two}\n", "empty.yaml": b"", "bad.yaml": b"just text", "README.md": b"x",
-}  # fmt: skip
+    "apps/web/x.yaml": b"",
+    "apps/api/deep/y.yaml": b"",
+    "apps/.hidden/z.yaml": b"",
+    "apps/old/k.yaml": b"",
+    "cluster-config/prod/config.json": b'{"cluster": {"owner": "a", "tags": ["x", 1]}, "n": 3}',
+    "cluster-config/dev/config.json": b'{"cluster": {"owner": "b"}}',
+    "lists/all.yaml": b"- {name: one}\n- {name: two}\n",
+    "empty.yaml": b"",
+    "bad.yaml": b"just text",
+    "README.md": b"x",
+}
 
 
 class World:
@@ -86,7 +95,14 @@ def test_clusters():
             }
         }
     )
-    assert prod == {"name": "Prod_1", "nameNormalized": "prod-1", "server": "https://p1", "project": "pay", "metadata": {"labels": {"env": "prod", "region": "eu"}, "annotations": {"team": "a"}}, "values": {"zone": "eu-1"}}  # fmt: skip
+    assert prod == {
+        "name": "Prod_1",
+        "nameNormalized": "prod-1",
+        "server": "https://p1",
+        "project": "pay",
+        "metadata": {"labels": {"env": "prod", "region": "eu"}, "annotations": {"team": "a"}},
+        "values": {"zone": "eu-1"},
+    }
     (dev,) = params(
         {
             "clusters": {
@@ -269,7 +285,30 @@ def test_matrix_of_any_width_and_depth():
 
 
 def test_merge():
-    found = params({"merge": {"mergeKeys": ["server"], "generators": [{"clusters": {"values": {"kafka": "true"}}}, {"clusters": {"selector": {"matchLabels": {"env": "prod"}}, "values": {"kafka": "false"}}}, {"list": {"elements": [{"server": "https://d1", "extra": "x"}, {"server": "https://gone", "extra": "y"}]}}]}})  # fmt: skip
+    found = params(
+        {
+            "merge": {
+                "mergeKeys": ["server"],
+                "generators": [
+                    {"clusters": {"values": {"kafka": "true"}}},
+                    {
+                        "clusters": {
+                            "selector": {"matchLabels": {"env": "prod"}},
+                            "values": {"kafka": "false"},
+                        }
+                    },
+                    {
+                        "list": {
+                            "elements": [
+                                {"server": "https://d1", "extra": "x"},
+                                {"server": "https://gone", "extra": "y"},
+                            ]
+                        }
+                    },
+                ],
+            }
+        }
+    )
     by = {p["name"]: p for p in found}
     assert (
         by["Prod_1"]["values"]["kafka"] == "false"
@@ -325,12 +364,31 @@ def test_odd_types_in_answers(odd):
 @pytest.mark.parametrize(
     ("generator", "words"),
     [
-        ({}, "no generator that is known"), ({"nope": {}}, "no generator"), ({"list": []}, "must be an object"), ({"list": {"elements": [1]}}, "must be an object"), ({"list": {"elementsYaml": "a: ["}}, "elementsYaml"),
-        ({"list": {"elementsYaml": "a: 1"}}, "must be a YAML list"), ({"git": {}}, "repoURL is required"), ({"git": GIT}, "directories or files"), ({"git": {**GIT, "files": [{"path": "bad.yaml"}]}}, "bad.yaml"), ({"matrix": {"generators": [LIST]}}, "less than two"),
-        ({"matrix": {"generators": [{**LIST, "clusters": {}}, LIST]}}, "more than one generator"), ({"matrix": {}}, "must be a list"), ({**LIST, "selector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}, "operator"), ({**LIST, "selector": 1}, "selector"),
-        ({"clusters": {"values": {"x": '{{fail "no"}}'}}}, "no"), ({"clusters": {"values": [1]}}, "values must be an object"), ({"matrix": {"generators": [LIST, {"list": {"elements": [{"x": '{{fail "no"}}'}]}}]}}, "no"),
+        ({}, "no generator that is known"),
+        ({"nope": {}}, "no generator"),
+        ({"list": []}, "must be an object"),
+        ({"list": {"elements": [1]}}, "must be an object"),
+        ({"list": {"elementsYaml": "a: ["}}, "elementsYaml"),
+        ({"list": {"elementsYaml": "a: 1"}}, "must be a YAML list"),
+        ({"git": {}}, "repoURL is required"),
+        ({"git": GIT}, "directories or files"),
+        ({"git": {**GIT, "files": [{"path": "bad.yaml"}]}}, "bad.yaml"),
+        ({"matrix": {"generators": [LIST]}}, "less than two"),
+        ({"matrix": {"generators": [{**LIST, "clusters": {}}, LIST]}}, "more than one generator"),
+        ({"matrix": {}}, "must be a list"),
+        (
+            {**LIST, "selector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}},
+            "operator",
+        ),
+        ({**LIST, "selector": 1}, "selector"),
+        ({"clusters": {"values": {"x": '{{fail "no"}}'}}}, "no"),
+        ({"clusters": {"values": [1]}}, "values must be an object"),
+        (
+            {"matrix": {"generators": [LIST, {"list": {"elements": [{"x": '{{fail "no"}}'}]}}]}},
+            "no",
+        ),
     ],
-)  # fmt: skip
+)
 def test_generators_that_cannot_be(generator, words):
     with pytest.raises(GeneratorError) as error:
         params(generator)
@@ -399,7 +457,18 @@ TEMPLATE = {
 def test_an_application_from_a_template():
     spec = {"goTemplate": True, "goTemplateOptions": ["missingkey=error"]}
     made = application_from(spec, TEMPLATE, {"cluster": "a", "n": 1})
-    assert made == {"metadata": {"name": "a-app", "labels": {"a": "n1"}, "finalizers": ["resources-finalizer.argocd.argoproj.io"]}, "spec": {"project": "default", "destination": {"server": "https://x", "namespace": "a"}, "revisionHistoryLimit": 3}}  # fmt: skip
+    assert made == {
+        "metadata": {
+            "name": "a-app",
+            "labels": {"a": "n1"},
+            "finalizers": ["resources-finalizer.argocd.argoproj.io"],
+        },
+        "spec": {
+            "project": "default",
+            "destination": {"server": "https://x", "namespace": "a"},
+            "revisionHistoryLimit": 3,
+        },
+    }
     kept = application_from(
         {**spec, "syncPolicy": {"preserveResourcesOnDeletion": True}},
         TEMPLATE,
@@ -438,12 +507,47 @@ def test_a_patch_of_the_template():
 SLOW = "{{ range until 35000 }}{{ if . }}{{ end }}{{ end }}"
 MANY = [{"name": f"a{n}"} for n in range(10_000)]
 WHOLE_SETS = {
-    "templates": {"generators": [{"list": {"elements": MANY}}], "template": {"metadata": {"name": SLOW}}},
-    "values": {"generators": [{"git": {"repoURL": "x", "directories": [{"path": "*"}], "values": {f"v{n}": SLOW for n in range(1000)}}}]},
-    "children": {"generators": [{"matrix": {"generators": [{"list": {"elements": MANY}}, {"list": {"elements": [{"x": SLOW}]}}]}}]},
-    "globs": {"generators": [{"git": {"repoURL": "x", "directories": [{"path": f"*{n}/x*y"} for n in range(2000)]}}]},
-    "selectors": {"generators": [{"list": {"elements": [{"a": {f"k{m}": m for m in range(500)}}] * 9999}, "selector": {"matchLabels": {"x": "y"}}}]},
-}  # fmt: skip
+    "templates": {
+        "generators": [{"list": {"elements": MANY}}],
+        "template": {"metadata": {"name": SLOW}},
+    },
+    "values": {
+        "generators": [
+            {
+                "git": {
+                    "repoURL": "x",
+                    "directories": [{"path": "*"}],
+                    "values": {f"v{n}": SLOW for n in range(1000)},
+                }
+            }
+        ]
+    },
+    "children": {
+        "generators": [
+            {
+                "matrix": {
+                    "generators": [
+                        {"list": {"elements": MANY}},
+                        {"list": {"elements": [{"x": SLOW}]}},
+                    ]
+                }
+            }
+        ]
+    },
+    "globs": {
+        "generators": [
+            {"git": {"repoURL": "x", "directories": [{"path": f"*{n}/x*y"} for n in range(2000)]}}
+        ]
+    },
+    "selectors": {
+        "generators": [
+            {
+                "list": {"elements": [{"a": {f"k{m}": m for m in range(500)}}] * 9999},
+                "selector": {"matchLabels": {"x": "y"}},
+            }
+        ]
+    },
+}
 
 
 class Wide(World):
@@ -465,9 +569,16 @@ def test_a_whole_set_takes_no_longer_than_it_may(name):
 
 FIELDS = {f"k{n}": n for n in range(20_000)}
 LARGE_SETS = {
-    "a product": {"matrix": {"generators": [{"list": {"elements": [FIELDS]}}, {"list": {"elements": [{"x": str(n)} for n in range(9_000)]}}]}},
+    "a product": {
+        "matrix": {
+            "generators": [
+                {"list": {"elements": [FIELDS]}},
+                {"list": {"elements": [{"x": str(n)} for n in range(9_000)]}},
+            ]
+        }
+    },
     "files": {"git": {"repoURL": "x", "files": [{"path": "*"}], "values": {"a": "b"}}},
-}  # fmt: skip
+}
 
 
 class OneLargeFile(World):
@@ -487,7 +598,10 @@ def test_the_parameters_of_a_set_are_bounded_together(name, go, monkeypatch):
     monkeypatch.setattr(generators, "MOST_READ", 200_000, raising=False)
     spec = json.loads(json.dumps(LARGE_SETS[name]), parse_int=str)
 
-    with limits.bounded(20, time.thread_time), pytest.raises(GeneratorError, match=r"more than 1,000,000 fields|more than 200,000 values"):  # fmt: skip
+    with (
+        limits.bounded(20, time.thread_time),
+        pytest.raises(GeneratorError, match=r"more than 1,000,000 fields|more than 200,000 values"),
+    ):
         generate({"goTemplate": go, "generators": [spec]}, OneLargeFile())
 
 
@@ -501,13 +615,31 @@ MANY = {"list": {"elements": [{"a": "x" * 100_000}]}}
 LONG_SETS = {
     "one text at many places": ([MANY], {"name": "{{ a }}" * 11}, "writes more than 1000000"),
     "many texts": ([MANY], {f"k{n}": "{{ a }}" for n in range(1_001)}, "are more than 100,000,000"),
-    "many texts of Go": ([MANY], {f"k{n}": "{{ .a }}" for n in range(1_001)}, "are more than 100,000,000"),
-    "many values of a generator": (
-        [{"list": MANY["list"]}, {"git": {**GIT, "directories": [{"path": "*"}], "values": {f"k{n}": "{{ a }}" for n in range(600)}}}],
-        {}, "are more than 100,000,000",
+    "many texts of Go": (
+        [MANY],
+        {f"k{n}": "{{ .a }}" for n in range(1_001)},
+        "are more than 100,000,000",
     ),
-    "a long key that each name repeats": ([{"git": {**GIT, "files": [{"path": "empty.yaml"}]}}], {}, "are more than 100,000,000"),
-}  # fmt: skip
+    "many values of a generator": (
+        [
+            {"list": MANY["list"]},
+            {
+                "git": {
+                    **GIT,
+                    "directories": [{"path": "*"}],
+                    "values": {f"k{n}": "{{ a }}" for n in range(600)},
+                }
+            },
+        ],
+        {},
+        "are more than 100,000,000",
+    ),
+    "a long key that each name repeats": (
+        [{"git": {**GIT, "files": [{"path": "empty.yaml"}]}}],
+        {},
+        "are more than 100,000,000",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", LONG_SETS)
@@ -518,6 +650,9 @@ def test_what_the_templates_of_a_set_write_is_bounded_together(case):
         spec["generators"] = [{"matrix": {"generators": generators}}]
     template = {"metadata": {"name": "a", "annotations": annotations}, "spec": {}}
 
-    with limits.bounded(20, time.thread_time), pytest.raises((limits.OutOfTime, TemplateError), match=words):  # fmt: skip
+    with (
+        limits.bounded(20, time.thread_time),
+        pytest.raises((limits.OutOfTime, TemplateError), match=words),
+    ):
         for made in generate(spec, OneLongKey()):
             application_from(spec, template, made.params)

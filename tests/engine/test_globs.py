@@ -57,13 +57,30 @@ def test_many_globs_together_match_what_one_of_them_does(many, text):
 @pytest.mark.parametrize(
     ("pattern", "text", "separator", "fits"),
     [
-        (r"a\*b", "a*b", False, True), (r"a\*b", "axb", False, False), (r"\{a\}", "{a}", False, True), ("[^a]", "b", False, True),
-        ("{a,{b,c}}/x", "c/x", True, True), ("{a,{b,c}}/x", "{b/x", True, False), ("{a*,b}c", "axc", False, True), ("{a,b", "{a,b", False, True),
-        ("a}", "a}", False, True), ("[]x", "[]x", False, True), ("[a-c-]", "-", False, True), ("[a.b]", ".", False, True), ("{,a}b", "b", False, True),
-        ("a/**/c", "a/b/b/c", True, True), ("a/*/c", "a/b/b/c", True, False), ("*.yaml", "x/y.yaml", True, False), ("é?", "éü", False, True),
-        ("a*", "a\udcff", False, True), ("[!a]", "\udcff", False, True), ("", "", False, True), ("", "a", False, False), ("***", "a/b", True, True),
+        (r"a\*b", "a*b", False, True),
+        (r"a\*b", "axb", False, False),
+        (r"\{a\}", "{a}", False, True),
+        ("[^a]", "b", False, True),
+        ("{a,{b,c}}/x", "c/x", True, True),
+        ("{a,{b,c}}/x", "{b/x", True, False),
+        ("{a*,b}c", "axc", False, True),
+        ("{a,b", "{a,b", False, True),
+        ("a}", "a}", False, True),
+        ("[]x", "[]x", False, True),
+        ("[a-c-]", "-", False, True),
+        ("[a.b]", ".", False, True),
+        ("{,a}b", "b", False, True),
+        ("a/**/c", "a/b/b/c", True, True),
+        ("a/*/c", "a/b/b/c", True, False),
+        ("*.yaml", "x/y.yaml", True, False),
+        ("é?", "éü", False, True),
+        ("a*", "a\udcff", False, True),
+        ("[!a]", "\udcff", False, True),
+        ("", "", False, True),
+        ("", "a", False, False),
+        ("***", "a/b", True, True),
     ],
-)  # fmt: skip
+)
 def test_what_globs_mean(pattern, text, separator, fits):
     assert globs.matches(pattern, text, separator=separator) is fits
 
@@ -74,10 +91,15 @@ def test_git_reads_braces_as_themselves():
 
 
 HOSTILE = [
-    ("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", "stars"), ("*?" * 120 + "b", "stars and marks"), ("*a" * 250 + "b", "as many stars as allowed"),
-    ("{a,aa}" * 160 + "b", "choices in a row"), ("{a,{a,{a,{a,{a,aa}}}}}" * 40 + "b", "nested choices"), ("{*a,a*}" * 60 + "b", "stars in choices"),
-    ("*" + "?" * 250 + "b", "a counter"), ("*a" + "[!b]" * 240 + "b", "sets after a star"),
-]  # fmt: skip
+    ("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", "stars"),
+    ("*?" * 120 + "b", "stars and marks"),
+    ("*a" * 250 + "b", "as many stars as allowed"),
+    ("{a,aa}" * 160 + "b", "choices in a row"),
+    ("{a,{a,{a,{a,{a,aa}}}}}" * 40 + "b", "nested choices"),
+    ("{*a,a*}" * 60 + "b", "stars in choices"),
+    ("*" + "?" * 250 + "b", "a counter"),
+    ("*a" + "[!b]" * 240 + "b", "sets after a star"),
+]
 
 
 @pytest.mark.parametrize("pattern", [p for p, _ in HOSTILE], ids=[name for _, name in HOSTILE])
@@ -91,7 +113,18 @@ def test_no_glob_takes_long(pattern, separator):
     assert time.process_time() - begun < 1
 
 
-@pytest.mark.parametrize("pattern", [r"(a+)+$", r"(a|a)*$", r"(a|aa)+$", r"(.*)*$", r"^(\w+\s?)*$", r".*.*.*.*.*x", r"(a{1,9}){1,9}$"])  # fmt: skip
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(a+)+$",
+        r"(a|a)*$",
+        r"(a|aa)+$",
+        r"(.*)*$",
+        r"^(\w+\s?)*$",
+        r".*.*.*.*.*x",
+        r"(a{1,9}){1,9}$",
+    ],
+)
 def test_no_regular_expression_takes_long(pattern):
     begun = time.process_time()
 
@@ -104,7 +137,9 @@ def test_no_regular_expression_takes_long(pattern):
 BAD = ["[z-a]", "[!]", "a" * 1025, "*?" * 200, "{" * 6 + "a" + "}" * 6, "\ud800[a]"]
 
 
-@pytest.mark.parametrize("pattern", BAD, ids=["range", "empty set", "long", "wildcards", "deep", "surrogate"])  # fmt: skip
+@pytest.mark.parametrize(
+    "pattern", BAD, ids=["range", "empty set", "long", "wildcards", "deep", "surrogate"]
+)
 def test_what_cannot_be_used_is_refused_and_permits_nothing(pattern):
     with pytest.raises(globs.GlobError, match=r"^spec\.x\[1\]"):
         globs.check_all(["*", pattern], "spec.x")
@@ -113,14 +148,19 @@ def test_what_cannot_be_used_is_refused_and_permits_nothing(pattern):
 
 
 LIMITS = {
-    "spec.sourceRepos[0]": {"sourceRepos": ["https://h/[z-a]"]}, "spec.sourceNamespaces[1]": {"sourceNamespaces": ["a", "[z-a]"]},
+    "spec.sourceRepos[0]": {"sourceRepos": ["https://h/[z-a]"]},
+    "spec.sourceNamespaces[1]": {"sourceNamespaces": ["a", "[z-a]"]},
     "spec.destinations[0].namespace": {"destinations": [{"server": "*", "namespace": "![z-a]"}]},
     "spec.destinations[0].server": {"destinations": [{"server": "a" * 2000, "namespace": "*"}]},
-    "spec.clusterResourceWhitelist[0].kind": {"clusterResourceWhitelist": [{"group": "*", "kind": "[z-a]"}]},
-    "spec.namespaceResourceBlacklist[0].name": {"namespaceResourceBlacklist": [{"group": "*", "kind": "*", "name": "[z-a]"}]},
+    "spec.clusterResourceWhitelist[0].kind": {
+        "clusterResourceWhitelist": [{"group": "*", "kind": "[z-a]"}]
+    },
+    "spec.namespaceResourceBlacklist[0].name": {
+        "namespaceResourceBlacklist": [{"group": "*", "kind": "*", "name": "[z-a]"}]
+    },
     "spec.orphanedResources.ignore[0].name": {"orphanedResources": {"ignore": [{"name": "[z-a]"}]}},
     "spec.sourceRepos has 2001": {"sourceRepos": [f"https://h/{n}" for n in range(2001)]},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("field", LIMITS)
@@ -131,15 +171,41 @@ def test_a_project_names_the_pattern_that_cannot_be_used(field):
 
 
 OTHERS = {
-    "syncWindows": lambda: check_windows([{"kind": "deny", "schedule": "* * * * *", "duration": "1h", "applications": ["[z-a]"]}]),
+    "syncWindows": lambda: check_windows(
+        [{"kind": "deny", "schedule": "* * * * *", "duration": "1h", "applications": ["[z-a]"]}]
+    ),
     "ignoreDifferences": lambda: ignore_rules([{"kind": "[z-a]"}], "spec.ignoreDifferences"),
-    "sourceIntegrity": lambda: check_integrity({"sourceIntegrity": {"git": {"policies": [{"repos": [{"url": "[z-a]"}], "gpg": {"mode": "none"}}]}}}),
+    "sourceIntegrity": lambda: check_integrity(
+        {
+            "sourceIntegrity": {
+                "git": {"policies": [{"repos": [{"url": "[z-a]"}], "gpg": {"mode": "none"}}]}
+            }
+        }
+    ),
     "z-a": lambda: parse_scope("clusters named prod|[z-a]"),
     "names no clusters": lambda: parse_scope("clusters named |"),
     "longer than 2000": lambda: parse_scope("clusters where " + "a," * 2000),
-    "longer than 256": lambda: check_windows([{"kind": "deny", "schedule": "1," * 200 + "1 * * * *", "duration": "1h", "applications": ["*"]}]),
-    "not a duration": lambda: check_windows([{"kind": "deny", "schedule": "* * * * *", "duration": "1" * 100_000 + "x", "applications": ["*"]}]),
-}  # fmt: skip
+    "longer than 256": lambda: check_windows(
+        [
+            {
+                "kind": "deny",
+                "schedule": "1," * 200 + "1 * * * *",
+                "duration": "1h",
+                "applications": ["*"],
+            }
+        ]
+    ),
+    "not a duration": lambda: check_windows(
+        [
+            {
+                "kind": "deny",
+                "schedule": "* * * * *",
+                "duration": "1" * 100_000 + "x",
+                "applications": ["*"],
+            }
+        ]
+    ),
+}
 
 
 @pytest.mark.parametrize("words", OTHERS)
@@ -154,7 +220,9 @@ def test_a_stored_pattern_that_cannot_be_used_permits_nothing_and_denies_everyth
     assert permits_source(allow, "https://h/ok")
     assert not permits_source(allow, "https://h/a")
     assert not permits_source(deny, "https://h/ok")
-    place = {"destinations": [{"server": "*", "namespace": "*"}, {"server": "s", "namespace": "![z-a]"}]}  # fmt: skip
+    place = {
+        "destinations": [{"server": "*", "namespace": "*"}, {"server": "s", "namespace": "![z-a]"}]
+    }
     assert not permits_destination(place, "s", "", "team")
     assert permits_destination(place, "other", "", "team")
     kinds = {"namespaceResourceBlacklist": [{"group": "", "kind": "[z-a]"}]}
@@ -176,13 +244,27 @@ def test_a_stored_demand_or_account_that_cannot_be_read_is_an_error_and_not_pass
 
 @pytest.mark.parametrize(
     "pattern",
-    ["(a|b){0,500}(a|b){0,500}c", "((a|b|c){0,30}){0,30}x", "(?i)[a-z]{1,900}x", "(.{0,30}){0,30}z", "(a.{0,999}b)"],
-)  # fmt: skip
+    [
+        "(a|b){0,500}(a|b){0,500}c",
+        "((a|b|c){0,30}){0,30}x",
+        "(?i)[a-z]{1,900}x",
+        "(.{0,30}){0,30}z",
+        "(a.{0,999}b)",
+    ],
+)
 def test_a_regular_expression_has_few_instructions(pattern):
     with pytest.raises(patterns.PatternError, match="too large"):
         patterns.compiled(pattern)
 
 
-@pytest.mark.parametrize("pattern", ["^.{8,256}$", r"^\pL+$", r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$", "^v[0-9]+\\.[0-9]+$"])  # fmt: skip
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^.{8,256}$",
+        r"^\pL+$",
+        r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$",
+        "^v[0-9]+\\.[0-9]+$",
+    ],
+)
 def test_usual_regular_expressions_are_small_enough(pattern):
     assert patterns.compiled(pattern)

@@ -9,10 +9,23 @@ from hub.engine.integrity import check_integrity, demand_for
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"signatureKeys": [{}]}, "keyID"), ({"sourceIntegrity": {}}, "policies"), ({"sourceIntegrity": {"git": {"policies": [{"repos": [{"url": "*"}], "gpg": {"mode": "maybe"}}]}}}, "mode"),
-        ({"sourceIntegrity": {"git": {"policies": [{"gpg": {"keys": ["A"]}}]}}}, "repos"), ({"sourceIntegrity": {"git": {"policies": [{"repos": [{"url": "*"}], "gpg": {}}]}}}, "keys"),
+        ({"signatureKeys": [{}]}, "keyID"),
+        ({"sourceIntegrity": {}}, "policies"),
+        (
+            {
+                "sourceIntegrity": {
+                    "git": {"policies": [{"repos": [{"url": "*"}], "gpg": {"mode": "maybe"}}]}
+                }
+            },
+            "mode",
+        ),
+        ({"sourceIntegrity": {"git": {"policies": [{"gpg": {"keys": ["A"]}}]}}}, "repos"),
+        (
+            {"sourceIntegrity": {"git": {"policies": [{"repos": [{"url": "*"}], "gpg": {}}]}}},
+            "keys",
+        ),
     ],
-)  # fmt: skip
+)
 def test_demands_that_cannot_be(spec, words):
     with pytest.raises(RuleError, match=words):
         check_integrity(spec)

@@ -51,11 +51,19 @@ MANY = 20_000
 HOSTILE = [
     pytest.param(["a"] * MANY, ["a"] * (MANY - 1) + ["b"], True, id="equal lines"),
     pytest.param(["a", "b"] * MANY, ["b", "a", "a"] * MANY, False, id="two lines in turn"),
-    pytest.param(["x", *["a"] * MANY, "y"], ["z", *["a"] * 9, "v"], False, id="many less of a kind"),
-    pytest.param([str(n) for n in range(MANY)], [str(-n) for n in range(MANY)], True, id="all other"),
-    pytest.param([str(n) for n in range(MANY)], [str(n) for n in range(MANY)][::-1], False, id="turned round"),
-    pytest.param([str(n % 97) for n in range(MANY)], [str(n % 89) for n in range(MANY)], False, id="periods"),
-]  # fmt: skip
+    pytest.param(
+        ["x", *["a"] * MANY, "y"], ["z", *["a"] * 9, "v"], False, id="many less of a kind"
+    ),
+    pytest.param(
+        [str(n) for n in range(MANY)], [str(-n) for n in range(MANY)], True, id="all other"
+    ),
+    pytest.param(
+        [str(n) for n in range(MANY)], [str(n) for n in range(MANY)][::-1], False, id="turned round"
+    ),
+    pytest.param(
+        [str(n % 97) for n in range(MANY)], [str(n % 89) for n in range(MANY)], False, id="periods"
+    ),
+]
 
 
 @pytest.mark.parametrize(("old", "new", "is_whole"), HOSTILE)

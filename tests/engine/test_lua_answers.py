@@ -19,7 +19,7 @@ SLOW = {
     "many long calls": 'local s = ("a"):rep(4e6) while true do s:upper() s:reverse() s:lower() end',
     "tables moved": "local t = {} for i = 1, 300000 do t[i] = 1 end while true do table.insert(t, 1, 1) table.remove(t, 1) end",
     "joined": 'local t = {} for i = 1, 300000 do t[i] = "x" end while true do table.concat(t, ",") end',
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SLOW)
@@ -39,12 +39,25 @@ def test_a_text_of_nothing_is_repeated_at_once():
     assert time.process_time() - begun < 5
 
 
-@pytest.mark.parametrize("code", [
-    "local t = {} t.t = t return t", "local t = {} for i = 1, 30 do t = {t, t} end return t",
-    "local t = {} for i = 1, 300 do t = {t} end return t", "local t = {} for i = 1, 250000 do t[i] = 1 end return t",
-    'local s = ("x"):rep(5e6) return {s, s}', "return {[{}] = 1}", "return {[true] = 1}", "return {f = tostring}",
-    "return tostring", "return 0/0", "return {a = 1/0}", 'return "\\255\\254"', 'return {["\\255"] = 1}',
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "code",
+    [
+        "local t = {} t.t = t return t",
+        "local t = {} for i = 1, 30 do t = {t, t} end return t",
+        "local t = {} for i = 1, 300 do t = {t} end return t",
+        "local t = {} for i = 1, 250000 do t[i] = 1 end return t",
+        'local s = ("x"):rep(5e6) return {s, s}',
+        "return {[{}] = 1}",
+        "return {[true] = 1}",
+        "return {f = tostring}",
+        "return tostring",
+        "return 0/0",
+        "return {a = 1/0}",
+        'return "\\255\\254"',
+        'return {["\\255"] = 1}',
+    ],
+    ids=str,
+)
 def test_what_a_script_returns_is_bounded(code):
     with pytest.raises(RuleError, match="script: "):
         lua.run(code, {})
@@ -58,7 +71,12 @@ def test_large_numbers_of_a_resource_are_numbers(number):
 def test_a_number_that_no_script_can_have_ends_its_own_health_only(monkeypatch):
     script = {"example.org/Thing": health_script('return {status = "Healthy"}')}
     monkeypatch.setattr(live, "health_scripts", lambda: script)
-    manifest = {"apiVersion": "example.org/v1", "kind": "Thing", "metadata": {"name": "x"}, "spec": {"n": 10**400}}  # fmt: skip
+    manifest = {
+        "apiVersion": "example.org/v1",
+        "kind": "Thing",
+        "metadata": {"name": "x"},
+        "spec": {"n": 10**400},
+    }
     row = live.LiveResource(cluster_id=1)
 
     live._assess(row, manifest)
@@ -76,8 +94,14 @@ def test_usual_scripts_work():
              list = {1, 2, {a = "b"}}, empty = {}, lit = ("a-b"):match("a"), when = type(os.time()) }
     """
     assert lua.run(code, {}) == {
-        "status": "Healthy", "message": "C,B,A 3", "at": 3, "list": [1, 2, {"a": "b"}], "empty": {}, "lit": "a", "when": "number",
-    }  # fmt: skip
+        "status": "Healthy",
+        "message": "C,B,A 3",
+        "at": 3,
+        "list": [1, 2, {"a": "b"}],
+        "empty": {},
+        "lit": "a",
+        "when": "number",
+    }
 
 
 @pytest.mark.parametrize("init", [1, 2, 5, -3, 0, 99])

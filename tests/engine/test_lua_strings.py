@@ -31,9 +31,11 @@ ASK_OWN, ASK_OURS = OWN.compile(_ASK), OURS.compile(_ASK)
 
 
 @given(
-    st.text("ab1 .-", max_size=6), st.text("ab1.%^$*+-?()[]dw", max_size=6),
-    st.sampled_from(["find", "match", "gmatch", "gsub"]), st.sampled_from(["x", "<%0>", "%1"]),
-)  # fmt: skip
+    st.text("ab1 .-", max_size=6),
+    st.text("ab1.%^$*+-?()[]dw", max_size=6),
+    st.sampled_from(["find", "match", "gmatch", "gsub"]),
+    st.sampled_from(["x", "<%0>", "%1"]),
+)
 @settings(max_examples=1500, deadline=None)
 def test_patterns_answer_as_in_lua(text, pattern, name, by):
     own, ours = ASK_OWN(text, pattern, name, by), ASK_OURS(text, pattern, name, by)
@@ -42,10 +44,12 @@ def test_patterns_answer_as_in_lua(text, pattern, name, by):
 
 
 ENDLESS = {
-    "find": 'return ("a"):rep(1e5):find(("a*"):rep(50) .. "b")', "match": 'return ("a"):rep(200):match(("a-"):rep(50) .. "b")',
-    "gsub": 'return ("a"):rep(500):gsub(("a?"):rep(100) .. ("a"):rep(100) .. "b", "x")', "sort": "local t = {} for i = 1, 9000 do t[i] = i end while true do table.sort(t) end",
+    "find": 'return ("a"):rep(1e5):find(("a*"):rep(50) .. "b")',
+    "match": 'return ("a"):rep(200):match(("a-"):rep(50) .. "b")',
+    "gsub": 'return ("a"):rep(500):gsub(("a?"):rep(100) .. ("a"):rep(100) .. "b", "x")',
+    "sort": "local t = {} for i = 1, 9000 do t[i] = i end while true do table.sort(t) end",
     "joining": 'local s = ("x"):rep(4e6) while true do local t = s .. "a" end',
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ENDLESS)

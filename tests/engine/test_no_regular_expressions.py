@@ -16,15 +16,17 @@ CALLS = {"compile", "match", "search", "fullmatch", "sub", "subn", "split", "fin
 
 # Patterns that are put together, by file and the text of the call's pattern: why that is safe.
 PUT_TOGETHER = {
-    "projects/sources/__init__.py": "names of the hub's own build environment", "hub/guide.py": "a table in the same file",
+    "projects/sources/__init__.py": "names of the hub's own build environment",
+    "hub/guide.py": "a table in the same file",
     "appsets/template/functions.py": "a number of columns from 1 to 10,000, and a text of at most 10,000 characters",
-}  # fmt: skip
+}
 # Patterns that take long on a long text: what bounds the texts that they are given.
 BOUNDED = {
-    "hub/engine/backoff.py": "a duration has at most 100 characters", "hub/engine/quantity.py": "a quantity has at most 64 characters",
+    "hub/engine/backoff.py": "a duration has at most 100 characters",
+    "hub/engine/quantity.py": "a quantity has at most 64 characters",
     "projects/sources/versions.py": "a constraint has at most 256 characters",
     "appsets/template/functions.py": "constraints and versions have at most 256 characters",
-}  # fmt: skip
+}
 SHORT = 256
 
 
@@ -39,7 +41,13 @@ def calls():
     """Yield (file, name of the function, node of the pattern, flags) of every use of `re`."""
     for file, tree in python_files():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id == "re" and node.func.attr in CALLS:  # fmt: skip
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id == "re"
+                and node.func.attr in CALLS
+            ):
                 yield file, node.func.attr, node.args[0], ast.unparse(node)
 
 
@@ -51,7 +59,11 @@ def test_the_sweep_sees_the_uses():
 
 
 def test_every_pattern_is_written_in_the_code():
-    strange = [(file, ast.unparse(pattern)) for file, _, pattern, _ in FOUND if not isinstance(pattern, ast.Constant) and file not in PUT_TOGETHER]  # fmt: skip
+    strange = [
+        (file, ast.unparse(pattern))
+        for file, _, pattern, _ in FOUND
+        if not isinstance(pattern, ast.Constant) and file not in PUT_TOGETHER
+    ]
     assert strange == [], "use hub.engine.patterns for a pattern of a person"
 
 
@@ -59,13 +71,31 @@ def test_no_other_way_to_a_backtracking_pattern():
     strange = []
     for file, tree in python_files():
         for node in ast.walk(tree):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []  # fmt: skip
-            strange += [(file, name) for name in names if name in ("fnmatch", "glob", "sre_compile", "regex")]  # fmt: skip
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            strange += [
+                (file, name)
+                for name in names
+                if name in ("fnmatch", "glob", "sre_compile", "regex")
+            ]
             if isinstance(node, ast.ImportFrom) and node.module == "re":
                 strange.append((file, "from re import"))
-            if isinstance(node, ast.keyword) and node.arg and node.arg.endswith(("__regex", "__iregex")):  # fmt: skip
+            if (
+                isinstance(node, ast.keyword)
+                and node.arg
+                and node.arg.endswith(("__regex", "__iregex"))
+            ):
                 strange.append((file, node.arg))
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(("__regex", "__iregex")):  # fmt: skip
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and node.value.endswith(("__regex", "__iregex"))
+            ):
                 strange.append((file, node.value))
     assert strange == []
 
@@ -105,19 +135,38 @@ def is_searched(file, pattern, method):
     if method != "compile":
         return method not in ("match", "fullmatch")
     source = (ROOT / file).read_text()
-    names = [ast.unparse(n.targets[0]) for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Assign) and isinstance(n.value, ast.Call) and n.value.args and ast.unparse(n.value.args[0]) == ast.unparse(pattern)]  # fmt: skip
+    names = [
+        ast.unparse(n.targets[0])
+        for n in ast.walk(ast.parse(source))
+        if isinstance(n, ast.Assign)
+        and isinstance(n.value, ast.Call)
+        and n.value.args
+        and ast.unparse(n.value.args[0]) == ast.unparse(pattern)
+    ]
     uses = {use for name in names for use in re.findall(rf"\b{re.escape(name)}\.(\w+)\(", source)}
     return not uses or not uses <= {"match", "fullmatch"}
 
 
-LITERALS = sorted({(file, p.value, flags_of(call), is_searched(file, p, how)) for file, how, p, call in FOUND if isinstance(p, ast.Constant) and isinstance(p.value, str)})  # fmt: skip
+LITERALS = sorted(
+    {
+        (file, p.value, flags_of(call), is_searched(file, p, how))
+        for file, how, p, call in FOUND
+        if isinstance(p, ast.Constant) and isinstance(p.value, str)
+    }
+)
 
 
-@pytest.mark.parametrize(("file", "pattern", "flags", "searched"), LITERALS, ids=[f"{f}-{n}" for n, (f, *_) in enumerate(LITERALS)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "pattern", "flags", "searched"),
+    LITERALS,
+    ids=[f"{f}-{n}" for n, (f, *_) in enumerate(LITERALS)],
+)
 def test_our_own_patterns_take_little_time(file, pattern, flags, searched):
     expression = re.compile(pattern, flags)
     look = expression.search if searched else expression.fullmatch
     # Small ones first: what is exponential must not stop the tests.
-    sizes = ((24, 0.05), (SHORT, 0.05)) if file in BOUNDED else ((24, 0.05), (300, 0.05), (8_000, 0.05))  # fmt: skip
+    sizes = (
+        ((24, 0.05), (SHORT, 0.05)) if file in BOUNDED else ((24, 0.05), (300, 0.05), (8_000, 0.05))
+    )
     for size, limit in sizes:
         assert not is_slow(look, pattern, size, limit), f"{file}: {pattern}"

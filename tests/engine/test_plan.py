@@ -18,7 +18,7 @@ from hub.engine.plan import (
     observe,
     plan,
     waiting,
-)  # fmt: skip
+)
 from hub.engine.resource import ResourceKey
 from hub.engine.status import Assessment, Health
 

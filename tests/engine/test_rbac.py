@@ -117,10 +117,15 @@ def test_a_decision_says_why():
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("p, a, applications, get, */*", "a line is p with"), ("p, a, applications, get, */*, maybe", "allow or deny"), ("p, a, aplications, get, */*, allow", "no resource is called"),
-        ("g, a", "a line is p with"), ("x, a, b", "a line is p with"), ('p, "a, b', "invalid RBAC policy"), ("p, , applications, get, *, allow", "a line is p with"),
+        ("p, a, applications, get, */*", "a line is p with"),
+        ("p, a, applications, get, */*, maybe", "allow or deny"),
+        ("p, a, aplications, get, */*, allow", "no resource is called"),
+        ("g, a", "a line is p with"),
+        ("x, a, b", "a line is p with"),
+        ('p, "a, b', "invalid RBAC policy"),
+        ("p, , applications, get, *, allow", "a line is p with"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_line_disables_nothing_else(line, words):
     found = parse(f"p, a, projects, get, *, allow\n{line}\np, b, projects, get, *, allow\n")
     assert [r.subject for r in found.rules] == ["a", "b"]
@@ -177,9 +182,13 @@ def test_the_compiled_policy_equals_rule_by_rule_evaluation():
             for action in ("get", "sync", "action/apps/Deployment/restart"):
                 for name in ("a/x", "b/y", "c/z/w"):
                     fitting = [
-                        r.effect for r in policy.rules
-                        if r.subject in reach and matches(r.resource, resource) and matches(r.action, action) and matches(r.object, name)
-                    ]  # fmt: skip
+                        r.effect
+                        for r in policy.rules
+                        if r.subject in reach
+                        and matches(r.resource, resource)
+                        and matches(r.action, action)
+                        and matches(r.object, name)
+                    ]
                     assert found.decide(subjects, resource, action, name).allowed == (
                         "allow" in fitting and "deny" not in fitting
                     )
@@ -188,9 +197,11 @@ def test_the_compiled_policy_equals_rule_by_rule_evaluation():
 def test_names_that_no_policy_speaks_of_change_nothing():
     """Who differs only in those has the same rights, and is asked about once."""
     found = Enforcer(
-        parse("g, team, reader\ng, reader, base\np, base, logs, get, a/*, allow\np, x, logs, get, b/*, allow"),
+        parse(
+            "g, team, reader\ng, reader, base\np, base, logs, get, a/*, allow\np, x, logs, get, b/*, allow"
+        ),
         default_role="x",
-    )  # fmt: skip
+    )
     assert found.relevant(["sub-1", "team", "", "base", "role:none"]) == ("team", "base")
     for subjects in (["sub-1", "team"], ["team", "sub-2", "other"], ["team"]):
         assert found.relevant(subjects) == ("team",)
@@ -201,10 +212,17 @@ def test_names_that_no_policy_speaks_of_change_nothing():
 
 
 def test_decisions_rest_on_the_rules_that_reach_a_subject():
-    lines = ["p, team, applications, get, a/*, allow", "g, ann, team", "g, team, base", "p, base, applications, sync, a/*, allow"]  # fmt: skip
+    lines = [
+        "p, team, applications, get, a/*, allow",
+        "g, ann, team",
+        "g, team, base",
+        "p, base, applications, sync, a/*, allow",
+    ]
 
     def bearing(*more, mode="glob", default="", subject="ann"):
-        return Enforcer(parse("\n".join([*lines, *more]), "t", mode), mode, default).bearing([subject])  # fmt: skip
+        return Enforcer(parse("\n".join([*lines, *more]), "t", mode), mode, default).bearing(
+            [subject]
+        )
 
     before = bearing()
     assert {rule.subject for rule in before[1]} == {"team", "base"}
@@ -213,7 +231,11 @@ def test_decisions_rest_on_the_rules_that_reach_a_subject():
     lines.reverse()
     assert bearing() == before
     for now in (
-        bearing("p, ann, applications, get, b/*, allow"), bearing("p, base, applications, get, a/x, deny"), bearing("g, base, other", "p, other, applications, get, *, allow"),
-        bearing("p, anybody, applications, get, *, allow", default="anybody"), bearing(mode="regex"), bearing(subject="team-2"),
-    ):  # fmt: skip
+        bearing("p, ann, applications, get, b/*, allow"),
+        bearing("p, base, applications, get, a/x, deny"),
+        bearing("g, base, other", "p, other, applications, get, *, allow"),
+        bearing("p, anybody, applications, get, *, allow", default="anybody"),
+        bearing(mode="regex"),
+        bearing(subject="team-2"),
+    ):
         assert now != before

@@ -12,24 +12,51 @@ SPEC = {
     "clusterResourceWhitelist": [{"group": "", "kind": "Namespace", "name": "team-a*"}],
     "namespaceResourceBlacklist": [{"group": "", "kind": "Secret"}],
 }
-SCOPES = {("", "ConfigMap"): True, ("", "Secret"): True, ("", "Namespace"): False, ("", "Node"): False}  # fmt: skip
+SCOPES = {
+    ("", "ConfigMap"): True,
+    ("", "Secret"): True,
+    ("", "Namespace"): False,
+    ("", "Node"): False,
+}
 
 
 @pytest.mark.parametrize(
     ("key", "words"),
     [
         pytest.param(("", "ConfigMap", "team-a", "c"), "", id="its own namespace"),
-        pytest.param(("", "ConfigMap", "team-b", "c"), "namespace team-b is not permitted in project 'p'", id="a foreign namespace"),
-        pytest.param(("", "ConfigMap", "team-a/../team-b", "c"), "namespace team-a/../team-b is not", id="a namespace with a way out"),
+        pytest.param(
+            ("", "ConfigMap", "team-b", "c"),
+            "namespace team-b is not permitted in project 'p'",
+            id="a foreign namespace",
+        ),
+        pytest.param(
+            ("", "ConfigMap", "team-a/../team-b", "c"),
+            "namespace team-a/../team-b is not",
+            id="a namespace with a way out",
+        ),
         pytest.param(("", "ConfigMap", "", "c"), "namespace  is not permitted", id="no namespace"),
-        pytest.param(("", "Secret", "team-a", "c"), "resource :Secret is not permitted", id="a denied kind"),
-        pytest.param(("", "Namespace", "", "team-a1"), "", id="a cluster-scoped one that is listed"),
-        pytest.param(("", "Namespace", "", "team-b"), "resource :Namespace is not permitted", id="another name than the listed"),
-        pytest.param(("", "Node", "", "n"), "resource :Node is not permitted", id="a cluster-scoped kind"),
-        pytest.param(("x.io", "New", "", "n"), "resource x.io:New is not permitted", id="an unknown kind without a namespace"),
+        pytest.param(
+            ("", "Secret", "team-a", "c"), "resource :Secret is not permitted", id="a denied kind"
+        ),
+        pytest.param(
+            ("", "Namespace", "", "team-a1"), "", id="a cluster-scoped one that is listed"
+        ),
+        pytest.param(
+            ("", "Namespace", "", "team-b"),
+            "resource :Namespace is not permitted",
+            id="another name than the listed",
+        ),
+        pytest.param(
+            ("", "Node", "", "n"), "resource :Node is not permitted", id="a cluster-scoped kind"
+        ),
+        pytest.param(
+            ("x.io", "New", "", "n"),
+            "resource x.io:New is not permitted",
+            id="an unknown kind without a namespace",
+        ),
         pytest.param(("x.io", "New", "team-a", "n"), "", id="an unknown kind in its namespace"),
     ],
-)  # fmt: skip
+)
 def test_what_a_project_permits(key, words):
     refusal = Limits("p", SPEC, "https://a", "a", SCOPES).refusal(ResourceKey(*key))
 
@@ -47,14 +74,33 @@ ME, B = "mine", "other"
         pytest.param(Mark("1", "", "", False), [], "", id="no mark"),
         pytest.param(Mark("1", "", ME, False), [], "", id="a copy of its own mark"),
         pytest.param(Mark("1", "", B, False), [], B, id="a copy of another's mark"),
-        pytest.param(Mark("1", "2", "", False), [Mark("2", "", B, True)], B, id="made by another's"),
-        pytest.param(Mark("1", "2", ME, False), [Mark("2", "", B, True)], B, id="a copied mark, made by another's"),
-        pytest.param(Mark("1", "2", B, False), [Mark("2", "", ME, True)], ME, id="a copy of another's mark, made by its own"),
-        pytest.param(Mark("1", "2", "", False), [Mark("2", "3", B, False), Mark("3", "", B, True)], B, id="two generations"),
-        pytest.param(Mark("1", "2", "", False), [Mark("2", "1", "", False)], "", id="owners in a circle"),
+        pytest.param(
+            Mark("1", "2", "", False), [Mark("2", "", B, True)], B, id="made by another's"
+        ),
+        pytest.param(
+            Mark("1", "2", ME, False),
+            [Mark("2", "", B, True)],
+            B,
+            id="a copied mark, made by another's",
+        ),
+        pytest.param(
+            Mark("1", "2", B, False),
+            [Mark("2", "", ME, True)],
+            ME,
+            id="a copy of another's mark, made by its own",
+        ),
+        pytest.param(
+            Mark("1", "2", "", False),
+            [Mark("2", "3", B, False), Mark("3", "", B, True)],
+            B,
+            id="two generations",
+        ),
+        pytest.param(
+            Mark("1", "2", "", False), [Mark("2", "1", "", False)], "", id="owners in a circle"
+        ),
         pytest.param(Mark("1", "9", "", False), [], "", id="an owner that nobody knows"),
     ],
-)  # fmt: skip
+)
 def test_whose_a_resource_is(mark, known, expected):
     assert holder(mark, ME, {m.uid: m for m in [mark, *known]}) == expected
 

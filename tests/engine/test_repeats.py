@@ -21,8 +21,17 @@ def once(value):
 
 
 def test_the_last_of_a_variable_and_of_a_port_counts():
-    env = [{"name": "A", "value": "1"}, {"name": "B"}, {"name": "A", "value": "2"}, {"name": "A", "value": "3"}]  # fmt: skip
-    ports = [{"containerPort": 80, "name": "x"}, {"containerPort": 80, "protocol": "TCP"}, {"containerPort": 80, "protocol": "UDP"}]  # fmt: skip
+    env = [
+        {"name": "A", "value": "1"},
+        {"name": "B"},
+        {"name": "A", "value": "2"},
+        {"name": "A", "value": "3"},
+    ]
+    ports = [
+        {"containerPort": 80, "name": "x"},
+        {"containerPort": 80, "protocol": "TCP"},
+        {"containerPort": 80, "protocol": "UDP"},
+    ]
 
     found, repeats = once(pods({"name": "a", "env": env, "ports": ports}))
 
@@ -52,10 +61,18 @@ def test_members_of_a_set():
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (pods({"name": "a"}, {"name": "a"}), "Deployment/web: spec.template.spec.containers has name 'a' twice"),
-        (manifest("Widget", {"parts": [{"id": "a"}, {"id": "a", "zone": "home"}]}, "example.com/v1"), "spec.parts has id 'a', zone 'home' twice"),
+        (
+            pods({"name": "a"}, {"name": "a"}),
+            "Deployment/web: spec.template.spec.containers has name 'a' twice",
+        ),
+        (
+            manifest(
+                "Widget", {"parts": [{"id": "a"}, {"id": "a", "zone": "home"}]}, "example.com/v1"
+            ),
+            "spec.parts has id 'a', zone 'home' twice",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_kubernetes_takes_only_once_is_refused(value, words):
     with pytest.raises(ManifestError, match="takes only once: remove one") as error:
         once(value)

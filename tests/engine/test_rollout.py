@@ -30,9 +30,20 @@ RINGS = ("canary", "early", "rest")
 
 
 def spec(*steps, ours=None):
-    found = {"strategy": {"type": "RollingSync", "rollingSync": {"steps": [
-        {"matchExpressions": [{"key": "ring", "operator": "In", "values": [ring]}], **({} if most is None else {"maxUpdate": most})} for ring, most in steps
-    ]}}}  # fmt: skip
+    found = {
+        "strategy": {
+            "type": "RollingSync",
+            "rollingSync": {
+                "steps": [
+                    {
+                        "matchExpressions": [{"key": "ring", "operator": "In", "values": [ring]}],
+                        **({} if most is None else {"maxUpdate": most}),
+                    }
+                    for ring, most in steps
+                ]
+            },
+        }
+    }
     return {**found, "flotilla": {"rollout": ours}} if ours else found
 
 
@@ -52,7 +63,9 @@ def entry(name, step, status, target="v2", **how):
 
 
 def run(seen, before=(), said=None, since=None, now=NOW, steps=STEPS, missing=()):
-    return decide(steps, seen, {e.name: e for e in before}, said or Said(), since or {}, now, missing)  # fmt: skip
+    return decide(
+        steps, seen, {e.name: e for e in before}, said or Said(), since or {}, now, missing
+    )
 
 
 def status(found):
@@ -68,7 +81,9 @@ def test_new_applications_wait_and_the_first_step_starts():
 def test_an_application_goes_from_pending_to_healthy():
     before = [entry("a", 1, PENDING, started=True)]
     assert status(run([app("a", "canary", is_running=True)], before)) == {"a": PROGRESSING}
-    assert status(run([app("a", "canary", is_synced=True)], [entry("a", 1, PROGRESSING)])) == {"a": PROGRESSING}  # fmt: skip
+    assert status(run([app("a", "canary", is_synced=True)], [entry("a", 1, PROGRESSING)])) == {
+        "a": PROGRESSING
+    }
     found = run([well("a", "canary")], [entry("a", 1, PROGRESSING)])
     assert (status(found), found.step) == ({"a": HEALTHY}, 0)
 
@@ -81,7 +96,11 @@ def test_a_sync_that_could_not_start_is_tried_again():
 
 @pytest.mark.parametrize("was", [WAITING, PENDING, PROGRESSING, HEALTHY])
 def test_a_new_target_waits_from_any_state(was):
-    found = run([app("a", "canary", "v3"), well("b", "early")], [entry("a", 1, was, started=True), entry("b", 2, HEALTHY)], Said(paused=True))  # fmt: skip
+    found = run(
+        [app("a", "canary", "v3"), well("b", "early")],
+        [entry("a", 1, was, started=True), entry("b", 2, HEALTHY)],
+        Said(paused=True),
+    )
     assert status(found) == {"a": WAITING, "b": HEALTHY} and found.step == 1
 
 
@@ -112,8 +131,16 @@ def test_max_update_counts_what_is_under_way():
 
 @pytest.mark.parametrize(
     ("value", "total", "expected"),
-    [(None, 7, 7), (3, 7, 3), (0, 7, 0), ("0%", 7, 0), ("50%", 7, 3), ("10%", 7, 1), ("100%", 7, 7)],
-)  # fmt: skip
+    [
+        (None, 7, 7),
+        (3, 7, 3),
+        (0, 7, 0),
+        ("0%", 7, 0),
+        ("50%", 7, 3),
+        ("10%", 7, 1),
+        ("100%", 7, 7),
+    ],
+)
 def test_limits(value, total, expected):
     assert limit_of(value, total) == expected
 
@@ -125,34 +152,58 @@ def test_a_manual_step_waits_and_can_be_advanced():
     assert found.start == () and "by hand, or to be advanced" in found.waits
     assert run(seen, steps=steps, said=Said(advanced={1: digest_of(seen[:2])})).start == ("a", "b")
     newer = [app("a", "canary", "v3"), *seen[1:]]
-    assert run(newer, steps=steps, said=Said(advanced={1: digest_of(seen[:2])})).start == (), "it was said of the old targets"  # fmt: skip
+    assert run(newer, steps=steps, said=Said(advanced={1: digest_of(seen[:2])})).start == (), (
+        "it was said of the old targets"
+    )
     by_hand = [well("a", "canary"), well("b", "canary"), app("c", "early")]
     assert run(by_hand, [entry("a", 1, WAITING)], steps=steps).start == ("c",)
 
 
 def test_soaking_measures_from_when_the_step_was_seen_healthy():
-    steps = steps_of(spec(("canary", None), ("early", None), ours={"soak": "5m", "steps": [{"soak": "10m"}]}))  # fmt: skip
+    steps = steps_of(
+        spec(("canary", None), ("early", None), ours={"soak": "5m", "steps": [{"soak": "10m"}]})
+    )
     seen, before = [well("a", "canary"), app("c", "early")], [entry("a", 1, HEALTHY)]
     found = run(seen, before, steps=steps)
-    assert found.start == () and found.look_at == NOW + timedelta(minutes=10) and "soaks until" in found.waits  # fmt: skip
+    assert (
+        found.start == ()
+        and found.look_at == NOW + timedelta(minutes=10)
+        and "soaks until" in found.waits
+    )
     since = found.since
     assert run(seen, before, steps=steps, since=since, now=NOW + timedelta(minutes=9)).start == ()
-    assert run(seen, before, steps=steps, since=since, now=NOW + timedelta(minutes=10)).start == ("c",)  # fmt: skip
+    assert run(seen, before, steps=steps, since=since, now=NOW + timedelta(minutes=10)).start == (
+        "c",
+    )
     broken = [app("a", "canary", is_bad=True), app("c", "early")]
     assert (
         run(broken, before, steps=steps, since=since, now=NOW + timedelta(minutes=10)).since == {}
     )
     other = [well("a", "canary", "v3"), app("c", "early")]
-    assert run(other, [entry("a", 1, HEALTHY, "v3")], steps=steps, since=since, now=NOW + timedelta(minutes=10)).start == ()  # fmt: skip
+    assert (
+        run(
+            other,
+            [entry("a", 1, HEALTHY, "v3")],
+            steps=steps,
+            since=since,
+            now=NOW + timedelta(minutes=10),
+        ).start
+        == ()
+    )
 
 
 def test_a_degraded_share_halts_and_ends_by_itself():
     steps = steps_of(spec(("rest", 2), ours={"maxDegraded": "25%"}))
     names = [f"r{n}" for n in range(8)]
-    before = [entry(n, 1, PROGRESSING if n in ("r0", "r1", "r2") else HEALTHY if n == "r3" else WAITING) for n in names]  # fmt: skip
+    before = [
+        entry(n, 1, PROGRESSING if n in ("r0", "r1", "r2") else HEALTHY if n == "r3" else WAITING)
+        for n in names
+    ]
     seen = [app(n, "rest", is_bad=n in ("r0", "r1", "r2")) for n in names]
     found = run(seen, before, steps=steps)
-    assert found.is_halted and found.start == () and "3 of 8" in found.waits and "25%" in found.waits  # fmt: skip
+    assert (
+        found.is_halted and found.start == () and "3 of 8" in found.waits and "25%" in found.waits
+    )
     seen = [well("r0", "rest"), well("r1", "rest"), app("r2", "rest", is_bad=True), *seen[3:]]
     assert not run(seen, before, steps=steps).is_halted
     none = steps_of(spec(("rest", 2), ours={"maxDegraded": 0}))
@@ -170,12 +221,17 @@ def test_pause_and_abort():
     assert run(seen, before, Said(paused=True)).start == ()
     gone = Said(aborted={"a": "v2", "b": "v2"})
     found = run(seen, before, gone)
-    assert (found.start, status(found)) == ((), {"a": WAITING, "b": PROGRESSING}) and "aborted" in found.waits  # fmt: skip
+    assert (found.start, status(found)) == (
+        (),
+        {"a": WAITING, "b": PROGRESSING},
+    ) and "aborted" in found.waits
     ended = [app("a", "canary"), app("b", "canary", is_bad=True)]
     found = run(ended, found.entries, gone)
     assert status(found) == {"a": WAITING, "b": WAITING} and found.start == ()
     assert run(ended, found.entries).start == ("a", "b"), "resume starts what was ended again"
-    assert run([app("a", "canary", "v3"), ended[1]], found.entries, gone).start == ("a",), "a new target is another matter"  # fmt: skip
+    assert run([app("a", "canary", "v3"), ended[1]], found.entries, gone).start == ("a",), (
+        "a new target is another matter"
+    )
 
 
 def test_an_application_that_cannot_be_compared_holds_its_step():
@@ -188,26 +244,59 @@ def test_a_look_that_is_due_holds_what_comes_after():
     seen = [well("a", "canary", "v1")._replace(is_settled=False), app("c", "early")]
     found = run(seen, [entry("a", 1, HEALTHY, "v1")])
     assert (found.start, found.step) == ((), 1) and found.look_at is not None
-    assert run([seen[0]._replace(is_settled=True), seen[1]], [entry("a", 1, HEALTHY, "v1")]).start == ("c",)  # fmt: skip
+    assert run(
+        [seen[0]._replace(is_settled=True), seen[1]], [entry("a", 1, HEALTHY, "v1")]
+    ).start == ("c",)
 
 
 def test_an_application_that_does_not_exist_holds_its_step():
-    found = run([well("a", "canary"), app("c", "early")], [entry("a", 1, HEALTHY)], missing=[{"ring": "canary"}])  # fmt: skip
+    found = run(
+        [well("a", "canary"), app("c", "early")],
+        [entry("a", 1, HEALTHY)],
+        missing=[{"ring": "canary"}],
+    )
     assert (found.start, found.step) == ((), 1)
 
 
 def test_applications_of_no_step_are_left_alone():
     found = run([app("z", "elsewhere"), well("a", "canary")], [entry("a", 1, HEALTHY)])
-    assert (found.start, found.step, {e.name: e.step for e in found.entries}) == ((), 0, {"a": 1, "z": -1})  # fmt: skip
+    assert (found.start, found.step, {e.name: e.step for e in found.entries}) == (
+        (),
+        0,
+        {"a": 1, "z": -1},
+    )
 
 
 def test_an_application_of_two_steps_gates_both():
-    steps = steps_of({"strategy": {"rollingSync": {"steps": [
-        {"matchExpressions": [{"key": "ring", "operator": "NotIn", "values": ["rest"]}]}, {"matchExpressions": [{"key": "ring", "operator": "In", "values": ["early", "rest"]}]},
-    ]}}})  # fmt: skip
+    steps = steps_of(
+        {
+            "strategy": {
+                "rollingSync": {
+                    "steps": [
+                        {
+                            "matchExpressions": [
+                                {"key": "ring", "operator": "NotIn", "values": ["rest"]}
+                            ]
+                        },
+                        {
+                            "matchExpressions": [
+                                {"key": "ring", "operator": "In", "values": ["early", "rest"]}
+                            ]
+                        },
+                    ]
+                }
+            }
+        }
+    )
     assert step_number(steps, {}) == 1 and step_number(steps, {"ring": "rest"}) == 2
-    assert unclear(steps, [("c", {"ring": "early"})]) == "Application 'c' is selected by multiple steps: (1-2)"  # fmt: skip
-    assert unclear(STEPS, [("a", {"ring": "canary"})]) == "Steps [2 3] have no applications matching their criteria"  # fmt: skip
+    assert (
+        unclear(steps, [("c", {"ring": "early"})])
+        == "Application 'c' is selected by multiple steps: (1-2)"
+    )
+    assert (
+        unclear(STEPS, [("a", {"ring": "canary"})])
+        == "Steps [2 3] have no applications matching their criteria"
+    )
     found = run([app("c", "early"), app("r", "rest")], steps=steps)
     assert (found.start, found.step) == (("c",), 1)
 
@@ -219,12 +308,27 @@ def test_an_application_of_two_steps_gates_both():
         ({"strategy": {"rollingSync": {"steps": [{"maxUpdate": "x"}]}}}, "steps[0].maxUpdate"),
         ({"strategy": {"rollingSync": {"steps": [{"maxUpdate": "101%"}]}}}, "steps[0].maxUpdate"),
         ({"strategy": {"rollingSync": {"steps": [{"maxUpdate": True}]}}}, "steps[0].maxUpdate"),
-        ({"strategy": {"rollingSync": {"steps": [{"matchExpressions": [{"key": "a"}]}]}}}, "key and values"),
+        (
+            {"strategy": {"rollingSync": {"steps": [{"matchExpressions": [{"key": "a"}]}]}}},
+            "key and values",
+        ),
         ({"strategy": {"rollingSync": {"steps": [{}]}}, "flotilla": {"rollout": []}}, None),
-        ({"strategy": {"rollingSync": {"steps": [{}]}}, "flotilla": {"rollout": {"steps": {"a": 1}}}}, "rollout must be"),
-        ({"strategy": {"rollingSync": {"steps": [{}]}}, "flotilla": {"rollout": {"maxDegraded": -1}}}, "maxDegraded"),
+        (
+            {
+                "strategy": {"rollingSync": {"steps": [{}]}},
+                "flotilla": {"rollout": {"steps": {"a": 1}}},
+            },
+            "rollout must be",
+        ),
+        (
+            {
+                "strategy": {"rollingSync": {"steps": [{}]}},
+                "flotilla": {"rollout": {"maxDegraded": -1}},
+            },
+            "maxDegraded",
+        ),
     ],
-)  # fmt: skip
+)
 def test_steps_that_are_none(change, words):
     if words is None:
         assert len(steps_of(change)) == 1
@@ -247,11 +351,15 @@ class Fleet(RuleBasedStateMachine):
     """
 
     @initialize(
-        rings=st.lists(st.sampled_from(RINGS), min_size=1, max_size=7), most=st.tuples(*[st.sampled_from([None, 1, 2, "50%", 0])] * 3),
-        soak=st.sampled_from([None, "2m"]), bad=st.sampled_from([None, 0, "50%"]),
-    )  # fmt: skip
+        rings=st.lists(st.sampled_from(RINGS), min_size=1, max_size=7),
+        most=st.tuples(*[st.sampled_from([None, 1, 2, "50%", 0])] * 3),
+        soak=st.sampled_from([None, "2m"]),
+        bad=st.sampled_from([None, 0, "50%"]),
+    )
     def begin(self, rings, most, soak, bad):
-        self.steps = steps_of(spec(*zip(RINGS, most, strict=True), ours={"soak": soak, "maxDegraded": bad}))  # fmt: skip
+        self.steps = steps_of(
+            spec(*zip(RINGS, most, strict=True), ours={"soak": soak, "maxDegraded": bad})
+        )
         self.ring = {f"a{n}": ring for n, ring in enumerate(rings)}
         self.wanted = dict.fromkeys(self.ring, "v1")
         self.runs = dict.fromkeys(self.ring, "v0")
@@ -264,9 +372,16 @@ class Fleet(RuleBasedStateMachine):
         target, is_synced = self.wanted[name], self.runs[name] == self.wanted[name]
         is_failed = self.failed.get(name) == target and not is_synced
         return Seen(
-            name, {"ring": self.ring[name]}, target, name not in self.broken, is_synced, self.health[name], name in self.syncing,
-            not self.health[name] or is_failed, name not in self.unsettled,
-        )  # fmt: skip
+            name,
+            {"ring": self.ring[name]},
+            target,
+            name not in self.broken,
+            is_synced,
+            self.health[name],
+            name in self.syncing,
+            not self.health[name] or is_failed,
+            name not in self.unsettled,
+        )
 
     def all_seen(self):
         return [self.seen(n) for n in self.ring]
@@ -274,7 +389,9 @@ class Fleet(RuleBasedStateMachine):
     @rule(loses=st.booleans())
     def look(self, loses):
         before = {s.name: s for s in self.all_seen()}
-        found = decide(self.steps, list(before.values()), self.entries, self.said, self.since, self.now)  # fmt: skip
+        found = decide(
+            self.steps, list(before.values()), self.entries, self.said, self.since, self.now
+        )
         statuses = {e.name: e for e in found.entries}
         for name in found.start:
             assert not self.said.paused and not found.is_halted
@@ -285,12 +402,19 @@ class Fleet(RuleBasedStateMachine):
             for other in statuses.values():
                 if other.step < own:
                     was = before[other.name]
-                    assert other.status == HEALTHY and was.is_settled and not was.is_bad, "a step began before the one before it was done"  # fmt: skip
+                    assert other.status == HEALTHY and was.is_settled and not was.is_bad, (
+                        "a step began before the one before it was done"
+                    )
         if found.step:
             step = self.steps[found.step - 1]
             own = [e for e in found.entries if e.step == found.step]
             busy = [e for e in own if e.status in (PENDING, PROGRESSING)]
-            fresh = [e for e in busy if e.name in found.start and self.entries.get(e.name, Entry("", 0, WAITING, "", "")).status == WAITING]  # fmt: skip
+            fresh = [
+                e
+                for e in busy
+                if e.name in found.start
+                and self.entries.get(e.name, Entry("", 0, WAITING, "", "")).status == WAITING
+            ]
             is_free = self.said.advanced.get(found.step) == digest_of([before[e.name] for e in own])
             if fresh and not is_free:
                 assert len(busy) <= limit_of(step.most, len(own)), "more at once than maxUpdate"
@@ -300,7 +424,9 @@ class Fleet(RuleBasedStateMachine):
             if not loses:
                 self.syncing[name] = self.wanted[name]
                 started.add(name)
-        self.entries = {e.name: e._replace(started=True) if e.name in started else e for e in found.entries}  # fmt: skip
+        self.entries = {
+            e.name: e._replace(started=True) if e.name in started else e for e in found.entries
+        }
         self.since = found.since
 
     @rule(data=st.data())
@@ -358,7 +484,9 @@ class Fleet(RuleBasedStateMachine):
     @rule(step=st.integers(1, 3))
     def advance(self, step):
         own = [s for s in self.all_seen() if self.steps[step - 1].selects(s.labels)]
-        self.said = Said(self.said.paused, self.said.aborted, {**self.said.advanced, step: digest_of(own)})  # fmt: skip
+        self.said = Said(
+            self.said.paused, self.said.aborted, {**self.said.advanced, step: digest_of(own)}
+        )
 
     @rule(minutes=st.integers(0, 5))
     def time_passes(self, minutes):
@@ -370,11 +498,18 @@ class Fleet(RuleBasedStateMachine):
         if not hasattr(self, "ring"):
             return
         entries, since, now = self.entries, self.since, self.now
-        calm = [Seen(n, {"ring": r}, self.wanted[n], is_synced=True, is_healthy=True) for n, r in self.ring.items()]  # fmt: skip
+        calm = [
+            Seen(n, {"ring": r}, self.wanted[n], is_synced=True, is_healthy=True)
+            for n, r in self.ring.items()
+        ]
         for _ in range(5):
             found = decide(self.steps, calm, entries, self.said, since, now)
             assert found.start == ()
-            entries, since, now = {e.name: e for e in found.entries}, found.since, now + timedelta(minutes=3)  # fmt: skip
+            entries, since, now = (
+                {e.name: e for e in found.entries},
+                found.since,
+                now + timedelta(minutes=3),
+            )
         assert found.step == 0 and {e.status for e in found.entries} == {HEALTHY}
 
     @invariant()
@@ -385,13 +520,29 @@ class Fleet(RuleBasedStateMachine):
         runs, health = dict(self.runs), dict.fromkeys(self.ring, True)
         entries, since, now = self.entries, self.since, self.now
         for _ in range(60):
-            seen = [Seen(n, {"ring": r}, self.wanted[n], is_synced=runs[n] == self.wanted[n], is_healthy=health[n]) for n, r in self.ring.items()]  # fmt: skip
+            seen = [
+                Seen(
+                    n,
+                    {"ring": r},
+                    self.wanted[n],
+                    is_synced=runs[n] == self.wanted[n],
+                    is_healthy=health[n],
+                )
+                for n, r in self.ring.items()
+            ]
             found = decide(self.steps, seen, entries, Said(), since, now)
-            entries = {e.name: e._replace(started=True) if e.name in found.start else e for e in found.entries}  # fmt: skip
+            entries = {
+                e.name: e._replace(started=True) if e.name in found.start else e
+                for e in found.entries
+            }
             since, now = found.since, now + timedelta(minutes=3)
             for name in found.start:
                 runs[name] = self.wanted[name]
-            stuck = [e.name for e in found.entries if e.status == PROGRESSING and runs[e.name] != self.wanted[e.name]]  # fmt: skip
+            stuck = [
+                e.name
+                for e in found.entries
+                if e.status == PROGRESSING and runs[e.name] != self.wanted[e.name]
+            ]
             for name in stuck:
                 # A sync that failed is the application's to retry, by itself or by hand.
                 runs[name] = self.wanted[name]

@@ -163,7 +163,15 @@ def test_deletion_guard(candidates, total, options, verdicts):
     assert waits_for_a_person(found.message) == (Verdict.CONFIRM in verdicts)
 
 
-@pytest.mark.parametrize("text", ["", "waiting for finalizer x/y", "waiting for the running operation to end", "waiting for 3 resources"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "waiting for finalizer x/y",
+        "waiting for the running operation to end",
+        "waiting for 3 resources",
+    ],
+)
 def test_what_ends_by_itself_waits_for_nobody(text):
     assert not waits_for_a_person(text)
 
@@ -186,10 +194,19 @@ def test_deletion_budget_of_a_project():
 @pytest.mark.parametrize(
     ("pattern", "text", "separator", "fits"),
     [
-        ("*", "a/b", False, True), ("*", "a/b", True, False), ("**", "a/b", True, True), ("a?c", "abc", True, True), ("a?c", "a/c", True, False),
-        ("a?c", "a/c", False, True), ("[ab]x", "bx", False, True), ("[!ab]x", "bx", False, False), ("{a,b}.yaml", "b.yaml", False, True), ("a.b", "axb", False, False), ("[", "[", False, True),
+        ("*", "a/b", False, True),
+        ("*", "a/b", True, False),
+        ("**", "a/b", True, True),
+        ("a?c", "abc", True, True),
+        ("a?c", "a/c", True, False),
+        ("a?c", "a/c", False, True),
+        ("[ab]x", "bx", False, True),
+        ("[!ab]x", "bx", False, False),
+        ("{a,b}.yaml", "b.yaml", False, True),
+        ("a.b", "axb", False, False),
+        ("[", "[", False, True),
     ],
-)  # fmt: skip
+)
 def test_globs(pattern, text, separator, fits):
     assert matches(pattern, text, separator=separator) is fits
 
@@ -212,10 +229,15 @@ def test_spellings_of_a_repository(one, other):
 @pytest.mark.parametrize(
     ("patterns", "url", "ok"),
     [
-        (["*"], "https://h/a/b", True), (["https://h/*"], "https://h/a", True), (["https://h/*"], "https://h/a/b", False), (["https://h/**"], "https://h/a/b", True),
-        (["*", "!https://h/secret"], "https://h/secret.git", False), ([], "https://h/a", False), (["https://other/*"], "https://h/a", False),
+        (["*"], "https://h/a/b", True),
+        (["https://h/*"], "https://h/a", True),
+        (["https://h/*"], "https://h/a/b", False),
+        (["https://h/**"], "https://h/a/b", True),
+        (["*", "!https://h/secret"], "https://h/secret.git", False),
+        ([], "https://h/a", False),
+        (["https://other/*"], "https://h/a", False),
     ],
-)  # fmt: skip
+)
 def test_source_repositories(patterns, url, ok):
     assert permits_source({"sourceRepos": patterns}, url) is ok
 
@@ -274,12 +296,19 @@ def test_a_denied_server_stays_denied_where_a_path_begins_with_a_number(url):
 @pytest.mark.parametrize(
     ("entries", "ok"),
     [
-        ([{"server": "*", "namespace": "*"}], True), ([{"server": "https://s", "namespace": "team-*"}], True), ([{"name": "c*", "namespace": "team-a"}], True),
-        ([{"server": "https://other", "namespace": "*"}], False), ([{"server": "*", "namespace": "other"}], False), ([{"server": "*"}], False),
-        ([{"server": "*", "namespace": "*"}, {"server": "*", "namespace": "!team-*"}], False), ([{"server": "*", "namespace": "*"}, {"server": "!https://s", "namespace": "*"}], False),
-        ([{"server": "*", "namespace": "*"}, {"namespace": "!other"}], True), ([{"server": "*", "namespace": "*"}, {"name": "!cluster", "namespace": "x"}], False), ([], False),
+        ([{"server": "*", "namespace": "*"}], True),
+        ([{"server": "https://s", "namespace": "team-*"}], True),
+        ([{"name": "c*", "namespace": "team-a"}], True),
+        ([{"server": "https://other", "namespace": "*"}], False),
+        ([{"server": "*", "namespace": "other"}], False),
+        ([{"server": "*"}], False),
+        ([{"server": "*", "namespace": "*"}, {"server": "*", "namespace": "!team-*"}], False),
+        ([{"server": "*", "namespace": "*"}, {"server": "!https://s", "namespace": "*"}], False),
+        ([{"server": "*", "namespace": "*"}, {"namespace": "!other"}], True),
+        ([{"server": "*", "namespace": "*"}, {"name": "!cluster", "namespace": "x"}], False),
+        ([], False),
     ],
-)  # fmt: skip
+)
 def test_destinations(entries, ok):
     assert permits_destination({"destinations": entries}, "https://s", "cluster", "team-a") is ok
 
@@ -287,12 +316,27 @@ def test_destinations(entries, ok):
 @pytest.mark.parametrize(
     ("spec", "namespaced", "ok"),
     [
-        ({}, True, True), ({}, False, False), ({"clusterResourceWhitelist": [{"group": "*", "kind": "*"}]}, False, True),
-        ({"clusterResourceWhitelist": [{"group": "*", "kind": "*"}], "clusterResourceBlacklist": [{"group": "", "kind": "Thing"}]}, False, False),
-        ({"clusterResourceWhitelist": [{"group": "", "kind": "Thing", "name": "a-*"}]}, False, False), ({"namespaceResourceWhitelist": []}, True, False),
-        ({"namespaceResourceWhitelist": [{"group": "", "kind": "Th*"}]}, True, True), ({"namespaceResourceBlacklist": [{"group": "", "kind": "Thing"}]}, True, False),
+        ({}, True, True),
+        ({}, False, False),
+        ({"clusterResourceWhitelist": [{"group": "*", "kind": "*"}]}, False, True),
+        (
+            {
+                "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
+                "clusterResourceBlacklist": [{"group": "", "kind": "Thing"}],
+            },
+            False,
+            False,
+        ),
+        (
+            {"clusterResourceWhitelist": [{"group": "", "kind": "Thing", "name": "a-*"}]},
+            False,
+            False,
+        ),
+        ({"namespaceResourceWhitelist": []}, True, False),
+        ({"namespaceResourceWhitelist": [{"group": "", "kind": "Th*"}]}, True, True),
+        ({"namespaceResourceBlacklist": [{"group": "", "kind": "Thing"}]}, True, False),
     ],
-)  # fmt: skip
+)
 def test_kinds_of_a_project(spec, namespaced, ok):
     assert permits_kind(spec, "", "Thing", "x", namespaced=namespaced) is ok
 
@@ -500,10 +544,23 @@ def test_names(name, ok):
 @pytest.mark.parametrize(
     ("expression", "path"),
     [
-        (".a.b", ("a", "b")), (".a[].b", ("a", None, "b")), ('.a["x/y"]', ("a", "x/y")), (".a[2]", ("a", 2)), (".a?", ("a",)), (".a | .b", None), ("", None), ('.["a"]', ("a",)),
-        ('.a[] | select(.x == "y")', None), ('["a"]', None), (".a.b?.c", None), (".a[].b?", ("a", None, "b")), (".a.[0].[]", ("a", 0, None)), (" .a\n", ("a",)), (".env.and", ("env", "and")),
+        (".a.b", ("a", "b")),
+        (".a[].b", ("a", None, "b")),
+        ('.a["x/y"]', ("a", "x/y")),
+        (".a[2]", ("a", 2)),
+        (".a?", ("a",)),
+        (".a | .b", None),
+        ("", None),
+        ('.["a"]', ("a",)),
+        ('.a[] | select(.x == "y")', None),
+        ('["a"]', None),
+        (".a.b?.c", None),
+        (".a[].b?", ("a", None, "b")),
+        (".a.[0].[]", ("a", 0, None)),
+        (" .a\n", ("a",)),
+        (".env.and", ("env", "and")),
     ],
-)  # fmt: skip
+)
 def test_plain_jq_paths(expression, path):
     found = plain_path(expression)
 

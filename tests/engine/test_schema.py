@@ -63,13 +63,33 @@ def test_shapes(schema, shape):
         (array(struct(x=TEXT), "map", ["x"]), ("x",), False),
         (array(struct(x=TEXT), "map", []), (), False),
         (array(struct(x=TEXT), "map", [1]), (), False),
-        ({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": "x"}, (), False),
+        (
+            {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": "x"},
+            (),
+            False,
+        ),
         (array(TEXT, "new kind"), (), False),
         ({**array(TEXT, None), "x-kubernetes-patch-strategy": 5}, (), False),
-        ({**array(TEXT, None), "x-kubernetes-patch-strategy": "merge,retainKeys", "x-kubernetes-patch-merge-key": "x"}, ("x",), False),
-        ({**array(TEXT), "x-kubernetes-patch-strategy": "merge", "x-kubernetes-patch-merge-key": "x"}, (), False),
+        (
+            {
+                **array(TEXT, None),
+                "x-kubernetes-patch-strategy": "merge,retainKeys",
+                "x-kubernetes-patch-merge-key": "x",
+            },
+            ("x",),
+            False,
+        ),
+        (
+            {
+                **array(TEXT),
+                "x-kubernetes-patch-strategy": "merge",
+                "x-kubernetes-patch-merge-key": "x",
+            },
+            (),
+            False,
+        ),
     ],
-)  # fmt: skip
+)
 def test_lists(schema, keys, is_set):
     found = spec_of(kind(a=schema))
     assert (found.keys, found.is_set) == (keys, is_set)
@@ -77,7 +97,12 @@ def test_lists(schema, keys, is_set):
 
 def test_maps():
     atomic = {**struct(x=TEXT), "x-kubernetes-map-type": "atomic"}
-    source = kind(a=atomic, b=ref("Atomic"), c={**ref("Plain", default={}), "x-kubernetes-map-type": "atomic"}, d=struct(x=TEXT))  # fmt: skip
+    source = kind(
+        a=atomic,
+        b=ref("Atomic"),
+        c={**ref("Plain", default={}), "x-kubernetes-map-type": "atomic"},
+        d=struct(x=TEXT),
+    )
     source["components"]["schemas"] |= {"Atomic": atomic, "Plain": struct(x=TEXT)}
 
     assert [spec_of(source, name).is_atomic for name in "abcd"] == [True, True, True, False]
@@ -140,10 +165,13 @@ def test_odd_parts_say_nothing_of_themselves_only():
     odd = resource("g", "v1", "Odd", spec=TEXT)
     source = document(
         K=resource("g", "v1", "K", spec=struct(a=TEXT)),
-        A=3, B={"properties": 4}, C={**odd, "x-kubernetes-group-version-kind": 5},
+        A=3,
+        B={"properties": 4},
+        C={**odd, "x-kubernetes-group-version-kind": 5},
         D={**odd, "x-kubernetes-group-version-kind": [3, {"group": 1}, {}]},
-        E=struct(x=TEXT), F=resource("g", "v1", "Bare"),
-    )  # fmt: skip
+        E=struct(x=TEXT),
+        F=resource("g", "v1", "Bare"),
+    )
 
     assert spec_of(source).shape == "string"
     assert type_of(small_document(source), "g", "v1", "Odd") is None

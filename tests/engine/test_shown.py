@@ -10,10 +10,22 @@ from hub.engine.status import Assessment, Health
 from hub.engine.tree import Node, is_usual, missing_json, node_json, parents_of
 
 POD = {
-    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns", "labels": {"app": "a"}},
-    "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i:1", "resources": {"requests": {"cpu": "100m", "memory": "1Ki"}}}], "initContainers": [{"image": "a:1"}]},
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "p", "namespace": "ns", "labels": {"app": "a"}},
+    "spec": {
+        "nodeName": "n",
+        "containers": [
+            {
+                "name": "c",
+                "image": "i:1",
+                "resources": {"requests": {"cpu": "100m", "memory": "1Ki"}},
+            }
+        ],
+        "initContainers": [{"image": "a:1"}],
+    },
     "status": {"phase": "Running", "containerStatuses": [{"ready": True, "restartCount": 2}]},
-}  # fmt: skip
+}
 
 
 def test_a_pod_is_described():
@@ -54,9 +66,20 @@ def test_other_kinds_are_described():
     }
     assert describe(service)["networkingInfo"]["externalURLs"] == ["http://203.0.113.10:8080"]
     ingress = {
-        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "i", "namespace": "ns"},
-        "spec": {"tls": [{"hosts": ["h.example"]}], "defaultBackend": {"service": {"name": "d"}}, "rules": [{"host": "h.example", "http": {"paths": [{"path": "/x*", "backend": {"service": {"name": "s"}}}]}}]},
-    }  # fmt: skip
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": "i", "namespace": "ns"},
+        "spec": {
+            "tls": [{"hosts": ["h.example"]}],
+            "defaultBackend": {"service": {"name": "d"}},
+            "rules": [
+                {
+                    "host": "h.example",
+                    "http": {"paths": [{"path": "/x*", "backend": {"service": {"name": "s"}}}]},
+                }
+            ],
+        },
+    }
     found = describe(ingress)["networkingInfo"]
     assert found["externalURLs"] == ["https://h.example/x"]
     assert [r["name"] for r in found["targetRefs"]] == ["d", "s"]
@@ -64,8 +87,21 @@ def test_other_kinds_are_described():
 
 
 @pytest.mark.parametrize(
-    "url", ["javascript:alert(1)", "JaVaScRiPt:x", "data:text/html,x", "vbscript:x", " javascript:x", "\tjavascript:x", "\u0000javascript:x", "https://a b", 'https://a"b', "ftp://x", 5]
-)  # fmt: skip
+    "url",
+    [
+        "javascript:alert(1)",
+        "JaVaScRiPt:x",
+        "data:text/html,x",
+        "vbscript:x",
+        " javascript:x",
+        "\tjavascript:x",
+        "\u0000javascript:x",
+        "https://a b",
+        'https://a"b',
+        "ftp://x",
+        5,
+    ],
+)
 def test_unsafe_links_are_left_out(url):
     assert not is_safe_url(url)
     for value in (url, f"title|{url}"):

@@ -11,7 +11,9 @@ def nested(levels, opens=b"[", closes=b"]"):
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        pytest.param(b'{"a": [1, 2.5, null, true, "x"]}', {"a": [1, 2.5, None, True, "x"]}, id="all"),
+        pytest.param(
+            b'{"a": [1, 2.5, null, true, "x"]}', {"a": [1, 2.5, None, True, "x"]}, id="all"
+        ),
         pytest.param(b'{"a": {"a": {}}}', {"a": {"a": {}}}, id="one key at several levels"),
         pytest.param(str(2**64 - 1).encode(), 2**64 - 1, id="the greatest number"),
         pytest.param(str(-(2**63)).encode(), -(2**63), id="the least number"),
@@ -19,7 +21,7 @@ def nested(levels, opens=b"[", closes=b"]"):
         pytest.param(b'"\\\\u0000"', "\\u0000", id="the text of an escape"),
         pytest.param(b'["\\\\u0000", {"a": 1}]', ["\\u0000", {"a": 1}], id="the same in a list"),
     ],
-)  # fmt: skip
+)
 def test_what_is_read(body, expected):
     assert read_json(body) == expected
 
@@ -48,11 +50,11 @@ def test_as_deep_as_may_be():
         pytest.param('{"a": 1}'.encode("utf-16"), "not valid JSON", id="UTF-16"),
         pytest.param(b'{"a": 1', "not valid JSON", id="half"),
         pytest.param(b'"\n"', "not valid JSON", id="a line end in a text"),
-        pytest.param(nested(MAX_DEPTH + 2) , "nested deeper", id="lists"),
+        pytest.param(nested(MAX_DEPTH + 2), "nested deeper", id="lists"),
         pytest.param(nested(MAX_DEPTH + 2, b'{"a":[', b"]}"), "nested deeper", id="objects"),
         pytest.param(nested(100_000), "nested deeper", id="very deep"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(body, words):
     with pytest.raises(Invalid, match=words):
         read_json(body)

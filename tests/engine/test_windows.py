@@ -38,26 +38,77 @@ DENY = window("deny")
         pytest.param([OPEN], {}, True, id="open"),
         pytest.param([CLOSED_ALLOW], {}, False, id="not open yet"),
         pytest.param([CLOSED_ALLOW], {"manual": True}, False, id="not open for people either"),
-        pytest.param([window(schedule="0 20 * * *", manualSync=True)], {"manual": True}, True, id="people may"),
-        pytest.param([window(schedule="0 20 * * *", manualSync=True), CLOSED_ALLOW], {"manual": True}, False, id="one of two lets people"),
+        pytest.param(
+            [window(schedule="0 20 * * *", manualSync=True)],
+            {"manual": True},
+            True,
+            id="people may",
+        ),
+        pytest.param(
+            [window(schedule="0 20 * * *", manualSync=True), CLOSED_ALLOW],
+            {"manual": True},
+            False,
+            id="one of two lets people",
+        ),
         pytest.param([DENY], {}, False, id="denied"),
         pytest.param([DENY, OPEN], {}, False, id="a deny wins"),
-        pytest.param([window("deny", manualSync=True)], {"manual": True}, True, id="a deny lets people"),
-        pytest.param([window("deny", manualSync=True), DENY], {"manual": True}, False, id="not all denies let people"),
+        pytest.param(
+            [window("deny", manualSync=True)], {"manual": True}, True, id="a deny lets people"
+        ),
+        pytest.param(
+            [window("deny", manualSync=True), DENY],
+            {"manual": True},
+            False,
+            id="not all denies let people",
+        ),
         pytest.param([window("deny", schedule="0 20 * * *")], {}, True, id="a deny that sleeps"),
-        pytest.param([window("deny", schedule="0 20 * * *"), CLOSED_ALLOW], {}, False, id="sleeping deny, closed allow"),
-        pytest.param([window("deny", syncOverrun=True)], {"could_at_start": True}, True, id="overrun of a deny"),
-        pytest.param([window("deny", syncOverrun=True)], {"could_at_start": False}, False, id="overrun of what never could"),
-        pytest.param([window(schedule="0 10 * * *", syncOverrun=True)], {"could_at_start": True}, True, id="overrun of an allow"),
-        pytest.param([window(schedule="0 10 * * *")], {"could_at_start": True}, False, id="no overrun"),
+        pytest.param(
+            [window("deny", schedule="0 20 * * *"), CLOSED_ALLOW],
+            {},
+            False,
+            id="sleeping deny, closed allow",
+        ),
+        pytest.param(
+            [window("deny", syncOverrun=True)],
+            {"could_at_start": True},
+            True,
+            id="overrun of a deny",
+        ),
+        pytest.param(
+            [window("deny", syncOverrun=True)],
+            {"could_at_start": False},
+            False,
+            id="overrun of what never could",
+        ),
+        pytest.param(
+            [window(schedule="0 10 * * *", syncOverrun=True)],
+            {"could_at_start": True},
+            True,
+            id="overrun of an allow",
+        ),
+        pytest.param(
+            [window(schedule="0 10 * * *")], {"could_at_start": True}, False, id="no overrun"
+        ),
         pytest.param([window(timeZone="Asia/Tokyo")], {}, False, id="noon of another zone"),
-        pytest.param([window(schedule="0 21 * * *", timeZone="Asia/Tokyo")], {}, True, id="evening in Tokyo"),
+        pytest.param(
+            [window(schedule="0 21 * * *", timeZone="Asia/Tokyo")], {}, True, id="evening in Tokyo"
+        ),
         pytest.param([window(schedule="@hourly", duration="40m")], {}, True, id="descriptor"),
         pytest.param([window(schedule="0 12 * * 2")], {}, False, id="another weekday"),
-        pytest.param([window(schedule="nonsense")], {"manual": True}, False, id="one that cannot be read blocks"),
-        pytest.param([window("deny", timeZone="Mars/Base")], {"manual": True}, False, id="unknown zone blocks"),
+        pytest.param(
+            [window(schedule="nonsense")],
+            {"manual": True},
+            False,
+            id="one that cannot be read blocks",
+        ),
+        pytest.param(
+            [window("deny", timeZone="Mars/Base")],
+            {"manual": True},
+            False,
+            id="unknown zone blocks",
+        ),
     ],
-)  # fmt: skip
+)
 def test_decision(windows, how, expected):
     assert can(*windows, **how) is expected
 
@@ -68,15 +119,29 @@ def test_decision(windows, how, expected):
         pytest.param({"applications": ["we*"]}, True, id="application"),
         pytest.param({"applications": ["api"]}, False, id="another"),
         pytest.param({"applications": [], "clusters": ["eas?"]}, True, id="cluster by name"),
-        pytest.param({"applications": [], "clusters": ["https://east"]}, True, id="cluster by server"),
+        pytest.param(
+            {"applications": [], "clusters": ["https://east"]}, True, id="cluster by server"
+        ),
         pytest.param({"applications": [], "namespaces": ["prod"]}, True, id="namespace"),
         pytest.param({"applications": ["api"], "namespaces": ["prod"]}, True, id="or"),
-        pytest.param({"applications": ["api"], "namespaces": ["prod"], "andOperator": True}, False, id="and"),
-        pytest.param({"applications": ["web"], "namespaces": ["prod"], "andOperator": True}, True, id="and, both"),
+        pytest.param(
+            {"applications": ["api"], "namespaces": ["prod"], "andOperator": True}, False, id="and"
+        ),
+        pytest.param(
+            {"applications": ["web"], "namespaces": ["prod"], "andOperator": True},
+            True,
+            id="and, both",
+        ),
     ],
-)  # fmt: skip
+)
 def test_whom_a_window_concerns(fields, concerned):
-    found = windows_for([window("deny", **fields)], name="web", namespace="prod", cluster=("east", "https://east"), now=NOON)  # fmt: skip
+    found = windows_for(
+        [window("deny", **fields)],
+        name="web",
+        namespace="prod",
+        cluster=("east", "https://east"),
+        now=NOON,
+    )
     assert bool(found.assigned) is concerned
 
 
@@ -107,12 +172,18 @@ def test_summer_time_keeps_the_hour_of_the_clock():
 @pytest.mark.parametrize(
     ("windows", "words"),
     [
-        ([window(kind="maybe")], "can only be allow or deny"), ([window(applications=[])], "requires one of application"),
-        ([window(schedule="* *")], "5 fields"), ([window(schedule="61 * * * *")], "cannot be read"), ([window(duration="long")], "duration"),
-        ([window(duration="0s")], "longer than nothing"), ([window(timeZone="Mars/Base")], "no time zone"), ([window(), window(manualSync=True)], "already exists"),
-        (["x"], "must be an object"), ([window(clusters="east")], "list of texts"),
+        ([window(kind="maybe")], "can only be allow or deny"),
+        ([window(applications=[])], "requires one of application"),
+        ([window(schedule="* *")], "5 fields"),
+        ([window(schedule="61 * * * *")], "cannot be read"),
+        ([window(duration="long")], "duration"),
+        ([window(duration="0s")], "longer than nothing"),
+        ([window(timeZone="Mars/Base")], "no time zone"),
+        ([window(), window(manualSync=True)], "already exists"),
+        (["x"], "must be an object"),
+        ([window(clusters="east")], "list of texts"),
     ],
-)  # fmt: skip
+)
 def test_windows_that_cannot_be_used(windows, words):
     with pytest.raises(RuleError, match=words):
         check_windows(windows)

@@ -92,12 +92,18 @@ def test_forged_tokens(idle_hub, settings, anonymous):
     good = jwt.encode(claims(session), key, algorithm="HS256")
     assert idle_hub.get("/api/v1/flotilla/rbac", token=good)
     bad = [
-        "garbage", jwt.encode(claims(session), None, algorithm="none"), jwt.encode(claims(session), "x" * 32, algorithm="HS256"),
-        jwt.encode(claims(session, exp=1), key, algorithm="HS256"), jwt.encode(claims(session, iss="other"), key, algorithm="HS256"),
-        jwt.encode(claims("no-such-session"), key, algorithm="HS256"), jwt.encode(claims(session, sub="nobody:login"), key, algorithm="HS256"),
-        jwt.encode(claims(session, sub="admin:apiKey"), key, algorithm="HS256"), jwt.encode(claims(session, sub="proj:default:x"), key, algorithm="HS256"),
-        jwt.encode(claims(session, sub="admin"), key, algorithm="HS256"), jwt.encode(claims(session), key * 2, algorithm="HS512"),
-    ]  # fmt: skip
+        "garbage",
+        jwt.encode(claims(session), None, algorithm="none"),
+        jwt.encode(claims(session), "x" * 32, algorithm="HS256"),
+        jwt.encode(claims(session, exp=1), key, algorithm="HS256"),
+        jwt.encode(claims(session, iss="other"), key, algorithm="HS256"),
+        jwt.encode(claims("no-such-session"), key, algorithm="HS256"),
+        jwt.encode(claims(session, sub="nobody:login"), key, algorithm="HS256"),
+        jwt.encode(claims(session, sub="admin:apiKey"), key, algorithm="HS256"),
+        jwt.encode(claims(session, sub="proj:default:x"), key, algorithm="HS256"),
+        jwt.encode(claims(session, sub="admin"), key, algorithm="HS256"),
+        jwt.encode(claims(session), key * 2, algorithm="HS512"),
+    ]
     for token in bad:
         assert idle_hub.get("/api/v1/applications", token=token, status=401)["code"] == 16
     idle_hub.get("/api/v1/applications", token="", status=200 if anonymous else 401)
@@ -146,7 +152,11 @@ def test_sessions_and_tokens_die_with_the_account(idle_hub, ending):
     if ending == "delete":
         idle_hub.delete(path)
     else:
-        change = {"disable": {"enabled": False}, "password": {"password": "other password"}, "capability": {"capabilities": []}}[ending]  # fmt: skip
+        change = {
+            "disable": {"enabled": False},
+            "password": {"password": "other password"},
+            "capability": {"capabilities": []},
+        }[ending]
         idle_hub.call("PATCH", path, change)
     for each in (token, session):
         idle_hub.get("/api/v1/applications", token=each, status=401)
@@ -204,8 +214,13 @@ def test_sessions_are_listed_and_ended(idle_hub, person):
     )["token"]
     rows = idle_hub.get("/api/v1/flotilla/sessions", token=bob)["items"]
     assert len(rows) == 2 and [r["current"] for r in rows].count(True) == 1
-    assert {r["account"] for r in idle_hub.get("/api/v1/flotilla/sessions", account="*", token=bob)["items"]} == {"bob"}  # fmt: skip
-    assert {r["account"] for r in idle_hub.get("/api/v1/flotilla/sessions", account="*")["items"]} == {"admin", "bob"}  # fmt: skip
+    assert {
+        r["account"]
+        for r in idle_hub.get("/api/v1/flotilla/sessions", account="*", token=bob)["items"]
+    } == {"bob"}
+    assert {
+        r["account"] for r in idle_hub.get("/api/v1/flotilla/sessions", account="*")["items"]
+    } == {"admin", "bob"}
     admins = LoginSession.objects.get(account__name="admin")
     idle_hub.delete(f"/api/v1/flotilla/sessions/{admins.pk}", token=bob, status=403)
     second = next(r for r in rows if not r["current"])
@@ -228,8 +243,19 @@ def test_the_initial_password_file_goes_with_the_password(idle_hub, settings):
 def project(hub, name, roles, **spec):
     return hub.post(
         "/api/v1/projects",
-        {"project": {"metadata": {"name": name}, "spec": {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}], "roles": roles, **spec}}, "upsert": True},
-    )  # fmt: skip
+        {
+            "project": {
+                "metadata": {"name": name},
+                "spec": {
+                    "sourceRepos": ["*"],
+                    "destinations": [{"server": "*", "namespace": "*"}],
+                    "roles": roles,
+                    **spec,
+                },
+            },
+            "upsert": True,
+        },
+    )
 
 
 def role(name, *lines, groups=()):
@@ -245,7 +271,9 @@ def test_project_tokens_stay_in_their_project(idle_hub):
     token = made["token"]
     assert names(idle_hub, token) == {"pay-web"}
     assert idle_hub.get("/api/v1/projects/pay", token=token)["metadata"]["name"] == "pay"
-    assert [p["metadata"]["name"] for p in idle_hub.get("/api/v1/projects", token=token)["items"]] == ["pay"]  # fmt: skip
+    assert [
+        p["metadata"]["name"] for p in idle_hub.get("/api/v1/projects", token=token)["items"]
+    ] == ["pay"]
     idle_hub.get("/api/v1/applications/other", token=token, status=403)
     idle_hub.delete("/api/v1/applications/pay-web", token=token, status=403)
     idle_hub.post("/api/v1/projects/pay/roles/deploy/token", {}, token=token, status=403)
@@ -288,7 +316,11 @@ def test_project_roles_that_cannot_be_used(idle_hub, roles, words):
 
 
 def test_groups_of_a_project_role(idle_hub, person):
-    project(idle_hub, "pay", [role("r", "proj:pay:r, applications, get, pay/*, allow", groups=["team-pay"])])  # fmt: skip
+    project(
+        idle_hub,
+        "pay",
+        [role("r", "proj:pay:r, applications, get, pay/*, allow", groups=["team-pay"])],
+    )
     application("pay-web", "pay")
     application("other", "else")
     dev = person("oidc:1", issuer="https://idp", subject="1", groups=["team-pay"])
@@ -313,7 +345,12 @@ def test_a_role_change_is_obeyed_by_the_next_request(idle_hub, person):
 def test_what_a_provider_says_is_never_a_role_or_a_local_account(idle_hub, person):
     application("a")
     person("bob")
-    eve = person("oidc:eve", issuer="https://idp", subject="admin", groups=["role:admin", "admin", "proj:default:x", "", None, 7, ["admin"], "bob"])  # fmt: skip
+    eve = person(
+        "oidc:eve",
+        issuer="https://idp",
+        subject="admin",
+        groups=["role:admin", "admin", "proj:default:x", "", None, 7, ["admin"], "bob"],
+    )
     policies(idle_hub, "g, bob, role:admin\np, , applications, get, */*, allow")
     assert names(idle_hub, eve) == set()
     idle_hub.get("/api/v1/flotilla/rbac", token=eve, status=403)
@@ -333,14 +370,33 @@ def test_empty_or_odd_groups_give_nothing(idle_hub, person, groups):
 def test_production_is_closed_whatever_a_project_grants(idle_hub, person):
     prod = Cluster.objects.create(server="https://prod", name="prod-1", labels={"env": "prod"})
     dev = Cluster.objects.create(server="https://dev", name="dev-1", labels={"env": "dev"})
-    project(idle_hub, "pay", [role("all", *[f"proj:pay:all, applications, {a}, pay/*, allow" for a in ("get", "delete", "sync", "override")], groups=["team"])])  # fmt: skip
+    project(
+        idle_hub,
+        "pay",
+        [
+            role(
+                "all",
+                *[
+                    f"proj:pay:all, applications, {a}, pay/*, allow"
+                    for a in ("get", "delete", "sync", "override")
+                ],
+                groups=["team"],
+            )
+        ],
+    )
     application("in-prod", "pay", prod)
     application("in-dev", "pay", dev)
     member = person("oidc:1", issuer="https://idp", subject="1", groups=["team", "everyone"])
     rules = [
-        {"resource": "applications", "action": a, "object": "*", "effect": "deny", "clusters": "clusters where env=prod"}
+        {
+            "resource": "applications",
+            "action": a,
+            "object": "*",
+            "effect": "deny",
+            "clusters": "clusters where env=prod",
+        }
         for a in ("delete*", "override")
-    ]  # fmt: skip
+    ]
     idle_hub.put("/api/v1/flotilla/roles/careful", {"rules": rules, "members": ["everyone"]})
     idle_hub.delete("/api/v1/applications/in-prod", token=member, status=403)
     idle_hub.delete("/api/v1/applications/in-dev", token=member)
@@ -356,13 +412,34 @@ def test_grants_end_by_themselves(idle_hub, person):
     application("a")
     bob = person("bob")
     policies(idle_hub, "p, bob, applications, get, default/*, allow")
-    body = {"subject": "bob", "resource": "applications", "action": "delete", "object": "default/a", "duration": "30m", "reason": "fix", "ticket": "INC-1"}  # fmt: skip
+    body = {
+        "subject": "bob",
+        "resource": "applications",
+        "action": "delete",
+        "object": "default/a",
+        "duration": "30m",
+        "reason": "fix",
+        "ticket": "INC-1",
+    }
     made = idle_hub.post("/api/v1/flotilla/grants", body)
-    assert idle_hub.get("/api/v1/account/can-i/applications/delete/default/a", token=bob) == {"value": "yes"}  # fmt: skip
-    assert "grant" in idle_hub.get("/api/v1/flotilla/explain", token=bob, resource="applications", action="delete", object="default/a")["origin"]  # fmt: skip
+    assert idle_hub.get("/api/v1/account/can-i/applications/delete/default/a", token=bob) == {
+        "value": "yes"
+    }
+    assert (
+        "grant"
+        in idle_hub.get(
+            "/api/v1/flotilla/explain",
+            token=bob,
+            resource="applications",
+            action="delete",
+            object="default/a",
+        )["origin"]
+    )
     Grant.objects.filter(pk=made["id"]).update(ends_at=timezone.now())
     access_changed("grant", "test", None)
-    assert idle_hub.get("/api/v1/account/can-i/applications/delete/default/a", token=bob) == {"value": "no"}  # fmt: skip
+    assert idle_hub.get("/api/v1/account/can-i/applications/delete/default/a", token=bob) == {
+        "value": "no"
+    }
     assert close_grants() == 1 and close_grants() == 0
     verbs = list(
         AuditEvent.objects.filter(kind="grant").order_by("pk").values_list("verb", "actor")
@@ -370,13 +447,25 @@ def test_grants_end_by_themselves(idle_hub, person):
     assert verbs == [("grant", "admin"), ("grant-ended", "hub")]
     second = idle_hub.post("/api/v1/flotilla/grants", body)["id"]
     idle_hub.delete(f"/api/v1/flotilla/grants/{second}")
-    assert idle_hub.get("/api/v1/account/can-i/applications/delete/default/a", token=bob) == {"value": "no"}  # fmt: skip
+    assert idle_hub.get("/api/v1/account/can-i/applications/delete/default/a", token=bob) == {
+        "value": "no"
+    }
 
 
 def test_a_grant_ends_on_time_without_anybody_touching_it(idle_hub, person):
     bob = person("bob")
     now = timezone.now()
-    idle_hub.post("/api/v1/flotilla/grants", {"subject": "bob", "resource": "applications", "action": "sync", "object": "*", "until": (now + timezone.timedelta(seconds=1)).isoformat(), "reason": "x"})  # fmt: skip
+    idle_hub.post(
+        "/api/v1/flotilla/grants",
+        {
+            "subject": "bob",
+            "resource": "applications",
+            "action": "sync",
+            "object": "*",
+            "until": (now + timezone.timedelta(seconds=1)).isoformat(),
+            "reason": "x",
+        },
+    )
     path = "/api/v1/account/can-i/applications/sync/default/a"
     assert idle_hub.get(path, token=bob) == {"value": "yes"}
     idle_hub.wait(lambda: idle_hub.get(path, token=bob) == {"value": "no"}, "the end", 5)
@@ -385,12 +474,25 @@ def test_a_grant_ends_on_time_without_anybody_touching_it(idle_hub, person):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"duration": ""}, "duration"), ({"duration": "800h"}, "30 days"), ({"reason": ""}, "reason"), ({"resource": "nope"}, "no resource"),
-        ({"until": "soon", "duration": ""}, "until"), ({"clusters": "prod"}, "names no clusters"), ({"subject": None}, "subject"),
+        ({"duration": ""}, "duration"),
+        ({"duration": "800h"}, "30 days"),
+        ({"reason": ""}, "reason"),
+        ({"resource": "nope"}, "no resource"),
+        ({"until": "soon", "duration": ""}, "until"),
+        ({"clusters": "prod"}, "names no clusters"),
+        ({"subject": None}, "subject"),
     ],
-)  # fmt: skip
+)
 def test_grants_that_cannot_be(idle_hub, change, words):
-    body = {"subject": "bob", "resource": "applications", "action": "sync", "object": "*", "duration": "5m", "reason": "x", **change}  # fmt: skip
+    body = {
+        "subject": "bob",
+        "resource": "applications",
+        "action": "sync",
+        "object": "*",
+        "duration": "5m",
+        "reason": "x",
+        **change,
+    }
     assert words in idle_hub.post("/api/v1/flotilla/grants", body, status=400)["message"]
 
 
@@ -408,7 +510,14 @@ def test_broken_lines_are_named_and_disable_nothing(idle_hub, person):
 def test_several_policy_documents(idle_hub, person):
     application("a")
     bob = person("bob")
-    policies(idle_hub, "", **{"policy.team.csv": "p, role:t, applications, get, default/*, allow", "policy.zz.csv": "g, bob, role:t"})  # fmt: skip
+    policies(
+        idle_hub,
+        "",
+        **{
+            "policy.team.csv": "p, role:t, applications, get, default/*, allow",
+            "policy.zz.csv": "g, bob, role:t",
+        },
+    )
     assert names(idle_hub, bob) == {"a"}
     policies(
         idle_hub, "p, bob, applications, get, ^default/a$, allow", **{"policy.matchMode": "regex"}
@@ -419,10 +528,19 @@ def test_several_policy_documents(idle_hub, person):
 
 def test_roles_to_csv_and_back(idle_hub):
     rules = [
-        {"resource": "applications", "action": "action/apps/*", "object": 'x/a,"b"', "effect": "deny", "clusters": "clusters named a|b where env in (p,q),!x"},
+        {
+            "resource": "applications",
+            "action": "action/apps/*",
+            "object": 'x/a,"b"',
+            "effect": "deny",
+            "clusters": "clusters named a|b where env in (p,q),!x",
+        },
         {"resource": "logs", "action": "get", "object": "*/*", "effect": "allow", "clusters": ""},
-    ]  # fmt: skip
-    idle_hub.put("/api/v1/flotilla/roles/role:one", {"description": 'Says, "so"', "rules": rules, "members": ["g,1", "alice"]})  # fmt: skip
+    ]
+    idle_hub.put(
+        "/api/v1/flotilla/roles/role:one",
+        {"description": 'Says, "so"', "rules": rules, "members": ["g,1", "alice"]},
+    )
     idle_hub.put("/api/v1/flotilla/roles/two", {"rules": rules[1:], "members": ["role:one"]})
     before = idle_hub.get("/api/v1/flotilla/roles")["items"]
     text = idle_hub.get("/api/v1/flotilla/roles-csv")["csv"]
@@ -437,8 +555,13 @@ def test_who_can(idle_hub, person):
     person("bob")
     person("carol")
     person("oidc:1", issuer="https://idp", subject="s1", groups=["g1"])
-    policies(idle_hub, "g, g1, role:t\np, role:t, applications, sync, pay/*, allow\np, bob, applications, sync, */*, allow\np, bob, applications, sync, pay/a, deny")  # fmt: skip
-    found = idle_hub.get("/api/v1/flotilla/who-can", resource="applications", action="sync", object="pay/a")  # fmt: skip
+    policies(
+        idle_hub,
+        "g, g1, role:t\np, role:t, applications, sync, pay/*, allow\np, bob, applications, sync, */*, allow\np, bob, applications, sync, pay/a, deny",
+    )
+    found = idle_hub.get(
+        "/api/v1/flotilla/who-can", resource="applications", action="sync", object="pay/a"
+    )
     assert {a["account"] for a in found["accounts"]} == {"admin", "oidc:1"}
     assert {"g1", "role:t"} <= set(found["subjects"]) and "bob" in found["deniedSubjects"]
 
@@ -448,7 +571,9 @@ def test_can_i_speaks_as_argo_cd(idle_hub):
     assert idle_hub.get(f"{base}/applications/sync/default/argocd/a") == {"value": "yes"}
     assert idle_hub.get(f"{base}/extensions/invoke/x") == {"value": "no"}
     assert "not a valid resource" in idle_hub.get(f"{base}/apps/get/x", status=400)["message"]
-    assert "not a valid action" in idle_hub.get(f"{base}/applications/fly/x/y", status=400)["message"]  # fmt: skip
+    assert (
+        "not a valid action" in idle_hub.get(f"{base}/applications/fly/x/y", status=400)["message"]
+    )
 
 
 # --- what exists shows to nobody who may not know ---
@@ -462,15 +587,33 @@ def test_absent_and_forbidden_are_the_same(idle_hub, person):
     pairs = [
         (f"/api/v1/{kind}/there{tail}", f"/api/v1/{kind}/nope{tail}", method)
         for kind, tails in {
-            "applications": ["", "/sync", "/rollback", "/operation", "/manifests", "/events", "/links", "/syncwindows", "/resource-tree", "/managed-resources",
-                             "/server-side-diff", "/resource", "/resource/actions", "/logs", "/spec", "/confirm-deletion", "/revisions/x/metadata"],
+            "applications": [
+                "",
+                "/sync",
+                "/rollback",
+                "/operation",
+                "/manifests",
+                "/events",
+                "/links",
+                "/syncwindows",
+                "/resource-tree",
+                "/managed-resources",
+                "/server-side-diff",
+                "/resource",
+                "/resource/actions",
+                "/logs",
+                "/spec",
+                "/confirm-deletion",
+                "/revisions/x/metadata",
+            ],
             "projects": ["", "/detailed", "/events", "/globalprojects", "/syncwindows"],
             "clusters": ["", "/invalidate-cache", "/rotate-auth"],
-            "account": ["", "/token"], "flotilla/accounts": [""],
+            "account": ["", "/token"],
+            "flotilla/accounts": [""],
         }.items()
         for tail in tails
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
-    ]  # fmt: skip
+    ]
     Account.objects.create(name="there")
     body = {"metadata": {"name": None}, "resourceName": "x", "kind": "Pod"}
     for there, nope, method in pairs:
@@ -502,7 +645,9 @@ def test_other_peoples_applications_are_not_in_lists_and_streams(idle_hub, perso
         _version, changes = _look(["Application"], 0, bob, False)
         return [c.object["metadata"]["name"] for c in changes if c.gone is gone]
 
-    assert streamed("") == watched(gone=False) == ["mine-app"] and names(idle_hub, bob) == {"mine-app"}  # fmt: skip
+    assert streamed("") == watched(gone=False) == ["mine-app"] and names(idle_hub, bob) == {
+        "mine-app"
+    }
     for app in Application.objects.all():
         remove(app)
     assert streamed("DELETED") == watched(gone=True) == ["mine-app"]
@@ -519,7 +664,9 @@ def test_a_stranger_sees_nothing_in_the_watch_of_everything(idle_hub, person):
     stranger = person("stranger")
     application("secret-app", "secret-project")
     project(idle_hub, "secret-project", [])
-    Cluster.objects.create(server="https://secret-cluster", name="secret-cluster", resource_version=next_version())  # fmt: skip
+    Cluster.objects.create(
+        server="https://secret-cluster", name="secret-cluster", resource_version=next_version()
+    )
     Repository.objects.create(url="https://secret.example/x.git", resource_version=next_version())
     assert "secret-cluster" in str(_look(list(KINDS), 0, idle_hub.token, True))
     for is_first in (True, False):
@@ -533,7 +680,13 @@ def test_an_application_in_a_namespace_that_its_project_forbids(idle_hub):
     app = application("a", "pay", namespace="elsewhere")
     Project.objects.filter(name="pay").update(spec={"sourceNamespaces": ["other"]})
     for tail, method in (("", "GET"), ("/sync", "POST"), ("/logs", "GET"), ("/syncwindows", "GET")):
-        idle_hub.call(method, f"/api/v1/applications/{app.name}{tail}", {}, appNamespace="elsewhere", status=403)  # fmt: skip
+        idle_hub.call(
+            method,
+            f"/api/v1/applications/{app.name}{tail}",
+            {},
+            appNamespace="elsewhere",
+            status=403,
+        )
     Project.objects.filter(name="pay").update(spec={"sourceNamespaces": ["else*"]})
     idle_hub.get("/api/v1/applications/a", appNamespace="elsewhere")
 
@@ -549,14 +702,23 @@ def test_moving_an_application_needs_both_places(idle_hub, person):
     assert (
         "two/a" in idle_hub.put("/api/v1/applications/a", moved, token=bob, status=403)["message"]
     )
-    assert "two/a" in idle_hub.put("/api/v1/applications/a/spec", moved["spec"], token=bob, status=403)["message"]  # fmt: skip
+    assert (
+        "two/a"
+        in idle_hub.put("/api/v1/applications/a/spec", moved["spec"], token=bob, status=403)[
+            "message"
+        ]
+    )
     patch = {"patch": '{"spec":{"project":"two"}}', "patchType": "merge"}
     idle_hub.call("PATCH", "/api/v1/applications/a", patch, token=bob, status=403)
     idle_hub.post("/api/v1/applications", moved, token=bob, upsert="true", status=403)
 
 
 def test_a_reason_where_the_project_asks_for_one(idle_hub):
-    spec = {"flotilla": {"audit": {"requireReason": True, "requireTicket": True, "ticketPattern": "INC-\\d+"}}}  # fmt: skip
+    spec = {
+        "flotilla": {
+            "audit": {"requireReason": True, "requireTicket": True, "ticketPattern": "INC-\\d+"}
+        }
+    }
     project(idle_hub, "pay", [], **spec)
     application("a", "pay")
     path = "/api/v1/applications/a"
@@ -602,7 +764,11 @@ def test_every_route_refuses_nobody_and_shows_strangers_nothing(idle_hub, person
                 if view.permission[1] not in ("signed-in",) and answer["code"] == 5:
                     raise AssertionError((method, url, answer))
             else:
-                shown = [i for i in answer.get("items") or [] if i.get("name") != "stranger" and i.get("account") != "stranger"]  # fmt: skip
+                shown = [
+                    i
+                    for i in answer.get("items") or []
+                    if i.get("name") != "stranger" and i.get("account") != "stranger"
+                ]
                 assert method == "get" and not shown, (method, url, answer)
     assert count > 80
 
@@ -630,15 +796,23 @@ def test_refusals_are_recorded(idle_hub, person):
 
 @pytest.mark.parametrize(
     ("origin", "status"),
-    [("http://testserver", 200), ("", 200), ("https://evil.example", 403), ("http://sub.testserver", 403), ("null", 403)],
-)  # fmt: skip
+    [
+        ("http://testserver", 200),
+        ("", 200),
+        ("https://evil.example", 403),
+        ("http://sub.testserver", 403),
+        ("null", 403),
+    ],
+)
 def test_writes_from_pages_of_other_sites(idle_hub, origin, status):
     from django.test import Client
 
     client = Client()
     client.cookies["argocd.token"] = idle_hub.token
     headers = {"Origin": origin} if origin else {}
-    answer = client.put("/api/v1/flotilla/roles/x", data="{}", content_type="application/json", headers=headers)  # fmt: skip
+    answer = client.put(
+        "/api/v1/flotilla/roles/x", data="{}", content_type="application/json", headers=headers
+    )
     assert answer.status_code == status
     for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
         answer = client.generic("PUT", "/api/v1/flotilla/roles/x", data="{}", content_type=kind)
@@ -663,7 +837,9 @@ def test_tokens_of_a_project_are_listed_with_their_last_use(idle_hub):
     ]
     idle_hub.get("/api/v1/applications", token=token)
     listed = idle_hub.get("/api/v1/flotilla/tokens")["items"]
-    assert [(t["subject"], t["description"], t["createdBy"]) for t in listed] == [("proj:pay:r", "pipeline", "admin")]  # fmt: skip
+    assert [(t["subject"], t["description"], t["createdBy"]) for t in listed] == [
+        ("proj:pay:r", "pipeline", "admin")
+    ]
     assert listed[0]["lastUsedAt"] and ApiToken.objects.count() == 1
 
 
@@ -697,14 +873,20 @@ def test_names_that_are_given_twice_must_agree(idle_hub):
     Cluster.objects.create(server="https://one", name="one")
     manifest = {"metadata": {"name": "b"}, "spec": SPEC}
     table = [
-        ("PUT", "/api/v1/applications/a", manifest), ("PATCH", "/api/v1/applications/a", {"name": "b", "patch": "{}", "patchType": "merge"}),
-        ("POST", "/api/v1/applications/a/sync", {"name": "b"}), ("POST", "/api/v1/applications/a/rollback", {"name": "b"}),
-        ("PUT", "/api/v1/projects/pay", {"project": {"metadata": {"name": "other"}, "spec": {}}}), ("POST", "/api/v1/projects/pay/roles/r/token", {"project": "other"}),
-        ("POST", "/api/v1/projects/pay/roles/r/token", {"role": "other"}), ("POST", "/api/v1/account/admin/token", {"name": "bob"}),
-        ("PATCH", "/api/v1/flotilla/accounts/admin", {"name": "bob"}), ("PUT", "/api/v1/flotilla/roles/x", {"name": "y"}),
-        ("PUT", "/api/v1/flotilla/sso/providers/x", {"id": "y", "config": {}}), ("PUT", "/api/v1/clusters/https%3A%2F%2Fone", {"server": "https://two"}),
+        ("PUT", "/api/v1/applications/a", manifest),
+        ("PATCH", "/api/v1/applications/a", {"name": "b", "patch": "{}", "patchType": "merge"}),
+        ("POST", "/api/v1/applications/a/sync", {"name": "b"}),
+        ("POST", "/api/v1/applications/a/rollback", {"name": "b"}),
+        ("PUT", "/api/v1/projects/pay", {"project": {"metadata": {"name": "other"}, "spec": {}}}),
+        ("POST", "/api/v1/projects/pay/roles/r/token", {"project": "other"}),
+        ("POST", "/api/v1/projects/pay/roles/r/token", {"role": "other"}),
+        ("POST", "/api/v1/account/admin/token", {"name": "bob"}),
+        ("PATCH", "/api/v1/flotilla/accounts/admin", {"name": "bob"}),
+        ("PUT", "/api/v1/flotilla/roles/x", {"name": "y"}),
+        ("PUT", "/api/v1/flotilla/sso/providers/x", {"id": "y", "config": {}}),
+        ("PUT", "/api/v1/clusters/https%3A%2F%2Fone", {"server": "https://two"}),
         ("PUT", "/api/v1/repocreds/https%3A%2F%2Fgit.example", {"url": "https://other.example"}),
-    ]  # fmt: skip
+    ]
     idle_hub.post("/api/v1/repocreds", {"url": "https://git.example"})
     for method, path, body in table:
         answer = idle_hub.call(method, path, body, status=None)
@@ -816,8 +998,9 @@ def test_many_tokens_are_read_as_each_of_them(
         "foreign name": forged(settings.SECRET_KEY, jti=session, sub="admin:login"),
         "no number": forged(settings.SECRET_KEY),
         "no capability": forged(settings.SECRET_KEY, jti=session, sub="good:else"),
-        "nothing": "", "noise": "a.b.c",
-    }  # fmt: skip
+        "nothing": "",
+        "noise": "a.b.c",
+    }
     ProjectPolicy.objects.create(project="web", roles=[{"name": "login"}, {"name": "ci"}])
     tokens |= {
         "key": create_token("admin", account=accounts["good"]),
@@ -838,8 +1021,11 @@ def test_many_tokens_are_read_as_each_of_them(
     assert found == {token: alone(token) for token in tokens.values()}
     names = {name: found[token] and found[token].name for name, token in tokens.items()}
     assert {n: v for n, v in names.items() if v} == {
-        "good": "good", "key": "good", "role": "proj:web:ci", "role called login": "proj:web:login",
-    }  # fmt: skip
+        "good": "good",
+        "key": "good",
+        "role": "proj:web:ci",
+        "role called login": "proj:web:login",
+    }
 
     many = [person(f"p{n}") for n in range(20)]
     verify_all(many)
@@ -849,7 +1035,11 @@ def test_many_tokens_are_read_as_each_of_them(
     assert LoginSession.objects.get(account=accounts["disabled"]).last_used_at is None
 
 
-BAD_ROLE = {"name": "r", "policies": ["p, proj:team-a:r, applications, get, team-a/[z-a], allow"], "groups": ["dev"]}  # fmt: skip
+BAD_ROLE = {
+    "name": "r",
+    "policies": ["p, proj:team-a:r, applications, get, team-a/[z-a], allow"],
+    "groups": ["dev"],
+}
 
 
 def test_a_project_role_that_cannot_be_read_is_refused(idle_hub):
@@ -879,14 +1069,21 @@ def test_a_stored_role_that_cannot_be_read_reaches_no_other_page(idle_hub, perso
 
 
 def test_policy_documents_with_a_pattern_that_cannot_be_read_are_refused(idle_hub):
-    body = {"data": {"policy.csv": "p, a, applications, get, *, allow\np, a, applications, get, [z-a], deny"}}  # fmt: skip
+    body = {
+        "data": {
+            "policy.csv": "p, a, applications, get, *, allow\np, a, applications, get, [z-a], deny"
+        }
+    }
     said = idle_hub.put("/api/v1/flotilla/rbac", body, status=400)["message"]
     assert said.startswith("rbac[policy.csv:2]") and "[z-a]" in said
 
 
 def test_the_built_in_roles_hold_when_policies_are_regular_expressions(idle_hub, person):
     application("a")
-    data = {"policy.matchMode": "regex", "policy.csv": "p, dev, applications, get, ^default/a$, allow"}  # fmt: skip
+    data = {
+        "policy.matchMode": "regex",
+        "policy.csv": "p, dev, applications, get, ^default/a$, allow",
+    }
     idle_hub.put("/api/v1/flotilla/rbac", {"data": data})
     assert names(idle_hub, idle_hub.token) == {"a"} == names(idle_hub, person("dev"))
     idle_hub.get("/api/v1/flotilla/rbac")

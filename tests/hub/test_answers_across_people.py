@@ -111,8 +111,10 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(
-    ("before", "who", "other", "status", "again"), [o[1:] for o in OTHERS], ids=[o[0] for o in OTHERS]
-)  # fmt: skip
+    ("before", "who", "other", "status", "again"),
+    [o[1:] for o in OTHERS],
+    ids=[o[0] for o in OTHERS],
+)
 def test_an_answer_is_given_again_to_whom_it_was_for(people, before, who, other, status, again):
     body = change()
     first = people.send("ann", body)
@@ -238,7 +240,9 @@ def test_a_tag_of_somebody_else_says_nothing(people, path, star):
             assert answer.status_code in (401, 403), who
 
 
-@pytest.mark.parametrize("header", ["If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"])  # fmt: skip
+@pytest.mark.parametrize(
+    "header", ["If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"]
+)
 def test_what_is_there_and_what_is_not_answer_conditions_alike(people, header):
     people.allow()
     value = "Sat, 01 Jan 2022 00:00:00 GMT" if "Since" in header else '"x"'

@@ -50,10 +50,14 @@ def test_sign_in_and_out(idle_hub):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({}, "no credentials supplied"), ({"username": "admin"}, "no credentials supplied"), ({"username": "admin", "password": "wrong"}, "Invalid username or password"),
-        ({"username": "nobody", "password": "x"}, "Invalid username or password"), ({"username": "admin", "password": ["x"]}, "no credentials supplied"), ({"token": "x"}, "no longer supported"),
+        ({}, "no credentials supplied"),
+        ({"username": "admin"}, "no credentials supplied"),
+        ({"username": "admin", "password": "wrong"}, "Invalid username or password"),
+        ({"username": "nobody", "password": "x"}, "Invalid username or password"),
+        ({"username": "admin", "password": ["x"]}, "no credentials supplied"),
+        ({"token": "x"}, "no longer supported"),
     ],
-)  # fmt: skip
+)
 def test_sign_in_refused(idle_hub, body, words):
     assert words in idle_hub.post("/api/v1/session", body, token="", status=401)["message"]
     assert AuditEvent.objects.filter(outcome="refused", verb="login").exists() == (
@@ -398,8 +402,12 @@ def test_put_patch_and_spec(idle_hub):
 
 @pytest.mark.parametrize(
     ("query", "words"),
-    [({"cascade": "maybe"}, "cascade must be true or false"), ({"propagationPolicy": "odd"}, "invalid propagation policy: odd"), ({"cascade": "false", "propagationPolicy": "foreground"}, "when cascading is disabled")],
-)  # fmt: skip
+    [
+        ({"cascade": "maybe"}, "cascade must be true or false"),
+        ({"propagationPolicy": "odd"}, "invalid propagation policy: odd"),
+        ({"cascade": "false", "propagationPolicy": "foreground"}, "when cascading is disabled"),
+    ],
+)
 def test_bad_deletions(idle_hub, query, words):
     idle_hub.post("/api/v1/applications", BODY)
     assert words in idle_hub.delete("/api/v1/applications/a", status=400, **query)["message"]
@@ -523,11 +531,17 @@ def test_projects(idle_hub):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sourceRepos": "x"}, "spec.sourceRepos must be a list"), ({"sourceRepos": ["a", "a"]}, "already added"), ({"sourceRepos": ["!*"]}, "denies everything"),
-        ({"destinations": [{"server": "a"}, {"server": "a"}]}, "already added"), ({"destinations": ["x"]}, "must be an object"), ({"clusterResourceWhitelist": ["x"]}, "clusterResourceWhitelist[0]"),
-        ({"description": "x" * 300}, "255"), ({"flotilla": {"deletion": {"maxPercent": -1}}}, "maxPercent"), ({"sourceNamespaces": [1]}, "sourceNamespaces[0]"),
+        ({"sourceRepos": "x"}, "spec.sourceRepos must be a list"),
+        ({"sourceRepos": ["a", "a"]}, "already added"),
+        ({"sourceRepos": ["!*"]}, "denies everything"),
+        ({"destinations": [{"server": "a"}, {"server": "a"}]}, "already added"),
+        ({"destinations": ["x"]}, "must be an object"),
+        ({"clusterResourceWhitelist": ["x"]}, "clusterResourceWhitelist[0]"),
+        ({"description": "x" * 300}, "255"),
+        ({"flotilla": {"deletion": {"maxPercent": -1}}}, "maxPercent"),
+        ({"sourceNamespaces": [1]}, "sourceNamespaces[0]"),
     ],
-)  # fmt: skip
+)
 def test_bad_projects(idle_hub, changes, words):
     assert (
         words
@@ -718,12 +732,16 @@ def test_webhooks(idle_hub, settings):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("health", {"a": 5}, "group/Kind"), ("health", {"a": "return {"}, "health[a]: script"), ("actions", {"a": {"definitions": [{}]}}, "name is required"),
-        ("actions", {"a": {"discovery.lua": "nope nope"}}, "discovery.lua"), ("ignore_differences", [{"group": "x"}], "kind is required"),
-        ("ignore_differences", [{"kind": "X", "jqPathExpressions": ["$ENV"]}], "not available"), ("compare_options", {"ignoreResourceStatusField": "x"}, "all, crd or none"),
+        ("health", {"a": 5}, "group/Kind"),
+        ("health", {"a": "return {"}, "health[a]: script"),
+        ("actions", {"a": {"definitions": [{}]}}, "name is required"),
+        ("actions", {"a": {"discovery.lua": "nope nope"}}, "discovery.lua"),
+        ("ignore_differences", [{"group": "x"}], "kind is required"),
+        ("ignore_differences", [{"kind": "X", "jqPathExpressions": ["$ENV"]}], "not available"),
+        ("compare_options", {"ignoreResourceStatusField": "x"}, "all, crd or none"),
         ("resource_filters", {"exclusions": ["x"]}, "must hold the lists"),
     ],
-)  # fmt: skip
+)
 def test_bad_settings(idle_hub, name, value, words):
     assert (
         words
@@ -806,16 +824,27 @@ def test_openapi_is_served(idle_hub):
 
 def test_pages_of_applications(idle_hub):
     Project.objects.update_or_create(name="team", defaults={"spec": {"sourceRepos": ["*"]}})
-    spec = {"project": "team", "source": {"repoURL": "https://git.example/x"}, "destination": {"name": "in-cluster"}}  # fmt: skip
+    spec = {
+        "project": "team",
+        "source": {"repoURL": "https://git.example/x"},
+        "destination": {"name": "in-cluster"},
+    }
     for number in range(7):
-        Application.objects.create(name=f"a{number}", project="team", spec=spec, labels={"odd": str(number % 2)})  # fmt: skip
+        Application.objects.create(
+            name=f"a{number}", project="team", spec=spec, labels={"odd": str(number % 2)}
+        )
     Application.objects.create(name="a3", namespace="other", project="team", spec=spec)
-    whole = [(i["metadata"]["namespace"], i["metadata"]["name"]) for i in idle_hub.get("/api/v1/applications")["items"]]  # fmt: skip
+    whole = [
+        (i["metadata"]["namespace"], i["metadata"]["name"])
+        for i in idle_hub.get("/api/v1/applications")["items"]
+    ]
 
     def pages(**query):
         found, after = [], ""
         while True:
-            answer = idle_hub.get("/api/v1/applications", **query, **({"continue": after} if after else {}))  # fmt: skip
+            answer = idle_hub.get(
+                "/api/v1/applications", **query, **({"continue": after} if after else {})
+            )
             assert len(answer["items"]) <= query["limit"]
             found += [(i["metadata"]["namespace"], i["metadata"]["name"]) for i in answer["items"]]
             after = answer["metadata"].get("continue", "")
@@ -824,31 +853,62 @@ def test_pages_of_applications(idle_hub):
 
     assert pages(limit=3) == whole and pages(limit=1) == whole and pages(limit=100) == whole
     assert [n for _, n in pages(limit=2, selector="odd=1")] == ["a1", "a3", "a5"]
-    assert [n for _, n in pages(limit=2, fields="items.metadata.name,items.metadata.namespace,metadata.continue")] == [n for _, n in whole]  # fmt: skip
+    assert [
+        n
+        for _, n in pages(
+            limit=2, fields="items.metadata.name,items.metadata.namespace,metadata.continue"
+        )
+    ] == [n for _, n in whole]
     for bad in ({"limit": -1}, {"limit": "x"}, {"continue": "%%"}, {"continue": "W10"}):
         idle_hub.get("/api/v1/applications", **bad, status=400)
 
 
 def test_many_at_once_with_an_answer_for_each(idle_hub):
     Project.objects.update_or_create(name="team", defaults={"spec": {"sourceRepos": ["*"]}})
-    spec = {"project": "team", "source": {"repoURL": "https://git.example/x"}, "destination": {"name": "in-cluster"}}  # fmt: skip
+    spec = {
+        "project": "team",
+        "source": {"repoURL": "https://git.example/x"},
+        "destination": {"name": "in-cluster"},
+    }
     for name in ("a", "b"):
         Application.objects.create(name=name, project="team", spec=spec, labels={"team": name})
     where = "/api/v1/flotilla/applications/batch"
-    found = idle_hub.post(where, {"action": "refresh", "applications": ["a", "argocd/b", "absent"]})["items"]  # fmt: skip
+    found = idle_hub.post(
+        where, {"action": "refresh", "applications": ["a", "argocd/b", "absent"]}
+    )["items"]
     assert [(i["name"], i["ok"]) for i in found] == [("a", True), ("b", True), ("absent", False)]
     assert found[2]["code"] == 7 and "permission denied" in found[2]["message"]
     assert Application.objects.exclude(refresh_kind="").count() == 2
-    found = idle_hub.post(where, {"action": "delete", "selector": "team=a", "options": {"cascade": False}})["items"]  # fmt: skip
+    found = idle_hub.post(
+        where, {"action": "delete", "selector": "team=a", "options": {"cascade": False}}
+    )["items"]
     assert [i["name"] for i in found] == ["a"]
-    assert list(Application.objects.filter(deletion_requested_at=None).values_list("name", flat=True)) == ["b"]  # fmt: skip
-    change_setting("rbac", {"policy.csv": "p, dev, applications, get, team/*, allow\np, dev, applications, sync, team/none, allow"})  # fmt: skip
+    assert list(
+        Application.objects.filter(deletion_requested_at=None).values_list("name", flat=True)
+    ) == ["b"]
+    change_setting(
+        "rbac",
+        {
+            "policy.csv": "p, dev, applications, get, team/*, allow\np, dev, applications, sync, team/none, allow"
+        },
+    )
     access_changed("policy", "rbac", None)
-    token = issue(Account.objects.create(name="dev", password="!", capabilities=["login"]), timezone.now())  # fmt: skip
+    token = issue(
+        Account.objects.create(name="dev", password="!", capabilities=["login"]), timezone.now()
+    )
     for action in ("sync", "delete"):
-        found = idle_hub.post(where, {"action": action, "applications": ["b"]}, token=token)["items"]  # fmt: skip
+        found = idle_hub.post(where, {"action": action, "applications": ["b"]}, token=token)[
+            "items"
+        ]
         assert (found[0]["ok"], found[0]["code"]) == (False, 7)
-    for bad in ({}, {"action": "burn", "applications": []}, {"action": "sync"}, {"action": "sync", "applications": [1]}, {"action": "sync", "selector": ""}, {"action": "sync", "applications": ["a"], "options": [1]}):  # fmt: skip
+    for bad in (
+        {},
+        {"action": "burn", "applications": []},
+        {"action": "sync"},
+        {"action": "sync", "applications": [1]},
+        {"action": "sync", "selector": ""},
+        {"action": "sync", "applications": ["a"], "options": [1]},
+    ):
         idle_hub.post(where, bad, status=400)
 
 
@@ -862,4 +922,6 @@ def test_what_did_not_change_is_not_sent_again(idle_hub, client):
     fresh = client.get("/api/v1/projects", headers={**headers, "If-None-Match": first["ETag"]})
     assert fresh.status_code == 200 and b"more" in fresh.content
     # Who may not see it is told nothing by an old tag.
-    assert client.get("/api/v1/projects", headers={"If-None-Match": first["ETag"]}).status_code == 401  # fmt: skip
+    assert (
+        client.get("/api/v1/projects", headers={"If-None-Match": first["ETag"]}).status_code == 401
+    )

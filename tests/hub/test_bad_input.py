@@ -20,9 +20,10 @@ from projects.models import Application, Project, Repository
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SPEC = {
-    "project": "default", "source": {"repoURL": "https://git.invalid/x.git", "path": "."},
+    "project": "default",
+    "source": {"repoURL": "https://git.invalid/x.git", "path": "."},
     "destination": {"server": "https://x.invalid", "namespace": "x"},
-}  # fmt: skip
+}
 ODD = [
     None,
     5,
@@ -42,7 +43,9 @@ ODD = [
 
 
 def put(**more):
-    return Application.objects.create(name="x", project="default", spec=deepcopy(SPEC), resource_version=next_version(), **more)  # fmt: skip
+    return Application.objects.create(
+        name="x", project="default", spec=deepcopy(SPEC), resource_version=next_version(), **more
+    )
 
 
 @pytest.fixture
@@ -50,7 +53,11 @@ def furnished(idle_hub):
     """A hub with one of everything, called x."""
     Cluster.objects.create(server="https://x.invalid", name="x")
     Repository.objects.create(url="https://git.invalid/x.git")
-    Project.objects.create(name="x", spec={"roles": [{"name": "x"}], "sourceRepos": ["*"]}, resource_version=next_version())  # fmt: skip
+    Project.objects.create(
+        name="x",
+        spec={"roles": [{"name": "x"}], "sourceRepos": ["*"]},
+        resource_version=next_version(),
+    )
     put(refresh_at=None)
     return idle_hub
 
@@ -111,8 +118,15 @@ def test_a_patch_is_made_to_what_somebody_else_made(furnished, monkeypatch):
     stale = {"patch": json.dumps({"metadata": {"resourceVersion": "1"}}), "patchType": "merge"}
     assert "read it again" in furnished.call("PATCH", path, stale, status=409)["message"]
     monkeypatch.undo()
-    for patch in ({"metadata": None}, {"metadata": []}, {"spec": None}, {"metadata": {"labels": 5}}):  # fmt: skip
-        furnished.call("PATCH", path, {"patch": json.dumps(patch), "patchType": "merge"}, status=400)  # fmt: skip
+    for patch in (
+        {"metadata": None},
+        {"metadata": []},
+        {"spec": None},
+        {"metadata": {"labels": 5}},
+    ):
+        furnished.call(
+            "PATCH", path, {"patch": json.dumps(patch), "patchType": "merge"}, status=400
+        )
 
 
 def test_a_project_that_somebody_changed_is_not_written_over(furnished):
@@ -153,17 +167,42 @@ def test_two_at_once_and_one_of_them_wins(furnished):
 @pytest.mark.parametrize(
     ("method", "path", "body", "field"),
     [
-        ("PUT", "/api/v1/applications/x", {"metadata": {"name": "y"}, "spec": SPEC}, "metadata.name"),
-        ("PATCH", "/api/v1/applications/x", {"name": "y", "patch": "{}", "patchType": "merge"}, "name"),
+        (
+            "PUT",
+            "/api/v1/applications/x",
+            {"metadata": {"name": "y"}, "spec": SPEC},
+            "metadata.name",
+        ),
+        (
+            "PATCH",
+            "/api/v1/applications/x",
+            {"name": "y", "patch": "{}", "patchType": "merge"},
+            "name",
+        ),
         ("POST", "/api/v1/applications/x/sync", {"name": "y"}, "name"),
         ("POST", "/api/v1/applications/x/rollback", {"name": "y", "id": 1}, "name"),
-        ("PUT", "/api/v1/projects/x", {"project": {"metadata": {"name": "y"}, "spec": {}}}, "metadata.name"),
+        (
+            "PUT",
+            "/api/v1/projects/x",
+            {"project": {"metadata": {"name": "y"}, "spec": {}}},
+            "metadata.name",
+        ),
         ("POST", "/api/v1/projects/x/roles/x/token", {"project": "y"}, "project"),
         ("POST", "/api/v1/projects/x/roles/x/token", {"role": "y"}, "role"),
-        ("PUT", "/api/v1/clusters/https%3A%2F%2Fx.invalid", {"server": "https://y.invalid"}, "server"),
-        ("PUT", "/api/v1/repositories/https%3A%2F%2Fgit.invalid%2Fx.git", {"repo": "https://git.invalid/y.git"}, "repo"),
+        (
+            "PUT",
+            "/api/v1/clusters/https%3A%2F%2Fx.invalid",
+            {"server": "https://y.invalid"},
+            "server",
+        ),
+        (
+            "PUT",
+            "/api/v1/repositories/https%3A%2F%2Fgit.invalid%2Fx.git",
+            {"repo": "https://git.invalid/y.git"},
+            "repo",
+        ),
     ],
-)  # fmt: skip
+)
 def test_path_and_body_must_agree(furnished, method, path, body, field):
     before = [list(m.objects.values()) for m in (Application, Project, Cluster, Repository)]
     message = told(raw(furnished, method, path, json.dumps(body)))
@@ -171,14 +210,26 @@ def test_path_and_body_must_agree(furnished, method, path, body, field):
     assert before == [list(m.objects.values()) for m in (Application, Project, Cluster, Repository)]
 
 
-@pytest.mark.parametrize("name", ["", "Upper", "-x", "x-", "a b", "x/y", "../x", "x" * 254, "x\n", "ж", "x.", None, 5, [], {}])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    ["", "Upper", "-x", "x-", "a b", "x/y", "../x", "x" * 254, "x\n", "ж", "x.", None, 5, [], {}],
+)
 def test_names_that_kubernetes_would_not_take(furnished, name):
     counts = [m.objects.count() for m in (Application, Project)]
     for path, body in (
         ("/api/v1/applications", {"metadata": {"name": name}, "spec": SPEC}),
         ("/api/v1/projects", {"project": {"metadata": {"name": name}, "spec": {}}}),
-        ("/api/v1/applicationsets", {"metadata": {"name": name}, "spec": {"generators": [{"list": {"elements": []}}], "template": {"metadata": {"name": "a"}, "spec": SPEC}}}),
-    ):  # fmt: skip
+        (
+            "/api/v1/applicationsets",
+            {
+                "metadata": {"name": name},
+                "spec": {
+                    "generators": [{"list": {"elements": []}}],
+                    "template": {"metadata": {"name": "a"}, "spec": SPEC},
+                },
+            },
+        ),
+    ):
         assert "metadata.name" in told(raw(furnished, "POST", path, json.dumps(body))), path
     assert counts == [m.objects.count() for m in (Application, Project)]
 
@@ -209,9 +260,16 @@ BODIES = {
 @pytest.mark.parametrize("what", BODIES)
 def test_bodies_that_are_no_json(furnished, what):
     for method, path in (
-        ("POST", "/api/v1/applications"), ("PUT", "/api/v1/applications/x"), ("PATCH", "/api/v1/applications/x"), ("POST", "/api/v1/applications/x/sync"),
-        ("POST", "/api/v1/projects"), ("POST", "/api/v1/clusters"), ("POST", "/api/v1/repositories"), ("POST", "/api/v1/session"), ("PUT", "/api/v1/account/password"),
-    ):  # fmt: skip
+        ("POST", "/api/v1/applications"),
+        ("PUT", "/api/v1/applications/x"),
+        ("PATCH", "/api/v1/applications/x"),
+        ("POST", "/api/v1/applications/x/sync"),
+        ("POST", "/api/v1/projects"),
+        ("POST", "/api/v1/clusters"),
+        ("POST", "/api/v1/repositories"),
+        ("POST", "/api/v1/session"),
+        ("PUT", "/api/v1/account/password"),
+    ):
         told(raw(furnished, method, path, BODIES[what]))
     assert Application.objects.get(name="x").operation is None
 
@@ -227,7 +285,16 @@ def test_a_body_too_large_and_one_of_another_kind(furnished):
         assert "application/json" in told(raw(furnished, "POST", "/api/v1/projects", b"{}", kind))
 
 
-@pytest.mark.parametrize("path", ["/api/v1/nonsense", "/api/v1/applications/x/nonsense", "/api/v2/applications", "/api/v1/applications/x/resource/nonsense", "/api/"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/nonsense",
+        "/api/v1/applications/x/nonsense",
+        "/api/v2/applications",
+        "/api/v1/applications/x/resource/nonsense",
+        "/api/",
+    ],
+)
 def test_paths_that_are_none(furnished, path):
     for method in ("GET", "POST", "PUT", "DELETE"):
         answer = raw(furnished, method, path, b"{}")
@@ -240,7 +307,13 @@ def test_methods_that_a_path_has_not(furnished):
 
 
 def test_resources_that_are_none(furnished):
-    where = {"resourceName": "x", "namespace": "x", "version": "v1", "group": "", "kind": "Nonsense"}  # fmt: skip
+    where = {
+        "resourceName": "x",
+        "namespace": "x",
+        "version": "v1",
+        "group": "",
+        "kind": "Nonsense",
+    }
     for tail in ("resource", "resource/actions", "events", "logs"):
         answer = furnished.call("GET", f"/api/v1/applications/x/{tail}", status=None, **where)
         assert answer == "" or "Traceback" not in str(answer), tail
@@ -251,7 +324,13 @@ def test_resources_that_are_none(furnished):
 
 def places(value, at=()):
     yield at
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():  # fmt: skip
+    for key, inner in (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    ):
         yield from places(inner, (*at, key))
 
 
@@ -270,70 +349,319 @@ SHOWN = [e for e in EXAMPLES if e.get("body") is not None and "/session" not in 
 
 
 SOURCE = {
-    "repoURL": "https://git.invalid/x.git", "path": "x", "targetRevision": "main", "name": "n", "ref": "r",
-    "helm": {"releaseName": "x", "valueFiles": ["a.yaml"], "values": "a: 1", "valuesObject": {"a": 1}, "parameters": [{"name": "a", "value": "1", "forceString": True}],
-             "fileParameters": [{"name": "a", "path": "b"}], "skipCrds": True, "apiVersions": ["v1"], "kubeVersion": "1.30.0", "namespace": "x"},
-}  # fmt: skip
+    "repoURL": "https://git.invalid/x.git",
+    "path": "x",
+    "targetRevision": "main",
+    "name": "n",
+    "ref": "r",
+    "helm": {
+        "releaseName": "x",
+        "valueFiles": ["a.yaml"],
+        "values": "a: 1",
+        "valuesObject": {"a": 1},
+        "parameters": [{"name": "a", "value": "1", "forceString": True}],
+        "fileParameters": [{"name": "a", "path": "b"}],
+        "skipCrds": True,
+        "apiVersions": ["v1"],
+        "kubeVersion": "1.30.0",
+        "namespace": "x",
+    },
+}
 KUSTOMIZED = {
-    "repoURL": "https://git.invalid/x.git", "path": "x",
-    "kustomize": {"namePrefix": "a", "images": ["a=b"], "replicas": [{"name": "a", "count": 2}], "commonLabels": {"a": "b"}, "patches": [{"patch": "x", "target": {"kind": "Pod"}}], "components": ["c"]},
-}  # fmt: skip
+    "repoURL": "https://git.invalid/x.git",
+    "path": "x",
+    "kustomize": {
+        "namePrefix": "a",
+        "images": ["a=b"],
+        "replicas": [{"name": "a", "count": 2}],
+        "commonLabels": {"a": "b"},
+        "patches": [{"patch": "x", "target": {"kind": "Pod"}}],
+        "components": ["c"],
+    },
+}
 PLAIN = {
-    "repoURL": "https://git.invalid/x.git", "path": "x",
-    "directory": {"recurse": True, "include": "*", "jsonnet": {"extVars": [{"name": "a", "value": "b", "code": True}], "tlas": [{"name": "a", "value": "b"}], "libs": ["l"]}},
-}  # fmt: skip
+    "repoURL": "https://git.invalid/x.git",
+    "path": "x",
+    "directory": {
+        "recurse": True,
+        "include": "*",
+        "jsonnet": {
+            "extVars": [{"name": "a", "value": "b", "code": True}],
+            "tlas": [{"name": "a", "value": "b"}],
+            "libs": ["l"],
+        },
+    },
+}
 RICH = {
-    "project": "x", "sources": [SOURCE, KUSTOMIZED, PLAIN], "destination": {"server": "https://x.invalid", "namespace": "x"}, "revisionHistoryLimit": 3, "info": [{"name": "a", "value": "b"}],
+    "project": "x",
+    "sources": [SOURCE, KUSTOMIZED, PLAIN],
+    "destination": {"server": "https://x.invalid", "namespace": "x"},
+    "revisionHistoryLimit": 3,
+    "info": [{"name": "a", "value": "b"}],
     "syncPolicy": {
-        "automated": {"prune": True, "selfHeal": True}, "syncOptions": ["CreateNamespace=true"], "retry": {"limit": 2, "refresh": True, "backoff": {"duration": "5s", "factor": 2, "maxDuration": "3m"}},
+        "automated": {"prune": True, "selfHeal": True},
+        "syncOptions": ["CreateNamespace=true"],
+        "retry": {
+            "limit": 2,
+            "refresh": True,
+            "backoff": {"duration": "5s", "factor": 2, "maxDuration": "3m"},
+        },
         "managedNamespaceMetadata": {"labels": {"a": "b"}, "annotations": {"a": "b"}},
     },
-    "ignoreDifferences": [{"group": "apps", "kind": "Deployment", "name": "x", "namespace": "x", "jsonPointers": ["/spec/replicas"], "jqPathExpressions": [".spec.x"], "managedFieldsManagers": ["hpa"]}],
-}  # fmt: skip
+    "ignoreDifferences": [
+        {
+            "group": "apps",
+            "kind": "Deployment",
+            "name": "x",
+            "namespace": "x",
+            "jsonPointers": ["/spec/replicas"],
+            "jqPathExpressions": [".spec.x"],
+            "managedFieldsManagers": ["hpa"],
+        }
+    ],
+}
 RICH_PROJECT = {
-    "description": "d", "sourceRepos": ["*"], "sourceNamespaces": ["x"], "permitOnlyProjectScopedClusters": False, "destinations": [{"server": "*", "name": "n", "namespace": "*"}],
-    "clusterResourceWhitelist": [{"group": "*", "kind": "*"}], "namespaceResourceBlacklist": [{"group": "", "kind": "Quota"}], "signatureKeys": [{"keyID": "ABCDEF0123456789"}],
-    "orphanedResources": {"warn": True, "ignore": [{"group": "", "kind": "ConfigMap", "name": "k*"}]},
-    "roles": [{"name": "x", "description": "d", "policies": ["p, proj:x:x, applications, get, x/*, allow"], "groups": ["g"], "jwtTokens": [{"iat": 1, "exp": 2, "id": "i"}]}],
-    "syncWindows": [{"kind": "deny", "schedule": "* * * * *", "duration": "1h", "applications": ["a"], "namespaces": ["n"], "clusters": ["c"], "manualSync": True, "timeZone": "UTC"}],
-    "destinationServiceAccounts": [{"server": "*", "namespace": "x", "defaultServiceAccount": "sa"}],
-    "flotilla": {"audit": {"requireReason": False, "ticketPattern": "X-1"}, "deletion": {"maxResources": 3, "confirmKinds": ["Namespace"]}},
-}  # fmt: skip
+    "description": "d",
+    "sourceRepos": ["*"],
+    "sourceNamespaces": ["x"],
+    "permitOnlyProjectScopedClusters": False,
+    "destinations": [{"server": "*", "name": "n", "namespace": "*"}],
+    "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
+    "namespaceResourceBlacklist": [{"group": "", "kind": "Quota"}],
+    "signatureKeys": [{"keyID": "ABCDEF0123456789"}],
+    "orphanedResources": {
+        "warn": True,
+        "ignore": [{"group": "", "kind": "ConfigMap", "name": "k*"}],
+    },
+    "roles": [
+        {
+            "name": "x",
+            "description": "d",
+            "policies": ["p, proj:x:x, applications, get, x/*, allow"],
+            "groups": ["g"],
+            "jwtTokens": [{"iat": 1, "exp": 2, "id": "i"}],
+        }
+    ],
+    "syncWindows": [
+        {
+            "kind": "deny",
+            "schedule": "* * * * *",
+            "duration": "1h",
+            "applications": ["a"],
+            "namespaces": ["n"],
+            "clusters": ["c"],
+            "manualSync": True,
+            "timeZone": "UTC",
+        }
+    ],
+    "destinationServiceAccounts": [
+        {"server": "*", "namespace": "x", "defaultServiceAccount": "sa"}
+    ],
+    "flotilla": {
+        "audit": {"requireReason": False, "ticketPattern": "X-1"},
+        "deletion": {"maxResources": 3, "confirmKinds": ["Namespace"]},
+    },
+}
 RICH_SET = {
-    "goTemplate": True, "goTemplateOptions": ["missingkey=error"], "ignoreApplicationDifferences": [{"name": "a", "jsonPointers": ["/spec/x"], "jqPathExpressions": [".spec.y"]}],
+    "goTemplate": True,
+    "goTemplateOptions": ["missingkey=error"],
+    "ignoreApplicationDifferences": [
+        {"name": "a", "jsonPointers": ["/spec/x"], "jqPathExpressions": [".spec.y"]}
+    ],
     "generators": [
         {"list": {"elements": [{"a": "b"}]}, "selector": {"matchLabels": {"a": "b"}}},
-        {"clusters": {"selector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}, "values": {"a": "b"}}},
-        {"git": {"repoURL": "https://git.invalid/x.git", "revision": "main", "directories": [{"path": "*", "exclude": True}]}},
-        {"matrix": {"generators": [{"list": {"elements": [{"a": "b"}]}}, {"list": {"elements": [{"c": "d"}]}}]}},
-        {"merge": {"mergeKeys": ["a"], "generators": [{"list": {"elements": [{"a": "b"}]}}, {"list": {"elements": [{"a": "b", "c": "d"}]}}]}},
+        {
+            "clusters": {
+                "selector": {
+                    "matchLabels": {"a": "b"},
+                    "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}],
+                },
+                "values": {"a": "b"},
+            }
+        },
+        {
+            "git": {
+                "repoURL": "https://git.invalid/x.git",
+                "revision": "main",
+                "directories": [{"path": "*", "exclude": True}],
+            }
+        },
+        {
+            "matrix": {
+                "generators": [
+                    {"list": {"elements": [{"a": "b"}]}},
+                    {"list": {"elements": [{"c": "d"}]}},
+                ]
+            }
+        },
+        {
+            "merge": {
+                "mergeKeys": ["a"],
+                "generators": [
+                    {"list": {"elements": [{"a": "b"}]}},
+                    {"list": {"elements": [{"a": "b", "c": "d"}]}},
+                ],
+            }
+        },
     ],
-    "template": {"metadata": {"name": "{{.a}}", "labels": {"a": "b"}, "annotations": {"a": "b"}, "finalizers": ["f"]}, "spec": SPEC}, "templatePatch": "{}",
-    "syncPolicy": {"applicationsSync": "sync", "preserveResourcesOnDeletion": False}, "preservedFields": {"annotations": ["a"], "labels": ["l"]},
-    "strategy": {"type": "RollingSync", "rollingSync": {"steps": [{"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}], "maxUpdate": "10%"}]}},
-}  # fmt: skip
-METADATA = {"labels": {"a": "b"}, "annotations": {"a": "b"}, "finalizers": ["resources-finalizer.argocd.argoproj.io"]}  # fmt: skip
+    "template": {
+        "metadata": {
+            "name": "{{.a}}",
+            "labels": {"a": "b"},
+            "annotations": {"a": "b"},
+            "finalizers": ["f"],
+        },
+        "spec": SPEC,
+    },
+    "templatePatch": "{}",
+    "syncPolicy": {"applicationsSync": "sync", "preserveResourcesOnDeletion": False},
+    "preservedFields": {"annotations": ["a"], "labels": ["l"]},
+    "strategy": {
+        "type": "RollingSync",
+        "rollingSync": {
+            "steps": [
+                {
+                    "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}],
+                    "maxUpdate": "10%",
+                }
+            ]
+        },
+    },
+}
+METADATA = {
+    "labels": {"a": "b"},
+    "annotations": {"a": "b"},
+    "finalizers": ["resources-finalizer.argocd.argoproj.io"],
+}
 WRITTEN = [
-    ("PUT", "/api/v1/applications/x?validate=false", {"metadata": {"name": "x", **METADATA}, "spec": RICH}),
+    (
+        "PUT",
+        "/api/v1/applications/x?validate=false",
+        {"metadata": {"name": "x", **METADATA}, "spec": RICH},
+    ),
     ("PUT", "/api/v1/applications/x/spec?validate=false", RICH),
-    ("POST", "/api/v1/applications/x/sync", {
-        "revision": "main", "prune": True, "dryRun": True, "strategy": {"apply": {"force": True}}, "resources": [{"group": "", "kind": "A", "name": "b", "namespace": "c"}],
-        "manifests": ["{}"], "syncOptions": {"items": ["A=b"]}, "retryStrategy": {"limit": 1, "backoff": {"duration": "5s"}}, "infos": [{"name": "a", "value": "b"}], "sourcePositions": [1], "revisions": ["a"]}),
+    (
+        "POST",
+        "/api/v1/applications/x/sync",
+        {
+            "revision": "main",
+            "prune": True,
+            "dryRun": True,
+            "strategy": {"apply": {"force": True}},
+            "resources": [{"group": "", "kind": "A", "name": "b", "namespace": "c"}],
+            "manifests": ["{}"],
+            "syncOptions": {"items": ["A=b"]},
+            "retryStrategy": {"limit": 1, "backoff": {"duration": "5s"}},
+            "infos": [{"name": "a", "value": "b"}],
+            "sourcePositions": [1],
+            "revisions": ["a"],
+        },
+    ),
     ("POST", "/api/v1/applications/x/rollback", {"id": 1, "prune": True, "dryRun": True}),
-    ("PUT", "/api/v1/projects/x", {"project": {"metadata": {"name": "x", "labels": {"a": "b"}, "annotations": {"a": "b"}}, "spec": RICH_PROJECT}}),
+    (
+        "PUT",
+        "/api/v1/projects/x",
+        {
+            "project": {
+                "metadata": {"name": "x", "labels": {"a": "b"}, "annotations": {"a": "b"}},
+                "spec": RICH_PROJECT,
+            }
+        },
+    ),
     ("POST", "/api/v1/projects/x/roles/x/token", {"expiresIn": 60, "id": "i", "description": "d"}),
-    ("POST", "/api/v1/applicationsets?upsert=true", {"metadata": {"name": "x", "labels": {"a": "b"}, "annotations": {"a": "b"}}, "spec": RICH_SET}),
-    ("POST", "/api/v1/applicationsets/generate", {"applicationSet": {"metadata": {"name": "x"}, "spec": RICH_SET}}),
-    ("POST", "/api/v1/clusters?upsert=true", {"server": "https://x.invalid", "name": "x", "labels": {"a": "b"}, "annotations": {"a": "b"}, "namespaces": ["n"], "project": "p", "shard": "1",
-     "config": {"bearerToken": "t", "username": "u", "password": "p", "tlsClientConfig": {"insecure": True, "caData": "", "serverName": "s"}, "awsAuthConfig": {}, "execProviderConfig": {}}}),
-    ("PUT", "/api/v1/clusters/https%3A%2F%2Fx.invalid", {"name": "x", "labels": {"a": "b"}, "namespaces": ["n"], "config": {"bearerToken": "t"}}),
-    ("POST", "/api/v1/repositories?upsert=true", {"repo": "ssh://git.invalid/x.git", "type": "git", "name": "n", "username": "u", "password": "p", "sshPrivateKey": "k", "insecure": True, "enableLfs": True, "project": "x",
-     "tlsClientCertData": "c", "proxy": "http://127.0.0.1:1", "noProxy": "x", "enableOCI": True, "githubAppID": 5, "githubAppInstallationID": 6, "githubAppPrivateKey": "k", "bearerToken": "b"}),
-    ("POST", "/api/v1/repocreds?upsert=true", {"url": "https://git.invalid/", "username": "u", "password": "p", "type": "git", "githubAppID": 5}),
-    ("PUT", "/api/v1/flotilla/roles/x", {"rules": [{"resource": "applications", "action": "get", "object": "*/*", "effect": "allow", "clusters": "a=b"}], "groups": ["g"], "description": "d"}),
+    (
+        "POST",
+        "/api/v1/applicationsets?upsert=true",
+        {
+            "metadata": {"name": "x", "labels": {"a": "b"}, "annotations": {"a": "b"}},
+            "spec": RICH_SET,
+        },
+    ),
+    (
+        "POST",
+        "/api/v1/applicationsets/generate",
+        {"applicationSet": {"metadata": {"name": "x"}, "spec": RICH_SET}},
+    ),
+    (
+        "POST",
+        "/api/v1/clusters?upsert=true",
+        {
+            "server": "https://x.invalid",
+            "name": "x",
+            "labels": {"a": "b"},
+            "annotations": {"a": "b"},
+            "namespaces": ["n"],
+            "project": "p",
+            "shard": "1",
+            "config": {
+                "bearerToken": "t",
+                "username": "u",
+                "password": "p",
+                "tlsClientConfig": {"insecure": True, "caData": "", "serverName": "s"},
+                "awsAuthConfig": {},
+                "execProviderConfig": {},
+            },
+        },
+    ),
+    (
+        "PUT",
+        "/api/v1/clusters/https%3A%2F%2Fx.invalid",
+        {"name": "x", "labels": {"a": "b"}, "namespaces": ["n"], "config": {"bearerToken": "t"}},
+    ),
+    (
+        "POST",
+        "/api/v1/repositories?upsert=true",
+        {
+            "repo": "ssh://git.invalid/x.git",
+            "type": "git",
+            "name": "n",
+            "username": "u",
+            "password": "p",
+            "sshPrivateKey": "k",
+            "insecure": True,
+            "enableLfs": True,
+            "project": "x",
+            "tlsClientCertData": "c",
+            "proxy": "http://127.0.0.1:1",
+            "noProxy": "x",
+            "enableOCI": True,
+            "githubAppID": 5,
+            "githubAppInstallationID": 6,
+            "githubAppPrivateKey": "k",
+            "bearerToken": "b",
+        },
+    ),
+    (
+        "POST",
+        "/api/v1/repocreds?upsert=true",
+        {
+            "url": "https://git.invalid/",
+            "username": "u",
+            "password": "p",
+            "type": "git",
+            "githubAppID": 5,
+        },
+    ),
+    (
+        "PUT",
+        "/api/v1/flotilla/roles/x",
+        {
+            "rules": [
+                {
+                    "resource": "applications",
+                    "action": "get",
+                    "object": "*/*",
+                    "effect": "allow",
+                    "clusters": "a=b",
+                }
+            ],
+            "groups": ["g"],
+            "description": "d",
+        },
+    ),
     ("POST", "/api/v1/gpgkeys?upsert=true", {"keyData": "x"}),
     *[(e["method"], e["path"], e["body"]) for e in SHOWN],
-]  # fmt: skip
+]
 
 
 KINDS = (
@@ -346,10 +674,20 @@ KINDS = (
     "roles",
 )
 SHOWS = {
-    "applications": ("applications", "applications/x", "applications/x/syncwindows", "applications/x/managed-resources"),
-    "projects": ("projects/x", "projects/x/detailed", "projects/x/syncwindows", "applications/x/syncwindows"),
+    "applications": (
+        "applications",
+        "applications/x",
+        "applications/x/syncwindows",
+        "applications/x/managed-resources",
+    ),
+    "projects": (
+        "projects/x",
+        "projects/x/detailed",
+        "projects/x/syncwindows",
+        "applications/x/syncwindows",
+    ),
     "roles": ("flotilla/roles",),
-}  # fmt: skip
+}
 
 
 def shown(hub, written):
@@ -380,7 +718,19 @@ def test_wrong_types_everywhere(furnished, number):
     assert not wrong, (path, len(wrong), wrong[:40])
 
 
-WHOLE = [b"", b"null", b"[]", b"5", b'"x"', b"true", b"{}", b'{"metadata": []}', b'{"spec": 5, "metadata": {"name": "x"}}', b'{"name": {}}', b'[{"a": 1}, null, "x"]']  # fmt: skip
+WHOLE = [
+    b"",
+    b"null",
+    b"[]",
+    b"5",
+    b'"x"',
+    b"true",
+    b"{}",
+    b'{"metadata": []}',
+    b'{"spec": 5, "metadata": {"name": "x"}}',
+    b'{"name": {}}',
+    b'[{"a": 1}, null, "x"]',
+]
 
 
 def test_bodies_of_another_shape_on_every_route(furnished):
@@ -395,18 +745,37 @@ def test_bodies_of_another_shape_on_every_route(furnished):
             for body in WHOLE:
                 answer = raw(furnished, method.upper(), url, body)
                 tried += 1
-                assert answer.status_code < 500 or answer.status_code in (501, 503), (method, url, body, answer.content[:300])  # fmt: skip
+                assert answer.status_code < 500 or answer.status_code in (501, 503), (
+                    method,
+                    url,
+                    body,
+                    answer.content[:300],
+                )
                 if answer.status_code >= 400:
                     assert json.loads(answer.content)["message"], (method, url, body)
     assert tried > 400
 
 
 ODD_QUERIES = {
-    "limit": ["-1", "x", "1.5", "9" * 40], "continue": ["x", "%00", "9" * 400], "sort": ["nonsense", "-"], "selector": ["a in (", "=", "a==b==c", "!"],
-    "fields": ["..", "items.", "-"], "refresh": ["x"], "resourceVersion": ["x", "-1", "9" * 30], "projects": ["\x00", "%"], "appNamespace": ["../x", "X"],
-    "tailLines": ["x", "-5"], "sinceSeconds": ["x"], "untilTime": ["yesterday"], "versionId": ["x"], "sourceIndex": ["x", "-3"], "facets": ["nonsense"],
-    "kinds": ["Nonsense"], "cascade": ["perhaps"], "id.type": ["x"],
-}  # fmt: skip
+    "limit": ["-1", "x", "1.5", "9" * 40],
+    "continue": ["x", "%00", "9" * 400],
+    "sort": ["nonsense", "-"],
+    "selector": ["a in (", "=", "a==b==c", "!"],
+    "fields": ["..", "items.", "-"],
+    "refresh": ["x"],
+    "resourceVersion": ["x", "-1", "9" * 30],
+    "projects": ["\x00", "%"],
+    "appNamespace": ["../x", "X"],
+    "tailLines": ["x", "-5"],
+    "sinceSeconds": ["x"],
+    "untilTime": ["yesterday"],
+    "versionId": ["x"],
+    "sourceIndex": ["x", "-3"],
+    "facets": ["nonsense"],
+    "kinds": ["Nonsense"],
+    "cascade": ["perhaps"],
+    "id.type": ["x"],
+}
 
 
 @pytest.mark.timeout(400)
@@ -419,7 +788,9 @@ def test_odd_queries_on_every_route(furnished):
             continue
         for order, (name, values) in enumerate(ODD_QUERIES.items()):
             value = values[(tried + order) % len(values)]
-            answer = Client(raise_request_exception=False).get(a_url(path), {name: value}, headers={"Authorization": f"Bearer {furnished.token}"})  # fmt: skip
+            answer = Client(raise_request_exception=False).get(
+                a_url(path), {name: value}, headers={"Authorization": f"Bearer {furnished.token}"}
+            )
             tried += 1
             if answer.status_code >= 500 and answer.status_code not in (501, 503):
                 wrong.append((path, name, value))
@@ -429,14 +800,24 @@ def test_odd_queries_on_every_route(furnished):
 # --- a client that leaves ---
 
 
-@pytest.mark.parametrize("path", ["/api/v1/stream/applications", "/api/v1/flotilla/watch", "/api/v1/stream/applicationsets", "/api/v1/stream/applications/x/resource-tree"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/stream/applications",
+        "/api/v1/flotilla/watch",
+        "/api/v1/stream/applicationsets",
+        "/api/v1/stream/applications/x/resource-tree",
+    ],
+)
 def test_a_client_that_leaves_a_stream(furnished, path):
     from hub import stream
 
     before = len(stream._listeners)
 
     async def leave():
-        answer = await AsyncClient().get(path, headers={"Authorization": f"Bearer {furnished.token}"})  # fmt: skip
+        answer = await AsyncClient().get(
+            path, headers={"Authorization": f"Bearer {furnished.token}"}
+        )
         assert answer.status_code == 200
         lines = answer.streaming_content
 

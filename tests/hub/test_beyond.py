@@ -22,21 +22,39 @@ from hub.models import (
 from hub.session import issue
 from projects.models import Application, Operation, Project, Repository, Revision
 
-SPEC = {"project": "default", "source": {"repoURL": "https://git.example/x.git", "path": "."}, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}}  # fmt: skip
+SPEC = {
+    "project": "default",
+    "source": {"repoURL": "https://git.example/x.git", "path": "."},
+    "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"},
+}
 
 
 @pytest.fixture
 def many(idle_hub):
-    Project.objects.create(name="team", spec={"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]})  # fmt: skip
-    east = Cluster.objects.create(name="east", server="https://east.example", labels={"region": "eu"})  # fmt: skip
+    Project.objects.create(
+        name="team",
+        spec={"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]},
+    )
+    east = Cluster.objects.create(
+        name="east", server="https://east.example", labels={"region": "eu"}
+    )
     health = ["Healthy", "Degraded", "Healthy", "Progressing", "Healthy", "Degraded", "Healthy"]
     for number, word in enumerate(health):
         row = Application.objects.create(
-            name=f"a{number}", project="team" if number % 2 else "default", spec=SPEC, health_status=word, sync_status="Synced" if number < 5 else "OutOfSync",
-            labels={"tier": "web" if number < 3 else "db"}, resource_version=next_version(), cluster=east if number in (1, 4) else None, dest_namespace=f"n{number % 3}",
-        )  # fmt: skip
+            name=f"a{number}",
+            project="team" if number % 2 else "default",
+            spec=SPEC,
+            health_status=word,
+            sync_status="Synced" if number < 5 else "OutOfSync",
+            labels={"tier": "web" if number < 3 else "db"},
+            resource_version=next_version(),
+            cluster=east if number in (1, 4) else None,
+            dest_namespace=f"n{number % 3}",
+        )
         if number in (2, 5):
-            row.operation = Operation.objects.create(application=row, phase="Succeeded", started_at=timezone.now())  # fmt: skip
+            row.operation = Operation.objects.create(
+                application=row, phase="Succeeded", started_at=timezone.now()
+            )
             row.save()
     return idle_hub
 
@@ -45,7 +63,9 @@ def names(hub, **query):
     return [a["metadata"]["name"] for a in hub.get("/api/v1/applications", **query)["items"]]
 
 
-@pytest.mark.parametrize("word", ["name", "namespace", "project", "cluster", "health", "sync", "created", "synced"])  # fmt: skip
+@pytest.mark.parametrize(
+    "word", ["name", "namespace", "project", "cluster", "health", "sync", "created", "synced"]
+)
 @pytest.mark.parametrize("sign", ["", "-"])
 def test_every_order_is_the_same_in_pages(many, word, sign):
     whole = names(many, sort=sign + word)
@@ -55,7 +75,12 @@ def test_every_order_is_the_same_in_pages(many, word, sign):
 
     found, after = [], ""
     for _ in range(8):
-        answer = many.get("/api/v1/applications", sort=sign + word, limit=2, **({"continue": after} if after else {}))  # fmt: skip
+        answer = many.get(
+            "/api/v1/applications",
+            sort=sign + word,
+            limit=2,
+            **({"continue": after} if after else {}),
+        )
         found += [a["metadata"]["name"] for a in answer["items"]]
         after = answer["metadata"].get("continue", "")
         if not after:
@@ -85,39 +110,71 @@ def test_facets_count_what_is_chosen_on_all_pages(many):
 
 def test_facets_tell_nothing_of_what_is_hidden(many):
     Account.objects.create(name="dev", password="!", capabilities=["login"])
-    change_setting("rbac", {"policy.csv": "p, dev, applications, get, team/*, allow", "policy.default": ""})  # fmt: skip
+    change_setting(
+        "rbac", {"policy.csv": "p, dev, applications, get, team/*, allow", "policy.default": ""}
+    )
     access_changed("policy", "rbac", None)
     many.token = issue(Account.objects.get(name="dev"), timezone.now())
     answer = many.get("/api/v1/applications", facets="health,project,cluster")
-    assert answer["facets"] == {"health": {"Degraded": 2, "Progressing": 1}, "project": {"team": 3}, "cluster": {"east": 1}}  # fmt: skip
+    assert answer["facets"] == {
+        "health": {"Degraded": 2, "Progressing": 1},
+        "project": {"team": 3},
+        "cluster": {"east": 1},
+    }
 
 
 @pytest.mark.parametrize(
     "query",
     [
-        {"sort": "colour"}, {"sort": "--name"}, {"facets": "colour"}, {"limit": -1}, {"limit": "many"}, {"continue": "%%"}, {"continue": "W10"},
-        {"sort": "health", "continue": "WyJuYW1lIiwiYSIsImEiLCJiIl0"}, {"sort": "created", "continue": "WyJjcmVhdGVkIiwieCIsImEiLCJiIl0"},
+        {"sort": "colour"},
+        {"sort": "--name"},
+        {"facets": "colour"},
+        {"limit": -1},
+        {"limit": "many"},
+        {"continue": "%%"},
+        {"continue": "W10"},
+        {"sort": "health", "continue": "WyJuYW1lIiwiYSIsImEiLCJiIl0"},
+        {"sort": "created", "continue": "WyJjcmVhdGVkIiwieCIsImEiLCJiIl0"},
         {"sort": "created", "continue": "WyJjcmVhdGVkIiw5OTk5OTk5OTk5OTk5OTk5OTksImEiLCJiIl0"},
     ],
-)  # fmt: skip
+)
 def test_odd_parameters_of_lists(many, query):
     said = many.get("/api/v1/applications", status=400, **query)
-    assert said["message"].startswith(next(iter(query if "continue" not in query else {"continue": 1})))  # fmt: skip
+    assert said["message"].startswith(
+        next(iter(query if "continue" not in query else {"continue": 1}))
+    )
 
 
 def test_the_other_lists_have_the_same(many):
     for name in ("b", "c", "a"):
-        Repository.objects.create(url=f"https://git.example/{name}", kind="helm" if name == "b" else "git")  # fmt: skip
+        Repository.objects.create(
+            url=f"https://git.example/{name}", kind="helm" if name == "b" else "git"
+        )
     answer = many.get("/api/v1/repositories", sort="-repo", limit=2, facets="type")
     assert [r["repo"][-1] for r in answer["items"]] == ["c", "b"]
-    assert answer["facets"] == {"type": {"git": 2, "helm": 1}} and answer["metadata"]["remainingItemCount"] == 1  # fmt: skip
-    rest = many.get("/api/v1/repositories", sort="-repo", limit=2, **{"continue": answer["metadata"]["continue"]})  # fmt: skip
+    assert (
+        answer["facets"] == {"type": {"git": 2, "helm": 1}}
+        and answer["metadata"]["remainingItemCount"] == 1
+    )
+    rest = many.get(
+        "/api/v1/repositories",
+        sort="-repo",
+        limit=2,
+        **{"continue": answer["metadata"]["continue"]},
+    )
     assert [r["repo"][-1] for r in rest["items"]] == ["a"] and "continue" not in rest["metadata"]
-    assert [c["name"] for c in many.get("/api/v1/clusters", sort="-name")["items"]] == ["in-cluster", "east"]  # fmt: skip
-    assert [p["metadata"]["name"] for p in many.get("/api/v1/projects", limit=1)["items"]] == ["default"]  # fmt: skip
+    assert [c["name"] for c in many.get("/api/v1/clusters", sort="-name")["items"]] == [
+        "in-cluster",
+        "east",
+    ]
+    assert [p["metadata"]["name"] for p in many.get("/api/v1/projects", limit=1)["items"]] == [
+        "default"
+    ]
     for path in ("applicationsets", "account", "repocreds", "certificates", "gpgkeys"):
         assert many.get(f"/api/v1/{path}", limit=5, facets="")["items"] is not None
-        assert many.get(f"/api/v1/{path}", sort="colour", status=400)["message"].startswith("sort must be")  # fmt: skip
+        assert many.get(f"/api/v1/{path}", sort="colour", status=400)["message"].startswith(
+            "sort must be"
+        )
 
 
 # Requests that are sent twice
@@ -125,9 +182,15 @@ def test_the_other_lists_have_the_same(many):
 
 def send(hub, body, key, method="POST", path="/api/v1/projects", token=""):
     return hub.client.generic(
-        method, path, json.dumps(body), content_type="application/json",
-        headers={"Authorization": f"Bearer {token or hub.token}", **({"Idempotency-Key": key} if key else {})},
-    )  # fmt: skip
+        method,
+        path,
+        json.dumps(body),
+        content_type="application/json",
+        headers={
+            "Authorization": f"Bearer {token or hub.token}",
+            **({"Idempotency-Key": key} if key else {}),
+        },
+    )
 
 
 def test_a_request_sent_twice_is_done_once(idle_hub):
@@ -140,7 +203,9 @@ def test_a_request_sent_twice_is_done_once(idle_hub):
     assert Account.objects.get(name="bot").tokens.count() == 1
     kept = KeptAnswer.objects.get()
     assert first.json()["token"] not in str(kept.__dict__.get("_state")) + str(kept.digest)
-    assert send(idle_hub, {"id": "ci"}, "k-2", path=path).status_code == 400, "another key is another request"  # fmt: skip
+    assert send(idle_hub, {"id": "ci"}, "k-2", path=path).status_code == 400, (
+        "another key is another request"
+    )
     other = send(idle_hub, {"id": "cd"}, "k-1", path=path)
     assert other.status_code == 400 and "another request" in other.json()["message"]
 
@@ -175,7 +240,9 @@ def test_a_key_is_its_callers_own(idle_hub):
 
 
 def test_the_same_request_at_the_same_time(idle_hub):
-    KeptAnswer.objects.create(owner=f"account {Account.objects.get(name='admin').pk}", key="k", digest="")  # fmt: skip
+    KeptAnswer.objects.create(
+        owner=f"account {Account.objects.get(name='admin').pk}", key="k", digest=""
+    )
     answer = send(idle_hub, {}, "k")
     assert answer.status_code == 400
     row = KeptAnswer.objects.get()
@@ -194,19 +261,34 @@ def test_the_same_request_at_the_same_time(idle_hub):
 @pytest.mark.parametrize(
     ("body", "word"),
     [
-        (b'{"project": {"metadata": {"name": "a", "name": "b"}}}', "'name' twice"), (b'{"a": "\xff"}', "not valid JSON"), (b"[" * 2000, "not valid JSON"),
-        (b'{"project": NaN}', "not valid JSON"), (b'{"project": 1}{"x": 1}', "not valid JSON"), (b'"text"', "must be a JSON object"), (b"null", "must be a JSON object"),
+        (b'{"project": {"metadata": {"name": "a", "name": "b"}}}', "'name' twice"),
+        (b'{"a": "\xff"}', "not valid JSON"),
+        (b"[" * 2000, "not valid JSON"),
+        (b'{"project": NaN}', "not valid JSON"),
+        (b'{"project": 1}{"x": 1}', "not valid JSON"),
+        (b'"text"', "must be a JSON object"),
+        (b"null", "must be a JSON object"),
     ],
-)  # fmt: skip
+)
 def test_bodies_that_cannot_be_read(idle_hub, body, word):
-    answer = idle_hub.client.post("/api/v1/projects", body, content_type="application/json", headers={"Authorization": f"Bearer {idle_hub.token}"})  # fmt: skip
+    answer = idle_hub.client.post(
+        "/api/v1/projects",
+        body,
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {idle_hub.token}"},
+    )
     assert answer.status_code == 400 and word in answer.json()["message"]
     assert Project.objects.count() == 1
 
 
 def test_deep_bodies_are_refused(idle_hub):
     deep = b'{"project": ' + b'{"a": ' * 900 + b"1" + b"}" * 900 + b"}"
-    answer = idle_hub.client.post("/api/v1/projects", deep, content_type="application/json", headers={"Authorization": f"Bearer {idle_hub.token}"})  # fmt: skip
+    answer = idle_hub.client.post(
+        "/api/v1/projects",
+        deep,
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {idle_hub.token}"},
+    )
     assert answer.status_code == 400
 
 
@@ -218,8 +300,13 @@ def test_answers_are_compressed_for_who_takes_that(many):
     assert gzip.decompress(small.content) == plain.content
     assert int(small["Content-Length"]) == len(small.content) < len(plain.content) / 3
     assert "Accept-Encoding" in small["Vary"] and "Accept-Encoding" in plain["Vary"]
-    assert "Content-Encoding" not in many.client.get("/api/version", headers={"Accept-Encoding": "gzip"})  # fmt: skip
-    same = many.client.get("/api/v1/applications", headers={**auth, "Accept-Encoding": "gzip", "If-None-Match": small["ETag"]})  # fmt: skip
+    assert "Content-Encoding" not in many.client.get(
+        "/api/version", headers={"Accept-Encoding": "gzip"}
+    )
+    same = many.client.get(
+        "/api/v1/applications",
+        headers={**auth, "Accept-Encoding": "gzip", "If-None-Match": small["ETag"]},
+    )
     assert same.status_code == 304
 
 
@@ -234,15 +321,31 @@ WATCH = "/api/v1/flotilla/watch"
 
 
 def test_a_watch_sends_everything_and_then_what_changes(idle_hub):
-    idle_hub.post("/api/v1/projects", {"project": {"metadata": {"name": "team"}, "spec": {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]}}})  # fmt: skip
+    idle_hub.post(
+        "/api/v1/projects",
+        {
+            "project": {
+                "metadata": {"name": "team"},
+                "spec": {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]},
+            }
+        },
+    )
 
     def act():
-        idle_hub.put("/api/v1/projects/team", {"project": {"metadata": {"name": "team"}, "spec": {"description": "x"}}})  # fmt: skip
-        idle_hub.post("/api/v1/repositories", {"repo": "https://git.example/a.git"}, credsOnly="true")  # fmt: skip
+        idle_hub.put(
+            "/api/v1/projects/team",
+            {"project": {"metadata": {"name": "team"}, "spec": {"description": "x"}}},
+        )
+        idle_hub.post(
+            "/api/v1/repositories", {"repo": "https://git.example/a.git"}, credsOnly="true"
+        )
         idle_hub.delete("/api/v1/projects/team")
 
     found = items(collect(idle_hub, WATCH, 7, (4, act)))
-    assert {(i["type"], i["kind"]) for i in found[:3]} == {("ADDED", "AppProject"), ("ADDED", "Cluster")}  # fmt: skip
+    assert {(i["type"], i["kind"]) for i in found[:3]} == {
+        ("ADDED", "AppProject"),
+        ("ADDED", "Cluster"),
+    }
     assert found[3]["type"] == "BOOKMARK"
     later = [(i["type"], i.get("kind")) for i in found[4:] if i["type"] != "BOOKMARK"]
     assert ("ADDED", "Repository") in later and ("DELETED", "AppProject") in later
@@ -254,25 +357,42 @@ def test_a_watch_goes_on_where_it_ended(idle_hub):
     known = current_version()
     idle_hub.post("/api/v1/projects", {"project": {"metadata": {"name": "two"}, "spec": {}}})
     idle_hub.delete("/api/v1/projects/one")
-    found = items(collect(idle_hub, f"{WATCH}?resourceVersion={known}&kinds=AppProject", 3, (9, None)))  # fmt: skip
-    assert [(i["type"], (i.get("object") or {}).get("metadata", {}).get("name")) for i in found] == [("MODIFIED", "two"), ("DELETED", "one"), ("BOOKMARK", None)]  # fmt: skip
+    found = items(
+        collect(idle_hub, f"{WATCH}?resourceVersion={known}&kinds=AppProject", 3, (9, None))
+    )
+    assert [
+        (i["type"], (i.get("object") or {}).get("metadata", {}).get("name")) for i in found
+    ] == [("MODIFIED", "two"), ("DELETED", "one"), ("BOOKMARK", None)]
     assert int(found[2]["resourceVersion"]) == current_version()
 
 
 def test_a_watch_shows_only_what_its_caller_may_see(many):
     Repository.objects.create(url="https://git.example/secret", resource_version=next_version())
     dev = Account.objects.create(name="dev", password="!", capabilities=["login"])
-    change_setting("rbac", {"policy.csv": "p, dev, applications, get, team/*, allow\np, dev, clusters, get, https://east.example, allow", "policy.default": ""})  # fmt: skip
+    change_setting(
+        "rbac",
+        {
+            "policy.csv": "p, dev, applications, get, team/*, allow\np, dev, clusters, get, https://east.example, allow",
+            "policy.default": "",
+        },
+    )
     access_changed("policy", "rbac", None)
     many.token = issue(dev, timezone.now())
     found = items(collect(many, WATCH, 5, (9, None)))
-    assert [i.get("object", {}).get("server") or i.get("object", {}).get("metadata", {}).get("name") for i in found] == ["https://east.example", "a1", "a3", "a5", None]  # fmt: skip
+    assert [
+        i.get("object", {}).get("server") or i.get("object", {}).get("metadata", {}).get("name")
+        for i in found
+    ] == ["https://east.example", "a1", "a3", "a5", None]
 
 
 @pytest.mark.parametrize("query", ["resourceVersion=x", "resourceVersion=99999999", "kinds=Secret"])
 def test_watches_that_cannot_be(idle_hub, query):
-    answer = idle_hub.client.get(f"{WATCH}?{query}", headers={"Authorization": f"Bearer {idle_hub.token}"})  # fmt: skip
-    assert answer.status_code == 400 and answer.json()["message"].startswith(query.partition("=")[0])  # fmt: skip
+    answer = idle_hub.client.get(
+        f"{WATCH}?{query}", headers={"Authorization": f"Bearer {idle_hub.token}"}
+    )
+    assert answer.status_code == 400 and answer.json()["message"].startswith(
+        query.partition("=")[0]
+    )
 
 
 def test_a_version_from_before_what_is_known_is_gone(idle_hub):
@@ -280,7 +400,9 @@ def test_a_version_from_before_what_is_known_is_gone(idle_hub):
     known = current_version()
     idle_hub.delete("/api/v1/projects/one")
     forget_tombstones(timezone.now())
-    answer = idle_hub.client.get(f"{WATCH}?resourceVersion={known}", headers={"Authorization": f"Bearer {idle_hub.token}"})  # fmt: skip
+    answer = idle_hub.client.get(
+        f"{WATCH}?resourceVersion={known}", headers={"Authorization": f"Bearer {idle_hub.token}"}
+    )
     assert answer.status_code == 410 and answer.json()["code"] == 11, OLDEST
 
 
@@ -289,28 +411,50 @@ def test_a_version_from_before_what_is_known_is_gone(idle_hub):
 
 def test_applications_by_their_names(idle_hub):
     for namespace, name in (("argocd", "a"), ("argocd", "b"), ("team", "a")):
-        Application.objects.create(namespace=namespace, name=name, project="default", spec={"project": "default"}, resource_version=next_version())  # fmt: skip
+        Application.objects.create(
+            namespace=namespace,
+            name=name,
+            project="default",
+            spec={"project": "default"},
+            resource_version=next_version(),
+        )
 
     def listed(*names):
-        return [(a["metadata"]["namespace"], a["metadata"]["name"]) for a in idle_hub.get("/api/v1/applications", names=names)["items"]]  # fmt: skip
+        return [
+            (a["metadata"]["namespace"], a["metadata"]["name"])
+            for a in idle_hub.get("/api/v1/applications", names=names)["items"]
+        ]
 
     assert listed("a") == [("argocd", "a"), ("team", "a")]
     assert listed("team/a", "b") == [("team", "a"), ("argocd", "b")]
     assert listed("nothing", "team/b") == []
     lines = collect(idle_hub, "/api/v1/stream/applications?names=team/a&names=b", 2, (9, None))
-    assert {json.loads(line)["result"]["application"]["metadata"]["namespace"] for line in lines} == {"argocd", "team"}  # fmt: skip
+    assert {
+        json.loads(line)["result"]["application"]["metadata"]["namespace"] for line in lines
+    } == {"argocd", "team"}
 
 
 def test_a_stream_of_the_applications_of_a_repository(idle_hub):
     for name in ("a", "b"):
-        Application.objects.create(name=name, project="default", spec={"project": "default", "source": {"repoURL": f"https://git.example/{name}.git"}}, resource_version=next_version())  # fmt: skip
-    [line] = collect(idle_hub, "/api/v1/stream/applications?repo=https://git.example/B", 1, (9, None))  # fmt: skip
+        Application.objects.create(
+            name=name,
+            project="default",
+            spec={"project": "default", "source": {"repoURL": f"https://git.example/{name}.git"}},
+            resource_version=next_version(),
+        )
+    [line] = collect(
+        idle_hub, "/api/v1/stream/applications?repo=https://git.example/B", 1, (9, None)
+    )
     assert json.loads(line)["result"]["application"]["metadata"]["name"] == "b"
 
 
 def test_clusters_by_identity(idle_hub):
     Cluster.objects.create(server="https://x", name="x y")
-    for query in ({"id.value": "https://x"}, {"id.type": "name", "id.value": "x y"}, {"id.type": "name_escaped", "id.value": "x%20y"}):  # fmt: skip
+    for query in (
+        {"id.value": "https://x"},
+        {"id.type": "name", "id.value": "x y"},
+        {"id.type": "name_escaped", "id.value": "x%20y"},
+    ):
         assert [c["name"] for c in idle_hub.get("/api/v1/clusters", **query)["items"]] == ["x y"]
     assert idle_hub.get("/api/v1/clusters", **{"id.value": "x y"})["items"] == []
     idle_hub.get("/api/v1/clusters", **{"id.type": "odd", "id.value": "x"}, status=400)
@@ -319,22 +463,36 @@ def test_clusters_by_identity(idle_hub):
 def test_sets_of_a_namespace_by_either_word(idle_hub):
     idle_hub.post("/api/v1/applicationsets", manifest("s", elements("a")))
     for word in ("appsetNamespace", "appSetNamespace"):
-        [line] = collect(idle_hub, f"/api/v1/stream/applicationsets?name=s&{word}=argocd", 1, (9, None))  # fmt: skip
+        [line] = collect(
+            idle_hub, f"/api/v1/stream/applicationsets?name=s&{word}=argocd", 1, (9, None)
+        )
         assert json.loads(line)["result"]["applicationSet"]["metadata"]["name"] == "s"
 
 
 def test_repositories_are_asked_when_the_list_shall_be_fresh(idle_hub, repo):
     Repository.objects.create(url=repo.url)
     Repository.objects.create(url=repo.url + "-gone")
-    states = {r["repo"]: r["connectionState"]["status"] for r in idle_hub.get("/api/v1/repositories", forceRefresh="true")["items"]}  # fmt: skip
+    states = {
+        r["repo"]: r["connectionState"]["status"]
+        for r in idle_hub.get("/api/v1/repositories", forceRefresh="true")["items"]
+    }
     assert states == {repo.url: "Successful", repo.url + "-gone": "Failed"}
 
 
 def test_a_commit_of_a_source_that_was_left(idle_hub, repo):
     commit = repo.commit({"a.yaml": "a: 1"})
-    spec = {"project": "default", "source": {"repoURL": "https://charts.example", "chart": "x", "targetRevision": "1.0.0"}}  # fmt: skip
+    spec = {
+        "project": "default",
+        "source": {"repoURL": "https://charts.example", "chart": "x", "targetRevision": "1.0.0"},
+    }
     app = Application.objects.create(name="a", project="default", spec=spec)
-    Revision.objects.create(application=app, number=3, revisions=[commit], sources=[{"repoURL": repo.url, "path": "."}], deployed_at=timezone.now())  # fmt: skip
+    Revision.objects.create(
+        application=app,
+        number=3,
+        revisions=[commit],
+        sources=[{"repoURL": repo.url, "path": "."}],
+        deployed_at=timezone.now(),
+    )
     path = f"/api/v1/applications/a/revisions/{commit}/metadata"
     assert "chartdetails" in idle_hub.get(path, status=400)["message"]
     assert idle_hub.get(path, versionId=3)["message"]

@@ -23,12 +23,39 @@ def test_it_does_what_a_cache_does():
     other.clear()
     long = "saml.metadata.https://idp.example/" + "x" * 200
     steps = [
-        ("get", "a", "none"), ("add", "a", [1.5]), ("add", "a", [2]), ("get", "a"), ("set", "a", {"b": True}), ("get", "a"),
-        ("set", "gone", 1, 0), ("get", "gone", "none"), ("add", "gone", 2), ("get", "gone"), ("add", "past", 1, -5), ("get", "past"),
-        ("touch", "a", 60), ("touch", "none"), ("touch", "past"), ("has_key", "a"), ("delete", "a"), ("delete", "a"), ("get", "a"),
-        ("set", long, "text", None), ("get", long), ("set", "n", 1), ("incr", "n"), ("get", "n"), ("set_many", {"x": 1, "y": 2}),
-        ("get_many", ["x", "y", "z"]), ("delete_many", ["x"]), ("get_many", ["x", "y"]), ("get_or_set", "y", 5), ("get_or_set", "z", 6), ("clear",), ("get", "y"),
-    ]  # fmt: skip
+        ("get", "a", "none"),
+        ("add", "a", [1.5]),
+        ("add", "a", [2]),
+        ("get", "a"),
+        ("set", "a", {"b": True}),
+        ("get", "a"),
+        ("set", "gone", 1, 0),
+        ("get", "gone", "none"),
+        ("add", "gone", 2),
+        ("get", "gone"),
+        ("add", "past", 1, -5),
+        ("get", "past"),
+        ("touch", "a", 60),
+        ("touch", "none"),
+        ("touch", "past"),
+        ("has_key", "a"),
+        ("delete", "a"),
+        ("delete", "a"),
+        ("get", "a"),
+        ("set", long, "text", None),
+        ("get", long),
+        ("set", "n", 1),
+        ("incr", "n"),
+        ("get", "n"),
+        ("set_many", {"x": 1, "y": 2}),
+        ("get_many", ["x", "y", "z"]),
+        ("delete_many", ["x"]),
+        ("get_many", ["x", "y"]),
+        ("get_or_set", "y", 5),
+        ("get_or_set", "z", 6),
+        ("clear",),
+        ("get", "y"),
+    ]
     for name, *args in steps:
         assert getattr(own, name)(*args) == getattr(other, name)(*args), (name, args)
 

@@ -54,13 +54,50 @@ def test_the_walkthrough_of_argo_cd(secure, genuine, repo, namespace, tmp_path):
 
     repo.commit({"nginx/d.yaml": deployment(1)})
     flotilla(
-        "app", "create", "nginx", "--repo", repo.url, "--path", "nginx", "--revision", "main",
-        "--dest-server", genuine.server, "--dest-namespace", namespace, "--sync-option", "CreateNamespace=true",
-    )  # fmt: skip
+        "app",
+        "create",
+        "nginx",
+        "--repo",
+        repo.url,
+        "--path",
+        "nginx",
+        "--revision",
+        "main",
+        "--dest-server",
+        genuine.server,
+        "--dest-namespace",
+        namespace,
+        "--sync-option",
+        "CreateNamespace=true",
+    )
     hub.wait_status("nginx", "OutOfSync")
     head, row = (line.split() for line in flotilla("app", "list").splitlines())
-    assert head == ["NAME", "CLUSTER", "NAMESPACE", "PROJECT", "STATUS", "HEALTH", "SYNCPOLICY", "CONDITIONS", "REPO", "PATH", "TARGET"]  # fmt: skip
-    assert row == ["argocd/nginx", genuine.server, namespace, "default", "OutOfSync", "Missing", "Manual", "<none>", repo.url, "nginx", "main"]  # fmt: skip
+    assert head == [
+        "NAME",
+        "CLUSTER",
+        "NAMESPACE",
+        "PROJECT",
+        "STATUS",
+        "HEALTH",
+        "SYNCPOLICY",
+        "CONDITIONS",
+        "REPO",
+        "PATH",
+        "TARGET",
+    ]
+    assert row == [
+        "argocd/nginx",
+        genuine.server,
+        namespace,
+        "default",
+        "OutOfSync",
+        "Missing",
+        "Manual",
+        "<none>",
+        repo.url,
+        "nginx",
+        "main",
+    ]
     said = flotilla("app", "sync", "nginx", "--timeout", "60")
     assert "Phase:              Succeeded" in said and "Deployment" in said and "TIMESTAMP" in said
     hub.wait_status("nginx", "Synced")
@@ -90,22 +127,41 @@ def test_the_walkthrough_of_argo_cd(secure, genuine, repo, namespace, tmp_path):
     flotilla("app", "delete", "nginx", "--yes", "--wait", "--set-finalizer=false")
     assert not Application.objects.exists()
     for verb in ("create", "sync", "update", "rollback", "delete"):
-        assert AuditEvent.objects.filter(verb=verb, kind="application", actor="admin").exists(), verb  # fmt: skip
+        assert AuditEvent.objects.filter(verb=verb, kind="application", actor="admin").exists(), (
+            verb
+        )
     flotilla("logout")
     assert LoginSession.objects.filter(ended_at=None).count() == 1  # the test's own
     assert "no session information" in flotilla.refused("app", "list")
 
 
 def test_the_verbs_of_applications(flotilla, hub, sandbox, repo, namespace, tmp_path):
-    files = {"a/d.yaml": deployment(1), "b/c.yaml": json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}})}  # fmt: skip
+    files = {
+        "a/d.yaml": deployment(1),
+        "b/c.yaml": json.dumps(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
+        ),
+    }
     repo.commit(files)
     file = tmp_path / "app.yaml"
-    file.write_text(yaml.safe_dump({
-        "kind": "Application", "metadata": {"name": "web", "labels": {"team": "a"}},
-        "spec": {"project": "default", "source": {"repoURL": repo.url, "path": "a", "targetRevision": "main"}, "destination": {"name": "east", "namespace": namespace}, "syncPolicy": {"syncOptions": ["CreateNamespace=true"]}},
-    }))  # fmt: skip
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "kind": "Application",
+                "metadata": {"name": "web", "labels": {"team": "a"}},
+                "spec": {
+                    "project": "default",
+                    "source": {"repoURL": repo.url, "path": "a", "targetRevision": "main"},
+                    "destination": {"name": "east", "namespace": namespace},
+                    "syncPolicy": {"syncOptions": ["CreateNamespace=true"]},
+                },
+            }
+        )
+    )
     assert flotilla("app", "create", "-f", str(file)) == "application 'web' created\n"
-    assert "exist" in flotilla.refused("app", "create", "-f", str(file), "--dest-namespace", "other")  # fmt: skip
+    assert "exist" in flotilla.refused(
+        "app", "create", "-f", str(file), "--dest-namespace", "other"
+    )
     hub.wait_status("web", "OutOfSync")
     flotilla("app", "sync", "-l", "team=a", "--async")
     flotilla("app", "wait", "web", "--timeout", "60")
@@ -119,28 +175,65 @@ def test_the_verbs_of_applications(flotilla, hub, sandbox, repo, namespace, tmp_
     assert "uid:" in flotilla("app", "manifests", "web", "--source", "live")
     assert "kind: Deployment" in flotilla("app", "get-resource", "web", "--kind", "Deployment")
     assert "restart" in flotilla("app", "actions", "list", "web", "--kind", "Deployment")
-    flotilla("app", "actions", "run", "web", "scale", "--kind", "Deployment", "--param", "replicas=3")  # fmt: skip
-    hub.wait(lambda: sandbox.get("apps", "Deployment", namespace, "web")["spec"]["replicas"] == 3, "the scaling")  # fmt: skip
-    flotilla("app", "patch-resource", "web", "--kind", "Deployment", "--patch", '{"spec": {"replicas": 4}}')  # fmt: skip
-    hub.wait(lambda: sandbox.get("apps", "Deployment", namespace, "web")["spec"]["replicas"] == 4, "the patch")  # fmt: skip
+    flotilla(
+        "app", "actions", "run", "web", "scale", "--kind", "Deployment", "--param", "replicas=3"
+    )
+    hub.wait(
+        lambda: sandbox.get("apps", "Deployment", namespace, "web")["spec"]["replicas"] == 3,
+        "the scaling",
+    )
+    flotilla(
+        "app",
+        "patch-resource",
+        "web",
+        "--kind",
+        "Deployment",
+        "--patch",
+        '{"spec": {"replicas": 4}}',
+    )
+    hub.wait(
+        lambda: sandbox.get("apps", "Deployment", namespace, "web")["spec"]["replicas"] == 4,
+        "the patch",
+    )
     hub.wait_status("web", "OutOfSync")
-    said = flotilla("app", "sync", "web", "--resource", "apps:Deployment:web", "--preview-changes", "-y")  # fmt: skip
+    said = flotilla(
+        "app", "sync", "web", "--resource", "apps:Deployment:web", "--preview-changes", "-y"
+    )
     assert "+  replicas: 1" in said and "Succeeded" in said
-    hub.wait(lambda: "web" in flotilla("app", "logs", "web", "--kind", "Deployment", "--tail", "5"), "logs")  # fmt: skip
+    hub.wait(
+        lambda: "web" in flotilla("app", "logs", "web", "--kind", "Deployment", "--tail", "5"),
+        "logs",
+    )
     assert "GROUP:KIND:NAME" in flotilla.refused("app", "sync", "web", "--resource", "Deployment")
     assert "no resource" in flotilla.refused("app", "delete-resource", "web", "--kind", "Absent")
     flotilla("app", "delete-resource", "web", "--kind", "Deployment", "--group", "apps")
     hub.wait(lambda: sandbox.get("apps", "Deployment", namespace, "web") is None, "the deletion")
-    said = flotilla("app", "patch", "web", "--type", "merge", "--patch", '{"metadata": {"labels": {"x": "y"}}}')  # fmt: skip
+    said = flotilla(
+        "app", "patch", "web", "--type", "merge", "--patch", '{"metadata": {"labels": {"x": "y"}}}'
+    )
     assert yaml.safe_load(said)["metadata"]["labels"]["x"] == "y"
-    flotilla("app", "add-source", "web", "--repo", repo.url, "--path", "b", "--revision", "main", "--source-name", "second")  # fmt: skip
+    flotilla(
+        "app",
+        "add-source",
+        "web",
+        "--repo",
+        repo.url,
+        "--path",
+        "b",
+        "--revision",
+        "main",
+        "--source-name",
+        "second",
+    )
     assert len(Application.objects.get().sources) == 2
     flotilla("app", "set", "web", "--source-position", "1", "--directory-recurse")
     assert Application.objects.get().sources[0]["directory"] == {"recurse": True}
     assert "must be 1 to 2" in flotilla.refused("app", "set", "web", "--path", "x")
     flotilla("app", "remove-source", "web", "--source-name", "second")
     script = tmp_path / "edit"
-    script.write_text("#!/bin/sh\nsed -i 's/revisionHistoryLimit.*//; s/targetRevision: main/targetRevision: HEAD/' \"$1\"\n")  # fmt: skip
+    script.write_text(
+        "#!/bin/sh\nsed -i 's/revisionHistoryLimit.*//; s/targetRevision: main/targetRevision: HEAD/' \"$1\"\n"
+    )
     script.chmod(0o755)
     flotilla("app", "edit", "web", EDITOR=str(script))
     assert Application.objects.get().sources[0]["targetRevision"] == "HEAD"
@@ -152,20 +245,64 @@ def test_the_verbs_of_applications(flotilla, hub, sandbox, repo, namespace, tmp_
 
 
 def _stuck(flotilla, repo):
-    flotilla("app", "create", "stuck", "--repo", repo.url, "--path", "b", "--revision", "main", "--dest-name", "east", "--dest-namespace", "default")  # fmt: skip
+    flotilla(
+        "app",
+        "create",
+        "stuck",
+        "--repo",
+        repo.url,
+        "--path",
+        "b",
+        "--revision",
+        "main",
+        "--dest-name",
+        "east",
+        "--dest-namespace",
+        "default",
+    )
     return flotilla.refused("app", "wait", "stuck", "--sync", "--timeout", "1")
 
 
 def test_projects_by_flags(flotilla):
-    flotilla("proj", "create", "team", "-d", "https://kubernetes.default.svc,argocd", "-s", "https://git.example/*", "--description", "Ours")  # fmt: skip
+    flotilla(
+        "proj",
+        "create",
+        "team",
+        "-d",
+        "https://kubernetes.default.svc,argocd",
+        "-s",
+        "https://git.example/*",
+        "--description",
+        "Ours",
+    )
     rows = [line.split() for line in flotilla("proj", "list").splitlines()]
     assert rows[0][:4] == ["NAME", "DESCRIPTION", "DESTINATIONS", "SOURCES"]
-    assert ["team", "Ours", "https://kubernetes.default.svc,argocd", "https://git.example/*", "<none>", "<none>", "<none>", "disabled", "<none>"] in rows  # fmt: skip
+    assert [
+        "team",
+        "Ours",
+        "https://kubernetes.default.svc,argocd",
+        "https://git.example/*",
+        "<none>",
+        "<none>",
+        "<none>",
+        "disabled",
+        "<none>",
+    ] in rows
     for words in (
-        ("add-destination", "https://kubernetes.default.svc", "other"), ("add-source", "https://git.example/x"), ("allow-cluster-resource", "", "Namespace"),
-        ("deny-namespace-resource", "", "Secret"), ("add-source-namespace", "apps"), ("add-signature-key", "4AEE18F83AFDEB23"), ("add-orphaned-ignore", "", "ConfigMap"),
-        ("add-destination-service-account", "https://kubernetes.default.svc", "argocd", "ns:deployer"),
-    ):  # fmt: skip
+        ("add-destination", "https://kubernetes.default.svc", "other"),
+        ("add-source", "https://git.example/x"),
+        ("allow-cluster-resource", "", "Namespace"),
+        ("deny-namespace-resource", "", "Secret"),
+        ("add-source-namespace", "apps"),
+        ("add-signature-key", "4AEE18F83AFDEB23"),
+        ("add-orphaned-ignore", "", "ConfigMap"),
+        (
+            "add-destination-service-account",
+            "https://kubernetes.default.svc",
+            "argocd",
+            "ns:deployer",
+        ),
+    ):
         flotilla("proj", words[0], "team", *words[1:])
         assert "already" in flotilla.refused("proj", words[0], "team", *words[1:])
     flotilla("proj", "set", "team", "--description", "New")
@@ -174,12 +311,27 @@ def test_projects_by_flags(flotilla):
     flotilla("proj", "role", "create", "team", "ci")
     flotilla("proj", "role", "add-policy", "team", "ci", "-a", "sync", "-o", "web")
     flotilla("proj", "role", "add-group", "team", "ci", "builders")
-    token = flotilla("proj", "role", "create-token", "team", "ci", "-e", "1h", "--id", "one", "--token-only").strip()  # fmt: skip
+    token = flotilla(
+        "proj", "role", "create-token", "team", "ci", "-e", "1h", "--id", "one", "--token-only"
+    ).strip()
     assert token.count(".") == 2 and "one" in flotilla("proj", "role", "get", "team", "ci")
     assert "proj:team:ci" in flotilla("account", "get-user-info", FLOTILLA_TOKEN=token)
     flotilla("proj", "role", "delete-token", "team", "ci", "one")
     assert "one" not in flotilla("proj", "role", "list-tokens", "team", "ci")
-    flotilla("proj", "windows", "add", "team", "-k", "deny", "--schedule", "0 22 * * *", "--duration", "1h", "--applications", "*")  # fmt: skip
+    flotilla(
+        "proj",
+        "windows",
+        "add",
+        "team",
+        "-k",
+        "deny",
+        "--schedule",
+        "0 22 * * *",
+        "--duration",
+        "1h",
+        "--applications",
+        "*",
+    )
     flotilla("proj", "windows", "enable-manual-sync", "team", "0")
     flotilla("proj", "windows", "update", "team", "0", "--duration", "2h")
     row = flotilla("proj", "windows", "list", "team").splitlines()[1].split()
@@ -188,7 +340,13 @@ def test_projects_by_flags(flotilla):
     flotilla("proj", "windows", "delete", "team", "0")
     spec = Project.objects.get(name="team").spec
     assert "syncWindows" not in spec and spec["description"] == "New"
-    assert spec["roles"] == [{"name": "ci", "policies": ["p, proj:team:ci, applications, sync, team/web, allow"], "groups": ["builders"]}]  # fmt: skip
+    assert spec["roles"] == [
+        {
+            "name": "ci",
+            "policies": ["p, proj:team:ci, applications, sync, team/web, allow"],
+            "groups": ["builders"],
+        }
+    ]
     flotilla("proj", "delete", "team")
     assert "SERVER,NAMESPACE" in flotilla.refused("proj", "create", "x", "-d", "here")
 
@@ -213,7 +371,9 @@ def test_accounts_repositories_and_keys(flotilla, hub, repo, tmp_path):
     flotilla("repocreds", "rm", "https://git.example/team")
     flotilla("repo", "rm", repo.url)
     hosts = tmp_path / "hosts"
-    hosts.write_text("git.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl\n")  # fmt: skip
+    hosts.write_text(
+        "git.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl\n"
+    )
     flotilla("cert", "add-ssh", "--from", str(hosts))
     assert "git.example" in flotilla("cert", "list", "--hostname-pattern", "*.example")
     flotilla("cert", "rm", "git.example")
@@ -228,7 +388,9 @@ def test_accounts_repositories_and_keys(flotilla, hub, repo, tmp_path):
 def test_what_is_wrong_is_one_sentence(tmp_path):
     flotilla = Command(tmp_path)
     assert "flotilla login" in flotilla.refused("app", "list")
-    assert "does not answer" in flotilla.refused("app", "list", "--server", "http://127.0.0.1:1", "--auth-token", "x")  # fmt: skip
+    assert "does not answer" in flotilla.refused(
+        "app", "list", "--server", "http://127.0.0.1:1", "--auth-token", "x"
+    )
     assert "no context" in flotilla.refused("app", "list", "--argocd-context", "x")
     assert "--core is not served" in flotilla.refused("--core", "app", "list")
     assert "needs a value" in flotilla.refused("app", "list", "--server")
@@ -242,14 +404,25 @@ def test_what_is_wrong_is_one_sentence(tmp_path):
     assert "No such option" in flotilla.run("app", "list", "--nonsense", code=2).stderr
     for shell in ("bash", "zsh", "fish"):
         assert "_FLOTILLA_COMPLETE" in flotilla("completion", shell)
-    found = flotilla("app", _FLOTILLA_COMPLETE="complete_bash", COMP_WORDS="flotilla app hist", COMP_CWORD="2")  # fmt: skip
+    found = flotilla(
+        "app", _FLOTILLA_COMPLETE="complete_bash", COMP_WORDS="flotilla app hist", COMP_CWORD="2"
+    )
     assert found.split() == ["history"]
 
 
 def test_contexts_and_the_token_that_ended(hub, live_server, tmp_path):
     flotilla = Command(tmp_path)
     for name in ("one", "two"):
-        flotilla("login", live_server.url, "--username", "admin", "--password", "correct horse", "--name", name)  # fmt: skip
+        flotilla(
+            "login",
+            live_server.url,
+            "--username",
+            "admin",
+            "--password",
+            "correct horse",
+            "--name",
+            name,
+        )
     assert [line.split()[0] for line in flotilla("context").splitlines()[1:]] == ["one", "*"]
     flotilla("context", "one")
     flotilla("context", "-")
@@ -261,14 +434,18 @@ def test_contexts_and_the_token_that_ended(hub, live_server, tmp_path):
     assert "Invalid username or password" in flotilla.refused("relogin", "--password", "wrong")
     flotilla("context", "two", "--delete")
     assert "no context 'two'" in flotilla.refused("context", "two")
-    assert "is this a hub?" in flotilla.refused("login", live_server.url + "/login", "--username", "a", "--password", "b")  # fmt: skip
+    assert "is this a hub?" in flotilla.refused(
+        "login", live_server.url + "/login", "--username", "a", "--password", "b"
+    )
 
 
 @pytest.mark.parametrize("words", [["version", "--client"], ["--help"], ["app", "sync", "--help"]])
 def test_it_starts_without_what_it_does_not_need(words):
     """Nothing slow is read before a command needs it; tests/bench/start.py says what a start costs."""
-    code = f"import json, sys\nsys.argv = ['flotilla', *{words}]\nfrom hub.cli.main import run\ntry:\n    run()\nexcept SystemExit:\n    pass\nprint(json.dumps(sorted(sys.modules)))"  # fmt: skip
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout  # fmt: skip
+    code = f"import json, sys\nsys.argv = ['flotilla', *{words}]\nfrom hub.cli.main import run\ntry:\n    run()\nexcept SystemExit:\n    pass\nprint(json.dumps(sorted(sys.modules)))"
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
 
     read = set(json.loads(said.splitlines()[-1]))
 
@@ -366,22 +543,48 @@ def test_an_installation_moves_in(flotilla, hub, control_plane, repo, namespace,
     def text(value):
         return base64.b64encode(value.encode()).decode()
 
-    repo.commit({"a/d.yaml": deployment(1), "b/c.yaml": json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}})})  # fmt: skip
-    credentials = {"bearerToken": "admin-token", "tlsClientConfig": {"caData": text(control_plane["ca"])}}  # fmt: skip
+    repo.commit(
+        {
+            "a/d.yaml": deployment(1),
+            "b/c.yaml": json.dumps(
+                {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
+            ),
+        }
+    )
+    credentials = {
+        "bearerToken": "admin-token",
+        "tlsClientConfig": {"caData": text(control_plane["ca"])},
+    }
     file = tmp_path / "export.yaml"
-    file.write_text(EXPORT % {
-        "repo": repo.url, "server": control_plane["server"], "namespace": namespace, "cluster_name": text("genuine"), "cluster_server": text(control_plane["server"]),
-        "cluster_config": text(json.dumps(credentials)),
-    })  # fmt: skip
+    file.write_text(
+        EXPORT
+        % {
+            "repo": repo.url,
+            "server": control_plane["server"],
+            "namespace": namespace,
+            "cluster_name": text("genuine"),
+            "cluster_server": text(control_plane["server"]),
+            "cluster_config": text(json.dumps(credentials)),
+        }
+    )
     said = flotilla("admin", "import", str(file), "--dry-run")
     assert "Application web created (dry run)" in said and not Application.objects.exists()
     said = flotilla("admin", "import", str(file))
     for line in (
-        "AppProject team created", "Application web created", "ApplicationSet many created", "cluster genuine created", f"repository {repo.url} created", "setting health updated",
-        "ConfigMap argocd-cm url kept back: the hub takes it from its environment: HUB_EXTERNAL_URL=https://argocd.example", "ConfigMap argocd-cm kustomize.path.v3 kept back",
-        "ConfigMap argocd-notifications-cm trigger.on-sync kept back", "AppProject team tokens of ci kept back", "account bot kept back",
-        "Secret argocd-secret webhook.github.secret kept back: the hub takes it from its environment: HUB_WEBHOOK_GITHUB_SECRET", "ConfigMap argocd-rbac-cm created",
-    ):  # fmt: skip
+        "AppProject team created",
+        "Application web created",
+        "ApplicationSet many created",
+        "cluster genuine created",
+        f"repository {repo.url} created",
+        "setting health updated",
+        "ConfigMap argocd-cm url kept back: the hub takes it from its environment: HUB_EXTERNAL_URL=https://argocd.example",
+        "ConfigMap argocd-cm kustomize.path.v3 kept back",
+        "ConfigMap argocd-notifications-cm trigger.on-sync kept back",
+        "AppProject team tokens of ci kept back",
+        "account bot kept back",
+        "Secret argocd-secret webhook.github.secret kept back: the hub takes it from its environment: HUB_WEBHOOK_GITHUB_SECRET",
+        "ConfigMap argocd-rbac-cm created",
+    ):
         assert line in said, f"{line}\n{said}"
     hub.wait_status("web", "Synced", seconds=60)
     assert "ghp_" not in said and "admin-token" not in said
@@ -391,18 +594,26 @@ def test_an_installation_moves_in(flotilla, hub, control_plane, repo, namespace,
     first = list(yaml.safe_load_all(out.read_text()))
     assert "admin-token" not in out.read_text()
     kinds = [d["kind"] for d in first]
-    assert kinds == sorted(kinds, key=["ConfigMap", "Secret", "AppProject", "Application", "ApplicationSet"].index)  # fmt: skip
+    assert kinds == sorted(
+        kinds, key=["ConfigMap", "Secret", "AppProject", "Application", "ApplicationSet"].index
+    )
     web = next(d for d in first if d["metadata"]["name"] == "web")
     assert web["spec"] == yaml.safe_load(file.read_text().split("---")[4])["spec"]
-    events = AuditEvent.objects.exclude(kind="session").exclude(verb__in=["sync", "operation-ended"])  # fmt: skip
+    events = AuditEvent.objects.exclude(kind="session").exclude(
+        verb__in=["sync", "operation-ended"]
+    )
     before = events.count()
     again = flotilla("admin", "import", str(out))
-    assert not [line for line in again.splitlines() if " created" in line or " updated" in line], again  # fmt: skip
+    assert not [line for line in again.splitlines() if " created" in line or " updated" in line], (
+        again
+    )
     assert events.count() == before
     flotilla("admin", "export", "-o", str(out))
     assert list(yaml.safe_load_all(out.read_text())) == first
     broken = tmp_path / "broken.yaml"
-    broken.write_text("kind: AppProject\nmetadata: {name: fine}\nspec: {}\n---\nkind: Application\nmetadata: {name: UPPER}\nspec: {}\n")  # fmt: skip
+    broken.write_text(
+        "kind: AppProject\nmetadata: {name: fine}\nspec: {}\n---\nkind: Application\nmetadata: {name: UPPER}\nspec: {}\n"
+    )
     found = flotilla.run("apply", "-f", str(broken), code=20)
     assert "AppProject fine created" in found.stdout and "Application UPPER failed" in found.stdout
     assert "1 of 2 could not be taken" in found.stderr
@@ -410,32 +621,92 @@ def test_an_installation_moves_in(flotilla, hub, control_plane, repo, namespace,
 
 def test_flags_change_only_what_they_name():
     spec = {"source": {"repoURL": "r", "path": "p"}, "destination": {"server": "s"}}
-    appspec.apply(spec, {"parameter": ["a=1", "b=2"], "kustomize_image": ["x=y:1", "x=y:2"], "dest_name": "east", "sync_policy": "auto", "auto_prune": True, "sync_option": ["A=true", "!B=true"]})  # fmt: skip
+    appspec.apply(
+        spec,
+        {
+            "parameter": ["a=1", "b=2"],
+            "kustomize_image": ["x=y:1", "x=y:2"],
+            "dest_name": "east",
+            "sync_policy": "auto",
+            "auto_prune": True,
+            "sync_option": ["A=true", "!B=true"],
+        },
+    )
     assert spec == {
-        "source": {"repoURL": "r", "path": "p", "helm": {"parameters": [{"name": "a", "value": "1"}, {"name": "b", "value": "2"}]}, "kustomize": {"images": ["x=y:2"]}},
-        "destination": {"name": "east"}, "syncPolicy": {"automated": {"prune": True}, "syncOptions": ["A=true"]},
-    }  # fmt: skip
+        "source": {
+            "repoURL": "r",
+            "path": "p",
+            "helm": {"parameters": [{"name": "a", "value": "1"}, {"name": "b", "value": "2"}]},
+            "kustomize": {"images": ["x=y:2"]},
+        },
+        "destination": {"name": "east"},
+        "syncPolicy": {"automated": {"prune": True}, "syncOptions": ["A=true"]},
+    }
     appspec.unset(spec, {"parameter": ["a"], "kustomize_image": ["x"]})
     assert spec["source"]["helm"] == {"parameters": [{"name": "b", "value": "2"}]}
-    for flags, words in (({"self_heal": True}, "need automated sync"), ({"sync_policy": "x"}, "none or automated"), ({"helm_set": ["x"]}, "name=value"), ({"kustomize_replica": ["a=b"]}, "whole number")):  # fmt: skip
+    for flags, words in (
+        ({"self_heal": True}, "need automated sync"),
+        ({"sync_policy": "x"}, "none or automated"),
+        ({"helm_set": ["x"]}, "name=value"),
+        ({"kustomize_replica": ["a=b"]}, "whole number"),
+    ):
         with pytest.raises(Problem, match=words):
             appspec.apply({"source": {}}, flags)
 
 
 def test_flags_of_every_command(monkeypatch):
     monkeypatch.setattr(config, "FLAGS", config.Flags())
-    left = main.take_flags(["app", "--server", "hub", "list", "--insecure", "-H", "A: b", "--grpc-web", "--loglevel=debug", "--prune=true", "--prune=false", "--validate=false", "--", "--server", "x"])  # fmt: skip
+    left = main.take_flags(
+        [
+            "app",
+            "--server",
+            "hub",
+            "list",
+            "--insecure",
+            "-H",
+            "A: b",
+            "--grpc-web",
+            "--loglevel=debug",
+            "--prune=true",
+            "--prune=false",
+            "--validate=false",
+            "--",
+            "--server",
+            "x",
+        ]
+    )
     assert left == ["app", "list", "--prune", "--no-validate", "--", "--server", "x"]
-    assert (config.FLAGS.server, config.FLAGS.insecure, config.FLAGS.headers) == ("hub", True, {"A": "b"})  # fmt: skip
-    assert main.take_flags(["appset", "set-secret", "n", "--server", "https://x"]) == ["appset", "set-secret", "n", "--server", "https://x"]  # fmt: skip
+    assert (config.FLAGS.server, config.FLAGS.insecure, config.FLAGS.headers) == (
+        "hub",
+        True,
+        {"A": "b"},
+    )
+    assert main.take_flags(["appset", "set-secret", "n", "--server", "https://x"]) == [
+        "appset",
+        "set-secret",
+        "n",
+        "--server",
+        "https://x",
+    ]
 
 
-SETTINGS = st.fixed_dictionaries({}, optional={
-    "health": st.just({"example.com/Widget": "return {}", "Pod": "return {}"}), "anonymous": st.just(True),
-    "ignore_differences": st.just([{"group": "apps", "kind": "Deployment", "jsonPointers": ["/a"]}, {"group": "*", "kind": "*", "jqPathExpressions": [".b"]}]),
-    "resource_filters": st.just({"exclusions": [{"kinds": ["X"]}]}), "compare_options": st.just({"ignoreAggregatedRoles": True}),
-    "notices": st.just([{"tone": "info", "text": "t", "url": "https://x"}]), "global_projects": st.just([{"projectName": "p", "labelSelector": {}}]),
-})  # fmt: skip
+SETTINGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "health": st.just({"example.com/Widget": "return {}", "Pod": "return {}"}),
+        "anonymous": st.just(True),
+        "ignore_differences": st.just(
+            [
+                {"group": "apps", "kind": "Deployment", "jsonPointers": ["/a"]},
+                {"group": "*", "kind": "*", "jqPathExpressions": [".b"]},
+            ]
+        ),
+        "resource_filters": st.just({"exclusions": [{"kinds": ["X"]}]}),
+        "compare_options": st.just({"ignoreAggregatedRoles": True}),
+        "notices": st.just([{"tone": "info", "text": "t", "url": "https://x"}]),
+        "global_projects": st.just([{"projectName": "p", "labelSelector": {}}]),
+    },
+)
 
 
 @given(SETTINGS)

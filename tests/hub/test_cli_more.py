@@ -32,7 +32,13 @@ def flotilla(site, tmp_path):
 
 def test_tokens_go_to_the_keyring(web, tmp_path):
     ring = tmp_path / "ring.json"
-    flotilla = Command(tmp_path / "c", FLOTILLA_KEYRING="", PYTHON_KEYRING_BACKEND="support.ring.FileRing", TEST_KEYRING_FILE=str(ring), PYTHONPATH=os.pathsep.join([TESTS, os.getcwd()]))  # fmt: skip
+    flotilla = Command(
+        tmp_path / "c",
+        FLOTILLA_KEYRING="",
+        PYTHON_KEYRING_BACKEND="support.ring.FileRing",
+        TEST_KEYRING_FILE=str(ring),
+        PYTHONPATH=os.pathsep.join([TESTS, os.getcwd()]),
+    )
     flotilla("login", web.url, "--username", "admin", "--password", "correct horse")
     file = (tmp_path / "c" / "config").read_text()
     [token] = json.loads(ring.read_text()).values()
@@ -47,7 +53,13 @@ def test_tokens_go_to_the_keyring(web, tmp_path):
 
 
 def test_a_locked_keyring_leaves_the_token_in_the_file(web, tmp_path):
-    flotilla = Command(tmp_path / "c", FLOTILLA_KEYRING="", PYTHON_KEYRING_BACKEND="support.ring.FileRing", TEST_KEYRING_FILE=str(tmp_path / "locked"), PYTHONPATH=os.pathsep.join([TESTS, os.getcwd()]))  # fmt: skip
+    flotilla = Command(
+        tmp_path / "c",
+        FLOTILLA_KEYRING="",
+        PYTHON_KEYRING_BACKEND="support.ring.FileRing",
+        TEST_KEYRING_FILE=str(tmp_path / "locked"),
+        PYTHONPATH=os.pathsep.join([TESTS, os.getcwd()]),
+    )
     flotilla("login", web.url, "--username", "admin", "--password", "correct horse")
     file = tmp_path / "c" / "config"
     assert "eyJ" in file.read_text() and stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -66,46 +78,163 @@ def test_a_program_of_the_path_is_a_command(tmp_path):
     assert "No such command" in flotilla.run("nothing", code=2).stderr
     (tmp_path / "flotilla-app").write_text("#!/bin/sh\necho no\n")
     (tmp_path / "flotilla-app").chmod(0o755)
-    assert "List applications" in flotilla("app", "--help"), "no program stands in for an own command"  # fmt: skip
+    assert "List applications" in flotilla("app", "--help"), (
+        "no program stands in for an own command"
+    )
 
 
 def test_flags_that_scripts_give(flotilla, site, sandbox, repo, namespace):
     hub = site.hub
     repo.commit({"a/d.yaml": deployment(1), "b/c.yaml": config_map("c")})
-    flotilla("app", "create", "web", "--repo", repo.url, "--path", "a", "--revision", "main", "--dest-name", "east", "--dest-namespace", namespace, "--sync-option", "CreateNamespace=true", "--source-name", "one", "--env", "prod", "--logformat", "json", "--grpc-web")  # fmt: skip
+    flotilla(
+        "app",
+        "create",
+        "web",
+        "--repo",
+        repo.url,
+        "--path",
+        "a",
+        "--revision",
+        "main",
+        "--dest-name",
+        "east",
+        "--dest-namespace",
+        namespace,
+        "--sync-option",
+        "CreateNamespace=true",
+        "--source-name",
+        "one",
+        "--env",
+        "prod",
+        "--logformat",
+        "json",
+        "--grpc-web",
+    )
     hub.wait_status("web", "OutOfSync")
-    flotilla("app", "sync", "web", "--retry-limit", "2", "--retry-refresh", "--http-retry-max", "3", "--timeout", "60")  # fmt: skip
+    flotilla(
+        "app",
+        "sync",
+        "web",
+        "--retry-limit",
+        "2",
+        "--retry-refresh",
+        "--http-retry-max",
+        "3",
+        "--timeout",
+        "60",
+    )
     flotilla("app", "wait", "web", "--hydrated", "--timeout", "30")
-    flotilla("app", "diff", "web", "--server-side-diff", "--server-side-diff-concurrency", "2", "--ignore-normalizer-jq-execution-timeout", "2s")  # fmt: skip
-    flotilla("app", "add-source", "web", "--repo", repo.url, "--path", "b", "--revision", "main", "--source-name", "two")  # fmt: skip
-    assert "name: c" in flotilla("app", "manifests", "web", "--revisions", "main", "--source-names", "two")  # fmt: skip
+    flotilla(
+        "app",
+        "diff",
+        "web",
+        "--server-side-diff",
+        "--server-side-diff-concurrency",
+        "2",
+        "--ignore-normalizer-jq-execution-timeout",
+        "2s",
+    )
+    flotilla(
+        "app",
+        "add-source",
+        "web",
+        "--repo",
+        repo.url,
+        "--path",
+        "b",
+        "--revision",
+        "main",
+        "--source-name",
+        "two",
+    )
+    assert "name: c" in flotilla(
+        "app", "manifests", "web", "--revisions", "main", "--source-names", "two"
+    )
     assert "no source" in flotilla.refused("app", "manifests", "web", "--source-names", "three")
-    assert "not both" in flotilla.refused("app", "manifests", "web", "--source-names", "two", "--source-positions", "1")  # fmt: skip
-    shown = flotilla.run("app", "diff", "web", "--revisions", "main", "--source-names", "two", code=1).stdout  # fmt: skip
+    assert "not both" in flotilla.refused(
+        "app", "manifests", "web", "--source-names", "two", "--source-positions", "1"
+    )
+    shown = flotilla.run(
+        "app", "diff", "web", "--revisions", "main", "--source-names", "two", code=1
+    ).stdout
     assert "ConfigMap" in shown
-    said = flotilla("app", "get-resource", "web", "--kind", "Deployment", "--filter-fields", "spec.replicas,metadata.name", "-o", "wide")  # fmt: skip
-    assert [line.split() for line in said.splitlines()] == [["FIELD", "RESOURCE", "NAME", "VALUE"], ["spec.replicas", "web", "1"], ["metadata.name", "web", "web"]]  # fmt: skip
+    said = flotilla(
+        "app",
+        "get-resource",
+        "web",
+        "--kind",
+        "Deployment",
+        "--filter-fields",
+        "spec.replicas,metadata.name",
+        "-o",
+        "wide",
+    )
+    assert [line.split() for line in said.splitlines()] == [
+        ["FIELD", "RESOURCE", "NAME", "VALUE"],
+        ["spec.replicas", "web", "1"],
+        ["metadata.name", "web", "web"],
+    ]
     assert "managedFields" not in flotilla("app", "get-resource", "web", "--kind", "Deployment")
-    assert "managedFields" in flotilla("app", "get-resource", "web", "--kind", "Deployment", "--show-managed-fields")  # fmt: skip
+    assert "managedFields" in flotilla(
+        "app", "get-resource", "web", "--kind", "Deployment", "--show-managed-fields"
+    )
     hub.wait(lambda: flotilla("app", "logs", "web", "--kind", "Deployment"), "logs")
-    assert flotilla("app", "logs", "web", "--kind", "Deployment", "--until-time", "2020-01-01T00:00:00Z") == ""  # fmt: skip
+    assert (
+        flotilla(
+            "app", "logs", "web", "--kind", "Deployment", "--until-time", "2020-01-01T00:00:00Z"
+        )
+        == ""
+    )
     assert "untilTime" in flotilla.refused("app", "logs", "web", "--until-time", "yesterday")
     assert "Deployment" in flotilla("app", "resources", "web", "--project", "default")
-    flotilla("app", "set", "web", "--source-position", "2", "--dry-source-repo", repo.url, "--sync-source-branch", "env/prod", "--directory-disable-extension-filter")  # fmt: skip
+    flotilla(
+        "app",
+        "set",
+        "web",
+        "--source-position",
+        "2",
+        "--dry-source-repo",
+        repo.url,
+        "--sync-source-branch",
+        "env/prod",
+        "--directory-disable-extension-filter",
+    )
     spec = Application.objects.get().spec
-    assert spec["sourceHydrator"] == {"drySource": {"repoURL": repo.url}, "syncSource": {"targetBranch": "env/prod"}}  # fmt: skip
+    assert spec["sourceHydrator"] == {
+        "drySource": {"repoURL": repo.url},
+        "syncSource": {"targetBranch": "env/prod"},
+    }
     assert spec["sources"][1]["directory"] == {"disableExtensionFilter": True}
     assert "programs" in flotilla.refused("cluster", "add", "x", "--aws-cluster-name", "east")
     assert "proxy" in flotilla.refused("cluster", "add", "x", "--proxy-url", "http://p")
-    assert "access token" in flotilla.refused("repo", "add", repo.url, "--use-azure-workload-identity")  # fmt: skip
+    assert "access token" in flotilla.refused(
+        "repo", "add", repo.url, "--use-azure-workload-identity"
+    )
     flotilla("configure", "--prompts-enabled=false")
 
 
 def test_sets_are_waited_for(flotilla, site, sandbox, repo, tmp_path):
     repo.commit({"a/c.yaml": config_map("c")})
     file = tmp_path / "set.yaml"
-    template = {"metadata": {"name": "x-{{city}}"}, "spec": {"project": "default", "source": {"repoURL": repo.url, "path": "a", "targetRevision": "main", "helm": {"parameters": [{"name": "a", "value": "{{city}}"}]}}, "destination": {"name": "east", "namespace": "x"}}}  # fmt: skip
-    manifest = {"apiVersion": "argoproj.io/v1alpha1", "kind": "ApplicationSet", "metadata": {"name": "cities"}, "spec": {"generators": [{"list": {"elements": [{"city": "oslo"}]}}], "template": template}}  # fmt: skip
+    template = {
+        "metadata": {"name": "x-{{city}}"},
+        "spec": {
+            "project": "default",
+            "source": {
+                "repoURL": repo.url,
+                "path": "a",
+                "targetRevision": "main",
+                "helm": {"parameters": [{"name": "a", "value": "{{city}}"}]},
+            },
+            "destination": {"name": "east", "namespace": "x"},
+        },
+    }
+    manifest = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "ApplicationSet",
+        "metadata": {"name": "cities"},
+        "spec": {"generators": [{"list": {"elements": [{"city": "oslo"}]}}], "template": template},
+    }
     file.write_text(yaml.safe_dump(manifest))
     flotilla.refused("appset", "update", str(file))
     flotilla("appset", "create", str(file), "--wait")
@@ -122,11 +251,26 @@ def test_sets_are_waited_for(flotilla, site, sandbox, repo, tmp_path):
 def test_policies_of_signatures(flotilla):
     flotilla("proj", "create", "team")
     base = ("proj", "source-integrity", "git", "policies")
-    flotilla(*base, "add", "team", "--repo-url", "https://git.example/*", "--repo-url", "!https://git.example/x", "--gpg-key", KEY)  # fmt: skip
+    flotilla(
+        *base,
+        "add",
+        "team",
+        "--repo-url",
+        "https://git.example/*",
+        "--repo-url",
+        "!https://git.example/x",
+        "--gpg-key",
+        KEY,
+    )
     rows = [line.split() for line in flotilla(*base, "list", "team").splitlines()]
-    assert rows == [["ID", "GPG-MODE", "GPG-KEYS", "REPO-URLS"], ["0", "head", KEY, "https://git.example/*,!https://git.example/x"]]  # fmt: skip
+    assert rows == [
+        ["ID", "GPG-MODE", "GPG-KEYS", "REPO-URLS"],
+        ["0", "head", KEY, "https://git.example/*,!https://git.example/x"],
+    ]
     flotilla(*base, "update", "team", "0", "--gpg-mode", "strict")
-    assert Project.objects.get(name="team").spec["sourceIntegrity"]["git"]["policies"][0]["gpg"] == {"mode": "strict", "keys": [KEY]}  # fmt: skip
+    assert Project.objects.get(name="team").spec["sourceIntegrity"]["git"]["policies"][0][
+        "gpg"
+    ] == {"mode": "strict", "keys": [KEY]}
     assert "no policy 3" in flotilla.refused(*base, "delete", "team", "3")
     assert "mode" in flotilla.refused(*base, "update", "team", "0", "--gpg-mode", "maybe")
     flotilla(*base, "delete", "team", "0")
@@ -139,12 +283,22 @@ def test_certificates_of_hosts(flotilla, tmp_path):
     file = tmp_path / "ca.pem"
     pair = make_certificate()
     file.write_text(pair[pair.index("-----BEGIN CERTIFICATE") :])
-    assert "with 1 PEM certificates for repository server git.example" in flotilla("cert", "add-tls", "git.example", "--from", str(file))  # fmt: skip
-    assert "git.example  https  ecdsa" in flotilla("cert", "list", "--cert-type", "https", "--sort", "type")  # fmt: skip
+    assert "with 1 PEM certificates for repository server git.example" in flotilla(
+        "cert", "add-tls", "git.example", "--from", str(file)
+    )
+    assert "git.example  https  ecdsa" in flotilla(
+        "cert", "list", "--cert-type", "https", "--sort", "type"
+    )
     exported = flotilla("admin", "export")
-    [data] = [d["data"] for d in yaml.safe_load_all(exported) if d["metadata"]["name"] == "argocd-tls-certs-cm"]  # fmt: skip
+    [data] = [
+        d["data"]
+        for d in yaml.safe_load_all(exported)
+        if d["metadata"]["name"] == "argocd-tls-certs-cm"
+    ]
     assert data == {"git.example": file.read_text()}
-    assert "Removed cert for 'git.example' of type 'https'" in flotilla("cert", "rm", "git.example", "--cert-type", "https")  # fmt: skip
+    assert "Removed cert for 'git.example' of type 'https'" in flotilla(
+        "cert", "rm", "git.example", "--cert-type", "https"
+    )
     flotilla("admin", "import", "-", stdin=exported)
     assert "git.example" in flotilla("cert", "list")
     assert "unchanged" in flotilla("admin", "import", "-", "--verbose", stdin=exported)
@@ -155,15 +309,33 @@ def test_certificates_of_hosts(flotilla, tmp_path):
 def test_an_import_can_prune_and_leave_out(flotilla, site):
     for name in ("kept", "gone"):
         flotilla("proj", "create", name)
-    text = yaml.safe_dump_all([
-        {"apiVersion": "argoproj.io/v1alpha1", "kind": "AppProject", "metadata": {"name": "kept"}, "spec": {"description": "new"}},
-        {"apiVersion": "argoproj.io/v1alpha1", "kind": "AppProject", "metadata": {"name": "other", "labels": {"skip": "me"}}, "spec": {}},
-    ])  # fmt: skip
+    text = yaml.safe_dump_all(
+        [
+            {
+                "apiVersion": "argoproj.io/v1alpha1",
+                "kind": "AppProject",
+                "metadata": {"name": "kept"},
+                "spec": {"description": "new"},
+            },
+            {
+                "apiVersion": "argoproj.io/v1alpha1",
+                "kind": "AppProject",
+                "metadata": {"name": "other", "labels": {"skip": "me"}},
+                "spec": {},
+            },
+        ]
+    )
     said = flotilla("admin", "import", "-", "--prune", "--dry-run", stdin=text)
-    assert "AppProject gone pruned (dry run)" in said and Project.objects.filter(name="gone").exists()  # fmt: skip
-    flotilla("admin", "import", "-", "--prune", "--skip-resources-with-label", "skip=me", stdin=text)  # fmt: skip
+    assert (
+        "AppProject gone pruned (dry run)" in said and Project.objects.filter(name="gone").exists()
+    )
+    flotilla(
+        "admin", "import", "-", "--prune", "--skip-resources-with-label", "skip=me", stdin=text
+    )
     assert set(Project.objects.values_list("name", flat=True)) == {"default", "kept"}
-    assert "key=value" in flotilla.refused("admin", "import", "-", "--skip-resources-with-label", "x", stdin=text)  # fmt: skip
+    assert "key=value" in flotilla.refused(
+        "admin", "import", "-", "--skip-resources-with-label", "x", stdin=text
+    )
 
 
 # Settings tried offline
@@ -181,15 +353,26 @@ def offline(tmp_path):
 
 
 CM = {
-    "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "argocd-cm"},
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "argocd-cm"},
     "data": {
-        "url": "https://hub.example", "webhook.maxPayloadSizeMB": "2", "accounts.bot": "apiKey", "kustomize.buildOptions": "--enable-helm",
+        "url": "https://hub.example",
+        "webhook.maxPayloadSizeMB": "2",
+        "accounts.bot": "apiKey",
+        "kustomize.buildOptions": "--enable-helm",
         "resource.customizations.health.example.com_Thing": 'return {status = obj.status.ok and "Healthy" or "Degraded", message = "by script"}',
         "resource.customizations.ignoreDifferences.example.com_Thing": "jsonPointers: [/spec/a]\njqPathExpressions: ['.spec.list[] | select(.x == 1)']\n",
         "resource.customizations.actions.example.com_Thing": "discovery.lua: |\n  return {poke = {}, rest = {disabled = true}}\ndefinitions:\n- name: poke\n  action.lua: |\n    obj.spec.poked = true\n    return obj\n",
     },
-}  # fmt: skip
-THING = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t", "namespace": "n"}, "spec": {"a": 1, "b": 2, "list": [{"x": 1}, {"x": 2}]}, "status": {"ok": True}}  # fmt: skip
+}
+THING = {
+    "apiVersion": "example.com/v1",
+    "kind": "Thing",
+    "metadata": {"name": "t", "namespace": "n"},
+    "spec": {"a": 1, "b": 2, "list": [{"x": 1}, {"x": 2}]},
+    "status": {"ok": True},
+}
 
 
 def test_overrides_are_tried_on_this_machine(offline):
@@ -199,7 +382,11 @@ def test_overrides_are_tried_on_this_machine(offline):
     assert offline(*base, "health", thing, *at) == "STATUS: Healthy\nMESSAGE: by script\n"
     said = offline(*base, "ignore-differences", thing, *at)
     assert "-  a: 1" in said and "-  - x: 1" in said and "-  b: 2" not in said
-    assert [x.split() for x in offline(*base, "list-actions", thing, *at).splitlines()] == [["NAME", "DISABLED"], ["poke", "false"], ["rest", "true"]]  # fmt: skip
+    assert [x.split() for x in offline(*base, "list-actions", thing, *at).splitlines()] == [
+        ["NAME", "DISABLED"],
+        ["poke", "false"],
+        ["rest", "true"],
+    ]
     assert "+  poked: true" in offline(*base, "run-action", thing, "poke", *at)
     assert "no action" in offline.refused(*base, "run-action", thing, "absent", *at)
     assert "there is nothing to ignore" in offline(*base, "ignore-resource-updates", thing, *at)
@@ -215,13 +402,27 @@ def test_settings_are_checked_by_group(offline):
     said = offline("admin", "settings", "validate", "--argocd-cm-path", good)
     assert said.count("✅") == 4 and "2 resource overrides" in said
     lines = [line.strip() for line in said.splitlines()]
-    assert "webhook.maxPayloadSizeMB: the hub takes it from its environment: HUB_MAX_WEBHOOK_BYTES=2097152" in lines  # fmt: skip
-    bad = {**CM, "data": {**CM["data"], "accounts.bot": "login, fly", "resource.customizations.health.a_B": "return {"}}  # fmt: skip
-    said = offline("admin", "settings", "validate", "--argocd-cm-path", offline.write("bad.yaml", bad), code=1)  # fmt: skip
+    assert (
+        "webhook.maxPayloadSizeMB: the hub takes it from its environment: HUB_MAX_WEBHOOK_BYTES=2097152"
+        in lines
+    )
+    bad = {
+        **CM,
+        "data": {
+            **CM["data"],
+            "accounts.bot": "login, fly",
+            "resource.customizations.health.a_B": "return {",
+        },
+    }
+    said = offline(
+        "admin", "settings", "validate", "--argocd-cm-path", offline.write("bad.yaml", bad), code=1
+    )
     assert "'fly' is no capability" in said and "health of a/B" in said and said.count("❌") == 2
     only = offline("admin", "settings", "validate", "--argocd-cm-path", good, "--group", "accounts")
     assert only.splitlines() == ["✅ accounts", "1 accounts"]
-    assert "--group x" in offline.refused("admin", "settings", "validate", "--argocd-cm-path", good, "--group", "x")  # fmt: skip
+    assert "--group x" in offline.refused(
+        "admin", "settings", "validate", "--argocd-cm-path", good, "--group", "x"
+    )
 
 
 # Hubs that are other than expected
@@ -273,7 +474,9 @@ def odd(tmp_path):
     def start(answer):
         server = Odd(answer)
         servers.append(server)
-        return server, Command(tmp_path / "c", FLOTILLA_SERVER=server.url, FLOTILLA_TOKEN="eyJ.e30.x")  # fmt: skip
+        return server, Command(
+            tmp_path / "c", FLOTILLA_SERVER=server.url, FLOTILLA_TOKEN="eyJ.e30.x"
+        )
 
     yield start
     for server in servers:
@@ -283,23 +486,46 @@ def odd(tmp_path):
 def test_an_older_hub_without_a_path(odd):
     message = {"error": "not found", "message": "/api/v1/flotilla/rbac is not served", "code": 5}
     _server, flotilla = odd(lambda *_: (404, message))
-    for words in (("admin", "export"), ("app", "list"), ("appset", "list"), ("audit", "list"), ("proj", "get", "x")):  # fmt: skip
+    for words in (
+        ("admin", "export"),
+        ("app", "list"),
+        ("appset", "list"),
+        ("audit", "list"),
+        ("proj", "get", "x"),
+    ):
         assert "is not served" in flotilla.refused(*words)
 
 
 def test_a_newer_hub_with_more_fields(odd):
-    app = {"metadata": {"name": "web", "namespace": "argocd", "new": 1}, "spec": {"source": {"repoURL": "u", "brandNew": {}}, "destination": {}, "x": []}, "status": {"sync": {"status": "Quantum"}, "health": {"status": "Splendid", "y": 2}, "z": None}, "more": True}  # fmt: skip
-    _server, flotilla = odd(lambda *_: (200, {"items": [app], "metadata": {}, "facets": {}, "w": 1}))  # fmt: skip
+    app = {
+        "metadata": {"name": "web", "namespace": "argocd", "new": 1},
+        "spec": {"source": {"repoURL": "u", "brandNew": {}}, "destination": {}, "x": []},
+        "status": {
+            "sync": {"status": "Quantum"},
+            "health": {"status": "Splendid", "y": 2},
+            "z": None,
+        },
+        "more": True,
+    }
+    _server, flotilla = odd(
+        lambda *_: (200, {"items": [app], "metadata": {}, "facets": {}, "w": 1})
+    )
     assert "Quantum" in flotilla("app", "list") and "Splendid" in flotilla("app", "list")
 
 
 @pytest.mark.parametrize(
     ("body", "word"),
     [
-        (b"<html>proxy</html>", "is this a hub?"), (b"\xff\xfe", "is this a hub?"), ([], "is this a hub?"), ("text", "is this a hub?"), (None, "is this a hub?"),
-        ({"items": [1]}, "is this a hub?"), ({"items": {"a": 1}}, "is this a hub?"), ({"items": [{"metadata": {}}]}, "is this a hub?"),
+        (b"<html>proxy</html>", "is this a hub?"),
+        (b"\xff\xfe", "is this a hub?"),
+        ([], "is this a hub?"),
+        ("text", "is this a hub?"),
+        (None, "is this a hub?"),
+        ({"items": [1]}, "is this a hub?"),
+        ({"items": {"a": 1}}, "is this a hub?"),
+        ({"items": [{"metadata": {}}]}, "is this a hub?"),
     ],
-)  # fmt: skip
+)
 def test_what_answers_is_no_hub(odd, body, word):
     _server, flotilla = odd(lambda *_: (200, json.dumps(None).encode() if body is None else body))
     for words in (("app", "list"), ("app", "get", "web"), ("proj", "list"), ("cluster", "list")):
@@ -315,13 +541,21 @@ def test_a_broken_connection_is_tried_again_under_one_key(odd):
     flotilla("account", "generate-token", "--account", "bot", "--id", "ci")
     assert len(server.paths) == 3 and len(set(server.keys)) == 1 and server.keys[0]
     silent, other = odd(lambda *_: None)
-    assert "does not answer" in other.refused("account", "generate-token", "--account", "bot", "--http-retry-max", "1")  # fmt: skip
+    assert "does not answer" in other.refused(
+        "account", "generate-token", "--account", "bot", "--http-retry-max", "1"
+    )
     assert len(silent.paths) == 2
 
 
 def test_no_network(tmp_path):
     flotilla = Command(tmp_path / "c", FLOTILLA_SERVER="http://127.0.0.1:9", FLOTILLA_TOKEN="x")
-    for words in (("app", "list"), ("app", "sync", "web"), ("app", "wait", "web"), ("version",), ("app", "logs", "web")):  # fmt: skip
+    for words in (
+        ("app", "list"),
+        ("app", "sync", "web"),
+        ("app", "wait", "web"),
+        ("version",),
+        ("app", "logs", "web"),
+    ):
         assert "does not answer" in flotilla.refused(*words)
     flotilla.environment["FLOTILLA_SERVER"] = "https://no-such-host.invalid"
     assert "does not answer" in flotilla.refused("app", "list")
@@ -333,9 +567,15 @@ def test_a_token_that_ends_in_the_middle_of_a_wait(site, sandbox, repo, namespac
     site.hub.wait_status("web", "OutOfSync")
     flotilla = Command(tmp_path / "c", FLOTILLA_SERVER=site.url, FLOTILLA_TOKEN=site.hub.token)
     waiting = subprocess.Popen(
-        [sys.executable, "-m", "hub.cli.main", "app", "wait", "web", "--sync"], env=flotilla.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
-    site.hub.wait(lambda: LoginSession.objects.filter(last_used_at__isnull=False).exists(), "the first look")  # fmt: skip
+        [sys.executable, "-m", "hub.cli.main", "app", "wait", "web", "--sync"],
+        env=flotilla.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    site.hub.wait(
+        lambda: LoginSession.objects.filter(last_used_at__isnull=False).exists(), "the first look"
+    )
     LoginSession.objects.all().delete()
     _out, err = waiting.communicate(timeout=60)
     assert waiting.returncode == 20, err
@@ -345,7 +585,9 @@ def test_a_token_that_ends_in_the_middle_of_a_wait(site, sandbox, repo, namespac
 def test_a_client_certificate_that_cannot_be_used(web, tmp_path):
     flotilla = Command(tmp_path / "c", FLOTILLA_SERVER=web.url, FLOTILLA_TOKEN=web.hub.token)
     assert "--client-crt" in flotilla.refused("app", "list", "--client-crt", "/nowhere")
-    assert "--client-crt-key needs" in flotilla.refused("app", "list", "--client-crt-key", "/nowhere")  # fmt: skip
+    assert "--client-crt-key needs" in flotilla.refused(
+        "app", "list", "--client-crt-key", "/nowhere"
+    )
 
 
 def test_a_client_certificate_is_shown(idle_hub, tmp_path):
@@ -362,9 +604,20 @@ def test_a_client_certificate_is_shown(idle_hub, tmp_path):
     context.verify_mode = ssl.CERT_REQUIRED
     server = Odd(lambda *_: (200, {"items": []}))
     server.server.socket = context.wrap_socket(server.server.socket, server_side=True)
-    flotilla = Command(tmp_path / "c", FLOTILLA_SERVER=server.url.replace("http:", "https:"), FLOTILLA_TOKEN="x")  # fmt: skip
+    flotilla = Command(
+        tmp_path / "c", FLOTILLA_SERVER=server.url.replace("http:", "https:"), FLOTILLA_TOKEN="x"
+    )
     try:
-        flotilla("app", "list", "--server-crt", str(file), "--client-crt", str(file), "--client-crt-key", str(file))  # fmt: skip
+        flotilla(
+            "app",
+            "list",
+            "--server-crt",
+            str(file),
+            "--client-crt",
+            str(file),
+            "--client-crt-key",
+            str(file),
+        )
         flotilla.refused("app", "list", "--server-crt", str(file))
     finally:
         server.close()
@@ -376,18 +629,25 @@ def test_a_client_certificate_is_shown(idle_hub, tmp_path):
 def test_commands_at_once_lose_nothing(flotilla, site, tmp_path):
     flotilla("proj", "create", "shop", "--src", "https://git.example/0")
     urls = [f"https://git.example/{n}" for n in range(1, 5)]
-    threads = [threading.Thread(target=flotilla, args=("proj", "add-source", "shop", u)) for u in urls]  # fmt: skip
+    threads = [
+        threading.Thread(target=flotilla, args=("proj", "add-source", "shop", u)) for u in urls
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(Project.objects.get(name="shop").spec["sourceRepos"]) == ["https://git.example/0", *urls]  # fmt: skip
+    assert sorted(Project.objects.get(name="shop").spec["sourceRepos"]) == [
+        "https://git.example/0",
+        *urls,
+    ]
 
 
 def test_an_edit_does_not_write_over_what_came_meanwhile(flotilla, site, tmp_path):
     flotilla("proj", "create", "shop", "--src", "https://git.example/0")
     editor = tmp_path / "editor"
-    editor.write_text(f'#!/bin/sh\n{sys.executable} -m hub.cli.main proj set shop --description theirs >/dev/null\necho "description: mine" >> "$1"\n')  # fmt: skip
+    editor.write_text(
+        f'#!/bin/sh\n{sys.executable} -m hub.cli.main proj set shop --description theirs >/dev/null\necho "description: mine" >> "$1"\n'
+    )
     editor.chmod(0o755)
     said = flotilla.refused("proj", "edit", "shop", EDITOR=str(editor))
     assert "was changed since" in said and "read it again" in said
@@ -399,7 +659,23 @@ def test_an_edit_does_not_write_over_what_came_meanwhile(flotilla, site, tmp_pat
 
 def test_a_sync_ends_with_what_runs_then(flotilla, site, sandbox, repo, namespace):
     repo.commit({"a/d.yaml": deployment(2), "a/c.yaml": config_map("c")})
-    flotilla("app", "create", "web", "--repo", repo.url, "--path", "a", "--revision", "main", "--dest-name", "east", "--dest-namespace", namespace, "--sync-option", "CreateNamespace=true")  # fmt: skip
+    flotilla(
+        "app",
+        "create",
+        "web",
+        "--repo",
+        repo.url,
+        "--path",
+        "a",
+        "--revision",
+        "main",
+        "--dest-name",
+        "east",
+        "--dest-namespace",
+        namespace,
+        "--sync-option",
+        "CreateNamespace=true",
+    )
     said = flotilla("app", "sync", "web")
     assert "Sync Status:        Synced to main" in said and "Phase:              Succeeded" in said
     flotilla("app", "wait", "web", "--health")
@@ -408,22 +684,46 @@ def test_a_sync_ends_with_what_runs_then(flotilla, site, sandbox, repo, namespac
     repo.commit({"a/d.yaml": deployment(1)})
     flotilla("app", "sync", "web")
     back = flotilla("app", "rollback", "web", "0")
-    assert "Sync Status:        OutOfSync from main" in back and "Phase:              Succeeded" in back  # fmt: skip
+    assert (
+        "Sync Status:        OutOfSync from main" in back
+        and "Phase:              Succeeded" in back
+    )
     flotilla("app", "wait", "web", "--health")
     lines = flotilla("app", "logs", "web", "--tail", "1").splitlines()
     pod = lines[0][1:].partition("]")[0]
-    assert flotilla("app", "logs", "web", "--name", pod, "--kind", "Pod", "--tail", "1").startswith("line 3 of")  # fmt: skip
+    assert flotilla("app", "logs", "web", "--name", pod, "--kind", "Pod", "--tail", "1").startswith(
+        "line 3 of"
+    )
 
 
 def test_a_deletion_that_waits_says_what_allows_it(flotilla, site, sandbox, repo, namespace):
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     repo.commit({"a/n.yaml": json.dumps(space), "a/c.yaml": config_map("c")})
-    flotilla("app", "create", "web", "--repo", repo.url, "--path", "a", "--revision", "main", "--dest-name", "east", "--dest-namespace", namespace)  # fmt: skip
+    flotilla(
+        "app",
+        "create",
+        "web",
+        "--repo",
+        repo.url,
+        "--path",
+        "a",
+        "--revision",
+        "main",
+        "--dest-name",
+        "east",
+        "--dest-namespace",
+        namespace,
+    )
     flotilla("app", "sync", "web")
     found = flotilla.run("app", "delete", "web", "--yes")
     assert found.stdout == "application 'web' deleted\n"
-    assert "confirmation of Namespace/" in found.stderr and "run flotilla app confirm-deletion web" in found.stderr  # fmt: skip
-    assert "confirmation of Namespace/" in flotilla.refused("app", "wait", "web", "--delete", "--timeout", "2")  # fmt: skip
+    assert (
+        "confirmation of Namespace/" in found.stderr
+        and "run flotilla app confirm-deletion web" in found.stderr
+    )
+    assert "confirmation of Namespace/" in flotilla.refused(
+        "app", "wait", "web", "--delete", "--timeout", "2"
+    )
     flotilla("app", "confirm-deletion", "web")
     flotilla("app", "wait", "web", "--delete", "--timeout", "30")
     assert "not there, or you have no right" in flotilla.refused("app", "get", "web")

@@ -68,9 +68,19 @@ def flags(given):
 
 
 SAMPLES = {
-    "option": ["Prune=false"], "helm": ["a=b"], "helm_string": ["a=b"], "helm_file": ["a=b"], "image": ["a=b:c"],
-    "replica": ["a=2"], "map": ["a=b"], "jsonnet": ["a=b"], "jsonnet_code": ["a=b"], "env": ["a=b"], "policy": "automated", "literal": "file",
-}  # fmt: skip
+    "option": ["Prune=false"],
+    "helm": ["a=b"],
+    "helm_string": ["a=b"],
+    "helm_file": ["a=b"],
+    "image": ["a=b:c"],
+    "replica": ["a=2"],
+    "map": ["a=b"],
+    "jsonnet": ["a=b"],
+    "jsonnet_code": ["a=b"],
+    "env": ["a=b"],
+    "policy": "automated",
+    "literal": "file",
+}
 
 
 @pytest.mark.parametrize("flag", flags(appspec.FLAGS))
@@ -176,4 +186,8 @@ def test_the_commands_have_the_flags_of_projects():
             if isinstance(d, typer.models.OptionInfo)
             for n in (d.default, *(d.param_decls or ()))
         }
-        assert {"--allow-cluster-resource", "--deny-namespaced-resource", "--dest-service-accounts"} <= names  # fmt: skip
+        assert {
+            "--allow-cluster-resource",
+            "--deny-namespaced-resource",
+            "--dest-service-accounts",
+        } <= names

@@ -38,9 +38,12 @@ def send(path, **form):
 
 def begin_device():
     answer = Client(HTTP_HOST="localhost").post(
-        "/identity/o/api/device/code", urlencode({"client_id": CLI_CLIENT, "scope": "openid"}),
-        content_type=FORM, HTTP_USER_AGENT="evil-cli/1.0", REMOTE_ADDR="203.0.113.7",
-    )  # fmt: skip
+        "/identity/o/api/device/code",
+        urlencode({"client_id": CLI_CLIENT, "scope": "openid"}),
+        content_type=FORM,
+        HTTP_USER_AGENT="evil-cli/1.0",
+        REMOTE_ADDR="203.0.113.7",
+    )
     return answer.json()
 
 
@@ -114,23 +117,37 @@ def test_a_new_password_ends_what_was_approved(browser, when):
 def authorization(**changes):
     digest = hashlib.sha256(b"v" * 50).digest()
     form = {
-        "client_id": CLI_CLIENT, "response_type": "code", "redirect_uri": "http://127.0.0.1:8085/auth/callback",
-        "scope": "openid", "state": "s", "code_challenge_method": "S256",
-        "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="), **changes,
-    }  # fmt: skip
+        "client_id": CLI_CLIENT,
+        "response_type": "code",
+        "redirect_uri": "http://127.0.0.1:8085/auth/callback",
+        "scope": "openid",
+        "state": "s",
+        "code_challenge_method": "S256",
+        "code_challenge": base64.urlsafe_b64encode(digest).decode().rstrip("="),
+        **changes,
+    }
     return "/identity/o/authorize?" + urlencode({k: v for k, v in form.items() if v is not None})
 
 
 @pytest.mark.parametrize(
     "uri",
     [
-        "https://evil.example/auth/callback", "http://evil.example:8085/auth/callback", "http://127.0.0.1:8085/evil",
-        "http://127.0.0.1.evil.example:8085/auth/callback", "http://127.0.0.1:8085@evil.example/auth/callback",
-        "http://127.0.0.1:8085/auth/callback/../../x", "http://127.0.0.1:8085/auth/callback?x=1", "//evil.example",
-        "javascript:alert(1)", "http://127.0.0.1:8085/auth/callback#x", "http://localhost:8085/auth/callback", "",
-        "http://127.0.0.1:8085\\@evil.example/auth/callback", "http://[::1]:8085/auth/callback",
+        "https://evil.example/auth/callback",
+        "http://evil.example:8085/auth/callback",
+        "http://127.0.0.1:8085/evil",
+        "http://127.0.0.1.evil.example:8085/auth/callback",
+        "http://127.0.0.1:8085@evil.example/auth/callback",
+        "http://127.0.0.1:8085/auth/callback/../../x",
+        "http://127.0.0.1:8085/auth/callback?x=1",
+        "//evil.example",
+        "javascript:alert(1)",
+        "http://127.0.0.1:8085/auth/callback#x",
+        "http://localhost:8085/auth/callback",
+        "",
+        "http://127.0.0.1:8085\\@evil.example/auth/callback",
+        "http://[::1]:8085/auth/callback",
     ],
-)  # fmt: skip
+)
 def test_codes_go_to_the_command_line_of_this_machine_only(browser, uri):
     answer = browser.get(authorization(redirect_uri=uri))
     assert b"Allow" not in answer.content and "Location" not in answer.headers
@@ -167,20 +184,27 @@ def code_of(browser):
 
 def redeem(code, **changes):
     form = {
-        "grant_type": "authorization_code", "code": code, "redirect_uri": "http://127.0.0.1:8085/auth/callback",
-        "client_id": CLI_CLIENT, "code_verifier": "v" * 50, **changes,
-    }  # fmt: skip
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": "http://127.0.0.1:8085/auth/callback",
+        "client_id": CLI_CLIENT,
+        "code_verifier": "v" * 50,
+        **changes,
+    }
     return send("/identity/o/api/token", **form)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"code_verifier": "w" * 50}, {"code_verifier": ""}, {"code": "made-up"}, {"client_id": "other"},
+        {"code_verifier": "w" * 50},
+        {"code_verifier": ""},
+        {"code": "made-up"},
+        {"client_id": "other"},
         {"redirect_uri": "http://127.0.0.1:8086/auth/callback"},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_stolen_code_is_of_no_use(browser, changes):
     code = code_of(browser)
     assert redeem(**{"code": code, **changes}).status_code in (400, 401)
@@ -260,7 +284,10 @@ def test_what_was_approved_ends_with_the_account_as_it_was(bobs, what, end):
     [
         ({"grant_type": "refresh_token", "refresh_token": "x"}, "unsupported_grant_type"),
         ({"grant_type": "client_credentials"}, "unsupported_grant_type"),
-        ({"grant_type": "password", "username": "admin", "password": "x"}, "unsupported_grant_type"),
+        (
+            {"grant_type": "password", "username": "admin", "password": "x"},
+            "unsupported_grant_type",
+        ),
         ({}, "unsupported_grant_type"),
         ({"grant_type": "authorization_code"}, "invalid_request"),
         ({"grant_type": "authorization_code", "code": "x", "device_code": "y"}, "invalid_request"),
@@ -269,7 +296,7 @@ def test_what_was_approved_ends_with_the_account_as_it_was(bobs, what, end):
         ({"grant_type": "authorization_code", "code": "made-up"}, "invalid_grant"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_one_grant_is_redeemed_and_only_of_two_kinds(browser, form, error):
     del browser
     body = urlencode({"client_id": CLI_CLIENT, **form}, doseq=True)

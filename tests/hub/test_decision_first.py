@@ -38,9 +38,13 @@ class World:
     def __init__(self, monkeypatch):
         self.done = []
         for owner, name in (
-            (socket, "getaddrinfo"), (socket.socket, "connect"), (subprocess, "Popen"),
-            (sources, "load"), (sources, "resolve"), (sources, "load_local"),
-        ):  # fmt: skip
+            (socket, "getaddrinfo"),
+            (socket.socket, "connect"),
+            (subprocess, "Popen"),
+            (sources, "load"),
+            (sources, "resolve"),
+            (sources, "load_local"),
+        ):
             monkeypatch.setattr(owner, name, self._counted(name))
 
     def _counted(self, name):
@@ -68,13 +72,23 @@ def world(idle_hub, monkeypatch):
 
 
 POLICY = "p, neighbour, {}, *, mine/*, allow\n"
-RESOURCES = ("applications", "applicationsets", "repositories", "clusters", "logs", "exec", "write-repositories")  # fmt: skip
+RESOURCES = (
+    "applications",
+    "applicationsets",
+    "repositories",
+    "clusters",
+    "logs",
+    "exec",
+    "write-repositories",
+)
 
 
 @pytest.fixture
 def people(idle_hub):
     """Return the tokens of a stranger and of somebody with every right to another project."""
-    lines = "".join(POLICY.format(r) for r in RESOURCES) + "p, neighbour, projects, *, mine, allow\n"  # fmt: skip
+    lines = (
+        "".join(POLICY.format(r) for r in RESOURCES) + "p, neighbour, projects, *, mine, allow\n"
+    )
     idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
     tokens = {}
     for name in ("stranger", "neighbour"):
@@ -90,19 +104,34 @@ def people(idle_hub):
 @pytest.fixture
 def theirs(idle_hub):
     """Everything of another team, called as the addresses of the walk call it."""
-    wide = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}], "roles": [{"name": "x", "policies": []}]}  # fmt: skip
+    wide = {
+        "sourceRepos": ["*"],
+        "destinations": [{"server": "*", "namespace": "*"}],
+        "roles": [{"name": "x", "policies": []}],
+    }
 
     def make():
         Project.objects.create(name="theirs", spec=wide)
         Project.objects.create(name="x", spec=wide)
         cluster = Cluster.objects.create(server="x", name="x", project="theirs")
         Cluster.objects.create(server=HOST, name="host", project="theirs")
-        Application.objects.create(namespace="argocd", name="x", project="theirs", spec=SPEC, cluster=cluster, resource_version=next_version())  # fmt: skip
+        Application.objects.create(
+            namespace="argocd",
+            name="x",
+            project="theirs",
+            spec=SPEC,
+            cluster=cluster,
+            resource_version=next_version(),
+        )
         Repository.objects.create(url="x", project="theirs", credentials={"password": "p"})
         Repository.objects.create(url=f"{HOST}/r.git", project="theirs", credentials={})
         CredentialTemplate.objects.create(url="x", credentials={"password": "p"})
         idle_hub.post("/api/v1/applicationsets", manifest("x", elements("made"), project="theirs"))
-        idle_hub.post("/api/v1/flotilla/secrets", {"name": "x", "data": {"a": "b"}, "servers": [HOST], "project": "theirs"}, status=None)  # fmt: skip
+        idle_hub.post(
+            "/api/v1/flotilla/secrets",
+            {"name": "x", "data": {"a": "b"}, "servers": [HOST], "project": "theirs"},
+            status=None,
+        )
         idle_hub.put("/api/v1/flotilla/roles/x", {"rules": []})
 
     return make
@@ -114,27 +143,79 @@ def everything(name="x"):
     the_set = manifest(name, elements("made"), project="theirs")
     scm = {"scmProvider": {"github": {"organization": "o", "api": HOST}}}
     return {
-        **the_set, "spec": {**SPEC, **the_set["spec"], "generators": [scm]}, "metadata": metadata,
+        **the_set,
+        "spec": {**SPEC, **the_set["spec"], "generators": [scm]},
+        "metadata": metadata,
     } | {
-        "server": HOST, "repo": f"{HOST}/r.git", "url": HOST, "type": "git", "project": "theirs", "config": {"bearerToken": "t"},
-        "source": SPEC["source"], "sources": [SPEC["source"]], "applicationSet": the_set | {"spec": {**the_set["spec"], "generators": [scm]}},
-        "applications": ["x"], "action": "sync", "options": {}, "patch": "{}", "patchType": "merge", "password": "long enough",
-        "subject": "x", "resource": "applications", "object": "theirs/x", "duration": "1h", "reason": "r",
+        "server": HOST,
+        "repo": f"{HOST}/r.git",
+        "url": HOST,
+        "type": "git",
+        "project": "theirs",
+        "config": {"bearerToken": "t"},
+        "source": SPEC["source"],
+        "sources": [SPEC["source"]],
+        "applicationSet": the_set | {"spec": {**the_set["spec"], "generators": [scm]}},
+        "applications": ["x"],
+        "action": "sync",
+        "options": {},
+        "patch": "{}",
+        "patchType": "merge",
+        "password": "long enough",
+        "subject": "x",
+        "resource": "applications",
+        "object": "theirs/x",
+        "duration": "1h",
+        "reason": "r",
         "query": {"name": name},
-        "items": [{"serverName": "host.example", "certType": "ssh", "certSubType": "ssh-rsa", "certData": "AAAA"}],
-        "value": True, "data": {"policy.csv": ""}, "rules": [], "appName": "x", "appProject": "theirs", "manifests": ["{}"],
-        "role": "x", "keyData": "k", "servers": [HOST], "id": "x", "name": name,
-    }  # fmt: skip
+        "items": [
+            {
+                "serverName": "host.example",
+                "certType": "ssh",
+                "certSubType": "ssh-rsa",
+                "certData": "AAAA",
+            }
+        ],
+        "value": True,
+        "data": {"policy.csv": ""},
+        "rules": [],
+        "appName": "x",
+        "appProject": "theirs",
+        "manifests": ["{}"],
+        "role": "x",
+        "keyData": "k",
+        "servers": [HOST],
+        "id": "x",
+        "name": name,
+    }
 
 
 def bodies():
     """Return bodies by what is wrong with them."""
     whole = everything()
     return {
-        "whole": whole, "wrapped": {"project": {"metadata": {"name": "theirs"}, "spec": {}}}, "empty": {},
-        "a list": [], "a bad name": {**whole, "metadata": {"name": "Bad Name"}, "server": "nonsense", "repo": "javascript:x", "url": "javascript:x"},
-        "bad fields": {**whole, "spec": {"project": "theirs", "source": 5}, "config": 5, "labels": 5, "rules": 5, "resources": 5, "prune": "x", "revision": 5},
-    }  # fmt: skip
+        "whole": whole,
+        "wrapped": {"project": {"metadata": {"name": "theirs"}, "spec": {}}},
+        "empty": {},
+        "a list": [],
+        "a bad name": {
+            **whole,
+            "metadata": {"name": "Bad Name"},
+            "server": "nonsense",
+            "repo": "javascript:x",
+            "url": "javascript:x",
+        },
+        "bad fields": {
+            **whole,
+            "spec": {"project": "theirs", "source": 5},
+            "config": 5,
+            "labels": 5,
+            "rules": 5,
+            "resources": 5,
+            "prune": "x",
+            "revision": 5,
+        },
+    }
 
 
 QUERY = "resourceName=x&kind=Pod&namespace=x&version=v1&group=&repo=https://host.example/r.git&project=theirs&appName=x&appProject=theirs&name=x&revision=x&targetRevision=HEAD&q=x&url=https://host.example&refresh=hard&forceRefresh=true"
@@ -160,9 +241,13 @@ OWN = {"/api/v1/account/password"}
 
 def ask(hub, token, method, url, body=None):
     answer = hub.client.generic(
-        method, url, data="" if body is None else json.dumps(body), content_type="application/json",
-        CONTENT_TYPE="application/json", HTTP_AUTHORIZATION=f"Bearer {token}",
-    )  # fmt: skip
+        method,
+        url,
+        data="" if body is None else json.dumps(body),
+        content_type="application/json",
+        CONTENT_TYPE="application/json",
+        HTTP_AUTHORIZATION=f"Bearer {token}",
+    )
     return answer.status_code, answer.content.decode()
 
 
@@ -205,7 +290,11 @@ def _refused(world, asked, call):
     elif status != 403:
         # A body that names nothing may be called that.
         names_nothing = what == "a list" or (url.endswith("WithFiles") and what != "whole")
-        assert (status, who, names_nothing) == (400, "neighbour", True), (*asked, status, text[:200])  # fmt: skip
+        assert (status, who, names_nothing) == (400, "neighbour", True), (
+            *asked,
+            status,
+            text[:200],
+        )
     # A refusal repeats the name that was asked for, and when the session was issued.
     return status, re.sub(r'iat: [^"]*', "", text)
 
@@ -244,7 +333,10 @@ def test_forms_of_a_refused_caller_move_nothing(idle_hub, people, theirs, world,
             world.done.clear()
             answer = idle_hub.client.post(path, FORMS[path], headers={"HX-Request": "true"})
             assert not world.done, (who, world.done)
-            answers[who, state] = answer.status_code, re.sub(r"iat: [^<]*", "", answer.content.decode())  # fmt: skip
+            answers[who, state] = (
+                answer.status_code,
+                re.sub(r"iat: [^<]*", "", answer.content.decode()),
+            )
         if state == "absent":
             theirs()
     for who in people:
@@ -257,10 +349,15 @@ def test_forms_are_about_the_cluster_that_is_written(idle_hub, world, path, is_t
     """Who has no right on a cluster sees nothing of it by writing it into an application of another."""
     for name in ("dev", "prod"):
         Cluster.objects.create(server=f"https://{name}", name=name)
-    Project.objects.create(name="mine", spec={"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]})  # fmt: skip
-    lines = "p, lead, applications, *, mine/*, allow\np, lead, applications, *, mine/*, deny, clusters named prod"  # fmt: skip
+    Project.objects.create(
+        name="mine",
+        spec={"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]},
+    )
+    lines = "p, lead, applications, *, mine/*, allow\np, lead, applications, *, mine/*, deny, clusters named prod"
     idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
-    account = Account.objects.create(name="lead", password=make_password("x"), capabilities=["login"])  # fmt: skip
+    account = Account.objects.create(
+        name="lead", password=make_password("x"), capabilities=["login"]
+    )
     access_changed("account", "lead", {})
     idle_hub.client.cookies["argocd.token"] = issue(account, timezone.now())
 
@@ -268,7 +365,13 @@ def test_forms_are_about_the_cluster_that_is_written(idle_hub, world, path, is_t
         return {**SPEC, "project": "mine", "destination": {"name": name, "namespace": "x"}}
 
     if is_there:
-        Application.objects.create(namespace="argocd", name="x", project="mine", spec=spec("dev"), cluster=Cluster.objects.get(name="dev"))  # fmt: skip
+        Application.objects.create(
+            namespace="argocd",
+            name="x",
+            project="mine",
+            spec=spec("dev"),
+            cluster=Cluster.objects.get(name="dev"),
+        )
     idle_hub.client.get("/nothing")
     world.done.clear()
     body = {"text": json.dumps({"metadata": {"name": "x"}, "spec": spec("prod")})}
@@ -278,7 +381,19 @@ def test_forms_are_about_the_cluster_that_is_written(idle_hub, world, path, is_t
 
 # --- pages that are read, and streams ---
 
-_OPEN = ("account", "login", "logout", "auth/", "sso/", "identity/", "api", "swagger", "healthz", "readyz", "metrics")  # fmt: skip
+_OPEN = (
+    "account",
+    "login",
+    "logout",
+    "auth/",
+    "sso/",
+    "identity/",
+    "api",
+    "swagger",
+    "healthz",
+    "readyz",
+    "metrics",
+)
 PAGE_QUERY = f"{QUERY}&text=x&resource=Pod/x/x&uid=x&name=x&number=1&container=x&tab=logs"
 
 
@@ -293,7 +408,9 @@ def pages():
 
 def seen(text):
     """Return what an answer says, without what is new in each: tokens, versions, moments."""
-    text = re.sub(r'(nonce|value|content)="[A-Za-z0-9+/=_-]{16,}"|csrf[^>]*>|X-CSRFToken[^}]*', "", text)  # fmt: skip
+    text = re.sub(
+        r'(nonce|value|content)="[A-Za-z0-9+/=_-]{16,}"|csrf[^>]*>|X-CSRFToken[^}]*', "", text
+    )
     return re.sub(r"\d+", "0", text)
 
 
@@ -309,7 +426,10 @@ def test_pages_of_a_refused_caller_move_nothing_and_say_nothing(idle_hub, people
                 world.done.clear()
                 answer = idle_hub.client.get(address.format(cluster=number) + query)
                 assert not world.done, (who, address, query, world.done)
-                answers[state, who, address, query] = answer.status_code, seen(answer.content.decode())  # fmt: skip
+                answers[state, who, address, query] = (
+                    answer.status_code,
+                    seen(answer.content.decode()),
+                )
         if state == "absent":
             theirs()
     assert len(answers) > 400
@@ -328,9 +448,11 @@ def test_pages_of_a_refused_caller_move_nothing_and_say_nothing(idle_hub, people
 
 
 STREAMS = {
-    "/api/v1/stream/applications": 200, "/api/v1/stream/applications/x/resource-tree": 403,
-    "/api/v1/stream/applicationsets": 200, "/api/v1/flotilla/watch": 200,
-}  # fmt: skip
+    "/api/v1/stream/applications": 200,
+    "/api/v1/stream/applications/x/resource-tree": 403,
+    "/api/v1/stream/applicationsets": 200,
+    "/api/v1/flotilla/watch": 200,
+}
 
 
 def test_streams_are_all_known():

@@ -45,8 +45,12 @@ class Teller:
         if "/stream/" in path or path.endswith("/watch") or "/watch?" in path:
             return [json.loads(part) for part in collect(self.site, path, 1, (9, None))]
         answer = Client().generic(
-            example["method"], path, json.dumps(body) if body is not None else "", content_type="application/json", headers={"Authorization": f"Bearer {self.site.token}"}
-        )  # fmt: skip
+            example["method"],
+            path,
+            json.dumps(body) if body is not None else "",
+            content_type="application/json",
+            headers={"Authorization": f"Bearer {self.site.token}"},
+        )
         assert answer.status_code == 200, (example["title"], answer.content[:500])
         return json.loads(answer.content)
 
@@ -86,13 +90,34 @@ def lacking(shown, real, where=""):
 
 def _is_free(where):
     # Objects whose keys are data: counts of values, labels, what a status has only sometimes.
-    return where.endswith((".facets.health", ".facets.sync", ".labels", ".annotations", ".status", ".operationState", ".health", ".detail", ".who", ".change", ".syncResult"))  # fmt: skip
+    return where.endswith(
+        (
+            ".facets.health",
+            ".facets.sync",
+            ".labels",
+            ".annotations",
+            ".status",
+            ".operationState",
+            ".health",
+            ".detail",
+            ".who",
+            ".change",
+            ".syncResult",
+        )
+    )
 
 
 @pytest.fixture
 def teller(hub, sandbox, repo, namespace):
     repo.commit({"web/d.yaml": deployment(1), "shop/c.yaml": config_map("shop")})
-    places = {"https://git.example/acme/deploy.git": repo.url, "https://east.k8s.example": sandbox.server, "CLUSTER-TOKEN": "sandbox-token", "LS0tLS1C…": sandbox.config["tlsClientConfig"]["caData"], "web-prod": namespace, "…password…": PASSWORD}  # fmt: skip
+    places = {
+        "https://git.example/acme/deploy.git": repo.url,
+        "https://east.k8s.example": sandbox.server,
+        "CLUSTER-TOKEN": "sandbox-token",
+        "LS0tLS1C…": sandbox.config["tlsClientConfig"]["caData"],
+        "web-prod": namespace,
+        "…password…": PASSWORD,
+    }
     return Teller(hub, places)
 
 
@@ -126,8 +151,12 @@ def test_the_page_has_every_operation_and_an_example_of_every_group(idle_hub):
     described = idle_hub.client.get("/swagger.json").json()["paths"]
     for path, operations in described.items():
         for method in operations:
-            assert f'<span class="verb {method}">{method.upper()}</span> <code>{path}</code>' in page, (method, path)  # fmt: skip
+            assert (
+                f'<span class="verb {method}">{method.upper()}</span> <code>{path}</code>' in page
+            ), (method, path)
     for group in groups(described):
-        assert group.operations and (group.examples or group.title == "Everything else"), group.title  # fmt: skip
+        assert group.operations and (group.examples or group.title == "Everything else"), (
+            group.title
+        )
     assert "curl" in page and "eyJhbGciOi" in page
     assert browser.get("/swagger-ui").url == "/api"

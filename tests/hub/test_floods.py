@@ -58,9 +58,16 @@ BEFORE_SIGN_IN = [
     ("an OIDC answer", "POST", "/sso/company/callback", FORM, 65 * KIB, 413),
     ("an event that nobody signed", "POST", "/api/webhook", JSON, 2 * MIB, 413),
     ("no route at all", "POST", "/nothing-here", JSON, 65 * KIB, 413),
-    ("a token that is none", "POST", "/api/v1/projects", JSON | {"Authorization": "Bearer x.y.z"}, 65 * KIB, 413),
+    (
+        "a token that is none",
+        "POST",
+        "/api/v1/projects",
+        JSON | {"Authorization": "Bearer x.y.z"},
+        65 * KIB,
+        413,
+    ),
     ("files", "POST", "/api/v1/session", MULTIPART, 65 * KIB, 413),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "in chunks"])
@@ -167,14 +174,19 @@ NESTED = b"[" + b",".join([b"{}"] * (MIB // 2)) + b"]"
 FLOODS = {
     "large bodies": ("/api/v1/session", "", NESTED, {b"413"}),
     "bodies as long as may be": ("/api/v1/session", "", NESTED[:65_000], {b"400", b"503"}),
-    "sign-ins": ("/api/v1/session", "", b'{"username": "admin", "password": "x"}', {b"401", b"503"}),
+    "sign-ins": (
+        "/api/v1/session",
+        "",
+        b'{"username": "admin", "password": "x"}',
+        {b"401", b"503"},
+    ),
     "events": ("/api/webhook", "X-GitHub-Event: push\n", NESTED[:MIB], {b"400", b"503"}),
-}  # fmt: skip
+}
 
 
 def flood(web, path, header, body):
     """Send a request two hundred times at once; return the threads and the list of statuses that they fill."""
-    head = f"POST {path} HTTP/1.1\nHost: localhost\nContent-Type: application/json\n{header}Content-Length: {len(body)}"  # fmt: skip
+    head = f"POST {path} HTTP/1.1\nHost: localhost\nContent-Type: application/json\n{header}Content-Length: {len(body)}"
     statuses = []
 
     def send():
@@ -205,8 +217,18 @@ def test_health_checks_are_answered_in_a_flood(web, client, what):
     assert statuses and set(statuses) <= expected
 
 
-SIGNED = {"github": "WEBHOOK_GITHUB_SECRET", "gitea": "WEBHOOK_GITEA_SECRET", "gitlab": "WEBHOOK_GITLAB_SECRET", "harbor": "WEBHOOK_HARBOR_SECRET"}  # fmt: skip
-SENT = {"github": {"X-GitHub-Event": "push"}, "gitea": {"X-Gitea-Event": "push"}, "gitlab": {"X-Gitlab-Event": "Push Hook"}, "harbor": {}}  # fmt: skip
+SIGNED = {
+    "github": "WEBHOOK_GITHUB_SECRET",
+    "gitea": "WEBHOOK_GITEA_SECRET",
+    "gitlab": "WEBHOOK_GITLAB_SECRET",
+    "harbor": "WEBHOOK_HARBOR_SECRET",
+}
+SENT = {
+    "github": {"X-GitHub-Event": "push"},
+    "gitea": {"X-Gitea-Event": "push"},
+    "gitlab": {"X-Gitlab-Event": "Push Hook"},
+    "harbor": {},
+}
 
 
 @pytest.mark.parametrize("host", SIGNED)
@@ -215,12 +237,16 @@ def test_an_event_is_read_once_it_is_proved_whose_it_is(idle_hub, settings, monk
     read = []
     monkeypatch.setattr(webhooks, "_object", lambda data: read.append(data) or {})
     forged = {
-        "X-Hub-Signature-256": f"sha256={'0' * 64}", "X-Gitea-Signature": "0" * 64,
-        "X-Gitlab-Token": "wrong", "Authorization": "wrong",
-    }  # fmt: skip
+        "X-Hub-Signature-256": f"sha256={'0' * 64}",
+        "X-Gitea-Signature": "0" * 64,
+        "X-Gitlab-Token": "wrong",
+        "Authorization": "wrong",
+    }
 
     for headers in (forged, {}):
-        answer = idle_hub.client.post("/api/webhook", b"{", content_type="application/json", headers=SENT[host] | headers)  # fmt: skip
+        answer = idle_hub.client.post(
+            "/api/webhook", b"{", content_type="application/json", headers=SENT[host] | headers
+        )
         assert answer.status_code == 400 and "signature" in answer.json()["message"]
 
     assert read == []
@@ -228,8 +254,16 @@ def test_an_event_is_read_once_it_is_proved_whose_it_is(idle_hub, settings, monk
 
 def test_a_long_event_is_taken_from_who_signs(web, client, settings):
     settings.WEBHOOK_GITHUB_SECRET = "secret"
-    body = json.dumps({"ref": "refs/heads/main", "repository": {"clone_url": "https://git.example/a"}, "more": "x" * 3 * MIB}).encode()  # fmt: skip
-    sign = {"X-Hub-Signature-256": "sha256=" + hmac.new(b"secret", body, hashlib.sha256).hexdigest()}  # fmt: skip
+    body = json.dumps(
+        {
+            "ref": "refs/heads/main",
+            "repository": {"clone_url": "https://git.example/a"},
+            "more": "x" * 3 * MIB,
+        }
+    ).encode()
+    sign = {
+        "X-Hub-Signature-256": "sha256=" + hmac.new(b"secret", body, hashlib.sha256).hexdigest()
+    }
     head = JSON | {"X-GitHub-Event": "push"}
 
     taken = client.post(f"{web.url}/api/webhook", content=body, headers=head | sign, timeout=20)
@@ -251,15 +285,24 @@ def test_one_token_opens_so_many_requests(web, client, settings):
 
 
 ORIGINS = [
-    ("https://hub.example", "hub.example", True), ("https://hub.example:8443", "hub.example:8443", True),
-    ("https://HUB.example", "hub.example", True), ("https://hub.example", "inner:8000", True),
-    ("", "hub.example", False), ("null", "hub.example", False), ("file://", "hub.example", False),
-    ("https://evil.example", "hub.example", False), ("https://evil.example", "evil.example", False),
-    ("https://hub.example:9999", "hub.example", False), ("https://inner", "inner:9999", False),
-    ("https://hub.example.evil.example", "hub.example", False), ("https://evil.hub.example", "hub.example", False),
-    ("https://hub.example@evil.example", "hub.example", False), ("http://hub.example", "hub.example", False),
-    ("ws://hub.example", "hub.example", False), ("https://hub.example\t.evil.example", "hub.example", False),
-]  # fmt: skip
+    ("https://hub.example", "hub.example", True),
+    ("https://hub.example:8443", "hub.example:8443", True),
+    ("https://HUB.example", "hub.example", True),
+    ("https://hub.example", "inner:8000", True),
+    ("", "hub.example", False),
+    ("null", "hub.example", False),
+    ("file://", "hub.example", False),
+    ("https://evil.example", "hub.example", False),
+    ("https://evil.example", "evil.example", False),
+    ("https://hub.example:9999", "hub.example", False),
+    ("https://inner", "inner:9999", False),
+    ("https://hub.example.evil.example", "hub.example", False),
+    ("https://evil.hub.example", "hub.example", False),
+    ("https://hub.example@evil.example", "hub.example", False),
+    ("http://hub.example", "hub.example", False),
+    ("ws://hub.example", "hub.example", False),
+    ("https://hub.example\t.evil.example", "hub.example", False),
+]
 
 
 @pytest.mark.parametrize(("origin", "host", "own"), ORIGINS)
@@ -276,9 +319,11 @@ def test_a_page_of_another_place_opens_no_socket(web, settings, origin):
 
     with pytest.raises(InvalidStatus) as refused:
         connect(
-            web.url.replace("http", "ws") + "/live", origin=origin, proxy=None,
+            web.url.replace("http", "ws") + "/live",
+            origin=origin,
+            proxy=None,
             additional_headers={"Cookie": f"argocd.token={web.hub.token}"},
-        )  # fmt: skip
+        )
 
     assert refused.value.response.status_code == 403
 
@@ -359,7 +404,7 @@ def test_a_body_in_chunks_is_read(web, client):
 
 @pytest.mark.parametrize("length", ["0", "5", "1000"])
 def test_a_body_has_one_length(web, length):
-    head = f"POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: {length}\nTransfer-Encoding: chunked"  # fmt: skip
+    head = f"POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: {length}\nTransfer-Encoding: chunked"
 
     with raw(web, head, b"2\r\n{}\r\n0\r\n\r\n") as connection:
         assert b" 400 " in connection.recv(4096).partition(b"\r\n")[0]

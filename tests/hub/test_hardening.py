@@ -22,9 +22,25 @@ from hub.models import Account, AuditEvent, ProjectPolicy, Role, access_changed
 from hub.rest import answer_error
 from hub.session import issue
 
-CANARIES = {name: f"CANARY{n:02d}{name}" for n, name in enumerate(
-    ("repopassword", "sshkey", "templatepassword", "clustertoken", "gitsecret", "livesecret", "annotation", "oidcsecret", "webhooksecret", "helmvalue", "accountpassword", "urlpassword")
-)}  # fmt: skip
+CANARIES = {
+    name: f"CANARY{n:02d}{name}"
+    for n, name in enumerate(
+        (
+            "repopassword",
+            "sshkey",
+            "templatepassword",
+            "clustertoken",
+            "gitsecret",
+            "livesecret",
+            "annotation",
+            "oidcsecret",
+            "webhooksecret",
+            "helmvalue",
+            "accountpassword",
+            "urlpassword",
+        )
+    )
+}
 
 
 def forms(text):
@@ -62,8 +78,22 @@ def a_secret(name, value):
 
 
 def paths(app, namespace, cluster, repo):
-    values = {"name": app, "pod": "web", "revision": "main", "repo": quote(repo, safe=""), "url": quote(repo, safe=""), "identity": quote(cluster, safe=""), "role": "r",
-              "token_id": "t", "issued": "1", "resource": "applications", "action": "get", "key_id": "A", "slug": "company", "number": "1"}  # fmt: skip
+    values = {
+        "name": app,
+        "pod": "web",
+        "revision": "main",
+        "repo": quote(repo, safe=""),
+        "url": quote(repo, safe=""),
+        "identity": quote(cluster, safe=""),
+        "role": "r",
+        "token_id": "t",
+        "issued": "1",
+        "resource": "applications",
+        "action": "get",
+        "key_id": "A",
+        "slug": "company",
+        "number": "1",
+    }
     for pattern in get_resolver().url_patterns:
         view = getattr(getattr(pattern, "callback", None), "view_class", None)
         if view is None or not hasattr(view, "get"):
@@ -152,9 +182,12 @@ def test_no_secret_comes_out_anywhere(hub, sandbox, repo, app, namespace, caplog
         "data": {"k": f"not base64 {c['gitsecret']}"},
     }
     files = {
-        "secret.json": json.dumps(a_secret("one", c["gitsecret"])), "broken.json": json.dumps(broken),
-        "map.json": json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "b"}}),
-    }  # fmt: skip
+        "secret.json": json.dumps(a_secret("one", c["gitsecret"])),
+        "broken.json": json.dumps(broken),
+        "map.json": json.dumps(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "b"}}
+        ),
+    }
     repo.commit(files)
     name = app(repo, sandbox, namespace, source={"helm": None})
     hub.wait_status(name, "OutOfSync")
@@ -184,13 +217,43 @@ def test_no_secret_comes_out_anywhere(hub, sandbox, repo, app, namespace, caplog
         **spec["source"],
         "helm": {"parameters": [{"name": "password", "value": c["helmvalue"]}]},
     }
-    hub.post("/api/v1/applications", {"metadata": {"name": "with-values"}, "spec": {**spec, "source": {**spec["source"], "repoURL": f"https://u:{c['urlpassword']}@localhost:1/x.git"}}}, status=None, validate="false")  # fmt: skip
+    hub.post(
+        "/api/v1/applications",
+        {
+            "metadata": {"name": "with-values"},
+            "spec": {
+                **spec,
+                "source": {
+                    **spec["source"],
+                    "repoURL": f"https://u:{c['urlpassword']}@localhost:1/x.git",
+                },
+            },
+        },
+        status=None,
+        validate="false",
+    )
     # What people write into a spec its readers see; the trail and the logs must not have it all the same.
     hub.delete("/api/v1/applications/with-values", cascade="false")
     hub.wait(
         lambda: hub.get("/api/v1/applications/with-values", status=None).get("code") == 7, "its end"
     )
-    project = {"project": {"metadata": {"name": "default"}, "spec": {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}], "clusterResourceWhitelist": [{"group": "*", "kind": "*"}], "roles": [{"name": "r", "policies": ["p, proj:default:r, applications, get, default/*, allow"]}]}}, "upsert": True}  # fmt: skip
+    project = {
+        "project": {
+            "metadata": {"name": "default"},
+            "spec": {
+                "sourceRepos": ["*"],
+                "destinations": [{"server": "*", "namespace": "*"}],
+                "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
+                "roles": [
+                    {
+                        "name": "r",
+                        "policies": ["p, proj:default:r, applications, get, default/*, allow"],
+                    }
+                ],
+            },
+        },
+        "upsert": True,
+    }
     hub.post("/api/v1/projects", project)
     reader = Account.objects.create(name="reader", capabilities=["login"])
     hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": "g, reader, role:auditor"}})
@@ -202,7 +265,15 @@ def test_no_secret_comes_out_anywhere(hub, sandbox, repo, app, namespace, caplog
     asked = 0
     for token in tokens:
         for path in paths(name, namespace, sandbox.server, repo.url):
-            queries = ["", f"?resourceName=one&kind=Secret&namespace={namespace}&version=v1", "?project=default"] if "/applications/" in path else [""]  # fmt: skip
+            queries = (
+                [
+                    "",
+                    f"?resourceName=one&kind=Secret&namespace={namespace}&version=v1",
+                    "?project=default",
+                ]
+                if "/applications/" in path
+                else [""]
+            )
             for query in queries:
                 assert_clean(async_to_sync(beginning)(path + query, token), path + query)
                 asked += 1
@@ -222,8 +293,25 @@ def test_no_secret_comes_out_anywhere(hub, sandbox, repo, app, namespace, caplog
 
 
 def test_every_answer_carries_the_headers_that_protect_browsers(idle_hub):
-    pages = ["/", "/login", "/logout", "/account", "/audit", "/settings/sso", "/sso/x/login", "/static/app.css", "/api/version", "/api/v1/applications", "/api/v1/settings",
-             "/healthz", "/metrics", "/.well-known/openid-configuration", "/identity/o/authorize", "/identity/o/device", "/nothing"]  # fmt: skip
+    pages = [
+        "/",
+        "/login",
+        "/logout",
+        "/account",
+        "/audit",
+        "/settings/sso",
+        "/sso/x/login",
+        "/static/app.css",
+        "/api/version",
+        "/api/v1/applications",
+        "/api/v1/settings",
+        "/healthz",
+        "/metrics",
+        "/.well-known/openid-configuration",
+        "/identity/o/authorize",
+        "/identity/o/device",
+        "/nothing",
+    ]
     for path in pages:
         answer = Client().get(
             path,

@@ -50,9 +50,18 @@ def filled(hub):
         "/api/v1/flotilla/roles/readers", {"rules": rules, "members": ["ann"], "description": "d"}
     )
     until = (timezone.now() + timedelta(hours=5)).isoformat()
-    hub.post("/api/v1/flotilla/grants", {
-        "subject": "ann", "resource": "applications", "action": "sync", "object": "*/*", "until": until, "reason": "help", "ticket": "T-1",
-    })  # fmt: skip
+    hub.post(
+        "/api/v1/flotilla/grants",
+        {
+            "subject": "ann",
+            "resource": "applications",
+            "action": "sync",
+            "object": "*/*",
+            "until": until,
+            "reason": "help",
+            "ticket": "T-1",
+        },
+    )
     config = {"issuer": "https://idp.example", "clientID": "hub", "clientSecret": "CANARY-1"}
     IdentityProvider.objects.create(slug="company", name="Company", protocol="oidc", config=config)
     hub.post(
@@ -150,14 +159,27 @@ def test_a_setting_is_named_unless_the_hub_behaves_so_anyway(key):
 @pytest.mark.parametrize(
     ("spec", "part"),
     [
-        ({"source": {"repoURL": "https://g.example/r", "path": ".", "plugin": {"name": "p"}}}, "source.plugin"),
-        ({"source": {"repoURL": "https://g.example/r", "path": "."}, "sourceHydrator": {"drySource": {"repoURL": "https://g.example/r"}}}, "sourceHydrator"),
+        (
+            {"source": {"repoURL": "https://g.example/r", "path": ".", "plugin": {"name": "p"}}},
+            "source.plugin",
+        ),
+        (
+            {
+                "source": {"repoURL": "https://g.example/r", "path": "."},
+                "sourceHydrator": {"drySource": {"repoURL": "https://g.example/r"}},
+            },
+            "sourceHydrator",
+        ),
     ],
     ids=["a plugin", "a hydrator"],
-)  # fmt: skip
+)
 def test_what_an_application_asks_for_and_the_hub_does_not_do_is_named(spec, part, idle_hub):
     where = {"server": "https://kubernetes.default.svc", "namespace": "x"}
-    document = {"kind": "Application", "metadata": {"name": "a"}, "spec": {"project": "default", "destination": where, **spec}}  # fmt: skip
+    document = {
+        "kind": "Application",
+        "metadata": {"name": "a"},
+        "spec": {"project": "default", "destination": where, **spec},
+    }
 
     found = imported(idle_hub, [document])
 

@@ -17,8 +17,19 @@ from projects.models import Application
 pytestmark = pytest.mark.django_db(transaction=True)
 
 # Rows that several transactions write; others are written by one, or only inserted.
-SHARED = ("projects_application", "projects_project", "projects_repository", "projects_operation", "appsets_applicationset", "clusters_cluster")  # fmt: skip
-SPEC = {"project": "team", "source": {"repoURL": "https://git.invalid/x.git", "path": "."}, "destination": {"server": "https://kubernetes.default.svc", "namespace": "x"}}  # fmt: skip
+SHARED = (
+    "projects_application",
+    "projects_project",
+    "projects_repository",
+    "projects_operation",
+    "appsets_applicationset",
+    "clusters_cluster",
+)
+SPEC = {
+    "project": "team",
+    "source": {"repoURL": "https://git.invalid/x.git", "path": "."},
+    "destination": {"server": "https://kubernetes.default.svc", "namespace": "x"},
+}
 
 
 def wrong_orders(queries):
@@ -47,19 +58,42 @@ def wrong_orders(queries):
 def test_what_is_written_is_locked_before_the_counter(idle_hub):
     hub = idle_hub
     with CaptureQueriesContext(connection) as found:
-        project = {"metadata": {"name": "team"}, "spec": {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}], "roles": [{"name": "ci"}]}}  # fmt: skip
+        project = {
+            "metadata": {"name": "team"},
+            "spec": {
+                "sourceRepos": ["*"],
+                "destinations": [{"server": "*", "namespace": "*"}],
+                "roles": [{"name": "ci"}],
+            },
+        }
         hub.post("/api/v1/projects", {"project": project})
-        hub.post("/api/v1/applications", {"metadata": {"name": "a"}, "spec": SPEC}, validate="false")  # fmt: skip
+        hub.post(
+            "/api/v1/applications", {"metadata": {"name": "a"}, "spec": SPEC}, validate="false"
+        )
         hub.put("/api/v1/projects/team", {"project": project})
         hub.post("/api/v1/projects/team/roles/ci/token", {"id": "t"})
-        hub.put("/api/v1/applications/a", {"metadata": {"name": "a"}, "spec": {**SPEC, "revisionHistoryLimit": 3}}, validate="false")  # fmt: skip
+        hub.put(
+            "/api/v1/applications/a",
+            {"metadata": {"name": "a"}, "spec": {**SPEC, "revisionHistoryLimit": 3}},
+            validate="false",
+        )
         hub.post("/api/v1/repositories", {"repo": "https://git.invalid/x.git"}, credsOnly="true")
-        hub.put("/api/v1/repositories/https%3A%2F%2Fgit.invalid%2Fx.git", {"repo": "https://git.invalid/x.git", "username": "u"})  # fmt: skip
+        hub.put(
+            "/api/v1/repositories/https%3A%2F%2Fgit.invalid%2Fx.git",
+            {"repo": "https://git.invalid/x.git", "username": "u"},
+        )
         hub.get("/api/v1/repositories", forceRefresh="true")
         hub.delete("/api/v1/repositories/https%3A%2F%2Fgit.invalid%2Fx.git")
-        wanted = manifest("s", elements("one", "two"), {"project": "team"}, project="team", strategy={
-            "type": "RollingSync", "rollingSync": {"steps": [{"matchExpressions": []}]},
-        })  # fmt: skip
+        wanted = manifest(
+            "s",
+            elements("one", "two"),
+            {"project": "team"},
+            project="team",
+            strategy={
+                "type": "RollingSync",
+                "rollingSync": {"steps": [{"matchExpressions": []}]},
+            },
+        )
         hub.post("/api/v1/applicationsets", wanted)
         row, _ = run("s")
         roll(row.pk)

@@ -21,7 +21,13 @@ IDENTITY = Identity("https://idp", "u1", "", email_verified=False, name="U", gro
 
 @pytest.fixture
 def account():
-    return Account.objects.create(name="company:u1", issuer="https://idp", subject="u1", provider="company", capabilities=["login"])  # fmt: skip
+    return Account.objects.create(
+        name="company:u1",
+        issuer="https://idp",
+        subject="u1",
+        provider="company",
+        capabilities=["login"],
+    )
 
 
 WRITES = {
@@ -66,8 +72,12 @@ def test_an_account_that_was_deleted_meanwhile_does_not_come_back(account):
 
 
 @pytest.mark.parametrize("meanwhile", ["disabled", "deleted"])
-def test_groups_of_an_account_that_went_while_the_provider_was_asked(account, monkeypatch, meanwhile):  # fmt: skip
-    session = LoginSession.objects.create(account=account, expires_at=account.created_at, refresh={"refresh_token": "r"})  # fmt: skip
+def test_groups_of_an_account_that_went_while_the_provider_was_asked(
+    account, monkeypatch, meanwhile
+):
+    session = LoginSession.objects.create(
+        account=account, expires_at=account.created_at, refresh={"refresh_token": "r"}
+    )
     rows = Account.objects.filter(pk=account.pk)
 
     def answer(*_, **__):
@@ -80,7 +90,9 @@ def test_groups_of_an_account_that_went_while_the_provider_was_asked(account, mo
     monkeypatch.setattr(oidc, "identity_of", answer)
 
     assert not groups.refresh(session, account.created_at)
-    assert list(rows.values_list("enabled", "groups")) == ([(False, [])] if meanwhile == "disabled" else [])  # fmt: skip
+    assert list(rows.values_list("enabled", "groups")) == (
+        [(False, [])] if meanwhile == "disabled" else []
+    )
 
 
 def test_a_cluster_keeps_what_its_watcher_wrote_meanwhile():

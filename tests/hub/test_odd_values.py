@@ -196,8 +196,15 @@ def test_what_reads_numbers_and_moments_refuses_what_is_none(text):
 def test_numbers_and_moments_are_read():
     assert (digits("0"), digits("9" * 18), digits("7", 1)) == (0, 10**18 - 1, 7)
     assert [integer(v) for v in (5, "-5", " +5 ", True, 1.5, None, "-+5", 2**63)] == [
-        5, -5, 5, None, None, None, None, None,
-    ]  # fmt: skip
+        5,
+        -5,
+        5,
+        None,
+        None,
+        None,
+        None,
+        None,
+    ]
     assert integer("9223372036854775807") == 2**63 - 1
     assert whole("3", "limit", 1, 3) == 3
     with pytest.raises(Invalid, match="from 1 to 3, not 4"):

@@ -198,9 +198,23 @@ def test_addresses():
 
 
 SUBJECTS = [
-    "admin", "ADMIN", "\uff41dmin", "аdmin", "role:admin", "proj:team-a:ci", "company:admin", "a,b", "g, x, role:admin",
-    "*", "%", "role:admin ", "admin:login", "admin:apiKey", "proj", "'; --",
-]  # fmt: skip
+    "admin",
+    "ADMIN",
+    "\uff41dmin",
+    "аdmin",
+    "role:admin",
+    "proj:team-a:ci",
+    "company:admin",
+    "a,b",
+    "g, x, role:admin",
+    "*",
+    "%",
+    "role:admin ",
+    "admin:login",
+    "admin:apiKey",
+    "proj",
+    "'; --",
+]
 
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=ascii)
@@ -246,7 +260,9 @@ RIGHTS = {
         pytest.param({"groups": ["company:ops"]}, id="the first one's id as a group"),
     ],
 )
-def test_a_second_provider_does_not_give_the_rights_of_the_firsts_people(idle_hub, liar, second, claims):  # fmt: skip
+def test_a_second_provider_does_not_give_the_rights_of_the_firsts_people(
+    idle_hub, liar, second, claims
+):
     idle_hub.put("/api/v1/flotilla/rbac", {"data": RIGHTS})
     path = "/api/v1/account/can-i/clusters/update/*"
     if "company:ops" not in str(claims):
@@ -296,7 +312,10 @@ def test_roles_that_were_for_the_group_of_their_name_stay_so(db):
 
 
 def test_the_first_provider_keeps_its_names_and_no_other_inherits_them(idle_hub, liar, second):
-    shown = {p["id"]: p["config"]["plainNames"] for p in idle_hub.get("/api/v1/flotilla/sso/providers")["items"]}  # fmt: skip
+    shown = {
+        p["id"]: p["config"]["plainNames"]
+        for p in idle_hub.get("/api/v1/flotilla/sso/providers")["items"]
+    }
     assert shown == {"company": True, "second": False}
     sign_in(second, "second", groups=["ops"])
     idle_hub.delete("/api/v1/flotilla/sso/providers/company")
@@ -370,7 +389,9 @@ def test_a_group_does_not_become_an_account(idle_hub):
     token = idle_hub.post("/api/v1/session", body, token="")["token"]
     new = {"password": "correct horse", "capabilities": ["login"]}
     for name, status in (("ops", 403), ("plain", 200)):
-        idle_hub.post("/api/v1/flotilla/accounts", {"name": name, **new}, token=token, status=status)  # fmt: skip
+        idle_hub.post(
+            "/api/v1/flotilla/accounts", {"name": name, **new}, token=token, status=status
+        )
     assert not Account.objects.filter(name="ops").exists() and clerk.enabled
     idle_hub.post("/api/v1/flotilla/accounts", {"name": "ops", **new})
 

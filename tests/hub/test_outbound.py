@@ -54,30 +54,125 @@ def by_aiohttp(url, seconds=2.0):
 
 
 CLIENTS = [by_httpx, by_urllib3, by_aiohttp]
-REFUSED = (Invalid, RetryLater, TooMuch, OSError, ValueError, requests.HTTPError, pools.HTTPError, streams.ClientError, TimeoutError)  # fmt: skip
+REFUSED = (
+    Invalid,
+    RetryLater,
+    TooMuch,
+    OSError,
+    ValueError,
+    requests.HTTPError,
+    pools.HTTPError,
+    streams.ClientError,
+    TimeoutError,
+)
 
 METADATA = [
-    "169.254.169.254", "169.254.169.253", "169.254.0.23", "169.254.170.2", "100.100.100.200", "168.63.129.16", "192.0.0.192",
-    "[fd00:ec2::254]", "[fd00:ec2:0:0:0:0:0:254]", "[FD00:EC2::23]", "[fd20:ce::254]", "[fd00:42::42]", "[fd00:c1::a9fe:a9fe]",
-]  # fmt: skip
+    "169.254.169.254",
+    "169.254.169.253",
+    "169.254.0.23",
+    "169.254.170.2",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+    "[fd00:ec2::254]",
+    "[fd00:ec2:0:0:0:0:0:254]",
+    "[FD00:EC2::23]",
+    "[fd20:ce::254]",
+    "[fd00:42::42]",
+    "[fd00:c1::a9fe:a9fe]",
+]
 TRANSLATED = [
-    "[64:ff9b::a9fe:a9fe]", "[64:ff9b::169.254.169.254]", "[64:ff9b:1::a9fe:a9fe]", "[64:ff9b:1:ffff::a9fe:a9fe]", "[64:ff9b::8.8.8.8]",
-    "[2002:a9fe:a9fe::]", "[2002:a9fe:a9fe::1]", "[2002:7f00:1::]", "[2001:0:a9fe:a9fe::]", "[2001:0:4136:e378:8000:63bf:5601:5601]",
-    "[::169.254.169.254]", "[::a9fe:a9fe]", "[::ffff:169.254.169.254]", "[::ffff:a9fe:a9fe]", "[0:0:0:0:0:ffff:a9fe:a9fe]",
-    "[::ffff:0:169.254.169.254]", "[::ffff:100.100.100.200]", "[fd12::5efe:169.254.169.254]", "[fd12::200:5efe:a9fe:a9fe]",
-]  # fmt: skip
+    "[64:ff9b::a9fe:a9fe]",
+    "[64:ff9b::169.254.169.254]",
+    "[64:ff9b:1::a9fe:a9fe]",
+    "[64:ff9b:1:ffff::a9fe:a9fe]",
+    "[64:ff9b::8.8.8.8]",
+    "[2002:a9fe:a9fe::]",
+    "[2002:a9fe:a9fe::1]",
+    "[2002:7f00:1::]",
+    "[2001:0:a9fe:a9fe::]",
+    "[2001:0:4136:e378:8000:63bf:5601:5601]",
+    "[::169.254.169.254]",
+    "[::a9fe:a9fe]",
+    "[::ffff:169.254.169.254]",
+    "[::ffff:a9fe:a9fe]",
+    "[0:0:0:0:0:ffff:a9fe:a9fe]",
+    "[::ffff:0:169.254.169.254]",
+    "[::ffff:100.100.100.200]",
+    "[fd12::5efe:169.254.169.254]",
+    "[fd12::200:5efe:a9fe:a9fe]",
+]
 SPECIAL = [
-    "0.0.0.0", "0.1.2.3", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255", "192.0.0.1", "192.88.99.1", "[::]", "[0:0::0]",
-    "[fe80::1]", "[febf::1]", "[fe80::1%25eth0]", "[fe80::1%eth0]", "[fec0::1]", "[ff02::1]", "[ff05::2]", "[100::1]", "[::ffff:0.0.0.0]",
-]  # fmt: skip
+    "0.0.0.0",
+    "0.1.2.3",
+    "224.0.0.1",
+    "239.255.255.250",
+    "240.0.0.1",
+    "255.255.255.255",
+    "192.0.0.1",
+    "192.88.99.1",
+    "[::]",
+    "[0:0::0]",
+    "[fe80::1]",
+    "[febf::1]",
+    "[fe80::1%25eth0]",
+    "[fe80::1%eth0]",
+    "[fec0::1]",
+    "[ff02::1]",
+    "[ff05::2]",
+    "[100::1]",
+    "[::ffff:0.0.0.0]",
+]
 SPELLED = [
-    "2852039166", "0xa9fea9fe", "0xA9FEA9FE", "025177524776", "0251.0376.0251.0376", "0xa9.0xfe.0xa9.0xfe", "169.254.43518",
-    "169.16689662", "0xa9.254.0251.254", "169.254.169.254.", "0", "0x0", "127.1", "2130706433", "0x7f000001", "017700000001", "169.254.0xa9fe",
-    "１６９.２５４.１６９.２５４", "169。254。169。254", "169．254．169．254", "①⑥⑨.254.169.254", "169.254.169.254%00.example.com", "００００",
-    "good@169.254.169.254", "good:80@169.254.169.254", "good%40@169.254.169.254", "169.254.169.254:80#@good", "169.254.169.254\\@good",
-    "169.254.169.254\t", "169.254.169.254 ", "\x00169.254.169.254", "169.254.169.254/..;@good", "[::1]:0", "127.0.0.1:0", "127.0.0.1:99999",
-    "127.0.0.1:-1", "127.0.0.1:x", "", ":80", "@", "..", "a..b", "-a", "a" * 300, "[::1", "::1]", "[1.2.3.4]x", "[v1.a]",
-]  # fmt: skip
+    "2852039166",
+    "0xa9fea9fe",
+    "0xA9FEA9FE",
+    "025177524776",
+    "0251.0376.0251.0376",
+    "0xa9.0xfe.0xa9.0xfe",
+    "169.254.43518",
+    "169.16689662",
+    "0xa9.254.0251.254",
+    "169.254.169.254.",
+    "0",
+    "0x0",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "017700000001",
+    "169.254.0xa9fe",
+    "１６９.２５４.１６９.２５４",
+    "169。254。169。254",
+    "169．254．169．254",
+    "①⑥⑨.254.169.254",
+    "169.254.169.254%00.example.com",
+    "００００",
+    "good@169.254.169.254",
+    "good:80@169.254.169.254",
+    "good%40@169.254.169.254",
+    "169.254.169.254:80#@good",
+    "169.254.169.254\\@good",
+    "169.254.169.254\t",
+    "169.254.169.254 ",
+    "\x00169.254.169.254",
+    "169.254.169.254/..;@good",
+    "[::1]:0",
+    "127.0.0.1:0",
+    "127.0.0.1:99999",
+    "127.0.0.1:-1",
+    "127.0.0.1:x",
+    "",
+    ":80",
+    "@",
+    "..",
+    "a..b",
+    "-a",
+    "a" * 300,
+    "[::1",
+    "::1]",
+    "[1.2.3.4]x",
+    "[v1.a]",
+]
 SPELLINGS = METADATA + TRANSLATED + SPECIAL + SPELLED
 
 
@@ -199,27 +294,53 @@ def test_a_redirect_is_handed_back(client, server):
 
 BOMBS = {
     "gzip of zeros": lambda: http(gzip_of(b"\0" * 2**20, repeat=200), Content_Encoding="gzip"),
-    "gzip in gzip": lambda: http(gzip_of(gzip_of(b"\0" * 2**20, repeat=50)), Content_Encoding="gzip, gzip"),
+    "gzip in gzip": lambda: http(
+        gzip_of(gzip_of(b"\0" * 2**20, repeat=50)), Content_Encoding="gzip, gzip"
+    ),
     "many gzip members": lambda: http(gzip_of(b"a" * 10_000) * 1000, Content_Encoding="gzip"),
     "empty gzip members": lambda: http(gzip_of() * 200_000, Content_Encoding="gzip"),
-    "empty gzip members, in small chunks": lambda: itertools.chain([http(b"", Content_Encoding="gzip", Content_Length=None)], itertools.repeat(gzip_of() * 10)),
-    "gzip of empty blocks": lambda: itertools.chain([http(gzip_of()[:10], Content_Encoding="gzip", Content_Length=None)], itertools.repeat(b"\0\0\0\xff\xff" * 9999)),
-    "gzip with a name without an end": lambda: itertools.chain([http(b"\x1f\x8b\x08\x08\0\0\0\0\0\0", Content_Encoding="gzip", Content_Length=None)], itertools.repeat(b"n" * 65536)),
+    "empty gzip members, in small chunks": lambda: itertools.chain(
+        [http(b"", Content_Encoding="gzip", Content_Length=None)], itertools.repeat(gzip_of() * 10)
+    ),
+    "gzip of empty blocks": lambda: itertools.chain(
+        [http(gzip_of()[:10], Content_Encoding="gzip", Content_Length=None)],
+        itertools.repeat(b"\0\0\0\xff\xff" * 9999),
+    ),
+    "gzip with a name without an end": lambda: itertools.chain(
+        [http(b"\x1f\x8b\x08\x08\0\0\0\0\0\0", Content_Encoding="gzip", Content_Length=None)],
+        itertools.repeat(b"n" * 65536),
+    ),
     "deflate": lambda: http(b"x", Content_Encoding="deflate"),
     "no gzip at all": lambda: http(b"hello", Content_Encoding="gzip"),
     "gzip that ends": lambda: http(gzip_of(b"abc" * 100)[:-9], Content_Encoding="gzip"),
-    "without an end": lambda: itertools.chain([http(b"", Content_Length=None)], itertools.repeat(b"x" * 65536)),
-    "length that lies": lambda: itertools.chain([http(b"", Content_Length=2**40)], itertools.repeat(b"x" * 65536)),
-    "chunks without an end": lambda: itertools.chain([http(b"", Content_Length=None, Transfer_Encoding="chunked")], itertools.repeat(b"400\r\n" + b"x" * 1024 + b"\r\n")),
-    "length of a chunk without an end": lambda: itertools.chain([http(b"", Content_Length=None, Transfer_Encoding="chunked")], itertools.repeat(b"1;" + b"x" * 65536)),
-    "header without an end": lambda: itertools.chain([b"HTTP/1.1 200 OK\r\nX: "], itertools.repeat(b"x" * 65536)),
-    "headers without an end": lambda: itertools.chain([b"HTTP/1.1 200 OK\r\n"], (b"X-%d: y\r\n" % n for n in itertools.count())),
+    "without an end": lambda: itertools.chain(
+        [http(b"", Content_Length=None)], itertools.repeat(b"x" * 65536)
+    ),
+    "length that lies": lambda: itertools.chain(
+        [http(b"", Content_Length=2**40)], itertools.repeat(b"x" * 65536)
+    ),
+    "chunks without an end": lambda: itertools.chain(
+        [http(b"", Content_Length=None, Transfer_Encoding="chunked")],
+        itertools.repeat(b"400\r\n" + b"x" * 1024 + b"\r\n"),
+    ),
+    "length of a chunk without an end": lambda: itertools.chain(
+        [http(b"", Content_Length=None, Transfer_Encoding="chunked")],
+        itertools.repeat(b"1;" + b"x" * 65536),
+    ),
+    "header without an end": lambda: itertools.chain(
+        [b"HTTP/1.1 200 OK\r\nX: "], itertools.repeat(b"x" * 65536)
+    ),
+    "headers without an end": lambda: itertools.chain(
+        [b"HTTP/1.1 200 OK\r\n"], (b"X-%d: y\r\n" % n for n in itertools.count())
+    ),
     "first line without an end": lambda: itertools.repeat(b"x" * 65536),
-    "interim answers without an end": lambda: itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+    "interim answers without an end": lambda: itertools.repeat(
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 100
+    ),
     "a header that drips": lambda: drip(b"HTTP/1.1 200 OK\r\nX: ", b"x"),
     "a body that drips": lambda: drip(http(b"", Content_Length=10_000), b"x"),
     "silence": lambda: drip(b"", b"", 0.2),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda c: c.__name__)
@@ -358,16 +479,25 @@ def test_no_other_place_makes_connections(line):
     """The linter keeps every connection in hub.outbound."""
     found = subprocess.run(
         ["ruff", "check", "--select", "TID251", "--stdin-filename", "projects/refresh.py", "-"],
-        input=line + "\n", capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        input=line + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert "hub.outbound" in found.stdout
 
 
 SECRETS = [
-    "http://user:p@CANARY@proxy.example:99999/", "http://user:p/CANARY@proxy.example:3128/", "http://user:CANARY@proxy.example:0/",
-    "ftp://user:CANARY@proxy.example/", "http://user:CANARY@", "http://user:CAN ARY@proxy.example/", "http://user:CANARY/x@[::1/",
-    "http://CANARY:x/y@proxy.example/", "http://proxy.example:CANARY/@x/",
-]  # fmt: skip
+    "http://user:p@CANARY@proxy.example:99999/",
+    "http://user:p/CANARY@proxy.example:3128/",
+    "http://user:CANARY@proxy.example:0/",
+    "ftp://user:CANARY@proxy.example/",
+    "http://user:CANARY@",
+    "http://user:CAN ARY@proxy.example/",
+    "http://user:CANARY/x@[::1/",
+    "http://CANARY:x/y@proxy.example/",
+    "http://proxy.example:CANARY/@x/",
+]
 
 
 @pytest.mark.parametrize("url", SECRETS)

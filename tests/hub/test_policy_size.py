@@ -17,9 +17,11 @@ def role(name, *, lines=0, groups=0, project="p1"):
     subject = f"proj:{project}:{name}"
     return {
         "name": name,
-        "policies": [f"p, {subject}, applications, get, {project}/a{n}, deny" for n in range(lines)],
+        "policies": [
+            f"p, {subject}, applications, get, {project}/a{n}, deny" for n in range(lines)
+        ],
         "groups": [f"g{n}" for n in range(groups)],
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,10 @@ def test_a_traceback_keeps_its_lines_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "write", [lambda: show.table(["A", "B"], [[FORGED, "é"], ["b", None]]), lambda: show.say(FORGED)], ids=["table", "line"],
-)  # fmt: skip
+    "write",
+    [lambda: show.table(["A", "B"], [[FORGED, "é"], ["b", None]]), lambda: show.say(FORGED)],
+    ids=["table", "line"],
+)
 def test_the_command_line_moves_no_cursor(capsys, write):
     write()
     text = capsys.readouterr().out

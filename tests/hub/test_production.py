@@ -45,11 +45,21 @@ class Production:
         with psycopg.connect(POSTGRES, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{self.database}"')
         self.env = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("HUB_", "DJANGO", "PYTEST", "COV"))},
-            "HUB_MODE": "production", "HUB_SECRET_KEY": secrets.token_hex(32), "HUB_ALLOWED_HOSTS": "127.0.0.1", "HUB_HTTPS": "false",
-            "HUB_DATABASE_URL": database.rpartition("/")[0] + f"/{self.database}", "HUB_REDIS_URL": f"{broker.rpartition('/')[0]}/{BROKER}", "HUB_DATA_DIR": str(folder),
-            "HUB_ALLOW_LOOPBACK": "true", "HUB_WAVE_DELAY": "0s",
-        }  # fmt: skip
+            **{
+                k: v
+                for k, v in os.environ.items()
+                if not k.startswith(("HUB_", "DJANGO", "PYTEST", "COV"))
+            },
+            "HUB_MODE": "production",
+            "HUB_SECRET_KEY": secrets.token_hex(32),
+            "HUB_ALLOWED_HOSTS": "127.0.0.1",
+            "HUB_HTTPS": "false",
+            "HUB_DATABASE_URL": database.rpartition("/")[0] + f"/{self.database}",
+            "HUB_REDIS_URL": f"{broker.rpartition('/')[0]}/{BROKER}",
+            "HUB_DATA_DIR": str(folder),
+            "HUB_ALLOW_LOOPBACK": "true",
+            "HUB_WAVE_DELAY": "0s",
+        }
         self.manage("migrate", "--noinput")
         self.manage("create_admin")
         self.processes = {}
@@ -224,9 +234,14 @@ def test_the_main_job_and_a_killed_worker(production, sandbox_server, repo):
     first = repo.commit({"c.yaml": CONFIG})
     cluster = production.register(sandbox_server)
     spec = {
-        "project": "default", "source": {"repoURL": repo.url, "path": ".", "targetRevision": "main"}, "destination": {"name": "east", "namespace": "prod"},
-        "syncPolicy": {"automated": {"prune": True, "selfHeal": True}, "syncOptions": ["CreateNamespace=true"]},
-    }  # fmt: skip
+        "project": "default",
+        "source": {"repoURL": repo.url, "path": ".", "targetRevision": "main"},
+        "destination": {"name": "east", "namespace": "prod"},
+        "syncPolicy": {
+            "automated": {"prune": True, "selfHeal": True},
+            "syncOptions": ["CreateNamespace=true"],
+        },
+    }
     production.call("POST", "/api/v1/applications", {"metadata": {"name": "c"}, "spec": spec})
     production.wait_status("c", "Synced", "Healthy", first)
 
@@ -258,14 +273,17 @@ def test_the_main_job_and_a_killed_worker(production, sandbox_server, repo):
     delete_and_wait_until_healed(production, sandbox_server, store, kind)
 
     wanted = manifest(
-        "s", [{"clusters": {"selector": {"matchLabels": {"ring": "first"}}}}],
-        {**spec, "destination": {"server": "{{.server}}", "namespace": "from-set"}}, metadata={"name": "set-{{.name}}"},
-    )  # fmt: skip
+        "s",
+        [{"clusters": {"selector": {"matchLabels": {"ring": "first"}}}}],
+        {**spec, "destination": {"server": "{{.server}}", "namespace": "from-set"}},
+        metadata={"name": "set-{{.name}}"},
+    )
     production.call("POST", "/api/v1/applicationsets", wanted)
     production.call(
-        "PUT", "/api/v1/clusters/east?id.type=name&updatedFields=labels",
+        "PUT",
+        "/api/v1/clusters/east?id.type=name&updatedFields=labels",
         {**cluster, "labels": {"ring": "first"}},
-    )  # fmt: skip
+    )
     production.wait_status("set-east", "Synced", "Healthy", second)
 
     # Nobody sweeps: what the web process and the watcher ask for reaches the workers by the broker.
@@ -290,13 +308,22 @@ def test_lost_services_come_back(wired, sandbox_server, repo):
     """No process has to be started anew, whether nobody answers or the way falls silent; an open page hears again."""
     wired.register(sandbox_server)
     spec = {
-        "project": "default", "source": {"repoURL": repo.url, "path": ".", "targetRevision": "main"}, "destination": {"name": "east", "namespace": "prod"},
+        "project": "default",
+        "source": {"repoURL": repo.url, "path": ".", "targetRevision": "main"},
+        "destination": {"name": "east", "namespace": "prod"},
         "syncPolicy": {"automated": {}, "syncOptions": ["CreateNamespace=true"]},
-    }  # fmt: skip
+    }
     first = repo.commit({"c.yaml": CONFIG})
     wired.call("POST", "/api/v1/applications", {"metadata": {"name": "c"}, "spec": spec})
     wired.wait_status("c", "Synced", "Healthy", first)
-    for number, (how, lost) in enumerate((("refuse", ["redis"]), ("cut", ["redis"]), ("refuse", ["database"]), ("cut", ["database", "redis"]))):  # fmt: skip
+    for number, (how, lost) in enumerate(
+        (
+            ("refuse", ["redis"]),
+            ("cut", ["redis"]),
+            ("refuse", ["database"]),
+            ("cut", ["database", "redis"]),
+        )
+    ):
         for name in lost:
             getattr(wired.wires[name], how)()
         revision = repo.commit({"c.yaml": CONFIG.replace("'1'", f"'x{number}'")})
@@ -304,7 +331,11 @@ def test_lost_services_come_back(wired, sandbox_server, repo):
         if lost == ["redis"]:  # nothing is reconciled, and everything else goes on
             assert wired.sign_in_by_page() == "/"
             wired.call("GET", "/api/v1/applications/c?refresh=normal")
-            wired.call("PATCH", "/api/v1/applications/c", {"patch": json.dumps({"metadata": {"labels": {"n": "1"}}}), "patchType": "merge"})  # fmt: skip
+            wired.call(
+                "PATCH",
+                "/api/v1/applications/c",
+                {"patch": json.dumps({"metadata": {"labels": {"n": "1"}}}), "patchType": "merge"},
+            )
         for name in lost:
             wired.wires[name].mend()
         wired._wait(lambda: wired.call("GET", "/readyz") == "ok", "the web process", 30)
@@ -314,9 +345,10 @@ def test_lost_services_come_back(wired, sandbox_server, repo):
 
     # A page of the web process hears what a worker's process writes.
     page = connect(
-        f"ws://127.0.0.1:{wired.port}/live", origin=f"http://127.0.0.1:{wired.port}",
+        f"ws://127.0.0.1:{wired.port}/live",
+        origin=f"http://127.0.0.1:{wired.port}",
         additional_headers={"Cookie": f"argocd.token={wired.token}"},
-    )  # fmt: skip
+    )
     with page as socket:
         socket.send(json.dumps({"page": "fleet", "version": 0, "rows": []}))
         time.sleep(1)
@@ -331,8 +363,15 @@ def test_lost_services_come_back(wired, sandbox_server, repo):
 
 def test_the_address_of_the_database_carries_its_options():
     """Who asks for a proven connection gets one, and a server that falls silent is noticed."""
-    found = _database("postgresql://u%40x:p%3A@db:6432/hub?sslmode=verify-full&sslrootcert=/ca.pem&connect_timeout=3")  # fmt: skip
-    assert (found["USER"], found["PASSWORD"], found["NAME"], found["PORT"]) == ("u@x", "p:", "hub", "6432")  # fmt: skip
+    found = _database(
+        "postgresql://u%40x:p%3A@db:6432/hub?sslmode=verify-full&sslrootcert=/ca.pem&connect_timeout=3"
+    )
+    assert (found["USER"], found["PASSWORD"], found["NAME"], found["PORT"]) == (
+        "u@x",
+        "p:",
+        "hub",
+        "6432",
+    )
     options = found["OPTIONS"]
     assert options["sslmode"] == "verify-full" and options["sslrootcert"] == "/ca.pem"
     assert options["connect_timeout"] == "3" and options["keepalives_idle"] <= 30

@@ -13,19 +13,75 @@ from hub.intake import is_own_origin
 from hub.redirects import is_own_path, own_path, path_of
 
 FIELDS = (
-    "next", "return_url", "return_to", "redirect_uri", "post_logout_redirect_uri", "RelayState", "login_hint", "url", "to",
-    "redirect", "back", "continue", "go", "query", "theme", "language",
-)  # fmt: skip
+    "next",
+    "return_url",
+    "return_to",
+    "redirect_uri",
+    "post_logout_redirect_uri",
+    "RelayState",
+    "login_hint",
+    "url",
+    "to",
+    "redirect",
+    "back",
+    "continue",
+    "go",
+    "query",
+    "theme",
+    "language",
+)
 EVIL = [
-    "https://evil.example", "http://evil.example/", "//evil.example", "///evil.example", "////evil.example", "\\\\evil.example",
-    "/\\evil.example", "\\/evil.example", "https:evil.example", "https:/evil.example", "http:///evil.example", "javascript:alert(1)",
-    "JaVaScRiPt:alert(1)", "data:text/html,x", "vbscript:x", "file:///etc/passwd", "//evil.example%2f..", "http://localhost@evil.example",
-    "http://localhost:1/", "https://localhost.evil.example", "ftp://localhost/", "/\t/evil.example", "/\n/evil.example", "\t//evil.example",
-    " //evil.example", "/%0d%0aLocation: //evil.example", "/\r\nLocation: //evil.example", "/x\x00//evil.example", "\x00//evil.example",
-    "\uff0f\uff0fevil.example", "/\uff0fevil.example", "\u2044\u2044evil.example", "/\u3002evil.example", "/.//evil.example",
-    "/..//evil.example", "/a/..//evil.example", "/%2e//evil.example", "//[evil", "http://[evil", "?//evil.example", "#//evil.example",
-    "evil.example", "@evil.example", ":80//evil.example", "/" + "a" * 5000, "", ".", "..", "\u202e//evil.example", "/\x7fx",
-]  # fmt: skip
+    "https://evil.example",
+    "http://evil.example/",
+    "//evil.example",
+    "///evil.example",
+    "////evil.example",
+    "\\\\evil.example",
+    "/\\evil.example",
+    "\\/evil.example",
+    "https:evil.example",
+    "https:/evil.example",
+    "http:///evil.example",
+    "javascript:alert(1)",
+    "JaVaScRiPt:alert(1)",
+    "data:text/html,x",
+    "vbscript:x",
+    "file:///etc/passwd",
+    "//evil.example%2f..",
+    "http://localhost@evil.example",
+    "http://localhost:1/",
+    "https://localhost.evil.example",
+    "ftp://localhost/",
+    "/\t/evil.example",
+    "/\n/evil.example",
+    "\t//evil.example",
+    " //evil.example",
+    "/%0d%0aLocation: //evil.example",
+    "/\r\nLocation: //evil.example",
+    "/x\x00//evil.example",
+    "\x00//evil.example",
+    "\uff0f\uff0fevil.example",
+    "/\uff0fevil.example",
+    "\u2044\u2044evil.example",
+    "/\u3002evil.example",
+    "/.//evil.example",
+    "/..//evil.example",
+    "/a/..//evil.example",
+    "/%2e//evil.example",
+    "//[evil",
+    "http://[evil",
+    "?//evil.example",
+    "#//evil.example",
+    "evil.example",
+    "@evil.example",
+    ":80//evil.example",
+    "/" + "a" * 5000,
+    "",
+    ".",
+    "..",
+    "\u202e//evil.example",
+    "/\x7fx",
+]
 
 
 @pytest.mark.parametrize("url", EVIL, ids=ascii)
@@ -35,8 +91,16 @@ def test_what_is_no_path_of_this_hub(url):
 
 
 @pytest.mark.parametrize(
-    "url", ["/", "/applications", "/audit?actor=a%20b&from=//x", "/applications/argocd/web?tab=a#b", "/a%2F%2Fb", "/a:b@c"]
-)  # fmt: skip
+    "url",
+    [
+        "/",
+        "/applications",
+        "/audit?actor=a%20b&from=//x",
+        "/applications/argocd/web?tab=a#b",
+        "/a%2F%2Fb",
+        "/a:b@c",
+    ],
+)
 def test_what_is_one(url):
     assert is_own_path(url) and own_path(url) == url
 
@@ -49,11 +113,18 @@ def test_only_texts_are_paths(value):
 @pytest.mark.parametrize(
     ("url", "path"),
     [
-        ("http://localhost/audit?actor=x", "/audit?actor=x"), ("http://localhost", "/"), ("", "/"), ("http://localhost//evil", "/"),
-        ("http://[evil", "/"), ("//evil.example/audit", "/audit"), ("javascript:alert(1)", "/"), ("http://localhost/\\evil", "/"),
-        ("https://evil.example/.//evil.example", "/"), ("http://localhost/audit?a=\u202e", "/"),
+        ("http://localhost/audit?actor=x", "/audit?actor=x"),
+        ("http://localhost", "/"),
+        ("", "/"),
+        ("http://localhost//evil", "/"),
+        ("http://[evil", "/"),
+        ("//evil.example/audit", "/audit"),
+        ("javascript:alert(1)", "/"),
+        ("http://localhost/\\evil", "/"),
+        ("https://evil.example/.//evil.example", "/"),
+        ("http://localhost/audit?a=\u202e", "/"),
     ],
-)  # fmt: skip
+)
 def test_the_page_that_a_browser_is_on(url, path):
     assert path_of(url) == path
 
@@ -61,7 +132,15 @@ def test_the_page_that_a_browser_is_on(url, path):
 def leads_away(answer):
     """Return the headers of an answer that lead out of the hub."""
     found = []
-    for name in ("Location", "HX-Redirect", "HX-Location", "HX-Push-Url", "HX-Replace-Url", "Refresh", "Content-Location"):  # fmt: skip
+    for name in (
+        "Location",
+        "HX-Redirect",
+        "HX-Location",
+        "HX-Push-Url",
+        "HX-Replace-Url",
+        "Refresh",
+        "Content-Location",
+    ):
         value = answer.headers.get(name)
         if value and not is_own_path(value.removeprefix("http://localhost") or "/"):
             found.append(f"{name}: {value}")
@@ -156,7 +235,12 @@ def test_a_sign_in_goes_back_to_where_it_came_from(idle_hub, liar):
 def test_a_part_of_a_page_that_lies_about_its_page(idle_hub):
     del idle_hub
     browser = Client(HTTP_HOST="localhost", HTTP_HX_REQUEST="true")
-    for lie in ("http://[evil", "http://localhost//evil.example", "javascript:alert(1)", "\\\\evil"):  # fmt: skip
+    for lie in (
+        "http://[evil",
+        "http://localhost//evil.example",
+        "javascript:alert(1)",
+        "\\\\evil",
+    ):
         answer = browser.get("/account", HTTP_HX_CURRENT_URL=lie)
         assert answer.status_code == 204 and answer["HX-Redirect"] == "/login?next=%2F"
     answer = browser.get("/account", HTTP_HX_CURRENT_URL="http://localhost/audit?actor=x")
@@ -168,8 +252,11 @@ def test_a_part_of_a_page_that_lies_about_its_page(idle_hub):
 )
 def test_an_origin_that_is_none_is_refused_and_no_error_of_the_hub(idle_hub, origin):
     answer = Client(HTTP_HOST="localhost").post(
-        "/api/v1/session", "{}", content_type="application/json", HTTP_ORIGIN=origin,
+        "/api/v1/session",
+        "{}",
+        content_type="application/json",
+        HTTP_ORIGIN=origin,
         HTTP_COOKIE="argocd.token=x",
-    )  # fmt: skip
+    )
     assert answer.status_code in (401, 403)
     assert not is_own_origin(origin, "localhost")

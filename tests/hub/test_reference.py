@@ -130,15 +130,34 @@ class Day:
             self.done.append((method, path))
             return found[0]["result"]
         data = "" if body is None else body if isinstance(body, str) else json.dumps(body)
-        answer = Client().generic(method, full, data, content_type="application/json", headers={"Authorization": f"Bearer {self.token}"}, CONTENT_TYPE="application/json")  # fmt: skip
+        answer = Client().generic(
+            method,
+            full,
+            data,
+            content_type="application/json",
+            headers={"Authorization": f"Bearer {self.token}"},
+            CONTENT_TYPE="application/json",
+        )
         content = b"".join(_whole(answer)) if answer.streaming else answer.content
         assert answer.status_code == 200, (method, full, answer.status_code, content[:600])
         self.done.append((method, path))
-        return [json.loads(x) for x in content.splitlines()] if answer.streaming else json.loads(content)  # fmt: skip
+        return (
+            [json.loads(x) for x in content.splitlines()]
+            if answer.streaming
+            else json.loads(content)
+        )
 
     def left(self):
-        patterns = [(line.split()[0], re.sub(r"\{\w+\}", "[^/]+", line.split()[1])) for line in REFERENCE.split("\n") if line]  # fmt: skip
-        return [f"{m} {p}" for m, p in patterns if not any(m == method and re.fullmatch(p, path) for method, path in self.done)]  # fmt: skip
+        patterns = [
+            (line.split()[0], re.sub(r"\{\w+\}", "[^/]+", line.split()[1]))
+            for line in REFERENCE.split("\n")
+            if line
+        ]
+        return [
+            f"{m} {p}"
+            for m, p in patterns
+            if not any(m == method and re.fullmatch(p, path) for method, path in self.done)
+        ]
 
 
 def _whole(answer):
@@ -160,7 +179,16 @@ def chart_server():
 
 
 def application(name, source, namespace, **spec):
-    return {"metadata": {"name": name}, "spec": {"project": "team", "source": source, "destination": {"name": "east", "namespace": namespace}, "syncPolicy": {"syncOptions": ["CreateNamespace=true"]}, **spec}}  # fmt: skip
+    return {
+        "metadata": {"name": name},
+        "spec": {
+            "project": "team",
+            "source": source,
+            "destination": {"name": "east", "namespace": namespace},
+            "syncPolicy": {"syncOptions": ["CreateNamespace=true"]},
+            **spec,
+        },
+    }
 
 
 A = "/api/v1/applications"
@@ -186,15 +214,26 @@ def _accounts(day):
     day("GET", "/api/v1/settings/plugins")
     for kind in ("services", "templates", "triggers"):
         day("GET", f"/api/v1/notifications/{kind}")
-    day("POST", "/api/v1/flotilla/accounts", {"name": "bot", "capabilities": ["apiKey", "login"], "password": "first password"})  # fmt: skip
+    day(
+        "POST",
+        "/api/v1/flotilla/accounts",
+        {"name": "bot", "capabilities": ["apiKey", "login"], "password": "first password"},
+    )
     assert day("GET", "/api/v1/account/bot")["capabilities"] == ["login", "apiKey"]
     assert {a["name"] for a in day("GET", "/api/v1/account")["items"]} == {"admin", "bot"}
     assert day("GET", "/api/v1/account/can-i/applications/sync/*")["value"] == "yes"
-    day("PUT", "/api/v1/account/password", {"name": "bot", "currentPassword": "correct horse", "newPassword": "second password"})  # fmt: skip
+    day(
+        "PUT",
+        "/api/v1/account/password",
+        {"name": "bot", "currentPassword": "correct horse", "newPassword": "second password"},
+    )
     assert day("POST", "/api/v1/account/bot/token", {"id": "ci", "expiresIn": 3600})["token"]
     day("DELETE", "/api/v1/account/bot/token/ci")
     assert day("GET", "/api/v1/account/bot")["tokens"] == []
-    own, day.token = day.token, day("POST", "/api/v1/session", {"username": "bot", "password": "second password"})["token"]  # fmt: skip
+    own, day.token = (
+        day.token,
+        day("POST", "/api/v1/session", {"username": "bot", "password": "second password"})["token"],
+    )
     assert day("GET", "/api/v1/session/userinfo")["username"] == "bot"
     day("DELETE", "/api/v1/session")
     day.token = own
@@ -205,10 +244,28 @@ def _places(day, sandbox, repo, chart_server):
     assert day("POST", "/api/v1/clusters", body, upsert="true")["name"] == "east"
     assert day("GET", "/api/v1/clusters", name="east")["items"][0]["server"] == sandbox.server
     assert day("GET", f"/api/v1/clusters/{quote(sandbox.server, safe='')}")["name"] == "east"
-    changed = day("PUT", "/api/v1/clusters/east", {"labels": {"a": "b"}}, **{"id.type": "name", "updatedFields": ["labels"]})  # fmt: skip
+    changed = day(
+        "PUT",
+        "/api/v1/clusters/east",
+        {"labels": {"a": "b"}},
+        **{"id.type": "name", "updatedFields": ["labels"]},
+    )
     assert changed["labels"] == {"a": "b"}
     key = "QUFBQUMzTnphQzFsWkRJMU5URTVBQUFBSU9NcXFua1Z6cm0wU2RHNlVPb3FLTHNhYmdINUM5b2tXaTBkaDJsOUdLSmw="
-    day("POST", "/api/v1/certificates", {"items": [{"serverName": "git.example", "certType": "ssh", "certSubType": "ssh-ed25519", "certData": key}]})  # fmt: skip
+    day(
+        "POST",
+        "/api/v1/certificates",
+        {
+            "items": [
+                {
+                    "serverName": "git.example",
+                    "certType": "ssh",
+                    "certSubType": "ssh-ed25519",
+                    "certData": key,
+                }
+            ]
+        },
+    )
     assert day("GET", "/api/v1/certificates")["items"][0]["certInfo"].startswith("SHA256:")
     assert day("DELETE", "/api/v1/certificates", hostNamePattern="git.example")["items"]
     with warnings.catch_warnings():
@@ -218,37 +275,70 @@ def _places(day, sandbox, repo, chart_server):
     assert day("GET", f"/api/v1/gpgkeys/{made}")["keyData"].startswith("-----BEGIN PGP")
     assert [k["keyID"] for k in day("GET", "/api/v1/gpgkeys")["items"]] == [made]
     day("DELETE", "/api/v1/gpgkeys", keyID=made)
-    day("POST", "/api/v1/repocreds", {"url": "https://git.example/team", "username": "u", "password": "p"})  # fmt: skip
-    day("PUT", f"/api/v1/repocreds/{quote('https://git.example/team', safe='')}", {"username": "u2", "password": "p"})  # fmt: skip
+    day(
+        "POST",
+        "/api/v1/repocreds",
+        {"url": "https://git.example/team", "username": "u", "password": "p"},
+    )
+    day(
+        "PUT",
+        f"/api/v1/repocreds/{quote('https://git.example/team', safe='')}",
+        {"username": "u2", "password": "p"},
+    )
     assert len(day("GET", "/api/v1/repocreds")["items"]) == 1
     day("DELETE", f"/api/v1/repocreds/{quote('https://git.example/team', safe='')}")
     one = f"/api/v1/repositories/{quote(repo.url, safe='')}"
-    assert day("POST", "/api/v1/repositories", {"repo": repo.url})["connectionState"]["status"] == "Successful"  # fmt: skip
+    assert (
+        day("POST", "/api/v1/repositories", {"repo": repo.url})["connectionState"]["status"]
+        == "Successful"
+    )
     assert day("GET", one, forceRefresh="true")["repo"] == repo.url
     assert day("PUT", one, {"repo": repo.url, "insecure": True})["insecure"] is True
     assert day("GET", "/api/v1/repositories")["items"]
     day("POST", f"{one}/validate", {})
     assert day("GET", f"{one}/refs")["branches"] == ["main"]
     assert day("GET", f"{one}/apps", revision="main")["items"] is not None
-    assert day("POST", f"{one}/appdetails", {"source": {"repoURL": repo.url, "path": "a", "targetRevision": "main"}})["type"] == "Directory"  # fmt: skip
+    assert (
+        day(
+            "POST",
+            f"{one}/appdetails",
+            {"source": {"repoURL": repo.url, "path": "a", "targetRevision": "main"}},
+        )["type"]
+        == "Directory"
+    )
     helm = f"/api/v1/repositories/{quote(chart_server.url, safe='')}"
     day("POST", "/api/v1/repositories", {"repo": chart_server.url, "type": "helm", "name": "demo"})
-    assert day("GET", f"{helm}/helmcharts")["items"] == [{"name": "demo", "versions": ["1.0.0", "1.1.0", "2.0.0"]}]  # fmt: skip
+    assert day("GET", f"{helm}/helmcharts")["items"] == [
+        {"name": "demo", "versions": ["1.0.0", "1.1.0", "2.0.0"]}
+    ]
     oci = f"oci://{chart_server.host}/charts/demo"
     day("POST", "/api/v1/repositories", {"repo": oci, "type": "oci", "insecureOCIForceHttp": True})
     assert "1.1.0" in day("GET", f"/api/v1/repositories/{quote(oci, safe='')}/oci-tags")["tags"]
 
 
 def _projects(day):
-    spec = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}], "clusterResourceWhitelist": [{"group": "*", "kind": "*"}]}  # fmt: skip
+    spec = {
+        "sourceRepos": ["*"],
+        "destinations": [{"server": "*", "namespace": "*"}],
+        "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
+    }
     day("POST", "/api/v1/projects", {"project": {"metadata": {"name": "team"}, "spec": spec}})
-    spec["roles"] = [{"name": "ci", "policies": ["p, proj:team:ci, applications, get, team/*, allow"]}]  # fmt: skip
+    spec["roles"] = [
+        {"name": "ci", "policies": ["p, proj:team:ci, applications, get, team/*, allow"]}
+    ]
     day("PUT", "/api/v1/projects/team", {"project": {"metadata": {"name": "team"}, "spec": spec}})
     assert day("GET", "/api/v1/projects/team")["spec"]["roles"][0]["name"] == "ci"
-    assert day("POST", "/api/v1/projects/team/roles/ci/token", {"id": "t", "expiresIn": 60})["token"]  # fmt: skip
-    issued = day("GET", "/api/v1/projects/team")["status"]["jwtTokensByRole"]["ci"]["items"][0]["iat"]  # fmt: skip
+    assert day("POST", "/api/v1/projects/team/roles/ci/token", {"id": "t", "expiresIn": 60})[
+        "token"
+    ]
+    issued = day("GET", "/api/v1/projects/team")["status"]["jwtTokensByRole"]["ci"]["items"][0][
+        "iat"
+    ]
     day("DELETE", f"/api/v1/projects/team/roles/ci/token/{issued}")
-    assert {p["metadata"]["name"] for p in day("GET", "/api/v1/projects")["items"]} == {"default", "team"}  # fmt: skip
+    assert {p["metadata"]["name"] for p in day("GET", "/api/v1/projects")["items"]} == {
+        "default",
+        "team",
+    }
     for part in ("detailed", "events", "globalprojects", "links", "syncwindows"):
         day("GET", f"/api/v1/projects/team/{part}")
 
@@ -259,15 +349,31 @@ def _applications(day, hub, sandbox, repo, namespace):
     assert day("GET", f"{A}/web", refresh="normal")["status"]["sync"]["status"] == "OutOfSync"
     assert [a["metadata"]["name"] for a in day("GET", A, projects=["team"])["items"]] == ["web"]
     assert len(day("GET", f"{A}/web/manifests")["manifests"]) == 2
-    assert {i["kind"] for i in day("GET", f"{A}/web/managed-resources")["items"]} == {"Deployment", "ConfigMap"}  # fmt: skip
+    assert {i["kind"] for i in day("GET", f"{A}/web/managed-resources")["items"]} == {
+        "Deployment",
+        "ConfigMap",
+    }
     day("POST", f"{A}/web/sync", {"prune": True})
     hub.wait_status("web", "Synced", "Healthy")
-    place = {"namespace": namespace, "resourceName": "web", "version": "v1", "kind": "Deployment", "group": "apps"}  # fmt: skip
+    place = {
+        "namespace": namespace,
+        "resourceName": "web",
+        "version": "v1",
+        "kind": "Deployment",
+        "group": "apps",
+    }
     assert json.loads(day("GET", f"{A}/web/resource", **place)["manifest"])["spec"]["replicas"] == 1
     nodes = day("GET", f"{A}/web/resource-tree")["nodes"]
     pod = next(n["name"] for n in nodes if n["kind"] == "Pod")
     assert day("GET", f"{A}/web/pods/{pod}/logs", namespace=namespace)[-1]["result"]["last"] is True
-    assert day("GET", f"{A}/web/logs", kind="Deployment", group="apps", resourceName="web", namespace=namespace)  # fmt: skip
+    assert day(
+        "GET",
+        f"{A}/web/logs",
+        kind="Deployment",
+        group="apps",
+        resourceName="web",
+        namespace=namespace,
+    )
     day("GET", f"{A}/web/events")
     day("GET", f"{A}/web/links")
     day("GET", f"{A}/web/resource/links", **place)
@@ -275,17 +381,40 @@ def _applications(day, hub, sandbox, repo, namespace):
     names = {a["name"] for a in day("GET", f"{A}/web/resource/actions", **place)["actions"]}
     assert {"restart", "scale"} <= names
     day("POST", f"{A}/web/resource/actions", '"restart"', **place)
-    day("POST", f"{A}/web/resource/actions/v2", {"action": "scale", "resourceActionParameters": [{"name": "replicas", "value": "2"}]}, **place)  # fmt: skip
-    day("POST", f"{A}/web/resource", json.dumps('{"metadata": {"labels": {"by": "hand"}}}'), **place, patchType="application/merge-patch+json")  # fmt: skip
+    day(
+        "POST",
+        f"{A}/web/resource/actions/v2",
+        {"action": "scale", "resourceActionParameters": [{"name": "replicas", "value": "2"}]},
+        **place,
+    )
+    day(
+        "POST",
+        f"{A}/web/resource",
+        json.dumps('{"metadata": {"labels": {"by": "hand"}}}'),
+        **place,
+        patchType="application/merge-patch+json",
+    )
     live = sandbox.get("apps", "Deployment", namespace, "web")
     assert live["spec"]["replicas"] == 2 and live["metadata"]["labels"]["by"] == "hand"
-    target = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": namespace}, "data": {"a": "2"}})  # fmt: skip
+    target = json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "settings", "namespace": namespace},
+            "data": {"a": "2"},
+        }
+    )
     assert day("GET", f"{A}/web/server-side-diff", targetManifests=[target])["modified"] is True
-    lines = json.dumps({"query": {"name": "web"}}) + "\n" + json.dumps({"chunk": {"chunk": _archive()}})  # fmt: skip
+    lines = (
+        json.dumps({"query": {"name": "web"}}) + "\n" + json.dumps({"chunk": {"chunk": _archive()}})
+    )
     assert len(day("POST", f"{A}/manifestsWithFiles", lines)["manifests"]) == 1
     commit = day("GET", f"{A}/web")["status"]["sync"]["revision"]
     assert day("GET", f"{A}/web/revisions/{commit}/metadata")["message"] == "change"
-    assert day("GET", "/api/v1/stream/applications", name="web")["application"]["metadata"]["name"] == "web"  # fmt: skip
+    assert (
+        day("GET", "/api/v1/stream/applications", name="web")["application"]["metadata"]["name"]
+        == "web"
+    )
     assert day("GET", "/api/v1/stream/applications/web/resource-tree")["nodes"]
     day("POST", f"{A}/web/sync", {})
     hub.wait_operation("web")
@@ -298,23 +427,69 @@ def _applications(day, hub, sandbox, repo, namespace):
     day("POST", f"{A}/web/rollback", {"id": first})
     hub.wait_operation("web")
     assert sandbox.get("", "ConfigMap", namespace, "settings")["data"] == {"a": "1"}
-    day("DELETE", f"{A}/web/resource", namespace=namespace, resourceName="settings", version="v1", kind="ConfigMap")  # fmt: skip
+    day(
+        "DELETE",
+        f"{A}/web/resource",
+        namespace=namespace,
+        resourceName="settings",
+        version="v1",
+        kind="ConfigMap",
+    )
     hub.wait(lambda: sandbox.get("", "ConfigMap", namespace, "settings") is None, "the deletion")
     current = day("GET", f"{A}/web")
     current["metadata"]["labels"] = {"team": "a"}
     assert day("PUT", f"{A}/web", current)["metadata"]["labels"] == {"team": "a"}
-    assert day("PUT", f"{A}/web/spec", {**current["spec"], "revisionHistoryLimit": 3})["revisionHistoryLimit"] == 3  # fmt: skip
-    assert day("PATCH", f"{A}/web", {"patchType": "merge", "patch": '{"metadata": {"labels": {"team": "b"}}}'})["metadata"]["labels"] == {"team": "b"}  # fmt: skip
+    assert (
+        day("PUT", f"{A}/web/spec", {**current["spec"], "revisionHistoryLimit": 3})[
+            "revisionHistoryLimit"
+        ]
+        == 3
+    )
+    assert day(
+        "PATCH",
+        f"{A}/web",
+        {"patchType": "merge", "patch": '{"metadata": {"labels": {"team": "b"}}}'},
+    )["metadata"]["labels"] == {"team": "b"}
     _terminate(day, hub, repo, namespace)
 
 
 def _terminate(day, hub, repo, namespace):
-    hook = json.dumps({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "slow", "annotations": {"argocd.argoproj.io/hook": "PreSync", "sandbox.flotilla.io/job": "runs"}}, "spec": {"suspend": True, "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}}})  # fmt: skip
+    hook = json.dumps(
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": "slow",
+                "annotations": {
+                    "argocd.argoproj.io/hook": "PreSync",
+                    "sandbox.flotilla.io/job": "runs",
+                },
+            },
+            "spec": {
+                "suspend": True,
+                "template": {
+                    "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}
+                },
+            },
+        }
+    )
     hub.push(repo, {"slow/job.yaml": hook, "slow/c.yaml": config_map("later")})
-    day("POST", A, application("slow", {"repoURL": repo.url, "path": "slow", "targetRevision": "main"}, namespace))  # fmt: skip
+    day(
+        "POST",
+        A,
+        application(
+            "slow", {"repoURL": repo.url, "path": "slow", "targetRevision": "main"}, namespace
+        ),
+    )
     day("GET", f"{A}/slow", refresh="normal")
     day("POST", f"{A}/slow/sync", {})
-    hub.wait(lambda: (hub.application("slow")["status"].get("operationState") or {}).get("phase") == "Running", "the operation")  # fmt: skip
+    hub.wait(
+        lambda: (
+            (hub.application("slow")["status"].get("operationState") or {}).get("phase")
+            == "Running"
+        ),
+        "the operation",
+    )
     day("DELETE", f"{A}/slow/operation")
     hub.wait_operation("slow", "Failed")
 
@@ -334,25 +509,63 @@ def _archive():
 
 
 def _charts(day, hub, chart_server, namespace):
-    day("POST", A, application("chart", {"repoURL": chart_server.url, "chart": "demo", "targetRevision": "1.1.0"}, namespace))  # fmt: skip
+    day(
+        "POST",
+        A,
+        application(
+            "chart",
+            {"repoURL": chart_server.url, "chart": "demo", "targetRevision": "1.1.0"},
+            namespace,
+        ),
+    )
     assert day("GET", f"{A}/chart/revisions/1.1.0/chartdetails")["description"] == "a demo"
     oci = f"oci://{chart_server.host}/charts/demo"
-    day("POST", A, application("artifact", {"repoURL": oci, "path": ".", "targetRevision": "1.1.0"}, namespace))  # fmt: skip
+    day(
+        "POST",
+        A,
+        application(
+            "artifact", {"repoURL": oci, "path": ".", "targetRevision": "1.1.0"}, namespace
+        ),
+    )
     hub.wait_status("artifact", "OutOfSync")
     digest = day("GET", f"{A}/artifact")["status"]["sync"]["revision"]
-    assert day("GET", f"{A}/artifact/revisions/{digest}/ocimetadata") == {"version": "1.1.0", "description": "a demo"}  # fmt: skip
+    assert day("GET", f"{A}/artifact/revisions/{digest}/ocimetadata") == {
+        "version": "1.1.0",
+        "description": "a demo",
+    }
 
 
 def _sets(day, hub, repo, namespace):
-    template = {"metadata": {"name": "x-{{city}}"}, "spec": application("x", {"repoURL": repo.url, "path": "a", "targetRevision": "main"}, namespace)["spec"]}  # fmt: skip
-    body = {"metadata": {"name": "cities"}, "spec": {"generators": [{"list": {"elements": [{"city": "oslo"}]}}], "template": template}}  # fmt: skip
-    assert day("POST", "/api/v1/applicationsets/generate", {"applicationSet": body})["applications"][0]["metadata"]["name"] == "x-oslo"  # fmt: skip
+    template = {
+        "metadata": {"name": "x-{{city}}"},
+        "spec": application(
+            "x", {"repoURL": repo.url, "path": "a", "targetRevision": "main"}, namespace
+        )["spec"],
+    }
+    body = {
+        "metadata": {"name": "cities"},
+        "spec": {"generators": [{"list": {"elements": [{"city": "oslo"}]}}], "template": template},
+    }
+    assert (
+        day("POST", "/api/v1/applicationsets/generate", {"applicationSet": body})["applications"][
+            0
+        ]["metadata"]["name"]
+        == "x-oslo"
+    )
     day("POST", "/api/v1/applicationsets", body)
-    hub.wait(lambda: day("GET", "/api/v1/applicationsets/cities")["status"].get("resourcesCount") == 1, "the set")  # fmt: skip
+    hub.wait(
+        lambda: day("GET", "/api/v1/applicationsets/cities")["status"].get("resourcesCount") == 1,
+        "the set",
+    )
     assert len(day("GET", "/api/v1/applicationsets")["items"]) == 1
     assert day("GET", "/api/v1/applicationsets/cities/resource-tree")["nodes"]
     assert day("GET", "/api/v1/applicationsets/cities/events")["items"]
-    assert day("GET", "/api/v1/stream/applicationsets", name="cities")["applicationSet"]["metadata"]["name"] == "cities"  # fmt: skip
+    assert (
+        day("GET", "/api/v1/stream/applicationsets", name="cities")["applicationSet"]["metadata"][
+            "name"
+        ]
+        == "cities"
+    )
     day("DELETE", "/api/v1/applicationsets/cities")
 
 

@@ -61,22 +61,28 @@ def changed(response, change):
     [
         pytest.param({"audience": ""}, id="no audience"),
         pytest.param({"recipient": ""}, id="no recipient"),
-        pytest.param({"recipient": f"https://evil.example/?{ACS}"}, id="recipient that only holds this URL"),
+        pytest.param(
+            {"recipient": f"https://evil.example/?{ACS}"}, id="recipient that only holds this URL"
+        ),
         pytest.param({"recipient": "https://evil.example/acs"}, id="another recipient"),
-        pytest.param({"destination": f"{ACS}evil"}, id="destination that only begins with this URL"),
+        pytest.param(
+            {"destination": f"{ACS}evil"}, id="destination that only begins with this URL"
+        ),
         pytest.param({"destination": "https://evil.example/"}, id="another destination"),
         pytest.param({"ends": ""}, id="confirmation without an end"),
         pytest.param({"ends": "2026-01-01T00:00:00Z"}, id="confirmation that has ended"),
         pytest.param({"not_before": 30}, id="not yet"),
         pytest.param({"minutes": -1}, id="no more"),
         pytest.param({"confirmed": "_another"}, id="made for another request"),
-        pytest.param({"confirmed": ""}, id="assertion that answers nothing in an envelope that does"),
+        pytest.param(
+            {"confirmed": ""}, id="assertion that answers nothing in an envelope that does"
+        ),
         pytest.param({"method": "urn:oasis:names:tc:SAML:2.0:cm:holder-of-key"}, id="no bearer"),
         pytest.param({"algorithms": SHA1}, id="SHA-1"),
         pytest.param({"person": {"subject": "a\u202eb"}}, id="subject that turns the writing"),
         pytest.param({"person": {"subject": "x" * 600}}, id="endless subject"),
     ],
-)  # fmt: skip
+)
 def test_a_signed_answer_that_is_not_for_here_and_now(saml, said):
     browser, request_id, acs = begin(saml)
     answer = finish(browser, saml.response(request_id, acs, **{"audience": AUDIENCE, **said}))
@@ -152,8 +158,15 @@ def _evil_in_the_mark(root, good, evil):
 
 
 WRAPPINGS = [
-    _before, _after, _around, _with_its_mark, _inside_its_mark, _in_extensions, _evil_in_extensions, _evil_in_the_mark,
-]  # fmt: skip
+    _before,
+    _after,
+    _around,
+    _with_its_mark,
+    _inside_its_mark,
+    _in_extensions,
+    _evil_in_extensions,
+    _evil_in_the_mark,
+]
 
 
 @pytest.mark.parametrize("same_id", [False, True], ids=["another id", "the same id"])
@@ -178,7 +191,9 @@ def test_a_signed_envelope_wrapped_into_another(saml, place):
     assertion = outer.find("saml:Assertion", Names.NSMAP)
     outer.replace(assertion, _evil(assertion, same_id=False))
     outer.set("ID", "_outer")
-    (etree.SubElement(mark, f"{{{Names.NS_DS}}}Object") if place == "inside" else outer).append(good)  # fmt: skip
+    (etree.SubElement(mark, f"{{{Names.NS_DS}}}Object") if place == "inside" else outer).append(
+        good
+    )
     answer = finish(browser, base64.b64encode(etree.tostring(outer)).decode())
     assert answer.status_code == 403
     assert not Account.objects.filter(subject="boss").exists()
@@ -213,9 +228,12 @@ def test_a_comment_put_in_after_the_signature_changes_no_name(saml):
     [
         pytest.param('<!DOCTYPE x [<!ENTITY a "b">]>', id="entity"),
         pytest.param('<!DOCTYPE x SYSTEM "http://127.0.0.1:1/x.dtd">', id="foreign DTD"),
-        pytest.param('<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]>', id="bomb"),
+        pytest.param(
+            '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]>',
+            id="bomb",
+        ),
     ],
-)  # fmt: skip
+)
 def test_no_document_type_is_read(saml, document):
     browser, request_id, acs = begin(saml)
     response = saml.response(request_id, acs, audience=AUDIENCE, entity=document)
@@ -247,7 +265,10 @@ def test_a_stolen_answer_does_not_fit_another_sign_in(saml):
     _victim, request_id, acs = begin(saml)
     thief, own_id, _acs = begin(saml)
     response = saml.response(request_id, acs, audience=AUDIENCE)
-    assert finish(thief, changed(response, lambda t: t.replace(request_id, own_id, 1))).status_code == 403  # fmt: skip
+    assert (
+        finish(thief, changed(response, lambda t: t.replace(request_id, own_id, 1))).status_code
+        == 403
+    )
 
 
 def test_answers_of_two_providers_are_not_mixed(idle_hub, saml):
@@ -279,7 +300,12 @@ def test_two_certificates_cannot_speak_for_one_issuer(idle_hub, saml):
 
 @pytest.mark.parametrize("slug", ["role", "proj"])
 def test_a_provider_is_not_named_as_policies_name_roles(idle_hub, saml, slug):
-    assert "roles" in register(idle_hub, saml.config(entityID="https://o"), slug=slug, kind="saml", status=400)["message"]  # fmt: skip
+    assert (
+        "roles"
+        in register(
+            idle_hub, saml.config(entityID="https://o"), slug=slug, kind="saml", status=400
+        )["message"]
+    )
 
 
 def test_answers_are_small_and_posted(saml):
@@ -288,7 +314,9 @@ def test_answers_are_small_and_posted(saml):
     assert large.status_code == 403
     assert browser.get("/sso/saml/company/acs/", {"SAMLResponse": "x"}).status_code == 405
     assert browser.post("/sso/saml/company/acs/", {}).status_code == 403
-    assert browser.post("/sso/saml/company/acs/?next=//evil", {"SAMLResponse": "x"}).status_code == 403  # fmt: skip
+    assert (
+        browser.post("/sso/saml/company/acs/?next=//evil", {"SAMLResponse": "x"}).status_code == 403
+    )
     assert browser.post("/sso/saml/nobody/acs/", {"SAMLResponse": "x"}).status_code == 404
     assert "sessionid" not in browser.cookies and "flotilla.session" not in browser.cookies
 
@@ -334,7 +362,9 @@ def open_sessions():
 
 
 def test_a_provider_signs_somebody_out_everywhere(saml, signed_in):
-    answer = signed_in.get("/sso/saml/company/sls/?" + logout_request(saml, relay="https://evil.example"))  # fmt: skip
+    answer = signed_in.get(
+        "/sso/saml/company/sls/?" + logout_request(saml, relay="https://evil.example")
+    )
     assert answer.status_code == 302 and answer["Location"].startswith("https://idp.example/slo?")
     assert open_sessions() == 0 and signed_in.get("/account").status_code == 302
 
@@ -364,7 +394,9 @@ def test_a_request_to_sign_out_is_good_once(saml, signed_in):
     assert open_sessions() == 1
 
 
-@pytest.mark.parametrize("config", [{}, {"sloURL": "https://idp.example/slo"}], ids=["without sloURL", "with sloURL"])  # fmt: skip
+@pytest.mark.parametrize(
+    "config", [{}, {"sloURL": "https://idp.example/slo"}], ids=["without sloURL", "with sloURL"]
+)
 @pytest.mark.parametrize(
     "query",
     [

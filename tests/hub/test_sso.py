@@ -143,7 +143,16 @@ def test_the_public_key_is_no_secret(liar):
     assert visit.come_back().status_code == 403
 
 
-@pytest.mark.parametrize("tokens", [{}, {"access_token": "x"}, {"access_token": "x", "id_token": 7}, {"id_token": "a.b.c"}, {"error": "invalid_grant"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        {},
+        {"access_token": "x"},
+        {"access_token": "x", "id_token": 7},
+        {"id_token": "a.b.c"},
+        {"error": "invalid_grant"},
+    ],
+)
 def test_answers_without_a_token(liar, tokens):
     visit = Visit()
     liar.tokens = tokens
@@ -180,9 +189,14 @@ def test_an_answer_for_another_provider_is_not_taken(idle_hub, liar):
 @pytest.mark.parametrize(
     ("claims", "groups"),
     [
-        ({}, []), ({"groups": ""}, []), ({"groups": None}, []), ({"groups": [["a"], 1, None, "", " ", "g", "g"]}, ["g"]), ({"groups": {"a": 1}}, []), ({"groups": "one"}, ["one"]),
+        ({}, []),
+        ({"groups": ""}, []),
+        ({"groups": None}, []),
+        ({"groups": [["a"], 1, None, "", " ", "g", "g"]}, ["g"]),
+        ({"groups": {"a": 1}}, []),
+        ({"groups": "one"}, ["one"]),
     ],
-)  # fmt: skip
+)
 def test_odd_groups(liar, claims, groups):
     visit = Visit()
     liar.say(nonce=visit.query["nonce"], **claims)
@@ -221,11 +235,19 @@ def test_more_groups_than_fit_into_a_token(idle_hub, liar):
 @pytest.mark.parametrize(
     "reply",
     [
-        pytest.param((200, [b"{" + b'"a":1,' * 1000] * 400, {}), id="endless"), pytest.param((302, {}, {"Location": "http://169.254.169.254/latest"}), id="sent to the metadata address"),
-        pytest.param((200, b"\xff\xfe not json", {}), id="no JSON"), pytest.param((200, [1], {}), id="no object"), pytest.param((500, {}, {}), id="broken"),
-        pytest.param((200, {"issuer": "https://other.example"}, {}), id="metadata of another issuer"),
+        pytest.param((200, [b"{" + b'"a":1,' * 1000] * 400, {}), id="endless"),
+        pytest.param(
+            (302, {}, {"Location": "http://169.254.169.254/latest"}),
+            id="sent to the metadata address",
+        ),
+        pytest.param((200, b"\xff\xfe not json", {}), id="no JSON"),
+        pytest.param((200, [1], {}), id="no object"),
+        pytest.param((500, {}, {}), id="broken"),
+        pytest.param(
+            (200, {"issuer": "https://other.example"}, {}), id="metadata of another issuer"
+        ),
     ],
-)  # fmt: skip
+)
 def test_hostile_discovery(idle_hub, liar, reply):
     liar.replies["/.well-known/openid-configuration"] = reply
     oidc._cache.clear()
@@ -253,13 +275,28 @@ def test_a_private_certificate_needs_its_authority(idle_hub, tmp_path):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"config": {"clientID": "x"}}, "issuer"), ({"config": {"issuer": "javascript:x", "clientID": "x"}}, "issuer"), ({"config": {"issuer": "https://169.254.169.254", "clientID": "x"}}, "does not connect"),
-        ({"config": {"issuer": "https://localhost", "clientID": "x", "oops": 1}}, "unknown"), ({"config": {"issuer": "https://localhost", "clientID": "x", "rootCA": "x"}}, "PEM"),
-        ({"config": {"issuer": "https://localhost", "clientID": 7}}, "must be of type"), ({"type": "ldap", "config": {}}, "oidc or saml"), ({"type": "saml", "config": {"entityID": "x"}}, "required"),
-        ({"config": {"issuer": "https://localhost", "clientID": "x", "clockSkewSeconds": 9000}}, "clockSkew"), ({"config": []}, "object"),
-        ({"type": "saml", "config": {"entityID": "x", "ssoURL": "https://x", "certificate": "nope"}}, "PEM"),
+        ({"config": {"clientID": "x"}}, "issuer"),
+        ({"config": {"issuer": "javascript:x", "clientID": "x"}}, "issuer"),
+        ({"config": {"issuer": "https://169.254.169.254", "clientID": "x"}}, "does not connect"),
+        ({"config": {"issuer": "https://localhost", "clientID": "x", "oops": 1}}, "unknown"),
+        ({"config": {"issuer": "https://localhost", "clientID": "x", "rootCA": "x"}}, "PEM"),
+        ({"config": {"issuer": "https://localhost", "clientID": 7}}, "must be of type"),
+        ({"type": "ldap", "config": {}}, "oidc or saml"),
+        ({"type": "saml", "config": {"entityID": "x"}}, "required"),
+        (
+            {"config": {"issuer": "https://localhost", "clientID": "x", "clockSkewSeconds": 9000}},
+            "clockSkew",
+        ),
+        ({"config": []}, "object"),
+        (
+            {
+                "type": "saml",
+                "config": {"entityID": "x", "ssoURL": "https://x", "certificate": "nope"},
+            },
+            "PEM",
+        ),
     ],
-)  # fmt: skip
+)
 def test_settings_that_cannot_be(idle_hub, body, words):
     answer = idle_hub.put("/api/v1/flotilla/sso/providers/company", body, status=None)
     assert answer["code"] in (3, 14) and words in answer["message"]
@@ -283,9 +320,16 @@ def test_providers_of_the_environment_are_not_changed_here(idle_hub, settings):
     assert [p["origin"] for p in idle_hub.get("/api/v1/flotilla/sso/providers")["items"]] == [
         "environment"
     ]
-    assert "HUB_SSO_PROVIDERS" in register(idle_hub, {"issuer": "https://localhost", "clientID": "y"}, slug="fixed", status=400)["message"]  # fmt: skip
+    assert (
+        "HUB_SSO_PROVIDERS"
+        in register(
+            idle_hub, {"issuer": "https://localhost", "clientID": "y"}, slug="fixed", status=400
+        )["message"]
+    )
     idle_hub.delete("/api/v1/flotilla/sso/providers/fixed", status=400)
-    assert idle_hub.get("/api/v1/settings", token="")["flotilla"]["providers"] == [{"id": "fixed", "name": "Fixed", "type": "oidc"}]  # fmt: skip
+    assert idle_hub.get("/api/v1/settings", token="")["flotilla"]["providers"] == [
+        {"id": "fixed", "name": "Fixed", "type": "oidc"}
+    ]
 
 
 # --- SAML ---
@@ -313,10 +357,14 @@ def test_saml_sign_in(saml):
 @pytest.mark.parametrize(
     "lie",
     [
-        pytest.param({"sign": "nothing"}, id="unsigned"), pytest.param({"sign": "response"}, id="only the envelope is signed"), pytest.param({"audience": "https://other.example"}, id="for another hub"),
-        pytest.param({"issuer": "https://evil.example"}, id="another issuer"), pytest.param({"minutes": -5}, id="expired"), pytest.param({"person": {"subject": ""}}, id="no subject"),
+        pytest.param({"sign": "nothing"}, id="unsigned"),
+        pytest.param({"sign": "response"}, id="only the envelope is signed"),
+        pytest.param({"audience": "https://other.example"}, id="for another hub"),
+        pytest.param({"issuer": "https://evil.example"}, id="another issuer"),
+        pytest.param({"minutes": -5}, id="expired"),
+        pytest.param({"person": {"subject": ""}}, id="no subject"),
     ],
-)  # fmt: skip
+)
 def test_saml_answers_that_lie(saml, lie):
     browser, request_id, acs = begin(saml)
     answer = finish(browser, saml.response(request_id, acs, **{"audience": AUDIENCE, **lie}))

@@ -149,9 +149,12 @@ def test_the_database_refuses_changes(guarded):
     trail.seal()
     trail.checkpoint(force=True)
     for change in (
-        lambda: AuditEvent.objects.filter(pk=event.pk).update(actor="m"), event.delete, AuditLink.objects.all().delete,
-        lambda: AuditLink.objects.update(hash="x"), AuditCheckpoint.objects.all().delete,
-    ):  # fmt: skip
+        lambda: AuditEvent.objects.filter(pk=event.pk).update(actor="m"),
+        event.delete,
+        AuditLink.objects.all().delete,
+        lambda: AuditLink.objects.update(hash="x"),
+        AuditCheckpoint.objects.all().delete,
+    ):
         with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
             change()
     assert AuditEvent.objects.get(pk=event.pk).actor == "a"
@@ -263,13 +266,19 @@ def test_a_bundle(idle_hub, events, tmp_path):
     with zipfile.ZipFile(path) as archive:
         files = {n: archive.read(n) for n in archive.namelist()}
     assert b"p2" not in files["events.csv"]
-    for name, old, new in (("events.csv", b"alice", b"mallo"), ("events.jsonl", b"alice", b"mallo"), ("manifest.json", b"p1", b"p2")):  # fmt: skip
+    for name, old, new in (
+        ("events.csv", b"alice", b"mallo"),
+        ("events.jsonl", b"alice", b"mallo"),
+        ("manifest.json", b"p1", b"p2"),
+    ):
         changed = tmp_path / "changed.zip"
         with zipfile.ZipFile(changed, "w") as archive:
             for n, d in files.items():
                 archive.writestr(n, d.replace(old, new) if n == name else d)
         problems = verify_file(str(changed), key_file(tmp_path)).verdict.problems
-        assert problems and (problems[0].startswith("row ") if name == "events.jsonl" else name in problems[0])  # fmt: skip
+        assert problems and (
+            problems[0].startswith("row ") if name == "events.jsonl" else name in problems[0]
+        )
     with pytest.raises(Problem):
         verify_file(key_file(tmp_path), "")
 
@@ -309,7 +318,18 @@ FORMULAS = ["=cmd()", "+1", "-1", "@x", "\t=cmd()", "\r=cmd()", "\n=cmd()", " =c
 @pytest.mark.parametrize("formula", FORMULAS)
 def test_no_cell_of_an_export_begins_like_a_formula(idle_hub, tmp_path, formula):
     audit.begin("10.0.0.1", formula, formula)
-    audit.record(formula, "update", "thing", formula, formula, cluster=formula, revisions=[formula], before=formula, after=f"{formula}2", note=formula)  # fmt: skip
+    audit.record(
+        formula,
+        "update",
+        "thing",
+        formula,
+        formula,
+        cluster=formula,
+        revisions=[formula],
+        before=formula,
+        after=f"{formula}2",
+        note=formula,
+    )
     audit.begin("")
     text = export(idle_hub, tmp_path, format="csv").read_text()
 
@@ -357,7 +377,9 @@ def test_filters_words_and_pages(idle_hub, events):
     assert found(q="alice n17") and not found(q="bob n17")
     assert len(found(**{"from": "2026-01-01", "to": "2026-01-02"})) == 0
     first = idle_hub.get("/api/v1/flotilla/audit", limit=10, kind="application")
-    rest = idle_hub.get("/api/v1/flotilla/audit", limit=10, kind="application", before=first["metadata"]["before"])  # fmt: skip
+    rest = idle_hub.get(
+        "/api/v1/flotilla/audit", limit=10, kind="application", before=first["metadata"]["before"]
+    )
     assert first["items"][-1]["number"] > rest["items"][0]["number"]
     one = idle_hub.get(f"/api/v1/flotilla/audit/{first['items'][0]['id']}")
     assert one == first["items"][0] and one["sequence"]
@@ -376,7 +398,9 @@ def test_an_auditor_reads_and_changes_nothing(idle_hub, events):
     idle_hub.post(
         "/api/v1/flotilla/audit/views", {"name": "mine", "query": {"project": "p1"}}, token=token
     )
-    assert idle_hub.get("/api/v1/flotilla/audit/views", token=token)["items"][0]["query"] == {"project": "p1"}  # fmt: skip
+    assert idle_hub.get("/api/v1/flotilla/audit/views", token=token)["items"][0]["query"] == {
+        "project": "p1"
+    }
     assert idle_hub.get("/api/v1/flotilla/audit/views")["items"] == []
     idle_hub.delete("/api/v1/flotilla/audit/views", name="mine", token=token)
     idle_hub.put("/api/v1/flotilla/audit/retention", {"change": 30}, token=token, status=403)
@@ -390,9 +414,18 @@ def test_retention_that_cannot_be(idle_hub, body):
 
 
 def test_who_changed_what_with_reason_and_identity(idle_hub):
-    headers = {"Authorization": f"Bearer {idle_hub.token}", "X-Flotilla-Reason": "fix", "X-Flotilla-Ticket": "INC-9"}  # fmt: skip
+    headers = {
+        "Authorization": f"Bearer {idle_hub.token}",
+        "X-Flotilla-Reason": "fix",
+        "X-Flotilla-Ticket": "INC-9",
+    }
     rule = {"resource": "logs", "action": "get", "object": "*"}
-    idle_hub.client.put("/api/v1/flotilla/roles/r", json.dumps({"rules": [rule]}), content_type="application/json", headers=headers)  # fmt: skip
+    idle_hub.client.put(
+        "/api/v1/flotilla/roles/r",
+        json.dumps({"rules": [rule]}),
+        content_type="application/json",
+        headers=headers,
+    )
     event = AuditEvent.objects.get(kind="role")
     assert (event.actor, event.verb, event.reason, event.ticket) == (
         "admin",
@@ -405,16 +438,38 @@ def test_who_changed_what_with_reason_and_identity(idle_hub):
 
 
 def test_reports(idle_hub, events):
-    report = idle_hub.get("/api/v1/flotilla/audit/reports/changes", **{"from": "2020-01-01", "project": "p1"})  # fmt: skip
-    assert report["items"] and all(i["changes"][0]["actor"] in ("alice", "bob") for i in report["items"])  # fmt: skip
+    report = idle_hub.get(
+        "/api/v1/flotilla/audit/reports/changes", **{"from": "2020-01-01", "project": "p1"}
+    )
+    assert report["items"] and all(
+        i["changes"][0]["actor"] in ("alice", "bob") for i in report["items"]
+    )
     idle_hub.get("/api/v1/flotilla/audit/reports/changes", status=400)
     began = audit.record(
         "dev", "sync", "application", "argocd/web", "pay", operation=7, revisions=["abc"]
     )
     audit.record("lead", "confirm-deletion", "application", "argocd/web", "pay")
-    audit.record("dev", "operation-ended", "application", "argocd/web", "pay", operation=7, revisions=["abc"], phase="Succeeded", commits=[{"author": "Ann <a@x>", "revision": "abc"}], manifests="d1", drift_seconds=42)  # fmt: skip
+    audit.record(
+        "dev",
+        "operation-ended",
+        "application",
+        "argocd/web",
+        "pay",
+        operation=7,
+        revisions=["abc"],
+        phase="Succeeded",
+        commits=[{"author": "Ann <a@x>", "revision": "abc"}],
+        manifests="d1",
+        drift_seconds=42,
+    )
     (one,) = idle_hub.get("/api/v1/flotilla/audit/reports/deployments", project="pay")["items"]
-    assert (one["initiator"], one["approvers"], one["authors"], one["driftSeconds"], one["manifestsDigest"]) == ("dev", ["lead"], ["Ann <a@x>"], 42, "d1")  # fmt: skip
+    assert (
+        one["initiator"],
+        one["approvers"],
+        one["authors"],
+        one["driftSeconds"],
+        one["manifestsDigest"],
+    ) == ("dev", ["lead"], ["Ann <a@x>"], 42, "d1")
     assert one["operation"] == began.operation
 
 
@@ -427,11 +482,24 @@ def test_who_could_at_a_time(idle_hub):
         return {a["account"] for a in found["accounts"]}
 
     before = timezone.now()
-    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": "p, bob, applications, sync, pay/*, allow\np, g1, applications, sync, pay/*, allow"}})  # fmt: skip
-    access_changed("account", "oidc:1", {"issuer": "https://idp", "subject": "s", "groups": ["g1"], "enabled": True})  # fmt: skip
+    idle_hub.put(
+        "/api/v1/flotilla/rbac",
+        {
+            "data": {
+                "policy.csv": "p, bob, applications, sync, pay/*, allow\np, g1, applications, sync, pay/*, allow"
+            }
+        },
+    )
+    access_changed(
+        "account",
+        "oidc:1",
+        {"issuer": "https://idp", "subject": "s", "groups": ["g1"], "enabled": True},
+    )
     during = timezone.now()
     idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": ""}})
-    grant = idle_hub.post("/api/v1/flotilla/grants", {"subject": "bob", "duration": "1h", "reason": "x", **ask})  # fmt: skip
+    grant = idle_hub.post(
+        "/api/v1/flotilla/grants", {"subject": "bob", "duration": "1h", "reason": "x", **ask}
+    )
     granted = timezone.now()
     idle_hub.delete(f"/api/v1/flotilla/grants/{grant['id']}")
     assert could(before) == {"admin"}
@@ -528,7 +596,10 @@ def test_a_target_that_fails_is_tried_ever_more_rarely(idle_hub, sink):
 
 def test_a_target_that_fails_keeps_nothing_from_the_other(idle_hub, sink, datagrams):
     address = f"127.0.0.1:{datagrams.getsockname()[1]}"
-    idle_hub.put("/api/v1/flotilla/audit/forward", {"webhook": {"url": sink.url}, "syslog": {"address": address, "protocol": "udp"}})  # fmt: skip
+    idle_hub.put(
+        "/api/v1/flotilla/audit/forward",
+        {"webhook": {"url": sink.url}, "syslog": {"address": address, "protocol": "udp"}},
+    )
     sink.status = 500
     now = timezone.now()
     for n in range(3):
@@ -548,7 +619,13 @@ def test_a_target_that_fails_keeps_nothing_from_the_other(idle_hub, sink, datagr
 def test_what_a_target_raises_stops_neither_sealing_nor_the_other(idle_hub, sink):
     """A name that leads into the machine by now, an answer that is none: whatever it is."""
     idle_hub.put("/api/v1/flotilla/audit/forward", {"webhook": {"url": sink.url}})
-    change_setting("audit_forward", {"syslog": {"address": "127.0.0.1:0", "protocol": "tcp"}, "webhook": {"url": "http://169.254.169.254/", "secret": ""}})  # fmt: skip
+    change_setting(
+        "audit_forward",
+        {
+            "syslog": {"address": "127.0.0.1:0", "protocol": "tcp"},
+            "webhook": {"url": "http://169.254.169.254/", "secret": ""},
+        },
+    )
     change_setting("audit_forward_state", {"syslog": {"through": 0}, "webhook": {"through": 0}})
     audit.record("a", "update", "thing", "one")
     seal_trail()
@@ -569,7 +646,9 @@ def test_a_webhook_that_takes_only_a_little_gets_a_little(idle_hub, sink):
 
 def test_an_event_that_is_longer_than_a_datagram_is_cut(idle_hub, datagrams):
     address = f"127.0.0.1:{datagrams.getsockname()[1]}"
-    idle_hub.put("/api/v1/flotilla/audit/forward", {"syslog": {"address": address, "protocol": "udp"}})  # fmt: skip
+    idle_hub.put(
+        "/api/v1/flotilla/audit/forward", {"syslog": {"address": address, "protocol": "udp"}}
+    )
     trail.seal()
     forward.send()
     happen(1, text="x" * 200_000)
@@ -593,7 +672,9 @@ def test_events_go_to_syslog(idle_hub, protocol):
         if protocol == "tcp":
             server.listen(1)
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        idle_hub.put("/api/v1/flotilla/audit/forward", {"syslog": {"address": address, "protocol": protocol}})  # fmt: skip
+        idle_hub.put(
+            "/api/v1/flotilla/audit/forward", {"syslog": {"address": address, "protocol": protocol}}
+        )
         trail.seal()
         assert forward.send() >= 1
         data = server.accept()[0].recv(100_000) if protocol == "tcp" else server.recv(100_000)
@@ -603,6 +684,15 @@ def test_events_go_to_syslog(idle_hub, protocol):
     assert data.startswith(b"<110>1 ") and json.loads(data[data.index(b"{") :])["event"]["kind"]
 
 
-@pytest.mark.parametrize("body", [{"x": {}}, {"syslog": {"address": "nope"}}, {"webhook": {"url": "javascript:x"}}, {"webhook": {"url": "http://169.254.169.254/"}}, {"webhook": "x"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"x": {}},
+        {"syslog": {"address": "nope"}},
+        {"webhook": {"url": "javascript:x"}},
+        {"webhook": {"url": "http://169.254.169.254/"}},
+        {"webhook": "x"},
+    ],
+)
 def test_targets_that_cannot_be(idle_hub, body):
     idle_hub.put("/api/v1/flotilla/audit/forward", body, status=400)

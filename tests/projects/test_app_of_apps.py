@@ -11,11 +11,26 @@ HOME = "https://kubernetes.default.svc"
 
 
 def child(name, repo, place, namespace, **metadata):
-    return json.dumps({
-        "apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": name, "finalizers": ["resources-finalizer.argocd.argoproj.io"], **metadata},
-        "spec": {"project": "default", "source": {"repoURL": repo.url, "path": "work", "targetRevision": "main"}, "destination": {"server": place.server, "namespace": namespace},
-                 "syncPolicy": {"automated": {"prune": True}, "syncOptions": ["CreateNamespace=true"]}},
-    })  # fmt: skip
+    return json.dumps(
+        {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Application",
+            "metadata": {
+                "name": name,
+                "finalizers": ["resources-finalizer.argocd.argoproj.io"],
+                **metadata,
+            },
+            "spec": {
+                "project": "default",
+                "source": {"repoURL": repo.url, "path": "work", "targetRevision": "main"},
+                "destination": {"server": place.server, "namespace": namespace},
+                "syncPolicy": {
+                    "automated": {"prune": True},
+                    "syncOptions": ["CreateNamespace=true"],
+                },
+            },
+        }
+    )
 
 
 def test_children_appear_sync_change_and_go(hub, sandbox, repo, app, namespace):
@@ -72,13 +87,23 @@ def test_children_appear_sync_change_and_go(hub, sandbox, repo, app, namespace):
 
 def test_a_set_from_git_makes_its_applications(hub, sandbox, repo, app, namespace):
     wanted = manifest(
-        f"{namespace}-set", elements(f"{namespace}-a", f"{namespace}-b"),
-        {"source": {"repoURL": repo.url, "path": "work", "targetRevision": "main"}, "destination": {"server": sandbox.server, "namespace": "{{.name}}"},
-         "syncPolicy": {"automated": {}, "syncOptions": ["CreateNamespace=true"]}},
-    )  # fmt: skip
+        f"{namespace}-set",
+        elements(f"{namespace}-a", f"{namespace}-b"),
+        {
+            "source": {"repoURL": repo.url, "path": "work", "targetRevision": "main"},
+            "destination": {"server": sandbox.server, "namespace": "{{.name}}"},
+            "syncPolicy": {"automated": {}, "syncOptions": ["CreateNamespace=true"]},
+        },
+    )
     wanted |= {"apiVersion": "argoproj.io/v1alpha1", "kind": "ApplicationSet"}
     wanted["metadata"] |= {"labels": {"team": "a"}}
-    repo.commit({"sets/s.json": json.dumps(wanted), "sets/keep.json": child(f"{namespace}-c", repo, sandbox, namespace), "work/c.yaml": CONFIG})  # fmt: skip
+    repo.commit(
+        {
+            "sets/s.json": json.dumps(wanted),
+            "sets/keep.json": child(f"{namespace}-c", repo, sandbox, namespace),
+            "work/c.yaml": CONFIG,
+        }
+    )
     parent = app(repo, HOME, "argocd", path="sets", policy={"automated": {"prune": True}})
     hub.wait_status(f"{namespace}-a", "Synced", "Healthy")
     hub.wait_status(parent, "Synced", "Healthy")
@@ -93,7 +118,14 @@ def test_a_set_from_git_makes_its_applications(hub, sandbox, repo, app, namespac
 
     repo.commit({"sets/s.json": None})
     hub.get(f"/api/v1/applications/{parent}", refresh="normal")
-    hub.wait(lambda: not Application.objects.filter(owner=f"{namespace}-set").exists() and not Application.objects.filter(name=f"{namespace}-a").exists(), "the set to go", 60)  # fmt: skip
+    hub.wait(
+        lambda: (
+            not Application.objects.filter(owner=f"{namespace}-set").exists()
+            and not Application.objects.filter(name=f"{namespace}-a").exists()
+        ),
+        "the set to go",
+        60,
+    )
     assert hub.get("/api/v1/applicationsets")["items"] == []
 
 

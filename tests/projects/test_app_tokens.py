@@ -100,5 +100,7 @@ def test_what_gives_no_token_is_said(idle_hub, private, tokens, change, words):
 )
 def test_an_odd_host_is_no_error_of_the_hub(idle_hub, private, tokens, answer, words):
     tokens.fails = answer
-    refused = idle_hub.post("/api/v1/repositories", {"repo": private.url, **github(tokens)}, status=400)  # fmt: skip
+    refused = idle_hub.post(
+        "/api/v1/repositories", {"repo": private.url, **github(tokens)}, status=400
+    )
     assert words in refused["message"]

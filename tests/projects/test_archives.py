@@ -19,10 +19,15 @@ from projects.sources.archives import Room, unpack
 LONG = "/".join(["folder-of-twenty-char"] * 6)
 LONGER = "/".join(["folder-of-twenty-char"] * 20)
 FILES = {
-    "c/Chart.yaml": b"name: c\n", "c/empty": b"", "c/block": b"x" * 512, "c/big.bin": bytes(range(256)) * 700,
-    f"c/{LONG}/values.yaml": b"a: 1\n", f"c/{LONGER}/values.yaml": b"a: 2\n", "c/größe-名前.txt": b"unicode\n",
+    "c/Chart.yaml": b"name: c\n",
+    "c/empty": b"",
+    "c/block": b"x" * 512,
+    "c/big.bin": bytes(range(256)) * 700,
+    f"c/{LONG}/values.yaml": b"a: 1\n",
+    f"c/{LONGER}/values.yaml": b"a: 2\n",
+    "c/größe-名前.txt": b"unicode\n",
     f"c/{LONGER}/名前-{'é' * 50}.txt": b"both\n",
-}  # fmt: skip
+}
 SECONDS = 3.0
 """Far more than what is bounded takes, and far less than what was not."""
 
@@ -56,8 +61,11 @@ def tree(tmp_path_factory):
 def by_tar(kind):
     def pack(root):
         return subprocess.run(
-            ["tar", f"--format={kind}", "--hard-dereference", "-cf", "-", "c"], cwd=root, check=True, capture_output=True
-        ).stdout  # fmt: skip
+            ["tar", f"--format={kind}", "--hard-dereference", "-cf", "-", "c"],
+            cwd=root,
+            check=True,
+            capture_output=True,
+        ).stdout
 
     return pack
 
@@ -66,7 +74,9 @@ def by_git(root):
     git = ["git", "-C", str(root), "-c", "user.name=x", "-c", "user.email=x@example.org"]
     for words in (["init", "-q"], ["add", "c"], ["commit", "-qm", "x"]):
         subprocess.run([*git, *words], check=True, capture_output=True)
-    return subprocess.run([*git, "archive", "--format=tar.gz", "HEAD"], check=True, capture_output=True).stdout  # fmt: skip
+    return subprocess.run(
+        [*git, "archive", "--format=tar.gz", "HEAD"], check=True, capture_output=True
+    ).stdout
 
 
 def by_python(kind):
@@ -101,7 +111,9 @@ def test_what_tools_write_is_read(tree, pack):
 @pytest.mark.parametrize("kind", ["ustar", "v7"])
 def test_old_formats_are_read(tree, tmp_path, kind):
     names = ["c/Chart.yaml", "c/big.bin", *([f"c/{LONG}/values.yaml"] if kind == "ustar" else [])]
-    data = subprocess.run(["tar", f"--format={kind}", "-cf", "-", *names], cwd=tree, check=True, capture_output=True).stdout  # fmt: skip
+    data = subprocess.run(
+        ["tar", f"--format={kind}", "-cf", "-", *names], cwd=tree, check=True, capture_output=True
+    ).stdout
 
     assert held(unpack(gzip.compress(data), strip=False)) == {n: FILES[n] for n in names}
 
@@ -143,16 +155,28 @@ END = bytes(1024)
         pytest.param(entry()[:300], "middle of a header", id="half a header"),
         pytest.param(header(size=600) + bytes(512), "middle of a file", id="half a file"),
         pytest.param(header(length=b"-0000000010\0"), "octal", id="negative octal size"),
-        pytest.param(header(length=b"\xff" * 11 + b"\xf0"), "negative", id="negative size of bytes"),
+        pytest.param(
+            header(length=b"\xff" * 11 + b"\xf0"), "negative", id="negative size of bytes"
+        ),
         pytest.param(header(length=b"00000000129\0"), "octal", id="a nine"),
         pytest.param(header(length=b"0000000_010\0"), "octal", id="an underscore"),
         pytest.param(header(length=b"\x80" + b"\x7f" * 11), "limit", id="size beyond all"),
-        pytest.param(header(kind=b"x", length=b"\x80" + b"\x7f" * 11), "64 KiB", id="extended size beyond all"),
-        pytest.param(header(kind=b"Z", size=10**9), "middle of an entry", id="unknown entry without end"),
+        pytest.param(
+            header(kind=b"x", length=b"\x80" + b"\x7f" * 11),
+            "64 KiB",
+            id="extended size beyond all",
+        ),
+        pytest.param(
+            header(kind=b"Z", size=10**9), "middle of an entry", id="unknown entry without end"
+        ),
         pytest.param(pax((b"size", b"-1")) + entry(), "no size", id="negative size of pax"),
         pytest.param(pax((b"size", b"1e3")) + entry(), "no size", id="size of pax with a letter"),
-        pytest.param(pax((b"size", "¹".encode())) + entry(), "no size", id="size of pax in small digits"),
-        pytest.param(pax((b"size", b"9" * 5000)) + entry(), "no size", id="size of pax with many digits"),
+        pytest.param(
+            pax((b"size", "¹".encode())) + entry(), "no size", id="size of pax in small digits"
+        ),
+        pytest.param(
+            pax((b"size", b"9" * 5000)) + entry(), "no size", id="size of pax with many digits"
+        ),
         pytest.param(entry(b"p", b"3 a=b\n", b"x") + entry(), "record", id="record too short"),
         pytest.param(entry(b"p", b"99 a=b\n", b"x") + entry(), "record", id="record too long"),
         pytest.param(entry(b"p", b"0 a=b\n", b"x") + entry(), "record", id="record of nothing"),
@@ -160,19 +184,31 @@ END = bytes(1024)
         pytest.param(entry(b"p", b"1" * 60_000, b"x") + entry(), "record", id="digits alone"),
         pytest.param(pax((b"path", b"x\0y")) + entry(), "zero byte", id="zero in a name"),
         pytest.param(pax((b"path", b"\xff")) + entry(), "UTF-8", id="name that is no text"),
-        pytest.param(pax((b"path", b"x" * 2000)) + entry(), "1024 char", id="name that is too long"),
-        pytest.param(pax((b"path", b"../x")) + entry(), "leads out", id="name of pax that leads out"),
-        pytest.param(entry(b"L", b"/x\0", b"L") + entry(), "leads out", id="name of GNU that leads out"),
-        pytest.param(pax((b"path", b"x")) + entry(b"L", b"y\0", b"L") + entry(), "both", id="pax and GNU"),
+        pytest.param(
+            pax((b"path", b"x" * 2000)) + entry(), "1024 char", id="name that is too long"
+        ),
+        pytest.param(
+            pax((b"path", b"../x")) + entry(), "leads out", id="name of pax that leads out"
+        ),
+        pytest.param(
+            entry(b"L", b"/x\0", b"L") + entry(), "leads out", id="name of GNU that leads out"
+        ),
+        pytest.param(
+            pax((b"path", b"x")) + entry(b"L", b"y\0", b"L") + entry(), "both", id="pax and GNU"
+        ),
         pytest.param(pax((b"path", b"x"), kind=b"g") + entry(), "global", id="global name"),
         pytest.param(pax((b"size", b"5"), kind=b"g") + entry(), "global", id="global size"),
         pytest.param(pax((b"GNU.sparse.major", b"1")) + entry(), "sparse", id="sparse by pax"),
         pytest.param(header(kind=b"S"), "sparse", id="sparse by GNU"),
-        pytest.param(pax((b"path", b"x")), "after an extended", id="nothing after an extended header"),
-        pytest.param(entry(b"a") + entry(b"a/b"), "both as a file and as a folder", id="file and folder"),
+        pytest.param(
+            pax((b"path", b"x")), "after an extended", id="nothing after an extended header"
+        ),
+        pytest.param(
+            entry(b"a") + entry(b"a/b"), "both as a file and as a folder", id="file and folder"
+        ),
         pytest.param(entry(b"a", b"x" * 3000), "unpacks", id="more than the limit"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_what_is_no_archive_is_refused_in_words(settings, data, words, packed):
     settings.MAX_CHART_BYTES = 2048
@@ -195,7 +231,12 @@ def test_the_size_of_a_link_is_no_data():
 
 
 def test_an_extended_header_has_its_own_size():
-    data = pax((b"size", b"1")) + pax((b"path", b"named"), (b"mtime", b"1.5")) + header() + b"1".ljust(512, b"\0")  # fmt: skip
+    data = (
+        pax((b"size", b"1"))
+        + pax((b"path", b"named"), (b"mtime", b"1.5"))
+        + header()
+        + b"1".ljust(512, b"\0")
+    )
 
     assert held(unpack(data, strip=False)) == {"named": b"1"}
 
@@ -265,7 +306,11 @@ def test_what_is_uncompressed_with_little_gain_is_copied_once():
 def mutated(data, source):
     data = bytearray(data)
     for _ in range(source.randint(1, 4)):
-        at = source.randrange(0, len(data) // 512) * 512 if source.random() < 0.5 else source.randrange(len(data))  # fmt: skip
+        at = (
+            source.randrange(0, len(data) // 512) * 512
+            if source.random() < 0.5
+            else source.randrange(len(data))
+        )
         way = source.randrange(4)
         if way == 0:
             data[min(at + source.randrange(512), len(data) - 1)] = source.randrange(256)

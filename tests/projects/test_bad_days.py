@@ -85,11 +85,20 @@ def test_a_source_that_cannot_be_rendered(hub, sandbox, repo, app, namespace, ch
     bomb = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\na: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n"
     named = "".join(f"  a{n}: *a\n" for n in range(180))
     names = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata:\n  a: &a {'x' * 100_000}\n{named}"
-    repo.write({
-        "names/x.yaml": names, "good/c.yaml": CONFIG, "chart/Chart.yaml": "name: [", "template/Chart.yaml": "apiVersion: v2\nname: t\nversion: 1.0.0\n",
-        "template/templates/a.yaml": "{{ nope }}", "malformed/x.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x\n", "bomb/b.yaml": bomb,
-        "kustomize/kustomization.yaml": "resources: [missing.yaml]\n", "jsonnet/x.jsonnet": "{ a: }", "noname/x.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {}\n",
-    })  # fmt: skip
+    repo.write(
+        {
+            "names/x.yaml": names,
+            "good/c.yaml": CONFIG,
+            "chart/Chart.yaml": "name: [",
+            "template/Chart.yaml": "apiVersion: v2\nname: t\nversion: 1.0.0\n",
+            "template/templates/a.yaml": "{{ nope }}",
+            "malformed/x.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x\n",
+            "bomb/b.yaml": bomb,
+            "kustomize/kustomization.yaml": "resources: [missing.yaml]\n",
+            "jsonnet/x.jsonnet": "{ a: }",
+            "noname/x.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {}\n",
+        }
+    )
     (repo.folder / "escape").mkdir()
     (repo.folder / "escape" / "x.yaml").symlink_to("/etc/passwd")
     repo.commit()

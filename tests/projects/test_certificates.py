@@ -24,7 +24,12 @@ def pem(pair):
 
 
 def item(host, text, kind="https", sub=""):
-    return {"serverName": host, "certType": kind, "certSubType": sub, "certData": base64.b64encode(text.encode()).decode()}  # fmt: skip
+    return {
+        "serverName": host,
+        "certType": kind,
+        "certSubType": sub,
+        "certData": base64.b64encode(text.encode()).decode(),
+    }
 
 
 @pytest.fixture
@@ -52,7 +57,9 @@ def test_a_server_of_ones_own_authority(hub, sandbox, secure_repo, app, namespac
     said = hub.post(PATH, {"items": [item("127.0.0.1", pem(other))]}, status=400)
     assert "use upsert" in said["message"]
     hub.post(PATH, {"items": [item("127.0.0.1", pem(other))]}, upsert="true")
-    hub.wait(lambda: "certificate" in GitRemote.objects.get(url=secure_repo.url).error, "the refusal")  # fmt: skip
+    hub.wait(
+        lambda: "certificate" in GitRemote.objects.get(url=secure_repo.url).error, "the refusal"
+    )
     hub.post(PATH, {"items": [item("127.0.0.1", pem(secure_repo.pair))]}, upsert="true")
     hub.wait(lambda: GitRemote.objects.get(url=secure_repo.url).error == "", "the connection")
 
@@ -79,35 +86,67 @@ def test_a_chart_server_that_wants_a_certificate(idle_hub):
 
 def test_charts_too(idle_hub, secure_repo):
     body = {"repo": f"{secure_repo.server.url}/none", "type": "helm"}
-    assert "CERTIFICATE_VERIFY_FAILED" in idle_hub.post("/api/v1/repositories", body, status=400)["message"]  # fmt: skip
+    assert (
+        "CERTIFICATE_VERIFY_FAILED"
+        in idle_hub.post("/api/v1/repositories", body, status=400)["message"]
+    )
     port = secure_repo.server.url.rpartition(":")[2]
     idle_hub.post(PATH, {"items": [item(f"127.0.0.1:{port}", pem(secure_repo.pair))]})
-    assert "CERTIFICATE_VERIFY_FAILED" not in idle_hub.post("/api/v1/repositories", body, status=400)["message"]  # fmt: skip
+    assert (
+        "CERTIFICATE_VERIFY_FAILED"
+        not in idle_hub.post("/api/v1/repositories", body, status=400)["message"]
+    )
 
 
 def test_they_are_listed_chosen_and_removed(idle_hub):
     one, two = pem(make_certificate()), pem(make_certificate())
-    idle_hub.post(PATH, {"items": [item("git.example", one + two), item("git.example", ED, "ssh", "ssh-ed25519"), item("Other.example", one)]})  # fmt: skip
+    idle_hub.post(
+        PATH,
+        {
+            "items": [
+                item("git.example", one + two),
+                item("git.example", ED, "ssh", "ssh-ed25519"),
+                item("Other.example", one),
+            ]
+        },
+    )
     found = idle_hub.get(PATH)["items"]
-    assert [(c["serverName"], c["certType"], c["certSubType"]) for c in found] == [("git.example", "ssh", "ssh-ed25519"), *[("git.example", "https", "ecdsa")] * 2, ("other.example", "https", "ecdsa")]  # fmt: skip
-    assert found[0]["certInfo"].startswith("SHA256:") and found[1]["certInfo"] == "CN=flotilla-sandbox"  # fmt: skip
+    assert [(c["serverName"], c["certType"], c["certSubType"]) for c in found] == [
+        ("git.example", "ssh", "ssh-ed25519"),
+        *[("git.example", "https", "ecdsa")] * 2,
+        ("other.example", "https", "ecdsa"),
+    ]
+    assert (
+        found[0]["certInfo"].startswith("SHA256:") and found[1]["certInfo"] == "CN=flotilla-sandbox"
+    )
     assert "certData" not in found[1]
     assert len(idle_hub.get(PATH, certType="https", hostNamePattern="git.*")["items"]) == 2
     files = idle_hub.get("/api/v1/flotilla/known-hosts")
-    assert files["lines"] == [f"git.example ssh-ed25519 {ED}"] and files["certificates"]["git.example"] == one + two  # fmt: skip
+    assert (
+        files["lines"] == [f"git.example ssh-ed25519 {ED}"]
+        and files["certificates"]["git.example"] == one + two
+    )
     gone = idle_hub.delete(PATH, hostNamePattern="git.example", certType="https")["items"]
     assert len(gone) == 2
-    assert [c["serverName"] for c in idle_hub.get(PATH)["items"]] == ["git.example", "other.example"]  # fmt: skip
+    assert [c["serverName"] for c in idle_hub.get(PATH)["items"]] == [
+        "git.example",
+        "other.example",
+    ]
     idle_hub.delete(PATH, hostNamePattern="*")
     assert idle_hub.get(PATH)["items"] == []
     assert AuditEvent.objects.filter(kind="certificate", verb="delete").count() == 3
 
 
 def test_another_key_of_a_known_host_is_not_taken_silently(idle_hub):
-    first, other = item("git.example", ED, "ssh", "ssh-ed25519"), item("git.example", ED[:-4] + "AAAA", "ssh", "ssh-ed25519")  # fmt: skip
+    first, other = (
+        item("git.example", ED, "ssh", "ssh-ed25519"),
+        item("git.example", ED[:-4] + "AAAA", "ssh", "ssh-ed25519"),
+    )
     idle_hub.post(PATH, {"items": [first]})
     idle_hub.post(PATH, {"items": [first]})
-    assert "upsert was not specified" in idle_hub.post(PATH, {"items": [other]}, status=400)["message"]  # fmt: skip
+    assert (
+        "upsert was not specified" in idle_hub.post(PATH, {"items": [other]}, status=400)["message"]
+    )
     idle_hub.post(PATH, {"items": [other]}, upsert="true")
     assert len(idle_hub.get(PATH)["items"]) == 1
 
@@ -115,11 +154,16 @@ def test_another_key_of_a_known_host_is_not_taken_silently(idle_hub):
 @pytest.mark.parametrize(
     ("entry", "word"),
     [
-        (item("git.example", "no pem"), "items[0].certData"), (item("https://git.example", pem(make_certificate())), "items[0].serverName"), (item("*.example", pem(make_certificate())), "items[0].serverName"),
-        (item("git.example", make_certificate()), "private key"), ({**item("git.example", ""), "certData": "*"}, "items[0].certData"), (item("a b", ED, "ssh", "x"), "items[0]"),
-        ({"serverName": "a", "certType": "ftp"}, "items[0].certType"), (item("a", "", "ssh", "x"), "items[0]"),
+        (item("git.example", "no pem"), "items[0].certData"),
+        (item("https://git.example", pem(make_certificate())), "items[0].serverName"),
+        (item("*.example", pem(make_certificate())), "items[0].serverName"),
+        (item("git.example", make_certificate()), "private key"),
+        ({**item("git.example", ""), "certData": "*"}, "items[0].certData"),
+        (item("a b", ED, "ssh", "x"), "items[0]"),
+        ({"serverName": "a", "certType": "ftp"}, "items[0].certType"),
+        (item("a", "", "ssh", "x"), "items[0]"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_a_certificate(idle_hub, entry, word):
     said = idle_hub.post(PATH, {"items": [entry]}, status=400)["message"]
     assert word in said and "PRIVATE" not in said
@@ -130,7 +174,9 @@ def test_who_may_not_trust_anything(idle_hub):
     idle_hub.post(PATH, {"items": [item("git.example", ED, "ssh", "ssh-ed25519")]})
     dev = Account.objects.create(name="dev", password="!", capabilities=["login"])
     token = issue(dev, timezone.now())
-    idle_hub.post(PATH, {"items": [item("git.example", pem(make_certificate()))]}, status=403, token=token)  # fmt: skip
+    idle_hub.post(
+        PATH, {"items": [item("git.example", pem(make_certificate()))]}, status=403, token=token
+    )
     idle_hub.delete(PATH, hostNamePattern="*", status=403, token=token)
     assert idle_hub.get(PATH, token=token)["items"] == []
 

@@ -67,7 +67,10 @@ def test_an_odd_entry_of_an_index_is_an_error_of_that_chart(place, odd):
 
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: repr(odd)[:20])
-@pytest.mark.parametrize("shape", [lambda odd: odd, lambda odd: {"entries": odd}, lambda odd: {"entries": {str(odd): [GOOD]}}])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape",
+    [lambda odd: odd, lambda odd: {"entries": odd}, lambda odd: {"entries": {str(odd): [GOOD]}}],
+)
 def test_an_odd_index_is_an_error_of_that_repository(shape, odd):
     found = ask(lambda: read_index(json.dumps(shape(odd)).encode(), "r"))
 
@@ -80,10 +83,12 @@ def test_an_odd_index_is_an_error_of_that_repository(shape, odd):
         pytest.param("entries: {demo: 5}", "entries.demo is no list", id="no list"),
         pytest.param("entries: {demo: [5, {}]}", "not found", id="nothing to read"),
         pytest.param("entries: {demo: [{version: 1.0.0}]}", "names no file", id="no urls"),
-        pytest.param("entries: {demo: [{version: 1.0.0, urls: [5]}]}", "names no file", id="a number"),
+        pytest.param(
+            "entries: {demo: [{version: 1.0.0, urls: [5]}]}", "names no file", id="a number"
+        ),
         pytest.param("entries: {demo: [{version: 1.0.0, urls: x}]}", "names no file", id="a text"),
     ],
-)  # fmt: skip
+)
 def test_what_is_odd_is_named(server, text, words):
     server.answer = lambda path: http(text.encode())
 
@@ -136,7 +141,9 @@ def test_an_odd_manifest_is_an_error_in_words(server, place, odd):
 
 
 @pytest.mark.parametrize("odd", FEW, ids=lambda odd: repr(odd)[:20])
-@pytest.mark.parametrize("shape", [lambda odd: odd, lambda odd: {"tags": odd}, lambda odd: {"tags": [odd, "1.0.0"]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "shape", [lambda odd: odd, lambda odd: {"tags": odd}, lambda odd: {"tags": [odd, "1.0.0"]}]
+)
 def test_odd_tags_are_an_error_in_words(server, shape, odd):
     server.answer = lambda path: http(json.dumps(shape(odd)).encode())
 
@@ -180,7 +187,11 @@ def test_an_odd_token_goes_into_no_header(server, field, odd):
         charts.tags(artifact(server), PLAIN)
 
 
-@pytest.mark.parametrize("odd", [5, "text", {"a": 1}, [5], [{"name": 5}], [{"name": "x", "version": {}, "repository": []}]], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "odd",
+    [5, "text", {"a": 1}, [5], [{"name": 5}], [{"name": "x", "version": {}, "repository": []}]],
+    ids=repr,
+)
 @pytest.mark.parametrize("name", ["Chart.yaml", "requirements.yaml", "Chart.lock"])
 def test_odd_dependencies_are_an_error_of_that_chart(name, odd):
     files = {
@@ -225,7 +236,9 @@ def test_a_redirect_leads_a_templates_credentials_out_of_no_repository(target, l
     assert bool(seen[target]) is shown
 
 
-@pytest.mark.parametrize("url", ["http://[", "oci://[::1/x", "http://h:x/", "http://h:99999/", "oci://"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url", ["http://[", "oci://[::1/x", "http://h:x/", "http://h:99999/", "oci://"]
+)
 def test_a_repository_that_is_no_url_is_an_error_in_words(url):
     for call in (
         lambda: charts.index(url, {}),

@@ -27,49 +27,96 @@ def manifest(kind, api, name, **fields):
 def pods(name, **spec):
     container = {"name": "c", "image": "x", **spec.pop("container", {})}
     template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [container], **spec}}
-    return manifest("Deployment", "apps/v1", name, spec={"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": template})  # fmt: skip
+    return manifest(
+        "Deployment",
+        "apps/v1",
+        name,
+        spec={"replicas": 0, "selector": {"matchLabels": {"app": name}}, "template": template},
+    )
 
 
 def policy(name, **peer):
     rules = [{"from": [{"podSelector": {"matchLabels": {"a": "b"}}, **peer}]}]
-    return manifest("NetworkPolicy", "networking.k8s.io/v1", name, spec={"podSelector": {}, "ingress": rules})  # fmt: skip
+    return manifest(
+        "NetworkPolicy", "networking.k8s.io/v1", name, spec={"podSelector": {}, "ingress": rules}
+    )
 
 
 def definition(name, *, status=False, **size):
-    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer", **size}}}}}  # fmt: skip
+    schema = {
+        "type": "object",
+        "properties": {
+            "spec": {"type": "object", "properties": {"size": {"type": "integer", **size}}}
+        },
+    }
     more = {"subresources": {"status": {}}} if status else {}
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}, **more}  # fmt: skip
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        **more,
+    }
     names = {"plural": f"{name}s", "kind": name.capitalize()}
     return manifest(
-        "CustomResourceDefinition", "apiextensions.k8s.io/v1", f"{name}s.zero.example",
-        spec={"group": "zero.example", "scope": "Namespaced", "names": names, "versions": [version]},
-    )  # fmt: skip
+        "CustomResourceDefinition",
+        "apiextensions.k8s.io/v1",
+        f"{name}s.zero.example",
+        spec={
+            "group": "zero.example",
+            "scope": "Namespaced",
+            "names": names,
+            "versions": [version],
+        },
+    )
 
 
 def tolerating(name, **more):
-    return pods(name, tolerations=[{"key": "a", "operator": "Exists", "effect": "NoExecute", **more}])  # fmt: skip
+    return pods(
+        name, tolerations=[{"key": "a", "operator": "Exists", "effect": "NoExecute", **more}]
+    )
 
 
 ZEROS = {
     "token": (pods("token"), pods("token", automountServiceAccountToken=False)),
-    "account": (manifest("ServiceAccount", "v1", "account"), manifest("ServiceAccount", "v1", "account", automountServiceAccountToken=False)),
-    "escalation": (pods("escalation"), pods("escalation", container={"securityContext": {"allowPrivilegeEscalation": False}})),
+    "account": (
+        manifest("ServiceAccount", "v1", "account"),
+        manifest("ServiceAccount", "v1", "account", automountServiceAccountToken=False),
+    ),
+    "escalation": (
+        pods("escalation"),
+        pods("escalation", container={"securityContext": {"allowPrivilegeEscalation": False}}),
+    ),
     "root": (pods("root"), pods("root", container={"securityContext": {"runAsUser": 0}})),
     "spaces": (policy("spaces"), policy("spaces", namespaceSelector={})),
     "closes": (policy("closes", namespaceSelector={}), policy("closes")),
     "seconds": (tolerating("seconds"), tolerating("seconds", tolerationSeconds=0)),
     "limits": (definition("limit"), definition("limit", minimum=0)),
     "states": (definition("state"), definition("state", status=True)),
-    "parts": (manifest("ConfigMap", "v1", "parts", data={"a": "1"}), manifest("ConfigMap", "v1", "parts", data={"a": ""})),
-}  # fmt: skip
+    "parts": (
+        manifest("ConfigMap", "v1", "parts", data={"a": "1"}),
+        manifest("ConfigMap", "v1", "parts", data={"a": ""}),
+    ),
+}
 CONTROLS = {
     "mounts": (
-        pods("mounts", volumes=[{"name": "v", "emptyDir": {}}], container={"volumeMounts": [{"name": "v", "mountPath": "/v"}]}),
-        pods("mounts", volumes=[{"name": "v", "emptyDir": {}}], container={"volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": False}]}),
+        pods(
+            "mounts",
+            volumes=[{"name": "v", "emptyDir": {}}],
+            container={"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
+        ),
+        pods(
+            "mounts",
+            volumes=[{"name": "v", "emptyDir": {}}],
+            container={"volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": False}]},
+        ),
     ),
     "network": (pods("network"), pods("network", hostNetwork=False)),
-    "units": (pods("units", container={"resources": {"limits": {"cpu": "1"}}}), pods("units", container={"resources": {"limits": {"cpu": "1000m"}}})),
-}  # fmt: skip
+    "units": (
+        pods("units", container={"resources": {"limits": {"cpu": "1"}}}),
+        pods("units", container={"resources": {"limits": {"cpu": "1000m"}}}),
+    ),
+}
 
 
 def files(table, number):
@@ -93,7 +140,11 @@ def test_zero_values_count_and_are_applied(hub, genuine, repo, app, namespace):
     hub.wait_status(name, "OutOfSync")
     sync(hub, name)
     hub.wait_status(name, "Synced")
-    live = {n: genuine.get("apps" if p[0]["kind"] == "Deployment" else "", p[0]["kind"], namespace, n) for n, p in ZEROS.items() if p[0]["kind"] in ("Deployment", "ServiceAccount")}  # fmt: skip
+    live = {
+        n: genuine.get("apps" if p[0]["kind"] == "Deployment" else "", p[0]["kind"], namespace, n)
+        for n, p in ZEROS.items()
+        if p[0]["kind"] in ("Deployment", "ServiceAccount")
+    }
 
     commit = hub.push(repo, files(ZEROS | CONTROLS, 1))
     hub.wait_status(name, "OutOfSync", revision=commit)
@@ -106,22 +157,41 @@ def test_zero_values_count_and_are_applied(hub, genuine, repo, app, namespace):
     sync(hub, name)
     hub.wait_status(name, "Synced", revision=commit)
     assert asked(genuine) == before, "what a sync has shown is not asked again"
-    [peer] = genuine.get("networking.k8s.io", "NetworkPolicy", namespace, "closes")["spec"]["ingress"][0]["from"]  # fmt: skip
+    [peer] = genuine.get("networking.k8s.io", "NetworkPolicy", namespace, "closes")["spec"][
+        "ingress"
+    ][0]["from"]
     assert "namespaceSelector" not in peer
-    [peer] = genuine.get("networking.k8s.io", "NetworkPolicy", namespace, "spaces")["spec"]["ingress"][0]["from"]  # fmt: skip
+    [peer] = genuine.get("networking.k8s.io", "NetworkPolicy", namespace, "spaces")["spec"][
+        "ingress"
+    ][0]["from"]
     assert peer["namespaceSelector"] == {}
     token = genuine.get("apps", "Deployment", namespace, "token")["spec"]["template"]["spec"]
     assert token["automountServiceAccountToken"] is False
     seconds = genuine.get("apps", "Deployment", namespace, "seconds")["spec"]["template"]["spec"]
     assert seconds["tolerations"][0]["tolerationSeconds"] == 0
-    [version] = genuine.get("apiextensions.k8s.io", "CustomResourceDefinition", "", "limits.zero.example")["spec"]["versions"]  # fmt: skip
-    assert version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["size"]["minimum"] == 0  # fmt: skip
+    [version] = genuine.get(
+        "apiextensions.k8s.io", "CustomResourceDefinition", "", "limits.zero.example"
+    )["spec"]["versions"]
+    assert (
+        version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["size"]["minimum"]
+        == 0
+    )
     assert live["token"]["metadata"]["generation"] == 1
 
 
 def test_defaults_of_a_definition_in_elements_are_no_drift(hub, genuine, repo, app, namespace):
-    route = manifest("Route", "compare.example/v1", "r", spec={"rules": [{"backendRefs": [{"name": "a", "port": 80}]}]})  # fmt: skip
-    gadget = manifest("Gadget", "compare.example/v1", "g", spec={"backends": [{"name": "a", "port": 80}], "parts": [{"id": "one"}]})  # fmt: skip
+    route = manifest(
+        "Route",
+        "compare.example/v1",
+        "r",
+        spec={"rules": [{"backendRefs": [{"name": "a", "port": 80}]}]},
+    )
+    gadget = manifest(
+        "Gadget",
+        "compare.example/v1",
+        "g",
+        spec={"backends": [{"name": "a", "port": 80}], "parts": [{"id": "one"}]},
+    )
     for crd in DEFINITIONS:
         genuine.apply(crd)
     repo.commit({"r.yaml": yaml.safe_dump(route), "g.yaml": yaml.safe_dump(gadget)})
@@ -148,26 +218,79 @@ def test_defaults_of_a_definition_in_elements_are_no_drift(hub, genuine, repo, a
 
 REFERENCE = {"resourceFieldRef": {"containerName": "c", "resource": "limits.cpu"}}
 QUANTITIES = [
-    manifest("HorizontalPodAutoscaler", "autoscaling/v2", "h", spec={
-        "maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "none"},
-        "metrics": [{"type": "Pods", "pods": {"metric": {"name": "q"}, "target": {"type": "AverageValue", "averageValue": 10}}}],
-    }),
-    manifest("LimitRange", "v1", "l", spec={"limits": [{"type": "Container", "max": {"cpu": 2, "memory": "1024Mi"}, "default": {"cpu": 0.5}}]}),
+    manifest(
+        "HorizontalPodAutoscaler",
+        "autoscaling/v2",
+        "h",
+        spec={
+            "maxReplicas": 3,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "none"},
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "q"},
+                        "target": {"type": "AverageValue", "averageValue": 10},
+                    },
+                }
+            ],
+        },
+    ),
+    manifest(
+        "LimitRange",
+        "v1",
+        "l",
+        spec={
+            "limits": [
+                {
+                    "type": "Container",
+                    "max": {"cpu": 2, "memory": "1024Mi"},
+                    "default": {"cpu": 0.5},
+                }
+            ]
+        },
+    ),
     manifest("ResourceQuota", "v1", "q", spec={"hard": {"pods": 10, "requests.cpu": "2000m"}}),
     pods(
-        "d", container={"env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]},
+        "d",
+        container={
+            "env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]
+        },
         volumes=[
             {"name": "v", "downwardAPI": {"items": [{"path": "a", **REFERENCE}]}},
-            {"name": "p", "projected": {"sources": [{"downwardAPI": {"items": [{"path": "a", **REFERENCE}]}}]}},
+            {
+                "name": "p",
+                "projected": {
+                    "sources": [{"downwardAPI": {"items": [{"path": "a", **REFERENCE}]}}]
+                },
+            },
         ],
     ),
-    manifest("StatefulSet", "apps/v1", "s", spec={
-        "serviceName": "s", "replicas": 0, "selector": {"matchLabels": {"app": "s"}},
-        "template": {"metadata": {"labels": {"app": "s"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}},
-        "volumeClaimTemplates": [{"metadata": {"name": "v"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1024Mi"}}}}],
-    }),
+    manifest(
+        "StatefulSet",
+        "apps/v1",
+        "s",
+        spec={
+            "serviceName": "s",
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": "s"}},
+            "template": {
+                "metadata": {"labels": {"app": "s"}},
+                "spec": {"containers": [{"name": "c", "image": "x"}]},
+            },
+            "volumeClaimTemplates": [
+                {
+                    "metadata": {"name": "v"},
+                    "spec": {
+                        "accessModes": ["ReadWriteOnce"],
+                        "resources": {"requests": {"storage": "1024Mi"}},
+                    },
+                }
+            ],
+        },
+    ),
     manifest("Service", "v1", "svc", spec={"selector": {"app": "s"}, "ports": [{"port": 80}]}),
-]  # fmt: skip
+]
 
 
 def test_quantities_and_defaults_that_nobody_publishes(hub, genuine, repo, app, namespace):
@@ -187,26 +310,41 @@ def test_quantities_and_defaults_that_nobody_publishes(hub, genuine, repo, app, 
 
 
 def test_what_is_named_twice_counts_once(hub, genuine, repo, app, namespace):
-    twice = pods("twice", container={
-        "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "b"}, {"name": "A", "value": "2"}],
-        "ports": [{"containerPort": 80, "name": "one"}, {"containerPort": 80, "name": "two"}],
-    })  # fmt: skip
+    twice = pods(
+        "twice",
+        container={
+            "env": [
+                {"name": "A", "value": "1"},
+                {"name": "B", "value": "b"},
+                {"name": "A", "value": "2"},
+            ],
+            "ports": [{"containerPort": 80, "name": "one"}, {"containerPort": 80, "name": "two"}],
+        },
+    )
     repo.commit({"d.yaml": yaml.safe_dump(twice)})
     name = app(repo, genuine, namespace, policy=AUTO)
     hub.wait_status(name, "Synced")
     hub.get(f"/api/v1/applications/{name}", refresh="hard")
     hub.wait_status(name, "Synced")
 
-    [container] = genuine.get("apps", "Deployment", namespace, "twice")["spec"]["template"]["spec"]["containers"]  # fmt: skip
+    [container] = genuine.get("apps", "Deployment", namespace, "twice")["spec"]["template"]["spec"][
+        "containers"
+    ]
     assert container["env"] == [{"name": "B", "value": "b"}, {"name": "A", "value": "2"}]
     assert [port["name"] for port in container["ports"]] == ["two"]
-    messages = [c["message"] for c in hub.application(name)["status"]["conditions"] if c["type"] == "RepeatedElementWarning"]  # fmt: skip
+    messages = [
+        c["message"]
+        for c in hub.application(name)["status"]["conditions"]
+        if c["type"] == "RepeatedElementWarning"
+    ]
     assert len(messages) == 2
     assert "containers[name 'c'].env has name 'A' twice" in messages[0]
     assert Operation.objects.count() == 1
 
 
-def test_what_no_cluster_takes_twice_is_said_before_anything_is_applied(hub, genuine, repo, app, namespace):  # fmt: skip
+def test_what_no_cluster_takes_twice_is_said_before_anything_is_applied(
+    hub, genuine, repo, app, namespace
+):
     wrong = pods("wrong")
     wrong["spec"]["template"]["spec"]["containers"] *= 2
     good = manifest("ConfigMap", "v1", "good", data={"a": "1"})
@@ -227,12 +365,28 @@ def test_a_dry_run_that_gets_no_answer_is_said(hub, genuine, repo, app, namespac
     hub.wait_status(name, "OutOfSync")
     sync(hub, name)
     hub.wait_status(name, "Synced")
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}  # fmt: skip
-    hook = manifest("ValidatingWebhookConfiguration", "admissionregistration.k8s.io/v1", namespace, webhooks=[{
-        "name": "none.zero.example", "sideEffects": "None", "admissionReviewVersions": ["v1"], "rules": [rule],
-        "clientConfig": {"url": "https://127.0.0.1:1/"}, "timeoutSeconds": 1,
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-    }])  # fmt: skip
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["*"],
+        "resources": ["configmaps"],
+    }
+    hook = manifest(
+        "ValidatingWebhookConfiguration",
+        "admissionregistration.k8s.io/v1",
+        namespace,
+        webhooks=[
+            {
+                "name": "none.zero.example",
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+                "rules": [rule],
+                "clientConfig": {"url": "https://127.0.0.1:1/"},
+                "timeoutSeconds": 1,
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            }
+        ],
+    )
     genuine.apply(hook)
     time.sleep(1.5)  # the API server reads webhooks a moment later, and says nowhere when
 
@@ -253,7 +407,9 @@ def test_a_dry_run_that_gets_no_answer_is_said(hub, genuine, repo, app, namespac
     hub.wait(answered, "an answer")
 
 
-def test_what_the_server_does_not_take_is_out_of_sync_in_its_words(hub, genuine, repo, app, namespace):  # fmt: skip
+def test_what_the_server_does_not_take_is_out_of_sync_in_its_words(
+    hub, genuine, repo, app, namespace
+):
     repo.commit({"d.yaml": yaml.safe_dump(pods("fixed"))})
     name = app(repo, genuine, namespace)
     hub.wait_status(name, "OutOfSync")

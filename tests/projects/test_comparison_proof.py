@@ -23,7 +23,9 @@ from projects.target import Target
 pytestmark = pytest.mark.controlplane
 
 ROUNDS = int(os.environ.get("HUB_TEST_COMPARISON_ROUNDS", "200"))
-SEED = int(os.environ.get("HUB_TEST_COMPARISON_SEED", "0")) or random.SystemRandom().randrange(10**9)  # fmt: skip
+SEED = int(os.environ.get("HUB_TEST_COMPARISON_SEED", "0")) or random.SystemRandom().randrange(
+    10**9
+)
 SUPPORT = Path(__file__).parents[1] / "support"
 KINDS = yaml.safe_load((SUPPORT / "kinds.yaml").read_text())
 DEFINITIONS = yaml.safe_load((SUPPORT / "definitions.yaml").read_text())
@@ -36,7 +38,9 @@ class Bench:
 
     def __init__(self, control_plane):
         config = {"bearerToken": "admin-token", "tlsClientConfig": {"caData": control_plane["ca"]}}
-        self.cluster = Cluster.objects.create(server=control_plane["server"], name="proof", config=config)  # fmt: skip
+        self.cluster = Cluster.objects.create(
+            server=control_plane["server"], name="proof", config=config
+        )
         self.connection = kube.connect(self.cluster)
         self.target = Target(self.cluster)
         self.tried = Tried(self.connection, Schemas(self.connection))
@@ -44,7 +48,9 @@ class Bench:
 
     def live(self, manifest):
         kind = kube.kind_of(self.connection, manifest)
-        return self.connection.get(kind, manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"])  # fmt: skip
+        return self.connection.get(
+            kind, manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]
+        )
 
     def apply(self, manifest):
         return self.target.apply(normalize_desired(manifest), OPTIONS, None)
@@ -63,7 +69,14 @@ class Bench:
         if look.is_same:
             return True
         question = evidence.Question(look)
-        if evidence._fitting(evidence._known(self.cluster, [question.key.text]).get(question.key.text, []), question, evidence._asked(question, "")) is None:  # fmt: skip
+        if (
+            evidence._fitting(
+                evidence._known(self.cluster, [question.key.text]).get(question.key.text, []),
+                question,
+                evidence._asked(question, ""),
+            )
+            is None
+        ):
             self.counts["asked"] += 1
         [found] = evidence.settle(self.cluster, "", [question])
         assert not found.note, found.note
@@ -81,7 +94,10 @@ class Bench:
 def _definitions(control_plane):
     config = {"bearerToken": "admin-token", "tlsClientConfig": {"caData": control_plane["ca"]}}
     connection = kube.Connection(control_plane["server"], "proof", config)
-    for manifest in [*DEFINITIONS, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}]:  # fmt: skip
+    for manifest in [
+        *DEFINITIONS,
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+    ]:
         connection.apply(kube.kind_of(connection, manifest), manifest)
     deadline = time.monotonic() + 20
     while b"compare.example" not in connection.read("/openapi/v3"):
@@ -123,17 +139,23 @@ def one_round(bench, base, chance, where):
     manifest = bench.tried.grown(base, chance, 4)
     created = bench.apply(manifest)
     settled(bench, manifest, f"{where}, created")
-    assert bench.live(manifest)["metadata"].get("generation", 1) == created["metadata"].get("generation", 1), where  # fmt: skip
+    assert bench.live(manifest)["metadata"].get("generation", 1) == created["metadata"].get(
+        "generation", 1
+    ), where
     change_in_git(bench, manifest, chance, where)
     kind = kube.kind_of(bench.connection, manifest)
     metadata = manifest["metadata"]
-    bench.connection.delete(kind, metadata.get("namespace", ""), metadata["name"], propagation="Background")  # fmt: skip
+    bench.connection.delete(
+        kind, metadata.get("namespace", ""), metadata["name"], propagation="Background"
+    )
 
 
 def settled(bench, manifest, where):
     asked = bench.counts["asked"]
     live = bench.live(manifest)
-    assert bench.is_synced(manifest, live), f"{where}: OutOfSync right after the apply\n{manifest}\n{live}"  # fmt: skip
+    assert bench.is_synced(manifest, live), (
+        f"{where}: OutOfSync right after the apply\n{manifest}\n{live}"
+    )
     if bench.counts["asked"] > asked:
         bench.counts["asked after an apply"] += 1
 
@@ -163,7 +185,9 @@ def follow(bench, manifest, where, what):
         # What somebody set cannot be taken back, as `immutable: true` of a Secret.
         bench.counts["refused"] += 1
         return
-    assert bench.is_synced(manifest, live) is truth, f"{where}\ntruth {truth}\n{live}\n{bench.look(manifest, live).doubts}"  # fmt: skip
+    assert bench.is_synced(manifest, live) is truth, (
+        f"{where}\ntruth {truth}\n{live}\n{bench.look(manifest, live).doubts}"
+    )
     if not truth:
         bench.counts[what] += 1
         bench.apply(manifest)

@@ -38,8 +38,12 @@ def command_of(code, *arguments, folder, memory=1024**3, seconds=20, output=1024
     """Return the command that runs a piece of Python where kustomize would run."""
     command = confinement.program_command(
         [str(PYTHON), "-I", "-S", "-c", textwrap.dedent(code), *map(str, arguments)],
-        folder, memory=memory, seconds=seconds, output=output, helpers=helpers,
-    )  # fmt: skip
+        folder,
+        memory=memory,
+        seconds=seconds,
+        output=output,
+        helpers=helpers,
+    )
     # The probe itself needs Python's library, which kustomize does not.
     place = next(n for n, word in enumerate(command) if word.startswith("{"))
     plan = json.loads(command[place])
@@ -53,9 +57,15 @@ def inside(code, *arguments, **limits):
     """Run a piece of Python where kustomize would run, and return how it ended."""
     with confinement.working_folder() as folder:
         return subprocess.run(
-            command_of(code, *arguments, folder=folder, **limits), cwd=folder, env=confinement.environment(folder),
-            capture_output=True, text=True, check=False, timeout=60, start_new_session=True,
-        )  # fmt: skip
+            command_of(code, *arguments, folder=folder, **limits),
+            cwd=folder,
+            env=confinement.environment(folder),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            start_new_session=True,
+        )
 
 
 def finish(code, *, timeout, **limits):
@@ -88,7 +98,10 @@ READ = """
 
 
 @pytest.mark.needs("files")
-@pytest.mark.parametrize("place", ["/etc/passwd", "/etc/shadow", "/proc/self/environ", "/proc/1/environ", "/root", "/tmp"])  # fmt: skip
+@pytest.mark.parametrize(
+    "place",
+    ["/etc/passwd", "/etc/shadow", "/proc/self/environ", "/proc/1/environ", "/root", "/tmp"],
+)
 def test_files_of_the_host_cannot_be_read(place):
     finished = inside(READ, place)
 
@@ -125,7 +138,11 @@ def test_the_environment_holds_nothing_of_the_hub(monkeypatch):
 
 
 @pytest.mark.needs("network")
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK], ids=["IPv4", "IPv6", "local", "netlink"])  # fmt: skip
+@pytest.mark.parametrize(
+    "family",
+    [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK],
+    ids=["IPv4", "IPv6", "local", "netlink"],
+)
 def test_no_server_can_be_reached(family):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
@@ -224,11 +241,15 @@ def test_output_is_bounded(settings):
         finish(code, timeout=20, output=process.most_output())
 
 
-@pytest.mark.parametrize("code", [
-    "x = bytearray(10 * 1024**3)",
-    "import mmap; x = mmap.mmap(-1, 10 * 1024**3)",
-    "x = []\nwhile True: x.append(bytearray(1024**2))",
-], ids=["at once", "shared", "little by little"])  # fmt: skip
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = bytearray(10 * 1024**3)",
+        "import mmap; x = mmap.mmap(-1, 10 * 1024**3)",
+        "x = []\nwhile True: x.append(bytearray(1024**2))",
+    ],
+    ids=["at once", "shared", "little by little"],
+)
 def test_memory_is_bounded(code):
     finished = inside(code)
 
@@ -281,12 +302,21 @@ NESTED = "{apiVersion: 'v1', kind: 'ConfigMap', metadata: {name: 'x'}, data: nes
 NEST = "local nested(n) = if n == 0 then {} else {a: nested(n - 1)};\n"
 
 
-@pytest.mark.parametrize("files", [
-    {"a.jsonnet": NEST + NESTED % 150},
-    {"a.jsonnet": NEST + NESTED % 300},
-    {"a.jsonnet": NEST.replace("{a: nested(n - 1)}", "[nested(n - 1)]") + NESTED % 300},
-    {"a.json": '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": ' + "[" * 300 + "]" * 300 + "}"},
-], ids=["more than 100", "more than the hub writes", "lists", "JSON"])  # fmt: skip
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a.jsonnet": NEST + NESTED % 150},
+        {"a.jsonnet": NEST + NESTED % 300},
+        {"a.jsonnet": NEST.replace("{a: nested(n - 1)}", "[nested(n - 1)]") + NESTED % 300},
+        {
+            "a.json": '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": '
+            + "[" * 300
+            + "]" * 300
+            + "}"
+        },
+    ],
+    ids=["more than 100", "more than the hub writes", "lists", "JSON"],
+)
 def test_answers_are_bounded_in_depth(transactional_db, repo, files):
     repo.commit(files)
 

@@ -10,14 +10,21 @@ pytestmark = pytest.mark.controlplane
 
 
 def job(name, phase, code=0, image="busybox", finished=None, **notes):
-    texts = {f"argocd.argoproj.io/{k.replace('_', '-')}": v for k, v in {"hook": phase, **notes}.items()}  # fmt: skip
+    texts = {
+        f"argocd.argoproj.io/{k.replace('_', '-')}": v for k, v in {"hook": phase, **notes}.items()
+    }
     named = {"generateName": name} if name.endswith("-") else {"name": name}
     pod = {"restartPolicy": "Never", "containers": [{"name": "main", "image": image}]}
     template = {"metadata": {"annotations": {"controlplane/exit-code": str(code)}}, "spec": pod}
     spec = {"backoffLimit": 0, "template": template}
     if finished is not None:
         spec["ttlSecondsAfterFinished"] = finished
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**named, "annotations": texts}, "spec": spec}  # fmt: skip
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {**named, "annotations": texts},
+        "spec": spec,
+    }
 
 
 CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}}
@@ -96,14 +103,19 @@ def test_a_job_of_the_sync_runs_again_in_the_deletion(hub, applied):
 
 
 def test_hooks_of_a_deletion_run_wave_after_wave(hub, applied):
-    waves = {n: job(n, "PreDelete", sync_wave=str(w)) for n, w in (("third", 5), ("first", -1), ("second", 0))}  # fmt: skip
+    waves = {
+        n: job(n, "PreDelete", sync_wave=str(w))
+        for n, w in (("third", 5), ("first", -1), ("second", 0))
+    }
     found = applied(**waves, p=job("last", "PostDelete"))
 
     delete(hub, found.name)
     overlaps = []
 
     def gone():
-        running = [i["metadata"]["name"] for i in found.look() if not i.get("status", {}).get("succeeded")]  # fmt: skip
+        running = [
+            i["metadata"]["name"] for i in found.look() if not i.get("status", {}).get("succeeded")
+        ]
         overlaps.extend([running] if len(running) > 1 else [])
         return not Application.objects.filter(name=found.name).exists()
 
@@ -148,7 +160,10 @@ def test_a_failing_hook_is_given_up_by_its_finalizer(hub, applied):
     found.until_gone()
 
     # Nothing of the hub holds the hook, and with it the namespace.
-    hub.wait(lambda: not any(i["metadata"].get("finalizers") for i in found.look()), "the hook to be let go")  # fmt: skip
+    hub.wait(
+        lambda: not any(i["metadata"].get("finalizers") for i in found.look()),
+        "the hook to be let go",
+    )
 
 
 def test_a_hook_that_cannot_be_created_is_said_with_a_way_out(hub, applied):

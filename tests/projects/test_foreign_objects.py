@@ -44,17 +44,32 @@ def config(name, namespace="", value="mine", **annotations):
 def deployment(name, namespace="", value="mine"):
     """A Deployment whose pods carry a value."""
     metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
-    container = {"name": "main", "image": f"registry.example/{value.lower()}:1", "env": [{"name": "A", "value": value}]}  # fmt: skip
+    container = {
+        "name": "main",
+        "image": f"registry.example/{value.lower()}:1",
+        "env": [{"name": "A", "value": value}],
+    }
     labels = {"app": name}
     return {
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
-        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}}},
-    }  # fmt: skip
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata,
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
 
 
 def role(name, value="mine"):
     rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
-    return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name, "annotations": {"note": value}}, "rules": rules}  # fmt: skip
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name, "annotations": {"note": value}},
+        "rules": rules,
+    }
 
 
 def named(kind, key):
@@ -67,7 +82,11 @@ def named(kind, key):
         return role(key[3])
     version = "apps/v1" if kind == "ReplicaSet" else "v1"
     metadata = {"name": key[3], "namespace": key[2]}
-    spec = deployment(key[3])["spec"] if kind == "ReplicaSet" else {"containers": [{"name": "main", "image": "x"}]}  # fmt: skip
+    spec = (
+        deployment(key[3])["spec"]
+        if kind == "ReplicaSet"
+        else {"containers": [{"name": "main", "image": "x"}]}
+    )
     return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
 
 
@@ -79,16 +98,28 @@ class Scene:
         self.own, self.theirs = namespace, f"{namespace}-b"
         for name in (self.own, self.theirs):
             cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        places = [{"server": cluster.server, "namespace": self.own}, {"server": "https://elsewhere.example", "namespace": "*"}]  # fmt: skip
-        project = {"metadata": {"name": "mine"}, "spec": {"sourceRepos": ["*"], "destinations": places}}  # fmt: skip
+        places = [
+            {"server": cluster.server, "namespace": self.own},
+            {"server": "https://elsewhere.example", "namespace": "*"},
+        ]
+        project = {
+            "metadata": {"name": "mine"},
+            "spec": {"sourceRepos": ["*"], "destinations": places},
+        }
         hub.post("/api/v1/projects", {"project": project})
         self.token = self.person()
         policy = {"syncOptions": [], "automated": {}}
-        repo.commit({
-            "victim/all.json": self.text(deployment("web", value=CANARY), config("settings", value=CANARY)),
-            "beside/all.json": self.text(deployment("beside", value=CANARY), config("notes", value=CANARY)),
-            "mine/all.json": self.text(deployment("own"), config("own")),
-        })  # fmt: skip
+        repo.commit(
+            {
+                "victim/all.json": self.text(
+                    deployment("web", value=CANARY), config("settings", value=CANARY)
+                ),
+                "beside/all.json": self.text(
+                    deployment("beside", value=CANARY), config("notes", value=CANARY)
+                ),
+                "mine/all.json": self.text(deployment("own"), config("own")),
+            }
+        )
         app(repo, cluster, self.theirs, name="victim", path="victim", policy=policy)
         app(repo, cluster, self.own, name="beside", path="beside", policy=policy)
         app(repo, cluster, self.own, name="mine", path="mine", project="mine", policy=policy)
@@ -105,14 +136,18 @@ class Scene:
         return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
 
     def person(self):
-        account = Account.objects.create(name="dev", password=make_password("x"), capabilities=["login"])  # fmt: skip
+        account = Account.objects.create(
+            name="dev", password=make_password("x"), capabilities=["login"]
+        )
         access_changed("account", "dev", {})
         lines = "p, dev, applications, *, mine/*, allow\np, dev, logs, get, mine/*, allow"
         self.hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
         return issue(account, timezone.now())
 
     def child(self, kind, namespace, prefix):
-        rows = LiveResource.objects.filter(kind=kind, namespace=namespace, name__startswith=f"{prefix}-")  # fmt: skip
+        rows = LiveResource.objects.filter(
+            kind=kind, namespace=namespace, name__startswith=f"{prefix}-"
+        )
         return self.hub.wait(lambda: rows.values_list("name", flat=True).first(), f"the {kind}")
 
     def foreign(self):
@@ -120,14 +155,34 @@ class Scene:
         return {
             "in a foreign namespace": ("", "ConfigMap", self.theirs, "settings"),
             "in a foreign namespace, with pods": ("apps", "Deployment", self.theirs, "web"),
-            "a pod in a foreign namespace": ("", "Pod", self.theirs, self.child("Pod", self.theirs, "web")),
-            "cluster-scoped and not permitted": ("rbac.authorization.k8s.io", "ClusterRole", "", f"canary-{self.own}"),
+            "a pod in a foreign namespace": (
+                "",
+                "Pod",
+                self.theirs,
+                self.child("Pod", self.theirs, "web"),
+            ),
+            "cluster-scoped and not permitted": (
+                "rbac.authorization.k8s.io",
+                "ClusterRole",
+                "",
+                f"canary-{self.own}",
+            ),
             "of another application": ("", "ConfigMap", self.own, "notes"),
             "of another application, with pods": ("apps", "Deployment", self.own, "beside"),
-            "made by another application's": ("apps", "ReplicaSet", self.own, self.child("ReplicaSet", self.own, "beside")),
-            "a pod below another application's": ("", "Pod", self.own, self.child("Pod", self.own, "beside")),
+            "made by another application's": (
+                "apps",
+                "ReplicaSet",
+                self.own,
+                self.child("ReplicaSet", self.own, "beside"),
+            ),
+            "a pod below another application's": (
+                "",
+                "Pod",
+                self.own,
+                self.child("Pod", self.own, "beside"),
+            ),
             "with a mark that somebody put on it": ("", "ConfigMap", self.theirs, "copied"),
-        }  # fmt: skip
+        }
 
     def name_in_git(self, keys):
         """Name objects in the application's source, as an author of it may."""
@@ -138,19 +193,38 @@ class Scene:
 
     def call(self, method, path, body=None, accept="application/json", **query):
         """Return status and whole text of an answer, streams too."""
-        url = "/" + path + ("?" + "&".join(f"{k}={quote(str(v), safe='')}" for k, v in query.items()) if query else "")  # fmt: skip
+        url = (
+            "/"
+            + path
+            + (
+                "?" + "&".join(f"{k}={quote(str(v), safe='')}" for k, v in query.items())
+                if query
+                else ""
+            )
+        )
         if "stream" in path or path.endswith("logs"):
             return self._stream(url, accept)
         client = Client(raise_request_exception=False)
         client.cookies["argocd.token"] = self.token
         data = body if isinstance(body, str | bytes) else json.dumps(body)
         kind = "application/x-www-form-urlencoded" if isinstance(body, str) else "application/json"
-        answer = client.generic(method, url, data="" if body is None else data, content_type=kind, CONTENT_TYPE=kind, HTTP_ORIGIN="http://testserver", HTTP_HOST="testserver", HTTP_HX_REQUEST="true")  # fmt: skip
+        answer = client.generic(
+            method,
+            url,
+            data="" if body is None else data,
+            content_type=kind,
+            CONTENT_TYPE=kind,
+            HTTP_ORIGIN="http://testserver",
+            HTTP_HOST="testserver",
+            HTTP_HX_REQUEST="true",
+        )
         return answer.status_code, answer.content.decode()
 
     def _stream(self, url, accept):
         async def read():
-            answer = await AsyncClient().get(url, headers={"Authorization": f"Bearer {self.token}", "Accept": accept})  # fmt: skip
+            answer = await AsyncClient().get(
+                url, headers={"Authorization": f"Bearer {self.token}", "Accept": accept}
+            )
             if not answer.streaming:
                 return answer.status_code, answer.content.decode()
             text, iterator = "", answer.streaming_content.__aiter__()
@@ -169,7 +243,13 @@ class Scene:
         for what, key in self.foreign().items():
             manifest = self.cluster.get(key[0], key[1], key[2], key[3])
             metadata = manifest["metadata"]
-            found[what] = (metadata["uid"], metadata.get("deletionTimestamp"), metadata.get("annotations"), manifest.get("data"), manifest.get("spec"))  # fmt: skip
+            found[what] = (
+                metadata["uid"],
+                metadata.get("deletionTimestamp"),
+                metadata.get("annotations"),
+                manifest.get("data"),
+                manifest.get("spec"),
+            )
         return found
 
 
@@ -209,11 +289,23 @@ def requests(key, manifest):
     yield f"{API}/resource/actions", REFUSED, ("POST", b'"restart"', where)
     yield f"{API}/resource/actions/v2", REFUSED, ("POST", asked, {})
     yield f"{API}/resource/links", REFUSED, ("GET", None, where)
-    yield f"{API}/events", REFUSED, ("GET", None, {"resourceName": name, "resourceNamespace": namespace})  # fmt: skip
-    yield f"{API}/server-side-diff", REFUSED, ("GET", None, {"targetManifests": json.dumps(manifest)})  # fmt: skip
+    yield (
+        f"{API}/events",
+        REFUSED,
+        ("GET", None, {"resourceName": name, "resourceNamespace": namespace}),
+    )
+    yield (
+        f"{API}/server-side-diff",
+        REFUSED,
+        ("GET", None, {"targetManifests": json.dumps(manifest)}),
+    )
     yield f"{API}/logs", REFUSED, ("GET", None, where)
     yield f"{API}/logs", REFUSED, ("GET", None, {"podName": name, "namespace": namespace})
-    yield API + "/pods/<str:pod>/logs", REFUSED, ("GET", None, {"namespace": namespace, "pod": name})  # fmt: skip
+    yield (
+        API + "/pods/<str:pod>/logs",
+        REFUSED,
+        ("GET", None, {"namespace": namespace, "pod": name}),
+    )
     yield f"{API}/managed-resources", QUIET, ("GET", None, {"kind": kind, "name": name})
     yield f"{PAGE}/resource/edit", QUIET, ("GET", None, page)
     yield f"{PAGE}/resource/action", REFUSED, ("GET", None, {**page, "action": "restart"})
@@ -238,7 +330,10 @@ def whole(manifests):
     yield f"{API}/logs", ("GET", None, {})
     yield "api/v1/flotilla/applications/<str:name>/diff", ("GET", None, {})
     yield "api/v1/flotilla/applications/<str:name>/operation", ("GET", None, {})
-    yield "api/v1/applications/manifestsWithFiles", ("POST", local_body(manifests), {"compare": "true"})  # fmt: skip
+    yield (
+        "api/v1/applications/manifestsWithFiles",
+        ("POST", local_body(manifests), {"compare": "true"}),
+    )
     yield PAGE, ("GET", None, {"view": "list"})
     yield f"{PAGE}/tree", ("GET", None, {})
     yield f"{PAGE}/plan", ("GET", None, {})
@@ -247,13 +342,38 @@ def whole(manifests):
 
 
 NOT_ABOUT_RESOURCES = {
-    *(f"{API}/{x}" for x in ("spec", "sync", "rollback", "operation", "confirm-deletion", "links", "syncwindows")),
+    *(
+        f"{API}/{x}"
+        for x in (
+            "spec",
+            "sync",
+            "rollback",
+            "operation",
+            "confirm-deletion",
+            "links",
+            "syncwindows",
+        )
+    ),
     *(f"{API}/revisions/<str:revision>/{x}" for x in ("metadata", "chartdetails", "ocimetadata")),
     *(f"{PAGE}/{x}" for x in ("edit", "compare", "delete", "rollback/<int:number>")),
     "api/v1/flotilla/applications/batch",
-    *(f"applications/{x}" for x in ("new", "check", "compose", "detect", "effect", "preview", "strip", "views", "views/<int:number>/remove", "favourites/<int:number>")),
+    *(
+        f"applications/{x}"
+        for x in (
+            "new",
+            "check",
+            "compose",
+            "detect",
+            "effect",
+            "preview",
+            "strip",
+            "views",
+            "views/<int:number>/remove",
+            "favourites/<int:number>",
+        )
+    ),
     "applications",
-}  # fmt: skip
+}
 """Routes of applications that say nothing of live resources; what a sync does is tried below."""
 
 
@@ -279,16 +399,23 @@ def address(route, query):
 def test_naming_a_foreign_object_gives_nothing(hub, cluster, repo, app, namespace):
     scene = Scene(hub, cluster, repo, app, namespace)
     foreign = scene.foreign()
-    hub.put("/api/v1/applications/mine/spec", {**hub.application("mine")["spec"], "syncPolicy": {}})  # fmt: skip
+    hub.put("/api/v1/applications/mine/spec", {**hub.application("mine")["spec"], "syncPolicy": {}})
     scene.name_in_git(foreign.values())
     before, wrong = scene.state(), []
 
-    for what, key in {**foreign, "with a copied mark": ("", "ConfigMap", scene.own, "copy")}.items():  # fmt: skip
+    for what, key in {
+        **foreign,
+        "with a copied mark": ("", "ConfigMap", scene.own, "copy"),
+    }.items():
         manifest = named(key[1], key)
         for route, expected, (method, body, query) in requests(key, manifest):
             path, params = address(route, query)
             status, text = scene.call(method, path, body, **params)
-            if CANARY.lower() in text.lower() or status >= 500 or (expected == REFUSED and status not in (400, 403, 404)):  # fmt: skip
+            if (
+                CANARY.lower() in text.lower()
+                or status >= 500
+                or (expected == REFUSED and status not in (400, 403, 404))
+            ):
                 wrong.append((what, method, route, params, status, text[:200]))
     manifests = [named(key[1], key) for key in foreign.values()]
     for route, (method, body, query) in whole(manifests):
@@ -305,33 +432,51 @@ def test_naming_a_foreign_object_gives_nothing(hub, cluster, repo, app, namespac
 
 
 def _nothing_is_shown(hub, foreign):
-    states = {(r.get("group", ""), r["kind"], r.get("namespace", ""), r["name"]): r for r in hub.application("mine")["status"]["resources"]}  # fmt: skip
+    states = {
+        (r.get("group", ""), r["kind"], r.get("namespace", ""), r["name"]): r
+        for r in hub.application("mine")["status"]["resources"]
+    }
     uids = set(LiveResource.objects.values_list("uid", flat=True))
     for what, key in foreign.items():
         health = states[key].get("health", {})
         is_permitted = "another application" in what
-        assert health in (({}, {"status": "Missing"}) if is_permitted else ({"status": "Missing"},)), what  # fmt: skip
+        assert health in (
+            ({}, {"status": "Missing"}) if is_permitted else ({"status": "Missing"},)
+        ), what
     tree = hub.get("/api/v1/applications/mine/resource-tree")["nodes"]
-    shown = {(n.get("group", ""), n["kind"], n.get("namespace", ""), n["name"]) for n in tree if n.get("uid") in uids}  # fmt: skip
+    shown = {
+        (n.get("group", ""), n["kind"], n.get("namespace", ""), n["name"])
+        for n in tree
+        if n.get("uid") in uids
+    }
     assert shown.isdisjoint(foreign.values())
     assert {key[1] for key in shown} == {"ConfigMap", "Deployment", "ReplicaSet", "Pod"}
     items = hub.get("/api/v1/applications/mine/managed-resources")["items"]
     for item in items:
         if (item["group"], item["kind"], item["namespace"], item["name"]) in foreign.values():
-            assert {item[f] for f in ("liveState", "normalizedLiveState", "predictedLiveState")} == {"null"}  # fmt: skip
+            assert {
+                item[f] for f in ("liveState", "normalizedLiveState", "predictedLiveState")
+            } == {"null"}
 
 
 def _own_objects_are_reached(scene):
     key = ("apps", "Deployment", scene.own, "own")
     answers = {}
     for route, expected, (method, body, query) in requests(key, deployment("own", scene.own)):
-        if method == "DELETE" or "podName" in query or "<str:pod>" in route or route.endswith("/save"):  # fmt: skip
+        if (
+            method == "DELETE"
+            or "podName" in query
+            or "<str:pod>" in route
+            or route.endswith("/save")
+        ):
             continue
         path, params = address(route, query)
         answers[method, route, expected] = scene.call(method, path, body, **params)[0]
     assert {k: v for k, v in answers.items() if v >= 400} == {}
     pod = scene.child("Pod", scene.own, "own")
-    status, text = scene.call("GET", f"api/v1/applications/mine/pods/{pod}/logs", namespace=scene.own)  # fmt: skip
+    status, text = scene.call(
+        "GET", f"api/v1/applications/mine/pods/{pod}/logs", namespace=scene.own
+    )
     assert status == 200 and '"last":true' in text
     where = {"group": "", "kind": "Pod", "namespace": scene.own, "resourceName": pod}
     assert scene.call("DELETE", "api/v1/applications/mine/resource", **where)[0] == 200
@@ -363,7 +508,10 @@ def test_hooks_and_deletions_leave_foreign_objects(hub, sandbox, repo, app, name
     assert scene.state() == before
     repo.commit({"mine/all.json": scene.text(config("own"), hooks[1])})
     hub.get("/api/v1/applications/mine", refresh="hard")
-    hub.wait(lambda: any("post-delete" in f for f in hub.application("mine")["metadata"]["finalizers"]), "the finalizer")  # fmt: skip
+    hub.wait(
+        lambda: any("post-delete" in f for f in hub.application("mine")["metadata"]["finalizers"]),
+        "the finalizer",
+    )
     hub.delete("/api/v1/applications/mine", cascade="true")
     message = hub.condition("mine", "DeletionError")["message"]
     assert f"namespace {scene.theirs} is not permitted in project 'mine'" in message
@@ -376,7 +524,9 @@ def test_a_project_that_was_narrowed_takes_the_reach_away(hub, sandbox, repo, ap
     spec = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]}
     hub.post("/api/v1/projects", {"project": {"metadata": {"name": "narrow"}, "spec": spec}})
     sandbox.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    name = app(repo, sandbox, namespace, project="narrow", policy={"syncOptions": [], "automated": {}})  # fmt: skip
+    name = app(
+        repo, sandbox, namespace, project="narrow", policy={"syncOptions": [], "automated": {}}
+    )
     hub.wait_status(name, "Synced", "Healthy")
     Application.objects.filter(name=name).update(refresh_at=None)
 
@@ -386,7 +536,9 @@ def test_a_project_that_was_narrowed_takes_the_reach_away(hub, sandbox, repo, ap
     where = {"kind": "ConfigMap", "namespace": namespace, "resourceName": "c"}
     answer = hub.get(f"/api/v1/applications/{name}/resource", status=403, **where)
     assert "is not permitted in project 'narrow'" in answer["message"]
-    assert all("uid" not in n for n in hub.get(f"/api/v1/applications/{name}/resource-tree")["nodes"])  # fmt: skip
+    assert all(
+        "uid" not in n for n in hub.get(f"/api/v1/applications/{name}/resource-tree")["nodes"]
+    )
     hub.delete(f"/api/v1/applications/{name}", cascade="true")
     hub.wait(lambda: not Application.objects.filter(name=name).exists(), "the end of it")
     assert sandbox.get("", "ConfigMap", namespace, "c")["data"] == {"a": CANARY}
@@ -436,8 +588,12 @@ def test_a_log_that_is_followed_ends_with_the_right_to_it(idle_hub, change):
         Project.objects.create(name=name, spec=wide)
     here, there = (Cluster.objects.create(server=f"https://{n}", name=n) for n in ("a", "b"))
     spec = {"project": "mine", "destination": {"name": "a", "namespace": "x"}}
-    app = Application.objects.create(name="app", namespace="argocd", project="mine", cluster=here, dest_namespace="x", spec=spec)  # fmt: skip
-    account = Account.objects.create(name="dev", password=make_password("x"), capabilities=["login"])  # fmt: skip
+    app = Application.objects.create(
+        name="app", namespace="argocd", project="mine", cluster=here, dest_namespace="x", spec=spec
+    )
+    account = Account.objects.create(
+        name="dev", password=make_password("x"), capabilities=["login"]
+    )
     access_changed("account", "dev", {})
     lines = "p, dev, applications, *, mine/*, allow\np, dev, logs, get, mine/*, allow"
     idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
@@ -474,17 +630,30 @@ def test_names_that_lead_elsewhere_are_no_part_of_a_path(name):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("web-1", "web-1"), ("system:controller:x", "system:controller:x"), ("a b", "a%20b"), ("a?x=1#y", "a%3Fx%3D1%23y"), ("kube-root-ca.crt", "kube-root-ca.crt")],
-)  # fmt: skip
+    [
+        ("web-1", "web-1"),
+        ("system:controller:x", "system:controller:x"),
+        ("a b", "a%20b"),
+        ("a?x=1#y", "a%3Fx%3D1%23y"),
+        ("kube-root-ca.crt", "kube-root-ca.crt"),
+    ],
+)
 def test_names_are_encoded_in_paths(name, expected):
     assert PODS.resource_path("n", name) == f"/api/v1/namespaces/n/pods/{expected}"
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"metadata": {"name": "../x"}}, {"metadata": {"name": "x", "namespace": "a/b"}}, {"metadata": {"generateName": "a/"}}, {"kind": "Config/Map"}, {"apiVersion": "a/b/c"}, {"apiVersion": "../v1"}],
+    [
+        {"metadata": {"name": "../x"}},
+        {"metadata": {"name": "x", "namespace": "a/b"}},
+        {"metadata": {"generateName": "a/"}},
+        {"kind": "Config/Map"},
+        {"apiVersion": "a/b/c"},
+        {"apiVersion": "../v1"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_manifests_with_such_names_are_refused(change):
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, **change}
 
@@ -606,9 +775,17 @@ def sent(hub, token, *manifests):
     return answer.json()
 
 
-def test_files_that_are_sent_make_the_hub_try_nothing(hub, sandbox, repo, app, namespace, monkeypatch):  # fmt: skip
+def test_files_that_are_sent_make_the_hub_try_nothing(
+    hub, sandbox, repo, app, namespace, monkeypatch
+):
     repo.commit({"c.yaml": json.dumps(config("own"))})
-    name = app(repo, sandbox, namespace, name="mine", policy={"syncOptions": ["CreateNamespace=true"], "automated": {}})  # fmt: skip
+    name = app(
+        repo,
+        sandbox,
+        namespace,
+        name="mine",
+        policy={"syncOptions": ["CreateNamespace=true"], "automated": {}},
+    )
     hub.wait_status(name, "Synced", "Healthy")
     tried = []
     real = Connection.apply
@@ -619,9 +796,13 @@ def test_files_that_are_sent_make_the_hub_try_nothing(hub, sandbox, repo, app, n
         return real(self, kind, manifest, **more)
 
     monkeypatch.setattr(Connection, "apply", apply)
-    side = config("own", value="new", **{"argocd.argoproj.io/compare-options": "ServerSideDiff=true"})  # fmt: skip
+    side = config(
+        "own", value="new", **{"argocd.argoproj.io/compare-options": "ServerSideDiff=true"}
+    )
     spec = hub.get("/api/v1/projects/default")["spec"]
-    spec["destinationServiceAccounts"] = [{"server": "*", "namespace": "*", "defaultServiceAccount": "low:deployer"}]  # fmt: skip
+    spec["destinationServiceAccounts"] = [
+        {"server": "*", "namespace": "*", "defaultServiceAccount": "low:deployer"}
+    ]
     Project.objects.filter(name="default").update(spec=spec)
     change_setting("impersonation", True)
 

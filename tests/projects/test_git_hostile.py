@@ -124,7 +124,16 @@ def test_a_repository_that_moved_is_followed_without_its_credentials(elsewhere):
     mover.close()
 
 
-@pytest.mark.parametrize("url", ["http://[", "https://[::1/a.git", "ssh://[x/a", "https://user:CANARY/x@[::1/a", "https://h:port/a"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[",
+        "https://[::1/a.git",
+        "ssh://[x/a",
+        "https://user:CANARY/x@[::1/a",
+        "https://h:port/a",
+    ],
+)
 def test_what_is_no_url_is_refused_with_its_field(url):
     with pytest.raises(Invalid, match=r"^repo: ") as found:
         git.check_git_url(url, "repo")
@@ -132,7 +141,9 @@ def test_what_is_no_url_is_refused_with_its_field(url):
 
 
 def test_a_redirect_that_goes_round(hostile):
-    hostile.answer = lambda path: http(b"", 302, Location=f"{hostile.url}/a.git/info/refs?service=git-upload-pack")  # fmt: skip
+    hostile.answer = lambda path: http(
+        b"", 302, Location=f"{hostile.url}/a.git/info/refs?service=git-upload-pack"
+    )
     with pytest.raises((RetryLater, Stalled)):
         git.fetch_refs(f"{hostile.url}/a.git", {})
 
@@ -202,9 +213,15 @@ def test_refs_without_an_end(hostile, settings):
     line = b"003f" + b"a" * 40 + b" refs/heads/branch-000000\n"
     first = b"001e# service=git-upload-pack\n0000"
     hostile.answer = lambda path: itertools.chain(
-        [http(first, Content_Length=None, Content_Type="application/x-git-upload-pack-advertisement")],
+        [
+            http(
+                first,
+                Content_Length=None,
+                Content_Type="application/x-git-upload-pack-advertisement",
+            )
+        ],
         itertools.repeat(line * 500),
-    )  # fmt: skip
+    )
     began = time.monotonic()
     with pytest.raises((RetryLater, Stalled)):
         git.fetch_refs(f"{hostile.url}/a.git", {})
@@ -213,12 +230,21 @@ def test_refs_without_an_end(hostile, settings):
 
 def bomb(repo, size):
     """Commit a file of zeros, whose pack is a thousandth of it."""
-    run = lambda *argv, **more: subprocess.run(  # noqa: E731
-        ["git", "-C", str(repo.folder), *argv], check=True, capture_output=True, **more
-    ).stdout.strip().decode()  # fmt: skip
+
+    def run(*argv, **more):
+        argv = ["git", "-C", str(repo.folder), *argv]
+        return subprocess.run(argv, check=True, capture_output=True, **more).stdout.strip().decode()
+
     blob = run("hash-object", "-w", "--stdin", input=b"\0" * size)
     tree = run("mktree", input=f"100644 blob {blob}\tbig.yaml\n".encode())
-    env = {**os.environ, **{f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}}  # fmt: skip
+    env = {
+        **os.environ,
+        **{
+            f"GIT_{who}_{what}": "a@b"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        },
+    }
     commit = run("commit-tree", tree, "-m", "x", env=env)
     run("update-ref", "refs/heads/main", commit)
     return commit
@@ -261,7 +287,17 @@ def test_a_delta_that_makes_a_large_file(repo, settings):
 def test_a_commit_that_cannot_be_read_is_an_error_of_its_own(repo, author):
     tree = repo.git("rev-parse", repo.commit({"c.yaml": CONFIG}) + "^{tree}")
     text = f"tree {tree}\n{author}committer t <t@localhost> 1700000000 +0000\n\nwords\n"
-    argv = ["git", "-C", str(repo.folder), "hash-object", "-t", "commit", "-w", "--stdin", "--literally"]  # fmt: skip
+    argv = [
+        "git",
+        "-C",
+        str(repo.folder),
+        "hash-object",
+        "-t",
+        "commit",
+        "-w",
+        "--stdin",
+        "--literally",
+    ]
     made = subprocess.run(argv, input=text.encode(), check=True, capture_output=True)
     commit = made.stdout.decode().strip()
     repo.git("update-ref", "refs/heads/main", commit)

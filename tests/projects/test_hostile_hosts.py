@@ -21,7 +21,15 @@ from projects.sources import app_tokens, archives, charts
 
 pytestmark = pytest.mark.django_db
 
-REFUSED = (Invalid, ManifestError, RetryLater, Stalled, HostError, oidc.SignInError, requests.HTTPError)  # fmt: skip
+REFUSED = (
+    Invalid,
+    ManifestError,
+    RetryLater,
+    Stalled,
+    HostError,
+    oidc.SignInError,
+    requests.HTTPError,
+)
 BOMB = http(gzip_of(b" " * 2**20, repeat=300), Content_Encoding="gzip")
 
 
@@ -45,13 +53,17 @@ CALLERS = {
     "index of charts": lambda url: charts.index(url, {}),
     "values by URL": lambda url: charts.fetch_file(url + "/values.yaml", {}),
     "tags of a registry": lambda url: charts.tags(*registry(url)),
-    "manifest of a registry": lambda url: charts.annotations(registry(url)[0], "1.0.0", registry(url)[1]),
-    "chart of a registry": lambda url: charts.fetch_artifact(registry(url)[0], "1.0.0", registry(url)[1]),
+    "manifest of a registry": lambda url: charts.annotations(
+        registry(url)[0], "1.0.0", registry(url)[1]
+    ),
+    "chart of a registry": lambda url: charts.fetch_artifact(
+        registry(url)[0], "1.0.0", registry(url)[1]
+    ),
     "discovery of a provider": lambda url: oidc.discover(provider(url), fresh=True),
     "userinfo": lambda url: oidc.call(provider(url), "GET", url + "/userinfo"),
     "token of an app": lambda url: app_tokens._text(app_tokens._ask("POST", url, {}), "token", url),
     "host of repositories": lambda url: Host(url, "api").get("/repos"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("caller", CALLERS)
@@ -63,7 +75,18 @@ def test_a_bomb(server, caller):
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-@pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "http://[64:ff9b::a9fe:a9fe]/", "http://0xa9fea9fe/", "//169.254.169.254/", "http://a:b:c/", "http://[", "//[::1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://169.254.169.254/latest",
+        "http://[64:ff9b::a9fe:a9fe]/",
+        "http://0xa9fea9fe/",
+        "//169.254.169.254/",
+        "http://a:b:c/",
+        "http://[",
+        "//[::1",
+    ],
+)
 def test_a_redirect_into_the_network(server, caller, target):
     server.answer = lambda path: http(b"", 302, Location=target)
     with pytest.raises(REFUSED):
@@ -73,12 +96,16 @@ def test_a_redirect_into_the_network(server, caller, target):
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Link": '<http://[/>; rel="next"'}, {"Link": '<//[::1>; rel="last"', "X_Total_Pages": "x"}, {"Www_Authenticate": 'Bearer realm="http://[",service="s"'},
+        {"Link": '<http://[/>; rel="next"'},
+        {"Link": '<//[::1>; rel="last"', "X_Total_Pages": "x"},
+        {"Www_Authenticate": 'Bearer realm="http://[",service="s"'},
         {"Www_Authenticate": 'Bearer realm="//[::1"'},
     ],
     ids=str,
-)  # fmt: skip
-@pytest.mark.parametrize("caller", ["tags of a registry", "manifest of a registry", "host of repositories"])  # fmt: skip
+)
+@pytest.mark.parametrize(
+    "caller", ["tags of a registry", "manifest of a registry", "host of repositories"]
+)
 def test_a_header_that_points_to_no_url(server, caller, headers):
     status = 401 if "Www_Authenticate" in headers else 200
     server.answer = lambda path: http(b'{"tags":["1.0.0"]}', status, **headers)
@@ -87,7 +114,15 @@ def test_a_header_that_points_to_no_url(server, caller, headers):
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-@pytest.mark.parametrize("text", [b"[" * 5000, b"7", b'{"a":"\xff"}', b'{"keys":5,"tags":5,"layers":"x","entries":[],"token":{}}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 5000,
+        b"7",
+        b'{"a":"\xff"}',
+        b'{"keys":5,"tags":5,"layers":"x","entries":[],"token":{}}',
+    ],
+)
 def test_nonsense(server, caller, text):
     if caller in (
         "values by URL",
@@ -117,7 +152,9 @@ def test_events_go_to_no_refused_address(url):
 
 
 def test_the_answer_to_an_event_is_not_read(server):
-    server.answer = lambda path: itertools.chain([http(b"", Content_Length=2**40)], itertools.repeat(b"x" * 65536))  # fmt: skip
+    server.answer = lambda path: itertools.chain(
+        [http(b"", Content_Length=2**40)], itertools.repeat(b"x" * 65536)
+    )
     forward._post({"url": server.url, "secret": ""}, [{"sequence": 1}])
     assert server.sent < 32 * 2**20
 
@@ -139,11 +176,13 @@ def tar_of(entries, kind=tarfile.REGTYPE, size=0):
         pytest.param(lambda: tar_of(["a/../../b"]), "leads out", id="path"),
         pytest.param(lambda: tar_of(["/etc/b"]), "leads out", id="absolute"),
         pytest.param(lambda: tar_of(map(str, range(20_100))), "entries", id="files"),
-        pytest.param(lambda: tar_of(map(str, range(20_100)), tarfile.SYMTYPE), "entries", id="links"),
+        pytest.param(
+            lambda: tar_of(map(str, range(20_100)), tarfile.SYMTYPE), "entries", id="links"
+        ),
         pytest.param(lambda: gzip_of(b"\0" * 2**20, repeat=60), "limit", id="nothing but zeros"),
         pytest.param(lambda: b"\x1f\x8bnonsense", "cannot be read", id="no gzip"),
     ],
-)  # fmt: skip
+)
 def test_archives_that_are_bombs(settings, data, words):
     settings.MAX_CHART_BYTES = 2**20
     with pytest.raises(ManifestError, match=words):

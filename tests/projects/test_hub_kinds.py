@@ -154,7 +154,9 @@ def test_no_application_writes_beyond_its_project(idle_hub, attack, dry_run):
 def _everything():
     from appsets.models import ApplicationSet
 
-    apps = Application.objects.order_by("pk").values("namespace", "name", "spec", "annotations", "deletion_requested_at")  # fmt: skip
+    apps = Application.objects.order_by("pk").values(
+        "namespace", "name", "spec", "annotations", "deletion_requested_at"
+    )
     sets = ApplicationSet.objects.values("namespace", "name", "spec")
     return list(apps), list(sets), list(Project.objects.order_by("pk").values("name", "spec"))
 
@@ -171,10 +173,23 @@ def test_without_an_author_nothing_is_written(idle_hub):
 
 @pytest.mark.parametrize(
     ("kind", "name", "spec"),
-    [("Application", "victim", IN_HUB), ("Application", "other", IN_HUB), ("Application", "moved", IN_HUB),
-     ("AppProject", "empty", IN_HUB), ("AppProject", "empty", TEAM | KINDS), ("ApplicationSet", "theirs", IN_HUB)],
-    ids=["another project's", "one that somebody else made", "another project's with its mark", "a project", "a project, kind listed", "another project's set"],
-)  # fmt: skip
+    [
+        ("Application", "victim", IN_HUB),
+        ("Application", "other", IN_HUB),
+        ("Application", "moved", IN_HUB),
+        ("AppProject", "empty", IN_HUB),
+        ("AppProject", "empty", TEAM | KINDS),
+        ("ApplicationSet", "theirs", IN_HUB),
+    ],
+    ids=[
+        "another project's",
+        "one that somebody else made",
+        "another project's with its mark",
+        "a project",
+        "a project, kind listed",
+        "another project's set",
+    ],
+)
 def test_no_application_deletes_beyond_its_project(idle_hub, kind, name, spec):
     project("team-a", spec)
     project("empty", {})
@@ -231,8 +246,10 @@ def test_the_administrators_project_writes_everything(idle_hub):
     home.apply(child("new", "team-x"), author(parent))
     home.apply(child("old", "team-x", parent="root"), author(parent))
     assert {a.name: a.project for a in Application.objects.all()} == {
-        "root": "default", "new": "team-x", "old": "team-x",
-    }  # fmt: skip
+        "root": "default",
+        "new": "team-x",
+        "old": "team-x",
+    }
 
 
 # --- the person who starts a sync ---
@@ -240,10 +257,22 @@ def test_the_administrators_project_writes_everything(idle_hub):
 
 @pytest.mark.parametrize(
     ("rights", "project_changes", "child_comes"),
-    [([], False, False), (["p, bob, applications, *, */*, allow"], False, True), (["p, bob, projects, *, *, allow"], False, False),
-     (["p, bob, projects, *, *, allow", "p, bob, clusters, *, *, allow", "p, bob, repositories, *, *, allow"], True, False)],
+    [
+        ([], False, False),
+        (["p, bob, applications, *, */*, allow"], False, True),
+        (["p, bob, projects, *, *, allow"], False, False),
+        (
+            [
+                "p, bob, projects, *, *, allow",
+                "p, bob, clusters, *, *, allow",
+                "p, bob, repositories, *, *, allow",
+            ],
+            True,
+            False,
+        ),
+    ],
     ids=["none", "applications", "projects only", "an administrator of projects"],
-)  # fmt: skip
+)
 def test_a_person_needs_the_right_as_well_as_the_project(
     idle_hub, person, rights, project_changes, child_comes
 ):
@@ -293,10 +322,12 @@ def automated(repo, hub, name, project_, path="apps", destination="team-a", **po
     manifest = {
         "metadata": {"name": name},
         "spec": {
-            "project": project_, "source": {"repoURL": repo.url, "path": path, "targetRevision": "main"},
-            "destination": {"server": HOME, "namespace": destination}, "syncPolicy": policy,
+            "project": project_,
+            "source": {"repoURL": repo.url, "path": path, "targetRevision": "main"},
+            "destination": {"server": HOME, "namespace": destination},
+            "syncPolicy": policy,
         },
-    }  # fmt: skip
+    }
     hub.post("/api/v1/applications", manifest)
     return name
 
@@ -376,10 +407,19 @@ def test_a_cascade_leaves_what_is_another_projects(hub, repo):
 @pytest.mark.parametrize("top", ["an application of applications", "a set"])
 def test_a_cascade_through_others_needs_the_rights_for_all_that_goes(idle_hub, person, top):
     """A parent, or a set, deletes a child, whose cascade would delete a project."""
-    root = Author(row("root", "default", destination="argocd", finalizers=[FINALIZER]), project_of("default"))  # fmt: skip
-    home.apply(child("middle", "default", parent="root", destination={"server": HOME, "namespace": "argocd"}), root)  # fmt: skip
+    root = Author(
+        row("root", "default", destination="argocd", finalizers=[FINALIZER]), project_of("default")
+    )
+    home.apply(
+        child(
+            "middle", "default", parent="root", destination={"server": HOME, "namespace": "argocd"}
+        ),
+        root,
+    )
     middle = Application.objects.get(name="middle")
-    Application.objects.filter(name="middle").update(finalizers=[FINALIZER], owner="theset" if top == "a set" else "")  # fmt: skip
+    Application.objects.filter(name="middle").update(
+        finalizers=[FINALIZER], owner="theset" if top == "a set" else ""
+    )
     victim = team("victim", TEAM)
     mark = "middle:argoproj.io/AppProject:argocd/victim"
     victim["metadata"]["annotations"] = {"argocd.argoproj.io/tracking-id": mark}
@@ -395,16 +435,27 @@ def test_a_cascade_through_others_needs_the_rights_for_all_that_goes(idle_hub, p
     assert "projects" in idle_hub.delete(path, token=token, status=403)["message"]
 
     assert Application.objects.filter(deletion_requested_at=None).count() == 2
-    idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": f"{lines}\np, bob, projects, delete, victim, allow"}})  # fmt: skip
+    idle_hub.put(
+        "/api/v1/flotilla/rbac",
+        {"data": {"policy.csv": f"{lines}\np, bob, projects, delete, victim, allow"}},
+    )
     idle_hub.delete(path, token=token)
 
 
 @pytest.mark.parametrize("pruned", ["a child", "a set"])
-def test_a_sync_prunes_no_cascade_with_projects_for_who_may_not_delete_them(idle_hub, person, pruned):  # fmt: skip
+def test_a_sync_prunes_no_cascade_with_projects_for_who_may_not_delete_them(
+    idle_hub, person, pruned
+):
     """REST asks a person for the projects that go along; a sync that prunes does as well."""
     del idle_hub
     root = row("root", "default", destination="argocd", finalizers=[FINALIZER])
-    middle = row("middle", "default", destination="argocd", finalizers=[FINALIZER], owner="theset" if pruned == "a set" else "")  # fmt: skip
+    middle = row(
+        "middle",
+        "default",
+        destination="argocd",
+        finalizers=[FINALIZER],
+        owner="theset" if pruned == "a set" else "",
+    )
     victim = team("victim", TEAM)
     mark = "middle:argoproj.io/AppProject:argocd/victim"
     victim["metadata"]["annotations"] = {"argocd.argoproj.io/tracking-id": mark}
@@ -413,7 +464,9 @@ def test_a_sync_prunes_no_cascade_with_projects_for_who_may_not_delete_them(idle
     if pruned == "a set":
         home.apply(app_set("theset", "default"), author(root))
         gone = ("ApplicationSet", "argocd", "theset")
-    lines = "\n".join(f"p, bob, {r}, *, default/*, allow" for r in ("applications", "applicationsets"))  # fmt: skip
+    lines = "\n".join(
+        f"p, bob, {r}, *, default/*, allow" for r in ("applications", "applicationsets")
+    )
     bob = person("bob", lines)
 
     with pytest.raises(Refused, match="its cascade deletes AppProject victim: sync as somebody"):
@@ -423,7 +476,10 @@ def test_a_sync_prunes_no_cascade_with_projects_for_who_may_not_delete_them(idle
     change_setting("rbac", {"policy.csv": f"{lines}\np, bob, projects, delete, victim, allow"})
     access_changed("policy", "rbac", None)
     access.look_again()
-    assert home.why_keep(ResourceKey("argoproj.io", gone[0], *gone[1:]), author(root, caller_of(bob))) == ""  # fmt: skip
+    assert (
+        home.why_keep(ResourceKey("argoproj.io", gone[0], *gone[1:]), author(root, caller_of(bob)))
+        == ""
+    )
 
 
 # --- who may let a project write to the hub ---
@@ -433,18 +489,28 @@ CREATE = "p, bob, projects, create, *, allow\np, bob, projects, update, team-a, 
 
 @pytest.mark.parametrize(
     "spec",
-    [IN_HUB | KINDS, {**WIDE, "clusterResourceWhitelist": [{"group": "*", "kind": "*"}]},
-     IN_HUB | {"clusterResourceWhitelist": [{"group": "argoproj.io", "kind": "AppProject", "name": "team-a"}]},
-     {**TEAM, "flotilla": {"childProjects": ["default"]}}],
+    [
+        IN_HUB | KINDS,
+        {**WIDE, "clusterResourceWhitelist": [{"group": "*", "kind": "*"}]},
+        IN_HUB
+        | {
+            "clusterResourceWhitelist": [
+                {"group": "argoproj.io", "kind": "AppProject", "name": "team-a"}
+            ]
+        },
+        {**TEAM, "flotilla": {"childProjects": ["default"]}},
+    ],
     ids=["the kind listed", "everything", "the kind for one name", "children of others"],
-)  # fmt: skip
+)
 def test_only_who_may_change_the_hubs_cluster_lets_a_project_write_projects(idle_hub, person, spec):
     token = issue(person("bob", CREATE), timezone.now())
     body = {"project": {"metadata": {"name": "team-a"}, "spec": spec}}
     idle_hub.post("/api/v1/projects", body, token=token, status=403)
     assert not Project.objects.filter(name="team-a").exists()
 
-    idle_hub.post("/api/v1/projects", {"project": {"metadata": {"name": "team-a"}, "spec": TEAM}}, token=token)  # fmt: skip
+    idle_hub.post(
+        "/api/v1/projects", {"project": {"metadata": {"name": "team-a"}, "spec": TEAM}}, token=token
+    )
     idle_hub.put("/api/v1/projects/team-a", body, token=token, status=403)
     assert Project.objects.get(name="team-a").spec == TEAM
     idle_hub.put("/api/v1/projects/team-a", body)
@@ -463,7 +529,9 @@ def test_a_label_that_makes_a_global_project_count_is_a_change_of_limits(idle_hu
 
 def test_resources_are_named_by_their_own_namespace(idle_hub):
     project("team-a", TEAM)
-    assert home.get("AppProject", "argocd", "team-a") and not home.get("AppProject", "team-a", "team-a")  # fmt: skip
+    assert home.get("AppProject", "argocd", "team-a") and not home.get(
+        "AppProject", "team-a", "team-a"
+    )
     key = ResourceKey("argoproj.io", "AppProject", "team-a", "team-a")
     assert home.why_keep(key, author(row("parent"))) == ""
 
@@ -484,7 +552,11 @@ def test_a_set_reads_only_clusters_that_its_project_has_a_destination_in(idle_hu
     template["metadata"] = {"name": "{{.name}}", "labels": {"x": "{{.metadata.labels.secret}}"}}
     template["spec"]["destination"] = {"name": "{{.name}}", "namespace": "work"}
     asks = {"clusters": {"selector": {"matchLabels": labels}}}
-    for generators in ([asks], [{"matrix": {"generators": [asks, {"list": {"elements": [{}]}}]}}], [{"merge": {"mergeKeys": ["name"], "generators": [asks, asks]}}]):  # fmt: skip
+    for generators in (
+        [asks],
+        [{"matrix": {"generators": [asks, {"list": {"elements": [{}]}}]}}],
+        [{"merge": {"mergeKeys": ["name"], "generators": [asks, asks]}}],
+    ):
         wanted["spec"]["generators"] = generators
         found = idle_hub.post("/api/v1/applicationsets/generate", {"applicationSet": wanted})
         assert [a["metadata"]["name"] for a in found["applications"]] == ["east"], generators
@@ -513,7 +585,9 @@ def test_a_set_lives_where_its_project_permits_namespaces(idle_hub, settings):
     settings.APPSET_NAMESPACES = ["team-a", "team-b"]
     project("team-a", {**TEAM, "destinations": WIDE["destinations"]})
     foreign = app_set("made", "team-a", "team-b")
-    answer = idle_hub.post("/api/v1/applicationsets/generate", {"applicationSet": foreign}, status=400)  # fmt: skip
+    answer = idle_hub.post(
+        "/api/v1/applicationsets/generate", {"applicationSet": foreign}, status=400
+    )
     assert "sourceNamespaces" in answer["message"]
     with pytest.raises(Refused, match="sourceNamespaces"):
         home.apply(foreign, author(row("root", "default")))
@@ -522,9 +596,15 @@ def test_a_set_lives_where_its_project_permits_namespaces(idle_hub, settings):
 
 @pytest.mark.parametrize(
     ("approved", "counts"),
-    [("9999-01-01T00:00:00Z", False), ("zzz", False), ("2000-01-01T00:00:00Z", False), ("", False), (None, True)],
+    [
+        ("9999-01-01T00:00:00Z", False),
+        ("zzz", False),
+        ("2000-01-01T00:00:00Z", False),
+        ("", False),
+        (None, True),
+    ],
     ids=["a time to come", "no time", "long ago", "nothing", "now"],
-)  # fmt: skip
+)
 def test_a_child_from_git_approves_no_deletions_to_come(idle_hub, approved, counts):
     since = timezone.now().replace(microsecond=0)
     text = since.strftime("%Y-%m-%dT%H:%M:%SZ") if approved is None else approved

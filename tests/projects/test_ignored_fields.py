@@ -21,14 +21,25 @@ def deployment(*containers):
     labels = {"app": "web"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": list(containers)}}
     spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}  # fmt: skip
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": spec,
+    }
 
 
 class Case:
     """An application with one resource, and rules about it."""
 
     def __init__(self, hub, place, repo, app, namespace, kind, *manifests, **rule):
-        self.hub, self.place, self.repo, self.namespace, self.kind = hub, place, repo, namespace, kind  # fmt: skip
+        self.hub, self.place, self.repo, self.namespace, self.kind = (
+            hub,
+            place,
+            repo,
+            namespace,
+            kind,
+        )
         self.commit(*manifests)
         rules = [{"group": kind[0], "kind": kind[1], **rule}]
         self.name = app(repo, place, namespace, policy=RESPECTED, ignoreDifferences=rules)
@@ -68,7 +79,16 @@ class Case:
 
 def test_only_what_a_manager_owns_is_ignored_and_kept(hub, genuine, repo, app, namespace):
     a, b = container("a", "x:1", **requests("1")), container("b", "x:1")
-    case = Case(hub, genuine, repo, app, namespace, ("apps", "Deployment"), deployment(a, b), managedFieldsManagers=["tuner"])  # fmt: skip
+    case = Case(
+        hub,
+        genuine,
+        repo,
+        app,
+        namespace,
+        ("apps", "Deployment"),
+        deployment(a, b),
+        managedFieldsManagers=["tuner"],
+    )
     case.change({"template": {"spec": {"containers": [{"name": "a", **requests("5")}]}}}, "tuner")
 
     variable = {"name": "N", "value": "1"}
@@ -84,11 +104,27 @@ def images(spec):
     return [(c["name"], c["image"]) for c in spec["template"]["spec"]["containers"]]
 
 
-@pytest.mark.parametrize("rule", [{"jqPathExpressions": [".spec.template.spec.containers[].image"]}, {"jqPathExpressions": ['.spec.template.spec.containers[] | select(.name | test("^[ab]$")) | .image']}], ids=["all", "select"])  # fmt: skip
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"jqPathExpressions": [".spec.template.spec.containers[].image"]},
+        {
+            "jqPathExpressions": [
+                '.spec.template.spec.containers[] | select(.name | test("^[ab]$")) | .image'
+            ]
+        },
+    ],
+    ids=["all", "select"],
+)
 def test_containers_follow_git_and_keep_their_image(hub, genuine, repo, app, namespace, rule):
     a, b, c = (container(n, "x:1") for n in "abc")
-    case = Case(hub, genuine, repo, app, namespace, ("apps", "Deployment"), deployment(a, b), **rule)  # fmt: skip
-    case.change({"template": {"spec": {"containers": [container("a", "x:9"), container("b", "x:8")]}}}, "updater")  # fmt: skip
+    case = Case(
+        hub, genuine, repo, app, namespace, ("apps", "Deployment"), deployment(a, b), **rule
+    )
+    case.change(
+        {"template": {"spec": {"containers": [container("a", "x:9"), container("b", "x:8")]}}},
+        "updater",
+    )
 
     assert images(case.follows(deployment(a, c, b))) == [("a", "x:9"), ("c", "x:1"), ("b", "x:8")]
     assert images(case.follows(deployment(b, a, c))) == [("b", "x:8"), ("a", "x:9"), ("c", "x:1")]
@@ -96,7 +132,16 @@ def test_containers_follow_git_and_keep_their_image(hub, genuine, repo, app, nam
 
 def test_a_container_that_leaves_git_goes(hub, genuine, repo, app, namespace):
     a, b = container("a", "x:1"), container("b", "x:1")
-    case = Case(hub, genuine, repo, app, namespace, ("apps", "Deployment"), deployment(a, b), jqPathExpressions=[".spec.template.spec.containers[].image"])  # fmt: skip
+    case = Case(
+        hub,
+        genuine,
+        repo,
+        app,
+        namespace,
+        ("apps", "Deployment"),
+        deployment(a, b),
+        jqPathExpressions=[".spec.template.spec.containers[].image"],
+    )
     case.change({"template": {"spec": {"containers": [container("b", "x:8")]}}}, "updater")
 
     assert images(case.follows(deployment(b))) == [("b", "x:8")]
@@ -104,15 +149,34 @@ def test_a_container_that_leaves_git_goes(hub, genuine, repo, app, namespace):
 
 def definition(group):
     text = {"type": "string"}
-    item = {"type": "object", "required": ["id"], "properties": {"id": text, "name": text, "image": text}}  # fmt: skip
-    keyed = {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["id"], "items": item}  # fmt: skip
-    spec = {"type": "object", "properties": {"keyed": keyed, "plain": {"type": "array", "items": item}}}  # fmt: skip
+    item = {
+        "type": "object",
+        "required": ["id"],
+        "properties": {"id": text, "name": text, "image": text},
+    }
+    keyed = {
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["id"],
+        "items": item,
+    }
+    spec = {
+        "type": "object",
+        "properties": {"keyed": keyed, "plain": {"type": "array", "items": item}},
+    }
     schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
     names = {"kind": "Thing", "plural": "things", "singular": "thing", "listKind": "ThingList"}
     return {
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": f"things.{group}"},
-        "spec": {"group": group, "names": names, "scope": "Namespaced", "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}]},
-    }  # fmt: skip
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"things.{group}"},
+        "spec": {
+            "group": group,
+            "names": names,
+            "scope": "Namespaced",
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
 
 
 def test_lists_of_a_custom_resource_follow_git(hub, genuine, repo, app, namespace):
@@ -121,13 +185,32 @@ def test_lists_of_a_custom_resource_follow_git(hub, genuine, repo, app, namespac
 
     def thing(*items):
         entries = [{"id": i, "name": n, "image": "x:1"} for i, n in items]
-        return {"apiVersion": f"{group}/v1", "kind": "Thing", "metadata": {"name": "web"}, "spec": {"keyed": entries, "plain": entries}}  # fmt: skip
+        return {
+            "apiVersion": f"{group}/v1",
+            "kind": "Thing",
+            "metadata": {"name": "web"},
+            "spec": {"keyed": entries, "plain": entries},
+        }
 
-    case = Case(hub, genuine, repo, app, namespace, (group, "Thing"), custom, thing("ax", "by"), jqPathExpressions=[".spec.keyed[].image", ".spec.plain[].image"])  # fmt: skip
+    case = Case(
+        hub,
+        genuine,
+        repo,
+        app,
+        namespace,
+        (group, "Thing"),
+        custom,
+        thing("ax", "by"),
+        jqPathExpressions=[".spec.keyed[].image", ".spec.plain[].image"],
+    )
     tuned = [{"id": i, "name": n, "image": image} for i, n, image in ("ax9", "by8")]
     case.change({"keyed": tuned, "plain": tuned}, "updater")
 
     spec = case.follows(custom, thing("cy", "by", "az"))
 
-    assert [tuple(e.values()) for e in spec["keyed"]] == [("c", "x:1", "y"), ("b", "8", "y"), ("a", "9", "z")]  # fmt: skip
+    assert [tuple(e.values()) for e in spec["keyed"]] == [
+        ("c", "x:1", "y"),
+        ("b", "8", "y"),
+        ("a", "9", "z"),
+    ]
     assert {e["id"]: e["image"] for e in spec["plain"]} == {"c": "x:1", "b": "8", "a": "x:1"}

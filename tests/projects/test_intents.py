@@ -54,7 +54,13 @@ def events(**fields):
 
 
 def query(namespace, name="a", kind="ConfigMap", version="v1", group=""):
-    return {"resourceName": name, "kind": kind, "namespace": namespace, "version": version, "group": group}  # fmt: skip
+    return {
+        "resourceName": name,
+        "kind": kind,
+        "namespace": namespace,
+        "version": version,
+        "group": group,
+    }
 
 
 def patch(hub, name, namespace, body, **how):
@@ -68,7 +74,12 @@ def resolved(hub):
 
 
 def test_a_change_has_its_intent_and_its_masked_outcome(hub, sandbox, repo, app, namespace):
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"k": "old"}}  # fmt: skip
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "s"},
+        "stringData": {"k": "old"},
+    }
     name = deployed(hub, sandbox, repo, app, namespace, **{"s.yaml": json.dumps(secret)})
     path = f"/api/v1/applications/{name}/resource"
 
@@ -91,7 +102,7 @@ def test_a_change_has_its_intent_and_its_masked_outcome(hub, sandbox, repo, app,
     assert done.detail["intent"] == str(begun.uid)
     assert begun.detail["patch"] == {"metadata": {"labels": {"tier": "gold"}}}
     labels = {"path": "metadata.labels", "before": None, "after": {"tier": "gold"}}
-    assert labels in done.change["changes"]  # fmt: skip
+    assert labels in done.change["changes"]
     assert all(e.project == "default" and e.actor == "admin" for e in events())
     assert any(c["path"] == "data" for c in events()[3].change["changes"])
     assert events()[5].change["changes"]
@@ -131,13 +142,21 @@ def _delete(hub, name, namespace):
     hub.delete(f"/api/v1/applications/{name}/resource", **query(namespace))
 
 
-DEPLOYMENT = json.dumps({
-    "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
-    "spec": {
-        "replicas": 0, "selector": {"matchLabels": {"a": "w"}},
-        "template": {"metadata": {"labels": {"a": "w"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}},
-    },
-})  # fmt: skip
+DEPLOYMENT = json.dumps(
+    {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"a": "w"}},
+            "template": {
+                "metadata": {"labels": {"a": "w"}},
+                "spec": {"containers": [{"name": "c", "image": "x"}]},
+            },
+        },
+    }
+)
 ENDS = [
     (_patch, "patch", "before", "failed"),
     (_patch, "patch", "after", "allowed"),
@@ -266,8 +285,21 @@ def test_a_process_that_is_killed_leaves_a_trail_that_says_so(
     where = "&".join(f"{k}={v}" for k, v in query(namespace).items() if v)
     path = f"/api/v1/applications/{name}/resource?{where}"
     body = json.dumps(json.dumps({"data": {"a": "killed"}}))
-    env = {**os.environ, "HUB_SECRET_KEY": settings.SECRET_KEY, "DJANGO_SETTINGS_MODULE": "hub.settings", "PYTHONPATH": str(ROOT)}  # fmt: skip
-    argv = [sys.executable, "-c", CHILD, str(connection.settings_dict["NAME"]), hub.token, path, body]  # fmt: skip
+    env = {
+        **os.environ,
+        "HUB_SECRET_KEY": settings.SECRET_KEY,
+        "DJANGO_SETTINGS_MODULE": "hub.settings",
+        "PYTHONPATH": str(ROOT),
+    }
+    argv = [
+        sys.executable,
+        "-c",
+        CHILD,
+        str(connection.settings_dict["NAME"]),
+        hub.token,
+        path,
+        body,
+    ]
 
     ended = subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
 

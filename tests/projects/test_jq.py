@@ -66,30 +66,57 @@ def test_all_expressions_of_a_comparison_have_one_limit(monkeypatch, asked):
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize("expression", [
-    "[range(200000000)] | empty",
-    '("x" * 1000000000 | [., .]) | empty',
-    ".a) | reduce range(5000) as $i (.; [.]) | ({a: .}",
-    ".a) | 1 | (.",
-], ids=["memory", "a long text", "too deep", "no object"])  # fmt: skip
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "[range(200000000)] | empty",
+        '("x" * 1000000000 | [., .]) | empty',
+        ".a) | reduce range(5000) as $i (.; [.]) | ({a: .}",
+        ".a) | 1 | (.",
+    ],
+    ids=["memory", "a long text", "too deep", "no object"],
+)
 def test_what_an_expression_makes_is_bounded(expression):
     with pytest.raises(RuleError, match="jqPathExpressions"):
         Jq("hostile", "app").delete(expression, {"a": 1})
 
 
-@pytest.mark.parametrize("expression", ["$ENV.PATH", "input", "." + "a" * 5000, ".x["], ids=["environment", "input", "length", "syntax"])  # fmt: skip
+@pytest.mark.parametrize(
+    "expression",
+    ["$ENV.PATH", "input", "." + "a" * 5000, ".x["],
+    ids=["environment", "input", "length", "syntax"],
+)
 def test_what_is_not_allowed_is_refused_when_written(expression):
     with pytest.raises(RuleError, match="jqPathExpressions"):
         check_expression(expression)
 
 
-SECRET = {"kind": "Secret", "metadata": {"name": "a", "namespace": "own"}, "data": {"p": "c2VjcmV0"}}  # fmt: skip
+SECRET = {
+    "kind": "Secret",
+    "metadata": {"name": "a", "namespace": "own"},
+    "data": {"p": "c2VjcmV0"},
+}
 
 
-@pytest.mark.parametrize("path", [
-    '.zz) | .metadata.namespace = "kube-system" | del(.yy', ".zz) | .metadata.annotations.shown = .data.p | del(.yy",
-    '.zz) | .kind = "Role" #', '.zz) | (.kind = "Role") #\n', ".zz)] | [[.data.p] | (.", ".a; .b",
-], ids=["namespace", "a secret that is shown", "comment", "comment and line", "list", "two arguments"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        '.zz) | .metadata.namespace = "kube-system" | del(.yy',
+        ".zz) | .metadata.annotations.shown = .data.p | del(.yy",
+        '.zz) | .kind = "Role" #',
+        '.zz) | (.kind = "Role") #\n',
+        ".zz)] | [[.data.p] | (.",
+        ".a; .b",
+    ],
+    ids=[
+        "namespace",
+        "a secret that is shown",
+        "comment",
+        "comment and line",
+        "list",
+        "two arguments",
+    ],
+)
 def test_a_path_is_no_program_around_ours(path):
     for look in (Jq("", "a").delete, Jq("", "a").paths, lambda p, _: check_expression(p)):
         with pytest.raises(RuleError, match="no valid jq path"):
@@ -98,8 +125,14 @@ def test_a_path_is_no_program_around_ours(path):
 
 @pytest.mark.parametrize(
     ("path", "left"),
-    [(".a | select(. == 1)", {"b": 2}), (".a # why\n", {"b": 2}), (".a # why", {"b": 2}), ('.["a"], (.b)', {}), (".a = 3", {"a": 1, "b": 2})],
-)  # fmt: skip
+    [
+        (".a | select(. == 1)", {"b": 2}),
+        (".a # why\n", {"b": 2}),
+        (".a # why", {"b": 2}),
+        ('.["a"], (.b)', {}),
+        (".a = 3", {"a": 1, "b": 2}),
+    ],
+)
 def test_a_path_deletes(path, left):
     assert Jq("", "a").delete(path, {"a": 1, "b": 2}) == left
 
@@ -124,11 +157,17 @@ def test_kept_answers_are_bounded_by_bytes():
 
 POD = {
     "metadata": {"annotations": {"example.com/a": "1", "it's": "2", 'say "x"': "3"}},
-    "spec": {"containers": [
-        {"name": "app", "image": "a:1", "env": [{"name": "A", "value": "debug"}, {"name": "B", "value": "x"}]},
-        {"name": "side", "image": "s:1"},
-    ]},
-}  # fmt: skip
+    "spec": {
+        "containers": [
+            {
+                "name": "app",
+                "image": "a:1",
+                "env": [{"name": "A", "value": "debug"}, {"name": "B", "value": "x"}],
+            },
+            {"name": "side", "image": "s:1"},
+        ]
+    },
+}
 
 
 def pod(*containers, **annotations):
@@ -139,20 +178,67 @@ NOTES = POD["metadata"]["annotations"]
 APP, SIDE = POD["spec"]["containers"]
 
 
-@pytest.mark.parametrize(("path", "left"), [
-    ('.spec.containers[0].env[] | select(.name == "A") | .value', pod({**APP, "env": [{"name": "A"}, APP["env"][1]]}, SIDE, **NOTES)),
-    ('.spec.containers[].env[]? | select(.value == "debug")', pod({**APP, "env": [APP["env"][1]]}, SIDE, **NOTES)),
-    ('.metadata.annotations["example.com/a"], .metadata.annotations["it\'s"]', pod(APP, SIDE, **{'say "x"': "3"})),
-    (r'.metadata.annotations["say \"x\""]', pod(APP, SIDE, **{"example.com/a": "1", "it's": "2"})),
-    ('.spec.containers[] | select(.name | test("^si")) | .image', pod(APP, {"name": "side"}, **NOTES)),
-    (".spec.containers[0].name as $first | .spec.containers[] | select(.name != $first)", pod(APP, **NOTES)),
-    (".spec | if .containers | length > 1 then .containers[1] else .none end", pod(APP, **NOTES)),
-    ("def env: .env; .spec.containers[0] | env", pod({"name": "app", "image": "a:1"}, SIDE, **NOTES)),
-    (".spec.containers[] | select(reduce (.env // [])[] as $e (0; . + 1) == 0)", pod(APP, **NOTES)),
-    (".spec.containers[-1]", pod(APP, **NOTES)),
-    (".spec.containers[:1]", pod(SIDE, **NOTES)),
-    ('getpath(["spec", "containers", 0, "env"])', pod({"name": "app", "image": "a:1"}, SIDE, **NOTES)),
-], ids=["env by name", "the text debug", "slash and quote", "escaped quotes", "test", "variable", "if", "def", "reduce", "from the end", "slice", "getpath"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "left"),
+    [
+        (
+            '.spec.containers[0].env[] | select(.name == "A") | .value',
+            pod({**APP, "env": [{"name": "A"}, APP["env"][1]]}, SIDE, **NOTES),
+        ),
+        (
+            '.spec.containers[].env[]? | select(.value == "debug")',
+            pod({**APP, "env": [APP["env"][1]]}, SIDE, **NOTES),
+        ),
+        (
+            '.metadata.annotations["example.com/a"], .metadata.annotations["it\'s"]',
+            pod(APP, SIDE, **{'say "x"': "3"}),
+        ),
+        (
+            r'.metadata.annotations["say \"x\""]',
+            pod(APP, SIDE, **{"example.com/a": "1", "it's": "2"}),
+        ),
+        (
+            '.spec.containers[] | select(.name | test("^si")) | .image',
+            pod(APP, {"name": "side"}, **NOTES),
+        ),
+        (
+            ".spec.containers[0].name as $first | .spec.containers[] | select(.name != $first)",
+            pod(APP, **NOTES),
+        ),
+        (
+            ".spec | if .containers | length > 1 then .containers[1] else .none end",
+            pod(APP, **NOTES),
+        ),
+        (
+            "def env: .env; .spec.containers[0] | env",
+            pod({"name": "app", "image": "a:1"}, SIDE, **NOTES),
+        ),
+        (
+            ".spec.containers[] | select(reduce (.env // [])[] as $e (0; . + 1) == 0)",
+            pod(APP, **NOTES),
+        ),
+        (".spec.containers[-1]", pod(APP, **NOTES)),
+        (".spec.containers[:1]", pod(SIDE, **NOTES)),
+        (
+            'getpath(["spec", "containers", 0, "env"])',
+            pod({"name": "app", "image": "a:1"}, SIDE, **NOTES),
+        ),
+    ],
+    ids=[
+        "env by name",
+        "the text debug",
+        "slash and quote",
+        "escaped quotes",
+        "test",
+        "variable",
+        "if",
+        "def",
+        "reduce",
+        "from the end",
+        "slice",
+        "getpath",
+    ],
+)
 def test_a_path_selects_as_jq_does(path, left):
     assert Jq("", "a").delete(path, POD) == left
 

@@ -103,8 +103,13 @@ def policy(*lines):
 
 def place(name, project="default", cluster=None, owner="", destination=None):
     return Application.objects.create(
-        name=name, project=project, cluster=cluster, owner=owner, spec={"project": project, "destination": destination or {}}, resource_version=next_version(),
-    )  # fmt: skip
+        name=name,
+        project=project,
+        cluster=cluster,
+        owner=owner,
+        spec={"project": project, "destination": destination or {}},
+        resource_version=next_version(),
+    )
 
 
 def change(*applications, **fields):
@@ -315,7 +320,9 @@ def test_the_end_of_an_application_is_told_by_rules_of_clusters(pages):
     policy("p, dev, applications, get, */*, allow, clusters named test-*")
     rows = []
     for name in ("test-1", "prod-1"):
-        cluster = Cluster.objects.create(server=f"https://{name}.example", name=name, is_synced=True)  # fmt: skip
+        cluster = Cluster.objects.create(
+            server=f"https://{name}.example", name=name, is_synced=True
+        )
         rows.append(place(f"on-{name}", cluster=cluster, destination={"name": name}))
 
     @see
@@ -417,7 +424,15 @@ def test_messages_that_make_no_sense_harm_nobody(pages):
     @see
     async def _():
         async with pages.open("admin", rows=[web.pk]) as page:
-            for odd in ("[]", "1", "null", '{"page": 1, "rows": ["x", true, null, {}, -1e400], "version": "y", "view": []}', '{"rows": {"a": 1}, "version": -5}', '{"version": 1e400, "also": [1, "\\u0000", "clusters:\\u0000", null]}', f'{{"version": {10**40}, "rows": [{10**40}], "also": "sets"}}'):  # fmt: skip
+            for odd in (
+                "[]",
+                "1",
+                "null",
+                '{"page": 1, "rows": ["x", true, null, {}, -1e400], "version": "y", "view": []}',
+                '{"rows": {"a": 1}, "version": -5}',
+                '{"version": 1e400, "also": [1, "\\u0000", "clusters:\\u0000", null]}',
+                f'{{"version": {10**40}, "rows": [{10**40}], "also": "sets"}}',
+            ):
                 await page.socket.send(odd)
             await page.show(page="applications", view="table", rows=[web.pk], version=0)
             for unreadable in ("{", b"\x00", "[" * 60_000):
@@ -517,9 +532,17 @@ def test_what_was_missed_of_many_applications_takes_few_queries(db, django_asser
     manifest = {"spec": {"destination": {"server": "https://c"}}}
     first = next_version()
     Tombstone.objects.bulk_create(
-        Tombstone(resource_version=next_version(), kind="Application", namespace="argocd", name=f"a{n}", project="default", row=n + 1, manifest=manifest)
+        Tombstone(
+            resource_version=next_version(),
+            kind="Application",
+            namespace="argocd",
+            name=f"a{n}",
+            project="default",
+            row=n + 1,
+            manifest=manifest,
+        )
         for n in range(200)
-    )  # fmt: skip
+    )
     policy("p, bob, applications, get, */*, allow, clusters named c")
     bob = Caller("bob", None, ("bob",))
 
@@ -572,9 +595,12 @@ def test_pages_about_other_things_hear_of_those(pages):
     """Of each kind: one object, all of it, what runs there; and nothing of what is another's, or not for them."""
     pages.person("dev")
     policy(
-        "p, dev, applications, get, mine/*, allow", "p, dev, projects, get, mine, allow", "p, dev, clusters, get, https://east.example, allow",
-        "p, dev, applicationsets, get, mine/*, allow", "p, dev, repositories, get, https://git.example/mine, allow",
-    )  # fmt: skip
+        "p, dev, applications, get, mine/*, allow",
+        "p, dev, projects, get, mine, allow",
+        "p, dev, clusters, get, https://east.example, allow",
+        "p, dev, applicationsets, get, mine/*, allow",
+        "p, dev, repositories, get, https://git.example/mine, allow",
+    )
     east, west = (
         Cluster.objects.create(server=f"https://{n}.example", name=n, is_synced=True)
         for n in ("east", "west")
@@ -601,12 +627,24 @@ def test_pages_about_other_things_hear_of_those(pages):
 
     # What a page is about; what changes that it hears of; what changes that it does not.
     cases = [
-        ("clusters", [east], [west, mine, child]), (f"clusters:{east.pk}", [east], [west]), (f"clusters:{west.pk}", [], [west]),
-        ("projects", [mine], [theirs, east]), (f"projects:{mine.pk}", [mine], [theirs]), ("repositories", [repos[0]], [repos[1]]),
-        ("sets", [own], [other]), (f"sets:{own.pk}", [own], [other]), (f"sets:{other.pk}", [], [other]), ("children", [child], [stranger, own]),
-        ("children:argocd/mine", [child], [stranger]), ("children:argocd/theirs", [], [stranger]), (f"on:{east.pk}", [child], [stranger]),
-        (f"on:{west.pk}", [], [stranger]), ("in:mine", [child], [stranger]), ("applications", [child], [stranger]), ("nonsense", [], [child, own]),
-    ]  # fmt: skip
+        ("clusters", [east], [west, mine, child]),
+        (f"clusters:{east.pk}", [east], [west]),
+        (f"clusters:{west.pk}", [], [west]),
+        ("projects", [mine], [theirs, east]),
+        (f"projects:{mine.pk}", [mine], [theirs]),
+        ("repositories", [repos[0]], [repos[1]]),
+        ("sets", [own], [other]),
+        (f"sets:{own.pk}", [own], [other]),
+        (f"sets:{other.pk}", [], [other]),
+        ("children", [child], [stranger, own]),
+        ("children:argocd/mine", [child], [stranger]),
+        ("children:argocd/theirs", [], [stranger]),
+        (f"on:{east.pk}", [child], [stranger]),
+        (f"on:{west.pk}", [], [stranger]),
+        ("in:mine", [child], [stranger]),
+        ("applications", [child], [stranger]),
+        ("nonsense", [], [child, own]),
+    ]
 
     def _hears(row):
         return any(row in heard for _, heard, _ in cases)
@@ -631,7 +669,9 @@ def test_pages_about_other_things_hear_of_those(pages):
                 await page.hears_nothing(0.05)
             # Who comes back is told whether it missed something.
             for key, heard, _ in cases:
-                async with pages.open("dev", page="p", rows=[], also=[key], version=version) as page:  # fmt: skip
+                async with pages.open(
+                    "dev", page="p", rows=[], also=[key], version=version
+                ) as page:
                     if heard:
                         assert (await page.hear())["object"] is True, key
                     else:

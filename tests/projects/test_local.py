@@ -48,15 +48,21 @@ def packed(files):
 def lines(files, name="web", size=700, **query):
     data = files if isinstance(files, bytes) else packed(files)
     parts = [{"query": {"name": name, **query}}]
-    parts += [{"chunk": {"chunk": base64.b64encode(data[n : n + size]).decode()}} for n in range(0, len(data), size)]  # fmt: skip
+    parts += [
+        {"chunk": {"chunk": base64.b64encode(data[n : n + size]).decode()}}
+        for n in range(0, len(data), size)
+    ]
     return b"\n".join(json.dumps(p).encode() for p in parts)
 
 
 def send(hub, body, *, status=200, token="", **query):
     answer = hub.client.generic(
-        "POST", PATH + ("?compare=true" if query.get("compare") else ""), body, content_type="application/json",
+        "POST",
+        PATH + ("?compare=true" if query.get("compare") else ""),
+        body,
+        content_type="application/json",
         headers={"Authorization": f"Bearer {token or hub.token}"},
-    )  # fmt: skip
+    )
     assert answer.status_code == status, answer.content[:1000]
     return answer.json()
 
@@ -88,27 +94,47 @@ def test_charts_and_kustomizations_are_rendered_by_the_hub(web):
     found = send(web, lines({f"x/chart/{n}": t for n, t in CHART.items()}, path="x/chart"))
     assert found["sourceType"] == "Helm"
     assert json.loads(found["manifests"][0])["metadata"]["name"] == "settings"
-    kustomization = {"base/c.yaml": config_map("c"), "base/kustomization.yaml": "resources: [c.yaml]\n", "over/kustomization.yaml": "resources: [../base]\nnamePrefix: my-\n"}  # fmt: skip
+    kustomization = {
+        "base/c.yaml": config_map("c"),
+        "base/kustomization.yaml": "resources: [c.yaml]\n",
+        "over/kustomization.yaml": "resources: [../base]\nnamePrefix: my-\n",
+    }
     found = send(web, lines(kustomization, path="over"))
     assert found["sourceType"] == "Kustomize"
     assert json.loads(found["manifests"][0])["metadata"]["name"] == "my-c"
 
 
 def test_secrets_come_back_masked(web):
-    secret = json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"p": "CANARY"}})  # fmt: skip
+    secret = json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "s"},
+            "stringData": {"p": "CANARY"},
+        }
+    )
     assert "CANARY" not in json.dumps(send(web, lines({"s.yaml": secret}), compare=True))
 
 
 @pytest.mark.parametrize(
     ("body", "word"),
     [
-        (b" ", 'the first line must be {"query"'), (b"[]", "the first line"), (b'{"query": 1}', "the first line"), (b"{", "line 1 is not valid JSON"),
-        (lines({"a.yaml": "{}"}, path="../.."), "path: "), (lines({"a.yaml": "{}"}, path="nowhere"), "app path does not exist"), (lines({"a.yaml": "{}"}, sourcePosition=2), "sourcePosition must be"),
-        (lines({"a.yaml": "{}"}, checksum="00"), "checksum: "), (lines(b"no archive"), "the archive cannot be read"), (lines({"../../etc/x": "a"}), "a path that leads out"),
-        (lines({"/etc/x": "a"}), "a path that leads out"), (lines({"a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: [1"}), "a.yaml"), (b'{"query": {"name": "web"}}\n{"chunk": 1}', "line 2 must be"),
+        (b" ", 'the first line must be {"query"'),
+        (b"[]", "the first line"),
+        (b'{"query": 1}', "the first line"),
+        (b"{", "line 1 is not valid JSON"),
+        (lines({"a.yaml": "{}"}, path="../.."), "path: "),
+        (lines({"a.yaml": "{}"}, path="nowhere"), "app path does not exist"),
+        (lines({"a.yaml": "{}"}, sourcePosition=2), "sourcePosition must be"),
+        (lines({"a.yaml": "{}"}, checksum="00"), "checksum: "),
+        (lines(b"no archive"), "the archive cannot be read"),
+        (lines({"../../etc/x": "a"}), "a path that leads out"),
+        (lines({"/etc/x": "a"}), "a path that leads out"),
+        (lines({"a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: [1"}), "a.yaml"),
+        (b'{"query": {"name": "web"}}\n{"chunk": 1}', "line 2 must be"),
         (b'{"query": {"name": "web"}}\n{"chunk": {"chunk": "*"}}', "not base64"),
     ],
-)  # fmt: skip
+)
 def test_files_that_cannot_be_used(web, body, word):
     assert word in send(web, body, status=400)["message"]
 
@@ -117,25 +143,57 @@ def test_links_and_sizes(web, settings):
     found = send(web, lines({"passwd": None, "c.yaml": config_map("c")}))
     assert len(found["manifests"]) == 1 and "root:" not in json.dumps(found)
     settings.MAX_LOCAL_BYTES = 1000
-    assert "larger than" in send(web, lines({"a.yaml": base64.b85encode(b"".join(hashlib.sha512(bytes([n])).digest() for n in range(60))).decode()}), status=400)["message"]  # fmt: skip
+    assert (
+        "larger than"
+        in send(
+            web,
+            lines(
+                {
+                    "a.yaml": base64.b85encode(
+                        b"".join(hashlib.sha512(bytes([n])).digest() for n in range(60))
+                    ).decode()
+                }
+            ),
+            status=400,
+        )["message"]
+    )
 
 
 def test_who_may_only_read_gets_nothing_that_the_hub_could_fetch(web, repo):
     reader = Account.objects.create(name="reader", password="!", capabilities=["login"])
-    change_setting("rbac", {"policy.csv": "p, reader, applications, get, default/*, allow", "policy.default": ""})  # fmt: skip
+    change_setting(
+        "rbac",
+        {"policy.csv": "p, reader, applications, get, default/*, allow", "policy.default": ""},
+    )
     access_changed("policy", "rbac", None)
     token = issue(reader, timezone.now())
     assert send(web, lines({"c.yaml": config_map("c")}), token=token)["manifests"]
-    chart = {"Chart.yaml": "apiVersion: v2\nname: l\nversion: 0.1.0\ndependencies: [{name: p, version: 1.0.0, repository: 'https://127.0.0.1:1/charts'}]\n", "templates/x.yaml": ""}  # fmt: skip
+    chart = {
+        "Chart.yaml": "apiVersion: v2\nname: l\nversion: 0.1.0\ndependencies: [{name: p, version: 1.0.0, repository: 'https://127.0.0.1:1/charts'}]\n",
+        "templates/x.yaml": "",
+    }
     assert "not permitted" in send(web, lines(chart), token=token, status=400)["message"]
     nobody = Account.objects.create(name="nobody", password="!", capabilities=["login"])
-    assert send(web, lines({"c.yaml": "{}"}), token=issue(nobody, timezone.now()), status=403)["message"] == "permission denied"  # fmt: skip
-    assert send(web, lines({"c.yaml": "{}"}, name="absent"), token=token, status=403)["message"] == "permission denied"  # fmt: skip
+    assert (
+        send(web, lines({"c.yaml": "{}"}), token=issue(nobody, timezone.now()), status=403)[
+            "message"
+        ]
+        == "permission denied"
+    )
+    assert (
+        send(web, lines({"c.yaml": "{}"}, name="absent"), token=token, status=403)["message"]
+        == "permission denied"
+    )
     send(web, lines({"c.yaml": "{}"}, project="other"), status=404)
 
 
 def test_a_project_that_wants_signatures_takes_no_files(web):
-    Project.objects.filter(name="default").update(spec={**Project.objects.get(name="default").spec, "signatureKeys": [{"keyID": "4AEE18F83AFDEB23"}]})  # fmt: skip
+    Project.objects.filter(name="default").update(
+        spec={
+            **Project.objects.get(name="default").spec,
+            "signatureKeys": [{"keyID": "4AEE18F83AFDEB23"}],
+        }
+    )
     assert "source integrity" in send(web, lines({"c.yaml": "{}"}), status=400)["message"]
 
 
@@ -147,12 +205,26 @@ def test_the_command_line_with_a_folder(web, site, tmp_path, sandbox, namespace)
         (folder / name).write_text(text)
     shown = flotilla.run("app", "diff", "web", "--local", str(folder), code=1).stdout
     assert '-  a: "1"' in shown.replace("'", '"') and '+  a: "2"' in shown.replace("'", '"')
-    assert "name: settings" in flotilla("app", "manifests", "web", "--local", str(folder), "--local-repo-root", str(tmp_path / "work"))  # fmt: skip
-    assert "is not within" in flotilla.refused("app", "diff", "web", "--local", str(tmp_path), "--local-repo-root", str(folder), code=2)  # fmt: skip
-    assert "is no folder" in flotilla.refused("app", "sync", "web", "--local", str(tmp_path / "absent"))  # fmt: skip
+    assert "name: settings" in flotilla(
+        "app",
+        "manifests",
+        "web",
+        "--local",
+        str(folder),
+        "--local-repo-root",
+        str(tmp_path / "work"),
+    )
+    assert "is not within" in flotilla.refused(
+        "app", "diff", "web", "--local", str(tmp_path), "--local-repo-root", str(folder), code=2
+    )
+    assert "is no folder" in flotilla.refused(
+        "app", "sync", "web", "--local", str(tmp_path / "absent")
+    )
     flotilla("app", "sync", "web", "--local", str(folder), "--timeout", "60")
     assert sandbox.get("", "ConfigMap", namespace, "settings")["data"] == {"a": "2"}
-    (folder / "templates" / "s.yaml").write_text("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {p: x}\n")  # fmt: skip
+    (folder / "templates" / "s.yaml").write_text(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {p: x}\n"
+    )
     assert "comes back masked" in flotilla.refused("app", "sync", "web", "--local", str(folder))
 
 
@@ -186,7 +258,9 @@ def test_who_may_only_read_has_a_few_hard_refreshes(web, monkeypatch):
     token = issue(reader, timezone.now())
     monkeypatch.setattr(waiting, "_HARD", Rates(2, 0))
     answers = [
-        web.client.get("/api/v1/applications/web?refresh=hard", headers={"Authorization": f"Bearer {t}"})
+        web.client.get(
+            "/api/v1/applications/web?refresh=hard", headers={"Authorization": f"Bearer {t}"}
+        )
         for t in (*[token] * 4, web.token)
-    ]  # fmt: skip
+    ]
     assert [a.status_code for a in answers] == [200, 200, 503, 503, 200]

@@ -247,7 +247,9 @@ def test_folders_without_end_are_bounded(path):
     files = at("chart", chart("a")) | {f"{path}/{deep}/x.yaml": ""}
     block = {"directory": {"recurse": True}} if path == "yaml" else {}
     with pytest.raises((Invalid, ManifestError), match="folders deep"):
-        sources.load_local({"path": path, **block}, charts.unpack(archive(files), strip=False), [], 0, context())  # fmt: skip
+        sources.load_local(
+            {"path": path, **block}, charts.unpack(archive(files), strip=False), [], 0, context()
+        )
     with pytest.raises(Invalid, match=r"folders deep|does not exist"):
         render(files, f"chart/{deep}")
 
@@ -277,19 +279,40 @@ def test_a_tree_with_entries_that_climb_is_refused(repo, path):
     blob = repo.git("hash-object", "-w", f"{repo.folder}/yaml/a.yaml")
 
     def tree(*entries):
-        body = b"".join(f"{mode} {name}\0".encode() + bytes.fromhex(sha) for mode, name, sha in entries)  # fmt: skip
-        argv = ["git", "-C", str(repo.folder), "hash-object", "-w", "-t", "tree", "--literally", "--stdin"]  # fmt: skip
-        return subprocess.run(argv, input=body, check=True, capture_output=True).stdout.decode().strip()  # fmt: skip
+        body = b"".join(
+            f"{mode} {name}\0".encode() + bytes.fromhex(sha) for mode, name, sha in entries
+        )
+        argv = [
+            "git",
+            "-C",
+            str(repo.folder),
+            "hash-object",
+            "-w",
+            "-t",
+            "tree",
+            "--literally",
+            "--stdin",
+        ]
+        return (
+            subprocess.run(argv, input=body, check=True, capture_output=True)
+            .stdout.decode()
+            .strip()
+        )
 
     inner = repo.git("rev-parse", f"HEAD:{path}")
     listed = [line.split(None, 3) for line in repo.git("ls-tree", inner).splitlines()]
-    climbing = tree(("40000", "..", tree(("100644", "written.yaml", blob))), *[(m.lstrip("0"), n, s) for m, _, s, n in listed])  # fmt: skip
+    climbing = tree(
+        ("40000", "..", tree(("100644", "written.yaml", blob))),
+        *[(m.lstrip("0"), n, s) for m, _, s, n in listed],
+    )
     top = tree(("40000", path, climbing))
     commit = repo.git("commit-tree", "-m", "x", top)
     repo.git("update-ref", "refs/heads/main", commit)
 
     with pytest.raises(Stalled, match=r"an entry named '\.\.'"):
-        load(repo, path, **({"directory": {"recurse": True}} if path in ("yaml", "jsonnet") else {}))  # fmt: skip
+        load(
+            repo, path, **({"directory": {"recurse": True}} if path in ("yaml", "jsonnet") else {})
+        )
 
 
 @pytest.mark.parametrize(
@@ -331,7 +354,9 @@ def test_archives_in_charts_are_used(repo):
 
 SCHEMAS = [
     pytest.param(lambda h: {"properties": {"a": {"$ref": f"file://{h}/schema.json"}}}, id="file"),
-    pytest.param(lambda h: {"properties": {"a": {"$ref": f"FILE://{h}/schema.json"}}}, id="capitals"),
+    pytest.param(
+        lambda h: {"properties": {"a": {"$ref": f"FILE://{h}/schema.json"}}}, id="capitals"
+    ),
     pytest.param(
         lambda h: {"$id": f"file://{h}/", "properties": {"a": {"$ref": "schema.json"}}}, id="base"
     ),
@@ -339,7 +364,7 @@ SCHEMAS = [
     pytest.param(lambda h: {"$schema": f"file://{h}/schema.json"}, id="draft"),
     pytest.param(lambda _: {"properties": {"a": {"$ref": "http://127.0.0.1:1/x"}}}, id="server"),
     pytest.param(lambda _: {"allOf": [{"$dynamicRef": "http://0.0.0.0/x"}]}, id="in a list"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("place", ["values.schema.json", "charts/b/values.schema.json", "tgz"])
@@ -502,7 +527,11 @@ class OneFile:
         self.content = content
 
     def entry(self, path):
-        return (0o40000, "1" * 40) if path == "many" else self.content.entry(path) or (0o100644, "2" * 40)  # fmt: skip
+        return (
+            (0o40000, "1" * 40)
+            if path == "many"
+            else self.content.entry(path) or (0o100644, "2" * 40)
+        )
 
     def children(self, path):
         return [f"{n}.yaml" for n in range(1000)] if path == "many" else self.content.children(path)
@@ -515,13 +544,25 @@ class OneFile:
     ("helm", "words"),
     [
         ({"valueFiles": ["/many/*.yaml"]}, "the files of values: more than"),
-        ({"valueFiles": [f"{'./' * n}values.yaml" for n in range(100)]}, "the files of values: more than"),
-        ({"fileParameters": [{"name": "a", "path": "/many/1.yaml"}] * 1000}, "the files of values: more than"),
-        ({"valueFiles": [f"/many/{n}*" for n in range(100, 110)]}, "the globs of helm.valueFiles: more than"),
-        ({"valueFiles": ["/many/" + "**/*a*/" * 95 + "{a,b,c,d}"]}, "the globs of helm.valueFiles: more than"),
+        (
+            {"valueFiles": [f"{'./' * n}values.yaml" for n in range(100)]},
+            "the files of values: more than",
+        ),
+        (
+            {"fileParameters": [{"name": "a", "path": "/many/1.yaml"}] * 1000},
+            "the files of values: more than",
+        ),
+        (
+            {"valueFiles": [f"/many/{n}*" for n in range(100, 110)]},
+            "the globs of helm.valueFiles: more than",
+        ),
+        (
+            {"valueFiles": ["/many/" + "**/*a*/" * 95 + "{a,b,c,d}"]},
+            "the globs of helm.valueFiles: more than",
+        ),
     ],
     ids=["a glob", "spellings of one file", "parameters", "globs", "a glob of many segments"],
-)  # fmt: skip
+)
 def test_files_of_values_are_bounded_together(helm, words, settings, monkeypatch):
     settings.MAX_MANIFEST_BYTES = 1024**2
     monkeypatch.setattr(helm_tool, "MOST_WALKED", 5000, raising=False)
@@ -539,16 +580,29 @@ MANY_VALUES = '{"x": [' + "[]," * 150_000 + "[]]}"
     ("tree", "words"),
     [
         (
-            at("chart", {
-                **chart("a", **{"values.schema.json": MANY_VALUES}), **at("charts/b", chart("b", **{"values.schema.json": MANY_VALUES})),
-            }),
+            at(
+                "chart",
+                {
+                    **chart("a", **{"values.schema.json": MANY_VALUES}),
+                    **at("charts/b", chart("b", **{"values.schema.json": MANY_VALUES})),
+                },
+            ),
             "the schemas of the chart have more than 500,000 values",
         ),
-        (at("chart", chart("a", **{"values.schema.json": '{"x": [' + "[]," * 1_400_000 + "[]]}"})), "a schema is larger than 4 MiB"),
-        ({"chart/a.jsonnet": "{x: std.makeArray(1100000, function(n) [])}"}, "hold more than 1,000,000 values"),
+        (
+            at(
+                "chart",
+                chart("a", **{"values.schema.json": '{"x": [' + "[]," * 1_400_000 + "[]]}"}),
+            ),
+            "a schema is larger than 4 MiB",
+        ),
+        (
+            {"chart/a.jsonnet": "{x: std.makeArray(1100000, function(n) [])}"},
+            "hold more than 1,000,000 values",
+        ),
     ],
     ids=["schemas together", "schema", "jsonnet"],
-)  # fmt: skip
+)
 def test_millions_of_values_are_refused_before_they_are_built(tree, words):
     with pytest.raises(Invalid, match=words):
         render(tree)

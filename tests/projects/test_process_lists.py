@@ -98,11 +98,21 @@ def test_git_over_ssh(own_temp, canary, hub_key, caplog):
 @pytest.mark.parametrize(
     ("files", "path"),
     [
-        pytest.param({"c.yaml": MAP, "kustomization.yaml": "resources: [c.yaml]\n"}, ".", id="kustomize"),
-        pytest.param({"Chart.yaml": "apiVersion: v2\nname: c\nversion: 1.0.0\n", "templates/c.yaml": MAP}, ".", id="helm"),
-        pytest.param({"c.jsonnet": '{apiVersion: "v1", kind: "ConfigMap", metadata: {name: "c"}}'}, ".", id="jsonnet"),
+        pytest.param(
+            {"c.yaml": MAP, "kustomization.yaml": "resources: [c.yaml]\n"}, ".", id="kustomize"
+        ),
+        pytest.param(
+            {"Chart.yaml": "apiVersion: v2\nname: c\nversion: 1.0.0\n", "templates/c.yaml": MAP},
+            ".",
+            id="helm",
+        ),
+        pytest.param(
+            {"c.jsonnet": '{apiVersion: "v1", kind: "ConfigMap", metadata: {name: "c"}}'},
+            ".",
+            id="jsonnet",
+        ),
     ],
-)  # fmt: skip
+)
 def test_renderers_inherit_nothing(repo, git_server, canary, hub_key, files, path):
     revision = repo.commit(files)
     CredentialTemplate.objects.create(
@@ -134,7 +144,9 @@ def test_odd_passwords_arrive_whole(repo, git_server, password):
 
 @pytest.mark.parametrize("token", ['a"b', "a\\b", "a#b;c", "a\\n"])
 def test_settings_are_read_as_they_were_written(tmp_path, token):
-    ways._write_config(tmp_path / ".gitconfig", {"http.extraHeader": f"Authorization: Bearer {token}"})  # fmt: skip
+    ways._write_config(
+        tmp_path / ".gitconfig", {"http.extraHeader": f"Authorization: Bearer {token}"}
+    )
     env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1"}
     found = git.process.run_own(["git", "config", "http.extraHeader"], environment=env, timeout=20)
     assert found.output.decode() == f"Authorization: Bearer {token}\n"
@@ -143,25 +155,34 @@ def test_settings_are_read_as_they_were_written(tmp_path, token):
 
 def test_nothing_dumps_its_memory():
     assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
-    said = git.process.run_own(["sh", "-c", "ulimit -Hc"], environment={"PATH": "/usr/bin:/bin"}, timeout=20)  # fmt: skip
+    said = git.process.run_own(
+        ["sh", "-c", "ulimit -Hc"], environment={"PATH": "/usr/bin:/bin"}, timeout=20
+    )
     assert said.output == b"0\n"
 
 
 @pytest.mark.parametrize(
     "argv",
     [
-        ["--auth-token", "{}", "account", "list"], ["account", "list", "--auth-token={}"],
-        ["login", "{server}", "--username", "a", "--password", "{}"], ["-H", "X-Secret: {}", "cluster", "list"],
+        ["--auth-token", "{}", "account", "list"],
+        ["account", "list", "--auth-token={}"],
+        ["login", "{server}", "--username", "a", "--password", "{}"],
+        ["-H", "X-Secret: {}", "cluster", "list"],
     ],
     ids=lambda argv: argv[0],
-)  # fmt: skip
+)
 def test_the_command_hides_the_secrets_of_its_arguments(tmp_path, canary, argv):
     """A hub that does not answer keeps the command alive for as long as the list is read."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"http://127.0.0.1:{silent.getsockname()[1]}"
         words = [word.replace("{server}", server).replace("{}", canary) for word in argv]
         command = [sys.executable, "-m", "hub.cli.main", *words]
-        environment = {**os.environ, "FLOTILLA_CONFIG_DIR": str(tmp_path), "FLOTILLA_SERVER": server, "FLOTILLA_KEYRING": "off"}  # fmt: skip
+        environment = {
+            **os.environ,
+            "FLOTILLA_CONFIG_DIR": str(tmp_path),
+            "FLOTILLA_SERVER": server,
+            "FLOTILLA_KEYRING": "off",
+        }
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         try:
             silent.settimeout(30)
@@ -177,11 +198,22 @@ def test_the_command_hides_the_secrets_of_its_arguments(tmp_path, canary, argv):
 def test_a_secret_comes_by_standard_input(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("one two\nthree\n"))
     assert take_secrets(["login", "x", "--password", "-", "--otp=-", "-"]) == [
-        "login", "x", "--password", "one two", "--otp=three", "-",
-    ]  # fmt: skip
+        "login",
+        "x",
+        "--password",
+        "one two",
+        "--otp=three",
+        "-",
+    ]
     with pytest.raises(Problem, match="--password -"):
         take_secrets(["--password", "-"])
-    assert take_secrets(["repo", "add", "--password", "--odd", "u"]) == ["repo", "add", "--password", "--odd", "u"]  # fmt: skip
+    assert take_secrets(["repo", "add", "--password", "--odd", "u"]) == [
+        "repo",
+        "add",
+        "--password",
+        "--odd",
+        "u",
+    ]
 
 
 def test_the_production_shape_starts_nothing_with_a_password_in_its_arguments():

@@ -21,7 +21,11 @@ from projects.sources import charts, remotes
 from projects.specs import bind, find_cluster, project_of, spec_problems
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: '{value}'}}\n"
-ANYWHERE = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}], "clusterResourceWhitelist": [{"group": "*", "kind": "*"}]}  # fmt: skip
+ANYWHERE = {
+    "sourceRepos": ["*"],
+    "destinations": [{"server": "*", "namespace": "*"}],
+    "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
+}
 ALWAYS = {"schedule": "* * * * *", "duration": "1h", "applications": ["*"]}
 NEVER = {"kind": "allow", "schedule": "0 0 29 2 *", "duration": "1m", "applications": ["*"]}
 
@@ -78,12 +82,33 @@ def test_people_may_where_the_window_says_so(hub, sandbox, repo, app, namespace)
 
 def test_a_running_sync_waits_when_its_window_closes(hub, sandbox, repo, app, namespace):
     project(hub, "calm")
-    hook = json.dumps({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "first", "annotations": {"argocd.argoproj.io/hook": "PreSync"}}, "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x", "args": ["--sandbox-seconds=3600"]}]}}}})  # fmt: skip
+    hook = json.dumps(
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "first", "annotations": {"argocd.argoproj.io/hook": "PreSync"}},
+            "spec": {
+                "template": {
+                    "spec": {
+                        "restartPolicy": "Never",
+                        "containers": [
+                            {"name": "c", "image": "x", "args": ["--sandbox-seconds=3600"]}
+                        ],
+                    }
+                }
+            },
+        }
+    )
     repo.commit({"a.yaml": CONFIG.format(name="a", value=1), "hook.json": hook})
     name = app(repo, sandbox, namespace, project="calm")
     hub.wait_status(name, "OutOfSync")
     project(hub, "calm", syncWindows=[NEVER])
-    operation = Operation.objects.create(application=Application.objects.get(name=name), request={"sync": {}, "initiatedBy": {"username": "admin"}}, revisions=[], sources=[])  # fmt: skip
+    operation = Operation.objects.create(
+        application=Application.objects.get(name=name),
+        request={"sync": {}, "initiatedBy": {"username": "admin"}},
+        revisions=[],
+        sources=[],
+    )
     from projects.sync import step
 
     step(operation.pk)
@@ -92,7 +117,12 @@ def test_a_running_sync_waits_when_its_window_closes(hub, sandbox, repo, app, na
 
 
 def test_an_application_set_of_windows_that_cannot_be(idle_hub):
-    answer = project(idle_hub, "bad", status=400, syncWindows=[{"kind": "allow", "schedule": "x", "duration": "1h", "applications": ["*"]}])  # fmt: skip
+    answer = project(
+        idle_hub,
+        "bad",
+        status=400,
+        syncWindows=[{"kind": "allow", "schedule": "x", "duration": "1h", "applications": ["*"]}],
+    )
     assert "syncWindows[0]" in answer["message"]
 
 
@@ -103,10 +133,29 @@ def narrow(namespace):
     """A service account that may work with ConfigMaps only."""
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "deployer", "namespace": namespace}},
-        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "deployer", "namespace": namespace}, "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}]},
-        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "deployer", "namespace": namespace}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "deployer"}, "subjects": [{"kind": "ServiceAccount", "name": "deployer", "namespace": namespace}]},
-    ]  # fmt: skip
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "deployer", "namespace": namespace},
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": {"name": "deployer", "namespace": namespace},
+            "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}],
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "deployer", "namespace": namespace},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Role",
+                "name": "deployer",
+            },
+            "subjects": [{"kind": "ServiceAccount", "name": "deployer", "namespace": namespace}],
+        },
+    ]
 
 
 @pytest.mark.controlplane
@@ -152,14 +201,29 @@ def test_syncs_to_the_hubs_own_cluster_act_as_the_service_account_too(
     account = {"server": HOME_SERVER, "namespace": namespace, "defaultServiceAccount": "deployer"}
     project(hub, "own", destinationServiceAccounts=[account])
     child = {
-        "apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": "child", "namespace": "argocd"},
-        "spec": {"project": "own", "source": {"repoURL": repo.url, "path": "child"}, "destination": {"server": HOME_SERVER, "namespace": namespace}},
-    }  # fmt: skip
-    repo.commit({
-        "fine/a.yaml": CONFIG.format(name="a", value=1), "child/c.yaml": CONFIG.format(name="c", value=1),
-        "worse/s.yaml": "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: s}\n", "apps/child.yaml": json.dumps(child),
-    })  # fmt: skip
-    names = {path: app(repo, HOME_SERVER, namespace, project="own", path=path, policy={"syncOptions": []}) for path in ("fine", "worse", "apps")}  # fmt: skip
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Application",
+        "metadata": {"name": "child", "namespace": "argocd"},
+        "spec": {
+            "project": "own",
+            "source": {"repoURL": repo.url, "path": "child"},
+            "destination": {"server": HOME_SERVER, "namespace": namespace},
+        },
+    }
+    repo.commit(
+        {
+            "fine/a.yaml": CONFIG.format(name="a", value=1),
+            "child/c.yaml": CONFIG.format(name="c", value=1),
+            "worse/s.yaml": "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: s}\n",
+            "apps/child.yaml": json.dumps(child),
+        }
+    )
+    names = {
+        path: app(
+            repo, HOME_SERVER, namespace, project="own", path=path, policy={"syncOptions": []}
+        )
+        for path in ("fine", "worse", "apps")
+    }
     for name in names.values():
         hub.wait_status(name, "OutOfSync")
         hub.post(f"/api/v1/applications/{name}/sync")
@@ -186,14 +250,21 @@ def test_syncs_to_the_hubs_own_cluster_act_as_the_service_account_too(
 
 
 def test_global_projects_add_their_limits(idle_hub):
-    project(idle_hub, "everywhere", namespaceResourceBlacklist=[{"group": "", "kind": "Secret"}], syncWindows=[{"kind": "deny", **ALWAYS}])  # fmt: skip
+    project(
+        idle_hub,
+        "everywhere",
+        namespaceResourceBlacklist=[{"group": "", "kind": "Secret"}],
+        syncWindows=[{"kind": "deny", **ALWAYS}],
+    )
     project(idle_hub, "pay", labels={"tier": "gold"})
     project(idle_hub, "other")
     setting = [{"labelSelector": {"matchLabels": {"tier": "gold"}}, "projectName": "everywhere"}]
     idle_hub.put("/api/v1/flotilla/settings/global_projects", {"value": setting})
     assert project_of("pay").spec["namespaceResourceBlacklist"] == [{"group": "", "kind": "Secret"}]
     assert "namespaceResourceBlacklist" not in project_of("other").spec
-    assert [p["metadata"]["name"] for p in idle_hub.get("/api/v1/projects/pay/globalprojects")["items"]] == ["everywhere"]  # fmt: skip
+    assert [
+        p["metadata"]["name"] for p in idle_hub.get("/api/v1/projects/pay/globalprojects")["items"]
+    ] == ["everywhere"]
     assert idle_hub.get("/api/v1/projects/pay/detailed")["globalProjects"]
     assert idle_hub.get("/api/v1/projects/pay/syncwindows")["windows"]
     assert "syncWindows" not in Project.objects.get(name="pay").spec
@@ -265,7 +336,11 @@ def test_a_cluster_of_another_project_takes_no_name(idle_hub, repo):
 def test_a_destination_that_is_not_there_hides_no_source(idle_hub, destination):
     """Without validation too: else its commits could be read, with the hub's credentials."""
     project(idle_hub, "pay", sourceRepos=["https://git.example/pay/*"])
-    spec = {"project": "pay", "source": {"repoURL": "https://git.example/other", "path": "."}, "destination": {**destination, "namespace": "x"}}  # fmt: skip
+    spec = {
+        "project": "pay",
+        "source": {"repoURL": "https://git.example/other", "path": "."},
+        "destination": {**destination, "namespace": "x"},
+    }
     body = {"metadata": {"name": "a"}, "spec": spec}
     refused = idle_hub.post("/api/v1/applications?validate=false", body, status=400)
     assert "not permitted in project 'pay'" in refused["message"]
@@ -290,7 +365,11 @@ def test_a_source_that_is_permitted_no_more_is_read_no_more(idle_hub, route, mon
     source |= {"chart": "c"} if "chart" in route else {"path": "."}
     if "oci" in route:
         source |= {"repoURL": "oci://reg.example/pay"}
-    spec = {"project": "pay", "source": source, "destination": {"name": "in-cluster", "namespace": "x"}}  # fmt: skip
+    spec = {
+        "project": "pay",
+        "source": source,
+        "destination": {"name": "in-cluster", "namespace": "x"},
+    }
     idle_hub.post("/api/v1/applications", {"metadata": {"name": "a"}, "spec": spec})
     Project.objects.filter(name="pay").update(spec={"sourceRepos": [], "destinations": []})
     for name in ("resolve", "files_of", "load"):
@@ -307,7 +386,12 @@ def test_a_repository_that_a_project_does_not_permit_is_not_looked_into_for_it(
 ):
     """With the hub's credentials for all of the server: a right over `pay/*` covers any URL."""
     project(idle_hub, "pay", sourceRepos=["https://git.example/pay/*"])
-    for owner, name in ((remotes, "look_up_refs"), (sources, "resolve"), (charts, "index"), (charts, "tags")):  # fmt: skip
+    for owner, name in (
+        (remotes, "look_up_refs"),
+        (sources, "resolve"),
+        (charts, "index"),
+        (charts, "tags"),
+    ):
         monkeypatch.setattr(owner, name, lambda *_a, **_k: pytest.fail("it was asked"))
     for name in ("pay", "nowhere"):
         path = f"/api/v1/repositories/https%3A%2F%2Fgit.example%2Fother/{route}"
@@ -319,21 +403,47 @@ def test_a_repository_that_a_project_does_not_permit_is_not_looked_into_for_it(
 
 
 def test_who_edits_a_project_cannot_widen_it(idle_hub):
-    narrow = {"sourceRepos": ["https://git.example/pay/*", "!https://git.example/pay/secret"], "destinations": [{"server": "https://pay", "namespace": "pay"}], "clusterResourceWhitelist": []}  # fmt: skip
+    narrow = {
+        "sourceRepos": ["https://git.example/pay/*", "!https://git.example/pay/secret"],
+        "destinations": [{"server": "https://pay", "namespace": "pay"}],
+        "clusterResourceWhitelist": [],
+    }
     project(idle_hub, "pay", **narrow)
     lead = person(idle_hub, "lead", "p, lead, projects, *, pay, allow")
     project(idle_hub, "pay", **narrow, description="ours", token=lead)
     for change in (
-        {"sourceRepos": ["*"]}, {"sourceRepos": ["https://git.example/pay/*"]}, {"destinations": [{"server": "*", "namespace": "*"}]},
-        {"destinations": [{"server": "https://pay", "namespace": "*"}]}, {"destinations": [{"server": "https://pay", "name": "*", "namespace": "pay"}]}, {"clusterResourceWhitelist": [{"group": "*", "kind": "*"}]},
-        {"namespaceResourceBlacklist": [{"group": "", "kind": "x"}]}, {"sourceNamespaces": ["theirs"]}, {"destinationServiceAccounts": [{"server": "*", "namespace": "*", "defaultServiceAccount": "kube-system:admin"}]},
-    ):  # fmt: skip
-        assert "permission denied" in project(idle_hub, "pay", status=403, token=lead, **{**narrow, **change})["message"]  # fmt: skip
+        {"sourceRepos": ["*"]},
+        {"sourceRepos": ["https://git.example/pay/*"]},
+        {"destinations": [{"server": "*", "namespace": "*"}]},
+        {"destinations": [{"server": "https://pay", "namespace": "*"}]},
+        {"destinations": [{"server": "https://pay", "name": "*", "namespace": "pay"}]},
+        {"clusterResourceWhitelist": [{"group": "*", "kind": "*"}]},
+        {"namespaceResourceBlacklist": [{"group": "", "kind": "x"}]},
+        {"sourceNamespaces": ["theirs"]},
+        {
+            "destinationServiceAccounts": [
+                {"server": "*", "namespace": "*", "defaultServiceAccount": "kube-system:admin"}
+            ]
+        },
+    ):
+        assert (
+            "permission denied"
+            in project(idle_hub, "pay", status=403, token=lead, **{**narrow, **change})["message"]
+        )
         body = {"project": {"metadata": {"name": "pay"}, "spec": {**ANYWHERE, **narrow, **change}}}
         idle_hub.put("/api/v1/projects/pay", body, token=lead, status=403)
     lines = "p, lead, projects, *, pay, allow\np, lead, repositories, update, *, allow\np, lead, clusters, update, https://pay, allow"
     idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
-    project(idle_hub, "pay", token=lead, **{**narrow, "sourceRepos": ["*"], "namespaceResourceBlacklist": [{"group": "", "kind": "x"}]})  # fmt: skip
+    project(
+        idle_hub,
+        "pay",
+        token=lead,
+        **{
+            **narrow,
+            "sourceRepos": ["*"],
+            "namespaceResourceBlacklist": [{"group": "", "kind": "x"}],
+        },
+    )
     idle_hub.post(
         "/api/v1/projects",
         {"project": {"metadata": {"name": "new"}, "spec": {}}},
@@ -355,14 +465,24 @@ def test_who_edits_a_project_does_not_choose_the_global_projects_that_hold_for_i
     lead = person(idle_hub, "lead", "p, lead, projects, *, pay, allow")
     project(idle_hub, "pay", labels={"tier": "gold", "of": "ours"}, token=lead)
 
-    for ask, path in ((idle_hub.put, "/api/v1/projects/pay"), (idle_hub.post, "/api/v1/projects?upsert=true")):  # fmt: skip
+    for ask, path in (
+        (idle_hub.put, "/api/v1/projects/pay"),
+        (idle_hub.post, "/api/v1/projects?upsert=true"),
+    ):
         body = {"project": {"metadata": {"name": "pay", "labels": labels}, "spec": ANYWHERE}}
-        assert "permission denied: projects, update" in ask(path, body, token=lead, status=403)["message"]  # fmt: skip
+        assert (
+            "permission denied: projects, update"
+            in ask(path, body, token=lead, status=403)["message"]
+        )
     assert project_of("pay").spec["namespaceResourceBlacklist"] == denied
 
 
 def test_who_edits_a_project_cannot_open_it_to_shared_clusters(idle_hub):
-    narrow = {"sourceRepos": [], "destinations": [{"server": "https://pay", "namespace": "*"}], "permitOnlyProjectScopedClusters": True}  # fmt: skip
+    narrow = {
+        "sourceRepos": [],
+        "destinations": [{"server": "https://pay", "namespace": "*"}],
+        "permitOnlyProjectScopedClusters": True,
+    }
     project(idle_hub, "pay", **narrow)
     lead = person(idle_hub, "lead", "p, lead, projects, *, pay, allow")
     wider = {**narrow, "permitOnlyProjectScopedClusters": False}
@@ -371,10 +491,23 @@ def test_who_edits_a_project_cannot_open_it_to_shared_clusters(idle_hub):
 
 def test_an_update_that_would_make_applications_invalid(idle_hub):
     project(idle_hub, "pay")
-    spec = {"project": "pay", "source": {"repoURL": "https://git.example/x", "path": "."}, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}}  # fmt: skip
+    spec = {
+        "project": "pay",
+        "source": {"repoURL": "https://git.example/x", "path": "."},
+        "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"},
+    }
     idle_hub.post("/api/v1/applications", {"metadata": {"name": "a"}, "spec": spec})
-    answer = project(idle_hub, "pay", status=400, sourceRepos=["https://other.example/*"], destinations=[{"server": "https://x", "namespace": "*"}])  # fmt: skip
-    assert "1 applications source became invalid and 1 applications destination became invalid" in answer["message"]  # fmt: skip
+    answer = project(
+        idle_hub,
+        "pay",
+        status=400,
+        sourceRepos=["https://other.example/*"],
+        destinations=[{"server": "https://x", "namespace": "*"}],
+    )
+    assert (
+        "1 applications source became invalid and 1 applications destination became invalid"
+        in answer["message"]
+    )
 
 
 # --- resource-level rights ---
@@ -384,8 +517,15 @@ def test_rights_of_resources_are_their_own(hub, sandbox, repo, app, namespace):
     repo.commit({"a.yaml": CONFIG.format(name="a", value=1)})
     name = app(repo, sandbox, namespace, policy={"automated": {}})
     hub.wait_status(name, "Synced", "Healthy")
-    dev = person(hub, "dev", "p, dev, applications, get, default/*, allow\np, dev, applications, update, default/*, allow\np, dev, applications, delete, default/*, allow")  # fmt: skip
-    path, query = f"/api/v1/applications/{name}/resource", {"resourceName": "a", "kind": "ConfigMap", "namespace": namespace, "version": "v1"}  # fmt: skip
+    dev = person(
+        hub,
+        "dev",
+        "p, dev, applications, get, default/*, allow\np, dev, applications, update, default/*, allow\np, dev, applications, delete, default/*, allow",
+    )
+    path, query = (
+        f"/api/v1/applications/{name}/resource",
+        {"resourceName": "a", "kind": "ConfigMap", "namespace": namespace, "version": "v1"},
+    )
     assert hub.get(path, token=dev, **query)["manifest"]
     hub.post(
         path,
@@ -423,7 +563,12 @@ def test_sync_rollback_and_override_are_rights_of_their_own(hub, sandbox, repo, 
     )
     hub.put("/api/v1/flotilla/settings/require_override_for_revision", {"value": True})
     other = repo.commit({"a.yaml": CONFIG.format(name="a", value=3)})
-    assert "override" in hub.post(f"/api/v1/applications/{name}/sync", {"revision": other}, token=dev, status=403)["message"]  # fmt: skip
+    assert (
+        "override"
+        in hub.post(
+            f"/api/v1/applications/{name}/sync", {"revision": other}, token=dev, status=403
+        )["message"]
+    )
     hub.put("/api/v1/flotilla/settings/enforce_rollback", {"value": True})
     assert (
         "rollback"
@@ -448,7 +593,10 @@ def test_sync_rollback_and_override_are_rights_of_their_own(hub, sandbox, repo, 
 
 
 def test_streams_end_within_seconds_when_the_right_is_taken_away(idle_hub):
-    spec = {"source": {"repoURL": "https://git.example/x", "path": "."}, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}}  # fmt: skip
+    spec = {
+        "source": {"repoURL": "https://git.example/x", "path": "."},
+        "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"},
+    }
     idle_hub.post("/api/v1/applications", {"metadata": {"name": "a"}, "spec": spec})
     dev = person(idle_hub, "dev", "p, dev, applications, get, default/*, allow")
 

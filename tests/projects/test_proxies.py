@@ -69,9 +69,12 @@ def test_tokens_through_a_proxy(idle_hub, proxies):
     app_tokens.forget()
     proxy = proxies(api_invalid=server.url)
     credentials = {
-        "proxy": proxy.url, "githubAppID": 7, "githubAppInstallationID": 9, "githubAppPrivateKey": server.key,
+        "proxy": proxy.url,
+        "githubAppID": 7,
+        "githubAppInstallationID": 9,
+        "githubAppPrivateKey": server.key,
         "githubAppEnterpriseBaseUrl": "http://api.invalid",
-    }  # fmt: skip
+    }
     assert app_tokens.with_token("https://git.invalid/a/b", credentials)["password"] == "t0ken"
     server.close()
 
@@ -106,7 +109,9 @@ LENT = {"username": "hub", "password": "CANARY"}
 
 
 def _developer(hub):
-    account = Account.objects.create(name="dev", password=make_password("x"), capabilities=["login"])  # fmt: skip
+    account = Account.objects.create(
+        name="dev", password=make_password("x"), capabilities=["login"]
+    )
     access_changed("account", "dev", {})
     lines = "p, dev, repositories, *, team-a/*, allow\np, dev, repositories, create, http://git.invalid/team-a/*, allow"
     hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
@@ -125,7 +130,11 @@ def test_a_developers_proxy_gets_no_credentials_of_the_hub(idle_hub, proxies, le
     proxy = proxies()
     body = {"repo": url, "project": project, "proxy": proxy.url, "insecure": True}
 
-    for path in ("/api/v1/repositories", "/api/v1/repositories?credsOnly=true", f"/api/v1/repositories/{quote(url, safe='')}/validate"):  # fmt: skip
+    for path in (
+        "/api/v1/repositories",
+        "/api/v1/repositories?credsOnly=true",
+        f"/api/v1/repositories/{quote(url, safe='')}/validate",
+    ):
         refused = idle_hub.post(path, body, token=token, status=403)
 
     own_or_hidden = refused["message"]
@@ -139,9 +148,15 @@ def test_a_projects_repository_leads_inherited_credentials_nowhere(idle_hub):
     options = {"proxy": "http://listener.example", "insecure": True, "enableLfs": True}
     row = Repository.objects.create(url=url, project="team-a", options=options)
     assert credentials_for(url, "team-a")["proxy"] == "http://listener.example"
-    CredentialTemplate.objects.create(url="https://git.example", credentials=LENT, options={"proxy": "http://ours.example"})  # fmt: skip
+    CredentialTemplate.objects.create(
+        url="https://git.example", credentials=LENT, options={"proxy": "http://ours.example"}
+    )
     found = credentials_for(url, "team-a")
-    assert (found["proxy"], found.get("insecure"), found["enableLfs"]) == ("http://ours.example", None, True)  # fmt: skip
+    assert (found["proxy"], found.get("insecure"), found["enableLfs"]) == (
+        "http://ours.example",
+        None,
+        True,
+    )
     row.credentials = {"password": "its own"}
     row.save()
     assert credentials_for(url, "team-a")["proxy"] == "http://listener.example"
@@ -175,5 +190,7 @@ def test_a_projects_repository_does_not_choose_an_installation_of_the_hubs_app(i
     url = "https://git.example/team-a/r"
     Repository.objects.create(url=url, project="team-a", options={"githubAppInstallationID": 666})
     lent = {"githubAppID": 7, "githubAppInstallationID": 9}
-    CredentialTemplate.objects.create(url="https://git.example", credentials={"githubAppPrivateKey": "k"}, options=lent)  # fmt: skip
+    CredentialTemplate.objects.create(
+        url="https://git.example", credentials={"githubAppPrivateKey": "k"}, options=lent
+    )
     assert credentials_for(url, "team-a")["githubAppInstallationID"] == 9

@@ -133,7 +133,9 @@ def test_who_was_held_up_does_not_touch_the_claim_of_the_next(application):
         assert again
 
 
-def test_a_look_that_was_held_up_does_not_overwrite_a_newer(hub, sandbox, repo, app, namespace, monkeypatch):  # fmt: skip
+def test_a_look_that_was_held_up_does_not_overwrite_a_newer(
+    hub, sandbox, repo, app, namespace, monkeypatch
+):
     repo.commit({"c.yaml": CONFIG})
     name = app(repo, sandbox, namespace)
     hub.wait_status(name, "OutOfSync")

@@ -239,7 +239,9 @@ def test_what_the_project_does_not_permit_is_refused_in_the_trail(
     prepare(hub, repo)
     policy = {"automated": {}, "retry": {"limit": 1, "backoff": {"duration": "1s"}}}
     options = {"syncOptions": []}
-    name = app(repo, sandbox, namespace, project="team", policy=(policy if automated else {}) | options)  # fmt: skip
+    name = app(
+        repo, sandbox, namespace, project="team", policy=(policy if automated else {}) | options
+    )
     hub.wait_status(name, sync="OutOfSync")
     if not automated:
         hub.post(f"/api/v1/applications/{name}/sync", {})

@@ -61,7 +61,9 @@ def pages():
 
 
 def context(permitted=("*",), **fields):
-    return sources.Context("app", "app", "ns", "default", {"sourceRepos": list(permitted)}, "v1.36.3", **fields)  # fmt: skip
+    return sources.Context(
+        "app", "app", "ns", "default", {"sourceRepos": list(permitted)}, "v1.36.3", **fields
+    )
 
 
 def load(repo, path=".", ctx=None, **block):
@@ -118,7 +120,10 @@ SPELLINGS = [
     ("git@github.com:org/repo//p", "git@github.com:org/repo [p] @HEAD"),
     ("git@github.com/org/repo//p", "git@github.com:org/repo [p] @HEAD"),
     ("https://github.com/org/repo/path?ref=v1", "https://github.com/org/repo [path] @v1"),
-    ("https://me@dev.azure.com/org/p/_git/repo/x", "https://dev.azure.com/org/p/_git/repo [x] @HEAD"),
+    (
+        "https://me@dev.azure.com/org/p/_git/repo/x",
+        "https://dev.azure.com/org/p/_git/repo [x] @HEAD",
+    ),
     ("https://host/org/repo/x.yaml", "page"),
     ("https://raw.host/o/o.github.io/x.yaml", "page"),
     ("https://github.com/o/r/releases/download/v1/install.yaml", "page"),
@@ -128,7 +133,7 @@ SPELLINGS = [
     ("git@host/org/repo", "local"),
     ("https://host/org/repo", "page or https://host/org/repo [] @HEAD"),
     ("https://host/org/repo/p?ref=v1", "page or https://host/org/repo [p] @v1"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "expected"), SPELLINGS, ids=[t for t, _ in SPELLINGS])
@@ -247,7 +252,11 @@ def test_no_field_reaches_what_is_refused(pages, tmp_path, settings, field, wher
     settings.KUSTOMIZE_OPTIONS = ["--load-restrictor=LoadRestrictionsNone"]
     (tmp_path / "secret.yaml").write_text(config("stolen", "CANARY"))
     port = pages.url.rpartition(":")[2]
-    for url in (f"http://0.0.0.0:{port}/x.yaml", f"{'../' * 12}{tmp_path}/secret.yaml", f"{tmp_path}/secret.yaml"):  # fmt: skip
+    for url in (
+        f"http://0.0.0.0:{port}/x.yaml",
+        f"{'../' * 12}{tmp_path}/secret.yaml",
+        f"{tmp_path}/secret.yaml",
+    ):
         files = placed(where, field(url))
         if not files:
             continue
@@ -264,7 +273,11 @@ def placed(where, found):
     if where == "kustomization":
         return {"kustomization.yaml": json.dumps(document), "c.yaml": config("c")}
     if where == "base":
-        return {"kustomization.yaml": "resources: [in]\n", "in/kustomization.yaml": json.dumps(document), "in/c.yaml": config("c")}  # fmt: skip
+        return {
+            "kustomization.yaml": "resources: [in]\n",
+            "in/kustomization.yaml": json.dumps(document),
+            "in/c.yaml": config("c"),
+        }
     if "generators" not in found and "transformers" not in found:
         return {}
     name, (entry,) = next(iter(found.items()))
@@ -277,10 +290,16 @@ def test_a_kustomization_that_is_named_as_a_file_is_none_for_the_tool(pages):
     port = pages.url.rpartition(":")[2]
     hostile = json.dumps({"resources": [f"http://0.0.0.0:{port}/x.yaml"]})
     with pytest.raises(REFUSALS, match="several kustomization files"):
-        render({"resources": ["in"]}, **{"in/kustomization.yaml": "{}", "in/Kustomization": hostile})  # fmt: skip
+        render(
+            {"resources": ["in"]}, **{"in/kustomization.yaml": "{}", "in/Kustomization": hostile}
+        )
 
     made = [{"name": "g", "files": ["in/kustomization.yaml", "other/Kustomization"]}]
-    files = {"in/kustomization.yaml": "namePrefix: x-\nresources: [c.yaml]\n", "in/c.yaml": config("c"), "other/Kustomization": hostile}  # fmt: skip
+    files = {
+        "in/kustomization.yaml": "namePrefix: x-\nresources: [c.yaml]\n",
+        "in/c.yaml": config("c"),
+        "other/Kustomization": hostile,
+    }
     found = render({"resources": ["in"], "configMapGenerator": made}, **files)
 
     assert [n.partition("-")[0] for n in names(found)] == ["g", "x"]
@@ -290,15 +309,29 @@ def test_a_kustomization_that_is_named_as_a_file_is_none_for_the_tool(pages):
 
 def test_folders_of_plugins_change_nothing_in_them(pages):
     """What another plugin would make of a plugin is not seen here, so there is none."""
-    inner = {"resources": ["p.yaml"], "patches": [{"target": {"kind": "ConfigMapGenerator"}, "patch": f"- op: add\n  path: /files\n  value: ['{pages.url}/x']\n"}]}  # fmt: skip
+    inner = {
+        "resources": ["p.yaml"],
+        "patches": [
+            {
+                "target": {"kind": "ConfigMapGenerator"},
+                "patch": f"- op: add\n  path: /files\n  value: ['{pages.url}/x']\n",
+            }
+        ],
+    }
     document = json.loads(plugin("ConfigMapGenerator", "generators")["generators"][0])
 
     with pytest.raises(Invalid, match="may have resources alone, not patches"):
-        render({"generators": ["p"]}, **{"p/p.yaml": json.dumps(document), "p/kustomization.yaml": json.dumps(inner)})  # fmt: skip
+        render(
+            {"generators": ["p"]},
+            **{"p/p.yaml": json.dumps(document), "p/kustomization.yaml": json.dumps(inner)},
+        )
 
 
 def test_folders_of_plugins_that_multiply_are_bounded():
-    folders = {f"p{n}/kustomization.yaml": json.dumps({"resources": [f"../p{n + 1}"] * 40}) for n in range(8)}  # fmt: skip
+    folders = {
+        f"p{n}/kustomization.yaml": json.dumps({"resources": [f"../p{n + 1}"] * 40})
+        for n in range(8)
+    }
     with pytest.raises(Invalid, match="more than 1,000 plugins"):
         render({"generators": ["p0"]}, **folders, **{"p8/kustomization.yaml": "resources: []\n"})
 
@@ -324,41 +357,96 @@ def test_a_remote_base_may_name_another(repo, base, git_server):
 
 
 def test_a_folder_that_looks_like_a_repository_stays_a_folder():
-    files = {"github.com/org/repo/kustomization.yaml": "resources: [c.yaml]\n", "github.com/org/repo/c.yaml": config("own"), "git@host/r": config("other")}  # fmt: skip
+    files = {
+        "github.com/org/repo/kustomization.yaml": "resources: [c.yaml]\n",
+        "github.com/org/repo/c.yaml": config("own"),
+        "git@host/r": config("other"),
+    }
 
-    assert names(render({"resources": ["./github.com/org/repo", "./git@host/r"]}, **files)) == ["other", "own"]  # fmt: skip
+    assert names(render({"resources": ["./github.com/org/repo", "./git@host/r"]}, **files)) == [
+        "other",
+        "own",
+    ]
 
 
 def test_what_kustomizations_are_made_of_works():
     """One of every field that names a file or folder, as repositories have them."""
     patch = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {%s: '1'}\n"
     options = {"disableNameSuffixHash": True}
-    label = {"apiVersion": "builtin", "kind": "LabelTransformer", "metadata": {"name": "l"}, "labels": {"l": "1"}, "fieldSpecs": [{"path": "metadata/labels", "create": True}]}  # fmt: skip
+    label = {
+        "apiVersion": "builtin",
+        "kind": "LabelTransformer",
+        "metadata": {"name": "l"},
+        "labels": {"l": "1"},
+        "fieldSpecs": [{"path": "metadata/labels", "create": True}],
+    }
     document = {
         "resources": ["c.yaml", "base"],
         "components": ["comp"],
         "patches": [{"path": "p.yaml"}, {"patch": patch % "inline"}],
         "patchesStrategicMerge": ["s.yaml", patch % "merged"],
-        "patchesJson6902": [{"path": "j.json", "target": {"version": "v1", "kind": "ConfigMap", "name": "c"}}],
+        "patchesJson6902": [
+            {"path": "j.json", "target": {"version": "v1", "kind": "ConfigMap", "name": "c"}}
+        ],
         "replacements": [{"path": "r.yaml"}],
-        "configMapGenerator": [{"name": "g", "files": ["f.txt", "k=f.txt"], "envs": ["e.env"], "options": options}],
-        "transformers": ["plugins", "label.yaml", json.dumps({**label, "metadata": {"name": "m"}, "labels": {"m": "1"}})],
+        "configMapGenerator": [
+            {"name": "g", "files": ["f.txt", "k=f.txt"], "envs": ["e.env"], "options": options}
+        ],
+        "transformers": [
+            "plugins",
+            "label.yaml",
+            json.dumps({**label, "metadata": {"name": "m"}, "labels": {"m": "1"}}),
+        ],
         "crds": ["crd.json"],
         "configurations": ["conf.yaml"],
-    }  # fmt: skip
-    replaced = [{"source": {"kind": "ConfigMap", "name": "c", "fieldPath": "data.a"}, "targets": [{"select": {"kind": "ConfigMap", "name": "c"}, "fieldPaths": ["data.r"], "options": {"create": True}}]}]  # fmt: skip
+    }
+    replaced = [
+        {
+            "source": {"kind": "ConfigMap", "name": "c", "fieldPath": "data.a"},
+            "targets": [
+                {
+                    "select": {"kind": "ConfigMap", "name": "c"},
+                    "fieldPaths": ["data.r"],
+                    "options": {"create": True},
+                }
+            ],
+        }
+    ]
     found = render(
         document,
-        **{"c.yaml": config("c"), "base/kustomization.yaml": "patches: [old.yaml]\nresources: [b.yaml]\n", "base/b.yaml": config("b")},
-        **{"base/old.yaml": (patch % "old").replace("name: c", "name: b"), "p.yaml": patch % "file", "s.yaml": patch % "strategic"},
-        **{"j.json": '[{"op": "add", "path": "/data/json", "value": "1"}]', "r.yaml": json.dumps(replaced), "f.txt": "text", "e.env": "E=1\n"},
-        **{"plugins/kustomization.yaml": "resources: [l.yaml]\n", "plugins/l.yaml": json.dumps(label), "crd.json": "{}", "conf.yaml": "{}"},
-        **{"label.yaml": json.dumps({**label, "metadata": {"name": "n"}, "labels": {"n": "1"}}), "comp/kustomization.yaml": "kind: Component\napiVersion: kustomize.config.k8s.io/v1alpha1\nnamePrefix: x-\n"},
-    )  # fmt: skip
+        **{
+            "c.yaml": config("c"),
+            "base/kustomization.yaml": "patches: [old.yaml]\nresources: [b.yaml]\n",
+            "base/b.yaml": config("b"),
+        },
+        **{
+            "base/old.yaml": (patch % "old").replace("name: c", "name: b"),
+            "p.yaml": patch % "file",
+            "s.yaml": patch % "strategic",
+        },
+        **{
+            "j.json": '[{"op": "add", "path": "/data/json", "value": "1"}]',
+            "r.yaml": json.dumps(replaced),
+            "f.txt": "text",
+            "e.env": "E=1\n",
+        },
+        **{
+            "plugins/kustomization.yaml": "resources: [l.yaml]\n",
+            "plugins/l.yaml": json.dumps(label),
+            "crd.json": "{}",
+            "conf.yaml": "{}",
+        },
+        **{
+            "label.yaml": json.dumps({**label, "metadata": {"name": "n"}, "labels": {"n": "1"}}),
+            "comp/kustomization.yaml": "kind: Component\napiVersion: kustomize.config.k8s.io/v1alpha1\nnamePrefix: x-\n",
+        },
+    )
 
     by_name = {m["metadata"]["name"]: m for m in found.manifests}
     assert set(by_name) == {"x-b", "x-c", "x-g"}
-    assert {k: str(v) for k, v in by_name["x-c"]["data"].items()} == dict.fromkeys(["a", "inline", "file", "strategic", "merged", "json", "r"], "1")  # fmt: skip
+    assert {k: str(v) for k, v in by_name["x-c"]["data"].items()} == dict.fromkeys(
+        ["a", "inline", "file", "strategic", "merged", "json", "r"], "1"
+    )
     assert by_name["x-b"]["data"] == {"a": "1", "old": "1"}
     assert by_name["x-c"]["metadata"]["labels"] == {"l": "1", "m": "1", "n": "1"}
 
@@ -378,17 +466,29 @@ def test_files_of_servers_are_fetched_by_the_hub(repo, pages):
         "/m.yaml": config("page"),
         "/patch.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: page}\ndata: {p: '2'}\n",
         "/settings.txt": "text",
-        "/gen.yaml": json.dumps({"apiVersion": "builtin", "kind": "ConfigMapGenerator", "metadata": {"name": "made"}, "files": ["local.txt"], "options": {"disableNameSuffixHash": True}}),
-    }  # fmt: skip
+        "/gen.yaml": json.dumps(
+            {
+                "apiVersion": "builtin",
+                "kind": "ConfigMapGenerator",
+                "metadata": {"name": "made"},
+                "files": ["local.txt"],
+                "options": {"disableNameSuffixHash": True},
+            }
+        ),
+    }
     options = {"disableNameSuffixHash": True}
     document = {
         "resources": [f"{pages.url}/m.yaml"],
         "patches": [{"path": f"{pages.url}/patch.yaml"}],
         "configMapGenerator": [
-            {"name": "g", "files": [f"{pages.url}/settings.txt", f"k={pages.url}/settings.txt"], "options": options}
+            {
+                "name": "g",
+                "files": [f"{pages.url}/settings.txt", f"k={pages.url}/settings.txt"],
+                "options": options,
+            }
         ],
         "generators": [f"{pages.url}/gen.yaml"],
-    }  # fmt: skip
+    }
     kustomize(repo, document, **{"local.txt": "mine"})
 
     found = {m["metadata"]["name"]: m["data"] for m in load(repo).manifests}
@@ -434,10 +534,20 @@ def test_a_source_whose_url_wanders_is_permitted_to_nobody(base, url):
 
 @pytest.mark.parametrize(
     ("chart", "version"),
-    [("../private/x", "1.0.0"), ("a/%2e%2e/x", "1.0.0"), ("a?x", "1.0.0"), ("x", "../../private/manifests/1"), ("x", "1?n=1")],
-)  # fmt: skip
+    [
+        ("../private/x", "1.0.0"),
+        ("a/%2e%2e/x", "1.0.0"),
+        ("a?x", "1.0.0"),
+        ("x", "../../private/manifests/1"),
+        ("x", "1?n=1"),
+    ],
+)
 def test_a_chart_is_of_the_registry_folder_that_is_permitted(pages, chart, version):
-    source = {"repoURL": f"oci://{pages.url[7:]}/allowed", "chart": chart, "targetRevision": version}  # fmt: skip
+    source = {
+        "repoURL": f"oci://{pages.url[7:]}/allowed",
+        "chart": chart,
+        "targetRevision": version,
+    }
 
     with pytest.raises(REFUSALS, match=r"is no path of a registry|is no tag"):
         sources.load([source], [version], context())
@@ -455,20 +565,33 @@ def test_charts_of_kustomizations_are_there_before_helm_starts(settings):
             {"name": "own", "releaseName": "r"},
         ],
     }
-    about = {"name": "own", "version": "1.0.0", "dependencies": [{"name": "b", "repository": "file://../../b"}]}  # fmt: skip
+    about = {
+        "name": "own",
+        "version": "1.0.0",
+        "dependencies": [{"name": "b", "repository": "file://../../b"}],
+    }
     files = {
-        "kustomization.yaml": json.dumps(document), "v.yaml": "a: 1", "mine/own/Chart.yaml": json.dumps(about),
+        "kustomization.yaml": json.dumps(document),
+        "v.yaml": "a: 1",
+        "mine/own/Chart.yaml": json.dumps(about),
         "b/Chart.yaml": '{"name": "b", "version": "1.0.0"}',
-    }  # fmt: skip
+    }
     content = assembled(files)
 
-    plugins = [json.loads(p) for p in json.loads(content["repository/kustomization.yaml"])["generators"]]  # fmt: skip
+    plugins = [
+        json.loads(p) for p in json.loads(content["repository/kustomization.yaml"])["generators"]
+    ]
     homes = [f"repository/{p['chartHome']}/{p['name']}" for p in plugins]
     assert not any({"repo", "configHome"} & p.keys() for p in plugins)
     assert b"1.1.0" in content[f"{homes[0]}/Chart.yaml"]
     assert f"{homes[1]}/charts/b/Chart.yaml" in content
     assert set(json.loads(content["repository/kustomization.yaml"])) == {"generators"}
-    for home, name in (("../../../srv", "own"), ("/srv", "own"), ("mine", "../b"), ("mine", "none")):  # fmt: skip
+    for home, name in (
+        ("../../../srv", "own"),
+        ("/srv", "own"),
+        ("mine", "../b"),
+        ("mine", "none"),
+    ):
         hostile = {"helmGlobals": {"chartHome": home}, "helmCharts": [{"name": name}]}
         with pytest.raises(ManifestError):
             assembled({**files, "kustomization.yaml": json.dumps(hostile)})

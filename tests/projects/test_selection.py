@@ -79,10 +79,14 @@ def test_a_selection_of_nothing_is_refused(hub, deployed, resources):
 @pytest.mark.parametrize(
     ("resources", "word"),
     [
-        pytest.param([entry("Service", "[z-a]", exclude=True)], "resources[0].name: '[z-a]'", id="an exclusion that excludes nothing"),
+        pytest.param(
+            [entry("Service", "[z-a]", exclude=True)],
+            "resources[0].name: '[z-a]'",
+            id="an exclusion that excludes nothing",
+        ),
         pytest.param([entry("ConfigMap", "c")] * 2001, "at most 2000", id="a list without an end"),
     ],
-)  # fmt: skip
+)
 def test_a_selection_that_cannot_be_used_is_refused(hub, deployed, resources, word):
     assert word in hub.post(f"{APPS}/web/sync", {"resources": resources}, status=400)["message"]
     assert not Operation.objects.exists()

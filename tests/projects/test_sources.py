@@ -211,10 +211,22 @@ def test_local_dependencies(repo):
 def test_the_whole_kustomize_block(repo):
     repo.commit(KUSTOMIZE)
     block = {
-        "namePrefix": "p-", "nameSuffix": "-s", "namespace": "other", "images": ["img=registry/new:2"], "replicas": [{"name": "d", "count": 4}],
-        "commonLabels": {"team": "$ARGOCD_APP_NAME"}, "commonAnnotations": {"note": "x"}, "components": ["../comp", "../missing"], "ignoreMissingComponents": True,
-        "patches": [{"target": {"kind": "ConfigMap"}, "patch": '[{"op": "replace", "path": "/data/a", "value": "2"}]'}],
-    }  # fmt: skip
+        "namePrefix": "p-",
+        "nameSuffix": "-s",
+        "namespace": "other",
+        "images": ["img=registry/new:2"],
+        "replicas": [{"name": "d", "count": 4}],
+        "commonLabels": {"team": "$ARGOCD_APP_NAME"},
+        "commonAnnotations": {"note": "x"},
+        "components": ["../comp", "../missing"],
+        "ignoreMissingComponents": True,
+        "patches": [
+            {
+                "target": {"kind": "ConfigMap"},
+                "patch": '[{"op": "replace", "path": "/data/a", "value": "2"}]',
+            }
+        ],
+    }
     found = {m["kind"]: m for m in load(repo, {"path": "over", "kustomize": block}).manifests}
     cm, deployment = found["ConfigMap"], found["Deployment"]
     assert cm["metadata"] == {
@@ -254,28 +266,69 @@ def test_kustomize_refusals(repo):
         (["a=b:2"], [], [{"name": "a", "newName": "b", "newTag": "2"}]),
         (["a@sha256:x"], [], [{"name": "a", "digest": "sha256:x"}]),
         (["host:5000/a"], [], [{"name": "host:5000/a"}]),
-        (["host:5000/a=host:5000/b:1"], [], [{"name": "host:5000/a", "newName": "host:5000/b", "newTag": "1"}]),
+        (
+            ["host:5000/a=host:5000/b:1"],
+            [],
+            [{"name": "host:5000/a", "newName": "host:5000/b", "newTag": "1"}],
+        ),
         (["a:v2@sha256:x"], [], [{"name": "a", "newTag": "v2", "digest": "sha256:x"}]),
-        (["a=localhost:5000/a@sha256:x"], [], [{"name": "a", "newName": "localhost:5000/a", "digest": "sha256:x"}]),
-        (["a=localhost:5000/a:1@sha256:x"], [], [{"name": "a", "newName": "localhost:5000/a", "newTag": "1", "digest": "sha256:x"}]),
-        (["a=*:v3"], [{"name": "a", "newName": "r/a", "newTag": "v2"}], [{"name": "a", "newName": "r/a", "newTag": "v3"}]),
+        (
+            ["a=localhost:5000/a@sha256:x"],
+            [],
+            [{"name": "a", "newName": "localhost:5000/a", "digest": "sha256:x"}],
+        ),
+        (
+            ["a=localhost:5000/a:1@sha256:x"],
+            [],
+            [{"name": "a", "newName": "localhost:5000/a", "newTag": "1", "digest": "sha256:x"}],
+        ),
+        (
+            ["a=*:v3"],
+            [{"name": "a", "newName": "r/a", "newTag": "v2"}],
+            [{"name": "a", "newName": "r/a", "newTag": "v3"}],
+        ),
         (["a=*:v3"], [], [{"name": "a", "newTag": "v3"}]),
-        (["a=r/a:*"], [{"name": "a", "newTag": "v2"}], [{"name": "a", "newName": "r/a", "newTag": "v2"}]),
-        (["a=*@*"], [{"name": "a", "newName": "r/a", "digest": "sha256:d"}], [{"name": "a", "newName": "r/a", "digest": "sha256:d"}]),
-        (["a:v3"], [{"name": "a", "newName": "r/a", "newTag": "v2"}], [{"name": "a", "newTag": "v3"}]),
+        (
+            ["a=r/a:*"],
+            [{"name": "a", "newTag": "v2"}],
+            [{"name": "a", "newName": "r/a", "newTag": "v2"}],
+        ),
+        (
+            ["a=*@*"],
+            [{"name": "a", "newName": "r/a", "digest": "sha256:d"}],
+            [{"name": "a", "newName": "r/a", "digest": "sha256:d"}],
+        ),
+        (
+            ["a:v3"],
+            [{"name": "a", "newName": "r/a", "newTag": "v2"}],
+            [{"name": "a", "newTag": "v3"}],
+        ),
         (["a:v3"], [{"name": "a", "digest": "sha256:d"}], [{"name": "a", "newTag": "v3"}]),
-        (["b:1", "a:1", "b:2"], [{"name": "c", "newTag": "0"}], [{"name": "a", "newTag": "1"}, {"name": "b", "newTag": "2"}, {"name": "c", "newTag": "0"}]),
+        (
+            ["b:1", "a:1", "b:2"],
+            [{"name": "c", "newTag": "0"}],
+            [
+                {"name": "a", "newTag": "1"},
+                {"name": "b", "newTag": "2"},
+                {"name": "c", "newTag": "0"},
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_kustomize_images(images, existing, expected):
     assert kustomize.edit({"images": existing}, {"images": images}, {})["images"] == expected
 
 
 def test_jsonnet(repo):
-    repo.commit({
-        "j/a.jsonnet": "local l = import 'l.libsonnet'; local m = import 'm.libsonnet'; function(n, c) [{apiVersion: 'v1', kind: 'ConfigMap', metadata: {name: l.name}, data: {n: n, c: std.toString(c), e: std.extVar('e'), m: m}}]",
-        "lib1/l.libsonnet": "{name: 'one'}", "lib2/l.libsonnet": "{name: 'two'}", "j/m.libsonnet": "'own'", "lib2/m.libsonnet": "'lib'",
-    })  # fmt: skip
+    repo.commit(
+        {
+            "j/a.jsonnet": "local l = import 'l.libsonnet'; local m = import 'm.libsonnet'; function(n, c) [{apiVersion: 'v1', kind: 'ConfigMap', metadata: {name: l.name}, data: {n: n, c: std.toString(c), e: std.extVar('e'), m: m}}]",
+            "lib1/l.libsonnet": "{name: 'one'}",
+            "lib2/l.libsonnet": "{name: 'two'}",
+            "j/m.libsonnet": "'own'",
+            "lib2/m.libsonnet": "'lib'",
+        }
+    )
     block = {
         "jsonnet": {
             "libs": ["lib1", "lib2"],
@@ -308,10 +361,17 @@ def test_jsonnet_is_confined(repo, code):
 
 
 def test_directories(repo):
-    repo.commit({
-        "d/a.yaml": CM.format(name="a", a=1), "d/b.json": json.dumps(yaml.safe_load(CM.format(name="b", a=1))), "d/sub/c.yml": CM.format(name="c", a=1), "d/x.txt": CM.format(name="x", a=1),
-        "d/skip.yaml": "# +argocd:skip-file-rendering\n" + CM.format(name="s", a=1), "d/values.yaml": "just: values\n", "d/broken.yaml": "{{ not yaml",
-    })  # fmt: skip
+    repo.commit(
+        {
+            "d/a.yaml": CM.format(name="a", a=1),
+            "d/b.json": json.dumps(yaml.safe_load(CM.format(name="b", a=1))),
+            "d/sub/c.yml": CM.format(name="c", a=1),
+            "d/x.txt": CM.format(name="x", a=1),
+            "d/skip.yaml": "# +argocd:skip-file-rendering\n" + CM.format(name="s", a=1),
+            "d/values.yaml": "just: values\n",
+            "d/broken.yaml": "{{ not yaml",
+        }
+    )
 
     def names(**block):
         return sorted(
@@ -659,8 +719,19 @@ def test_failures_are_remembered_until_the_next_revision(repo):
 
 @pytest.mark.parametrize(
     "url",
-    ["ext::sh -c touch% /tmp/x", "--upload-pack=x", "file:///etc", "-oProxyCommand=x", "ssh://-oProxyCommand=x/y", "fd::17", "javascript:alert(1)//", "http://169.254.169.254/x", "https://a b/c", ""],
-)  # fmt: skip
+    [
+        "ext::sh -c touch% /tmp/x",
+        "--upload-pack=x",
+        "file:///etc",
+        "-oProxyCommand=x",
+        "ssh://-oProxyCommand=x/y",
+        "fd::17",
+        "javascript:alert(1)//",
+        "http://169.254.169.254/x",
+        "https://a b/c",
+        "",
+    ],
+)
 def test_hostile_repository_urls(url):
     from hub.engine.errors import Invalid
 
@@ -739,10 +810,20 @@ def test_a_commit_appears_with_all_that_it_holds(repo):
 
 @pytest.mark.parametrize(
     ("target", "found"),
-    [("77049079", "77049079" + "a" * 32), ("1234567", "1234567" + "b" * 33), ("7704", ""), ("12345678", ""), ("1.x", "c" * 40)],
-)  # fmt: skip
+    [
+        ("77049079", "77049079" + "a" * 32),
+        ("1234567", "1234567" + "b" * 33),
+        ("7704", ""),
+        ("12345678", ""),
+        ("1.x", "c" * 40),
+    ],
+)
 def test_an_abbreviated_commit_of_digits_alone(target, found):
-    refs = {"refs/heads/a": "77049079" + "a" * 32, "refs/heads/b": "1234567" + "b" * 33, "refs/tags/v1.2.0": "c" * 40}  # fmt: skip
+    refs = {
+        "refs/heads/a": "77049079" + "a" * 32,
+        "refs/heads/b": "1234567" + "b" * 33,
+        "refs/tags/v1.2.0": "c" * 40,
+    }
     if found:
         assert resolve_git(target, refs, "refs/heads/a") == found
     else:

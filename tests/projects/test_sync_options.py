@@ -626,9 +626,15 @@ def test_sync_requests_that_cannot_work(hub, sandbox, repo, app, namespace):
     hub.wait_status(name, "Synced", "Healthy")
     path = f"/api/v1/applications/{name}"
     for body, words in (
-        ({"revision": "other"}, "auto-sync currently set to main"), ({"revision": 5}, "revision must be text"), ({"resources": [{"kind": "X"}]}, "resources"), ({"strategy": {"x": {}}}, "strategy"),
-        ({"syncOptions": {"items": ["Prune"]}}, "Name=value"), ({"revisions": ["a"], "sourcePositions": [9], "dryRun": True}, "sourcePositions"), ({"name": "other"}, "path says"), ({"manifests": ["x"]}, "local sync"),
-    ):  # fmt: skip
+        ({"revision": "other"}, "auto-sync currently set to main"),
+        ({"revision": 5}, "revision must be text"),
+        ({"resources": [{"kind": "X"}]}, "resources"),
+        ({"strategy": {"x": {}}}, "strategy"),
+        ({"syncOptions": {"items": ["Prune"]}}, "Name=value"),
+        ({"revisions": ["a"], "sourcePositions": [9], "dryRun": True}, "sourcePositions"),
+        ({"name": "other"}, "path says"),
+        ({"manifests": ["x"]}, "local sync"),
+    ):
         assert words in hub.post(f"{path}/sync", body, status=400)["message"], body
     assert "auto-sync is enabled" in hub.post(f"{path}/rollback", {"id": 0}, status=400)["message"]
     assert "No operation is in progress" in hub.delete(f"{path}/operation", status=400)["message"]

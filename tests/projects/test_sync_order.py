@@ -22,9 +22,12 @@ def definition(group, *, fields, versions=("v1",), scope="Namespaced"):
             "group": group,
             "scope": scope,
             "names": {"kind": "Gizmo", "plural": "gizmos", "singular": "gizmo"},
-            "versions": [{"name": v, "served": True, "storage": v == versions[-1], "schema": schema} for v in versions],
+            "versions": [
+                {"name": v, "served": True, "storage": v == versions[-1], "schema": schema}
+                for v in versions
+            ],
         },
-    }  # fmt: skip
+    }
 
 
 def gizmo(group, spec, version="v1", **notes):
@@ -34,14 +37,21 @@ def gizmo(group, spec, version="v1", **notes):
 
 def document(kind, name, wave=0, api="v1", **body):
     notes = {"argocd.argoproj.io/sync-wave": str(wave)}
-    return {"apiVersion": api, "kind": kind, "metadata": {"name": name, "annotations": notes}, **body}  # fmt: skip
+    return {
+        "apiVersion": api,
+        "kind": kind,
+        "metadata": {"name": name, "annotations": notes},
+        **body,
+    }
 
 
 def job(name, image="busybox", command=0, **notes):
     spec = {"restartPolicy": "Never", "containers": [{"name": "main", "image": image}]}
     exits = {"metadata": {"annotations": {"controlplane/exit-code": str(command)}}, "spec": spec}
     found = document("Job", name, api="batch/v1", spec={"backoffLimit": 0, "template": exits})
-    found["metadata"]["annotations"] = {f"argocd.argoproj.io/{k.replace('_', '-')}": v for k, v in notes.items()}  # fmt: skip
+    found["metadata"]["annotations"] = {
+        f"argocd.argoproj.io/{k.replace('_', '-')}": v for k, v in notes.items()
+    }
     return found
 
 
@@ -70,7 +80,11 @@ def test_a_definition_and_what_uses_its_new_field_or_version(hub, genuine, repo,
     hub.wait_status(name, "OutOfSync")
     sync(hub, name)
 
-    repo.commit(files(crd=definition(group, fields=["one", "two"]), g=gizmo(group, {"one": "1", "two": "2"})))  # fmt: skip
+    repo.commit(
+        files(
+            crd=definition(group, fields=["one", "two"]), g=gizmo(group, {"one": "1", "two": "2"})
+        )
+    )
     refreshed(hub, name)
     sync(hub, name)
     assert genuine.get(group, "Gizmo", namespace, "g")["spec"] == {"one": "1", "two": "2"}
@@ -120,7 +134,9 @@ def test_a_resource_of_a_cluster_scoped_kind_that_comes_with_it(hub, genuine, re
     hub.wait_status(name, "Synced", "Healthy")
 
 
-@pytest.mark.parametrize("wave", [pytest.param(-1, id="an earlier wave"), pytest.param(0, id="the same wave")])  # fmt: skip
+@pytest.mark.parametrize(
+    "wave", [pytest.param(-1, id="an earlier wave"), pytest.param(0, id="the same wave")]
+)
 def test_a_quota_is_raised_before_what_needs_it(hub, genuine, repo, app, namespace, wave):
     def quota(count):
         return document("ResourceQuota", "q", wave, spec={"hard": {"count/services": str(count)}})
@@ -160,9 +176,16 @@ def test_a_webhook_that_an_earlier_wave_removes_stops_nothing(hub, genuine, repo
         **WEBHOOK,
         "sideEffects": "None",
         "clientConfig": {"service": {"name": "gone", "namespace": namespace}},
-        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["secrets"]}],
+        "rules": [
+            {
+                "apiGroups": [""],
+                "apiVersions": ["v1"],
+                "operations": ["*"],
+                "resources": ["secrets"],
+            }
+        ],
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-    }  # fmt: skip
+    }
     kind = "ValidatingWebhookConfiguration"
     api = "admissionregistration.k8s.io"
     guard = document(kind, namespace, -1, f"{api}/v1", webhooks=[hook])
@@ -183,10 +206,12 @@ def test_a_webhook_that_an_earlier_wave_removes_stops_nothing(hub, genuine, repo
     ("app_options", "notes"),
     [
         pytest.param((), {"sync_options": "Force=true,Replace=true"}, id="both on the Job"),
-        pytest.param(("Replace=true",), {"sync_options": "Force=true"}, id="Replace on the application"),
+        pytest.param(
+            ("Replace=true",), {"sync_options": "Force=true"}, id="Replace on the application"
+        ),
         pytest.param((), {"sync_options": "Force=true"}, id="Force alone"),
     ],
-)  # fmt: skip
+)
 def test_a_job_whose_image_changes_is_created_anew_once(
     hub, genuine, repo, app, namespace, app_options, notes
 ):
@@ -220,7 +245,9 @@ def test_a_job_that_a_finalizer_holds_is_awaited_before_it_is_created_anew(
     hub.wait_status(name, "OutOfSync")
     sync(hub, name)
     first = uid(genuine, "batch", "Job", namespace, "j")
-    genuine.patch("batch", "Job", namespace, "j", {"metadata": {"finalizers": ["example.org/hold"]}})  # fmt: skip
+    genuine.patch(
+        "batch", "Job", namespace, "j", {"metadata": {"finalizers": ["example.org/hold"]}}
+    )
     repo.commit(files(j=job("j", "busybox:2", **notes)))
     refreshed(hub, name)
 
@@ -331,8 +358,17 @@ def test_what_was_applied_is_shown_as_it_is_while_a_later_wave_waits(
     hub, genuine, repo, app, namespace
 ):
     labels = {"app": "slow"}
-    pod = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "m", "image": "does-not-exist"}]}}  # fmt: skip
-    slow = document("Deployment", "slow", 1, "apps/v1", spec={"selector": {"matchLabels": labels}, "template": pod})  # fmt: skip
+    pod = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "m", "image": "does-not-exist"}]},
+    }
+    slow = document(
+        "Deployment",
+        "slow",
+        1,
+        "apps/v1",
+        spec={"selector": {"matchLabels": labels}, "template": pod},
+    )
     late = document("ConfigMap", "late", 2, data={})
     repo.commit(files(a=document("ConfigMap", "early", data={}), b=slow, c=late))
     name = app(repo, genuine, namespace, policy=options())
@@ -343,8 +379,10 @@ def test_what_was_applied_is_shown_as_it_is_while_a_later_wave_waits(
     def shown():
         found = hub.application(name)["status"]["resources"]
         return {r["name"]: (r["status"], r.get("health", {}).get("status")) for r in found} == {
-            "early": ("Synced", None), "slow": ("Synced", "Progressing"), "late": ("OutOfSync", "Missing"),
-        }  # fmt: skip
+            "early": ("Synced", None),
+            "slow": ("Synced", "Progressing"),
+            "late": ("OutOfSync", "Missing"),
+        }
 
     hub.wait(shown, "the true state of each", 8)
     assert hub.application(name)["status"]["operationState"]["phase"] == "Running"

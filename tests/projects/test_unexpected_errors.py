@@ -20,7 +20,9 @@ def fail(*_):
 
 
 def refreshed(conditions=()):
-    application = Application(name="a", namespace="n", annotations={}, conditions=list(conditions), sync_status="Synced")  # fmt: skip
+    application = Application(
+        name="a", namespace="n", annotations={}, conditions=list(conditions), sync_status="Synced"
+    )
     return refresh.look(application)
 
 

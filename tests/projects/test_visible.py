@@ -14,9 +14,28 @@ from projects.models import Application, instance_filter
 from projects.visible import visible
 
 OBJECTS = [
-    "*", "*/*", "p1/*", "p?/*", "p1/web", "p1/other/web", "*/web*", "p1/*/web", "p[12]/*", "{p1,p3}/*", "p_/*", "P1/*", "p1*", "*b", "p%/*",
-    "p1/we[b]", "[!p]*/web", "**", "p1", "x.y/*", "p1/**",
-]  # fmt: skip
+    "*",
+    "*/*",
+    "p1/*",
+    "p?/*",
+    "p1/web",
+    "p1/other/web",
+    "*/web*",
+    "p1/*/web",
+    "p[12]/*",
+    "{p1,p3}/*",
+    "p_/*",
+    "P1/*",
+    "p1*",
+    "*b",
+    "p%/*",
+    "p1/we[b]",
+    "[!p]*/web",
+    "**",
+    "p1",
+    "x.y/*",
+    "p1/**",
+]
 SCOPES = ["", "", "", "clusters where env=prod", "clusters named dev*", "clusters where !env"]
 
 
@@ -24,15 +43,20 @@ SCOPES = ["", "", "", "clusters where env=prod", "clusters named dev*", "cluster
 def fleet(db):
     del db
     clusters = [
-        None, *(Cluster.objects.create(server=f"https://{n}", name=n, labels=labels) for n, labels in
-        (("prod", {"env": "prod"}), ("dev", {"env": "dev"}), ("dev2", {}))),
-    ]  # fmt: skip
+        None,
+        *(
+            Cluster.objects.create(server=f"https://{n}", name=n, labels=labels)
+            for n, labels in (("prod", {"env": "prod"}), ("dev", {"env": "dev"}), ("dev2", {}))
+        ),
+    ]
     names = ["web", "web-2", "api", "b", "p1"]
     projects = ["p1", "p2", "p3", "p_", "P1", "x.y", "xzy", "p%"]
     rows = [
         Application(name=name, namespace=n, project=project, spec={}, cluster=clusters[(i + k) % 4])
-        for i, project in enumerate(projects) for k, name in enumerate(names) for n in (f"n{i}", "argocd" if i == k else f"m{i}{k}")
-    ]  # fmt: skip
+        for i, project in enumerate(projects)
+        for k, name in enumerate(names)
+        for n in (f"n{i}", "argocd" if i == k else f"m{i}{k}")
+    ]
     Application.objects.bulk_create(rows)
     return list(Application.objects.select_related("cluster"))
 
@@ -45,7 +69,9 @@ def policy(seed):
         scope = choose.choice(SCOPES)
         subject = choose.choice(["bob", "g1", "g2", "role:r"])
         name = choose.choice(OBJECTS)
-        lines.append(f'p, {subject}, applications, {choose.choice(["get", "*"])}, "{name}", {effect}{", " + scope if scope else ""}')  # fmt: skip
+        lines.append(
+            f'p, {subject}, applications, {choose.choice(["get", "*"])}, "{name}", {effect}{", " + scope if scope else ""}'
+        )
     return "\n".join([*lines, "g, g1, role:r"])
 
 
@@ -57,11 +83,17 @@ def test_the_query_is_what_rule_by_rule_gives(fleet, start):
         )
         access_changed("policy", "rbac", None)
         for caller in (
-            Caller("bob", None, ("bob", "g1")), Caller("x", None, ("g2",)), Caller("t", None, ("g1",), project="p1"),
+            Caller("bob", None, ("bob", "g1")),
+            Caller("x", None, ("g2",)),
+            Caller("t", None, ("g1",), project="p1"),
             Caller("nobody", None, ()),
-        ):  # fmt: skip
+        ):
             seen = set(visible(caller).values_list("pk", flat=True))
-            asked = {a.pk for a in fleet if decide(caller, "applications", "get", a.rbac_object, a.where).allowed}  # fmt: skip
+            asked = {
+                a.pk
+                for a in fleet
+                if decide(caller, "applications", "get", a.rbac_object, a.where).allowed
+            }
             assert seen == asked, (seed, caller, policy(seed))
 
 
@@ -72,7 +104,9 @@ def test_regular_expressions(fleet):
     change_setting("rbac", {"policy.csv": text, "policy.matchMode": "regex"})
     access_changed("policy", "rbac", None)
     caller = Caller("bob", None, ("bob",))
-    asked = {a.pk for a in fleet if decide(caller, "applications", "get", a.rbac_object, a.where).allowed}  # fmt: skip
+    asked = {
+        a.pk for a in fleet if decide(caller, "applications", "get", a.rbac_object, a.where).allowed
+    }
     assert asked
     assert set(visible(caller).values_list("pk", flat=True)) == asked
 
@@ -106,7 +140,9 @@ def deny_lines(count, shape):
     lines = []
     for text in [*texts, "p1/web"]:
         name, _, scope = text.partition(", ")
-        lines.append(f'p, proj:p1:r, applications, get, "{name}", deny' + (f", {scope}" if scope else ""))  # fmt: skip
+        lines.append(
+            f'p, proj:p1:r, applications, get, "{name}", deny' + (f", {scope}" if scope else "")
+        )
     return lines
 
 
@@ -140,7 +176,9 @@ def test_a_role_with_many_lines_breaks_nobodys_list(fleet, few_parameters, count
 
     seen = set(visible(bob).values_list("pk", flat=True))
 
-    asked = {a.pk for a in fleet if decide(bob, "applications", "get", a.rbac_object, a.where).allowed}  # fmt: skip
+    asked = {
+        a.pk for a in fleet if decide(bob, "applications", "get", a.rbac_object, a.where).allowed
+    }
     assert seen == asked
     assert 0 < len(seen) < len(fleet)
 
@@ -157,9 +195,18 @@ def test_a_role_with_twenty_thousand_lines_breaks_nobodys_list(fleet, few_parame
 def test_the_roles_of_many_projects_break_nobodys_list(fleet, few_parameters):
     del few_parameters
     rows = [
-        ProjectPolicy(project=f"q{n}", roles=[{"name": "r", "groups": ["role:readonly"], "policies": [f"p, proj:q{n}:r, applications, get, q{n}/a*b, deny"]}])
+        ProjectPolicy(
+            project=f"q{n}",
+            roles=[
+                {
+                    "name": "r",
+                    "groups": ["role:readonly"],
+                    "policies": [f"p, proj:q{n}:r, applications, get, q{n}/a*b, deny"],
+                }
+            ],
+        )
         for n in range(1_100)
-    ]  # fmt: skip
+    ]
     ProjectPolicy.objects.bulk_create(rows)
     store_role(["p, proj:p1:r, applications, get, p1/w*, deny"])
 
@@ -170,9 +217,13 @@ def test_the_roles_of_many_projects_break_nobodys_list(fleet, few_parameters):
 
 def test_more_applications_than_a_statement_takes_are_checked_one_by_one(few_parameters):
     del few_parameters
-    rows = [Application(name=f"a{n}", namespace="argocd", project="p1", spec={}) for n in range(1_100)]  # fmt: skip
+    rows = [
+        Application(name=f"a{n}", namespace="argocd", project="p1", spec={}) for n in range(1_100)
+    ]
     Application.objects.bulk_create(rows)
-    change_setting("rbac", {"policy.csv": "p, bob, applications, get, .*, allow", "policy.matchMode": "regex"})  # fmt: skip
+    change_setting(
+        "rbac", {"policy.csv": "p, bob, applications, get, .*, allow", "policy.matchMode": "regex"}
+    )
     access_changed("policy", "rbac", None)
 
     assert visible(Caller("bob", None, ("bob",))).count() == 1_100

@@ -26,27 +26,73 @@ def bodies(url):
     commit = "f" * 40
     like_github = {"ref": "refs/heads/main", "after": commit, "repository": {"clone_url": url}}
     return {
-        "github": (like_github, {"X-GitHub-Event": "push"}), "gitea": (like_github, {"X-Gitea-Event": "push", "X-GitHub-Event": "push", "X-Gogs-Event": "push"}),
+        "github": (like_github, {"X-GitHub-Event": "push"}),
+        "gitea": (
+            like_github,
+            {"X-Gitea-Event": "push", "X-GitHub-Event": "push", "X-Gogs-Event": "push"},
+        ),
         "gogs": (like_github, {"X-Gogs-Event": "push"}),
-        "gitlab": ({"object_kind": "push", "ref": "refs/heads/main", "after": commit, "project": {"git_http_url": url}}, {"X-Gitlab-Event": "Push Hook"}),
-        "bitbucket": ({"repository": {"full_name": "a/b", "links": {"html": {"href": url}}}, "push": {"changes": [{"new": {"name": "main", "type": "branch"}}]}}, {"X-Hook-UUID": "{u-1}", "X-Event-Key": "repo:push"}),
-        "bitbucket-server": ({"repository": {"links": {"clone": [{"href": url}]}}, "changes": [{"refId": "refs/heads/main", "toHash": commit}]}, {"X-Event-Key": "repo:refs_changed"}),
-        "azure": ({"eventType": "git.push", "resource": {"repository": {"remoteUrl": url}, "refUpdates": [{"name": "refs/heads/main", "newObjectId": commit}]}}, {"X-Vss-Activityid": "1"}),
-    }  # fmt: skip
+        "gitlab": (
+            {
+                "object_kind": "push",
+                "ref": "refs/heads/main",
+                "after": commit,
+                "project": {"git_http_url": url},
+            },
+            {"X-Gitlab-Event": "Push Hook"},
+        ),
+        "bitbucket": (
+            {
+                "repository": {"full_name": "a/b", "links": {"html": {"href": url}}},
+                "push": {"changes": [{"new": {"name": "main", "type": "branch"}}]},
+            },
+            {"X-Hook-UUID": "{u-1}", "X-Event-Key": "repo:push"},
+        ),
+        "bitbucket-server": (
+            {
+                "repository": {"links": {"clone": [{"href": url}]}},
+                "changes": [{"refId": "refs/heads/main", "toHash": commit}],
+            },
+            {"X-Event-Key": "repo:refs_changed"},
+        ),
+        "azure": (
+            {
+                "eventType": "git.push",
+                "resource": {
+                    "repository": {"remoteUrl": url},
+                    "refUpdates": [{"name": "refs/heads/main", "newObjectId": commit}],
+                },
+            },
+            {"X-Vss-Activityid": "1"},
+        ),
+    }
 
 
 def signed(host, data):
     return {
-        "github": {"X-Hub-Signature-256": f"sha256={sign(data)}"}, "gitea": {"X-Gitea-Signature": sign(data)}, "gogs": {"X-Gogs-Signature": sign(data)},
-        "gitlab": {"X-Gitlab-Token": SECRET}, "bitbucket": {}, "bitbucket-server": {"X-Hub-Signature": f"sha256={sign(data)}"},
-        "harbor": {"Authorization": SECRET}, "registry": {"Authorization": SECRET},
+        "github": {"X-Hub-Signature-256": f"sha256={sign(data)}"},
+        "gitea": {"X-Gitea-Signature": sign(data)},
+        "gogs": {"X-Gogs-Signature": sign(data)},
+        "gitlab": {"X-Gitlab-Token": SECRET},
+        "bitbucket": {},
+        "bitbucket-server": {"X-Hub-Signature": f"sha256={sign(data)}"},
+        "harbor": {"Authorization": SECRET},
+        "registry": {"Authorization": SECRET},
         "azure": {"Authorization": "Basic " + base64.b64encode(f"hook:{SECRET}".encode()).decode()},
-    }[host]  # fmt: skip
+    }[host]
 
 
 @pytest.fixture
 def secrets(settings):
-    for name in ("GITHUB_SECRET", "GITLAB_SECRET", "GITEA_SECRET", "BITBUCKET_SERVER_SECRET", "AZURE_PASSWORD", "HARBOR_SECRET", "REGISTRY_SECRET"):  # fmt: skip
+    for name in (
+        "GITHUB_SECRET",
+        "GITLAB_SECRET",
+        "GITEA_SECRET",
+        "BITBUCKET_SERVER_SECRET",
+        "AZURE_PASSWORD",
+        "HARBOR_SECRET",
+        "REGISTRY_SECRET",
+    ):
         setattr(settings, f"WEBHOOK_{name}", SECRET)
     settings.WEBHOOK_AZURE_USERNAME, settings.WEBHOOK_BITBUCKET_UUID = "hook", "{u-1}"
 
@@ -64,12 +110,17 @@ def test_each_host_wakes_its_repository(idle_hub, secrets, host):
 
     def send(more):
         GitRemote.objects.update(due_at=later)
-        answer = idle_hub.client.post("/api/webhook", data, content_type="application/json", headers={**headers, **more})  # fmt: skip
+        answer = idle_hub.client.post(
+            "/api/webhook", data, content_type="application/json", headers={**headers, **more}
+        )
         remote.refresh_from_db()
         return answer.status_code, remote.due_at <= timezone.now()
 
     assert send(signed(host, data)) == (200, True)
-    wrong = {k: ("Basic eA==" if k == "Authorization" else "sha256=00" if "Signature" in k else "wrong") for k in signed(host, data)} or {"X-Hook-UUID": "{other}"}  # fmt: skip
+    wrong = {
+        k: ("Basic eA==" if k == "Authorization" else "sha256=00" if "Signature" in k else "wrong")
+        for k in signed(host, data)
+    } or {"X-Hook-UUID": "{other}"}
     assert send(wrong) == (400, False)
     if host != "bitbucket":
         assert send({}) == (400, False), "without a signature nothing is taken"
@@ -106,11 +157,17 @@ def test_a_push_finds_a_repository_by_any_of_its_urls(idle_hub, heard, secrets, 
 
 
 PAYLOADS = sorted((Path(__file__).parents[1] / "support" / "payloads").glob("*.json"))
-SIGNERS = {"azure-registry-push": "registry", "distribution-push": "registry", "bitbucket-server": "bitbucket-server"}  # fmt: skip
+SIGNERS = {
+    "azure-registry-push": "registry",
+    "distribution-push": "registry",
+    "bitbucket-server": "bitbucket-server",
+}
 
 
 def host_of(name):
-    return next((host for start, host in SIGNERS.items() if name.startswith(start)), name.partition("-")[0])  # fmt: skip
+    return next(
+        (host for start, host in SIGNERS.items() if name.startswith(start)), name.partition("-")[0]
+    )
 
 
 class Heard:
@@ -134,14 +191,37 @@ def heard(idle_hub):
 @pytest.mark.parametrize("file", PAYLOADS, ids=lambda f: f.stem)
 def test_what_each_host_really_sends(idle_hub, heard, secrets, file):
     given = json.loads(file.read_text())
-    expected, data, later = given["expect"], json.dumps(given["body"]).encode(), timezone.now() + timedelta(hours=1)  # fmt: skip
-    remote = GitRemote.objects.create(url=normal_url(expected["push"]) if "push" in expected else "https://x", due_at=later)  # fmt: skip
+    expected, data, later = (
+        given["expect"],
+        json.dumps(given["body"]).encode(),
+        timezone.now() + timedelta(hours=1),
+    )
+    remote = GitRemote.objects.create(
+        url=normal_url(expected["push"]) if "push" in expected else "https://x", due_at=later
+    )
     other = GitRemote.objects.create(url="https://elsewhere.example/acme/web", due_at=later)
-    source = {"repoURL": f"oci://{expected.get('image', 'none.example/x')}", "path": ".", "targetRevision": expected.get("tag", "1.0.0")}  # fmt: skip
-    artifact = Application.objects.create(name="oci", project="default", spec={"project": "default", "source": source, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}})  # fmt: skip
+    source = {
+        "repoURL": f"oci://{expected.get('image', 'none.example/x')}",
+        "path": ".",
+        "targetRevision": expected.get("tag", "1.0.0"),
+    }
+    artifact = Application.objects.create(
+        name="oci",
+        project="default",
+        spec={
+            "project": "default",
+            "source": source,
+            "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"},
+        },
+    )
 
     def send(signature):
-        return idle_hub.client.post("/api/webhook", data, content_type="application/json", headers={**given["headers"], **signature})  # fmt: skip
+        return idle_hub.client.post(
+            "/api/webhook",
+            data,
+            content_type="application/json",
+            headers={**given["headers"], **signature},
+        )
 
     signature = signed(host_of(file.stem), data)
     forged = send(dict.fromkeys(signature, "wrong") or {"X-Hook-UUID": "{other}"})
@@ -165,38 +245,72 @@ def test_what_each_host_really_sends(idle_hub, heard, secrets, file):
 
 
 def chart(name, **source):
-    spec = {"project": "default", "source": source, "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"}}  # fmt: skip
+    spec = {
+        "project": "default",
+        "source": source,
+        "destination": {"server": "https://kubernetes.default.svc", "namespace": "argocd"},
+    }
     return Application.objects.create(name=name, project="default", spec=spec)
 
 
 def test_a_new_chart_wakes_whom_its_version_concerns(idle_hub, heard, secrets):
     base = {"repoURL": "harbor.acme.example/charts", "chart": "web"}
-    hit = [chart("range", **base, targetRevision="2.x"), chart("exact", **base, targetRevision="2.0.1"), chart("any", repoURL="oci://Harbor.acme.example/charts/web", path=".", targetRevision="")]  # fmt: skip
+    hit = [
+        chart("range", **base, targetRevision="2.x"),
+        chart("exact", **base, targetRevision="2.0.1"),
+        chart("any", repoURL="oci://Harbor.acme.example/charts/web", path=".", targetRevision=""),
+    ]
     miss = [
-        chart("older", **base, targetRevision="1.x"), chart("other", **{**base, "chart": "webshop"}, targetRevision="2.x"),
-        chart("elsewhere", **{**base, "repoURL": "harbor.other.example/charts"}, targetRevision="2.x"), chart("git", repoURL="https://harbor.acme.example/charts/web", path=".", targetRevision="2.x"),
-    ]  # fmt: skip
+        chart("older", **base, targetRevision="1.x"),
+        chart("other", **{**base, "chart": "webshop"}, targetRevision="2.x"),
+        chart(
+            "elsewhere", **{**base, "repoURL": "harbor.other.example/charts"}, targetRevision="2.x"
+        ),
+        chart(
+            "git", repoURL="https://harbor.acme.example/charts/web", path=".", targetRevision="2.x"
+        ),
+    ]
     given = json.loads(next(f for f in PAYLOADS if f.stem == "harbor-push").read_text())
-    answer = idle_hub.client.post("/api/webhook", json.dumps(given["body"]), content_type="application/json", headers={"Authorization": SECRET})  # fmt: skip
+    answer = idle_hub.client.post(
+        "/api/webhook",
+        json.dumps(given["body"]),
+        content_type="application/json",
+        headers={"Authorization": SECRET},
+    )
     assert answer.status_code == 200
-    assert {a.name for a in Application.objects.filter(refresh_kind="normal")} == {a.name for a in hit}  # fmt: skip
+    assert {a.name for a in Application.objects.filter(refresh_kind="normal")} == {
+        a.name for a in hit
+    }
     assert len(miss) == 4
 
 
 def test_registries_are_not_believed_without_a_secret(idle_hub, settings):
-    for name, word in (("harbor-push", "HUB_WEBHOOK_HARBOR_SECRET"), ("distribution-push", "HUB_WEBHOOK_REGISTRY_SECRET")):  # fmt: skip
+    for name, word in (
+        ("harbor-push", "HUB_WEBHOOK_HARBOR_SECRET"),
+        ("distribution-push", "HUB_WEBHOOK_REGISTRY_SECRET"),
+    ):
         body = json.loads(next(f for f in PAYLOADS if f.stem == name).read_text())["body"]
-        answer = idle_hub.client.post("/api/webhook", json.dumps(body), content_type="application/json")  # fmt: skip
+        answer = idle_hub.client.post(
+            "/api/webhook", json.dumps(body), content_type="application/json"
+        )
         assert answer.status_code == 400 and word in answer.json()["message"]
 
 
 def test_what_is_no_event(idle_hub):
     for headers, data in (
-        ({}, b"{}"), ({"X-GitHub-Event": "push"}, b"not json"), ({"X-GitHub-Event": "push"}, b"[]"), ({"X-GitHub-Event": "push"}, b'{"repository": 1}'),
-        ({"X-GitHub-Event": "star"}, b"{}"), ({"X-Event-Key": "repo:refs_changed"}, b"{}"), ({"X-Vss-Activityid": "1"}, b"{}"),
-        ({"X-GitHub-Event": "push"}, b'{"a": 1, "a": 2}'), ({"X-GitHub-Event": "push"}, b'{"a":' * 300 + b"1" + b"}" * 300),
-    ):  # fmt: skip
-        answer = idle_hub.client.post("/api/webhook", data, content_type="application/json", headers=headers)  # fmt: skip
+        ({}, b"{}"),
+        ({"X-GitHub-Event": "push"}, b"not json"),
+        ({"X-GitHub-Event": "push"}, b"[]"),
+        ({"X-GitHub-Event": "push"}, b'{"repository": 1}'),
+        ({"X-GitHub-Event": "star"}, b"{}"),
+        ({"X-Event-Key": "repo:refs_changed"}, b"{}"),
+        ({"X-Vss-Activityid": "1"}, b"{}"),
+        ({"X-GitHub-Event": "push"}, b'{"a": 1, "a": 2}'),
+        ({"X-GitHub-Event": "push"}, b'{"a":' * 300 + b"1" + b"}" * 300),
+    ):
+        answer = idle_hub.client.post(
+            "/api/webhook", data, content_type="application/json", headers=headers
+        )
         assert answer.status_code == 400, (headers, data)
         assert answer.json()["message"]
         assert (
@@ -207,7 +321,9 @@ def test_what_is_no_event(idle_hub):
     assert idle_hub.client.get("/api/webhook").status_code == 405
 
 
-def test_a_new_application_of_a_commit_that_the_hub_has_not_seen(hub, sandbox, repo, app, namespace):  # fmt: skip
+def test_a_new_application_of_a_commit_that_the_hub_has_not_seen(
+    hub, sandbox, repo, app, namespace
+):
     repo.commit({"old/c.yaml": config_map("old")})
     app(repo, sandbox, namespace, name="first", path="old")
     hub.wait_status("first", "OutOfSync")
@@ -224,10 +340,12 @@ def moved(host, changes):
     """Return an event of a host with so many changes that the hub knows, and then others."""
     url = "https://git.example/acme/web"
     said = {
-        "bitbucket": lambda ref, commit: {"new": {"name": ref.rpartition("/")[2], "type": "branch", "target": {"hash": commit}}},
+        "bitbucket": lambda ref, commit: {
+            "new": {"name": ref.rpartition("/")[2], "type": "branch", "target": {"hash": commit}}
+        },
         "bitbucket-server": lambda ref, commit: {"refId": ref, "toHash": commit},
         "azure": lambda ref, commit: {"name": ref, "newObjectId": commit},
-    }[host]  # fmt: skip
+    }[host]
     body, headers = bodies(url)[host]
     listed = [said(*change) if change else {} for change in changes]
     if host == "azure":
@@ -258,7 +376,9 @@ def test_an_event_of_many_branches_is_one_look(
     )
     body, headers = moved(host, changes)
     with django_assert_max_num_queries(12):
-        answer = idle_hub.client.post("/api/webhook", json.dumps(body), content_type="application/json", headers=headers)  # fmt: skip
+        answer = idle_hub.client.post(
+            "/api/webhook", json.dumps(body), content_type="application/json", headers=headers
+        )
     assert answer.status_code == 200
     remote.refresh_from_db()
     assert (remote.due_at < later) == asked

@@ -49,8 +49,11 @@ class Charts:
         for version in ("1.0.0", "1.1.0", "2.0.0"):
             body = io.BytesIO()
             with tarfile.open(fileobj=body, mode="w:gz") as archive:
-                for name, text in {"Chart.yaml": f"apiVersion: v2\nname: demo\nversion: {version}\ndescription: a demo\n", "values.yaml": "a: x\n",
-                                   "templates/cm.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\ndata: {v: {{ .Chart.Version }}, a: {{ .Values.a }}}\n"}.items():  # fmt: skip
+                for name, text in {
+                    "Chart.yaml": f"apiVersion: v2\nname: demo\nversion: {version}\ndescription: a demo\n",
+                    "values.yaml": "a: x\n",
+                    "templates/cm.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\ndata: {v: {{ .Chart.Version }}, a: {{ .Values.a }}}\n",
+                }.items():
                     info = tarfile.TarInfo(f"demo/{name}")
                     info.size = len(text)
                     archive.addfile(info, io.BytesIO(text.encode()))
@@ -154,7 +157,11 @@ class Charts:
     def artifact(place, tags, path):
         for tag, body in tags.items():
             digest = "sha256:" + hashlib.sha256(body).hexdigest()
-            layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest, "size": len(body)}  # fmt: skip
+            layer = {
+                "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+                "digest": digest,
+                "size": len(body),
+            }
             manifest = json.dumps({"layers": [layer]}).encode()
             own = "sha256:" + hashlib.sha256(manifest).hexdigest()
             if path in (f"/v2/{place}/manifests/{tag}", f"/v2/{place}/manifests/{own}"):

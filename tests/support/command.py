@@ -10,13 +10,23 @@ class Command:
 
     def __init__(self, folder, **environment):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("FLOTILLA_", "ARGOCD_"))}
-        self.environment = {**kept, "FLOTILLA_CONFIG_DIR": str(folder), "FLOTILLA_KEYRING": "off", **environment}  # fmt: skip
+        self.environment = {
+            **kept,
+            "FLOTILLA_CONFIG_DIR": str(folder),
+            "FLOTILLA_KEYRING": "off",
+            **environment,
+        }
 
     def run(self, *argv, stdin="", code=0, **environment):
         found = subprocess.run(
-            [sys.executable, "-m", "hub.cli.main", *argv], capture_output=True, text=True, input=stdin, check=False, timeout=90,
+            [sys.executable, "-m", "hub.cli.main", *argv],
+            capture_output=True,
+            text=True,
+            input=stdin,
+            check=False,
+            timeout=90,
             env={**self.environment, **environment},
-        )  # fmt: skip
+        )
         assert "Traceback" not in found.stderr, found.stderr
         assert code is None or found.returncode == code, (
             f"{argv}: {found.returncode}\n{found.stdout}\n{found.stderr}"

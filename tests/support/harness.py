@@ -92,7 +92,12 @@ class Hub:
         """Commit, tell the hub as GitHub does, and return the commit."""
         commit = repo.commit(changes)
         body = {"ref": "refs/heads/main", "after": "0" * 40, "repository": {"clone_url": repo.url}}
-        answer = self.client.post("/api/webhook", json.dumps(body), content_type="application/json", HTTP_X_GITHUB_EVENT="push")  # fmt: skip
+        answer = self.client.post(
+            "/api/webhook",
+            json.dumps(body),
+            content_type="application/json",
+            HTTP_X_GITHUB_EVENT="push",
+        )
         assert answer.status_code == 200
         return commit
 

@@ -48,17 +48,41 @@ class Host:
         self.server.server_close()
 
     def repo(self, name, branches=None, labels=(), default="main", archived=False, paths=()):
-        self.repos.append({
-            "name": name, "branches": branches or {"main": sha(name, "main")}, "labels": list(labels), "default": default,
-            "archived": archived, "paths": set(paths), "id": 100 + len(self.repos),
-        })  # fmt: skip
+        self.repos.append(
+            {
+                "name": name,
+                "branches": branches or {"main": sha(name, "main")},
+                "labels": list(labels),
+                "default": default,
+                "archived": archived,
+                "paths": set(paths),
+                "id": 100 + len(self.repos),
+            }
+        )
 
-    def pull(self, number, branch="feature/One_two", target="main", title="A change", labels=(), author="ann", state="open"):  # fmt: skip
+    def pull(
+        self,
+        number,
+        branch="feature/One_two",
+        target="main",
+        title="A change",
+        labels=(),
+        author="ann",
+        state="open",
+    ):
         self.pulls = [p for p in self.pulls if p["number"] != number]
-        self.pulls.append({
-            "number": number, "branch": branch, "target": target, "title": title, "labels": list(labels), "author": author,
-            "state": state, "sha": sha(str(number), branch),
-        })  # fmt: skip
+        self.pulls.append(
+            {
+                "number": number,
+                "branch": branch,
+                "target": target,
+                "title": title,
+                "labels": list(labels),
+                "author": author,
+                "state": state,
+                "sha": sha(str(number), branch),
+            }
+        )
 
     def open(self):
         return [p for p in self.pulls if p["state"] == "open"]
@@ -92,7 +116,9 @@ class Host:
 
     def told(self, handler, path, query, body):
         if handler.headers.get("X-Amz-Target"):
-            return self.codecommit(handler.headers["X-Amz-Target"].rpartition(".")[2], json.loads(body))  # fmt: skip
+            return self.codecommit(
+                handler.headers["X-Amz-Target"].rpartition(".")[2], json.loads(body)
+            )
         if path == "/plugin/api/v1/getparams.execute":
             return self.plugin(handler, json.loads(body))
         if path.startswith(("/app/installations/", "/api/v3/app/installations/")):
@@ -100,13 +126,19 @@ class Host:
         if not self.is_known(handler.headers):
             return 401, {"message": "Bad credentials"}
         for pattern, tell in (
-            (r"(?:/api/v3)?/(?:orgs|users)/([^/]+)/repos", self.github_repos), (r"(?:/api/v3)?/repos/acme/([^/]+)(/.*)?", self.github_repo),
-            (r"/api/v4/groups/([^/]+)/projects", self.gitlab_repos), (r"/api/v4/projects/([^/]+)(/.*)?", self.gitlab_repo),
-            (r"/api/v1/orgs/([^/]+)/repos", self.gitea_repos), (r"/api/v1/repos/acme/([^/]+)(/.*)?", self.gitea_repo),
-            (r"/2.0/repositories/acme", self.cloud_repos), (r"/2.0/repositories/acme/([^/]+)(/.*)?", self.cloud_repo),
-            (r"/rest/api/1.0/projects/ACME/repos", self.server_repos), (r"/rest/api/1.0/projects/ACME/repos/([^/]+)(/.*)?", self.server_repo),
-            (r"/acme/team/_apis/git/repositories", self.azure_repos), (r"/acme/team/_apis/git/repositories/([^/]+)(/.*)?", self.azure_repo),
-        ):  # fmt: skip
+            (r"(?:/api/v3)?/(?:orgs|users)/([^/]+)/repos", self.github_repos),
+            (r"(?:/api/v3)?/repos/acme/([^/]+)(/.*)?", self.github_repo),
+            (r"/api/v4/groups/([^/]+)/projects", self.gitlab_repos),
+            (r"/api/v4/projects/([^/]+)(/.*)?", self.gitlab_repo),
+            (r"/api/v1/orgs/([^/]+)/repos", self.gitea_repos),
+            (r"/api/v1/repos/acme/([^/]+)(/.*)?", self.gitea_repo),
+            (r"/2.0/repositories/acme", self.cloud_repos),
+            (r"/2.0/repositories/acme/([^/]+)(/.*)?", self.cloud_repo),
+            (r"/rest/api/1.0/projects/ACME/repos", self.server_repos),
+            (r"/rest/api/1.0/projects/ACME/repos/([^/]+)(/.*)?", self.server_repo),
+            (r"/acme/team/_apis/git/repositories", self.azure_repos),
+            (r"/acme/team/_apis/git/repositories/([^/]+)(/.*)?", self.azure_repo),
+        ):
             if found := re.fullmatch(pattern, path):
                 return tell(query, *[unquote(g or "") for g in found.groups()])
         return 404, {"message": "Not Found"}
@@ -115,9 +147,11 @@ class Host:
         basic = {base64.b64encode(f"{user}:{self.token}".encode()).decode() for user in ("", "bot")}
         said = headers.get("Authorization", "")
         return (
-            not self.token or headers.get("PRIVATE-TOKEN") == self.token or said in (f"Bearer {self.token}", f"token {self.token}")
+            not self.token
+            or headers.get("PRIVATE-TOKEN") == self.token
+            or said in (f"Bearer {self.token}", f"token {self.token}")
             or said.removeprefix("Basic ") in basic
-        )  # fmt: skip
+        )
 
     # GitHub, GitLab and Gitea name the next page in the Link header.
     def linked(self, items, query, path):
@@ -126,17 +160,28 @@ class Host:
         headers = {}
         if page < pages:
             places = {"next": page + 1, "last": pages}
-            headers["Link"] = ", ".join(f'<{self.url}{path}?{urlencode({**query, "page": n})}>; rel="{rel}"' for rel, n in places.items())  # fmt: skip
+            headers["Link"] = ", ".join(
+                f'<{self.url}{path}?{urlencode({**query, "page": n})}>; rel="{rel}"'
+                for rel, n in places.items()
+            )
         return 200, items[(page - 1) * self.page_size : page * self.page_size], headers
 
     def github_repos(self, query, owner):
         if owner != "acme":
             return 404, {"message": "Not Found"}
         items = [
-            {"id": r["id"], "name": r["name"], "owner": {"login": "acme"}, "default_branch": r["default"], "topics": r["labels"],
-             "archived": r["archived"], "ssh_url": f"git@host:acme/{r['name']}.git", "clone_url": f"https://host/acme/{r['name']}.git"}
+            {
+                "id": r["id"],
+                "name": r["name"],
+                "owner": {"login": "acme"},
+                "default_branch": r["default"],
+                "topics": r["labels"],
+                "archived": r["archived"],
+                "ssh_url": f"git@host:acme/{r['name']}.git",
+                "clone_url": f"https://host/acme/{r['name']}.git",
+            }
             for r in self.repos
-        ]  # fmt: skip
+        ]
         return self.linked(items, query, "/orgs/acme/repos")
 
     def github_repo(self, query, name, rest):
@@ -152,7 +197,9 @@ class Host:
         if found := re.fullmatch(r"/contents/(.+)", rest):
             return (200, []) if found[1] in repo["paths"] else (404, {})
         if rest == "/pulls":
-            return self.linked([self._github_pull(p) for p in self.open()], query, f"/repos/acme/{name}/pulls")  # fmt: skip
+            return self.linked(
+                [self._github_pull(p) for p in self.open()], query, f"/repos/acme/{name}/pulls"
+            )
         if found := re.fullmatch(r"/pulls/(\d+)", rest):
             return self._one(found[1], self._github_pull)
         return 404, {}
@@ -163,22 +210,37 @@ class Host:
 
     def _github_pull(self, p):
         return {
-            "number": p["number"], "title": p["title"], "state": p["state"], "user": {"login": p["author"]},
-            "labels": [{"name": x} for x in p["labels"]], "head": {"ref": p["branch"], "sha": p["sha"]}, "base": {"ref": p["target"]},
-        }  # fmt: skip
+            "number": p["number"],
+            "title": p["title"],
+            "state": p["state"],
+            "user": {"login": p["author"]},
+            "labels": [{"name": x} for x in p["labels"]],
+            "head": {"ref": p["branch"], "sha": p["sha"]},
+            "base": {"ref": p["target"]},
+        }
 
     def gitlab_repos(self, query, group):
         if group != "acme":
             return 404, {"message": "404 Group Not Found"}
         items = [
-            {"id": r["id"], "path": r["name"], "namespace": {"full_path": "acme"}, "default_branch": r["default"], "topics": r["labels"],
-             "ssh_url_to_repo": f"git@host:acme/{r['name']}.git", "http_url_to_repo": f"https://host/acme/{r['name']}.git"}
-            for r in self.repos if not (r["archived"] and query.get("archived") == "false")
-        ]  # fmt: skip
+            {
+                "id": r["id"],
+                "path": r["name"],
+                "namespace": {"full_path": "acme"},
+                "default_branch": r["default"],
+                "topics": r["labels"],
+                "ssh_url_to_repo": f"git@host:acme/{r['name']}.git",
+                "http_url_to_repo": f"https://host/acme/{r['name']}.git",
+            }
+            for r in self.repos
+            if not (r["archived"] and query.get("archived") == "false")
+        ]
         return self.linked(items, query, "/api/v4/groups/acme/projects")
 
     def gitlab_repo(self, query, key, rest):
-        repo = next((r for r in self.repos if str(r["id"]) == key or f"acme/{r['name']}" == key), None)  # fmt: skip
+        repo = next(
+            (r for r in self.repos if str(r["id"]) == key or f"acme/{r['name']}" == key), None
+        )
         if repo is None:
             return 404, {"message": "404 Project Not Found"}
         path = f"/api/v4/projects/{repo['id']}"
@@ -190,13 +252,22 @@ class Host:
             return (200, {"name": found[1], "commit": {"id": commit}}) if commit else (404, {})
         if rest == "/repository/tree":
             folder = query.get("path", "")
-            inside = {p[len(folder) :].strip("/").split("/")[0] for p in repo["paths"] if p.startswith(folder)}  # fmt: skip
+            inside = {
+                p[len(folder) :].strip("/").split("/")[0]
+                for p in repo["paths"]
+                if p.startswith(folder)
+            }
             if not inside:
                 return 404, {"message": "404 Tree Not Found"}
             return self.linked([{"name": n} for n in sorted(inside)], query, f"{path}{rest}")
         if rest == "/merge_requests":
             wanted = set(filter(None, query.get("labels", "").split(",")))
-            items = [self._gitlab_pull(p) for p in self.pulls if query.get("state") in (None, self._gitlab_state(p)) and wanted <= set(p["labels"])]  # fmt: skip
+            items = [
+                self._gitlab_pull(p)
+                for p in self.pulls
+                if query.get("state") in (None, self._gitlab_state(p))
+                and wanted <= set(p["labels"])
+            ]
             return self.linked(items, query, f"{path}{rest}")
         if found := re.fullmatch(r"/merge_requests/(\d+)", rest):
             return self._one(found[1], self._gitlab_pull)
@@ -207,18 +278,31 @@ class Host:
 
     def _gitlab_pull(self, p):
         return {
-            "iid": p["number"], "title": p["title"], "state": self._gitlab_state(p), "author": {"username": p["author"]}, "labels": p["labels"],
-            "source_branch": p["branch"], "target_branch": p["target"], "sha": p["sha"],
-        }  # fmt: skip
+            "iid": p["number"],
+            "title": p["title"],
+            "state": self._gitlab_state(p),
+            "author": {"username": p["author"]},
+            "labels": p["labels"],
+            "source_branch": p["branch"],
+            "target_branch": p["target"],
+            "sha": p["sha"],
+        }
 
     def gitea_repos(self, query, owner):
         if owner != "acme":
             return 404, {}
         items = [
-            {"id": r["id"], "name": r["name"], "owner": {"login": "acme"}, "default_branch": r["default"], "archived": r["archived"],
-             "ssh_url": f"git@host:acme/{r['name']}.git", "clone_url": f"https://host/acme/{r['name']}.git"}
+            {
+                "id": r["id"],
+                "name": r["name"],
+                "owner": {"login": "acme"},
+                "default_branch": r["default"],
+                "archived": r["archived"],
+                "ssh_url": f"git@host:acme/{r['name']}.git",
+                "clone_url": f"https://host/acme/{r['name']}.git",
+            }
             for r in self.repos
-        ]  # fmt: skip
+        ]
         return self.linked(items, query, "/api/v1/orgs/acme/repos")
 
     def gitea_repo(self, query, name, rest):
@@ -229,7 +313,11 @@ class Host:
         if rest == "/labels":
             return self.linked([{"name": x} for x in repo["labels"]], query, f"{path}/labels")
         if rest == "/branches":
-            return self.linked([{"name": b, "commit": {"id": s}} for b, s in repo["branches"].items()], query, f"{path}/branches")  # fmt: skip
+            return self.linked(
+                [{"name": b, "commit": {"id": s}} for b, s in repo["branches"].items()],
+                query,
+                f"{path}/branches",
+            )
         if found := re.fullmatch(r"/branches/(.+)", rest):
             commit = repo["branches"].get(found[1])
             return (200, {"name": found[1], "commit": {"id": commit}}) if commit else (404, {})
@@ -257,10 +345,19 @@ class Host:
 
     def cloud_repos(self, query):
         items = [
-            {"uuid": f"{{{r['id']}}}", "slug": r["name"], "mainbranch": {"name": r["default"]},
-             "links": {"clone": [{"name": "https", "href": f"https://host/acme/{r['name']}.git"}, {"name": "ssh", "href": f"git@host:acme/{r['name']}.git"}]}}
+            {
+                "uuid": f"{{{r['id']}}}",
+                "slug": r["name"],
+                "mainbranch": {"name": r["default"]},
+                "links": {
+                    "clone": [
+                        {"name": "https", "href": f"https://host/acme/{r['name']}.git"},
+                        {"name": "ssh", "href": f"git@host:acme/{r['name']}.git"},
+                    ]
+                },
+            }
             for r in self.repos
-        ]  # fmt: skip
+        ]
         return self.wrapped(items, query, "/2.0/repositories/acme")
 
     def cloud_repo(self, query, name, rest):
@@ -269,7 +366,11 @@ class Host:
             return 404, {}
         path = f"/2.0/repositories/acme/{name}"
         if rest == "/refs/branches":
-            return self.wrapped([{"name": b, "target": {"hash": s}} for b, s in repo["branches"].items()], query, f"{path}{rest}")  # fmt: skip
+            return self.wrapped(
+                [{"name": b, "target": {"hash": s}} for b, s in repo["branches"].items()],
+                query,
+                f"{path}{rest}",
+            )
         if found := re.fullmatch(r"/refs/branches/(.+)", rest):
             commit = repo["branches"].get(found[1])
             return (200, {"name": found[1], "target": {"hash": commit}}) if commit else (404, {})
@@ -283,16 +384,29 @@ class Host:
 
     def _cloud_pull(self, p):
         return {
-            "id": p["number"], "title": p["title"], "state": p["state"].upper(), "author": {"nickname": p["author"]},
-            "source": {"branch": {"name": p["branch"]}, "commit": {"hash": p["sha"]}}, "destination": {"branch": {"name": p["target"]}},
-        }  # fmt: skip
+            "id": p["number"],
+            "title": p["title"],
+            "state": p["state"].upper(),
+            "author": {"nickname": p["author"]},
+            "source": {"branch": {"name": p["branch"]}, "commit": {"hash": p["sha"]}},
+            "destination": {"branch": {"name": p["target"]}},
+        }
 
     def server_repos(self, query):
         items = [
-            {"id": r["id"], "slug": r["name"], "project": {"key": "ACME"},
-             "links": {"clone": [{"name": "http", "href": f"https://host/acme/{r['name']}.git"}, {"name": "ssh", "href": f"git@host:acme/{r['name']}.git"}]}}
+            {
+                "id": r["id"],
+                "slug": r["name"],
+                "project": {"key": "ACME"},
+                "links": {
+                    "clone": [
+                        {"name": "http", "href": f"https://host/acme/{r['name']}.git"},
+                        {"name": "ssh", "href": f"git@host:acme/{r['name']}.git"},
+                    ]
+                },
+            }
             for r in self.repos
-        ]  # fmt: skip
+        ]
         return self.started(items, query)
 
     def server_repo(self, query, name, rest):
@@ -300,9 +414,17 @@ class Host:
         if repo is None:
             return 404, {}
         if rest == "/branches/default":
-            return (200, {"displayId": repo["default"]}) if repo["default"] in repo["branches"] else (404, {})  # fmt: skip
+            return (
+                (200, {"displayId": repo["default"]})
+                if repo["default"] in repo["branches"]
+                else (404, {})
+            )
         if rest == "/branches":
-            items = [{"displayId": b, "latestCommit": s} for b, s in repo["branches"].items() if query.get("filterText", "") in b]  # fmt: skip
+            items = [
+                {"displayId": b, "latestCommit": s}
+                for b, s in repo["branches"].items()
+                if query.get("filterText", "") in b
+            ]
             return self.started(items, query)
         if found := re.fullmatch(r"/browse/(.+)", rest):
             return (200, {}) if found[1] in repo["paths"] else (404, {})
@@ -314,17 +436,29 @@ class Host:
 
     def _server_pull(self, p):
         return {
-            "id": p["number"], "title": p["title"], "state": p["state"].upper(), "author": {"user": {"name": p["author"]}},
-            "fromRef": {"displayId": p["branch"], "latestCommit": p["sha"]}, "toRef": {"displayId": p["target"]},
-        }  # fmt: skip
+            "id": p["number"],
+            "title": p["title"],
+            "state": p["state"].upper(),
+            "author": {"user": {"name": p["author"]}},
+            "fromRef": {"displayId": p["branch"], "latestCommit": p["sha"]},
+            "toRef": {"displayId": p["target"]},
+        }
 
     # Azure DevOps: a token in a header for refs, $skip for pull requests.
     def azure_repos(self, _query):
-        return 200, {"value": [
-            {"id": str(r["id"]), "name": r["name"], "defaultBranch": f"refs/heads/{r['default']}", "isDisabled": r["archived"],
-             "sshUrl": f"git@host:acme/{r['name']}.git", "remoteUrl": f"https://host/acme/{r['name']}.git"}
-            for r in self.repos
-        ]}  # fmt: skip
+        return 200, {
+            "value": [
+                {
+                    "id": str(r["id"]),
+                    "name": r["name"],
+                    "defaultBranch": f"refs/heads/{r['default']}",
+                    "isDisabled": r["archived"],
+                    "sshUrl": f"git@host:acme/{r['name']}.git",
+                    "remoteUrl": f"https://host/acme/{r['name']}.git",
+                }
+                for r in self.repos
+            ]
+        }
 
     def azure_repo(self, query, key, rest):
         repo = next((r for r in self.repos if key in (str(r["id"]), r["name"])), None)
@@ -332,7 +466,11 @@ class Host:
             return 404, {}
         if rest == "/refs":
             start = int(query.get("continuationToken", 0))
-            items = [{"name": f"refs/heads/{b}", "objectId": s} for b, s in repo["branches"].items() if f"heads/{b}".startswith(query["filter"])]  # fmt: skip
+            items = [
+                {"name": f"refs/heads/{b}", "objectId": s}
+                for b, s in repo["branches"].items()
+                if f"heads/{b}".startswith(query["filter"])
+            ]
             more = start + self.page_size < len(items)
             headers = {"x-ms-continuationtoken": str(start + self.page_size)} if more else {}
             return 200, {"value": items[start : start + self.page_size]}, headers
@@ -347,45 +485,87 @@ class Host:
 
     def _azure_pull(self, p):
         return {
-            "pullRequestId": p["number"], "title": p["title"], "status": {"open": "active"}.get(p["state"], "completed"),
-            "createdBy": {"uniqueName": f"{p['author']}@example.org"}, "labels": [{"name": x} for x in p["labels"]],
-            "sourceRefName": f"refs/heads/{p['branch']}", "targetRefName": f"refs/heads/{p['target']}", "lastMergeSourceCommit": {"commitId": p["sha"]},
-        }  # fmt: skip
+            "pullRequestId": p["number"],
+            "title": p["title"],
+            "status": {"open": "active"}.get(p["state"], "completed"),
+            "createdBy": {"uniqueName": f"{p['author']}@example.org"},
+            "labels": [{"name": x} for x in p["labels"]],
+            "sourceRefName": f"refs/heads/{p['branch']}",
+            "targetRefName": f"refs/heads/{p['target']}",
+            "lastMergeSourceCommit": {"commitId": p["sha"]},
+        }
 
     def codecommit(self, action, body):
         if action == "ListRepositories":
             start = int(body.get("nextToken", 0))
             more = start + self.page_size < len(self.repos)
             page = self.repos[start : start + self.page_size]
-            return 200, {"repositories": [{"repositoryName": r["name"]} for r in page], **({"nextToken": str(start + self.page_size)} if more else {})}  # fmt: skip
+            return 200, {
+                "repositories": [{"repositoryName": r["name"]} for r in page],
+                **({"nextToken": str(start + self.page_size)} if more else {}),
+            }
         if action == "GetResources":
             wanted = {f["Key"] for f in body["TagFilters"]}
             found = [r for r in self.repos if wanted <= {x.partition("=")[0] for x in r["labels"]}]
-            return 200, {"ResourceTagMappingList": [{"ResourceARN": f"arn:aws:codecommit:eu-1:1:{r['name']}"} for r in found], "PaginationToken": ""}  # fmt: skip
+            return 200, {
+                "ResourceTagMappingList": [
+                    {"ResourceARN": f"arn:aws:codecommit:eu-1:1:{r['name']}"} for r in found
+                ],
+                "PaginationToken": "",
+            }
         name = body.get("repositoryName") or body.get("resourceArn", "").rpartition(":")[2]
         repo = self.find(name)
         if action == "GetRepository":
-            return 200, {"repositoryMetadata": {
-                "accountId": "acme", "repositoryId": str(repo["id"]), "repositoryName": name, "defaultBranch": repo["default"], "Arn": f"arn:aws:codecommit:eu-1:1:{name}",
-                "cloneUrlSsh": f"git@host:acme/{name}.git", "cloneUrlHttp": f"https://host/acme/{name}.git",
-            }}  # fmt: skip
+            return 200, {
+                "repositoryMetadata": {
+                    "accountId": "acme",
+                    "repositoryId": str(repo["id"]),
+                    "repositoryName": name,
+                    "defaultBranch": repo["default"],
+                    "Arn": f"arn:aws:codecommit:eu-1:1:{name}",
+                    "cloneUrlSsh": f"git@host:acme/{name}.git",
+                    "cloneUrlHttp": f"https://host/acme/{name}.git",
+                }
+            }
         if action == "ListTagsForResource":
             return 200, {"tags": {k: v for k, _, v in (x.partition("=") for x in repo["labels"])}}
         if action == "ListBranches":
             return 200, {"branches": list(repo["branches"])}
         if action == "GetBranch" and body["branchName"] in repo["branches"]:
-            return 200, {"branch": {"branchName": body["branchName"], "commitId": repo["branches"][body["branchName"]]}}  # fmt: skip
+            return 200, {
+                "branch": {
+                    "branchName": body["branchName"],
+                    "commitId": repo["branches"][body["branchName"]],
+                }
+            }
         path = (body.get("folderPath") or body.get("filePath") or "").strip("/")
         if action == "GetFile" and path in repo["paths"]:
-            return 200, {"filePath": path, "fileContent": "", "blobId": "1", "commitId": "1", "fileMode": "NORMAL", "fileSize": 0}  # fmt: skip
-        kind = {"GetBranch": "BranchDoesNotExistException", "GetFolder": "FolderDoesNotExistException"}.get(action, "FileDoesNotExistException")  # fmt: skip
+            return 200, {
+                "filePath": path,
+                "fileContent": "",
+                "blobId": "1",
+                "commitId": "1",
+                "fileMode": "NORMAL",
+                "fileSize": 0,
+            }
+        kind = {
+            "GetBranch": "BranchDoesNotExistException",
+            "GetFolder": "FolderDoesNotExistException",
+        }.get(action, "FileDoesNotExistException")
         return 400, {"__type": kind, "message": "not there"}
 
     def plugin(self, handler, body):
         if handler.headers.get("Authorization") != f"Bearer {self.token}":
             return 401, {}
         count = int(body["input"]["parameters"].get("count", 2))
-        return 200, {"output": {"parameters": [{"name": f"{body['applicationSetName']}-{n}", "nested": {"n": n}} for n in range(count)]}}  # fmt: skip
+        return 200, {
+            "output": {
+                "parameters": [
+                    {"name": f"{body['applicationSetName']}-{n}", "nested": {"n": n}}
+                    for n in range(count)
+                ]
+            }
+        }
 
 
 def sha(*parts):

@@ -15,7 +15,15 @@ _TEXTS = ("a", "b", "x1", "web", "10Mi", "1h", "80", "true", "")
 _WHOLE = (0, 1, 2, 3, 5, 80, 1000)
 _QUANTITIES = ("1", "1000m", "0.5", "500m", "1Gi", "1024Mi", 2, "0", "1e3")
 _EITHER = (0, 1, "50%", "http", 25)
-SKIPPED = {"managedFields", "ownerReferences", "status", "finalizers", "webhooks", "deletionTimestamp", "nodeName"}  # fmt: skip
+SKIPPED = {
+    "managedFields",
+    "ownerReferences",
+    "status",
+    "finalizers",
+    "webhooks",
+    "deletionTimestamp",
+    "nodeName",
+}
 """Fields that would break the control plane, or that are no part of a comparison."""
 
 
@@ -34,13 +42,17 @@ class Schemas:
             self._known[root] = document["components"]["schemas"]
         mark = {"group": group, "version": version, "kind": kind}
         found = self._known[root]
-        return next(s for s in found.values() if mark in s.get("x-kubernetes-group-version-kind", ())), found  # fmt: skip
+        return next(
+            s for s in found.values() if mark in s.get("x-kubernetes-group-version-kind", ())
+        ), found
 
 
 def resolved(schema: dict[str, Any], all_: dict[str, Any]) -> dict[str, Any]:
     """Return a schema with the one that it names put in."""
     for _ in range(5):
-        named = schema.get("$ref") or next((s["$ref"] for s in schema.get("allOf", ()) if "$ref" in s), None)  # fmt: skip
+        named = schema.get("$ref") or next(
+            (s["$ref"] for s in schema.get("allOf", ()) if "$ref" in s), None
+        )
         if not named:
             return schema
         name = named.removeprefix(_PREFIX)
@@ -87,11 +99,15 @@ def _object(schema: dict[str, Any], all_: dict[str, Any], chance: random.Random,
     return {n: value(schema["properties"][n], all_, chance, depth - 1) for n in chosen}
 
 
-def changed(manifest: Manifest, schema: dict[str, Any], all_: dict[str, Any], chance: random.Random) -> Manifest:  # fmt: skip
+def changed(
+    manifest: Manifest, schema: dict[str, Any], all_: dict[str, Any], chance: random.Random
+) -> Manifest:
     """Return a manifest with one place that its schema names set to a random value, or to a zero value, or taken out."""
     result = copy.deepcopy(manifest)
     node, kind = result, schema
-    names = [n for n in schema["properties"] if n not in ("apiVersion", "kind", "metadata", *SKIPPED)]  # fmt: skip
+    names = [
+        n for n in schema["properties"] if n not in ("apiVersion", "kind", "metadata", *SKIPPED)
+    ]
     if not names:
         return _labelled(result, chance)
     name: Any = chance.choice(names)
@@ -119,7 +135,9 @@ def _labelled(manifest: Manifest, chance: random.Random) -> Manifest:
     return manifest
 
 
-def _set(node: Any, name: Any, kind: dict[str, Any], all_: dict[str, Any], chance: random.Random) -> None:  # fmt: skip
+def _set(
+    node: Any, name: Any, kind: dict[str, Any], all_: dict[str, Any], chance: random.Random
+) -> None:
     current = node[name] if isinstance(name, int) or name in node else None
     if current is not None and chance.random() < 0.25:
         del node[name]

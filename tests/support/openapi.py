@@ -10,7 +10,12 @@ REF = "#/components/schemas/"
 def array(items: Any, kind: str | None = "atomic", keys: list[str] | None = None) -> dict[str, Any]:
     """Return the schema of a list."""
     marks = {"x-kubernetes-list-type": kind} if kind else {}
-    return {"type": "array", "items": items, **marks, **({"x-kubernetes-list-map-keys": keys} if keys else {})}  # fmt: skip
+    return {
+        "type": "array",
+        "items": items,
+        **marks,
+        **({"x-kubernetes-list-map-keys": keys} if keys else {}),
+    }
 
 
 def ref(name: str, **more: Any) -> dict[str, Any]:
@@ -40,58 +45,130 @@ def resource(group: str, version: str, kind: str, **fields: Any) -> dict[str, An
 
 SCHEMAS: dict[str, Any] = {
     "Meta": struct(
-        name=TEXT, namespace=TEXT, labels={"type": "object", "additionalProperties": TEXT},
-        annotations={"type": "object", "additionalProperties": TEXT}, finalizers=array(TEXT, "set"),
+        name=TEXT,
+        namespace=TEXT,
+        labels={"type": "object", "additionalProperties": TEXT},
+        annotations={"type": "object", "additionalProperties": TEXT},
+        finalizers=array(TEXT, "set"),
         ownerReferences=array(struct(uid=TEXT, name=TEXT), "map", ["uid"]),
     ),
-    "Selector": {**struct(matchLabels={"type": "object", "additionalProperties": TEXT}), "x-kubernetes-map-type": "atomic"},
-    "Port": struct(containerPort={**WHOLE, "default": 0}, protocol={**TEXT, "default": "TCP"}, name=TEXT),
+    "Selector": {
+        **struct(matchLabels={"type": "object", "additionalProperties": TEXT}),
+        "x-kubernetes-map-type": "atomic",
+    },
+    "Port": struct(
+        containerPort={**WHOLE, "default": 0}, protocol={**TEXT, "default": "TCP"}, name=TEXT
+    ),
     "FieldRef": {**struct(resource=TEXT, divisor=QUANTITY), "x-kubernetes-map-type": "atomic"},
     "Env": struct(name={**TEXT, "default": ""}, value=TEXT, valueFrom=ref("FieldRef")),
     "Container": struct(
-        name={**TEXT, "default": ""}, image=TEXT, imagePullPolicy=TEXT, args=array(TEXT),
+        name={**TEXT, "default": ""},
+        image=TEXT,
+        imagePullPolicy=TEXT,
+        args=array(TEXT),
         env=array(ref("Env", default={}), "map", ["name"]),
         ports=array(ref("Port", default={}), "map", ["containerPort", "protocol"]),
-        resources=ref("Resources", default={}), securityContext=struct(privileged=TRUTH, runAsUser=WHOLE),
+        resources=ref("Resources", default={}),
+        securityContext=struct(privileged=TRUTH, runAsUser=WHOLE),
     ),
     "Resources": struct(limits=QUANTITIES, requests=QUANTITIES),
     "Toleration": struct(key=TEXT, operator=TEXT, value=TEXT, effect=TEXT, tolerationSeconds=WHOLE),
     "PodSpec": struct(
-        containers=array(ref("Container", default={}), "map", ["name"]), tolerations=array(ref("Toleration", default={})),
-        hostNetwork=TRUTH, automountServiceAccountToken=TRUTH, securityContext=struct(runAsUser=WHOLE),
+        containers=array(ref("Container", default={}), "map", ["name"]),
+        tolerations=array(ref("Toleration", default={})),
+        hostNetwork=TRUTH,
+        automountServiceAccountToken=TRUTH,
+        securityContext=struct(runAsUser=WHOLE),
     ),
     "Template": struct(metadata=ref("Meta", default={}), spec=ref("PodSpec", default={})),
     "Deployment": resource(
-        "apps", "v1", "Deployment",
+        "apps",
+        "v1",
+        "Deployment",
         spec=struct(
-            replicas=WHOLE, paused=TRUTH, minReadySeconds=WHOLE, selector=ref("Selector"), extra=TEXT,
-            strategy=struct(type=TEXT, rollingUpdate=struct(maxSurge=EITHER)), template=ref("Template", default={}),
+            replicas=WHOLE,
+            paused=TRUTH,
+            minReadySeconds=WHOLE,
+            selector=ref("Selector"),
+            extra=TEXT,
+            strategy=struct(type=TEXT, rollingUpdate=struct(maxSurge=EITHER)),
+            template=ref("Template", default={}),
         ),
     ),
     "NetworkPolicy": resource(
-        "networking.k8s.io", "v1", "NetworkPolicy",
-        spec=struct(ingress=array(struct(**{"from": array(struct(podSelector=ref("Selector"), namespaceSelector=ref("Selector")))}))),
-    ),
-    "Secret": resource("", "v1", "Secret", data={"type": "object", "additionalProperties": {"type": "string", "format": "byte"}}),
-    "Props": struct(minimum={"type": "number"}, properties={"type": "object", "additionalProperties": ref("Props")}, default={}),
-    "Definition": resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", spec=struct(versions=array(struct(schema=ref("Props"))))),
-    "Old": resource(
-        "old.example", "v1", "Old",
+        "networking.k8s.io",
+        "v1",
+        "NetworkPolicy",
         spec=struct(
-            named={**array(struct(name=TEXT), None), "x-kubernetes-patch-strategy": "merge", "x-kubernetes-patch-merge-key": "name"},
-            words={**array(TEXT, None), "x-kubernetes-patch-strategy": "merge"}, plain=array(TEXT, None),
+            ingress=array(
+                struct(
+                    **{
+                        "from": array(
+                            struct(podSelector=ref("Selector"), namespaceSelector=ref("Selector"))
+                        )
+                    }
+                )
+            )
+        ),
+    ),
+    "Secret": resource(
+        "",
+        "v1",
+        "Secret",
+        data={"type": "object", "additionalProperties": {"type": "string", "format": "byte"}},
+    ),
+    "Props": struct(
+        minimum={"type": "number"},
+        properties={"type": "object", "additionalProperties": ref("Props")},
+        default={},
+    ),
+    "Definition": resource(
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+        spec=struct(versions=array(struct(schema=ref("Props")))),
+    ),
+    "Old": resource(
+        "old.example",
+        "v1",
+        "Old",
+        spec=struct(
+            named={
+                **array(struct(name=TEXT), None),
+                "x-kubernetes-patch-strategy": "merge",
+                "x-kubernetes-patch-merge-key": "name",
+            },
+            words={**array(TEXT, None), "x-kubernetes-patch-strategy": "merge"},
+            plain=array(TEXT, None),
         ),
     ),
     "Widget": resource(
-        "example.com", "v1", "Widget",
+        "example.com",
+        "v1",
+        "Widget",
         spec=struct(
-            size={**WHOLE, "default": 3}, on=TRUTH, words=array(TEXT, "set"), fixed={**struct(a=TEXT), "x-kubernetes-map-type": "atomic"},
-            either={"x-kubernetes-int-or-string": True}, free={"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-            refs=array(struct(name=TEXT, weight={**WHOLE, "default": 1}, mode={**struct(kind=TEXT, level={**WHOLE, "default": 7}), "default": {"kind": "plain"}})),
-            parts=array(struct(id=TEXT, zone={**TEXT, "default": "home"}, size=WHOLE), "map", ["id", "zone"]),
+            size={**WHOLE, "default": 3},
+            on=TRUTH,
+            words=array(TEXT, "set"),
+            fixed={**struct(a=TEXT), "x-kubernetes-map-type": "atomic"},
+            either={"x-kubernetes-int-or-string": True},
+            free={"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+            refs=array(
+                struct(
+                    name=TEXT,
+                    weight={**WHOLE, "default": 1},
+                    mode={
+                        **struct(kind=TEXT, level={**WHOLE, "default": 7}),
+                        "default": {"kind": "plain"},
+                    },
+                )
+            ),
+            parts=array(
+                struct(id=TEXT, zone={**TEXT, "default": "home"}, size=WHOLE), "map", ["id", "zone"]
+            ),
         ),
     ),
-}  # fmt: skip
+}
 DOCUMENT = small_document({"components": {"schemas": SCHEMAS}})
 
 

@@ -67,7 +67,9 @@ class ProcessWatch:
     @property
     def programs(self):
         """The names of the programs that ran."""
-        lines = [text for (_pid, name), texts in self.seen.items() if name == "cmdline" for text in texts]  # fmt: skip
+        lines = [
+            text for (_pid, name), texts in self.seen.items() if name == "cmdline" for text in texts
+        ]
         return {Path(line.split(b"\0")[0].decode()).name for line in lines}
 
     def holds(self, *secrets):
@@ -76,9 +78,11 @@ class ProcessWatch:
             {
                 (name, secret)
                 for (_pid, name), texts in self.seen.items()
-                for text in texts for secret in secrets if secret.encode() in text
+                for text in texts
+                for secret in secrets
+                if secret.encode() in text
             }
-        )  # fmt: skip
+        )
 
     def left(self):
         """Return the temporary folders that are still there."""

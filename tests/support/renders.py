@@ -50,9 +50,13 @@ def load(url, path, project, revision):
     """Render one folder as the hub does."""
     source = {"repoURL": url, "targetRevision": "main", "path": path}
     context = sources.Context(
-        name="app", instance=path, namespace="ns", project=project, project_spec={"sourceRepos": ["*"]},
+        name="app",
+        instance=path,
+        namespace="ns",
+        project=project,
+        project_spec={"sourceRepos": ["*"]},
         kube_version="v1.36.3",
-    )  # fmt: skip
+    )
     return sources.load([source], [revision], context)
 
 

@@ -31,9 +31,15 @@ class SAMLProvider:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "idp")])
         now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
         certificate = (
-            x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-            .not_valid_before(now).not_valid_after(now + dt.timedelta(days=3650)).sign(key, hashes.SHA256())
-        )  # fmt: skip
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(now)
+            .not_valid_after(now + dt.timedelta(days=3650))
+            .sign(key, hashes.SHA256())
+        )
         pem = key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -90,7 +96,11 @@ class SAMLProvider:
         recipient = mark("Recipient", said.get("recipient", acs))
         ends = mark("NotOnOrAfter", said.get("ends", stamp(minutes)))
         method = said.get("method", "urn:oasis:names:tc:SAML:2.0:cm:bearer")
-        restriction = f"<saml:AudienceRestriction><saml:Audience>{audience}</saml:Audience></saml:AudienceRestriction>" if audience else ""  # fmt: skip
+        restriction = (
+            f"<saml:AudienceRestriction><saml:Audience>{audience}</saml:Audience></saml:AudienceRestriction>"
+            if audience
+            else ""
+        )
         algorithms = said.get("algorithms", ())
         groups = "".join(f"<saml:AttributeValue>{g}</saml:AttributeValue>" for g in who["groups"])
         assertion = (

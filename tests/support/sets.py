@@ -11,17 +11,25 @@ def manifest(name, generators, template=None, *, metadata=None, project="default
     return {
         "metadata": {"name": name},
         "spec": {
-            "goTemplate": True, "goTemplateOptions": ["missingkey=error"], "generators": generators,
+            "goTemplate": True,
+            "goTemplateOptions": ["missingkey=error"],
+            "generators": generators,
             "template": {
                 "metadata": {"name": "{{.name}}", **(metadata or {})},
                 "spec": {
-                    "project": project, "source": {"repoURL": "https://git.example/repo", "path": "work", "targetRevision": "main"},
-                    "destination": {"server": "https://kubernetes.default.svc", "namespace": "x"}, **(template or {}),
+                    "project": project,
+                    "source": {
+                        "repoURL": "https://git.example/repo",
+                        "path": "work",
+                        "targetRevision": "main",
+                    },
+                    "destination": {"server": "https://kubernetes.default.svc", "namespace": "x"},
+                    **(template or {}),
                 },
             },
             **spec,
         },
-    }  # fmt: skip
+    }
 
 
 def elements(*names, **values):
@@ -29,7 +37,11 @@ def elements(*names, **values):
 
 
 def names_of(**query):
-    return sorted(Application.objects.filter(deletion_requested_at=None, **query).values_list("name", flat=True))  # fmt: skip
+    return sorted(
+        Application.objects.filter(deletion_requested_at=None, **query).values_list(
+            "name", flat=True
+        )
+    )
 
 
 def run(name):

@@ -27,7 +27,14 @@ class Tokens(Local):
     @property
     def google(self):
         """A service account's key as Google writes it."""
-        return json.dumps({"type": "service_account", "client_email": "hub@example.invalid", "private_key": self.key, "token_uri": f"{self.url}/token"})  # fmt: skip
+        return json.dumps(
+            {
+                "type": "service_account",
+                "client_email": "hub@example.invalid",
+                "private_key": self.key,
+                "token_uri": f"{self.url}/token",
+            }
+        )
 
     def answer(self, handler, body):
         self.requests.append((handler.command, handler.path))
@@ -42,7 +49,11 @@ class Tokens(Local):
         if handler.path == "/token":
             form = parse_qs(body.decode())
             claims = self.claims(form["assertion"][0], audience=f"{self.url}/token")
-            return (200, {"access_token": self.token}) if claims else (400, {"error": "invalid_grant", "error_description": "Invalid JWT"})  # fmt: skip
+            return (
+                (200, {"access_token": self.token})
+                if claims
+                else (400, {"error": "invalid_grant", "error_description": "Invalid JWT"})
+            )
         claims = self.claims(handler.headers["Authorization"].removeprefix("Bearer "))
         if not claims or claims["iss"] != "7":
             return 401, {"message": "A JSON web token could not be decoded"}

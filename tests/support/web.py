@@ -57,9 +57,19 @@ def install_provider():
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not all((IDP / "node_modules" / p).is_dir() for p in ("oidc-provider", "axe-core")):
             subprocess.run(
-                [shutil.which("npm"), "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"],
-                cwd=IDP, check=True, capture_output=True, timeout=300,
-            )  # fmt: skip
+                [
+                    shutil.which("npm"),
+                    "install",
+                    "--no-audit",
+                    "--no-fund",
+                    "--no-package-lock",
+                    "--loglevel=error",
+                ],
+                cwd=IDP,
+                check=True,
+                capture_output=True,
+                timeout=300,
+            )
 
 
 class IdentityProvider:
@@ -109,8 +119,10 @@ def axe(page):
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
         f"{v['id']} ({v['impact']}): {n['html'][:160]}"
-        for v in found["violations"] if v["impact"] in ("serious", "critical") for n in v["nodes"]
-    ]  # fmt: skip
+        for v in found["violations"]
+        if v["impact"] in ("serious", "critical")
+        for n in v["nodes"]
+    ]
 
 
 def jumps(page):
@@ -130,10 +142,14 @@ def deployment(replicas):
         "metadata": {"labels": labels},
         "spec": {"containers": [{"name": "web", "image": "registry.example/web:1"}]},
     }
-    return json.dumps({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": pod},
-    })  # fmt: skip
+    return json.dumps(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "web"},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": pod},
+        }
+    )
 
 
 def sign_in(page, site, name="admin", password="correct horse"):

@@ -33,7 +33,17 @@ def list_(output: _Output = "wide") -> None:
         for one in items:
             say(one["name"])
         return
-    table(["NAME", "ENABLED", "CAPABILITIES"], [[i["name"], str(i.get("enabled", False)).lower(), ", ".join(i.get("capabilities") or [])] for i in items])  # fmt: skip
+    table(
+        ["NAME", "ENABLED", "CAPABILITIES"],
+        [
+            [
+                i["name"],
+                str(i.get("enabled", False)).lower(),
+                ", ".join(i.get("capabilities") or []),
+            ]
+            for i in items
+        ],
+    )
 
 
 @app.command()
@@ -43,13 +53,29 @@ def get(account: _Account = "", output: _Output = "wide") -> None:
     item = hub.get(path("account", _own(hub, account)))
     if printed(item, output):
         return
-    facts([("Name", item["name"]), ("Enabled", str(item.get("enabled", False)).lower()), ("Capabilities", ", ".join(item.get("capabilities") or []))])  # fmt: skip
+    facts(
+        [
+            ("Name", item["name"]),
+            ("Enabled", str(item.get("enabled", False)).lower()),
+            ("Capabilities", ", ".join(item.get("capabilities") or [])),
+        ]
+    )
     say("\nTokens:")
     tokens = item.get("tokens") or []
     if not tokens:
         say("NONE")
         return
-    table(["ID", "ISSUED AT", "EXPIRING AT"], [[t["id"], stamp(t["issuedAt"]), stamp(t["expiresAt"]) if t.get("expiresAt") else "never"] for t in tokens])  # fmt: skip
+    table(
+        ["ID", "ISSUED AT", "EXPIRING AT"],
+        [
+            [
+                t["id"],
+                stamp(t["issuedAt"]),
+                stamp(t["expiresAt"]) if t.get("expiresAt") else "never",
+            ]
+            for t in tokens
+        ],
+    )
 
 
 @app.command("get-user-info")
@@ -85,9 +111,15 @@ def update_password(
     hub = Client.from_disk()
     name = _own(hub, account)
     own = _own(hub, "")
-    current = current or typer.prompt(f"*** Enter password of currently logged in user ({own})", hide_input=True)  # fmt: skip
-    new = new or typer.prompt(f"*** Enter new password for user {name}", hide_input=True, confirmation_prompt=True)  # fmt: skip
-    hub.put(path("account", "password"), {"name": name, "currentPassword": current, "newPassword": new})  # fmt: skip
+    current = current or typer.prompt(
+        f"*** Enter password of currently logged in user ({own})", hide_input=True
+    )
+    new = new or typer.prompt(
+        f"*** Enter new password for user {name}", hide_input=True, confirmation_prompt=True
+    )
+    hub.put(
+        path("account", "password"), {"name": name, "currentPassword": current, "newPassword": new}
+    )
     say("Password updated")
     session = config.current()
     if name == own and session.name:
@@ -100,9 +132,11 @@ def update_password(
 @app.command("generate-token")
 def generate_token(
     account: _Account = "",
-    expires_in: Annotated[str, typer.Option("--expires-in", "-e", help="Such as 24h; 0s is never.")] = "0s",
+    expires_in: Annotated[
+        str, typer.Option("--expires-in", "-e", help="Such as 24h; 0s is never.")
+    ] = "0s",
     id_: Annotated[str, typer.Option("--id", help="Id; made up when left out.")] = "",
-) -> None:  # fmt: skip
+) -> None:
     """Print a new token of an account."""
     hub = Client.from_disk()
     name = _own(hub, account)
@@ -125,7 +159,10 @@ def seconds(text: str) -> int:
 
 
 @app.command("delete-token")
-def delete_token(id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the token.")], account: _Account = "") -> None:  # fmt: skip
+def delete_token(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Id of the token.")],
+    account: _Account = "",
+) -> None:
     """Revoke a token of an account."""
     hub = Client.from_disk()
     hub.delete(path("account", _own(hub, account), "token", id_))
@@ -139,7 +176,11 @@ def session_token() -> None:
 
 
 @app.command()
-def bcrypt(password: Annotated[str, typer.Option("--password", help="Refused: the hub hashes passwords itself.")] = "") -> None:  # fmt: skip
+def bcrypt(
+    password: Annotated[
+        str, typer.Option("--password", help="Refused: the hub hashes passwords itself.")
+    ] = "",
+) -> None:
     """Say that passwords here are hashed by the hub: nothing is to be done on this machine."""
     what = "the password was not hashed" if password else "there is nothing to hash"
     raise Problem(

@@ -75,8 +75,10 @@ def rbac_validate(
 
 @app.command("initial-password")
 def initial_password(
-    data: Annotated[str, typer.Option("--data", help="Data folder of the hub.", envvar="HUB_DATA_DIR")] = ".flotilla",
-) -> None:  # fmt: skip
+    data: Annotated[
+        str, typer.Option("--data", help="Data folder of the hub.", envvar="HUB_DATA_DIR")
+    ] = ".flotilla",
+) -> None:
     """Print the generated password of admin; it is gone once the password was changed."""
     from pathlib import Path
 
@@ -84,7 +86,9 @@ def initial_password(
     try:
         typer.echo(path.read_text().strip())
     except OSError as error:
-        raise Problem(f"{path} is not there: the password was changed, or this is not the hub's data folder (--data)") from error  # fmt: skip
+        raise Problem(
+            f"{path} is not there: the password was changed, or this is not the hub's data folder (--data)"
+        ) from error
 
 
 @app.command("export")
@@ -106,20 +110,53 @@ def export(
     else:
         Path(output).write_text(text, encoding="utf-8")
     kept = sum(d["kind"] == "Secret" for d in documents)
-    installation.warn(f"{len(documents)} objects; the credentials of {kept} clusters, repositories, templates and generators, and the secrets of providers, are not among them")  # fmt: skip
+    installation.warn(
+        f"{len(documents)} objects; the credentials of {kept} clusters, repositories, templates and generators, and the secrets of providers, are not among them"
+    )
 
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(help="Export of Argo CD or of a hub: a file, or - for standard input.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; store nothing.")] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Take applications, sets and projects that are not in it out of the hub; what they run goes on.")] = False,
+    source: Annotated[
+        str, typer.Argument(help="Export of Argo CD or of a hub: a file, or - for standard input.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen; store nothing.")
+    ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="Take applications, sets and projects that are not in it out of the hub; what they run goes on.",
+        ),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also what stays as it is.")] = False,
-    skip: Annotated[str, typer.Option("--skip-resources-with-label", help="Leave out objects with this label, key=value.")] = "",
-    stop_operation: Annotated[bool, typer.Option("--stop-operation", help="End the running operation of each application that is changed.")] = False,
-    ignore_tracking: Annotated[bool, typer.Option("--ignore-tracking", help="Refused: nothing that runs is marked by an import.")] = False,
-    override: Annotated[bool, typer.Option("--override-on-conflict", help="Refused: what the export says is written in any case.")] = False,
-) -> None:  # fmt: skip
+    skip: Annotated[
+        str,
+        typer.Option(
+            "--skip-resources-with-label", help="Leave out objects with this label, key=value."
+        ),
+    ] = "",
+    stop_operation: Annotated[
+        bool,
+        typer.Option(
+            "--stop-operation",
+            help="End the running operation of each application that is changed.",
+        ),
+    ] = False,
+    ignore_tracking: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-tracking", help="Refused: nothing that runs is marked by an import."
+        ),
+    ] = False,
+    override: Annotated[
+        bool,
+        typer.Option(
+            "--override-on-conflict", help="Refused: what the export says is written in any case."
+        ),
+    ] = False,
+) -> None:
     """Take in the export of an Argo CD installation, and say by name what could not be carried over."""
     from hub.cli import files, installation
     from hub.cli.client import Client

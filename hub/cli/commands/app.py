@@ -36,19 +36,33 @@ __all__ = ["app", "appsync"]
 @app.command("list")
 def list_(
     output: Output = "wide",
-    project: Annotated[list[str] | None, typer.Option("--project", "-p", help="Of these projects.")] = None,
+    project: Annotated[
+        list[str] | None, typer.Option("--project", "-p", help="Of these projects.")
+    ] = None,
     repo: Annotated[str, typer.Option("--repo", "-r", help="With this repository.")] = "",
     path_: Annotated[str, typer.Option("--path", "-P", help="With this path.")] = "",
-    cluster: Annotated[str, typer.Option("--cluster", "-c", help="On this cluster: name or server.")] = "",
+    cluster: Annotated[
+        str, typer.Option("--cluster", "-c", help="On this cluster: name or server.")
+    ] = "",
     selector: Annotated[str, typer.Option("--selector", "-l", help="With these labels.")] = "",
     namespace: Namespace = "",
-) -> None:  # fmt: skip
+) -> None:
     """List applications."""
-    found = apps.listed(current_hub(), projects=project or [], repo=repo, selector=selector, appNamespace=namespace)  # fmt: skip
+    found = apps.listed(
+        current_hub(), projects=project or [], repo=repo, selector=selector, appNamespace=namespace
+    )
     if path_:
         found = [a for a in found if any(s.get("path") == path_ for s in apps.sources(a))]
     if cluster:
-        found = [a for a in found if cluster in ((a["spec"].get("destination") or {}).get("server"), (a["spec"].get("destination") or {}).get("name"))]  # fmt: skip
+        found = [
+            a
+            for a in found
+            if cluster
+            in (
+                (a["spec"].get("destination") or {}).get("server"),
+                (a["spec"].get("destination") or {}).get("name"),
+            )
+        ]
     if printed(found, output, "name"):
         return
     if output == "name":
@@ -62,22 +76,39 @@ def list_(
 def get(
     name: Name,
     output: Output = "wide",
-    refresh: Annotated[bool, typer.Option("--refresh", help="Look at Git and the cluster first.")] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Look at Git and the cluster first.")
+    ] = False,
     hard_refresh: Annotated[bool, typer.Option("--hard-refresh", help="And render anew.")] = False,
-    show_operation: Annotated[bool, typer.Option("--show-operation", help="With the last operation.")] = False,
+    show_operation: Annotated[
+        bool, typer.Option("--show-operation", help="With the last operation.")
+    ] = False,
     show_params: Annotated[bool, typer.Option("--show-params", help="With parameters.")] = False,
     namespace: Namespace = "",
-    source_position: Annotated[int, typer.Option("--source-position", help="Only this source, from 1.")] = 0,
+    source_position: Annotated[
+        int, typer.Option("--source-position", help="Only this source, from 1.")
+    ] = 0,
     source_name: Annotated[str, typer.Option("--source-name", help="Only this source.")] = "",
     timeout: Timeout = 0,
-) -> None:  # fmt: skip
+) -> None:
     """Show an application, its conditions and its resources."""
     hub = current_hub()
     hub.wait_at_most(timeout)
-    found = apps.get(hub, name, namespace=namespace, refresh="hard" if hard_refresh else "normal" if refresh else "")  # fmt: skip
+    found = apps.get(
+        hub,
+        name,
+        namespace=namespace,
+        refresh="hard" if hard_refresh else "normal" if refresh else "",
+    )
     if source_position or source_name:
         chosen = appspec.source_of({**found["spec"]}, source_position, source_name)
-        found = {**found, "spec": {**{k: v for k, v in found["spec"].items() if k != "sources"}, "source": chosen}}  # fmt: skip
+        found = {
+            **found,
+            "spec": {
+                **{k: v for k, v in found["spec"].items() if k != "sources"},
+                "source": chosen,
+            },
+        }
     if printed(found, output, "tree", "tree=detailed"):
         return
     apps.show_one(hub, found, operation=show_operation, params=show_params)
@@ -86,12 +117,18 @@ def get(
         apps.show_tree(hub, found, detailed=output == "tree=detailed")
 
 
-def _save(hub: Client, name: str, namespace: str, found: Mapping[str, Any], *, validate: bool) -> Any:  # fmt: skip
-    return hub.put(apps.place(name, "spec", at=namespace, validate=str(validate).lower()), found["spec"])  # fmt: skip
+def _save(
+    hub: Client, name: str, namespace: str, found: Mapping[str, Any], *, validate: bool
+) -> Any:
+    return hub.put(
+        apps.place(name, "spec", at=namespace, validate=str(validate).lower()), found["spec"]
+    )
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)  # fmt: skip
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
 
 
 def _options(flags: Sequence[appspec.Flag]) -> list[inspect.Parameter]:
@@ -99,12 +136,20 @@ def _options(flags: Sequence[appspec.Flag]) -> list[inspect.Parameter]:
     made = []
     for flag in flags:
         kind: Any = list[str] if flag.many else bool if flag.switch else int if flag.number else str
-        names = [f"{flag.names[0]}/--no-{flag.names[0][2:]}", *flag.names[1:]] if flag.switch else flag.names  # fmt: skip
-        made.append(_parameter(flag.key, Annotated[kind | None, typer.Option(*names, help=flag.help)], None))  # fmt: skip
+        names = (
+            [f"{flag.names[0]}/--no-{flag.names[0][2:]}", *flag.names[1:]]
+            if flag.switch
+            else flag.names
+        )
+        made.append(
+            _parameter(flag.key, Annotated[kind | None, typer.Option(*names, help=flag.help)], None)
+        )
     return made
 
 
-def _command(name: str, text: str, call: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> None:  # fmt: skip
+def _command(
+    name: str, text: str, call: Callable[..., None], parameters: Sequence[inspect.Parameter]
+) -> None:
     """Add a command whose flags come from a table."""
 
     def run(**given: Any) -> None:
@@ -115,28 +160,54 @@ def _command(name: str, text: str, call: Callable[..., None], parameters: Sequen
     app.command(name, help=text)(run)
 
 
-def _create(name: str, namespace: str, source_name: str, file: str, *, upsert: bool, validate: bool, set_finalizer: bool, label: Sequence[str] | None, annotation: Sequence[str] | None, output: str, **given: Any) -> None:  # fmt: skip
+def _create(
+    name: str,
+    namespace: str,
+    source_name: str,
+    file: str,
+    *,
+    upsert: bool,
+    validate: bool,
+    set_finalizer: bool,
+    label: Sequence[str] | None,
+    annotation: Sequence[str] | None,
+    output: str,
+    **given: Any,
+) -> None:
     documents = files.manifests([file]) if file else [{}]
     if name and len(documents) > 1:
         raise Problem(f"{file} holds {len(documents)} objects: leave the name out")
     hub = current_hub()
     for document in documents:
         if document.get("kind") not in (None, "Application"):
-            raise Problem(f"{file} holds a {document.get('kind')}: flotilla apply -f takes everything")  # fmt: skip
+            raise Problem(
+                f"{file} holds a {document.get('kind')}: flotilla apply -f takes everything"
+            )
         metadata = named(document.get("metadata") or {}, name, namespace, "--app-namespace")
         if not metadata.get("name"):
             raise Problem("the application needs a name")
         if label:
-            metadata["labels"] = {**(metadata.get("labels") or {}), **dict(appspec.pair(v, "--label") for v in label)}  # fmt: skip
+            metadata["labels"] = {
+                **(metadata.get("labels") or {}),
+                **dict(appspec.pair(v, "--label") for v in label),
+            }
         if annotation:
-            metadata["annotations"] = {**(metadata.get("annotations") or {}), **dict(appspec.pair(v, "--annotations") for v in annotation)}  # fmt: skip
+            metadata["annotations"] = {
+                **(metadata.get("annotations") or {}),
+                **dict(appspec.pair(v, "--annotations") for v in annotation),
+            }
         if set_finalizer:
             metadata["finalizers"] = ["resources-finalizer.argocd.argoproj.io"]
         spec = appspec.apply(dict(document.get("spec") or {}), given, read=files.text_of)
         if source_name and isinstance(spec.get("source"), dict):
             spec["source"]["name"] = source_name
         spec.setdefault("project", "default")
-        body = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": metadata, "spec": spec}  # fmt: skip
+        body = {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "Application",
+            "metadata": metadata,
+            "spec": spec,
+        }
         made = hub.post(path("applications", upsert=upsert, validate=str(validate).lower()), body)
         if output:
             printed(made, output)
@@ -157,7 +228,9 @@ def _set(
         raise Problem("nothing to set: flotilla app set --help lists the flags")
     hub = current_hub()
     found = apps.get(hub, name, namespace=namespace)
-    appspec.apply(found["spec"], given, position=source_position, name=source_name, read=files.text_of)  # fmt: skip
+    appspec.apply(
+        found["spec"], given, position=source_position, name=source_name, read=files.text_of
+    )
     _save(hub, name, namespace, found, validate=validate)
 
 
@@ -201,35 +274,88 @@ def _add_source(
 
 _NAME = _parameter("name", Name, inspect.Parameter.empty)
 _SPACE = _parameter("namespace", Namespace, "")
-_SOURCE_NAME = _parameter("source_name", Annotated[str, typer.Option("--source-name", help="Source, by name.")], "")  # fmt: skip
+_SOURCE_NAME = _parameter(
+    "source_name", Annotated[str, typer.Option("--source-name", help="Source, by name.")], ""
+)
 _VALIDATE = _parameter("validate", Validate, default=True)
 _WHERE = (
-    _VALIDATE, _NAME, _SPACE, _SOURCE_NAME,
-    _parameter("source_position", Annotated[int, typer.Option("--source-position", help="Which source, from 1.")], 0),
-)  # fmt: skip
-_CREATE = (
-    _parameter("name", Annotated[str, typer.Argument(metavar="[NAME]", help="Application, or namespace/application.")], ""), _SPACE, _SOURCE_NAME,
-    _parameter("file", Annotated[str, typer.Option("--file", "-f", help="Manifest: a file, a URL, or -.")], ""),
-    _parameter("upsert", Annotated[bool, typer.Option("--upsert", help="Change an application that exists.")], default=False),
     _VALIDATE,
-    _parameter("set_finalizer", Annotated[bool, typer.Option("--set-finalizer", help="A deletion takes what runs along.")], default=False),
-    _parameter("label", Annotated[list[str] | None, typer.Option("--label", "-l", help="key=value.")], None),
-    _parameter("annotation", Annotated[list[str] | None, typer.Option("--annotations", help="key=value.")], None),
-    _parameter("output", Annotated[str, typer.Option("--output", "-o", help="json or yaml: print what was made.")], ""),
-)  # fmt: skip
+    _NAME,
+    _SPACE,
+    _SOURCE_NAME,
+    _parameter(
+        "source_position",
+        Annotated[int, typer.Option("--source-position", help="Which source, from 1.")],
+        0,
+    ),
+)
+_CREATE = (
+    _parameter(
+        "name",
+        Annotated[
+            str, typer.Argument(metavar="[NAME]", help="Application, or namespace/application.")
+        ],
+        "",
+    ),
+    _SPACE,
+    _SOURCE_NAME,
+    _parameter(
+        "file",
+        Annotated[str, typer.Option("--file", "-f", help="Manifest: a file, a URL, or -.")],
+        "",
+    ),
+    _parameter(
+        "upsert",
+        Annotated[bool, typer.Option("--upsert", help="Change an application that exists.")],
+        default=False,
+    ),
+    _VALIDATE,
+    _parameter(
+        "set_finalizer",
+        Annotated[bool, typer.Option("--set-finalizer", help="A deletion takes what runs along.")],
+        default=False,
+    ),
+    _parameter(
+        "label", Annotated[list[str] | None, typer.Option("--label", "-l", help="key=value.")], None
+    ),
+    _parameter(
+        "annotation",
+        Annotated[list[str] | None, typer.Option("--annotations", help="key=value.")],
+        None,
+    ),
+    _parameter(
+        "output",
+        Annotated[str, typer.Option("--output", "-o", help="json or yaml: print what was made.")],
+        "",
+    ),
+)
 _SOURCE_FLAGS = [f for f in appspec.FLAGS if _is_of_source(f.key)]
-_command("create", "Create an application, by flags or from a file.", _create, [*_CREATE, *_options(appspec.FLAGS)])  # fmt: skip
+_command(
+    "create",
+    "Create an application, by flags or from a file.",
+    _create,
+    [*_CREATE, *_options(appspec.FLAGS)],
+)
 _command("set", "Change fields of an application.", _set, [*_WHERE, *_options(appspec.FLAGS)])
-_command("unset", "Take parameters out of an application.", _unset, [*_WHERE, *_options(appspec.UNSET)])  # fmt: skip
-_command("add-source", "Add a source to an application.", _add_source, [_VALIDATE, _NAME, _SPACE, _SOURCE_NAME, *_options(_SOURCE_FLAGS)])  # fmt: skip
+_command(
+    "unset", "Take parameters out of an application.", _unset, [*_WHERE, *_options(appspec.UNSET)]
+)
+_command(
+    "add-source",
+    "Add a source to an application.",
+    _add_source,
+    [_VALIDATE, _NAME, _SPACE, _SOURCE_NAME, *_options(_SOURCE_FLAGS)],
+)
 
 
 @app.command("remove-source")
 def remove_source(
-    name: Name, source_position: Annotated[int, typer.Option("--source-position", help="Which, from 1.")] = 0,
-    source_name: Annotated[str, typer.Option("--source-name", help="Which, by name.")] = "", namespace: Namespace = "",
+    name: Name,
+    source_position: Annotated[int, typer.Option("--source-position", help="Which, from 1.")] = 0,
+    source_name: Annotated[str, typer.Option("--source-name", help="Which, by name.")] = "",
+    namespace: Namespace = "",
     validate: Validate = True,
-) -> None:  # fmt: skip
+) -> None:
     """Remove a source from an application that has several."""
     hub = current_hub()
     found = apps.get(hub, name, namespace=namespace)
@@ -257,10 +383,12 @@ def edit(name: Name, namespace: Namespace = "", validate: Validate = True) -> No
 
 @app.command()
 def patch(
-    name: Name, patch_: Annotated[str, typer.Option("--patch", help="JSON or YAML.")],
-    type_: Annotated[str, typer.Option("--type", help="json or merge.")] = "json", namespace: Namespace = "",
+    name: Name,
+    patch_: Annotated[str, typer.Option("--patch", help="JSON or YAML.")],
+    type_: Annotated[str, typer.Option("--type", help="json or merge.")] = "json",
+    namespace: Namespace = "",
     validate: Validate = True,
-) -> None:  # fmt: skip
+) -> None:
     """Patch an application."""
     body = {
         "name": qualified(name, namespace)[1],
@@ -275,14 +403,20 @@ def patch(
 
 @app.command()
 def delete(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")] = None,
-    cascade: Annotated[bool, typer.Option("--cascade/--no-cascade", help="With what they run.")] = True,
-    propagation: Annotated[str, typer.Option("--propagation-policy", "-p", help="foreground or background.")] = "foreground",
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")
+    ] = None,
+    cascade: Annotated[
+        bool, typer.Option("--cascade/--no-cascade", help="With what they run.")
+    ] = True,
+    propagation: Annotated[
+        str, typer.Option("--propagation-policy", "-p", help="foreground or background.")
+    ] = "foreground",
     yes: Yes = False,
     wait_: Annotated[bool, typer.Option("--wait", help="Until they are gone.")] = False,
     selector: Annotated[str, typer.Option("--selector", "-l", help="With these labels.")] = "",
     namespace: Namespace = "",
-) -> None:  # fmt: skip
+) -> None:
     """Delete applications, and what they run unless --no-cascade is given."""
     hub = current_hub()
     for name in chosen_names(hub, names, selector, namespace):
@@ -293,47 +427,88 @@ def delete(
             if not typer.confirm(f"Are you sure you want to delete '{name}' {what}?"):
                 say(f"'{name}' was not deleted")
                 continue
-        hub.delete(apps.place(name, at=namespace, cascade=str(cascade).lower(), propagationPolicy=propagation if cascade else ""))  # fmt: skip
+        hub.delete(
+            apps.place(
+                name,
+                at=namespace,
+                cascade=str(cascade).lower(),
+                propagationPolicy=propagation if cascade else "",
+            )
+        )
         say(f"application '{name}' deleted")
         waits = apps.wait_for_deletion(hub, name, namespace)
         if waits:
-            typer.echo(f"flotilla: {name} stays for now, {waits}: run flotilla app confirm-deletion {name} to allow it", err=True)  # fmt: skip
+            typer.echo(
+                f"flotilla: {name} stays for now, {waits}: run flotilla app confirm-deletion {name} to allow it",
+                err=True,
+            )
         if wait_:
-            apps.wait_state(hub, name, namespace, {"delete": True}, timeout=0, watcher=apps.Watcher(quiet=True))  # fmt: skip
+            apps.wait_state(
+                hub, name, namespace, {"delete": True}, timeout=0, watcher=apps.Watcher(quiet=True)
+            )
 
 
 @app.command()
 def resources(
-    name: Name, output: Output = "wide", orphaned: Annotated[bool, typer.Option("--orphaned", help="Only those that are not in Git.")] = False,
-    project: Annotated[str, typer.Option("--project", help="Project of the application.")] = "", namespace: Namespace = "",
-) -> None:  # fmt: skip
+    name: Name,
+    output: Output = "wide",
+    orphaned: Annotated[
+        bool, typer.Option("--orphaned", help="Only those that are not in Git.")
+    ] = False,
+    project: Annotated[str, typer.Option("--project", help="Project of the application.")] = "",
+    namespace: Namespace = "",
+) -> None:
     """List the resources of an application."""
     hub = current_hub()
     if output.startswith("tree"):
-        apps.show_tree(hub, apps.get(hub, name, namespace=namespace), detailed=output == "tree=detailed")  # fmt: skip
+        apps.show_tree(
+            hub, apps.get(hub, name, namespace=namespace), detailed=output == "tree=detailed"
+        )
         return
     found = hub.get(apps.place(name, "resource-tree", at=namespace, project=project))
-    listed = [] if orphaned else [(n, "No") for n in found.get("nodes") or [] if not n.get("parentRefs")]  # fmt: skip
+    listed = (
+        [] if orphaned else [(n, "No") for n in found.get("nodes") or [] if not n.get("parentRefs")]
+    )
     listed += [(n, "Yes") for n in found.get("orphanedNodes") or []]
     if not printed([n for n, _ in listed], output, "tree", "tree=detailed"):
-        table(["GROUP", "KIND", "NAMESPACE", "NAME", "ORPHANED"], [[n.get("group", ""), n["kind"], n.get("namespace", ""), n["name"], word] for n, word in listed])  # fmt: skip
+        table(
+            ["GROUP", "KIND", "NAMESPACE", "NAME", "ORPHANED"],
+            [
+                [n.get("group", ""), n["kind"], n.get("namespace", ""), n["name"], word]
+                for n, word in listed
+            ],
+        )
 
 
 @app.command("get-resource")
 def get_resource(
-    name: Name, kind: Kind, group: Group = "", resource_name: ResourceName = "", namespace_: ResourceNamespace = "",
-    filter_fields: Annotated[list[str] | None, typer.Option("--filter-fields", help="Only these dotted fields; may be repeated.")] = None,
-    show_managed_fields: Annotated[bool, typer.Option("--show-managed-fields", help="With metadata.managedFields.")] = False,
-    output: Output = "yaml", namespace: Namespace = "",
-) -> None:  # fmt: skip
+    name: Name,
+    kind: Kind,
+    group: Group = "",
+    resource_name: ResourceName = "",
+    namespace_: ResourceNamespace = "",
+    filter_fields: Annotated[
+        list[str] | None,
+        typer.Option("--filter-fields", help="Only these dotted fields; may be repeated."),
+    ] = None,
+    show_managed_fields: Annotated[
+        bool, typer.Option("--show-managed-fields", help="With metadata.managedFields.")
+    ] = False,
+    output: Output = "yaml",
+    namespace: Namespace = "",
+) -> None:
     """Print live resources of an application."""
     import json
 
     fields = [f for text in filter_fields or [] for f in text.split(",") if f]
     rows: list[list[Any]] = []
     hub = current_hub()
-    for node in apps.nodes(hub, name, namespace, kind=kind, group=group, name_=resource_name, namespace_=namespace_):  # fmt: skip
-        text = hub.get(apps.place(name, "resource", at=namespace, **apps.resource_query(node)))["manifest"]  # fmt: skip
+    for node in apps.nodes(
+        hub, name, namespace, kind=kind, group=group, name_=resource_name, namespace_=namespace_
+    ):
+        text = hub.get(apps.place(name, "resource", at=namespace, **apps.resource_query(node)))[
+            "manifest"
+        ]
         manifest = json.loads(text)
         if not show_managed_fields:
             (manifest.get("metadata") or {}).pop("managedFields", None)
@@ -350,60 +525,124 @@ def get_resource(
 
 @app.command("patch-resource")
 def patch_resource(
-    name: Name, patch_: Annotated[str, typer.Option("--patch", help="Patch, JSON.")], kind: Kind, group: Group = "",
-    resource_name: ResourceName = "", namespace_: ResourceNamespace = "",
-    patch_type: Annotated[str, typer.Option("--patch-type", help="MIME type of the patch.")] = "application/merge-patch+json",
-    all_: Annotated[bool, typer.Option("--all", help="All that fit, not only one.")] = False, namespace: Namespace = "",
-) -> None:  # fmt: skip
+    name: Name,
+    patch_: Annotated[str, typer.Option("--patch", help="Patch, JSON.")],
+    kind: Kind,
+    group: Group = "",
+    resource_name: ResourceName = "",
+    namespace_: ResourceNamespace = "",
+    patch_type: Annotated[
+        str, typer.Option("--patch-type", help="MIME type of the patch.")
+    ] = "application/merge-patch+json",
+    all_: Annotated[bool, typer.Option("--all", help="All that fit, not only one.")] = False,
+    namespace: Namespace = "",
+) -> None:
     """Patch a live resource of an application."""
     hub = current_hub()
     for node in _chosen(hub, name, namespace, kind, group, resource_name, namespace_, every=all_):
-        hub.post(apps.place(name, "resource", at=namespace, patchType=patch_type, **apps.resource_query(node)), patch_)  # fmt: skip
+        hub.post(
+            apps.place(
+                name, "resource", at=namespace, patchType=patch_type, **apps.resource_query(node)
+            ),
+            patch_,
+        )
         say(f"{node['kind']} '{node['name']}' patched")
 
 
 @app.command("delete-resource")
 def delete_resource(
-    name: Name, kind: Kind, group: Group = "", resource_name: ResourceName = "", namespace_: ResourceNamespace = "",
+    name: Name,
+    kind: Kind,
+    group: Group = "",
+    resource_name: ResourceName = "",
+    namespace_: ResourceNamespace = "",
     force: Annotated[bool, typer.Option("--force", help="Without waiting for its end.")] = False,
     orphan: Annotated[bool, typer.Option("--orphan", help="Keep what it owns.")] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="Also what holds data.")] = False,
-    all_: Annotated[bool, typer.Option("--all", help="All that fit, not only one.")] = False, namespace: Namespace = "",
-) -> None:  # fmt: skip
+    all_: Annotated[bool, typer.Option("--all", help="All that fit, not only one.")] = False,
+    namespace: Namespace = "",
+) -> None:
     """Delete a live resource of an application."""
     hub = current_hub()
     for node in _chosen(hub, name, namespace, kind, group, resource_name, namespace_, every=all_):
-        hub.delete(apps.place(name, "resource", at=namespace, force=force, orphan=orphan, confirm=confirm, **apps.resource_query(node)))  # fmt: skip
+        hub.delete(
+            apps.place(
+                name,
+                "resource",
+                at=namespace,
+                force=force,
+                orphan=orphan,
+                confirm=confirm,
+                **apps.resource_query(node),
+            )
+        )
         say(f"{node['kind']} '{node['name']}' deleted")
 
 
-def _chosen(hub: Client, name: str, namespace: str, kind: str, group: str, resource: str, where: str, *, every: bool) -> list[dict[str, Any]]:  # fmt: skip
-    found = apps.nodes(hub, name, namespace, kind=kind, group=group, name_=resource, namespace_=where)  # fmt: skip
+def _chosen(
+    hub: Client,
+    name: str,
+    namespace: str,
+    kind: str,
+    group: str,
+    resource: str,
+    where: str,
+    *,
+    every: bool,
+) -> list[dict[str, Any]]:
+    found = apps.nodes(
+        hub, name, namespace, kind=kind, group=group, name_=resource, namespace_=where
+    )
     if len(found) > 1 and not every:
-        raise Problem(f"{len(found)} resources fit: name one with --resource-name, or take all with --all")  # fmt: skip
+        raise Problem(
+            f"{len(found)} resources fit: name one with --resource-name, or take all with --all"
+        )
     return found
 
 
 @app.command()
 def logs(
-    name: Name, group: Group = "", kind: Kind = "", namespace_: ResourceNamespace = "",
-    resource_name: Annotated[str, typer.Option("--name", "--resource-name", help="Name of the resource.")] = "",
+    name: Name,
+    group: Group = "",
+    kind: Kind = "",
+    namespace_: ResourceNamespace = "",
+    resource_name: Annotated[
+        str, typer.Option("--name", "--resource-name", help="Name of the resource.")
+    ] = "",
     container: Annotated[str, typer.Option("--container", "-c", help="Container.")] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines are written.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as lines are written.")
+    ] = False,
     previous: Annotated[bool, typer.Option("--previous", help="Before the last restart.")] = False,
     tail: Annotated[int, typer.Option("--tail", help="At most so many lines.")] = 0,
     since_seconds: Annotated[int, typer.Option("--since-seconds", help="Not older than this.")] = 0,
-    until_time: Annotated[str, typer.Option("--until-time", help="Not newer than this, as 2026-01-31T08:00:00Z.")] = "",
-    filter_: Annotated[str, typer.Option("--filter", help="Only lines with this; with ! in front those without.")] = "",
-    match_case: Annotated[bool, typer.Option("--match-case", help="The filter minds upper and lower case.")] = False,
+    until_time: Annotated[
+        str, typer.Option("--until-time", help="Not newer than this, as 2026-01-31T08:00:00Z.")
+    ] = "",
+    filter_: Annotated[
+        str, typer.Option("--filter", help="Only lines with this; with ! in front those without.")
+    ] = "",
+    match_case: Annotated[
+        bool, typer.Option("--match-case", help="The filter minds upper and lower case.")
+    ] = False,
     namespace: Namespace = "",
-) -> None:  # fmt: skip
+) -> None:
     """Print what pods of an application write."""
     hub = current_hub()
     query = {
-        "group": group, "kind": kind, "namespace": namespace_, "resourceName": resource_name, "container": container, "follow": follow, "previous": previous,
-        "tailLines": tail, "sinceSeconds": since_seconds, "untilTime": until_time, "filter": filter_, "matchCase": match_case,
-    }  # fmt: skip
+        "group": group,
+        "kind": kind,
+        "namespace": namespace_,
+        "resourceName": resource_name,
+        "container": container,
+        "follow": follow,
+        "previous": previous,
+        "tailLines": tail,
+        "sinceSeconds": since_seconds,
+        "untilTime": until_time,
+        "filter": filter_,
+        "matchCase": match_case,
+    }
     marked = not resource_name and _has_several_pods(hub, name, namespace)
     while True:
         for entry in hub.lines(apps.place(name, "logs", at=namespace, **query)):
@@ -444,35 +683,67 @@ app.add_typer(actions_app, name="actions")
 
 @actions_app.command("list")
 def actions_list(
-    name: Name, kind: Kind = "", group: Group = "", resource_name: ResourceName = "", namespace_: ResourceNamespace = "",
-    output: Output = "wide", namespace: Namespace = "",
-) -> None:  # fmt: skip
+    name: Name,
+    kind: Kind = "",
+    group: Group = "",
+    resource_name: ResourceName = "",
+    namespace_: ResourceNamespace = "",
+    output: Output = "wide",
+    namespace: Namespace = "",
+) -> None:
     """List what can be done with resources of an application."""
     hub = current_hub()
     rows: list[list[str]] = []
     found: list[Any] = []
-    for node in apps.nodes(hub, name, namespace, kind=kind, group=group, name_=resource_name, namespace_=namespace_):  # fmt: skip
+    for node in apps.nodes(
+        hub, name, namespace, kind=kind, group=group, name_=resource_name, namespace_=namespace_
+    ):
         try:
-            offers = hub.get(apps.place(name, "resource", "actions", at=namespace, **apps.resource_query(node))).get("actions") or []  # fmt: skip
+            offers = (
+                hub.get(
+                    apps.place(
+                        name, "resource", "actions", at=namespace, **apps.resource_query(node)
+                    )
+                ).get("actions")
+                or []
+            )
         except Problem:
             # A resource that is gone meanwhile, or that the cluster does not serve, has no actions.
             continue
         found += offers
-        rows += [[node.get("group", ""), node["kind"], node["name"], o["name"], str(bool(o.get("disabled"))).lower()] for o in offers]  # fmt: skip
+        rows += [
+            [
+                node.get("group", ""),
+                node["kind"],
+                node["name"],
+                o["name"],
+                str(bool(o.get("disabled"))).lower(),
+            ]
+            for o in offers
+        ]
     if not printed(found, output):
         table(["GROUP", "KIND", "NAME", "ACTION", "DISABLED"], rows)
 
 
 @actions_app.command("run")
 def actions_run(
-    name: Name, action: Annotated[str, typer.Argument(help="Action.")], kind: Kind, group: Group = "",
-    resource_name: ResourceName = "", namespace_: ResourceNamespace = "",
-    param: Annotated[list[str] | None, typer.Option("--param", help="name=value; may be repeated.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="All that fit, not only one.")] = False, namespace: Namespace = "",
-) -> None:  # fmt: skip
+    name: Name,
+    action: Annotated[str, typer.Argument(help="Action.")],
+    kind: Kind,
+    group: Group = "",
+    resource_name: ResourceName = "",
+    namespace_: ResourceNamespace = "",
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="name=value; may be repeated.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All that fit, not only one.")] = False,
+    namespace: Namespace = "",
+) -> None:
     """Run an action on a resource of an application."""
     hub = current_hub()
-    given = [dict(zip(("name", "value"), appspec.pair(p, "--param"), strict=True)) for p in param or []]  # fmt: skip
+    given = [
+        dict(zip(("name", "value"), appspec.pair(p, "--param"), strict=True)) for p in param or []
+    ]
     for node in _chosen(hub, name, namespace, kind, group, resource_name, namespace_, every=all_):
         body = {"action": action, **apps.resource_query(node), "resourceActionParameters": given}
         hub.post(apps.place(name, "resource", "actions", "v2", at=namespace), body)

@@ -12,22 +12,52 @@ from hub.cli.problem import Problem
 app = typer.Typer(help="Applications.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Application, or namespace/application.")]
-Namespace = Annotated[str, typer.Option("--app-namespace", "-N", help="Namespace of the application.")]  # fmt: skip
-Validate = Annotated[bool, typer.Option("--validate/--no-validate", help="Check that cluster and sources give manifests.")]  # fmt: skip
+Namespace = Annotated[
+    str, typer.Option("--app-namespace", "-N", help="Namespace of the application.")
+]
+Validate = Annotated[
+    bool,
+    typer.Option("--validate/--no-validate", help="Check that cluster and sources give manifests."),
+]
 Output = Annotated[str, typer.Option("--output", "-o", help="Form of the output.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Kind = Annotated[str, typer.Option("--kind", help="Kind of the resource.")]
 Group = Annotated[str, typer.Option("--group", help="API group of the resource.")]
 ResourceName = Annotated[str, typer.Option("--resource-name", help="Name of the resource.")]
 ResourceNamespace = Annotated[str, typer.Option("--namespace", help="Namespace of the resource.")]
-Timeout = Annotated[int, typer.Option("--timeout", help="Seconds to wait at most; 0 waits for ever.")]  # fmt: skip
-Revisions = Annotated[list[str] | None, typer.Option("--revisions", help="Revision of a source; may be repeated with --source-positions.")]  # fmt: skip
-Positions = Annotated[list[int] | None, typer.Option("--source-positions", help="Position of a source, from 1.")]  # fmt: skip
-SourceNames = Annotated[list[str] | None, typer.Option("--source-names", help="Name of a source, instead of its position.")]  # fmt: skip
-Local = Annotated[str, typer.Option("--local", help="Folder of this machine instead of Git's: plain manifests, a chart or a kustomization.")]  # fmt: skip
-LocalRoot = Annotated[str, typer.Option("--local-repo-root", help="Folder that holds all files that it needs.")]  # fmt: skip
-LocalInclude = Annotated[list[str] | None, typer.Option("--local-include", help="Only files like this are sent; may be repeated.")]  # fmt: skip
-LocalPosition = Annotated[int, typer.Option("--local-position", help="Which source the folder replaces, from 1.")]  # fmt: skip
+Timeout = Annotated[
+    int, typer.Option("--timeout", help="Seconds to wait at most; 0 waits for ever.")
+]
+Revisions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--revisions", help="Revision of a source; may be repeated with --source-positions."
+    ),
+]
+Positions = Annotated[
+    list[int] | None, typer.Option("--source-positions", help="Position of a source, from 1.")
+]
+SourceNames = Annotated[
+    list[str] | None,
+    typer.Option("--source-names", help="Name of a source, instead of its position."),
+]
+Local = Annotated[
+    str,
+    typer.Option(
+        "--local",
+        help="Folder of this machine instead of Git's: plain manifests, a chart or a kustomization.",
+    ),
+]
+LocalRoot = Annotated[
+    str, typer.Option("--local-repo-root", help="Folder that holds all files that it needs.")
+]
+LocalInclude = Annotated[
+    list[str] | None,
+    typer.Option("--local-include", help="Only files like this are sent; may be repeated."),
+]
+LocalPosition = Annotated[
+    int, typer.Option("--local-position", help="Which source the folder replaces, from 1.")
+]
 
 
 def current_hub() -> Client:
@@ -35,7 +65,13 @@ def current_hub() -> Client:
     return Client.from_disk()
 
 
-def chosen_names(hub: Client, given: Sequence[str] | None, selector: str, namespace: str, project: Sequence[str] = ()) -> list[str]:  # fmt: skip
+def chosen_names(
+    hub: Client,
+    given: Sequence[str] | None,
+    selector: str,
+    namespace: str,
+    project: Sequence[str] = (),
+) -> list[str]:
     """Return the applications that a command is about.
 
     Raises: Problem when there is none.
@@ -44,13 +80,18 @@ def chosen_names(hub: Client, given: Sequence[str] | None, selector: str, namesp
         return list(given)
     if not selector and not project:
         raise Problem("name an application, or choose some with --selector or --project")
-    found = [apps.qualified(a) for a in apps.listed(hub, selector=selector, appNamespace=namespace, projects=list(project))]  # fmt: skip
+    found = [
+        apps.qualified(a)
+        for a in apps.listed(hub, selector=selector, appNamespace=namespace, projects=list(project))
+    ]
     if not found:
         raise Problem("no application fits")
     return found
 
 
-def positions(hub: Client, name: str, namespace: str, given: Sequence[int] | None, names: Sequence[str] | None) -> list[int]:  # fmt: skip
+def positions(
+    hub: Client, name: str, namespace: str, given: Sequence[int] | None, names: Sequence[str] | None
+) -> list[int]:
     """Return the positions of the sources that flags name.
 
     Raises: Problem when no source is called so.

@@ -19,11 +19,14 @@ _OUTPUT = typer.Option("--output", "-o", help="json, yaml or wide.")
 
 @app.command("list")
 def appset_list(
-    project: Annotated[list[str] | None, typer.Option("--project", "-p", help="Of these projects only; may be repeated.")] = None,
+    project: Annotated[
+        list[str] | None,
+        typer.Option("--project", "-p", help="Of these projects only; may be repeated."),
+    ] = None,
     selector: Annotated[str, typer.Option("--selector", "-l", help="Labels, such as team=a.")] = "",
     namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
-) -> None:  # fmt: skip
+) -> None:
     """List application sets."""
     from hub.cli import client, sets
 
@@ -56,11 +59,15 @@ def appset_get(
 def appset_create(
     files: Annotated[list[str], _FILES],
     upsert: Annotated[bool, typer.Option("--upsert", help="Change a set that exists.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make; store nothing.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Until its applications are made, or it says why not.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would make; store nothing.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until its applications are made, or it says why not.")
+    ] = False,
     namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
-) -> None:  # fmt: skip
+) -> None:
     """Create application sets; with --upsert change those that exist."""
     from hub.cli import sets
 
@@ -71,11 +78,15 @@ def appset_create(
 @app.command("update")
 def appset_update(
     files: Annotated[list[str], _FILES],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make; store nothing.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Until its applications are as it says.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would make; store nothing.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until its applications are as it says.")
+    ] = False,
     namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
-) -> None:  # fmt: skip
+) -> None:
     """Change application sets that exist."""
     from hub.cli import client, sets
 
@@ -84,7 +95,13 @@ def appset_update(
     for item in items:
         metadata = item.get("metadata") or {}
         # One that is not there is refused before anything is stored.
-        hub.get(client.path("applicationsets", str(metadata.get("name")), appsetNamespace=metadata.get("namespace")))  # fmt: skip
+        hub.get(
+            client.path(
+                "applicationsets",
+                str(metadata.get("name")),
+                appsetNamespace=metadata.get("namespace"),
+            )
+        )
     _save(items, upsert=True, dry_run=dry_run, wait=wait, output=output)
 
 
@@ -118,9 +135,14 @@ def appset_delete(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Sets, or namespace/set.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until they are gone.")] = False,
-    cascade: Annotated[bool, typer.Option("--cascade/--no-cascade", help="Delete the applications too, and what they run.")] = True,
+    cascade: Annotated[
+        bool,
+        typer.Option(
+            "--cascade/--no-cascade", help="Delete the applications too, and what they run."
+        ),
+    ] = True,
     namespace: Annotated[str, _NAMESPACE] = "",
-) -> None:  # fmt: skip
+) -> None:
     """Delete application sets, and their applications unless --no-cascade is given."""
     from hub.cli import client, sets
 
@@ -160,9 +182,12 @@ def appset_generate(
 @app.command("preview")
 def appset_preview(
     file: Annotated[str, typer.Argument(help="Manifest.")],
-    diff: Annotated[bool, typer.Option("--diff/--no-diff", help="With the difference of each changed application.")] = True,
+    diff: Annotated[
+        bool,
+        typer.Option("--diff/--no-diff", help="With the difference of each changed application."),
+    ] = True,
     output: Annotated[str, _OUTPUT] = "wide",
-) -> None:  # fmt: skip
+) -> None:
     """Say what saving a set would add, change and delete; nothing is stored."""
     from hub.cli import client, sets
 
@@ -176,10 +201,12 @@ def appset_preview(
 @app.command("confirm-deletion")
 def appset_confirm(
     name: Annotated[str, _NAME],
-    application: Annotated[list[str] | None, typer.Option("--application", help="Only this one; may be repeated.")] = None,
+    application: Annotated[
+        list[str] | None, typer.Option("--application", help="Only this one; may be repeated.")
+    ] = None,
     namespace: Annotated[str, _NAMESPACE] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Allow deletions beyond a set's budget, which wait for it."""
     from hub.cli import client, sets
 
@@ -194,10 +221,12 @@ def appset_confirm(
 @app.command("rollout")
 def appset_rollout(
     name: Annotated[str, _NAME],
-    action: Annotated[str, typer.Argument(help="status, pause, resume, abort, or advance (past a manual step).")] = "status",
+    action: Annotated[
+        str, typer.Argument(help="status, pause, resume, abort, or advance (past a manual step).")
+    ] = "status",
     namespace: Annotated[str, _NAMESPACE] = "",
     output: Annotated[str, _OUTPUT] = "wide",
-) -> None:  # fmt: skip
+) -> None:
     """Show a progressive sync, or pause, resume, abort or advance it."""
     from hub.cli import client, sets
 
@@ -209,15 +238,27 @@ def appset_rollout(
 @app.command("set-secret")
 def appset_set_secret(
     name: Annotated[str, typer.Argument(help="Name that generators use, or namespace/name.")],
-    server: Annotated[list[str], typer.Option("--server", help="Where it may be sent, such as https://api.github.com; may be repeated.")],
-    project: Annotated[str, typer.Option("--project", "-p", help="Whose sets may use it; all when left out.")] = "",
+    server: Annotated[
+        list[str],
+        typer.Option(
+            "--server",
+            help="Where it may be sent, such as https://api.github.com; may be repeated.",
+        ),
+    ],
+    project: Annotated[
+        str, typer.Option("--project", "-p", help="Whose sets may use it; all when left out.")
+    ] = "",
     key: Annotated[str, typer.Option("--key", help="Name of the value.")] = "token",
     namespace: Annotated[str, _NAMESPACE] = "",
-) -> None:  # fmt: skip
+) -> None:
     """Store a token that generators use at a host; the value is read from the terminal or from standard input."""
     from hub.cli import client, sets
 
-    value = typer.prompt(f"Value of {key}", hide_input=True) if sys.stdin.isatty() else sys.stdin.read().strip()  # fmt: skip
+    value = (
+        typer.prompt(f"Value of {key}", hide_input=True)
+        if sys.stdin.isatty()
+        else sys.stdin.read().strip()
+    )
     where, own = qualified(name, namespace, "--appset-namespace")
     body = {
         "name": own,

@@ -34,33 +34,73 @@ from hub.engine.selection import idle, key_of, selects
 
 @app.command()
 def sync(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")
+    ] = None,
     prune: Annotated[bool, typer.Option("--prune", help="Remove what left Git.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Try only.")] = False,
-    revision: Annotated[str, typer.Option("--revision", help="Another revision than the spec's.")] = "",
-    revisions: Revisions = None, source_positions: Positions = None, source_names: SourceNames = None,
-    resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME, with * for any; !GROUP:KIND:NAME leaves out; may be repeated.")] = None,
-    label: Annotated[list[str] | None, typer.Option("--label", help="Only resources with this label, key=value.")] = None,
-    selector: Annotated[str, typer.Option("--selector", "-l", help="Applications with these labels.")] = "",
-    project: Annotated[list[str] | None, typer.Option("--project", help="Applications of these projects.")] = None,
+    revision: Annotated[
+        str, typer.Option("--revision", help="Another revision than the spec's.")
+    ] = "",
+    revisions: Revisions = None,
+    source_positions: Positions = None,
+    source_names: SourceNames = None,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--resource",
+            help="Only GROUP:KIND:[NAMESPACE/]NAME, with * for any; !GROUP:KIND:NAME leaves out; may be repeated.",
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="Only resources with this label, key=value.")
+    ] = None,
+    selector: Annotated[
+        str, typer.Option("--selector", "-l", help="Applications with these labels.")
+    ] = "",
+    project: Annotated[
+        list[str] | None, typer.Option("--project", help="Applications of these projects.")
+    ] = None,
     strategy: Annotated[str, typer.Option("--strategy", help="hook or apply.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Delete and create anew on a conflict.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete and create anew on a conflict.")
+    ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace instead of apply.")] = False,
-    server_side: Annotated[bool, typer.Option("--server-side", help="Apply on the server's side.")] = False,
-    only_drifted: Annotated[bool, typer.Option("--apply-out-of-sync-only", help="Only what differs.")] = False,
+    server_side: Annotated[
+        bool, typer.Option("--server-side", help="Apply on the server's side.")
+    ] = False,
+    only_drifted: Annotated[
+        bool, typer.Option("--apply-out-of-sync-only", help="Only what differs.")
+    ] = False,
     asynchronous: Annotated[bool, typer.Option("--async", help="Do not wait for the end.")] = False,
     timeout: Timeout = 0,
-    retry_refresh: Annotated[bool, typer.Option("--retry-refresh", help="A retry takes the newest revision.")] = False,
-    retry_limit: Annotated[int, typer.Option("--retry-limit", help="How often it is tried again.")] = 0,
-    retry_backoff_duration: Annotated[str, typer.Option("--retry-backoff-duration", help="Wait before the first retry.")] = "5s",
-    retry_backoff_factor: Annotated[int, typer.Option("--retry-backoff-factor", help="How the wait grows.")] = 2,
-    retry_backoff_max: Annotated[str, typer.Option("--retry-backoff-max-duration", help="Longest wait.")] = "3m0s",
-    local: Local = "", local_root: LocalRoot = "",
-    info: Annotated[list[str] | None, typer.Option("--info", help="name=value kept with the operation.")] = None,
-    preview: Annotated[bool, typer.Option("--preview-changes", help="Show the difference and ask first.")] = False,
+    retry_refresh: Annotated[
+        bool, typer.Option("--retry-refresh", help="A retry takes the newest revision.")
+    ] = False,
+    retry_limit: Annotated[
+        int, typer.Option("--retry-limit", help="How often it is tried again.")
+    ] = 0,
+    retry_backoff_duration: Annotated[
+        str, typer.Option("--retry-backoff-duration", help="Wait before the first retry.")
+    ] = "5s",
+    retry_backoff_factor: Annotated[
+        int, typer.Option("--retry-backoff-factor", help="How the wait grows.")
+    ] = 2,
+    retry_backoff_max: Annotated[
+        str, typer.Option("--retry-backoff-max-duration", help="Longest wait.")
+    ] = "3m0s",
+    local: Local = "",
+    local_root: LocalRoot = "",
+    info: Annotated[
+        list[str] | None, typer.Option("--info", help="name=value kept with the operation.")
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview-changes", help="Show the difference and ask first.")
+    ] = False,
     assume_yes: Annotated[bool, typer.Option("--assumeYes", "-y", help="Do not ask.")] = False,
-    output: Output = "wide", namespace: Namespace = "",
-) -> None:  # fmt: skip
+    output: Output = "wide",
+    namespace: Namespace = "",
+) -> None:
     """Sync applications, and show what happens until the end."""
     hub = current_hub()
     if strategy not in ("", "hook", "apply"):
@@ -70,14 +110,23 @@ def sync(
     for name in chosen_names(hub, names, selector, namespace, project or ()):
         if label:
             body["resources"] = _labelled(hub, name, namespace, label)
-        if preview and _previewed(hub, name, namespace, revision) and not assume_yes and not typer.confirm("Do you want to sync these changes?"):  # fmt: skip
+        if (
+            preview
+            and _previewed(hub, name, namespace, revision)
+            and not assume_yes
+            and not typer.confirm("Do you want to sync these changes?")
+        ):
             raise typer.Exit(FAILED)
         if local:
             from hub.cli import local as local_files
 
-            body["manifests"] = local_files.manifests(_local(hub, name, namespace, local, local_root))  # fmt: skip
+            body["manifests"] = local_files.manifests(
+                _local(hub, name, namespace, local, local_root)
+            )
         if source_names:
-            body["sourcePositions"] = positions(hub, name, namespace, source_positions, source_names)  # fmt: skip
+            body["sourcePositions"] = positions(
+                hub, name, namespace, source_positions, source_names
+            )
         hub.post(apps.place(name, "sync", at=namespace), body)
         if asynchronous:
             say(f"application '{name}' is being synced")
@@ -96,20 +145,46 @@ def sync(
 
 def _request(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the body that flags of a sync mean."""
-    options = [f"{name}=true" for name, on in (("Replace", given["replace"]), ("ServerSideApply", given["server_side"]), ("ApplyOutOfSyncOnly", given["only_drifted"])) if on]  # fmt: skip
+    options = [
+        f"{name}=true"
+        for name, on in (
+            ("Replace", given["replace"]),
+            ("ServerSideApply", given["server_side"]),
+            ("ApplyOutOfSyncOnly", given["only_drifted"]),
+        )
+        if on
+    ]
     body: dict[str, Any] = {
-        "prune": given["prune"], "dryRun": given["dry_run"], "revision": given["revision"], "revisions": given["revisions"] or [], "sourcePositions": given["source_positions"] or [],
-        "resources": [apps.resource_flag(r) for r in given["resource"] or []], "strategy": {given["strategy"] or "hook": {"force": given["force"]}},
-        "infos": [dict(zip(("name", "value"), appspec.pair(i, "--info"), strict=True)) for i in given["info"] or []],
-    }  # fmt: skip
+        "prune": given["prune"],
+        "dryRun": given["dry_run"],
+        "revision": given["revision"],
+        "revisions": given["revisions"] or [],
+        "sourcePositions": given["source_positions"] or [],
+        "resources": [apps.resource_flag(r) for r in given["resource"] or []],
+        "strategy": {given["strategy"] or "hook": {"force": given["force"]}},
+        "infos": [
+            dict(zip(("name", "value"), appspec.pair(i, "--info"), strict=True))
+            for i in given["info"] or []
+        ],
+    }
     if options:
         body["syncOptions"] = {"items": options}
     if given["retry_limit"]:
-        body["retryStrategy"] = {**({"refresh": True} if given["retry_refresh"] else {}), "limit": given["retry_limit"], "backoff": {"duration": given["retry_backoff_duration"], "factor": given["retry_backoff_factor"], "maxDuration": given["retry_backoff_max"]}}  # fmt: skip
+        body["retryStrategy"] = {
+            **({"refresh": True} if given["retry_refresh"] else {}),
+            "limit": given["retry_limit"],
+            "backoff": {
+                "duration": given["retry_backoff_duration"],
+                "factor": given["retry_backoff_factor"],
+                "maxDuration": given["retry_backoff_max"],
+            },
+        }
     return {k: v for k, v in body.items() if v not in ("", [], None)}
 
 
-def _local(hub: Client, name: str, namespace: str, local: str, root: str, **more: Any) -> dict[str, Any]:  # fmt: skip
+def _local(
+    hub: Client, name: str, namespace: str, local: str, root: str, **more: Any
+) -> dict[str, Any]:
     # Argo CD's own default is the root of the machine: it means that none was given.
     from hub.cli import local as local_files
 
@@ -117,21 +192,44 @@ def _local(hub: Client, name: str, namespace: str, local: str, root: str, **more
 
 
 def _managed(
-    hub: Client, name: str, namespace: str, revision: str, revisions: Sequence[str] | None, where: Sequence[int], *, server_side: bool = False,
-) -> list[dict[str, Any]]:  # fmt: skip
-    query = {"revision": revision, "revisions": list(revisions or []), "sourcePositions": list(where), "serverSideDiff": "true" if server_side else ""}  # fmt: skip
-    found: list[dict[str, Any]] = hub.get(apps.place(name, "managed-resources", at=namespace, **query)).get("items") or []  # fmt: skip
+    hub: Client,
+    name: str,
+    namespace: str,
+    revision: str,
+    revisions: Sequence[str] | None,
+    where: Sequence[int],
+    *,
+    server_side: bool = False,
+) -> list[dict[str, Any]]:
+    query = {
+        "revision": revision,
+        "revisions": list(revisions or []),
+        "sourcePositions": list(where),
+        "serverSideDiff": "true" if server_side else "",
+    }
+    found: list[dict[str, Any]] = (
+        hub.get(apps.place(name, "managed-resources", at=namespace, **query)).get("items") or []
+    )
     return found
 
 
-def _labelled(hub: Client, name: str, namespace: str, labels: Sequence[str]) -> list[dict[str, str]]:  # fmt: skip
+def _labelled(
+    hub: Client, name: str, namespace: str, labels: Sequence[str]
+) -> list[dict[str, str]]:
     wanted = dict(appspec.pair(v, "--label") for v in labels)
     found = []
-    for item in hub.get(apps.place(name, "managed-resources", at=namespace)).get("items") or []:  # fmt: skip
+    for item in hub.get(apps.place(name, "managed-resources", at=namespace)).get("items") or []:
         target = json.loads(item.get("targetState") or "null") or {}
         own = (target.get("metadata") or {}).get("labels") or {}
         if all(own.get(k) == v for k, v in wanted.items()):
-            found.append({"group": item.get("group", ""), "kind": item["kind"], "namespace": item.get("namespace", ""), "name": item["name"]})  # fmt: skip
+            found.append(
+                {
+                    "group": item.get("group", ""),
+                    "kind": item["kind"],
+                    "namespace": item.get("namespace", ""),
+                    "name": item["name"],
+                }
+            )
     if not found:
         raise Problem(f"no resource of {name} has the labels {', '.join(labels)}")
     return found
@@ -150,8 +248,10 @@ def _previewed(hub: Client, name: str, namespace: str, revision: str) -> bool:
 def _outcome(found: apps.App, *, prune: bool, dry_run: bool, whole: bool) -> str:
     state = (found.get("status") or {}).get("operationState") or {}
     if state.get("phase") != "Succeeded":
-        return f"Operation has completed with phase: {state.get('phase', 'Unknown')}: {state.get('message', '')}"  # fmt: skip
-    left = sum(bool(r.get("requiresPruning")) for r in (found.get("status") or {}).get("resources") or [])  # fmt: skip
+        return f"Operation has completed with phase: {state.get('phase', 'Unknown')}: {state.get('message', '')}"
+    left = sum(
+        bool(r.get("requiresPruning")) for r in (found.get("status") or {}).get("resources") or []
+    )
     if whole and not prune and not dry_run and left and apps.states(found)[0] == "OutOfSync":
         return f"{left} resources require pruning"
     return ""
@@ -159,35 +259,73 @@ def _outcome(found: apps.App, *, prune: bool, dry_run: bool, whole: bool) -> str
 
 @app.command()
 def wait(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Applications.")
+    ] = None,
     sync_: Annotated[bool, typer.Option("--sync", help="Until Synced.")] = False,
     health: Annotated[bool, typer.Option("--health", help="Until Healthy.")] = False,
-    operation: Annotated[bool, typer.Option("--operation", help="Until no operation runs.")] = False,
+    operation: Annotated[
+        bool, typer.Option("--operation", help="Until no operation runs.")
+    ] = False,
     suspended: Annotated[bool, typer.Option("--suspended", help="Until Suspended.")] = False,
     degraded: Annotated[bool, typer.Option("--degraded", help="Until Degraded.")] = False,
     delete_: Annotated[bool, typer.Option("--delete", help="Until it is gone.")] = False,
-    hydrated: Annotated[bool, typer.Option("--hydrated", help="Until what a hydrator makes is made; applications without one are there already.")] = False,
-    resource: Annotated[list[str] | None, typer.Option("--resource", help="Only GROUP:KIND:[NAMESPACE/]NAME counts, with * for any; ! leaves out; may be repeated.")] = None,
+    hydrated: Annotated[
+        bool,
+        typer.Option(
+            "--hydrated",
+            help="Until what a hydrator makes is made; applications without one are there already.",
+        ),
+    ] = False,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--resource",
+            help="Only GROUP:KIND:[NAMESPACE/]NAME counts, with * for any; ! leaves out; may be repeated.",
+        ),
+    ] = None,
     selector: Annotated[str, typer.Option("--selector", "-l", help="With these labels.")] = "",
-    timeout: Timeout = 0, output: Output = "wide", namespace: Namespace = "",
-) -> None:  # fmt: skip
+    timeout: Timeout = 0,
+    output: Output = "wide",
+    namespace: Namespace = "",
+) -> None:
     """Wait until applications are as wanted: Synced, Healthy and without an operation unless flags say."""
     hub = current_hub()
-    wanted = {"sync": sync_, "health": health, "operation": operation, "suspended": suspended, "degraded": degraded, "delete": delete_, "hydrated": hydrated}  # fmt: skip
+    wanted = {
+        "sync": sync_,
+        "health": health,
+        "operation": operation,
+        "suspended": suspended,
+        "degraded": degraded,
+        "delete": delete_,
+        "hydrated": hydrated,
+    }
     chosen = [apps.resource_flag(r) for r in resource or []]
     for name in chosen_names(hub, names, selector, namespace):
         if chosen:
             found = _wait_resources(hub, name, namespace, chosen, wanted, timeout)
         else:
-            found = apps.wait_state(hub, name, namespace, wanted, timeout=timeout, watcher=apps.Watcher(quiet=output != "wide"))  # fmt: skip
+            found = apps.wait_state(
+                hub,
+                name,
+                namespace,
+                wanted,
+                timeout=timeout,
+                watcher=apps.Watcher(quiet=output != "wide"),
+            )
         if found and not printed(found, output, "tree"):
             say()
             apps.show_one(hub, found, operation=True)
 
 
 def _wait_resources(
-    hub: Client, name: str, namespace: str, chosen: Sequence[Mapping[str, Any]], wanted: Mapping[str, bool], timeout: int
-) -> apps.App:  # fmt: skip
+    hub: Client,
+    name: str,
+    namespace: str,
+    chosen: Sequence[Mapping[str, Any]],
+    wanted: Mapping[str, bool],
+    timeout: int,
+) -> apps.App:
     checks = {check for check, on in wanted.items() if on} or {"sync", "health", "operation"}
     # What Git wants may be newer than what is known: only after a look it is said that nothing fits.
     wrong = idle(chosen, _keys(apps.get(hub, name, namespace=namespace, refresh="normal")))
@@ -208,20 +346,64 @@ def _keys(found: apps.App) -> list[ResourceKey]:
 @app.command()
 def diff(
     name: Name,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Look at Git and the cluster first.")] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Look at Git and the cluster first.")
+    ] = False,
     hard_refresh: Annotated[bool, typer.Option("--hard-refresh", help="And render anew.")] = False,
-    local: Local = "", local_root: LocalRoot = "", local_include: LocalInclude = None, position: LocalPosition = 0,
-    server_side_generate: Annotated[bool, typer.Option("--server-side-generate", help="With --local: the hub renders the folder, as it always does.")] = False,
-    server_side_diff: Annotated[bool, typer.Option("--server-side-diff", help="Ask the API server, by a dry run, what it would make of each resource.")] = False,
-    concurrency: Annotated[int, typer.Option("--server-side-diff-concurrency", help="Changes nothing: the hub bounds its requests to a cluster.")] = -1,
-    max_batch: Annotated[int, typer.Option("--server-side-diff-max-batch-kb", help="Changes nothing: the hub asks about each resource by itself.")] = 250,
-    jq_timeout: Annotated[str, typer.Option("--ignore-normalizer-jq-execution-timeout", help="Changes nothing: the hub bounds jq by itself.")] = "1s",
-    revision: Annotated[str, typer.Option("--revision", help="Another revision than the spec's.")] = "",
-    revisions: Revisions = None, source_positions: Positions = None, source_names: SourceNames = None,
-    exit_code: Annotated[bool, typer.Option("--exit-code/--no-exit-code", help="End with a code when there is a difference.")] = True,
+    local: Local = "",
+    local_root: LocalRoot = "",
+    local_include: LocalInclude = None,
+    position: LocalPosition = 0,
+    server_side_generate: Annotated[
+        bool,
+        typer.Option(
+            "--server-side-generate",
+            help="With --local: the hub renders the folder, as it always does.",
+        ),
+    ] = False,
+    server_side_diff: Annotated[
+        bool,
+        typer.Option(
+            "--server-side-diff",
+            help="Ask the API server, by a dry run, what it would make of each resource.",
+        ),
+    ] = False,
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            "--server-side-diff-concurrency",
+            help="Changes nothing: the hub bounds its requests to a cluster.",
+        ),
+    ] = -1,
+    max_batch: Annotated[
+        int,
+        typer.Option(
+            "--server-side-diff-max-batch-kb",
+            help="Changes nothing: the hub asks about each resource by itself.",
+        ),
+    ] = 250,
+    jq_timeout: Annotated[
+        str,
+        typer.Option(
+            "--ignore-normalizer-jq-execution-timeout",
+            help="Changes nothing: the hub bounds jq by itself.",
+        ),
+    ] = "1s",
+    revision: Annotated[
+        str, typer.Option("--revision", help="Another revision than the spec's.")
+    ] = "",
+    revisions: Revisions = None,
+    source_positions: Positions = None,
+    source_names: SourceNames = None,
+    exit_code: Annotated[
+        bool,
+        typer.Option(
+            "--exit-code/--no-exit-code", help="End with a code when there is a difference."
+        ),
+    ] = True,
     diff_exit_code: Annotated[int, typer.Option("--diff-exit-code", help="That code.")] = 1,
     namespace: Namespace = "",
-) -> None:  # fmt: skip
+) -> None:
     """Show what differs between Git and the cluster; the exit code is 1 when something does, 2 for an error."""
     unused.note(
         "--server-side-diff-concurrency",
@@ -246,7 +428,28 @@ def diff(
         hub = current_hub()
         if refresh or hard_refresh:
             apps.get(hub, name, namespace=namespace, refresh="hard" if hard_refresh else "normal")
-        items = _local(hub, name, namespace, local, local_root, position=position, include=local_include or (), compare=True)["items"] if local else _managed(hub, name, namespace, revision, revisions, positions(hub, name, namespace, source_positions, source_names), server_side=server_side_diff)  # fmt: skip
+        items = (
+            _local(
+                hub,
+                name,
+                namespace,
+                local,
+                local_root,
+                position=position,
+                include=local_include or (),
+                compare=True,
+            )["items"]
+            if local
+            else _managed(
+                hub,
+                name,
+                namespace,
+                revision,
+                revisions,
+                positions(hub, name, namespace, source_positions, source_names),
+                server_side=server_side_diff,
+            )
+        )
         found = list(apps.differences(items))
         for one in found:
             apps.print_diff(*one)
@@ -259,10 +462,16 @@ def diff(
 
 @app.command()
 def manifests(
-    name: Name, source: Annotated[str, typer.Option("--source", help="git or live.")] = "git",
-    revision: Annotated[str, typer.Option("--revision", help="Another revision.")] = "", revisions: Revisions = None,
-    source_positions: Positions = None, source_names: SourceNames = None, local: Local = "", local_root: LocalRoot = "", namespace: Namespace = "",
-) -> None:  # fmt: skip
+    name: Name,
+    source: Annotated[str, typer.Option("--source", help="git or live.")] = "git",
+    revision: Annotated[str, typer.Option("--revision", help="Another revision.")] = "",
+    revisions: Revisions = None,
+    source_positions: Positions = None,
+    source_names: SourceNames = None,
+    local: Local = "",
+    local_root: LocalRoot = "",
+    namespace: Namespace = "",
+) -> None:
     """Print the manifests, as Git gives them or as they run."""
     if source not in ("git", "live"):
         raise Problem(f"--source {source}: git or live")
@@ -270,10 +479,19 @@ def manifests(
     if local:
         texts = _local(hub, name, namespace, local, local_root)["manifests"]
     elif source == "git":
-        found = hub.get(apps.place(name, "manifests", at=namespace, revision=revision, revisions=revisions or [], sourcePositions=positions(hub, name, namespace, source_positions, source_names)))  # fmt: skip
+        found = hub.get(
+            apps.place(
+                name,
+                "manifests",
+                at=namespace,
+                revision=revision,
+                revisions=revisions or [],
+                sourcePositions=positions(hub, name, namespace, source_positions, source_names),
+            )
+        )
         texts = found.get("manifests") or []
     else:
-        items = hub.get(apps.place(name, "managed-resources", at=namespace)).get("items") or []  # fmt: skip
+        items = hub.get(apps.place(name, "managed-resources", at=namespace)).get("items") or []
         texts = [i["liveState"] for i in items if i.get("liveState") not in (None, "null")]
     for text in texts:
         sys.stdout.write("---\n" + as_yaml(json.loads(text)))
@@ -294,24 +512,46 @@ def history(name: Name, output: Output = "wide", namespace: Namespace = "") -> N
         say(f"SOURCE  {source.get('repoURL', '')}")
         rows = []
         for entry in entries:
-            revision = str((entry.get("revisions") or [entry.get("revision", "")])[number] if entry.get("revisions") and number < len(entry["revisions"]) else entry.get("revision", ""))  # fmt: skip
+            revision = str(
+                (entry.get("revisions") or [entry.get("revision", "")])[number]
+                if entry.get("revisions") and number < len(entry["revisions"])
+                else entry.get("revision", "")
+            )
             then = entry.get("sources") or [entry.get("source") or {}]
             target = (then[number] if number < len(then) else {}).get("targetRevision") or ""
-            rows.append([entry.get("id", 0), entry.get("deployedAt", ""), f"{target} ({revision[:7]})" if len(revision) == 40 else revision or target])  # fmt: skip
+            rows.append(
+                [
+                    entry.get("id", 0),
+                    entry.get("deployedAt", ""),
+                    f"{target} ({revision[:7]})" if len(revision) == 40 else revision or target,
+                ]
+            )
         table(["ID", "DATE", "REVISION"], rows)
         say()
 
 
 @app.command()
 def rollback(
-    name: Name, number: Annotated[int | None, typer.Argument(metavar="[ID]", help="Entry of the history; the one before the last when left out.")] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove what that revision does not have.")] = False,
-    timeout: Timeout = 0, output: Output = "wide", namespace: Namespace = "",
-) -> None:  # fmt: skip
+    name: Name,
+    number: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="[ID]", help="Entry of the history; the one before the last when left out."
+        ),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove what that revision does not have.")
+    ] = False,
+    timeout: Timeout = 0,
+    output: Output = "wide",
+    namespace: Namespace = "",
+) -> None:
     """Go back to something that was deployed before."""
     hub = current_hub()
     if number is None:
-        entries = ((apps.get(hub, name, namespace=namespace)).get("status") or {}).get("history") or []  # fmt: skip
+        entries = ((apps.get(hub, name, namespace=namespace)).get("status") or {}).get(
+            "history"
+        ) or []
         if len(entries) < 2:
             raise Problem(f"{name} has no deployment to go back to")
         number = int(entries[-2].get("id", 0))

@@ -11,9 +11,19 @@ app = typer.Typer(help="The audit trail.", no_args_is_help=True)
 
 @app.command("verify")
 def audit_verify(
-    file: Annotated[str, typer.Argument(help="An export: JSON Lines, or a signed bundle (.zip); without it the hub checks its own trail.")] = "",
-    key: Annotated[str, typer.Option("--key", help="Public key (PEM) of the hub; without it the export's own is used.")] = "",
-) -> None:  # fmt: skip
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="An export: JSON Lines, or a signed bundle (.zip); without it the hub checks its own trail."
+        ),
+    ] = "",
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key", help="Public key (PEM) of the hub; without it the export's own is used."
+        ),
+    ] = "",
+) -> None:
     """Check an export without a hub: the first altered, missing or moved row is named, with exit code 1."""
     from hub.cli import audit
 
@@ -32,7 +42,10 @@ def audit_verify(
     typer.echo(result.summary)
 
 
-_FILTERS = typer.Option("--filter", help="Such as project=pay, actor=alice, verb=sync, from=2026-03-01, to=2026-03-31; may be repeated.")  # fmt: skip
+_FILTERS = typer.Option(
+    "--filter",
+    help="Such as project=pay, actor=alice, verb=sync, from=2026-03-01, to=2026-03-31; may be repeated.",
+)
 
 
 @app.command("list")

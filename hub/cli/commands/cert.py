@@ -16,25 +16,44 @@ app = typer.Typer(help="Known hosts.", no_args_is_help=True)
 
 @app.command("list")
 def list_(
-    cert_type: Annotated[str, typer.Option("--cert-type", help="ssh or https.")] = "", hostname_pattern: Annotated[str, typer.Option("--hostname-pattern", help="Hosts like this.")] = "",
-    sort: Annotated[str, typer.Option("--sort", help="hostname or type.")] = "", output: Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml.")] = "wide",
-) -> None:  # fmt: skip
+    cert_type: Annotated[str, typer.Option("--cert-type", help="ssh or https.")] = "",
+    hostname_pattern: Annotated[
+        str, typer.Option("--hostname-pattern", help="Hosts like this.")
+    ] = "",
+    sort: Annotated[str, typer.Option("--sort", help="hostname or type.")] = "",
+    output: Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml.")] = "wide",
+) -> None:
     """List known hosts with their fingerprints."""
     items = Client.from_disk().get(path("certificates")).get("items") or []
-    items = [i for i in items if cert_type in ("", i["certType"]) and (not hostname_pattern or matches(hostname_pattern, i["serverName"]))]  # fmt: skip
+    items = [
+        i
+        for i in items
+        if cert_type in ("", i["certType"])
+        and (not hostname_pattern or matches(hostname_pattern, i["serverName"]))
+    ]
     if sort not in ("", "hostname", "type"):
         raise Problem(f"--sort {sort}: hostname or type")
     items.sort(key=lambda i: (i["certType"] if sort == "type" else "", i["serverName"]))
     if not printed(items, output):
-        table(["HOSTNAME", "TYPE", "SUBTYPE", "INFO"], [[i["serverName"], i["certType"], i["certSubType"], i.get("certInfo", "")] for i in items])  # fmt: skip
+        table(
+            ["HOSTNAME", "TYPE", "SUBTYPE", "INFO"],
+            [
+                [i["serverName"], i["certType"], i["certSubType"], i.get("certInfo", "")]
+                for i in items
+            ],
+        )
 
 
 @app.command("add-ssh")
 def add_ssh(
-    source: Annotated[str, typer.Option("--from", help="File as ssh-keyscan writes it; - for standard input.")] = "-",
-    batch: Annotated[bool, typer.Option("--batch", help="All lines of the file, as is meant.")] = False,
+    source: Annotated[
+        str, typer.Option("--from", help="File as ssh-keyscan writes it; - for standard input.")
+    ] = "-",
+    batch: Annotated[
+        bool, typer.Option("--batch", help="All lines of the file, as is meant.")
+    ] = False,
     upsert: Annotated[bool, typer.Option("--upsert", help="Also what is known already.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Add SSH hosts."""
     lines = [s for s in files.text_of(source).splitlines() if s.strip() and s.strip()[0] != "#"]
     if len(lines) > 1 and not batch:
@@ -44,7 +63,14 @@ def add_ssh(
         words = line.split()
         if len(words) < 3:
             raise Problem(f"{line[:60]!r} must be a host, the kind of its key and the key")
-        items.append({"serverName": words[0], "certType": "ssh", "certSubType": words[1], "certData": words[2]})  # fmt: skip
+        items.append(
+            {
+                "serverName": words[0],
+                "certType": "ssh",
+                "certSubType": words[1],
+                "certData": words[2],
+            }
+        )
     if not items:
         raise Problem(f"{source} holds no hosts")
     Client.from_disk().post(path("certificates", upsert=upsert), {"items": items})
@@ -54,24 +80,47 @@ def add_ssh(
 @app.command("add-tls")
 def add_tls(
     server: Annotated[str, typer.Argument(metavar="SERVERNAME", help="Host.")],
-    source: Annotated[str, typer.Option("--from", help="PEM file with its certificates, or its authority's; - for standard input.")] = "-",
-    upsert: Annotated[bool, typer.Option("--upsert", help="Replace what the host is known by.")] = False,
-) -> None:  # fmt: skip
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="PEM file with its certificates, or its authority's; - for standard input.",
+        ),
+    ] = "-",
+    upsert: Annotated[
+        bool, typer.Option("--upsert", help="Replace what the host is known by.")
+    ] = False,
+) -> None:
     """Add the certificates that the server of repositories must be signed by."""
-    item = {"serverName": server, "certType": "https", "certData": base64.b64encode(files.text_of(source).encode()).decode()}  # fmt: skip
+    item = {
+        "serverName": server,
+        "certType": "https",
+        "certData": base64.b64encode(files.text_of(source).encode()).decode(),
+    }
     found = Client.from_disk().post(path("certificates", upsert=upsert), {"items": [item]})
     say(f"Created entry with {len(found['items'])} PEM certificates for repository server {server}")
 
 
 @app.command()
 def rm(
-    host: Annotated[str, typer.Argument(metavar="HOST", help="Host, or a pattern such as *.example.")],
+    host: Annotated[
+        str, typer.Argument(metavar="HOST", help="Host, or a pattern such as *.example.")
+    ],
     cert_type: Annotated[str, typer.Option("--cert-type", help="ssh or https.")] = "",
     sub_type: Annotated[str, typer.Option("--cert-sub-type", help="Kind of the key.")] = "",
-) -> None:  # fmt: skip
+) -> None:
     """Remove what a host is known by."""
-    gone = Client.from_disk().delete(path("certificates", hostNamePattern=host, certType=cert_type, certSubType=sub_type)).get("items") or []  # fmt: skip
+    gone = (
+        Client.from_disk()
+        .delete(
+            path("certificates", hostNamePattern=host, certType=cert_type, certSubType=sub_type)
+        )
+        .get("items")
+        or []
+    )
     if not gone:
         raise Problem(f"{host} is no known host")
     for item in gone:
-        say(f"Removed cert for '{item['serverName']}' of type '{item['certType']}' (subtype '{item['certSubType']}')")  # fmt: skip
+        say(
+            f"Removed cert for '{item['serverName']}' of type '{item['certType']}' (subtype '{item['certSubType']}')"
+        )

@@ -17,11 +17,23 @@ _Which = Annotated[
 _Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml, server or name.")]
 
 
-_Refused = Annotated[list[str] | None, typer.Option(
-    "--exec-command", "--exec-command-args", "--exec-command-env", "--exec-command-api-version", "--exec-command-install-hint", "--aws-cluster-name", "--aws-role-arn", "--aws-profile",
-    help="Not served: the hub runs no programs.",
-)]  # fmt: skip
-_Proxies = Annotated[list[str] | None, typer.Option("--proxy-url", "--server-proxy-url", help="Not served.")]  # fmt: skip
+_Refused = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exec-command",
+        "--exec-command-args",
+        "--exec-command-env",
+        "--exec-command-api-version",
+        "--exec-command-install-hint",
+        "--aws-cluster-name",
+        "--aws-role-arn",
+        "--aws-profile",
+        help="Not served: the hub runs no programs.",
+    ),
+]
+_Proxies = Annotated[
+    list[str] | None, typer.Option("--proxy-url", "--server-proxy-url", help="Not served.")
+]
 
 
 @app.command("add")
@@ -95,7 +107,11 @@ def cluster_add(
     from hub.cli import client, clusters
 
     unused.refuse("--shard", shard != -1, "any watcher serves any cluster")
-    unused.refuse("--disable-compression", disable_compression, "answers are compressed where the cluster does it")  # fmt: skip
+    unused.refuse(
+        "--disable-compression",
+        disable_compression,
+        "answers are compressed where the cluster does it",
+    )
     if programs:
         raise Problem(
             "the hub runs no programs to sign in to a cluster: leave --exec-command and --aws-… out, it uses the service account that this command makes"
@@ -151,7 +167,14 @@ def list_(output: _Output = "wide") -> None:
 def _row(row: dict[str, Any]) -> list[str]:
     spaces = row.get("namespaces") or []
     state = row.get("connectionState") or {}
-    return [row["server"] + (f" ({len(spaces)} namespaces)" if spaces else ""), row.get("name", ""), row.get("serverVersion", ""), state.get("status", ""), state.get("message", ""), row.get("project", "")]  # fmt: skip
+    return [
+        row["server"] + (f" ({len(spaces)} namespaces)" if spaces else ""),
+        row.get("name", ""),
+        row.get("serverVersion", ""),
+        state.get("status", ""),
+        state.get("message", ""),
+        row.get("project", ""),
+    ]
 
 
 @app.command()
@@ -167,11 +190,19 @@ def get(which: _Which, output: _Output = "yaml") -> None:
 
 @app.command("set")
 def set_(
-    which: _Which, name: Annotated[str, typer.Option("--name", help="New name.")] = "",
-    namespace: Annotated[list[str] | None, typer.Option("--namespace", help="Manage only this namespace; * for all; may be repeated.")] = None,
-    label: Annotated[list[str] | None, typer.Option("--label", help="key=value; may be repeated.")] = None,
-    annotation: Annotated[list[str] | None, typer.Option("--annotation", help="key=value; may be repeated.")] = None,
-) -> None:  # fmt: skip
+    which: _Which,
+    name: Annotated[str, typer.Option("--name", help="New name.")] = "",
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option("--namespace", help="Manage only this namespace; * for all; may be repeated."),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="key=value; may be repeated.")
+    ] = None,
+    annotation: Annotated[
+        list[str] | None, typer.Option("--annotation", help="key=value; may be repeated.")
+    ] = None,
+) -> None:
     """Change the name, namespaces, labels or annotations of a cluster."""
     from hub.cli import clusters
 
@@ -202,7 +233,7 @@ def set_(
 def rm(
     which: Annotated[list[str], typer.Argument(metavar="SERVER|NAME...", help="Clusters.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Remove clusters from the hub; what runs in them goes on."""
     hub = Client.from_disk()
     for one in which:

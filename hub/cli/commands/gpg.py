@@ -13,7 +13,11 @@ _Output = Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml
 
 
 @app.command()
-def add(source: Annotated[str, typer.Option("--from", help="File with armoured public keys; - for standard input.")]) -> None:  # fmt: skip
+def add(
+    source: Annotated[
+        str, typer.Option("--from", help="File with armoured public keys; - for standard input.")
+    ],
+) -> None:
     """Add public keys."""
     found = Client.from_disk().post(path("gpgkeys"), {"keydata": files.text_of(source)})
     created, skipped = (found.get("created") or {}).get("items") or [], found.get("skipped") or []
@@ -27,15 +31,27 @@ def list_(output: _Output = "wide") -> None:
     """List the keys."""
     items = Client.from_disk().get(path("gpgkeys")).get("items") or []
     if not printed(items, output):
-        table(["KEYID", "TYPE", "IDENTITY"], [[i["keyID"], i.get("subType", ""), i.get("owner", "")] for i in items])  # fmt: skip
+        table(
+            ["KEYID", "TYPE", "IDENTITY"],
+            [[i["keyID"], i.get("subType", ""), i.get("owner", "")] for i in items],
+        )
 
 
 @app.command()
-def get(key_id: Annotated[str, typer.Argument(metavar="KEYID", help="Id.")], output: _Output = "wide") -> None:  # fmt: skip
+def get(
+    key_id: Annotated[str, typer.Argument(metavar="KEYID", help="Id.")], output: _Output = "wide"
+) -> None:
     """Show a key."""
     item = Client.from_disk().get(path("gpgkeys", key_id))
     if not printed(item, output):
-        facts([("Key ID", item["keyID"]), ("Key fingerprint", item.get("fingerprint", "")), ("Key subtype", item.get("subType", "")), ("Key owner", item.get("owner", ""))])  # fmt: skip
+        facts(
+            [
+                ("Key ID", item["keyID"]),
+                ("Key fingerprint", item.get("fingerprint", "")),
+                ("Key subtype", item.get("subType", "")),
+                ("Key owner", item.get("owner", "")),
+            ]
+        )
         say("Key data follows until EOF:")
         say(item.get("keyData", ""))
 

@@ -18,9 +18,16 @@ git_app.add_typer(policies_app, name="policies")
 
 Project = Annotated[str, typer.Argument(metavar="PROJECT", help="Project.")]
 Number = Annotated[int, typer.Argument(metavar="ID", help="Number that `list` shows.")]
-Repos = Annotated[list[str] | None, typer.Option("--repo-url", help="Repositories like this, ! before it for all but those; may be repeated.")]  # fmt: skip
+Repos = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--repo-url", help="Repositories like this, ! before it for all but those; may be repeated."
+    ),
+]
 Mode = Annotated[str, typer.Option("--gpg-mode", help="none, head or strict.")]
-Keys = Annotated[list[str] | None, typer.Option("--gpg-key", help="Id of a key that may sign; may be repeated.")]  # fmt: skip
+Keys = Annotated[
+    list[str] | None, typer.Option("--gpg-key", help="Id of a key that may sign; may be repeated.")
+]
 
 
 def _policies(spec: Spec) -> list[dict[str, Any]]:
@@ -35,30 +42,49 @@ def _change(name: str, alter: Callable[[list[dict[str, Any]]], list[dict[str, An
     change(name, change_spec)
 
 
-def _policy(before: dict[str, Any], repos: list[str] | None, mode: str, keys: list[str] | None) -> dict[str, Any]:  # fmt: skip
+def _policy(
+    before: dict[str, Any], repos: list[str] | None, mode: str, keys: list[str] | None
+) -> dict[str, Any]:
     gpg = dict(before.get("gpg") or {})
     if mode:
         gpg["mode"] = mode
     if keys:
         gpg["keys"] = keys
-    return {**before, "repos": [{"url": u} for u in repos] if repos else before.get("repos") or [], "gpg": gpg}  # fmt: skip
+    return {
+        **before,
+        "repos": [{"url": u} for u in repos] if repos else before.get("repos") or [],
+        "gpg": gpg,
+    }
 
 
 def _at(policies: list[dict[str, Any]], number: int) -> dict[str, Any]:
     if not 0 <= number < len(policies):
-        raise Problem(f"the project has no policy {number}: flotilla proj source-integrity git policies list shows them")  # fmt: skip
+        raise Problem(
+            f"the project has no policy {number}: flotilla proj source-integrity git policies list shows them"
+        )
     return policies[number]
 
 
 @policies_app.command("list")
-def list_(name: Project, output: Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml.")] = "wide") -> None:  # fmt: skip
+def list_(
+    name: Project,
+    output: Annotated[str, typer.Option("--output", "-o", help="wide, json or yaml.")] = "wide",
+) -> None:
     """List policies."""
     policies = _policies(read(Client.from_disk(), name)["spec"])
     if not printed(policies, output):
-        table(["ID", "GPG-MODE", "GPG-KEYS", "REPO-URLS"], [
-            [n, (p.get("gpg") or {}).get("mode", "head"), ",".join((p.get("gpg") or {}).get("keys") or []) or "-", ",".join(r["url"] for r in p.get("repos") or [])]
-            for n, p in enumerate(policies)
-        ])  # fmt: skip
+        table(
+            ["ID", "GPG-MODE", "GPG-KEYS", "REPO-URLS"],
+            [
+                [
+                    n,
+                    (p.get("gpg") or {}).get("mode", "head"),
+                    ",".join((p.get("gpg") or {}).get("keys") or []) or "-",
+                    ",".join(r["url"] for r in p.get("repos") or []),
+                ]
+                for n, p in enumerate(policies)
+            ],
+        )
 
 
 @policies_app.command("add")
@@ -70,7 +96,9 @@ def add(name: Project, repos: Repos = None, mode: Mode = "head", keys: Keys = No
 
 
 @policies_app.command("update")
-def update(name: Project, number: Number, repos: Repos = None, mode: Mode = "", keys: Keys = None) -> None:  # fmt: skip
+def update(
+    name: Project, number: Number, repos: Repos = None, mode: Mode = "", keys: Keys = None
+) -> None:
     """Change a policy."""
     if not (repos or mode or keys):
         raise Problem("nothing to change: give --repo-url, --gpg-mode or --gpg-key")

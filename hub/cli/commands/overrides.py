@@ -7,9 +7,13 @@ import typer
 from hub.cli.problem import Problem
 from hub.cli.show import as_yaml, say, table
 
-app = typer.Typer(help="What health, ignore and action scripts make of a resource.", no_args_is_help=True)  # fmt: skip
+app = typer.Typer(
+    help="What health, ignore and action scripts make of a resource.", no_args_is_help=True
+)
 Settings = Annotated[str, typer.Option("--argocd-cm-path", help="File with the ConfigMap.")]
-Resource = Annotated[str, typer.Argument(metavar="RESOURCE_YAML_PATH", help="File with one resource.")]  # fmt: skip
+Resource = Annotated[
+    str, typer.Argument(metavar="RESOURCE_YAML_PATH", help="File with one resource.")
+]
 
 
 def _settings(file: str) -> dict[str, object]:
@@ -22,8 +26,13 @@ def _settings(file: str) -> dict[str, object]:
 
 def validate(
     settings: Settings = "",
-    group: Annotated[list[str] | None, typer.Option("--group", help="general, accounts, kustomize or resource-overrides; may be repeated.")] = None,
-) -> None:  # fmt: skip
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group", help="general, accounts, kustomize or resource-overrides; may be repeated."
+        ),
+    ] = None,
+) -> None:
     """Check settings by group; the exit code is 1 when one is wrong."""
     from hub.cli import overrides
 
@@ -71,7 +80,9 @@ def ignore_resource_updates(resource: Resource, settings: Settings = "") -> None
 
     overrides.resource(resource)
     _settings(settings)
-    say("No update of a resource is looked at unless a comparison sees it: there is nothing to ignore")  # fmt: skip
+    say(
+        "No update of a resource is looked at unless a comparison sees it: there is nothing to ignore"
+    )
 
 
 @app.command("list-actions")
@@ -85,9 +96,13 @@ def list_actions(resource: Resource, settings: Settings = "") -> None:
 
 @app.command("run-action")
 def run_action(
-    resource: Resource, action: Annotated[str, typer.Argument(help="Action.")], settings: Settings = "",
-    param: Annotated[list[str] | None, typer.Option("--param", help="name=value; may be repeated.")] = None,
-) -> None:  # fmt: skip
+    resource: Resource,
+    action: Annotated[str, typer.Argument(help="Action.")],
+    settings: Settings = "",
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="name=value; may be repeated.")
+    ] = None,
+) -> None:
     """Show what an action makes of a resource; nothing is changed anywhere."""
     from hub.cli import apps, appspec, overrides
 

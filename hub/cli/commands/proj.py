@@ -25,53 +25,141 @@ app.add_typer(integrity.app, name="source-integrity")
 Project = Annotated[str, typer.Argument(metavar="PROJECT", help="Project.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="wide, json, yaml or name.")]
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="Role.")]
-Dest = Annotated[list[str] | None, typer.Option("--dest", "-d", help="SERVER,NAMESPACE; may be repeated.")]  # fmt: skip
+Dest = Annotated[
+    list[str] | None, typer.Option("--dest", "-d", help="SERVER,NAMESPACE; may be repeated.")
+]
 Src = Annotated[list[str] | None, typer.Option("--src", "-s", help="Repository; may be repeated.")]
 Description = Annotated[str, typer.Option("--description", help="What it is for.")]
-SourceNamespace = Annotated[list[str] | None, typer.Option("--source-namespaces", help="Namespace of applications; may be repeated.")]  # fmt: skip
-SignatureKeys = Annotated[list[str] | None, typer.Option("--signature-keys", help="Id of a key; may be repeated.")]  # fmt: skip
-Orphaned = Annotated[bool | None, typer.Option("--orphaned-resources/--no-orphaned-resources", help="Look for orphans.")]  # fmt: skip
-OrphanedWarn = Annotated[bool | None, typer.Option("--orphaned-resources-warn/--no-orphaned-resources-warn", help="And warn of them.")]  # fmt: skip
+SourceNamespace = Annotated[
+    list[str] | None,
+    typer.Option("--source-namespaces", help="Namespace of applications; may be repeated."),
+]
+SignatureKeys = Annotated[
+    list[str] | None, typer.Option("--signature-keys", help="Id of a key; may be repeated.")
+]
+Orphaned = Annotated[
+    bool | None,
+    typer.Option("--orphaned-resources/--no-orphaned-resources", help="Look for orphans."),
+]
+OrphanedWarn = Annotated[
+    bool | None,
+    typer.Option(
+        "--orphaned-resources-warn/--no-orphaned-resources-warn", help="And warn of them."
+    ),
+]
 
 
-AllowCluster = Annotated[list[str] | None, typer.Option("--allow-cluster-resource", help="Cluster-scoped kind that is permitted, GROUP/KIND, or GROUP/KIND/NAME; may be repeated.")]  # fmt: skip
-DenyCluster = Annotated[list[str] | None, typer.Option("--deny-cluster-resource", help="Cluster-scoped kind that is not; may be repeated.")]  # fmt: skip
-AllowNamespaced = Annotated[list[str] | None, typer.Option("--allow-namespaced-resource", "--allow-namespace-resource", help="Namespaced kind that is permitted, and no other is; may be repeated.")]  # fmt: skip
-DenyNamespaced = Annotated[list[str] | None, typer.Option("--deny-namespaced-resource", "--deny-namespace-resource", help="Namespaced kind that is not; may be repeated.")]  # fmt: skip
-Accounts = Annotated[list[str] | None, typer.Option("--dest-service-accounts", help="SERVER,NAMESPACE,ACCOUNT that syncs act as; may be repeated.")]  # fmt: skip
+AllowCluster = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-cluster-resource",
+        help="Cluster-scoped kind that is permitted, GROUP/KIND, or GROUP/KIND/NAME; may be repeated.",
+    ),
+]
+DenyCluster = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--deny-cluster-resource", help="Cluster-scoped kind that is not; may be repeated."
+    ),
+]
+AllowNamespaced = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-namespaced-resource",
+        "--allow-namespace-resource",
+        help="Namespaced kind that is permitted, and no other is; may be repeated.",
+    ),
+]
+DenyNamespaced = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--deny-namespaced-resource",
+        "--deny-namespace-resource",
+        help="Namespaced kind that is not; may be repeated.",
+    ),
+]
+Accounts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dest-service-accounts",
+        help="SERVER,NAMESPACE,ACCOUNT that syncs act as; may be repeated.",
+    ),
+]
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(metavar="[PROJECT]", help="Project.")] = "",
-    dest: Dest = None, src: Src = None, description: Description = "", source_namespaces: SourceNamespace = None, signature_keys: SignatureKeys = None,
-    orphaned: Orphaned = None, orphaned_warn: OrphanedWarn = None,
-    allow_cluster: AllowCluster = None, deny_cluster: DenyCluster = None, allow_namespaced: AllowNamespaced = None, deny_namespaced: DenyNamespaced = None,
+    dest: Dest = None,
+    src: Src = None,
+    description: Description = "",
+    source_namespaces: SourceNamespace = None,
+    signature_keys: SignatureKeys = None,
+    orphaned: Orphaned = None,
+    orphaned_warn: OrphanedWarn = None,
+    allow_cluster: AllowCluster = None,
+    deny_cluster: DenyCluster = None,
+    allow_namespaced: AllowNamespaced = None,
+    deny_namespaced: DenyNamespaced = None,
     accounts: Accounts = None,
     file: Annotated[str, typer.Option("--file", "-f", help="Manifest: a file, a URL, or -.")] = "",
     upsert: Annotated[bool, typer.Option("--upsert", help="Change one that exists.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Create a project."""
     body = files.manifests([file])[0] if file else {"metadata": {}, "spec": {}}
     metadata = {**(body.get("metadata") or {}), **({"name": name} if name else {})}
     spec = dict(body.get("spec") or {})
     kinds = kinds_of(allow_cluster, deny_cluster, allow_namespaced, deny_namespaced)
-    fields(spec, Given(dest, src, description, source_namespaces, signature_keys, orphaned, orphaned_warn, kinds, accounts))  # fmt: skip
+    fields(
+        spec,
+        Given(
+            dest,
+            src,
+            description,
+            source_namespaces,
+            signature_keys,
+            orphaned,
+            orphaned_warn,
+            kinds,
+            accounts,
+        ),
+    )
     if not metadata.get("name"):
         raise Problem("the project needs a name")
-    Client.from_disk().post(path("projects"), {"project": {"metadata": metadata, "spec": spec}, "upsert": upsert})  # fmt: skip
+    Client.from_disk().post(
+        path("projects"), {"project": {"metadata": metadata, "spec": spec}, "upsert": upsert}
+    )
 
 
 @app.command("set")
 def set_(
-    name: Project, dest: Dest = None, src: Src = None, description: Description = "", source_namespaces: SourceNamespace = None,
-    signature_keys: SignatureKeys = None, orphaned: Orphaned = None, orphaned_warn: OrphanedWarn = None,
-    allow_cluster: AllowCluster = None, deny_cluster: DenyCluster = None, allow_namespaced: AllowNamespaced = None, deny_namespaced: DenyNamespaced = None,
+    name: Project,
+    dest: Dest = None,
+    src: Src = None,
+    description: Description = "",
+    source_namespaces: SourceNamespace = None,
+    signature_keys: SignatureKeys = None,
+    orphaned: Orphaned = None,
+    orphaned_warn: OrphanedWarn = None,
+    allow_cluster: AllowCluster = None,
+    deny_cluster: DenyCluster = None,
+    allow_namespaced: AllowNamespaced = None,
+    deny_namespaced: DenyNamespaced = None,
     accounts: Accounts = None,
-) -> None:  # fmt: skip
+) -> None:
     """Change fields of a project."""
     kinds = kinds_of(allow_cluster, deny_cluster, allow_namespaced, deny_namespaced)
-    given = Given(dest, src, description, source_namespaces, signature_keys, orphaned, orphaned_warn, kinds, accounts)  # fmt: skip
+    given = Given(
+        dest,
+        src,
+        description,
+        source_namespaces,
+        signature_keys,
+        orphaned,
+        orphaned_warn,
+        kinds,
+        accounts,
+    )
     change_project(name, lambda spec: fields(spec, given))
 
 
@@ -85,7 +173,17 @@ def list_(output: Output = "wide") -> None:
         for one in items:
             say(one["metadata"]["name"])
         return
-    head = ["NAME", "DESCRIPTION", "DESTINATIONS", "SOURCES", "CLUSTER-RESOURCE-WHITELIST", "NAMESPACE-RESOURCE-BLACKLIST", "SIGNATURE-KEYS", "ORPHANED-RESOURCES", "DESTINATION-SERVICE-ACCOUNTS"]  # fmt: skip
+    head = [
+        "NAME",
+        "DESCRIPTION",
+        "DESTINATIONS",
+        "SOURCES",
+        "CLUSTER-RESOURCE-WHITELIST",
+        "NAMESPACE-RESOURCE-BLACKLIST",
+        "SIGNATURE-KEYS",
+        "ORPHANED-RESOURCES",
+        "DESTINATION-SERVICE-ACCOUNTS",
+    ]
     table(head, [_row(i) for i in items])
 
 
@@ -111,11 +209,20 @@ def _row(item: dict[str, Any]) -> list[str]:
         ignored = f", ignored {len(watched['ignore'])}" if watched.get("ignore") else ""
         orphans = f"enabled (warn={str(watched.get('warn', True)).lower()}{ignored})"
     return [
-        item["metadata"]["name"], spec.get("description", ""), _counted(spec.get("destinations") or [], "destinations", _place), _counted(spec.get("sourceRepos") or [], "repos", str),
-        _counted(spec.get("clusterResourceWhitelist") or [], "resources", _kind), _counted(spec.get("namespaceResourceBlacklist") or [], "resources", _kind),
-        _counted(spec.get("signatureKeys") or [], "key(s)", lambda k: str(k.get("keyID", ""))), orphans,
-        _counted(spec.get("destinationServiceAccounts") or [], "destinations", lambda a: str(a.get("defaultServiceAccount", ""))),
-    ]  # fmt: skip
+        item["metadata"]["name"],
+        spec.get("description", ""),
+        _counted(spec.get("destinations") or [], "destinations", _place),
+        _counted(spec.get("sourceRepos") or [], "repos", str),
+        _counted(spec.get("clusterResourceWhitelist") or [], "resources", _kind),
+        _counted(spec.get("namespaceResourceBlacklist") or [], "resources", _kind),
+        _counted(spec.get("signatureKeys") or [], "key(s)", lambda k: str(k.get("keyID", ""))),
+        orphans,
+        _counted(
+            spec.get("destinationServiceAccounts") or [],
+            "destinations",
+            lambda a: str(a.get("defaultServiceAccount", "")),
+        ),
+    ]
 
 
 @app.command()
@@ -127,10 +234,20 @@ def get(name: Project, output: Output = "wide") -> None:
     spec = found["spec"]
     facts([("Name", name), ("Description", spec.get("description", ""))])
     for label, values in (
-        ("Destinations", [_place(d) for d in spec.get("destinations") or []]), ("Repositories", spec.get("sourceRepos") or []), ("Source Namespaces", spec.get("sourceNamespaces") or []),
-        ("Allowed Cluster Resources", [_kind(k) for k in spec.get("clusterResourceWhitelist") or []]), ("Denied Namespaced Resources", [_kind(k) for k in spec.get("namespaceResourceBlacklist") or []]),
-        ("Signature keys", [k.get("keyID", "") for k in spec.get("signatureKeys") or []]), ("Orphaned Resources", [_row(found)[7]]),
-    ):  # fmt: skip
+        ("Destinations", [_place(d) for d in spec.get("destinations") or []]),
+        ("Repositories", spec.get("sourceRepos") or []),
+        ("Source Namespaces", spec.get("sourceNamespaces") or []),
+        (
+            "Allowed Cluster Resources",
+            [_kind(k) for k in spec.get("clusterResourceWhitelist") or []],
+        ),
+        (
+            "Denied Namespaced Resources",
+            [_kind(k) for k in spec.get("namespaceResourceBlacklist") or []],
+        ),
+        ("Signature keys", [k.get("keyID", "") for k in spec.get("signatureKeys") or []]),
+        ("Orphaned Resources", [_row(found)[7]]),
+    ):
         for number, value in enumerate(values or ["<none>"]):
             say(f"{label + ':' if not number else '':<30}{value}")
 
@@ -150,7 +267,9 @@ def edit(name: Project) -> None:
 
 
 @app.command()
-def delete(names: Annotated[list[str], typer.Argument(metavar="PROJECT...", help="Projects.")]) -> None:  # fmt: skip
+def delete(
+    names: Annotated[list[str], typer.Argument(metavar="PROJECT...", help="Projects.")],
+) -> None:
     """Delete projects that nothing uses."""
     hub = Client.from_disk()
     for name in names:
@@ -175,15 +294,28 @@ def _toggle(field: str, entry: Any, *, add: bool) -> Callable[[dict[str, Any]], 
 
 @app.command("add-destination")
 def add_destination(
-    name: Project, server: Annotated[str, typer.Argument(help="Server, or name with --name.")], namespace: Annotated[str, typer.Argument(help="Namespace.")],
+    name: Project,
+    server: Annotated[str, typer.Argument(help="Server, or name with --name.")],
+    namespace: Annotated[str, typer.Argument(help="Namespace.")],
     by_name: Annotated[bool, typer.Option("--name", help="It is a name, no server.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Permit a destination."""
-    change_project(name, _toggle("destinations", {"name" if by_name else "server": server, "namespace": namespace}, add=True))  # fmt: skip
+    change_project(
+        name,
+        _toggle(
+            "destinations",
+            {"name" if by_name else "server": server, "namespace": namespace},
+            add=True,
+        ),
+    )
 
 
 @app.command("remove-destination")
-def remove_destination(name: Project, server: Annotated[str, typer.Argument(help="Server or name.")], namespace: Annotated[str, typer.Argument(help="Namespace.")]) -> None:  # fmt: skip
+def remove_destination(
+    name: Project,
+    server: Annotated[str, typer.Argument(help="Server or name.")],
+    namespace: Annotated[str, typer.Argument(help="Namespace.")],
+) -> None:
     """Permit a destination no more."""
 
     def change(spec: dict[str, Any]) -> None:
@@ -209,39 +341,67 @@ def remove_source(name: Project, url: Annotated[str, typer.Argument(help="Reposi
 
 
 @app.command("add-source-namespace")
-def add_source_namespace(name: Project, namespace: Annotated[str, typer.Argument(help="Namespace.")]) -> None:  # fmt: skip
+def add_source_namespace(
+    name: Project, namespace: Annotated[str, typer.Argument(help="Namespace.")]
+) -> None:
     """Permit applications of a namespace."""
     change_project(name, _toggle("sourceNamespaces", namespace, add=True))
 
 
 @app.command("remove-source-namespace")
-def remove_source_namespace(name: Project, namespace: Annotated[str, typer.Argument(help="Namespace.")]) -> None:  # fmt: skip
+def remove_source_namespace(
+    name: Project, namespace: Annotated[str, typer.Argument(help="Namespace.")]
+) -> None:
     """Permit applications of a namespace no more."""
     change_project(name, _toggle("sourceNamespaces", namespace, add=False))
 
 
 @app.command("add-signature-key")
-def add_signature_key(name: Project, key_id: Annotated[str, typer.Argument(help="Key id.")]) -> None:  # fmt: skip
+def add_signature_key(
+    name: Project, key_id: Annotated[str, typer.Argument(help="Key id.")]
+) -> None:
     """Ask for commits that are signed by a key."""
     change_project(name, _toggle("signatureKeys", {"keyID": key_id}, add=True))
 
 
 @app.command("remove-signature-key")
-def remove_signature_key(name: Project, key_id: Annotated[str, typer.Argument(help="Key id.")]) -> None:  # fmt: skip
+def remove_signature_key(
+    name: Project, key_id: Annotated[str, typer.Argument(help="Key id.")]
+) -> None:
     """Take a key out again."""
     change_project(name, _toggle("signatureKeys", {"keyID": key_id}, add=False))
 
 
 @app.command("add-orphaned-ignore")
-def add_orphaned_ignore(name: Project, group: Annotated[str, typer.Argument(help="Group.")], kind: Annotated[str, typer.Argument(help="Kind.")], resource: Annotated[str, typer.Option("--name", help="Name.")] = "") -> None:  # fmt: skip
+def add_orphaned_ignore(
+    name: Project,
+    group: Annotated[str, typer.Argument(help="Group.")],
+    kind: Annotated[str, typer.Argument(help="Kind.")],
+    resource: Annotated[str, typer.Option("--name", help="Name.")] = "",
+) -> None:
     """Expect an orphan."""
-    change_project(name, lambda spec: _toggle("ignore", _expected(group, kind, resource), add=True)(spec.setdefault("orphanedResources", {})))  # fmt: skip
+    change_project(
+        name,
+        lambda spec: _toggle("ignore", _expected(group, kind, resource), add=True)(
+            spec.setdefault("orphanedResources", {})
+        ),
+    )
 
 
 @app.command("remove-orphaned-ignore")
-def remove_orphaned_ignore(name: Project, group: Annotated[str, typer.Argument(help="Group.")], kind: Annotated[str, typer.Argument(help="Kind.")], resource: Annotated[str, typer.Option("--name", help="Name.")] = "") -> None:  # fmt: skip
+def remove_orphaned_ignore(
+    name: Project,
+    group: Annotated[str, typer.Argument(help="Group.")],
+    kind: Annotated[str, typer.Argument(help="Kind.")],
+    resource: Annotated[str, typer.Option("--name", help="Name.")] = "",
+) -> None:
     """Expect an orphan no more."""
-    change_project(name, lambda spec: _toggle("ignore", _expected(group, kind, resource), add=False)(spec.setdefault("orphanedResources", {})))  # fmt: skip
+    change_project(
+        name,
+        lambda spec: _toggle("ignore", _expected(group, kind, resource), add=False)(
+            spec.setdefault("orphanedResources", {})
+        ),
+    )
 
 
 def _expected(group: str, kind: str, name: str) -> dict[str, str]:
@@ -249,15 +409,39 @@ def _expected(group: str, kind: str, name: str) -> dict[str, str]:
 
 
 @app.command("add-destination-service-account")
-def add_destination_service_account(name: Project, server: Annotated[str, typer.Argument(help="Server.")], namespace: Annotated[str, typer.Argument(help="Namespace.")], account: Annotated[str, typer.Argument(help="Service account.")]) -> None:  # fmt: skip
+def add_destination_service_account(
+    name: Project,
+    server: Annotated[str, typer.Argument(help="Server.")],
+    namespace: Annotated[str, typer.Argument(help="Namespace.")],
+    account: Annotated[str, typer.Argument(help="Service account.")],
+) -> None:
     """Have syncs act as a service account."""
-    change_project(name, _toggle("destinationServiceAccounts", {"server": server, "namespace": namespace, "defaultServiceAccount": account}, add=True))  # fmt: skip
+    change_project(
+        name,
+        _toggle(
+            "destinationServiceAccounts",
+            {"server": server, "namespace": namespace, "defaultServiceAccount": account},
+            add=True,
+        ),
+    )
 
 
 @app.command("remove-destination-service-account")
-def remove_destination_service_account(name: Project, server: Annotated[str, typer.Argument(help="Server.")], namespace: Annotated[str, typer.Argument(help="Namespace.")], account: Annotated[str, typer.Argument(help="Service account.")]) -> None:  # fmt: skip
+def remove_destination_service_account(
+    name: Project,
+    server: Annotated[str, typer.Argument(help="Server.")],
+    namespace: Annotated[str, typer.Argument(help="Namespace.")],
+    account: Annotated[str, typer.Argument(help="Service account.")],
+) -> None:
     """Have syncs act as themselves again."""
-    change_project(name, _toggle("destinationServiceAccounts", {"server": server, "namespace": namespace, "defaultServiceAccount": account}, add=False))  # fmt: skip
+    change_project(
+        name,
+        _toggle(
+            "destinationServiceAccounts",
+            {"server": server, "namespace": namespace, "defaultServiceAccount": account},
+            add=False,
+        ),
+    )
 
 
 def _lists(white: str, black: str, *, allow: bool, by_white: bool) -> Callable[..., None]:
@@ -289,27 +473,55 @@ def _by_white(text: str, usual: str) -> bool:
 
 
 @app.command("allow-cluster-resource")
-def allow_cluster_resource(name: Project, group: _Group, kind: _KindArg, resource: _KindName = "", list_: _List = "") -> None:  # fmt: skip
+def allow_cluster_resource(
+    name: Project, group: _Group, kind: _KindArg, resource: _KindName = "", list_: _List = ""
+) -> None:
     """Permit a cluster-scoped kind."""
-    _lists("clusterResourceWhitelist", "clusterResourceBlacklist", allow=True, by_white=_by_white(list_, "allow"))(name, group, kind, resource)  # fmt: skip
+    _lists(
+        "clusterResourceWhitelist",
+        "clusterResourceBlacklist",
+        allow=True,
+        by_white=_by_white(list_, "allow"),
+    )(name, group, kind, resource)
 
 
 @app.command("deny-cluster-resource")
-def deny_cluster_resource(name: Project, group: _Group, kind: _KindArg, resource: _KindName = "", list_: _List = "") -> None:  # fmt: skip
+def deny_cluster_resource(
+    name: Project, group: _Group, kind: _KindArg, resource: _KindName = "", list_: _List = ""
+) -> None:
     """Permit a cluster-scoped kind no more."""
-    _lists("clusterResourceWhitelist", "clusterResourceBlacklist", allow=False, by_white=_by_white(list_, "allow"))(name, group, kind, resource)  # fmt: skip
+    _lists(
+        "clusterResourceWhitelist",
+        "clusterResourceBlacklist",
+        allow=False,
+        by_white=_by_white(list_, "allow"),
+    )(name, group, kind, resource)
 
 
 @app.command("allow-namespace-resource")
-def allow_namespace_resource(name: Project, group: _Group, kind: _KindArg, list_: _List = "") -> None:  # fmt: skip
+def allow_namespace_resource(
+    name: Project, group: _Group, kind: _KindArg, list_: _List = ""
+) -> None:
     """Permit a namespaced kind."""
-    _lists("namespaceResourceWhitelist", "namespaceResourceBlacklist", allow=True, by_white=_by_white(list_, "deny"))(name, group, kind)  # fmt: skip
+    _lists(
+        "namespaceResourceWhitelist",
+        "namespaceResourceBlacklist",
+        allow=True,
+        by_white=_by_white(list_, "deny"),
+    )(name, group, kind)
 
 
 @app.command("deny-namespace-resource")
-def deny_namespace_resource(name: Project, group: _Group, kind: _KindArg, list_: _List = "") -> None:  # fmt: skip
+def deny_namespace_resource(
+    name: Project, group: _Group, kind: _KindArg, list_: _List = ""
+) -> None:
     """Permit a namespaced kind no more."""
-    _lists("namespaceResourceWhitelist", "namespaceResourceBlacklist", allow=False, by_white=_by_white(list_, "deny"))(name, group, kind)  # fmt: skip
+    _lists(
+        "namespaceResourceWhitelist",
+        "namespaceResourceBlacklist",
+        allow=False,
+        by_white=_by_white(list_, "deny"),
+    )(name, group, kind)
 
 
 # ---------- roles ----------
@@ -355,8 +567,16 @@ def role_get(name: Project, role: Role, output: Output = "wide") -> None:
     for group in one.get("groups") or []:
         say(str(group))
     say("JWT Tokens:")
-    tokens = (((found.get("status") or {}).get("jwtTokensByRole") or {}).get(role) or {}).get("items") or []  # fmt: skip
-    table(["ID", "ISSUED-AT", "EXPIRES-AT"], [[t.get("id", ""), stamp(t["iat"]), stamp(t["exp"]) if t.get("exp") else "<none>"] for t in tokens])  # fmt: skip
+    tokens = (((found.get("status") or {}).get("jwtTokensByRole") or {}).get(role) or {}).get(
+        "items"
+    ) or []
+    table(
+        ["ID", "ISSUED-AT", "EXPIRES-AT"],
+        [
+            [t.get("id", ""), stamp(t["iat"]), stamp(t["exp"]) if t.get("exp") else "<none>"]
+            for t in tokens
+        ],
+    )
 
 
 @role_app.command("create")
@@ -391,31 +611,61 @@ _Object = Annotated[str, typer.Option("--object", "-o", help="Application, or a 
 _Resource = Annotated[str, typer.Option("--resource", "-r", help="Such as applications.")]
 
 
-def _policy(project: str, role: str, action: str, permission: str, about: str, resource: str) -> str:  # fmt: skip
+def _policy(
+    project: str, role: str, action: str, permission: str, about: str, resource: str
+) -> str:
     return f"p, proj:{project}:{role}, {resource}, {action}, {project}/{about}, {permission}"
 
 
 @role_app.command("add-policy")
-def role_add_policy(name: Project, role: Role, action: _Action, about: _Object, permission: _Permission = "allow", resource: _Resource = "applications") -> None:  # fmt: skip
+def role_add_policy(
+    name: Project,
+    role: Role,
+    action: _Action,
+    about: _Object,
+    permission: _Permission = "allow",
+    resource: _Resource = "applications",
+) -> None:
     """Add a rule to a role."""
-    change_project(name, lambda spec: _toggle("policies", _policy(name, role, action, permission, about, resource), add=True)(_role_of(spec, role)))  # fmt: skip
+    change_project(
+        name,
+        lambda spec: _toggle(
+            "policies", _policy(name, role, action, permission, about, resource), add=True
+        )(_role_of(spec, role)),
+    )
 
 
 @role_app.command("remove-policy")
-def role_remove_policy(name: Project, role: Role, action: _Action, about: _Object, permission: _Permission = "allow", resource: _Resource = "applications") -> None:  # fmt: skip
+def role_remove_policy(
+    name: Project,
+    role: Role,
+    action: _Action,
+    about: _Object,
+    permission: _Permission = "allow",
+    resource: _Resource = "applications",
+) -> None:
     """Take a rule out of a role."""
-    change_project(name, lambda spec: _toggle("policies", _policy(name, role, action, permission, about, resource), add=False)(_role_of(spec, role)))  # fmt: skip
+    change_project(
+        name,
+        lambda spec: _toggle(
+            "policies", _policy(name, role, action, permission, about, resource), add=False
+        )(_role_of(spec, role)),
+    )
 
 
 @role_app.command("add-group")
-def role_add_group(name: Project, role: Role, group: Annotated[str, typer.Argument(help="Group.")]) -> None:  # fmt: skip
+def role_add_group(
+    name: Project, role: Role, group: Annotated[str, typer.Argument(help="Group.")]
+) -> None:
     """Give a role to a group."""
     change_project(name, lambda spec: _toggle("groups", group, add=True)(_role_of(spec, role)))
     say(f"Group '{group}' added to role '{role}'")
 
 
 @role_app.command("remove-group")
-def role_remove_group(name: Project, role: Role, group: Annotated[str, typer.Argument(help="Group.")]) -> None:  # fmt: skip
+def role_remove_group(
+    name: Project, role: Role, group: Annotated[str, typer.Argument(help="Group.")]
+) -> None:
     """Take a role from a group."""
     change_project(name, lambda spec: _toggle("groups", group, add=False)(_role_of(spec, role)))
     say(f"Group '{group}' removed from role '{role}'")
@@ -423,10 +673,14 @@ def role_remove_group(name: Project, role: Role, group: Annotated[str, typer.Arg
 
 @role_app.command("create-token")
 def role_create_token(
-    name: Project, role: Role, expires_in: Annotated[str, typer.Option("--expires-in", "-e", help="Such as 24h; 0s is never.")] = "0s",
+    name: Project,
+    role: Role,
+    expires_in: Annotated[
+        str, typer.Option("--expires-in", "-e", help="Such as 24h; 0s is never.")
+    ] = "0s",
     id_: Annotated[str, typer.Option("--id", "-i", help="Id; made up when left out.")] = "",
     token_only: Annotated[bool, typer.Option("--token-only", "-t", help="Only the token.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Make a token of a role; it is shown this once."""
     body = {"expiresIn": seconds(expires_in), **({"id": id_} if id_ else {})}
     token = Client.from_disk().post(path("projects", name, "roles", role, "token"), body)["token"]
@@ -436,21 +690,45 @@ def role_create_token(
 
 
 @role_app.command("delete-token")
-def role_delete_token(name: Project, role: Role, token: Annotated[str, typer.Argument(metavar="ISSUED-AT|ID", help="Second of issue, or id.")]) -> None:  # fmt: skip
+def role_delete_token(
+    name: Project,
+    role: Role,
+    token: Annotated[str, typer.Argument(metavar="ISSUED-AT|ID", help="Second of issue, or id.")],
+) -> None:
     """Revoke a token of a role."""
-    where = path("projects", name, "roles", role, "token", token if token.isdigit() else "0", id=None if token.isdigit() else token)  # fmt: skip
+    where = path(
+        "projects",
+        name,
+        "roles",
+        role,
+        "token",
+        token if token.isdigit() else "0",
+        id=None if token.isdigit() else token,
+    )
     Client.from_disk().delete(where)
 
 
 @role_app.command("list-tokens")
 def role_list_tokens(
-    name: Project, role: Role, unixtime: Annotated[bool, typer.Option("--unixtime", "-u", help="Times as seconds since 1970.")] = False,
-) -> None:  # fmt: skip
+    name: Project,
+    role: Role,
+    unixtime: Annotated[
+        bool, typer.Option("--unixtime", "-u", help="Times as seconds since 1970.")
+    ] = False,
+) -> None:
     """List the tokens of a role."""
     shown = str if unixtime else stamp
     found = read(Client.from_disk(), name)
-    tokens = (((found.get("status") or {}).get("jwtTokensByRole") or {}).get(role) or {}).get("items") or []  # fmt: skip
-    table(["ID", "ISSUED AT", "EXPIRES AT"], [[t.get("id", ""), shown(t["iat"]), shown(t["exp"]) if t.get("exp") else "Never"] for t in tokens])  # fmt: skip
+    tokens = (((found.get("status") or {}).get("jwtTokensByRole") or {}).get(role) or {}).get(
+        "items"
+    ) or []
+    table(
+        ["ID", "ISSUED AT", "EXPIRES AT"],
+        [
+            [t.get("id", ""), shown(t["iat"]), shown(t["exp"]) if t.get("exp") else "Never"]
+            for t in tokens
+        ],
+    )
 
 
 # ---------- windows ----------
@@ -466,14 +744,41 @@ def windows_list(name: Project, output: Output = "wide") -> None:
     if printed(windows, output):
         return
     active = hub.get(path("projects", name, "syncwindows")).get("windows") or []
-    head = ["ID", "STATUS", "KIND", "SCHEDULE", "DURATION", "APPLICATIONS", "NAMESPACES", "CLUSTERS", "MANUALSYNC", "SYNCOVERRUN", "TIMEZONE", "USEANDOPERATOR"]  # fmt: skip
-    table(head, [
+    head = [
+        "ID",
+        "STATUS",
+        "KIND",
+        "SCHEDULE",
+        "DURATION",
+        "APPLICATIONS",
+        "NAMESPACES",
+        "CLUSTERS",
+        "MANUALSYNC",
+        "SYNCOVERRUN",
+        "TIMEZONE",
+        "USEANDOPERATOR",
+    ]
+    table(
+        head,
         [
-            n, "Active" if w in active else "Inactive", w.get("kind", ""), w.get("schedule", ""), w.get("duration", ""), *(",".join(w.get(f) or []) or "-" for f in ("applications", "namespaces", "clusters")),
-            "Enabled" if w.get("manualSync") else "Disabled", "Enabled" if w.get("syncOverrun") else "Disabled", w.get("timeZone") or "UTC", "Enabled" if w.get("andOperator") else "Disabled",
-        ]
-        for n, w in enumerate(windows)
-    ])  # fmt: skip
+            [
+                n,
+                "Active" if w in active else "Inactive",
+                w.get("kind", ""),
+                w.get("schedule", ""),
+                w.get("duration", ""),
+                *(
+                    ",".join(w.get(f) or []) or "-"
+                    for f in ("applications", "namespaces", "clusters")
+                ),
+                "Enabled" if w.get("manualSync") else "Disabled",
+                "Enabled" if w.get("syncOverrun") else "Disabled",
+                w.get("timeZone") or "UTC",
+                "Enabled" if w.get("andOperator") else "Disabled",
+            ]
+            for n, w in enumerate(windows)
+        ],
+    )
 
 
 def _words(text: str) -> list[str]:
@@ -482,18 +787,45 @@ def _words(text: str) -> list[str]:
 
 @windows_app.command("add")
 def windows_add(
-    name: Project, kind: Annotated[str, typer.Option("--kind", "-k", help="allow or deny.")], schedule: Annotated[str, typer.Option("--schedule", help="minute hour day month weekday.")],
-    duration: Annotated[str, typer.Option("--duration", help="Such as 1h.")], applications: _Names = "", namespaces: _Names = "", clusters: _Names = "",
-    manual_sync: Annotated[bool, typer.Option("--manual-sync", help="A sync by hand may run.")] = False, time_zone: Annotated[str, typer.Option("--time-zone", help="Such as Europe/Berlin.")] = "",
-    use_and_operator: Annotated[bool, typer.Option("--use-and-operator", help="Only what fits all.")] = False, sync_overrun: Annotated[bool, typer.Option("--sync-overrun", help="What began may end.")] = False,
+    name: Project,
+    kind: Annotated[str, typer.Option("--kind", "-k", help="allow or deny.")],
+    schedule: Annotated[str, typer.Option("--schedule", help="minute hour day month weekday.")],
+    duration: Annotated[str, typer.Option("--duration", help="Such as 1h.")],
+    applications: _Names = "",
+    namespaces: _Names = "",
+    clusters: _Names = "",
+    manual_sync: Annotated[
+        bool, typer.Option("--manual-sync", help="A sync by hand may run.")
+    ] = False,
+    time_zone: Annotated[str, typer.Option("--time-zone", help="Such as Europe/Berlin.")] = "",
+    use_and_operator: Annotated[
+        bool, typer.Option("--use-and-operator", help="Only what fits all.")
+    ] = False,
+    sync_overrun: Annotated[
+        bool, typer.Option("--sync-overrun", help="What began may end.")
+    ] = False,
     description: Description = "",
-) -> None:  # fmt: skip
+) -> None:
     """Add a window."""
     entry = {
-        "kind": kind, "schedule": schedule, "duration": duration, "applications": _words(applications), "namespaces": _words(namespaces), "clusters": _words(clusters),
-        "manualSync": manual_sync, "timeZone": time_zone, "andOperator": use_and_operator, "syncOverrun": sync_overrun, "description": description,
-    }  # fmt: skip
-    change_project(name, lambda spec: spec.update(syncWindows=[*(spec.get("syncWindows") or []), {k: v for k, v in entry.items() if v}]))  # fmt: skip
+        "kind": kind,
+        "schedule": schedule,
+        "duration": duration,
+        "applications": _words(applications),
+        "namespaces": _words(namespaces),
+        "clusters": _words(clusters),
+        "manualSync": manual_sync,
+        "timeZone": time_zone,
+        "andOperator": use_and_operator,
+        "syncOverrun": sync_overrun,
+        "description": description,
+    }
+    change_project(
+        name,
+        lambda spec: spec.update(
+            syncWindows=[*(spec.get("syncWindows") or []), {k: v for k, v in entry.items() if v}]
+        ),
+    )
 
 
 def _window(spec: dict[str, Any], number: int) -> dict[str, Any]:
@@ -505,14 +837,31 @@ def _window(spec: dict[str, Any], number: int) -> dict[str, Any]:
 
 @windows_app.command("update")
 def windows_update(
-    name: Project, number: _Number, schedule: Annotated[str, typer.Option("--schedule", help="minute hour day month weekday.")] = "", duration: Annotated[str, typer.Option("--duration", help="Such as 1h.")] = "",
-    applications: _Names = "", namespaces: _Names = "", clusters: _Names = "", time_zone: Annotated[str, typer.Option("--time-zone", help="Such as Europe/Berlin.")] = "",
-) -> None:  # fmt: skip
+    name: Project,
+    number: _Number,
+    schedule: Annotated[
+        str, typer.Option("--schedule", help="minute hour day month weekday.")
+    ] = "",
+    duration: Annotated[str, typer.Option("--duration", help="Such as 1h.")] = "",
+    applications: _Names = "",
+    namespaces: _Names = "",
+    clusters: _Names = "",
+    time_zone: Annotated[str, typer.Option("--time-zone", help="Such as Europe/Berlin.")] = "",
+) -> None:
     """Change a window."""
-    given = {"schedule": schedule, "duration": duration, "timeZone": time_zone, "applications": _words(applications), "namespaces": _words(namespaces), "clusters": _words(clusters)}  # fmt: skip
+    given = {
+        "schedule": schedule,
+        "duration": duration,
+        "timeZone": time_zone,
+        "applications": _words(applications),
+        "namespaces": _words(namespaces),
+        "clusters": _words(clusters),
+    }
     changes = {k: v for k, v in given.items() if v}
     if not changes:
-        raise Problem("nothing to change: give --schedule, --duration, --applications, --namespaces, --clusters or --time-zone")  # fmt: skip
+        raise Problem(
+            "nothing to change: give --schedule, --duration, --applications, --namespaces, --clusters or --time-zone"
+        )
     change_project(name, lambda spec: _window(spec, number).update(changes))
 
 

@@ -28,29 +28,49 @@ def content(file: str) -> str:
 def secret(given: dict[str, Any]) -> dict[str, Any]:
     """Return the credentials and options of flags as REST takes them; files are read."""
     body = {
-        "username": given["username"], "password": given["password"], "bearerToken": given["bearer_token"], "sshPrivateKey": content(given["ssh_private_key_path"]),
-        "tlsClientCertData": content(given["tls_client_cert_path"]), "tlsClientCertKey": content(given["tls_client_cert_key_path"]),
-        "githubAppID": given["github_app_id"] or None, "githubAppInstallationID": given["github_app_installation_id"] or None,
-        "githubAppPrivateKey": content(given["github_app_private_key_path"]), "githubAppEnterpriseBaseUrl": given["github_app_enterprise_base_url"],
-        "gcpServiceAccountKey": content(given["gcp_service_account_key_path"]), "enableOCI": given["enable_oci"], "forceHttpBasicAuth": given["force_http_basic_auth"],
-        "insecureOCIForceHttp": given["insecure_oci_force_http"], "proxy": given["proxy"], "noProxy": given["no_proxy"],
-    }  # fmt: skip
+        "username": given["username"],
+        "password": given["password"],
+        "bearerToken": given["bearer_token"],
+        "sshPrivateKey": content(given["ssh_private_key_path"]),
+        "tlsClientCertData": content(given["tls_client_cert_path"]),
+        "tlsClientCertKey": content(given["tls_client_cert_key_path"]),
+        "githubAppID": given["github_app_id"] or None,
+        "githubAppInstallationID": given["github_app_installation_id"] or None,
+        "githubAppPrivateKey": content(given["github_app_private_key_path"]),
+        "githubAppEnterpriseBaseUrl": given["github_app_enterprise_base_url"],
+        "gcpServiceAccountKey": content(given["gcp_service_account_key_path"]),
+        "enableOCI": given["enable_oci"],
+        "forceHttpBasicAuth": given["force_http_basic_auth"],
+        "insecureOCIForceHttp": given["insecure_oci_force_http"],
+        "proxy": given["proxy"],
+        "noProxy": given["no_proxy"],
+    }
     if body["username"] and not (body["password"] or body["bearerToken"]):
         body["password"] = typer.prompt("Password", hide_input=True)
     return {k: v for k, v in body.items() if v}
 
 
 User = Annotated[str, typer.Option("--username", help="User name.")]
-Password = Annotated[str, typer.Option("--password", help="Password or token; asked for with a user name.")]  # fmt: skip
+Password = Annotated[
+    str, typer.Option("--password", help="Password or token; asked for with a user name.")
+]
 Bearer = Annotated[str, typer.Option("--bearer-token", help="Bearer token.")]
 SSHKey = Annotated[str, typer.Option("--ssh-private-key-path", help="File of an SSH key.")]
-TLSCert = Annotated[str, typer.Option("--tls-client-cert-path", help="File of a client certificate.")]  # fmt: skip
+TLSCert = Annotated[
+    str, typer.Option("--tls-client-cert-path", help="File of a client certificate.")
+]
 TLSKey = Annotated[str, typer.Option("--tls-client-cert-key-path", help="File of its key.")]
 AppID = Annotated[int, typer.Option("--github-app-id", help="Id of a GitHub App.")]
-AppInstallation = Annotated[int, typer.Option("--github-app-installation-id", help="Its installation.")]  # fmt: skip
+AppInstallation = Annotated[
+    int, typer.Option("--github-app-installation-id", help="Its installation.")
+]
 AppKey = Annotated[str, typer.Option("--github-app-private-key-path", help="File of its key.")]
-AppURL = Annotated[str, typer.Option("--github-app-enterprise-base-url", help="API of a GitHub of your own.")]  # fmt: skip
-GCPKey = Annotated[str, typer.Option("--gcp-service-account-key-path", help="File of a Google service account.")]  # fmt: skip
+AppURL = Annotated[
+    str, typer.Option("--github-app-enterprise-base-url", help="API of a GitHub of your own.")
+]
+GCPKey = Annotated[
+    str, typer.Option("--gcp-service-account-key-path", help="File of a Google service account.")
+]
 OCI = Annotated[bool, typer.Option("--enable-oci", help="Helm charts by OCI.")]
 Basic = Annotated[bool, typer.Option("--force-http-basic-auth", help="Send the password unasked.")]
 HTTP = Annotated[bool, typer.Option("--insecure-oci-force-http", help="The registry speaks HTTP.")]
@@ -64,21 +84,60 @@ def add(
     type_: Annotated[str, typer.Option("--type", help="git, helm or oci.")] = "git",
     name: Annotated[str, typer.Option("--name", help="Name; Helm repositories need one.")] = "",
     project: Annotated[str, typer.Option("--project", help="Project that it belongs to.")] = "",
-    username: User = "", password: Password = "", bearer_token: Bearer = "", ssh_private_key_path: SSHKey = "",
-    tls_client_cert_path: TLSCert = "", tls_client_cert_key_path: TLSKey = "",
-    insecure: Annotated[bool, typer.Option("--insecure-skip-server-verification", "--insecure-ignore-host-key", help="Do not check the server.")] = False,
+    username: User = "",
+    password: Password = "",
+    bearer_token: Bearer = "",
+    ssh_private_key_path: SSHKey = "",
+    tls_client_cert_path: TLSCert = "",
+    tls_client_cert_key_path: TLSKey = "",
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-skip-server-verification",
+            "--insecure-ignore-host-key",
+            help="Do not check the server.",
+        ),
+    ] = False,
     enable_lfs: Annotated[bool, typer.Option("--enable-lfs", help="Fetch large files.")] = False,
-    enable_oci: OCI = False, insecure_oci_force_http: HTTP = False, github_app_id: AppID = 0, github_app_installation_id: AppInstallation = 0,
-    github_app_private_key_path: AppKey = "", github_app_enterprise_base_url: AppURL = "", gcp_service_account_key_path: GCPKey = "",
-    force_http_basic_auth: Basic = False, proxy: Proxy = "", no_proxy: NoProxy = "",
+    enable_oci: OCI = False,
+    insecure_oci_force_http: HTTP = False,
+    github_app_id: AppID = 0,
+    github_app_installation_id: AppInstallation = 0,
+    github_app_private_key_path: AppKey = "",
+    github_app_enterprise_base_url: AppURL = "",
+    gcp_service_account_key_path: GCPKey = "",
+    force_http_basic_auth: Basic = False,
+    proxy: Proxy = "",
+    no_proxy: NoProxy = "",
     depth: Annotated[int, typer.Option("--depth", help="Commits to fetch; 0 is all.")] = 0,
     upsert: Annotated[bool, typer.Option("--upsert", help="Change one that is connected.")] = False,
-    azure: Annotated[list[str] | None, typer.Option("--azure-active-directory-endpoint", "--azure-service-principal-client-id", "--azure-service-principal-client-secret", "--azure-service-principal-tenant-id", help="Not served: give --bearer-token or a password.")] = None,
-    azure_identity: Annotated[bool, typer.Option("--use-azure-workload-identity", help="Not served.")] = False,
-    cache_warm: Annotated[bool, typer.Option("--webhook-manifest-cache-warm-disabled", help="Refused: what files did not change is never rendered again.")] = False,
-) -> None:  # fmt: skip
+    azure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--azure-active-directory-endpoint",
+            "--azure-service-principal-client-id",
+            "--azure-service-principal-client-secret",
+            "--azure-service-principal-tenant-id",
+            help="Not served: give --bearer-token or a password.",
+        ),
+    ] = None,
+    azure_identity: Annotated[
+        bool, typer.Option("--use-azure-workload-identity", help="Not served.")
+    ] = False,
+    cache_warm: Annotated[
+        bool,
+        typer.Option(
+            "--webhook-manifest-cache-warm-disabled",
+            help="Refused: what files did not change is never rendered again.",
+        ),
+    ] = False,
+) -> None:
     """Connect a repository; it is asked first."""
-    unused.refuse("--webhook-manifest-cache-warm-disabled", cache_warm, "what files did not change is never rendered again")  # fmt: skip
+    unused.refuse(
+        "--webhook-manifest-cache-warm-disabled",
+        cache_warm,
+        "what files did not change is never rendered again",
+    )
     if azure or azure_identity:
         raise Problem(
             "Azure's service principals and workload identities are not served: give --username and --password, a personal access token"
@@ -86,51 +145,102 @@ def add(
     if type_ == "helm" and not name:
         raise Problem("--name is required for a Helm repository")
     body = {"repo": url, "type": type_, **secret(locals())}
-    body |= {k: v for k, v in (("name", name), ("project", project), ("insecure", insecure), ("enableLfs", enable_lfs), ("depth", depth)) if v}  # fmt: skip
+    body |= {
+        k: v
+        for k, v in (
+            ("name", name),
+            ("project", project),
+            ("insecure", insecure),
+            ("enableLfs", enable_lfs),
+            ("depth", depth),
+        )
+        if v
+    }
     Client.from_disk().post(path("repositories", upsert=upsert), body)
     say(f"Repository '{url}' added")
 
 
 @app.command("list")
 def list_(
-    output: _Output = "wide", refresh: Annotated[str, typer.Option("--refresh", help="hard: ask each one.")] = "",
+    output: _Output = "wide",
+    refresh: Annotated[str, typer.Option("--refresh", help="hard: ask each one.")] = "",
     project: Annotated[str, typer.Option("--project", help="Of this project.")] = "",
-) -> None:  # fmt: skip
+) -> None:
     """List repositories with how they answer."""
     hub = Client.from_disk()
     items = hub.get(path("repositories", appProject=project)).get("items") or []
     if refresh == "hard":
-        items = [hub.get(path("repositories", i["repo"], forceRefresh=True, appProject=i.get("project", ""))) for i in items]  # fmt: skip
+        items = [
+            hub.get(
+                path("repositories", i["repo"], forceRefresh=True, appProject=i.get("project", ""))
+            )
+            for i in items
+        ]
     if printed(items, output, "url"):
         return
     if output == "url":
         for one in items:
             say(one["repo"])
         return
-    table(["TYPE", "NAME", "REPO", "INSECURE", "OCI", "LFS", "CREDS", "STATUS", "MESSAGE", "PROJECT"], [_row(i) for i in items])  # fmt: skip
+    table(
+        ["TYPE", "NAME", "REPO", "INSECURE", "OCI", "LFS", "CREDS", "STATUS", "MESSAGE", "PROJECT"],
+        [_row(i) for i in items],
+    )
 
 
 def _row(item: dict[str, Any]) -> list[str]:
     state = item.get("connectionState") or {}
-    creds = "inherited" if item.get("inheritedCreds") else str(bool(item.get("username") or item.get("hasCredentials"))).lower()  # fmt: skip
-    return [item.get("type", "git"), item.get("name", ""), item["repo"], *(str(bool(item.get(f))).lower() for f in ("insecure", "enableOCI", "enableLfs")), creds, state.get("status", ""), state.get("message", ""), item.get("project", "")]  # fmt: skip
+    creds = (
+        "inherited"
+        if item.get("inheritedCreds")
+        else str(bool(item.get("username") or item.get("hasCredentials"))).lower()
+    )
+    return [
+        item.get("type", "git"),
+        item.get("name", ""),
+        item["repo"],
+        *(str(bool(item.get(f))).lower() for f in ("insecure", "enableOCI", "enableLfs")),
+        creds,
+        state.get("status", ""),
+        state.get("message", ""),
+        item.get("project", ""),
+    ]
 
 
 @app.command()
 def get(
-    url: Annotated[str, typer.Argument(metavar="REPOURL", help="URL.")], output: _Output = "wide",
-    refresh: Annotated[str, typer.Option("--refresh", help="hard: ask it.")] = "", project: Annotated[str, typer.Option("--project", help="Of this project.")] = "",
-) -> None:  # fmt: skip
+    url: Annotated[str, typer.Argument(metavar="REPOURL", help="URL.")],
+    output: _Output = "wide",
+    refresh: Annotated[str, typer.Option("--refresh", help="hard: ask it.")] = "",
+    project: Annotated[str, typer.Option("--project", help="Of this project.")] = "",
+) -> None:
     """Show a repository."""
-    item = Client.from_disk().get(path("repositories", url, appProject=project, forceRefresh=refresh == "hard"))  # fmt: skip
+    item = Client.from_disk().get(
+        path("repositories", url, appProject=project, forceRefresh=refresh == "hard")
+    )
     if not printed(item, output, "url"):
-        table(["TYPE", "NAME", "REPO", "INSECURE", "OCI", "LFS", "CREDS", "STATUS", "MESSAGE", "PROJECT"], [_row(item)])  # fmt: skip
+        table(
+            [
+                "TYPE",
+                "NAME",
+                "REPO",
+                "INSECURE",
+                "OCI",
+                "LFS",
+                "CREDS",
+                "STATUS",
+                "MESSAGE",
+                "PROJECT",
+            ],
+            [_row(item)],
+        )
 
 
 @app.command()
 def rm(
-    urls: Annotated[list[str], typer.Argument(metavar="REPOURL...", help="URLs.")], project: Annotated[str, typer.Option("--project", help="Of this project.")] = "",
-) -> None:  # fmt: skip
+    urls: Annotated[list[str], typer.Argument(metavar="REPOURL...", help="URLs.")],
+    project: Annotated[str, typer.Option("--project", help="Of this project.")] = "",
+) -> None:
     """Disconnect repositories."""
     hub = Client.from_disk()
     for url in urls:

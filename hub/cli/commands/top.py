@@ -12,8 +12,10 @@ from hub.cli.show import printed, say, table
 
 app = typer.Typer(
     help="Flotilla: Git says what should run, many Kubernetes clusters run it.",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-)  # fmt: skip
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 
 def _checked(server: str) -> bool:
@@ -28,7 +30,11 @@ def _checked(server: str) -> bool:
     if config.FLAGS.insecure or not server.startswith("https://"):
         return config.FLAGS.insecure
     try:
-        httpx.get(f"{server}/healthz", verify=trust(insecure=False, authority=config.FLAGS.authority), timeout=10)  # fmt: skip
+        httpx.get(
+            f"{server}/healthz",
+            verify=trust(insecure=False, authority=config.FLAGS.authority),
+            timeout=10,
+        )
     except httpx.ConnectError as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, ssl.SSLError):
@@ -37,7 +43,9 @@ def _checked(server: str) -> bool:
             return False
         said = getattr(cause, "verify_message", "") or "it is not trusted"
         if not typer.confirm(f"WARNING: server certificate had error: {said}. Proceed insecurely?"):
-            raise Problem("the certificate is not trusted: give --server-crt with its authority") from error  # fmt: skip
+            raise Problem(
+                "the certificate is not trusted: give --server-crt with its authority"
+            ) from error
         return True
     except httpx.HTTPError:
         return False
@@ -46,18 +54,48 @@ def _checked(server: str) -> bool:
 
 @app.command()
 def login(
-    server: Annotated[str, typer.Argument(help="Address of the hub, such as hub.example or http://127.0.0.1:8000.")],
-    username: Annotated[str, typer.Option(help="Account to sign in with; asked for when it is not given.")] = "",
-    password: Annotated[str, typer.Option(help="Password; asked for when it is not given.", envvar="FLOTILLA_PASSWORD")] = "",
-    name: Annotated[str, typer.Option("--name", help="Name of the context; the hub's address when left out.")] = "",
-    sso: Annotated[bool, typer.Option("--sso", help="Sign in by the browser of this machine.")] = False,
+    server: Annotated[
+        str,
+        typer.Argument(help="Address of the hub, such as hub.example or http://127.0.0.1:8000."),
+    ],
+    username: Annotated[
+        str, typer.Option(help="Account to sign in with; asked for when it is not given.")
+    ] = "",
+    password: Annotated[
+        str,
+        typer.Option(help="Password; asked for when it is not given.", envvar="FLOTILLA_PASSWORD"),
+    ] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="Name of the context; the hub's address when left out.")
+    ] = "",
+    sso: Annotated[
+        bool, typer.Option("--sso", help="Sign in by the browser of this machine.")
+    ] = False,
     sso_port: Annotated[int, typer.Option("--sso-port", help="Port for the browser's answer.")] = 0,
-    launch: Annotated[bool, typer.Option("--sso-launch-browser/--no-sso-launch-browser", help="Open the browser, or only print the address.")] = True,
-    device: Annotated[bool, typer.Option("--device", help="Sign in by a browser elsewhere, with a code.")] = False,
-    otp: Annotated[str, typer.Option("--otp", help="One-time code of an account with a second factor.")] = "",
-    callback: Annotated[str, typer.Option("--callback", help="Host and port that the browser is sent back to; this machine's in any case.")] = "",
-    skip_test_tls: Annotated[bool, typer.Option("--skip-test-tls", help="Do not look at the certificate first.")] = False,
-) -> None:  # fmt: skip
+    launch: Annotated[
+        bool,
+        typer.Option(
+            "--sso-launch-browser/--no-sso-launch-browser",
+            help="Open the browser, or only print the address.",
+        ),
+    ] = True,
+    device: Annotated[
+        bool, typer.Option("--device", help="Sign in by a browser elsewhere, with a code.")
+    ] = False,
+    otp: Annotated[
+        str, typer.Option("--otp", help="One-time code of an account with a second factor.")
+    ] = "",
+    callback: Annotated[
+        str,
+        typer.Option(
+            "--callback",
+            help="Host and port that the browser is sent back to; this machine's in any case.",
+        ),
+    ] = "",
+    skip_test_tls: Annotated[
+        bool, typer.Option("--skip-test-tls", help="Do not look at the certificate first.")
+    ] = False,
+) -> None:
     """Sign in to a hub and remember the session."""
     from hub.cli import client
     from hub.cli import login as signing
@@ -66,13 +104,16 @@ def login(
         sso_port = _port(callback)
     url = config.server_url(server, plaintext=config.FLAGS.plaintext)
     if not urlsplit(url).hostname:
-        raise Problem(f"{server} is no address of a hub: write hub.example or http://127.0.0.1:8000")  # fmt: skip
+        raise Problem(
+            f"{server} is no address of a hub: write hub.example or http://127.0.0.1:8000"
+        )
     insecure = config.FLAGS.insecure if skip_test_tls else _checked(url)
     if sso or device:
         who = (
-            signing.by_device(url, insecure=insecure, name=name) if device
+            signing.by_device(url, insecure=insecure, name=name)
+            if device
             else signing.by_browser(url, insecure=insecure, port=sso_port, launch=launch, name=name)
-        )  # fmt: skip
+        )
     else:
         who = username or typer.prompt("Username")
         secret = password or typer.prompt("Password", hide_input=True)
@@ -94,8 +135,14 @@ def _port(callback: str) -> int:
 
 @app.command()
 def configure(
-    prompts: Annotated[bool | None, typer.Option("--prompts-enabled/--no-prompts-enabled", help="Changes nothing: -y leaves questions out.")] = None,
-) -> None:  # fmt: skip
+    prompts: Annotated[
+        bool | None,
+        typer.Option(
+            "--prompts-enabled/--no-prompts-enabled",
+            help="Changes nothing: -y leaves questions out.",
+        ),
+    ] = None,
+) -> None:
     """Say that questions are left out by -y, for scripts that configure them."""
     unused.note("--prompts-enabled", prompts is not None, "questions are asked at a terminal")
     say("Questions are asked at a terminal, and left out with -y")
@@ -106,7 +153,7 @@ def relogin(
     password: Annotated[str, typer.Option(help="Password.", envvar="FLOTILLA_PASSWORD")] = "",
     sso_port: Annotated[int, typer.Option("--sso-port", help="Port for the browser's answer.")] = 0,
     otp: Annotated[str, typer.Option("--otp", help="One-time code.")] = "",
-) -> None:  # fmt: skip
+) -> None:
     """Sign in anew where the current context signed in, as the same account."""
     import base64
     import json
@@ -121,9 +168,13 @@ def relogin(
     except (IndexError, ValueError):
         claims = {}
     who = str(claims.get("sub") or "").partition(":")[0]
-    settings = Client(found.server, "", insecure=found.insecure, authority=found.authority).get("/api/v1/settings")  # fmt: skip
+    settings = Client(found.server, "", insecure=found.insecure, authority=found.authority).get(
+        "/api/v1/settings"
+    )
     if claims.get("iss") not in (None, "argocd") or not who or settings.get("userLoginsDisabled"):
-        who = signing.by_browser(found.server, insecure=found.insecure, port=sso_port, launch=True, name=found.name)  # fmt: skip
+        who = signing.by_browser(
+            found.server, insecure=found.insecure, port=sso_port, launch=True, name=found.name
+        )
     else:
         secret = password or typer.prompt(f"Password of {who}", hide_input=True)
         client.login(found.server, who, secret, insecure=found.insecure, code=otp, name=found.name)
@@ -160,7 +211,13 @@ def context(
     names = [str(c["name"]) for c in document["contexts"]]
     if not name:
         current = document.get("current-context")
-        table(["CURRENT", "NAME", "SERVER"], [["*" if c["name"] == current else "", c["name"], c["server"]] for c in document["contexts"]])  # fmt: skip
+        table(
+            ["CURRENT", "NAME", "SERVER"],
+            [
+                ["*" if c["name"] == current else "", c["name"], c["server"]]
+                for c in document["contexts"]
+            ],
+        )
         return
     if name == "-":
         name = str(document.get("previous-context") or "")
@@ -205,9 +262,14 @@ def version(
 
 @app.command()
 def apply(
-    file: Annotated[list[str], typer.Option("--filename", "-f", help="File, folder, URL, or -; may be repeated.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen; store nothing.")] = False,
-) -> None:  # fmt: skip
+    file: Annotated[
+        list[str],
+        typer.Option("--filename", "-f", help="File, folder, URL, or -; may be repeated."),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen; store nothing.")
+    ] = False,
+) -> None:
     """Create or change Applications, AppProjects and ApplicationSets as manifests say."""
     from hub.cli import files, installation
 

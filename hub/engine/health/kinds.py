@@ -246,10 +246,14 @@ def job(manifest: Manifest) -> Assessment:
 _HPA_FAILURES = {
     "AbleToScale": {"FailedGetScale", "FailedUpdateScale"},
     "ScalingActive": {
-        "FailedGetResourceMetric", "FailedGetObjectMetric", "FailedGetPodsMetric",
-        "FailedGetExternalMetric", "FailedComputeMetricsReplicas", "InvalidSelector",
+        "FailedGetResourceMetric",
+        "FailedGetObjectMetric",
+        "FailedGetPodsMetric",
+        "FailedGetExternalMetric",
+        "FailedComputeMetricsReplicas",
+        "InvalidSelector",
     },
-}  # fmt: skip
+}
 
 
 def autoscaler(manifest: Manifest) -> Assessment:
@@ -288,9 +292,13 @@ def workflow(manifest: Manifest) -> Assessment:
     """Assess an Argo Workflow."""
     status = manifest.get("status") or {}
     words = {
-        "": Health.PROGRESSING, "Pending": Health.PROGRESSING, "Running": Health.PROGRESSING,
-        "Succeeded": Health.HEALTHY, "Failed": Health.DEGRADED, "Error": Health.DEGRADED,
-    }  # fmt: skip
+        "": Health.PROGRESSING,
+        "Pending": Health.PROGRESSING,
+        "Running": Health.PROGRESSING,
+        "Succeeded": Health.HEALTHY,
+        "Failed": Health.DEGRADED,
+        "Error": Health.DEGRADED,
+    }
     return Assessment(words.get(status.get("phase", ""), Health.UNKNOWN), status.get("message", ""))
 
 
