@@ -4,13 +4,15 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 999 --home-dir /data --create-home flotilla
 WORKDIR /app
+COPY requirements.lock .
+RUN pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE manage.py ./
 COPY hub hub
 COPY projects projects
 COPY clusters clusters
 COPY appsets appsets
 COPY templates templates
-RUN pip install --no-cache-dir .
+RUN pip install --no-cache-dir --no-deps .
 ENV HUB_DATA_DIR=/data HUB_MODE=production PYTHONUNBUFFERED=1
 USER flotilla
 VOLUME /data

@@ -1,0 +1,47 @@
+# The commands that people use. `make` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help install up test engine fast lint format types migrations lock ci
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## Install Flotilla and its tools, in the locked versions
+	pip install --require-hashes -r requirements-dev.lock
+	pip install --no-deps -e .
+
+up: ## Start the whole hub with the demonstration
+	python manage.py up --demo
+
+test: ## Run every test that this machine can run
+	pytest
+
+engine: ## Run the tests of the pure engine
+	pytest tests/engine
+
+fast: ## Run what needs no control plane, server or browser
+	pytest -m "not controlplane and not services and not browser"
+
+lint: ## Check format, lint rules and import contracts
+	ruff format --check .
+	ruff check .
+	lint-imports
+
+format: ## Format the code and apply safe fixes
+	ruff format .
+	ruff check --fix .
+
+types: ## Check types
+	mypy
+
+migrations: ## Write the migrations that changed models need
+	python manage.py makemigrations
+
+lock: ## Resolve the dependencies again (needs uv)
+	uv pip compile pyproject.toml --extra keyring $(LOCK) -o requirements.lock
+	uv pip compile pyproject.toml --extra dev $(LOCK) -o requirements-dev.lock
+
+LOCK = --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+
+ci: ## Run everything that CI runs (installs servers and a browser)
+	.ci/run
