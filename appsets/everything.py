@@ -14,7 +14,7 @@ from clusters.api import cluster_json
 from hub.access import Caller, is_allowed
 from hub.api import View
 from hub.engine.errors import Expired, Invalid
-from hub.engine.reading import digits
+from hub.engine.parsing import parse_digits
 from hub.models import OLDEST, Tombstone, current_version, setting
 from hub.rest import token_of
 from projects.api.repositories import repository_json
@@ -128,7 +128,7 @@ def _start(text: str) -> int | None:
     """
     if not text:
         return None
-    version = digits(text)
+    version = parse_digits(text)
     if version is None:
         raise Invalid(f"resourceVersion must be a number that an answer had, not {text[:40]!r}")
     if version > current_version():

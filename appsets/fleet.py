@@ -17,7 +17,7 @@ from clusters.models import Cluster
 from hub.access import Caller, is_allowed, reach, require
 from hub.documents import load_yaml
 from hub.engine.errors import AccessDenied, Invalid, Precondition
-from hub.engine.reading import digits
+from hub.engine.parsing import parse_digits
 from hub.models import current_version
 from hub.pages import Shown, posted, signed_in
 from projects.listing import HEALTH, bars, stale
@@ -129,7 +129,7 @@ def _versions(rows: Iterable[Cluster]) -> list[tuple[str, int, float, float]]:
         if row.server_version:
             minor = ".".join(row.server_version.lstrip("v").split(".")[:2])
             counts[minor] = counts.get(minor, 0) + 1
-    order = tuple(sorted(counts, key=lambda v: [digits(p) or 0 for p in v.split(".")]))
+    order = tuple(sorted(counts, key=lambda v: [parse_digits(p) or 0 for p in v.split(".")]))
     return [(v, counts[v], left, width) for v, left, width in bars(counts, order)]
 
 

@@ -15,9 +15,9 @@ from appsets.template.functions import normalize
 from appsets.template.limits import require_time
 from appsets.template.render import missing_of, render_value
 from appsets.template.syntax import TemplateError
-from hub.engine.documents import Volume, parse_yaml
 from hub.engine.errors import ManifestError, RuleError
 from hub.engine.globs import fits_path, matches
+from hub.engine.kubernetes_yaml import Volume, parse_yaml
 
 MOST = 10_000
 MOST_VALUES = 5_000_000

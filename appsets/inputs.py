@@ -14,7 +14,7 @@ from appsets.scm import asking, other
 from appsets.scm.credentials import Keys
 from clusters.models import Cluster
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
-from hub.engine.permits import permits_source, reaches_cluster
+from hub.engine.project_restrictions import permits_source, reaches_cluster
 from projects import sources
 from projects.models import Project
 from projects.sources.files import Recorder

@@ -21,7 +21,7 @@ from clusters.models import Cluster
 from hub.access import Caller, is_allowed, reach
 from hub.documents import load_yaml
 from hub.engine.errors import EngineError, Invalid, NotFound
-from hub.engine.lines import STEPS, Budget
+from hub.engine.line_diff import STEPS, Budget
 from hub.models import current_version
 from hub.pages import Shown, signed_in
 from projects.listing import HEALTH, bars

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from hub.engine.backoff import parse_duration
 from hub.engine.errors import RuleError
-from hub.engine.reading import digits
+from hub.engine.parsing import parse_digits
+from hub.engine.retry import parse_duration
 
 WAITING, PENDING, PROGRESSING, HEALTHY = "Waiting", "Pending", "Progressing", "Healthy"
 NOWHERE = -1
@@ -168,10 +168,10 @@ def _count(value: Any, where: str) -> int | str | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
     text = str(value)
-    count = digits(text)
+    count = parse_digits(text)
     if count is not None:
         return count
-    percent = digits(text.removesuffix("%"), 3)
+    percent = parse_digits(text.removesuffix("%"), 3)
     if text.endswith("%") and percent is not None and percent <= 100:
         return text
     raise RuleError(

@@ -15,7 +15,7 @@ from appsets.reconcile import reconcile
 from appsets.rolling import roll
 from appsets.scm import asking
 from appsets.sets import make_due, refresh
-from hub.engine.pushes import pushed_place
+from hub.engine.repository_identity import repository_identity
 from hub.stream import wake
 from projects.follow import bare_url, reads_moved, wants_tag
 from projects.publications import reads
@@ -120,7 +120,7 @@ def pulls_changed(places: Sequence[str]) -> None:
 def pushed(urls: Sequence[str]) -> None:
     """Look at the sets whose generators read a repository that was pushed to.
 
-    Shapes: places as `pushed_place` gives them.
+    Shapes: places as `repository_identity` gives them.
     """
     rows = list(ApplicationSet.objects.only("pk", "spec"))
     make_due([r.pk for r in rows if set(urls) & _read_by(r)])
@@ -171,7 +171,7 @@ def published(place: str, tag: str) -> None:
 
 
 def _read_by(row: ApplicationSet) -> set[str]:
-    return {pushed_place(str(b.get("repoURL") or "")) for b in _git_blocks(row)}
+    return {repository_identity(str(b.get("repoURL") or "")) for b in _git_blocks(row)}
 
 
 def _git_blocks(row: ApplicationSet) -> Iterator[Mapping[str, Any]]:

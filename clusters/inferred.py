@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from clusters.models import LiveResource
-from hub.engine.errors import ODD_SHAPES
-from hub.engine.inferred import (
+from hub.engine.errors import MALFORMED_OBJECT
+from hub.engine.inferred_owners import (
     CLAIM,
     PARENTS,
     STATEFUL_SET,
@@ -97,7 +97,7 @@ def _stems(parent: LiveResource) -> list[str]:
         return []
     try:
         return claim_stems(orjson.loads(text))
-    except ODD_SHAPES:
+    except MALFORMED_OBJECT:
         return []
 
 

@@ -26,7 +26,7 @@ from clusters.kinds import Kind, Refused, aggregated, is_sound, listed_kinds, pa
 from clusters.models import Cluster
 from hub import idempotency
 from hub.engine.errors import Invalid, RetryLater, Stalled
-from hub.engine.fields import MANAGER
+from hub.engine.field_sets import MANAGER
 from hub.engine.resource import Manifest, is_segment, resource_key, split_api_version
 from hub.metrics import KUBE_REQUESTS
 from hub.outbound import pools

@@ -14,10 +14,10 @@ from django.utils import timezone
 from clusters.inferred import adopt, infer
 from clusters.intake import complaint
 from clusters.models import Cluster, LiveChange, LiveResource, pack
-from hub.engine import health, inferred
-from hub.engine.describe import describe
-from hub.engine.errors import ODD_SHAPES, RetryLater, RuleError
+from hub.engine import health, inferred_owners
+from hub.engine.errors import MALFORMED_OBJECT, RetryLater, RuleError
 from hub.engine.lua import health_script
+from hub.engine.node_info import describe
 from hub.engine.normalize import for_comparison
 from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version
 from hub.engine.tracking import Tracking, owner_of
@@ -175,7 +175,7 @@ def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
     ]
     managed = bool(owner.instance) and not owners
     # What an application marks as its own is its own, whatever it says of accounts.
-    said = None if owners or owner.instance else inferred.owner_of(manifest)
+    said = None if owners or owner.instance else inferred_owners.owner_of(manifest)
     owners += [said] if said else []
     row = LiveResource(
         cluster_id=cluster_id,
@@ -211,7 +211,7 @@ def _assess(row: LiveResource, manifest: Manifest) -> None:
         # The message is often one of the object's own fields, which may be anything.
         message = str(found.message)[:1000].replace("\0", "") if found is not None else ""
         shown = describe(manifest)
-    except (*ODD_SHAPES, RuleError):
+    except (*MALFORMED_OBJECT, RuleError):
         # Objects of kinds without a schema, and those of a server that lies, have fields of any shape.
         row.health, row.health_message = "Unknown", "its fields are not what its kind says"
         return

@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from hub.columns import DocumentField
 from hub.crypto import SealedJSONField
+from hub.engine.cluster_scopes import Where
 from hub.engine.resource import Manifest, ResourceKey
-from hub.engine.scopes import Where
 from hub.engine.status import Assessment, Health
 from hub.engine.tree import Node
 from hub.models import Lockable

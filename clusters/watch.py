@@ -36,9 +36,9 @@ from clusters.intake import Pace, complaint
 from clusters.kinds import Kind, Refused
 from clusters.kube import Connection, Unreachable, connect, headers_of, ssl_context
 from clusters.models import Cluster, LiveResource
-from hub.engine.backoff import Backoff
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.resource import Manifest, resource_key
+from hub.engine.retry import Backoff
 from hub.engine.tracking import owner_of
 from hub.metrics import CLUSTER_STATUS, WATCH_EVENTS, WATCH_LAG
 from hub.models import setting

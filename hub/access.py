@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from django.utils import timezone
 
 from hub import audit, decisions
+from hub.engine.cluster_scopes import Where, parse_scope
 from hub.engine.errors import AccessDenied, Invalid, RuleError
 from hub.engine.rbac import Decision, Enforcer, Problem, parse
-from hub.engine.rules import Reach, Rule
-from hub.engine.scopes import Where, parse_scope
+from hub.engine.rbac_rules import Reach, Rule
 from hub.models import (
     Account,
     Grant,

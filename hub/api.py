@@ -17,9 +17,9 @@ from rest_framework.views import APIView
 
 from hub import decisions, idempotency
 from hub.access import Caller, hide, require_any
+from hub.engine.cluster_scopes import split_selector
 from hub.engine.errors import AccessDenied, Invalid, Unauthenticated
-from hub.engine.reading import whole
-from hub.engine.scopes import split_selector
+from hub.engine.parsing import require_integer
 from hub.models import Account
 from hub.redirects import origin_of
 from hub.rest import JSONRenderer, read_body
@@ -279,7 +279,7 @@ def number(request: Request, name: str, default: int = 0) -> int:
     value = request.query_params.get(name)
     if value is None or value == "":
         return default
-    return whole(value, name)
+    return require_integer(value, name)
 
 
 def must_agree(path: str, body: Any, field: str) -> None:

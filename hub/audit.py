@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from hub.engine.errors import ByRule
-from hub.engine.masking import change_between
+from hub.engine.errors import RefusedByRule
 from hub.engine.printable import printable
+from hub.engine.secret_masking import change_between
 from hub.models import AuditEvent
 from hub.redaction import redact_text
 
@@ -196,7 +196,7 @@ def record_error(error: Exception, actor: str, otherwise: Subject) -> None:
 
     Shapes: `otherwise` says what the request is about where nothing noted it; see `concern`.
     """
-    if not isinstance(error, ByRule) or error.recorded:
+    if not isinstance(error, RefusedByRule) or error.recorded:
         return
     error.recorded = True
     found = about.get()

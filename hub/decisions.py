@@ -4,7 +4,7 @@ import contextvars
 import hashlib
 from typing import Any
 
-from hub.engine.rules import Reach
+from hub.engine.rbac_rules import Reach
 
 _noted: contextvars.ContextVar[dict[str, list[Any]] | None] = contextvars.ContextVar(
     "decisions", default=None

@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import Invalid, ManifestError
+from hub.engine.kubernetes_yaml import parse_yaml
 
 
 def load_yaml(text: str, field: str) -> Any:

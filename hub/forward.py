@@ -14,7 +14,7 @@ from django.utils import timezone
 from hub import trail
 from hub.crypto import seal, unseal
 from hub.engine.errors import Invalid, RetryLater
-from hub.engine.reading import digits
+from hub.engine.parsing import parse_digits
 from hub.models import AuditLink, Setting, change_setting, setting
 from hub.outbound import addresses, check_host, check_url, http
 
@@ -57,7 +57,7 @@ def _syslog(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not isinstance(value.get("address"), str):
         raise Invalid("syslog.address is required: host:port")
     host, _, port = value["address"].rpartition(":")
-    if not host or not digits(port) or value.get("protocol", "tcp") not in ("tcp", "udp"):
+    if not host or not parse_digits(port) or value.get("protocol", "tcp") not in ("tcp", "udp"):
         raise Invalid("syslog.address must be host:port and syslog.protocol tcp or udp")
     if not 0 < int(port) < 65536:
         raise Invalid("syslog.address must name a port of 1 to 65535")

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.utils.dateparse import parse_datetime
 
-from hub.engine.scopes import Where
+from hub.engine.cluster_scopes import Where
 from hub.models import AccessRecord
 from hub.naming import Naming, naming, policy_subjects
 from hub.policy_sources import Sources, grant_rule, sources_from

@@ -17,8 +17,8 @@ from django.utils import timezone
 
 from hub import decisions
 from hub.access import Caller, is_allowed, reach, where_of
+from hub.engine.cluster_scopes import Where
 from hub.engine.errors import Conflict, Invalid
-from hub.engine.scopes import Where
 from hub.models import KeptAnswer
 
 KEPT_FOR = timedelta(days=1)

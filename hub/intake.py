@@ -19,7 +19,7 @@ from django.http import parse_cookie
 from django.http.request import split_domain_port, validate_host
 
 from hub.engine.errors import Unauthenticated
-from hub.engine.reading import digits
+from hub.engine.parsing import parse_digits
 from hub.gate import Busy, Gate, Queues, Shares
 from hub.guessing import DELAY, MAX_DELAY_SECONDS
 from hub.headers import PROTECTION
@@ -321,7 +321,7 @@ def _length(headers: dict[str, str]) -> int | None:
         )
     if not text:
         return None if "transfer-encoding" in headers else 0
-    length = digits(text)
+    length = parse_digits(text)
     if length is None:
         raise Refused(400, "Content-Length is no number")
     return length

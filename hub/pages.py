@@ -41,8 +41,8 @@ from hub.engine.errors import (
     Stalled,
     Unauthenticated,
 )
+from hub.engine.parsing import parse_digits
 from hub.engine.rbac import RESOURCES
-from hub.engine.reading import digits
 from hub.heads import COOKIE
 from hub.models import (
     AuditCheckpoint,
@@ -309,7 +309,7 @@ def trail_page(request: HttpRequest, caller: Caller) -> HttpResponse:
     params, error = request.GET, ""
     try:
         rows = review.search(params).order_by("-pk")
-        if (before := digits(params.get("before", ""))) is not None:
+        if (before := parse_digits(params.get("before", ""))) is not None:
             rows = rows.filter(pk__lt=before)
         events = list(rows[:101])
     except Invalid as problem:
@@ -359,7 +359,7 @@ def trail_page(request: HttpRequest, caller: Caller) -> HttpResponse:
 def newer_events(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Say how many events that fit the filters came after those that a page shows."""
     require(caller, "audit", "get", "events")
-    after = digits(request.GET.get("after", ""))
+    after = parse_digits(request.GET.get("after", ""))
     if after is None:
         raise Http404
     try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from hub.engine.cluster_scopes import parse_scope
 from hub.engine.errors import RuleError
 from hub.engine.project_roles import project_policy
 from hub.engine.rbac import (
@@ -19,8 +20,7 @@ from hub.engine.rbac import (
     parse,
     usable,
 )
-from hub.engine.rules import Rule
-from hub.engine.scopes import parse_scope
+from hub.engine.rbac_rules import Rule
 
 log = logging.getLogger(__name__)
 

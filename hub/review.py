@@ -24,9 +24,9 @@ from rest_framework.response import Response
 from hub import audit, history, trail
 from hub.access import require
 from hub.api import View, actor, body_map, named_account, number
-from hub.engine.chain import canonical, key_id
+from hub.engine.audit_chain import canonical, key_id
 from hub.engine.errors import Invalid, NotFound
-from hub.engine.reading import in_range
+from hub.engine.parsing import time_in_range
 from hub.models import (
     AuditCheckpoint,
     AuditEvent,
@@ -57,13 +57,13 @@ def moment(text: str, field: str, *, end: bool = False) -> datetime | None:
     except ValueError as error:
         raise Invalid(f"{field}: {text[:40]!r} is no time") from error
     if day is not None:
-        first = in_range(datetime(day.year, day.month, day.day, tzinfo=UTC), field)
+        first = time_in_range(datetime(day.year, day.month, day.day, tzinfo=UTC), field)
         return first + timedelta(days=1 if end else 0)
     if found is None:
         raise Invalid(
             f"{field} must be a day or a time such as 2026-03-01 or 2026-03-01T12:00:00Z, not {text[:40]!r}"
         )
-    return in_range(timezone.make_aware(found) if timezone.is_naive(found) else found, field)
+    return time_in_range(timezone.make_aware(found) if timezone.is_naive(found) else found, field)
 
 
 def condition(params: Any) -> Q:

@@ -17,10 +17,10 @@ from hub import access, audit
 from hub.access import checked_rule, decide, grant_json, require, role_json, where_of
 from hub.accounts import normal_object
 from hub.api import View, actor, body_map, must_agree
-from hub.engine.backoff import parse_duration
 from hub.engine.errors import Invalid, NotFound
+from hub.engine.parsing import require_time
 from hub.engine.rbac import RESOURCES, Decision, parse, unknown_roles
-from hub.engine.reading import moment
+from hub.engine.retry import parse_duration
 from hub.models import (
     Account,
     Grant,
@@ -305,7 +305,7 @@ def give(body: dict[str, Any], who: str) -> Grant:
 def _moment(value: Any, field: str) -> datetime | None:
     if value in (None, ""):
         return None
-    return moment(str(value), field)
+    return require_time(str(value), field)
 
 
 class OneGrant(View):

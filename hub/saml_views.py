@@ -23,7 +23,7 @@ from onelogin.saml2.xmlparser import DTDForbidden, EntitiesForbidden
 
 from hub import saml
 from hub.engine.errors import NotFound
-from hub.engine.reading import digits
+from hub.engine.parsing import parse_digits
 from hub.heads import COOKIE
 from hub.models import Account, LoginSession
 from hub.oidc import SignInError
@@ -93,7 +93,7 @@ def _forget_oldest() -> None:
 
 
 def _is_too_large(request: HttpRequest) -> bool:
-    length = digits(request.META.get("CONTENT_LENGTH"))
+    length = parse_digits(request.META.get("CONTENT_LENGTH"))
     # Without a length the body has no end that is known before it is read.
     return length is None or length > saml.MOST_BYTES
 

@@ -22,8 +22,8 @@ from django.utils import timezone
 from hub import audit, guessing
 from hub.access import Caller, caller_of
 from hub.engine.errors import Invalid, NotFound, Precondition, Protected, Unauthenticated
-from hub.engine.patterns import PatternError, finds
-from hub.engine.reading import whole
+from hub.engine.parsing import require_integer
+from hub.engine.regex import PatternError, finds
 from hub.models import (
     Account,
     ApiToken,
@@ -543,7 +543,7 @@ def create_token(
     Units: `seconds` until it ends, 0 for never.
     Raises: Invalid naming the field; Precondition for an id that is taken; Protected.
     """
-    seconds = whole(seconds or 0, "expiresIn")
+    seconds = require_integer(seconds or 0, "expiresIn")
     if not 0 <= seconds <= 10 * 366 * 86_400:
         raise Invalid("expiresIn must be between 0 (never) and ten years in seconds")
     token_id = token_id or str(uuid.uuid4())

@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from hub.engine.backoff import parse_duration
 from hub.engine.errors import RuleError
-from hub.engine.networks import Network, networks
+from hub.engine.outbound_addresses import Network, networks
+from hub.engine.retry import parse_duration
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 # Whatever the hub writes (database, mirrors, keys, logs) is for its own user: every process reads this file first.

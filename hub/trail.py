@@ -30,7 +30,7 @@ from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from hub import audit
-from hub.engine.chain import (
+from hub.engine.audit_chain import (
     GENESIS,
     Verdict,
     digest_of,

@@ -11,7 +11,7 @@ from django.utils import timezone
 from hub import audit
 from hub.access import set_project_roles
 from hub.engine.errors import Conflict, Invalid, NotFound, NotPermitted, Outdated, Protected
-from hub.engine.reading import integer
+from hub.engine.parsing import parse_integer
 from hub.models import Tombstone, next_version
 from hub.stream import publish, wake
 from projects.manifests import application_json, mirror, mirror_application, project_json
@@ -212,7 +212,7 @@ def check_version(given: Any, first: int, last: int, what: str) -> None:
     """
     if given in (None, ""):
         return
-    version = integer(given)
+    version = parse_integer(given)
     if version is None or version < 0:
         raise Invalid(
             f"metadata.resourceVersion must be the number that an answer had, not {str(given)[:40]!r}"

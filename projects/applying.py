@@ -8,11 +8,11 @@ from typing import Any
 from clusters.kinds import Refused
 from clusters.models import LiveResource
 from hub.engine import health
-from hub.engine.enabling import Refusal, enabler
 from hub.engine.errors import Forbidden, Stalled
 from hub.engine.health import HOOK_FINALIZER
 from hub.engine.normalize import normalize_desired
 from hub.engine.plan import FAILED, HOOK, PENDING, RUNNING, Step
+from hub.engine.prerequisites import Refusal, prerequisite_of
 from hub.engine.resource import Manifest, annotations_of, with_metadata
 from hub.engine.status import Health
 from projects import refusals
@@ -49,7 +49,7 @@ def execute(run: Run, number: int, until: float) -> Step:
         except Stalled as error:
             return _failed(step_, error.message)
         except Refused as refused:
-            before = enabler(run.steps, number, Refusal(refused.status, refused.message))
+            before = prerequisite_of(run.steps, number, Refusal(refused.status, refused.message))
             if before is None or time.monotonic() > until:
                 return _failed(step_, refused.message)
         time.sleep(0.3)

@@ -17,10 +17,18 @@ from clusters.kinds import Kind, Refused
 from clusters.kube import Connection, connect, secretless
 from clusters.models import Cluster
 from hub import audit
+from hub.engine.change_outcome import (
+    CREATE,
+    DELETE,
+    PATCH,
+    Outcome,
+    fingerprint,
+    outcome_of,
+    without_noise,
+)
 from hub.engine.errors import EngineError, RetryLater, Stalled
-from hub.engine.evidence import CREATE, DELETE, PATCH, Found, fingerprint, look, without_noise
-from hub.engine.masking import masked
 from hub.engine.resource import Manifest, ResourceKey
+from hub.engine.secret_masking import masked
 from hub.models import AuditEvent, PendingChange
 from hub.redaction import redact_text
 from hub.stream import wake
@@ -82,14 +90,14 @@ def change(
             result = call(connection, kind)
         except Refused as refused:
             error = secretless(refused, _stub(kind, what.key))
-            _conclude(pending, Found("failed", error.message), None)
+            _conclude(pending, Outcome("failed", error.message), None)
             raise error from refused
         except (RetryLater, Stalled):
             PendingChange.objects.filter(pk=pending.pk).update(due_at=timezone.now() + GRACE)
             raise
         if result:
             live.record(target.cluster.pk, [live.Seen(result, is_whole=True)])
-        _conclude(pending, Found("allowed"), {} if what.how == DELETE else result)
+        _conclude(pending, Outcome("allowed"), {} if what.how == DELETE else result)
     mark_due([target.application.pk])
     return result
 
@@ -155,7 +163,7 @@ def _body(patch: Any) -> Any:
 
 
 def _conclude(
-    pending: PendingChange, found: Found, after: Manifest | None, *, looked: bool = False
+    pending: PendingChange, found: Outcome, after: Manifest | None, *, looked: bool = False
 ) -> None:
     """Write the outcome of an intent, with the masked difference; once."""
     intent = AuditEvent.objects.get(pk=pending.event)
@@ -191,13 +199,13 @@ def resolve(pk: int) -> bool:
             return False
         cluster = Cluster.objects.filter(pk=pending.cluster).first()
         if cluster is None:
-            _conclude(pending, Found("unknown", "the cluster is no longer registered"), None)
+            _conclude(pending, Outcome("unknown", "the cluster is no longer registered"), None)
             return True
         try:
             current = _fetch(pending, cluster)
         except (Refused, RetryLater, Stalled, EngineError) as error:
             return _wait(pending, str(error))
-        _conclude(pending, look(pending.plan, current), current or {}, looked=True)
+        _conclude(pending, outcome_of(pending.plan, current), current or {}, looked=True)
     mark_due(list(Application.objects.filter(pk=pending.application).values_list("pk", flat=True)))
     return True
 
@@ -215,7 +223,7 @@ def _wait(pending: PendingChange, why: str) -> bool:
     begun = AuditEvent.objects.filter(pk=pending.event).values_list("at", flat=True).first()
     if begun is not None and now - begun > PATIENCE:
         _conclude(
-            pending, Found("unknown", f"the cluster did not answer: {why}"), None, looked=True
+            pending, Outcome("unknown", f"the cluster did not answer: {why}"), None, looked=True
         )
         return True
     delay = min(RETRY * 2 ** min(pending.attempts, 10), LONGEST_RETRY)

@@ -16,13 +16,13 @@ from clusters.kube import connect, kind_of
 from clusters.models import Cluster, LiveResource
 from clusters.schemas import types_of
 from hub.engine import health
-from hub.engine.diff import CompareSettings, Comparison, look_at, missing
+from hub.engine.diff import CompareSettings, Comparison, compare_locally, missing
+from hub.engine.duplicate_elements import Duplicate, without_duplicates
 from hub.engine.errors import EngineError, Stalled
 from hub.engine.hooks import hook_phases, is_hook, is_ignored, wave
-from hub.engine.ignore import IgnoreRule, ignore_rules
+from hub.engine.ignore_rules import IgnoreRule, ignore_rules
 from hub.engine.normalize import normalize_desired
-from hub.engine.options import compare_options, parse_options, resource_options
-from hub.engine.repeats import Repeat, without_repeats
+from hub.engine.preserve_ignored import preserve_ignored
 from hub.engine.resource import (
     Manifest,
     ResourceKey,
@@ -31,9 +31,9 @@ from hub.engine.resource import (
     unique,
     with_metadata,
 )
-from hub.engine.respect import respect_ignored
 from hub.engine.schema import OBJECT, Type
 from hub.engine.status import ResourceState, Sync
+from hub.engine.sync_options import compare_options, parse_options, resource_options
 from hub.engine.tracking import mark
 from hub.models import setting
 from projects import evidence, home
@@ -164,7 +164,7 @@ class _Context:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """One resource after the first look."""
+    """One resource after the local comparison."""
 
     key: ResourceKey
     target: Manifest | None
@@ -174,7 +174,7 @@ class _Draft:
     question: Question | None
     holder: str
     """The instance of another application that has it."""
-    repeats: Sequence[Repeat] = ()
+    repeats: Sequence[Duplicate] = ()
     error: EngineError | Refused | None = None
 
 
@@ -433,21 +433,21 @@ def _looked_at(
     if target is None:
         return _Draft(key, target, row, current, None, None, holder)
     type_ = context.types.get(_type_name(target))
-    wanted, repeats = normalize_desired(target), list[Repeat]()
+    wanted, repeats = normalize_desired(target), list[Duplicate]()
     if type_ is not None:
-        wanted, repeats = without_repeats(wanted, type_)
+        wanted, repeats = without_duplicates(wanted, type_)
     if current is None:
         return _Draft(key, target, row, current, missing(wanted), None, holder, repeats)
     wanted = _as_sent(wanted, current, context, type_ or OBJECT)
-    look = look_at(wanted, current, context.rules, context.jq.delete, type_)
+    local = compare_locally(wanted, current, context.rules, context.jq.delete, type_)
     never = context.ask is Ask.NOT or _is_hubs(cluster, key)
     mode = Mode.NEVER if never else mode_of(target, application)
-    if look.is_same and mode is not Mode.ALWAYS:
-        return _Draft(key, target, row, current, look.as_same(), None, holder, repeats)
+    if local.is_same and mode is not Mode.ALWAYS:
+        return _Draft(key, target, row, current, local.as_unchanged(), None, holder, repeats)
     if mode is Mode.NEVER:
-        return _Draft(key, target, row, current, look.settled(), None, holder, repeats)
+        return _Draft(key, target, row, current, local.best_guess(), None, holder, repeats)
     question = Question(
-        look,
+        local,
         always=mode is Mode.ALWAYS,
         mutations=counts_mutations(target, application),
         validate=resource_options(target, context.options).validate,
@@ -458,7 +458,7 @@ def _looked_at(
 def _as_sent(wanted: Manifest, current: Manifest, context: _Context, type_: Type) -> Manifest:
     if context.options.get("RespectIgnoreDifferences") != "true":
         return wanted
-    return respect_ignored(wanted, current, context.rules.rules, context.jq.paths, type_)
+    return preserve_ignored(wanted, current, context.rules.rules, context.jq.paths, type_)
 
 
 def _settled(
@@ -470,7 +470,7 @@ def _settled(
     try:
         user = user_for(context.application, project, context.cluster)
     except Stalled as error:
-        return {key: Settled(question.look.settled(), error.message) for key, question in asked}
+        return {key: Settled(question.local.best_guess(), error.message) for key, question in asked}
     questions = [question for _, question in asked]
     found = settle(context.cluster, user, questions, fresh=context.ask is Ask.ANEW)
     return {key: answer for (key, _), answer in zip(asked, found, strict=True)}

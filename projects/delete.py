@@ -8,11 +8,11 @@ from django.utils import timezone
 
 from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
-from hub.engine.errors import ByRule, EngineError, RetryLater, Stalled
-from hub.engine.guard import Candidate, Verdict, budget_from, rule
+from hub.engine.deletion_guard import Candidate, Verdict, budget_from, decide_deletions
+from hub.engine.errors import EngineError, RefusedByRule, RetryLater, Stalled
 from hub.engine.hooks import SyncPhase, hook_phases, is_hook, wave
-from hub.engine.options import parse_options, resource_options
 from hub.engine.resource import Manifest
+from hub.engine.sync_options import parse_options, resource_options
 from hub.stream import publish, wake
 from projects import home
 from projects.applications import remove
@@ -55,7 +55,7 @@ def delete_application(pk: int) -> None:
         except HookFailed as failed:
             _again(application, failed.message, error=True, delay=failed.delay)
         except (RetryLater, Stalled) as error:
-            if isinstance(error, ByRule):
+            if isinstance(error, RefusedByRule):
                 not_deleted(application, error.message)
             _again(application, error.message, error=True)
         except (Refused, EngineError) as error:
@@ -142,7 +142,7 @@ def _cascade(application: Application, project: Project, cluster: Cluster) -> No
         )
     candidates, kept = _candidates(application, project, cluster)
     options = parse_options(application.sync_policy.get("syncOptions") or [])
-    ruling = rule(
+    ruling = decide_deletions(
         [Candidate(row.resource_key, _delete_option(row, options)) for row in candidates],
         total=len(candidates),
         budget=budget_from((project.spec.get("flotilla") or {}).get("deletion")),

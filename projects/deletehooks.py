@@ -18,11 +18,11 @@ from hub.engine.errors import EngineError, Forbidden, RetryLater, Stalled
 from hub.engine.health import HOOK_FINALIZER
 from hub.engine.hooks import SyncPhase, delete_policies, hook_phases, is_hook, wave
 from hub.engine.normalize import normalize_desired
-from hub.engine.options import parse_options, resource_options
-from hub.engine.permits import permits_source
 from hub.engine.plan import generated_name, kind_rank
+from hub.engine.project_restrictions import permits_source
 from hub.engine.resource import Manifest, ResourceKey, annotations_of, resource_key, with_metadata
 from hub.engine.status import Assessment, Health, worst
+from hub.engine.sync_options import parse_options, resource_options
 from projects import sources
 from projects.applying import OPERATION_ID, marked
 from projects.compare import prepared

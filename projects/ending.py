@@ -8,8 +8,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from hub import audit
-from hub.engine.backoff import retry_policy
 from hub.engine.errors import RetryLater, Stalled
+from hub.engine.retry import retry_policy
 from hub.engine.status import Phase
 from hub.metrics import SYNC
 from hub.redaction import redact_text

@@ -1,4 +1,4 @@
-"""What API servers answer to dry runs: asked where a look is in doubt, and kept for all processes.
+"""What API servers answer to dry runs: requested where a local comparison is in doubt, and kept for all processes.
 
 An answer "applying changes nothing" holds while the manifest stays and nothing changes where the
 two differ word for word; any other while nothing of the live resource changes.
@@ -21,11 +21,11 @@ from clusters.kinds import Refused
 from clusters.kube import Unreachable, connect, kind_of, secretless
 from clusters.live import digest_of
 from clusters.models import Cluster, DryRun, LiveResource, pack, unpack
-from hub.engine.diff import Comparison, Look
+from hub.engine.diff import Comparison, LocalComparison
 from hub.engine.errors import EngineError
-from hub.engine.masking import digest_of as digest_of_value
-from hub.engine.options import compare_options
 from hub.engine.resource import Manifest, ResourceKey, resource_key, with_metadata
+from hub.engine.secret_masking import digest_of as digest_of_value
+from hub.engine.sync_options import compare_options
 from hub.metrics import DRY_RUN_CACHE, DRY_RUNS
 from projects.models import Application
 
@@ -84,9 +84,9 @@ def _words(application: Application) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One resource of which the look left a doubt."""
+    """One resource whose local comparison left a doubt."""
 
-    look: Look
+    local: LocalComparison
     always: bool = False
     mutations: bool = False
     validate: bool = True
@@ -94,19 +94,19 @@ class Question:
     @property
     def key(self) -> ResourceKey:
         """The resource."""
-        return resource_key(self.look.wanted)
+        return resource_key(self.local.wanted)
 
     @property
     def whole(self) -> str:
         """The digest of all that is live and counts."""
-        return f"L{digest_of(self.look.live)}"
+        return f"L{digest_of(self.local.live)}"
 
     @property
     def place(self) -> str:
         """The digest of what is live where it matters."""
         if self.always:
             return self.whole
-        return f"{'m' if self.mutations else ''}{self.look.place}"
+        return f"{'m' if self.mutations else ''}{self.local.doubts_digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def settle(
 
 
 def _asked(question: Question, user: str) -> str:
-    return _digest(question.look.wanted, user, validate=question.validate)
+    return _digest(question.local.wanted, user, validate=question.validate)
 
 
 def _digest(sent: Manifest, user: str, *, validate: bool) -> str:
@@ -176,20 +176,20 @@ def _settled_by(row: DryRun, question: Question) -> Settled:
     try:
         return _judged(row, question)
     except EngineError as error:
-        return Settled(question.look.as_same(), error=error)
+        return Settled(question.local.as_unchanged(), error=error)
 
 
 def _judged(row: DryRun, question: Question) -> Settled:
-    look = question.look
+    local = question.local
     if row.verdict == SAME:
-        return Settled(look.as_same())
+        return Settled(local.as_unchanged())
     if row.verdict == DIFFERENT and row.body is not None:
-        return Settled(look.by(unpack(row.body), mutations=question.mutations))
+        return Settled(local.with_dry_run(unpack(row.body), mutations=question.mutations))
     if row.verdict == DIFFERENT:
-        return Settled(look.as_changed())
+        return Settled(local.as_changed())
     if row.message.startswith(_REFUSED_AS_INVALID):
-        return Settled(look.as_changed(), row.message, is_passing=True)
-    return Settled(look.settled(), row.message, is_passing=True)
+        return Settled(local.as_changed(), row.message, is_passing=True)
+    return Settled(local.best_guess(), row.message, is_passing=True)
 
 
 _REFUSED_AS_INVALID = "the API server does not take the manifest: "
@@ -197,7 +197,7 @@ _REFUSED_AS_INVALID = "the API server does not take the manifest: "
 
 def _ask(cluster: Cluster, user: str, question: Question) -> DryRun:
     """Return the answer of the API server as it is kept; nothing that is kept when it cannot be asked."""
-    sent = question.look.wanted
+    sent = question.local.wanted
     row = DryRun(
         cluster=cluster,
         resource=question.key.text,
@@ -214,7 +214,7 @@ def _ask(cluster: Cluster, user: str, question: Question) -> DryRun:
         return row
     if answer is None:
         row.asked, row.verdict, row.message = "", REFUSED, _without_answer("its kind is not served")
-    elif question.look.is_unchanged_by(answer, mutations=question.mutations):
+    elif question.local.is_unchanged_by(answer, mutations=question.mutations):
         row.verdict, row.place = SAME, question.place
     else:
         row.verdict, row.body = DIFFERENT, _body(answer)
@@ -297,14 +297,14 @@ def _prune(cluster: Cluster, resources: set[str]) -> None:
             DryRun.objects.filter(pk__in=old).delete()
 
 
-def learn(cluster: Cluster, user: str, look: Look, *, validate: bool) -> None:
+def learn(cluster: Cluster, user: str, local: LocalComparison, *, validate: bool) -> None:
     """Keep what a real apply has shown: its result is what applying the same again leaves as it is.
 
-    `look` is that of the manifest as it was sent at what the server answered.
+    `local` compares the manifest as it was sent at what the server answered.
     """
-    if look.is_same:
+    if local.is_same:
         return
-    question = Question(look, validate=validate)
+    question = Question(local, validate=validate)
     row = DryRun(
         cluster=cluster, resource=question.key.text, asked=_asked(question, user), verdict=SAME
     )

@@ -17,8 +17,8 @@ from django.utils import timezone
 from clusters.live import shown_by
 from clusters.models import Cluster, LiveChange, LiveResource
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
-from hub.engine.permits import folded_url, normal_url
-from hub.engine.pushes import pushed_place
+from hub.engine.project_restrictions import folded_url, normal_url
+from hub.engine.repository_identity import repository_identity
 from hub.stream import publish, wake
 from projects import sources
 from projects.lease import claim
@@ -358,9 +358,9 @@ def push_received(urls: Iterable[str], moved: Sequence[tuple[str, str]]) -> int:
     Shapes: `urls` are web and clone URLs; `moved` are refs with their new heads, so that a repository
         that already has them all is not asked again.
     """
-    wanted = {pushed_place(url) for url in urls if url}
+    wanted = {repository_identity(url) for url in urls if url}
     wake("appsets.pushed", tuple(sorted(wanted)), priority=2)
-    found = [r for r in GitRemote.objects.all() if pushed_place(url_of(r.url)) in wanted]
+    found = [r for r in GitRemote.objects.all() if repository_identity(url_of(r.url)) in wanted]
     for remote in found:
         if all(is_commit(commit) and commit == remote.refs.get(ref) for ref, commit in moved):
             continue

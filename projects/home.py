@@ -6,9 +6,9 @@ from typing import NamedTuple
 from django.conf import settings
 
 from clusters.kinds import Refused
+from hub.engine.apply_merge import Ownership, merge_for_apply
 from hub.engine.errors import AccessDenied, Conflict, Invalid, NotFound, Precondition
-from hub.engine.fields import MANAGER, applied_fields, owned_fields
-from hub.engine.merge import Ownership, look
+from hub.engine.field_sets import MANAGER, applied_fields, owned_fields
 from hub.engine.normalize import without_nulls
 from hub.engine.resource import Manifest, ResourceKey
 from hub.engine.schema import OBJECT
@@ -97,7 +97,7 @@ def _change(manifest: Manifest) -> _Change:
     if current is None:
         return _Change(name, None, manifest)
     owner = Ownership(owned_fields(current), dict)
-    merged = look(without_nulls(manifest), current, OBJECT, owner)[0]
+    merged = merge_for_apply(without_nulls(manifest), current, OBJECT, owner)[0]
     return _Change(name, current, dict(merged))
 
 

@@ -3,7 +3,7 @@
 from clusters.kube import Connection, connect
 from clusters.models import Cluster
 from hub.engine.errors import Forbidden, RuleError, Stalled
-from hub.engine.permits import service_account_for
+from hub.engine.project_restrictions import service_account_for
 from hub.models import setting
 from projects.models import Application, Project
 

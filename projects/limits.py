@@ -8,7 +8,7 @@ from django.conf import settings
 from clusters.models import HOME_NAME, HOME_SERVER
 from hub.access import Caller, require
 from hub.engine.errors import Invalid
-from hub.engine.permits import lists_kind, merged_spec, permits_destination
+from hub.engine.project_restrictions import lists_kind, permits_destination, with_global_projects
 from projects.models import Project
 from projects.specs import check_project, global_projects, invalid_after
 
@@ -123,7 +123,7 @@ def _require_governing(
 
 
 def _effective(project: Project) -> dict[str, Any]:
-    return merged_spec(project.spec, [p.spec for p in global_projects(project)])
+    return with_global_projects(project.spec, [p.spec for p in global_projects(project)])
 
 
 def _child_projects(spec: Mapping[str, Any]) -> set[str]:

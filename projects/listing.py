@@ -12,7 +12,7 @@ from django.http import QueryDict
 from django.utils import timezone
 
 from hub.access import Caller
-from hub.engine.reading import digits
+from hub.engine.parsing import parse_digits
 from projects.models import DELAYED, ERRORS, Application, ApplicationQuerySet
 from projects.visible import visible
 
@@ -199,7 +199,7 @@ def chosen(params: QueryDict) -> Chosen:
         params.get("q", "").strip()[:200],
         params.get("sort", "") if params.get("sort", "") in SORTS else "",
         next((v for v in VIEWS if v == params.get("view")), "table"),
-        max(1, digits(page, 6) or 1),
+        max(1, parse_digits(page, 6) or 1),
         params.get("favourites") == "1",
     )
 

@@ -13,8 +13,8 @@ from clusters.models import Cluster, unpack
 from hub.columns import DocumentField, has, is_object, is_text
 from hub.crypto import SealedJSONField
 from hub.engine.autosync import is_automated
+from hub.engine.cluster_scopes import Where
 from hub.engine.resource import Manifest
-from hub.engine.scopes import Where
 from hub.lookups import PairOf
 from hub.models import Account, Lockable, next_version
 

@@ -15,11 +15,11 @@ from clusters import live
 from clusters.models import HOME_NAME, HOME_SERVER, LiveResource
 from hub import audit
 from hub.access import Caller, is_allowed, require, where_of
+from hub.engine.cluster_scopes import Where
 from hub.engine.errors import AccessDenied, Stalled
 from hub.engine.globs import matches
-from hub.engine.permits import lists_kind, permits_destination, permits_kind
+from hub.engine.project_restrictions import lists_kind, permits_destination, permits_kind
 from hub.engine.resource import Manifest
-from hub.engine.scopes import Where
 from hub.engine.tracking import owner_of
 from hub.lookups import PairOf
 from projects.limits import is_governing, require_change

@@ -10,12 +10,8 @@ from django.db import transaction
 from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
 from hub.access import caller_by
-from hub.engine.enabling import Refusal, enabler
-from hub.engine.errors import ByRule, Forbidden, RetryLater, Stalled
-from hub.engine.masking import digest_of
+from hub.engine.errors import Forbidden, RefusedByRule, RetryLater, Stalled
 from hub.engine.normalize import normalize_desired
-from hub.engine.options import ResourceOptions, parse_options, resource_options
-from hub.engine.permits import permits_source
 from hub.engine.plan import (
     APPLY,
     FAILED,
@@ -27,11 +23,15 @@ from hub.engine.plan import (
     is_multi_step,
     plan,
 )
+from hub.engine.prerequisites import Refusal, prerequisite_of
+from hub.engine.preserve_ignored import preserve_ignored
+from hub.engine.project_restrictions import permits_source
 from hub.engine.resource import Manifest, ResourceKey, resource_key
-from hub.engine.respect import respect_ignored
+from hub.engine.resource_selection import is_selected, selection_problem
 from hub.engine.schema import OBJECT
-from hub.engine.selection import idle, selects
+from hub.engine.secret_masking import digest_of
 from hub.engine.status import Phase, Sync
+from hub.engine.sync_options import ResourceOptions, parse_options, resource_options
 from hub.stream import publish
 from projects import evidence, home, sources
 from projects.compare import Compared, Pair, comparison, settings_for
@@ -91,7 +91,7 @@ class Failed(Exception):
     """The sync cannot succeed as it is: a problem of the user's."""
 
 
-class NotAllowed(ByRule, Failed):
+class NotAllowed(RefusedByRule, Failed):
     """The sync would do what a rule of the project does not permit."""
 
 
@@ -167,7 +167,7 @@ def compared(run: Run) -> Compared:
     desired = desired_of(run)
     local = run.operation.sync.get("manifests")
     if local:
-        from hub.engine.documents import Volume, parse_yaml
+        from hub.engine.kubernetes_yaml import Volume, parse_yaml
         from hub.engine.resource import manifests_from
 
         volume = Volume()
@@ -240,10 +240,14 @@ def _chosen(run: Run, found: Compared) -> list[Any]:
     if selected:
         pairs = [p for p in pairs if not p.state.hook]
         # What healed itself since it was found to differ is not missed.
-        wrong = "" if run.operation.is_automated else idle(selected, [p.key for p in pairs])
+        wrong = (
+            ""
+            if run.operation.is_automated
+            else selection_problem(selected, [p.key for p in pairs])
+        )
         if wrong:
             raise Failed(wrong)
-        pairs = [p for p in pairs if selects(selected, p.key)]
+        pairs = [p for p in pairs if is_selected(selected, p.key)]
     if run.options.get("ApplyOutOfSyncOnly") == "true":
         pairs = [p for p in pairs if p.state.hook or p.state.status is not Sync.SYNCED]
     return pairs
@@ -415,7 +419,7 @@ def _spared(
 
 def _judged(run: Run, number: int, refusal: Refusal) -> Step:
     step_ = run.steps[number]
-    before = enabler(run.steps, number, refusal)
+    before = prerequisite_of(run.steps, number, refusal)
     if refusal.is_answer and before is None and not _is_without_namespace(run, step_, refusal):
         return replace(step_, status=FAILED, result="SyncFailed", message=refusal.message)
     if not run.dry_run:
@@ -497,7 +501,7 @@ def manifest_to_send(run: Run, manifest: Manifest, current: Manifest | None) -> 
         jq = Jq(run.application.project, run.application.qualified_name)
         type_ = run.target.type_of(manifest) or OBJECT
         rules = settings_for(run.application).rules
-        wanted = respect_ignored(wanted, current, rules, jq.paths, type_)
+        wanted = preserve_ignored(wanted, current, rules, jq.paths, type_)
     return wanted
 
 

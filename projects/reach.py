@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from clusters import live
 from clusters.models import Cluster, LiveQuerySet, LiveResource
-from hub.engine.permits import permits_destination
 from hub.engine.plan import defined_kind
-from hub.engine.reach import Limits, Mark, holder, is_child
+from hub.engine.project_restrictions import permits_destination
 from hub.engine.resource import Manifest, ResourceKey, split_api_version
+from hub.engine.resource_access import Limits, Mark, is_child, owning_instance
 from hub.engine.tree import Node
 from projects.models import Application, Project
 from projects.specs import cluster_problem, project_of
@@ -109,7 +109,7 @@ class Reach:
         while level:
             level = self._owners(level, known)
             known |= {node.uid: _mark(node) for node in level}
-        return {node.uid: holder(known[node.uid], instance, known) for node in nodes}
+        return {node.uid: owning_instance(known[node.uid], instance, known) for node in nodes}
 
     def _owners(self, nodes: Sequence[Node], known: Mapping[str, Mark]) -> list[Node]:
         wanted = {

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from hub import audit
-from hub.engine.errors import ByRule
+from hub.engine.errors import RefusedByRule
 from projects.models import Application, Operation
 
 AUTOMATED = "automated sync"
@@ -39,7 +39,7 @@ def refused(operation: Operation, reason: str, *, verb: str = "sync") -> None:
 
 def refused_by(operation: Operation, error: Exception) -> None:
     """Write that an operation ended because of a rule; other errors are no refusals."""
-    if isinstance(error, ByRule) and not error.recorded:
+    if isinstance(error, RefusedByRule) and not error.recorded:
         refused(operation, str(error))
 
 

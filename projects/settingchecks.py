@@ -7,8 +7,8 @@ from django.utils.dateparse import parse_datetime
 
 from hub.engine import lua
 from hub.engine.errors import Invalid, RuleError
-from hub.engine.ignore import ignore_rules
-from hub.engine.patterns import PatternError, compiled
+from hub.engine.ignore_rules import ignore_rules
+from hub.engine.regex import PatternError, compiled
 from projects.jq import check_path
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hub.engine.shapes import ANY, TEXT, TRUTH, WHOLE, Shape
+from hub.engine.shape_check import ANY, TEXT, TRUTH, WHOLE, Shape
 
 _MAP: Shape = {"*": TEXT}
 _RESOURCE = {"group": TEXT, "kind": TEXT, "name": TEXT, "namespace": TEXT}

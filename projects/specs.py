@@ -11,7 +11,7 @@ from django.db.models import Exists
 
 from clusters.models import HOME_NAME, HOME_SERVER, Cluster
 from hub import audit
-from hub.engine.backoff import retry_policy
+from hub.engine.deletion_guard import budget_from
 from hub.engine.errors import (
     EngineError,
     Invalid,
@@ -22,25 +22,25 @@ from hub.engine.errors import (
     Stalled,
 )
 from hub.engine.globs import check, check_all, matches
-from hub.engine.guard import budget_from
-from hub.engine.ignore import ignore_rules
-from hub.engine.integrity import check_integrity
-from hub.engine.options import parse_options
-from hub.engine.patterns import PatternError, compiled, fits
-from hub.engine.permits import (
-    check_limits,
+from hub.engine.ignore_rules import ignore_rules
+from hub.engine.project_restrictions import (
+    check_restrictions,
     check_service_accounts,
-    merged_spec,
+    matches_label_selector,
     permits_destination,
     permits_source,
-    problems,
-    selects,
-    source_problems,
+    restriction_violations,
+    source_violations,
+    with_global_projects,
 )
 from hub.engine.project_roles import check_project_roles
+from hub.engine.regex import PatternError, compiled, fits
 from hub.engine.resource import is_dns_name
-from hub.engine.shapes import Shape, check_shape
-from hub.engine.windows import check_windows
+from hub.engine.retry import retry_policy
+from hub.engine.shape_check import Shape, check_shape
+from hub.engine.source_integrity import check_integrity
+from hub.engine.sync_options import parse_options
+from hub.engine.sync_windows import check_windows
 from hub.models import Setting, setting
 from projects import sources
 from projects.models import DEFAULT_PROJECT, Application, Project, Repository
@@ -206,7 +206,7 @@ def project_of_or_none(name: str) -> Project | None:
         found.spec = {}
         return found
     if found.has_globals:
-        found.spec = merged_spec(found.spec, [p.spec for p in global_projects(found)])
+        found.spec = with_global_projects(found.spec, [p.spec for p in global_projects(found)])
     if found.has_repositories or found.has_clusters:
         found.spec = _with_own(dict(found.spec), name)
     return found
@@ -224,7 +224,7 @@ def invalid_after(project: Project, spec: Mapping[str, Any]) -> None:
     if now is None:
         return
     extra = [p.spec for p in global_projects(then)]
-    after = _with_own(merged_spec(spec, extra), project.name)
+    after = _with_own(with_global_projects(spec, extra), project.name)
     sources_lost = places_lost = 0
     for app in (
         Application.objects.filter(project=project.name)
@@ -253,7 +253,7 @@ def global_projects(project: Project) -> list[Project]:
         for e in setting("global_projects", [])
         if _is_global(e)
         and e["projectName"] != project.name
-        and selects(e["labelSelector"], project.labels)
+        and matches_label_selector(e["labelSelector"], project.labels)
     ]
     if not entries:
         return []
@@ -393,7 +393,7 @@ def spec_refusals(application: Application, project: Project | None = None) -> l
         cluster = find_cluster(application.spec)
     except Stalled:
         # A destination that is not there hides nothing of what the project does not permit.
-        return source_problems(project.spec, project.name, urls)
+        return source_violations(project.spec, project.name, urls)
     found = []
     if not is_namespace_permitted(application, project):
         found.append(
@@ -401,7 +401,7 @@ def spec_refusals(application: Application, project: Project | None = None) -> l
         )
     problem = cluster_problem(project.spec, project.name, cluster)
     found += [problem] if problem else []
-    return found + problems(
+    return found + restriction_violations(
         project.spec, project.name, urls, (cluster.server, cluster.name, application.dest_namespace)
     )
 
@@ -466,7 +466,7 @@ def check_project(spec: Any, name: str = "") -> dict[str, Any]:
     if len(str(spec.get("description") or "")) > 255:
         raise Invalid("spec.description must be at most 255 characters")
     try:
-        check_limits(spec)
+        check_restrictions(spec)
         check_project_roles(name, spec.get("roles"))
         check_windows(spec.get("syncWindows"))
         check_integrity(spec)

@@ -17,10 +17,9 @@ from clusters.kinds import Refused
 from clusters.models import LiveResource
 from hub import audit
 from hub.engine import health
+from hub.engine.deletion_guard import Candidate, Ruling, Verdict, budget_from, decide_deletions
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
-from hub.engine.guard import Candidate, Ruling, Verdict, budget_from, rule
 from hub.engine.health import HOOK_FINALIZER
-from hub.engine.options import resource_options
 from hub.engine.plan import (
     APPLY,
     FAILED,
@@ -38,6 +37,7 @@ from hub.engine.plan import (
 )
 from hub.engine.resource import Manifest, annotations_of
 from hub.engine.status import Phase
+from hub.engine.sync_options import resource_options
 from hub.stream import publish, wake
 from projects import refusals
 from projects.applying import OPERATION_ID, SETTLE_SECONDS, execute, hook_object, operation_id
@@ -424,7 +424,7 @@ def _ruling(run: Run) -> Ruling:
             )
     total = len(run.application.resources) or len(run.steps)
     budget = budget_from((run.project.spec.get("flotilla") or {}).get("deletion"))
-    return rule(
+    return decide_deletions(
         candidates,
         total=total,
         budget=budget,

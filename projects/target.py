@@ -10,16 +10,16 @@ from clusters.kinds import Kind, Refused
 from clusters.kube import JSON_PATCH, Connection, connect, kind_of, secretless
 from clusters.models import Cluster
 from clusters.schemas import types_of
-from hub.engine.diff import CompareSettings, look_at
-from hub.engine.enabling import Refusal
+from hub.engine.apply_merge import merge_for_apply, ownership
+from hub.engine.diff import CompareSettings, compare_locally
+from hub.engine.duplicate_elements import without_duplicates
 from hub.engine.errors import EngineError, ManifestError, Stalled
-from hub.engine.fields import MANAGER, owned_fields
+from hub.engine.field_sets import MANAGER, owned_fields
 from hub.engine.health import HOOK_FINALIZER
-from hub.engine.merge import look, ownership
-from hub.engine.options import ResourceOptions
-from hub.engine.repeats import without_repeats
+from hub.engine.prerequisites import Refusal
 from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version
 from hub.engine.schema import OBJECT, Type
+from hub.engine.sync_options import ResourceOptions
 from hub.metrics import DRY_RUNS
 from projects import evidence, home
 from projects.ours import Author
@@ -184,7 +184,7 @@ class Target:
     def _once(self, manifest: Manifest) -> Manifest:
         type_ = self.type_of(manifest)
         try:
-            return without_repeats(manifest, type_)[0] if type_ else manifest
+            return without_duplicates(manifest, type_)[0] if type_ else manifest
         except ManifestError as error:
             raise Refused(422, "Invalid", str(error)) from error
 
@@ -192,8 +192,9 @@ class Target:
         """Remember what the server made of a manifest: the next comparison need not ask."""
         # It is applied, whatever shape the answer has.
         with contextlib.suppress(EngineError):
-            look = look_at(manifest, result, CompareSettings(), _no_jq, self.type_of(manifest))
-            evidence.learn(self.cluster, self.user, look, validate=options.validate)
+            type_ = self.type_of(manifest)
+            comparison = compare_locally(manifest, result, CompareSettings(), _no_jq, type_)
+            evidence.learn(self.cluster, self.user, comparison, validate=options.validate)
 
     def type_of(self, manifest: Manifest) -> Type | None:
         """Return what the cluster says of a manifest's kind, None when it says nothing."""
@@ -315,7 +316,7 @@ class Target:
         if current is None:
             return self.connection.create(kind, manifest, dry_run=dry_run, validate=False)
         type_ = self.type_of(manifest) or OBJECT
-        merged = look(manifest, current, type_, ownership(current, type_))[0]
+        merged = merge_for_apply(manifest, current, type_, ownership(current, type_))[0]
         return self.connection.replace(kind, merged, dry_run=dry_run, validate=False)
 
     def _recreate(

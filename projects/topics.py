@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from django.db.models import Model, Q
 
 from clusters.models import Cluster
+from hub.engine.cluster_scopes import Where
 from hub.engine.errors import Stalled
-from hub.engine.reading import digits
-from hub.engine.scopes import Where
+from hub.engine.parsing import parse_digits
 from hub.models import NOTICES, Setting, Tombstone
 from projects.models import Application, Project, Repository
 from projects.specs import find_cluster
@@ -157,7 +157,7 @@ def applications_by(keys: Iterable[str]) -> Q:
             found |= ~Q(pk=None)
         elif name == "in":
             found |= Q(project=what)
-        elif name == "on" and (cluster := digits(what)) is not None:
+        elif name == "on" and (cluster := parse_digits(what)) is not None:
             found |= Q(cluster_id=cluster)
         elif key == "children":
             found |= Q(owner__gt="")

@@ -11,8 +11,8 @@ from django.db.models.functions import Concat
 
 from clusters.models import Cluster
 from hub.access import Caller, decide_by, enforcer, reach
-from hub.engine.rules import ObjectSet
-from hub.engine.scopes import Scope
+from hub.engine.cluster_scopes import Scope
+from hub.engine.rbac_rules import ObjectSet
 from hub.lookups import is_expression
 from projects.models import Application, ApplicationQuerySet
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from hub.engine.windows import Windows, windows_for
+from hub.engine.sync_windows import Windows, windows_for
 from projects.models import Application
 from projects.specs import project_of_or_none
 

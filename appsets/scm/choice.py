@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from appsets.generators import GeneratorError
 from appsets.template.functions import normalize, slugify
-from hub.engine.patterns import PatternError, compiled
+from hub.engine.regex import PatternError, compiled
 
 _REPOSITORY = ("repositoryMatch", "labelMatch")
 _BRANCH = ("branchMatch", "pathsExist", "pathsDoNotExist")

@@ -21,7 +21,7 @@ from django.utils import timezone
 from appsets.generators import GeneratorError
 from appsets.models import HostAnswer, HostBudget
 from hub.engine.errors import Invalid
-from hub.engine.reading import digits
+from hub.engine.parsing import parse_digits
 from hub.metrics import HOST_REQUESTS
 from hub.outbound import check_url, http, joined
 from hub.outbound.bounds import TooMuch, parse
@@ -315,7 +315,7 @@ def _asks_to_wait(response: http.Response) -> datetime | None:
     """Return until when a server wants no more requests, None when it said nothing of that."""
     now = timezone.now()
     after = response.headers.get("retry-after", "")
-    seconds = digits(after)
+    seconds = parse_digits(after)
     if seconds is not None:
         return now + timedelta(seconds=min(seconds, 7200))
     if after:
@@ -327,7 +327,7 @@ def _asks_to_wait(response: http.Response) -> datetime | None:
         ("x-ratelimit-remaining", "x-ratelimit-reset"),
         ("ratelimit-remaining", "ratelimit-reset"),
     ):
-        at = digits(response.headers.get(reset))
+        at = parse_digits(response.headers.get(reset))
         if response.headers.get(left) == "0" and at is not None:
             until = datetime.fromtimestamp(min(at, 2**33), UTC)
             return min(until, now + timedelta(hours=2)) if until > now else None
@@ -344,12 +344,12 @@ def _target(url: str, location: str) -> str:
 
 
 def _last_page(headers: Mapping[str, str]) -> int:
-    total = digits(headers.get("x-total-pages"))
+    total = parse_digits(headers.get("x-total-pages"))
     if total is not None:
         return total
     last = http.links(headers.get("link", "")).get("last", "")
     page = dict(parse_qsl(last.partition("?")[2].partition("#")[0])).get("page", "")
-    return digits(page) or 0
+    return parse_digits(page) or 0
 
 
 def _parsed(data: bytes, url: str) -> Any:

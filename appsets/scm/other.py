@@ -12,7 +12,7 @@ from appsets.template import fast
 from clusters.kinds import Refused, path_of
 from clusters.kube import connect
 from clusters.models import HOME_SERVER, Cluster
-from hub.engine.reading import digits
+from hub.engine.parsing import parse_digits
 
 Params = dict[str, Any]
 GENERATE = "/api/v1/getparams.execute"
@@ -47,7 +47,7 @@ def plugin(block: Mapping[str, Any], keys: Keys, set_name: str) -> list[Params]:
     given = inner.get("parameters") if isinstance(inner, Mapping) else None
     given = given if isinstance(given, Mapping) else {}
     token = _token(str(config.get("token") or ""), keys, origin(base), name)
-    timeout = digits(str(config.get("requestTimeout") or "30"))
+    timeout = parse_digits(str(config.get("requestTimeout") or "30"))
     host = Host(
         base,
         f"ConfigMap {name}: baseUrl",

@@ -20,9 +20,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import yaml
 
 from appsets.template.syntax import TemplateError
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
-from hub.engine.patterns import PatternError, compiled
+from hub.engine.kubernetes_yaml import parse_yaml
+from hub.engine.regex import PatternError, compiled
 
 MOST_TEXT = 1_000_000
 

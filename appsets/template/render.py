@@ -6,8 +6,8 @@ from typing import Any
 from appsets.template import evaluate, fast
 from appsets.template.limits import count_written
 from appsets.template.syntax import TemplateError
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
+from hub.engine.kubernetes_yaml import parse_yaml
 
 Params = Mapping[str, Any]
 FINALIZER = "resources-finalizer.argocd.argoproj.io"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from clusters.sandbox.kinds import Served
-from hub.engine.fields import (
+from hub.engine.field_sets import (
     Fields,
     applied_fields,
     key_text,

@@ -24,9 +24,9 @@ from clusters.sandbox.kinds import Served
 from clusters.sandbox.store import Failure, Store
 from clusters.sandbox.types import document_of
 from hub.api import selector
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import Invalid, ManifestError
-from hub.engine.reading import digits
+from hub.engine.kubernetes_yaml import parse_yaml
+from hub.engine.parsing import parse_digits
 from hub.engine.resource import Manifest, is_builtin
 
 log = logging.getLogger(__name__)
@@ -264,7 +264,7 @@ class Sandbox:
     async def _watch(
         self, request: web.Request, kind: Served, namespace: str
     ) -> web.StreamResponse:
-        version = digits(request.query.get("resourceVersion")) or self.store.version
+        version = parse_digits(request.query.get("resourceVersion")) or self.store.version
         if version and version < self.store.first_event:
             raise Failure(410, "Expired", f"too old resource version: {version}")
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})

@@ -28,12 +28,12 @@ from clusters.sandbox.merging import (
     now,
 )
 from clusters.sandbox.types import schema_in, type_in
-from hub.engine.fields import (
+from hub.engine.apply_merge import Ownership, merge_for_apply
+from hub.engine.field_sets import (
     applied_fields,
     others_fields,
     owned_fields,
 )
-from hub.engine.merge import Ownership, look
 from hub.engine.normalize import without_nulls
 from hub.engine.resource import Manifest, is_builtin, is_dns_name
 from hub.engine.schema import Type
@@ -304,7 +304,7 @@ class Store:
             return self._store(kind, None, after, dry_run=dry_run)
         owned = owned_fields(before, (manager,))
         others = others_fields(before, (manager,))
-        merged = look(wanted, before, type_, Ownership(owned, lambda: others))[0]
+        merged = merge_for_apply(wanted, before, type_, Ownership(owned, lambda: others))[0]
         changed = changed_fields(before, merged, type_)
         if not force:
             clash = _intersection(fields, _intersection(changed, others))

@@ -15,8 +15,8 @@ from hub.cli.client import Client, path
 from hub.cli.names import qualified as qualified_name
 from hub.cli.problem import Problem
 from hub.cli.show import as_yaml, facts, say, table
-from hub.engine import lines
-from hub.engine.guard import waits_for_a_person
+from hub.engine import line_diff
+from hub.engine.deletion_guard import needs_confirmation
 
 App = dict[str, Any]
 _LISTEN_SECONDS = 20.0
@@ -460,7 +460,7 @@ def wait_for_deletion(hub: Client, name: str, namespace: str) -> str:
             raise
         for condition in (found.get("status") or {}).get("conditions") or []:
             # What only takes its time ends by itself.
-            if condition["type"] == "DeletionWaiting" and waits_for_a_person(condition["message"]):
+            if condition["type"] == "DeletionWaiting" and needs_confirmation(condition["message"]):
                 return str(condition["message"])
         time.sleep(_DELETION_PAUSE)
     return ""
@@ -556,7 +556,7 @@ def differences(items: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, 
 
 def unified(live: str, wanted: str) -> Iterator[str]:
     """Return the lines of a unified difference."""
-    return lines.unified(live, wanted, ("live", "target"))
+    return line_diff.unified(live, wanted, ("live", "target"))
 
 
 def print_diff(title: str, live: str, wanted: str) -> None:

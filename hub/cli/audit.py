@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from hub.cli.client import Client, table
 from hub.cli.problem import Problem
-from hub.engine.chain import GENESIS, Verdict, key_id, verify
+from hub.engine.audit_chain import GENESIS, Verdict, key_id, verify
 
 MOST_BYTES = 2**31
 _UNREADABLE: tuple[type[Exception], ...] = (

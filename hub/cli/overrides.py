@@ -11,11 +11,11 @@ from hub.cli import configmaps
 from hub.cli.problem import Problem
 from hub.engine import health
 from hub.engine.actions import ActionScript, available, perform
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import EngineError, ManifestError, RuleError
 from hub.engine.health import script_for
-from hub.engine.ignore import ignore_rules, rules_for, without_ignored
-from hub.engine.jqsyntax import require_allowed
+from hub.engine.ignore_rules import ignore_rules, rules_for, without_ignored
+from hub.engine.jq_syntax import require_allowed
+from hub.engine.kubernetes_yaml import parse_yaml
 from hub.engine.lua import check, health_script
 from hub.engine.resource import Manifest, resource_key
 

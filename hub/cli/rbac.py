@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from hub.cli.problem import Problem
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
+from hub.engine.kubernetes_yaml import parse_yaml
 from hub.engine.rbac import ACTIONS, RESOURCES, Enforcer, Policy, builtin, parse
 
 

@@ -11,7 +11,7 @@ from hub.cli.client import Client, path, table
 from hub.cli.files import manifests
 from hub.cli.names import named, qualified
 from hub.cli.problem import Problem
-from hub.engine import lines
+from hub.engine import line_diff
 
 API = "/api/v1/applicationsets"
 OURS = "/api/v1/flotilla/applicationsets"
@@ -157,7 +157,7 @@ def _diff(change: dict[str, Any]) -> list[str]:
         return [f"--- {change['name']}: you may not read this application\n"]
     now, then = (yaml.safe_dump(change[s]) for s in ("before", "after"))
     names = f"{change['name']} (now)", f"{change['name']} (then)"
-    return [f"{line}\n" for line in lines.unified(now, then, names)]
+    return [f"{line}\n" for line in line_diff.unified(now, then, names)]
 
 
 def confirm(client: Client, name: str, wanted: Sequence[str], *, at: str = "") -> list[str]:

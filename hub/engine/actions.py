@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hub.engine import lua
-from hub.engine.errors import ODD_SHAPES, EngineError, RuleError
-from hub.engine.reading import digits
+from hub.engine.errors import MALFORMED_OBJECT, EngineError, RuleError
+from hub.engine.parsing import parse_digits
 from hub.engine.resource import Manifest, resource_key
 
 
@@ -129,7 +129,7 @@ def _of_its_kind(live: Manifest) -> Iterator[None]:
         yield
     except EngineError:
         raise
-    except ODD_SHAPES as error:
+    except MALFORMED_OBJECT as error:
         raise RuleError(
             f"{live.get('kind')} has fields of a shape that its kind does not have: there is no action for it"
         ) from error
@@ -158,7 +158,7 @@ def _patched(live: Manifest, name: str, params: Mapping[str, str], now: str) -> 
 
 def _replicas(params: Mapping[str, str]) -> int:
     text = str(params.get("replicas", ""))
-    wanted = digits(text)
+    wanted = parse_digits(text)
     if wanted is None or wanted > 100_000:
         raise RuleError(
             f"parameter replicas must be a whole number from 0 to 100000, not {text[:40]!r}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from hub.engine.backoff import SELF_HEAL_BACKOFF, Backoff
+from hub.engine.retry import SELF_HEAL_BACKOFF, Backoff
 from hub.engine.status import Phase, ResourceState, Sync
 
 
@@ -75,10 +75,10 @@ def decide(
         )
     if last is None or (last.revisions, last.sources) != (wanted.revisions, wanted.sources):
         return Decision(start=True)
-    return _again(automated, last, now, backoff)
+    return _retry_or_heal(automated, last, now, backoff)
 
 
-def _again(
+def _retry_or_heal(
     automated: Mapping[str, Any], last: LastOperation, now: datetime, backoff: Backoff
 ) -> Decision:
     if last.phase is not Phase.SUCCEEDED:

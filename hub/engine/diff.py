@@ -7,10 +7,18 @@ from typing import ParamSpec, TypeVar
 
 import orjson
 
-from hub.engine.errors import ODD_SHAPES, EngineError, ManifestError
-from hub.engine.ignore import DeleteByJq, IgnoreRule, rules_for, without_ignored
-from hub.engine.managers import manager_fields, take_fields
-from hub.engine.merge import Doubt, Ownership, Weigh, answered, digest_of_doubts, look, ownership
+from hub.engine.apply_merge import (
+    Doubt,
+    Ownership,
+    Uncertain,
+    digest_of_doubts,
+    filter_dry_run,
+    merge_for_apply,
+    ownership,
+)
+from hub.engine.errors import MALFORMED_OBJECT, EngineError, ManifestError
+from hub.engine.field_managers import manager_fields, take_fields
+from hub.engine.ignore_rules import DeleteByJq, IgnoreRule, rules_for, without_ignored
 from hub.engine.normalize import for_comparison, is_aggregated_role, normalize_desired
 from hub.engine.resource import Manifest, resource_key
 from hub.engine.schema import OBJECT, Type
@@ -40,7 +48,7 @@ def _sound(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except EngineError:
             raise
-        except ODD_SHAPES as error:
+        except MALFORMED_OBJECT as error:
             raise ManifestError(
                 "it has fields of a shape that its kind does not have, live or in the source"
             ) from error
@@ -75,7 +83,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class LocalComparison:
     """A first look at one resource, made without asking anybody."""
 
     wanted: Manifest
@@ -89,49 +97,51 @@ class Look:
     _strip: Callable[[Manifest], Manifest]
 
     @property
-    def place(self) -> str:
+    def doubts_digest(self) -> str:
         """The digest of what is live where that matters."""
         return digest_of_doubts(self.doubts)
 
     @_sound
-    def settled(self) -> Comparison:
+    def best_guess(self) -> Comparison:
         """Return the comparison without asking: what is most likely counts."""
-        likely, _ = look(self.wanted, self.live, self._type, self._owner, Weigh.LIKELY)
+        likely, _ = merge_for_apply(
+            self.wanted, self.live, self._type, self._owner, Uncertain.LIKELY
+        )
         if self.is_same:
             likely = self.live
         return self._of(likely)
 
-    def as_same(self) -> Comparison:
+    def as_unchanged(self) -> Comparison:
         """Return the comparison of what is known to stay as it is when it is applied."""
         return Comparison(False, lambda: (self._strip(self.live),) * 2)
 
     @_sound
-    def by(self, answer: Manifest, *, mutations: bool = False) -> Comparison:
+    def with_dry_run(self, answer: Manifest, *, mutations: bool = False) -> Comparison:
         """Return the comparison by what the server answers to a dry run.
 
         `mutations` says whether it counts what webhooks do to fields that are none of ours.
         """
-        return self._of(answer if mutations else self.filtered(answer))
+        return self._of(answer if mutations else self.without_mutations(answer))
 
     @_sound
     def as_changed(self) -> Comparison:
         """Return the comparison of what is known to change when it is applied, though not how."""
-        changed, _ = look(self.wanted, self.live, self._type, self._owner)
+        changed, _ = merge_for_apply(self.wanted, self.live, self._type, self._owner)
         return Comparison(True, lambda: (self._strip(self.live), self._strip(changed)))
 
     @_sound
     def is_unchanged_by(self, answer: Manifest, *, mutations: bool = False) -> bool:
         """Return whether a server answers with what is live, whatever rules ignore."""
-        found = answer if mutations else self.filtered(answer)
+        found = answer if mutations else self.without_mutations(answer)
         return _equal(for_comparison(found), for_comparison(self.live))
 
-    def filtered(self, answer: Manifest) -> Manifest:
+    def without_mutations(self, answer: Manifest) -> Manifest:
         """Return what a server answers as far as it is about what we state or have applied."""
-        return answered(answer, self.live, self.wanted, self._type, self._owner)
+        return filter_dry_run(answer, self.live, self.wanted, self._type, self._owner)
 
     def _of(self, predicted: Manifest) -> Comparison:
         if predicted is self.live:
-            return self.as_same()
+            return self.as_unchanged()
         sides = self._strip(self.live), self._strip(predicted)
         return Comparison(not _equal(*sides), lambda: sides)
 
@@ -146,20 +156,20 @@ def _text(value: Manifest) -> bytes:
 
 
 @_sound
-def look_at(
+def compare_locally(
     wanted: Manifest,
     live: Manifest,
     settings: CompareSettings,
     delete_by_jq: DeleteByJq,
     type_: Type | None = None,
-) -> Look:
+) -> LocalComparison:
     """Return a first look at how a manifest, normalized, differs from what is live.
 
     Shapes: `type_` is what the cluster says of the kind, None when it says nothing.
     """
     known = type_ or OBJECT
     owner = ownership(live, known)
-    changed, doubts = look(wanted, live, known, owner)
+    changed, doubts = merge_for_apply(wanted, live, known, owner)
     rules = rules_for(resource_key(wanted), settings.rules)
     managers = [name for rule in rules for name in rule.managers]
     theirs = manager_fields(live, managers) if managers else None
@@ -171,7 +181,7 @@ def look_at(
     if any(rule.jq_paths for rule in rules):
         strip(live)  # a path that cannot be used is an error also where nothing differs
     is_same = not doubts or _equal(strip(live), strip(changed))
-    return Look(wanted, live, doubts, is_same, known, owner, strip)
+    return LocalComparison(wanted, live, doubts, is_same, known, owner, strip)
 
 
 @_sound
@@ -190,7 +200,7 @@ def compare(
     wanted = normalize_desired(desired)
     if live is None:
         return missing(wanted)
-    return look_at(wanted, live, settings, delete_by_jq, type_).settled()
+    return compare_locally(wanted, live, settings, delete_by_jq, type_).best_guess()
 
 
 def missing(wanted: Manifest) -> Comparison:

@@ -38,14 +38,14 @@ class RetryLater(Exception):
         self.delay = delay
 
 
-class ByRule(Exception):
+class RefusedByRule(Exception):
     """A rule that a person set refuses what was asked: the trail keeps it. See `AccessDenied` and below."""
 
     recorded = False
     """Whether the trail has the refusal already."""
 
 
-class AccessDenied(ByRule):
+class AccessDenied(RefusedByRule):
     """The caller may not do this, or may not know whether it exists."""
 
     def __init__(self, message: str = "permission denied", *, recorded: bool = False) -> None:
@@ -54,7 +54,14 @@ class AccessDenied(ByRule):
         self.recorded = recorded
 
 
-ODD_SHAPES = (AttributeError, LookupError, TypeError, ValueError, RecursionError, OverflowError)
+MALFORMED_OBJECT = (
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    RecursionError,
+    OverflowError,
+)
 """What reading an object raises whose fields have shapes that its kind does not have: who lies sends such."""
 
 
@@ -86,15 +93,15 @@ class Precondition(Exception):
     """The object is not in a state that allows the request."""
 
 
-class Protected(ByRule, Precondition):
+class Protected(RefusedByRule, Precondition):
     """A rule forbids what is asked as it is asked: a window, the deletion guard, a reason that is required."""
 
 
-class NotPermitted(ByRule, Invalid):
+class NotPermitted(RefusedByRule, Invalid):
     """What is asked for is outside of what the project permits."""
 
 
-class Forbidden(ByRule, Stalled):
+class Forbidden(RefusedByRule, Stalled):
     """What an operation or a deletion would do is outside of what a rule permits; see `Stalled`."""
 
 

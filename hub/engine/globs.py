@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from hub.engine.errors import RuleError
-from hub.engine.patterns import PatternError, compiled_glob, readable
+from hub.engine.regex import PatternError, compiled_glob, readable
 
 MOST_CHARACTERS = 1024
 MOST_WILDCARDS = 256

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from hub.engine.reading import integer
+from hub.engine.parsing import parse_integer
 from hub.engine.resource import Manifest, annotations_of, csv_annotation
 
 HOOK = "argocd.argoproj.io/hook"
@@ -72,7 +72,7 @@ def wave(manifest: Manifest) -> int:
     annotations = annotations_of(manifest)
     for name in (SYNC_WAVE, "helm.sh/hook-weight"):
         if name in annotations:
-            return integer(annotations[name]) or 0
+            return parse_integer(annotations[name]) or 0
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import lupa.lua51
 
-from hub.engine import luastrings
+from hub.engine import lua_strings
 from hub.engine.errors import RuleError
 from hub.engine.resource import Manifest
 from hub.engine.status import Assessment, Health
@@ -89,7 +89,7 @@ def run(code: str, obj: Manifest, params: Mapping[str, Any] | None = None) -> An
         max_memory=MEMORY_BYTES,
     )
     try:
-        runtime.execute(luastrings.CODE)
+        runtime.execute(lua_strings.CODE)
         function = runtime.execute(_SETUP, LIMIT_TEXT, INSTRUCTIONS, SECONDS)
         ok, result = function(code, _to_lua(runtime, obj), _to_lua(runtime, dict(params or {})))
         if not ok:

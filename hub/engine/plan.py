@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hub.engine.hooks import PHASE_ORDER, SyncPhase, delete_policies, hook_phases, wave
-from hub.engine.options import ResourceOptions, resource_options
 from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version
 from hub.engine.status import Assessment, Health
+from hub.engine.sync_options import ResourceOptions, resource_options
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "pending", "running", "succeeded", "failed"
 APPLY, PRUNE, HOOK = "apply", "prune", "hook"

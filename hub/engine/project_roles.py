@@ -7,7 +7,7 @@ from typing import Any
 from hub.engine.errors import RuleError
 from hub.engine.globs import check_count
 from hub.engine.rbac import Policy, Problem, joined, parse
-from hub.engine.rules import Rule
+from hub.engine.rbac_rules import Rule
 
 MOST_LINES = 2000
 """Of all roles of a project together: every process compiles them, and its lists ask them."""

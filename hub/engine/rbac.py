@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
+from hub.engine.cluster_scopes import Where, parse_scope
 from hub.engine.errors import RuleError
 from hub.engine.globs import GlobError, expression, matches
 from hub.engine.globs import compiled as compiled_glob
-from hub.engine.patterns import compiled
-from hub.engine.rules import Candidates, Reach, Rule, fits, holds
-from hub.engine.scopes import Where, parse_scope
+from hub.engine.rbac_rules import Candidates, Reach, Rule, fits, holds
+from hub.engine.regex import compiled
 
 ARGOCD_RESOURCES = (
     "applications",

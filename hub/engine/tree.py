@@ -71,7 +71,7 @@ def parents_of(
 ) -> list[Node]:
     """Return the owners of a node among known nodes: by uid, else by kind and name.
 
-    Other owners that it does not name itself are among them already: `hub.engine.inferred`.
+    Other owners that it does not name itself are among them already: `hub.engine.inferred_owners`.
     """
     found = []
     for owner in node.owners:

@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 from django.conf import settings
 
 from hub.engine.errors import Invalid, RetryLater
-from hub.engine.networks import Address, why_refused
+from hub.engine.outbound_addresses import Address, why_refused
 from hub.redaction import redact_url
 
 # Numbers in which some libraries see an IPv4 address: 2852039166, 0xa9fea9fe, 0251.0376.0251.0376, 169.254.43518.

@@ -14,8 +14,8 @@ from rest_framework.response import Response
 from hub import audit
 from hub.api import View, actor, flag, number
 from hub.engine.errors import AccessDenied, EngineError, Invalid
-from hub.engine.permits import permits_source
-from hub.engine.windows import Window
+from hub.engine.project_restrictions import permits_source
+from hub.engine.sync_windows import Window
 from hub.lists import limit_of
 from projects import sources
 from projects.api.applications import get_application
@@ -35,7 +35,7 @@ class Manifests(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
         """Return the rendered manifests at a revision; values of Secrets are masked."""
-        from hub.engine.describe import redact
+        from hub.engine.node_info import redact
 
         application = get_application(request, name)
         asked = request.query_params.getlist("revisions") or (
@@ -245,7 +245,7 @@ class ChartDetails(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str, revision: str) -> Response:
         """Return description, home and maintainers of a chart."""
-        from hub.engine.documents import parse_yaml
+        from hub.engine.kubernetes_yaml import parse_yaml
 
         application = get_application(request, name)
         source = source_of(request, application, lambda s: bool(s.get("chart")))

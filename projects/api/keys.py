@@ -12,7 +12,7 @@ from hub import audit
 from hub.access import hide, is_allowed, reach, require
 from hub.api import View, actor, body_map
 from hub.engine.errors import Invalid
-from hub.engine.integrity import key_name
+from hub.engine.source_integrity import key_name
 from hub.lists import arranged
 from hub.models import change_setting, locked_setting
 from projects.follow import mark_due

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from hub.access import Caller
 from hub.api import actor, selector
 from hub.engine.errors import Invalid
-from hub.engine.permits import folded_url
+from hub.engine.project_restrictions import folded_url
 from hub.lists import Key, Order, after, facets_of, limit_of, order_of, token_of
 from hub.lookups import PairOf
 from projects.listing import TITLES, Chosen, Listing, chosen

@@ -19,8 +19,8 @@ from rest_framework.response import Response
 from hub import audit
 from hub.access import is_allowed
 from hub.api import View, actor, agreed_namespace, flag
-from hub.engine.describe import redact
 from hub.engine.errors import EngineError, Invalid, ManifestError, NotFound, Protected
+from hub.engine.node_info import redact
 from hub.rest import read_body
 from projects import sources
 from projects.api.applications import permitted

@@ -27,7 +27,7 @@ from hub.engine.errors import (
     RetryLater,
     Stalled,
 )
-from hub.engine.reading import moment
+from hub.engine.parsing import require_time
 from hub.engine.resource import ResourceKey
 from hub.engine.tree import Node
 from hub.outbound.bounds import Lines
@@ -159,7 +159,7 @@ def _moment(text: str, field: str) -> str:
     """
     if not text:
         return ""
-    found = moment(text, field)
+    found = require_time(text, field)
     return found.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

@@ -23,11 +23,11 @@ from hub.engine.errors import (
     Stalled,
 )
 from hub.engine.globs import check, check_count
-from hub.engine.integrity import demand_for
-from hub.engine.options import parse_options
-from hub.engine.reading import whole
-from hub.engine.selection import idle, key_of
-from hub.engine.shapes import check_shape
+from hub.engine.parsing import require_integer
+from hub.engine.resource_selection import key_of, selection_problem
+from hub.engine.shape_check import check_shape
+from hub.engine.source_integrity import signature_requirement
+from hub.engine.sync_options import parse_options
 from hub.models import setting
 from hub.stream import wake
 from projects import applications, sources
@@ -101,7 +101,7 @@ def _refuse_unproved(application: Application) -> None:
     project = project_of_or_none(application.project)
     try:
         demands = [
-            demand_for(project.spec if project else {}, str(s.get("repoURL") or ""))
+            signature_requirement(project.spec if project else {}, str(s.get("repoURL") or ""))
             for s in application.sources
         ]
     except RuleError as error:
@@ -148,7 +148,7 @@ def sources_at(application: Application, body: dict[str, Any]) -> list[dict[str,
         raise Invalid("revisions and sourcePositions must have the same length")
     result = [dict(s) for s in wanted]
     for position, revision in zip(positions, asked, strict=True):
-        index = whole(position, "sourcePositions") - 1
+        index = require_integer(position, "sourcePositions") - 1
         if not 0 <= index < len(result):
             raise Invalid(
                 f"sourcePositions: the application has {len(result)} sources, not {position}"
@@ -249,7 +249,9 @@ def _check_selection(
             check(str(entry.get(field) or ""), f"resources[{number}].{field}")
     is_known = list(revisions) == application.revisions and application.sync_status != "Unknown"
     if is_known and not sync.get("manifests"):
-        wrong = idle(entries, [key_of(r) for r in application.resources if not r.get("hook")])
+        wrong = selection_problem(
+            entries, [key_of(r) for r in application.resources if not r.get("hook")]
+        )
         if wrong:
             raise Invalid(f"resources: {wrong}")
 
@@ -295,7 +297,7 @@ class Rollback(View):
 
 
 def _history_entry(application: Application, number_: Any) -> Revision:
-    wanted = whole(number_ or 0, "id")
+    wanted = require_integer(number_ or 0, "id")
     entries = list(application.history.all())
     if number_ is None and len(entries) > 1:
         return entries[-2]

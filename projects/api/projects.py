@@ -13,8 +13,8 @@ from clusters.models import Cluster
 from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
 from hub.engine.errors import Invalid, NotFound
-from hub.engine.reading import digits
-from hub.engine.windows import active_windows
+from hub.engine.parsing import parse_digits
+from hub.engine.sync_windows import active_windows
 from hub.lists import arranged
 from hub.models import ApiToken, current_version, next_version
 from hub.session import create_token, moment, revoke_tokens
@@ -215,7 +215,7 @@ class RoleToken(View):
         rows = ApiToken.objects.filter(project=name, role=role)
         if request.query_params.get("id"):
             rows = rows.filter(token_id=request.query_params["id"])
-        elif (second := digits(issued, 11)) is not None:
+        elif (second := parse_digits(issued, 11)) is not None:
             rows = rows.filter(issued_at=moment(second))
         else:
             raise Invalid(f"iat must be the second at which the token was issued, not {issued!r}")

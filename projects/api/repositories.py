@@ -16,7 +16,7 @@ from hub import audit
 from hub.access import Caller, hide, is_allowed, require
 from hub.api import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
-from hub.engine.permits import normal_url, permits_source
+from hub.engine.project_restrictions import normal_url, permits_source
 from hub.lists import arranged
 from hub.models import Tombstone, next_version
 from hub.redaction import redact_text

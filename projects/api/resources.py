@@ -18,7 +18,7 @@ from clusters.models import Cluster
 from hub import audit
 from hub.access import require
 from hub.api import View, actor, flag, payload
-from hub.engine.describe import redact
+from hub.engine.deletion_guard import Candidate, Verdict, budget_from, decide_deletions
 from hub.engine.errors import (
     AccessDenied,
     Conflict,
@@ -29,9 +29,9 @@ from hub.engine.errors import (
     RetryLater,
     Stalled,
 )
-from hub.engine.guard import Candidate, Verdict, budget_from, rule
-from hub.engine.options import resource_options
+from hub.engine.node_info import redact
 from hub.engine.resource import Manifest, ResourceKey, is_segment, resource_key
+from hub.engine.sync_options import resource_options
 from hub.engine.tracking import owner_of
 from hub.engine.tree import Node, missing_json, node_json, parents_of
 from projects import changes, home, sources
@@ -460,7 +460,7 @@ def _guard(where: Place, *, confirmed: bool) -> Manifest:
     manifest = where.get()
     option = resource_options(manifest, {}).value("Delete")
     budget = budget_from((where.project.spec.get("flotilla") or {}).get("deletion"))
-    ruling = rule(
+    ruling = decide_deletions(
         [Candidate(where.key, option)], total=1, budget=budget, confirmed=confirmed, explicit=True
     )
     verdict = ruling.verdicts[where.key]

@@ -16,8 +16,8 @@ from hub.access import ANONYMOUS, Caller, is_allowed, look_again
 from hub.api import View, project_fields, selector
 from hub.documents import to_json
 from hub.engine.errors import Unauthenticated
-from hub.engine.permits import folded_url
-from hub.engine.reading import digits
+from hub.engine.parsing import parse_digits
+from hub.engine.project_restrictions import folded_url
 from hub.models import Tombstone, current_version, setting
 from hub.session import verify
 from hub.stream import listen
@@ -84,7 +84,7 @@ def asked(request: Request, *namespace: str) -> tuple[Filter, int | None]:
         projects=params.getlist("projects") or params.getlist("project"),
         labels=selector(params["selector"]) if params.get("selector") else None,
     )
-    return chosen, digits(params.get("resourceVersion", ""))
+    return chosen, parse_digits(params.get("resourceVersion", ""))
 
 
 class Waiter:

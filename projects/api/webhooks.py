@@ -13,7 +13,7 @@ from django.utils.datastructures import CaseInsensitiveMapping
 from django.views.decorators.csrf import csrf_exempt
 
 from hub.engine.errors import Invalid
-from hub.engine.reading import digits
+from hub.engine.parsing import parse_digits
 from hub.engine.strict_json import read_json
 from hub.heads import error_body
 from hub.sizes import UNSIGNED_WEBHOOK, too_large
@@ -54,7 +54,7 @@ def webhook(request: HttpRequest) -> JsonResponse:
     if request.method != "POST":
         return _refused("only POST is taken", 405)
     most = most_event_bytes(request.headers)
-    length = digits(request.META.get("CONTENT_LENGTH") or "0")
+    length = parse_digits(request.META.get("CONTENT_LENGTH") or "0")
     if length is None or length > most:
         return _refused(too_large(most, signed_in=True), 413)
     sender = _sender_of(request.headers)

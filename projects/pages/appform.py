@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hub.engine.reading import digits
+from hub.engine.parsing import parse_digits
 
 Fields = Mapping[str, Sequence[str]]
 
@@ -32,7 +32,7 @@ def manifest_from(body: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
             metadata["name"] = one(fields, "name")
         spec["project"] = one(fields, "project") or spec.get("project") or "default"
         spec["destination"] = _destination(dict(spec.get("destination") or {}), fields)
-    index = digits(one(fields, "index")) or 0
+    index = parse_digits(one(fields, "index")) or 0
     source = source_at(spec, index)
     if "source" in parts:
         source = _source(source, fields)
@@ -96,7 +96,7 @@ def _kustomize(block: dict[str, Any], fields: Fields) -> dict[str, Any]:
     replicas = [
         {
             "name": r["name"],
-            "count": r["count"] if digits(r["count"]) is None else digits(r["count"]),
+            "count": r["count"] if parse_digits(r["count"]) is None else parse_digits(r["count"]),
         }
         for r in _rows(fields, ("name", "count"), "kustomize.replica")
         if r["name"]

@@ -11,13 +11,13 @@ from django.views.decorators.http import require_GET
 
 from hub import audit
 from hub.access import Caller, enforcer, is_allowed
+from hub.engine.deletion_guard import needs_confirmation
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
-from hub.engine.guard import waits_for_a_person
-from hub.engine.options import parse_options, resource_options
+from hub.engine.parsing import parse_digits
 from hub.engine.plan import PRUNE, PlanRequest, Step, plan
-from hub.engine.reading import digits
 from hub.engine.resource import ResourceKey
 from hub.engine.status import Sync
+from hub.engine.sync_options import parse_options, resource_options
 from hub.models import current_version
 from hub.pages import Shown, signed_in
 from hub.roles import who_can
@@ -177,7 +177,7 @@ def _wait(caller: Caller, row: Application) -> dict[str, Any] | None:
     text = deletion or message
     if not text:
         return None
-    confirms = waits_for_a_person(text)
+    confirms = needs_confirmation(text)
     again = (
         operation.due_at
         if operation is not None and runs and operation.retries and not operation.is_planned
@@ -501,7 +501,7 @@ def delete_dialog(request: HttpRequest, caller: Caller, namespace: str, name: st
 @signed_in
 def preview(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show what syncing several applications would change."""
-    numbers = [digits(k) for k in request.GET.getlist("row")[:200]]
+    numbers = [parse_digits(k) for k in request.GET.getlist("row")[:200]]
     keys = [n for n in numbers if n is not None]
     rows = (
         visible(caller).filter(pk__in=keys).select_related("cluster", "operation").order_by("name")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from hub.engine.lines import TOO_LONG, Budget, Span, compare_lines, hunks
+from hub.engine.line_diff import TOO_LONG, Budget, Span, compare_lines, hunks
 
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 LONGEST = 600

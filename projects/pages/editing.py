@@ -12,10 +12,10 @@ from django.views.decorators.http import require_GET, require_POST
 from clusters.models import Cluster
 from hub.access import Caller, is_allowed
 from hub.documents import load_yaml
-from hub.engine.describe import redact
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
-from hub.engine.lines import Budget
-from hub.engine.reading import digits
+from hub.engine.line_diff import Budget
+from hub.engine.node_info import redact
+from hub.engine.parsing import parse_digits
 from hub.pages import Shown, signed_in
 from projects import applications, sources
 from projects.api.repositories import require_details
@@ -295,7 +295,7 @@ def detect(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Say what a source is, and offer the fields of its tool; branches and folders to choose from."""
     try:
         body = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
-        index = digits(request.POST.get("index", "")) or 0
+        index = parse_digits(request.POST.get("index", "")) or 0
         spec = body.get("spec") if isinstance(body, dict) else None
         source = source_at(spec or {}, index)
         if not source.get("repoURL") or source["repoURL"] in ("https://", "ssh://"):

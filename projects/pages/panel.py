@@ -13,7 +13,6 @@ from hub import audit
 from hub.access import Caller, is_allowed, require
 from hub.documents import load_yaml
 from hub.engine.actions import merge_patch
-from hub.engine.describe import redact
 from hub.engine.errors import (
     AccessDenied,
     Conflict,
@@ -24,6 +23,7 @@ from hub.engine.errors import (
     RetryLater,
     Stalled,
 )
+from hub.engine.node_info import redact
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.pages import posted, signed_in
 from projects import changes

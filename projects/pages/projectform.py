@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hub.engine.parsing import parse_digits
 from hub.engine.rbac import parse
-from hub.engine.reading import digits
-from hub.engine.rules import Rule, quoted
+from hub.engine.rbac_rules import Rule, quoted
 
 Fields = Mapping[str, Sequence[str]]
 
@@ -127,7 +127,7 @@ def _own(block: dict[str, Any], fields: Fields) -> dict[str, Any]:
         value = _one(fields, f"deletion.{name}")
         deletion.pop(name, None)
         if value:
-            number = digits(value)
+            number = parse_digits(value)
             deletion[name] = value if number is None else number
     _put(block, "audit", audit)
     _put(block, "deletion", deletion)

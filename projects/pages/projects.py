@@ -26,11 +26,11 @@ from hub.access import (
 from hub.accounts import normal_object
 from hub.documents import load_yaml
 from hub.engine.errors import EngineError, Invalid, NotFound, RuleError
-from hub.engine.masking import digest_of
+from hub.engine.parsing import parse_digits
 from hub.engine.rbac import ACTIONS, RESOURCES, Problem
-from hub.engine.reading import digits
-from hub.engine.rules import Rule
-from hub.engine.windows import active_windows, spans
+from hub.engine.rbac_rules import Rule
+from hub.engine.secret_masking import digest_of
+from hub.engine.sync_windows import active_windows, spans
 from hub.models import ApiToken, current_version
 from hub.pages import Shown, posted, signed_in
 from hub.roles import who_can
@@ -375,7 +375,7 @@ def _index(text: str, items: list[Any]) -> int | None:
     """
     if text == "":
         return None
-    place = digits(text)
+    place = parse_digits(text)
     if place is None or place >= len(items):
         raise Invalid("It is not there any more: somebody else changed the project. Open it again.")
     return place

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_GET
 
 from hub.access import Caller, is_allowed, reach
 from hub.engine.errors import Invalid
-from hub.engine.permits import normal_url
+from hub.engine.project_restrictions import normal_url
 from hub.models import current_version
 from hub.pages import Shown, posted, signed_in
 from projects.api.certificates import add_certificates, known_certificates

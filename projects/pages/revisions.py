@@ -9,10 +9,10 @@ from django.views.decorators.http import require_GET
 
 from hub import audit
 from hub.access import Caller
-from hub.engine.describe import redact
 from hub.engine.errors import EngineError, Invalid, NotFound, RetryLater, Stalled
-from hub.engine.lines import Budget
-from hub.engine.permits import permits_source
+from hub.engine.line_diff import Budget
+from hub.engine.node_info import redact
+from hub.engine.project_restrictions import permits_source
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.pages import signed_in
 from projects import sources

@@ -10,7 +10,7 @@ from typing import Any
 from django.template.loader import render_to_string
 
 from hub.engine.errors import RetryLater, Stalled
-from hub.engine.permits import permits_source
+from hub.engine.project_restrictions import permits_source
 from projects.listing import since
 from projects.manifests import as_of_now, is_stale
 from projects.models import Application

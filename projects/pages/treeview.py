@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hub.engine.reading import integer
+from hub.engine.parsing import parse_integer
 
 _RANK = {"Degraded": 0, "Missing": 1, "Unknown": 2, "Progressing": 3, "Suspended": 4}
 _NOTES = ("Status Reason", "Containers", "Revision", "Restart Count")
@@ -104,7 +104,7 @@ def _box(node: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]], depth
         _health(node),
         str(state.get("status") or ""),
         depth,
-        integer(state.get("syncWave")) or 0,
+        parse_integer(state.get("syncWave")) or 0,
         _notes(node),
     )
 
@@ -140,7 +140,7 @@ def _drawn(node: Mapping[str, Any], state: Mapping[str, Any], owner: str) -> dic
         "name": node["name"],
         "h": _health(node),
         "s": str(state.get("status") or ""),
-        "w": integer(state.get("syncWave")) or 0,
+        "w": parse_integer(state.get("syncWave")) or 0,
         "n": _notes(node),
         "p": owner,
         "on": on,

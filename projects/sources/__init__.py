@@ -15,11 +15,11 @@ from django.conf import settings
 from django.utils import timezone
 
 from clusters.models import Cluster, pack
-from hub.engine.backoff import Backoff
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import EngineError, Invalid, ManifestError, RetryLater, Stalled
-from hub.engine.permits import normal_url
+from hub.engine.kubernetes_yaml import parse_yaml
+from hub.engine.project_restrictions import normal_url
 from hub.engine.resource import Manifest
+from hub.engine.retry import Backoff
 from hub.metrics import RENDER_CACHE, RENDERS
 from projects.models import Application, RenderedManifests, RenderFailure
 from projects.sources import charts, commits, directory, git, helm, kustomize, signatures

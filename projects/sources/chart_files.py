@@ -13,8 +13,8 @@ from typing import Any
 
 from django.conf import settings
 
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
+from hub.engine.kubernetes_yaml import parse_yaml
 from projects.sources import archives, charts
 from projects.sources.constraints import is_valid, parse_version, satisfies
 from projects.sources.files import Budget, Recorder, clean

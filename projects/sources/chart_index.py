@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError, Stalled
+from hub.engine.kubernetes_yaml import parse_yaml
 
 _LONGEST_VERSION = 256
 _LONGEST_URL = 8192

@@ -14,7 +14,7 @@ import orjson
 from django.conf import settings
 
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
-from hub.engine.permits import wanders
+from hub.engine.project_restrictions import has_dot_segments
 from hub.outbound import check_url, http, joined
 from hub.outbound.bounds import TooMuch, parse
 from hub.redaction import redact_text
@@ -272,7 +272,7 @@ def _for_file(place: str, url: str, credentials: Mapping[str, Any]) -> Mapping[s
 
     A template's read more of its server than the project permits: they go to files of the repository alone.
     """
-    is_inside = place.startswith(url.rstrip("/") + "/") and not wanders(place)
+    is_inside = place.startswith(url.rstrip("/") + "/") and not has_dot_segments(place)
     if is_inside or LENT not in credentials or credentials.get("passCredentials"):
         return credentials
     return {k: v for k, v in credentials.items() if k not in IDENTITY}
@@ -294,7 +294,7 @@ def frozen(credentials: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 def _registry(url: str, chart: str) -> tuple[str, str]:
     host, _, path = url.removeprefix("oci://").partition("/")
     name = "/".join(p for p in (path.strip("/"), chart) if p)
-    if wanders(name) or not _PLACE.fullmatch(name):
+    if has_dot_segments(name) or not _PLACE.fullmatch(name):
         # The project permits a URL; a chart's name must not lead from it to another.
         raise ManifestError(f"chart: {name[:200]!r} is no path of a registry")
     return host, name

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from hub.engine.errors import Stalled
-from hub.engine.permits import normal_url
+from hub.engine.project_restrictions import normal_url
 from projects.sources import git
 
 _MOST = 2_000

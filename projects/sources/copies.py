@@ -12,7 +12,7 @@ from dulwich.objects import Commit, ShaFile, Tag
 from dulwich.repo import Repo
 
 from hub.engine.errors import ManifestError, Stalled
-from hub.engine.permits import normal_url
+from hub.engine.project_restrictions import normal_url
 from hub.outbound.bounds import shown_size
 from hub.redaction import redact_text
 from projects.sources import objects

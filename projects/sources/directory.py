@@ -5,9 +5,9 @@ from typing import Any
 
 from django.conf import settings
 
-from hub.engine.documents import TooMany, Volume, parse_json, parse_yaml
 from hub.engine.errors import ManifestError
 from hub.engine.globs import GlobError, compiled
+from hub.engine.kubernetes_yaml import TooMany, Volume, parse_json, parse_yaml
 from hub.engine.resource import Manifest, manifests_from
 from projects.sources import jsonnet
 from projects.sources.files import Recorder

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from django.conf import settings
 
 from hub.engine.errors import RetryLater, Stalled
-from hub.engine.permits import normal_url
+from hub.engine.project_restrictions import normal_url
 from hub.metrics import GIT_FAILURES, GIT_REQUESTS
 from hub.outbound.bounds import shown_size
 from hub.redaction import redact_text

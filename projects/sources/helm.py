@@ -10,9 +10,9 @@ from typing import Any
 
 from django.conf import settings
 
-from hub.engine.documents import Volume, parse_yaml
 from hub.engine.errors import ManifestError
 from hub.engine.globs import GlobError, check_path, fits_path, path_steps
+from hub.engine.kubernetes_yaml import Volume, parse_yaml
 from hub.engine.resource import Manifest, annotations_of, manifests_from
 from projects.sources import chart_files, whole_numbers
 from projects.sources.confinement import working_folder

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.conf import settings
 
-from hub.engine.documents import Volume, parse_json
 from hub.engine.errors import ManifestError
+from hub.engine.kubernetes_yaml import Volume, parse_json
 from hub.engine.resource import Manifest, manifests_from
 from projects.sources.environment import substitute
 from projects.sources.files import Recorder, clean

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 from django.conf import settings
 
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
+from hub.engine.kubernetes_yaml import parse_yaml
 from projects.sources import chart_files
 from projects.sources.files import Budget, Recorder, clean
 from projects.sources.kustomize_fields import (

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.conf import settings
 
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError, Stalled
+from hub.engine.kubernetes_yaml import parse_yaml
 from hub.engine.resource import Manifest, manifests_from
 from projects.sources import process
 from projects.sources.confinement import working_folder

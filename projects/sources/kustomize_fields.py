@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import ManifestError
+from hub.engine.kubernetes_yaml import parse_yaml
 from projects.sources.files import clean
 
 

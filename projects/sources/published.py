@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from hub.engine.permits import normal_url
+from hub.engine.project_restrictions import normal_url
 from hub.stream import wake
 from projects.models import Published
 from projects.sources.credentials import reader_name

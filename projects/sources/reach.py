@@ -16,7 +16,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from hub.engine.errors import EngineError, Invalid, ManifestError, RetryLater, Stalled
-from hub.engine.permits import permits_source
+from hub.engine.project_restrictions import permits_source
 from hub.redaction import redact_text
 from projects.sources import charts, git, submodules
 from projects.sources.credentials import credentials_for, url_of_name

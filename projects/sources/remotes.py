@@ -14,9 +14,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from hub.engine.backoff import Backoff
 from hub.engine.errors import Invalid, RetryLater, Stalled
-from hub.engine.permits import normal_url
+from hub.engine.project_restrictions import normal_url
+from hub.engine.retry import Backoff
 from hub.stream import wake
 from projects.models import GitRemote
 from projects.sources import git

@@ -10,8 +10,8 @@ from urllib.parse import urldefrag, urljoin
 
 import orjson
 
-from hub.engine.documents import MAX_DEPTH
 from hub.engine.errors import ManifestError
+from hub.engine.kubernetes_yaml import MAX_DEPTH
 from projects.sources.remote_urls import is_page
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")

@@ -9,7 +9,7 @@ from dulwich.objects import Commit
 from pysequoia import Cert, Sig, verify
 
 from hub.engine.errors import Invalid, RuleError, Stalled
-from hub.engine.integrity import Demand, demand_for, key_name
+from hub.engine.source_integrity import SignatureRequirement, key_name, signature_requirement
 from hub.models import setting
 from projects.sources import git
 from projects.sources.credentials import credentials_for
@@ -75,7 +75,7 @@ def check_sources(
     for source, revision in zip(sources, revisions, strict=True):
         url = str(source.get("repoURL") or "")
         try:
-            demand = demand_for(spec, url)
+            demand = signature_requirement(spec, url)
         except RuleError as error:
             raise Stalled("SourceIntegrity", str(error)) from error
         if demand is not None and git.is_commit(revision) and not source.get("chart"):
@@ -84,7 +84,7 @@ def check_sources(
         raise Stalled("SourceIntegrity", "; ".join(problems[:_MOST_PROBLEMS]))
 
 
-def _problems(url: str, revision: str, project: str, demand: Demand) -> list[str]:
+def _problems(url: str, revision: str, project: str, demand: SignatureRequirement) -> list[str]:
     keys, problems, most = known_keys(), list[str](), 1
     credentials = credentials_for(url, project)
     if demand.mode == "strict":
@@ -111,7 +111,7 @@ def _author(commit: Commit) -> str:
     return str((getattr(commit, "author", None) or b"").decode(errors="replace"))[:200]
 
 
-def _problem(commit: Commit, demand: Demand, keys: Mapping[str, str]) -> str:
+def _problem(commit: Commit, demand: SignatureRequirement, keys: Mapping[str, str]) -> str:
     """Return why a commit is not signed as is asked, empty when it is."""
     if not commit.gpgsig:
         return "it is not signed"

@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hub.engine.cluster_scopes import Where, parse_scope
 from hub.engine.errors import RuleError
-from hub.engine.masking import HIDDEN, change_between, digest_of
-from hub.engine.permits import (
+from hub.engine.project_restrictions import (
     check_service_accounts,
-    merged_spec,
-    selects,
+    matches_label_selector,
     service_account_for,
+    with_global_projects,
 )
 from hub.engine.project_roles import check_project_roles, project_policy
 from hub.engine.rbac import Enforcer, Policy, builtin, parse
-from hub.engine.scopes import Where, parse_scope
+from hub.engine.secret_masking import HIDDEN, change_between, digest_of
 
 PROD = Where("https://prod", "prod-1", {"env": "prod", "region": "eu"})
 DEV = Where("https://dev", "dev-1", {"env": "dev"})
@@ -184,7 +184,7 @@ def test_service_accounts():
 
 
 def test_global_projects_add_limits_and_no_roles():
-    spec = merged_spec(
+    spec = with_global_projects(
         {"sourceRepos": ["a"], "roles": [1]},
         [{"sourceRepos": ["b"], "roles": [2], "syncWindows": [3], "orphanedResources": {}}],
     )
@@ -204,7 +204,7 @@ def test_global_projects_add_limits_and_no_roles():
     ],
 )
 def test_selectors(selector, fits):
-    assert selects(selector, {"a": "1"}) is fits
+    assert matches_label_selector(selector, {"a": "1"}) is fits
 
 
 def test_what_changed_without_any_secret():

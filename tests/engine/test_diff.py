@@ -5,9 +5,9 @@ from support.openapi import type_for
 
 from hub.engine.diff import CompareSettings
 from hub.engine.diff import compare as compare_
-from hub.engine.fields import MANAGER, applied_fields
-from hub.engine.ignore import ignore_rules
-from hub.engine.respect import respect_ignored
+from hub.engine.field_sets import MANAGER, applied_fields
+from hub.engine.ignore_rules import ignore_rules
+from hub.engine.preserve_ignored import preserve_ignored
 from hub.engine.schema import OBJECT
 
 NOTHING = CompareSettings()
@@ -279,15 +279,15 @@ def test_respecting_ignored_fields_sends_the_live_value():
         jsonPointers=["/spec/replicas"],
         jqPathExpressions=[".spec.template.spec.containers[].image"],
     ).rules
-    sent = respect_ignored(desired, live, found, no_jq)
+    sent = preserve_ignored(desired, live, found, no_jq)
     assert sent["spec"] == {
         "replicas": 5,
         "template": {"spec": {"containers": [{"name": "a", "image": "2"}]}},
     }
-    assert respect_ignored(desired, None, found, no_jq) == desired
-    assert respect_ignored(desired, live, (), no_jq) == desired
+    assert preserve_ignored(desired, None, found, no_jq) == desired
+    assert preserve_ignored(desired, live, (), no_jq) == desired
     by_manager = rules(managedFieldsManagers=["hpa"]).rules
-    assert respect_ignored(desired, live, by_manager, no_jq)["spec"]["replicas"] == 5
+    assert preserve_ignored(desired, live, by_manager, no_jq)["spec"]["replicas"] == 5
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_what_is_ignored_never_changes_which_object_is_sent(path):
     ignored = rules(jqPathExpressions=["first(.x)"]).rules
 
     for one_side in (False, True):
-        sent = respect_ignored(
+        sent = preserve_ignored(
             desired,
             live,
             ignored,

@@ -6,14 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.engine import globs, patterns
+from hub.engine import globs, regex
+from hub.engine.cluster_scopes import parse_scope
 from hub.engine.errors import RuleError
-from hub.engine.ignore import ignore_rules
-from hub.engine.integrity import check_integrity, demand_for
-from hub.engine.permits import check_limits, permits_destination, permits_kind, permits_source
-from hub.engine.permits import service_account_for as account_for
-from hub.engine.scopes import parse_scope
-from hub.engine.windows import check_windows
+from hub.engine.ignore_rules import ignore_rules
+from hub.engine.project_restrictions import (
+    check_restrictions,
+    permits_destination,
+    permits_kind,
+    permits_source,
+)
+from hub.engine.project_restrictions import service_account_for as account_for
+from hub.engine.source_integrity import check_integrity, signature_requirement
+from hub.engine.sync_windows import check_windows
 
 
 def slow(tokens, text, separator):
@@ -128,8 +133,8 @@ def test_no_glob_takes_long(pattern, separator):
 def test_no_regular_expression_takes_long(pattern):
     begun = time.process_time()
 
-    patterns.finds(pattern, "a" * 20_000 + "!")
-    patterns.fits(pattern, "a" * 20_000 + "!")
+    regex.finds(pattern, "a" * 20_000 + "!")
+    regex.fits(pattern, "a" * 20_000 + "!")
 
     assert time.process_time() - begun < 1
 
@@ -166,7 +171,7 @@ LIMITS = {
 @pytest.mark.parametrize("field", LIMITS)
 def test_a_project_names_the_pattern_that_cannot_be_used(field):
     with pytest.raises(RuleError) as refused:
-        check_limits(LIMITS[field])
+        check_restrictions(LIMITS[field])
     assert str(refused.value).startswith(field)
 
 
@@ -233,7 +238,7 @@ def test_a_stored_pattern_that_cannot_be_used_permits_nothing_and_denies_everyth
 def test_a_stored_demand_or_account_that_cannot_be_read_is_an_error_and_not_passed_over():
     policy = {"repos": [{"url": "[z-a]"}], "gpg": {"mode": "head", "keys": ["A"]}}
     with pytest.raises(RuleError, match="sourceIntegrity"):
-        demand_for({"sourceIntegrity": {"git": {"policies": [policy]}}}, "https://h/a")
+        signature_requirement({"sourceIntegrity": {"git": {"policies": [policy]}}}, "https://h/a")
     entries = [
         {"server": "[z-a]", "namespace": "*", "defaultServiceAccount": "weak"},
         {"server": "*", "namespace": "*", "defaultServiceAccount": "mighty"},
@@ -253,8 +258,8 @@ def test_a_stored_demand_or_account_that_cannot_be_read_is_an_error_and_not_pass
     ],
 )
 def test_a_regular_expression_has_few_instructions(pattern):
-    with pytest.raises(patterns.PatternError, match="too large"):
-        patterns.compiled(pattern)
+    with pytest.raises(regex.PatternError, match="too large"):
+        regex.compiled(pattern)
 
 
 @pytest.mark.parametrize(
@@ -267,4 +272,4 @@ def test_a_regular_expression_has_few_instructions(pattern):
     ],
 )
 def test_usual_regular_expressions_are_small_enough(pattern):
-    assert patterns.compiled(pattern)
+    assert regex.compiled(pattern)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub.engine.inferred import claim_stems, owner_by, owner_of, stem_of_claim
+from hub.engine.inferred_owners import claim_stems, owner_by, owner_of, stem_of_claim
 from hub.engine.resource import ResourceKey
 
 TOKEN = {

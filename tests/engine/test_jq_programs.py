@@ -6,7 +6,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from hub.engine.errors import RuleError
-from hub.engine.jqsyntax import REFUSED, require_allowed
+from hub.engine.jq_syntax import REFUSED, require_allowed
 
 VALUE = {"env": [{"name": "input", "value": "debug"}], "a": {"b/c": 1}, "import": None, "n": 3}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hub.engine import lua
 from hub.engine.errors import RuleError
-from hub.engine.luastrings import CODE
+from hub.engine.lua_strings import CODE
 
 _ASK = """
 local s, p, name, by = ...

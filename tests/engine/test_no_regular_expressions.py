@@ -1,7 +1,7 @@
 """Python's `re` never reads a pattern of a person, and no pattern of ours takes long on a text of one.
 
 It tries every way to match while it holds the interpreter: people's patterns go through
-`hub.engine.globs` and `hub.engine.patterns`.
+`hub.engine.globs` and `hub.engine.regex`.
 """
 
 import ast
@@ -22,7 +22,7 @@ PUT_TOGETHER = {
 }
 # Patterns that take long on a long text: what bounds the texts that they are given.
 BOUNDED = {
-    "hub/engine/backoff.py": "a duration has at most 100 characters",
+    "hub/engine/retry.py": "a duration has at most 100 characters",
     "hub/engine/quantity.py": "a quantity has at most 64 characters",
     "projects/sources/versions.py": "a constraint has at most 256 characters",
     "appsets/template/functions.py": "constraints and versions have at most 256 characters",
@@ -64,7 +64,7 @@ def test_every_pattern_is_written_in_the_code():
         for file, _, pattern, _ in FOUND
         if not isinstance(pattern, ast.Constant) and file not in PUT_TOGETHER
     ]
-    assert strange == [], "use hub.engine.patterns for a pattern of a person"
+    assert strange == [], "use hub.engine.regex for a pattern of a person"
 
 
 def test_no_other_way_to_a_backtracking_pattern():

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from hub.engine.permits import matches
+from hub.engine.project_restrictions import matches
 from hub.engine.rbac import Enforcer, builtin, parse, unknown_roles
 
 POLICY = """

@@ -3,8 +3,8 @@
 import pytest
 
 from hub.engine.actions import ActionScript, available, merge_patch, perform
-from hub.engine.describe import describe, external_urls, is_safe_url, redact
 from hub.engine.errors import RuleError
+from hub.engine.node_info import describe, external_urls, is_safe_url, redact
 from hub.engine.resource import ResourceKey
 from hub.engine.status import Assessment, Health
 from hub.engine.tree import Node, is_usual, missing_json, node_json, parents_of

@@ -16,10 +16,10 @@ from support.routes import routes
 from appsets.models import ApplicationSet
 from clusters.models import Cluster
 from hub.engine.actions import _replicas
-from hub.engine.describe import describe
 from hub.engine.errors import Invalid, RuleError
 from hub.engine.hooks import wave
-from hub.engine.reading import digits, integer, moment, whole
+from hub.engine.node_info import describe
+from hub.engine.parsing import parse_digits, parse_integer, require_integer, require_time
 from hub.models import next_version
 from projects.models import Application, Project, Repository
 
@@ -181,21 +181,21 @@ def test_no_odd_name_in_an_address_is_an_internal_error(sender):
 
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD)
 def test_what_reads_numbers_and_moments_refuses_what_is_none(text):
-    assert digits(text) is None
+    assert parse_digits(text) is None
     if text != "-1":
-        assert integer(text) is None
+        assert parse_integer(text) is None
         with pytest.raises(Invalid, match="limit must be a whole number"):
-            whole(text, "limit")
+            require_integer(text, "limit")
     with pytest.raises(Invalid, match=r"at (must be|needs)"):
-        moment(text, "at")
+        require_time(text, "at")
     with pytest.raises(RuleError):
         _replicas({"replicas": text})
     assert wave({"metadata": {"annotations": {"argocd.argoproj.io/sync-wave": text}}}) in (0, -1)
 
 
 def test_numbers_and_moments_are_read():
-    assert (digits("0"), digits("9" * 18), digits("7", 1)) == (0, 10**18 - 1, 7)
-    assert [integer(v) for v in (5, "-5", " +5 ", True, 1.5, None, "-+5", 2**63)] == [
+    assert (parse_digits("0"), parse_digits("9" * 18), parse_digits("7", 1)) == (0, 10**18 - 1, 7)
+    assert [parse_integer(v) for v in (5, "-5", " +5 ", True, 1.5, None, "-+5", 2**63)] == [
         5,
         -5,
         5,
@@ -205,16 +205,16 @@ def test_numbers_and_moments_are_read():
         None,
         None,
     ]
-    assert integer("9223372036854775807") == 2**63 - 1
-    assert whole("3", "limit", 1, 3) == 3
+    assert parse_integer("9223372036854775807") == 2**63 - 1
+    assert require_integer("3", "limit", 1, 3) == 3
     with pytest.raises(Invalid, match="from 1 to 3, not 4"):
-        whole(4, "limit", 1, 3)
+        require_integer(4, "limit", 1, 3)
     at = datetime(2026, 1, 31, 8, tzinfo=UTC)
-    assert moment("2026-01-31T08:00:00Z", "at") == at
-    assert moment("2026-01-31T09:00:00 01:00", "at") == at
-    assert moment(str(int(at.timestamp())), "at") == at
+    assert require_time("2026-01-31T08:00:00Z", "at") == at
+    assert require_time("2026-01-31T09:00:00 01:00", "at") == at
+    assert require_time(str(int(at.timestamp())), "at") == at
     with pytest.raises(Invalid, match="at needs a zone"):
-        moment("2026-01-31T08:00:00", "at")
+        require_time("2026-01-31T08:00:00", "at")
 
 
 @pytest.mark.parametrize("odd", ["²", "x", "9" * 400, [], {}, 2**70, 1e308, None])

@@ -12,7 +12,7 @@ import pytest
 from support.hostile import Hostile, drip, gzip_of, http
 
 from hub.engine.errors import Invalid, RetryLater
-from hub.engine.masking import masked
+from hub.engine.secret_masking import masked
 from hub.outbound import addresses, check_url, pools, streams
 from hub.outbound import http as requests
 from hub.outbound.bounds import Decoder, Lines, TooMuch, parse, read
@@ -245,7 +245,7 @@ def test_operators_close_and_open_networks(settings):
 
 
 def requests_networks(*texts):
-    from hub.engine.networks import networks
+    from hub.engine.outbound_addresses import networks
 
     return networks(texts)
 

@@ -21,7 +21,7 @@ from hub.cli.audit import verify_file
 from hub.cli.main import build
 from hub.cli.problem import Problem
 from hub.cli.show import table
-from hub.engine.chain import GENESIS, digest_of, link_hash
+from hub.engine.audit_chain import GENESIS, digest_of, link_hash
 from hub.models import (
     Account,
     AuditCheckpoint,

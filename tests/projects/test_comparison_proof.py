@@ -13,10 +13,10 @@ from support.manifests import Schemas, Tried
 from clusters import kube, schemas
 from clusters.kinds import Refused
 from clusters.models import Cluster
-from hub.engine.diff import CompareSettings, look_at
+from hub.engine.diff import CompareSettings, compare_locally
 from hub.engine.normalize import for_comparison, normalize_desired
-from hub.engine.options import resource_options
 from hub.engine.resource import split_api_version, with_metadata
+from hub.engine.sync_options import resource_options
 from projects import evidence
 from projects.target import Target
 
@@ -60,7 +60,9 @@ class Bench:
         types = schemas.types_of(self.cluster, [name])
         assert name in types, f"the cluster says nothing of {name}"
         settings = CompareSettings()
-        return look_at(normalize_desired(manifest), live, settings, lambda _e, v: v, types[name])
+        return compare_locally(
+            normalize_desired(manifest), live, settings, lambda _e, v: v, types[name]
+        )
 
     def is_synced(self, manifest, live):
         """Return whether the hub says Synced, counting whether it had to ask."""

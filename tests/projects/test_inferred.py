@@ -8,7 +8,7 @@ from conftest import config_map
 
 from clusters import inferred, live
 from clusters.models import Cluster, LiveResource
-from hub.engine.inferred import claim_stems
+from hub.engine.inferred_owners import claim_stems
 
 MARK = "argocd.argoproj.io/tracking-id"
 SET = {"apiVersion": "apps/v1", "kind": "StatefulSet"}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from clusters.kubeconfig import config_of
 from hub.engine.errors import Invalid
-from hub.engine.lines import TOO_LONG, Budget
-from hub.engine.windows import spans
+from hub.engine.line_diff import TOO_LONG, Budget
+from hub.engine.sync_windows import spans
 from projects.pages.appform import manifest_from
 from projects.pages.diffing import MOST_LINES, as_yaml, beside, diff_lines
 from projects.pages.explain import explain

@@ -8,7 +8,7 @@ from support.gitserver import Repository
 from support.local import Local
 
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
-from hub.engine.permits import permits_source
+from hub.engine.project_restrictions import permits_source
 from projects import sources
 from projects.models import GitRemote, RenderedManifests
 from projects.sources import charts, remotes

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from hub.engine.integrity import demand_for, key_name
+from hub.engine.source_integrity import key_name, signature_requirement
 
 
 def skip_or_fail(reason):
@@ -164,7 +164,7 @@ def test_an_altered_commit_is_refused(keys, tmp_path):
     run("commit", "-q", "--allow-empty", "-m", "good", f"-S{keys['ann'][0]}")
     repo = Repo(str(tmp_path))
     commit = repo[repo.head()]
-    wanted = demand_for({"signatureKeys": [{"keyID": keys["ann"][0]}]}, "https://x")
+    wanted = signature_requirement({"signatureKeys": [{"keyID": keys["ann"][0]}]}, "https://x")
     known = {key_name(keys["ann"][0]): keys["ann"][1]}
     assert _problem(commit, wanted, known) == ""
     commit.message = b"evil\n"

@@ -11,7 +11,7 @@ import pytest
 from conftest import config_map
 from django.utils import timezone
 
-from hub.engine.permits import normal_url
+from hub.engine.project_restrictions import normal_url
 from hub.stream import use_pool
 from projects.models import Application, GitRemote
 

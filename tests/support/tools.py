@@ -7,8 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub.engine.documents import parse_yaml
 from hub.engine.errors import EngineError
+from hub.engine.kubernetes_yaml import parse_yaml
 from hub.engine.resource import manifests_from
 from projects.sources import helm, kustomize
 from projects.sources.files import MemoryFiles, Recorder

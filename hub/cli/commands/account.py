@@ -149,8 +149,8 @@ def seconds(text: str) -> int:
 
     Raises: Problem.
     """
-    from hub.engine.backoff import parse_duration
     from hub.engine.errors import RuleError
+    from hub.engine.retry import parse_duration
 
     try:
         return int(parse_duration(text, "--expires-in").total_seconds())

@@ -29,7 +29,7 @@ from hub.cli.commands.appflags import (
 from hub.cli.problem import FAILED, Problem
 from hub.cli.show import as_yaml, printed, say, table
 from hub.engine.resource import ResourceKey
-from hub.engine.selection import idle, key_of, selects
+from hub.engine.resource_selection import is_selected, key_of, selection_problem
 
 
 @app.command()
@@ -328,12 +328,14 @@ def _wait_resources(
 ) -> apps.App:
     checks = {check for check, on in wanted.items() if on} or {"sync", "health", "operation"}
     # What Git wants may be newer than what is known: only after a look it is said that nothing fits.
-    wrong = idle(chosen, _keys(apps.get(hub, name, namespace=namespace, refresh="normal")))
+    wrong = selection_problem(
+        chosen, _keys(apps.get(hub, name, namespace=namespace, refresh="normal"))
+    )
     if wrong:
         raise Problem(f"application '{name}': {wrong}")
     for found in apps.looks(hub, name, namespace, timeout):
         listed = (found.get("status") or {}).get("resources") or []
-        here = [r for r in listed if selects(chosen, key_of(r))]
+        here = [r for r in listed if is_selected(chosen, key_of(r))]
         if here and apps.are_reached(found, checks, here):
             return found
     raise AssertionError

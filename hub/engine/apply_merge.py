@@ -1,0 +1,478 @@
+"""Look how a manifest and a live resource differ, and say what applying the one makes of the other.
+
+This is server-side apply done here, by field ownership and the cluster's schema: fields that the
+manifest states change, fields that we applied before and it states no more go, the rest stays.
+What only the server can know is a doubt: then it is asked, once.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from hub.engine.errors import ManifestError
+from hub.engine.field_sets import (
+    LAST_APPLIED,
+    Fields,
+    applied_fields,
+    child_of,
+    elements_of,
+    members_of,
+    others_fields,
+    owned_fields,
+    shown,
+)
+from hub.engine.resource import Manifest, annotations_of, is_builtin, resource_key
+from hub.engine.schema import ABSENT, ANY, LIST, OBJECT, Type
+
+Path = tuple[Any, ...]
+"""Steps from the root: a field, or the pairs of key and value that name an element of a list."""
+
+
+class Uncertain(StrEnum):
+    """What becomes of a place of which only the server knows whether applying changes it."""
+
+    CHANGED = "changed"
+    KEPT = "kept"
+    LIKELY = "likely"
+    """As is most likely by what is known of the kind: for where the server cannot be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A place where the live resource is not, word for word, what the manifest states."""
+
+    path: Path
+    is_sure: bool
+    """Whether applying changes it, unless a webhook or a default of the server's brings it back."""
+    live: Any
+    """What is there, `ABSENT` when nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Who has set the fields of a live resource."""
+
+    ours: Fields | None
+    """What we applied, None when we applied nothing."""
+    others: Callable[[], Fields]
+    is_annotation: bool = False
+    """Whether an annotation tells it, and not the server: then a dry run removes nothing."""
+
+
+def ownership(live: Manifest, type_: Type = OBJECT) -> Ownership:
+    """Return who owns the fields of a live resource.
+
+    A resource that was last applied by a client-side apply tells it by its annotation.
+    """
+    owned = owned_fields(live)
+    text = annotations_of(live).get(LAST_APPLIED)
+    if owned is None and text:
+        found = _last_applied(text, type_)
+        return Ownership(found, dict, is_annotation=found is not None)
+    return Ownership(owned, lambda: others_fields(live))
+
+
+def _last_applied(text: str, type_: Type) -> Fields | None:
+    try:
+        manifest = json.loads(text)
+        return applied_fields(manifest, type_) if isinstance(manifest, dict) else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ManifestError):
+        return None
+
+
+def merge_for_apply(
+    wanted: Manifest,
+    live: Manifest,
+    type_: Type,
+    owner: Ownership,
+    weigh: Uncertain = Uncertain.CHANGED,
+) -> tuple[Manifest, list[Doubt]]:
+    """Return what `live` becomes when `wanted` is applied, and where that is not certain to be what it is.
+
+    Without a doubt the first is `live` itself, and applying changes nothing.
+    """
+    builtin = is_builtin(resource_key(wanted).group)
+    merge = _Merge(
+        weigh, builtin, owner.ours is not None, owner.others, is_typed=type_ is not OBJECT
+    )
+    found = merge.map(wanted, live, type_, owner.ours, ())
+    return found, merge.doubts
+
+
+def predict_apply(wanted: Manifest, live: Manifest, type_: Type, owner: Ownership) -> Manifest:
+    """Return what `live` most likely becomes when `wanted` is applied."""
+    return merge_for_apply(wanted, live, type_, owner, Uncertain.LIKELY)[0]
+
+
+def digest_of_doubts(doubts: list[Doubt]) -> str:
+    """Return the digest of what is there where the live resource is in doubt.
+
+    Everywhere else it is as the manifest states, or the manifest says nothing of it: an answer of the server's
+    holds as long as these places are as they were.
+    """
+    found = [[d.path, d.live is ABSENT, None if d.live is ABSENT else d.live] for d in doubts]
+    text = orjson.dumps(found, default=str, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()
+
+
+class _Merge:
+    """One merge: what is certain is done, what is not is noted."""
+
+    __slots__ = ("_applied", "_builtin", "_others", "_theirs", "_typed", "_weigh", "doubts")
+
+    def __init__(
+        self,
+        weigh: Uncertain,
+        builtin: bool,
+        applied: bool,
+        others: Callable[[], Fields],
+        *,
+        is_typed: bool,
+    ) -> None:
+        self._weigh, self._builtin, self._applied, self._others = weigh, builtin, applied, others
+        self._typed = is_typed
+        self._theirs: Fields | None = None
+        self.doubts: list[Doubt] = []
+
+    def map(
+        self,
+        wanted: dict[str, Any],
+        live: dict[str, Any],
+        type_: Type,
+        ours: Fields | None,
+        path: Path,
+    ) -> dict[str, Any]:
+        """Return `live` with the fields of `wanted`; itself when that changes nothing."""
+        result = live
+        for name, value in wanted.items():
+            current = live.get(name)
+            if value is None or (value == current and type(value) is str):
+                continue
+            before = ABSENT if current is None else current
+            inner = type_.field(name)
+            merged = self._value(value, before, inner, child_of(ours, name), (*path, name))
+            if merged is not before:
+                result = dict(live) if result is live else result
+                result[name] = merged
+        for field in ours or ():
+            name = field[2:]
+            if field.startswith("f:") and wanted.get(name) is None and live.get(name) is not None:
+                result = dict(live) if result is live else result
+                self._drop(result, name, (ours or {})[field], (*path, name))
+        return result
+
+    def _value(self, wanted: Any, live: Any, type_: Type, ours: Fields | None, path: Path) -> Any:
+        if live is ABSENT:
+            return self._missing(wanted, ours, path)
+        if isinstance(wanted, dict) and isinstance(live, dict) and not type_.is_atomic:
+            return self.map(wanted, live, type_, ours, path)
+        if isinstance(wanted, list) and isinstance(live, list) and type_.shape == LIST:
+            if type_.is_set:
+                return self._set(wanted, live, ours, path)
+            if type_.keys:
+                return self._elements(wanted, live, type_, ours, path)
+        return self._whole(wanted, live, type_, path)
+
+    def _missing(self, wanted: Any, ours: Fields | None, path: Path) -> Any:
+        if not is_zero(wanted):
+            return self._changed(path, ABSENT, wanted)
+        if _has(ours, wanted):
+            # The server took it from us and does not write it down: that is how it stores a zero.
+            return ABSENT
+        kept = self._builtin and not self._applied
+        return self._unsure(path, ABSENT, wanted, likely=ABSENT if kept else wanted)
+
+    def _whole(self, wanted: Any, live: Any, type_: Type, path: Path) -> Any:
+        found = _compared(wanted, live, type_)
+        if found == _SAME:
+            return live
+        # A definition publishes all of its defaults: what is beyond them was put there by somebody.
+        publishes = self._typed and not self._builtin and type_.shape != ANY
+        if found == _OTHER or publishes:
+            return self._changed(path, live, wanted)
+        return self._unsure(path, live, wanted, likely=live if found == _EMPTY else wanted)
+
+    def _set(
+        self, wanted: list[Any], live: list[Any], ours: Fields | None, path: Path
+    ) -> list[Any]:
+        # Written as JSON, so that what is no text, which anybody may write, can be looked up too.
+        names = {_as_json(item): item for item in wanted}
+        dropped = members_of(ours) - names.keys()
+        theirs = members_of(self._theirs_at(path)) if dropped else set()
+        kept = {
+            name: item for item in live if (name := _as_json(item)) not in dropped or name in theirs
+        }
+        order = _order(names, kept, {_as_json(item) for item in live})
+        result = [kept.get(name, names.get(name)) for name in order]
+        return live if result == live else self._changed(path, live, result)
+
+    def _elements(
+        self, wanted: list[Any], live: list[Any], type_: Type, ours: Fields | None, path: Path
+    ) -> Any:
+        if not all(isinstance(item, dict) for item in (*wanted, *live)):
+            return self._whole(wanted, live, type_, path)
+        by_key = {type_.key_of(item): item for item in live}
+        if len(by_key) != len(live):
+            # The server keeps what a client-side apply gave it twice, and says itself what becomes of it.
+            return self._whole(wanted, live, type_, path)
+        inner, mine = type_.element, elements_of(ours, type_)
+        merged: dict[Any, Any] = {}
+        for item in wanted:
+            key = type_.key_of(item)
+            before, at = by_key.get(key), (*path, _step(type_, key))
+            merged.pop(key, None)
+            merged[key] = (
+                item if before is None else self.map(item, before, inner, mine.get(key), at)
+            )
+        kept = {key: item for key, item in by_key.items() if key in merged or key not in mine}
+        for key, item in self._left(by_key, merged, mine, type_, path):
+            kept[key] = item
+        order = _order(merged, {k: kept[k] for k in by_key if k in kept}, by_key)
+        result = [merged.get(key, kept.get(key)) for key in order]
+        if order != list(by_key):
+            return self._changed((*path, "*"), list(by_key), result)
+        return live if all(a is b for a, b in zip(result, live, strict=True)) else result
+
+    def _left(
+        self,
+        live: dict[Any, Any],
+        wanted: dict[Any, Any],
+        mine: dict[Any, Fields],
+        type_: Type,
+        path: Path,
+    ) -> list[tuple[Any, Any]]:
+        """Return the elements that we state no more and others have too, without what was only ours."""
+        left = [key for key in live if key in mine and key not in wanted]
+        theirs = elements_of(self._theirs_at(path), type_) if left else {}
+        result = []
+        for key in left:
+            if key in theirs:
+                rest, at = dict(live[key]), (*path, _step(type_, key))
+                for field, child in mine[key].items():
+                    if field.startswith("f:") and field[2:] in rest and field[2:] not in type_.keys:
+                        self._drop(rest, field[2:], child, (*at, field[2:]), theirs[key])
+                result.append((key, live[key] if rest == live[key] else rest))
+        return result
+
+    def _drop(
+        self,
+        result: dict[str, Any],
+        name: str,
+        ours: Fields,
+        path: Path,
+        theirs: Fields | None = None,
+    ) -> None:
+        """Take what we applied and state no more out of a map, except what others have too."""
+        others = child_of(theirs if theirs is not None else self._theirs_at(path[:-1]), name)
+        rest = _without(result[name], ours, others)
+        if rest is result[name]:
+            return
+        self._changed(path, result[name], rest)
+        if rest is ABSENT:
+            del result[name]
+        else:
+            result[name] = rest
+
+    def _theirs_at(self, path: Path) -> Fields | None:
+        if self._theirs is None:
+            self._theirs = self._others()
+        found: Fields | None = self._theirs
+        for step in path:
+            found = _element(found, step) if isinstance(step, tuple) else child_of(found, step)
+        return found
+
+    def _changed(self, path: Path, live: Any, wanted: Any) -> Any:
+        self.doubts.append(Doubt(path, is_sure=True, live=live))
+        return wanted
+
+    def _unsure(self, path: Path, live: Any, wanted: Any, likely: Any) -> Any:
+        self.doubts.append(Doubt(path, is_sure=False, live=live))
+        return {Uncertain.CHANGED: wanted, Uncertain.KEPT: live, Uncertain.LIKELY: likely}[
+            self._weigh
+        ]
+
+
+def _step(type_: Type, key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(zip(type_.keys, key, strict=True))
+
+
+def _element(fields: Fields | None, step: tuple[Any, ...]) -> Fields | None:
+    values = dict(step)
+    for text, child in (fields or {}).items():
+        if text.startswith("k:") and shown(text) == values:
+            return child if isinstance(child, dict) else {}
+    return None
+
+
+def _without(live: Any, ours: Fields, theirs: Fields | None) -> Any:
+    inner = {k[2:]: v for k, v in ours.items() if k.startswith("f:")}
+    if not inner or not isinstance(live, dict):
+        return ABSENT if theirs is None else live
+    rest = dict(live)
+    for name, child in inner.items():
+        if name in rest:
+            left = _without(rest[name], child, child_of(theirs, name))
+            if left is ABSENT:
+                del rest[name]
+            else:
+                rest[name] = left
+    if rest == live:
+        return live
+    return rest if rest or theirs is not None else ABSENT
+
+
+def _order(wanted: Any, kept: Any, live: Any) -> list[Any]:
+    """Return the keys of a merged list: as they are where that agrees with the manifest, else as it has them."""
+    if [k for k in kept if k in wanted] == [k for k in wanted if k in live]:
+        return [*kept, *(k for k in wanted if k not in kept)]
+    return [*wanted, *(k for k in kept if k not in wanted)]
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def is_zero(value: Any) -> bool:
+    """Return whether a value is one that servers need not write down."""
+    if isinstance(value, dict):
+        return all(is_zero(inner) for inner in value.values())
+    return value in (None, "", False, 0) or value == []
+
+
+def _has(ours: Fields | None, wanted: Any) -> bool:
+    """Return whether we applied a value, and all that is in it."""
+    if ours is None:
+        return False
+    if isinstance(wanted, dict):
+        return all(v is None or _has(child_of(ours, n), v) for n, v in wanted.items())
+    return True
+
+
+_SAME, _EMPTY, _UNSURE, _OTHER = range(4)
+"""The same; but for empty values that the manifest does not state; perhaps the same; something else."""
+
+
+def _compared(wanted: Any, live: Any, type_: Type) -> int:
+    """Return how two values that are replaced whole compare."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        return _worst(_compared_fields(wanted, live, type_))
+    if isinstance(wanted, list) and isinstance(live, list):
+        if len(wanted) != len(live):
+            return _OTHER
+        inner = type_.element
+        return _worst(_compared(one, other, inner) for one, other in zip(wanted, live, strict=True))
+    return _SAME if type_.same(wanted, live) else _OTHER
+
+
+def _compared_fields(wanted: dict[str, Any], live: dict[str, Any], type_: Type) -> Iterator[int]:
+    for name in wanted.keys() | live.keys():
+        one, other = wanted.get(name), live.get(name)
+        if other is None:
+            yield _SAME if one is None else _UNSURE if is_zero(one) else _OTHER
+        elif one is None:
+            # Kubernetes' own kinds do not publish all of the defaults that they fill in.
+            known = type_.field(name).is_default(other)
+            yield _SAME if known else _EMPTY if is_zero(other) else _UNSURE
+        else:
+            yield _compared(one, other, type_.field(name))
+
+
+def _worst(found: Iterable[int]) -> int:
+    result = _SAME
+    for one in found:
+        if one == _OTHER:
+            return _OTHER
+        result = max(result, one)
+    return result
+
+
+def filter_dry_run(
+    answer: Manifest, live: Manifest, wanted: Manifest, type_: Type, owner: Ownership
+) -> Manifest:
+    """Return what a dry run answers, without what webhooks do to fields that are none of ours.
+
+    A field that the manifest does not state and that we did not apply is as it is in `live`.
+    Source: as the server-side diff of Argo CD 3.6 without `IncludeMutationWebhook`.
+    """
+    return dict(_answered(answer, live, wanted, type_, owner.ours, gone=owner.is_annotation))
+
+
+def _answered(
+    answer: Any, live: Any, wanted: Any, type_: Type, ours: Fields | None, *, gone: bool
+) -> Any:
+    if isinstance(answer, dict) and isinstance(live, dict) and not type_.is_atomic:
+        return _answered_map(answer, live, wanted, type_, ours, gone=gone)
+    if isinstance(answer, list) and isinstance(live, list) and type_.shape == LIST:
+        if type_.is_set:
+            return _answered_set(answer, live, wanted, ours, gone=gone)
+        if type_.keys and all(isinstance(item, dict) for item in (*answer, *live)):
+            return _answered_list(answer, live, wanted, type_, ours, gone=gone)
+    return answer
+
+
+def _answered_map(
+    answer: dict[str, Any],
+    live: dict[str, Any],
+    wanted: Any,
+    type_: Type,
+    ours: Fields | None,
+    *,
+    gone: bool,
+) -> dict[str, Any]:
+    stated = wanted if isinstance(wanted, dict) else {}
+    result = {}
+    for name in [*live, *(n for n in answer if n not in live)]:
+        before, after = live.get(name, ABSENT), answer.get(name, ABSENT)
+        mine, value = child_of(ours, name), before
+        if stated.get(name) is not None:
+            value = _answered(after, before, stated[name], type_.field(name), mine, gone=gone)
+        elif mine is not None and gone:
+            value = before if before is ABSENT else _without(before, mine, None)
+        elif mine is not None:
+            value = _answered(after, before, None, type_.field(name), mine, gone=gone)
+        if value is not ABSENT:
+            result[name] = value
+    return result
+
+
+def _answered_list(
+    answer: list[Any], live: list[Any], wanted: Any, type_: Type, ours: Fields | None, *, gone: bool
+) -> list[Any]:
+    stated = (
+        {type_.key_of(i): i for i in wanted or () if isinstance(i, dict)}
+        if isinstance(wanted, list)
+        else {}
+    )
+    before, mine = {type_.key_of(item): item for item in live}, elements_of(ours, type_)
+    found = {}
+    for item in answer:
+        key = type_.key_of(item)
+        if key in stated or (key in mine and not gone):
+            found[key] = _answered(
+                item, before.get(key), stated.get(key), type_.element, mine.get(key), gone=gone
+            )
+        elif key in before and key not in mine:
+            found[key] = before[key]
+    about = stated.keys() | mine.keys()
+    kept = {
+        key: found.get(key, item)
+        for key, item in before.items()
+        if key in found or key not in about
+    }
+    return [found.get(key, kept.get(key)) for key in _order(found, kept, before)]
+
+
+def _answered_set(
+    answer: list[Any], live: list[Any], wanted: Any, ours: Fields | None, *, gone: bool
+) -> list[Any]:
+    stated = {_as_json(item) for item in wanted} if isinstance(wanted, list) else set()
+    mine, before = members_of(ours), {_as_json(item): item for item in live}
+    about = stated if gone else stated | mine
+    found = {n: i for i in answer if (n := _as_json(i)) in about or (n in before and n not in mine)}
+    kept = {n: i for n, i in before.items() if n in found or n not in mine | stated}
+    return [found.get(name, kept.get(name)) for name in _order(found, kept, before)]

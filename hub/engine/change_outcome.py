@@ -1,0 +1,143 @@
+"""Say whether a change of a live object was made, by the object as it is now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hub.engine.field_sets import MANAGER
+from hub.engine.resource import Manifest
+from hub.engine.secret_masking import digest_of
+
+PATCH, DELETE, CREATE = "patch", "delete", "create"
+_NOISE = ("managedFields", "resourceVersion", "generation", "creationTimestamp", "selfLink")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a change."""
+
+    outcome: str
+    """`allowed` where it was made, `failed` where it was not, `unknown` where the object does not say it."""
+    why: str = ""
+
+
+def without_noise(manifest: Manifest) -> Manifest:
+    """Return a manifest without what a server counts and notes, and what controllers report."""
+    metadata = manifest.get("metadata")
+    if not isinstance(metadata, dict):
+        return {k: v for k, v in manifest.items() if k != "status"}
+    kept = {k: v for k, v in metadata.items() if k not in _NOISE}
+    return {**{k: v for k, v in manifest.items() if k != "status"}, "metadata": kept}
+
+
+def fingerprint(manifest: Manifest) -> dict[str, str]:
+    """Return what tells one state of an object from another: uid, version, and what we are noted to have changed."""
+    metadata = manifest.get("metadata") or {}
+    entries = metadata.get("managedFields") or []
+    own = [e for e in entries if isinstance(e, dict) and e.get("manager") == MANAGER]
+    return {
+        "uid": str(metadata.get("uid") or ""),
+        "resourceVersion": str(metadata.get("resourceVersion") or ""),
+        "own": digest_of([e for e in own if e.get("operation") == "Update"]),
+    }
+
+
+def outcome_of(plan: Mapping[str, Any], current: Manifest | None) -> Outcome:
+    """Return whether a change was made.
+
+    Shapes: `plan` has `how`, `patch` and `fingerprint`, the one of the object before the change; `current` is the
+        object now, None where there is none.
+    """
+    how, before = plan.get("how"), plan.get("fingerprint") or {}
+    if how == CREATE:
+        return _created(current)
+    now = fingerprint(current) if current is not None else {}
+    is_same = current is not None and now["uid"] == before.get("uid")
+    if how == DELETE:
+        return _deleted(current if is_same else None)
+    if current is None or not is_same:
+        return Outcome(
+            "unknown",
+            "the object was deleted since, and does not say whether it was changed before",
+        )
+    if now["resourceVersion"] == before.get("resourceVersion"):
+        return Outcome(
+            "failed", f"it was not made: resourceVersion is still {now['resourceVersion']}"
+        )
+    if contains_patch(current, plan.get("patch")):
+        return Outcome("allowed", "it was made: the object has what was asked for")
+    if now["own"] != before.get("own"):
+        return Outcome("allowed", "it was made, and somebody else changed the object since")
+    return Outcome("failed", "it was not made: the object was changed by others only")
+
+
+def _created(current: Manifest | None) -> Outcome:
+    if current is None:
+        return Outcome("failed", "it was not made: the object does not exist")
+    return Outcome("allowed", "it was made: the object exists")
+
+
+def _deleted(current: Manifest | None) -> Outcome:
+    if current is None:
+        return Outcome("allowed", "it was made: the object is gone")
+    if (current.get("metadata") or {}).get("deletionTimestamp"):
+        return Outcome("allowed", "it was made: the object is being deleted")
+    return Outcome("failed", "it was not made: the object is there, and nobody deletes it")
+
+
+def contains_patch(current: Any, patch: Any) -> bool:
+    """Return whether an object has everything that a patch sets, and nothing that it takes away.
+
+    Shapes: `patch` is a merge patch, a strategic merge patch or a JSON patch.
+    """
+    if isinstance(patch, list):
+        return all(_holds_step(current, step) for step in patch if isinstance(step, Mapping))
+    return _holds(current, patch)
+
+
+def _holds(current: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        if not isinstance(current, Mapping):
+            return False
+        return all(
+            _holds_field(current, str(k), v)
+            for k, v in wanted.items()
+            if not str(k).startswith("$")
+        )
+    if isinstance(wanted, list) and isinstance(current, list) and current != wanted:
+        return all(any(_holds(have, one) for have in current) for one in wanted)
+    return bool(current == wanted)
+
+
+def _holds_field(current: Mapping[str, Any], name: str, wanted: Any) -> bool:
+    if name in ("resourceVersion", "uid"):
+        # They bind the patch to the object that was looked at.
+        return True
+    return name not in current if wanted is None else _holds(current.get(name), wanted)
+
+
+_ABSENT = object()
+
+
+def _holds_step(current: Any, step: Mapping[str, Any]) -> bool:
+    if step.get("op") not in ("add", "replace", "remove"):
+        return step.get("op") == "test"
+    parts = [p.replace("~1", "/").replace("~0", "~") for p in str(step.get("path", "")).split("/")]
+    found = _at(current, parts[1:])
+    if step["op"] == "remove":
+        return found is _ABSENT
+    return bool(found == step.get("value"))
+
+
+def _at(current: Any, parts: list[str]) -> Any:
+    for part in parts:
+        if isinstance(current, Mapping) and part in current:
+            current = current[part]
+        elif isinstance(current, list) and (part == "-" or part.isdigit()):
+            index = len(current) - 1 if part == "-" else int(part)
+            if not 0 <= index < len(current):
+                return _ABSENT
+            current = current[index]
+        else:
+            return _ABSENT
+    return current

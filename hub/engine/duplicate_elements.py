@@ -1,0 +1,97 @@
+"""Elements that a manifest names twice in a list where each counts once."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from hub.engine.errors import ManifestError
+from hub.engine.resource import Manifest, resource_key
+from hub.engine.schema import LIST, Type
+
+_TAKEN_TWICE = {
+    ("containers", "env"),
+    ("initContainers", "env"),
+    ("ephemeralContainers", "env"),
+    ("containers", "ports"),
+    ("initContainers", "ports"),
+}
+"""Lists in which API servers take a key twice from clients that do not apply: in running, the last one counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """One element that is named again."""
+
+    path: str
+    name: str
+    is_taken: bool
+    """Whether the cluster would take both."""
+
+    def __str__(self) -> str:
+        """Return what is twice where."""
+        return f"{self.path} has {self.name} twice"
+
+
+def without_duplicates(manifest: Manifest, type_: Type) -> tuple[Manifest, list[Duplicate]]:
+    """Return a manifest with the last of each repeated element, and what was repeated.
+
+    Source: server-side apply refuses repeated keys; `kubectl apply` without it sends them, and the last one counts.
+    Raises: ManifestError naming the element where API servers refuse both.
+    """
+    found: list[Duplicate] = []
+    result = _once(manifest, type_, "", "", found)
+    refused = [repeat for repeat in found if not repeat.is_taken]
+    if refused:
+        raise ManifestError(
+            f"{resource_key(manifest)}: {refused[0]}, which Kubernetes takes only once: remove one of them"
+        )
+    return (result if found else manifest), found
+
+
+def _once(value: Any, type_: Type, path: str, around: str, found: list[Duplicate]) -> Any:
+    if isinstance(value, dict):
+        return _once_in_map(value, type_, path, around, found)
+    if not isinstance(value, list) or type_.shape != LIST:
+        return value
+    field, inner = path.rpartition(".")[2], type_.element
+    names = [_name(item, type_) for item in value]
+    items = [
+        _once(item, inner, f"{path}[{number if name is None else name}]", field, found)
+        if isinstance(item, dict | list)
+        else item
+        for number, (item, name) in enumerate(zip(value, names, strict=True))
+    ]
+    counts = Counter(name for name in names if name is not None)
+    if len(counts) == len(names) or all(count == 1 for count in counts.values()):
+        return items
+    for name, count in counts.items():
+        if count > 1:
+            is_taken = type_.is_set or (around, field) in _TAKEN_TWICE
+            found.append(Duplicate(path, name, is_taken))
+    last = {name: number for number, name in enumerate(names)}
+    return [
+        i
+        for n, (i, name) in enumerate(zip(items, names, strict=True))
+        if name is None or last[name] == n
+    ]
+
+
+def _once_in_map(
+    value: dict[str, Any], type_: Type, path: str, around: str, found: list[Duplicate]
+) -> dict[str, Any]:
+    result = {}
+    for name, inner in value.items():
+        if isinstance(inner, dict | list) and inner:
+            at = f"{path}.{name}" if path else str(name)
+            result[name] = _once(inner, type_.field(name), at, around, found)
+        else:
+            result[name] = inner
+    return result
+
+
+def _name(item: Any, type_: Type) -> str | None:
+    """Return what a list knows an element by, None when that is its place."""
+    if type_.keys and isinstance(item, dict):
+        pairs = zip(type_.keys, type_.key_of(item), strict=True)
+        return ", ".join(f"{key} {value!r}" for key, value in pairs)
+    return repr(item) if type_.is_set else None

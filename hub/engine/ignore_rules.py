@@ -1,0 +1,325 @@
+"""Fields that a comparison ignores: by JSON pointer, by jq path, by field manager."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hub.engine.errors import RuleError
+from hub.engine.globs import check, check_count, matches
+from hub.engine.resource import Manifest, ResourceKey
+
+DeleteByJq = Callable[[str, Any], Any]
+"""Return the document without what a jq path selects; runs outside the engine, within limits."""
+
+PathsByJq = Callable[[str, Any], Sequence[Sequence[Any]]]
+"""Return the paths that a jq path selects in a document; runs as the former."""
+
+Places = dict[str | int, "Places | bool"]
+"""Places of a value as a trie of fields and indexes. What ends in a bool is selected whole; the bool says
+whether a rule names this one place, and not all places of a form."""
+
+Path = tuple[str | int | None, ...]
+"""Steps of a plain path: a field, an index, or None for every element."""
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreRule:
+    """One entry of `ignoreDifferences`."""
+
+    group: str
+    kind: str
+    name: str = ""
+    namespace: str = ""
+    json_pointers: tuple[str, ...] = ()
+    jq_paths: tuple[str, ...] = ()
+    managers: tuple[str, ...] = ()
+
+    def matches(self, key: ResourceKey) -> bool:
+        """Return whether the rule is about this resource; group and kind are globs."""
+        return (
+            matches(self.group, key.group)
+            and matches(self.kind, key.kind)
+            and self.name in ("", key.name)
+            and self.namespace in ("", key.namespace)
+        )
+
+
+def ignore_rules(entries: Iterable[Mapping[str, Any]], field: str) -> tuple[IgnoreRule, ...]:
+    """Return the rules of an `ignoreDifferences` list.
+
+    Raises: RuleError naming the entry that has no kind, or a pointer that does not start with "/".
+    """
+    rules = []
+    entries = list(entries)
+    _check_volume(entries, field)
+    for number, entry in enumerate(entries):
+        if not entry.get("kind"):
+            raise RuleError(f"{field}[{number}].kind is required")
+        check(str(entry["kind"]), f"{field}[{number}].kind")
+        check(str(entry.get("group") or ""), f"{field}[{number}].group")
+        pointers = tuple(entry.get("jsonPointers") or ())
+        for pointer in pointers:
+            if not str(pointer).startswith("/"):
+                raise RuleError(f"{field}[{number}].jsonPointers: {pointer!r} must start with /")
+        rules.append(
+            IgnoreRule(
+                group=str(entry.get("group") or ""),
+                kind=str(entry["kind"]),
+                name=str(entry.get("name") or ""),
+                namespace=str(entry.get("namespace") or ""),
+                json_pointers=pointers,
+                jq_paths=tuple(entry.get("jqPathExpressions") or ()),
+                managers=tuple(entry.get("managedFieldsManagers") or ()),
+            )
+        )
+    return tuple(rules)
+
+
+_WHAT = ("jsonPointers", "jqPathExpressions", "managedFieldsManagers")
+_MOST_EVERY = 100
+"""Paths with `[]`: each goes through all of a resource."""
+
+
+def _check_volume(entries: Sequence[Mapping[str, Any]], field: str) -> None:
+    """Return if there are not too many rules: each is asked about each resource, twice.
+
+    Raises: RuleError.
+    """
+    named = [text for entry in entries for what in _WHAT for text in entry.get(what) or ()]
+    check_count([*entries, *named], f"{field}, with its pointers, paths and managers,")
+    if sum("[]" in str(text) for text in named) > _MOST_EVERY:
+        raise RuleError(f"{field} has more than {_MOST_EVERY} paths with []")
+
+
+def rules_for(key: ResourceKey, rules: Iterable[IgnoreRule]) -> list[IgnoreRule]:
+    """Return the rules that are about a resource."""
+    return [rule for rule in rules if rule.matches(key)]
+
+
+def without_ignored(
+    manifest: Manifest, rules: Iterable[IgnoreRule], delete_by_jq: DeleteByJq
+) -> Manifest:
+    """Return the manifest without what pointers and jq paths of the rules select, one after the other."""
+    result: Any = manifest
+    for rule in rules:
+        for pointer in rule.json_pointers:
+            result = without(result, _selected(pointer_paths(pointer, result)))
+        for expression in rule.jq_paths:
+            path = plain_path(expression)
+            if path is None:
+                result = delete_by_jq(expression, result)
+            else:
+                result = without(result, _selected(path.select(result)))
+    return dict(result)
+
+
+def ignored_places(
+    manifest: Manifest, rules: Iterable[IgnoreRule], paths_by_jq: PathsByJq
+) -> Places:
+    """Return what `without_ignored` takes out, as places of the manifest as it is.
+
+    Raises: RuleError for a jq path that selects the whole manifest.
+    """
+    found: Places = {}
+    rest: Any = manifest
+    for rule in rules:
+        for pointer in rule.json_pointers:
+            rest = _take_out(found, manifest, rest, pointer_paths(pointer, rest), is_one=True)
+        for expression in rule.jq_paths:
+            plain = plain_path(expression)
+            paths = paths_by_jq(expression, rest) if plain is None else plain.select(rest)
+            if [] in paths:
+                raise RuleError(
+                    f"jqPathExpressions: {expression!r} is no path: it leaves no object"
+                )
+            is_one = plain is not None and None not in plain.steps
+            rest = _take_out(found, manifest, rest, paths, is_one=is_one)
+    return found
+
+
+def _take_out(
+    found: Places, whole: Any, rest: Any, paths: Iterable[Sequence[Any]], *, is_one: bool
+) -> Any:
+    there = [path for wide in paths for path in _exact_paths(rest, wide)]
+    for path in [_before_taking_out(found, path) for path in there]:
+        _add(found, path, is_one=is_one)
+    return without(whole, found) if there else rest
+
+
+def _exact_paths(value: Any, path: Sequence[Any]) -> Iterator[tuple[str | int, ...]]:
+    """Yield the paths that exist of one that jq gives: its indexes may count from the end, or be slices."""
+    if not path:
+        yield ()
+        return
+    head, rest = path[0], path[1:]
+    if isinstance(value, dict) and isinstance(head, str) and head in value:
+        yield from ((head, *inner) for inner in _exact_paths(value[head], rest))
+    elif isinstance(value, list) and isinstance(head, dict):
+        start, end, _ = slice(
+            _whole(head.get("start"), math.floor), _whole(head.get("end"), math.ceil)
+        ).indices(len(value))
+        if not rest:
+            yield from ((at,) for at in range(start, end))
+        for at, *inner in _exact_paths(value[start:end], rest) if rest else ():
+            yield (start + int(at), *inner)
+    elif isinstance(value, list) and isinstance(head, int | float):
+        at = math.floor(head) + (len(value) if head < 0 else 0)
+        if 0 <= at < len(value):
+            yield from ((at, *inner) for inner in _exact_paths(value[at], rest))
+
+
+def _whole(value: Any, rounded: Callable[[float], int]) -> int | None:
+    return rounded(value) if isinstance(value, int | float) else None
+
+
+def _before_taking_out(found: Places, path: Sequence[str | int]) -> list[str | int]:
+    """Return a path in what is left as a path in what was there: elements before it may be gone."""
+    result: list[str | int] = []
+    node: Places | bool = found
+    for step in path:
+        inside = node if isinstance(node, dict) else {}
+        if isinstance(step, int):
+            for gone in sorted(
+                s for s, n in inside.items() if isinstance(s, int) and isinstance(n, bool)
+            ):
+                step += gone <= step  # noqa: PLW2901 - it moves behind each that is gone
+        result.append(step)
+        node = inside.get(step, {})
+    return result
+
+
+def _selected(paths: Iterable[Sequence[str | int]]) -> Places:
+    found: Places = {}
+    for path in paths:
+        _add(found, path, is_one=True)
+    return found
+
+
+def _add(found: Places, path: Sequence[str | int], *, is_one: bool) -> None:
+    node = found
+    for step in path[:-1]:
+        inner = node.setdefault(step, {})
+        if isinstance(inner, bool):
+            return
+        node = inner
+    node[path[-1]] = is_one
+
+
+def without(value: Any, selection: Places) -> Any:
+    """Return a value without the places of a selection."""
+    if not selection:
+        return value
+    if isinstance(value, dict):
+        pairs = value.items()
+        return {
+            k: _inside(v, selection.get(k))
+            for k, v in pairs
+            if not isinstance(selection.get(k), bool)
+        }
+    if isinstance(value, list):
+        numbered = enumerate(value)
+        return [
+            _inside(v, selection.get(n))
+            for n, v in numbered
+            if not isinstance(selection.get(n), bool)
+        ]
+    return value
+
+
+def _inside(value: Any, selection: Places | bool | None) -> Any:
+    return without(value, selection) if isinstance(selection, dict) else value
+
+
+def pointer_paths(pointer: str, value: Any) -> list[list[str | int]]:
+    """Return the path of a JSON pointer in a value, in a list that is empty when it is not there.
+
+    Source: RFC 6901; an index may count from the end, as for Argo CD 3.6.
+    """
+    path: list[str | int] = []
+    for text in pointer.split("/")[1:]:
+        step: str | int = text.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, list) and _INDEX.fullmatch(str(step)):
+            step = int(step) + (len(value) if str(step).startswith("-") else 0)
+            if not 0 <= step < len(value):
+                return []
+            value = value[step]
+        elif isinstance(value, dict) and step in value:
+            value = value[step]
+        else:
+            return []
+        path.append(step)
+    return [path]
+
+
+_INDEX = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_STEP = re.compile(r'\.?\["([^"\\]+)"\]|\.([A-Za-z_][A-Za-z0-9_]*)|\.?\[([0-9]{1,18})\]|\.?(\[\])')
+
+
+class _NotThere(Exception):
+    """jq cannot follow the path in this value."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainPath:
+    """A jq path made of fields, indexes and [] only."""
+
+    steps: Path
+    is_optional: bool = False
+    """Whether its last step, with `?`, passes over what does not have it."""
+
+    def select(self, value: Any) -> list[list[str | int]]:
+        """Return the paths that jq selects in a value as far as they exist, none where jq finds an error."""
+        try:
+            return list(self._paths(value, 0))
+        except _NotThere:
+            return []
+
+    def _paths(self, value: Any, number: int) -> Iterator[list[str | int]]:
+        step = self.steps[number]
+        is_last = number == len(self.steps) - 1
+        try:
+            chosen = _chosen(value, step)
+        except _NotThere:
+            if is_last and self.is_optional:
+                return
+            raise
+        for name, inner, is_there in chosen:
+            if is_last:
+                yield from [[name]] if is_there else ()
+            else:
+                yield from ([name, *rest] for rest in self._paths(inner, number + 1) if is_there)
+
+
+def _chosen(value: Any, step: str | int | None) -> list[tuple[str | int, Any, bool]]:
+    match value, step:
+        case dict(), None:
+            return [(name, inner, True) for name, inner in value.items()]
+        case list(), None:
+            return [(at, inner, True) for at, inner in enumerate(value)]
+        case dict(), str():
+            return [(step, value.get(step), step in value)]
+        case list(), int():
+            is_there = step < len(value)
+            return [(step, value[step] if is_there else None, is_there)]
+        case None, str() | int():
+            return [(step, None, False)]
+    raise _NotThere
+
+
+def plain_path(expression: str) -> PlainPath | None:
+    """Return the path that an expression of fields, indexes and [] is, None for anything else."""
+    text, position, steps = expression.strip(" \t\r\n"), 0, []
+    is_optional = text.endswith("?")
+    text = text.removesuffix("?")
+    if not text.startswith("."):
+        return None
+    while position < len(text):
+        match = _STEP.match(text, position)
+        if not match:
+            return None
+        quoted, field, index, _every = match.groups()
+        steps.append(quoted or field or (int(index) if index else None))
+        position = match.end()
+    return PlainPath(tuple(steps), is_optional) if steps else None

@@ -1,0 +1,142 @@
+"""Find the elements of lists by what identifies them."""
+
+import json
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hub.engine.field_sets import Fields
+
+
+class Elements:
+    """The elements of a list, found by keys or by value, each look-up in constant time."""
+
+    def __init__(self, elements: Sequence[Any]) -> None:
+        """Take the elements; nothing is read before the first question."""
+        self._elements = elements
+        self._values: dict[str, int] | None = None
+        self._by_keys: dict[tuple[str, ...], tuple[dict[Any, int], list[int]]] = {}
+
+    def find(self, named: Any, *, by_value: bool = False) -> int | None:
+        """Return the index of the element that has these keys, or, by value, of what is this.
+
+        A key that an element does not state is filled in by the server: it is found if no other one fits.
+        """
+        if by_value:
+            return self._find_value(named)
+        return self.find_partly(named, tuple(sorted(named)))
+
+    def find_partly(self, named: Mapping[str, Any], keys: tuple[str, ...]) -> int | None:
+        """Return the index of the only element that has these values for the keys, or leaves out the others."""
+        whole, partial = self._indexed(keys)
+        if len(named) == len(keys):
+            found = whole.get(tuple(as_text(named[key]) for key in keys))
+            if found is not None:
+                return found
+            fitting = [at for at in partial if _fits(self._elements[at], named)]
+        elif named:
+            fitting = [at for at in (*whole.values(), *partial) if _fits(self._elements[at], named)]
+        else:
+            fitting = []
+        return fitting[0] if len(fitting) == 1 else None
+
+    def _find_value(self, value: Any) -> int | None:
+        if self._values is None:
+            self._values = {}
+            for at, element in enumerate(self._elements):
+                self._values.setdefault(as_text(element), at)
+        return self._values.get(as_text(value))
+
+    def _indexed(self, keys: tuple[str, ...]) -> tuple[dict[Any, int], list[int]]:
+        if keys not in self._by_keys:
+            whole, partial = dict[Any, int](), list[int]()
+            for at, element in enumerate(self._elements):
+                if not isinstance(element, Mapping):
+                    continue
+                stated = [key for key in keys if element.get(key) is not None]
+                if len(stated) == len(keys):
+                    whole.setdefault(tuple(as_text(element[key]) for key in keys), at)
+                elif stated:
+                    partial.append(at)
+            self._by_keys[keys] = whole, partial
+        return self._by_keys[keys]
+
+
+def _fits(element: Mapping[str, Any], named: Mapping[str, Any]) -> bool:
+    return all(element.get(key) is None or element[key] == value for key, value in named.items())
+
+
+def as_text(value: Any) -> str:
+    """Return a value as text that is equal for equal values only."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def keys_shown(fields: Fields) -> tuple[str, ...]:
+    """Return the keys by which a trie names the elements of a list, empty when it names none."""
+    for step in fields:
+        if step.startswith("k:"):
+            try:
+                keys = json.loads(step[2:])
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(keys, dict):
+                return tuple(keys)
+    return ()
+
+
+def element_fields(fields: Fields) -> dict[str, Fields]:
+    """Return the tries of the elements that a trie names, by their keys as text."""
+    found = {}
+    for step, child in fields.items():
+        if step.startswith("k:"):
+            try:
+                found[as_text(json.loads(step[2:]))] = child
+            except (ValueError, RecursionError):
+                continue
+    return found
+
+
+def partners_by_keys(
+    ours: Sequence[Any], theirs: Sequence[Any], keys: tuple[str, ...]
+) -> dict[int, int]:
+    """Return which element of the other list has the same keys, each used once."""
+    known, used, found = Elements(theirs), set[int](), dict[int, int]()
+    for at, element in enumerate(ours):
+        if isinstance(element, Mapping):
+            named = {key: element[key] for key in keys if element.get(key) is not None}
+            other = known.find_partly(named, keys)
+            if other is not None and other not in used:
+                used.add(other)
+                found[at] = other
+    return found
+
+
+def partners_by_value(ours: Sequence[Any], theirs: Sequence[Any]) -> dict[int, int]:
+    """Return which element of the other list has the same value, each used once."""
+    known = Elements(theirs)
+    used, found = set[int](), dict[int, int]()
+    for at, element in enumerate(ours):
+        other = known.find(element, by_value=True)
+        if other is not None and other not in used:
+            used.add(other)
+            found[at] = other
+    return found
+
+
+def inserted(
+    result: Sequence[Any], missing: Mapping[int, Any], partners: Mapping[int, int]
+) -> list[Any]:
+    """Return a list with elements of another one put in, each behind what is before it there.
+
+    Shapes: `missing` are elements by their index in the other list; `partners` says which index there
+        the elements of `result` have, by their index here.
+    """
+    places = sorted(partners.values())
+    behind: dict[int, list[Any]] = {}
+    for there in sorted(missing):
+        before = bisect_left(places, there)
+        behind.setdefault(places[before - 1] if before else -1, []).append(missing[there])
+    found = list(behind.get(-1, ()))
+    for at, element in enumerate(result):
+        found += [element, *behind.get(partners.get(at, -2), ())]
+    return found

@@ -1,0 +1,149 @@
+"""What an earlier step of a plan makes possible for a later one: which refusals are not final before its turn."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from hub.engine.plan import HOOK, PRUNE, Step
+from hub.engine.resource import is_builtin
+
+_NAMESPACED_RULES = frozenset({"ResourceQuota", "LimitRange"})
+_CLUSTER_RULES = frozenset(
+    {
+        "ServiceAccount",
+        "Secret",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
+        "PriorityClass",
+        "RuntimeClass",
+        "StorageClass",
+        "IngressClass",
+        "Service",
+        "APIService",
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+        "CustomResourceDefinition",
+    }
+)
+"""Kinds that decide at once what an API server accepts: rights, admission, what others refer to."""
+
+_SERVERS = frozenset(
+    {
+        "Service",
+        "Endpoints",
+        "EndpointSlice",
+        "Pod",
+        "Deployment",
+        "StatefulSet",
+        "DaemonSet",
+        "ReplicaSet",
+    }
+)
+"""Kinds that may be what serves a webhook or an API."""
+
+_MALFORMED = (
+    "strict decoding error",
+    "field not declared in schema",
+    "unknown field",
+    "cannot unmarshal",
+    "failed to create typed patch object",
+    "expected map",
+    "expected list",
+)
+_BY_OTHERS = ("denied request", "denied the request", "admission webhook", "already allocated")
+"""Words of refusals that depend on more than the manifest, though their status is that of an invalid one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What an API server said against a resource."""
+
+    status: int
+    message: str
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it says anything of the resource: some webhooks cannot be asked by a dry run."""
+        return "does not support dry run" not in self.message
+
+    @property
+    def is_malformed(self) -> bool:
+        """Whether the manifest is not of the form of its kind."""
+        return any(words in self.message for words in _MALFORMED)
+
+    @property
+    def is_invalid(self) -> bool:
+        """Whether the manifest's own values are refused, or a change of them."""
+        by_others = any(words in self.message for words in _BY_OTHERS)
+        return self.status in (400, 422) and not by_others
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether something that has to decide did not answer."""
+        is_silent = self.status >= 500 or "failed calling webhook" in self.message
+        return is_silent and not self.is_malformed  # which a server may answer with status 500
+
+
+def prerequisite_of(steps: Sequence[Step], number: int, refusal: Refusal) -> Step | None:
+    """Return the step that runs earlier and may change why a step is refused, None when none can.
+
+    What is malformed stays so for a kind of Kubernetes itself; what is invalid too, unless a hook removes what is in
+    its way. A custom kind is as its definition says, which an earlier step may bring. Anything else (rights, quotas,
+    admission, what is referred to, webhooks that do not answer) depends on what is there at that time.
+    """
+    later = steps[number]
+    for earlier in _before(steps, number):
+        if _can_change(earlier, later, refusal):
+            return earlier
+    return None
+
+
+def _before(steps: Sequence[Step], number: int) -> Iterator[Step]:
+    later = steps[number]
+    for index, step in enumerate(steps):
+        if step.phase == "SyncFail" or index == number or step.group > later.group:
+            continue
+        # The prunes of a group come first in it.
+        if step.group < later.group or index < number or step.action == PRUNE:
+            yield step
+
+
+def _can_change(earlier: Step, later: Step, refusal: Refusal) -> bool:
+    if earlier.defines == (later.key.group, later.key.kind) and _changes(earlier):
+        return True
+    is_own = is_builtin(later.key.group)
+    if is_own and refusal.is_malformed:
+        return False
+    if earlier.action == HOOK:
+        return True
+    if refusal.is_outage and _may_answer(earlier, later):
+        return True
+    if not _changes(earlier) or (is_own and refusal.is_invalid):
+        return False
+    return earlier.group < later.group or _enables(earlier, later)
+
+
+def _may_answer(earlier: Step, later: Step) -> bool:
+    """Return whether a step may start what did not answer; the group before is waited for, changed or not."""
+    return earlier.group < later.group or (earlier.key.kind in _SERVERS and _changes(earlier))
+
+
+def _changes(step: Step) -> bool:
+    if step.action == PRUNE:
+        return step.result != "PruneSkipped"
+    return not step.synced
+
+
+def _enables(earlier: Step, later: Step) -> bool:
+    if earlier.action == PRUNE:
+        return True
+    if earlier.key[:2] == ("", "Namespace"):
+        return later.key.namespace == earlier.key.name
+    if earlier.key.kind in _NAMESPACED_RULES:
+        return later.key.namespace == earlier.key.namespace
+    return earlier.key.kind in _CLUSTER_RULES or not is_builtin(earlier.key.group)

@@ -1,0 +1,56 @@
+"""Which resources a sync or a wait is about: entries that include, and entries that exclude."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hub.engine.globs import matches
+from hub.engine.resource import ResourceKey
+
+
+def is_selected(entries: Sequence[Mapping[str, Any]], key: ResourceKey) -> bool:
+    """Return whether entries select a resource.
+
+    Shapes: an entry has group, kind, name and namespace, all globs; one without a namespace, or with an
+        empty one, means any. With `exclude` it takes out what the others select, or what is there if all exclude.
+    Source: as Argo CD's `--resource`: an exclusion wins.
+    """
+    included = [e for e in entries if not e.get("exclude")]
+    if included and not any(_fits(e, key) for e in included):
+        return False
+    return not any(_fits(e, key) for e in entries if e.get("exclude"))
+
+
+def _fits(entry: Mapping[str, Any], key: ResourceKey) -> bool:
+    namespace = str(entry.get("namespace") or "*")
+    pairs = (
+        (str(entry.get("group") or ""), key.group),
+        (str(entry.get("kind") or ""), key.kind),
+        (str(entry.get("name") or ""), key.name),
+    )
+    if namespace != "*" and not matches(namespace, key.namespace):
+        return False
+    return all(matches(pattern, text) for pattern, text in pairs)
+
+
+def key_of(entry: Mapping[str, Any]) -> ResourceKey:
+    """Return the key of a resource as a status lists it."""
+    parts = (str(entry.get(field) or "") for field in ("group", "kind", "namespace", "name"))
+    return ResourceKey(*parts)
+
+
+def selection_problem(entries: Sequence[Mapping[str, Any]], keys: Iterable[ResourceKey]) -> str:
+    """Return what is wrong with entries for these resources, empty when each including one selects something."""
+    known = list(keys)
+    for entry in entries:
+        if not entry.get("exclude") and not any(_fits(entry, key) for key in known):
+            return f"no resource of the application fits {selection_text(entry)}"
+    if entries and not any(is_selected(entries, key) for key in known):
+        return f"nothing is left of the application's resources by {', '.join(map(selection_text, entries))}"
+    return ""
+
+
+def selection_text(entry: Mapping[str, Any]) -> str:
+    """Return an entry as `--resource` takes it."""
+    place = f"{entry['namespace']}/" if entry.get("namespace") else ""
+    mark = "!" if entry.get("exclude") else ""
+    return f"{mark}{entry.get('group') or ''}:{entry.get('kind') or ''}:{place}{entry.get('name') or ''}"

@@ -1,0 +1,254 @@
+"""When a project's applications may be synced.
+
+Source: as Argo CD 3.6's syncWindows, `reference` facts: a window is active from each time of its
+schedule for its duration, in its time zone; any active deny closes, else any active allow opens.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from hub.engine.errors import RuleError
+from hub.engine.globs import GlobError, check_all, check_count, compiled
+from hub.engine.retry import parse_duration
+
+_MOST_TIMES = 5000
+_LONGEST_SCHEDULE = 256
+_NAMED = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One window that concerns an application."""
+
+    spec: Mapping[str, Any]
+    is_active: bool
+    starts_at: datetime | None = None
+    """When it opens next."""
+    ends_at: datetime | None = None
+    """When it closes, while it is active."""
+    problem: str = ""
+
+    @property
+    def is_allow(self) -> bool:
+        """Whether it opens rather than closes."""
+        return self.spec.get("kind") == "allow"
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """All windows of an application at one moment."""
+
+    assigned: tuple[Window, ...] = ()
+
+    @property
+    def active(self) -> tuple[Window, ...]:
+        """The windows that are open or closing now."""
+        return tuple(w for w in self.assigned if w.is_active)
+
+    def can_sync(self, *, manual: bool, could_at_start: bool | None = None) -> bool:
+        """Return whether a sync may run; a window that cannot be read blocks.
+
+        Shapes: `could_at_start` for a running operation: whether its windows let it begin.
+        """
+        if any(w.problem for w in self.assigned):
+            return False
+        denies = [w for w in self.active if not w.is_allow]
+        if denies:
+            return self._excused(denies, manual=manual, could_at_start=could_at_start)
+        if any(w.is_allow for w in self.active):
+            return True
+        waiting = [w for w in self.assigned if w.is_allow]
+        return not waiting or self._excused(waiting, manual=manual, could_at_start=could_at_start)
+
+    @staticmethod
+    def _excused(windows: Sequence[Window], *, manual: bool, could_at_start: bool | None) -> bool:
+        if manual and all(w.spec.get("manualSync") for w in windows):
+            return True
+        return bool(could_at_start) and all(w.spec.get("syncOverrun") for w in windows)
+
+    def reopens_at(self) -> datetime | None:
+        """Return the earliest moment at which the answer could change."""
+        moments = [w.ends_at if w.is_active else w.starts_at for w in self.assigned]
+        return min((m for m in moments if m is not None), default=None)
+
+
+def windows_for(
+    windows: Sequence[Any], *, name: str, namespace: str, cluster: tuple[str, str], now: datetime
+) -> Windows:
+    """Return the windows that concern an application.
+
+    Shapes: `cluster` is its destination's (name, server); `namespace` the destination's.
+    """
+    found = list[Window]()
+    for window in windows:
+        try:
+            if _concerns(window, name, namespace, cluster):
+                found.append(_at(window, now))
+        except (GlobError, AttributeError, TypeError) as error:
+            # It was stored past every check: whom it concerns is unknown, so nobody passes it.
+            spec = window if isinstance(window, Mapping) else {}
+            found.append(
+                Window(spec, is_active=False, problem=f"the window cannot be read: {error}")
+            )
+    return Windows(tuple(found))
+
+
+def active_windows(windows: Sequence[Any], now: datetime) -> list[Mapping[str, Any]]:
+    """Return the windows of a project that are active, whatever they concern."""
+    if not isinstance(windows, list):
+        return []
+    return [w for w in windows if isinstance(w, Mapping) and _at(w, now).is_active]
+
+
+def spans(
+    window: Mapping[str, Any], start: datetime, end: datetime
+) -> list[tuple[datetime, datetime]]:
+    """Return when a window is active between two moments; times that overlap are one.
+
+    Raises: RuleError for a schedule, duration or time zone that cannot be read.
+    """
+    duration = parse_duration(str(window.get("duration") or ""), "duration")
+    place, schedule = zone(window.get("timeZone")), str(window.get("schedule") or "")
+    found: list[tuple[datetime, datetime]] = []
+    at = _next(schedule, start - duration, place)
+    for _ in range(_MOST_TIMES):
+        if at is None or at >= end:
+            break
+        if found and at <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], min(at + duration, end)))
+        else:
+            found.append((max(at, start), min(at + duration, end)))
+        at = _next(schedule, at, place)
+    return found
+
+
+def _concerns(
+    window: Mapping[str, Any], name: str, namespace: str, cluster: tuple[str, str]
+) -> bool:
+    hits = []
+    for field, values in (
+        ("applications", (name,)),
+        ("clusters", cluster),
+        ("namespaces", (namespace,)),
+    ):
+        patterns = window.get(field) or []
+        if patterns:
+            hits.append(any(compiled(p)(value) for p in patterns for value in values))
+    return (all(hits) if window.get("andOperator") else any(hits)) if hits else False
+
+
+def _at(window: Mapping[str, Any], now: datetime) -> Window:
+    try:
+        duration = parse_duration(str(window.get("duration") or ""), "duration")
+        place, schedule = zone(window.get("timeZone")), str(window.get("schedule") or "")
+        begun = _next(schedule, now - duration, place)
+        if begun is not None and begun < now:
+            # Overlapping times of one schedule make one long window: it closes after the last.
+            last = begun
+            for _ in range(_MOST_TIMES):
+                after = _next(schedule, last, place)
+                if after is None or after >= now:
+                    break
+                last = after
+            return Window(window, is_active=True, ends_at=last + duration)
+        return Window(window, is_active=False, starts_at=_next(schedule, now, place))
+    except RuleError as error:
+        return Window(window, is_active=False, problem=str(error))
+
+
+def zone(name: Any) -> ZoneInfo:
+    """Return a time zone, UTC for none.
+
+    Raises: RuleError for one that does not exist.
+    """
+    try:
+        return ZoneInfo(str(name or "UTC"))
+    except (KeyError, ValueError, OSError) as error:
+        raise RuleError(f"timeZone: {name!r} is no time zone such as Europe/Berlin") from error
+
+
+def _next(schedule: str, after: datetime, place: ZoneInfo) -> datetime | None:
+    """Return the next moment of a schedule, in UTC: a zone's own times add and compare by the clock on the wall.
+
+    Only here a moment is in another zone, so that a window lasts as long as it says when clocks change.
+    """
+    if len(schedule) > _LONGEST_SCHEDULE:
+        raise RuleError(f"schedule: it is longer than {_LONGEST_SCHEDULE} characters")
+    text = _NAMED.get(schedule.strip(), schedule.strip()).replace("?", "*")
+    if len(text.split()) != 5:
+        raise RuleError(f"schedule: {schedule!r} must have 5 fields: minute hour day month weekday")
+    try:
+        found = next(CronSim(text, after.astimezone(place)), None)
+        return found.astimezone(UTC) if found else None
+    except CronSimError as error:
+        raise RuleError(f"schedule: {schedule!r} cannot be read: {error}") from error
+
+
+def check_windows(windows: Any) -> None:
+    """Return if a project's windows can be used.
+
+    Raises: RuleError with the field, in Argo CD's words where it has some.
+    """
+    seen: set[tuple[Any, ...]] = set()
+    check_count(windows or [], "spec.syncWindows")
+    for number, window in enumerate(windows or []):
+        where = f"spec.syncWindows[{number}]"
+        if not isinstance(window, dict):
+            raise RuleError(f"{where} must be an object")
+        kind, schedule, duration = (
+            str(window.get(f) or "") for f in ("kind", "schedule", "duration")
+        )
+        if kind not in ("allow", "deny"):
+            raise RuleError(f"{where}.kind: kind '{kind}' mismatch: can only be allow or deny")
+        _check_selectors(window, where)
+        if not any(window.get(f) for f in ("applications", "namespaces", "clusters")):
+            raise RuleError(
+                f"window '{kind}':'{schedule}':'{duration}' requires one of application, cluster or namespace"
+            )
+        try:
+            zone(window.get("timeZone"))
+            _check_duration(duration)
+            _next(schedule, datetime(2026, 1, 1, tzinfo=UTC), zone(None))
+        except RuleError as error:
+            raise RuleError(f"{where}: {error}") from error
+        identity = (
+            kind,
+            schedule,
+            duration,
+            window.get("timeZone") or "UTC",
+            bool(window.get("andOperator")),
+            *(tuple(window.get(f) or ()) for f in ("applications", "namespaces", "clusters")),
+        )
+        if identity in seen:
+            raise RuleError(
+                f"sync window with kind '{kind}', schedule '{schedule}', and duration '{duration}' already exists"
+            )
+        seen.add(identity)
+
+
+def _check_duration(text: str) -> None:
+    if parse_duration(text, "duration") <= timedelta():
+        raise RuleError("duration must be longer than nothing")
+
+
+def _check_selectors(window: Mapping[str, Any], where: str) -> None:
+    for field in ("applications", "namespaces", "clusters"):
+        words = window.get(field)
+        if words is not None and not (
+            isinstance(words, list) and all(isinstance(w, str) for w in words)
+        ):
+            raise RuleError(f"{where}.{field} must be a list of texts")
+        check_all(words, f"{where}.{field}")
