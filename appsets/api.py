@@ -34,9 +34,9 @@ from hub.lists import arranged, limit_of
 from hub.models import current_version
 from projects.manifests import API_VERSION, filled
 from projects.models import FINALIZER, Application
-from projects.ours import require_cascade
+from projects.own_kinds import require_cascade
 from projects.specs import check_reason, project_of, project_of_or_none
-from projects.visible import visible
+from projects.visibility import visible
 
 _COLUMNS = {
     "name": "metadata.name",

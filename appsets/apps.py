@@ -13,8 +13,8 @@ class AppsetsConfig(AppConfig):
         from appsets.home import SERVED
         from appsets.metrics import register
         from appsets.models import ApplicationSet
-        from projects.home import serve
-        from projects.topics import TOPICS, Topic
+        from projects.change_topics import TOPICS, Topic
+        from projects.in_cluster import serve
 
         serve("ApplicationSet", SERVED)
         TOPICS["sets"] = Topic(

@@ -25,8 +25,8 @@ from projects.api.streams import (
     stream_caller,
     streaming,
 )
+from projects.change_topics import TOPICS
 from projects.manifests import project_json
-from projects.topics import TOPICS
 
 
 class Change(NamedTuple):
@@ -55,7 +55,7 @@ def _sets(_caller: Caller, version: int, token: str) -> Iterable[Change]:
 
 
 def _of(name: str, show: Callable[[Any], dict[str, Any]]) -> Reader:
-    """Return what reads a kind of `projects.topics`."""
+    """Return what reads a kind of `projects.change_topics`."""
 
     def read(caller: Caller, version: int, _token: str) -> Iterable[Change]:
         topic = TOPICS[name]

@@ -22,7 +22,7 @@ from hub.models import current_version
 from hub.pages import Shown, posted, signed_in
 from projects.listing import HEALTH, bars, stale
 from projects.models import Application, Repository
-from projects.visible import visible
+from projects.visibility import visible
 
 
 @require_GET

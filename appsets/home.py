@@ -4,7 +4,7 @@ from appsets import sets
 from appsets.manifests import set_json
 from appsets.models import ApplicationSet
 from hub.engine.resource import Manifest
-from projects.home import ACTOR, Served
+from projects.in_cluster import ACTOR, Served
 
 
 def _get(namespace: str, name: str) -> Manifest | None:

@@ -26,9 +26,9 @@ from hub.models import current_version
 from hub.pages import Shown, signed_in
 from projects.listing import HEALTH, bars
 from projects.models import Project
-from projects.pages.diffing import Line, diff_lines
+from projects.pages.diff_view import Line, diff_lines
 from projects.specs import project_of
-from projects.visible import visible
+from projects.visibility import visible
 
 MOST = 8
 TEMPLATE = """apiVersion: argoproj.io/v1alpha1

@@ -42,8 +42,8 @@ from hub.metrics import SET_RECONCILE, clock
 from hub.models import next_version
 from hub.stream import publish, wake
 from projects import applications
+from projects.claims import claim
 from projects.jq import Jq
-from projects.lease import claim
 from projects.manifests import stamp
 from projects.models import Application, Project
 from projects.sources.process import shares

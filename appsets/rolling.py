@@ -21,7 +21,7 @@ from hub.engine.errors import Invalid, Precondition, RuleError, Stalled
 from hub.engine.status import Health, Sync
 from hub.models import next_version
 from hub.stream import publish, wake
-from projects.lease import claim
+from projects.claims import claim
 from projects.manifests import stamp
 from projects.models import ERRORS, Application
 from projects.status import start_operation

@@ -17,8 +17,8 @@ from appsets.scm import asking
 from appsets.sets import make_due, refresh
 from hub.engine.repository_identity import repository_identity
 from hub.stream import wake
-from projects.follow import bare_url, reads_moved, wants_tag
-from projects.publications import reads
+from projects.artifact_triggers import reads
+from projects.triggers import bare_url, reads_moved, wants_tag
 
 BATCH = 300
 

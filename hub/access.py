@@ -340,7 +340,7 @@ def denial(caller: Caller, resource: str, action: str, name: str) -> str:
 
 
 def reach(caller: Caller, resource: str, action: str) -> Reach:
-    """Return the rules that say which objects a caller may do an action to; see `projects.visible`."""
+    """Return the rules that say which objects a caller may do an action to; see `projects.visibility`."""
     state = _current()
     found = _confined(state.enforcer.reach(caller.subjects, resource, action), caller)
     if decisions.is_watched():

@@ -27,15 +27,14 @@ from hub import (
     views,
 )
 from projects.api import (
-    absent,
     actions,
     applications,
     batch,
     certificates,
     deployments,
     details,
-    keys,
-    local,
+    gpg_keys,
+    local_manifests,
     logs,
     operations,
     projects,
@@ -43,15 +42,16 @@ from projects.api import (
     resources,
     settings,
     streams,
+    unsupported,
     webhooks,
 )
 from projects.pages import application as app_pages
+from projects.pages import application_editor as edit_pages
 from projects.pages import applications as list_pages
-from projects.pages import editing as edit_pages
-from projects.pages import panel as panel_pages
 from projects.pages import projects as project_pages
 from projects.pages import reports as report_pages
 from projects.pages import repositories as repository_pages
+from projects.pages import resource_panel as panel_pages
 from projects.pages import revisions as revision_pages
 from projects.pages import summary as summary_pages
 from projects.pages import system as system_pages
@@ -219,14 +219,14 @@ urlpatterns = [
     path("api/v1/flotilla/explain", roles.Explain.as_view()),
     path("api/v1/flotilla/who-can", roles.WhoCan.as_view()),
     path("api/v1/applications", applications.Applications.as_view()),
-    path("api/v1/applications/manifestsWithFiles", local.ManifestsWithFiles.as_view()),
-    path("api/v1/notifications/<str:kind>", absent.Notifications.as_view()),
-    path("api/v1/write-repositories", absent.Hydrator.as_view()),
-    path("api/v1/write-repositories/<path:rest>", absent.Hydrator.as_view()),
-    path("api/v1/write-repocreds", absent.Hydrator.as_view()),
-    path("api/v1/write-repocreds/<path:rest>", absent.Hydrator.as_view()),
-    path("api/v1/settings/plugins", absent.Plugins.as_view()),
-    path("api/badge", absent.badge),
+    path("api/v1/applications/manifestsWithFiles", local_manifests.ManifestsWithFiles.as_view()),
+    path("api/v1/notifications/<str:kind>", unsupported.Notifications.as_view()),
+    path("api/v1/write-repositories", unsupported.Hydrator.as_view()),
+    path("api/v1/write-repositories/<path:rest>", unsupported.Hydrator.as_view()),
+    path("api/v1/write-repocreds", unsupported.Hydrator.as_view()),
+    path("api/v1/write-repocreds/<path:rest>", unsupported.Hydrator.as_view()),
+    path("api/v1/settings/plugins", unsupported.Plugins.as_view()),
+    path("api/badge", unsupported.badge),
     path(_APP, applications.OneApplication.as_view()),
     path(f"{_APP}/spec", applications.Spec.as_view()),
     path(f"{_APP}/sync", operations.Sync.as_view()),
@@ -239,8 +239,8 @@ urlpatterns = [
     path(f"{_APP}/syncwindows", details.SyncWindows.as_view()),
     path(f"{_APP}/revisions/<str:revision>/metadata", details.RevisionMetadata.as_view()),
     path(f"{_APP}/revisions/<str:revision>/chartdetails", details.ChartDetails.as_view()),
-    path(f"{_APP}/revisions/<str:revision>/ocimetadata", absent.OCIMetadata.as_view()),
-    path(f"{_APP}/resource/links", absent.ResourceLinks.as_view()),
+    path(f"{_APP}/revisions/<str:revision>/ocimetadata", unsupported.OCIMetadata.as_view()),
+    path(f"{_APP}/resource/links", unsupported.ResourceLinks.as_view()),
     path(f"{_APP}/resource-tree", resources.ResourceTree.as_view()),
     path(f"{_APP}/managed-resources", resources.ManagedResources.as_view()),
     path(f"{_APP}/server-side-diff", resources.ServerSideDiff.as_view()),
@@ -283,8 +283,8 @@ urlpatterns = [
     ),
     path("api/v1/certificates", certificates.Certificates.as_view()),
     path("api/v1/flotilla/known-hosts", certificates.KnownHosts.as_view()),
-    path("api/v1/gpgkeys", keys.Keys.as_view()),
-    path("api/v1/gpgkeys/<str:key_id>", keys.OneKey.as_view()),
+    path("api/v1/gpgkeys", gpg_keys.Keys.as_view()),
+    path("api/v1/gpgkeys/<str:key_id>", gpg_keys.OneKey.as_view()),
     path("api/v1/repositories", repositories.Repositories.as_view()),
     _tail("api/v1/repositories", "repo", "/refs", repositories.Refs.as_view()),
     _tail("api/v1/repositories", "repo", "/apps", repositories.AppsOf.as_view()),

@@ -15,9 +15,9 @@ from hub.engine.plan import FAILED, HOOK, PENDING, RUNNING, Step
 from hub.engine.prerequisites import Refusal, prerequisite_of
 from hub.engine.resource import Manifest, annotations_of, with_metadata
 from hub.engine.status import Health
-from projects import refusals
+from projects import refusal_audit
+from projects.destination import Going
 from projects.planning import Run, is_forced, live_state, manifest_of, manifest_to_send, refusal_of
-from projects.target import Going
 
 OPERATION_ID = "flotilla.io/operation-id"
 
@@ -38,7 +38,7 @@ def execute(run: Run, number: int, until: float) -> Step:
     # The project may have changed since the operation was planned.
     refusal = refusal_of(run, step_)
     if refusal:
-        refusals.refused(run.operation, refusal)
+        refusal_audit.refused(run.operation, refusal)
         return _failed(step_, refusal)
     while True:
         try:

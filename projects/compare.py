@@ -36,12 +36,12 @@ from hub.engine.status import ResourceState, Sync
 from hub.engine.sync_options import compare_options, parse_options, resource_options
 from hub.engine.tracking import mark
 from hub.models import setting
-from projects import evidence, home
-from projects.evidence import Ask, Mode, Question, Settled, counts_mutations, mode_of, settle
-from projects.impersonate import user_for
+from projects import dry_runs, in_cluster
+from projects.dry_runs import Ask, Mode, Question, Settled, counts_mutations, mode_of, settle
+from projects.impersonation import user_for
 from projects.jq import Jq
 from projects.models import Application, Project
-from projects.ours import Author
+from projects.own_kinds import Author
 from projects.reach import Place, Reach, place_of, reach_of
 from projects.sources import Desired
 
@@ -241,7 +241,7 @@ def comparison(
     pairs += [_hook_pair(m) for m in hooks if not is_ignored(m)]
     errors += _errors(drafts, settled)
     passing = any(found.is_passing for found in settled.values())
-    again = evidence.ASK_AGAIN if passing else None
+    again = dry_runs.ASK_AGAIN if passing else None
     return Compared(pairs, warnings + _notes(drafts, settled), errors, again)
 
 
@@ -290,13 +290,13 @@ def _hubs_rule(key: ResourceKey, target: Manifest | None, author: Author, reach:
     """Return why one of the hub's own resources is not compared, empty when it is, or is none."""
     if not _is_hubs(reach.cluster, key):
         return ""
-    rule = home.why_not(target, author) if target else home.why_keep(key, author)
+    rule = in_cluster.why_not(target, author) if target else in_cluster.why_keep(key, author)
     return rule or reach.refusal(key)
 
 
 def _is_hubs(cluster: Cluster, key: ResourceKey) -> bool:
     """Whether the hub itself serves a resource: its own rules say more than the project's limits."""
-    return cluster.is_home and home.is_ours(key.group, key.kind)
+    return cluster.is_home and in_cluster.is_ours(key.group, key.kind)
 
 
 def _held(

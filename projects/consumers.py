@@ -21,7 +21,7 @@ from hub.heads import COOKIE, joined_cookie
 from hub.metrics import LIVE_CLOSED, clock
 from hub.session import subject_of
 from hub.visitors import VISITORS, Look, look_at
-from projects.feed import FEED, Anew, Batch, Shown, look_anew
+from projects.page_updates import FEED, Anew, Batch, Shown, look_anew
 
 BEAT_SECONDS = 15.0
 # A page that asks without end is answered as often as this.

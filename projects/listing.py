@@ -14,7 +14,7 @@ from django.utils import timezone
 from hub.access import Caller
 from hub.engine.parsing import parse_digits
 from projects.models import DELAYED, ERRORS, Application, ApplicationQuerySet
-from projects.visible import visible
+from projects.visibility import visible
 
 PAGE = 50
 MOST_VALUES = 6

@@ -33,18 +33,18 @@ from hub.engine.secret_masking import digest_of
 from hub.engine.status import Phase, Sync
 from hub.engine.sync_options import ResourceOptions, parse_options, resource_options
 from hub.stream import publish
-from projects import evidence, home, sources
+from projects import dry_runs, in_cluster, sources
 from projects.compare import Compared, Pair, comparison, settings_for
-from projects.ending import finish
-from projects.evidence import in_parallel
-from projects.impersonate import identity_for
+from projects.completion import finish
+from projects.destination import Going, Target
+from projects.dry_runs import in_parallel
+from projects.impersonation import identity_for
 from projects.jq import Jq
 from projects.models import Application, Operation, Project
-from projects.ours import Author
+from projects.own_kinds import Author
 from projects.reach import Place, Reach, place_of, reach_of
-from projects.refusals import refused
+from projects.refusal_audit import refused
 from projects.specs import find_cluster, project_of, spec_problems, spec_refusals
-from projects.target import Going, Target
 
 APPLYING = "applying"
 
@@ -299,7 +299,7 @@ def _home_problems(run: Run, step_: Step) -> list[str]:
     manifest = manifest_of(run, step_)
     try:
         if manifest is not None:
-            home.check(manifest, run.target.author)
+            in_cluster.check(manifest, run.target.author)
     except Refused as refused:
         return [refused.message]
     return []
@@ -414,7 +414,7 @@ def _spared(
         if not options.has("Replace"):
             sent = manifest_to_send(run, manifest, current[step_.key])
             pairs[step_.key] = (sent, current[step_.key], options.validate)
-    return evidence.accepted(run.cluster, run.target.user, pairs)
+    return dry_runs.accepted(run.cluster, run.target.user, pairs)
 
 
 def _judged(run: Run, number: int, refusal: Refusal) -> Step:

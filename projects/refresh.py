@@ -24,9 +24,9 @@ from hub.engine.tree import is_usual
 from hub.metrics import REFRESH, clock
 from hub.stream import wake
 from projects import sources
+from projects.claims import claim
 from projects.compare import comparison, live_digest
-from projects.evidence import Ask
-from projects.lease import claim
+from projects.dry_runs import Ask
 from projects.models import (
     DELAYED,
     Application,

@@ -44,9 +44,9 @@ from hub.engine.sync_windows import check_windows
 from hub.models import Setting, setting
 from projects import sources
 from projects.models import DEFAULT_PROJECT, Application, Project, Repository
-from projects.shapes import APPLICATION, PROJECT
 from projects.sources import remotes
 from projects.sources.reach import repositories_of
+from projects.spec_fields import APPLICATION, PROJECT
 
 _KNOWN_SPEC = {
     "project",

@@ -32,11 +32,11 @@ from projects.models import (
     Operation,
     StatusChange,
 )
-from projects.refusals import BLOCKED, not_started
+from projects.refusal_audit import BLOCKED, not_started
 from projects.sources import Desired
 from projects.sources.reach import repositories_of
 from projects.specs import bind_remotes
-from projects.windows import windows_of
+from projects.sync_windows import windows_of
 
 log = logging.getLogger(__name__)
 

@@ -39,11 +39,11 @@ from hub.engine.resource import Manifest, annotations_of
 from hub.engine.status import Phase
 from hub.engine.sync_options import resource_options
 from hub.stream import publish, wake
-from projects import refusals
+from projects import refusal_audit
 from projects.applying import OPERATION_ID, SETTLE_SECONDS, execute, hook_object, operation_id
-from projects.ending import finish, let_wait
-from projects.evidence import in_parallel
-from projects.lease import claim
+from projects.claims import claim
+from projects.completion import finish, let_wait
+from projects.dry_runs import in_parallel
 from projects.manifests import stamp
 from projects.models import Application, Operation
 from projects.planning import (
@@ -56,7 +56,7 @@ from projects.planning import (
     refusal_of,
     store_steps,
 )
-from projects.windows import windows_of
+from projects.sync_windows import windows_of
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +79,10 @@ def step(pk: int) -> bool:
         except RetryLater as error:
             let_wait(operation, error.message, error.delay)
         except Stalled as error:
-            refusals.refused_by(operation, error)
+            refusal_audit.refused_by(operation, error)
             finish(operation, Phase.ERROR, error.message)
         except (EngineError, Invalid, Failed, Refused) as error:
-            refusals.refused_by(operation, error)
+            refusal_audit.refused_by(operation, error)
             finish(operation, Phase.FAILED, str(error))
         except (OperationalError, InterfaceError):
             # A lock or a lost connection: nothing is known to be wrong with the sync.
@@ -143,7 +143,7 @@ def _waits_for_window(operation: Operation) -> bool:
         else timedelta(minutes=5)
     )
     when = f" until {reopens.astimezone(UTC).strftime('%Y-%m-%d %H:%M UTC')}" if reopens else ""
-    refusals.refused(operation, refusals.BLOCKED)
+    refusal_audit.refused(operation, refusal_audit.BLOCKED)
     let_wait(operation, f"waiting: blocked by a sync window{when}", wait)
     return True
 
@@ -372,7 +372,7 @@ def _prune(run: Run, numbers: Sequence[int]) -> bool:
     ruling = _ruling(run)
     waiting_for = [n for n in numbers if ruling.verdicts.get(run.steps[n].key) is Verdict.CONFIRM]
     if waiting_for:
-        refusals.refused(run.operation, ruling.message, verb="prune")
+        refusal_audit.refused(run.operation, ruling.message, verb="prune")
         text = (
             ruling.message
             + f"; confirm with the annotation {APPROVED} or POST …/applications/{run.application.name}/confirm-deletion"
@@ -387,7 +387,7 @@ def _prune(run: Run, numbers: Sequence[int]) -> bool:
             row = LiveResource.objects.filter(cluster=run.cluster, key=step_.key.text).first()
             kept = _why_not_pruned(run, step_, row)
             if kept:
-                refusals.refused(run.operation, f"{step_.key}: {kept}", verb="prune")
+                refusal_audit.refused(run.operation, f"{step_.key}: {kept}", verb="prune")
                 run.steps[number] = replace(
                     step_, status=SUCCEEDED, result="PruneSkipped", message=kept
                 )

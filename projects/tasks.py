@@ -11,7 +11,15 @@ from django.utils import timezone
 from clusters import schemas
 from hub.engine.errors import RetryLater, Stalled
 from hub.stream import wake
-from projects import changes, delete, evidence, follow, publications, refresh, sync
+from projects import (
+    artifact_triggers,
+    deletion,
+    dry_runs,
+    refresh,
+    resource_changes,
+    sync,
+    triggers,
+)
 from projects.models import (
     Application,
     GitRemote,
@@ -31,7 +39,7 @@ BATCH = 300
 def refresh_application(pk: int) -> None:
     """Look at an application, or take its deletion on."""
     if Application.objects.filter(pk=pk, deletion_requested_at__isnull=False).exists():
-        delete.delete_application(pk)
+        deletion.delete_application(pk)
     else:
         refresh.refresh(pk)
 
@@ -45,49 +53,49 @@ def sync_operation(pk: int) -> None:
 @shared_task(name="projects.delete_application", acks_late=True)
 def delete_application(pk: int) -> None:
     """Take the deletion of an application on."""
-    delete.delete_application(pk)
+    deletion.delete_application(pk)
 
 
 @shared_task(name="projects.poll", acks_late=True)
 def poll(pk: int) -> None:
     """Ask a repository for its refs."""
-    follow.poll_remote(pk)
+    triggers.poll_remote(pk)
 
 
 @shared_task(name="projects.hand_on", acks_late=True)
 def hand_on(pk: int) -> None:
     """Make due what reads refs of a repository that moved."""
-    follow.hand_on(pk)
+    triggers.hand_on(pk)
 
 
 @shared_task(name="projects.published", acks_late=True)
 def published(pk: int) -> None:
     """Make due what reads a chart repository or registry that has something new."""
-    publications.hand_on(pk)
+    artifact_triggers.hand_on(pk)
 
 
 @shared_task(name="projects.live_changed", acks_late=True)
 def live_changed() -> None:
     """Hand changes of live resources on."""
-    follow.live_changed()
+    triggers.live_changed()
 
 
 @shared_task(name="projects.capabilities_changed", acks_late=True)
 def capabilities_changed(pk: int) -> None:
     """Render again what asked for a cluster's versions, now that they are others."""
-    follow.capabilities_changed(pk)
+    triggers.capabilities_changed(pk)
 
 
 @shared_task(name="projects.cluster_changed", acks_late=True)
 def cluster_changed(pk: int) -> None:
     """Look at the applications of a cluster."""
-    follow.cluster_changed(pk)
+    triggers.cluster_changed(pk)
 
 
 @shared_task(name="projects.resolve_change", acks_late=True)
 def resolve_change(pk: int) -> None:
     """Read the live object of a change whose outcome nobody knows."""
-    changes.resolve(pk)
+    resource_changes.resolve(pk)
 
 
 @shared_task(name="projects.sweep")
@@ -109,7 +117,7 @@ def sweep() -> None:
         for pk in query.order_by("pk").values_list("pk", flat=True)[:BATCH]:
             wake(name, pk, priority=6)
     wake_live()
-    changes.wake_unknown()
+    resource_changes.wake_unknown()
     wake("hub.seal_trail", priority=8)
     wake("hub.refresh_groups", priority=8)
 
@@ -131,7 +139,7 @@ def clean_up() -> None:
     now = timezone.now()
     RenderedManifests.objects.filter(used_at__lt=now - timedelta(days=14)).delete()
     RenderFailure.objects.filter(at__lt=now - timedelta(days=1)).delete()
-    evidence.forget_old()
+    dry_runs.forget_old()
     schemas.forget_old()
     forget_tombstones(now - timedelta(days=1))
     ApplicationEvent.objects.filter(at__lt=now - timedelta(days=7)).delete()
@@ -154,11 +162,11 @@ def cluster_registered(pk: int) -> None:
     look_now()
     cluster = Cluster.objects.filter(pk=pk).first()
     if cluster is not None:
-        follow.bind_waiting(cluster)
-        follow.cluster_changed(pk)
+        triggers.bind_waiting(cluster)
+        triggers.cluster_changed(pk)
 
 
 @shared_task(name="clusters.removed")
 def cluster_removed(pks: list[int]) -> None:
     """Look at the applications whose cluster was removed."""
-    follow.mark_due(pks)
+    triggers.mark_due(pks)

@@ -155,7 +155,7 @@ def as_query(values: dict[str, Any]) -> str:
 @register.filter
 def beside(lines: Any) -> Any:
     """Return a unified difference as pairs of a left and a right line."""
-    from projects.pages.diffing import beside as pairs
+    from projects.pages.diff_view import beside as pairs
 
     return pairs(lines)
 

@@ -20,7 +20,7 @@ from hub.engine.errors import (
 )
 from hub.engine.resource import Manifest, ResourceKey, is_segment
 from hub.models import setting
-from projects import changes
+from projects import resource_changes
 from projects.api.applications import get_application
 from projects.api.resources import Place, bound, change_resource, named_key, place
 
@@ -106,10 +106,12 @@ def run_action(
     current = where.get()
     now = timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")
     try:
-        changes = perform(current, action, params, now, secrets.token_hex(3), _script(where.key))
+        resource_changes = perform(
+            current, action, params, now, secrets.token_hex(3), _script(where.key)
+        )
     except RuleError as error:
         raise Invalid(str(error)) from error
-    for change in changes:
+    for change in resource_changes:
         _run_change(where, actor(request).name, action, current, change)
     return Response({})
 
@@ -133,7 +135,7 @@ def _run_change(where: Place, who: str, action: str, current: Manifest, change: 
             connection.create(kind, resource, dry_run=True)
             return connection.create(kind, resource)
 
-        made = changes.Change(f"action {action}", changes.CREATE, key)
+        made = resource_changes.Change(f"action {action}", resource_changes.CREATE, key)
         change_resource(where, who, made, create)
         return
     before = current if key == where.key else None
@@ -147,7 +149,7 @@ def _run_change(where: Place, who: str, action: str, current: Manifest, change: 
         before = change_resource(
             where,
             who,
-            changes.Change(f"action {action}", changes.PATCH, key, before, own),
+            resource_changes.Change(f"action {action}", resource_changes.PATCH, key, before, own),
             lambda c, k: c.patch(k, key.namespace, key.name, own),
         )
     if status is not None:
@@ -155,6 +157,8 @@ def _run_change(where: Place, who: str, action: str, current: Manifest, change: 
         change_resource(
             where,
             who,
-            changes.Change(f"action {action}", changes.PATCH, key, before, own_status),
+            resource_changes.Change(
+                f"action {action}", resource_changes.PATCH, key, before, own_status
+            ),
             lambda c, k: c.patch(k, key.namespace, key.name, own_status, subresource="status"),
         )

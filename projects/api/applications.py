@@ -30,10 +30,10 @@ from hub.engine.errors import AccessDenied, Invalid, NotFound, NotPermitted, Out
 from hub.models import current_version
 from projects import applications
 from projects.api.lists import listed
-from projects.api.waiting import refresh_kind, wait_for_refresh
+from projects.api.refreshes import refresh_kind, wait_for_refresh
 from projects.manifests import application_json
 from projects.models import Application
-from projects.ours import require_cascade
+from projects.own_kinds import require_cascade
 from projects.refresh import request_refresh
 from projects.specs import (
     application_named,

@@ -16,12 +16,12 @@ from hub.rest import code_of
 from projects import applications
 from projects.api.applications import permitted
 from projects.api.operations import begin_sync, check_windows
-from projects.api.waiting import refresh_kind
+from projects.api.refreshes import refresh_kind
 from projects.models import Application
-from projects.ours import require_cascade
+from projects.own_kinds import require_cascade
 from projects.refresh import request_refresh
 from projects.specs import application_named
-from projects.visible import visible
+from projects.visibility import visible
 
 MOST = 1000
 _RIGHTS = {"sync": "sync", "refresh": "get", "delete": "delete"}

@@ -20,8 +20,8 @@ from hub.engine.errors import Invalid
 from hub.engine.globs import matches
 from hub.lists import arranged
 from hub.models import change_setting, locked_setting, setting
-from projects.follow import hosts_changed
 from projects.sources.credentials import TLS
+from projects.triggers import hosts_changed
 
 SSH = "ssh_known_hosts"
 _COLUMNS = {"server": "serverName", "type": "certType", "subtype": "certSubType"}

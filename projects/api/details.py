@@ -24,7 +24,7 @@ from projects.compare import comparison
 from projects.models import Application, ApplicationEvent
 from projects.sources import git, remotes
 from projects.specs import find_cluster, project_of
-from projects.windows import windows_of
+from projects.sync_windows import windows_of
 
 
 class Manifests(View):

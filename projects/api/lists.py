@@ -18,7 +18,7 @@ from hub.lookups import PairOf
 from projects.listing import TITLES, Chosen, Listing, chosen
 from projects.manifests import application_json
 from projects.models import Application, ApplicationQuerySet, Revision
-from projects.visible import visible
+from projects.visibility import visible
 
 _HEAVY = {
     "resources": "status.resources",

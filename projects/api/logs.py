@@ -34,7 +34,7 @@ from hub.outbound.bounds import Lines
 from hub.rest import token_of
 from projects.api.applications import get_application
 from projects.api.streams import stream_caller
-from projects.impersonate import connection_for
+from projects.impersonation import connection_for
 from projects.models import Application
 from projects.reach import reach_of
 from projects.specs import find_cluster, project_of

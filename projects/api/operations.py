@@ -34,11 +34,11 @@ from projects import applications, sources
 from projects.api.applications import get_application
 from projects.manifests import application_json, operation_json
 from projects.models import Application, Operation, Revision
-from projects.shapes import SYNC
+from projects.spec_fields import SYNC
 from projects.specs import application_named, project_of_or_none
 from projects.status import start_operation
 from projects.sync import terminate
-from projects.windows import windows_of
+from projects.sync_windows import windows_of
 
 
 class Sync(View):

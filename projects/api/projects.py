@@ -21,9 +21,9 @@ from hub.session import create_token, moment, revoke_tokens
 from hub.stream import publish
 from projects import applications
 from projects.applications import text_map
-from projects.limits import require_change
 from projects.manifests import project_json
 from projects.models import Project, Repository
+from projects.project_limits import require_change
 from projects.specs import global_projects, project_of_or_none
 
 

@@ -22,7 +22,6 @@ from hub.models import Tombstone, next_version
 from hub.redaction import redact_text
 from hub.stream import publish
 from projects import sources
-from projects.follow import mark_due
 from projects.models import Application, CredentialTemplate, GitRemote, RenderFailure, Repository
 from projects.sources import charts, git, remotes
 from projects.sources.credentials import (
@@ -34,6 +33,7 @@ from projects.sources.credentials import (
 )
 from projects.sources.files import Recorder, clean
 from projects.specs import check_repository_url, project_of_or_none
+from projects.triggers import mark_due
 
 SECRET_FIELDS = (
     "username",

@@ -34,12 +34,12 @@ from hub.engine.resource import Manifest, ResourceKey, is_segment, resource_key
 from hub.engine.sync_options import resource_options
 from hub.engine.tracking import owner_of
 from hub.engine.tree import Node, missing_json, node_json, parents_of
-from projects import changes, home, sources
+from projects import in_cluster, resource_changes, sources
 from projects.api.applications import get_application
 from projects.api.details import require_permitted
 from projects.api.operations import may_sync, sources_at
 from projects.compare import Compared, comparison
-from projects.impersonate import connection_for
+from projects.impersonation import connection_for
 from projects.models import Application, Project
 from projects.reach import Reach, reach_of
 from projects.refresh import orphans
@@ -276,8 +276,8 @@ class Place:
         return is_marked or found["metadata"].get("uid") != self.uid
 
     def _fetch(self) -> Manifest | None:
-        if self.cluster.is_home and home.is_ours(self.key.group, self.key.kind):
-            return home.get(self.key.kind, self.key.namespace, self.key.name)
+        if self.cluster.is_home and in_cluster.is_ours(self.key.group, self.key.kind):
+            return in_cluster.get(self.key.kind, self.key.namespace, self.key.name)
         try:
             return self.connection.get(self.kind(), self.key.namespace, self.key.name)
         except Refused as refused:
@@ -408,7 +408,7 @@ class ResourceView(View):
         result = change_resource(
             where,
             actor(request).name,
-            changes.Change("patch", changes.PATCH, where.key, before, patched),
+            resource_changes.Change("patch", resource_changes.PATCH, where.key, before, patched),
             lambda c, k: c.patch(
                 k, where.key.namespace, where.key.name, patched, content_type=kind
             ),
@@ -435,7 +435,9 @@ class ResourceView(View):
             )
             return {}
 
-        change = changes.Change("delete-resource", changes.DELETE, where.key, before)
+        change = resource_changes.Change(
+            "delete-resource", resource_changes.DELETE, where.key, before
+        )
         change_resource(where, actor(request).name, change, delete)
         return Response({})
 
@@ -473,16 +475,16 @@ def _guard(where: Place, *, confirmed: bool) -> Manifest:
     return manifest
 
 
-def change_resource(where: Place, who: str, change: changes.Change, call: Any) -> Manifest:
+def change_resource(where: Place, who: str, change: resource_changes.Change, call: Any) -> Manifest:
     """Change a live resource by `call(connection, kind)`, its intent and its outcome recorded, and look at the application.
 
     Raises: the API's error for what the cluster answers, without the content of a Secret.
     """
-    if where.cluster.is_home and home.is_ours(where.key.group, where.key.kind):
+    if where.cluster.is_home and in_cluster.is_ours(where.key.group, where.key.kind):
         raise Invalid(f"{where.key.kind} is served by this hub: use its own API")
-    target = changes.Target(where.application, where.cluster, who)
+    target = resource_changes.Target(where.application, where.cluster, who)
     try:
-        return changes.change(target, change, where.connection, where.kind(), call)
+        return resource_changes.change(target, change, where.connection, where.kind(), call)
     except Refused as refused:
         raise translated(refused) from refused
 

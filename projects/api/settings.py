@@ -16,9 +16,9 @@ from hub.api import View, actor, payload
 from hub.engine.errors import Invalid, NotFound
 from hub.models import change_setting, setting
 from hub.stream import publish
-from projects.follow import mark_due
 from projects.models import Application
-from projects.settingchecks import CHECKS
+from projects.setting_checks import CHECKS
+from projects.triggers import mark_due
 
 _NO_LOOK = ("notices", "anonymous", "password_pattern")
 """Settings that change nothing about what applications should be."""

@@ -23,10 +23,10 @@ from hub.session import verify
 from hub.stream import listen
 from projects.api.applications import get_application
 from projects.api.resources import tree_text
+from projects.change_topics import applications_gone
 from projects.manifests import application_json
 from projects.models import Application
-from projects.topics import applications_gone
-from projects.visible import visible
+from projects.visibility import visible
 
 # A right that was taken away ends a stream within this time.
 POLL_SECONDS = 4.0

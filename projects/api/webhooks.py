@@ -18,9 +18,9 @@ from hub.engine.strict_json import read_json
 from hub.heads import error_body
 from hub.sizes import UNSIGNED_WEBHOOK, too_large
 from hub.stream import wake
-from projects import payloads
-from projects.follow import push_received, registry_pushed
-from projects.payloads import Event, Image, Pulls, Push
+from projects import webhook_events
+from projects.triggers import push_received, registry_pushed
+from projects.webhook_events import Event, Image, Pulls, Push
 
 MOST_EVENTS = 1000
 """Of one body: of more branches that moved only this is taken, that some have."""
@@ -141,20 +141,20 @@ def _registry_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> str:
 def _events(host: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[Event]:
     if host in ("azure", "harbor", "registry", "ghcr"):
         read = {
-            "azure": payloads.azure,
-            "harbor": payloads.harbor,
-            "registry": payloads.registry,
-            "ghcr": payloads.github_package,
+            "azure": webhook_events.azure,
+            "harbor": webhook_events.harbor,
+            "registry": webhook_events.registry,
+            "ghcr": webhook_events.github_package,
         }
         return read[host](body)
     if host == "gitlab":
-        return payloads.gitlab(headers["X-Gitlab-Event"], body)
+        return webhook_events.gitlab(headers["X-Gitlab-Event"], body)
     if host == "bitbucket":
-        return payloads.bitbucket(headers.get("X-Event-Key", ""), body)
+        return webhook_events.bitbucket(headers.get("X-Event-Key", ""), body)
     if host == "bitbucket-server":
-        return payloads.bitbucket_server(headers["X-Event-Key"], body)
+        return webhook_events.bitbucket_server(headers["X-Event-Key"], body)
     name = {"gitea": "X-Gitea-Event", "gogs": "X-Gogs-Event", "github": "X-GitHub-Event"}[host]
-    return payloads.github(headers[name], body)
+    return webhook_events.github(headers[name], body)
 
 
 def _registry_secrets() -> dict[str, str]:

@@ -26,10 +26,10 @@ from projects.api.operations import may_sync, sources_at
 from projects.api.resources import resource_events, tree
 from projects.compare import Compared, comparison
 from projects.models import Application, ApplicationEvent, Favourite
+from projects.pages.application_rows import first_url, row_of, subject_of
+from projects.pages.commit_links import commit_url
 from projects.pages.explain import explain
-from projects.pages.links import commit_url
-from projects.pages.rows import first_url, row_of, subject_of
-from projects.pages.treeview import graph, key_of, listed, worst_below
+from projects.pages.resource_tree import graph, key_of, listed, worst_below
 from projects.specs import (
     find_cluster,
     is_namespace_permitted,
@@ -37,8 +37,8 @@ from projects.specs import (
     project_of_or_none,
     spec_problems,
 )
-from projects.visible import visible
-from projects.windows import windows_of
+from projects.sync_windows import windows_of
+from projects.visibility import visible
 
 VIEWS = ("tree", "network", "pods", "list")
 

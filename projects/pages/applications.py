@@ -12,9 +12,9 @@ from hub.models import SavedView, current_version
 from hub.pages import Shown, signed_in
 from projects.listing import PAGE, SORTS, Chosen, Listing, chosen
 from projects.models import Favourite
-from projects.pages.rows import row_of
+from projects.pages.application_rows import row_of
 from projects.pages.summary import charts, states
-from projects.visible import visible
+from projects.visibility import visible
 
 _PAGE = "applications"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from projects.pages.treeview import key_of, worst_below
+from projects.pages.resource_tree import key_of, worst_below
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,12 +35,11 @@ from hub.models import ApiToken, current_version
 from hub.pages import Shown, posted, signed_in
 from hub.roles import who_can
 from projects import applications
-from projects.limits import require_change
 from projects.listing import HEALTH, bars
 from projects.manifests import project_json
 from projects.models import Project
-from projects.pages.diffing import Line, diff_lines
-from projects.pages.projectform import (
+from projects.pages.diff_view import Line, diff_lines
+from projects.pages.project_form import (
     TABLES,
     blank,
     role_from,
@@ -49,6 +48,7 @@ from projects.pages.projectform import (
     tables,
     window_from,
 )
+from projects.project_limits import require_change
 from projects.specs import (
     check_name,
     check_project,
@@ -56,7 +56,7 @@ from projects.specs import (
     project_of_or_none,
     shape_problem,
 )
-from projects.visible import visible
+from projects.visibility import visible
 
 DAYS, HOUR = 7, 12.0
 PROJECT_RESOURCES = ("applications", "applicationsets", "logs", "exec", "repositories", "clusters")

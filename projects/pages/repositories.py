@@ -16,7 +16,7 @@ from projects.api.certificates import add_certificates, known_certificates
 from projects.api.repositories import repository_json, try_out
 from projects.models import CredentialTemplate, GitRemote, Repository
 from projects.sources.remotes import key_of
-from projects.visible import visible
+from projects.visibility import visible
 
 
 @require_GET

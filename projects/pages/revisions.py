@@ -18,9 +18,9 @@ from hub.pages import signed_in
 from projects import sources
 from projects.models import Application
 from projects.pages.application import found
-from projects.pages.diffing import Line, diff_lines
-from projects.pages.links import commit_url
-from projects.pages.rows import row_of, subject_of
+from projects.pages.application_rows import row_of, subject_of
+from projects.pages.commit_links import commit_url
+from projects.pages.diff_view import Line, diff_lines
 from projects.specs import find_cluster, project_of
 
 MOST = 100

@@ -14,7 +14,7 @@ from hub.access import Caller
 from hub.pages import signed_in
 from projects.listing import HEALTH, SYNC, Listing, bars, chosen
 from projects.models import StatusChange
-from projects.pages.series import areas, backwards, hours
+from projects.pages.status_history import areas, backwards, hours
 
 WEEK = 7 * 24
 MOST = 12

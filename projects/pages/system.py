@@ -22,9 +22,9 @@ from hub.models import AuditCheckpoint, AuditEvent, change_setting, current_vers
 from hub.pages import Shown, posted, signed_in
 from hub.stream import pool_state, publish
 from hub.views import VERSION
-from projects.checks import CHECKS
+from projects.diagnostics import CHECKS
 from projects.models import Application, GitRemote, Operation
-from projects.settingchecks import CHECKS as SETTING_CHECKS
+from projects.setting_checks import CHECKS as SETTING_CHECKS
 
 _ANSWER_SECONDS = 1.0
 _QUEUES = ("celery", "celery\x06\x163", "celery\x06\x166", "celery\x06\x169")

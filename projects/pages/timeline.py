@@ -17,9 +17,9 @@ from hub.models import AuditEvent
 from hub.pages import Shown, signed_in
 from projects.models import Application, StatusChange
 from projects.pages.application import found
-from projects.pages.links import commit_url
-from projects.pages.rows import first_url, may_read, row_of, subject_of
-from projects.pages.series import bands
+from projects.pages.application_rows import first_url, may_read, row_of, subject_of
+from projects.pages.commit_links import commit_url
+from projects.pages.status_history import bands
 from projects.sources import git
 from projects.sources.remotes import key_of
 

@@ -103,7 +103,7 @@ token = issue(account, timezone.now())
 client = Client(HTTP_HOST="localhost", headers={"Authorization": f"Bearer {token}"})
 client.get("/api/v1/session/userinfo")
 fields = "items.metadata.name,items.metadata.namespace,items.status.sync.status,items.status.health.status"
-from projects.visible import visible  # noqa: E402
+from projects.visibility import visible  # noqa: E402
 
 caller = access.caller_of(account)
 cpu(

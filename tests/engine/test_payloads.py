@@ -2,7 +2,7 @@
 
 import pytest
 
-from projects.payloads import (
+from projects.webhook_events import (
     Nothing,
     Pulls,
     Push,

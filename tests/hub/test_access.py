@@ -24,7 +24,7 @@ from hub.models import (
 )
 from hub.roles import close_grants
 from hub.session import _key, create_token, end_sessions, issue, save_account, verify, verify_all
-from projects.checks import CHECKS
+from projects.diagnostics import CHECKS
 from projects.models import Application, Project, Repository
 
 SPEC = {

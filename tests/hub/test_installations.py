@@ -11,7 +11,7 @@ from appsets.models import ConfigMap, Secret
 from clusters.models import Cluster
 from hub.cli import configmaps, installation
 from hub.models import Grant, IdentityProvider, Role, change_setting
-from projects import checks
+from projects import diagnostics
 
 
 class Direct:
@@ -189,11 +189,11 @@ def test_what_an_application_asks_for_and_the_hub_does_not_do_is_named(spec, par
 def test_the_doctor_reads_every_secret_and_says_how_many_cannot_be_read(db, settings):
     for n in range(60):
         Cluster.objects.create(name=f"c{n}", server=f"https://c{n}", config={"bearerToken": "t"})
-    assert checks._secrets() == ""
+    assert diagnostics._secrets() == ""
     settings.SECRET_KEY = "another" * 8
     Cluster.objects.filter(name="c3").update(config={"bearerToken": "t"})
 
-    said = checks._secrets()
+    said = diagnostics._secrets()
 
     assert "the secrets of 59 rows cannot be read" in said
     assert "and 54 more" in said

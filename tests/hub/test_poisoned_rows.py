@@ -12,7 +12,7 @@ from appsets.tasks import sweep as sweep_sets
 from clusters.models import Cluster
 from hub import access
 from hub.models import Account, Grant, ProjectPolicy, Role, access_changed, change_setting
-from projects.checks import CHECKS
+from projects.diagnostics import CHECKS
 from projects.models import Application, GitRemote, Project, Repository
 from projects.tasks import clean_up, refresh_application, sweep
 

@@ -9,7 +9,7 @@ from hub.engine.errors import Invalid
 from hub.engine.project_roles import project_policy
 from hub.engine.rbac import Enforcer, joined
 from hub.models import ProjectPolicy, access_changed
-from projects.checks import CHECKS
+from projects.diagnostics import CHECKS
 from projects.specs import check_project
 
 

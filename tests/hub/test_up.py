@@ -15,7 +15,7 @@ from support.ports import free_port
 
 from hub.cli import config
 from hub.private import tighten
-from projects import checks
+from projects import diagnostics
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -167,21 +167,21 @@ def loosen(folder):
 def test_doctor_names_what_is_open_to_others(tmp_path, settings):
     settings.DATA_DIR = tmp_path
     tmp_path.chmod(0o700)
-    assert checks._folder() == ""
+    assert diagnostics._folder() == ""
     (tmp_path / "secret-key").touch()
     (tmp_path / "secret-key").chmod(0o640)
     (tmp_path / "link").symlink_to("/etc/passwd")
 
-    assert "secret-key" in checks._folder() and "chmod -R go=" in checks._folder()
+    assert "secret-key" in diagnostics._folder() and "chmod -R go=" in diagnostics._folder()
     tighten(tmp_path)
-    assert checks._folder() == ""
+    assert diagnostics._folder() == ""
 
 
 def test_doctor_names_metrics_behind_a_proxy(settings):
     settings.PROXY_HOPS, settings.METRICS_TOKEN = 1, ""
-    assert "HUB_METRICS_TOKEN" in checks._metrics()
+    assert "HUB_METRICS_TOKEN" in diagnostics._metrics()
     settings.METRICS_TOKEN = "token"
-    assert checks._metrics() == ""
+    assert diagnostics._metrics() == ""
 
 
 def test_the_configuration_of_the_command_line_is_its_owners(tmp_path, monkeypatch):

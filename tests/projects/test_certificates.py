@@ -12,8 +12,8 @@ from support.gitserver import GitServer, Repository
 from clusters.sandbox.server import make_certificate
 from hub.models import Account, AuditEvent
 from hub.session import issue
-from projects.follow import hosts_changed
 from projects.models import GitRemote
+from projects.triggers import hosts_changed
 
 PATH = "/api/v1/certificates"
 ED = "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"

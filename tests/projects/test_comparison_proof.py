@@ -17,8 +17,8 @@ from hub.engine.diff import CompareSettings, compare_locally
 from hub.engine.normalize import for_comparison, normalize_desired
 from hub.engine.resource import split_api_version, with_metadata
 from hub.engine.sync_options import resource_options
-from projects import evidence
-from projects.target import Target
+from projects import dry_runs
+from projects.destination import Target
 
 pytestmark = pytest.mark.controlplane
 
@@ -70,17 +70,17 @@ class Bench:
         self.counts["looks"] += 1
         if look.is_same:
             return True
-        question = evidence.Question(look)
+        question = dry_runs.Question(look)
         if (
-            evidence._fitting(
-                evidence._known(self.cluster, [question.key.text]).get(question.key.text, []),
+            dry_runs._fitting(
+                dry_runs._known(self.cluster, [question.key.text]).get(question.key.text, []),
                 question,
-                evidence._asked(question, ""),
+                dry_runs._asked(question, ""),
             )
             is None
         ):
             self.counts["asked"] += 1
-        [found] = evidence.settle(self.cluster, "", [question])
+        [found] = dry_runs.settle(self.cluster, "", [question])
         assert not found.note, found.note
         return not found.comparison.modified
 

@@ -281,7 +281,7 @@ def test_what_is_missing_is_named_with_the_next_step():
 
 
 def test_the_doctor_says_what_holds():
-    from projects.checks import CHECKS
+    from projects.diagnostics import CHECKS
 
     check = dict(CHECKS)["renderers"]
 

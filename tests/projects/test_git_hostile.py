@@ -13,7 +13,7 @@ from support.local import Local
 
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from projects.models import Project
-from projects.pages.rows import may_read, subject_of
+from projects.pages.application_rows import may_read, subject_of
 from projects.sources import commits, git, ways
 from projects.sources.copies import folder_of
 

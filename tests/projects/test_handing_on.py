@@ -13,11 +13,11 @@ from support.sets import manifest, names_of
 
 from appsets.models import ApplicationSet
 from hub.stream import pool_state, wake
-from projects import follow
-from projects.follow import reads_moved
+from projects import triggers
 from projects.models import Application, GitRemote, Repository
 from projects.sources import charts as charts_module
 from projects.sources import remotes
+from projects.triggers import reads_moved
 
 APPS = "/api/v1/applications"
 SOON = 5.0
@@ -229,7 +229,7 @@ def test_what_was_asked_before_anybody_read_it_is_polled_at_the_interval(idle_hu
     repo.commit({"a/c.yaml": config_map("a")})
     remotes.look_up_refs(repo.url, "default", force=True)
     GitRemote.objects.update(due_at=timezone.now())
-    follow.poll_remote(GitRemote.objects.get().pk)
+    triggers.poll_remote(GitRemote.objects.get().pk)
     assert GitRemote.objects.get().due_at > timezone.now() + timedelta(minutes=50)
 
     source = {"repoURL": repo.url, "path": "a", "targetRevision": "main"}

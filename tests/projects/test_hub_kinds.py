@@ -14,9 +14,9 @@ from hub.access import ANONYMOUS, caller_of
 from hub.engine.resource import ResourceKey
 from hub.models import Account, AuditEvent, access_changed, change_setting
 from hub.session import issue
-from projects import applications, home
+from projects import applications, in_cluster
 from projects.models import FINALIZER, Application, Operation, Project
-from projects.ours import Author
+from projects.own_kinds import Author
 from projects.specs import bind, project_of
 from projects.sync import confirmed_since
 
@@ -141,7 +141,7 @@ def test_no_application_writes_beyond_its_project(idle_hub, attack, dry_run):
     before = _everything()
 
     with pytest.raises(Refused) as refused:
-        home.apply(manifest, author(parent), dry_run=dry_run)
+        in_cluster.apply(manifest, author(parent), dry_run=dry_run)
 
     assert refused.value.status in (403, 422), attack
     assert _everything() == before
@@ -164,10 +164,10 @@ def _everything():
 def test_without_an_author_nothing_is_written(idle_hub):
     for manifest in (team("x", WIDE), child("x", "default"), app_set("x", "default")):
         with pytest.raises(Refused, match="nobody"):
-            home.apply(manifest, None)
+            in_cluster.apply(manifest, None)
     row("there", "default")
     with pytest.raises(Refused, match="nobody"):
-        home.delete("Application", "argocd", "there", None)
+        in_cluster.delete("Application", "argocd", "there", None)
     assert not Application.objects.get().deletion_requested_at
 
 
@@ -201,7 +201,7 @@ def test_no_application_deletes_beyond_its_project(idle_hub, kind, name, spec):
     before = _everything()
 
     with pytest.raises(Refused) as refused:
-        home.delete(kind, "argocd", name, author(parent))
+        in_cluster.delete(kind, "argocd", name, author(parent))
 
     assert refused.value.status == 403 and _everything() == before
     assert AuditEvent.objects.get(outcome="refused").verb == "delete"
@@ -215,13 +215,13 @@ def test_an_application_writes_its_own_projects_children_where_its_project_is(id
     parent = row("parent")
     manifest = child("new", namespace="team-a", parent="parent")
 
-    home.apply(manifest, author(parent), dry_run=True)
+    in_cluster.apply(manifest, author(parent), dry_run=True)
     assert not Application.objects.filter(name="new").exists()
-    home.apply(manifest, author(parent))
+    in_cluster.apply(manifest, author(parent))
     manifest["metadata"]["labels"] = {"a": "b"}
-    home.apply(manifest, author(parent))
+    in_cluster.apply(manifest, author(parent))
     assert Application.objects.get(name="new").labels == {"a": "b"}
-    home.delete("Application", "team-a", "new", author(parent))
+    in_cluster.delete("Application", "team-a", "new", author(parent))
     assert Application.objects.get(name="new").deletion_requested_at
 
 
@@ -230,21 +230,21 @@ def test_a_project_may_be_given_children_of_others(idle_hub):
     project("team-a", {**TEAM, "destinations": WIDE["destinations"]})
     parent = row("root", "platform")
 
-    home.apply(child("new", "team-a", parent="root"), author(parent))
-    home.apply(app_set("made", "team-a"), author(parent))
+    in_cluster.apply(child("new", "team-a", parent="root"), author(parent))
+    in_cluster.apply(app_set("made", "team-a"), author(parent))
     with pytest.raises(Refused, match="belongs to project 'default'"):
-        home.apply(child("other", "default"), author(parent))
+        in_cluster.apply(child("other", "default"), author(parent))
     with pytest.raises(Refused, match="does not list"):
-        home.apply(team("team-a", WIDE), author(parent))
+        in_cluster.apply(team("team-a", WIDE), author(parent))
     assert Application.objects.get(name="new").project == "team-a"
 
 
 def test_the_administrators_project_writes_everything(idle_hub):
     parent = row("root", "default")
     row("old", "default")
-    home.apply(team("team-x", WIDE), author(parent))
-    home.apply(child("new", "team-x"), author(parent))
-    home.apply(child("old", "team-x", parent="root"), author(parent))
+    in_cluster.apply(team("team-x", WIDE), author(parent))
+    in_cluster.apply(child("new", "team-x"), author(parent))
+    in_cluster.apply(child("old", "team-x", parent="root"), author(parent))
     assert {a.name: a.project for a in Application.objects.all()} == {
         "root": "default",
         "new": "team-x",
@@ -281,8 +281,13 @@ def test_a_person_needs_the_right_as_well_as_the_project(
     project("team-a", IN_HUB)
     root, parent = row("root", "default"), row("parent")
 
-    assert _works(lambda: home.apply(team("team-x", WIDE), author(root, bob))) is project_changes
-    assert _works(lambda: home.apply(child("new", "default"), author(parent, bob))) is child_comes
+    assert (
+        _works(lambda: in_cluster.apply(team("team-x", WIDE), author(root, bob))) is project_changes
+    )
+    assert (
+        _works(lambda: in_cluster.apply(child("new", "default"), author(parent, bob)))
+        is child_comes
+    )
     assert (Project.objects.get(name="team-x").spec == WIDE) is project_changes
 
 
@@ -297,9 +302,9 @@ def _works(do):
 def test_what_is_there_already_needs_nobodys_right(idle_hub, person):
     bob = caller_of(person("bob"))
     root = row("root", "default")
-    home.apply(team("team-x", WIDE), author(root))
+    in_cluster.apply(team("team-x", WIDE), author(root))
     version = Project.objects.get(name="team-x").resource_version
-    home.apply(team("team-x", WIDE), author(root, bob))
+    in_cluster.apply(team("team-x", WIDE), author(root, bob))
     assert Project.objects.get(name="team-x").resource_version == version
 
 
@@ -389,7 +394,7 @@ def test_a_cascade_leaves_what_is_another_projects(hub, repo):
     project("team-a", IN_HUB)
     mine, theirs = child("mine", parent="parent"), child("theirs", "default", parent="parent")
     root = Author(row("parent", "default"), project_of("default"))
-    home.apply(mine, root), home.apply(theirs, root)
+    in_cluster.apply(mine, root), in_cluster.apply(theirs, root)
     applications.remove(Application.objects.get(name="parent"))
     automated(repo, hub, "parent", "team-a")
     assert "theirs" in hub.condition("parent", "HubKindWarning")["message"]
@@ -410,7 +415,7 @@ def test_a_cascade_through_others_needs_the_rights_for_all_that_goes(idle_hub, p
     root = Author(
         row("root", "default", destination="argocd", finalizers=[FINALIZER]), project_of("default")
     )
-    home.apply(
+    in_cluster.apply(
         child(
             "middle", "default", parent="root", destination={"server": HOME, "namespace": "argocd"}
         ),
@@ -423,7 +428,7 @@ def test_a_cascade_through_others_needs_the_rights_for_all_that_goes(idle_hub, p
     victim = team("victim", TEAM)
     mark = "middle:argoproj.io/AppProject:argocd/victim"
     victim["metadata"]["annotations"] = {"argocd.argoproj.io/tracking-id": mark}
-    home.apply(victim, Author(middle, project_of("default")))
+    in_cluster.apply(victim, Author(middle, project_of("default")))
     policy = "p, bob, {}, *, default/*, allow"
     lines = "\n".join(policy.format(r) for r in ("applications", "applicationsets"))
     token = issue(person("bob", lines), timezone.now())
@@ -459,10 +464,10 @@ def test_a_sync_prunes_no_cascade_with_projects_for_who_may_not_delete_them(
     victim = team("victim", TEAM)
     mark = "middle:argoproj.io/AppProject:argocd/victim"
     victim["metadata"]["annotations"] = {"argocd.argoproj.io/tracking-id": mark}
-    home.apply(victim, author(middle))
+    in_cluster.apply(victim, author(middle))
     gone = ("Application", "argocd", "middle")
     if pruned == "a set":
-        home.apply(app_set("theset", "default"), author(root))
+        in_cluster.apply(app_set("theset", "default"), author(root))
         gone = ("ApplicationSet", "argocd", "theset")
     lines = "\n".join(
         f"p, bob, {r}, *, default/*, allow" for r in ("applications", "applicationsets")
@@ -470,14 +475,16 @@ def test_a_sync_prunes_no_cascade_with_projects_for_who_may_not_delete_them(
     bob = person("bob", lines)
 
     with pytest.raises(Refused, match="its cascade deletes AppProject victim: sync as somebody"):
-        home.delete(*gone, author(root, caller_of(bob)))
+        in_cluster.delete(*gone, author(root, caller_of(bob)))
     assert Application.objects.filter(deletion_requested_at=None).count() == 2
 
     change_setting("rbac", {"policy.csv": f"{lines}\np, bob, projects, delete, victim, allow"})
     access_changed("policy", "rbac", None)
     access.look_again()
     assert (
-        home.why_keep(ResourceKey("argoproj.io", gone[0], *gone[1:]), author(root, caller_of(bob)))
+        in_cluster.why_keep(
+            ResourceKey("argoproj.io", gone[0], *gone[1:]), author(root, caller_of(bob))
+        )
         == ""
     )
 
@@ -529,11 +536,11 @@ def test_a_label_that_makes_a_global_project_count_is_a_change_of_limits(idle_hu
 
 def test_resources_are_named_by_their_own_namespace(idle_hub):
     project("team-a", TEAM)
-    assert home.get("AppProject", "argocd", "team-a") and not home.get(
+    assert in_cluster.get("AppProject", "argocd", "team-a") and not in_cluster.get(
         "AppProject", "team-a", "team-a"
     )
     key = ResourceKey("argoproj.io", "AppProject", "team-a", "team-a")
-    assert home.why_keep(key, author(row("parent"))) == ""
+    assert in_cluster.why_keep(key, author(row("parent"))) == ""
 
 
 # --- sets ---
@@ -590,7 +597,7 @@ def test_a_set_lives_where_its_project_permits_namespaces(idle_hub, settings):
     )
     assert "sourceNamespaces" in answer["message"]
     with pytest.raises(Refused, match="sourceNamespaces"):
-        home.apply(foreign, author(row("root", "default")))
+        in_cluster.apply(foreign, author(row("root", "default")))
     idle_hub.post("/api/v1/applicationsets", app_set("made", "team-a", "team-a"))
 
 

@@ -19,7 +19,7 @@ from clusters.kube import Connection
 from hub import trail
 from hub.engine.errors import RetryLater
 from hub.models import AuditEvent, PendingChange
-from projects import changes
+from projects import resource_changes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +36,7 @@ def flotilla(site, tmp_path):
 @pytest.fixture
 def late(monkeypatch):
     """Nobody reads the live object until the test says so."""
-    monkeypatch.setattr(changes, "GRACE", timedelta(hours=1))
+    monkeypatch.setattr(resource_changes, "GRACE", timedelta(hours=1))
 
 
 def deployed(hub, place, repo, app, namespace, **files):
@@ -237,7 +237,7 @@ def test_a_cluster_that_does_not_answer_leaves_the_outcome_open_until_it_does(
     resolved(hub)
 
     assert [e.outcome for e in events()] == ["intent", "failed"]
-    assert not changes.resolve(pending.pk)
+    assert not resource_changes.resolve(pending.pk)
     assert len(events()) == 2
 
 

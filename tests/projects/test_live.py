@@ -27,7 +27,7 @@ from hub.models import (
 )
 from hub.session import end_sessions, issue
 from hub.stream import publish
-from projects import consumers, feed
+from projects import consumers, page_updates
 from projects.api.streams import applications_since
 from projects.applications import remove
 from projects.models import Application, Project, Repository
@@ -361,7 +361,7 @@ def test_what_is_deleted_is_told_to_who_might_see_it(pages):
 
 
 def test_a_page_that_comes_back_hears_what_it_missed(pages, monkeypatch):
-    monkeypatch.setattr(feed, "MOST", 3)
+    monkeypatch.setattr(page_updates, "MOST", 3)
     shown, same, gone = place("shown"), place("same"), place("gone")
     many = [place(f"n{n}") for n in range(10)]
     known = change(same)
@@ -547,21 +547,21 @@ def test_what_was_missed_of_many_applications_takes_few_queries(db, django_asser
     bob = Caller("bob", None, ("bob",))
 
     with django_assert_max_num_queries(30):
-        anew = feed.look_anew(bob, feed.Shown("applications"), frozenset(), first)
+        anew = page_updates.look_anew(bob, page_updates.Shown("applications"), frozenset(), first)
 
     assert anew.told["others"] == 200
 
 
 def test_a_row_that_cannot_be_drawn_keeps_nothing_from_the_others(pages, monkeypatch):
     odd, even = place("odd"), place("even")
-    draw = feed.row_of
+    draw = page_updates.row_of
 
     def drawn(application):
         if application.name == "odd":
             raise KeyError("what nobody expected")
         return draw(application)
 
-    monkeypatch.setattr(feed, "row_of", drawn)
+    monkeypatch.setattr(page_updates, "row_of", drawn)
 
     @see
     async def _():
@@ -573,7 +573,7 @@ def test_a_row_that_cannot_be_drawn_keeps_nothing_from_the_others(pages, monkeyp
 
 def test_a_look_that_failed_is_made_again(pages, monkeypatch):
     web = place("web")
-    look, failed = feed.changes_since, []
+    look, failed = page_updates.changes_since, []
 
     def breaks_once(version, *args):
         if version > 0 and not failed:
@@ -581,7 +581,7 @@ def test_a_look_that_failed_is_made_again(pages, monkeypatch):
             raise RuntimeError("what nobody expected")
         return look(version, *args)
 
-    monkeypatch.setattr(feed, "changes_since", breaks_once)
+    monkeypatch.setattr(page_updates, "changes_since", breaks_once)
 
     @see
     async def _():

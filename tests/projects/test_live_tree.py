@@ -9,7 +9,7 @@ from support.web import deployment
 
 from clusters import live
 from clusters.models import Cluster, LiveChange
-from projects import follow
+from projects import triggers
 from projects.models import Application, ManagedResource
 
 APPS = "/api/v1/applications"
@@ -53,7 +53,7 @@ def running(db):
             seen("Pod", "loner"),
         ],
     )
-    follow.live_changed()
+    triggers.live_changed()
     Application.objects.update(resource_version=0, refresh_at=None)
     return cluster, row, other
 
@@ -94,7 +94,7 @@ def test_who_is_told_of_a_change(running, found, gone, is_told):
     cluster, row, other = running
 
     live.record(cluster.pk, found, gone)
-    follow.live_changed()
+    triggers.live_changed()
 
     row.refresh_from_db()
     other.refresh_from_db()

@@ -17,7 +17,7 @@ from support.web import deployment
 from hub.gate import Rates
 from hub.models import Account, access_changed, change_setting
 from hub.session import issue
-from projects.api import waiting
+from projects.api import refreshes
 from projects.models import Project, RenderedManifests
 from projects.sources import jsonnet
 
@@ -256,7 +256,7 @@ def test_who_may_only_read_has_a_few_hard_refreshes(web, monkeypatch):
     policy = "p, reader, applications, get, */*, allow"
     web.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": policy}})
     token = issue(reader, timezone.now())
-    monkeypatch.setattr(waiting, "_HARD", Rates(2, 0))
+    monkeypatch.setattr(refreshes, "_HARD", Rates(2, 0))
     answers = [
         web.client.get(
             "/api/v1/applications/web?refresh=hard", headers={"Authorization": f"Bearer {t}"}

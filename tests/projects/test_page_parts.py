@@ -13,13 +13,13 @@ from clusters.kubeconfig import config_of
 from hub.engine.errors import Invalid
 from hub.engine.line_diff import TOO_LONG, Budget
 from hub.engine.sync_windows import spans
-from projects.pages.appform import manifest_from
-from projects.pages.diffing import MOST_LINES, as_yaml, beside, diff_lines
+from projects.pages.application_form import manifest_from
+from projects.pages.commit_links import commit_url
+from projects.pages.diff_view import MOST_LINES, as_yaml, beside, diff_lines
 from projects.pages.explain import explain
-from projects.pages.links import commit_url
-from projects.pages.projectform import role_from, rules_of, spec_from, tables, window_from
-from projects.pages.series import areas, backwards, bands
-from projects.pages.treeview import graph, listed, traffic, worst_below
+from projects.pages.project_form import role_from, rules_of, spec_from, tables, window_from
+from projects.pages.resource_tree import graph, listed, traffic, worst_below
+from projects.pages.status_history import areas, backwards, bands
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
 COMMIT = "0123456789" * 4

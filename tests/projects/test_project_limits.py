@@ -16,7 +16,7 @@ from hub.models import Account, AuditEvent, access_changed
 from hub.session import issue
 from projects import sources
 from projects.models import Application, Operation, Project
-from projects.pages import rows
+from projects.pages import application_rows
 from projects.sources import charts, remotes
 from projects.specs import bind, find_cluster, project_of, spec_problems
 
@@ -632,9 +632,9 @@ def test_the_words_of_a_commit_are_for_who_may_read_the_repository(idle_hub, rep
     commit = repo.commit({"a.yaml": CONFIG.format(name="a", value=1)}, "the words")
     sources.files_of({"repoURL": repo.url, "path": "."}, commit, "pay")
 
-    assert rows.subject_of("pay", repo.url, commit) == "the words"
-    assert rows.subject_of("other", repo.url, commit) == ""
-    assert rows.subject_of("nowhere", repo.url, commit) == ""
+    assert application_rows.subject_of("pay", repo.url, commit) == "the words"
+    assert application_rows.subject_of("other", repo.url, commit) == ""
+    assert application_rows.subject_of("nowhere", repo.url, commit) == ""
     Project.objects.filter(name="pay").update(spec={"sourceRepos": []})
-    rows._MAY.clear()
-    assert rows.subject_of("pay", repo.url, commit) == ""
+    application_rows._MAY.clear()
+    assert application_rows.subject_of("pay", repo.url, commit) == ""

@@ -9,11 +9,11 @@ from support.gitserver import Repository as GitRepository
 from support.proxy import Proxy
 
 from hub.engine.errors import RetryLater, Stalled
-from projects.follow import poll_remote, push_received
 from projects.models import Application, GitRemote, Repository
 from projects.sources import remotes
 from projects.sources.credentials import credentials_for
 from projects.sources.reach import git_files
+from projects.triggers import poll_remote, push_received
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
 AUTO = {"automated": {}}

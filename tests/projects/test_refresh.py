@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from projects import lease, refresh, status
+from projects import claims, refresh, status
 from projects.api import applications as api
 from projects.manifests import stamp
 from projects.models import Application, Operation, RenderedManifests
@@ -105,31 +105,31 @@ def test_a_commit_elsewhere_moves_the_revision_and_renders_nothing(
 
 
 def test_a_claim_that_was_given_back_is_not_prolonged(application):
-    with lease.claim(Application, application.pk) as mine:
+    with claims.claim(Application, application.pk) as mine:
         assert mine
-        held = list(lease._held)
+        held = list(claims._held)
         application.refresh_from_db()
         first = application.claimed_until
-        lease.prolong(held)
+        claims.prolong(held)
         application.refresh_from_db()
         assert application.claimed_until > first
-    lease.prolong(held)
+    claims.prolong(held)
     application.refresh_from_db()
     assert application.claimed_until is None
 
 
 def test_who_was_held_up_does_not_touch_the_claim_of_the_next(application):
     rows = Application.objects.filter(pk=application.pk)
-    with lease.claim(Application, application.pk) as mine:
+    with claims.claim(Application, application.pk) as mine:
         assert mine
-        late = list(lease._held)
+        late = list(claims._held)
         rows.update(claimed_until=timezone.now() - timezone.timedelta(seconds=5))
-        with lease.claim(Application, application.pk) as taken_over:
+        with claims.claim(Application, application.pk) as taken_over:
             assert taken_over
             theirs = rows.get().claimed_until
-            lease.prolong(late)
+            claims.prolong(late)
             assert rows.get().claimed_until == theirs
-    with lease.claim(Application, application.pk) as again:
+    with claims.claim(Application, application.pk) as again:
         assert again
 
 

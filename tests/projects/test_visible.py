@@ -11,7 +11,7 @@ from hub import access
 from hub.access import Caller, decide
 from hub.models import ProjectPolicy, access_changed, change_setting
 from projects.models import Application, instance_filter
-from projects.visible import visible
+from projects.visibility import visible
 
 OBJECTS = [
     "*",

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from projects.checks import CHECKS
+from projects.diagnostics import CHECKS
 
 
 class Command(BaseCommand):

@@ -26,7 +26,7 @@ from hub.engine.errors import (
 from hub.engine.node_info import redact
 from hub.engine.resource import Manifest, ResourceKey, resource_key
 from hub.pages import posted, signed_in
-from projects import changes
+from projects import resource_changes
 from projects.api.actions import actions_of
 from projects.api.resources import (
     Place,
@@ -39,9 +39,9 @@ from projects.api.resources import (
 )
 from projects.models import Application
 from projects.pages.application import found, may
-from projects.pages.diffing import as_yaml, diff_lines
-from projects.pages.rows import row_of
-from projects.pages.treeview import key_of
+from projects.pages.application_rows import row_of
+from projects.pages.diff_view import as_yaml, diff_lines
+from projects.pages.resource_tree import key_of
 from projects.specs import check_reason, project_of
 
 TABS = ("summary", "diff", "live", "desired", "events", "logs")
@@ -338,7 +338,7 @@ def save_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -
         "patch", "resource", f"{row.qualified_name} {where}", row.project, at.cluster.name
     )
     check_reason(project_of(row.project).spec, row.project)
-    change = changes.Change("patch", changes.PATCH, where, live, patch)
+    change = resource_changes.Change("patch", resource_changes.PATCH, where, live, patch)
     change_resource(
         at, caller.name, change, lambda c, k: c.patch(k, where.namespace, where.name, patch)
     )

@@ -21,9 +21,9 @@ from projects import applications, sources
 from projects.api.repositories import require_details
 from projects.manifests import application_json
 from projects.models import Application, Project, Repository
-from projects.pages.appform import manifest_from, source_at
 from projects.pages.application import compare_at, found
-from projects.pages.diffing import Line, diff_lines
+from projects.pages.application_form import manifest_from, source_at
+from projects.pages.diff_view import Line, diff_lines
 from projects.sources import remotes
 from projects.sources.files import Recorder, clean
 from projects.specs import bind, find_cluster

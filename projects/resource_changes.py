@@ -32,9 +32,9 @@ from hub.engine.secret_masking import masked
 from hub.models import AuditEvent, PendingChange
 from hub.redaction import redact_text
 from hub.stream import wake
-from projects.follow import mark_due
-from projects.lease import claim
+from projects.claims import claim
 from projects.models import Application
+from projects.triggers import mark_due
 
 __all__ = ["CREATE", "DELETE", "PATCH", "Change", "Target", "change", "resolve", "wake_unknown"]
 GRACE = timedelta(seconds=5)

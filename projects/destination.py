@@ -21,8 +21,8 @@ from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_v
 from hub.engine.schema import OBJECT, Type
 from hub.engine.sync_options import ResourceOptions
 from hub.metrics import DRY_RUNS
-from projects import evidence, home
-from projects.ours import Author
+from projects import dry_runs, in_cluster
+from projects.own_kinds import Author
 
 
 def _no_jq(_expression: str, value: Any) -> Any:
@@ -121,7 +121,7 @@ class Target:
 
     def is_home(self, key: ResourceKey) -> bool:
         """Return whether the hub itself serves a resource."""
-        return self.cluster.is_home and home.is_ours(key.group, key.kind)
+        return self.cluster.is_home and in_cluster.is_ours(key.group, key.kind)
 
     def kind(self, manifest: Manifest) -> Kind:
         """Return how the cluster serves a manifest's kind.
@@ -140,7 +140,7 @@ class Target:
     def get(self, key: ResourceKey, version: str = "") -> Manifest | None:
         """Return a live resource, asked of the cluster itself."""
         if self.is_home(key):
-            return home.get(key.kind, key.namespace, key.name)
+            return in_cluster.get(key.kind, key.namespace, key.name)
         kind = self.connection.kind(key.group, key.kind, version) or self.connection.kind(
             key.group, key.kind
         )
@@ -161,7 +161,7 @@ class Target:
         """
         key = resource_key(manifest)
         if self.is_home(key):
-            return home.apply(manifest, self.author, dry_run=dry_run)
+            return in_cluster.apply(manifest, self.author, dry_run=dry_run)
         manifest = self._once(manifest)
         if dry_run:
             DRY_RUNS.labels(self.cluster.server, "sync").inc()
@@ -194,7 +194,7 @@ class Target:
         with contextlib.suppress(EngineError):
             type_ = self.type_of(manifest)
             comparison = compare_locally(manifest, result, CompareSettings(), _no_jq, type_)
-            evidence.learn(self.cluster, self.user, comparison, validate=options.validate)
+            dry_runs.learn(self.cluster, self.user, comparison, validate=options.validate)
 
     def type_of(self, manifest: Manifest) -> Type | None:
         """Return what the cluster says of a manifest's kind, None when it says nothing."""
@@ -403,7 +403,7 @@ class Target:
         Raises: Refused.
         """
         if self.is_home(key):
-            home.delete(key.kind, key.namespace, key.name, self.author)
+            in_cluster.delete(key.kind, key.namespace, key.name, self.author)
             return
         kind = self.connection.kind(key.group, key.kind, version) or self.connection.kind(
             key.group, key.kind

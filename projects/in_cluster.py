@@ -15,7 +15,7 @@ from hub.engine.schema import OBJECT
 from projects import applications
 from projects.manifests import application_json, project_json
 from projects.models import Application, Project
-from projects.ours import GROUP, Author, Name, project_in, record_refusal, refusal
+from projects.own_kinds import GROUP, Author, Name, project_in, record_refusal, refusal
 from projects.specs import bind, check_project, spec_problems
 
 ACTOR = "app of apps"

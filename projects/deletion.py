@@ -14,9 +14,10 @@ from hub.engine.hooks import SyncPhase, hook_phases, is_hook, wave
 from hub.engine.resource import Manifest
 from hub.engine.sync_options import parse_options, resource_options
 from hub.stream import publish, wake
-from projects import home
+from projects import in_cluster
 from projects.applications import remove
-from projects.deletehooks import (
+from projects.claims import claim
+from projects.deletion_hooks import (
     PHASES,
     HookFailed,
     Wait,
@@ -27,11 +28,10 @@ from projects.deletehooks import (
     run_hooks,
     target_of,
 )
-from projects.lease import claim
 from projects.models import FINALIZER, Application, Operation, Project
-from projects.ours import Author, Name, record_refusal
+from projects.own_kinds import Author, Name, record_refusal
 from projects.reach import reach_of
-from projects.refusals import not_deleted
+from projects.refusal_audit import not_deleted
 from projects.specs import find_cluster, project_of
 from projects.sync import confirmed_since
 
@@ -202,8 +202,8 @@ def _candidates(
             application.name,
         ):
             continue
-        if cluster.is_home and home.is_ours(row.group, row.kind):
-            rule_ = home.why_keep(row.resource_key, author)
+        if cluster.is_home and in_cluster.is_ours(row.group, row.kind):
+            rule_ = in_cluster.why_keep(row.resource_key, author)
             if rule_:
                 kept.append((Name(row.kind, row.namespace, row.name), rule_))
                 continue

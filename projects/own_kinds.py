@@ -22,8 +22,8 @@ from hub.engine.project_restrictions import lists_kind, permits_destination, per
 from hub.engine.resource import Manifest
 from hub.engine.tracking import owner_of
 from hub.lookups import PairOf
-from projects.limits import is_governing, require_change
 from projects.models import Application, Project
+from projects.project_limits import is_governing, require_change
 from projects.specs import find_cluster, is_namespace_permitted
 
 GROUP = "argoproj.io"

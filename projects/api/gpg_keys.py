@@ -15,9 +15,9 @@ from hub.engine.errors import Invalid
 from hub.engine.source_integrity import key_name
 from hub.lists import arranged
 from hub.models import change_setting, locked_setting
-from projects.follow import mark_due
 from projects.models import Application
 from projects.sources.signatures import SETTING, Key, known_keys, read_keys
+from projects.triggers import mark_due
 
 
 def key_json(key: Key, *, whole: bool = False) -> dict[str, Any]:

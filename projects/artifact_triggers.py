@@ -10,10 +10,10 @@ from django.utils import timezone
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from hub.stream import wake
 from projects import sources
-from projects.follow import mark_due
 from projects.models import Application, Published
 from projects.sources.published import place_of
 from projects.sources.versions import is_constraint
+from projects.triggers import mark_due
 
 Resolved = dict[tuple[str, str, str, str], str]
 

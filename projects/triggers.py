@@ -21,7 +21,7 @@ from hub.engine.project_restrictions import folded_url, normal_url
 from hub.engine.repository_identity import repository_identity
 from hub.stream import publish, wake
 from projects import sources
-from projects.lease import claim
+from projects.claims import claim
 from projects.models import (
     ERRORS,
     Application,

@@ -23,8 +23,8 @@ from hub.engine.project_roles import too_many
 from hub.models import Account, ProjectPolicy, settings_of
 from hub.private import open_to_others
 from projects.models import Application, GitRemote, Operation, Project
-from projects.settingchecks import CHECKS as ALLOWED
-from projects.settingchecks import wrong_settings
+from projects.setting_checks import CHECKS as ALLOWED
+from projects.setting_checks import wrong_settings
 from projects.sources import confinement, kustomize, process
 from projects.specs import require_shape, shape_problem
 

@@ -26,7 +26,7 @@ from projects import sources
 from projects.api.applications import permitted
 from projects.api.resources import compared_items
 from projects.compare import comparison
-from projects.evidence import Ask
+from projects.dry_runs import Ask
 from projects.models import Application, Project
 from projects.sources import archives
 from projects.sources.files import MemoryFiles, clean

@@ -26,12 +26,12 @@ from hub.engine.sync_options import parse_options, resource_options
 from projects import sources
 from projects.applying import OPERATION_ID, marked
 from projects.compare import prepared
-from projects.impersonate import identity_for
+from projects.destination import Target
+from projects.impersonation import identity_for
 from projects.models import Application, Project
-from projects.ours import Author
+from projects.own_kinds import Author
 from projects.reach import Reach, place_of, reach_of
 from projects.specs import project_of
-from projects.target import Target
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,7 @@ from hub.access import Caller, Rights, common, decide_by, look_again
 from hub.gathering import Gathering
 from hub.models import current_version
 from projects.api.streams import Waiter
-from projects.models import Application
-from projects.pages.rows import render_row, render_tile, row_of
-from projects.topics import (
+from projects.change_topics import (
     TOPICS,
     Change,
     applications_by,
@@ -24,7 +22,9 @@ from projects.topics import (
     notices_since,
     tombstones,
 )
-from projects.visible import visible
+from projects.models import Application
+from projects.pages.application_rows import render_row, render_tile, row_of
+from projects.visibility import visible
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Shown:
     view: str = "table"
     rows: frozenset[int] = frozenset()
     also: frozenset[str] = frozenset()
-    """What else it is about, by the keys of `projects.topics`."""
+    """What else it is about, by the keys of `projects.change_topics`."""
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> "Shown":
