@@ -15,8 +15,11 @@ from appsets.manifests import children_of, event_json, set_json, tree_json
 from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import App
 from appsets.reconcile import Decision, SetError, look
-from hub.access import Caller, hide, is_allowed, require
-from hub.api import (
+from hub.access.decisions import Caller, hide, is_allowed, require
+from hub.engine.errors import Invalid
+from hub.models import current_version
+from hub.rest.lists import arranged, limit_of
+from hub.rest.views import (
     View,
     actor,
     asked,
@@ -29,9 +32,6 @@ from hub.api import (
     selector,
     text_at,
 )
-from hub.engine.errors import Invalid
-from hub.lists import arranged, limit_of
-from hub.models import current_version
 from projects.manifests import API_VERSION, filled
 from projects.models import FINALIZER, Application
 from projects.own_kinds import require_cascade

@@ -16,12 +16,12 @@ from rest_framework.response import Response
 
 from appsets.models import ConfigMap, Secret
 from appsets.scm.host import origin
-from hub import audit
-from hub.access import Caller, hide, is_allowed, require
-from hub.api import View, actor, asked, body_map, text_at
+from hub.access.decisions import Caller, hide, is_allowed, require
+from hub.audit import trail
+from hub.base.outbound import check_url
 from hub.engine.errors import Invalid, RetryLater
-from hub.outbound import check_url
-from hub.stream import wake
+from hub.events.queue import wake
+from hub.rest.views import View, actor, asked, body_map, text_at
 from projects.applications import text_map
 from projects.manifests import stamp
 from projects.specs import check_name, project_of
@@ -155,7 +155,7 @@ class Secrets(View):
                 require(caller, "repositories", "update", existing.rbac_object, existing.project)
                 wanted.pk, wanted.created_at = existing.pk, existing.created_at
             wanted.save()
-            audit.record(
+            trail.record(
                 caller.name,
                 action,
                 "secret",
@@ -184,7 +184,7 @@ class OneSecret(View):
         require(caller, "repositories", "delete", row.rbac_object, row.project)
         with transaction.atomic():
             row.delete()
-            audit.record(caller.name, "delete", "secret", str(row), row.project)
+            trail.record(caller.name, "delete", "secret", str(row), row.project)
         return Response({})
 
 
@@ -214,7 +214,7 @@ class ConfigMaps(View):
             row, is_new = ConfigMap.objects.update_or_create(
                 namespace=namespace, name=name, defaults={"data": data}
             )
-            audit.record(
+            trail.record(
                 caller.name,
                 "create" if is_new else "update",
                 "configmap",
@@ -240,7 +240,7 @@ class OneConfigMap(View):
         with transaction.atomic():
             count, _ = ConfigMap.objects.filter(namespace=namespace, name=name).delete()
             if count:
-                audit.record(caller.name, "delete", "configmap", f"{namespace}/{name}", "")
+                trail.record(caller.name, "delete", "configmap", f"{namespace}/{name}", "")
         return Response({})
 
 

@@ -11,12 +11,12 @@ from rest_framework.request import Request
 
 from appsets.streams import sets_since
 from clusters.api import cluster_json
-from hub.access import Caller, is_allowed
-from hub.api import View
+from hub.access.decisions import Caller, is_allowed
+from hub.auth.requests import token_of
 from hub.engine.errors import Expired, Invalid
 from hub.engine.parsing import parse_digits
 from hub.models import OLDEST, Tombstone, current_version, setting
-from hub.rest import token_of
+from hub.rest.views import View
 from projects.api.repositories import repository_json
 from projects.api.streams import (
     Waiter,

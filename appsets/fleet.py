@@ -14,12 +14,12 @@ from appsets.models import ApplicationSet
 from clusters.api import register, require_move, require_register, save, test, wanted
 from clusters.kubeconfig import config_of
 from clusters.models import Cluster
-from hub.access import Caller, is_allowed, reach, require
-from hub.documents import load_yaml
+from hub.access.decisions import Caller, is_allowed, reach, require
+from hub.base.yaml_json import load_yaml
 from hub.engine.errors import AccessDenied, Invalid, Precondition
 from hub.engine.parsing import parse_digits
 from hub.models import current_version
-from hub.pages import Shown, posted, signed_in
+from hub.web.page import Shown, posted, signed_in
 from projects.listing import HEALTH, bars, stale
 from projects.models import Application, Repository
 from projects.visibility import visible

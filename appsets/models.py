@@ -7,8 +7,8 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from hub.columns import DocumentField
-from hub.crypto import SealedJSONField
+from hub.base.crypto import SealedJSONField
+from hub.base.json_columns import DocumentField
 from hub.models import Lockable
 
 

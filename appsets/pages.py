@@ -18,12 +18,12 @@ from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import App
 from appsets.reconcile import SetError, look
 from clusters.models import Cluster
-from hub.access import Caller, is_allowed, reach
-from hub.documents import load_yaml
+from hub.access.decisions import Caller, is_allowed, reach
+from hub.base.yaml_json import load_yaml
 from hub.engine.errors import EngineError, Invalid, NotFound
 from hub.engine.line_diff import STEPS, Budget
 from hub.models import current_version
-from hub.pages import Shown, signed_in
+from hub.web.page import Shown, signed_in
 from projects.listing import HEALTH, bars
 from projects.models import Project
 from projects.pages.diff_view import Line, diff_lines

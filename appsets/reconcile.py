@@ -28,7 +28,8 @@ from appsets.rollout import is_rolling, step_number, steps_of
 from appsets.template import limits
 from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
-from hub import audit
+from hub.audit import trail
+from hub.base.metrics import SET_RECONCILE, clock
 from hub.engine.errors import (
     Conflict,
     EngineError,
@@ -38,9 +39,9 @@ from hub.engine.errors import (
     RuleError,
     Stalled,
 )
-from hub.metrics import SET_RECONCILE, clock
+from hub.events.changes import publish
+from hub.events.queue import wake
 from hub.models import next_version
-from hub.stream import publish, wake
 from projects import applications
 from projects.claims import claim
 from projects.jq import Jq
@@ -230,7 +231,7 @@ def _works(row: ApplicationSet, project: Project, app: App, problems: list[Probl
     wrong = spec_problems(draft, project)
     refusals = spec_refusals(draft, project) if wrong else []
     if refusals:
-        audit.record_refusal_once(
+        trail.record_refusal_once(
             ACTOR, "create", "applications", draft.qualified_name, row.project, "; ".join(refusals)
         )
     problems.extend(
@@ -399,7 +400,7 @@ def _settle(row: ApplicationSet, decision: Decision, problems: Sequence[Problem]
             f"{last[0]}: {last[1]}{more}" if last[0] else f"{last[1]}{more}",
         )
     if plan.waiting and list(plan.waiting) != row.awaits:
-        audit.record(
+        trail.record(
             ACTOR,
             "hold-deletion",
             "applicationset",

@@ -16,11 +16,12 @@ from appsets.manifests import mirror_set
 from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import App
 from appsets.rollout import Entry, Rollout, Said, Seen
-from hub import audit
+from hub.audit import trail
 from hub.engine.errors import Invalid, Precondition, RuleError, Stalled
 from hub.engine.status import Health, Sync
+from hub.events.changes import publish
+from hub.events.queue import wake
 from hub.models import next_version
-from hub.stream import publish, wake
 from projects.claims import claim
 from projects.manifests import stamp
 from projects.models import ERRORS, Application
@@ -249,7 +250,7 @@ def _say(row: ApplicationSet, found: Rollout) -> None:
     """Tell the trail and the events of a set when a rollout begins, halts, goes on, ends."""
     was = row.rollout_state
     if found.is_halted and not was.get("halted"):
-        audit.record(
+        trail.record(
             ACTOR,
             "halt-rollout",
             "applicationset",
@@ -356,7 +357,7 @@ def tell(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
         now = timezone.now()
         current.rollout_due_at, current.resource_version = now, next_version()
         current.save(update_fields=["rollout", "rollout_due_at", "resource_version"])
-        audit.record(
+        trail.record(
             actor,
             f"{action}-rollout",
             "applicationset",

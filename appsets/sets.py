@@ -15,11 +15,12 @@ from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import POLICIES, budget_of, policy_of
 from appsets.scm import asking, other
 from appsets.shapes import check_spec
-from hub import audit
+from hub.audit import trail
 from hub.engine.errors import Conflict, Invalid, NotFound, RuleError
 from hub.engine.globs import matches
+from hub.events.changes import publish
+from hub.events.queue import wake
 from hub.models import Tombstone, next_version
-from hub.stream import publish, wake
 from projects import applications
 from projects.jq import check_expression
 from projects.models import Application, Project
@@ -254,7 +255,7 @@ def _stored(
     # A confirmation was given for what the set said then.
     row.approved, row.due_at, row.resource_version = [], timezone.now(), next_version()
     row.save()
-    audit.record(
+    trail.record(
         actor,
         "create" if existing is None else "update",
         "applicationset",
@@ -293,7 +294,7 @@ def _begin_deletion(row: ApplicationSet, actor: str) -> int:
             current.deletion_requested_at = current.due_at = timezone.now()
             current.resource_version = next_version()
             current.save(update_fields=["deletion_requested_at", "due_at", "resource_version"])
-            audit.record(
+            trail.record(
                 actor,
                 "delete",
                 "applicationset",
@@ -318,7 +319,7 @@ def remove(row: ApplicationSet, actor: str, *, cascade: bool = True) -> int:
         ApplicationSet.objects.filter(pk=row.pk).delete()
         SetEvent.objects.filter(uid=row.uid).delete()
         verb = "deleted" if row.deletion_requested_at else "delete"
-        audit.record(
+        trail.record(
             actor,
             verb,
             "applicationset",
@@ -367,7 +368,7 @@ def confirm(row: ApplicationSet, names: list[str], actor: str) -> ApplicationSet
         current.approved = sorted({*current.approved, *names})
         current.due_at, current.resource_version = timezone.now(), next_version()
         current.save(update_fields=["approved", "due_at", "resource_version"])
-        audit.record(
+        trail.record(
             actor,
             "confirm-deletion",
             "applicationset",

@@ -12,11 +12,11 @@ from rest_framework.request import Request
 
 from appsets.api import shown
 from appsets.models import ApplicationSet
-from hub.access import is_allowed
-from hub.api import View
-from hub.lookups import PairOf
+from hub.access.decisions import is_allowed
+from hub.auth.requests import token_of
+from hub.base.query_conditions import PairOf
 from hub.models import Tombstone, current_version
-from hub.rest import token_of
+from hub.rest.views import View
 from projects.api.streams import Filter, Waiter, asked, line, stream_caller, streaming
 from projects.models import Application
 

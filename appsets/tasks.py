@@ -16,7 +16,7 @@ from appsets.rolling import roll
 from appsets.scm import asking
 from appsets.sets import make_due, refresh
 from hub.engine.repository_identity import repository_identity
-from hub.stream import wake
+from hub.events.queue import wake
 from projects.artifact_triggers import reads
 from projects.triggers import bare_url, reads_moved, wants_tag
 

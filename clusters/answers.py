@@ -7,9 +7,9 @@ from typing import Any
 from django.conf import settings
 
 from clusters.kinds import Kind
+from hub.base.outbound import check_url, streams
+from hub.base.outbound.bounds import Lines, TooMuch, parse
 from hub.engine.errors import Invalid, RetryLater, Stalled
-from hub.outbound import check_url, streams
-from hub.outbound.bounds import Lines, TooMuch, parse
 
 PAGE = 500
 EMPTY_PAGES = 3

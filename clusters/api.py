@@ -16,9 +16,9 @@ from clusters import rotate as rotating
 from clusters.kinds import Refused
 from clusters.kube import Connection, check_config, connect
 from clusters.models import HOME_NAME, HOME_SERVER, Cluster
-from hub import audit
-from hub.access import Caller, hide, is_allowed, require
-from hub.api import View, actor, asked, body_map, flag, must_agree, text_at
+from hub.access.decisions import Caller, hide, is_allowed, require
+from hub.audit import trail
+from hub.base.outbound import check_url
 from hub.engine.errors import (
     Conflict,
     Invalid,
@@ -28,10 +28,11 @@ from hub.engine.errors import (
     RetryLater,
     Stalled,
 )
-from hub.lists import arranged
+from hub.events.changes import publish
+from hub.events.queue import wake
 from hub.models import Tombstone, access_changed, next_version
-from hub.outbound import check_url
-from hub.stream import publish, wake
+from hub.rest.lists import arranged
+from hub.rest.views import View, actor, asked, body_map, flag, must_agree, text_at
 
 _COLUMNS = {
     "name": "name",
@@ -281,7 +282,7 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
         row.resource_version = next_version()
         # Only these: watchers of other processes write the rest of the row.
         row.save(update_fields=[*_WRITTEN, *_SEEN] if existing is not None else None)
-        audit.record(
+        trail.record(
             who,
             "update" if existing else "create",
             "cluster",
@@ -412,7 +413,7 @@ class OneCluster(View):
                 },
             )
             row.delete()
-            audit.record(
+            trail.record(
                 actor(request).name,
                 "delete",
                 "cluster",
@@ -441,7 +442,7 @@ class InvalidateCache(View):
             Cluster.objects.filter(pk=row.pk).update(
                 generation=row.generation + 1, is_synced=row.is_home
             )
-            audit.record(
+            trail.record(
                 actor(request).name, "invalidate-cache", "cluster", row.server, row.project
             )
             wake("clusters.changed", row.pk, priority=1)

@@ -11,6 +11,6 @@ class ClustersConfig(AppConfig):
     def ready(self) -> None:
         """Let rules with a scope find clusters."""
         from clusters.models import Cluster
-        from hub.access import find_where_by
+        from hub.access.decisions import find_where_by
 
         find_where_by(Cluster.where_of)

@@ -24,14 +24,14 @@ from django.conf import settings
 
 from clusters.kinds import Kind, Refused, aggregated, is_sound, listed_kinds, path_of, path_segment
 from clusters.models import Cluster
-from hub import idempotency
+from hub.base.metrics import KUBE_REQUESTS
+from hub.base.outbound import pools
+from hub.base.outbound.bounds import TooMuch, parse
+from hub.base.redaction import redact_text
 from hub.engine.errors import Invalid, RetryLater, Stalled
 from hub.engine.field_sets import MANAGER
 from hub.engine.resource import Manifest, is_segment, resource_key, split_api_version
-from hub.metrics import KUBE_REQUESTS
-from hub.outbound import pools
-from hub.outbound.bounds import TooMuch, parse
-from hub.redaction import redact_text
+from hub.rest import idempotency
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"

@@ -14,6 +14,7 @@ from django.utils import timezone
 from clusters.inferred import adopt, infer
 from clusters.intake import complaint
 from clusters.models import Cluster, LiveChange, LiveResource, pack
+from hub.base.outbound.bounds import room_of
 from hub.engine import health, inferred_owners
 from hub.engine.errors import MALFORMED_OBJECT, RetryLater, RuleError
 from hub.engine.lua import health_script
@@ -21,9 +22,9 @@ from hub.engine.node_info import describe
 from hub.engine.normalize import for_comparison
 from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version
 from hub.engine.tracking import Tracking, owner_of
+from hub.events.changes import publish
+from hub.events.queue import wake
 from hub.models import next_version, setting
-from hub.outbound.bounds import room_of
-from hub.stream import publish, wake
 
 CHILD_KINDS = {
     ("", "Pod"),
@@ -70,7 +71,7 @@ class Seen:
     is_whole: bool
     """False when only metadata was sent."""
     fetched: int = 0
-    """Room that it takes beside the page or event that named it, as `hub.outbound.bounds.room_of` counts."""
+    """Room that it takes beside the page or event that named it, as `hub.base.outbound.bounds.room_of` counts."""
 
 
 def fetched(manifest: Manifest, found: Manifest | None, cluster: str) -> Seen:

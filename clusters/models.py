@@ -8,8 +8,8 @@ import orjson
 from django.db import models
 from django.utils import timezone
 
-from hub.columns import DocumentField
-from hub.crypto import SealedJSONField
+from hub.base.crypto import SealedJSONField
+from hub.base.json_columns import DocumentField
 from hub.engine.cluster_scopes import Where
 from hub.engine.resource import Manifest, ResourceKey
 from hub.engine.status import Assessment, Health

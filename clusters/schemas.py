@@ -20,10 +20,10 @@ from clusters.kinds import Refused
 from clusters.kube import Connection, connect
 from clusters.live import DEFINITION
 from clusters.models import Cluster, LiveResource, SchemaDocument, pack, unpack
+from hub.base.outbound.bounds import TooMuch, parse
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.resource import ResourceKey, is_builtin
 from hub.engine.schema import Type, is_small_document, small_document, type_of
-from hub.outbound.bounds import TooMuch, parse
 
 log = logging.getLogger(__name__)
 

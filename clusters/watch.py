@@ -36,14 +36,14 @@ from clusters.intake import Pace, complaint
 from clusters.kinds import Kind, Refused
 from clusters.kube import Connection, Unreachable, connect, headers_of, ssl_context
 from clusters.models import Cluster, LiveResource
+from hub.base.metrics import CLUSTER_STATUS, WATCH_EVENTS, WATCH_LAG
+from hub.base.outbound import streams
+from hub.base.outbound.bounds import TooMuch, room_of
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.resource import Manifest, resource_key
 from hub.engine.retry import Backoff
 from hub.engine.tracking import owner_of
-from hub.metrics import CLUSTER_STATUS, WATCH_EVENTS, WATCH_LAG
 from hub.models import setting
-from hub.outbound import streams
-from hub.outbound.bounds import TooMuch, room_of
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,9 @@ class HubConfig(AppConfig):
         from allauth.mfa import signals
 
         # Who asks workers for something finds the broker by this application, in the web process and the watcher too.
-        from hub import celery, schema  # noqa: F401
-        from hub.session import record_factor, refuse_factor
+        from hub import celery  # noqa: F401
+        from hub.auth.sign_in import record_factor, refuse_factor
+        from hub.rest import openapi  # noqa: F401
 
         for verb, signal in (
             ("add-factor", signals.authenticator_added),

@@ -1,4 +1,4 @@
-"""ASGI entry point: HTTP by Django, live pages by Channels; `hub.intake` stands before Django."""
+"""ASGI entry point: HTTP by Django, live pages by Channels; `hub.http.request_limits` stands before Django."""
 
 import os
 
@@ -15,7 +15,7 @@ _http = get_asgi_application()
 connections.settings["default"]["CONN_MAX_AGE"] = 0
 
 # Models load after the application is set up.
-from hub.intake import Intake, SameOrigin  # noqa: E402
+from hub.http.request_limits import Intake, SameOrigin  # noqa: E402
 from projects.api.webhooks import most_event_bytes  # noqa: E402
 from projects.consumers import Live  # noqa: E402
 

@@ -7,7 +7,7 @@ from celery import Celery
 from celery.signals import worker_ready
 from django.conf import settings
 
-from hub.metrics import serve
+from hub.base.metrics import serve
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
 

@@ -11,8 +11,8 @@ from django.conf import settings
 
 from clusters.models import Cluster
 from clusters.sandbox.server import SandboxServer, make_certificate
+from hub.events.queue import wake
 from hub.models import Account
-from hub.stream import wake
 from projects import applications
 from projects.models import Application
 from projects.specs import default_project

@@ -12,8 +12,9 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from clusters.watcher import Watcher
-from hub.connections import Connection
-from hub.stream import Pool, use_pool, wake
+from hub.events.queue import use_pool, wake
+from hub.events.worker_pool import Pool
+from hub.http.head_timeout import Connection
 
 log = logging.getLogger(__name__)
 

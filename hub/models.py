@@ -11,8 +11,8 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.db import connection, models, transaction
 from django.utils import timezone
 
-from hub.columns import DocumentField
-from hub.crypto import SealedJSONField
+from hub.base.crypto import SealedJSONField
+from hub.base.json_columns import DocumentField
 
 log = logging.getLogger(__name__)
 
@@ -366,7 +366,7 @@ class KeptAnswer(models.Model):
 
 
 class CacheEntry(models.Model):
-    """A value of `hub.cache`."""
+    """A value of `hub.auth.cache`."""
 
     name = models.CharField(max_length=64, primary_key=True, help_text="The digest of its key.")
     value = models.JSONField(null=True)

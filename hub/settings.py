@@ -214,12 +214,12 @@ if DATA_DIR.is_dir() and DATA_DIR.stat().st_uid == os.getuid():
 STATIC_ROOT = DATA_DIR / "static"
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 MIDDLEWARE = [
-    "hub.headers.security_headers",
-    "hub.headers.compress",
-    "hub.release.release_database",
+    "hub.http.response_headers.security_headers",
+    "hub.http.response_headers.compress",
+    "hub.http.database_release.release_database",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "hub.zero_bytes.refuse_zero_bytes",
+    "hub.http.nul_characters.refuse_zero_bytes",
     "django.middleware.http.ConditionalGetMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -227,12 +227,12 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "hub.signin.live_session",
+    "hub.auth.middleware.live_session",
 ]
 ROOT_URLCONF = "hub.urls"
 ASGI_APPLICATION = "hub.asgi.application"
 AUTH_USER_MODEL = "hub.Account"
-AUTHENTICATION_BACKENDS = ["hub.signin.LocalBackend"]
+AUTHENTICATION_BACKENDS = ["hub.auth.account_adapter.LocalBackend"]
 LOGIN_URL = "/login"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = ACCOUNT_LOGOUT_REDIRECT_URL = "/login"
@@ -240,27 +240,27 @@ SESSION_COOKIE_NAME = "flotilla.session"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_NAME = "flotilla.csrf"
-ACCOUNT_ADAPTER = "hub.signin.AccountAdapter"
+ACCOUNT_ADAPTER = "hub.auth.account_adapter.AccountAdapter"
 ACCOUNT_USER_MODEL_USERNAME_FIELD = "name"
 ACCOUNT_USER_MODEL_EMAIL_FIELD = "email"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
-# Passwords are limited by hub.session, in the database; this limits one-time codes, for each account.
+# hub.auth.throttling limits passwords, in the database; this limits one-time codes of each account.
 ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": "5/300s/key"}
 ALLAUTH_TRUSTED_PROXY_COUNT = PROXY_HOPS
-SOCIALACCOUNT_ADAPTER = "hub.signin.SocialAdapter"
+SOCIALACCOUNT_ADAPTER = "hub.auth.social_adapter.SocialAdapter"
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
 SOCIALACCOUNT_STORE_TOKENS = False
 # A sign-in begins by a link: the policy for forms would not let the browser go on to the provider.
 SOCIALACCOUNT_LOGIN_ON_GET = True
 SSO_PROVIDERS = one_of_each(_json_list("HUB_SSO_PROVIDERS"))
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
-MFA_ADAPTER = "hub.signin.MFAAdapter"
+MFA_ADAPTER = "hub.auth.account_adapter.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "Flotilla"
-IDP_OIDC_ADAPTER = "hub.issuer.OIDCAdapter"
+IDP_OIDC_ADAPTER = "hub.auth.cli_sign_in.OIDCAdapter"
 # The command line exchanges its token at once for a session of the hub.
 IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN = 60
 IDP_OIDC_RATE_LIMITS = {"device_code": "30/m/ip"}
@@ -271,7 +271,8 @@ TIME_ZONE = "UTC"
 APPEND_SLASH = False
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
-# What a request of somebody who is signed in may send; hub.sizes has the routes that take more or less.
+# What a request of somebody who is signed in may send; hub.http.body_sizes has the
+# routes that take more or less.
 DATA_UPLOAD_MAX_MEMORY_SIZE = number("HUB_MAX_REQUEST_BYTES", 4 * 1024 * 1024)
 MAX_OPEN_REQUESTS = number("HUB_MAX_OPEN_REQUESTS", 200)
 TEMPLATES = [
@@ -287,7 +288,8 @@ TEMPLATES = [
         },
     }
 ]
-# W002, W003: hub.headers sets the frame header, and writes need a JSON content type that no form can send.
+# W002, W003: hub.http.response_headers sets the frame header, and writes need a JSON content
+# type that no form can send.
 # W005, W021: whether other names of the domain use https is not this hub's to say.
 SILENCED_SYSTEM_CHECKS = ["security.W002", "security.W003", "security.W005", "security.W021"]
 SECURE_CONTENT_TYPE_NOSNIFF = True
@@ -299,13 +301,13 @@ SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["hub.rest.TokenAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["hub.rest.SignedIn"],
-    "DEFAULT_PARSER_CLASSES": ["hub.rest.JSONParser"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "hub.rest.AlwaysJSON",
-    "DEFAULT_RENDERER_CLASSES": ["hub.rest.JSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "hub.schema.Schema",
-    "EXCEPTION_HANDLER": "hub.rest.answer_error",
+    "DEFAULT_AUTHENTICATION_CLASSES": ["hub.rest.framework.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["hub.rest.framework.SignedIn"],
+    "DEFAULT_PARSER_CLASSES": ["hub.rest.framework.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "hub.rest.framework.AlwaysJSON",
+    "DEFAULT_RENDERER_CLASSES": ["hub.rest.framework.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "hub.rest.openapi.Schema",
+    "EXCEPTION_HANDLER": "hub.rest.framework.answer_error",
     "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {
@@ -314,11 +316,11 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "hub.schema.with_errors",
+        "hub.rest.openapi.with_errors",
     ],
 }
 
-CACHES = {"default": {"BACKEND": "hub.cache.Cache"}}
+CACHES = {"default": {"BACKEND": "hub.auth.cache.Cache"}}
 CELERY_BROKER_URL = REDIS_URL or "memory://"
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
@@ -426,8 +428,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "json": {"()": "hub.logs.JSONFormatter"},
-        "text": {"()": "hub.logs.TextFormatter"},
+        "json": {"()": "hub.base.logs.JSONFormatter"},
+        "text": {"()": "hub.base.logs.TextFormatter"},
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},

@@ -8,12 +8,13 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from hub import audit
-from hub.access import set_project_roles
+from hub.access.decisions import set_project_roles
+from hub.audit import trail
 from hub.engine.errors import Conflict, Invalid, NotFound, NotPermitted, Outdated, Protected
 from hub.engine.parsing import parse_integer
+from hub.events.changes import publish
+from hub.events.queue import wake
 from hub.models import Tombstone, next_version
-from hub.stream import publish, wake
 from projects.manifests import application_json, mirror, mirror_application, project_json
 from projects.models import FINALIZER, Application, Project
 from projects.specs import (
@@ -152,7 +153,7 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
             application.resource_version = application.edited_version = next_version()
             application.save()
             bind_remotes(application)
-            audit.record(
+            trail.record(
                 actor,
                 "create",
                 "application",
@@ -266,7 +267,7 @@ def change(
         current.resource_version = current.edited_version = next_version()
         current.save()
         bind_remotes(current)
-        audit.record(
+        trail.record(
             actor,
             "update",
             "application",
@@ -325,7 +326,7 @@ def request_deletion(
         current.resource_version = next_version()
         current.refresh_at = timezone.now()
         current.save()
-        audit.record(
+        trail.record(
             actor,
             "delete",
             "application",
@@ -355,7 +356,7 @@ def remove(application: Application) -> None:
             row=application.pk,
             manifest=manifest,
         )
-        audit.record(
+        trail.record(
             "hub", "deleted", "application", application.qualified_name, application.project
         )
         mirror(manifest, gone=True)
@@ -407,7 +408,7 @@ def save_project(
         project.resource_version = next_version()
         project.save()
         set_project_roles(name, spec.get("roles") or [])
-        audit.record(
+        trail.record(
             actor,
             "update" if existing else "create",
             "project",
@@ -459,5 +460,5 @@ def delete_project(name: str, actor: str) -> None:
         )
         project.delete()
         set_project_roles(name, None)
-        audit.record(actor, "delete", "project", name, name, before=before)
+        trail.record(actor, "delete", "project", name, name, before=before)
         publish()

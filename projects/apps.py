@@ -10,7 +10,7 @@ class ProjectsConfig(AppConfig):
 
     def ready(self) -> None:
         """Have the counts of applications among the metrics."""
-        from hub.access import find_where_by
+        from hub.access.decisions import find_where_by
         from projects.metrics import register
         from projects.models import Application
 

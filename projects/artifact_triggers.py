@@ -8,7 +8,7 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
-from hub.stream import wake
+from hub.events.queue import wake
 from projects import sources
 from projects.models import Application, Published
 from projects.sources.published import place_of

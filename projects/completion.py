@@ -7,13 +7,14 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from hub import audit
+from hub.audit import trail
+from hub.base.metrics import SYNC
+from hub.base.redaction import redact_text
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.retry import retry_policy
 from hub.engine.status import Phase
-from hub.metrics import SYNC
-from hub.redaction import redact_text
-from hub.stream import publish, wake
+from hub.events.changes import publish
+from hub.events.queue import wake
 from projects import sources
 from projects.applications import tell_rollout
 from projects.models import Application, ApplicationEvent, Operation, Revision
@@ -80,7 +81,7 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
             ],
         )
         who = (operation.request.get("initiatedBy") or {}).get("username") or "automated sync"
-        audit.record(
+        trail.record(
             who,
             "operation-ended",
             "application",

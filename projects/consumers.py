@@ -15,12 +15,12 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.http import parse_cookie
 
-from hub.access import Caller, Rights
-from hub.gate import Gate, Rate, Rates, Turns
-from hub.heads import COOKIE, joined_cookie
-from hub.metrics import LIVE_CLOSED, clock
-from hub.session import subject_of
-from hub.visitors import VISITORS, Look, look_at
+from hub.access.decisions import Caller, Rights
+from hub.auth.live_sessions import VISITORS, Look, look_at
+from hub.auth.signed_tokens import subject_of
+from hub.base.concurrency import Gate, Rate, Rates, Turns
+from hub.base.metrics import LIVE_CLOSED, clock
+from hub.base.request_heads import COOKIE, joined_cookie
 from projects.page_updates import FEED, Anew, Batch, Shown, look_anew
 
 BEAT_SECONDS = 15.0

@@ -13,7 +13,8 @@ from hub.engine.errors import EngineError, RefusedByRule, RetryLater, Stalled
 from hub.engine.hooks import SyncPhase, hook_phases, is_hook, wave
 from hub.engine.resource import Manifest
 from hub.engine.sync_options import parse_options, resource_options
-from hub.stream import publish, wake
+from hub.events.changes import publish
+from hub.events.queue import wake
 from projects import in_cluster
 from projects.applications import remove
 from projects.claims import claim

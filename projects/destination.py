@@ -10,6 +10,7 @@ from clusters.kinds import Kind, Refused
 from clusters.kube import JSON_PATCH, Connection, connect, kind_of, secretless
 from clusters.models import Cluster
 from clusters.schemas import types_of
+from hub.base.metrics import DRY_RUNS
 from hub.engine.apply_merge import merge_for_apply, ownership
 from hub.engine.diff import CompareSettings, compare_locally
 from hub.engine.duplicate_elements import without_duplicates
@@ -20,7 +21,6 @@ from hub.engine.prerequisites import Refusal
 from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version
 from hub.engine.schema import OBJECT, Type
 from hub.engine.sync_options import ResourceOptions
-from hub.metrics import DRY_RUNS
 from projects import dry_runs, in_cluster
 from projects.own_kinds import Author
 

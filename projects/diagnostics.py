@@ -15,13 +15,13 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 
 from clusters.models import Cluster, LiveChange
-from hub.access import broken_rules
-from hub.columns import DocumentField
-from hub.crypto import SealedJSONField, UnreadableSecret
+from hub.access.decisions import broken_rules
+from hub.base.crypto import SealedJSONField, UnreadableSecret
+from hub.base.json_columns import DocumentField
+from hub.base.private_files import open_to_others
 from hub.engine.errors import Stalled
 from hub.engine.project_roles import too_many
 from hub.models import Account, ProjectPolicy, settings_of
-from hub.private import open_to_others
 from projects.models import Application, GitRemote, Operation, Project
 from projects.setting_checks import CHECKS as ALLOWED
 from projects.setting_checks import wrong_settings

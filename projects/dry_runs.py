@@ -21,12 +21,12 @@ from clusters.kinds import Refused
 from clusters.kube import Unreachable, connect, kind_of, secretless
 from clusters.live import digest_of
 from clusters.models import Cluster, DryRun, LiveResource, pack, unpack
+from hub.base.metrics import DRY_RUN_CACHE, DRY_RUNS
 from hub.engine.diff import Comparison, LocalComparison
 from hub.engine.errors import EngineError
 from hub.engine.resource import Manifest, ResourceKey, resource_key, with_metadata
 from hub.engine.secret_masking import digest_of as digest_of_value
 from hub.engine.sync_options import compare_options
-from hub.metrics import DRY_RUN_CACHE, DRY_RUNS
 from projects.models import Application
 
 SAME, DIFFERENT, REFUSED = "same", "different", "refused"

@@ -15,10 +15,10 @@ from typing import Any
 import orjson
 from django.conf import settings
 
+from hub.base.metrics import clock
 from hub.engine.errors import RuleError, Stalled
 from hub.engine.jq_syntax import require_allowed
 from hub.engine.retry import Backoff
-from hub.metrics import clock
 from projects.sources.process import Pool, WorkerError
 from projects.sources.shares import Limits, Shares
 

@@ -11,7 +11,7 @@ from django.db.models.functions import Cast
 from django.http import QueryDict
 from django.utils import timezone
 
-from hub.access import Caller
+from hub.access.decisions import Caller
 from hub.engine.parsing import parse_digits
 from projects.models import DELAYED, ERRORS, Application, ApplicationQuerySet
 from projects.visibility import visible

@@ -10,12 +10,12 @@ from django.db.models import Q
 from django.utils import timezone
 
 from clusters.models import Cluster, unpack
-from hub.columns import DocumentField, has, is_object, is_text
-from hub.crypto import SealedJSONField
+from hub.base.crypto import SealedJSONField
+from hub.base.json_columns import DocumentField, has, is_object, is_text
+from hub.base.query_conditions import PairOf
 from hub.engine.autosync import is_automated
 from hub.engine.cluster_scopes import Where
 from hub.engine.resource import Manifest
-from hub.lookups import PairOf
 from hub.models import Account, Lockable, next_version
 
 FINALIZER = "resources-finalizer.argocd.argoproj.io"

@@ -13,15 +13,15 @@ from django.db.models import Q
 
 from clusters import live
 from clusters.models import HOME_NAME, HOME_SERVER, LiveResource
-from hub import audit
-from hub.access import Caller, is_allowed, require, where_of
+from hub.access.decisions import Caller, is_allowed, require, where_of
+from hub.audit import trail
+from hub.base.query_conditions import PairOf
 from hub.engine.cluster_scopes import Where
 from hub.engine.errors import AccessDenied, Stalled
 from hub.engine.globs import matches
 from hub.engine.project_restrictions import lists_kind, permits_destination, permits_kind
 from hub.engine.resource import Manifest
 from hub.engine.tracking import owner_of
-from hub.lookups import PairOf
 from projects.models import Application, Project
 from projects.project_limits import is_governing, require_change
 from projects.specs import find_cluster, is_namespace_permitted
@@ -201,7 +201,7 @@ def _where(manifest: Manifest) -> Where | None:
 def record_refusal(author: Author, action: str, name: Name, reason: str) -> None:
     """Write down that one of the hub's own resources was not written, and by which rule."""
     who = author.caller.name if author.caller else author.application.qualified_name
-    audit.record_refusal(
+    trail.record_refusal(
         who, action, name.kind.lower(), f"{name.namespace}/{name.name}", author.project.name, reason
     )
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from channels.db import database_sync_to_async
 from django.db.models import prefetch_related_objects
 
-from hub.access import Caller, Rights, common, decide_by, look_again
-from hub.gathering import Gathering
+from hub.access.decisions import Caller, Rights, common, decide_by, look_again
+from hub.events.shared_work import Gathering
 from hub.models import current_version
 from projects.api.streams import Waiter
 from projects.change_topics import (

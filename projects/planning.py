@@ -9,7 +9,7 @@ from django.db import transaction
 
 from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
-from hub.access import caller_by
+from hub.access.decisions import caller_by
 from hub.engine.errors import Forbidden, RefusedByRule, RetryLater, Stalled
 from hub.engine.normalize import normalize_desired
 from hub.engine.plan import (
@@ -32,7 +32,7 @@ from hub.engine.schema import OBJECT
 from hub.engine.secret_masking import digest_of
 from hub.engine.status import Phase, Sync
 from hub.engine.sync_options import ResourceOptions, parse_options, resource_options
-from hub.stream import publish
+from hub.events.changes import publish
 from projects import dry_runs, in_cluster, sources
 from projects.compare import Compared, Pair, comparison, settings_for
 from projects.completion import finish

@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 
 from clusters.models import HOME_NAME, HOME_SERVER
-from hub.access import Caller, require
+from hub.access.decisions import Caller, require
 from hub.engine.errors import Invalid
 from hub.engine.project_restrictions import lists_kind, permits_destination, with_global_projects
 from projects.models import Project

@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from clusters.models import Cluster
+from hub.base.metrics import REFRESH, clock
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from hub.engine.status import (
     Sync,
@@ -21,8 +22,7 @@ from hub.engine.status import (
     application_sync,
 )
 from hub.engine.tree import is_usual
-from hub.metrics import REFRESH, clock
-from hub.stream import wake
+from hub.events.queue import wake
 from projects import sources
 from projects.claims import claim
 from projects.compare import comparison, live_digest

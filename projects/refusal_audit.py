@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hub import audit
+from hub.audit import trail
 from hub.engine.errors import RefusedByRule
 from projects.models import Application, Operation
 
@@ -23,7 +23,7 @@ def refused(operation: Operation, reason: str, *, verb: str = "sync") -> None:
     """
     application = operation.application
     cluster = application.cluster.name if application.cluster else ""
-    audit.record_refusal_once(
+    trail.record_refusal_once(
         actor_of(operation),
         verb,
         "applications",
@@ -46,7 +46,7 @@ def refused_by(operation: Operation, error: Exception) -> None:
 def not_started(application: Application, revisions: Sequence[str], reason: str) -> None:
     """Write that a rule keeps automated sync from starting."""
     cluster = application.cluster.name if application.cluster else ""
-    audit.record_refusal_once(
+    trail.record_refusal_once(
         AUTOMATED,
         "sync",
         "applications",
@@ -62,7 +62,7 @@ def not_deleted(application: Application, reason: str) -> None:
     """Write that a rule holds what the deletion of an application would take along."""
     cluster = application.cluster.name if application.cluster else ""
     asked = application.deletion_requested_at
-    audit.record_refusal_once(
+    trail.record_refusal_once(
         "hub",
         "delete",
         "applications",

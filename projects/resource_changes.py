@@ -16,7 +16,8 @@ from clusters import live
 from clusters.kinds import Kind, Refused
 from clusters.kube import Connection, connect, secretless
 from clusters.models import Cluster
-from hub import audit
+from hub.audit import trail
+from hub.base.redaction import redact_text
 from hub.engine.change_outcome import (
     CREATE,
     DELETE,
@@ -29,9 +30,8 @@ from hub.engine.change_outcome import (
 from hub.engine.errors import EngineError, RetryLater, Stalled
 from hub.engine.resource import Manifest, ResourceKey
 from hub.engine.secret_masking import masked
+from hub.events.queue import wake
 from hub.models import AuditEvent, PendingChange
-from hub.redaction import redact_text
-from hub.stream import wake
 from projects.claims import claim
 from projects.models import Application
 from projects.triggers import mark_due
@@ -112,7 +112,7 @@ def _intend(target: Target, what: Change, kind: Kind) -> PendingChange:
     metadata = what.before.get("metadata") or {}
     shown = {} if what.patch is None else {"patch": masked(_body(what.patch), _field(what.key))}
     with transaction.atomic():
-        event = audit.record(
+        event = trail.record(
             target.actor,
             what.verb,
             "resource",
@@ -172,7 +172,7 @@ def _conclude(
     with transaction.atomic():
         if not PendingChange.objects.filter(pk=pending.pk).delete()[0]:
             return
-        audit.record(
+        trail.record(
             "hub" if looked else intent.actor,
             intent.verb,
             intent.kind,

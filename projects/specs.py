@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Exists
 
 from clusters.models import HOME_NAME, HOME_SERVER, Cluster
-from hub import audit
+from hub.audit import trail
 from hub.engine.deletion_guard import budget_from
 from hub.engine.errors import (
     EngineError,
@@ -285,7 +285,7 @@ def check_reason(spec: Mapping[str, Any], project: str) -> None:
     Raises: Protected saying how to give it.
     """
     wanted = (spec.get("flotilla") or {}).get("audit") or {}
-    reason, ticket = audit.why.get()
+    reason, ticket = trail.why.get()
     if wanted.get("requireReason") and not reason:
         raise Protected(
             f"project '{project}' asks for a reason: repeat the request with ?reason=... or the header X-Flotilla-Reason"

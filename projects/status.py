@@ -9,8 +9,8 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from hub import audit
-from hub.access import Caller, identity_of
+from hub.access.decisions import Caller, identity_of
+from hub.audit import trail
 from hub.engine.autosync import Decision, LastOperation, decide
 from hub.engine.status import (
     Assessment,
@@ -19,8 +19,9 @@ from hub.engine.status import (
     ResourceState,
     Sync,
 )
+from hub.events.changes import publish
+from hub.events.queue import wake
 from hub.models import next_version
-from hub.stream import publish, wake
 from projects.applications import tell_rollout
 from projects.compare import NOT_PERMITTED, REPEATED, UNANSWERED, Compared, is_delete_hook
 from projects.models import (
@@ -492,7 +493,7 @@ def start_operation(
     )
     Application.objects.filter(pk=application.pk).bump(operation=operation)
     verb = "rollback" if rollback else "sync"
-    audit.record(
+    trail.record(
         actor,
         verb,
         "application",

@@ -15,7 +15,7 @@ from django.utils import timezone
 from clusters import live
 from clusters.kinds import Refused
 from clusters.models import LiveResource
-from hub import audit
+from hub.audit import trail
 from hub.engine import health
 from hub.engine.deletion_guard import Candidate, Ruling, Verdict, budget_from, decide_deletions
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
@@ -38,7 +38,8 @@ from hub.engine.plan import (
 from hub.engine.resource import Manifest, annotations_of
 from hub.engine.status import Phase
 from hub.engine.sync_options import resource_options
-from hub.stream import publish, wake
+from hub.events.changes import publish
+from hub.events.queue import wake
 from projects import refusal_audit
 from projects.applying import OPERATION_ID, SETTLE_SECONDS, execute, hook_object, operation_id
 from projects.claims import claim
@@ -510,7 +511,7 @@ def terminate(application: Application, actor: str) -> None:
             raise Stalled(
                 "NoOperation", "Unable to terminate operation. No operation is in progress"
             )
-        audit.record(
+        trail.record(
             actor, "terminate", "application", application.qualified_name, application.project
         )
         Application.objects.filter(pk=application.pk).bump()

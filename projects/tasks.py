@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from clusters import schemas
 from hub.engine.errors import RetryLater, Stalled
-from hub.stream import wake
+from hub.events.queue import wake
 from projects import (
     artifact_triggers,
     deletion,

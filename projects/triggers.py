@@ -19,7 +19,8 @@ from clusters.models import Cluster, LiveChange, LiveResource
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from hub.engine.project_restrictions import folded_url, normal_url
 from hub.engine.repository_identity import repository_identity
-from hub.stream import publish, wake
+from hub.events.changes import publish
+from hub.events.queue import wake
 from projects import sources
 from projects.claims import claim
 from projects.models import (

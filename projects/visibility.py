@@ -10,10 +10,10 @@ from django.db.models import Case, CharField, F, Q, Value, When
 from django.db.models.functions import Concat
 
 from clusters.models import Cluster
-from hub.access import Caller, decide_by, enforcer, reach
+from hub.access.decisions import Caller, decide_by, enforcer, reach
+from hub.base.query_conditions import is_expression
 from hub.engine.cluster_scopes import Scope
 from hub.engine.rbac_rules import ObjectSet
-from hub.lookups import is_expression
 from projects.models import Application, ApplicationQuerySet
 
 # More than this is asked application by application, by the policy itself: a statement of more parts is

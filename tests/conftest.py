@@ -21,8 +21,8 @@ from support.web import IdentityProvider, Web, chromium
 from clusters import kube
 from clusters.models import Cluster, LiveResource
 from clusters.sandbox.server import SandboxServer, make_certificate
+from hub.auth.sessions import issue
 from hub.models import Account
-from hub.session import issue
 from projects.specs import default_project, home_cluster
 
 IN_CI = bool(os.environ.get("CI"))
@@ -51,7 +51,7 @@ def django_db_setup(django_db_setup, django_db_blocker):
     """The tables are emptied between tests, which the guards of the trail would refuse: a test that is about them installs them."""
     from django.db import connection
 
-    from hub.guards import remove
+    from hub.audit.append_only import remove
 
     with django_db_blocker.unblock():
         remove(connection)
@@ -60,9 +60,9 @@ def django_db_setup(django_db_setup, django_db_blocker):
 @pytest.fixture(autouse=True)
 def _fresh_policies():
     """Requests of one test must not leave the policies of their beginning to the next."""
-    from hub import access
+    from hub.access import decisions
 
-    access._of_request.set(None)
+    decisions._of_request.set(None)
 
 
 @pytest.fixture(autouse=True)

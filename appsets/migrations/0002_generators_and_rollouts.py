@@ -3,7 +3,7 @@
 import django.utils.timezone
 from django.db import migrations, models
 
-import hub.crypto
+import hub.base.crypto
 
 
 class Migration(migrations.Migration):
@@ -173,7 +173,7 @@ class Migration(migrations.Migration):
                         help_text="Where it may be sent: scheme, host and port, such as https://api.github.com.",
                     ),
                 ),
-                ("data", hub.crypto.SealedJSONField(default=dict)),
+                ("data", hub.base.crypto.SealedJSONField(default=dict)),
                 ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
             ],
             options={

@@ -14,8 +14,8 @@ from botocore.session import get_session
 from appsets.scm.choice import Branch, Repository
 from appsets.scm.host import MOST_BYTES, HostError, origin, spend
 from appsets.scm.provider import Provider
-from hub.outbound import http
-from hub.outbound.bounds import TooMuch
+from hub.base.outbound import http
+from hub.base.outbound.bounds import TooMuch
 
 _TIMEOUT = 30
 _CONFIG = {"retries": {"max_attempts": 2, "mode": "standard"}}

@@ -20,12 +20,12 @@ from django.utils import timezone
 
 from appsets.generators import GeneratorError
 from appsets.models import HostAnswer, HostBudget
+from hub.base.metrics import HOST_REQUESTS
+from hub.base.outbound import check_url, http, joined
+from hub.base.outbound.bounds import TooMuch, parse
+from hub.base.redaction import redact_text
 from hub.engine.errors import Invalid
 from hub.engine.parsing import parse_digits
-from hub.metrics import HOST_REQUESTS
-from hub.outbound import check_url, http, joined
-from hub.outbound.bounds import TooMuch, parse
-from hub.redaction import redact_text
 
 MOST_BYTES = 20 * 1024**2
 MOST_PAGES = 200

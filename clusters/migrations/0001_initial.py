@@ -4,7 +4,7 @@ import django.db.models.deletion
 import django.utils.timezone
 from django.db import migrations, models
 
-import hub.crypto
+import hub.base.crypto
 
 
 class Migration(migrations.Migration):
@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "config",
-                    hub.crypto.SealedJSONField(
+                    hub.base.crypto.SealedJSONField(
                         default=dict,
                         help_text="Credentials and TLS settings, as Argo CD's cluster config.",
                     ),

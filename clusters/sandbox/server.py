@@ -23,11 +23,11 @@ from clusters.sandbox.controllers import Controllers, is_service_token
 from clusters.sandbox.kinds import Served
 from clusters.sandbox.store import Failure, Store
 from clusters.sandbox.types import document_of
-from hub.api import selector
 from hub.engine.errors import Invalid, ManifestError
 from hub.engine.kubernetes_yaml import parse_yaml
 from hub.engine.parsing import parse_digits
 from hub.engine.resource import Manifest, is_builtin
+from hub.rest.views import selector
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
 
-import hub.crypto
+import hub.base.crypto
 
 
 class Migration(migrations.Migration):
@@ -149,7 +149,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "config",
-                    hub.crypto.SealedJSONField(
+                    hub.base.crypto.SealedJSONField(
                         default=dict, help_text="Client, secret, claims and certificates; sealed."
                     ),
                 ),
@@ -170,7 +170,7 @@ class Migration(migrations.Migration):
                 ("ended_at", models.DateTimeField(null=True)),
                 (
                     "refresh",
-                    hub.crypto.SealedJSONField(
+                    hub.base.crypto.SealedJSONField(
                         default=dict,
                         help_text="What the provider gave to ask for groups again; sealed.",
                     ),

@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-from hub.guards import install, remove
+from hub.audit.append_only import install, remove
 
 
 def forwards(_apps, editor):

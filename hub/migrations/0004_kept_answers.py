@@ -3,7 +3,7 @@
 import django.utils.timezone
 from django.db import migrations, models
 
-import hub.crypto
+import hub.base.crypto
 
 
 class Migration(migrations.Migration):
@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "answer",
-                    hub.crypto.SealedJSONField(
+                    hub.base.crypto.SealedJSONField(
                         default=dict, help_text="The body; sealed, as it may hold a token."
                     ),
                 ),

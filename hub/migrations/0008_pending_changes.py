@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-import hub.crypto
+import hub.base.crypto
 
 
 class Migration(migrations.Migration):
@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 ("application", models.BigIntegerField()),
                 (
                     "plan",
-                    hub.crypto.SealedJSONField(
+                    hub.base.crypto.SealedJSONField(
                         default=dict,
                         help_text="What is changed and what it was before; sealed, as it may hold a secret.",
                     ),

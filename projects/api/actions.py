@@ -11,7 +11,6 @@ from rest_framework.response import Response
 
 from clusters.kinds import Kind, Refused
 from clusters.kube import MERGE, Connection
-from hub.api import View, actor, body_map, must_agree, payload
 from hub.engine.actions import ActionScript, available, merge_patch, perform
 from hub.engine.errors import (
     AccessDenied,
@@ -20,6 +19,7 @@ from hub.engine.errors import (
 )
 from hub.engine.resource import Manifest, ResourceKey, is_segment
 from hub.models import setting
+from hub.rest.views import View, actor, body_map, must_agree, payload
 from projects import resource_changes
 from projects.api.applications import get_application
 from projects.api.resources import Place, bound, change_resource, named_key, place

@@ -10,9 +10,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub import audit
-from hub.access import Caller, hide, is_allowed, require
-from hub.api import (
+from hub.access.decisions import Caller, hide, is_allowed, require
+from hub.audit import trail
+from hub.base.yaml_json import to_json
+from hub.engine.errors import AccessDenied, Invalid, NotFound, NotPermitted, Outdated
+from hub.models import current_version
+from hub.rest.views import (
     View,
     actor,
     asked,
@@ -25,9 +28,6 @@ from hub.api import (
     project_fields,
     text_at,
 )
-from hub.documents import to_json
-from hub.engine.errors import AccessDenied, Invalid, NotFound, NotPermitted, Outdated
-from hub.models import current_version
 from projects import applications
 from projects.api.lists import listed
 from projects.api.refreshes import refresh_kind, wait_for_refresh
@@ -96,7 +96,7 @@ def permitted(caller: Caller, found: Application | None, named: str, action: str
         raise hide(caller, "applications", action, found.rbac_object, found.project)
     verb = action if action != "get" else ""
     where = found.cluster.name if found.cluster else ""
-    audit.concern(verb, "applications", found.qualified_name, found.project, where)
+    trail.concern(verb, "applications", found.qualified_name, found.project, where)
     if action != "get":
         require(caller, "applications", action, found.rbac_object, found.project, found.where)
         check_reason(rules.spec if rules else {}, found.project)
@@ -157,7 +157,7 @@ class Applications(View):
         )
         if existing is not None:
             _require_same_or_update(account, existing, draft, upsert=flag(request, "upsert"))
-        audit.concern("create", "applications", draft.qualified_name, draft.project)
+        trail.concern("create", "applications", draft.qualified_name, draft.project)
         rules = project_of_or_none(draft.project)
         check_reason(rules.spec if rules else {}, draft.project)
         _check(draft, existing, validate=flag(request, "validate", default=True))

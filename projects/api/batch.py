@@ -7,12 +7,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub import audit
-from hub.access import Caller
-from hub.api import View, actor, body_map, qualified_name, selector
+from hub.access.decisions import Caller
+from hub.audit import trail
+from hub.base.redaction import redact_text
 from hub.engine.errors import Invalid, NotFound
-from hub.redaction import redact_text
-from hub.rest import code_of
+from hub.rest.framework import code_of
+from hub.rest.views import View, actor, body_map, qualified_name, selector
 from projects import applications
 from projects.api.applications import permitted
 from projects.api.operations import begin_sync, check_windows
@@ -84,8 +84,8 @@ def _done(
         codes = code_of(error)
         if codes is None:
             raise
-        audit.record_error(
-            error, caller.name, audit.Subject(action, "applications", "/".join(name))
+        trail.record_error(
+            error, caller.name, trail.Subject(action, "applications", "/".join(name))
         )
         return {**entry, "ok": False, "code": codes[0], "message": redact_text(str(error))}
     return {**entry, "ok": True}

@@ -13,13 +13,13 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub import audit
-from hub.access import Caller, is_allowed, require
-from hub.api import View, actor, body_map, flag
+from hub.access.decisions import Caller, is_allowed, require
+from hub.audit import trail
 from hub.engine.errors import Invalid
 from hub.engine.globs import matches
-from hub.lists import arranged
 from hub.models import change_setting, locked_setting, setting
+from hub.rest.lists import arranged
+from hub.rest.views import View, actor, body_map, flag
 from projects.sources.credentials import TLS
 from projects.triggers import hosts_changed
 
@@ -128,7 +128,7 @@ class Certificates(View):
             change_setting(SSH, "\n".join(kept))
             change_setting(TLS, {h: pem for h, pem in pems.items() if h not in hosts})
             for name in sorted({c["serverName"] for c in gone}):
-                audit.record(caller.name, "delete", "certificate", name)
+                trail.record(caller.name, "delete", "certificate", name)
             hosts_changed({c["serverName"] for c in gone})
         return Response({"items": gone})
 
@@ -187,7 +187,7 @@ def add_certificates(
         change_setting(SSH, "\n".join(dict.fromkeys(lines)))
         change_setting(TLS, pems)
         names = sorted({c["serverName"] for c in added})
-        audit.record(caller.name, "create", "certificate", ", ".join(names)[:500])
+        trail.record(caller.name, "create", "certificate", ", ".join(names)[:500])
         hosts_changed(names)
     return added
 

@@ -7,11 +7,11 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub.access import require
-from hub.api import View, actor
+from hub.access.decisions import require
+from hub.audit.chain import stamp
+from hub.audit.search import MOST, search
 from hub.models import AuditEvent
-from hub.review import MOST, search
-from hub.trail import stamp
+from hub.rest.views import View, actor
 
 
 class DeploymentsReport(View):

@@ -11,12 +11,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub import audit
-from hub.api import View, actor, flag, number
+from hub.audit import trail
 from hub.engine.errors import AccessDenied, EngineError, Invalid
 from hub.engine.project_restrictions import permits_source
 from hub.engine.sync_windows import Window
-from hub.lists import limit_of
+from hub.rest.lists import limit_of
+from hub.rest.views import View, actor, flag, number
 from projects import sources
 from projects.api.applications import get_application
 from projects.api.operations import may_sync, sources_at
@@ -58,7 +58,7 @@ class Manifests(View):
             project_of(application.project).spec,
             cluster,
             no_cache=flag(request, "noCache"),
-            asker=audit.asker(),
+            asker=trail.asker(),
         )
         desired = sources.load(wanted, revisions, context)
         manifests = [orjson.dumps(redact(m)[0]).decode() for m in desired.manifests]
@@ -94,7 +94,7 @@ class Diff(View):
         desired = sources.load(
             wanted,
             revisions,
-            sources.context_of(application, project.spec, cluster, asker=audit.asker()),
+            sources.context_of(application, project.spec, cluster, asker=trail.asker()),
         )
         narrow = bool(asked) and not may_sync(actor(request), application)
         found = comparison(application, desired, cluster, project.spec, narrow=narrow)

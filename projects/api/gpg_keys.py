@@ -8,13 +8,13 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub import audit
-from hub.access import hide, is_allowed, reach, require
-from hub.api import View, actor, body_map
+from hub.access.decisions import hide, is_allowed, reach, require
+from hub.audit import trail
 from hub.engine.errors import Invalid
 from hub.engine.source_integrity import key_name
-from hub.lists import arranged
 from hub.models import change_setting, locked_setting
+from hub.rest.lists import arranged
+from hub.rest.views import View, actor, body_map
 from projects.models import Application
 from projects.sources.signatures import SETTING, Key, known_keys, read_keys
 from projects.triggers import mark_due
@@ -65,7 +65,7 @@ class Keys(View):
             fresh = [k for k in found if k.key_id not in known]
             change_setting(SETTING, {**known, **{k.key_id: k.armored for k in fresh}})
             for key in fresh:
-                audit.record(caller.name, "create", "gpgkey", key.key_id, owner=key.owner)
+                trail.record(caller.name, "create", "gpgkey", key.key_id, owner=key.owner)
             mark_due(Application.objects.values_list("pk", flat=True))
         return Response(
             {
@@ -85,7 +85,7 @@ class Keys(View):
         with transaction.atomic():
             kept = {k: v for k, v in locked_setting(SETTING, {}).items() if k != name}
             change_setting(SETTING, kept)
-            audit.record(caller.name, "delete", "gpgkey", name)
+            trail.record(caller.name, "delete", "gpgkey", name)
             mark_due(Application.objects.values_list("pk", flat=True))
         return Response({})
 

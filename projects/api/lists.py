@@ -9,12 +9,12 @@ from django.db.models import CharField, DateTimeField, F, Q, Value, prefetch_rel
 from django.db.models.functions import Coalesce
 from rest_framework.request import Request
 
-from hub.access import Caller
-from hub.api import actor, selector
+from hub.access.decisions import Caller
+from hub.base.query_conditions import PairOf
 from hub.engine.errors import Invalid
 from hub.engine.project_restrictions import folded_url
-from hub.lists import Key, Order, after, facets_of, limit_of, order_of, token_of
-from hub.lookups import PairOf
+from hub.rest.lists import Key, Order, after, facets_of, limit_of, order_of, token_of
+from hub.rest.views import actor, selector
 from projects.listing import TITLES, Chosen, Listing, chosen
 from projects.manifests import application_json
 from projects.models import Application, ApplicationQuerySet, Revision

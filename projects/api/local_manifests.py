@@ -16,12 +16,12 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub import audit
-from hub.access import is_allowed
-from hub.api import View, actor, agreed_namespace, flag
+from hub.access.decisions import is_allowed
+from hub.audit import trail
 from hub.engine.errors import EngineError, Invalid, ManifestError, NotFound, Protected
 from hub.engine.node_info import redact
-from hub.rest import read_body
+from hub.rest.framework import read_body
+from hub.rest.views import View, actor, agreed_namespace, flag
 from projects import sources
 from projects.api.applications import permitted
 from projects.api.resources import compared_items
@@ -184,7 +184,7 @@ def _rendered(
     number = _position(application, query.get("sourcePosition"))
     cluster = find_cluster(application.spec)
     context = sources.context_of(
-        application, project.spec, cluster, no_cache=True, asker=audit.asker()
+        application, project.spec, cluster, no_cache=True, asker=trail.asker()
     )
     if not trusted:
         context = replace(context, project_spec={**project.spec, "sourceRepos": []})

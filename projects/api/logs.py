@@ -19,8 +19,9 @@ from rest_framework.request import Request
 from clusters.kinds import Refused
 from clusters.kube import PODS, Connection, connect
 from clusters.models import Cluster
-from hub.access import is_allowed, require
-from hub.api import View, actor, flag, number
+from hub.access.decisions import is_allowed, require
+from hub.auth.requests import token_of
+from hub.base.outbound.bounds import Lines
 from hub.engine.errors import (
     AccessDenied,
     Invalid,
@@ -30,8 +31,7 @@ from hub.engine.errors import (
 from hub.engine.parsing import require_time
 from hub.engine.resource import ResourceKey
 from hub.engine.tree import Node
-from hub.outbound.bounds import Lines
-from hub.rest import token_of
+from hub.rest.views import View, actor, flag, number
 from projects.api.applications import get_application
 from projects.api.streams import stream_caller
 from projects.impersonation import connection_for

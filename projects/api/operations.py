@@ -10,9 +10,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub import audit
-from hub.access import Caller, is_allowed, require
-from hub.api import View, actor, body_map, must_agree
+from hub.access.decisions import Caller, is_allowed, require
+from hub.audit import trail
 from hub.engine.errors import (
     AccessDenied,
     Invalid,
@@ -28,8 +27,9 @@ from hub.engine.resource_selection import key_of, selection_problem
 from hub.engine.shape_check import check_shape
 from hub.engine.source_integrity import signature_requirement
 from hub.engine.sync_options import parse_options
+from hub.events.queue import wake
 from hub.models import setting
-from hub.stream import wake
+from hub.rest.views import View, actor, body_map, must_agree
 from projects import applications, sources
 from projects.api.applications import get_application
 from projects.manifests import application_json, operation_json
@@ -336,7 +336,7 @@ class ConfirmDeletion(View):
         annotations = {**application.annotations, "argocd.argoproj.io/deletion-approved": stamp}
         with transaction.atomic():
             changed = applications.change(application, actor(request).name, annotations=annotations)
-            audit.record(
+            trail.record(
                 actor(request).name,
                 "confirm-deletion",
                 "application",

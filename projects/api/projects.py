@@ -10,15 +10,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from clusters.models import Cluster
-from hub.access import Caller, hide, is_allowed, require
-from hub.api import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
+from hub.access.decisions import Caller, hide, is_allowed, require
+from hub.auth.api_tokens import create_token, moment, revoke_tokens
 from hub.engine.errors import Invalid, NotFound
 from hub.engine.parsing import parse_digits
 from hub.engine.sync_windows import active_windows
-from hub.lists import arranged
+from hub.events.changes import publish
 from hub.models import ApiToken, current_version, next_version
-from hub.session import create_token, moment, revoke_tokens
-from hub.stream import publish
+from hub.rest.lists import arranged
+from hub.rest.views import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
 from projects import applications
 from projects.applications import text_map
 from projects.manifests import project_json

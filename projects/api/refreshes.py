@@ -3,9 +3,9 @@
 import time
 from typing import Any
 
-from hub.access import Caller, is_allowed
+from hub.access.decisions import Caller, is_allowed
+from hub.base.concurrency import Rates
 from hub.engine.errors import RetryLater
-from hub.gate import Rates
 from projects.models import Application
 from projects.refresh import refresh
 from projects.specs import application_named

@@ -12,15 +12,15 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub import audit
-from hub.access import Caller, hide, is_allowed, require
-from hub.api import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
+from hub.access.decisions import Caller, hide, is_allowed, require
+from hub.audit import trail
+from hub.base.redaction import redact_text
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
 from hub.engine.project_restrictions import normal_url, permits_source
-from hub.lists import arranged
+from hub.events.changes import publish
 from hub.models import Tombstone, next_version
-from hub.redaction import redact_text
-from hub.stream import publish
+from hub.rest.lists import arranged
+from hub.rest.views import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
 from projects import sources
 from projects.models import Application, CredentialTemplate, GitRemote, RenderFailure, Repository
 from projects.sources import charts, git, remotes
@@ -249,7 +249,7 @@ def save_repository(
         row.resource_version = next_version()
         row.save(update_fields=_WRITTEN if existing is not None else None)
         publish()
-        audit.record(
+        trail.record(
             who,
             "update" if existing else "create",
             "repository",
@@ -348,7 +348,7 @@ class OneRepository(View):
             )
             row.delete()
             publish()
-            audit.record(actor(request).name, "delete", "repository", row.url, row.project)
+            trail.record(actor(request).name, "delete", "repository", row.url, row.project)
         return Response({})
 
 
@@ -564,7 +564,7 @@ def _save_template(
         row = existing or CredentialTemplate(url=url)
         row.kind, row.credentials, row.options = _kind({**body, "repo": url}), secret, options
         row.save()
-        audit.record(
+        trail.record(
             who,
             "update" if existing else "create",
             "repocreds",
@@ -603,5 +603,5 @@ class OneTemplate(View):
         row = self._row(request, url, "delete")
         with transaction.atomic():
             row.delete()
-            audit.record(actor(request).name, "delete", "repocreds", url)
+            trail.record(actor(request).name, "delete", "repocreds", url)
         return Response({})

@@ -15,9 +15,8 @@ from clusters import live
 from clusters.kinds import Kind, Refused
 from clusters.kube import EVENTS, JSON_PATCH, MERGE, Connection, connect, secretless
 from clusters.models import Cluster
-from hub import audit
-from hub.access import require
-from hub.api import View, actor, flag, payload
+from hub.access.decisions import require
+from hub.audit import trail
 from hub.engine.deletion_guard import Candidate, Verdict, budget_from, decide_deletions
 from hub.engine.errors import (
     AccessDenied,
@@ -34,6 +33,7 @@ from hub.engine.resource import Manifest, ResourceKey, is_segment, resource_key
 from hub.engine.sync_options import resource_options
 from hub.engine.tracking import owner_of
 from hub.engine.tree import Node, missing_json, node_json, parents_of
+from hub.rest.views import View, actor, flag, payload
 from projects import in_cluster, resource_changes, sources
 from projects.api.applications import get_application
 from projects.api.details import require_permitted
@@ -176,7 +176,7 @@ def managed_items(
     desired = sources.load(
         wanted,
         revisions,
-        sources.context_of(application, project.spec, cluster, asker=audit.asker()),
+        sources.context_of(application, project.spec, cluster, asker=trail.asker()),
     )
     found = comparison(application, desired, cluster, project.spec, narrow=narrow)
     return compared_items(found, asked)
@@ -321,7 +321,7 @@ def place(
     if fine != "get":
         verb = _VERBS.get(action) or f"action {action.rpartition('/')[2]}"
         where = application.cluster.name if application.cluster else ""
-        audit.concern(
+        trail.concern(
             verb, "resource", f"{application.qualified_name} {key}", application.project, where
         )
         require(

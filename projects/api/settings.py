@@ -10,12 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from clusters.live import forget_scripts
-from hub import audit
-from hub.access import require
-from hub.api import View, actor, payload
+from hub.access.decisions import require
+from hub.audit import trail
 from hub.engine.errors import Invalid, NotFound
+from hub.events.changes import publish
 from hub.models import change_setting, setting
-from hub.stream import publish
+from hub.rest.views import View, actor, payload
 from projects.models import Application
 from projects.setting_checks import CHECKS
 from projects.triggers import mark_due
@@ -48,7 +48,7 @@ class SettingView(View):
         before = setting(name, _default)
         with transaction.atomic():
             change_setting(name, body["value"])
-            audit.record(
+            trail.record(
                 account.name, "update", "setting", name, before=before, after=body["value"]
             )
             if name not in _NO_LOOK:

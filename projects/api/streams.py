@@ -12,15 +12,15 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
-from hub.access import ANONYMOUS, Caller, is_allowed, look_again
-from hub.api import View, project_fields, selector
-from hub.documents import to_json
+from hub.access.decisions import ANONYMOUS, Caller, is_allowed, look_again
+from hub.auth.verification import verify
+from hub.base.yaml_json import to_json
 from hub.engine.errors import Unauthenticated
 from hub.engine.parsing import parse_digits
 from hub.engine.project_restrictions import folded_url
+from hub.events.changes import listen
 from hub.models import Tombstone, current_version, setting
-from hub.session import verify
-from hub.stream import listen
+from hub.rest.views import View, project_fields, selector
 from projects.api.applications import get_application
 from projects.api.resources import tree_text
 from projects.change_topics import applications_gone
@@ -134,7 +134,7 @@ class ApplicationStream(View):
     def get(self, request: Request) -> StreamingHttpResponse:
         """Stream changes; first all applications, unless `resourceVersion` says what is known."""
         chosen, start = asked(request, "appNamespace")
-        from hub.rest import token_of
+        from hub.auth.requests import token_of
 
         events = "text/event-stream" in request.headers.get("Accept", "")
         lines = _changes(
@@ -249,7 +249,7 @@ class TreeStream(View):
         """Stream the whole tree at each change."""
         application = get_application(request, name)
         events = "text/event-stream" in request.headers.get("Accept", "")
-        from hub.rest import token_of
+        from hub.auth.requests import token_of
 
         return streaming(
             _trees(application.pk, token_of(request._request), events=events), events=events

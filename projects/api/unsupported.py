@@ -6,8 +6,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from hub.api import View, actor
 from hub.engine.errors import Invalid, NotFound, Unimplemented
+from hub.rest.views import View, actor
 from projects import sources
 from projects.api.applications import get_application
 from projects.api.details import require_permitted, source_of

@@ -12,12 +12,12 @@ from django.http import HttpRequest, JsonResponse
 from django.utils.datastructures import CaseInsensitiveMapping
 from django.views.decorators.csrf import csrf_exempt
 
+from hub.base.request_heads import error_body
 from hub.engine.errors import Invalid
 from hub.engine.parsing import parse_digits
 from hub.engine.strict_json import read_json
-from hub.heads import error_body
-from hub.sizes import UNSIGNED_WEBHOOK, too_large
-from hub.stream import wake
+from hub.events.queue import wake
+from hub.http.body_sizes import UNSIGNED_WEBHOOK, too_large
 from projects import webhook_events
 from projects.triggers import push_received, registry_pushed
 from projects.webhook_events import Event, Image, Pulls, Push

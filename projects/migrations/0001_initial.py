@@ -6,7 +6,7 @@ import django.db.models.deletion
 import django.utils.timezone
 from django.db import migrations, models
 
-import hub.crypto
+import hub.base.crypto
 
 
 class Migration(migrations.Migration):
@@ -46,7 +46,7 @@ class Migration(migrations.Migration):
                 ),
                 ("url", models.CharField(max_length=1000, unique=True)),
                 ("kind", models.CharField(default="git", max_length=8)),
-                ("credentials", hub.crypto.SealedJSONField(default=dict)),
+                ("credentials", hub.base.crypto.SealedJSONField(default=dict)),
                 ("options", models.JSONField(default=dict)),
                 ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
             ],
@@ -333,7 +333,7 @@ class Migration(migrations.Migration):
                 ),
                 ("name", models.CharField(blank=True, max_length=253)),
                 ("project", models.CharField(blank=True, max_length=253)),
-                ("credentials", hub.crypto.SealedJSONField(default=dict)),
+                ("credentials", hub.base.crypto.SealedJSONField(default=dict)),
                 (
                     "options",
                     models.JSONField(

@@ -9,8 +9,9 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from hub import audit
-from hub.access import Caller, enforcer, is_allowed
+from hub.access.decisions import Caller, enforcer, is_allowed
+from hub.access.explain import who_can
+from hub.audit import trail
 from hub.engine.deletion_guard import needs_confirmation
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
 from hub.engine.parsing import parse_digits
@@ -19,8 +20,7 @@ from hub.engine.resource import ResourceKey
 from hub.engine.status import Sync
 from hub.engine.sync_options import parse_options, resource_options
 from hub.models import current_version
-from hub.pages import Shown, signed_in
-from hub.roles import who_can
+from hub.web.page import Shown, signed_in
 from projects import sources
 from projects.api.operations import may_sync, sources_at
 from projects.api.resources import resource_events, tree
@@ -376,7 +376,7 @@ def compare_at(
         if not revision and len(row.revisions) == len(wanted) and row.pk
         else [sources.resolve(s, row.project) for s in wanted]
     )
-    context = sources.context_of(row, project.spec, cluster, asker=audit.asker())
+    context = sources.context_of(row, project.spec, cluster, asker=trail.asker())
     desired = sources.load(wanted, revisions, context)
     return comparison(row, desired, cluster, project.spec, narrow=narrow), list(revisions)
 

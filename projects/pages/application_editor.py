@@ -10,13 +10,13 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
 
 from clusters.models import Cluster
-from hub.access import Caller, is_allowed
-from hub.documents import load_yaml
+from hub.access.decisions import Caller, is_allowed
+from hub.base.yaml_json import load_yaml
 from hub.engine.errors import AccessDenied, EngineError, Invalid, NotFound, RetryLater, Stalled
 from hub.engine.line_diff import Budget
 from hub.engine.node_info import redact
 from hub.engine.parsing import parse_digits
-from hub.pages import Shown, signed_in
+from hub.web.page import Shown, signed_in
 from projects import applications, sources
 from projects.api.repositories import require_details
 from projects.manifests import application_json

@@ -7,9 +7,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDi
 from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
 
-from hub.access import Caller, is_allowed
+from hub.access.decisions import Caller, is_allowed
 from hub.models import SavedView, current_version
-from hub.pages import Shown, signed_in
+from hub.web.page import Shown, signed_in
 from projects.listing import PAGE, SORTS, Chosen, Listing, chosen
 from projects.models import Favourite
 from projects.pages.application_rows import row_of

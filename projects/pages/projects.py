@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from hub.access import (
+from hub.access.decisions import (
     Caller,
     broken_rules,
     decide,
@@ -23,8 +23,9 @@ from hub.access import (
     require,
     where_of,
 )
-from hub.accounts import normal_object
-from hub.documents import load_yaml
+from hub.access.explain import who_can
+from hub.access.object_names import normal_object
+from hub.base.yaml_json import load_yaml
 from hub.engine.errors import EngineError, Invalid, NotFound, RuleError
 from hub.engine.parsing import parse_digits
 from hub.engine.rbac import ACTIONS, RESOURCES, Problem
@@ -32,8 +33,7 @@ from hub.engine.rbac_rules import Rule
 from hub.engine.secret_masking import digest_of
 from hub.engine.sync_windows import active_windows, spans
 from hub.models import ApiToken, current_version
-from hub.pages import Shown, posted, signed_in
-from hub.roles import who_can
+from hub.web.page import Shown, posted, signed_in
 from projects import applications
 from projects.listing import HEALTH, bars
 from projects.manifests import project_json

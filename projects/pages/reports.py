@@ -10,13 +10,16 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from hub import audit, history
-from hub.access import Caller, require
-from hub.accounts import normal_object
+from hub.access import history
+from hub.access.decisions import Caller, require
+from hub.access.object_names import normal_object
+from hub.audit import trail
+from hub.audit.export import cell
+from hub.audit.reports import changes
+from hub.audit.search import moment
 from hub.engine.errors import Invalid
 from hub.engine.rbac import RESOURCES
-from hub.pages import Shown, signed_in
-from hub.review import cell, changes, moment
+from hub.web.page import Shown, signed_in
 from projects.api.deployments import deployments
 
 REPORTS = {"deployments": "Deployments", "changes": "Changes", "access": "Who could"}
@@ -54,7 +57,7 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     except Invalid as error:
         context["error"] = str(error)
     if request.GET.get("format") == "csv" and "report" in context:
-        audit.record(
+        trail.record(
             caller.name, "export", "audit", f"report {kind}", filters=dict(request.GET.lists())
         )
         return _csv(kind, context["report"])

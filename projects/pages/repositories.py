@@ -7,11 +7,11 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from hub.access import Caller, is_allowed, reach
+from hub.access.decisions import Caller, is_allowed, reach
 from hub.engine.errors import Invalid
 from hub.engine.project_restrictions import normal_url
 from hub.models import current_version
-from hub.pages import Shown, posted, signed_in
+from hub.web.page import Shown, posted, signed_in
 from projects.api.certificates import add_certificates, known_certificates
 from projects.api.repositories import repository_json, try_out
 from projects.models import CredentialTemplate, GitRemote, Repository

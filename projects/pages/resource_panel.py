@@ -9,9 +9,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET, require_POST
 
 from clusters.kinds import Refused
-from hub import audit
-from hub.access import Caller, is_allowed, require
-from hub.documents import load_yaml
+from hub.access.decisions import Caller, is_allowed, require
+from hub.audit import trail
+from hub.base.yaml_json import load_yaml
 from hub.engine.actions import merge_patch
 from hub.engine.errors import (
     AccessDenied,
@@ -25,7 +25,7 @@ from hub.engine.errors import (
 )
 from hub.engine.node_info import redact
 from hub.engine.resource import Manifest, ResourceKey, resource_key
-from hub.pages import posted, signed_in
+from hub.web.page import posted, signed_in
 from projects import resource_changes
 from projects.api.actions import actions_of
 from projects.api.resources import (
@@ -334,7 +334,7 @@ def save_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -
     """Change a live resource as the text says."""
     row, where = found(caller, namespace, name), _key(request)
     at, live, patch = _patch(request, caller, row, where)
-    audit.concern(
+    trail.concern(
         "patch", "resource", f"{row.qualified_name} {where}", row.project, at.cluster.name
     )
     check_reason(project_of(row.project).spec, row.project)

@@ -7,14 +7,14 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from hub import audit
-from hub.access import Caller
+from hub.access.decisions import Caller
+from hub.audit import trail
 from hub.engine.errors import EngineError, Invalid, NotFound, RetryLater, Stalled
 from hub.engine.line_diff import Budget
 from hub.engine.node_info import redact
 from hub.engine.project_restrictions import permits_source
 from hub.engine.resource import Manifest, ResourceKey, resource_key
-from hub.pages import signed_in
+from hub.web.page import signed_in
 from projects import sources
 from projects.models import Application
 from projects.pages.application import found
@@ -92,7 +92,7 @@ def _manifests(row: Application, history: Sequence[Any], which: str) -> dict[Res
             )
     if len(revisions) != len(wanted):
         revisions = [sources.resolve(s, row.project) for s in wanted]
-    context = sources.context_of(row, project.spec, cluster, asker=audit.asker())
+    context = sources.context_of(row, project.spec, cluster, asker=trail.asker())
     desired = sources.load(wanted, revisions, context)
     return {resource_key(m): m for m in desired.manifests}
 

@@ -10,8 +10,8 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from hub.access import Caller
-from hub.pages import signed_in
+from hub.access.decisions import Caller
+from hub.web.page import signed_in
 from projects.listing import HEALTH, SYNC, Listing, bars, chosen
 from projects.models import StatusChange
 from projects.pages.status_history import areas, backwards, hours

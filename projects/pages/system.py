@@ -15,13 +15,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from clusters.models import Cluster, LiveChange
-from hub import audit
-from hub.access import Caller, require
+from hub.access.decisions import Caller, require
+from hub.api.server import VERSION
+from hub.audit import trail
 from hub.engine.errors import Invalid
+from hub.events.changes import publish
+from hub.events.queue import pool_state
 from hub.models import AuditCheckpoint, AuditEvent, change_setting, current_version, setting
-from hub.pages import Shown, posted, signed_in
-from hub.stream import pool_state, publish
-from hub.views import VERSION
+from hub.web.page import Shown, posted, signed_in
 from projects.diagnostics import CHECKS
 from projects.models import Application, GitRemote, Operation
 from projects.setting_checks import CHECKS as SETTING_CHECKS
@@ -174,6 +175,6 @@ def change_notices(request: HttpRequest, caller: Caller) -> str:
     with transaction.atomic():
         before = setting("notices", [])
         change_setting("notices", wanted)
-        audit.record(caller.name, "update", "setting", "notices", before=before, after=wanted)
+        trail.record(caller.name, "update", "setting", "notices", before=before, after=wanted)
         publish()
     return "/settings/notices"

@@ -11,10 +11,10 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from hub.access import Caller, is_allowed
+from hub.access.decisions import Caller, is_allowed
 from hub.engine.errors import RetryLater, Stalled
 from hub.models import AuditEvent
-from hub.pages import Shown, signed_in
+from hub.web.page import Shown, signed_in
 from projects.models import Application, StatusChange
 from projects.pages.application import found
 from projects.pages.application_rows import first_url, may_read, row_of, subject_of

@@ -15,12 +15,12 @@ from django.conf import settings
 from django.utils import timezone
 
 from clusters.models import Cluster, pack
+from hub.base.metrics import RENDER_CACHE, RENDERS
 from hub.engine.errors import EngineError, Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.kubernetes_yaml import parse_yaml
 from hub.engine.project_restrictions import normal_url
 from hub.engine.resource import Manifest
 from hub.engine.retry import Backoff
-from hub.metrics import RENDER_CACHE, RENDERS
 from projects.models import Application, RenderedManifests, RenderFailure
 from projects.sources import charts, commits, directory, git, helm, kustomize, signatures
 from projects.sources.credentials import credentials_for, has_own

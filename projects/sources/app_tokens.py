@@ -12,10 +12,10 @@ import jwt
 import orjson
 from django.utils import timezone
 
+from hub.base.outbound import check_url, http
+from hub.base.outbound.bounds import TooMuch, parse
+from hub.base.redaction import redact_text
 from hub.engine.errors import RetryLater, Stalled
-from hub.outbound import check_url, http
-from hub.outbound.bounds import TooMuch, parse
-from hub.redaction import redact_text
 from projects.sources.credentials import authority_of, proxy_of, tls_of
 
 GITHUB = "https://api.github.com"

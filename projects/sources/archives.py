@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
+from hub.base.outbound.bounds import TooMuch, decoded, shown_size
 from hub.engine.errors import ManifestError
-from hub.outbound.bounds import TooMuch, decoded, shown_size
 from projects.sources.files import MemoryFiles, require_shallow
 
 _BLOCK = 512

@@ -13,11 +13,11 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 from django.conf import settings
 
+from hub.base.outbound import check_url, http, joined
+from hub.base.outbound.bounds import TooMuch, parse
+from hub.base.redaction import redact_text
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.project_restrictions import has_dot_segments
-from hub.outbound import check_url, http, joined
-from hub.outbound.bounds import TooMuch, parse
-from hub.redaction import redact_text
 from projects.sources import published
 from projects.sources.archives import unpack
 from projects.sources.chart_index import Index, read_index

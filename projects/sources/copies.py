@@ -11,10 +11,10 @@ from dulwich.errors import NotGitRepository
 from dulwich.objects import Commit, ShaFile, Tag
 from dulwich.repo import Repo
 
+from hub.base.outbound.bounds import shown_size
+from hub.base.redaction import redact_text
 from hub.engine.errors import ManifestError, Stalled
 from hub.engine.project_restrictions import normal_url
-from hub.outbound.bounds import shown_size
-from hub.redaction import redact_text
 from projects.sources import objects
 
 _SHA = re.compile(r"[0-9a-f]{40}\Z")

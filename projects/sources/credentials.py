@@ -11,10 +11,10 @@ import orjson
 from django.conf import settings
 
 from clusters.kube import load_certificate
+from hub.base.outbound import check_url
 from hub.engine.errors import Stalled
 from hub.engine.project_restrictions import folded_url, normal_url
 from hub.models import setting
-from hub.outbound import check_url
 from projects.models import CredentialTemplate, Repository
 
 IDENTITY = (

@@ -17,11 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 
+from hub.base.metrics import GIT_FAILURES, GIT_REQUESTS
+from hub.base.outbound.bounds import shown_size
+from hub.base.redaction import redact_text
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.project_restrictions import normal_url
-from hub.metrics import GIT_FAILURES, GIT_REQUESTS
-from hub.outbound.bounds import shown_size
-from hub.redaction import redact_text
 from projects.sources import process, ways
 from projects.sources.app_tokens import with_token
 from projects.sources.copies import folder_of, forget_opened, has_commit, is_commit

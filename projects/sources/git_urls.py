@@ -11,8 +11,8 @@ from pathlib import Path
 
 from django.conf import settings
 
+from hub.base.redaction import redact_text, redact_url
 from hub.engine.errors import Invalid
-from hub.redaction import redact_text, redact_url
 
 PORTS = {"https": 443, "http": 80, "ssh": 22}
 _MOST = 2048

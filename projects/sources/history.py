@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from dulwich.errors import FileFormatException, NotGitRepository
 from dulwich.objects import Commit
 
+from hub.base.redaction import redact_text
 from hub.engine.errors import Stalled
-from hub.redaction import redact_text
 from projects.sources.copies import Work, read_commit
 
 _MOST_AUTHOR = 1000

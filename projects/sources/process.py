@@ -21,9 +21,9 @@ from typing import IO, Any
 import orjson
 from django.conf import settings
 
+from hub.base.metrics import RENDERER_LAYERS, clock
+from hub.base.redaction import redact_text
 from hub.engine.errors import Stalled
-from hub.metrics import RENDERER_LAYERS, clock
-from hub.redaction import redact_text
 from projects.sources import confinement
 from projects.sources.shares import Limits, Shares
 

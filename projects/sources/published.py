@@ -13,7 +13,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from hub.engine.project_restrictions import normal_url
-from hub.stream import wake
+from hub.events.queue import wake
 from projects.models import Published
 from projects.sources.credentials import reader_name
 

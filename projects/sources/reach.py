@@ -15,9 +15,9 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from hub.base.redaction import redact_text
 from hub.engine.errors import EngineError, Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.project_restrictions import permits_source
-from hub.redaction import redact_text
 from projects.sources import charts, git, submodules
 from projects.sources.credentials import credentials_for, url_of_name
 from projects.sources.files import Files, Recorder

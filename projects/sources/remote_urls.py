@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from hub.base.redaction import redact_text
 from hub.engine.errors import ManifestError
-from hub.redaction import redact_text
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _USER = re.compile(r"([a-zA-Z][a-zA-Z0-9-]*)@")

@@ -17,7 +17,7 @@ from django.utils import timezone
 from hub.engine.errors import Invalid, RetryLater, Stalled
 from hub.engine.project_restrictions import normal_url
 from hub.engine.retry import Backoff
-from hub.stream import wake
+from hub.events.queue import wake
 from projects.models import GitRemote
 from projects.sources import git
 from projects.sources.credentials import credentials_for, given_for, reader_name

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from hub.base.metrics import RENDER_REFUSED, RENDER_WAIT, RENDERERS_BUSY
 from hub.engine.errors import RetryLater
-from hub.metrics import RENDER_REFUSED, RENDER_WAIT, RENDERERS_BUSY
 
 BUSY, SPENT = "RenderersBusy", "RenderTimeUsed"
 REFUSALS = (BUSY, SPENT)

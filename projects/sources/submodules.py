@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from dulwich.config import ConfigFile, parse_submodules
 
+from hub.base.redaction import redact_text
 from hub.engine.errors import Invalid, ManifestError
-from hub.redaction import redact_text
 from projects.sources.files import Files
 from projects.sources.git_urls import check_git_url
 

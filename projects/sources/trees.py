@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from dulwich.objects import Tree
 
+from hub.base.redaction import redact_text
 from hub.engine.errors import ManifestError
-from hub.redaction import redact_text
 from projects.sources.copies import Work, read, read_commit
 from projects.sources.files import MAX_FOLDERS, MOST_WALKED
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from hub.base.outbound import addresses, check_host, check_url, http, joined
+from hub.base.redaction import redact_text
 from hub.engine.errors import Invalid, RetryLater, Stalled
-from hub.outbound import addresses, check_host, check_url, http, joined
-from hub.redaction import redact_text
 from projects.sources.credentials import IDENTITY, proxy_of, tls_of
 from projects.sources.git_urls import PORTS, parse
 

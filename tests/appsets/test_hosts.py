@@ -14,8 +14,8 @@ from support.sets import manifest, names_of, run
 
 from appsets.models import ApplicationSet, GeneratorAnswer, HostAnswer, HostBudget, Secret
 from clusters.models import Cluster
+from hub.auth.sessions import issue
 from hub.models import Account, AuditEvent, access_changed, change_setting
-from hub.session import issue
 from projects.models import Application, Project
 
 API = "/api/v1/applicationsets"

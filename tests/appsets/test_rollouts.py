@@ -10,8 +10,8 @@ from support.sets import manifest, names_of, run
 
 from appsets import rolling
 from appsets.models import ApplicationSet, GeneratorAnswer, Secret
+from hub.auth.sessions import issue
 from hub.models import Account, AuditEvent, access_changed, change_setting
-from hub.session import issue
 from projects.models import Application, Operation
 
 API = "/api/v1/applicationsets"

@@ -16,6 +16,8 @@ from appsets import reconcile
 from appsets.models import ApplicationSet
 from appsets.template import limits
 from clusters.models import Cluster
+from hub.auth.sessions import issue
+from hub.events.changes import publish
 from hub.models import (
     Account,
     AuditEvent,
@@ -24,8 +26,6 @@ from hub.models import (
     current_version,
     next_version,
 )
-from hub.session import issue
-from hub.stream import publish
 from projects import applications
 from projects.models import Application, Project
 from projects.sources.process import shares

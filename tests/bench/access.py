@@ -32,10 +32,12 @@ from django.db import connection, connections, transaction  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from hub import access, audit, trail  # noqa: E402
+from hub.access import decisions
+from hub.audit import chain
+from hub.audit import trail  # noqa: E402
 from hub.engine.rbac import Enforcer, builtin, parse  # noqa: E402
 from hub.models import Account, AuditEvent, access_changed, change_setting  # noqa: E402
-from hub.session import issue  # noqa: E402
+from hub.auth.sessions import issue  # noqa: E402
 from projects.models import Application  # noqa: E402
 
 
@@ -105,7 +107,7 @@ client.get("/api/v1/session/userinfo")
 fields = "items.metadata.name,items.metadata.namespace,items.status.sync.status,items.status.health.status"
 from projects.visibility import visible  # noqa: E402
 
-caller = access.caller_of(account)
+caller = decisions.caller_of(account)
 cpu(
     "predicate and query of the names alone",
     lambda: len(list(visible(caller).values_list("pk"))),
@@ -122,7 +124,7 @@ with transaction.atomic():
     cpu(
         "1,000 audit events, one writer",
         lambda: [
-            audit.record("bench", "update", "thing", str(n), before={"a": n}, after={"a": n + 1})
+            trail.record("bench", "update", "thing", str(n), before={"a": n}, after={"a": n + 1})
             for n in range(1000)
         ],
     )
@@ -130,7 +132,7 @@ with transaction.atomic():
 
 def write(count):
     for n in range(count):
-        audit.record("bench", "update", "thing", str(n), before={"a": n}, after={"a": n + 1})
+        trail.record("bench", "update", "thing", str(n), before={"a": n}, after={"a": n + 1})
     connections.close_all()
 
 
@@ -143,6 +145,6 @@ for writers in (1, 4, 8) if connection.vendor == "postgresql" else (1,):
     print(
         f"{writers} writers, each event its own transaction: {(AuditEvent.objects.count() - before) / spent:.0f} events/s"
     )
-count = cpu("seal everything", trail.seal)
+count = cpu("seal everything", chain.seal)
 print("  sealed:", count)
-cpu("check the whole trail", trail.check)
+cpu("check the whole trail", chain.check)

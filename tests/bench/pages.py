@@ -38,11 +38,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from clusters.models import Cluster
-from hub.access import SETTING
+from hub.access.decisions import SETTING
 from hub.embedded import LIMITS
 from hub.models import Account, Counter, access_changed, change_setting, next_version
-from hub.session import issue
-from hub.stream import publish
+from hub.auth.sessions import issue
+from hub.events.changes import publish
 from projects.models import Application
 from projects.specs import default_project, home_cluster
 

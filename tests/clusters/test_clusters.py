@@ -22,7 +22,7 @@ from clusters.kinds import Kind
 from clusters.kube import Connection, Unreachable, ssl_context
 from clusters.models import Cluster, LiveResource
 from clusters.sandbox.server import make_certificate
-from hub.crypto import UnreadableSecret, seal, unseal
+from hub.base.crypto import UnreadableSecret, seal, unseal
 from hub.engine.errors import Stalled
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"

@@ -13,6 +13,7 @@ from support.sets import elements, manifest
 from support.web import axe, deployment, jumps, sign_in
 
 from clusters.models import Cluster
+from hub.auth.sessions import end_sessions, issue
 from hub.models import (
     Account,
     AuditEvent,
@@ -23,7 +24,6 @@ from hub.models import (
     change_setting,
     setting,
 )
-from hub.session import end_sessions, issue
 from projects.models import Application, Project, Repository, StatusChange
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]

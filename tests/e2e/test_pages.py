@@ -14,6 +14,8 @@ from support.wire import Wire
 
 from clusters.live import set_connection
 from clusters.models import Cluster
+from hub.auth.sessions import end_sessions, issue
+from hub.events.changes import publish
 from hub.models import (
     Account,
     AuditEvent,
@@ -22,8 +24,6 @@ from hub.models import (
     change_setting,
     next_version,
 )
-from hub.session import end_sessions, issue
-from hub.stream import publish
 from projects import consumers
 from projects.models import Application, Project, Repository
 

@@ -12,7 +12,7 @@ import pytest
 from allauth.mfa.models import Authenticator
 from support.saml import SAMLServer
 
-from hub import groups
+from hub.auth import group_refresh
 from hub.cli import login
 from hub.models import Account, AuditEvent, LoginSession
 from projects.models import Application, Operation, Project
@@ -155,15 +155,15 @@ def test_groups_are_asked_again_while_a_session_lasts(web, idp, page):
     idp.people(dev1={"groups": ["a"]})
     sign_in(page, web, "dev1", "/account")
     web.hub.get("/api/v1/applications", token=token_of(page))
-    assert groups.refresh_due() == 0
+    assert group_refresh.refresh_due() == 0
     idp.people(dev1={"groups": ["b"]})
     Account.objects.filter(subject="dev1").update(groups_at=None)
-    assert groups.refresh_due() == 1
+    assert group_refresh.refresh_due() == 1
     assert Account.objects.get(subject="dev1").groups == ["b"]
     # Somebody whom the provider does not know any more is signed out.
     idp.people()
     Account.objects.filter(subject="dev1").update(groups_at=None)
-    groups.refresh_due()
+    group_refresh.refresh_due()
     assert LoginSession.objects.get(account__subject="dev1").ended_at is not None
     web.hub.get("/api/v1/applications", token=token_of(page), status=401)
 

@@ -9,8 +9,14 @@ from django.utils import timezone
 from support.routes import a_url, routes
 
 from clusters.models import Cluster
-from hub import access
-from hub.access import set_project_roles
+from hub.access import decisions
+from hub.access.decisions import set_project_roles
+from hub.access.grants import close_grants
+from hub.auth.accounts import save_account
+from hub.auth.api_tokens import create_token
+from hub.auth.sessions import end_sessions, issue
+from hub.auth.signed_tokens import _key
+from hub.auth.verification import verify, verify_all
 from hub.engine.errors import Unauthenticated
 from hub.models import (
     Account,
@@ -22,8 +28,6 @@ from hub.models import (
     access_changed,
     change_setting,
 )
-from hub.roles import close_grants
-from hub.session import _key, create_token, end_sessions, issue, save_account, verify, verify_all
 from projects.diagnostics import CHECKS
 from projects.models import Application, Project, Repository
 
@@ -193,9 +197,9 @@ def test_who_guesses_closes_no_address_to_the_others(idle_hub):
 
 def test_known_and_unknown_names_cost_the_same(idle_hub, settings):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]
-    import hub.session
+    import hub.auth.sessions
 
-    hub.session._dummy = ""
+    hub.auth.passwords._dummy = ""
     Account.objects.filter(name="admin").update(password=make_password("correct horse"))
     idle_hub.post("/api/v1/session", {"username": "warm", "password": "x"}, token="", status=401)
     spent = {}
@@ -203,7 +207,7 @@ def test_known_and_unknown_names_cost_the_same(idle_hub, settings):
         start = time.process_time()
         idle_hub.post("/api/v1/session", {"username": name, "password": "x"}, token="", status=401)
         spent[name] = time.process_time() - start
-    hub.session._dummy = ""
+    hub.auth.passwords._dummy = ""
     assert 0.5 < spent["admin"] / spent["nobody"] < 2
 
 
@@ -354,12 +358,12 @@ def test_what_a_provider_says_is_never_a_role_or_a_local_account(idle_hub, perso
     policies(idle_hub, "g, bob, role:admin\np, , applications, get, */*, allow")
     assert names(idle_hub, eve) == set()
     idle_hub.get("/api/v1/flotilla/rbac", token=eve, status=403)
-    assert access.subjects_of(Account.objects.get(name="oidc:eve")) == ()
+    assert decisions.subjects_of(Account.objects.get(name="oidc:eve")) == ()
 
 
 @pytest.mark.parametrize("groups", [[], [""], None, "admins", {"admins": True}])
 def test_empty_or_odd_groups_give_nothing(idle_hub, person, groups):
-    from hub.oidc import clean_groups
+    from hub.auth.oidc import clean_groups
 
     application("a")
     policies(idle_hub, "g, admins, role:admin")
@@ -944,12 +948,12 @@ def test_who_can_is_what_asking_every_account_gives(idle_hub, person):
             "/api/v1/flotilla/who-can", resource="applications", action="sync", object="p/a"
         )
         listed = {a["account"] for a in found["accounts"]} - {"admin"}
-        access.look_again()
+        decisions.look_again()
         asked = {
             n
             for n in names_
-            if access.decide(
-                access.caller_of(Account.objects.get(name=n)), "applications", "sync", "p/a"
+            if decisions.decide(
+                decisions.caller_of(Account.objects.get(name=n)), "applications", "sync", "p/a"
             ).allowed
         }
         assert listed == asked, lines

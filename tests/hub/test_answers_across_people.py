@@ -7,8 +7,8 @@ from django.contrib.auth.hashers import make_password
 from django.db import connection
 from django.utils import timezone
 
+from hub.auth.sessions import issue
 from hub.models import Account, KeptAnswer
-from hub.session import issue
 from projects.models import Project
 
 PATH = "/api/v1/applications"
@@ -202,16 +202,16 @@ def test_a_request_that_is_wrong_leaves_no_key(people):
 
 def test_a_key_is_claimed_before_the_change(people, monkeypatch):
     """While one request makes its change, the same one is not done a second time."""
-    from hub import audit
+    from hub.audit import trail
 
     seen = []
-    record = audit.record
+    record = trail.record
 
     def spied(*args, **kwargs):
         seen.append(KeptAnswer.objects.filter(status=None).count())
         return record(*args, **kwargs)
 
-    monkeypatch.setattr(audit, "record", spied)
+    monkeypatch.setattr(trail, "record", spied)
     assert people.send("ann", change()).status_code == 200
 
     assert seen and set(seen) == {1}

@@ -8,10 +8,10 @@ from django.test import Client
 from django.utils import timezone
 from support.streams import collect
 
-from hub.api import project_fields, selector
+from hub.auth.sessions import issue
 from hub.engine.errors import Invalid
 from hub.models import Account, AuditEvent, LoginFailure, access_changed, change_setting
-from hub.session import issue
+from hub.rest.views import project_fields, selector
 from projects.models import Application, Project
 
 BODY = {
@@ -803,9 +803,9 @@ def test_the_application_stream(idle_hub):
 def test_a_stream_ends_with_its_session(idle_hub):
     def revoke():
         Account.objects.update(enabled=False)
-        from hub import stream
+        from hub.events import changes as hub_changes
 
-        for listener in list(stream._listeners):
+        for listener in list(hub_changes._listeners):
             listener()
 
     idle_hub.post("/api/v1/applications", BODY)

@@ -13,8 +13,8 @@ from django.test import AsyncClient, Client
 from support.routes import a_url, routes
 
 from clusters.models import Cluster
-from hub.guide import EXAMPLES
 from hub.models import AuditEvent, next_version
+from hub.pages.api_guide import EXAMPLES
 from projects.models import Application, Project, Repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -810,9 +810,9 @@ def test_odd_queries_on_every_route(furnished):
     ],
 )
 def test_a_client_that_leaves_a_stream(furnished, path):
-    from hub import stream
+    from hub.events import changes
 
-    before = len(stream._listeners)
+    before = len(changes._listeners)
 
     async def leave():
         answer = await AsyncClient().get(
@@ -828,9 +828,9 @@ def test_a_client_that_leaves_a_stream(furnished, path):
         reader = asyncio.ensure_future(read())
         for _ in range(200):
             await asyncio.sleep(0.02)
-            if len(stream._listeners) > before:
+            if len(changes._listeners) > before:
                 break
-        assert len(stream._listeners) == before + 1 and not reader.done()
+        assert len(changes._listeners) == before + 1 and not reader.done()
         reader.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reader
@@ -838,5 +838,5 @@ def test_a_client_that_leaves_a_stream(furnished, path):
         await sync_to_async(connections.close_all)()
 
     asyncio.run(leave())
-    assert len(stream._listeners) == before
+    assert len(changes._listeners) == before
     assert furnished.get("/api/v1/applications/x")["metadata"]["name"] == "x"

@@ -9,6 +9,7 @@ from support.sets import elements, manifest
 from support.streams import collect
 
 from clusters.models import Cluster
+from hub.auth.sessions import issue
 from hub.models import (
     OLDEST,
     Account,
@@ -19,7 +20,6 @@ from hub.models import (
     forget_tombstones,
     next_version,
 )
-from hub.session import issue
 from projects.models import Application, Operation, Project, Repository, Revision
 
 SPEC = {

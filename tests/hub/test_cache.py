@@ -7,7 +7,7 @@ from django.core.cache import cache, caches
 from django.core.cache.backends.locmem import LocMemCache
 from django.utils import timezone
 
-from hub.cache import Cache, forget_old
+from hub.auth.cache import Cache, forget_old
 from hub.models import CacheEntry
 
 pytestmark = pytest.mark.django_db

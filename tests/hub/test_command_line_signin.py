@@ -16,9 +16,9 @@ from allauth.mfa.totp.internal.auth import (
 )
 from django.test import Client
 
-from hub.issuer import CLI_CLIENT, cli_client
+from hub.auth.accounts import save_account, set_password
+from hub.auth.cli_sign_in import CLI_CLIENT, cli_client
 from hub.models import Account, LoginSession
-from hub.session import save_account, set_password
 
 FORM = "application/x-www-form-urlencoded"
 

@@ -18,8 +18,8 @@ from support.routes import a_url, routes
 from support.sets import elements, manifest
 
 from clusters.models import Cluster
+from hub.auth.sessions import issue
 from hub.models import Account, access_changed, next_version
-from hub.session import issue
 from projects import sources
 from projects.api.streams import Waiter
 from projects.models import Application, CredentialTemplate, Project, Repository

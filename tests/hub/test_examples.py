@@ -15,9 +15,9 @@ from support.streams import collect
 from support.web import deployment
 
 import hub
-from hub.guide import EXAMPLES, groups
+from hub.pages.api_guide import EXAMPLES, groups
 
-FILE = Path(hub.__file__).parent / "examples.json"
+FILE = Path(hub.__file__).parent / "pages/examples.json"
 PASSWORD = "correct horse"
 
 

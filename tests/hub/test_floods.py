@@ -17,10 +17,10 @@ from django.http import HttpResponse
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from hub import connections, intake
-from hub.gate import Busy, Queues
-from hub.intake import is_own_origin
-from hub.release import release_database
+from hub.base.concurrency import Busy, Queues
+from hub.http import head_timeout, request_limits
+from hub.http.database_release import release_database
+from hub.http.request_limits import is_own_origin
 from projects.api import webhooks
 
 KIB, MIB = 1024, 1024 * 1024
@@ -151,7 +151,7 @@ def test_a_declared_length_is_refused_before_the_body_comes(web):
 
 
 def test_a_body_that_does_not_come_ends(web, monkeypatch):
-    monkeypatch.setattr(intake, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(request_limits, "BODY_SECONDS", 0.2)
     head = "POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 1000"
 
     with raw(web, head, b"{") as connection:
@@ -160,7 +160,7 @@ def test_a_body_that_does_not_come_ends(web, monkeypatch):
 
 def test_who_sends_slowly_holds_no_place(web, client):
     head = "POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 1000"
-    slow = [raw(web, head, b"{") for _ in range(intake.MAX_SIGN_INS_OF_ADDRESS - 1)]
+    slow = [raw(web, head, b"{") for _ in range(request_limits.MAX_SIGN_INS_OF_ADDRESS - 1)]
 
     right = {"username": "admin", "password": "correct horse"}
     answer = client.post(f"{web.url}/api/v1/session", json=right, timeout=5)
@@ -329,7 +329,7 @@ def test_a_page_of_another_place_opens_no_socket(web, settings, origin):
 
 
 def test_a_head_that_does_not_end_is_closed(web, client, monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(head_timeout, "HEAD_SECONDS", 0.3)
     silent, partly = raw_bytes(web, b""), raw_bytes(web, b"GET /healthz HTTP/1.1\r\nHost: a\r\n")
     second = raw_bytes(web, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert b" 200 " in second.recv(4096)
@@ -342,7 +342,7 @@ def test_a_head_that_does_not_end_is_closed(web, client, monkeypatch):
 
 
 def test_an_answer_may_take_longer_than_a_head(web, client, monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(head_timeout, "HEAD_SECONDS", 0.2)
     url = f"{web.url}/api/v1/stream/applications"
     with client.stream("GET", url, headers=bearer(web)) as answer:
         time.sleep(0.5)

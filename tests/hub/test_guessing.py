@@ -9,10 +9,12 @@ from django.contrib.auth.hashers import make_password
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
-from hub import audit, guessing, metrics
-from hub.heads import COOKIE, joined_cookie
+from hub.audit import trail
+from hub.auth import throttling
+from hub.auth.sessions import issue
+from hub.base import metrics
+from hub.base.request_heads import COOKIE, joined_cookie
 from hub.models import Account, AuditEvent, LoginFailure, LoginSession, access_changed
-from hub.session import issue
 
 HOME, CAFE = "10.1.1.1", "10.2.2.2"
 
@@ -90,21 +92,21 @@ def test_a_session_does_not_guess_at_its_own_password(idle_hub):
 def test_wrong_guesses_of_one_address_are_slowed(settings):
     settings.MAX_ADDRESS_FAILURES = 3
     scope, delays = {}, []
-    guessing.scope.set(scope)
-    audit.address.set("2001:db8::1")
+    throttling.scope.set(scope)
+    trail.address.set("2001:db8::1")
     for n in range(12):
-        audit.address.set(f"2001:db8::{n}")
-        guessing.count_failure(f"n{n}", timezone.now(), held=False)
-        delays.append(scope.get(guessing.DELAY, 0))
-    guessing.scope.set(None)
-    audit.address.set("")
+        trail.address.set(f"2001:db8::{n}")
+        throttling.count_failure(f"n{n}", timezone.now(), held=False)
+        delays.append(scope.get(throttling.DELAY, 0))
+    throttling.scope.set(None)
+    trail.address.set("")
 
-    assert delays[:3] == [0, 0, 0.25] and delays[-1] == guessing.MAX_DELAY_SECONDS
+    assert delays[:3] == [0, 0, 0.25] and delays[-1] == throttling.MAX_DELAY_SECONDS
     assert delays == sorted(delays), "the addresses of one IPv6 network are one"
 
 
 def test_nobody_fills_the_trail(sign_in, bob, monkeypatch):
-    monkeypatch.setattr(guessing, "MAX_RECORDED_OF_ALL", 4)
+    monkeypatch.setattr(throttling, "MAX_RECORDED_OF_ALL", 4)
     for n in range(8):
         sign_in(f"n{n}", "wrong", f"10.3.3.{n}")
 

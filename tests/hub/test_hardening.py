@@ -16,11 +16,11 @@ from django.test import AsyncClient, Client
 from django.urls import get_resolver
 from django.utils import timezone
 
-from hub import trail
+from hub.audit import chain
+from hub.auth.sessions import issue
 from hub.cli.login import _listener
 from hub.models import Account, AuditEvent, ProjectPolicy, Role, access_changed
-from hub.rest import answer_error
-from hub.session import issue
+from hub.rest.framework import answer_error
 
 CANARIES = {
     name: f"CANARY{n:02d}{name}"
@@ -278,7 +278,7 @@ def test_no_secret_comes_out_anywhere(hub, sandbox, repo, app, namespace, caplog
                 assert_clean(async_to_sync(beginning)(path + query, token), path + query)
                 asked += 1
     assert asked > 150
-    trail.seal()
+    chain.seal()
     assert_clean(str(list(AuditEvent.objects.values())), "audit rows")
     answer = Client().get(
         "/api/v1/flotilla/audit/export", headers={"Authorization": f"Bearer {hub.token}"}

@@ -5,12 +5,12 @@ from django.db import connection
 
 from clusters import api as clusters_api
 from clusters.models import Cluster
-from hub import groups, oidc
+from hub.auth import group_refresh, oidc
+from hub.auth.accounts import save_account, set_password
+from hub.auth.identities import update_identity
+from hub.auth.oidc import Identity
 from hub.engine.errors import NotFound
 from hub.models import Account, LoginSession, change_setting, locked_setting, setting
-from hub.oidc import Identity
-from hub.session import save_account, set_password
-from hub.signin import update_identity
 from projects.api import repositories
 from projects.models import Repository
 
@@ -85,11 +85,11 @@ def test_groups_of_an_account_that_went_while_the_provider_was_asked(
         return IDENTITY
 
     provider = type("P", (), {"issuer": "https://idp", "slug": "company"})
-    monkeypatch.setattr(groups, "provider_named", lambda _: provider)
+    monkeypatch.setattr(group_refresh, "provider_named", lambda _: provider)
     monkeypatch.setattr(oidc, "fetch_tokens", lambda *_: {})
     monkeypatch.setattr(oidc, "identity_of", answer)
 
-    assert not groups.refresh(session, account.created_at)
+    assert not group_refresh.refresh(session, account.created_at)
     assert list(rows.values_list("enabled", "groups")) == (
         [(False, [])] if meanwhile == "disabled" else []
     )

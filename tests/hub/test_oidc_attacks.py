@@ -18,11 +18,11 @@ from django.utils import timezone
 from support.liar import Liar
 from support.sso import Visit, is_in, register
 
-from hub import groups, oidc
-from hub.access import caller_of, look_again
+from hub.access.decisions import caller_of, look_again
+from hub.auth import group_refresh, oidc
+from hub.auth.oidc import clean_groups, is_address
+from hub.auth.providers import provider_named
 from hub.models import Account, AuditEvent, LoginSession, Role
-from hub.oidc import clean_groups, is_address
-from hub.providers import provider_named
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -353,7 +353,7 @@ def test_sessions_end_when_their_provider_becomes_another_issuer(idle_hub, liar)
         late.save()
         Account.objects.update(groups_at=None)
         other.say(sub="u1", groups=["admins"])
-        assert not groups.refresh(late, timezone.now())
+        assert not group_refresh.refresh(late, timezone.now())
         assert asked(other, "/token") == 0 and Account.objects.get(pk=account.pk).groups == ["g"]
     finally:
         other.close()

@@ -11,12 +11,12 @@ import time
 import pytest
 from support.hostile import Hostile, drip, gzip_of, http
 
+from hub.base.outbound import addresses, check_url, pools, streams
+from hub.base.outbound import http as requests
+from hub.base.outbound.bounds import Decoder, Lines, TooMuch, parse, read
+from hub.base.redaction import redact_text
 from hub.engine.errors import Invalid, RetryLater
 from hub.engine.secret_masking import masked
-from hub.outbound import addresses, check_url, pools, streams
-from hub.outbound import http as requests
-from hub.outbound.bounds import Decoder, Lines, TooMuch, parse, read
-from hub.redaction import redact_text
 
 MOST = 100_000
 
@@ -476,7 +476,7 @@ def test_time_is_bounded():
     ],
 )
 def test_no_other_place_makes_connections(line):
-    """The linter keeps every connection in hub.outbound."""
+    """The linter keeps every connection in hub.base.outbound."""
     found = subprocess.run(
         ["ruff", "check", "--select", "TID251", "--stdin-filename", "projects/refresh.py", "-"],
         input=line + "\n",
@@ -484,7 +484,7 @@ def test_no_other_place_makes_connections(line):
         text=True,
         check=False,
     )
-    assert "hub.outbound" in found.stdout
+    assert "hub.base.outbound" in found.stdout
 
 
 SECRETS = [

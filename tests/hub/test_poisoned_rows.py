@@ -10,7 +10,7 @@ from appsets.models import ApplicationSet
 from appsets.tasks import reconcile as reconcile_set
 from appsets.tasks import sweep as sweep_sets
 from clusters.models import Cluster
-from hub import access
+from hub.access import decisions
 from hub.models import Account, Grant, ProjectPolicy, Role, access_changed, change_setting
 from projects.diagnostics import CHECKS
 from projects.models import Application, GitRemote, Project, Repository
@@ -380,7 +380,7 @@ def test_bad_rows_stop_nothing_else_and_are_named(idle_hub, good, group):
     for title, poison in POISONS.items():
         if _group(title) == group:
             poison()
-    access.look_again()
+    decisions.look_again()
 
     sweep()
     sweep_sets()

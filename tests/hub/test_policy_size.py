@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from hub import access, policy_sources
+from hub.access import decisions, policy_sources
 from hub.engine.errors import Invalid
 from hub.engine.project_roles import project_policy
 from hub.engine.rbac import Enforcer, joined
@@ -41,12 +41,12 @@ def test_roles_that_are_older_than_the_bound_hold_and_are_named(db):
     roles = [role(f"r{n}", lines=700) for n in range(3)]
     ProjectPolicy.objects.create(project="p1", roles=roles)
     access_changed("project", "p1", roles)
-    access.look_again()
+    decisions.look_again()
 
-    assert not access.enforcer().decide(["proj:p1:r2"], "applications", "get", "p1/a699").allowed
-    assert access.enforcer().decide(["proj:p1:r2"], "projects", "get", "p1").allowed
+    assert not decisions.enforcer().decide(["proj:p1:r2"], "applications", "get", "p1/a699").allowed
+    assert decisions.enforcer().decide(["proj:p1:r2"], "projects", "get", "p1").allowed
     assert f"project p1: spec.roles has {3 * 700} policy lines" in dict(CHECKS)["policies"]()
-    access._of_request.set(None)
+    decisions._of_request.set(None)
 
 
 def test_a_decision_asks_no_other_projects_lines():
@@ -73,13 +73,13 @@ def test_a_change_reads_only_the_project_that_changed(db, monkeypatch):
     for name in ("p1", "p2"):
         ProjectPolicy.objects.create(project=name, roles=[role("r", lines=3, project=name)])
     access_changed("project", "p1", None)
-    access._newest()
+    decisions._newest()
     read.clear()
 
     changed = [role("r", lines=2)]
     ProjectPolicy.objects.filter(project="p1").update(roles=changed)
     access_changed("project", "p1", changed)
-    state = access._newest()
+    state = decisions._newest()
 
     assert read == ["p1"]
     assert [r.object for r in state.enforcer._by_subject["proj:p1:r"]] == ["p1", "p1/a0", "p1/a1"]
@@ -88,19 +88,19 @@ def test_a_change_reads_only_the_project_that_changed(db, monkeypatch):
 
 def test_after_a_change_one_thread_compiles_for_all(monkeypatch):
     compiled, go_on = [], threading.Event()
-    state = access._State("new", Enforcer(joined(())), (), frozenset(), None, None)
+    state = decisions._State("new", Enforcer(joined(())), (), frozenset(), None, None)
 
     def compile_slowly():
         compiled.append(1)
         go_on.wait(5)
-        access._state = state
+        decisions._state = state
         return state
 
-    monkeypatch.setattr(access, "setting", lambda *_: "new")
-    monkeypatch.setattr(access, "_state", None)
-    monkeypatch.setattr(access, "_compiled", compile_slowly)
+    monkeypatch.setattr(decisions, "setting", lambda *_: "new")
+    monkeypatch.setattr(decisions, "_state", None)
+    monkeypatch.setattr(decisions, "_compiled", compile_slowly)
     found = []
-    threads = [threading.Thread(target=lambda: found.append(access._newest())) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(decisions._newest())) for _ in range(8)]
     for thread in threads:
         thread.start()
     go_on.set()

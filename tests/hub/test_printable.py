@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from hub.base.logs import TextFormatter
 from hub.cli import show
-from hub.logs import TextFormatter
 
 FORGED = "admin\n12:00:00 INFO    the trail is intact\x1b[2J\x1b[1A\r\x9b2K\u202e\x07"
 

@@ -8,9 +8,9 @@ from django.urls import get_resolver
 from support.liar import Liar
 from support.sso import Visit, is_in, register
 
-from hub import oidc
-from hub.intake import is_own_origin
-from hub.redirects import is_own_path, own_path, path_of
+from hub.auth import oidc
+from hub.base.redirects import is_own_path, own_path, path_of
+from hub.http.request_limits import is_own_origin
 
 FIELDS = (
     "next",

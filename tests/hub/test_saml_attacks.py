@@ -17,9 +17,9 @@ from onelogin.saml2.utils import OneLogin_Saml2_Utils
 from support.saml import ENTITY, SAMLProvider
 from support.sso import AUDIENCE, begin, finish, is_in, register
 
-from hub import saml_views
+from hub.auth import saml_views
+from hub.auth.providers import all_providers
 from hub.models import Account, AuditEvent, LoginSession
-from hub.providers import all_providers
 from hub.settings import one_of_each
 from hub.tasks import clean_up
 

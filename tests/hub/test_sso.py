@@ -13,9 +13,9 @@ from support.saml import SAMLProvider
 from support.sso import AUDIENCE, Visit, begin, finish, is_in, register
 
 from clusters.sandbox.server import make_certificate
-from hub import oidc
+from hub.auth import oidc
+from hub.auth.providers import provider_named
 from hub.models import Account, AuditEvent, IdentityProvider, LoginSession
-from hub.providers import provider_named
 
 
 @pytest.fixture

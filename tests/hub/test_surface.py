@@ -5,8 +5,8 @@ import json
 import pytest
 from django.utils import timezone
 
+from hub.auth.sessions import issue
 from hub.models import Account, access_changed, change_setting
-from hub.session import issue
 from projects.models import Application, Project
 
 APP = "/api/v1/applications/web"

@@ -16,7 +16,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.utils import timezone
 from typer.testing import CliRunner
 
-from hub import audit, forward, guards, trail
+from hub.audit import append_only, chain, forwarding, trail
 from hub.cli.audit import verify_file
 from hub.cli.main import build
 from hub.cli.problem import Problem
@@ -38,7 +38,7 @@ from hub.tasks import seal_trail
 def events(idle_hub):
     del idle_hub
     for n in range(30):
-        audit.record(
+        trail.record(
             "alice" if n % 2 else "bob",
             "update",
             "application",
@@ -46,16 +46,16 @@ def events(idle_hub):
             f"p{n % 3}",
             note=f"n{n}",
         )
-    trail.seal()
-    trail.checkpoint(force=True)
+    chain.seal()
+    chain.checkpoint(force=True)
 
 
 @pytest.fixture
 def guarded(transactional_db):
     del transactional_db
-    guards.install(connection)
+    append_only.install(connection)
     yield
-    guards.remove(connection)
+    append_only.remove(connection)
 
 
 def export(hub, tmp_path, name="audit.jsonl", **query):
@@ -69,7 +69,7 @@ def export(hub, tmp_path, name="audit.jsonl", **query):
 
 def key_file(tmp_path):
     path = tmp_path / "key.pem"
-    path.write_text(trail.public_pem())
+    path.write_text(chain.public_pem())
     return str(path)
 
 
@@ -88,20 +88,20 @@ def test_an_altered_event_is_named(events, column):
     link = AuditLink.objects.get(sequence=12)
     values = {"detail": {"note": "x"}, "at": timezone.now(), "who": {"a": 1}, "change": {"b": 1}}
     AuditEvent.objects.filter(pk=link.event_id).update(**{column: values.get(column, "mallory")})
-    found = trail.check()
+    found = chain.check()
     assert found.problems[0].startswith("row 12:") and "altered" in found.problems[0]
 
 
 def test_a_removed_event_and_a_removed_link_are_named(events):
     AuditEvent.objects.filter(pk=AuditLink.objects.get(sequence=7).event_id).delete()
-    assert trail.check().problems[0].startswith("row 7:")
+    assert chain.check().problems[0].startswith("row 7:")
     AuditLink.objects.filter(sequence=7).delete()
-    assert trail.check().problems[0].startswith("row 7: missing")
+    assert chain.check().problems[0].startswith("row 7: missing")
 
 
 def test_rows_cut_off_at_the_end_are_named(events):
     AuditLink.objects.filter(sequence__gte=25).delete()
-    assert "row 25: missing" in trail.check().problems[0]
+    assert "row 25: missing" in chain.check().problems[0]
 
 
 def test_exchanged_rows_are_named(events):
@@ -111,7 +111,7 @@ def test_exchanged_rows_are_named(events):
         sequence=4, event_id=other.event_id, digest=other.digest, hash=one.hash
     )
     AuditLink.objects.create(sequence=9, event_id=one.event_id, digest=one.digest, hash=other.hash)
-    assert trail.check().problems[0].startswith("row 4:")
+    assert chain.check().problems[0].startswith("row 4:")
 
 
 def test_a_chain_computed_anew_does_not_have_the_signature(events):
@@ -119,35 +119,35 @@ def test_a_chain_computed_anew_does_not_have_the_signature(events):
     AuditEvent.objects.filter(pk=link.event_id).update(actor="mallory")
     previous = AuditLink.objects.get(sequence=2).hash
     for row in AuditLink.objects.filter(sequence__gte=3).order_by("sequence"):
-        digest = digest_of(trail.event_json(AuditEvent.objects.get(pk=row.event_id)))
+        digest = digest_of(chain.event_json(AuditEvent.objects.get(pk=row.event_id)))
         previous = link_hash(previous, row.sequence, digest)
         AuditLink.objects.filter(pk=row.pk).update(digest=digest, hash=previous)
-    assert "checkpoint" in trail.check().problems[0]
+    assert "checkpoint" in chain.check().problems[0]
     AuditCheckpoint.objects.all().update(hash=previous)
-    assert "signature" in trail.check().problems[0]
+    assert "signature" in chain.check().problems[0]
 
 
 def test_events_of_late_transactions_come_into_the_chain(idle_hub):
-    first = audit.record("a", "x", "y", "z")
-    audit.record("b", "x", "y", "z")
+    first = trail.record("a", "x", "y", "z")
+    trail.record("b", "x", "y", "z")
     early = AuditLink(
         sequence=1,
         event_id=first.pk + 1,
-        digest=digest_of(trail.event_json(AuditEvent.objects.get(pk=first.pk + 1))),
+        digest=digest_of(chain.event_json(AuditEvent.objects.get(pk=first.pk + 1))),
         hash="",
     )
     early.hash = link_hash(GENESIS, 1, early.digest)
     early.save()
-    assert trail.has_unsealed()
-    assert trail.seal() == 1
-    assert trail.check().is_intact
-    assert not trail.has_unsealed()
+    assert chain.has_unsealed()
+    assert chain.seal() == 1
+    assert chain.check().is_intact
+    assert not chain.has_unsealed()
 
 
 def test_the_database_refuses_changes(guarded):
-    event = audit.record("a", "x", "y", "z")
-    trail.seal()
-    trail.checkpoint(force=True)
+    event = trail.record("a", "x", "y", "z")
+    chain.seal()
+    chain.checkpoint(force=True)
     for change in (
         lambda: AuditEvent.objects.filter(pk=event.pk).update(actor="m"),
         event.delete,
@@ -163,30 +163,30 @@ def test_the_database_refuses_changes(guarded):
 def test_retention_leaves_a_chain_that_can_be_checked(guarded, tmp_path):
     old = timezone.now() - timedelta(days=500)
     for n in range(6):
-        audit.record("a", "login", "session", f"s{n}")
-    guards.remove(connection)
+        trail.record("a", "login", "session", f"s{n}")
+    append_only.remove(connection)
     AuditEvent.objects.update(at=old)
-    guards.install(connection)
-    audit.record("a", "update", "application", "kept")
-    trail.seal()
-    assert trail.retain(timezone.now()) == 6
-    assert trail.retain(timezone.now()) == 0
+    append_only.install(connection)
+    trail.record("a", "update", "application", "kept")
+    chain.seal()
+    assert chain.retain(timezone.now()) == 6
+    assert chain.retain(timezone.now()) == 0
     assert not AuditGate.objects.exists()
-    trail.seal()
-    found = trail.check()
+    chain.seal()
+    found = chain.check()
     assert found.is_intact and found.expired == 6
-    guards.remove(connection)
+    append_only.remove(connection)
     AuditEvent.objects.filter(object="kept").delete()
-    assert trail.check().problems[0].startswith("row 7:")
-    guards.install(connection)
+    assert chain.check().problems[0].startswith("row 7:")
+    append_only.install(connection)
 
 
 def test_many_writers_make_one_chain(idle_hub):
     def write(name):
         for n in range(20):
-            audit.record(name, "update", "thing", str(n))
+            trail.record(name, "update", "thing", str(n))
             if n % 5 == 0:
-                trail.seal()
+                chain.seal()
         connections.close_all()
 
     threads = [threading.Thread(target=write, args=(f"w{n}",)) for n in range(4)]
@@ -194,14 +194,14 @@ def test_many_writers_make_one_chain(idle_hub):
         thread.start()
     for thread in threads:
         thread.join()
-    trail.seal()
+    chain.seal()
     assert AuditLink.objects.count() == AuditEvent.objects.count() == 80
-    assert trail.check().is_intact
+    assert chain.check().is_intact
 
 
 def test_a_change_and_its_event_stand_or_fall_together(idle_hub):
     with pytest.raises(RuntimeError), transaction.atomic():
-        audit.record("a", "x", "y", "z")
+        trail.record("a", "x", "y", "z")
         raise RuntimeError
     assert not AuditEvent.objects.exists()
 
@@ -212,14 +212,14 @@ def test_a_change_and_its_event_stand_or_fall_together(idle_hub):
 def test_an_auditor_exports_a_month_and_one_byte_is_altered(
     idle_hub, events, tmp_path, monkeypatch
 ):
-    guards.remove(connection)
+    append_only.remove(connection)
     march = datetime(2026, 3, 10, tzinfo=UTC)
     chosen = [AuditLink.objects.get(sequence=n).event_id for n in range(10, 20)]
     # The month lies in the middle of the trail, so the export has an anchor before and links after.
     AuditLink.objects.all().delete()
     AuditCheckpoint.objects.all().delete()
     AuditEvent.objects.filter(pk__in=chosen).update(at=march)
-    trail.seal()
+    chain.seal()
     path = export(idle_hub, tmp_path, **{"from": "2026-03-01", "to": "2026-03-31"})
     lines = path.read_text().splitlines()
     assert json.loads(lines[0])["anchor"]["sequence"] == 9
@@ -307,7 +307,7 @@ def test_an_export_signed_by_another_key(idle_hub, events, tmp_path, settings):
 
 
 def test_csv_has_no_formulas(idle_hub, tmp_path):
-    audit.record("=cmd()", "update", "thing", "@x", "-p")
+    trail.record("=cmd()", "update", "thing", "@x", "-p")
     text = export(idle_hub, tmp_path, format="csv").read_text()
     assert "'=cmd()" in text and "'@x" in text and ",=cmd" not in text
 
@@ -317,8 +317,8 @@ FORMULAS = ["=cmd()", "+1", "-1", "@x", "\t=cmd()", "\r=cmd()", "\n=cmd()", " =c
 
 @pytest.mark.parametrize("formula", FORMULAS)
 def test_no_cell_of_an_export_begins_like_a_formula(idle_hub, tmp_path, formula):
-    audit.begin("10.0.0.1", formula, formula)
-    audit.record(
+    trail.begin("10.0.0.1", formula, formula)
+    trail.record(
         formula,
         "update",
         "thing",
@@ -330,7 +330,7 @@ def test_no_cell_of_an_export_begins_like_a_formula(idle_hub, tmp_path, formula)
         after=f"{formula}2",
         note=formula,
     )
-    audit.begin("")
+    trail.begin("")
     text = export(idle_hub, tmp_path, format="csv").read_text()
 
     for row in csv.reader(io.StringIO(text)):
@@ -341,12 +341,12 @@ def test_no_cell_of_an_export_begins_like_a_formula(idle_hub, tmp_path, formula)
 
 def test_a_message_of_syslog_is_one_line_and_as_long_as_it_says(idle_hub):
     evil = 'x\n<110>1 - - flotilla - audit - {"event": {}}\r\n\x01\u2028ü'
-    audit.begin("10.0.0.1", evil, evil)
-    audit.record(evil, "update", "thing", evil, note=evil, more={"a": evil})
-    audit.begin("")
-    row = {"event": trail.event_json(AuditEvent.objects.latest("pk"))}
+    trail.begin("10.0.0.1", evil, evil)
+    trail.record(evil, "update", "thing", evil, note=evil, more={"a": evil})
+    trail.begin("")
+    row = {"event": chain.event_json(AuditEvent.objects.latest("pk"))}
 
-    framed, plain = forward.message(row, framed=True), forward.message(row, framed=False)
+    framed, plain = forwarding.message(row, framed=True), forwarding.message(row, framed=False)
 
     length, _, rest = framed.partition(b" ")
     assert int(length) == len(rest) and rest == plain
@@ -388,7 +388,7 @@ def test_filters_words_and_pages(idle_hub, events):
 
 
 def test_an_auditor_reads_and_changes_nothing(idle_hub, events):
-    from hub.session import issue
+    from hub.auth.sessions import issue
 
     person = Account.objects.create(name="ann", capabilities=["login"])
     idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": "g, ann, role:auditor"}})
@@ -445,11 +445,11 @@ def test_reports(idle_hub, events):
         i["changes"][0]["actor"] in ("alice", "bob") for i in report["items"]
     )
     idle_hub.get("/api/v1/flotilla/audit/reports/changes", status=400)
-    began = audit.record(
+    began = trail.record(
         "dev", "sync", "application", "argocd/web", "pay", operation=7, revisions=["abc"]
     )
-    audit.record("lead", "confirm-deletion", "application", "argocd/web", "pay")
-    audit.record(
+    trail.record("lead", "confirm-deletion", "application", "argocd/web", "pay")
+    trail.record(
         "dev",
         "operation-ended",
         "application",
@@ -551,8 +551,8 @@ def datagrams():
 
 def happen(count, **fields):
     for number in range(count):
-        audit.record("a", "update", "thing", f"n{number}", **fields)
-    trail.seal()
+        trail.record("a", "update", "thing", f"n{number}", **fields)
+    chain.seal()
 
 
 def test_events_go_to_a_webhook_once_each_and_again_after_a_failure(idle_hub, sink):
@@ -563,12 +563,12 @@ def test_events_go_to_a_webhook_once_each_and_again_after_a_failure(idle_hub, si
     )
     happen(1)
     sink.status = 500
-    assert forward.send() == 0
+    assert forwarding.send() == 0
     told = idle_hub.get("/api/v1/flotilla/audit/forward")
     assert "did not take" in told["error"] and told["webhook"]["nextTry"]
     sink.status = 200
-    sent = forward.send(timezone.now() + timedelta(seconds=6))
-    assert sent >= 1 and forward.send() == 0
+    sent = forwarding.send(timezone.now() + timedelta(seconds=6))
+    assert sent >= 1 and forwarding.send() == 0
     told = idle_hub.get("/api/v1/flotilla/audit/forward")
     assert told["error"] == "" and "nextTry" not in told["webhook"] and told["sentThrough"] > 0
     signature, body = sink.got[0]
@@ -586,12 +586,12 @@ def test_a_target_that_fails_is_tried_ever_more_rarely(idle_hub, sink):
     for seconds in range(0, 3600, 5):  # as the sweep does, and something happens all the time
         if seconds % 60 == 0:
             happen(1)
-        forward.send(now + timedelta(seconds=seconds))
+        forwarding.send(now + timedelta(seconds=seconds))
     # After 0, 5, 15, 35, 75, 155 and 315 s, then every five minutes.
     assert 15 <= sink.asked <= 19
     sink.status = 200
-    assert forward.send(now + timedelta(seconds=3900)) >= 60
-    assert forward.send(now + timedelta(seconds=3900)) == 0
+    assert forwarding.send(now + timedelta(seconds=3900)) >= 60
+    assert forwarding.send(now + timedelta(seconds=3900)) == 0
 
 
 def test_a_target_that_fails_keeps_nothing_from_the_other(idle_hub, sink, datagrams):
@@ -604,9 +604,9 @@ def test_a_target_that_fails_keeps_nothing_from_the_other(idle_hub, sink, datagr
     now = timezone.now()
     for n in range(3):
         happen(2)
-        forward.send(now + timedelta(seconds=60 * n))
+        forwarding.send(now + timedelta(seconds=60 * n))
     sink.status = 200
-    forward.send(now + timedelta(seconds=600))
+    forwarding.send(now + timedelta(seconds=600))
     datagrams.setblocking(False)
     heard = []
     with contextlib.suppress(BlockingIOError):
@@ -627,18 +627,18 @@ def test_what_a_target_raises_stops_neither_sealing_nor_the_other(idle_hub, sink
         },
     )
     change_setting("audit_forward_state", {"syslog": {"through": 0}, "webhook": {"through": 0}})
-    audit.record("a", "update", "thing", "one")
+    trail.record("a", "update", "thing", "one")
     seal_trail()
     told = idle_hub.get("/api/v1/flotilla/audit/forward")
     assert "webhook: Invalid" in told["error"] and "syslog: " in told["error"]
-    assert not trail.has_unsealed()
+    assert not chain.has_unsealed()
 
 
 def test_a_webhook_that_takes_only_a_little_gets_a_little(idle_hub, sink):
     idle_hub.put("/api/v1/flotilla/audit/forward", {"webhook": {"url": sink.url}})
     sink.most = 3
     happen(20)
-    assert forward.send() >= 20
+    assert forwarding.send() >= 20
     assert max(len(body.splitlines()) for _, body in sink.got) <= 3
     sequences = [r["sequence"] for r in sink.rows()]
     assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
@@ -649,11 +649,11 @@ def test_an_event_that_is_longer_than_a_datagram_is_cut(idle_hub, datagrams):
     idle_hub.put(
         "/api/v1/flotilla/audit/forward", {"syslog": {"address": address, "protocol": "udp"}}
     )
-    trail.seal()
-    forward.send()
+    chain.seal()
+    forwarding.send()
     happen(1, text="x" * 200_000)
     happen(1)
-    assert forward.send() == 2
+    assert forwarding.send() == 2
     found = []
     while len(found) < 2 or not found[-2].get("cut"):
         data = datagrams.recv(70_000)
@@ -675,8 +675,8 @@ def test_events_go_to_syslog(idle_hub, protocol):
         idle_hub.put(
             "/api/v1/flotilla/audit/forward", {"syslog": {"address": address, "protocol": protocol}}
         )
-        trail.seal()
-        assert forward.send() >= 1
+        chain.seal()
+        assert forwarding.send() >= 1
         data = server.accept()[0].recv(100_000) if protocol == "tcp" else server.recv(100_000)
     if protocol == "tcp":
         length, _, data = data.partition(b" ")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from support.ports import free_port
 
+from hub.base.private_files import tighten
 from hub.cli import config
-from hub.private import tighten
 from projects import diagnostics
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ from support.charts import Charts
 from support.gitserver import GitServer, Repository
 
 from clusters.sandbox.server import make_certificate
+from hub.auth.sessions import issue
 from hub.models import Account, AuditEvent
-from hub.session import issue
 from projects.models import GitRemote
 from projects.triggers import hosts_changed
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hub.metrics import DRY_RUNS
+from hub.base.metrics import DRY_RUNS
 from projects.models import Operation
 
 pytestmark = pytest.mark.controlplane

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from support import renders
 
+from hub.base.metrics import RENDERERS_BUSY
 from hub.engine.errors import ManifestError, RetryLater, Stalled
-from hub.metrics import RENDERERS_BUSY
 from projects.sources import confined, confinement, process
 from projects.sources.shares import Limits, Shares, asked_of
 

@@ -20,11 +20,11 @@ from support.routes import routes
 from clusters.kinds import Kind, Refused, path_segment
 from clusters.kube import Connection, connect
 from clusters.models import Cluster, LiveResource
+from hub.auth.sessions import issue
 from hub.engine.errors import ManifestError, RetryLater
 from hub.engine.kubernetes_yaml import parse_yaml
 from hub.engine.resource import is_segment, manifests_from
 from hub.models import Account, access_changed, change_setting
-from hub.session import issue
 from projects.api import logs, resources
 from projects.jq import Jq
 from projects.models import Application, Project

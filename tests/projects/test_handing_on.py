@@ -12,7 +12,7 @@ from support.charts import Charts
 from support.sets import manifest, names_of
 
 from appsets.models import ApplicationSet
-from hub.stream import pool_state, wake
+from hub.events.queue import pool_state, wake
 from projects import triggers
 from projects.models import Application, GitRemote, Repository
 from projects.sources import charts as charts_module

@@ -12,11 +12,12 @@ from django.core.exceptions import ImproperlyConfigured
 from support.hostile import Hostile, gzip_of, http
 
 from appsets.scm.host import Host, HostError
-from hub import forward, oidc
+from hub.audit import forwarding
+from hub.auth import oidc
+from hub.auth.providers import Provider
+from hub.auth.social_adapter import SocialAdapter
+from hub.base.outbound import http as requests
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
-from hub.outbound import http as requests
-from hub.providers import Provider
-from hub.signin import SocialAdapter
 from projects.sources import app_tokens, archives, charts
 
 pytestmark = pytest.mark.django_db
@@ -142,20 +143,20 @@ def test_nonsense(server, caller, text):
 @pytest.mark.parametrize("url", ["http://[fd00:ec2::254]/", "http://2852039166/"])
 def test_events_go_to_no_refused_address(url):
     with pytest.raises((Invalid, requests.HTTPError)):
-        forward._post({"url": url, "secret": ""}, [{"sequence": 1}])
+        forwarding._post({"url": url, "secret": ""}, [{"sequence": 1}])
     with pytest.raises(Invalid):
-        forward.configure({"webhook": {"url": url}})
+        forwarding.configure({"webhook": {"url": url}})
     with pytest.raises(Invalid):
-        forward.configure({"syslog": {"address": f"{url[7:-1]}:514"}})
+        forwarding.configure({"syslog": {"address": f"{url[7:-1]}:514"}})
     with pytest.raises(Invalid):
-        forward._log({"address": f"{url[7:-1]}:514", "protocol": "udp"}, [])
+        forwarding._log({"address": f"{url[7:-1]}:514", "protocol": "udp"}, [])
 
 
 def test_the_answer_to_an_event_is_not_read(server):
     server.answer = lambda path: itertools.chain(
         [http(b"", Content_Length=2**40)], itertools.repeat(b"x" * 65536)
     )
-    forward._post({"url": server.url, "secret": ""}, [{"sequence": 1}])
+    forwarding._post({"url": server.url, "secret": ""}, [{"sequence": 1}])
     assert server.sent < 32 * 2**20
 
 

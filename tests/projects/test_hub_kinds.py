@@ -9,11 +9,11 @@ from support.sets import names_of, run
 
 from clusters.kinds import Refused
 from clusters.models import Cluster
-from hub import access
-from hub.access import ANONYMOUS, caller_of
+from hub.access import decisions
+from hub.access.decisions import ANONYMOUS, caller_of
+from hub.auth.sessions import issue
 from hub.engine.resource import ResourceKey
 from hub.models import Account, AuditEvent, access_changed, change_setting
-from hub.session import issue
 from projects import applications, in_cluster
 from projects.models import FINALIZER, Application, Operation, Project
 from projects.own_kinds import Author
@@ -91,7 +91,7 @@ def _person(hub, name, policy=""):
     access_changed("account", name, {})
     if policy:
         hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": policy}})
-    access.look_again()
+    decisions.look_again()
     return account
 
 
@@ -312,12 +312,12 @@ def test_what_is_there_already_needs_nobodys_right(idle_hub, person):
 def test_an_operation_of_somebody_who_is_gone_has_no_rights(idle_hub, person, gone):
     account = person("bob", "p, bob, projects, *, *, allow")
     identity = {
-        "account": access.identity_of(caller_of(account)),
+        "account": decisions.identity_of(caller_of(account)),
         "never known": None,
-        "anonymous": access.identity_of(ANONYMOUS),
+        "anonymous": decisions.identity_of(ANONYMOUS),
     }[gone]
     account.delete()
-    assert access.caller_by(identity) == ANONYMOUS
+    assert decisions.caller_by(identity) == ANONYMOUS
 
 
 # --- through Git ---
@@ -480,7 +480,7 @@ def test_a_sync_prunes_no_cascade_with_projects_for_who_may_not_delete_them(
 
     change_setting("rbac", {"policy.csv": f"{lines}\np, bob, projects, delete, victim, allow"})
     access_changed("policy", "rbac", None)
-    access.look_again()
+    decisions.look_again()
     assert (
         in_cluster.why_keep(
             ResourceKey("argoproj.io", gone[0], *gone[1:]), author(root, caller_of(bob))

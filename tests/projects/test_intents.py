@@ -16,7 +16,7 @@ from django.utils import timezone
 from support.command import Command
 
 from clusters.kube import Connection
-from hub import trail
+from hub.audit import chain
 from hub.engine.errors import RetryLater
 from hub.models import AuditEvent, PendingChange
 from projects import resource_changes
@@ -191,8 +191,8 @@ def test_what_became_of_a_change_is_read_from_the_cluster(
         assert ended.detail["intent"] == str(begun.uid), case
         assert bool(ended.change) == (outcome == "allowed"), case
         assert "result" not in hub.get(f"/api/v1/flotilla/audit/{begun.uid}"), case
-    trail.seal()
-    assert trail.check().is_intact
+    chain.seal()
+    assert chain.check().is_intact
 
 
 def _dies(world, method, when):
@@ -212,8 +212,8 @@ def _shows_unknown(hub, start):
     (item,) = hub.get("/api/v1/flotilla/audit", outcome="unknown")["items"]
     assert (item["id"], item["result"]) == (str(begun.uid), "outcome unknown")
     assert hub.get(f"/api/v1/flotilla/audit/{begun.uid}")["result"] == "outcome unknown"
-    trail.seal()
-    assert trail.check().is_intact
+    chain.seal()
+    assert chain.check().is_intact
 
 
 def test_a_cluster_that_does_not_answer_leaves_the_outcome_open_until_it_does(
@@ -313,5 +313,5 @@ def test_a_process_that_is_killed_leaves_a_trail_that_says_so(
     assert [e.outcome for e in events()] == ["intent", "allowed"]
     changed = [c for c in events()[1].change["changes"] if c["path"] == "data"]
     assert changed and "killed" not in str(changed)
-    trail.seal()
-    assert trail.check().is_intact
+    chain.seal()
+    assert chain.check().is_intact

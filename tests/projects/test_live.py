@@ -13,9 +13,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from appsets.models import ApplicationSet
 from clusters.models import Cluster
-from hub import visitors
-from hub.access import SETTING, Caller
-from hub.gate import Rates
+from hub.access.decisions import SETTING, Caller
+from hub.auth import live_sessions
+from hub.auth.sessions import end_sessions, issue
+from hub.base.concurrency import Rates
+from hub.events.changes import publish
 from hub.models import (
     Account,
     LoginSession,
@@ -25,8 +27,6 @@ from hub.models import (
     current_version,
     next_version,
 )
-from hub.session import end_sessions, issue
-from hub.stream import publish
 from projects import consumers, page_updates
 from projects.api.streams import applications_since
 from projects.applications import remove
@@ -91,7 +91,7 @@ class Page:
 
 @pytest.fixture
 def pages(web, monkeypatch):
-    monkeypatch.setattr(visitors, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(live_sessions, "CHECK_SECONDS", 0.2)
     return Pages(web)
 
 
@@ -236,7 +236,7 @@ def test_a_change_after_a_policy_is_told_by_that_policy(pages, monkeypatch):
         async with pages.open("dev", rows=[web.pk]) as page:
             await do(change, web)
             await page.hear()
-            monkeypatch.setattr(visitors, "CHECK_SECONDS", 60)
+            monkeypatch.setattr(live_sessions, "CHECK_SECONDS", 60)
             await do(policy, "p, dev, applications, get, default/*, deny")
             await do(change, web)
             told = await page.hear()
@@ -289,7 +289,7 @@ def test_a_session_that_cannot_be_checked_ends_its_page(pages, monkeypatch):
     @see
     async def _():
         async with pages.open("admin", rows=[]) as page:
-            await do(monkeypatch.setattr, visitors, "verify_all", away)
+            await do(monkeypatch.setattr, live_sessions, "verify_all", away)
             assert await page.end() == consumers.FAILED
 
 
@@ -679,7 +679,7 @@ def test_pages_about_other_things_hear_of_those(pages):
 
 
 def test_the_end_of_other_things_is_told_too(pages, web, monkeypatch):
-    monkeypatch.setattr(visitors, "CHECK_SECONDS", 60)  # the project's roles go with it
+    monkeypatch.setattr(live_sessions, "CHECK_SECONDS", 60)  # the project's roles go with it
     hub = web.hub
     hub.post("/api/v1/projects", {"project": {"metadata": {"name": "old"}, "spec": {}}})
     old = Project.objects.get(name="old")

@@ -14,9 +14,9 @@ from support import renders
 from support.command import Command
 from support.web import deployment
 
-from hub.gate import Rates
+from hub.auth.sessions import issue
+from hub.base.concurrency import Rates
 from hub.models import Account, access_changed, change_setting
-from hub.session import issue
 from projects.api import refreshes
 from projects.models import Project, RenderedManifests
 from projects.sources import jsonnet

@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from clusters import kube
 from clusters.models import HOME_SERVER, Cluster
+from hub.auth.sessions import issue
 from hub.engine.errors import Stalled
 from hub.models import Account, AuditEvent, access_changed
-from hub.session import issue
 from projects import sources
 from projects.models import Application, Operation, Project
 from projects.pages import application_rows

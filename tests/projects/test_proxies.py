@@ -9,9 +9,9 @@ from support.charts import Charts
 from support.proxy import Proxy
 from support.tokens import Tokens
 
+from hub.auth.sessions import issue
 from hub.engine.errors import Invalid
 from hub.models import Account, access_changed
-from hub.session import issue
 from projects.models import CredentialTemplate, Repository
 from projects.sources import app_tokens, charts
 from projects.sources.credentials import credentials_for, proxy_of

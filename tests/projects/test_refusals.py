@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from conftest import config_map
 
-from hub import audit, trail
+from hub.audit import chain, trail
 from hub.engine.errors import AccessDenied, Invalid, NotPermitted, Precondition, Protected
 from hub.models import AuditEvent
 
@@ -155,8 +155,8 @@ def test_what_the_guard_keeps_from_a_person_is_in_the_trail(hub, sandbox, repo, 
     assert "needs a confirmation" in asked.detail["reason"]
     assert (held.verb, held.object) == ("delete", f"argocd/{name}")
     assert "confirmation" in held.detail["reason"]
-    trail.seal()
-    assert trail.check().is_intact
+    chain.seal()
+    assert chain.check().is_intact
 
 
 def test_a_mistake_is_no_refusal(idle_hub):
@@ -181,9 +181,9 @@ def test_a_mistake_is_no_refusal(idle_hub):
     ids=lambda value: type(value).__name__,
 )
 def test_an_error_of_a_rule_is_recorded_once(error, count, db):
-    audit.begin("")
+    trail.begin("")
     for _ in range(2):
-        audit.record_error(error, "ann", audit.Subject("sync", "application", "argocd/web"))
+        trail.record_error(error, "ann", trail.Subject("sync", "application", "argocd/web"))
 
     assert len(refusals(actor="ann", verb="sync", object="argocd/web")) == count
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import config_map
 from support.charts import Charts
 
-from hub.metrics import RENDERS
+from hub.base.metrics import RENDERS
 from projects import refresh
 from projects.models import Application, Project
 

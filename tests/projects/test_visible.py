@@ -7,8 +7,8 @@ import pytest
 from django.db import connection
 
 from clusters.models import Cluster
-from hub import access
-from hub.access import Caller, decide
+from hub.access import decisions
+from hub.access.decisions import Caller, decide
 from hub.models import ProjectPolicy, access_changed, change_setting
 from projects.models import Application, instance_filter
 from projects.visibility import visible
@@ -119,11 +119,11 @@ def test_one_query_for_a_list(fleet, django_assert_num_queries):
     change_setting("rbac", {"policy.csv": text})
     access_changed("policy", "rbac", None)
     caller = Caller("x", None, tuple(f"g{n}" for n in range(50)))
-    access.look_again()
+    decisions.look_again()
     decide(caller, "applications", "get", "p1/web")
     with django_assert_num_queries(1):
         assert {a.project for a in visible(caller)} == {"p1", "p2", "p3"}
-    access._of_request.set(None)
+    decisions._of_request.set(None)
 
 
 LINES = {

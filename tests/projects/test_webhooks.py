@@ -12,7 +12,7 @@ from conftest import config_map
 from django.utils import timezone
 
 from hub.engine.project_restrictions import normal_url
-from hub.stream import use_pool
+from hub.events.queue import use_pool
 from projects.models import Application, GitRemote
 
 SECRET = "hook-secret"

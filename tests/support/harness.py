@@ -12,7 +12,8 @@ import hub.celery
 from clusters.models import Cluster
 from clusters.watcher import Watcher
 from hub.embedded import find_task
-from hub.stream import Pool, use_pool, wake
+from hub.events.queue import use_pool, wake
+from hub.events.worker_pool import Pool
 from projects.models import Application
 
 

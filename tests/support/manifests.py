@@ -7,8 +7,8 @@ from typing import Any
 
 from clusters.kinds import Refused
 from clusters.kube import Connection, kind_of
+from hub.base.outbound.bounds import parse
 from hub.engine.resource import Manifest, split_api_version
-from hub.outbound.bounds import parse
 
 _PREFIX = "#/components/schemas/"
 _TEXTS = ("a", "b", "x1", "web", "10Mi", "1h", "80", "true", "")

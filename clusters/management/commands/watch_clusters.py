@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from clusters.watcher import Watcher
-from hub.metrics import serve
+from hub.base.metrics import serve
 
 
 class Command(BaseCommand):

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from hub import private
+from hub.base import private_files
 
 
 class Command(BaseCommand):
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         folder = Path(settings.DATA_DIR)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-        private.tighten(folder)
+        private_files.tighten(folder)
         self._hold(folder)
         self._check_port(str(options["host"]), int(options["port"]))
         call_command("migrate", verbosity=0, interactive=False)

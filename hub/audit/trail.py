@@ -1,0 +1,206 @@
+"""The trail: one event for every change and every refusal, in the transaction of the change."""
+
+import contextvars
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from hub.base.redaction import redact_text
+from hub.engine.errors import RefusedByRule
+from hub.engine.printable import printable
+from hub.engine.secret_masking import change_between
+from hub.models import AuditEvent
+
+address: contextvars.ContextVar[str] = contextvars.ContextVar("address", default="")
+"""Address of the request that is being served, empty in workers."""
+who: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
+    "who", default=MappingProxyType({})
+)
+"""Account, subject, groups, token and session of the request that is being served."""
+why: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("why", default=("", ""))
+"""Reason and ticket that the request gave."""
+
+
+class Subject(NamedTuple):
+    """What a request is about, as the trail names it."""
+
+    verb: str = ""
+    kind: str = ""
+    name: str = ""
+    project: str = ""
+    cluster: str = ""
+
+
+_NOTHING = Subject()
+about: contextvars.ContextVar[Subject] = contextvars.ContextVar("about", default=_NOTHING)
+"""What the request that is being served is about, as far as it is known by now."""
+
+_LATEST = 20
+"""So many of the latest refusals of an object are compared with the one that may be written."""
+_CLASSES = {
+    "login": "sign-in",
+    "logout": "sign-in",
+    "grant": "access",
+    "revoke-grant": "access",
+    "grant-ended": "access",
+}
+_KINDS = {
+    "role": "access",
+    "account": "access",
+    "rbac": "access",
+    "grant": "access",
+    "token": "access",
+    "session": "sign-in",
+    "audit": "access",
+}
+
+
+def begin(where: str, reason: str = "", ticket: str = "") -> None:
+    """Forget the request before, and note where this one comes from and why."""
+    address.set(where[:64])
+    who.set({})
+    about.set(_NOTHING)
+    why.set((reason[:1000], ticket[:200]))
+
+
+def asker() -> str:
+    """Return who sent the request that is being served, empty in workers."""
+    found = who.get()
+    return str(found.get("account") or found.get("subject") or (address.get() and "anonymous"))
+
+
+def record(  # noqa: PLR0913 - an event has many sides, each named by its caller
+    actor: str,
+    verb: str,
+    kind: str,
+    name: str,
+    project: str = "",
+    /,
+    *,
+    cluster: str = "",
+    before: Any = None,
+    after: Any = None,
+    operation: int | None = None,
+    revisions: list[str] | None = None,
+    outcome: str = "allowed",
+    **detail: Any,
+) -> AuditEvent:
+    """Write the event of a change; `before` and `after` are masked, `detail` must hold no secret."""
+    reason, ticket = why.get()
+    return AuditEvent.objects.create(
+        actor=printable(actor)[:400],
+        who=_who(actor),
+        address=address.get(),
+        verb=printable(verb)[:64],
+        kind=kind[:64],
+        object=printable(name)[:600],
+        project=printable(project)[:253],
+        cluster=printable(cluster)[:253],
+        reason=redact_text(reason),
+        ticket=ticket,
+        operation=operation,
+        revisions=revisions or [],
+        outcome=outcome,
+        change=change_between(before, after),
+        retention=_CLASSES.get(verb) or _KINDS.get(kind, "change"),
+        detail={
+            k: printable(v) if isinstance(v, str) else v
+            for k, v in detail.items()
+            if v not in (None, "", [], {})
+        },
+    )
+
+
+def _who(actor: str) -> dict[str, Any]:
+    # A worker that goes on with somebody's work has no request; the actor's name is all it knows.
+    found = dict(who.get())
+    return found if found or actor in ("hub", "flotilla") else {"name": actor}
+
+
+def record_refusal(  # noqa: PLR0913 - an event has many sides
+    actor: str,
+    verb: str,
+    kind: str,
+    name: str,
+    project: str = "",
+    reason: str = "",
+    cluster: str = "",
+    *,
+    revisions: Sequence[str] = (),
+    operation: int | None = None,
+) -> None:
+    """Write the event of something that was refused."""
+    said, ticket = why.get()
+    AuditEvent.objects.create(
+        actor=printable(actor)[:400],
+        who=_who(actor),
+        address=address.get(),
+        verb=printable(verb)[:64],
+        kind=kind[:64],
+        object=printable(name)[:600],
+        project=printable(project)[:253],
+        cluster=printable(cluster)[:253],
+        outcome="refused",
+        reason=redact_text(said),
+        ticket=ticket,
+        operation=operation,
+        revisions=list(revisions),
+        retention="sign-in" if verb == "login" else "refusal",
+        detail={"reason": _shown(reason)} if reason else {},
+    )
+
+
+def _shown(reason: str) -> str:
+    return printable(redact_text(reason))[:1000]
+
+
+def record_refusal_once(  # noqa: PLR0913 - an event has many sides
+    actor: str,
+    verb: str,
+    kind: str,
+    name: str,
+    project: str,
+    reason: str,
+    cluster: str = "",
+    *,
+    revisions: Sequence[str] = (),
+    operation: int | None = None,
+    each_operation: bool = False,
+) -> bool:
+    """Write the event of a refusal that automation meets again at each look, unless the trail has it.
+
+    The same refusal of the same revisions is written once; with `each_operation` once for each operation.
+    Returns whether it was written.
+    """
+    known = AuditEvent.objects.filter(
+        object=printable(name)[:600], verb=printable(verb)[:64], kind=kind[:64], outcome="refused"
+    )
+    wanted = (printable(actor)[:400], _shown(reason), list(revisions))
+    for event in known.order_by("-pk")[:_LATEST]:
+        same = (event.actor, event.detail.get("reason"), event.revisions) == wanted
+        if same and (not each_operation or event.operation == operation):
+            return False
+    record_refusal(
+        actor, verb, kind, name, project, reason, cluster, revisions=revisions, operation=operation
+    )
+    return True
+
+
+def concern(verb: str, kind: str, name: str, project: str, cluster: str = "") -> None:
+    """Note what the request that is served is about, for the refusal that may follow."""
+    about.set(Subject(verb, kind, name, project, cluster))
+
+
+def record_error(error: Exception, actor: str, otherwise: Subject) -> None:
+    """Write the event of a request that a rule refused, once; other errors are no refusals.
+
+    Shapes: `otherwise` says what the request is about where nothing noted it; see `concern`.
+    """
+    if not isinstance(error, RefusedByRule) or error.recorded:
+        return
+    error.recorded = True
+    found = about.get()
+    verb, kind = found.verb or otherwise.verb, found.kind or otherwise.kind
+    record_refusal(
+        actor, verb, kind, found.name or otherwise.name, found.project, str(error), found.cluster
+    )

@@ -1,0 +1,70 @@
+"""Wake workers. The database is the truth; what passes here is only a hint.
+
+In the embedded shape hints go to a pool of threads in this process, which costs nothing while idle;
+in production they are Celery messages, and a look at the newest version. A lost hint is found by the sweep.
+"""
+
+import logging
+import threading
+from typing import Any
+
+from celery import current_app
+from django.conf import settings
+from django.db import transaction
+
+from hub.base.metrics import clock
+from hub.events.worker_pool import Pool
+
+log = logging.getLogger(__name__)
+BROKER_PAUSE_SECONDS = 15.0
+
+
+_pool: Pool | None = None
+
+
+def use_pool(pool: Pool | None) -> None:
+    """Send hints to threads of this process instead of the broker."""
+    global _pool
+    _pool = pool
+
+
+def pool_state() -> dict[str, int] | None:
+    """Return threads, waiting and running tasks of the pool of this process, None where a broker has them."""
+    return _pool.state() if _pool is not None else None
+
+
+def wake(name: str, *args: Any, priority: int = 5, delay: float = 0) -> None:
+    """Ask a worker to run a task soon, once the transaction is committed.
+
+    Units: `delay` in seconds; a smaller `priority` runs first.
+    """
+    transaction.on_commit(lambda: _send(name, args, priority, delay))
+
+
+def _send(name: str, args: tuple[Any, ...], priority: int, delay: float) -> None:
+    if _pool is not None:
+        if delay > 0:
+            timer = threading.Timer(delay, _pool.put, (name, args, priority))
+            timer.daemon = True
+            timer.start()
+        else:
+            _pool.put(name, args, priority)
+        return
+    if settings.EMBEDDED or clock() < _broker_away_until:
+        return
+    _ask_broker(name, args, priority, delay)
+
+
+_broker_away_until = 0.0
+
+
+def _ask_broker(name: str, args: tuple[Any, ...], priority: int, delay: float) -> None:
+    global _broker_away_until
+    try:
+        current_app.send_task(
+            name, args, priority=priority, countdown=delay or None, expires=600 + delay
+        )
+    except Exception as error:  # the broker is a hint: without it the sweep does the work
+        # Nobody who saves something waits for a broker that was not there a moment ago.
+        _broker_away_until = clock() + BROKER_PAUSE_SECONDS
+        log.warning("the broker did not take %s, the sweep will find it: %s", name, error)
