@@ -13,8 +13,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from clusters import rotate as rotating
+from clusters.connection_config import check_config
 from clusters.kinds import Refused
-from clusters.kube import Connection, check_config, connect
+from clusters.kube import Connection, connect
 from clusters.models import HOME_NAME, HOME_SERVER, Cluster
 from hub.access.decisions import Caller, hide, is_allowed, require
 from hub.audit import trail

@@ -1,17 +1,11 @@
-"""Speak to the API server of a cluster.
+"""Requests to the API server of a cluster.
 
-Hot calls go raw over urllib3: the typed client of the `kubernetes` package costs eight times as
-much. That package loads the credentials of the pod that the hub runs in.
+They go over urllib3: the typed client of the `kubernetes` package takes eight times as much CPU.
 """
 
-import base64
-import binascii
 import contextlib
 import copy
 import functools
-import os
-import ssl
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,13 +16,14 @@ from urllib.parse import urlencode
 import orjson
 from django.conf import settings
 
+from clusters.connection_config import headers_of, in_cluster_config, ssl_context
 from clusters.kinds import Kind, Refused, aggregated, is_sound, listed_kinds, path_of, path_segment
 from clusters.models import Cluster
 from hub.base.metrics import KUBE_REQUESTS
 from hub.base.outbound import pools
 from hub.base.outbound.bounds import TooMuch, parse
 from hub.base.redaction import redact_text
-from hub.engine.errors import Invalid, RetryLater, Stalled
+from hub.engine.errors import RetryLater, Stalled
 from hub.engine.field_sets import MANAGER
 from hub.engine.resource import Manifest, is_segment, resource_key, split_api_version
 from hub.rest import idempotency
@@ -41,7 +36,7 @@ _DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
 )
 REQUEST_SECONDS = 60.0
-"""How long an answer may take, whole."""
+"""Limit for a whole response."""
 DISCOVERY_SECONDS = 120.0
 _ERROR_BYTES = 64 * 1024
 
@@ -59,7 +54,7 @@ class Unreachable(RetryLater):
 
 
 def unreachable(cluster_name: str, error: object) -> Unreachable:
-    """Return the error of a cluster that does not answer, in plain words."""
+    """Return the error for a cluster whose API server does not answer."""
     reason = getattr(error, "reason", error)
     return Unreachable(
         "ClusterUnreachable",
@@ -69,126 +64,19 @@ def unreachable(cluster_name: str, error: object) -> Unreachable:
 
 
 class Limiter:
-    """At most so many requests a second to one cluster, with a burst of a second's worth."""
+    """Limit the requests per second to one cluster, with a burst of one second's worth."""
 
     def __init__(self, rate: float) -> None:
         self._rate, self._free_at, self._lock = rate, 0.0, threading.Lock()
 
     def wait(self) -> None:
-        """Block until the next request may go."""
+        """Block until the next request may be sent."""
         with self._lock:
             now = time.monotonic()
             self._free_at = max(self._free_at, now - 1) + 1 / self._rate
             delay = self._free_at - now
         if delay > 0:
             time.sleep(delay)
-
-
-def check_config(config: Any) -> dict[str, Any]:
-    """Return a cluster config in Argo CD's shape, refused where it would run a program or read a file.
-
-    Raises: Invalid naming the field.
-    """
-    if not isinstance(config, dict):
-        raise Invalid("config must be an object")
-    for field in ("execProviderConfig", "awsAuthConfig", "exec", "authProvider", "auth-provider"):
-        if config.get(field):
-            raise Invalid(
-                f"config.{field} is refused: it would run a program on the hub. "
-                "Use a service-account token (config.bearerToken) or a client certificate."
-            )
-    if config.get("proxyUrl"):
-        raise Invalid(
-            "config.proxyUrl is refused: the hub reaches clusters without a proxy. Leave it out, and give as server an address that the hub reaches"
-        )
-    tls = config.get("tlsClientConfig") or {}
-    if not isinstance(tls, dict):
-        raise Invalid("config.tlsClientConfig must be an object")
-    for field in ("certFile", "keyFile", "caFile", "tokenFile"):
-        if tls.get(field) or config.get(field):
-            raise Invalid(
-                f"config.{field} is refused: it names a file on the hub. Send the data itself."
-            )
-    for field in ("caData", "certData", "keyData"):
-        _pem(tls.get(field), f"config.tlsClientConfig.{field}")
-    if bool(tls.get("certData")) != bool(tls.get("keyData")):
-        raise Invalid("config.tlsClientConfig needs certData and keyData together")
-    if tls.get("insecure") and tls.get("caData"):
-        raise Invalid("config.tlsClientConfig: insecure and caData exclude each other")
-    return config
-
-
-def _pem(value: Any, field: str) -> str:
-    if not value:
-        return ""
-    if not isinstance(value, str):
-        raise Invalid(f"{field} must be text")
-    if "-----BEGIN" in value:
-        return value
-    try:
-        text = base64.b64decode(value, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise Invalid(f"{field} must be PEM, or PEM in base64") from error
-    if "-----BEGIN" not in text:
-        raise Invalid(f"{field} holds no PEM certificate or key")
-    return text
-
-
-def ssl_context(config: Mapping[str, Any]) -> ssl.SSLContext:
-    """Return the TLS settings of a cluster config.
-
-    Raises: Stalled when a certificate or key cannot be used.
-    """
-    tls = config.get("tlsClientConfig") or {}
-    try:
-        authority = _pem(tls.get("caData"), "caData")
-        context = ssl.create_default_context(cadata=authority or None)
-        if tls.get("insecure"):
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if tls.get("certData"):
-            load_certificate(
-                context, _pem(tls["certData"], "certData"), _pem(tls["keyData"], "keyData")
-            )
-    except (ssl.SSLError, ValueError, Invalid) as error:
-        raise Stalled(
-            "InvalidCredentials", f"the TLS settings of the cluster cannot be used: {error}"
-        ) from error
-    return context
-
-
-def load_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Have requests show a certificate (PEM) with its key; raises ssl.SSLError when they do not fit."""
-    # The ssl module reads key pairs from files only; these live for the length of the call.
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "pair.pem")  # noqa: PTH118
-        with open(path, "w", opener=lambda p, f: os.open(p, f, 0o600)) as file:
-            file.write(certificate + "\n" + key)
-        context.load_cert_chain(path)
-
-
-def in_cluster_config() -> tuple[str, dict[str, Any]] | None:
-    """Return server and config of the cluster that the hub runs in, None outside of one."""
-    if not os.environ.get("KUBERNETES_SERVICE_HOST"):
-        return None
-    from kubernetes import client, config
-
-    config.load_incluster_config()
-    found = client.Configuration.get_default_copy()
-    with open(found.ssl_ca_cert) as file:  # noqa: PTH123
-        authority = file.read()
-    token = str(found.api_key.get("authorization", "")).partition(" ")[2]
-    return str(found.host), {"bearerToken": token, "tlsClientConfig": {"caData": authority}}
-
-
-def headers_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers that authenticate a request."""
-    if config.get("bearerToken"):
-        return {"Authorization": f"Bearer {config['bearerToken']}"}
-    if config.get("username"):
-        pair = f"{config['username']}:{config.get('password', '')}".encode()
-        return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
-    return {}
 
 
 class Connection:
@@ -218,7 +106,7 @@ class Connection:
         self._kinds: dict[tuple[str, str], list[Kind]] = {}
         self._discovered_at = 0.0
         self.unavailable: frozenset[str] = frozenset()
-        """API groups whose own server did not answer at the last discovery: what they serve is not known."""
+        """API groups whose aggregated server did not answer at the last discovery."""
         self._lock = threading.Lock()
 
     def request(
@@ -232,9 +120,10 @@ class Connection:
         accept: str = "",
         most: int = 0,
     ) -> Any:
-        """Return the parsed answer, of at most so many bytes; without `most` of as many as any answer may have.
+        """Return the parsed response.
 
-        Raises: Refused for an error status, Unreachable when nothing answers or what comes cannot be used.
+        Units: `most` bytes; 0 stands for the limit of every response (HUB_CLUSTER_ANSWER_BYTES).
+        Raises: Refused for an error status, Unreachable without a usable response.
         """
         if method != "GET":
             idempotency.before_change()
@@ -250,13 +139,13 @@ class Connection:
             raise unreachable(self.name, error) from error
         except orjson.JSONDecodeError as error:
             raise unreachable(
-                self.name, "the answer is not JSON: is this a Kubernetes API server?"
+                self.name, "the response is not JSON: is this a Kubernetes API server?"
             ) from error
 
     def read(self, path: str, query: Mapping[str, Any] | None = None) -> bytes:
-        """Return what a path answers, as it came.
+        """Return the response of a path, not parsed.
 
-        Raises: Refused for an error status, Unreachable when nothing answers.
+        Raises: Refused for an error status, Unreachable without a response.
         """
         sent = ("GET", path, None, "", query, "application/json", 0)
         status, data = self._answer(*sent)
@@ -289,11 +178,12 @@ class Connection:
 
     @contextlib.contextmanager
     def stream(self, path: str, query: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
-        """Give the pieces of an answer in text that may go on for ever.
+        """Open a text response without an end, such as the logs of a pod, and yield its chunks.
 
-        Raises: Refused for an error status, Unreachable when nothing answers or the server falls silent.
+        Raises: Refused for an error status, Unreachable when the server does not answer or stops
+            sending.
         """
-        # Until it is a stream its head, and an error, have an end like any other answer's.
+        # The headers and an error body are bounded like those of any other response.
         allowance = pools.Allowance(settings.CLUSTER_OBJECT_BYTES, REQUEST_SECONDS)
         response = self._send(allowance, "GET", path, None, "", query, "text/plain, */*")
         try:
@@ -339,13 +229,13 @@ class Connection:
         return response
 
     def acting_as(self, user: str) -> "Connection":
-        """Return this connection, its pool and discovery shared, with requests that impersonate a user."""
+        """Return a connection that impersonates a user and shares the pool and the discovery."""
         other = copy.copy(self)
         other._headers = {**self._headers, "Impersonate-User": user}
         return other
 
     def renew(self) -> bool:
-        """Read the credentials again where they change by themselves: in the hub's own cluster.
+        """Reload credentials that rotate on their own, those of the hub's own pod.
 
         Returns whether they had changed.
         """
@@ -369,15 +259,15 @@ class Connection:
         return [versions[0] for versions in self._kinds.values()]
 
     def served(self) -> list[Kind]:
-        """Return every version of every kind that the cluster was last found to serve, preferred ones first."""
+        """Return every version of every kind as of the last discovery, preferred versions first."""
         known = list(self._kinds.values())
         others = [kind for versions in known for kind in versions[1:]]
         return [*(versions[0] for versions in known), *others]
 
     def kind(self, group: str, kind: str, version: str = "") -> Kind | None:
-        """Return how a kind is served, None when it is not; looks again when it was not known.
+        """Return how the cluster serves a kind, None when it does not serve it in that version.
 
-        A version that the cluster does not serve gives None as well.
+        A kind that is not known starts a new discovery.
         """
         self._discover()
         found = self._pick(group, kind, version)
@@ -387,7 +277,7 @@ class Connection:
         return found
 
     def known_kind(self, group: str, kind: str, version: str = "") -> Kind | None:
-        """Return how a kind is served, as the last discovery has it."""
+        """Return how the cluster serves a kind as of the last discovery."""
         self._discover()
         return self._pick(group, kind, version)
 
@@ -405,9 +295,7 @@ class Connection:
             try:
                 found = self._found(silent)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise unreachable(
-                    self.name, "what it says of its kinds is no Kubernetes discovery"
-                ) from error
+                raise unreachable(self.name, "its discovery document is malformed") from error
             self._kinds, self._discovered_at = found, time.monotonic()
             self.unavailable = frozenset(silent)
 
@@ -444,7 +332,9 @@ class Connection:
         until = time.monotonic() + DISCOVERY_SECONDS
         for group, version in groups:
             if time.monotonic() > until:
-                raise unreachable(self.name, "to say which kinds it serves takes too long")
+                raise unreachable(
+                    self.name, f"discovery took longer than {DISCOVERY_SECONDS:.0f} s"
+                )
             if not (is_segment(version) and (not group or is_segment(group))):
                 continue
             try:
@@ -452,7 +342,7 @@ class Connection:
                     "GET", path_of("apis", group, version) if group else path_of("api", version)
                 )
             except Refused:
-                silent.add(group)  # one aggregated API that is down hides only its own kinds
+                silent.add(group)  # an aggregated API that is down hides only its own kinds
                 continue
             yield from listed_kinds(group, version, listed.get("resources", []))
 
@@ -466,7 +356,7 @@ class Connection:
                 return None
             raise
         if not isinstance(found, dict):
-            raise unreachable(self.name, "what it sends is no JSON object")
+            raise unreachable(self.name, "the response is not a JSON object")
         return found
 
     def apply(
@@ -549,7 +439,7 @@ class Connection:
         uid: str = "",
         force: bool = False,
     ) -> None:
-        """Ask for the deletion of a resource; one that is gone already is fine."""
+        """Delete a resource. One that does not exist, or has another uid by now, is no error."""
         body: dict[str, Any] = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
@@ -562,7 +452,7 @@ class Connection:
         try:
             self.request("DELETE", kind.resource_path(namespace, name), body)
         except Refused as refused:
-            # 409: the precondition failed, so another resource has taken the name.
+            # 409: the uid of the precondition differs, so the name belongs to a new resource.
             if refused.status not in (404, 409):
                 raise
 
@@ -572,13 +462,13 @@ class Connection:
 
 
 def _beginning(response: pools.Response) -> bytes:
-    """Return as much of an error answer as is worth reading."""
+    """Return the first bytes of an error response."""
     kept = bytearray()
     try:
         for piece in pools.pieces(response, _ERROR_BYTES):
             kept += piece
     except (TooMuch, pools.HTTPError, OSError):
-        # What is left of it must not be the beginning of the next answer.
+        # The rest must not be read as the beginning of the next response.
         response.close()
         return bytes(kept)
     response.release_conn()
@@ -586,14 +476,14 @@ def _beginning(response: pools.Response) -> bytes:
 
 
 def _with_setting(error: Exception, setting: str) -> object:
-    """Return the error with the name of the setting that allows more."""
+    """Name the setting that raises the limit of a response that is too large."""
     if isinstance(error, TooMuch) and "larger" in str(error):
         return f"{error}, the limit ({setting})"
     return error
 
 
 def refusal(status: int, data: bytes) -> Refused:
-    """Return the error of an error answer, cut and without credentials."""
+    """Return the error of an error response, truncated and without credentials."""
     try:
         answer = orjson.loads(data)
         reason, message = str(answer.get("reason") or ""), str(answer.get("message") or "")
@@ -603,15 +493,15 @@ def refusal(status: int, data: bytes) -> Refused:
 
 
 def secretless(refused: Refused, manifest: Manifest) -> Refused:
-    """Return the error without the server's words when they could quote the content of a Secret."""
+    """Return the error without the server's message, which could quote the content of a Secret."""
     key = resource_key(manifest)
     if (key.group, key.kind) != ("", "Secret"):
         return refused
     return Refused(
         refused.status,
         refused.reason,
-        f"Secret {key.name} was refused ({refused.reason or refused.status}); its content is not shown: "
-        "check that data is base64 and stringData is text",
+        f"Secret {key.name} was refused ({refused.reason or refused.status}). The message is "
+        "hidden because it may quote the content. Check that data is base64 and stringData is text",
     )
 
 
@@ -624,23 +514,23 @@ def _connection(pk: int, generation: int, server: str, name: str) -> Connection:
         if found is None:
             raise Stalled(
                 "NoHomeCluster",
-                "the hub does not run in a Kubernetes cluster: only Application, AppProject and "
-                "ApplicationSet can be applied to in-cluster",
+                "the hub does not run in a Kubernetes cluster: in-cluster accepts only "
+                "Application, AppProject and ApplicationSet",
             )
         return Connection(found[0], name, found[1], reload=in_cluster_config)
     return Connection(server, name, cluster.config)
 
 
 def connect(cluster: Cluster, as_user: str = "") -> Connection:
-    """Return the connection to a cluster: one pool for each, renewed when its credentials change.
+    """Return the connection to a cluster. Changed credentials open a new one.
 
-    With `as_user` every request impersonates that user: the cluster's own roles decide.
+    With `as_user` every request impersonates that user, so that the cluster's own roles apply.
     """
     found = _connection(cluster.pk, cluster.generation, cluster.server, cluster.name)
     return found.acting_as(as_user) if as_user else found
 
 
 def kind_of(connection: Connection, manifest: Manifest) -> Kind | None:
-    """Return how the cluster serves the kind of a manifest, in the manifest's version."""
+    """Return how the cluster serves the kind and version of a manifest, None when it does not."""
     group, version = split_api_version(manifest["apiVersion"])
     return connection.kind(group, manifest["kind"], version)

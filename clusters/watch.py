@@ -31,10 +31,11 @@ from clusters.answers import (
     parsed,
     version_of,
 )
+from clusters.connection_config import headers_of, ssl_context
 from clusters.filters import is_excluded
 from clusters.intake import Pace, complaint
 from clusters.kinds import Kind, Refused
-from clusters.kube import Connection, Unreachable, connect, headers_of, ssl_context
+from clusters.kube import Connection, Unreachable, connect
 from clusters.models import Cluster, LiveResource
 from hub.base.metrics import CLUSTER_STATUS, WATCH_EVENTS, WATCH_LAG
 from hub.base.outbound import streams

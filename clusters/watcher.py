@@ -140,7 +140,7 @@ def claim_clusters(holder: str) -> list[Cluster]:
 
 
 def _runs_in_cluster() -> bool:
-    from clusters.kube import in_cluster_config
+    from clusters.connection_config import in_cluster_config
 
     return in_cluster_config() is not None
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import orjson
 from django.conf import settings
 
-from clusters.kube import load_certificate
+from clusters.connection_config import load_certificate
 from hub.base.outbound import check_url
 from hub.engine.errors import Stalled
 from hub.engine.project_restrictions import folded_url, normal_url

@@ -18,8 +18,9 @@ from django.utils import timezone
 from support.web import deployment
 
 from clusters import answers, filters, live, watch, watcher
+from clusters.connection_config import ssl_context
 from clusters.kinds import Kind
-from clusters.kube import Connection, Unreachable, ssl_context
+from clusters.kube import Connection, Unreachable
 from clusters.models import Cluster, LiveResource
 from clusters.sandbox.server import make_certificate
 from hub.base.crypto import UnreadableSecret, seal, unseal
@@ -76,7 +77,7 @@ def test_registering_again(hub, sandbox):
             id="no certificate",
         ),
         pytest.param(
-            {"config": {"tlsClientConfig": {"caData": 5}}}, "caData must be text", id="number"
+            {"config": {"tlsClientConfig": {"caData": 5}}}, "caData must be a string", id="number"
         ),
         pytest.param(
             {"config": {"tlsClientConfig": {"insecure": True, "certData": "x"}}},

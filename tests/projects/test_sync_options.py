@@ -451,7 +451,7 @@ def test_a_dry_run_of_a_comparison_quotes_no_secret(hub, genuine, repo, app, nam
     hub.wait_status(name, "Synced", "Healthy")
     hub.push(repo, {"s.yaml": f"{SECRET}data: {{pin: 47114711}}\n"})
     said = hub.condition(name, "ComparisonWarning")["message"]
-    assert "its content is not shown" in said
+    assert "The message is hidden" in said
     assert "47114711" not in json.dumps(hub.application(name))
 
 

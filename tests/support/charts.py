@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import yaml
 
-from clusters.kube import load_certificate
+from clusters.connection_config import load_certificate
 
 
 class Charts:
