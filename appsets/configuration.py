@@ -21,6 +21,7 @@ from hub.audit import trail
 from hub.base.outbound import check_url
 from hub.engine.errors import Invalid, RetryLater
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from hub.rest.views import View, actor, asked, body_map, text_at
 from projects.applications import text_map
 from projects.manifests import stamp
@@ -110,7 +111,7 @@ def _servers(value: Any) -> list[str]:
 
 
 def _look_again() -> None:
-    wake("appsets.configuration_changed", priority=3)
+    wake(TaskName.APPSETS_CONFIGURATION_CHANGED, priority=3)
 
 
 class Secrets(View):

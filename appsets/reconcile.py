@@ -41,6 +41,7 @@ from hub.engine.errors import (
 )
 from hub.events.changes import publish
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from hub.models import next_version
 from projects import applications
 from projects.claims import claim
@@ -253,9 +254,9 @@ def reconcile(pk: int) -> bool:
         ApplicationSet.objects.filter(pk=pk, due_at=seen).update(due_at=timezone.now() + after)
     now = timezone.now()
     if ApplicationSet.objects.filter(pk=pk, due_at__lte=now).exists():
-        wake("appsets.reconcile", pk)
+        wake(TaskName.APPSETS_RECONCILE, pk)
     if ApplicationSet.objects.filter(pk=pk, rollout_due_at__lte=now).exists():
-        wake("appsets.roll", pk)
+        wake(TaskName.APPSETS_ROLL, pk)
     return True
 
 

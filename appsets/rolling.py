@@ -21,6 +21,7 @@ from hub.engine.errors import Invalid, Precondition, RuleError, Stalled
 from hub.engine.status import Health, Sync
 from hub.events.changes import publish
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from hub.models import next_version
 from projects.claims import claim
 from projects.manifests import stamp
@@ -59,9 +60,9 @@ def roll(pk: int) -> bool:
         ApplicationSet.objects.filter(pk=pk, rollout_due_at=seen_due).update(rollout_due_at=look_at)
     now = timezone.now()
     if ApplicationSet.objects.filter(pk=pk, rollout_due_at__lte=now).exists():
-        wake("appsets.roll", pk)
+        wake(TaskName.APPSETS_ROLL, pk)
     if ApplicationSet.objects.filter(pk=pk, due_at__lte=now).exists():
-        wake("appsets.reconcile", pk)
+        wake(TaskName.APPSETS_RECONCILE, pk)
     return True
 
 
@@ -369,7 +370,7 @@ def tell(row: ApplicationSet, action: str, actor: str) -> ApplicationSet:
             uid=row.uid, reason="RolloutTold", message=f"{actor} asked to {action} the rollout"
         )
         publish()
-        wake("appsets.roll", row.pk, priority=2)
+        wake(TaskName.APPSETS_ROLL, row.pk, priority=2)
     for application in stopped:
         with contextlib.suppress(Stalled):  # it ended by itself meanwhile
             terminate(application, actor)

@@ -20,6 +20,7 @@ from hub.engine.errors import Conflict, Invalid, NotFound, RuleError
 from hub.engine.globs import matches
 from hub.events.changes import publish
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from hub.models import Tombstone, next_version
 from projects import applications
 from projects.jq import check_expression
@@ -266,7 +267,7 @@ def _stored(
     )
     mirror_set(row)
     publish()
-    wake("appsets.reconcile", row.pk, priority=2)
+    wake(TaskName.APPSETS_RECONCILE, row.pk, priority=2)
     return row
 
 
@@ -305,7 +306,7 @@ def _begin_deletion(row: ApplicationSet, actor: str) -> int:
                 order="Reverse",
             )
             publish()
-        wake("appsets.reconcile", row.pk, priority=2)
+        wake(TaskName.APPSETS_RECONCILE, row.pk, priority=2)
     return count
 
 
@@ -377,7 +378,7 @@ def confirm(row: ApplicationSet, names: list[str], actor: str) -> ApplicationSet
             applications=sorted(names),
         )
         publish()
-        wake("appsets.reconcile", row.pk, priority=2)
+        wake(TaskName.APPSETS_RECONCILE, row.pk, priority=2)
     return current
 
 
@@ -385,7 +386,7 @@ def make_due(rows: list[int]) -> None:
     """Have sets looked at now."""
     ApplicationSet.objects.filter(pk__in=rows).update(due_at=timezone.now())
     for pk in rows:
-        wake("appsets.reconcile", pk, priority=3)
+        wake(TaskName.APPSETS_RECONCILE, pk, priority=3)
 
 
 def refresh(rows: list[int]) -> None:

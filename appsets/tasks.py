@@ -17,36 +17,40 @@ from appsets.scm import asking
 from appsets.sets import make_due, refresh
 from hub.engine.repository_identity import repository_identity
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from projects.artifact_triggers import reads
 from projects.triggers import bare_url, reads_moved, wants_tag
 
 BATCH = 300
 
 
-@shared_task(name="appsets.reconcile", acks_late=True)
+@shared_task(name=TaskName.APPSETS_RECONCILE, acks_late=True)
 def reconcile_set(pk: int) -> None:
     """Bring a set's applications to what it says."""
     reconcile(pk)
 
 
-@shared_task(name="appsets.roll", acks_late=True)
+@shared_task(name=TaskName.APPSETS_ROLL, acks_late=True)
 def roll_set(pk: int) -> None:
     """Carry the rollout of a set on."""
     roll(pk)
 
 
-@shared_task(name="appsets.sweep")
+@shared_task(name=TaskName.APPSETS_SWEEP)
 def sweep() -> None:
     """Find the sets and rollouts that are due, and wake workers for them."""
     now = timezone.now()
     free = ApplicationSet.objects.filter(Q(claimed_until__isnull=True) | Q(claimed_until__lt=now))
-    for task, column in (("appsets.reconcile", "due_at"), ("appsets.roll", "rollout_due_at")):
+    for task, column in (
+        (TaskName.APPSETS_RECONCILE, "due_at"),
+        (TaskName.APPSETS_ROLL, "rollout_due_at"),
+    ):
         due = free.filter(**{f"{column}__lte": now}).order_by(column)
         for pk in due.values_list("pk", flat=True)[:BATCH]:
             wake(task, pk, priority=6)
 
 
-@shared_task(name="appsets.clean_up")
+@shared_task(name=TaskName.APPSETS_CLEAN_UP)
 def clean_up() -> None:
     """Forget what hosts said long ago."""
     now = timezone.now()
@@ -55,7 +59,7 @@ def clean_up() -> None:
     SetEvent.objects.filter(at__lt=now - timedelta(days=2)).delete()
 
 
-@shared_task(name="appsets.clusters_changed", acks_late=True)
+@shared_task(name=TaskName.APPSETS_CLUSTERS_CHANGED, acks_late=True)
 def clusters_changed(before: str = "", after: str = "") -> None:
     """Look at the sets that a change of a cluster concerns.
 
@@ -66,7 +70,7 @@ def clusters_changed(before: str = "", after: str = "") -> None:
     make_due([r.pk for r in rows if generators.concerns(r.spec, was, now)])
 
 
-@shared_task(name="appsets.child_changed", acks_late=True)
+@shared_task(name=TaskName.APPSETS_CHILD_CHANGED, acks_late=True)
 def child_changed(namespace: str, name: str) -> None:
     """Look at the set of an application that somebody else changed, or that is gone."""
     make_due(
@@ -78,7 +82,7 @@ def child_changed(namespace: str, name: str) -> None:
     )
 
 
-@shared_task(name="appsets.child_moved", acks_late=True)
+@shared_task(name=TaskName.APPSETS_CHILD_MOVED, acks_late=True)
 def child_moved(namespace: str, name: str) -> None:
     """Carry on the rollout of an application that came further, if its set syncs in steps."""
     now = timezone.now()
@@ -87,17 +91,17 @@ def child_moved(namespace: str, name: str) -> None:
     )
     for pk in rolling.values_list("pk", flat=True):
         ApplicationSet.objects.filter(pk=pk).update(rollout_due_at=now)
-        wake("appsets.roll", pk, priority=3)
+        wake(TaskName.APPSETS_ROLL, pk, priority=3)
 
 
-@shared_task(name="appsets.configuration_changed", acks_late=True)
+@shared_task(name=TaskName.APPSETS_CONFIGURATION_CHANGED, acks_late=True)
 def configuration_changed() -> None:
     """Ask the hosts of all sets again, as a secret or a ConfigMap changed."""
     rows = ApplicationSet.objects.only("pk", "spec")
     refresh([r.pk for r in rows if any(generators.uses(r.spec, k) for k in generators.HOSTED)])
 
 
-@shared_task(name="appsets.pulls_changed", acks_late=True)
+@shared_task(name=TaskName.APPSETS_PULLS_CHANGED, acks_late=True)
 def pulls_changed(places: Sequence[str]) -> None:
     """Ask the hosts again whose pull requests changed.
 
@@ -116,7 +120,7 @@ def pulls_changed(places: Sequence[str]) -> None:
     )
 
 
-@shared_task(name="appsets.pushed", acks_late=True)
+@shared_task(name=TaskName.APPSETS_PUSHED, acks_late=True)
 def pushed(urls: Sequence[str]) -> None:
     """Look at the sets whose generators read a repository that was pushed to.
 
@@ -127,7 +131,7 @@ def pushed(urls: Sequence[str]) -> None:
     refresh([r.pk for r in rows if generators.uses(r.spec, "plugin")])
 
 
-@shared_task(name="appsets.refs_moved", acks_late=True)
+@shared_task(name=TaskName.APPSETS_REFS_MOVED, acks_late=True)
 def refs_moved(url: str, names: Sequence[str]) -> None:
     """Look at the sets whose generators read a ref that moved, whoever found out.
 
@@ -142,7 +146,7 @@ def _is_moved(block: Mapping[str, Any], url: str, names: Sequence[str]) -> bool:
     return is_read and reads_moved(str(block.get("revision") or ""), names)
 
 
-@shared_task(name="appsets.artifact_moved", acks_late=True)
+@shared_task(name=TaskName.APPSETS_ARTIFACT_MOVED, acks_late=True)
 def artifact_moved(place: str) -> None:
     """Look at the sets whose generators read an artifact that moved, whoever found out."""
     rows = ApplicationSet.objects.only("pk", "spec")
@@ -155,7 +159,7 @@ def _reads(block: Mapping[str, Any], place: str) -> bool:
     return reads({"repoURL": block.get("repoURL"), "targetRevision": block.get("revision")}, place)
 
 
-@shared_task(name="appsets.published", acks_late=True)
+@shared_task(name=TaskName.APPSETS_PUBLISHED, acks_late=True)
 def published(place: str, tag: str) -> None:
     """Look at the sets whose generators read an artifact that has a new tag.
 

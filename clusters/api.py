@@ -31,6 +31,7 @@ from hub.engine.errors import (
 )
 from hub.events.changes import publish
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from hub.models import Tombstone, access_changed, next_version
 from hub.rest.lists import arranged
 from hub.rest.views import View, actor, asked, body_map, flag, must_agree, text_at
@@ -297,9 +298,14 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
             "cluster", row.server, {"name": row.name, "labels": row.labels, "project": row.project}
         )
         publish()
-        wake("clusters.changed", row.pk, priority=1)
+        wake(TaskName.CLUSTERS_CHANGED, row.pk, priority=1)
         if is_seen:
-            wake("appsets.clusters_changed", labels, orjson.dumps(row.labels).decode(), priority=3)
+            wake(
+                TaskName.APPSETS_CLUSTERS_CHANGED,
+                labels,
+                orjson.dumps(row.labels).decode(),
+                priority=3,
+            )
     return row
 
 
@@ -425,8 +431,10 @@ class OneCluster(View):
             )
             access_changed("cluster", row.server, None)
             publish()
-            wake("clusters.removed", tuple(pks), priority=1)
-            wake("appsets.clusters_changed", orjson.dumps(row.labels).decode(), "", priority=3)
+            wake(TaskName.CLUSTERS_REMOVED, tuple(pks), priority=1)
+            wake(
+                TaskName.APPSETS_CLUSTERS_CHANGED, orjson.dumps(row.labels).decode(), "", priority=3
+            )
         return Response({})
 
 
@@ -446,7 +454,7 @@ class InvalidateCache(View):
             trail.record(
                 actor(request).name, "invalidate-cache", "cluster", row.server, row.project
             )
-            wake("clusters.changed", row.pk, priority=1)
+            wake(TaskName.CLUSTERS_CHANGED, row.pk, priority=1)
         row.refresh_from_db()
         return Response(cluster_json(row))
 

@@ -24,6 +24,7 @@ from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_v
 from hub.engine.tracking import Tracking, owner_of
 from hub.events.changes import publish
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from hub.models import next_version, setting
 
 CHILD_KINDS = {
@@ -360,7 +361,7 @@ def _wake(
         LiveChange.objects.create(
             cluster_id=cluster_id, instances=sorted(instances), keys=sorted(keys), seen=sorted(seen)
         )
-        wake("projects.live_changed", priority=3)
+        wake(TaskName.PROJECTS_LIVE_CHANGED, priority=3)
 
 
 def _state(row: LiveResource | _Before) -> tuple[Any, ...]:
@@ -475,7 +476,7 @@ def set_connection(
             rows.update(resource_version=next_version())
             publish()
     if is_other:
-        wake("projects.cluster_changed", cluster_id)
+        wake(TaskName.PROJECTS_CLUSTER_CHANGED, cluster_id)
     known: dict[str, Any] = dict(before)
     if any(columns.get(name, known[name]) != known[name] for name in _ASKED_BY_CHARTS):
-        wake("projects.capabilities_changed", cluster_id)
+        wake(TaskName.PROJECTS_CAPABILITIES_CHANGED, cluster_id)

@@ -12,6 +12,7 @@ from django.conf import settings
 from clusters.models import Cluster
 from clusters.sandbox.server import SandboxServer, make_certificate
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from hub.models import Account
 from projects import applications
 from projects.models import Application
@@ -179,7 +180,7 @@ def make_sandboxes(folder: Path) -> SandboxServer:
                 "labels": {"env": "production" if name == "east" else "staging"},
             },
         )
-        wake("clusters.changed", cluster.pk)
+        wake(TaskName.CLUSTERS_CHANGED, cluster.pk)
         _write_kubeconfig(folder, server, name, token)
     return server
 

@@ -13,6 +13,7 @@ from django.db import close_old_connections
 
 from clusters.watcher import Watcher
 from hub.events.queue import use_pool, wake
+from hub.events.task_names import TaskName
 from hub.events.worker_pool import Pool
 from hub.http.head_timeout import Connection
 
@@ -48,10 +49,10 @@ class Timer(threading.Thread):
         cleaned = time.monotonic()
         while not self._ended.wait(SWEEP_SECONDS):
             try:
-                wake("projects.sweep", priority=7)
-                wake("appsets.sweep", priority=7)
+                wake(TaskName.PROJECTS_SWEEP, priority=7)
+                wake(TaskName.APPSETS_SWEEP, priority=7)
                 if time.monotonic() - cleaned > CLEAN_SECONDS:
-                    wake("projects.clean_up", priority=9)
+                    wake(TaskName.PROJECTS_CLEAN_UP, priority=9)
                     cleaned = time.monotonic()
             except Exception:  # without sweeps nothing would go on once the database answers again
                 log.warning("a sweep failed; the next one tries again", exc_info=True)
@@ -94,8 +95,8 @@ class Embedded:
         self.pool.start()
         self.timer.start()
         self._watcher_thread.start()
-        wake("projects.sweep")
-        wake("appsets.sweep")
+        wake(TaskName.PROJECTS_SWEEP)
+        wake(TaskName.APPSETS_SWEEP)
 
     def on_ready(self, call: Callable[[], None]) -> None:
         """Call once the web server answers."""

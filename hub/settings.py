@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from hub.engine.errors import RuleError
 from hub.engine.outbound_addresses import Network, networks
 from hub.engine.retry import parse_duration
+from hub.events.task_names import TaskName
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 # Whatever the hub writes (database, mirrors, keys, logs) is for its own user: every process reads this file first.
@@ -339,9 +340,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BEAT_SCHEDULE = {
-    "sweep": {"task": "projects.sweep", "schedule": 5.0, "options": {"expires": 5.0}},
-    "sets": {"task": "appsets.sweep", "schedule": 5.0, "options": {"expires": 5.0}},
-    "clean-up": {"task": "projects.clean_up", "schedule": 3600.0},
+    "sweep": {"task": TaskName.PROJECTS_SWEEP.value, "schedule": 5.0, "options": {"expires": 5.0}},
+    "sets": {"task": TaskName.APPSETS_SWEEP.value, "schedule": 5.0, "options": {"expires": 5.0}},
+    "clean-up": {"task": TaskName.PROJECTS_CLEAN_UP.value, "schedule": 3600.0},
 }
 
 WORKER_THREADS = number("HUB_WORKER_THREADS", 6)

@@ -7,10 +7,11 @@ from django.utils import timezone
 from hub.access import grants
 from hub.audit import chain, forwarding
 from hub.auth import cache, group_refresh, sessions
+from hub.events.task_names import TaskName
 from hub.rest import idempotency
 
 
-@shared_task(name="hub.seal_trail")
+@shared_task(name=TaskName.HUB_SEAL_TRAIL)
 def seal_trail() -> None:
     """Write what ended by itself, tie new events to the chain, send them on."""
     grants.close_grants()
@@ -19,13 +20,13 @@ def seal_trail() -> None:
     forwarding.send()
 
 
-@shared_task(name="hub.refresh_groups")
+@shared_task(name=TaskName.HUB_REFRESH_GROUPS)
 def refresh_groups() -> None:
     """Ask identity providers for the groups of who is signed in, at most once in their interval."""
     group_refresh.refresh_due()
 
 
-@shared_task(name="hub.clean_up")
+@shared_task(name=TaskName.HUB_CLEAN_UP)
 def clean_up() -> None:
     """Seal what a long transaction left behind, sign, and remove what is kept no longer."""
     now = timezone.now()

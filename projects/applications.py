@@ -14,6 +14,7 @@ from hub.engine.errors import Conflict, Invalid, NotFound, NotPermitted, Outdate
 from hub.engine.parsing import parse_integer
 from hub.events.changes import publish
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from hub.models import Tombstone, next_version
 from projects.manifests import application_json, mirror, mirror_application, project_json
 from projects.models import FINALIZER, Application, Project
@@ -164,7 +165,7 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
             )
             mirror_application(application.pk)
             publish()
-            wake("projects.refresh", application.pk, priority=4)
+            wake(TaskName.PROJECTS_REFRESH, application.pk, priority=4)
     except IntegrityError as error:
         raise Conflict(
             f'application "{wanted.name}" was created by somebody else at the same moment'
@@ -179,13 +180,13 @@ def _owner_columns(owner: Owner | None) -> dict[str, Any]:
 def tell_owner(application: Application) -> None:
     """Have the application set that an application comes from look at it."""
     if application.owner:
-        wake("appsets.child_changed", application.namespace, application.owner, priority=4)
+        wake(TaskName.APPSETS_CHILD_CHANGED, application.namespace, application.owner, priority=4)
 
 
 def tell_rollout(application: Application) -> None:
     """Have the rollout that an application may be part of carried on; such a one never syncs by itself."""
     if application.owner and not application.is_automated:
-        wake("appsets.child_moved", application.namespace, application.owner, priority=4)
+        wake(TaskName.APPSETS_CHILD_MOVED, application.namespace, application.owner, priority=4)
 
 
 def _auditable(application: Application) -> dict[str, Any]:
@@ -282,7 +283,9 @@ def change(
         if owner is None:
             tell_owner(current)
         wake(
-            "projects.delete_application" if current.deletion_requested_at else "projects.refresh",
+            TaskName.PROJECTS_DELETE_APPLICATION
+            if current.deletion_requested_at
+            else TaskName.PROJECTS_REFRESH,
             current.pk,
             priority=2,
         )
@@ -337,7 +340,7 @@ def request_deletion(
         )
         mirror_application(current.pk)
         publish()
-        wake("projects.delete_application", current.pk, priority=2)
+        wake(TaskName.PROJECTS_DELETE_APPLICATION, current.pk, priority=2)
 
 
 def remove(application: Application) -> None:
@@ -420,7 +423,7 @@ def save_project(
         mirror(project_json(project))
         publish()
         for pk in concerned:
-            wake("projects.refresh", pk)
+            wake(TaskName.PROJECTS_REFRESH, pk)
     return project
 
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from projects import sources
 from projects.models import Application, Published
 from projects.sources.published import place_of
@@ -29,7 +30,7 @@ def hand_on(pk: int) -> None:
     known: Resolved = {}
     due = [a.pk for a in _candidates(row.place) if _is_moved(a, row.place, known)]
     mark_due(due)
-    wake("appsets.artifact_moved", row.place, priority=2)
+    wake(TaskName.APPSETS_ARTIFACT_MOVED, row.place, priority=2)
     Published.objects.filter(pk=pk, moved_at=row.moved_at).update(moved_at=None)
 
 

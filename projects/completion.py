@@ -15,6 +15,7 @@ from hub.engine.retry import retry_policy
 from hub.engine.status import Phase
 from hub.events.changes import publish
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from projects import sources
 from projects.applications import tell_rollout
 from projects.models import Application, ApplicationEvent, Operation, Revision
@@ -40,7 +41,7 @@ def let_wait(operation: Operation, message: str, delay: timedelta) -> None:
             Application.objects.filter(pk=operation.application_id).bump()
             publish()
     if delay < timedelta(seconds=10):
-        wake("projects.sync", operation.pk, delay=delay.total_seconds() + 0.05)
+        wake(TaskName.PROJECTS_SYNC, operation.pk, delay=delay.total_seconds() + 0.05)
 
 
 def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = True) -> None:
@@ -50,7 +51,7 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
     current = Operation.objects.filter(pk=operation.pk).values_list("phase", flat=True).first()
     if current == Phase.TERMINATING and operation.phase != Phase.TERMINATING:
         # Somebody ended it while this run was busy: the next run terminates it.
-        wake("projects.sync", operation.pk)
+        wake(TaskName.PROJECTS_SYNC, operation.pk)
         return
     if phase is not Phase.SUCCEEDED and retry and _retry(operation, message, now):
         return
@@ -96,7 +97,7 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
         )
         publish()
         tell_rollout(application)
-        wake("projects.refresh", application.pk, priority=2)
+        wake(TaskName.PROJECTS_REFRESH, application.pk, priority=2)
         _trim(application)
     log.info(
         "operation %s: %s",
@@ -180,7 +181,7 @@ def _retry(operation: Operation, message: str, now: datetime) -> bool:
         Application.objects.filter(pk=operation.application_id).bump()
         publish()
     if delay < timedelta(seconds=30):
-        wake("projects.sync", operation.pk, delay=delay.total_seconds() + 0.05)
+        wake(TaskName.PROJECTS_SYNC, operation.pk, delay=delay.total_seconds() + 0.05)
     return True
 
 

@@ -15,6 +15,7 @@ from hub.engine.resource import Manifest
 from hub.engine.sync_options import parse_options, resource_options
 from hub.events.changes import publish
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from projects import in_cluster
 from projects.applications import remove
 from projects.claims import claim
@@ -95,7 +96,7 @@ def _again(
         else:
             rows.bump(refresh_at=now + delay, conditions=[*kept, condition])
         publish()
-    wake("projects.refresh", application.pk, delay=delay.total_seconds() + 0.1)
+    wake(TaskName.PROJECTS_REFRESH, application.pk, delay=delay.total_seconds() + 0.1)
 
 
 def _delete(application: Application) -> None:
@@ -103,7 +104,7 @@ def _delete(application: Application) -> None:
         Operation.objects.filter(pk=application.operation.pk, phase="Running").update(
             phase="Terminating", due_at=timezone.now()
         )
-        wake("projects.sync", application.operation.pk, priority=1)
+        wake(TaskName.PROJECTS_SYNC, application.operation.pk, priority=1)
         raise Wait("waiting for the running operation to end")
     try:
         cluster = find_cluster(application.spec)

@@ -23,6 +23,7 @@ from hub.engine.status import (
 )
 from hub.engine.tree import is_usual
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from projects import sources
 from projects.claims import claim
 from projects.compare import comparison, live_digest
@@ -74,7 +75,7 @@ def follow_up(pk: int) -> None:
     """Wake the next look when something came in during the last one."""
     again = Application.objects.filter(pk=pk, refresh_at__lte=timezone.now()).exists()
     if again:
-        wake("projects.refresh", pk)
+        wake(TaskName.PROJECTS_REFRESH, pk)
 
 
 def look(application: Application) -> Outcome:
@@ -352,4 +353,4 @@ def request_refresh(application: Application, kind: str = "normal") -> None:
     Application.objects.filter(pk=application.pk).update(
         refresh_kind=kind, refresh_at=now, refresh_requested_at=now
     )
-    wake("projects.refresh", application.pk, priority=1)
+    wake(TaskName.PROJECTS_REFRESH, application.pk, priority=1)

@@ -31,6 +31,7 @@ from hub.engine.errors import EngineError, RetryLater, Stalled
 from hub.engine.resource import Manifest, ResourceKey
 from hub.engine.secret_masking import masked
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from hub.models import AuditEvent, PendingChange
 from projects.claims import claim
 from projects.models import Application
@@ -237,4 +238,4 @@ def wake_unknown() -> None:
     """Wake workers for the changes whose outcome nobody knows any more."""
     due = PendingChange.objects.filter(due_at__lte=timezone.now()).order_by("pk")
     for pk in due.values_list("pk", flat=True)[:100]:
-        wake("projects.resolve_change", pk, priority=4)
+        wake(TaskName.PROJECTS_RESOLVE_CHANGE, pk, priority=4)

@@ -21,6 +21,7 @@ from hub.engine.status import (
 )
 from hub.events.changes import publish
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from hub.models import next_version
 from projects.applications import tell_rollout
 from projects.compare import NOT_PERMITTED, REPEATED, UNANSWERED, Compared, is_delete_hook
@@ -512,7 +513,7 @@ def start_operation(
     )
     publish()
     tell_rollout(application)
-    wake("projects.sync", operation.pk, priority=2)
+    wake(TaskName.PROJECTS_SYNC, operation.pk, priority=2)
     return operation
 
 

@@ -40,6 +40,7 @@ from hub.engine.status import Phase
 from hub.engine.sync_options import resource_options
 from hub.events.changes import publish
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from projects import refusal_audit
 from projects.applying import OPERATION_ID, SETTLE_SECONDS, execute, hook_object, operation_id
 from projects.claims import claim
@@ -90,7 +91,7 @@ def step(pk: int) -> bool:
             log.warning(
                 "the database did not answer; the operation goes on", extra={"operation": pk}
             )
-            wake("projects.sync", pk, delay=1)
+            wake(TaskName.PROJECTS_SYNC, pk, delay=1)
         except Exception as error:  # a bug must end the operation in words, not hang it
             log.exception(
                 "operation failed",
@@ -208,7 +209,7 @@ def _show(run: Run) -> None:
     """Have the application compared while its operation goes on: what was applied has another status now."""
     # The live store knows it already, so that no watch will say that it changed.
     Application.objects.filter(pk=run.application.pk).update(refresh_at=timezone.now())
-    wake("projects.refresh", run.application.pk, priority=2)
+    wake(TaskName.PROJECTS_REFRESH, run.application.pk, priority=2)
 
 
 def _has_running_hook(run: Run) -> bool:
@@ -519,4 +520,4 @@ def terminate(application: Application, actor: str) -> None:
         for pk in application.operations.filter(phase=Phase.TERMINATING).values_list(
             "pk", flat=True
         ):
-            wake("projects.sync", pk, priority=1)
+            wake(TaskName.PROJECTS_SYNC, pk, priority=1)

@@ -11,6 +11,7 @@ from django.utils import timezone
 from clusters import schemas
 from hub.engine.errors import RetryLater, Stalled
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from projects import (
     artifact_triggers,
     deletion,
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 BATCH = 300
 
 
-@shared_task(name="projects.refresh", acks_late=True)
+@shared_task(name=TaskName.PROJECTS_REFRESH, acks_late=True)
 def refresh_application(pk: int) -> None:
     """Look at an application, or take its deletion on."""
     if Application.objects.filter(pk=pk, deletion_requested_at__isnull=False).exists():
@@ -44,82 +45,82 @@ def refresh_application(pk: int) -> None:
         refresh.refresh(pk)
 
 
-@shared_task(name="projects.sync", acks_late=True)
+@shared_task(name=TaskName.PROJECTS_SYNC, acks_late=True)
 def sync_operation(pk: int) -> None:
     """Take an operation on."""
     sync.step(pk)
 
 
-@shared_task(name="projects.delete_application", acks_late=True)
+@shared_task(name=TaskName.PROJECTS_DELETE_APPLICATION, acks_late=True)
 def delete_application(pk: int) -> None:
     """Take the deletion of an application on."""
     deletion.delete_application(pk)
 
 
-@shared_task(name="projects.poll", acks_late=True)
+@shared_task(name=TaskName.PROJECTS_POLL, acks_late=True)
 def poll(pk: int) -> None:
     """Ask a repository for its refs."""
     triggers.poll_remote(pk)
 
 
-@shared_task(name="projects.hand_on", acks_late=True)
+@shared_task(name=TaskName.PROJECTS_HAND_ON, acks_late=True)
 def hand_on(pk: int) -> None:
     """Make due what reads refs of a repository that moved."""
     triggers.hand_on(pk)
 
 
-@shared_task(name="projects.published", acks_late=True)
+@shared_task(name=TaskName.PROJECTS_PUBLISHED, acks_late=True)
 def published(pk: int) -> None:
     """Make due what reads a chart repository or registry that has something new."""
     artifact_triggers.hand_on(pk)
 
 
-@shared_task(name="projects.live_changed", acks_late=True)
+@shared_task(name=TaskName.PROJECTS_LIVE_CHANGED, acks_late=True)
 def live_changed() -> None:
     """Hand changes of live resources on."""
     triggers.live_changed()
 
 
-@shared_task(name="projects.capabilities_changed", acks_late=True)
+@shared_task(name=TaskName.PROJECTS_CAPABILITIES_CHANGED, acks_late=True)
 def capabilities_changed(pk: int) -> None:
     """Render again what asked for a cluster's versions, now that they are others."""
     triggers.capabilities_changed(pk)
 
 
-@shared_task(name="projects.cluster_changed", acks_late=True)
+@shared_task(name=TaskName.PROJECTS_CLUSTER_CHANGED, acks_late=True)
 def cluster_changed(pk: int) -> None:
     """Look at the applications of a cluster."""
     triggers.cluster_changed(pk)
 
 
-@shared_task(name="projects.resolve_change", acks_late=True)
+@shared_task(name=TaskName.PROJECTS_RESOLVE_CHANGE, acks_late=True)
 def resolve_change(pk: int) -> None:
     """Read the live object of a change whose outcome nobody knows."""
     resource_changes.resolve(pk)
 
 
-@shared_task(name="projects.sweep")
+@shared_task(name=TaskName.PROJECTS_SWEEP)
 def sweep() -> None:
     """Find everything that is due, and wake workers for it."""
     now = timezone.now()
     free = Q(claimed_until__isnull=True) | Q(claimed_until__lt=now)
-    due: list[tuple[str, Any]] = [
+    due: list[tuple[TaskName, Any]] = [
         (
-            "projects.sync",
+            TaskName.PROJECTS_SYNC,
             Operation.objects.filter(free, phase__in=["Running", "Terminating"], due_at__lte=now),
         ),
-        ("projects.poll", GitRemote.objects.filter(free, due_at__lte=now)),
-        ("projects.hand_on", GitRemote.objects.filter(free, moved_at__isnull=False)),
-        ("projects.refresh", Application.objects.filter(free, refresh_at__lte=now)),
+        (TaskName.PROJECTS_POLL, GitRemote.objects.filter(free, due_at__lte=now)),
+        (TaskName.PROJECTS_HAND_ON, GitRemote.objects.filter(free, moved_at__isnull=False)),
+        (TaskName.PROJECTS_REFRESH, Application.objects.filter(free, refresh_at__lte=now)),
     ]
-    due.append(("projects.published", Published.objects.filter(moved_at__isnull=False)))
+    due.append((TaskName.PROJECTS_PUBLISHED, Published.objects.filter(moved_at__isnull=False)))
     for name, query in due:
         for pk in query.order_by("pk").values_list("pk", flat=True)[:BATCH]:
             wake(name, pk, priority=6)
     wake_live()
     resource_changes.wake_unknown()
-    wake("hub.seal_trail", priority=8)
-    wake("hub.refresh_groups", priority=8)
+    wake(TaskName.HUB_SEAL_TRAIL, priority=8)
+    wake(TaskName.HUB_REFRESH_GROUPS, priority=8)
 
 
 def wake_live() -> None:
@@ -127,10 +128,10 @@ def wake_live() -> None:
     from clusters.models import LiveChange
 
     if LiveChange.objects.exists():
-        wake("projects.live_changed")
+        wake(TaskName.PROJECTS_LIVE_CHANGED)
 
 
-@shared_task(name="projects.clean_up")
+@shared_task(name=TaskName.PROJECTS_CLEAN_UP)
 def clean_up() -> None:
     """Drop what nobody needs any more: rendered manifests of a month ago, old failures, tombstones, events."""
     from hub.models import forget_tombstones
@@ -144,8 +145,8 @@ def clean_up() -> None:
     forget_tombstones(now - timedelta(days=1))
     ApplicationEvent.objects.filter(at__lt=now - timedelta(days=7)).delete()
     StatusChange.objects.filter(at__lt=now - timedelta(days=45)).delete()
-    wake("hub.clean_up", priority=9)
-    wake("appsets.clean_up", priority=9)
+    wake(TaskName.HUB_CLEAN_UP, priority=9)
+    wake(TaskName.APPSETS_CLEAN_UP, priority=9)
     for url in GitRemote.objects.values_list("url", flat=True):
         try:
             git.tidy(url)
@@ -153,7 +154,7 @@ def clean_up() -> None:
             log.warning("the copy of %s cannot be tidied: %s", url, error)
 
 
-@shared_task(name="clusters.changed")
+@shared_task(name=TaskName.CLUSTERS_CHANGED)
 def cluster_registered(pk: int) -> None:
     """Bind and look at the applications that wait for a cluster."""
     from clusters.models import Cluster
@@ -166,7 +167,7 @@ def cluster_registered(pk: int) -> None:
         triggers.cluster_changed(pk)
 
 
-@shared_task(name="clusters.removed")
+@shared_task(name=TaskName.CLUSTERS_REMOVED)
 def cluster_removed(pks: list[int]) -> None:
     """Look at the applications whose cluster was removed."""
     triggers.mark_due(pks)

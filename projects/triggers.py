@@ -21,6 +21,7 @@ from hub.engine.project_restrictions import folded_url, normal_url
 from hub.engine.repository_identity import repository_identity
 from hub.events.changes import publish
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from projects import sources
 from projects.claims import claim
 from projects.models import (
@@ -76,10 +77,10 @@ def live_changed() -> None:
             application__pk__one_of=found, phase__in=RUNNING
         ).values_list("pk", flat=True):
             Operation.objects.filter(pk=operation).update(due_at=timezone.now())
-            wake("projects.sync", operation, priority=2)
+            wake(TaskName.PROJECTS_SYNC, operation, priority=2)
         publish()
     if len(changes) == 200:
-        wake("projects.live_changed")
+        wake(TaskName.PROJECTS_LIVE_CHANGED)
 
 
 def _showing(change: LiveChange) -> set[int]:
@@ -123,7 +124,7 @@ def mark_due(pks: Any) -> None:
         with transaction.atomic():
             Application.objects.filter(pk__in=chunk).locked().update(refresh_at=now)
     for pk in ids:
-        wake("projects.refresh", pk)
+        wake(TaskName.PROJECTS_REFRESH, pk)
 
 
 def cluster_changed(cluster_id: int) -> None:
@@ -136,7 +137,7 @@ def cluster_changed(cluster_id: int) -> None:
         application__cluster=cluster, phase__in=RUNNING
     ).values_list("pk", flat=True):
         Operation.objects.filter(pk=operation).update(due_at=timezone.now())
-        wake("projects.sync", operation, priority=2)
+        wake(TaskName.PROJECTS_SYNC, operation, priority=2)
 
 
 def capabilities_changed(cluster_id: int) -> None:
@@ -162,7 +163,7 @@ def bind_waiting(cluster: Cluster) -> None:
             Application.objects.filter(pk=application.pk).update(
                 cluster=cluster, refresh_at=timezone.now()
             )
-            wake("projects.refresh", application.pk)
+            wake(TaskName.PROJECTS_REFRESH, application.pk)
 
 
 def poll_remote(pk: int) -> None:
@@ -207,7 +208,7 @@ def _hand_on(pk: int) -> None:
         return
     advance(remote)
     _ask_the_same(remote)
-    wake("appsets.refs_moved", bare_url(remote.url), tuple(remote.moved or ()), priority=2)
+    wake(TaskName.APPSETS_REFS_MOVED, bare_url(remote.url), tuple(remote.moved or ()), priority=2)
     GitRemote.objects.filter(pk=pk, moved_at=remote.moved_at).update(moved=[], moved_at=None)
 
 
@@ -215,9 +216,9 @@ def _follow_up(pk: int) -> None:
     """Wake what became due while the row was claimed, so that it does not wait for the sweep."""
     remote = GitRemote.objects.filter(pk=pk).only("due_at", "moved_at").first()
     if remote and remote.moved_at:
-        wake("projects.hand_on", pk, priority=1)
+        wake(TaskName.PROJECTS_HAND_ON, pk, priority=1)
     elif remote and remote.due_at <= timezone.now():
-        wake("projects.poll", pk, priority=1)
+        wake(TaskName.PROJECTS_POLL, pk, priority=1)
 
 
 def _ask_the_same(remote: GitRemote) -> None:
@@ -228,7 +229,7 @@ def _ask_the_same(remote: GitRemote) -> None:
         is_older = any(other.refs.get(n) != remote.refs.get(n) for n in names)
         if is_older and bare_url(other.url) == place:
             GitRemote.objects.filter(pk=other.pk).update(due_at=timezone.now())
-            wake("projects.poll", other.pk, priority=1)
+            wake(TaskName.PROJECTS_POLL, other.pk, priority=1)
 
 
 def bare_url(url: str) -> str:
@@ -350,7 +351,7 @@ def _move(moves: Sequence[tuple[int, list[str]]]) -> None:
                     owner=""
                 )
                 for namespace, owner in set(owned.values_list("namespace", "owner")):
-                    wake("appsets.child_moved", namespace, owner, priority=4)
+                    wake(TaskName.APPSETS_CHILD_MOVED, namespace, owner, priority=4)
 
 
 def push_received(urls: Iterable[str], moved: Sequence[tuple[str, str]]) -> int:
@@ -360,13 +361,13 @@ def push_received(urls: Iterable[str], moved: Sequence[tuple[str, str]]) -> int:
         that already has them all is not asked again.
     """
     wanted = {repository_identity(url) for url in urls if url}
-    wake("appsets.pushed", tuple(sorted(wanted)), priority=2)
+    wake(TaskName.APPSETS_PUSHED, tuple(sorted(wanted)), priority=2)
     found = [r for r in GitRemote.objects.all() if repository_identity(url_of(r.url)) in wanted]
     for remote in found:
         if all(is_commit(commit) and commit == remote.refs.get(ref) for ref, commit in moved):
             continue
         GitRemote.objects.filter(pk=remote.pk).update(due_at=timezone.now())
-        wake("projects.poll", remote.pk, priority=1)
+        wake(TaskName.PROJECTS_POLL, remote.pk, priority=1)
     return len(found)
 
 
@@ -394,7 +395,7 @@ def registry_pushed(place: str, tag: str) -> int:
 
     Shapes: `place` is `host/path` in lower case.
     """
-    wake("appsets.published", (place, tag), priority=2)
+    wake(TaskName.APPSETS_PUBLISHED, (place, tag), priority=2)
     name = place.rpartition("/")[2]
     candidates = Application.objects.alias(spec_text=Cast("spec", TextField())).filter(
         spec_text__icontains=name

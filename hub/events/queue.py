@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import transaction
 
 from hub.base.metrics import clock
+from hub.events.task_names import TaskName
 from hub.events.worker_pool import Pool
 
 log = logging.getLogger(__name__)
@@ -33,12 +34,12 @@ def pool_state() -> dict[str, int] | None:
     return _pool.state() if _pool is not None else None
 
 
-def wake(name: str, *args: Any, priority: int = 5, delay: float = 0) -> None:
+def wake(name: TaskName, *args: Any, priority: int = 5, delay: float = 0) -> None:
     """Ask a worker to run a task soon, once the transaction is committed.
 
     Units: `delay` in seconds; a smaller `priority` runs first.
     """
-    transaction.on_commit(lambda: _send(name, args, priority, delay))
+    transaction.on_commit(lambda: _send(str(name), args, priority, delay))
 
 
 def _send(name: str, args: tuple[Any, ...], priority: int, delay: float) -> None:

@@ -12,33 +12,10 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from hub.web.looks import look_of, tone
+
 register = template.Library()
-
-_LOOKS = {
-    "Healthy": ("ok", "healthy"),
-    "Synced": ("ok", "synced"),
-    "Succeeded": ("ok", "check"),
-    "Successful": ("ok", "healthy"),
-    "Progressing": ("busy", "progressing"),
-    "Running": ("busy", "progressing"),
-    "Pending": ("busy", "progressing"),
-    "Terminating": ("busy", "progressing"),
-    "OutOfSync": ("drift", "outofsync"),
-    "Degraded": ("bad", "degraded"),
-    "Failed": ("bad", "degraded"),
-    "Error": ("bad", "degraded"),
-    "Suspended": ("held", "suspended"),
-    "Waiting": ("held", "waiting"),
-    "Missing": ("none", "missing"),
-}
-_ROUND = {"Unknown": ("none", "unknown")}
-
-
-def look_of(word: str, *, sync: bool = False) -> tuple[str, str]:
-    """Return tone and icon of a state; a sync that is unknown is a square."""
-    if sync and word not in ("Synced", "OutOfSync"):
-        return "none", "syncunknown"
-    return _LOOKS.get(word) or _ROUND["Unknown"]
+register.filter("tone", tone)
 
 
 # A long list draws the same few states thousands of times.
@@ -55,27 +32,15 @@ def icon(name: str, css: str = "") -> SafeString:
 
 
 @register.simple_tag
-def icon_href(word: str) -> str:
-    """Return where the shape of a state is, for drawings."""
-    return f"{static('icons.svg')}#i-{look_of(word)[1]}"
-
-
-@register.simple_tag
 @lru_cache(512)
 def status(word: str, css: str = "", *, sync: bool = False) -> SafeString:
     """Return a state as shape and word."""
-    tone, name = look_of(word or "Unknown", sync=sync)
-    spin = " spin" if tone == "busy" else ""
+    of_state, name = look_of(word or "Unknown", sync=sync)
+    spin = " spin" if of_state == "busy" else ""
     drawn = icon(name, spin.strip())
     return format_html(
-        '<span class="status st-{} {}">{}{}</span>', tone, css, drawn, word or "Unknown"
+        '<span class="status st-{} {}">{}{}</span>', of_state, css, drawn, word or "Unknown"
     )
-
-
-@register.filter
-def tone(word: str) -> str:
-    """Return the tone of a state."""
-    return look_of(word)[0]
 
 
 @register.filter
@@ -150,14 +115,6 @@ def thousands(number: int) -> str:
 def as_query(values: dict[str, Any]) -> str:
     """Return a saved query as an address has it."""
     return urlencode(values, doseq=True)
-
-
-@register.filter
-def beside(lines: Any) -> Any:
-    """Return a unified difference as pairs of a left and a right line."""
-    from projects.pages.diff_view import beside as pairs
-
-    return pairs(lines)
 
 
 @register.filter

@@ -28,6 +28,7 @@ from hub.engine.shape_check import check_shape
 from hub.engine.source_integrity import signature_requirement
 from hub.engine.sync_options import parse_options
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from hub.models import setting
 from hub.rest.views import View, actor, body_map, must_agree
 from projects import applications, sources
@@ -349,7 +350,7 @@ class ConfirmDeletion(View):
             "pk", flat=True
         ):
             Operation.objects.filter(pk=pk).update(due_at=timezone.now())
-            wake("projects.sync", pk, priority=1)
+            wake(TaskName.PROJECTS_SYNC, pk, priority=1)
         return Response(application_json(changed))
 
 

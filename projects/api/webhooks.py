@@ -17,6 +17,7 @@ from hub.engine.errors import Invalid
 from hub.engine.parsing import parse_digits
 from hub.engine.strict_json import read_json
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from hub.http.body_sizes import UNSIGNED_WEBHOOK, too_large
 from projects import webhook_events
 from projects.triggers import push_received, registry_pushed
@@ -99,7 +100,7 @@ def _take(found: list[Event]) -> None:
         push_received({url for push in pushes for url in push.urls}, [*moved, *others])
     for event in dict.fromkeys(found[:MOST_EVENTS]):
         if isinstance(event, Pulls):
-            wake("appsets.pulls_changed", (event.place,), priority=2)
+            wake(TaskName.APPSETS_PULLS_CHANGED, (event.place,), priority=2)
         elif isinstance(event, Image):
             registry_pushed(event.place, event.tag)
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from hub.engine.project_restrictions import normal_url
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from projects.models import Published
 from projects.sources.credentials import reader_name
 
@@ -48,4 +49,4 @@ def learned(place: str, credentials: Mapping[str, Any], facts: Iterable[str]) ->
             return
         row.digest, row.moves, row.moved_at = digest, row.moves + 1, timezone.now()
         row.save()
-        wake("projects.published", row.pk, priority=1)
+        wake(TaskName.PROJECTS_PUBLISHED, row.pk, priority=1)

@@ -18,6 +18,7 @@ from hub.engine.errors import Invalid, RetryLater, Stalled
 from hub.engine.project_restrictions import normal_url
 from hub.engine.retry import Backoff
 from hub.events.queue import wake
+from hub.events.task_names import TaskName
 from projects.models import GitRemote
 from projects.sources import git
 from projects.sources.credentials import credentials_for, given_for, reader_name
@@ -158,7 +159,7 @@ def _store(remote: GitRemote, found: git.Refs, who: str, asked_at: datetime) -> 
         # Of very many all count as moved, so that the row stays small.
         remote.moved = sorted(names) if len(names) <= _MOST_MOVED else [ALL]
         remote.moved_at = timezone.now()
-        wake("projects.hand_on", remote.pk, priority=1)
+        wake(TaskName.PROJECTS_HAND_ON, remote.pk, priority=1)
     else:
         remote.moved, remote.moved_at = known.moved, known.moved_at
     remote.failures, remote.error = 0, ""

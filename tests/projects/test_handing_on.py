@@ -13,6 +13,7 @@ from support.sets import manifest, names_of
 
 from appsets.models import ApplicationSet
 from hub.events.queue import pool_state, wake
+from hub.events.task_names import TaskName
 from projects import triggers
 from projects.models import Application, GitRemote, Repository
 from projects.sources import charts as charts_module
@@ -38,7 +39,7 @@ def sync(hub, _repo):
 
 def poll(hub, repo):
     GitRemote.objects.filter(url=remotes.key_of(repo.url, "default")).update(due_at=timezone.now())
-    wake("projects.poll", GitRemote.objects.get(url=remotes.key_of(repo.url, "default")).pk)
+    wake(TaskName.PROJECTS_POLL, GitRemote.objects.get(url=remotes.key_of(repo.url, "default")).pk)
 
 
 def webhook(hub, repo):
@@ -54,7 +55,7 @@ def webhook(hub, repo):
 
 def generator(hub, repo):
     ApplicationSet.objects.filter(name="s").update(due_at=timezone.now())
-    wake("appsets.reconcile", ApplicationSet.objects.get(name="s").pk)
+    wake(TaskName.APPSETS_RECONCILE, ApplicationSet.objects.get(name="s").pk)
 
 
 def preview(hub, repo):

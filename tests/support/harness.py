@@ -13,6 +13,7 @@ from clusters.models import Cluster
 from clusters.watcher import Watcher
 from hub.embedded import find_task
 from hub.events.queue import use_pool, wake
+from hub.events.task_names import TaskName
 from hub.events.worker_pool import Pool
 from projects.models import Application
 
@@ -43,8 +44,8 @@ class Hub:
 
     def _sweep(self) -> None:
         while not self._stop.wait(0.5):
-            wake("projects.sweep")
-            wake("appsets.sweep")
+            wake(TaskName.PROJECTS_SWEEP)
+            wake(TaskName.APPSETS_SWEEP)
         connections.close_all()
 
     def stop(self) -> None:

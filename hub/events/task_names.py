@@ -1,0 +1,38 @@
+"""The names of all Celery tasks: messages under way carry them, so a name once given stays."""
+
+from enum import StrEnum
+
+
+class TaskName(StrEnum):
+    """A task that `hub.events.queue.wake` can ask for; the prefix is the app whose `tasks` has it."""
+
+    APPSETS_ARTIFACT_MOVED = "appsets.artifact_moved"
+    APPSETS_CHILD_CHANGED = "appsets.child_changed"
+    APPSETS_CHILD_MOVED = "appsets.child_moved"
+    APPSETS_CLEAN_UP = "appsets.clean_up"
+    APPSETS_CLUSTERS_CHANGED = "appsets.clusters_changed"
+    APPSETS_CONFIGURATION_CHANGED = "appsets.configuration_changed"
+    APPSETS_PUBLISHED = "appsets.published"
+    APPSETS_PULLS_CHANGED = "appsets.pulls_changed"
+    APPSETS_PUSHED = "appsets.pushed"
+    APPSETS_RECONCILE = "appsets.reconcile"
+    APPSETS_REFS_MOVED = "appsets.refs_moved"
+    APPSETS_ROLL = "appsets.roll"
+    APPSETS_SWEEP = "appsets.sweep"
+    CLUSTERS_CHANGED = "clusters.changed"
+    CLUSTERS_REMOVED = "clusters.removed"
+    HUB_CLEAN_UP = "hub.clean_up"
+    HUB_REFRESH_GROUPS = "hub.refresh_groups"
+    HUB_SEAL_TRAIL = "hub.seal_trail"
+    PROJECTS_CAPABILITIES_CHANGED = "projects.capabilities_changed"
+    PROJECTS_CLEAN_UP = "projects.clean_up"
+    PROJECTS_CLUSTER_CHANGED = "projects.cluster_changed"
+    PROJECTS_DELETE_APPLICATION = "projects.delete_application"
+    PROJECTS_HAND_ON = "projects.hand_on"
+    PROJECTS_LIVE_CHANGED = "projects.live_changed"
+    PROJECTS_POLL = "projects.poll"
+    PROJECTS_PUBLISHED = "projects.published"
+    PROJECTS_REFRESH = "projects.refresh"
+    PROJECTS_RESOLVE_CHANGE = "projects.resolve_change"
+    PROJECTS_SWEEP = "projects.sweep"
+    PROJECTS_SYNC = "projects.sync"

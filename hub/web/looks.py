@@ -1,0 +1,32 @@
+"""How pages draw states: tone and icon of each word."""
+
+_LOOKS = {
+    "Healthy": ("ok", "healthy"),
+    "Synced": ("ok", "synced"),
+    "Succeeded": ("ok", "check"),
+    "Successful": ("ok", "healthy"),
+    "Progressing": ("busy", "progressing"),
+    "Running": ("busy", "progressing"),
+    "Pending": ("busy", "progressing"),
+    "Terminating": ("busy", "progressing"),
+    "OutOfSync": ("drift", "outofsync"),
+    "Degraded": ("bad", "degraded"),
+    "Failed": ("bad", "degraded"),
+    "Error": ("bad", "degraded"),
+    "Suspended": ("held", "suspended"),
+    "Waiting": ("held", "waiting"),
+    "Missing": ("none", "missing"),
+}
+_ROUND = {"Unknown": ("none", "unknown")}
+
+
+def look_of(word: str, *, sync: bool = False) -> tuple[str, str]:
+    """Return tone and icon of a state; a sync that is unknown is a square."""
+    if sync and word not in ("Synced", "OutOfSync"):
+        return "none", "syncunknown"
+    return _LOOKS.get(word) or _ROUND["Unknown"]
+
+
+def tone(word: str) -> str:
+    """Return the tone of a state."""
+    return look_of(word)[0]
