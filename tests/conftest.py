@@ -47,14 +47,24 @@ def _data_folder():
 
 
 @pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings):
+    """A database of tests need not survive a power cut: SQLite waits for no disk."""
+    options = django_settings.DATABASES["default"].get("OPTIONS", {})
+    if "init_command" in options:
+        options["init_command"] += "PRAGMA synchronous=OFF;"
+
+
+@pytest.fixture(scope="session")
 def django_db_setup(django_db_setup, django_db_blocker):
     """The tables are emptied between tests, which the guards of the trail would refuse: a test that is about them installs them."""
     from django.db import connection
+    from support import tables
 
     from hub.audit.append_only import remove
 
     with django_db_blocker.unblock():
         remove(connection)
+    tables.use_instead_of_flush()
 
 
 @pytest.fixture(autouse=True)
