@@ -143,7 +143,7 @@ class Jq:
         # The worker writes letters beyond ASCII as escapes, which are up to three times as long.
         found = self._answered("jq", expression, data, data, limit=len(data) * 4 + 65_536)
         if not isinstance(found, dict):
-            raise RuleError(f"jqPathExpressions: {expression!r} is no path: it leaves no object")
+            raise RuleError(f"jqPathExpressions: {expression!r} selects the whole resource")
         return found
 
     def paths(self, expression: str, value: Any) -> list[list[str | int]]:

@@ -176,7 +176,7 @@ def _unpacked(
         try:
             key.verify(signature, manifest)
         except InvalidSignature:
-            problems.append("manifest.json: its signature is not of the given key")
+            problems.append("manifest.json: not signed by the given key")
     for name, content in files.items():
         # The events themselves are checked row by row, so that the bad row is named.
         if name != "events.jsonl" and digests.get(name) != hashlib.sha256(content).hexdigest():

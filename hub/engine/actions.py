@@ -1,4 +1,4 @@
-"""Resource actions: Argo CD's names for Kubernetes' own kinds, and scripts of its form."""
+"""Resource actions: the built-in ones, named as in Argo CD, and user-defined Lua scripts."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from hub.engine.resource import Manifest, resource_key
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an action does: a resource to create, or a merge patch of an existing one."""
+    """The effect of an action: a resource to create, or an existing one to patch."""
 
     operation: str
     resource: Manifest
@@ -22,7 +22,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ActionScript:
-    """A user's scripts for one kind: which actions there are, and what each does."""
+    """The user-defined scripts of one kind: one discovers actions, one per action performs it."""
 
     discovery: str = ""
     definitions: Mapping[str, str] = field(default_factory=dict)
@@ -102,10 +102,11 @@ def perform(
     unique: str,
     script: ActionScript | None = None,
 ) -> list[Change]:
-    """Return the changes that an action makes.
+    """Return the changes to make for an action.
 
     Units: `now` is an RFC 3339 time; `unique` a short suffix for names of created resources.
-    Raises: RuleError for an action that the kind does not have, or that is disabled, or a bad parameter.
+    Raises: RuleError for an action that the kind does not have or that is disabled, and for an
+        invalid parameter.
     """
     if script and name in script.definitions:
         return _scripted(live, lua.run(script.definitions[name], live, params))
@@ -116,7 +117,7 @@ def perform(
             f"{key.kind} has no action {name!r}; it has {', '.join(sorted(offers)) or 'none'}"
         )
     if offers[name].get("disabled"):
-        raise RuleError(f"action {name!r} is disabled for {key.kind} {key.name} as it is now")
+        raise RuleError(f"action {name!r} is currently disabled for {key.kind} {key.name}")
     with _of_its_kind(live):
         if name == "create-job":
             return [Change("create", _job_of(live, unique))]
@@ -131,7 +132,8 @@ def _of_its_kind(live: Manifest) -> Iterator[None]:
         raise
     except MALFORMED_OBJECT as error:
         raise RuleError(
-            f"{live.get('kind')} has fields of a shape that its kind does not have: there is no action for it"
+            f"{live.get('kind')} has malformed fields, so it has no actions: "
+            "fix the resource in the cluster"
         ) from error
 
 
@@ -208,7 +210,7 @@ def _scripted(live: Manifest, result: Any) -> list[Change]:
 
 
 def _as_live(live: Any, changed: Any) -> Any:
-    # Lua has one table type: an empty one comes back as a map, where the live resource had a list.
+    # Lua has a single table type: an empty list comes back as an empty map.
     if isinstance(live, dict) and isinstance(changed, dict):
         return {k: _as_live(live.get(k), v) for k, v in changed.items()}
     if isinstance(live, list) and changed == {}:

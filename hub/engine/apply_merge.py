@@ -1,8 +1,8 @@
-"""Look how a manifest and a live resource differ, and say what applying the one makes of the other.
+"""Predict the result of a server-side apply from field ownership and the cluster's schema.
 
-This is server-side apply done here, by field ownership and the cluster's schema: fields that the
-manifest states change, fields that we applied before and it states no more go, the rest stays.
-What only the server can know is a doubt: then it is asked, once.
+Fields that the manifest sets change, fields that we applied before and that it no longer sets are
+removed, all others stay. Where only the server knows the result, a doubt is recorded, and a dry run
+decides.
 """
 
 import hashlib
@@ -30,44 +30,44 @@ from hub.engine.resource import Manifest, annotations_of, is_builtin, resource_k
 from hub.engine.schema import ABSENT, ANY, LIST, OBJECT, Type
 
 Path = tuple[Any, ...]
-"""Steps from the root: a field, or the pairs of key and value that name an element of a list."""
+"""Steps from the root: a field, or the (key, value) pairs of a list element."""
 
 
 class Uncertain(StrEnum):
-    """What becomes of a place of which only the server knows whether applying changes it."""
+    """The assumed result for a field where only the server knows whether an apply changes it."""
 
     CHANGED = "changed"
     KEPT = "kept"
     LIKELY = "likely"
-    """As is most likely by what is known of the kind: for where the server cannot be asked."""
+    """The most likely result for this kind, if no dry run is possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A place where the live resource is not, word for word, what the manifest states."""
+    """A field where the live value differs from the manifest."""
 
     path: Path
     is_sure: bool
-    """Whether applying changes it, unless a webhook or a default of the server's brings it back."""
+    """Whether an apply changes it, unless a webhook or a default restores it."""
     live: Any
-    """What is there, `ABSENT` when nothing is."""
+    """The live value, `ABSENT` if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """Who has set the fields of a live resource."""
+    """The owners of the fields of a live resource."""
 
     ours: Fields | None
-    """What we applied, None when we applied nothing."""
+    """The fields that we applied, None if we applied nothing."""
     others: Callable[[], Fields]
     is_annotation: bool = False
-    """Whether an annotation tells it, and not the server: then a dry run removes nothing."""
+    """Whether it comes from the last-applied annotation; a dry run then removes nothing."""
 
 
 def ownership(live: Manifest, type_: Type = OBJECT) -> Ownership:
-    """Return who owns the fields of a live resource.
+    """Return the owners of the fields of a live resource.
 
-    A resource that was last applied by a client-side apply tells it by its annotation.
+    After a client-side apply they come from the last-applied annotation.
     """
     owned = owned_fields(live)
     text = annotations_of(live).get(LAST_APPLIED)
@@ -92,9 +92,9 @@ def merge_for_apply(
     owner: Ownership,
     weigh: Uncertain = Uncertain.CHANGED,
 ) -> tuple[Manifest, list[Doubt]]:
-    """Return what `live` becomes when `wanted` is applied, and where that is not certain to be what it is.
+    """Return the predicted result of applying `wanted` to `live`, and the doubts about it.
 
-    Without a doubt the first is `live` itself, and applying changes nothing.
+    Without doubts the result is `live` itself: an apply changes nothing.
     """
     builtin = is_builtin(resource_key(wanted).group)
     merge = _Merge(
@@ -105,15 +105,15 @@ def merge_for_apply(
 
 
 def predict_apply(wanted: Manifest, live: Manifest, type_: Type, owner: Ownership) -> Manifest:
-    """Return what `live` most likely becomes when `wanted` is applied."""
+    """Return the most likely result of applying `wanted` to `live`."""
     return merge_for_apply(wanted, live, type_, owner, Uncertain.LIKELY)[0]
 
 
 def digest_of_doubts(doubts: list[Doubt]) -> str:
-    """Return the digest of what is there where the live resource is in doubt.
+    """Return the digest of the live values in doubt.
 
-    Everywhere else it is as the manifest states, or the manifest says nothing of it: an answer of the server's
-    holds as long as these places are as they were.
+    Everything else equals the manifest or is not in it, so a dry run's response stays valid while
+    these values are unchanged.
     """
     found = [[d.path, d.live is ABSENT, None if d.live is ABSENT else d.live] for d in doubts]
     text = orjson.dumps(found, default=str, option=orjson.OPT_SORT_KEYS)
@@ -121,7 +121,7 @@ def digest_of_doubts(doubts: list[Doubt]) -> str:
 
 
 class _Merge:
-    """One merge: what is certain is done, what is not is noted."""
+    """One merge: applies what is certain and records doubts."""
 
     __slots__ = ("_applied", "_builtin", "_others", "_theirs", "_typed", "_weigh", "doubts")
 
@@ -147,7 +147,7 @@ class _Merge:
         ours: Fields | None,
         path: Path,
     ) -> dict[str, Any]:
-        """Return `live` with the fields of `wanted`; itself when that changes nothing."""
+        """Merge `wanted` into `live`; return `live` itself if nothing changes."""
         result = live
         for name, value in wanted.items():
             current = live.get(name)
@@ -182,7 +182,7 @@ class _Merge:
         if not is_zero(wanted):
             return self._changed(path, ABSENT, wanted)
         if _has(ours, wanted):
-            # The server took it from us and does not write it down: that is how it stores a zero.
+            # We applied it, and the server omits zero values.
             return ABSENT
         kept = self._builtin and not self._applied
         return self._unsure(path, ABSENT, wanted, likely=ABSENT if kept else wanted)
@@ -191,7 +191,7 @@ class _Merge:
         found = _compared(wanted, live, type_)
         if found == _SAME:
             return live
-        # A definition publishes all of its defaults: what is beyond them was put there by somebody.
+        # A CustomResourceDefinition publishes all its defaults; someone set any other value.
         publishes = self._typed and not self._builtin and type_.shape != ANY
         if found == _OTHER or publishes:
             return self._changed(path, live, wanted)
@@ -200,7 +200,7 @@ class _Merge:
     def _set(
         self, wanted: list[Any], live: list[Any], ours: Fields | None, path: Path
     ) -> list[Any]:
-        # Written as JSON, so that what is no text, which anybody may write, can be looked up too.
+        # As JSON text, since members may be unhashable.
         names = {_as_json(item): item for item in wanted}
         dropped = members_of(ours) - names.keys()
         theirs = members_of(self._theirs_at(path)) if dropped else set()
@@ -218,7 +218,7 @@ class _Merge:
             return self._whole(wanted, live, type_, path)
         by_key = {type_.key_of(item): item for item in live}
         if len(by_key) != len(live):
-            # The server keeps what a client-side apply gave it twice, and says itself what becomes of it.
+            # Duplicate keys from a client-side apply: only the server knows how it merges them.
             return self._whole(wanted, live, type_, path)
         inner, mine = type_.element, elements_of(ours, type_)
         merged: dict[Any, Any] = {}
@@ -246,7 +246,7 @@ class _Merge:
         type_: Type,
         path: Path,
     ) -> list[tuple[Any, Any]]:
-        """Return the elements that we state no more and others have too, without what was only ours."""
+        """Return elements that we no longer set but others do, without the fields only we owned."""
         left = [key for key in live if key in mine and key not in wanted]
         theirs = elements_of(self._theirs_at(path), type_) if left else {}
         result = []
@@ -267,7 +267,7 @@ class _Merge:
         path: Path,
         theirs: Fields | None = None,
     ) -> None:
-        """Take what we applied and state no more out of a map, except what others have too."""
+        """Remove a field that we applied and no longer set, except the parts that others own."""
         others = child_of(theirs if theirs is not None else self._theirs_at(path[:-1]), name)
         rest = _without(result[name], ours, others)
         if rest is result[name]:
@@ -327,7 +327,7 @@ def _without(live: Any, ours: Fields, theirs: Fields | None) -> Any:
 
 
 def _order(wanted: Any, kept: Any, live: Any) -> list[Any]:
-    """Return the keys of a merged list: as they are where that agrees with the manifest, else as it has them."""
+    """Return the keys of a merged list, in live order if the manifest agrees, else in its order."""
     if [k for k in kept if k in wanted] == [k for k in wanted if k in live]:
         return [*kept, *(k for k in wanted if k not in kept)]
     return [*wanted, *(k for k in kept if k not in wanted)]
@@ -338,14 +338,14 @@ def _as_json(value: Any) -> str:
 
 
 def is_zero(value: Any) -> bool:
-    """Return whether a value is one that servers need not write down."""
+    """Return whether a value is a zero value, which servers may omit."""
     if isinstance(value, dict):
         return all(is_zero(inner) for inner in value.values())
     return value in (None, "", False, 0) or value == []
 
 
 def _has(ours: Fields | None, wanted: Any) -> bool:
-    """Return whether we applied a value, and all that is in it."""
+    """Return whether we applied a value and its entire content."""
     if ours is None:
         return False
     if isinstance(wanted, dict):
@@ -354,11 +354,11 @@ def _has(ours: Fields | None, wanted: Any) -> bool:
 
 
 _SAME, _EMPTY, _UNSURE, _OTHER = range(4)
-"""The same; but for empty values that the manifest does not state; perhaps the same; something else."""
+"""Equal; equal except for empty values missing in the manifest; possibly equal; different."""
 
 
 def _compared(wanted: Any, live: Any, type_: Type) -> int:
-    """Return how two values that are replaced whole compare."""
+    """Compare two values that are replaced as a whole."""
     if isinstance(wanted, dict) and isinstance(live, dict):
         return _worst(_compared_fields(wanted, live, type_))
     if isinstance(wanted, list) and isinstance(live, list):
@@ -373,11 +373,12 @@ def _compared_fields(wanted: dict[str, Any], live: dict[str, Any], type_: Type) 
     for name in wanted.keys() | live.keys():
         one, other = wanted.get(name), live.get(name)
         if other is None:
-            yield _SAME if one is None else _UNSURE if is_zero(one) else _OTHER
+            zero = _UNSURE if is_zero(one) else _OTHER
+            yield _SAME if one is None else zero
         elif one is None:
-            # Kubernetes' own kinds do not publish all of the defaults that they fill in.
-            known = type_.field(name).is_default(other)
-            yield _SAME if known else _EMPTY if is_zero(other) else _UNSURE
+            # Built-in kinds do not publish all of their defaults.
+            empty = _EMPTY if is_zero(other) else _UNSURE
+            yield _SAME if type_.field(name).is_default(other) else empty
         else:
             yield _compared(one, other, type_.field(name))
 
@@ -394,9 +395,9 @@ def _worst(found: Iterable[int]) -> int:
 def filter_dry_run(
     answer: Manifest, live: Manifest, wanted: Manifest, type_: Type, owner: Ownership
 ) -> Manifest:
-    """Return what a dry run answers, without what webhooks do to fields that are none of ours.
+    """Return the response of a dry run without changes that webhooks make to others' fields.
 
-    A field that the manifest does not state and that we did not apply is as it is in `live`.
+    A field that the manifest does not set and that we did not apply keeps its value from `live`.
     Source: as the server-side diff of Argo CD 3.6 without `IncludeMutationWebhook`.
     """
     return dict(_answered(answer, live, wanted, type_, owner.ours, gone=owner.is_annotation))

@@ -1,7 +1,7 @@
-"""The audit trail as a chain of digests: made, and checked without a database.
+"""The hash chain of the audit trail: build and verify it without a database.
 
-Each link is `sha256(previous hash, sequence, digest of the event)`; a checkpoint signs a link. Who
-holds only the public key can tell whether a row was altered, left out or moved.
+Each link is `sha256(previous hash, sequence, digest of the event)`, and a checkpoint signs a link.
+The public key alone is enough to detect a row that was altered, removed or moved.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ GENESIS = "0" * 64
 
 
 def canonical(value: Any) -> bytes:
-    """Return the one way to write a JSON value."""
+    """Serialize a JSON value canonically."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
@@ -34,7 +34,7 @@ def digest_of(event: Mapping[str, Any]) -> str:
 
 
 def link_hash(previous: str, sequence: int, digest: str) -> str:
-    """Return the hash of a link that follows another."""
+    """Return the hash of the link that follows `previous`."""
     return hashlib.sha256(f"flotilla link\0{previous}\0{sequence}\0{digest}".encode()).hexdigest()
 
 
@@ -43,7 +43,7 @@ def _statement(sequence: int, hash_: str, at: str) -> bytes:
 
 
 def key_id(public: Ed25519PublicKey) -> str:
-    """Return the name of a key: the beginning of its digest."""
+    """Return the id of a public key: the first 16 characters of its digest."""
     return hashlib.sha256(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()[:16]
 
 
@@ -53,7 +53,7 @@ def sign(key: Ed25519PrivateKey, sequence: int, hash_: str, at: str) -> str:
 
 
 def is_signed(public: Ed25519PublicKey, checkpoint: Mapping[str, Any]) -> bool:
-    """Return whether a checkpoint carries the signature of a key."""
+    """Return whether a checkpoint has a valid signature of this key."""
     try:
         public.verify(
             b64decode(str(checkpoint["signature"])),
@@ -66,7 +66,7 @@ def is_signed(public: Ed25519PublicKey, checkpoint: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check of a trail found."""
+    """The result of verifying a trail."""
 
     checked: int = 0
     first: int = 0
@@ -74,13 +74,13 @@ class Verdict:
     head: str = GENESIS
     checkpoints: int = 0
     last_signed: int = 0
-    """The last sequence that a valid signature covers; later rows rest on the chain alone."""
+    """The last sequence covered by a valid signature; later rows are protected by hashes only."""
     expired: int = 0
     problems: tuple[str, ...] = ()
 
     @property
     def is_intact(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether the verification found no problem."""
         return not self.problems
 
 
@@ -104,10 +104,11 @@ def verify(
     anchor: tuple[int, str] = (0, GENESIS),
     most: int = 20,
 ) -> Verdict:
-    """Check rows in the order in which they are given; the first problem names the first bad row.
+    """Verify rows in the given order; the first problem names the first bad row.
 
-    Shapes: a row is `{sequence, digest, hash, event}`; `event` is absent where only the chain is shown,
-        and `expired: true` where retention removed it. `anchor` is the (sequence, hash) before the first row.
+    Shapes: a row is `{sequence, digest, hash, event}`; `event` is missing where only the chain
+        was exported, and `expired: true` where retention removed it. `anchor` is the
+        (sequence, hash) before the first row.
     """
     state = _Check(keys, expected=anchor[0] + 1, previous=anchor[1])
     state.hashes[anchor[0]] = anchor[1]
@@ -136,14 +137,14 @@ def _check_row(state: _Check, row: Mapping[str, Any]) -> None:
         sequence, digest, hash_ = int(row["sequence"]), str(row["digest"]), str(row["hash"])
     except (KeyError, TypeError, ValueError):
         state.problems.append(
-            f"row after {state.expected - 1}: it has no sequence, digest and hash"
+            f"row after {state.expected - 1}: sequence, digest or hash is missing"
         )
         return
     state.first = state.first or sequence
     if sequence != state.expected:
         if sequence < state.expected:
             state.problems.append(
-                f"row {sequence}: it comes again or out of order, after {state.expected - 1}"
+                f"row {sequence}: duplicate or out of order, after row {state.expected - 1}"
             )
             return
         missing = (
@@ -152,19 +153,20 @@ def _check_row(state: _Check, row: Mapping[str, Any]) -> None:
             else f"{state.expected} to {sequence - 1}"
         )
         state.problems.append(f"row {state.expected}: missing ({missing})")
-        # From here on the chain is followed from what the row itself says.
+        # The previous hash is unknown: continue from this row's own hash.
         state.previous = ""
     event = row.get("event")
     if event is not None:
         if digest_of(event) != digest:
             state.problems.append(
-                f"row {sequence}: its event was altered: it does not have the digest of the chain"
+                f"row {sequence}: the event was altered: it does not match the digest in the chain"
             )
     elif row.get("expired"):
         state.expired += 1
     if state.previous and link_hash(state.previous, sequence, digest) != hash_:
         state.problems.append(
-            f"row {sequence}: its link does not follow from row {sequence - 1}: altered or reordered"
+            f"row {sequence}: the hash does not follow from row {sequence - 1}: "
+            "altered or reordered"
         )
     state.checked += 1
     state.hashes[sequence] = hash_
@@ -175,19 +177,19 @@ def _check_signature(state: _Check, checkpoint: Mapping[str, Any]) -> int:
     try:
         sequence, hash_ = int(checkpoint["sequence"]), str(checkpoint["hash"])
     except (KeyError, TypeError, ValueError):
-        state.problems.append("a checkpoint has no sequence and hash")
+        state.problems.append("a checkpoint has no sequence or no hash")
         return 0
     if state.keys and not any(is_signed(key, checkpoint) for key in state.keys):
-        state.problems.append(f"checkpoint {sequence}: its signature is not of the given key")
+        state.problems.append(f"checkpoint {sequence}: not signed by the given key")
         return 0
     known = state.hashes.get(sequence)
     if known is None:
         if sequence >= state.expected:
             state.problems.append(
-                f"row {state.expected}: missing: a signed checkpoint knows rows up to {sequence}"
+                f"row {state.expected}: missing: a signed checkpoint covers rows up to {sequence}"
             )
         return 0
     if known != hash_:
-        state.problems.append(f"row {sequence}: its hash is not what checkpoint {sequence} signed")
+        state.problems.append(f"row {sequence}: the hash differs from the signed checkpoint")
         return 0
     return sequence if state.keys else 0

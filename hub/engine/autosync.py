@@ -1,4 +1,4 @@
-"""Decide whether an application is synced now without being asked."""
+"""Decide whether automated sync starts an operation now."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from hub.engine.status import Phase, ResourceState, Sync
 
 @dataclass(frozen=True, slots=True)
 class LastOperation:
-    """The last operation of an application, as far as the decision needs it."""
+    """The part of an application's last operation that the decision depends on."""
 
     phase: Phase
     revisions: tuple[str, ...]
@@ -23,14 +23,14 @@ class LastOperation:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether to start an operation, or why not and when to look again."""
+    """Whether to start an operation; otherwise why not, and when to check again."""
 
     start: bool
     heal: bool = False
-    """Only the resources that are not Synced, and no hooks."""
+    """Whether this is a self-heal: only resources that are out of sync, and no hooks."""
     error: str = ""
     is_refused: bool = False
-    """A rule keeps it from starting; the error says which."""
+    """Whether a rule prevents the sync; `error` says which."""
     look_again: timedelta | None = None
 
 
@@ -52,10 +52,10 @@ def decide(
     now: datetime,
     backoff: Backoff = SELF_HEAL_BACKOFF,
 ) -> Decision:
-    """Return whether to sync.
+    """Return whether to start an automated sync.
 
-    Shapes: `wanted` carries the revisions and sources that the comparison used.
-    Source: as Argo CD 3.6, in its order, without sync windows.
+    Shapes: `wanted` has the revisions and sources that the comparison used.
+    Source: as Argo CD 3.6, checks in the same order, except for sync windows.
     """
     if status is not Sync.OUT_OF_SYNC:
         return NO
@@ -71,7 +71,8 @@ def decide(
         return Decision(
             start=False,
             is_refused=True,
-            error=f"Skipping sync attempt to {', '.join(wanted.revisions)}: auto-sync will wipe out all resources",
+            error=f"Skipping sync attempt to {', '.join(wanted.revisions)}: "
+            "auto-sync will wipe out all resources",
         )
     if last is None or (last.revisions, last.sources) != (wanted.revisions, wanted.sources):
         return Decision(start=True)

@@ -1,4 +1,4 @@
-"""Say whether a change of a live object was made, by the object as it is now."""
+"""Determine from a live resource whether an earlier change took effect."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ _NOISE = ("managedFields", "resourceVersion", "generation", "creationTimestamp",
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a change."""
+    """The outcome of a change."""
 
     outcome: str
-    """`allowed` where it was made, `failed` where it was not, `unknown` where the object does not say it."""
+    """`allowed` if it took effect, `failed` if not, `unknown` if the resource does not tell."""
     why: str = ""
 
 
 def without_noise(manifest: Manifest) -> Manifest:
-    """Return a manifest without what a server counts and notes, and what controllers report."""
+    """Return a manifest without server-side metadata and status."""
     metadata = manifest.get("metadata")
     if not isinstance(metadata, dict):
         return {k: v for k, v in manifest.items() if k != "status"}
@@ -31,7 +31,7 @@ def without_noise(manifest: Manifest) -> Manifest:
 
 
 def fingerprint(manifest: Manifest) -> dict[str, str]:
-    """Return what tells one state of an object from another: uid, version, and what we are noted to have changed."""
+    """Return what identifies a version of a resource: uid, resourceVersion, our own updates."""
     metadata = manifest.get("metadata") or {}
     entries = metadata.get("managedFields") or []
     own = [e for e in entries if isinstance(e, dict) and e.get("manager") == MANAGER]
@@ -43,10 +43,10 @@ def fingerprint(manifest: Manifest) -> dict[str, str]:
 
 
 def outcome_of(plan: Mapping[str, Any], current: Manifest | None) -> Outcome:
-    """Return whether a change was made.
+    """Return whether a change took effect.
 
-    Shapes: `plan` has `how`, `patch` and `fingerprint`, the one of the object before the change; `current` is the
-        object now, None where there is none.
+    Shapes: `plan` has `how`, `patch` and `fingerprint` (of the resource before the change);
+        `current` is the live resource, None if it does not exist.
     """
     how, before = plan.get("how"), plan.get("fingerprint") or {}
     if how == CREATE:
@@ -58,35 +58,33 @@ def outcome_of(plan: Mapping[str, Any], current: Manifest | None) -> Outcome:
     if current is None or not is_same:
         return Outcome(
             "unknown",
-            "the object was deleted since, and does not say whether it was changed before",
+            "the resource was deleted since; whether it was changed before is unknown",
         )
     if now["resourceVersion"] == before.get("resourceVersion"):
-        return Outcome(
-            "failed", f"it was not made: resourceVersion is still {now['resourceVersion']}"
-        )
+        return Outcome("failed", f"not applied: resourceVersion is still {now['resourceVersion']}")
     if contains_patch(current, plan.get("patch")):
-        return Outcome("allowed", "it was made: the object has what was asked for")
+        return Outcome("allowed", "applied: the resource has the requested values")
     if now["own"] != before.get("own"):
-        return Outcome("allowed", "it was made, and somebody else changed the object since")
-    return Outcome("failed", "it was not made: the object was changed by others only")
+        return Outcome("allowed", "applied, and the resource was changed again since")
+    return Outcome("failed", "not applied: the resource was changed only by others")
 
 
 def _created(current: Manifest | None) -> Outcome:
     if current is None:
-        return Outcome("failed", "it was not made: the object does not exist")
-    return Outcome("allowed", "it was made: the object exists")
+        return Outcome("failed", "not applied: the resource does not exist")
+    return Outcome("allowed", "applied: the resource exists")
 
 
 def _deleted(current: Manifest | None) -> Outcome:
     if current is None:
-        return Outcome("allowed", "it was made: the object is gone")
+        return Outcome("allowed", "applied: the resource no longer exists")
     if (current.get("metadata") or {}).get("deletionTimestamp"):
-        return Outcome("allowed", "it was made: the object is being deleted")
-    return Outcome("failed", "it was not made: the object is there, and nobody deletes it")
+        return Outcome("allowed", "applied: the resource is being deleted")
+    return Outcome("failed", "not applied: the resource exists and is not being deleted")
 
 
 def contains_patch(current: Any, patch: Any) -> bool:
-    """Return whether an object has everything that a patch sets, and nothing that it takes away.
+    """Return whether a resource has every value that a patch sets, and none that it removes.
 
     Shapes: `patch` is a merge patch, a strategic merge patch or a JSON patch.
     """
@@ -111,7 +109,7 @@ def _holds(current: Any, wanted: Any) -> bool:
 
 def _holds_field(current: Mapping[str, Any], name: str, wanted: Any) -> bool:
     if name in ("resourceVersion", "uid"):
-        # They bind the patch to the object that was looked at.
+        # Preconditions of the patch, not values it sets.
         return True
     return name not in current if wanted is None else _holds(current.get(name), wanted)
 

@@ -1,4 +1,4 @@
-"""Where a rule holds: clusters by name or by label, such as `clusters where env=prod`."""
+"""Cluster scopes of RBAC rules, such as `clusters where env=prod`."""
 
 import functools
 import re
@@ -12,7 +12,7 @@ from hub.engine.globs import compiled, matches
 
 
 class Where(NamedTuple):
-    """The cluster that an object is about."""
+    """The cluster of an object."""
 
     server: str = ""
     name: str = ""
@@ -28,7 +28,7 @@ class Requirement(NamedTuple):
     values: tuple[str, ...] = ()
 
     def holds(self, labels: Mapping[str, str]) -> bool:
-        """Return whether labels fulfil it; a label that is missing is not equal to anything."""
+        """Return whether labels satisfy the requirement; a missing label equals nothing."""
         value = labels.get(self.key)
         if self.operator == "exists":
             return value is not None
@@ -39,14 +39,14 @@ class Requirement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A set of clusters: names by glob, labels by requirements; both must fit when both are given."""
+    """A set of clusters, selected by name globs and label requirements; both must match."""
 
     names: tuple[str, ...] = ()
     labels: tuple[Requirement, ...] = ()
     text: str = field(default="", compare=False)
 
     def covers(self, where: Where | None) -> bool:
-        """Return whether a cluster is one of them; no cluster is none of them."""
+        """Return whether the scope includes a cluster."""
         if where is None:
             return False
         if self.names and not any(
@@ -57,7 +57,8 @@ class Scope:
 
 
 _LABEL = re.compile(
-    r"^(?P<key>[A-Za-z0-9._/-]+)\s*(?:(?P<op>==?|!=)\s*(?P<value>[^\s,()=!]*)|\s(?P<word>in|notin)\s*\((?P<values>[^()]*)\))?\Z"
+    r"^(?P<key>[A-Za-z0-9._/-]+)\s*(?:(?P<op>==?|!=)\s*(?P<value>[^\s,()=!]*)"
+    r"|\s(?P<word>in|notin)\s*\((?P<values>[^()]*)\))?\Z"
 )
 
 
@@ -66,38 +67,40 @@ _MOST_CHARACTERS = 2000
 
 @functools.lru_cache(maxsize=4096)
 def parse_scope(text: str) -> Scope | None:
-    """Return the clusters that a text names, None for an empty one: everywhere.
+    """Parse a cluster scope; return None for an empty text, which means all clusters.
 
-    Shapes: `clusters named prod-*|live-*`, `clusters where env=prod,region in (eu,us),!test`, or both.
-    Raises: RuleError with the part that cannot be read.
+    Shapes: `clusters named prod-*|live-*`, `clusters where env=prod,region in (eu,us),!test`, or
+        both.
+    Raises: RuleError naming the invalid part.
     """
     if not text.strip():
         return None
     if len(text) > _MOST_CHARACTERS:
-        raise RuleError(f"the clusters are longer than {_MOST_CHARACTERS} characters")
+        raise RuleError(f"the cluster scope is longer than {_MOST_CHARACTERS} characters")
     found = _form(text.split())
     if found is None or not (found[0] or found[1]):
         raise RuleError(
-            f"{text!r} names no clusters: write 'clusters named prod-*' or 'clusters where env=prod'"
+            f"{text!r} is not a cluster scope: "
+            "write 'clusters named prod-*' or 'clusters where env=prod'"
         )
     names = tuple(n.strip() for n in found[0].split("|") if n.strip())
     for name in names:
         compiled(name)
     labels = tuple(_requirement(part) for part in split_selector(found[1]))
     if not names and not labels:
-        raise RuleError(f"{text!r} names no clusters")
+        raise RuleError(f"{text!r} is not a cluster scope: it names no clusters")
     return Scope(names, labels, " ".join(text.split()))
 
 
 def _form(words: list[str]) -> tuple[str, str] | None:
-    """Return what stands after "named" and after "where", None for a text of another form."""
+    """Return the parts after "named" and "where", None if the text has another form."""
     if not words or words[0] != "clusters":
         return None
     rest, names = words[1:], list[str]()
     if rest[:1] == ["named"]:
         end = rest.index("where", 2) if "where" in rest[2:] else len(rest)
         names, rest = rest[1:end], rest[end:]
-        # Names are joined by "|"; two with only white space between them are a mistake.
+        # Names are separated by "|"; white space alone is a mistake.
         if any(not (a.endswith("|") or b.startswith("|")) for a, b in pairwise(names)):
             return None
     if rest and (rest[0] != "where" or len(rest) == 1):
@@ -106,7 +109,7 @@ def _form(words: list[str]) -> tuple[str, str] | None:
 
 
 def split_selector(text: str) -> list[str]:
-    """Return the requirements of a label selector: the commas of `key in (a,b)` part nothing."""
+    """Split a label selector at its commas, except those inside `key in (a,b)`."""
     found, start, depth = list[str](), 0, 0
     for position, character in enumerate(text):
         depth = max(depth + (character == "(") - (character == ")"), 0)
@@ -122,7 +125,8 @@ def _requirement(part: str) -> Requirement:
     found = _LABEL.match(part.removeprefix("!").strip())
     if found is None or (absent and (found["op"] or found["word"])):
         raise RuleError(
-            f"{part!r} is no condition on a label: write key=value, key!=value, key in (a,b), key or !key"
+            f"{part!r} is not a label requirement: "
+            "write key=value, key!=value, key in (a,b), key or !key"
         )
     if absent:
         return Requirement(found["key"], "absent")

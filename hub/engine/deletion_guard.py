@@ -1,4 +1,4 @@
-"""The deletion guard: the one place that every deletion of live resources passes."""
+"""The deletion guard, which rules on every deletion of a live resource."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ DATA_KINDS = ("Namespace", "PersistentVolumeClaim", "CustomResourceDefinition")
 
 
 class Verdict(StrEnum):
-    """What the guard says of one deletion."""
+    """The guard's decision on one deletion."""
 
     ALLOWED = "allowed"
     CONFIRM = "confirm"
@@ -21,12 +21,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much may go at once before somebody must confirm."""
+    """How much may be deleted at once without confirmation."""
 
     resources: int = 50
     percent: int = 50
     floor: int = 5
-    """The percentage counts only from this many resources on: small applications change whole."""
+    """The percentage applies from this many resources on; smaller applications are exempt."""
     confirm_kinds: tuple[str, ...] = DATA_KINDS
 
 
@@ -52,7 +52,7 @@ def budget_from(spec: Mapping[str, Any] | None) -> Budget:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A live resource that would be deleted, and what its option says: "", false or confirm."""
+    """A live resource to delete, and its Prune or Delete option: "", "false" or "confirm"."""
 
     key: ResourceKey
     option: str = ""
@@ -60,13 +60,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """The guard's answer, per resource and as a sentence."""
+    """The guard's decisions, per resource and as a message."""
 
     verdicts: dict[ResourceKey, Verdict] = field(default_factory=dict)
     message: str = ""
 
     def having(self, verdict: Verdict) -> list[ResourceKey]:
-        """Return the resources with a verdict."""
+        """Return the resources with this verdict."""
         return [key for key, found in self.verdicts.items() if found is verdict]
 
 
@@ -78,10 +78,10 @@ def decide_deletions(
     confirmed: bool,
     explicit: bool = False,
 ) -> Ruling:
-    """Return what may be deleted now.
+    """Return which candidates may be deleted now.
 
-    Shapes: `total` is how many resources the application has; `explicit` says that a person asked
-        for just this deletion (an application's cascade), so that only kinds and options count.
+    Shapes: `total` is the number of the application's resources. `explicit` means that a user
+        requested exactly this deletion, such as a cascade: only kinds and options count.
     """
     over = (
         ""
@@ -102,15 +102,15 @@ def decide_deletions(
 
 
 def needs_confirmation(message: str) -> bool:
-    """Return whether the sentence of a ruling asks for a confirmation; what else waits ends by itself."""
+    """Return whether a ruling's message asks a user to confirm."""
     return message.startswith(tuple(_ASKS.format(what) for what in ("deletion", "pruning")))
 
 
 def _over_budget(count: int, total: int, budget: Budget) -> str:
     if count > budget.resources:
-        return f"{count} resources are more than the {budget.resources} that may be deleted at once"
+        return f"{count} resources exceed the limit of {budget.resources} deleted at once"
     if total >= budget.floor and count * 100 > budget.percent * total:
-        return f"{count} of {total} resources are more than the {budget.percent} % that may be deleted at once"
+        return f"{count} of {total} resources exceed the limit of {budget.percent}% deleted at once"
     return ""
 
 

@@ -30,17 +30,17 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class CompareSettings:
-    """What a comparison leaves out."""
+    """What a comparison ignores."""
 
     rules: tuple[IgnoreRule, ...] = ()
     tracking: Tracking = field(default_factory=Tracking)
     ignore_aggregated_roles: bool = False
     ignore_status: str = "all"
-    """`all` kinds, only `crd`, or `none`, as `ignoreResourceStatusField` of Argo CD."""
+    """`all`, `crd` or `none`, as `ignoreResourceStatusField` of Argo CD."""
 
 
-def _sound(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function raise the engine's own error for objects of shapes that their kind does not have."""
+def _reports_malformed(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function raise ManifestError for an object with malformed fields."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -50,7 +50,8 @@ def _sound(function: Callable[P, R]) -> Callable[P, R]:
             raise
         except MALFORMED_OBJECT as error:
             raise ManifestError(
-                "it has fields of a shape that its kind does not have, live or in the source"
+                "the resource has malformed fields, live or in the source: "
+                "compare it with the schema of its kind"
             ) from error
 
     return call
@@ -61,49 +62,49 @@ Sides = tuple[Manifest | None, Manifest | None]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Whether two sides differ, and the sides, normalized, for who wants to see them."""
+    """Whether live and predicted differ, and both states, normalized, to show a diff."""
 
     modified: bool
     _sides: Callable[[], Sides]
 
     @cached_property
     def sides(self) -> Sides:
-        """What is live, and what applying makes of it."""
+        """The live state, and the state predicted after an apply."""
         return self._sides()
 
     @property
     def live(self) -> Manifest | None:
-        """What is live, normalized."""
+        """The live state, normalized."""
         return self.sides[0]
 
     @property
     def predicted(self) -> Manifest | None:
-        """What applying makes of it, normalized."""
+        """The state predicted after an apply, normalized."""
         return self.sides[1]
 
 
 @dataclass(frozen=True, slots=True)
 class LocalComparison:
-    """A first look at one resource, made without asking anybody."""
+    """A comparison of one resource that uses no API server."""
 
     wanted: Manifest
-    """The manifest as a sync would send it."""
+    """The manifest as a sync would apply it."""
     live: Manifest
     doubts: list[Doubt]
     is_same: bool
-    """Whether applying certainly changes nothing that counts."""
+    """Whether an apply certainly changes nothing relevant."""
     _type: Type
     _owner: Ownership
     _strip: Callable[[Manifest], Manifest]
 
     @property
     def doubts_digest(self) -> str:
-        """The digest of what is live where that matters."""
+        """The digest of the live values in doubt: a stored dry run is valid until it changes."""
         return digest_of_doubts(self.doubts)
 
-    @_sound
+    @_reports_malformed
     def best_guess(self) -> Comparison:
-        """Return the comparison without asking: what is most likely counts."""
+        """Return the most likely comparison, without a dry run."""
         likely, _ = merge_for_apply(
             self.wanted, self.live, self._type, self._owner, Uncertain.LIKELY
         )
@@ -112,31 +113,31 @@ class LocalComparison:
         return self._of(likely)
 
     def as_unchanged(self) -> Comparison:
-        """Return the comparison of what is known to stay as it is when it is applied."""
+        """Return the comparison for a resource that an apply is known not to change."""
         return Comparison(False, lambda: (self._strip(self.live),) * 2)
 
-    @_sound
+    @_reports_malformed
     def with_dry_run(self, answer: Manifest, *, mutations: bool = False) -> Comparison:
-        """Return the comparison by what the server answers to a dry run.
+        """Return the comparison based on the API server's response to a dry run.
 
-        `mutations` says whether it counts what webhooks do to fields that are none of ours.
+        Shapes: `mutations` includes changes that webhooks make to fields that we do not manage.
         """
         return self._of(answer if mutations else self.without_mutations(answer))
 
-    @_sound
+    @_reports_malformed
     def as_changed(self) -> Comparison:
-        """Return the comparison of what is known to change when it is applied, though not how."""
+        """Return the comparison for a resource that an apply changes in an unknown way."""
         changed, _ = merge_for_apply(self.wanted, self.live, self._type, self._owner)
         return Comparison(True, lambda: (self._strip(self.live), self._strip(changed)))
 
-    @_sound
+    @_reports_malformed
     def is_unchanged_by(self, answer: Manifest, *, mutations: bool = False) -> bool:
-        """Return whether a server answers with what is live, whatever rules ignore."""
+        """Return whether a dry run returns the live state, regardless of ignore rules."""
         found = answer if mutations else self.without_mutations(answer)
         return _equal(for_comparison(found), for_comparison(self.live))
 
     def without_mutations(self, answer: Manifest) -> Manifest:
-        """Return what a server answers as far as it is about what we state or have applied."""
+        """Return the response of a dry run, limited to fields that we set or have applied."""
         return filter_dry_run(answer, self.live, self.wanted, self._type, self._owner)
 
     def _of(self, predicted: Manifest) -> Comparison:
@@ -147,7 +148,7 @@ class LocalComparison:
 
 
 def _equal(one: Manifest, other: Manifest) -> bool:
-    # To Python 1 is true.
+    # In Python 1 == True, so the serialized text is compared as well.
     return one == other and _text(one) == _text(other)
 
 
@@ -155,7 +156,7 @@ def _text(value: Manifest) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=str)
 
 
-@_sound
+@_reports_malformed
 def compare_locally(
     wanted: Manifest,
     live: Manifest,
@@ -163,9 +164,9 @@ def compare_locally(
     delete_by_jq: DeleteByJq,
     type_: Type | None = None,
 ) -> LocalComparison:
-    """Return a first look at how a manifest, normalized, differs from what is live.
+    """Compare a normalized manifest with the live resource without an API server.
 
-    Shapes: `type_` is what the cluster says of the kind, None when it says nothing.
+    Shapes: `type_` is the type from the cluster's OpenAPI schema, None when it has none.
     """
     known = type_ or OBJECT
     owner = ownership(live, known)
@@ -179,12 +180,12 @@ def compare_locally(
         return _comparable(kept, rules, settings, delete_by_jq)
 
     if any(rule.jq_paths for rule in rules):
-        strip(live)  # a path that cannot be used is an error also where nothing differs
+        strip(live)  # report an invalid path even if nothing differs
     is_same = not doubts or _equal(strip(live), strip(changed))
     return LocalComparison(wanted, live, doubts, is_same, known, owner, strip)
 
 
-@_sound
+@_reports_malformed
 def compare(
     desired: Manifest,
     live: Manifest | None,
@@ -192,10 +193,10 @@ def compare(
     delete_by_jq: DeleteByJq,
     type_: Type | None = None,
 ) -> Comparison:
-    """Return how applying `desired` would change `live`, as far as that is known without asking the server.
+    """Return how an apply of `desired` would change `live`, without a dry run.
 
-    Raises: ManifestError for a manifest without identity, and for a live resource whose fields have shapes
-        that its kind does not have.
+    Raises: ManifestError for a manifest without identity, and for a live resource with malformed
+        fields.
     """
     wanted = normalize_desired(desired)
     if live is None:
@@ -204,7 +205,7 @@ def compare(
 
 
 def missing(wanted: Manifest) -> Comparison:
-    """Return the comparison of what is not there."""
+    """Return the comparison for a resource that does not exist."""
     return Comparison(True, lambda: (None, wanted))
 
 

@@ -1,4 +1,4 @@
-"""Elements that a manifest names twice in a list where each counts once."""
+"""Duplicate elements in lists whose elements must be unique."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -8,42 +8,43 @@ from hub.engine.errors import ManifestError
 from hub.engine.resource import Manifest, resource_key
 from hub.engine.schema import LIST, Type
 
-_TAKEN_TWICE = {
+_ACCEPTED_TWICE = {
     ("containers", "env"),
     ("initContainers", "env"),
     ("ephemeralContainers", "env"),
     ("containers", "ports"),
     ("initContainers", "ports"),
 }
-"""Lists in which API servers take a key twice from clients that do not apply: in running, the last one counts."""
+"""Lists in which API servers accept duplicate keys without server-side apply; the last counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """One element that is named again."""
+    """A duplicate element."""
 
     path: str
     name: str
     is_taken: bool
-    """Whether the cluster would take both."""
+    """Whether API servers accept the duplicate."""
 
     def __str__(self) -> str:
-        """Return what is twice where."""
+        """Return the element and its list."""
         return f"{self.path} has {self.name} twice"
 
 
 def without_duplicates(manifest: Manifest, type_: Type) -> tuple[Manifest, list[Duplicate]]:
-    """Return a manifest with the last of each repeated element, and what was repeated.
+    """Remove duplicate elements, keeping the last of each; also return the duplicates.
 
-    Source: server-side apply refuses repeated keys; `kubectl apply` without it sends them, and the last one counts.
-    Raises: ManifestError naming the element where API servers refuse both.
+    Source: server-side apply rejects duplicate keys; with a client-side apply the last one counts.
+    Raises: ManifestError naming the element, if API servers reject the duplicate.
     """
     found: list[Duplicate] = []
     result = _once(manifest, type_, "", "", found)
     refused = [repeat for repeat in found if not repeat.is_taken]
     if refused:
         raise ManifestError(
-            f"{resource_key(manifest)}: {refused[0]}, which Kubernetes takes only once: remove one of them"
+            f"{resource_key(manifest)}: {refused[0]}, but Kubernetes accepts it only once: "
+            "remove one of them"
         )
     return (result if found else manifest), found
 
@@ -66,7 +67,7 @@ def _once(value: Any, type_: Type, path: str, around: str, found: list[Duplicate
         return items
     for name, count in counts.items():
         if count > 1:
-            is_taken = type_.is_set or (around, field) in _TAKEN_TWICE
+            is_taken = type_.is_set or (around, field) in _ACCEPTED_TWICE
             found.append(Duplicate(path, name, is_taken))
     last = {name: number for number, name in enumerate(names)}
     return [
@@ -90,7 +91,7 @@ def _once_in_map(
 
 
 def _name(item: Any, type_: Type) -> str | None:
-    """Return what a list knows an element by, None when that is its place."""
+    """Return what identifies an element in a list, None if it is only its position."""
     if type_.keys and isinstance(item, dict):
         pairs = zip(type_.keys, type_.key_of(item), strict=True)
         return ", ".join(f"{key} {value!r}" for key, value in pairs)

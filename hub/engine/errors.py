@@ -1,4 +1,4 @@
-"""Errors say what happens next: a person must act, or try again later."""
+"""Errors, grouped by what happens next: a user must act, or the work is retried."""
 
 from datetime import timedelta
 
@@ -6,32 +6,32 @@ MESSAGE_LIMIT = 1000
 
 
 class EngineError(Exception):
-    """Bad input that the engine cannot work with; becomes `Stalled` outside."""
+    """Invalid input to the engine; callers turn it into `Stalled`."""
 
 
 class ManifestError(EngineError):
-    """A manifest, or a set of them, that cannot be used as it stands."""
+    """An invalid manifest or set of manifests."""
 
 
 class RuleError(EngineError):
-    """A rule written by a person (ignoreDifferences, script, window, option) that cannot be used."""
+    """An invalid rule of a user: ignoreDifferences, script, window or option."""
 
 
 class Stalled(Exception):
-    """A person must act: nothing is retried until the spec or the revision changes."""
+    """A user must act: nothing is retried until the spec or the revision changes."""
 
     def __init__(self, reason: str, message: str) -> None:
-        """Keep a CamelCase reason and a sentence for the operator."""
+        """Store a CamelCase reason and a message for the operator."""
         super().__init__(message[:MESSAGE_LIMIT])
         self.reason = reason
         self.message = message[:MESSAGE_LIMIT]
 
 
 class RetryLater(Exception):
-    """Transient: the same work is tried again after `delay`."""
+    """A transient failure: the work is retried after `delay`."""
 
     def __init__(self, reason: str, message: str, delay: timedelta = timedelta(seconds=10)) -> None:
-        """Keep a CamelCase reason, a sentence for the operator and the delay."""
+        """Store a CamelCase reason, a message for the operator and the delay."""
         super().__init__(message[:MESSAGE_LIMIT])
         self.reason = reason
         self.message = message[:MESSAGE_LIMIT]
@@ -39,17 +39,17 @@ class RetryLater(Exception):
 
 
 class RefusedByRule(Exception):
-    """A rule that a person set refuses what was asked: the trail keeps it. See `AccessDenied` and below."""
+    """A configured rule refuses the request, which the audit trail records."""
 
     recorded = False
-    """Whether the trail has the refusal already."""
+    """Whether the audit trail has the refusal already."""
 
 
 class AccessDenied(RefusedByRule):
-    """The caller may not do this, or may not know whether it exists."""
+    """The caller lacks permission, or may not know whether the object exists."""
 
     def __init__(self, message: str = "permission denied", *, recorded: bool = False) -> None:
-        """Keep the sentence, and whether the trail has the refusal already."""
+        """Store the message, and whether the audit trail has the refusal already."""
         super().__init__(message)
         self.recorded = recorded
 
@@ -62,48 +62,50 @@ MALFORMED_OBJECT = (
     RecursionError,
     OverflowError,
 )
-"""What reading an object raises whose fields have shapes that its kind does not have: who lies sends such."""
+"""Exceptions raised when reading an object whose fields have unexpected types.
+
+A misbehaving API server may send such objects."""
 
 
 class NotFound(Exception):
-    """The caller may see the place, and nothing is there."""
+    """The object does not exist, and the caller may know that."""
 
 
 class Conflict(Exception):
-    """The request contradicts what is stored or running."""
+    """The request conflicts with the stored state or a running operation."""
 
 
 class Outdated(Conflict):
-    """The request builds on what somebody else has changed since: read it again."""
+    """The object was changed since the caller read it; it must be read again."""
 
 
 class Invalid(Exception):
-    """The request is wrong; the message names the field and the next step."""
+    """The request is invalid; the message names the field and the next step."""
 
 
 class Unauthenticated(Exception):
-    """Nobody is signed in, or the credentials are wrong."""
+    """The caller is not signed in, or the credentials are invalid."""
 
 
 class Expired(Exception):
-    """What a request goes on from is no longer known: begin anew."""
+    """The continuation token or version has expired; the caller must start over."""
 
 
 class Precondition(Exception):
-    """The object is not in a state that allows the request."""
+    """The object's state does not allow the request."""
 
 
 class Protected(RefusedByRule, Precondition):
-    """A rule forbids what is asked as it is asked: a window, the deletion guard, a reason that is required."""
+    """A protection refuses the request: a sync window, the deletion guard, a required reason."""
 
 
 class NotPermitted(RefusedByRule, Invalid):
-    """What is asked for is outside of what the project permits."""
+    """The project does not permit the request."""
 
 
 class Forbidden(RefusedByRule, Stalled):
-    """What an operation or a deletion would do is outside of what a rule permits; see `Stalled`."""
+    """A rule does not permit an operation or deletion; see `Stalled`."""
 
 
 class Unimplemented(Exception):
-    """What the path is for is switched off here, or not made."""
+    """The feature is disabled or not implemented."""

@@ -1,4 +1,4 @@
-"""What field managers own in a live resource, and exactly that taken from it.
+"""Copy the fields that given field managers own in a live resource.
 
 Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management
 """
@@ -22,16 +22,16 @@ _DEEPEST = 200
 
 
 def manager_fields(live: Manifest, managers: Iterable[str]) -> Fields:
-    """Return the trie of what the named managers own in a live resource, by any operation and subresource.
+    """Return the fields that the named managers own, by any operation and subresource.
 
-    A map or list of which they own only that it is there, while others own what is in it, is `{".": {}}`.
+    A map or list that they own while others own its content is `{".": {}}`.
     """
     names = set(managers)
     return _exact(_owned(live, lambda manager: manager in names), all_fields(live))
 
 
 def all_fields(live: Manifest) -> Fields:
-    """Return the trie of what anybody owns in a live resource."""
+    """Return the fields that any manager owns."""
     return _owned(live, lambda _: True)
 
 
@@ -42,7 +42,7 @@ def _owned(live: Manifest, is_chosen: Callable[[Any], bool]) -> Fields:
     return union(
         _trie(entry.get("fieldsV1"))
         for entry in (entries if isinstance(entries, list) else ())
-        # Of another version the same path may be another field.
+        # In another API version the same path may mean another field.
         if isinstance(entry, dict)
         and entry.get("apiVersion", version) == version
         and is_chosen(entry.get("manager"))
@@ -50,7 +50,7 @@ def _owned(live: Manifest, is_chosen: Callable[[Any], bool]) -> Fields:
 
 
 def _trie(value: Any, depth: int = 0) -> Fields:
-    # What a server sends: whatever has no fields, or is deeper than any object, says nothing.
+    # Servers are not trusted: a malformed or very deep entry is ignored.
     if not isinstance(value, dict) or depth > _DEEPEST:
         return {}
     return {str(name): _trie(child, depth + 1) for name, child in value.items()}
@@ -70,10 +70,10 @@ def _inside(fields: Fields) -> bool:
 
 
 def take_fields(target: Any, source: Any, fields: Fields, type_: Type = OBJECT) -> Any:
-    """Return `target` with the fields of a trie as `source` has them, and nothing else of it.
+    """Return `target` with the given fields copied from `source`.
 
-    Elements of lists are found by their keys, members of sets by their value. An element that `target`
-    does not have is taken only if the trie owns the element itself.
+    Elements of lists are matched by key, members of sets by value. An element missing in `target`
+    is copied only if the element itself is owned.
     """
     found = _taken(target, source, fields, type_)
     return target if found is ABSENT else found
@@ -99,7 +99,7 @@ def _taken_whole(target: Any, source: Any, fields: Fields, type_: Type) -> Any:
 
 
 def _is_one_value(value: Any, type_: Type) -> bool:
-    """Return whether who owns this place owns all that is in it."""
+    """Return whether the owner of this value owns its entire content."""
     if isinstance(value, dict):
         return type_.is_atomic if type_.shape == MAP else bool(value)
     if isinstance(value, list):
@@ -142,7 +142,7 @@ def _taken_list(target: list[Any], source: list[Any], fields: Fields, type_: Typ
 
 
 def _taken_element(named: Any, source: Any, fields: Fields, type_: Type) -> Any:
-    """Return what is owned of an element that is not there otherwise, `ABSENT` unless it is owned itself."""
+    """Return the owned part of a missing element, `ABSENT` unless it is owned itself."""
     if not isinstance(source, dict) or not fields:
         return source
     if "." not in fields:
@@ -152,7 +152,7 @@ def _taken_element(named: Any, source: Any, fields: Fields, type_: Type) -> Any:
 
 
 def _shown(step: str) -> Any:
-    """Return what names an element in a trie, `ABSENT` for a step of another kind and for what is no JSON."""
+    """Return the key or value that a step encodes, `ABSENT` for other steps and invalid JSON."""
     if not step.startswith(("k:", "v:")):
         return ABSENT
     try:

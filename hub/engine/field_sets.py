@@ -11,10 +11,11 @@ from hub.engine.resource import Manifest, resource_key
 from hub.engine.schema import OBJECT, Type
 
 Fields = dict[str, Any]
-"""A trie: `f:name` a field, `k:{…}` a list element by key, `v:…` a set element, `.` the thing itself."""
+"""A trie. `f:name` is a field, `k:{…}` a list element by key, `v:…` a member of a set, and `.`
+the value itself."""
 
 MANAGER = "argocd-controller"
-"""The field manager of every apply: Argo CD's, so that an adopted resource changes hands silently."""
+"""The field manager of every apply: Argo CD's, so that a migrated resource keeps its owner."""
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -22,7 +23,7 @@ _DEEPEST = 200
 
 
 def owned_fields(live: Manifest, managers: Collection[str] = (MANAGER,)) -> Fields | None:
-    """Return the union of what the managers applied, or None if none of them applied anything."""
+    """Return the union of the fields that the managers applied, None if they applied nothing."""
     found = [
         _trie(entry.get("fieldsV1"))
         for entry in _managed(live)
@@ -34,7 +35,7 @@ def owned_fields(live: Manifest, managers: Collection[str] = (MANAGER,)) -> Fiel
 
 
 def others_fields(live: Manifest, managers: Collection[str] = (MANAGER,)) -> Fields:
-    """Return the union of what everybody else owns."""
+    """Return the union of the fields that other managers own."""
     return union(
         _trie(entry.get("fieldsV1"))
         for entry in _managed(live)
@@ -49,14 +50,14 @@ def _managed(live: Manifest) -> list[dict[str, Any]]:
 
 
 def _trie(value: Any, depth: int = 0) -> Fields:
-    # What a server sends: whatever has no fields, or is deeper than any object, says nothing.
+    # Servers are not trusted: a malformed or very deep entry is ignored.
     if not isinstance(value, dict) or depth > _DEEPEST:
         return {}
     return {name: _trie(child, depth + 1) if child else {} for name, child in value.items()}
 
 
 def shown(text: str) -> Any:
-    """Return the value that a `k:` or `v:` of a trie writes, None when it is no JSON: then it names nothing here."""
+    """Return the value that a `k:` or `v:` step encodes, None if it is not valid JSON."""
     try:
         return json.loads(text[2:])
     except (ValueError, RecursionError):
@@ -64,7 +65,7 @@ def shown(text: str) -> Any:
 
 
 def union(tries: Iterable[Fields]) -> Fields:
-    """Return one trie that holds all the paths of several; what was found is never copied again."""
+    """Merge several tries into one, in linear time."""
     result: Fields = {}
     for trie in tries:
         _add(result, trie)
@@ -80,7 +81,7 @@ def _add(result: Fields, trie: Fields) -> None:
 
 
 def field_set(value: Any, type_: Type) -> Fields:
-    """Return the trie of a value's own fields, as an API server records it for an apply."""
+    """Return the field set of a value, as an API server records it for an apply."""
     if not isinstance(value, dict):
         return {}
     return {f"f:{name}": _child_fields(child, type_.field(name)) for name, child in value.items()}
@@ -100,7 +101,7 @@ def _child_fields(child: Any, type_: Type) -> Fields:
 
 
 def applied_fields(manifest: Manifest, type_: Type = OBJECT) -> Fields:
-    """Return the trie of a manifest that is applied, without what identifies it."""
+    """Return the field set of an applied manifest, without the fields that identify it."""
     resource_key(manifest)
     body = {k: v for k, v in manifest.items() if k not in ("apiVersion", "kind", "status")}
     metadata = {
@@ -113,18 +114,18 @@ def applied_fields(manifest: Manifest, type_: Type = OBJECT) -> Fields:
 
 
 def key_text(type_: Type, element: dict[str, Any]) -> str:
-    """Return how field sets name an element of a list with keys."""
+    """Return the `k:` step for an element of a list with keys."""
     values = dict(sorted(zip(type_.keys, type_.key_of(element), strict=True)))
     return "k:" + json.dumps(values, separators=(",", ":"))
 
 
 def child_of(fields: Fields | None, name: str) -> Fields | None:
-    """Return the trie below a field, None when the field is not in it."""
+    """Return the trie below a field, None if the field is not owned."""
     return fields.get(f"f:{name}") if fields else None
 
 
 def elements_of(fields: Fields | None, type_: Type) -> dict[tuple[Any, ...], Fields]:
-    """Return the tries below the elements of a list with keys, by the values of the keys."""
+    """Return the tries below the elements of a list, by the values of their keys."""
     found: dict[tuple[Any, ...], Fields] = {}
     for text, child in (fields or {}).items():
         values = shown(text) if text.startswith("k:") else None
@@ -134,5 +135,5 @@ def elements_of(fields: Fields | None, type_: Type) -> dict[tuple[Any, ...], Fie
 
 
 def members_of(fields: Fields | None) -> set[str]:
-    """Return the values of a set that a trie names, each written as JSON with sorted keys."""
+    """Return the members of a set, each as JSON with sorted keys."""
     return {json.dumps(shown(f), sort_keys=True) for f in fields or {} if f.startswith("v:")}

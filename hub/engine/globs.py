@@ -1,9 +1,9 @@
-r"""Globs that people write, matched in linear time.
+r"""User-defined globs, matched in linear time.
 
-Shapes: `*` any text, `?` one character, `[a-z]` and `[!a-z]` a character of a set, `{a,b}` one of some
-globs (they may nest), `\\` takes the next character as it is. With a separator, `*` and `?` stop at "/"
-and `**` does not. A "[" or "{" that is never closed is that character.
-Source: as Argo CD 3.6, https://pkg.go.dev/github.com/gobwas/glob, whose `{a,b}` and escapes these are.
+Shapes: `*` matches any text, `?` one character, `[a-z]` and `[!a-z]` a character of a set, `{a,b}`
+one of several globs (may be nested), `\\` escapes the next character. With a separator, `*` and `?`
+do not match "/", but `**` does. A "[" or "{" that is never closed matches itself.
+Source: as Argo CD 3.6, https://pkg.go.dev/github.com/gobwas/glob.
 """
 
 import functools
@@ -24,7 +24,7 @@ _SPECIAL = frozenset("*?[]{}\\")
 
 
 class GlobError(RuleError):
-    """A glob that cannot be used."""
+    """An invalid glob."""
 
 
 class Token(NamedTuple):
@@ -39,7 +39,7 @@ class Token(NamedTuple):
 
 
 class _Reader:
-    """Reads one glob; every character is looked at a fixed number of times."""
+    """Parses one glob in linear time."""
 
     def __init__(self, pattern: str, *, braces: bool) -> None:
         self.pattern, self.braces = pattern, braces
@@ -56,7 +56,7 @@ class _Reader:
             if text:
                 tokens.append(Token("text", "".join(text)))
                 text = []
-            # Two stars in a row are what one of them is.
+            # Two stars in a row match the same as one.
             if not (tokens and token.kind == tokens[-1].kind and token.kind in ("star", "deep")):
                 tokens.append(token)
         return (*tokens, Token("text", "".join(text))) if text else tuple(tokens)
@@ -92,7 +92,7 @@ class _Reader:
 
     def _choice(self, closing: int, depth: int) -> Token:
         if depth >= MOST_DEPTH:
-            raise GlobError(f"the pattern has braces more than {MOST_DEPTH} deep")
+            raise GlobError(f"the pattern has braces nested deeper than {MOST_DEPTH}")
         start = self.position
         ends = [*_commas(self.pattern, start, closing, self.closing), closing]
         choices = []
@@ -103,7 +103,7 @@ class _Reader:
 
 
 def _closing_braces(pattern: str) -> dict[int, int]:
-    """Return where each "{" that is closed ends; an escaped one does not count."""
+    """Return the position of the closing brace of each "{", escaped ones excluded."""
     found, open_, position = dict[int, int](), list[int](), 0
     while position < len(pattern):
         character = pattern[position]
@@ -134,7 +134,7 @@ def _set(content: str) -> Token:
     negated = content[0] in "!^"
     characters = content[negated:].replace("\\", "")
     if not characters:
-        raise GlobError(f"[{content}] names no characters")
+        raise GlobError(f"[{content}] is an empty character set")
     ranges, position = list[tuple[str, str]](), 0
     while position < len(characters):
         low = high = characters[position]
@@ -149,7 +149,7 @@ def _set(content: str) -> Token:
 
 
 def parse(pattern: str, *, braces: bool = True) -> tuple[Token, ...]:
-    """Return the parts of a glob.
+    """Parse a glob into tokens.
 
     Raises: GlobError saying what is wrong with it.
     """
@@ -183,7 +183,7 @@ def _expression(tokens: Iterable[Token], *, separator: bool) -> str:
 
 
 def expression(pattern: str, *, separator: bool = False) -> str:
-    """Return the regular expression of a glob, in what RE2 and PostgreSQL read alike.
+    """Return the equivalent regular expression, in the syntax RE2 and PostgreSQL share.
 
     Raises: GlobError.
     """
@@ -202,21 +202,21 @@ def _kept(pattern: str, separator: bool, braces: bool) -> Fits | GlobError:
 
 
 def is_plain(pattern: str) -> bool:
-    """Return whether a glob is nothing but the text that it matches."""
+    """Return whether a glob has no special characters."""
     return _SPECIAL.isdisjoint(pattern)
 
 
 def compiled(pattern: str, *, separator: bool = False, braces: bool = True) -> Fits:
-    """Return a function that says whether a glob matches all of a text.
+    """Return a function that reports whether a glob matches a whole text.
 
     Raises: GlobError saying what is wrong with the glob.
     """
     if is_plain(pattern) and len(pattern) <= MOST_CHARACTERS:
-        # Nothing to keep: thousands of names would push what is costly out.
+        # Not cached: thousands of plain names would evict the expensive patterns.
         return lambda text: text == pattern
     found = _kept(pattern, separator, braces)
     if isinstance(found, GlobError):
-        # A new one each time: what is raised keeps the frames of whoever caught it.
+        # A new exception each time: a raised one keeps the frames of its traceback alive.
         raise GlobError(str(found))
     return found
 
@@ -225,10 +225,10 @@ def _by_expression(text: str) -> Fits:
     try:
         _searcher(text)
     except PatternError as error:
-        raise GlobError("the pattern is too large, or is no Unicode text") from error
+        raise GlobError("the pattern is too large, or is not Unicode text") from error
 
     def fits(value: str) -> bool:
-        # Asked for again at each use: fewer expressions than patterns are kept, they are large.
+        # Looked up at each use, since fewer (large) expressions than patterns are cached.
         return _searcher(text)(value)
 
     return fits
@@ -241,7 +241,7 @@ def _searcher(text: str) -> Fits:
 
 
 def _by_text(tokens: Sequence[Token], *, separator: bool) -> Fits | None:
-    """Return a matcher without a regular expression for what people mostly write, None for the rest."""
+    """Return a matcher that needs no regular expression, None if the glob is too complex."""
     kinds = {token.kind for token in tokens}
     if not kinds <= {"text", "star", "deep"}:
         return None
@@ -273,7 +273,7 @@ def _one_star(tokens: Sequence[Token]) -> Fits | None:
 
 
 def _segments(tokens: Sequence[Token]) -> Fits:
-    """Return a matcher of texts with any text between them: each is looked for after the one before."""
+    """Return a matcher for literal parts separated by stars, found from left to right."""
     head = tokens[0].text if tokens[0].kind == "text" else ""
     tail = tokens[-1].text if tokens[-1].kind == "text" else ""
     inner = [t.text for t in tokens[bool(head) : len(tokens) - bool(tail)] if t.kind == "text"]
@@ -297,25 +297,27 @@ def _segments(tokens: Sequence[Token]) -> Fits:
 
 
 def matches(pattern: str, text: str, *, separator: bool = False, braces: bool = True) -> bool:
-    """Return whether a glob matches all of a text; one that cannot be used matches nothing.
+    """Return whether a glob matches a whole text; an invalid glob matches nothing.
 
-    For what a match permits; what a match forbids asks `denies`.
+    Use it for what a match permits, and `denies` for what a match forbids.
     """
     found = _kept(pattern, separator, braces)
     return not isinstance(found, GlobError) and found(text)
 
 
 def denies(pattern: str, text: str, *, separator: bool = False) -> bool:
-    """Return whether a glob of a deny rule matches; one that cannot be used denies everything."""
+    """Return whether the glob of a deny rule matches; an invalid glob denies everything."""
     found = _kept(pattern, separator, True)
     return isinstance(found, GlobError) or found(text)
 
 
 def fits_path(pattern: str, path: str) -> bool:
-    """Return whether a glob of paths matches, segment by segment; one that cannot be used matches nothing.
+    """Return whether a glob matches a path, segment by segment; an invalid glob never does.
 
-    Shapes: a segment `**` is any number of segments, also none; in all others `*` and `?` stop at "/".
-    Source: https://pkg.go.dev/github.com/bmatcuk/doublestar/v4, as the Git file generator of Argo CD 3.6 with its new globbing.
+    Shapes: a segment `**` is any number of segments, including none; elsewhere `*` and `?` do not
+        match "/".
+    Source: https://pkg.go.dev/github.com/bmatcuk/doublestar/v4, which Argo CD 3.6 uses for the Git
+        file generator with its new globbing.
     """
     found = _path_patterns(pattern)
     segments = path.split("/")
@@ -325,7 +327,7 @@ def fits_path(pattern: str, path: str) -> bool:
 
 
 def check_path(pattern: str) -> None:
-    """Return if a glob of paths can be used.
+    """Check a glob of paths.
 
     Raises: GlobError saying what is wrong with it.
     """
@@ -335,7 +337,7 @@ def check_path(pattern: str) -> None:
 
 
 def path_steps(pattern: str, path: str) -> int:
-    """Return how many steps it may take to match a glob of paths: each of its segments with each of the path's."""
+    """Return an upper bound of the steps to match a path: segments of both multiplied."""
     found = _path_patterns(pattern)
     if isinstance(found, GlobError):
         return 0
@@ -344,7 +346,7 @@ def path_steps(pattern: str, path: str) -> int:
 
 @functools.lru_cache(maxsize=2048)
 def _path_patterns(pattern: str) -> tuple[tuple[Fits | None, ...], ...] | GlobError:
-    """Return the segments of a glob of paths, None for `**`: several of them where it has braces."""
+    """Return the segments of a path glob, None for `**`; several patterns if it has braces."""
 
     def segment(text: str) -> Fits | None:
         return None if text == "**" else compiled(text, separator=True, braces=False)
@@ -356,7 +358,7 @@ def _path_patterns(pattern: str) -> tuple[tuple[Fits | None, ...], ...] | GlobEr
 
 
 def _without_braces(pattern: str) -> list[str]:
-    """Return the patterns that one with `{a,b}` stands for."""
+    """Expand `{a,b}` into separate patterns."""
     if len(pattern) > MOST_CHARACTERS:
         raise GlobError(f"the pattern is longer than {MOST_CHARACTERS} characters")
     done, todo = list[str](), [pattern]
@@ -372,7 +374,7 @@ def _without_braces(pattern: str) -> list[str]:
             choices = (one[a + 1 : b] for a, b in itertools.pairwise(bounds))
             todo += [one[:start] + choice + one[end + 1 :] for choice in choices]
         if len(done) + len(todo) > MOST_WILDCARDS:
-            raise GlobError(f"the braces of the pattern make more than {MOST_WILDCARDS} patterns")
+            raise GlobError(f"the braces expand to more than {MOST_WILDCARDS} patterns")
     return done
 
 
@@ -381,7 +383,7 @@ def _fits_segments(wanted: Sequence[Fits | None], segments: Sequence[str]) -> bo
         return len(wanted) == len(segments) and all(
             fits(segment) for fits, segment in zip(wanted, segments, strict=True) if fits
         )
-    # For each number of segments that were read: whether the wanted ones so far fit them.
+    # reached[n] is true when the pattern segments so far match the first n path segments.
     reached = [True] + [False] * len(segments)
     for fits in wanted:
         if fits is None:
@@ -395,7 +397,7 @@ def _fits_segments(wanted: Sequence[Fits | None], segments: Sequence[str]) -> bo
 
 
 def check(pattern: Any, field: str) -> None:
-    """Return if a glob can be used.
+    """Check a glob.
 
     Raises: GlobError naming the field.
     """
@@ -404,11 +406,11 @@ def check(pattern: Any, field: str) -> None:
     try:
         compiled(pattern)
     except GlobError as error:
-        raise GlobError(f"{field}: {pattern[:100]!r} cannot be used: {error}") from error
+        raise GlobError(f"{field}: {pattern[:100]!r} is not a valid pattern: {error}") from error
 
 
 def check_all(patterns: Any, field: str) -> None:
-    """Return if a list of globs can be used; a leading "!" that denies is left out.
+    """Check a list of globs, ignoring a leading "!".
 
     Raises: GlobError naming the field and the number of the entry.
     """
@@ -424,7 +426,7 @@ def check_all(patterns: Any, field: str) -> None:
 
 
 def check_count(entries: Sequence[Any], field: str) -> None:
-    """Return if a list of rules is not too long.
+    """Check the length of a list of rules.
 
     Raises: GlobError naming the field.
     """
@@ -433,12 +435,12 @@ def check_count(entries: Sequence[Any], field: str) -> None:
 
 
 class Union:
-    """Whether any of many globs matches: as fast for a thousand as for a few."""
+    """A set of globs, matched together in about constant time for common forms."""
 
     __slots__ = ("_exact", "_heads", "_others", "_tails")
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        """Sort globs by how they can be asked; those that cannot be used match nothing."""
+        """Group globs by form; invalid ones match nothing."""
         self._exact, heads, tails, others = set[str](), list[str](), list[str](), list[str]()
         for pattern in dict.fromkeys(patterns):
             if is_plain(pattern) and len(pattern) <= MOST_CHARACTERS:
@@ -462,7 +464,7 @@ class Union:
         self._others = _any_of(others)
 
     def __call__(self, text: str) -> bool:
-        """Return whether one of them matches all of a text."""
+        """Return whether any glob matches the whole text."""
         return (
             text in self._exact
             or text.startswith(self._heads)
@@ -482,5 +484,5 @@ def _any_of(patterns: Sequence[str]) -> Fits | None:
         try:
             return _by_expression("|".join(f"(?:{expression(p)})" for p in patterns))
         except GlobError:
-            pass  # Together they are too large for one expression.
+            pass  # The combined expression is too large.
     return lambda text: any(fits(text) for fits in each)

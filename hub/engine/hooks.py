@@ -1,4 +1,4 @@
-"""Hooks and waves: when in a sync a resource is applied."""
+"""Hooks and sync waves: when a resource is applied during a sync."""
 
 from enum import StrEnum
 
@@ -12,7 +12,7 @@ HELM_HOOK = "helm.sh/hook"
 
 
 class SyncPhase(StrEnum):
-    """Phases of a sync, in their order; the last two belong to the deletion of an application."""
+    """Phases of a sync, in order; the last two run when an application is deleted."""
 
     PRE_SYNC = "PreSync"
     SYNC = "Sync"
@@ -43,7 +43,7 @@ _POLICIES = {
 
 
 def hook_phases(manifest: Manifest) -> list[SyncPhase]:
-    """Return the phases in which a hook runs, empty for an ordinary resource or an ignored hook."""
+    """Return the phases in which a hook runs, empty for other resources and ignored hooks."""
     words = csv_annotation(manifest, HOOK)
     phases = [SyncPhase(w) for w in words if w in set(SyncPhase)]
     if words and phases:
@@ -55,7 +55,7 @@ def hook_phases(manifest: Manifest) -> list[SyncPhase]:
 
 
 def is_hook(manifest: Manifest) -> bool:
-    """Return whether a resource is a hook of any kind, ignored ones included."""
+    """Return whether a resource is a hook, including ignored ones."""
     if csv_annotation(manifest, HOOK):
         return True
     words = csv_annotation(manifest, HELM_HOOK)
@@ -63,12 +63,12 @@ def is_hook(manifest: Manifest) -> bool:
 
 
 def is_ignored(manifest: Manifest) -> bool:
-    """Return whether a resource takes no part: a hook of a type that a sync does not know."""
+    """Return whether a sync ignores a resource: a hook of an unknown type."""
     return is_hook(manifest) and not hook_phases(manifest)
 
 
 def wave(manifest: Manifest) -> int:
-    """Return the sync wave; text that is no number counts as 0, as in Argo CD."""
+    """Return the sync wave; text that is not a number means 0, as in Argo CD."""
     annotations = annotations_of(manifest)
     for name in (SYNC_WAVE, "helm.sh/hook-weight"):
         if name in annotations:
@@ -77,7 +77,7 @@ def wave(manifest: Manifest) -> int:
 
 
 def delete_policies(manifest: Manifest) -> set[str]:
-    """Return when a hook is deleted; before it is created anew when it says nothing."""
+    """Return when a hook is deleted; by default before it is created again."""
     words = csv_annotation(manifest, HOOK_DELETE_POLICY) or csv_annotation(
         manifest, "helm.sh/hook-delete-policy"
     )

@@ -1,4 +1,4 @@
-"""Fields that a comparison ignores: by JSON pointer, by jq path, by field manager."""
+"""`ignoreDifferences`: fields ignored by JSON pointer, jq path or field manager."""
 
 import math
 import re
@@ -11,14 +11,16 @@ from hub.engine.globs import check, check_count, matches
 from hub.engine.resource import Manifest, ResourceKey
 
 DeleteByJq = Callable[[str, Any], Any]
-"""Return the document without what a jq path selects; runs outside the engine, within limits."""
+"""Delete what a jq path selects from a document; runs outside the engine, with limits."""
 
 PathsByJq = Callable[[str, Any], Sequence[Sequence[Any]]]
-"""Return the paths that a jq path selects in a document; runs as the former."""
+"""Return the paths that a jq path selects; runs outside the engine, with limits."""
 
 Places = dict[str | int, "Places | bool"]
-"""Places of a value as a trie of fields and indexes. What ends in a bool is selected whole; the bool says
-whether a rule names this one place, and not all places of a form."""
+"""Places in a value, as a trie of fields and indexes.
+
+A place that is selected as a whole has a bool: whether a rule names this place itself, rather than
+by a pattern such as every element."""
 
 Path = tuple[str | int | None, ...]
 """Steps of a plain path: a field, an index, or None for every element."""
@@ -37,7 +39,7 @@ class IgnoreRule:
     managers: tuple[str, ...] = ()
 
     def matches(self, key: ResourceKey) -> bool:
-        """Return whether the rule is about this resource; group and kind are globs."""
+        """Return whether the rule applies to this resource; group and kind are globs."""
         return (
             matches(self.group, key.group)
             and matches(self.kind, key.kind)
@@ -47,9 +49,9 @@ class IgnoreRule:
 
 
 def ignore_rules(entries: Iterable[Mapping[str, Any]], field: str) -> tuple[IgnoreRule, ...]:
-    """Return the rules of an `ignoreDifferences` list.
+    """Parse an `ignoreDifferences` list.
 
-    Raises: RuleError naming the entry that has no kind, or a pointer that does not start with "/".
+    Raises: RuleError naming an entry without a kind, or a pointer that does not start with "/".
     """
     rules = []
     entries = list(entries)
@@ -77,31 +79,31 @@ def ignore_rules(entries: Iterable[Mapping[str, Any]], field: str) -> tuple[Igno
     return tuple(rules)
 
 
-_WHAT = ("jsonPointers", "jqPathExpressions", "managedFieldsManagers")
+_SELECTORS = ("jsonPointers", "jqPathExpressions", "managedFieldsManagers")
 _MOST_EVERY = 100
-"""Paths with `[]`: each goes through all of a resource."""
+"""The limit of paths with `[]`, each of which visits the whole resource."""
 
 
 def _check_volume(entries: Sequence[Mapping[str, Any]], field: str) -> None:
-    """Return if there are not too many rules: each is asked about each resource, twice.
+    """Check the number of rules, since each is applied to each resource twice.
 
     Raises: RuleError.
     """
-    named = [text for entry in entries for what in _WHAT for text in entry.get(what) or ()]
-    check_count([*entries, *named], f"{field}, with its pointers, paths and managers,")
+    named = [text for entry in entries for name in _SELECTORS for text in entry.get(name) or ()]
+    check_count([*entries, *named], f"{field} with its pointers, paths and managers")
     if sum("[]" in str(text) for text in named) > _MOST_EVERY:
         raise RuleError(f"{field} has more than {_MOST_EVERY} paths with []")
 
 
 def rules_for(key: ResourceKey, rules: Iterable[IgnoreRule]) -> list[IgnoreRule]:
-    """Return the rules that are about a resource."""
+    """Return the rules that apply to a resource."""
     return [rule for rule in rules if rule.matches(key)]
 
 
 def without_ignored(
     manifest: Manifest, rules: Iterable[IgnoreRule], delete_by_jq: DeleteByJq
 ) -> Manifest:
-    """Return the manifest without what pointers and jq paths of the rules select, one after the other."""
+    """Remove the fields that JSON pointers and jq paths select, one rule after the other."""
     result: Any = manifest
     for rule in rules:
         for pointer in rule.json_pointers:
@@ -118,7 +120,7 @@ def without_ignored(
 def ignored_places(
     manifest: Manifest, rules: Iterable[IgnoreRule], paths_by_jq: PathsByJq
 ) -> Places:
-    """Return what `without_ignored` takes out, as places of the manifest as it is.
+    """Return the places that `without_ignored` removes, relative to the original manifest.
 
     Raises: RuleError for a jq path that selects the whole manifest.
     """
@@ -132,7 +134,8 @@ def ignored_places(
             paths = paths_by_jq(expression, rest) if plain is None else plain.select(rest)
             if [] in paths:
                 raise RuleError(
-                    f"jqPathExpressions: {expression!r} is no path: it leaves no object"
+                    f"jqPathExpressions: {expression!r} selects the whole resource: "
+                    "write a path to a field"
                 )
             is_one = plain is not None and None not in plain.steps
             rest = _take_out(found, manifest, rest, paths, is_one=is_one)
@@ -149,7 +152,7 @@ def _take_out(
 
 
 def _exact_paths(value: Any, path: Sequence[Any]) -> Iterator[tuple[str | int, ...]]:
-    """Yield the paths that exist of one that jq gives: its indexes may count from the end, or be slices."""
+    """Yield the existing paths for a jq path, whose indexes may be negative or slices."""
     if not path:
         yield ()
         return
@@ -175,7 +178,7 @@ def _whole(value: Any, rounded: Callable[[float], int]) -> int | None:
 
 
 def _before_taking_out(found: Places, path: Sequence[str | int]) -> list[str | int]:
-    """Return a path in what is left as a path in what was there: elements before it may be gone."""
+    """Convert a path in the remaining value to one in the original: elements may be removed."""
     result: list[str | int] = []
     node: Places | bool = found
     for step in path:
@@ -184,7 +187,7 @@ def _before_taking_out(found: Places, path: Sequence[str | int]) -> list[str | i
             for gone in sorted(
                 s for s, n in inside.items() if isinstance(s, int) and isinstance(n, bool)
             ):
-                step += gone <= step  # noqa: PLW2901 - it moves behind each that is gone
+                step += gone <= step  # noqa: PLW2901 - skips each removed element
         result.append(step)
         node = inside.get(step, {})
     return result
@@ -208,7 +211,7 @@ def _add(found: Places, path: Sequence[str | int], *, is_one: bool) -> None:
 
 
 def without(value: Any, selection: Places) -> Any:
-    """Return a value without the places of a selection."""
+    """Return a value without the selected places."""
     if not selection:
         return value
     if isinstance(value, dict):
@@ -233,9 +236,9 @@ def _inside(value: Any, selection: Places | bool | None) -> Any:
 
 
 def pointer_paths(pointer: str, value: Any) -> list[list[str | int]]:
-    """Return the path of a JSON pointer in a value, in a list that is empty when it is not there.
+    """Return the path of a JSON pointer in a list, which is empty if it does not exist.
 
-    Source: RFC 6901; an index may count from the end, as for Argo CD 3.6.
+    Source: RFC 6901; an index may be negative, as in Argo CD 3.6.
     """
     path: list[str | int] = []
     for text in pointer.split("/")[1:]:
@@ -258,19 +261,19 @@ _STEP = re.compile(r'\.?\["([^"\\]+)"\]|\.([A-Za-z_][A-Za-z0-9_]*)|\.?\[([0-9]{1
 
 
 class _NotThere(Exception):
-    """jq cannot follow the path in this value."""
+    """jq cannot evaluate the path on this value."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlainPath:
-    """A jq path made of fields, indexes and [] only."""
+    """A jq path that consists only of fields, indexes and `[]`."""
 
     steps: Path
     is_optional: bool = False
-    """Whether its last step, with `?`, passes over what does not have it."""
+    """Whether the last step ends with `?`, which suppresses errors."""
 
     def select(self, value: Any) -> list[list[str | int]]:
-        """Return the paths that jq selects in a value as far as they exist, none where jq finds an error."""
+        """Return the existing paths that jq selects, none if jq reports an error."""
         try:
             return list(self._paths(value, 0))
         except _NotThere:
@@ -309,7 +312,7 @@ def _chosen(value: Any, step: str | int | None) -> list[tuple[str | int, Any, bo
 
 
 def plain_path(expression: str) -> PlainPath | None:
-    """Return the path that an expression of fields, indexes and [] is, None for anything else."""
+    """Parse an expression of fields, indexes and `[]`; return None for any other."""
     text, position, steps = expression.strip(" \t\r\n"), 0, []
     is_optional = text.endswith("?")
     text = text.removesuffix("?")

@@ -1,7 +1,7 @@
-"""Children that name no owner, and yet belong to one.
+"""Owners of resources that have no ownerReferences.
 
-Source: as Argo CD: Endpoints to the Service of their name, a service account's token to the account, a claim of
-a template to its StatefulSet, a ClusterServiceVersion to its OperatorGroup.
+Source: as Argo CD. Endpoints belong to the Service of the same name, a service account's token to
+the account, a claim of a template to its StatefulSet, a ClusterServiceVersion to its OperatorGroup.
 """
 
 import re
@@ -17,16 +17,16 @@ PARENTS = {
     ("", "Service"): ("", "Endpoints"),
     ("operators.coreos.com", "OperatorGroup"): ("operators.coreos.com", "ClusterServiceVersion"),
 }
-"""Kinds whose children are found by name → the kind of the children."""
+"""Kinds whose children are found by name, with the kind of the children."""
 _ACCOUNT = "kubernetes.io/service-account."
 _MOST_TEMPLATES = 100
 _ORDINAL = re.compile(r"(0|[1-9]\d*)\Z")
 
 
 def owner_of(manifest: Manifest) -> dict[str, Any] | None:
-    """Return the owner that a resource without ownerReferences has by what it says, None when it says none.
+    """Return the owner that a resource without ownerReferences implies, None if it has none.
 
-    Shapes: as an ownerReference; without a uid it is the resource of that name in the same namespace.
+    Shapes: an ownerReference; without a uid it is the resource of that name in the same namespace.
     """
     key = resource_key(manifest)
     notes = annotations_of(manifest)
@@ -53,12 +53,12 @@ def _owner(api_version: str, kind: str, name: str, uid: str = "") -> dict[str, A
 
 
 def owner_by(parent: ResourceKey, uid: str) -> dict[str, Any]:
-    """Return a parent as the ownerReference that its child does not have."""
+    """Return an ownerReference to a parent."""
     return _owner(f"{parent.group}/v1" if parent.group else "v1", parent.kind, parent.name, uid)
 
 
 def claim_stems(stateful_set: Mapping[str, Any]) -> list[str]:
-    """Return what the names of claims begin with that templates of a StatefulSet make: TEMPLATE-SET, of TEMPLATE-SET-ORDINAL."""
+    """Return the name prefixes of a StatefulSet's claims: TEMPLATE-SET of TEMPLATE-SET-ORDINAL."""
     own = (stateful_set.get("metadata") or {}).get("name")
     templates = (stateful_set.get("spec") or {}).get("volumeClaimTemplates") or []
     listed = templates if isinstance(templates, list) else []
@@ -67,6 +67,6 @@ def claim_stems(stateful_set: Mapping[str, Any]) -> list[str]:
 
 
 def stem_of_claim(name: str) -> str:
-    """Return the name of a claim without its ordinal, empty when it has none."""
+    """Return the name of a claim without its ordinal, empty if it has none."""
     stem, _, ordinal = name.rpartition("-")
     return stem if _ORDINAL.match(ordinal) else ""

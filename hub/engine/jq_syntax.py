@@ -1,7 +1,7 @@
-r"""Read a jq program far enough to know which functions and variables it names.
+r"""Parse a jq program to find the functions and variables that it uses.
 
-Words alone do not tell: `env` is a function in `env.PATH`, a field in `.env`, a key in `{env: 1}`, text in
-`"env"`, and a function again in `"\(env)"`. Whether a program is right in everything else is for jq to say.
+A search for words is not enough: `env` is a function in `env.PATH`, a field in `.env`, a key in
+`{env: 1}`, text in `"env"`, and a function again in `"\(env)"`. Other errors are left to jq.
 
 Source: the grammar of jq 1.8, https://jqlang.org/manual/
 """
@@ -27,7 +27,7 @@ REFUSED = {
     "get_prog_origin",
     "get_jq_origin",
 }
-"""Functions that read or write something else than the value that a path is about."""
+"""Functions that read or write anything other than the input value."""
 REFUSED_VARIABLES = {"$ENV", "$__loc__", "$__prog_args", "$__prog_name"}
 REFUSED_STATEMENTS = {"import", "include"}
 
@@ -45,7 +45,7 @@ _TEXT = re.compile(r'(?:[^\\"]|\\[^(])+')
 _CLOSED_BY = {"(": ")", "[": "]", "{": "}", r"\(": ")"}
 _ENDS = {";", ")", "]", "}", "then", "elif", "else", "end"}
 _MAYBE_NOT = {"//", "//=", "?", "?//", "and", "or", "catch"}
-"""What may leave out what follows it."""
+"""Operators whose right-hand side may not be evaluated."""
 
 
 class _Token(NamedTuple):
@@ -55,7 +55,7 @@ class _Token(NamedTuple):
 
 
 class _Definition:
-    """A function that the program itself defines, or the parameter of one."""
+    """A function defined by the program, or a parameter of one."""
 
 
 class _Scope(NamedTuple):
@@ -70,10 +70,10 @@ class _Scope(NamedTuple):
 
 
 def require_allowed(expression: str) -> None:
-    """Return if a jq program names nothing that is refused.
+    """Check that a jq program uses only allowed functions and variables.
 
-    Raises: RuleError for what reads the environment, files or other inputs, for a function that calls itself
-        without end, and for what is no program.
+    Raises: RuleError for access to the environment, files or other inputs, for a function that
+        always calls itself, and for a syntax error.
     """
     problem = _problem(expression)
     if problem:
@@ -81,11 +81,11 @@ def require_allowed(expression: str) -> None:
 
 
 class _Refused(Exception):
-    """The program names what is not available."""
+    """The program uses something that is not allowed."""
 
 
 class _NoProgram(Exception):
-    """What no jq can compile."""
+    """The program has a syntax error."""
 
 
 @lru_cache(maxsize=1024)
@@ -100,7 +100,7 @@ def _problem(expression: str) -> str:
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    """Yield the tokens of a program; a string is its quotes and what is interpolated."""
+    """Yield the tokens of a program; a string yields its quotes and interpolations."""
     position, open_ = 0, list[_Token]()
     while position < len(text):
         if open_ and open_[-1].text == '"':
@@ -140,12 +140,12 @@ def _in_string(text: str, position: int) -> tuple[_Token, int]:
         return _Token("open", r"\(", position), position + 2
     match = _TEXT.match(text, position)
     if not match:
-        raise _NoProgram(f"the text at column {position + 1} does not end")
+        raise _NoProgram(f"the string at column {position + 1} is not closed")
     return _Token("space", "", position), match.end()
 
 
 def _comment_end(text: str, position: int) -> int:
-    """Return where a comment ends: at the end of its line, unless an odd number of backslashes is before that."""
+    """Return the end of a comment: its line, or a later one after an odd number of backslashes."""
     while True:
         position = text.find("\n", position)
         if position < 0:
@@ -159,7 +159,7 @@ def _comment_end(text: str, position: int) -> int:
 def _nest(open_: list[_Token], token: _Token) -> None:
     if token.kind == "open":
         if len(open_) >= _DEEPEST:
-            raise _NoProgram(f"it has more than {_DEEPEST} brackets in each other")
+            raise _NoProgram(f"brackets are nested deeper than {_DEEPEST} levels")
         open_.append(token)
     elif token.kind == "close":
         before = open_.pop() if open_ else None
@@ -168,7 +168,7 @@ def _nest(open_: list[_Token], token: _Token) -> None:
 
 
 class _Reader:
-    """Reads the tokens of a program once, from left to right, with what is defined at each place."""
+    """Parses a program once, from left to right, tracking the definitions in scope."""
 
     def __init__(self, tokens: list[_Token]) -> None:
         self._tokens = [*tokens, _Token("end", "", -1)]
@@ -176,7 +176,7 @@ class _Reader:
         self._depth = 0
 
     def program(self) -> None:
-        """Return if the program names nothing that is refused."""
+        """Parse the whole program."""
         self._query(_Scope({}, frozenset()), (), None)
         if self._tokens[self._next].kind != "end":
             self._unexpected(self._take())
@@ -208,7 +208,10 @@ class _Reader:
         raise _NoProgram(f"unexpected {token.text} at column {token.at + 1}")
 
     def _query(self, scope: _Scope, stops: Collection[str], sure: _Definition | None) -> None:
-        """Read to one of the words that end this part. `sure` is the function that always comes here."""
+        """Parse up to one of the stop words.
+
+        `sure` is the function whose body certainly evaluates this part.
+        """
         self._depth += 1
         if self._depth > _DEEPEST * 2:
             raise _NoProgram("it is nested too deeply")
@@ -309,7 +312,7 @@ class _Reader:
         if defined is None and name in REFUSED:
             raise _Refused(f"uses the function {name}, which is not available here: remove it")
         if defined is not None and defined is sure:
-            raise _Refused(f"has a function that calls itself without end: {name}")
+            raise _Refused(f"has a function that always calls itself: {name}")
 
     def _arguments(self, scope: _Scope) -> int:
         count = 0
@@ -346,7 +349,7 @@ class _Reader:
         return outside
 
     def _loop(self, scope: _Scope) -> None:
-        """Read what follows `reduce` or `foreach`: the first of its parts does not know the variables."""
+        """Parse `reduce` or `foreach`; the initial value is outside the variables' scope."""
         self._query(scope, ("as",), None)
         self._expect("as")
         within = scope.with_variables(self._patterns(scope))

@@ -1,4 +1,4 @@
-"""Read YAML and JSON documents the way Kubernetes does, within limits."""
+"""Parse YAML and JSON documents as Kubernetes does, with limits."""
 
 import itertools
 import json
@@ -14,12 +14,12 @@ from hub.engine.errors import ManifestError
 MAX_DEPTH = 100
 MAX_NODES = 2_000_000
 MAX_VALUES = 1_000_000
-"""How many values, keys included, the texts of one render may hold: each costs time and memory."""
+"""The limit of values, including keys, in the texts of one render."""
 MAX_ALIASED = 16 * 1024**2
-"""How many characters the aliases in the texts of one render may stand for: one text may be named at every key."""
+"""The limit of characters that aliases in the texts of one render expand to."""
 _FEW_VALUES = 20_000
 ALIAS_GROWTH = 20
-# YAML ends lines at more than line feeds.
+# YAML has more line breaks than the line feed.
 _SIGNS = ("\n", "\r", "\x85", "\u2028", "\u2029", ",", ":", "[", "{", "- ", "? ")
 
 _BOOL = {
@@ -33,12 +33,13 @@ _BOOL = {
 _MOST_DIGITS = 300  # a float holds no more
 _INT = re.compile(r"^[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)$")
 _FLOAT = re.compile(
-    r"^[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+    r"^[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?$"
+    r"|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
 )
 
 
 class K8sLoader(yaml.CSafeLoader):
-    """PyYAML's C loader with the resolvers of Kubernetes' own YAML library.
+    """PyYAML's C loader with the type resolution of Kubernetes' YAML library.
 
     Whole numbers beyond 64 bits become floats.
     Source: sigs.k8s.io/yaml, observed: `y` is a boolean, dates and sexagesimals stay text,
@@ -69,7 +70,7 @@ def _construct_bool(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> bool:
 def _construct_int(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> int | float:
     text = str(loader.construct_scalar(node)).replace("_", "")
     if len(text) > _MOST_DIGITS:
-        raise ManifestError(f"line {node.start_mark.line + 1}: {text[:20]}… is too long a number")
+        raise ManifestError(f"line {node.start_mark.line + 1}: the number {text[:20]}… is too long")
     value = _int_of(text)
     return value if -(2**63) <= value < 2**64 else float(value)
 
@@ -86,10 +87,10 @@ def _int_of(text: str) -> int:
 def _construct_float(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> float | int:
     text = str(loader.construct_scalar(node)).replace("_", "").lower()
     if text.lstrip("+-") in {".inf", ".nan"}:
-        raise ManifestError(f"{text} is not a number that JSON can hold")
+        raise ManifestError(f"{text} is not a valid JSON number")
     value = float(text)
     if value in (math.inf, -math.inf):
-        raise ManifestError(f"{text[:40]} is not a number that JSON can hold")
+        raise ManifestError(f"{text[:40]} is not a valid JSON number")
     return int(value) if value.is_integer() and abs(value) < 2**63 else value
 
 
@@ -119,9 +120,7 @@ def _construct_bytes(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> str:
 
 
 def _refuse(_loader: yaml.CSafeLoader, node: yaml.Node) -> None:
-    raise ManifestError(
-        f"line {node.start_mark.line + 1}: {node.tag} is nothing that JSON can hold"
-    )
+    raise ManifestError(f"line {node.start_mark.line + 1}: JSON cannot represent {node.tag}")
 
 
 K8sLoader.add_constructor("tag:yaml.org,2002:timestamp", _construct_text)
@@ -135,15 +134,15 @@ K8sLoader.add_constructor("tag:yaml.org,2002:map", _construct_map)
 
 
 class TooMany(ManifestError):
-    """Texts hold more than may be read together."""
+    """The texts of one render exceed a limit."""
 
 
 def parse_yaml(text: str, volume: "Volume | None" = None) -> list[Any]:
     """Return the documents of a YAML text, without the empty ones.
 
-    Shapes: `volume` is that of all texts that are read together.
-    Raises: ManifestError with the line for bad syntax, unknown tags, aliases that expand to
-        much more than the text holds, nesting deeper than 100, or more than a million values.
+    Shapes: `volume` counts all texts of one render.
+    Raises: ManifestError with the line for a syntax error, unknown tags, aliases that expand to
+        much more than the text, nesting deeper than 100 levels, or more than a million values.
     """
     documents = []
     volume = volume or Volume()
@@ -161,31 +160,31 @@ def parse_yaml(text: str, volume: "Volume | None" = None) -> list[Any]:
     except yaml.YAMLError as error:
         raise ManifestError(_yaml_message(error)) from error
     except (ValueError, KeyError) as error:
-        # A tag, or the look of a number, on what is none.
-        raise ManifestError("a value is not of the type that its tag or its form says") from error
+        # A tag that does not fit its value, such as `!!int x`.
+        raise ManifestError("a value does not have the type of its tag") from error
     except RecursionError as error:
-        raise ManifestError("the document refers to itself or is nested too deep") from error
+        raise ManifestError("the document contains itself or is nested too deeply") from error
     finally:
         loader.dispose()
     return documents
 
 
 class Volume:
-    """How many values some texts hold together."""
+    """Counts the values of several texts."""
 
     def __init__(self, most: int = MAX_VALUES) -> None:
-        """Begin to count, up to `most`."""
+        """Start counting, up to `most`."""
         self._most, self._values, self._aliased = most, 0, 0
 
     def add(self, text: str) -> None:
-        """Count the values of one more text.
+        """Count the values of a text.
 
         Raises: TooMany.
         """
         self._add(_count_values(text, self._most))
 
     def add_aliased(self, values: int, characters: int) -> None:
-        """Count what the aliases of a document stand for, as whoever writes it out would.
+        """Count what the aliases of a document expand to.
 
         Raises: TooMany.
         """
@@ -193,20 +192,21 @@ class Volume:
         self._aliased += characters
         if self._aliased > MAX_ALIASED:
             raise TooMany(
-                f"aliases stand for more than {MAX_ALIASED // 1024**2} MiB of text: write fewer"
+                f"aliases expand to more than {MAX_ALIASED // 1024**2} MiB of text: use fewer"
             )
 
     def _add(self, values: int) -> None:
         self._values += values
         if self._values > self._most:
             raise TooMany(
-                f"the manifests hold more than {self._most:,} values: split them into more applications"
+                f"the manifests have more than {self._most:,} values: "
+                "split them into several applications"
             )
 
 
 def _count_values(text: str, most: int) -> int:
-    """Return about how many values a YAML text holds, and exactly when they may be many."""
-    # Each value comes after one of these, so that counting them is enough for what is small.
+    """Return an estimate of a text's values, exact if it may be large."""
+    # Each value follows one of these signs, so their number is an upper bound.
     estimate = sum(text.count(sign) for sign in _SIGNS)
     if estimate <= _FEW_VALUES:
         return estimate
@@ -217,7 +217,7 @@ def _count_values(text: str, most: int) -> int:
             if found > most:
                 break
     except yaml.YAMLError:
-        # Its reader says what is wrong with it, if anything is: not all JSON is YAML to this one.
+        # The caller reports the error, if it is one: YAML does not accept all JSON.
         return estimate
     return found
 
@@ -231,7 +231,7 @@ def _loader(text: str) -> Any:
 
 
 def _check_depth(text: str) -> None:
-    # libyaml composes recursively in C: a long run of "[" would end the process, not raise.
+    # libyaml recurses in C: a long run of "[" would crash the process instead of raising.
     if text.count("[") + text.count("{") + text.count("- -") < MAX_DEPTH:
         return
     depth = 0
@@ -260,9 +260,9 @@ def _yaml_message(error: yaml.YAMLError) -> str:
 
 
 def _aliased(node: yaml.Node) -> tuple[int, int]:
-    """Return how many values and characters the aliases of a document add to it.
+    """Return the number of values and characters that aliases add to a document.
 
-    Raises: ManifestError when they multiply it, or lead in a circle.
+    Raises: ManifestError if they expand too much or form a cycle.
     """
     sizes: dict[int, tuple[int, int]] = {}
     values, characters = _expanded_size(node, sizes, set())
@@ -276,7 +276,7 @@ def _expanded_size(
     node: yaml.Node, sizes: dict[int, tuple[int, int]], path: set[int]
 ) -> tuple[int, int]:
     if id(node) in path:
-        raise ManifestError("an alias refers to the document that holds it")
+        raise ManifestError("an alias refers to a document that contains it")
     if id(node) in sizes:
         return sizes[id(node)]
     path.add(id(node))
@@ -298,9 +298,10 @@ def _children(node: yaml.Node) -> Iterable[yaml.Node]:
 
 
 def parse_json(text: str) -> Any:
-    """Return the one value of a JSON text.
+    """Parse a JSON text.
 
-    Raises: ManifestError with the line and column, for nesting deeper than 100, or for half a character.
+    Raises: ManifestError with line and column; also for nesting deeper than 100 levels and for
+        half of a surrogate pair.
     """
     try:
         value = json.loads(text, parse_int=_json_int)
@@ -325,7 +326,7 @@ def _check_characters(value: Any) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise ManifestError("half of a surrogate pair is no character") from error
+        raise ManifestError("the text has half of a surrogate pair") from error
 
 
 def _check_levels(value: Any) -> None:

@@ -1,7 +1,7 @@
-"""Line by line differences in bounded time. Values in, values out.
+"""Line-by-line diffs in bounded time.
 
-Shortest edit scripts by Myers' greedy algorithm, which takes time by the number of changes. What has too many changes
-for its budget is not compared line by line: all lines between the common head and the common tail count as changed.
+Myers' greedy algorithm finds the shortest edit script in time proportional to the number of
+changes. If that exceeds the budget, all lines between the common head and tail count as changed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,20 +10,20 @@ from itertools import pairwise
 from typing import NamedTuple
 
 STEPS = 300_000
-"""Comparisons of two lines that one difference may take: a fraction of a second."""
+"""The maximum number of line comparisons for one diff: a fraction of a second."""
 
-TOO_LONG = "too long to compare line by line: everything between is shown as changed"
+TOO_LONG = "too many changes to compare line by line: everything in between is shown as changed"
 
 
 @dataclass(slots=True)
 class Budget:
-    """How many comparisons are left for a difference, or for several that one answer shows."""
+    """The remaining comparisons, for one diff or for all diffs of a response."""
 
     left: int = STEPS
 
 
 class Span(NamedTuple):
-    """Lines of both sides that are equal, or that replace each other: `old[a1:a2]` and `new[b1:b2]`."""
+    """Equal or replaced lines: `old[a1:a2]` and `new[b1:b2]`."""
 
     is_same: bool
     a1: int
@@ -34,17 +34,17 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How two texts differ."""
+    """The difference between two texts."""
 
     spans: list[Span]
     is_whole: bool = field(default=True)
-    """Whether the texts were compared to the end; else more lines count as changed than are."""
+    """Whether the budget sufficed; if not, unchanged lines may count as changed."""
 
 
 def compare_lines(old: Sequence[str], new: Sequence[str], budget: Budget) -> Difference:
-    """Return how two lists of lines, or of words, differ.
+    """Compare two lists of lines or words.
 
-    The time grows with the length of the lists and with what is left of the budget, whatever the lists hold.
+    The time is bounded by the length of the lists and the remaining budget.
     Source: E. Myers, "An O(ND) Difference Algorithm and Its Variations", 1986.
     """
     head = _common(old, new, 0)
@@ -56,15 +56,15 @@ def compare_lines(old: Sequence[str], new: Sequence[str], budget: Budget) -> Dif
 
 
 def _common(old: Sequence[str], new: Sequence[str], taken: int) -> int:
-    """Return how many first elements are equal, none of which is among the last `taken`."""
+    """Return the length of the common prefix, excluding the last `taken` elements."""
     most = min(len(old), len(new)) - taken
     return next((n for n in range(most) if old[n] != new[n]), most)
 
 
 def _shared(old: Sequence[str], new: Sequence[str], budget: Budget) -> list[tuple[int, int]] | None:
-    """Return the places of equal elements, None when that takes more than the budget.
+    """Return the indexes of equal elements, None if the budget is exceeded.
 
-    What only one side has is part of no answer, and is left out before the search.
+    Lines that only one side has cannot match and are removed first.
     """
     both = set(old) & set(new)
     numbers = {text: number for number, text in enumerate(both)}
@@ -77,9 +77,9 @@ def _shared(old: Sequence[str], new: Sequence[str], budget: Budget) -> list[tupl
 def _shortest(
     old: Sequence[int], new: Sequence[int], budget: Budget
 ) -> list[tuple[int, int]] | None:
-    """Return the places of equal elements of the shortest edit script.
+    """Return the indexes of equal elements in the shortest edit script.
 
-    Row d holds, for each diagonal k = -d, -d + 2, … d, how far d changes lead along it.
+    Row d holds, for each diagonal k = -d, -d + 2, … d, the furthest point reached with d changes.
     """
     rows: list[list[int]] = []
     end = len(old) - len(new)
@@ -101,7 +101,7 @@ def _shortest(
 
 
 def _start(before: Sequence[int], place: int) -> int:
-    """Return where a diagonal begins: one line of the new side further, or one of the old."""
+    """Return where a diagonal starts: after an insertion or a deletion, whichever is further."""
     down = before[place] if place < len(before) else -1
     right = before[place - 1] + 1 if place else -1
     return max(down, right)
@@ -142,7 +142,7 @@ def _spans(
 
 
 def hunks(spans: Sequence[Span], context: int) -> list[list[Span]]:
-    """Return the groups of changes, each with the equal lines around it; none when nothing changed."""
+    """Group changes with the equal lines around them; empty if nothing changed."""
     groups: list[list[Span]] = [[]]
     for number, span in enumerate(spans):
         if not span.is_same:
@@ -163,7 +163,7 @@ def hunks(spans: Sequence[Span], context: int) -> list[list[Span]]:
 
 
 def unified(old: str, new: str, names: tuple[str, str], context: int = 3) -> Iterator[str]:
-    """Yield the lines of a unified difference, as `diff -u` has them; none when nothing changed."""
+    """Yield the lines of a unified diff, as `diff -u` writes them; none if nothing changed."""
     before, after = old.splitlines(), new.splitlines()
     found = compare_lines(before, after, Budget())
     groups = hunks(found.spans, context)

@@ -1,4 +1,4 @@
-"""Find the elements of lists by what identifies them."""
+"""Match elements of lists by key or value."""
 
 import json
 from bisect import bisect_left
@@ -9,25 +9,25 @@ from hub.engine.field_sets import Fields
 
 
 class Elements:
-    """The elements of a list, found by keys or by value, each look-up in constant time."""
+    """An index over the elements of a list: lookups by keys or by value in constant time."""
 
     def __init__(self, elements: Sequence[Any]) -> None:
-        """Take the elements; nothing is read before the first question."""
+        """Store the elements; the index is built on the first lookup."""
         self._elements = elements
         self._values: dict[str, int] | None = None
         self._by_keys: dict[tuple[str, ...], tuple[dict[Any, int], list[int]]] = {}
 
     def find(self, named: Any, *, by_value: bool = False) -> int | None:
-        """Return the index of the element that has these keys, or, by value, of what is this.
+        """Return the index of the element with these keys or, with `by_value`, equal to `named`.
 
-        A key that an element does not state is filled in by the server: it is found if no other one fits.
+        An element that omits a key, because the server sets a default, matches if no other does.
         """
         if by_value:
             return self._find_value(named)
         return self.find_partly(named, tuple(sorted(named)))
 
     def find_partly(self, named: Mapping[str, Any], keys: tuple[str, ...]) -> int | None:
-        """Return the index of the only element that has these values for the keys, or leaves out the others."""
+        """Return the index of the only element with these key values; missing keys match."""
         whole, partial = self._indexed(keys)
         if len(named) == len(keys):
             found = whole.get(tuple(as_text(named[key]) for key in keys))
@@ -67,12 +67,12 @@ def _fits(element: Mapping[str, Any], named: Mapping[str, Any]) -> bool:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as text that is equal for equal values only."""
+    """Serialize a value so that equal values have equal text."""
     return json.dumps(value, sort_keys=True, default=str)
 
 
 def keys_shown(fields: Fields) -> tuple[str, ...]:
-    """Return the keys by which a trie names the elements of a list, empty when it names none."""
+    """Return the keys that identify list elements in a field set, empty when it has none."""
     for step in fields:
         if step.startswith("k:"):
             try:
@@ -85,7 +85,7 @@ def keys_shown(fields: Fields) -> tuple[str, ...]:
 
 
 def element_fields(fields: Fields) -> dict[str, Fields]:
-    """Return the tries of the elements that a trie names, by their keys as text."""
+    """Return the field sets of list elements, by their keys as text."""
     found = {}
     for step, child in fields.items():
         if step.startswith("k:"):
@@ -99,7 +99,7 @@ def element_fields(fields: Fields) -> dict[str, Fields]:
 def partners_by_keys(
     ours: Sequence[Any], theirs: Sequence[Any], keys: tuple[str, ...]
 ) -> dict[int, int]:
-    """Return which element of the other list has the same keys, each used once."""
+    """Map indexes of `ours` to indexes of `theirs` with the same keys, each used once."""
     known, used, found = Elements(theirs), set[int](), dict[int, int]()
     for at, element in enumerate(ours):
         if isinstance(element, Mapping):
@@ -112,7 +112,7 @@ def partners_by_keys(
 
 
 def partners_by_value(ours: Sequence[Any], theirs: Sequence[Any]) -> dict[int, int]:
-    """Return which element of the other list has the same value, each used once."""
+    """Map indexes of `ours` to indexes of `theirs` with the same value, each used once."""
     known = Elements(theirs)
     used, found = set[int](), dict[int, int]()
     for at, element in enumerate(ours):
@@ -126,10 +126,10 @@ def partners_by_value(ours: Sequence[Any], theirs: Sequence[Any]) -> dict[int, i
 def inserted(
     result: Sequence[Any], missing: Mapping[int, Any], partners: Mapping[int, int]
 ) -> list[Any]:
-    """Return a list with elements of another one put in, each behind what is before it there.
+    """Insert elements of another list, each after its predecessor there.
 
-    Shapes: `missing` are elements by their index in the other list; `partners` says which index there
-        the elements of `result` have, by their index here.
+    Shapes: `missing` are elements by their index in the other list; `partners` maps indexes of
+        `result` to indexes in the other list.
     """
     places = sorted(partners.values())
     behind: dict[int, list[Any]] = {}

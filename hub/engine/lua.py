@@ -1,7 +1,7 @@
-"""Run scripts written in Lua 5.1, confined and limited.
+"""Run user-defined Lua 5.1 scripts in a sandbox, with limits.
 
-Lua 5.1 without a just-in-time compiler: with one, an endless loop never reaches the instruction
-hook. `pcall` re-raises the limit error, since a script could otherwise swallow it for ever.
+It uses Lua without a just-in-time compiler: with one, an endless loop never reaches the instruction
+hook. `pcall` re-raises the limit error, since a script could otherwise catch it forever.
 """
 
 import functools
@@ -25,15 +25,17 @@ LIMIT_TEXT = "the script ran too long"
 _SETUP = """
 local limit_text, instructions, seconds = ...
 local clock = os.clock
--- All that this code calls is taken before the script runs: it may write other functions into these tables.
-local hook, raw_pcall, raw_error, raw_type, raw_find = debug.sethook, pcall, error, type, string.find
-local raw_byte, raw_load, raw_setmetatable, raw_setfenv = string.byte, loadstring, setmetatable, setfenv
+-- Keep references to all functions used here: the script may replace those in the tables.
+local hook, raw_pcall, raw_error = debug.sethook, pcall, error
+local raw_type, raw_find, raw_byte, raw_load = type, string.find, string.byte, loadstring
+local raw_setmetatable, raw_setfenv = setmetatable, setfenv
 local started
 local function guard(ok, ...)
-  if not ok and raw_type(...) == "string" and raw_find(..., limit_text, 1, true) then raw_error(limit_text, 0) end
+  local is_limit = not ok and raw_type(...) == "string" and raw_find(..., limit_text, 1, true)
+  if is_limit then raw_error(limit_text, 0) end
   return ok, ...
 end
--- One call of C may take as long as thousands of instructions, which is all that the hook counts.
+-- The hook counts only Lua instructions, but one C call may take as long as thousands of them.
 local function timed(library)
   local found = {}
   for name, call in pairs(library) do
@@ -61,7 +63,7 @@ local function run(code, obj, params)
   local scope = raw_setmetatable({ obj = obj, actionParams = params }, { __index = env })
   scope._G = scope
   raw_setfenv(chunk, scope)
-  -- One instruction may copy megabytes, so the processor's time counts too.
+  -- One instruction may copy megabytes, so CPU time is limited as well.
   local left = instructions / 100
   started = clock()
   hook(function()
@@ -77,7 +79,7 @@ return run
 
 
 def run(code: str, obj: Manifest, params: Mapping[str, Any] | None = None) -> Any:
-    """Return what a script returns, as Python values; `obj` is the resource it looks at.
+    """Run a script and return its result as Python values; `obj` is the resource.
 
     Raises: RuleError for syntax errors, script errors, and limits of time and memory.
     """
@@ -96,15 +98,15 @@ def run(code: str, obj: Manifest, params: Mapping[str, Any] | None = None) -> An
             raise RuleError(f"script: {result}")
         return _Answer().read(result)
     except lupa.lua51.LuaMemoryError as error:
-        raise RuleError("script: it used too much memory") from error
+        raise RuleError("script: it uses too much memory") from error
     except lupa.lua51.LuaError as error:
         raise RuleError(f"script: {error}") from error
     except UnicodeError as error:
-        raise RuleError("script: a text that it returns or reads is no Unicode text") from error
+        raise RuleError("script: it reads or returns text that is not Unicode") from error
 
 
 def check(code: str) -> str:
-    """Return what is wrong with the syntax of a script, empty when nothing is; it is not run."""
+    """Return the syntax error of a script, empty if there is none; the script is not run."""
     try:
         lupa.lua51.LuaRuntime(
             register_eval=False, register_builtins=False, max_memory=MEMORY_BYTES
@@ -123,17 +125,17 @@ def _to_lua(runtime: Any, value: Any) -> Any:
         return runtime.table_from({k: _to_lua(runtime, v) for k, v in value.items()})
     if isinstance(value, list):
         return runtime.table_from([_to_lua(runtime, v) for v in value])
-    # Lua has floating point numbers only; lupa hands on what 64 bits hold.
+    # Lua has only floating-point numbers; lupa converts integers of up to 64 bits.
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         try:
             return float(value)
         except OverflowError as error:
-            raise RuleError("script: a number of the resource is too large") from error
+            raise RuleError("script: the resource has a number that is too large") from error
     return value
 
 
 class _Answer:
-    """Reads what a script returns, within bounds: a table that holds itself has no end."""
+    """Converts the result of a script, with limits: a table may contain itself."""
 
     def __init__(self) -> None:
         self._values, self._characters = MOST_VALUES, MOST_CHARACTERS
@@ -142,19 +144,20 @@ class _Answer:
         self._values -= 1
         if depth > MOST_DEPTH or self._values < 0:
             raise RuleError(
-                f"script: it returns more than {MOST_VALUES} values or {MOST_DEPTH} levels: return what changes only"
+                f"script: it returns more than {MOST_VALUES} values or {MOST_DEPTH} levels: "
+                "return only what changes"
             )
         kind = lupa.lua51.lua_type(value)
         if kind == "table":
             return self._table(value, depth)
         if kind is not None or isinstance(value, bytes):
             raise RuleError(
-                f"script: it returns a {kind or 'binary text'}, which is no value of a resource"
+                f"script: it returns a {kind or 'binary string'}, which a resource cannot hold"
             )
         if isinstance(value, str):
             self._spend(value)
         if isinstance(value, float) and not math.isfinite(value):
-            raise RuleError(f"script: it returns the number {value}, which no resource can hold")
+            raise RuleError(f"script: it returns {value}, which a resource cannot hold")
         return value
 
     def _spend(self, text: str) -> None:
@@ -167,7 +170,7 @@ class _Answer:
         for key, child in value.items():
             if not isinstance(key, str | int | float) or isinstance(key, bool):
                 raise RuleError(
-                    "script: it returns a table with keys that are neither texts nor numbers"
+                    "script: it returns a table with keys that are neither strings nor numbers"
                 )
             self._spend(str(key))
             items[key] = self.read(child, depth + 1)
@@ -178,9 +181,9 @@ class _Answer:
 
 @functools.lru_cache(maxsize=512)
 def health_script(code: str) -> Any:
-    """Return a function that assesses a resource by a script.
+    """Return a health check that runs a script.
 
-    Source: as Argo CD: the script returns `{status, message}`; nothing means no health.
+    Source: as Argo CD; the script returns `{status, message}`, or nothing for no health.
     """
 
     def assess(manifest: Manifest) -> Assessment | None:

@@ -1,7 +1,7 @@
-"""Lua's string patterns, written in Lua, so that their steps count.
+"""Lua's string patterns reimplemented in Lua, so that the instruction limit applies to them.
 
-Lua's own `find`, `match`, `gmatch` and `gsub` try every way to match inside one call of C, where no
-limit of instructions reaches: `("a"):rep(1e5):find(("a*"):rep(50) .. "b")` never comes back.
+Lua's own `find`, `match`, `gmatch` and `gsub` backtrack inside one C call, which the limit cannot
+interrupt: `("a"):rep(1e5):find(("a*"):rep(50) .. "b")` never returns.
 Source: https://www.lua.org/manual/5.1/manual.html#5.4.1.
 """
 
@@ -12,7 +12,7 @@ local math_max, math_floor = math.max, math.floor
 local most_pattern, most_text, most_sorted, few = 1000, 1000, 10000, 1000
 local items = {}
 
--- Whether a character fits one item of a pattern, such as a, . or [a-z].
+-- Whether a character matches one item of a pattern, such as a, . or [a-z].
 local function fits(char, item)
   if char == "" then return false end
   if item == "." then return true end
@@ -113,7 +113,9 @@ local function special(m, at, i)
   elseif raw_find(char, "^%d") then
     local number = raw_byte(char) - 48
     local length = number > 0 and number <= m.level and m.len[number]
-    if not length or length == "open" or length == "place" then raw_error("invalid capture index", 0) end
+    if not length or length == "open" then raw_error("invalid capture index", 0) end
+    -- A position has no text to compare with, so that Lua never matches it.
+    if length == "place" then return true, nil end
     local text = raw_sub(m.s, m.from[number], m.from[number] + length - 1)
     if raw_sub(m.s, at, at + length - 1) ~= text then return true, nil end
     return true, step(m, at + length, i + 2)
@@ -121,7 +123,7 @@ local function special(m, at, i)
   return false
 end
 
--- Return where a match from `at` ends, one behind, for the pattern from `i`.
+-- Return the position after a match that starts at `at`, for the pattern from `i`.
 function step(m, at, i)
   while i <= #m.p do
     local char = raw_sub(m.p, i, i)
@@ -177,17 +179,20 @@ local function text_of(value, number, name)
   local kind = type(value)
   if kind == "number" then return tostring(value) end
   if kind ~= "string" then
-    raw_error("bad argument #" .. number .. " to '" .. name .. "' (string expected, got " .. kind .. ")", 3)
+    local expected = " (string expected, got " .. kind .. ")"
+    raw_error("bad argument #" .. number .. " to '" .. name .. "'" .. expected, 3)
   end
   return value
 end
 
 local function new_match(s, p)
-  if #p > most_pattern then raw_error("a pattern of more than " .. most_pattern .. " characters", 0) end
+  if #p > most_pattern then
+    raw_error("a pattern of more than " .. most_pattern .. " characters", 0)
+  end
   return { s = s, p = p, level = 0, from = {}, len = {} }
 end
 
--- Return the first match at or behind `init`: where it begins, and one behind its end.
+-- Return the start of the first match at or after `init`, and the position after its end.
 local function search(m, init)
   local is_anchored = raw_sub(m.p, 1, 1) == "^"
   for at = init, #m.s + 1 do
@@ -198,7 +203,7 @@ local function search(m, init)
   end
 end
 
--- Lua's own is fast, and takes few steps, where a pattern repeats once at most and the text is short.
+-- Lua's own functions are fast enough for a short text and a pattern with at most one repetition.
 local function is_cheap(s, p)
   if #s > most_text or #p > few then return false end
   local _, first = raw_find(p, "[%*%+%-%?]")
@@ -211,7 +216,7 @@ local function start_of(init, s)
   return init < 1 and 1 or init
 end
 
--- Lua's own search compares at each place again: within so many steps at once, or piece by piece.
+-- Lua's own search is quadratic: large searches run in pieces, so that the limits apply.
 local most_steps = 4000000
 local function plain_find(s, p, init)
   init = start_of(init, s)
@@ -328,13 +333,15 @@ end
 
 function string.rep(s, n)
   s = text_of(s, 1, "rep")
-  -- Lua's own goes round n times for nothing, too.
+  -- Lua's own loops n times even for an empty string.
   if s == "" then return "" end
   return raw_rep(s, n)
 end
 
 function table.sort(list, before)
-  if #list > most_sorted then raw_error("a table of more than " .. most_sorted .. " values is not sorted", 0) end
+  if #list > most_sorted then
+    raw_error("a table of more than " .. most_sorted .. " values cannot be sorted", 0)
+  end
   return raw_sort(list, before)
 end
 """

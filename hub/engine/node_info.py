@@ -1,4 +1,4 @@
-"""What the resource tree shows of a live resource."""
+"""Details that the resource tree shows for a live resource."""
 
 import contextlib
 import re
@@ -11,12 +11,12 @@ from hub.engine.resource import Manifest, annotations_of, labels_of, resource_ke
 
 LINK = "link.argocd.argoproj.io/"
 
-# An exabyte: a server that lies may say more than can be written down.
+# An exabyte. A misbehaving server may report a value too large to print.
 _MOST_QUANTITY = 10**18
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """Return `info`, `images` and `networkingInfo` of a live resource, each only when there is something.
+    """Return `info`, `images` and `networkingInfo` of a live resource, without empty entries.
 
     Source: as Argo CD 3.6's resource nodes.
     """
@@ -128,14 +128,14 @@ def _backends(manifest: Manifest, spec: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def external_urls(manifest: Manifest) -> list[str]:
-    """Return the links of a resource, those with an unsafe scheme left out."""
+    """Return the links of a resource, except those with an unsafe scheme."""
     urls = [
         value.partition("|")[2] or value
         for name, value in annotations_of(manifest).items()
         if name.startswith(LINK)
     ]
     if annotations_of(manifest).get("argocd.argoproj.io/ignore-default-links") != "true":
-        # A link is a help: an object of an odd shape has none.
+        # Links are optional: a malformed object simply has none.
         with contextlib.suppress(*MALFORMED_OBJECT):
             urls += _default_urls(manifest)
     return sorted({url for url in urls if is_safe_url(url)})
@@ -170,17 +170,18 @@ def _default_urls(manifest: Manifest) -> list[str]:
 
 
 def is_safe_url(url: Any) -> bool:
-    """Return whether a link may be shown: http or https, no control characters, no white space."""
+    """Return whether a link is http or https and has no control characters or white space."""
     return isinstance(url, str) and bool(
         re.fullmatch(r"https?://[^\s\x00-\x1f<>\"'`\\]+", url, re.IGNORECASE)
     )
 
 
 def redact(manifest: Manifest, *others: Manifest | None) -> list[Manifest | None]:
-    """Return copies of several states of one resource with the values of a Secret replaced by plus signs.
+    """Return copies of several states of one resource with a Secret's values replaced by "+".
 
-    Equal values get runs of equal length across the states, different ones longer runs.
-    Source: as Argo CD 3.6; the last-applied annotation goes altogether.
+    Equal values get equally many plus signs across the states, different values get more.
+    The last-applied annotation is removed.
+    Source: as Argo CD 3.6.
     """
     states = [manifest, *others]
     if not any(

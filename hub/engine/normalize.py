@@ -1,4 +1,4 @@
-"""Bring manifests into the form in which an API server stores them."""
+"""Normalize manifests to the form in which an API server stores them."""
 
 import base64
 from typing import Any
@@ -18,9 +18,9 @@ _SERVER_METADATA = (
 
 
 def normalize_desired(manifest: Manifest) -> Manifest:
-    """Return a manifest from a source as an API server would read it.
+    """Normalize a manifest from a source.
 
-    `stringData` is folded into `data`, nulls and empty annotations and labels go, `status` goes.
+    `stringData` moves into `data`; nulls, `status`, and empty annotations and labels are removed.
     """
     key = resource_key(manifest)
     result = {k: v for k, v in manifest.items() if k != "status"}
@@ -55,7 +55,7 @@ def _empty_rules(manifest: Manifest) -> Manifest:
 
 
 def without_nulls(value: Any) -> Any:
-    """Return the value with null fields of objects removed at every depth."""
+    """Remove null fields of objects at every depth."""
     if isinstance(value, dict):
         return {k: without_nulls(v) for k, v in value.items() if v is not None}
     if isinstance(value, list):
@@ -64,7 +64,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def for_comparison(manifest: Manifest, *, ignore_status: bool = True) -> Manifest:
-    """Return a live or predicted resource without what only the server writes."""
+    """Remove the fields of a live or predicted resource that only the server sets."""
     result = {k: v for k, v in manifest.items() if k != "status" or not ignore_status}
     metadata = {
         k: v for k, v in (result.get("metadata") or {}).items() if k not in _SERVER_METADATA
@@ -87,7 +87,7 @@ def for_comparison(manifest: Manifest, *, ignore_status: bool = True) -> Manifes
 
 
 def is_aggregated_role(manifest: Manifest) -> bool:
-    """Return whether a ClusterRole's rules are filled in by the cluster."""
+    """Return whether the cluster fills in a ClusterRole's rules by aggregation."""
     return manifest.get("kind") == "ClusterRole" and bool(manifest.get("aggregationRule"))
 
 

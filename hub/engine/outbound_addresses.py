@@ -1,10 +1,10 @@
-"""Which addresses the hub never connects to, and the IPv4 addresses that hide inside IPv6 ones.
+"""The addresses that the hub never connects to, including IPv4 addresses embedded in IPv6.
 
-Private networks are allowed: clusters and Git servers live there. Networks that reach an IPv4 address by
-translation are refused as a whole, and what they embed is looked at as well.
+Private networks are allowed, since clusters and Git servers are there. Networks that translate to
+IPv4 are refused entirely, and the embedded address is checked as well.
 
-Source: the registries of special-purpose addresses (RFC 6890), RFC 6052 (NAT64), RFC 3056 (6to4), RFC 4380 (Teredo),
-    RFC 5214 (ISATAP); the metadata addresses are those that the clouds document.
+Source: the registries of special-purpose addresses (RFC 6890), RFC 6052 (NAT64), RFC 3056 (6to4),
+    RFC 4380 (Teredo), RFC 5214 (ISATAP), and the documentation of the clouds' metadata addresses.
 """
 
 import functools
@@ -27,10 +27,10 @@ _TRANSLATED = (
     "::/96",  # IPv4-compatible
     "::ffff:0:0:0/96",  # SIIT
     "64:ff9b::/96",  # NAT64
-    "64:ff9b:1::/48",  # NAT64 of one's own network
+    "64:ff9b:1::/48",  # local-use NAT64
     "2001::/32",  # Teredo
     "2002::/16",  # 6to4
-    "192.88.99.0/24",  # relays of 6to4
+    "192.88.99.0/24",  # 6to4 relays
 )
 _SPECIAL = (
     "0.0.0.0/8",
@@ -46,16 +46,16 @@ _SPECIAL = (
 )
 _WHY = (
     ("a metadata address of a cloud", _METADATA),
-    ("an address that is translated into another one", _TRANSLATED),
+    ("an address that translates to another one", _TRANSLATED),
     ("a link-local, reserved or multicast address", _SPECIAL),
 )
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
 def networks(texts: Sequence[str]) -> tuple[Network, ...]:
-    """Return networks in CIDR notation as values.
+    """Parse networks in CIDR notation.
 
-    Raises: ValueError for a text that is none.
+    Raises: ValueError for a text that is not a network.
     """
     return tuple(ipaddress.ip_network(text) for text in texts)
 
@@ -66,7 +66,7 @@ def _refused() -> tuple[tuple[str, tuple[Network, ...]], ...]:
 
 
 def embedded(address: Address) -> Iterator[ipaddress.IPv4Address]:
-    """Yield the IPv4 addresses that an IPv6 address may lead to."""
+    """Yield the IPv4 addresses that an IPv6 address may translate to."""
     if isinstance(address, ipaddress.IPv4Address):
         return
     bits = int(address)
@@ -91,9 +91,9 @@ def _inside(address: Address, among: Sequence[Network]) -> bool:
 def why_refused(
     address: Address, *, loopback: bool, allow: Sequence[Network] = (), deny: Sequence[Network] = ()
 ) -> str:
-    """Return why the hub does not connect to an address, empty when it does.
+    """Return why the hub must not connect to an address, empty if it may.
 
-    Shapes: `deny` and `allow` are the operator's networks: the first wins, the second lifts a refusal.
+    Shapes: `deny` and `allow` are the operator's networks; `deny` wins, `allow` lifts a refusal.
     """
     if isinstance(address, ipaddress.IPv6Address) and address.scope_id:
         return "an address with a zone"
@@ -101,7 +101,7 @@ def why_refused(
     if mapped is not None:
         return why_refused(mapped, loopback=loopback, allow=allow, deny=deny)
     if _inside(address, deny):
-        return "an address that HUB_OUTBOUND_DENY names"
+        return "an address in HUB_OUTBOUND_DENY"
     for inner in embedded(address):
         if (
             address not in _LOOPBACK_NETWORKS[1]

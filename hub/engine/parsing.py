@@ -1,7 +1,7 @@
-"""Numbers and moments out of texts that people and servers write. Values in, values out.
+"""Parse numbers and times from untrusted text.
 
-`str.isdigit` is true for "²" and "٣", `int` takes underscores, blanks and other alphabets, and neither has an end:
-everything that reads a number or a moment out of a request, a header or a manifest reads it here.
+`str.isdigit` accepts "²" and "٣", `int` accepts underscores, blanks and other scripts, and neither
+has a limit. Every number or time in a request, a header or a manifest is parsed here.
 """
 
 from datetime import UTC, datetime
@@ -9,20 +9,20 @@ from datetime import UTC, datetime
 from hub.engine.errors import Invalid
 
 MOST_DIGITS = 18
-"""Every number of so many digits fits in 64 bits, and in every column of the database."""
+"""Numbers of up to this many digits fit in 64 bits and in every database column."""
 _EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 29, tzinfo=UTC)
 
 
 def parse_digits(text: object, most: int = MOST_DIGITS) -> int | None:
-    """Return the number that a text of ASCII digits is, None for every other value and for more than `most` digits."""
+    """Parse a text of ASCII digits; return None for any other value or more than `most` digits."""
     if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > most:
         return None
     return int(text)
 
 
 def parse_integer(value: object) -> int | None:
-    """Return the whole number that a value is or writes in ASCII digits, None for every other, as beyond 64 bits."""
+    """Parse an integer of up to 64 bits, or a text of one; return None for any other value."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -37,9 +37,9 @@ def parse_integer(value: object) -> int | None:
 def require_integer(
     value: object, field: str, least: int = -(2**63) + 1, most: int = 2**63 - 1
 ) -> int:
-    """Return the whole number that a parameter is.
+    """Parse an integer parameter.
 
-    Raises: Invalid naming the field and what may stand in it.
+    Raises: Invalid naming the field and the valid range.
     """
     found = parse_integer(value)
     if found is None:
@@ -50,14 +50,14 @@ def require_integer(
 
 
 def require_time(text: str, field: str) -> datetime:
-    """Return the moment that a parameter is, in UTC: RFC 3339, or seconds since 1970.
+    """Parse a time parameter in RFC 3339 format, or in seconds since 1970, to UTC.
 
-    Units: whole seconds, for a number.
+    Units: seconds, if it is a number.
     Raises: Invalid naming the field.
     """
     seconds = parse_digits(text, 11)
     try:
-        # A plus that nobody escaped arrives as a blank.
+        # An unescaped "+" in a URL arrives as a blank.
         found = (
             datetime.fromisoformat(text.replace(" ", "+"))
             if seconds is None
@@ -66,14 +66,14 @@ def require_time(text: str, field: str) -> datetime:
     except (ValueError, OverflowError) as error:
         raise Invalid(_no_moment(text, field)) from error
     if found.tzinfo is None:
-        raise Invalid(f"{field} needs a zone, such as the Z of 2026-01-31T08:00:00Z")
+        raise Invalid(f"{field} needs a time zone, such as the Z in 2026-01-31T08:00:00Z")
     return time_in_range(found, field)
 
 
 def time_in_range(found: datetime, field: str) -> datetime:
-    """Return a moment in UTC.
+    """Convert a time to UTC.
 
-    Raises: Invalid where no zone of the world has a date for it, so that it cannot be shown or compared.
+    Raises: Invalid for a time outside the years that every time zone can represent.
     """
     if not _EARLIEST.replace(tzinfo=found.tzinfo) <= found <= _LATEST.replace(tzinfo=found.tzinfo):
         raise Invalid(f"{field} must be in the years from 1 to 9999")

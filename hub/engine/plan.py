@@ -1,4 +1,4 @@
-"""The plan of a sync: which steps, in which order, and what to do next.
+"""The plan of a sync: its steps, their order, and what runs next.
 
 Source: as Argo CD 3.6 orders and executes syncs.
 """
@@ -15,53 +15,19 @@ from hub.engine.sync_options import ResourceOptions, resource_options
 PENDING, RUNNING, SUCCEEDED, FAILED = "pending", "running", "succeeded", "failed"
 APPLY, PRUNE, HOOK = "apply", "prune", "hook"
 
-KIND_ORDER = {
-    kind: rank
-    for rank, kind in enumerate(
-        [
-            "Namespace",
-            "NetworkPolicy",
-            "ResourceQuota",
-            "LimitRange",
-            "PodSecurityPolicy",
-            "PodDisruptionBudget",
-            "ServiceAccount",
-            "Secret",
-            "SecretList",
-            "ConfigMap",
-            "StorageClass",
-            "PersistentVolume",
-            "PersistentVolumeClaim",
-            "CustomResourceDefinition",
-            "ClusterRole",
-            "ClusterRoleList",
-            "ClusterRoleBinding",
-            "ClusterRoleBindingList",
-            "Role",
-            "RoleList",
-            "RoleBinding",
-            "RoleBindingList",
-            "Service",
-            "DaemonSet",
-            "Pod",
-            "ReplicationController",
-            "ReplicaSet",
-            "Deployment",
-            "HorizontalPodAutoscaler",
-            "StatefulSet",
-            "Job",
-            "CronJob",
-            "IngressClass",
-            "Ingress",
-            "APIService",
-        ]
-    )
-}
+_KINDS_IN_ORDER = """
+Namespace NetworkPolicy ResourceQuota LimitRange PodSecurityPolicy PodDisruptionBudget
+ServiceAccount Secret SecretList ConfigMap StorageClass PersistentVolume PersistentVolumeClaim
+CustomResourceDefinition ClusterRole ClusterRoleList ClusterRoleBinding ClusterRoleBindingList
+Role RoleList RoleBinding RoleBindingList Service DaemonSet Pod ReplicationController ReplicaSet
+Deployment HorizontalPodAutoscaler StatefulSet Job CronJob IngressClass Ingress APIService
+"""
+KIND_ORDER = {kind: rank for rank, kind in enumerate(_KINDS_IN_ORDER.split())}
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One entry of a plan: apply, prune or run as a hook one resource."""
+    """One entry of a plan: apply or prune one resource, or run it as a hook."""
 
     key: ResourceKey
     version: str
@@ -70,23 +36,23 @@ class Step:
     action: str
     status: str = PENDING
     result: str = ""
-    """Synced, SyncFailed, Pruned or PruneSkipped once known."""
+    """Synced, SyncFailed, Pruned or PruneSkipped, empty while pending."""
     message: str = ""
     source_name: str = ""
-    """Name in the source when the applied name was generated."""
+    """The name in the source, if the applied name was generated."""
     policies: tuple[str, ...] = ()
     defines: tuple[str, str] | None = None
-    """Group and kind of the resources that a CustomResourceDefinition makes possible."""
+    """The group and kind that a CustomResourceDefinition defines."""
     synced: bool = False
-    """Whether the resource was as the source wants it when the plan was made: applying it changes nothing."""
+    """Whether the resource was synced when the plan was made, so that applying changes nothing."""
 
     @property
     def group(self) -> tuple[int, int]:
-        """Phase and wave as a sortable pair: steps of one group run together."""
+        """Phase and wave as a sortable pair; steps of one group run together."""
         return PHASE_ORDER.index(self.phase), self.wave
 
     def to_json(self) -> dict[str, Any]:
-        """Return the step as it is stored with its operation."""
+        """Serialize the step to store it with its operation."""
         return {
             "key": list(self.key),
             "version": self.version,
@@ -104,7 +70,7 @@ class Step:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Step":
-        """Return a stored step."""
+        """Deserialize a stored step."""
         return cls(
             key=ResourceKey(*data["key"]),
             version=data["version"],
@@ -116,7 +82,7 @@ class Step:
             message=data["message"],
             source_name=data["sourceName"],
             policies=tuple(data["policies"]),
-            # Plans that an older release stored have neither.
+            # Plans stored by older releases have neither.
             defines=_pair(data.get("defines")),
             synced=data.get("synced", False),
         )
@@ -128,24 +94,25 @@ def _pair(found: Sequence[str] | None) -> tuple[str, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What a sync was asked to do."""
+    """The request for a sync."""
 
     revision: str
     started: int
-    """Unix time of the operation's start, in seconds: part of generated hook names."""
+    """Unix time of the operation's start, in seconds; part of generated hook names."""
     hooks: bool = True
     prune: bool = False
     options: Mapping[str, str] | None = None
     synced: Collection[ResourceKey] = ()
-    """Resources that are as the source wants them."""
+    """Resources that are already synced."""
 
 
 def plan(
     desired: Iterable[Manifest], extra: Iterable[Manifest], request: PlanRequest
 ) -> list[Step]:
-    """Return the steps of a sync in the order in which they run.
+    """Return the steps of a sync in execution order.
 
-    Shapes: `desired` are the manifests to apply, hooks among them; `extra` the live resources to prune.
+    Shapes: `desired` are the manifests to apply, including hooks; `extra` are the live resources to
+        prune.
     """
     options = request.options or {}
     steps: list[Step] = []
@@ -178,7 +145,7 @@ def _apply_step(manifest: Manifest, request: PlanRequest) -> Step:
 
 
 def defined_kind(manifest: Manifest) -> tuple[str, str] | None:
-    """Return group and kind that a CustomResourceDefinition defines, None for anything else."""
+    """Return the group and kind that a CustomResourceDefinition defines, else None."""
     spec = manifest.get("spec")
     if manifest["kind"] != "CustomResourceDefinition" or not isinstance(spec, Mapping):
         return None
@@ -228,7 +195,7 @@ def _prune_step(manifest: Manifest, options: ResourceOptions) -> Step:
 
 
 def _mirrored(prunes: list[Step], last_wave: int) -> list[Step]:
-    # What was created first goes last: the waves of the prunes are swapped end to end.
+    # Prune in reverse order of creation: the waves of the prunes are mirrored.
     waves = sorted({s.wave for s in prunes if not s.policies})
     swap = dict(zip(waves, reversed(waves), strict=True))
     return [replace(s, wave=last_wave + 1 if s.policies else swap[s.wave]) for s in prunes]
@@ -238,7 +205,7 @@ def _ordered(steps: list[Step]) -> list[Step]:
     custom = {step.defines for step in steps if step.defines}
 
     def order(step: Step) -> tuple[tuple[int, int], int, str]:
-        # A custom kind may be called as one of Kubernetes itself, and its definition still comes first.
+        # A custom kind may have the name of a built-in kind; it still comes after its definition.
         is_custom = (step.key.group, step.key.kind) in custom
         return step.group, kind_rank("" if is_custom else step.key.kind), step.key.name
 
@@ -246,7 +213,7 @@ def _ordered(steps: list[Step]) -> list[Step]:
 
 
 def kind_rank(kind: str) -> int:
-    """Return where a kind comes among those of one group."""
+    """Return the position of a kind within a group."""
     return KIND_ORDER.get(kind, len(KIND_ORDER))
 
 
@@ -273,7 +240,7 @@ def _not_after(step: Step, dependents: list[Step]) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a running step's resource looks like now."""
+    """The observed state of a running step's resource."""
 
     exists: bool
     health: Assessment | None = None
@@ -281,7 +248,7 @@ class Observation:
 
 
 def observe(step: Step, seen: Observation) -> Step:
-    """Return a running step with the status that its resource shows."""
+    """Update a running step from the observed state of its resource."""
     if step.action == PRUNE:
         return step if seen.exists else replace(step, status=SUCCEEDED)
     if not seen.exists:
@@ -289,7 +256,8 @@ def observe(step: Step, seen: Observation) -> Step:
         return replace(
             step,
             status=FAILED,
-            message=f"The {what} {step.key} is missing, it might have been deleted before its result was read",
+            message=f"The {what} {step.key} is missing: it may have been deleted before "
+            "its result was read",
         )
     health = seen.health
     if health is None or health.status is Health.HEALTHY:
@@ -306,18 +274,18 @@ def observe(step: Step, seen: Observation) -> Step:
 
 
 def is_multi_step(steps: Sequence[Step]) -> bool:
-    """Return whether the plan has more than one group, so that groups wait for each other."""
+    """Return whether the plan has several groups, which wait for each other."""
     return len({s.group for s in steps if s.phase is not SyncPhase.SYNC_FAIL}) > 1
 
 
 def waiting(steps: Sequence[Step]) -> str:
-    """Return what a sync waits for, empty when nothing is in its way.
+    """Return what a sync waits for, empty if it can proceed.
 
-    Source: as Argo CD: hooks always, other resources only when another group follows.
+    Source: as Argo CD; it waits for hooks always, for other resources only before another group.
     """
     begun = next_group(steps, failing=False)
     if begun and any(s.status == RUNNING and s.group == steps[begun[0]].group for s in steps):
-        return ""  # the rest of a group that was interrupted
+        return ""  # resume a group that was interrupted
     hooks = [s for s in steps if s.status == RUNNING and s.action == HOOK]
     if hooks:
         return _waiting_text("completion of hook", hooks, "hooks")
@@ -338,7 +306,7 @@ def _waiting_text(what: str, steps: Sequence[Step], plural: str) -> str:
 def next_group(steps: Sequence[Step], *, failing: bool) -> list[int]:
     """Return the indexes of the steps to run now: the first pending phase and wave.
 
-    Hooks of phase SyncFail run only when the sync is failing, and then nothing else does.
+    If the sync is failing, only SyncFail hooks run; otherwise they do not.
     """
     pending = [
         (s.group, i)
@@ -350,7 +318,7 @@ def next_group(steps: Sequence[Step], *, failing: bool) -> list[int]:
 
 
 def hooks_to_delete(steps: Sequence[Step], *, succeeded: bool, ended: bool) -> list[Step]:
-    """Return the hooks whose policy says that they go now."""
+    """Return the hooks to delete now according to their delete policy."""
     chosen = []
     for step in steps:
         if step.action != HOOK or step.status not in (SUCCEEDED, FAILED):

@@ -1,4 +1,4 @@
-"""What an earlier step of a plan makes possible for a later one: which refusals are not final before its turn."""
+"""Earlier steps of a plan that may resolve a dry run's refusal of a later step."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _CLUSTER_RULES = frozenset(
         "CustomResourceDefinition",
     }
 )
-"""Kinds that decide at once what an API server accepts: rights, admission, what others refer to."""
+"""Kinds that affect what an API server accepts: RBAC, admission, references."""
 
 _SERVERS = frozenset(
     {
@@ -44,7 +44,7 @@ _SERVERS = frozenset(
         "ReplicaSet",
     }
 )
-"""Kinds that may be what serves a webhook or an API."""
+"""Kinds that may serve a webhook or an API."""
 
 _MALFORMED = (
     "strict decoding error",
@@ -56,45 +56,45 @@ _MALFORMED = (
     "expected list",
 )
 _BY_OTHERS = ("denied request", "denied the request", "admission webhook", "already allocated")
-"""Words of refusals that depend on more than the manifest, though their status is that of an invalid one."""
+"""Parts of messages that depend on more than the manifest, despite an "invalid" status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What an API server said against a resource."""
+    """An API server's refusal of a resource."""
 
     status: int
     message: str
 
     @property
     def is_answer(self) -> bool:
-        """Whether it says anything of the resource: some webhooks cannot be asked by a dry run."""
+        """Whether it is about the resource; some webhooks do not support dry runs."""
         return "does not support dry run" not in self.message
 
     @property
     def is_malformed(self) -> bool:
-        """Whether the manifest is not of the form of its kind."""
+        """Whether the manifest violates the schema of its kind."""
         return any(words in self.message for words in _MALFORMED)
 
     @property
     def is_invalid(self) -> bool:
-        """Whether the manifest's own values are refused, or a change of them."""
+        """Whether values of the manifest, or changes to them, are refused."""
         by_others = any(words in self.message for words in _BY_OTHERS)
         return self.status in (400, 422) and not by_others
 
     @property
     def is_outage(self) -> bool:
-        """Whether something that has to decide did not answer."""
+        """Whether a server or webhook that must decide did not respond."""
         is_silent = self.status >= 500 or "failed calling webhook" in self.message
-        return is_silent and not self.is_malformed  # which a server may answer with status 500
+        return is_silent and not self.is_malformed  # some servers report these with status 500
 
 
 def prerequisite_of(steps: Sequence[Step], number: int, refusal: Refusal) -> Step | None:
-    """Return the step that runs earlier and may change why a step is refused, None when none can.
+    """Return an earlier step that may resolve why a step is refused, None if there is none.
 
-    What is malformed stays so for a kind of Kubernetes itself; what is invalid too, unless a hook removes what is in
-    its way. A custom kind is as its definition says, which an earlier step may bring. Anything else (rights, quotas,
-    admission, what is referred to, webhooks that do not answer) depends on what is there at that time.
+    A malformed or invalid manifest of a built-in kind stays refused, unless a hook removes the
+    cause. The schema of a custom kind may change with its definition. Anything else (RBAC, quotas,
+    admission, references, unavailable webhooks) depends on the state at that time.
     """
     later = steps[number]
     for earlier in _before(steps, number):
@@ -108,7 +108,7 @@ def _before(steps: Sequence[Step], number: int) -> Iterator[Step]:
     for index, step in enumerate(steps):
         if step.phase == "SyncFail" or index == number or step.group > later.group:
             continue
-        # The prunes of a group come first in it.
+        # Prunes run first in their group.
         if step.group < later.group or index < number or step.action == PRUNE:
             yield step
 
@@ -129,7 +129,7 @@ def _can_change(earlier: Step, later: Step, refusal: Refusal) -> bool:
 
 
 def _may_answer(earlier: Step, later: Step) -> bool:
-    """Return whether a step may start what did not answer; the group before is waited for, changed or not."""
+    """Return whether a step may start the missing server; earlier groups are always awaited."""
     return earlier.group < later.group or (earlier.key.kind in _SERVERS and _changes(earlier))
 
 

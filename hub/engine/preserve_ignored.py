@@ -1,7 +1,7 @@
-"""What a sync sends where rules ignore differences: the fields as they are in the cluster, the rest as in Git.
+"""`RespectIgnoreDifferences`: keep the live values of ignored fields when a sync applies.
 
-Lists follow Git: an ignored field stays with the element of the same key, an element that Git takes out goes,
-and one that Git adds comes as Git has it.
+Lists follow Git: an ignored field stays with the element of the same key, elements removed in Git
+are removed, and added ones are applied as they are in Git.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,14 +40,14 @@ def preserve_ignored(
     paths_by_jq: PathsByJq,
     type_: Type = OBJECT,
 ) -> Manifest:
-    """Return `desired` with the live value of every field that the rules ignore.
+    """Return `desired` with the live values of all ignored fields.
 
-    Leaving the field out would not do: an apply removes what it set before and no longer names.
+    Omitting a field is not enough: an apply removes fields that it set before and no longer sets.
 
-    Shapes: `type_` is what the cluster says of the kind; without it the field sets of the live resource tell the
-        keys of its lists.
-    Raises: RuleError for a jq path that cannot be used.
-    Source: as `RespectIgnoreDifferences` of Argo CD 3.6: only for resources that exist, never the status.
+    Shapes: `type_` is the type from the cluster's schema; without it, managed fields provide the
+        keys of lists.
+    Raises: RuleError for an invalid jq path.
+    Source: as Argo CD 3.6; only for resources that exist, and never for the status.
     """
     chosen = rules_for(resource_key(desired), rules)
     if live is None or not chosen:
@@ -59,11 +59,11 @@ def preserve_ignored(
     body = for_comparison(live)
     ours, theirs = (ignored_places(side, chosen, paths_by_jq) for side in (result, body))
     kept = _kept(result, body, ours, theirs, (type_, all_fields(live)))
-    return _as_the_same(kept, desired)
+    return _with_identity_of(desired, kept)
 
 
-def _as_the_same(result: Manifest, desired: Manifest) -> Manifest:
-    """Return a manifest that names what `desired` names: that one was permitted, and no other."""
+def _with_identity_of(desired: Manifest, result: Manifest) -> Manifest:
+    """Restore the identity of `desired`, since only that resource was permitted."""
     names = {f: desired["metadata"][f] for f in _NAMES if f in desired["metadata"]}
     given = result.get("metadata")
     others = {k: v for k, v in given.items() if k not in _NAMES} if isinstance(given, dict) else {}
@@ -72,7 +72,7 @@ def _as_the_same(result: Manifest, desired: Manifest) -> Manifest:
 
 
 _Known = tuple[Type, Fields]
-"""What is known of a place: its type, and the trie of what anybody owns in it."""
+"""The type of a value, and the field set of everything owned in it."""
 
 
 def _kept(desired: Any, live: Any, ours: Places, theirs: Places, known: _Known) -> Any:
@@ -110,7 +110,7 @@ def _kept_field(
 
 
 def _only(value: Any, selection: Places | bool) -> Any:
-    """Return what is selected of a value whose other parts Git does not have, `ABSENT` when that is nothing."""
+    """Return the selected parts of a value that Git does not have, `ABSENT` if there are none."""
     if isinstance(selection, bool):
         return value
     if isinstance(value, list):
@@ -122,9 +122,9 @@ def _only(value: Any, selection: Places | bool) -> Any:
 
 
 def _new(value: Any, selection: Places) -> Any:
-    """Return what Git has and the cluster has not, without the fields that a rule names one by one.
+    """Return a value that only Git has, without the fields that a rule names individually.
 
-    A rule for all elements, or for all fields of a map, does not take from one that is new what makes it whole.
+    A rule for all elements or fields does not apply to a new one, which would be incomplete.
     """
     if not without(value, selection):
         return ABSENT
@@ -176,7 +176,7 @@ def _keys_of(element: Any, keys: tuple[str, ...]) -> dict[str, Any]:
 def _partners(
     desired: list[Any], live: list[Any], ours: Places, theirs: Places, known: _Known
 ) -> dict[int, int]:
-    """Return which live element each element of Git is, by index; one that is new is not in it."""
+    """Map indexes of elements in Git to live ones; new elements are left out."""
     type_, fields = known
     keys = type_.keys or keys_shown(fields)
     if keys:
@@ -195,7 +195,7 @@ def _partners(
 
 
 def _rest(elements: list[Any], selection: Places) -> dict[int, Any]:
-    """Return what counts of the elements of a list, without those that are selected whole."""
+    """Return the elements without their ignored parts, except elements ignored entirely."""
     inner = {at: selection.get(at, {}) for at in range(len(elements))}
     return {at: without(elements[at], s) for at, s in inner.items() if not isinstance(s, bool)}
 
@@ -217,7 +217,7 @@ def _by_name(wanted: dict[int, Any], current: dict[int, Any]) -> dict[int, int] 
 def _by_content(
     wanted: dict[int, Any], current: dict[int, Any], *, is_one_length: bool
 ) -> dict[int, int]:
-    """Return which elements say the same in what is not ignored, and of the rest those of one place in lists of one length."""
+    """Match elements by content, then by position if the lists have the same length."""
     found = {at: at for at, e in wanted.items() if at in current and _is_in(e, current[at])}
     free = [at for at in current if at not in found]
     if len(wanted) * len(free) <= _MOST_PAIRS:
@@ -236,7 +236,7 @@ def _by_content(
 
 
 def _is_in(wanted: Any, live: Any) -> bool:
-    """Return whether everything that is stated is there; the server may have filled in more."""
+    """Return whether `live` contains everything in `wanted`; it may have additional defaults."""
     if isinstance(wanted, dict) and isinstance(live, dict):
         return all(name in live and _is_in(value, live[name]) for name, value in wanted.items())
     if isinstance(wanted, list) and isinstance(live, list):

@@ -1,8 +1,8 @@
-"""Text of others on one line of a log or of a terminal: nothing in it begins a line or moves a cursor."""
+"""Make untrusted text safe to print on one line of a log or terminal."""
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Return a text whose characters that do not print are escaped as in Python, those of `keep` left out."""
+    """Escape non-printable characters as Python does, except those in `keep`."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)

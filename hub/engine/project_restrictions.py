@@ -1,4 +1,4 @@
-"""What a project permits: sources, destinations, kinds.
+"""Project restrictions: permitted sources, destinations and kinds.
 
 Source: as Argo CD 3.6's AppProject.
 """
@@ -15,9 +15,10 @@ from hub.engine.globs import check, check_all, check_count, denies, matches
 
 @lru_cache(maxsize=8192)
 def normal_url(url: str) -> str:
-    """Return a repository URL, or a pattern of them, in the form in which two spellings of one are equal.
+    """Normalize a repository URL or URL pattern, so that equal ones compare equal.
 
-    The scheme and the host have no case. The path has one: to many servers `Team/app` and `team/app` are two.
+    Scheme and host are case-insensitive. The path is not: many servers distinguish `Team/app` from
+    `team/app`.
     """
     text = url.strip()
     scp = re.match(r"^([\w.-]+@)?([\w.-]+):(?!//)(?!\d+/)(.+)\Z", text)
@@ -26,18 +27,18 @@ def normal_url(url: str) -> str:
     scheme, separator, rest = text.rstrip("/").removesuffix(".git").rpartition("://")
     authority, slash, path = rest.partition("/")
     user, at, host = authority.rpartition("@")
-    # Two stars stand for a path as well.
+    # `**` also matches slashes, so the "host" may include a path.
     host = host if "**" in host else host.lower()
     return f"{scheme.lower()}{separator}{user}{at}{host}{slash}{path}"
 
 
 def folded_url(url: str) -> str:
-    """Return a repository URL so that those which some server takes for one are equal, whatever their case."""
+    """Normalize a repository URL and ignore the case of its path, as some servers do."""
     return normal_url(url).lower()
 
 
 def has_dot_segments(path: str) -> bool:
-    """Return whether a URL or path has a part that a client or server would take as a step to elsewhere."""
+    """Return whether a URL or path has a `.` or `..` segment, also when percent-encoded."""
     parts = re.split(r"[/:\\]", unquote(unquote(path.partition("?")[0])))
     return any(part in (".", "..") for part in parts)
 
@@ -47,14 +48,15 @@ _DEFAULT_PORTS = {"https": "443", "http": "80", "ssh": "22", "git": "9418"}
 
 @lru_cache(maxsize=8192)
 def _plain_url(url: str) -> str:
-    """Return a URL without what a server may not look at: the same for all its spellings.
+    """Normalize a URL further, removing everything that a server may ignore.
 
-    User, default port, trailing dot of the host, query, repeated slashes and percent-encoding go.
+    That is user, default port, trailing dot of the host, query, repeated slashes and
+    percent-encoding.
     """
     text = folded_url(url.partition("#")[0].partition("?")[0])
     scheme, separator, rest = text.partition("://")
     if not separator:
-        # `host:22/path` is a registry and its port here, and a path at a server for Git.
+        # `host:22/path` is a registry with a port in Helm, but a path on a host in Git.
         return _plain_url(f"ssh://{text.replace(':', '/', 1)}") if ":" in text else text
     authority, slash, path = unquote(rest).partition("/")
     path = re.sub("/+", "/", path).lstrip("/")
@@ -69,9 +71,9 @@ def _plain_host(scheme: str, authority: str) -> str:
 def permits_source(spec: Mapping[str, Any], url: str) -> bool:
     """Return whether a project's `sourceRepos` permit a repository; `!` denies.
 
-    A URL with `.` or `..` in its path is permitted to nobody: who asks the server shortens it to another.
-    Paths are permitted in the case in which they are written, and denied in every case.
-    What a `!` denies stays denied however it is spelled: with another user, its port, a query.
+    A URL with `.` or `..` segments is never permitted, since servers resolve them to another path.
+    Paths are permitted in the exact case, and denied in any case. A denied repository stays denied
+    with another user, its default port or a query.
     """
     if has_dot_segments(url):
         return False
@@ -93,7 +95,7 @@ def _denies_source(pattern: str, url: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def _plain_pattern(pattern: str) -> str:
-    """Return a pattern of URLs without user, default port and trailing dot, as `_plain_url` has none."""
+    """Normalize a URL pattern like `_plain_url`: without user, default port and trailing dot."""
     scheme, separator, rest = folded_url(pattern).partition("://")
     if not separator:
         return folded_url(pattern)
@@ -182,7 +184,7 @@ def _listed(
 
 
 def source_violations(spec: Mapping[str, Any], project: str, urls: Sequence[str]) -> list[str]:
-    """Return a sentence per repository that a project does not permit."""
+    """Return a message per repository that a project does not permit."""
     return [
         f"application repo {url} is not permitted in project '{project}'"
         for url in urls
@@ -193,7 +195,7 @@ def source_violations(spec: Mapping[str, Any], project: str, urls: Sequence[str]
 def restriction_violations(
     spec: Mapping[str, Any], project: str, urls: Sequence[str], destination: tuple[str, str, str]
 ) -> list[str]:
-    """Return a sentence per rule of the project that an application breaks."""
+    """Return a message per restriction of the project that an application violates."""
     found = source_violations(spec, project, urls)
     server, name, namespace = destination
     if not permits_destination(spec, server, name, namespace):
@@ -224,7 +226,7 @@ def with_global_projects(
 ) -> dict[str, Any]:
     """Return a project's spec with the lists of global projects appended.
 
-    Roles, orphaned-resource settings and signature keys of a global project do not count.
+    Roles, orphaned-resource settings and signature keys of global projects are ignored.
     """
     result = dict(spec)
     for other in others:
@@ -235,7 +237,7 @@ def with_global_projects(
 
 
 def matches_label_selector(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Return whether a Kubernetes labelSelector fits labels; an empty one fits all."""
+    """Return whether a Kubernetes label selector matches labels; an empty one matches all."""
     for key, value in (selector.get("matchLabels") or {}).items():
         if labels.get(key) != value:
             return False
@@ -255,13 +257,13 @@ def _expression(entry: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 def service_account_for(
     spec: Mapping[str, Any], server: str, namespace: str, fallback: str
 ) -> str | None:
-    """Return the user that a project's syncs to a destination act as, None when nothing matches.
+    """Return the user that syncs to a destination impersonate, None if no entry matches.
 
     Shapes: `system:serviceaccount:<namespace>:<name>`; the first matching entry wins.
-    Raises: RuleError naming an entry, before the one that matches, that cannot be used.
+    Raises: RuleError naming an invalid entry before the one that matches.
     """
     for number, entry in enumerate(spec.get("destinationServiceAccounts") or []):
-        # One that cannot be read must not let the next, perhaps mightier, account answer.
+        # An invalid entry must not fall through to a later, possibly more privileged one.
         _check_account(entry, number)
         if matches(str(entry.get("server") or ""), server) and matches(
             str(entry.get("namespace") or ""), namespace
@@ -272,7 +274,7 @@ def service_account_for(
 
 
 def check_restrictions(spec: Mapping[str, Any]) -> None:
-    """Return if every pattern of a project's lists can be used.
+    """Check all patterns in a project's lists.
 
     Shapes: a spec whose fields have the right types.
     Raises: RuleError naming the field.
@@ -296,7 +298,7 @@ def check_restrictions(spec: Mapping[str, Any]) -> None:
 
 
 def check_service_accounts(entries: Any) -> None:
-    """Return if `destinationServiceAccounts` can be used.
+    """Check `destinationServiceAccounts`.
 
     Raises: RuleError naming the field.
     """
@@ -321,9 +323,10 @@ def _check_account(entry: Any, number: int) -> None:
 
 
 def lists_kind(spec: Mapping[str, Any], group: str, kind: str, name: str) -> bool:
-    """Return whether a project lists a kind by word or pattern, and no deny list has it.
+    """Return whether a project explicitly allows a kind, and no deny list has it.
 
-    For kinds that no project gets by saying nothing; the lists for namespaced and cluster-scoped kinds count alike.
+    For kinds that an empty list does not allow. The lists for namespaced and cluster-scoped kinds
+    count alike.
     """
     allow = ("namespaceResourceWhitelist", "clusterResourceWhitelist")
     deny = ("namespaceResourceBlacklist", "clusterResourceBlacklist")

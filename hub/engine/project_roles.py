@@ -1,4 +1,4 @@
-"""The roles that a project has in its spec: their policy, and what may be written there."""
+"""The roles in a project's spec: their policy and validation."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,21 @@ from hub.engine.rbac import Policy, Problem, joined, parse
 from hub.engine.rbac_rules import Rule
 
 MOST_LINES = 2000
-"""Of all roles of a project together: every process compiles them, and its lists ask them."""
+"""The limit for all roles of a project together, since every process compiles them."""
 
 
 def project_policy(project: str, roles: Sequence[Mapping[str, Any]], mode: str = "glob") -> Policy:
-    """Return the policy of a project's roles: their lines, their groups, and the right to read the project.
+    """Return the policy of a project's roles; each role may also read the project.
 
-    A line about anything outside the project is a problem and gives nothing.
+    A line about anything outside the project becomes a problem and grants nothing.
     """
     found = list[Policy]()
     for number, role in enumerate(roles):
         try:
             found.append(_role_policy(project, role, mode))
         except (TypeError, ValueError, AttributeError):
-            # It was stored past every check; the other roles go on.
-            reason = f"spec.roles[{number}] cannot be read and gives nothing: write it again"
+            # Stored without validation; the other roles still apply.
+            reason = f"spec.roles[{number}] is malformed and grants nothing: write it again"
             problem = Problem(f"project {project}, role {number + 1}", reason)
             found.append(Policy(problems=(problem,)))
     return joined(found)
@@ -69,9 +69,9 @@ def _outside(rule: Rule, project: str, subject: str) -> str:
 
 
 def check_project_roles(project: str, roles: Any) -> None:
-    """Return if a project's roles can be used.
+    """Check a project's roles.
 
-    Raises: RuleError with Argo CD's sentence.
+    Raises: RuleError with the same message as Argo CD.
     """
     seen: set[str] = set()
     check_count(roles or [], "spec.roles")
@@ -85,7 +85,8 @@ def check_project_roles(project: str, roles: Any) -> None:
             r"[a-zA-Z0-9]([-_a-zA-Z0-9]*[a-zA-Z0-9])?", name
         ):
             raise RuleError(
-                f"invalid role name '{name}'. Must consist of alphanumeric characters, '-' or '_', and must start and end with an alphanumeric character"
+                f"invalid role name '{name}'. Must consist of alphanumeric characters, "
+                "'-' or '_', and must start and end with an alphanumeric character"
             )
         if name in seen:
             raise RuleError(f"role '{name}' already exists")
@@ -98,20 +99,23 @@ def check_project_roles(project: str, roles: Any) -> None:
 
 
 def too_many(roles: Any) -> str:
-    """Return what is too much of all roles of a project together, and what to do; empty when nothing is."""
+    """Return an error if a project's roles have too many entries in total, empty if not."""
     for field, what, advice in (
         (
             "policies",
             "policy lines",
-            "write one line with a glob for many objects, or part the project",
+            "write one line with a glob for many objects, or split the project",
         ),
-        ("groups", "groups", "name one group of the identity provider for many people"),
+        ("groups", "groups", "use one group of the identity provider for many people"),
     ):
         count = sum(
             len(role[field]) for role in _readable(roles) if isinstance(role.get(field), list)
         )
         if count > MOST_LINES:
-            return f"spec.roles has {count} {what} in all its roles ({field}): at most {MOST_LINES} are allowed; {advice}"
+            return (
+                f"spec.roles has {count} {what} in all its roles ({field}): "
+                f"at most {MOST_LINES} are allowed; {advice}"
+            )
     return ""
 
 
@@ -123,12 +127,12 @@ def _check_words(words: Any, what: str, role: str) -> None:
     if words is None:
         return
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise RuleError(f"role '{role}': its {what} list must be a list of texts")
+        raise RuleError(f"role '{role}': its {what} list must be a list of strings")
     check_count(words, f"role '{role}': its {what} list")
     seen = set[str]()
     for word in words:
         if not word.strip() or (what == "group" and re.search(r'["\r\n\t]', word)):
-            raise RuleError(f"role '{role}': {word!r} cannot be a {what}")
+            raise RuleError(f"role '{role}': {word!r} is not a valid {what}")
         if word in seen:
             raise RuleError(f"{what} '{word}' already exists for role '{role}'")
         seen.add(word)

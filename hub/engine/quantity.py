@@ -30,7 +30,7 @@ _LONGEST = 64
 
 
 def parse_quantity(value: Any) -> Decimal | None:
-    """Return the number that a quantity stands for, or None if it is no quantity.
+    """Parse a quantity; return None if it is invalid.
 
     Units: "1" is one core or one byte; "100m" is 0.1; "1Ki" is 1024.
     Source: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
@@ -49,6 +49,6 @@ def parse_quantity(value: Any) -> Decimal | None:
 
 
 def same_quantity(one: Any, other: Any) -> bool:
-    """Return whether both are quantities of the same value."""
+    """Return whether both values are quantities and equal."""
     first = parse_quantity(one)
     return first is not None and first == parse_quantity(other)

@@ -1,7 +1,7 @@
-"""Argo CD's policy language: parse lines, compile them, decide and say why.
+"""Argo CD's RBAC policy language: parse, compile and enforce policies, and explain decisions.
 
-Source: as Argo CD 3.6, with two differences: a broken line is reported and disables nothing else,
-and a deny wins over every allow, also over one that came by another group or the default role.
+Source: as Argo CD 3.6, with two differences: an invalid line is reported and disables nothing else,
+and a deny wins over every allow, including one from another group or the default role.
 """
 
 import csv
@@ -31,7 +31,7 @@ ARGOCD_RESOURCES = (
     "gpgkeys",
     "extensions",
 )
-# What this hub has beyond Argo CD: its settings, its roles and grants, its trail.
+# Resources that Argo CD does not have.
 RESOURCES = (*ARGOCD_RESOURCES, "settings", "roles", "audit")
 ACTIONS = (
     "get",
@@ -88,15 +88,19 @@ _WRITE = {
     "roles": ("get", "update"),
     "audit": ("get", "update", "export"),
 }
+
+
+def _everything(resource: str) -> str:
+    return "*/*" if resource in _IN_PROJECTS else "*"
+
+
+_IN_PROJECTS = ("applications", "applicationsets", "logs", "exec")
 BUILTIN = "\n".join(
-    [
-        f"p, role:readonly, {resource}, get, {'*/*' if resource in ('applications', 'applicationsets', 'logs') else '*'}, allow"
-        for resource in _READ
-    ]
+    [f"p, role:readonly, {resource}, get, {_everything(resource)}, allow" for resource in _READ]
     + [
-        f"p, role:admin, {r}, {a}, {'*/*' if r in ('applications', 'applicationsets', 'exec') else '*'}, allow"
-        for r, actions in _WRITE.items()
-        for a in actions
+        f"p, role:admin, {resource}, {action}, {_everything(resource)}, allow"
+        for resource, actions in _WRITE.items()
+        for action in actions
     ]
     + [
         "p, role:auditor, audit, get, *, allow",
@@ -108,33 +112,33 @@ BUILTIN = "\n".join(
 
 
 class Problem(NamedTuple):
-    """A line that cannot be used."""
+    """An invalid line of a policy."""
 
     origin: str
     message: str
     is_pattern: bool = False
-    """Whether a pattern in it is the reason: one that denies then denies more than was written."""
+    """Whether an invalid pattern is the reason; a deny rule then denies more than intended."""
 
 
 class BrokenPattern(RuleError):
-    """A rule with a pattern that cannot be used."""
+    """A rule with an invalid pattern."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Parsed policy documents."""
+    """A parsed policy."""
 
     rules: tuple[Rule, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     problems: tuple[Problem, ...] = ()
 
     def __add__(self, other: "Policy") -> "Policy":
-        """Return both together."""
+        """Combine two policies."""
         return joined((self, other))
 
 
 def joined(policies: Iterable[Policy]) -> Policy:
-    """Return policies together, in their order."""
+    """Combine policies, in order."""
     parts = list(policies)
     return Policy(
         tuple(chain.from_iterable(part.rules for part in parts)),
@@ -144,7 +148,7 @@ def joined(policies: Iterable[Policy]) -> Policy:
 
 
 def parse(text: str, document: str = "policy.csv", mode: str = "glob") -> Policy:
-    """Return the lines of a policy document; those that cannot be used become problems with their number."""
+    """Parse a policy document; invalid lines become problems with their line number."""
     rules: list[Rule] = []
     links: list[tuple[str, str]] = []
     problems: list[Problem] = []
@@ -172,7 +176,8 @@ def _add(
         return
     if tokens[0] != "p" or len(tokens) not in (6, 7) or not all(tokens):
         raise RuleError(
-            "a line is p with a subject, resource, action, object and effect, or g with a subject and a role"
+            "a line must be p with a subject, resource, action, object and effect, "
+            "or g with a subject and a role"
         )
     subject, resource, action, name, effect = tokens[1:6]
     rule = Rule(subject, resource, action, name, effect, origin)
@@ -183,18 +188,16 @@ def _add(
         check_rule(rule, mode)
     except RuleError:
         if rule.effect == "deny":
-            # Kept as it is, so that what it was written against stays closed: see `Enforcer`.
+            # Kept, so that `Enforcer` still denies what the rule was meant to deny.
             rules.append(rule)
         raise
     if mode != "regex" and not any(matches(rule.resource, resource) for resource in RESOURCES):
-        raise RuleError(
-            f"no resource is called {rule.resource!r}; there are {', '.join(RESOURCES)}"
-        )
+        raise RuleError(f"unknown resource {rule.resource!r}; use one of {', '.join(RESOURCES)}")
     rules.append(rule)
 
 
 def as_expressions(rule: Rule) -> Rule:
-    """Return a rule of globs as one of regular expressions; one that cannot be read stays as it is."""
+    """Convert a rule with globs to regular expressions; an invalid rule stays unchanged."""
     try:
         words = [f"^(?s:{expression(word)})$" for word in (rule.resource, rule.action, rule.object)]
     except GlobError:
@@ -203,7 +206,7 @@ def as_expressions(rule: Rule) -> Rule:
 
 
 def check_rule(rule: Rule, mode: str) -> None:
-    """Return if the patterns of a rule can be used.
+    """Check the patterns of a rule.
 
     Raises: BrokenPattern naming the field of the rule.
     """
@@ -220,20 +223,20 @@ def check_rule(rule: Rule, mode: str) -> None:
 
 
 def builtin() -> Policy:
-    """Return the roles that are always there."""
+    """Return the policy of the built-in roles."""
     return parse(BUILTIN, "builtin")
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether something is allowed, and the rule that said so; no rule when nothing matched."""
+    """Whether something is allowed and the rule that decided, None if no rule matched."""
 
     allowed: bool
     rule: Rule | None = None
 
     @property
     def why(self) -> str:
-        """The reason as a sentence."""
+        """The reason, as a message."""
         if self.rule is None:
             return "no rule allows it"
         return f"{'allowed' if self.allowed else 'denied'} by {self.rule.origin}: {self.rule}"
@@ -250,7 +253,7 @@ class Enforcer:
     mode: str = "glob"
     default_role: str = ""
     is_usable: bool = False
-    """Whether every part of the policy has passed `usable`."""
+    """Whether the policy was already returned by `usable`."""
     _by_subject: dict[str, list[Rule]] = field(default_factory=dict)
     _parents: dict[str, list[str]] = field(default_factory=dict)
     _children: dict[str, list[str]] = field(default_factory=dict)
@@ -269,7 +272,7 @@ class Enforcer:
             self._children.setdefault(role, []).append(subject)
 
     def roles_of(self, subject: str) -> tuple[str, ...]:
-        """Return the subject and every role that it has, inherited ones included."""
+        """Return the subject and all its roles, including inherited ones."""
         if subject not in self._roles:
             found, todo = {subject: None}, [subject]
             while todo:
@@ -288,9 +291,9 @@ class Enforcer:
         name: str,
         where: Where | None = None,
     ) -> Decision:
-        """Return whether any of the subjects may; the subjects are an account and its groups.
+        """Return whether any of the subjects (an account and its groups) is allowed.
 
-        Shapes: `name` is the object, such as `project/application`; `where` the cluster it is about.
+        Shapes: `name` is the object, such as `project/application`; `where` is its cluster.
         """
         found = self._candidates(tuple(subjects), resource, action)
         denied = found.deny.first(name, where)
@@ -300,20 +303,23 @@ class Enforcer:
         return Decision(allowed=allowed is not None, rule=allowed)
 
     def relevant(self, subjects: Iterable[str]) -> tuple[str, ...]:
-        """Return those of some subjects that policies speak of: who has the same gets the same answers."""
+        """Return the subjects that the policy mentions; others do not affect a decision."""
         return tuple(s for s in subjects if s and (s in self._by_subject or s in self._parents))
 
     def bearing(self, subjects: Iterable[str]) -> tuple[str, frozenset[Rule]]:
-        """Return all that decisions about some subjects rest on: where it is equal before and after, nothing changed for them."""
+        """Return everything that decisions about some subjects depend on.
+
+        If it is equal before and after a change of the policy, nothing changed for them.
+        """
         known = self.relevant(subjects)
         if known not in self._bearing:
             rules = (r for role in self._all_roles(known) for r in self._by_subject.get(role, ()))
-            # Where a rule is written changes nothing.
+            # The origin of a rule does not affect a decision.
             self._bearing[known] = self.mode, frozenset(r._replace(origin="") for r in rules)
         return self._bearing[known]
 
     def touches(self, subjects: Iterable[str], resource: str) -> bool:
-        """Return whether any rule allows some subjects anything at all to objects of a resource."""
+        """Return whether any rule allows the subjects any action on a resource."""
         key = (self.relevant(subjects), resource)
         if key not in self._touched:
             if len(self._touched) > _MOST_KEPT:
@@ -325,15 +331,15 @@ class Enforcer:
         return self._touched[key]
 
     def reach(self, subjects: Iterable[str], resource: str, action: str) -> Reach:
-        """Return the rules from which a query for all objects at once is made."""
+        """Return the rules that select all permitted objects in one query."""
         return self._candidates(tuple(subjects), resource, action).reach
 
     def who(
         self, resource: str, action: str, name: str, where: Where | None = None
     ) -> tuple[frozenset[str], frozenset[str]]:
-        """Return the subjects that a rule allows, and those that a rule denies, roles and members included.
+        """Return the subjects that are allowed, and those that are denied, with members of roles.
 
-        A caller may when one of its subjects is in the first and none is in the second.
+        A caller is permitted if any of its subjects is allowed and none is denied.
         """
         hits: dict[str, set[str]] = {"allow": set(), "deny": set()}
         for rule in self.policy.rules:
@@ -385,11 +391,10 @@ class Enforcer:
 
 
 def usable(policy: Policy, mode: str) -> Policy:
-    """Return a policy of rules that can all be asked.
+    """Return a policy without invalid patterns.
 
-    A rule that allows and cannot be read is left out. One that denies denies every object of its
-    resource and action instead, to its own subject and inside its own project: a mistake in it opens
-    nothing, and reaches nobody whom the rule did not name.
+    An invalid allow rule is removed. An invalid deny rule denies every object of its resource and
+    action instead, for its own subject and project, so that a mistake never grants anything.
     """
     rules, problems = list[Rule](), dict.fromkeys(policy.problems)
     named = {problem.origin for problem in problems}
@@ -416,7 +421,7 @@ def _widened(rule: Rule, mode: str) -> Rule:
             check_rule(rule._replace(resource=word, action=word, object=word), mode)
         except RuleError:
             words[name] = everything
-    origin = f"{rule.origin}, which cannot be read and denies every object"
+    origin = f"{rule.origin}, which is invalid and denies every object"
     return rule._replace(
         resource=words.get("resource", rule.resource),
         action=words.get("action", rule.action),
@@ -426,6 +431,6 @@ def _widened(rule: Rule, mode: str) -> Rule:
 
 
 def unknown_roles(policy: Policy) -> list[str]:
-    """Return the roles that somebody is given and that have no rule, no parent and no use."""
+    """Return assigned roles that have no rule and no parent."""
     known = {rule.subject for rule in policy.rules} | {subject for subject, _ in policy.links}
     return sorted({role for _, role in policy.links if role not in known})

@@ -1,6 +1,6 @@
-"""One line of a policy, and many of them kept so that a decision asks few.
+"""RBAC rules, indexed so that a decision evaluates only a few.
 
-Shapes: an object is `project/application`, `project/namespace/application`, or the name of something else.
+Shapes: an object is `project/application`, `project/namespace/application`, or another name.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ _EVERYTHING = frozenset(("*", "*/*", "**"))
 
 
 class Rule(NamedTuple):
-    """One `p` line."""
+    """One `p` line of a policy."""
 
     subject: str
     resource: str
@@ -24,36 +24,36 @@ class Rule(NamedTuple):
     object: str
     effect: str
     origin: str
-    """Document and line, so that a decision can name it."""
+    """The document and line, to explain a decision."""
     where: Scope | None = None
-    """The clusters where it holds, everywhere when None."""
+    """The clusters to which the rule is limited, None for all."""
     project: str = ""
-    """The project that it was written in and that it never reaches beyond."""
+    """The project that defines the rule and to which it is limited."""
 
     def __str__(self) -> str:
-        """Return the line as it is written."""
+        """Return the policy line."""
         scope = (self.where.text,) if self.where else ()
         return f"p, {', '.join(quoted(word) for word in (*self[:5], *scope))}"
 
     def is_about(self, name: str) -> bool:
-        """Return whether the object lies in the rule's own project, if it has one."""
+        """Return whether the object is in the rule's own project, if it has one."""
         return not self.project or name == self.project or name.startswith(f"{self.project}/")
 
 
 def quoted(word: str) -> str:
-    """Return a word of a policy line as it is written."""
+    """Quote a word for a policy line if necessary."""
     if any(c in word for c in ',"') or word != word.strip():
         return '"' + word.replace('"', '""') + '"'
     return word
 
 
 def fits(pattern: str, text: str, mode: str) -> bool:
-    """Return whether a pattern of a rule matches a text; one that cannot be used matches nothing."""
+    """Return whether a pattern of a rule matches a text; an invalid pattern matches nothing."""
     return finds(pattern, text) if mode == "regex" else matches(pattern, text)
 
 
 def holds(rule: Rule, name: str, where: Where | None, mode: str) -> bool:
-    """Return whether a rule is about an object, and the cluster that the object is about."""
+    """Return whether a rule applies to an object and its cluster."""
     return (
         rule.is_about(name)
         and (rule.where is None or rule.where.covers(where))
@@ -62,15 +62,15 @@ def holds(rule: Rule, name: str, where: Where | None, mode: str) -> bool:
 
 
 class RuleIndex:
-    """Rules of one effect, by the project that they are written in: a decision asks no other project's.
+    """Rules with one effect, grouped by the project that defines them.
 
-    What one project writes must cost the decisions about others nothing.
+    The rules of one project must not slow down decisions about others.
     """
 
     __slots__ = ("_groups", "_mode", "_rules")
 
     def __init__(self, rules: Iterable[Rule], mode: str) -> None:
-        """Sort the rules; those of a project are compiled when something in it is first asked about."""
+        """Group the rules; those of a project are compiled when first needed."""
         self._mode = mode
         self._rules = dict[str, list[Rule]]()
         self._groups = dict[str, _Group]()
@@ -78,7 +78,7 @@ class RuleIndex:
             self._rules.setdefault(_project_of(rule.project), []).append(rule)
 
     def first(self, name: str, where: Where | None) -> Rule | None:
-        """Return a rule that is about an object."""
+        """Return a rule that applies to an object, None if there is none."""
         for project in (_project_of(name), ""):
             found = self._group(project).first(name, where) if project in self._rules else None
             if found is not None:
@@ -96,7 +96,7 @@ def _project_of(name: str) -> str:
 
 
 class _Group:
-    """The rules of one project, or those of none: one question for all that hold on every cluster."""
+    """The rules of one project, or of none; unscoped rules are matched together."""
 
     __slots__ = ("_by_name", "_mode", "_others", "_scoped", "_scoped_by_name", "_union")
 
@@ -106,7 +106,7 @@ class _Group:
         self._scoped_by_name, self._scoped = dict[str, list[Rule]](), list[Rule]()
         for rule in rules:
             is_name = mode != "regex" and is_plain(rule.object)
-            # The name of a project has no "/"; one that was stored past every check is asked each time.
+            # A valid project name has no "/"; rules stored unchecked are matched one by one.
             if rule.where is None and "/" not in rule.project:
                 if is_name:
                     self._by_name.setdefault(rule.object, rule)
@@ -147,20 +147,20 @@ def _any_regex(patterns: tuple[str, ...]) -> Callable[[str], bool]:
 
 
 class ObjectSet(NamedTuple):
-    """Objects that some rules are about, for one query: those of any of its lists."""
+    """A set of objects to select in one query: the union of its lists."""
 
     project: str = ""
-    """The project that holds all of them, any when empty."""
+    """The project of all objects, empty for any."""
     where: Scope | None = None
     everything: bool = False
     projects: tuple[str, ...] = ()
-    """Projects of which every object is in."""
+    """Projects whose objects are all included."""
     names: tuple[str, ...] = ()
     globs: tuple[str, ...] = ()
 
 
 def object_sets(rules: Iterable[Rule]) -> tuple[ObjectSet, ...]:
-    """Return the objects that rules with globs are about: as few sets as there are scopes, and projects with globs."""
+    """Return the objects that rules select, in as few sets as possible."""
     found: dict[tuple[str, Scope | None], dict[str, dict[str, None]]] = {}
 
     def put(project: str, where: Scope | None, kind: str, text: str) -> None:
@@ -168,12 +168,11 @@ def object_sets(rules: Iterable[Rule]) -> tuple[ObjectSet, ...]:
 
     for rule in rules:
         kind, text = _kind_of(rule.object)
-        if (
-            "/" in rule.project
-        ):  # Stored past every check: no name tells the project of its objects.
+        is_stored_unchecked = "/" in rule.project
+        if is_stored_unchecked:
             put(rule.project, rule.where, "globs", rule.object)
         elif kind in ("projects", "names"):
-            # It names its own project: one of another project is about nothing.
+            # The object names a project; a rule of another project never applies to it.
             if not rule.project or _project_of(text) == rule.project:
                 put("", rule.where, kind, text)
         elif kind == "everything" and rule.project:
@@ -201,29 +200,29 @@ def _kind_of(text: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Reach:
-    """Which objects some subjects may do an action to: those of a rule that allows and of none that denies."""
+    """The objects that some subjects may access: those of an allow rule and of no deny rule."""
 
     allow: tuple[Rule, ...]
     deny: tuple[Rule, ...]
 
     @cached_property
     def allowed(self) -> tuple[ObjectSet, ...]:
-        """The objects that a rule allows."""
+        """The objects of allow rules."""
         return object_sets(self.allow)
 
     @cached_property
     def denied(self) -> tuple[ObjectSet, ...]:
-        """The objects that a rule denies."""
+        """The objects of deny rules."""
         return object_sets(self.deny)
 
 
 class Candidates:
-    """The rules that are about some subjects, a resource and an action."""
+    """The rules that apply to some subjects, a resource and an action."""
 
     __slots__ = ("allow", "deny", "reach")
 
     def __init__(self, rules: Iterable[Rule], mode: str) -> None:
-        """Part them by their effect."""
+        """Split the rules by effect."""
         kept = tuple(rules)
         allow = tuple(r for r in kept if r.effect == "allow")
         deny = tuple(r for r in kept if r.effect == "deny")

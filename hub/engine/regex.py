@@ -1,7 +1,7 @@
-"""Regular expressions that people write: RE2, which is what Go has and which no pattern keeps busy.
+"""User-defined regular expressions, matched with RE2, as in Go.
 
-Python's own `re` tries every way to match, holding the interpreter: one pattern of a person can stop
-the whole hub. RE2 takes time in proportion to the text and has no look-around and no back-references.
+Python's `re` backtracks while holding the interpreter lock, so that one pattern could block the
+whole hub. RE2 runs in linear time and has no look-around and no back-references.
 """
 
 import functools
@@ -13,12 +13,13 @@ from hub.engine.errors import RuleError
 
 MOST_CHARACTERS = 1024
 MOST_INSTRUCTIONS = 3000
-"""Where RE2 has no room for its tables it runs the program for each character: 20 µs with so many instructions."""
+"""The maximum program size: without memory for its tables, RE2 runs the program for each
+character, which takes 20 µs at this size."""
 _MEMORY_BYTES = 2 * 1024 * 1024
 
 
 class PatternError(RuleError, ValueError):
-    """A regular expression that cannot be read."""
+    """An invalid regular expression."""
 
 
 def _options(*, is_glob: bool) -> Any:
@@ -33,7 +34,7 @@ _OPTIONS, _GLOB_OPTIONS = _options(is_glob=False), _options(is_glob=True)
 
 
 def compiled(pattern: str) -> Any:
-    """Return a person's regular expression with the methods of Python's own.
+    """Compile a user's regular expression; the result has the methods of `re.Pattern`.
 
     Raises: PatternError.
     """
@@ -48,17 +49,17 @@ def _compiled(pattern: str) -> Any:
 
 
 def compiled_glob(expression: str) -> Any:
-    """Return the expression that a glob, or several as alternatives, was translated to.
+    """Compile an expression translated from one or more globs.
 
-    Raises: PatternError when it is too large.
+    Raises: PatternError if it is too large.
     """
     return _read(expression, _GLOB_OPTIONS)
 
 
 def compiled_any(patterns: tuple[str, ...]) -> Any:
-    """Return one expression that finds what any of some regular expressions finds.
+    """Combine several regular expressions into one.
 
-    Raises: PatternError when they cannot be one: too large, or with groups of the same name.
+    Raises: PatternError if the result is too large or has duplicate group names.
     """
     return _read("|".join(f"(?:{pattern})" for pattern in patterns), _OPTIONS)
 
@@ -67,8 +68,8 @@ def _read(pattern: str, options: Any) -> Any:
     found = _parsed(pattern, options)
     if max(found.programsize, found.reverseprogramsize) > MOST_INSTRUCTIONS:
         raise PatternError(
-            f"the regular expression {pattern[:200]!r} is too large: write fewer or smaller repetitions, such as "
-            "{0,100} in place of {0,1000}"
+            f"the regular expression {pattern[:200]!r} is too large: use fewer or smaller "
+            "repetitions, such as {0,100} instead of {0,1000}"
         )
     return found
 
@@ -77,17 +78,17 @@ def _parsed(pattern: str, options: Any) -> Any:
     try:
         return re2.compile(pattern, options)
     except UnicodeEncodeError as error:
-        raise PatternError("the expression has characters that are not Unicode text") from error
+        raise PatternError("the regular expression is not Unicode text") from error
     except re2.error as error:
         said = error.args[0]
         text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
         raise PatternError(
-            f"the regular expression {pattern[:200]!r} cannot be read: {text[:200]}"
+            f"the regular expression {pattern[:200]!r} is invalid: {text[:200]}"
         ) from error
 
 
 def finds(pattern: str, text: str) -> bool:
-    """Return whether a person's regular expression matches somewhere in a text.
+    """Return whether a user's regular expression matches anywhere in a text.
 
     Raises: PatternError.
     """
@@ -95,7 +96,7 @@ def finds(pattern: str, text: str) -> bool:
 
 
 def fits(pattern: str, text: str) -> bool:
-    """Return whether a person's regular expression matches all of a text.
+    """Return whether a user's regular expression matches a whole text.
 
     Raises: PatternError.
     """
@@ -103,5 +104,5 @@ def fits(pattern: str, text: str) -> bool:
 
 
 def readable(text: str) -> str:
-    """Return a text that RE2 can read: what stands for a byte that was no Unicode becomes "?"."""
+    """Return a text that RE2 can read: surrogates are replaced by "?"."""
     return text if text.isascii() else text.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Which repository the event of a Git host is about."""
+"""Identify the repository of a webhook event."""
 
 import re
 from urllib.parse import unquote
@@ -10,11 +10,11 @@ _AZURE = re.compile(r"v3/([^/]+)/([^/]+)/([^/]+)")
 
 
 def repository_identity(url: str) -> str:
-    """Return what the URLs of one repository have in common, however it is cloned or shown: `host/path`.
+    """Reduce a repository URL to `host/path`, which is equal for all its clone and web URLs.
 
-    For events alone, which are hints: scheme, user, port, `.git`, case, and the hosts `ssh.` and `altssh.` beside
-    that of the pages do not count. What a project permits is decided by `permits_source`, on the whole URL.
-    Source: as Argo CD 3.6; the paths of Azure DevOps, which are others for ssh, too.
+    It ignores scheme, user, port, `.git`, case, and a host prefix `ssh.` or `altssh.`. Use it only
+    for events, which are hints: `permits_source` checks permission on the whole URL.
+    Source: as Argo CD 3.6, and Azure DevOps, whose SSH URLs have other paths.
     """
     text = folded_url(url.partition("#")[0].partition("?")[0])
     authority, _, path = (

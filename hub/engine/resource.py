@@ -1,4 +1,4 @@
-"""Name and recognise resources."""
+"""Manifests and resource keys."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ Manifest = dict[str, Any]
 
 
 class ResourceKey(NamedTuple):
-    """What a manifest names, whatever its version."""
+    """The identity of a resource, independent of its API version."""
 
     group: str
     kind: str
@@ -23,7 +23,7 @@ class ResourceKey(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The four parts joined by slashes, empty ones kept: a stable column value."""
+        """All four parts joined by slashes, including empty ones: a stable column value."""
         return "/".join(self)
 
 
@@ -49,7 +49,8 @@ def resource_key(manifest: Manifest) -> ResourceKey:
     for field in ("name", "generateName"):
         if metadata.get(field) is not None and not isinstance(metadata[field], str):
             raise ManifestError(
-                f"{api_version} {kind}: metadata.{field} must be text, not {metadata[field]!r}: put it in quotes"
+                f"{api_version} {kind}: metadata.{field} must be text, "
+                f"not {metadata[field]!r}: put it in quotes"
             )
     name = metadata.get("name") or metadata.get("generateName") or ""
     if not name:
@@ -63,40 +64,40 @@ def resource_key(manifest: Manifest) -> ResourceKey:
 
 
 def is_segment(text: str) -> bool:
-    """Return whether a text can be one part of an API server's URL path.
+    """Return whether a text is a valid path segment in an API server's URL.
 
-    Source: Kubernetes' path segment names, which all names of resources are: neither `.` nor `..`, no `/`, no `%`.
+    Source: Kubernetes' path segment names: not `.` or `..`, no `/`, no `%`.
     """
     is_name = bool(text) and text not in (".", "..") and text.isprintable()
     return is_name and "/" not in text and "%" not in text
 
 
 def annotations_of(manifest: Manifest) -> dict[str, str]:
-    """Return the annotations, empty when absent."""
+    """Return the annotations, empty if there are none."""
     return (manifest.get("metadata") or {}).get("annotations") or {}
 
 
 def labels_of(manifest: Manifest) -> dict[str, str]:
-    """Return the labels, empty when absent."""
+    """Return the labels, empty if there are none."""
     return (manifest.get("metadata") or {}).get("labels") or {}
 
 
 def csv_annotation(manifest: Manifest, name: str) -> list[str]:
-    """Return the comma-separated words of one annotation."""
+    """Return the comma-separated values of an annotation."""
     value = annotations_of(manifest).get(name)
     return [word.strip() for word in str(value).split(",") if word.strip()] if value else []
 
 
 def with_metadata(manifest: Manifest, **changes: Any) -> Manifest:
-    """Return a copy whose metadata has the given fields; None removes a field."""
+    """Return a copy with changed metadata fields; None removes a field."""
     metadata = {**(manifest.get("metadata") or {}), **changes}
     return {**manifest, "metadata": {k: v for k, v in metadata.items() if v is not None}}
 
 
 def manifests_from(documents: Iterable[Any], source: str) -> list[Manifest]:
-    """Return the manifests of parsed documents: lists expanded, each one checked.
+    """Return the checked manifests of parsed documents, with lists expanded.
 
-    Raises: ManifestError naming the source and what is wrong.
+    Raises: ManifestError naming the source and the problem.
     """
     manifests = []
     for document in documents:
@@ -130,18 +131,20 @@ def _expand(document: Any, source: str) -> Iterator[Manifest]:
 
 
 def _check_names(manifest: Manifest, source: str) -> None:
-    """Refuse names that would lead to another URL of the API server."""
+    """Refuse names that would change the path of a request to the API server."""
     metadata = manifest["metadata"]
     named = {f"metadata.{f}": metadata.get(f) for f in ("name", "generateName", "namespace")}
     named |= {"kind": manifest["kind"]}
     for field, value in named.items():
         if value and not is_segment(value):
             raise ManifestError(
-                f"{source}: {_title(manifest)}: {field} must not have / or %, nor be . or ..: {value!r}"
+                f"{source}: {_title(manifest)}: {field} must not contain / or %, "
+                f"or be . or ..: {value!r}"
             )
     if not all(map(is_segment, manifest["apiVersion"].split("/", 1))):
         raise ManifestError(
-            f"{source}: {_title(manifest)}: apiVersion must be group/version: {manifest['apiVersion']!r}"
+            f"{source}: {_title(manifest)}: apiVersion must be group/version: "
+            f"{manifest['apiVersion']!r}"
         )
 
 
@@ -165,9 +168,9 @@ def _title(manifest: Manifest) -> str:
 
 
 def unique(manifests: Iterable[Manifest]) -> tuple[list[Manifest], dict[ResourceKey, int]]:
-    """Return the manifests with the last of each key kept, and how often the repeated ones came.
+    """Remove duplicates, keeping the last of each key; also return how often each occurred.
 
-    Those with only `generateName` are all kept: each makes a resource of its own.
+    Manifests with only `generateName` are all kept, since each creates its own resource.
     """
     kept: dict[object, Manifest] = {}
     counts: dict[ResourceKey, int] = {}
@@ -185,7 +188,7 @@ _DNS_NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
 
 def is_dns_name(name: str) -> bool:
-    """Return whether a name can be that of a Kubernetes object (RFC 1123 subdomain)."""
+    """Return whether a name is a valid RFC 1123 subdomain."""
     return len(name) <= 253 and bool(_DNS_NAME.match(name))
 
 
@@ -193,7 +196,7 @@ BUILTIN_GROUPS = frozenset({"", "apps", "batch", "autoscaling", "policy", "exten
 
 
 def is_builtin(group: str) -> bool:
-    """Return whether a group belongs to Kubernetes itself, with typed defaults and known merge keys."""
+    """Return whether a group is built into Kubernetes, with typed defaults and merge keys."""
     return group in BUILTIN_GROUPS or (group.endswith(".k8s.io") and group not in _FOREIGN_K8S_IO)
 
 

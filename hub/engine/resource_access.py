@@ -1,7 +1,6 @@
-"""Which live resources an application may reach: show, read, change, delete. Values in, values out.
+"""Which live resources an application may access: show, read, change or delete.
 
-Three things must hold for each: the project permits its kind, the project permits its place, and it belongs to no
-other application.
+The project must permit the kind and the destination, and no other application may own the resource.
 """
 
 from collections.abc import Mapping
@@ -14,9 +13,9 @@ from hub.engine.resource import ResourceKey
 
 @dataclass(slots=True)
 class Limits:
-    """What a project permits in one cluster.
+    """The restrictions of a project in one cluster.
 
-    Thousands of resources share a few kinds and namespaces: each is decided once in the life of this object.
+    Decisions are cached per kind and namespace, since thousands of resources share a few of them.
     """
 
     project: str
@@ -24,22 +23,22 @@ class Limits:
     server: str
     cluster: str
     scopes: Mapping[tuple[str, str], bool]
-    """(group, kind) → whether it is namespaced; a kind that is not known is what its key looks like."""
+    """Whether a (group, kind) is namespaced; for unknown kinds the resource's key decides."""
     closed: str = ""
-    """Why nothing at all may be reached: the project does not permit the application's own destination."""
+    """Why access is refused entirely: the project does not permit the application's destination."""
     _names_resources: bool = field(init=False, repr=False)
     _kinds: dict[tuple[str, str, str, bool], bool] = field(default_factory=dict, repr=False)
     _namespaces: dict[str, bool] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        """Note whether lists name single resources: then the name is part of what is decided."""
+        """Check whether lists name single resources, so that the cache must include names."""
         entries = [entry for name in _KIND_LISTS for entry in self.spec.get(name) or ()]
         self._names_resources = any(entry.get("name") for entry in entries)
 
     def refusal(self, key: ResourceKey) -> str:
-        """Return why the project does not permit a live resource, empty when it does.
+        """Return why the project does not permit a live resource, empty if it does.
 
-        It says nothing of whether the resource exists.
+        The message does not reveal whether the resource exists.
         """
         if self.closed:
             return self.closed
@@ -75,24 +74,24 @@ _KIND_LISTS = (
 
 
 class Mark(NamedTuple):
-    """What a live resource says of whose it is."""
+    """The tracking information of a live resource."""
 
     uid: str
     owner_uid: str
-    """The uid of the resource that made it, by its ownerReferences."""
+    """The uid of its owner, from ownerReferences."""
     instance: str
-    """The application instance that its tracking mark names."""
+    """The application instance in its tracking mark."""
     is_self: bool
-    """Whether the mark was made for this very resource, not copied from another."""
+    """Whether the mark was made for this resource, not copied from another."""
 
 
 def owning_instance(mark: Mark, instance: str, known: Mapping[str, Mark]) -> str:
-    """Return the application instance that a resource belongs to, empty when to none.
+    """Return the application instance that owns a resource, empty if none does.
 
-    A mark that was made for the resource decides; else what its owner says, and so on. A mark that was copied
-    gives nobody anything, but a copy of another application's mark keeps others away.
+    A resource's own mark decides, otherwise that of its owner, and so on. A copied mark grants
+    nothing, but a copy of another application's mark excludes this application.
 
-    Shapes: `instance` is who asks; `known` are the owners by uid, as far as they are known.
+    Shapes: `instance` is the requesting application; `known` are the known owners by uid.
     """
     seen: set[str] = set()
     copied = ""
@@ -108,8 +107,8 @@ def owning_instance(mark: Mark, instance: str, known: Mapping[str, Mark]) -> str
 
 
 def is_child(parent: ResourceKey, child: ResourceKey) -> bool:
-    """Return whether an ownerReference from one place to another counts, as in Kubernetes.
+    """Return whether Kubernetes honours an ownerReference between two resources.
 
-    A namespaced owner owns in its own namespace only; a cluster-scoped one anywhere.
+    A namespaced owner can only own resources in its own namespace.
     """
     return not parent.namespace or parent.namespace == child.namespace

@@ -1,4 +1,4 @@
-"""Which resources a sync or a wait is about: entries that include, and entries that exclude."""
+"""The resources selected for a sync or wait, by including and excluding entries."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,10 +8,11 @@ from hub.engine.resource import ResourceKey
 
 
 def is_selected(entries: Sequence[Mapping[str, Any]], key: ResourceKey) -> bool:
-    """Return whether entries select a resource.
+    """Return whether a resource is selected.
 
-    Shapes: an entry has group, kind, name and namespace, all globs; one without a namespace, or with an
-        empty one, means any. With `exclude` it takes out what the others select, or what is there if all exclude.
+    Shapes: an entry has group, kind, name and namespace, all globs; a missing or empty namespace
+        matches any. An entry with `exclude` removes resources from the others' selection, or from
+        all resources if every entry excludes.
     Source: as Argo CD's `--resource`: an exclusion wins.
     """
     included = [e for e in entries if not e.get("exclude")]
@@ -33,24 +34,26 @@ def _fits(entry: Mapping[str, Any], key: ResourceKey) -> bool:
 
 
 def key_of(entry: Mapping[str, Any]) -> ResourceKey:
-    """Return the key of a resource as a status lists it."""
+    """Return the key of a resource in a status list."""
     parts = (str(entry.get(field) or "") for field in ("group", "kind", "namespace", "name"))
     return ResourceKey(*parts)
 
 
 def selection_problem(entries: Sequence[Mapping[str, Any]], keys: Iterable[ResourceKey]) -> str:
-    """Return what is wrong with entries for these resources, empty when each including one selects something."""
+    """Return why entries are invalid for these resources, empty if each selects something."""
     known = list(keys)
     for entry in entries:
         if not entry.get("exclude") and not any(_fits(entry, key) for key in known):
-            return f"no resource of the application fits {selection_text(entry)}"
+            return f"no resource of the application matches {selection_text(entry)}"
     if entries and not any(is_selected(entries, key) for key in known):
-        return f"nothing is left of the application's resources by {', '.join(map(selection_text, entries))}"
+        listed = ", ".join(map(selection_text, entries))
+        return f"no resource of the application is left after {listed}"
     return ""
 
 
 def selection_text(entry: Mapping[str, Any]) -> str:
-    """Return an entry as `--resource` takes it."""
+    """Return an entry in the syntax of `--resource`."""
     place = f"{entry['namespace']}/" if entry.get("namespace") else ""
     mark = "!" if entry.get("exclude") else ""
-    return f"{mark}{entry.get('group') or ''}:{entry.get('kind') or ''}:{place}{entry.get('name') or ''}"
+    group, kind = entry.get("group") or "", entry.get("kind") or ""
+    return f"{mark}{group}:{kind}:{place}{entry.get('name') or ''}"

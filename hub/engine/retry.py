@@ -1,4 +1,4 @@
-"""When to try again."""
+"""Durations, backoff and retry policies."""
 
 import re
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0
 
 
 _MOST_CHARACTERS = 100
-_LONGEST = 2**63 / 1e9  # seconds; Go counts nanoseconds in 64 bits
+_LONGEST = 2**63 / 1e9  # seconds; Go stores a duration as nanoseconds in 64 bits
 
 
 def parse_duration(text: Any, field: str = "duration") -> timedelta:
-    """Return the time that a Go duration such as "1h30m" or a number of seconds means.
+    """Parse a Go duration such as "1h30m", or a number of seconds.
 
     Raises: RuleError naming the field.
     """
@@ -38,20 +38,20 @@ def parse_duration(text: Any, field: str = "duration") -> timedelta:
 
 def _time(seconds: float, field: str) -> timedelta:
     if not -_LONGEST <= seconds <= _LONGEST:
-        raise RuleError(f"{field}: it is longer than 292 years, the longest duration there is")
+        raise RuleError(f"{field}: a duration must be shorter than 292 years")
     return timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Delays that grow by a factor up to a ceiling."""
+    """A delay that grows by a factor with each attempt, up to a maximum."""
 
     first: timedelta
     factor: float
     ceiling: timedelta
 
     def delay(self, attempt: int) -> timedelta:
-        """Return the wait before attempt number `attempt`, counted from 0."""
+        """Return how long to wait before attempt number `attempt`, counted from 0."""
         try:
             seconds = self.first.total_seconds() * self.factor**attempt
         except OverflowError:
@@ -61,14 +61,14 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often an operation is tried again after it failed."""
+    """How often a failed operation is retried."""
 
     limit: int
     backoff: Backoff
     refresh: bool = False
 
     def allows(self, retries: int) -> bool:
-        """Return whether one more retry is allowed after `retries` of them; a negative limit is none."""
+        """Return whether one more retry is allowed; a negative limit means no limit."""
         return self.limit < 0 or retries < self.limit
 
 
@@ -78,10 +78,13 @@ POLL_FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 2, timedelta(minutes=5))
 
 
 def retry_policy(spec: Mapping[str, Any] | None, *, default_limit: int) -> RetryPolicy:
-    """Return the policy of a `retry` block (`limit`, `backoff{duration,factor,maxDuration}`, `refresh`).
+    """Parse a `retry` block.
+
+    Shapes: `{limit, backoff: {duration, factor, maxDuration}, refresh}`.
 
     Raises: RuleError naming the field.
-    Source: as Argo CD 3.6: 5 s, doubled, at most 3 minutes; 5 times for automated syncs.
+    Source: as Argo CD 3.6: 5 s, doubled each time, at most 3 minutes; 5 retries for automated
+        syncs.
     """
     spec = spec or {}
     backoff = spec.get("backoff") or {}

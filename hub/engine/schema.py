@@ -1,7 +1,7 @@
-"""What a cluster's OpenAPI v3 says of a kind: types, lists with their keys, atomic maps, defaults.
+"""Types from a cluster's OpenAPI v3 schema: lists with keys, atomic maps, defaults.
 
-A document is first made small: of an API server's megabyte stay the few words that comparing
-needs. Types are then read from it one by one, when somebody asks, since they may name themselves.
+A document is first reduced to what comparisons need, since the originals are megabytes. Types are
+then built one by one on demand, since they may be recursive.
 """
 
 import base64
@@ -12,16 +12,17 @@ from typing import Any
 from hub.engine.quantity import same_quantity
 
 ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "absent", "__slots__": ()})()
-"""Stands where a field is not there, which is something else than null."""
+"""Represents a missing field, as opposed to null."""
 
 MAP, LIST, ANY = "map", "list", "any"
 QUANTITY, INT_OR_STRING, BYTES = "quantity", "int-or-string", "byte"
 TEXT, WHOLE, NUMBER, TRUTH = "string", "integer", "number", "boolean"
 
 Small = dict[str, Any] | str
-"""A type in the small form: a word, the name of another type after `#`, or an object.
+"""A type in the reduced form: a word, `#` and the name of another type, or an object.
 
-Shapes: `{t, f: fields, v: values or elements, k: keys, s: is a set, a: is atomic, p: unknown fields stay, d: default}`.
+Shapes: `{t, f: fields, v: values or elements, k: keys, s: is a set, a: is atomic, p: preserves
+unknown fields, d: default}`.
 """
 
 _MOST_NODES = 200_000
@@ -35,15 +36,16 @@ _WORDS = {"string": TEXT, "integer": WHOLE, "number": NUMBER, "boolean": TRUTH}
 
 
 class _Odd(Exception):
-    """The document is none that an API server writes."""
+    """The document is not one that an API server generates."""
 
 
 def small_document(document: Any) -> dict[str, Any] | None:
-    """Return the small form of the OpenAPI v3 document of one group and version, None for what is none.
+    """Reduce the OpenAPI v3 document of a group and version; return None if it is invalid.
 
     Shapes: `{"types": {name: Small}, "kinds": {"group/version/Kind": name}}`.
-    Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3 and the `x-kubernetes-*`
-        extensions of https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy
+    Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3, and the
+        `x-kubernetes-*` extensions of
+        https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy
     """
     components = document.get("components") if isinstance(document, dict) else None
     schemas = components.get("schemas") if isinstance(components, dict) else None
@@ -76,7 +78,7 @@ def _kinds(schemas: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 class _Reduction:
-    """Makes the types of a document small, each once, those first that kinds reach."""
+    """Reduces the types of a document, starting from its kinds."""
 
     def __init__(self, schemas: dict[str, Any]) -> None:
         self._schemas, self._types = schemas, dict[str, Small]()
@@ -84,7 +86,7 @@ class _Reduction:
         self._nodes = 0
 
     def all_of(self, names: Any) -> dict[str, Small]:
-        """Return the types of these names and all that they name."""
+        """Return the types with these names and all types that they reference."""
         self._waiting = sorted(set(names))
         while self._waiting:
             name = self._waiting.pop()
@@ -118,7 +120,7 @@ class _Reduction:
         if name.endswith(_INT_OR_STRING_NAME):
             return INT_OR_STRING
         self._waiting.append(name)
-        # Whoever refers to a type may say that the map is one value there.
+        # A reference may declare the map as atomic.
         return {"t": f"#{name}", "a": 1} if _is_atomic_map(schema) else f"#{name}"
 
     def _shaped(self, schema: dict[str, Any], depth: int) -> Small:
@@ -173,7 +175,7 @@ def _are_keys(keys: list[Any]) -> bool:
 
 
 def _older(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return what older servers say of a list that has no list type."""
+    """Return the list type from the patch strategy that older servers publish instead."""
     strategy, key = (
         schema.get("x-kubernetes-patch-strategy"),
         schema.get("x-kubernetes-patch-merge-key"),
@@ -191,7 +193,7 @@ def _with_default(found: Small, schema: dict[str, Any]) -> Small:
 
 
 class Type:
-    """The type of one place of a manifest."""
+    """The type of a value in a manifest."""
 
     __slots__ = (
         "_document",
@@ -208,10 +210,10 @@ class Type:
     )
 
     def __init__(self, small: Small, document: Mapping[str, Small]) -> None:
-        """Take a type in its small form, and the document that has the types that it names."""
+        """Build a type from its reduced form and the types of its document."""
         words: dict[str, Any] = small if isinstance(small, dict) else {"t": small}
         self.default: Any = words.get("d", ABSENT)
-        """What the server fills in where the field is not stated, `ABSENT` when the schema says nothing."""
+        """The server's default for an omitted field, `ABSENT` if the schema has none."""
         atomic, word = bool(words.get("a")), words.get("t", ANY)
         for _ in range(8):
             if not word.startswith("#"):
@@ -220,15 +222,15 @@ class Type:
             words = named if isinstance(named, dict) else {"t": named}
             atomic, word = atomic or bool(words.get("a")), words.get("t", ANY)
         self.shape: str = word if not word.startswith("#") else ANY
-        """`map`, `list`, `any`, or the word of a scalar."""
+        """`map`, `list`, `any`, or the word for a scalar."""
         self.is_atomic: bool = atomic
-        """Whether a map is one value."""
+        """Whether a map is replaced as a whole."""
         self.is_set: bool = bool(words.get("s"))
-        """Whether a list is a set of values that are merged."""
+        """Whether a list is merged as a set of values."""
         self.keys: tuple[str, ...] = tuple(words.get("k", ()))
-        """The fields that identify an element of a list, empty when it is a set or one value."""
+        """The fields that identify list elements, empty for a set or an atomic list."""
         self.is_open: bool = self.shape == ANY or bool(words.get("p"))
-        """Whether fields that it does not name may be there."""
+        """Whether unknown fields are preserved."""
         self._document, self._words = document, words
         self._fields: Mapping[str, Small] = words.get("f") or {}
         self._known: dict[str, Type] = {}
@@ -236,14 +238,14 @@ class Type:
 
     @property
     def element(self) -> "Type":
-        """The type of a list's elements, or of the values of a map that has no fixed fields."""
+        """The type of a list's elements, or of the values of a map without fixed fields."""
         if self._values is None:
             small = self._words.get("v")
             self._values = UNTYPED if small is None else Type(small, self._document)
         return self._values
 
     def field(self, name: str) -> "Type":
-        """Return the type of a field of a map; `UNTYPED` where the schema says nothing of it."""
+        """Return the type of a field of a map, `UNTYPED` if the schema does not define it."""
         found = self._known.get(name)
         if found is None:
             small = self._fields.get(name)
@@ -253,7 +255,7 @@ class Type:
         return found
 
     def key_of(self, element: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the values that identify an element of this list, defaults filled in."""
+        """Return the values that identify a list element, with defaults filled in."""
         found = []
         for key in self.keys:
             value = element.get(key)
@@ -264,7 +266,7 @@ class Type:
         return tuple(found)
 
     def is_default(self, value: Any) -> bool:
-        """Return whether a value is what the server fills in here by the schema."""
+        """Return whether a value equals the server's default."""
         if self.default is ABSENT:
             return False
         if isinstance(value, dict) and isinstance(self.default, dict):
@@ -276,7 +278,7 @@ class Type:
         return self.same(self.default, value)
 
     def same(self, wanted: Any, live: Any) -> bool:
-        """Return whether two values are one to the server: text, numbers, quantities, bytes in base64."""
+        """Return whether two values are equal to the server, such as quantities or base64."""
         if wanted == live:
             return isinstance(wanted, bool) == isinstance(live, bool)
         if self.shape == QUANTITY:
@@ -285,7 +287,7 @@ class Type:
 
 
 def _hashable(value: Any) -> Any:
-    # No schema allows an object for a key, but anybody may write one.
+    # No schema allows an object as a key, but a manifest may have one.
     return repr(value) if isinstance(value, dict | list) else value
 
 
@@ -299,12 +301,12 @@ def _same_bytes(one: Any, other: Any) -> bool:
 
 
 def type_of(document: Mapping[str, Any] | None, group: str, version: str, kind: str) -> Type | None:
-    """Return the type of a kind from the small form of its document, None when it says nothing of it."""
+    """Return the type of a kind from a reduced document, None if it is not defined there."""
     if document is None:
         return None
     name = document["kinds"].get(f"{group}/{version}/{kind}")
     small = document["types"].get(name) if name else None
-    # A kind of which no field is known, as a definition without a schema has it, tells nothing.
+    # A CustomResourceDefinition without a schema defines no fields, which is useless here.
     if not isinstance(small, dict) or not small.get("f", {}).keys() - {
         "apiVersion",
         "kind",
@@ -315,14 +317,14 @@ def type_of(document: Mapping[str, Any] | None, group: str, version: str, kind: 
 
 
 def is_small_document(value: Any) -> bool:
-    """Return whether a value that was kept is a small form."""
+    """Return whether a stored value is a reduced document."""
     return isinstance(value, dict) and all(
         isinstance(value.get(f), dict) for f in ("types", "kinds")
     )
 
 
 UNTYPED = Type(ANY, {})
-"""Of which nothing is known: maps have fields of their own, lists are one value."""
+"""The type of unknown values: maps are merged by field, lists are atomic."""
 
 _OWNER: Small = {"t": LIST, "v": ANY, "k": ["uid"]}
 _OBJECT: dict[str, Small] = {
@@ -334,4 +336,4 @@ _OBJECT: dict[str, Small] = {
     },
 }
 OBJECT = Type("#object", _OBJECT)
-"""A resource of whose kind nothing is known, beyond the metadata that all have."""
+"""The type of resources of unknown kinds: only metadata is defined."""

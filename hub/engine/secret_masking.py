@@ -1,4 +1,4 @@
-"""Say what changed between two objects without saying any secret."""
+"""Describe the changes between two objects without revealing secrets."""
 
 import hashlib
 import json
@@ -10,10 +10,11 @@ HIDDEN = "(hidden)"
 _MAX_CHANGES = 200
 _MAX_TEXT = 200
 _SENSITIVE = re.compile(
-    r"passw|secret|token|credential|private|bearer|api[-_.]?key|auth|cert|sshkey|(?<![a-z])key(?!s|id)",
+    r"passw|secret|token|credential|private|bearer|api[-_.]?key|auth|cert|sshkey"
+    r"|(?<![a-z])key(?!s|id)",
     re.IGNORECASE,
 )
-# What people put secrets into without a name that says so.
+# Fields that may hold secrets although their names do not say so.
 _OPAQUE = {
     "values",
     "valuesObject",
@@ -31,16 +32,16 @@ _URL_LOGIN = re.compile(r"(?<=://)[^/\s]+@")
 
 
 def digest_of(value: Any) -> str:
-    """Return the digest of an object, equal for equal objects whatever the order of their keys."""
+    """Return the digest of an object, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def change_between(before: Any, after: Any) -> dict[str, Any]:
-    """Return digests and a masked difference; empty when neither is given.
+    """Return digests and a masked difference, empty if both are None.
 
-    Shapes: `{before, after, changes: [{path, before, after}]}`; digests leave hidden values out, so
-        that nobody can guess them; at most 200 changes, then `truncated`.
+    Shapes: `{before, after, changes: [{path, before, after}]}`, at most 200 changes, then
+        `truncated`. Digests leave out hidden values, so that these cannot be guessed.
     """
     if before is None and after is None:
         return {}
@@ -62,7 +63,7 @@ def change_between(before: Any, after: Any) -> dict[str, Any]:
 
 
 def masked(value: Any, name: str = "") -> Any:
-    """Return a value with everything hidden that could be a secret."""
+    """Return a value with everything masked that could be a secret."""
     if name in _OPAQUE:
         return HIDDEN if value not in (None, "", [], {}) else value
     if isinstance(value, dict):
@@ -88,7 +89,7 @@ def _changes(path: str, old: Any, new: Any, before: Any, after: Any) -> Iterator
             )
         return
     if HIDDEN in (old, new):
-        # The values are compared, never shown.
+        # Compare the real values, but never show them.
         if before != after:
             yield {"path": path, "before": _short(old), "after": _short(new)}
         return

@@ -1,4 +1,4 @@
-"""Whether a document has the shape that its reader counts on: every value of the right type, by its place."""
+"""Check the types of all values in a JSON document."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,15 +8,18 @@ from hub.engine.errors import RuleError
 TEXT, WHOLE, TRUTH, ANY = "text", "a whole number", "true or false", "anything"
 
 Shape = str | list[Any] | Mapping[str, Any]
-"""One of the four above; `[shape]` for a list of such; a mapping of fields, where `*` stands for all that have no name."""
+"""One of the four words above, `[shape]` for a list, or a mapping of fields, in which `*` stands
+for all other fields."""
 
 _MOST = 2**63  # whole numbers have 64 bits
 
 
 def check_shape(value: Any, shape: Shape, where: str) -> None:
-    """Return when a value, or a whole body at the place "", has a shape; null and fields that the shape does not name are free.
+    """Check the shape of a value, or of a whole body if `where` is empty.
 
-    Raises: RuleError naming the first place that has not.
+    Null and unknown fields are accepted.
+
+    Raises: RuleError naming the first invalid field.
     """
     for message in _wrong(value, shape, where):
         raise RuleError(message)

@@ -1,7 +1,7 @@
-"""Which signatures a project asks for.
+"""Source integrity: the commit signatures that a project requires.
 
-Source: as Argo CD 3.6's `signatureKeys` and `sourceIntegrity.git`; more than one policy for a
-repository is an error, so that a mistake closes rather than opens.
+Source: as Argo CD 3.6's `signatureKeys` and `sourceIntegrity.git`. Several policies for one
+repository are an error, so that a mistake fails closed.
 """
 
 from collections.abc import Mapping
@@ -15,28 +15,26 @@ MODES = ("none", "head", "strict")
 
 
 class SignatureRequirement(NamedTuple):
-    """What one repository's commits must be signed by."""
+    """The signatures required for a repository's commits."""
 
     mode: str
     keys: tuple[str, ...]
 
 
 def signature_requirement(spec: Mapping[str, Any], url: str) -> SignatureRequirement | None:
-    """Return what a project asks of the commits of a repository, None for nothing.
+    """Return the signatures that a project requires for a repository, None if none.
 
-    Raises: RuleError when several policies are about it, or one of them cannot be read.
+    Raises: RuleError if several policies match the repository, or one of them is invalid.
     """
     try:
         policies = _policies(spec)
         found = [p for p in policies if _is_about(p, url)]
     except (GlobError, AttributeError, TypeError) as error:
         raise RuleError(
-            f"spec.sourceIntegrity of the project cannot be read, so nothing is trusted: {error}"
+            f"spec.sourceIntegrity of the project is invalid, so no commit is trusted: {error}"
         ) from error
     if len(found) > 1:
-        raise RuleError(
-            f"{len(found)} source integrity policies are about {url}: exactly one may be"
-        )
+        raise RuleError(f"{len(found)} source integrity policies match {url}: only one may match")
     if not found:
         return None
     gpg = found[0].get("gpg") or {}
@@ -66,18 +64,18 @@ def _is_about(policy: Mapping[str, Any], url: str) -> bool:
             if compiled(normal_url(pattern[1:]))(normal_url(url)):
                 return False
         elif pattern == "*" or compiled(folded_url(pattern))(folded_url(url)):
-            # A demand holds however the URL is written, and is lifted only as it is written.
+            # Requirements ignore case, exceptions do not, so that a spelling cannot evade them.
             hit = True
     return hit
 
 
 def key_name(text: Any) -> str:
-    """Return a key's short name: the last 16 digits of its fingerprint, in capitals."""
+    """Return the short id of a key: the last 16 digits of its fingerprint, in upper case."""
     return str(text or "").replace(" ", "").upper().removeprefix("0X")[-16:]
 
 
 def check_integrity(spec: Mapping[str, Any]) -> None:
-    """Return if a project's demands can be understood.
+    """Check a project's signature requirements.
 
     Raises: RuleError naming the field.
     """

@@ -1,4 +1,4 @@
-"""Words of status that reach JSON, and how the states of resources make that of an application."""
+"""Sync and health statuses, and how an application's status follows from its resources."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from hub.engine.resource import ResourceKey
 
 
 class Sync(StrEnum):
-    """Whether live equals desired."""
+    """Whether the live state equals the desired state."""
 
     SYNCED = "Synced"
     OUT_OF_SYNC = "OutOfSync"
@@ -16,7 +16,7 @@ class Sync(StrEnum):
 
 
 class Health(StrEnum):
-    """Whether it works; in the order from best to worst."""
+    """Whether a resource works, in order from best to worst."""
 
     HEALTHY = "Healthy"
     SUSPENDED = "Suspended"
@@ -27,7 +27,7 @@ class Health(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where an operation is."""
+    """The phase of an operation."""
 
     RUNNING = "Running"
     TERMINATING = "Terminating"
@@ -54,32 +54,32 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class ResourceState:
-    """What a comparison found for one resource of an application."""
+    """The result of a comparison for one resource of an application."""
 
     key: ResourceKey
     version: str
     status: Sync | None
-    """None for hooks and for resources whose marks were copied from another."""
+    """None for hooks, and for resources with tracking marks copied from others."""
     health: Assessment | None = None
     exists: bool = True
     wanted: bool = True
-    """Whether the source has it; a live resource that it does not have needs pruning."""
+    """Whether the source has it; a live resource that is not in the source requires pruning."""
     hook: bool = False
     wave: int = 0
     ignore_extraneous: bool = False
     ignore_health: bool = False
     needs_confirmation: bool = False
     note: str = ""
-    """What must be said of how it was compared, empty when nothing."""
+    """A remark on how it was compared, empty if there is none."""
 
     @property
     def requires_pruning(self) -> bool:
-        """Whether the resource should go."""
+        """Whether the resource should be pruned."""
         return self.exists and not self.wanted and not self.hook
 
 
 def application_sync(states: Iterable[ResourceState]) -> Sync:
-    """Return the sync status of an application from those of its resources."""
+    """Return the sync status of an application from its resources."""
     for state in states:
         if state.status is Sync.OUT_OF_SYNC and not (
             state.requires_pruning and state.ignore_extraneous
@@ -91,10 +91,10 @@ def application_sync(states: Iterable[ResourceState]) -> Sync:
 def application_health(
     states: Iterable[ResourceState], itself: ResourceKey | None = None
 ) -> Assessment:
-    """Return the worst health of the resources that count, and up to three causes.
+    """Return the worst health of the relevant resources, with up to three causes.
 
-    Source: as Argo CD 3.6: a missing resource does not worsen an application, unless it has
-        resources and none of them exists.
+    Source: as Argo CD 3.6: a missing resource does not affect the application, unless none of
+        its resources exist.
     """
     counted = [s for s in states if not s.hook and not s.ignore_health and s.key != itself]
     wanted = [s for s in counted if s.wanted]
@@ -114,7 +114,7 @@ def application_health(
 
 
 def _is_unset_child(state: ResourceState) -> bool:
-    # A child application that was never looked at says nothing about its parent.
+    # A child application that was never reconciled does not affect its parent.
     return (
         (state.key.group, state.key.kind) == ("argoproj.io", "Application")
         and state.health is not None
@@ -132,5 +132,5 @@ def _cause(state: ResourceState) -> str:
 
 
 def worst(assessments: Iterable[Assessment]) -> Health:
-    """Return the worst of several, Healthy when there are none."""
+    """Return the worst health, Healthy if there is none."""
     return max((a.status for a in assessments), key=_ORDER.index, default=Health.HEALTHY)

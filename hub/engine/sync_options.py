@@ -1,4 +1,4 @@
-"""Sync options of an application and of its resources."""
+"""Sync options of applications and resources."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,15 +28,15 @@ _KNOWN = {
 
 
 def parse_options(items: Iterable[str], field: str = "syncOptions") -> dict[str, str]:
-    """Return options as a mapping; the first of a name wins, as in Argo CD.
+    """Parse options; the first one of a name wins, as in Argo CD.
 
-    Raises: RuleError for text without "=", or a known option with a value it does not take.
+    Raises: RuleError for text without "=", or an invalid value of a known option.
     """
     options: dict[str, str] = {}
     for item in items:
         name, separator, value = str(item).strip().partition("=")
         if not separator:
-            raise RuleError(f"{field}: {item!r} must be written Name=value")
+            raise RuleError(f"{field}: {item!r} must have the form Name=value")
         if name in _KNOWN and value not in _KNOWN[name]:
             raise RuleError(
                 f"{field}: {name} takes {' or '.join(sorted(_KNOWN[name]))}, not {value!r}"
@@ -47,27 +47,27 @@ def parse_options(items: Iterable[str], field: str = "syncOptions") -> dict[str,
 
 @dataclass(frozen=True, slots=True)
 class ResourceOptions:
-    """What applies to one resource: its annotation over the application's options."""
+    """The options of one resource: its own annotation and the application's options."""
 
     app: Mapping[str, str]
     own: Mapping[str, str]
 
     def value(self, name: str) -> str:
-        """Return the value that counts, empty when unset."""
+        """Return the effective value, empty if unset."""
         return self.own.get(name) or self.app.get(name, "")
 
     def has(self, name: str) -> bool:
-        """Return whether the option is switched on at either place."""
+        """Return whether the option is enabled by the resource or the application."""
         return self.own.get(name) == "true" or self.app.get(name) == "true"
 
     @property
     def validate(self) -> bool:
-        """Whether the API server must refuse unknown fields."""
+        """Whether the API server must reject unknown fields."""
         return self.own.get("Validate") != "false" and self.app.get("Validate") != "false"
 
 
 def resource_options(manifest: Manifest, app: Mapping[str, str]) -> ResourceOptions:
-    """Return the options of one resource; words that are no option are left out."""
+    """Return the options of one resource."""
     own: dict[str, str] = {}
     for word in csv_annotation(manifest, SYNC_OPTIONS):
         name, _, value = word.partition("=")
@@ -79,5 +79,5 @@ def resource_options(manifest: Manifest, app: Mapping[str, str]) -> ResourceOpti
 
 
 def compare_options(manifest: Manifest) -> set[str]:
-    """Return the words of the compare-options annotation, with =true understood."""
+    """Return the words of the compare-options annotation, without `=true`."""
     return {word.removesuffix("=true") for word in csv_annotation(manifest, COMPARE_OPTIONS)}

@@ -1,7 +1,7 @@
-"""When a project's applications may be synced.
+"""Sync windows: when a project's applications may be synced.
 
-Source: as Argo CD 3.6's syncWindows, `reference` facts: a window is active from each time of its
-schedule for its duration, in its time zone; any active deny closes, else any active allow opens.
+Source: as Argo CD 3.6's syncWindows. A window is active from each time of its schedule for its
+duration, in its time zone. An active deny window blocks; otherwise an active allow window permits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,37 +31,37 @@ _NAMED = {
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One window that concerns an application."""
+    """A window that applies to an application."""
 
     spec: Mapping[str, Any]
     is_active: bool
     starts_at: datetime | None = None
-    """When it opens next."""
+    """When it becomes active next."""
     ends_at: datetime | None = None
-    """When it closes, while it is active."""
+    """When it ends, if it is active."""
     problem: str = ""
 
     @property
     def is_allow(self) -> bool:
-        """Whether it opens rather than closes."""
+        """Whether it is an allow window."""
         return self.spec.get("kind") == "allow"
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """All windows of an application at one moment."""
+    """All windows of an application at one time."""
 
     assigned: tuple[Window, ...] = ()
 
     @property
     def active(self) -> tuple[Window, ...]:
-        """The windows that are open or closing now."""
+        """The windows that are active."""
         return tuple(w for w in self.assigned if w.is_active)
 
     def can_sync(self, *, manual: bool, could_at_start: bool | None = None) -> bool:
-        """Return whether a sync may run; a window that cannot be read blocks.
+        """Return whether a sync may run; an invalid window blocks.
 
-        Shapes: `could_at_start` for a running operation: whether its windows let it begin.
+        Shapes: `could_at_start` tells for a running operation whether it was permitted to start.
         """
         if any(w.problem for w in self.assigned):
             return False
@@ -80,7 +80,7 @@ class Windows:
         return bool(could_at_start) and all(w.spec.get("syncOverrun") for w in windows)
 
     def reopens_at(self) -> datetime | None:
-        """Return the earliest moment at which the answer could change."""
+        """Return the earliest time at which the result may change."""
         moments = [w.ends_at if w.is_active else w.starts_at for w in self.assigned]
         return min((m for m in moments if m is not None), default=None)
 
@@ -88,9 +88,9 @@ class Windows:
 def windows_for(
     windows: Sequence[Any], *, name: str, namespace: str, cluster: tuple[str, str], now: datetime
 ) -> Windows:
-    """Return the windows that concern an application.
+    """Return the windows that apply to an application.
 
-    Shapes: `cluster` is its destination's (name, server); `namespace` the destination's.
+    Shapes: `cluster` is the destination's (name, server), `namespace` the destination's.
     """
     found = list[Window]()
     for window in windows:
@@ -98,16 +98,14 @@ def windows_for(
             if _concerns(window, name, namespace, cluster):
                 found.append(_at(window, now))
         except (GlobError, AttributeError, TypeError) as error:
-            # It was stored past every check: whom it concerns is unknown, so nobody passes it.
+            # Stored without validation: it may apply to anyone, so it blocks everyone.
             spec = window if isinstance(window, Mapping) else {}
-            found.append(
-                Window(spec, is_active=False, problem=f"the window cannot be read: {error}")
-            )
+            found.append(Window(spec, is_active=False, problem=f"the window is invalid: {error}"))
     return Windows(tuple(found))
 
 
 def active_windows(windows: Sequence[Any], now: datetime) -> list[Mapping[str, Any]]:
-    """Return the windows of a project that are active, whatever they concern."""
+    """Return a project's active windows, for any application."""
     if not isinstance(windows, list):
         return []
     return [w for w in windows if isinstance(w, Mapping) and _at(w, now).is_active]
@@ -116,9 +114,9 @@ def active_windows(windows: Sequence[Any], now: datetime) -> list[Mapping[str, A
 def spans(
     window: Mapping[str, Any], start: datetime, end: datetime
 ) -> list[tuple[datetime, datetime]]:
-    """Return when a window is active between two moments; times that overlap are one.
+    """Return the intervals in which a window is active, with overlapping ones merged.
 
-    Raises: RuleError for a schedule, duration or time zone that cannot be read.
+    Raises: RuleError for an invalid schedule, duration or time zone.
     """
     duration = parse_duration(str(window.get("duration") or ""), "duration")
     place, schedule = zone(window.get("timeZone")), str(window.get("schedule") or "")
@@ -156,7 +154,7 @@ def _at(window: Mapping[str, Any], now: datetime) -> Window:
         place, schedule = zone(window.get("timeZone")), str(window.get("schedule") or "")
         begun = _next(schedule, now - duration, place)
         if begun is not None and begun < now:
-            # Overlapping times of one schedule make one long window: it closes after the last.
+            # Overlapping times of one schedule form one window, which ends with the last.
             last = begun
             for _ in range(_MOST_TIMES):
                 after = _next(schedule, last, place)
@@ -170,23 +168,25 @@ def _at(window: Mapping[str, Any], now: datetime) -> Window:
 
 
 def zone(name: Any) -> ZoneInfo:
-    """Return a time zone, UTC for none.
+    """Return a time zone, UTC by default.
 
     Raises: RuleError for one that does not exist.
     """
     try:
         return ZoneInfo(str(name or "UTC"))
     except (KeyError, ValueError, OSError) as error:
-        raise RuleError(f"timeZone: {name!r} is no time zone such as Europe/Berlin") from error
+        raise RuleError(
+            f"timeZone: {name!r} is not a time zone; use one like Europe/Berlin"
+        ) from error
 
 
 def _next(schedule: str, after: datetime, place: ZoneInfo) -> datetime | None:
-    """Return the next moment of a schedule, in UTC: a zone's own times add and compare by the clock on the wall.
+    """Return the next time of a schedule, in UTC.
 
-    Only here a moment is in another zone, so that a window lasts as long as it says when clocks change.
+    Only here is the local time zone used, since arithmetic in it would ignore clock changes.
     """
     if len(schedule) > _LONGEST_SCHEDULE:
-        raise RuleError(f"schedule: it is longer than {_LONGEST_SCHEDULE} characters")
+        raise RuleError(f"schedule: must not be longer than {_LONGEST_SCHEDULE} characters")
     text = _NAMED.get(schedule.strip(), schedule.strip()).replace("?", "*")
     if len(text.split()) != 5:
         raise RuleError(f"schedule: {schedule!r} must have 5 fields: minute hour day month weekday")
@@ -194,13 +194,13 @@ def _next(schedule: str, after: datetime, place: ZoneInfo) -> datetime | None:
         found = next(CronSim(text, after.astimezone(place)), None)
         return found.astimezone(UTC) if found else None
     except CronSimError as error:
-        raise RuleError(f"schedule: {schedule!r} cannot be read: {error}") from error
+        raise RuleError(f"schedule: {schedule!r} is invalid: {error}") from error
 
 
 def check_windows(windows: Any) -> None:
-    """Return if a project's windows can be used.
+    """Check a project's windows.
 
-    Raises: RuleError with the field, in Argo CD's words where it has some.
+    Raises: RuleError naming the field, with Argo CD's message where it has one.
     """
     seen: set[tuple[Any, ...]] = set()
     check_count(windows or [], "spec.syncWindows")
@@ -216,7 +216,8 @@ def check_windows(windows: Any) -> None:
         _check_selectors(window, where)
         if not any(window.get(f) for f in ("applications", "namespaces", "clusters")):
             raise RuleError(
-                f"window '{kind}':'{schedule}':'{duration}' requires one of application, cluster or namespace"
+                f"window '{kind}':'{schedule}':'{duration}' "
+                "requires one of application, cluster or namespace"
             )
         try:
             zone(window.get("timeZone"))
@@ -234,14 +235,15 @@ def check_windows(windows: Any) -> None:
         )
         if identity in seen:
             raise RuleError(
-                f"sync window with kind '{kind}', schedule '{schedule}', and duration '{duration}' already exists"
+                f"sync window with kind '{kind}', schedule '{schedule}', "
+                f"and duration '{duration}' already exists"
             )
         seen.add(identity)
 
 
 def _check_duration(text: str) -> None:
     if parse_duration(text, "duration") <= timedelta():
-        raise RuleError("duration must be longer than nothing")
+        raise RuleError("duration must be greater than 0")
 
 
 def _check_selectors(window: Mapping[str, Any], where: str) -> None:
@@ -250,5 +252,5 @@ def _check_selectors(window: Mapping[str, Any], where: str) -> None:
         if words is not None and not (
             isinstance(words, list) and all(isinstance(w, str) for w in words)
         ):
-            raise RuleError(f"{where}.{field} must be a list of texts")
+            raise RuleError(f"{where}.{field} must be a list of strings")
         check_all(words, f"{where}.{field}")

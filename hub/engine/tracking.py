@@ -1,4 +1,4 @@
-"""Whose resource is it? Mark what an application applies, and read the marks."""
+"""Resource tracking: mark applied resources with their application, and read the marks."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,12 +14,11 @@ from hub.engine.resource import (
 
 TRACKING_ID = "argocd.argoproj.io/tracking-id"
 INSTALLATION_ID = "argocd.argoproj.io/installation-id"
-METHODS = ("annotation", "label", "annotation+label")
 
 
 @dataclass(frozen=True, slots=True)
 class Tracking:
-    """How this hub marks resources."""
+    """The tracking settings of this hub."""
 
     method: str = "annotation"
     label_key: str = "app.kubernetes.io/instance"
@@ -27,12 +26,12 @@ class Tracking:
 
 
 class Owner(NamedTuple):
-    """What the marks of a resource say."""
+    """The application in the tracking marks of a resource."""
 
     instance: str
-    """Name of the application instance, empty when no application manages it."""
+    """The name of the application instance, empty if the resource is not managed."""
     is_self: bool
-    """Whether the marks were made for this very resource, not copied from another."""
+    """Whether the marks were made for this resource, not copied from another."""
 
 
 NOBODY = Owner("", is_self=False)
@@ -41,17 +40,17 @@ NOBODY = Owner("", is_self=False)
 def tracking_id(instance: str, key: ResourceKey, namespace: str) -> str:
     """Return the tracking id of a resource.
 
-    Shapes: `instance:group/Kind:namespace/name`; the namespace of a cluster-scoped resource is
-        the destination namespace, as in Argo CD 3.6.
+    Shapes: `instance:group/Kind:namespace/name`; for a cluster-scoped resource the namespace is
+        the destination's, as in Argo CD 3.6.
     """
     return f"{instance}:{key.group}/{key.kind}:{key.namespace or namespace}/{key.name}"
 
 
 def mark(manifest: Manifest, instance: str, namespace: str, tracking: Tracking) -> Manifest:
-    """Return the manifest with the marks of an application instance.
+    """Return the manifest with the tracking marks of an application instance.
 
-    CustomResourceDefinitions stay unmarked: they are matched by identity only, so that no
-    application prunes one, as in Argo CD 3.6.
+    CustomResourceDefinitions are not marked but matched by name, so that no application prunes
+    them, as in Argo CD 3.6.
     """
     key = resource_key(manifest)
     if key.kind == "CustomResourceDefinition":
@@ -68,7 +67,7 @@ def mark(manifest: Manifest, instance: str, namespace: str, tracking: Tracking) 
 
 
 def owner_of(manifest: Manifest, tracking: Tracking) -> Owner:
-    """Return which application instance the marks of a live resource name."""
+    """Return the application instance in the tracking marks of a live resource."""
     if tracking.method == "label":
         instance = labels_of(manifest).get(tracking.label_key, "")
         return Owner(instance, is_self=bool(instance))
@@ -87,7 +86,7 @@ def owner_of(manifest: Manifest, tracking: Tracking) -> Owner:
 
 
 def unmark(manifest: Manifest, tracking: Tracking) -> Manifest:
-    """Return the manifest without any tracking marks, so that a change of method shows no difference."""
+    """Remove all tracking marks, so that changing the method causes no diff."""
     annotations = {
         k: v for k, v in annotations_of(manifest).items() if k not in (TRACKING_ID, INSTALLATION_ID)
     }

@@ -10,7 +10,7 @@ from hub.engine.status import Assessment
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One live resource, as far as a tree needs it."""
+    """A live resource in the tree."""
 
     key: ResourceKey
     version: str
@@ -20,13 +20,13 @@ class Node:
     owners: tuple[Mapping[str, Any], ...] = ()
     health: Assessment | None = None
     shown: Mapping[str, Any] = field(default_factory=dict)
-    """`info`, `images`, `networkingInfo` as `describe` gives them."""
+    """`info`, `images` and `networkingInfo` from `node_info.describe`."""
     owner_uid: str = ""
-    """The uid of the owner that counts: the controller, else the first."""
+    """The uid of the relevant owner: the controller, else the first."""
     instance: str = ""
-    """The application instance that its mark names."""
+    """The application instance in its tracking mark."""
     is_self: bool = False
-    """Whether the mark was made for this very resource."""
+    """Whether the mark was made for this resource, not copied from another."""
 
 
 def node_json(node: Node, parents: Iterable[Node] = ()) -> dict[str, Any]:
@@ -62,16 +62,16 @@ def node_json(node: Node, parents: Iterable[Node] = ()) -> dict[str, Any]:
 
 
 def missing_json(key: ResourceKey, version: str) -> dict[str, Any]:
-    """Return the node of a resource that the source has and the cluster has not."""
+    """Return the node of a resource that is missing in the cluster."""
     return {**node_json(Node(key, version, uid="")), "health": {"status": "Missing"}}
 
 
 def parents_of(
     node: Node, by_uid: Mapping[str, Node], by_name: Mapping[tuple[str, str, str], Node]
 ) -> list[Node]:
-    """Return the owners of a node among known nodes: by uid, else by kind and name.
+    """Return the known owners of a node, by uid, else by kind and name.
 
-    Other owners that it does not name itself are among them already: `hub.engine.inferred_owners`.
+    They include owners from `hub.engine.inferred_owners`.
     """
     found = []
     for owner in node.owners:
@@ -95,7 +95,7 @@ _DEFAULT_ORPHANS = {
 
 
 def is_usual(key: ResourceKey) -> bool:
-    """Return whether every namespace has this resource, so that it is no orphan."""
+    """Return whether every namespace has this resource, so that it is not orphaned."""
     return (key.group, key.kind, key.name) in _DEFAULT_ORPHANS or (
         key == ResourceKey("", "Service", "default", "kubernetes")
     )

@@ -250,8 +250,8 @@ def test_policies_add_up():
         ([{"name": "a b"}], "invalid role name"),
         ([{"name": "a"}, {"name": "a"}], "already exists"),
         ([{"name": "a", "policies": "p"}], "must be a list"),
-        ([{"name": "a", "policies": [" "]}], "cannot be a policy"),
-        ([{"name": "a", "groups": ["x\ty"]}], "cannot be a group"),
+        ([{"name": "a", "policies": [" "]}], "is not a valid policy"),
+        ([{"name": "a", "groups": ["x\ty"]}], "is not a valid group"),
         ([{"name": "a", "groups": ["x", "x"]}], "already exists for role"),
         (
             [{"name": "a", "policies": ["p, proj:pay:b, applications, get, pay/*, allow"]}],

@@ -86,9 +86,9 @@ def test_expired_and_hidden_events_keep_the_chain():
 @pytest.mark.parametrize(
     ("checkpoint", "words"),
     [
-        ({}, "no sequence and hash"),
-        ({"sequence": 5, "hash": "x"}, "not of the given key"),
-        ({"sequence": 9}, "no sequence and hash"),
+        ({}, "no sequence or no hash"),
+        ({"sequence": 5, "hash": "x"}, "not signed by the given key"),
+        ({"sequence": 9}, "no sequence or no hash"),
     ],
 )
 def test_checkpoints_that_cannot_be(checkpoint, words):

@@ -1,4 +1,4 @@
-"""Whether a change was made, by the object as it is now."""
+"""Whether an earlier change took effect, determined from the live resource."""
 
 import pytest
 

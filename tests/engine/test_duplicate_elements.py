@@ -74,7 +74,7 @@ def test_members_of_a_set():
     ],
 )
 def test_what_kubernetes_takes_only_once_is_refused(value, words):
-    with pytest.raises(ManifestError, match="takes only once: remove one") as error:
+    with pytest.raises(ManifestError, match="accepts it only once: remove one") as error:
         once(value)
 
     assert words in str(error.value)

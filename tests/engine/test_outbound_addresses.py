@@ -4,7 +4,7 @@ import pytest
 
 from hub.engine.outbound_addresses import embedded, networks, why_refused
 
-METADATA, TRANSLATED, SPECIAL = "metadata", "translated", "link-local"
+METADATA, TRANSLATED, SPECIAL = "metadata", "translates", "link-local"
 
 
 @pytest.mark.parametrize(

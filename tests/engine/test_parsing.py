@@ -79,7 +79,7 @@ def test_a_moment_is_read_in_utc(text, found):
     ("text", "words"),
     [
         ("yesterday", "since must be a time such as"),
-        ("2026-01-31T08:00:00", "since needs a zone"),
+        ("2026-01-31T08:00:00", "since needs a time zone"),
         ("9999-12-31T23:59:59-11:00", "years from 1 to 9999"),
         ("0001-01-01T00:00:00+11:00", "years from 1 to 9999"),
         ("²", "since must be a time such as"),

@@ -414,7 +414,7 @@ def test_the_status_is_never_sent_and_a_path_for_all_is_refused():
     assert "status" not in preserve_ignored(
         thing({"a": 1}), live, rules("/status", "/spec/a"), paths
     )
-    with pytest.raises(RuleError, match="leaves no object"):
+    with pytest.raises(RuleError, match="selects the whole resource"):
         preserve_ignored(thing({"a": 1}), live, rules("., .spec"), paths)
 
 

@@ -117,13 +117,13 @@ def test_a_decision_says_why():
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("p, a, applications, get, */*", "a line is p with"),
+        ("p, a, applications, get, */*", "a line must be p with"),
         ("p, a, applications, get, */*, maybe", "allow or deny"),
-        ("p, a, aplications, get, */*, allow", "no resource is called"),
-        ("g, a", "a line is p with"),
-        ("x, a, b", "a line is p with"),
+        ("p, a, aplications, get, */*, allow", "unknown resource"),
+        ("g, a", "a line must be p with"),
+        ("x, a, b", "a line must be p with"),
         ('p, "a, b', "invalid RBAC policy"),
-        ("p, , applications, get, *, allow", "a line is p with"),
+        ("p, , applications, get, *, allow", "a line must be p with"),
     ],
 )
 def test_a_bad_line_disables_nothing_else(line, words):

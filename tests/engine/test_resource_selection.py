@@ -49,9 +49,9 @@ def test_selected(flags, expected):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([":ConfigMap:settings", ":Secret:x"], "no resource of the application fits :Secret:x"),
-        (["!*:*:*"], "nothing is left of the application's resources by !*:*:*"),
-        ([":ConfigMap:c/settings"], "no resource of the application fits :ConfigMap:c/settings"),
+        ([":ConfigMap:settings", ":Secret:x"], "no resource of the application matches :Secret:x"),
+        (["!*:*:*"], "no resource of the application is left after !*:*:*"),
+        ([":ConfigMap:c/settings"], "no resource of the application matches :ConfigMap:c/settings"),
         (["!:Secret:*"], ""),
     ],
 )

@@ -175,13 +175,13 @@ def test_summer_time_keeps_the_hour_of_the_clock():
         ([window(kind="maybe")], "can only be allow or deny"),
         ([window(applications=[])], "requires one of application"),
         ([window(schedule="* *")], "5 fields"),
-        ([window(schedule="61 * * * *")], "cannot be read"),
+        ([window(schedule="61 * * * *")], "is invalid"),
         ([window(duration="long")], "duration"),
-        ([window(duration="0s")], "longer than nothing"),
-        ([window(timeZone="Mars/Base")], "no time zone"),
+        ([window(duration="0s")], "greater than 0"),
+        ([window(timeZone="Mars/Base")], "not a time zone"),
         ([window(), window(manualSync=True)], "already exists"),
         (["x"], "must be an object"),
-        ([window(clusters="east")], "list of texts"),
+        ([window(clusters="east")], "list of strings"),
     ],
 )
 def test_windows_that_cannot_be_used(windows, words):

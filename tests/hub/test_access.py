@@ -309,7 +309,7 @@ def test_a_project_token_dies_with_its_role(idle_hub):
         ([role("a", "proj:pay:a, clusters, get, *, allow")], "object must be of form"),
         ([role("a", "proj:pay:a, accounts, get, pay/*, allow")], "resource must be one of"),
         ([role("a", "proj:pay:a, applications, get, other/*, allow")], "object must be of form"),
-        ([role("a", groups=["x\ny"])], "cannot be a group"),
+        ([role("a", groups=["x\ny"])], "is not a valid group"),
         ([role("a", groups=["x", "x"])], "already exists for role"),
         ([{"name": "a", "policies": "p"}], "must be a list"),
     ],

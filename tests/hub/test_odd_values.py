@@ -213,7 +213,7 @@ def test_numbers_and_moments_are_read():
     assert require_time("2026-01-31T08:00:00Z", "at") == at
     assert require_time("2026-01-31T09:00:00 01:00", "at") == at
     assert require_time(str(int(at.timestamp())), "at") == at
-    with pytest.raises(Invalid, match="at needs a zone"):
+    with pytest.raises(Invalid, match="at needs a time zone"):
         require_time("2026-01-31T08:00:00", "at")
 
 

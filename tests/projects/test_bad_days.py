@@ -74,7 +74,7 @@ def test_wrong_credentials(hub, sandbox, repo, app, namespace):
         pytest.param({"path": "template"}, "nope", id="template broken"),
         pytest.param({"path": "malformed"}, "malformed/x.yaml: line", id="YAML malformed"),
         pytest.param({"path": "bomb"}, "aliases", id="YAML bomb"),
-        pytest.param({"path": "names"}, "aliases stand for", id="one text at many keys"),
+        pytest.param({"path": "names"}, "aliases expand to", id="one text at many keys"),
         pytest.param({"path": "kustomize"}, "kustomize", id="kustomization broken"),
         pytest.param({"path": "jsonnet"}, "jsonnet/x.jsonnet", id="jsonnet broken"),
         pytest.param({"path": "escape"}, "out-of-bounds", id="link out of the repository"),

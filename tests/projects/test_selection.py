@@ -102,7 +102,7 @@ def test_a_selection_of_nothing_in_another_revision_fails(hub, deployed, repo):
 
     found = ended(hub)
     assert found["phase"] == "Failed"
-    assert "no resource of the application fits *:Service:*" in found["message"]
+    assert "no resource of the application matches *:Service:*" in found["message"]
 
 
 def test_the_command_line_ends_with_a_code(site, deployed, tmp_path):

@@ -246,7 +246,7 @@ def test_a_mass_prune_and_data_kinds_wait_for_a_confirmation(hub, sandbox, repo,
 
     hub.wait(
         lambda: (
-            "more than the 50 %"
+            "exceed the limit of 50%"
             in hub.application(name)["status"]["operationState"].get("message", "")
         ),
         "the guard",

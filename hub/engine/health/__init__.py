@@ -1,4 +1,4 @@
-"""Assess whether a resource works."""
+"""Assess the health of live resources."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,9 +14,9 @@ Script = Callable[[Manifest], Assessment | None]
 
 
 def assess(manifest: Manifest, scripts: Mapping[str, Script] | None = None) -> Assessment | None:
-    """Return the health of a live resource, None for a kind that has none.
+    """Return the health of a live resource, None for a kind without a health check.
 
-    Shapes: `scripts` maps `group/Kind` (globs allowed; the exact name wins) to a script.
+    Shapes: `scripts` maps `group/Kind` to a script; globs are allowed, the exact name wins.
     Source: as Argo CD 3.6 assesses the same kinds.
     """
     metadata = manifest.get("metadata") or {}
@@ -36,7 +36,7 @@ def assess(manifest: Manifest, scripts: Mapping[str, Script] | None = None) -> A
 
 
 def script_for(name: str, scripts: Mapping[str, Script]) -> Script | None:
-    """Return the script of a `group/Kind`: the exact one, else the first glob that fits."""
+    """Return the script for a `group/Kind`: the exact match, else the first glob that matches."""
     if name in scripts:
         return scripts[name]
     for pattern, script in scripts.items():
@@ -46,5 +46,5 @@ def script_for(name: str, scripts: Mapping[str, Script]) -> Script | None:
 
 
 def ignores_health(manifest: Manifest) -> bool:
-    """Return whether a resource asks not to be counted."""
+    """Return whether a resource is excluded from the application's health."""
     return annotations_of(manifest).get("argocd.argoproj.io/ignore-healthcheck") == "true"

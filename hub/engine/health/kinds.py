@@ -1,6 +1,6 @@
-"""Health of the kinds that Kubernetes and Argo CD bring along.
+"""Built-in health checks for the kinds of Kubernetes and Argo.
 
-Source: as Argo CD 3.6, observed statuses and texts.
+Source: as Argo CD 3.6; the statuses and messages are the same.
 """
 
 import json
@@ -48,7 +48,8 @@ def deployment(manifest: Manifest) -> Assessment:
         return Assessment(Health.SUSPENDED, "Deployment is paused")
     if _is_behind(metadata, status):
         return _progressing(
-            "Waiting for rollout to finish: observed deployment generation less than desired generation"
+            "Waiting for rollout to finish: observed deployment generation "
+            "less than desired generation"
         )
     progress = _condition(status, "Progressing")
     if progress and progress.get("reason") == "ProgressDeadlineExceeded":
@@ -57,15 +58,18 @@ def deployment(manifest: Manifest) -> Assessment:
     available, wanted = _int(status, "availableReplicas"), _int(spec, "replicas", 1)
     if updated < wanted:
         return _progressing(
-            f"Waiting for rollout to finish: {updated} out of {wanted} new replicas have been updated..."
+            f"Waiting for rollout to finish: {updated} out of {wanted} "
+            "new replicas have been updated..."
         )
     if replicas > updated:
         return _progressing(
-            f"Waiting for rollout to finish: {replicas - updated} old replicas are pending termination..."
+            f"Waiting for rollout to finish: {replicas - updated} "
+            "old replicas are pending termination..."
         )
     if available < updated:
         return _progressing(
-            f"Waiting for rollout to finish: {available} of {updated} updated replicas are available..."
+            f"Waiting for rollout to finish: {available} of {updated} "
+            "updated replicas are available..."
         )
     return HEALTHY
 
@@ -86,7 +90,8 @@ def stateful_set(manifest: Manifest) -> Assessment:
         return Assessment(Health.HEALTHY, f"statefulset has {ready} ready pods")
     if status.get("updateRevision") != status.get("currentRevision"):
         return _progressing(
-            f"waiting for statefulset rolling update to complete {_int(status, 'updatedReplicas')} pods "
+            "waiting for statefulset rolling update to complete "
+            f"{_int(status, 'updatedReplicas')} pods "
             f"at revision {status.get('updateRevision')}..."
         )
     return HEALTHY
@@ -108,7 +113,8 @@ def daemon_set(manifest: Manifest) -> Assessment:
     metadata, spec, status = _parts(manifest)
     if _is_behind(metadata, status):
         return _progressing(
-            "Waiting for rollout to finish: observed daemon set generation less than desired generation"
+            "Waiting for rollout to finish: observed daemon set generation "
+            "less than desired generation"
         )
     updated, wanted = _int(status, "updatedNumberScheduled"), _int(status, "desiredNumberScheduled")
     if (spec.get("updateStrategy") or {}).get("type") == "OnDelete":
@@ -117,12 +123,14 @@ def daemon_set(manifest: Manifest) -> Assessment:
         )
     if updated < wanted:
         return _progressing(
-            f"Waiting for daemon set rollout to finish: {updated} out of {wanted} new pods have been updated..."
+            f"Waiting for daemon set rollout to finish: {updated} out of {wanted} "
+            "new pods have been updated..."
         )
     available = _int(status, "numberAvailable")
     if available < wanted:
         return _progressing(
-            f"Waiting for daemon set rollout to finish: {available} of {wanted} updated pods are available..."
+            f"Waiting for daemon set rollout to finish: {available} of {wanted} "
+            "updated pods are available..."
         )
     return HEALTHY
 
@@ -132,7 +140,8 @@ def replica_set(manifest: Manifest) -> Assessment:
     metadata, spec, status = _parts(manifest)
     if _is_behind(metadata, status):
         return _progressing(
-            "Waiting for rollout to finish: observed replica set generation less than desired generation"
+            "Waiting for rollout to finish: observed replica set generation "
+            "less than desired generation"
         )
     failure = _condition(status, "ReplicaFailure")
     if failure and failure.get("status") == "True":
@@ -140,7 +149,8 @@ def replica_set(manifest: Manifest) -> Assessment:
     available, wanted = _int(status, "availableReplicas"), _int(spec, "replicas", 1)
     if available < wanted:
         return _progressing(
-            f"Waiting for rollout to finish: {available} out of {wanted} new replicas are available..."
+            f"Waiting for rollout to finish: {available} out of {wanted} "
+            "new replicas are available..."
         )
     return HEALTHY
 
@@ -212,7 +222,7 @@ def claim(manifest: Manifest) -> Assessment:
 
 
 def service(manifest: Manifest) -> Assessment:
-    """Assess a Service: only a load balancer can be unfinished."""
+    """Assess a Service: a load balancer is progressing until it has an address."""
     _metadata, spec, status = _parts(manifest)
     if spec.get("type") == "LoadBalancer" and not (status.get("loadBalancer") or {}).get("ingress"):
         return Assessment(Health.PROGRESSING)
@@ -220,7 +230,7 @@ def service(manifest: Manifest) -> Assessment:
 
 
 def ingress(manifest: Manifest) -> Assessment:
-    """Assess an Ingress: unfinished until it has an address."""
+    """Assess an Ingress: progressing until it has an address."""
     status = manifest.get("status") or {}
     return (
         HEALTHY
@@ -342,7 +352,7 @@ def cron_job(manifest: Manifest) -> Assessment:
 
 
 def application(manifest: Manifest) -> Assessment:
-    """Assess a child Application: its own health."""
+    """Assess a child Application by its own health."""
     health = (manifest.get("status") or {}).get("health") or {}
     try:
         return Assessment(Health(str(health.get("status"))), health.get("message", ""))
@@ -363,11 +373,11 @@ def application_set(manifest: Manifest) -> Assessment:
         return _progressing(conditions["RolloutProgressing"].get("message", ""))
     if holds("ResourcesUpToDate"):
         return HEALTHY
-    return _progressing("Waiting for the set to be reconciled")
+    return _progressing("Waiting for the application set to be reconciled")
 
 
 def namespace(manifest: Manifest) -> Assessment | None:
-    """Assess a Namespace: only one that is going is not fine."""
+    """Assess a Namespace: progressing while it is terminating, otherwise without health."""
     if (manifest.get("status") or {}).get("phase") == "Terminating":
         return _progressing("Namespace is terminating")
     return None
