@@ -1,4 +1,4 @@
-"""What a cluster sends, before it is believed: objects that can be kept, and no faster than there is room for."""
+"""Validate what a cluster sends before it is stored, and limit how fast it is read."""
 
 import asyncio
 import time
@@ -16,13 +16,16 @@ _BURST_SECONDS = 4
 
 
 class Pace:
-    """Lets so many events a second pass, with a burst; who sends faster waits, and with it its connection."""
+    """Limit the events per second of a cluster, with a burst. Waiting slows the connection."""
 
     def __init__(self, rate: float) -> None:
         self._rate, self._left, self._at = rate, rate * _BURST_SECONDS, time.monotonic()
 
     async def wait(self, size: int) -> None:
-        """Return when an event of so many bytes may pass; a large one counts as several."""
+        """Return when an event may be handled. A large one counts as several.
+
+        Units: `size` in bytes.
+        """
         now = time.monotonic()
         most = self._rate * _BURST_SECONDS
         self._left = min(most, self._left + (now - self._at) * self._rate) - (1 + size / 4096)
@@ -32,9 +35,12 @@ class Pace:
 
 
 def complaint(item: Any) -> str:
-    """Return why an object cannot be kept, empty when it can: what a real API server never sends."""
+    """Return why an object cannot be stored, empty when it can.
+
+    A genuine API server never sends such an object.
+    """
     if not isinstance(item, dict):
-        return "an object is no JSON object"
+        return "an object is not a JSON object"
     metadata = item.get("metadata")
     if not isinstance(metadata, dict):
         return "an object has no metadata"
@@ -43,33 +49,33 @@ def complaint(item: Any) -> str:
 
 def _complaints(metadata: Manifest) -> Iterator[str]:
     if not is_name(metadata.get("name")):
-        yield "an object has a name that no object can have"
+        yield "an object has an invalid name"
     if metadata.get("namespace") and not is_name(metadata["namespace"]):
-        yield "an object has a namespace that no namespace can be"
+        yield "an object has an invalid namespace"
     for field, most in (("uid", _UID), ("resourceVersion", _VERSION), ("creationTimestamp", _TIME)):
         value = metadata.get(field)
         if value is not None and not _is_text(value, most):
-            yield f"an object has a metadata.{field} that is no short text"
+            yield f"an object has a metadata.{field} that is not a short string"
     if not _is_text(metadata.get("deletionTimestamp") or "", _TIME):
-        yield "an object has a metadata.deletionTimestamp that is no short text"
+        yield "an object has a metadata.deletionTimestamp that is not a short string"
     finalizers = metadata.get("finalizers") or []
     if not isinstance(finalizers, list) or not all(isinstance(f, str) for f in finalizers):
-        yield "an object has metadata.finalizers that are no list of texts"
+        yield "an object has metadata.finalizers that are not a list of strings"
     for field in ("labels", "annotations"):
         value = metadata.get(field)
         if value is not None and not _is_text_map(value):
-            yield f"an object has metadata.{field} that are no texts"
+            yield f"an object has metadata.{field} that are not strings"
     for field in ("ownerReferences", "managedFields"):
         value = metadata.get(field)
         if value is not None and not _is_list_of_maps(value):
-            yield f"an object has metadata.{field} that are no list of objects"
+            yield f"an object has metadata.{field} that are not a list of objects"
     owners = metadata.get("ownerReferences") or []
     if len(owners) > _OWNERS or not all(_is_owner(owner) for owner in owners):
-        yield "an object has metadata.ownerReferences that name nothing"
+        yield "an object has metadata.ownerReferences that are invalid"
 
 
 def is_name(value: Any) -> bool:
-    """Return whether a value can be the name of an object."""
+    """Return whether a value is a valid name of an object."""
     return isinstance(value, str) and len(value) <= NAME and is_segment(value)
 
 

@@ -1,4 +1,4 @@
-"""Hold the leases of clusters, and watch each of them, in one event loop."""
+"""Hold leases on clusters and watch those clusters, in one event loop."""
 
 import asyncio
 import contextlib
@@ -11,23 +11,25 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
-from django.db import close_old_connections, connections
+from django.db import connections
 from django.db.models import Q
 from django.utils import timezone
 
 from clusters.models import Cluster
 from clusters.watch import ClusterWatch
+from clusters.watch_session import run_query
 from hub.models import setting
 
 log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=20)
 DATABASE_THREADS = 2
-LOOK_SECONDS = 4.0
+CLAIM_SECONDS = 4.0
+"""Interval at which leases are renewed and free clusters claimed."""
 
 
 class Watcher:
-    """Holds the leases of clusters and watches each of them, in one event loop."""
+    """Holds leases on clusters and watches those clusters."""
 
     def __init__(self, holder: str = "") -> None:
         self.holder = (
@@ -37,22 +39,22 @@ class Watcher:
         self._tasks: dict[int, tuple[ClusterWatch, asyncio.Task[None]]] = {}
         self._database = ThreadPoolExecutor(max_workers=DATABASE_THREADS, thread_name_prefix="live")
         self._stop: asyncio.Event | None = None
-        self._look: asyncio.Event | None = None
+        self._claim: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def look_now(self) -> None:
-        """Look at the list of clusters at once; safe from any thread."""
-        if self._loop and self._look:
-            self._loop.call_soon_threadsafe(self._look.set)
+    def claim_now(self) -> None:
+        """Read the list of clusters again at once. Safe from any thread."""
+        if self._loop and self._claim:
+            self._loop.call_soon_threadsafe(self._claim.set)
 
     def stop(self) -> None:
-        """End; safe from any thread."""
+        """Stop watching and release the leases. Safe from any thread."""
         if self._loop and self._stop:
             self._loop.call_soon_threadsafe(self._stop.set)
-            self.look_now()
+            self.claim_now()
 
     def run(self) -> None:
-        """Watch until `stop`."""
+        """Watch until `stop` is called."""
         _watchers.add(self)
         try:
             asyncio.run(self._main())
@@ -61,33 +63,31 @@ class Watcher:
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._stop, self._look = asyncio.Event(), asyncio.Event()
+        self._stop, self._claim = asyncio.Event(), asyncio.Event()
         try:
             while not self._stop.is_set():
                 await self._adjust()
-                self._look.clear()
+                self._claim.clear()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await self._look.wait()
+                    async with asyncio.timeout(CLAIM_SECONDS):
+                        await self._claim.wait()
         finally:
             for pk in list(self._tasks):
                 await self._end(pk)
-            await self._db(release_leases, self.holder)
-            await asyncio.gather(*(self._db(_close_connections) for _ in range(DATABASE_THREADS)))
+            await self._query(release_leases, self.holder)
+            await asyncio.gather(
+                *(self._query(_close_connections) for _ in range(DATABASE_THREADS))
+            )
             self._database.shutdown(wait=True)
 
-    async def _db(self, function: Any, *args: Any) -> Any:
-        def call() -> Any:
-            close_old_connections()
-            return function(*args)
-
-        return await asyncio.get_running_loop().run_in_executor(self._database, call)
+    async def _query(self, function: Any, *args: Any) -> Any:
+        return await run_query(self._database, function, *args)
 
     async def _adjust(self) -> None:
         try:
-            mine = {c.pk: c for c in await self._db(claim_clusters, self.holder)}
-            rules = await self._db(setting, "resource_filters", {})
-        except Exception:  # the database may be away for a while; watches go on
+            mine = {c.pk: c for c in await self._query(claim_clusters, self.holder)}
+            rules = await self._query(setting, "resource_filters", {})
+        except Exception:  # running watches survive a database that is unavailable
             log.exception("the list of clusters could not be read")
             return
         for pk, (watch, task) in list(self._tasks.items()):
@@ -97,7 +97,7 @@ class Watcher:
             if pk not in self._tasks:
                 watch = ClusterWatch(cluster, self._database, self.holder)
                 self._tasks[pk] = (watch, asyncio.create_task(watch.run()))
-            self._tasks[pk][0].rules_are(rules)
+            self._tasks[pk][0].set_rules(rules)
 
     async def _end(self, pk: int) -> None:
         _watch, task = self._tasks.pop(pk)
@@ -106,7 +106,7 @@ class Watcher:
 
 
 def _close_connections() -> None:
-    # Each thread has its own; the pause lets every thread of the pool take one of these calls.
+    # Each thread has its own connection. The pause spreads these calls over all threads.
     connections.close_all()
     time.sleep(0.05)
 
@@ -114,14 +114,14 @@ def _close_connections() -> None:
 _watchers: set[Watcher] = set()
 
 
-def look_now() -> None:
-    """Have the watchers of this process look at the list of clusters at once."""
+def claim_now() -> None:
+    """Have the watchers of this process read the list of clusters again at once."""
     for watcher in list(_watchers):
-        watcher.look_now()
+        watcher.claim_now()
 
 
 def claim_clusters(holder: str) -> list[Cluster]:
-    """Take or renew the leases of clusters; return those that this holder has."""
+    """Take free leases and renew own ones; return the clusters that this holder has."""
     now = timezone.now()
     free = Q(lease_until__isnull=True) | Q(lease_until__lt=now) | Q(lease_holder=holder)
     renew = now + LEASE / 2
@@ -146,5 +146,5 @@ def _runs_in_cluster() -> bool:
 
 
 def release_leases(holder: str) -> None:
-    """Give the leases back, so that another watcher takes over at once."""
+    """Release the leases, so that another watcher can take over at once."""
     Cluster.objects.filter(lease_holder=holder).update(lease_holder="", lease_until=None)

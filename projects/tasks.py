@@ -158,9 +158,9 @@ def clean_up() -> None:
 def cluster_registered(pk: int) -> None:
     """Bind and look at the applications that wait for a cluster."""
     from clusters.models import Cluster
-    from clusters.watcher import look_now
+    from clusters.watcher import claim_now
 
-    look_now()
+    claim_now()
     cluster = Cluster.objects.filter(pk=pk).first()
     if cluster is not None:
         triggers.bind_waiting(cluster)

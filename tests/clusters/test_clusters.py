@@ -23,6 +23,9 @@ from clusters.kinds import Kind
 from clusters.kube import Connection, Unreachable
 from clusters.models import Cluster, LiveResource
 from clusters.sandbox.server import make_certificate
+from clusters.watch_discovery import is_watched
+from clusters.watch_kind import KindWatch
+from clusters.watch_writer import BATCH_SECONDS
 from hub.base.crypto import UnreadableSecret, seal, unseal
 from hub.engine.errors import Stalled
 
@@ -287,14 +290,14 @@ def test_each_namespace_of_a_namespaced_cluster_comes_whole(hub, west, repo, app
 
 
 def test_a_cluster_is_read_when_every_namespace_is(hub, west, monkeypatch):
-    held, read = threading.Event(), watch.ClusterWatch._list
+    held, read = threading.Event(), KindWatch._list
 
-    async def slow(self, state, namespace, **more):
-        if namespace == "two" and state.kind.kind == "ConfigMap":
+    async def slow(self, namespace, **more):
+        if namespace == "two" and self._state.kind.kind == "ConfigMap":
             await asyncio.to_thread(held.wait)
-        return await read(self, state, namespace, **more)
+        return await read(self, namespace, **more)
 
-    monkeypatch.setattr(watch.ClusterWatch, "_list", slow)
+    monkeypatch.setattr(KindWatch, "_list", slow)
     west.register(namespaces=["one", "two"])
     hub.wait(lambda: Cluster.objects.get(name="west").connection == "Successful", "the connection")
     with pytest.raises(AssertionError, match="live store"):
@@ -361,7 +364,7 @@ def test_an_api_whose_server_is_away_hides_nothing(hub, sandbox, repo, app, name
     monkeypatch.setattr(Connection, "request", request)
     for every in list(watcher._watchers):
         for one, _task in list(every._tasks.values()):
-            every._loop.call_soon_threadsafe(one._rediscover.set)
+            every._loop.call_soon_threadsafe(one._session.rediscover.set)
     hub.wait(lambda: asked, "another discovery")
     time.sleep(1)
     assert rows(sandbox, "Deployment", namespace) == 1
@@ -377,17 +380,17 @@ def test_an_api_whose_server_is_away_hides_nothing(hub, sandbox, repo, app, name
 
 @pytest.mark.parametrize("refuses", [True, False], ids=["refused", "ended"])
 def test_watches_that_do_not_last_are_not_begun_without_end(hub, west, monkeypatch, refuses):
-    begun, follow = [], watch.ClusterWatch._watch
+    begun, follow = [], KindWatch._watch
 
-    async def short(self, state, namespace, version, **more):
-        if state.kind.kind != "ConfigMap":
-            return await follow(self, state, namespace, version, **more)
+    async def short(self, namespace, version, **more):
+        if self._state.kind.kind != "ConfigMap":
+            return await follow(self, namespace, version, **more)
         begun.append(1)
         if refuses:
             raise answers.Relist
         return version
 
-    monkeypatch.setattr(watch.ClusterWatch, "_watch", short)
+    monkeypatch.setattr(KindWatch, "_watch", short)
     west.register()
     west.wait_synced()
     time.sleep(3)
@@ -396,11 +399,11 @@ def test_watches_that_do_not_last_are_not_begun_without_end(hub, west, monkeypat
 
 def test_the_hub_keeps_its_own_kinds_where_its_cluster_serves_them_too():
     """Beside Argo CD, whose definitions are there: they are another's applications."""
-    home = watch.ClusterWatch(Cluster(server="https://kubernetes.default.svc"), None)
-    away = watch.ClusterWatch(Cluster(server="https://a"), None)
+    home = Cluster(server="https://kubernetes.default.svc")
+    away = Cluster(server="https://a")
     kind = Kind("argoproj.io", "v1alpha1", "Application", "applications", True, ("list", "watch"))
-    assert not home._is_watched(kind)
-    assert away._is_watched(kind)
+    assert not is_watched(home, kind, {})
+    assert is_watched(away, kind, {})
 
 
 def test_leases_pass_on(idle_hub, sandbox_server):
@@ -627,19 +630,19 @@ def test_a_watch_that_breaks_in_an_odd_way_begins_anew(
     repo.commit({"c.yaml": CONFIG})
     name = app(repo, sandbox, namespace, policy={"automated": {}})
     hub.wait_status(name, "Synced", "Healthy")
-    handle, broken = watch.ClusterWatch._handle, []
+    handle, broken = KindWatch._handle, []
 
-    async def odd(self, state, event, **more):
-        if not broken and event["object"]["metadata"].get("name") == "c" and state.whole:
+    async def odd(self, event, **more):
+        if not broken and event["object"]["metadata"].get("name") == "c" and self._state.whole:
             broken.append(1)
             if is_taken:  # the writer has it in hand when everything stops
-                await asyncio.sleep(watch.BATCH_SECONDS * 4)
-                await handle(self, state, event, **more)
-                await asyncio.sleep(watch.BATCH_SECONDS / 4)
+                await asyncio.sleep(BATCH_SECONDS * 4)
+                await handle(self, event, **more)
+                await asyncio.sleep(BATCH_SECONDS / 4)
             raise KeyError("an event that nobody expected")
-        return await handle(self, state, event, **more)
+        return await handle(self, event, **more)
 
-    monkeypatch.setattr(watch.ClusterWatch, "_handle", odd)
+    monkeypatch.setattr(KindWatch, "_handle", odd)
     sandbox.patch("", "ConfigMap", namespace, "c", {"data": {"a": "2"}})
 
     hub.wait_status(name, "OutOfSync", seconds=30)

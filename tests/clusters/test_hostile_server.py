@@ -14,10 +14,11 @@ import pytest
 from conftest import place_in
 from support.hostile import Hostile, drip, gzip_of, http
 
-from clusters import answers, intake, kube, live, watch
+from clusters import answers, intake, kube, live, watch_discovery, watch_kind, watch_writer
 from clusters.kinds import Kind, Refused
 from clusters.kube import Connection, Unreachable
 from clusters.models import Cluster, LiveResource
+from clusters.watch_session import WatchSession
 from hub.engine.errors import RetryLater, Stalled
 from projects.api import logs
 
@@ -381,14 +382,14 @@ def test_what_is_fetched_for_a_page_does_not_wait_together(hub, server, monkeypa
 def test_what_is_fetched_for_an_event_takes_room(hub, server, monkeypatch):
     monkeypatch.setattr(live, "_WAITING_BYTES", 100_000)
     with_secrets(server, data={"k": "x" * 40_000})
-    sizes, write = [], watch.ClusterWatch._write
+    sizes, write = [], watch_writer.BatchWriter._write
 
     async def slowly(self, batch):
         sizes.append(len(batch.seen))
         await asyncio.sleep(0.3)
         await write(self, batch)
 
-    monkeypatch.setattr(watch.ClusterWatch, "_write", slowly)
+    monkeypatch.setattr(watch_writer.BatchWriter, "_write", slowly)
 
     def events(query):
         yield http(b"", Content_Length=None)
@@ -428,31 +429,34 @@ def test_another_object_than_was_asked_for_is_refused(hub, server):
 @pytest.mark.parametrize("made", [0, 5], ids=["stands still", "gets on"])
 def test_first_lists_may_take_long_while_they_get_on(monkeypatch, made):
     clock = itertools.count(0, 100)
-    monkeypatch.setattr(watch.time, "monotonic", lambda: next(clock))
-    found = watch.ClusterWatch(Cluster(name="c"), None)
-    state = watch._KindState(POD, whole=True, namespaces=[""])
+    monkeypatch.setattr(watch_discovery.time, "monotonic", lambda: next(clock))
+    session = WatchSession(Cluster(name="c"), None, "")
+    found = watch_discovery.KindDiscovery(session, watch_writer.BatchWriter(session))
+    state = watch_kind.KindState(POD, whole=True, namespaces=[""])
     found._kinds = {("", "Pod"): state}
     steps = itertools.count(1)
 
     async def turn(seconds):
         step = next(steps)
         if made:
-            found._counts["", "Pod", ""] = step * made
+            session.counts["", "Pod", ""] = step * made
         if step > 20:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(watch.asyncio, "sleep", turn)
+    monkeypatch.setattr(watch_discovery.asyncio, "sleep", turn)
     with pytest.raises(asyncio.CancelledError if made else RetryLater):
         asyncio.run(found._until_listed())
 
 
 @pytest.mark.parametrize(("took", "pause"), [(0.01, 0.3), (2.0, 8.0), (100.0, 60.0)])
 def test_kinds_that_change_without_end_are_asked_for_now_and_then(monkeypatch, took, pause):
-    found, pauses = watch.ClusterWatch(Cluster(name="c"), None), []
+    session, pauses = WatchSession(Cluster(name="c"), None, ""), []
+    session.connection = Connection("https://c.example", "c", {})
+    found = watch_discovery.KindDiscovery(session, watch_writer.BatchWriter(session))
 
-    async def discover(connection, version):
-        found._discovery_seconds = took
-        found._rediscover.set()
+    async def discover(version):
+        found._seconds = took
+        session.rediscover.set()
 
     async def call(function, *args, **named):
         return "v1"
@@ -463,10 +467,10 @@ def test_kinds_that_change_without_end_are_asked_for_now_and_then(monkeypatch, t
             raise asyncio.CancelledError
 
     monkeypatch.setattr(found, "_discover", discover)
-    monkeypatch.setattr(found, "_call", call)
-    monkeypatch.setattr(watch.asyncio, "sleep", turn)
+    monkeypatch.setattr(session, "call", call)
+    monkeypatch.setattr(watch_discovery.asyncio, "sleep", turn)
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(found._keep_discovering(Connection("https://c.example", "c", {}), "v1"))
+        asyncio.run(found.run("v1"))
     assert pauses == [pause] * 3
 
 
@@ -488,7 +492,7 @@ CLUSTERS = {
     "a watch of garbage": (
         "watch /pods",
         lambda q: http(b'{"type":\n' * 10, Content_Length=None),
-        "no JSON",
+        "not JSON",
     ),
     "odd names": ("/pods", lambda q: page([item("a/b"), item("fine")]), "left out"),
 }

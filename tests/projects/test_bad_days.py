@@ -8,7 +8,7 @@ from django.db import connection, connections
 from django.utils import timezone
 from support.wire import Wire
 
-from clusters import watch
+from clusters import watch_probe
 from clusters.models import Cluster
 from projects import planning
 from projects.models import Application, GitRemote, Operation
@@ -206,9 +206,9 @@ def test_a_cluster_that_falls_silent_is_said_to_be_away(
     hub, cluster, repo, app, namespace, monkeypatch
 ):
     """Its connections stay open, as when a network drops packets: no watch ends, and nothing comes any more."""
-    monkeypatch.setattr(watch, "PROBE_SECONDS", 0.5)
-    monkeypatch.setattr(watch, "PROBE_TIMEOUT", 1.0)
-    monkeypatch.setattr(watch, "PROBE_PAUSE", 0.2)
+    monkeypatch.setattr(watch_probe, "INTERVAL_SECONDS", 0.5)
+    monkeypatch.setattr(watch_probe, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(watch_probe, "PAUSE_SECONDS", 0.2)
     wire = Wire(cluster.server)
     hub.post("/api/v1/clusters", {"server": wire.url, "name": "wired", "config": cluster.config})
     hub.wait(lambda: Cluster.objects.filter(name="wired", is_synced=True).exists(), "wired")

@@ -103,7 +103,7 @@ class Command(BaseCommand):
         )
         if demo:
             demonstration.seed(folder)
-            hub.watcher.look_now()
+            hub.watcher.claim_now()
         hub.on_ready(lambda: self._ready(host, port, password))
         try:
             hub.serve()
