@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.conf import settings
-from django.db import close_old_connections
 
 from clusters.answers import accepted
 from clusters.connection_config import headers_of, ssl_context
@@ -15,6 +14,7 @@ from clusters.kinds import Kind
 from clusters.kube import Connection
 from clusters.models import Cluster
 from hub.base.outbound import streams
+from hub.base.thread_connections import end_of_task
 from hub.engine.errors import Stalled
 
 CALLS = 2
@@ -25,7 +25,7 @@ async def run_query(threads: ThreadPoolExecutor, function: Any, *args: Any, **kw
     """Run a query in one of the database threads."""
 
     def call() -> Any:
-        close_old_connections()
+        end_of_task()
         return function(*args, **kwargs)
 
     return await asyncio.get_running_loop().run_in_executor(threads, call)

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from hub.base.crypto import SealedJSONField
 from hub.base.json_columns import DocumentField
+from hub.base.read_once import once
 
 log = logging.getLogger(__name__)
 
@@ -478,7 +479,8 @@ def setting(name: str, default: Any = None) -> Any:
 
     One whose value is of another kind than its default is as if it were not set, and logged.
     """
-    value = Setting.objects.filter(name=name).values_list("value", flat=True).first()
+    rows = Setting.objects.filter(name=name).values_list("value", flat=True)
+    value = once(("setting", name), rows.first)
     if value is None or default is None or isinstance(value, _kinds(default)):
         return default if value is None else value
     log.warning("the setting %s has a value of the wrong kind: write it again", name)

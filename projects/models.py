@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -193,7 +193,9 @@ class ApplicationQuerySet(models.QuerySet["Application"]):
         Everything locks in one order, or PostgreSQL finds deadlocks: applications by key, then
         operations, then the counter of resource versions.
         """
-        list(self.select_for_update().order_by("pk").values_list("pk"))
+        # SQLite has one writer at a time, and no locks of rows to take.
+        if connection.features.has_select_for_update:
+            list(self.select_for_update().order_by("pk").values_list("pk"))
         return self
 
     def bump(self, **changes: Any) -> int:

@@ -15,6 +15,7 @@ from django.utils.dateparse import parse_datetime
 
 from clusters.models import Cluster
 from hub.base.metrics import REFRESH, clock
+from hub.base.read_once import one_look
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from hub.engine.status import (
     Sync,
@@ -50,7 +51,7 @@ GRACE = timedelta(seconds=20)
 def refresh(pk: int) -> bool:
     """Look at an application if it is due and nobody else does; return whether that was done."""
     due = Q(refresh_at__lte=timezone.now())
-    with claim(Application, pk, when=due) as mine:
+    with claim(Application, pk, when=due) as mine, one_look():
         if not mine:
             return False
         application = Application.objects.select_related("cluster", "operation").get(pk=pk)

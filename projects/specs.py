@@ -11,6 +11,7 @@ from django.db.models import Exists
 
 from clusters.models import HOME_NAME, HOME_SERVER, Cluster
 from hub.audit import trail
+from hub.base.read_once import once
 from hub.engine.deletion_guard import budget_from
 from hub.engine.errors import (
     EngineError,
@@ -189,6 +190,10 @@ def project_of_or_none(name: str) -> Project | None:
 
     None when it does not exist.
     """
+    return once(("project", name), lambda: _with_additions(name))
+
+
+def _with_additions(name: str) -> Project | None:
     # One statement says whether there is anything to add: this is asked at every look.
     found = (
         Project.objects.filter(name=name)
@@ -346,6 +351,11 @@ def find_cluster(spec: Mapping[str, Any]) -> Cluster:
             "InvalidSpec",
             "application destination server or name is required: set spec.destination.server or spec.destination.name",
         )
+    project = str(spec.get("project") or "default")
+    return once(("cluster", server, name, project), lambda: _cluster(server, name, project))
+
+
+def _cluster(server: str, name: str, project: str) -> Cluster:
     if server.rstrip("/") == HOME_SERVER or name == HOME_NAME:
         return home_cluster()
     found = list(
@@ -354,7 +364,6 @@ def find_cluster(spec: Mapping[str, Any]) -> Cluster:
         else Cluster.objects.filter(name=name)
     )
     if len(found) > 1:
-        project = str(spec.get("project") or "default")
         found = [cluster for cluster in found if cluster.project in ("", project)]
     if len(found) > 1:
         raise Stalled(
@@ -377,10 +386,10 @@ def spec_problems(application: Application, project: Project | None = None) -> l
     except Stalled as error:
         return [*found, error.message]
     try:
-        find_cluster(application.spec)
+        cluster = find_cluster(application.spec)
     except Stalled as error:
-        found.append(error.message)
-    return found + spec_refusals(application, project)
+        return [*found, error.message, *_refusals(application, project, None)]
+    return found + _refusals(application, project, cluster)
 
 
 def spec_refusals(application: Application, project: Project | None = None) -> list[str]:
@@ -388,10 +397,16 @@ def spec_refusals(application: Application, project: Project | None = None) -> l
     project = project or project_of_or_none(application.project)
     if project is None:
         return []
-    urls = [str(s.get("repoURL") or "") for s in application.sources]
     try:
         cluster = find_cluster(application.spec)
     except Stalled:
+        return _refusals(application, project, None)
+    return _refusals(application, project, cluster)
+
+
+def _refusals(application: Application, project: Project, cluster: Cluster | None) -> list[str]:
+    urls = [str(s.get("repoURL") or "") for s in application.sources]
+    if cluster is None:
         # A destination that is not there hides nothing of what the project does not permit.
         return source_violations(project.spec, project.name, urls)
     found = []

@@ -19,6 +19,7 @@ from hub.engine.status import (
     ResourceState,
     Sync,
 )
+from hub.engine.tracking import TRACKING_ID
 from hub.events.changes import publish
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
@@ -186,7 +187,9 @@ def _delayed(current: Application, outcome: Outcome, now: datetime) -> dict[str,
 def _mirror(application: Application) -> None:
     from projects.manifests import mirror_application
 
-    mirror_application(application.pk)
+    # Most are managed by no other application: then nothing of them is read once more.
+    if TRACKING_ID in application.annotations:
+        mirror_application(application.pk)
 
 
 def _columns(current: Application, outcome: Outcome, now: datetime) -> dict[str, Any]:
@@ -350,7 +353,7 @@ def _summary(compared: Compared) -> dict[str, Any]:
 
 
 def _write_managed(current: Application, compared: Compared) -> None:
-    if current.cluster is None:
+    if current.cluster_id is None:
         return
     wanted = {p.key.text for p in compared.pairs if p.is_permitted}
     known = dict(current.managed.values_list("key", "cluster_id"))
@@ -360,7 +363,10 @@ def _write_managed(current: Application, compared: Compared) -> None:
     fresh = wanted - (known.keys() - set(stale))
     if fresh:
         ManagedResource.objects.bulk_create(
-            [ManagedResource(application=current, cluster=current.cluster, key=k) for k in fresh],
+            [
+                ManagedResource(application=current, cluster_id=current.cluster_id, key=k)
+                for k in fresh
+            ],
             ignore_conflicts=True,
         )
 

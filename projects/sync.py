@@ -16,6 +16,7 @@ from clusters import live
 from clusters.kinds import Refused
 from clusters.models import LiveResource
 from hub.audit import trail
+from hub.base.read_once import one_look
 from hub.engine import health
 from hub.engine.deletion_guard import Candidate, Ruling, Verdict, budget_from, decide_deletions
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
@@ -113,14 +114,14 @@ def _step(operation: Operation) -> None:
         _terminate(operation)
         return
     _superseded(operation)
-    if _waits_for_window(operation):
-        return
-    run = load(operation)
-    if not operation.is_planned:
-        prepare(run)
-        if operation.phase != Phase.RUNNING:
+    with one_look():
+        if _waits_for_window(operation):
             return
-    go_on(run)
+        run = load(operation)
+        if not operation.is_planned:
+            prepare(run)
+    if operation.phase == Phase.RUNNING:
+        go_on(run)
 
 
 def _timed_out(operation: Operation) -> bool:

@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -46,6 +46,8 @@ from projects.status import RUNNING
 
 log = logging.getLogger(__name__)
 
+_Name = TypeVar("_Name", str, int)
+
 
 def live_changed() -> None:
     """Hand changes of live resources to the applications concerned."""
@@ -53,25 +55,12 @@ def live_changed() -> None:
     if not changes:
         return
     with transaction.atomic():
-        found = set()
-        for change in changes:
-            found |= set(
-                Application.objects.filter(
-                    instance_filter(change.instances), cluster_id=change.cluster_id
-                ).values_list("pk", flat=True)
-            )
-            for start in range(0, len(change.keys), 500):
-                keys = change.keys[start : start + 500]
-                found |= set(
-                    ManagedResource.objects.filter(
-                        cluster_id=change.cluster_id, key__in=keys
-                    ).values_list("application_id", flat=True)
-                )
-        mark_due(found)
-        touched = {pk for change in changes for pk in _showing(change)}
-        # Pages and streams of their trees hear of what no comparison looks at, such as pods that come and go.
-        if touched:
-            Application.objects.filter(pk__in=touched).bump()
+        found, touched = set[int](), set[int]()
+        for cluster_id in {change.cluster_id for change in changes}:
+            of_it = [change for change in changes if change.cluster_id == cluster_id]
+            found |= _concerned(cluster_id, of_it)
+            touched |= _showing(cluster_id, of_it)
+        _mark_changed(found, touched)
         LiveChange.objects.filter(pk__in=[c.pk for c in changes]).delete()
         for operation in Operation.objects.filter(
             application__pk__one_of=found, phase__in=RUNNING
@@ -83,36 +72,70 @@ def live_changed() -> None:
         wake(TaskName.PROJECTS_LIVE_CHANGED)
 
 
-def _showing(change: LiveChange) -> set[int]:
+def _concerned(cluster_id: int, changes: Iterable[LiveChange]) -> set[int]:
+    """Return the applications that must be compared again: they manage what changed, or are named by its marks."""
+    instances, keys = set[str](), set[str]()
+    for change in changes:
+        instances |= set(change.instances)
+        keys |= set(change.keys)
+    found = set[int]()
+    for chunk in _chunks(sorted(instances)):
+        found |= set(_of_instances(cluster_id, chunk))
+    for chunk in _chunks(sorted(keys)):
+        found |= set(_managing(cluster_id, chunk))
+    return found
+
+
+def _showing(cluster_id: int, changes: Iterable[LiveChange]) -> set[int]:
     """Return the applications whose trees show what changed: those of the owners, and of their owners."""
-    found: set[int] = set()
-    known, level = set[str](), set(change.seen or ())
+    found, known, level = set[int](), set[str](), set[str]()
+    for change in changes:
+        level |= set(change.seen or ())
     while level:
         known |= level
-        above = set[str]()
+        above, instances = set[str](), set[str]()
         for chunk in _chunks(sorted(level)):
-            found |= set(_managing(change.cluster_id, chunk))
-            rows = LiveResource.objects.filter(cluster_id=change.cluster_id, key__in=chunk)
-            for key, owners in rows.exclude(owners=[]).values_list("key", "owners"):
+            found |= set(_managing(cluster_id, chunk))
+            rows = LiveResource.objects.filter(cluster_id=cluster_id, key__in=chunk)
+            marked = rows.filter(~Q(owners=[]) | Q(is_self=True))
+            for key, owners, is_self, instance in marked.values_list(
+                "key", "owners", "is_self", "instance"
+            ):
                 above |= shown_by(key, owners)
+                instances |= {instance} if is_self else set()
+        for chunk in _chunks(sorted(instances - {""})):
+            found |= set(_of_instances(cluster_id, chunk))
         level = above - known
     return found
 
 
 def _managing(cluster_id: int, keys: Sequence[str]) -> Iterable[int]:
-    """Yield the applications that manage resources: by what was compared, or by a mark of their own."""
     managed = ManagedResource.objects.filter(cluster_id=cluster_id, key__in=keys)
-    yield from managed.values_list("application_id", flat=True)
-    marked = LiveResource.objects.filter(cluster_id=cluster_id, key__in=keys, is_self=True)
-    instances = set(marked.exclude(instance="").values_list("instance", flat=True))
-    if instances:
-        rows = Application.objects.filter(instance_filter(instances), cluster_id=cluster_id)
-        yield from rows.values_list("pk", flat=True)
+    return managed.values_list("application_id", flat=True)
 
 
-def _chunks(keys: Sequence[str]) -> Iterable[Sequence[str]]:
-    for start in range(0, len(keys), 500):
-        yield keys[start : start + 500]
+def _of_instances(cluster_id: int, instances: Sequence[str]) -> Iterable[int]:
+    rows = Application.objects.filter(instance_filter(instances), cluster_id=cluster_id)
+    return rows.values_list("pk", flat=True)
+
+
+def _mark_changed(found: set[int], touched: set[int]) -> None:
+    """Make applications due, and give those a new version whose trees show something else now.
+
+    Pages and streams hear so of what no comparison looks at, such as pods that come and go.
+    """
+    for chunk in _chunks(sorted(found & touched)):
+        Application.objects.filter(pk__in=chunk).bump(refresh_at=timezone.now())
+    for chunk in _chunks(sorted(touched - found)):
+        Application.objects.filter(pk__in=chunk).bump()
+    for pk in found & touched:
+        wake("projects.refresh", pk)
+    mark_due(found - touched)
+
+
+def _chunks(names: Sequence[_Name]) -> Iterable[Sequence[_Name]]:
+    for start in range(0, len(names), 500):
+        yield names[start : start + 500]
 
 
 def mark_due(pks: Any) -> None:

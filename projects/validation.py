@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import connections
 from django.utils import timezone
 
+from hub.base.read_once import one_look
+from hub.base.thread_connections import end_of_call
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from projects import sources
 from projects.models import Application
@@ -62,7 +63,8 @@ def require_manifests(application: Application) -> None:
 
 def _problem(application: Application) -> str:
     try:
-        _render(application, timezone.now())
+        with one_look():
+            _render(application, timezone.now())
     except RetryLater as error:
         if error.reason in REFUSALS:
             # It is not the application that is wrong: its turn to render has not come.
@@ -74,7 +76,7 @@ def _problem(application: Application) -> str:
     except (EngineError, Invalid) as error:
         return _said(application, "", str(error))
     finally:
-        connections.close_all()
+        end_of_call()
     return ""
 
 

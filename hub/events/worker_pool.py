@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from django.db import close_old_connections, connections
+from django.db import connections
 
 from hub.base.metrics import QUEUE_DEPTH, QUEUE_LAG, clock
+from hub.base.thread_connections import end_of_task
 
 log = logging.getLogger(__name__)
 
@@ -86,4 +87,4 @@ class Pool:
         finally:
             with self._lock:
                 self._running -= 1
-            close_old_connections()
+            end_of_task()

@@ -347,8 +347,7 @@ def render(
             _VERSIONS,
         ]
     )
-    if not context.no_cache:
-        _raise_cached(failure_key)
+    failed = None if context.no_cache else _raise_cached(failure_key)
     reach = context.reach()
     try:
         files = files_of(source, revision, context.project, context.project_spec)
@@ -371,19 +370,22 @@ def render(
         if error.reason not in REFUSALS:
             _remember(failure_key, error.reason, error.message, retry=True)
         raise
-    RenderFailure.objects.filter(key=failure_key).delete()
+    if failed or context.no_cache:
+        RenderFailure.objects.filter(key=failure_key).delete()
     return found
 
 
-def _raise_cached(key: str) -> None:
+def _raise_cached(key: str) -> RenderFailure | None:
+    """Return the last failure if it is time to try again, None when there was none; else raise it."""
     kept = RenderFailure.objects.filter(key=key).first()
     if kept is None:
-        return
+        return None
     if kept.retry_at is None:
         raise Stalled(kept.reason, kept.message)
     wait = kept.retry_at - timezone.now()
     if wait > timedelta(0):
         raise RetryLater(kept.reason, kept.message, wait)
+    return kept
 
 
 def _remember(key: str, reason: str, message: str, *, retry: bool) -> None:

@@ -12,6 +12,7 @@ from django.conf import settings
 
 from clusters.connection_config import load_certificate
 from hub.base.outbound import check_url
+from hub.base.read_once import once
 from hub.engine.errors import Stalled
 from hub.engine.project_restrictions import folded_url, normal_url
 from hub.models import setting
@@ -97,6 +98,10 @@ def credentials_for(url: str, project: str = "") -> dict[str, Any]:
 
 def given_for(url: str, project: str = "") -> dict[str, Any]:
     """Return the credentials and options that somebody gave for a URL, without what the hub knows of its host."""
+    return dict(once(("credentials", url, project), lambda: _given_for(url, project)))
+
+
+def _given_for(url: str, project: str) -> dict[str, Any]:
     repository = repository_of(url, project)
     result: dict[str, Any] = {}
     own = dict(repository.credentials) if repository else {}
