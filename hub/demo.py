@@ -1,5 +1,6 @@
 """The demonstration: a local Git repository and four applications on two sandbox clusters."""
 
+import base64
 import json
 import os
 import secrets
@@ -8,12 +9,13 @@ from typing import Any
 
 import git
 from django.conf import settings
+from django.contrib.auth.hashers import make_password
 
 from clusters.models import Cluster
 from clusters.sandbox.server import SandboxServer, make_certificate
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
-from hub.models import Account
+from hub.models import Account, new_password
 from projects import applications
 from projects.models import Application
 from projects.specs import default_project
@@ -186,8 +188,6 @@ def make_sandboxes(folder: Path) -> SandboxServer:
 
 
 def _write_kubeconfig(folder: Path, server: SandboxServer, name: str, token: str) -> None:
-    import base64
-
     authority = base64.b64encode(server.certificate.encode()).decode()
     config = {
         "apiVersion": "v1",
@@ -249,10 +249,6 @@ def seed(folder: Path) -> None:
 
 def make_admin(folder: Path) -> Path:
     """Create the account `admin` with a generated password, kept in a file that only the owner reads; return its path."""
-    from django.contrib.auth.hashers import make_password
-
-    from hub.models import new_password
-
     path = folder / "initial-admin-password"
     if Account.objects.filter(name="admin").exists():
         return path

@@ -220,7 +220,7 @@ MIDDLEWARE = [
     "hub.http.database_release.release_database",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "hub.http.nul_characters.refuse_zero_bytes",
+    "hub.http.nul_characters.refuse_nul_characters",
     "django.middleware.http.ConditionalGetMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

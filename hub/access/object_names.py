@@ -1,13 +1,13 @@
 """Objects as policies name them."""
 
+from django.conf import settings
+
 
 def normal_object(resource: str, name: str) -> str:
     """Return an object as policies name it: without the hub's own namespace between project and name.
 
     `*` asks for all of them: that is every project's.
     """
-    from django.conf import settings
-
     parts = name.split("/")
     if name == "*" and resource in ("applications", "applicationsets", "logs", "exec"):
         return "*/*"

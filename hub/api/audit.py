@@ -11,7 +11,8 @@ from rest_framework.response import Response
 
 from hub.access import history
 from hub.access.decisions import require
-from hub.audit import chain, trail
+from hub.api.access import question
+from hub.audit import chain, forwarding, trail
 from hub.audit.export import bundle, csv_lines, lines
 from hub.audit.reports import changes, verification
 from hub.audit.search import MOST, moment, search, sequences, shown, unknown_among
@@ -225,16 +226,12 @@ class Forward(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         """Return the targets, without the webhook's secret, and how far they are."""
-        from hub.audit import forwarding
-
         require(actor(request), "audit", "get", "forward")
         return Response(forwarding.shown())
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request) -> Response:
         """Replace the targets: `{syslog: {address, protocol}, webhook: {url, secret}}`."""
-        from hub.audit import forwarding
-
         caller = actor(request)
         require(caller, "audit", "update", "forward")
         before = forwarding.shown()
@@ -266,8 +263,6 @@ class AccessReport(View):
     def get(self, request: Request) -> Response:
         """Return who could do `action` to `object` of `resource` at `at`, by the policies and groups of then."""
         require(actor(request), "audit", "get", "reports")
-        from hub.api.access import question
-
         at = moment(request.query_params.get("at", ""), "at")
         if at is None:
             raise Invalid("at is required: the time that the report is about")

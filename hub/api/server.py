@@ -1,7 +1,9 @@
 """Session, version, settings; health and metrics."""
 
 from hmac import compare_digest
+from importlib import metadata
 from ipaddress import ip_address
+from platform import python_version
 from typing import Any
 
 from django.conf import settings
@@ -106,9 +108,6 @@ class Version(View):
         """Return the version."""
         if not isinstance(request.user, Caller) or request.user.is_anonymous:
             return Response({"Version": VERSION})
-        from importlib import metadata
-        from platform import python_version
-
         return Response(
             {
                 "Version": VERSION,

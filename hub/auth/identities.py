@@ -1,5 +1,6 @@
 """The accounts of people whom identity providers know."""
 
+import hashlib
 import secrets
 from typing import Any
 
@@ -46,8 +47,6 @@ def account_for(identity: Identity, slug: str) -> Account:
 
 
 def _new_account(identity: Identity, slug: str) -> Account:
-    import hashlib
-
     name = f"{slug}:{identity.subject}"
     if len(name) > 140:
         name = f"{slug}:{hashlib.sha256(identity.subject.encode()).hexdigest()[:32]}"

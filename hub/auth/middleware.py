@@ -1,7 +1,9 @@
 """Pages know who is signed in by the hub's own session."""
 
+import asyncio
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.contrib.auth import logout as end_browser_session
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.decorators import sync_and_async_middleware
@@ -19,9 +21,6 @@ STRANGER_SECONDS = 900
 @sync_and_async_middleware
 def live_session(get_response: Any) -> Any:
     """Have pages know who is signed in by the hub's own session: it ends everywhere at once."""
-    import asyncio
-
-    from asgiref.sync import sync_to_async
 
     def bind(request: HttpRequest) -> None:
         if request.path.startswith(("/api/", "/static/", "/healthz", "/readyz", "/metrics")):

@@ -4,6 +4,7 @@ Source: OpenID Connect Core 1.0, Discovery 1.0, RFC 7636; Argo CD's `oidc.config
 """
 
 import hmac
+import json
 import logging
 import ssl
 import time
@@ -192,8 +193,6 @@ def check_answer(provider: Provider, query: Mapping[str, list[str]]) -> None:
 
 def auth_params(provider: Provider, nonce: str) -> dict[str, str]:
     """Return what goes to the authorization endpoint beside client, scope, state and challenge."""
-    import json
-
     config, params = provider.config, {"nonce": nonce}
     if config.get("requestedIDTokenClaims"):
         params["claims"] = json.dumps({"id_token": config["requestedIDTokenClaims"]})
@@ -256,15 +255,12 @@ def _key(provider: Provider, metadata: Mapping[str, Any], token: str) -> tuple[A
     raise SignInError(f"{provider.slug}: no key of the provider fits the ID token")
 
 
-def verify_id_token(
-    provider: Provider, token: str, *, nonce: str | None, now: float | None = None
-) -> dict[str, Any]:
+def verify_id_token(provider: Provider, token: str, *, nonce: str | None) -> dict[str, Any]:
     """Return the claims of an ID token that is proved: signature, issuer, audience, times, nonce.
 
     Shapes: `nonce` None for a token of a refresh, which has none.
     Raises: SignInError saying what is wrong.
     """
-    del now
     metadata, config = discover(provider), provider.config
     audiences = config.get("allowedAudiences") or [config["clientID"]]
     try:

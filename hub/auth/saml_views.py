@@ -27,7 +27,7 @@ from hub.auth.providers import Provider, provider_named
 from hub.auth.refusals import refuse
 from hub.auth.requests import note_origin
 from hub.auth.sessions import end_sessions
-from hub.auth.social_adapter import saml_app
+from hub.auth.social_adapter import app_of
 from hub.base.request_heads import COOKIE
 from hub.engine.errors import NotFound
 from hub.engine.parsing import parse_digits
@@ -136,7 +136,7 @@ def _sign_out(request: HttpRequest, provider: Provider) -> str:
     query = request.GET
     if not (query.get("SAMLRequest") and query.get("Signature") and query.get("SigAlg")):
         raise SignInError(f"{provider.slug}: the request to sign out is not signed")
-    app = saml_app(provider)
+    app = app_of(provider)
     # Signed in, whoever is: the message names who is to go, and nobody else does.
     app.settings["advanced"]["want_message_signed"] = True
     auth = build_auth(request, app.get_provider(request))

@@ -1,5 +1,6 @@
 """What a browser's session keeps of a sign-in under way, sealed."""
 
+import json
 from typing import Any
 
 from hub.base.crypto import seal, unseal
@@ -7,14 +8,10 @@ from hub.base.crypto import seal, unseal
 
 def seal_json(value: dict[str, Any]) -> str:
     """Return an object as sealed text."""
-    import json
-
     return seal(json.dumps(value).encode()).hex()
 
 
 def unseal_json(text: str) -> dict[str, Any]:
     """Return the object of a sealed text."""
-    import json
-
     found: dict[str, Any] = json.loads(unseal(bytes.fromhex(text)))
     return found

@@ -26,7 +26,7 @@ class SocialAdapter(DefaultSocialAccountAdapter):
     ) -> list[SocialApp]:
         """Return the enabled providers as allauth's apps."""
         del request
-        apps = [_app(p) for p in all_providers() if p.enabled]
+        apps = [app_of(p) for p in all_providers() if p.enabled]
         return [
             a
             for a in apps
@@ -80,12 +80,8 @@ class SocialAdapter(DefaultSocialAccountAdapter):
         )
 
 
-def saml_app(provider: Provider) -> SocialApp:
-    """Return a SAML provider as allauth's app."""
-    return _app(provider)
-
-
-def _app(provider: Provider) -> SocialApp:
+def app_of(provider: Provider) -> SocialApp:
+    """Return a provider as allauth's app."""
     kind = "openid_connect" if provider.protocol == "oidc" else "saml"
     client = provider.config.get("clientID", "") if provider.protocol == "oidc" else provider.slug
     app = SocialApp(provider=kind, provider_id=provider.slug, name=provider.name, client_id=client)

@@ -1,4 +1,4 @@
-"""Refuse NUL characters in what a page is asked: no field holds one, and PostgreSQL refuses the whole query."""
+"""Refuse NUL characters in what is asked: no field holds one, PostgreSQL refuses the whole query."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,38 +8,47 @@ from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import sync_and_async_middleware
 
+from hub.base.request_heads import error_body
+from hub.base.yaml_json import to_json
+
 _FORM = "application/x-www-form-urlencoded"
+_INVALID_ARGUMENT = 3
 
 
 @sync_and_async_middleware
-def refuse_zero_bytes(
+def refuse_nul_characters(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
     """Answer 400 where the path, a parameter or a field of a form holds a NUL character.
 
-    REST answers for itself, with an error in JSON.
+    Bodies in JSON are refused where they are read, see `hub.engine.strict_json`.
     """
     if asyncio.iscoroutinefunction(get_response):
 
         async def async_middleware(request: HttpRequest) -> HttpResponse:
-            _check(request)
-            response: HttpResponse = await get_response(request)
+            response: HttpResponse = _refusal(request) or await get_response(request)
             return response
 
         return async_middleware  # type: ignore[return-value]
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        _check(request)
-        return get_response(request)
+        return _refusal(request) or get_response(request)
 
     return middleware
 
 
-def _check(request: HttpRequest) -> None:
-    if request.path.startswith("/api/"):
-        return
+def _refusal(request: HttpRequest) -> HttpResponse | None:
+    """Return the refusal of a REST request, None for what holds no NUL.
+
+    Raises: BadRequest for a page.
+    """
+    is_rest = request.path.startswith("/api/")
     texts = [request.path, unquote_plus(request.META.get("QUERY_STRING", ""))]
-    if request.content_type == _FORM:
+    if not is_rest and request.content_type == _FORM:
         texts += [text for name, found in request.POST.lists() for text in (name, *found)]
-    if any("\x00" in text for text in texts):
+    if not any("\x00" in text for text in texts):
+        return None
+    if not is_rest:
         raise BadRequest("the path, a parameter or a field holds a NUL character")
+    body = error_body(_INVALID_ARGUMENT, "the path or a parameter holds a NUL character")
+    return HttpResponse(to_json(body), status=400, content_type="application/json")

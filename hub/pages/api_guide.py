@@ -70,7 +70,6 @@ class Operation:
     path: str
     text: str
     parameters: list[Mapping[str, Any]]
-    takes_body: bool
 
     @property
     def is_ours(self) -> bool:
@@ -118,7 +117,7 @@ def groups(paths: Mapping[str, Mapping[str, Any]]) -> list[Group]:
 def _operation(method: str, path: str, described: Mapping[str, Any]) -> Operation:
     text = re.sub(r"\s+", " ", str(described.get("description", ""))).replace("`", "")
     parameters = [p for p in described.get("parameters", []) if p["in"] == "query"]
-    return Operation(method, path, text, parameters, "requestBody" in described)
+    return Operation(method, path, text, parameters)
 
 
 def _example(given: Mapping[str, Any]) -> Example:

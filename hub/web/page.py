@@ -20,7 +20,6 @@ from django.views.decorators.http import require_POST
 
 from hub.access.decisions import Caller, is_allowed, reach
 from hub.audit import trail
-from hub.auth.account_adapter import HUB_SESSION
 from hub.auth.requests import note_origin, token_of
 from hub.auth.verification import verify
 from hub.base.redaction import redact_text
@@ -178,6 +177,3 @@ def posted(view: Callable[..., str | dict[str, str]]) -> Page:
 def nothing(_request: HttpRequest) -> HttpResponse:
     """Answer with nothing: what a page closes is replaced by this."""
     return HttpResponse("")
-
-
-__all__ = ["HUB_SESSION"]

@@ -858,6 +858,21 @@ def test_a_machines_token_opens_no_pages(idle_hub, person):
         assert browser.get(path).get("Location", "").startswith("/login"), path
 
 
+def test_a_browser_stays_signed_in_when_the_hub_is_updated(idle_hub):
+    """Sessions keep the dotted name of what signed them in; releases before named another one."""
+    from django.test import Client
+
+    browser = Client()
+    form = {"login": "admin", "password": "correct horse"}
+    assert browser.post("/login", form).status_code == 302
+    session = browser.session
+    assert session["_auth_user_backend"] == "hub.auth.account_adapter.LocalBackend"
+    session["_auth_user_backend"] = "hub.signin.LocalBackend"
+    session.save()
+    assert b"admin" in browser.get("/account").content
+    assert browser.get("/account").status_code == 200
+
+
 def test_cookies_are_for_https_where_the_hub_is(idle_hub, settings):
     from django.test import Client
 
