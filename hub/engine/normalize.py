@@ -26,8 +26,9 @@ def normalize_desired(manifest: Manifest) -> Manifest:
     result = {k: v for k, v in manifest.items() if k != "status"}
     if key.group == "" and key.kind == "Secret":
         result = _fold_string_data(result)
-    if key.group == "rbac.authorization.k8s.io":
-        result = _empty_rules(result)
+    if is_aggregated_role(result) and not result.get("rules"):
+        # An empty list would take over the field that the cluster fills in.
+        result = {k: v for k, v in result.items() if k != "rules"}
     metadata = {
         k: v
         for k, v in result["metadata"].items()
@@ -46,12 +47,6 @@ def _fold_string_data(manifest: Manifest) -> Manifest:
         data[name] = base64.b64encode(value.encode()).decode()
     result = {k: v for k, v in manifest.items() if k not in ("stringData", "data")}
     return {**result, "data": data} if data else result
-
-
-def _empty_rules(manifest: Manifest) -> Manifest:
-    if manifest.get("kind") in ("Role", "ClusterRole") and not manifest.get("rules"):
-        return {k: v for k, v in manifest.items() if k != "rules"}
-    return manifest
 
 
 def without_nulls(value: Any) -> Any:

@@ -185,6 +185,10 @@ def test_roles_without_rules_and_aggregated_roles():
         "rules": [],
     }
     assert not compare(role, {**role, "rules": None}, NOTHING, no_jq).modified
+    opened = {**role, "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}
+    assert compare(role, opened, NOTHING, no_jq).modified
+    selected = {**role, "aggregationRule": {"clusterRoleSelectors": []}}
+    assert not compare(selected, {**selected, "rules": opened["rules"]}, NOTHING, no_jq).modified
     aggregated = {
         **role,
         "aggregationRule": {"clusterRoleSelectors": []},

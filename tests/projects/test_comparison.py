@@ -179,6 +179,64 @@ def test_zero_values_count_and_are_applied(hub, genuine, repo, app, namespace):
     assert live["token"]["metadata"]["generation"] == 1
 
 
+RBAC = "rbac.authorization.k8s.io"
+EVERYTHING = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
+EMPTY_LISTS = {
+    "role": (manifest("Role", f"{RBAC}/v1", "role", rules=[]), {"rules": [EVERYTHING]}),
+    "ingress": (
+        manifest(
+            "NetworkPolicy",
+            "networking.k8s.io/v1",
+            "ingress",
+            spec={"podSelector": {}, "policyTypes": ["Ingress"], "ingress": []},
+        ),
+        {"spec": {"ingress": [{}]}},
+    ),
+    "pullers": (
+        manifest("ServiceAccount", "v1", "pullers", imagePullSecrets=[]),
+        {"imagePullSecrets": [{"name": "other"}]},
+    ),
+}
+
+
+def test_an_empty_list_in_git_is_restored(hub, genuine, repo, app, namespace):
+    cluster_role = manifest(
+        "ClusterRole",
+        f"{RBAC}/v1",
+        f"aggregated-{namespace}",
+        rules=[],
+        aggregationRule={"clusterRoleSelectors": [{"matchLabels": {"part-of": namespace}}]},
+    )
+    part = manifest(
+        "ClusterRole",
+        f"{RBAC}/v1",
+        f"part-{namespace}",
+        rules=[{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}],
+    )
+    part["metadata"]["labels"] = {"part-of": namespace}
+    stated = [m for m, _ in EMPTY_LISTS.values()]
+    repo.commit({"all.yaml": yaml.safe_dump_all([*stated, cluster_role, part])})
+    name = app(repo, genuine, namespace)
+    hub.wait_status(name, "OutOfSync")
+    sync(hub, name)
+    hub.wait_status(name, "Synced")
+
+    for stated, patch in EMPTY_LISTS.values():
+        group = stated["apiVersion"].rpartition("/")[0]
+        genuine.patch(group, stated["kind"], namespace, stated["metadata"]["name"], patch)
+
+    def differing():
+        found = states(hub, name)
+        return {resource for resource, status in found.items() if status == "OutOfSync"}
+
+    wanted = {f"{m['kind']} {m['metadata']['name']}" for m, _ in EMPTY_LISTS.values()}
+    hub.wait(lambda: differing() == wanted, f"OutOfSync: {wanted}")
+    sync(hub, name)
+    hub.wait_status(name, "Synced")
+    assert not genuine.get(RBAC, "Role", namespace, "role")["rules"]
+    assert genuine.get(RBAC, "ClusterRole", "", cluster_role["metadata"]["name"])["rules"]
+
+
 def test_defaults_of_a_definition_in_elements_are_no_drift(hub, genuine, repo, app, namespace):
     route = manifest(
         "Route",
