@@ -233,8 +233,8 @@ def merged(
     }
     for rule in spec.get("ignoreApplicationDifferences") or []:
         if rule.get("name") in (None, "", wanted.name):
-            require_time()
             for pointer in rule.get("jsonPointers") or []:
+                require_time()
                 made = _taken(
                     made,
                     before,
@@ -273,10 +273,13 @@ def _paired(made: Any, live: Any, ours: Sequence[Path], theirs: Sequence[Path]) 
     """
     if len(ours) != len(theirs):
         for path in [*ours, *theirs]:
+            require_time()
             if all(isinstance(key, str) for key in path):
                 made = _taken(made, live, [str(key) for key in path])
         return made
     for our, their in zip(ours, theirs, strict=True):
+        # Each copies what is around the field, and an expression may select a hundred thousand.
+        require_time()
         found = _at(live, their)
         made = _put(made, our, found)
     return made

@@ -458,7 +458,8 @@ def _looked_at(
 def _as_sent(wanted: Manifest, current: Manifest, context: _Context, type_: Type) -> Manifest:
     if context.options.get("RespectIgnoreDifferences") != "true":
         return wanted
-    return preserve_ignored(wanted, current, context.rules.rules, context.jq.paths, type_)
+    rules = context.rules
+    return preserve_ignored(wanted, current, rules.rules, context.jq.paths, type_, rules.effort)
 
 
 def _settled(

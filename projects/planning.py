@@ -1,7 +1,7 @@
 """Prepare an operation: load what it needs, plan its steps, check them, try them dry."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ from django.db import transaction
 from clusters.kinds import Refused
 from clusters.models import Cluster, LiveResource
 from hub.access.decisions import caller_by
+from hub.engine.effort import Effort
 from hub.engine.errors import Forbidden, RefusedByRule, RetryLater, Stalled
 from hub.engine.normalize import normalize_desired
 from hub.engine.plan import (
@@ -63,6 +64,8 @@ class Run:
     options: dict[str, str]
     steps: list[Step]
     desired: dict[ResourceKey, Manifest]
+    effort: Effort = field(default_factory=Effort)
+    """The work that `ignoreDifferences` rules may cause, for all resources together."""
 
     @property
     def dry_run(self) -> bool:
@@ -501,7 +504,7 @@ def manifest_to_send(run: Run, manifest: Manifest, current: Manifest | None) -> 
         jq = Jq(run.application.project, run.application.qualified_name)
         type_ = run.target.type_of(manifest) or OBJECT
         rules = settings_for(run.application).rules
-        wanted = preserve_ignored(wanted, current, rules, jq.paths, type_)
+        wanted = preserve_ignored(wanted, current, rules, jq.paths, type_, run.effort)
     return wanted
 
 

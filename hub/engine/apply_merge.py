@@ -24,8 +24,8 @@ from hub.engine.field_sets import (
     members_of,
     others_fields,
     owned_fields,
-    shown,
 )
+from hub.engine.list_elements import as_text, element_fields
 from hub.engine.resource import Manifest, annotations_of, is_builtin, resource_key
 from hub.engine.schema import ABSENT, ANY, LIST, OBJECT, Type
 
@@ -123,7 +123,16 @@ def digest_of_doubts(doubts: list[Doubt]) -> str:
 class _Merge:
     """One merge: applies what is certain and records doubts."""
 
-    __slots__ = ("_applied", "_builtin", "_others", "_theirs", "_typed", "_weigh", "doubts")
+    __slots__ = (
+        "_applied",
+        "_builtin",
+        "_by_keys",
+        "_others",
+        "_theirs",
+        "_typed",
+        "_weigh",
+        "doubts",
+    )
 
     def __init__(
         self,
@@ -137,6 +146,7 @@ class _Merge:
         self._weigh, self._builtin, self._applied, self._others = weigh, builtin, applied, others
         self._typed = is_typed
         self._theirs: Fields | None = None
+        self._by_keys: dict[int, dict[str, Fields]] = {}
         self.doubts: list[Doubt] = []
 
     def map(
@@ -283,8 +293,17 @@ class _Merge:
             self._theirs = self._others()
         found: Fields | None = self._theirs
         for step in path:
-            found = _element(found, step) if isinstance(step, tuple) else child_of(found, step)
+            found = self._element(found, step) if isinstance(step, tuple) else child_of(found, step)
         return found
+
+    def _element(self, fields: Fields | None, step: tuple[Any, ...]) -> Fields | None:
+        """Return the trie of an element; those of a list are read once for all its elements."""
+        if not fields:
+            return None
+        # The tries are those of `self._theirs`, which stay: so do their ids.
+        if id(fields) not in self._by_keys:
+            self._by_keys[id(fields)] = element_fields(fields)
+        return self._by_keys[id(fields)].get(as_text(dict(step)))
 
     def _changed(self, path: Path, live: Any, wanted: Any) -> Any:
         self.doubts.append(Doubt(path, is_sure=True, live=live))
@@ -299,14 +318,6 @@ class _Merge:
 
 def _step(type_: Type, key: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(zip(type_.keys, key, strict=True))
-
-
-def _element(fields: Fields | None, step: tuple[Any, ...]) -> Fields | None:
-    values = dict(step)
-    for text, child in (fields or {}).items():
-        if text.startswith("k:") and shown(text) == values:
-            return child if isinstance(child, dict) else {}
-    return None
 
 
 def _without(live: Any, ours: Fields, theirs: Fields | None) -> Any:

@@ -16,6 +16,7 @@ from hub.engine.apply_merge import (
     merge_for_apply,
     ownership,
 )
+from hub.engine.effort import Effort
 from hub.engine.errors import MALFORMED_OBJECT, EngineError, ManifestError
 from hub.engine.field_managers import manager_fields, take_fields
 from hub.engine.ignore_rules import DeleteByJq, IgnoreRule, rules_for, without_ignored
@@ -37,6 +38,8 @@ class CompareSettings:
     ignore_aggregated_roles: bool = False
     ignore_status: str = "all"
     """`all`, `crd` or `none`, as `ignoreResourceStatusField` of Argo CD."""
+    effort: Effort = field(default_factory=Effort, compare=False)
+    """The work that the rules may cause, for all resources together."""
 
 
 def _reports_malformed(function: Callable[P, R]) -> Callable[P, R]:
@@ -218,4 +221,4 @@ def _comparable(
     result = for_comparison(manifest, ignore_status=ignore_status)
     if settings.ignore_aggregated_roles and is_aggregated_role(result):
         result = {k: v for k, v in result.items() if k != "rules"}
-    return without_ignored(result, rules, delete_by_jq) if rules else result
+    return without_ignored(result, rules, delete_by_jq, settings.effort) if rules else result

@@ -2,10 +2,12 @@
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hub.engine.effort import Effort
 from hub.engine.errors import RuleError
 from hub.engine.globs import check, check_count, matches
 from hub.engine.resource import Manifest, ResourceKey
@@ -101,96 +103,146 @@ def rules_for(key: ResourceKey, rules: Iterable[IgnoreRule]) -> list[IgnoreRule]
 
 
 def without_ignored(
-    manifest: Manifest, rules: Iterable[IgnoreRule], delete_by_jq: DeleteByJq
+    manifest: Manifest,
+    rules: Iterable[IgnoreRule],
+    delete_by_jq: DeleteByJq,
+    effort: Effort | None = None,
 ) -> Manifest:
-    """Remove the fields that JSON pointers and jq paths select, one rule after the other."""
+    """Remove the fields that JSON pointers and jq paths select, one rule after the other.
+
+    Raises: RuleError for an invalid jq path, and if the rules process too many values.
+    """
+    effort = effort or Effort()
     result: Any = manifest
     for rule in rules:
         for pointer in rule.json_pointers:
-            result = without(result, _selected(pointer_paths(pointer, result)))
+            result = without(result, _selected(pointer_paths(pointer, result)), effort)
         for expression in rule.jq_paths:
             path = plain_path(expression)
             if path is None:
                 result = delete_by_jq(expression, result)
             else:
-                result = without(result, _selected(path.select(result)))
+                result = without(result, _selected(path.select(result, effort)), effort)
     return dict(result)
 
 
 def ignored_places(
-    manifest: Manifest, rules: Iterable[IgnoreRule], paths_by_jq: PathsByJq
+    manifest: Manifest,
+    rules: Iterable[IgnoreRule],
+    paths_by_jq: PathsByJq,
+    effort: Effort | None = None,
 ) -> Places:
     """Return the places that `without_ignored` removes, relative to the original manifest.
 
-    Raises: RuleError for a jq path that selects the whole manifest.
+    Raises: RuleError for a jq path that selects the whole manifest, and if the rules process too many
+        values.
     """
+    effort = effort or Effort()
     found: Places = {}
     rest: Any = manifest
     for rule in rules:
         for pointer in rule.json_pointers:
-            rest = _take_out(found, manifest, rest, pointer_paths(pointer, rest), is_one=True)
+            there = _exact_paths(rest, pointer_paths(pointer, rest), effort)
+            rest = _take_out(found, manifest, rest, there, effort, is_one=True)
         for expression in rule.jq_paths:
             plain = plain_path(expression)
-            paths = paths_by_jq(expression, rest) if plain is None else plain.select(rest)
+            paths = paths_by_jq(expression, rest) if plain is None else plain.select(rest, effort)
             if [] in paths:
                 raise RuleError(
                     f"jqPathExpressions: {expression!r} selects the whole resource: "
                     "write a path to a field"
                 )
             is_one = plain is not None and None not in plain.steps
-            rest = _take_out(found, manifest, rest, paths, is_one=is_one)
+            there = _exact_paths(rest, paths, effort)
+            rest = _take_out(found, manifest, rest, there, effort, is_one=is_one)
     return found
 
 
+_Exact = tuple[str | int, ...]
+
+
 def _take_out(
-    found: Places, whole: Any, rest: Any, paths: Iterable[Sequence[Any]], *, is_one: bool
+    found: Places, whole: Any, rest: Any, there: Iterable[_Exact], effort: Effort, *, is_one: bool
 ) -> Any:
-    there = [path for wide in paths for path in _exact_paths(rest, wide)]
-    for path in [_before_taking_out(found, path) for path in there]:
+    gaps: dict[int, list[int]] = {}
+    places = [_before_taking_out(found, path, gaps, effort) for path in there]
+    for path in places:
         _add(found, path, is_one=is_one)
-    return without(whole, found) if there else rest
+    return without(whole, found, effort) if places else rest
 
 
-def _exact_paths(value: Any, path: Sequence[Any]) -> Iterator[tuple[str | int, ...]]:
-    """Yield the existing paths for a jq path, whose indexes may be negative or slices."""
-    if not path:
-        yield ()
-        return
-    head, rest = path[0], path[1:]
-    if isinstance(value, dict) and isinstance(head, str) and head in value:
-        yield from ((head, *inner) for inner in _exact_paths(value[head], rest))
-    elif isinstance(value, list) and isinstance(head, dict):
-        start, end, _ = slice(
-            _whole(head.get("start"), math.floor), _whole(head.get("end"), math.ceil)
-        ).indices(len(value))
-        if not rest:
-            yield from ((at,) for at in range(start, end))
-        for at, *inner in _exact_paths(value[start:end], rest) if rest else ():
-            yield (start + int(at), *inner)
-    elif isinstance(value, list) and isinstance(head, int | float):
-        at = math.floor(head) + (len(value) if head < 0 else 0)
-        if 0 <= at < len(value):
-            yield from ((at, *inner) for inner in _exact_paths(value[at], rest))
+def _exact_paths(value: Any, paths: Iterable[Sequence[Any]], effort: Effort) -> list[_Exact]:
+    """Return the existing paths for jq paths, each once."""
+    found: dict[_Exact, None] = {}
+    for path in paths:
+        effort.spend(1 + len(path))
+        start, last = _followed(value, path)
+        # Slices may overlap: each place is counted every time, and stored once.
+        effort.spend_places(len(last))
+        found.update(dict.fromkeys((*start, step) for step in last))
+        effort.spend_places(0, known=len(found))
+    return list(found)
+
+
+def _followed(value: Any, path: Sequence[Any]) -> tuple[list[str | int], Sequence[str | int]]:
+    """Split a jq path, whose indexes may be negative or slices, into its start and its last steps."""
+    start: list[str | int] = []
+    last: Sequence[str | int] = ()
+    for step in path:
+        if len(last) == 1 and not isinstance(last, range):
+            start.append(last[0])
+            value, last = value[last[0]], ()
+        if isinstance(value, dict) and isinstance(step, str) and step in value:
+            last = (step,)
+        elif isinstance(value, list) and isinstance(step, dict | int | float):
+            # An index after a slice is relative to the slice.
+            inside = last if isinstance(last, range) else range(len(value))
+            last = _chosen_indexes(inside, step)
+        else:
+            return start, ()
+        if not last:
+            return start, ()
+    return start, last
+
+
+def _chosen_indexes(inside: range, step: Any) -> Sequence[int]:
+    if isinstance(step, dict):
+        start = _whole(step.get("start"), math.floor)
+        return inside[start : _whole(step.get("end"), math.ceil)]
+    at = math.floor(step) + (len(inside) if step < 0 else 0)
+    return (inside[at],) if 0 <= at < len(inside) else ()
 
 
 def _whole(value: Any, rounded: Callable[[float], int]) -> int | None:
     return rounded(value) if isinstance(value, int | float) else None
 
 
-def _before_taking_out(found: Places, path: Sequence[str | int]) -> list[str | int]:
-    """Convert a path in the remaining value to one in the original: elements may be removed."""
+def _before_taking_out(
+    found: Places, path: Sequence[str | int], gaps: dict[int, list[int]], effort: Effort
+) -> list[str | int]:
+    """Convert a path in the remaining value to one in the original: elements may be removed.
+
+    Shapes: `gaps` caches, by the id of a node of `found`, how many elements remain before each
+        removed one.
+    """
     result: list[str | int] = []
-    node: Places | bool = found
+    node: Places | bool | None = found
     for step in path:
         inside = node if isinstance(node, dict) else {}
-        if isinstance(step, int):
-            for gone in sorted(
-                s for s, n in inside.items() if isinstance(s, int) and isinstance(n, bool)
-            ):
-                step += gone <= step  # noqa: PLW2901 - skips each removed element
-        result.append(step)
-        node = inside.get(step, {})
+        place = step
+        if isinstance(step, int) and inside:
+            place = step + bisect_right(_gaps(inside, gaps, effort), step)
+        result.append(place)
+        node = inside.get(place)
     return result
+
+
+def _gaps(inside: Places, known: dict[int, list[int]], effort: Effort) -> list[int]:
+    if id(inside) not in known:
+        effort.spend(len(inside))
+        gone = sorted(s for s, n in inside.items() if isinstance(s, int) and isinstance(n, bool))
+        known[id(inside)] = [at - number for number, at in enumerate(gone)]
+    return known[id(inside)]
 
 
 def _selected(paths: Iterable[Sequence[str | int]]) -> Places:
@@ -210,29 +262,35 @@ def _add(found: Places, path: Sequence[str | int], *, is_one: bool) -> None:
     node[path[-1]] = is_one
 
 
-def without(value: Any, selection: Places) -> Any:
-    """Return a value without the selected places."""
-    if not selection:
+def without(value: Any, places: Places, effort: Effort | None = None) -> Any:
+    """Return a value without the selected places.
+
+    Raises: RuleError if `effort` is exceeded.
+    """
+    return _without(value, places, effort or Effort())
+
+
+def _without(value: Any, places: Places, effort: Effort) -> Any:
+    if not places or not isinstance(value, dict | list):
         return value
+    effort.spend(len(value))
     if isinstance(value, dict):
         pairs = value.items()
         return {
-            k: _inside(v, selection.get(k))
+            k: _inside(v, places.get(k), effort)
             for k, v in pairs
-            if not isinstance(selection.get(k), bool)
+            if not isinstance(places.get(k), bool)
         }
-    if isinstance(value, list):
-        numbered = enumerate(value)
-        return [
-            _inside(v, selection.get(n))
-            for n, v in numbered
-            if not isinstance(selection.get(n), bool)
-        ]
-    return value
+    numbered = enumerate(value)
+    return [
+        _inside(v, places.get(n), effort)
+        for n, v in numbered
+        if not isinstance(places.get(n), bool)
+    ]
 
 
-def _inside(value: Any, selection: Places | bool | None) -> Any:
-    return without(value, selection) if isinstance(selection, dict) else value
+def _inside(value: Any, places: Places | bool | None, effort: Effort) -> Any:
+    return _without(value, places, effort) if isinstance(places, dict) else value
 
 
 def pointer_paths(pointer: str, value: Any) -> list[list[str | int]]:
@@ -272,14 +330,22 @@ class PlainPath:
     is_optional: bool = False
     """Whether the last step ends with `?`, which suppresses errors."""
 
-    def select(self, value: Any) -> list[list[str | int]]:
-        """Return the existing paths that jq selects, none if jq reports an error."""
+    def select(self, value: Any, effort: Effort | None = None) -> list[list[str | int]]:
+        """Return the existing paths that jq selects, none if jq reports an error.
+
+        Raises: RuleError for too many paths.
+        """
+        effort = effort or Effort()
+        found: list[list[str | int]] = []
         try:
-            return list(self._paths(value, 0))
+            for path in self._paths(value, 0, effort):
+                effort.spend_places(1, known=len(found))
+                found.append(path)
         except _NotThere:
             return []
+        return found
 
-    def _paths(self, value: Any, number: int) -> Iterator[list[str | int]]:
+    def _paths(self, value: Any, number: int, effort: Effort) -> Iterator[list[str | int]]:
         step = self.steps[number]
         is_last = number == len(self.steps) - 1
         try:
@@ -288,11 +354,14 @@ class PlainPath:
             if is_last and self.is_optional:
                 return
             raise
+        effort.spend(len(chosen))
         for name, inner, is_there in chosen:
             if is_last:
                 yield from [[name]] if is_there else ()
             else:
-                yield from ([name, *rest] for rest in self._paths(inner, number + 1) if is_there)
+                yield from (
+                    [name, *rest] for rest in self._paths(inner, number + 1, effort) if is_there
+                )
 
 
 def _chosen(value: Any, step: str | int | None) -> list[tuple[str | int, Any, bool]]:

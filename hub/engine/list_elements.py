@@ -7,6 +7,11 @@ from typing import Any
 
 from hub.engine.field_sets import Fields
 
+_Forms = dict[tuple[str, ...], dict[tuple[str, ...], list[int]]]
+"""Indexes of elements, by the keys that they have and the values of these as text."""
+_MOST_FORMS = 64
+"""The most combinations of missing keys in one list; elements beyond it are not found."""
+
 
 class Elements:
     """An index over the elements of a list: lookups by keys or by value in constant time."""
@@ -16,6 +21,7 @@ class Elements:
         self._elements = elements
         self._values: dict[str, int] | None = None
         self._by_keys: dict[tuple[str, ...], tuple[dict[Any, int], list[int]]] = {}
+        self._forms: dict[tuple[tuple[str, ...], tuple[str, ...]], _Forms] = {}
 
     def find(self, named: Any, *, by_value: bool = False) -> int | None:
         """Return the index of the element with these keys or, with `by_value`, equal to `named`.
@@ -28,17 +34,39 @@ class Elements:
 
     def find_partly(self, named: Mapping[str, Any], keys: tuple[str, ...]) -> int | None:
         """Return the index of the only element with these key values; missing keys match."""
-        whole, partial = self._indexed(keys)
+        whole, _ = self._indexed(keys)
         if len(named) == len(keys):
             found = whole.get(tuple(as_text(named[key]) for key in keys))
             if found is not None:
                 return found
-            fitting = [at for at in partial if _fits(self._elements[at], named)]
-        elif named:
-            fitting = [at for at in (*whole.values(), *partial) if _fits(self._elements[at], named)]
-        else:
-            fitting = []
+        fitting = self._fitting(named, keys) if named else []
         return fitting[0] if len(fitting) == 1 else None
+
+    def _fitting(self, named: Mapping[str, Any], keys: tuple[str, ...]) -> list[int]:
+        """Return the elements whose keys are equal or missing, at most two of each form."""
+        about = tuple(sorted(named))
+        if (keys, about) not in self._forms:
+            self._forms[keys, about] = self._formed(keys, about)
+        return [
+            at
+            for stated, found in self._forms[keys, about].items()
+            for at in found.get(tuple(as_text(named[key]) for key in stated), ())
+        ]
+
+    def _formed(self, keys: tuple[str, ...], about: tuple[str, ...]) -> "_Forms":
+        whole, partial = self._indexed(keys)
+        forms: _Forms = {}
+        for at in (*whole.values(), *partial):
+            element = self._elements[at]
+            stated = tuple(key for key in about if element.get(key) is not None)
+            if stated not in forms and len(forms) == _MOST_FORMS:
+                continue
+            same = forms.setdefault(stated, {}).setdefault(
+                tuple(as_text(element[key]) for key in stated), []
+            )
+            if len(same) < 2:
+                same.append(at)
+        return forms
 
     def _find_value(self, value: Any) -> int | None:
         if self._values is None:
@@ -60,10 +88,6 @@ class Elements:
                     partial.append(at)
             self._by_keys[keys] = whole, partial
         return self._by_keys[keys]
-
-
-def _fits(element: Mapping[str, Any], named: Mapping[str, Any]) -> bool:
-    return all(element.get(key) is None or element[key] == value for key, value in named.items())
 
 
 def as_text(value: Any) -> str:

@@ -5,8 +5,9 @@ are removed, and added ones are applied as they are in Git.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from hub.engine.effort import Effort
 from hub.engine.field_managers import all_fields, manager_fields, take_fields
 from hub.engine.field_sets import Fields
 from hub.engine.ignore_rules import (
@@ -39,6 +40,7 @@ def preserve_ignored(
     rules: Iterable[IgnoreRule],
     paths_by_jq: PathsByJq,
     type_: Type = OBJECT,
+    effort: Effort | None = None,
 ) -> Manifest:
     """Return `desired` with the live values of all ignored fields.
 
@@ -46,7 +48,7 @@ def preserve_ignored(
 
     Shapes: `type_` is the type from the cluster's schema; without it, managed fields provide the
         keys of lists.
-    Raises: RuleError for an invalid jq path.
+    Raises: RuleError for an invalid jq path, and if the rules process too many values.
     Source: as Argo CD 3.6; only for resources that exist, and never for the status.
     """
     chosen = rules_for(resource_key(desired), rules)
@@ -57,8 +59,9 @@ def preserve_ignored(
         take_fields(desired, live, manager_fields(live, managers), type_) if managers else desired
     )
     body = for_comparison(live)
-    ours, theirs = (ignored_places(side, chosen, paths_by_jq) for side in (result, body))
-    kept = _kept(result, body, ours, theirs, (type_, all_fields(live)))
+    effort = effort or Effort()
+    ours, theirs = (ignored_places(side, chosen, paths_by_jq, effort) for side in (result, body))
+    kept = _kept(result, body, ours, theirs, _Known(type_, all_fields(live), effort))
     return _with_identity_of(desired, kept)
 
 
@@ -71,8 +74,12 @@ def _with_identity_of(desired: Manifest, result: Manifest) -> Manifest:
     return {**result, **about, "metadata": {**others, **names}}
 
 
-_Known = tuple[Type, Fields]
-"""The type of a value, and the field set of everything owned in it."""
+class _Known(NamedTuple):
+    """The type of a value, the field set of everything owned in it, and the work that is left."""
+
+    type_: Type
+    fields: Fields
+    effort: Effort
 
 
 def _kept(desired: Any, live: Any, ours: Places, theirs: Places, known: _Known) -> Any:
@@ -102,10 +109,10 @@ def _kept_field(
     if isinstance(ours, bool) or isinstance(theirs, bool):
         return current
     if current is ABSENT:
-        return ABSENT if wanted is ABSENT else _new(wanted, ours)
+        return ABSENT if wanted is ABSENT else _new(wanted, ours, known.effort)
     if wanted is ABSENT:
         return _only(current, theirs)
-    inner = known[0].field(name), known[1].get(f"f:{name}", {})
+    inner = _Known(known.type_.field(name), known.fields.get(f"f:{name}", {}), known.effort)
     return _kept(wanted, current, ours, theirs, inner)
 
 
@@ -121,14 +128,14 @@ def _only(value: Any, selection: Places | bool) -> Any:
     return {name: inner for name, inner in found.items() if inner is not ABSENT} or ABSENT
 
 
-def _new(value: Any, selection: Places) -> Any:
+def _new(value: Any, selection: Places, effort: Effort) -> Any:
     """Return a value that only Git has, without the fields that a rule names individually.
 
     A rule for all elements or fields does not apply to a new one, which would be incomplete.
     """
-    if not without(value, selection):
+    if not without(value, selection, effort):
         return ABSENT
-    return without(value, _named(value, selection))
+    return without(value, _named(value, selection), effort)
 
 
 def _named(value: Any, selection: Places) -> Places:
@@ -147,7 +154,7 @@ def _kept_list(
     desired: list[Any], live: list[Any], ours: Places, theirs: Places, known: _Known
 ) -> list[Any]:
     partners = _partners(desired, live, ours, theirs, known)
-    keys, tries = keys_shown(known[1]), element_fields(known[1])
+    keys, tries = keys_shown(known.fields), element_fields(known.fields)
     result, places = list[Any](), dict[int, int]()
     for at, element in enumerate(desired):
         there = partners.get(at)
@@ -160,7 +167,8 @@ def _kept_list(
         if isinstance(mine, bool) or isinstance(other, bool):
             result.append(live[there])
         else:
-            inner = known[0].element, tries.get(as_text(_keys_of(live[there], keys)), {})
+            fields = tries.get(as_text(_keys_of(live[there], keys)), {})
+            inner = _Known(known.type_.element, fields, known.effort)
             result.append(_kept(element, live[there], mine, other, inner))
     there_only = [int(at) for at, s in theirs.items() if isinstance(s, bool)]
     used = set(places.values())
@@ -177,7 +185,7 @@ def _partners(
     desired: list[Any], live: list[Any], ours: Places, theirs: Places, known: _Known
 ) -> dict[int, int]:
     """Map indexes of elements in Git to live ones; new elements are left out."""
-    type_, fields = known
+    type_, fields, effort = known
     keys = type_.keys or keys_shown(fields)
     if keys:
         return partners_by_keys(desired, live, keys)
@@ -187,17 +195,20 @@ def _partners(
         [int(at) for at, s in side.items() if isinstance(s, bool)] for side in (ours, theirs)
     )
     found = dict(zip(sorted(here), sorted(there), strict=False))
-    wanted, current = _rest(desired, ours), _rest(live, theirs)
+    wanted, current = _rest(desired, ours, effort), _rest(live, theirs, effort)
     by_name = _by_name(wanted, current)
     if by_name is not None:
         return found | by_name
-    return found | _by_content(wanted, current, is_one_length=len(desired) == len(live))
+    is_one_length = len(desired) == len(live)
+    return found | _by_content(wanted, current, effort, is_one_length=is_one_length)
 
 
-def _rest(elements: list[Any], selection: Places) -> dict[int, Any]:
+def _rest(elements: list[Any], selection: Places, effort: Effort) -> dict[int, Any]:
     """Return the elements without their ignored parts, except elements ignored entirely."""
     inner = {at: selection.get(at, {}) for at in range(len(elements))}
-    return {at: without(elements[at], s) for at, s in inner.items() if not isinstance(s, bool)}
+    return {
+        at: without(elements[at], s, effort) for at, s in inner.items() if not isinstance(s, bool)
+    }
 
 
 def _by_name(wanted: dict[int, Any], current: dict[int, Any]) -> dict[int, int] | None:
@@ -215,30 +226,36 @@ def _by_name(wanted: dict[int, Any], current: dict[int, Any]) -> dict[int, int] 
 
 
 def _by_content(
-    wanted: dict[int, Any], current: dict[int, Any], *, is_one_length: bool
+    wanted: dict[int, Any], current: dict[int, Any], effort: Effort, *, is_one_length: bool
 ) -> dict[int, int]:
     """Match elements by content, then by position if the lists have the same length."""
-    found = {at: at for at, e in wanted.items() if at in current and _is_in(e, current[at])}
+    found = {at: at for at, e in wanted.items() if at in current and _is_in(e, current[at], effort)}
     free = [at for at in current if at not in found]
     if len(wanted) * len(free) <= _MOST_PAIRS:
         for at, element in wanted.items():
             there = (
                 None
                 if at in found
-                else next((o for o in free if _is_in(element, current[o])), None)
+                else next((o for o in free if _is_in(element, current[o], effort)), None)
             )
             if there is not None:
                 found[at] = there
                 free.remove(there)
     if is_one_length:
-        found |= {at: at for at in wanted if at not in found and at in free}
+        left = set(free)
+        found |= {at: at for at in wanted if at not in found and at in left}
     return found
 
 
-def _is_in(wanted: Any, live: Any) -> bool:
+def _is_in(wanted: Any, live: Any, effort: Effort) -> bool:
     """Return whether `live` contains everything in `wanted`; it may have additional defaults."""
+    effort.spend()
     if isinstance(wanted, dict) and isinstance(live, dict):
-        return all(name in live and _is_in(value, live[name]) for name, value in wanted.items())
+        return all(
+            name in live and _is_in(value, live[name], effort) for name, value in wanted.items()
+        )
     if isinstance(wanted, list) and isinstance(live, list):
-        return len(wanted) == len(live) and all(map(_is_in, wanted, live))
+        return len(wanted) == len(live) and all(
+            _is_in(one, other, effort) for one, other in zip(wanted, live, strict=True)
+        )
     return bool(wanted == live)

@@ -1,10 +1,13 @@
 """What a set decides: every policy, the budget, and what must be left alone."""
 
+from time import thread_time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from appsets.plan import App, Budget, Existing, Wish, budget_of, decide, merged
+from appsets.template.limits import OutOfTime, bounded
 from hub.engine.errors import RuleError
 
 
@@ -204,3 +207,16 @@ def test_done_once_there_is_nothing_left_to_do(names, before):
     again = decide("set", wide, wish(*names), after)
     assert (again.create, again.update, again.delete, again.waiting) == ((), (), (), ())
     assert again.unchanged == len(names)
+
+
+@pytest.mark.parametrize("rule", ["jqPathExpressions", "jsonPointers"])
+def test_fields_that_stay_as_they_are_take_no_longer_than_a_look_may(rule):
+    count = 6000
+    live = app("a", {f"f{n}": n for n in range(count)} | {"list": [0] * count})
+    wanted = app("a", {f"f{n}": -n for n in range(count)} | {"list": [1] * count})
+    spec = {"ignoreApplicationDifferences": [{rule: [f"/spec/f{n}" for n in range(count)]}]}
+    if rule == "jqPathExpressions":
+        spec = {"ignoreApplicationDifferences": [{rule: [".spec.list[]"]}]}
+    every = [["spec", "list", n] for n in range(count)]
+    with pytest.raises(OutOfTime), bounded(0.1, thread_time):
+        merged(live, wanted, spec, lambda _expression, _value: every)
