@@ -7,6 +7,7 @@ It tries every way to match while it holds the interpreter: people's patterns go
 import ast
 import re
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,17 +31,21 @@ BOUNDED = {
 SHORT = 256
 
 
+@cache
 def python_files():
-    for package in ("hub", "projects", "clusters", "appsets"):
-        for file in sorted((ROOT / package).rglob("*.py")):
-            if "migrations" not in file.parts:
-                yield str(file.relative_to(ROOT)), ast.parse(file.read_text())
+    """Return (file, its nodes) of every module, read once."""
+    return [
+        (str(file.relative_to(ROOT)), list(ast.walk(ast.parse(file.read_text()))))
+        for package in ("hub", "projects", "clusters", "appsets")
+        for file in sorted((ROOT / package).rglob("*.py"))
+        if "migrations" not in file.parts
+    ]
 
 
 def calls():
     """Yield (file, name of the function, node of the pattern, flags) of every use of `re`."""
-    for file, tree in python_files():
-        for node in ast.walk(tree):
+    for file, nodes in python_files():
+        for node in nodes:
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
@@ -69,8 +74,8 @@ def test_every_pattern_is_written_in_the_code():
 
 def test_no_other_way_to_a_backtracking_pattern():
     strange = []
-    for file, tree in python_files():
-        for node in ast.walk(tree):
+    for file, nodes in python_files():
+        for node in nodes:
             names = (
                 [a.name for a in node.names]
                 if isinstance(node, ast.Import)
@@ -137,7 +142,7 @@ def is_searched(file, pattern, method):
     source = (ROOT / file).read_text()
     names = [
         ast.unparse(n.targets[0])
-        for n in ast.walk(ast.parse(source))
+        for n in dict(python_files())[file]
         if isinstance(n, ast.Assign)
         and isinstance(n.value, ast.Call)
         and n.value.args
