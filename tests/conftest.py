@@ -12,7 +12,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.hashers import make_password
 from django.utils import timezone
-from playwright.sync_api import sync_playwright
+from support import durations
 from support.gitserver import GitServer, Repository
 from support.harness import Hub
 from support.tools import Tools
@@ -33,6 +33,29 @@ def skip_or_fail(reason: str) -> None:
     if IN_CI:
         pytest.fail(f"in CI this must be there: {reason}")
     pytest.skip(reason)
+
+
+def uses_database(item):
+    """Whether a test may ask the database: what does not is the same on each of them."""
+    return bool(
+        item.get_closest_marker("django_db")
+        # Asked for by name only while the test runs: whatever `cluster` is has a hub.
+        or {"db", "transactional_db", "cluster"} & set(item.fixturenames)
+    )
+
+
+def pytest_configure(config):
+    durations.register(config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    if os.environ.get("HUB_TEST_DATABASE_ONLY"):
+        without = [item for item in items if not uses_database(item)]
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if uses_database(item)]
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        durations.sort(items)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -393,11 +416,13 @@ def company(site):
     yield from _provider(site)
 
 
-@pytest.fixture
-def page():
-    """A page of a browser that nobody has used."""
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium for all tests of a module: Playwright's loop in this thread would be in the way of others."""
     if chromium() is None:
         skip_or_fail("Chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
     flags = [
         "--no-sandbox",
         "--disable-gpu",
@@ -409,7 +434,15 @@ def page():
     ]
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium(), args=flags)
-        page = browser.new_page()
-        page.set_default_timeout(15_000)
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page of a browser that nobody has used: no cookies, no storage, no cache of another test."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    yield page
+    context.close()
