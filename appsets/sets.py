@@ -16,7 +16,7 @@ from appsets.plan import POLICIES, budget_of, policy_of
 from appsets.scm import asking, other
 from appsets.shapes import check_spec
 from hub.audit import trail
-from hub.engine.errors import Conflict, Invalid, NotFound, RuleError
+from hub.engine.errors import Conflict, Invalid, RuleError
 from hub.engine.globs import matches
 from hub.events.changes import publish
 from hub.events.queue import wake
@@ -199,17 +199,6 @@ def check_namespace(namespace: str, project: Project) -> None:
         raise Invalid(
             f"project '{project.name}' does not permit namespace '{namespace}': add it to spec.sourceNamespaces"
         )
-
-
-def set_named(namespace: str, name: str) -> ApplicationSet:
-    """Return a set.
-
-    Raises: NotFound.
-    """
-    found = ApplicationSet.objects.filter(namespace=namespace, name=name).first()
-    if found is None:
-        raise NotFound(f'applicationsets.argoproj.io "{name}" not found')
-    return found
 
 
 def save(

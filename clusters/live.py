@@ -61,7 +61,6 @@ _COLUMNS = [
     "digest",
     "body",
 ]
-_IGNORED_METADATA = ("managedFields", "resourceVersion", "generation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Seen:
     is_whole: bool
     """False when only metadata was sent."""
     fetched: int = 0
-    """Room that it takes beside the page or event that named it, as `hub.base.outbound.bounds.room_of` counts."""
+    """Room that it takes beside the page or event that named it, as `room_of` counts."""
 
 
 def fetched(manifest: Manifest, found: Manifest | None, cluster: str) -> Seen:

@@ -1,4 +1,4 @@
-"""ASGI entry point: HTTP by Django, live pages by Channels; `hub.http.request_limits` stands before Django."""
+"""ASGI entry point: HTTP by Django, live pages by Channels, `hub.http` before both."""
 
 import os
 

@@ -39,13 +39,17 @@ from projects.sources import Desired
 from projects.sources.measures import digest_of
 from projects.sources.reach import has_pages
 from projects.sources.shares import REFUSALS
-from projects.specs import find_cluster, project_of, require_shape, spec_problems, spec_refusals
+from projects.specs import (
+    find_cluster,
+    project_of,
+    require_shape,
+    spec_problems,
+    spec_refusals,
+    unknown_fields,
+)
 from projects.status import Outcome, write
 
 log = logging.getLogger(__name__)
-
-
-GRACE = timedelta(seconds=20)
 
 
 def refresh(pk: int) -> bool:
@@ -237,7 +241,6 @@ def _desired(application: Application, context: sources.Context, *, force: bool)
 
 
 def _unknown(application: Application) -> list[str]:
-    from projects.specs import unknown_fields
 
     return unknown_fields(application.spec)
 

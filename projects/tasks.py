@@ -23,11 +23,13 @@ from projects import (
 )
 from projects.models import (
     Application,
+    ApplicationEvent,
     GitRemote,
     Operation,
     Published,
     RenderedManifests,
     RenderFailure,
+    StatusChange,
 )
 from projects.sources import git
 
@@ -135,7 +137,6 @@ def wake_live() -> None:
 def clean_up() -> None:
     """Drop what nobody needs any more: rendered manifests of a month ago, old failures, tombstones, events."""
     from hub.models import forget_tombstones
-    from projects.models import ApplicationEvent, StatusChange
 
     now = timezone.now()
     RenderedManifests.objects.filter(used_at__lt=now - timedelta(days=14)).delete()

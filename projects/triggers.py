@@ -129,7 +129,7 @@ def _mark_changed(found: set[int], touched: set[int]) -> None:
     for chunk in _chunks(sorted(touched - found)):
         Application.objects.filter(pk__in=chunk).bump()
     for pk in found & touched:
-        wake("projects.refresh", pk)
+        wake(TaskName.PROJECTS_REFRESH, pk)
     mark_due(found - touched)
 
 

@@ -58,7 +58,7 @@ class AccountAdapter(DefaultAccountAdapter):
         return False
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
-        """Let `hub.auth.throttling` decide: allauth would close a name, or an address, to everybody."""
+        """Let `hub.auth.throttling` decide: allauth would close a name or address to everybody."""
         del request, credentials
         self._login_failed_rl_usage = None
 

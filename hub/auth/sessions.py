@@ -1,4 +1,4 @@
-"""The sessions of accounts: begun by a sign-in, ended by a logout, an administrator or a new password.
+"""The sessions of accounts: a sign-in begins one; logout or a new password ends it.
 
 Source: as Argo CD 3.6: JWT, HS256, issuer `argocd`, subject `name:login`, `name:apiKey` or
 `proj:project:role`. A token is only a number: session and token live in the database, and die there.

@@ -25,7 +25,7 @@ MAX_RECORDED_OF_ALL = 1000
 WINDOW = timedelta(seconds=300)
 KNOWN_FOR = timedelta(days=30)
 DELAY = "flotilla.delay_seconds"
-"""Key of an ASGI scope: seconds that `hub.http.request_limits` waits with the answer, without holding a thread."""
+"""Key of an ASGI scope: seconds by which `hub.http.request_limits` delays the answer."""
 MAX_DELAY_SECONDS = 5.0
 
 scope: contextvars.ContextVar[MutableMapping[str, Any] | None] = contextvars.ContextVar(

@@ -104,11 +104,6 @@ def merge_for_apply(
     return found, merge.doubts
 
 
-def predict_apply(wanted: Manifest, live: Manifest, type_: Type, owner: Ownership) -> Manifest:
-    """Return the most likely result of applying `wanted` to `live`."""
-    return merge_for_apply(wanted, live, type_, owner, Uncertain.LIKELY)[0]
-
-
 def digest_of_doubts(doubts: list[Doubt]) -> str:
     """Return the digest of the live values in doubt.
 

@@ -3,7 +3,7 @@
 import base64
 from typing import Any
 
-from hub.engine.resource import Manifest, resource_key, with_metadata
+from hub.engine.resource import Manifest, resource_key
 
 _SERVER_METADATA = (
     "managedFields",
@@ -84,8 +84,3 @@ def for_comparison(manifest: Manifest, *, ignore_status: bool = True) -> Manifes
 def is_aggregated_role(manifest: Manifest) -> bool:
     """Return whether the cluster fills in a ClusterRole's rules by aggregation."""
     return manifest.get("kind") == "ClusterRole" and bool(manifest.get("aggregationRule"))
-
-
-def without_namespace(manifest: Manifest) -> Manifest:
-    """Return the manifest of a cluster-scoped resource without a namespace."""
-    return with_metadata(manifest, namespace=None)

@@ -74,7 +74,6 @@ class RetryPolicy:
 
 DEFAULT_BACKOFF = Backoff(timedelta(seconds=5), 2, timedelta(minutes=3))
 SELF_HEAL_BACKOFF = Backoff(timedelta(seconds=2), 3, timedelta(seconds=300))
-POLL_FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 2, timedelta(minutes=5))
 
 
 def retry_policy(spec: Mapping[str, Any] | None, *, default_limit: int) -> RetryPolicy:

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class TaskName(StrEnum):
-    """A task that `hub.events.queue.wake` can ask for; the prefix is the app whose `tasks` has it."""
+    """A task that `hub.events.queue.wake` asks for; the prefix is the app that has it."""
 
     APPSETS_ARTIFACT_MOVED = "appsets.artifact_moved"
     APPSETS_CHILD_CHANGED = "appsets.child_changed"

@@ -1,4 +1,4 @@
-"""Refuse NUL characters in what is asked: no field holds one, PostgreSQL refuses the whole query."""
+"""Refuse NUL characters in requests: PostgreSQL refuses every query that holds one."""
 
 import asyncio
 from collections.abc import Callable

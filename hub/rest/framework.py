@@ -133,8 +133,8 @@ class JSONParser(BaseParser):
 def read_body(stream: Any, context: Mapping[str, Any] | None) -> bytes:
     """Return the bytes of a request, as many as who sends it may send there.
 
-    `hub.http.request_limits` refuses longer ones before they are received; this holds where it does not stand before
-    the hub, and counts what it could not know.
+    `hub.http.request_limits` refuses longer ones before they are received; this holds where
+    nothing stands before the hub, and counts what could not be known there.
     Raises: RequestDataTooBig.
     """
     request = (context or {}).get("request")

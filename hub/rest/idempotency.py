@@ -128,7 +128,10 @@ def begin(caller: Caller, key: str, method: str, path: str, body: bytes) -> Clai
 
 
 def still_allowed(caller: Caller, allowed: Iterable[Any]) -> bool:
-    """Return whether everything that a request was allowed is allowed now; see `hub.access.noted_decisions.watch`."""
+    """Return whether all that a request was allowed is allowed now.
+
+    Source: what `hub.access.noted_decisions` noted.
+    """
     return all(_is_still(caller, *decision) for decision in allowed)
 
 

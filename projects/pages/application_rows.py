@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.project_restrictions import permits_source
 from hub.web.looks import tone
-from projects.listing import since
+from projects.listing import HEALTH, bars, since
 from projects.manifests import as_of_now, is_stale
 from projects.models import Application
 from projects.sources import git
@@ -139,8 +139,6 @@ def _started_by(application: Application) -> str:
 
 def _parts(application: Application) -> list[tuple[str, float, float]]:
     """Return (tone, left, width) of the resources by health."""
-    from projects.listing import HEALTH, bars
-
     counts: dict[str, int] = {}
     for entry in application.resources:
         word = (entry.get("health") or {}).get("status") or "Healthy"

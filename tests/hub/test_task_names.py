@@ -1,4 +1,4 @@
-"""Tasks are asked for by constants: a name that no worker knows would be found by nobody but the sweep."""
+"""Tasks are asked for by constants: a name that no worker knows is never run."""
 
 import ast
 from pathlib import Path
