@@ -1,7 +1,7 @@
 """The kinds that a cluster serves, as its discovery tells of them: what a server says becomes paths and columns."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -10,14 +10,27 @@ from hub.engine.resource import is_segment
 _PATH_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\Z")
 
 
+class Cause(NamedTuple):
+    """One field that the API server refused."""
+
+    field: str
+    reason: str
+    """Such as FieldValueInvalid."""
+    message: str
+    """Without the value of the field when that is long."""
+
+
 class Refused(Exception):
     """The API server answered with an error status."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(
+        self, status: int, reason: str, message: str, causes: Sequence[Cause] = ()
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
         self.message = message
+        self.causes = causes
 
 
 def path_segment(text: str) -> str:

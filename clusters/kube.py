@@ -8,7 +8,7 @@ import copy
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -17,7 +17,16 @@ import orjson
 from django.conf import settings
 
 from clusters.connection_config import headers_of, in_cluster_config, ssl_context
-from clusters.kinds import Kind, Refused, aggregated, is_sound, listed_kinds, path_of, path_segment
+from clusters.kinds import (
+    Cause,
+    Kind,
+    Refused,
+    aggregated,
+    is_sound,
+    listed_kinds,
+    path_of,
+    path_segment,
+)
 from clusters.models import Cluster
 from hub.base.metrics import KUBE_REQUESTS
 from hub.base.outbound import pools
@@ -35,10 +44,13 @@ _DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
 )
+_FIELDS_WITHOUT_SECRETS = ("type", "immutable", "metadata.name", "metadata.namespace")
 REQUEST_SECONDS = 60.0
 """Limit for a whole response."""
 DISCOVERY_SECONDS = 120.0
 _ERROR_BYTES = 64 * 1024
+_LONG_MESSAGE, _LONG_CAUSE = 600, 200
+"""Characters beyond which an error names the fields without their values."""
 
 
 Reload = Callable[[], tuple[str, dict[str, Any]] | None]
@@ -487,9 +499,34 @@ def refusal(status: int, data: bytes) -> Refused:
     try:
         answer = orjson.loads(data)
         reason, message = str(answer.get("reason") or ""), str(answer.get("message") or "")
+        causes = _causes(answer.get("details"))
     except (orjson.JSONDecodeError, AttributeError):
-        reason, message = "", data[:200].decode(errors="replace")
-    return Refused(status, reason, redact_text(message or f"HTTP status {status}")[:1000])
+        reason, message, causes = "", data[:200].decode(errors="replace"), []
+    message = redact_text(_without_values(message, causes) or f"HTTP status {status}")
+    return Refused(status, reason, message[:1000], causes)
+
+
+def _causes(details: Any) -> list[Cause]:
+    entries = details.get("causes") if isinstance(details, dict) else None
+    found = []
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, dict):
+            message = str(entry.get("message") or "")
+            if len(message) > _LONG_CAUSE:
+                # As of a Job: the value is its whole pod template, the reason comes last.
+                message = message.rpartition(": ")[2][:_LONG_CAUSE]
+            cause = Cause(str(entry.get("field")), str(entry.get("reason")), message)
+            if cause not in found:
+                found.append(cause)
+    return found
+
+
+def _without_values(message: str, causes: Sequence[Cause]) -> str:
+    """Name the fields that were refused, where the message quotes long values of them."""
+    subject, is_invalid, _ = message.partition(" is invalid: ")
+    if len(message) <= _LONG_MESSAGE or not causes or not is_invalid:
+        return message
+    return f"{subject} is invalid: " + "; ".join(f"{c.field}: {c.message}" for c in causes)
 
 
 def secretless(refused: Refused, manifest: Manifest) -> Refused:
@@ -497,12 +534,22 @@ def secretless(refused: Refused, manifest: Manifest) -> Refused:
     key = resource_key(manifest)
     if (key.group, key.kind) != ("", "Secret"):
         return refused
+    fields = "; ".join(f"{c.field}: {_secretless_cause(c)}" for c in refused.causes)[:500]
+    said = f"Secret {key.name} was refused ({refused.reason or refused.status})"
+    if fields:
+        return Refused(refused.status, refused.reason, f"{said}: {fields}")
     return Refused(
         refused.status,
         refused.reason,
-        f"Secret {key.name} was refused ({refused.reason or refused.status}). The message is "
-        "hidden because it may quote the content. Check that data is base64 and stringData is text",
+        f"{said}. The message is hidden because it may quote the content. "
+        "Check that data is base64 and stringData is text",
     )
+
+
+def _secretless_cause(cause: Cause) -> str:
+    if cause.field not in _FIELDS_WITHOUT_SECRETS:
+        return cause.reason
+    return cause.message.rpartition(": ")[2]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -258,12 +258,14 @@ def record(
     gone: Iterable[str] = (),
     *,
     quiet: bool = False,
+    is_list: bool = False,
     holder: str = "",
 ) -> int:
     """Write what was seen and what is gone; wake the applications concerned. Return the rows that changed.
 
-    Shapes: `gone` are keys as text. An older version of a resource never overwrites a newer one. `holder` is the watcher
-        that saw it.
+    Shapes: `gone` are keys as text. An older version of a resource never overwrites a newer one. What comes
+        from a list replaces another reading of the same version: the schema of its kind has
+        changed. `holder` is the watcher that saw it.
     Raises: LeaseLost when that watcher has the cluster no more; nothing is written.
     """
     marks = tracking()
@@ -281,7 +283,11 @@ def record(
         if holder and holders != [holder]:
             raise LeaseLost
         before = _before(cluster_id, [*rows, *gone_keys])
-        fresh = {k: row for k, row in rows.items() if k not in before or _is_newer(row, before[k])}
+        fresh = {
+            k: row
+            for k, row in rows.items()
+            if k not in before or _is_newer(row, before[k], is_list=is_list)
+        }
         gone_keys -= set(fresh)
         infer(cluster_id, fresh)
         if fresh:
@@ -322,12 +328,14 @@ def _chunks(keys: list[str], size: int = 500) -> Iterable[list[str]]:
         yield keys[start : start + size]
 
 
-def _is_newer(row: LiveResource, before: _Before) -> bool:
+def _is_newer(row: LiveResource, before: _Before, *, is_list: bool) -> bool:
     if row.uid != before.uid:
         # Another resource of the same name: the younger one counts.
         return not _older(row.resource_version, before.resource_version)
     if row.resource_version == before.resource_version:
-        return bool(row.digest) and not before.digest
+        # Where a definition loses a field, or gains a default, the server shows the stored version
+        # of a resource differently.
+        return bool(row.digest) and row.digest != before.digest and (is_list or not before.digest)
     return not _older(row.resource_version, before.resource_version)
 
 

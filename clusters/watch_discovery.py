@@ -12,7 +12,7 @@ from clusters.filters import is_excluded
 from clusters.kinds import Kind
 from clusters.kube import Unreachable
 from clusters.models import Cluster, LiveResource
-from clusters.watch_kind import LIST_SECONDS, NEVER_WHOLE, KindState, KindWatch
+from clusters.watch_kind import LIST_SECONDS, NEVER_WHOLE, KindState, KindWatch, has_new_schema
 from clusters.watch_session import WatchSession
 from clusters.watch_writer import BatchWriter
 from hub.base.metrics import CLUSTER_STATUS
@@ -124,10 +124,13 @@ class KindDiscovery:
             await session.write(live.forget_kind, session.cluster.pk, *name)
         for name, kind in wanted.items():
             known = self._kinds.get(name)
-            if known is None or known.kind.version != kind.version:
+            if known is None or self._is_outdated(known, kind):
                 await self._stop_kind(name)
                 whole = name not in NEVER_WHOLE and (name in managed or name in _ALWAYS_WHOLE)
                 self._start_kind(KindState(kind, whole, self._namespaces(kind)))
+
+    def _is_outdated(self, known: KindState, kind: Kind) -> bool:
+        return known.kind.version != kind.version or has_new_schema(self._session, known)
 
     def _namespaces(self, kind: Kind) -> list[str]:
         namespaces = self._session.cluster.namespaces

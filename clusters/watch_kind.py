@@ -54,11 +54,24 @@ class KindState:
     """One empty string stands for all of them."""
     task: asyncio.Task[None] | None = None
     listed: set[str] = field(default_factory=set)
+    schema: int | None = None
+    """Generation of the kind's definition when it was listed."""
 
     @property
     def is_listed(self) -> bool:
         """Whether the first list of every namespace is stored."""
         return self.listed.issuperset(self.namespaces)
+
+
+def has_new_schema(session: WatchSession, state: KindState) -> bool:
+    """Return whether the definition of a kind has changed since its list.
+
+    The API server then shows other fields of resources whose resource version stays the same.
+    """
+    generation = session.schema_generation(state.kind)
+    if state.schema is None:
+        state.schema = generation
+    return state.schema != generation
 
 
 class KindWatch:
@@ -107,12 +120,15 @@ class KindWatch:
         while True:
             since = time.monotonic()
             version = await self._watch(namespace, version, whole=whole)
+            if has_new_schema(self._session, self._state):
+                raise Relist
             if time.monotonic() - since < SHORT_SECONDS:
                 await asyncio.sleep(SHORT_SECONDS)
 
     async def _list(self, namespace: str, *, whole: bool) -> str:
         session, kind = self._session, self._state.kind
         scope = [namespace] if namespace else []
+        self._state.schema = session.schema_generation(kind)
         async with session.lists, asyncio.timeout(LIST_SECONDS):
             # Read before the list: what others write meanwhile is newer than the list, and not
             # deleted because the list lacks it.
@@ -127,12 +143,13 @@ class KindWatch:
                     pages.shrink(error)
                     continue
                 items = pages.took(page)
+                self._note_definitions(items)
                 session.count(kind, namespace, pages.total)
                 sound = (item for item in items if session.is_sound(kind, item))
                 found = (await self._seen(item, whole=whole) for item in sound)
                 async for seen in live.portions(found):
                     missing -= {resource_key(s.manifest).text for s in seen}
-                    await session.write(live.record, session.cluster.pk, seen)
+                    await session.write(live.record, session.cluster.pk, seen, is_list=True)
             await session.write(live.record, session.cluster.pk, [], missing)
         return pages.version
 
@@ -182,6 +199,7 @@ class KindWatch:
         assert isinstance(item, dict)  # noqa: S101
         WATCH_EVENTS.labels(session.cluster.server).inc()
         if kind.kind in ("CustomResourceDefinition", "APIService"):
+            self._note_definitions([item])
             session.rediscover.set()
         if type_ == "DELETED":
             self._writer.remove(resource_key(self._typed(item)).text)
@@ -189,6 +207,12 @@ class KindWatch:
             seen = await self._seen(item, whole=whole)
             self._writer.add(resource_key(seen.manifest).text, seen)
         return version_of(item)
+
+    def _note_definitions(self, items: list[Any]) -> None:
+        if (self._state.kind.group, self._state.kind.kind) == live.DEFINITION:
+            for item in items:
+                if self._session.is_sound(self._state.kind, item):
+                    self._session.note_definition(item)
 
     def _typed(self, item: Manifest) -> Manifest:
         """Return an object with its type: lists and metadata watches send other ones or none."""

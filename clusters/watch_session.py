@@ -16,6 +16,7 @@ from clusters.models import Cluster
 from hub.base.outbound import streams
 from hub.base.thread_connections import end_of_task
 from hub.engine.errors import Stalled
+from hub.engine.resource import Manifest
 
 CALLS = 2
 """Threads for blocking calls to one cluster. A cluster that hangs blocks only its own."""
@@ -50,6 +51,7 @@ class WatchSession:
         """Objects listed so far, by group, kind and namespace."""
         self.rejected: dict[str, str] = {}
         """Why objects of a kind were left out, by kind."""
+        self._definitions: dict[tuple[str, str], int] = {}
         self.connection: Connection
         self._database, self._turn = database, asyncio.Semaphore()
         self._http: streams.Session | None = None
@@ -68,6 +70,7 @@ class WatchSession:
         """Forget what an earlier run counted: the new lists count everything again."""
         self.counts.clear()
         self.rejected.clear()
+        self._definitions.clear()
 
     def open(self, connection: Connection) -> Any:
         """Return an HTTP session with the credentials of a connection, as a context manager."""
@@ -153,6 +156,15 @@ class WatchSession:
         if why:
             self.rejected[f"{kind.kind}.{kind.group}".rstrip(".")] = why
         return not why
+
+    def note_definition(self, item: Manifest) -> None:
+        """Note the generation of a custom resource definition."""
+        plural, _, group = str(item["metadata"].get("name") or "").partition(".")
+        self._definitions[group, plural] = item["metadata"].get("generation") or 0
+
+    def schema_generation(self, kind: Kind) -> int | None:
+        """Return the generation of a kind's definition, None for kinds without a known one."""
+        return self._definitions.get((kind.group, kind.plural))
 
     def warning(self) -> str:
         """Return what to show for a connected cluster of which some objects are left out."""

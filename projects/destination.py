@@ -41,6 +41,8 @@ _CLIENT_SIDE = (
 _KEPT = ("CustomResourceDefinition", "Namespace")
 """Deleting one would delete what others have in it: these are only ever updated."""
 _DATA = ("PersistentVolumeClaim", "PersistentVolume")
+_GENERATED = 5
+"""Characters that an API server appends to `generateName`."""
 
 
 class Going(Exception):
@@ -60,6 +62,12 @@ def _may_recreate(kind: Kind, options: ResourceOptions) -> bool:
 def _require_staying(manifest: Manifest, current: Manifest | None, *, force: bool) -> None:
     if force and current is not None and current["metadata"].get("deletionTimestamp"):
         raise Going(resource_key(manifest))
+
+
+def _with_own_name(message: str, prefix: str, name: str) -> str:
+    """Replace the generated name in the answer to a trial creation."""
+    before, found, after = message.partition(prefix)
+    return f"{before}{name}{after[_GENERATED:]}" if found else message
 
 
 def _updated_by(current: Manifest, managers: set[str]) -> list[int]:
@@ -353,7 +361,14 @@ class Target:
         except Refused as refused:
             found = Refusal(refused.status, refused.message)
             if (found.is_malformed or found.is_invalid) and "metadata.name" not in refused.message:
-                raise
+                raise Refused(
+                    refused.status,
+                    refused.reason,
+                    _with_own_name(
+                        refused.message, metadata["generateName"], manifest["metadata"]["name"]
+                    ),
+                    refused.causes,
+                ) from refused
 
     @property
     def _migrated(self) -> set[str]:

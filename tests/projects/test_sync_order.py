@@ -121,6 +121,21 @@ def test_a_field_that_no_definition_has_stops_the_sync_before_anything_is_applie
     assert genuine.get("", "ConfigMap", namespace, "c") is None
 
 
+def test_a_field_that_leaves_the_definition_is_out_of_sync(hub, genuine, repo, app, namespace):
+    """The resource keeps its version: the API server shows it without the field from then on."""
+    group = f"{namespace}.example.org"
+    genuine.apply(definition(group, fields=["one", "two"]))
+    repo.commit(files(g=gizmo(group, {"one": "1", "two": "2"})))
+    name = app(repo, genuine, namespace, policy={"automated": {}, **options()})
+    hub.wait_status(name, "Synced")
+
+    genuine.apply(definition(group, fields=["one"]))
+
+    hub.wait_status(name, "OutOfSync")
+    hub.wait(lambda: genuine.kind(group, "Gizmo"), "the kind")
+    assert genuine.get(group, "Gizmo", namespace, "g")["spec"] == {"one": "1"}
+
+
 def test_a_resource_of_a_cluster_scoped_kind_that_comes_with_it(hub, genuine, repo, app, namespace):
     group = f"{namespace}.example.org"
     crd = definition(group, fields=["one"], scope="Cluster")
