@@ -381,6 +381,8 @@ def _compared_fields(wanted: dict[str, Any], live: dict[str, Any], type_: Type) 
         if other is None:
             zero = _UNSURE if is_zero(one) else _OTHER
             yield _SAME if one is None else zero
+        elif one is None and type_.is_key(name):
+            yield _UNSURE
         elif one is None:
             # Built-in kinds do not publish all of their defaults.
             empty = _EMPTY if is_zero(other) else _UNSURE

@@ -254,6 +254,13 @@ class Type:
             found = self._known[name] = Type(small, self._document)
         return found
 
+    def is_key(self, name: str) -> bool:
+        """Return whether a name is a key that the author chose, as of a label, and not a field.
+
+        Servers add no keys. The default that some documents give for the values of a map is for null.
+        """
+        return self.shape == MAP and name not in self._fields and "v" in self._words
+
     def key_of(self, element: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the values that identify a list element, with defaults filled in."""
         found = []
@@ -272,7 +279,7 @@ class Type:
         if isinstance(value, dict) and isinstance(self.default, dict):
             return self.default.keys() <= value.keys() and all(
                 (name in self.default and self.field(name).same(self.default[name], inner))
-                or self.field(name).is_default(inner)
+                or (not self.is_key(name) and self.field(name).is_default(inner))
                 for name, inner in value.items()
             )
         return self.same(self.default, value)

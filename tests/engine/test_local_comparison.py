@@ -112,6 +112,13 @@ TABLE = [
         "more in an atomic map",
     ),
     spec_case(
+        {"selector": {"matchLabels": {"a": "b"}}},
+        {"selector": {"matchLabels": {"a": "b", "c": ""}}},
+        None,
+        UNSURE,
+        "an empty text more in an atomic map",
+    ),
+    spec_case(
         {"selector": {}},
         {"selector": {"matchLabels": {"a": "b"}}},
         None,

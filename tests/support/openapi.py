@@ -29,6 +29,8 @@ def struct(**fields: Any) -> dict[str, Any]:
 
 
 TEXT, WHOLE, TRUTH = {"type": "string"}, {"type": "integer"}, {"type": "boolean"}
+VALUE = {"type": "string", "default": ""}
+"""Of a map whose keys people choose, as API servers publish it."""
 QUANTITY = ref("io.k8s.apimachinery.pkg.api.resource.Quantity")
 QUANTITIES = {"type": "object", "additionalProperties": QUANTITY}
 EITHER = ref("io.k8s.apimachinery.pkg.util.intstr.IntOrString")
@@ -47,13 +49,13 @@ SCHEMAS: dict[str, Any] = {
     "Meta": struct(
         name=TEXT,
         namespace=TEXT,
-        labels={"type": "object", "additionalProperties": TEXT},
-        annotations={"type": "object", "additionalProperties": TEXT},
+        labels={"type": "object", "additionalProperties": VALUE},
+        annotations={"type": "object", "additionalProperties": VALUE},
         finalizers=array(TEXT, "set"),
         ownerReferences=array(struct(uid=TEXT, name=TEXT), "map", ["uid"]),
     ),
     "Selector": {
-        **struct(matchLabels={"type": "object", "additionalProperties": TEXT}),
+        **struct(matchLabels={"type": "object", "additionalProperties": VALUE}),
         "x-kubernetes-map-type": "atomic",
     },
     "Port": struct(
