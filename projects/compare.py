@@ -487,10 +487,16 @@ def _notes(
         for key, found in settled.items()
         if found.note
     ] + [
-        (REPEATED, f"{draft.key}: {repeat}: the last one counts")
+        (REPEATED, f"{draft.key}: {repeat}: the last one counts{_without_names(repeat)}")
         for draft in drafts
         for repeat in draft.repeats
     ]
+
+
+def _without_names(repeat: Duplicate) -> str:
+    if not repeat.lost:
+        return ""
+    return f", so what refers to {', '.join(map(repr, repeat.lost))} by name finds nothing"
 
 
 def _pair(draft: _Draft, settled: Settled | None, options: Mapping[str, str]) -> Pair:

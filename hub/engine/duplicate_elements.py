@@ -26,6 +26,8 @@ class Duplicate:
     name: str
     is_taken: bool
     """Whether API servers accept the duplicate."""
+    lost: tuple[str, ...] = ()
+    """Names of the elements left out that the one that counts does not have."""
 
     def __str__(self) -> str:
         """Return the element and its list."""
@@ -68,13 +70,23 @@ def _once(value: Any, type_: Type, path: str, around: str, found: list[Duplicate
     for name, count in counts.items():
         if count > 1:
             is_taken = type_.is_set or (around, field) in _ACCEPTED_TWICE
-            found.append(Duplicate(path, name, is_taken))
+            same = [item for item, other in zip(value, names, strict=True) if other == name]
+            found.append(Duplicate(path, name, is_taken, _lost_names(same, type_)))
     last = {name: number for number, name in enumerate(names)}
     return [
         i
         for n, (i, name) in enumerate(zip(items, names, strict=True))
         if name is None or last[name] == n
     ]
+
+
+def _lost_names(same: list[Any], type_: Type) -> tuple[str, ...]:
+    """Return the names, as those of ports, that go with the elements before the last one."""
+    *before, last = same
+    if type_.is_set or "name" in type_.keys:
+        return ()
+    names = dict.fromkeys(str(item["name"]) for item in before if item.get("name"))
+    return tuple(name for name in names if name != last.get("name"))
 
 
 def _once_in_map(

@@ -43,6 +43,25 @@ def test_the_last_of_a_variable_and_of_a_port_counts():
     assert found == pods({"name": "a", "env": [env[1], env[3]], "ports": ports[1:]})
 
 
+@pytest.mark.parametrize(
+    ("names", "lost"),
+    [
+        pytest.param(["one", "two"], ("one",), id="another name counts"),
+        pytest.param(["one", None], ("one",), id="no name counts"),
+        pytest.param(["one", "one"], (), id="the same name"),
+        pytest.param([None, "two"], (), id="no name is left out"),
+        pytest.param(["one", "two", "one", "three"], ("one", "two"), id="several"),
+    ],
+)
+def test_names_of_ports_that_are_left_out_are_told(names, lost):
+    ports = [{"containerPort": 80} | ({"name": n} if n else {}) for n in names]
+    value = pods({"name": "a", "ports": ports})
+
+    [found] = without_duplicates(value, type_for(value))[1]
+
+    assert found.lost == lost
+
+
 def test_nothing_twice_stays_as_it_is():
     value = pods({"name": "a", "env": [{"name": "A"}], "args": ["x", "x"]}, {"name": "b"}, "odd")
     found, repeats = once(value)
