@@ -24,11 +24,15 @@ fast: ## Run what needs no control plane, server or browser
 lint: ## Check format, lint rules and import contracts
 	ruff format --check .
 	ruff check .
+	djangofmt --check --quiet templates
+	djangofmt check templates
 	lint-imports
 
 format: ## Format the code and apply safe fixes
 	ruff format .
 	ruff check --fix .
+	djangofmt --quiet templates
+	djangofmt check --fix templates
 
 types: ## Check types
 	mypy

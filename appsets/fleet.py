@@ -19,6 +19,7 @@ from hub.base.yaml_json import load_yaml
 from hub.engine.errors import AccessDenied, Invalid, Precondition
 from hub.engine.parsing import parse_digits
 from hub.models import current_version
+from hub.web.looks import tone
 from hub.web.page import Shown, posted, signed_in
 from projects.listing import HEALTH, bars, stale
 from projects.models import Application, Repository
@@ -61,7 +62,7 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
             "all": len(shown),
             "total": sum(e["total"] for e in shown),
             "contact": contact,
-            "contact_bar": bars(contact, tuple(_LOOKS)),
+            "contact_bar": [(_TONES[w], x, width) for w, x, width in bars(contact, tuple(_LOOKS))],
             "versions": _versions(rows),
             "stale": old,
             "objects": sum(c.resource_count for c in rows),
@@ -76,6 +77,7 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 _LOOKS = {"Unreachable": 0, "Not watched": 1, "Reading": 2, "Connected": 3}
+_TONES = {"Unreachable": "bad", "Not watched": "none", "Reading": "busy", "Connected": "ok"}
 
 
 def _health(caller: Caller) -> dict[int, dict[str, int]]:
@@ -104,10 +106,14 @@ def _entry(c: Cluster, counts: Mapping[str, int], drifted: int) -> dict[str, Any
         (w for w in ("Degraded", "Missing", "Unknown", "Progressing") if counts.get(w)), "Healthy"
     )
     contact = contact_of(c)
+    is_seen = contact in ("Connected", "Reading")
+    shown = [(w, counts[w]) for w in HEALTH if counts.get(w)]
     return {
         "c": c,
         "contact": contact,
-        "counts": [(w, counts[w]) for w in HEALTH if counts.get(w)],
+        "tone": tone(worst if contact == "Connected" else "") if is_seen else _TONES[contact],
+        "summary": ", ".join([f"{c.name}: {contact}", *(f"{n} {w}" for w, n in shown)]),
+        "counts": shown,
         "bar": bars(counts, HEALTH, 160.0),
         "total": sum(counts.values()),
         "drifted": drifted,

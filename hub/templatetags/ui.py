@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from django import template
 from django.http import QueryDict
@@ -103,6 +103,16 @@ def with_query(context: Any, **changes: Any) -> str:
             query[key] = value
     text = query.urlencode()
     return f"?{text}" if text else "?"
+
+
+@register.simple_tag
+def address(*segments: str, **parameters: str) -> str:
+    """Return an address of REST: a path as it is, quoted segments below it, and a query.
+
+    An empty segment is left out, so that one call addresses a new object and an existing one.
+    """
+    path = "/".join([segments[0], *(quote(part, safe="") for part in segments[1:] if part)])
+    return f"{path}?{urlencode(parameters)}" if parameters else path
 
 
 @register.filter

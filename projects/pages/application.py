@@ -406,6 +406,9 @@ def steps_of(
     return plan(desired, extra, request)
 
 
+_STEP_CSS = {"prune": "t-bad", "create": "t-ok", "change": "t-drift"}
+
+
 def _shown_step(step: Step, compared: Compared, *, prune: bool) -> dict[str, Any]:
     pair = next((p for p in compared.pairs if p.key == step.key), None)
     what = "change"
@@ -426,6 +429,7 @@ def _shown_step(step: Step, compared: Compared, *, prune: bool) -> dict[str, Any
     entry = {"group": key.group, "kind": key.kind, "namespace": key.namespace, "name": key.name}
     return {
         "what": what,
+        "css": _STEP_CSS.get(what, "muted"),
         "phase": step.phase.value,
         "wave": step.wave,
         "kind": key.kind,

@@ -20,6 +20,11 @@ class Cause:
     ask: bool = False
     """Whether the cluster's events may say more."""
 
+    @property
+    def tab(self) -> str:
+        """What the panel of its resource shows first."""
+        return {"bad": "events", "drift": "diff"}.get(self.tone, "summary")
+
 
 _ADVICE = {
     "ComparisonError": "Nothing that runs is touched. Mend the source, or look again once it answers.",
