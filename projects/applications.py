@@ -177,13 +177,13 @@ def _owner_columns(owner: Owner | None) -> dict[str, Any]:
     return {"owner": owner.name, "owner_uid": owner.uid} if owner else {}
 
 
-def tell_owner(application: Application) -> None:
+def notify_owner(application: Application) -> None:
     """Have the application set that an application comes from look at it."""
     if application.owner:
         wake(TaskName.APPSETS_CHILD_CHANGED, application.namespace, application.owner, priority=4)
 
 
-def tell_rollout(application: Application) -> None:
+def notify_rollout(application: Application) -> None:
     """Have the rollout that an application may be part of carried on; such a one never syncs by itself."""
     if application.owner and not application.is_automated:
         wake(TaskName.APPSETS_CHILD_MOVED, application.namespace, application.owner, priority=4)
@@ -281,7 +281,7 @@ def change(
         mirror_application(current.pk)
         publish()
         if owner is None:
-            tell_owner(current)
+            notify_owner(current)
         wake(
             TaskName.PROJECTS_DELETE_APPLICATION
             if current.deletion_requested_at
@@ -365,7 +365,7 @@ def remove(application: Application) -> None:
         mirror(manifest, gone=True)
         Application.objects.filter(pk=application.pk).delete()
         publish()
-        tell_owner(application)
+        notify_owner(application)
 
 
 def save_project(

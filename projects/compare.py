@@ -1,7 +1,8 @@
-"""Compare what an application wants with what its destination has."""
+"""Compare the desired manifests of an application with its live resources."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -47,17 +48,17 @@ from projects.sources import Desired
 
 NOT_PERMITTED = "ResourceNotPermittedWarning"
 UNANSWERED = "ComparisonWarning"
-"""The API server gave no answer to a dry run that would have told."""
+"""The API server did not answer a dry run that was needed."""
 REPEATED = "RepeatedElementWarning"
-"""A manifest names an element of a list twice."""
+"""A manifest contains a list element twice."""
 
 Types = Mapping[tuple[str, str, str], Type]
-"""Of each group, version and kind of which the cluster says something."""
+"""By group, version and kind: the types that the cluster describes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One resource: what the source wants of it and what the cluster has."""
+    """One resource: its desired and its live state."""
 
     key: ResourceKey
     desired: Manifest | None
@@ -66,24 +67,24 @@ class Pair:
     comparison: Comparison | None
     state: ResourceState
     is_permitted: bool = True
-    """Whether the project permits it; of what it does not permit nothing live is known."""
+    """Whether the project permits it; the live state of one that is not permitted is not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A whole comparison."""
+    """The comparison of all resources of an application."""
 
     pairs: list[Pair]
     warnings: list[tuple[str, str]] = field(default_factory=list)
     """(condition type, message)."""
     errors: list[tuple[str, str]] = field(default_factory=list)
-    look_again: timedelta | None = None
-    """After what time more may be known, None when all is."""
+    retry_after: timedelta | None = None
+    """When another comparison may tell more, None if this one is complete."""
 
     @property
     def is_final(self) -> bool:
-        """Whether another comparison of the same would say the same."""
-        return not self.errors and self.look_again is None
+        """Whether another comparison of the same inputs would give the same result."""
+        return not self.errors and self.retry_after is None
 
     @property
     def states(self) -> list[ResourceState]:
@@ -97,9 +98,9 @@ def system_rules() -> tuple[IgnoreRule, ...]:
 
 
 def settings_for(application: Application) -> CompareSettings:
-    """Return what comparisons of an application leave out.
+    """Return which differences comparisons of an application ignore.
 
-    Raises: RuleError naming the rule that cannot be used.
+    Raises: RuleError naming the rule that is invalid.
     """
     options = setting("compare_options", {})
     own = ignore_rules(application.spec.get("ignoreDifferences") or [], "spec.ignoreDifferences")
@@ -114,29 +115,25 @@ def settings_for(application: Application) -> CompareSettings:
 def prepared(
     desired: Sequence[Manifest], application: Application, place: Place
 ) -> tuple[list[Manifest], list[tuple[str, str]]]:
-    """Return the manifests with namespaces set, marked, each key once, excluded kinds left out; and warnings."""
+    """Return the manifests to compare, and warnings about those that were dropped.
+
+    Namespaces and tracking marks are set; excluded kinds and repeated keys are left out.
+    """
     rules = setting("resource_filters", {})
     place = place.knowing(desired)
     kept, warnings = [], []
     for manifest in desired:
         key = resource_key(manifest)
         if is_excluded(key.group, key.kind, place.cluster.server, rules):
-            warnings.append(
-                (
-                    "ExcludedResourceWarning",
-                    f"Resource {key.group}/{key.kind} {key.name} is excluded in the settings",
-                )
-            )
+            text = f"Resource {key.group}/{key.kind} {key.name} is excluded in the settings"
+            warnings.append(("ExcludedResourceWarning", text))
             continue
         kept.append(_placed(manifest, key, place))
     single, repeated = unique(kept)
     for key, count in repeated.items():
-        warnings.append(
-            (
-                "RepeatedResourceWarning",
-                f"Resource {key.group}/{key.kind}/{key.namespace}/{key.name} appeared {count} times among application resources.",
-            )
-        )
+        name = f"{key.group}/{key.kind}/{key.namespace}/{key.name}"
+        text = f"Resource {name} appeared {count} times among application resources."
+        warnings.append(("RepeatedResourceWarning", text))
     marks = live.tracking()
     return [mark(m, application.instance, place.namespace, marks) for m in single], warnings
 
@@ -151,7 +148,7 @@ def _placed(manifest: Manifest, key: ResourceKey, place: Place) -> Manifest:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What all resources of one comparison are compared by."""
+    """What all resources of one comparison share."""
 
     application: Application
     cluster: Cluster
@@ -173,7 +170,7 @@ class _Draft:
     comparison: Comparison | None
     question: Question | None
     holder: str
-    """The instance of another application that has it."""
+    """The instance of another application that manages the resource."""
     repeats: Sequence[Duplicate] = ()
     error: EngineError | Refused | None = None
 
@@ -185,46 +182,64 @@ def comparison(
     project: Mapping[str, Any],
     *,
     narrow: bool = False,
-    ask: Ask = Ask.ONCE,
+    ask: Ask = Ask.REUSE,
 ) -> Compared:
-    """Return how an application differs from what runs.
+    """Return how an application differs from its live resources.
 
-    Shapes: `narrow` is for manifests that a caller chose who may not sync them: naming an object then shows nothing
-    of it, only what the application reaches already counts as live. `ask` says whether the API server may be asked.
-    Raises: Stalled when the spec cannot be used, RetryLater when the live state is not known.
+    With `narrow`, only resources that the application already reaches count as live: the manifests
+    come from a caller who may not sync, and naming a resource must not disclose it.
+    Raises: Stalled if the spec is invalid, RetryLater if the live state is unknown.
     """
     place, reach = place_of(application, cluster), reach_of(application, cluster, project)
-    options = parse_options((application.sync_policy.get("syncOptions")) or [])
-    rules = settings_for(application)
     manifests, warnings = prepared(desired.manifests, application, place)
     hooks = [m for m in manifests if is_hook(m)]
     targets = {resource_key(m): m for m in manifests if not is_hook(m)}
-    refused = {
-        key: text for key in targets if not _is_hubs(cluster, key) and (text := reach.refusal(key))
-    }
     errors = _spec_errors(targets, place.knowing(desired.manifests))
-    warnings += [(NOT_PERMITTED, f"{key}: {refused[key]}") for key in sorted(refused)]
-    rows = _rows(reach, [key for key in targets if key not in refused], narrow=narrow)
-    held = _held(rows, targets, reach)
     author = Author(application, Project(name=application.project, spec=dict(project)))
-    pairs, drafts = [], []
     context = _Context(
         application,
         cluster,
-        rules,
-        options,
+        settings_for(application),
+        parse_options((application.sync_policy.get("syncOptions")) or []),
         Jq(application.project, application.qualified_name),
         _types(cluster, targets),
         ask,
     )
-    for key in sorted(targets.keys() | rows.keys()):
-        row = rows.get(key)
-        target = targets.get(key)
-        if key in refused and target is not None:
-            pairs.append(_refused_pair(key, target))
-            continue
-        if target is None and row is not None and _is_left_alone(row, application, reach, hooks):
-            continue
+    refused = _refused(targets, reach)
+    warnings += [(NOT_PERMITTED, f"{key}: {refused[key]}") for key in sorted(refused)]
+    rows = _rows(reach, [key for key in targets if key not in refused], narrow=narrow)
+    rows = {k: r for k, r in rows.items() if k in targets or not _is_left_alone(r, reach, hooks)}
+    drafts, found = _drafts(targets.keys() - refused.keys(), targets, rows, reach, author, context)
+    settled = _settled(drafts, author.project, context)
+    pairs = [_refused_pair(key, targets[key]) for key in refused]
+    pairs += [_pair(draft, settled.get(draft.key), context.options) for draft in drafts]
+    pairs.sort(key=lambda pair: pair.key)
+    pairs += [_hook_pair(m) for m in hooks if not is_ignored(m)]
+    errors += _errors(drafts, settled)
+    is_transient = any(one.is_transient for one in settled.values())
+    retry_after = dry_runs.RETRY_REFUSED_AFTER if is_transient else None
+    return Compared(pairs, warnings + found + _notes(drafts, settled), errors, retry_after)
+
+
+def _refused(targets: Mapping[ResourceKey, Manifest], reach: Reach) -> dict[ResourceKey, str]:
+    """Return the resources that the project does not permit, with the reason."""
+    refusals = {key: reach.refusal(key) for key in targets if not _is_hubs(reach.cluster, key)}
+    return {key: reason for key, reason in refusals.items() if reason}
+
+
+def _drafts(
+    permitted: AbstractSet[ResourceKey],
+    targets: Mapping[ResourceKey, Manifest],
+    rows: Mapping[ResourceKey, LiveResource],
+    reach: Reach,
+    author: Author,
+    context: _Context,
+) -> tuple[list[_Draft], list[tuple[str, str]]]:
+    """Return the local comparisons, and warnings about resources that others manage."""
+    held = _held(rows, targets, reach)
+    drafts, warnings = [], []
+    for key in sorted(permitted | (rows.keys() - targets.keys())):
+        row, target = rows.get(key), targets.get(key)
         rule = _hubs_rule(key, target, author, reach)
         if rule:
             warnings.append(("HubKindWarning", f"{key.kind} {key.namespace}/{key.name}: {rule}"))
@@ -233,16 +248,9 @@ def comparison(
                 continue
         holder = held.get(key, "") if row is not None else ""
         if holder:
-            warnings.append(_shared_warning(key, application, holder))
+            warnings.append(_shared_warning(key, context.application, holder))
         drafts.append(_draft(key, target, row, context, holder))
-    settled = _settled(drafts, author.project, context)
-    pairs += [_pair(draft, settled.get(draft.key), options) for draft in drafts]
-    pairs.sort(key=lambda pair: pair.key)
-    pairs += [_hook_pair(m) for m in hooks if not is_ignored(m)]
-    errors += _errors(drafts, settled)
-    passing = any(found.is_passing for found in settled.values())
-    again = dry_runs.ASK_AGAIN if passing else None
-    return Compared(pairs, warnings + _notes(drafts, settled), errors, again)
+    return drafts, warnings
 
 
 def _errors(
@@ -280,14 +288,14 @@ def _shared_warning(key: ResourceKey, application: Application, holder: str) -> 
 def _comparison_error(
     key: ResourceKey, error: EngineError | Refused, holder: str
 ) -> tuple[str, str]:
-    # The words of an API server may quote what is live, which is another application's.
+    # An API server's message may quote the live resource, which belongs to another application.
     is_quoted = holder and isinstance(error, Refused)
     text = "it cannot be compared" if is_quoted else str(error)
     return "ComparisonError", f"{key}: {text}"
 
 
 def _hubs_rule(key: ResourceKey, target: Manifest | None, author: Author, reach: Reach) -> str:
-    """Return why one of the hub's own resources is not compared, empty when it is, or is none."""
+    """Return why one of the hub's own resources is not compared, empty for any other resource."""
     if not _is_hubs(reach.cluster, key):
         return ""
     rule = in_cluster.why_not(target, author) if target else in_cluster.why_keep(key, author)
@@ -295,14 +303,14 @@ def _hubs_rule(key: ResourceKey, target: Manifest | None, author: Author, reach:
 
 
 def _is_hubs(cluster: Cluster, key: ResourceKey) -> bool:
-    """Whether the hub itself serves a resource: its own rules say more than the project's limits."""
+    """Whether the hub serves the resource itself: its own rules replace the project's limits."""
     return cluster.is_home and in_cluster.is_ours(key.group, key.kind)
 
 
 def _held(
     rows: Mapping[ResourceKey, LiveResource], targets: Mapping[ResourceKey, Manifest], reach: Reach
 ) -> dict[ResourceKey, str]:
-    """Return what Git names and another application has, with the instance of that one."""
+    """Return the resources in Git that another application manages, with its instance."""
     instance = reach.application.instance
     nodes = [
         row.node()
@@ -314,7 +322,7 @@ def _held(
 
 
 def _refused_pair(key: ResourceKey, target: Manifest) -> Pair:
-    # Always Missing: whether there is one is not for this project to know.
+    # Always Missing: whether it exists is not disclosed to a project that does not permit it.
     state = ResourceState(
         key,
         split_api_version(target["apiVersion"])[1],
@@ -326,7 +334,7 @@ def _refused_pair(key: ResourceKey, target: Manifest) -> Pair:
 
 
 def _without_data(pair: Pair) -> Pair:
-    """Return a pair of what another application has: whether it is as Git wants is all that is said."""
+    """Return a pair that discloses only the sync status: another application manages the resource."""
     state = ResourceState(
         pair.key, pair.state.version, pair.state.status, exists=True, wave=pair.state.wave
     )
@@ -363,24 +371,19 @@ def _rows(
     return found
 
 
-def _is_left_alone(
-    row: LiveResource, application: Application, reach: Reach, hooks: Sequence[Manifest]
-) -> bool:
-    """Whether a live resource that the source does not have is none of this application's business."""
+def _is_left_alone(row: LiveResource, reach: Reach, hooks: Sequence[Manifest]) -> bool:
+    """Return whether a live resource that is not in Git is no concern of the application."""
+    application = reach.application
     if row.instance != application.instance or not row.is_self:
         return True
-    if (row.group, row.kind, row.name) == (
-        "argoproj.io",
-        "Application",
-        application.name,
-    ) and row.namespace == application.namespace:
+    itself = ("argoproj.io", "Application", application.namespace, application.name)
+    if (row.group, row.kind, row.namespace, row.name) == itself:
         return True
     if any(resource_key(h) == row.resource_key for h in hooks):
         return True
-    manifest = row.manifest
-    if manifest is not None and is_hook(manifest):
+    if row.manifest is not None and is_hook(row.manifest):
         return True
-    managed = (application.sync_policy.get("managedNamespaceMetadata")) is not None
+    managed = application.sync_policy.get("managedNamespaceMetadata") is not None
     if managed and (row.kind, row.name) == ("Namespace", application.dest_namespace):
         return True
     return bool(reach.refusal(row.resource_key))
@@ -389,7 +392,7 @@ def _is_left_alone(
 def live_manifest(
     row: LiveResource | None, target: Manifest | None, cluster: Cluster
 ) -> Manifest | None:
-    """Return the whole live resource; one that the store knows only by name is fetched and kept."""
+    """Return the whole live resource; if the store has only its name, it is fetched and stored."""
     if row is None:
         return None
     found = row.manifest
@@ -398,7 +401,7 @@ def live_manifest(
     if cluster.is_home and (row.group, row.kind) in live.OUR_KINDS:
         return found
     connection = connect(cluster)
-    # Another version than the source's is asked for as the source has it, so that both sides compare.
+    # Fetch the version that the manifest uses, so that both sides can be compared.
     kind = kind_of(connection, target) if target else connection.kind(row.group, row.kind)
     if kind is None:
         return found
@@ -416,12 +419,12 @@ def _draft(
     holder: str,
 ) -> _Draft:
     try:
-        return _looked_at(key, target, row, context, holder)
+        return _compared_locally(key, target, row, context, holder)
     except (EngineError, Refused) as error:
         return _Draft(key, target, row, None, None, None, holder, error=error)
 
 
-def _looked_at(
+def _compared_locally(
     key: ResourceKey,
     target: Manifest | None,
     row: LiveResource | None,
@@ -440,7 +443,7 @@ def _looked_at(
         return _Draft(key, target, row, current, missing(wanted), None, holder, repeats)
     wanted = _as_sent(wanted, current, context, type_ or OBJECT)
     local = compare_locally(wanted, current, context.rules, context.jq.delete, type_)
-    never = context.ask is Ask.NOT or _is_hubs(cluster, key)
+    never = context.ask is Ask.NEVER or _is_hubs(cluster, key)
     mode = Mode.NEVER if never else mode_of(target, application)
     if local.is_same and mode is not Mode.ALWAYS:
         return _Draft(key, target, row, current, local.as_unchanged(), None, holder, repeats)
@@ -473,14 +476,14 @@ def _settled(
     except Stalled as error:
         return {key: Settled(question.local.best_guess(), error.message) for key, question in asked}
     questions = [question for _, question in asked]
-    found = settle(context.cluster, user, questions, fresh=context.ask is Ask.ANEW)
+    found = settle(context.cluster, user, questions, fresh=context.ask is Ask.FRESH)
     return {key: answer for (key, _), answer in zip(asked, found, strict=True)}
 
 
 def _notes(
     drafts: Sequence[_Draft], settled: Mapping[ResourceKey, Settled]
 ) -> list[tuple[str, str]]:
-    """Return what must be said of resources that were compared without the answer that was asked for."""
+    """Return warnings about failed dry runs and repeated list elements."""
     held = {draft.key for draft in drafts if draft.holder}
     return [
         (UNANSWERED, f"{key}: {found.note if key not in held else 'it cannot be compared'}")
@@ -546,7 +549,7 @@ def _hook_pair(manifest: Manifest) -> Pair:
 
 
 def live_digest(application: Application, cluster: Cluster) -> str:
-    """Return a digest of everything live that a comparison would look at."""
+    """Return a digest of all live resources that a comparison reads."""
     columns = ("key", "digest", "health", "health_message", "deleting", "instance", "uid")
     rows = list(
         LiveResource.objects.filter(
@@ -564,5 +567,5 @@ def live_digest(application: Application, cluster: Cluster) -> str:
 
 
 def is_delete_hook(manifest: Manifest) -> bool:
-    """Return whether a hook belongs to the deletion of the application."""
+    """Return whether a hook runs when the application is deleted."""
     return bool({p.value for p in hook_phases(manifest)} & {"PreDelete", "PostDelete"})

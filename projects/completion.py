@@ -1,4 +1,4 @@
-"""End an operation, let it wait, or plan its retry."""
+"""End an operation, postpone it, or plan its retry."""
 
 import logging
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from hub.events.changes import publish
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from projects import sources
-from projects.applications import tell_rollout
+from projects.applications import notify_rollout
 from projects.models import Application, ApplicationEvent, Operation, Revision
 from projects.sources import git
 from projects.sources.remotes import key_of
@@ -25,18 +25,16 @@ from projects.sources.remotes import key_of
 log = logging.getLogger(__name__)
 
 
-def let_wait(operation: Operation, message: str, delay: timedelta) -> None:
-    """Say what an operation waits for, and when it is looked at again."""
-    changed = (
-        Operation.objects.filter(pk=operation.pk).values_list("message", flat=True).first()
-        != message
-    )
-    later = Operation.objects.filter(pk=operation.pk, phase="Running", due_at=operation.due_at)
-    if not later.update(message=message, due_at=timezone.now() + delay):
-        # An event came in during this run: look again at once, or it would be lost until the next look.
-        Operation.objects.filter(pk=operation.pk).update(message=message)
+def postpone(operation: Operation, message: str, delay: timedelta) -> None:
+    """Store the reason why an operation waits, and when it runs next."""
+    rows = Operation.objects.filter(pk=operation.pk)
+    is_new = rows.values_list("message", flat=True).first() != message
+    unmoved = rows.filter(phase="Running", due_at=operation.due_at)
+    if not unmoved.update(message=message, due_at=timezone.now() + delay):
+        # An event made the operation due during this run: run again at once, or it would be missed.
+        rows.update(message=message)
         delay = timedelta(milliseconds=50)
-    if changed:
+    if is_new:
         with transaction.atomic():
             Application.objects.filter(pk=operation.application_id).bump()
             publish()
@@ -45,12 +43,12 @@ def let_wait(operation: Operation, message: str, delay: timedelta) -> None:
 
 
 def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = True) -> None:
-    """End an operation, or plan its retry; the application is looked at again."""
+    """End an operation or plan its retry, and enqueue a refresh of the application."""
     now = timezone.now()
     application = operation.application
     current = Operation.objects.filter(pk=operation.pk).values_list("phase", flat=True).first()
     if current == Phase.TERMINATING and operation.phase != Phase.TERMINATING:
-        # Somebody ended it while this run was busy: the next run terminates it.
+        # It was terminated during this run: the next run carries that out.
         wake(TaskName.PROJECTS_SYNC, operation.pk)
         return
     if phase is not Phase.SUCCEEDED and retry and _retry(operation, message, now):
@@ -59,46 +57,52 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
         message = f"{message} (retried {operation.retries} times)."
     with transaction.atomic():
         Application.objects.filter(pk=application.pk).locked()
-        request = {k: v for k, v in operation.request.items() if k != "failing"}
         operation.phase, operation.message, operation.finished_at = phase.value, message[:2000], now
         Operation.objects.filter(pk=operation.pk).update(
-            phase=phase, message=operation.message, finished_at=now, request=request
+            phase=phase, message=operation.message, finished_at=now, failure=""
         )
-        if (
-            phase is Phase.SUCCEEDED
-            and not operation.sync.get("dryRun")
-            and not operation.sync.get("resources")
-        ):
-            _remember(operation, application, now)
+        is_partial = operation.sync.get("dryRun") or operation.sync.get("resources")
+        if phase is Phase.SUCCEEDED and not is_partial:
+            _add_to_history(operation, application, now)
         Application.objects.filter(pk=application.pk).bump(refresh_at=now)
-        ApplicationEvent.objects.create(
-            application_uid=application.uid,
-            namespace=application.namespace,
-            name=application.name,
-            reason="OperationCompleted",
-            kind="Normal" if phase is Phase.SUCCEEDED else "Warning",
-            message=f"Sync operation to {', '.join(r[:12] for r in operation.revisions)} {phase.lower()}: {message}"[
-                :1000
-            ],
-        )
-        who = (operation.request.get("initiatedBy") or {}).get("username") or "automated sync"
-        trail.record(
-            who,
-            "operation-ended",
-            "application",
-            application.qualified_name,
-            application.project,
-            operation=operation.pk,
-            cluster=application.cluster.name if application.cluster else "",
-            revisions=operation.revisions,
-            phase=phase.value,
-            message=redact_text(message[:300]),
-            **_deployed(operation, application, now),
-        )
+        _record_end(operation, phase, message, now)
         publish()
-        tell_rollout(application)
+        notify_rollout(application)
         wake(TaskName.PROJECTS_REFRESH, application.pk, priority=2)
         _trim(application)
+    _log_end(operation, phase)
+
+
+def _record_end(operation: Operation, phase: Phase, message: str, now: datetime) -> None:
+    """Record the event and the audit entry of an operation that ended."""
+    application = operation.application
+    short = ", ".join(r[:12] for r in operation.revisions)
+    ApplicationEvent.objects.create(
+        application_uid=application.uid,
+        namespace=application.namespace,
+        name=application.name,
+        reason="OperationCompleted",
+        kind="Normal" if phase is Phase.SUCCEEDED else "Warning",
+        message=f"Sync operation to {short} {phase.lower()}: {message}"[:1000],
+    )
+    who = (operation.request.get("initiatedBy") or {}).get("username") or "automated sync"
+    trail.record(
+        who,
+        "operation-ended",
+        "application",
+        application.qualified_name,
+        application.project,
+        operation=operation.pk,
+        cluster=application.cluster.name if application.cluster else "",
+        revisions=operation.revisions,
+        phase=phase.value,
+        message=redact_text(message[:300]),
+        **_deployed(operation, application, now),
+    )
+
+
+def _log_end(operation: Operation, phase: Phase) -> None:
+    application = operation.application
     log.info(
         "operation %s: %s",
         phase.lower(),
@@ -109,42 +113,42 @@ def finish(operation: Operation, phase: Phase, message: str, *, retry: bool = Tr
             "revision": ",".join(operation.revisions),
         },
     )
-    SYNC.labels(
-        application.project, phase.value, application.cluster.server if application.cluster else ""
-    ).inc()
+    server = application.cluster.server if application.cluster else ""
+    SYNC.labels(application.project, phase.value, server).inc()
 
 
 def _deployed(operation: Operation, application: Application, now: datetime) -> dict[str, Any]:
-    """Return what the trail keeps of a deployment beside its outcome: commits, manifests, drift."""
-    commits = []
-    for source, revision in zip(operation.sources, operation.revisions, strict=False):
-        try:
-            info = (
-                git.commit_info(key_of(str(source["repoURL"]), application.project), revision)
-                if git.is_commit(revision)
-                else None
-            )
-        except (Stalled, KeyError, OSError):
-            continue
-        if info is not None:
-            lines = info.message.strip().splitlines()
-            commits.append(
-                {
-                    "revision": revision,
-                    "author": info.author,
-                    "date": info.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                    "message": redact_text(lines[0][:200]) if lines else "",
-                }
-            )
+    """Return the deployment facts of the audit entry: commits, manifests, duration, drift."""
     since = application.out_of_sync_since
     return {
-        "commits": commits,
+        "commits": _commits(operation, application),
         "manifests": operation.manifests_digest,
         "started": operation.started_at.isoformat(),
         "seconds": round((now - operation.started_at).total_seconds(), 1),
         "drift_seconds": round((now - since).total_seconds()) if since else None,
         "dry_run": bool(operation.sync.get("dryRun")) or None,
     }
+
+
+def _commits(operation: Operation, application: Application) -> list[dict[str, str]]:
+    commits = []
+    for source, revision in zip(operation.sources, operation.revisions, strict=False):
+        if not git.is_commit(revision):
+            continue
+        try:
+            info = git.commit_info(key_of(str(source["repoURL"]), application.project), revision)
+        except (Stalled, KeyError, OSError):
+            continue
+        lines = info.message.strip().splitlines()
+        commits.append(
+            {
+                "revision": revision,
+                "author": info.author,
+                "date": info.date.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "message": redact_text(lines[0][:200]) if lines else "",
+            }
+        )
+    return commits
 
 
 def _trim(application: Application) -> None:
@@ -163,7 +167,6 @@ def _retry(operation: Operation, message: str, now: datetime) -> bool:
     at = now + delay
     number = operation.retries + 1
     text = f"{message[:1500]}. Retrying attempt #{number} at {at.strftime('%I:%M%p').lstrip('0')}."
-    request = {k: v for k, v in operation.request.items() if k != "failing"}
     revisions = operation.revisions
     if policy.refresh:
         revisions = _latest(operation)
@@ -175,7 +178,7 @@ def _retry(operation: Operation, message: str, now: datetime) -> bool:
             due_at=at,
             steps=[],
             is_planned=False,
-            request=request,
+            failure="",
             revisions=revisions,
         )
         Application.objects.filter(pk=operation.application_id).bump()
@@ -194,7 +197,7 @@ def _latest(operation: Operation) -> list[str]:
         return list(operation.revisions)
 
 
-def _remember(operation: Operation, application: Application, now: datetime) -> None:
+def _add_to_history(operation: Operation, application: Application, now: datetime) -> None:
     last = application.history.order_by("-number").first()
     initiated = operation.request.get("initiatedBy") or {}
     Revision.objects.create(

@@ -1,7 +1,8 @@
-"""What API servers answer to dry runs: requested where a local comparison is in doubt, and kept for all processes.
+"""Dry runs on API servers, for resources whose local comparison is in doubt.
 
-An answer "applying changes nothing" holds while the manifest stays and nothing changes where the
-two differ word for word; any other while nothing of the live resource changes.
+Answers are cached in the database for all processes. The answer "applying changes nothing" holds
+while the manifest and the fields that differ stay the same; any other answer holds while the
+whole live resource stays the same.
 """
 
 import threading
@@ -30,20 +31,20 @@ from hub.engine.sync_options import compare_options
 from projects.models import Application
 
 SAME, DIFFERENT, REFUSED = "same", "different", "refused"
-ASK_AGAIN = timedelta(minutes=5)
-"""So long a refusal is believed."""
+RETRY_REFUSED_AFTER = timedelta(minutes=5)
+"""How long a refusal is cached."""
 KEPT = timedelta(days=30)
 _FRESH = timedelta(minutes=10)
-"""So long an answer spares a sync its own dry run."""
-_MOST_ROWS = 6
-"""Answers that are kept of one resource."""
-_MOST_BODY = 256 * 1024
+"""How recent an answer must be to replace the dry run of a sync."""
+_MAX_ROWS = 6
+"""Answers kept per resource."""
+_MAX_BODY_BYTES = 256 * 1024
 _INVALID = (400, 422)
 _COMPARE_OPTIONS = "argocd.argoproj.io/compare-options"
 
 
 class Mode(StrEnum):
-    """When the API server is asked how a manifest would change a resource."""
+    """When a comparison requests a dry run from the API server."""
 
     ALWAYS = "always"
     DOUBT = "doubt"
@@ -51,17 +52,20 @@ class Mode(StrEnum):
 
 
 class Ask(StrEnum):
-    """Whether one comparison may ask the API server."""
+    """Whether one comparison may request dry runs."""
 
-    ONCE = "once"
-    """Where no earlier answer holds."""
-    ANEW = "anew"
-    """Also where one does."""
-    NOT = "not"
+    REUSE = "reuse"
+    """Only where no cached answer holds."""
+    FRESH = "fresh"
+    """For every resource in doubt, ignoring cached answers."""
+    NEVER = "never"
 
 
 def mode_of(manifest: Manifest, application: Application) -> Mode:
-    """Return when to ask, by the annotations of the resource, of the application, and the hub's setting."""
+    """Return when to request a dry run: by the resource, the application, then the hub's setting.
+
+    Source: Argo CD's compare option `ServerSideDiff`.
+    """
     for words in (compare_options(manifest), _words(application)):
         if "ServerSideDiff=false" in words:
             return Mode.NEVER
@@ -72,7 +76,7 @@ def mode_of(manifest: Manifest, application: Application) -> Mode:
 
 
 def counts_mutations(manifest: Manifest, application: Application) -> bool:
-    """Return whether it is a difference what webhooks do to fields that the manifest does not state."""
+    """Return whether changes by mutating webhooks to fields that are not in the manifest count."""
     words = compare_options(manifest) | _words(application)
     return bool(words & {"IncludeMutationWebhook", "IncludeMutationWebhook=true"})
 
@@ -84,7 +88,7 @@ def _words(application: Application) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One resource whose local comparison left a doubt."""
+    """A resource whose local comparison is in doubt."""
 
     local: LocalComparison
     always: bool = False
@@ -97,34 +101,34 @@ class Question:
         return resource_key(self.local.wanted)
 
     @property
-    def whole(self) -> str:
-        """The digest of all that is live and counts."""
+    def live_digest(self) -> str:
+        """The digest of the live resource without ignored fields."""
         return f"L{digest_of(self.local.live)}"
 
     @property
-    def place(self) -> str:
-        """The digest of what is live where it matters."""
+    def doubts_digest(self) -> str:
+        """The digest of the live fields that are in doubt."""
         if self.always:
-            return self.whole
+            return self.live_digest
         return f"{'m' if self.mutations else ''}{self.local.doubts_digest}"
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A comparison, and what must be said of how it was made."""
+    """A final comparison, with a note if the API server gave no usable answer."""
 
     comparison: Comparison
     note: str = ""
-    is_passing: bool = False
-    """Whether asking again later may say more."""
+    is_transient: bool = False
+    """Whether a later dry run may give a better answer."""
     error: EngineError | None = None
-    """Why the two sides could not be compared, as a rule that leaves out fields may."""
+    """Why the two sides could not be compared, such as an ignore rule that fails."""
 
 
 def settle(
     cluster: Cluster, user: str, questions: Sequence[Question], *, fresh: bool = False
 ) -> list[Settled]:
-    """Return the comparisons of resources in doubt: by earlier answers, else by a dry run of each."""
+    """Return the comparisons of resources in doubt, by cached answers or by a dry run of each."""
     known = {} if fresh else _known(cluster, [q.key.text for q in questions])
     found: dict[int, Settled] = {}
     for number, question in enumerate(questions):
@@ -161,15 +165,15 @@ def _fitting(rows: Iterable[DryRun], question: Question, asked: str) -> DryRun |
     for row in rows:
         if row.asked != asked:
             continue
-        if row.verdict == SAME and row.place == question.place:
+        if row.verdict == SAME and row.place == question.doubts_digest:
             return row
-        if row.place == question.whole and not _is_over(row):
+        if row.place == question.live_digest and not _is_over(row):
             return row
     return None
 
 
 def _is_over(row: DryRun) -> bool:
-    return row.verdict == REFUSED and timezone.now() - row.at > ASK_AGAIN
+    return row.verdict == REFUSED and timezone.now() - row.at > RETRY_REFUSED_AFTER
 
 
 def _settled_by(row: DryRun, question: Question) -> Settled:
@@ -188,22 +192,18 @@ def _judged(row: DryRun, question: Question) -> Settled:
     if row.verdict == DIFFERENT:
         return Settled(local.as_changed())
     if row.message.startswith(_REFUSED_AS_INVALID):
-        return Settled(local.as_changed(), row.message, is_passing=True)
-    return Settled(local.best_guess(), row.message, is_passing=True)
+        return Settled(local.as_changed(), row.message, is_transient=True)
+    return Settled(local.best_guess(), row.message, is_transient=True)
 
 
-_REFUSED_AS_INVALID = "the API server does not take the manifest: "
+_REFUSED_AS_INVALID = "the API server rejects the manifest: "
 
 
 def _ask(cluster: Cluster, user: str, question: Question) -> DryRun:
-    """Return the answer of the API server as it is kept; nothing that is kept when it cannot be asked."""
+    """Request a dry run and return the answer as a row; one with an empty `asked` is not stored."""
     sent = question.local.wanted
-    row = DryRun(
-        cluster=cluster,
-        resource=question.key.text,
-        asked=_asked(question, user),
-        place=question.whole,
-    )
+    row = DryRun(cluster=cluster, resource=question.key.text, place=question.live_digest)
+    row.asked = _asked(question, user)
     try:
         answer = dry_run(cluster, user, sent, validate=question.validate, reason="compare")
     except Refused as refused:
@@ -215,7 +215,7 @@ def _ask(cluster: Cluster, user: str, question: Question) -> DryRun:
     if answer is None:
         row.asked, row.verdict, row.message = "", REFUSED, _without_answer("its kind is not served")
     elif question.local.is_unchanged_by(answer, mutations=question.mutations):
-        row.verdict, row.place = SAME, question.place
+        row.verdict, row.place = SAME, question.doubts_digest
     else:
         row.verdict, row.body = DIFFERENT, _body(answer)
     return row
@@ -228,23 +228,23 @@ def _words_of(refused: Refused) -> str:
 
 
 def _without_answer(why: str) -> str:
-    text = f"compared without the API server's answer, which gave none to a dry run: {why}"
+    text = f"compared without a dry run, because the API server did not answer it: {why}"
     return text[:1000].replace("\0", "")
 
 
 def _body(answer: Manifest) -> bytes | None:
     key = resource_key(answer)
-    # Of a Secret only the verdict is kept: what it would be is told from Git and the live one.
+    # Of a Secret only the verdict is stored, never the values.
     if (key.group, key.kind) == ("", "Secret"):
         return None
     packed = pack(with_metadata(answer, managedFields=None))
-    return packed if len(packed) <= _MOST_BODY else None
+    return packed if len(packed) <= _MAX_BODY_BYTES else None
 
 
 def dry_run(
     cluster: Cluster, user: str, sent: Manifest, *, validate: bool, reason: str
 ) -> Manifest | None:
-    """Return what applying a manifest would make of a resource, None when its kind is not served.
+    """Return a resource as applying the manifest would leave it, None if its kind is not served.
 
     Raises: Refused, Unreachable.
     """
@@ -262,7 +262,7 @@ _turns_lock = threading.Lock()
 
 
 def _turn(cluster: Cluster) -> threading.BoundedSemaphore:
-    """Return what so many may hold at once: the dry runs of one process leave a cluster room for syncs."""
+    """Return the semaphore that limits dry runs, so that a cluster has capacity left for syncs."""
     with _turns_lock:
         if cluster.pk not in _turns:
             _turns[cluster.pk] = threading.BoundedSemaphore(settings.KUBE_PARALLELISM)
@@ -292,15 +292,15 @@ def _prune(cluster: Cluster, resources: set[str]) -> None:
         rows = DryRun.objects.filter(cluster=cluster, resource__in=names[start : start + 500])
         for resource, pk in rows.order_by("-at", "-pk").values_list("resource", "pk"):
             found.setdefault(resource, []).append(pk)
-        old = [pk for pks in found.values() for pk in pks[_MOST_ROWS:]]
+        old = [pk for pks in found.values() for pk in pks[_MAX_ROWS:]]
         if old:
             DryRun.objects.filter(pk__in=old).delete()
 
 
 def learn(cluster: Cluster, user: str, local: LocalComparison, *, validate: bool) -> None:
-    """Keep what a real apply has shown: its result is what applying the same again leaves as it is.
+    """Cache the result of a real apply: applying the same manifest again changes nothing.
 
-    `local` compares the manifest as it was sent at what the server answered.
+    `local` compares the manifest as it was sent with the answer of the server.
     """
     if local.is_same:
         return
@@ -308,16 +308,16 @@ def learn(cluster: Cluster, user: str, local: LocalComparison, *, validate: bool
     row = DryRun(
         cluster=cluster, resource=question.key.text, asked=_asked(question, user), verdict=SAME
     )
-    row.place = question.place
+    row.place = question.doubts_digest
     _keep(cluster, [row])
 
 
 def accepted(
     cluster: Cluster, user: str, pairs: Mapping[ResourceKey, tuple[Manifest, Manifest | None, bool]]
 ) -> set[ResourceKey]:
-    """Return the resources whose dry run was answered a moment ago, with nothing changed since.
+    """Return the resources with a recent successful dry run and no change since.
 
-    Shapes: of each resource the manifest as sent, what is live, and whether its fields are validated.
+    Shapes: the manifest as sent, the live resource, and whether its fields are validated.
     """
     now, found = timezone.now(), set()
     known = _known(cluster, [key.text for key in pairs])
@@ -338,14 +338,14 @@ def _spares(row: DryRun, asked: str, whole: str, now: datetime) -> bool:
 
 
 def forget_old() -> None:
-    """Drop what was answered long ago, and what is about resources that are gone."""
+    """Delete answers that are old or whose resource is gone."""
     DryRun.objects.filter(at__lt=timezone.now() - KEPT).delete()
     there = LiveResource.objects.filter(cluster=OuterRef("cluster"), key=OuterRef("resource"))
     DryRun.objects.exclude(Exists(there)).delete()
 
 
 def in_parallel(calls: Sequence[Any]) -> list[Any]:
-    """Return the results of calls, made at the same time as far as a cluster allows."""
+    """Return the results of calls, made in parallel within the limit of a cluster."""
     if len(calls) == 1:
         return [calls[0]()]
     if not calls:

@@ -413,6 +413,12 @@ class Operation(models.Model):
     )
     due_at = models.DateTimeField(default=timezone.now, db_index=True)
     claimed_until = models.DateTimeField(null=True)
+    failure = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Why the sync failed, while its SyncFail hooks run.",
+    )
     heal_attempts = models.PositiveIntegerField(default=0)
     is_rollback = models.BooleanField(default=False)
     started_by = models.JSONField(

@@ -1,9 +1,10 @@
-"""Refresh an application: what git wants, what runs, how they differ; and decide whether to sync."""
+"""Refresh an application: load its sources, compare them with the cluster, store the result."""
 
 import hashlib
 import logging
 import random
 import traceback
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,27 +14,22 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from clusters.models import Cluster
+from clusters.models import Cluster, LiveResource
 from hub.base.metrics import REFRESH, clock
 from hub.base.read_once import one_look
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
-from hub.engine.status import (
-    Sync,
-    application_health,
-    application_sync,
-)
+from hub.engine.globs import matches
+from hub.engine.resource import ResourceKey
+from hub.engine.status import Sync, application_health, application_sync
 from hub.engine.tree import is_usual
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
+from hub.models import settings_of
 from projects import sources
 from projects.claims import claim
 from projects.compare import comparison, live_digest
 from projects.dry_runs import Ask
-from projects.models import (
-    DELAYED,
-    Application,
-    Project,
-)
+from projects.models import DELAYED, Application, Project
 from projects.reach import place_of, reach_of
 from projects.sources import Desired
 from projects.sources.measures import digest_of
@@ -51,163 +47,149 @@ from projects.status import Outcome, write
 
 log = logging.getLogger(__name__)
 
+_TRANSIENT_REASONS = {
+    "ClusterNotFound",
+    "RevisionNotFound",
+    "NotFound",
+    "ChartNotFound",
+    "Timeout",
+    "RendererDied",
+}
+"""Failures that may be fixed without a new spec or revision."""
+
 
 def refresh(pk: int) -> bool:
-    """Look at an application if it is due and nobody else does; return whether that was done."""
+    """Refresh an application that is due; return False if another worker does, or none is due."""
     due = Q(refresh_at__lte=timezone.now())
-    with claim(Application, pk, when=due) as mine, one_look():
-        if not mine:
+    with claim(Application, pk, when=due) as is_claimed, one_look():
+        if not is_claimed:
             return False
         application = Application.objects.select_related("cluster", "operation").get(pk=pk)
         if application.deletion_requested_at:
             return False
         started, seen = clock(), application.refresh_at
-        outcome = look(application)
+        outcome = evaluate(application)
         try:
             write(application, outcome, seen)
         except (OperationalError, InterfaceError):
             raise
-        except Exception as error:  # what was found cannot be kept: that is its condition
+        except Exception as error:  # a result that cannot be stored is an error of this application
             write(application, _unexpected(application, Outcome(), error), seen)
-        REFRESH.labels(application.cluster.server if application.cluster else "").observe(
-            clock() - started
-        )
-    follow_up(pk)
+        server = application.cluster.server if application.cluster else ""
+        REFRESH.labels(server).observe(clock() - started)
+    _enqueue_if_due(pk)
     return True
 
 
-def follow_up(pk: int) -> None:
-    """Wake the next look when something came in during the last one."""
-    again = Application.objects.filter(pk=pk, refresh_at__lte=timezone.now()).exists()
-    if again:
+def _enqueue_if_due(pk: int) -> None:
+    # An event during the refresh makes the application due again.
+    if Application.objects.filter(pk=pk, refresh_at__lte=timezone.now()).exists():
         wake(TaskName.PROJECTS_REFRESH, pk)
 
 
-def look(application: Application) -> Outcome:
-    """Return what an application looks like now; every error becomes a condition of it alone."""
+def evaluate(application: Application) -> Outcome:
+    """Return the current state of an application; every error becomes one of its conditions."""
     outcome = Outcome()
-    if str(application.annotations.get("argocd.argoproj.io/skip-reconcile", "")).lower() in (
-        "true",
-        "1",
-        "t",
-    ):
+    skip = str(application.annotations.get("argocd.argoproj.io/skip-reconcile", ""))
+    if skip.lower() in ("true", "1", "t"):
         outcome.keep_status = True
         return outcome
     try:
-        _look(application, outcome)
+        _evaluate(application, outcome)
     except Stalled as error:
-        _failed(application, outcome, error.reason, error.message)
+        _failed(outcome, error.reason, error.message)
     except RetryLater as error:
-        _passing(application, outcome, error)
+        _delayed(application, outcome, error)
     except (EngineError, Invalid) as error:
-        _failed(application, outcome, "InvalidSpec", str(error))
-    except (
-        Exception
-    ) as error:  # one odd application must not stop the others; the traceback is logged
+        _failed(outcome, "InvalidSpec", str(error))
+    except Exception as error:  # a bug that one application meets must not stop the others
         _unexpected(application, outcome, error)
     return outcome
 
 
 def _unexpected(application: Application, outcome: Outcome, error: Exception) -> Outcome:
-    """Say that a refresh failed in the hub itself, by a number that the log has; what was true is Unknown now.
+    """Add the condition of an internal error, with an id that the log has as well.
 
-    It is tried again after as long as it has failed: 2 minutes first, an hour at most.
+    The retry waits as long as the error has persisted: at least 2 minutes, at most an hour.
     """
     places = traceback.extract_tb(error.__traceback__)
-    said = [type(error).__name__, *(f"{place.filename}:{place.lineno}" for place in places)]
-    # The same fault has the same number: a condition that is new each time would be a change each time.
-    number = hashlib.sha256("\n".join(said).encode()).hexdigest()[:8]
+    trace = [type(error).__name__, *(f"{place.filename}:{place.lineno}" for place in places)]
+    # The id depends on the place of the error only: a new text would be a new condition each time.
+    number = hashlib.sha256("\n".join(trace).encode()).hexdigest()[:8]
     about = {"application": application.qualified_name, "error_id": number}
     log.error("refresh failed", exc_info=error, extra=about)
-    text = (
-        f"the hub failed to refresh this application: its log has error {number}; it is tried again"
-    )
+    text = f"internal error {number} while refreshing: see the log of the hub; it will be retried"
     outcome.conditions.append(("UnknownError", text))
-    since = next(
-        (c.get("lastTransitionTime") for c in application.conditions if c.get("message") == text),
-        None,
-    )
+    known = (c for c in application.conditions if c.get("message") == text)
+    since = next((c.get("lastTransitionTime") for c in known), None)
     began = parse_datetime(since) if since else None
-    waited = timezone.now() - began if began else timedelta()
-    outcome.look_again = min(max(waited, timedelta(minutes=2)), timedelta(hours=1))
+    persisted = timezone.now() - began if began else timedelta()
+    outcome.retry_after = min(max(persisted, timedelta(minutes=2)), timedelta(hours=1))
     return outcome
 
 
-def _failed(application: Application, outcome: Outcome, reason: str, message: str) -> None:
-    kind = "InvalidSpecError" if reason in ("InvalidSpec", "ClusterNotFound") else "ComparisonError"
-    text = message if kind == "InvalidSpecError" else f"Failed to load target state: {message}"
-    outcome.conditions.append((kind, text))
-    if reason in (
-        "ClusterNotFound",
-        "RevisionNotFound",
-        "NotFound",
-        "ChartNotFound",
-        "Timeout",
-        "RendererDied",
-    ):
-        outcome.look_again = settings.POLL_INTERVAL
-    del application
+def _failed(outcome: Outcome, reason: str, message: str) -> None:
+    if reason in ("InvalidSpec", "ClusterNotFound"):
+        outcome.conditions.append(("InvalidSpecError", message))
+    else:
+        text = f"Failed to load target state: {message}"
+        outcome.conditions.append(("ComparisonError", text))
+    if reason in _TRANSIENT_REASONS:
+        outcome.retry_after = settings.POLL_INTERVAL
 
 
-def _passing(application: Application, outcome: Outcome, error: RetryLater) -> None:
-    # A server that is away for a moment says nothing about the application: what was true stays, its age shows.
-    kind = "ComparisonError"
-    outcome.look_again = max(error.delay, timedelta(seconds=2))
+def _delayed(application: Application, outcome: Outcome, error: RetryLater) -> None:
+    is_known = application.sync_status != "Unknown"
+    outcome.retry_after = max(error.delay, timedelta(seconds=2))
     if error.reason in REFUSALS:
-        # Its turn has not come, which is no error of the application.
+        # Waiting for a share of the renderers is no error of the application.
         outcome.conditions.append((DELAYED, error.message))
-        outcome.keep_status = application.sync_status != "Unknown"
+        outcome.keep_status = is_known
         return
-    outcome.conditions.append(
-        (
-            kind,
-            f"Failed to load target state: {error.message}"
-            if error.reason != "ClusterUnreachable"
-            else error.message,
-        )
-    )
-    outcome.keep_status = (
-        application.sync_status != "Unknown" and error.reason == "LiveStateUnknown"
-    )
-    if outcome.keep_status:
+    if is_known and error.reason == "LiveStateUnknown":
+        # A cluster that is still being listed says nothing new: the status stays, its age shows.
+        outcome.keep_status = True
         outcome.conditions = []
+        return
+    prefix = "" if error.reason == "ClusterUnreachable" else "Failed to load target state: "
+    outcome.conditions.append(("ComparisonError", f"{prefix}{error.message}"))
 
 
-def _look(application: Application, outcome: Outcome) -> None:
+def _evaluate(application: Application, outcome: Outcome) -> None:
     require_shape(application)
     project = project_of(application.project)
-    found = spec_problems(application, project)
-    if found:
-        outcome.conditions += [("InvalidSpecError", text) for text in found]
+    problems = spec_problems(application, project)
+    if problems:
+        outcome.conditions += [("InvalidSpecError", text) for text in problems]
         outcome.refusal = "; ".join(spec_refusals(application, project))
-        outcome.look_again = (
-            settings.POLL_INTERVAL if any("Unable to get cluster" in t for t in found) else None
-        )
+        if any("Unable to get cluster" in text for text in problems):
+            outcome.retry_after = settings.POLL_INTERVAL
         return
     cluster = find_cluster(application.spec)
     outcome.conditions += [
         ("UnknownFieldWarning", f"{name} is not known to this hub")
-        for name in _unknown(application)
+        for name in unknown_fields(application.spec)
     ]
     hard = application.refresh_kind == "hard"
     force = bool(application.refresh_kind)
     since = (application.refresh_requested_at or timezone.now()) if force else None
     context = sources.context_of(application, project.spec, cluster, no_cache=hard, since=since)
     outcome.desired = _desired(application, context, force=force)
-    outcome.look_again = _poll_again(application, outcome.desired)
+    outcome.retry_after = _poll_interval(application, outcome.desired)
     _require_live(cluster)
     outcome.digest = _digest(application, project, outcome.desired, cluster)
-    # An automated application that is OutOfSync is compared again: what it waits for may be time, not a change.
+    # An automated application that is OutOfSync is compared again even without a change: its sync
+    # may wait for time to pass.
     settled = application.sync_status == Sync.SYNCED or (
         application.sync_status == Sync.OUT_OF_SYNC and not application.is_automated
     )
     if outcome.digest == application.comparison_digest and not force and settled:
         outcome.compared = None
         return
-    ask = Ask.ANEW if hard else Ask.ONCE
+    ask = Ask.FRESH if hard else Ask.REUSE
     outcome.compared = comparison(application, outcome.desired, cluster, project.spec, ask=ask)
-    outcome.look_again = _sooner(outcome.look_again, outcome.compared.look_again)
-    _judge(application, project, cluster, outcome)
+    outcome.retry_after = _sooner(outcome.retry_after, outcome.compared.retry_after)
+    _assess(application, project, cluster, outcome)
 
 
 def _sooner(one: timedelta | None, other: timedelta | None) -> timedelta | None:
@@ -215,10 +197,10 @@ def _sooner(one: timedelta | None, other: timedelta | None) -> timedelta | None:
 
 
 def _desired(application: Application, context: sources.Context, *, force: bool) -> sources.Desired:
-    """Return what a look finds in the sources.
+    """Return the rendered sources.
 
-    A new application may be of a commit that is newer than what is known of its repository: before it is said
-    to be wrong, the repository is asked once more.
+    A new application may name a commit that is newer than the last poll of its repository: if it
+    fails, its revisions are resolved once more from the server.
     """
 
     def at(since: datetime | None, *, fresh: bool) -> list[str]:
@@ -240,39 +222,24 @@ def _desired(application: Application, context: sources.Context, *, force: bool)
     return sources.load(application.sources, newer, context)
 
 
-def _unknown(application: Application) -> list[str]:
-
-    return unknown_fields(application.spec)
-
-
 def _digest(application: Application, project: Project, desired: Desired, cluster: Cluster) -> str:
     policy = [
         application.spec.get("ignoreDifferences"),
         application.sync_policy,
         application.annotations,
         project.generation,
-        # Global projects and the clusters of a project change what it permits without a new generation.
+        # Global projects and cluster scopes change what a project permits, not its generation.
         project.spec,
         cluster.name,
         _rules_version(),
     ]
-    return digest_of(
-        [
-            desired.digest,
-            live_digest(application, cluster),
-            policy,
-            cluster.pk,
-            len(cluster.api_kinds),
-        ]
-    )
+    live = live_digest(application, cluster)
+    return digest_of([desired.digest, live, policy, cluster.pk, len(cluster.api_kinds)])
 
 
 def _rules_version() -> list[Any]:
-    from hub.models import settings_of
-
-    return sorted(
-        settings_of(["ignore_differences", "compare_options", "resource_filters", "health"]).items()
-    )
+    names = ["ignore_differences", "compare_options", "resource_filters", "health"]
+    return sorted(settings_of(names).items())
 
 
 def _require_live(cluster: Cluster) -> None:
@@ -292,67 +259,60 @@ def _require_live(cluster: Cluster) -> None:
         )
 
 
-def _poll_again(application: Application, desired: Desired) -> timedelta | None:
-    # Git repositories are polled once for all applications; charts with a moving version and files of servers are
-    # looked at one by one.
+def _poll_interval(application: Application, desired: Desired) -> timedelta | None:
+    # A git repository is polled once for all of its applications; charts with a version range and
+    # files of web servers are polled for each application.
     is_polled = all(sources.kind_of(s) == "git" for s in application.sources)
     if is_polled and not has_pages(desired.inputs):
         return None
     return settings.POLL_INTERVAL + settings.POLL_JITTER * random.random()
 
 
-def _judge(application: Application, project: Project, cluster: Cluster, outcome: Outcome) -> None:
+def _assess(application: Application, project: Project, cluster: Cluster, outcome: Outcome) -> None:
     compared = outcome.compared
     if compared is None:
         return
     outcome.conditions += compared.errors + compared.warnings
+    is_unknown = any(s.status is Sync.UNKNOWN for s in compared.states)
+    is_invalid = any(kind == "InvalidSpecError" for kind, _ in compared.errors)
     outcome.sync = application_sync(compared.states)
-    if any(s.status is Sync.UNKNOWN for s in compared.states) or any(
-        kind == "InvalidSpecError" for kind, _ in compared.errors
-    ):
+    if is_unknown or is_invalid:
         outcome.sync = Sync.UNKNOWN
     outcome.health = application_health(compared.states)
     orphaned = project.spec.get("orphanedResources")
     if orphaned is not None and orphaned.get("warn"):
         count = len(orphans(application, project, cluster))
         if count:
-            outcome.conditions.append(
-                ("OrphanedResourceWarning", f"Application has {count} orphaned resources")
-            )
+            text = f"Application has {count} orphaned resources"
+            outcome.conditions.append(("OrphanedResourceWarning", text))
 
 
-def orphans(application: Application, project: Project, cluster: Cluster) -> list[Any]:
-    """Return the rows of resources in the application's namespace that no application manages."""
-    from hub.engine.globs import matches
-
+def orphans(application: Application, project: Project, cluster: Cluster) -> list[LiveResource]:
+    """Return the resources in the application's namespace that no application manages."""
     rules = (project.spec.get("orphanedResources") or {}).get("ignore") or []
     keys = set(application.managed.values_list("key", flat=True))
     scopes, reach = place_of(application, cluster), reach_of(application, cluster, project.spec)
+    rows = cluster.live.filter(namespace=application.dest_namespace, owner_uid="", instance="")
     found = []
-    for row in cluster.live.filter(
-        namespace=application.dest_namespace, owner_uid="", instance=""
-    ).defer("body"):
+    for row in rows.defer("body"):
         key = row.resource_key
-        ignored = any(
-            matches(r.get("group") or "", key.group)
-            and matches(r.get("kind") or "*", key.kind)
-            and matches(r.get("name") or "*", key.name)
-            for r in rules
-        )
-        if (
-            row.key in keys
-            or is_usual(key)
-            or ignored
-            or not scopes.is_namespaced(key.group, key.kind)
-        ):
+        if row.key in keys or is_usual(key) or any(_is_ignored(rule, key) for rule in rules):
             continue
-        if not reach.refusal(key):
+        if scopes.is_namespaced(key.group, key.kind) and not reach.refusal(key):
             found.append(row)
     return found
 
 
+def _is_ignored(rule: Mapping[str, Any], key: ResourceKey) -> bool:
+    return (
+        matches(rule.get("group") or "", key.group)
+        and matches(rule.get("kind") or "*", key.kind)
+        and matches(rule.get("name") or "*", key.name)
+    )
+
+
 def request_refresh(application: Application, kind: str = "normal") -> None:
-    """Ask for a look that resolves revisions anew; `hard` also drops rendered manifests."""
+    """Enqueue a refresh that resolves revisions again; `hard` also drops cached manifests."""
     now = timezone.now()
     Application.objects.filter(pk=application.pk).update(
         refresh_kind=kind, refresh_at=now, refresh_requested_at=now

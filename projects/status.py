@@ -1,8 +1,8 @@
-"""Write what a look at an application found: status, conditions, and the operation that it calls for."""
+"""Store the result of a refresh: status, conditions, and the automated sync that it starts."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.utils import timezone
 from hub.access.decisions import Caller, identity_of
 from hub.audit import trail
 from hub.engine.autosync import Decision, LastOperation, decide
+from hub.engine.hooks import hook_phases
 from hub.engine.status import (
     Assessment,
     Health,
@@ -24,8 +25,9 @@ from hub.events.changes import publish
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from hub.models import next_version
-from projects.applications import tell_rollout
+from projects.applications import notify_rollout
 from projects.compare import NOT_PERMITTED, REPEATED, UNANSWERED, Compared, is_delete_hook
+from projects.manifests import mirror_application, stamp
 from projects.models import (
     DELAYED,
     ERRORS,
@@ -55,220 +57,248 @@ WARNINGS = (
     "UnknownFieldWarning",
     DELAYED,
 )
-
-
 RUNNING = ("Running", "Terminating")
 
 
 @dataclass
 class Outcome:
-    """What a look at an application found; all exits write it at one place."""
+    """The result of one refresh of an application, before it is stored."""
 
     sync: Sync = Sync.UNKNOWN
     health: Assessment = field(default_factory=lambda: Assessment(Health.UNKNOWN))
     conditions: list[tuple[str, str]] = field(default_factory=list)
     desired: Desired | None = None
     compared: Compared | None = None
-    look_again: timedelta | None = None
+    retry_after: timedelta | None = None
     keep_status: bool = False
-    """Leave sync, health and resources as they were: the reason is likely to pass."""
+    """Keep the stored sync status, health and resources: the failure is likely transient."""
     digest: str = ""
     refusal: str = ""
-    """What of the application its project does not permit."""
+    """The parts of the spec that the project does not permit."""
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the inputs equal those of the stored comparison, so that it still holds."""
+        is_loaded = self.compared is None and self.desired is not None and bool(self.digest)
+        return is_loaded and not any(kind in ERRORS for kind, _ in self.conditions)
+
+
+@dataclass
+class StatusUpdate:
+    """The status columns of an application, as a refresh leaves them."""
+
+    conditions: list[dict[str, str]]
+    sync_status: str
+    health_status: str
+    health_message: str
+    health_changed_at: datetime | None
+    out_of_sync_since: datetime | None
+    revisions: list[str]
+    inputs: list[Any]
+    source_types: list[str]
+    resources: list[dict[str, Any]]
+    summary: dict[str, Any]
+    compared_to: dict[str, Any]
+    finalizers: list[str]
+    annotations: dict[str, str]
+    comparison_digest: str
+    reconciled_at: datetime | None
+    compared_at: datetime | None
+    refresh_kind: str
+    refresh_at: datetime | None
+
+    @classmethod
+    def of(cls, application: Application) -> "StatusUpdate":
+        """Return the columns as they are stored."""
+        return cls(**{f.name: getattr(application, f.name) for f in fields(cls)})
+
+    def changed(self, application: Application) -> dict[str, Any]:
+        """Return the columns whose value differs from the stored one."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v for k, v in values.items() if getattr(application, k) != v}
+
+    def drop_conditions(self, *kinds: str) -> None:
+        """Remove the conditions of some types."""
+        self.conditions = [c for c in self.conditions if c["type"] not in kinds]
+
+
+_INVISIBLE = {
+    "compared_at",
+    "reconciled_at",
+    "comparison_digest",
+    "inputs",
+    "refresh_at",
+    "refresh_kind",
+}
+"""Columns whose change alone publishes no new version of the application."""
 
 
 def write(application: Application, outcome: Outcome, seen: datetime | None) -> None:
-    """Store what a look found, if it differs; start an operation if it should; plan the next look."""
+    """Store the result of a refresh, start an automated sync if one is due, plan the next refresh.
+
+    `seen` is the value of `refresh_at` when the refresh began: a later one is kept.
+    """
     now = timezone.now()
     with transaction.atomic():
         current = Application.objects.select_for_update().get(pk=application.pk)
         known = (application.generation, application.reconciled_at)
         if (current.generation, current.reconciled_at) != known:
-            # The spec changed under the look, or it was held up so long that another was made: what it found is of no use.
+            # The spec changed during the refresh, or another worker refreshed after this one lost
+            # its claim: the result is outdated.
             Application.objects.filter(pk=application.pk).update(refresh_at=now)
             return
-        changes = _columns(current, outcome, now)
-        if not outcome.keep_status:
-            changes["compared_at"] = now
-        decision = _automated(current, outcome, changes, now)
+        update = _update(current, outcome, now)
+        decision = _automated(current, outcome, update, now)
         if outcome.compared is not None:
             _write_managed(current, outcome.compared)
-        visible = {
-            k: v
-            for k, v in changes.items()
-            if getattr(current, k) != v
-            and k not in ("compared_at", "reconciled_at", "comparison_digest", "inputs")
-        }
-        answered = bool(current.refresh_kind) and (
+        is_answered = bool(current.refresh_kind) and (
             current.refresh_requested_at == application.refresh_requested_at
         )
-        if visible or answered:
-            changes["resource_version"] = next_version()
-            publish()
-            tell_rollout(current)
-        if answered:
-            changes["refresh_kind"] = ""
-            changes["annotations"] = {
-                k: v for k, v in current.annotations.items() if k != "argocd.argoproj.io/refresh"
-            }
+        visible = update.changed(current).keys() - _INVISIBLE
+        if is_answered:
+            update.refresh_kind = ""
+            update.annotations = _without_refresh(current.annotations)
         if current.refresh_at == seen:
-            waits = [d for d in (outcome.look_again, decision.look_again) if d is not None]
-            changes["refresh_at"] = now + min(waits) if waits else None
-        Application.objects.filter(pk=current.pk).update(**changes)
+            waits = [d for d in (outcome.retry_after, decision.look_again) if d is not None]
+            update.refresh_at = now + min(waits) if waits else None
+        columns = update.changed(current)
+        if visible or is_answered:
+            columns["resource_version"] = next_version()
+            publish()
+            notify_rollout(current)
+        Application.objects.filter(pk=current.pk).update(**columns)
         _bind(current, outcome)
-        if "sync_status" in visible or "health_status" in visible:
-            log.info(
-                "sync %s, health %s",
-                changes["sync_status"],
-                changes["health_status"],
-                extra={
-                    "application": current.qualified_name,
-                    "revision": ",".join(changes.get("revisions", current.revisions)),
-                },
-            )
-            _remember(current, changes, now)
-            _event(
-                current,
-                "StatusRefreshed",
-                f"Sync status {changes['sync_status']}, health {changes['health_status']}",
-            )
+        if visible & {"sync_status", "health_status"}:
+            _record_change(current, outcome, update, now)
         if outcome.refusal and current.is_automated:
             not_started(current, current.revisions, outcome.refusal)
         if decision.start and outcome.desired:
             _start(current, outcome, decision)
-        _mirror(current)
+        if TRACKING_ID in current.annotations:
+            mirror_application(current.pk)
+
+
+def _without_refresh(annotations: dict[str, str]) -> dict[str, str]:
+    return {k: v for k, v in annotations.items() if k != "argocd.argoproj.io/refresh"}
 
 
 def _bind(current: Application, outcome: Outcome) -> None:
-    # A repository that is named by URL in another one is polled like those of the sources.
+    # A repository that another one refers to by URL is polled like those of the sources.
     found = outcome.desired.inputs if outcome.desired else current.inputs
     if repositories_of(found) != repositories_of(current.inputs):
         current.inputs = found
         bind_remotes(current)
-        # What moved there before the application was bound would not reach it.
+        # A push to it before the application was bound would otherwise be missed.
         Application.objects.filter(pk=current.pk).update(refresh_at=timezone.now())
 
 
-def _remember(current: Application, changes: dict[str, Any], now: datetime) -> None:
-    revisions = changes.get("revisions", current.revisions)
+def _record_change(
+    current: Application, outcome: Outcome, update: StatusUpdate, now: datetime
+) -> None:
+    """Log a change of the sync status or health, and add it to history and events."""
+    log.info(
+        "sync %s, health %s",
+        update.sync_status,
+        update.health_status,
+        extra={
+            "application": current.qualified_name,
+            "revision": ",".join(update.revisions),
+        },
+    )
     StatusChange.objects.create(
         application=current,
         at=now,
         health_before=current.health_status,
-        health=changes["health_status"],
+        health=update.health_status,
         sync_before=current.sync_status,
-        sync=changes["sync_status"],
-        revision=str(revisions[0])[:200] if revisions else "",
-        message=_cause(changes)[:300],
+        sync=update.sync_status,
+        revision=str(update.revisions[0])[:200] if update.revisions else "",
+        message=_cause(update.conditions, update.resources if outcome.compared else [])[:300],
     )
+    text = f"Sync status {update.sync_status}, health {update.health_status}"
+    _event(current, "StatusRefreshed", text)
 
 
-def _cause(changes: dict[str, Any]) -> str:
-    """Return the first thing that is not as it should be, as a sentence."""
-    for condition in changes.get("conditions") or []:
+def _cause(conditions: Sequence[dict[str, str]], resources: Sequence[dict[str, Any]]) -> str:
+    """Return the first problem as a sentence: an error, a degraded or a differing resource."""
+    for condition in conditions:
         if condition["type"] in ERRORS:
             return str(condition["message"])
-    for entry in changes.get("resources") or []:
+    for entry in resources:
         health = entry.get("health") or {}
         if health.get("status") == "Degraded":
             return f"{entry['kind']} {entry['name']}: {health.get('message') or 'Degraded'}"
-    drifted = [e for e in changes.get("resources") or [] if e.get("status") == "OutOfSync"]
+    drifted = [e for e in resources if e.get("status") == "OutOfSync"]
     names = ", ".join(f"{e['kind']} {e['name']}" for e in drifted[:3])
     return f"{names} {'differ' if len(drifted) > 1 else 'differs'}" if drifted else ""
 
 
-def _delayed(current: Application, outcome: Outcome, now: datetime) -> dict[str, Any]:
-    told = [condition for condition in outcome.conditions if condition[0] == DELAYED]
-    if not told or any(c["type"] == DELAYED for c in current.conditions):
-        return {}
-    return {"conditions": [*current.conditions, *_conditions(current, told, now)[-1:]]}
-
-
-def _mirror(application: Application) -> None:
-    from projects.manifests import mirror_application
-
-    # Most are managed by no other application: then nothing of them is read once more.
-    if TRACKING_ID in application.annotations:
-        mirror_application(application.pk)
-
-
-def _columns(current: Application, outcome: Outcome, now: datetime) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
-    conditions = dict.fromkeys(outcome.conditions)
-    unchanged = (
-        outcome.compared is None
-        and outcome.desired is not None
-        and bool(outcome.digest)
-        and not any(k in ERRORS for k, _ in conditions)
-    )
+def _update(current: Application, outcome: Outcome, now: datetime) -> StatusUpdate:
+    update = StatusUpdate.of(current)
     if outcome.keep_status:
-        return {"reconciled_at": current.reconciled_at, **_delayed(current, outcome, now)}
-    if unchanged:
-        changes |= {
-            "revisions": outcome.desired.revisions if outcome.desired else [],
-            "inputs": outcome.desired.inputs if outcome.desired else [],
-        }
-        changes |= {
-            "reconciled_at": now,
-            "sync_status": current.sync_status,
-            "health_status": current.health_status,
-        }
-        kept = [c for c in current.conditions if c["type"] not in (*ERRORS, DELAYED)]
-        changes["conditions"] = kept
-        changes["comparison_digest"] = outcome.digest
-        return changes
-    changes["conditions"] = _conditions(current, list(conditions), now)
-    changes["sync_status"] = outcome.sync
-    changes["health_status"], changes["health_message"] = (
-        outcome.health.status,
-        outcome.health.message[:1000],
-    )
-    if outcome.health.status != current.health_status or not current.health_changed_at:
-        changes["health_changed_at"] = now
-    if outcome.sync is Sync.OUT_OF_SYNC:
-        changes["out_of_sync_since"] = current.out_of_sync_since or now
-    elif outcome.sync is Sync.SYNCED:
-        changes["out_of_sync_since"] = None
-    changes["comparison_digest"] = (
-        outcome.digest if outcome.compared is not None and outcome.compared.is_final else ""
-    )
+        _add_delay(current, update, outcome, now)
+        return update
+    update.compared_at = now
     if outcome.desired is not None:
-        changes |= {
-            "revisions": outcome.desired.revisions,
-            "inputs": outcome.desired.inputs,
-            "source_types": outcome.desired.source_types,
-        }
+        update.revisions, update.inputs = outcome.desired.revisions, outcome.desired.inputs
+    if outcome.is_unchanged:
+        update.reconciled_at = now
+        update.comparison_digest = outcome.digest
+        update.drop_conditions(*ERRORS, DELAYED)
+        return update
+    if outcome.desired is not None:
+        update.source_types = outcome.desired.source_types
+    update.conditions = _conditions(current, list(dict.fromkeys(outcome.conditions)), now)
+    _set_statuses(update, outcome, now)
+    is_final = outcome.compared is not None and outcome.compared.is_final
+    update.comparison_digest = outcome.digest if is_final else ""
     if outcome.compared is not None:
-        changes |= {
-            "reconciled_at": now,
-            "resources": [
-                resource_json(s) for s in outcome.compared.states if not _is_delete_hook(outcome, s)
-            ],
-            "summary": _summary(outcome.compared),
-            "compared_to": {
-                "sources": current.sources,
-                "destination": current.spec.get("destination"),
-                "ignoreDifferences": current.spec.get("ignoreDifferences") or [],
-            },
-        }
-        finalizers = _hook_finalizers(current, outcome.compared)
-        if finalizers != current.finalizers:
-            changes["finalizers"] = finalizers
-    return changes
+        _set_comparison(current, update, outcome.compared, now)
+    return update
 
 
-def _is_delete_hook(outcome: Outcome, state: ResourceState) -> bool:
-    if not state.hook or outcome.compared is None:
-        return False
-    return any(
+def _add_delay(current: Application, update: StatusUpdate, outcome: Outcome, now: datetime) -> None:
+    delays = [condition for condition in outcome.conditions if condition[0] == DELAYED]
+    if delays and not any(c["type"] == DELAYED for c in current.conditions):
+        update.conditions = [*current.conditions, *_conditions(current, delays, now)[-1:]]
+
+
+def _set_statuses(update: StatusUpdate, outcome: Outcome, now: datetime) -> None:
+    if outcome.health.status != update.health_status or not update.health_changed_at:
+        update.health_changed_at = now
+    update.health_status = outcome.health.status
+    update.health_message = outcome.health.message[:1000]
+    update.sync_status = outcome.sync
+    if outcome.sync is Sync.OUT_OF_SYNC:
+        update.out_of_sync_since = update.out_of_sync_since or now
+    elif outcome.sync is Sync.SYNCED:
+        update.out_of_sync_since = None
+
+
+def _set_comparison(
+    current: Application, update: StatusUpdate, compared: Compared, now: datetime
+) -> None:
+    update.reconciled_at = now
+    update.resources = [
+        resource_json(s) for s in compared.states if not _is_delete_hook(compared, s)
+    ]
+    update.summary = _summary(compared)
+    update.compared_to = {
+        "sources": current.sources,
+        "destination": current.spec.get("destination"),
+        "ignoreDifferences": current.spec.get("ignoreDifferences") or [],
+    }
+    update.finalizers = _hook_finalizers(current, compared)
+
+
+def _is_delete_hook(compared: Compared, state: ResourceState) -> bool:
+    return bool(state.hook) and any(
         p.key == state.key and p.desired is not None and is_delete_hook(p.desired)
-        for p in outcome.compared.pairs
+        for p in compared.pairs
     )
 
 
 def _hook_finalizers(current: Application, compared: Compared) -> list[str]:
-    from hub.engine.hooks import hook_phases
-
     phases = {
         p.value
         for pair in compared.pairs
@@ -292,19 +322,19 @@ def _hook_finalizers(current: Application, compared: Compared) -> list[str]:
 def _conditions(
     current: Application, found: Sequence[tuple[str, str]], now: datetime
 ) -> list[dict[str, str]]:
-    before = {(c["type"], c["message"]): c for c in current.conditions}
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    kept = [
-        c
-        for c in current.conditions
-        if c["type"] not in ERRORS and c["type"] not in WARNINGS and c["type"] != "SyncError"
-    ]
-    old_error = [c for c in current.conditions if c["type"] == "SyncError"]
-    fresh = [
-        before.get((kind, text), {"type": kind, "message": text, "lastTransitionTime": stamp})
-        for kind, text in found
-    ]
-    return [*kept, *old_error, *fresh]
+    recomputed = (*ERRORS, *WARNINGS, "SyncError")
+    kept = [c for c in current.conditions if c["type"] not in recomputed]
+    sync_errors = [c for c in current.conditions if c["type"] == "SyncError"]
+    return [*kept, *sync_errors, *(_condition(current, kind, text, now) for kind, text in found)]
+
+
+def _condition(current: Application, kind: str, message: str, now: datetime) -> dict[str, str]:
+    """Return a condition; one that the application already has keeps its transition time."""
+    known: list[dict[str, str]] = current.conditions
+    for condition in known:
+        if (condition["type"], condition["message"]) == (kind, message):
+            return condition
+    return {"type": kind, "message": message, "lastTransitionTime": stamp(now) or ""}
 
 
 def resource_json(state: ResourceState) -> dict[str, Any]:
@@ -372,56 +402,45 @@ def _write_managed(current: Application, compared: Compared) -> None:
 
 
 def _automated(
-    current: Application, outcome: Outcome, changes: dict[str, Any], now: datetime
+    current: Application, outcome: Outcome, update: StatusUpdate, now: datetime
 ) -> Decision:
-    if (
-        not current.is_automated
-        or outcome.desired is None
-        or changes.get("sync_status") is not Sync.OUT_OF_SYNC
-    ):
-        if changes.get("sync_status") == Sync.SYNCED:
-            changes["conditions"] = [
-                c for c in changes.get("conditions", current.conditions) if c["type"] != "SyncError"
-            ]
+    """Return whether an automated sync starts now; record why not as the condition SyncError."""
+    desired, compared = outcome.desired, outcome.compared
+    if not outcome.keep_status and update.sync_status == Sync.SYNCED:
+        update.drop_conditions("SyncError")
+    if desired is None or compared is None or not _may_start(current, update):
         return Decision(start=False)
-    if current.deletion_requested_at or (current.operation and current.operation.phase in RUNNING):
-        return Decision(start=False)
-    if any(c["type"] in ERRORS for c in changes["conditions"]) or outcome.compared is None:
-        return Decision(start=False)
-    last = _last(current)
-    wanted = LastOperation(Phase.SUCCEEDED, tuple(outcome.desired.revisions), current.sources)
     decision = decide(
         current.sync_policy["automated"] or {},
         Sync.OUT_OF_SYNC,
-        outcome.compared.states,
-        wanted,
-        last,
+        compared.states,
+        LastOperation(Phase.SUCCEEDED, tuple(desired.revisions), current.sources),
+        _last(current),
         now,
     )
     if decision.start:
         decision = _when_open(current, now) or decision
     if decision.is_refused:
-        not_started(current, outcome.desired.revisions, decision.error or BLOCKED)
-    conditions = [c for c in changes["conditions"] if c["type"] != "SyncError"]
+        not_started(current, desired.revisions, decision.error or BLOCKED)
+    update.drop_conditions("SyncError")
     if decision.error:
-        old = next(
-            (
-                c
-                for c in current.conditions
-                if c["type"] == "SyncError" and c["message"] == decision.error
-            ),
-            None,
-        )
-        stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-        conditions.append(
-            old or {"type": "SyncError", "message": decision.error, "lastTransitionTime": stamp}
-        )
-    changes["conditions"] = conditions
+        update.conditions.append(_condition(current, "SyncError", decision.error, now))
     return decision
 
 
+def _may_start(current: Application, update: StatusUpdate) -> bool:
+    is_busy = current.operation is not None and current.operation.phase in RUNNING
+    return (
+        current.is_automated
+        and update.sync_status == Sync.OUT_OF_SYNC
+        and not current.deletion_requested_at
+        and not is_busy
+        and not any(c["type"] in ERRORS for c in update.conditions)
+    )
+
+
 def _when_open(current: Application, now: datetime) -> Decision | None:
-    """Return the decision to wait while the project's windows are closed, None when they are open."""
+    """Return the decision to wait if sync windows block a sync now, None if they do not."""
     windows = windows_of(current, now)
     if windows.can_sync(manual=False):
         return None
@@ -453,25 +472,22 @@ def _start(current: Application, outcome: Outcome, decision: Decision) -> None:
         "syncOptions": policy.get("syncOptions") or [],
     }
     if decision.heal:
+        attempts = current.operation.heal_attempts if current.operation else 0
         sync["resources"] = [
-            {
-                "group": s.key.group,
-                "kind": s.key.kind,
-                "name": s.key.name,
-                "namespace": s.key.namespace,
-            }
-            for s in outcome.compared.states
-            if s.status is Sync.OUT_OF_SYNC
+            _selector(s) for s in outcome.compared.states if s.status is Sync.OUT_OF_SYNC
         ]
-        sync["autoHealAttemptsCount"] = (
-            current.operation.heal_attempts if current.operation else 0
-        ) + 1
+        sync["autoHealAttemptsCount"] = attempts + 1
     request = {
         "sync": sync,
         "initiatedBy": {"automated": True},
         "retry": policy.get("retry") or {"limit": 5},
     }
     start_operation(current, request, desired.revisions, current.sources, actor="automated sync")
+
+
+def _selector(state: ResourceState) -> dict[str, str]:
+    key = state.key
+    return {"group": key.group, "kind": key.kind, "name": key.name, "namespace": key.namespace}
 
 
 def start_operation(
@@ -484,17 +500,18 @@ def start_operation(
     rollback: bool = False,
     caller: Caller | None = None,
 ) -> Operation:
-    """Create the operation of an application, and wake a worker for it; `caller` is who asked for it.
+    """Create an operation and wake a worker for it; `caller` is the person who requested it.
 
-    Raises: IntegrityError when another one is running.
+    Raises: IntegrityError if another operation is running.
     """
+    sync = request.get("sync") or {}
     operation = Operation.objects.create(
         application=application,
         request=request,
         revisions=list(revisions),
         sources=list(wanted),
         message="initiated",
-        heal_attempts=(request.get("sync") or {}).get("autoHealAttemptsCount", 0),
+        heal_attempts=sync.get("autoHealAttemptsCount", 0),
         is_rollback=rollback,
         started_by=identity_of(caller) if caller else None,
     )
@@ -509,16 +526,13 @@ def start_operation(
         cluster=application.cluster.name if application.cluster else "",
         revisions=list(revisions),
         operation=operation.pk,
-        resources=len((request.get("sync") or {}).get("resources") or []),
-        dry_run=bool((request.get("sync") or {}).get("dryRun")) or None,
+        resources=len(sync.get("resources") or []),
+        dry_run=bool(sync.get("dryRun")) or None,
     )
-    _event(
-        application,
-        "OperationStarted",
-        f"{actor} initiated {verb} to {', '.join(r[:12] for r in revisions)}",
-    )
+    short = ", ".join(r[:12] for r in revisions)
+    _event(application, "OperationStarted", f"{actor} initiated {verb} to {short}")
     publish()
-    tell_rollout(application)
+    notify_rollout(application)
     wake(TaskName.PROJECTS_SYNC, operation.pk, priority=2)
     return operation
 

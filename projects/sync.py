@@ -1,11 +1,13 @@
-"""Run operations: a state machine in the database. Each run does what can be done now, stores it, and ends."""
+"""Run operations, as a state machine in the database.
+
+Each run takes the steps that are possible now, stores their state, and ends.
+"""
 
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
@@ -45,7 +47,7 @@ from hub.events.task_names import TaskName
 from projects import refusal_audit
 from projects.applying import OPERATION_ID, SETTLE_SECONDS, execute, hook_object, operation_id
 from projects.claims import claim
-from projects.completion import finish, let_wait
+from projects.completion import finish, postpone
 from projects.dry_runs import in_parallel
 from projects.manifests import stamp
 from projects.models import Application, Operation
@@ -63,15 +65,12 @@ from projects.sync_windows import windows_of
 
 log = logging.getLogger(__name__)
 
-
 APPROVED = "argocd.argoproj.io/deletion-approved"
-
-
-LOOK_AGAIN = timedelta(seconds=10)
+RECHECK_INTERVAL = timedelta(seconds=10)
 
 
 def step(pk: int) -> bool:
-    """Take an operation as far as it goes now, if nobody else does; return whether that was done."""
+    """Run an operation as far as possible now; return False if another worker holds it."""
     due = Q(due_at__lte=timezone.now(), phase__in=["Running", "Terminating"])
     with claim(Operation, pk, when=due) as mine:
         if not mine:
@@ -80,7 +79,7 @@ def step(pk: int) -> bool:
         try:
             _step(operation)
         except RetryLater as error:
-            let_wait(operation, error.message, error.delay)
+            postpone(operation, error.message, error.delay)
         except Stalled as error:
             refusal_audit.refused_by(operation, error)
             finish(operation, Phase.ERROR, error.message)
@@ -88,12 +87,12 @@ def step(pk: int) -> bool:
             refusal_audit.refused_by(operation, error)
             finish(operation, Phase.FAILED, str(error))
         except (OperationalError, InterfaceError):
-            # A lock or a lost connection: nothing is known to be wrong with the sync.
-            log.warning(
-                "the database did not answer; the operation goes on", extra={"operation": pk}
-            )
+            # A lock or a lost connection says nothing about the sync itself.
+            log.warning("database unavailable; operation is retried", extra={"operation": pk})
             wake(TaskName.PROJECTS_SYNC, pk, delay=1)
-        except Exception as error:  # a bug must end the operation in words, not hang it
+        except (
+            Exception
+        ) as error:  # a bug must end the operation with a message, not leave it running
             log.exception(
                 "operation failed",
                 extra={"operation": pk, "application": operation.application.qualified_name},
@@ -113,7 +112,7 @@ def _step(operation: Operation) -> None:
         operation.phase = Phase.TERMINATING
         _terminate(operation)
         return
-    _superseded(operation)
+    _follow_git(operation)
     with one_look():
         if _waits_for_window(operation):
             return
@@ -121,7 +120,7 @@ def _step(operation: Operation) -> None:
         if not operation.is_planned:
             prepare(run)
     if operation.phase == Phase.RUNNING:
-        go_on(run)
+        proceed(run)
 
 
 def _timed_out(operation: Operation) -> bool:
@@ -130,7 +129,7 @@ def _timed_out(operation: Operation) -> bool:
 
 
 def _waits_for_window(operation: Operation) -> bool:
-    """Return whether the project's windows hold an operation back; it goes on by itself when they open."""
+    """Return whether sync windows block an operation; it resumes when they open."""
     now = timezone.now()
     windows = windows_of(operation.application, now)
     if not windows.assigned:
@@ -140,35 +139,30 @@ def _waits_for_window(operation: Operation) -> bool:
     if windows.can_sync(manual=manual, could_at_start=started):
         return False
     reopens = windows.reopens_at()
-    wait = (
-        min(max(reopens - now, LOOK_AGAIN), timedelta(minutes=5))
-        if reopens
-        else timedelta(minutes=5)
-    )
-    when = f" until {reopens.astimezone(UTC).strftime('%Y-%m-%d %H:%M UTC')}" if reopens else ""
+    wait, when = timedelta(minutes=5), ""
+    if reopens:
+        wait = min(max(reopens - now, RECHECK_INTERVAL), wait)
+        when = f" until {reopens.astimezone(UTC).strftime('%Y-%m-%d %H:%M UTC')}"
     refusal_audit.refused(operation, refusal_audit.BLOCKED)
-    let_wait(operation, f"waiting: blocked by a sync window{when}", wait)
+    postpone(operation, f"waiting: blocked by a sync window{when}", wait)
     return True
 
 
-def _superseded(operation: Operation) -> None:
-    # A retry of an automated sync follows git: the commit that could not work may be mended by now.
-    if not (
-        operation.is_automated and operation.retries and not operation.is_planned
-    ) or operation.sync.get("resources"):
+def _follow_git(operation: Operation) -> None:
+    # A retry of an automated sync takes the newest revision: a later commit may fix the failure.
+    is_retry = operation.is_automated and operation.retries and not operation.is_planned
+    if not is_retry or operation.sync.get("resources"):
         return
     application = operation.application
-    if (
-        application.revisions
-        and application.revisions != operation.revisions
-        and application.sources == operation.sources
-    ):
+    if not application.revisions or application.sources != operation.sources:
+        return
+    if application.revisions != operation.revisions:
         operation.revisions = application.revisions
         Operation.objects.filter(pk=operation.pk).update(revisions=operation.revisions)
 
 
-def go_on(run: Run) -> None:
-    """Run group after group until something must be waited for, or all is done."""
+def proceed(run: Run) -> None:
+    """Run group after group until the operation has to wait or ends."""
     while True:
         _observe(run)
         _release_hooks(run)
@@ -176,12 +170,9 @@ def go_on(run: Run) -> None:
         if failed and not _failing(run) and not _has_running_hook(run):
             _begin_failing(run)
         failing = _failing(run)
-        text = waiting(
-            [s for s in run.steps if (s.phase == "SyncFail") == failing] if failing else run.steps
-        )
+        text = waiting([s for s in run.steps if not failing or s.phase == "SyncFail"])
         if text:
-            store_steps(run, text)
-            let_wait(run.operation, text, LOOK_AGAIN)
+            _wait(run, text, RECHECK_INTERVAL)
             return
         group = next_group(run.steps, failing=failing)
         if not group:
@@ -189,37 +180,38 @@ def go_on(run: Run) -> None:
             return
         if not _run_group(run, group):
             return
-        if _is_last(run, failing=failing) and not failing and _nothing_left(run):
-            _delete_hooks(run, succeeded=True)
-            store_steps(run, "")
-            finish(run.operation, Phase.SUCCEEDED, "successfully synced (all tasks run)")
+        is_last = not next_group(run.steps, failing=failing)
+        if is_last and not failing and _nothing_left(run):
+            _succeed(run, "successfully synced (all tasks run)")
             return
-        _show(run)
-        if (
-            not any(s.status == FAILED for s in run.steps)
-            and not _is_last(run, failing=failing)
-            and settings.WAVE_DELAY
-        ):
+        _refresh_application(run)
+        has_failed = any(s.status == FAILED for s in run.steps)
+        if not has_failed and not is_last and settings.WAVE_DELAY:
             text = waiting(run.steps) or "waiting before the next wave"
-            store_steps(run, text)
-            let_wait(run.operation, text, settings.WAVE_DELAY)
+            _wait(run, text, settings.WAVE_DELAY)
             return
 
 
-def _show(run: Run) -> None:
-    """Have the application compared while its operation goes on: what was applied has another status now."""
-    # The live store knows it already, so that no watch will say that it changed.
+def _wait(run: Run, text: str, delay: timedelta) -> None:
+    store_steps(run, text)
+    postpone(run.operation, text, delay)
+
+
+def _refresh_application(run: Run) -> None:
+    """Enqueue a refresh during the sync, so that the new status of what was applied shows."""
+    # The live store has the applied resources already, so the watch reports no change of them.
     Application.objects.filter(pk=run.application.pk).update(refresh_at=timezone.now())
     wake(TaskName.PROJECTS_REFRESH, run.application.pk, priority=2)
 
 
 def _has_running_hook(run: Run) -> bool:
-    # Nobody would read its result later, and its finalizer would hold it and its namespace.
+    # Its result would never be read, and its finalizer would block its own and its namespace's
+    # deletion.
     return any(s.action == HOOK and s.status == RUNNING for s in run.steps)
 
 
 def _failing(run: Run) -> bool:
-    return bool(run.operation.request.get("failing"))
+    return bool(run.operation.failure)
 
 
 def _begin_failing(run: Run) -> None:
@@ -231,16 +223,12 @@ def _begin_failing(run: Run) -> None:
         else "one or more objects failed to apply"
     )
     text = f"{what}, reason: {'; '.join(messages)}"[:1000]
-    run.operation.request = {**run.operation.request, "failing": text}
-    Operation.objects.filter(pk=run.operation.pk).update(request=run.operation.request)
-
-
-def _is_last(run: Run, *, failing: bool) -> bool:
-    return not next_group(run.steps, failing=failing)
+    run.operation.failure = text
+    Operation.objects.filter(pk=run.operation.pk).update(failure=text)
 
 
 def _nothing_left(run: Run) -> bool:
-    # Argo CD's rule: the last group, if it has no hooks, is done once it is applied; health follows by itself.
+    # As Argo CD: a last group without hooks is done once applied, whatever its health becomes.
     last = max((s.group for s in run.steps if s.phase != "SyncFail"), default=None)
     members = [s for s in run.steps if s.group == last and s.phase != "SyncFail"]
     return not any(s.status == FAILED for s in run.steps) and all(s.action != HOOK for s in members)
@@ -250,50 +238,40 @@ def _observe(run: Run) -> None:
     for number, step_ in enumerate(run.steps):
         if step_.status != RUNNING:
             continue
-        run.steps[number] = observe(step_, _look(run, step_))
+        run.steps[number] = observe(step_, _observation(run, step_))
 
 
-def _look(run: Run, step_: Step) -> Observation:
-    if step_.action == HOOK or run.target.is_home(step_.key):
-        manifest = (
-            hook_object(run, step_)
-            if step_.action == HOOK
-            else run.target.get(step_.key, step_.version)
-        )
-        if manifest is None:
-            return Observation(exists=False)
-        return Observation(exists=True, health=_hook_health(manifest))
+def _observation(run: Run, step_: Step) -> Observation:
+    if step_.action == HOOK:
+        # A finished hook that is being deleted still has a result: our finalizer holds it.
+        return _observed(hook_object(run, step_))
+    if run.target.is_home(step_.key):
+        return _observed(run.target.get(step_.key, step_.version))
     row = LiveResource.objects.filter(cluster=run.cluster, key=step_.key.text).first()
     if row is None or (step_.action == APPLY and row.body is None):
-        # The store has not seen it: the cluster itself is asked.
-        manifest = run.target.get(step_.key, step_.version)
-        if manifest is None:
-            return Observation(exists=False)
-        return Observation(exists=True, health=health.assess(manifest, live.health_scripts()))
+        # The watch has not delivered it yet: read it from the cluster.
+        return _observed(run.target.get(step_.key, step_.version))
     return Observation(exists=True, health=row.assessment, deleting=row.deleting)
 
 
-def _hook_health(manifest: Manifest) -> Any:
-    # A finished hook that something else deletes has a result all the same, while our finalizer holds it.
-    return health.assess(manifest, live.health_scripts())
+def _observed(manifest: Manifest | None) -> Observation:
+    if manifest is None:
+        return Observation(exists=False)
+    return Observation(exists=True, health=health.assess(manifest, live.health_scripts()))
 
 
 def _release_hooks(run: Run) -> None:
     for step_ in run.steps:
-        if (
-            step_.action == HOOK
-            and step_.status in (SUCCEEDED, FAILED)
-            and not run.target.is_home(step_.key)
-        ):
-            manifest = hook_object(run, step_)
-            if manifest is not None and HOOK_FINALIZER in (
-                manifest["metadata"].get("finalizers") or []
-            ):
-                run.target.drop_hook_finalizer(manifest)
+        is_done = step_.action == HOOK and step_.status in (SUCCEEDED, FAILED)
+        if not is_done or run.target.is_home(step_.key):
+            continue
+        manifest = hook_object(run, step_)
+        if manifest and HOOK_FINALIZER in (manifest["metadata"].get("finalizers") or []):
+            run.target.drop_hook_finalizer(manifest)
 
 
 def _run_group(run: Run, group: Sequence[int]) -> bool:
-    """Run the steps of one phase and wave; return whether to go on in this run."""
+    """Run the steps of one phase and wave; return False if the operation has to wait."""
     if not _prune(run, [n for n in group if run.steps[n].action == PRUNE]):
         return False
     hooks = [n for n in group if run.steps[n].action == HOOK and run.steps[n].status == PENDING]
@@ -316,15 +294,13 @@ def _run_group(run: Run, group: Sequence[int]) -> bool:
 
 
 def _wait_for_deletion(run: Run, group: Sequence[int]) -> None:
-    """Go on with a group when what it creates anew is gone."""
+    """Postpone a group until the resources that it replaces are deleted."""
     for number in group:
         if run.steps[number].status == APPLYING:
             run.steps[number] = replace(run.steps[number], status=PENDING)
-    text = next(
-        s.message for s in (run.steps[n] for n in group) if s.status == PENDING and s.message
-    )
-    store_steps(run, text)
-    let_wait(run.operation, text, timedelta(seconds=1))
+    members = [run.steps[n] for n in group]
+    text = next(s.message for s in members if s.status == PENDING and s.message)
+    _wait(run, text, timedelta(seconds=1))
 
 
 def _by_kind(run: Run, numbers: Sequence[int]) -> list[list[int]]:
@@ -338,7 +314,7 @@ def _by_kind(run: Run, numbers: Sequence[int]) -> list[list[int]]:
 
 
 def _clear_old_hooks(run: Run, numbers: Sequence[int]) -> bool:
-    """Delete the hooks of earlier operations that stand in the way; return whether the way is free."""
+    """Delete hooks that earlier operations left; return whether all of them are gone."""
     busy = []
     for number in numbers:
         step_ = run.steps[number]
@@ -348,66 +324,54 @@ def _clear_old_hooks(run: Run, numbers: Sequence[int]) -> bool:
         if old is None or annotations_of(old).get(OPERATION_ID) == operation_id(run):
             continue
         if refusal_of(run, step_) or run.reach.others(old):
-            continue  # applying it says why it is not permitted
+            continue  # the apply step reports the refusal
         run.target.drop_hook_finalizer(old)
-        if not (old["metadata"].get("deletionTimestamp")):
-            run.target.delete(
-                step_.key,
-                step_.version,
-                propagation="Background",
-                uid=old["metadata"].get("uid", ""),
-            )
+        if not old["metadata"].get("deletionTimestamp"):
+            uid = old["metadata"].get("uid", "")
+            run.target.delete(step_.key, step_.version, propagation="Background", uid=uid)
         if run.target.get(step_.key, step_.version) is not None:
             busy.append(step_.key)
     if busy:
-        text = f"waiting for deletion of hook {busy[0]}" + (
-            f" and {len(busy) - 1} more hooks" if len(busy) > 1 else ""
-        )
-        store_steps(run, text)
-        let_wait(run.operation, text, timedelta(seconds=1))
+        more = f" and {len(busy) - 1} more hooks" if len(busy) > 1 else ""
+        _wait(run, f"waiting for deletion of hook {busy[0]}{more}", timedelta(seconds=1))
     return not busy
 
 
 def _prune(run: Run, numbers: Sequence[int]) -> bool:
-    """Prune what the guard allows; return False when a confirmation is waited for."""
+    """Prune what the deletion guard allows; return False if it needs a confirmation."""
     if not numbers:
         return True
     ruling = _ruling(run)
-    waiting_for = [n for n in numbers if ruling.verdicts.get(run.steps[n].key) is Verdict.CONFIRM]
-    if waiting_for:
+    if any(ruling.verdicts.get(run.steps[n].key) is Verdict.CONFIRM for n in numbers):
         refusal_audit.refused(run.operation, ruling.message, verb="prune")
-        text = (
-            ruling.message
-            + f"; confirm with the annotation {APPROVED} or POST …/applications/{run.application.name}/confirm-deletion"
-        )
-        store_steps(run, text)
-        let_wait(run.operation, text, timedelta(minutes=5))
+        path = f"…/applications/{run.application.name}/confirm-deletion"
+        text = f"{ruling.message}; confirm with the annotation {APPROVED} or POST {path}"
+        _wait(run, text, timedelta(minutes=5))
         return False
-    policy = run.options.get("PrunePropagationPolicy", "foreground").capitalize()
     for number in numbers:
-        step_ = run.steps[number]
-        try:
-            row = LiveResource.objects.filter(cluster=run.cluster, key=step_.key.text).first()
-            kept = _why_not_pruned(run, step_, row)
-            if kept:
-                refusal_audit.refused(run.operation, f"{step_.key}: {kept}", verb="prune")
-                run.steps[number] = replace(
-                    step_, status=SUCCEEDED, result="PruneSkipped", message=kept
-                )
-                continue
-            if row is not None and not row.deleting:
-                run.target.delete(step_.key, step_.version, propagation=policy, uid=row.uid)
-            run.steps[number] = replace(step_, status=RUNNING, result="Pruned", message="pruned")
-        except Refused as refused:
-            run.steps[number] = replace(
-                step_, status=FAILED, result="SyncFailed", message=refused.message
-            )
+        run.steps[number] = _pruned(run, run.steps[number])
     store_steps(run, "")
     return True
 
 
+def _pruned(run: Run, step_: Step) -> Step:
+    """Delete the resource of a step; return the step with its result."""
+    policy = run.options.get("PrunePropagationPolicy", "foreground").capitalize()
+    try:
+        row = LiveResource.objects.filter(cluster=run.cluster, key=step_.key.text).first()
+        reason = _why_not_pruned(run, step_, row)
+        if reason:
+            refusal_audit.refused(run.operation, f"{step_.key}: {reason}", verb="prune")
+            return replace(step_, status=SUCCEEDED, result="PruneSkipped", message=reason)
+        if row is not None and not row.deleting:
+            run.target.delete(step_.key, step_.version, propagation=policy, uid=row.uid)
+    except Refused as refused:
+        return replace(step_, status=FAILED, result="SyncFailed", message=refused.message)
+    return replace(step_, status=RUNNING, result="Pruned", message="pruned")
+
+
 def _why_not_pruned(run: Run, step_: Step, row: LiveResource | None) -> str:
-    """Return why a resource is not this application's to prune any more, empty when it is."""
+    """Return why the application may not prune a resource any more, empty if it may."""
     refusal = run.reach.refusal(step_.key)
     if refusal or row is None:
         return f"ignored ({refusal})" if refusal else ""
@@ -422,9 +386,8 @@ def _ruling(run: Run) -> Ruling:
         if step_.action == PRUNE and step_.status == PENDING:
             manifest = live_state(run, step_.key)
             option = resource_options(manifest, run.options).value("Prune") if manifest else ""
-            candidates.append(
-                Candidate(step_.key, option if option in ("confirm", "false") else "")
-            )
+            option = option if option in ("confirm", "false") else ""
+            candidates.append(Candidate(step_.key, option))
     total = len(run.application.resources) or len(run.steps)
     budget = budget_from((run.project.spec.get("flotilla") or {}).get("deletion"))
     return decide_deletions(
@@ -436,27 +399,29 @@ def _ruling(run: Run) -> Ruling:
 
 
 def confirmed_since(application: Application, since: datetime) -> bool:
-    """Return whether somebody confirmed deletions of an application after a moment."""
-    text = (
-        Application.objects.filter(pk=application.pk).values_list("annotations", flat=True).first()
-        or {}
-    )
-    approved = str(text.get(APPROVED, ""))
-    # All are written to the second. A time to come, in Git for instance, would approve everything for ever.
+    """Return whether a deletion of the application was confirmed after a moment."""
+    rows = Application.objects.filter(pk=application.pk)
+    annotations = rows.values_list("annotations", flat=True).first() or {}
+    approved = str(annotations.get(APPROVED, ""))
+    # A confirmation dated in the future, in Git for instance, would approve all later deletions.
     return bool(approved) and (stamp(since) or "") <= approved <= (stamp(timezone.now()) or "")
 
 
 def _conclude(run: Run, *, failing: bool) -> None:
-    if failing:
-        text = str(run.operation.request["failing"])
-        worse = [s.message for s in run.steps if s.phase == "SyncFail" and s.status == FAILED]
-        _delete_hooks(run, succeeded=False)
-        store_steps(run, "")
-        finish(run.operation, Phase.FAILED, text + (f"\n{'; '.join(worse)}" if worse else ""))
+    if not failing:
+        _succeed(run, "successfully synced (no more tasks)")
         return
+    worse = [s.message for s in run.steps if s.phase == "SyncFail" and s.status == FAILED]
+    _delete_hooks(run, succeeded=False)
+    store_steps(run, "")
+    text = run.operation.failure + (f"\n{'; '.join(worse)}" if worse else "")
+    finish(run.operation, Phase.FAILED, text)
+
+
+def _succeed(run: Run, message: str) -> None:
     _delete_hooks(run, succeeded=True)
     store_steps(run, "")
-    finish(run.operation, Phase.SUCCEEDED, "successfully synced (no more tasks)")
+    finish(run.operation, Phase.SUCCEEDED, message)
 
 
 def _delete_hooks(run: Run, *, succeeded: bool) -> None:
@@ -485,8 +450,8 @@ def _terminate(operation: Operation) -> None:
     try:
         run = load(operation)
         for step_ in run.steps:
-            # One that a worker was about to create when it died is pending again.
             if step_.action == HOOK and step_.status not in (SUCCEEDED, FAILED):
+                # A pending hook may exist too: a worker died before it stored the step.
                 manifest = hook_object(run, step_)
                 if manifest is not None:
                     run.target.drop_hook_finalizer(manifest)
@@ -500,25 +465,23 @@ def _terminate(operation: Operation) -> None:
 
 
 def terminate(application: Application, actor: str) -> None:
-    """Ask a running operation to end.
+    """Request the termination of the running operation.
 
-    Raises: Stalled when none is running.
+    Raises: Stalled if no operation is running.
     """
+    rows = application.operations
     with transaction.atomic():
         Application.objects.filter(pk=application.pk).locked()
-        count = Operation.objects.filter(application=application, phase=Phase.RUNNING).update(
+        count = rows.filter(phase=Phase.RUNNING).update(
             phase=Phase.TERMINATING, message="operation is terminating", due_at=timezone.now()
         )
         if not count:
-            raise Stalled(
-                "NoOperation", "Unable to terminate operation. No operation is in progress"
-            )
+            text = "Unable to terminate operation. No operation is in progress"
+            raise Stalled("NoOperation", text)
         trail.record(
             actor, "terminate", "application", application.qualified_name, application.project
         )
         Application.objects.filter(pk=application.pk).bump()
         publish()
-        for pk in application.operations.filter(phase=Phase.TERMINATING).values_list(
-            "pk", flat=True
-        ):
+        for pk in rows.filter(phase=Phase.TERMINATING).values_list("pk", flat=True):
             wake(TaskName.PROJECTS_SYNC, pk, priority=1)

@@ -98,7 +98,7 @@ class ManifestsWithFiles(View):
             "sourceType": next((t for t in desired.source_types if t), ""),
         }
         if flag(request, "compare"):
-            ask = Ask.ONCE if is_trusted else Ask.NOT
+            ask = Ask.REUSE if is_trusted else Ask.NEVER
             compared = comparison(
                 application, desired, context_cluster, project.spec, narrow=True, ask=ask
             )

@@ -30,7 +30,7 @@ def application(idle_hub, repo):
 def test_a_request_during_a_look_is_answered_by_the_next(application):
     refresh.request_refresh(application)
     looking = Application.objects.get(pk=application.pk)
-    outcome = refresh.look(looking)
+    outcome = refresh.evaluate(looking)
     refresh.request_refresh(application, "hard")
 
     status.write(looking, outcome, looking.refresh_at)
@@ -44,7 +44,7 @@ def test_a_request_during_a_look_is_answered_by_the_next(application):
 
 def test_a_change_of_the_spec_during_a_look_makes_it_worthless(application):
     looking = Application.objects.get(pk=application.pk)
-    outcome = refresh.look(looking)
+    outcome = refresh.evaluate(looking)
     Application.objects.filter(pk=application.pk).update(generation=9)
 
     status.write(looking, outcome, looking.refresh_at)
@@ -140,7 +140,7 @@ def test_a_look_that_was_held_up_does_not_overwrite_a_newer(
     name = app(repo, sandbox, namespace)
     hub.wait_status(name, "OutOfSync")
     application = Application.objects.get(name=name)
-    late = refresh.look(application)
+    late = refresh.evaluate(application)
     hub.post(f"/api/v1/applications/{name}/sync")
     hub.wait_operation(name)
     hub.wait_status(name, "Synced", "Healthy")

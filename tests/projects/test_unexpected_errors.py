@@ -23,12 +23,12 @@ def refreshed(conditions=()):
     application = Application(
         name="a", namespace="n", annotations={}, conditions=list(conditions), sync_status="Synced"
     )
-    return refresh.look(application)
+    return refresh.evaluate(application)
 
 
 @pytest.fixture(autouse=True)
 def faulty(monkeypatch):
-    monkeypatch.setattr(refresh, "_look", fail)
+    monkeypatch.setattr(refresh, "_evaluate", fail)
 
 
 def test_a_fault_is_a_condition_that_tells_nothing_of_the_hub(caplog):
@@ -53,7 +53,7 @@ def test_a_fault_that_stays_is_tried_less_and_less_often(minutes, wait):
 
     outcome = refreshed([{"type": kind, "message": text, "lastTransitionTime": since}])
 
-    assert outcome.look_again.total_seconds() == pytest.approx(wait * 60, abs=5)
+    assert outcome.retry_after.total_seconds() == pytest.approx(wait * 60, abs=5)
 
 
 def test_what_cannot_be_written_is_a_condition_too(monkeypatch, db):
@@ -67,7 +67,7 @@ def test_what_cannot_be_written_is_a_condition_too(monkeypatch, db):
         if len(written) == 1:
             fail()
 
-    monkeypatch.setattr(refresh, "look", lambda _row: Outcome())
+    monkeypatch.setattr(refresh, "evaluate", lambda _row: Outcome())
     monkeypatch.setattr(refresh, "write", write)
 
     assert refresh.refresh(application.pk)
