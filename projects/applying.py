@@ -1,4 +1,4 @@
-"""Carry out one step of a sync: apply a resource or a hook, and wait for what makes the next step possible."""
+"""Carry out one step of a sync: apply a resource or run a hook."""
 
 import time
 from collections.abc import Mapping
@@ -16,20 +16,20 @@ from hub.engine.prerequisites import Refusal, prerequisite_of
 from hub.engine.resource import Manifest, annotations_of, with_metadata
 from hub.engine.status import Health
 from projects import refusal_audit
-from projects.destination import Going
+from projects.destination import PendingDeletion
 from projects.planning import Run, is_forced, live_state, manifest_of, manifest_to_send, refusal_of
 
 OPERATION_ID = "flotilla.io/operation-id"
 
 SETTLE_SECONDS = 10.0
-"""So long a refusal may last that an earlier step of the plan is about to change: a quota that was raised, a schema."""
+"""How long to retry a refusal that an earlier step is about to resolve, such as a quota."""
 
 
 def execute(run: Run, number: int, until: float) -> Step:
-    """Apply the resource or hook of a step, and return the step as it is then.
+    """Apply the resource or hook of a step, and return the step with its new state.
 
-    A step that waits until something is gone stays pending. Units: `until` as `time.monotonic`; refusals that an
-    earlier step may change are tried again before.
+    A step that waits for the deletion of a resource stays pending. Units: `until` as
+    `time.monotonic`: refusals that an earlier step may resolve are retried until then.
     """
     step_ = run.steps[number]
     manifest = manifest_of(run, step_)
@@ -44,8 +44,8 @@ def execute(run: Run, number: int, until: float) -> Step:
         try:
             apply = _apply_hook if step_.action == HOOK else _apply
             return apply(run, step_, manifest)
-        except Going as going:
-            return replace(step_, status=PENDING, message=str(going))
+        except PendingDeletion as pending:
+            return replace(step_, status=PENDING, message=str(pending))
         except Stalled as error:
             return _failed(step_, error.message)
         except Refused as refused:
@@ -71,7 +71,7 @@ def _apply(run: Run, step_: Step, manifest: Manifest) -> Step:
             manifest_to_send(run, manifest, current), options, current, force=run.force
         )
     except Refused as refused:
-        # To replace a Job is a change of what may not change, also where nothing is different.
+        # A Job cannot be replaced, even if nothing differs.
         if refused.status == 422 and step_.synced and options.has("Replace"):
             return _applied(step_, "unchanged")
         raise
@@ -113,7 +113,7 @@ def _schemas(definition: Manifest | None) -> dict[str, Any]:
 def _changed(
     current: Manifest | None, result: Manifest, published: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the versions of a definition whose schema is another now, with what was published of them before."""
+    """Return the versions of a definition with a new schema, and the hash published before."""
     old = _schemas(current)
     return {
         version: published.get(version, "")
@@ -125,9 +125,9 @@ def _changed(
 def _await_definition(
     run: Run, step_: Step, definition: Manifest, changed: Mapping[str, str]
 ) -> None:
-    """Give a definition some seconds to be established, and its versions and schemas to be served.
+    """Wait for a definition to be established, and for its versions and schemas to be served.
 
-    What comes next may need them. Source: as Argo CD, which waits three seconds, and is not stopped by it.
+    Later steps may need them. Source: as Argo CD, which waits three seconds and then continues.
     """
     until = time.monotonic() + (SETTLE_SECONDS if changed else 3)
     while not _is_served(run, step_, definition, changed) and time.monotonic() < until:
@@ -154,12 +154,12 @@ def _is_served(run: Run, step_: Step, definition: Manifest, changed: Mapping[str
 
 
 def operation_id(run: Run) -> str:
-    """Return the mark of the hooks of this attempt of an operation."""
+    """Return the id that hooks of this attempt of an operation are annotated with."""
     return f"{run.operation.pk}-{run.operation.retries}"
 
 
 def hook_object(run: Run, step_: Step) -> Manifest | None:
-    """Return the hook that this attempt of the operation created, None when there is none."""
+    """Return the hook that this attempt of the operation created, None if it did not."""
     manifest = run.target.get(step_.key, step_.version)
     if manifest is None or annotations_of(manifest).get(OPERATION_ID) != operation_id(run):
         return None
@@ -168,7 +168,7 @@ def hook_object(run: Run, step_: Step) -> Manifest | None:
 
 def _apply_hook(run: Run, step_: Step, manifest: Manifest) -> Step:
     if hook_object(run, step_) is not None:
-        # A worker created it and died: it is not run twice.
+        # A worker that died has created it: it does not run twice.
         return replace(step_, status=RUNNING)
     _require_free(run, step_, run.target.get(step_.key, step_.version))
     mark = None if run.target.is_home(step_.key) else HOOK_FINALIZER
@@ -182,14 +182,14 @@ def _apply_hook(run: Run, step_: Step, manifest: Manifest) -> Step:
 
 
 def marked(manifest: Manifest, run: str, finalizer: str | None) -> Manifest:
-    """Return a hook with the mark of the run that it belongs to, held until its result was read."""
+    """Return a hook with the id of its run, and a finalizer until its result is read."""
     finalizers = [*(manifest["metadata"].get("finalizers") or []), *filter(None, [finalizer])]
     annotations = {**annotations_of(manifest), OPERATION_ID: run}
     return with_metadata(manifest, annotations=annotations, finalizers=finalizers or None)
 
 
 def _require_free(run: Run, step_: Step, current: Manifest | None) -> None:
-    """Return if no other application has what a hook is called: hooks replace and delete what they find."""
+    """Check that no other application manages the hook's name, as hooks replace what they find."""
     other = run.reach.others(current) if current is not None else ""
     if other:
         raise Forbidden(

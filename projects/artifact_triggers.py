@@ -19,7 +19,7 @@ from projects.triggers import mark_due
 Resolved = dict[tuple[str, str, str, str], str]
 
 
-def hand_on(pk: int) -> None:
+def propagate(pk: int) -> None:
     """Make due the applications and sets whose version or digest may be another one now.
 
     Only those whose resolved revision differs are looked at; each question is asked once for all.

@@ -1,8 +1,14 @@
-"""What pages can be about: each object that changed is told by keys, to pages that are about one of them and whose reader may see it.
+"""Topics of live updates: the keys under which changes are published to pages.
 
-Keys: `clusters` and `clusters:12` for a kind and for one object by its row, the same for `projects`, `repositories` and `sets`;
-applications have `applications`, `on:ROW` for their cluster, `in:PROJECT`, and `children` and `children:NAMESPACE/SET` where a set made them.
-Of `notices` every page hears. Pages about `access` look again whenever policies, roles, grants or accounts change.
+A page subscribes to keys, and receives a change if it has one of them and its reader may see the
+object.
+
+- `clusters` and `clusters:12`: all of a kind, or one object by row id; likewise `projects`,
+`repositories` and `sets`
+- `applications`, `on:ROW` (of a cluster), `in:PROJECT`, `children` and `children:NAMESPACE/SET`
+(of application sets)
+- `notices`: received by every page
+- `access`: published when policies, roles, grants or accounts change
 """
 
 from collections.abc import Callable, Iterable
@@ -22,31 +28,31 @@ from projects.specs import find_cluster
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """An object that changed, or is gone."""
+    """A change or deletion of an object."""
 
     pk: int
     version: int
     rbac_object: str
     where: Where | None = None
     resource: str = "applications"
-    """Empty for what everybody who is signed in may know."""
+    """The RBAC resource, empty for what every signed-in user may know."""
     keys: frozenset[str] = frozenset()
     drawn: dict[str, str] = field(default_factory=dict)
-    """The row of an application by view, for the views of who watches it."""
+    """The rendered row of an application, for each view that shows it."""
     gone: bool = False
 
 
 class Topic(NamedTuple):
-    """A kind of object that pages are about."""
+    """A kind of object that pages subscribe to."""
 
     model: type[Model]
     resource: str
     kind: str
-    """As its tombstones call it."""
+    """The kind in its tombstones."""
     place: Callable[[Any], tuple[str, Where | None]]
-    """What policies call an object, and the cluster that it is about."""
+    """Return the RBAC name of an object, and the cluster that it concerns."""
     revive: Callable[[Tombstone], Any]
-    """Return the object that is gone, as far as policies need it."""
+    """Return a deleted object with the fields that RBAC needs."""
 
 
 TOPICS: dict[str, Topic] = {
@@ -76,18 +82,18 @@ TOPICS: dict[str, Topic] = {
 
 
 def changes_of(name: str, after: int, through: int) -> Iterable[Change]:
-    """Return what changed of a topic between two versions."""
+    """Return the changes of a topic between two versions."""
     topic = TOPICS[name]
 
-    def told(row: Any, pk: int, version: int, *, gone: bool = False) -> Change:
+    def change(row: Any, pk: int, version: int, *, gone: bool = False) -> Change:
         keys = frozenset({name, f"{name}:{pk}"})
         return Change(pk, version, *topic.place(row), topic.resource, keys, gone=gone)
 
     rows: Any = topic.model._default_manager
     for row in rows.filter(resource_version__gt=after, resource_version__lte=through):
-        yield told(row, row.pk, row.resource_version)
+        yield change(row, row.pk, row.resource_version)
     for stone in tombstones(topic.kind, after, through):
-        yield told(topic.revive(stone), stone.row or 0, stone.resource_version, gone=True)
+        yield change(topic.revive(stone), stone.row or 0, stone.resource_version, gone=True)
 
 
 def notices_since(after: int, through: int) -> list[Change]:
@@ -100,14 +106,14 @@ def notices_since(after: int, through: int) -> list[Change]:
 
 
 def tombstones(kind: str, after: int, through: int) -> Iterable[Tombstone]:
-    """Return what went of a kind between two versions."""
+    """Return the deletions of a kind between two versions."""
     return Tombstone.objects.filter(
         kind=kind, resource_version__gt=after, resource_version__lte=through
     )
 
 
 def applications_gone(stones: Iterable[Tombstone]) -> list[Change]:
-    """Return the changes that the ends of applications are; each cluster is looked up once."""
+    """Return the deletions of applications as changes; each cluster is loaded once."""
     places: dict[str, Where | None] = {}
     return [_application_gone(stone, places) for stone in stones]
 
@@ -139,7 +145,7 @@ def _where(manifest: dict[str, Any], places: dict[str, Where | None]) -> Where |
 
 
 def keys_of(application: Application) -> frozenset[str]:
-    """Return the keys by which pages are about an application that they do not show."""
+    """Return the keys under which changes of an application are published."""
     keys = {"applications", f"in:{application.project}"}
     if application.cluster_id:
         keys.add(f"on:{application.cluster_id}")

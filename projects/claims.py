@@ -1,7 +1,8 @@
-"""Claim work by a conditional update, and keep the claim alive while the work lasts.
+"""Claim rows by a conditional update, and renew the claim while the work lasts.
 
-A worker that dies stops renewing; after the lease another one takes over. A claim is known by the moment that was
-written: who was held up for longer than the lease neither prolongs nor ends the claim of the one who took over.
+A worker that dies stops renewing, and after the lease another worker may claim the row. A claim
+is identified by the time that it wrote: a worker that was stalled for longer than the lease can
+neither renew nor release the claim of its successor.
 """
 
 import contextlib
@@ -24,14 +25,14 @@ RENEW_SECONDS = 7.0
 
 @dataclass(eq=False)
 class Claim:
-    """A row that is held; `written` are the moments of which one is in the database."""
+    """A claimed row; `written` are the lease times of which one is in the database."""
 
     model: type[models.Model]
     pk: Any
     written: list[datetime]
 
     def write(self, until: datetime | None) -> bool:
-        """Prolong or end the claim; return whether it was still this one's."""
+        """Renew or release the claim; return False if another worker has it by now."""
         rows = self.model._default_manager.filter(pk=self.pk, claimed_until__in=self.written)
         return bool(rows.update(claimed_until=until))
 
@@ -44,9 +45,9 @@ _thread: threading.Thread | None = None
 
 @contextlib.contextmanager
 def claim(model: type[models.Model], pk: Any, *, when: Q | None = None) -> Iterator[bool]:
-    """Claim a row that nobody holds; yields whether that worked. The caller's last write ends the claim.
+    """Claim a row that is free and matches `when`; yields whether it was claimed.
 
-    Shapes: the model has a `claimed_until` column.
+    The claim ends with the block. Shapes: the model has a `claimed_until` column.
     """
     now = timezone.now()
     free = Q(claimed_until__isnull=True) | Q(claimed_until__lt=now)
@@ -84,17 +85,17 @@ def _renew() -> None:
         threading.Event().wait(RENEW_SECONDS)
         with _lock:
             held = list(_held)
-        with contextlib.suppress(Exception):  # the next round tries again, well within the lease
+        with contextlib.suppress(Exception):  # the next round retries, well within the lease
             close_old_connections()
             prolong(held)
         connections.close_all()
 
 
 def prolong(held: Iterable[Claim]) -> None:
-    """Keep claims for another lease; one that was given back while this waited for the database stays free."""
+    """Renew claims for another lease; a claim that is released meanwhile stays free."""
     until = timezone.now() + LEASE
     for one in held:
-        # Known before it is written: who gives the claim back meanwhile finds either moment.
+        # Added before the write, so that a release at the same time matches either lease time.
         one.written = [*one.written, until]
         if one.write(until):
             one.written = [until]

@@ -334,7 +334,7 @@ def _refused_pair(key: ResourceKey, target: Manifest) -> Pair:
 
 
 def _without_data(pair: Pair) -> Pair:
-    """Return a pair that discloses only the sync status: another application manages the resource."""
+    """Return a pair that discloses only the sync status of another application's resource."""
     state = ResourceState(
         pair.key, pair.state.version, pair.state.status, exists=True, wave=pair.state.wave
     )

@@ -1,4 +1,4 @@
-"""Change resources of a destination: a cluster, or the hub itself for its own kinds."""
+"""Apply and delete resources of a destination: a cluster, or the hub for its own kinds."""
 
 import contextlib
 from collections.abc import Mapping
@@ -29,39 +29,37 @@ def _no_jq(_expression: str, value: Any) -> Any:
     return value
 
 
-_CLIENT_SIDE = (
+_CLIENT_SIDE_MANAGERS = (
     "kubectl-client-side-apply",
     "kubectl-create",
     "kubectl-edit",
     "argocd-controller",
     "argocd-application-controller",
 )
-
-
-_KEPT = ("CustomResourceDefinition", "Namespace")
-"""Deleting one would delete what others have in it: these are only ever updated."""
+_NEVER_RECREATED = ("CustomResourceDefinition", "Namespace")
+"""Kinds whose deletion would delete resources of others: they are only updated."""
 _DATA = ("PersistentVolumeClaim", "PersistentVolume")
 _GENERATED = 5
 """Characters that an API server appends to `generateName`."""
 
 
-class Going(Exception):
-    """A resource that is created anew is still there: it goes first."""
+class PendingDeletion(Exception):
+    """A resource that is being recreated still exists."""
 
     def __init__(self, key: ResourceKey) -> None:
-        super().__init__(f"waiting for deletion of {key}, to create it anew")
+        super().__init__(f"waiting for deletion of {key} before it is recreated")
 
 
 def _may_recreate(kind: Kind, options: ResourceOptions) -> bool:
-    # What holds data is recreated only where its own manifest says so.
+    # Volumes are only recreated if their own manifest says Force=true.
     if kind.kind in _DATA and not kind.group:
         return options.own.get("Force") == "true"
-    return kind.kind not in _KEPT
+    return kind.kind not in _NEVER_RECREATED
 
 
-def _require_staying(manifest: Manifest, current: Manifest | None, *, force: bool) -> None:
+def _require_not_deleting(manifest: Manifest, current: Manifest | None, *, force: bool) -> None:
     if force and current is not None and current["metadata"].get("deletionTimestamp"):
-        raise Going(resource_key(manifest))
+        raise PendingDeletion(resource_key(manifest))
 
 
 def _with_own_name(message: str, prefix: str, name: str) -> str:
@@ -71,7 +69,7 @@ def _with_own_name(message: str, prefix: str, name: str) -> str:
 
 
 def _updated_by(current: Manifest, managers: set[str]) -> list[int]:
-    """Return which entries of managedFields are updates by one of the managers, those of subresources left out."""
+    """Return the indexes of managedFields entries that are updates by one of the managers."""
     entries = (current.get("metadata") or {}).get("managedFields") or []
     return [
         n
@@ -83,39 +81,39 @@ def _updated_by(current: Manifest, managers: set[str]) -> list[int]:
 
 
 def _removals(numbers: list[int]) -> list[dict[str, Any]]:
-    # From the last one on: each removal moves those behind it.
+    # In reverse order, as each removal shifts the entries behind it.
     return [{"op": "remove", "path": f"/metadata/managedFields/{n}"} for n in reversed(numbers)]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the resources of an application are changed."""
+    """The destination in which an application's resources are changed."""
 
     cluster: Cluster
     migrate: bool = True
     migration_manager: str = ""
     as_user: str | Stalled = ""
-    """Whom the requests impersonate, empty for the hub itself; or why there is nobody."""
+    """The user to impersonate, empty for the hub itself; or why there is none."""
     author: Author | None = None
-    """On whose behalf the hub's own kinds are written: without one they are not."""
+    """Who writes the hub's own kinds: they are refused without an author."""
 
     @property
     def user(self) -> str:
-        """The user of dry runs; where there is none nothing is applied, whatever they say."""
+        """The user of dry runs; without a valid user nothing is applied, whatever they return."""
         return "" if isinstance(self.as_user, Stalled) else self.as_user
 
     @property
     def connection(self) -> Connection:
         """The connection to the cluster.
 
-        Raises: Stalled where the project names no service account to act as.
+        Raises: Stalled if the project names no service account to impersonate.
         """
         if isinstance(self.as_user, Stalled):
             raise self.as_user
         return connect(self.cluster, self.as_user)
 
     def published(self, group: str) -> dict[str, str]:
-        """Return the hash of the schemas that the cluster publishes of each version of a group."""
+        """Return the published schema hash of each version of an API group."""
         prefix = f"apis/{group}/"
         try:
             paths = self.connection.request("GET", "/openapi/v3").get("paths") or {}
@@ -134,19 +132,17 @@ class Target:
     def kind(self, manifest: Manifest) -> Kind:
         """Return how the cluster serves a manifest's kind.
 
-        Raises: Refused 404 when it does not.
+        Raises: Refused with status 404 if it does not.
         """
         found = kind_of(self.connection, manifest)
         if found is None:
-            raise Refused(
-                404,
-                "NotFound",
-                f"The Kubernetes API could not find {manifest['apiVersion']}/{manifest['kind']}; is its CustomResourceDefinition installed?",
-            )
+            name = f"{manifest['apiVersion']}/{manifest['kind']}"
+            text = f"The Kubernetes API could not find {name}"
+            raise Refused(404, "NotFound", f"{text}; is its CustomResourceDefinition installed?")
         return found
 
     def get(self, key: ResourceKey, version: str = "") -> Manifest | None:
-        """Return a live resource, asked of the cluster itself."""
+        """Return a live resource, read from the cluster."""
         if self.is_home(key):
             return in_cluster.get(key.kind, key.namespace, key.name)
         kind = self.connection.kind(key.group, key.kind, version) or self.connection.kind(
@@ -163,14 +159,14 @@ class Target:
         dry_run: bool = False,
         force: bool = False,
     ) -> Manifest:
-        """Bring a resource to what a manifest says, and return it; the live store learns it at once.
+        """Apply a manifest and return the resource; the live store is updated at once.
 
         Raises: Refused with the server's reason, without the content of a Secret.
         """
         key = resource_key(manifest)
         if self.is_home(key):
             return in_cluster.apply(manifest, self.author, dry_run=dry_run)
-        manifest = self._once(manifest)
+        manifest = self._without_duplicates(manifest)
         if dry_run:
             DRY_RUNS.labels(self.cluster.server, "sync").inc()
         try:
@@ -189,7 +185,7 @@ class Target:
             self._learn(manifest, result, options)
         return result
 
-    def _once(self, manifest: Manifest) -> Manifest:
+    def _without_duplicates(self, manifest: Manifest) -> Manifest:
         type_ = self.type_of(manifest)
         try:
             return without_duplicates(manifest, type_)[0] if type_ else manifest
@@ -197,15 +193,15 @@ class Target:
             raise Refused(422, "Invalid", str(error)) from error
 
     def _learn(self, manifest: Manifest, result: Manifest, options: ResourceOptions) -> None:
-        """Remember what the server made of a manifest: the next comparison need not ask."""
-        # It is applied, whatever shape the answer has.
+        """Cache the applied result, so that the next comparison needs no dry run."""
+        # The resource is applied, even if its answer cannot be compared.
         with contextlib.suppress(EngineError):
             type_ = self.type_of(manifest)
             comparison = compare_locally(manifest, result, CompareSettings(), _no_jq, type_)
             dry_runs.learn(self.cluster, self.user, comparison, validate=options.validate)
 
     def type_of(self, manifest: Manifest) -> Type | None:
-        """Return what the cluster says of a manifest's kind, None when it says nothing."""
+        """Return the type that the cluster publishes for a manifest's kind, if any."""
         group, version = split_api_version(manifest["apiVersion"])
         name = (group, version, manifest["kind"])
         return types_of(self.cluster, [name]).get(name)
@@ -225,7 +221,7 @@ class Target:
         if self.migrate and current is not None and not dry_run:
             self._migrate(kind, current)
         try:
-            _require_staying(manifest, current, force=force)
+            _require_not_deleting(manifest, current, force=force)
             return self.connection.apply(kind, manifest, dry_run=dry_run, validate=options.validate)
         except Refused as refused:
             if force and refused.status in (409, 422) and _may_recreate(kind, options):
@@ -262,20 +258,17 @@ class Target:
                     raise
                 current = fresh
         else:
-            raise Refused(
-                409,
-                "Conflict",
-                f"{kind.kind} {manifest['metadata']['name']} keeps being changed: sync again",
-            )
+            text = f"{kind.kind} {manifest['metadata']['name']} keeps being changed: sync again"
+            raise Refused(409, "Conflict", text)
         return result if dry_run else self._as_applied(kind, manifest, options, result)
 
     def _as_applied(
         self, kind: Kind, manifest: Manifest, options: ResourceOptions, replaced: Manifest
     ) -> Manifest:
-        """Have what was replaced be ours by an apply alone: then a field that leaves Git is ours to remove.
+        """Apply a replaced resource, so that all fields are owned by Apply only.
 
-        A server keeps a field that is left out of an apply where an update is noted to have set it too, even one of
-        the same manager, or of kubectl before us. All that is there now is stated, or a default, which belongs to nobody.
+        A server keeps a field that is removed from an apply if an earlier update, of this manager
+        or of kubectl, owns it as well. After a replace every field is stated or a default.
         """
         result = replaced
         with contextlib.suppress(Refused):
@@ -286,7 +279,7 @@ class Target:
     def _without_updates(self, kind: Kind, applied: Manifest) -> Manifest:
         managers = {MANAGER, *(self._migrated if self.migrate else ())}
         found: Manifest | None = applied
-        # Controllers write the status of what was replaced a moment ago.
+        # Controllers may write the status of the replaced resource at the same time.
         for _ in range(5):
             updated = _updated_by(found, managers) if found else []
             if not found or not updated:
@@ -320,7 +313,8 @@ class Target:
     def _write_unchecked(
         self, kind: Kind, manifest: Manifest, current: Manifest | None, *, dry_run: bool
     ) -> Manifest:
-        # Server-side apply knows no unknown fields; Validate=false asks for what an update does with them.
+        # Server-side apply rejects unknown fields; with Validate=false, as on an update, they are
+        # dropped.
         if current is None:
             return self.connection.create(kind, manifest, dry_run=dry_run, validate=False)
         type_ = self.type_of(manifest) or OBJECT
@@ -330,11 +324,12 @@ class Target:
     def _recreate(
         self, kind: Kind, manifest: Manifest, options: ResourceOptions, *, dry_run: bool
     ) -> Manifest:
-        """Delete a resource, wait until it is gone with what depends on it, and create it.
+        """Delete a resource, wait until it and its dependents are gone, and create it.
 
-        Raises: Refused when it could not be created: then nothing is deleted. Going while the old one is there.
+        Raises: Refused if it could not be created, and then nothing is deleted; PendingDeletion
+            while the old resource exists.
         """
-        self._try_anew(kind, manifest, options)
+        self._try_create(kind, manifest, options)
         if dry_run:
             return manifest
         found = self._fresh(kind, manifest)
@@ -344,13 +339,13 @@ class Target:
             if not metadata.get("deletionTimestamp"):
                 self.connection.delete(kind, *place, uid=metadata["uid"])
             if self.connection.get(kind, *place) is not None:
-                raise Going(resource_key(manifest))
+                raise PendingDeletion(resource_key(manifest))
         return self.connection.apply(kind, manifest, validate=options.validate)
 
-    def _try_anew(self, kind: Kind, manifest: Manifest, options: ResourceOptions) -> None:
-        """Ask the API server whether it would create a resource that has another name now.
+    def _try_create(self, kind: Kind, manifest: Manifest, options: ResourceOptions) -> None:
+        """Run a dry run that creates the resource under another name.
 
-        Only what it says against the manifest itself counts: the old one may stand in the way of the new one.
+        Only errors of the manifest itself count: others may be caused by the existing resource.
         """
         metadata = {k: v for k, v in manifest["metadata"].items() if k != "name"}
         metadata["generateName"] = manifest["metadata"]["name"][:50] + "-"
@@ -372,12 +367,12 @@ class Target:
 
     @property
     def _migrated(self) -> set[str]:
-        """The managers whose updates become ours."""
-        return {*_CLIENT_SIDE, self.migration_manager} - {""}
+        """The managers whose fields the hub takes over."""
+        return {*_CLIENT_SIDE_MANAGERS, self.migration_manager} - {""}
 
     def _migrate(self, kind: Kind, current: Manifest) -> None:
-        # The first server-side apply of what kubectl or another hub applied: their ownership becomes ours,
-        # or fields that leave git later would stay.
+        # On the first server-side apply, take over the fields of kubectl or Argo CD: a field that
+        # is later removed from Git would otherwise stay.
         if owned_fields(current) is not None:
             return
         theirs = _updated_by(current, self._migrated)
@@ -413,7 +408,7 @@ class Target:
         uid: str = "",
         force: bool = False,
     ) -> None:
-        """Ask for the deletion of a resource. Callers have passed the deletion guard.
+        """Delete a resource; callers have passed the deletion guard.
 
         Raises: Refused.
         """
@@ -429,7 +424,7 @@ class Target:
             )
 
     def drop_hook_finalizer(self, manifest: Manifest) -> None:
-        """Let a hook go: its result was read."""
+        """Remove the hook finalizer, once the result of the hook has been read."""
         finalizers = (manifest.get("metadata") or {}).get("finalizers") or []
         if HOOK_FINALIZER not in finalizers:
             return

@@ -1,4 +1,4 @@
-"""The hub as a destination: its own kinds, applied to `in-cluster`, become rows here."""
+"""The destination `in-cluster`: the hub itself, which stores its own kinds as rows."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -22,9 +22,10 @@ ACTOR = "app of apps"
 
 
 class Served(NamedTuple):
-    """How a kind of another app is read, written and deleted.
+    """How the hub reads, saves and deletes a kind of another Django app.
 
-    Shapes: `get(namespace, name)`; `save(manifest, dry_run)` raises Invalid or Conflict; `delete(namespace, name)`.
+    Shapes: `get(namespace, name)`; `save(manifest, dry_run)` raises Invalid or Conflict;
+        `delete(namespace, name)`.
     """
 
     get: Callable[[str, str], Manifest | None]
@@ -36,12 +37,12 @@ _others: dict[str, Served] = {}
 
 
 def serve(kind: str, how: Served) -> None:
-    """Let an app have its kind applied to the hub."""
+    """Register a kind that can be applied to the hub."""
     _others[kind] = how
 
 
 def get(kind: str, namespace: str, name: str) -> Manifest | None:
-    """Return one of the hub's own resources, None when there is none."""
+    """Return one of the hub's own resources, None if it does not exist."""
     if kind == "Application":
         row = (
             Application.objects.select_related("cluster", "operation")
@@ -59,7 +60,7 @@ def get(kind: str, namespace: str, name: str) -> Manifest | None:
 
 
 def _with_owner(manifest: Manifest) -> Manifest:
-    # The hub owns every field of its own kinds, so that what leaves git leaves the row too.
+    # The hub owns every field of its own kinds: a field that is removed in Git is removed here.
     body = {k: v for k, v in manifest.items() if k not in ("status", "operation")}
     entry = {"manager": MANAGER, "operation": "Apply", "fieldsV1": applied_fields(body)}
     return {**manifest, "metadata": {**manifest["metadata"], "managedFields": [entry]}}
@@ -72,7 +73,7 @@ def _name_of(manifest: Manifest) -> Name:
 
 
 class _Change(NamedTuple):
-    """What applying a manifest would make of a resource."""
+    """The result of applying a manifest, before it is saved."""
 
     name: Name
     current: Manifest | None
@@ -80,7 +81,7 @@ class _Change(NamedTuple):
 
     @property
     def is_none(self) -> bool:
-        """Whether all is there already: then nothing is written, and nobody's right is asked for."""
+        """Whether nothing would change: then nothing is written and no permission is needed."""
         return self.current is not None and _written(self.current) == _written(self.merged)
 
 
@@ -102,13 +103,13 @@ def _change(manifest: Manifest) -> _Change:
 
 
 def why_not(manifest: Manifest, author: Author) -> str:
-    """Return the rule against applying one of the hub's own resources, empty when there is none."""
+    """Return why one of the hub's own resources must not be applied, empty if it may be."""
     change = _change(manifest)
     return "" if change.is_none else refusal(author, change.name, change.merged, change.current)
 
 
 def why_keep(key: ResourceKey, author: Author) -> str:
-    """Return the rule against deleting one of the hub's own resources, empty when there is none."""
+    """Return why one of the hub's own resources must not be deleted, empty if it may be."""
     name = Name(key.kind, key.namespace, key.name)
     current = get(*name)
     return refusal(author, name, None, current) if current else ""
@@ -116,14 +117,14 @@ def why_keep(key: ResourceKey, author: Author) -> str:
 
 def _refuse(author: Author | None, action: str, name: Name, reason: str) -> None:
     if author is None:
-        raise Refused(403, "Forbidden", f"{name}: nobody is known on whose behalf it is written")
+        raise Refused(403, "Forbidden", f"{name}: the hub's own kinds need a known author")
     if reason:
         record_refusal(author, action, name, reason)
         raise Refused(403, "Forbidden", f"{name}: {reason}")
 
 
 def check(manifest: Manifest, author: Author | None) -> None:
-    """Return if one of the hub's own resources may be applied; a refusal is recorded.
+    """Check that one of the hub's own resources may be applied, and record a refusal.
 
     Raises: Refused naming the resource and the rule.
     """
@@ -135,7 +136,7 @@ def check(manifest: Manifest, author: Author | None) -> None:
 
 
 def apply(manifest: Manifest, author: Author | None, *, dry_run: bool = False) -> Manifest:
-    """Create or change one of the hub's own resources, if its author may, and return it.
+    """Create or update one of the hub's own resources, and return it.
 
     Raises: Refused, as an API server would.
     """
@@ -166,13 +167,10 @@ def _save(change: _Change, *, dry_run: bool) -> Manifest:
     _check_limits(wanted)
     if dry_run:
         return merged
-    row = (
-        Application.objects.filter(namespace=wanted.namespace, name=wanted.name).first()
-        if change.current
-        else None
-    )
+    rows = Application.objects.filter(namespace=wanted.namespace, name=wanted.name)
+    row = rows.first() if change.current else None
     if row is not None and change.current is not None and row.project != project_in(change.current):
-        raise Conflict(f"{change.name} was moved by somebody else at the same moment")
+        raise Conflict(f"{change.name} was moved to another project at the same time: sync again")
     if row is None:
         row, _new = applications.create(wanted, ACTOR)
     else:
@@ -189,7 +187,7 @@ def _save(change: _Change, *, dry_run: bool) -> Manifest:
 
 
 def _check_limits(wanted: applications.Wanted) -> None:
-    """Return if the project of an application permits it; what it lacks otherwise is said when it is looked at.
+    """Check that the project permits an application; other problems become its conditions.
 
     Raises: Invalid.
     """
@@ -203,7 +201,7 @@ def _check_limits(wanted: applications.Wanted) -> None:
 
 
 def delete(kind: str, namespace: str, name: str, author: Author | None) -> None:
-    """Ask for the deletion of one of the hub's own resources, if its author may; an application cascades if its finalizers say so.
+    """Request the deletion of one of the hub's own resources; finalizers decide the cascade.
 
     Raises: Refused, as an API server would.
     """

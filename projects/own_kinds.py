@@ -1,7 +1,8 @@
-"""Who may have the hub's own kinds written from Git.
+"""Access rules for the hub's own kinds when they are applied from Git.
 
-An application whose destination is the hub applies applications, sets and projects to it. What its project
-permits bounds that, as it bounds everything else; what reaches beyond the project needs an administrator.
+An application whose destination is the hub applies applications, sets and projects to it. Its
+project limits what it may write, as for any other kind; anything beyond that project needs an
+administrator.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,7 @@ _RESOURCES = {"Application": "applications", "ApplicationSet": "applicationsets"
 
 
 class Name(NamedTuple):
-    """What one of the hub's own resources is called."""
+    """The identity of one of the hub's own resources."""
 
     kind: str
     namespace: str
@@ -42,7 +43,7 @@ class Name(NamedTuple):
         return f"{self.kind} {self.namespace}/{self.name}"
 
     def in_project(self, project: str) -> str:
-        """Return what policies call it, in a project."""
+        """Return its name in RBAC rules, for a project."""
         if self.namespace == settings.NAMESPACE:
             return f"{project}/{self.name}"
         return f"{project}/{self.namespace}/{self.name}"
@@ -50,24 +51,24 @@ class Name(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """On whose behalf the hub's own kinds are written: an application, and who started its operation."""
+    """Who writes the hub's own kinds: an application, and the person who started its operation."""
 
     application: Application
     project: Project
-    """The application's project, with what global projects add."""
+    """The application's project, including the rules of global projects."""
     caller: Caller | None = None
-    """None where the hub itself acts: then the project alone decides."""
+    """None for an automated sync: then only the project's rules apply."""
 
     def may(self, name: Name, action: str, project: str, where: Where | None) -> bool:
-        """Return whether the person who started the operation may do an action to a resource."""
+        """Return whether the caller may perform an action on a resource."""
         named = name.in_project(project)
         return is_allowed(self.caller, _RESOURCES[name.kind], action, named, where)
 
 
 def refusal(author: Author, name: Name, wanted: Manifest | None, current: Manifest | None) -> str:
-    """Return the rule against writing one of the hub's own resources, empty when there is none.
+    """Return why one of the hub's own resources must not be written, empty if it may be.
 
-    Shapes: `wanted` is None where it is deleted, `current` where it does not exist.
+    Shapes: `wanted` is None for a deletion, `current` for a resource that does not exist.
     """
     if wanted is not None and wanted.get("apiVersion") != API_VERSION:
         return f"the hub serves {API_VERSION}, not {wanted.get('apiVersion')}"
@@ -81,7 +82,7 @@ def refusal(author: Author, name: Name, wanted: Manifest | None, current: Manife
 
 
 def _outside(author: Author, name: Name) -> str:
-    """Return the limit of the author's project that a resource is outside of."""
+    """Return the limit of the author's project that a resource exceeds, empty if none."""
     project = author.project
     if not permits_kind(project.spec, GROUP, name.kind, name.name, namespaced=True):
         return f"project '{project.name}' does not permit {GROUP}/{name.kind}"
@@ -113,7 +114,10 @@ def _project_refusal(
 
 
 def _require_project(caller: Caller, name: str, wanted: Manifest | None, *, exists: bool) -> None:
-    """Return if a person may do to a project what the REST API would let them."""
+    """Check a change of a project as the REST API does.
+
+    Raises: AccessDenied.
+    """
     if wanted is None:
         require(caller, "projects", "delete", name, name)
         return
@@ -138,9 +142,9 @@ def _beyond(author: Author, name: Name, wanted: Manifest | None, current: Manife
         where = finder("applications", name.in_project(project)) if finder else _where(manifest)
         if not _may_use(author, project) and not author.may(name, action, project, where):
             return (
-                f"it belongs to project '{project}', and application {author.application.name} to '{own}': "
-                f"sync as somebody who may {action} it, or have an administrator list '{project}' "
-                f"in spec.flotilla.childProjects of project '{own}'"
+                f"it belongs to project '{project}', and application {author.application.name} "
+                f"to '{own}': sync as somebody who may {action} it, or have an administrator list "
+                f"'{project}' in spec.flotilla.childProjects of project '{own}'"
             )
     return _namespace_refusal(name, wanted) if wanted is not None else ""
 
@@ -159,13 +163,16 @@ def _namespace_refusal(name: Name, wanted: Manifest) -> str:
     if project is not None and is_namespace_permitted(draft, project):
         return ""
     if project is None and name.namespace == settings.NAMESPACE:
-        # It comes with the same sync, or says itself that it is missing.
+        # The same sync may create the project; if not, the application reports that it is missing.
         return ""
-    return f"project '{project_in(wanted)}' does not permit namespace '{name.namespace}' (spec.sourceNamespaces)"
+    return (
+        f"project '{project_in(wanted)}' does not permit namespace '{name.namespace}' "
+        "(spec.sourceNamespaces)"
+    )
 
 
 def _taken(author: Author, name: Name, wanted: Manifest | None, current: Manifest | None) -> str:
-    """Return why a resource that exists, and that the author does not manage, must not be written."""
+    """Return why an existing resource that the author does not manage must not be written."""
     if current is None or is_governing(author.project.spec):
         return ""
     if owner_of(current, live.tracking()).instance == author.application.instance:
@@ -199,7 +206,7 @@ def _where(manifest: Manifest) -> Where | None:
 
 
 def record_refusal(author: Author, action: str, name: Name, reason: str) -> None:
-    """Write down that one of the hub's own resources was not written, and by which rule."""
+    """Record in the audit log that one of the hub's own resources was refused, and why."""
     who = author.caller.name if author.caller else author.application.qualified_name
     trail.record_refusal(
         who, action, name.kind.lower(), f"{name.namespace}/{name.name}", author.project.name, reason
@@ -207,20 +214,20 @@ def record_refusal(author: Author, action: str, name: Name, reason: str) -> None
 
 
 def require_cascade(caller: Caller, application: Application) -> None:
-    """Return if a person may delete what goes along with an application beyond its own project.
+    """Check that a caller may delete all that the deletion of an application cascades to.
 
-    What goes takes its own along: applications of applications, and those of sets.
-    Raises: AccessDenied naming the first that they may not.
+    The cascade includes the children of applications of applications and of sets.
+    Raises: AccessDenied naming the first resource that the caller may not delete.
     """
     for one in _cascade([application]):
         _require_children(caller, one)
 
 
 def _cascade_refusal(author: Author, name: Name) -> str:
-    """Return why who started a sync must not have it delete a resource whose cascade takes projects along.
+    """Return why a sync must not delete a resource whose cascade has projects, empty if it may.
 
-    What else goes is the business of the projects whose applications made it; a project is never without a person's
-    right where there is a person.
+    Other children are up to the projects whose applications created them. A project is only
+    deleted with the right of the person who started the sync, if a person did.
     """
     if author.caller is None:
         return ""
@@ -238,12 +245,12 @@ def _cascade_refusal(author: Author, name: Name) -> str:
 
 
 def _cascade(level: list[Application]) -> Iterator[Application]:
-    """Yield applications, and those that their cascades delete and that cascade themselves."""
+    """Yield applications and, recursively, the cascading applications that they delete."""
     seen = set[int]()
     while level:
         seen |= {one.pk for one in level}
         yield from level
-        level = [one for top in level for one in _going(top) if one.pk not in seen]
+        level = [one for top in level for one in _cascading_children(top) if one.pk not in seen]
 
 
 def _require_children(caller: Caller, application: Application) -> None:
@@ -258,8 +265,8 @@ def _require_children(caller: Caller, application: Application) -> None:
             require(caller, resource, "delete", named, project, where_of(resource, named))
 
 
-def _going(application: Application) -> list[Application]:
-    """Return the applications that a cascade deletes, and that cascade themselves."""
+def _cascading_children(application: Application) -> list[Application]:
+    """Return the applications that a cascade deletes and that cascade themselves."""
     pairs: dict[str, list[tuple[str, str]]] = {"Application": [], "ApplicationSet": []}
     for row in _children(application):
         pairs.get(row.kind, []).append((row.namespace, row.name))

@@ -1,4 +1,4 @@
-"""Prepare an operation: load what it needs, plan its steps, check them, try them dry."""
+"""Prepare an operation: load its data, plan its steps, check them, and run the dry run."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +12,7 @@ from clusters.models import Cluster, LiveResource
 from hub.access.decisions import caller_by
 from hub.engine.effort import Effort
 from hub.engine.errors import Forbidden, RefusedByRule, RetryLater, Stalled
+from hub.engine.kubernetes_yaml import Volume, parse_yaml
 from hub.engine.normalize import normalize_desired
 from hub.engine.plan import (
     APPLY,
@@ -27,7 +28,7 @@ from hub.engine.plan import (
 from hub.engine.prerequisites import Refusal, prerequisite_of
 from hub.engine.preserve_ignored import preserve_ignored
 from hub.engine.project_restrictions import permits_source
-from hub.engine.resource import Manifest, ResourceKey, resource_key
+from hub.engine.resource import Manifest, ResourceKey, manifests_from, resource_key
 from hub.engine.resource_selection import is_selected, selection_problem
 from hub.engine.schema import OBJECT
 from hub.engine.secret_masking import digest_of
@@ -35,9 +36,9 @@ from hub.engine.status import Phase, Sync
 from hub.engine.sync_options import ResourceOptions, parse_options, resource_options
 from hub.events.changes import publish
 from projects import dry_runs, in_cluster, sources
-from projects.compare import Compared, Pair, comparison, settings_for
+from projects.compare import Compared, Pair, comparison, prepared, settings_for
 from projects.completion import finish
-from projects.destination import Going, Target
+from projects.destination import PendingDeletion, Target
 from projects.dry_runs import in_parallel
 from projects.impersonation import identity_for
 from projects.jq import Jq
@@ -52,7 +53,7 @@ APPLYING = "applying"
 
 @dataclass
 class Run:
-    """One run of an operation: everything that it needs, loaded once."""
+    """The loaded data of one run of an operation."""
 
     operation: Operation
     application: Application
@@ -69,12 +70,12 @@ class Run:
 
     @property
     def dry_run(self) -> bool:
-        """Whether nothing is really changed."""
+        """Whether the operation only simulates the sync."""
         return bool(self.operation.sync.get("dryRun"))
 
     @property
     def force(self) -> bool:
-        """Whether the request said that conflicts are solved by deleting and creating anew."""
+        """Whether the request allows to delete and recreate resources that cannot be changed."""
         strategy = self.operation.sync.get("syncStrategy") or {}
         return bool(
             (strategy.get("apply") or {}).get("force") or (strategy.get("hook") or {}).get("force")
@@ -82,7 +83,7 @@ class Run:
 
     @property
     def is_selective(self) -> bool:
-        """Whether only some resources are synced."""
+        """Whether only selected resources are synced."""
         return bool(self.operation.sync.get("resources"))
 
     def resource_options(self, manifest: Manifest) -> ResourceOptions:
@@ -91,17 +92,18 @@ class Run:
 
 
 class Failed(Exception):
-    """The sync cannot succeed as it is: a problem of the user's."""
+    """The sync cannot succeed because of its manifests or its spec."""
 
 
 class NotAllowed(RefusedByRule, Failed):
-    """The sync would do what a rule of the project does not permit."""
+    """A rule of the project forbids the sync."""
 
 
 def load(operation: Operation) -> Run:
-    """Return everything that a run of an operation needs.
+    """Load the data of a run.
 
-    Raises: Stalled when the application cannot be synced as it is, RetryLater when the cluster is away.
+    Raises: Stalled if the application's spec is invalid, RetryLater if the cluster is
+        unreachable.
     """
     application = operation.application
     found = spec_problems(application)
@@ -110,12 +112,11 @@ def load(operation: Operation) -> Run:
         raise kind("InvalidSpec", "; ".join(found))
     project = project_of(application.project)
     for source in operation.sources:
-        # A rollback brings sources of its own, which the project must permit today.
-        if not permits_source(project.spec, str(source.get("repoURL") or "")):
-            raise Forbidden(
-                "InvalidSpec",
-                f"application repo {source.get('repoURL')} is not permitted in project '{project.name}'",
-            )
+        # The sources of a rollback are not those of the spec: check them by today's project.
+        url = str(source.get("repoURL") or "")
+        if not permits_source(project.spec, url):
+            text = f"application repo {url} is not permitted in project '{project.name}'"
+            raise Forbidden("InvalidSpec", text)
     cluster = find_cluster(application.spec)
     options = parse_options(operation.sync.get("syncOptions") or [])
     caller = None if operation.is_automated else caller_by(operation.started_by)
@@ -126,6 +127,11 @@ def load(operation: Operation) -> Run:
         identity_for(application, project, cluster),
         Author(application, project, caller),
     )
+    # A step that a dead worker began is applied again; a hook is recognized by its operation id.
+    steps = [
+        replace(s, status=PENDING) if s.status == APPLYING else s
+        for s in map(Step.from_json, operation.steps)
+    ]
     return Run(
         operation,
         application,
@@ -135,11 +141,7 @@ def load(operation: Operation) -> Run:
         reach_of(application, cluster, project.spec),
         target,
         options,
-        # What a worker began to apply and did not finish is applied again; hooks are recognised by their mark.
-        [
-            replace(s, status=PENDING) if s.status == APPLYING else s
-            for s in map(Step.from_json, operation.steps)
-        ],
+        steps,
         {},
     )
 
@@ -151,28 +153,14 @@ def desired_of(run: Run) -> sources.Desired:
 
 
 def compared(run: Run) -> Compared:
-    """Compare the operation's revisions with what runs now.
+    """Compare the operation's revisions with the live state.
 
-    Raises: RetryLater while the live state is not known; Stalled for conditions that forbid a sync.
+    Raises: RetryLater until the live state is known; Stalled for errors that forbid a sync.
     """
-    if run.cluster.connection == "Failed" and not run.cluster.is_home:
-        raise RetryLater(
-            "ClusterUnreachable",
-            run.cluster.message or f"cluster {run.cluster.name} does not answer",
-            timedelta(seconds=15),
-        )
-    if not run.cluster.is_synced and not run.cluster.is_home:
-        raise RetryLater(
-            "LiveStateUnknown",
-            f"waiting for the live state of cluster {run.cluster.name}",
-            timedelta(seconds=3),
-        )
+    _require_live(run.cluster)
     desired = desired_of(run)
     local = run.operation.sync.get("manifests")
     if local:
-        from hub.engine.kubernetes_yaml import Volume, parse_yaml
-        from hub.engine.resource import manifests_from
-
         volume = Volume()
         manifests = [
             m for text in local for m in manifests_from(parse_yaml(str(text), volume), "manifests")
@@ -188,8 +176,22 @@ def compared(run: Run) -> Compared:
     return found
 
 
+def _require_live(cluster: Cluster) -> None:
+    if cluster.is_home:
+        return
+    if cluster.connection == "Failed":
+        text = cluster.message or f"cluster {cluster.name} does not answer"
+        raise RetryLater("ClusterUnreachable", text, timedelta(seconds=15))
+    if not cluster.is_synced:
+        text = f"waiting for the live state of cluster {cluster.name}"
+        raise RetryLater("LiveStateUnknown", text, timedelta(seconds=3))
+
+
 def prepare(run: Run) -> None:
-    """Make the plan: namespace, checks, guard, dry run; store it. Nothing was applied before it is stored."""
+    """Plan an operation, check it, create the namespace, run the dry run, and store the steps.
+
+    No resource is applied before the plan is stored.
+    """
     found = compared(run)
     chosen = _chosen(run, found)
     desired = [
@@ -205,8 +207,7 @@ def prepare(run: Run) -> None:
         options=run.options,
         synced={p.key for p in chosen if p.state.status is Sync.SYNCED},
     )
-    by_key = {resource_key(m): m for m in desired}
-    run.desired = by_key
+    run.desired = {resource_key(m): m for m in desired}
     run.operation.manifests_digest = digest_of({"manifests": list(desired)})
     run.steps = plan(desired, extra, request)
     _check(run)
@@ -215,26 +216,26 @@ def prepare(run: Run) -> None:
     _dry_run(run, {p.key: _current(run, p) for p in chosen})
     run.operation.is_planned = True
     if run.dry_run:
-        run.steps = [
-            replace(
-                s,
-                status=SUCCEEDED,
-                result=s.result or ("Pruned" if s.action == PRUNE else "Synced"),
-                message=s.message or ("pruned (dry run)" if s.action == PRUNE else ""),
-            )
-            for s in run.steps
-        ]
-        store_steps(run, "")
-        finish(run.operation, Phase.SUCCEEDED, "successfully synced (dry run)")
-        return
+        run.steps = [_simulated(s) for s in run.steps]
     store_steps(run, "")
+    if run.dry_run:
+        finish(run.operation, Phase.SUCCEEDED, "successfully synced (dry run)")
+
+
+def _simulated(step_: Step) -> Step:
+    is_prune = step_.action == PRUNE
+    return replace(
+        step_,
+        status=SUCCEEDED,
+        result=step_.result or ("Pruned" if is_prune else "Synced"),
+        message=step_.message or ("pruned (dry run)" if is_prune else ""),
+    )
 
 
 def _current(run: Run, pair: Pair) -> Manifest | None:
-    # What another application has is not shown; that it is there decides how it is taken over.
-    return (
-        pair.live if pair.live is not None or not pair.state.exists else live_state(run, pair.key)
-    )
+    # The pair hides a resource of another application, but applying it needs the live state.
+    is_hidden = pair.live is None and pair.state.exists
+    return live_state(run, pair.key) if is_hidden else pair.live
 
 
 def _chosen(run: Run, found: Compared) -> list[Any]:
@@ -242,14 +243,11 @@ def _chosen(run: Run, found: Compared) -> list[Any]:
     pairs = found.pairs
     if selected:
         pairs = [p for p in pairs if not p.state.hook]
-        # What healed itself since it was found to differ is not missed.
-        wrong = (
-            ""
-            if run.operation.is_automated
-            else selection_problem(selected, [p.key for p in pairs])
-        )
-        if wrong:
-            raise Failed(wrong)
+        # Self-heal selects resources that may be in sync again by now: only people are told.
+        if not run.operation.is_automated:
+            problem = selection_problem(selected, [p.key for p in pairs])
+            if problem:
+                raise Failed(problem)
         pairs = [p for p in pairs if is_selected(selected, p.key)]
     if run.options.get("ApplyOutOfSyncOnly") == "true":
         pairs = [p for p in pairs if p.state.hook or p.state.status is not Sync.SYNCED]
@@ -257,41 +255,41 @@ def _chosen(run: Run, found: Compared) -> list[Any]:
 
 
 def _check(run: Run) -> None:
-    """Fail before anything is applied when a step is not allowed or not possible."""
-    problems = []
-    refusals = []
+    """Check every step before the first is applied.
+
+    Raises: NotAllowed if the project forbids one, Failed if one is impossible.
+    """
     definitions = {s.defines for s in run.steps if s.defines}
+    refusals: list[str] = []
+    problems: list[str] = []
     for step_ in run.steps:
-        key = step_.key
+        is_prune = step_.action == PRUNE
         if step_.action == APPLY and _has_no_name(run, step_):
-            problems.append(
-                f"{key}: metadata.generateName without a name is for hooks: set metadata.name"
-            )
-            continue
-        if step_.action != PRUNE and run.target.is_home(key):
+            text = "metadata.generateName without a name is for hooks: set metadata.name"
+            problems.append(f"{step_.key}: {text}")
+        elif not is_prune and run.target.is_home(step_.key):
             problems += _home_problems(run, step_)
-            continue
-        refusal = refusal_of(run, step_)
-        if refusal:
+        elif refusal := refusal_of(run, step_):
             problems.append(refusal)
             refusals.append(refusal)
-        elif (
-            step_.action != PRUNE
-            and not run.place.is_served(key.group, key.kind)
-            and not _comes(run, step_, definitions)
-        ):
-            problems.append(
-                f"The Kubernetes API could not find {key.group}/{key.kind} for requested resource {key.namespace}/{key.name}. Make sure the {key.kind} CRD is installed on the destination cluster."
-            )
+        elif not is_prune and not _will_be_served(run, step_, definitions):
+            problems.append(_kind_not_found(step_.key))
     if problems:
         kind = NotAllowed if refusals else Failed
-        raise kind(
-            "one or more synchronization tasks are not valid: " + "; ".join(dict.fromkeys(problems))
-        )
+        text = "; ".join(dict.fromkeys(problems))
+        raise kind(f"one or more synchronization tasks are not valid: {text}")
+
+
+def _kind_not_found(key: ResourceKey) -> str:
+    return (
+        f"The Kubernetes API could not find {key.group}/{key.kind} for requested resource "
+        f"{key.namespace}/{key.name}. Make sure the {key.kind} CRD is installed on the "
+        "destination cluster."
+    )
 
 
 def _has_no_name(run: Run, step_: Step) -> bool:
-    # With Replace a resource is created, which makes up a name for it.
+    # A resource with Replace=true is created, so the server generates its name.
     manifest = manifest_of(run, step_)
     if manifest is None or manifest["metadata"].get("name"):
         return False
@@ -309,9 +307,9 @@ def _home_problems(run: Run, step_: Step) -> list[str]:
 
 
 def refusal_of(run: Run, step_: Step) -> str:
-    """Return why the project does not permit a step, empty when it does.
+    """Return why the project does not permit a step, empty if it does.
 
-    A kind that discovery has not found yet may turn out to be cluster-scoped: the cluster itself is asked.
+    A kind that the last discovery does not have may be cluster-scoped, so the server is asked.
     """
     key = step_.key
     if (key.group, key.kind) not in run.reach.limits.scopes and not run.cluster.is_home:
@@ -320,13 +318,15 @@ def refusal_of(run: Run, step_: Step) -> str:
     return run.reach.refusal(key)
 
 
-def _comes(run: Run, step_: Step, definitions: Collection[tuple[str, str] | None]) -> bool:
+def _will_be_served(run: Run, step_: Step, definitions: Collection[tuple[str, str] | None]) -> bool:
+    if run.place.is_served(step_.key.group, step_.key.kind):
+        return True
     manifest = manifest_of(run, step_)
     if manifest is not None and run.resource_options(manifest).has("SkipDryRunOnMissingResource"):
         return True
     if (step_.key.group, step_.key.kind) in definitions:
         return True
-    # The store may lag behind a definition that was installed a moment ago.
+    # The store may not yet have a definition that was just installed.
     return (
         not run.cluster.is_home
         and run.target.connection.kind(step_.key.group, step_.key.kind) is not None
@@ -338,19 +338,19 @@ def _pruning(run: Run, step_: Step) -> Step:
         return step_
     manifest = live_state(run, step_.key)
     options = resource_options(manifest, run.options) if manifest else None
+    is_requested = bool(run.operation.sync.get("prune"))
+    message = "" if is_requested else "ignored (requires pruning)"
     if options and options.value("Prune") == "false":
-        if run.operation.sync.get("prune"):
+        message = "ignored (no prune)"
+        if is_requested:
             refused(run.operation, f"{step_.key}: its option Prune=false forbids it", verb="prune")
-        return replace(step_, status=SUCCEEDED, result="PruneSkipped", message="ignored (no prune)")
-    if not run.operation.sync.get("prune"):
-        return replace(
-            step_, status=SUCCEEDED, result="PruneSkipped", message="ignored (requires pruning)"
-        )
-    return step_
+    if not message:
+        return step_
+    return replace(step_, status=SUCCEEDED, result="PruneSkipped", message=message)
 
 
 def live_state(run: Run, key: ResourceKey) -> Manifest | None:
-    """Return a resource as the live store has it, None when it has not all of it."""
+    """Return a resource from the live store, None if the store does not have all of it."""
     row = LiveResource.objects.filter(cluster=run.cluster, key=key.text).first()
     return row.manifest if row else None
 
@@ -383,31 +383,30 @@ def _create_namespace(run: Run, keys: Sequence[ResourceKey]) -> None:
 
 
 def _dry_run(run: Run, current: Mapping[ResourceKey, Manifest | None]) -> None:
-    """Ask the API server about every resource before the first is applied.
+    """Run the server-side dry run of every resource before the first is applied.
 
-    A refusal that an earlier step of the plan may change is not final: the resource has its turn.
+    A refusal that an earlier step of the plan may resolve is not final.
     """
-    tried = [n for n, s in enumerate(run.steps) if s.action == APPLY]
-    spared = _spared(run, [run.steps[n] for n in tried], current)
-    tried = [n for n in tried if run.steps[n].key not in spared]
-    results = in_parallel(
-        [lambda n=n: _try(run, run.steps[n], current.get(run.steps[n].key)) for n in tried]
+    numbers = [n for n, s in enumerate(run.steps) if s.action == APPLY]
+    accepted = _accepted(run, [run.steps[n] for n in numbers], current)
+    numbers = [n for n in numbers if run.steps[n].key not in accepted]
+    refusals = in_parallel(
+        [lambda n=n: _try(run, run.steps[n], current.get(run.steps[n].key)) for n in numbers]
     )
-    for number, refusal in zip(tried, results, strict=True):
+    for number, refusal in zip(numbers, refusals, strict=True):
         if refusal is not None:
-            run.steps[number] = _judged(run, number, refusal)
+            run.steps[number] = _with_refusal(run, number, refusal)
     messages = [s.message for s in run.steps if s.status == FAILED]
     if messages:
         store_steps(run, "")
-        raise Failed(
-            f"one or more objects failed to apply (dry run): {'; '.join(dict.fromkeys(messages))[:800]}"
-        )
+        text = "; ".join(dict.fromkeys(messages))[:800]
+        raise Failed(f"one or more objects failed to apply (dry run): {text}")
 
 
-def _spared(
+def _accepted(
     run: Run, steps: Sequence[Step], current: Mapping[ResourceKey, Manifest | None]
 ) -> set[ResourceKey]:
-    """Return the resources whose dry run the comparison made a moment ago, with the same manifest."""
+    """Return the resources whose manifest passed a dry run of a recent comparison."""
     pairs = {}
     for step_ in steps:
         manifest = manifest_of(run, step_)
@@ -420,19 +419,19 @@ def _spared(
     return dry_runs.accepted(run.cluster, run.target.user, pairs)
 
 
-def _judged(run: Run, number: int, refusal: Refusal) -> Step:
+def _with_refusal(run: Run, number: int, refusal: Refusal) -> Step:
     step_ = run.steps[number]
     before = prerequisite_of(run.steps, number, refusal)
     if refusal.is_answer and before is None and not _is_without_namespace(run, step_, refusal):
         return replace(step_, status=FAILED, result="SyncFailed", message=refusal.message)
     if not run.dry_run:
         return step_
-    text = f"not tried: it depends on {before.key}, which comes first" if before else "not tried"
-    return replace(step_, message=text if refusal.is_answer else f"not tried: {refusal.message}")
+    text = f"dry run skipped: it depends on {before.key}" if before else "dry run skipped"
+    return replace(step_, message=text if refusal.is_answer else f"{text}: {refusal.message}")
 
 
 def _is_without_namespace(run: Run, step_: Step, refusal: Refusal) -> bool:
-    """Return whether a dry run lacks only the namespace that the sync creates."""
+    """Return whether a dry run only fails because the sync has yet to create the namespace."""
     is_created = run.dry_run and run.options.get("CreateNamespace") == "true"
     return (
         is_created
@@ -448,8 +447,8 @@ def _try(run: Run, step_: Step, current: Manifest | None) -> Refusal | None:
         return None
     options = run.resource_options(manifest)
     if step_.synced and options.has("Replace"):
-        return None  # to replace it would be refused for some kinds, and changes nothing
-    if not run.target.is_home(step_.key) and _is_to_come(run, step_, options):
+        return None  # some kinds refuse a replacement, and it would change nothing
+    if not run.target.is_home(step_.key) and _is_served_later(run, step_, options):
         return None
     try:
         run.target.apply(
@@ -461,29 +460,25 @@ def _try(run: Run, step_: Step, current: Manifest | None) -> Refusal | None:
         )
     except Refused as refused:
         return Refusal(refused.status, refused.message)
-    except Going:
+    except PendingDeletion:
         return None
     return None
 
 
-def _is_to_come(run: Run, step_: Step, options: ResourceOptions) -> bool:
-    """Return whether a kind, or the version of it, is not served yet and need not be."""
+def _is_served_later(run: Run, step_: Step, options: ResourceOptions) -> bool:
+    """Return whether a kind or its version is not served yet, but the sync may still succeed."""
     key, connection = step_.key, run.target.connection
     if connection.kind(key.group, key.kind) is None:
         return True
-    is_spared = options.has("SkipDryRunOnMissingResource")
-    return is_spared and connection.kind(key.group, key.kind, step_.version) is None
+    is_skipped = options.has("SkipDryRunOnMissingResource")
+    return is_skipped and connection.kind(key.group, key.kind, step_.version) is None
 
 
 def manifest_of(run: Run, step_: Step) -> Manifest | None:
-    """Return the manifest that a step applies, with the name that was generated for it."""
+    """Return the manifest that a step applies, with its generated name if it has one."""
     if not run.desired:
-        from projects.compare import prepared
-
-        desired = desired_of(run)
-        run.desired = {
-            resource_key(m): m for m in prepared(desired.manifests, run.application, run.place)[0]
-        }
+        manifests = prepared(desired_of(run).manifests, run.application, run.place)[0]
+        run.desired = {resource_key(m): m for m in manifests}
     key = step_.key._replace(name=step_.source_name) if step_.source_name else step_.key
     manifest = run.desired.get(key)
     if manifest is None or not step_.source_name:
@@ -493,12 +488,12 @@ def manifest_of(run: Run, step_: Step) -> Manifest | None:
 
 
 def is_forced(run: Run, manifest: Manifest) -> bool:
-    """Return whether a resource that cannot be changed is deleted and created anew."""
+    """Return whether a resource that cannot be changed may be deleted and recreated."""
     return run.force or run.resource_options(manifest).own.get("Force") == "true"
 
 
 def manifest_to_send(run: Run, manifest: Manifest, current: Manifest | None) -> Manifest:
-    """Return a manifest as it goes to the cluster: normalized, ignored fields left as they are there."""
+    """Return a manifest as it is sent: normalized, with ignored fields as they are live."""
     wanted = normalize_desired(manifest)
     if run.options.get("RespectIgnoreDifferences") == "true" and current is not None:
         jq = Jq(run.application.project, run.application.qualified_name)
@@ -509,7 +504,7 @@ def manifest_to_send(run: Run, manifest: Manifest, current: Manifest | None) -> 
 
 
 def store_steps(run: Run, message: str) -> None:
-    """Write the steps, and let streams see them."""
+    """Store the steps, and publish the change."""
     run.operation.steps = [s.to_json() for s in run.steps]
     if message:
         run.operation.message = message

@@ -1,7 +1,7 @@
-"""The one decision about live resources: which of them an application may reach.
+"""The access decision about live resources: which of them an application may reach.
 
-Everything that reads, shows, changes or deletes what runs in a destination asks here: the comparison, the tree, live
-manifests, patches, actions, events, logs, prune, hooks and the cascade of a deletion.
+Everything that reads, changes or deletes live resources of a destination uses it: the comparison,
+the tree, live manifests, patches, actions, events, logs, prune, hooks and the deletion cascade.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from hub.engine.project_restrictions import permits_destination
 from hub.engine.resource import Manifest, ResourceKey, split_api_version
 from hub.engine.resource_access import Limits, Mark, is_child, owning_instance
 from hub.engine.tree import Node
-from projects.models import Application, Project
+from projects.models import Application
 from projects.specs import cluster_problem, project_of
 
 _CHUNK = 500
@@ -22,17 +22,17 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A destination, with what is known of its kinds."""
+    """A destination, and the kinds that its cluster serves."""
 
     cluster: Cluster
     namespace: str
     scopes: Mapping[tuple[str, str], bool]
     """(group, kind) → whether it is namespaced."""
     coming: Mapping[tuple[str, str], bool] = field(default_factory=dict)
-    """The same of kinds that an application defines itself."""
+    """The same for kinds whose definitions the application brings."""
 
     def knowing(self, manifests: Iterable[Manifest]) -> "Place":
-        """Return the place as it is once the definitions among some manifests are applied."""
+        """Return the place as it is once the definitions among the manifests are applied."""
         coming = {
             kind: m["spec"].get("scope") != "Cluster"
             for m in manifests
@@ -41,7 +41,7 @@ class Place:
         return replace(self, coming=coming)
 
     def is_namespaced(self, group: str, kind: str) -> bool:
-        """Return whether a kind lives in namespaces; unknown kinds are taken to."""
+        """Return whether a kind is namespaced; unknown kinds are assumed to be."""
         if (group, kind) in live.OUR_KINDS:
             return True
         return self.scopes.get((group, kind), self.coming.get((group, kind), True))
@@ -68,18 +68,13 @@ def limits_of(spec: Mapping[str, object], project: str, cluster: Cluster) -> Lim
     return Limits(project, spec, cluster.server, cluster.name, scopes)
 
 
-def permits_live(project: Project, cluster: Cluster, key: ResourceKey) -> bool:
-    """Return whether a project permits the kind and the place of a live resource."""
-    return not limits_of(project.spec, project.name, cluster).refusal(key)
-
-
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """The live resources of an application, and all that descend from them."""
+    """The live resources of an application and their descendants."""
 
     nodes: list[Node]
     held: Mapping[ResourceKey, str]
-    """What Git names and another application has, with the instance of that one."""
+    """The resources in Git that another application manages, with its instance."""
 
     def find(self, key: ResourceKey) -> Node | None:
         """Return the resource of a key."""
@@ -95,13 +90,13 @@ class Reach:
     limits: Limits
 
     def refusal(self, key: ResourceKey) -> str:
-        """Return why the project does not permit a live resource, empty when it does."""
+        """Return why the project does not permit a live resource, empty if it does."""
         return self.limits.refusal(key)
 
     def holders(self, nodes: Sequence[Node]) -> dict[str, str]:
-        """Return the application instance that each resource belongs to, by uid; empty for none.
+        """Return the application instance that manages each resource, by uid; empty for none.
 
-        Owners that are not among them are read together, a query for each generation.
+        Owners outside of `nodes` are loaded with one query per generation.
         """
         instance = self.application.instance
         known = {node.uid: _mark(node) for node in nodes}
@@ -126,17 +121,18 @@ class Reach:
         ]
 
     def others(self, manifest: Manifest) -> str:
-        """Return which other application has a resource that the cluster showed, empty when none has."""
+        """Return which other application manages a resource, empty if none does."""
         seen = live.Seen(manifest, is_whole=False)
         row = live.row_of(self.cluster.pk, seen, live.tracking())
         found = self.holders([row.node()])[row.uid]
         return "" if found == self.application.instance else found
 
     def load(self) -> Reached:
-        """Return what the application may reach of what is live.
+        """Return the live resources that the application may reach.
 
-        A resource is reached because it is marked as the application's own, because Git names it and it is no other
-        application's, or because one that is reached made it. Each is permitted by itself.
+        A resource is reached if it has the application's tracking mark, if Git names it and no
+        other application manages it, or if a reached resource owns it. Each must be permitted by
+        the project.
         """
         own = self._query().filter(instance=self.application.instance, is_self=True, owner_uid="")
         found = {node.uid: node for node in own.nodes() if not self.refusal(node.key)}
@@ -182,7 +178,7 @@ class Reach:
 
 def _mark(node: Node) -> Mark:
     if node.owner_uid and live.tracking().method == "label":
-        # Pods have the labels of their template, which say nothing of who manages them.
+        # Pods copy the labels of their template, so a label does not say who manages them.
         return Mark(node.uid, node.owner_uid, "", is_self=False)
     return Mark(node.uid, node.owner_uid, node.instance, node.is_self)
 
@@ -192,7 +188,7 @@ def _decides(mark: Mark) -> bool:
 
 
 def _owner_keys(node: Node) -> list[ResourceKey]:
-    """Return what the owner of a resource may be called: it is in the same namespace, or in none."""
+    """Return the possible keys of a resource's owner: in the same namespace, or cluster-scoped."""
     return [
         ResourceKey(
             split_api_version(str(owner.get("apiVersion") or ""))[0],
@@ -216,8 +212,8 @@ def reach_of(
 ) -> Reach:
     """Return what an application may reach in its destination.
 
-    Shapes: `spec` is the project's, where it is known already.
-    Raises: Stalled when the project does not exist.
+    Shapes: `spec` is the project's, if it is already loaded.
+    Raises: Stalled if the project does not exist.
     """
     name = application.project
     rules = project_of(name).spec if spec is None else spec

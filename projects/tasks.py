@@ -68,13 +68,13 @@ def poll(pk: int) -> None:
 @shared_task(name=TaskName.PROJECTS_HAND_ON, acks_late=True)
 def hand_on(pk: int) -> None:
     """Make due what reads refs of a repository that moved."""
-    triggers.hand_on(pk)
+    triggers.propagate_moves(pk)
 
 
 @shared_task(name=TaskName.PROJECTS_PUBLISHED, acks_late=True)
 def published(pk: int) -> None:
     """Make due what reads a chart repository or registry that has something new."""
-    artifact_triggers.hand_on(pk)
+    artifact_triggers.propagate(pk)
 
 
 @shared_task(name=TaskName.PROJECTS_LIVE_CHANGED, acks_late=True)

@@ -1,4 +1,4 @@
-"""Follow what changes outside: live resources, clusters, repositories, pushes."""
+"""Refresh applications when something changes outside: resources, clusters, repositories."""
 
 import logging
 import random
@@ -50,7 +50,7 @@ _Name = TypeVar("_Name", str, int)
 
 
 def live_changed() -> None:
-    """Hand changes of live resources to the applications concerned."""
+    """Refresh the applications and operations whose live resources changed."""
     changes = list(LiveChange.objects.order_by("pk")[:200])
     if not changes:
         return
@@ -62,18 +62,14 @@ def live_changed() -> None:
             touched |= _showing(cluster_id, of_it)
         _mark_changed(found, touched)
         LiveChange.objects.filter(pk__in=[c.pk for c in changes]).delete()
-        for operation in Operation.objects.filter(
-            application__pk__one_of=found, phase__in=RUNNING
-        ).values_list("pk", flat=True):
-            Operation.objects.filter(pk=operation).update(due_at=timezone.now())
-            wake(TaskName.PROJECTS_SYNC, operation, priority=2)
+        _wake_operations(Q(application__pk__one_of=found))
         publish()
     if len(changes) == 200:
         wake(TaskName.PROJECTS_LIVE_CHANGED)
 
 
 def _concerned(cluster_id: int, changes: Iterable[LiveChange]) -> set[int]:
-    """Return the applications that must be compared again: they manage what changed, or are named by its marks."""
+    """Return the applications whose comparison reads a resource that changed."""
     instances, keys = set[str](), set[str]()
     for change in changes:
         instances |= set(change.instances)
@@ -86,8 +82,15 @@ def _concerned(cluster_id: int, changes: Iterable[LiveChange]) -> set[int]:
     return found
 
 
+def _wake_operations(which: Q) -> None:
+    running = Operation.objects.filter(which, phase__in=RUNNING)
+    for pk in running.values_list("pk", flat=True):
+        Operation.objects.filter(pk=pk).update(due_at=timezone.now())
+        wake(TaskName.PROJECTS_SYNC, pk, priority=2)
+
+
 def _showing(cluster_id: int, changes: Iterable[LiveChange]) -> set[int]:
-    """Return the applications whose trees show what changed: those of the owners, and of their owners."""
+    """Return the applications whose resource tree contains a changed resource, by its owners."""
     found, known, level = set[int](), set[str](), set[str]()
     for change in changes:
         level |= set(change.seen or ())
@@ -120,9 +123,9 @@ def _of_instances(cluster_id: int, instances: Sequence[str]) -> Iterable[int]:
 
 
 def _mark_changed(found: set[int], touched: set[int]) -> None:
-    """Make applications due, and give those a new version whose trees show something else now.
+    """Make `found` due, and publish a new version of `touched`, whose resource trees changed.
 
-    Pages and streams hear so of what no comparison looks at, such as pods that come and go.
+    A tree shows more than a comparison reads, such as pods that are created and deleted.
     """
     for chunk in _chunks(sorted(found & touched)):
         Application.objects.filter(pk__in=chunk).bump(refresh_at=timezone.now())
@@ -139,7 +142,7 @@ def _chunks(names: Sequence[_Name]) -> Iterable[Sequence[_Name]]:
 
 
 def mark_due(pks: Any) -> None:
-    """Make applications due now, and wake workers for them."""
+    """Make applications due for a refresh, and wake workers for them."""
     now = timezone.now()
     ids = list(pks)
     for start in range(0, len(ids), 500):
@@ -151,20 +154,16 @@ def mark_due(pks: Any) -> None:
 
 
 def cluster_changed(cluster_id: int) -> None:
-    """Look at every application of a cluster whose connection changed, and bind those that waited for it."""
+    """Refresh every application of a cluster whose connection changed."""
     cluster = Cluster.objects.filter(pk=cluster_id).first()
     if cluster is None:
         return
     mark_due(cluster.applications.values_list("pk", flat=True))
-    for operation in Operation.objects.filter(
-        application__cluster=cluster, phase__in=RUNNING
-    ).values_list("pk", flat=True):
-        Operation.objects.filter(pk=operation).update(due_at=timezone.now())
-        wake(TaskName.PROJECTS_SYNC, operation, priority=2)
+    _wake_operations(Q(application__cluster=cluster))
 
 
 def capabilities_changed(cluster_id: int) -> None:
-    """Look at the applications of a cluster that were rendered for other versions of it, or that cannot be."""
+    """Refresh the applications of a cluster that failed or used its former API versions."""
     cluster = Cluster.objects.filter(pk=cluster_id).first()
     if cluster is None:
         return
@@ -190,16 +189,13 @@ def bind_waiting(cluster: Cluster) -> None:
 
 
 def poll_remote(pk: int) -> None:
-    """Ask a repository for its refs if that is due, and let the applications follow."""
-    with claim(GitRemote, pk, when=Q(due_at__lte=timezone.now())) as mine:
-        if not mine:
+    """Poll a repository if that is due, and refresh the applications that read its refs."""
+    with claim(GitRemote, pk, when=Q(due_at__lte=timezone.now())) as is_claimed:
+        if not is_claimed:
             return
         remote = GitRemote.objects.get(pk=pk)
         url = _url_of(remote)
-        if not url:
-            GitRemote.objects.filter(pk=pk).update(due_at=timezone.now() + timedelta(hours=1))
-            return
-        projects = _that_ask(remote, url)
+        projects = _projects_of(remote, url) if url else []
         if not projects:
             GitRemote.objects.filter(pk=pk).update(due_at=timezone.now() + timedelta(hours=1))
             return
@@ -212,31 +208,31 @@ def poll_remote(pk: int) -> None:
         GitRemote.objects.filter(pk=pk).update(
             due_at=timezone.now() + settings.POLL_INTERVAL + jitter
         )
-        _hand_on(pk)
-    _follow_up(pk)
+        _propagate(pk)
+    _enqueue_if_due(pk)
 
 
-def hand_on(pk: int) -> None:
-    """Make due all that read refs which somebody found to have moved: a poll, a refresh, a sync, a set, anybody."""
-    with claim(GitRemote, pk, when=Q(moved_at__isnull=False)) as mine:
-        if not mine:
+def propagate_moves(pk: int) -> None:
+    """Refresh all that read the moved refs of a repository, whichever request noticed the move."""
+    with claim(GitRemote, pk, when=Q(moved_at__isnull=False)) as is_claimed:
+        if not is_claimed:
             return
-        _hand_on(pk)
-    _follow_up(pk)
+        _propagate(pk)
+    _enqueue_if_due(pk)
 
 
-def _hand_on(pk: int) -> None:
+def _propagate(pk: int) -> None:
     remote = GitRemote.objects.filter(pk=pk, moved_at__isnull=False).first()
     if remote is None:
         return
     advance(remote)
-    _ask_the_same(remote)
+    _poll_other_urls(remote)
     wake(TaskName.APPSETS_REFS_MOVED, bare_url(remote.url), tuple(remote.moved or ()), priority=2)
     GitRemote.objects.filter(pk=pk, moved_at=remote.moved_at).update(moved=[], moved_at=None)
 
 
-def _follow_up(pk: int) -> None:
-    """Wake what became due while the row was claimed, so that it does not wait for the sweep."""
+def _enqueue_if_due(pk: int) -> None:
+    """Enqueue what became due while the row was claimed, so that it does not wait for the sweep."""
     remote = GitRemote.objects.filter(pk=pk).only("due_at", "moved_at").first()
     if remote and remote.moved_at:
         wake(TaskName.PROJECTS_HAND_ON, pk, priority=1)
@@ -244,8 +240,8 @@ def _follow_up(pk: int) -> None:
         wake(TaskName.PROJECTS_POLL, pk, priority=1)
 
 
-def _ask_the_same(remote: GitRemote) -> None:
-    """Ask for the repository by its other URLs and ways too, where what is known of them is older."""
+def _poll_other_urls(remote: GitRemote) -> None:
+    """Poll other URLs of the same repository whose refs are older."""
     place = bare_url(remote.url)
     for other in GitRemote.objects.exclude(pk=remote.pk).filter(url__icontains=place):
         names = remote.refs if remotes.ALL in (remote.moved or ()) else remote.moved or ()
@@ -256,8 +252,8 @@ def _ask_the_same(remote: GitRemote) -> None:
 
 
 def bare_url(url: str) -> str:
-    """Return a repository's URL, or that of its row, without scheme and user: the same however it is reached."""
-    # Hosts write the case as they like, and asking once more does no harm.
+    """Return a repository's URL without scheme and user, which is the same for all protocols."""
+    # Hosts differ in case sensitivity, and one poll too many does no harm.
     return re.sub(r"^[a-z+]+://([^@/]*@)?", "", folded_url(url_of(url)))
 
 
@@ -278,8 +274,8 @@ def reads_moved(target: str, names: Collection[str], prefix: str = "") -> bool:
     return bool(spelled & set(names)) or re.fullmatch(r"[0-9a-f]{7,39}", target) is not None
 
 
-def _that_ask(remote: GitRemote, url: str) -> list[str]:
-    """Return the projects that are told by this row; applications of the others follow another from now on."""
+def _projects_of(remote: GitRemote, url: str) -> list[str]:
+    """Return the projects that read this row; applications of others are bound to another row."""
     projects = sorted(set(remote.applications.values_list("project", flat=True)))
     here = [p for p in projects if remotes.key_of(url, p) == remote.url]
     for application in remote.applications.exclude(project__in=here):
@@ -288,7 +284,7 @@ def _that_ask(remote: GitRemote, url: str) -> list[str]:
 
 
 def _url_of(remote: GitRemote) -> str:
-    """Return a URL of a repository as an application writes it, empty when none reads it any more."""
+    """Return a URL of the repository as an application writes it, empty if none reads it."""
     wanted = url_of(remote.url)
     applications = remote.applications.order_by("pk").only("spec", "inputs")
     urls = (url for a in applications.iterator() for url in repositories_read(a))
@@ -296,21 +292,21 @@ def _url_of(remote: GitRemote) -> str:
     for url in urls:
         if normal_url(url) == wanted:
             return url
-        # Rows of releases before paths had a case: who reads them is told to follow another.
+        # Rows of releases before URLs were case-sensitive: their readers are bound to another row.
         other = url if folded_url(url) == wanted else other
     return other
 
 
 def advance(remote: GitRemote) -> None:
-    """Move applications to new revisions of a repository: at once where nothing that they read changed.
+    """Move applications to the new revisions of a repository.
 
-    The others are looked at: first those, since somebody waits for them.
+    Applications whose input files are unchanged move at once, without a refresh; the others are
+    refreshed first.
     """
     changed, same = [], []
     projects = {p.name: p for p in Project.objects.all()}
-    contexts: dict[int, Cluster | None] = {}
     now = timezone.now()
-    # Who is due already, and has not begun, finds the new refs without being told.
+    # An application that is due and not yet claimed will read the new refs anyway.
     waiting = Q(refresh_at__lte=now) & (Q(claimed_until__isnull=True) | Q(claimed_until__lt=now))
     applications = (
         remote.applications.filter(deletion_requested_at__isnull=True)
@@ -320,7 +316,7 @@ def advance(remote: GitRemote) -> None:
     )
     for application in applications.iterator(chunk_size=200):
         project = projects.get(application.project)
-        found = _moved(application, project, contexts) if project else None
+        found = _moved(application, project) if project else None
         if found is None:
             changed.append(application.pk)
         elif found != application.revisions:
@@ -332,16 +328,10 @@ def advance(remote: GitRemote) -> None:
     _move(same)
 
 
-def _moved(
-    application: Application, project: Project, contexts: dict[int, Cluster | None]
-) -> list[str] | None:
-    """Return the new revisions when the manifests are the same there, None when they may differ."""
-    contexts.setdefault(application.pk, application.cluster)
-    if (
-        not application.revisions
-        or application.refresh_kind
-        or len(application.revisions) != len(application.sources)
-    ):
+def _moved(application: Application, project: Project) -> list[str] | None:
+    """Return the new revisions if the manifests are the same, None if they may differ."""
+    is_complete = len(application.revisions) == len(application.sources)
+    if not application.revisions or application.refresh_kind or not is_complete:
         return None
     try:
         revisions = [sources.resolve(s, application.project) for s in application.sources]
@@ -350,38 +340,35 @@ def _moved(
         context = sources.context_of(application, project.spec, application.cluster)
         if any(c["type"] in ERRORS for c in application.conditions):
             return None
-        if sources.unchanged(
+        is_same = sources.unchanged(
             application.inputs, application.sources, application.revisions, revisions, context
-        ):
-            return revisions
+        )
     except (RetryLater, Stalled, Invalid, EngineError, KeyError, ValueError):
         return None
-    return None
+    return revisions if is_same else None
 
 
 def _move(moves: Sequence[tuple[int, list[str]]]) -> None:
     by_revisions: dict[tuple[str, ...], list[int]] = {}
     for pk, revisions in moves:
         by_revisions.setdefault(tuple(revisions), []).append(pk)
+    now = timezone.now()
     for moved, pks in by_revisions.items():
-        for start in range(0, len(pks), 500):
+        for chunk in _chunks(pks):
+            rows = Application.objects.filter(pk__in=chunk)
             with transaction.atomic():
-                Application.objects.filter(pk__in=pks[start : start + 500]).bump(
-                    revisions=list(moved), reconciled_at=timezone.now(), compared_at=timezone.now()
-                )
+                rows.bump(revisions=list(moved), reconciled_at=now, compared_at=now)
                 publish()
-                owned = Application.objects.filter(pk__in=pks[start : start + 500]).exclude(
-                    owner=""
-                )
-                for namespace, owner in set(owned.values_list("namespace", "owner")):
+                owners = rows.exclude(owner="").values_list("namespace", "owner")
+                for namespace, owner in set(owners):
                     wake(TaskName.APPSETS_CHILD_MOVED, namespace, owner, priority=4)
 
 
 def push_received(urls: Iterable[str], moved: Sequence[tuple[str, str]]) -> int:
-    """Ask the repositories that a push names at once; return how many there are.
+    """Poll the repositories that a push event names; return how many there are.
 
-    Shapes: `urls` are web and clone URLs; `moved` are refs with their new heads, so that a repository
-        that already has them all is not asked again.
+    Shapes: `urls` are web and clone URLs; `moved` are refs with their new commits. A repository
+        that already has all of them is not polled.
     """
     wanted = {repository_identity(url) for url in urls if url}
     wake(TaskName.APPSETS_PUSHED, tuple(sorted(wanted)), priority=2)
@@ -395,7 +382,7 @@ def push_received(urls: Iterable[str], moved: Sequence[tuple[str, str]]) -> int:
 
 
 def hosts_changed(hosts: Iterable[str]) -> None:
-    """Ask the repositories of hosts again that are known by other keys or certificates than before."""
+    """Refresh the repositories of hosts whose known SSH keys or TLS certificates changed."""
     wanted = {h.lower() for h in hosts}
     RenderFailure.objects.all().delete()
     for remote in GitRemote.objects.all():
@@ -405,7 +392,7 @@ def hosts_changed(hosts: Iterable[str]) -> None:
 
 
 def _hosts_of(url: str) -> set[str]:
-    """Return the host of a URL without and with its port; none of what is no URL, which stays with who wrote it."""
+    """Return the host of a URL without and with its port, nothing for an invalid URL."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -414,15 +401,14 @@ def _hosts_of(url: str) -> set[str]:
 
 
 def registry_pushed(place: str, tag: str) -> int:
-    """Look anew at the applications whose chart or artifact has a new tag that they may want; return how many.
+    """Refresh the applications that may use a pushed tag of a chart; return their number.
 
     Shapes: `place` is `host/path` in lower case.
     """
     wake(TaskName.APPSETS_PUBLISHED, (place, tag), priority=2)
     name = place.rpartition("/")[2]
-    candidates = Application.objects.alias(spec_text=Cast("spec", TextField())).filter(
-        spec_text__icontains=name
-    )
+    rows = Application.objects.alias(spec_text=Cast("spec", TextField()))
+    candidates = rows.filter(spec_text__icontains=name)
     found = [a.pk for a in candidates if any(wants_tag(s, place, tag) for s in a.sources)]
     if found:
         now = timezone.now()
@@ -434,7 +420,7 @@ def registry_pushed(place: str, tag: str) -> int:
 
 
 def wants_tag(source: Mapping[str, Any], place: str, tag: str) -> bool:
-    """Return whether a chart or artifact that a source names may be another one now that a tag was pushed."""
+    """Return whether a pushed tag may change the chart or artifact that a source refers to."""
     url = str(source.get("repoURL") or "").lower().removeprefix("oci://").rstrip("/")
     chart = str(source.get("chart") or "").lower()
     if sources.kind_of(source) == "git" or (f"{url}/{chart}" if chart else url) != place:

@@ -1,6 +1,7 @@
-"""Which applications a caller may see or act on, as one condition of a query.
+"""Select the applications that a caller may see or act on, as one condition of a query.
 
-The compiled policy becomes SQL: an application is in when a rule that allows fits and none that denies.
+The RBAC policy is translated to SQL: an application is selected if a rule allows it and no rule
+denies it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,11 +17,11 @@ from hub.engine.cluster_scopes import Scope
 from hub.engine.rbac_rules import ObjectSet
 from projects.models import Application, ApplicationQuerySet
 
-# More than this is asked application by application, by the policy itself: a statement of more parts is
-# too deep for SQLite, and more expressions too slow for PostgreSQL.
-_MOST_SETS = 100
-_MOST_GLOBS = 5000
-_MOST_EXPRESSIONS, _LONGEST_EXPRESSIONS = 50, 4096
+# Larger policies are decided for each application in Python: longer statements are too deep for
+# SQLite, and more regular expressions are too slow for PostgreSQL.
+_MAX_SETS = 100
+_MAX_GLOBS = 5000
+_MAX_EXPRESSIONS, _MAX_EXPRESSION_CHARS = 50, 4096
 
 _OBJECT = Case(
     When(namespace=Value(settings.NAMESPACE), then=Concat(F("project"), Value("/"), F("name"))),
@@ -36,12 +37,12 @@ def visible(
     resource: str = "applications",
     action: str = "get",
 ) -> ApplicationQuerySet:
-    """Return the applications of a query that a caller may do an action to."""
+    """Return the applications of a query on which a caller may perform an action."""
     query = Application.objects.all() if query is None else query
     found = reach(caller, resource, action)
     if not found.allow or (caller.account is not None and not caller.account.enabled):
         return query.none()
-    # Regular expressions of people mean different things to Python and to a database.
+    # User-defined regular expressions differ between Python and databases.
     if enforcer().mode == "regex" or not _fits_a_statement((*found.allowed, *found.denied)):
         return _checked_one_by_one(caller, query, resource, action)
     places = _Places()
@@ -57,12 +58,12 @@ def visible(
 
 def _fits_a_statement(sets: Sequence[ObjectSet]) -> bool:
     globs = [glob for one in sets for glob in one.globs]
-    if len(sets) > _MOST_SETS or len(globs) > _MOST_GLOBS:
+    if len(sets) > _MAX_SETS or len(globs) > _MAX_GLOBS:
         return False
     expressions = [glob for glob in globs if is_expression(glob)]
-    return (
-        len(expressions) <= _MOST_EXPRESSIONS and sum(map(len, expressions)) <= _LONGEST_EXPRESSIONS
-    )
+    if len(expressions) > _MAX_EXPRESSIONS:
+        return False
+    return sum(map(len, expressions)) <= _MAX_EXPRESSION_CHARS
 
 
 def _checked_one_by_one(
@@ -86,7 +87,7 @@ def _checked_one_by_one(
 
 
 class _Places:
-    """The clusters, read when the first rule asks for some of them."""
+    """The clusters, loaded when the first rule needs them."""
 
     def __init__(self) -> None:
         self._rows: list[Cluster] | None = None
@@ -98,7 +99,7 @@ class _Places:
 
 
 def _any(sets: Iterable[ObjectSet], places: _Places) -> Q | None:
-    """Return the condition that an object is in one of the sets; None when one has everything."""
+    """Return the condition that an object is in one of the sets, None if one has all."""
     result = Q(pk__in=[])
     for one in sets:
         if one.everything and one.where is None and not one.project:
