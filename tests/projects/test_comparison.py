@@ -452,7 +452,7 @@ def test_a_dry_run_that_gets_no_answer_is_said(hub, genuine, repo, app, namespac
     commit = hub.push(repo, {"c.yaml": yaml.safe_dump({**config, "data": {"a": "2"}})})
     hub.wait_status(name, "OutOfSync", revision=commit)
     condition = hub.condition(name, "ComparisonWarning")
-    assert "gave none to a dry run" in condition["message"]
+    assert "compared without a dry run" in condition["message"]
     [resource] = hub.application(name)["status"]["resources"]
     assert "webhook" in resource["comparisonNote"]
 
