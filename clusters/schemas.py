@@ -105,13 +105,16 @@ class _Index:
         now = time.monotonic()
         for name, mark in marks.items():
             if self.marks.get(name) != mark:
-                if name in self.marks:
+                # Also of a definition that is new since the index was read.
+                if self.read_at:
                     self.changed_at[name] = now
                 self.marks[name] = mark
                 return True
         age = now - self.read_at
-        settling = any(now - self.changed_at.get(n, -1e9) < SETTLING_SECONDS for n in marks)
-        return not self.read_at or age > INDEX_SECONDS or (settling and age > 1)
+        # The index that is read last must be one that was published after the change.
+        settled_at = max((self.changed_at.get(n, -1e9) for n in marks), default=-1e9)
+        is_settling = self.read_at < settled_at + SETTLING_SECONDS
+        return not self.read_at or age > INDEX_SECONDS or (is_settling and age > 1)
 
 
 _indexes: dict[tuple[int, int], _Index] = {}

@@ -174,7 +174,7 @@ class _Merge:
     def _value(self, wanted: Any, live: Any, type_: Type, ours: Fields | None, path: Path) -> Any:
         if live is ABSENT:
             return self._missing(wanted, ours, path)
-        if isinstance(wanted, dict) and isinstance(live, dict) and not type_.is_atomic:
+        if isinstance(wanted, dict) and isinstance(live, dict) and not _is_atomic(type_, ours):
             return self.map(wanted, live, type_, ours, path)
         if isinstance(wanted, list) and isinstance(live, list) and type_.shape == LIST:
             if type_.is_set:
@@ -311,6 +311,14 @@ class _Merge:
         ]
 
 
+def _is_atomic(type_: Type, ours: Fields | None) -> bool:
+    """Return whether a map is replaced as a whole.
+
+    Where its type is not known, ownership tells: the server records no fields of an atomic map.
+    """
+    return type_.is_atomic or (type_.shape == ANY and ours == {})
+
+
 def _step(type_: Type, key: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(zip(type_.keys, key, strict=True))
 
@@ -414,7 +422,7 @@ def filter_dry_run(
 def _answered(
     answer: Any, live: Any, wanted: Any, type_: Type, ours: Fields | None, *, gone: bool
 ) -> Any:
-    if isinstance(answer, dict) and isinstance(live, dict) and not type_.is_atomic:
+    if isinstance(answer, dict) and isinstance(live, dict) and not _is_atomic(type_, ours):
         return _answered_map(answer, live, wanted, type_, ours, gone=gone)
     if isinstance(answer, list) and isinstance(live, list) and type_.shape == LIST:
         if type_.is_set:

@@ -1,6 +1,7 @@
 """The schemas of clusters: fetched once, shared only where they are proven, and nothing where a server says nothing."""
 
 import hashlib
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -158,6 +159,25 @@ def test_a_changed_definition_has_the_index_read_again(serve, monkeypatch):
     type_in(cluster)
 
     assert server.asked.count("/openapi/v3") == 2
+
+
+@pytest.mark.parametrize("later", [2, 100, 10_000], ids=["soon", "minutes later", "hours later"])
+def test_a_document_that_is_published_after_its_definition_is_found(serve, monkeypatch, later):
+    now, marks = [1000.0], {}
+    monkeypatch.setattr(schemas, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(schemas, "_marks", lambda *_: dict(marks))
+    server = Server()
+    cluster, published = serve(server), server.index
+    server.index = {"paths": {}}
+    type_in(cluster)
+    now[0] += 60
+    marks["x"] = "a new definition"
+    assert type_in(cluster) is None
+
+    server.index = published
+    now[0] += later
+
+    assert type_in(cluster) is not None
 
 
 def test_the_memory_of_a_process_is_bounded(serve, settings):
