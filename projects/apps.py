@@ -4,12 +4,12 @@ from django.apps import AppConfig
 
 
 class ProjectsConfig(AppConfig):
-    """What runs, and what may."""
+    """Applications, projects and repositories."""
 
     name = "projects"
 
     def ready(self) -> None:
-        """Have the counts of applications among the metrics."""
+        """Register metrics and the cluster lookup of access decisions."""
         from hub.access.decisions import find_where_by
         from projects.metrics import register
         from projects.models import Application

@@ -1,4 +1,4 @@
-"""Make due what reads a chart repository or registry that has something new, whoever found out."""
+"""Refresh what uses a chart repository or registry that has a new version."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,9 +20,9 @@ Resolved = dict[tuple[str, str, str, str], str]
 
 
 def propagate(pk: int) -> None:
-    """Make due the applications and sets whose version or digest may be another one now.
+    """Refresh the applications and sets whose version or digest may have changed.
 
-    Only those whose resolved revision differs are looked at; each question is asked once for all.
+    Only those whose resolved revision differs are refreshed; each revision is resolved once.
     """
     row = Published.objects.filter(pk=pk, moved_at__isnull=False).first()
     if row is None:
@@ -35,9 +35,10 @@ def propagate(pk: int) -> None:
 
 
 def reads(source: Mapping[str, Any], place: str) -> bool:
-    """Return whether a source's revision may be another one now that something moved at a place.
+    """Return whether a change at a place may change a source's revision.
 
-    Shapes: a place is that of an index or of a registry's path, with `:tag` where a tag names another digest.
+    Shapes: a place is the URL of an index, or the path of an OCI repository, with `:tag` if a tag
+        moved.
     """
     if sources.kind_of(source) == "git":
         return False
@@ -52,13 +53,10 @@ def reads(source: Mapping[str, Any], place: str) -> bool:
 
 
 def _candidates(place: str) -> list[Application]:
-    word = (
-        place.rpartition("/")[2].partition(":")[0]
-        if "://" not in place
-        else place.partition("://")[2]
-    )
+    name, _, path = place.rpartition("/")[2].partition(":")[0], *place.partition("://")[1:]
+    word = path or name
     now = timezone.now()
-    # Who is due already, and has not begun, finds it without being told.
+    # An application that is due and not yet claimed will read the new version anyway.
     waiting = Q(refresh_at__lte=now) & (Q(claimed_until__isnull=True) | Q(claimed_until__lt=now))
     rows = Application.objects.alias(spec_text=Cast("spec", TextField()))
     rows = rows.filter(spec_text__icontains=word, deletion_requested_at__isnull=True)
@@ -76,13 +74,13 @@ def _is_moved(application: Application, place: str, known: Resolved) -> bool:
 
 
 def _resolved(source: Mapping[str, Any], project: str, known: Resolved) -> str:
-    """Return the revision of a source, empty when it cannot be told: a look says why."""
+    """Return the revision of a source, empty if it cannot be resolved: the refresh reports why."""
     fields = (str(source.get(f) or "") for f in ("repoURL", "chart", "targetRevision"))
     url, chart, target = fields
-    asked = (project, url, chart, target)
-    if asked not in known:
+    key = (project, url, chart, target)
+    if key not in known:
         try:
-            known[asked] = sources.resolve(source, project)
+            known[key] = sources.resolve(source, project)
         except (RetryLater, Stalled, Invalid, EngineError):
-            known[asked] = ""
-    return known[asked]
+            known[key] = ""
+    return known[key]

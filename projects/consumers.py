@@ -1,6 +1,7 @@
-"""`/live`: pages hear of changes. Who asks is known by the session's cookie, checked again every few seconds.
+"""`/live`: the WebSocket that publishes changes to open pages.
 
-A page hears a beat when nothing else is said: one that hears none knows that it is not live.
+The session cookie identifies the reader, and is checked again every few seconds. An idle page
+receives a heartbeat: without it, the page knows that it is disconnected.
 """
 
 import asyncio
@@ -21,21 +22,22 @@ from hub.auth.signed_tokens import subject_of
 from hub.base.concurrency import Gate, Rate, Rates, Turns
 from hub.base.metrics import LIVE_CLOSED, clock
 from hub.base.request_heads import COOKIE, joined_cookie
-from projects.page_updates import FEED, Anew, Batch, Shown, look_anew
+from projects.page_updates import FEED, Batch, Missed, Subscription, missed_since
 
 BEAT_SECONDS = 15.0
-# A page that asks without end is answered as often as this.
 PAUSE_SECONDS = 0.3
-MOST_WAITING = 200
-# Of one person in one process: more is a script that forgets to close.
-MOST_PAGES = 50
-MOST_MESSAGE = 65_536
-# Messages of one page, and of all pages of a person in one process: at once, and a second after that.
+"""The minimum time between two answers to one page."""
+MAX_WAITING = 200
+MAX_PAGES = 50
+"""Open pages of one person in one process: more is a script that does not close them."""
+MAX_MESSAGE_CHARS = 65_536
 PAGE_RATE = (60, 4.0)
+"""Messages of one page: burst, and sustained per second."""
 PERSON_RATE = (600, 20.0)
-# Catching up asks the database for all that a page shows. It has threads of its own, so that requests
-# and what is told to everybody do not wait for it; of one person one page catches up at a time, and
-# for each second of it that person's pages wait four.
+"""The same for all pages of one person in one process."""
+# Catching up queries everything that a page shows. It has its own threads, so that requests and
+# published changes do not wait for it. One page per person catches up at a time, and the person's
+# pages then wait four times as long as it took.
 THREADS = 4
 WAIT_PER_SECOND = 4.0
 _THREADS = ThreadPoolExecutor(THREADS, thread_name_prefix="live")
@@ -51,9 +53,9 @@ TOO_FAST = 4430
 log = logging.getLogger(__name__)
 
 
-def _timed_look(*args: Any, **kwargs: Any) -> tuple[Anew, float]:
+def _timed_missed(*args: Any, **kwargs: Any) -> tuple[Missed, float]:
     started = clock()
-    return look_anew(*args, **kwargs), clock() - started
+    return missed_since(*args, **kwargs), clock() - started
 
 
 def _account(look: Look | None) -> Caller | None:
@@ -61,27 +63,27 @@ def _account(look: Look | None) -> Caller | None:
 
 
 class Live(AsyncJsonWebsocketConsumer):
-    """One page that is open."""
+    """One open page."""
 
     @property
     def rights(self) -> Rights:
-        """The rights of who looks."""
+        """The rights of the reader."""
         return self.caller.rights
 
     async def connect(self) -> None:
-        """Take who is signed in."""
-        self.shown, self.version, self.hidden = Shown(), 0, frozenset[int]()
+        """Accept a signed-in reader."""
+        self.shown, self.version, self.hidden = Subscription(), 0, frozenset[int]()
         self.has_other_rights = False
         self.waiting: list[Batch] = []
         self.awake = asyncio.Event()
-        self.must_look_anew = False
+        self.must_catch_up = False
         self.rate, self.person = Rate(*PAGE_RATE), 0
         self.tasks: list[asyncio.Task[None]] = []
         cookies = next(
             (v.decode("latin-1") for k, v in self.scope.get("headers", []) if k == b"cookie"), ""
         )
         self.token = joined_cookie(parse_cookie(cookies)) if COOKIE in cookies else ""
-        # A handshake of nobody costs no look into the database.
+        # A handshake without a valid token costs no database query.
         async with _HANDSHAKES.enter():
             looks = (
                 await database_sync_to_async(look_at)({self.token})
@@ -96,21 +98,20 @@ class Live(AsyncJsonWebsocketConsumer):
             return
         self.caller, self.policies, self.bearing = caller, look.policies, look.bearing
         self.person = caller.account.pk if caller.account else 0
-        if VISITORS.count(self.person) >= MOST_PAGES:
-            await self._refuse(TOO_MANY, f"more than {MOST_PAGES} pages are open: close some")
+        if VISITORS.count(self.person) >= MAX_PAGES:
+            await self._refuse(TOO_MANY, f"more than {MAX_PAGES} pages are open: close some")
             return
         FEED.enter(self)
         VISITORS.enter(self)
-        self._do(self._tell())
+        self._do(self._publish())
         self._do(self._beat())
 
     async def _refuse(self, code: int, reason: str) -> None:
         LIVE_CLOSED.labels("pages" if code == TOO_MANY else "messages").inc()
         await self.close(code=code, reason=reason)
 
-    async def disconnect(self, code: int) -> None:
-        """Hear no more."""
-        del code
+    async def disconnect(self, _code: int) -> None:
+        """Unsubscribe."""
         FEED.leave(self)
         VISITORS.leave(self)
         for task in self.tasks:
@@ -120,14 +121,14 @@ class Live(AsyncJsonWebsocketConsumer):
         self.tasks.append(asyncio.create_task(self._keep(work)))
 
     async def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do what a page needs as long as it is open; where it fails the page asks anew, rather than being told no more."""
+        """Run a task of the page; if it fails, the page has to reconnect."""
         try:
             await work
-        except OSError:  # the page has gone in the middle of a message
-            log.debug("a live page went away", exc_info=True)
+        except OSError:  # the page closed in the middle of a message
+            log.debug("a live page closed", exc_info=True)
         except Exception:
-            log.exception("a live page is told no more")
-            with contextlib.suppress(Exception):  # the page has gone meanwhile
+            log.exception("a task of a live page failed")
+            with contextlib.suppress(Exception):  # the page may have closed meanwhile
                 await self.close(code=FAILED)
 
     async def _beat(self) -> None:
@@ -136,7 +137,7 @@ class Live(AsyncJsonWebsocketConsumer):
             await self.send_json({"beat": BEAT_SECONDS})
 
     def found(self, look: Look | None) -> None:
-        """End with the session, and follow the account's rights."""
+        """Close with the session, and follow changes of the account's rights."""
         caller = _account(look)
         if look is None or caller is None:
             self._do(self.close(code=FAILED if look is None else UNKNOWN))
@@ -144,28 +145,28 @@ class Live(AsyncJsonWebsocketConsumer):
         is_about_access = "access" in self.shown.also and look.policies != self.policies
         if look.bearing != self.bearing or is_about_access:
             self.has_other_rights = True
-        # Clusters count too: with a label of one, rules that say nothing else may be about other applications.
+        # Policies may refer to cluster labels, so a change of clusters counts as one of policies.
         if look.bearing != self.bearing or look.policies != self.policies:
-            self._look_anew()
+            self._request_catch_up()
         self.caller, self.policies, self.bearing = caller, look.policies, look.bearing
 
-    def hear(self, batch: Batch) -> None:
-        """Keep what changed until it is told; a page that cannot keep up is told in one go what it missed."""
-        if len(self.waiting) < MOST_WAITING:
+    def receive_batch(self, batch: Batch) -> None:
+        """Queue changes; a page that cannot keep up gets all that it missed at once."""
+        if len(self.waiting) < MAX_WAITING:
             self.waiting.append(batch)
         else:
-            self.must_look_anew = True
+            self.must_catch_up = True
         self.awake.set()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Take a message; what is none of a page ends the socket."""
-        if not self.person:  # it is refused, and ends
+        """Read a message; an unreadable one closes the socket."""
+        if not self.person:  # the page was refused, and is closing
             return
         now = clock()
         if not self.rate.take(now) or not _MESSAGES.take(self.person, now):
             await self._refuse(TOO_FAST, "more messages than pages send: send fewer a second")
             return
-        if len(text_data or bytes_data or "") > MOST_MESSAGE:
+        if len(text_data or bytes_data or "") > MAX_MESSAGE_CHARS:
             await self.close(code=UNREADABLE)
             return
         try:
@@ -175,28 +176,27 @@ class Live(AsyncJsonWebsocketConsumer):
             return
         await self.receive_json(content)
 
-    async def receive_json(self, content: Any, **kwargs: Any) -> None:
-        """Take what the page shows now; it is told at once what it has missed."""
-        del kwargs
+    async def receive_json(self, content: Any, **_kwargs: Any) -> None:
+        """Store what the page shows now, and send what it missed."""
         if not isinstance(content, dict):
             return
         version = content.get("version")
         if isinstance(version, int) and not isinstance(version, bool):
             self.version = version if 0 < version < 2**63 else 0
-        self.shown, self.hidden = Shown.of(content), frozenset()
-        self._look_anew()
+        self.shown, self.hidden = Subscription.of(content), frozenset()
+        self._request_catch_up()
 
-    def _look_anew(self) -> None:
-        self.must_look_anew = True
+    def _request_catch_up(self) -> None:
+        self.must_catch_up = True
         self.awake.set()
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
         while True:
             await self.awake.wait()
             self.awake.clear()
             batches, self.waiting = self.waiting, []
-            if self.must_look_anew:
-                self.must_look_anew = False
+            if self.must_catch_up:
+                self.must_catch_up = False
                 await self._catch_up()
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
@@ -205,31 +205,34 @@ class Live(AsyncJsonWebsocketConsumer):
                         await self._send(batch)
 
     async def _catch_up(self) -> None:
-        """Say what was missed, and which of its rows the page may not show."""
+        """Send what the page missed, and which of its rows its reader may not see."""
         async with _CATCHING_UP.enter(self.person) as turn:
             shown = self.shown
-            # With other rights the page itself may not be for this person any more.
+            # With other rights, the reader may not see the page itself any more.
             touched, self.has_other_rights = self.has_other_rights and bool(shown.also), False
-            look = database_sync_to_async(_timed_look, thread_sensitive=False, executor=_THREADS)
-            anew, seconds = await look(
+            missed = database_sync_to_async(
+                _timed_missed, thread_sensitive=False, executor=_THREADS
+            )
+            found, seconds = await missed(
                 self.caller, shown, self.hidden, self.version, touched=touched
             )
             turn.pause_seconds = WAIT_PER_SECOND * seconds
-        if self.shown is not shown:  # it shows something else meanwhile, and is looked at anew
+        if self.shown is not shown:  # the page shows something else by now, and catches up again
             return
-        self.version, self.hidden = anew.version, anew.hidden
-        if anew.told:
-            await self.send_json(anew.told)
+        self.version, self.hidden = found.version, found.hidden
+        if found.message:
+            await self.send_json(found.message)
 
     async def _send(self, batch: Batch) -> None:
-        """Say what changed, as far as the page may hear of it."""
+        """Send the changes that the reader may see."""
         shown, seen = self.shown, batch.seen_by.get(self.rights)
         mine = [batch.by_row[pk] for pk in (shown.rows - self.hidden) & batch.by_row.keys()]
-        if seen is None or any(
+        is_outdated = seen is None or any(
             c in seen and not c.gone and shown.view not in c.drawn for c in mine
-        ):
-            # Its rights or its rows are others than when the feed asked.
-            self._look_anew()
+        )
+        if seen is None or is_outdated:
+            # The rights or the rows of the page changed after the feed read the changes.
+            self._request_catch_up()
             return
         gone = {c.pk for c in mine if c.gone or c not in seen}
         rows = {str(c.pk): c.drawn[shown.view] for c in mine if c.pk not in gone}
@@ -239,7 +242,7 @@ class Live(AsyncJsonWebsocketConsumer):
             others = sum(c.version > self.version and c.pk not in shown.rows for c in apps)
         touched = any(c.version > self.version and c.keys & shown.also for c in seen)
         news = any("notices" in c.keys and c.version > self.version for c in seen)
-        told = shown.message(batch.version, rows, gone, others, touched=touched, news=news)
+        message = shown.message(batch.version, rows, gone, others, touched=touched, news=news)
         self.version, self.hidden = batch.version, self.hidden | gone
-        if told:
-            await self.send_json(told)
+        if message:
+            await self.send_json(message)

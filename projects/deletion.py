@@ -1,4 +1,4 @@
-"""Delete applications: hooks before, resources wave by wave, hooks after; every deletion through the guard."""
+"""Delete applications: PreDelete hooks, resources wave by wave, PostDelete hooks."""
 
 import logging
 from datetime import timedelta
@@ -30,6 +30,7 @@ from projects.deletion_hooks import (
     run_hooks,
     target_of,
 )
+from projects.destination import Target
 from projects.models import FINALIZER, Application, Operation, Project
 from projects.own_kinds import Author, Name, record_refusal
 from projects.reach import reach_of
@@ -39,13 +40,13 @@ from projects.sync import confirmed_since
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN = timedelta(seconds=5)
+RECHECK_INTERVAL = timedelta(seconds=5)
 
 
 def delete_application(pk: int) -> None:
-    """Take the deletion of an application as far as it goes now."""
-    with claim(Application, pk) as mine:
-        if not mine:
+    """Run the deletion of an application as far as possible now."""
+    with claim(Application, pk) as is_claimed:
+        if not is_claimed:
             return
         application = Application.objects.select_related("cluster", "operation").get(pk=pk)
         if application.deletion_requested_at is None:
@@ -53,23 +54,22 @@ def delete_application(pk: int) -> None:
         try:
             _delete(application)
         except Wait as wait:
-            _again(application, str(wait), error=False)
+            _postpone(application, str(wait), error=False)
         except HookFailed as failed:
-            _again(application, failed.message, error=True, delay=failed.delay)
+            _postpone(application, failed.message, error=True, delay=failed.delay)
         except (RetryLater, Stalled) as error:
             if isinstance(error, RefusedByRule):
                 not_deleted(application, error.message)
-            _again(application, error.message, error=True)
+            _postpone(application, error.message, error=True)
         except (Refused, EngineError) as error:
-            _again(application, str(error), error=True)
-        except Exception as error:  # one odd application must not stop the others
+            _postpone(application, str(error), error=True)
+        except Exception as error:  # a bug that one application meets must not stop the others
             log.exception("deletion failed", extra={"application": application.qualified_name})
-            _again(
-                application, f"internal error while deleting: {type(error).__name__}", error=True
-            )
+            text = f"internal error while deleting: {type(error).__name__}"
+            _postpone(application, text, error=True)
 
 
-def _again(
+def _postpone(
     application: Application, message: str, *, error: bool, delay: timedelta | None = None
 ) -> None:
     now = timezone.now()
@@ -81,14 +81,14 @@ def _again(
     }
     failures = [c for c in application.conditions if is_failing(application, c)]
     if failures and is_failing(application, condition):
-        # It is the same trouble as before, in other words perhaps.
+        # The same hook still fails, perhaps with another message.
         condition["lastTransitionTime"] = failures[0]["lastTransitionTime"]
     deletion = ("DeletionError", "DeletionWaiting")
     kept = [c for c in application.conditions if c["type"] not in deletion]
     if not error:
-        kept += failures  # still said while the hook is run again
+        kept += failures  # still true while the hook is retried
     known = any((c["type"], c["message"]) == (kind, message) for c in application.conditions)
-    delay = delay or (timedelta(seconds=20) if error else LOOK_AGAIN)
+    delay = delay or (timedelta(seconds=20) if error else RECHECK_INTERVAL)
     with transaction.atomic():
         rows = Application.objects.filter(pk=application.pk)
         if known:
@@ -109,7 +109,7 @@ def _delete(application: Application) -> None:
     try:
         cluster = find_cluster(application.spec)
     except Stalled:
-        # The destination is not registered any more: there is nothing that could be deleted there.
+        # The destination is no longer registered, so nothing can be deleted there.
         cluster = None
     if cluster is None:
         remove(application)
@@ -123,11 +123,8 @@ def _delete(application: Application) -> None:
         for phase, name in PHASES:
             clean_up(application, project, cluster, phase, name)
     rest = Application.objects.filter(pk=application.pk).values_list("finalizers", flat=True).get()
-    foreign = [
-        f
-        for f in rest
-        if not f.startswith((FINALIZER, "pre-delete-finalizer", "post-delete-finalizer"))
-    ]
+    ours = (FINALIZER, "pre-delete-finalizer", "post-delete-finalizer")
+    foreign = [f for f in rest if not f.startswith(ours)]
     if foreign:
         raise Wait(f"waiting for finalizer {foreign[0]}")
     release_all(application, cluster)
@@ -135,13 +132,8 @@ def _delete(application: Application) -> None:
 
 
 def _cascade(application: Application, project: Project, cluster: Cluster) -> None:
-    """Delete the resources of the highest wave that are left; the next ones when those are gone."""
-    if not cluster.is_home and (cluster.connection == "Failed" or not cluster.is_synced):
-        raise RetryLater(
-            "ClusterUnreachable",
-            f"cluster {cluster.name} does not answer; its resources cannot be deleted",
-            timedelta(seconds=20),
-        )
+    """Delete the remaining resources of the highest wave; a later run deletes the next wave."""
+    _require_live(cluster)
     candidates, kept = _candidates(application, project, cluster)
     options = parse_options(application.sync_policy.get("syncOptions") or [])
     ruling = decide_deletions(
@@ -163,55 +155,59 @@ def _cascade(application: Application, project: Project, cluster: Cluster) -> No
         for finalizer in [f for f in application.finalizers if f.startswith(FINALIZER)]:
             drop(application, finalizer)
         return
-    going = [row for row in left if row.deleting]
-    if not going:
+    deleting = [row for row in left if row.deleting]
+    if not deleting:
         highest = max(_wave(row) for row in left)
-        background = any(f == f"{FINALIZER}/background" for f in application.finalizers)
-        target = target_of(application, project, cluster)
-        going = [row for row in left if _wave(row) == highest]
-        for row in going:
-            target.delete(
-                row.resource_key,
-                row.version,
-                propagation="Background" if background else "Foreground",
-                uid=row.uid,
-            )
-    raise Wait(
-        f"waiting for deletion of {going[0].resource_key}"
-        + (f" and {len(left) - 1} more resources" if len(left) > 1 else "")
-    )
+        deleting = [row for row in left if _wave(row) == highest]
+        _delete_rows(application, target_of(application, project, cluster), deleting)
+    more = f" and {len(left) - 1} more resources" if len(left) > 1 else ""
+    raise Wait(f"waiting for deletion of {deleting[0].resource_key}{more}")
+
+
+def _require_live(cluster: Cluster) -> None:
+    if not cluster.is_home and (cluster.connection == "Failed" or not cluster.is_synced):
+        text = f"cluster {cluster.name} does not answer; its resources cannot be deleted"
+        raise RetryLater("ClusterUnreachable", text, timedelta(seconds=20))
+
+
+def _delete_rows(application: Application, target: Target, rows: list[LiveResource]) -> None:
+    is_background = f"{FINALIZER}/background" in application.finalizers
+    propagation = "Background" if is_background else "Foreground"
+    for row in rows:
+        target.delete(row.resource_key, row.version, propagation=propagation, uid=row.uid)
 
 
 def _candidates(
     application: Application, project: Project, cluster: Cluster
 ) -> tuple[list[LiveResource], list[tuple[Name, str]]]:
-    """Return what a cascade deletes, and those of the hub's own kinds that it must leave, each with the rule."""
+    """Return the resources that a cascade deletes, and the hub's own that it keeps, with the rule.
+
+    Definitions stay, as others may use them; hooks of the deletion are deleted by their own policy.
+    """
     reach, author = reach_of(application, cluster, project.spec), Author(application, project)
     found: list[LiveResource] = []
     kept: list[tuple[Name, str]] = []
-    for row in LiveResource.objects.filter(
+    itself = ("argoproj.io", "Application", application.namespace, application.name)
+    rows = LiveResource.objects.filter(
         cluster=cluster, instance=application.instance, is_self=True, owner_uid=""
-    ):
-        manifest = row.manifest
-        if row.kind == "CustomResourceDefinition" or (
-            manifest is not None and is_hook(manifest) and _is_delete_hook(manifest)
-        ):
-            continue
-        if (row.group, row.kind, row.namespace, row.name) == (
-            "argoproj.io",
-            "Application",
-            application.namespace,
-            application.name,
-        ):
+    )
+    for row in rows:
+        if (row.group, row.kind, row.namespace, row.name) == itself or _is_kept(row):
             continue
         if cluster.is_home and in_cluster.is_ours(row.group, row.kind):
-            rule_ = in_cluster.why_keep(row.resource_key, author)
-            if rule_:
-                kept.append((Name(row.kind, row.namespace, row.name), rule_))
+            rule = in_cluster.why_keep(row.resource_key, author)
+            if rule:
+                kept.append((Name(row.kind, row.namespace, row.name), rule))
                 continue
         if not reach.refusal(row.resource_key):
             found.append(row)
     return found, kept
+
+
+def _is_kept(row: LiveResource) -> bool:
+    manifest = row.manifest
+    is_hook_ = manifest is not None and is_hook(manifest) and _is_delete_hook(manifest)
+    return row.kind == "CustomResourceDefinition" or is_hook_
 
 
 def _is_delete_hook(manifest: Manifest) -> bool:

@@ -1,4 +1,4 @@
-"""Run the hooks of an application's deletion: wave after wave, anew for each deletion, and clean up after them."""
+"""Run the PreDelete and PostDelete hooks of an application, wave by wave, and clean them up."""
 
 import logging
 from collections.abc import Mapping
@@ -39,11 +39,11 @@ PHASES = ((SyncPhase.PRE_DELETE, "pre-delete"), (SyncPhase.POST_DELETE, "post-de
 
 
 class Wait(Exception):
-    """Something must happen first; the message says what."""
+    """The deletion has to wait for something; the message says what for."""
 
 
 class HookFailed(Stalled):
-    """A hook of the deletion failed; it is run again after `delay`."""
+    """A hook of the deletion failed; it is retried after `delay`."""
 
     def __init__(self, message: str, delay: timedelta) -> None:
         super().__init__("HookFailed", message)
@@ -62,7 +62,7 @@ class _Deletion:
 
     @property
     def run(self) -> str:
-        """The mark of the hooks of this deletion: those of a sync, or of another application, are none of it."""
+        """The id of this deletion's hooks, which hooks of a sync do not have."""
         return f"delete-{self.started}"
 
     @property
@@ -71,7 +71,7 @@ class _Deletion:
         return int(moment.timestamp()) if moment else 0
 
     @property
-    def way_out(self) -> str:
+    def remedy(self) -> str:
         return (
             "correct the hook in the source, or remove the finalizer "
             f"{self.finalizer} to delete the application without it"
@@ -81,9 +81,9 @@ class _Deletion:
 def run_hooks(
     application: Application, project: Project, cluster: Cluster, phase: SyncPhase, name: str
 ) -> None:
-    """Take the hooks of one phase of a deletion on.
+    """Run the hooks of one phase of a deletion as far as possible now.
 
-    Raises: Wait while one runs, HookFailed when one failed, Stalled when one cannot be run.
+    Raises: Wait while one runs, HookFailed if one failed, Stalled if one cannot be run.
     """
     finalizer = f"{name}-finalizer.argocd.argoproj.io"
     if finalizer not in application.finalizers:
@@ -103,7 +103,7 @@ def run_hooks(
 def clean_up(
     application: Application, project: Project, cluster: Cluster, phase: SyncPhase, name: str
 ) -> None:
-    """Delete the hooks of one phase of a deletion whose policy says so, in the end."""
+    """Delete the hooks of one phase whose delete policy says so."""
     finalizer = f"{name}-finalizer.argocd.argoproj.io/cleanup"
     if finalizer not in application.finalizers:
         return
@@ -119,17 +119,18 @@ def clean_up(
     for manifest, current in found:
         deletion.target.drop_hook_finalizer(current)
         policies = delete_policies(manifest)
-        if (
+        is_due = (
             policies == {"BeforeHookCreation"}
             or ("HookSucceeded" in policies and succeeded)
             or ("HookFailed" in policies and not succeeded)
-        ):
+        )
+        if is_due:
             _delete(deletion, current)
     drop(application, finalizer)
 
 
 def release_all(application: Application, cluster: Cluster) -> None:
-    """Let go of every hook of an application: nobody reads their results when it is gone."""
+    """Remove the finalizer from all hooks of an application, as no one will read their results."""
     rows = LiveResource.objects.filter(
         cluster=cluster, instance=application.instance, is_self=True, owner_uid=""
     )
@@ -156,13 +157,13 @@ def _is_held(manifest: Manifest | None) -> bool:
 
 
 def target_of(application: Application, project: Project, cluster: Cluster) -> Target:
-    """Return where the resources of an application are deleted."""
+    """Return the destination in which an application's resources are deleted."""
     as_user = identity_for(application, project, cluster)
     return Target(cluster, as_user=as_user, author=Author(application, project))
 
 
 def drop(application: Application, finalizer: str) -> None:
-    """Take one finalizer off an application."""
+    """Remove one finalizer from an application."""
     application.finalizers = [f for f in application.finalizers if f != finalizer]
     Application.objects.filter(pk=application.pk).bump(finalizers=application.finalizers)
 
@@ -182,16 +183,17 @@ def _deletion(
 
 
 def _manifests(deletion: _Deletion) -> list[Manifest]:
-    """Return the hooks of a phase in the order in which they run, each with a name."""
+    """Return the hooks of a phase in the order of execution, with generated names."""
     application, project = deletion.application, deletion.project
     for source in application.sources:
         url = str(source.get("repoURL") or "")
         if not permits_source(project.spec, url):
-            # As for a sync: what the project permitted once is rendered no more.
+            # As for a sync: a source that is no longer permitted is not rendered.
             raise Forbidden(
                 "SourceNotPermitted",
-                f"{deletion.phase} hooks: application repo {url} is not permitted in project '{project.name}'; permit it, or "
-                f"remove the finalizer {deletion.finalizer} to delete the application without them",
+                f"{deletion.phase} hooks: application repo {url} is not permitted in project "
+                f"'{project.name}'; permit it, or remove the finalizer {deletion.finalizer} to "
+                "delete the application without them",
             )
     place = place_of(application, deletion.cluster)
     manifests, _warnings = prepared(_desired(deletion).manifests, application, place)
@@ -200,9 +202,9 @@ def _manifests(deletion: _Deletion) -> list[Manifest]:
 
 
 def _desired(deletion: _Deletion) -> sources.Desired:
-    """Return the manifests: of the commit that was compared last, of the newest one once a hook has failed.
+    """Return the manifests of the last compared revision, or of the newest one after a failure.
 
-    What was compared is at hand, and the hooks of a commit that does not work are corrected by another.
+    The compared revision is cached, and a failing hook is fixed by a newer commit.
     """
     application = deletion.application
     context = sources.context_of(application, deletion.project.spec, deletion.cluster)
@@ -229,11 +231,11 @@ def _named(manifest: Manifest, deletion: _Deletion) -> Manifest:
 
 
 def _is_done(deletion: _Deletion, manifest: Manifest) -> bool:
-    """Create a hook that is not there, and return whether it has succeeded."""
+    """Create a hook that does not exist, and return whether it has succeeded."""
     key = resource_key(manifest)
     found = _found(deletion, key)
     if found is not None and annotations_of(found).get(OPERATION_ID) != deletion.run:
-        # It ran in a sync, or in a deletion before this one: what it guards has not gone yet.
+        # It ran in a sync or an earlier deletion, which says nothing about this deletion.
         _delete(deletion, found)
         if deletion.target.get(key) is not None:
             return False
@@ -267,19 +269,19 @@ def _create(deletion: _Deletion, manifest: Manifest) -> None:
 
 
 def _failure(deletion: _Deletion, key: ResourceKey, reason: str) -> HookFailed:
-    """Return the error of a hook, which is tried again: soon at first, then as seldom as it has failed for long."""
+    """Return the error of a hook, with a retry delay that grows while it keeps failing."""
     begun = _last_failure(deletion)
     age = timezone.now() - begun if begun else timedelta()
     delay = min(max(age, timedelta(seconds=5)), timedelta(minutes=5))
     return HookFailed(
-        f"{deletion.phase} hook {key} failed: {reason}; it is run again, and nothing that it guards is deleted "
-        f"before: {deletion.way_out}",
+        f"{deletion.phase} hook {key} failed: {reason}; it will be retried, and nothing that it "
+        f"guards is deleted before: {deletion.remedy}",
         delay,
     )
 
 
 def _last_failure(deletion: _Deletion) -> datetime | None:
-    """Return since when a hook of the phase has failed, None when none has."""
+    """Return since when a hook of the phase fails, None if none does."""
     for condition in deletion.application.conditions:
         if _says_failed(condition, deletion.phase):
             return parse_datetime(condition["lastTransitionTime"])
@@ -287,7 +289,7 @@ def _last_failure(deletion: _Deletion) -> datetime | None:
 
 
 def is_failing(application: Application, condition: Mapping[str, Any]) -> bool:
-    """Return whether a condition says that a hook failed which an application still waits for."""
+    """Return whether a condition reports a failed hook that the deletion waits for."""
     return any(
         _says_failed(condition, phase)
         for phase, name in PHASES
@@ -302,9 +304,9 @@ def _says_failed(condition: Mapping[str, Any], phase: SyncPhase) -> bool:
 
 
 def _found(deletion: _Deletion, key: ResourceKey) -> Manifest | None:
-    """Return what a hook is in the cluster, None when it is not there.
+    """Return the live hook, None if it does not exist.
 
-    Raises: Stalled when the project does not permit it, or another application has it.
+    Raises: Stalled if the project does not permit it, or another application manages it.
     """
     refusal = deletion.reach.refusal(key)
     if refusal:

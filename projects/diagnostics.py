@@ -1,4 +1,4 @@
-"""What can be wrong with a set-up, each with what to do: for `manage.py doctor` and the page of the system."""
+"""Checks of an installation, each with a remedy: for `manage.py doctor` and the system page."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ def _database() -> str:
     try:
         executor = MigrationExecutor(connection)
         plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    except Exception as error:  # whatever the driver raises is what the operator must read
+    except Exception as error:  # any error of the driver is reported to the operator
         return f"it does not answer ({error}); check HUB_DATABASE_URL"
     return f"{len(plan)} migrations are missing; run manage.py migrate" if plan else ""
 
@@ -47,13 +47,16 @@ def _folder() -> str:
     found = open_to_others(folder)
     if found:
         names = ", ".join(str(path) for path in found[:5])
-        return f"others on this machine may read {names}; run chmod -R go= {folder}"
+        return f"other users of this machine may read {names}; run chmod -R go= {folder}"
     return ""
 
 
 def _metrics() -> str:
     if settings.PROXY_HOPS and not settings.METRICS_TOKEN:
-        return "behind a proxy nobody gets /metrics without a token; set HUB_METRICS_TOKEN, and have the proxy not hand /metrics on"
+        return (
+            "behind a proxy /metrics needs a token; set HUB_METRICS_TOKEN, and do not forward "
+            "/metrics in the proxy"
+        )
     return ""
 
 
@@ -75,7 +78,10 @@ def _renderers() -> str:
         )
     exposed = confinement.exposed(settings.DATA_DIR)
     if exposed:
-        return f"renderers may read {exposed}, which holds the data folder; set HUB_DATA_DIR to a place outside it"
+        return (
+            f"renderers may read {exposed}, which holds the data folder; set HUB_DATA_DIR to a "
+            "folder outside it"
+        )
     return "; ".join(confinement.missing(layers).values())
 
 
@@ -87,18 +93,24 @@ def _broker() -> str:
     try:
         redis.Redis.from_url(settings.REDIS_URL, socket_timeout=3).ping()
     except redis.RedisError as error:
-        return f"it does not answer ({type(error).__name__}); check HUB_REDIS_URL. Until then the sweep does all work, later"
+        return (
+            f"it does not answer ({type(error).__name__}); check HUB_REDIS_URL. "
+            "Until then the sweep does all work, with a delay"
+        )
     return ""
 
 
 def _admin() -> str:
     if not Account.objects.filter(name="admin").exists():
-        return "the account admin does not exist; start manage.py up once, or run manage.py create_admin"
+        return (
+            "the account admin does not exist; start manage.py up once, or run "
+            "manage.py create_admin"
+        )
     return ""
 
 
 def _secrets() -> str:
-    """Name the rows whose secret none of the hub's keys opens; all of them are read."""
+    """Return the rows whose secret none of the hub's keys can decrypt."""
     found = list[str]()
     for model in apps.get_models():
         fields = [f.name for f in model._meta.get_fields() if isinstance(f, SealedJSONField)]
@@ -112,8 +124,8 @@ def _secrets() -> str:
     if not found:
         return ""
     return (
-        f"the secrets of {len(found)} rows cannot be read ({_some(found)}): start the hub with the HUB_SECRET_KEY they were "
-        "stored with, or name that key in HUB_SECRET_KEY_FALLBACKS"
+        f"the secrets of {len(found)} rows cannot be read ({_some(found)}): start the hub with "
+        "the HUB_SECRET_KEY that they were encrypted with, or add it to HUB_SECRET_KEY_FALLBACKS"
     )
 
 
@@ -171,24 +183,23 @@ def _work() -> str:
 def _policies() -> str:
     found = [f"{p.origin}: {p.message}" for p in broken_rules()]
     for row in ProjectPolicy.objects.iterator():
-        # Written before there was a bound: it holds, and every decision of access pays for it.
+        # Stored before there was a limit: it still applies, and slows every access decision.
         if problem := too_many(row.roles):
             found.append(f"project {row.project}: {problem}")
     return _some(found, "; ")
 
 
 def _rows() -> str:
-    """Name the rows that were written past every check: they read as empty, or permit nothing."""
+    """Return the rows that were stored without validation, and read as empty."""
     found = list[str]()
     for model in apps.get_models():
         for field in model._meta.get_fields():
             if isinstance(field, DocumentField):
                 rows = model._default_manager.annotate(stored_text=Cast(field.name, TextField()))
                 bad = rows.exclude(stored_text__startswith="{" if field.kind is dict else "[")
-                found += [
-                    f"{model._meta.verbose_name} {row}: {field.name} must be {'an object' if field.kind is dict else 'a list'}"
-                    for row in bad.iterator()
-                ]
+                expected = "an object" if field.kind is dict else "a list"
+                name = model._meta.verbose_name
+                found += [f"{name} {row}: {field.name} must be {expected}" for row in bad.iterator()]
     for project in Project.objects.iterator():
         if problem := shape_problem(project.spec):
             found.append(f"project {project.name}: {problem}")

@@ -1,4 +1,4 @@
-"""Whom the hub acts as in a cluster: a service account that the project names, or itself."""
+"""Impersonation: the service account that the hub acts as in a cluster."""
 
 from clusters.kube import Connection, connect
 from clusters.models import Cluster
@@ -9,9 +9,9 @@ from projects.models import Application, Project
 
 
 def user_for(application: Application, project: Project | None, cluster: Cluster) -> str:
-    """Return the user to act as, empty for the hub itself.
+    """Return the user to impersonate, empty for the hub itself.
 
-    Raises: Stalled when impersonation is on and the project names nobody, or cannot be read.
+    Raises: Stalled if impersonation is enabled and the project names no service account.
     """
     if setting("impersonation", default=False) is not True:
         return ""
@@ -25,7 +25,8 @@ def user_for(application: Application, project: Project | None, cluster: Cluster
     if found is None:
         raise Forbidden(
             "NoServiceAccount",
-            f"no matching service account found for destination server {cluster.server} and namespace {application.dest_namespace}",
+            f"no matching service account found for destination server {cluster.server} "
+            f"and namespace {application.dest_namespace}",
         )
     return found
 
@@ -33,10 +34,9 @@ def user_for(application: Application, project: Project | None, cluster: Cluster
 def identity_for(
     application: Application, project: Project | None, cluster: Cluster
 ) -> str | Stalled:
-    """Return the user to act as, or why there is none where the hub's own kinds need none.
+    """Return the user to impersonate, or the error if the destination is the hub itself.
 
-    An application of applications changes rows of the hub; what it applies to the hub's own cluster beside them is
-    refused with this error.
+    The hub's own kinds need no service account; other resources are refused with this error.
     Raises: Stalled; see `user_for`.
     """
     try:
@@ -50,7 +50,7 @@ def identity_for(
 def connection_for(
     application: Application, project: Project | None, cluster: Cluster
 ) -> Connection:
-    """Return the connection to a cluster as whom the project says.
+    """Return the connection to a cluster as the user that the project names.
 
     Raises: Stalled; see `user_for`.
     """

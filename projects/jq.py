@@ -1,7 +1,7 @@
-"""jq paths in processes of their own: a program may loop for ever while it holds the interpreter's lock.
+"""Evaluate jq paths in separate processes, as a program may loop forever and hold the GIL.
 
-What one expression may cost is bounded three times: by call, by comparison, and over time: one that took too long
-is not tried on the next thousand objects, nor at the next look.
+The cost of an expression is limited per call, per comparison, and over time: one that takes too
+long is rejected for a while, for all resources.
 """
 
 import hashlib
@@ -24,35 +24,34 @@ from projects.sources.shares import Limits, Shares
 
 TIMEOUT_SECONDS = 1.0
 TOTAL_SECONDS = 10.0
-"""What all expressions of one comparison may take together."""
+"""The limit of all expressions of one comparison together."""
 MEMORY_BYTES = 512 * 1024**2
-MOST_CHARACTERS = 4096
-_KEPT_BYTES = 32 * 1024**2
-_LARGEST_KEPT = 1024**2
-_PATHS_BYTES = 4 * 1024**2
-_MOST_DEEP = 200
-_MOST_STRIKES = 10_000
+MAX_CHARACTERS = 4096
+_CACHE_BYTES = 32 * 1024**2
+_MAX_CACHED_BYTES = 1024**2
+_MAX_PATHS_BYTES = 4 * 1024**2
+_MAX_DEPTH = 200
+_MAX_STRIKES = 10_000
 _BACKOFF = Backoff(timedelta(minutes=2), 4, timedelta(hours=6))
-_LATER = "it is not tried again for a while: simplify it"
+_LATER = "it is not retried for a while: simplify it"
 
 
 def check_path(expression: str) -> str:
-    """Return a jq path that may be used: nothing is run.
+    """Return a jq path that is allowed; it is not run.
 
-    Raises: RuleError for anything that reads the environment, files or other inputs, and for what is no program.
+    Raises: RuleError if it reads the environment, files or other inputs, or is not valid.
     """
-    if len(expression) > MOST_CHARACTERS:
-        raise RuleError(
-            f"jqPathExpressions: an expression has more than {MOST_CHARACTERS} characters"
-        )
+    if len(expression) > MAX_CHARACTERS:
+        text = f"an expression has more than {MAX_CHARACTERS} characters"
+        raise RuleError(f"jqPathExpressions: {text}")
     require_allowed(expression)
     return expression
 
 
 def check_expression(expression: str) -> None:
-    """Return if a jq path can be compiled; nothing is run.
+    """Check that a jq path compiles; it is not run.
 
-    Raises: RuleError with jq's words.
+    Raises: RuleError with jq's message.
     """
     Jq("", "").compile(expression)
 
@@ -65,7 +64,7 @@ class _Strike:
 
 
 class _Strikes:
-    """What took too long, and until when it is not tried again."""
+    """Expressions that took too long, and until when they are rejected."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -78,7 +77,7 @@ class _Strikes:
             count = before.count + 1 if before else 1
             wait = _BACKOFF.delay(count - 1).total_seconds()
             self._found[key] = _Strike(count, self._now() + wait, message)
-            while len(self._found) > _MOST_STRIKES:
+            while len(self._found) > _MAX_STRIKES:
                 self._found.popitem(last=False)
 
     def require(self, key: tuple[str, str]) -> None:
@@ -92,10 +91,10 @@ class _Strikes:
 
 
 class _Answers:
-    """Answers that are kept, by digest of the question, within a number of bytes."""
+    """A cache of answers by digest of the request, limited in bytes."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._size = most, 0
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes, self._size = max_bytes, 0
         self._lock = threading.Lock()
         self._kept: OrderedDict[bytes, bytes] = OrderedDict()
 
@@ -106,12 +105,12 @@ class _Answers:
             return self._kept.get(key)
 
     def keep(self, key: bytes, answer: bytes) -> None:
-        if len(answer) > _LARGEST_KEPT:
+        if len(answer) > _MAX_CACHED_BYTES:
             return
         with self._lock:
             self._size += len(answer) - len(self._kept.pop(key, b""))
             self._kept[key] = answer
-            while self._size > self._most:
+            while self._size > self._max_bytes:
                 self._size -= len(self._kept.popitem(last=False)[1])
 
 
@@ -121,44 +120,44 @@ def _limits() -> Limits:
 
 _pool = Pool(Shares(_limits), lambda: MEMORY_BYTES)
 _strikes = _Strikes(clock)
-_answers = _Answers(_KEPT_BYTES)
+_answers = _Answers(_CACHE_BYTES)
 
 
 class Jq:
-    """jq for one comparison: of an application, or of a set."""
+    """The jq expressions of one comparison of an application or set."""
 
     def __init__(self, owner: str, subject: str) -> None:
-        """Keep the project whose time is used, and the name of what is compared."""
+        """Set the project that is charged, and the name of what is compared."""
         self._owner = owner
         self._all = (owner, f"#{subject}")
         self._spent = 0.0
 
     def delete(self, expression: str, value: Any) -> Any:
-        """Return the value without what a jq path selects; the value itself when the path does not apply to it.
+        """Return a value without what a jq path selects; unchanged if the path does not apply.
 
-        Raises: RuleError when it takes too long, gives no object or is not allowed; RetryLater when the project's turn
-            does not come.
+        Raises: RuleError if it takes too long, selects everything or is not allowed; RetryLater
+            if the project has to wait for a worker.
         """
         data = orjson.dumps(value)
-        # The worker writes letters beyond ASCII as escapes, which are up to three times as long.
+        # The worker escapes non-ASCII characters, which makes them up to three times as long.
         found = self._answered("jq", expression, data, data, limit=len(data) * 4 + 65_536)
         if not isinstance(found, dict):
             raise RuleError(f"jqPathExpressions: {expression!r} selects the whole resource")
         return found
 
     def paths(self, expression: str, value: Any) -> list[list[str | int]]:
-        """Return the paths that a jq path selects in a value, none when it does not apply to it.
+        """Return the paths that a jq path selects in a value, none if it does not apply.
 
         Raises: as `delete`.
         """
         data = orjson.dumps(value)
-        found = self._answered("jq_paths", expression, data, b"[]", limit=_PATHS_BYTES)
+        found = self._answered("jq_paths", expression, data, b"[]", limit=_MAX_PATHS_BYTES)
         if not isinstance(found, list) or not all(isinstance(path, list) for path in found):
             raise RuleError(f"jqPathExpressions: {expression!r} is no path")
         return found
 
     def compile(self, expression: str) -> None:
-        """Return if a jq path can be compiled.
+        """Check that a jq path compiles.
 
         Raises: RuleError.
         """
@@ -188,15 +187,14 @@ class Jq:
             )
         except WorkerError as error:
             if "compile" in str(error) or "syntax" in str(error):
-                raise RuleError(
-                    f"jqPathExpressions: {expression!r} is no valid jq path: {error}"
-                ) from error
+                text = f"{expression!r} is no valid jq path: {error}"
+                raise RuleError(f"jqPathExpressions: {text}") from error
             return otherwise
         except (Stalled, TypeError) as error:
-            said = f"took longer than {TIMEOUT_SECONDS:.0f} s"
+            problem = f"took longer than {TIMEOUT_SECONDS:.0f} s"
             if isinstance(error, TypeError) or error.reason != "Timeout":
-                said = "needs too much memory, or gives too large or too deep a result"
-            message = f"jqPathExpressions: {expression!r} {said}; {_LATER}"
+                problem = "needs too much memory, or gives too large or too deep a result"
+            message = f"jqPathExpressions: {expression!r} {problem}; {_LATER}"
             _strikes.add((self._owner, expression), message)
             raise RuleError(message) from error
         finally:
@@ -206,8 +204,8 @@ class Jq:
         self._spent += seconds
         if self._spent > TOTAL_SECONDS:
             self._spent = 0.0
-            said = f"all expressions together took longer than {TOTAL_SECONDS:.0f} s"
-            _strikes.add(self._all, f"jqPathExpressions: {said}; {_LATER}")
+            problem = f"all expressions together took longer than {TOTAL_SECONDS:.0f} s"
+            _strikes.add(self._all, f"jqPathExpressions: {problem}; {_LATER}")
 
 
 def _loaded(answer: bytes, expression: str) -> Any:
@@ -215,7 +213,7 @@ def _loaded(answer: bytes, expression: str) -> Any:
     layer, depth = [found], 0
     while layer:
         depth += 1
-        if depth > _MOST_DEEP:
+        if depth > _MAX_DEPTH:
             raise RuleError(f"jqPathExpressions: {expression!r} gives too deep a result")
         layer = [
             child

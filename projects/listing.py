@@ -1,4 +1,4 @@
-"""Which applications a page shows: filters, counts for each, order; all in SQL and only what the caller may see."""
+"""The list of applications: filters with counts and order, in SQL, by the rights of the caller."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from projects.models import DELAYED, ERRORS, Application, ApplicationQuerySet
 from projects.visibility import visible
 
 PAGE = 50
-MOST_VALUES = 6
+MAX_VALUES = 6
 HEALTH = ("Degraded", "Progressing", "Missing", "Unknown", "Suspended", "Healthy")
 SYNC = ("OutOfSync", "Unknown", "Synced")
 RUNNING = Q(operation__phase__in=["Running", "Terminating"])
@@ -32,8 +32,8 @@ _AUTOMATED = Q(spec__syncPolicy__automated__isnull=False) & (
     | Q(spec__syncPolicy__automated__enabled=True)
 )
 VIEWS = ("table", "tiles", "summary")
-MOST_READ = 20_000
-"""Of so many applications labels are counted."""
+MAX_COUNTED = 20_000
+"""Labels are counted for at most this many applications."""
 SORTS = {
     "": "Worst first",
     "name": "Name",
@@ -75,19 +75,19 @@ _WORDS = {
 
 
 def stale(now: datetime) -> Q:
-    """Return the condition that a status is older than two intervals, as `is_stale` has it for one row."""
+    """Return the condition that a status is stale, as `is_stale` decides it for one row."""
     limit = now - 2 * (settings.POLL_INTERVAL + settings.POLL_JITTER)
-    blind = Q(cluster=None) | ~(
+    unwatched = Q(cluster=None) | ~(
         Q(cluster__server="https://kubernetes.default.svc")
         | Q(cluster__is_synced=True, cluster__lease_until__gt=now)
     )
-    again = Q(refresh_at__isnull=False)
-    doubtful = again & (Q(comparison_digest="") | Q(conditions__icontains=DELAYED))
+    is_pending = Q(refresh_at__isnull=False)
+    doubtful = is_pending & (Q(comparison_digest="") | Q(conditions__icontains=DELAYED))
     for kind in ERRORS:
         doubtful |= Q(conditions__icontains=f'"{kind}"')
-    unasked = Q(remotes=None) | Q(remotes__checked_at=None) | ~Q(remotes__error="")
-    silent = doubtful | Q(refresh_at__lt=limit) | blind | unasked
-    return Q(reconciled_at__lt=limit) & (silent | Q(remotes__checked_at__lt=limit))
+    unpolled = Q(remotes=None) | Q(remotes__checked_at=None) | ~Q(remotes__error="")
+    unknown = doubtful | Q(refresh_at__lt=limit) | unwatched | unpolled
+    return Q(reconciled_at__lt=limit) & (unknown | Q(remotes__checked_at__lt=limit))
 
 
 def _condition(name: str, value: str, now: datetime) -> Q:
@@ -96,23 +96,20 @@ def _condition(name: str, value: str, now: datetime) -> Q:
     if name == "operation":
         return _OPERATIONS.get(value, Q(pk__in=[]))
     if name == "auto":
-        return (
-            Q(pk__in=Application.objects.filter(_AUTOMATED).values("pk"))
-            if value == "on"
-            else ~Q(pk__in=Application.objects.filter(_AUTOMATED).values("pk"))
-        )
+        automated = Q(pk__in=Application.objects.filter(_AUTOMATED).values("pk"))
+        return automated if value == "on" else ~automated
     old = Q(pk__in=Application.objects.filter(stale(now)).values("pk"))
     return old if value == "stale" else ~old
 
 
-# More than a person types: each word is a condition that every row is asked.
-_MOST_WORDS, _MOST_CHARACTERS = 10, 500
+# Each word is a condition on every row.
+_MAX_WORDS, _MAX_CHARACTERS = 10, 500
 
 
 def _text(words: str, now: datetime) -> Q:
-    """Return the condition of a search: words, and `key:value` for what facets have."""
+    """Return the condition of a search: words, and `key:value` for facets."""
     result = Q()
-    for word in words[:_MOST_CHARACTERS].split()[:_MOST_WORDS]:
+    for word in words[:_MAX_CHARACTERS].split()[:_MAX_WORDS]:
         key, colon, value = word.partition(":")
         if colon and key in TITLES and value:
             exact = next((v for v in (*HEALTH, *SYNC) if v.lower() == value.lower()), value)
@@ -135,17 +132,14 @@ def _text(words: str, now: datetime) -> Q:
 
 def _label(text: str) -> Q:
     key, _, value = text.partition("=")
-    # A key with two underscores would be read as a path.
-    return (
-        Q(**{f"labels__{key}": value})
-        if re.fullmatch(r"[\w./-]+", key) and "__" not in key
-        else Q(pk__in=[])
-    )
+    # Django would read two underscores in a key as a path.
+    is_key = re.fullmatch(r"[\w./-]+", key) and "__" not in key
+    return Q(**{f"labels__{key}": value}) if is_key else Q(pk__in=[])
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One value of a facet, with how many applications it has among the others chosen."""
+    """One value of a facet, with the number of applications that have it."""
 
     value: str
     word: str
@@ -167,7 +161,7 @@ class Facet:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What an address asks for."""
+    """The filters and options in a URL."""
 
     facets: Mapping[str, list[str]]
     labels: list[str]
@@ -190,7 +184,7 @@ class Chosen:
 
 
 def chosen(params: QueryDict) -> Chosen:
-    """Return what an address asks for; what it cannot mean is left out."""
+    """Return the filters in a URL; invalid ones are ignored."""
     facets = {n: [v for v in params.getlist(n) if v][:50] for n in TITLES}
     page = params.get("page", "")
     return Chosen(
@@ -205,7 +199,7 @@ def chosen(params: QueryDict) -> Chosen:
 
 
 class Listing:
-    """The applications of one address."""
+    """The applications that a URL selects."""
 
     def __init__(
         self, caller: Caller, wanted: Chosen, base: ApplicationQuerySet | None = None
@@ -214,7 +208,7 @@ class Listing:
         self._base = visible(caller) if base is None else base
 
     def query(self, without: str = "") -> ApplicationQuerySet:
-        """Return what is chosen, `without` leaving one facet out."""
+        """Return the selected applications, ignoring the facet `without`."""
         found = self._base
         wanted = self.wanted
         for name, values in wanted.facets.items():
@@ -236,33 +230,19 @@ class Listing:
         return found.distinct() if {"repository"} & set(wanted.facets) else found
 
     def total(self) -> int:
-        """Return how many the caller may see at all."""
+        """Return how many applications the caller may see."""
         return self._base.count()
 
     def counts(self, column: str, without: str = "") -> dict[str, int]:
-        """Return how many there are of each value of a column."""
-        rows = (
-            self.query(without).order_by().values(column).annotate(count=Count("pk", distinct=True))
-        )
+        """Return the number of applications by the value of a column."""
+        rows = self.query(without).order_by().values(column)
+        rows = rows.annotate(count=Count("pk", distinct=True))
         return {r[column]: r["count"] for r in rows if r[column] not in (None, "")}
 
     def facets(self) -> Iterator[Facet]:
         """Yield the facets with their counts."""
         for name, title in TITLES.items():
-            found = self.facet_counts(name)
-            own = self.wanted.facets.get(name, [])
-            shown = (
-                list(found.items())
-                if name not in _COLUMNS or name in ("health", "sync")
-                else sorted(found.items(), key=lambda e: (e[0] not in own, -e[1], e[0]))
-            )
-            listed = shown if name in ("health", "sync") else shown[: max(MOST_VALUES, len(own))]
-            known = {v for v, _ in listed}
-            values = [Option(v, _WORDS.get(v, v), c, v in own) for v, c in listed]
-            values += [Option(v, _WORDS.get(v, v), 0, True) for v in own if v not in known]
-            yield Facet(
-                name, title, values, len(shown) - len(listed), bool(own) or name in _OPEN, bool(own)
-            )
+            yield self._facet(name, title)
         labels = self.labels()
         if labels:
             yield Facet(
@@ -270,7 +250,7 @@ class Listing:
             )
 
     def facet_counts(self, name: str) -> dict[str, int]:
-        """Return how many there are of each value of a facet, whatever is chosen of it."""
+        """Return the number of applications by the value of a facet, whatever is selected of it."""
         if name in ("health", "sync"):
             found = self.counts(_COLUMNS[name], name)
             return {v: found.get(v, 0) for v in (HEALTH if name == "health" else SYNC)}
@@ -285,30 +265,37 @@ class Listing:
         return {v: base.filter(_condition(name, v, self.wanted.now)).count() for v in values}
 
     def stale_count(self) -> int:
-        """Return how many there would be with freshness:stale."""
-        return (
-            self.query("freshness")
-            .filter(_condition("freshness", "stale", self.wanted.now))
-            .count()
-        )
+        """Return how many of the applications are stale."""
+        condition = _condition("freshness", "stale", self.wanted.now)
+        return self.query("freshness").filter(condition).count()
 
     def labels(self) -> list[Option]:
-        """Return the labels that most of these applications have."""
+        """Return the most frequent labels."""
         counts: dict[str, int] = {}
-        for labels in self.query().order_by().values_list("labels", flat=True)[:MOST_READ]:
+        for labels in self.query().order_by().values_list("labels", flat=True)[:MAX_COUNTED]:
             for key, value in labels.items():
                 text = f"{key}={value}"
                 counts[text] = counts.get(text, 0) + 1
-        chosen_ = self.wanted.labels
-        order = sorted(counts, key=lambda t: (t not in chosen_, -counts[t], t))[
-            : max(MOST_VALUES, len(chosen_))
-        ]
-        return [Option(t, t, counts[t], t in chosen_) for t in order] + [
-            Option(t, t, 0, True) for t in chosen_ if t not in counts
-        ]
+        own = self.wanted.labels
+        order = sorted(counts, key=lambda t: (t not in own, -counts[t], t))
+        found = [Option(t, t, counts[t], t in own) for t in order[: max(MAX_VALUES, len(own))]]
+        return found + [Option(t, t, 0, True) for t in own if t not in counts]
+
+    def _facet(self, name: str, title: str) -> Facet:
+        own = self.wanted.facets.get(name, [])
+        found = list(self.facet_counts(name).items())
+        is_fixed = name in ("health", "sync")
+        if name in _COLUMNS and not is_fixed:
+            found.sort(key=lambda e: (e[0] not in own, -e[1], e[0]))
+        listed = found if is_fixed else found[: max(MAX_VALUES, len(own))]
+        known = {v for v, _ in listed}
+        values = [Option(v, _WORDS.get(v, v), c, v in own) for v, c in listed]
+        values += [Option(v, _WORDS.get(v, v), 0, True) for v in own if v not in known]
+        more = len(found) - len(listed)
+        return Facet(name, title, values, more, bool(own) or name in _OPEN, bool(own))
 
     def rows(self) -> list[Application]:
-        """Return the applications of the page, with what a row shows."""
+        """Return the applications of one page."""
         start = (self.wanted.page - 1) * PAGE
         found = (
             self._ordered()
@@ -344,7 +331,7 @@ _BADNESS = Case(
 def bars(
     counts: Mapping[str, int], words: tuple[str, ...], width: float = 400.0
 ) -> list[tuple[str, float, float]]:
-    """Return (word, left, width) of the parts of a bar: one under 2 % is drawn 2 % wide."""
+    """Return (word, left, width) of the segments of a bar; each is at least 2 % wide."""
     total = sum(counts.values())
     parts = [(w, counts.get(w, 0)) for w in words if counts.get(w, 0)]
     if not total:
@@ -361,7 +348,7 @@ def bars(
 
 
 def since(application: Application) -> datetime | None:
-    """Return since when the worse of the two statuses is so."""
+    """Return since when the application is not healthy or not synced."""
     marks = [
         application.health_changed_at if application.health_status != "Healthy" else None,
         application.out_of_sync_since,

@@ -1,4 +1,4 @@
-"""Applications and projects as Kubernetes manifests: the JSON that every client reads."""
+"""Applications and projects as Kubernetes manifests, the JSON that clients read."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,12 +18,12 @@ API_VERSION = "argoproj.io/v1alpha1"
 
 
 def stamp(at: datetime | None) -> str | None:
-    """Return a time as Kubernetes writes it, None for never."""
+    """Return a time in Kubernetes' format, None for never."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
 
 
 def filled(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object without what is empty, as Go's `omitempty` leaves it out."""
+    """Return an object without empty values, as Go's `omitempty`."""
     return {k: v for k, v in data.items() if v not in (None, "", [], {})}
 
 
@@ -33,7 +33,7 @@ def application_json(
     history: list[Revision] | None = None,
     as_of: datetime | None = None,
 ) -> dict[str, Any]:
-    """Return an application in Argo CD's shape. `history` and `as_of` are looked up when not given."""
+    """Return an application in Argo CD's format; `history` and `as_of` are loaded if not given."""
     metadata = filled(
         {
             "name": application.name,
@@ -122,9 +122,9 @@ def _status(
 def as_of_now(application: Application) -> datetime | None:
     """Return when the status was last known to be true.
 
-    Between looks that is as long as the repository is polled without a change and the cluster's watch
-    stands; so an idle application is looked at by nobody and yet not stale. When it is due next is no
-    matter, such as at the end of a sync window: until it is due, nothing is known to have changed.
+    Between refreshes it stays true while the repository is polled without a change and the
+    cluster is watched: an idle application is not refreshed, and yet not stale. A planned
+    refresh, such as at the end of a sync window, does not make it doubtful before it is due.
     """
     now, cluster = timezone.now(), application.cluster
     if application.reconciled_at is None or cluster is None or _is_in_doubt(application):
@@ -140,7 +140,7 @@ def as_of_now(application: Application) -> datetime | None:
 
 
 def _is_in_doubt(application: Application) -> bool:
-    """Return whether the last look at an application did not tell what is true."""
+    """Return whether the last refresh could not determine the status."""
     if any(c.get("type") in ERRORS for c in application.conditions):
         return True
     if application.refresh_at is None:
@@ -150,7 +150,7 @@ def _is_in_doubt(application: Application) -> bool:
 
 
 def is_stale(known_at: datetime | None) -> bool:
-    """Return whether a status is older than two intervals: nobody knows whether it is still true."""
+    """Return whether a status is older than two poll intervals."""
     if known_at is None:
         return False
     return timezone.now() - known_at > 2 * (settings.POLL_INTERVAL + settings.POLL_JITTER)
@@ -184,7 +184,7 @@ def _history_json(revision: Revision) -> dict[str, Any]:
 
 
 def operation_json(operation: Operation, *, multi: bool) -> dict[str, Any]:
-    """Return an operation as `status.operationState`."""
+    """Return an operation in the format of `status.operationState`."""
     results = [
         step_json(step) for step in operation.steps if step["status"] != "pending" or step["result"]
     ]
@@ -237,7 +237,7 @@ def step_json(step: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def project_json(project: Project) -> dict[str, Any]:
-    """Return a project in Argo CD's shape."""
+    """Return a project in Argo CD's format."""
     metadata = filled(
         {
             "name": project.name,
@@ -261,7 +261,7 @@ def project_json(project: Project) -> dict[str, Any]:
 
 
 def role_tokens(project: str) -> dict[str, Any]:
-    """Return the tokens of a project's roles, as status.jwtTokensByRole: numbers and times, no token."""
+    """Return the tokens of a project's roles as status.jwtTokensByRole: ids and times only."""
     found: dict[str, Any] = {}
     for row in ApiToken.objects.filter(project=project, revoked_at=None).order_by("issued_at"):
         entry = {"id": row.token_id, "iat": int(row.issued_at.timestamp())}
@@ -272,7 +272,7 @@ def role_tokens(project: str) -> dict[str, Any]:
 
 
 def mirror(manifest: dict[str, Any], *, gone: bool = False) -> None:
-    """Show one of our own kinds in the live store of the hub itself, when an application manages it."""
+    """Update one of the hub's own kinds in the live store, if an application manages it."""
     annotations = manifest["metadata"].get("annotations") or {}
     if TRACKING_ID not in annotations:
         return
@@ -287,7 +287,7 @@ def mirror(manifest: dict[str, Any], *, gone: bool = False) -> None:
 
 
 def mirror_application(pk: int) -> None:
-    """Show an application in the live store when another application manages it."""
+    """Update an application in the live store, if another application manages it."""
     application = Application.objects.select_related("cluster", "operation").filter(pk=pk).first()
     if application is not None and TRACKING_ID in application.annotations:
         manifest = application_json(application, history=[])

@@ -1,4 +1,4 @@
-"""Counts of applications for Prometheus, taken when somebody asks."""
+"""Prometheus metrics of applications, counted on each scrape."""
 
 from collections.abc import Iterator
 
@@ -11,10 +11,10 @@ from projects.models import Application, Operation
 
 
 class ApplicationCollector(Collector):
-    """Applications by sync status and health, operations that run."""
+    """Applications by sync status and health, and running operations."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the families."""
+        """Yield the metric families."""
         labels = ["project", "sync_status", "health_status"]
         family = GaugeMetricFamily("flotilla_applications", "Applications.", labels=labels)
         columns = ("project", "sync_status", "health_status")
@@ -27,10 +27,10 @@ class ApplicationCollector(Collector):
         )
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Return nothing, so that registering asks no database."""
+        """Return nothing, so that the registration queries no database."""
         return []
 
 
 def register() -> None:
-    """Have the counts answered by `/metrics`."""
+    """Register the metrics."""
     REGISTRY.register(ApplicationCollector())

@@ -1,4 +1,7 @@
-"""One look at what changed for all pages of this process: each row is read once, drawn once, decided once for who has the same rights."""
+"""Publish changes to the pages that are open in this process.
+
+Each changed row is read once, rendered once, and checked once for readers with equal rights.
+"""
 
 import logging
 from collections.abc import Collection, Iterable
@@ -28,54 +31,56 @@ from projects.visibility import visible
 
 log = logging.getLogger(__name__)
 
-MOST = 2000
-MOST_ROWS = 500
-MOST_KEYS, LONGEST_KEY = 50, 600
+MAX_CHANGES = 2000
+MAX_ROWS = 500
+MAX_KEYS, MAX_KEY_CHARS = 50, 600
 DRAW = {"table": render_row, "tiles": render_tile}
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What a page shows: its name, how it draws rows, and the keys of the rows."""
+class Subscription:
+    """What a page shows: its name, how it renders rows, and which rows."""
 
     page: str = ""
     view: str = "table"
     rows: frozenset[int] = frozenset()
     also: frozenset[str] = frozenset()
-    """What else it is about, by the keys of `projects.change_topics`."""
+    """What else it shows, as keys of `projects.change_topics`."""
 
     @classmethod
-    def of(cls, content: dict[str, Any]) -> "Shown":
-        """Take what a page says of itself; what makes no sense is left out."""
+    def of(cls, content: dict[str, Any]) -> "Subscription":
+        """Read a page's message; invalid values are ignored."""
         rows, also = (
             v if isinstance(v := content.get(name), list) else [] for name in ("rows", "also")
         )
         numbers = [
             r for r in rows if isinstance(r, int) and not isinstance(r, bool) and 0 < r < 2**63
         ]
-        keys = [k for k in also if isinstance(k, str) and k.isprintable() and len(k) <= LONGEST_KEY]
+        keys = [
+            k for k in also if isinstance(k, str) and k.isprintable() and len(k) <= MAX_KEY_CHARS
+        ]
         view = content.get("view")
         view = view if isinstance(view, str) and view in DRAW else "table"
         return cls(
             str(content.get("page") or ""),
             view,
-            frozenset(numbers[:MOST_ROWS]),
-            frozenset(keys[:MOST_KEYS]),
+            frozenset(numbers[:MAX_ROWS]),
+            frozenset(keys[:MAX_KEYS]),
         )
 
     @property
     def is_list(self) -> bool:
-        """Whether rows are replaced in place; other pages are told to look again."""
+        """Whether the page replaces rows in place; other pages reload."""
         return self.page == "applications"
 
     @property
     def counts_others(self) -> bool:
-        """Whether it is about applications that it does not show."""
+        """Whether the page shows counts of applications that it does not list."""
         return self.page in ("applications", "fleet")
 
     @property
     def topics(self) -> set[str]:
-        """The kinds beside applications that it is about."""
+        """The kinds other than applications that the page shows."""
         return {key.partition(":")[0] for key in self.also} & TOPICS.keys()
 
     def message(
@@ -88,90 +93,90 @@ class Shown:
         touched: bool = False,
         news: bool = False,
     ) -> dict[str, Any] | None:
-        """Return what the page is told, None when nothing."""
+        """Return the message to the page, None if nothing concerns it."""
         rows, gone = {key: text for key, text in rows.items() if text}, sorted(gone)
-        told: dict[str, Any] = {"gone": gone} if gone else {}
+        content: dict[str, Any] = {"gone": gone} if gone else {}
         if self.is_list:
-            told |= {k: v for k, v in {"rows": rows, "others": others}.items() if v}
+            content |= {k: v for k, v in {"rows": rows, "others": others}.items() if v}
         elif rows or gone or others or touched:
-            told["object"] = True
+            content["object"] = True
         if news:
-            told["notices"] = True
-        return {"version": version, **told} if told else None
+            content["notices"] = True
+        return {"version": version, **content} if content else None
 
 
 class Batch:
-    """What changed between two looks."""
+    """The changes between two reads."""
 
     def __init__(self, version: int, changes: list[Change], rights: Iterable[Rights]) -> None:
-        """Decide for each of some rights which changes may be told, by the policies of now."""
+        """Decide by the current policy which changes each set of rights may see."""
         look_again()
         self.version, self.changes = version, changes
         self.by_row = {c.pk: c for c in changes if c.resource == "applications"}
         shared = {one: common(one) for one in rights}
         seen = {
-            one: frozenset(c for c in changes if _may_hear(one, c)) for one in set(shared.values())
+            one: frozenset(c for c in changes if _may_see(one, c)) for one in set(shared.values())
         }
         self.seen_by = {one: seen[shared[one]] for one in shared}
 
 
-def _may_hear(rights: Rights, change: Change) -> bool:
+def _may_see(rights: Rights, change: Change) -> bool:
     if not change.resource:
         return rights.enabled
     return decide_by(rights, change.resource, "get", change.rbac_object, change.where).allowed
 
 
-class Listener(Protocol):
-    """Hears of changes."""
+class Subscriber(Protocol):
+    """An open page."""
 
-    shown: Shown
+    shown: Subscription
 
     @property
     def rights(self) -> Rights:
-        """The rights of who listens."""
+        """The rights of its reader."""
 
-    def hear(self, batch: Batch) -> None:
-        """Take what changed."""
+    def receive_batch(self, batch: Batch) -> None:
+        """Take the changes."""
 
 
-class Feed(Gathering[Listener]):
-    """Reads changes while somebody listens."""
+class Feed(Gathering[Subscriber]):
+    """Reads changes while pages are open."""
 
     async def work(self) -> None:
-        """Tell every listener of every change."""
+        """Publish every change to every subscriber."""
         waiter, version = Waiter(), -1
         try:
             while True:
-                version = await self._look(version)
+                version = await self._publish_since(version)
                 await waiter.wait()
         finally:
             waiter.close()
 
-    async def _look(self, version: int) -> int:
+    async def _publish_since(self, version: int) -> int:
         watched: dict[str, set[int]] = {}
-        for listener in self.members:
-            watched.setdefault(listener.shown.view, set()).update(listener.shown.rows)
-        rights = {listener.rights for listener in self.members}
-        topics = {topic for listener in self.members for topic in listener.shown.topics}
+        for page in self.members:
+            watched.setdefault(page.shown.view, set()).update(page.shown.rows)
+        rights = {page.rights for page in self.members}
+        topics = {topic for page in self.members for topic in page.shown.topics}
         try:
             batch: Batch = await database_sync_to_async(changes_since)(
                 version, watched, rights, topics
             )
-        except Exception:  # what cannot be read now is read at the next look, for every page
-            log.warning("changes cannot be read; pages hear of them later", exc_info=True)
+        except Exception:  # a failed read is retried, for all pages
+            log.warning("changes cannot be read; pages are updated later", exc_info=True)
             return version
-        for listener in self.members if batch.changes else ():
-            listener.hear(batch)
+        for page in self.members if batch.changes else ():
+            page.receive_batch(batch)
         return batch.version
 
 
 def changes_since(
     version: int, watched: dict[str, set[int]], rights: Iterable[Rights], topics: Iterable[str]
 ) -> Batch:
-    """Return what changed since a version, and the newest one; -1 asks for the version alone.
+    """Return the changes since a version, and the newest version; -1 returns only the version.
 
-    Shapes: `watched` are the rows that somebody looks at, by the view in which they are drawn; `rights` those who look
-    have; `topics` the kinds beside applications that somebody looks at.
+    Shapes: `watched` are the rows of open pages, by view; `rights` those of their readers;
+        `topics` the kinds other than applications that they show.
     """
     now = current_version()
     if now <= version or version < 0:
@@ -180,10 +185,10 @@ def changes_since(
         Application.objects.filter(resource_version__gt=version)
         .select_related("cluster")
         .only("namespace", "name", "project", "owner", "resource_version", "cluster")
-        .order_by("resource_version")[:MOST]
+        .order_by("resource_version")[:MAX_CHANGES]
     )
-    if len(rows) == MOST:
-        # The rest comes with the next look.
+    if len(rows) == MAX_CHANGES:
+        # The next read returns the rest.
         now = rows[-1].resource_version
     drawn = {
         view: draw(keys.intersection(r.pk for r in rows), view) for view, keys in watched.items()
@@ -207,15 +212,13 @@ def changes_since(
 
 
 def draw(keys: Collection[int], view: str) -> dict[int, str]:
-    """Return the rows of applications as a view shows them, an empty text for one that cannot be drawn."""
-    rows = (
-        list(
-            Application.objects.filter(pk__in=keys)
-            .select_related("cluster", "operation")
-            .defer("inputs", "compared_to")
-        )
-        if keys
-        else []
+    """Return the rendered rows of applications, empty for a row that cannot be rendered."""
+    if not keys:
+        return {}
+    rows = list(
+        Application.objects.filter(pk__in=keys)
+        .select_related("cluster", "operation")
+        .defer("inputs", "compared_to")
     )
     prefetch_related_objects(rows, "remotes")
     drawn = {}
@@ -223,66 +226,61 @@ def draw(keys: Collection[int], view: str) -> dict[int, str]:
         drawn[application.pk] = ""
         try:
             drawn[application.pk] = DRAW[view](row_of(application))
-        except Exception:  # one odd application must not keep what others do from every page
-            log.exception(
-                "a row cannot be drawn", extra={"application": application.qualified_name}
-            )
+        except Exception:  # a row that cannot be rendered must not hide the others
+            about = {"application": application.qualified_name}
+            log.exception("a row cannot be rendered", extra=about)
     return drawn
 
 
 @dataclass(frozen=True, slots=True)
-class Anew:
-    """What a page is told that has to be told everything."""
+class Missed:
+    """What a page missed since a version."""
 
     version: int
     hidden: frozenset[int]
-    """The rows that its caller may not see, or that are gone."""
-    told: dict[str, Any] | None
+    """Rows that the reader may not see, or that are deleted."""
+    message: dict[str, Any] | None
 
 
-def look_anew(
-    caller: Caller, shown: Shown, hidden: frozenset[int], version: int, *, touched: bool = False
-) -> Anew:
-    """Return what a page missed since a version, and which of its rows are no longer for its caller.
+def missed_since(
+    caller: Caller,
+    shown: Subscription,
+    hidden: frozenset[int],
+    version: int,
+    *,
+    touched: bool = False,
+) -> Missed:
+    """Return what a page missed since a version, and which of its rows the caller may not see.
 
-    What is gone and what may not be seen is told alike; rows that were hidden and are not now are told
-    as they are; version 0 has missed nothing. `touched` tells a page in any case that it has to look again.
+    Deleted rows and rows that may not be seen are reported alike; `hidden` rows that may be seen
+    again are sent. Version 0 has missed nothing. `touched` makes the page reload in any case.
     """
     look_again()
     newest = current_version()
     seen = visible(caller)
     rows = dict(seen.filter(pk__in=shown.rows).values_list("pk", "resource_version"))
     drawn = draw({pk for pk, at in rows.items() if at > version > 0 or pk in hidden}, shown.view)
-    others = 0
+    others, news = 0, False
     if version > 0:
         changed = seen.filter(resource_version__gt=version).exclude(pk__in=shown.rows)
         gone = _gone_elsewhere(shown, version, newest)
         if shown.counts_others:
-            others = changed.count() + sum(_may_hear(caller.rights, change) for change in gone)
-        told_of = [
-            *gone,
-            *(c for topic in shown.topics for c in changes_of(topic, version, newest)),
-        ]
+            others = changed.count() + sum(_may_see(caller.rights, change) for change in gone)
+        topics = (c for topic in shown.topics for c in changes_of(topic, version, newest))
         touched = (
             touched
-            or any(c.keys & shown.also and _may_hear(caller.rights, c) for c in told_of)
+            or any(c.keys & shown.also and _may_see(caller.rights, c) for c in (*gone, *topics))
             or (bool(shown.also) and changed.filter(applications_by(shown.also)).exists())
         )
+        news = bool(notices_since(version, newest))
     lost = shown.rows - rows.keys()
-    news = version > 0 and bool(notices_since(version, newest))
-    told = shown.message(
-        newest,
-        {str(pk): text for pk, text in drawn.items()},
-        lost,
-        others,
-        touched=touched,
-        news=news,
-    )
-    return Anew(newest, lost, told)
+    texts = {str(pk): text for pk, text in drawn.items()}
+    message = shown.message(newest, texts, lost, others, touched=touched, news=news)
+    return Missed(newest, lost, message)
 
 
-def _gone_elsewhere(shown: Shown, version: int, newest: int) -> list[Change]:
-    """Return which applications went that a page does not show, as far as it counts them or is about them."""
+def _gone_elsewhere(shown: Subscription, version: int, newest: int) -> list[Change]:
+    """Return the deleted applications that concern a page without being among its rows."""
     if not (shown.counts_others or shown.also):
         return []
     stones = tombstones("Application", version, newest)

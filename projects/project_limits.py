@@ -1,4 +1,4 @@
-"""Who may give a project which limits."""
+"""Who may extend the limits of a project, and how far."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,16 +21,16 @@ _KIND_LISTS = (
 
 
 def is_governing(spec: Mapping[str, Any], name: str = "*") -> bool:
-    """Return whether a project's applications may write projects: it lists the kind, and permits the hub's namespace.
+    """Return whether a project's applications may write AppProjects to the hub's namespace.
 
-    Such a project is an administrators' one: what it may write says what every project may.
+    Such a project belongs to administrators, as it determines what every project may do.
     """
     home = permits_destination(spec, HOME_SERVER, HOME_NAME, settings.NAMESPACE)
     return home and lists_kind(spec, "argoproj.io", "AppProject", name)
 
 
 def _writes_projects(spec: Mapping[str, Any]) -> bool:
-    # An entry for one name gives a project as much as it needs: that name may be its own.
+    # An entry for a single name is enough: it could be the name of the project itself.
     unnamed = {
         f: [{k: v for k, v in entry.items() if k != "name"} for entry in spec.get(f) or []]
         for f in ("clusterResourceWhitelist", "namespaceResourceWhitelist")
@@ -41,10 +41,11 @@ def _writes_projects(spec: Mapping[str, Any]) -> bool:
 def require_change(
     caller: Caller, project: Project, spec: Any, labels: Mapping[str, str] | None = None
 ) -> None:
-    """Return if the caller may widen a project: to clusters, repositories and kinds that it governs itself.
+    """Check that the caller may change the limits of a project.
 
-    Who may only edit a project must not give it more than they have. `project` is not stored when it is new;
-    `labels` are those that it gets, None when they stay.
+    They may only add clusters and repositories that they may update themselves.
+
+    A new `project` is not stored yet; `labels` are the new labels, None if they stay.
     """
     if not isinstance(spec, dict):
         raise Invalid("spec must be an object")
@@ -55,9 +56,8 @@ def require_change(
     labels = project.labels if labels is None else labels
     if not is_new:
         _require_wider(caller, project.spec, spec)
-        _require_globals(
-            caller, project, Project(name=project.name, spec=spec, labels=dict(labels))
-        )
+        then = Project(name=project.name, spec=spec, labels=dict(labels))
+        _require_globals(caller, project, then)
     _require_governing(caller, project, spec, labels)
     if not is_new:
         invalid_after(project, spec)
@@ -74,30 +74,29 @@ def _require_wider(caller: Caller, before: dict[str, Any], spec: dict[str, Any])
         if url not in (before.get("sourceRepos") or []):
             require(caller, "repositories", "update", url)
     for url in before.get("sourceRepos") or []:
-        # A taken-away exclusion widens as much as a new entry.
+        # Removing an exclusion extends the project as much as a new entry does.
         if url.startswith("!") and url not in (spec.get("sourceRepos") or []):
             require(caller, "repositories", "update", url[1:])
     if set(spec.get("sourceNamespaces") or []) - set(before.get("sourceNamespaces") or []):
-        # What lives in a namespace of the hub may use that namespace's secrets.
+        # Applications in a namespace of the hub may use the secrets of that namespace.
         require(caller, "clusters", "update", HOME_SERVER)
     scoped = "permitOnlyProjectScopedClusters"
-    widened = any(before.get(f) != spec.get(f) for f in _WIDER) or (
-        bool(before.get(scoped)) and not spec.get(scoped)
-    )
+    is_unscoped = bool(before.get(scoped)) and not spec.get(scoped)
+    widened = is_unscoped or any(before.get(f) != spec.get(f) for f in _WIDER)
     lost = [d for k, d in old.items() if k not in new and any(v.startswith("!") for v in k)]
     for entry in [*(new.values() if widened else []), *lost]:
         _require_clusters(caller, entry)
 
 
 def _require_globals(caller: Caller, project: Project, then: Project) -> None:
-    """Return if the caller may have other global projects hold for a project: its labels choose them."""
+    """Check that the caller may change the global projects of a project, selected by its labels."""
     before, after = ({p.name for p in global_projects(one)} for one in (project, then))
     for name in sorted(before ^ after):
         require(caller, "projects", "update", name, project.name)
 
 
 def _places(spec: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
-    """Return the destinations of a project by all that they say: each of server and name permits by itself."""
+    """Return the destinations of a project by server, name and namespace."""
     return {
         (str(d.get("server") or ""), str(d.get("name") or ""), str(d.get("namespace") or "")): d
         for d in spec.get("destinations") or []
@@ -105,7 +104,7 @@ def _places(spec: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, 
 
 
 def _require_clusters(caller: Caller, entry: Mapping[str, Any]) -> None:
-    """Return if a caller may update what an entry of destinations names, by server and by name."""
+    """Check that a caller may update the clusters that a destination names."""
     named = [str(entry[f]) for f in ("server", "name") if entry.get(f)] or [""]
     for cluster in named:
         require(caller, "clusters", "update", cluster.removeprefix("!"))
@@ -114,7 +113,7 @@ def _require_clusters(caller: Caller, entry: Mapping[str, Any]) -> None:
 def _require_governing(
     caller: Caller, project: Project, spec: dict[str, Any], labels: Mapping[str, str]
 ) -> None:
-    """Return if the caller may let a project's applications write to the hub what they could not before."""
+    """Check that the caller may let a project's applications write more of the hub's own kinds."""
     then = Project(name=project.name, spec=spec, labels=dict(labels))
     if _writes_projects(_effective(then)) and not _writes_projects(_effective(project)):
         require(caller, "clusters", "update", HOME_SERVER, project.name)

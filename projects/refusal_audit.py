@@ -1,4 +1,4 @@
-"""Have the trail keep what a rule refuses an operation, a deletion or automated sync; each refusal once."""
+"""Record in the audit log what a rule refuses; each refusal once."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ BLOCKED = "cannot sync: blocked by sync window"
 
 
 def actor_of(operation: Operation) -> str:
-    """Return who an operation is of, as the trail names them."""
+    """Return the actor of an operation in the audit log."""
     initiated = operation.request.get("initiatedBy") or {}
     return str(initiated.get("username") or AUTOMATED)
 
 
 def refused(operation: Operation, reason: str, *, verb: str = "sync") -> None:
-    """Write that a rule refuses an operation what it would do.
+    """Record that a rule refuses an operation.
 
-    What a person asked for is refused to them once; automated sync once for its revisions, however often it tries.
+    Each operation of a person is recorded; automated syncs are recorded once per revision.
     """
     application = operation.application
     cluster = application.cluster.name if application.cluster else ""
@@ -38,13 +38,13 @@ def refused(operation: Operation, reason: str, *, verb: str = "sync") -> None:
 
 
 def refused_by(operation: Operation, error: Exception) -> None:
-    """Write that an operation ended because of a rule; other errors are no refusals."""
+    """Record that a rule ended an operation; other errors are not recorded."""
     if isinstance(error, RefusedByRule) and not error.recorded:
         refused(operation, str(error))
 
 
 def not_started(application: Application, revisions: Sequence[str], reason: str) -> None:
-    """Write that a rule keeps automated sync from starting."""
+    """Record that a rule prevents an automated sync."""
     cluster = application.cluster.name if application.cluster else ""
     trail.record_refusal_once(
         AUTOMATED,
@@ -59,7 +59,7 @@ def not_started(application: Application, revisions: Sequence[str], reason: str)
 
 
 def not_deleted(application: Application, reason: str) -> None:
-    """Write that a rule holds what the deletion of an application would take along."""
+    """Record that a rule prevents the deletion of an application's resources."""
     cluster = application.cluster.name if application.cluster else ""
     asked = application.deletion_requested_at
     trail.record_refusal_once(

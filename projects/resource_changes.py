@@ -1,7 +1,6 @@
-"""Change a live resource: an intent in the trail before the cluster is asked, the outcome after it.
+"""Change a live resource, with an audit event before the request and another with its outcome.
 
-A process that dies in between leaves an intent without an outcome. The sweep reads the live object then, and the trail
-says what was found.
+If the process dies in between, the sweep reads the live resource and records what it finds.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,39 +36,39 @@ from projects.claims import claim
 from projects.models import Application
 from projects.triggers import mark_due
 
-__all__ = ["CREATE", "DELETE", "PATCH", "Change", "Target", "change", "resolve", "wake_unknown"]
+__all__ = ["CREATE", "DELETE", "PATCH", "Change", "Target", "change", "resolve", "wake_unresolved"]
 GRACE = timedelta(seconds=5)
-"""Between the intent and the claim of who makes the change."""
+"""How long after the intent the sweep may take over."""
 RETRY = timedelta(seconds=15)
 LONGEST_RETRY = timedelta(minutes=10)
 PATIENCE = timedelta(days=7)
-"""After so long without an answer of the cluster the outcome stays unknown for good."""
+"""After this time without an answer the outcome stays unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is done to which live resource."""
+    """A change of a live resource."""
 
     verb: str
-    """As the trail names it, such as `patch` or `action restart`."""
+    """The verb of the audit event, such as `patch` or `action restart`."""
     how: str
     """`patch`, `delete` or `create`."""
     key: ResourceKey
     before: Manifest = field(default_factory=dict)
-    """The resource as it was looked at, empty where it did not exist."""
+    """The resource before the change, empty if it did not exist."""
     patch: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a change is made, and for whom."""
+    """Where a change is made, and by whom."""
 
     application: Application
     cluster: Cluster
     actor: str
 
     def named(self, key: ResourceKey) -> str:
-        """Return what the trail calls a resource."""
+        """Return the name of a resource in the audit log."""
         return f"{self.application.qualified_name} {key}"
 
 
@@ -80,10 +79,10 @@ def change(
     kind: Kind,
     call: Callable[[Connection, Kind], Manifest],
 ) -> Manifest:
-    """Make a change by `call`, with its intent and its outcome in the trail.
+    """Make a change by `call`, and record its intent and its outcome.
 
-    Raises: Refused with the cluster's answer, without the content of a Secret; RetryLater when there was none: the
-        outcome is unknown then, until the live object was read.
+    Raises: Refused with the cluster's answer, without the content of a Secret; RetryLater if the
+        cluster did not answer: the outcome is unknown until the live resource is read.
     """
     pending = _intend(target, what, kind)
     with claim(PendingChange, pending.pk):
@@ -108,7 +107,7 @@ def _stub(kind: Kind, key: ResourceKey) -> Manifest:
 
 
 def _intend(target: Target, what: Change, kind: Kind) -> PendingChange:
-    """Write down what is about to be done; it is committed before the cluster is asked."""
+    """Record the intended change; it is committed before the request is sent."""
     application, now = target.application, timezone.now()
     metadata = what.before.get("metadata") or {}
     shown = {} if what.patch is None else {"patch": masked(_body(what.patch), _field(what.key))}
@@ -144,12 +143,12 @@ def _intend(target: Target, what: Change, kind: Kind) -> PendingChange:
 
 
 def _field(key: ResourceKey) -> str:
-    # Of a Secret nothing is shown, whatever the patch names.
+    # The content of a Secret is never recorded, whatever the patch contains.
     return "data" if (key.group, key.kind) == ("", "Secret") else ""
 
 
 def _body(patch: Any) -> Any:
-    """Return a patch without what only binds it to the object that was looked at."""
+    """Return a patch without the preconditions that bind it to a version of the resource."""
     if isinstance(patch, list):
         return [op for op in patch if not (isinstance(op, dict) and op.get("op") == "test")]
     if not isinstance(patch, Mapping):
@@ -164,9 +163,9 @@ def _body(patch: Any) -> Any:
 
 
 def _conclude(
-    pending: PendingChange, found: Outcome, after: Manifest | None, *, looked: bool = False
+    pending: PendingChange, found: Outcome, after: Manifest | None, *, is_read: bool = False
 ) -> None:
-    """Write the outcome of an intent, with the masked difference; once."""
+    """Record the outcome of an intent once, with the masked difference."""
     intent = AuditEvent.objects.get(pk=pending.event)
     is_made = found.outcome == "allowed" and after is not None
     before = pending.plan.get("before")
@@ -174,7 +173,7 @@ def _conclude(
         if not PendingChange.objects.filter(pk=pending.pk).delete()[0]:
             return
         trail.record(
-            "hub" if looked else intent.actor,
+            "hub" if is_read else intent.actor,
             intent.verb,
             intent.kind,
             intent.object,
@@ -183,17 +182,17 @@ def _conclude(
             outcome=found.outcome,
             intent=str(intent.uid),
             message=redact_text(found.why),
-            resolved="by reading the live object" if looked else "",
-            asked_by=intent.actor if looked else "",
+            resolved="by reading the live object" if is_read else "",
+            asked_by=intent.actor if is_read else "",
             before=before if is_made else None,
             after=without_noise(after or {}) if is_made else None,
         )
 
 
 def resolve(pk: int) -> bool:
-    """Read the live object of a change whose outcome is not known; return whether the outcome is known now."""
-    with claim(PendingChange, pk) as mine:
-        if not mine:
+    """Read the live resource of an unresolved change; return whether its outcome is known now."""
+    with claim(PendingChange, pk) as is_claimed:
+        if not is_claimed:
             return False
         pending = PendingChange.objects.filter(pk=pk, due_at__lte=timezone.now()).first()
         if pending is None:
@@ -206,7 +205,7 @@ def resolve(pk: int) -> bool:
             current = _fetch(pending, cluster)
         except (Refused, RetryLater, Stalled, EngineError) as error:
             return _wait(pending, str(error))
-        _conclude(pending, outcome_of(pending.plan, current), current or {}, looked=True)
+        _conclude(pending, outcome_of(pending.plan, current), current or {}, is_read=True)
     mark_due(list(Application.objects.filter(pk=pending.application).values_list("pk", flat=True)))
     return True
 
@@ -223,9 +222,8 @@ def _wait(pending: PendingChange, why: str) -> bool:
     now = timezone.now()
     begun = AuditEvent.objects.filter(pk=pending.event).values_list("at", flat=True).first()
     if begun is not None and now - begun > PATIENCE:
-        _conclude(
-            pending, Outcome("unknown", f"the cluster did not answer: {why}"), None, looked=True
-        )
+        outcome = Outcome("unknown", f"the cluster did not answer: {why}")
+        _conclude(pending, outcome, None, is_read=True)
         return True
     delay = min(RETRY * 2 ** min(pending.attempts, 10), LONGEST_RETRY)
     PendingChange.objects.filter(pk=pending.pk).update(
@@ -234,8 +232,8 @@ def _wait(pending: PendingChange, why: str) -> bool:
     return False
 
 
-def wake_unknown() -> None:
-    """Wake workers for the changes whose outcome nobody knows any more."""
+def wake_unresolved() -> None:
+    """Wake workers for the changes whose outcome is unknown."""
     due = PendingChange.objects.filter(due_at__lte=timezone.now()).order_by("pk")
     for pk in due.values_list("pk", flat=True)[:100]:
         wake(TaskName.PROJECTS_RESOLVE_CHANGE, pk, priority=4)

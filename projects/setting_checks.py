@@ -1,4 +1,4 @@
-"""What the settings that administrators change may be, each by its name."""
+"""Validate the settings that administrators change at run time, by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def _scripts(value: Any) -> None:
 
 
 def _compiles(code: str, field: str) -> None:
-    # Wrapped in a function that is never called, a script is compiled and not run.
+    # In a function that is never called, the script is compiled but not run.
     try:
         lua.run(f"local function unused()\n{code}\nend", {})
     except RuleError as error:
@@ -72,7 +72,8 @@ def _filters(value: Any) -> None:
             lists = entry.values() if isinstance(entry, dict) else [None]
             if not all(isinstance(words, list) for words in lists):
                 raise Invalid(
-                    f"resource_filters.{field}[{number}] must hold the lists apiGroups, kinds, clusters"
+                    f"resource_filters.{field}[{number}] must have the lists apiGroups, kinds, "
+                    "clusters"
                 )
 
 
@@ -110,7 +111,7 @@ def _notices(value: Any) -> None:
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise Invalid("notices must be a list of {id, text, tone, url, until}")
     if len(value) > MOST_NOTICES:
-        raise Invalid(f"notices: at most {MOST_NOTICES} are shown; take an old one out first")
+        raise Invalid(f"notices: at most {MOST_NOTICES} are allowed; remove an old one first")
     for number, entry in enumerate(value):
         text, url, until = (entry.get(f) or "" for f in ("text", "url", "until"))
         if not isinstance(text, str) or not text.strip() or len(text) > 500:
@@ -144,7 +145,7 @@ CHECKS: dict[str, tuple[Callable[[Any], None], Any]] = {
 
 
 def wrong_settings(values: dict[str, Any]) -> list[str]:
-    """Return a sentence for each of some stored settings that would be refused today."""
+    """Return a sentence for each stored setting that would be refused today."""
     found = []
     for name, (check, _default) in CHECKS.items():
         if name in values:

@@ -1,4 +1,7 @@
-"""What types the fields of applications and projects have. Source: Argo CD's custom resource definitions."""
+"""The types of the fields of applications and projects.
+
+Source: Argo CD's custom resource definitions.
+"""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The sync windows of an application, now."""
+"""The sync windows that apply to an application."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from projects.specs import project_of_or_none
 
 
 def windows_of(application: Application, now: datetime) -> Windows:
-    """Return the windows that the project of an application, and global projects, set for it."""
+    """Return the windows that the application's project and global projects define for it."""
     project = project_of_or_none(application.project)
     if project is None or not project.spec.get("syncWindows"):
         return Windows()

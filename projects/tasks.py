@@ -1,4 +1,4 @@
-"""Celery tasks: a key in, one operation. Losing one loses nothing: the sweep finds what is due."""
+"""Celery tasks: each gets a primary key. A lost task is found again by the sweep."""
 
 import logging
 from datetime import timedelta
@@ -40,7 +40,7 @@ BATCH = 300
 
 @shared_task(name=TaskName.PROJECTS_REFRESH, acks_late=True)
 def refresh_application(pk: int) -> None:
-    """Look at an application, or take its deletion on."""
+    """Refresh an application, or continue its deletion."""
     if Application.objects.filter(pk=pk, deletion_requested_at__isnull=False).exists():
         deletion.delete_application(pk)
     else:
@@ -49,61 +49,61 @@ def refresh_application(pk: int) -> None:
 
 @shared_task(name=TaskName.PROJECTS_SYNC, acks_late=True)
 def sync_operation(pk: int) -> None:
-    """Take an operation on."""
+    """Continue an operation."""
     sync.step(pk)
 
 
 @shared_task(name=TaskName.PROJECTS_DELETE_APPLICATION, acks_late=True)
 def delete_application(pk: int) -> None:
-    """Take the deletion of an application on."""
+    """Continue the deletion of an application."""
     deletion.delete_application(pk)
 
 
 @shared_task(name=TaskName.PROJECTS_POLL, acks_late=True)
 def poll(pk: int) -> None:
-    """Ask a repository for its refs."""
+    """Poll a git repository."""
     triggers.poll_remote(pk)
 
 
 @shared_task(name=TaskName.PROJECTS_HAND_ON, acks_late=True)
 def hand_on(pk: int) -> None:
-    """Make due what reads refs of a repository that moved."""
+    """Refresh what reads moved refs of a repository."""
     triggers.propagate_moves(pk)
 
 
 @shared_task(name=TaskName.PROJECTS_PUBLISHED, acks_late=True)
 def published(pk: int) -> None:
-    """Make due what reads a chart repository or registry that has something new."""
+    """Refresh what uses a chart repository or registry that has a new version."""
     artifact_triggers.propagate(pk)
 
 
 @shared_task(name=TaskName.PROJECTS_LIVE_CHANGED, acks_late=True)
 def live_changed() -> None:
-    """Hand changes of live resources on."""
+    """Refresh the applications whose live resources changed."""
     triggers.live_changed()
 
 
 @shared_task(name=TaskName.PROJECTS_CAPABILITIES_CHANGED, acks_late=True)
 def capabilities_changed(pk: int) -> None:
-    """Render again what asked for a cluster's versions, now that they are others."""
+    """Refresh what was rendered for the former API versions of a cluster."""
     triggers.capabilities_changed(pk)
 
 
 @shared_task(name=TaskName.PROJECTS_CLUSTER_CHANGED, acks_late=True)
 def cluster_changed(pk: int) -> None:
-    """Look at the applications of a cluster."""
+    """Refresh the applications of a cluster."""
     triggers.cluster_changed(pk)
 
 
 @shared_task(name=TaskName.PROJECTS_RESOLVE_CHANGE, acks_late=True)
 def resolve_change(pk: int) -> None:
-    """Read the live object of a change whose outcome nobody knows."""
+    """Read the live resource of a change whose outcome is unknown."""
     resource_changes.resolve(pk)
 
 
 @shared_task(name=TaskName.PROJECTS_SWEEP)
 def sweep() -> None:
-    """Find everything that is due, and wake workers for it."""
+    """Wake workers for everything that is due."""
     now = timezone.now()
     free = Q(claimed_until__isnull=True) | Q(claimed_until__lt=now)
     due: list[tuple[TaskName, Any]] = [
@@ -120,13 +120,13 @@ def sweep() -> None:
         for pk in query.order_by("pk").values_list("pk", flat=True)[:BATCH]:
             wake(name, pk, priority=6)
     wake_live()
-    resource_changes.wake_unknown()
+    resource_changes.wake_unresolved()
     wake(TaskName.HUB_SEAL_TRAIL, priority=8)
     wake(TaskName.HUB_REFRESH_GROUPS, priority=8)
 
 
 def wake_live() -> None:
-    """Wake a worker for changes of live resources whose hint was lost."""
+    """Wake a worker for changes of live resources whose message was lost."""
     from clusters.models import LiveChange
 
     if LiveChange.objects.exists():
@@ -135,7 +135,7 @@ def wake_live() -> None:
 
 @shared_task(name=TaskName.PROJECTS_CLEAN_UP)
 def clean_up() -> None:
-    """Drop what nobody needs any more: rendered manifests of a month ago, old failures, tombstones, events."""
+    """Delete what is no longer needed: old manifests, failures, tombstones and events."""
     from hub.models import forget_tombstones
 
     now = timezone.now()
@@ -151,13 +151,13 @@ def clean_up() -> None:
     for url in GitRemote.objects.values_list("url", flat=True):
         try:
             git.tidy(url)
-        except (Stalled, RetryLater, OSError) as error:  # one repository keeps no other untidy
-            log.warning("the copy of %s cannot be tidied: %s", url, error)
+        except (Stalled, RetryLater, OSError) as error:
+            log.warning("the clone of %s cannot be cleaned up: %s", url, error)
 
 
 @shared_task(name=TaskName.CLUSTERS_CHANGED)
 def cluster_registered(pk: int) -> None:
-    """Bind and look at the applications that wait for a cluster."""
+    """Bind and refresh the applications that wait for a cluster."""
     from clusters.models import Cluster
     from clusters.watcher import claim_now
 
@@ -170,5 +170,5 @@ def cluster_registered(pk: int) -> None:
 
 @shared_task(name=TaskName.CLUSTERS_REMOVED)
 def cluster_removed(pks: list[int]) -> None:
-    """Look at the applications whose cluster was removed."""
+    """Refresh the applications whose cluster was removed."""
     triggers.mark_due(pks)

@@ -1,4 +1,4 @@
-"""Whether the sources of a new or changed application give manifests: asked before it is stored, within a bound."""
+"""Check that the sources of a new or changed application can be rendered, before it is stored."""
 
 import contextvars
 import logging
@@ -21,7 +21,7 @@ from projects.specs import project_of
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 8
+_MAX_THREADS = 8
 _UNREADABLE = (
     "RepositoryUnreachable",
     "AuthenticationFailed",
@@ -29,22 +29,23 @@ _UNREADABLE = (
     "RepositoryNotFound",
     "InvalidCredentials",
 )
-_threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="validation")
+_threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="validation")
 
 
 def is_same(before: Application, after: Application) -> bool:
-    """Return whether what manifests are made of stays: then a change of the rest needs no render."""
+    """Return whether two versions of an application render the same manifests."""
     fields = ("source", "sources", "destination", "project")
     return all(before.spec.get(field) == after.spec.get(field) for field in fields)
 
 
 def require_manifests(application: Application) -> None:
-    """Return if the sources of an application that is not stored yet can be read and rendered.
+    """Check that the sources of an application can be read and rendered.
 
-    What the project permits must be checked before. What was rendered is kept for the first refresh.
-    Units: it takes at most `HUB_VALIDATION_TIMEOUT`; a slow server goes on being read meanwhile, so that a
-        second try finds what it gave.
-    Raises: Invalid with why they cannot.
+    The project's limits must be checked before. The rendered manifests are cached for the first
+    refresh.
+    Units: it takes at most `HUB_VALIDATION_TIMEOUT`; a slow server is still read afterwards, so
+        that a second attempt can use its answer.
+    Raises: Invalid with the reason.
     """
     seconds = settings.VALIDATION_TIMEOUT.total_seconds()
     context = contextvars.copy_context()
@@ -52,13 +53,13 @@ def require_manifests(application: Application) -> None:
         problem = _threads.submit(context.run, _problem, application).result(seconds)
     except TookTooLong as error:
         raise Invalid(
-            f"application spec for {application.name} is invalid: its sources could not be read within "
-            f"{seconds:.0f} s: {_places(application)}. Try again, or save it with validate=false"
+            f"application spec for {application.name} is invalid: its sources could not be read "
+            f"within {seconds:.0f} s: {_places(application)}. Try again, or save it with "
+            "validate=false"
         ) from error
     if problem:
-        raise Invalid(
-            f"application spec for {application.name} is invalid: InvalidSpecError: {problem}"
-        )
+        text = f"InvalidSpecError: {problem}"
+        raise Invalid(f"application spec for {application.name} is invalid: {text}")
 
 
 def _problem(application: Application) -> str:
@@ -67,20 +68,20 @@ def _problem(application: Application) -> str:
             _render(application, timezone.now())
     except RetryLater as error:
         if error.reason in REFUSALS:
-            # It is not the application that is wrong: its turn to render has not come.
+            # The project has to wait for a renderer, which is no error of the application.
             log.info("not validated: %s", error, extra={"application": application.name})
             return ""
-        return _said(application, error.reason, error.message)
+        return _problem_text(application, error.reason, error.message)
     except Stalled as error:
-        return _said(application, error.reason, error.message)
+        return _problem_text(application, error.reason, error.message)
     except (EngineError, Invalid) as error:
-        return _said(application, "", str(error))
+        return _problem_text(application, "", str(error))
     finally:
         end_of_call()
     return ""
 
 
-def _said(application: Application, reason: str, message: str) -> str:
+def _problem_text(application: Application, reason: str, message: str) -> str:
     if reason in _UNREADABLE:
         return f"repository not accessible: {message}"
     return f"Unable to generate manifests in {_places(application)}: {message}"
@@ -106,7 +107,7 @@ def _render(application: Application, asked_at: datetime) -> None:
         revisions = at(fresh=False)
         sources.load(application.sources, revisions, context)
     except (Stalled, EngineError):
-        # It may be of a commit that is newer than what is known of its repository.
+        # The commit may be newer than the last poll of its repository.
         newer = at(fresh=True)
         if newer == revisions:
             raise
@@ -114,5 +115,5 @@ def _render(application: Application, asked_at: datetime) -> None:
 
 
 def _unsigned(spec: dict[str, Any]) -> dict[str, Any]:
-    # Who signed a commit is asked when it is compared: a branch may be signed by then.
+    # Signatures are checked at the comparison: the commit may be signed by then.
     return {k: v for k, v in spec.items() if k not in ("signatureKeys", "sourceIntegrity")}

@@ -1,7 +1,7 @@
-"""What the events of hosts say: which repository was pushed to, or has a pull request that changed. Values in, values out.
+"""Parse webhook payloads: pushes, changed pull requests, and new images.
 
-Shapes: bodies as GitHub, GitLab, Gitea and Gogs, Bitbucket (cloud and server) and Azure DevOps send them, and as the
-registries of GitHub, Harbor, Azure and the distribution project do.
+Shapes: bodies as sent by GitHub, GitLab, Gitea, Gogs, Bitbucket (Cloud and Server) and Azure
+    DevOps, and by the registries of GitHub, Harbor, Azure and the distribution project.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class Push(NamedTuple):
-    """A branch or tag of a repository that moved."""
+    """A branch or tag that moved."""
 
     urls: tuple[str, ...]
     ref: str = ""
@@ -17,24 +17,24 @@ class Push(NamedTuple):
 
 
 class Pulls(NamedTuple):
-    """A repository, as `owner/repo`, whose pull requests changed."""
+    """A repository, as `owner/repo`, with changed pull requests."""
 
     place: str
 
 
 class Image(NamedTuple):
-    """A repository of a registry, as `host/path` in lower case, that has a new tag."""
+    """An OCI repository, as `host/path` in lower case, with a new tag."""
 
     place: str
     tag: str
 
 
 class Nothing(NamedTuple):
-    """An event that asks for nothing: a ping, a comment."""
+    """An event that needs no action, such as a ping or a comment."""
 
 
-MOST_URLS = 20
-"""Of one repository."""
+MAX_URLS = 20
+"""Clone URLs read per repository."""
 Event = Push | Pulls | Image | Nothing
 _GITHUB_ACTIONS = (
     "opened",
@@ -51,7 +51,7 @@ _GITHUB_ACTIONS = (
 
 
 def text(value: Any, *path: str) -> str:
-    """Return a text inside a payload, empty when there is none."""
+    """Return a text inside a payload, empty if it is missing."""
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value if isinstance(value, str) else ""
@@ -68,7 +68,7 @@ def _list(value: Any, *path: str) -> Sequence[Any]:
 
 
 def github(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
-    """Yield what an event of GitHub, Gitea or Gogs says, which share these shapes."""
+    """Yield the events of a GitHub, Gitea or Gogs payload, which share these shapes."""
     repository = body.get("repository")
     if event == "push":
         urls = _urls(repository, "html_url", "clone_url", "ssh_url", "git_url", "svn_url")
@@ -81,7 +81,7 @@ def github(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def gitlab(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
-    """Yield what a hook, or a system hook, of GitLab says."""
+    """Yield the events of a GitLab webhook or system hook."""
     kind, project = text(body, "object_kind") or text(body, "event_name"), body.get("project")
     if kind in ("push", "tag_push"):
         urls = _urls(project, "web_url", "git_http_url", "git_ssh_url", "http_url", "ssh_url")
@@ -94,27 +94,17 @@ def gitlab(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def bitbucket(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
-    """Yield what an event of Bitbucket's cloud says; one push may move several branches."""
+    """Yield the events of a Bitbucket Cloud payload; one push may move several branches."""
     repository = body.get("repository")
     name, page = text(repository, "full_name"), text(repository, "links", "html", "href")
     if event == "repo:push":
-        urls = tuple(
-            u
-            for u in (
-                page,
-                f"https://bitbucket.org/{name}" if name else "",
-                f"git@bitbucket.org:{name}" if name else "",
-            )
-            if u
-        )
+        hosted = (f"https://bitbucket.org/{name}", f"git@bitbucket.org:{name}") if name else ()
+        urls = tuple(u for u in (page, *hosted) if u)
         for change in _list(body, "push", "changes"):
             kind = "tags" if text(change, "new", "type") == "tag" else "heads"
             branch = text(change, "new", "name")
-            yield Push(
-                urls,
-                f"refs/{kind}/{branch}" if branch else "",
-                text(change, "new", "target", "hash"),
-            )
+            ref = f"refs/{kind}/{branch}" if branch else ""
+            yield Push(urls, ref, text(change, "new", "target", "hash"))
     elif event.startswith("pullrequest:"):
         yield Pulls(name) if name and "comment" not in event else Nothing()
     elif event:
@@ -122,32 +112,27 @@ def bitbucket(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def bitbucket_server(event: str, body: Mapping[str, Any]) -> Iterator[Event]:
-    """Yield what an event of a Bitbucket server says."""
+    """Yield the events of a Bitbucket Server payload."""
     if event == "repo:refs_changed":
         repository = body.get("repository")
-        clones = [text(link, "href") for link in _list(repository, "links", "clone")[:MOST_URLS]]
+        clones = [text(link, "href") for link in _list(repository, "links", "clone")[:MAX_URLS]]
         urls = tuple(u for u in (*clones, *_urls(repository, "html_url")) if u)
         for change in _list(body, "changes"):
-            yield Push(
-                urls, text(change, "refId") or text(change, "ref", "id"), text(change, "toHash")
-            )
+            ref = text(change, "refId") or text(change, "ref", "id")
+            yield Push(urls, ref, text(change, "toHash"))
     elif event.startswith("pr:"):
-        target = body.get("pullRequest")
-        repository = (
-            target.get("toRef", {}).get("repository")
-            if isinstance(target, Mapping) and isinstance(target.get("toRef"), Mapping)
-            else None
-        )
+        pull = body.get("pullRequest")
+        target = pull.get("toRef") if isinstance(pull, Mapping) else None
+        repository = target.get("repository") if isinstance(target, Mapping) else None
         project, slug = text(repository, "project", "key"), text(repository, "slug")
-        yield (
-            Pulls(f"{project}/{slug}") if project and slug and "comment" not in event else Nothing()
-        )
+        is_change = project and slug and "comment" not in event
+        yield Pulls(f"{project}/{slug}") if is_change else Nothing()
     elif event:
         yield Nothing()
 
 
 def azure(body: Mapping[str, Any]) -> Iterator[Event]:
-    """Yield what an event of Azure DevOps says."""
+    """Yield the events of an Azure DevOps payload."""
     kind, resource = text(body, "eventType"), body.get("resource")
     repository = resource.get("repository") if isinstance(resource, Mapping) else None
     if kind == "git.push":
@@ -162,15 +147,13 @@ def azure(body: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def _image(host: str, repository: str, tag: str) -> Event:
-    return (
-        Image(f"{host}/{repository}".lower().strip("/"), tag)
-        if host and repository and tag
-        else Nothing()
-    )
+    if not (host and repository and tag):
+        return Nothing()
+    return Image(f"{host}/{repository}".lower().strip("/"), tag)
 
 
 def github_package(body: Mapping[str, Any]) -> Iterator[Event]:
-    """Yield what GitHub's registry says of a container or chart that was published."""
+    """Yield the events of a GitHub Packages payload about containers and charts."""
     package = body.get("package") or body.get("registry_package")
     version = package.get("package_version") if isinstance(package, Mapping) else None
     host = text(version, "package_url").removeprefix("https://").partition("/")[0] or "ghcr.io"
@@ -178,15 +161,12 @@ def github_package(body: Mapping[str, Any]) -> Iterator[Event]:
     tag = text(version, "container_metadata", "tag", "name")
     is_container = text(package, "package_type").upper() == "CONTAINER"
     is_new = text(body, "action") in ("published", "updated")
-    yield (
-        _image(host, f"{owner}/{text(package, 'name')}" if owner else "", tag)
-        if is_container and is_new
-        else Nothing()
-    )
+    name = f"{owner}/{text(package, 'name')}" if owner else ""
+    yield _image(host, name, tag) if is_container and is_new else Nothing()
 
 
 def harbor(body: Mapping[str, Any]) -> Iterator[Event]:
-    """Yield what Harbor says, in its own form or as a cloud event."""
+    """Yield the events of a Harbor payload, in its own format or as a CloudEvent."""
     data = body.get("event_data") or body.get("data")
     if text(body, "type") not in ("PUSH_ARTIFACT", "harbor.artifact.pushed"):
         yield Nothing()
@@ -197,7 +177,7 @@ def harbor(body: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def registry(body: Mapping[str, Any]) -> Iterator[Event]:
-    """Yield what a registry of the distribution project, or Azure's, says of what was pushed."""
+    """Yield the events of a payload of the distribution registry or of Azure's."""
     for event in _list(body, "events") or [body]:
         host, name = text(event, "request", "host"), text(event, "target", "repository")
         is_push = text(event, "action") in ("push", "chart_push")

@@ -361,7 +361,7 @@ def test_what_is_deleted_is_told_to_who_might_see_it(pages):
 
 
 def test_a_page_that_comes_back_hears_what_it_missed(pages, monkeypatch):
-    monkeypatch.setattr(page_updates, "MOST", 3)
+    monkeypatch.setattr(page_updates, "MAX_CHANGES", 3)
     shown, same, gone = place("shown"), place("same"), place("gone")
     many = [place(f"n{n}") for n in range(10)]
     known = change(same)
@@ -389,7 +389,7 @@ def test_a_page_that_comes_back_hears_what_it_missed(pages, monkeypatch):
 
 
 def test_a_page_that_cannot_keep_up_hears_it_in_one_go(pages, monkeypatch):
-    monkeypatch.setattr(consumers, "MOST_WAITING", 0)
+    monkeypatch.setattr(consumers, "MAX_WAITING", 0)
     web, other = place("web"), place("other")
 
     @see
@@ -448,7 +448,7 @@ def test_messages_that_make_no_sense_harm_nobody(pages):
 
 
 def test_one_person_opens_only_so_many_pages(pages, monkeypatch):
-    monkeypatch.setattr(consumers, "MOST_PAGES", 2)
+    monkeypatch.setattr(consumers, "MAX_PAGES", 2)
     pages.person("dev")
 
     @see
@@ -494,7 +494,7 @@ def test_a_page_that_sends_without_end_is_closed(pages, monkeypatch, limit):
 def test_pages_of_one_person_that_catch_up_keep_nobody_else_waiting(pages, monkeypatch):
     """Dev's pages are slow to look at: all of them wait for each other, and admin's page and requests do not."""
     going, at_once, free = [], [], threading.Event()
-    real = consumers.look_anew
+    real = consumers.missed_since
 
     def slow(caller, *args, **kwargs):
         if caller.account.name != "dev":
@@ -505,7 +505,7 @@ def test_pages_of_one_person_that_catch_up_keep_nobody_else_waiting(pages, monke
         going.pop()
         return real(caller, *args, **kwargs)
 
-    monkeypatch.setattr(consumers, "look_anew", slow)
+    monkeypatch.setattr(consumers, "missed_since", slow)
     pages.person("dev")
 
     @see
@@ -547,9 +547,10 @@ def test_what_was_missed_of_many_applications_takes_few_queries(db, django_asser
     bob = Caller("bob", None, ("bob",))
 
     with django_assert_max_num_queries(30):
-        anew = page_updates.look_anew(bob, page_updates.Shown("applications"), frozenset(), first)
+        shown = page_updates.Subscription("applications")
+        missed = page_updates.missed_since(bob, shown, frozenset(), first)
 
-    assert anew.told["others"] == 200
+    assert missed.message["others"] == 200
 
 
 def test_a_row_that_cannot_be_drawn_keeps_nothing_from_the_others(pages, monkeypatch):
