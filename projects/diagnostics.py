@@ -199,7 +199,9 @@ def _rows() -> str:
                 bad = rows.exclude(stored_text__startswith="{" if field.kind is dict else "[")
                 expected = "an object" if field.kind is dict else "a list"
                 name = model._meta.verbose_name
-                found += [f"{name} {row}: {field.name} must be {expected}" for row in bad.iterator()]
+                found += [
+                    f"{name} {row}: {field.name} must be {expected}" for row in bad.iterator()
+                ]
     for project in Project.objects.iterator():
         if problem := shape_problem(project.spec):
             found.append(f"project {project.name}: {problem}")
