@@ -8,6 +8,7 @@ help: ## List the commands
 install: ## Install Flotilla and its tools, in the locked versions
 	pip install --require-hashes -r requirements-dev.lock
 	pip install --no-deps -e .
+	npm ci --prefix .ci/web --no-audit --no-fund
 
 up: ## Start the whole hub with the demonstration
 	python manage.py up --demo
@@ -26,6 +27,8 @@ lint: ## Check format, lint rules and import contracts
 	ruff check .
 	djangofmt --check --quiet templates
 	djangofmt check templates
+	.ci/web/node_modules/.bin/biome check --config-path=.ci/web hub/static
+	.ci/web/node_modules/.bin/tsc -p .ci/web
 	lint-imports
 
 format: ## Format the code and apply safe fixes
@@ -33,6 +36,7 @@ format: ## Format the code and apply safe fixes
 	ruff check --fix .
 	djangofmt --quiet templates
 	djangofmt check --fix templates
+	.ci/web/node_modules/.bin/biome check --config-path=.ci/web --write hub/static
 
 types: ## Check types
 	mypy

@@ -1,95 +1,189 @@
 // Forms: rows that are added and removed, dialogs that a page takes, texts that are checked before they are saved.
-import { $, $$, busy, call, csrf, fields, go, toast } from "./app.js";
+import { $, $$, around, csrf, need } from "./app/dom.js";
+import { busy, call, fields, go } from "./app/rest.js";
+import { toast } from "./app/toast.js";
+
+/** @typedef {import("./app/rest.js").Control} Control */
+
+const DETECT_MILLISECONDS = 700;
+
+/** @param {HTMLElement} button */
+function addRow(button) {
+  const rows = /** @type {HTMLElement} */ (button.closest("[data-rows]"));
+  /** @type {HTMLTemplateElement} */
+  const template = need("template", rows);
+  need("[data-rows-body]", rows).append(template.content.cloneNode(true));
+  $("[data-rows-body] > :last-child input", rows)?.focus();
+}
+
+/** @param {HTMLElement} button */
+function removeRow(button) {
+  const form = button.closest("form");
+  const rows = /** @type {HTMLElement} */ (button.closest("[data-rows]"));
+  button.closest(".inputs")?.remove();
+  need("[data-rows-add]", rows).focus();
+  if (form) htmx.trigger(form, "rows");
+}
 
 document.addEventListener("click", (event) => {
-  const add = event.target.closest("[data-rows-add]");
-  const remove = event.target.closest("[data-rows-remove]");
-  if (add) {
-    const rows = add.closest("[data-rows]");
-    $("[data-rows-body]", rows).append($("template", rows).content.cloneNode(true));
-    $("[data-rows-body] > :last-child input", rows)?.focus();
-  } else if (remove) {
-    const form = remove.closest("form"), rows = remove.closest("[data-rows]");
-    remove.closest(".inputs").remove();
-    $("[data-rows-add]", rows).focus();
-    htmx.trigger(form, "rows");
-  }
+  /** @type {HTMLElement | null} */
+  const add = around(event, "[data-rows-add]");
+  /** @type {HTMLElement | null} */
+  const remove = around(event, "[data-rows-remove]");
+  if (add) addRow(add);
+  else if (remove) removeRow(remove);
 });
 
-document.addEventListener("change", (event) => { if (event.target.matches("[data-submit]")) event.target.form.submit(); });
+document.addEventListener("change", (event) => {
+  const input = /** @type {HTMLInputElement} */ (event.target);
+  if (input.matches("[data-submit]")) input.form?.submit();
+});
 
-// A source is looked into when what names it changed, not at every letter of its parameters.
-let looked = "";
-async function detect() {
-  const area = $("textarea[data-detect]"), place = $("#source");
-  if (!area || !place) return;
-  const named = (area.value.match(/^\s*-?\s*(repoURL|path|chart|targetRevision|project):.*$/gm) || []).join("|") + ($("[name=index]")?.value || "");
-  if (named === looked) return;
-  looked = named;
-  const values = { text: area.value, index: $("[name=index]")?.value || "0" };
-  htmx.ajax("POST", area.dataset.detect, { target: "#source", swap: "innerHTML", values });
+// A source is detected when what names it changed, not at every letter of its parameters.
+const NAMES_A_SOURCE = /^\s*-?\s*(repoURL|path|chart|targetRevision|project):.*$/gm;
+let detected = "";
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let later;
+
+const editor = () => /** @type {HTMLTextAreaElement | null} */ ($("textarea[data-detect]"));
+
+function detect() {
+  const area = editor();
+  if (!area || !$("#source")) return;
+  /** @type {HTMLInputElement | null} */
+  const index = $("[name=index]");
+  const named = (area.value.match(NAMES_A_SOURCE) || []).join("|") + (index?.value || "");
+  if (named === detected) return;
+  detected = named;
+  const values = { text: area.value, index: index?.value || "0" };
+  const into = { target: "#source", swap: "innerHTML", values };
+  htmx.ajax("POST", area.dataset.detect ?? "", into);
 }
-let later = 0;
-const soon = () => { clearTimeout(later); later = setTimeout(detect, 700); };
-document.addEventListener("input", (event) => { if (event.target.closest("textarea[data-detect]")) soon(); });
-document.addEventListener("htmx:afterSwap", (event) => { if (event.detail.target?.id === "text" || $("textarea[data-detect]") && !looked) soon(); });
-if ($("textarea[data-detect]")) soon();
+
+function detectSoon() {
+  clearTimeout(later);
+  later = setTimeout(detect, DETECT_MILLISECONDS);
+}
+
+document.addEventListener("input", (event) => {
+  if (around(event, "textarea[data-detect]")) detectSoon();
+});
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target?.id === "text" || (editor() && !detected)) detectSoon();
+});
+if (editor()) detectSoon();
+
+/**
+ * The button that submitted a form.
+ * @param {SubmitEvent} event
+ * @param {HTMLFormElement} form
+ * @returns {Control}
+ */
+const submitterOf = (event, form) =>
+  /** @type {HTMLButtonElement | null} */ (event.submitter) ?? need("button[type=submit]", form);
 
 // An action of a resource with parameters, as REST takes them.
 document.addEventListener("submit", (event) => {
-  const form = event.target.closest("form[data-action]");
+  /** @type {HTMLFormElement | null} */
+  const form = around(event, "form[data-action]");
   if (!form) return;
   event.preventDefault();
-  const [method, path] = form.dataset.action.split(" ");
+  const { action = "", body = "{}" } = form.dataset;
+  const [method, path] = action.split(" ");
   const given = [...new FormData(form)].map(([name, value]) => ({ name, value }));
-  busy(event.submitter, async () => {
-    await call(method, path, { ...JSON.parse(form.dataset.body), resourceActionParameters: given });
-    form.closest("dialog").close();
+  busy(submitterOf(event, form), async () => {
+    await call(method, path, { ...JSON.parse(body), resourceActionParameters: given });
+    form.closest("dialog")?.close();
     toast("Done");
   });
 });
 
-// A sync: the fields as REST takes them, and what is left out counts as the application says.
+/**
+ * Returns a sync as REST takes it; what is left out counts as the application says.
+ * @param {HTMLFormElement} form
+ */
+function syncOf(form) {
+  const body = fields(form);
+  /** @type {HTMLInputElement} */
+  const strategy = need("[name=strategy]", form);
+  /** @type {HTMLInputElement} */
+  const force = need("[name=force]", form);
+  body.syncOptions = { items: (body.syncOptions?.items || []).filter(Boolean) };
+  body.strategy = { [strategy.value]: force.checked ? { force: true } : {} };
+  delete body.only;
+  delete body.force;
+  return body;
+}
+
 document.addEventListener("submit", (event) => {
-  const button = $("[data-sync-call]", event.target);
+  const form = /** @type {HTMLFormElement} */ (event.target);
+  /** @type {HTMLButtonElement | null} */
+  const button = $("[data-sync-call]", form);
   if (!button) return;
   event.preventDefault();
-  const form = event.target, [method, path] = button.dataset.syncCall.split(" ");
-  const body = fields(form);
-  const items = (body.syncOptions?.items || []).filter(Boolean);
-  body.syncOptions = { items };
-  const kind = $("[name=strategy]", form).value, force = $("[name=force]", form).checked;
-  body.strategy = { [kind]: { ...(force ? { force: true } : {}) } };
-  for (const name of ["only", "force"]) delete body[name];
-  busy(button, async () => { await call(method, path, body); form.closest("dialog").close(); toast(body.dryRun ? "Trying it: the result is in the history of operations" : "Sync started"); });
+  const [method, path] = (button.dataset.syncCall ?? "").split(" ");
+  const body = syncOf(form);
+  busy(button, async () => {
+    await call(method, path, body);
+    form.closest("dialog")?.close();
+    const dry = "Trying it: the result is in the history of operations";
+    toast(body.dryRun ? dry : "Sync started");
+  });
 });
 
 // data-post: the fields go to a page, which answers where to go on, or what is wrong.
 document.addEventListener("submit", (event) => {
-  const form = event.target.closest("form[data-post]");
+  /** @type {HTMLFormElement | null} */
+  const form = around(event, "form[data-post]");
   if (!form) return;
   event.preventDefault();
-  const button = event.submitter || $("button[type=submit]", form);
+  const button = submitterOf(event, form);
   const body = new FormData(form);
   if (button.name) body.append(button.name, button.value);
-  busy(button, async () => {
-    const answer = await fetch(event.submitter?.getAttribute("formaction") || form.dataset.post, { method: "POST", credentials: "same-origin", headers: { "X-CSRFToken": csrf() }, body });
-    const data = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Error(data.message || `The hub answered ${answer.status}.`);
-    if (data.say) toast(data.say);
-    if (data.go) go(data.go);
-  });
+  const path = event.submitter?.getAttribute("formaction") || form.dataset.post || "";
+  busy(button, () => post(path, body));
 });
 
+/**
+ * @param {string} path
+ * @param {FormData} body
+ */
+async function post(path, body) {
+  const headers = { "X-CSRFToken": csrf() };
+  const answer = await fetch(path, { method: "POST", credentials: "same-origin", headers, body });
+  const data = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(data.message || `The hub answered ${answer.status}.`);
+  if (data.say) toast(data.say);
+  if (data.go) go(data.go);
+}
+
 // What was checked is not what is written any more: it cannot be saved until it is checked again.
-const edits = new WeakMap(), asked = new WeakMap();
-const lock = (area) => $$("[data-call]", $(area.getAttribute("hx-target"))).forEach((button) => { button.disabled = true; });
+/** @type {WeakMap<Element, number>} */
+const edits = new WeakMap();
+/** @type {WeakMap<Element, number>} */
+const asked = new WeakMap();
+
+/** @param {Element} area */
+function lock(area) {
+  const result = $(area.getAttribute("hx-target") ?? "");
+  if (!result) return;
+  /** @type {HTMLButtonElement[]} */
+  const buttons = $$("[data-call]", result);
+  for (const button of buttons) button.disabled = true;
+}
+
 document.addEventListener("input", (event) => {
-  const area = event.target.closest?.("textarea[hx-target]");
-  if (area) { edits.set(area, (edits.get(area) || 0) + 1); lock(area); }
+  const area = around(event, "textarea[hx-target]");
+  if (!area) return;
+  edits.set(area, (edits.get(area) || 0) + 1);
+  lock(area);
 });
-document.addEventListener("htmx:beforeRequest", (event) => asked.set(event.detail.elt, edits.get(event.detail.elt) || 0));
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const { elt } = event.detail;
+  asked.set(elt, edits.get(elt) || 0);
+});
 document.addEventListener("htmx:afterSwap", (event) => {
   const area = event.detail.requestConfig?.elt;
-  if (area?.matches?.("textarea[hx-target]") && asked.get(area) !== (edits.get(area) || 0)) lock(area);
+  if (!area?.matches("textarea[hx-target]")) return;
+  if (asked.get(area) !== (edits.get(area) || 0)) lock(area);
 });

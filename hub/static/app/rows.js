@@ -1,0 +1,94 @@
+// Rows that change while a list is open. A row never moves under the pointer: a notice says that the order differs.
+import { $, need } from "./dom.js";
+
+/** @typedef {{rows?: Record<string, string>, gone?: number[], others?: number}} Changes */
+
+// Only the time of an age differs between two drawings of the same cell.
+const withoutAges = (/** @type {Element} */ cell) => cell.innerHTML.replace(/>[^<]*<\/time>/g, "");
+
+/**
+ * Takes what the hub publishes about the rows of a list.
+ * @param {HTMLElement} root
+ * @param {Changes} changes
+ */
+export function changeRows(root, { rows = {}, gone = [], others = 0 }) {
+  for (const [key, html] of Object.entries(rows)) change($(`[data-row="${key}"]`, root), html);
+  for (const key of gone) leave($(`[data-row="${key}"]`, root), true);
+  if (others) moved(others);
+  if (others || gone.length || Object.keys(rows).length) recount();
+}
+
+/**
+ * What is gone, or not visible for this person any more, keeps its place and cannot be selected.
+ * @param {HTMLElement | null} row
+ * @param {boolean} isGone
+ */
+function leave(row, isGone) {
+  if (!row || row.classList.contains("is-gone") === isGone) return;
+  row.classList.toggle("is-gone", isGone);
+  /** @type {HTMLInputElement | null} */
+  const pick = $("[data-pick]", row);
+  if (!pick) return;
+  pick.disabled = isGone;
+  if (!isGone || !pick.checked) return;
+  pick.checked = false;
+  pick.dispatchEvent(new Event("change", { bubbles: true }));
+}
+
+/**
+ * @param {HTMLElement | null} row
+ * @param {string} html
+ */
+function change(row, html) {
+  if (!row) return;
+  leave(row, false);
+  if (row.tagName === "TR") changeCells(row, html);
+  else {
+    const cells = need("[data-cells]", row);
+    cells.innerHTML = html;
+    cells.classList.add("changed");
+  }
+}
+
+/**
+ * The first two cells of a table's row, selection and favourite, are the person's own.
+ * @param {HTMLElement} row
+ * @param {string} html
+ */
+function changeCells(row, html) {
+  const body = document.createElement("tbody");
+  body.innerHTML = `<tr>${html}</tr>`;
+  const old = [...row.children].slice(2);
+  for (const [n, cell] of [...need("tr", body).children].entries()) {
+    if (!old[n] || withoutAges(old[n]) === withoutAges(cell)) continue;
+    cell.classList.add("changed");
+    old[n].replaceWith(cell);
+  }
+}
+
+/** @param {number} count */
+function moved(count) {
+  const notice = $("[data-moved]");
+  if (!notice) return;
+  const total = (Number(notice.dataset.count) || 0) + count;
+  const what = `${total} other application${total === 1 ? "" : "s"} changed`;
+  notice.dataset.count = String(total);
+  need("[data-moved-word]", notice).textContent = `${what}; the order and the counts may differ.`;
+  notice.hidden = false;
+}
+
+// Counts follow every five to ten seconds, and only while the page is visible: they cost a query, rows do not.
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let counted;
+function recount() {
+  if (counted || !$("#strip")) return;
+  counted = setTimeout(
+    () => {
+      counted = undefined;
+      if (document.hidden || !$("#strip")) return;
+      const into = { target: "#strip", swap: "outerHTML" };
+      htmx.ajax("GET", `/applications/strip${location.search}`, into);
+    },
+    5000 + Math.random() * 5000,
+  );
+}
