@@ -567,5 +567,6 @@ def live_digest(application: Application, cluster: Cluster) -> str:
 
 
 def is_delete_hook(manifest: Manifest) -> bool:
-    """Return whether a hook runs when the application is deleted."""
-    return bool({p.value for p in hook_phases(manifest)} & {"PreDelete", "PostDelete"})
+    """Return whether a hook runs only when the application is deleted, and in no sync."""
+    phases = {p.value for p in hook_phases(manifest)}
+    return bool(phases) and phases <= {"PreDelete", "PostDelete"}
