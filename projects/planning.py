@@ -29,7 +29,7 @@ from hub.engine.prerequisites import Refusal, prerequisite_of
 from hub.engine.preserve_ignored import preserve_ignored
 from hub.engine.project_restrictions import permits_source
 from hub.engine.resource import Manifest, ResourceKey, manifests_from, resource_key
-from hub.engine.resource_selection import is_selected, selection_problem
+from hub.engine.resource_selection import Selection, selection_problem
 from hub.engine.schema import OBJECT
 from hub.engine.secret_masking import digest_of
 from hub.engine.status import Phase, Sync
@@ -248,7 +248,8 @@ def _chosen(run: Run, found: Compared) -> list[Any]:
             problem = selection_problem(selected, [p.key for p in pairs])
             if problem:
                 raise Failed(problem)
-        pairs = [p for p in pairs if is_selected(selected, p.key)]
+        selection = Selection(selected)
+        pairs = [p for p in pairs if selection.has(p.key)]
     if run.options.get("ApplyOutOfSyncOnly") == "true":
         pairs = [p for p in pairs if p.state.hook or p.state.status is not Sync.SYNCED]
     return pairs

@@ -3,8 +3,72 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hub.engine.globs import matches
+from hub.engine.errors import RuleError
+from hub.engine.globs import is_plain, matches
 from hub.engine.resource import ResourceKey
+
+MOST_PATTERNS = 100
+"""The most entries with patterns: each is matched with every resource, exact ones are looked up."""
+
+
+class Selection:
+    """Entries that include or exclude resources, compiled once for all resources."""
+
+    def __init__(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Compile the entries; those without patterns are indexed."""
+        given = list(entries)
+        self._included = _Entries([e for e in given if not e.get("exclude")])
+        self._excluded = _Entries([e for e in given if e.get("exclude")])
+
+    def has(self, key: ResourceKey) -> bool:
+        """Return whether a resource is selected; see `is_selected`."""
+        if self._included and not self._included.fit(key):
+            return False
+        return not self._excluded.fit(key)
+
+
+class _Entries:
+    """Entries of one sort, of which a resource has to match any."""
+
+    def __init__(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        self._exact: set[tuple[str, ...]] = set()
+        self._patterns = []
+        for entry in entries:
+            if is_exact(entry):
+                self._exact.add(_words(entry))
+            else:
+                self._patterns.append(entry)
+
+    def __bool__(self) -> bool:
+        return bool(self._exact or self._patterns)
+
+    def fit(self, key: ResourceKey) -> bool:
+        about = key.group, key.kind, key.name
+        if {(*about, "*"), (*about, key.namespace)} & self._exact:
+            return True
+        return any(_fits(entry, key) for entry in self._patterns)
+
+
+def _words(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    group, kind, name = (str(entry.get(field) or "") for field in ("group", "kind", "name"))
+    return group, kind, name, str(entry.get("namespace") or "*")
+
+
+def is_exact(entry: Mapping[str, Any]) -> bool:
+    """Return whether an entry has no patterns, except a namespace that matches any."""
+    *about, namespace = _words(entry)
+    return all(map(is_plain, about)) and (namespace == "*" or is_plain(namespace))
+
+
+def check_patterns(entries: Iterable[Mapping[str, Any]], field: str) -> None:
+    """Check that not too many entries have patterns.
+
+    Raises: RuleError.
+    """
+    if sum(not is_exact(entry) for entry in entries) > MOST_PATTERNS:
+        raise RuleError(
+            f"{field} has more than {MOST_PATTERNS} entries with patterns: combine them, or write names"
+        )
 
 
 def is_selected(entries: Sequence[Mapping[str, Any]], key: ResourceKey) -> bool:
@@ -15,21 +79,14 @@ def is_selected(entries: Sequence[Mapping[str, Any]], key: ResourceKey) -> bool:
         all resources if every entry excludes.
     Source: as Argo CD's `--resource`: an exclusion wins.
     """
-    included = [e for e in entries if not e.get("exclude")]
-    if included and not any(_fits(e, key) for e in included):
-        return False
-    return not any(_fits(e, key) for e in entries if e.get("exclude"))
+    return Selection(entries).has(key)
 
 
 def _fits(entry: Mapping[str, Any], key: ResourceKey) -> bool:
-    namespace = str(entry.get("namespace") or "*")
-    pairs = (
-        (str(entry.get("group") or ""), key.group),
-        (str(entry.get("kind") or ""), key.kind),
-        (str(entry.get("name") or ""), key.name),
-    )
+    group, kind, name, namespace = _words(entry)
     if namespace != "*" and not matches(namespace, key.namespace):
         return False
+    pairs = ((group, key.group), (kind, key.kind), (name, key.name))
     return all(matches(pattern, text) for pattern, text in pairs)
 
 
@@ -42,10 +99,15 @@ def key_of(entry: Mapping[str, Any]) -> ResourceKey:
 def selection_problem(entries: Sequence[Mapping[str, Any]], keys: Iterable[ResourceKey]) -> str:
     """Return why entries are invalid for these resources, empty if each selects something."""
     known = list(keys)
+    named = {(k.group, k.kind, k.name, place) for k in known for place in ("*", k.namespace)}
     for entry in entries:
-        if not entry.get("exclude") and not any(_fits(entry, key) for key in known):
+        if entry.get("exclude"):
+            continue
+        there = is_exact(entry) and _words(entry) in named
+        if not there and (is_exact(entry) or not any(_fits(entry, key) for key in known)):
             return f"no resource of the application matches {selection_text(entry)}"
-    if entries and not any(is_selected(entries, key) for key in known):
+    selection = Selection(entries)
+    if entries and not any(selection.has(key) for key in known):
         listed = ", ".join(map(selection_text, entries))
         return f"no resource of the application is left after {listed}"
     return ""

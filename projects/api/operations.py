@@ -23,7 +23,7 @@ from hub.engine.errors import (
 )
 from hub.engine.globs import check, check_count
 from hub.engine.parsing import require_integer
-from hub.engine.resource_selection import key_of, selection_problem
+from hub.engine.resource_selection import check_patterns, key_of, selection_problem
 from hub.engine.shape_check import check_shape
 from hub.engine.source_integrity import signature_requirement
 from hub.engine.sync_options import parse_options
@@ -248,6 +248,7 @@ def _check_selection(
         for field in ("group", "kind", "name", "namespace"):
             # One that excludes and cannot be read would exclude nothing.
             check(str(entry.get(field) or ""), f"resources[{number}].{field}")
+    check_patterns(entries, "resources")
     is_known = list(revisions) == application.revisions and application.sync_status != "Unknown"
     if is_known and not sync.get("manifests"):
         wrong = selection_problem(

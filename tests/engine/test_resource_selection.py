@@ -1,10 +1,18 @@
 """What --resource and the `resources` of a sync select."""
 
+import time
+
 import pytest
 
 from hub.cli.apps import resource_flag
+from hub.engine.errors import RuleError
 from hub.engine.resource import ResourceKey
-from hub.engine.resource_selection import is_selected, selection_problem
+from hub.engine.resource_selection import (
+    Selection,
+    check_patterns,
+    is_selected,
+    selection_problem,
+)
 
 KEYS = [
     ResourceKey("", "ConfigMap", "a", "settings"),
@@ -57,3 +65,23 @@ def test_selected(flags, expected):
 )
 def test_what_selects_nothing_is_said(flags, words):
     assert selection_problem([resource_flag(f) for f in flags], KEYS) == words
+
+
+def test_thousands_of_names_are_looked_up_in_thousands_of_resources():
+    keys = [ResourceKey("", "ConfigMap", f"n{n}", f"c{n}") for n in range(20_000)]
+    entries = [{"kind": "ConfigMap", "name": f"c{n}"} for n in range(19_000, 20_000)]
+    entries += [{"kind": "ConfigMap", "name": f"c{n}", "namespace": f"n{n}"} for n in range(1000)]
+    began = time.thread_time()
+    assert selection_problem(entries, keys) == ""
+    selection = Selection(entries)
+    assert [k.name for k in keys if selection.has(k)] == [
+        f"c{n}" for n in (*range(1000), *range(19_000, 20_000))
+    ]
+    assert time.thread_time() - began < 5
+
+
+def test_each_entry_with_a_pattern_is_matched_with_all_resources_so_there_are_few():
+    entries = [{"kind": "ConfigMap", "name": f"*{n}"} for n in range(101)]
+    check_patterns(entries[:100] + [{"kind": "ConfigMap", "name": "x"}] * 1900, "resources")
+    with pytest.raises(RuleError, match="resources has more than 100 entries with patterns"):
+        check_patterns(entries, "resources")

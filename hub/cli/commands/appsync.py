@@ -29,7 +29,7 @@ from hub.cli.commands.appflags import (
 from hub.cli.problem import FAILED, Problem
 from hub.cli.show import as_yaml, printed, say, table
 from hub.engine.resource import ResourceKey
-from hub.engine.resource_selection import is_selected, key_of, selection_problem
+from hub.engine.resource_selection import Selection, key_of, selection_problem
 
 
 @app.command()
@@ -335,7 +335,8 @@ def _wait_resources(
         raise Problem(f"application '{name}': {wrong}")
     for found in apps.looks(hub, name, namespace, timeout):
         listed = (found.get("status") or {}).get("resources") or []
-        here = [r for r in listed if is_selected(chosen, key_of(r))]
+        selection = Selection(chosen)
+        here = [r for r in listed if selection.has(key_of(r))]
         if here and apps.are_reached(found, checks, here):
             return found
     raise AssertionError
