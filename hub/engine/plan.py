@@ -218,24 +218,33 @@ def kind_rank(kind: str) -> int:
 
 
 def _with_dependencies_first(steps: list[Step]) -> list[Step]:
+    first_inside: dict[str, Step] = {}
+    first_of: dict[tuple[str, str], Step] = {}
+    for step in steps:
+        if step.action != PRUNE:
+            _note_first(first_inside, step.key.namespace, step)
+            _note_first(first_of, (step.key.group, step.key.kind), step)
     result = []
     for step in steps:
         needed = step
         if step.action == APPLY and step.key[:2] == ("", "Namespace"):
-            inside = [s for s in steps if s.key.namespace == step.key.name and s.action != PRUNE]
-            needed = _not_after(step, inside)
+            needed = _not_after(step, first_inside.get(step.key.name))
         elif step.action == APPLY and step.defines:
-            inside = [
-                s for s in steps if (s.key.group, s.key.kind) == step.defines and s.action != PRUNE
-            ]
-            needed = _not_after(step, inside)
+            needed = _not_after(step, first_of.get(step.defines))
         result.append(needed)
     return result
 
 
-def _not_after(step: Step, dependents: list[Step]) -> Step:
-    first = min(dependents, key=lambda s: s.group, default=step)
-    return replace(step, phase=first.phase, wave=first.wave) if first.group < step.group else step
+def _note_first(first: dict[Any, Step], name: Any, step: Step) -> None:
+    known = first.get(name)
+    if known is None or step.group < known.group:
+        first[name] = step
+
+
+def _not_after(step: Step, first: Step | None) -> Step:
+    if first is None or first.group >= step.group:
+        return step
+    return replace(step, phase=first.phase, wave=first.wave)
 
 
 @dataclass(frozen=True, slots=True)

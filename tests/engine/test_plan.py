@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from hub.engine.hooks import SyncPhase, delete_policies, hook_phases, is_hook, is_ignored, wave
@@ -298,3 +300,15 @@ def test_hooks_to_delete():
         hooks_to_delete([good, bad, kept, a_step(status=SUCCEEDED)], succeeded=True, ended=True)
     ) == ["good", "bad"]
     assert names(hooks_to_delete([good, bad], succeeded=False, ended=True)) == ["bad"]
+
+
+def test_thousands_of_namespaces_are_planned_without_a_search():
+    count = 15_000
+    spaces = [manifest("Namespace", f"n{n}", namespace="") for n in range(count)]
+    inside = [manifest("ConfigMap", f"c{n}", namespace=f"n{n}") for n in range(count)]
+    inside[7]["metadata"]["annotations"] = {"argocd.argoproj.io/sync-wave": "-1"}
+    began = time.thread_time()
+    steps = plan([*inside, *spaces], [], ASK)
+    assert time.thread_time() - began < 5
+    assert names(steps)[:2] == ["n7", "c7"]
+    assert {s.key.kind for s in steps[2 : count + 1]} == {"Namespace"}
