@@ -20,6 +20,7 @@ from hub.engine import health
 from hub.engine.diff import CompareSettings, Comparison, compare_locally, missing
 from hub.engine.duplicate_elements import Duplicate, without_duplicates
 from hub.engine.errors import EngineError, Stalled
+from hub.engine.field_sets import LAST_APPLIED, is_unowned
 from hub.engine.hooks import hook_phases, is_hook, is_ignored, wave
 from hub.engine.ignore_rules import IgnoreRule, ignore_rules
 from hub.engine.normalize import normalize_desired
@@ -27,6 +28,7 @@ from hub.engine.preserve_ignored import preserve_ignored
 from hub.engine.resource import (
     Manifest,
     ResourceKey,
+    annotations_of,
     resource_key,
     split_api_version,
     unique,
@@ -173,6 +175,7 @@ class _Draft:
     """The instance of another application that manages the resource."""
     repeats: Sequence[Duplicate] = ()
     error: EngineError | Refused | None = None
+    note: str = ""
 
 
 def comparison(
@@ -443,6 +446,9 @@ def _compared_locally(
         return _Draft(key, target, row, current, missing(wanted), None, holder, repeats)
     wanted = _as_sent(wanted, current, context, type_ or OBJECT)
     local = compare_locally(wanted, current, context.rules, context.jq.delete, type_)
+    if _has_lost_owners(row, current, context):
+        changed, note = local.as_changed(), _WITHOUT_OWNERS
+        return _Draft(key, target, row, current, changed, None, holder, repeats, note=note)
     never = context.ask is Ask.NEVER or _is_hubs(cluster, key)
     mode = Mode.NEVER if never else mode_of(target, application)
     if local.is_same and mode is not Mode.ALWAYS:
@@ -456,6 +462,21 @@ def _compared_locally(
         validate=resource_options(target, context.options).validate,
     )
     return _Draft(key, target, row, current, None, question, holder, repeats)
+
+
+_WITHOUT_OWNERS = (
+    "metadata.managedFields was removed, so a field that leaves Git would stay: "
+    "sync to apply the resource again"
+)
+
+
+def _has_lost_owners(row: LiveResource | None, current: Manifest, context: _Context) -> bool:
+    """Return whether nobody owns a resource any more that this application has applied."""
+    if row is None or not row.is_self or row.instance != context.application.instance:
+        return False
+    if _is_hubs(context.cluster, row.resource_key):
+        return False
+    return is_unowned(current) and LAST_APPLIED not in annotations_of(current)
 
 
 def _as_sent(wanted: Manifest, current: Manifest, context: _Context, type_: Type) -> Manifest:
@@ -523,7 +544,7 @@ def _pair(draft: _Draft, settled: Settled | None, options: Mapping[str, str]) ->
         ignore_extraneous="IgnoreExtraneous" in (compare_options(current) if current else set()),
         ignore_health=health.ignores_health(current) if current else False,
         needs_confirmation=target is None and own.value("Prune") == "confirm",
-        note=settled.note if settled else "",
+        note=settled.note if settled else draft.note,
     )
     pair = Pair(key, target, current, row, found, state)
     return _without_data(pair) if draft.holder else pair

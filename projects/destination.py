@@ -1,7 +1,7 @@
 """Apply and delete resources of a destination: a cluster, or the hub for its own kinds."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from hub.engine.apply_merge import merge_for_apply, ownership
 from hub.engine.diff import CompareSettings, compare_locally
 from hub.engine.duplicate_elements import without_duplicates
 from hub.engine.errors import EngineError, ManifestError, Stalled
-from hub.engine.field_sets import MANAGER, owned_fields
+from hub.engine.field_sets import MANAGER, is_unowned, owned_fields
 from hub.engine.health import HOOK_FINALIZER
 from hub.engine.prerequisites import Refusal
 from hub.engine.resource import Manifest, ResourceKey, resource_key, split_api_version
@@ -39,6 +39,8 @@ _CLIENT_SIDE_MANAGERS = (
 _NEVER_RECREATED = ("CustomResourceDefinition", "Namespace")
 """Kinds whose deletion would delete resources of others: they are only updated."""
 _DATA = ("PersistentVolumeClaim", "PersistentVolume")
+_BEFORE_FIRST_APPLY = "before-first-apply"
+"""The manager to which an API server gives every field that nobody owned before an apply."""
 _GENERATED = 5
 """Characters that an API server appends to `generateName`."""
 
@@ -68,7 +70,7 @@ def _with_own_name(message: str, prefix: str, name: str) -> str:
     return f"{before}{name}{after[_GENERATED:]}" if found else message
 
 
-def _updated_by(current: Manifest, managers: set[str]) -> list[int]:
+def _updated_by(current: Manifest, managers: Collection[str]) -> list[int]:
     """Return the indexes of managedFields entries that are updates by one of the managers."""
     entries = (current.get("metadata") or {}).get("managedFields") or []
     return [
@@ -222,7 +224,12 @@ class Target:
             self._migrate(kind, current)
         try:
             _require_not_deleting(manifest, current, force=force)
-            return self.connection.apply(kind, manifest, dry_run=dry_run, validate=options.validate)
+            result = self.connection.apply(
+                kind, manifest, dry_run=dry_run, validate=options.validate
+            )
+            if current is not None and is_unowned(current) and not dry_run:
+                return self._without_updates(kind, result, {_BEFORE_FIRST_APPLY})
+            return result
         except Refused as refused:
             if force and refused.status in (409, 422) and _may_recreate(kind, options):
                 return self._recreate(kind, manifest, options, dry_run=dry_run)
@@ -273,11 +280,13 @@ class Target:
         result = replaced
         with contextlib.suppress(Refused):
             result = self.connection.apply(kind, manifest, validate=options.validate)
-            return self._without_updates(kind, result)
+            managers = {MANAGER, *(self._migrated if self.migrate else ())}
+            return self._without_updates(kind, result, managers)
         return result
 
-    def _without_updates(self, kind: Kind, applied: Manifest) -> Manifest:
-        managers = {MANAGER, *(self._migrated if self.migrate else ())}
+    def _without_updates(
+        self, kind: Kind, applied: Manifest, managers: Collection[str]
+    ) -> Manifest:
         found: Manifest | None = applied
         # Controllers may write the status of the replaced resource at the same time.
         for _ in range(5):

@@ -34,6 +34,11 @@ def owned_fields(live: Manifest, managers: Collection[str] = (MANAGER,)) -> Fiel
     return union(found) if found else None
 
 
+def is_unowned(live: Manifest) -> bool:
+    """Return whether nobody owns a field: someone has removed `metadata.managedFields`."""
+    return not _managed(live)
+
+
 def others_fields(live: Manifest, managers: Collection[str] = (MANAGER,)) -> Fields:
     """Return the union of the fields that other managers own."""
     return union(

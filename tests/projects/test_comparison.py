@@ -237,6 +237,27 @@ def test_an_empty_list_in_git_is_restored(hub, genuine, repo, app, namespace):
     assert genuine.get(RBAC, "ClusterRole", "", cluster_role["metadata"]["name"])["rules"]
 
 
+def test_ownership_that_someone_removed_is_taken_again(hub, genuine, repo, app, namespace):
+    both = manifest("ConfigMap", "v1", "c", data={"a": "1", "b": "2"})
+    repo.commit({"c.yaml": yaml.safe_dump(both)})
+    name = app(repo, genuine, namespace, policy=AUTO)
+    hub.wait_status(name, "Synced")
+
+    def owners():
+        found = genuine.get("", "ConfigMap", namespace, "c")["metadata"].get("managedFields") or []
+        return [(entry["manager"], entry["operation"]) for entry in found]
+
+    genuine.patch("", "ConfigMap", namespace, "c", {"metadata": {"managedFields": [{}]}})
+    assert not owners()
+
+    hub.wait(lambda: owners() == [("argocd-controller", "Apply")], "the ownership")
+    hub.wait_status(name, "Synced")
+    one = manifest("ConfigMap", "v1", "c", data={"a": "1"})
+    commit = hub.push(repo, {"c.yaml": yaml.safe_dump(one)})
+    hub.wait_status(name, "Synced", revision=commit)
+    assert genuine.get("", "ConfigMap", namespace, "c")["data"] == {"a": "1"}
+
+
 def test_defaults_of_a_definition_in_elements_are_no_drift(hub, genuine, repo, app, namespace):
     route = manifest(
         "Route",
