@@ -15,6 +15,7 @@ from hub.auth.sessions import issue
 from hub.engine.errors import Stalled
 from hub.models import Account, AuditEvent, access_changed
 from projects import sources
+from projects.compare import UNANSWERED
 from projects.models import Application, Operation, Project
 from projects.pages import application_rows
 from projects.sources import charts, remotes
@@ -185,6 +186,35 @@ def test_syncs_act_as_the_service_account_of_the_project(hub, genuine, repo, app
     hub.post(f"/api/v1/applications/{name}/sync")
     ended = hub.wait_operation(name, "Error")
     assert "no matching service account found" in ended["message"]
+
+
+@pytest.mark.controlplane
+def test_comparisons_ask_as_the_service_account_too(hub, genuine, repo, app, namespace):
+    """What the account may not is no answer: it is said, and the hub's own look counts."""
+    hub.put("/api/v1/flotilla/settings/impersonation", {"value": True})
+    manifests = narrow(namespace)
+    for manifest in manifests:
+        genuine.apply(manifest)
+    account = {"server": "*", "namespace": namespace, "defaultServiceAccount": "deployer"}
+    project(hub, "own", destinationServiceAccounts=[account])
+    always = "a, annotations: {argocd.argoproj.io/compare-options: ServerSideDiff=true}"
+    repo.commit({"a.yaml": CONFIG.format(name=always, value=1)})
+    name = app(repo, genuine, namespace, project="own", policy={"syncOptions": []})
+    hub.wait_status(name, "OutOfSync")
+    hub.post(f"/api/v1/applications/{name}/sync")
+    hub.wait_status(name, "Synced", "Healthy")
+
+    def said():
+        hub.get(f"/api/v1/applications/{name}", refresh="hard")
+        conditions = hub.application(name)["status"].get("conditions") or []
+        return [c["message"] for c in conditions if c["type"] == UNANSWERED]
+
+    assert said() == []
+    genuine.apply({**manifests[2], "rules": []})
+    [message] = hub.wait(said, "the condition")
+
+    assert f"system:serviceaccount:{namespace}:deployer" in message
+    hub.wait_status(name, "Synced", "Healthy")
 
 
 @pytest.mark.controlplane
