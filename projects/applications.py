@@ -1,4 +1,4 @@
-"""Create, change and delete applications and projects: what REST, the app of apps and the seed all do."""
+"""Create, update and delete applications and projects."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,7 +16,13 @@ from hub.events.changes import publish
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from hub.models import Tombstone, next_version
-from projects.manifests import application_json, mirror, mirror_application, project_json
+from projects.manifests import (
+    application_json,
+    mirror,
+    mirror_application,
+    project_json,
+    stamp,
+)
 from projects.models import FINALIZER, Application, Project
 from projects.specs import (
     bind,
@@ -36,7 +42,7 @@ PROPAGATION = {
 
 
 class Owner(NamedTuple):
-    """The application set, of the same namespace, that an application comes from."""
+    """The application set, in the same namespace, that created an application."""
 
     name: str
     uid: UUID
@@ -44,7 +50,7 @@ class Owner(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An application as somebody wants it."""
+    """The desired state of an application."""
 
     namespace: str
     name: str
@@ -56,7 +62,7 @@ class Wanted:
 
 
 def wanted_from(manifest: Any) -> Wanted:
-    """Return what a manifest asks for.
+    """Return the application that a manifest describes.
 
     Raises: Invalid naming the field.
     """
@@ -79,7 +85,10 @@ def wanted_from(manifest: Any) -> Wanted:
 
 
 def text_map(value: Any, name: str) -> dict[str, str]:
-    """Return a field of metadata that holds texts by name; raises Invalid naming it."""
+    """Return a metadata field with string values.
+
+    Raises: Invalid naming the field.
+    """
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
@@ -88,7 +97,10 @@ def text_map(value: Any, name: str) -> dict[str, str]:
 
 
 def text_list(value: Any, name: str) -> list[str]:
-    """Return a field of metadata that lists texts; raises Invalid naming it."""
+    """Return a metadata field with a list of strings.
+
+    Raises: Invalid naming the field.
+    """
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
@@ -97,9 +109,9 @@ def text_list(value: Any, name: str) -> list[str]:
 
 
 def check(application: Application) -> None:
-    """Return if a new or changed application could work.
+    """Check that a new or changed application is valid.
 
-    Raises: Invalid with every reason that it could not.
+    Raises: Invalid with every problem, NotPermitted if the project forbids one.
     """
     found = spec_problems(application)
     if found:
@@ -111,10 +123,10 @@ def check(application: Application) -> None:
 
 
 def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Application, bool]:
-    """Create an application; return it and whether it is new or changed.
+    """Create an application; return it, and whether it was created or updated.
 
-    An equal one that exists is returned as it is.
-    Raises: Invalid when another one has the name and `upsert` is not set.
+    An existing application that is equal is returned unchanged.
+    Raises: Invalid if a different one exists and `upsert` is not set; Conflict.
     """
     existing = (
         Application.objects.select_related("cluster", "operation")
@@ -126,18 +138,7 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
             return existing, False
         if not upsert:
             raise Invalid("existing application spec is different, use upsert flag to force update")
-        labels, annotations = (
-            {**existing.labels, **wanted.labels},
-            {**existing.annotations, **wanted.annotations},
-        )
-        return change(
-            existing,
-            actor,
-            spec=wanted.spec,
-            labels=labels,
-            annotations=annotations,
-            finalizers=wanted.finalizers or existing.finalizers,
-        ), True
+        return _upsert(existing, wanted, actor), True
     application = Application(
         namespace=wanted.namespace,
         name=wanted.name,
@@ -151,26 +152,40 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
     bind(application)
     try:
         with transaction.atomic():
-            application.resource_version = application.edited_version = next_version()
-            application.save()
-            bind_remotes(application)
-            trail.record(
-                actor,
-                "create",
-                "application",
-                application.qualified_name,
-                application.project,
-                cluster=application.cluster.name if application.cluster else "",
-                after=_auditable(application),
-            )
-            mirror_application(application.pk)
-            publish()
-            wake(TaskName.PROJECTS_REFRESH, application.pk, priority=4)
+            _insert(application, actor)
     except IntegrityError as error:
-        raise Conflict(
-            f'application "{wanted.name}" was created by somebody else at the same moment'
-        ) from error
+        text = f'application "{wanted.name}" was created by somebody else at the same moment'
+        raise Conflict(text) from error
     return application, True
+
+
+def _upsert(existing: Application, wanted: Wanted, actor: str) -> Application:
+    return change(
+        existing,
+        actor,
+        spec=wanted.spec,
+        labels={**existing.labels, **wanted.labels},
+        annotations={**existing.annotations, **wanted.annotations},
+        finalizers=wanted.finalizers or existing.finalizers,
+    )
+
+
+def _insert(application: Application, actor: str) -> None:
+    application.resource_version = application.edited_version = next_version()
+    application.save()
+    bind_remotes(application)
+    trail.record(
+        actor,
+        "create",
+        "application",
+        application.qualified_name,
+        application.project,
+        cluster=application.cluster.name if application.cluster else "",
+        after=_auditable(application),
+    )
+    mirror_application(application.pk)
+    publish()
+    wake(TaskName.PROJECTS_REFRESH, application.pk, priority=4)
 
 
 def _owner_columns(owner: Owner | None) -> dict[str, Any]:
@@ -178,13 +193,13 @@ def _owner_columns(owner: Owner | None) -> dict[str, Any]:
 
 
 def notify_owner(application: Application) -> None:
-    """Have the application set that an application comes from look at it."""
+    """Enqueue a reconciliation of the application set that created an application."""
     if application.owner:
         wake(TaskName.APPSETS_CHILD_CHANGED, application.namespace, application.owner, priority=4)
 
 
 def notify_rollout(application: Application) -> None:
-    """Have the rollout that an application may be part of carried on; such a one never syncs by itself."""
+    """Continue the rollout that an application may be part of, which needs automated sync off."""
     if application.owner and not application.is_automated:
         wake(TaskName.APPSETS_CHILD_MOVED, application.namespace, application.owner, priority=4)
 
@@ -207,21 +222,21 @@ def _is_same(application: Application, wanted: Wanted) -> bool:
 
 
 def check_version(given: Any, first: int, last: int, what: str) -> None:
-    """Return when a change builds on what is: on a resource version from the last change to the newest one.
+    """Check that a change is based on the current spec, by the resource version that it gives.
 
-    None and the empty text say nothing about it.
-    Raises: Invalid for what no version is; Outdated.
+    Versions from the last edit to the newest are accepted; None and "" skip the check.
+    Raises: Invalid if it is not a number; Outdated.
     """
     if given in (None, ""):
         return
     version = parse_integer(given)
     if version is None or version < 0:
-        raise Invalid(
-            f"metadata.resourceVersion must be the number that an answer had, not {str(given)[:40]!r}"
-        )
+        text = f"must be the number of an earlier response, not {str(given)[:40]!r}"
+        raise Invalid(f"metadata.resourceVersion {text}")
     if not first <= version <= last:
         raise Outdated(
-            f"{what} was changed since resourceVersion {version} (now {last}); read it again and repeat the change"
+            f"{what} was changed since resourceVersion {version} (now {last}); "
+            "read it again and repeat the change"
         )
 
 
@@ -236,60 +251,62 @@ def change(
     owner: Owner | None = None,
     version: Any = None,
 ) -> Application:
-    """Change an application, and look at it at once; what is None stays.
+    """Update an application and enqueue its refresh; fields that are None stay.
 
-    Raises: NotFound when it is gone; Outdated when somebody changed it since `version`.
+    Raises: NotFound if it was deleted; Outdated if it was changed since `version`.
     """
     with transaction.atomic():
         current = Application.objects.select_for_update().filter(pk=application.pk).first()
         if current is None:
             raise NotFound(f'applications.argoproj.io "{application.name}" not found')
-        check_version(
-            version, current.edited_version, current.resource_version, f"application {current.name}"
-        )
-        refresh_kind, before = "", _auditable(current)
+        name = f"application {current.name}"
+        check_version(version, current.edited_version, current.resource_version, name)
+        before = _auditable(current)
         if spec is not None and spec != current.spec:
             current.spec = spec
             current.generation += 1
-        if labels is not None:
-            current.labels = labels
+        current.labels = current.labels if labels is None else labels
+        current.finalizers = current.finalizers if finalizers is None else finalizers
+        current.refresh_at = timezone.now()
         if annotations is not None:
-            refresh_kind = annotations.get("argocd.argoproj.io/refresh", "")
             current.annotations = annotations
-        if finalizers is not None:
-            current.finalizers = finalizers
+            _request_refresh(current)
         for column, value in _owner_columns(owner).items():
             setattr(current, column, value)
-        bind(current)
-        current.refresh_at = timezone.now()
-        if refresh_kind:
-            current.refresh_kind = "hard" if refresh_kind == "hard" else "normal"
-            current.refresh_requested_at = current.refresh_at
-        current.resource_version = current.edited_version = next_version()
-        current.save()
-        bind_remotes(current)
-        trail.record(
-            actor,
-            "update",
-            "application",
-            current.qualified_name,
-            current.project,
-            cluster=current.cluster.name if current.cluster else "",
-            before=before,
-            after=_auditable(current),
-        )
-        mirror_application(current.pk)
-        publish()
+        _update(current, actor, before)
         if owner is None:
             notify_owner(current)
-        wake(
-            TaskName.PROJECTS_DELETE_APPLICATION
-            if current.deletion_requested_at
-            else TaskName.PROJECTS_REFRESH,
-            current.pk,
-            priority=2,
-        )
     return Application.objects.select_related("cluster", "operation").get(pk=current.pk)
+
+
+def _request_refresh(application: Application) -> None:
+    """Request the refresh that the annotations of an application ask for."""
+    kind = application.annotations.get("argocd.argoproj.io/refresh", "")
+    if kind:
+        application.refresh_kind = "hard" if kind == "hard" else "normal"
+        application.refresh_requested_at = application.refresh_at
+
+
+def _update(application: Application, actor: str, before: dict[str, Any]) -> None:
+    bind(application)
+    application.resource_version = application.edited_version = next_version()
+    application.save()
+    bind_remotes(application)
+    trail.record(
+        actor,
+        "update",
+        "application",
+        application.qualified_name,
+        application.project,
+        cluster=application.cluster.name if application.cluster else "",
+        before=before,
+        after=_auditable(application),
+    )
+    mirror_application(application.pk)
+    publish()
+    is_deleting = application.deletion_requested_at is not None
+    task = TaskName.PROJECTS_DELETE_APPLICATION if is_deleting else TaskName.PROJECTS_REFRESH
+    wake(task, application.pk, priority=2)
 
 
 def request_deletion(
@@ -300,9 +317,9 @@ def request_deletion(
     propagation: str = "",
     confirmed: bool = False,
 ) -> None:
-    """Ask for the deletion of an application; with `cascade` its resources go first.
+    """Request the deletion of an application; with `cascade` its resources are deleted first.
 
-    `cascade` None leaves it to the application's finalizers, as kubectl does.
+    If `cascade` is None, the application's finalizers decide, as with kubectl.
     Raises: Invalid for an unknown propagation policy, or one without cascade.
     """
     if propagation not in PROPAGATION:
@@ -319,12 +336,8 @@ def request_deletion(
         ):
             current.finalizers = [*others, PROPAGATION[propagation]]
         if confirmed:
-            current.annotations = {
-                **current.annotations,
-                "argocd.argoproj.io/deletion-approved": timezone.now().strftime(
-                    "%Y-%m-%dT%H:%M:%SZ"
-                ),
-            }
+            approved = {"argocd.argoproj.io/deletion-approved": stamp(timezone.now()) or ""}
+            current.annotations = {**current.annotations, **approved}
         current.deletion_requested_at = current.deletion_requested_at or timezone.now()
         current.resource_version = next_version()
         current.refresh_at = timezone.now()
@@ -344,7 +357,7 @@ def request_deletion(
 
 
 def remove(application: Application) -> None:
-    """Remove the row of an application whose deletion is done; streams hear of it."""
+    """Remove the row of a deleted application, and publish the deletion."""
     manifest = application_json(application, history=[])
     with transaction.atomic():
         Application.objects.filter(pk=application.pk).locked()
@@ -373,8 +386,8 @@ def save_project(
 ) -> Project:
     """Create or replace a project.
 
-    A replacement that names a `metadata.resourceVersion` replaces nothing newer.
-    Raises: Invalid naming the field; Conflict when it exists and neither is wanted; Outdated; NotFound.
+    A replacement with `metadata.resourceVersion` must be based on the current version.
+    Raises: Invalid naming the field, or if it exists and may not be replaced; Outdated; NotFound.
     """
     if not isinstance(manifest, dict):
         raise Invalid("project must be an AppProject object")
@@ -394,37 +407,41 @@ def save_project(
         project = Project(name=name)
         if existing is not None:
             project = _locked(name)
+            version = project.resource_version
             given = metadata.get("resourceVersion") if must_exist else None
-            check_version(
-                given, project.resource_version, project.resource_version, f"project {name}"
-            )
-        before = project.spec if existing is not None else None
-        # Everything that the project permits may have changed with it.
-        of_it = Application.objects.filter(project=name).locked()
-        concerned = list(of_it.values_list("pk", flat=True))
-        of_it.update(refresh_at=timezone.now())
-        project.spec = spec
-        project.labels = text_map(metadata.get("labels"), "metadata.labels")
-        project.annotations = text_map(metadata.get("annotations"), "metadata.annotations")
-        if existing is not None:
-            project.generation += 1
-        project.resource_version = next_version()
-        project.save()
-        set_project_roles(name, spec.get("roles") or [])
-        trail.record(
-            actor,
-            "update" if existing else "create",
-            "project",
-            name,
-            name,
-            before=before,
-            after=spec,
-        )
-        mirror(project_json(project))
-        publish()
-        for pk in concerned:
-            wake(TaskName.PROJECTS_REFRESH, pk)
+            check_version(given, version, version, f"project {name}")
+        _store_project(project, spec, metadata, actor)
     return project
+
+
+def _store_project(
+    project: Project, spec: dict[str, Any], metadata: dict[str, Any], actor: str
+) -> None:
+    is_new, before = project.pk is None, project.spec
+    # A change of the project may change what any of its applications may do.
+    members = Application.objects.filter(project=project.name).locked()
+    keys = list(members.values_list("pk", flat=True))
+    members.update(refresh_at=timezone.now())
+    project.spec = spec
+    project.labels = text_map(metadata.get("labels"), "metadata.labels")
+    project.annotations = text_map(metadata.get("annotations"), "metadata.annotations")
+    project.generation += 0 if is_new else 1
+    project.resource_version = next_version()
+    project.save()
+    set_project_roles(project.name, spec.get("roles") or [])
+    trail.record(
+        actor,
+        "create" if is_new else "update",
+        "project",
+        project.name,
+        project.name,
+        before=None if is_new else before,
+        after=spec,
+    )
+    mirror(project_json(project))
+    publish()
+    for pk in keys:
+        wake(TaskName.PROJECTS_REFRESH, pk)
 
 
 def _locked(name: str) -> Project:
@@ -437,7 +454,7 @@ def _locked(name: str) -> Project:
 def delete_project(name: str, actor: str) -> None:
     """Delete a project that nothing uses.
 
-    Raises: NotFound; Protected when it is `default` or applications refer to it.
+    Raises: NotFound; Protected if it is `default` or applications refer to it.
     """
     project = Project.objects.filter(name=name).first()
     if project is None:

@@ -1,4 +1,4 @@
-"""What runs, from where to where, and what may: projects, repositories, applications, operations."""
+"""Projects, repositories, applications and operations."""
 
 import uuid
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ DEFAULT_PROJECT: dict[str, Any] = {
 
 
 class Project(Lockable):
-    """What may be deployed from where to where."""
+    """The limits of applications: sources, destinations and kinds."""
 
     name = models.CharField(max_length=253, unique=True)
     uid = models.UUIDField(default=uuid.uuid4)
@@ -52,7 +52,7 @@ class Repository(Lockable):
     project = models.CharField(max_length=253, blank=True)
     credentials = SealedJSONField()
     options = DocumentField(
-        default=dict, help_text="What is no secret: insecure, enableOCI, proxy …."
+        default=dict, help_text="Options that are not secret: insecure, enableOCI, proxy."
     )
     created_at = models.DateTimeField(default=timezone.now)
     connection = models.CharField(max_length=16, default="Unknown")
@@ -70,7 +70,7 @@ class Repository(Lockable):
 
     @property
     def rbac_object(self) -> str:
-        """What policies call it: its URL, after the project when it belongs to one."""
+        """Its name in RBAC rules: the URL, prefixed by its project if it belongs to one."""
         return f"{self.project}/{self.url}" if self.project else self.url
 
 
@@ -88,7 +88,7 @@ class CredentialTemplate(models.Model):
 
 
 class GitRemote(models.Model):
-    """What a Git server last said of a repository: asked once per interval for all applications."""
+    """The refs of a git repository, polled once per interval for all applications."""
 
     url = models.CharField(max_length=1000, unique=True)
     refs = DocumentField(default=dict, help_text="Full ref name → commit.")
@@ -100,13 +100,13 @@ class GitRemote(models.Model):
     error = models.TextField(blank=True)
     readers = DocumentField(
         default=dict,
-        help_text="Name of credentials → when the server let them in, or refused them.",
+        help_text="Name of credentials → when the server last accepted or rejected them.",
     )
     moved = DocumentField(
-        default=list, null=True, help_text="Refs that moved since all who read them were made due."
+        default=list, null=True, help_text="Refs that moved and whose applications are not yet due."
     )
     moved_at = models.DateTimeField(
-        null=True, db_index=True, help_text="When; empty once all of them are."
+        null=True, db_index=True, help_text="When they moved; empty once all readers are due."
     )
 
     def __str__(self) -> str:
@@ -114,14 +114,16 @@ class GitRemote(models.Model):
 
 
 class Published(models.Model):
-    """What a chart repository or registry last said that it has, to those who ask with the same credentials."""
+    """The versions that a chart repository or registry last listed, for one set of credentials."""
 
     place = models.CharField(max_length=1000, help_text="URL of an index, or host/path[:tag].")
     reader = models.CharField(max_length=32, help_text="Name of the credentials.")
-    digest = models.CharField(max_length=64, help_text="Of all versions, or what a tag names.")
-    moves = models.PositiveIntegerField(default=0, help_text="How often that changed.")
+    digest = models.CharField(
+        max_length=64, help_text="Digest of all versions, or the one that a tag names."
+    )
+    moves = models.PositiveIntegerField(default=0, help_text="How often the digest changed.")
     moved_at = models.DateTimeField(
-        null=True, db_index=True, help_text="Empty once all who read it are due."
+        null=True, db_index=True, help_text="Empty once all readers are due."
     )
 
     class Meta:
@@ -134,13 +136,13 @@ class Published(models.Model):
 
 
 class RenderedManifests(models.Model):
-    """Manifests rendered from files: found again by what they were made of, shared by all who ask the same."""
+    """Cached rendered manifests, found by their inputs and shared by all applications."""
 
     source_key = models.CharField(
         max_length=64, db_index=True, help_text="Digest of parameters, tool and policies."
     )
     inputs = DocumentField(
-        default=list, help_text="[origin, path, hash] of everything that was read, or missed."
+        default=list, help_text="[origin, path, hash] of every file that was read, or was missing."
     )
     manifests = models.BinaryField(help_text="Normalized manifests, compressed.")
     tool = models.CharField(max_length=16)
@@ -156,15 +158,13 @@ class RenderedManifests(models.Model):
 
 
 class RenderFailure(models.Model):
-    """A render that failed, so that it is not tried again at once."""
+    """A failed render, which is not retried at once."""
 
     key = models.CharField(max_length=64, unique=True, help_text="Digest of source and revision.")
     reason = models.CharField(max_length=64)
     message = models.TextField()
     attempts = models.PositiveIntegerField(default=1)
-    retry_at = models.DateTimeField(
-        null=True, help_text="Never, when only a new revision can help."
-    )
+    retry_at = models.DateTimeField(null=True, help_text="Empty if only a new revision can fix it.")
     at = models.DateTimeField(default=timezone.now)
 
     def __str__(self) -> str:
@@ -174,24 +174,24 @@ class RenderFailure(models.Model):
 ERRORS = ("InvalidSpecError", "ComparisonError", "UnknownError")
 """Conditions of a comparison that failed."""
 DELAYED = "RenderingDelayedWarning"
-"""The turn of an application's project to render has not come: what was true stays."""
+"""The condition that the project has to wait for a renderer; the status stays."""
 
 
 class ApplicationQuerySet(models.QuerySet["Application"]):
-    """Questions about many applications."""
+    """Queries of applications."""
 
     def due(self) -> "ApplicationQuerySet":
-        """Return the applications that must be looked at now and that nobody looks at."""
+        """Return the applications that are due for a refresh and not claimed."""
         now = timezone.now()
         return self.filter(refresh_at__lte=now).filter(
             Q(claimed_until__isnull=True) | Q(claimed_until__lt=now)
         )
 
     def locked(self) -> "ApplicationQuerySet":
-        """Lock these rows until the transaction ends, and return them.
+        """Lock these rows until the end of the transaction.
 
-        Everything locks in one order, or PostgreSQL finds deadlocks: applications by key, then
-        operations, then the counter of resource versions.
+        All transactions lock in one order to avoid deadlocks: applications by key, then operations,
+        then the counter of resource versions.
         """
         # SQLite has one writer at a time, and no locks of rows to take.
         if connection.features.has_select_for_update:
@@ -199,14 +199,14 @@ class ApplicationQuerySet(models.QuerySet["Application"]):
         return self
 
     def bump(self, **changes: Any) -> int:
-        """Change rows and give them a new resource version; return how many there were."""
+        """Update rows with a new resource version; return their number."""
         with transaction.atomic():
             self.locked()
             return self.update(resource_version=next_version(), **changes)
 
 
 class Application(models.Model):
-    """What should run: one or several sources, deployed to a destination."""
+    """One or several sources, deployed to a destination."""
 
     namespace = models.CharField(max_length=253, default="argocd")
     name = models.CharField(max_length=253)
@@ -220,7 +220,7 @@ class Application(models.Model):
     generation = models.PositiveIntegerField(default=1)
     resource_version = models.BigIntegerField(default=0, db_index=True)
     edited_version = models.BigIntegerField(
-        default=0, help_text="The resource version at which somebody last changed what is wanted."
+        default=0, help_text="The resource version of the last change of spec or metadata."
     )
     deletion_requested_at = models.DateTimeField(null=True)
     created_by = models.CharField(max_length=150, blank=True)
@@ -228,7 +228,7 @@ class Application(models.Model):
         max_length=253,
         blank=True,
         db_index=True,
-        help_text="The ApplicationSet, of the same namespace, that it comes from.",
+        help_text="The ApplicationSet, in the same namespace, that created it.",
     )
     owner_uid = models.UUIDField(null=True)
 
@@ -258,13 +258,14 @@ class Application(models.Model):
     )
     summary = DocumentField(default=dict)
     compared_at = models.DateTimeField(
-        null=True, help_text="When a comparison last ended, also one that failed."
+        null=True, help_text="When a comparison last ended, even if it failed."
     )
     reconciled_at = models.DateTimeField(
         null=True, help_text="When the status was last known to be true."
     )
     inputs = DocumentField(
-        default=list, help_text="[origin, path, hash] of what the manifests were made of."
+        default=list,
+        help_text="[origin, path, hash] of the files that the manifests were rendered from.",
     )
     comparison_digest = models.CharField(max_length=64, blank=True)
 
@@ -272,13 +273,13 @@ class Application(models.Model):
         default=timezone.now,
         null=True,
         db_index=True,
-        help_text="When to look again; never, when only events can change it.",
+        help_text="When the next refresh is due; empty if only an event triggers it.",
     )
     refresh_kind = models.CharField(
-        max_length=8, blank=True, help_text="normal or hard when somebody asked."
+        max_length=8, blank=True, help_text="The requested refresh: normal or hard."
     )
     refresh_requested_at = models.DateTimeField(
-        null=True, help_text="When somebody asked: a look that began earlier does not answer it."
+        null=True, help_text="When it was requested: an earlier refresh does not answer it."
     )
     claimed_until = models.DateTimeField(null=True)
     operation = models.ForeignKey(
@@ -302,14 +303,14 @@ class Application(models.Model):
 
     @property
     def rbac_object(self) -> str:
-        """What policies call it: `project/name`, with its namespace between when that is another than the hub's."""
+        """Its name in RBAC rules: `project/name`, or `project/namespace/name`."""
         if self.namespace == settings.NAMESPACE:
             return f"{self.project}/{self.name}"
         return f"{self.project}/{self.namespace}/{self.name}"
 
     @classmethod
     def where_of(cls, resource: str, name: str) -> Where | None:
-        """Return the cluster of the application that policies call by a name."""
+        """Return the cluster of an application, by its name in RBAC rules."""
         parts = name.split("/")
         if resource not in ("applications", "logs", "exec") or len(parts) not in (2, 3):
             return None
@@ -323,19 +324,18 @@ class Application(models.Model):
 
     @property
     def where(self) -> Where | None:
-        """The cluster that it is deployed to, as rules see it."""
+        """The cluster that it is deployed to, for RBAC rules."""
         return self.cluster.where if self.cluster is not None else None
 
     @property
     def instance(self) -> str:
-        """The name that marks this application's resources."""
-        return (
-            self.name if self.namespace == settings.NAMESPACE else f"{self.namespace}_{self.name}"
-        )
+        """The name in the tracking mark of its resources."""
+        is_own = self.namespace == settings.NAMESPACE
+        return self.name if is_own else f"{self.namespace}_{self.name}"
 
     @property
     def sources(self) -> list[dict[str, Any]]:
-        """All sources, also when there is only one."""
+        """All sources, of `spec.sources` or `spec.source`."""
         several, one = self.spec.get("sources"), self.spec.get("source")
         found = several if isinstance(several, list) and several else [one] if one else []
         return [source for source in found if isinstance(source, dict)]
@@ -358,12 +358,12 @@ class Application(models.Model):
 
     @property
     def cascades(self) -> bool:
-        """Whether a deletion takes the resources along."""
+        """Whether a deletion also deletes its resources."""
         return any(f.startswith(FINALIZER) for f in self.finalizers)
 
 
 def instance_filter(instances: Iterable[str]) -> Q:
-    """Return the query for the applications of some instance names, however many a cluster shows."""
+    """Return the condition that an application has one of many instance names."""
     pairs = []
     for instance in instances:
         namespace, separator, name = instance.partition("_")
@@ -372,7 +372,7 @@ def instance_filter(instances: Iterable[str]) -> Q:
 
 
 class ManagedResource(models.Model):
-    """Which application looks at which resource, so that a live event finds it before it is marked."""
+    """A resource that an application compares, so that its changes trigger a refresh."""
 
     application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="managed")
     cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="+")
@@ -389,7 +389,7 @@ class ManagedResource(models.Model):
 
 
 class Operation(models.Model):
-    """One run of a sync or a rollback: a state machine that any worker can take on."""
+    """One run of a sync or rollback: a state machine that any worker can continue."""
 
     application = models.ForeignKey(
         Application, on_delete=models.CASCADE, related_name="operations"
@@ -409,7 +409,7 @@ class Operation(models.Model):
     steps = DocumentField(default=list, help_text="The plan, with the state of each step.")
     is_planned = models.BooleanField(default=False)
     manifests_digest = models.CharField(
-        max_length=64, blank=True, help_text="Of the manifests that were applied."
+        max_length=64, blank=True, help_text="Digest of the applied manifests."
     )
     due_at = models.DateTimeField(default=timezone.now, db_index=True)
     claimed_until = models.DateTimeField(null=True)
@@ -422,7 +422,7 @@ class Operation(models.Model):
     heal_attempts = models.PositiveIntegerField(default=0)
     is_rollback = models.BooleanField(default=False)
     started_by = models.JSONField(
-        null=True, help_text="Whose rights a started operation has; empty where nobody did."
+        null=True, help_text="The person whose rights the operation has; empty for automated syncs."
     )
     reason = models.TextField(blank=True)
 
@@ -445,7 +445,7 @@ class Operation(models.Model):
 
     @property
     def is_automated(self) -> bool:
-        """Whether the hub itself started it."""
+        """Whether it is an automated sync."""
         return bool((self.request.get("initiatedBy") or {}).get("automated"))
 
 
@@ -472,7 +472,7 @@ class Revision(models.Model):
 
 
 class ApplicationEvent(models.Model):
-    """Something that happened to an application, as Kubernetes events tell it."""
+    """An event of an application, in the form of Kubernetes events."""
 
     application_uid = models.UUIDField(db_index=True)
     namespace = models.CharField(max_length=253)
@@ -487,7 +487,7 @@ class ApplicationEvent(models.Model):
 
 
 class StatusChange(models.Model):
-    """A change of an application's sync or health: what charts and time lines are drawn from."""
+    """A change of an application's sync status or health, for charts and timelines."""
 
     application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="changes")
     at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -495,7 +495,7 @@ class StatusChange(models.Model):
     health = models.CharField(max_length=16)
     sync_before = models.CharField(max_length=16)
     sync = models.CharField(max_length=16)
-    revision = models.CharField(max_length=200, blank=True, help_text="What was wanted then.")
+    revision = models.CharField(max_length=200, blank=True, help_text="The revision at that time.")
     message = models.CharField(max_length=300, blank=True)
 
     class Meta:
@@ -506,7 +506,7 @@ class StatusChange(models.Model):
 
 
 class Favourite(models.Model):
-    """An application that somebody wants at hand."""
+    """An application that an account marked as a favourite."""
 
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="+")
     application = models.ForeignKey(

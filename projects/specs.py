@@ -1,4 +1,4 @@
-"""Specs of applications and projects: checked, completed, and bound to what they name."""
+"""Validate and complete specs of applications and projects, and bind them to what they name."""
 
 import re
 from collections.abc import Mapping
@@ -64,9 +64,9 @@ _KNOWN_SPEC = {
 
 
 def normalized_spec(spec: Any) -> dict[str, Any]:
-    """Return a spec as it is stored: empty blocks dropped, the project filled in.
+    """Return a spec as it is stored: without empty blocks, and with a project.
 
-    Raises: Invalid naming the field of a wrong type.
+    Raises: Invalid naming the field.
     """
     if not isinstance(spec, dict):
         raise Invalid("spec must be an object")
@@ -136,32 +136,32 @@ def check_name(name: Any, field: str = "metadata.name") -> str:
         raise Invalid(f"{field} is required")
     if not is_dns_name(name):
         raise Invalid(
-            f"{field}: {name!r} must be at most 253 of a-z, 0-9, - and ., and begin and end with a letter or digit"
+            f"{field}: {name!r} must be at most 253 of a-z, 0-9, - and ., "
+            "and begin and end with a letter or digit"
         )
     return name
 
 
 def require_shape(application: Application) -> None:
-    """Return if the stored spec of an application has the types that its readers count on.
+    """Check the types of an application's stored spec.
 
-    Raises: Stalled naming the field: it was written past every check.
+    Raises: Stalled naming the field, if the spec was stored without validation.
     """
     try:
         check_shape(application.spec, APPLICATION, "spec")
         normalized = {**application.spec, "project": application.project}
         _check_rules(normalized)
     except RuleError as error:
-        raise Stalled(
-            "InvalidSpec", f"the stored spec cannot be used, save it again: {error}"
-        ) from error
+        text = f"the stored spec cannot be used, save it again: {error}"
+        raise Stalled("InvalidSpec", text) from error
     except Invalid as error:
         raise Stalled("InvalidSpec", str(error)) from error
 
 
 def project_of(name: str) -> Project:
-    """Return a project.
+    """Return a project, including the rules of global projects.
 
-    Raises: Stalled when it does not exist.
+    Raises: Stalled if it does not exist or its spec is invalid.
     """
     found = project_of_or_none(name)
     if found is None:
@@ -172,12 +172,12 @@ def project_of(name: str) -> Project:
 
 
 def stored_problem(name: str) -> str:
-    """Return what is wrong with the types of the spec that is stored for a project."""
+    """Return the first type error in the stored spec of a project, empty if there is none."""
     return shape_problem(Project.objects.filter(name=name).values_list("spec", flat=True).first())
 
 
 def shape_problem(spec: Any) -> str:
-    """Return what is wrong with the types of a project's stored spec, empty when nothing is."""
+    """Return the first type error in the spec of a project, empty if there is none."""
     try:
         check_shape(spec, PROJECT, "spec")
     except RuleError as error:
@@ -186,15 +186,15 @@ def shape_problem(spec: Any) -> str:
 
 
 def project_of_or_none(name: str) -> Project | None:
-    """Return a project with what global projects and its own repositories and clusters add; not to be saved.
+    """Return a project including global projects and its own repositories and clusters, or None.
 
-    None when it does not exist.
+    The result must not be saved.
     """
     return once(("project", name), lambda: _with_additions(name))
 
 
 def _with_additions(name: str) -> Project | None:
-    # One statement says whether there is anything to add: this is asked at every look.
+    # One query tells whether there is anything to add, as every refresh calls this.
     found = (
         Project.objects.filter(name=name)
         .annotate(
@@ -207,7 +207,7 @@ def _with_additions(name: str) -> Project | None:
     if found is None:
         return None
     if shape_problem(found.spec):
-        # It permits nothing; `project_of` and the page of the project say what is wrong.
+        # It permits nothing; `project_of` and the page of the project report the error.
         found.spec = {}
         return found
     if found.has_globals:
@@ -218,41 +218,40 @@ def _with_additions(name: str) -> Project | None:
 
 
 def invalid_after(project: Project, spec: Mapping[str, Any]) -> None:
-    """Return if every application of a project that it permits now is permitted by a new spec too.
+    """Check that a new spec still permits every application that the project permits now.
 
-    Raises: Invalid with Argo CD's sentence.
+    Raises: NotPermitted with Argo CD's message.
     """
-    now, then = (
-        project_of_or_none(project.name),
-        Project(name=project.name, spec=dict(spec), labels=project.labels),
-    )
+    now = project_of_or_none(project.name)
     if now is None:
         return
-    extra = [p.spec for p in global_projects(then)]
-    after = _with_own(with_global_projects(spec, extra), project.name)
-    sources_lost = places_lost = 0
-    for app in (
-        Application.objects.filter(project=project.name)
-        .select_related("cluster")
-        .only("spec", "project", "dest_namespace", "cluster")
-    ):
-        urls = [str(s.get("repoURL") or "") for s in app.sources]
-        sources_lost += all(permits_source(now.spec, u) for u in urls) and not all(
-            permits_source(after, u) for u in urls
-        )
-        if app.cluster is not None:
-            place = (app.cluster.server, app.cluster.name, app.dest_namespace)
-            places_lost += permits_destination(now.spec, *place) and not permits_destination(
-                after, *place
-            )
-    if sources_lost or places_lost:
-        parts = [f"{sources_lost} applications source became invalid"] * bool(sources_lost)
-        parts += [f"{places_lost} applications destination became invalid"] * bool(places_lost)
+    then = Project(name=project.name, spec=dict(spec), labels=project.labels)
+    globals_ = [p.spec for p in global_projects(then)]
+    after = _with_own(with_global_projects(spec, globals_), project.name)
+    sources_lost = destinations_lost = 0
+    rows = Application.objects.filter(project=project.name).select_related("cluster")
+    for app in rows.only("spec", "project", "dest_namespace", "cluster"):
+        sources_lost += _permits_sources(now.spec, app) and not _permits_sources(after, app)
+        destinations_lost += _permits_place(now.spec, app) and not _permits_place(after, app)
+    if sources_lost or destinations_lost:
+        lost = [(sources_lost, "source"), (destinations_lost, "destination")]
+        parts = [f"{count} applications {what} became invalid" for count, what in lost if count]
         raise NotPermitted(f"as a result of project update {' and '.join(parts)}")
 
 
+def _permits_sources(spec: Mapping[str, Any], app: Application) -> bool:
+    return all(permits_source(spec, str(s.get("repoURL") or "")) for s in app.sources)
+
+
+def _permits_place(spec: Mapping[str, Any], app: Application) -> bool:
+    cluster = app.cluster
+    return cluster is not None and permits_destination(
+        spec, cluster.server, cluster.name, app.dest_namespace
+    )
+
+
 def global_projects(project: Project) -> list[Project]:
-    """Return the projects whose limits a setting adds to this one: `global_projects`."""
+    """Return the projects that the setting `global_projects` adds to this one."""
     entries = [
         e
         for e in setting("global_projects", [])
@@ -285,23 +284,24 @@ def _with_own(spec: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def check_reason(spec: Mapping[str, Any], project: str) -> None:
-    """Return if the request that is served says why, where its project asks for that.
+    """Check that the current request gives the reason and ticket that its project requires.
 
-    Raises: Protected saying how to give it.
+    Raises: Protected saying how to give them.
     """
     wanted = (spec.get("flotilla") or {}).get("audit") or {}
     reason, ticket = trail.why.get()
     if wanted.get("requireReason") and not reason:
         raise Protected(
-            f"project '{project}' asks for a reason: repeat the request with ?reason=... or the header X-Flotilla-Reason"
+            f"project '{project}' asks for a reason: repeat the request with ?reason=... "
+            "or the header X-Flotilla-Reason"
         )
     pattern = str(wanted.get("ticketPattern") or "")
-    if (wanted.get("requireTicket") and not ticket) or (
-        pattern and ticket and not _is_ticket(pattern, ticket, project)
-    ):
+    is_missing = wanted.get("requireTicket") and not ticket
+    if is_missing or (pattern and ticket and not _is_ticket(pattern, ticket, project)):
         form = f" of the form {pattern}" if pattern else ""
         raise Protected(
-            f"project '{project}' asks for a ticket{form}: repeat the request with ?ticket=... or the header X-Flotilla-Ticket"
+            f"project '{project}' asks for a ticket{form}: repeat the request with ?ticket=... "
+            "or the header X-Flotilla-Ticket"
         )
 
 
@@ -310,12 +310,13 @@ def _is_ticket(pattern: str, ticket: str, project: str) -> bool:
         return fits(pattern, ticket)
     except PatternError as error:
         raise Protected(
-            f"spec.flotilla.audit.ticketPattern of project '{project}' cannot be used, write it again: {error}"
+            f"spec.flotilla.audit.ticketPattern of project '{project}' is invalid, "
+            f"save it again: {error}"
         ) from error
 
 
 def home_cluster() -> Cluster:
-    """Return the cluster that the hub itself is: made at the first need."""
+    """Return the cluster of the hub itself, created at first use."""
     found = Cluster.objects.filter(server=HOME_SERVER).first()
     if found:
         return found
@@ -329,15 +330,15 @@ def home_cluster() -> Cluster:
 
 
 def default_project() -> Project:
-    """Return the project `default`, made at the first need."""
+    """Return the project `default`, created at first use."""
     return Project.objects.get_or_create(name="default", defaults={"spec": DEFAULT_PROJECT})[0]
 
 
 def find_cluster(spec: Mapping[str, Any]) -> Cluster:
     """Return the cluster that the destination of an application's spec names.
 
-    Names are not unique: a cluster that another project has registered for itself takes none away.
-    Raises: Stalled with Argo CD's sentence: both, none, several, or unknown.
+    Names are not unique: clusters that belong to another project are ignored.
+    Raises: Stalled with Argo CD's message if both or none are given, or several or none match.
     """
     destination = spec.get("destination") or {}
     server, name = destination.get("server") or "", destination.get("name") or ""
@@ -349,7 +350,8 @@ def find_cluster(spec: Mapping[str, Any]) -> Cluster:
     if not server and not name:
         raise Stalled(
             "InvalidSpec",
-            "application destination server or name is required: set spec.destination.server or spec.destination.name",
+            "application destination server or name is required: "
+            "set spec.destination.server or spec.destination.name",
         )
     project = str(spec.get("project") or "default")
     return once(("cluster", server, name, project), lambda: _cluster(server, name, project))
@@ -358,28 +360,28 @@ def find_cluster(spec: Mapping[str, Any]) -> Cluster:
 def _cluster(server: str, name: str, project: str) -> Cluster:
     if server.rstrip("/") == HOME_SERVER or name == HOME_NAME:
         return home_cluster()
-    found = list(
-        Cluster.objects.filter(server__in={server, server.rstrip("/"), server.rstrip("/") + "/"})
-        if server
-        else Cluster.objects.filter(name=name)
-    )
+    rows = Cluster.objects.filter(name=name)
+    if server:
+        bare = server.rstrip("/")
+        rows = Cluster.objects.filter(server__in={server, bare, bare + "/"})
+    found = list(rows)
     if len(found) > 1:
         found = [cluster for cluster in found if cluster.project in ("", project)]
     if len(found) > 1:
-        raise Stalled(
-            "InvalidSpec",
-            f"there are {len(found)} clusters with the same name: {sorted(c.server for c in found)}",
-        )
+        servers = sorted(c.server for c in found)
+        text = f"there are {len(found)} clusters with the same name: {servers}"
+        raise Stalled("InvalidSpec", text)
     if not found:
         raise Stalled(
             "ClusterNotFound",
-            f"Unable to get cluster: there are no clusters with this {'URL' if server else 'name'}: {server or name}",
+            "Unable to get cluster: there are no clusters with this "
+            f"{'URL' if server else 'name'}: {server or name}",
         )
     return found[0]
 
 
 def spec_problems(application: Application, project: Project | None = None) -> list[str]:
-    """Return a sentence for everything that is wrong with an application before anything is fetched."""
+    """Return a sentence for each problem of a spec that can be found without the network."""
     found = sources.check_sources(application.sources, multi=application.is_multi_source)
     try:
         project = project or project_of(application.project)
@@ -393,7 +395,7 @@ def spec_problems(application: Application, project: Project | None = None) -> l
 
 
 def spec_refusals(application: Application, project: Project | None = None) -> list[str]:
-    """Return a sentence for everything of an application that its project does not permit."""
+    """Return a sentence for each part of an application that its project does not permit."""
     project = project or project_of_or_none(application.project)
     if project is None:
         return []
@@ -407,12 +409,13 @@ def spec_refusals(application: Application, project: Project | None = None) -> l
 def _refusals(application: Application, project: Project, cluster: Cluster | None) -> list[str]:
     urls = [str(s.get("repoURL") or "") for s in application.sources]
     if cluster is None:
-        # A destination that is not there hides nothing of what the project does not permit.
+        # An unknown destination does not hide the sources that the project does not permit.
         return source_violations(project.spec, project.name, urls)
     found = []
     if not is_namespace_permitted(application, project):
         found.append(
-            f"application '{application.name}' in namespace '{application.namespace}' is not permitted to use project '{project.name}'"
+            f"application '{application.name}' in namespace '{application.namespace}' "
+            f"is not permitted to use project '{project.name}'"
         )
     problem = cluster_problem(project.spec, project.name, cluster)
     found += [problem] if problem else []
@@ -422,7 +425,7 @@ def _refusals(application: Application, project: Project, cluster: Cluster | Non
 
 
 def cluster_problem(spec: Mapping[str, Any], project: str, cluster: Cluster) -> str:
-    """Return why applications of a project may not use a cluster, empty when they may."""
+    """Return why applications of a project may not use a cluster, empty if they may."""
     if spec.get("permitOnlyProjectScopedClusters") and cluster.project != project:
         return f"project '{project}' only permits clusters of its own, and {cluster.name} is not"
     if cluster.project and cluster.project != project:
@@ -440,7 +443,7 @@ def is_namespace_permitted(application: Application, project: Project) -> bool:
 
 
 def bind(application: Application) -> None:
-    """Set what follows from the spec: project, namespace, cluster."""
+    """Set the columns that the spec determines: project, namespace, cluster."""
     application.project = application.spec["project"]
     application.dest_namespace = (application.spec.get("destination") or {}).get("namespace") or ""
     try:
@@ -450,7 +453,7 @@ def bind(application: Application) -> None:
 
 
 def bind_remotes(application: Application) -> None:
-    """Tie the application to the Git repositories it reads, so that a push finds it."""
+    """Link an application to the git repositories that it reads, so that a push refreshes it."""
     read = repositories_read(application)
     found = [remotes.remote_of(url, application.project) for url in read]
     application.remotes.set(found)
@@ -458,7 +461,7 @@ def bind_remotes(application: Application) -> None:
 
 
 def repositories_read(application: Application) -> list[str]:
-    """Return the URLs of the Git repositories that an application is made of: its sources, and what those name by URL."""
+    """Return the URLs of the git repositories of an application, including remote bases."""
     own = [
         str(source["repoURL"])
         for source in application.sources
@@ -468,7 +471,7 @@ def repositories_read(application: Application) -> list[str]:
 
 
 def check_project(spec: Any, name: str = "") -> dict[str, Any]:
-    """Return a project's spec that can be used.
+    """Return a valid project spec without empty fields.
 
     Raises: Invalid naming the field.
     """
@@ -530,9 +533,9 @@ _URL_SCHEME = re.compile(r"^(https?://|ssh://|oci://|file://|[\w.-]+@[\w.-]+:|[\
 
 
 def check_repository_url(url: Any) -> str:
-    """Return a repository URL that may be stored and shown.
+    """Return a repository URL that may be stored and shown as a link.
 
-    Raises: Invalid for scripts and anything that is no repository.
+    Raises: Invalid for scripts and other URLs that are not repositories.
     """
     if not isinstance(url, str) or not url:
         raise Invalid("repo is required: the URL of the repository")
