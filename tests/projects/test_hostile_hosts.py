@@ -212,5 +212,5 @@ def test_keys_of_a_provider_without_an_end(server):
 
 
 def test_sign_in_opens_no_session_of_its_own():
-    with pytest.raises(ImproperlyConfigured, match=r"hub\.outbound"):
+    with pytest.raises(ImproperlyConfigured, match=r"hub\.base\.outbound"):
         SocialAdapter().get_requests_session()
