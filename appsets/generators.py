@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from appsets.template import fast
-from appsets.template.functions import normalize
+from appsets.template.functions.argocd import normalize
 from appsets.template.limits import require_time
 from appsets.template.render import missing_of, render_value
 from appsets.template.syntax import TemplateError

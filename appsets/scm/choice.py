@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from appsets.generators import GeneratorError
-from appsets.template.functions import normalize, slugify
+from appsets.template.functions.argocd import normalize, slugify
 from hub.engine.regex import PatternError, compiled
 
 _REPOSITORY = ("repositoryMatch", "labelMatch")

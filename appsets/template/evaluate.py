@@ -6,7 +6,8 @@ Source: https://pkg.go.dev/text/template.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from appsets.template.functions import FUNCTIONS, Missing, is_true, kind_of, shown
+from appsets.template.functions import FUNCTIONS
+from appsets.template.functions.values import Missing, is_true, kind_of, shown
 from appsets.template.limits import MOST_OUTPUT, require_time
 from appsets.template.syntax import Command, Node, Operand, Pipe, Template, TemplateError, parse
 
