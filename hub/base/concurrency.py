@@ -1,4 +1,7 @@
-"""Bounded concurrency on an event loop: so many at once, so many waiting, the rest is refused at once."""
+"""Bounded concurrency on an event loop.
+
+A limited number of callers run at once, a limited number wait, and the rest are refused at once.
+"""
 
 import asyncio
 import contextlib
@@ -9,11 +12,11 @@ from collections.abc import AsyncIterator, Iterator
 
 
 class Busy(Exception):
-    """As many wait already as may wait."""
+    """The queue of waiting callers is full."""
 
 
 class Gate:
-    """Lets so many through at once, and has so many wait.
+    """Lets a limited number of callers run at once, and a limited number wait.
 
     Each event loop has its own, as the semaphores of asyncio belong to one.
     """
@@ -26,7 +29,7 @@ class Gate:
 
     @contextlib.asynccontextmanager
     async def enter(self) -> AsyncIterator[None]:
-        """Wait for a turn and have it.
+        """Wait for a place and take it.
 
         Raises: Busy.
         """
@@ -55,7 +58,10 @@ class _Room:
 
 
 class Turns:
-    """Lets one of each name through at a time: what somebody does much of waits for itself, and for nobody else."""
+    """Lets one caller per name run at a time.
+
+    Callers with the same name wait for each other, and for nobody else.
+    """
 
     def __init__(self) -> None:
         self._of_loop: weakref.WeakKeyDictionary[
@@ -64,7 +70,7 @@ class Turns:
 
     @contextlib.asynccontextmanager
     async def enter(self, name: int) -> AsyncIterator["Turn"]:
-        """Wait for the turn of a name and have it."""
+        """Wait for the turn of a name and take it."""
         loop = asyncio.get_running_loop()
         locks = self._of_loop.setdefault(loop, weakref.WeakValueDictionary())
         lock = locks.get(name)
@@ -82,24 +88,24 @@ class Turns:
 
 
 class Turn:
-    """One that somebody has."""
+    """The turn of one name, while a caller holds it."""
 
     pause_seconds = 0.0
     """How long the next one of the same name waits after it."""
 
 
 class Rate:
-    """So many at once, and so many a second after that."""
+    """A token bucket: a burst at first, then a fixed number per second."""
 
     __slots__ = ("_at", "_left", "_most", "_per_second")
 
     def __init__(self, at_once: float, per_second: float) -> None:
-        """Begin with all of them."""
+        """Start with a full bucket."""
         self._most, self._left, self._per_second = at_once, at_once, per_second
         self._at = float("-inf")
 
     def take(self, now: float) -> bool:
-        """Take one; return whether there was one."""
+        """Take one token; return whether there was one."""
         self._left, self._at = self._filled(now), now
         if self._left < 1:
             return False
@@ -107,7 +113,7 @@ class Rate:
         return True
 
     def is_full(self, now: float) -> bool:
-        """Return whether it is as if nothing had been taken."""
+        """Return whether the bucket is full again."""
         return self._filled(now) >= self._most
 
     def _filled(self, now: float) -> float:
@@ -122,14 +128,14 @@ class Rates:
         self._how, self._rates = (at_once, per_second), dict[int, Rate]()
 
     def take(self, name: int, now: float) -> bool:
-        """Take one of a name; return whether there was one."""
+        """Take one token of a name; return whether there was one."""
         if len(self._rates) >= 1000:
             self._rates = {n: rate for n, rate in self._rates.items() if not rate.is_full(now)}
         return self._rates.setdefault(name, Rate(*self._how)).take(now)
 
 
 class Shares:
-    """Counts what each of many has open, so that nobody takes all."""
+    """Counts how many each name has open, so that no name takes all."""
 
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
@@ -152,10 +158,10 @@ class Shares:
 
 
 class Queues:
-    """Gives each of many names so many places at once; who finds none waits for a short time.
+    """Gives each name a number of places; a caller without a place waits for a short time.
 
-    Who waits is let in by chance, and refused by chance when too many wait: a flood behind one address
-    takes its share of the places, and leaves the others behind it theirs.
+    Waiting callers are admitted in random order, and refused at random when too many wait: a flood
+    from one address takes its share of the places and leaves the others behind that address theirs.
     """
 
     def __init__(self, at_once: int, waiting: int, seconds: float) -> None:
@@ -166,7 +172,7 @@ class Queues:
 
     @contextlib.asynccontextmanager
     async def enter(self, name: str) -> AsyncIterator[None]:
-        """Wait for a place of a name and have it.
+        """Wait for a place of a name and take it.
 
         Raises: Busy.
         """
@@ -195,7 +201,7 @@ class Queues:
             if turn in queue.waiting:
                 queue.waiting.remove(turn)
             elif turn.done() and not turn.cancelled() and turn.exception() is None:
-                queue.leave()  # given in the moment in which it was given up
+                queue.leave()  # the place was granted at the moment the caller gave up
             if isinstance(error, TimeoutError):
                 raise Busy from error
             raise
@@ -210,7 +216,7 @@ class _Queue:
         return self.waiting.pop(random.randrange(len(self.waiting)))
 
     def leave(self) -> None:
-        """Give the place to one who waits, or free it."""
+        """Give the place to a waiting caller, or free it."""
         while self.waiting:
             turn = self.take_one()
             if not turn.done():

@@ -66,7 +66,10 @@ class SealedJSONField(models.BinaryField):  # type: ignore[type-arg]
         return super().get_db_prep_value(seal(orjson.dumps(value)), connection, prepared)
 
     def from_db_value(self, value: Any, _expression: object, _connection: object) -> Any:
-        """Decrypt; what is no object, where one must be, is an empty one: a bad row stops no list."""
+        """Decrypt; anything but an object reads as empty where an object is required.
+
+        One bad row must not break a list.
+        """
         found = None if value is None else orjson.loads(unseal(bytes(value)))
         return found if self.of_any_kind or found is None or isinstance(found, dict) else {}
 

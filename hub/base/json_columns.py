@@ -1,4 +1,4 @@
-"""Columns of JSON that hold an object or a list, also after somebody wrote something else to the table."""
+"""JSON columns that read as an object or a list, whatever the table holds."""
 
 import logging
 from collections.abc import Callable
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 def has(*names: str) -> Callable[[Any], bool]:
-    """Return whether an entry is an object with some texts."""
+    """Return whether an entry is an object with the given text fields."""
     return lambda entry: (
         isinstance(entry, dict) and all(isinstance(entry.get(n), str) for n in names)
     )
@@ -36,24 +36,24 @@ class DocumentField(models.JSONField):
     def __init__(
         self, *args: Any, entries: Callable[[Any], bool] | None = None, **kwargs: Any
     ) -> None:
-        """Take what an entry of a list must be like: others are left out."""
+        """Take a test for the entries of a list: entries that fail it are left out."""
         self.entries = entries
         super().__init__(*args, **kwargs)
         self.kind: type = dict if self.default is dict else list
 
     def deconstruct(self) -> Any:
-        """Be a JSON column in migrations: the database sees no difference."""
+        """Appear as a JSON column in migrations: the database sees no difference."""
         name, _path, args, kwargs = super().deconstruct()
         return name, "django.db.models.JSONField", args, kwargs
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
         """Return what is stored, or the empty value of the column."""
         found = super().from_db_value(value, expression, connection)
-        # The usual row first: lists of thousands of rows pass here for each column.
+        # The usual row first: lists of thousands of rows call this for each column.
         if type(found) is self.kind and (not found or self.entries is None):
             return found
         if value is None or not isinstance(getattr(expression, "target", None), DocumentField):
-            # A row that was joined and is not there; a path into the column, of any kind.
+            # A joined row that does not exist, or a path into the column, of any type.
             return found
         if isinstance(found, self.kind):
             if self.entries is None or not isinstance(found, list):

@@ -1,4 +1,4 @@
-"""Structured logs: one line an event, with application and operation ids where there are any."""
+"""Structured logs: one line per event, with application and operation ids if there are any."""
 
 import logging
 from datetime import UTC, datetime
@@ -12,10 +12,10 @@ _FIELDS = ("application", "operation", "cluster", "repository", "duration", "rev
 
 
 class JSONFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; credentials in URLs are taken out."""
+        """Return the line without the credentials in its URLs."""
         event = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -32,7 +32,10 @@ class TextFormatter(logging.Formatter):
     """The same for people: time, level, message, then the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; what would begin another one is escaped, in a traceback all but its own ends of lines."""
+        """Return the line, with every character escaped that would start another line.
+
+        A traceback keeps its own line ends.
+        """
         found = (f"{n}={getattr(record, n)}" for n in _FIELDS if hasattr(record, n))
         fields = " ".join(printable(field) for field in found)
         at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")

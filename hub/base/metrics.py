@@ -1,4 +1,4 @@
-"""Prometheus metrics of the hub, by the names that Argo CD's dashboards know where they fit."""
+"""Prometheus metrics of the hub, named as Argo CD's dashboards expect where they match."""
 
 import contextlib
 import socket
@@ -19,9 +19,10 @@ SCRAPE_SECONDS = 10.0
 
 
 def serve(port: int) -> None:
-    """Answer the metrics of a process that has no web server of its own; port 0 does not.
+    """Serve the metrics of a process that has no web server of its own; port 0 disables them.
 
-    They name projects and clusters: to whom sends HUB_METRICS_TOKEN, and without one to this machine only.
+    They name projects and clusters, so they need HUB_METRICS_TOKEN, or a request from this machine
+    when no token is set.
     """
     if not port:
         return
@@ -33,12 +34,12 @@ def serve(port: int) -> None:
 
 
 def listening(port: int, token: str) -> WSGIServer:
-    """Return the server of the metrics, for who sends the token; others hold it up for no one."""
+    """Return the metrics server for clients with the token; slow clients do not block others."""
     return make_server("", port, guarded(token), server_class=_Server, handler_class=_Quiet)
 
 
 def guarded(token: str) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
-    """Return the WSGI application of the metrics, for who sends the token."""
+    """Return the WSGI application of the metrics, for clients with the token."""
     inner = make_wsgi_app()
 
     def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
@@ -52,7 +53,7 @@ def guarded(token: str) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
 
 
 class _Server(ThreadingWSGIServer):
-    """Answers so many at once, and closes what comes beyond."""
+    """Handles a limited number of connections at once, and closes those beyond it."""
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -74,7 +75,7 @@ class _Server(ThreadingWSGIServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Write nothing: who goes away in the middle is no error of the hub."""
+        """Write nothing: a client that disconnects is not an error of the hub."""
 
 
 def _hang_up(request: socket.socket) -> None:

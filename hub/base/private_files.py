@@ -1,4 +1,4 @@
-"""Files of the hub that others on its machine must not read: database, keys, mirrors, logs."""
+"""Files of the hub that other users of its machine must not read: database, keys, mirrors, logs."""
 
 import os
 import stat
@@ -9,16 +9,17 @@ _OTHERS = 0o077
 
 
 def tighten(folder: Path) -> None:
-    """Take the rights of others from the data folder and from what lies directly in it.
+    """Remove other users' access to the data folder and the entries directly in it.
 
-    What is deeper is behind a folder that is closed now. Links, and what another user owns, are left alone.
+    Deeper files are protected by their folder. Links, and files that another user owns, stay as
+    they are.
     """
     for path in open_to_others(folder):
         path.chmod(stat.S_IMODE(path.stat().st_mode) & ~_OTHERS)
 
 
 def open_to_others(folder: Path) -> list[Path]:
-    """Return what the hub owns, of a folder and what lies directly in it, and others may read or write."""
+    """Return the hub's own paths that other users can access: a folder and its direct entries."""
     return [path for path in _entries(folder) if _is_open(path)]
 
 
@@ -31,7 +32,7 @@ def _entries(folder: Path) -> Iterator[Path]:
 def _is_open(path: Path) -> bool:
     try:
         found = path.lstat()
-    except OSError:  # a journal of the database comes and goes
+    except OSError:  # a journal of the database may disappear meanwhile
         return False
     is_ours = found.st_uid == os.getuid()
     is_file = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)

@@ -1,7 +1,7 @@
-"""Conditions on one column about many values that people write: each list is one parameter of the statement.
+"""Conditions on a column about many values: each list is one parameter of the statement.
 
-A list as one parameter each, or as a chain of OR, breaks a statement that is too long for the database:
-SQLite takes 32,766 parameters (some builds more) and expressions 1,000 deep.
+One parameter per value, or a chain of OR, makes a statement too long for the database: SQLite takes
+32,766 parameters (some builds more) and expressions 1,000 deep.
 """
 
 import functools
@@ -21,21 +21,21 @@ _LIKE = {c: f"\\{c}" for c in "\\%_"}
 
 
 class _Many(Lookup):
-    """A condition whose right side is a list of values, given to the database as one."""
+    """A condition whose right side is a list of values, passed to the database as one parameter."""
 
     def get_prep_lookup(self) -> Any:
-        """Take the values as they are."""
+        """Keep the values as they are."""
         return tuple(self.rhs)
 
 
 @Field.register_lookup
 class OneOf(_Many):
-    """`column__one_of=values`: equal to one of them, however many there are."""
+    """`column__one_of=values`: equal to any of them, however many there are."""
 
     lookup_name = "one_of"
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
-        """Ask PostgreSQL with an array, SQLite with a list in JSON."""
+        """Use an array on PostgreSQL, and a JSON list on SQLite."""
         left, params = self.process_lhs(compiler, connection)
         if connection.vendor == "sqlite":
             listed = json.dumps(self.rhs)
@@ -45,15 +45,16 @@ class OneOf(_Many):
 
 @CharField.register_lookup
 class AnyGlob(_Many):
-    """`column__any_glob=globs`: matched by one of them, as `hub.engine.globs` reads them; cases differ."""
+    """`column__any_glob=globs`: any of them matches, as `hub.engine.globs` does; case-sensitive."""
 
     lookup_name = "any_glob"
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
-        """Write what the database answers in linear time: never a backtracking expression."""
+        """Use only what the database evaluates in linear time: never a backtracking expression."""
         left, params = self.process_lhs(compiler, connection)
         if connection.vendor == "sqlite":
-            # SQLite's REGEXP is Python's `re`: it is given the matcher in its place.
+            # SQLite's REGEXP is Python's `re`, which backtracks: register the engine's matcher
+            # instead.
             connection.ensure_connection()
             connection.connection.create_function("flotilla_any_glob", 2, _fits, deterministic=True)
             return f"flotilla_any_glob(%s, {left})", (json.dumps(self.rhs), *params)
@@ -63,17 +64,17 @@ class AnyGlob(_Many):
 
 
 class PairOf(Func):
-    """`filter(PairOf("namespace", "name", pairs))`: two columns together are one of some pairs of texts."""
+    """`filter(PairOf("namespace", "name", pairs))`: two columns together equal one of the pairs."""
 
     output_field = BooleanField()
 
     def __init__(self, first: str, second: str, pairs: Iterable[tuple[str, str]]) -> None:
-        """Keep the pairs, each once."""
+        """Keep each pair once."""
         self.pairs = sorted(set(pairs))
         super().__init__(F(first), F(second))
 
     def as_sql(self, compiler: Any, connection: Any, **_: Any) -> Any:  # type: ignore[override]
-        """Ask PostgreSQL with two arrays, SQLite with a list in JSON."""
+        """Use two arrays on PostgreSQL, and a JSON list on SQLite."""
         (first, more), (second, most) = map(compiler.compile, self.source_expressions)
         if connection.vendor == "sqlite":
             return f"(({first}, {second}) IN ({_PAIRS}))", (*more, *most, json.dumps(self.pairs))
@@ -96,7 +97,7 @@ def _tests_of_postgresql(globs: Iterable[str]) -> Iterator[tuple[str, Any]]:
 
 
 def _like(glob: str) -> str | None:
-    """Return a glob in the words of LIKE, None for one with sets or choices."""
+    """Return a glob as a LIKE pattern, None for one with sets or choices."""
     parts = []
     for token in parse(glob):
         if token.kind == "text":

@@ -1,4 +1,4 @@
-"""What one look at an application asks for again and again, such as settings and credentials, is read once."""
+"""Cache settings and credentials for the length of one piece of work, such as a comparison."""
 
 import contextlib
 from collections.abc import Callable, Hashable, Iterator
@@ -11,9 +11,10 @@ _known: ContextVar[dict[Hashable, Any] | None] = ContextVar("read_once", default
 
 @contextlib.contextmanager
 def one_look() -> Iterator[None]:
-    """Keep what `once` reads until the end of this block, in this thread; a block inside another begins anew.
+    """Cache what `once` reads until the end of this block, in this thread.
 
-    It is for what takes one decision in a moment: what changes meanwhile is seen by the next look.
+    It is for work that decides something within a moment: changes made meanwhile are seen by the
+    next block. A nested block starts with an empty cache.
     """
     token = _known.set({})
     try:
@@ -23,9 +24,9 @@ def one_look() -> Iterator[None]:
 
 
 def once(name: Hashable, read: Callable[[], _Value]) -> _Value:
-    """Return what `read` returns, or returned earlier in this look; what it raises is not kept.
+    """Return the result of `read`, or the cached one of this block; exceptions are not cached.
 
-    The value is shared by all who ask for it, so nobody changes it.
+    All callers share the value, so nobody may change it.
     """
     known = _known.get()
     if known is None:

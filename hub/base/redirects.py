@@ -1,4 +1,4 @@
-"""Where a page of this hub may send a browser that came with a wish: the only place that decides."""
+"""The only module that decides where a page of this hub may redirect a browser to."""
 
 import re
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ def own_path(url: object, default: str = "/") -> str:
 
 
 def origin_of(text: str) -> tuple[str, str]:
-    """Return scheme and place of the page that a browser says it comes from, both empty when it is none."""
+    """Return scheme and host of the page that a browser comes from, both empty if unknown."""
     try:
         parts = urlsplit(text)
     except ValueError:

@@ -1,4 +1,7 @@
-"""What is read of a request before any framework has it, and the shape of an error: without REST framework."""
+"""Request headers that are read before any framework, and the shape of errors.
+
+Nothing here imports REST framework.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +22,7 @@ def joined_cookie(cookies: Mapping[str, str]) -> str:
 
 
 def address_of(peer: str, forwarded: str) -> str:
-    """Return where a request comes from that a peer hands on with X-Forwarded-For."""
+    """Return the client address of a request that a proxy passes on with X-Forwarded-For."""
     if settings.PROXY_HOPS:
         hops = [h.strip() for h in forwarded.split(",") if h.strip()]
         if len(hops) >= settings.PROXY_HOPS:

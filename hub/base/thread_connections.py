@@ -1,7 +1,8 @@
 """Which database connections a thread keeps between two pieces of work.
 
-SQLite's file is opened in a millisecond of computing, as much as five statements cost: a thread that goes on keeps it
-open. The threads of requests end with their request and use Django's own rules, by which it is closed.
+Opening SQLite's file takes a millisecond of CPU, as much as five statements, so a long-lived thread
+keeps it open. The threads of requests end with their request and follow Django's own rules, which
+close it.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 def end_of_task() -> None:
-    """Close what is broken, and connections to a server that are older than the settings allow."""
+    """Close broken connections, and server connections older than the settings allow."""
     for connection in _opened():
         if connection.vendor == "sqlite":
             connection.close_at = None
@@ -19,7 +20,7 @@ def end_of_task() -> None:
 
 
 def end_of_call() -> None:
-    """As `end_of_task`, for a thread that may wait for long: it holds no connection to a server meanwhile."""
+    """Like `end_of_task`, for a thread that may wait long: it keeps no connection to a server."""
     end_of_task()
     for connection in _opened():
         if connection.vendor != "sqlite":

@@ -1,4 +1,4 @@
-"""YAML that people type into pages, JSON that leaves the hub."""
+"""YAML that people enter on pages, and JSON that leaves the hub."""
 
 import json
 from typing import Any
@@ -24,7 +24,10 @@ def load_yaml(text: str, field: str) -> Any:
 
 
 def to_json(value: Any) -> bytes:
-    """Return a value as JSON; also with whole numbers beyond 64 bits, as PostgreSQL gives large floats back."""
+    """Return a value as JSON, including integers beyond 64 bits.
+
+    PostgreSQL returns large floats as such integers.
+    """
     try:
         return orjson.dumps(value, option=orjson.OPT_UTC_Z, default=str)
     except TypeError:

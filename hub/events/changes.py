@@ -1,4 +1,4 @@
-"""Tell streams and pages, also those of other processes, that something has changed."""
+"""Notify streams and pages, in this and in other processes, of changes."""
 
 import logging
 import threading
@@ -19,9 +19,9 @@ _looking = threading.Lock()
 
 
 def publish() -> None:
-    """Tell the streams of this process, once the transaction is committed, that something has changed.
+    """Notify the streams of this process of a change, once the transaction is committed.
 
-    Those of other processes see within LOOK_SECONDS that the newest resource version is another.
+    Those of other processes find the newer resource version within LOOK_SECONDS.
     """
     transaction.on_commit(_publish)
 
@@ -32,7 +32,7 @@ def _publish() -> None:
 
 
 def listen(listener: Callable[[], None]) -> Callable[[], None]:
-    """Call `listener` after each publication, from any thread; return what ends it."""
+    """Call `listener` after each publication, from any thread; return a function that ends it."""
     global _lookout
     with _looking:
         _listeners.add(listener)
@@ -43,7 +43,7 @@ def listen(listener: Callable[[], None]) -> Callable[[], None]:
 
 
 def _look_out() -> None:
-    """Publish what other processes wrote, while anybody listens: one look for all streams of this process."""
+    """Poll for changes by other processes while there are listeners, once for all of them."""
     global _lookout
     known = -1
     while True:
@@ -52,7 +52,7 @@ def _look_out() -> None:
             if newest != known >= 0:
                 _publish()
             known = newest
-        except Exception:  # streams look for themselves now and then, and know what they missed
+        except Exception:  # streams poll now and then as well, and know what they missed
             log.warning("the newest version cannot be read", exc_info=True)
             time.sleep(1)
         close_old_connections()

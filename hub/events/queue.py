@@ -1,7 +1,7 @@
-"""Wake workers. The database is the truth; what passes here is only a hint.
+"""Queue tasks for workers. The database is the truth; a task is only a hint.
 
-In the embedded shape hints go to a pool of threads in this process, which costs nothing while idle;
-in production they are Celery messages, and a look at the newest version. A lost hint is found by the sweep.
+In the embedded shape, tasks go to a thread pool of this process, which costs nothing while idle; in
+production they are Celery messages. The periodic sweep makes up for a lost one.
 """
 
 import logging
@@ -24,18 +24,18 @@ _pool: Pool | None = None
 
 
 def use_pool(pool: Pool | None) -> None:
-    """Send hints to threads of this process instead of the broker."""
+    """Send tasks to threads of this process instead of the broker."""
     global _pool
     _pool = pool
 
 
 def pool_state() -> dict[str, int] | None:
-    """Return threads, waiting and running tasks of the pool of this process, None where a broker has them."""
+    """Return the threads, waiting and running tasks of this process's pool, None with a broker."""
     return _pool.state() if _pool is not None else None
 
 
 def wake(name: TaskName, *args: Any, priority: int = 5, delay: float = 0) -> None:
-    """Ask a worker to run a task soon, once the transaction is committed.
+    """Queue a task for a worker, once the transaction is committed.
 
     Units: `delay` in seconds; a smaller `priority` runs first.
     """
@@ -65,7 +65,7 @@ def _ask_broker(name: str, args: tuple[Any, ...], priority: int, delay: float) -
         current_app.send_task(
             name, args, priority=priority, countdown=delay or None, expires=600 + delay
         )
-    except Exception as error:  # the broker is a hint: without it the sweep does the work
-        # Nobody who saves something waits for a broker that was not there a moment ago.
+    except Exception as error:  # the broker is only a hint: without it the sweep does the work
+        # A request that saves something must not wait for a broker that was down a moment ago.
         _broker_away_until = clock() + BROKER_PAUSE_SECONDS
         log.warning("the broker did not take %s, the sweep will find it: %s", name, error)

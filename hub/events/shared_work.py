@@ -1,4 +1,4 @@
-"""Work that goes on in the event loop while there is anybody for whom it is done."""
+"""Work that runs in the event loop while it has any members."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -8,7 +8,7 @@ Member = TypeVar("Member")
 
 
 class Gathering(ABC, Generic[Member]):
-    """Members, and a task while there are some."""
+    """Members, and a task that runs while there are any."""
 
     def __init__(self) -> None:
         self._members: set[Member] = set()
@@ -17,21 +17,21 @@ class Gathering(ABC, Generic[Member]):
 
     @property
     def members(self) -> list[Member]:
-        """Who is there now."""
+        """The current members."""
         return list(self._members)
 
     def enter(self, member: Member) -> None:
-        """Let one in, from the loop that runs now."""
+        """Add a member, from the running loop."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            # Another loop than before: that one's task is gone with it.
+            # A new loop: the task of the previous one is gone with it.
             self._members, self._task, self._loop = set(), None, loop
         self._members.add(member)
         if self._task is None or self._task.done():
             self._task = loop.create_task(self.work())
 
     def leave(self, member: Member) -> None:
-        """Let one out; with the last one the work ends."""
+        """Remove a member; the work ends with the last one."""
         self._members.discard(member)
         if not self._members and self._task is not None:
             self._task.cancel()
@@ -39,4 +39,4 @@ class Gathering(ABC, Generic[Member]):
 
     @abstractmethod
     async def work(self) -> None:
-        """Go on until the task is ended."""
+        """Run until the task is cancelled."""

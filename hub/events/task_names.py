@@ -1,10 +1,10 @@
-"""The names of all Celery tasks: messages under way carry them, so a name once given stays."""
+"""The names of all Celery tasks: messages in the queue carry them, so a name never changes."""
 
 from enum import StrEnum
 
 
 class TaskName(StrEnum):
-    """A task that `hub.events.queue.wake` asks for; the prefix is the app that has it."""
+    """A task that `hub.events.queue.wake` can queue; the prefix is its app."""
 
     APPSETS_ARTIFACT_MOVED = "appsets.artifact_moved"
     APPSETS_CHILD_CHANGED = "appsets.child_changed"

@@ -50,7 +50,7 @@ class Pool:
         self._queues.put((priority, number, clock(), task))
 
     def stop(self, timeout: float) -> None:
-        """Let every thread finish what it does, and end."""
+        """Let every thread finish its current task, and stop."""
         for _ in self._threads:
             self._queues.put((-1, 0, 0.0, None))
         for thread in self._threads:

@@ -1,8 +1,8 @@
-"""Where the hub may connect to, and the one place that its outgoing connections come from.
+"""Where the hub may connect to, and the one module that opens its outgoing connections.
 
-A name is resolved once, every address of it is looked at, and the connection goes to one of those: a name
-server that answers otherwise the next time changes nothing. `http` (httpx), `pools` (urllib3) and `streams`
-(aiohttp) hand out the clients; `bounds` reads what servers send.
+A name is resolved once, every address of it is checked, and the connection goes to one of those: a
+name server that answers differently the next time changes nothing. `http` (httpx), `pools`
+(urllib3) and `streams` (aiohttp) return the clients; `bounds` limits what is read from servers.
 """
 
 import ipaddress
@@ -16,7 +16,8 @@ from hub.base.redaction import redact_url
 from hub.engine.errors import Invalid, RetryLater
 from hub.engine.outbound_addresses import Address, why_refused
 
-# Numbers in which some libraries see an IPv4 address: 2852039166, 0xa9fea9fe, 0251.0376.0251.0376, 169.254.43518.
+# Numbers that some libraries read as an IPv4 address: 2852039166, 0xa9fea9fe, 0251.0376.0251.0376,
+# 169.254.43518.
 _NUMBERS = re.compile(r"(0[xX][0-9a-fA-F]*|[0-9]+)(\.(0[xX][0-9a-fA-F]*|[0-9]+))*\.?\Z")
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?\Z")
 _MOST_NAME = 253
@@ -63,7 +64,7 @@ def joined(base: str, target: str, field: str) -> str:
 
 
 def _reason(error: ValueError) -> str:
-    # The library quotes what it takes for a port, which may be the beginning of a password.
+    # The library's message quotes the port, which may be the beginning of a password.
     return "its port is no number" if "cast to integer" in str(error) else redact_url(str(error))
 
 
@@ -83,9 +84,9 @@ def check_host(host: str, field: str, *, proxied: bool = False) -> None:
 def addresses(host: str, field: str) -> list[str]:
     """Return the addresses of a host, in the order in which they should be tried.
 
-    Who connects must connect to one of these, and not ask for the name again.
-    Raises: Invalid naming the field when one of them is refused, or when the host is written in a way that
-        libraries read differently; RetryLater when the name does not resolve.
+    The caller must connect to one of these, and not resolve the name again.
+    Raises: Invalid naming the field when one of them is refused, or when the host is written in a
+        way that libraries read differently; RetryLater when the name does not resolve.
     """
     written = host.removeprefix("[").removesuffix("]")
     literal = _literal(written)
@@ -127,7 +128,7 @@ def _require_allowed(address: Address, host: str, field: str) -> None:
 
 
 def refusal(address: Address) -> str:
-    """Return why the settings refuse an address, empty when they do not."""
+    """Return why the settings refuse an address, or an empty text."""
     return why_refused(
         address,
         loopback=settings.ALLOW_LOOPBACK,

@@ -1,7 +1,7 @@
-"""Read what a server sends: no more bytes, lines, values, levels or seconds than there is room for.
+"""Read responses with limits on bytes, lines, values, nesting and time.
 
-A compressed answer is undone here and nowhere else, a piece at a time: a library that decodes by itself has
-the whole of a bomb in memory before anybody can count it.
+Compressed responses are decoded here and nowhere else, a piece at a time: a library that decodes by
+itself has the whole of a decompression bomb in memory before anybody can count it.
 """
 
 import time
@@ -14,20 +14,20 @@ import orjson
 PIECE = 64 * 1024
 """Bytes that are decoded at once."""
 DEPTH = 100
-"""Levels of a JSON value: far more than any manifest has, and few enough for those who walk it by recursion."""
+"""Nesting of a JSON value: more than any manifest has, and safe for recursive functions."""
 VALUES = 500_000
 """Values of one JSON text: `[],` is three bytes on the wire, and sixty and more as an object."""
 
 _OVERHEAD = 32
 _STEP = 4 * 1024
-"""Compressed bytes that are handed on at once: what the inflater does not take of them is copied."""
+"""Compressed bytes that are decoded at once: the rest of them is copied."""
 _IDLE = 1024**2
 """Compressed bytes beyond twice what they stand for: headers and empty blocks stand for nothing."""
 _MOST_MEMBERS = 10_000
 
 
 class TooMuch(Exception):
-    """A server sends more, or more slowly, than the hub takes; the text says what."""
+    """A server sends more, or more slowly, than the hub accepts; the text says what."""
 
 
 def shown_size(count: int) -> str:
@@ -36,10 +36,10 @@ def shown_size(count: int) -> str:
 
 
 class Decoder:
-    """Undoes the content encoding of one answer, a piece at a time.
+    """Decodes the content encoding of one response, a piece at a time.
 
-    Raises: TooMuch for an encoding that the hub did not ask for, more than `most` bytes, broken data, or
-        much of it that stands for nothing.
+    Raises: TooMuch for an encoding that the hub did not ask for, for more than `most` bytes, for
+        broken data, or for much input that decodes to nothing.
     """
 
     def __init__(self, encoding: str | None, most: int | None) -> None:
@@ -51,7 +51,7 @@ class Decoder:
         self._encoded, self._members = 0, 1
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what some bytes stand for, in pieces of at most 64 KiB when they were compressed."""
+        """Yield the decoded bytes, in pieces of at most 64 KiB when they were compressed."""
         if self._inflater is None:
             yield self._count(data)
             return
@@ -61,7 +61,7 @@ class Decoder:
     def _inflated(self, data: bytes) -> Iterator[bytes]:
         self._encoded += len(data)
         piece = b""
-        # A full piece may have left more in the inflater than in what it did not take.
+        # A full piece may leave more in the inflater than in its unconsumed tail.
         while data or (len(piece) == PIECE and not self._is_complete()):
             piece, data = self._next(data)
             if piece:
@@ -86,7 +86,7 @@ class Decoder:
         return piece, self._inflater.unconsumed_tail or self._inflater.unused_data
 
     def end(self) -> None:
-        """Return if the compressed data is complete."""
+        """Check that the compressed data is complete."""
         if self._encoded and not self._is_complete():
             raise TooMuch("the answer ends in the middle of its gzip")
 
@@ -100,7 +100,7 @@ class Decoder:
 def decoded(
     pieces: Iterable[bytes], encoding: str | None, most: int, *, until: float | None = None
 ) -> Iterator[bytes]:
-    """Yield a whole answer, decoded, in pieces; read to the end, it is complete.
+    """Yield a whole response, decoded, in pieces; an incomplete one is an error at its end.
 
     Units: `until` as `time.monotonic` counts.
     Raises: TooMuch.
@@ -116,7 +116,7 @@ def decoded(
 def read(
     pieces: Iterable[bytes], encoding: str | None, most: int, *, until: float | None = None
 ) -> bytes:
-    """Return a whole answer, decoded.
+    """Return a whole response, decoded.
 
     Units: `until` as `time.monotonic` counts.
     Raises: TooMuch.
@@ -146,7 +146,7 @@ class Lines:
         self._add(rest)
 
     def end(self) -> bytes:
-        """Return what came after the last line end."""
+        """Return the text after the last line end."""
         return self._take()
 
     def _add(self, part: bytes) -> None:
@@ -157,7 +157,7 @@ class Lines:
             if not self._cut:
                 raise TooMuch(f"a line is longer than {shown_size(self._most)}")
             part, self._skips = part[:room], True
-        # A list: bytes that grow by each of many small pieces would be copied for each.
+        # A list: a bytes value that grows by many small pieces would be copied for each.
         self._rest.append(part)
         self._size += len(part)
 
@@ -168,12 +168,16 @@ class Lines:
 
 
 def room_of(data: bytes) -> int:
-    """Return about how many bytes of memory a JSON text takes as a value: small values are mostly overhead."""
+    """Return about how many bytes of memory a parsed JSON text needs.
+
+    Small values are mostly overhead.
+    """
     return len(data) + _OVERHEAD * _values_of(data)
 
 
 def _values_of(data: bytes) -> int:
-    # Those inside texts are counted as well: looking at each byte would cost more than it is worth.
+    # Separators inside strings are counted as well: parsing each byte would cost more than it is
+    # worth.
     return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 

@@ -1,6 +1,6 @@
-"""Requests by httpx: to registries, hosts of repositories, identity providers and whoever is told of events.
+"""Requests by httpx: registries, repository hosts, identity providers and notification services.
 
-A client is for one thread and one request at a time: its clock is that of the request that runs.
+A client is for one thread and one request at a time: its clock is that of the current request.
 """
 
 import ssl
@@ -45,7 +45,7 @@ class _Clock:
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection that gives up when the time of its request is over, however steadily it drips."""
+    """A connection that fails when the time of its request is over, however slowly data arrives."""
 
     def __init__(self, inner: httpcore.NetworkStream, clock: _Clock) -> None:
         self._inner, self._clock = inner, clock
@@ -73,7 +73,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _Backend(httpcore.NetworkBackend):
-    """Connects to the addresses that were looked at, by whatever name they are called."""
+    """Connects to the checked addresses, whatever name the URL has."""
 
     def __init__(self, clock: _Clock) -> None:
         self._inner, self._clock = httpcore.SyncBackend(), clock
@@ -114,7 +114,7 @@ class _Transport(httpx.HTTPTransport):
             verify=verify, trust_env=False, proxy=httpx.Proxy(proxy) if proxy else None
         )
         self._clock, self._seconds = _Clock(), seconds
-        # Below the surface of httpx, which has no way to say who connects.
+        # A private interface of httpx: it has no public way to replace the connection.
         self._pool._network_backend = _Backend(self._clock)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -127,7 +127,7 @@ class _Client(httpx.Client):
         try:
             return super().build_request(*args, **named)
         except httpx.InvalidURL as error:
-            # A URL that a server named is its fault, and an error like its others.
+            # An invalid URL from a server is a failure of that server, like its other errors.
             raise httpx.UnsupportedProtocol(str(error)) from error
 
 
@@ -141,10 +141,12 @@ def client(
     headers: Mapping[str, str] | None = None,
     auth: Any = None,
 ) -> Client:
-    """Return a client that connects only where the hub may, follows no redirect and decodes nothing.
+    """Return a client that connects only to allowed addresses.
 
-    With a proxy it is the proxy that resolves names: then only its own address is looked at here.
-    Units: `timeout` of one read, `connect` and `seconds` of a request with its answer, in seconds.
+    It follows no redirect and decodes nothing. With a proxy, the proxy resolves names: then only
+    the proxy's own address is checked here.
+    Units: `timeout` of one read, `connect` and `seconds` of a request with its response, in
+        seconds.
     """
     return _Client(
         transport=_Transport(verify, proxy, seconds),
@@ -157,7 +159,7 @@ def client(
 
 
 def body(answer: Response, most: int) -> bytes:
-    """Return the decoded body of a streamed answer.
+    """Return the decoded body of a streamed response.
 
     Raises: TooMuch for more bytes than `most`, HTTPError as httpx does.
     """

@@ -1,7 +1,7 @@
-"""Requests by urllib3, raw and pooled: to the API servers of clusters, where each costs little.
+"""Requests by urllib3, raw and pooled: to the API servers of clusters, where overhead counts.
 
-Below httpx in cost and in safety: urllib3 reads lines and interim answers without an end, so its sockets count
-what they give and until when.
+urllib3 costs less than httpx and has fewer limits: it reads lines and interim responses without an
+end, so its sockets here limit bytes and time.
 """
 
 import io
@@ -26,15 +26,16 @@ IDLE = 60.0
 _WAIT = 30.0
 _FRAMING = 256 * 1024
 """Bytes for headers and the frames of chunks, beside those of the body."""
-# "insecure" is a choice of the operator; it is shown with the cluster and need not fill the log.
+# "insecure" is a choice of the operator; the cluster's page shows it, so the log need not repeat
+# it.
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 _current = threading.local()
 
 
 class Allowance:
-    """What a request may still take: bytes off the wire, and time.
+    """The bytes and the time that are left for a request.
 
-    Of a stream both begin anew with each piece that is handed on, and the whole has no end.
+    For a stream, both start again with each piece that is returned, and the whole has no limit.
     """
 
     def __init__(self, most: int, seconds: float) -> None:
@@ -42,12 +43,12 @@ class Allowance:
         self.renew()
 
     def stream(self) -> None:
-        """Have what comes from now on go on for ever."""
+        """Let the response go on without a limit from now on."""
         self.streams = True
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew."""
+        """Start both limits again."""
         self._bytes, self._until = self._most, time.monotonic() + self._seconds
 
     def left(self) -> float:
@@ -87,7 +88,7 @@ class _Raw(io.RawIOBase):
 
 
 class _Socket:
-    """A connected socket whose reader counts."""
+    """A connected socket whose reader counts bytes."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -103,7 +104,7 @@ class _Socket:
 
 
 class _Checked:
-    """What both kinds of connection do otherwise than urllib3's own."""
+    """Where both kinds of connection differ from urllib3's own."""
 
     sock: Any
     port: int
@@ -116,7 +117,10 @@ class _Checked:
         try:
             places = addresses(self._dns_host, "the address")
         except (Invalid, RetryLater) as error:
-            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error  # type: ignore[arg-type]
+            raise urllib3.exceptions.NewConnectionError(
+                self,  # type: ignore[arg-type]
+                str(error),
+            ) from error
         failed: OSError | None = None
         for place in places:
             try:
@@ -126,7 +130,10 @@ class _Checked:
             except OSError as error:
                 failed = failed or error
         text = "timed out" if isinstance(failed, TimeoutError) else str(failed)
-        raise urllib3.exceptions.NewConnectionError(self, text) from failed  # type: ignore[arg-type]
+        raise urllib3.exceptions.NewConnectionError(
+            self,  # type: ignore[arg-type]
+            text,
+        ) from failed
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
@@ -154,7 +161,7 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 def pool(*, maxsize: int, **tls: Any) -> urllib3.PoolManager:
-    """Return a pool of connections to one server, which go only where the hub may connect."""
+    """Return a pool of connections to one server, limited to allowed addresses."""
     found = urllib3.PoolManager(
         num_pools=1,
         maxsize=maxsize,
@@ -176,7 +183,7 @@ def send(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return an answer whose body is not read yet; no redirect is followed.
+    """Return a response whose body is not read yet; no redirect is followed.
 
     Raises: HTTPError and OSError as urllib3 does.
     """
@@ -197,7 +204,7 @@ def send(
 
 
 def pieces(answer: Response, most: int | None) -> Iterator[bytes]:
-    """Yield the body of an answer, decoded and at most so many bytes of it.
+    """Yield the body of a response, decoded and limited in bytes.
 
     Raises: TooMuch, HTTPError, OSError.
     """
@@ -208,14 +215,14 @@ def pieces(answer: Response, most: int | None) -> Iterator[bytes]:
 
 
 def read(answer: Response, most: int) -> bytes:
-    """Return the whole body of an answer and give its connection back.
+    """Return the whole body of a response and release its connection.
 
     Raises: TooMuch, HTTPError, OSError; then the connection is closed.
     """
     try:
         found = b"".join(pieces(answer, most))
     except BaseException:
-        # What is left of the answer must not be the beginning of the next one.
+        # The rest of this response must not be read as the beginning of the next one.
         answer.close()
         raise
     answer.release_conn()

@@ -50,7 +50,7 @@ class _Resolver(aiohttp.abc.AbstractResolver):  # type: ignore[misc]
 
 
 def _socket(info: Any) -> socket.socket:
-    """Return the socket for an address: aiohttp asks no resolver about one that a URL spells out."""
+    """Return the socket for an address that a URL contains: aiohttp does not resolve those."""
     family, kind, protocol, _, where = info
     address = ipaddress.ip_address(str(where[0]).partition("%")[0])
     if why := refusal(address):
@@ -59,7 +59,7 @@ def _socket(info: Any) -> socket.socket:
 
 
 def session(tls: ssl.SSLContext | bool, headers: Mapping[str, str]) -> Session:
-    """Return a session that connects only where the hub may, and decodes nothing by itself."""
+    """Return a session that connects only to allowed addresses, and decodes nothing by itself."""
     connector = aiohttp.TCPConnector(
         limit=0,
         ssl=tls,
@@ -78,23 +78,23 @@ def session(tls: ssl.SSLContext | bool, headers: Mapping[str, str]) -> Session:
 
 
 def limits(total: float | None) -> aiohttp.ClientTimeout:
-    """Return the time limits of a request; without `total` its answer may go on for ever."""
+    """Return the time limits of a request; without `total` its response may last for ever."""
     return aiohttp.ClientTimeout(total=total, connect=CONNECT, sock_connect=5, sock_read=None)
 
 
 def get(session: Session, url: str, **more: Any) -> Any:
-    """Return a GET request to be entered; no redirect is followed."""
+    """Return a GET request as a context manager; no redirect is followed."""
     return session.get(url, allow_redirects=False, **more)
 
 
 async def pieces(answer: aiohttp.ClientResponse, most: int | None) -> AsyncIterator[bytes]:
-    """Yield the body of an answer, decoded and at most so many bytes of it; others have their turn meanwhile.
+    """Yield the body of a response, decoded and limited in bytes; other tasks run in between.
 
     Raises: TooMuch, and what aiohttp raises.
     """
     decoder, count = Decoder(answer.headers.get("Content-Encoding"), most), 0
     async for chunk in answer.content.iter_any():
-        # A chunk counts too: it may be long and stand for nothing.
+        # A chunk counts too: it may be long and decode to nothing.
         count += 1
         for piece in decoder.feed(chunk):
             yield piece
@@ -107,7 +107,7 @@ async def pieces(answer: aiohttp.ClientResponse, most: int | None) -> AsyncItera
 
 
 async def read(answer: aiohttp.ClientResponse, most: int) -> bytes:
-    """Return the whole body of an answer, decoded.
+    """Return the whole body of a response, decoded.
 
     Raises: TooMuch, and what aiohttp raises.
     """
