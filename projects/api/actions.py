@@ -1,4 +1,4 @@
-"""REST of resource actions."""
+"""REST API of resource actions."""
 
 import secrets
 from typing import Any
@@ -36,12 +36,12 @@ def _script(key: ResourceKey) -> ActionScript | None:
 
 
 def actions_of(where: Place) -> list[dict[str, Any]]:
-    """Return what can be done with a resource: name, whether it is disabled, parameters."""
+    """Return the actions of a resource: name, whether it is disabled, parameters."""
     return available(where.get(), _script(where.key))
 
 
 class Actions(View):
-    """`/applications/{name}/resource/actions`: what can be done with a resource."""
+    """`/applications/{name}/resource/actions`: the actions of a resource."""
 
     permission = ("applications", "get")
 
@@ -53,7 +53,7 @@ class Actions(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
-        """Run an action: the body is its name as a JSON text, or an object in the form of v2."""
+        """Run an action: the body is its name as a JSON string, or an object as in v2."""
         get_application(request, name)
         data = payload(request)
         if isinstance(data, str):
@@ -70,7 +70,7 @@ class ActionsV2(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
-        """Run an action; what names the resource may stand in the body."""
+        """Run an action; the body may also name the resource."""
         get_application(request, name)
         body = body_map(request)
         named = request.query_params.dict()

@@ -1,4 +1,4 @@
-"""REST of applications: list, read, write, sync, roll back, delete."""
+"""REST API of applications: list, read, write, delete."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,7 +46,7 @@ from projects.specs import (
 )
 from projects.validation import is_same, require_manifests
 
-# How often a patch is made anew when somebody else changes the application meanwhile.
+# How often a patch is retried if the application is changed at the same time.
 PATCH_ATTEMPTS = 5
 
 
@@ -56,8 +56,8 @@ def get_application(
     """Return the application of a request if the caller may do `action` to it.
 
     Shapes: `also` are namespaces that the body names it by.
-
-    Raises: AccessDenied also for one that is absent, unless the request names its project: then NotFound.
+    Raises: AccessDenied, even if it does not exist; NotFound only if the request names its
+        project.
     """
     namespace = namespace_of(request, "appNamespace", also=also)
     project = request.query_params.get("project") or ""
@@ -80,9 +80,9 @@ def get_application(
 
 
 def permitted(caller: Caller, found: Application | None, named: str, action: str) -> Application:
-    """Return an application if the caller may do `action` to it; one that is absent looks like a forbidden one.
+    """Return an application if the caller may do `action` to it; absent looks like forbidden.
 
-    Raises: AccessDenied; Protected where its project asks for a reason.
+    Raises: AccessDenied; Protected if its project asks for a reason.
     """
     if found is None and is_allowed(caller, "applications", action, "*/*"):
         # Who may do it to every application was refused nothing: the trail must not say so.
@@ -104,7 +104,7 @@ def permitted(caller: Caller, found: Application | None, named: str, action: str
 
 
 def _sketch(body: Mapping[str, Any], namespace: str) -> Application:
-    """Return what access decisions read of a body that describes an application; nothing of it is checked."""
+    """Return the fields of an application in a body that access decisions read, unchecked."""
     spec = {
         "project": text_at(body, "spec", "project") or "default",
         "destination": {f: text_at(body, "spec", "destination", f) for f in ("server", "name")},
@@ -123,8 +123,9 @@ class Applications(View):
     def get(self, request: Request) -> Response:
         """List applications, filtered by name, project, namespace, repository and label selector.
 
-        Ours: `sort` by a column, `limit` with `metadata.continue` for the next page, `facets` with counts of values,
-        filters as the page of applications has them (`health`, `sync`, `cluster`, `operation`, `freshness`, `auto`, `set`, `q`).
+        Flotilla only: `sort` by a column; `limit`, with `metadata.continue` for the next page;
+        `facets` with counts of values; and the filters of the applications page (`health`,
+        `sync`, `cluster`, `operation`, `freshness`, `auto`, `set`, `q`).
         """
         fields = request.query_params.get("fields", "")
         version = current_version()
@@ -172,7 +173,7 @@ class Applications(View):
 def _require_same_or_update(
     caller: Caller, existing: Application, draft: Application, *, upsert: bool
 ) -> None:
-    """Return if a caller may learn that an application exists, and change it when that is asked for."""
+    """Check that a caller may know that an application exists, and update it if `upsert` is set."""
     if not is_allowed(caller, "applications", "get", existing.rbac_object, existing.where):
         raise hide(caller, "applications", "create", draft.rbac_object, draft.project)
     if upsert:
@@ -183,7 +184,7 @@ def _require_same_or_update(
 
 
 def _require_move(caller: Caller, existing: Application, draft: Application) -> None:
-    """Return if a caller may bring an application to where a draft has it: another project or cluster."""
+    """Check that a caller may move an application to the project or cluster of a draft."""
     if draft.project != existing.project:
         require(caller, "applications", "create", draft.rbac_object, draft.project, draft.where)
     if draft.project != existing.project or draft.cluster != existing.cluster:
@@ -191,15 +192,15 @@ def _require_move(caller: Caller, existing: Application, draft: Application) -> 
 
 
 def _only_goes(application: Application, wanted: applications.Wanted) -> bool:
-    """Return whether an application is being deleted and its spec stays: taking a finalizer away needs no valid spec.
+    """Return whether an application is being deleted and its spec stays.
 
-    What is deleted is synced no more, and an invalid spec is what may hold its deletion.
+    Its finalizers can then be changed even if the spec is invalid, which may block the deletion.
     """
     return application.deletion_requested_at is not None and wanted.spec == application.spec
 
 
 def _check(draft: Application, existing: Application | None, *, validate: bool) -> None:
-    """Return if what a request describes may be stored: first what its project permits, then what its sources give.
+    """Check that an application may be stored: first its project's limits, then its sources.
 
     Raises: Invalid.
     """
@@ -330,9 +331,9 @@ def _patch(request: Request, name: str, body: dict[str, Any]) -> Application:
 
 
 def patched(current: dict[str, Any], patch: Any, kind: str) -> dict[str, Any]:
-    """Return an object after a patch in Argo CD's form: text, of type merge or json.
+    """Return an object after a patch in Argo CD's format: text, of type merge or json.
 
-    Raises: Invalid when the patch cannot be read or applied.
+    Raises: Invalid if the patch cannot be parsed or applied.
     """
     import jsonpatch
 

@@ -1,4 +1,4 @@
-"""REST of many applications at once (ours): an answer for each, and one that fails stops no other."""
+"""REST API of many applications at once (Flotilla only): each has its own result."""
 
 from typing import Any
 
@@ -34,9 +34,10 @@ class Batch(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Do `action` to `applications` (names, or namespace/name) or to those of `selector`; `options` as for one.
+        """Run `action` on `applications` (names, or namespace/name) or on those of `selector`.
 
-        The answer has `items` of `{name, namespace, ok, code, message}`.
+        `options` are those of the single action. The answer has `items` of `{name, namespace, ok,
+        code, message}`.
         """
         body = body_map(request)
         action, options = body.get("action"), body.get("options") or {}
@@ -52,7 +53,7 @@ class Batch(View):
 
 
 def _chosen(caller: Caller, body: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return (namespace, name) of each application that a body chooses.
+    """Return (namespace, name) of each application that a body selects.
 
     Raises: Invalid naming the field.
     """

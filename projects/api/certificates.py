@@ -1,4 +1,4 @@
-"""REST of what hosts are known by: SSH keys, and certificates of the servers of repositories. They are public, no secrets."""
+"""REST API of known SSH host keys and TLS certificates, which are public."""
 
 import base64
 import hashlib
@@ -28,7 +28,7 @@ _COLUMNS = {"server": "serverName", "type": "certType", "subtype": "certSubType"
 
 
 def host_lines() -> list[str]:
-    """Return the known SSH hosts, as lines of a known_hosts file."""
+    """Return the known SSH hosts as lines of a known_hosts file."""
     return [x for x in str(setting(SSH, "")).splitlines() if x.strip()]
 
 
@@ -41,7 +41,7 @@ def host_json(line: str) -> dict[str, str]:
 
 
 def authorities_json(host: str, pem: str) -> list[dict[str, str]]:
-    """Return each certificate that a host is known by: its kind of key and its subject."""
+    """Return the key type and subject of each certificate of a host."""
     return [
         {
             "serverName": host,
@@ -65,7 +65,7 @@ def _kind(certificate: x509.Certificate) -> str:
 
 
 def known_certificates(caller: Caller) -> list[dict[str, str]]:
-    """Return everything that hosts are known by and the caller may see."""
+    """Return the known keys and certificates that the caller may see."""
     shown = [host_json(line) for line in host_lines()]
     for host, pem in sorted(dict(setting(TLS, {})).items()):
         shown += authorities_json(host, pem)
@@ -89,7 +89,7 @@ def _chosen(request: Request, items: Sequence[dict[str, str]]) -> list[dict[str,
 
 
 class Certificates(View):
-    """`/certificates`: what hosts are known by."""
+    """`/certificates`: known host keys and certificates."""
 
     permission = ("certificates", "get")
 
@@ -103,7 +103,11 @@ class Certificates(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Add `{items: [{serverName, certType, certSubType, certData}]}`: SSH keys, or PEM certificates of type https, in base64."""
+        """Add SSH keys or PEM certificates.
+
+        `{items: [{serverName, certType, certSubType, certData}]}`; `certType` is ssh or https,
+        and `certData` is in base64.
+        """
         require(actor(request), "certificates", "create", "*")
         items = body_map(request).get("items")
         if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
@@ -113,7 +117,7 @@ class Certificates(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request) -> Response:
-        """Remove what the filters choose, and return it."""
+        """Remove the entries that the filters select, and return them."""
         caller = actor(request)
         require(caller, "certificates", "delete", "*")
         if not request.query_params.get("hostNamePattern"):
@@ -134,13 +138,13 @@ class Certificates(View):
 
 
 class KnownHosts(View):
-    """`/flotilla/known-hosts` (ours): the same as files have them."""
+    """`/flotilla/known-hosts` (Flotilla only): the same as files."""
 
     permission = ("certificates", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """Return the lines of known SSH hosts and the PEM certificates of each host."""
+        """Return the known_hosts lines, and the PEM certificates of each host."""
         caller = actor(request)
         lines = [
             x
@@ -158,9 +162,10 @@ class KnownHosts(View):
 def add_certificates(
     caller: Caller, items: Sequence[Mapping[str, Any]], *, upsert: bool = False
 ) -> list[dict[str, str]]:
-    """Add what hosts are known by, and return it.
+    """Add known keys and certificates of hosts, and return them.
 
-    Raises: Invalid naming the field, or when a host is known by another one and `upsert` is not given; AccessDenied.
+    Raises: Invalid naming the field, or if a host has another one and `upsert` is not given;
+        AccessDenied.
     """
     require(caller, "certificates", "create", "*")
     if upsert:

@@ -1,4 +1,4 @@
-"""REST of the deployments report (ours): what was deployed, by whom, from which commit, after how much drift."""
+"""REST API of the deployments report (Flotilla only)."""
 
 from typing import Any
 
@@ -15,21 +15,21 @@ from hub.rest.views import View, actor
 
 
 class DeploymentsReport(View):
-    """`/flotilla/audit/reports/deployments`: every operation that ended, with who wrote, approved and began it."""
+    """`/flotilla/audit/reports/deployments`: operations that ended, and the people involved."""
 
     permission = ("audit", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """Return deployments; the filters of the trail choose."""
+        """Return deployments, selected by the filters of the audit log."""
         require(actor(request), "audit", "get", "reports")
         return Response(deployments(request.query_params))
 
 
 def deployments(params: Any) -> dict[str, Any]:
-    """Return the operations that ended, chosen by the filters of the trail.
+    """Return the operations that ended, selected by the filters of the audit log.
 
-    Raises: Invalid for a filter that cannot be read.
+    Raises: Invalid for an invalid filter.
     """
     ended = list(search(params).filter(verb="operation-ended").order_by("pk")[: MOST + 1])
     items = [deployment(event, *_before(event)) for event in ended[:MOST]]
@@ -37,7 +37,7 @@ def deployments(params: Any) -> dict[str, Any]:
 
 
 def _before(event: AuditEvent) -> tuple[AuditEvent | None, list[AuditEvent]]:
-    """Return the event that began an operation, and the confirmations given while it ran."""
+    """Return the audit event that started an operation, and the confirmations during it."""
     same = AuditEvent.objects.filter(kind="application", object=event.object, pk__lt=event.pk)
     began = (
         same.filter(verb__in=["sync", "rollback"], operation=event.operation).order_by("pk").first()

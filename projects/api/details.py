@@ -1,4 +1,4 @@
-"""REST of what stands behind an application: manifests, differences, events, revisions."""
+"""REST API of an application's details: manifests, differences, events, revisions."""
 
 from collections.abc import Callable
 from datetime import UTC
@@ -28,7 +28,7 @@ from projects.sync_windows import windows_of
 
 
 class Manifests(View):
-    """`/applications/{name}/manifests`: what the source gives."""
+    """`/applications/{name}/manifests`: the rendered manifests."""
 
     permission = ("applications", "get")
 
@@ -74,7 +74,7 @@ class Manifests(View):
 
 
 class Diff(View):
-    """`/applications/{name}/diff` (ours): compare a revision without syncing."""
+    """`/applications/{name}/diff` (Flotilla only): compare a revision without syncing."""
 
     permission = ("applications", "get")
 
@@ -106,13 +106,13 @@ class Diff(View):
 
 
 class Events(View):
-    """`/applications/{name}/events`: what happened to the application or one of its resources."""
+    """`/applications/{name}/events`: events of the application or one of its resources."""
 
     permission = ("applications", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
-        """Return Kubernetes events of a resource of the tree, or the application's own."""
+        """Return Kubernetes events of a resource, or the application's own events."""
         application = get_application(request, name)
         params = request.query_params
         if params.get("resourceName") or params.get("resourceUID"):
@@ -164,7 +164,7 @@ def _event_json(application: Application, event: ApplicationEvent) -> dict[str, 
 
 
 def require_permitted(application: Application, source: dict[str, Any]) -> None:
-    """Return if the project permits a source today: what it permitted once is not read any more.
+    """Check that the project still permits a source.
 
     Raises: AccessDenied naming it.
     """
@@ -182,7 +182,7 @@ def _is_git(source: dict[str, Any]) -> bool:
 def source_of(
     request: Request, application: Application, fits: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any] | None:
-    """Return the source that `sourceIndex` names, or the first that fits; of the deployment `versionId` where it is given.
+    """Return the source `sourceIndex`, or the first that matches; of the deployment `versionId`.
 
     Raises: Invalid naming the parameter.
     """
@@ -204,7 +204,7 @@ def source_of(
 
 
 class RevisionMetadata(View):
-    """`/applications/{name}/revisions/{revision}/metadata`: who made a commit, when and why."""
+    """`/applications/{name}/revisions/{revision}/metadata`: metadata of a commit."""
 
     permission = ("applications", "get")
 
@@ -238,7 +238,7 @@ class RevisionMetadata(View):
 
 
 class ChartDetails(View):
-    """`/applications/{name}/revisions/{revision}/chartdetails`: what a chart says of itself."""
+    """`/applications/{name}/revisions/{revision}/chartdetails`: metadata of a chart."""
 
     permission = ("applications", "get")
 
@@ -270,13 +270,13 @@ class ChartDetails(View):
 
 
 class SyncWindows(View):
-    """`/applications/{name}/syncwindows`: when it may be synced."""
+    """`/applications/{name}/syncwindows`: the sync windows of the application."""
 
     permission = ("applications", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
-        """Return the windows, whether a person may sync now, and when that may change."""
+        """Return the windows, whether a manual sync is allowed now, and when that may change."""
         windows = windows_of(get_application(request, name), timezone.now())
         reopens = windows.reopens_at()
         return Response(
@@ -311,6 +311,6 @@ class Links(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
-        """Return the links that are configured: none."""
+        """Return no links, as none can be configured."""
         get_application(request, name)
         return Response({"items": []})

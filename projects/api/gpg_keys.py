@@ -1,4 +1,4 @@
-"""REST of the OpenPGP keys that commits may be signed by."""
+"""REST API of the OpenPGP keys that commits may be signed with."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from projects.triggers import mark_due
 
 
 def key_json(key: Key, *, whole: bool = False) -> dict[str, Any]:
-    """Return a key in Argo CD's shape."""
+    """Return a key in Argo CD's format."""
     found = {
         "keyID": key.key_id,
         "fingerprint": key.fingerprint,
@@ -50,7 +50,7 @@ class Keys(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Add the keys of `{keydata}`; those that are known are skipped."""
+        """Add the keys of `{keydata}`; known keys are skipped."""
         caller = actor(request)
         if not reach(caller, "gpgkeys", "create").allow:
             raise hide(caller, "gpgkeys", "create", "")
@@ -76,7 +76,7 @@ class Keys(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request) -> Response:
-        """Remove the key `keyID`: commits signed by it count no more."""
+        """Remove the key `keyID`: commits signed with it are no longer accepted."""
         caller, name = actor(request), key_name(request.query_params.get("keyID"))
         known = known_keys()
         if name not in known or not is_allowed(caller, "gpgkeys", "get", name):

@@ -1,4 +1,4 @@
-"""The list of applications: what a request chooses, in which order, which page, and how many of each value."""
+"""The list endpoint of applications: filters, order, pages and counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _HEAVY = {
 
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-# Columns that can be empty sort as an empty text, or as never.
+# Empty columns sort as an empty string, or as never.
 _ORDERS: dict[str, Any] = {
     "name": F("name"),
     "namespace": Coalesce("dest_namespace", Value("")),
@@ -56,12 +56,12 @@ class Found:
 
     items: list[dict[str, Any]]
     more: dict[str, Any]
-    """What `metadata` says of the pages after it."""
+    """The `metadata` about the pages after it."""
     facets: dict[str, dict[str, int]] | None
 
 
 def _wanted_columns(fields: str) -> set[str]:
-    """Return the heavy columns that an answer can do without."""
+    """Return the large columns that the response does not need."""
     if not fields or fields.startswith("-"):
         return {"inputs"}
     paths = [
@@ -90,7 +90,7 @@ def _wants_age(fields: str) -> bool:
 
 
 def listed(request: Request, fields: str = "") -> Found:
-    """Return the applications that the query of a request chooses, as JSON.
+    """Return the applications that the query of a request selects, as JSON.
 
     Raises: Invalid naming the parameter.
     """
@@ -115,7 +115,7 @@ def listed(request: Request, fields: str = "") -> Found:
 
 
 def _filtered(request: Request) -> ApplicationQuerySet:
-    """Return what is asked for, but for labels and repositories, which are looked at row by row."""
+    """Return the applications that the filters select, except labels and repositories."""
     params = request.query_params
     query = Listing(actor(request), _chosen(request)).query()
     projects = params.getlist("project") or params.getlist("projects")
@@ -131,7 +131,7 @@ def _filtered(request: Request) -> ApplicationQuerySet:
 
 
 def _called(names: Sequence[str]) -> Q:
-    """Return the condition for applications of these names; `namespace/name` means that one only."""
+    """Return the condition for applications of these names; `namespace/name` is one application."""
     pairs = [
         (namespace, name) for namespace, slash, name in (n.partition("/") for n in names) if slash
     ]
@@ -160,7 +160,7 @@ def _sorted_by(order: Order) -> list[str]:
 
 
 def _beyond(key: Key, order: Order) -> Q:
-    """Return the condition that a row comes after one of a key."""
+    """Return the condition that a row comes after the last one of a page."""
     word = "lt" if order.descending else "gt"
     value: Any = _moment(key[0]) if order.word in ("created", "synced") else str(key[0])
     after_name = Q(**{f"name__{word}": key[1]}) | Q(
@@ -207,7 +207,7 @@ def _fetched(
         query = query.select_related("operation")
     if _wants_age(fields):
         query = query.select_related("cluster")
-    # Labels and repositories are looked at here: only without them the database can stop early.
+    # Labels and repositories are filtered in Python; without them the database can stop early.
     is_plain = not params.get("selector") and not params.get("repo")
     rows = list(query[: limit + 1] if limit and is_plain else query)
     if not is_plain:
@@ -216,7 +216,7 @@ def _fetched(
 
 
 def _fitting(request: Request, rows: Sequence[Application]) -> list[Application]:
-    """Return the rows whose labels and repositories are asked for."""
+    """Return the rows with the requested labels and repositories."""
     fits, url = selector(request.query_params.get("selector", "")), request.query_params.get("repo")
     wanted = folded_url(url) if url else ""
     return [
@@ -232,7 +232,7 @@ def _fitting(request: Request, rows: Sequence[Application]) -> list[Application]
 def _facets(
     request: Request, query: ApplicationQuerySet, wanted: Sequence[str]
 ) -> dict[str, dict[str, int]]:
-    """Return how many of what is chosen, on all pages, have each value."""
+    """Return the number of selected applications on all pages, by value."""
     params = request.query_params
     bases = [query]
     if params.get("selector") or params.get("repo"):

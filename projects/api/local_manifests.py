@@ -1,4 +1,4 @@
-"""REST of an application rendered from files that a client sends instead of Git's."""
+"""REST API to render an application from local files instead of those in git."""
 
 import base64
 import binascii
@@ -36,7 +36,7 @@ _MOST_VALUES = 10_000
 
 
 class LinesParser(BaseParser):
-    """Reads a stream of JSON values, one after the other, as grpc-gateway takes them."""
+    """Parses a stream of concatenated JSON values, as grpc-gateway sends them."""
 
     media_type = "application/json"
 
@@ -52,7 +52,7 @@ class LinesParser(BaseParser):
         for number, text in enumerate(io.BytesIO(read_body(stream, parser_context)), 1):
             if not text.strip():
                 continue
-            # A chunk is one text, however long: what has many values is none, and would take much memory.
+            # A chunk is a single string; a line with many values would need much memory.
             if sum(text.count(mark) for mark in (b"[", b"{", b",")) > _MOST_VALUES:
                 raise Invalid(f"line {number} has more than {_MOST_VALUES} values")
             try:
@@ -63,19 +63,22 @@ class LinesParser(BaseParser):
 
 
 class ManifestsWithFiles(View):
-    """`/applications/manifestsWithFiles`: what an application's source gives with local files."""
+    """`/applications/manifestsWithFiles`: render an application with local files."""
 
     permission = ("applications", "get")
     parser_classes = (LinesParser,)
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Render `{"query": {name, appNamespace, project, checksum, path, sourcePosition}}` with lines of `{"chunk": {"chunk": …}}`.
+        """Render an application with local files.
 
-        The chunks, base64, are one tar.gz of the files; `path` (ours) is the application's folder in it, and
-        `compare=true` (ours) answers with the difference to the cluster too, of what the application has there.
-        Values of Secrets are masked. Who may only read the application gets no charts from elsewhere, no other source
-        and no dry run of what was sent: that needs `override`.
+        The body is `{"query": {name, appNamespace, project, checksum, path, sourcePosition}}`,
+        followed by lines of `{"chunk": {"chunk": …}}`: the parts of one tar.gz in base64.
+        Flotilla only: `path` is the application's folder in it, and `compare=true` adds the
+        difference to the live state.
+
+        Values of Secrets are masked. Without the right `override`, no other charts and sources
+        are loaded, and no dry run is made.
         """
         lines = request.data if isinstance(request.data, list) else []
         query = _query(lines)
@@ -85,7 +88,7 @@ class ManifestsWithFiles(View):
         if project.spec.get("signatureKeys") or project.spec.get("sourceIntegrity"):
             raise Protected("Cannot use local manifests when source integrity is enabled")
         files = _files(archive, query)
-        # What a sync of these files would need: the hub does nothing for others that goes beyond rendering.
+        # The same right as a sync of these files: rendering alone is no lesser permission.
         is_trusted = is_allowed(
             actor(request), "applications", "override", application.rbac_object, application.where
         )
@@ -107,9 +110,9 @@ class ManifestsWithFiles(View):
 
 
 def _query(lines: list[Any]) -> dict[str, Any]:
-    """Return which application a stream is about: all that the access decision reads of it.
+    """Return the application that a stream names, with the fields that access decisions read.
 
-    Raises: Invalid when it names none.
+    Raises: Invalid if it names none.
     """
     first = lines[0].get("query") if lines and isinstance(lines[0], dict) else None
     if not isinstance(first, dict):
@@ -118,7 +121,7 @@ def _query(lines: list[Any]) -> dict[str, Any]:
 
 
 def _archive(lines: list[Any]) -> bytes:
-    """Return the archive of a stream.
+    """Return the archive in a stream.
 
     Raises: Invalid naming what is missing.
     """
@@ -177,9 +180,9 @@ def _rendered(
     *,
     trusted: bool,
 ) -> tuple[sources.Desired, Any]:
-    """Return the manifests with one source's files replaced, and the cluster that they go to.
+    """Return the manifests with one source's files replaced, and the destination cluster.
 
-    Raises: Invalid saying why they cannot be rendered.
+    Raises: Invalid with the reason if they cannot be rendered.
     """
     number = _position(application, query.get("sourcePosition"))
     cluster = find_cluster(application.spec)

@@ -1,4 +1,4 @@
-"""REST of logs: lines of one pod or of all pods below a resource, as they are written."""
+"""REST API of logs: of one pod, or of all pods below a resource."""
 
 import asyncio
 import contextlib
@@ -41,19 +41,19 @@ from projects.specs import find_cluster, project_of
 
 _LOG_QUEUE = 1000
 _LONGEST_LINE = 256 * 1024
-"""Bytes of a log line; the rest of a longer one is left out."""
-# How often a stream asks whether its reader may go on.
+"""The maximum length of a log line; the rest is cut off."""
+# How often the right to read is checked during a stream.
 CHECK_SECONDS = 3.0
 
 
 class Logs(View):
-    """`/applications/{name}/logs` and `/applications/{name}/pods/{pod}/logs`: what containers wrote."""
+    """`/applications/{name}/logs` and `/applications/{name}/pods/{pod}/logs`: container logs."""
 
     permission = ("logs", "get")
 
     @extend_schema(responses=OpenApiTypes.STR)
     def get(self, request: Request, name: str, pod: str = "") -> Any:
-        """Stream log lines, of one pod or of all pods below a resource."""
+        """Stream log lines of one pod or of all pods below a resource."""
         application = get_application(request, name)
         require(
             actor(request),
@@ -107,9 +107,9 @@ class Logs(View):
 def _still_allowed(
     application: Application, pods: list[tuple[str, str]], token: str
 ) -> Callable[[], bool]:
-    """Return what asks anew whether the reader of a stream may go on.
+    """Return a function that checks again whether the reader of a stream may continue.
 
-    The application may have gone to another project or cluster meanwhile, or its project been narrowed.
+    The application may have moved to another project or cluster, or its project may have changed.
     """
 
     def ask() -> bool:
@@ -142,7 +142,7 @@ class _Filter:
     until: str = ""
 
     def is_before(self, at: str) -> bool:
-        """Return whether a line of a moment is old enough; times without a moment are."""
+        """Return whether a line is old enough; lines without a timestamp are."""
         return not self.until or not at or at.rstrip("Z") <= self.until.rstrip("Z")
 
     def __call__(self, line: str) -> bool:
@@ -153,7 +153,7 @@ class _Filter:
 
 
 def _moment(text: str, field: str) -> str:
-    """Return a time as logs have it; it may be given in seconds since 1970.
+    """Return a time in the format of logs; it may be given in seconds since 1970.
 
     Raises: Invalid naming the parameter.
     """
@@ -181,7 +181,7 @@ def _log_query(request: Request) -> dict[str, str]:
 
 
 class _Pod(NamedTuple):
-    """A pod whose log is asked for."""
+    """A pod whose logs are requested."""
 
     namespace: str
     name: str
@@ -241,7 +241,7 @@ def _descends(node: Node, roots: set[str], by_uid: dict[str, Node]) -> bool:
 
 
 class _Source:
-    """The lines of one pod, read by a thread of its own."""
+    """The lines of one pod, read by its own thread."""
 
     def __init__(self, pod: _Pod) -> None:
         self.pod, self.place = pod.name, pod
@@ -251,9 +251,9 @@ class _Source:
 
 
 class _Reading:
-    """The logs of several pods while a client reads them.
+    """The logs of several pods during one request.
 
-    Shapes: `connections` are that of the reader, which opens the logs, and the hub's own.
+    Shapes: `connections` are the reader's, which opens the logs, and the hub's own.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class _Reading:
             putting.close()
             if not self._loop.is_closed():
                 raise
-            self._stopped.set()  # the hub has stopped while this thread read on
+            self._stopped.set()  # the hub stopped while this thread was reading
 
     def _read(self, source: _Source) -> None:
         def opened() -> None:
@@ -294,16 +294,16 @@ class _Reading:
             self._put(source, None)
 
     def next(self) -> tuple[str, str] | None:
-        """Return the pod and text of the next line, None while there is none."""
+        """Return the pod and text of the next line, None if there is none yet."""
         return _next(self._sources, in_order=self._in_order)
 
     @property
     def is_done(self) -> bool:
-        """Whether every pod has said everything."""
+        """Whether all pods have ended."""
         return all(s.is_done for s in self._sources)
 
     async def wait(self) -> None:
-        """Return when there may be a line, or after a while."""
+        """Return when there may be a line, or after a timeout."""
         self._some.clear()
         waited_for = [s for s in self._sources if s.head is None and not s.is_done]
         if all(s.lines.empty() for s in waited_for):
@@ -312,7 +312,7 @@ class _Reading:
                     await self._some.wait()
 
     def stop(self) -> None:
-        """Have the threads end."""
+        """Stop the threads."""
         self._stopped.set()
 
 
@@ -351,9 +351,9 @@ async def _log_lines(
 
 
 def _next(sources: list[_Source], *, in_order: bool) -> tuple[str, str] | None:
-    """Return the pod and text of the next line, None while there is none.
+    """Return the pod and text of the next line, None if there is none yet.
 
-    With `in_order` the oldest of all pods, which is known once each has one; else what came first.
+    With `in_order` it is the oldest line of all pods, so each pod must have one; else the first.
     """
     for source in sources:
         if source.head is None and not source.is_done and not source.lines.empty():
@@ -387,17 +387,15 @@ def _log_item(
 
 
 def require_same(own: Connection, pod: _Pod) -> None:
-    """Return if a pod whose log is open is the one that was permitted.
+    """Check that the pod whose log was opened is the one that was permitted.
 
-    A log is asked for by name, and somebody else's pod may have taken it since. A uid never comes back: who has it
-    now had it when the log was opened.
+    Logs are requested by name, so a pod of someone else may have replaced it. A uid is never
+    reused: if it is unchanged now, it was when the log was opened.
     Raises: RetryLater.
     """
     found = own.get(PODS, pod.namespace, pod.name)
     if found is None or found["metadata"].get("uid") != pod.uid:
-        raise RetryLater(
-            "PodReplaced", f"pod {pod.name} is another than a moment ago: ask for its log again"
-        )
+        raise RetryLater("PodReplaced", f"pod {pod.name} was replaced: request its logs again")
 
 
 def _read_log(

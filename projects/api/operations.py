@@ -1,4 +1,4 @@
-"""REST of operations: sync, roll back, terminate, confirm."""
+"""REST API of operations: sync, roll back, terminate, confirm."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -49,7 +49,7 @@ class Sync(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
-        """Start a sync to a revision, resolved before it is stored."""
+        """Start a sync; its revision is resolved before it is stored."""
         check_windows(get_application(request, name, "get"))
         application = get_application(request, name, "sync")
         body = body_map(request)
@@ -59,9 +59,9 @@ class Sync(View):
 
 
 def begin_sync(account: Caller, application: Application, body: dict[str, Any]) -> None:
-    """Start a sync that somebody who may asks for; the revision is resolved before it is stored.
+    """Start a sync for a caller who may sync; the revision is resolved before it is stored.
 
-    Raises: Precondition, Protected or Invalid saying why it cannot run.
+    Raises: Precondition, Protected or Invalid with the reason why it cannot run.
     """
     check_shape(body, SYNC, "")
     if body.get("manifests"):
@@ -112,7 +112,7 @@ def _refuse_unproved(application: Application) -> None:
 
 
 def require_override(caller: Caller, application: Application) -> None:
-    """Return if a caller may deploy something else than what the application names."""
+    """Check that a caller may deploy something other than the spec's revision."""
     require(
         caller,
         "applications",
@@ -124,23 +124,23 @@ def require_override(caller: Caller, application: Application) -> None:
 
 
 def check_windows(application: Application) -> None:
-    """Return if the windows of the project let a person sync now.
+    """Check that the project's sync windows allow a manual sync now.
 
-    Raises: AccessDenied with Argo CD's sentence.
+    Raises: AccessDenied with Argo CD's message.
     """
     if not windows_of(application, timezone.now()).can_sync(manual=True):
         raise AccessDenied("cannot sync: blocked by sync window")
 
 
 def may_sync(caller: Caller, application: Application) -> bool:
-    """Return whether a caller may make what runs as they ask: who may not is shown no more than is there already."""
+    """Return whether a caller may sync: otherwise nothing beyond the current state is shown."""
     return is_allowed(caller, "applications", "sync", application.rbac_object, application.where)
 
 
 def sources_at(application: Application, body: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the sources of a sync with the revisions that the request names.
 
-    Raises: Protected when automated sync is on and another revision is asked for.
+    Raises: Protected if automated sync is on and another revision is requested.
     """
     wanted = application.sources
     asked = body.get("revisions") or ([body["revision"]] if body.get("revision") else [])
@@ -172,7 +172,7 @@ def sources_at(application: Application, body: dict[str, Any]) -> list[dict[str,
 def resolved(
     application: Application, wanted: list[dict[str, Any]], body: dict[str, Any]
 ) -> list[str]:
-    """Return the exact revisions of a sync."""
+    """Return the resolved revisions of a sync."""
     if body.get("manifests"):
         return list(application.revisions)
     return [sources.resolve(s, application.project, force=True) for s in wanted]
@@ -205,14 +205,15 @@ def begin(
     caller: Caller,
     rollback: bool = False,
 ) -> Operation:
-    """Start an operation that somebody asks for.
+    """Start an operation for a caller.
 
-    Raises: Precondition when another one is running.
+    Raises: Precondition if another operation is running.
     """
     _check_selection(application, operation["sync"], revisions)
     try:
         with transaction.atomic():
-            # The spec's own sources are what automated sync compares with; a chosen revision is part of the revisions.
+            # Automated sync compares with the sources of the spec, so the chosen revision is kept
+            # apart.
             kept = (
                 application.sources
                 if [s.get("repoURL") for s in wanted]
@@ -236,9 +237,9 @@ def begin(
 def _check_selection(
     application: Application, sync: Mapping[str, Any], revisions: Sequence[str]
 ) -> None:
-    """Return if the entries select something, as far as it is known without a render.
+    """Check that the entries select a resource, as far as this is known without rendering.
 
-    Raises: Invalid; RuleError naming a pattern that cannot be used, or too many entries.
+    Raises: Invalid; RuleError naming an invalid pattern, or if there are too many entries.
     """
     entries = sync.get("resources") or []
     check_count(entries, "resources")
@@ -246,7 +247,7 @@ def _check_selection(
         if not isinstance(entry, dict) or not entry.get("kind") or not entry.get("name"):
             raise Invalid("resources: each entry needs group, kind and name")
         for field in ("group", "kind", "name", "namespace"):
-            # One that excludes and cannot be read would exclude nothing.
+            # An invalid entry that excludes would exclude nothing.
             check(str(entry.get(field) or ""), f"resources[{number}].{field}")
     check_patterns(entries, "resources")
     is_known = list(revisions) == application.revisions and application.sync_status != "Unknown"
@@ -265,7 +266,7 @@ class Rollback(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
-        """Roll back to `id`, the last one before the current when 0 or absent."""
+        """Roll back to `id`; if it is 0 or absent, to the entry before the current one."""
         enforced = setting("enforce_rollback", default=False) is True
         application = get_application(request, name, "rollback" if enforced else "sync")
         body = body_map(request)
@@ -310,7 +311,7 @@ def _history_entry(application: Application, number_: Any) -> Revision:
 
 
 class OperationView(View):
-    """`/applications/{name}/operation`: end what runs."""
+    """`/applications/{name}/operation`: terminate the running operation."""
 
     permission = ("applications", "sync")
 
@@ -326,13 +327,13 @@ class OperationView(View):
 
 
 class ConfirmDeletion(View):
-    """`/applications/{name}/confirm-deletion`: say yes to what the deletion guard holds."""
+    """`/applications/{name}/confirm-deletion`: confirm deletions that the guard holds back."""
 
     permission = ("applications", "delete")
 
     @extend_schema(request=None, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
-        """Approve the deletions that wait."""
+        """Confirm the pending deletions."""
         application = get_application(request, name, "delete")
         stamp = timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         annotations = {**application.annotations, "argocd.argoproj.io/deletion-approved": stamp}
@@ -356,13 +357,13 @@ class ConfirmDeletion(View):
 
 
 class Plan(View):
-    """`/flotilla/applications/{name}/operation` (ours): the plan of the last operation, step by step."""
+    """`/flotilla/applications/{name}/operation` (Flotilla only): its steps."""
 
     permission = ("applications", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
-        """Return the steps in the order in which they run, with the state of each."""
+        """Return the steps in the order of execution, with their state."""
         application = get_application(request, name)
         operation = application.operation
         if operation is None:

@@ -1,4 +1,4 @@
-"""REST of projects."""
+"""REST API of projects."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ from projects.specs import global_projects, project_of_or_none
 
 
 def get_project(request: Request, name: str, action: str = "get") -> Project:
-    """Return a project if the caller may do `action` to it; absent and forbidden look the same."""
+    """Return a project on which the caller may do `action`; absent and forbidden look the same."""
     caller = actor(request)
     found = Project.objects.filter(name=name).first()
     if found is None or not is_allowed(caller, "projects", "get", name):
@@ -118,7 +118,7 @@ class OneProject(View):
 
 
 class Detailed(View):
-    """`/projects/{name}/detailed`: the project with its own repositories and clusters, without credentials."""
+    """`/projects/{name}/detailed`: a project with its repositories and clusters, no credentials."""
 
     permission = ("projects", "get")
 
@@ -144,7 +144,7 @@ class Detailed(View):
 
 
 class GlobalProjects(View):
-    """`/projects/{name}/globalprojects`: the projects whose limits hold here too."""
+    """`/projects/{name}/globalprojects`: the projects whose rules are added to it."""
 
     permission = ("projects", "get")
 
@@ -170,7 +170,7 @@ class SyncWindows(View):
 
 
 def _tokens_changed(project: Project) -> None:
-    """Let streams know that the status of a project, which lists tokens, is another."""
+    """Publish that the status of a project, which lists tokens, has changed."""
     with transaction.atomic():
         project.lock()
         Project.objects.filter(pk=project.pk).update(resource_version=next_version())
@@ -178,13 +178,13 @@ def _tokens_changed(project: Project) -> None:
 
 
 class RoleTokens(View):
-    """`/projects/{project}/roles/{role}/token`: make a token."""
+    """`/projects/{project}/roles/{role}/token`: create a token."""
 
     permission = ("projects", "update")
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str, role: str) -> Response:
-        """Return a new token of a role: `{expiresIn, id, description}`; it is shown this once."""
+        """Return a new token of a role: `{expiresIn, id, description}`; it is shown only once."""
         project = get_project(request, name, "update")
         body = body_map(request)
         must_agree(name, body.get("project"), "project")
@@ -210,7 +210,7 @@ class RoleToken(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, name: str, role: str, issued: str) -> Response:
-        """Revoke the token with `id`, or the one that was issued at a moment."""
+        """Revoke the token with `id`, or the one issued at `iat`."""
         project = get_project(request, name, "update")
         rows = ApiToken.objects.filter(project=name, role=role)
         if request.query_params.get("id"):
@@ -226,7 +226,7 @@ class RoleToken(View):
 
 
 class Empty(View):
-    """Parts of a project that this hub has none of: links, events."""
+    """Parts of a project that are not supported: links, events."""
 
     permission = ("projects", "get")
 

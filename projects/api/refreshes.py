@@ -1,4 +1,4 @@
-"""Refreshes that a caller asks for: of which kind, and the wait for them."""
+"""Refreshes that a request asks for: their kind, and waiting for them."""
 
 import time
 from typing import Any
@@ -11,15 +11,16 @@ from projects.refresh import refresh
 from projects.specs import application_named
 
 LIMIT_SECONDS = 60
-# A hard refresh renders anew, in the seconds of the application's project.
+# A hard refresh renders again, which is charged to the application's project.
 HARD_REFRESHES = (20, 1 / 30)
 _HARD = Rates(*HARD_REFRESHES)
 
 
 def refresh_kind(caller: Caller, application: Application, asked: Any) -> str:
-    """Return the kind of a refresh, `hard` or `normal`; who may not sync the application has a few hard ones.
+    """Return the kind of a refresh, `hard` or `normal`.
 
-    Raises: RetryLater where they were too many.
+    A caller who may not sync the application has a limited number of hard refreshes.
+    Raises: RetryLater if there were too many.
     """
     if asked != "hard":
         return "normal"
@@ -30,15 +31,16 @@ def refresh_kind(caller: Caller, application: Application, asked: Any) -> str:
     if not may_sync and not _HARD.take(person, time.monotonic()):
         raise RetryLater(
             "TooManyHardRefreshes",
-            "who may not sync an application has a hard refresh every 30 s: try again later, or take refresh=normal",
+            "a hard refresh without the right to sync is limited to one every 30 s: "
+            "try again later, or use refresh=normal",
         )
     return "hard"
 
 
 def wait_for_refresh(application: Application) -> Application:
-    """Return the application after the refresh that was asked for; does the work itself if no worker has begun.
+    """Return the application after its refresh, which runs here if no worker has begun it.
 
-    Raises: RetryLater when it takes longer than a minute.
+    Raises: RetryLater if it takes longer than a minute.
     """
     deadline = time.monotonic() + LIMIT_SECONDS
     refresh(application.pk)

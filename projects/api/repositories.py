@@ -1,4 +1,4 @@
-"""REST of repositories and credential templates; credentials go in and never come out."""
+"""REST API of repositories and credential templates; credentials are never returned."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -101,7 +101,7 @@ def repository_json(repository: Repository) -> dict[str, Any]:
 
 
 def check_connection(url: str, kind: str, credentials: Mapping[str, Any]) -> str:
-    """Return an empty text when a repository answers, else what is wrong."""
+    """Return why a repository cannot be read, empty if it can."""
     try:
         if kind == "git":
             git.fetch_refs(url, credentials)
@@ -113,7 +113,7 @@ def check_connection(url: str, kind: str, credentials: Mapping[str, Any]) -> str
 
 
 def _touched(url: str) -> None:
-    """Look again at everything that reads a repository whose credentials changed."""
+    """Refresh all that reads a repository whose credentials changed."""
     key = normal_url(url)
     rows = GitRemote.objects.filter(Q(url__iexact=key) | Q(url__istartswith=f"{key} "))
     RenderFailure.objects.all().delete()
@@ -129,7 +129,7 @@ class Repositories(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """List repositories with their connection state; with `forceRefresh` each is asked first."""
+        """List repositories with their connection state; `forceRefresh` tests each first."""
         caller = actor(request)
         query = Repository.objects.order_by("url")
         if request.query_params.get("repo"):
@@ -145,7 +145,7 @@ class Repositories(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Connect a repository: it is asked first."""
+        """Connect a repository, after a test of the connection."""
         account = actor(request)
         _require_create(account, asked(request), "repo")
         body = body_map(request)
@@ -180,7 +180,7 @@ class Repositories(View):
 
 
 def _require_create(caller: Caller, given: Mapping[str, Any], field: str) -> None:
-    """Return if a caller may create what a body describes: before its URL is looked at."""
+    """Check that a caller may create the repository in a body, before its URL is used."""
     url, project = text_at(given, field), text_at(given, "project")
     require(caller, "repositories", "create", f"{project}/{url}" if project else url, project)
 
@@ -193,10 +193,10 @@ def _inherited(url: str, secret: Mapping[str, Any]) -> dict[str, Any]:
 def _require_way(
     caller: Caller, url: str, secret: Mapping[str, Any], options: Mapping[str, Any]
 ) -> None:
-    """Return if a caller may say which way the credentials travel that a repository is asked with.
+    """Check that a caller may set the connection options of a repository without credentials.
 
-    Without credentials of its own it is asked with what the hub has for its URL: through a proxy of the caller's, or
-    unchecked, they would be the caller's.
+    The hub then uses its own credentials for the URL: a proxy or a disabled check of certificates
+    would disclose them to the caller.
     Raises: AccessDenied naming the fields.
     """
     named = [field for field in WAY if options.get(field)]
@@ -206,8 +206,9 @@ def _require_way(
     lender = owner.rbac_object if owner and owner.credentials else template.url if template else url
     if not is_allowed(caller, "repositories", "update", lender):
         raise AccessDenied(
-            f"{', '.join(named)}: the repository has no credentials of its own, and those that the hub has for "
-            "its URL go no other way; give it credentials, or ask for repositories, update on those"
+            f"{', '.join(named)}: the repository has no credentials of its own, and the hub's "
+            "credentials for its URL are not sent that way; give it credentials, or ask for "
+            "repositories, update on those"
         )
 
 
@@ -235,12 +236,12 @@ _WRITTEN = (
 def save_repository(
     existing: Repository | None, body: Mapping[str, Any], url: str, who: str, *, asked: bool = False
 ) -> Repository:
-    """Store a repository; only one that was asked and answered is known to be connected."""
+    """Store a repository; it counts as connected only if the test succeeded."""
     secret, options = _split(body)
     with transaction.atomic():
         row = existing or Repository(url=url, project=str(body.get("project") or ""))
         if not row.lock() and existing is not None:
-            raise NotFound(f"repository {url} was removed meanwhile: add it anew")
+            raise NotFound(f"repository {url} was removed meanwhile: connect it again")
         _touched(url)
         row.kind, row.name = _kind({**body, "repo": url}), str(body.get("name") or "")
         row.credentials, row.options = secret, options
@@ -271,7 +272,7 @@ def _named(request: Request, url: str, action: str) -> Repository:
 
 
 def _require_read(request: Request, url: str) -> None:
-    """Return if the caller may read a repository, with the credentials of the project that it names."""
+    """Check that the caller may read a repository, with the credentials of the given project."""
     project = request.query_params.get("appProject", "")
     require(actor(request), "repositories", "get", f"{project}/{url}" if project else url, project)
     if project:
@@ -279,7 +280,7 @@ def _require_read(request: Request, url: str) -> None:
 
 
 def _require_permitted(project: str, url: str) -> None:
-    # A right over all repositories of a project is none over what the project does not permit.
+    # A right to all repositories of a project does not include those that it does not permit.
     rules = project_of_or_none(project)
     if rules is None or not permits_source(rules.spec, url):
         raise AccessDenied(
@@ -288,7 +289,7 @@ def _require_permitted(project: str, url: str) -> None:
 
 
 def _ask_again(row: Repository) -> None:
-    """Ask a repository with its credentials, and keep what it said."""
+    """Test a repository with its credentials, and store the result."""
     problem = check_connection(row.url, row.kind, credentials_for(row.url, row.project))
     word = "Failed" if problem else "Successful"
     with transaction.atomic():
@@ -312,7 +313,7 @@ class OneRepository(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, repo: str) -> Response:
-        """Return a repository; with `forceRefresh` ask it first."""
+        """Return a repository; with `forceRefresh` it is tested first."""
         row = _named(request, repo, "get")
         if flag(request, "forceRefresh"):
             _ask_again(row)
@@ -333,7 +334,7 @@ class OneRepository(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, repo: str) -> Response:
-        """Disconnect a repository; applications that need its credentials show it."""
+        """Disconnect a repository."""
         row = _named(request, repo, "delete")
         with transaction.atomic():
             row.lock()
@@ -359,16 +360,16 @@ class ValidateRepository(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, repo: str) -> Response:
-        """Ask the repository with the given credentials."""
+        """Test the repository with the given credentials."""
         body = request.data if isinstance(request.data, dict) else {}
         try_out(actor(request), {**request.query_params.dict(), **body, "repo": repo})
         return Response({})
 
 
 def try_out(caller: Caller, given: Mapping[str, Any]) -> None:
-    """Ask a repository with given credentials; nothing is stored.
+    """Test a repository with the given credentials; nothing is stored.
 
-    Raises: Invalid saying why it does not answer; AccessDenied.
+    Raises: Invalid with the reason if it does not answer; AccessDenied.
     """
     _require_create(caller, given, "repo")
     url = check_repository_url(given.get("repo"))
@@ -400,7 +401,7 @@ class Refs(View):
 
 
 class AppsOf(View):
-    """`/repositories/{repo}/apps`: folders that hold an application, with the tool that renders each."""
+    """`/repositories/{repo}/apps`: folders with an application, and the tool that renders each."""
 
     permission = ("repositories", "get")
 
@@ -463,13 +464,13 @@ class OCITags(View):
 
 
 class AppDetails(View):
-    """`/repositories/{repo}/appdetails`: what a source is, and its parameters."""
+    """`/repositories/{repo}/appdetails`: the type of a source and its parameters."""
 
     permission = ("applications", "get")
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, repo: str) -> Response:
-        """Return the type of a source; of a chart its value files and values."""
+        """Return the type of a source; for a chart also its value files and values."""
         project = text_at(asked(request), "appProject") or "default"
         require_details(actor(request), project, text_at(asked(request), "appName"), repo)
         source = inner_map(body_map(request), "source")
@@ -498,7 +499,7 @@ class AppDetails(View):
 
 
 def require_details(caller: Caller, project: str, name: str, url: str) -> None:
-    """Return if a caller may look into a source: of its own application, or of one that it may create."""
+    """Check that a caller may read a source: of an existing application, or of a new one."""
     found = (
         Application.objects.select_related("cluster")
         .filter(namespace=settings.NAMESPACE, name=name)
@@ -509,7 +510,7 @@ def require_details(caller: Caller, project: str, name: str, url: str) -> None:
     else:
         named, where, action = f"{project}/{name or '*'}", None, "create"
     if not is_allowed(caller, "applications", action, named, where):
-        # The same for an application that is there and one that is not.
+        # The answer must not disclose whether the application exists.
         raise hide(caller, "applications", "get", named, project)
     _require_permitted(project, url)
 
@@ -542,7 +543,7 @@ class Templates(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Create a template, or replace it with `upsert`."""
+        """Create a template; `upsert` replaces an existing one."""
         require(actor(request), "repositories", "create", text_at(asked(request), "url"))
         body = body_map(request)
         url = check_repository_url(body.get("url"))

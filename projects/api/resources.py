@@ -1,4 +1,4 @@
-"""REST of the resources of an application: tree, diff, live manifests, patches, actions, logs."""
+"""REST API of an application's resources: tree, diff, live manifests, patches."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ from projects.specs import check_reason, find_cluster, project_of
 
 
 def tree(application: Application) -> dict[str, Any]:
-    """Return the resource tree in Argo CD's shape."""
+    """Return the resource tree in Argo CD's format."""
     try:
         cluster = find_cluster(application.spec)
     except Stalled:
@@ -62,7 +62,7 @@ def tree(application: Application) -> dict[str, Any]:
             entry.get("group", ""), entry["kind"], entry.get("namespace", ""), entry["name"]
         )
         if key in reached.held:
-            # It is there, and another application's: its name is all that is said of it.
+            # It exists and another application manages it: only its name is disclosed.
             result.append(node_json(Node(key, entry.get("version", ""), uid="")))
         elif key not in seen and not entry.get("hook"):
             result.append(missing_json(key, entry.get("version", "")))
@@ -111,13 +111,13 @@ class ResourceTree(View):
 
 
 class ManagedResources(View):
-    """`/applications/{name}/managed-resources`: desired, live and predicted state of each resource."""
+    """`/applications/{name}/managed-resources`: desired, live and predicted state of resources."""
 
     permission = ("applications", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
-        """Return the states as JSON texts; values of Secrets are masked; hooks are left out."""
+        """Return the states as JSON strings, without hooks and with masked Secrets."""
         application, params = get_application(request, name), request.query_params
         narrow = not may_sync(actor(request), application)
         asked = {f: params.get(f, "") for f in ("group", "kind", "namespace", "name")}
@@ -128,7 +128,7 @@ class ManagedResources(View):
             "dryRun": True,
         }
         if flag(request, "serverSideDiff"):
-            # A dry run of what Git has, as whom the project says: who may not sync may not have it tried.
+            # This is a dry run with the project's service account, which needs the right to sync.
             require(
                 actor(request),
                 "applications",
@@ -145,7 +145,7 @@ class ManagedResources(View):
 
 
 def with_server_side_diff(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Return annotations that ask for a comparison by dry runs of the API server."""
+    """Return annotations that request server-side dry runs."""
     name = "argocd.argoproj.io/compare-options"
     words = [w.strip() for w in str(annotations.get(name) or "").split(",") if w.strip()]
     kept = [w for w in words if w.partition("=")[0] != "ServerSideDiff"]
@@ -159,10 +159,10 @@ def managed_items(
     *,
     narrow: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return desired, live and predicted states as JSON texts; empty words of `asked` fit everything.
+    """Return desired, live and predicted states as JSON; empty values of `asked` match all.
 
-    Shapes: `other` names other revisions than the application's (ours), as the body of a sync does; `narrow` as
-    `comparison` has it.
+    Shapes: `other` are other revisions than the application's, as in the body of a sync; `narrow`
+        as in `comparison`.
     """
     project, cluster = (
         project_of(application.project),
@@ -185,7 +185,7 @@ def managed_items(
 def compared_items(
     compared: Compared, asked: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """Return desired, live and predicted states as JSON texts; hooks are left out, Secrets masked."""
+    """Return desired, live and predicted states as JSON strings, without hooks, Secrets masked."""
     items = []
     for pair in compared.pairs:
         key = pair.key
@@ -232,7 +232,7 @@ def _text(manifest: Manifest | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One resource of an application's tree, found and permitted."""
+    """A resource of an application's tree, found and permitted."""
 
     application: Application
     project: Project
@@ -244,7 +244,7 @@ class Place:
 
     @property
     def connection(self) -> Connection:
-        """The connection to the cluster, as whom the project says."""
+        """The connection to the cluster, as the project's service account."""
         return connection_for(self.application, self.project, self.cluster)
 
     def kind(self) -> Kind:
@@ -259,12 +259,12 @@ class Place:
     def get(self) -> Manifest:
         """Return the live resource.
 
-        Raises: NotFound; AccessDenied when it is another application's by now.
+        Raises: NotFound; AccessDenied if another application manages it by now.
         """
         found = self._fetch()
         if found is None:
             raise NotFound(f"{self.key} does not exist in cluster {self.cluster.name}")
-        # The store may be behind: what the cluster shows now decides.
+        # The store may be behind, so the live resource decides.
         other = self.reach.others(found) if self._is_replaced(found) else ""
         if other:
             raise held_by(other, self.key)
@@ -285,12 +285,12 @@ class Place:
 
 
 def held_by(instance: str, key: ResourceKey) -> AccessDenied:
-    """Return the error for a resource that Git names and another application has."""
-    return AccessDenied(f"{key} is managed by application {instance}: look at it there")
+    """Return the error for a resource that another application manages."""
+    return AccessDenied(f"{key} is managed by application {instance}: open it there")
 
 
 def translated(refused: Refused) -> Exception:
-    """Return the API's error for one of a cluster."""
+    """Return the API error for an error of the cluster."""
     if refused.status == 404:
         return NotFound(refused.message)
     if refused.status == 409:
@@ -308,9 +308,10 @@ _VERBS = {"update": "patch", "delete": "delete-resource"}
 def place(
     request: Request, name: str, action: str, named: Mapping[str, str] | None = None
 ) -> Place:
-    """Return the resource that a request names, if it belongs to the application and the project permits it.
+    """Return the resource of a request, if the application has it and the project permits it.
 
-    Raises: Invalid when it is no part of the application's tree; AccessDenied when the project forbids its kind.
+    Raises: Invalid if it is not in the application's tree; AccessDenied if the project forbids
+        its kind.
     """
     params = named if named is not None else request.query_params.dict()
     application = get_application(request, name, "get")
@@ -339,7 +340,7 @@ def place(
 def named_key(params: Mapping[str, str]) -> ResourceKey:
     """Return the resource that parameters name.
 
-    Rules are about `action/group/kind/namespace/name`: a part with a slash would be read as two.
+    RBAC rules have the form `action/group/kind/namespace/name`, so no part may contain a slash.
     Raises: Invalid naming the parameter.
     """
     for field in ("group", "kind", "namespace", "resourceName"):
@@ -397,7 +398,8 @@ class ResourceView(View):
         kind = request.query_params.get("patchType") or MERGE
         if kind not in (MERGE, JSON_PATCH, "application/strategic-merge-patch+json"):
             raise Invalid(
-                f"patchType must be {MERGE}, {JSON_PATCH} or application/strategic-merge-patch+json, not {kind!r}"
+                f"patchType must be {MERGE}, {JSON_PATCH} or "
+                f"application/strategic-merge-patch+json, not {kind!r}"
             )
         try:
             parsed = orjson.loads(text) if isinstance(text, str) else text
@@ -443,9 +445,9 @@ class ResourceView(View):
 
 
 def bound(patch: Any, kind: str, seen: Manifest) -> Any:
-    """Return a patch that the API server makes to the very object that was looked at, and to no other of its name.
+    """Return a patch that only applies to the resource that was read.
 
-    Between the look and the patch somebody else's may have taken the name.
+    Another resource of the same name may have replaced it since.
     """
     uid = seen["metadata"].get("uid")
     if kind == JSON_PATCH:
@@ -458,7 +460,7 @@ def bound(patch: Any, kind: str, seen: Manifest) -> Any:
 
 
 def _guard(where: Place, *, confirmed: bool) -> Manifest:
-    """Return what may be deleted, as it is now."""
+    """Return the live resource, if the deletion guard allows to delete it."""
     manifest = where.get()
     option = resource_options(manifest, {}).value("Delete")
     budget = budget_from((where.project.spec.get("flotilla") or {}).get("deletion"))
@@ -476,9 +478,9 @@ def _guard(where: Place, *, confirmed: bool) -> Manifest:
 
 
 def change_resource(where: Place, who: str, change: resource_changes.Change, call: Any) -> Manifest:
-    """Change a live resource by `call(connection, kind)`, its intent and its outcome recorded, and look at the application.
+    """Change a live resource by `call(connection, kind)`, with audit events, and refresh.
 
-    Raises: the API's error for what the cluster answers, without the content of a Secret.
+    Raises: the API's error for the cluster's answer, without the content of a Secret.
     """
     if where.cluster.is_home and in_cluster.is_ours(where.key.group, where.key.kind):
         raise Invalid(f"{where.key.kind} is served by this hub: use its own API")
@@ -519,18 +521,18 @@ def resource_events(
 
 
 def _escaped(value: str) -> str:
-    """Return a value as a field selector has it."""
+    """Return a value in the syntax of a field selector."""
     return value.replace("\\", r"\\").replace(",", r"\,").replace("=", r"\=")
 
 
 class ServerSideDiff(View):
-    """`/applications/{name}/server-side-diff`: what the API server would make of given manifests."""
+    """`/applications/{name}/server-side-diff`: the dry run of given manifests."""
 
     permission = ("applications", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
-        """Return the dry run of each target manifest, for resources of this application only; Secrets masked."""
+        """Return the dry run of each target manifest of the application, Secrets masked."""
         application = get_application(request, name)
         items = []
         for text in request.query_params.getlist("targetManifests"):

@@ -1,4 +1,4 @@
-"""REST of the settings that administrators change while the hub runs (ours)."""
+"""REST API of the settings that administrators change at run time (Flotilla only)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ from projects.setting_checks import CHECKS
 from projects.triggers import mark_due
 
 _NO_LOOK = ("notices", "anonymous", "password_pattern")
-"""Settings that change nothing about what applications should be."""
+"""Settings that do not affect comparisons."""
 
 
 class SettingView(View):
@@ -37,7 +37,7 @@ class SettingView(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request, name: str) -> Response:
-        """Replace the value: `{value}`; every application is looked at again."""
+        """Replace the value: `{value}`; every application is refreshed."""
         account = actor(request)
         require(account, "settings", "update", name)
         check, _default = _known(name)

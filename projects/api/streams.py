@@ -1,4 +1,4 @@
-"""Streams: what changes, as it changes; newline-delimited JSON or server-sent events."""
+"""Streams of changes: newline-delimited JSON or server-sent events."""
 
 import asyncio
 import contextlib
@@ -28,14 +28,14 @@ from projects.manifests import application_json
 from projects.models import Application
 from projects.visibility import visible
 
-# A right that was taken away ends a stream within this time.
+# A stream ends within this time after its right is revoked.
 POLL_SECONDS = 4.0
 GATHER_SECONDS = 0.05
 
 
 @dataclass
 class Filter:
-    """Which objects a stream is about."""
+    """The filters of a stream."""
 
     name: str = ""
     namespace: str = ""
@@ -45,7 +45,7 @@ class Filter:
     labels: Callable[[Any], bool] | None = None
 
     def fits(self, manifest: dict[str, Any], project: str) -> bool:
-        """Return whether an object is one of them."""
+        """Return whether an object matches the filters."""
         metadata = manifest["metadata"]
         return (
             self.name in ("", metadata["name"])
@@ -71,7 +71,7 @@ def _sources(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def asked(request: Request, *namespace: str) -> tuple[Filter, int | None]:
-    """Return what a request for a stream chooses, and the version that its client knows.
+    """Return the filters of a stream, and the version that its client has.
 
     Shapes: `namespace` are the names of the parameter.
     """
@@ -88,7 +88,7 @@ def asked(request: Request, *namespace: str) -> tuple[Filter, int | None]:
 
 
 class Waiter:
-    """Wakes when something was published, and now and then by itself."""
+    """Wakes when something was published, and at regular intervals."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -110,12 +110,12 @@ class Waiter:
         self._event.clear()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Unsubscribe."""
         self._end()
 
 
 def stream_caller(token: str) -> Caller | None:
-    """Return who a stream speaks to, asked anew before every answer."""
+    """Return the caller of a stream, loaded again before every message."""
     look_again()
     if not token:
         return ANONYMOUS if setting("anonymous", default=False) is True else None
@@ -126,13 +126,13 @@ def stream_caller(token: str) -> Caller | None:
 
 
 class ApplicationStream(View):
-    """`/stream/applications`: every change of the applications that the caller may see."""
+    """`/stream/applications`: changes of the applications that the caller may see."""
 
     permission = ("applications", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Stream changes; first all applications, unless `resourceVersion` says what is known."""
+        """Stream changes; without `resourceVersion` all applications come first."""
         chosen, start = asked(request, "appNamespace")
         from hub.auth.requests import token_of
 
@@ -148,7 +148,7 @@ class ApplicationStream(View):
 
 
 def streaming(lines: AsyncIterator[bytes], *, events: bool) -> StreamingHttpResponse:
-    """Return the answer that sends lines as they come."""
+    """Return the response that streams the lines."""
     answer = StreamingHttpResponse(
         lines, content_type="text/event-stream" if events else "application/json"
     )
@@ -200,7 +200,7 @@ def _shown(kind: str, manifest: dict[str, Any], fields: str) -> Any:
 
 
 def rows_since(version: int, token: str) -> list[tuple[dict[str, Any], str, int]]:
-    """Return (object, project, version) of the applications that changed and the caller may see."""
+    """Return (object, project, version) of the changed applications that the caller may see."""
     caller = stream_caller(token)
     if caller is None:
         return []
@@ -216,7 +216,7 @@ def rows_since(version: int, token: str) -> list[tuple[dict[str, Any], str, int]
 
 
 def _known(version: int) -> set[tuple[str, str]]:
-    # What existed when that version was current: for a resumed stream its changes are modifications.
+    # Applications that existed at the client's version are modified, others added.
     return set(
         Application.objects.filter(resource_version__lte=version).values_list("namespace", "name")
     )
@@ -225,7 +225,7 @@ def _known(version: int) -> set[tuple[str, str]]:
 def applications_since(
     version: int, token: str
 ) -> list[tuple[str, dict[str, Any], str, int]] | None:
-    """Return what changed since a version and the caller may see; None when it may no longer ask."""
+    """Return the changes since a version that the caller may see; None if access was revoked."""
     caller = stream_caller(token)
     if caller is None:
         return None
@@ -240,7 +240,7 @@ def applications_since(
 
 
 class TreeStream(View):
-    """`/stream/applications/{name}/resource-tree`: the tree, again whenever it changes."""
+    """`/stream/applications/{name}/resource-tree`: the tree, at each change."""
 
     permission = ("applications", "get")
 

@@ -1,4 +1,7 @@
-"""Paths of Argo CD's API for what this hub has none of: they answer as Argo CD does when the feature is off."""
+"""Endpoints of Argo CD's features that are not supported.
+
+They answer as Argo CD does when the feature is off.
+"""
 
 from django.http import HttpRequest, HttpResponse
 from drf_spectacular.types import OpenApiTypes
@@ -43,7 +46,7 @@ class Plugins(View):
 
 
 class Hydrator(View):
-    """`/write-repositories` and `/write-repocreds`: credentials of a source hydrator, which is off."""
+    """`/write-repositories` and `/write-repocreds`: credentials of the source hydrator."""
 
     permission = ("repositories", "signed-in")
 
@@ -54,22 +57,22 @@ class Hydrator(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, rest: str = "") -> Response:
-        """Say that it is off."""
+        """Refuse: the feature is off."""
         return self._off(request, rest)
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, rest: str = "") -> Response:
-        """Say that it is off."""
+        """Refuse: the feature is off."""
         return self._off(request, rest)
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request, rest: str = "") -> Response:
-        """Say that it is off."""
+        """Refuse: the feature is off."""
         return self._off(request, rest)
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, rest: str = "") -> Response:
-        """Say that it is off."""
+        """Refuse: the feature is off."""
         return self._off(request, rest)
 
 
@@ -80,13 +83,13 @@ class ResourceLinks(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
-        """Return no links, of a resource that is there."""
+        """Return no links for an existing resource."""
         place(request, name, "get")
         return Response({"items": []})
 
 
 class OCIMetadata(View):
-    """`/applications/{name}/revisions/{revision}/ocimetadata`: what an OCI artifact says of itself."""
+    """`/applications/{name}/revisions/{revision}/ocimetadata`: metadata of an OCI artifact."""
 
     permission = ("applications", "get")
 
@@ -119,7 +122,7 @@ class OCIMetadata(View):
 
 
 def badge(_request: HttpRequest) -> HttpResponse:
-    """Say that badges are off, as Argo CD does unless they are switched on."""
+    """Return a badge that says that badges are off, as Argo CD does by default."""
     return HttpResponse(
         "404 page not found\n", status=404, content_type="text/plain; charset=utf-8"
     )

@@ -1,4 +1,4 @@
-"""`/api/webhook`: pushes and pull requests, so that a commit or a preview is seen at once."""
+"""`/api/webhook`: pushes and pull request events, which trigger refreshes at once."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ from projects.triggers import push_received, registry_pushed
 from projects.webhook_events import Event, Image, Pulls, Push
 
 MOST_EVENTS = 1000
-"""Of one body: of more branches that moved only this is taken, that some have."""
+"""The maximum number of moved branches read from one body."""
 
 
 def _refused(message: str, status: int = 400) -> JsonResponse:
@@ -32,10 +32,10 @@ def _refused(message: str, status: int = 400) -> JsonResponse:
 
 
 def most_event_bytes(headers: Mapping[str, str]) -> int:
-    """Return how long the body of an event may be, by its headers alone: their names are in lower case.
+    """Return the maximum length of an event's body, by its headers with lower-case names.
 
-    Long ones need a secret of their sender: what proves itself by a header does it here, and who signs the
-    body at least sends a signature.
+    Long bodies need a secret: a sender with a secret header is authenticated here, one that signs
+    bodies must at least send a signature.
     """
     found = CaseInsensitiveMapping(headers)
     try:
@@ -51,7 +51,7 @@ def most_event_bytes(headers: Mapping[str, str]) -> int:
 
 @csrf_exempt
 def webhook(request: HttpRequest) -> JsonResponse:
-    """Take the events of Git hosts; what they name is asked at once, their content is never believed."""
+    """Receive events of git hosts; repositories are polled, and payloads are never trusted."""
     if request.method != "POST":
         return _refused("only POST is taken", 405)
     most = most_event_bytes(request.headers)
@@ -64,19 +64,19 @@ def webhook(request: HttpRequest) -> JsonResponse:
         data = request.read(most + 1)
         if len(data) > most:
             return _refused(too_large(most, signed_in=True), 413)
-        # Nothing of a body is read before it is proved whose it is.
+        # The body is read only after the sender is authenticated.
         _check_signature(sender, request.headers, data)
         body = _object(data)
         host = sender or _registry_of(body, request.headers)
         _take(list(islice(_events(host, request.headers, body), MOST_EVENTS + 1)))
     except Invalid as error:
-        # GitHub's registry wants to hear of a wrong signature by the status.
+        # GitHub's registry expects 401 for a wrong signature.
         return _refused(str(error), 401 if sender == "ghcr" and isinstance(error, _Forged) else 400)
     return JsonResponse({})
 
 
 class _Forged(Invalid):
-    """A signature that is not ours."""
+    """The signature is wrong."""
 
 
 def _object(data: bytes) -> dict[str, Any]:
@@ -87,14 +87,17 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _take(found: list[Event]) -> None:
-    """Wake what the events name; raises Invalid when they name nothing."""
+    """Wake what the events name.
+
+    Raises: Invalid if they name nothing.
+    """
     if not found:
         raise Invalid("Unknown webhook event")
     if any(isinstance(e, Push) and not e.urls for e in found):
         raise Invalid("repository.html_url or repository.clone_url is required")
     pushes = [event for event in found if isinstance(event, Push)]
     if pushes:
-        # Together: one look at the repositories, however many branches the body says have moved.
+        # One query for all, however many branches the body says have moved.
         moved = dict.fromkeys((push.ref, push.commit) for push in pushes)
         others = [("", "")] if len(found) > MOST_EVENTS else []
         push_received({url for push in pushes for url in push.urls}, [*moved, *others])
@@ -106,7 +109,10 @@ def _take(found: list[Event]) -> None:
 
 
 def _sender_of(headers: Mapping[str, str]) -> str:
-    """Return which host sends, empty for a registry; Gitea and Gogs name GitHub's header too, so they come first."""
+    """Return the sending host, empty for a registry.
+
+    Gitea and Gogs also set GitHub's header, so they are checked first.
+    """
     if headers.get("X-GitHub-Event") in ("package", "registry_package"):
         return "ghcr"
     for header, host in (
@@ -124,9 +130,9 @@ def _sender_of(headers: Mapping[str, str]) -> str:
 
 
 def _registry_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> str:
-    """Return which registry sends: these have no header of their own.
+    """Return the sending registry, by its payload, as registries have no header.
 
-    Raises: Invalid, also when the secret of the request is that of another one.
+    Raises: Invalid, also if the request has the secret of another one.
     """
     if isinstance(body.get("event_data"), dict) or str(body.get("type", "")).startswith("harbor."):
         found = "harbor"
@@ -135,7 +141,7 @@ def _registry_of(body: Mapping[str, Any], headers: Mapping[str, str]) -> str:
     else:
         raise Invalid("Unknown webhook event")
     if not _must_equal(_registry_secrets()[found], headers.get("Authorization", "")):
-        raise Invalid(f"events of {found} are taken once HUB_WEBHOOK_{found.upper()}_SECRET is set")
+        raise Invalid(f"events of {found} need the setting HUB_WEBHOOK_{found.upper()}_SECRET")
     return found
 
 
@@ -161,13 +167,12 @@ def _events(host: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> I
 def _registry_secrets() -> dict[str, str]:
     """Return the secrets of registries.
 
-    Raises: Invalid when there is none: nothing but these tells their events from anybody's, so as in
-        Argo CD none are taken without them.
+    Raises: Invalid if there is none: as in Argo CD, registry events are refused without a secret.
     """
     found = {"harbor": settings.WEBHOOK_HARBOR_SECRET, "registry": settings.WEBHOOK_REGISTRY_SECRET}
     if not any(found.values()):
         names = " or ".join(f"HUB_WEBHOOK_{name.upper()}_SECRET" for name in found)
-        raise Invalid(f"events of registries are taken once {names} is set")
+        raise Invalid(f"events of registries need the setting {names}")
     return found
 
 
@@ -178,11 +183,11 @@ _SIGNED_BY = {
     "gogs": ("WEBHOOK_GITEA_SECRET", "X-Gogs-Signature", ""),
     "bitbucket-server": ("WEBHOOK_BITBUCKET_SERVER_SECRET", "X-Hub-Signature", "sha256="),
 }
-"""The setting, the header and its prefix of hosts that sign the body."""
+"""The setting, the header and its prefix, of hosts that sign the body."""
 
 
 def _check_headers(sender: str, headers: Mapping[str, str]) -> bool:
-    """Check what a sender proves itself with before its body is read; return whether it has a secret at all.
+    """Authenticate a sender before its body is read; return whether it has a secret.
 
     Raises: Invalid.
     """
@@ -201,7 +206,7 @@ def _check_headers(sender: str, headers: Mapping[str, str]) -> bool:
         return _must_equal(settings.WEBHOOK_GITLAB_SECRET, headers.get("X-Gitlab-Token", ""))
     if sender == "bitbucket":
         return _must_equal(settings.WEBHOOK_BITBUCKET_UUID, headers.get("X-Hook-UUID", ""))
-    # Each is compared, so that the time does not tell which one fits.
+    # All are compared, so that the time does not disclose which one matches.
     fits = [_is_equal(secret, given) for secret in _registry_secrets().values() if secret]
     if not any(fits):
         raise _Forged(_DOES_NOT_FIT)
@@ -209,8 +214,9 @@ def _check_headers(sender: str, headers: Mapping[str, str]) -> bool:
 
 
 def _check_signature(sender: str, headers: Mapping[str, str], data: bytes) -> None:
-    """Return if a body is signed as its sender signs; without a secret of that host anything is taken, as hints do no harm.
+    """Check the signature of a body; without a secret for the host, any body is accepted.
 
+    An event only triggers a poll, so a forged one does no harm.
     Raises: Invalid.
     """
     if sender in _SIGNED_BY:
@@ -220,11 +226,14 @@ def _check_signature(sender: str, headers: Mapping[str, str], data: bytes) -> No
         _must_equal(f"{prefix}{digest}" if secret else "", headers.get(header, ""))
 
 
-_DOES_NOT_FIT = "Webhook processing failed: the signature does not fit"
+_DOES_NOT_FIT = "Webhook processing failed: the signature does not match"
 
 
 def _must_equal(wanted: str, given: str) -> bool:
-    """Return whether there is something to prove; raises Invalid when it is not proved."""
+    """Return whether there is a secret to compare with.
+
+    Raises: Invalid if the value is wrong.
+    """
     if wanted and not _is_equal(wanted, given):
         raise _Forged(_DOES_NOT_FIT)
     return bool(wanted)

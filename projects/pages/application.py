@@ -1,4 +1,4 @@
-"""The page of one application, and what opens on it: a sync with its plan, a rollback, a deletion."""
+"""The page of one application, with its dialogs: sync, rollback, deletion."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -62,7 +62,7 @@ def found(caller: Caller, namespace: str, name: str) -> Application:
 
 
 def may(caller: Caller, row: Application) -> dict[str, bool]:
-    """Return what the caller may do with an application."""
+    """Return the permissions of the caller on an application."""
     actions = ("sync", "update", "delete", "override")
     return {a: is_allowed(caller, "applications", a, row.rbac_object, row.where) for a in actions}
 
@@ -87,9 +87,10 @@ def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Htt
 
 
 def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]:
-    """Return what the page shows; the list of resources only where it is `whole`: the drawing asks on its own.
+    """Return the context of the page; the resource list only if it is `whole`.
 
-    Thousands of resources are read only for the list, or where the deepest cause may be among them.
+    The tree is loaded separately. Resources are only read for the list, or to find the cause of a
+    failure.
     """
     nodes = tree(row)["nodes"] if whole or row.health_status in ("Degraded", "Progressing") else []
     operation = row.operation
@@ -191,7 +192,8 @@ def _wait(caller: Caller, row: Application) -> dict[str, Any] | None:
     found_ |= {"confirm": confirms, "again": again if again and again > timezone.now() else None}
     if confirms:
         said = who_can(enforcer(), "applications", "delete", row.rbac_object)
-        # Whoever sees the application may know which roles to ask; names of people are for who reads roles.
+        # Everyone who sees the application may know which roles can confirm; names need more
+        # rights.
         names = [s for s in said["subjects"] if s.startswith(("role:", "proj:"))]
         people = (
             [a["username"] for a in said["accounts"]]
@@ -205,7 +207,7 @@ def _wait(caller: Caller, row: Application) -> dict[str, Any] | None:
 @require_GET
 @signed_in
 def drawing(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Return the resources as a drawing needs them, as JSON."""
+    """Return the resources for the drawing, as JSON."""
     del request
     row = found(caller, namespace, name)
     body = orjson.dumps(graph(tree(row), {key_of(r): r for r in row.resources}))
@@ -215,7 +217,7 @@ def drawing(request: HttpRequest, caller: Caller, namespace: str, name: str) -> 
 @require_GET
 @signed_in
 def why(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Return what the cluster's events say of the resource that a cause is about."""
+    """Return what the cluster's events say about the resource of a cause."""
     row = found(caller, namespace, name)
     node = worst_below(tree(row)["nodes"], request.GET.get("key", ""))
     if node is None:
@@ -243,7 +245,7 @@ def why(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Http
 
 
 def _windows(row: Application) -> str:
-    """Return a sentence when the project's windows hold a sync back."""
+    """Return a sentence if sync windows block a sync."""
     windows = windows_of(row, timezone.now())
     if not windows.assigned or windows.can_sync(manual=True):
         return ""
@@ -253,7 +255,7 @@ def _windows(row: Application) -> str:
 
 
 def _phases(operation: Any) -> list[dict[str, Any]]:
-    """Return the phases of an operation with their waves: how many of each are done."""
+    """Return the phases and waves of an operation, with the number of finished steps."""
     result: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
     for step in operation.steps:
         result.setdefault(step["phase"], {}).setdefault(int(step["wave"]), []).append(step)
@@ -281,7 +283,7 @@ def _phases(operation: Any) -> list[dict[str, Any]]:
 @require_GET
 @signed_in
 def sync_dialog(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Ask how to sync, beside what it would do."""
+    """Show the sync dialog with its options and plan."""
     row = found(caller, namespace, name)
     policy = row.sync_policy
     options = [str(o) for o in policy.get("syncOptions") or []]
@@ -325,7 +327,7 @@ OPTIONS = (
 @require_GET
 @signed_in
 def sync_plan(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Show the steps of a sync in the order in which they would run; nothing is changed."""
+    """Show the steps of a sync in the order of execution, without running it."""
     row = found(caller, namespace, name)
     asked = request.GET
     try:
@@ -361,16 +363,16 @@ def sync_plan(request: HttpRequest, caller: Caller, namespace: str, name: str) -
 def compare_at(
     row: Application, revision: str, *, narrow: bool = False
 ) -> tuple[Compared, list[str]]:
-    """Return an application compared at a revision, that of its spec unless given, and the exact revisions.
+    """Compare an application at a revision, by default of its spec; also return the commits.
 
-    Raises: Stalled, RetryLater or Invalid with what stands in the way.
+    Raises: Stalled, RetryLater or Invalid with the reason why it cannot be compared.
     """
     problems = spec_problems(row)
     if problems:
         raise Invalid("; ".join(problems))
     wanted = sources_at(row, {"revision": revision, "dryRun": True})
     project, cluster = project_of(row.project), find_cluster(row.spec)
-    # What the last look resolved is what a sync without a revision takes.
+    # A sync without a revision takes the revision of the last refresh.
     revisions = (
         row.revisions
         if not revision and len(row.revisions) == len(wanted) and row.pk
@@ -441,7 +443,7 @@ def _shown_step(step: Step, compared: Compared, *, prune: bool) -> dict[str, Any
 
 
 def key_text(key: ResourceKey) -> str:
-    """Return what a page calls a resource."""
+    """Return the id of a resource on the page."""
     return f"{key.group}/{key.kind}/{key.namespace}/{key.name}"
 
 
@@ -450,7 +452,7 @@ def key_text(key: ResourceKey) -> str:
 def rollback_dialog(
     request: HttpRequest, caller: Caller, namespace: str, name: str, number: int
 ) -> HttpResponse:
-    """Show an entry of the history, and what going back to it would change."""
+    """Show an entry of the history, and what a rollback to it would change."""
     row = found(caller, namespace, name)
     entry = row.history.filter(number=number).first()
     if entry is None:
@@ -476,7 +478,7 @@ def rollback_dialog(
 @require_GET
 @signed_in
 def delete_dialog(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Ask what a deletion takes along."""
+    """Show the deletion dialog with what the deletion includes."""
     row = found(caller, namespace, name)
     kinds: dict[str, int] = {}
     for entry in row.resources:

@@ -1,4 +1,4 @@
-"""Write an application by its fields or as YAML: checked, its source looked into, its effect shown before it is saved."""
+"""The form and YAML editor of an application, with a check and a preview before saving."""
 
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -52,7 +52,7 @@ _WRONG = (Invalid, Stalled, RetryLater, EngineError, NotFound, AccessDenied)
 @require_GET
 @signed_in
 def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = "") -> HttpResponse:
-    """Write a new application, or change one; REST takes what is written."""
+    """Show the editor of a new or existing application; it is saved by the REST API."""
     row = found(caller, namespace, name) if name else None
     text, spec = TEMPLATE, {}
     if row is not None:
@@ -91,7 +91,7 @@ def edit(request: HttpRequest, caller: Caller, namespace: str = "", name: str = 
 
 
 def _choices(caller: Caller) -> dict[str, Any]:
-    """Return what the form offers: projects where the caller may create, clusters and repositories that they may see."""
+    """Return the choices of the form: the projects, clusters and repositories of the caller."""
     projects = [
         p.name
         for p in Project.objects.order_by("name")
@@ -119,7 +119,7 @@ def _text(body: Any) -> str:
 @require_POST
 @signed_in
 def compose(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Return the manifest with what the fields say: what they do not name stays as it is written."""
+    """Return the manifest with the values of the fields; all else stays as it is."""
     del caller
     text = request.POST.get("text", "")[:MOST_TEXT]
     fields = {k: [str(v)[:50_000] for v in request.POST.getlist(k)[:500]] for k in request.POST}
@@ -135,7 +135,7 @@ def compose(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _draft(body: Any) -> tuple[applications.Wanted, Application | None]:
-    """Return what is wanted, and the application that it would replace."""
+    """Return the edited application, and the existing one that it would replace."""
     wanted = applications.wanted_from(body)
     row = (
         Application.objects.filter(namespace=wanted.namespace, name=wanted.name)
@@ -148,7 +148,7 @@ def _draft(body: Any) -> tuple[applications.Wanted, Application | None]:
 @require_POST
 @signed_in
 def check(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Say whether what is written could be saved by the caller, and what it changes of the spec."""
+    """Report whether the caller could save the text, and what it changes in the spec."""
     try:
         body = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
         wanted, row = _draft(body)
@@ -170,8 +170,9 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
     )
     call = "POST /api/v1/applications?upsert=true&validate=true"
     if row is not None:
-        # The manifest says which version it was read at: what somebody else saved since is not written over.
-        call = f"PUT /api/v1/applications/{quote(row.name)}?{urlencode({'appNamespace': row.namespace, 'validate': 'true'})}"
+        # The manifest has the version that was loaded, so a change by others is not overwritten.
+        query = urlencode({"appNamespace": row.namespace, "validate": "true"})
+        call = f"PUT /api/v1/applications/{quote(row.name)}?{query}"
     return render(
         request,
         "applications/checked.html",
@@ -188,7 +189,7 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _parts(side: Application | applications.Wanted) -> dict[str, Any]:
-    """Return what a person writes of an application."""
+    """Return the fields of an application that a person edits."""
     metadata = {
         "labels": side.labels,
         "annotations": side.annotations,
@@ -269,7 +270,7 @@ def effect(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _drafted(wanted: applications.Wanted, row: Application | None) -> Application:
-    """Return the application as it would be, not stored."""
+    """Return the application as it would be after saving."""
     draft = Application(namespace=wanted.namespace, name=wanted.name)
     if row is not None:
         draft = Application.objects.get(pk=row.pk)
@@ -292,7 +293,7 @@ def _lines(pair: Any, budget: Budget) -> list[Line]:
 @require_POST
 @signed_in
 def detect(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Say what a source is, and offer the fields of its tool; branches and folders to choose from."""
+    """Show the type of a source, with fields of its tool, branches and folders to select."""
     try:
         body = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
         index = parse_digits(request.POST.get("index", "")) or 0
@@ -355,7 +356,7 @@ def _looked(caller: Caller, project: str, name: str, source: dict[str, Any]) -> 
 
 
 def _folders(recorder: Recorder) -> list[str]:
-    """Return the folders that hold an application."""
+    """Return the folders that contain an application."""
     found_ = {
         n.rpartition("/")[0]
         for n in recorder.walk("")

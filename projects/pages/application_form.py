@@ -1,4 +1,4 @@
-"""Fields of a form and the manifest of an application: one from the other. Values in, values out."""
+"""Convert between form fields and the manifest of an application; pure functions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ Fields = Mapping[str, Sequence[str]]
 
 
 def source_at(spec: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """Return one of the sources, empty when there is none such."""
+    """Return one of the sources, empty if it does not exist."""
     if isinstance(spec.get("sources"), list):
         listed = spec["sources"]
         found = listed[index] if 0 <= index < len(listed) else {}
@@ -19,10 +19,10 @@ def source_at(spec: Mapping[str, Any], index: int) -> dict[str, Any]:
 
 
 def manifest_from(body: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """Return a manifest with what a form says; what the form has no field for stays as it is.
+    """Return a manifest with the values of a form; all other fields stay.
 
-    Shapes: only fields that are present count, so that a part of the form changes its part of the manifest;
-        `part` names the parts: general, source, helm, kustomize, directory, policy.
+    Shapes: `part` names the parts of the form that are present: general, source, helm, kustomize,
+        directory, policy. Other parts of the manifest do not change.
     """
     parts = set(fields.get("part") or ())
     metadata = dict(body.get("metadata") or {})
@@ -136,7 +136,7 @@ def _policy(policy: dict[str, Any], fields: Fields) -> dict[str, Any]:
 
 
 def put(target: dict[str, Any], name: str, value: Any) -> None:
-    """Set a field, or take it out when there is nothing to say."""
+    """Set a field, or remove it if the value is empty."""
     if value:
         target[name] = value
     else:
@@ -149,7 +149,7 @@ def one(fields: Fields, name: str) -> str:
 
 
 def many(fields: Fields, name: str) -> list[str]:
-    """Return the texts of a field that has several."""
+    """Return the values of a field that has several."""
     return [v.strip() for v in fields.get(name) or [] if v.strip()]
 
 

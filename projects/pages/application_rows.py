@@ -1,4 +1,4 @@
-"""What one application shows in a list: the same for the page and for what is pushed to it."""
+"""The row of an application in a list, as rendered on the page and in live updates."""
 
 import functools
 import time
@@ -31,7 +31,7 @@ class Row:
     revision: str
     subject: str
     activity: str
-    """What runs or waits now."""
+    """The running or waiting operation."""
     tone: str
     started_by: str
     parts: list[tuple[str, float, float]]
@@ -39,23 +39,23 @@ class Row:
 
     @property
     def url(self) -> str:
-        """Where its page is."""
+        """The URL of its page."""
         return f"/applications/{self.application.namespace}/{self.application.name}"
 
     @property
     def key(self) -> str:
-        """What the page calls its row."""
+        """The id of its row on the page."""
         return f"a{self.application.pk}"
 
 
 def subject_of(project: str, url: str, commit: str) -> str:
-    """Return the first line of a commit's message, empty when it is not known here or not the project's to read."""
+    """Return the first line of a commit's message, empty if it is unknown or not permitted."""
     if not git.is_commit(commit) or not may_read(project, url):
         return ""
     try:
         return _subject(key_of(url, project), commit)
     except (Stalled, RetryLater, OSError):
-        # Another process may have the repository; what is not known is not remembered.
+        # Another process may have the clone, so a missing commit is not cached.
         return ""
 
 
@@ -91,7 +91,7 @@ def first_url(sources: Sequence[Mapping[str, Any]]) -> str:
 
 
 def row_of(application: Application) -> Row:
-    """Return what a list shows of an application."""
+    """Return the row of an application."""
     known = as_of_now(application)
     revision = application.revisions[0] if application.revisions else ""
     url = first_url(application.sources)
@@ -147,7 +147,7 @@ def _parts(application: Application) -> list[tuple[str, float, float]]:
 
 
 def _why(application: Application) -> str:
-    """Return one sentence for what is not green, empty when nothing is known."""
+    """Return one sentence about the first problem, empty if there is none."""
     if application.health_status == "Degraded":
         for entry in application.resources:
             health = entry.get("health") or {}
@@ -159,7 +159,7 @@ def _why(application: Application) -> str:
 
 
 def render_row(row: Row, **context: Any) -> str:
-    """Return the cells of a row as HTML; who looks changes nothing in them."""
+    """Return the cells of a row as HTML, which do not depend on the reader."""
     return render_to_string("applications/cells.html", {"row": row, **context})
 
 

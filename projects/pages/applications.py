@@ -22,7 +22,7 @@ _PAGE = "applications"
 @require_GET
 @signed_in
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show the applications that the address asks for."""
+    """Show the applications that the URL selects."""
     wanted = chosen(request.GET)
     listing = Listing(caller, wanted)
     version = current_version()
@@ -70,7 +70,7 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _tokens(request: HttpRequest, wanted: Chosen) -> Any:
-    """Yield each filter with the address that leaves it out."""
+    """Yield each active filter with the URL without it."""
     for name, values in wanted.facets.items():
         yield (
             f"{name}: {', '.join(values[:3])}"
@@ -116,7 +116,7 @@ def _views(caller: Caller, request: HttpRequest) -> list[dict[str, Any]]:
 @require_POST
 @signed_in
 def save_view(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Keep the present filters under a name, for oneself or for all."""
+    """Store the current filters as a named view, for oneself or for all."""
     query, name = request.POST.get("query", "")[:2000], request.POST.get("name", "").strip()[:100]
     if name and caller.account is not None:
         values = {k: v for k, v in QueryDict(query).lists() if k != "page"}
@@ -132,7 +132,7 @@ def save_view(request: HttpRequest, caller: Caller) -> HttpResponse:
 @require_POST
 @signed_in
 def remove_view(request: HttpRequest, caller: Caller, number: int) -> HttpResponse:
-    """Forget one of the own views."""
+    """Delete one of the caller's views."""
     del request
     SavedView.objects.filter(pk=number, owner=caller.account, page=_PAGE).delete()
     return HttpResponseRedirect("/applications")
@@ -141,7 +141,7 @@ def remove_view(request: HttpRequest, caller: Caller, number: int) -> HttpRespon
 @require_POST
 @signed_in
 def favourite(request: HttpRequest, caller: Caller, number: int) -> HttpResponse:
-    """Make an application a favourite, or no more; answer with its button."""
+    """Add or remove a favourite, and return its button."""
     found = visible(caller).filter(pk=number).first()
     if found is None or caller.account is None:
         return HttpResponse(status=404)

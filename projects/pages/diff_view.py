@@ -1,4 +1,4 @@
-"""Differences of manifests as people read them: unified, or side by side, with the changed words marked. Values in, values out."""
+"""Unified and side-by-side diffs of manifests, with changed words marked; pure functions."""
 
 import re
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 LONGEST = 600
 """Lines up to this length are compared word by word."""
 MOST_LINES = 4_000
-"""A difference ends with the change that reaches so many lines, and says so."""
+"""A diff ends after this many lines, and says so."""
 MOST_OF_A_SIDE = MOST_LINES // 2
-"""Lines of each side of one change that are shown."""
+"""Lines of each side of a change that are shown."""
 
 Parts = tuple[tuple[str, bool], ...]
-"""(text, whether it changed) of a line."""
+"""(text, whether it changed): a part of a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a difference."""
+    """A line of a diff."""
 
     kind: str
     """same, add, del or fold."""
@@ -38,7 +38,7 @@ class Line:
 
 
 def as_yaml(value: Any) -> str:
-    """Return a manifest as people read it, without what only the API server needs."""
+    """Return a manifest as YAML, without fields that only the API server needs."""
     if value is None:
         return ""
     shown = value
@@ -102,7 +102,7 @@ def _whole(text: str) -> Parts:
 
 
 def _words(old: str, new: str, budget: Budget) -> tuple[Parts, Parts]:
-    """Return both lines in parts, the changed ones marked; nothing is when hardly anything stayed."""
+    """Return both lines in parts with changes marked; nothing is marked if almost all changed."""
     whole = _whole(old), _whole(new)
     if len(old) + len(new) > 2 * LONGEST or budget.left <= 0:
         return whole
@@ -122,7 +122,7 @@ def _words(old: str, new: str, budget: Budget) -> tuple[Parts, Parts]:
 
 
 def beside(lines: Sequence[Line]) -> list[tuple[Line | None, Line | None]]:
-    """Return a difference as pairs: what was at the left, what will be at the right."""
+    """Return a diff as pairs of (old, new) lines."""
     pairs: list[tuple[Line | None, Line | None]] = []
     old: list[Line] = []
     new: list[Line] = []

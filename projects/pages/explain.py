@@ -1,4 +1,4 @@
-"""Why an application is not green: the first failing cause in one sentence, and what to do. Values in, values out."""
+"""Why an application is not healthy or not synced: the first cause, and what to do."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,27 +9,29 @@ from projects.pages.resource_tree import key_of, worst_below
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One sentence, where it comes from, and the next step."""
+    """The cause in one sentence, its origin, and the next step."""
 
     lead: str
     text: str
     tone: str = "bad"
     key: str = ""
-    """The resource it is about, group/kind/namespace/name."""
+    """The resource, as group/kind/namespace/name."""
     advice: str = ""
     ask: bool = False
-    """Whether the cluster's events may say more."""
+    """Whether the cluster's events may tell more."""
 
     @property
     def tab(self) -> str:
-        """What the panel of its resource shows first."""
+        """The tab of the resource panel to open first."""
         return {"bad": "events", "drift": "diff"}.get(self.tone, "summary")
 
 
 _ADVICE = {
-    "ComparisonError": "Nothing that runs is touched. Mend the source, or look again once it answers.",
+    "ComparisonError": "Live resources are unchanged. Fix the source, or refresh once it answers.",
     "InvalidSpecError": "Edit the application, or ask for the project to permit it.",
-    "SyncError": "Automated sync waits until the commit or the spec changes; a sync by hand tries again.",
+    "SyncError": (
+        "Automated sync waits until the commit or the spec changes; a manual sync retries now."
+    ),
     "DeletionError": "Mend what holds the deletion, or remove its finalizer.",
 }
 
@@ -39,10 +41,11 @@ def explain(
     operation: Mapping[str, Any] | None,
     nodes: Sequence[Mapping[str, Any]] = (),
 ) -> Cause | None:
-    """Return the first cause of what is not green, None when all is well.
+    """Return the first cause of a problem, None if all is well.
 
-    Shapes: `application` has health, sync, health_message, conditions and resources as the status has them;
-        `operation` has phase, message and steps; `nodes` are those of the resource tree, as Argo CD's.
+    Shapes: `application` has health, sync, health_message, conditions and resources as in its
+        status; `operation` has phase, message and steps; `nodes` are those of Argo CD's resource
+        tree.
     """
     for condition in application["conditions"]:
         if str(condition["type"]).endswith("Error"):
@@ -94,7 +97,7 @@ def explain(
 
 
 def _waiting(application: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> Cause | None:
-    """Return what is not done yet, or stands still on purpose."""
+    """Return what is still in progress, or suspended."""
     coming = _first(application["resources"], "Progressing")
     if coming is not None:
         said = str((coming.get("health") or {}).get("message") or "its cluster is at work").rstrip(
@@ -128,7 +131,7 @@ def _waiting(application: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]])
 
 
 def _below(nodes: Sequence[Mapping[str, Any]], key: str) -> str:
-    """Return what the deepest broken resource below one says, as a sentence."""
+    """Return the message of the deepest failing resource below one, as a sentence."""
     found = worst_below(nodes, key)
     if found is None or key_of(found) == key:
         return ""

@@ -1,4 +1,4 @@
-"""Fields of a form and the spec of a project: one from the other. Values in, values out."""
+"""Convert between form fields and the spec of a project; pure functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ Fields = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A list of objects, or of texts, as rows of a form."""
+    """A list of objects or strings as rows of a form."""
 
     name: str
     title: str
     hint: str
     columns: tuple[tuple[str, str], ...]
-    """(field, placeholder); one column without a field name is a list of texts."""
+    """(field, placeholder); a single column without a field name is a list of strings."""
 
 
 _KINDS = (("group", "group, empty for core"), ("kind", "kind"))
@@ -33,7 +33,7 @@ TABLES = (
     Table(
         "destinations",
         "Destinations",
-        "Cluster by server or by name, and its namespaces; ! takes out again.",
+        "Cluster by server or by name, and its namespaces; ! excludes.",
         (("server", "server"), ("name", "or name"), ("namespace", "namespace")),
     ),
     Table(
@@ -79,7 +79,7 @@ _ORPHANS = Table(
 
 
 def tables(spec: Mapping[str, Any]) -> list[tuple[Table, list[list[tuple[str, str, str]]]]]:
-    """Return the tables with their rows of (field of the form, placeholder, value)."""
+    """Return the tables with their rows of (form field, placeholder, value)."""
     ignored = (spec.get("orphanedResources") or {}).get("ignore") or []
     sources = [(t, spec.get(t.name) or []) for t in TABLES] + [(_ORPHANS, ignored)]
     return [(table, [_cells(table, entry) for entry in entries]) for table, entries in sources]
@@ -93,7 +93,7 @@ def _cells(table: Table, entry: Any) -> list[tuple[str, str, str]]:
 
 
 def blank(table: Table) -> list[tuple[str, str, str]]:
-    """Return the cells of a row that is added."""
+    """Return the cells of a new row."""
     return [(f"{table.name}.{field}", hint, "") for field, hint in table.columns]
 
 
@@ -160,12 +160,12 @@ def _rows(table: Table, fields: Fields) -> list[Any]:
 
 
 def rules_of(role: Mapping[str, Any]) -> list[Rule]:
-    """Return the rules of a project's role, those that can be read."""
+    """Return the valid rules of a project's role."""
     return list(parse("\n".join(str(p) for p in role.get("policies") or [])).rules)
 
 
 def role_from(project: str, before: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """Return a role of a project with what a form says of it; policies as Argo CD writes them."""
+    """Return a role of a project with the values of a form; rules in Argo CD's format."""
     name = _one(fields, "name")
     columns = [
         [v.strip() for v in fields.get(f"policy.{f}") or []]
@@ -193,7 +193,7 @@ def role_from(project: str, before: Mapping[str, Any], fields: Fields) -> dict[s
 
 
 def window_from(before: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """Return a sync window with what a form says of it."""
+    """Return a sync window with the values of a form."""
     window = {k: v for k, v in before.items() if k not in _WINDOW}
     for name in ("kind", "schedule", "duration", "timeZone", "description"):
         _put(window, name, _one(fields, name))

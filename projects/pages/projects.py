@@ -1,4 +1,4 @@
-"""Pages of projects: what each permits, who may do what in it, when it may be synced."""
+"""Pages of projects: their limits, roles, permissions and sync windows."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -61,13 +61,20 @@ from projects.visibility import visible
 DAYS, HOUR = 7, 12.0
 PROJECT_RESOURCES = ("applications", "applicationsets", "logs", "exec", "repositories", "clusters")
 _ASKED = ("get", "create", "update", "delete", "sync", "override", "action/apps/Deployment/restart")
-TEMPLATE = 'apiVersion: argoproj.io/v1alpha1\nkind: AppProject\nmetadata:\n  name: ""\nspec:\n  sourceRepos: []\n  destinations: []\n'
+TEMPLATE = """apiVersion: argoproj.io/v1alpha1
+kind: AppProject
+metadata:
+  name: ""
+spec:
+  sourceRepos: []
+  destinations: []
+"""
 
 
 @require_GET
 @signed_in
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show the projects that the caller may see, with what runs in each."""
+    """Show the projects that the caller may see, with the health of their applications."""
     version = current_version()
     rows = [
         p for p in Project.objects.order_by("name") if is_allowed(caller, "projects", "get", p.name)
@@ -119,7 +126,7 @@ def found(caller: Caller, name: str, action: str = "get") -> Project:
 @require_GET
 @signed_in
 def page(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    """Show a project: limits, roles, windows, and who may do what in it."""
+    """Show a project: limits, roles, windows, and who may do what."""
     version = current_version()
     row = found(caller, name)
     now = timezone.now()
@@ -180,7 +187,7 @@ def _misshapen(row: Project) -> list[Problem]:
 
 
 def calendar(windows: list[Any], now: datetime) -> dict[str, Any]:
-    """Return the windows as bars over the coming week: x and width in a drawing, 12 for each hour."""
+    """Return the windows of the coming week as bars: x and width, 12 units per hour."""
     start = now.astimezone(timezone.get_default_timezone()).replace(
         hour=0, minute=0, second=0, microsecond=0
     )
@@ -218,7 +225,7 @@ def _x(at: datetime, start: datetime) -> float:
 
 
 def _asked(request: HttpRequest, caller: Caller, project: str) -> dict[str, Any]:
-    """Return the answers to what the page was asked: who can, and why somebody may."""
+    """Return the answers to the questions on the page: who may do something, and why."""
     ask = {
         n: request.GET.get(n, "").strip()[:300] for n in ("action", "resource", "object", "subject")
     }
@@ -244,7 +251,7 @@ def _asked(request: HttpRequest, caller: Caller, project: str) -> dict[str, Any]
 
 @signed_in
 def edit(request: HttpRequest, caller: Caller, name: str = "") -> HttpResponse:
-    """Write a project: its fields beside its manifest; REST takes what is written."""
+    """Show the editor of a project: fields and manifest; it is saved by the REST API."""
     row = found(caller, name) if name else None
     text = TEMPLATE
     if row is not None:
@@ -299,7 +306,7 @@ def _text(body: Any) -> str:
 @require_POST
 @signed_in
 def compose(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Return the manifest with what the fields say: what they do not name stays as it is written."""
+    """Return the manifest with the values of the fields; all else stays as it is."""
     del caller
     fields = {k: [str(v)[:2000] for v in request.POST.getlist(k)[:500]] for k in request.POST}
     text = request.POST.get("text", "")[:500_000]
@@ -308,7 +315,7 @@ def compose(request: HttpRequest, caller: Caller) -> HttpResponse:
     except Invalid:
         body = None
     if not isinstance(body, dict) or not isinstance(body.get("spec") or {}, dict):
-        # What cannot be read is the person's to mend: fields must not write over it.
+        # An invalid text is for the person to fix: the fields must not overwrite it.
         return render(request, "projects/manifest.html", {"text": text})
     spec = spec_from(body.get("spec") or {}, fields)
     metadata = body.get("metadata") if isinstance(body.get("metadata"), dict) else {}
@@ -324,7 +331,7 @@ def compose(request: HttpRequest, caller: Caller) -> HttpResponse:
 @require_POST
 @signed_in
 def check(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Say whether a project that is written could be saved by the caller."""
+    """Report whether the caller could save the project."""
     try:
         body = load_yaml(request.POST.get("text", "")[:500_000], "The manifest")
         name, spec, existing = _wanted(caller, body)
@@ -346,9 +353,9 @@ def check(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _wanted(caller: Caller, body: Any) -> tuple[str, dict[str, Any], Project | None]:
-    """Return the name, the spec and the project that is replaced, as far as the caller may write it.
+    """Return the name, the spec and the existing project, if the caller may write it.
 
-    Raises: Invalid with what is wrong, or the right that is missing.
+    Raises: Invalid, AccessDenied.
     """
     if not isinstance(body, dict) or not isinstance(body.get("metadata"), dict):
         raise Invalid("metadata.name is required")
@@ -364,27 +371,27 @@ def _wanted(caller: Caller, body: Any) -> tuple[str, dict[str, Any], Project | N
 
 
 def diff_of(before: Any, after: Any) -> list[Line]:
-    """Return the lines that a change of a spec takes away and adds."""
+    """Return the lines that a change of a spec removes and adds."""
     return diff_lines(before, after, 2)[:300] if before != after else []
 
 
 def _index(text: str, items: list[Any]) -> int | None:
-    """Return the place of an entry, None for a new one.
+    """Return the index of an entry, None for a new one.
 
-    Raises: Invalid when there is none such.
+    Raises: Invalid if it was changed since the page was loaded.
     """
     if text == "":
         return None
     place = parse_digits(text)
     if place is None or place >= len(items):
-        raise Invalid("It is not there any more: somebody else changed the project. Open it again.")
+        raise Invalid("It no longer exists: somebody else changed the project. Open it again.")
     return place
 
 
 @require_GET
 @signed_in
 def role_dialog(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    """Ask for a role of a project: its rules, its groups."""
+    """Show the form of a role: its rules and groups."""
     row = found(caller, name, "update")
     wanted = request.GET.get("role", "")
     role = next((r for r in row.spec.get("roles") or [] if r.get("name") == wanted), None)
@@ -414,7 +421,7 @@ def _rule_cells(project: str, rule: Rule) -> tuple[str, str, str, str, str]:
 
 @posted
 def save_role(request: HttpRequest, caller: Caller, name: str) -> str:
-    """Add, change or remove a role of a project."""
+    """Add, update or remove a role of a project."""
     row = found(caller, name, "update")
     roles = list(row.spec.get("roles") or [])
     wanted = request.POST.get("was", "")
@@ -438,7 +445,7 @@ def save_role(request: HttpRequest, caller: Caller, name: str) -> str:
 @require_GET
 @signed_in
 def window_dialog(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    """Ask for a sync window of a project."""
+    """Show the form of a sync window."""
     row = found(caller, name, "update")
     windows = row.spec.get("syncWindows") or []
     try:
@@ -463,7 +470,7 @@ def _digest(value: Any) -> str:
 
 @posted
 def save_window(request: HttpRequest, caller: Caller, name: str) -> str:
-    """Add, change or remove a sync window of a project."""
+    """Add, update or remove a sync window of a project."""
     row = found(caller, name, "update")
     windows = list(row.spec.get("syncWindows") or [])
     if request.POST.get("digest") != _digest(windows):
@@ -500,7 +507,7 @@ def _change(caller: Caller, row: Project, changes: Mapping[str, Any]) -> None:
 @require_GET
 @signed_in
 def delete_dialog(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    """Ask before a project goes, and say what keeps it."""
+    """Show the deletion dialog of a project, and what prevents its deletion."""
     row = found(caller, name, "delete")
     return render(
         request,
@@ -512,7 +519,7 @@ def delete_dialog(request: HttpRequest, caller: Caller, name: str) -> HttpRespon
 @require_GET
 @signed_in
 def token_dialog(request: HttpRequest, caller: Caller, name: str) -> HttpResponse:
-    """Ask for a token of a role."""
+    """Show the form for a token of a role."""
     row = found(caller, name, "update")
     role = request.GET.get("role", "")
     if role not in [r.get("name") for r in row.spec.get("roles") or []]:

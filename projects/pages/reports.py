@@ -1,4 +1,4 @@
-"""The auditor's reports: what changed, what was deployed, who could do what at a time."""
+"""Audit reports: changes, deployments, and who had access at a time."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ SHOWN = 300
 @require_GET
 @signed_in
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show a report, or send it as a table of values."""
+    """Show a report, or export it as CSV."""
     require(caller, "audit", "get", "reports")
     kind = request.GET.get("report", "deployments")
     kind = kind if kind in REPORTS else "deployments"

@@ -1,4 +1,4 @@
-"""The page of repositories, credential templates and known hosts: connected, tested, removed."""
+"""The page of repositories, credential templates and known hosts."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from projects.visibility import visible
 @require_GET
 @signed_in
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show what the hub reads from, with how it last answered and how many applications need it."""
+    """Show the repositories, with their connection state and number of applications."""
     if not reach(caller, "repositories", "get").allow:
         raise Http404
     version = current_version()
@@ -105,7 +105,7 @@ def _auth(row: Repository | CredentialTemplate) -> str:
 @require_GET
 @signed_in
 def dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Ask for a repository, or for the credentials of a template."""
+    """Show the form of a repository or a credential template."""
     kind = request.GET.get("what", "repository")
     if (
         kind not in ("repository", "template", "host", "certificate")
@@ -117,7 +117,7 @@ def dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 @posted
 def try_repository(request: HttpRequest, caller: Caller) -> dict[str, str]:
-    """Ask the repository of the form; nothing is stored."""
+    """Test the repository of the form; nothing is stored."""
     given: dict[str, Any] = {
         k: str(v).strip()[:100_000] for k, v in request.POST.items() if str(v).strip()
     }
@@ -128,7 +128,7 @@ def try_repository(request: HttpRequest, caller: Caller) -> dict[str, str]:
 
 @posted
 def save_hosts(request: HttpRequest, caller: Caller) -> str:
-    """Add the known hosts of the lines, or the certificates of one host."""
+    """Add known hosts, or the certificates of one host."""
     if request.POST.get("pem", "").strip():
         item = {
             "serverName": request.POST.get("server", "").strip(),

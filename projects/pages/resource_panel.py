@@ -1,4 +1,4 @@
-"""One resource of an application: summary, difference, live, desired, events, logs, actions; changed and deleted there."""
+"""The panel of one resource: summary, diff, manifests, events, logs, actions and edits."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +61,7 @@ def _key(request: HttpRequest) -> ResourceKey:
 @require_GET
 @signed_in
 def resource(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Show one resource: `key` is group/kind/namespace/name, `tab` what of it."""
+    """Show a tab of one resource; `key` is group/kind/namespace/name."""
     row, tab = found(caller, namespace, name), request.GET.get("tab", "summary")
     where, key = _key(request), request.GET.get("key", "")
     if tab not in TABS:
@@ -126,7 +126,7 @@ def _json(where: ResourceKey) -> dict[str, str]:
 
 
 def _pods(nodes: list[dict[str, Any]], node: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the pods below a resource, for choosing among their logs."""
+    """Return the pods below a resource, to select their logs."""
     below, level = [], {str(node.get("uid") or "")}
     while level:
         fresh = [n for n in nodes if any(p.get("uid") in level for p in n.get("parentRefs") or [])]
@@ -185,7 +185,7 @@ def is_secret(where: ResourceKey) -> bool:
 
 
 def _actions(caller: Caller, row: Application, where: ResourceKey) -> list[dict[str, Any]]:
-    """Return the actions of a resource, with whether the caller may run each and what to send for it."""
+    """Return the actions of a resource, whether the caller may run each, and its request body."""
     listed = []
     for action in actions_of(place_for(row, where)):
         right = f"action/{where.group}/{where.kind}/{action['name']}"
@@ -198,7 +198,7 @@ def _actions(caller: Caller, row: Application, where: ResourceKey) -> list[dict[
 @require_GET
 @signed_in
 def action_dialog(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Ask for the parameters of an action."""
+    """Show the parameters of an action."""
     row, where = found(caller, namespace, name), _key(request)
     try:
         action = next(
@@ -219,7 +219,7 @@ def action_dialog(request: HttpRequest, caller: Caller, namespace: str, name: st
 @require_GET
 @signed_in
 def edit_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Offer the live manifest for a change by hand."""
+    """Show the live manifest for editing."""
     row, where = found(caller, namespace, name), _key(request)
     _require_change(caller, row, where)
     try:
@@ -245,7 +245,7 @@ def edit_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -
 
 
 def editable(live: Manifest) -> Manifest:
-    """Return what a person changes of a live manifest: not its status, not what the API server keeps."""
+    """Return the editable part of a live manifest, without status and server-managed fields."""
     metadata = {
         k: v
         for k, v in live["metadata"].items()
@@ -263,7 +263,10 @@ def editable(live: Manifest) -> Manifest:
 
 
 def seen(live: Manifest) -> str:
-    """Return what changes with every change that a person must know of; a new status is none where the kind counts changes."""
+    """Return the version of a live manifest, to detect a change by somebody else.
+
+    Kinds with a generation ignore changes of the status.
+    """
     return str(live["metadata"].get("generation") or live["metadata"].get("resourceVersion"))
 
 
@@ -308,7 +311,7 @@ def _patch(
 @require_POST
 @signed_in
 def try_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Ask the cluster what a change by hand would make of a resource; nothing is changed."""
+    """Run a dry run of a manual change on the cluster; nothing is changed."""
     row, where = found(caller, namespace, name), _key(request)
     try:
         at, live, patch = _patch(request, caller, row, where)
@@ -331,7 +334,7 @@ def _call(at: Place, patch: Manifest, *, dry_run: bool) -> Manifest:
 
 @posted
 def save_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -> str:
-    """Change a live resource as the text says."""
+    """Change a live resource to the given text."""
     row, where = found(caller, namespace, name), _key(request)
     at, live, patch = _patch(request, caller, row, where)
     trail.concern(
@@ -350,7 +353,7 @@ def save_live(request: HttpRequest, caller: Caller, namespace: str, name: str) -
 def delete_resource(
     request: HttpRequest, caller: Caller, namespace: str, name: str
 ) -> HttpResponse:
-    """Ask before a live resource goes."""
+    """Show the deletion dialog of a live resource."""
     row, where = found(caller, namespace, name), _key(request)
     require(
         caller,

@@ -1,4 +1,4 @@
-"""The resources of an application as a drawing takes them, and as a list with the same order. Values in, values out."""
+"""The resource tree of an application as a drawing and as a list; pure functions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Box:
     """A resource in the list."""
 
     key: str
-    """group/kind/namespace/name, empty for the application."""
+    """The key group/kind/namespace/name, empty for the application."""
     title: str
     kind: str
     health: str
@@ -26,7 +26,7 @@ class Box:
 
 
 def key_of(node: Mapping[str, Any]) -> str:
-    """Return what a page calls a node."""
+    """Return the key of a node on the page."""
     return "/".join(
         [node.get("group") or "", node["kind"], node.get("namespace") or "", node["name"]]
     )
@@ -39,8 +39,8 @@ def listed(
 ) -> list[Box]:
     """Return the tree as a list: every resource below its owner, the worst first.
 
-    Shapes: `application` has name, health and sync; `nodes` are Argo CD's; `states` are the resources of the
-        status by the key of their node.
+    Shapes: `application` has name, health and sync; `nodes` are Argo CD's; `states` are the
+        resources of the status by the key of their node.
     """
     below, top = _families(nodes)
     root = Box(
@@ -69,7 +69,7 @@ def _walk(
     below: Mapping[str, Sequence[Mapping[str, Any]]],
     states: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Box]:
-    """Yield the resources, each below its owner; owners may be chained as deeply as a server likes."""
+    """Yield the resources, each below its owner; chains of owners may be of any length."""
     seen: set[str] = set()
     waiting = [(node, 1) for node in reversed(_worst_first(nodes))]
     while waiting:
@@ -84,7 +84,7 @@ def _walk(
 
 
 def _worst_first(nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return nodes with those of one kind together, the worst of each kind first."""
+    """Return nodes grouped by kind, the worst of each kind first."""
     kinds: dict[str, int] = {}
     for node in nodes:
         kinds.setdefault(str(node["kind"]), len(kinds))
@@ -114,11 +114,12 @@ def _notes(node: Mapping[str, Any]) -> str:
 
 
 def graph(tree: Mapping[str, Any], states: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what a drawing needs.
+    """Return the drawing of a resource tree.
 
-    Shapes: `tree` as Argo CD's resource tree; the answer has `nodes`, each with key `k`, `kind`, namespace `ns`, `name`,
-        health `h`, sync `s`, wave `w`, notes `n`, the key of its owner `p`, a pod's machine `on`, orphan `o`; in the order
-        of the list; and `links`, pairs of keys that traffic goes along.
+    Shapes: `tree` is Argo CD's resource tree. The result has `nodes` in the order of the list, each
+        with key `k`, `kind`, namespace `ns`, `name`, health `h`, sync `s`, wave `w`, notes `n`, the
+        key of its owner `p`, the machine of a pod `on`, and orphan `o`; and `links`, the pairs of
+        keys between which traffic flows.
     """
     nodes = tree["nodes"]
     below, top = _families(nodes)
@@ -149,7 +150,7 @@ def _drawn(node: Mapping[str, Any], state: Mapping[str, Any], owner: str) -> dic
 
 
 def traffic(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Return the pairs of keys that traffic goes along: from an ingress to services, from a service to its pods."""
+    """Return the traffic between keys: from an ingress to services, from a service to pods."""
     known = {key_of(n) for n in nodes}
     pods = [
         (key_of(n), n.get("namespace") or "", (n.get("networkingInfo") or {}).get("labels") or {})
@@ -173,7 +174,7 @@ def traffic(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def worst_below(nodes: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, Any] | None:
-    """Return the deepest resource below one, or itself, that is Degraded or says why it does not come up."""
+    """Return the deepest degraded or failing resource below one, or itself."""
     below, _top = _families(nodes)
     found = next((n for n in nodes if key_of(n) == key), None)
     seen: set[str] = set()

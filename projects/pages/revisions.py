@@ -1,4 +1,4 @@
-"""What two revisions of an application differ in: what they wanted, resource by resource."""
+"""The difference between two revisions of an application, resource by resource."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ MOST = 100
 @require_GET
 @signed_in
 def compare(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Show what changed between two entries of the history, or what is wanted now."""
+    """Show what changed between two entries of the history, or since one."""
     row = found(caller, namespace, name)
     history = list(row.history.order_by("-number")[:30])
     choices = [("now", "Wanted now", row.revisions)] + [
@@ -100,7 +100,7 @@ def _manifests(row: Application, history: Sequence[Any], which: str) -> dict[Res
 def changed(
     before: dict[ResourceKey, Manifest], after: dict[ResourceKey, Manifest]
 ) -> list[tuple[str, ResourceKey, list[Line]]]:
-    """Return (what, key, lines) of each resource that differs; values of Secrets are masked."""
+    """Return (change, key, lines) of each resource that differs; Secrets are masked."""
     result: list[tuple[str, ResourceKey, list[Line]]] = []
     budget = Budget()
     for key in sorted(before.keys() | after.keys()):

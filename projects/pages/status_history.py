@@ -1,4 +1,4 @@
-"""How many applications were in each state over time, from how many are now and what changed. Values in, values out."""
+"""The number of applications by status over time, computed from status changes; pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,10 +12,10 @@ def backwards(
     born: Mapping[datetime, int],
     buckets: Sequence[datetime],
 ) -> list[dict[str, int]]:
-    """Return the count of each state at the end of each bucket, the oldest first.
+    """Return the count of each status at the end of each bucket, the oldest first.
 
-    Shapes: `changes` has for each bucket how often a state (before, after) changed in it; `born` how many
-        applications began in it: before that they were nothing.
+    Shapes: `changes` has the number of changes (before, after) in each bucket; `born` the number of
+        applications that were created in it.
     """
     counts = dict(now)
     result = []
@@ -25,13 +25,13 @@ def backwards(
             counts[after] = counts.get(after, 0) - n
             counts[before] = counts.get(before, 0) + n
         if born.get(bucket):
-            # What began here stood in Unknown when it began.
+            # A new application was Unknown when it was created.
             counts["Unknown"] = counts.get("Unknown", 0) - born[bucket]
     return result[::-1]
 
 
 def areas(points: Sequence[Mapping[str, int]], words: Sequence[str]) -> list[tuple[str, str]]:
-    """Return (state, path) of stacked areas, the first state at the foot; 400 wide and 110 high."""
+    """Return (state, path) of stacked areas, from the bottom; 400 wide and 110 high."""
     most = max((sum(p.values()) for p in points), default=0)
     if not most or len(points) < 2:
         return []
@@ -55,9 +55,10 @@ def areas(points: Sequence[Mapping[str, int]], words: Sequence[str]) -> list[tup
 def bands(
     state: str, changes: Sequence[tuple[datetime, str]], start: datetime, end: datetime
 ) -> list[tuple[str, float, float, datetime, datetime]]:
-    """Return (state, x, width, from, to) of a line of time, 400 wide.
+    """Return (status, x, width, from, to) of the segments of a timeline, 400 wide.
 
-    Shapes: `state` is the one at the start; `changes` are (when, state from then on), the oldest first.
+    Shapes: `state` is the status at the start; `changes` are (time, status from then on), the
+        oldest first.
     """
     total = (end - start).total_seconds()
     result = []
@@ -74,6 +75,6 @@ def bands(
 
 
 def hours(end: datetime, count: int) -> list[datetime]:
-    """Return the beginnings of the last hours, the oldest first."""
+    """Return the start of each of the last hours, the oldest first."""
     last = end.replace(minute=0, second=0, microsecond=0)
     return [last - timedelta(hours=n) for n in range(count - 1, -1, -1)]

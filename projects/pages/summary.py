@@ -1,4 +1,4 @@
-"""Charts of the applications of one address: states now and over a week, clusters, projects, versions."""
+"""Charts of the selected applications: statuses now and over a week, clusters, projects."""
 
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ MOST = 12
 
 
 def charts(listing: Listing) -> dict[str, Any]:
-    """Return what the summary view draws."""
+    """Return the context of the summary view."""
     now = timezone.now()
     buckets = hours(now, WEEK)
     query = listing.query().order_by()
@@ -64,7 +64,7 @@ def charts(listing: Listing) -> dict[str, Any]:
 
 
 def _groups(listing: Listing, column: str) -> list[dict[str, Any]]:
-    """Return the largest groups of a column, each with its healths as a bar."""
+    """Return the largest groups of a column, each with its health as a bar."""
     counts: dict[str, dict[str, int]] = {}
     for value, health, n in (
         listing.query()
@@ -88,13 +88,13 @@ def _groups(listing: Listing, column: str) -> list[dict[str, Any]]:
 @require_GET
 @signed_in
 def strip(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Return the strip of health and sync anew: pages ask for it when others changed."""
+    """Return the strip of health and sync, which pages reload after changes."""
     listing = Listing(caller, chosen(request.GET))
     return render(request, "applications/strip.html", states(listing))
 
 
 def states(listing: Listing, stale: int | None = None) -> dict[str, Any]:
-    """Return the counts that the strip shows; how many are stale is counted unless it is known."""
+    """Return the counts of the strip; stale applications are counted unless given."""
     health, sync = listing.counts("health_status"), listing.counts("sync_status")
     return {
         "count": sum(health.values()),

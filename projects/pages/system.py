@@ -1,4 +1,4 @@
-"""The page of the hub itself: workers, queues, lag, versions, and what its checks say; and its notices."""
+"""The system page: workers, queues, lag, versions, checks and notices of the hub."""
 
 import platform
 from datetime import timedelta
@@ -29,13 +29,13 @@ from projects.setting_checks import CHECKS as SETTING_CHECKS
 
 _ANSWER_SECONDS = 1.0
 _QUEUES = ("celery", "celery\x06\x163", "celery\x06\x166", "celery\x06\x169")
-"""The broker keeps one list for each step of priority."""
+"""The broker has one list per priority."""
 
 
 @require_GET
 @signed_in
 def system(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show how the hub itself is; what must be asked of others follows by itself."""
+    """Show the state of the hub; checks and workers are loaded afterwards."""
     require(caller, "settings", "get", "system")
     now = timezone.now()
     due = Application.objects.filter(refresh_at__lte=now)
@@ -71,7 +71,7 @@ def system(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _watchers() -> list[tuple[str, int]]:
-    """Return who watches clusters, and how many."""
+    """Return the watchers, and the number of clusters of each."""
     counts: dict[str, int] = {}
     for holder in Cluster.objects.filter(lease_until__gt=timezone.now()).values_list(
         "lease_holder", flat=True
@@ -81,7 +81,7 @@ def _watchers() -> list[tuple[str, int]]:
 
 
 def _versions() -> list[tuple[str, str]]:
-    """Return what the hub is made of."""
+    """Return the versions of the hub's components."""
     engine = connection.vendor
     with connection.cursor() as cursor:
         cursor.execute("SELECT sqlite_version()" if engine == "sqlite" else "SHOW server_version")
@@ -104,7 +104,7 @@ def _versions() -> list[tuple[str, str]]:
 @require_GET
 @signed_in
 def checks(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show what the checks and the workers answer."""
+    """Show the results of the checks, and the workers."""
     require(caller, "settings", "get", "system")
     found = [(title, check()) for title, check in CHECKS]
     return render(
@@ -115,7 +115,7 @@ def checks(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 
 def _workers() -> dict[str, Any]:
-    """Return the workers that answer, and how many tasks wait."""
+    """Return the workers that answer, and the number of waiting tasks."""
     pool = pool_state()
     if pool is not None:
         return {
@@ -136,7 +136,7 @@ def _workers() -> dict[str, Any]:
             for name, entry in sorted(stats.items())
         ]
         return {"workers": workers, "waiting": _waiting()}
-    except Exception as error:  # whatever the broker's driver raises is what the person must read
+    except Exception as error:  # any error of the broker is shown to the person
         return {"workers": [], "waiting": None, "broker_error": str(error)}
 
 
@@ -149,7 +149,7 @@ def _waiting() -> int:
 
 @posted
 def change_notices(request: HttpRequest, caller: Caller) -> str:
-    """Replace the notices by those of the form."""
+    """Replace the notices with those of the form."""
     require(caller, "settings", "update", "notices")
     columns = [
         [v.strip()[:1000] for v in request.POST.getlist(f)[:50]]

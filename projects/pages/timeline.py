@@ -1,4 +1,4 @@
-"""One line of time of an application: commits, syncs, drift, approvals and everything else that somebody did to it."""
+"""The timeline of an application: commits, syncs, drift, approvals and changes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ _APPROVALS = ("confirm-deletion", "confirm", "approve")
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One thing that happened."""
+    """One entry."""
 
     at: datetime
     kind: str
@@ -51,7 +51,7 @@ class Moment:
 @require_GET
 @signed_in
 def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
-    """Show what happened to an application, the newest first."""
+    """Show the timeline of an application, the newest entries first."""
     row = found(caller, namespace, name)
     span = request.GET.get("span", "7") if request.GET.get("span", "7") in SPANS else "7"
     now = timezone.now()
@@ -124,7 +124,7 @@ def _events(row: Application, start: datetime) -> Iterator[AuditEvent]:
 
 
 def _commits(row: Application, start: datetime) -> Iterator[Moment]:
-    """Yield the commits that the application wanted or ran: when each was made, by whom."""
+    """Yield the commits that the application used: when each was made, and by whom."""
     url = first_url(row.sources)
     if not may_read(row.project, url):
         return
@@ -148,12 +148,13 @@ def _commits(row: Application, start: datetime) -> Iterator[Moment]:
         except (Stalled, RetryLater, OSError):
             continue
         if info.date >= start:
+            subject = next(iter(info.message.strip().splitlines()), "")
             yield Moment(
                 info.date,
                 "commit",
                 "commit",
                 "",
-                f"{commit[:7]} {info.message.strip().splitlines()[0][:120] if info.message.strip() else ''}",
+                f"{commit[:7]} {subject[:120]}",
                 "written",
                 info.author,
                 commit_url(url, commit),

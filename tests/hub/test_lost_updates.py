@@ -113,7 +113,7 @@ def test_what_was_removed_meanwhile_does_not_come_back():
 
     with pytest.raises(NotFound, match="cluster https://c was removed meanwhile"):
         clusters_api.save(cluster, Cluster(server="https://c", name="d"), "admin")
-    with pytest.raises(NotFound, match="was removed meanwhile: add it anew"):
+    with pytest.raises(NotFound, match="was removed meanwhile: connect it again"):
         repositories.save_repository(repository, {"repo": repository.url}, repository.url, "admin")
 
     assert not Cluster.objects.exists()

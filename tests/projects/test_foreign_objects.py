@@ -704,7 +704,7 @@ def test_a_log_is_of_the_pod_that_was_permitted(hub, cluster, namespace):
     connection.delete(connection.kind("", "Pod"), namespace, "p", propagation="Background")
     cluster.apply(named("Pod", ("", "Pod", namespace, "p")))
 
-    with pytest.raises(RetryLater, match="pod p is another than a moment ago"):
+    with pytest.raises(RetryLater, match="pod p was replaced"):
         logs.require_same(connection, logs._Pod(namespace, "p", seen))
     with pytest.raises(RetryLater):
         logs.require_same(connection, logs._Pod(namespace, "absent", seen))
