@@ -84,7 +84,9 @@ def django_db_modify_db_settings(django_db_modify_db_settings):
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup, django_db_blocker):
-    """The tables are emptied between tests, which the guards of the trail would refuse: a test that is about them installs them."""
+    """The tables are emptied between tests, which the guards of the trail would refuse: a test
+    that is about them installs them.
+    """
     from django.db import connection
     from support import tables
 
@@ -122,7 +124,9 @@ def _fresh_policies():
 
 @pytest.fixture(autouse=True)
 def _sources_of_reserved_names(monkeypatch):
-    """Names that never exist (RFC 2606) stand for sources that the test is not about: nobody reads them when one is saved."""
+    """Names that never exist (RFC 2606) stand for sources that the test is not about: nobody reads
+    them when one is saved.
+    """
     from projects import validation
     from projects.api import applications
 
@@ -440,7 +444,9 @@ def company(site):
 
 @pytest.fixture(scope="module")
 def browser():
-    """A Chromium for all tests of a module: Playwright's loop in this thread would be in the way of others."""
+    """A Chromium for all tests of a module: Playwright's loop in this thread would be in the way
+    of others.
+    """
     if chromium() is None:
         skip_or_fail("Chromium is not installed")
     from playwright.sync_api import sync_playwright

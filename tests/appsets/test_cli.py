@@ -59,9 +59,9 @@ def test_the_life_of_a_set(flotilla, tmp_path):
 
     said = flotilla("preview", "-", stdin=few.read_text())
     assert (
-        "1 added, 8 changed, 0 deleted with 0 live resources, 12 waiting for a confirmation, 0 unchanged"
-        in said
-    )
+        "1 added, 8 changed, 0 deleted with 0 live resources, 12 waiting for a confirmation, 0 "
+        "unchanged"
+    ) in said
     assert "+    x: '1'" in said and "deleted once confirmed" in said
     assert flotilla("create", str(few), "--upsert") == "ApplicationSet 's' saved\n"
     run("s")

@@ -1,4 +1,6 @@
-"""What people write after Argo CD's documentation: each generator as it is used there makes the applications that it makes there."""
+"""What people write after Argo CD's documentation: each generator as it is used there makes the
+applications that it makes there.
+"""
 
 import pytest
 from conftest import config_map
@@ -32,8 +34,14 @@ def tree(repo):
             "cluster-addons/prometheus-operator/Chart.yaml": "name: p",
             "cluster-addons/exclude-helm-guestbook/Chart.yaml": "name: e",
             "cluster-addons/.hidden/c.yaml": config_map(),
-            "cluster-config/engineering/dev/config.json": '{"aws_account": "123456", "asset_id": "11223344", "cluster": {"owner": "dev@example.org", "name": "engineering-dev", "address": "https://1.2.3.4"}}',
-            "cluster-config/engineering/prod/config.json": '{"aws_account": "123456", "asset_id": "11223344", "cluster": {"owner": "ops@example.org", "name": "engineering-prod", "address": "https://2.4.6.8"}}',
+            "cluster-config/engineering/dev/config.json": (
+                '{"aws_account": "123456", "asset_id": "11223344", "cluster": {"owner": '
+                '"dev@example.org", "name": "engineering-dev", "address": "https://1.2.3.4"}}'
+            ),
+            "cluster-config/engineering/prod/config.json": (
+                '{"aws_account": "123456", "asset_id": "11223344", "cluster": {"owner": '
+                '"ops@example.org", "name": "engineering-prod", "address": "https://2.4.6.8"}}'
+            ),
             "cluster-charts/cluster1/mychart/values.yaml": "a: 1",
             "cluster-charts/cluster1/myotherchart/values.yaml": "a: 1",
             "cluster-charts/cluster2/mychart/values.yaml": "a: 1",
@@ -158,7 +166,10 @@ def test_clusters(fleet, go):
 
 
 def test_clusters_as_one_list(fleet):
-    patch = "spec:\n  source:\n    path: '{{range $i, $c := .clusters}}{{if $i}},{{end}}{{$c.name}}{{end}}'\n"
+    patch = (
+        "spec:\n  source:\n"
+        "    path: '{{range $i, $c := .clusters}}{{if $i}},{{end}}{{$c.name}}{{end}}'\n"
+    )
     block = {
         "selector": {"matchExpressions": [{"key": "env", "operator": "Exists"}]},
         "flatList": True,
@@ -427,7 +438,11 @@ def test_a_patch_and_a_template_of_one_generator(fleet):
         {"name": "a", "autoSync": True, "values": ["v1.yaml", "v2.yaml"]},
         {"name": "b", "autoSync": False, "values": []},
     ]
-    patch = "{{- if .autoSync }}\nspec:\n  source:\n    helm:\n      valueFiles:\n      {{- range .values }}\n      - {{ . }}\n      {{- end }}\n  syncPolicy:\n    automated:\n      prune: true\n{{- end }}\n"
+    patch = (
+        "{{- if .autoSync }}\nspec:\n  source:\n    helm:\n      valueFiles:\n"
+        "      {{- range .values }}\n      - {{ . }}\n      {{- end }}\n  syncPolicy:\n"
+        "    automated:\n      prune: true\n{{- end }}\n"
+    )
     own = {
         "metadata": {},
         "spec": {
@@ -590,7 +605,7 @@ def test_metrics_of_sets(fleet, settings):
     ).content.decode()
     assert 'argocd_appset_owned_applications{name="s",namespace="argocd"} 2.0' in text
     assert (
-        'argocd_appset_info{name="s",namespace="argocd",resource_update_status="ApplicationSetUpToDate"} 1.0'
-        in text
-    )
+        'argocd_appset_info{name="s",namespace="argocd",'
+        'resource_update_status="ApplicationSetUpToDate"} 1.0'
+    ) in text
     assert "argocd_appset_reconcile_count" in text

@@ -484,7 +484,10 @@ def test_an_application_from_a_template():
 
 
 def test_a_patch_of_the_template():
-    patch = "spec:\n  project: evil\n  revisionHistoryLimit: {{.n}}\n{{- if .auto }}\n  syncPolicy: {automated: {prune: true}}\n{{- end }}\n  destination: null\n"
+    patch = (
+        "spec:\n  project: evil\n  revisionHistoryLimit: {{.n}}\n{{- if .auto }}\n"
+        "  syncPolicy: {automated: {prune: true}}\n{{- end }}\n  destination: null\n"
+    )
     made = application_from(
         {"goTemplate": True, "templatePatch": patch},
         TEMPLATE,

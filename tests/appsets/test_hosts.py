@@ -1,4 +1,6 @@
-"""Generators that ask hosts: every provider tells the same world, and a bad answer is never an empty one."""
+"""Generators that ask hosts: every provider tells the same world, and a bad answer is never an
+empty one.
+"""
 
 import functools
 import json
@@ -51,7 +53,9 @@ BASIC = {"username": "bot", "passwordRef": {"secretName": "scm", "key": "token"}
 
 
 def scm(host, provider, **more):
-    """Return a generator of repositories at the test's host; the public ones are named by `api` too."""
+    """Return a generator of repositories at the test's host; the public ones are named by `api`
+    too.
+    """
     return {
         "github": {"organization": "acme", "api": host.url, **TOKEN},
         "gitlab": {"group": "acme", "api": host.url, **TOKEN},
@@ -96,7 +100,9 @@ def pull(host, provider, **more):
 
 
 def params(hub, generator, *, go=True, values=None, status=200):
-    """Return the parameters of a generator, read off the labels of the applications that they make."""
+    """Return the parameters of a generator, read off the labels of the applications that they
+    make.
+    """
     known = values or [
         "repository",
         "branch",

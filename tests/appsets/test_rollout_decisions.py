@@ -494,7 +494,9 @@ class Fleet(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_stuck(self):
-        """Once every application runs what it should and is healthy, the rollout ends, whatever was before."""
+        """Once every application runs what it should and is healthy, the rollout ends, whatever
+        was before.
+        """
         if not hasattr(self, "ring"):
             return
         entries, since, now = self.entries, self.since, self.now
@@ -514,7 +516,9 @@ class Fleet(RuleBasedStateMachine):
 
     @invariant()
     def good_will_is_enough(self):
-        """When nobody holds it back and syncs work, looks alone bring every application to its target."""
+        """When nobody holds it back and syncs work, looks alone bring every application to its
+        target.
+        """
         if not hasattr(self, "ring") or any(s.most == 0 for s in self.steps):
             return
         runs, health = dict(self.runs), dict.fromkeys(self.ring, True)

@@ -1,4 +1,6 @@
-"""Progressive sync end to end: steps, halts, what people say, deletion in order, over several clusters."""
+"""Progressive sync end to end: steps, halts, what people say, deletion in order, over several
+clusters.
+"""
 
 import json
 
@@ -336,7 +338,9 @@ def test_a_lost_start_is_found_again(idle_hub, sandbox_server):
 
 @pytest.mark.controlplane
 def test_a_set_over_a_fleet(hub, sandbox, genuine, second_genuine, repo, namespace, healths):
-    """Two genuine control planes and a sandbox: deploy, a label change, steps with a halt, a mass deletion, a preview."""
+    """Two genuine control planes and a sandbox: deploy, a label change, steps with a halt, a mass
+    deletion, a preview.
+    """
     places = {"east": sandbox, "genuine": genuine, "second": second_genuine}
     repo.commit({"app/c.yaml": config_map("app")})
     for name, ring in (("east", "canary"), ("genuine", "rest"), ("second", "off")):
@@ -418,7 +422,9 @@ def test_a_set_over_a_fleet(hub, sandbox, genuine, second_genuine, repo, namespa
 
 
 def _previews(hub, repo, place, namespace):
-    """A pull request opens an environment in a cluster, a new commit reaches it, and it goes when that closes."""
+    """A pull request opens an environment in a cluster, a new commit reaches it, and it goes when
+    that closes.
+    """
     host = Host()
     try:
         Secret.objects.create(name="scm", servers=[host.url], data={"token": host.token})

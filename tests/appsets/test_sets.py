@@ -1,4 +1,6 @@
-"""Sets end to end: from generators to applications that run, by REST, on a sandbox and a genuine control plane."""
+"""Sets end to end: from generators to applications that run, by REST, on a sandbox and a genuine
+control plane.
+"""
 
 import contextlib
 import json
@@ -303,7 +305,12 @@ def test_a_generator_that_fails_changes_nothing(idle_hub, repo, git_server):
     assert conditions["ErrorOccurred"]["reason"] == "ApplicationGenerationFromParamsError"
     assert conditions["ParametersGenerated"]["status"] == "False" and names_of() == ["a", "b"]
     git_server.down = False
-    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n"
+    bomb = (
+        "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n"
+        "c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\n"
+        "e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n"
+        "g: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n"
+    )
     repo.commit({"envs/b.json": None, "envs/b.yaml": bomb})
     _, conditions = run("s")
     assert conditions["ErrorOccurred"]["status"] == "True" and names_of() == ["a", "b"]
@@ -479,7 +486,10 @@ def developer(idle_hub):
     change_setting(
         "rbac",
         {
-            "policy.csv": "p, dev, applicationsets, *, team/*, allow\np, dev, applications, get, team/*, allow"
+            "policy.csv": (
+                "p, dev, applicationsets, *, team/*, allow\n"
+                "p, dev, applications, get, team/*, allow"
+            )
         },
     )
     access_changed("policy", "rbac", None)

@@ -154,7 +154,10 @@ class Writer:
             return f"{left}if {self.pick(BOOLS)}{right}{self.nodes(depth)}{other}{{{{else}}}}{self.nodes(depth)}{{{{end}}}}"
         if kind == 4:
             self.names += 1
-            return f"{{{{range $i{self.names}, $v{self.names} := {self.pick(LISTS)}}}}}{{{{$i{self.names}}}}}={{{{$v{self.names}}}}};{{{{end}}}}"
+            return (
+                f"{{{{range $i{self.names}, $v{self.names} := "
+                f"{self.pick(LISTS)}}}}}{{{{$i{self.names}}}}}={{{{$v{self.names}}}}};{{{{end}}}}"
+            )
         if kind == 5:
             return "{{range $k, $v := .map}}{{$k}}{{$v}}{{end}}"
         if kind == 6:
@@ -171,7 +174,9 @@ def oracle(tmp_path, templates):
     (tmp_path / "templates").mkdir()
     (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: c\nversion: 0.1.0\n")
     (tmp_path / "templates" / "all.yaml").write_text(
-        '{{- $out := list }}{{- range .Values.cases }}{{- $d := merge (dict "Template" $.Template) $.Values.data }}{{- $out = append $out (tpl . $d) }}{{- end }}{{ toJson $out }}'
+        '{{- $out := list }}{{- range .Values.cases }}{{- $d := merge (dict "Template" '
+        "$.Template) $.Values.data }}{{- $out = append $out (tpl . $d) }}{{- end }}{{ toJson "
+        "$out }}"
     )
     with contextlib.closing(helm_python.Chart.load(str(tmp_path))) as chart:
         options = {

@@ -75,7 +75,10 @@ DATA = {
         ("{{range .el}}x{{else}}none{{end}}", "none"),
         ("{{range 3}}{{.}}{{end}}", "012"),
         (
-            "{{range until 5}}{{if eq . 1}}{{continue}}{{end}}{{if eq . 3}}{{break}}{{end}}{{.}}{{end}}",
+            (
+                "{{range until 5}}{{if eq . 1}}{{continue}}{{end}}{{if eq . "
+                "3}}{{break}}{{end}}{{.}}{{end}}"
+            ),
             "02",
         ),
         ("{{range $v := .b.l}}{{$.a}}{{end}}", "111"),
@@ -111,7 +114,10 @@ DATA = {
             "a|a|b|a",
         ),
         (
-            '{{replace " " "-" .s}} {{lower .s}} {{title "a b"}} {{repeat 2 "ab"}} {{substr 0 2 .s}} {{trunc 3 .s}} {{trunc -3 .s}}',
+            (
+                '{{replace " " "-" .s}} {{lower .s}} {{title "a b"}} {{repeat 2 "ab"}} {{substr 0 '
+                "2 .s}} {{trunc 3 .s}} {{trunc -3 .s}}"
+            ),
             "Hello-World hello world A B abab He Hel rld",
         ),
         ('{{contains "lo" .s}} {{hasPrefix "He" .s}} {{hasSuffix "x" .s}}', "true true false"),
@@ -120,24 +126,43 @@ DATA = {
         ('{{indent 2 "a\\nb"}}', "  a\n  b"),
         ('{{nindent 1 "a"}}', "\n a"),
         (
-            '{{add 1 2 3}} {{sub 5 2}} {{mul 2 3}} {{div 7 2}} {{mod 7 3}} {{max 1 3 2}} {{min 3 1}} {{add1 1}} {{int "7"}} {{float64 "1.5"}} {{round 3.14159 2}} {{ceil 1.2}} {{floor 1.8}}',
+            (
+                "{{add 1 2 3}} {{sub 5 2}} {{mul 2 3}} {{div 7 2}} {{mod 7 3}} {{max 1 3 2}} {{min "
+                '3 1}} {{add1 1}} {{int "7"}} {{float64 "1.5"}} {{round 3.14159 2}} {{ceil 1.2}} '
+                "{{floor 1.8}}"
+            ),
             "6 3 6 3 1 3 1 2 7 1.5 3.14 2 1",
         ),
         (
-            "{{list 1 2 | first}} {{list 1 2 | last}} {{rest (list 1 2 3)}} {{initial (list 1 2 3)}} {{append (list 1) 2}} {{prepend (list 1) 0}} {{concat (list 1) (list 2)}} {{reverse (list 1 2)}} {{uniq (list 1 1 2)}} {{without (list 1 2) 1}} {{has 1 (list 1)}} {{compact (list 0 1)}}",
+            (
+                "{{list 1 2 | first}} {{list 1 2 | last}} {{rest (list 1 2 3)}} {{initial (list 1 "
+                "2 3)}} {{append (list 1) 2}} {{prepend (list 1) 0}} {{concat (list 1) (list 2)}} "
+                "{{reverse (list 1 2)}} {{uniq (list 1 1 2)}} {{without (list 1 2) 1}} {{has 1 "
+                "(list 1)}} {{compact (list 0 1)}}"
+            ),
             "1 2 [2 3] [1 2] [1 2] [0 1] [1 2] [2 1] [1 2] [2] true [1]",
         ),
         (
-            '{{dict "a" 1 "b" 2}} {{get (dict "a" 1) "a"}} {{hasKey .m "z"}} {{keys .m}} {{values .m}} {{pick .m "z"}} {{omit .m "z"}} {{dig "c" "d" .b}} {{dig "q" "d" .b}}',
+            (
+                '{{dict "a" 1 "b" 2}} {{get (dict "a" 1) "a"}} {{hasKey .m "z"}} {{keys .m}} '
+                '{{values .m}} {{pick .m "z"}} {{omit .m "z"}} {{dig "c" "d" .b}} {{dig "q" "d" '
+                ".b}}"
+            ),
             "map[a:1 b:2] 1 true [y z] [2 1] map[z:1] map[y:2] x d",
         ),
         (
-            '{{merge (dict "a" 1) (dict "a" 2 "b" 3)}} {{mergeOverwrite (dict "a" 1) (dict "a" 2)}} {{set (dict "a" 1) "b" 2}}',
+            (
+                '{{merge (dict "a" 1) (dict "a" 2 "b" 3)}} {{mergeOverwrite (dict "a" 1) (dict "a" '
+                '2)}} {{set (dict "a" 1) "b" 2}}'
+            ),
             "map[a:1 b:3] map[a:2] map[a:1 b:2]",
         ),
         ('{{b64enc "a"}} {{b64dec "YQ=="}} {{sha256sum "a" | trunc 8}}', "YQ== a ca978112"),
         (
-            '{{regexMatch "^H" .s}} {{regexReplaceAll "(l+)" .s "<$1>"}} {{regexFind "o." .s}} {{regexSplit "o" .s -1}}',
+            (
+                '{{regexMatch "^H" .s}} {{regexReplaceAll "(l+)" .s "<$1>"}} {{regexFind "o." .s}} '
+                '{{regexSplit "o" .s -1}}'
+            ),
             "true He<ll>o Wor<l>d o  [Hell  W rld]",
         ),
         (
@@ -145,7 +170,10 @@ DATA = {
             "b.c a .yaml b true",
         ),
         (
-            '{{kindOf .m}} {{kindIs "slice" .el}} {{semverCompare ">=1.2.0" "1.3.1"}} {{semverCompare "^1.2" "2.0.0"}} {{(semver "1.2.3").Minor}}',
+            (
+                '{{kindOf .m}} {{kindIs "slice" .el}} {{semverCompare ">=1.2.0" "1.3.1"}} '
+                '{{semverCompare "^1.2" "2.0.0"}} {{(semver "1.2.3").Minor}}'
+            ),
             "map true true false 2",
         ),
         (
@@ -159,7 +187,10 @@ DATA = {
         ('{{(urlParse "https://h:1/p?q=1").hostname}}', "h"),
         ("{{toString 1}}{{print nil}}", "1<no value>"),
         (
-            '{{index .path.segments 1}}-{{.path.basename}}-{{index .metadata.labels "app.kubernetes.io/name"}}',
+            (
+                "{{index .path.segments 1}}-{{.path.basename}}-{{index .metadata.labels "
+                '"app.kubernetes.io/name"}}'
+            ),
             "prod-app-n",
         ),
     ],
@@ -233,7 +264,10 @@ GREEDY = {
     "text that doubles": '{{ $x := "aaaaaaaaaa" }}{{ range until 60 }}{{ $x = printf "%s%s" $x $x }}{{ end }}',
     "list that doubles": "{{ $x := list 1 }}{{ range until 60 }}{{ $x = concat $x $x }}{{ end }}",
     "shared lists": "{{ $x := list 1 }}{{ range until 60 }}{{ $x = list $x $x }}{{ end }}{{ toJson $x }}",
-    "shared maps": '{{ $x := dict "a" 1 }}{{ range until 60 }}{{ $x = dict "a" $x "b" $x }}{{ end }}{{ toYaml $x }}',
+    "shared maps": (
+        '{{ $x := dict "a" 1 }}{{ range until 60 }}{{ $x = dict "a" $x "b" $x }}{{ end }}{{ toYaml '
+        "$x }}"
+    ),
     "numbers": "{{ $x := 10 }}{{ range until 60 }}{{ $x = mul $x $x }}{{ end }}{{ $x }}",
     "digits": '{{ range until 1000 }}{{ printf "%.1000000000f" 1.0 }}{{ end }}',
     "a long number": "{{ " + "9" * 5000 + " }}",

@@ -46,14 +46,21 @@ def cpu(label, call, repeat=1):
     for _ in range(repeat):
         found = call()
     print(
-        f"{label}: {(time.process_time() - start) / repeat:.4f} CPU s, {(time.perf_counter() - wall) / repeat:.4f} s"
+        (
+            f"{label}: {(time.process_time() - start) / repeat:.4f} CPU s, "
+            f"{(time.perf_counter() - wall) / repeat:.4f} s"
+        )
     )
     return found
 
 
 choose = random.Random(1)
 lines = [
-    f"p, role:r{n % 300}, applications, {choose.choice(['get', 'sync', 'action/*', '*'])}, team-{n % 200}/{choose.choice(['*', 'web-*', 'api'])}, {'deny' if n % 50 == 0 else 'allow'}"
+    (
+        f"p, role:r{n % 300}, applications, {choose.choice(['get', 'sync', 'action/*', '*'])}, "
+        f"team-{n % 200}/{choose.choice(['*', 'web-*', 'api'])}, "
+        f"{'deny' if n % 50 == 0 else 'allow'}"
+    )
     for n in range(1700)
 ]
 lines += [f"g, group-{n}, role:r{n}" for n in range(300)]
@@ -104,7 +111,10 @@ account, _ = Account.objects.get_or_create(
 token = issue(account, timezone.now())
 client = Client(HTTP_HOST="localhost", headers={"Authorization": f"Bearer {token}"})
 client.get("/api/v1/session/userinfo")
-fields = "items.metadata.name,items.metadata.namespace,items.status.sync.status,items.status.health.status"
+fields = (
+    "items.metadata.name,items.metadata.namespace,items.status.sync.status,"
+    "items.status.health.status"
+)
 from projects.visibility import visible  # noqa: E402
 
 caller = decisions.caller_of(account)
@@ -143,7 +153,10 @@ for writers in (1, 4, 8) if connection.vendor == "postgresql" else (1,):
     [t.join() for t in threads]
     spent = time.perf_counter() - start
     print(
-        f"{writers} writers, each event its own transaction: {(AuditEvent.objects.count() - before) / spent:.0f} events/s"
+        (
+            f"{writers} writers, each event its own transaction: "
+            f"{(AuditEvent.objects.count() - before) / spent:.0f} events/s"
+        )
     )
 count = cpu("seal everything", chain.seal)
 print("  sealed:", count)

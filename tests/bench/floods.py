@@ -14,7 +14,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 REQUESTS, AT_ONCE, BODY = 200, 50, 36_000_000
-HEAD = "POST /api/v1/session HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{length}\r\n\r\n"
+HEAD = (
+    "POST /api/v1/session HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    "{length}\r\n\r\n"
+)
 PIECE = b"x" * 65_536
 
 
@@ -84,7 +87,10 @@ def show(what, found, more=""):
     ordered = sorted(found)
     p95 = ordered[int(len(ordered) * 0.95)]
     print(
-        f"{what:<22} p50 {statistics.median(ordered):7.1f}  p95 {p95:7.1f}  max {ordered[-1]:7.1f} ms  {more}"
+        (
+            f"{what:<22} p50 {statistics.median(ordered):7.1f}  p95 {p95:7.1f}  max "
+            f"{ordered[-1]:7.1f} ms  {more}"
+        )
     )
 
 

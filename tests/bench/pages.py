@@ -115,12 +115,17 @@ def pages(token):
             spent = time.process_time() - start
         size = len(gzip.compress(answer.content))
         print(
-            f"{path}: {answer.status_code}, {spent:.3f} s CPU, {len(seen)} queries, {size / 1000:.0f} kB compressed"
+            (
+                f"{path}: {answer.status_code}, {spent:.3f} s CPU, {len(seen)} queries, "
+                f"{size / 1000:.0f} kB compressed"
+            )
         )
 
 
 async def watch(port, tokens, count, keys):
-    """Open sockets that each watch 50 rows, say so, and print when each row arrived: the clients' own process."""
+    """Open sockets that each watch 50 rows, say so, and print when each row arrived: the clients'
+    own process.
+    """
     arrived = []
     opened = []
 
@@ -162,7 +167,9 @@ async def watch(port, tokens, count, keys):
 
 
 def sockets(port, tokens, count, changes, keys):
-    """Change rows in batches of 50, twice a second, while sockets are open; print how long each took to arrive."""
+    """Change rows in batches of 50, twice a second, while sockets are open; print how long each
+    took to arrive.
+    """
     clients = subprocess.Popen(
         [sys.executable, __file__, "--watch"],
         stdin=subprocess.PIPE,
@@ -203,14 +210,18 @@ def sockets(port, tokens, count, changes, keys):
         known[number] = version
     late.sort()
     print(
-        f"{count} sockets of {len(tokens)} people, {changes} changes in batches of 50: {len(late):,} rows told, "
-        f"median {statistics.median(late):.2f} s, p95 {late[int(len(late) * 0.95)]:.2f} s, most {late[-1]:.2f} s; "
+        f"{count} sockets of {len(tokens)} people, {changes} changes in batches of 50: "
+        f"{len(late):,} rows told, "
+        f"median {statistics.median(late):.2f} s, p95 {late[int(len(late) * 0.95)]:.2f} s, "
+        f"most {late[-1]:.2f} s; "
         f"CPU: server and changes {spent:.1f} s, clients {said['cpu']:.1f} s with their start"
     )
 
 
 def people(count):
-    """Return the tokens of people of 25 teams, each with rules of its own that let it see everything."""
+    """Return the tokens of people of 25 teams, each with rules of its own that let it see
+    everything.
+    """
     lines = [
         f"p, team-{n:02}, applications, get, {kind}, allow"
         for n in range(25)
@@ -252,7 +263,9 @@ def main(count, open_sockets, changes):
 
 @contextlib.contextmanager
 def served(port):
-    """Serve in a thread as the embedded shape does; in production as a process of its own, which is then returned."""
+    """Serve in a thread as the embedded shape does; in production as a process of its own, which
+    is then returned.
+    """
     config = uvicorn.Config(
         "hub.asgi:application",
         host="127.0.0.1",

@@ -65,7 +65,10 @@ def main(count: int, threads: int, seconds: float) -> None:
         beside = renders.walls(url, "quiet", revision, quiet[count + 10 :], 0.1)
     jsonnet.renderer.close()
     print(
-        f"{settings.RENDERERS} renderers; {threads} hostile threads: {len(waits.found['hostile'])} renders began, {len(ended)} ended"
+        (
+            f"{settings.RENDERERS} renderers; {threads} hostile threads: "
+            f"{len(waits.found['hostile'])} renders began, {len(ended)} ended"
+        )
     )
     print(f"{'milliseconds':28}     p50      p95      max")
     print(line("look alone", alone))

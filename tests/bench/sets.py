@@ -89,7 +89,10 @@ def main(clusters: int, count: int) -> None:
     spent = look_at_all()
     total = Application.objects.count()
     print(
-        f"created {total:,} applications of {count} sets over {clusters:,} clusters: {spent:.1f} s CPU, {spent / total * 1000:.2f} ms each"
+        (
+            f"created {total:,} applications of {count} sets over {clusters:,} clusters: "
+            f"{spent:.1f} s CPU, {spent / total * 1000:.2f} ms each"
+        )
     )
     sets.make_due(list(ApplicationSet.objects.values_list("pk", flat=True)))
     events, newest = (
@@ -106,7 +109,10 @@ def main(clusters: int, count: int) -> None:
     ]
     assert AuditEvent.objects.count() == events and not writes
     print(
-        f"regenerated without change: {spent:.2f} s CPU, {len(writes)} writes beside the sets' own rows"
+        (
+            f"regenerated without change: {spent:.2f} s CPU, {len(writes)} writes beside the sets' "
+            "own rows"
+        )
     )
     Cluster.objects.filter(name="c1").update(labels={"fleet": "yes", "ring": "moved"})
     clusters_changed('{"fleet": "yes", "ring": "r1"}', '{"fleet": "yes", "ring": "moved"}')

@@ -152,7 +152,10 @@ def test_an_absent_cluster_looks_forbidden(idle_hub):
 def test_foreign_objects_keep_only_metadata(hub, cluster, repo, app, namespace):
     repo.commit(
         {
-            "s.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: mine}\nstringData: {a: managed-canary}\n"
+            "s.yaml": (
+                "apiVersion: v1\nkind: Secret\nmetadata: {name: mine}\n"
+                "stringData: {a: managed-canary}\n"
+            )
         }
     )
     name = app(repo, cluster, namespace, policy=AUTO)
@@ -264,7 +267,9 @@ def west(hub, sandbox_server):
 
 
 def test_each_namespace_of_a_namespaced_cluster_comes_whole(hub, west, repo, app):
-    """The first managed resource of a kind turns the watch of its namespace; those of the others follow."""
+    """The first managed resource of a kind turns the watch of its namespace; those of the others
+    follow.
+    """
     west.register(namespaces=["one", "two"])
     west.wait_synced()
     repo.commit({"c.yaml": CONFIG})
@@ -312,7 +317,9 @@ def rows(place, kind, namespace="one"):
 
 
 def test_what_an_earlier_watch_wrote_and_this_one_does_not_see_is_forgotten(hub, west):
-    """A definition that was removed while nobody watched, namespaces that are not the hub's any more."""
+    """A definition that was removed while nobody watched, namespaces that are not the hub's any
+    more.
+    """
     west.register()
     west.wait_synced()
     pk = Cluster.objects.get(name="west").pk

@@ -1,4 +1,6 @@
-"""API servers that attack the hub: by size, by shape, by time; and what other clusters notice of it."""
+"""API servers that attack the hub: by size, by shape, by time; and what other clusters notice of
+it.
+"""
 
 import asyncio
 import contextlib

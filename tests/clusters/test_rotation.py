@@ -17,7 +17,9 @@ class Died(BaseException):
 
 @pytest.fixture
 def rotated(idle_hub, sandbox_server):
-    """A cluster that is registered by a service account's token, as `flotilla cluster add` does it."""
+    """A cluster that is registered by a service account's token, as `flotilla cluster add` does
+    it.
+    """
     ca = sandbox_server.certificate
     context = Context(sandbox_server.url("east"), ca, False, "", "sandbox-token", "", "")
     token = install(context, "kube-system", "flotilla-manager", [])

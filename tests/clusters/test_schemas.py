@@ -1,4 +1,6 @@
-"""The schemas of clusters: fetched once, shared only where they are proven, and nothing where a server says nothing."""
+"""The schemas of clusters: fetched once, shared only where they are proven, and nothing where a
+server says nothing.
+"""
 
 import hashlib
 from types import SimpleNamespace

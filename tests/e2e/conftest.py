@@ -2,8 +2,10 @@ import re
 
 import pytest
 
-# What the console may say: a refusal that the page shows itself; a provider's own page that wants fonts from elsewhere;
-# a look that newer input replaced (htmx names its end, then the reason: any other reason still counts).
+# What the console may say: a refusal that the page shows itself; a provider's own page that wants
+# fonts from elsewhere;
+# a look that newer input replaced (htmx names its end, then the reason: any other reason still
+# counts).
 EXPECTED = re.compile(
     "[Ss]tatus of 4|Error Code 4|NAME_NOT_RESOLVED|^htmx:(afterRequest|sendAbort)\\b"
 )

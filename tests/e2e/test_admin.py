@@ -1,4 +1,6 @@
-"""A platform engineer's and an auditor's day in the browser: clusters, repositories, roles, notices, reports; and who may not."""
+"""A platform engineer's and an auditor's day in the browser: clusters, repositories, roles,
+notices, reports; and who may not.
+"""
 
 import os
 import re
@@ -222,7 +224,9 @@ def test_roles_grants_accounts_and_notices(site, watched):
 
 
 def test_who_watches_access_and_notices_sees_them_change(web, watched):
-    """What another person does is on the open page; a page that shows nothing live hears of notices and of the session's end."""
+    """What another person does is on the open page; a page that shows nothing live hears of
+    notices and of the session's end.
+    """
     page, hub = watched, web.hub
     sign_in(page, web)
     page.goto(f"{web.url}/settings/roles")
@@ -333,7 +337,9 @@ def page_paths():
 
 
 def test_no_page_tells_a_stranger_anything(web, client):
-    """Nobody signed in is sent to sign in; an account without rights finds nothing behind any address."""
+    """Nobody signed in is sent to sign in; an account without rights finds nothing behind any
+    address.
+    """
     hub = web.hub
     Project.objects.create(name="web", spec={"sourceRepos": ["*"], "description": "CANARY"})
     hub.post("/api/v1/applicationsets", manifest("web", elements("web")))
@@ -506,7 +512,9 @@ def test_what_somebody_saved_meanwhile_is_not_written_over(
 
 
 def test_the_trail_and_the_system_follow(web, watched):
-    """New events are offered, not pushed between what is being read; who may no longer look is refused once, not each second."""
+    """New events are offered, not pushed between what is being read; who may no longer look is
+    refused once, not each second.
+    """
     page, hub = watched, web.hub
     account = Account.objects.create(name="aud", password="!", capabilities=["login"])
     change_setting("rbac", {"policy.csv": "g, aud, role:auditor"})

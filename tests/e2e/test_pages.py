@@ -1,4 +1,6 @@
-"""People use the pages: a developer's day, a platform engineer's sets, in a browser over a hub that works."""
+"""People use the pages: a developer's day, a platform engineer's sets, in a browser over a hub
+that works.
+"""
 
 import json
 import os
@@ -53,7 +55,9 @@ def add_rule(dialog, action, resource="applications"):
 
 
 def test_a_developers_day(site, company, sandbox, repo, namespace, watched):
-    """From SSO to a rollback: what the developer may is what the platform engineer writes into the project's role."""
+    """From SSO to a rollback: what the developer may is what the platform engineer writes into the
+    project's role.
+    """
     page, hub = watched, site.hub
     company.people(
         dev={
@@ -457,7 +461,9 @@ def test_pages_are_for_everybody(site, sandbox, repo, app, namespace, watched, s
 
 
 def test_a_page_that_hears_nothing_says_that_it_is_not_live(site, hub, page, monkeypatch):
-    """A network that drops everything leaves the socket open: the page knows by the beat that it misses."""
+    """A network that drops everything leaves the socket open: the page knows by the beat that it
+    misses.
+    """
     monkeypatch.setattr(consumers, "BEAT_SECONDS", 0.5)
     wire = Wire(site.url)
     page.context.add_cookies([{"name": "argocd.token", "value": hub.token, "url": wire.url}])
@@ -475,7 +481,9 @@ def test_a_page_that_hears_nothing_says_that_it_is_not_live(site, hub, page, mon
 
 
 def test_every_page_follows_what_it_is_about(web, watched):
-    """Lists and single pages of sets, projects, clusters and repositories, without being loaded anew."""
+    """Lists and single pages of sets, projects, clusters and repositories, without being loaded
+    anew.
+    """
     page, hub = watched, web.hub
     sign_in(page, web)
     cluster = Cluster.objects.create(

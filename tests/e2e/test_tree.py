@@ -75,7 +75,8 @@ def test_thousands_of_resources_move_like_a_few(big):
     # Whatever is scrolled to is there, near and far.
     for share, there in ((0.5, "web-200"), (1, "web-399")):
         page.evaluate(
-            f"() => {{ const c = document.querySelector('[data-canvas]'); c.scrollTo(0, {share} * c.scrollHeight); }}"
+            f"() => {{ const c = document.querySelector('[data-canvas]'); c.scrollTo(0, "
+            f"{share} * c.scrollHeight); }}"
         )
         expect(node(page, f"/Pod/x/{there}-2")).to_be_in_viewport()
         assert drawn.count() < 150

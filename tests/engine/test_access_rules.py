@@ -120,7 +120,10 @@ LINES = st.tuples(
 
 def policy_of(lines, links):
     text = "\n".join(
-        f"p, {s}, {r}, {a}, {o if ',' not in o else chr(34) + o + chr(34)}, {e}{', ' + w if w else ''}"
+        (
+            f"p, {s}, {r}, {a}, {o if ',' not in o else chr(34) + o + chr(34)}, "
+            f"{e}{', ' + w if w else ''}"
+        )
         for s, r, a, o, e, w in lines
     )
     return parse(text + "\n" + "\n".join(f"g, {a}, {b}" for a, b in links))
@@ -283,7 +286,8 @@ def test_roles_of_a_project_that_can():
 def test_what_some_subjects_reach():
     enforcer = Enforcer(
         parse(
-            "p, a, applications, get, p/*, allow\np, a, applications, get, p/x, deny\np, b, applications, get, *, allow"
+            "p, a, applications, get, p/*, allow\np, a, applications, get, p/x, deny\n"
+            "p, b, applications, get, *, allow"
         )
     )
     found = enforcer.reach(["a"], "applications", "get")

@@ -147,7 +147,10 @@ def test_a_field_that_somebody_else_owns_too_stays():
 
 
 def test_last_applied_tells_what_left_git():
-    text = '{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"ns"},"spec":{"replicas":1,"minReadySeconds":3}}'
+    text = (
+        '{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"ns"},'
+        '"spec":{"replicas":1,"minReadySeconds":3}}'
+    )
     live = deployment(replicas=1, minReadySeconds=3)
     live["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": text}
     found = compare(deployment(replicas=1), live, NOTHING, no_jq)
@@ -300,7 +303,9 @@ def test_respecting_ignored_fields_sends_the_live_value():
     ids=str,
 )
 def test_what_is_ignored_never_changes_which_object_is_sent(path):
-    """A jq path may look at the object: then what it selects of the desired side differs from the live one."""
+    """A jq path may look at the object: then what it selects of the desired side differs from the
+    live one.
+    """
     desired = {**deployment(replicas=1)}
     desired["metadata"] = {**desired["metadata"], "namespace": "own", "annotations": {"mark": "1"}}
     live = {

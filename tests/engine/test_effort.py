@@ -1,4 +1,6 @@
-"""What rules, lists and field managers of one resource cost: it grows with the text, and has an end."""
+"""What rules, lists and field managers of one resource cost: it grows with the text, and has an
+end.
+"""
 
 import time
 
@@ -21,7 +23,9 @@ def thing(**fields):
 
 
 def slices(_expression, _value):
-    """Return what jq gives for `SLICES`: few bytes, of which each stands for nearly the whole list."""
+    """Return what jq gives for `SLICES`: few bytes, of which each stands for nearly the whole
+    list.
+    """
     return [["a", {"start": number, "end": None}] for number in range(1000)]
 
 

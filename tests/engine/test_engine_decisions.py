@@ -351,7 +351,10 @@ def test_kinds_of_a_project(spec, namespaced, ok):
 def test_problems_name_the_project():
     assert restriction_violations({}, "p", ["https://h/a"], ("https://s", "c", "ns")) == [
         "application repo https://h/a is not permitted in project 'p'",
-        "application destination server 'https://s' and namespace 'ns' do not match any of the allowed destinations in project 'p'",
+        (
+            "application destination server 'https://s' and namespace 'ns' do not match any of the "
+            "allowed destinations in project 'p'"
+        ),
     ]
 
 

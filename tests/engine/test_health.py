@@ -628,7 +628,11 @@ def test_ignore_healthcheck():
 
 
 WIDGET = resource("example.com/v1", "Widget", {}, {"phase": "Bad"})
-SCRIPT = 'local hs = {}\nif obj.status.phase == "Bad" then hs.status = "Degraded" hs.message = obj.metadata.name else hs.status = "Healthy" end\nreturn hs'
+SCRIPT = (
+    "local hs = {}\n"
+    'if obj.status.phase == "Bad" then hs.status = "Degraded" hs.message = obj.metadata.name else '
+    'hs.status = "Healthy" end\nreturn hs'
+)
 
 
 @pytest.mark.parametrize("name", ["example.com/Widget", "example.com/*", "*/Widget"])

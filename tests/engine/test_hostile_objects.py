@@ -1,4 +1,6 @@
-"""Objects of an API server that lies: real ones with fields of any shape, through all that reads them."""
+"""Objects of an API server that lies: real ones with fields of any shape, through all that reads
+them.
+"""
 
 import copy
 import random
@@ -250,7 +252,9 @@ def mutated(manifest, chance):
 
 
 def read_all(kept, found):
-    """Read an object as the hub does, the engine's bare functions first: those raise nothing but what is theirs."""
+    """Read an object as the hub does, the engine's bare functions first: those raise nothing but
+    what is theirs.
+    """
     owned_fields(found), others_fields(found)
     if intake.complaint(found):
         return False

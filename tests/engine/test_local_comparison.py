@@ -462,7 +462,9 @@ def test_rules_settle_a_doubt():
     ],
 )
 def test_without_asking_what_is_likely_counts(kind, api, desired, live, before, modified):
-    """A difference that is none goes with the next sync; a difference that is not shown stays for ever."""
+    """A difference that is none goes with the next sync; a difference that is not shown stays for
+    ever.
+    """
     wanted, current = manifest(kind, desired, api), manifest(kind, live, api)
     if before is not None:
         current = owned(current, manifest(kind, before, api))
@@ -616,7 +618,11 @@ def test_sets_in_answers():
 
 
 def test_a_dry_run_does_not_show_what_only_an_annotation_tells():
-    text = '{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web"},"spec":{"minReadySeconds":5,"template":{"spec":{"containers":[{"name":"a"},{"name":"b"}]}}}}'
+    text = (
+        '{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web"},'
+        '"spec":{"minReadySeconds":5,"template":{"spec":{"containers":[{"name":"a"},{"name":"b"}]}}'
+        "}}"
+    )
     live = manifest(
         "Deployment", {"replicas": 1, "minReadySeconds": 5, **pods({"name": "a"}, {"name": "b"})}
     )

@@ -1,4 +1,6 @@
-"""What Lua scripts do to the hub: functions replaced, single calls that take long, answers without end."""
+"""What Lua scripts do to the hub: functions replaced, single calls that take long, answers without
+end.
+"""
 
 import time
 
@@ -12,12 +14,18 @@ from hub.engine.lua import health_script
 
 SLOW = {
     "its own find": "string.find = function() end while true do pcall(function() while true do end end) end",
-    "its own type": "string.find = nil string.byte = nil while true do pcall(function() while true do end end) end",
+    "its own type": (
+        "string.find = nil string.byte = nil while true do pcall(function() while true do end end) "
+        "end"
+    ),
     "a plain search": 'local s = ("a"):rep(4e6) return s:find(("a"):rep(2e6) .. "b", 1, true)',
     "a search without magic": 'local s = ("a"):rep(4e6) return s:find(("a"):rep(2e6) .. "b")',
     "a match without magic": 'local s = ("a"):rep(4e6) return s:match(("a"):rep(2e6) .. "b")',
     "many long calls": 'local s = ("a"):rep(4e6) while true do s:upper() s:reverse() s:lower() end',
-    "tables moved": "local t = {} for i = 1, 300000 do t[i] = 1 end while true do table.insert(t, 1, 1) table.remove(t, 1) end",
+    "tables moved": (
+        "local t = {} for i = 1, 300000 do t[i] = 1 end while true do table.insert(t, 1, 1) "
+        "table.remove(t, 1) end"
+    ),
     "joined": 'local t = {} for i = 1, 300000 do t[i] = "x" end while true do table.concat(t, ",") end',
 }
 

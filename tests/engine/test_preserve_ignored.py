@@ -1,4 +1,6 @@
-"""RespectIgnoreDifferences: what is sent has Git's lists and the cluster's ignored fields, each at its element."""
+"""RespectIgnoreDifferences: what is sent has Git's lists and the cluster's ignored fields, each at
+its element.
+"""
 
 from functools import lru_cache
 

@@ -165,8 +165,13 @@ def test_the_compiled_policy_equals_rule_by_rule_evaluation():
     names = [f"s{n}" for n in range(8)]
     for _ in range(60):
         lines = [
-            f"p, {choice.choice(names)}, {choice.choice(['applications', 'logs', '*'])}, {choice.choice(['get', 'sync', '*', 'action/*'])}, "
-            f"{choice.choice(['a/*', 'a/x', '*/*', 'b/?'])}, {choice.choice(['allow', 'allow', 'deny'])}"
+            (
+                f"p, {choice.choice(names)}, {choice.choice(['applications', 'logs', '*'])}, "
+                f"{choice.choice(['get', 'sync', '*', 'action/*'])}, "
+            )(
+                f"{choice.choice(['a/*', 'a/x', '*/*', 'b/?'])}, "
+                f"{choice.choice(['allow', 'allow', 'deny'])}"
+            )
             for _ in range(12)
         ] + [f"g, {choice.choice(names)}, {choice.choice(names)}" for _ in range(6)]
         policy = parse("\n".join(lines))
@@ -198,7 +203,8 @@ def test_names_that_no_policy_speaks_of_change_nothing():
     """Who differs only in those has the same rights, and is asked about once."""
     found = Enforcer(
         parse(
-            "g, team, reader\ng, reader, base\np, base, logs, get, a/*, allow\np, x, logs, get, b/*, allow"
+            "g, team, reader\ng, reader, base\np, base, logs, get, a/*, allow\n"
+            "p, x, logs, get, b/*, allow"
         ),
         default_role="x",
     )

@@ -324,7 +324,10 @@ SCRIPTS = ActionScript(
     discovery='return {refresh = {disabled = obj.spec.off == true}, ["scale"] = {}}',
     definitions={
         "refresh": "obj.spec.at = actionParams.at return obj",
-        "make": "return {{operation = 'create', resource = {apiVersion = 'v1', kind = 'Pod', metadata = {name = 'p'}}}}",
+        "make": (
+            "return {{operation = 'create', resource = {apiVersion = 'v1', kind = 'Pod', metadata "
+            "= {name = 'p'}}}}"
+        ),
         "odd": "return 5",
     },
 )

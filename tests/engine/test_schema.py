@@ -1,4 +1,6 @@
-"""What is read of a cluster's OpenAPI: types, lists, defaults; and what a server may send that is none."""
+"""What is read of a cluster's OpenAPI: types, lists, defaults; and what a server may send that is
+none.
+"""
 
 import pytest
 from support.openapi import DOCUMENT, QUANTITY, REF, SCHEMAS, TEXT, array, ref, resource, struct

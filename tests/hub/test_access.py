@@ -561,7 +561,10 @@ def test_who_can(idle_hub, person):
     person("oidc:1", issuer="https://idp", subject="s1", groups=["g1"])
     policies(
         idle_hub,
-        "g, g1, role:t\np, role:t, applications, sync, pay/*, allow\np, bob, applications, sync, */*, allow\np, bob, applications, sync, pay/a, deny",
+        (
+            "g, g1, role:t\np, role:t, applications, sync, pay/*, allow\n"
+            "p, bob, applications, sync, */*, allow\np, bob, applications, sync, pay/a, deny"
+        ),
     )
     found = idle_hub.get(
         "/api/v1/flotilla/who-can", resource="applications", action="sync", object="pay/a"
@@ -778,7 +781,9 @@ def test_every_route_refuses_nobody_and_shows_strangers_nothing(idle_hub, person
 
 
 def test_an_absent_application_is_no_refusal_for_who_may_see_all(idle_hub, person):
-    """The answer is the same for everybody; the trail says only of those that they were refused who may have been."""
+    """The answer is the same for everybody; the trail says only of those that they were refused
+    who may have been.
+    """
     some = person("some")
     policies(idle_hub, "p, some, applications, *, team-*/*, allow")
     for token in (idle_hub.token, some):
@@ -952,7 +957,12 @@ def test_who_can_is_what_asking_every_account_gives(idle_hub, person):
     for seed in range(40):
         choose = random.Random(seed)
         lines = [
-            f"p, {choose.choice(subjects)}, applications, {choose.choice(['sync', '*', 'get'])}, {choose.choice(['*', 'p/*', 'p/a', 'q/*'])}, {choose.choice(['allow', 'allow', 'deny'])}"
+            (
+                f"p, {choose.choice(subjects)}, applications, "
+                f"{choose.choice(['sync', '*', 'get'])}, "
+                f"{choose.choice(['*', 'p/*', 'p/a', 'q/*'])}, "
+                f"{choose.choice(['allow', 'allow', 'deny'])}"
+            )
             for _ in range(5)
         ]
         lines += [
@@ -978,7 +988,10 @@ def test_one_line_keeps_developers_off_the_hub_itself(idle_hub, person):
     bob = person("bob")
     policies(
         idle_hub,
-        "p, bob, applications, *, default/*, allow\np, bob, applications, *, *, deny, clusters named in-cluster",
+        (
+            "p, bob, applications, *, default/*, allow\n"
+            "p, bob, applications, *, *, deny, clusters named in-cluster"
+        ),
     )
     east = Cluster.objects.create(server="https://east", name="east")
     application("a", cluster=east)
@@ -997,7 +1010,9 @@ def test_one_line_keeps_developers_off_the_hub_itself(idle_hub, person):
 def test_many_tokens_are_read_as_each_of_them(
     idle_hub, person, settings, django_assert_num_queries
 ):
-    """Open pages are checked in one go: nobody may live longer by that than by a request of its own."""
+    """Open pages are checked in one go: nobody may live longer by that than by a request of its
+    own.
+    """
     tokens = {n: person(n) for n in ("good", "ended", "expired", "disabled", "no-login", "renamed")}
     accounts = {n: Account.objects.get(name=n) for n in tokens}
     end_sessions(LoginSession.objects.filter(account=accounts["ended"]), "admin")

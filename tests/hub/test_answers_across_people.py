@@ -1,4 +1,6 @@
-"""Idempotency keys and ETags: an answer is given again to whom it was for, while that person may have it."""
+"""Idempotency keys and ETags: an answer is given again to whom it was for, while that person may
+have it.
+"""
 
 import json
 

@@ -788,7 +788,10 @@ def test_the_application_stream(idle_hub):
         json.loads(x)
         for x in collect(
             idle_hub,
-            f"/api/v1/stream/applications?resourceVersion={version}&fields=result.type,result.application.metadata.name",
+            (
+                f"/api/v1/stream/applications?resourceVersion={version}&fields=result.type,"
+                "result.application.metadata.name"
+            ),
             1,
             (0, make),
         )
@@ -889,7 +892,10 @@ def test_many_at_once_with_an_answer_for_each(idle_hub):
     change_setting(
         "rbac",
         {
-            "policy.csv": "p, dev, applications, get, team/*, allow\np, dev, applications, sync, team/none, allow"
+            "policy.csv": (
+                "p, dev, applications, get, team/*, allow\n"
+                "p, dev, applications, sync, team/none, allow"
+            )
         },
     )
     access_changed("policy", "rbac", None)

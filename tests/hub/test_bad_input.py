@@ -1,4 +1,6 @@
-"""Bad input: an answer of the 4xx kind with a sentence, never a traceback, never a half-made change."""
+"""Bad input: an answer of the 4xx kind with a sentence, never a traceback, never a half-made
+change.
+"""
 
 import asyncio
 import json
@@ -700,10 +702,13 @@ def shown(hub, written):
 
 @pytest.mark.parametrize("number", range(len(WRITTEN)))
 def test_wrong_types_everywhere(furnished, number):
-    """In every place of a body, odd values: each is refused with a sentence, or can be kept and shown."""
+    """In every place of a body, odd values: each is refused with a sentence, or can be kept and
+    shown.
+    """
     method, path, whole = WRITTEN[number]
     spots = list(places(whole))
-    # Every value for small bodies; a few for each place of the large ones, other ones for the next place.
+    # Every value for small bodies; a few for each place of the large ones, other ones for the next
+    # place.
     step = 1 if len(spots) < 12 else 7
     wrong = []
     for order, at in enumerate(spots):

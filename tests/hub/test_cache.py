@@ -1,4 +1,6 @@
-"""What sign-in remembers for a while is in the database: every process knows it, also without Redis."""
+"""What sign-in remembers for a while is in the database: every process knows it, also without
+Redis.
+"""
 
 from datetime import timedelta
 

@@ -1,4 +1,6 @@
-"""The command line: Argo CD's walkthrough, its verbs, an installation taken over; and what it says when something is wrong."""
+"""The command line: Argo CD's walkthrough, its verbs, an installation taken over; and what it says
+when something is wrong.
+"""
 
 import base64
 import json
@@ -232,7 +234,9 @@ def test_the_verbs_of_applications(flotilla, hub, sandbox, repo, namespace, tmp_
     flotilla("app", "remove-source", "web", "--source-name", "second")
     script = tmp_path / "edit"
     script.write_text(
-        "#!/bin/sh\nsed -i 's/revisionHistoryLimit.*//; s/targetRevision: main/targetRevision: HEAD/' \"$1\"\n"
+        "#!/bin/sh\n"
+        "sed -i 's/revisionHistoryLimit.*//; s/targetRevision: main/targetRevision: HEAD/' "
+        '"$1"\n'
     )
     script.chmod(0o755)
     flotilla("app", "edit", "web", EDITOR=str(script))
@@ -372,7 +376,8 @@ def test_accounts_repositories_and_keys(flotilla, hub, repo, tmp_path):
     flotilla("repo", "rm", repo.url)
     hosts = tmp_path / "hosts"
     hosts.write_text(
-        "git.example ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl\n"
+        "git.example ssh-ed25519 "
+        "AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl\n"
     )
     flotilla("cert", "add-ssh", "--from", str(hosts))
     assert "git.example" in flotilla("cert", "list", "--hostname-pattern", "*.example")
@@ -441,8 +446,13 @@ def test_contexts_and_the_token_that_ended(hub, live_server, tmp_path):
 
 @pytest.mark.parametrize("words", [["version", "--client"], ["--help"], ["app", "sync", "--help"]])
 def test_it_starts_without_what_it_does_not_need(words):
-    """Nothing slow is read before a command needs it; tests/bench/start.py says what a start costs."""
-    code = f"import json, sys\nsys.argv = ['flotilla', *{words}]\nfrom hub.cli.main import run\ntry:\n    run()\nexcept SystemExit:\n    pass\nprint(json.dumps(sorted(sys.modules)))"
+    """Nothing slow is read before a command needs it; tests/bench/start.py says what a start
+    costs.
+    """
+    code = (
+        f"import json, sys\nsys.argv = ['flotilla', *{words}]\nfrom hub.cli.main import run\ntry:\n"
+        "    run()\nexcept SystemExit:\n    pass\nprint(json.dumps(sorted(sys.modules)))"
+    )
     said = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
@@ -538,7 +548,9 @@ stringData: {admin.password: hash, webhook.github.secret: s}
 
 @pytest.mark.controlplane
 def test_an_installation_moves_in(flotilla, hub, control_plane, repo, namespace, tmp_path):
-    """An export of Argo CD is taken in and deploys; exported again and imported again it changes nothing."""
+    """An export of Argo CD is taken in and deploys; exported again and imported again it changes
+    nothing.
+    """
 
     def text(value):
         return base64.b64encode(value.encode()).decode()
@@ -577,12 +589,18 @@ def test_an_installation_moves_in(flotilla, hub, control_plane, repo, namespace,
         "cluster genuine created",
         f"repository {repo.url} created",
         "setting health updated",
-        "ConfigMap argocd-cm url kept back: the hub takes it from its environment: HUB_EXTERNAL_URL=https://argocd.example",
+        (
+            "ConfigMap argocd-cm url kept back: the hub takes it from its environment: "
+            "HUB_EXTERNAL_URL=https://argocd.example"
+        ),
         "ConfigMap argocd-cm kustomize.path.v3 kept back",
         "ConfigMap argocd-notifications-cm trigger.on-sync kept back",
         "AppProject team tokens of ci kept back",
         "account bot kept back",
-        "Secret argocd-secret webhook.github.secret kept back: the hub takes it from its environment: HUB_WEBHOOK_GITHUB_SECRET",
+        (
+            "Secret argocd-secret webhook.github.secret kept back: the hub takes it from its "
+            "environment: HUB_WEBHOOK_GITHUB_SECRET"
+        ),
         "ConfigMap argocd-rbac-cm created",
     ):
         assert line in said, f"{line}\n{said}"
@@ -612,7 +630,8 @@ def test_an_installation_moves_in(flotilla, hub, control_plane, repo, namespace,
     assert list(yaml.safe_load_all(out.read_text())) == first
     broken = tmp_path / "broken.yaml"
     broken.write_text(
-        "kind: AppProject\nmetadata: {name: fine}\nspec: {}\n---\nkind: Application\nmetadata: {name: UPPER}\nspec: {}\n"
+        "kind: AppProject\nmetadata: {name: fine}\nspec: {}\n---\nkind: Application\n"
+        "metadata: {name: UPPER}\nspec: {}\n"
     )
     found = flotilla.run("apply", "-f", str(broken), code=20)
     assert "AppProject fine created" in found.stdout and "Application UPPER failed" in found.stdout

@@ -1,4 +1,6 @@
-"""The command line at its edges: keyring, plugins, settings tried offline, flags of scripts, hubs that are old, new, silent or slow."""
+"""The command line at its edges: keyring, plugins, settings tried offline, flags of scripts, hubs
+that are old, new, silent or slow.
+"""
 
 import json
 import os
@@ -363,7 +365,10 @@ CM = {
         "kustomize.buildOptions": "--enable-helm",
         "resource.customizations.health.example.com_Thing": 'return {status = obj.status.ok and "Healthy" or "Degraded", message = "by script"}',
         "resource.customizations.ignoreDifferences.example.com_Thing": "jsonPointers: [/spec/a]\njqPathExpressions: ['.spec.list[] | select(.x == 1)']\n",
-        "resource.customizations.actions.example.com_Thing": "discovery.lua: |\n  return {poke = {}, rest = {disabled = true}}\ndefinitions:\n- name: poke\n  action.lua: |\n    obj.spec.poked = true\n    return obj\n",
+        "resource.customizations.actions.example.com_Thing": (
+            "discovery.lua: |\n  return {poke = {}, rest = {disabled = true}}\ndefinitions:\n"
+            "- name: poke\n  action.lua: |\n    obj.spec.poked = true\n    return obj\n"
+        ),
     },
 }
 THING = {
@@ -403,9 +408,9 @@ def test_settings_are_checked_by_group(offline):
     assert said.count("✅") == 4 and "2 resource overrides" in said
     lines = [line.strip() for line in said.splitlines()]
     assert (
-        "webhook.maxPayloadSizeMB: the hub takes it from its environment: HUB_MAX_WEBHOOK_BYTES=2097152"
-        in lines
-    )
+        "webhook.maxPayloadSizeMB: the hub takes it from its environment: "
+        "HUB_MAX_WEBHOOK_BYTES=2097152"
+    ) in lines
     bad = {
         **CM,
         "data": {
@@ -646,7 +651,9 @@ def test_an_edit_does_not_write_over_what_came_meanwhile(flotilla, site, tmp_pat
     flotilla("proj", "create", "shop", "--src", "https://git.example/0")
     editor = tmp_path / "editor"
     editor.write_text(
-        f'#!/bin/sh\n{sys.executable} -m hub.cli.main proj set shop --description theirs >/dev/null\necho "description: mine" >> "$1"\n'
+        "#!/bin/sh\n"
+        f"{sys.executable} -m hub.cli.main proj set shop --description theirs >/dev/null\n"
+        'echo "description: mine" >> "$1"\n'
     )
     editor.chmod(0o755)
     said = flotilla.refused("proj", "edit", "shop", EDITOR=str(editor))

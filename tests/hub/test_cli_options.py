@@ -1,4 +1,6 @@
-"""Every option of every command does something, says that it changes nothing, or is refused in one sentence."""
+"""Every option of every command does something, says that it changes nothing, or is refused in one
+sentence.
+"""
 
 import ast
 import inspect

@@ -25,7 +25,9 @@ FORM = "application/x-www-form-urlencoded"
 
 @pytest.fixture
 def browser(idle_hub):
-    """A browser that the administrator is signed in with, and that a page of somebody else may use."""
+    """A browser that the administrator is signed in with, and that a page of somebody else may
+    use.
+    """
     cli_client()
     found = Client(HTTP_HOST="localhost", enforce_csrf_checks=True)
     found.cookies["argocd.token"] = idle_hub.token

@@ -1,4 +1,6 @@
-"""The REST surface against its own description: whatever is sent, no answer is a crash or undocumented."""
+"""The REST surface against its own description: whatever is sent, no answer is a crash or
+undocumented.
+"""
 
 import os
 

@@ -1,4 +1,6 @@
-"""The access decision comes first: a refused caller moves nothing in the world, and learns nothing of it."""
+"""The access decision comes first: a refused caller moves nothing in the world, and learns nothing
+of it.
+"""
 
 import contextlib
 import itertools
@@ -138,7 +140,9 @@ def theirs(idle_hub):
 
 
 def everything(name="x"):
-    """Return a body that names hosts, repositories, clusters and applications in every field that routes read."""
+    """Return a body that names hosts, repositories, clusters and applications in every field that
+    routes read.
+    """
     metadata = {"name": name, "namespace": "argocd"}
     the_set = manifest(name, elements("made"), project="theirs")
     scm = {"scmProvider": {"github": {"organization": "o", "api": HOST}}}
@@ -218,7 +222,11 @@ def bodies():
     }
 
 
-QUERY = "resourceName=x&kind=Pod&namespace=x&version=v1&group=&repo=https://host.example/r.git&project=theirs&appName=x&appProject=theirs&name=x&revision=x&targetRevision=HEAD&q=x&url=https://host.example&refresh=hard&forceRefresh=true"
+QUERY = (
+    "resourceName=x&kind=Pod&namespace=x&version=v1&group=&repo=https://host.example/r.git&"
+    "project=theirs&appName=x&appProject=theirs&name=x&revision=x&targetRevision=HEAD&q=x&"
+    "url=https://host.example&refresh=hard&forceRefresh=true"
+)
 
 
 def requests():
@@ -265,7 +273,9 @@ def walked(hub, people):
 
 @pytest.mark.timeout(400)
 def test_a_refused_caller_moves_nothing_and_learns_nothing(idle_hub, people, theirs, world):
-    """The same requests before and after everything that they name is there: refused alike, and nothing else happens."""
+    """The same requests before and after everything that they name is there: refused alike, and
+    nothing else happens.
+    """
     for token in people.values():
         ask(idle_hub, token, "GET", "/api/v1/session/userinfo")  # marks the session as used
     before = [(asked, _refused(world, asked, call)) for asked, call in walked(idle_hub, people)]
@@ -277,7 +287,9 @@ def test_a_refused_caller_moves_nothing_and_learns_nothing(idle_hub, people, the
 
 
 def _refused(world, asked, call):
-    """Return the answer to a request that was refused; of a list, and of what is the caller's own, nothing."""
+    """Return the answer to a request that was refused; of a list, and of what is the caller's own,
+    nothing.
+    """
     (_, kind), who, method, url, what, _query = asked
     world.done.clear()
     status, text = call()
@@ -346,14 +358,19 @@ def test_forms_of_a_refused_caller_move_nothing(idle_hub, people, theirs, world,
 @pytest.mark.parametrize("path", ["/applications/check", "/applications/effect"])
 @pytest.mark.parametrize("is_there", [False, True], ids=["new", "moved"])
 def test_forms_are_about_the_cluster_that_is_written(idle_hub, world, path, is_there):
-    """Who has no right on a cluster sees nothing of it by writing it into an application of another."""
+    """Who has no right on a cluster sees nothing of it by writing it into an application of
+    another.
+    """
     for name in ("dev", "prod"):
         Cluster.objects.create(server=f"https://{name}", name=name)
     Project.objects.create(
         name="mine",
         spec={"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]},
     )
-    lines = "p, lead, applications, *, mine/*, allow\np, lead, applications, *, mine/*, deny, clusters named prod"
+    lines = (
+        "p, lead, applications, *, mine/*, allow\n"
+        "p, lead, applications, *, mine/*, deny, clusters named prod"
+    )
     idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
     account = Account.objects.create(
         name="lead", password=make_password("x"), capabilities=["login"]
@@ -398,7 +415,9 @@ PAGE_QUERY = f"{QUERY}&text=x&resource=Pod/x/x&uid=x&name=x&number=1&container=x
 
 
 def pages():
-    """Yield the address of every page that is for who is signed in; `{cluster}` stands for a cluster's number."""
+    """Yield the address of every page that is for who is signed in; `{cluster}` stands for a
+    cluster's number.
+    """
     for pattern in get_resolver().url_patterns:
         path = str(pattern.pattern).lstrip("^")
         if not path or path.startswith(_OPEN) or not hasattr(pattern, "callback"):
@@ -415,7 +434,9 @@ def seen(text):
 
 
 def test_pages_of_a_refused_caller_move_nothing_and_say_nothing(idle_hub, people, theirs, world):
-    """Every page before and after everything of another team is there: nothing moves, and both are the same."""
+    """Every page before and after everything of another team is there: nothing moves, and both are
+    the same.
+    """
     answers = {}
     for state in ("absent", "there"):
         number = getattr(Cluster.objects.filter(name="x").first(), "pk", 9999)

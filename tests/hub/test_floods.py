@@ -144,7 +144,10 @@ def raw(web, head, body=b""):
 
 
 def test_a_declared_length_is_refused_before_the_body_comes(web):
-    head = f"POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: {36 * MIB}"
+    head = (
+        "POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+        f"Content-Length: {36 * MIB}"
+    )
 
     with raw(web, head, b"{") as connection:
         assert b" 413 " in connection.recv(4096).partition(b"\r\n")[0]
@@ -152,14 +155,20 @@ def test_a_declared_length_is_refused_before_the_body_comes(web):
 
 def test_a_body_that_does_not_come_ends(web, monkeypatch):
     monkeypatch.setattr(request_limits, "BODY_SECONDS", 0.2)
-    head = "POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 1000"
+    head = (
+        "POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+        "Content-Length: 1000"
+    )
 
     with raw(web, head, b"{") as connection:
         assert b" 408 " in connection.recv(4096).partition(b"\r\n")[0]
 
 
 def test_who_sends_slowly_holds_no_place(web, client):
-    head = "POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 1000"
+    head = (
+        "POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+        "Content-Length: 1000"
+    )
     slow = [raw(web, head, b"{") for _ in range(request_limits.MAX_SIGN_INS_OF_ADDRESS - 1)]
 
     right = {"username": "admin", "password": "correct horse"}
@@ -185,8 +194,13 @@ FLOODS = {
 
 
 def flood(web, path, header, body):
-    """Send a request two hundred times at once; return the threads and the list of statuses that they fill."""
-    head = f"POST {path} HTTP/1.1\nHost: localhost\nContent-Type: application/json\n{header}Content-Length: {len(body)}"
+    """Send a request two hundred times at once; return the threads and the list of statuses that
+    they fill.
+    """
+    head = (
+        f"POST {path} HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+        f"{header}Content-Length: {len(body)}"
+    )
     statuses = []
 
     def send():
@@ -404,7 +418,10 @@ def test_a_body_in_chunks_is_read(web, client):
 
 @pytest.mark.parametrize("length", ["0", "5", "1000"])
 def test_a_body_has_one_length(web, length):
-    head = f"POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: {length}\nTransfer-Encoding: chunked"
+    head = (
+        "POST /api/v1/session HTTP/1.1\nHost: localhost\nContent-Type: application/json\n"
+        f"Content-Length: {length}\nTransfer-Encoding: chunked"
+    )
 
     with raw(web, head, b"2\r\n{}\r\n0\r\n\r\n") as connection:
         assert b" 400 " in connection.recv(4096).partition(b"\r\n")[0]

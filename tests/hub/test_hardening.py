@@ -232,7 +232,8 @@ def test_no_secret_comes_out_anywhere(hub, sandbox, repo, app, namespace, caplog
         status=None,
         validate="false",
     )
-    # What people write into a spec its readers see; the trail and the logs must not have it all the same.
+    # What people write into a spec its readers see; the trail and the logs must not have it all the
+    # same.
     hub.delete("/api/v1/applications/with-values", cascade="false")
     hub.wait(
         lambda: hub.get("/api/v1/applications/with-values", status=None).get("code") == 7, "its end"

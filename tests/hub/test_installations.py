@@ -1,4 +1,6 @@
-"""An export holds everything that the hub keeps and says what it leaves out; an import names what it cannot carry over."""
+"""An export holds everything that the hub keeps and says what it leaves out; an import names what
+it cannot carry over.
+"""
 
 import json
 from datetime import timedelta

@@ -1,4 +1,6 @@
-"""What the REST surface has beyond Argo CD's: order, pages, counts, requests sent twice, compression, one watch of everything."""
+"""What the REST surface has beyond Argo CD's: order, pages, counts, requests sent twice,
+compression, one watch of everything.
+"""
 
 import gzip
 import json
@@ -372,7 +374,10 @@ def test_a_watch_shows_only_what_its_caller_may_see(many):
     change_setting(
         "rbac",
         {
-            "policy.csv": "p, dev, applications, get, team/*, allow\np, dev, clusters, get, https://east.example, allow",
+            "policy.csv": (
+                "p, dev, applications, get, team/*, allow\n"
+                "p, dev, clusters, get, https://east.example, allow"
+            ),
             "policy.default": "",
         },
     )

@@ -1,4 +1,6 @@
-"""Every transaction locks what it writes before it takes a resource version, so that no two wait for each other."""
+"""Every transaction locks what it writes before it takes a resource version, so that no two wait
+for each other.
+"""
 
 import re
 

@@ -1,4 +1,6 @@
-"""Two processes write one row: what one of them took away does not come back by the other one's write."""
+"""Two processes write one row: what one of them took away does not come back by the other one's
+write.
+"""
 
 import pytest
 from django.db import connection

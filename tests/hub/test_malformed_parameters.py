@@ -1,4 +1,6 @@
-"""Odd numbers, times and texts in every address, query and form: an answer, never an internal error."""
+"""Odd numbers, times and texts in every address, query and form: an answer, never an internal
+error.
+"""
 
 import re
 import sys

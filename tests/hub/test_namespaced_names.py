@@ -1,4 +1,6 @@
-"""Names with a namespace: every command and every route acts on the object of that namespace, or on none."""
+"""Names with a namespace: every command and every route acts on the object of that namespace, or
+on none.
+"""
 
 import io
 import json

@@ -1,4 +1,6 @@
-"""Providers and people that lie in a sign-in by OpenID Connect, and in one by the hub's own provider."""
+"""Providers and people that lie in a sign-in by OpenID Connect, and in one by the hub's own
+provider.
+"""
 
 import base64
 import hashlib
@@ -219,7 +221,9 @@ SUBJECTS = [
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=ascii)
 def test_nobody_becomes_somebody_by_a_name(idle_hub, liar, subject):
-    """As a subject, as a group and as a name: neither a local account, nor a role, nor a project's token."""
+    """As a subject, as a group and as a name: neither a local account, nor a role, nor a project's
+    token.
+    """
     policy = 'p, team-a, applications, get, */*, allow\ng, "x", role:admin'
     idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": policy}})
     visit = Visit()

@@ -1,4 +1,6 @@
-"""Where the hub connects, and how much it takes: each attack goes through every client that the hub has."""
+"""Where the hub connects, and how much it takes: each attack goes through every client that the
+hub has.
+"""
 
 import asyncio
 import contextlib
@@ -188,7 +190,9 @@ def test_a_spelling_is_refused_by_the_check(host):
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda c: c.__name__)
 def test_no_spelling_is_connected_to_by_a_client(client, monkeypatch):
-    """Sockets are watched, not functions: whatever a client makes of a spelling, this is where it would go."""
+    """Sockets are watched, not functions: whatever a client makes of a spelling, this is where it
+    would go.
+    """
     reached = []
 
     def connect(_self, place):
@@ -266,7 +270,9 @@ def rebinding(monkeypatch, *answers):
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda c: c.__name__)
 def test_a_name_that_moves_after_the_check(client, server, monkeypatch):
-    """127.0.0.1 is the address that was looked at; a client that asked again would get the metadata address."""
+    """127.0.0.1 is the address that was looked at; a client that asked again would get the
+    metadata address.
+    """
     asked = rebinding(monkeypatch, "127.0.0.1", "169.254.169.254")
 
     status, _ = client(f"http://rebind.test:{server.port}/")

@@ -1,4 +1,6 @@
-"""One bad row of any model, written past every check, stops no start, no sweep, no list and no page."""
+"""One bad row of any model, written past every check, stops no start, no sweep, no list and no
+page.
+"""
 
 import itertools
 from datetime import timedelta

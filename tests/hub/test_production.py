@@ -1,4 +1,6 @@
-"""The production shape: web, worker, beat and watcher as processes, on PostgreSQL and Redis, do the main job."""
+"""The production shape: web, worker, beat and watcher as processes, on PostgreSQL and Redis, do
+the main job.
+"""
 
 import json
 import os
@@ -72,7 +74,9 @@ class Production:
         )["token"]
 
     def commands(self):
-        """The commands of docker-compose.yml and the Dockerfile, with this machine's port and folder."""
+        """The commands of docker-compose.yml and the Dockerfile, with this machine's port and
+        folder.
+        """
         services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
         written = (ROOT / "Dockerfile").read_text()
         web = json.loads(re.search(r"^CMD (\[.*\])$", written, re.MULTILINE)[1])
@@ -305,7 +309,9 @@ def test_the_main_job_and_a_killed_worker(production, sandbox_server, repo):
 @pytest.mark.services
 @pytest.mark.timeout(300)
 def test_lost_services_come_back(wired, sandbox_server, repo):
-    """No process has to be started anew, whether nobody answers or the way falls silent; an open page hears again."""
+    """No process has to be started anew, whether nobody answers or the way falls silent; an open
+    page hears again.
+    """
     wired.register(sandbox_server)
     spec = {
         "project": "default",
@@ -364,7 +370,8 @@ def test_lost_services_come_back(wired, sandbox_server, repo):
 def test_the_address_of_the_database_carries_its_options():
     """Who asks for a proven connection gets one, and a server that falls silent is noticed."""
     found = _database(
-        "postgresql://u%40x:p%3A@db:6432/hub?sslmode=verify-full&sslrootcert=/ca.pem&connect_timeout=3"
+        "postgresql://u%40x:p%3A@db:6432/hub?sslmode=verify-full&sslrootcert=/ca.pem&"
+        "connect_timeout=3"
     )
     assert (found["USER"], found["PASSWORD"], found["NAME"], found["PORT"]) == (
         "u@x",

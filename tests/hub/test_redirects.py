@@ -184,7 +184,9 @@ def liar(idle_hub):
 
 
 def test_every_page_walked_with_every_wish(idle_hub, liar):
-    """A new page is walked as soon as it has a route; only sign-in by a provider leads out, to its own address."""
+    """A new page is walked as soon as it has a route; only sign-in by a provider leads out, to its
+    own address.
+    """
     walked = pages()
     assert len(walked) > 100 and "/account/reauthenticate" in walked
     wishes = ("//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)")

@@ -1,4 +1,6 @@
-"""Every path of Argo CD's API does what it is for: one long day of an installation, with each call answered by success."""
+"""Every path of Argo CD's API does what it is for: one long day of an installation, with each call
+answered by success.
+"""
 
 import json
 import re

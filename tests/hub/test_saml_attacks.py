@@ -229,7 +229,10 @@ def test_a_comment_put_in_after_the_signature_changes_no_name(saml):
         pytest.param('<!DOCTYPE x [<!ENTITY a "b">]>', id="entity"),
         pytest.param('<!DOCTYPE x SYSTEM "http://127.0.0.1:1/x.dtd">', id="foreign DTD"),
         pytest.param(
-            '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;">]>',
+            (
+                '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;"><!ENTITY c '
+                '"&b;&b;&b;&b;&b;&b;">]>'
+            ),
             id="bomb",
         ),
     ],
@@ -328,8 +331,10 @@ def logout_request(saml, *, key=None, sign=True, subject="u-1", at=None, number=
     """Return the query of a request to sign out, as a provider redirects a browser with it."""
     at = at or dt.datetime.now(dt.UTC)
     text = (
-        f'<samlp:LogoutRequest xmlns:samlp="{Names.NS_SAMLP}" xmlns:saml="{Names.NS_SAML}" ID="{number}" Version="2.0" '
-        f'IssueInstant="{at:%Y-%m-%dT%H:%M:%SZ}" Destination="{SLS}"><saml:Issuer>{ENTITY}</saml:Issuer>'
+        f'<samlp:LogoutRequest xmlns:samlp="{Names.NS_SAMLP}" xmlns:saml="{Names.NS_SAML}" '
+        f'ID="{number}" Version="2.0" '
+        f'IssueInstant="{at:%Y-%m-%dT%H:%M:%SZ}" '
+        f'Destination="{SLS}"><saml:Issuer>{ENTITY}</saml:Issuer>'
         f"<saml:NameID>{subject}</saml:NameID></samlp:LogoutRequest>"
     )
     pack = zlib.compressobj(9, zlib.DEFLATED, -15)

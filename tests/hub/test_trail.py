@@ -486,7 +486,10 @@ def test_who_could_at_a_time(idle_hub):
         "/api/v1/flotilla/rbac",
         {
             "data": {
-                "policy.csv": "p, bob, applications, sync, pay/*, allow\np, g1, applications, sync, pay/*, allow"
+                "policy.csv": (
+                    "p, bob, applications, sync, pay/*, allow\n"
+                    "p, g1, applications, sync, pay/*, allow"
+                )
             }
         },
     )

@@ -45,7 +45,9 @@ class _Mutates(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def webhook(certificate, tmp_path):
-    """Serve a webhook that labels what it sees, or sets `a` where it is told so; gives its client configuration."""
+    """Serve a webhook that labels what it sees, or sets `a` where it is told so; gives its client
+    configuration.
+    """
     pem = tmp_path / "webhook.pem"
     pem.write_text(certificate)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Mutates)
@@ -94,7 +96,10 @@ def config(name, namespace, value):
 
 @pytest.mark.controlplane
 def test_mutations_count_only_when_asked(hub, genuine, repo, app, namespace, webhook):
-    noted = "c-noted, annotations: {argocd.argoproj.io/compare-options: 'ServerSideDiff=true,IncludeMutationWebhook=true'}"
+    noted = (
+        "c-noted, annotations: {argocd.argoproj.io/compare-options: "
+        "'ServerSideDiff=true,IncludeMutationWebhook=true'}"
+    )
     plain = "c-plain, annotations: {argocd.argoproj.io/compare-options: ServerSideDiff=true}"
     repo.commit({"a.yaml": CONFIG.replace("c%s", noted), "b.yaml": CONFIG.replace("c%s", plain)})
     name = app(repo, genuine, namespace, policy={"automated": {}})
@@ -118,7 +123,9 @@ def test_mutations_count_only_when_asked(hub, genuine, repo, app, namespace, web
 def test_what_a_webhook_makes_of_a_stated_field_does_not_loop(
     hub, genuine, repo, app, namespace, webhook
 ):
-    """Synced while another apply would change nothing; what Git states counts again once the webhook is gone."""
+    """Synced while another apply would change nothing; what Git states counts again once the
+    webhook is gone.
+    """
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     genuine.apply(space)
     genuine.apply(registration(namespace, webhook))

@@ -1,4 +1,6 @@
-"""The hub's rendering beside that of the real helm 3, helm 4 and kustomize, on the same files and values."""
+"""The hub's rendering beside that of the real helm 3, helm 4 and kustomize, on the same files and
+values.
+"""
 
 import json
 import random
@@ -226,7 +228,9 @@ def value_set(number):
 
 
 def _differences(tools, name, folder, numbers):
-    """Return the numbers of value sets of which hub and tool make something else, and how many both refuse."""
+    """Return the numbers of value sets of which hub and tool make something else, and how many
+    both refuse.
+    """
     places = [written(folder / str(lane), VALUES) for lane in range(2)]
 
     def of_tool(lane):
@@ -252,7 +256,8 @@ def test_generated_values(tools, tmp_path, name, numbers):
     different, refused = _differences(tools, name, tmp_path, numbers)
 
     print(
-        f"{name}: {len(numbers)} sets of values, seeds {numbers[0]} to {numbers[-1]}: {refused} refused by both, {len(different)} different"
+        f"{name}: {len(numbers)} sets of values, seeds {numbers[0]} to {numbers[-1]}: "
+        f"{refused} refused by both, {len(different)} different"
     )
     assert different == [], value_set(different[0])
 

@@ -130,7 +130,11 @@ def test_a_set_from_git_makes_its_applications(hub, sandbox, repo, app, namespac
 
 
 def test_a_sick_child_shows_in_its_parent(hub, sandbox, repo, app, namespace):
-    broken = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: m, image: does-not-exist}]}}}\n"
+    broken = (
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n"
+        "spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: "
+        "{containers: [{name: m, image: does-not-exist}]}}}\n"
+    )
     name = f"{namespace}-child"
     repo.commit({"apps/1.json": child(name, repo, sandbox, namespace), "work/d.yaml": broken})
     parent = app(repo, HOME, "argocd", path="apps", policy={"automated": {}})

@@ -325,7 +325,9 @@ def mutated(data, source):
 
 
 def repaired(data):
-    """Return blocks that look like headers with their right checksums, so that what they say is read."""
+    """Return blocks that look like headers with their right checksums, so that what they say is
+    read.
+    """
     blocks = [data[n : n + 512] for n in range(0, len(data), 512)]
     for n, block in enumerate(blocks):
         if len(block) == 512 and b"ustar" in block[257:263]:

@@ -1,4 +1,6 @@
-"""What hosts are known by: servers of repositories with certificates of one's own authority, and SSH keys."""
+"""What hosts are known by: servers of repositories with certificates of one's own authority, and
+SSH keys.
+"""
 
 import base64
 from urllib.parse import quote

@@ -1,4 +1,6 @@
-"""Helm repositories and OCI registries that answer in shapes that nobody sends: an error of that one, in words."""
+"""Helm repositories and OCI registries that answer in shapes that nobody sends: an error of that
+one, in words.
+"""
 
 import json
 import threading

@@ -1,4 +1,6 @@
-"""What a comparison says, on a genuine control plane: zero values, defaults, quantities, what is written twice."""
+"""What a comparison says, on a genuine control plane: zero values, defaults, quantities, what is
+written twice.
+"""
 
 import time
 from pathlib import Path

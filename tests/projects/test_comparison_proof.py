@@ -1,4 +1,6 @@
-"""The proof of the comparison: random manifests of the kinds of a genuine control plane, made from its own schemas."""
+"""The proof of the comparison: random manifests of the kinds of a genuine control plane, made from
+its own schemas.
+"""
 
 import os
 import random

@@ -571,7 +571,9 @@ NAMES = [line.split('"')[1] for line in ATTEMPTS.splitlines() if ": lambda:" in 
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory):
-    """What each call answered that a renderer tried, and whether a file of the hub stayed as it was."""
+    """What each call answered that a renderer tried, and whether a file of the hub stayed as it
+    was.
+    """
     folder = tmp_path_factory.mktemp("hub")
     victim = folder / "victim"
     victim.write_text("as it was")

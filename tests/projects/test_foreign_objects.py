@@ -1,4 +1,6 @@
-"""What a manifest names is not reached by naming it: every route about resources, with objects that are somebody else's."""
+"""What a manifest names is not reached by naming it: every route about resources, with objects
+that are somebody else's.
+"""
 
 import base64
 import contextlib
@@ -275,7 +277,9 @@ REFUSED, QUIET = "refused", "quiet"
 
 
 def requests(key, manifest):
-    """Yield route, what must come of it, and the request about one object, for each route about resources."""
+    """Yield route, what must come of it, and the request about one object, for each route about
+    resources.
+    """
     group, kind, namespace, name = key
     where = {"group": group, "kind": kind, "namespace": namespace, "resourceName": name}
     page, text = {"key": "/".join(key)}, "key=" + quote("/".join(key))

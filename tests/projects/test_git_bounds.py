@@ -392,7 +392,10 @@ def test_what_a_server_says_moves_no_cursor():
 
 def test_a_commit_with_zero_bytes_is_kept_by_any_database(repo):
     tree = repo.git("rev-parse", repo.commit({"c.yaml": "a: 1"}) + "^{tree}")
-    text = f"tree {tree}\nauthor t{'x' * 9000}\0 <t@h> 1700000000 +0000\ncommitter t <t@h> 1700000000 +0000\n\na\0b\n"
+    text = (
+        f"tree {tree}\nauthor t{'x' * 9000}\0 <t@h> 1700000000 +0000\n"
+        "committer t <t@h> 1700000000 +0000\n\na\0b\n"
+    )
     commit = stored(repo, "commit", text.encode())
     repo.git("update-ref", "refs/heads/main", commit)
     git.ensure(repo.url, commit, {})

@@ -162,7 +162,9 @@ def test_urls_of_https(url, host, port):
 
 
 def test_a_folder_is_named_as_git_reads_it(tmp_path, settings):
-    """Git undoes percent-encoding in file:// too: what looked like a name was a step out of the folder."""
+    """Git undoes percent-encoding in file:// too: what looked like a name was a step out of the
+    folder.
+    """
     settings.LOCAL_REPOSITORIES = str(tmp_path / "served")
     for name in ("served/a", "secret"):
         subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / name)], check=True)

@@ -1,4 +1,6 @@
-"""Whoever learns of new refs or versions hands them on to all who read them, without waiting for a poll."""
+"""Whoever learns of new refs or versions hands them on to all who read them, without waiting for a
+poll.
+"""
 
 import itertools
 import json
@@ -69,7 +71,9 @@ def manifests(hub, repo):
 
 
 def create(hub, repo):
-    """A path that is not known yet is looked for in the newest commit before the application is refused."""
+    """A path that is not known yet is looked for in the newest commit before the application is
+    refused.
+    """
     newest = max((repo.folder / "of-set").iterdir(), key=lambda f: int(f.name[1:]))
     source = {"repoURL": repo.url, "path": f"of-set/{newest.name}", "targetRevision": "main"}
     spec = {**hub.application("a")["spec"], "source": source}
@@ -226,7 +230,9 @@ def test_a_worker_that_dies_before_it_hands_on_swallows_nothing(readers, hub, mo
 
 
 def test_what_was_asked_before_anybody_read_it_is_polled_at_the_interval(idle_hub, repo, settings):
-    """A repository that no application reads is left alone for an hour; the first one that does ends that."""
+    """A repository that no application reads is left alone for an hour; the first one that does
+    ends that.
+    """
     repo.commit({"a/c.yaml": config_map("a")})
     remotes.look_up_refs(repo.url, "default", force=True)
     GitRemote.objects.update(due_at=timezone.now())

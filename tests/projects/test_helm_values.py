@@ -1,4 +1,6 @@
-"""Values of charts: parameters as `helm --set`, `--set-string` and `--set-file` read them, documents byte for byte."""
+"""Values of charts: parameters as `helm --set`, `--set-string` and `--set-file` read them,
+documents byte for byte.
+"""
 
 import pytest
 from support.corpus import BLOCKS, CHARTS
@@ -8,10 +10,15 @@ pytestmark = pytest.mark.django_db
 
 CHART = {
     "chart/Chart.yaml": "apiVersion: v2\nname: demo\nversion: 1.0.0\n",
-    "chart/values.yaml": "hosts: [{name: one, port: 80}, {name: two, port: 81}]\nimage: {tag: latest}\nargs: [a, b]\nbig: 12345678901\n",
+    "chart/values.yaml": (
+        "hosts: [{name: one, port: 80}, {name: two, port: 81}]\nimage: {tag: latest}\n"
+        "args: [a, b]\nbig: 12345678901\n"
+    ),
     "chart/templates/cm.yaml": (
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shown}\ndata:\n"
-        '  json: {{ toJson .Values | quote }}\n  x: {{ if kindIs "invalid" .Values.x }}""{{ else }}{{ printf "%v" .Values.x | quote }}{{ end }}\n  kind: "{{ kindOf .Values.x }}"\n  big: "{{ .Values.big }}"\n'
+        "  json: {{ toJson .Values | quote }}\n"
+        '  x: {{ if kindIs "invalid" .Values.x }}""{{ else }}{{ printf "%v" .Values.x | quote '
+        '}}{{ end }}\n  kind: "{{ kindOf .Values.x }}"\n  big: "{{ .Values.big }}"\n'
         "  raw: {{ .Values.file | default dict | toJson | quote }}\n"
     ),
     "shared/config.json": '{"a": [1, 2],\n "b": "c\\\\d,{e}"}\n',

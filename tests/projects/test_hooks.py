@@ -23,7 +23,11 @@ spec:
       restartPolicy: Never
       containers: [{{name: main, image: busybox}}]
 """
-CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, annotations: {{argocd.argoproj.io/sync-wave: '{wave}'}}}}\ndata: {{a: '1'}}\n"
+CONFIG = (
+    "apiVersion: v1\nkind: ConfigMap\n"
+    "metadata: {{name: {name}, annotations: {{argocd.argoproj.io/sync-wave: '{wave}'}}}}\n"
+    "data: {{a: '1'}}\n"
+)
 
 
 def job(name, phase, code=0, extra="", ttl=""):

@@ -1,4 +1,6 @@
-"""Registries, hosts of repositories, identity providers and targets of events that send too much, or elsewhere."""
+"""Registries, hosts of repositories, identity providers and targets of events that send too much,
+or elsewhere.
+"""
 
 import contextlib
 import io

@@ -1,4 +1,6 @@
-"""The hub's own kinds in Git: what one project's application may write to the hub, and what needs an administrator."""
+"""The hub's own kinds in Git: what one project's application may write to the hub, and what needs
+an administrator.
+"""
 
 import json
 
@@ -491,7 +493,10 @@ def test_a_sync_prunes_no_cascade_with_projects_for_who_may_not_delete_them(
 
 # --- who may let a project write to the hub ---
 
-CREATE = "p, bob, projects, create, *, allow\np, bob, projects, update, team-a, allow\np, bob, projects, get, *, allow"
+CREATE = (
+    "p, bob, projects, create, *, allow\np, bob, projects, update, team-a, allow\n"
+    "p, bob, projects, get, *, allow"
+)
 
 
 @pytest.mark.parametrize(
@@ -547,7 +552,9 @@ def test_resources_are_named_by_their_own_namespace(idle_hub):
 
 
 def test_a_set_reads_only_clusters_that_its_project_has_a_destination_in(idle_hub):
-    """Names, labels and annotations of a cluster come out as names of applications, in previews and in conditions."""
+    """Names, labels and annotations of a cluster come out as names of applications, in previews
+    and in conditions.
+    """
     labels = {"secret": "label"}
     for name in ("east", "west"):
         Cluster.objects.create(

@@ -1,4 +1,6 @@
-"""Children without owner references belong to whom the reference gives them, in whichever order they are seen."""
+"""Children without owner references belong to whom the reference gives them, in whichever order
+they are seen.
+"""
 
 import itertools
 import json

@@ -1,4 +1,6 @@
-"""A live change has an intent in the trail before the cluster is asked and an outcome after it, whatever dies in between."""
+"""A live change has an intent in the trail before the cluster is asked and an outcome after it,
+whatever dies in between.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""What a checkout has and a tree must have too: links inside the repository, one chart by two aliases, named repositories."""
+"""What a checkout has and a tree must have too: links inside the repository, one chart by two
+aliases, named repositories.
+"""
 
 import pytest
 from support.charts import Charts
@@ -9,7 +11,10 @@ from projects import sources
 from projects.models import Repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
-SUB = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: '{name}-{{{{ .Chart.Name }}}}'}}\ndata: {{v: '{{{{ .Chart.Version }}}}', a: {{{{ .Values.a | quote }}}}}}\n"
+SUB = (
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: '{name}-{{{{ .Chart.Name }}}}'}}\n"
+    "data: {{v: '{{{{ .Chart.Version }}}}', a: {{{{ .Values.a | quote }}}}}}\n"
+)
 
 
 def context(**fields):
@@ -58,7 +63,10 @@ def test_one_chart_by_two_aliases_and_versions(repo):
     assert rendered(repo, "parent") == BOTH
 
 
-LOCK = "dependencies:\n- {name: demo, repository: 'URL', version: 1.0.0}\n- {name: demo, repository: 'URL', version: 2.0.0}\ndigest: x\n"
+LOCK = (
+    "dependencies:\n- {name: demo, repository: 'URL', version: 1.0.0}\n"
+    "- {name: demo, repository: 'URL', version: 2.0.0}\ndigest: x\n"
+)
 
 
 @pytest.mark.parametrize("lock", [{}, {"parent/Chart.lock": LOCK}], ids=["without", "locked"])
@@ -177,7 +185,11 @@ CHART = chart("demo", "1.0.0", "real/charts/demo")
         pytest.param(
             {
                 **CHART,
-                "parent/Chart.yaml": "apiVersion: v2\nname: parent\nversion: 1.0.0\ndependencies: [{name: demo, version: '*', repository: 'file://../beside/demo'}]\n",
+                "parent/Chart.yaml": (
+                    "apiVersion: v2\nname: parent\nversion: 1.0.0\n"
+                    "dependencies: [{name: demo, version: '*', repository: "
+                    "'file://../beside/demo'}]\n"
+                ),
             },
             {"beside": "real/charts"},
             {"path": "parent"},
@@ -187,7 +199,11 @@ CHART = chart("demo", "1.0.0", "real/charts/demo")
         pytest.param(
             {
                 **CHART,
-                "real/parent/Chart.yaml": "apiVersion: v2\nname: parent\nversion: 1.0.0\ndependencies: [{name: demo, version: '*', repository: 'file://../charts/demo'}]\n",
+                "real/parent/Chart.yaml": (
+                    "apiVersion: v2\nname: parent\nversion: 1.0.0\n"
+                    "dependencies: [{name: demo, version: '*', repository: "
+                    "'file://../charts/demo'}]\n"
+                ),
             },
             {"apps/deep/parent": "../../real/parent"},
             {"path": "apps/deep/parent"},
@@ -197,7 +213,10 @@ CHART = chart("demo", "1.0.0", "real/charts/demo")
         pytest.param(
             {
                 **CHART,
-                "real/parent/Chart.yaml": "apiVersion: v2\nname: parent\nversion: 1.0.0\ndependencies: [{name: demo, version: '*', repository: 'file://../lib'}]\n",
+                "real/parent/Chart.yaml": (
+                    "apiVersion: v2\nname: parent\nversion: 1.0.0\n"
+                    "dependencies: [{name: demo, version: '*', repository: 'file://../lib'}]\n"
+                ),
             },
             {"apps/parent": "../real/parent", "apps/lib": "../real/charts/demo"},
             {"path": "apps/parent"},

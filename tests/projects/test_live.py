@@ -492,7 +492,9 @@ def test_a_page_that_sends_without_end_is_closed(pages, monkeypatch, limit):
 
 
 def test_pages_of_one_person_that_catch_up_keep_nobody_else_waiting(pages, monkeypatch):
-    """Dev's pages are slow to look at: all of them wait for each other, and admin's page and requests do not."""
+    """Dev's pages are slow to look at: all of them wait for each other, and admin's page and
+    requests do not.
+    """
     going, at_once, free = [], [], threading.Event()
     real = consumers.missed_since
 
@@ -593,7 +595,9 @@ def test_a_look_that_failed_is_made_again(pages, monkeypatch):
 
 
 def test_pages_about_other_things_hear_of_those(pages):
-    """Of each kind: one object, all of it, what runs there; and nothing of what is another's, or not for them."""
+    """Of each kind: one object, all of it, what runs there; and nothing of what is another's, or
+    not for them.
+    """
     pages.person("dev")
     policy(
         "p, dev, applications, get, mine/*, allow",

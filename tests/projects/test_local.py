@@ -1,4 +1,6 @@
-"""Folders of a person's machine in place of Git's: rendered, compared and applied, and what that must not give away."""
+"""Folders of a person's machine in place of Git's: rendered, compared and applied, and what that
+must not give away.
+"""
 
 import base64
 import hashlib
@@ -25,7 +27,10 @@ PATH = "/api/v1/applications/manifestsWithFiles"
 CHART = {
     "Chart.yaml": "apiVersion: v2\nname: local\nversion: 0.1.0\n",
     "templates/_name.tpl": '{{- define "n" -}}{{ .Values.name }}{{- end -}}',
-    "templates/c.yaml": 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ include "n" . }}}\ndata: {a: "{{ .Values.a }}"}\n',
+    "templates/c.yaml": (
+        'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ include "n" . }}}\n'
+        'data: {a: "{{ .Values.a }}"}\n'
+    ),
     "values.yaml": "name: settings\na: '2'\n",
 }
 
@@ -169,7 +174,10 @@ def test_who_may_only_read_gets_nothing_that_the_hub_could_fetch(web, repo):
     token = issue(reader, timezone.now())
     assert send(web, lines({"c.yaml": config_map("c")}), token=token)["manifests"]
     chart = {
-        "Chart.yaml": "apiVersion: v2\nname: l\nversion: 0.1.0\ndependencies: [{name: p, version: 1.0.0, repository: 'https://127.0.0.1:1/charts'}]\n",
+        "Chart.yaml": (
+            "apiVersion: v2\nname: l\nversion: 0.1.0\n"
+            "dependencies: [{name: p, version: 1.0.0, repository: 'https://127.0.0.1:1/charts'}]\n"
+        ),
         "templates/x.yaml": "",
     }
     assert "not permitted" in send(web, lines(chart), token=token, status=400)["message"]
@@ -229,7 +237,9 @@ def test_the_command_line_with_a_folder(web, site, tmp_path, sandbox, namespace)
 
 
 def test_who_may_only_read_uses_up_nothing_of_the_project(web, repo, settings, monkeypatch):
-    """Files that never end, sent to an application that their sender may only get: its project renders on."""
+    """Files that never end, sent to an application that their sender may only get: its project
+    renders on.
+    """
     reader = Account.objects.create(name="reader", capabilities=["login"])
     access_changed("account", "reader", {})
     policy = "p, reader, applications, get, */*, allow"

@@ -1,4 +1,6 @@
-"""The main job on both kinds of cluster: from a commit to running, seen live, healed, pruned, rolled back, deleted."""
+"""The main job on both kinds of cluster: from a commit to running, seen live, healed, pruned,
+rolled back, deleted.
+"""
 
 import re
 
@@ -26,7 +28,10 @@ spec:
           ports: [{{containerPort: 80}}]
           resources: {{limits: {{cpu: 1000m, memory: 64Mi}}}}
 """
-SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}, ports: [{port: 80}]}\n"
+SERVICE = (
+    "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n"
+    "spec: {selector: {app: web}, ports: [{port: 80}]}\n"
+)
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: '1'}\n"
 
 
@@ -163,7 +168,10 @@ def _result(hub, name, status):
 def test_a_field_that_leaves_git_leaves_the_cluster(hub, cluster, repo, app, namespace):
     repo.commit(
         {
-            "c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {gone: soon}}\ndata: {a: '1', b: '2'}\n"
+            "c.yaml": (
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {gone: soon}}\n"
+                "data: {a: '1', b: '2'}\n"
+            )
         }
     )
     name = app(repo, cluster, namespace, policy={"automated": {}})

@@ -1,4 +1,6 @@
-"""Bad days: each gives a clear condition on that application alone, loses nothing, and passes when its cause goes."""
+"""Bad days: each gives a clear condition on that application alone, loses nothing, and passes when
+its cause goes.
+"""
 
 import threading
 import time
@@ -82,9 +84,16 @@ def test_wrong_credentials(hub, sandbox, repo, app, namespace):
     ],
 )
 def test_a_source_that_cannot_be_rendered(hub, sandbox, repo, app, namespace, change, words):
-    bomb = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\na: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n"
+    bomb = (
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\na: &a [x,x,x,x,x,x,x,x,x]\n"
+        "b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+        "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n"
+    )
     named = "".join(f"  a{n}: *a\n" for n in range(180))
-    names = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata:\n  a: &a {'x' * 100_000}\n{named}"
+    names = (
+        f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata:\n  a: &a {'x' * 100_000}\n"
+        f"{named}"
+    )
     repo.write(
         {
             "names/x.yaml": names,
@@ -205,7 +214,9 @@ def test_a_cluster_that_is_away_holds_nobody_else(
 def test_a_cluster_that_falls_silent_is_said_to_be_away(
     hub, cluster, repo, app, namespace, monkeypatch
 ):
-    """Its connections stay open, as when a network drops packets: no watch ends, and nothing comes any more."""
+    """Its connections stay open, as when a network drops packets: no watch ends, and nothing comes
+    any more.
+    """
     monkeypatch.setattr(watch_probe, "INTERVAL_SECONDS", 0.5)
     monkeypatch.setattr(watch_probe, "TIMEOUT_SECONDS", 1.0)
     monkeypatch.setattr(watch_probe, "PAUSE_SECONDS", 0.2)

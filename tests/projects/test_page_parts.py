@@ -246,7 +246,10 @@ def test_roles_and_windows_of_forms():
         "groups": ["a", "b"],
         "jwtTokens": [{"iat": 1}],
         "policies": [
-            'p, proj:team:dev, applications, sync, team/*, allow, "clusters where env=prod,region=eu"',
+            (
+                'p, proj:team:dev, applications, sync, team/*, allow, "clusters where '
+                'env=prod,region=eu"'
+            ),
             "p, proj:team:dev, logs, get, team/web, deny",
         ],
     }

@@ -1,4 +1,6 @@
-"""Paths that authors of repositories write: each is resolved once, in its own tree, and nothing else is ever opened."""
+"""Paths that authors of repositories write: each is resolved once, in its own tree, and nothing
+else is ever opened.
+"""
 
 import io
 import json

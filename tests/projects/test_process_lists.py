@@ -1,4 +1,6 @@
-"""No secret stands in a list of processes, in what a program inherits, in a log, or in a file that stays."""
+"""No secret stands in a list of processes, in what a program inherits, in a log, or in a file that
+stays.
+"""
 
 import base64
 import io

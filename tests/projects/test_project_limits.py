@@ -1,4 +1,6 @@
-"""What a project permits holds everywhere: windows, impersonation, global projects, its own clusters and repositories, and for who edits it."""
+"""What a project permits holds everywhere: windows, impersonation, global projects, its own
+clusters and repositories, and for who edits it.
+"""
 
 import json
 
@@ -326,7 +328,9 @@ def test_a_project_uses_its_own_clusters_and_repositories(idle_hub, repo):
 
 
 def test_a_cluster_of_another_project_takes_no_name(idle_hub, repo):
-    """Who may register clusters of one project chooses their names: those of others go on as they were."""
+    """Who may register clusters of one project chooses their names: those of others go on as they
+    were.
+    """
     project(idle_hub, "pay")
     project(idle_hub, "evil")
     Cluster.objects.create(server="https://prod", name="prod")
@@ -462,7 +466,10 @@ def test_who_edits_a_project_cannot_widen_it(idle_hub):
         )
         body = {"project": {"metadata": {"name": "pay"}, "spec": {**ANYWHERE, **narrow, **change}}}
         idle_hub.put("/api/v1/projects/pay", body, token=lead, status=403)
-    lines = "p, lead, projects, *, pay, allow\np, lead, repositories, update, *, allow\np, lead, clusters, update, https://pay, allow"
+    lines = (
+        "p, lead, projects, *, pay, allow\np, lead, repositories, update, *, allow\n"
+        "p, lead, clusters, update, https://pay, allow"
+    )
     idle_hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
     project(
         idle_hub,
@@ -484,7 +491,9 @@ def test_who_edits_a_project_cannot_widen_it(idle_hub):
 
 @pytest.mark.parametrize("labels", [{}, {"tier": "gold", "more": "yes"}], ids=["leave", "join"])
 def test_who_edits_a_project_does_not_choose_the_global_projects_that_hold_for_it(idle_hub, labels):
-    """Its labels select them: without one it would lose what is denied to all, with one gain what others may."""
+    """Its labels select them: without one it would lose what is denied to all, with one gain what
+    others may.
+    """
     denied = [{"group": "", "kind": "Secret"}]
     project(idle_hub, "strict", namespaceResourceBlacklist=denied)
     project(idle_hub, "wide", destinations=[{"server": "*", "namespace": "*"}])
@@ -550,7 +559,11 @@ def test_rights_of_resources_are_their_own(hub, sandbox, repo, app, namespace):
     dev = person(
         hub,
         "dev",
-        "p, dev, applications, get, default/*, allow\np, dev, applications, update, default/*, allow\np, dev, applications, delete, default/*, allow",
+        (
+            "p, dev, applications, get, default/*, allow\n"
+            "p, dev, applications, update, default/*, allow\n"
+            "p, dev, applications, delete, default/*, allow"
+        ),
     )
     path, query = (
         f"/api/v1/applications/{name}/resource",
@@ -568,7 +581,10 @@ def test_rights_of_resources_are_their_own(hub, sandbox, repo, app, namespace):
     hub.delete(path, token=dev, status=403, **query)
     hub.post(f"{path}/actions", "restart", token=dev, status=403, **query)
     hub.get(f"/api/v1/applications/{name}/logs", token=dev, status=403, podName="x")
-    fine = f"p, dev, applications, get, default/*, allow\np, dev, applications, update//ConfigMap/{namespace}/*, default/{name}, allow"
+    fine = (
+        "p, dev, applications, get, default/*, allow\n"
+        f"p, dev, applications, update//ConfigMap/{namespace}/*, default/{name}, allow"
+    )
     hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": fine}})
     hub.post(
         path, '{"data":{"b":"2"}}', token=dev, patchType="application/merge-patch+json", **query

@@ -113,7 +113,10 @@ def _developer(hub):
         name="dev", password=make_password("x"), capabilities=["login"]
     )
     access_changed("account", "dev", {})
-    lines = "p, dev, repositories, *, team-a/*, allow\np, dev, repositories, create, http://git.invalid/team-a/*, allow"
+    lines = (
+        "p, dev, repositories, *, team-a/*, allow\n"
+        "p, dev, repositories, create, http://git.invalid/team-a/*, allow"
+    )
     hub.put("/api/v1/flotilla/rbac", {"data": {"policy.csv": lines}})
     return issue(account, timezone.now())
 

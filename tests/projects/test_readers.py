@@ -21,7 +21,9 @@ AUTO = {"automated": {}}
 
 @pytest.fixture
 def teams(hub, repo):
-    """Two projects that permit everything, of which `mine` has the credentials of a private repository."""
+    """Two projects that permit everything, of which `mine` has the credentials of a private
+    repository.
+    """
     remotes.forget()
     for name in ("mine", "theirs"):
         spec = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]}
@@ -144,7 +146,9 @@ def test_credentials_that_are_taken_back_read_no_more(hub, sandbox, teams, app, 
 
 @pytest.fixture
 def liar(repo, tmp_path):
-    """A proxy of one project that answers for the server of the private repository with another one."""
+    """A proxy of one project that answers for the server of the private repository with another
+    one.
+    """
     other = GitServer(tmp_path)
     proxy = Proxy(**{"127.0.0.1": other.url})
     yield proxy, other
@@ -179,7 +183,9 @@ def test_a_projects_own_proxy_says_nothing_to_others_and_proves_nothing(idle_hub
 
 
 def test_an_application_follows_the_way_that_its_project_goes_now(idle_hub, repo, liar):
-    """A repository that names a proxy may come after the application: the row that it follows changes."""
+    """A repository that names a proxy may come after the application: the row that it follows
+    changes.
+    """
     proxy, _ = liar
     remotes.forget()
     repo.commit({"c.yaml": CONFIG})

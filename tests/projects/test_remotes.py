@@ -1,4 +1,6 @@
-"""What a kustomization names by URL: recognised in every spelling and field, fetched by the hub, or refused."""
+"""What a kustomization names by URL: recognised in every spelling and field, fetched by the hub,
+or refused.
+"""
 
 import json
 
@@ -267,7 +269,9 @@ def test_no_field_reaches_what_is_refused(pages, tmp_path, settings, field, wher
 
 
 def placed(where, found):
-    """Return the files of a kustomization that has a field itself, in a base, or in a folder of plugins."""
+    """Return the files of a kustomization that has a field itself, in a base, or in a folder of
+    plugins.
+    """
     document = {"resources": ["c.yaml"]}
     document |= {k: [*document[k], *v] if k in document else v for k, v in found.items()}
     if where == "kustomization":

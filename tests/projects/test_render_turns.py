@@ -1,4 +1,6 @@
-"""A project whose renders never end delays itself: others keep their turns, its own come less and less often."""
+"""A project whose renders never end delays itself: others keep their turns, its own come less and
+less often.
+"""
 
 import time
 from datetime import timedelta
@@ -12,7 +14,9 @@ from projects.models import Application, RenderFailure
 from projects.sources import jsonnet
 
 MOST = 0.5
-"""Seconds beside twice the time alone: the two cores of a small machine are shared with what never ends."""
+"""Seconds beside twice the time alone: the two cores of a small machine are shared with what never
+ends.
+"""
 
 
 class Clock:

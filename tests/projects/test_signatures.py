@@ -60,7 +60,8 @@ def keys(tmp_path_factory):
         found[name] = (fingerprint, armored)
     wrapper = home / "gpg-wrapper"
     wrapper.write_text(
-        f"#!/bin/sh\nexec gpg --homedir {home} --batch --pinentry-mode loopback --passphrase '' \"$@\"\n"
+        "#!/bin/sh\n"
+        f"exec gpg --homedir {home} --batch --pinentry-mode loopback --passphrase '' \"$@\"\n"
     )
     wrapper.chmod(0o755)
     found["program"] = str(wrapper)

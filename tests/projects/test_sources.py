@@ -1,4 +1,6 @@
-"""Sources: every tool with its whole block, charts from HTTP and OCI, several sources, and a cache that is exact."""
+"""Sources: every tool with its whole block, charts from HTTP and OCI, several sources, and a cache
+that is exact.
+"""
 
 import io
 import json
@@ -177,7 +179,10 @@ def test_a_chart_that_never_ends_is_stopped(repo, settings):
     from datetime import timedelta
 
     settings.EXEC_TIMEOUT = timedelta(seconds=2)
-    endless = '{{- define "f" }}{{ range until 100000 }}{{ range until 100000 }}{{ sha256sum "x" }}{{ end }}{{ end }}{{ end }}{{ include "f" . }}'
+    endless = (
+        '{{- define "f" }}{{ range until 100000 }}{{ range until 100000 }}{{ sha256sum "x" }}{{ '
+        'end }}{{ end }}{{ end }}{{ include "f" . }}'
+    )
     repo.commit({**CHART, "chart/templates/endless.yaml": endless})
     with pytest.raises(Stalled, match="took longer"):
         load(repo, {"path": "chart"})
@@ -198,7 +203,10 @@ def test_kube_version_and_missing_dependency(repo):
 
 
 def test_local_dependencies(repo):
-    parent = "apiVersion: v2\nname: parent\nversion: 1.0.0\ndependencies: [{name: demo, version: 1.2.3, repository: 'file://../chart'}]\n"
+    parent = (
+        "apiVersion: v2\nname: parent\nversion: 1.0.0\n"
+        "dependencies: [{name: demo, version: 1.2.3, repository: 'file://../chart'}]\n"
+    )
     repo.commit(
         {**CHART, "parent/Chart.yaml": parent, "parent/values.yaml": "demo: {a: fromparent}\n"}
     )
@@ -322,7 +330,11 @@ def test_kustomize_images(images, existing, expected):
 def test_jsonnet(repo):
     repo.commit(
         {
-            "j/a.jsonnet": "local l = import 'l.libsonnet'; local m = import 'm.libsonnet'; function(n, c) [{apiVersion: 'v1', kind: 'ConfigMap', metadata: {name: l.name}, data: {n: n, c: std.toString(c), e: std.extVar('e'), m: m}}]",
+            "j/a.jsonnet": (
+                "local l = import 'l.libsonnet'; local m = import 'm.libsonnet'; function(n, c) "
+                "[{apiVersion: 'v1', kind: 'ConfigMap', metadata: {name: l.name}, data: {n: n, c: "
+                "std.toString(c), e: std.extVar('e'), m: m}}]"
+            ),
             "lib1/l.libsonnet": "{name: 'one'}",
             "lib2/l.libsonnet": "{name: 'two'}",
             "j/m.libsonnet": "'own'",
@@ -621,7 +633,10 @@ def test_hostile_archives(settings):
 
 
 def test_a_dependency_from_a_repository_must_be_permitted(repo, chart_server):
-    parent = f"apiVersion: v2\nname: parent\nversion: 1.0.0\ndependencies: [{{name: demo, version: 1.x, repository: '{chart_server.url}'}}]\n"
+    parent = (
+        "apiVersion: v2\nname: parent\nversion: 1.0.0\n"
+        f"dependencies: [{{name: demo, version: 1.x, repository: '{chart_server.url}'}}]\n"
+    )
     repo.commit({"parent/Chart.yaml": parent})
     assert data(load(repo, {"path": "parent"}))["v"] == "1.1.0"
     with pytest.raises(Stalled, match="not permitted in project"):

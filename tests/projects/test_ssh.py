@@ -34,7 +34,8 @@ def ssh_server(tmp_path_factory):
     authorized.chmod(0o600)
     port = free_port()
     (folder / "config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {authorized}\nPidFile none\nStrictModes no\n"
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\n"
+        f"AuthorizedKeysFile {authorized}\nPidFile none\nStrictModes no\n"
         "PasswordAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\n"
     )
     os.makedirs("/run/sshd", exist_ok=True)

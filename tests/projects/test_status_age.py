@@ -77,7 +77,9 @@ def test_the_age_of_a_status(watched, how, age):
 
 
 def test_a_window_that_is_closed_makes_nothing_stale(idle_hub, repo, monkeypatch):
-    """The next look at an automated application is when the window opens; its status is known all the time."""
+    """The next look at an automated application is when the window opens; its status is known all
+    the time.
+    """
     repo.commit({"c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n"})
     project = idle_hub.get("/api/v1/projects/default")
     project["spec"]["syncWindows"] = [

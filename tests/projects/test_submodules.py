@@ -23,7 +23,9 @@ def other(git_server):
 
 
 def include(parent, child, folder="sub", url=None, commit=None):
-    """Put a repository into a folder of another, as git submodule add does; return the parent's commit."""
+    """Put a repository into a folder of another, as git submodule add does; return the parent's
+    commit.
+    """
     address = url or child.url
     with (parent.folder / ".gitmodules").open("a") as file:
         file.write(f'[submodule "{folder}"]\n\tpath = {folder}\n\turl = {address}\n')

@@ -1,4 +1,6 @@
-"""Sync options, deletion guard, server-side diff, scripts and selective syncs, on both kinds of cluster."""
+"""Sync options, deletion guard, server-side diff, scripts and selective syncs, on both kinds of
+cluster.
+"""
 
 import json
 
@@ -6,7 +8,10 @@ import pytest
 
 from projects.models import ApplicationEvent
 
-CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, annotations: {{{notes}}}}}\ndata: {{a: '{a}'}}\n"
+CONFIG = (
+    "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, annotations: {{{notes}}}}}\n"
+    "data: {{a: '{a}'}}\n"
+)
 
 
 def config(name="c", a="1", notes=""):
@@ -47,7 +52,10 @@ def test_managed_namespace_metadata(hub, cluster, repo, app, namespace):
 def test_unknown_fields_are_refused_unless_validate_is_off(hub, genuine, repo, app, namespace):
     repo.commit(
         {
-            "s.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80}], nonsense: 1}\n"
+            "s.yaml": (
+                "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n"
+                "spec: {ports: [{port: 80}], nonsense: 1}\n"
+            )
         }
     )
     name = app(repo, genuine, namespace, policy=options())
@@ -61,7 +69,11 @@ def test_unknown_fields_are_refused_unless_validate_is_off(hub, genuine, repo, a
 
 
 def test_replace_and_force(hub, cluster, repo, app, namespace):
-    job = "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: j{notes}}}\nspec: {{suspend: true, template: {{spec: {{restartPolicy: Never, containers: [{{name: m, image: '{image}'}}]}}}}}}\n"
+    job = (
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: j{notes}}}\n"
+        "spec: {{suspend: true, template: {{spec: {{restartPolicy: Never, containers: [{{name: m, "
+        "image: '{image}'}}]}}}}}}\n"
+    )
     repo.commit(
         {
             "j.yaml": job.format(image="a:1", notes=""),
@@ -192,7 +204,10 @@ def test_a_definition_of_another_application_may_come_later(hub, sandbox, repo, 
     notes = "argocd.argoproj.io/sync-options: SkipDryRunOnMissingResource=true"
     repo.commit(
         {
-            "w.yaml": f"apiVersion: late.example.com/v1\nkind: Late\nmetadata: {{name: w, annotations: {{{notes}}}}}\n",
+            "w.yaml": (
+                "apiVersion: late.example.com/v1\nkind: Late\n"
+                f"metadata: {{name: w, annotations: {{{notes}}}}}\n"
+            ),
             "c.yaml": config(),
         }
     )
@@ -237,7 +252,10 @@ def test_pruning_with_options(hub, cluster, repo, app, namespace):
 
 
 def test_a_mass_prune_and_data_kinds_wait_for_a_confirmation(hub, sandbox, repo, app, namespace):
-    claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n"
+    claim = (
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\n"
+        "spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n"
+    )
     repo.commit({**{f"{n}.yaml": config(f"c{n}") for n in range(8)}, "claim.yaml": claim})
     name = app(repo, sandbox, namespace, policy=options(automated={"prune": True}))
     hub.wait_status(name, "Synced", "Healthy")
@@ -363,7 +381,11 @@ def test_a_failing_sync_is_retried_and_follows_the_mended_commit(
 ):
     repo.commit(
         {
-            "d.yaml": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {replicas: -1, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: m, image: i}]}}}\n"
+            "d.yaml": (
+                "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n"
+                "spec: {replicas: -1, selector: {matchLabels: {a: b}}, template: {metadata: "
+                "{labels: {a: b}}, spec: {containers: [{name: m, image: i}]}}}\n"
+            )
         }
     )
     policy = options(
@@ -380,7 +402,11 @@ def test_a_failing_sync_is_retried_and_follows_the_mended_commit(
 
     revision = repo.commit(
         {
-            "d.yaml": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {replicas: 1, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: m, image: i}]}}}\n"
+            "d.yaml": (
+                "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n"
+                "spec: {replicas: 1, selector: {matchLabels: {a: b}}, template: {metadata: "
+                "{labels: {a: b}}, spec: {containers: [{name: m, image: i}]}}}\n"
+            )
         }
     )
     look(hub, name)
@@ -407,7 +433,11 @@ def test_a_failed_automated_sync_says_so_and_is_not_repeated(hub, sandbox, repo,
 def test_server_side_diff_asks_the_api_server(hub, genuine, repo, app, namespace):
     repo.commit(
         {
-            "s.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: s, annotations: {argocd.argoproj.io/compare-options: ServerSideDiff=true}}\nspec: {ports: [{port: 80}], selector: {a: b}}\n"
+            "s.yaml": (
+                "apiVersion: v1\nkind: Service\n"
+                "metadata: {name: s, annotations: {argocd.argoproj.io/compare-options: "
+                "ServerSideDiff=true}}\nspec: {ports: [{port: 80}], selector: {a: b}}\n"
+            )
         }
     )
     name = app(repo, genuine, namespace, policy=options(automated={}))

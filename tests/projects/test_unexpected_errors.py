@@ -1,4 +1,6 @@
-"""A fault of the hub in one refresh: its application says so, by a number that the log has, and is tried again."""
+"""A fault of the hub in one refresh: its application says so, by a number that the log has, and is
+tried again.
+"""
 
 import logging
 from datetime import timedelta

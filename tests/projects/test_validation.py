@@ -1,4 +1,6 @@
-"""What is stored gives manifests: a source that cannot be read or rendered is refused when it is saved."""
+"""What is stored gives manifests: a source that cannot be read or rendered is refused when it is
+saved.
+"""
 
 import socket
 from datetime import timedelta

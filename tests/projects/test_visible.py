@@ -70,7 +70,8 @@ def policy(seed):
         subject = choose.choice(["bob", "g1", "g2", "role:r"])
         name = choose.choice(OBJECTS)
         lines.append(
-            f'p, {subject}, applications, {choose.choice(["get", "*"])}, "{name}", {effect}{", " + scope if scope else ""}'
+            f'p, {subject}, applications, {choose.choice(["get", "*"])}, "{name}", '
+            f"{effect}{', ' + scope if scope else ''}"
         )
     return "\n".join([*lines, "g, g1, role:r"])
 

@@ -20,7 +20,9 @@ class Charts:
     """A server that speaks as a Helm repository and as an OCI registry."""
 
     def __init__(self, pair="", wants=""):
-        """Serve; with a key and certificate by TLS, only to who has one of the certificates that it wants."""
+        """Serve; with a key and certificate by TLS, only to who has one of the certificates that
+        it wants.
+        """
         self.scheme = "https" if pair else "http"
         self.requests, self.password, self.endless = [], "", False
         self.archives_at = ""
@@ -52,7 +54,10 @@ class Charts:
                 for name, text in {
                     "Chart.yaml": f"apiVersion: v2\nname: demo\nversion: {version}\ndescription: a demo\n",
                     "values.yaml": "a: x\n",
-                    "templates/cm.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\ndata: {v: {{ .Chart.Version }}, a: {{ .Values.a }}}\n",
+                    "templates/cm.yaml": (
+                        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\n"
+                        "data: {v: {{ .Chart.Version }}, a: {{ .Values.a }}}\n"
+                    ),
                 }.items():
                     info = tarfile.TarInfo(f"demo/{name}")
                     info.size = len(text)

@@ -1,4 +1,6 @@
-"""Charts and overlays that tests carry, by name: the files of each, `chart` or `over` being what is rendered."""
+"""Charts and overlays that tests carry, by name: the files of each, `chart` or `over` being what
+is rendered.
+"""
 
 CM = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: '{a}'}}\n"
 
@@ -8,13 +10,21 @@ SIMPLE = {
     "chart/values-a.yaml": "a: file-a\n",
     "chart/values-b.yaml": "a: file-b\nb: file-b\n",
     "chart/templates/cm.yaml": (
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}, namespace: {{ .Release.Namespace }}}\n"
-        'data: {a: {{ .Values.a | quote }}, b: {{ .Values.b | default "none" | quote }}, file: {{ .Values.file | default "" | quote }}}\n'
+        "apiVersion: v1\nkind: ConfigMap\n"
+        "metadata: {name: {{ .Release.Name }}, namespace: {{ .Release.Namespace }}}\n"
+        'data: {a: {{ .Values.a | quote }}, b: {{ .Values.b | default "none" | quote }}, file: '
+        '{{ .Values.file | default "" | quote }}}\n'
     ),
     "chart/templates/NOTES.txt": "thanks",
     "chart/templates/_helpers.tpl": '{{- define "x" }}y{{ end }}',
-    "chart/templates/test.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: t, annotations: {helm.sh/hook: test}}\nspec: {}\n",
-    "chart/crds/crd.yaml": "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: x.example.com}\nspec: {}\n",
+    "chart/templates/test.yaml": (
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: t, annotations: {helm.sh/hook: test}}\n"
+        "spec: {}\n"
+    ),
+    "chart/crds/crd.yaml": (
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n"
+        "metadata: {name: x.example.com}\nspec: {}\n"
+    ),
     "shared/values-c.yaml": "a: shared\n",
     "shared/text.txt": "from, a file",
 }
@@ -126,17 +136,38 @@ data:
 ---
 # nothing but a comment
 """,
-    "chart/templates/literal.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: literal}\ndata:\n  text: |2\n      indented\n    less",
-    "chart/templates/windows.yaml": "apiVersion: v1\r\nkind: ConfigMap\r\nmetadata: {name: windows}\r\ndata:\r\n  text: |\r\n    a\r\n    b",
+    "chart/templates/literal.yaml": (
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: literal}\ndata:\n  text: |2\n"
+        "      indented\n    less"
+    ),
+    "chart/templates/windows.yaml": (
+        "apiVersion: v1\r\nkind: ConfigMap\r\nmetadata: {name: windows}\r\ndata:\r\n  text: |\r\n"
+        "    a\r\n    b"
+    ),
     "chart/templates/close.yaml": "---apiVersion: v1\nkind: ConfigMap\nmetadata: {name: close}\n\n\n---\n\n",
     "chart/templates/hook.yaml": (
-        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: hook, annotations: {helm.sh/hook: 'pre-install,pre-upgrade', helm.sh/hook-weight: '-5'}}\n"
+        "apiVersion: batch/v1\nkind: Job\n"
+        "metadata: {name: hook, annotations: {helm.sh/hook: 'pre-install,pre-upgrade', "
+        "helm.sh/hook-weight: '-5'}}\n"
         "spec:\n  script: |-\n    a\n{{- /* the end */ -}}"
     ),
-    "chart/templates/tests/it.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: it, annotations: {helm.sh/hook: test-success}}\nscript: |\n  x\n{{- if true }}{{ end -}}",
-    "chart/templates/list.yaml": 'apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n  metadata: {name: of-list}\n  data: {text: "a\\n"}\n',
-    "chart/crds/two.yaml": "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: a.example.com}\nspec: {description: |-\n  x}\n---\n",
-    "chart/crds/one.yaml": "kind: CustomResourceDefinition\napiVersion: apiextensions.k8s.io/v1\nmetadata: {name: b.example.com}\nspec:\n  description: |\n    ends\n",
+    "chart/templates/tests/it.yaml": (
+        "apiVersion: v1\nkind: Pod\n"
+        "metadata: {name: it, annotations: {helm.sh/hook: test-success}}\nscript: |\n  x\n"
+        "{{- if true }}{{ end -}}"
+    ),
+    "chart/templates/list.yaml": (
+        "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n"
+        '  metadata: {name: of-list}\n  data: {text: "a\\n"}\n'
+    ),
+    "chart/crds/two.yaml": (
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\n"
+        "metadata: {name: a.example.com}\nspec: {description: |-\n  x}\n---\n"
+    ),
+    "chart/crds/one.yaml": (
+        "kind: CustomResourceDefinition\napiVersion: apiextensions.k8s.io/v1\n"
+        "metadata: {name: b.example.com}\nspec:\n  description: |\n    ends\n"
+    ),
 }
 BLOCKS["chart/crds/two.yaml"] = (
     BLOCKS["chart/crds/one.yaml"].replace("b.example", "a.example")
@@ -145,7 +176,10 @@ BLOCKS["chart/crds/two.yaml"] = (
 )
 
 FILES = {
-    "chart/Chart.yaml": "apiVersion: v2\nname: files\nversion: 0.1.0\nappVersion: 1.16.0\nkubeVersion: '>=1.20.0-0'\nkeywords: [a, b]\nannotations: {x: y}\n",
+    "chart/Chart.yaml": (
+        "apiVersion: v2\nname: files\nversion: 0.1.0\nappVersion: 1.16.0\n"
+        "kubeVersion: '>=1.20.0-0'\nkeywords: [a, b]\nannotations: {x: y}\n"
+    ),
     "chart/.helmignore": "*.bak\nconf/secret*\n/top.txt\n!keep.bak\n# comment\ntemplates/ignored.yaml\n",
     "chart/values.yaml": "name: '{{ .Release.Name }}-tpl'\nlist: [c, a, b]\nmap: {x: 1, y: {z: two}}\nneed: given\n",
     "chart/conf/a.ini": "[a]\nx = 1\n",
@@ -155,7 +189,8 @@ FILES = {
     "chart/top.txt": "top",
     "chart/templates/ignored.yaml": "this: [is not YAML",
     "chart/templates/_helpers.tpl": (
-        '{{- define "files.labels" -}}\napp: {{ .Chart.Name }}\nversion: {{ .Chart.AppVersion | quote }}\n'
+        '{{- define "files.labels" -}}\napp: {{ .Chart.Name }}\n'
+        "version: {{ .Chart.AppVersion | quote }}\n"
         "release: {{ .Release.Name }}\nservice: {{ .Release.Service }}\n{{- end -}}\n"
     ),
     "chart/templates/files.yaml": """apiVersion: v1
@@ -205,11 +240,21 @@ dependencies:
   - {name: strict, version: "1.0.0", condition: strict.enabled}
 """,
     "chart/values.yaml": "port: 80\nname: x\nstrict: {enabled: false}\n",
-    "chart/values.schema.json": '{"type": "object", "properties": {"port": {"type": "integer", "maximum": 70000}, "name": {"type": "string"}}}',
-    "chart/templates/a.yaml": 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: schema}\ndata: {port: "{{ .Values.port }}", kind: {{ kindOf .Values.port }}, same: "{{ and (kindIs "int64" .Values.port) (eq .Values.port 444) }}"}\n',
+    "chart/values.schema.json": (
+        '{"type": "object", "properties": {"port": {"type": "integer", "maximum": 70000}, "name": '
+        '{"type": "string"}}}'
+    ),
+    "chart/templates/a.yaml": (
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: schema}\n"
+        'data: {port: "{{ .Values.port }}", kind: {{ kindOf .Values.port }}, same: "{{ and (kindIs '
+        '"int64" .Values.port) (eq .Values.port 444) }}"}\n'
+    ),
     "chart/charts/strict/Chart.yaml": "apiVersion: v2\nname: strict\nversion: 1.0.0\n",
     "chart/charts/strict/values.schema.json": '{"type": "object", "required": ["must"], "properties": {"must": {"type": "integer"}}}',
-    "chart/charts/strict/templates/a.yaml": 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: strict}\ndata: {must: "{{ .Values.must }}"}\n',
+    "chart/charts/strict/templates/a.yaml": (
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: strict}\n"
+        'data: {must: "{{ .Values.must }}"}\n'
+    ),
 }
 
 LIBRARY = {
@@ -252,8 +297,10 @@ CHARTS = {
 }
 
 _DEPLOYMENT = (
-    "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  selector: {matchLabels: {x: y}}\n"
-    "  template:\n    metadata: {labels: {x: y}}\n    spec: {containers: [{name: m, image: 'img:1'}]}\n"
+    "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n"
+    "  selector: {matchLabels: {x: y}}\n"
+    "  template:\n    metadata: {labels: {x: y}}\n"
+    "    spec: {containers: [{name: m, image: 'img:1'}]}\n"
 )
 SMALL = {
     "base/kustomization.yaml": "resources: [cm.yaml, d.yaml]\n",
@@ -262,7 +309,8 @@ SMALL = {
     "over/kustomization.yaml": "resources: [../base]\n",
     "comp/kustomization.yaml": (
         "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\n"
-        "patches:\n  - target: {kind: ConfigMap}\n    patch: |-\n      - op: add\n        path: /data/comp\n        value: '1'\n"
+        "patches:\n  - target: {kind: ConfigMap}\n    patch: |-\n      - op: add\n"
+        "        path: /data/comp\n        value: '1'\n"
     ),
 }
 
@@ -291,7 +339,10 @@ images:
     "base/app.ini": "[app]\nx = 1\n\n",
     "base/vars.env": "A=1\n# comment\nB=two words\n",
     "base/more/kustomization.yaml": "resources: [svc.yaml]\nnamePrefix: more-\n",
-    "base/more/svc.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {selector: {x: y}, ports: [{port: 80}]}\n",
+    "base/more/svc.yaml": (
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n"
+        "spec: {selector: {x: y}, ports: [{port: 80}]}\n"
+    ),
     "over/kustomization.yaml": """apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 namespace: over
@@ -313,7 +364,11 @@ replacements:
     targets: [{select: {kind: Deployment}, fieldPaths: [metadata.annotations.copied], options: {create: true}}]
 """,
     "over/cm.yaml": CM.format(name="c", a="text\\nof lines"),
-    "over/patch.yaml": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  template:\n    spec: {containers: [{name: m, resources: {limits: {memory: 1Gi}}}, {name: side, image: 'side@sha256:abc'}]}\n",
+    "over/patch.yaml": (
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  template:\n"
+        "    spec: {containers: [{name: m, resources: {limits: {memory: 1Gi}}}, {name: side, "
+        "image: 'side@sha256:abc'}]}\n"
+    ),
     "comp/kustomization.yaml": (
         "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nresources: [extra.yaml]\n"
         "patches: [{path: remove.yaml}]\n"
@@ -349,7 +404,10 @@ vars:
   - {name: NAME, objref: {apiVersion: v1, kind: ConfigMap, name: o}, fieldref: {fieldpath: metadata.name}}
 namePrefix: o-
 """,
-    "over/merge.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: null, m: merged, var: $(NAME)}\n",
+    "over/merge.yaml": (
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n"
+        "data: {a: null, m: merged, var: $(NAME)}\n"
+    ),
     "over/json.yaml": "- {op: replace, path: /data/a, value: replaced}\n",
     "over/names.yaml": "varReference: [{kind: ConfigMap, path: data}]\n",
     "over/crd.json": "{}",
@@ -375,9 +433,18 @@ secretGenerator:
   - {name: files, files: [key=secret.txt, secret.txt], options: {immutable: true}}
 sortOptions: {order: fifo}
 """,
-    "over/gen.yaml": "apiVersion: builtin\nkind: ConfigMapGenerator\nmetadata: {name: made}\nfiles: [made=secret.txt]\nliterals: [x=y]\n",
-    "over/label.yaml": "apiVersion: builtin\nkind: LabelTransformer\nmetadata: {name: l}\nlabels: {from: plugin}\nfieldSpecs: [{path: metadata/labels, create: true}]\n",
-    "over/replace.yaml": "- source: {kind: Deployment, name: d, fieldPath: metadata.name}\n  targets: [{select: {kind: ConfigMap, name: c}, fieldPaths: [data.a]}]\n",
+    "over/gen.yaml": (
+        "apiVersion: builtin\nkind: ConfigMapGenerator\nmetadata: {name: made}\n"
+        "files: [made=secret.txt]\nliterals: [x=y]\n"
+    ),
+    "over/label.yaml": (
+        "apiVersion: builtin\nkind: LabelTransformer\nmetadata: {name: l}\nlabels: {from: plugin}\n"
+        "fieldSpecs: [{path: metadata/labels, create: true}]\n"
+    ),
+    "over/replace.yaml": (
+        "- source: {kind: Deployment, name: d, fieldPath: metadata.name}\n"
+        "  targets: [{select: {kind: ConfigMap, name: c}, fieldPaths: [data.a]}]\n"
+    ),
     "over/secret.txt": "top\nsecret\n\n",
     "base/kustomization.yaml": "resources: [d.yaml, c.yaml]\nnamespace: fixed\n",
     "base/d.yaml": _DEPLOYMENT,

@@ -42,7 +42,9 @@ class Recorder:
 
 
 def register(config):
-    """Measure when HUB_TEST_DURATIONS names a file; the workers of a run leave that to the one that started them."""
+    """Measure when HUB_TEST_DURATIONS names a file; the workers of a run leave that to the one
+    that started them.
+    """
     path = os.environ.get("HUB_TEST_DURATIONS")
     if path and not os.environ.get("PYTEST_XDIST_WORKER"):
         config.pluginmanager.register(Recorder(path))

@@ -1,4 +1,6 @@
-"""A hub without its web server: workers, watcher and timer in threads of the test, REST through Django's client."""
+"""A hub without its web server: workers, watcher and timer in threads of the test, REST through
+Django's client.
+"""
 
 import json
 import threading
@@ -128,12 +130,18 @@ class Hub:
                 str(a.operation.due_at),
             )
             lines.append(
-                f"{a.name}: {a.sync_status}/{a.health_status} deleting={a.deletion_requested_at} due={a.refresh_at} "
-                f"claimed={a.claimed_until} finalizers={a.finalizers} conditions={a.conditions} operation={operation}"
+                (
+                    f"{a.name}: {a.sync_status}/{a.health_status} "
+                    f"deleting={a.deletion_requested_at} due={a.refresh_at} "
+                )(
+                    f"claimed={a.claimed_until} finalizers={a.finalizers} "
+                    f"conditions={a.conditions} operation={operation}"
+                )
             )
         for cluster in Cluster.objects.all():
             lines.append(
-                f"cluster {cluster.name}: {cluster.connection} synced={cluster.is_synced} {cluster.message}"
+                f"cluster {cluster.name}: {cluster.connection} synced={cluster.is_synced} "
+                f"{cluster.message}"
             )
         return "\n".join(lines)
 

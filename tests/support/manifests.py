@@ -102,7 +102,9 @@ def _object(schema: dict[str, Any], all_: dict[str, Any], chance: random.Random,
 def changed(
     manifest: Manifest, schema: dict[str, Any], all_: dict[str, Any], chance: random.Random
 ) -> Manifest:
-    """Return a manifest with one place that its schema names set to a random value, or to a zero value, or taken out."""
+    """Return a manifest with one place that its schema names set to a random value, or to a zero
+    value, or taken out.
+    """
     result = copy.deepcopy(manifest)
     node, kind = result, schema
     names = [

@@ -1,4 +1,6 @@
-"""Look at every process that this one starts, while it runs: its arguments, its environment, its files."""
+"""Look at every process that this one starts, while it runs: its arguments, its environment, its
+files.
+"""
 
 import contextlib
 import os

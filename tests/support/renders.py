@@ -12,7 +12,8 @@ from projects.sources import process
 from projects.sources.shares import Limits, Shares
 
 ENDLESS = (
-    "local go(n) = std.foldl(function(a, x) std.foldl(function(b, y) b + y % 7, std.range(1, n), a), std.range(1, n), 0);\n"
+    "local go(n) = std.foldl(function(a, x) std.foldl(function(b, y) b + y % 7, std.range(1, "
+    "n), a), std.range(1, n), 0);\n"
     "{apiVersion: 'v1', kind: 'ConfigMap', metadata: {name: 'x'}, data: {a: '' + go(1000000)}}\n"
 )
 SMALL = (

@@ -97,20 +97,32 @@ class SAMLProvider:
         ends = mark("NotOnOrAfter", said.get("ends", stamp(minutes)))
         method = said.get("method", "urn:oasis:names:tc:SAML:2.0:cm:bearer")
         restriction = (
-            f"<saml:AudienceRestriction><saml:Audience>{audience}</saml:Audience></saml:AudienceRestriction>"
+            (
+                f"<saml:AudienceRestriction><saml:Audience>{audience}</saml:Audience></"
+                "saml:AudienceRestriction>"
+            )
             if audience
             else ""
         )
         algorithms = said.get("algorithms", ())
         groups = "".join(f"<saml:AttributeValue>{g}</saml:AttributeValue>" for g in who["groups"])
         assertion = (
-            f'<saml:Assertion xmlns:saml="{Names.NS_SAML}" ID="_{secrets.token_hex(16)}" Version="2.0" IssueInstant="{stamp(0)}"><saml:Issuer>{issuer}</saml:Issuer>'
-            f'<saml:Subject><saml:NameID Format="urn:oasis:names:tc:SAML:2.0:nameid-format:persistent">{who["subject"]}</saml:NameID>'
-            f'<saml:SubjectConfirmation Method="{method}"><saml:SubjectConfirmationData{ends}{recipient}{confirmed}/></saml:SubjectConfirmation></saml:Subject>'
-            f'<saml:Conditions NotBefore="{stamp(said.get("not_before", -10))}" NotOnOrAfter="{stamp(minutes)}">{restriction}</saml:Conditions>'
+            f'<saml:Assertion xmlns:saml="{Names.NS_SAML}" ID="_{secrets.token_hex(16)}" '
+            f'Version="2.0" IssueInstant="{stamp(0)}"><saml:Issuer>{issuer}</saml:Issuer>'
+            "<saml:Subject><saml:NameID "
+            f'Format="urn:oasis:names:tc:SAML:2.0:nameid-format:persistent">{who["subject"]}</'
+            "saml:NameID>"
+            "<saml:SubjectConfirmation "
+            f'Method="{method}"><saml:SubjectConfirmationData{ends}{recipient}{confirmed}/></'
+            "saml:SubjectConfirmation></saml:Subject>"
+            f'<saml:Conditions NotBefore="{stamp(said.get("not_before", -10))}" '
+            f'NotOnOrAfter="{stamp(minutes)}">{restriction}</saml:Conditions>'
             f'<saml:AuthnStatement AuthnInstant="{stamp(0)}" SessionIndex="s1"><saml:AuthnContext><saml:AuthnContextClassRef>urn:oasis:names:tc:SAML:2.0:ac:classes:Password</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement>'
-            f'<saml:AttributeStatement><saml:Attribute Name="email"><saml:AttributeValue>{who["email"]}</saml:AttributeValue></saml:Attribute>'
-            f'<saml:Attribute Name="groups">{groups}</saml:Attribute></saml:AttributeStatement></saml:Assertion>'
+            "<saml:AttributeStatement><saml:Attribute "
+            f'Name="email"><saml:AttributeValue>{who["email"]}</saml:AttributeValue></'
+            "saml:Attribute>"
+            f'<saml:Attribute Name="groups">{groups}</saml:Attribute></'
+            "saml:AttributeStatement></saml:Assertion>"
         )
         if sign in ("assertion", "both"):
             assertion = OneLogin_Saml2_Utils.add_sign(
@@ -119,7 +131,9 @@ class SAMLProvider:
             assertion = assertion.partition("?>")[2] if assertion.startswith("<?xml") else assertion
         text = (
             f'<samlp:Response xmlns:samlp="{Names.NS_SAMLP}" xmlns:saml="{Names.NS_SAML}" ID="_{secrets.token_hex(16)}" Version="2.0" IssueInstant="{stamp(0)}"{mark("Destination", said.get("destination", acs))}{answers}>'
-            f'<saml:Issuer>{issuer}</saml:Issuer><samlp:Status><samlp:StatusCode Value="urn:oasis:names:tc:SAML:2.0:status:Success"/></samlp:Status>{assertion}</samlp:Response>'
+            f"<saml:Issuer>{issuer}</saml:Issuer><samlp:Status><samlp:StatusCode "
+            f'Value="urn:oasis:names:tc:SAML:2.0:status:Success"/></samlp:Status>{assertion}</'
+            "samlp:Response>"
         )
         if sign in ("response", "both"):
             text = OneLogin_Saml2_Utils.add_sign(text, key or self.key, self.certificate).decode()
@@ -137,7 +151,8 @@ class SAMLServer(SAMLProvider):
                 request_id, acs = provider.request_of(self.path)
                 answer = provider.response(request_id, acs, audience=audience_of(acs))
                 body = (
-                    f'<!doctype html><form method=post action="{acs}"><input type=hidden name=SAMLResponse value="{answer}">'
+                    f'<!doctype html><form method=post action="{acs}"><input type=hidden '
+                    f'name=SAMLResponse value="{answer}">'
                     "<button>Go on as dev</button></form>"
                 ).encode()
                 self.send_response(200)

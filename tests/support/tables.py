@@ -27,7 +27,9 @@ def _statement(alias):
 
 
 def empty(alias="default"):
-    """Delete all rows; foreign keys are checked at the end of the transaction, so the order is free."""
+    """Delete all rows; foreign keys are checked at the end of the transaction, so the order is
+    free.
+    """
     connection = connections[alias]
     with transaction.atomic(using=alias), connection.cursor() as cursor:
         cursor.execute(_statement(alias))

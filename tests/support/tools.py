@@ -45,7 +45,9 @@ class Tools:
         return finished.stdout if finished.returncode == 0 else None
 
     def template(self, name, folder, block, path="chart"):
-        """Return what `helm template` makes of a chart and a `helm` block, called as Argo CD calls it."""
+        """Return what `helm template` makes of a chart and a `helm` block, called as Argo CD calls
+        it.
+        """
         if "file://" in (folder / path / "Chart.yaml").read_text():
             assert self.run(name, ["dependency", "build", "."], folder / path) is not None
         arguments = [
@@ -81,7 +83,9 @@ def _as_yaml(value):
 
 
 def without_commas(value):
-    """Return a value with its commas escaped, but for a list in braces and commas that are escaped already."""
+    """Return a value with its commas escaped, but for a list in braces and commas that are escaped
+    already.
+    """
     if value[:1] == "{" and value[-1:] == "}":
         return value
     parts = [value[:1].replace(",", "\\,")]

@@ -47,7 +47,8 @@ class Web:
     def close(self):
         self.server.should_exit = True
         self.thread.join(10)
-        # The thread that asks the database for pages outlives the server, and its connection the tests.
+        # The thread that asks the database for pages outlives the server, and its connection the
+        # tests.
         SyncToAsync.single_thread_executor.submit(connections.close_all).result(10)
 
 
@@ -126,7 +127,9 @@ def axe(page):
 
 
 def jumps(page):
-    """Return how far a page moved under its reader since it was opened, by browsers' own measure: under 0.1 nobody minds."""
+    """Return how far a page moved under its reader since it was opened, by browsers' own measure:
+    under 0.1 nobody minds.
+    """
     return page.evaluate("""() => new Promise((done) => {
         let sum = 0;
         const add = (list) => { for (const entry of list) if (!entry.hadRecentInput) sum += entry.value; };

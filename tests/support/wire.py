@@ -1,4 +1,6 @@
-"""A wire to a server on loopback that can fall silent: connections stay open and nothing comes through."""
+"""A wire to a server on loopback that can fall silent: connections stay open and nothing comes
+through.
+"""
 
 import contextlib
 import socket
