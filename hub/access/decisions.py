@@ -1,7 +1,7 @@
-"""Who may do what. Every row that reaches a user passes here.
+"""Who may do what. All access to rows for users is decided here.
 
-Policies come from documents (the setting `rbac`), roles kept as objects, project roles and grants
-for a time; together they are compiled once, and again as soon as one of them has changed.
+Policies come from documents (the setting `rbac`), roles kept as objects, project roles and
+temporary grants. They are compiled together, and again as soon as one of them changes.
 """
 
 import contextvars
@@ -44,7 +44,7 @@ SETTING = "rbac"
 
 
 class Rights(NamedTuple):
-    """All that decisions about objects know of a caller: who has the same rights gets the same answers."""
+    """What decisions depend on: two callers with the same rights get the same answers."""
 
     subjects: tuple[str, ...]
     project: str
@@ -54,7 +54,11 @@ class Rights(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: an account by a session or token, a project's role by its token, or nobody known."""
+    """The sender of a request.
+
+    That is an account by its session or token, a project's role by its token, or an anonymous
+    caller.
+    """
 
     name: str
     account: Account | None = None
@@ -74,11 +78,11 @@ class Caller:
 
     @property
     def rights(self) -> Rights:
-        """What decisions know of this caller."""
+        """The caller's rights, as decisions use them."""
         return Rights(self.subjects, self.project, self.account is None or self.account.enabled)
 
     def as_record(self) -> dict[str, Any]:
-        """Return who this is for the trail."""
+        """Return the caller as the audit trail records it."""
         account = self.account
         record = {
             "account": account.name if account else "",
@@ -106,14 +110,14 @@ class _State:
 
 
 _state: _State | None = None
-# Within one request the policies are those of its beginning: one question to the database, not ten.
+# A request uses the policies of its beginning: one database query instead of ten.
 _of_request: contextvars.ContextVar[list[_State] | None] = contextvars.ContextVar(
     "policies", default=None
 )
 
 
 def look_again() -> None:
-    """Have the next decision, and those that follow in this request, made by the newest policies."""
+    """Load the newest policies for the next decision, and those that follow in this request."""
     _of_request.set([])
 
 
@@ -127,8 +131,8 @@ def _current() -> _State:
     return state
 
 
-# What compiles, and what is kept from one time to the next, is of one thread at a time: after a change
-# of access every thread asks at once, and the first one answers for all.
+# One thread at a time compiles and caches: after a change of access all threads need the result at
+# once, and the first one compiles it for all.
 _compiling = threading.Lock()
 _known: Known = {}
 
@@ -150,7 +154,7 @@ def _if_newest(state: _State | None) -> _State | None:
 
 def _compiled() -> _State:
     global _state
-    # The version first: what changes while the rest is read is read again at the next decision.
+    # The version first: a change during the other reads is then read again at the next decision.
     version = setting("access_version", "")
     sources, valid_until = _load(timezone.now())
     local = frozenset(Account.objects.filter(issuer="").values_list("name", flat=True))
@@ -161,12 +165,12 @@ def _compiled() -> _State:
 
 
 def enforcer() -> Enforcer:
-    """Return the compiled policies of this moment."""
+    """Return the compiled policies as they are now."""
     return _current().enforcer
 
 
 def policies() -> tuple[str, datetime | None]:
-    """Return what changes when the policies do: by a person, or because a grant begins or ends."""
+    """Return a value that changes with the policies: on edits, and when a grant begins or ends."""
     state = _current()
     return state.version, state.valid_until
 
@@ -191,16 +195,16 @@ def _load(now: datetime) -> tuple[Sources, datetime | None]:
 
 
 def broken_rules(project: str = "") -> list[Problem]:
-    """Return what is stored among the policies and cannot be used, of everything or of one project."""
+    """Return the stored policies that cannot be used, of everything or of one project."""
     found = enforcer().policy.problems
     starts = (f"project {project},", f"project {project}:") if project else ("",)
     return [p for p in found if f"{p.origin}:".startswith(starts)]
 
 
 def subjects_of(account: Account) -> tuple[str, ...]:
-    """Return the names under which policies can speak of an account.
+    """Return the subjects of an account in policies.
 
-    What a provider says can never be the name of a local account, a role or a project's role.
+    Claims of a provider can never equal the name of a local account, a role or a project's role.
     """
     if account.is_local:
         return (account.name,)
@@ -209,20 +213,20 @@ def subjects_of(account: Account) -> tuple[str, ...]:
 
 
 def caller_of(account: Account, **how: Any) -> Caller:
-    """Return the caller that an account is."""
+    """Return an account as a caller."""
     groups = tuple(g for g in account.groups if isinstance(g, str))
     return Caller(account.shown_name, account, subjects_of(account), groups, **how)
 
 
 def identity_of(caller: Caller) -> dict[str, Any]:
-    """Return what `caller_by` finds a caller again by, when work goes on without the request."""
+    """Return an identity from which `caller_by` can find the caller again, without the request."""
     if caller.account is not None:
         return {"account": caller.account.pk}
     return {"subject": caller.subjects[0], "project": caller.project} if caller.project else {}
 
 
 def caller_by(identity: Mapping[str, Any] | None) -> Caller:
-    """Return the caller that `identity_of` described, with the rights of this moment; nobody known when they are gone."""
+    """Return the caller of `identity_of`, with its current rights; anonymous when it is gone."""
     found = identity or {}
     account = Account.objects.filter(pk=found["account"]).first() if "account" in found else None
     if account is not None:
@@ -263,7 +267,10 @@ def _decided(
 def decide_by(
     rights: Rights, resource: str, action: str, name: str, where: Where | None = None
 ) -> Decision:
-    """Return whether who has some rights may do an action to an object; an account's own is `decide`'s."""
+    """Return whether some rights allow an action on an object.
+
+    An account's rights over itself are part of `decide`.
+    """
     if not rights.enabled:
         return Decision(allowed=False)
     subjects = rights.subjects
@@ -273,12 +280,15 @@ def decide_by(
 
 
 def common(rights: Rights) -> Rights:
-    """Return the rights without the names that no policy speaks of: most people of a team have these in common."""
+    """Return the rights without names that no policy mentions; most of a team share them."""
     return rights._replace(subjects=_current().enforcer.relevant(rights.subjects))
 
 
 def bearing(rights: Rights) -> object:
-    """Return what decisions about who has some rights rest on; equal where a change of policies changes nothing for them."""
+    """Return the rules and roles that apply to some rights.
+
+    It is equal before and after a change of policies that does not affect them.
+    """
     return rights, _current().enforcer.bearing(rights.subjects)
 
 
@@ -310,9 +320,10 @@ def require(
 
 
 def require_any(caller: Caller, resource: str, action: str, name: str) -> None:
-    """Return if there is anything of a resource that the caller may do something to; the refusal is recorded.
+    """Return if the caller may do the action to any object; a refusal is recorded.
 
-    The first decision about a request that changes something: it needs neither the body nor a look at the world.
+    It is the first check of a request that changes something, as it needs neither body nor database
+    rows.
     Raises: AccessDenied.
     """
     if not caller.rights.enabled or not _current().enforcer.touches(caller.subjects, resource):
@@ -323,24 +334,25 @@ _finders: list[Callable[[str, str], Where | None]] = []
 
 
 def find_where_by(finder: Callable[[str, str], Where | None]) -> None:
-    """Let an app say on which cluster an object of its resources is."""
+    """Register how an app finds the cluster of an object of its resources."""
     _finders.append(finder)
 
 
 def where_of(resource: str, name: str) -> Where | None:
-    """Return the cluster that an object is about, None when there is none or no such object."""
+    """Return the cluster of an object, None when there is none or no such object."""
     return next((found for finder in _finders if (found := finder(resource, name))), None)
 
 
 def hide(caller: Caller, resource: str, action: str, name: str, project: str = "") -> AccessDenied:
-    """Return the refusal that is the same for what is absent and for what is forbidden, recorded."""
+    """Return and record the refusal of an object, the same for an absent and a forbidden one."""
     trail.record_refusal(caller.name, action, resource, name, project)
     return AccessDenied("permission denied", recorded=True)
 
 
 def denial(caller: Caller, resource: str, action: str, name: str) -> str:
     """Return Argo CD's sentence for a refusal."""
-    text = f"permission denied: {resource}, {action}, {name}, sub: {caller.subjects[0] if caller.subjects else caller.name}"
+    subject = caller.subjects[0] if caller.subjects else caller.name
+    text = f"permission denied: {resource}, {action}, {name}, sub: {subject}"
     if caller.issued_at:
         stamp = datetime.fromtimestamp(caller.issued_at, timezone.get_default_timezone())
         text += f", iat: {stamp.strftime('%Y-%m-%dT%H:%M:%SZ')}"
@@ -348,7 +360,7 @@ def denial(caller: Caller, resource: str, action: str, name: str) -> str:
 
 
 def reach(caller: Caller, resource: str, action: str) -> Reach:
-    """Return the rules that say which objects a caller may do an action to; see `projects.visibility`."""
+    """Return the rules that select the objects a caller may act on; see `projects.visibility`."""
     state = _current()
     found = _confined(state.enforcer.reach(caller.subjects, resource, action), caller)
     if noted_decisions.is_watched():
@@ -360,7 +372,8 @@ def _confined(found: Reach, caller: Caller) -> Reach:
     state = _current()
     if not caller.project:
         return found
-    # The default role is everybody's; all else of a project's token stays in its project.
+    # The default role applies to everybody; all other rights of a project's token stay in its
+    # project.
     default = state.enforcer.default_role
     everybody = set(state.enforcer.roles_of(default)) if default else set()
 
@@ -375,7 +388,7 @@ def _confined(found: Reach, caller: Caller) -> Reach:
 
 
 def stored_documents() -> dict[str, Any]:
-    """Return the policy documents, none when what is stored is none."""
+    """Return the policy documents; an empty mapping when the stored value is invalid."""
     value = setting(SETTING)
     if not isinstance(value, dict):
         return {}
@@ -385,7 +398,7 @@ def stored_documents() -> dict[str, Any]:
 def check_documents(value: Any) -> list[str]:
     """Return a sentence per line that cannot be used; such lines disable nothing else.
 
-    Raises: Invalid when the value is no set of documents.
+    Raises: Invalid when the value is not a set of documents.
     """
     if not isinstance(value, dict):
         raise Invalid(
@@ -396,7 +409,8 @@ def check_documents(value: Any) -> list[str]:
             name
         ):
             raise Invalid(
-                f"rbac: {name!r} is none of policy.csv, policy.NAME.csv, policy.default, policy.matchMode, scopes"
+                f"rbac: {name!r} is not one of policy.csv, policy.NAME.csv, policy.default, "
+                "policy.matchMode, scopes"
             )
         if name != "scopes" and not isinstance(text, str):
             raise Invalid(f"rbac[{name}] must be text")
@@ -425,7 +439,7 @@ def check_patterns(value: Any) -> None:
 
 
 def set_project_roles(project: str, roles: list[dict[str, Any]] | None) -> None:
-    """Give a project's roles to access decisions; None when the project is gone."""
+    """Register how the roles of projects are read; None stands for a deleted project."""
     row = ProjectPolicy.objects.filter(project=project).first()
     if (row.roles if row else None) == roles:
         return

@@ -1,4 +1,4 @@
-"""Why somebody may do something or not, and who may."""
+"""Explain why a subject may or may not do something, and list who may."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from hub.models import (
 
 
 def explanation(decision: Decision, subjects: list[str]) -> dict[str, Any]:
-    """Return a decision for people: the rule, where it stands, and by which role it came."""
+    """Return a decision for people: the rule, its source, and the role that applied it."""
     rule = decision.rule
     return {
         "allowed": decision.allowed,
@@ -24,7 +24,7 @@ def explanation(decision: Decision, subjects: list[str]) -> dict[str, Any]:
 
 
 def who_can(enforcer: Any, resource: str, action: str, name: str) -> dict[str, Any]:
-    """Return the enabled accounts and the other subjects that may."""
+    """Return the enabled accounts and other subjects that may do something."""
     where = where_of(resource, name)
     allowed, denied = enforcer.who(resource, action, name, where)
     default = set(enforcer.roles_of(enforcer.default_role)) if enforcer.default_role else set()

@@ -1,4 +1,4 @@
-"""Rights for a time: give them, and write down their end."""
+"""Temporary rights: grant them, and record their end."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ LONGEST_GRANT = timedelta(days=30)
 
 
 def give(body: dict[str, Any], who: str) -> Grant:
-    """Give a right for a time.
+    """Grant a right for a limited time.
 
     Raises: Invalid naming the field.
     """
@@ -70,7 +70,7 @@ def _moment(value: Any, field: str) -> datetime | None:
 
 
 def close_grants() -> int:
-    """Write the event of every grant that has ended by itself."""
+    """Record the event of every grant that has expired."""
     closed = 0
     for grant in Grant.objects.filter(
         is_closed=False, revoked_at=None, ends_at__lte=timezone.now()

@@ -1,4 +1,4 @@
-"""The past of access: policies, roles, groups and grants as they were at a time."""
+"""The history of access: policies, roles, groups and grants at a past time."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from hub.models import AccessRecord
 
 
 def state_at(at: datetime) -> dict[str, dict[str, Any]]:
-    """Return what every input of access decisions was at a time, by kind and name; what was gone is left out."""
+    """Return every input of access decisions at a past time, by kind and name."""
     found: dict[str, dict[str, Any]] = {}
     rows = AccessRecord.objects.filter(at__lte=at).order_by("pk")
     for kind, name, value in rows.values_list("kind", "name", "value").iterator():
@@ -25,7 +25,7 @@ def state_at(at: datetime) -> dict[str, dict[str, Any]]:
 
 
 def sources_at(at: datetime) -> Sources:
-    """Return the inputs of decisions at a time."""
+    """Return the inputs of decisions at a past time."""
     state = state_at(at)
     grants = [grant_rule(g) for g in state.get("grant", {}).values() if _lasted(g, at)]
     return sources_from(
@@ -46,9 +46,10 @@ def _lasted(grant: dict[str, Any], at: datetime) -> bool:
 def who_could(
     resource: str, action: str, name: str, at: datetime, cluster: str = ""
 ) -> dict[str, Any]:
-    """Return the accounts and other subjects that could do something at a time.
+    """Return the accounts and other subjects that could do something at a past time.
 
-    Shapes: `cluster` is the name or server of the cluster that the object was on, for rules with a scope.
+    Shapes: `cluster` is the name or server of the cluster that the object was on, for rules with a
+        scope.
     """
     state, sources = state_at(at), sources_at(at)
     enforcer = sources.enforcer()
@@ -101,6 +102,6 @@ def _subjects(
 def _naming_at(state: dict[str, dict[str, Any]]) -> Naming:
     recorded = state.get("sso", {}).get("naming")
     if recorded is None:
-        # Nobody has changed the providers since this is remembered.
+        # The providers have not changed since their history is recorded.
         return naming()
     return Naming(frozenset(recorded["plain"]), frozenset(recorded["prefixed"]))

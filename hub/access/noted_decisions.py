@@ -1,4 +1,4 @@
-"""What a request was allowed to do, noted while it is served: for who sends it again with an idempotency key."""
+"""Record which decisions allowed a request, for its replay with an idempotency key."""
 
 import contextvars
 import hashlib
@@ -12,10 +12,10 @@ _noted: contextvars.ContextVar[dict[str, list[Any]] | None] = contextvars.Contex
 
 
 def watch() -> dict[str, list[Any]]:
-    """Return what the decisions of this request are added to, until `end`; each is there once.
+    """Start to record the decisions of this request, each once, and return the list, until `end`.
 
-    Shapes: `[resource, action, object, cluster]` of what was allowed; `[resource, action, allow, deny]` of a
-    question about all objects, with the digests of the rules that answered it.
+    Shapes: `[resource, action, object, cluster]` of what was allowed; `[resource, action, allow,
+        deny]` of a question about all objects, with the digests of the rules that decided it.
     """
     found: dict[str, list[Any]] = {}
     _noted.set(found)
@@ -23,24 +23,24 @@ def watch() -> dict[str, list[Any]]:
 
 
 def end() -> None:
-    """Note no more decisions."""
+    """Stop recording decisions."""
     _noted.set(None)
 
 
 def is_watched() -> bool:
-    """Return whether the decisions of this request are noted."""
+    """Return whether the decisions of this request are recorded."""
     return _noted.get() is not None
 
 
 def note(*decision: Any) -> None:
-    """Add a decision, if this request is watched."""
+    """Add a decision, if this request is recorded."""
     found = _noted.get()
     if found is not None:
         found.setdefault(repr(decision), list(decision))
 
 
 def marks(found: Reach) -> tuple[list[str], list[str]]:
-    """Return digests of the rules that allow and that deny; where a rule is written changes nothing."""
+    """Return digests of the rules that allow and that deny, wherever these rules are written."""
     allow, deny = (
         [hashlib.sha256(repr(r._replace(origin="")).encode()).hexdigest()[:32] for r in rules]
         for rules in (found.allow, found.deny)

@@ -1,12 +1,12 @@
-"""Objects as policies name them."""
+"""Object names in policies."""
 
 from django.conf import settings
 
 
 def normal_object(resource: str, name: str) -> str:
-    """Return an object as policies name it: without the hub's own namespace between project and name.
+    """Return an object as policies name it, without the hub's own namespace in the middle.
 
-    `*` asks for all of them: that is every project's.
+    `*` means all objects of every project.
     """
     parts = name.split("/")
     if name == "*" and resource in ("applications", "applicationsets", "logs", "exec"):

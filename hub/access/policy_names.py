@@ -1,7 +1,7 @@
-"""By which names policies know the people of identity providers.
+"""The names in policies of accounts that come from identity providers.
 
-The people and groups of one provider have plain names, as in Argo CD; those of every other one begin
-with its id: what a second provider says must not give the rights of the first one's people.
+The accounts and groups of one provider have plain names, as in Argo CD; those of every other one
+begin with its id, so that a second provider cannot claim the rights of the first one's accounts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ PLAIN = "plainNames"
 
 
 class Naming(NamedTuple):
-    """The providers by their ids: whose names are plain, and whose begin with the id."""
+    """The providers by id: which one has plain names, and which have the id as a prefix."""
 
     plain: frozenset[str]
     prefixed: frozenset[str]
@@ -24,7 +24,7 @@ class Naming(NamedTuple):
     def names(self, provider: str, claims: Iterable[Any]) -> list[str]:
         """Return the names that claims of a provider have in policies.
 
-        Shapes: accounts without a provider are older than this and keep plain names.
+        Shapes: accounts without a provider are older than this feature and keep plain names.
         """
         texts = [c for c in claims if isinstance(c, str) and c]
         if provider and provider not in self.plain:
@@ -34,8 +34,8 @@ class Naming(NamedTuple):
 
 
 def naming() -> Naming:
-    """Return the naming of this moment."""
-    # Entries that are no providers are refused where they are read, with a sentence.
+    """Return the current naming."""
+    # Invalid entries are refused with a message where they are read.
     entries = [e for e in settings.SSO_PROVIDERS if isinstance(e, Mapping)]
     fixed = {str(e.get("id")): _is_plain(e.get("config"), n == 0) for n, e in enumerate(entries)}
     rows = dict(IdentityProvider.objects.values_list("slug", "config"))
@@ -52,9 +52,9 @@ def _is_plain(config: Any, default: bool) -> bool:
 def policy_subjects(
     account: Mapping[str, Any], scopes: Iterable[str], local: Iterable[str], how: Naming
 ) -> tuple[str, ...]:
-    """Return the names under which policies can speak of an account of a provider.
+    """Return the names under which policies can refer to an account of a provider.
 
-    What a provider says can never be the name of a local account, a role or a project's role.
+    Claims of a provider can never equal the name of a local account, a role or a project's role.
     Shapes: an account as its access record has it; an email only where it is verified.
     """
     claims: list[Any] = [account.get("subject")]
@@ -69,7 +69,7 @@ def policy_subjects(
 
 
 def record_of(account: Any) -> dict[str, Any]:
-    """Return what access decisions know of an account, for the history of access."""
+    """Return what access decisions use of an account, for the history of access."""
     return {
         "enabled": account.enabled,
         "capabilities": list(account.capabilities),

@@ -1,4 +1,7 @@
-"""What access decisions are made of, and how it is compiled: documents, roles, roles of projects, grants."""
+"""The inputs of access decisions, and how they are compiled.
+
+They are documents, roles, roles of projects, and grants.
+"""
 
 import logging
 import re
@@ -26,13 +29,13 @@ log = logging.getLogger(__name__)
 
 DOCUMENT = re.compile(r"^policy\.([A-Za-z0-9_-]+\.)?csv\Z")
 
-# The match mode, the roles and the policy of each project, as they were compiled last.
+# The match mode, and the roles and policy of each project, as last compiled.
 Known = dict[str, tuple[str, tuple[Mapping[str, Any], ...], Policy]]
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Everything that access decisions are made of, as it was at one moment."""
+    """All inputs of access decisions at one moment."""
 
     documents: Mapping[str, str]
     default_role: str
@@ -45,7 +48,7 @@ class Sources:
     """What is stored and could not even be taken apart."""
 
     def enforcer(self, known: "Known | None" = None) -> Enforcer:
-        """Compile; `known` keeps what projects have, for the next time."""
+        """Compile; `known` caches the policies of projects for the next call."""
         makers: list[tuple[str, Callable[[], Policy]]] = [
             ("builtin", lambda: self._as_globs(builtin()))
         ]
@@ -67,14 +70,14 @@ class Sources:
         try:
             return usable(make(), self.mode)
         except (RuleError, KeyError, TypeError, ValueError, AttributeError) as error:
-            # One thing that cannot be read takes nobody else's rights away.
+            # One source that cannot be read must not take away other subjects' rights.
             log.warning("the policy of %s cannot be used: %s", origin, error)
             return Policy(
                 problems=(Problem(origin, f"it cannot be read, write it again: {error}"),)
             )
 
     def _of_projects(self, known: "Known") -> list[Policy]:
-        """Return the policies of projects; one whose roles are what they were is not read again."""
+        """Return the policies of projects; unchanged ones come from the cache."""
         found: Known = {}
         for project, roles in self.projects.items():
             before = known.get(project)
@@ -88,7 +91,10 @@ class Sources:
         return [policy for _, _, policy in found.values()]
 
     def _as_globs(self, policy: Policy) -> Policy:
-        """Return rules that are globs whatever `policy.matchMode` is: the built-in, roles and grants."""
+        """Return rules that always match as globs: the built-in ones, roles and grants.
+
+        `policy.matchMode` does not apply to them.
+        """
         if self.mode != "regex":
             return policy
         return replace(policy, rules=tuple(as_expressions(rule) for rule in policy.rules))
@@ -131,9 +137,10 @@ def _scopes(value: Any) -> tuple[str, ...]:
 
 
 def names_of_roles(roles: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Return the names of roles kept as objects that no group of a provider may be taken for.
+    """Return the names of roles kept as objects, which no provider's group may claim.
 
-    Anybody may have a provider name a group like a role: who has the role is said by its members only.
+    Anybody may have a provider name a group like a role, so only the role's members decide who has
+    it.
     """
     return frozenset(
         str(role.get("name"))
@@ -143,7 +150,7 @@ def names_of_roles(roles: Iterable[Mapping[str, Any]]) -> frozenset[str]:
 
 
 def role_policy(role: Mapping[str, Any]) -> Policy:
-    """Return the lines that a role kept as an object is equal to."""
+    """Return the policy lines of a role kept as an object."""
     name, origin = str(role["name"]), f"role {role['name']}"
     rules, problems = list[Rule](), list[Problem]()
     for number, entry in enumerate(_list(role.get("rules")), 1):
@@ -153,7 +160,7 @@ def role_policy(role: Mapping[str, Any]) -> Policy:
         except (RuleError, KeyError, TypeError, AttributeError) as error:
             problems.append(Problem(where, f"it cannot be read, save the role again: {error}"))
             if isinstance(entry, Mapping) and entry.get("effect") == "deny":
-                # What nobody can read denies all that it may have meant to.
+                # An unreadable rule denies everything that it may have denied.
                 resource, action, about = (
                     _word(entry.get(f)) for f in ("resource", "action", "object")
                 )
@@ -182,7 +189,7 @@ def _role_rule(name: str, entry: Mapping[str, Any], where: str) -> Rule:
 
 
 def grant_rule(grant: Mapping[str, Any]) -> Rule:
-    """Return the line that a grant is while it lasts."""
+    """Return the policy line of a grant while it lasts."""
     return Rule(
         grant["subject"],
         grant["resource"],

@@ -70,7 +70,7 @@ _DESCRIPTION = "# description"
 
 
 def to_csv(roles: list[dict[str, Any]]) -> str:
-    """Return policy lines that are equal to roles."""
+    """Return roles as equivalent policy lines."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     for role in roles:
@@ -84,7 +84,7 @@ def to_csv(roles: list[dict[str, Any]]) -> str:
 
 
 def from_csv(text: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the roles that lines describe, and a sentence per line that cannot be used."""
+    """Return the roles in policy lines, and a sentence per line that cannot be used."""
     roles: dict[str, dict[str, Any]] = {}
 
     def role(name: str) -> dict[str, Any]:
@@ -110,6 +110,6 @@ def from_csv(text: str) -> tuple[list[dict[str, Any]], list[str]]:
         role(name)["members"].append(member)
     for name in {rule.subject for rule in policy.rules} - described:
         if not name.startswith("role:") and not roles[name]["members"]:
-            # A line about a group itself, as policies have them: the group is who has these rights.
+            # A policy line about a group itself: the group is the subject that has the right.
             roles[name]["members"].append(name)
     return list(roles.values()), [f"{p.origin}: {p.message}" for p in policy.problems]

@@ -14,8 +14,10 @@ def install(connection: Any) -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(
-                "CREATE OR REPLACE FUNCTION hub_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ "
-                "BEGIN IF TG_OP = 'DELETE' AND EXISTS (SELECT 1 FROM hub_auditgate) THEN RETURN OLD; END IF; "
+                "CREATE OR REPLACE FUNCTION hub_refuse_change() RETURNS trigger "
+                "LANGUAGE plpgsql AS $$ "
+                "BEGIN IF TG_OP = 'DELETE' AND EXISTS (SELECT 1 FROM hub_auditgate) "
+                "THEN RETURN OLD; END IF; "
                 f"RAISE EXCEPTION '{_MESSAGE}'; END $$"
             )
             for table in _TABLES:

@@ -1,8 +1,8 @@
-"""Chain, sign, check, export and keep the audit trail.
+"""Chain, sign, check, export and retain the audit trail.
 
-Events are written by everybody in their own transactions, without waiting for each other. One
-sealer, whoever has the lease, ties what is committed to the chain a moment later; so the chain
-never forks and never stands in the way.
+Every transaction writes its own events without waiting for others. One sealer, the process with the
+lease, appends committed events to the chain a moment later, so the chain never forks and never
+blocks a write.
 """
 
 import contextlib
@@ -60,12 +60,12 @@ RETENTION = {"sign-in": 400, "refusal": 400, "change": 0, "access": 0}
 
 
 def stamp(at: datetime) -> str:
-    """Return a time as events carry it."""
+    """Return a time in the format of events."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def event_json(event: AuditEvent) -> dict[str, Any]:
-    """Return an event as it is digested, shown and exported."""
+    """Return an event as JSON for digests, pages and exports."""
     return {
         "id": str(event.uid),
         "at": stamp(event.at),
@@ -99,7 +99,7 @@ def _load_key(path: str, _modified: float) -> Ed25519PrivateKey:
 def signing_key() -> Ed25519PrivateKey:
     """Return the key that signs checkpoints; it is never in the database.
 
-    HUB_AUDIT_KEY_FILE names it; without one it follows from HUB_SECRET_KEY.
+    HUB_AUDIT_KEY_FILE names its file; without one it is derived from HUB_SECRET_KEY.
     """
     if settings.AUDIT_KEY_FILE:
         path = Path(settings.AUDIT_KEY_FILE)
@@ -113,7 +113,7 @@ def _derived(secret: str) -> Ed25519PrivateKey:
 
 
 def public_keys() -> list[Ed25519PublicKey]:
-    """Return the keys whose signatures count: today's and those of former secret keys."""
+    """Return the keys whose signatures are valid: today's and those of former secret keys."""
     former = [_derived(secret) for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
     return [key.public_key() for key in (signing_key(), *former)]
 
@@ -131,19 +131,19 @@ def public_pem() -> str:
 def _unsealed(*, whole: bool) -> QuerySet[AuditEvent]:
     rows = AuditEvent.objects.filter(~Exists(AuditLink.objects.filter(event_id=OuterRef("pk"))))
     if not whole:
-        # Transactions commit out of order, but not by this much; the hourly run looks at everything.
+        # Transactions commit out of order, but within this time; the hourly run checks everything.
         newest = AuditLink.objects.aggregate(newest=Max("event_id"))["newest"] or 0
         rows = rows.filter(pk__gt=newest - LATE_EVENTS)
     return rows.order_by("pk")
 
 
 def has_unsealed() -> bool:
-    """Return whether events wait for the chain."""
+    """Return whether events are not in the chain yet."""
     return _unsealed(whole=False).exists()
 
 
 def seal(*, whole: bool = False) -> int:
-    """Tie committed events to the chain; return how many. Only one process does it at a time."""
+    """Append committed events to the chain; return how many. Only one process does it at a time."""
     total = 0
     while (done := _seal_batch(whole=whole)) > 0:
         total += done
@@ -174,7 +174,7 @@ def _seal_batch(*, whole: bool) -> int:
 
 @contextlib.contextmanager
 def only_one(work: str) -> Iterator[bool]:
-    """Say whether this process may do a piece of work that no two may do at once: `seal` or `forward`."""
+    """Return whether this process holds the lock of a task: `seal` or `forward`."""
     lock = _LOCKS[work]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
@@ -186,7 +186,7 @@ def only_one(work: str) -> Iterator[bool]:
                 if mine:
                     cursor.execute("SELECT pg_advisory_unlock(%s)", [lock])
         return
-    # SQLite serves one machine: a file lock is enough, and IMMEDIATE transactions guard the rest.
+    # SQLite serves one machine: a file lock is enough, and IMMEDIATE transactions protect the rest.
     settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
     with (Path(settings.DATA_DIR) / f"audit-{work}.lock").open("w") as file:
         try:
@@ -224,7 +224,7 @@ def checkpoint(*, force: bool = False) -> AuditCheckpoint | None:
 
 
 def checkpoint_json(row: AuditCheckpoint) -> dict[str, Any]:
-    """Return a checkpoint as it is exported."""
+    """Return a checkpoint in the format of exports."""
     return {
         "sequence": row.sequence,
         "hash": row.hash,
@@ -235,7 +235,7 @@ def checkpoint_json(row: AuditCheckpoint) -> dict[str, Any]:
 
 
 def rows(first: int, last: int, chosen: Q | None = None) -> Iterator[dict[str, Any]]:
-    """Return links with their events in order; of events that are not chosen only the link is told."""
+    """Return links with their events in order; for events that are not chosen, only the link."""
     for start in range(first, last + 1, BATCH):
         end = min(last, start + BATCH - 1)
         links = list(AuditLink.objects.filter(sequence__range=(start, end)).order_by("sequence"))
@@ -256,7 +256,7 @@ def rows(first: int, last: int, chosen: Q | None = None) -> Iterator[dict[str, A
 
 
 def check() -> Verdict:
-    """Check the whole trail of this hub; events that retention does not explain are missing."""
+    """Check the whole trail of this hub; gaps that retention does not explain are reported."""
     head = AuditLink.objects.order_by("-sequence").first()
     return verify(
         _explained(head.sequence if head else 0),
@@ -266,7 +266,7 @@ def check() -> Verdict:
 
 
 def _explained(last: int) -> Iterator[dict[str, Any]]:
-    """Return the rows, where an event that is gone without a record of retention is told as altered."""
+    """Return the rows; an event that is gone without a record of retention counts as altered."""
     removed = expired_before()
     for row in rows(1, last):
         if row.get("expired") and row["sequence"] > removed:
@@ -276,7 +276,7 @@ def _explained(last: int) -> Iterator[dict[str, Any]]:
 
 
 def expired_before() -> int:
-    """Return the last sequence up to which retention has removed events, by its own events."""
+    """Return the last sequence that retention has removed, according to its own events."""
     found = (
         AuditEvent.objects.filter(verb="expire", kind="audit", actor="hub").order_by("-pk").first()
     )
@@ -284,7 +284,10 @@ def expired_before() -> int:
 
 
 def retain(now: datetime) -> int:
-    """Remove events whose class is kept no longer; their links stay, so that the chain can be checked."""
+    """Remove events that are older than their class is kept.
+
+    Their links stay, so that the chain can be checked.
+    """
     days = {**RETENTION, **setting("audit_retention", {})}
     old = Q(pk__in=[])
     for name, kept in days.items():

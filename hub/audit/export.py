@@ -22,7 +22,7 @@ from hub.models import (
 
 
 def span(chosen: QuerySet[AuditEvent]) -> tuple[int, int]:
-    """Return the first and last place in the chain of the events that are chosen, (1, 0) for none."""
+    """Return the first and last sequence in the chain of the chosen events, (1, 0) for none."""
     links = AuditLink.objects.filter(event_id__in=chosen.order_by().values("pk"))
     first = links.order_by("sequence").values_list("sequence", flat=True).first()
     last = links.order_by("-sequence").values_list("sequence", flat=True).first()
@@ -30,7 +30,7 @@ def span(chosen: QuerySet[AuditEvent]) -> tuple[int, int]:
 
 
 def lines(chosen: QuerySet[AuditEvent], filters: dict[str, Any]) -> Iterator[bytes]:
-    """Return an export: a head, a line per link from the first to the last chosen event, and the checkpoints."""
+    """Return an export: a header, a line per link of the chosen span, and the checkpoints."""
     first, last = span(chosen)
     before = AuditLink.objects.filter(sequence=first - 1).first()
     keys = {key_id(k): chain.pem(k) for k in chain.public_keys()}
@@ -51,7 +51,8 @@ def lines(chosen: QuerySet[AuditEvent], filters: dict[str, Any]) -> Iterator[byt
         yield orjson.dumps(row) + b"\n"
     after = AuditCheckpoint.objects.filter(sequence__gte=last).order_by("sequence").first()
     if after is not None and after.sequence > last:
-        # The links up to the next signature, so that the last chosen row is covered by one.
+        # Include the links up to the next checkpoint, so that a signature covers the last chosen
+        # row.
         for row in chain.rows(last + 1, after.sequence, Q(pk__in=[])):
             yield orjson.dumps(row) + b"\n"
     end = after.sequence if after else last
@@ -96,9 +97,10 @@ def csv_lines(chosen: QuerySet[AuditEvent]) -> Iterator[str]:
 
 
 def cell(value: Any) -> str:
-    """Return a value as a table of values may hold it."""
+    """Return a value that is safe in a spreadsheet."""
     text = "" if value is None else str(value)
-    # A spreadsheet would run what begins like a formula, also after spaces, and in wide letters.
+    # A spreadsheet evaluates text that begins like a formula, also after spaces and in full-width
+    # characters.
     first = unicodedata.normalize("NFKC", text.lstrip()[:1])
     is_formula = first in ("=", "+", "-", "@") or text[:1] in ("\t", "\r", "\n")
     return f"'{text}" if is_formula else text

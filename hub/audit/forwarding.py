@@ -1,4 +1,4 @@
-"""Send sealed events on, in order and at least once: to syslog (RFC 5424), to a webhook, or both."""
+"""Forward sealed events, in order and at least once, to syslog (RFC 5424) and to a webhook."""
 
 import contextlib
 import hmac
@@ -43,7 +43,7 @@ def configure(wanted: dict[str, Any]) -> None:
         config["webhook"] = _webhook(wanted["webhook"])
     state = setting(_STATE, {})
     change_setting(_CONFIG, config)
-    # A target that is new gets what happens from now on; one that is changed is asked at once.
+    # A new target receives events from now on; a changed one is tried at once.
     states = {t: {"through": state.get(t, {}).get("through", _head())} for t in config}
     change_setting(_STATE, states)
 
@@ -61,7 +61,7 @@ def _syslog(value: Any) -> dict[str, str]:
         raise Invalid("syslog.address must be host:port and syslog.protocol tcp or udp")
     if not 0 < int(port) < 65536:
         raise Invalid("syslog.address must name a port of 1 to 65535")
-    with contextlib.suppress(RetryLater):  # a name that does not resolve now may do so later
+    with contextlib.suppress(RetryLater):  # a name that does not resolve now may resolve later
         check_host(host.strip("[]"), "syslog.address")
     return {"address": value["address"], "protocol": value.get("protocol", "tcp")}
 
@@ -78,7 +78,7 @@ def _webhook(value: Any) -> dict[str, str]:
 
 
 def shown() -> dict[str, Any]:
-    """Return the targets without secrets, how far each is, its last error and when it is tried again."""
+    """Return the targets without secrets, with their progress, last error and next attempt."""
     config, state = setting(_CONFIG, {}), setting(_STATE, {})
     webhook = config.get("webhook")
     result: dict[str, Any] = {
@@ -99,9 +99,10 @@ def shown() -> dict[str, Any]:
 
 
 def send(now: datetime | None = None) -> int:
-    """Send each target what was sealed since the last time; return how many events. What fails is sent again later.
+    """Send each target the newly sealed events; return how many. Failures are retried later.
 
-    A target that fails keeps nothing from the other one, and is tried again after 5 s, then ever more rarely.
+    A failing target does not delay the other one; its retries begin after 5 s and become less
+    frequent.
     """
     now, config = now or timezone.now(), setting(_CONFIG, {})
     state, head = setting(_STATE, {}) if config else {}, _head()
@@ -117,7 +118,7 @@ def _is_due(own: dict[str, Any], head: int, now: datetime) -> bool:
 
 
 def _keep(name: str, own: dict[str, Any]) -> None:
-    """Remember how far a target is, unless it was taken away or changed meanwhile."""
+    """Store the progress of a target, unless it was removed or changed meanwhile."""
     with transaction.atomic():
         row = Setting.objects.select_for_update().filter(name=_STATE).first()
         if row is not None and name in row.value:
@@ -132,7 +133,7 @@ def _send_all(name: str, target: dict[str, Any], now: datetime) -> int:
         rows = list(chain.rows(through + 1, min(head, through + size)))
         try:
             _SENDERS[name](target, rows)
-        except Exception as error:  # whatever a target does, the other one and the trail go on
+        except Exception as error:  # a failing target must stop neither the other one nor the trail
             if size > 1 and _is_too_much(error):
                 size //= 2
                 continue
@@ -170,7 +171,7 @@ def _post(target: dict[str, str], rows: list[dict[str, Any]]) -> None:
         http.client(timeout=10, seconds=_SECONDS) as client,
         client.stream("POST", target["url"], content=body, headers=headers) as answer,
     ):
-        answer.raise_for_status()  # what it says beside its status is not read
+        answer.raise_for_status()  # only the status is read
 
 
 def _log(target: dict[str, str], rows: list[dict[str, Any]]) -> None:
@@ -189,13 +190,13 @@ _SENDERS = {"webhook": _post, "syslog": _log}
 
 
 def message(row: dict[str, Any], *, framed: bool) -> bytes:
-    """Return an event as a syslog message, with its length before it on a stream (RFC 6587)."""
+    """Return an event as a syslog message, with an octet count on a stream (RFC 6587)."""
     event = row.get("event") or {}
     severity = 4 if event.get("outcome") == "refused" else 6
     head = f"<{13 * 8 + severity}>1 {event.get('at', '-')} - flotilla - audit - ".encode()
     text = head + orjson.dumps(row)
     if not framed and len(text) > MOST_DATAGRAM:
-        # No datagram is longer: what is long is left out, and the link still proves the whole event.
+        # The largest datagram: long fields are left out, and the link still proves the whole event.
         short = {k: v for k, v in event.items() if len(orjson.dumps(v)) <= CUT}
         text = head + orjson.dumps({**row, "event": short, "cut": True})
     return f"{len(text)} ".encode() + text if framed else text

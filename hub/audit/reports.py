@@ -1,4 +1,4 @@
-"""Reports that auditors ask for: whether the chain holds, and what was changed."""
+"""Reports for auditors: whether the chain is intact, and what was changed."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from hub.models import (
 
 
 def verification(who: str) -> dict[str, Any]:
-    """Check the trail, keep the result, and record that it was done."""
+    """Check the trail, store the result, and record the check."""
     found = chain.check()
     result = {
         "checkedAt": chain.stamp(timezone.now()),
@@ -43,7 +43,7 @@ def verification(who: str) -> dict[str, Any]:
 
 
 def changes(params: Any) -> dict[str, Any]:
-    """Return the changes that were done, grouped by object.
+    """Return the changes that were made, grouped by object.
 
     Raises: Invalid without `from`, or for a filter that cannot be read.
     """

@@ -26,8 +26,9 @@ UNKNOWN = "outcome unknown"
 
 
 def moment(text: str, field: str, *, end: bool = False) -> datetime | None:
-    """Return a time or a day of a query, None for none; `end` takes a day to its end.
+    """Return the time of a query parameter, None for an empty one.
 
+    Shapes: a time or a day; `end` means the end of that day.
     Raises: Invalid naming the parameter.
     """
     if not text:
@@ -42,13 +43,14 @@ def moment(text: str, field: str, *, end: bool = False) -> datetime | None:
         return first + timedelta(days=1 if end else 0)
     if found is None:
         raise Invalid(
-            f"{field} must be a day or a time such as 2026-03-01 or 2026-03-01T12:00:00Z, not {text[:40]!r}"
+            f"{field} must be a day or a time such as 2026-03-01 or 2026-03-01T12:00:00Z, "
+            f"not {text[:40]!r}"
         )
     return time_in_range(timezone.make_aware(found) if timezone.is_naive(found) else found, field)
 
 
 def condition(params: Any) -> Q:
-    """Return the condition that the filters of a query are.
+    """Return the filters of a query as a condition.
 
     Raises: Invalid naming the parameter.
     """
@@ -80,7 +82,7 @@ def condition(params: Any) -> Q:
 
 
 def search(params: Any) -> QuerySet[AuditEvent]:
-    """Return the events that filters and words of a query choose; every word must occur somewhere."""
+    """Return the events that match the filters and contain every word of a query."""
     rows = AuditEvent.objects.filter(condition(params))
     words = params.get("q", "").split()
     if not words:
@@ -114,7 +116,7 @@ def search(params: Any) -> QuerySet[AuditEvent]:
 
 
 def unknown_among(events: Sequence[AuditEvent]) -> set[int]:
-    """Return which events are intents of changes whose outcome is not known yet."""
+    """Return the events whose change has no known outcome yet."""
     intents = [e.pk for e in events if e.outcome == "intent"]
     if not intents:
         return set()
@@ -122,15 +124,16 @@ def unknown_among(events: Sequence[AuditEvent]) -> set[int]:
 
 
 def shown(event: AuditEvent, sequence: int | None, *, is_open: bool = False) -> dict[str, Any]:
-    """Return an event for a person, with its place in the chain once it has one.
+    """Return an event for a person, with its sequence once it is in the chain.
 
-    Shapes: `result` says of an intent that `is_open` that the outcome is unknown; it is no part of the chain.
+    Shapes: `result` of an intent that `is_open` says that the outcome is unknown; it is not part of
+        the chain.
     """
     found = {**chain.event_json(event), "number": event.pk, "sequence": sequence}
     return {**found, "result": UNKNOWN} if event.outcome == "intent" and is_open else found
 
 
 def sequences(events: list[AuditEvent]) -> dict[int, int]:
-    """Return the places of events in the chain."""
+    """Return the sequences of events in the chain."""
     found = AuditLink.objects.filter(event_id__in=[e.pk for e in events])
     return dict(found.values_list("event_id", "sequence"))

@@ -1,4 +1,4 @@
-"""The trail: one event for every change and every refusal, in the transaction of the change."""
+"""The audit trail: one event for every change and refusal, in the transaction of the change."""
 
 import contextvars
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ why: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("why", def
 
 
 class Subject(NamedTuple):
-    """What a request is about, as the trail names it."""
+    """The object of a request, as the trail names it."""
 
     verb: str = ""
     kind: str = ""
@@ -56,7 +56,7 @@ _KINDS = {
 
 
 def begin(where: str, reason: str = "", ticket: str = "") -> None:
-    """Forget the request before, and note where this one comes from and why."""
+    """Clear the state of the previous request, and note the origin and reason of this one."""
     address.set(where[:64])
     who.set({})
     about.set(_NOTHING)
@@ -64,12 +64,12 @@ def begin(where: str, reason: str = "", ticket: str = "") -> None:
 
 
 def asker() -> str:
-    """Return who sent the request that is being served, empty in workers."""
+    """Return the sender of the current request, empty in workers."""
     found = who.get()
     return str(found.get("account") or found.get("subject") or (address.get() and "anonymous"))
 
 
-def record(  # noqa: PLR0913 - an event has many sides, each named by its caller
+def record(  # noqa: PLR0913 - an event has many fields, each named by its caller
     actor: str,
     verb: str,
     kind: str,
@@ -85,7 +85,7 @@ def record(  # noqa: PLR0913 - an event has many sides, each named by its caller
     outcome: str = "allowed",
     **detail: Any,
 ) -> AuditEvent:
-    """Write the event of a change; `before` and `after` are masked, `detail` must hold no secret."""
+    """Record a change; `before` and `after` are masked, `detail` must hold no secret."""
     reason, ticket = why.get()
     return AuditEvent.objects.create(
         actor=printable(actor)[:400],
@@ -112,12 +112,12 @@ def record(  # noqa: PLR0913 - an event has many sides, each named by its caller
 
 
 def _who(actor: str) -> dict[str, Any]:
-    # A worker that goes on with somebody's work has no request; the actor's name is all it knows.
+    # A worker that continues an operation has no request: it knows only the actor's name.
     found = dict(who.get())
     return found if found or actor in ("hub", "flotilla") else {"name": actor}
 
 
-def record_refusal(  # noqa: PLR0913 - an event has many sides
+def record_refusal(  # noqa: PLR0913 - an event has many fields
     actor: str,
     verb: str,
     kind: str,
@@ -129,7 +129,7 @@ def record_refusal(  # noqa: PLR0913 - an event has many sides
     revisions: Sequence[str] = (),
     operation: int | None = None,
 ) -> None:
-    """Write the event of something that was refused."""
+    """Record the refusal of a request."""
     said, ticket = why.get()
     AuditEvent.objects.create(
         actor=printable(actor)[:400],
@@ -154,7 +154,7 @@ def _shown(reason: str) -> str:
     return printable(redact_text(reason))[:1000]
 
 
-def record_refusal_once(  # noqa: PLR0913 - an event has many sides
+def record_refusal_once(  # noqa: PLR0913 - an event has many fields
     actor: str,
     verb: str,
     kind: str,
@@ -167,10 +167,10 @@ def record_refusal_once(  # noqa: PLR0913 - an event has many sides
     operation: int | None = None,
     each_operation: bool = False,
 ) -> bool:
-    """Write the event of a refusal that automation meets again at each look, unless the trail has it.
+    """Record a refusal that automation repeats, unless the trail has it already.
 
-    The same refusal of the same revisions is written once; with `each_operation` once for each operation.
-    Returns whether it was written.
+    The same refusal of the same revisions is recorded once; with `each_operation`, once per
+    operation. Returns whether it was recorded.
     """
     known = AuditEvent.objects.filter(
         object=printable(name)[:600], verb=printable(verb)[:64], kind=kind[:64], outcome="refused"
@@ -187,14 +187,14 @@ def record_refusal_once(  # noqa: PLR0913 - an event has many sides
 
 
 def concern(verb: str, kind: str, name: str, project: str, cluster: str = "") -> None:
-    """Note what the request that is served is about, for the refusal that may follow."""
+    """Note the object of the current request, for a refusal that may follow."""
     about.set(Subject(verb, kind, name, project, cluster))
 
 
 def record_error(error: Exception, actor: str, otherwise: Subject) -> None:
-    """Write the event of a request that a rule refused, once; other errors are no refusals.
+    """Record a request that a rule refused, once; other errors are not refusals.
 
-    Shapes: `otherwise` says what the request is about where nothing noted it; see `concern`.
+    Shapes: `otherwise` is the object of the request where `concern` noted none.
     """
     if not isinstance(error, RefusedByRule) or error.recorded:
         return

@@ -1,4 +1,4 @@
-"""How local accounts sign in: django-allauth's seams, bound to this hub's accounts and sessions."""
+"""Sign-in of local accounts: django-allauth's adapters for this hub's accounts and sessions."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ BEGAN_WITH = "hub_began_with"
 
 
 class LocalBackend(BaseBackend):
-    """Names and passwords of local accounts, with the limits of every sign-in."""
+    """Names and passwords of local accounts, with the rate limits of every sign-in."""
 
     def authenticate(
         self,
@@ -33,7 +33,7 @@ class LocalBackend(BaseBackend):
         password: str = "",
         **credentials: Any,
     ) -> Account | None:
-        """Return the account, None for anything that is wrong."""
+        """Return the account, or None if anything is wrong."""
         del credentials
         if request is not None:
             note_origin(request)
@@ -50,41 +50,47 @@ class LocalBackend(BaseBackend):
 
 
 class AccountAdapter(DefaultAccountAdapter):
-    """Local accounts are made by administrators; a sign-in by the browser begins a session of the hub."""
+    """Ties allauth's sign-in in the browser to the accounts and sessions of the hub.
+
+    Only administrators create local accounts.
+    """
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
-        """Say no."""
+        """Return False: only administrators create accounts."""
         del request
         return False
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
-        """Let `hub.auth.throttling` decide: allauth would close a name or address to everybody."""
+        """Leave rate limits to `hub.auth.throttling`: allauth would lock a name for everybody."""
         del request, credentials
         self._login_failed_rl_usage = None
 
     def is_safe_url(self, url: str | None) -> bool:
-        """Return whether a page of this hub may send somebody on to a URL: only to itself."""
+        """Return whether a page of this hub may redirect to a URL: only to the hub itself."""
         return is_own_path(url)
 
     def add_message(self, *args: Any, **kwargs: Any) -> None:
-        """Keep quiet: pages say what happened themselves."""
+        """Do nothing: pages show their own messages."""
 
     def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
-        """Send nothing: the trail has it."""
+        """Send nothing: the audit trail has the event."""
 
     def pre_login(self, request: HttpRequest, user: Account, **kwargs: Any) -> Any:
-        """Remember which password, or which word of a provider, this sign-in began with."""
+        """Remember the password, or the provider's answer, with which this sign-in began."""
         request.session[BEGAN_WITH] = str(user.token_generation)
         return super().pre_login(request, user, **kwargs)
 
     def login(self, request: HttpRequest, user: Account) -> None:
-        """Sign in who is still who began: a second factor may come a quarter of an hour after the password."""
+        """Sign in an account that has not changed since the sign-in began.
+
+        A second factor may come a quarter of an hour after the password.
+        """
         began_with = request.session.pop(BEGAN_WITH, "")
         require_unchanged(request, user, began_with)
         super().login(request, user)
 
     def post_login(self, request: HttpRequest, user: Account, **kwargs: Any) -> HttpResponse:
-        """Begin the session whose token REST and streams read too."""
+        """Begin the session whose token REST and streams read as well."""
         response: HttpResponse = super().post_login(request, user, **kwargs)
         note_origin(request)
         method = request.session.pop("hub_method", "password")
@@ -106,7 +112,8 @@ class AccountAdapter(DefaultAccountAdapter):
 def require_unchanged(request: HttpRequest, user: Account, began_with: str) -> None:
     """Return if an account may still sign in as it could when the sign-in began.
 
-    Raises: ImmediateHttpResponse, to the page to sign in, when its password changed or it was disabled meanwhile.
+    Raises: ImmediateHttpResponse, to the sign-in page, when its password changed or it was disabled
+        meanwhile.
     """
     account = Account.objects.filter(pk=user.pk).first()
     if account and account.may_sign_in and str(account.token_generation) == began_with:
@@ -128,9 +135,9 @@ class MFAAdapter(DefaultMFAAdapter):
     """Second factors of local accounts; their secrets are sealed."""
 
     def encrypt(self, text: str) -> str:
-        """Seal a secret."""
+        """Encrypt a secret."""
         return seal(text.encode()).hex()
 
     def decrypt(self, encrypted_text: str) -> str:
-        """Open a secret."""
+        """Decrypt a secret."""
         return unseal(bytes.fromhex(encrypted_text)).decode()

@@ -1,4 +1,4 @@
-"""Create, change and delete local accounts."""
+"""Create, update and delete local accounts."""
 
 import re
 import uuid
@@ -26,17 +26,17 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}\Z")
 
 
 def set_password(account: Account, password: str, actor: str) -> None:
-    """Give an account a new password; its sessions and tokens end.
+    """Set an account's password; its sessions and tokens end.
 
-    Raises: Invalid when the password is no good.
+    Raises: Invalid when the password does not match the rules.
     """
     check_new_password(password)
     now = timezone.now()
     account.password, account.password_changed_at = make_password(password), now
     account.token_generation = uuid.uuid4()
     with transaction.atomic():
-        # Nothing else, and only where it is: an account that was disabled or deleted since it was
-        # read must not come back.
+        # Update only the password, and only of an existing row: an account that was disabled or
+        # deleted since it was read must not come back.
         written = Account.objects.filter(pk=account.pk).update(
             password=account.password,
             password_changed_at=now,
@@ -54,7 +54,7 @@ def set_password(account: Account, password: str, actor: str) -> None:
 
 
 def end_grants(accounts: Any) -> None:
-    """End what accounts have begun or approved that is no session yet: sign-ins, devices, codes and their tokens."""
+    """Revoke what accounts have begun or approved: sign-ins, devices, codes and their tokens."""
     from allauth.idp.oidc.models import Token
 
     Token.objects.filter(user__in=accounts).delete()
@@ -62,7 +62,7 @@ def end_grants(accounts: Any) -> None:
 
 
 def account_json(account: Account) -> dict[str, Any]:
-    """Return an account in Argo CD's shape, ours beyond it."""
+    """Return an account in Argo CD's shape, with this hub's fields."""
     tokens = account.tokens.filter(revoked_at=None).order_by("issued_at")
     result = {
         "name": account.name,
@@ -89,16 +89,16 @@ def save_account(
     enabled: Any = None,
     capabilities: Any = None,
 ) -> Account:
-    """Create or change a local account; what is None stays.
+    """Create or update a local account; fields that are None stay.
 
-    Raises: Invalid naming the field; NotFound; Precondition when nobody could administer any more.
+    Raises: Invalid naming the field; NotFound; Precondition when no administrator would be left.
     """
     try:
         with transaction.atomic():
             account = _draft(name, password) if must_be_new else _locked(name)
             before = record_of(account) if account.pk else None
             _set_rights(account, enabled, capabilities)
-            # Only what is changed here: somebody else may give a password, or a provider groups, meanwhile.
+            # Save only these fields: a password or a provider's groups may change meanwhile.
             account.save(update_fields=None if before is None else ["enabled", "capabilities"])
             if not account.may_sign_in:
                 end_grants(Account.objects.filter(pk=account.pk))
@@ -120,7 +120,8 @@ def save_account(
 def _draft(name: str, password: Any) -> Account:
     if not _NAME.match(name):
         raise Invalid(
-            "name must be at most 63 of letters, digits, '.', '_', '@' and '-', and begin with a letter or digit"
+            "name must be at most 63 of letters, digits, '.', '_', '@' and '-', "
+            "and begin with a letter or digit"
         )
     if Account.objects.filter(name=name).exists():
         raise Precondition(f"account {name} exists")
@@ -149,7 +150,7 @@ def _set_rights(account: Account, enabled: Any, capabilities: Any) -> None:
 
 
 def delete_account(name: str, actor: str) -> None:
-    """Delete an account; its sessions and tokens die with it.
+    """Delete an account with its sessions and tokens.
 
     Raises: NotFound; Protected for admin, which can only be disabled.
     """

@@ -1,4 +1,4 @@
-"""Tokens of accounts and of roles of projects, for machines."""
+"""API tokens of accounts and of project roles."""
 
 import re
 import uuid
@@ -19,7 +19,7 @@ from hub.models import (
 
 
 def token_json(row: ApiToken) -> dict[str, Any]:
-    """Return what may be shown of a token."""
+    """Return a token's public fields."""
     result = {
         "id": row.token_id,
         "issuedAt": int(row.issued_at.timestamp()),
@@ -40,9 +40,9 @@ def create_token(
     seconds: Any = 0,
     description: str = "",
 ) -> str:
-    """Return a new token of an account or of a project's role.
+    """Create a token of an account or of a project role.
 
-    Units: `seconds` until it ends, 0 for never.
+    Units: `seconds` until it expires, 0 for never.
     Raises: Invalid naming the field; Precondition for an id that is taken; Protected.
     """
     seconds = require_integer(seconds or 0, "expiresIn")
@@ -88,7 +88,7 @@ def create_token(
 
 
 def revoke_tokens(rows: Any, actor: str) -> int:
-    """Revoke tokens; each is an event, and the number can be used no more."""
+    """Revoke tokens; each is an event, and its id cannot be used again."""
     with transaction.atomic():
         found = list(rows.filter(revoked_at=None).select_related("account"))
         for row in found:

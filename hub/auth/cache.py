@@ -1,4 +1,7 @@
-"""Django's cache in the database: what sign-in remembers for a while (limits, used one-time codes) holds in every process, also without Redis."""
+"""Django's cache, kept in the database.
+
+Sign-in keeps limits and used one-time codes here: they hold in every process, also without Redis.
+"""
 
 import hashlib
 from datetime import UTC, datetime
@@ -12,7 +15,7 @@ from hub.models import CacheEntry
 
 
 class Cache(BaseCache):
-    """Values are JSON: who can write the database can have nothing run by it."""
+    """Values are JSON, so that write access to the database cannot run code."""
 
     def __init__(self, _location: str, params: dict[str, Any]) -> None:
         super().__init__(params)
@@ -20,7 +23,7 @@ class Cache(BaseCache):
     def add(
         self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
     ) -> bool:
-        """Keep a value unless there is one; return whether it was kept."""
+        """Store a value unless there is one; return whether it was stored."""
         name, new = self._name(key, version), {"value": value, "expires_at": self._end(timeout)}
         _row, is_new = CacheEntry.objects.get_or_create(name=name, defaults=new)
         if is_new:
@@ -36,22 +39,22 @@ class Cache(BaseCache):
     def set(
         self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
     ) -> None:
-        """Keep a value."""
+        """Store a value."""
         CacheEntry.objects.update_or_create(
             name=self._name(key, version),
             defaults={"value": value, "expires_at": self._end(timeout)},
         )
 
     def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
-        """Keep a value for longer; return whether there is one."""
+        """Store a value for longer; return whether there is one."""
         return bool(self._living(key, version).update(expires_at=self._end(timeout)))
 
     def delete(self, key: str, version: Any = None) -> bool:
-        """Forget a value; return whether there was one."""
+        """Delete a value; return whether there was one."""
         return bool(CacheEntry.objects.filter(name=self._name(key, version)).delete()[0])
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete all values."""
         CacheEntry.objects.all().delete()
 
     def _living(self, key: str, version: Any) -> QuerySet[CacheEntry]:
@@ -59,7 +62,7 @@ class Cache(BaseCache):
         return CacheEntry.objects.filter(lives, name=self._name(key, version))
 
     def _name(self, key: str, version: Any) -> str:
-        # Of any length, and nobody who reads the table learns of whom it is.
+        # Hashed: keys may have any length, and reading the table must not reveal whose they are.
         return hashlib.sha256(self.make_key(key, version).encode()).hexdigest()
 
     def _end(self, timeout: Any) -> datetime | None:
@@ -68,5 +71,5 @@ class Cache(BaseCache):
 
 
 def forget_old() -> None:
-    """Remove what has expired."""
+    """Delete expired values."""
     CacheEntry.objects.filter(expires_at__lte=timezone.now()).delete()

@@ -1,4 +1,4 @@
-"""The hub as the provider that its own command line signs in by: authorization code and device code."""
+"""The hub as the OpenID provider of its own command line: authorization code and device code."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,7 +32,7 @@ _SHOWN_AGENT = 120
 
 
 class OIDCAdapter(DefaultOIDCAdapter):
-    """Whom the hub says somebody is, to its own command line only."""
+    """Claims about an account, for the hub's own command line only."""
 
     def get_issuer(self) -> str:
         """Return the hub's address."""
@@ -41,7 +41,7 @@ class OIDCAdapter(DefaultOIDCAdapter):
         ).rstrip("/")
 
     def list_private_keys(self, **kwargs: Any) -> Any:
-        """Return the key of this hub: made at the first need, sealed in the database for all processes."""
+        """Return the hub's signing key, created on first use and sealed in the database."""
         del kwargs
         from allauth.idp.oidc.models import PrivateKey
 
@@ -56,7 +56,7 @@ class OIDCAdapter(DefaultOIDCAdapter):
         email: Any = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Return who somebody is, as policies name them."""
+        """Return an account's claims, as policies name it."""
         del purpose, client, email, kwargs
         claims: dict[str, Any] = {"sub": user.name}
         if "profile" in scopes:
@@ -64,12 +64,12 @@ class OIDCAdapter(DefaultOIDCAdapter):
         return claims
 
     def populate_server_metadata(self, metadata: dict[str, Any]) -> None:
-        """Leave out what this provider does not serve."""
+        """Leave out the endpoints that this provider does not serve."""
         metadata.pop("end_session_endpoint", None)
 
 
 def cli_client() -> str:
-    """Return the id of the client that the command line is; made at the first need."""
+    """Return the client id of the command line; the client is created on first use."""
     from allauth.idp.oidc.models import Client
 
     kinds = (Client.GrantType.AUTHORIZATION_CODE, Client.GrantType.DEVICE_CODE)
@@ -120,7 +120,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
 
 
 def _is_exact(request: HttpRequest) -> bool:
-    # The library compares addresses without their queries, and takes a challenge that is the verifier.
+    # The library compares redirect URIs without their queries, and accepts a plain code challenge.
     query = request.GET
     return (
         all(len(values) == 1 for _name, values in query.lists())
@@ -132,7 +132,7 @@ def _is_exact(request: HttpRequest) -> bool:
 @csrf_exempt
 @require_POST
 def begin_device(request: HttpRequest) -> HttpResponse:
-    """Give a device its code, and remember for the page who asked for it."""
+    """Issue a device code, and keep the requesting device for the approval page."""
     if not ratelimit.consume(request, app="allauth.idp.oidc", action="device_code"):
         return JsonResponse({"error": "slow_down"}, status=429)
     answer = _answered(views.device_code, request)
@@ -159,15 +159,15 @@ def _asked_key(user_code: str) -> str:
 
 @require_http_methods(["GET", "POST"])
 def device(request: HttpRequest) -> HttpResponse:
-    """Ask whether a device may sign in as who is signed in here.
+    """Ask whether a device may sign in as the current account.
 
-    Unlike the view behind it this one is not exempt from the check of the form's token: a page of
-    somebody else could say yes.
+    Unlike the view that it wraps, it checks the CSRF token: a page of another site could approve.
     """
     code = request.GET.get("code", "")
     asked = cache.get(_asked_key(code)) if code else None
     if isinstance(asked, Mapping):
-        request.device = {**asked, "at": parse_datetime(str(asked["at"]))}  # type: ignore[attr-defined]
+        at = parse_datetime(str(asked["at"]))
+        request.device = {**asked, "at": at}  # type: ignore[attr-defined]
     number = _device_code(code) if request.method == "POST" else ""
     answer: HttpResponse = views.device_authorization(request)
     if number and _granted_by(number) == request.user.pk:
@@ -180,7 +180,7 @@ def _device_code(user_code: str) -> str:
 
 
 def _granted_by(device_code: str) -> int | None:
-    """Return who said yes to a device, None while nobody has."""
+    """Return the account that approved a device, None while nobody has."""
     data = cache.get(device_codes.cache_device_code_key(device_code))
     if not isinstance(data, Mapping) or data.get("granted") is not True:
         return None
@@ -190,7 +190,7 @@ def _granted_by(device_code: str) -> int | None:
 @csrf_exempt
 @require_POST
 def token(request: HttpRequest) -> HttpResponse:
-    """Give a token for a code that somebody approved and whose password is still the same."""
+    """Exchange an approved code for a token, if its owner's password is still the same."""
     error = _refusal(request)
     if error:
         return JsonResponse({"error": error}, status=400)
@@ -198,7 +198,7 @@ def token(request: HttpRequest) -> HttpResponse:
 
 
 def _answered(view: Callable[[HttpRequest], HttpResponse], request: HttpRequest) -> HttpResponse:
-    """Return the answer of a view, and RFC 8707's error for a `resource` that is no address."""
+    """Return the answer of a view, with RFC 8707's error for a `resource` that is not a URL."""
     try:
         return view(request)
     except ValidationError:
@@ -210,8 +210,11 @@ _CODE_OF = {"authorization_code": "code", DEVICE_GRANT: "device_code"}
 
 
 def _refusal(request: HttpRequest) -> str:
-    """Return why nothing is redeemed, empty when the library may go on: the one check of all grants."""
-    # RFC 6749, 3.2: no parameter twice. Readers that take the first and the last would see two requests.
+    """Return an error code, or an empty text if the library may continue.
+
+    It is the one check of all grants.
+    """
+    # RFC 6749, 3.2: no parameter twice. Readers that take the first or the last would disagree.
     if request.GET or any(len(values) != 1 for _name, values in request.POST.lists()):
         return "invalid_request"
     field = _CODE_OF.get(request.POST.get("grant_type", ""))
@@ -225,7 +228,7 @@ def _refusal(request: HttpRequest) -> str:
     is_device = field == "device_code"
     if (is_device and _granted_by(code) is None) or _is_approved(code):
         return ""
-    # A device that asks in the very moment of the yes asks again.
+    # A device that polls at the very moment of approval has to poll again.
     is_early = is_device and cache.get(_approval_key(code)) is None
     return "authorization_pending" if is_early else "invalid_grant"
 
@@ -235,7 +238,7 @@ def _approval_key(code: str) -> str:
 
 
 def _approve(account: Any, code: str) -> None:
-    """Bind a code to the password that its owner has now: a new one ends it."""
+    """Bind a code to its owner's current password: a new password invalidates it."""
     value = {"account": account.pk, "generation": str(account.token_generation)}
     cache.set(_approval_key(code), value, timeout=CODE_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Ask identity providers again for the groups of people who are signed in."""
+"""Refresh the groups of signed-in accounts from their identity providers."""
 
 import logging
 from datetime import timedelta
@@ -21,7 +21,10 @@ BATCH = 50
 
 
 def refresh_due() -> int:
-    """Refresh the groups of accounts with a session in use whose provider's interval has passed; return how many."""
+    """Refresh the groups of accounts in use whose provider's interval has passed.
+
+    Returns how many were refreshed.
+    """
     now, count = timezone.now(), 0
     for provider in set(Account.objects.exclude(provider="").values_list("provider", flat=True)):
         try:
@@ -43,9 +46,9 @@ def refresh_due() -> int:
 
 
 def refresh(session: LoginSession, before: object) -> bool:
-    """Ask for one account; a provider that takes the right back ends the session.
+    """Refresh one account; if the provider revoked its access, the session ends.
 
-    Only one process asks: the account's moment of refresh is claimed first.
+    The account is claimed first, so that only one process asks the provider.
     """
     account = session.account
     token = session.refresh.get("refresh_token")
@@ -58,7 +61,7 @@ def refresh(session: LoginSession, before: object) -> bool:
         return False
     provider = provider_named(account.provider)
     if provider.issuer != account.issuer:
-        # The provider's settings were changed to another issuer: the token is none of its business.
+        # The provider's settings name another issuer now, which must not receive this token.
         end_sessions(LoginSession.objects.filter(pk=session.pk), "hub")
         return False
     try:
@@ -75,7 +78,7 @@ def refresh(session: LoginSession, before: object) -> bool:
         kept = {"provider": provider.slug, "refresh_token": tokens["refresh_token"]}
         LoginSession.objects.filter(pk=session.pk).update(refresh=kept)
     with transaction.atomic():
-        # It may have been disabled or deleted while the provider was asked.
+        # The account may have been disabled or deleted during the request.
         found = Account.objects.select_for_update().filter(pk=account.pk, enabled=True).first()
         if found is not None:
             update_identity(found, identity)

@@ -1,4 +1,4 @@
-"""The accounts of people whom identity providers know."""
+"""The accounts of identities that providers know."""
 
 import hashlib
 import secrets
@@ -17,7 +17,7 @@ UNUSABLE = "!"
 
 
 def social_login(provider: Any, identity: Identity) -> SocialLogin:
-    """Return a sign-in of an identity, for allauth's flow."""
+    """Return an identity as a login for allauth's flow."""
     login = SocialLogin(
         account=SocialAccount(provider=provider.sub_id, uid=identity.subject[:191]),
         provider=provider,
@@ -27,9 +27,9 @@ def social_login(provider: Any, identity: Identity) -> SocialLogin:
 
 
 def account_for(identity: Identity, slug: str) -> Account:
-    """Return the account of an identity, made at the first sign-in and refreshed at each.
+    """Return the account of an identity, created at the first sign-in and updated at each.
 
-    It is found by issuer and subject only: names and emails of a provider can change hands.
+    It is found by issuer and subject only: names and emails can pass to other people.
     Raises: SignInError when it is disabled.
     """
     with transaction.atomic():
@@ -63,7 +63,7 @@ def _new_account(identity: Identity, slug: str) -> Account:
                 password=UNUSABLE,
             )
     except IntegrityError:
-        # Two first sign-ins at once: the other one made it.
+        # A concurrent first sign-in has created it.
         return Account.objects.get(issuer=identity.issuer, subject=identity.subject)
     trail.record(
         name,
@@ -76,12 +76,12 @@ def _new_account(identity: Identity, slug: str) -> Account:
 
 
 def update_identity(account: Account, identity: Identity) -> None:
-    """Write what a provider says now; a change of groups goes into the history of access."""
+    """Store the provider's current claims; a change of groups goes into the history of access."""
     before = (list(account.groups), account.email, account.email_verified)
     account.email, account.email_verified = identity.email, identity.email_verified
     account.display_name, account.groups = identity.name, list(identity.groups)
     account.groups_at = timezone.now()
-    # Nothing else: an account that was disabled since it was read must not be enabled again.
+    # No other fields: an account that was disabled since it was read must not be enabled again.
     account.save(update_fields=["email", "email_verified", "display_name", "groups", "groups_at"])
     after = (list(account.groups), account.email, account.email_verified)
     if before != after or not account.last_login:

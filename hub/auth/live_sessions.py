@@ -1,4 +1,4 @@
-"""Who looks at the pages of this process: sessions and rights are asked anew every few seconds, for all in one go."""
+"""Check the sessions and rights behind open pages every few seconds, in one query."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was found of a visitor."""
+    """The session and rights found for a visitor."""
 
     caller: Caller | None
     """None when nobody is signed in by that token any more."""
@@ -29,25 +29,25 @@ class Look:
 
 
 class Visitor(Protocol):
-    """One who looks, and is told who it is."""
+    """An open page, which is notified of its current session."""
 
     token: str
     person: int
     """The account, by its row."""
 
     def found(self, look: Look | None) -> None:
-        """Take who it is now; None when that could not be asked."""
+        """Take the current session; None when it could not be checked."""
 
 
 class Visitors(Gathering[Visitor]):
-    """All who look."""
+    """All open pages."""
 
     def count(self, person: int) -> int:
-        """Return how many visitors are one person."""
+        """Return how many pages one person has open."""
         return sum(visitor.person == person for visitor in self.members)
 
     async def work(self) -> None:
-        """Say again and again who everybody is."""
+        """Check all sessions again and again, and notify their pages."""
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             visitors = self.members
@@ -56,14 +56,14 @@ class Visitors(Gathering[Visitor]):
                 looks = await database_sync_to_async(look_at)(
                     {visitor.token for visitor in visitors}
                 )
-            except Exception:  # nobody may look on whose session cannot be checked
+            except Exception:  # pages must close when their sessions cannot be checked
                 log.warning("the sessions of open pages cannot be checked", exc_info=True)
             for visitor in visitors:
                 visitor.found(looks.get(visitor.token))
 
 
 def look_at(tokens: set[str]) -> dict[str, Look]:
-    """Return who speaks by each token, and the policies by which that is decided."""
+    """Return the caller of each token, and the policies that decide its rights."""
     look_again()
     callers = verify_all(tokens)
     now = policies()

@@ -1,4 +1,4 @@
-"""Pages know who is signed in by the hub's own session."""
+"""Sets the user of pages from the hub's own session."""
 
 import asyncio
 from typing import Any
@@ -15,12 +15,12 @@ from hub.auth.verification import verify
 from hub.engine.errors import Unauthenticated
 
 STRANGER_SECONDS = 900
-"""How long the browser session of somebody who is not signed in is kept: anybody can begin any number of them."""
+"""How long an anonymous browser session is kept: anybody can begin any number of them."""
 
 
 @sync_and_async_middleware
 def live_session(get_response: Any) -> Any:
-    """Have pages know who is signed in by the hub's own session: it ends everywhere at once."""
+    """Set the user of pages from the hub's own session, so that it ends everywhere at once."""
 
     def bind(request: HttpRequest) -> None:
         if request.path.startswith(("/api/", "/static/", "/healthz", "/readyz", "/metrics")):
@@ -29,7 +29,7 @@ def live_session(get_response: Any) -> Any:
         try:
             token = token_of(request)
             caller = verify(token) if token else None
-            # A machine's token opens no pages, or it could make itself a session that outlives it.
+            # An API token must open no pages, or it could create a session that outlives it.
             account = caller.account if caller is not None and caller.session_id else None
         except Unauthenticated:
             account = None
@@ -63,7 +63,7 @@ def live_session(get_response: Any) -> Any:
 
 
 def _shorten(request: HttpRequest) -> None:
-    """Keep the browser session of a stranger only as long as a sign-in takes."""
+    """Keep an anonymous browser session only as long as a sign-in takes."""
     session = request.session
     if session.modified and not session.is_empty() and not request.user.is_authenticated:
         session.set_expiry(STRANGER_SECONDS)

@@ -1,4 +1,4 @@
-"""OpenID Connect as a client: discovery, tokens and their proof, groups.
+"""OpenID Connect as a client: discovery, verified tokens, groups.
 
 Source: OpenID Connect Core 1.0, Discovery 1.0, RFC 7636; Argo CD's `oidc.config` for the names.
 """
@@ -50,12 +50,12 @@ _cache: dict[tuple[str, str], tuple[float, Any]] = {}
 
 
 class SignInError(Exception):
-    """Why a sign-in by a provider cannot be; the text is for the log and the trail, not for the page."""
+    """Why a sign-in by a provider failed; the text is for log and trail, not for the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a provider says somebody is."""
+    """An account according to a provider."""
 
     issuer: str
     subject: str
@@ -68,10 +68,10 @@ class Identity:
 def identity(
     provider: Provider, subject: str, *, email: Any, verified: bool, name: Any, groups: Any
 ) -> Identity:
-    """Return who a provider says somebody is, as the hub keeps it.
+    """Return a provider's identity in the form that the hub stores.
 
-    What cannot be read for what it is, or has no place in a database, does not come in: characters
-    that are not seen or turn the direction of writing, addresses that are none.
+    Values that are malformed or cannot be stored are dropped: invisible or bidirectional
+    characters, invalid email addresses.
     Raises: SignInError without a usable subject.
     """
     if not subject.strip() or len(subject) > MOST_CHARACTERS or not subject.isprintable():
@@ -85,7 +85,7 @@ def identity(
 
 
 def is_address(text: str) -> bool:
-    """Return whether a text can be an email address: it may become somebody's name on pages."""
+    """Return whether a text can be an email address: pages may show it as a name."""
     local, at, domain = text.partition("@")
     plain = text.isprintable() and not any(c.isspace() for c in text)
     return bool(local and at and domain) and "@" not in domain and plain and len(text) <= 320
@@ -100,9 +100,9 @@ def _client(provider: Provider) -> http.Client:
 
 
 def call(provider: Provider, method: str, url: str, **options: Any) -> Any:
-    """Return the JSON that a provider answers; at most 1 MiB, no redirects, no address that is refused.
+    """Return a provider's JSON response: at most 1 MiB, no redirects, only allowed addresses.
 
-    Raises: SignInError saying what came instead.
+    Raises: SignInError describing any other response.
     """
     if not isinstance(url, str):
         raise SignInError(f"{provider.slug}: an endpoint of the metadata is no URL")
@@ -131,7 +131,8 @@ def call(provider: Provider, method: str, url: str, **options: Any) -> Any:
 
 
 def _reason(body: bytes) -> str:
-    # Of an error answer only the code of RFC 6749 is repeated: descriptions may hold what was sent.
+    # Only the code of RFC 6749 is repeated from an error: descriptions may hold the request's
+    # secrets.
     try:
         code = parse(body).get("error", "")
     except (TooMuch, ValueError, AttributeError):
@@ -145,7 +146,7 @@ def _kept(provider: Provider, url: str, *, fresh: bool = False) -> Any:
     if found and not fresh and now - found[0] < _KEPT_SECONDS:
         return found[1]
     value = call(provider, "GET", url)
-    # A provider chooses these URLs: what is old goes, so that new ones do not fill the memory.
+    # A provider chooses these URLs: drop old ones, so that new ones do not fill the memory.
     for old in [k for k, (at, _) in list(_cache.items()) if now - at >= _KEPT_SECONDS]:
         _cache.pop(old, None)
     if len(_cache) < MOST_KEPT or key in _cache:
@@ -156,7 +157,7 @@ def _kept(provider: Provider, url: str, *, fresh: bool = False) -> Any:
 def discover(provider: Provider, *, fresh: bool = False) -> dict[str, Any]:
     """Return the provider's metadata.
 
-    Raises: SignInError when it is another issuer's, or lacks an endpoint.
+    Raises: SignInError when they have another issuer, or lack an endpoint.
     """
     issuer = provider.issuer
     found: dict[str, Any] = _kept(
@@ -176,7 +177,7 @@ def discover(provider: Provider, *, fresh: bool = False) -> dict[str, Any]:
 
 
 def check_answer(provider: Provider, query: Mapping[str, list[str]]) -> None:
-    """Return if an answer that a browser brought is the provider's to give.
+    """Return if the answer in a browser's request comes from this provider.
 
     Raises: SignInError when it names another issuer, or none where the provider always does.
     Source: RFC 9207 (mix-up of providers).
@@ -192,7 +193,7 @@ def check_answer(provider: Provider, query: Mapping[str, list[str]]) -> None:
 
 
 def auth_params(provider: Provider, nonce: str) -> dict[str, str]:
-    """Return what goes to the authorization endpoint beside client, scope, state and challenge."""
+    """Return the parameters of the authorization request besides client, scope and state."""
     config, params = provider.config, {"nonce": nonce}
     if config.get("requestedIDTokenClaims"):
         params["claims"] = json.dumps({"id_token": config["requestedIDTokenClaims"]})
@@ -203,13 +204,13 @@ def auth_params(provider: Provider, nonce: str) -> dict[str, str]:
 
 
 def scopes(provider: Provider) -> list[str]:
-    """Return the scopes to ask for; openid always."""
+    """Return the scopes to request, always with openid."""
     wanted = provider.config.get("requestedScopes") or ["openid", "profile", "email", "groups"]
     return list(dict.fromkeys(["openid", *wanted]))
 
 
 def fetch_tokens(provider: Provider, data: Mapping[str, str]) -> dict[str, Any]:
-    """Return the answer of the token endpoint to a code or a refresh token.
+    """Return the token endpoint's response to a code or a refresh token.
 
     Raises: SignInError when it refuses.
     """
@@ -249,16 +250,16 @@ def _key(provider: Provider, metadata: Mapping[str, Any], token: str) -> tuple[A
             try:
                 key = jwt.PyJWK.from_dict(entry, algorithm=None if entry.get("alg") else algorithm)
             except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError):
-                continue  # a key of any shape is none
+                continue  # a key of another type cannot verify this token
             if key.algorithm_name == algorithm:
                 return key.key, algorithm
     raise SignInError(f"{provider.slug}: no key of the provider fits the ID token")
 
 
 def verify_id_token(provider: Provider, token: str, *, nonce: str | None) -> dict[str, Any]:
-    """Return the claims of an ID token that is proved: signature, issuer, audience, times, nonce.
+    """Return the claims of a valid ID token: signature, issuer, audience, times, nonce.
 
-    Shapes: `nonce` None for a token of a refresh, which has none.
+    Shapes: `nonce` is None for a refreshed token, which has none.
     Raises: SignInError saying what is wrong.
     """
     metadata, config = discover(provider), provider.config
@@ -291,7 +292,7 @@ def verify_id_token(provider: Provider, token: str, *, nonce: str | None) -> dic
 def userinfo(provider: Provider, access_token: str, subject: str) -> dict[str, Any]:
     """Return the claims of the userinfo endpoint.
 
-    Raises: SignInError when they are of somebody else.
+    Raises: SignInError when they belong to another subject.
     """
     config = provider.config
     url = discover(provider).get("userinfo_endpoint") or ""
@@ -311,14 +312,14 @@ def userinfo(provider: Provider, access_token: str, subject: str) -> dict[str, A
 
 
 def clean_groups(value: Any) -> list[str]:
-    """Return the groups of a claim: a list of names, or one name; anything else is none."""
+    """Return the groups of a claim: a list of names, or one name; anything else is ignored."""
     values = value if isinstance(value, list) else [value]
     names = dict.fromkeys(v for v in values if isinstance(v, str))
     return [g for g in names if g.strip() and g.isprintable() and len(g) <= MOST_CHARACTERS]
 
 
 def groups_of(provider: Provider, claims: Mapping[str, Any], access_token: str) -> list[str]:
-    """Return somebody's groups: of the ID token, of userinfo where that is set, or of where the token points to.
+    """Return the groups of the ID token, of userinfo if configured, or of the groups endpoint.
 
     Raises: SignInError when the provider sends a link instead and no `groupsOverageURL` is set.
     """
@@ -337,7 +338,8 @@ def _overage(provider: Provider, access_token: str) -> list[str]:
     url = provider.config.get("groupsOverageURL")
     if not url:
         raise SignInError(
-            f"{provider.slug}: the provider sends a link instead of so many groups: set groupsOverageURL, "
+            f"{provider.slug}: the provider sends a link instead of so many groups: "
+            "set groupsOverageURL, "
             "such as https://graph.microsoft.com/v1.0/me/getMemberObjects"
         )
     found, groups = url, list[str]()
@@ -361,9 +363,9 @@ def _overage(provider: Provider, access_token: str) -> list[str]:
 def identity_of(
     provider: Provider, tokens: Mapping[str, Any], *, nonce: str | None, subject: str = ""
 ) -> Identity:
-    """Return who a provider's tokens say somebody is; with `subject` it must be that one.
+    """Return the identity that a provider's tokens prove; with `subject` it must be that one.
 
-    Raises: SignInError when they prove nothing.
+    Raises: SignInError when the tokens are not valid.
     """
     if not isinstance(tokens.get("id_token"), str):
         raise SignInError(f"{provider.slug}: the answer has no ID token")

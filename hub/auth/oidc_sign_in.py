@@ -1,4 +1,4 @@
-"""Sign in by OpenID Connect: django-allauth's flow with this hub's proofs."""
+"""Sign-in by OpenID Connect: django-allauth's flow with this hub's checks."""
 
 import secrets
 from typing import Any
@@ -32,12 +32,12 @@ class HubOIDCProvider(OpenIDConnectProvider):
     pkce_enabled_default = True
 
     def get_auth_params_from_request(self, request: HttpRequest, action: str) -> dict[str, str]:
-        """Take nothing from the request."""
+        """Ignore the request."""
         del request, action
         return {}
 
     def get_scope_from_request(self, request: HttpRequest) -> list[str]:
-        """Take nothing from the request."""
+        """Ignore the request."""
         del request
         return self.get_scope()
 
@@ -65,7 +65,7 @@ class HubOIDCProvider(OpenIDConnectProvider):
             return refuse(request, self.app.provider_id, error)
 
     def get_oauth2_adapter(self, request: HttpRequest) -> "HubOIDCAdapter":
-        """Return the adapter that proves tokens."""
+        """Return the adapter that verifies tokens."""
         return HubOIDCAdapter(request, self.app.provider_id)
 
 
@@ -103,16 +103,16 @@ class HubOIDCAdapter(OAuth2Adapter):
 
     @property
     def authorize_url(self) -> str:
-        """Where the browser goes."""
+        """The provider's authorization endpoint."""
         return str(oidc.discover(self.settings)["authorization_endpoint"])
 
     @property
     def access_token_url(self) -> str:
-        """Where the code goes."""
+        """The provider's token endpoint."""
         return str(oidc.discover(self.settings)["token_endpoint"])
 
     def get_client(self, request: HttpRequest, app: SocialApp) -> _Client:
-        """Return what exchanges the code."""
+        """Return the client that exchanges the code."""
         client: _Client = super().get_client(request, app)
         client.provider = self.settings
         return client
@@ -125,7 +125,7 @@ class HubOIDCAdapter(OAuth2Adapter):
     def complete_login(
         self, request: HttpRequest, app: SocialApp, token: Any, **kwargs: Any
     ) -> SocialLogin:
-        """Return who it is, proved."""
+        """Return the verified identity as a login."""
         del app, token
         tokens = kwargs["response"]
         identity = oidc.identity_of(self.settings, tokens, nonce=str(self.state.get("nonce") or ""))
@@ -148,7 +148,7 @@ class _Callback(OAuth2CallbackView):
         state, response = super()._get_state(request, provider)
         self.adapter.state = state or {}
         if state is not None:
-            # Before the code goes anywhere: it may be of another provider.
+            # Before the code is sent anywhere: it may come from another provider.
             oidc.check_answer(self.adapter.settings, dict(request.GET.lists()))
         return state, response
 
@@ -171,7 +171,7 @@ def sso_login(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def sso_callback(request: HttpRequest, slug: str) -> HttpResponse:
-    """Take the provider's answer."""
+    """Handle the provider's answer."""
     try:
         view = _Callback.adapter_view(HubOIDCAdapter(request, slug))
     except NotFound as error:

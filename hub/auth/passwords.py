@@ -1,4 +1,4 @@
-"""Passwords of local accounts: hashed, compared, and which ones may be used."""
+"""Passwords of local accounts: hashing, comparison, and the rules for new ones."""
 
 import threading
 from typing import Any
@@ -18,7 +18,7 @@ _dummy: str = ""
 
 
 def dummy_hash() -> str:
-    """Return the hash of a password that nobody has, to compare with for an unknown name."""
+    """Return a hash that no password matches, to compare with for an unknown name."""
     global _dummy
     if not _dummy:
         _dummy = make_password("nobody")
@@ -26,15 +26,15 @@ def dummy_hash() -> str:
 
 
 def fits_password(password: str, kept: str) -> bool:
-    """Return whether a password is the kept one; few are hashed at once, as each takes 100 MB."""
+    """Return whether a password matches; few are hashed at once, as each takes 100 MB."""
     with _HASHING:
         return check_password(password, kept)
 
 
 def check_new_password(password: Any, field: str = "newPassword") -> str:
-    """Return a password that may be used.
+    """Return a new password if it is acceptable.
 
-    Raises: Invalid saying what it must be.
+    Raises: Invalid with the rule that it breaks.
     """
     pattern = str(setting("password_pattern", "^.{8,256}$"))
     try:
@@ -42,6 +42,7 @@ def check_new_password(password: Any, field: str = "newPassword") -> str:
             return password
     except PatternError as error:
         raise Invalid(
-            f"the setting password_pattern cannot be used, an administrator must write it again: {error}"
+            "the setting password_pattern is not a valid expression, "
+            f"ask an administrator to correct it: {error}"
         ) from error
     raise Invalid(f"{field}: new password does not match the following expression: {pattern}")

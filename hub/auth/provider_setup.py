@@ -1,4 +1,4 @@
-"""Help with setting up an identity provider: its callback URL, and whether it answers."""
+"""Help with setting up an identity provider: its callback URL, and a connection test."""
 
 from django.http import (
     HttpRequest,
@@ -20,7 +20,7 @@ def callback_url(request: HttpRequest, provider: providers.Provider) -> str:
 
 
 def check_provider(slug: str) -> str:
-    """Return a sentence when a provider answers as it must.
+    """Return a sentence when a provider responds correctly.
 
     Raises: SignInError saying what is wrong; NotFound.
     """

@@ -1,4 +1,4 @@
-"""The identity providers that people sign in by: from the environment, and as platform engineers set them."""
+"""The identity providers: from the environment, and as administrators configure them."""
 
 import re
 import ssl
@@ -22,7 +22,7 @@ from hub.models import Account, IdentityProvider, LoginSession, access_changed
 
 _SLUG = re.compile(r"^[a-z0-9]([a-z0-9-]{0,58}[a-z0-9])?\Z")
 _SECRETS = ("clientSecret", "privateKey")
-# Names of the provider's people would read as roles and as tokens of projects' roles.
+# Names that would make a provider's accounts look like roles or tokens of project roles.
 _TAKEN = ("role", "proj")
 _OIDC: dict[str, type | tuple[type, ...]] = {
     "issuer": str,
@@ -76,11 +76,11 @@ class Provider:
 
     @property
     def issuer(self) -> str:
-        """What identifies the provider's people together with their subject."""
+        """Identifies the provider's accounts together with their subject."""
         return str(self.config.get("issuer" if self.protocol == "oidc" else "entityID"))
 
     def as_json(self) -> dict[str, Any]:
-        """Return what may be shown: no secret."""
+        """Return the public fields, without secrets."""
         shown = {k: v for k, v in self.config.items() if k not in _SECRETS}
         return {
             "id": self.slug,
@@ -94,7 +94,10 @@ class Provider:
 
 
 def all_providers() -> list[Provider]:
-    """Return every provider; one of the environment hides a stored one of its name, and one that would speak for its people."""
+    """Return every provider, without stored ones that clash with one of the environment.
+
+    Two clash by name, or when one could assert the other's accounts.
+    """
     fixed = {
         p.slug: p for p in (from_json(e, origin="environment") for e in settings.SSO_PROVIDERS)
     }
@@ -107,7 +110,7 @@ def all_providers() -> list[Provider]:
 
 
 def _clash(one: Provider, other: Provider) -> bool:
-    """Return whether one of two providers could speak for the other's people."""
+    """Return whether one of two providers could assert the other's accounts."""
     same = one.issuer.rstrip("/") == other.issuer.rstrip("/")
     return same and "saml" in (one.protocol, other.protocol)
 
@@ -118,7 +121,7 @@ def enabled_providers() -> list[Provider]:
 
 
 def provider_named(slug: str) -> Provider:
-    """Return a provider that is enabled.
+    """Return an enabled provider.
 
     Raises: NotFound.
     """
@@ -129,9 +132,9 @@ def provider_named(slug: str) -> Provider:
 
 
 def from_json(entry: Any, *, origin: str = "settings", before: Provider | None = None) -> Provider:
-    """Return a provider as JSON describes it: `{id, name, type, config, enabled}`.
+    """Return a provider from JSON: `{id, name, type, config, enabled}`.
 
-    A secret that is not given stays what it was.
+    A secret that is left out stays as it is.
     Raises: Invalid naming the field.
     """
     if not isinstance(entry, dict):
@@ -199,7 +202,7 @@ def _check_saml(config: Mapping[str, Any]) -> None:
 
 
 def _check_browser_url(url: str, field: str) -> None:
-    # Browsers go there, the hub does not: an address inside the network is fine.
+    # Only browsers connect to it, so an address inside the network is fine.
     schemes = ("https", "http") if settings.ALLOW_LOOPBACK else ("https",)
     scheme, place = origin_of(url)
     if scheme not in schemes or not place or "@" in place:
@@ -209,7 +212,7 @@ def _check_browser_url(url: str, field: str) -> None:
 
 
 def pem_of(text: str, field: str = "certificate") -> str:
-    """Return a certificate in PEM form, whether it came with its frame or as base64 alone.
+    """Return a certificate in PEM form, from PEM or from base64 alone.
 
     Raises: Invalid naming the field.
     """
@@ -225,7 +228,7 @@ def pem_of(text: str, field: str = "certificate") -> str:
 
 
 def save(entry: Any, who: str) -> Provider:
-    """Store a provider; its sessions end when it is switched off or becomes another issuer.
+    """Store a provider; its sessions end when it is disabled or its issuer changes.
 
     Raises: Invalid naming the field; Precondition for one that the environment gives.
     """
@@ -263,8 +266,9 @@ def _others(slug: str) -> list[Provider]:
 
 
 def _check_issuer(provider: Provider) -> None:
-    # Whose answers are taken for an issuer's is decided by one provider: two of OpenID Connect
-    # read the same keys from the issuer itself, but a certificate is only what somebody has set.
+    # One provider decides which answers are accepted for an issuer: two of OpenID Connect read the
+    # same keys from the issuer itself, but a SAML certificate is only what an administrator has
+    # set.
     for other in _others(provider.slug):
         if _clash(provider, other):
             field = "issuer" if provider.protocol == "oidc" else "entityID"
@@ -274,7 +278,7 @@ def _check_issuer(provider: Provider) -> None:
 
 
 def _settle_names(slug: str) -> None:
-    """Write down whose names are plain, before another provider comes or goes."""
+    """Store which provider has plain names, before another provider is added or removed."""
     how = naming()
     for row in IdentityProvider.objects.select_for_update().exclude(slug=slug):
         if PLAIN not in row.config:
@@ -299,7 +303,7 @@ def _refuse_fixed(slug: str) -> None:
 
 
 def delete(slug: str, who: str) -> None:
-    """Remove a provider; the sessions that began by it end.
+    """Delete a provider; the sessions that it began end.
 
     Raises: NotFound; Precondition for one that the environment gives.
     """

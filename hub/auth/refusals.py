@@ -1,4 +1,4 @@
-"""A sign-in by a provider that failed: the page, the log and the event."""
+"""A failed sign-in by a provider: its page, log line and event."""
 
 import logging
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def refuse(request: HttpRequest, slug: str, error: Exception) -> HttpResponse:
-    """Return the page of a sign-in that failed: the reason is in the trail and the log, not on the page."""
+    """Return the page of a failed sign-in: the reason is in the trail and the log only."""
     note_origin(request)
     log.warning("sign-in by %s failed: %s", slug, error)
     if throttling.may_record_refusal(timezone.now()):

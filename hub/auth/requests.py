@@ -1,4 +1,4 @@
-"""Who sends a request: the token it carries, the address it comes from, the reason it gives."""
+"""A request's token, client address and reason."""
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -11,7 +11,7 @@ from hub.base.request_heads import COOKIE, address_of, joined_cookie
 
 
 def token_of(request: HttpRequest) -> str:
-    """Return the token of a request: bearer header first, then the cookie, whole or in chunks."""
+    """Return the token of a request: the bearer header, or the cookie, whole or in chunks."""
     header = request.headers.get("Authorization", "")
     if header.lower().startswith("bearer "):
         return header[7:].strip()
@@ -19,18 +19,18 @@ def token_of(request: HttpRequest) -> str:
 
 
 def set_token_cookie(answer: HttpResponseBase, token: str) -> None:
-    """Give a browser its session."""
+    """Set the session cookie of a browser."""
     answer.set_cookie(COOKIE, token, httponly=True, samesite="Lax", secure=settings.HTTPS, path="/")
 
 
 def client_address(request: HttpRequest) -> str:
-    """Return where a request comes from; behind HUB_PROXY_HOPS proxies, what the outermost one saw."""
+    """Return the client address of a request, as seen by the outermost trusted proxy."""
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "")
     return address_of(str(request.META.get("REMOTE_ADDR", "")), forwarded)
 
 
 def note_origin(request: HttpRequest) -> None:
-    """Tell the trail where a request comes from and which reason it gives."""
+    """Give the trail the origin and the reason of a request."""
     reason = request.headers.get("X-Flotilla-Reason", "") or request.GET.get("reason", "")
     ticket = request.headers.get("X-Flotilla-Ticket", "") or request.GET.get("ticket", "")
     throttling.scope.set(getattr(request, "scope", None))

@@ -1,4 +1,4 @@
-"""SAML 2.0 as a client: what python3-saml is told, and what it lets pass and this hub does not.
+"""SAML 2.0 as a client: the settings of python3-saml, and the checks that it leaves out.
 
 Source: SAML 2.0 Core, Bindings and Profiles (Web Browser SSO, 4.1.4.3; Single Logout, 4.4).
 """
@@ -18,12 +18,12 @@ from hub.auth.providers import Provider, pem_of
 MOST_BYTES = 512 * 1024
 """Of an answer or a message of a provider, as a browser brings it."""
 _DRIFT_SECONDS = 300 + 60
-"""How much longer than it says an assertion could still be taken: python3-saml's drift, and more."""
+"""How much longer an assertion may be accepted than it says: python3-saml's drift, and more."""
 _NAMES = OneLogin_Saml2_Constants.NSMAP
 
 
 def settings_of(provider: Provider) -> dict[str, Any]:
-    """Return the settings of a provider as allauth hands them to python3-saml."""
+    """Return the settings of a provider as allauth passes them to python3-saml."""
     config = provider.config
     mapping = {
         "uid": config.get("subjectAttribute"),
@@ -58,7 +58,7 @@ def settings_of(provider: Provider) -> dict[str, Any]:
 def identity_of(
     provider: Provider, subject: str, fields: Mapping[str, Any], attributes: Mapping[str, Any]
 ) -> Identity:
-    """Return who an assertion is about.
+    """Return the identity in an assertion.
 
     Shapes: `fields` as the mapping of attributes found them, `attributes` as they came.
     Raises: SignInError without a usable subject.
@@ -75,14 +75,10 @@ def identity_of(
 
 
 def check_proof(provider: Provider, auth: Any) -> None:
-    """Return if an answer that the library has accepted is for this hub, here, now and once.
-
-    Shapes: `auth` is the library's OneLogin_Saml2_Auth after it has processed the answer.
-    Raises: SignInError saying what is missing.
-    """
+    """Check that an accepted answer is for this hub and this request, valid now, and used once."""
     root = etree.fromstring(auth.get_last_response_xml().encode(), _parser())
     found = root.findall("saml:Assertion", _NAMES)
-    # The library has made sure of exactly one, and that its own signature covers it.
+    # The library ensures that there is exactly one assertion, covered by its own signature.
     if len(found) != 1 or found[0].get("ID") != auth.get_last_assertion_id():
         raise SignInError(f"{provider.slug}: the answer has no single assertion")
     here = _url_of(auth)
@@ -102,19 +98,19 @@ def _url_of(auth: Any) -> str:
 
 
 def _check_audience(provider: Provider, assertion: Any) -> None:
-    # Whether the audience is this hub the library has asked; that there is one, it does not.
+    # The library checks that an audience is this hub, but not that there is one.
     if not assertion.findall("saml:Conditions/saml:AudienceRestriction/saml:Audience", _NAMES):
         raise SignInError(f"{provider.slug}: the assertion names no audience")
 
 
 def _check_confirmation(provider: Provider, assertion: Any, here: str, answers: str | None) -> None:
-    """Return if one bearer confirmation is for this URL, ends, and answers what the envelope says."""
+    """Return if a bearer confirmation is for this URL, expires, and names the request."""
     path = "saml:Subject/saml:SubjectConfirmation"
     for confirmation in assertion.findall(path, _NAMES):
         data = confirmation.find("saml:SubjectConfirmationData", _NAMES)
         if data is None or confirmation.get("Method") != OneLogin_Saml2_Constants.CM_BEARER:
             continue
-        # The envelope is not signed: what it says of the request must stand in the assertion, too.
+        # The envelope is not signed: the assertion must name the same request.
         if (
             data.get("Recipient") == here
             and data.get("NotOnOrAfter")
@@ -131,15 +127,15 @@ def _end_of(auth: Any) -> float:
 
 
 def _use_up(provider: Provider, what: str, number: str, ends_at: float) -> None:
-    """Remember that a message was taken, in the database, for as long as it could be sent again."""
+    """Store the id of a message in the database, for as long as it could be replayed."""
     keep = max(ends_at - time.time(), 0) + _DRIFT_SECONDS
     if not cache.add(f"saml {what} {provider.issuer} {number}", 1, timeout=keep):
         raise SignInError(f"{provider.slug}: the {what} was used before")
 
 
 def use_up_logout(provider: Provider, number: str) -> None:
-    """Remember a logout message; it ends sessions once.
+    """Store the id of a logout message; it ends sessions once.
 
-    Raises: SignInError for one that was taken before.
+    Raises: SignInError for one that was used before.
     """
     _use_up(provider, "logout message", number, time.time() + 86_400)

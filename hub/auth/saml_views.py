@@ -1,4 +1,4 @@
-"""Where providers of SAML 2.0 send browsers: answers to a sign-in, and requests to sign somebody out."""
+"""Endpoints of SAML 2.0: answers to a sign-in, and requests to sign an account out."""
 
 import calendar
 import time
@@ -33,7 +33,7 @@ from hub.engine.errors import NotFound
 from hub.engine.parsing import parse_digits
 from hub.models import Account, LoginSession
 
-# What a library says about a message that nobody could have meant.
+# The library's errors about a malformed message.
 UNREADABLE = (
     SignInError,
     OneLogin_Saml2_Error,
@@ -66,9 +66,9 @@ def _provider(slug: str) -> Provider:
 @csrf_exempt
 @require_POST
 def answer(request: HttpRequest, organization_slug: str) -> HttpResponse:
-    """Take a SAML answer that a browser brings from its provider.
+    """Store a SAML answer that a browser brings from its provider.
 
-    It waits in the browser's session of this hub: that is kept small, as anybody can post here.
+    It is kept in the browser's session of this hub. That is kept small, as anybody can post here.
     """
     _provider(organization_slug)
     if _is_too_large(request):
@@ -85,7 +85,10 @@ def answer(request: HttpRequest, organization_slug: str) -> HttpResponse:
 
 
 def _forget_oldest() -> None:
-    """Leave so many answers as may wait: a browser takes its own up at once, what is left is of nobody."""
+    """Keep a limited number of waiting answers.
+
+    A browser uses its own at once, so the oldest ones are abandoned.
+    """
     waiting = Session.objects.filter(
         expire_date__lte=timezone.now() + timedelta(seconds=_WAITING_SECONDS)
     )
@@ -95,13 +98,13 @@ def _forget_oldest() -> None:
 
 def _is_too_large(request: HttpRequest) -> bool:
     length = parse_digits(request.META.get("CONTENT_LENGTH"))
-    # Without a length the body has no end that is known before it is read.
+    # Without a length the size of the body is not known before it is read.
     return length is None or length > saml.MOST_BYTES
 
 
 @require_GET
 def finish(request: HttpRequest, organization_slug: str) -> HttpResponse:
-    """Sign in by a SAML answer; whatever cannot be read is a refusal, never an error of the hub."""
+    """Sign in with a SAML answer; an unreadable one is refused, never an error of the hub."""
     _provider(organization_slug)
     try:
         found: HttpResponse = finish_acs(request, organization_slug=organization_slug)
@@ -114,9 +117,9 @@ def finish(request: HttpRequest, organization_slug: str) -> HttpResponse:
 
 @require_GET
 def sign_out(request: HttpRequest, organization_slug: str) -> HttpResponse:
-    """End the sessions of somebody whom the provider signs out everywhere.
+    """End the sessions of an account that the provider signs out everywhere.
 
-    Only a signed request is taken, and the browser goes back to the configured `sloURL` and nowhere else.
+    Only a signed request is accepted, and the browser returns to the configured `sloURL` only.
     """
     provider = _provider(organization_slug)
     if not provider.config.get("sloURL"):
@@ -137,10 +140,10 @@ def _sign_out(request: HttpRequest, provider: Provider) -> str:
     if not (query.get("SAMLRequest") and query.get("Signature") and query.get("SigAlg")):
         raise SignInError(f"{provider.slug}: the request to sign out is not signed")
     app = app_of(provider)
-    # Signed in, whoever is: the message names who is to go, and nobody else does.
+    # The account in the message is signed out, whoever is signed in here.
     app.settings["advanced"]["want_message_signed"] = True
     auth = build_auth(request, app.get_provider(request))
-    # Before anything of it is unpacked: a stranger's message could unpack to any size.
+    # Check the size before decompression: a stranger's message could expand to any size.
     if not auth.validate_request_signature(_get_data(query)):
         raise SignInError(f"{provider.slug}: the signature of the request to sign out does not fit")
     subject = _checked(auth, provider, query["SAMLRequest"])
@@ -163,7 +166,7 @@ def _get_data(query: Any) -> dict[str, str]:
 
 
 def _checked(auth: Any, provider: Provider, message: str) -> str:
-    """Return whom a signed request names; it is of now and taken once."""
+    """Return the subject of a signed request that is recent and not used before."""
     text = OneLogin_Saml2_Utils.decode_base64_and_inflate(message, ignore_zip=True)
     root = etree.fromstring(text, etree.XMLParser(resolve_entities=False, no_network=True))
     issued = OneLogin_Saml2_Utils.parse_SAML_to_time(str(root.get("IssueInstant")))

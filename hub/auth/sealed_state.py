@@ -1,4 +1,4 @@
-"""What a browser's session keeps of a sign-in under way, sealed."""
+"""The sealed state of a sign-in in a browser's session."""
 
 import json
 from typing import Any

@@ -1,7 +1,8 @@
-"""The sessions of accounts: a sign-in begins one; logout or a new password ends it.
+"""Sessions of accounts: a sign-in begins one; logout or a new password ends it.
 
 Source: as Argo CD 3.6: JWT, HS256, issuer `argocd`, subject `name:login`, `name:apiKey` or
-`proj:project:role`. A token is only a number: session and token live in the database, and die there.
+    `proj:project:role`. A token only holds an id: session and token are rows of the database, and
+    end with them.
 """
 
 from datetime import datetime, timedelta
@@ -54,7 +55,7 @@ def issue(account: Account, now: datetime) -> str:
 
 
 def revoke(caller: Caller) -> None:
-    """End the session of a caller before its time."""
+    """End the session of a caller early."""
     if caller.session_id:
         end_sessions(LoginSession.objects.filter(pk=caller.session_id), caller.name, "logout")
 
@@ -71,6 +72,6 @@ def end_sessions(sessions: Any, actor: str, verb: str = "end-session") -> int:
 
 
 def forget_old(now: datetime) -> None:
-    """Remove what no sign-in needs any more: failures of the past, sessions that ended 30 days ago."""
+    """Delete old failures of sign-in, and sessions that ended 30 days ago."""
     LoginFailure.objects.filter(last_at__lt=now - FAILURE_WINDOW).delete()
     LoginSession.objects.filter(expires_at__lt=now - timedelta(days=30)).delete()

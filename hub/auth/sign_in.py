@@ -1,4 +1,4 @@
-"""Sign in by a name, a password and a second factor."""
+"""Sign-in by name, password and second factor."""
 
 from datetime import datetime
 from typing import Any
@@ -22,11 +22,12 @@ WRONG = "Invalid username or password"
 def check_login(name: str, password: str) -> Account:
     """Return the local account of a name and a password.
 
-    Raises: Unauthenticated with one text for an unknown name, a wrong password and a locked name or address.
+    Raises: Unauthenticated with one text for an unknown name, a wrong password and a locked name or
+        address.
     """
     now = timezone.now()
     account = Account.objects.filter(name=name, issuer="").first()
-    # An unknown name costs as much as a known one, so that the time tells nothing.
+    # An unknown name takes as long as a known one, so that the time reveals nothing.
     known = account.password if account and account.password else dummy_hash()
     fits = fits_password(password, known)
     held = throttling.is_held(name, account, now)
@@ -41,14 +42,14 @@ def check_login(name: str, password: str) -> Account:
 
 
 def has_second_factor(account: Account) -> bool:
-    """Return whether an account signs in with more than a password."""
+    """Return whether an account needs a second factor."""
     from allauth.mfa.utils import is_mfa_enabled
 
     return bool(is_mfa_enabled(account))
 
 
 def fits_second_factor(account: Account, code: str) -> bool:
-    """Return whether a one-time or recovery code is right; each is good once."""
+    """Return whether a one-time or recovery code is right; each works once."""
     from allauth.mfa.models import Authenticator
 
     kinds = [Authenticator.Type.TOTP, Authenticator.Type.RECOVERY_CODES]
@@ -61,7 +62,7 @@ def fits_second_factor(account: Account, code: str) -> bool:
 
 
 def sign_in(name: str, password: str, *, code: str = "", user_agent: str = "") -> str:
-    """Return a session token for a name and a password, and a one-time code where the account has one.
+    """Return a session token for a name, a password, and a one-time code if the account needs one.
 
     Raises: Unauthenticated; see `check_login`.
     """
@@ -79,7 +80,7 @@ def sign_in(name: str, password: str, *, code: str = "", user_agent: str = "") -
 
 
 def refuse_login(name: str, account: Account | None, now: datetime) -> None:
-    """Count a failed sign-in, and record it while there are not too many."""
+    """Count a failed sign-in, and record it up to a limit."""
     held = throttling.is_held(name, account, now)
     count = throttling.count_failure(name, now, held=held)
     if throttling.may_record(now, count):
@@ -90,7 +91,7 @@ def refuse_login(name: str, account: Account | None, now: datetime) -> None:
 
 
 def confirm_password(account: Account, password: str) -> bool:
-    """Return whether who is signed in knows the password; who guesses has to wait as at sign-in."""
+    """Return whether the current account's password is right, with the limits of a sign-in."""
     now, fits = timezone.now(), fits_password(password, account.password)
     if fits and not throttling.is_held(account.name, account, now):
         return True
@@ -99,10 +100,10 @@ def confirm_password(account: Account, password: str) -> bool:
 
 
 def record_factor(verb: str, user: Account, authenticator: Any, **_: Any) -> None:
-    """Write the event of a second factor that came or went."""
+    """Record that a second factor was added or removed."""
     trail.record(user.shown_name, verb, "account", user.name, factor=str(authenticator.type))
 
 
 def refuse_factor(user: Account, **_: Any) -> None:
-    """Count and write down a wrong second factor of a page, as of every other way to sign in."""
+    """Count and record a wrong second factor, as at every other sign-in."""
     refuse_login(user.name, user, timezone.now())

@@ -1,4 +1,4 @@
-"""The tokens themselves: JSON Web Tokens that this hub signs and reads."""
+"""JSON Web Tokens that this hub signs and verifies."""
 
 import hashlib
 from datetime import datetime
@@ -17,7 +17,7 @@ def _key(secret: str) -> bytes:
 
 
 def sign_token(subject: str, token_id: str, now: datetime, expires_at: datetime | None) -> str:
-    """Return a signed token; without `expires_at` it has no end of its own."""
+    """Return a signed token; without `expires_at` it does not expire."""
     stamp = int(now.timestamp())
     claims = {"iss": ISSUER, "sub": subject, "jti": token_id, "iat": stamp, "nbf": stamp}
     if expires_at is not None:
@@ -26,9 +26,10 @@ def sign_token(subject: str, token_id: str, now: datetime, expires_at: datetime 
 
 
 def subject_of(token: str) -> str:
-    """Return whom a token was given to, empty when this hub has not signed it; whether it still holds is not asked.
+    """Return the subject of a token, empty if this hub has not signed it.
 
-    Costs no look into the database, so that it can be asked of every request before anything else.
+    It needs no database query, so that it is cheap enough for every request. Whether the token is
+    still valid is not checked.
     """
     try:
         return str(claims_of(token)["sub"]) if token else ""
@@ -37,7 +38,7 @@ def subject_of(token: str) -> str:
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """Return what a token says that this hub has signed.
+    """Return the claims of a token that this hub has signed.
 
     Raises: Unauthenticated.
     """

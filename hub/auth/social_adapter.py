@@ -1,4 +1,4 @@
-"""The identity providers of this hub as django-allauth knows them."""
+"""The identity providers of this hub, for django-allauth."""
 
 import secrets
 from typing import Any
@@ -19,7 +19,7 @@ from hub.auth.refusals import refuse
 
 
 class SocialAdapter(DefaultSocialAccountAdapter):
-    """The hub's own providers and accounts behind allauth's flow."""
+    """Provides the hub's own providers and accounts to allauth's flow."""
 
     def list_apps(
         self, request: HttpRequest, provider: Any = None, client_id: Any = None
@@ -38,16 +38,16 @@ class SocialAdapter(DefaultSocialAccountAdapter):
         return self.get_app(request, provider, client_id).get_provider(request)
 
     def get_requests_session(self) -> Any:
-        """Refuse: the hub asks providers by its own client, which knows where it may connect."""
+        """Refuse: the hub connects to providers by its own client, which checks addresses."""
         raise ImproperlyConfigured("sign-in by this provider would connect past hub.base.outbound")
 
     def generate_state_param(self, state: dict[str, Any]) -> str:
-        """Return what nobody guesses: 256 bits."""
+        """Return 256 random bits."""
         del state
         return secrets.token_urlsafe(32)
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: SocialLogin) -> bool:
-        """Say no: accounts are made from proved identities only."""
+        """Return False: accounts are created from verified identities only."""
         del request, sociallogin
         return False
 
@@ -86,7 +86,7 @@ def app_of(provider: Provider) -> SocialApp:
     client = provider.config.get("clientID", "") if provider.protocol == "oidc" else provider.slug
     app = SocialApp(provider=kind, provider_id=provider.slug, name=provider.name, client_id=client)
     app.settings = saml.settings_of(provider) if kind == "saml" else {"server_url": provider.issuer}
-    # allauth would look its own class up; these know the hub's settings.
+    # allauth would use its own class; these know the hub's settings.
     app.get_provider = lambda request: (
         HubOIDCProvider if kind == "openid_connect" else HubSAMLProvider
     )(request, app=app)
@@ -97,9 +97,9 @@ class HubSAMLProvider(SAMLProvider):
     """A SAML 2.0 provider of this hub."""
 
     def sociallogin_from_response(self, request: HttpRequest, response: Any) -> SocialLogin:
-        """Return who an assertion that python3-saml proved is about.
+        """Return the identity in an assertion that python3-saml verified.
 
-        Raises: SignInError for what the library lets pass and this hub does not.
+        Raises: SignInError for what the library accepts and this hub does not.
         """
         provider = provider_named(self.app.provider_id)
         saml.check_proof(provider, response)

@@ -1,9 +1,9 @@
-"""Who guesses at passwords is slowed; nobody is closed out for what others at the same address do.
+"""Rate limits on guessed passwords, which lock out nobody else at the same address.
 
-Failures are counted in the database, so that a restart or a flood of other names forgets none. Five for
-an account hold sign-ins to it for 300 s; from an address where it has signed in before, only failures
-from there count, so that nobody can close out its owner. Many failures from one address slow the
-answers to further wrong guesses from there, and never a right password.
+Failures are counted in the database, so that neither a restart nor a flood of other names clears
+them. Five for an account hold sign-ins to it for 300 s; from an address where it has signed in
+before, only failures from there count, so that nobody can lock out its owner. Many failures from
+one address slow the answers to further wrong guesses from there, and never a right password.
 """
 
 import contextvars
@@ -35,15 +35,15 @@ scope: contextvars.ContextVar[MutableMapping[str, Any] | None] = contextvars.Con
 
 
 def is_held(name: str, account: Account | None, now: datetime) -> bool:
-    """Return whether a sign-in to an account has to wait, also with the right password."""
+    """Return whether sign-ins to an account are held, even with the right password."""
     key = _pair(name) if _is_known(account, now) else _account(name)
     return _is_over(key, now)
 
 
 def count_failure(name: str, now: datetime, *, held: bool) -> int:
-    """Count a wrong sign-in; return how many of this address there were, 0 without an address.
+    """Count a wrong sign-in; return the count of its address, 0 without one.
 
-    One that had to wait anyway does not make the wait longer: an attacker could keep it up for ever.
+    A refused attempt does not extend the wait: an attacker could keep it up for ever.
     """
     address = _network(trail.address.get())
     keys = [] if held else [_account(name), _pair(name)]
@@ -55,7 +55,7 @@ def count_failure(name: str, now: datetime, *, held: bool) -> int:
 
 
 def may_record(now: datetime, count: int) -> bool:
-    """Return whether one more refusal of nobody goes into the trail: who knocks on and on must not fill it."""
+    """Return whether an anonymous refusal may be recorded: repetitions must not fill the trail."""
     if count > max(MAX_RECORDED, settings.MAX_ADDRESS_FAILURES):
         return False
     with transaction.atomic():
@@ -63,14 +63,14 @@ def may_record(now: datetime, count: int) -> bool:
 
 
 def may_record_refusal(now: datetime) -> bool:
-    """Return the same for a sign-in by a provider that failed."""
+    """Return the same for a failed sign-in by a provider."""
     with transaction.atomic():
         count = _count(f"provider:{_network(trail.address.get())}", now)
     return may_record(now, count)
 
 
 def forget(name: str) -> None:
-    """Forget the failures of an account that has signed in from here."""
+    """Clear the failures of an account that has signed in from here."""
     LoginFailure.objects.filter(name__in=[_account(name), _pair(name)]).delete()
 
 
@@ -104,7 +104,10 @@ def _pair(name: str) -> str:
 
 
 def _network(address: str) -> str:
-    """Return an address as failures are counted: of IPv6 the network, as its users choose the rest."""
+    """Return an address as failures are counted: for IPv6, its network.
+
+    A user can choose the rest of an IPv6 address.
+    """
     try:
         found = ip_address(address)
     except ValueError:

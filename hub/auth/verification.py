@@ -1,4 +1,4 @@
-"""Who speaks by a token: a session, a token of an account, or one of a project's role."""
+"""The callers behind tokens: a session, an account's token, or a project role's token."""
 
 import contextlib
 import uuid
@@ -21,9 +21,9 @@ _USED_EVERY = timedelta(seconds=60)
 
 
 def verify(token: str) -> Caller:
-    """Return who speaks by a token.
+    """Return the caller of a token.
 
-    Raises: Unauthenticated saying why not: expired, revoked, account disabled.
+    Raises: Unauthenticated with the reason: expired, revoked, account disabled.
     """
     claims = claims_of(token)
     subject, issued = str(claims["sub"]), int(claims["iat"])
@@ -41,7 +41,7 @@ def verify(token: str) -> Caller:
 
 
 def verify_all(tokens: Collection[str]) -> dict[str, Caller | None]:
-    """Return who speaks by each token, None where nobody does any more; sessions are read in one go."""
+    """Return the caller of each token, None for invalid ones, with one query for all sessions."""
     found: dict[str, Caller | None] = dict.fromkeys(tokens)
     sessions: dict[str, tuple[str, str, int]] = {}
     for token in tokens:
