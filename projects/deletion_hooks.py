@@ -20,9 +20,10 @@ from hub.engine.hooks import SyncPhase, delete_policies, hook_phases, is_hook, w
 from hub.engine.normalize import normalize_desired
 from hub.engine.plan import generated_name, kind_rank
 from hub.engine.project_restrictions import permits_source
-from hub.engine.resource import Manifest, ResourceKey, annotations_of, resource_key, with_metadata
+from hub.engine.resource import Manifest, ResourceKey, annotations_of, resource_key
 from hub.engine.status import Assessment, Health, worst
 from hub.engine.sync_options import parse_options, resource_options
+from hub.engine.tracking import rename
 from projects import sources
 from projects.applying import OPERATION_ID, marked
 from projects.compare import prepared
@@ -227,7 +228,7 @@ def _named(manifest: Manifest, deletion: _Deletion) -> Manifest:
     prefix = manifest["metadata"]["generateName"]
     revision = str(revisions[0]) if revisions else ""
     name = generated_name(prefix, revision, deletion.phase, deletion.started)
-    return with_metadata(manifest, name=name, generateName=None)
+    return rename(manifest, name)
 
 
 def _is_done(deletion: _Deletion, manifest: Manifest) -> bool:

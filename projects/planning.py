@@ -34,6 +34,7 @@ from hub.engine.schema import OBJECT
 from hub.engine.secret_masking import digest_of
 from hub.engine.status import Phase, Sync
 from hub.engine.sync_options import ResourceOptions, parse_options, resource_options
+from hub.engine.tracking import rename
 from hub.events.changes import publish
 from projects import dry_runs, in_cluster, sources
 from projects.compare import Compared, Pair, comparison, prepared, settings_for
@@ -484,8 +485,7 @@ def manifest_of(run: Run, step_: Step) -> Manifest | None:
     manifest = run.desired.get(key)
     if manifest is None or not step_.source_name:
         return manifest
-    metadata = {k: v for k, v in manifest["metadata"].items() if k != "generateName"}
-    return {**manifest, "metadata": {**metadata, "name": step_.key.name}}
+    return rename(manifest, step_.key.name)
 
 
 def is_forced(run: Run, manifest: Manifest) -> bool:

@@ -1,8 +1,10 @@
 """Resource tracking: mark applied resources with their application, and read the marks."""
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hub.engine.hooks import hook_phases
 from hub.engine.resource import (
     Manifest,
     ResourceKey,
@@ -14,6 +16,8 @@ from hub.engine.resource import (
 
 TRACKING_ID = "argocd.argoproj.io/tracking-id"
 INSTALLATION_ID = "argocd.argoproj.io/installation-id"
+# What `plan.generated_name` appends to the generateName of a hook.
+_GENERATED = re.compile(r".{0,7}-([a-z]+)-[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,16 @@ def mark(manifest: Manifest, instance: str, namespace: str, tracking: Tracking) 
     return with_metadata(manifest, annotations=annotations or None, labels=labels or None)
 
 
+def rename(manifest: Manifest, name: str) -> Manifest:
+    """Return a marked manifest that has only `generateName` with its final name, in its mark too."""
+    prefix = manifest["metadata"].get("generateName") or ""
+    annotations = dict(annotations_of(manifest))
+    start, slash, marked = annotations.get(TRACKING_ID, "").rpartition("/")
+    if slash and marked == prefix:
+        annotations[TRACKING_ID] = f"{start}/{name}"
+    return with_metadata(manifest, name=name, generateName=None, annotations=annotations or None)
+
+
 def owner_of(manifest: Manifest, tracking: Tracking) -> Owner:
     """Return the application instance in the tracking marks of a live resource."""
     if tracking.method == "label":
@@ -81,8 +95,17 @@ def owner_of(manifest: Manifest, tracking: Tracking) -> Owner:
     key = resource_key(manifest)
     group, _, kind = parts[1].partition("/")
     namespace, _, name = parts[2].partition("/")
-    same = (group, kind, name) == (key.group, key.kind, key.name)
+    same = (group, kind) == (key.group, key.kind)
+    same = same and (name == key.name or _is_named_by_hub(manifest, name, key.name))
     return Owner(parts[0], is_self=same and (not key.namespace or namespace == key.namespace))
+
+
+def _is_named_by_hub(manifest: Manifest, marked: str, name: str) -> bool:
+    # Earlier releases marked a hook that has only `generateName` with that, not with its name.
+    if not name.startswith(marked):
+        return False
+    found = _GENERATED.fullmatch(name.removeprefix(marked))
+    return found is not None and found[1] in {phase.lower() for phase in hook_phases(manifest)}
 
 
 def unmark(manifest: Manifest, tracking: Tracking) -> Manifest:

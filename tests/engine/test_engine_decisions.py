@@ -28,7 +28,7 @@ from hub.engine.resource import ResourceKey, is_dns_name, manifests_from, resour
 from hub.engine.retry import Backoff, parse_duration, retry_policy
 from hub.engine.status import Phase, ResourceState, Sync
 from hub.engine.sync_options import compare_options, parse_options, resource_options
-from hub.engine.tracking import NOBODY, Owner, Tracking, mark, owner_of, unmark
+from hub.engine.tracking import NOBODY, Owner, Tracking, mark, owner_of, rename, unmark
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OUT, SYNCED = Sync.OUT_OF_SYNC, Sync.SYNCED
@@ -491,6 +491,47 @@ def test_copied_marks_and_other_installations():
     assert mark(crd, "app", "ns", tracking) == crd
     long = mark(CM, "a" * 70, "ns", Tracking("annotation+label"))
     assert len(long["metadata"]["labels"]["app.kubernetes.io/instance"]) == 63
+
+
+def hook_job(phase, **metadata):
+    notes = {"argocd.argoproj.io/hook": phase}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"namespace": "ns", "annotations": notes, **metadata},
+    }
+
+
+def test_a_generated_name_is_in_the_mark_too():
+    marked = mark(hook_job("PreSync", generateName="pre-"), "app", "ns", Tracking())
+
+    named = rename(marked, "pre-abc")
+
+    assert "generateName" not in named["metadata"]
+    assert (named["metadata"]["name"], owner_of(named, Tracking())) == (
+        "pre-abc",
+        Owner("app", is_self=True),
+    )
+    plain = rename(hook_job("PreSync", generateName="pre-"), "pre-abc")
+    assert plain["metadata"]["annotations"] == {"argocd.argoproj.io/hook": "PreSync"}
+
+
+@pytest.mark.parametrize(
+    ("phase", "name", "is_self"),
+    [
+        pytest.param("PreSync", "pre-0123abc-presync-1764300000", True, id="named by the hub"),
+        pytest.param("PreSync,PostSync", "pre-1.2.3-postsync-1", True, id="a chart's version"),
+        pytest.param("PostSync", "pre-0123abc-presync-1764300000", False, id="another phase"),
+        pytest.param("PreSync", "pre-x7k2p", False, id="a copy that somebody named"),
+        pytest.param("PreSync", "other-0123abc-presync-1764300000", False, id="another prefix"),
+        pytest.param("", "pre-0123abc-presync-1764300000", False, id="no hook"),
+    ],
+)
+def test_hooks_of_earlier_releases_have_a_mark_without_the_generated_part(phase, name, is_self):
+    marked = mark(hook_job(phase, generateName="pre-"), "app", "ns", Tracking())
+    live = {**marked, "metadata": {**marked["metadata"], "name": name}}
+
+    assert owner_of(live, Tracking()) == Owner("app", is_self=is_self)
 
 
 @pytest.mark.parametrize(

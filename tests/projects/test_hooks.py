@@ -136,6 +136,35 @@ def test_a_hook_with_a_generated_name_and_hook_succeeded_is_gone_afterwards(
     hub.wait(lambda: cluster.get("batch", "Job", namespace, generated) is None, "the hook to go")
 
 
+def test_hooks_with_generated_names_go_with_their_application(hub, cluster, repo, app, namespace):
+    """Also one that an earlier release marked with `generateName` in place of its name."""
+    both = {
+        f"{n}.yaml": job("ignored", "PreSync").replace("name: ignored", f"generateName: {n}-")
+        for n in ("new", "old")
+    }
+    repo.commit({**both, "c.yaml": CONFIG.format(name="c", wave=0)})
+    name = app(repo, cluster, namespace)
+    hub.post(f"/api/v1/applications/{name}/sync")
+    state = hub.wait_operation(name, seconds=60)
+    old, new = sorted(
+        (r["name"] for r in state["syncResult"]["resources"] if r["kind"] == "Job"), reverse=True
+    )
+    mark = "argocd.argoproj.io/tracking-id"
+    assert cluster.get("batch", "Job", namespace, new)["metadata"]["annotations"][mark] == (
+        f"{name}:batch/Job:{namespace}/{new}"
+    )
+    before = {"metadata": {"annotations": {mark: f"{name}:batch/Job:{namespace}/old-"}}}
+    cluster.patch("batch", "Job", namespace, old, before)
+
+    hub.delete(f"/api/v1/applications/{name}", cascade="true")
+
+    hub.wait(
+        lambda: not any(cluster.get("batch", "Job", namespace, n) for n in (new, old)),
+        "the hooks to go",
+        60,
+    )
+
+
 def test_waves_wait_for_health(hub, cluster, repo, app, namespace):
     broken = """\
 apiVersion: apps/v1
