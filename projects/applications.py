@@ -1,5 +1,6 @@
 """Create, update and delete applications and projects."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -24,6 +25,7 @@ from projects.manifests import (
     stamp,
 )
 from projects.models import FINALIZER, Application, Project
+from projects.sources.remotes import JUST_NOW
 from projects.specs import (
     bind,
     bind_remotes,
@@ -147,6 +149,7 @@ def create(wanted: Wanted, actor: str, *, upsert: bool = False) -> tuple[Applica
         annotations=wanted.annotations,
         finalizers=wanted.finalizers,
         created_by=actor,
+        refresh_requested_at=timezone.now() - JUST_NOW,
         **_owner_columns(wanted.owner),
     )
     bind(application)
@@ -263,6 +266,8 @@ def change(
         check_version(version, current.edited_version, current.resource_version, name)
         before = _auditable(current)
         if spec is not None and spec != current.spec:
+            if not current.refresh_kind and _reads(spec) != _reads(current.spec):
+                current.refresh_requested_at = timezone.now() - JUST_NOW
             current.spec = spec
             current.generation += 1
         current.labels = current.labels if labels is None else labels
@@ -307,6 +312,10 @@ def _update(application: Application, actor: str, before: dict[str, Any]) -> Non
     is_deleting = application.deletion_requested_at is not None
     task = TaskName.PROJECTS_DELETE_APPLICATION if is_deleting else TaskName.PROJECTS_REFRESH
     wake(task, application.pk, priority=2)
+
+
+def _reads(spec: Mapping[str, Any]) -> tuple[Any, Any]:
+    return spec.get("source"), spec.get("sources")
 
 
 def request_deletion(

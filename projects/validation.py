@@ -16,6 +16,7 @@ from hub.base.thread_connections import end_of_call
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from projects import sources
 from projects.models import Application
+from projects.sources.remotes import JUST_NOW
 from projects.sources.shares import REFUSALS
 from projects.specs import project_of
 
@@ -98,7 +99,12 @@ def _render(application: Application, asked_at: datetime) -> None:
 
     def at(*, fresh: bool) -> list[str]:
         return [
-            sources.resolve(s, application.project, force=fresh, since=asked_at if fresh else None)
+            sources.resolve(
+                s,
+                application.project,
+                force=fresh,
+                since=asked_at if fresh else asked_at - JUST_NOW,
+            )
             for s in application.sources
         ]
 

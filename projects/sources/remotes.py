@@ -25,6 +25,8 @@ from projects.sources.credentials import credentials_for, given_for, reader_name
 
 FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
 PROOF = timedelta(hours=1)
+JUST_NOW = timedelta(seconds=3)
+"""A new application, or a new source of one, takes refs that are not older: many at once ask the server once."""
 _REFUSED = (
     "AuthenticationRequired",
     "AuthenticationFailed",
@@ -83,13 +85,14 @@ def look_up_refs(
     """Return the refs of a repository, asked anew when they are old or these credentials have not been let in.
 
     With `force` they must be newer than `since`, the moment at which somebody asked, or than now:
-    many applications that are refreshed together then ask the server once.
+    many applications that are refreshed together then ask the server once. Without it `since` counts too, but a
+    server that failed is left alone until it is due.
     Raises: RetryLater with what the server said.
     """
     who, key = _asked_as(url, project)
     remote = _row(key)
     now = timezone.now()
-    oldest = (since or now) if force else now - settings.POLL_INTERVAL * 2
+    oldest = (since or now) if force else _oldest(now, since)
     is_fresh = remote.checked_at is not None and remote.checked_at >= oldest and not remote.error
     if is_fresh and _is_proved(remote, who, now):
         return remote
@@ -98,6 +101,11 @@ def look_up_refs(
         if remote.error and now < remote.due_at and not _is_of_others(remote, who):
             raise RetryLater("RepositoryUnreachable", remote.error, remote.due_at - now)
     return poll(remote, url, project)
+
+
+def _oldest(now: datetime, since: datetime | None) -> datetime:
+    polled = now - settings.POLL_INTERVAL * 2
+    return max(polled, since) if since else polled
 
 
 def require_reader(url: str, project: str, credentials: Mapping[str, Any]) -> None:

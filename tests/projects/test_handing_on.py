@@ -16,13 +16,15 @@ from support.sets import manifest, names_of
 from appsets.models import ApplicationSet
 from hub.events.queue import pool_state, wake
 from hub.events.task_names import TaskName
-from projects import triggers
+from projects import applications, triggers, validation
+from projects import refresh as refresh_module
 from projects.models import Application, GitRemote, Repository
 from projects.sources import charts as charts_module
 from projects.sources import remotes
 from projects.triggers import reads_moved
 
 APPS = "/api/v1/applications"
+HERE = {"server": "https://kubernetes.default.svc", "namespace": "x"}
 SOON = 5.0
 """Far less than the interval of polls, and generous on a busy machine."""
 
@@ -133,6 +135,67 @@ def test_every_way_to_learn_hands_on_in_every_order(hub, readers):
         for name in "ab":
             hub.wait_status(name, revision=commit, seconds=SOON)
         hub.wait(lambda name=folder: name in names_of(), f"the set after {learn.__name__}", SOON)
+
+
+def by_patch(hub, _name):
+    patch = '{"spec": {"source": {"targetRevision": "HEAD"}}}'
+    hub.call("PATCH", f"{APPS}/a", {"patch": patch, "patchType": "merge"})
+    return "a"
+
+
+def by_put(hub, _name):
+    found = hub.application("a")
+    spec = {**found["spec"], "source": {**found["spec"]["source"], "path": "b"}}
+    hub.call("PUT", f"{APPS}/a", {"metadata": {"name": "a"}, "spec": spec}, validate="false")
+    return "a"
+
+
+def by_creation(validate):
+    def create(hub, name):
+        spec = hub.application("b")["spec"]
+        hub.post(APPS, {"metadata": {"name": name}, "spec": spec}, validate=validate)
+        return name
+
+    return create
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(by_creation("true"), id="creation"),
+        pytest.param(by_creation("false"), id="creation without validation"),
+        pytest.param(by_patch, id="patch"),
+        pytest.param(by_put, id="put"),
+    ],
+)
+def test_a_new_source_is_compared_with_the_refs_of_now(hub, readers, monkeypatch, way):
+    monkeypatch.setattr(applications, "JUST_NOW", timedelta())
+    monkeypatch.setattr(validation, "JUST_NOW", timedelta())
+    commit = readers.commit({"a/d.yaml": config_map("d"), "b/d.yaml": config_map("d")})
+
+    name = way(hub, "new")
+
+    hub.wait_status(name, revision=commit, seconds=SOON)
+    hub.wait_status("b", revision=commit, seconds=SOON)
+
+
+def test_many_new_applications_ask_their_repository_once(idle_hub, repo, git_server, monkeypatch):
+    for module in (applications, validation):
+        # What "just now" is must not depend on how busy this machine is.
+        monkeypatch.setattr(module, "JUST_NOW", timedelta(minutes=5))
+    repo.commit({"a/c.yaml": config_map("a")})
+    source = {"repoURL": repo.url, "path": "a", "targetRevision": "main"}
+    spec = {"project": "default", "source": source, "destination": HERE}
+    idle_hub.post(APPS, {"metadata": {"name": "a0"}, "spec": spec})
+    git_server.requests.clear()
+
+    for number in range(1, 6):
+        idle_hub.post(APPS, {"metadata": {"name": f"a{number}"}, "spec": spec})
+    for application in Application.objects.all():
+        refresh_module.refresh(application.pk)
+
+    assert Application.objects.exclude(revisions=[]).count() == 6
+    assert git_server.requests == []
 
 
 @pytest.fixture
