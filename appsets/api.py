@@ -281,9 +281,15 @@ class Generate(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Return the applications that `{applicationSet}` makes; nothing is stored."""
+        """Return the applications that `{applicationSet}` makes, and what makes none; nothing is stored."""
         draft = _drafted(request, _inner(request))
-        return Response({"applications": [_manifest(draft, a) for a in _look(draft).apps]})
+        found = _look(draft)
+        return Response(
+            {
+                "applications": [_manifest(draft, a) for a in found.apps],
+                "problems": _problems(found),
+            }
+        )
 
 
 class Preview(View):
@@ -316,11 +322,13 @@ class Preview(View):
                 "waiting": [_loss(found.rows[n], live, may) for n in plan.waiting],
                 "kept": [n if n in may else "" for n in plan.kept],
                 "unchanged": plan.unchanged,
-                "problems": [
-                    {"application": name, "message": message} for name, message in found.problems
-                ],
+                "problems": _problems(found),
             }
         )
+
+
+def _problems(found: Decision) -> list[dict[str, str]]:
+    return [{"application": name, "message": message} for name, message in found.problems]
 
 
 def _change(draft: ApplicationSet, before: App, after: App, *, shown: bool) -> dict[str, Any]:

@@ -138,14 +138,24 @@ def show_preview(found: dict[str, Any], *, with_diff: bool) -> None:
     if with_diff:
         for change in found["changed"]:
             sys.stdout.writelines(_diff(change))
-    for problem in found["problems"]:
-        name = f"{problem['application']}: " if problem["application"] else ""
-        sys.stdout.write(f"problem: {name}{problem['message']}\n")
+    sys.stdout.writelines(_problem_lines(found["problems"]))
     goes = sum(d["resources"] for d in found["deleted"])
     sys.stdout.write(
         f"{len(found['added'])} added, {len(found['changed'])} changed, {len(found['deleted'])} deleted with {goes} live resources, "
         f"{len(found['waiting'])} waiting for a confirmation, {found['unchanged']} unchanged\n"
     )
+
+
+def warn_of(problems: Sequence[dict[str, Any]]) -> None:
+    """Say beside the output what makes no application, and why."""
+    sys.stderr.writelines(_problem_lines(problems))
+
+
+def _problem_lines(problems: Sequence[dict[str, Any]]) -> list[str]:
+    return [
+        f"problem: {p['application'] + ': ' if p['application'] else ''}{p['message']}\n"
+        for p in problems
+    ]
 
 
 def _loss(entry: dict[str, Any]) -> str:

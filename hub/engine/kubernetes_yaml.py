@@ -99,7 +99,7 @@ def _construct_map(loader: yaml.CSafeLoader, node: yaml.MappingNode) -> dict[str
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
-        if isinstance(key, dict | list):
+        if key is None or isinstance(key, dict | list):
             raise ManifestError(f"line {key_node.start_mark.line + 1}: a key must be text")
         result[_key_text(key)] = loader.construct_object(value_node, deep=True)
     return result
@@ -108,7 +108,7 @@ def _construct_map(loader: yaml.CSafeLoader, node: yaml.MappingNode) -> dict[str
 def _key_text(key: Any) -> str:
     if isinstance(key, bool):
         return "true" if key else "false"
-    return "null" if key is None else str(key)
+    return str(key)
 
 
 def _construct_text(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> str:

@@ -208,6 +208,28 @@ def test_git_files():
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "go", "expected"),
+    [
+        pytest.param("n: y", True, {"false": True}, id="booleans"),
+        pytest.param("n: y", False, {"false": "true"}, id="booleans in the plain form"),
+        pytest.param("1: {on: off}", True, {"1": {"true": False}}, id="an integer over a boolean"),
+        pytest.param("1: {on: off}", False, {"1.true": "false"}, id="the same in the plain form"),
+        pytest.param("2001-01-01: 2001-01-02", True, {"2001-01-01": "2001-01-02"}, id="dates"),
+    ],
+)
+def test_keys_of_files_are_texts_as_in_json(text, go, expected, monkeypatch):
+    monkeypatch.setitem(FILES, "odd.yaml", text.encode())
+
+    for generator in (
+        {"git": {"repoURL": "r", "revision": "main", "files": [{"path": "odd.yaml"}]}},
+        {"list": {"elementsYaml": f"- {{{text}}}"}} if go else None,
+    ):
+        if generator:
+            [found] = params(generator, go=go)
+            assert expected.items() <= found.items()
+
+
 def test_matrix_of_any_width_and_depth():
     found = params(
         {

@@ -170,9 +170,11 @@ def appset_generate(
     """Show the applications that a set would make; nothing is stored."""
     from hub.cli import client, sets
 
-    found = client.Client.from_disk().post(
+    answer = client.Client.from_disk().post(
         f"{sets.API}/generate", {"applicationSet": sets.only(file)}
-    )["applications"]
+    )
+    found = answer["applications"]
+    sets.warn_of(answer.get("problems") or [])
     if not printed(found, output):
         client.table(
             ["NAME", "PROJECT"], [[a["metadata"]["name"], a["spec"]["project"]] for a in found]
