@@ -1,6 +1,6 @@
 """The page of one application, with its dialogs: sync, rollback, deletion."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -28,8 +28,8 @@ from projects.compare import Compared, comparison
 from projects.models import Application, ApplicationEvent, Favourite
 from projects.pages.application_rows import first_url, row_of, subject_of
 from projects.pages.commit_links import commit_url
-from projects.pages.explain import explain
-from projects.pages.resource_tree import graph, key_of, listed, worst_below
+from projects.pages.explain import Cause, explain
+from projects.pages.resource_tree import Box, graph, key_of, listed, worst_below
 from projects.specs import (
     find_cluster,
     is_namespace_permitted,
@@ -94,30 +94,10 @@ def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]
     """
     nodes = tree(row)["nodes"] if whole or row.health_status in ("Degraded", "Progressing") else []
     operation = row.operation
-    cause = explain(
-        {
-            "health": row.health_status,
-            "sync": row.sync_status,
-            "conditions": row.conditions,
-            "resources": row.resources,
-        },
-        {"phase": operation.phase, "message": operation.message, "steps": operation.steps}
-        if operation
-        else None,
-        nodes,
-    )
     runs = operation is not None and operation.phase in ("Running", "Terminating")
     url = first_url(row.sources)
     history = list(row.history.order_by("-number")[:10])
-    boxes = (
-        listed(
-            {"name": row.name, "health": row.health_status, "sync": row.sync_status},
-            nodes,
-            {key_of(r): r for r in row.resources},
-        )
-        if whole
-        else []
-    )
+    boxes = _boxes(row, nodes) if whole else []
     revision = row.revisions[0] if row.revisions else ""
     return {
         "section": "applications",
@@ -127,18 +107,14 @@ def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]
         "may": may(caller, row),
         "source": row.sources[0] if row.sources else {},
         "boxes": boxes,
-        "cause": None if runs else cause,
+        "cause": None if runs else _cause(row, nodes),
         "commit": commit_url(url, revision),
         "operation": operation if runs else None,
         "phases": _phases(operation) if runs else [],
         "last": history[0] if history else None,
         "history": [_past(row, h) for h in history],
         "percent": _percent(operation) if runs else 0,
-        "conditions": [
-            c
-            for c in row.conditions
-            if not str(c["type"]).endswith("Error") and c["type"] != "DeletionWaiting"
-        ],
+        "conditions": [c for c in row.conditions if not _is_shown_apart(c)],
         "wait": _wait(caller, row),
         "resource_count": len(boxes) - 1,
         "out": sum(r.get("status") == "OutOfSync" for r in row.resources),
@@ -147,6 +123,29 @@ def _context(caller: Caller, row: Application, *, whole: bool) -> dict[str, Any]
         "windows": _windows(row),
         "may_audit": is_allowed(caller, "audit", "get", "events"),
     }
+
+
+def _is_shown_apart(condition: Mapping[str, Any]) -> bool:
+    kind = str(condition["type"])
+    return kind.endswith("Error") or kind == "DeletionWaiting"
+
+
+def _boxes(row: Application, nodes: Sequence[Mapping[str, Any]]) -> list[Box]:
+    root = {"name": row.name, "health": row.health_status, "sync": row.sync_status}
+    return listed(root, nodes, {key_of(r): r for r in row.resources})
+
+
+def _cause(row: Application, nodes: Sequence[Mapping[str, Any]]) -> Cause | None:
+    state = {
+        "health": row.health_status,
+        "sync": row.sync_status,
+        "conditions": row.conditions,
+        "resources": row.resources,
+    }
+    if row.operation is None:
+        return explain(state, None, nodes)
+    fields = ("phase", "message", "steps")
+    return explain(state, {f: getattr(row.operation, f) for f in fields}, nodes)
 
 
 def _past(row: Application, entry: Any) -> dict[str, Any]:

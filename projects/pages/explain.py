@@ -47,87 +47,104 @@ def explain(
         status; `operation` has phase, message and steps; `nodes` are those of Argo CD's resource
         tree.
     """
-    for condition in application["conditions"]:
-        if str(condition["type"]).endswith("Error"):
-            return Cause(
-                _words(condition["type"]),
-                condition["message"],
-                advice=_ADVICE.get(condition["type"], ""),
-            )
-    if operation is not None and operation["phase"] in ("Failed", "Error"):
-        failed = next((s for s in operation["steps"] if s.get("status") == "failed"), None)
-        text = str((failed or {}).get("message") or operation["message"])
-        return Cause(
-            "The last sync failed",
-            text,
-            key=_key(failed or {}),
-            advice="What was applied before it stays. Mend the cause in Git, or sync again.",
-        )
-    broken = _first(application["resources"], "Degraded")
-    if broken is not None:
-        said = str(
-            (broken.get("health") or {}).get("message") or "its cluster does not say why"
-        ).rstrip(".")
-        return Cause(
-            f"{broken['kind']} {broken['name']} is Degraded",
-            f"{said}.{_below(nodes, _key(broken))}",
-            key=_key(broken),
-            advice="Look at its events and logs, or roll back.",
-            ask=True,
-        )
-    missing = [
-        r for r in application["resources"] if (r.get("health") or {}).get("status") == "Missing"
-    ]
-    if missing:
-        names = ", ".join(f"{r['kind']} {r['name']}" for r in missing[:3]) + (
-            f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        )
-        return Cause(
-            "Not in the cluster yet"
-            if len(missing) == len(application["resources"])
-            else "Missing in the cluster",
-            f"{names}.",
-            "drift",
-            _key(missing[0]),
-            "A sync creates what is missing.",
-        )
-    if application["sync"] == "OutOfSync":
-        return _drift(application["resources"])
-    return _waiting(application, nodes)
+    return (
+        _error(application)
+        or _failed_sync(operation)
+        or _degraded(application["resources"], nodes)
+        or _missing(application["resources"])
+        or (_drift(application["resources"]) if application["sync"] == "OutOfSync" else None)
+        or _waiting(application, nodes)
+    )
+
+
+def _error(application: Mapping[str, Any]) -> Cause | None:
+    errors = (c for c in application["conditions"] if str(c["type"]).endswith("Error"))
+    found = next(errors, None)
+    if found is None:
+        return None
+    kind = found["type"]
+    return Cause(_words(kind), found["message"], advice=_ADVICE.get(kind, ""))
+
+
+def _failed_sync(operation: Mapping[str, Any] | None) -> Cause | None:
+    if operation is None or operation["phase"] not in ("Failed", "Error"):
+        return None
+    failed = next((s for s in operation["steps"] if s.get("status") == "failed"), None) or {}
+    return Cause(
+        "The last sync failed",
+        str(failed.get("message") or operation["message"]),
+        key=_key(failed),
+        advice="Resources that were applied stay. Fix the cause in Git, or sync again.",
+    )
+
+
+def _degraded(
+    resources: Sequence[Mapping[str, Any]], nodes: Sequence[Mapping[str, Any]]
+) -> Cause | None:
+    found = _first(resources, "Degraded")
+    if found is None:
+        return None
+    return Cause(
+        f"{found['kind']} {found['name']} is Degraded",
+        f"{_message(found, 'the cluster gives no reason')}.{_below(nodes, _key(found))}",
+        key=_key(found),
+        advice="See its events and logs, or roll back.",
+        ask=True,
+    )
+
+
+def _missing(resources: Sequence[Mapping[str, Any]]) -> Cause | None:
+    missing = [r for r in resources if (r.get("health") or {}).get("status") == "Missing"]
+    if not missing:
+        return None
+    is_new = len(missing) == len(resources)
+    return Cause(
+        "Not in the cluster yet" if is_new else "Missing in the cluster",
+        f"{_names(missing)}.",
+        "drift",
+        _key(missing[0]),
+        "A sync creates what is missing.",
+    )
 
 
 def _waiting(application: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> Cause | None:
     """Return what is still in progress, or suspended."""
-    coming = _first(application["resources"], "Progressing")
-    if coming is not None:
-        said = str((coming.get("health") or {}).get("message") or "its cluster is at work").rstrip(
-            "."
-        )
+    progressing = _first(application["resources"], "Progressing")
+    if progressing is not None:
+        message = _message(progressing, "the cluster is working on it")
         return Cause(
-            f"{coming['kind']} {coming['name']} comes up",
-            f"{said}.{_below(nodes, _key(coming))}",
+            f"{progressing['kind']} {progressing['name']} is progressing",
+            f"{message}.{_below(nodes, _key(progressing))}",
             "busy",
-            _key(coming),
+            _key(progressing),
             ask=True,
         )
-    held = _first(application["resources"], "Suspended")
-    if held is not None:
-        said = str((held.get("health") or {}).get("message") or "somebody suspended it").rstrip(".")
+    suspended = _first(application["resources"], "Suspended")
+    if suspended is not None:
         return Cause(
-            f"{held['kind']} {held['name']} is suspended",
-            f"{said}.",
+            f"{suspended['kind']} {suspended['name']} is suspended",
+            f"{_message(suspended, 'it was suspended')}.",
             "held",
-            _key(held),
-            "Resume it among its actions.",
+            _key(suspended),
+            "Resume it in its actions.",
         )
     if application["sync"] == "Unknown" or application["health"] == "Unknown":
         return Cause(
             "Not compared yet",
-            "The hub has not finished its first look at Git and the cluster.",
+            "The hub has not finished the first refresh.",
             "busy",
-            advice="It looks by itself; Refresh looks now.",
+            advice="It runs by itself; Refresh starts it now.",
         )
     return None
+
+
+def _message(resource: Mapping[str, Any], otherwise: str) -> str:
+    return str((resource.get("health") or {}).get("message") or otherwise).rstrip(".")
+
+
+def _names(resources: Sequence[Mapping[str, Any]]) -> str:
+    more = f" and {len(resources) - 3} more" if len(resources) > 3 else ""
+    return ", ".join(f"{r['kind']} {r['name']}" for r in resources[:3]) + more
 
 
 def _below(nodes: Sequence[Mapping[str, Any]], key: str) -> str:
@@ -145,18 +162,13 @@ def _below(nodes: Sequence[Mapping[str, Any]], key: str) -> str:
 def _drift(resources: Sequence[Mapping[str, Any]]) -> Cause:
     different = [r for r in resources if r.get("status") == "OutOfSync"]
     pruned = [r for r in different if r.get("requiresPruning")]
-    names = ", ".join(f"{r['kind']} {r['name']}" for r in different[:3]) + (
-        f" and {len(different) - 3} more" if len(different) > 3 else ""
-    )
-    advice = "Its diff shows what a sync would change." + (
-        f" {len(pruned)} are no longer in Git and go only with prune." if pruned else ""
-    )
+    pruning = f" {len(pruned)} are no longer in Git and need Prune." if pruned else ""
     return Cause(
-        "The cluster is not as Git says",
-        f"{names or 'The application'} differs.",
+        "The cluster differs from Git",
+        f"{_names(different) or 'The application'} differs.",
         "drift",
         _key(different[0]) if different else "",
-        advice,
+        f"Its diff shows what a sync would change.{pruning}",
     )
 
 

@@ -83,67 +83,53 @@ def _access(params: Any) -> dict[str, Any]:
     )
 
 
+_DEPLOYMENT = (
+    "application",
+    "project",
+    "cluster",
+    "kind",
+    "phase",
+    "startedAt",
+    "finishedAt",
+    "initiator",
+    "reason",
+    "ticket",
+    "driftSeconds",
+    "manifestsDigest",
+    "event",
+    "revisions",
+    "authors",
+    "approvers",
+)
+_CHANGE = ("kind", "object", "at", "actor", "verb", "reason", "ticket", "revisions", "event")
+_ACCOUNT = ("account", "groups", "rule", "origin")
+
+
+def _rows(kind: str, report: dict[str, Any]) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
+    """Return the columns and the rows of a report."""
+    if kind == "deployments":
+        return _DEPLOYMENT, report["items"]
+    if kind == "changes":
+        changes_ = [
+            {**change, "kind": item["kind"], "object": item["object"], "event": change["id"]}
+            for item in report["items"]
+            for change in item["changes"]
+        ]
+        return _CHANGE, changes_
+    return _ACCOUNT, report["accounts"]
+
+
 def _csv(kind: str, report: dict[str, Any]) -> HttpResponse:
     out = io.StringIO()
     writer = csv.writer(out)
-    if kind == "deployments":
-        columns = (
-            "application",
-            "project",
-            "cluster",
-            "kind",
-            "phase",
-            "startedAt",
-            "finishedAt",
-            "initiator",
-            "reason",
-            "ticket",
-            "driftSeconds",
-            "manifestsDigest",
-            "event",
-        )
-        writer.writerow([*columns, "revisions", "authors", "approvers"])
-        for item in report["items"]:
-            writer.writerow(
-                [cell(item[c]) for c in columns]
-                + [cell(" ".join(map(str, item[c]))) for c in ("revisions", "authors", "approvers")]
-            )
-    elif kind == "changes":
-        writer.writerow(
-            ["kind", "object", "at", "actor", "verb", "reason", "ticket", "revisions", "event"]
-        )
-        for item in report["items"]:
-            for change in item["changes"]:
-                writer.writerow(
-                    [
-                        cell(v)
-                        for v in (
-                            item["kind"],
-                            item["object"],
-                            change["at"],
-                            change["actor"],
-                            change["verb"],
-                            change["reason"],
-                            change["ticket"],
-                            " ".join(map(str, change["revisions"])),
-                            change["id"],
-                        )
-                    ]
-                )
-    else:
-        writer.writerow(["account", "groups", "rule", "origin"])
-        for item in report["accounts"]:
-            writer.writerow(
-                [
-                    cell(v)
-                    for v in (
-                        item["account"],
-                        " ".join(item["groups"]),
-                        item["rule"],
-                        item["origin"],
-                    )
-                ]
-            )
+    columns, rows = _rows(kind, report)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([cell(_joined(row[column])) for column in columns])
     answer = HttpResponse(out.getvalue(), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="{kind}.csv"'
     return answer
+
+
+def _joined(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else value

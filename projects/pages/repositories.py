@@ -26,52 +26,13 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     if not reach(caller, "repositories", "get").allow:
         raise Http404
     version = current_version()
-    rows = [
-        r
-        for r in Repository.objects.order_by("url")
-        if is_allowed(caller, "repositories", "get", r.rbac_object)
-    ]
+    query = Repository.objects.order_by("url")
+    rows = [r for r in query if is_allowed(caller, "repositories", "get", r.rbac_object)]
     remotes = {r.url: r for r in GitRemote.objects.all()}
-    used = dict(
-        visible(caller)
-        .order_by()
-        .values_list("remotes__url")
-        .annotate(n=Count("pk", distinct=True))
-    )
-    items = []
-    for row in rows:
-        key = key_of(row.url, row.project)
-        remote = remotes.get(key)
-        shown = repository_json(row)
-        items.append(
-            {
-                "r": row,
-                "auth": _auth(row),
-                "inherits": shown.get("inheritedCreds"),
-                "remote": remote,
-                "used": used.get(key, 0),
-                "may": {
-                    a: is_allowed(caller, "repositories", a, row.rbac_object)
-                    for a in ("update", "delete")
-                },
-            }
-        )
-    known = {normal_url(r.url) for r in rows} | {key_of(r.url, r.project) for r in rows}
-    public = (
-        []
-        if not rows and not used
-        else [
-            (r, used[url])
-            for url, r in sorted(remotes.items())
-            if url not in known and used.get(url)
-        ]
-    )
-    templates = [
-        t
-        for t in CredentialTemplate.objects.order_by("url")
-        if is_allowed(caller, "repositories", "get", t.url)
-    ]
-    hosts = known_certificates(caller)
+    counts = visible(caller).order_by().values_list("remotes__url")
+    used = dict(counts.annotate(n=Count("pk", distinct=True)))
+    stored = CredentialTemplate.objects.order_by("url")
+    templates = [t for t in stored if is_allowed(caller, "repositories", "get", t.url)]
     return render(
         request,
         "repositories/index.html",
@@ -79,14 +40,38 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
             "section": "repositories",
             "caller": Shown(caller),
             "version": version,
-            "items": items,
-            "public": public,
+            "items": [_item(caller, row, remotes, used) for row in rows],
+            "public": _public(rows, remotes, used),
             "templates": [(t, _auth(t)) for t in templates],
-            "hosts": hosts,
+            "hosts": known_certificates(caller),
             "may_create": bool(reach(caller, "repositories", "create").allow),
             "may_hosts": is_allowed(caller, "certificates", "create", "*"),
         },
     )
+
+
+def _item(
+    caller: Caller, row: Repository, remotes: dict[str, GitRemote], used: dict[str, int]
+) -> dict[str, Any]:
+    key = key_of(row.url, row.project)
+    actions = ("update", "delete")
+    return {
+        "r": row,
+        "auth": _auth(row),
+        "inherits": repository_json(row).get("inheritedCreds"),
+        "remote": remotes.get(key),
+        "used": used.get(key, 0),
+        "may": {a: is_allowed(caller, "repositories", a, row.rbac_object) for a in actions},
+    }
+
+
+def _public(
+    rows: list[Repository], remotes: dict[str, GitRemote], used: dict[str, int]
+) -> list[tuple[GitRemote, int]]:
+    """Return the repositories that applications read without being connected, with their number."""
+    known = {normal_url(r.url) for r in rows} | {key_of(r.url, r.project) for r in rows}
+    found = sorted(remotes.items())
+    return [(r, used[url]) for url, r in found if url not in known and used.get(url)]
 
 
 def _auth(row: Repository | CredentialTemplate) -> str:

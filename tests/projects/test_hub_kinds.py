@@ -165,10 +165,10 @@ def _everything():
 
 def test_without_an_author_nothing_is_written(idle_hub):
     for manifest in (team("x", WIDE), child("x", "default"), app_set("x", "default")):
-        with pytest.raises(Refused, match="nobody"):
+        with pytest.raises(Refused, match="known author"):
             in_cluster.apply(manifest, None)
     row("there", "default")
-    with pytest.raises(Refused, match="nobody"):
+    with pytest.raises(Refused, match="known author"):
         in_cluster.delete("Application", "argocd", "there", None)
     assert not Application.objects.get().deletion_requested_at
 
