@@ -1,4 +1,4 @@
-"""REST API of repositories and credential templates; credentials are never returned."""
+"""REST API of repositories; credentials are never returned."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ from hub.models import Tombstone, next_version
 from hub.rest.lists import arranged
 from hub.rest.views import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
 from projects import sources
-from projects.models import Application, CredentialTemplate, GitRemote, RenderFailure, Repository
+from projects.models import Application, GitRemote, RenderFailure, Repository
 from projects.sources import charts, git, remotes
 from projects.sources.credentials import (
     WAY,
@@ -69,7 +69,11 @@ OPTION_FIELDS = (
 )
 
 
-def _split(body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_fields(body: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the credentials and the options in a body.
+
+    Raises: Invalid naming the field.
+    """
     for field in SECRET_FIELDS:
         if body.get(field) is not None and not isinstance(body[field], str):
             raise Invalid(f"{field} must be text")
@@ -112,7 +116,7 @@ def check_connection(url: str, kind: str, credentials: Mapping[str, Any]) -> str
     return ""
 
 
-def _touched(url: str) -> None:
+def refresh_readers(url: str) -> None:
     """Refresh all that reads a repository whose credentials changed."""
     key = normal_url(url)
     rows = GitRemote.objects.filter(Q(url__iexact=key) | Q(url__istartswith=f"{key} "))
@@ -157,10 +161,10 @@ class Repositories(View):
         upsert = flag(request, "upsert") or bool(body.get("upsert"))
         if existing and upsert:
             require(account, "repositories", "update", existing.rbac_object, project)
-        kind = _kind(body)
+        kind = kind_of(body)
         if kind == "git":
             git.check_git_url(url, "repo")
-        secret, options = _split(body)
+        secret, options = split_fields(body)
         _require_way(account, url, secret, options)
         problem = (
             ""
@@ -212,7 +216,11 @@ def _require_way(
         )
 
 
-def _kind(body: Mapping[str, Any]) -> str:
+def kind_of(body: Mapping[str, Any]) -> str:
+    """Return the type of the repository in a body: git, helm or oci.
+
+    Raises: Invalid.
+    """
     kind = str(
         body.get("type") or ("oci" if str(body.get("repo", "")).startswith("oci://") else "git")
     )
@@ -237,13 +245,13 @@ def save_repository(
     existing: Repository | None, body: Mapping[str, Any], url: str, who: str, *, asked: bool = False
 ) -> Repository:
     """Store a repository; it counts as connected only if the test succeeded."""
-    secret, options = _split(body)
+    secret, options = split_fields(body)
     with transaction.atomic():
         row = existing or Repository(url=url, project=str(body.get("project") or ""))
         if not row.lock() and existing is not None:
             raise NotFound(f"repository {url} was removed meanwhile: connect it again")
-        _touched(url)
-        row.kind, row.name = _kind({**body, "repo": url}), str(body.get("name") or "")
+        refresh_readers(url)
+        row.kind, row.name = kind_of({**body, "repo": url}), str(body.get("name") or "")
         row.credentials, row.options = secret, options
         row.connection, row.message = "Successful" if asked else "Unknown", ""
         row.attempted_at = timezone.now() if asked else None
@@ -325,7 +333,7 @@ class OneRepository(View):
         row = _named(request, repo, "update")
         body = body_map(request)
         must_agree(repo, body.get("repo"), "repo")
-        _require_way(actor(request), row.url, *_split(body))
+        _require_way(actor(request), row.url, *split_fields(body))
         return Response(
             repository_json(
                 save_repository(row, {**body, "project": row.project}, row.url, actor(request).name)
@@ -338,7 +346,7 @@ class OneRepository(View):
         row = _named(request, repo, "delete")
         with transaction.atomic():
             row.lock()
-            _touched(row.url)
+            refresh_readers(row.url)
             Tombstone.objects.create(
                 resource_version=next_version(),
                 kind="Repository",
@@ -373,9 +381,11 @@ def try_out(caller: Caller, given: Mapping[str, Any]) -> None:
     """
     _require_create(caller, given, "repo")
     url = check_repository_url(given.get("repo"))
-    secret, options = _split(given)
+    secret, options = split_fields(given)
     _require_way(caller, url, secret, options)
-    problem = check_connection(url, _kind(given), {**options, **secret, **_inherited(url, secret)})
+    problem = check_connection(
+        url, kind_of(given), {**options, **secret, **_inherited(url, secret)}
+    )
     if problem:
         raise Invalid(f"repository not accessible: {problem}")
 
@@ -513,96 +523,3 @@ def require_details(caller: Caller, project: str, name: str, url: str) -> None:
         # The answer must not disclose whether the application exists.
         raise hide(caller, "applications", "get", named, project)
     _require_permitted(project, url)
-
-
-def template_json(row: CredentialTemplate) -> dict[str, Any]:
-    """Return a credential template without its credentials."""
-    return {
-        "url": row.url,
-        "type": row.kind,
-        **{k: v for k, v in row.options.items() if k != "proxy"},
-    }
-
-
-class Templates(View):
-    """`/repocreds`: list and create credential templates."""
-
-    permission = ("repositories", "get")
-
-    @extend_schema(responses=OpenApiTypes.OBJECT)
-    def get(self, request: Request) -> Response:
-        """List the templates."""
-        caller = actor(request)
-        items = [
-            template_json(t)
-            for t in CredentialTemplate.objects.order_by("url")
-            if is_allowed(caller, "repositories", "get", t.url)
-        ]
-        answer = {"items": items, "metadata": {}}
-        return Response(arranged(request, answer, {"url": "url", "type": "type"}, ["url"]))
-
-    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
-    def post(self, request: Request) -> Response:
-        """Create a template; `upsert` replaces an existing one."""
-        require(actor(request), "repositories", "create", text_at(asked(request), "url"))
-        body = body_map(request)
-        url = check_repository_url(body.get("url"))
-        existing = CredentialTemplate.objects.filter(url=url).first()
-        if existing:
-            require(actor(request), "repositories", "update", url)
-        if existing and not (flag(request, "upsert") or body.get("upsert")):
-            raise Invalid(
-                "existing repository credentials spec is different, use upsert flag to force update"
-            )
-        return Response(template_json(_save_template(existing, url, body, actor(request).name)))
-
-
-def _save_template(
-    existing: CredentialTemplate | None, url: str, body: Mapping[str, Any], who: str
-) -> CredentialTemplate:
-    secret, options = _split(body)
-    with transaction.atomic():
-        row = existing or CredentialTemplate(url=url)
-        row.kind, row.credentials, row.options = _kind({**body, "repo": url}), secret, options
-        row.save()
-        trail.record(
-            who,
-            "update" if existing else "create",
-            "repocreds",
-            url,
-            fields=sorted([*secret, *options]),
-        )
-        for remote in GitRemote.objects.filter(url__istartswith=normal_url(url)):
-            _touched(remote.url)
-    return row
-
-
-class OneTemplate(View):
-    """`/repocreds/{url}`: replace and delete."""
-
-    permission = ("repositories", "update")
-
-    def _row(self, request: Request, url: str, action: str) -> CredentialTemplate:
-        caller = actor(request)
-        found = CredentialTemplate.objects.filter(url=url).first()
-        if found is None or not is_allowed(caller, "repositories", "get", url):
-            raise hide(caller, "repositories", action, url)
-        require(caller, "repositories", action, url)
-        return found
-
-    @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
-    def put(self, request: Request, url: str) -> Response:
-        """Replace a template."""
-        row = self._row(request, url, "update")
-        body = body_map(request)
-        must_agree(url, body.get("url"), "url")
-        return Response(template_json(_save_template(row, url, body, actor(request).name)))
-
-    @extend_schema(responses=OpenApiTypes.OBJECT)
-    def delete(self, request: Request, url: str) -> Response:
-        """Delete a template."""
-        row = self._row(request, url, "delete")
-        with transaction.atomic():
-            row.delete()
-            trail.record(actor(request).name, "delete", "repocreds", url)
-        return Response({})
