@@ -130,13 +130,10 @@ class Hub:
                 str(a.operation.due_at),
             )
             lines.append(
-                (
-                    f"{a.name}: {a.sync_status}/{a.health_status} "
-                    f"deleting={a.deletion_requested_at} due={a.refresh_at} "
-                )(
-                    f"claimed={a.claimed_until} finalizers={a.finalizers} "
-                    f"conditions={a.conditions} operation={operation}"
-                )
+                f"{a.name}: {a.sync_status}/{a.health_status} "
+                f"deleting={a.deletion_requested_at} due={a.refresh_at} "
+                f"claimed={a.claimed_until} finalizers={a.finalizers} "
+                f"conditions={a.conditions} operation={operation}"
             )
         for cluster in Cluster.objects.all():
             lines.append(
