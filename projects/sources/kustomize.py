@@ -163,8 +163,6 @@ def _images(existing: list[dict[str, Any]], wanted: list[str]) -> list[dict[str,
 
 
 def _replaced(old: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    if given.keys() == {"name"}:
-        return old
     return {k: old.get(k) if v == _SAME else v for k, v in given.items()}
 
 
@@ -173,10 +171,18 @@ def _without_empty(image: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _image(text: str) -> dict[str, str]:
-    """Return the entry of `name=newName:newTag@digest`, of which each part but a name may be missing."""
+    """Return the entry of `name=newName:newTag@digest`, where all but one of the new parts may be absent.
+
+    Raises: ManifestError for an image that changes nothing, which `kustomize edit` refuses.
+    """
     name, separator, new = text.partition("=")
     base, tag, digest = _split_image(new if separator else name)
-    found = (name, base, tag, digest) if separator else (base, "", tag, digest)
+    if not (name if separator and name else base) or base == text:
+        raise ManifestError(
+            f"kustomize.images: {text!r} sets no image: write NAME=NEW, NAME:TAG, NAME@DIGEST or "
+            "NAME=NEW:TAG@DIGEST"
+        )
+    found = (name, base, tag, digest) if separator and name else (base, "", tag, digest)
     return {field: part for field, part in zip(_IMAGE, found, strict=True) if part}
 
 

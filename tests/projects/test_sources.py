@@ -13,7 +13,7 @@ from support.corpus import CM
 from support.corpus import SIMPLE as CHART
 from support.corpus import SMALL as KUSTOMIZE
 
-from hub.engine.errors import RetryLater, Stalled
+from hub.engine.errors import ManifestError, RetryLater, Stalled
 from projects import sources
 from projects.models import RenderedManifests
 from projects.sources import charts, git, kustomize
@@ -273,7 +273,9 @@ def test_kustomize_refusals(repo):
         (["a:2"], [], [{"name": "a", "newTag": "2"}]),
         (["a=b:2"], [], [{"name": "a", "newName": "b", "newTag": "2"}]),
         (["a@sha256:x"], [], [{"name": "a", "digest": "sha256:x"}]),
-        (["host:5000/a"], [], [{"name": "host:5000/a"}]),
+        (["host:5000/a:1"], [], [{"name": "host:5000/a", "newTag": "1"}]),
+        (["=a:1"], [], [{"name": "a", "newTag": "1"}]),
+        (["a="], [{"name": "a", "newTag": "1"}], [{"name": "a"}]),
         (
             ["host:5000/a=host:5000/b:1"],
             [],
@@ -325,6 +327,14 @@ def test_kustomize_refusals(repo):
 )
 def test_kustomize_images(images, existing, expected):
     assert kustomize.edit({"images": existing}, {"images": images}, {})["images"] == expected
+
+
+@pytest.mark.parametrize("image", ["app", "host:5000/app", "", ":1", "@sha256:x", "=", "$TAG"])
+def test_an_image_that_sets_nothing_is_refused(image):
+    with pytest.raises(
+        ManifestError, match=r"^kustomize\.images: .* sets no image: write NAME=NEW"
+    ):
+        kustomize.edit({}, {"images": ["a:1", image]}, {})
 
 
 def test_jsonnet(repo):
