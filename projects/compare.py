@@ -471,7 +471,7 @@ _WITHOUT_OWNERS = (
 
 
 def _has_lost_owners(row: LiveResource | None, current: Manifest, context: _Context) -> bool:
-    """Return whether nobody owns a resource any more that this application has applied."""
+    """Return whether a resource that the application applied has lost its field managers."""
     if row is None or not row.is_self or row.instance != context.application.instance:
         return False
     if _is_hubs(context.cluster, row.resource_key):

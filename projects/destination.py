@@ -40,7 +40,7 @@ _NEVER_RECREATED = ("CustomResourceDefinition", "Namespace")
 """Kinds whose deletion would delete resources of others: they are only updated."""
 _DATA = ("PersistentVolumeClaim", "PersistentVolume")
 _BEFORE_FIRST_APPLY = "before-first-apply"
-"""The manager to which an API server gives every field that nobody owned before an apply."""
+"""The manager that an API server sets for fields without a manager before an apply."""
 _GENERATED = 5
 """Characters that an API server appends to `generateName`."""
 

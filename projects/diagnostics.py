@@ -166,7 +166,10 @@ def _repositories() -> str:
 def _work() -> str:
     late = timezone.now() - timedelta(minutes=2)
     counts = [
-        (Application.objects.filter(refresh_at__lt=late).count(), "applications wait for a look"),
+        (
+            Application.objects.filter(refresh_at__lt=late).count(),
+            "applications wait for a refresh",
+        ),
         (
             Operation.objects.filter(phase="Running", due_at__lt=late).count(),
             "operations wait for a worker",

@@ -193,7 +193,7 @@ class ApplicationQuerySet(models.QuerySet["Application"]):
         All transactions lock in one order to avoid deadlocks: applications by key, then operations,
         then the counter of resource versions.
         """
-        # SQLite has one writer at a time, and no locks of rows to take.
+        # SQLite has a single writer and no row locks.
         if connection.features.has_select_for_update:
             list(self.select_for_update().order_by("pk").values_list("pk"))
         return self

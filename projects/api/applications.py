@@ -85,7 +85,7 @@ def permitted(caller: Caller, found: Application | None, named: str, action: str
     Raises: AccessDenied; Protected if its project asks for a reason.
     """
     if found is None and is_allowed(caller, "applications", action, "*/*"):
-        # Who may do it to every application was refused nothing: the trail must not say so.
+        # No rule refused this caller, so it is not recorded as a refusal.
         raise AccessDenied("permission denied", recorded=True)
     if found is None or not is_allowed(
         caller, "applications", "get", found.rbac_object, found.where
@@ -210,7 +210,7 @@ def _check(draft: Application, existing: Application | None, *, validate: bool) 
         if existing is None or not is_same(existing, draft):
             require_manifests(draft)
         return
-    # Without validation the project's limits hold all the same.
+    # The project's limits apply even without validation.
     kept = [p for p in spec_problems(draft) if "project" in p]
     if kept:
         raise NotPermitted("; ".join(kept))
@@ -223,7 +223,7 @@ class OneApplication(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
-        """Return an application; with `refresh` wait until it was looked at."""
+        """Return an application; with `refresh`, after a refresh."""
         application = get_application(request, name)
         params = request.query_params
         if len(params.getlist("projects") or params.getlist("project")) > 1:
@@ -276,7 +276,7 @@ class OneApplication(View):
         for attempt in range(PATCH_ATTEMPTS):
             try:
                 return Response(application_json(_patch(request, name, body)))
-            except Outdated:  # somebody was quicker: what they made is patched
+            except Outdated:  # changed at the same time: patch the new version
                 if attempt == PATCH_ATTEMPTS - 1:
                     raise
         raise AssertionError

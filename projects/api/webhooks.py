@@ -97,7 +97,7 @@ def _take(found: list[Event]) -> None:
         raise Invalid("repository.html_url or repository.clone_url is required")
     pushes = [event for event in found if isinstance(event, Push)]
     if pushes:
-        # One query for all, however many branches the body says have moved.
+        # One query for all, however many branches have moved.
         moved = dict.fromkeys((push.ref, push.commit) for push in pushes)
         others = [("", "")] if len(found) > MOST_EVENTS else []
         push_received({url for push in pushes for url in push.urls}, [*moved, *others])

@@ -188,7 +188,7 @@ def _key(resource: Mapping[str, Any]) -> str:
 def _words(kind: str) -> str:
     return {
         "ComparisonError": "Its source cannot be compared with the cluster",
-        "InvalidSpecError": "The application cannot work as it is written",
-        "SyncError": "Automated sync does not go on",
+        "InvalidSpecError": "Its spec is invalid",
+        "SyncError": "Automated sync is stopped",
         "DeletionError": "It cannot be deleted",
-    }.get(kind, "The hub could not look at it")
+    }.get(kind, "The hub could not refresh it")

@@ -98,7 +98,7 @@ def blank(table: Table) -> list[tuple[str, str, str]]:
 
 
 def spec_from(spec: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """Return a spec with what a form says; what the form has no field for stays.
+    """Return a spec with the values of a form; all other fields stay.
 
     Shapes: `fields` has a list of values, one for each row, for every column of a table.
     """

@@ -44,7 +44,9 @@ def system(request: HttpRequest, caller: Caller) -> HttpResponse:
     figures = {
         "due": due.count(),
         "oldest": oldest,
-        "looks": Application.objects.filter(reconciled_at__gt=now - timedelta(minutes=5)).count(),
+        "refreshes": Application.objects.filter(
+            reconciled_at__gt=now - timedelta(minutes=5)
+        ).count(),
         "running": Operation.objects.filter(phase__in=("Running", "Terminating")).count(),
         "late": Operation.objects.filter(
             phase="Running", due_at__lt=now - timedelta(minutes=2)

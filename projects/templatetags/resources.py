@@ -1,4 +1,4 @@
-"""How pages address resources, and say in words what they draw."""
+"""Template tags for resource URLs and text alternatives of drawings."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -14,7 +14,7 @@ register = template.Library()
 
 @register.simple_tag
 def resource_address(row: Application, where: ResourceKey, what: str = "resource") -> str:
-    """Return where REST has a resource of an application, or its logs."""
+    """Return the REST URL of a resource of an application, or of its logs."""
     return address(
         "/api/v1/applications",
         row.name,
@@ -29,7 +29,7 @@ def resource_address(row: Application, where: ResourceKey, what: str = "resource
 
 @register.filter
 def bands_in_words(bands: Iterable[tuple[str, float, float, datetime, datetime]]) -> str:
-    """Return a line of time for a person who cannot see it."""
+    """Return a timeline as text for screen readers."""
     return " ".join(
         f"{state} from {start:%d %b %H:%M} to {end:%d %b %H:%M};"
         for state, _, _, start, end in bands
