@@ -168,7 +168,6 @@ def test_the_compiled_policy_equals_rule_by_rule_evaluation():
             (
                 f"p, {choice.choice(names)}, {choice.choice(['applications', 'logs', '*'])}, "
                 f"{choice.choice(['get', 'sync', '*', 'action/*'])}, "
-            )(
                 f"{choice.choice(['a/*', 'a/x', '*/*', 'b/?'])}, "
                 f"{choice.choice(['allow', 'allow', 'deny'])}"
             )
