@@ -169,7 +169,7 @@ def test_a_session_of_another_account_makes_no_address_known(sign_in, bob):
 
 def test_who_is_silent_holds_up_no_metrics():
     server = metrics.listening(0, "secret")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     place = ("127.0.0.1", server.server_port)
     try:
         with socket.create_connection(place), socket.create_connection(place) as asking:
@@ -184,7 +184,7 @@ def test_who_is_silent_holds_up_no_metrics():
 def test_who_drips_is_hung_up_on(monkeypatch):
     monkeypatch.setattr(metrics, "SCRAPE_SECONDS", 0.3)
     server = metrics.listening(0, "secret")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         with socket.create_connection(("127.0.0.1", server.server_port)) as dripping:
             dripping.settimeout(5)

@@ -538,7 +538,7 @@ def sink():
     server.got, server.status, server.most, server.asked = [], 200, 0, 0
     server.url = f"http://127.0.0.1:{server.server_port}/x"
     server.rows = lambda: [json.loads(line) for _, body in server.got for line in body.splitlines()]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()

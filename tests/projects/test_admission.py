@@ -54,7 +54,7 @@ def webhook(certificate, tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     public = certificate[certificate.index("-----BEGIN CERTIFICATE") :]
     yield {
         "url": f"https://127.0.0.1:{server.server_port}/",

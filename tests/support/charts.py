@@ -46,7 +46,7 @@ class Charts:
                 context.verify_mode = ssl.CERT_REQUIRED
                 context.load_verify_locations(cadata=wants)
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         self.archives, self.artifacts = {}, {}
         for version in ("1.0.0", "1.1.0", "2.0.0"):
             body = io.BytesIO()

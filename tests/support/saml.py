@@ -165,7 +165,7 @@ class SAMLServer(SAMLProvider):
 
         self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
         super().__init__(f"http://localhost:{self.server.server_port}/sso")
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self):
         self.server.shutdown()
