@@ -14,6 +14,7 @@ from hub.audit import trail
 from hub.base.read_once import once
 from hub.engine.deletion_guard import budget_from
 from hub.engine.errors import (
+    AccessDenied,
     EngineError,
     Invalid,
     NotFound,
@@ -422,6 +423,18 @@ def _refusals(application: Application, project: Project, cluster: Cluster | Non
     return found + restriction_violations(
         project.spec, project.name, urls, (cluster.server, cluster.name, application.dest_namespace)
     )
+
+
+def require_source_permitted(application: Application, source: dict[str, Any]) -> None:
+    """Check that the project still permits a source.
+
+    Raises: AccessDenied naming it.
+    """
+    url = str(source.get("repoURL") or "")
+    if not permits_source(project_of(application.project).spec, url):
+        raise AccessDenied(
+            f"application repo {url} is not permitted in project '{application.project}'"
+        )
 
 
 def cluster_problem(spec: Mapping[str, Any], project: str, cluster: Cluster) -> str:

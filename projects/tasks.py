@@ -9,9 +9,11 @@ from django.db.models import Q
 from django.utils import timezone
 
 from clusters import schemas
+from clusters.models import Cluster, LiveChange
 from hub.engine.errors import RetryLater, Stalled
 from hub.events.queue import wake
 from hub.events.task_names import TaskName
+from hub.models import forget_tombstones
 from projects import (
     artifact_triggers,
     deletion,
@@ -127,8 +129,6 @@ def sweep() -> None:
 
 def wake_live() -> None:
     """Wake a worker for changes of live resources whose message was lost."""
-    from clusters.models import LiveChange
-
     if LiveChange.objects.exists():
         wake(TaskName.PROJECTS_LIVE_CHANGED)
 
@@ -136,8 +136,6 @@ def wake_live() -> None:
 @shared_task(name=TaskName.PROJECTS_CLEAN_UP)
 def clean_up() -> None:
     """Delete what is no longer needed: old manifests, failures, tombstones and events."""
-    from hub.models import forget_tombstones
-
     now = timezone.now()
     RenderedManifests.objects.filter(used_at__lt=now - timedelta(days=14)).delete()
     RenderFailure.objects.filter(at__lt=now - timedelta(days=1)).delete()
@@ -158,7 +156,6 @@ def clean_up() -> None:
 @shared_task(name=TaskName.CLUSTERS_CHANGED)
 def cluster_registered(pk: int) -> None:
     """Bind and refresh the applications that wait for a cluster."""
-    from clusters.models import Cluster
     from clusters.watcher import claim_now
 
     claim_now()

@@ -12,18 +12,21 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hub.audit import trail
-from hub.engine.errors import AccessDenied, EngineError, Invalid
-from hub.engine.project_restrictions import permits_source
+from hub.engine.errors import EngineError, Invalid
+from hub.engine.kubernetes_yaml import parse_yaml
+from hub.engine.node_info import redact
 from hub.engine.sync_windows import Window
 from hub.rest.lists import limit_of
 from hub.rest.views import View, actor, flag, number
 from projects import sources
 from projects.api.applications import get_application
 from projects.api.operations import may_sync, sources_at
+from projects.api.resources import resource_events
 from projects.compare import comparison
 from projects.models import Application, ApplicationEvent
 from projects.sources import git, remotes
-from projects.specs import find_cluster, project_of
+from projects.specs import find_cluster, project_of, require_source_permitted
+from projects.status import resource_json
 from projects.sync_windows import windows_of
 
 
@@ -35,8 +38,6 @@ class Manifests(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str) -> Response:
         """Return the rendered manifests at a revision; values of Secrets are masked."""
-        from hub.engine.node_info import redact
-
         application = get_application(request, name)
         asked = request.query_params.getlist("revisions") or (
             [request.query_params["revision"]] if request.query_params.get("revision") else []
@@ -50,7 +51,7 @@ class Manifests(View):
             },
         )
         for source in wanted:
-            require_permitted(application, source)
+            require_source_permitted(application, source)
         revisions = [sources.resolve(s, application.project, force=True) for s in wanted]
         cluster = find_cluster(application.spec)
         context = sources.context_of(
@@ -85,7 +86,7 @@ class Diff(View):
         asked = request.query_params.get("revision")
         wanted = sources_at(application, {"revision": asked, "dryRun": True})
         for source in wanted:
-            require_permitted(application, source)
+            require_source_permitted(application, source)
         project, cluster = (
             project_of(application.project),
             find_cluster(application.spec),
@@ -98,8 +99,6 @@ class Diff(View):
         )
         narrow = bool(asked) and not may_sync(actor(request), application)
         found = comparison(application, desired, cluster, project.spec, narrow=narrow)
-        from projects.status import resource_json
-
         return Response(
             {"revisions": revisions, "resources": [resource_json(s) for s in found.states]}
         )
@@ -116,8 +115,6 @@ class Events(View):
         application = get_application(request, name)
         params = request.query_params
         if params.get("resourceName") or params.get("resourceUID"):
-            from projects.api.resources import resource_events
-
             return Response(
                 resource_events(
                     application,
@@ -163,18 +160,6 @@ def _event_json(application: Application, event: ApplicationEvent) -> dict[str, 
     }
 
 
-def require_permitted(application: Application, source: dict[str, Any]) -> None:
-    """Check that the project still permits a source.
-
-    Raises: AccessDenied naming it.
-    """
-    url = str(source.get("repoURL") or "")
-    if not permits_source(project_of(application.project).spec, url):
-        raise AccessDenied(
-            f"application repo {url} is not permitted in project '{application.project}'"
-        )
-
-
 def _is_git(source: dict[str, Any]) -> bool:
     return sources.kind_of(source) == "git"
 
@@ -217,7 +202,7 @@ class RevisionMetadata(View):
             raise Invalid(
                 "only revisions of Git sources have metadata; see chartdetails and ocimetadata"
             )
-        require_permitted(application, source)
+        require_source_permitted(application, source)
         if not git.is_commit(revision):
             revision = sources.resolve({**source, "targetRevision": revision}, application.project)
         sources.files_of(source, revision, application.project)
@@ -245,13 +230,11 @@ class ChartDetails(View):
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request, name: str, revision: str) -> Response:
         """Return description, home and maintainers of a chart."""
-        from hub.engine.kubernetes_yaml import parse_yaml
-
         application = get_application(request, name)
         source = source_of(request, application, lambda s: bool(s.get("chart")))
         if source is None:
             raise Invalid("the application has no source that is a chart of a repository")
-        require_permitted(application, source)
+        require_source_permitted(application, source)
         files = sources.files_of(source, revision, application.project)
         try:
             chart = parse_yaml(files.blob("Chart.yaml").decode())[0]

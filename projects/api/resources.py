@@ -36,14 +36,13 @@ from hub.engine.tree import Node, missing_json, node_json, parents_of
 from hub.rest.views import View, actor, flag, payload
 from projects import in_cluster, resource_changes, sources
 from projects.api.applications import get_application
-from projects.api.details import require_permitted
 from projects.api.operations import may_sync, sources_at
 from projects.compare import Compared, comparison
 from projects.impersonation import connection_for
 from projects.models import Application, Project
 from projects.reach import Reach, reach_of
 from projects.refresh import orphans
-from projects.specs import check_reason, find_cluster, project_of
+from projects.specs import check_reason, find_cluster, project_of, require_source_permitted
 
 
 def tree(application: Application) -> dict[str, Any]:
@@ -170,7 +169,7 @@ def managed_items(
     )
     wanted = sources_at(application, other) if other else list(application.sources)
     for source in wanted:
-        require_permitted(application, source)
+        require_source_permitted(application, source)
     known = application.revisions if not other else []
     revisions = known or [sources.resolve(s, application.project) for s in wanted]
     desired = sources.load(

@@ -13,6 +13,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 
 from hub.access.decisions import ANONYMOUS, Caller, is_allowed, look_again
+from hub.auth.requests import token_of
 from hub.auth.verification import verify
 from hub.base.yaml_json import to_json
 from hub.engine.errors import Unauthenticated
@@ -134,8 +135,6 @@ class ApplicationStream(View):
     def get(self, request: Request) -> StreamingHttpResponse:
         """Stream changes; without `resourceVersion` all applications come first."""
         chosen, start = asked(request, "appNamespace")
-        from hub.auth.requests import token_of
-
         events = "text/event-stream" in request.headers.get("Accept", "")
         lines = _changes(
             chosen,
@@ -249,8 +248,6 @@ class TreeStream(View):
         """Stream the whole tree at each change."""
         application = get_application(request, name)
         events = "text/event-stream" in request.headers.get("Accept", "")
-        from hub.auth.requests import token_of
-
         return streaming(
             _trees(application.pk, token_of(request._request), events=events), events=events
         )

@@ -13,10 +13,11 @@ from hub.engine.errors import Invalid, NotFound, Unimplemented
 from hub.rest.views import View, actor
 from projects import sources
 from projects.api.applications import get_application
-from projects.api.details import require_permitted, source_of
+from projects.api.details import source_of
 from projects.api.resources import place
 from projects.sources import charts
 from projects.sources.credentials import credentials_for
+from projects.specs import require_source_permitted
 
 
 class Notifications(View):
@@ -100,7 +101,7 @@ class OCIMetadata(View):
         source = source_of(request, application, lambda s: sources.kind_of(s) == "oci")
         if source is None:
             raise Invalid("the application has no source that is an OCI artifact")
-        require_permitted(application, source)
+        require_source_permitted(application, source)
         url = str(source["repoURL"])
         found = charts.annotations(url, revision, credentials_for(url, application.project))
         names = {

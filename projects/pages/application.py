@@ -205,9 +205,8 @@ def _wait(caller: Caller, row: Application) -> dict[str, Any] | None:
 
 @require_GET
 @signed_in
-def drawing(request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
+def drawing(_request: HttpRequest, caller: Caller, namespace: str, name: str) -> HttpResponse:
     """Return the resources for the drawing, as JSON."""
-    del request
     row = found(caller, namespace, name)
     body = orjson.dumps(graph(tree(row), {key_of(r): r for r in row.resources}))
     return HttpResponse(body, content_type="application/json")

@@ -118,9 +118,8 @@ def _text(body: Any) -> str:
 
 @require_POST
 @signed_in
-def compose(request: HttpRequest, caller: Caller) -> HttpResponse:
+def compose(request: HttpRequest, _caller: Caller) -> HttpResponse:
     """Return the manifest with the values of the fields; all else stays as it is."""
-    del caller
     text = request.POST.get("text", "")[:MOST_TEXT]
     fields = {k: [str(v)[:50_000] for v in request.POST.getlist(k)[:500]] for k in request.POST}
     try:

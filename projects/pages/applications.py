@@ -131,9 +131,8 @@ def save_view(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 @require_POST
 @signed_in
-def remove_view(request: HttpRequest, caller: Caller, number: int) -> HttpResponse:
+def remove_view(_request: HttpRequest, caller: Caller, number: int) -> HttpResponse:
     """Delete one of the caller's views."""
-    del request
     SavedView.objects.filter(pk=number, owner=caller.account, page=_PAGE).delete()
     return HttpResponseRedirect("/applications")
 
