@@ -1,4 +1,4 @@
-"""Django configuration of the hub's ground."""
+"""Django configuration of the app `hub`."""
 
 import functools
 import resource
@@ -7,18 +7,19 @@ from django.apps import AppConfig
 
 
 class HubConfig(AppConfig):
-    """Accounts, audit, streams and the REST ground."""
+    """Accounts, audit, streams and the base of the REST surface."""
 
     name = "hub"
     label = "hub"
 
     def ready(self) -> None:
-        """Have the OpenAPI extension registered, and the Celery application."""
-        # A dump of this memory, or of a program's that it starts, would be a file with every secret.
+        """Register the OpenAPI extension and the Celery application."""
+        # A core dump of this process, or of a program that it starts, would be a file with every
+        # secret.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         from allauth.mfa import signals
 
-        # Who asks workers for something finds the broker by this application, in the web process and the watcher too.
+        # Tasks are queued through this application, in the web process and in the watcher too.
         from hub import celery  # noqa: F401
         from hub.auth.sign_in import record_factor, refuse_factor
         from hub.rest import openapi  # noqa: F401

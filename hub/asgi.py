@@ -1,4 +1,4 @@
-"""ASGI entry point: HTTP by Django, live pages by Channels, `hub.http` before both."""
+"""ASGI entry point: HTTP by Django, live pages by Channels, `hub.http` in front of both."""
 
 import os
 
@@ -10,11 +10,11 @@ from django.urls import path
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
 
 _http = get_asgi_application()
-# Each request has a thread of its own, which ends with it: a connection that outlived it would be nobody's, and
-# a flood of requests would take all that the database server has.
+# Each request has its own thread, which ends with it. A database connection that outlived the
+# request would be orphaned, and a flood of requests would use up the database server's connections.
 connections.settings["default"]["CONN_MAX_AGE"] = 0
 
-# Models load after the application is set up.
+# Models can only be imported after the application is set up.
 from hub.http.request_limits import Intake, SameOrigin  # noqa: E402
 from projects.api.webhooks import most_event_bytes  # noqa: E402
 from projects.consumers import Live  # noqa: E402

@@ -14,7 +14,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
 app = Celery("flotilla")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["hub", "projects", "appsets"])
-# In every thread: by itself Celery makes an application current for the thread alone that has made it.
+# For every thread: by default Celery sets the current application only for the thread that creates
+# it.
 app.set_default()
 
 

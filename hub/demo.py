@@ -84,7 +84,12 @@ spec:
         - name: shop
           image: "{{ .Values.image }}:{{ .Chart.AppVersion }}"
 """,
-    "billing/base/kustomization.yaml": "resources: [deployment.yaml]\nconfigMapGenerator:\n  - name: billing\n    literals: [currency=EUR]\n",
+    "billing/base/kustomization.yaml": """\
+resources: [deployment.yaml]
+configMapGenerator:
+  - name: billing
+    literals: [currency=EUR]
+""",
     "billing/base/deployment.yaml": """\
 apiVersion: apps/v1
 kind: Deployment
@@ -103,10 +108,17 @@ spec:
           image: registry.example/billing:1.0
           envFrom: [{configMapRef: {name: billing}}]
 """,
-    "billing/production/kustomization.yaml": "resources: [../base]\nnamePrefix: prod-\nreplicas:\n  - name: billing\n    count: 2\n",
+    "billing/production/kustomization.yaml": """\
+resources: [../base]
+namePrefix: prod-
+replicas:
+  - name: billing
+    count: 2
+""",
     "search/main.jsonnet": """\
 local workload = import '../lib/workload.libsonnet';
-function(replicas='1') [workload.deployment('search', 'registry.example/search:3.1', std.parseInt(replicas))]
+function(replicas='1')
+  [workload.deployment('search', 'registry.example/search:3.1', std.parseInt(replicas))]
 """,
     "lib/workload.libsonnet": """\
 {
@@ -115,7 +127,10 @@ function(replicas='1') [workload.deployment('search', 'registry.example/search:3
     spec: {
       replicas: replicas,
       selector: { matchLabels: { app: name } },
-      template: { metadata: { labels: { app: name } }, spec: { containers: [{ name: name, image: image }] } },
+      template: {
+        metadata: { labels: { app: name } },
+        spec: { containers: [{ name: name, image: image }] },
+      },
     },
   },
 }
@@ -124,7 +139,7 @@ function(replicas='1') [workload.deployment('search', 'registry.example/search:3
 
 
 def make_repository(folder: Path) -> str:
-    """Make the repository of the demonstration if it is not there, and return its URL."""
+    """Create the repository of the demonstration unless it exists, and return its URL."""
     if not (folder / ".git").exists():
         for name, text in _FILES.items():
             path = folder / name
@@ -146,7 +161,7 @@ def make_repository(folder: Path) -> str:
 
 
 def start_sandboxes(folder: Path) -> SandboxServer | None:
-    """Start the sandboxes that were made before, None when there are none."""
+    """Start the existing sandboxes, or return None when there are none."""
     path = folder / "sandbox.json"
     if not path.exists():
         return None
@@ -159,7 +174,7 @@ def start_sandboxes(folder: Path) -> SandboxServer | None:
 
 
 def make_sandboxes(folder: Path) -> SandboxServer:
-    """Start the two sandboxes of the demonstration; the port and the tokens are kept for the next start."""
+    """Start the two sandboxes of the demonstration; port and tokens are kept for later starts."""
     server = start_sandboxes(folder)
     if server is not None:
         return server
@@ -248,7 +263,10 @@ def seed(folder: Path) -> None:
 
 
 def make_admin(folder: Path) -> Path:
-    """Create the account `admin` with a generated password, kept in a file that only the owner reads; return its path."""
+    """Create the account `admin` with a generated password, and return the path of its file.
+
+    Only the owner can read the file.
+    """
     path = folder / "initial-admin-password"
     if Account.objects.filter(name="admin").exists():
         return path

@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 5.0
 CLEAN_SECONDS = 3600.0
-# What a page says of itself is short, and so are headers: nobody can have the hub read megabytes of them.
-# httptools, faster, knows no limit of headers.
+# The browser sends only short messages and headers here: limit both, so that nobody can make the
+# hub read megabytes. httptools is faster, but has no limit on headers.
 LIMITS: dict[str, Any] = {
     "ws": "websockets-sansio",
     "ws_max_size": 65_536,
@@ -38,14 +38,14 @@ def find_task(name: str) -> Callable[..., Any]:
 
 
 class Timer(threading.Thread):
-    """Sweeps now and then, as beat does in production."""
+    """Queues the periodic sweeps, as Celery beat does in production."""
 
     def __init__(self) -> None:
         super().__init__(name="timer", daemon=True)
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Sweep until stopped."""
+        """Run until stopped."""
         cleaned = time.monotonic()
         while not self._ended.wait(SWEEP_SECONDS):
             try:
@@ -54,7 +54,7 @@ class Timer(threading.Thread):
                 if time.monotonic() - cleaned > CLEAN_SECONDS:
                     wake(TaskName.PROJECTS_CLEAN_UP, priority=9)
                     cleaned = time.monotonic()
-            except Exception:  # without sweeps nothing would go on once the database answers again
+            except Exception:  # the timer must survive a database outage
                 log.warning("a sweep failed; the next one tries again", exc_info=True)
             close_old_connections()
 
@@ -64,7 +64,7 @@ class Timer(threading.Thread):
 
 
 class Embedded:
-    """Everything of the embedded shape, started and stopped together."""
+    """All parts of the embedded shape, started and stopped together."""
 
     def __init__(self, host: str, port: int) -> None:
         current_app.loader.import_default_modules()
@@ -90,7 +90,7 @@ class Embedded:
         )
 
     def start(self) -> None:
-        """Start workers, timer and watcher; the web server is run by `serve`."""
+        """Start workers, timer and watcher; `serve` runs the web server."""
         use_pool(self.pool)
         self.pool.start()
         self.timer.start()
@@ -99,7 +99,7 @@ class Embedded:
         wake(TaskName.APPSETS_SWEEP)
 
     def on_ready(self, call: Callable[[], None]) -> None:
-        """Call once the web server answers."""
+        """Call a function once the web server accepts connections."""
 
         def wait() -> None:
             while not self.server.started and not self.server.should_exit:
@@ -110,11 +110,11 @@ class Embedded:
         threading.Thread(target=wait, name="ready", daemon=True).start()
 
     def serve(self) -> None:
-        """Serve until a signal says stop."""
+        """Serve until SIGTERM or SIGINT."""
         self.server.run()
 
     def stop(self) -> None:
-        """End within ten seconds; what was not finished goes on at the next start."""
+        """Stop within ten seconds; unfinished work resumes at the next start."""
         self.timer.stop()
         self.watcher.stop()
         self.pool.stop(timeout=4)

@@ -1,4 +1,4 @@
-"""What every part of the hub stands on: accounts, the trail, the number that orders changes."""
+"""Tables of the app `hub`: accounts, the audit trail, resource versions, settings."""
 
 import logging
 import secrets
@@ -22,12 +22,12 @@ class AccountManager(BaseUserManager["Account"]):
     """Creates accounts."""
 
     def get_by_natural_key(self, username: str | None) -> "Account":
-        """Return the account of a name."""
+        """Return the account with a name."""
         return self.get(name=username)
 
 
 class Account(AbstractBaseUser):
-    """Somebody who can sign in, or a machine with a token."""
+    """A person who can sign in, or a machine with a token."""
 
     name = models.CharField(max_length=150, unique=True, help_text="Name to sign in with.")
     enabled = models.BooleanField(
@@ -70,7 +70,7 @@ class Account(AbstractBaseUser):
 
     @property
     def may_sign_in(self) -> bool:
-        """Whether it may begin and have sessions."""
+        """Whether the account may have sessions."""
         return self.enabled and (not self.is_local or "login" in self.capabilities)
 
     @property
@@ -80,7 +80,7 @@ class Account(AbstractBaseUser):
 
     @property
     def shown_name(self) -> str:
-        """The name that people read: the proved email of somebody who came by single sign-on."""
+        """The name for people: the verified email of an account from single sign-on."""
         if self.is_local:
             return self.name
         return self.email if self.email and self.email_verified else self.subject
@@ -90,7 +90,7 @@ class Account(AbstractBaseUser):
 
 
 class LoginSession(models.Model):
-    """Somebody who is signed in: the session lives here, the client holds only its number."""
+    """A session of a signed-in account: the client holds only its id."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="sessions")
@@ -108,7 +108,7 @@ class LoginSession(models.Model):
 
 
 class ApiToken(models.Model):
-    """A token for machines, of an account or of a project's role."""
+    """A token for machines, of an account or of a project role."""
 
     token_id = models.CharField(max_length=64)
     account = models.ForeignKey(Account, null=True, on_delete=models.CASCADE, related_name="tokens")
@@ -140,14 +140,14 @@ class ApiToken(models.Model):
 
     @property
     def subject(self) -> str:
-        """Whom it speaks for, as RBAC names it."""
+        """The token's subject in RBAC."""
         if self.account is None:
             return f"proj:{self.project}:{self.role}"
         return self.account.name
 
 
 class Role(models.Model):
-    """Rights that go together, and who has them: the same as policy lines, kept as an object."""
+    """A set of rules and its members: equivalent to policy lines, kept as an object."""
 
     name = models.CharField(max_length=200, unique=True)
     description = models.CharField(max_length=1000, blank=True)
@@ -162,7 +162,7 @@ class Role(models.Model):
 
 
 class ProjectPolicy(models.Model):
-    """The roles of a project, where access decisions find them."""
+    """The roles of a project, as access decisions read them."""
 
     project = models.CharField(max_length=253, unique=True)
     roles = DocumentField(default=list)
@@ -172,7 +172,7 @@ class ProjectPolicy(models.Model):
 
 
 class Grant(models.Model):
-    """A right for a time, with its reason; it ends by itself."""
+    """A temporary right, with its reason; it expires by itself."""
 
     subject = models.CharField(max_length=500)
     resource = models.CharField(max_length=64)
@@ -194,7 +194,7 @@ class Grant(models.Model):
 
 
 class AccessRecord(models.Model):
-    """What an input of access decisions was from a moment on, so that the past can be asked."""
+    """An input of access decisions from a moment on, so that past decisions can be answered."""
 
     kind = models.CharField(
         max_length=16, help_text="policy, role, project, account, grant or cluster."
@@ -211,7 +211,7 @@ class AccessRecord(models.Model):
 
 
 class IdentityProvider(models.Model):
-    """An identity provider that people sign in by."""
+    """An identity provider for sign-in."""
 
     slug = models.SlugField(max_length=60, unique=True, help_text="Part of its URLs.")
     name = models.CharField(max_length=100, help_text="On the button of the sign-in page.")
@@ -225,7 +225,7 @@ class IdentityProvider(models.Model):
 
 
 class LoginFailure(models.Model):
-    """Failed sign-ins of one name or address, so that guessing is stopped, also across restarts."""
+    """Failed sign-ins of one name or address, which slow down guessing, also across restarts."""
 
     name = models.CharField(max_length=200, unique=True)
     count = models.PositiveIntegerField(default=0)
@@ -236,7 +236,7 @@ class LoginFailure(models.Model):
 
 
 class AuditEvent(models.Model):
-    """One change or refusal: who did what to which object, from where, and how it ended."""
+    """One change or refusal: actor, action, object, origin and result."""
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
     uid = models.UUIDField(default=uuid.uuid4)
@@ -273,7 +273,7 @@ class AuditEvent(models.Model):
 
 
 class AuditLink(models.Model):
-    """One link of the chain: the digest of an event, tied to the link before it."""
+    """One link of the chain: the digest of an event and of the link before it."""
 
     sequence = models.BigIntegerField(primary_key=True)
     event_id = models.BigIntegerField(unique=True)
@@ -285,7 +285,7 @@ class AuditLink(models.Model):
 
 
 class AuditCheckpoint(models.Model):
-    """A link that was signed: nothing before it can change without the key."""
+    """A signed link: nothing before it can change without the key."""
 
     sequence = models.BigIntegerField(unique=True)
     hash = models.CharField(max_length=64)
@@ -298,7 +298,7 @@ class AuditCheckpoint(models.Model):
 
 
 class PendingChange(models.Model):
-    """A change of a live resource that the trail has an intent of, and no outcome yet."""
+    """A change of a live resource whose intent is in the trail, but not its result yet."""
 
     event = models.BigIntegerField(unique=True, help_text="The event of the intent.")
     uid = models.UUIDField(help_text="Of that event.")
@@ -328,7 +328,7 @@ class AuditGate(models.Model):
 
 
 class SavedView(models.Model):
-    """A search that somebody keeps."""
+    """A saved search of the audit trail."""
 
     owner = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="views")
     page = models.CharField(max_length=32, default="audit")
@@ -346,7 +346,7 @@ class SavedView(models.Model):
 
 
 class KeptAnswer(models.Model):
-    """What a request with an idempotency key was answered, for who sends it again."""
+    """The response to a request with an idempotency key, for repetitions."""
 
     owner = models.CharField(max_length=700)
     key = models.CharField(max_length=255)
@@ -378,7 +378,7 @@ class CacheEntry(models.Model):
 
 
 class Counter(models.Model):
-    """The one increasing number of this hub, from which resource versions come."""
+    """The increasing number of this hub from which resource versions come."""
 
     name = models.CharField(max_length=32, primary_key=True)
     value = models.BigIntegerField(default=0)
@@ -388,7 +388,7 @@ class Counter(models.Model):
 
 
 class Tombstone(models.Model):
-    """An object that is gone, kept so that streams can say so."""
+    """A deleted object, kept so that streams can report it."""
 
     resource_version = models.BigIntegerField(db_index=True)
     kind = models.CharField(max_length=64)
@@ -409,7 +409,7 @@ OLDEST = "oldest_version"
 
 
 def forget_tombstones(before: datetime) -> None:
-    """Remove tombstones, and remember from which version on streams can still resume."""
+    """Remove tombstones, and store the oldest version from which streams can resume."""
     old = Tombstone.objects.filter(at__lt=before)
     newest = old.aggregate(newest=models.Max("resource_version"))["newest"]
     if newest is not None:
@@ -422,7 +422,7 @@ NOTICES = "notices"
 
 
 class Setting(models.Model):
-    """A setting that administrators change while the hub runs."""
+    """A setting that administrators change at run time."""
 
     name = models.CharField(max_length=150, primary_key=True)
     value = models.JSONField()
@@ -441,19 +441,20 @@ class Lockable(models.Model):
         abstract = True
 
     def lock(self) -> bool:
-        """Lock the row until the transaction ends, and return whether it is there: new, or gone, it locks nothing.
+        """Lock the row until the transaction ends, and return whether it exists.
 
-        The counter comes last in every transaction: in another order two wait for each other.
+        A row that is new or deleted is not locked. The counter comes last in every transaction: any
+        other order could deadlock.
         """
         rows = type(self)._default_manager.select_for_update().filter(pk=self.pk)
         return bool(list(rows.values_list("pk")))
 
 
 def next_version() -> int:
-    """Return the next resource version; what the transaction writes must be locked already.
+    """Return the next resource version; the rows to write must be locked already.
 
-    The row stays locked until the transaction ends, so that versions become visible in their
-    order: a stream that has seen one never misses a smaller one.
+    The counter stays locked until the transaction ends, so that versions become visible in order: a
+    stream that has seen one never misses a smaller one.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
@@ -470,14 +471,14 @@ def next_version() -> int:
 
 
 def current_version() -> int:
-    """Return the newest resource version that was given."""
+    """Return the newest resource version."""
     return Counter.objects.filter(name="resource").values_list("value", flat=True).first() or 0
 
 
 def setting(name: str, default: Any = None) -> Any:
     """Return a setting that administrators can change.
 
-    One whose value is of another kind than its default is as if it were not set, and logged.
+    A value of another type than its default counts as not set, and is logged.
     """
     rows = Setting.objects.filter(name=name).values_list("value", flat=True)
     value = once(("setting", name), rows.first)
@@ -492,7 +493,7 @@ def _kinds(default: Any) -> tuple[type, ...]:
 
 
 def locked_setting(name: str, default: Any) -> Any:
-    """Return a setting for who changes a part of it: nobody else changes it until the transaction ends."""
+    """Return a setting to update a part of it, locked until the transaction ends."""
     Setting.objects.get_or_create(name=name, defaults={"value": default})
     list(Setting.objects.select_for_update().filter(name=name))
     return setting(name, default)
@@ -504,7 +505,7 @@ def settings_of(names: Iterable[str]) -> dict[str, Any]:
 
 
 def change_setting(name: str, value: Any) -> None:
-    """Store a setting; open pages hear of notices at once."""
+    """Store a setting; open pages show new notices at once."""
     if name != NOTICES:
         Setting.objects.update_or_create(name=name, defaults={"value": value})
         return
@@ -517,7 +518,7 @@ def change_setting(name: str, value: Any) -> None:
 
 
 def access_changed(kind: str, name: str, value: Any) -> None:
-    """Remember an input of access decisions, and make every process decide anew from now on."""
+    """Record an input of access decisions, and invalidate every process's compiled policies."""
     AccessRecord.objects.create(kind=kind, name=name, value=value)
     change_setting("access_version", str(uuid.uuid4()))
 

@@ -1,4 +1,4 @@
-"""Settings of the hub: one file, read once from `HUB_*` environment variables; unknown values fail."""
+"""Settings of the hub, read once from `HUB_*` environment variables; unknown values fail."""
 
 import json
 import os
@@ -15,7 +15,8 @@ from hub.engine.retry import parse_duration
 from hub.events.task_names import TaskName
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-# Whatever the hub writes (database, mirrors, keys, logs) is for its own user: every process reads this file first.
+# Files that the hub writes (database, mirrors, keys, logs) are private to its user: every process
+# reads this module first.
 os.umask(0o077)
 
 
@@ -86,14 +87,15 @@ def _json_list(name: str) -> list[Any]:
 
 
 def one_of_each(providers: list[Any]) -> list[Any]:
-    """Return the entries of HUB_SSO_PROVIDERS; no id twice, and nobody beside a SAML provider of the same issuer.
+    """Return the entries of HUB_SSO_PROVIDERS, each id and each SAML issuer once.
 
-    Whose answers are taken for an issuer's is what a certificate says: a second one would sign for the first one's people.
+    The certificate decides which answers are accepted for a SAML issuer: a second entry for the
+    same issuer could sign for the first one's accounts.
     """
     ids, issuers = set[str](), dict[str, str]()
     for entry in providers:
         if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict):
-            continue  # said with its field where providers are read
+            continue  # reported with its field where providers are read
         slug, kind = str(entry.get("id")), str(entry.get("type", "oidc"))
         name = "entityID" if kind == "saml" else "issuer"
         issuer = str(entry["config"].get(name) or "").rstrip("/")
@@ -101,7 +103,8 @@ def one_of_each(providers: list[Any]) -> list[Any]:
             raise ImproperlyConfigured(f"HUB_SSO_PROVIDERS: the id {slug!r} is there twice")
         if issuer in issuers and "saml" in (kind, issuers[issuer]):
             raise ImproperlyConfigured(
-                f"HUB_SSO_PROVIDERS: config.{name} of {slug!r} is that of another entry: its people would be taken over"
+                f"HUB_SSO_PROVIDERS: config.{name} of {slug!r} is that of another entry, "
+                "which could sign for its accounts: use each issuer once"
             )
         ids.add(slug)
         issuers.setdefault(issuer, kind)
@@ -149,7 +152,8 @@ def _database(url: str) -> dict[str, object]:
             "OPTIONS": {
                 "timeout": 30,
                 "transaction_mode": "IMMEDIATE",
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8000;",
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; "
+                "PRAGMA cache_size=-8000;",
             },
         }
     parts = urlsplit(url)
@@ -165,7 +169,8 @@ def _database(url: str) -> dict[str, object]:
         "PORT": str(parts.port or ""),
         "CONN_MAX_AGE": 600,
         "CONN_HEALTH_CHECKS": True,
-        # A server that falls silent (a failover, a firewall that forgot) is noticed in half a minute, not in hours.
+        # Notice a silent server (a failover, a firewall that dropped the connection) after half a
+        # minute, not hours.
         "OPTIONS": {
             "connect_timeout": 10,
             "keepalives_idle": 10,
@@ -179,7 +184,7 @@ def _database(url: str) -> dict[str, object]:
 
 DATABASES = {"default": _database(text("HUB_DATABASE_URL"))}
 REDIS_URL = text("HUB_REDIS_URL")
-# How many proxies stand before the hub and append to X-Forwarded-For; 0 believes no header.
+# How many trusted proxies append to X-Forwarded-For; 0 ignores the header.
 PROXY_HOPS = number("HUB_PROXY_HOPS", 0)
 MAX_ADDRESS_FAILURES = number("HUB_MAX_ADDRESS_FAILURES", 5)
 if not EMBEDDED and not (REDIS_URL and text("HUB_DATABASE_URL")):
@@ -210,7 +215,7 @@ INSTALLED_APPS = [
     "appsets.apps.AppsetsConfig",
 ]
 if DATA_DIR.is_dir() and DATA_DIR.stat().st_uid == os.getuid():
-    # Folders of an older install are open; behind a closed one, what is in it is closed too.
+    # Folders of an older install may be open to others; a private folder protects its files too.
     DATA_DIR.chmod(0o700)
 STATIC_ROOT = DATA_DIR / "static"
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)
@@ -253,7 +258,7 @@ ALLAUTH_TRUSTED_PROXY_COUNT = PROXY_HOPS
 SOCIALACCOUNT_ADAPTER = "hub.auth.social_adapter.SocialAdapter"
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
 SOCIALACCOUNT_STORE_TOKENS = False
-# A sign-in begins by a link: the policy for forms would not let the browser go on to the provider.
+# Sign-in at a provider begins with a link: the CSP's form-action would block a redirect of a form.
 SOCIALACCOUNT_LOGIN_ON_GET = True
 SSO_PROVIDERS = one_of_each(_json_list("HUB_SSO_PROVIDERS"))
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
@@ -262,7 +267,7 @@ MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "Flotilla"
 IDP_OIDC_ADAPTER = "hub.auth.cli_sign_in.OIDCAdapter"
-# The command line exchanges its token at once for a session of the hub.
+# The command line exchanges its token for a session of the hub at once.
 IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN = 60
 IDP_OIDC_RATE_LIMITS = {"device_code": "30/m/ip"}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -272,8 +277,7 @@ TIME_ZONE = "UTC"
 APPEND_SLASH = False
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
-# What a request of somebody who is signed in may send; hub.http.body_sizes has the
-# routes that take more or less.
+# The largest body of a signed-in sender; hub.http.body_sizes lists routes with other limits.
 DATA_UPLOAD_MAX_MEMORY_SIZE = number("HUB_MAX_REQUEST_BYTES", 4 * 1024 * 1024)
 MAX_OPEN_REQUESTS = number("HUB_MAX_OPEN_REQUESTS", 200)
 TEMPLATES = [
@@ -289,9 +293,8 @@ TEMPLATES = [
         },
     }
 ]
-# W002, W003: hub.http.response_headers sets the frame header, and writes need a JSON content
-# type that no form can send.
-# W005, W021: whether other names of the domain use https is not this hub's to say.
+# W002, W003: hub.http.response_headers sets the frame header, and writes need a JSON content type
+# that no form can send. W005, W021: other names of the domain may not use https.
 SILENCED_SYSTEM_CHECKS = ["security.W002", "security.W003", "security.W005", "security.W021"]
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
@@ -330,7 +333,7 @@ CELERY_TASK_SOFT_TIME_LIMIT = 120
 CELERY_TASK_TIME_LIMIT = 150
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-# For ever: a worker that gave up would have to be started by hand.
+# Without a limit: a worker that gave up would have to be started by hand.
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 2,
@@ -355,13 +358,13 @@ INSTANCE_LABEL_KEY = text("HUB_INSTANCE_LABEL_KEY", "app.kubernetes.io/instance"
 POLL_INTERVAL = duration("HUB_POLL_INTERVAL", "120s")
 POLL_JITTER = duration("HUB_POLL_JITTER", "60s")
 SESSION_DURATION = duration("HUB_SESSION_DURATION", "24h")
-# What pages remember lives no longer than who is signed in; a sign-in that is only begun makes a row too.
+# Page state lives as long as a session; an unfinished sign-in creates a row too.
 SESSION_COOKIE_AGE = max(3600, int(SESSION_DURATION.total_seconds()))
 EXEC_TIMEOUT = duration("HUB_EXEC_TIMEOUT", "90s")
 RENDERERS = number("HUB_RENDERERS", max(2, min(4, os.cpu_count() or 2)))
 if RENDERERS < 2:
     raise ImproperlyConfigured("HUB_RENDERERS must be at least 2: one project may hold all but one")
-# What one project may use of them in ten minutes, and one render of memory.
+# What one project may use in ten minutes, and the memory of one render.
 RENDER_BUDGET = duration("HUB_RENDER_BUDGET", "300s")
 RENDER_MEMORY_BYTES = number("HUB_RENDER_MEMORY_BYTES", 2 * 1024**3)
 RENDER_CONFINEMENT = choice("HUB_RENDER_CONFINEMENT", "available", ("available", "required"))
@@ -375,14 +378,14 @@ MAX_LOCAL_BYTES = number("HUB_MAX_LOCAL_BYTES", 32 * 1024 * 1024)
 MAX_INDEX_BYTES = number("HUB_MAX_INDEX_BYTES", 64 * 1024 * 1024)
 MAX_FILE_BYTES = number("HUB_MAX_FILE_BYTES", 64 * 1024**2)
 MAX_REPOSITORY_BYTES = number("HUB_MAX_REPOSITORY_BYTES", 4 * 1024**3)
-# What fetching leaves of the disk to everything else.
+# The free disk space that fetching leaves.
 KEEP_FREE_BYTES = number("HUB_KEEP_FREE_BYTES", 500 * 1024**2)
 MAX_REFS = number("HUB_MAX_REFS", 100_000)
 MAX_WEBHOOK_BYTES = number("HUB_MAX_WEBHOOK_BYTES", 50 * 1024 * 1024)
 MAX_POD_LOGS = number("HUB_MAX_POD_LOGS", 10)
-# Whether comparisons ask API servers for dry runs: where it is in doubt, always, or never.
+# When comparisons use server-side dry runs: when in doubt, always, or never.
 SERVER_SIDE_DIFF = choice("HUB_SERVER_SIDE_DIFF", "doubt", ("doubt", "true", "false"))
-# What the schemas of clusters may take in the memory of one process, in their small form.
+# The memory of one process for the schemas of clusters, in their compact form.
 SCHEMA_BYTES = number("HUB_SCHEMA_BYTES", 8 * 1024 * 1024)
 MAX_SUBMODULES = number("HUB_MAX_SUBMODULES", 50)
 GIT_SUBMODULES = flag("HUB_GIT_SUBMODULES", default=True)
@@ -398,25 +401,25 @@ WEBHOOK_HARBOR_SECRET = text("HUB_WEBHOOK_HARBOR_SECRET")
 WEBHOOK_REGISTRY_SECRET = text("HUB_WEBHOOK_REGISTRY_SECRET")
 WEBHOOK_AZURE_USERNAME = text("HUB_WEBHOOK_AZURE_USERNAME")
 WEBHOOK_AZURE_PASSWORD = text("HUB_WEBHOOK_AZURE_PASSWORD")
-# Generators of application sets that ask hosts: whether at all, which servers, and how often.
+# Whether generators of application sets may call hosts, which ones, and how often.
 SCM_GENERATORS = flag("HUB_SCM_GENERATORS", default=True)
 SCM_SERVERS = words("HUB_SCM_SERVERS")
 SCM_REQUESTS_PER_HOUR = number("HUB_SCM_REQUESTS_PER_HOUR", 4500)
 SCM_AWS = flag("HUB_SCM_AWS")
 APPSET_NAMESPACES = words("HUB_APPSET_NAMESPACES")
-# Ed25519 key (PEM) that signs the trail; without one the key follows from HUB_SECRET_KEY.
+# Ed25519 key (PEM) that signs the trail; by default it is derived from HUB_SECRET_KEY.
 AUDIT_KEY_FILE = os.environ.get("HUB_AUDIT_KEY_FILE", "")
 METRICS_TOKEN = text("HUB_METRICS_TOKEN")
 METRICS_PORT = number("HUB_METRICS_PORT", 0)
 KUBE_QPS = number("HUB_KUBE_QPS", 200)
 KUBE_PARALLELISM = number("HUB_KUBE_PARALLELISM", 8)
-# Repositories on this machine are served to the hub only from below this folder.
+# Local repositories are allowed only below this folder.
 LOCAL_REPOSITORIES = text("HUB_LOCAL_REPOSITORIES", str(DATA_DIR / "demo") if EMBEDDED else "")
 ALLOW_LOOPBACK = flag("HUB_ALLOW_LOOPBACK", default=EMBEDDED)
-# Networks (CIDR) that the hub never connects to, and such that it does although they are refused to all.
+# Networks (CIDR) that the hub never connects to, and exceptions to the built-in refusals.
 OUTBOUND_DENY = cidrs("HUB_OUTBOUND_DENY")
 OUTBOUND_ALLOW = cidrs("HUB_OUTBOUND_ALLOW")
-# What one cluster may send: an answer, one object or event, how many objects and kinds.
+# Limits of one cluster's responses: size, size of an object or event, objects, kinds.
 CLUSTER_ANSWER_BYTES = number("HUB_CLUSTER_ANSWER_BYTES", 32 * 1024 * 1024)
 CLUSTER_OBJECT_BYTES = number("HUB_CLUSTER_OBJECT_BYTES", 8 * 1024 * 1024)
 CLUSTER_OBJECTS = number("HUB_CLUSTER_OBJECTS", 500_000)
@@ -436,7 +439,7 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "urllib3": {"level": "ERROR"},
-        # It names whole URLs, and some servers want secrets in theirs.
+        # Its log lines contain whole URLs, and some servers want secrets in theirs.
         "httpx": {"level": "WARNING"},
         "aiohttp": {"level": "WARNING"},
         "git": {"level": "WARNING"},

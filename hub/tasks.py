@@ -1,4 +1,4 @@
-"""Celery tasks of the hub's ground: the trail is sealed and sent on, grants end, old rows go."""
+"""Celery tasks of the app `hub`: seal and forward the trail, close grants, clean up."""
 
 from celery import shared_task
 from django.core.management import call_command
@@ -13,7 +13,7 @@ from hub.rest import idempotency
 
 @shared_task(name=TaskName.HUB_SEAL_TRAIL)
 def seal_trail() -> None:
-    """Write what ended by itself, tie new events to the chain, send them on."""
+    """Record expired grants, append new events to the chain, forward them."""
     grants.close_grants()
     if chain.has_unsealed():
         chain.seal()
@@ -22,13 +22,13 @@ def seal_trail() -> None:
 
 @shared_task(name=TaskName.HUB_REFRESH_GROUPS)
 def refresh_groups() -> None:
-    """Ask identity providers for the groups of who is signed in, at most once in their interval."""
+    """Refresh the groups of signed-in accounts, at most once per interval."""
     group_refresh.refresh_due()
 
 
 @shared_task(name=TaskName.HUB_CLEAN_UP)
 def clean_up() -> None:
-    """Seal what a long transaction left behind, sign, and remove what is kept no longer."""
+    """Seal the events of long transactions, sign, and remove expired rows."""
     now = timezone.now()
     chain.seal(whole=True)
     chain.checkpoint()

@@ -58,7 +58,8 @@ from projects.pages import system as system_pages
 from projects.pages import timeline as timeline_pages
 
 _APP = "api/v1/applications/<str:name>"
-# Repository and cluster URLs come percent-encoded; servers hand them on decoded, slashes and all.
+# Repository and cluster URLs are percent-encoded in the path; servers pass them on decoded,
+# including slashes.
 _ANY = r"(?P<{}>.+?)"
 
 

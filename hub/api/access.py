@@ -1,4 +1,4 @@
-"""REST of roles and policies (ours): documents, roles, grants for a time, explanations."""
+"""REST of roles and policies (ours): documents, roles, temporary grants, explanations."""
 
 from django.db import transaction
 from django.db.models import Q
@@ -49,7 +49,10 @@ class PolicyDocuments(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request) -> Response:
-        """Replace the documents: `{data: {policy.csv, policy.default, scopes, policy.matchMode}}`."""
+        """Replace the documents.
+
+        Shapes: `{data: {policy.csv, policy.default, scopes, policy.matchMode}}`.
+        """
         caller = actor(request)
         require(caller, "roles", "update", "policy")
         value = body_map(request).get("data")
@@ -76,7 +79,7 @@ class Roles(View):
 
 
 class OneRole(View):
-    """`/flotilla/roles/{name}`: read, write, delete a role."""
+    """`/flotilla/roles/{name}`: read, write and delete a role."""
 
     permission = ("roles", "get")
 
@@ -97,7 +100,7 @@ class OneRole(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, name: str) -> Response:
-        """Delete a role; the next request of who had it obeys."""
+        """Delete a role; its members lose the rights with their next request."""
         caller = actor(request)
         require(caller, "roles", "update", name)
         role = role_named(name)
@@ -110,7 +113,7 @@ class OneRole(View):
 
 
 class RolesCSV(View):
-    """`/flotilla/roles-csv`: all roles as policy lines, and back."""
+    """`/flotilla/roles-csv`: export and import all roles as policy lines."""
 
     permission = ("roles", "get")
 
@@ -122,7 +125,7 @@ class RolesCSV(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request) -> Response:
-        """Make roles of lines: `{csv}`; roles that the text does not name stay."""
+        """Create roles from policy lines: `{csv}`; roles that the text does not name stay."""
         caller = actor(request)
         require(caller, "roles", "update", "*")
         text = body_map(request).get("csv")
@@ -137,13 +140,13 @@ class RolesCSV(View):
 
 
 class Grants(View):
-    """`/flotilla/grants`: rights for a time."""
+    """`/flotilla/grants`: temporary rights."""
 
     permission = ("roles", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """List the grants that last; with `all=true` also those that ended."""
+        """List the current grants; with `all=true` also expired ones."""
         require(actor(request), "roles", "get", "*")
         rows = Grant.objects.order_by("-pk")
         if request.query_params.get("all") != "true":
@@ -152,7 +155,10 @@ class Grants(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Grant: `{subject, resource, action, object, clusters, duration | until, reason, ticket}`."""
+        """Create a grant.
+
+        Shapes: `{subject, resource, action, object, clusters, duration | until, reason, ticket}`.
+        """
         caller = actor(request)
         body = body_map(request)
         require(caller, "roles", "update", "grants")
@@ -160,7 +166,7 @@ class Grants(View):
 
 
 class OneGrant(View):
-    """`/flotilla/grants/{id}`: end a grant before its time."""
+    """`/flotilla/grants/{id}`: end a grant early."""
 
     permission = ("roles", "update")
 
@@ -181,7 +187,7 @@ class OneGrant(View):
 
 
 class Explain(View):
-    """`/flotilla/explain`: which rule allows or refuses something to somebody."""
+    """`/flotilla/explain`: the rule that allows or denies an action."""
 
     permission = ("accounts", "signed-in")
 

@@ -1,4 +1,4 @@
-"""REST of accounts, their tokens and sessions, and of what the caller may do."""
+"""REST of accounts, their tokens and sessions, and of the caller's permissions."""
 
 from typing import Any
 
@@ -72,7 +72,8 @@ class CreateAccount(Accounts):
 
 
 def _refuse_known(request: Request, name: str) -> None:
-    # A new account has every right that policies give to its name: to a group, or to who had it before.
+    # A new account has the rights that policies give its name: as a group, or as an account that
+    # had the name before.
     if enforcer().relevant((name,)):
         require(actor(request), "roles", "update", name)
 
@@ -89,13 +90,13 @@ class OneAccount(View):
 
 
 class ChangeAccount(OneAccount):
-    """`/flotilla/accounts/{name}` (ours): change, enable, disable, delete."""
+    """`/flotilla/accounts/{name}` (ours): update, enable, disable, delete."""
 
     permission = ("accounts", "update")
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def patch(self, request: Request, name: str) -> Response:
-        """Change `enabled` or `capabilities`, or set another one's `password`."""
+        """Update `enabled` or `capabilities`, or set the `password` of another account."""
         get_account(request, name, "update")
         body = body_map(request)
         must_agree(name, body.get("name"), "name")
@@ -104,7 +105,8 @@ class ChangeAccount(OneAccount):
             raise Invalid(
                 f"{min(unknown)} cannot be changed; enabled, capabilities and password can"
             )
-        # An account may always change itself by Argo CD's rules: its password and tokens, not its rights.
+        # By Argo CD's rules an account may always change its own password and tokens, but not its
+        # rights.
         if {"enabled", "capabilities", "password"} & set(body) and not _administers(request, name):
             raise AccessDenied("permission denied")
         changed = accounts.save_account(
@@ -126,18 +128,18 @@ class ChangeAccount(OneAccount):
 
 
 def _administers(request: Request, name: str) -> bool:
-    """Return whether a rule, and not only being the account itself, lets the caller change an account."""
+    """Return whether a rule lets the caller change an account; being the account is not enough."""
     return enforcer().decide(actor(request).subjects, "accounts", "update", name).allowed
 
 
 class AccountTokens(View):
-    """`/account/{name}/token`: make a token."""
+    """`/account/{name}/token`: create a token."""
 
     permission = ("accounts", "update")
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, name: str) -> Response:
-        """Return a new token: `{id, expiresIn}`; it is shown this once."""
+        """Return a new token: `{id, expiresIn}`; it is shown only once."""
         account = get_account(request, name, "update")
         body = body_map(request)
         must_agree(name, body.get("name"), "name")
@@ -158,7 +160,7 @@ class AccountToken(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, name: str, token_id: str) -> Response:
-        """Revoke a token; it is refused from the next request on."""
+        """Revoke a token; the next request with it is refused."""
         account = get_account(request, name, "update")
         rows = ApiToken.objects.filter(account=account, token_id=token_id)
         if not api_tokens.revoke_tokens(rows, actor(request).name):
@@ -183,7 +185,7 @@ class Password(View):
         if own.is_local:
             given = body.get("currentPassword")
             if not isinstance(given, str) or not given:
-                # No guess: nobody's password is empty.
+                # Not a guess: no account has an empty password.
                 raise Invalid(
                     "currentPassword is required: it is your own, also for another's account"
                 )
@@ -218,7 +220,7 @@ class CanI(View):
         if action == "rollback" and setting("enforce_rollback", default=False) is not True:
             action = "sync"
         caller, named = actor(request), normal_object(resource, name)
-        # Where an object is counts only for who may know of it.
+        # The location of an object matters only for callers that may know the object.
         known = decide(caller, resource, "get", named).allowed
         where = where_of(resource, named) if known else None
         allowed = decide(caller, resource, action, named, where).allowed
@@ -226,13 +228,13 @@ class CanI(View):
 
 
 class Sessions(View):
-    """`/flotilla/sessions` (ours): who is signed in from where."""
+    """`/flotilla/sessions` (ours): current sessions and their addresses."""
 
     permission = ("accounts", "signed-in")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """List the own sessions; with `account` those of somebody else, `*` for all."""
+        """List your own sessions; with `account` those of another account, `*` for all."""
         wanted = request.query_params.get("account", "")
         rows = LoginSession.objects.filter(
             ended_at=None, expires_at__gt=timezone.now()
@@ -252,7 +254,7 @@ def _may_see(request: Request, row: LoginSession) -> bool:
 
 
 def session_json(row: LoginSession, own: str) -> dict[str, Any]:
-    """Return what may be shown of a session."""
+    """Return a session's public fields."""
     return {
         "id": str(row.pk),
         "account": row.account.name,

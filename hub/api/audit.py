@@ -1,4 +1,4 @@
-"""REST of the audit trail (ours): search, export, check, saved views and reports for auditors."""
+"""REST of the audit trail (ours): search, export, verification, saved views and reports."""
 
 import orjson
 from django.db import transaction
@@ -34,7 +34,7 @@ class Events(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """Return events; `limit` and `before` page, filters and `q` choose."""
+        """Return events, filtered by parameters and `q`, in pages by `limit` and `before`."""
         require(actor(request), "audit", "get", "events")
         limit = min(max(1, number(request, "limit", 100)), MOST)
         rows = search(request.query_params).order_by("-pk")
@@ -50,7 +50,7 @@ class Events(View):
 
 
 class OneEvent(View):
-    """`/flotilla/audit/{id}`: one event whole."""
+    """`/flotilla/audit/{id}`: one event in full."""
 
     permission = ("audit", "get")
 
@@ -72,7 +72,10 @@ class Export(View):
 
     @extend_schema(responses=OpenApiTypes.STR)
     def get(self, request: Request) -> HttpResponseBase:
-        """Export what the filters choose; `format` is jsonl, csv or bundle. Being exported is itself an event."""
+        """Export the filtered events; `format` is jsonl, csv or bundle.
+
+        The export itself is recorded as an event.
+        """
         caller = actor(request)
         require(caller, "audit", "export", "events")
         form = request.query_params.get("format", "jsonl")
@@ -103,7 +106,7 @@ class Export(View):
 
 
 class Verification(View):
-    """`/flotilla/audit/verification`: check the chain now, and see the last result."""
+    """`/flotilla/audit/verification`: verify the chain, and read the last result."""
 
     permission = ("audit", "get")
 
@@ -115,7 +118,7 @@ class Verification(View):
 
     @extend_schema(request=None, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Check the whole trail."""
+        """Verify the whole trail."""
         caller = actor(request)
         require(caller, "audit", "get", "verification")
         chain.seal()
@@ -123,7 +126,10 @@ class Verification(View):
 
 
 class Retention(View):
-    """`/flotilla/audit/retention`: how long events of each class are kept, in days; 0 is for ever."""
+    """`/flotilla/audit/retention`: how long events of each class are kept.
+
+    Units: days; 0 is for ever.
+    """
 
     permission = ("audit", "get")
 
@@ -135,7 +141,7 @@ class Retention(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request) -> Response:
-        """Change days of classes."""
+        """Update the days of classes."""
         caller = actor(request)
         require(caller, "audit", "update", "retention")
         body = body_map(request)
@@ -164,7 +170,7 @@ class Views(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """List the own views and those that others share."""
+        """List your own views and those that others share."""
         require(actor(request), "audit", "get", "events")
         own = named_account(request)
         found = (
@@ -208,7 +214,7 @@ class Views(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request) -> Response:
-        """Delete the own view called `name`."""
+        """Delete your own view called `name`."""
         require(actor(request), "audit", "get", "events")
         gone, _ = SavedView.objects.filter(
             owner=named_account(request), page="audit", name=request.query_params.get("name", "")
@@ -219,13 +225,13 @@ class Views(View):
 
 
 class Forward(View):
-    """`/flotilla/audit/forward`: where sealed events are sent on to: syslog, a webhook, or both."""
+    """`/flotilla/audit/forward`: the targets of sealed events: syslog, a webhook, or both."""
 
     permission = ("audit", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """Return the targets, without the webhook's secret, and how far they are."""
+        """Return the targets, without the webhook's secret, and their progress."""
         require(actor(request), "audit", "get", "forward")
         return Response(forwarding.shown())
 
@@ -243,25 +249,28 @@ class Forward(View):
 
 
 class ChangesReport(View):
-    """`/flotilla/audit/reports/changes`: everything that changed in a scope between two times."""
+    """`/flotilla/audit/reports/changes`: all changes in a scope between two times."""
 
     permission = ("audit", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """Return the changes that were done, grouped by object; `from` is required."""
+        """Return the changes, grouped by object; `from` is required."""
         require(actor(request), "audit", "get", "reports")
         return Response(changes(request.query_params))
 
 
 class AccessReport(View):
-    """`/flotilla/audit/reports/access`: who could do something at a time."""
+    """`/flotilla/audit/reports/access`: who could do something at a past time."""
 
     permission = ("audit", "get")
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """Return who could do `action` to `object` of `resource` at `at`, by the policies and groups of then."""
+        """Return who could do `action` to `object` of `resource` at the time `at`.
+
+        It applies the policies and groups of that time.
+        """
         require(actor(request), "audit", "get", "reports")
         at = moment(request.query_params.get("at", ""), "at")
         if at is None:

@@ -1,4 +1,4 @@
-"""REST of single sign-on (ours): identity providers, and the session that the command line gets."""
+"""REST of single sign-on (ours): identity providers, and sessions of the command line."""
 
 from typing import Any
 
@@ -35,13 +35,16 @@ class Providers(View):
 
 
 class OneProvider(View):
-    """`/flotilla/sso/providers/{id}`: write and remove."""
+    """`/flotilla/sso/providers/{id}`: write and remove a provider."""
 
     permission = ("settings", "update")
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request, slug: str) -> Response:
-        """Create or replace a provider: `{name, type, config, enabled}`; a secret left out stays."""
+        """Create or replace a provider: `{name, type, config, enabled}`.
+
+        A secret that is left out stays as it is.
+        """
         caller = actor(request)
         require(caller, "settings", "update", "sso")
         body = body_map(request)
@@ -58,13 +61,13 @@ class OneProvider(View):
 
 
 class TestProvider(View):
-    """`/flotilla/sso/providers/{id}/test`: ask a provider."""
+    """`/flotilla/sso/providers/{id}/test`: test a provider."""
 
     permission = ("settings", "update")
 
     @extend_schema(request=None, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, slug: str) -> Response:
-        """Return a sentence when the provider answers as it must."""
+        """Return a sentence when the provider responds correctly."""
         require(actor(request), "settings", "update", "sso")
         try:
             return Response({"message": provider_setup.check_provider(slug)})
@@ -73,7 +76,7 @@ class TestProvider(View):
 
 
 class Exchange(View):
-    """`/flotilla/session/exchange`: an access token that this hub gave a command line becomes a session."""
+    """`/flotilla/session/exchange`: exchange an access token of the command line for a session."""
 
     permission = ("session", "public")
     permission_classes = [AllowAny]
@@ -81,7 +84,7 @@ class Exchange(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Return a session token for `{access_token}`, which is good once."""
+        """Return a session token for `{access_token}`, which can be used once."""
         note_origin(request._request)
         text = body_map(request).get("access_token")
         if not isinstance(text, str) or not text:
@@ -91,11 +94,11 @@ class Exchange(View):
             raise Unauthenticated("the access token is not valid: sign in again")
         account = found.user
         is_first = Token.objects.filter(pk=found.pk).delete()[0]
-        # What came with it, and has no use here, goes with it.
+        # Other tokens that came with it are not needed, and are deleted as well.
         Token.objects.filter(
             client_id=CLI_CLIENT, user=account, type=Token.Type.REFRESH_TOKEN
         ).delete()
-        # A new password ends what was approved under the old one, as it ends sessions.
+        # A new password invalidates earlier approvals, as it ends sessions.
         is_old = found.created_at < account.password_changed_at
         if not is_first or is_old or not account.may_sign_in:
             raise Unauthenticated("the access token is not valid: sign in again")

@@ -47,7 +47,8 @@ class SessionView(View):
         note_origin(request._request)
         if body.get("token"):
             raise Unauthenticated(
-                "token-based session creation no longer supported. please upgrade argocd cli to v0.7+"
+                "token-based session creation no longer supported. "
+                "please upgrade argocd cli to v0.7+"
             )
         if not isinstance(name, str) or not isinstance(password, str) or not name or not password:
             raise Unauthenticated("no credentials supplied")
@@ -66,7 +67,7 @@ class SessionView(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request) -> Response:
-        """End the session: the token is revoked and the cookie emptied."""
+        """End the session: revoke the token and clear the cookie."""
         if isinstance(request.user, Caller):
             revoke(request.user)
         answer = Response({})
@@ -75,14 +76,14 @@ class SessionView(View):
 
 
 class UserInfo(View):
-    """`/session/userinfo`: who is signed in."""
+    """`/session/userinfo`: the current account."""
 
     permission = ("session", "public")
     permission_classes = [AllowAny]
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
-        """Return the account, or that nobody is signed in."""
+        """Return the current account, or that nobody is signed in."""
         caller = request.user
         if not isinstance(caller, Caller) or caller.is_anonymous:
             return Response({"loggedIn": False})
@@ -98,7 +99,7 @@ class UserInfo(View):
 
 
 class Version(View):
-    """`/api/version`: the version; more only for people who are signed in."""
+    """`/api/version`: the version; details only for signed-in accounts."""
 
     permission = ("version", "public")
     permission_classes = [AllowAny]
@@ -120,7 +121,7 @@ class Version(View):
 
 
 class Settings(View):
-    """`/settings`: what clients need to know; the public part without signing in."""
+    """`/settings`: settings for clients; the public part needs no sign-in."""
 
     permission = ("settings", "public")
     permission_classes = [AllowAny]
@@ -184,7 +185,7 @@ def _has_logins() -> bool:
 
 
 def _single_sign_on(request: HttpRequest) -> dict[str, Any]:
-    """Return what a client needs to sign in by this hub's own provider, and the names of the buttons."""
+    """Return what a client needs to sign in through this hub, and the names of the buttons."""
     client = cli_client()
     issuer = (settings.EXTERNAL_URL or request.build_absolute_uri("/")).rstrip("/")
     return {
@@ -205,7 +206,7 @@ def _single_sign_on(request: HttpRequest) -> dict[str, Any]:
 
 
 def start(request: HttpRequest) -> HttpResponse:
-    """Say that the hub runs and how to go on; who is signed in goes to the applications."""
+    """Show a start page; redirect signed-in accounts to the applications."""
     if token_of(request):
         return HttpResponseRedirect("/applications")
     address = request.build_absolute_uri("/").rstrip("/")
@@ -213,12 +214,12 @@ def start(request: HttpRequest) -> HttpResponse:
 
 
 def healthz(_request: HttpRequest) -> HttpResponse:
-    """Say that the process lives."""
+    """Report that the process is alive."""
     return HttpResponse("ok", content_type="text/plain")
 
 
 def readyz(_request: HttpRequest) -> HttpResponse:
-    """Say whether requests can be served: the database answers and its schema is the code's."""
+    """Report whether requests can be served: the database responds and has the code's schema."""
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
@@ -231,7 +232,7 @@ def readyz(_request: HttpRequest) -> HttpResponse:
                 status=503,
                 content_type="text/plain",
             )
-    except Error:  # of the database, or of the way to it
+    except Error:  # from the database, or from the connection to it
         return HttpResponse("the database does not answer", status=503, content_type="text/plain")
     return HttpResponse("ok", content_type="text/plain")
 
@@ -239,13 +240,14 @@ def readyz(_request: HttpRequest) -> HttpResponse:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Return Prometheus metrics of this process and the counts of applications.
 
-    They name projects and clusters: with HUB_METRICS_TOKEN set, only who sends it as a bearer token
-    gets them, and without one only this machine. An account that may get the setting `metrics` gets
-    them in any case.
+    They name projects and clusters. With HUB_METRICS_TOKEN set, they need it as a bearer token;
+    without one, they are served to this machine only. An account that may get the setting `metrics`
+    can always read them.
     """
     if not _may_scrape(request):
         return HttpResponse(
-            "the bearer token of HUB_METRICS_TOKEN is needed, or one of an account that may settings, get, metrics",
+            "send the bearer token of HUB_METRICS_TOKEN, "
+            "or one of an account that may settings, get, metrics",
             status=401,
             content_type="text/plain",
         )
@@ -258,7 +260,7 @@ def _may_scrape(request: HttpRequest) -> bool:
         return True
     if settings.METRICS_TOKEN:
         return compare_digest(token.encode(), settings.METRICS_TOKEN.encode())
-    # What a proxy on this machine hands on comes from this machine, and is anybody's.
+    # A proxy on this machine passes on requests from anywhere.
     if settings.PROXY_HOPS or any(request.headers.get(name) for name in _HANDED_ON):
         return False
     try:
@@ -286,7 +288,7 @@ _HANDED_ON = (
 
 
 def not_found(_request: HttpRequest, path: str = "") -> JsonResponse:
-    """Say that no such path is served."""
+    """Report that no such path is served."""
     body = {
         "error": f"/api/{path} is not served",
         "message": f"/api/{path} is not served",
@@ -297,5 +299,5 @@ def not_found(_request: HttpRequest, path: str = "") -> JsonResponse:
 
 
 def not_served(_request: HttpRequest) -> HttpResponse:
-    """Say that nothing is here: a library's page that this hub does not offer."""
+    """Return 404 for a page of a library that this hub does not offer."""
     raise Http404

@@ -1,6 +1,6 @@
-"""A request holds no connection to the database while its answer goes out.
+"""Release a request's database connection before its response is sent.
 
-Answers may be slow: to who reads slowly, and to who guessed wrong. What they hold, everybody else lacks.
+Responses may be slow, to slow readers and after wrong guesses, and connections are scarce.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from django.utils.decorators import sync_and_async_middleware
 def release_database(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Close a connection that is not kept, in the thread of the request, once the answer is made."""
+    """Close a connection that is not kept, in the request's thread, after the response."""
     if asyncio.iscoroutinefunction(get_response):
 
         async def async_middleware(request: HttpRequest) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""Connections of the embedded web server: who begins a request must finish its head in time."""
+"""Connections of the embedded web server: a request's headers must arrive in time."""
 
 import asyncio
 from typing import Any
@@ -14,20 +14,20 @@ _LATE = (
 
 
 class Connection(H11Protocol):  # type: ignore[misc]
-    """uvicorn's connection, which closes when the head of a request does not come.
+    """uvicorn's connection, closed when the headers of a request do not arrive in time.
 
-    uvicorn itself waits for ever for the rest of a head, and for the first byte.
+    uvicorn itself waits for ever for the rest of the headers, and for the first byte.
     """
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Expect the first request."""
+        """Start the clock for the first request."""
         super().connection_made(transport)
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; the beginning of a head has to be followed by its end."""
+        """Handle data; once a request has begun, its headers have to be complete in time."""
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._forget_deadline()
@@ -35,7 +35,7 @@ class Connection(H11Protocol):  # type: ignore[misc]
             self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Expect nothing more."""
+        """Stop the clock."""
         self._forget_deadline()
         super().connection_lost(exc)
 
@@ -49,7 +49,7 @@ class Connection(H11Protocol):  # type: ignore[misc]
 
     def _close_late(self) -> None:
         self._deadline = None
-        # A request that was sent whole, and its answer, are left alone.
+        # Requests that are complete, and their responses, have no time limit here.
         if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
             return
         self.transport.write(_LATE)

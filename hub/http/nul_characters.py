@@ -1,4 +1,4 @@
-"""Refuse NUL characters in requests: PostgreSQL refuses every query that holds one."""
+"""Refuse NUL characters in requests: PostgreSQL rejects every query that contains one."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,9 +19,9 @@ _INVALID_ARGUMENT = 3
 def refuse_nul_characters(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Answer 400 where the path, a parameter or a field of a form holds a NUL character.
+    """Respond with 400 when the path, a parameter or a form field contains a NUL character.
 
-    Bodies in JSON are refused where they are read, see `hub.engine.strict_json`.
+    JSON bodies are checked where they are parsed, see `hub.engine.strict_json`.
     """
     if asyncio.iscoroutinefunction(get_response):
 
@@ -38,7 +38,7 @@ def refuse_nul_characters(
 
 
 def _refusal(request: HttpRequest) -> HttpResponse | None:
-    """Return the refusal of a REST request, None for what holds no NUL.
+    """Return the refusal of a REST request, None without a NUL.
 
     Raises: BadRequest for a page.
     """

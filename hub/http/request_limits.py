@@ -1,8 +1,8 @@
-"""What the hub takes in of a request before Django sees it: how long, how fast, and of how many at once.
+"""Limits on requests before Django sees them: size, speed, and number at once.
 
-Django's handler reads a whole body, onto disk where it is long, before anybody asks whose it is. This
-stands before it: a body is refused by its declared length at once, counted while it arrives otherwise,
-and longer than 64 KiB only for who is signed in.
+Django's handler reads a whole body, to disk when it is long, before it knows the sender. This runs
+before it: a body is refused by its declared length at once, or counted while it arrives, and only
+signed-in senders may send more than 64 KiB.
 """
 
 import asyncio
@@ -40,23 +40,23 @@ MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
 MAX_COOKIES = 64
 MAX_URL_BYTES = 16 * 1024
-# A body has this long, and longer the more of it has arrived.
+# The time for a body, which grows with the bytes that have arrived.
 BODY_SECONDS = 20.0
 LEAST_BYTES_A_SECOND = 16 * 1024
 LEAST_EVENT_BYTES_A_SECOND = 1024 * 1024
-# What is still on its way when a request is refused: a client that sends reads no answer before.
+# The unread rest of a refused request is drained: a client that still sends reads no response.
 DRAIN_BYTES, DRAIN_SECONDS = 4 * 2**20, 1.0
 
-# Requests of nobody: each takes a thread and a connection to the database until its answer begins.
+# Anonymous requests: each takes a thread and a database connection until its response begins.
 _STRANGERS = Gate(16, waiting=500)
-# Sign-ins and other writes of nobody: hashing a password takes 100 MB.
+# Sign-ins and other anonymous writes: hashing a password takes 100 MB.
 _SIGN_INS = Gate(6, waiting=500)
 _WEBHOOKS = Gate(4, waiting=100)
 _LARGE = Gate(8, waiting=40)
-# What one address, or one token, may have open; the rest of a flood is refused at once.
+# Open requests per address or token; the rest of a flood is refused at once.
 _SHARES = Shares()
 MAX_OF_ADDRESS = 250
-# Sign-ins of one address that go on at once; further ones wait a moment, as many share an address.
+# Concurrent sign-ins per address; others wait a moment, as many people may share an address.
 MAX_SIGN_INS_OF_ADDRESS = 20
 _OF_ADDRESS = Queues(MAX_SIGN_INS_OF_ADDRESS, waiting=200, seconds=5.0)
 MAX_WEBHOOKS_OF_ADDRESS = 50
@@ -65,7 +65,7 @@ MAX_SOCKETS_OF_ADDRESS = 1000
 
 
 class Refused(Exception):
-    """A request that goes no further."""
+    """The request is refused."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Request:
-    """What is known of a request before its body."""
+    """A request before its body is read."""
 
     path: str
     method: str
@@ -82,7 +82,7 @@ class Request:
     address: str
     token: str
     subject: str
-    """Whom the token was given to, empty for nobody; whether it still holds is asked when it matters."""
+    """The token's subject, empty if anonymous; whether it is still valid is checked when needed."""
     length: int | None
     """As declared; None when the body comes in chunks of unknown number."""
 
@@ -96,15 +96,18 @@ WebhookLimit = Callable[[dict[str, str]], int]
 
 
 class Intake:
-    """An ASGI application that has another one behind it."""
+    """An ASGI application that wraps another one."""
 
     def __init__(self, app: Any, webhook_bytes: WebhookLimit) -> None:
-        """Take `webhook_bytes`: the most bytes of an event, decided by its headers; it raises Refused."""
+        """Take `webhook_bytes`, which returns the largest body of an event by its headers.
+
+        It raises Refused.
+        """
         self.app: App = app
         self.webhook_bytes = webhook_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer what needs no Django, refuse what is too much, and hand on the rest."""
+        """Answer what needs no Django, refuse what exceeds a limit, and pass on the rest."""
         if scope["path"] == "/healthz" and scope["method"] in ("GET", "HEAD"):
             await _answer(send, 200, b"ok", b"text/plain")
             return
@@ -119,7 +122,7 @@ class Intake:
             await self._serve(scope, receive, watched)
         except (Refused, Busy) as error:
             if started:
-                # Too late to say so: an answer that breaks off is all that is left.
+                # The response has begun: all that is left is to break it off.
                 raise
             await _refuse(scope["path"], receive, send, _as_refusal(error))
 
@@ -148,14 +151,14 @@ def _share(request: Request) -> contextlib.AbstractContextManager[None]:
     if request.path == WEBHOOK:
         return _SHARES.one(f"webhook {request.address}", MAX_WEBHOOKS_OF_ADDRESS)
     if request.subject:
-        # Of a token, not of its account: who holds one that was revoked must not take its owner's share.
+        # Per token, not per account: a revoked token must not use up its owner's share.
         return _SHARES.one(request.token, settings.MAX_OPEN_REQUESTS)
     return _SHARES.one(f"address {request.address}", MAX_OF_ADDRESS)
 
 
 @contextlib.asynccontextmanager
 async def _turn(request: Request) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Wait until it is a request's turn; give what ends the turn early, once its answer begins."""
+    """Wait for a request's turn; return a function that ends it early, when its response begins."""
     gate = _gate_of(request)
     async with contextlib.AsyncExitStack() as stack:
         if gate is _SIGN_INS:
@@ -174,7 +177,7 @@ def _gate_of(request: Request) -> Gate | None:
 
 
 class _Answer:
-    """Sends an answer: a guess waits for it, and streams hold no place while they last."""
+    """Sends a response: delayed after a wrong guess; a stream holds no place while it lasts."""
 
     def __init__(self, scope: Scope, send: Send, end_turn: Callable[[], Awaitable[None]]) -> None:
         self._scope, self._send, self._end_turn = scope, send, end_turn
@@ -188,9 +191,10 @@ class _Answer:
 
 
 class Body:
-    """A body as it arrives.
+    """The body of a request as it arrives.
 
-    What anybody may send is read before the request has its turn, so that who sends slowly holds no place.
+    The size that anybody may send is read before the request has its turn, so that slow senders
+    hold no place.
     """
 
     def __init__(
@@ -209,9 +213,9 @@ class Body:
         self.refusal: Refused | Busy | None = None
 
     async def begin(self) -> None:
-        """Receive the beginning, as much as anybody may send.
+        """Receive the beginning, up to the size that anybody may send.
 
-        Raises: Refused; Busy when as many long bodies are on their way as may be.
+        Raises: Refused; Busy when too many long bodies arrive at once.
         """
         await self._check(self._request.length or 0)
         early = BEFORE_SIGN_IN if self._is_event else self.most
@@ -242,7 +246,7 @@ class Body:
         return message
 
     async def _check(self, size: int) -> None:
-        """Find what this request may send once it declares or has sent more than anybody may."""
+        """Find the sender's limit once the request exceeds the one for everybody."""
         if size > self.most and not self._is_decided and self._request.subject:
             self._is_decided = True
             self._is_signed_in = await database_sync_to_async(_is_signed_in)(self._request.token)
@@ -278,9 +282,9 @@ def _is_signed_in(token: str) -> bool:
 
 
 def read_head(scope: Scope) -> Request:
-    """Return what the head of a request says.
+    """Return the parsed headers of a request.
 
-    Raises: Refused when it is too long, compressed, or its length is none.
+    Raises: Refused when they are too long, the body is compressed, or its length is invalid.
     """
     raw: list[tuple[bytes, bytes]] = scope.get("headers", [])
     if len(raw) > MAX_HEADERS or sum(len(k) + len(v) for k, v in raw) > MAX_HEADER_BYTES:
@@ -361,13 +365,16 @@ async def _drain(receive: Receive) -> None:
 
 
 class SameOrigin:
-    """Opens WebSockets only for pages of this hub: a browser sends its cookie with those of others too."""
+    """Opens WebSockets only for pages of this hub.
+
+    A browser sends its cookie with those of other sites too.
+    """
 
     def __init__(self, app: App) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse the handshake of a page of another place, and of what names none."""
+        """Refuse the handshake of a page of another origin, or without an origin."""
         try:
             head = read_head(scope)
             if not is_own_origin(head.headers.get("origin", ""), head.headers.get("host", "")):
@@ -380,9 +387,10 @@ class SameOrigin:
 
 
 def is_own_origin(origin: str, host: str) -> bool:
-    """Return whether the page that opens a socket is one of this hub, by the name and port that it was opened at.
+    """Return whether a WebSocket is opened by a page of this hub, by host and port.
 
-    The host is checked too: a foreign name that leads to this address has the same origin as itself.
+    The host is checked too: with a foreign name that resolves to this address, origin and host
+    agree.
     """
     if not validate_host(split_domain_port(host)[0], settings.ALLOWED_HOSTS):
         return False

@@ -1,4 +1,4 @@
-"""Headers that every answer carries, and its compression."""
+"""Headers of every response, and compression."""
 
 import asyncio
 import gzip
@@ -12,7 +12,8 @@ from django.utils.cache import patch_vary_headers
 from django.utils.decorators import sync_and_async_middleware
 
 _POLICY = (
-    "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'; form-action 'self'; "
+    "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'; "
+    "form-action 'self'; "
     "img-src 'self' data:"
 )
 PROTECTION = [
@@ -34,7 +35,7 @@ def security_headers(
     def add(request: HttpRequest, response: HttpResponse) -> HttpResponse:
         policy = _POLICY
         if request.path.startswith("/identity/o/authorize"):
-            # The form's answer goes on to the command line that waits on this machine (RFC 8252).
+            # The form redirects to the command line that listens on this machine (RFC 8252).
             policy = policy.replace(
                 "form-action 'self'", "form-action 'self' http://127.0.0.1:* http://localhost:*"
             )
@@ -66,7 +67,7 @@ _TEXTS = ("application/json", "text/", "image/svg", "application/javascript", "a
 def compress(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Compress answers for who takes that; streams go out as they come."""
+    """Compress responses for clients that accept it; streams stay uncompressed."""
     if asyncio.iscoroutinefunction(get_response):
 
         async def async_middleware(request: HttpRequest) -> HttpResponse:
@@ -105,7 +106,8 @@ def _may_shrink(request: HttpRequest, response: HttpResponse) -> bool:
 
 def _shrink(response: HttpResponse) -> None:
     buffer = io.BytesIO()
-    # A name of random length hides how well a secret of the page matches what somebody else put into it.
+    # A name of random length hides how well attacker-chosen text in the page compresses with a
+    # secret (BREACH).
     name = "a" * secrets.randbelow(100)
     with gzip.GzipFile(filename=name, mode="wb", compresslevel=1, fileobj=buffer, mtime=0) as file:
         file.write(response.content)

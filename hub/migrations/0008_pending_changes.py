@@ -31,14 +31,19 @@ class Migration(migrations.Migration):
                     "plan",
                     hub.base.crypto.SealedJSONField(
                         default=dict,
-                        help_text="What is changed and what it was before; sealed, as it may hold a secret.",
+                        help_text=(
+                            "What is changed and what it was before; sealed, "
+                            "as it may hold a secret."
+                        ),
                     ),
                 ),
                 (
                     "due_at",
                     models.DateTimeField(
                         db_index=True,
-                        help_text="When the live object is read, unless the outcome is known by then.",
+                        help_text=(
+                            "When the live object is read, unless the outcome is known by then."
+                        ),
                     ),
                 ),
                 ("attempts", models.PositiveIntegerField(default=0)),

@@ -1,4 +1,4 @@
-"""Pages of sign-in and of the own account, through the same checks as REST."""
+"""Pages of sign-in and of your own account, through the same checks as REST."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ def logout(request: HttpRequest) -> HttpResponse:
 
 @signed_in
 def account(request: HttpRequest, caller: Caller, message: str = "") -> HttpResponse:
-    """Show the own rights, sessions, password and tokens."""
+    """Show your own rights, sessions, password and tokens."""
     version, own = current_version(), caller.account
     if own is None:
         raise Http404
@@ -96,7 +96,7 @@ def account(request: HttpRequest, caller: Caller, message: str = "") -> HttpResp
 @require_POST
 @signed_in
 def end_session(request: HttpRequest, caller: Caller, session_id: str) -> HttpResponse:
-    """End one of the own sessions."""
+    """End one of your own sessions."""
     del request
     end_sessions(LoginSession.objects.filter(pk=session_id, account=caller.account), caller.name)
     return HttpResponseRedirect("/account")
@@ -105,7 +105,7 @@ def end_session(request: HttpRequest, caller: Caller, session_id: str) -> HttpRe
 @require_POST
 @signed_in
 def revoke_token(request: HttpRequest, caller: Caller, number: int) -> HttpResponse:
-    """Revoke one of the own tokens."""
+    """Revoke one of your own tokens."""
     del request
     if caller.account is not None:
         revoke_tokens(caller.account.tokens.filter(pk=number), caller.name)
@@ -115,7 +115,7 @@ def revoke_token(request: HttpRequest, caller: Caller, number: int) -> HttpRespo
 @require_POST
 @signed_in
 def password(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Change the own password; everybody signs in anew."""
+    """Change your own password; all sessions have to sign in again."""
     own = caller.account
     if own is None or not own.is_local:
         raise Http404

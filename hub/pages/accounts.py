@@ -21,7 +21,7 @@ from hub.web.page import Shown, posted, signed_in, stored_notices
 @require_GET
 @signed_in
 def accounts(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show the accounts that the caller may see, with who is signed in from where."""
+    """Show the accounts that the caller may see, with their sessions."""
     if not reach(caller, "accounts", "update").allow:
         raise Http404
     words = request.GET.get("q", "").strip()[:200]
@@ -80,7 +80,7 @@ def _sees(caller: Caller, token: ApiToken) -> bool:
 @require_GET
 @signed_in
 def account_dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Ask for a new local account, or what changes of one."""
+    """Show the dialog to create or edit a local account."""
     name = request.GET.get("name", "")
     if not name:
         if not reach(caller, "accounts", "create").allow:
@@ -100,7 +100,7 @@ def account_dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
 @require_GET
 @signed_in
 def roles(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show global roles, policy documents and grants, and answer who can."""
+    """Show global roles, policy documents and grants, and answer who may do something."""
     require(caller, "roles", "get", "*")
     version, policy = current_version(), enforcer().policy
     members: dict[str, list[str]] = {}
@@ -157,7 +157,7 @@ def _asked(request: HttpRequest) -> dict[str, Any]:
 @require_GET
 @signed_in
 def role_dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Ask for a global role: its rules and who has it."""
+    """Show the dialog of a global role: its rules and members."""
     require(caller, "roles", "update", "*")
     name = request.GET.get("name", "")
     row = Role.objects.filter(name=name).first()
@@ -209,7 +209,7 @@ def change_role(request: HttpRequest, caller: Caller) -> str:
 @require_GET
 @signed_in
 def grant_dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Ask for a right for a time."""
+    """Show the dialog of a temporary right."""
     require(caller, "roles", "update", "grants")
     return render(request, "settings/grant.html", {"resources": RESOURCES})
 
@@ -217,14 +217,14 @@ def grant_dialog(request: HttpRequest, caller: Caller) -> HttpResponse:
 @require_GET
 @signed_in
 def banner(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Return the notices as they are above every page."""
+    """Return the notices at the top of every page."""
     return render(request, "parts/notices.html", {"caller": Shown(caller)})
 
 
 @require_GET
 @signed_in
 def notices(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show what everybody is told above every page."""
+    """Show the page of notices."""
     require(caller, "settings", "get", "notices")
     return render(
         request,

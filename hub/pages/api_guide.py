@@ -1,4 +1,4 @@
-"""`/api`: the REST surface for people: every operation as our own OpenAPI describes it, with examples that are tested."""
+"""`/api`: the REST surface for people, from our OpenAPI description, with tested examples."""
 
 import functools
 import json
@@ -23,27 +23,30 @@ _TOKEN = "eyJhbGciOi…"
 _GROUPS: dict[str, tuple[str, str]] = {
     "Applications": (
         r"/api/v1/(applications|stream/applications|flotilla/applications)(/|$)",
-        "What runs where, from which source.",
+        "Deployed sources: their status, resources and operations.",
     ),
     "Application sets": (
-        r"/api/v1/(applicationsets|stream/applicationsets|flotilla/(applicationsets|secrets|configmaps))(/|$)",
+        (
+            r"/api/v1/(applicationsets|stream/applicationsets"
+            r"|flotilla/(applicationsets|secrets|configmaps))(/|$)"
+        ),
         "Many applications from one template.",
     ),
     "Projects": (
         r"/api/v1/projects(/|$)",
-        "What may be deployed from where to where, and by whom.",
+        "Which sources may be deployed to which destinations, and by whom.",
     ),
     "Clusters": (
         r"/api/v1/clusters(/|$)",
-        "Where things run. Name one by its server, percent-encoded, or with id.type=name.",
+        "Destinations. A path names one by its percent-encoded server, or with id.type=name.",
     ),
     "Repositories": (
         r"/api/v1/(repositories|repocreds|write-)",
-        "Sources and the credentials to read them; credentials never come out.",
+        "Sources and the credentials to read them; credentials are never returned.",
     ),
     "Certificates and keys": (
         r"/api/v1/(certificates|gpgkeys|flotilla/known-hosts)(/|$)",
-        "Which hosts and signatures are trusted.",
+        "Trusted hosts and signing keys.",
     ),
     "Session": (r"/api/v1/(session|flotilla/session)(/|$)", "Sign in and out."),
     "Accounts": (
@@ -54,8 +57,8 @@ _GROUPS: dict[str, tuple[str, str]] = {
         r"/api/v1/flotilla/(roles|roles-csv|rbac|grants|explain|who-can)(/|$)",
         "Who may do what, and why.",
     ),
-    "Audit": (r"/api/v1/flotilla/audit", "What happened, and the proof of it."),
-    "Watch": (r"/api/v1/flotilla/watch", "One stream of everything."),
+    "Audit": (r"/api/v1/flotilla/audit", "The audit trail and its verification."),
+    "Watch": (r"/api/v1/flotilla/watch", "One stream of all changes."),
     "Settings": (r"/api/(v1/(flotilla/)?settings|version|v1/notifications)", "The hub itself."),
     "Everything else": (r"", ""),
 }
@@ -73,13 +76,13 @@ class Operation:
 
     @property
     def is_ours(self) -> bool:
-        """Whether Argo CD has none like it."""
+        """Whether Argo CD has no such operation."""
         return "/flotilla/" in self.path
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A request and its answer, ready to print."""
+    """A request and its response, as printed."""
 
     title: str
     command: str
@@ -97,7 +100,7 @@ class Group:
 
     @property
     def anchor(self) -> str:
-        """Where the page shows it."""
+        """The anchor of the group on the page."""
         return self.title.lower().replace(" ", "-")
 
 
@@ -155,6 +158,6 @@ def page(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 @require_GET
 def swagger(request: HttpRequest) -> HttpResponse:
-    """Send who looks for Argo CD's page of the API to ours."""
+    """Redirect from the path of Argo CD's API page."""
     del request
     return HttpResponseRedirect("/api")

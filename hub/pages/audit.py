@@ -87,7 +87,7 @@ def trail_page(request: HttpRequest, caller: Caller) -> HttpResponse:
 @require_GET
 @signed_in
 def newer_events(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Say how many events that fit the filters came after those that a page shows."""
+    """Report how many events match the filters and are newer than the page."""
     require(caller, "audit", "get", "events")
     after = parse_digits(request.GET.get("after", ""))
     if after is None:
@@ -113,7 +113,7 @@ def newer_events(request: HttpRequest, caller: Caller) -> HttpResponse:
 
 @signed_in
 def event_page(request: HttpRequest, caller: Caller, uid: str) -> HttpResponse:
-    """Show one event whole."""
+    """Show one event in full."""
     require(caller, "audit", "get", "events")
     found = AuditEvent.objects.filter(uid=uid).first()
     if found is None:
@@ -150,7 +150,7 @@ def event_page(request: HttpRequest, caller: Caller, uid: str) -> HttpResponse:
 
 @signed_in
 def verification_page(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show what the last check of the chain found, and what signs it."""
+    """Show the last result of the chain's verification, and the keys that sign it."""
     require(caller, "audit", "get", "verification")
     checkpoints = list(AuditCheckpoint.objects.order_by("-sequence")[:50])
     return render(
@@ -172,7 +172,7 @@ def verification_page(request: HttpRequest, caller: Caller) -> HttpResponse:
 @require_POST
 @signed_in
 def verify_trail(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Check the chain now."""
+    """Verify the chain now."""
     del request
     require(caller, "audit", "get", "verification")
     chain.seal()
@@ -183,7 +183,7 @@ def verify_trail(request: HttpRequest, caller: Caller) -> HttpResponse:
 @require_POST
 @signed_in
 def save_view(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Keep the present filters."""
+    """Save the current filters."""
     require(caller, "audit", "get", "events")
     query, name = request.POST.get("query", "")[:2000], request.POST.get("name", "")[:100].strip()
     if name and caller.account is not None:

@@ -24,7 +24,7 @@ from hub.web.page import Shown, signed_in
 @require_http_methods(["GET", "POST"])
 @signed_in
 def sso_settings(request: HttpRequest, caller: Caller) -> HttpResponse:
-    """Show and change the identity providers."""
+    """Show and edit the identity providers."""
     require(caller, "settings", "get", "sso")
     form, error, done = _form(request.GET.get("edit", "")), "", ""
     if request.method == "POST":

@@ -1,4 +1,4 @@
-"""What REST framework is configured with: who calls, JSON in and out, errors as grpc-gateway shapes them."""
+"""The configuration of REST framework: authentication, JSON, errors in grpc-gateway's shape."""
 
 import logging
 import threading
@@ -46,7 +46,7 @@ from hub.models import setting
 log = logging.getLogger(__name__)
 
 MOST_MESSAGE = 10_000
-# Large bodies are read two at a time: each takes some 25 times its size, and the interpreter.
+# Large bodies are parsed two at a time: each takes some 25 times its size, and the interpreter.
 _SMALL = 256 * 1024
 _READING = threading.BoundedSemaphore(2)
 
@@ -70,7 +70,7 @@ _CODES: dict[type[Exception], tuple[int, int]] = {
     Http404: (5, 404),
     Unimplemented: (12, 501),
 }
-# What a database says of itself is for the log.
+# The database's own message goes to the log only.
 _AWAY = "the database is busy or does not answer: try again"
 _OF_DATABASE = {
     OperationalError: _AWAY,
@@ -84,7 +84,7 @@ class TokenAuthentication(BaseAuthentication):
     """Accepts the hub's own tokens."""
 
     def authenticate(self, request: Request) -> tuple[Caller, Caller] | None:
-        """Return who calls; without a token nobody, or everybody's rights where that is switched on."""
+        """Return the caller: without a token anonymous, if enabled with the default role."""
         note_origin(request._request)
         token = token_of(request)
         if not token:
@@ -99,10 +99,10 @@ class TokenAuthentication(BaseAuthentication):
 
 
 class SignedIn(BasePermission):
-    """Lets nobody in without a session."""
+    """Requires a session."""
 
     def has_permission(self, request: Request, _view: Any) -> bool:
-        """Return whether somebody is signed in."""
+        """Return whether the caller is signed in."""
         if request.user is None:
             raise Unauthenticated("no session information")
         return True
@@ -131,10 +131,10 @@ class JSONParser(BaseParser):
 
 
 def read_body(stream: Any, context: Mapping[str, Any] | None) -> bytes:
-    """Return the bytes of a request, as many as who sends it may send there.
+    """Return the bytes of a request's body, up to the sender's limit.
 
-    `hub.http.request_limits` refuses longer ones before they are received; this holds where
-    nothing stands before the hub, and counts what could not be known there.
+    `hub.http.request_limits` refuses longer ones before they are received; this check holds where
+    that is not in front, and covers lengths that are unknown there.
     Raises: RequestDataTooBig.
     """
     request = (context or {}).get("request")
@@ -147,7 +147,7 @@ def read_body(stream: Any, context: Mapping[str, Any] | None) -> bytes:
 
 
 class JSONRenderer(BaseRenderer):
-    """Writes JSON; bytes pass as they are."""
+    """Writes JSON; bytes stay as they are."""
 
     media_type = "application/json"
     format = "json"
@@ -156,7 +156,7 @@ class JSONRenderer(BaseRenderer):
     def render(
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
     ) -> bytes:
-        """Return the bytes of an answer."""
+        """Return the bytes of a response."""
         del accepted_media_type, renderer_context
         if isinstance(data, bytes):
             return data
@@ -164,7 +164,7 @@ class JSONRenderer(BaseRenderer):
 
 
 class AlwaysJSON(BaseContentNegotiation):
-    """Answers JSON whatever a client accepts: streams look at the header themselves."""
+    """Responds with JSON whatever a client accepts: streams read the header themselves."""
 
     def select_parser(self, _request: Request, parsers: Any) -> Any:
         """Return the JSON parser."""
@@ -184,7 +184,7 @@ def code_of(error: Exception) -> tuple[int, int] | None:
 
 
 def _message(error: Exception) -> str:
-    # What somebody sent is quoted in many of them: an answer is not as long as a body.
+    # Many messages quote the request: a response must not be as long as a body.
     return redact_text(str(error)[:MOST_MESSAGE] or type(error).__name__)
 
 
@@ -192,9 +192,9 @@ _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "update", "D
 
 
 def _note_refusal(error: Exception, context: Any) -> None:
-    """Have the trail keep what a rule refused."""
+    """Record the refusal in the audit trail."""
     request, view = context.get("request"), context.get("view")
-    # Who is not known yet is refused nothing by a rule.
+    # No rule has refused a caller that is not known yet.
     caller = getattr(request, "_user", None)
     if not isinstance(caller, Caller):
         return
@@ -206,7 +206,7 @@ def _note_refusal(error: Exception, context: Any) -> None:
 
 
 def answer_error(error: Exception, context: Any) -> Response:
-    """Turn an exception into an answer; anything that is not ours is logged and shown as internal."""
+    """Turn an exception into a response; any other than ours is logged and shown as internal."""
     codes = code_of(error)
     _note_refusal(error, context)
     if isinstance(error, Error):

@@ -1,8 +1,8 @@
-"""Requests that are sent twice and done once: the header `Idempotency-Key`, beyond Argo CD.
+"""Repeated requests that take effect once: the header `Idempotency-Key`, beyond Argo CD.
 
-The first answer is kept for a day under the caller and the key. A repetition gets it while everything that
-the first request was allowed is still allowed. The key is claimed with the first change that a request
-makes, after its access decision: who is refused writes nothing.
+The first response is kept for a day under the caller and the key. A repetition returns it while
+everything that the first request was allowed is still allowed. The key is claimed with the first
+change that a request makes, after its access decision: a refused request writes nothing.
 """
 
 import contextvars
@@ -29,7 +29,7 @@ _CHANGES = ("INSERT", "UPDATE", "DELETE")
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """What a request was answered the first time, and what it was allowed to do."""
+    """The response to the first request, and what it was allowed to do."""
 
     status: int
     body: bytes
@@ -37,7 +37,7 @@ class Again:
 
 
 class Claim:
-    """A key that a request takes for itself once it changes something."""
+    """A key that a request claims once it changes something."""
 
     def __init__(self, owner: str, key: str, digest: str) -> None:
         self._owner, self._key, self._digest = owner, key, digest
@@ -46,7 +46,7 @@ class Claim:
     def __call__(
         self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
     ) -> Any:
-        """Claim the key before the first statement that changes something: a wrapper of Django's `execute`."""
+        """Claim the key before the first write, as a wrapper of Django's `execute`."""
         if not self._is_made and _is_change(sql, params):
             self.make()
         return execute(sql, params, many, context)
@@ -54,7 +54,7 @@ class Claim:
     def make(self) -> None:
         """Claim the key, if that was not done yet.
 
-        Raises: Conflict when a request with the same key has done so meanwhile.
+        Raises: Conflict when another request with the same key has claimed it.
         """
         if self._is_made:
             return
@@ -66,11 +66,11 @@ class Claim:
                 KeptAnswer.objects.create(owner=self._owner, key=self._key, digest=self._digest)
         except IntegrityError as error:
             raise Conflict(
-                "another request with this Idempotency-Key is being done: send it again for its answer"
+                "a request with this Idempotency-Key is running: repeat this one for its result"
             ) from error
 
     def finish(self, status: int, body: bytes, allowed: list[Any]) -> None:
-        """Keep the answer; a refused request may be sent again under the same key."""
+        """Store the response; a refused request may be sent again under the same key."""
         rows = KeptAnswer.objects.filter(owner=self._owner, key=self._key, digest=self._digest)
         if status >= 400 or len(body) > MAX_ANSWER_BYTES:
             if self._is_made:
@@ -91,19 +91,19 @@ _claim: contextvars.ContextVar[Claim | None] = contextvars.ContextVar("claim", d
 
 
 def hold(claim: Claim | None) -> None:
-    """Remember the claim of the request that is being served."""
+    """Remember the claim of the current request."""
     _claim.set(claim)
 
 
 def before_change() -> None:
-    """Claim the key of the request that is being served: called before what it changes outside the database."""
+    """Claim the key of the current request, before it changes something outside the database."""
     claim = _claim.get()
     if claim is not None:
         claim.make()
 
 
 def begin(caller: Caller, key: str, method: str, path: str, body: bytes) -> Claim | Again:
-    """Return what a request was answered before, or what claims its key; nothing is written.
+    """Return the response to an earlier request, or a claim of the key; nothing is written.
 
     Raises: Invalid when the key was used for another request; Conflict while the first one runs.
     """
@@ -121,23 +121,24 @@ def begin(caller: Caller, key: str, method: str, path: str, body: bytes) -> Clai
         )
     if found.status is None or "allowed" not in found.answer:
         raise Conflict(
-            f"a request with this Idempotency-Key has run since {found.at:%Y-%m-%dT%H:%M:%SZ} and has no answer yet; "
+            f"a request with this Idempotency-Key has run since "
+            f"{found.at:%Y-%m-%dT%H:%M:%SZ} and has no answer yet; "
             "look whether its change was made, and send another change with a new key"
         )
     return Again(found.status, str(found.answer["body"]).encode(), found.answer["allowed"])
 
 
 def still_allowed(caller: Caller, allowed: Iterable[Any]) -> bool:
-    """Return whether all that a request was allowed is allowed now.
+    """Return whether everything that a request was allowed is still allowed.
 
-    Source: what `hub.access.noted_decisions` noted.
+    Shapes: `allowed` as `hub.access.noted_decisions` recorded it.
     """
     return all(_is_still(caller, *decision) for decision in allowed)
 
 
 def _is_still(caller: Caller, resource: str, action: str, about: Any, more: Any) -> bool:
     if isinstance(about, str):
-        # Where the object is now, if it is anywhere.
+        # The current cluster of the object, if it exists.
         where = (where_of(resource, about) or Where(*more)) if more else None
         return is_allowed(caller, resource, action, about, where)
     allow, deny = noted_decisions.marks(reach(caller, resource, action))
@@ -145,14 +146,14 @@ def _is_still(caller: Caller, resource: str, action: str, about: Any, more: Any)
 
 
 def forget_old() -> None:
-    """Remove answers that are older than a day."""
+    """Remove responses that are older than a day."""
     KeptAnswer.objects.filter(at__lt=timezone.now() - KEPT_FOR).delete()
 
 
 def _is_change(sql: str, params: Any) -> bool:
     if not sql.lstrip().startswith(_CHANGES):
         return False
-    # What was refused is written down, and nothing else of it.
+    # A refusal leaves its audit event, and no other change.
     return not ("hub_auditevent" in sql and "refused" in (params or ()))
 
 

@@ -1,4 +1,4 @@
-"""Lists of the REST surface, beyond Argo CD: their order, pages, and counts of values."""
+"""Lists of the REST surface, beyond Argo CD: order, pages, and counts of values."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,19 +16,19 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """By which column a list is sorted, and whether from the greatest."""
+    """The column and direction of a sorted list."""
 
     word: str
     descending: bool
 
     @property
     def text(self) -> str:
-        """As the parameter `sort` has it."""
+        """As in the parameter `sort`."""
         return f"{'-' if self.descending else ''}{self.word}"
 
 
 def order_of(request: Request, words: Sequence[str]) -> Order:
-    """Return the order that a request asks for: the first of the words when it names none.
+    """Return the order that a request asks for, by default the first of the words.
 
     Raises: Invalid naming the words.
     """
@@ -42,7 +42,7 @@ def order_of(request: Request, words: Sequence[str]) -> Order:
 
 
 def facets_of(request: Request, words: Iterable[str]) -> list[str]:
-    """Return the columns whose values a request wants counted: `facets=health,sync`.
+    """Return the columns whose values a request wants to be counted: `facets=health,sync`.
 
     Raises: Invalid naming the words.
     """
@@ -55,7 +55,7 @@ def facets_of(request: Request, words: Iterable[str]) -> list[str]:
 
 
 def limit_of(request: Request) -> int:
-    """Return how many items a page has at most, 0 for all.
+    """Return the largest number of items on a page, 0 for all.
 
     Raises: Invalid naming the parameter.
     """
@@ -66,15 +66,15 @@ def limit_of(request: Request) -> int:
 
 
 def token_of(order: Order, key: Key) -> str:
-    """Return what `continue` must be for the page after the item of a key."""
+    """Return the value of `continue` for the page after the item of a key."""
     return base64.urlsafe_b64encode(orjson.dumps([order.text, *key])).decode().rstrip("=")
 
 
 def after(request: Request, order: Order, size: int) -> Key | None:
-    """Return the key of the last item of the page before, None for the first page.
+    """Return the key of the previous page's last item, None for the first page.
 
     Shapes: a key is the value of the order and the identity, `size` together.
-    Raises: Invalid when the token is not of this list in this order.
+    Raises: Invalid when the token belongs to another list or order.
     """
     token = request.query_params.get("continue", "")
     if not token:
@@ -110,11 +110,12 @@ def _text(item: Any, path: str) -> str:
 def arranged(
     request: Request, answer: dict[str, Any], columns: Mapping[str, str], identity: Sequence[str]
 ) -> dict[str, Any]:
-    """Return an answer whose `items` are sorted, cut and counted as `sort`, `limit`, `continue` and `facets` say.
+    """Return `items` sorted, paged and counted by `sort`, `limit`, `continue` and `facets`.
 
-    Without these parameters it is as it was.
+    Without these parameters the answer stays as it is.
 
-    Shapes: `columns` are words with dotted paths into an item; `identity` are paths that tell items apart.
+    Shapes: `columns` are words with dotted paths into an item; `identity` are paths that together
+        identify an item.
     Raises: Invalid naming the parameter.
     """
     order, limit = order_of(request, list(columns)), limit_of(request)

@@ -1,4 +1,4 @@
-"""How the REST surface describes itself in OpenAPI."""
+"""The OpenAPI description of the REST surface."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ from hub.rest.query_parameters import parameters
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Tokens come as bearer header; the cookie is for browsers."""
+    """The token as bearer header; the cookie is for browsers."""
 
     target_class = "hub.rest.framework.TokenAuthentication"
     name = "token"
@@ -21,7 +21,7 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
 
 
 class Schema(AutoSchema):
-    """Names operations by method and path, so that each has a name of its own."""
+    """Names operations by method and path, so that names are unique."""
 
     def get_operation_id(self) -> str:
         """Return the name."""
@@ -46,7 +46,7 @@ _ERRORS = {
 
 
 def with_errors(result: Any, generator: Any, request: Any, public: Any) -> Any:
-    """Say for every operation what its query may hold, which errors it may answer, and of what shape."""
+    """Add the query parameters, and the errors with their shape, to every operation."""
     del generator, request, public
     schemas = result.setdefault("components", {}).setdefault("schemas", {})
     schemas["Error"] = {

@@ -1,4 +1,4 @@
-"""The ground of the REST surface: views, query parameters, selectors, field masks."""
+"""Base of the REST surface: views, query parameters, selectors, field masks."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ from hub.rest.framework import JSONRenderer, read_body
 
 
 class _AnsweredBefore(Exception):
-    """A request that was done before; carries what it was answered."""
+    """A repeated request; carries the first response."""
 
     def __init__(self, found: idempotency.Again) -> None:
         super().__init__()
@@ -44,14 +44,14 @@ class View(APIView):
     _watched: contextlib.ExitStack
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        """Have a body read that declares no length: REST framework takes one in chunks for none."""
+        """Read chunked bodies as well: REST framework takes a body without a length for none."""
         found = super().initialize_request(request, *args, **kwargs)
         if not request.META.get("CONTENT_LENGTH"):
             found._stream = request  # type: ignore[assignment]
         return found
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Refuse writes whose content type a form could send: the defence against forged requests."""
+        """Refuse writes with a content type that a form could send (CSRF)."""
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             kind = (request.content_type or "").partition(";")[0].strip()
             if kind != "application/json":
@@ -62,7 +62,7 @@ class View(APIView):
         self._begin_once(request)
 
     def _begin_once(self, request: Request) -> None:
-        """Answer a request that was done before, or watch this one for its first change."""
+        """Answer a repeated request, or prepare to claim the key at the first change."""
         key, caller = request.headers.get("Idempotency-Key", ""), request.user
         if (
             not key
@@ -89,17 +89,17 @@ class View(APIView):
         self._watched.enter_context(connection.execute_wrapper(found))
 
     def _require_any(self, request: Request) -> None:
-        """Refuse a write to who has no right at all to the route's resource, before anything is read of it."""
+        """Refuse a write without any right to the route's resource, before the body is read."""
         resource, kind = getattr(self, "permission", ("", "public"))
         verb = _VERBS.get(request.method or "")
         if verb is None or resource == "accounts" or kind in ("public", "signed-in"):
-            # What accounts may do to themselves stands in no rule.
+            # No rule lists what accounts may do to themselves.
             return
         names = [str(v) for v in self.kwargs.values()]
         require_any(actor(request), resource, verb, "/".join(names))
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Give the first answer to a request that is sent again."""
+        """Return the first response to a repeated request."""
         if isinstance(exc, _AnsweredBefore):
             answer = Response(exc.found.body, status=exc.found.status)
             answer["Idempotent-Replayed"] = "true"
@@ -107,7 +107,7 @@ class View(APIView):
         return super().handle_exception(exc)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Keep the answer for who sends the request again."""
+        """Store the response for repetitions of the request."""
         answer = super().finalize_response(request, response, *args, **kwargs)
         claim, self._claim = self._claim, None
         if claim is not None:
@@ -123,7 +123,7 @@ class View(APIView):
     def permission_denied(
         self, request: Request, message: str | None = None, code: str | None = None
     ) -> NoReturn:
-        """Say that nobody is signed in, or that this is not allowed."""
+        """Report that nobody is signed in, or that the caller lacks permission."""
         del code
         if request.user is None:
             raise Unauthenticated("no session information")
@@ -131,7 +131,7 @@ class View(APIView):
 
 
 def _whole_body(request: Request) -> bytes:
-    """Return the bytes of a body, and leave them for the parser.
+    """Return the bytes of a body, and keep them for the parser.
 
     Django's own `body` knows one limit for all routes.
     """
@@ -143,7 +143,7 @@ def _whole_body(request: Request) -> bytes:
 
 
 def _check_origin(request: Request) -> None:
-    """Refuse a write that a page of another site sends, also of a sibling name of the domain."""
+    """Refuse a write from a page of another site, including siblings in the domain."""
     origin = request.headers.get("Origin", "")
     if not origin or (origin == "null" and not request.COOKIES):
         return
@@ -152,7 +152,7 @@ def _check_origin(request: Request) -> None:
 
 
 def actor(request: Request) -> Caller:
-    """Return who makes a request that the ground let in."""
+    """Return the authenticated caller of a request."""
     caller = request.user
     if not isinstance(caller, Caller):
         raise Unauthenticated("no session information")
@@ -162,7 +162,7 @@ def actor(request: Request) -> Caller:
 def named_account(request: Request) -> Account:
     """Return the account of a request.
 
-    Raises: AccessDenied when a project's token or nobody asks.
+    Raises: AccessDenied for an anonymous caller or a project's token.
     """
     account = actor(request).account
     if account is None:
@@ -171,7 +171,7 @@ def named_account(request: Request) -> Account:
 
 
 def body_map(request: Request, what: str = "the body") -> dict[str, Any]:
-    """Return the body when it is an object.
+    """Return the body if it is an object.
 
     Raises: Invalid otherwise.
     """
@@ -182,18 +182,18 @@ def body_map(request: Request, what: str = "the body") -> dict[str, Any]:
 
 
 def asked(request: Request) -> dict[str, Any]:
-    """Return the body as far as an access decision reads it: an empty object when it is none.
+    """Return the body for an access decision: an empty object if it is not an object.
 
-    The decision comes first; `body_map` says afterwards what is wrong with the body.
+    The decision comes first; `body_map` reports an invalid body afterwards.
     """
     return request.data if isinstance(request.data, dict) else {}
 
 
 def namespace_of(request: Request, *names: str, also: Sequence[str] = ()) -> str:
-    """Return the namespace of the object that a request is about; the hub's own where it says none.
+    """Return the namespace of a request's object, by default the hub's own.
 
-    Shapes: `names` are the parameter's, which the body of a write may hold as a field; `also` is what the
-        body says elsewhere.
+    Shapes: `names` are the parameter's, which the body of a write may hold as a field; `also` is
+        the value elsewhere in the body.
     Raises: Invalid when it is given twice and differs.
     """
     given = [v for n in names for v in request.query_params.getlist(n)] + list(also)
@@ -203,7 +203,7 @@ def namespace_of(request: Request, *names: str, also: Sequence[str] = ()) -> str
 
 
 def agreed_namespace(given: Sequence[str], field: str) -> str:
-    """Return the one namespace that a request says, the hub's own where it says none.
+    """Return the only namespace in a request, by default the hub's own.
 
     Raises: Invalid when there are two.
     """
@@ -225,7 +225,7 @@ def placed(body: dict[str, Any], namespace: str) -> dict[str, Any]:
 def qualified_name(text: str, field: str) -> tuple[str, str]:
     """Return (namespace, name) of `name` or `namespace/name`.
 
-    Raises: Invalid for what is neither.
+    Raises: Invalid for anything else.
     """
     namespace, slash, name = text.partition("/")
     if not slash:
@@ -236,7 +236,7 @@ def qualified_name(text: str, field: str) -> tuple[str, str]:
 
 
 def text_at(body: Mapping[str, Any], *path: str) -> str:
-    """Return a text of a body for an access decision, empty when there is none."""
+    """Return a text field of a body for an access decision, empty if there is none."""
     value: Any = body
     for field in path:
         value = value.get(field) if isinstance(value, Mapping) else None
@@ -244,12 +244,12 @@ def text_at(body: Mapping[str, Any], *path: str) -> str:
 
 
 def payload(request: Request) -> Any:
-    """Return the body, whatever JSON value it is."""
+    """Return the body as any JSON value."""
     return request.data
 
 
 def inner_map(body: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """Return a field of a body when it is an object, else an empty one."""
+    """Return a field of a body if it is an object, else an empty object."""
     value = body.get(field)
     return value if isinstance(value, dict) else {}
 
@@ -281,7 +281,7 @@ def number(request: Request, name: str, default: int = 0) -> int:
 
 
 def must_agree(path: str, body: Any, field: str) -> None:
-    """Raise Invalid when an identifier that is given twice differs."""
+    """Raise Invalid when an identifier is given twice and differs."""
     if body not in (None, "", path):
         raise Invalid(f"{field} in the body is {body!r}, but the path says {path!r}")
 
@@ -361,7 +361,8 @@ def _requirement(part: str) -> Callable[[Mapping[str, str]], bool]:
     match = _REQUIREMENT.match(part.strip())
     if not match:
         raise Invalid(
-            f"selector: {part.strip()!r} cannot be read; write key=value, key!=value or key in (a,b)"
+            f"selector: {part.strip()!r} cannot be read; "
+            "write key=value, key!=value or key in (a,b)"
         )
     key, operator, value, word, values = match.groups()
     if word:

@@ -1,4 +1,4 @@
-"""How pages draw states, ages and icons: shape, word, colour, in that order."""
+"""How pages show states, ages and icons: shape, word, colour, in that order."""
 
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,7 +18,7 @@ register = template.Library()
 register.filter("tone", tone)
 
 
-# A long list draws the same few states thousands of times.
+# A long list shows the same few states thousands of times.
 @register.simple_tag
 @lru_cache(512)
 def icon(name: str, css: str = "") -> SafeString:
@@ -67,25 +67,25 @@ def _time(at: datetime, text: str, kind: str) -> SafeString:
 
 @register.filter
 def ago(at: datetime | None) -> SafeString | str:
-    """Return how long ago something was; the page counts on."""
+    """Return how long ago something was; the page keeps it current."""
     return _time(at, f"{span((timezone.now() - at).total_seconds())} ago", "ago") if at else "never"
 
 
 @register.filter
 def since(at: datetime | None) -> SafeString | str:
-    """Return for how long something is so; the page counts on."""
+    """Return how long something has been so; the page keeps it current."""
     return _time(at, span((timezone.now() - at).total_seconds()), "since") if at else ""
 
 
 @register.filter
 def until(at: datetime) -> str:
-    """Return how long it is until a moment."""
+    """Return the time until a moment."""
     return span((at - timezone.now()).total_seconds())
 
 
 @register.filter
 def short(revision: str) -> str:
-    """Return a revision as people say it: seven digits of a commit, a version whole."""
+    """Return a short revision: seven digits of a commit, a version in full."""
     text = str(revision or "")
     is_hash = len(text) in (40, 64) and all(c in "0123456789abcdef" for c in text)
     return text[:7] if is_hash else text.removeprefix("sha256:")[:20]
@@ -93,7 +93,7 @@ def short(revision: str) -> str:
 
 @register.simple_tag(takes_context=True)
 def with_query(context: Any, **changes: Any) -> str:
-    """Return the present address with other parameters; None takes one out, and the page starts anew."""
+    """Return the current URL with other parameters, on the first page; None removes one."""
     query: QueryDict = context["request"].GET.copy()
     query.pop("page", None)
     for name, value in changes.items():
@@ -107,9 +107,9 @@ def with_query(context: Any, **changes: Any) -> str:
 
 @register.simple_tag
 def address(*segments: str, **parameters: str) -> str:
-    """Return an address of REST: a path as it is, quoted segments below it, and a query.
+    """Return a URL of the REST surface: a fixed path, quoted segments below it, and a query.
 
-    An empty segment is left out, so that one call addresses a new object and an existing one.
+    An empty segment is left out, so that one call serves a new object and an existing one.
     """
     path = "/".join([segments[0], *(quote(part, safe="") for part in segments[1:] if part)])
     return f"{path}?{urlencode(parameters)}" if parameters else path
@@ -123,13 +123,13 @@ def thousands(number: int) -> str:
 
 @register.filter
 def as_query(values: dict[str, Any]) -> str:
-    """Return a saved query as an address has it."""
+    """Return a saved query as a query string."""
     return urlencode(values, doseq=True)
 
 
 @register.filter
 def at(values: Any, key: Any) -> Any:
-    """Return what a mapping has for a key."""
+    """Return the value of a mapping for a key."""
     return values.get(key, "") if hasattr(values, "get") else ""
 
 

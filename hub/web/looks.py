@@ -1,4 +1,4 @@
-"""How pages draw states: tone and icon of each word."""
+"""The tone and icon of each state on pages."""
 
 _LOOKS = {
     "Healthy": ("ok", "healthy"),

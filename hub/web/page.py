@@ -1,4 +1,4 @@
-"""The ground of every page: who looks at it, its frame, and what its dialogs answer."""
+"""Base of every page: caller, layout, and responses to dialogs."""
 
 import functools
 from collections.abc import Callable
@@ -45,28 +45,28 @@ Page = Callable[..., HttpResponse]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The caller as the frame of a page shows it."""
+    """The caller, for the layout of a page."""
 
     caller: Caller
 
     @property
     def name(self) -> str:
-        """The name."""
+        """The displayed name."""
         return self.caller.name
 
     @property
     def initials(self) -> str:
-        """Two letters."""
+        """Two initials."""
         return self.caller.name[:2]
 
     @property
     def notices(self) -> list[dict[str, Any]]:
-        """What everybody is told, above every page."""
+        """Notices for everybody, at the top of every page."""
         return shown_notices(timezone.now())
 
     @property
     def may(self) -> dict[str, bool]:
-        """What the navigation offers."""
+        """The entries of the navigation that the caller may open."""
         return {
             "sets": bool(reach(self.caller, "applicationsets", "get").allow),
             "clusters": bool(reach(self.caller, "clusters", "get").allow),
@@ -80,14 +80,14 @@ class Shown:
 
 
 def stored_notices() -> list[dict[str, Any]]:
-    """Return the notices that can be read."""
+    """Return the valid notices."""
     return [
         n for n in setting("notices", []) if isinstance(n, dict) and isinstance(n.get("text"), str)
     ]
 
 
 def shown_notices(now: datetime) -> list[dict[str, Any]]:
-    """Return the notices that are not over, with `ends_at` where they will be."""
+    """Return the current notices, with `ends_at` where they expire."""
     found = []
     for notice in stored_notices():
         until = parse_datetime(str(notice.get("until") or ""))
@@ -98,7 +98,7 @@ def shown_notices(now: datetime) -> list[dict[str, Any]]:
 
 
 def caller_of_page(request: HttpRequest) -> Caller | None:
-    """Return who looks at a page, by the session cookie."""
+    """Return the caller of a page, by the session cookie."""
     note_origin(request)
     token = token_of(request)
     if not token:
@@ -114,7 +114,10 @@ def caller_of_page(request: HttpRequest) -> Caller | None:
 
 
 def signed_in(view: Page) -> Page:
-    """Let only accounts see a page; others are sent to sign in, and refusals look like nothing is there."""
+    """Require an account to see a page; others are redirected to sign in.
+
+    A refusal looks like a page that does not exist.
+    """
 
     @functools.wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -136,7 +139,7 @@ def _note_refusal(error: Exception, caller: Caller, view: Callable[..., Any]) ->
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponse:
-    """Send a page to sign in and back; what only asked for a part of itself goes as a whole."""
+    """Redirect to sign in and back; a request for a part of a page reloads the whole."""
     if "HX-Request" not in request.headers:
         back = own_path(request.get_full_path())
         return HttpResponseRedirect("/login?" + urlencode({"next": back}))
@@ -147,7 +150,10 @@ def _to_sign_in(request: HttpRequest) -> HttpResponse:
 
 
 def posted(view: Callable[..., str | dict[str, str]]) -> Page:
-    """Take what a dialog sends: the view returns where to go on, or what to say; what is wrong is said in the dialog."""
+    """Handle a dialog's form: the view returns where to continue, or a message.
+
+    Errors are shown in the dialog.
+    """
 
     @functools.wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -175,5 +181,5 @@ def posted(view: Callable[..., str | dict[str, str]]) -> Page:
 
 
 def nothing(_request: HttpRequest) -> HttpResponse:
-    """Answer with nothing: what a page closes is replaced by this."""
+    """Return an empty response, which replaces a closed part of a page."""
     return HttpResponse("")

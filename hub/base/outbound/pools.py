@@ -117,10 +117,7 @@ class _Checked:
         try:
             places = addresses(self._dns_host, "the address")
         except (Invalid, RetryLater) as error:
-            raise urllib3.exceptions.NewConnectionError(
-                self,  # type: ignore[arg-type]
-                str(error),
-            ) from error
+            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error  # type: ignore[arg-type]
         failed: OSError | None = None
         for place in places:
             try:
@@ -130,10 +127,7 @@ class _Checked:
             except OSError as error:
                 failed = failed or error
         text = "timed out" if isinstance(failed, TimeoutError) else str(failed)
-        raise urllib3.exceptions.NewConnectionError(
-            self,  # type: ignore[arg-type]
-            text,
-        ) from failed
+        raise urllib3.exceptions.NewConnectionError(self, text) from failed  # type: ignore[arg-type]
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]

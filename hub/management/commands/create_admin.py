@@ -11,12 +11,15 @@ from projects.specs import default_project, home_cluster
 
 
 class Command(BaseCommand):
-    """Create `admin` with a generated password, the project `default` and the destination `in-cluster`, unless they exist."""
+    """Create `admin`, the project `default` and the destination `in-cluster`, unless they exist."""
 
-    help = "Create the account admin; its password is written to initial-admin-password in the data folder."
+    help = (
+        "Create the account admin; its password is written to initial-admin-password "
+        "in the data folder."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Create what is missing."""
+        """Create the missing ones."""
         del args, options
         folder = Path(settings.DATA_DIR)
         folder.mkdir(parents=True, exist_ok=True)

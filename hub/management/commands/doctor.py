@@ -1,4 +1,4 @@
-"""`manage.py doctor`: check a set-up and say what to do."""
+"""`manage.py doctor`: check an installation and name the next steps."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from projects.diagnostics import CHECKS
 
 
 class Command(BaseCommand):
-    """Runs every check, prints one line each, and fails when one does."""
+    """Run every check, print one line each, and fail when one does."""
 
     help = "Check the set-up of this hub and say what to do."
 

@@ -40,7 +40,8 @@ class Command(BaseCommand):
         self._use_folder(options)
         if not settings.EMBEDDED:
             raise CommandError(
-                "up runs the embedded shape; with HUB_MODE=production start web, worker, beat and watcher (see docs/running.md)"
+                "up runs the embedded shape; with HUB_MODE=production start web, worker, beat "
+                "and watcher (see docs/running.md)"
             )
         folder = Path(settings.DATA_DIR)
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,8 @@ class Command(BaseCommand):
         self._run(folder, str(options["host"]), int(options["port"]), demo=bool(options["demo"]))
 
     def _use_folder(self, options: dict[str, Any]) -> None:
-        # Settings were read before the command line: start again with the folder in the environment.
+        # The settings are loaded before the command line: start again with the folder in the
+        # environment.
         wanted = options["data"]
         if wanted and Path(wanted).absolute() != Path(settings.DATA_DIR):
             os.environ["HUB_DATA_DIR"] = str(Path(wanted).absolute())
@@ -62,7 +64,7 @@ class Command(BaseCommand):
             os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
 
     def _hold(self, folder: Path) -> None:
-        # The file stays open, and so the lock is held, as long as the process lives.
+        # The open file holds the lock as long as the process lives.
         self._lock = (folder / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,7 +85,8 @@ class Command(BaseCommand):
                 probe.bind(address)
         except OSError as error:
             raise CommandError(
-                f"{host}:{port} cannot be listened on ({error.strerror}): choose another with --host and --port"
+                f"{host}:{port} is not available ({error.strerror}): "
+                "choose another with --host and --port"
             ) from error
 
     def _run(self, folder: Path, host: str, port: int, *, demo: bool) -> None:
