@@ -1,4 +1,4 @@
-"""REST of clusters: credentials go in and never come out."""
+"""REST of clusters; credentials are never returned."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -103,7 +103,7 @@ def _text_map(value: Any, field: str) -> dict[str, str]:
 
 
 def sketch(body: Mapping[str, Any]) -> Cluster:
-    """Return what access decisions read of a body that describes a cluster; nothing of it is checked or resolved."""
+    """Return the fields of a body that access decisions need, without validation or resolution."""
     labels = body.get("labels")
     server = text_at(body, "server").rstrip("/")
     return Cluster(
@@ -117,8 +117,9 @@ def sketch(body: Mapping[str, Any]) -> Cluster:
 
 
 def require_register(caller: Caller, body: Mapping[str, Any]) -> None:
-    """Return if a caller may register the cluster that a body describes: before its server is resolved or asked.
+    """Return if a caller may register the cluster in a body.
 
+    It runs before the server's name is resolved or contacted.
     Raises: AccessDenied.
     """
     draft = sketch(body)
@@ -126,8 +127,9 @@ def require_register(caller: Caller, body: Mapping[str, Any]) -> None:
 
 
 def require_move(caller: Caller, row: Cluster, body: Mapping[str, Any]) -> None:
-    """Return if a caller may have a cluster where a body moves it: who names or labels it anew needs the right there too.
+    """Return if a caller may move a cluster to where a body puts it.
 
+    A new name or new labels need the permission for the result too.
     Raises: AccessDenied.
     """
     draft = sketch({**body, "name": text_at(body, "name") or row.name, "server": row.server})
@@ -136,7 +138,7 @@ def require_move(caller: Caller, row: Cluster, body: Mapping[str, Any]) -> None:
 
 
 def wanted(body: dict[str, Any]) -> Cluster:
-    """Return a cluster as a body describes it.
+    """Return the cluster in a body.
 
     Raises: Invalid naming the field.
     """
@@ -164,9 +166,9 @@ def wanted(body: dict[str, Any]) -> Cluster:
 
 
 def test(cluster: Cluster) -> str:
-    """Return the server version of a cluster that answers with its credentials.
+    """Return the server version of a cluster, read with its credentials.
 
-    Raises: Precondition saying why it does not.
+    Raises: Precondition with the reason when it fails.
     """
     try:
         connection = Connection(cluster.server, cluster.name, cluster.config)
@@ -203,16 +205,17 @@ class Clusters(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request) -> Response:
-        """Register a cluster: it is asked first; an equal one that exists is returned."""
+        """Register a cluster after a connection test; an equal existing one is returned."""
         require_register(actor(request), asked(request))
         row = register(actor(request), wanted(body_map(request)), upsert=flag(request, "upsert"))
         return Response(cluster_json(row))
 
 
 def register(account: Caller, draft: Cluster, *, upsert: bool = False) -> Cluster:
-    """Register a cluster that answers, and return it; an equal one that exists is returned.
+    """Register a cluster after a connection test, and return it; an equal one is returned as it is.
 
-    Raises: Invalid when another is known by this server; Precondition saying why it does not answer; AccessDenied.
+    Raises: Invalid when another cluster has this server; Precondition with the reason when the
+        connection fails; AccessDenied.
     """
     require(account, "clusters", "create", draft.rbac_object, draft.project, draft.where)
     existing = Cluster.objects.filter(server=draft.server).first()
@@ -264,7 +267,7 @@ _SEEN = (
 
 
 def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
-    """Store a cluster, and have it watched."""
+    """Store a cluster, and start to watch it."""
     before = _record(existing) if existing is not None else None
     labels = orjson.dumps(existing.labels).decode() if existing is not None else ""
     is_seen = existing is None or any(
@@ -282,7 +285,7 @@ def save(existing: Cluster | None, draft: Cluster, who: str) -> Cluster:
         row.connection, row.message, row.attempted_at = "Successful", "", timezone.now()
         row.server_version = draft.server_version or row.server_version
         row.resource_version = next_version()
-        # Only these: watchers of other processes write the rest of the row.
+        # Save only these fields: watchers of other processes write the others.
         row.save(update_fields=[*_WRITTEN, *_SEEN] if existing is not None else None)
         trail.record(
             who,
@@ -322,9 +325,9 @@ def _record(cluster: Cluster) -> dict[str, Any]:
 
 
 def _identified(kind: str, value: str) -> dict[str, str]:
-    """Return the column and value that an identity means.
+    """Return the column and value of an identifier.
 
-    Raises: Invalid for an unknown kind of identity.
+    Raises: Invalid for an unknown kind of identifier.
     """
     if kind not in ("server", "name", "name_escaped", "url", ""):
         raise Invalid(f"id.type must be server, name or name_escaped, not {kind!r}")
@@ -334,9 +337,10 @@ def _identified(kind: str, value: str) -> dict[str, str]:
 
 
 def named(request: Request, identity: str, action: str) -> Cluster:
-    """Return the cluster that a path names; absent and forbidden look the same.
+    """Return the cluster in a path; absent and forbidden look the same.
 
-    Raises: AccessDenied; Invalid for a name of several, of which one may be somebody else's.
+    Raises: AccessDenied; Invalid for the name of several clusters, one of which may be another
+        project's.
     """
     which, caller = _identified(request.query_params.get("id.type", ""), identity), actor(request)
     rows = Cluster.objects.filter(**which).order_by("server")
@@ -364,7 +368,7 @@ class OneCluster(View):
 
     @extend_schema(request=OpenApiTypes.OBJECT, responses=OpenApiTypes.OBJECT)
     def put(self, request: Request, identity: str) -> Response:
-        """Update a cluster; with `updatedFields` only those that it names."""
+        """Update a cluster; with `updatedFields` only those fields."""
         row = named(request, identity, "update")
         body = body_map(request)
         must_agree(row.server, str(body.get("server") or "").rstrip("/"), "server")
@@ -395,16 +399,16 @@ class OneCluster(View):
 
     @extend_schema(responses=OpenApiTypes.OBJECT)
     def delete(self, request: Request, identity: str) -> Response:
-        """Remove a cluster from the hub; nothing in it is touched, its applications say that it is gone."""
+        """Remove a cluster from the hub; its resources stay, its applications report the loss."""
         row = named(request, identity, "delete")
         if row.is_home:
             raise Protected(f"{HOME_NAME} is the hub itself and cannot be removed")
         with transaction.atomic():
-            # Its applications lose it; they are locked first, as everywhere.
+            # Its applications become Unknown; they are locked first, as everywhere.
             pks = list(
                 row.applications.select_for_update().order_by("pk").values_list("pk", flat=True)
             )
-            # Its watcher may be writing: what it sees now waits, and then finds the cluster gone.
+            # Its watcher may be writing: it waits for this lock, and then finds the cluster gone.
             row.lock()
             Tombstone.objects.create(
                 resource_version=next_version(),
@@ -439,13 +443,13 @@ class OneCluster(View):
 
 
 class InvalidateCache(View):
-    """`/clusters/{id}/invalidate-cache`: read everything again."""
+    """`/clusters/{id}/invalidate-cache`: list all resources again."""
 
     permission = ("clusters", "update")
 
     @extend_schema(request=None, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, identity: str) -> Response:
-        """Drop the live store of a cluster; the watcher fills it anew."""
+        """Clear the live store of a cluster; the watcher fills it again."""
         row = named(request, identity, "update")
         with transaction.atomic():
             Cluster.objects.filter(pk=row.pk).update(
@@ -460,23 +464,23 @@ class InvalidateCache(View):
 
 
 class RotateAuth(View):
-    """`/clusters/{id}/rotate-auth`: a new service-account token, the old one gone."""
+    """`/clusters/{id}/rotate-auth`: replace the service-account token."""
 
     permission = ("clusters", "update")
 
     @extend_schema(request=None, responses=OpenApiTypes.OBJECT)
     def post(self, request: Request, identity: str) -> Response:
-        """Rotate the token that `flotilla cluster add` made."""
+        """Rotate the token that `flotilla cluster add` created."""
         row = named(request, identity, "update")
         rotate(row, actor(request).name)
         return Response({})
 
 
 def rotate(row: Cluster, who: str) -> None:
-    """Give the hub a new token for a cluster: made, used, stored, and only then is the old one deleted.
+    """Create, test and store a new token for a cluster, then delete the old one.
 
-    Raises: Precondition when the new one does not work, and then the old one stays; Conflict when the
-        cluster's registration was changed meanwhile.
+    Raises: Precondition when the new one does not work, and then the old one stays; Conflict when
+        the cluster's registration was changed meanwhile.
     """
     rotation = rotating.begin(row)
     draft = Cluster(

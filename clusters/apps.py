@@ -4,12 +4,12 @@ from django.apps import AppConfig
 
 
 class ClustersConfig(AppConfig):
-    """Where things run."""
+    """The destinations of applications."""
 
     name = "clusters"
 
     def ready(self) -> None:
-        """Let rules with a scope find clusters."""
+        """Register how rules with a scope find clusters."""
         from clusters.models import Cluster
         from hub.access.decisions import find_where_by
 

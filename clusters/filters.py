@@ -1,4 +1,4 @@
-"""Which kinds of which clusters the settings leave out."""
+"""Kinds and clusters that the settings exclude."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -35,7 +35,10 @@ DEFAULT_EXCLUSIONS: list[dict[str, list[str]]] = [
 
 
 def is_excluded(group: str, kind: str, server: str, rules: dict[str, Any] | None = None) -> bool:
-    """Return whether the settings leave a kind out: an exclusion fits, or inclusions exist and none does."""
+    """Return whether the settings exclude a kind.
+
+    It is excluded if an exclusion matches, or if inclusions exist and none matches.
+    """
     rules = rules or {}
     if any(_rule_fits(r, group, kind, server) for r in rules.get("exclusions", DEFAULT_EXCLUSIONS)):
         return True

@@ -1,4 +1,7 @@
-"""Give rows of the live store the owners that their resources do not name, whichever of the two was seen first."""
+"""Infer owners that resources do not name, for rows of the live store.
+
+It works whichever of parent and child was seen first.
+"""
 
 import zlib
 from collections.abc import Collection, Iterable, Mapping
@@ -20,12 +23,12 @@ from hub.engine.inferred_owners import (
 CHILDREN = set(PARENTS.values())
 MOST_BYTES = 256 * 1024
 """Of a StatefulSet that is read for its templates."""
-# What a parent and its child have in common: the namespace, the kind of the parent and a word.
+# What identifies both parent and child: the namespace, the parent's kind and a word.
 _Tie = tuple[str, tuple[str, str], str]
 
 
 def infer(cluster_id: int, rows: Mapping[str, LiveResource]) -> None:
-    """Set the owners of rows that are about to be written."""
+    """Set the owners of rows before they are written."""
     children = [r for r in rows.values() if (r.group, r.kind) in CHILDREN and not r.owner_uid]
     if not children:
         return
@@ -42,7 +45,7 @@ def infer(cluster_id: int, rows: Mapping[str, LiveResource]) -> None:
 
 
 def adopt(cluster_id: int, fresh: Iterable[LiveResource], gone: Collection[str]) -> None:
-    """Tie children that are there already to parents that were just written, and free those of parents that are gone."""
+    """Set the owner of stored children of new parents, and clear it for deleted parents."""
     parents = [r for r in fresh if (r.group, r.kind) in PARENTS]
     lost = [tuple(k.split("/")) for k in gone]
     lost_kinds = {(k[0], k[1]) for k in lost} & PARENTS.keys()
@@ -70,7 +73,7 @@ def _rows(
     cluster_id: int, kinds: Iterable[tuple[str, str]], places: Collection[str]
 ) -> list[LiveResource]:
     found = LiveResource.objects.filter(cluster_id=cluster_id, namespace__in=places).defer("shown")
-    # Of all others nothing is read but what they are called.
+    # For all others only the names are read.
     return [
         row
         for group, kind in kinds
@@ -81,7 +84,7 @@ def _rows(
 
 
 def _ties(parents: Iterable[LiveResource]) -> dict[_Tie, LiveResource]:
-    """Return parents by what ties children to them: each is read once, however many children there are."""
+    """Return parents by what links children to them; each is read once for all its children."""
     found: dict[_Tie, LiveResource] = {}
     for parent in parents:
         kind = (parent.group, parent.kind)

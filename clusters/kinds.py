@@ -1,4 +1,4 @@
-"""The kinds that a cluster serves, as its discovery tells of them: what a server says becomes paths and columns."""
+"""The kinds that a cluster serves, from its discovery, checked for use in paths and columns."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ _PATH_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\Z")
 
 
 class Cause(NamedTuple):
-    """One field that the API server refused."""
+    """A field that the API server rejected."""
 
     field: str
     reason: str
@@ -21,7 +21,7 @@ class Cause(NamedTuple):
 
 
 class Refused(Exception):
-    """The API server answered with an error status."""
+    """The API server responded with an error status."""
 
     def __init__(
         self, status: int, reason: str, message: str, causes: Sequence[Cause] = ()
@@ -34,9 +34,9 @@ class Refused(Exception):
 
 
 def path_segment(text: str) -> str:
-    """Return one part of a URL path, encoded.
+    """Return one segment of a URL path, encoded.
 
-    Names may have colons, as those of RBAC; one that is several parts, or a step up, leads elsewhere.
+    Names may contain colons, as those of RBAC do; a slash or `..` would lead to another path.
     Raises: Refused, as an API server would.
     """
     if not is_segment(text):
@@ -49,9 +49,9 @@ def path_segment(text: str) -> str:
 
 
 def path_of(*parts: str) -> str:
-    """Return a URL path of parts, each encoded.
+    """Return a URL path from segments, each encoded.
 
-    Raises: Refused for what no API server takes as a name.
+    Raises: Refused for an invalid name.
     """
     return "/" + "/".join(map(path_segment, parts))
 
@@ -68,13 +68,13 @@ class Kind(NamedTuple):
 
     @property
     def api_version(self) -> str:
-        """Group and version as manifests write them."""
+        """Group and version as in manifests."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str = "", name: str = "") -> str:
         """Return the URL path of the collection, or of one resource.
 
-        Raises: Refused for what no API server takes as a name.
+        Raises: Refused for an invalid name.
         """
         root = ("apis", self.group, self.version) if self.group else ("api", self.version)
         inside = ("namespaces", namespace) if namespace and self.namespaced else ()
@@ -83,13 +83,13 @@ class Kind(NamedTuple):
     def resource_path(self, namespace: str, name: str) -> str:
         """Return the URL path of one resource.
 
-        Raises: Refused for what no API server takes as a name; an empty one would mean the whole collection.
+        Raises: Refused for an invalid name; an empty one would mean the whole collection.
         """
         return f"{self.path(namespace)}/{path_segment(name)}"
 
 
 def is_sound(kind: Kind) -> bool:
-    """Return whether a kind can be asked for by paths, and kept: what a server says becomes both."""
+    """Return whether a kind can be part of a path and be stored: both come from the server."""
     texts: list[Any] = [kind.version, kind.kind, kind.plural, *([kind.group] if kind.group else [])]
     verbs: list[Any] = [*kind.verbs]
     return (
@@ -100,7 +100,7 @@ def is_sound(kind: Kind) -> bool:
 
 
 def aggregated(items: list[dict[str, Any]], silent: set[str]) -> Iterator[Kind]:
-    """Yield the kinds of an aggregated discovery; groups whose server is away go into `silent`."""
+    """Yield the kinds of an aggregated discovery; unavailable groups are added to `silent`."""
     for item in items:
         group = (item.get("metadata") or {}).get("name", "")
         for version in item.get("versions") or []:

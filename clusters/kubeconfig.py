@@ -1,4 +1,4 @@
-"""A kubeconfig that somebody pastes: the server and the credentials of one of its contexts. Values in, values out."""
+"""Parse a pasted kubeconfig: the server and credentials of one of its contexts."""
 
 import base64
 import binascii
@@ -9,9 +9,9 @@ from hub.engine.errors import Invalid
 
 
 def config_of(document: Any, context: str = "") -> dict[str, Any]:
-    """Return name, server and config, in Argo CD's shape, of a context, the current one unless named.
+    """Return name, server and config, in Argo CD's shape, of a context, by default the current one.
 
-    Raises: Invalid naming what is missing, or what the hub does not take: programs and files.
+    Raises: Invalid naming what is missing, or what the hub does not support: programs and files.
     """
     if not isinstance(document, dict):
         raise Invalid("The kubeconfig must be a document with contexts, clusters and users")
@@ -19,14 +19,16 @@ def config_of(document: Any, context: str = "") -> dict[str, Any]:
     wanted = context or str(document.get("current-context") or "") or next(iter(contexts), "")
     if wanted not in contexts:
         raise Invalid(
-            f"The kubeconfig has no context {wanted!r}; it has {', '.join(sorted(contexts)) or 'none'}"
+            f"The kubeconfig has no context {wanted!r}; "
+            f"it has {', '.join(sorted(contexts)) or 'none'}"
         )
     cluster = _named(document, "clusters", "cluster").get(str(contexts[wanted].get("cluster")), {})
     user = _named(document, "users", "user").get(str(contexts[wanted].get("user")), {})
     for field in ("exec", "auth-provider"):
         if user.get(field):
             raise Invalid(
-                f"Context {wanted} signs in by a program ({field}), which the hub does not run. Use `flotilla cluster add {wanted}`: it makes a service account."
+                f"Context {wanted} signs in by a program ({field}), which the hub does not run. "
+                f"Use `flotilla cluster add {wanted}`, which creates a service account."
             )
     for where, fields in (
         (cluster, ("certificate-authority",)),
@@ -35,7 +37,8 @@ def config_of(document: Any, context: str = "") -> dict[str, Any]:
         for field in fields:
             if where.get(field):
                 raise Invalid(
-                    f"{field} names a file of your machine. Paste `kubectl config view --raw --flatten --minify`."
+                    f"{field} names a file of your machine. "
+                    "Paste `kubectl config view --raw --flatten --minify`."
                 )
     if not cluster.get("server"):
         raise Invalid(f"Context {wanted} names no cluster with a server")

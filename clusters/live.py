@@ -1,4 +1,4 @@
-"""The live store: what watches saw, written in batches, and who must look because of it."""
+"""The live store: observed resources, written in batches, and the refreshes that follow."""
 
 import hashlib
 import time
@@ -38,7 +38,7 @@ OUR_KINDS = {
     ("argoproj.io", "AppProject"),
     ("argoproj.io", "ApplicationSet"),
 }
-"""What the hub itself keeps: in its home cluster they are its own, whatever that cluster serves under their names."""
+"""The hub's own objects in its home cluster, whatever that cluster serves under these names."""
 DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
 """Never marked, so its health and digest are kept for whoever wants it; its body is not."""
 _COLUMNS = [
@@ -65,7 +65,7 @@ _COLUMNS = [
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A resource as a watch or an answer showed it."""
+    """A resource as a watch or a response showed it."""
 
     manifest: Manifest
     is_whole: bool
@@ -75,9 +75,9 @@ class Seen:
 
 
 def fetched(manifest: Manifest, found: Manifest | None, cluster: str) -> Seen:
-    """Return what a cluster answered when it was asked for the whole of a resource of which metadata came.
+    """Return a cluster's response for a full resource of which only metadata was listed.
 
-    Raises: RetryLater when it is another one.
+    Raises: RetryLater when it is another resource by now.
     """
     if found is None or complaint(found):
         return Seen(manifest, is_whole=False)
@@ -90,9 +90,10 @@ def fetched(manifest: Manifest, found: Manifest | None, cluster: str) -> Seen:
 
 
 async def portions(found: AsyncIterator[Seen]) -> AsyncIterator[list[Seen]]:
-    """Yield the objects of a page in as many lists as it takes, the last one perhaps empty.
+    """Yield the objects of a page in one or more lists, the last one perhaps empty.
 
-    What is fetched for each of them has no common limit, so it is written before there is too much.
+    The full objects that are fetched for them have no common limit, so they are written in
+    portions.
     """
     some, size = list[Seen](), 0
     async for seen in found:
@@ -106,7 +107,7 @@ async def portions(found: AsyncIterator[Seen]) -> AsyncIterator[list[Seen]]:
 
 @dataclass
 class Batch:
-    """Changes of one cluster that wait for the database."""
+    """Changes of one cluster that are not written yet."""
 
     seen: dict[str, Seen] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
@@ -116,11 +117,11 @@ class Batch:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more is read before the database has taken these."""
+        """Whether reading must pause until the database has written these."""
         return len(self.seen) + len(self.gone) >= _WAITING or self.size >= _WAITING_BYTES
 
 
-# Changes of one cluster that wait for the database; a server that sends more waits with them.
+# Changes of one cluster that are not written yet; a server that sends more has to wait.
 _WAITING, _WAITING_BYTES = 2000, 32 * 1024**2
 _FETCHED_BYTES = 16 * 1024**2
 
@@ -139,7 +140,7 @@ class _Before:
 
 
 def tracking() -> Tracking:
-    """Return how this hub marks resources."""
+    """Return how this hub marks the resources that it manages."""
     return Tracking(settings.TRACKING_METHOD, settings.INSTANCE_LABEL_KEY, settings.INSTALLATION_ID)
 
 
@@ -147,7 +148,7 @@ _scripts: tuple[float, dict[str, Any]] = (0.0, {})
 
 
 def health_scripts() -> dict[str, Any]:
-    """Return the health scripts that administrators set, by `group/Kind`; read again every 5 seconds."""
+    """Return the administrators' health scripts by `group/Kind`, cached for 5 seconds."""
     global _scripts
     read_at, scripts = _scripts
     if time.monotonic() - read_at > 5 or not read_at:
@@ -158,13 +159,13 @@ def health_scripts() -> dict[str, Any]:
 
 
 def forget_scripts() -> None:
-    """Read the health scripts again at the next look."""
+    """Clear the cached health scripts."""
     global _scripts
     _scripts = (0.0, {})
 
 
 def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
-    """Return the row of a resource; its body only when an application manages it."""
+    """Return the row of a resource; with its manifest only if an application manages it."""
     manifest = seen.manifest
     metadata = manifest.get("metadata") or {}
     key = resource_key(manifest)
@@ -175,7 +176,8 @@ def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
         for reference in metadata.get("ownerReferences") or []
     ]
     managed = bool(owner.instance) and not owners
-    # What an application marks as its own is its own, whatever it says of accounts.
+    # A resource that an application manages is its own, whatever its annotations about accounts
+    # say.
     said = None if owners or owner.instance else inferred_owners.owner_of(manifest)
     owners += [said] if said else []
     row = LiveResource(
@@ -209,11 +211,11 @@ def row_of(cluster_id: int, seen: Seen, marks: Tracking) -> LiveResource:
 def _assess(row: LiveResource, manifest: Manifest) -> None:
     try:
         found = health.assess(manifest, health_scripts())
-        # The message is often one of the object's own fields, which may be anything.
+        # The message is often one of the object's own fields, of any type.
         message = str(found.message)[:1000].replace("\0", "") if found is not None else ""
         shown = describe(manifest)
     except (*MALFORMED_OBJECT, RuleError):
-        # Objects of kinds without a schema, and those of a server that lies, have fields of any shape.
+        # Fields may have any type in kinds without a schema, and in objects from a faulty server.
         row.health, row.health_message = "Unknown", "its fields are not what its kind says"
         return
     if found is not None:
@@ -222,7 +224,7 @@ def _assess(row: LiveResource, manifest: Manifest) -> None:
 
 
 def _without_nul(value: Any) -> Any:
-    """Return a value that PostgreSQL can keep as JSON."""
+    """Return a value that PostgreSQL can store as JSON."""
     text = orjson.dumps(value)
     return orjson.loads(text.replace(b"\\u0000", b"")) if b"\\u0000" in text else value
 
@@ -235,7 +237,7 @@ def _main_owner(owners: Sequence[dict[str, Any]]) -> str:
 
 
 def digest_of(manifest: Manifest) -> str:
-    """Return a digest of what a comparison looks at: everything but status and what the server counts."""
+    """Return a digest of what a comparison uses: all but status and the server's counters."""
     body = for_comparison(manifest)
     entries = (manifest.get("metadata") or {}).get("managedFields") or []
     owners = [
@@ -249,7 +251,7 @@ def digest_of(manifest: Manifest) -> str:
 
 
 class LeaseLost(Exception):
-    """Another watcher has the cluster: what this one saw may be older than what that one wrote."""
+    """Another watcher has the cluster's lease: what this one saw may be older."""
 
 
 def record(
@@ -261,25 +263,26 @@ def record(
     is_list: bool = False,
     holder: str = "",
 ) -> int:
-    """Write what was seen and what is gone; wake the applications concerned. Return the rows that changed.
+    """Write seen and deleted resources, enqueue their applications, and return the changed rows.
 
-    Shapes: `gone` are keys as text. An older version of a resource never overwrites a newer one. What comes
-        from a list replaces another reading of the same version: the schema of its kind has
-        changed. `holder` is the watcher that saw it.
-    Raises: LeaseLost when that watcher has the cluster no more; nothing is written.
+    Shapes: `gone` are keys as text. An older version of a resource never overwrites a newer one. A
+        list replaces another reading of the same version: the schema of its kind has changed.
+        `holder` is the watcher that saw it.
+    Raises: LeaseLost when that watcher has lost the lease; nothing is written.
     """
     marks = tracking()
     rows = {row.key: row for row in (row_of(cluster_id, s, marks) for s in seen)}
     gone_keys = set(gone)
     with transaction.atomic():
-        # A watch event and the answer to an apply may carry two versions of one resource at the same
-        # moment: reading and writing under the cluster's lock keeps the older from overwriting the newer.
+        # A watch event and the response to an apply may carry two versions of one resource at the
+        # same moment: reading and writing under the cluster's lock keeps the older from overwriting
+        # the newer.
         holders = list(
             Cluster.objects.select_for_update()
             .filter(pk=cluster_id)
             .values_list("lease_holder", flat=True)
         )
-        # A watcher that stood still for a while goes on with what it had in its hands, and then looks at its leases.
+        # A watcher that was paused continues with old events, and only then checks its leases.
         if holder and holders != [holder]:
             raise LeaseLost
         before = _before(cluster_id, [*rows, *gone_keys])
@@ -330,17 +333,17 @@ def _chunks(keys: list[str], size: int = 500) -> Iterable[list[str]]:
 
 def _is_newer(row: LiveResource, before: _Before, *, is_list: bool) -> bool:
     if row.uid != before.uid:
-        # Another resource of the same name: the younger one counts.
+        # Another resource with the same name: the younger one wins.
         return not _older(row.resource_version, before.resource_version)
     if row.resource_version == before.resource_version:
-        # Where a definition loses a field, or gains a default, the server shows the stored version
-        # of a resource differently.
+        # When a definition loses a field, or gains a default, the server shows the same stored
+        # version of a resource differently.
         return bool(row.digest) and row.digest != before.digest and (is_list or not before.digest)
     return not _older(row.resource_version, before.resource_version)
 
 
 def _older(one: str, other: str) -> bool:
-    # Texts: a server may send other digits, or more of them than a number has.
+    # Compared as texts: a server may send other digits, or more of them than a number holds.
     if not (one.isascii() and one.isdigit() and other.isascii() and other.isdigit()):
         return False
     one, other = one.lstrip("0"), other.lstrip("0")
@@ -376,7 +379,10 @@ def _state(row: LiveResource | _Before) -> tuple[Any, ...]:
 
 
 def shown_by(key: str, owners: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Return the keys of the owners of a resource, or its own when it has none: a tree shows it below them."""
+    """Return the keys of a resource's owners, or its own key when it has none.
+
+    A tree shows the resource below them.
+    """
     namespace = key.split("/")[2]
     found = {
         ResourceKey(
@@ -392,7 +398,7 @@ def shown_by(key: str, owners: Iterable[Mapping[str, Any]]) -> set[str]:
 
 
 def known_keys(cluster_id: int, group: str, kind: str, namespaces: Sequence[str] = ()) -> set[str]:
-    """Return the keys of one kind that the store has: those that a new list lacks are gone."""
+    """Return the stored keys of one kind: those missing from a new list are deleted."""
     query = LiveResource.objects.filter(cluster_id=cluster_id, group=group, kind=kind)
     if namespaces:
         query = query.filter(namespace__in=namespaces)
@@ -400,7 +406,7 @@ def known_keys(cluster_id: int, group: str, kind: str, namespaces: Sequence[str]
 
 
 def forget_kind(cluster_id: int, group: str, kind: str, *, holder: str = "") -> None:
-    """Drop a kind that the cluster no longer serves."""
+    """Delete the resources of a kind that the cluster no longer serves."""
     keys = LiveResource.objects.filter(cluster_id=cluster_id, group=group, kind=kind).values_list(
         "key", flat=True
     )
@@ -415,9 +421,11 @@ def forget_unwatched(
     *,
     holder: str = "",
 ) -> None:
-    """Drop what an earlier watch wrote and this one does not see: kinds that are gone or left out, other namespaces.
+    """Delete what an earlier watch wrote and this one does not cover.
 
-    Shapes: `kept` are kinds that are served and cannot be watched; `groups` those whose server does not answer.
+    That includes kinds that are gone or excluded, and other namespaces.
+    Shapes: `kept` are kinds that are served and cannot be watched; `groups` those whose server does
+        not respond.
     """
     rows = LiveResource.objects.filter(cluster_id=cluster.pk)
     kinds = set(rows.values_list("group", "kind").distinct()) - watched - kept
@@ -430,7 +438,7 @@ def forget_unwatched(
 
 
 def managed_kinds(cluster_id: int) -> set[tuple[str, str]]:
-    """Return the kinds of which applications manage something in a cluster."""
+    """Return the kinds with managed resources in a cluster."""
     query = (
         LiveResource.objects.filter(cluster_id=cluster_id)
         .exclude(instance="")
@@ -440,7 +448,10 @@ def managed_kinds(cluster_id: int) -> set[tuple[str, str]]:
 
 
 def keep_body(row: LiveResource, manifest: Manifest) -> None:
-    """Keep the whole of a resource that an application wants but has not marked, until it changes."""
+    """Store the full manifest of a resource that an application wants but has not marked yet.
+
+    It is kept until the resource changes.
+    """
     fresh = LiveResource(cluster_id=row.cluster_id)
     _assess(fresh, manifest)
     LiveResource.objects.filter(pk=row.pk, resource_version=row.resource_version).update(
@@ -458,9 +469,9 @@ _ASKED_BY_CHARTS = ("server_version", "api_kinds")
 def set_connection(
     cluster_id: int, status: str, message: str = "", *, holder: str = "", **columns: Any
 ) -> None:
-    """Write how a cluster answers; wake its applications when that changed.
+    """Write a cluster's connection state, and enqueue its applications when it changed.
 
-    Raises: LeaseLost when the watcher that says so, if one does, has the cluster no more.
+    Raises: LeaseLost when a watcher reports the state but has lost the lease.
     """
     before = (
         Cluster.objects.filter(pk=cluster_id)

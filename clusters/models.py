@@ -27,7 +27,7 @@ def _is_kind(entry: Any) -> bool:
 
 
 class Cluster(Lockable):
-    """A place where applications run."""
+    """A cluster that applications are deployed to."""
 
     server = models.CharField(max_length=500, unique=True, help_text="URL of the API server.")
     name = models.CharField(max_length=253, db_index=True, help_text="Name that people use.")
@@ -73,12 +73,12 @@ class Cluster(Lockable):
 
     @property
     def kinds(self) -> set[tuple[str, str]]:
-        """Group and kind of all that the cluster serves, each once."""
+        """Group and kind of everything that the cluster serves, each once."""
         return {(group, kind) for group, _version, kind, *_ in self.api_kinds}
 
     @classmethod
     def where_of(cls, resource: str, name: str) -> Where | None:
-        """Return a cluster as rules see it, by what policies call it."""
+        """Return a cluster as rules match it, by its name in policies."""
         if resource != "clusters":
             return None
         found = cls.objects.filter(server=name).first()
@@ -89,17 +89,17 @@ class Cluster(Lockable):
 
     @property
     def where(self) -> Where:
-        """What rules with a scope look at."""
+        """The fields that rules with a scope match."""
         return Where(self.server, self.name, self.labels)
 
     @property
     def rbac_object(self) -> str:
-        """What policies call it: its server, after the project when it belongs to one."""
+        """Its name in policies: the server, prefixed with the project when it belongs to one."""
         return f"{self.project}/{self.server}" if self.project else self.server
 
     @property
     def is_home(self) -> bool:
-        """Whether this is the hub itself."""
+        """Whether it is the hub's own cluster."""
         return self.server == HOME_SERVER
 
 
@@ -119,23 +119,23 @@ def _node(row: Iterable[Any]) -> Node:
 
 
 class LiveQuerySet(models.QuerySet["LiveResource"]):
-    """Questions about many live resources."""
+    """Queries on many live resources."""
 
     def of_instance(self, instance: str) -> "LiveQuerySet":
-        """Return what an application instance manages."""
+        """Return the managed resources of an application instance."""
         return self.filter(instance=instance)
 
     def with_keys(self, keys: list[str]) -> "LiveQuerySet":
-        """Return the resources of these keys."""
+        """Return the resources with these keys."""
         return self.filter(key__in=keys)
 
     def nodes(self) -> list[Node]:
-        """Return the resources as the tree knows them, without the cost of a model for each."""
+        """Return the resources as nodes of the tree, without creating models."""
         return [_node(row) for row in self.values_list(*_NODE)]
 
 
 class LiveResource(models.Model):
-    """One resource that a watch saw. Of those that no application manages only metadata is kept."""
+    """A resource that a watch saw, with its manifest only if an application manages it."""
 
     cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="live")
     key = models.CharField(max_length=700, help_text="group/Kind/namespace/name.")
@@ -182,26 +182,29 @@ class LiveResource(models.Model):
 
     @property
     def resource_key(self) -> ResourceKey:
-        """The key as the engine knows it."""
+        """The resource key in the engine's form."""
         return ResourceKey(self.group, self.kind, self.namespace, self.name)
 
     @property
     def manifest(self) -> Manifest | None:
-        """The whole resource, None when only metadata is kept."""
+        """The full manifest, None when only metadata is stored."""
         return unpack(self.body) if self.body is not None else None
 
     @property
     def assessment(self) -> Assessment | None:
-        """The health that was found when it was stored."""
+        """The health that was assessed when it was stored."""
         return Assessment(Health(self.health), self.health_message) if self.health else None
 
     def node(self) -> Node:
-        """Return the resource as the tree knows it."""
+        """Return the resource as a node of the tree."""
         return _node(getattr(self, field) for field in _NODE)
 
 
 class LiveChange(models.Model):
-    """A change of live resources that applications have not looked at yet: written with the change, so never lost."""
+    """A change of live resources whose applications have not been refreshed yet.
+
+    It is written in the transaction of the change, so it is never lost.
+    """
 
     cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="+")
     instances = DocumentField(default=list)
@@ -217,7 +220,10 @@ class LiveChange(models.Model):
 
 
 class SchemaDocument(models.Model):
-    """What an API server publishes of one group and version, in the engine's small form: fetched once for all processes."""
+    """An API server's OpenAPI document of one group and version, in the engine's compact form.
+
+    It is fetched once for all processes.
+    """
 
     key = models.CharField(
         max_length=300,
@@ -233,7 +239,7 @@ class SchemaDocument(models.Model):
 
 
 class DryRun(models.Model):
-    """What an API server answered to the dry run of a manifest: it holds while the manifest and what is live stay."""
+    """An API server's response to a dry run, valid while manifest and live resource stay."""
 
     cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="+")
     resource = models.CharField(max_length=700, help_text="group/Kind/namespace/name.")
@@ -262,7 +268,7 @@ class DryRun(models.Model):
 
 
 def pack(value: Any) -> bytes:
-    """Return a JSON value compressed."""
+    """Return a JSON value, compressed."""
     return zlib.compress(orjson.dumps(value), 1)
 
 

@@ -1,4 +1,4 @@
-"""Give the hub a new token for a cluster, and take the old one away once the new one has been used."""
+"""Rotate the hub's token for a cluster, and delete the old one once the new one has been used."""
 
 import base64
 import contextlib
@@ -18,7 +18,7 @@ WAIT_SECONDS = 10
 _TYPE = "kubernetes.io/service-account-token"
 _ACCOUNT = "kubernetes.io/service-account.name"
 _REPLACES = "flotilla.io/replaces"
-"""On the Secret of a new token: the old one's. So what an interrupted rotation left is found by the next."""
+"""On the Secret of a new token: the name of the old one, to finish an interrupted rotation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class Rotation:
     """Names of the tokens' Secrets."""
 
     def retire(self, connection: Connection) -> None:
-        """Delete the old token by the new one, and what interrupted rotations left.
+        """Delete the old token with the new one, and the tokens that interrupted rotations left.
 
-        Raises: Precondition naming the Secret that the cluster does not let go.
+        Raises: Precondition naming the Secret that could not be deleted.
         """
         for name in [self.old, *self._left(connection)]:
             try:
@@ -43,12 +43,13 @@ class Rotation:
             except Refused as refused:
                 if refused.status != 404:
                     raise Precondition(
-                        f"the new token is in use, but the old one's Secret {self.namespace}/{name} "
+                        "the new token is in use, "
+                        f"but the old one's Secret {self.namespace}/{name} "
                         f"could not be deleted: {refused.message}; delete it yourself"
                     ) from refused
 
     def undo(self, connection: Connection) -> None:
-        """Delete the new token by the old one: it does not work, or is not wanted any more."""
+        """Delete the new token with the old one, when it does not work or is not needed."""
         with contextlib.suppress(Refused, RetryLater):
             connection.request("DELETE", SECRETS.resource_path(self.namespace, self.fresh))
 
@@ -56,7 +57,7 @@ class Rotation:
         try:
             listed = connection.request("GET", SECRETS.path(self.namespace)).get("items") or []
         except Refused:
-            # An account that may not list Secrets cannot tidy up.
+            # An account that may not list Secrets cannot find leftovers.
             return []
         replaces = {str(s["metadata"]["name"]): _replaced(s) for s in listed}
         before = replaces.get(self.old, "")
@@ -68,9 +69,10 @@ class Rotation:
 
 
 def begin(cluster: Cluster) -> Rotation:
-    """Make a new service-account token; the old one stays.
+    """Create a new service-account token; the old one stays.
 
-    Raises: Precondition when the hub does not use a service-account token there, or may not make one.
+    Raises: Precondition when the hub does not use a service-account token there, or may not create
+        one.
     """
     namespace, account, old = _identity(cluster)
     connection = connect(cluster)
@@ -91,7 +93,7 @@ def begin(cluster: Cluster) -> Rotation:
 
 
 def _identity(cluster: Cluster) -> tuple[str, str, str]:
-    """Return namespace, account and Secret of the token that the hub uses."""
+    """Return namespace, account and Secret of the hub's token."""
     token = str(cluster.config.get("bearerToken") or "")
     try:
         claims = jwt.decode(token, options={"verify_signature": False})

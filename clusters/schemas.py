@@ -1,4 +1,7 @@
-"""The types of a cluster's kinds, from its OpenAPI v3 documents: read once, and shared by all clusters that have the same."""
+"""The types of a cluster's kinds, from its OpenAPI v3 documents.
+
+Each document is read once, and shared by all clusters that serve the same one.
+"""
 
 import hashlib
 import logging
@@ -59,7 +62,7 @@ class _Document:
 
 
 class _Documents:
-    """The documents that this process has at hand, the longest unused going first."""
+    """The documents in this process's memory; the least recently used are dropped first."""
 
     def __init__(self) -> None:
         self._found: OrderedDict[str, _Document] = OrderedDict()
@@ -89,7 +92,7 @@ _documents = _Documents()
 
 
 class _Index:
-    """Which documents one cluster has."""
+    """The list of one cluster's documents."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -101,17 +104,17 @@ class _Index:
         self.failed_at: dict[str, float] = {}
 
     def is_due(self, marks: dict[str, str]) -> bool:
-        """Return whether the index must be read again for kinds whose definitions have these marks."""
+        """Return whether the index must be read again for kinds with these definition digests."""
         now = time.monotonic()
         for name, mark in marks.items():
             if self.marks.get(name) != mark:
-                # Also of a definition that is new since the index was read.
+                # Also for a definition that is newer than the index.
                 if self.read_at:
                     self.changed_at[name] = now
                 self.marks[name] = mark
                 return True
         age = now - self.read_at
-        # The index that is read last must be one that was published after the change.
+        # The last reading of the index must follow the publication of the change.
         settled_at = max((self.changed_at.get(n, -1e9) for n in marks), default=-1e9)
         is_settling = self.read_at < settled_at + SETTLING_SECONDS
         return not self.read_at or age > INDEX_SECONDS or (is_settling and age > 1)
@@ -122,7 +125,7 @@ _indexes_lock = threading.Lock()
 
 
 def types_of(cluster: Cluster, kinds: Kinds) -> dict[tuple[str, str, str], Type]:
-    """Return the types of those kinds of which the cluster says something that can be used."""
+    """Return the types of those kinds for which the cluster has a usable schema."""
     wanted = set(kinds)
     if not wanted:
         return {}
@@ -132,7 +135,7 @@ def types_of(cluster: Cluster, kinds: Kinds) -> dict[tuple[str, str, str], Type]
         return {}
     index = _index(cluster)
     if not index.lock.acquire(timeout=_LOCK_SECONDS):
-        # A server that takes its time holds up one comparison, not all: the others do without.
+        # A slow server delays one comparison, not all: the others do without.
         return {}
     try:
         _read_index(index, connection, _marks(cluster, connection, wanted))
@@ -202,7 +205,7 @@ def _document(
     if digest is None:
         return None
     own = f"{cluster.pk}.{cluster.generation}/{root}"[:300]
-    # Without a digest the document may change at any time: it is believed as long as the index.
+    # Without a digest the document may change at any time: it is valid as long as the index.
     mark = digest or f"at {index.read_at}"
     for key in (digest, f"{own} {mark}"):
         found = _documents.get(key) if key else None
@@ -218,7 +221,7 @@ def _kept(digest: str, own: str, mark: str) -> _Document | None:
     if not digest:
         return None
     rows = SchemaDocument.objects.filter(key__in=[digest, own], digest=digest)
-    # What a cluster itself serves comes first, whatever its digest claims.
+    # The cluster's own document takes precedence, whatever digest it claims.
     for row in sorted(rows, key=lambda found: found.key != own):
         try:
             small = unpack(row.body)
@@ -250,7 +253,8 @@ def _fetched(
     if small is None or len(orjson.dumps(small)) > _SMALL_BYTES:
         index.failed_at[root] = time.monotonic()
         return None
-    # A document that is what its digest says is the same wherever it comes from; any other is of this cluster alone.
+    # A document that matches its digest is the same wherever it comes from; any other is valid for
+    # this cluster only.
     is_proven = bool(digest) and hashlib.sha512(data).hexdigest() == digest.lower()
     if digest:
         _keep(digest if is_proven else own, digest, small)
@@ -267,13 +271,13 @@ def _keep(key: str, digest: str, small: dict[str, Any]) -> None:
 
 
 def forget() -> None:
-    """Read everything anew at the next look."""
+    """Clear the cache: everything is read again."""
     _documents.clear()
     with _indexes_lock:
         _indexes.clear()
 
 
 def forget_old() -> None:
-    """Drop what no process has used for a month."""
+    """Delete documents that no process has used for a month."""
     since = timezone.now() - timedelta(days=KEPT_DAYS)
     SchemaDocument.objects.filter(used_at__lt=since).delete()

@@ -49,14 +49,20 @@ class Migration(migrations.Migration):
                 (
                     "asked",
                     models.CharField(
-                        help_text="Digest of the manifest as sent, of the options and of whom it was sent as.",
+                        help_text=(
+                            "Digest of the manifest as sent, of the options "
+                            "and of whom it was sent as."
+                        ),
                         max_length=64,
                     ),
                 ),
                 (
                     "place",
                     models.CharField(
-                        help_text="Digest of what is live where the two differ word for word, or of all of it.",
+                        help_text=(
+                            "Digest of what is live where the two differ word for word, "
+                            "or of all of it."
+                        ),
                         max_length=66,
                     ),
                 ),

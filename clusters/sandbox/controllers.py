@@ -1,4 +1,4 @@
-"""Controllers of a sandbox: what a cluster does by itself with workloads, services and definitions."""
+"""Controllers of a sandbox: workloads, services and resource definitions."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ EXIT_CODE = "sandbox/exit-code"
 
 
 class Controllers:
-    """Looks at what changed, a moment later, and does what the kind's controller would do."""
+    """Handles changed resources a moment later, as the kind's controller would."""
 
     def __init__(self, store: Store, delay: float = 0.05) -> None:
         self._store, self._delay = store, delay
@@ -54,7 +54,7 @@ class Controllers:
                 self._wake.set()
 
     async def run(self) -> None:
-        """Work for ever."""
+        """Run until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -565,7 +565,7 @@ SERVICE_TOKEN = "kubernetes.io/service-account-token"
 
 
 def _token(store: Store, kind: Served, manifest: Manifest) -> None:
-    """Fill in the token of a Secret that asks for one of a service account."""
+    """Fill in the token of a Secret that requests one of a service account."""
     metadata = manifest["metadata"]
     account = (metadata.get("annotations") or {}).get("kubernetes.io/service-account.name")
     if (
@@ -584,14 +584,14 @@ def _token(store: Store, kind: Served, manifest: Manifest) -> None:
         "kubernetes.io/serviceaccount/service-account.name": account,
         "kubernetes.io/serviceaccount/secret.name": metadata["name"],
     }
-    # Nobody checks the signature: a token is good while its Secret is there.
+    # Signatures are not verified: a token is valid while its Secret exists.
     text = jwt.encode(claims, secrets.token_hex(32), algorithm="HS256")
     data = {**(manifest.get("data") or {}), "token": base64.b64encode(text.encode()).decode()}
     store.put(kind, {**manifest, "data": data}, manager="sandbox")
 
 
 def is_service_token(store: Store, token: str) -> bool:
-    """Return whether a token is one of a service account here."""
+    """Return whether a token belongs to a service account of this sandbox."""
     wanted = base64.b64encode(token.encode()).decode()
     return any(
         m.get("type") == SERVICE_TOKEN

@@ -1,4 +1,4 @@
-"""Defaults and checks that a real API server makes for the common kinds."""
+"""Defaults and validation of a real API server for the common kinds."""
 
 import base64
 import binascii
@@ -22,7 +22,7 @@ _POD = {
 
 
 class Rejected(Exception):
-    """The resource is invalid, as a real server would answer 422."""
+    """The resource is invalid, which a real server answers with 422."""
 
 
 def with_defaults(kind: str, manifest: Manifest) -> Manifest:
@@ -168,5 +168,6 @@ def _check_selector(spec: dict[str, Any]) -> None:
     labels = (((spec.get("template") or {}).get("metadata")) or {}).get("labels") or {}
     if wanted and any(labels.get(k) != v for k, v in wanted.items()):
         raise Rejected(
-            "spec.template.metadata.labels: Invalid value: `selector` does not match template `labels`"
+            "spec.template.metadata.labels: Invalid value: "
+            "`selector` does not match template `labels`"
         )

@@ -17,12 +17,12 @@ class Served(NamedTuple):
 
     @property
     def api_version(self) -> str:
-        """Group and version as manifests write them."""
+        """Group and version as in manifests."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
     def verbs(self) -> tuple[str, ...]:
-        """What can be done with the kind."""
+        """The verbs that the kind supports."""
         return _VERBS
 
 

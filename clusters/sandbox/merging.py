@@ -1,4 +1,4 @@
-"""Patches and field ownership of a sandbox: what a real API server does with them."""
+"""Patches and field ownership in a sandbox, as on a real API server."""
 
 import base64
 from datetime import UTC, datetime
@@ -17,7 +17,8 @@ from hub.engine.schema import LIST, Type
 
 def now() -> str:
     """Return the time as Kubernetes writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251 - the sandbox is its own clock
+    # The sandbox has its own clock.
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251
 
 
 def _secret(manifest: Manifest) -> Manifest:
@@ -78,7 +79,7 @@ def _with_update_manager(
     kind = Served("", after["apiVersion"], after["kind"], "", False)
     changed = changed_fields(before, after, type_) if before else applied_fields(after, type_)
     old: Fields = {}
-    # A patch may have changed the entries themselves: that is how ownership is handed over.
+    # A patch may have changed the entries themselves: that is how ownership is transferred.
     for entry in after["metadata"].get("managedFields") or []:
         if (entry["manager"], entry["operation"]) == (manager, "Update"):
             old = entry.get("fieldsV1") or {}
@@ -89,7 +90,7 @@ def _with_update_manager(
 
 
 def changed_fields(before: Any, after: Any, type_: Type) -> Fields:
-    """Return the trie of fields whose value differs, without what the server writes."""
+    """Return the trie of fields whose value differs, without those that the server writes."""
 
     def body(manifest: Any) -> Any:
         metadata = {

@@ -1,4 +1,4 @@
-"""Serve sandbox clusters over HTTP, so that the hub and kubectl talk to them as to any cluster."""
+"""Serve sandbox clusters over HTTP, for the hub and kubectl, as any cluster."""
 
 import asyncio
 import contextlib
@@ -55,7 +55,7 @@ def _failure(failure: Failure) -> web.Response:
 
 
 class Sandbox:
-    """One sandbox cluster: its state, its controllers, its part of the HTTP surface."""
+    """One sandbox cluster: its state, controllers and HTTP routes."""
 
     def __init__(self, name: str, token: str, path: Path | None) -> None:
         self.name, self.token = name, token
@@ -111,7 +111,7 @@ class Sandbox:
         raise Failure(404, "NotFound", "the server could not find the requested resource")
 
     def _openapi(self, path: str) -> Any:
-        # Just enough for kubectl to see that the server validates fields itself.
+        # Just enough for kubectl to detect server-side field validation.
         roots = {
             (f"apis/{k.group}/{k.version}" if k.group else f"api/{k.version}")
             for k in self.store.kinds.values()
@@ -415,7 +415,8 @@ class Sandbox:
             raise Failure(
                 409,
                 "Conflict",
-                "the object has been modified; please apply your changes to the latest version and try again",
+                "the object has been modified; please apply your changes "
+                "to the latest version and try again",
             )
         if subresource == "status":
             return self.store.set_status(kind, before, manifest.get("status") or {})
@@ -531,7 +532,10 @@ def _group_discovery(group: str, kinds: list[Served]) -> Any:
 
 
 def make_certificate() -> str:
-    """Return a new key and self-signed certificate for 127.0.0.1 as PEM; kubectl sends no token without TLS."""
+    """Return a new key and self-signed certificate for 127.0.0.1 as PEM.
+
+    kubectl sends no token without TLS.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "flotilla-sandbox")])
     start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -582,7 +586,7 @@ class SandboxServer:
         self._wanted: dict[str, str] = {}
 
     def add(self, name: str, token: str) -> None:
-        """Have a sandbox of this name; call before `start`."""
+        """Add a sandbox with this name; call before `start`."""
         self._wanted[name] = token
 
     def url(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The state of one sandbox cluster: resources, their versions, who owns which field, what happened."""
+"""The state of one sandbox cluster: resources, versions, field ownership, events."""
 
 import asyncio
 import copy
@@ -56,7 +56,7 @@ Slot = tuple[str, str]
 
 
 class Failure(Exception):
-    """An error status with a reason and a message, as Kubernetes words it."""
+    """An error status with a reason and a message, worded as in Kubernetes."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -99,7 +99,7 @@ class Store:
             self.serve(crd)
 
     def save(self) -> None:
-        """Write the state to its file, whole or not at all."""
+        """Save the state to its file atomically."""
         if self.path is None or not self.dirty:
             return
         self.dirty = False
@@ -129,7 +129,7 @@ class Store:
         )
 
     def by_kind(self, group: str, kind: str) -> Served | None:
-        """Return how a kind is served."""
+        """Return the served kind of a manifest."""
         return next((k for k in self.kinds.values() if (k.group, k.kind) == (group, kind)), None)
 
     def put(
@@ -137,7 +137,7 @@ class Store:
     ) -> Manifest:
         """Create or replace a resource, and return it as stored.
 
-        Raises: Failure, worded as Kubernetes does, for anything a real server would refuse.
+        Raises: Failure, worded as in Kubernetes, for anything that a real server would reject.
         """
         metadata = manifest.get("metadata") or {}
         name = metadata.get("name") or (metadata.get("generateName", "") + uuid.uuid4().hex[:5])
@@ -190,7 +190,8 @@ class Store:
                 raise Failure(
                     422,
                     "Invalid",
-                    f'{kind.kind}{f".{kind.group}" if kind.group else ""} "{name}" is invalid: {error}',
+                    f'{kind.kind}{f".{kind.group}" if kind.group else ""} "{name}" '
+                    f"is invalid: {error}",
                 ) from error
         return result
 
@@ -204,7 +205,8 @@ class Store:
             raise Failure(
                 403,
                 "Forbidden",
-                f"unable to create new content in namespace {namespace} because it is being terminated",
+                f"unable to create new content in namespace {namespace} "
+                "because it is being terminated",
             )
 
     def _store(
@@ -254,7 +256,7 @@ class Store:
         self.kinds[served.group, served.plural] = served
 
     def schema(self, kind: Served) -> Any:
-        """Return the schema that a kind's definition gives, None for Kubernetes' own kinds."""
+        """Return the schema in a kind's definition, None for the built-in kinds."""
         definitions = self.kinds["apiextensions.k8s.io", "customresourcedefinitions"]
         found = self.get(definitions, "", f"{kind.plural}.{kind.group}")
         return schema_in(found, kind.version) if found else None
@@ -312,7 +314,8 @@ class Store:
                 raise Failure(
                     409,
                     "Conflict",
-                    f"Apply failed with conflicts: conflicts with other managers: {', '.join(_paths(clash))}",
+                    "Apply failed with conflicts: conflicts with other managers: "
+                    f"{', '.join(_paths(clash))}",
                 )
         after = self._prepared(kind, merged, namespace if kind.namespaced else "", name, before)
         after["metadata"]["managedFields"] = _managed(
@@ -333,7 +336,7 @@ class Store:
         subresource: str = "",
         dry_run: bool = False,
     ) -> Manifest:
-        """Merge patch, strategic merge patch or JSON patch."""
+        """Apply a merge patch, strategic merge patch or JSON patch."""
         if content_type.endswith("json-patch+json"):
             try:
                 after = jsonpatch.apply_patch(copy.deepcopy(before), patch)
@@ -373,7 +376,7 @@ class Store:
         propagation: str = "Background",
         dry_run: bool = False,
     ) -> Manifest:
-        """Delete a resource, or mark it when finalizers or the foreground propagation hold it."""
+        """Delete a resource, or mark it when finalizers or foreground propagation block that."""
         metadata = manifest["metadata"]
         if dry_run:
             return manifest

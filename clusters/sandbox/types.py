@@ -1,4 +1,4 @@
-"""The types of a sandbox's kinds: lists with keys by their names, definitions by their own schema."""
+"""The types of a sandbox's kinds: lists with merge keys, and definitions with their schemas."""
 
 import functools
 from typing import Any
@@ -40,7 +40,7 @@ def _builtin(kind: str) -> Type:
 
 
 def type_in(kind: Served, schema: Any = None) -> Type:
-    """Return the type of a kind; `schema` is the one that its definition gives, if one does."""
+    """Return the type of a kind; `schema` is from its definition, if it has one."""
     if is_builtin(kind.group):
         return _builtin(kind.kind)
     return (
@@ -50,7 +50,7 @@ def type_in(kind: Served, schema: Any = None) -> Type:
 
 
 def document_of(kinds: list[tuple[Served, Any]]) -> dict[str, Any]:
-    """Return the part of an OpenAPI v3 document that has the schemas of definitions."""
+    """Return the part of an OpenAPI v3 document with the schemas of definitions."""
     return {
         "components": {"schemas": {k.kind: _schema(k, s) for k, s in kinds if isinstance(s, dict)}}
     }
@@ -79,7 +79,7 @@ def _schema(kind: Served, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def schema_in(definition: Manifest, version: str) -> Any:
-    """Return the schema that a definition gives for a version, None when it gives none."""
+    """Return the schema of a version in a definition, None without one."""
     versions = (definition.get("spec") or {}).get("versions") or []
     found = next((v for v in versions if isinstance(v, dict) and v.get("name") == version), {})
     return (found.get("schema") or {}).get("openAPIV3Schema")
