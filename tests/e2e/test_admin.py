@@ -141,7 +141,7 @@ def test_repositories_are_connected_and_tested(site, repo, git_server, watched):
     expect(page.locator("table")).to_contain_text("No")
     page.get_by_role("button", name=re.compile("Disconnect")).first.click()
     page.locator("dialog[open]").get_by_role("button", name="Disconnect", exact=True).click()
-    expect(page.locator("table")).to_contain_text("None is connected")
+    expect(page.locator("table")).to_contain_text("No repositories are connected")
 
     page.get_by_role("button", name="Add an SSH host…").click()
     dialog.locator("[name=lines]").fill("git.example ssh-ed25519")
@@ -522,7 +522,7 @@ def test_the_trail_and_the_system_follow(web, watched):
     token = issue(account, timezone.now())
     page.context.add_cookies([{"name": "argocd.token", "value": token, "url": web.url}])
     page.goto(f"{web.url}/audit?kind=project")
-    expect(page.get_by_text("No event fits.")).to_be_visible()
+    expect(page.get_by_text("No matching events.")).to_be_visible()
     hub.post("/api/v1/projects", {"project": {"metadata": {"name": "web"}, "spec": {}}})
     hub.put("/api/v1/flotilla/settings/health", {"value": {}})  # is about no project
     expect(page.locator("#newer")).to_contain_text("1 newer event.")
