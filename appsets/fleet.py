@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from appsets import generators
+from appsets.generators.spec_queries import may_change_with_cluster
 from appsets.models import ApplicationSet
 from clusters.api import register, require_move, require_register, save, test, wanted
 from clusters.kubeconfig import config_of
@@ -237,7 +237,7 @@ def _sets(
     return [
         r.name
         for r in rows
-        if generators.concerns(r.spec, was, now)
+        if may_change_with_cluster(r.spec, was, now)
         and is_allowed(caller, "applicationsets", "get", r.rbac_object)
     ]
 

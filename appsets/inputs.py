@@ -8,10 +8,12 @@ from typing import Any
 import orjson
 from django.utils import timezone
 
-from appsets.generators import ClusterFacts, GeneratorError, interval
+from appsets.generators.base import ClusterFacts
+from appsets.generators.errors import GeneratorError
+from appsets.generators.spec_queries import interval
 from appsets.models import ApplicationSet, GeneratorAnswer
-from appsets.scm import asking, other
 from appsets.scm.credentials import Keys
+from appsets.scm.fetchers import FETCHERS, Request
 from clusters.models import Cluster
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from hub.engine.project_restrictions import permits_source, reaches_cluster
@@ -126,13 +128,8 @@ class Inputs:
     def _asked(
         self, kind: str, spec: Mapping[str, Any], before: Sequence[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
-        if kind == "scmProvider":
-            return asking.repositories(spec, self._keys)
-        if kind == "pullRequest":
-            return asking.pulls(spec, self._keys, before)
-        if kind == "plugin":
-            return other.plugin(spec, self._keys, self._row.name)
-        return other.decisions(spec, self._keys, self.clusters())
+        request = Request(spec, self._keys, self._row.name, before, self.clusters)
+        return FETCHERS[kind].fetch(request)
 
     def _key(self, kind: str, spec: Mapping[str, Any]) -> str:
         asked = {
@@ -141,7 +138,7 @@ class Inputs:
         owner = [
             self._project.name,
             self._row.namespace,
-            self._row.name if kind == "plugin" else "",
+            self._row.name if FETCHERS[kind].sends_set_name else "",
         ]
         return hashlib.sha256(
             orjson.dumps([kind, owner, asked], option=orjson.OPT_SORT_KEYS)

@@ -13,13 +13,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from appsets import rolling, sets
-from appsets.generators import (
-    Generated,
-    GeneratorError,
-    generate,
-    merged_template,
-    requeue_seconds,
-)
+from appsets.generators.errors import GeneratorError
+from appsets.generators.generate import Generated, generate, merged_template
+from appsets.generators.spec_queries import requeue_seconds
 from appsets.inputs import Inputs
 from appsets.manifests import mirror_set
 from appsets.models import ApplicationSet, SetEvent

@@ -9,12 +9,15 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from appsets import rollout
-from appsets.generators import KINDS, GeneratorError, blocks, has_templated_project
+from appsets.generators.errors import GeneratorError
+from appsets.generators.generate import has_templated_project
+from appsets.generators.registry import GENERATORS
+from appsets.generators.spec_queries import blocks
 from appsets.manifests import mirror_set, set_json
 from appsets.models import ApplicationSet, SetEvent
 from appsets.plan import POLICIES, budget_of, policy_of
-from appsets.scm import asking, other
-from appsets.shapes import check_spec
+from appsets.scm.fetchers import FETCHERS
+from appsets.spec_fields import check_spec
 from hub.audit import trail
 from hub.engine.errors import Conflict, Invalid, RuleError
 from hub.engine.globs import matches
@@ -173,19 +176,17 @@ def _check_generators(name: str, spec: dict[str, Any]) -> None:
     if not isinstance(entries, list) or not entries:
         raise Invalid("spec.generators must be a list of at least one generator")
     for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not any(isinstance(entry.get(k), dict) for k in KINDS):
+        if not isinstance(entry, dict) or not any(
+            isinstance(entry.get(k), dict) for k in GENERATORS
+        ):
             found = ", ".join(map(str, entry)) if isinstance(entry, dict) else str(entry)
             raise Invalid(
                 f"ApplicationSet {name} contains unrecognized generators: spec.generators[{number}] has {found or 'nothing'}"
             )
     try:
-        for block in blocks(spec, "plugin"):
-            other.check_plugin(block, "plugin")
-        for block in blocks(spec, "clusterDecisionResource"):
-            other.check_decision(block, "clusterDecisionResource")
-        for kind in ("scmProvider", "pullRequest"):
+        for kind, fetcher in FETCHERS.items():
             for block in blocks(spec, kind):
-                asking.check_block(kind, block, kind)
+                fetcher.check(block, kind)
     except GeneratorError as error:
         raise Invalid(f"spec.generators: {error}") from error
 

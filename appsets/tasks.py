@@ -9,7 +9,8 @@ from celery import shared_task
 from django.db.models import Q
 from django.utils import timezone
 
-from appsets import generators
+from appsets.generators.registry import HOSTED
+from appsets.generators.spec_queries import blocks, may_change_with_cluster, uses
 from appsets.models import ApplicationSet, GeneratorAnswer, HostAnswer, SetEvent
 from appsets.reconcile import reconcile
 from appsets.rolling import roll
@@ -67,7 +68,7 @@ def clusters_changed(before: str = "", after: str = "") -> None:
     """
     was, now = (orjson.loads(text) if text else None for text in (before, after))
     rows = ApplicationSet.objects.only("pk", "spec")
-    make_due([r.pk for r in rows if generators.concerns(r.spec, was, now)])
+    make_due([r.pk for r in rows if may_change_with_cluster(r.spec, was, now)])
 
 
 @shared_task(name=TaskName.APPSETS_CHILD_CHANGED, acks_late=True)
@@ -98,7 +99,7 @@ def child_moved(namespace: str, name: str) -> None:
 def configuration_changed() -> None:
     """Ask the hosts of all sets again, as a secret or a ConfigMap changed."""
     rows = ApplicationSet.objects.only("pk", "spec")
-    refresh([r.pk for r in rows if any(generators.uses(r.spec, k) for k in generators.HOSTED)])
+    refresh([r.pk for r in rows if any(uses(r.spec, k) for k in HOSTED)])
 
 
 @shared_task(name=TaskName.APPSETS_PULLS_CHANGED, acks_late=True)
@@ -113,9 +114,7 @@ def pulls_changed(places: Sequence[str]) -> None:
         [
             r.pk
             for r in rows
-            if any(
-                asking.place(b) in ({""} | wanted) for b in generators.blocks(r.spec, "pullRequest")
-            )
+            if any(asking.place(b) in ({""} | wanted) for b in blocks(r.spec, "pullRequest"))
         ]
     )
 
@@ -128,7 +127,7 @@ def pushed(urls: Sequence[str]) -> None:
     """
     rows = list(ApplicationSet.objects.only("pk", "spec"))
     make_due([r.pk for r in rows if set(urls) & _read_by(r)])
-    refresh([r.pk for r in rows if generators.uses(r.spec, "plugin")])
+    refresh([r.pk for r in rows if uses(r.spec, "plugin")])
 
 
 @shared_task(name=TaskName.APPSETS_REFS_MOVED, acks_late=True)
@@ -150,9 +149,7 @@ def _is_moved(block: Mapping[str, Any], url: str, names: Sequence[str]) -> bool:
 def artifact_moved(place: str) -> None:
     """Look at the sets whose generators read an artifact that moved, whoever found out."""
     rows = ApplicationSet.objects.only("pk", "spec")
-    make_due(
-        [r.pk for r in rows if any(_reads(b, place) for b in generators.blocks(r.spec, "oci"))]
-    )
+    make_due([r.pk for r in rows if any(_reads(b, place) for b in blocks(r.spec, "oci"))])
 
 
 def _reads(block: Mapping[str, Any], place: str) -> bool:
@@ -169,7 +166,7 @@ def published(place: str, tag: str) -> None:
     sources = (
         (r.pk, {"repoURL": b.get("repoURL"), "targetRevision": b.get("revision")})
         for r in rows
-        for b in generators.blocks(r.spec, "oci")
+        for b in blocks(r.spec, "oci")
     )
     make_due(sorted({pk for pk, source in sources if wants_tag(source, place, tag)}))
 
@@ -179,4 +176,4 @@ def _read_by(row: ApplicationSet) -> set[str]:
 
 
 def _git_blocks(row: ApplicationSet) -> Iterator[Mapping[str, Any]]:
-    return generators.blocks(row.spec, "git")
+    return blocks(row.spec, "git")

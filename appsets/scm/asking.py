@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from appsets.generators import MOST, GeneratorError
+from appsets.generators.base import MOST
+from appsets.generators.errors import GeneratorError
 from appsets.scm import azure, bitbucket, github, gitlab
 from appsets.scm.choice import (
     Branch,

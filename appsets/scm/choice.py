@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from appsets.generators import GeneratorError
+from appsets.generators.errors import GeneratorError
 from appsets.template.functions.argocd import normalize, slugify
 from hub.engine.regex import PatternError, compiled
 

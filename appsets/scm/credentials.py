@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
-from appsets.generators import GeneratorError
+from appsets.generators.errors import GeneratorError
 from appsets.models import ConfigMap, Secret
 from appsets.scm.host import Host, HostError, origin
 from projects.sources.app_tokens import signed

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from appsets.generators import GeneratorError
+from appsets.generators.errors import GeneratorError
 from appsets.models import HostAnswer, HostBudget
 from hub.base.metrics import HOST_REQUESTS
 from hub.base.outbound import check_url, http, joined

@@ -5,7 +5,8 @@ from typing import Any
 
 from django.conf import settings
 
-from appsets.generators import ClusterFacts, GeneratorError
+from appsets.generators.base import ClusterFacts
+from appsets.generators.errors import GeneratorError
 from appsets.scm.credentials import Keys
 from appsets.scm.host import Host, HostError, origin
 from appsets.template import fast

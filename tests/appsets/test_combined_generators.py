@@ -2,7 +2,8 @@
 
 import pytest
 
-from appsets.generators import ClusterFacts, generate
+from appsets.generators.base import ClusterFacts
+from appsets.generators.generate import generate
 
 FILES = {
     "apps/config.json": b'{"at": "apps"}',

@@ -5,17 +5,11 @@ import time
 
 import pytest
 
-from appsets import generators
-from appsets.generators import (
-    ClusterFacts,
-    GeneratorError,
-    blocks,
-    generate,
-    has_templated_project,
-    merged_template,
-    requeue_seconds,
-    uses,
-)
+from appsets.generators import base
+from appsets.generators.base import ClusterFacts
+from appsets.generators.errors import GeneratorError
+from appsets.generators.generate import generate, has_templated_project, merged_template
+from appsets.generators.spec_queries import blocks, requeue_seconds, uses
 from appsets.template import limits
 from appsets.template.render import application_from
 from appsets.template.syntax import TemplateError
@@ -619,8 +613,8 @@ class OneLargeFile(World):
 @pytest.mark.parametrize("go", [True, False])
 @pytest.mark.parametrize("name", LARGE_SETS)
 def test_the_parameters_of_a_set_are_bounded_together(name, go, monkeypatch):
-    monkeypatch.setattr(generators, "MOST_VALUES", 300_000)
-    monkeypatch.setattr(generators, "MOST_READ", 60_000)
+    monkeypatch.setattr(base, "MOST_VALUES", 300_000)
+    monkeypatch.setattr(base, "MOST_READ", 60_000)
     spec = json.loads(json.dumps(LARGE_SETS[name]), parse_int=str)
 
     with (

@@ -10,13 +10,10 @@ from hypothesis import strategies as st
 from support.sets import manifest
 
 from appsets import sets
-from appsets.generators import (
-    ClusterFacts,
-    GeneratorError,
-    generate,
-    merged_template,
-    requeue_seconds,
-)
+from appsets.generators.base import ClusterFacts
+from appsets.generators.errors import GeneratorError
+from appsets.generators.generate import generate, merged_template
+from appsets.generators.spec_queries import requeue_seconds
 from appsets.inputs import Inputs
 from appsets.models import ApplicationSet
 from appsets.plan import App, Existing, Wish, decide

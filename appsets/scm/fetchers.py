@@ -1,0 +1,52 @@
+"""Fetch the parameters of the generators that a host answers: one entry for each of `HOSTED`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from appsets.generators.base import ClusterFacts, Params
+from appsets.scm import asking, other
+from appsets.scm.credentials import Keys
+
+
+class Request(NamedTuple):
+    """A generator to fetch parameters for."""
+
+    block: Mapping[str, Any]
+    keys: Keys
+    set_name: str
+    before: Sequence[Mapping[str, Any]]
+    """The parameters that the host returned last."""
+    clusters: Callable[[], Sequence[ClusterFacts]]
+
+
+class Fetcher(NamedTuple):
+    """The check of a block, and the request that it describes."""
+
+    check: Callable[[Mapping[str, Any], str], object]
+    """Raises GeneratorError naming the invalid field."""
+    fetch: Callable[[Request], list[Params]]
+    """Raises GeneratorError, HostError; RetryLater or Stalled for a cluster."""
+    sends_set_name: bool = False
+    """Whether sets of different names may receive different parameters."""
+
+
+FETCHERS: dict[str, Fetcher] = {
+    "scmProvider": Fetcher(
+        partial(asking.check_block, "scmProvider"),
+        lambda request: asking.repositories(request.block, request.keys),
+    ),
+    "pullRequest": Fetcher(
+        partial(asking.check_block, "pullRequest"),
+        lambda request: asking.pulls(request.block, request.keys, request.before),
+    ),
+    "plugin": Fetcher(
+        other.check_plugin,
+        lambda request: other.plugin(request.block, request.keys, request.set_name),
+        sends_set_name=True,
+    ),
+    "clusterDecisionResource": Fetcher(
+        other.check_decision,
+        lambda request: other.decisions(request.block, request.keys, request.clusters()),
+    ),
+}
