@@ -11,7 +11,7 @@ from django.db import connections
 from django.test import AsyncClient
 from django.utils import timezone
 
-from clusters import kube
+from clusters import connection_config, kube
 from clusters.models import HOME_SERVER, Cluster
 from hub.auth.sessions import issue
 from hub.engine.errors import Stalled
@@ -224,7 +224,8 @@ def test_syncs_to_the_hubs_own_cluster_act_as_the_service_account_too(
     hub, control_plane, repo, app, namespace, monkeypatch
 ):
     config = {"bearerToken": "admin-token", "tlsClientConfig": {"caData": control_plane["ca"]}}
-    monkeypatch.setattr(kube, "in_cluster_config", lambda: (control_plane["server"], config))
+    for module in (kube, connection_config):
+        monkeypatch.setattr(module, "in_cluster_config", lambda: (control_plane["server"], config))
     hub.put("/api/v1/flotilla/settings/impersonation", {"value": True})
     admin = kube.Connection(control_plane["server"], "admin", config)
     for manifest in narrow(namespace):
