@@ -55,53 +55,44 @@ class Logs(View):
     def get(self, request: Request, name: str, pod: str = "") -> Any:
         """Stream log lines of one pod or of all pods below a resource."""
         application = get_application(request, name)
-        require(
-            actor(request),
-            "logs",
-            "get",
-            application.rbac_object,
-            application.project,
-            application.where,
-        )
+        row = application
+        require(actor(request), "logs", "get", row.rbac_object, row.project, row.where)
         cluster = find_cluster(application.spec)
         params = request.query_params
         pods = _pods(application, cluster, params, pod or params.get("podName", ""))
         query = _log_query(request)
-        text, invert = params.get("filter", ""), params.get("filter", "").startswith("!")
-        keep = _Filter(
-            text.removeprefix("!"),
-            invert=invert,
-            match_case=flag(request, "matchCase"),
-            until=_moment(params.get("untilTime", ""), "untilTime"),
-        )
-        download, events = (
-            flag(request, "download"),
-            "text/event-stream" in request.headers.get("Accept", ""),
+        keep = _filter(request)
+        reader = connection_for(application, project_of(application.project), cluster)
+        names = [(p.namespace, p.name) for p in pods]
+        download = flag(request, "download")
+        events = "text/event-stream" in request.headers.get("Accept", "")
+        content_type = "text/event-stream" if events else "application/json"
+        lines = _log_lines(
+            (reader, connect(cluster)),
+            pods,
+            query,
+            keep,
+            _still_allowed(application, names, token_of(request._request)),
+            plain=download,
+            events=events,
         )
         answer = StreamingHttpResponse(
-            _log_lines(
-                (
-                    connection_for(application, project_of(application.project), cluster),
-                    connect(cluster),
-                ),
-                pods,
-                query,
-                keep,
-                _still_allowed(
-                    application, [(p.namespace, p.name) for p in pods], token_of(request._request)
-                ),
-                plain=download,
-                events=events,
-            ),
-            content_type="text/plain"
-            if download
-            else "text/event-stream"
-            if events
-            else "application/json",
+            lines, content_type="text/plain" if download else content_type
         )
         if download:
             answer["Content-Disposition"] = f'attachment; filename="{name}.log"'
         return answer
+
+
+def _filter(request: Request) -> "_Filter":
+    params = request.query_params
+    text = params.get("filter", "")
+    return _Filter(
+        text.removeprefix("!"),
+        invert=text.startswith("!"),
+        match_case=flag(request, "matchCase"),
+        until=_moment(params.get("untilTime", ""), "untilTime"),
+    )
 
 
 def _still_allowed(
@@ -200,18 +191,13 @@ def _pods(application: Application, cluster: Cluster, params: Any, pod: str) -> 
     else:
         by_uid = {n.uid: n for n in nodes}
         roots = {n.uid for n in nodes if _is_asked(n.key, params)}
-        chosen = [
-            n
-            for n in nodes
-            if (n.key.group, n.key.kind) == ("", "Pod")
-            and (n.uid in roots or _descends(n, roots, by_uid))
-        ]
+        pods = [n for n in nodes if (n.key.group, n.key.kind) == ("", "Pod")]
+        chosen = [n for n in pods if n.uid in roots or _descends(n, roots, by_uid)]
     if not chosen:
-        raise Invalid(
-            f"no pod {pod} found as part of application {application.name}"
-            if pod
-            else f"application {application.name} has no such pods"
-        )
+        text = f"application {application.name} has no such pods"
+        if pod:
+            text = f"no pod {pod} found as part of application {application.name}"
+        raise Invalid(text)
     if len(chosen) > settings.MAX_POD_LOGS:
         raise Invalid("max pods to view logs are reached. Please provide more granular query")
     return [_Pod(n.key.namespace, n.key.name, n.uid) for n in chosen]

@@ -48,22 +48,20 @@ class Filter:
     def fits(self, manifest: dict[str, Any], project: str) -> bool:
         """Return whether an object matches the filters."""
         metadata = manifest["metadata"]
+        name, namespace = metadata["name"], metadata["namespace"]
+        is_named = not self.names or not {name, f"{namespace}/{name}"}.isdisjoint(self.names)
         return (
-            self.name in ("", metadata["name"])
-            and self.namespace in ("", metadata["namespace"])
-            and (
-                not self.names
-                or not {metadata["name"], f"{metadata['namespace']}/{metadata['name']}"}.isdisjoint(
-                    self.names
-                )
-            )
-            and (
-                not self.repo
-                or self.repo in {folded_url(str(s.get("repoURL", ""))) for s in _sources(manifest)}
-            )
+            is_named
+            and self.name in ("", name)
+            and self.namespace in ("", namespace)
+            and (not self.repo or self.repo in _repositories(manifest))
             and (not self.projects or project in self.projects)
             and (self.labels is None or self.labels(metadata.get("labels") or {}))
         )
+
+
+def _repositories(manifest: dict[str, Any]) -> set[str]:
+    return {folded_url(str(source.get("repoURL", ""))) for source in _sources(manifest)}
 
 
 def _sources(manifest: dict[str, Any]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from hub.engine.parsing import parse_digits
 from hub.web.page import Shown, signed_in
 from projects import applications, sources
 from projects.api.repositories import require_details
+from projects.compare import Pair
 from projects.manifests import application_json
 from projects.models import Application, Project, Repository
 from projects.pages.application import compare_at, found
@@ -243,15 +244,7 @@ def effect(request: HttpRequest, caller: Caller) -> HttpResponse:
     budget = Budget()
     counts = {"create": 0, "change": 0, "prune": 0, "same": 0}
     for pair in compared.pairs:
-        what = (
-            "create"
-            if pair.live is None
-            else "prune"
-            if pair.state.requires_pruning
-            else "change"
-            if pair.state.status == "OutOfSync"
-            else "same"
-        )
+        what = _effect_on(pair)
         counts[what] += 1
         if what != "same" and len(shown) < MOST_RESOURCES:
             shown.append((what, pair.key, _lines(pair, budget) if what == "change" else []))
@@ -302,27 +295,33 @@ def detect(request: HttpRequest, caller: Caller) -> HttpResponse:
             return HttpResponse("")
         project = str((spec or {}).get("project") or "default")
         name = str((body.get("metadata") or {}).get("name") or "")
-        return render(request, "applications/source.html", _looked(caller, project, name, source))
+        return render(
+            request, "applications/source.html", _source_details(caller, project, name, source)
+        )
     except _WRONG as error:
         return render(request, "applications/source.html", {"error": str(error)})
 
 
-def _looked(caller: Caller, project: str, name: str, source: dict[str, Any]) -> dict[str, Any]:
+def _effect_on(pair: Pair) -> str:
+    if pair.live is None:
+        return "create"
+    if pair.state.requires_pruning:
+        return "prune"
+    return "change" if pair.state.status == "OutOfSync" else "same"
+
+
+def _source_details(
+    caller: Caller, project: str, name: str, source: dict[str, Any]
+) -> dict[str, Any]:
     url = str(source["repoURL"])
     require_details(caller, project, name, url)
     problems = sources.check_sources([source], multi=False)
     if problems:
         raise Invalid("; ".join(problems))
     remote = remotes.look_up_refs(url, project) if sources.kind_of(source) == "git" else None
-    refs = (
-        [
-            n.removeprefix("refs/heads/").removeprefix("refs/tags/")
-            for n in remote.refs
-            if n.startswith(("refs/heads/", "refs/tags/"))
-        ]
-        if remote
-        else []
-    )
+    prefixes = ("refs/heads/", "refs/tags/")
+    found = [n for n in remote.refs if n.startswith(prefixes)] if remote else []
+    refs = [n.removeprefix(prefixes[0]).removeprefix(prefixes[1]) for n in found]
     revision = sources.resolve(source, project)
     recorder = Recorder({"": sources.files_of(source, revision, project)})
     path = "" if source.get("chart") else clean(str(source.get("path") or ""))

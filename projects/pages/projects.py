@@ -76,27 +76,14 @@ spec:
 def index(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show the projects that the caller may see, with the health of their applications."""
     version = current_version()
-    rows = [
-        p for p in Project.objects.order_by("name") if is_allowed(caller, "projects", "get", p.name)
-    ]
+    query = Project.objects.order_by("name")
+    rows = [p for p in query if is_allowed(caller, "projects", "get", p.name)]
     counts: dict[str, dict[str, int]] = {}
     found = visible(caller).order_by().values("project", "health_status").annotate(n=Count("pk"))
     for entry in found:
         counts.setdefault(entry["project"], {})[entry["health_status"]] = entry["n"]
     now = timezone.now()
-    items = [
-        {
-            "p": p,
-            "total": sum(counts.get(p.name, {}).values()),
-            "bar": bars(counts.get(p.name, {}), HEALTH, 160.0),
-            "counts": [(w, counts[p.name][w]) for w in HEALTH if counts.get(p.name, {}).get(w)],
-            "denied": any(
-                w.get("kind") == "deny"
-                for w in active_windows(p.spec.get("syncWindows") or [], now)
-            ),
-        }
-        for p in rows
-    ]
+    items = [_item(p, counts.get(p.name, {}), now) for p in rows]
     return render(
         request,
         "projects/index.html",
@@ -108,6 +95,17 @@ def index(request: HttpRequest, caller: Caller) -> HttpResponse:
             "may_create": bool(reach(caller, "projects", "create").allow),
         },
     )
+
+
+def _item(project: Project, counts: dict[str, int], now: datetime) -> dict[str, Any]:
+    windows = active_windows(project.spec.get("syncWindows") or [], now)
+    return {
+        "p": project,
+        "total": sum(counts.values()),
+        "bar": bars(counts, HEALTH, 160.0),
+        "counts": [(word, counts[word]) for word in HEALTH if counts.get(word)],
+        "denied": any(window.get("kind") == "deny" for window in windows),
+    }
 
 
 def found(caller: Caller, name: str, action: str = "get") -> Project:

@@ -153,24 +153,10 @@ def _waiting() -> int:
 def change_notices(request: HttpRequest, caller: Caller) -> str:
     """Replace the notices with those of the form."""
     require(caller, "settings", "update", "notices")
-    columns = [
-        [v.strip()[:1000] for v in request.POST.getlist(f)[:50]]
-        for f in ("tone", "text", "url", "until")
-    ]
-    wanted = [
-        {
-            k: v
-            for k, v in {
-                "tone": tone,
-                "text": text,
-                "url": url,
-                "until": f"{until}:00Z" if until and "Z" not in until else until,
-            }.items()
-            if v
-        }
-        for tone, text, url, until in zip(*columns, strict=False)
-        if text
-    ]
+    fields = ("tone", "text", "url", "until")
+    columns = [[v.strip()[:1000] for v in request.POST.getlist(f)[:50]] for f in fields]
+    rows = (dict(zip(fields, values, strict=True)) for values in zip(*columns, strict=False))
+    wanted = [_notice(row) for row in rows if row["text"]]
     if any(len(c) != len(columns[0]) for c in columns):
         raise Invalid("Every notice needs its four fields. Load the page again.")
     SETTING_CHECKS["notices"][0](wanted)
@@ -180,3 +166,9 @@ def change_notices(request: HttpRequest, caller: Caller) -> str:
         trail.record(caller.name, "update", "setting", "notices", before=before, after=wanted)
         publish()
     return "/settings/notices"
+
+
+def _notice(row: dict[str, str]) -> dict[str, str]:
+    until = row["until"]
+    stamp = f"{until}:00Z" if until and "Z" not in until else until
+    return {k: v for k, v in {**row, "until": stamp}.items() if v}
