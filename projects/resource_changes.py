@@ -40,7 +40,7 @@ __all__ = ["CREATE", "DELETE", "PATCH", "Change", "Target", "change", "resolve",
 GRACE = timedelta(seconds=5)
 """How long after the intent the sweep may take over."""
 RETRY = timedelta(seconds=15)
-LONGEST_RETRY = timedelta(minutes=10)
+MAX_RETRY_DELAY = timedelta(minutes=10)
 PATIENCE = timedelta(days=7)
 """After this time without an answer the outcome stays unknown."""
 
@@ -225,7 +225,7 @@ def _wait(pending: PendingChange, why: str) -> bool:
         outcome = Outcome("unknown", f"the cluster did not answer: {why}")
         _conclude(pending, outcome, None, is_read=True)
         return True
-    delay = min(RETRY * 2 ** min(pending.attempts, 10), LONGEST_RETRY)
+    delay = min(RETRY * 2 ** min(pending.attempts, 10), MAX_RETRY_DELAY)
     PendingChange.objects.filter(pk=pending.pk).update(
         due_at=now + delay, attempts=pending.attempts + 1
     )

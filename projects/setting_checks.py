@@ -104,14 +104,14 @@ def _pattern(value: Any) -> None:
 
 
 TONES = ("info", "busy", "drift", "bad", "ok")
-MOST_NOTICES = 10
+MAX_NOTICES = 10
 
 
 def _notices(value: Any) -> None:
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise Invalid("notices must be a list of {id, text, tone, url, until}")
-    if len(value) > MOST_NOTICES:
-        raise Invalid(f"notices: at most {MOST_NOTICES} are allowed; remove an old one first")
+    if len(value) > MAX_NOTICES:
+        raise Invalid(f"notices: at most {MAX_NOTICES} are allowed; remove an old one first")
     for number, entry in enumerate(value):
         text, url, until = (entry.get(f) or "" for f in ("text", "url", "until"))
         if not isinstance(text, str) or not text.strip() or len(text) > 500:

@@ -23,7 +23,7 @@ from projects.refresh import request_refresh
 from projects.specs import application_named
 from projects.visibility import visible
 
-MOST = 1000
+MAX_APPLICATIONS = 1000
 _RIGHTS = {"sync": "sync", "refresh": "get", "delete": "delete"}
 
 
@@ -70,8 +70,10 @@ def _chosen(caller: Caller, body: dict[str, Any]) -> list[tuple[str, str]]:
         if not isinstance(listed, list) or not all(isinstance(n, str) and n for n in listed):
             raise Invalid("applications must be a list of names")
         names = [qualified_name(n, "applications") for n in dict.fromkeys(listed)]
-    if len(names) > MOST:
-        raise Invalid(f"{len(names)} applications are more than the {MOST} of one request")
+    if len(names) > MAX_APPLICATIONS:
+        raise Invalid(
+            f"{len(names)} applications are more than the {MAX_APPLICATIONS} of one request"
+        )
     return names
 
 

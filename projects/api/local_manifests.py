@@ -32,7 +32,7 @@ from projects.sources import archives
 from projects.sources.files import MemoryFiles, clean
 from projects.specs import application_named, find_cluster, project_of
 
-_MOST_VALUES = 10_000
+_MAX_VALUES = 10_000
 
 
 class LinesParser(BaseParser):
@@ -53,8 +53,8 @@ class LinesParser(BaseParser):
             if not text.strip():
                 continue
             # A chunk is a single string; a line with many values would need much memory.
-            if sum(text.count(mark) for mark in (b"[", b"{", b",")) > _MOST_VALUES:
-                raise Invalid(f"line {number} has more than {_MOST_VALUES} values")
+            if sum(text.count(mark) for mark in (b"[", b"{", b",")) > _MAX_VALUES:
+                raise Invalid(f"line {number} has more than {_MAX_VALUES} values")
             try:
                 found.append(orjson.loads(text))
             except orjson.JSONDecodeError as error:

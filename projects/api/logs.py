@@ -40,7 +40,7 @@ from projects.reach import reach_of
 from projects.specs import find_cluster, project_of
 
 _LOG_QUEUE = 1000
-_LONGEST_LINE = 256 * 1024
+_MAX_LINE_BYTES = 256 * 1024
 """The maximum length of a log line; the rest is cut off."""
 # How often the right to read is checked during a stream.
 CHECK_SECONDS = 3.0
@@ -393,7 +393,7 @@ def _read_log(
     opened: Callable[[], None] = lambda: None,
 ) -> Iterable[str]:
     path = f"{PODS.resource_path(namespace, pod)}/log"
-    lines = Lines(_LONGEST_LINE, cut=True)
+    lines = Lines(_MAX_LINE_BYTES, cut=True)
     with connection.stream(path, query) as pieces:
         opened()
         for piece in pieces:

@@ -23,7 +23,7 @@ from projects import webhook_events
 from projects.triggers import push_received, registry_pushed
 from projects.webhook_events import Event, Image, Pulls, Push
 
-MOST_EVENTS = 1000
+MAX_EVENTS = 1000
 """The maximum number of moved branches read from one body."""
 
 
@@ -68,7 +68,7 @@ def webhook(request: HttpRequest) -> JsonResponse:
         _check_signature(sender, request.headers, data)
         body = _object(data)
         host = sender or _registry_of(body, request.headers)
-        _take(list(islice(_events(host, request.headers, body), MOST_EVENTS + 1)))
+        _take(list(islice(_events(host, request.headers, body), MAX_EVENTS + 1)))
     except Invalid as error:
         # GitHub's registry expects 401 for a wrong signature.
         return _refused(str(error), 401 if sender == "ghcr" and isinstance(error, _Forged) else 400)
@@ -99,9 +99,9 @@ def _take(found: list[Event]) -> None:
     if pushes:
         # One query for all, however many branches have moved.
         moved = dict.fromkeys((push.ref, push.commit) for push in pushes)
-        others = [("", "")] if len(found) > MOST_EVENTS else []
+        others = [("", "")] if len(found) > MAX_EVENTS else []
         push_received({url for push in pushes for url in push.urls}, [*moved, *others])
-    for event in dict.fromkeys(found[:MOST_EVENTS]):
+    for event in dict.fromkeys(found[:MAX_EVENTS]):
         if isinstance(event, Pulls):
             wake(TaskName.APPSETS_PULLS_CHANGED, (event.place,), priority=2)
         elif isinstance(event, Image):

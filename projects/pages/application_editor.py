@@ -45,8 +45,8 @@ spec:
   syncPolicy:
     syncOptions: [CreateNamespace=true]
 """
-MOST_TEXT = 500_000
-MOST_RESOURCES = 60
+MAX_TEXT_CHARS = 500_000
+MAX_RESOURCES = 60
 _WRONG = (Invalid, Stalled, RetryLater, EngineError, NotFound, AccessDenied)
 
 
@@ -121,7 +121,7 @@ def _text(body: Any) -> str:
 @signed_in
 def compose(request: HttpRequest, _caller: Caller) -> HttpResponse:
     """Return the manifest with the values of the fields; all else stays as it is."""
-    text = request.POST.get("text", "")[:MOST_TEXT]
+    text = request.POST.get("text", "")[:MAX_TEXT_CHARS]
     fields = {k: [str(v)[:50_000] for v in request.POST.getlist(k)[:500]] for k in request.POST}
     try:
         body = load_yaml(text, "The manifest")
@@ -150,7 +150,7 @@ def _draft(body: Any) -> tuple[applications.Wanted, Application | None]:
 def check(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Report whether the caller could save the text, and what it changes in the spec."""
     try:
-        body = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
+        body = load_yaml(request.POST.get("text", "")[:MAX_TEXT_CHARS], "The manifest")
         wanted, row = _draft(body)
         _require_writer(caller, wanted, row)
         find_cluster(wanted.spec)
@@ -231,7 +231,7 @@ def _require_writer(caller: Caller, wanted: applications.Wanted, row: Applicatio
 def effect(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show what the next sync would do after saving; nothing is stored."""
     try:
-        body = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
+        body = load_yaml(request.POST.get("text", "")[:MAX_TEXT_CHARS], "The manifest")
         wanted, row = _draft(body)
         _require_writer(caller, wanted, row)
         draft = _drafted(wanted, row)
@@ -246,7 +246,7 @@ def effect(request: HttpRequest, caller: Caller) -> HttpResponse:
     for pair in compared.pairs:
         what = _effect_on(pair)
         counts[what] += 1
-        if what != "same" and len(shown) < MOST_RESOURCES:
+        if what != "same" and len(shown) < MAX_RESOURCES:
             shown.append((what, pair.key, _lines(pair, budget) if what == "change" else []))
     return render(
         request,
@@ -287,7 +287,7 @@ def _lines(pair: Any, budget: Budget) -> list[Line]:
 def detect(request: HttpRequest, caller: Caller) -> HttpResponse:
     """Show the type of a source, with fields of its tool, branches and folders to select."""
     try:
-        body = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
+        body = load_yaml(request.POST.get("text", "")[:MAX_TEXT_CHARS], "The manifest")
         index = parse_digits(request.POST.get("index", "")) or 0
         spec = body.get("spec") if isinstance(body, dict) else None
         source = source_at(spec or {}, index)

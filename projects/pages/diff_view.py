@@ -10,11 +10,11 @@ import yaml
 from hub.engine.line_diff import TOO_LONG, Budget, Span, compare_lines, hunks
 
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
-LONGEST = 600
+MAX_WORD_DIFF_CHARS = 600
 """Lines up to this length are compared word by word."""
-MOST_LINES = 4_000
+MAX_LINES = 4_000
 """A diff ends after this many lines, and says so."""
-MOST_OF_A_SIDE = MOST_LINES // 2
+MAX_LINES_PER_SIDE = MAX_LINES // 2
 """Lines of each side of a change that are shown."""
 
 Parts = tuple[tuple[str, bool], ...]
@@ -65,7 +65,7 @@ def diff_lines(
         if result or group[0].a1:
             result.append(_fold(f"line {group[0].b1 + 1}"))
         for span in group:
-            if len(result) >= MOST_LINES:
+            if len(result) >= MAX_LINES:
                 return [*result, _fold(f"cut after {len(result)} lines")]
             result += _lines_of(span, old, new, left)
     return result
@@ -76,7 +76,7 @@ def _lines_of(span: Span, old: Sequence[str], new: Sequence[str], budget: Budget
         places = zip(range(span.a1, span.a2), range(span.b1, span.b2), strict=True)
         return [Line("same", str(a + 1), str(b + 1), _whole(old[a])) for a, b in places]
     left, right = old[span.a1 : span.a2], new[span.b1 : span.b2]
-    shown = left[:MOST_OF_A_SIDE], right[:MOST_OF_A_SIDE]
+    shown = left[:MAX_LINES_PER_SIDE], right[:MAX_LINES_PER_SIDE]
     marked = [_words(o, n, budget) for o, n in zip(*shown, strict=False)]
     befores = [m[0] for m in marked] + [_whole(line) for line in shown[0][len(marked) :]]
     afters = [m[1] for m in marked] + [_whole(line) for line in shown[1][len(marked) :]]
@@ -89,7 +89,7 @@ def _lines_of(span: Span, old: Sequence[str], new: Sequence[str], budget: Budget
 
 
 def _more(lines: Sequence[str], word: str) -> list[Line]:
-    count = len(lines) - MOST_OF_A_SIDE
+    count = len(lines) - MAX_LINES_PER_SIDE
     return [_fold(f"{count} more lines {word}")] if count > 0 else []
 
 
@@ -104,7 +104,7 @@ def _whole(text: str) -> Parts:
 def _words(old: str, new: str, budget: Budget) -> tuple[Parts, Parts]:
     """Return both lines in parts with changes marked; nothing is marked if almost all changed."""
     whole = _whole(old), _whole(new)
-    if len(old) + len(new) > 2 * LONGEST or budget.left <= 0:
+    if len(old) + len(new) > 2 * MAX_WORD_DIFF_CHARS or budget.left <= 0:
         return whole
     left, right = _WORD.findall(old), _WORD.findall(new)
     budget.left -= len(left) + len(right)

@@ -48,7 +48,7 @@ TABS = ("summary", "diff", "live", "desired", "events", "logs")
 _LOGGED = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job")
 _DENIED = (AccessDenied, NotFound)
 _WRONG = (EngineError, Stalled, RetryLater, Invalid, Precondition, Conflict)
-MOST_TEXT = 500_000
+MAX_TEXT_CHARS = 500_000
 
 
 def _key(request: HttpRequest) -> ResourceKey:
@@ -285,7 +285,7 @@ def _patch(
     Raises: Invalid naming the field; Conflict when somebody changed it meanwhile.
     """
     _require_change(caller, row, where)
-    wanted = load_yaml(request.POST.get("text", "")[:MOST_TEXT], "The manifest")
+    wanted = load_yaml(request.POST.get("text", "")[:MAX_TEXT_CHARS], "The manifest")
     if not isinstance(wanted, dict) or not isinstance(wanted.get("metadata"), dict):
         raise Invalid("The manifest must be one object with metadata")
     if resource_key(wanted) != where:

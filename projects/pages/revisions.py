@@ -23,7 +23,7 @@ from projects.pages.commit_links import commit_url
 from projects.pages.diff_view import Line, diff_lines
 from projects.specs import find_cluster, project_of
 
-MOST = 100
+MAX_RESOURCES = 100
 
 
 @require_GET
@@ -66,8 +66,8 @@ def compare(request: HttpRequest, caller: Caller, namespace: str, name: str) -> 
         before, after = _manifests(row, history, start), _manifests(row, history, to)
         changes = changed(before, after)
         context |= {
-            "changes": changes[:MOST],
-            "more": max(0, len(changes) - MOST),
+            "changes": changes[:MAX_RESOURCES],
+            "more": max(0, len(changes) - MAX_RESOURCES),
             "same": len(before.keys() & after.keys()) - sum(w == "change" for w, _, _ in changes),
         }
     except (EngineError, Stalled, RetryLater, Invalid, NotFound) as error:

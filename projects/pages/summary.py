@@ -17,7 +17,7 @@ from projects.models import StatusChange
 from projects.pages.status_history import areas, backwards, hours
 
 WEEK = 7 * 24
-MOST = 12
+MAX_GROUPS = 12
 
 
 def charts(listing: Listing) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def _groups(listing: Listing, column: str) -> list[dict[str, Any]]:
         .annotate(n=Count("pk", distinct=True))
     ):
         counts.setdefault(value or "none", {})[health] = n
-    order = sorted(counts, key=lambda v: (-sum(counts[v].values()), v))[:MOST]
+    order = sorted(counts, key=lambda v: (-sum(counts[v].values()), v))[:MAX_GROUPS]
     return [
         {
             "name": v,

@@ -30,7 +30,7 @@ KINDS = {
     "state": "States and drift",
     "person": "What people did",
 }
-MOST = 400
+MAX_ENTRIES = 400
 _APPROVALS = ("confirm-deletion", "confirm", "approve")
 
 
@@ -59,7 +59,9 @@ def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Htt
     may_audit = is_allowed(caller, "audit", "get", "events")
     wanted = [k for k in request.GET.getlist("kind") if k in KINDS] or list(KINDS)
     changes = list(
-        StatusChange.objects.filter(application=row, at__gte=start).order_by("at")[: MOST * 5]
+        StatusChange.objects.filter(application=row, at__gte=start).order_by("at")[
+            : MAX_ENTRIES * 5
+        ]
     )
     events = list(_events(row, start)) if may_audit else []
     moments = [
@@ -77,8 +79,8 @@ def page(request: HttpRequest, caller: Caller, namespace: str, name: str) -> Htt
             "caller": Shown(caller),
             "a": row,
             "row": row_of(row),
-            "moments": shown[:MOST],
-            "more": max(0, len(shown) - MOST),
+            "moments": shown[:MAX_ENTRIES],
+            "more": max(0, len(shown) - MAX_ENTRIES),
             "may_audit": may_audit,
             "spans": SPANS.items(),
             "span": span,
@@ -120,7 +122,7 @@ def _events(row: Application, start: datetime) -> Iterator[AuditEvent]:
     about = Q(kind="application", object=row.qualified_name) | Q(
         kind="resource", object__startswith=f"{row.qualified_name} "
     )
-    yield from AuditEvent.objects.filter(about, at__gte=start).order_by("-pk")[: MOST * 2]
+    yield from AuditEvent.objects.filter(about, at__gte=start).order_by("-pk")[: MAX_ENTRIES * 2]
 
 
 def _commits(row: Application, start: datetime) -> Iterator[Moment]:
@@ -162,7 +164,7 @@ def _commits(row: Application, start: datetime) -> Iterator[Moment]:
 
 
 def _deployments(row: Application, start: datetime, events: list[AuditEvent]) -> Iterator[Moment]:
-    for entry in row.history.filter(deployed_at__gte=start).order_by("-number")[:MOST]:
+    for entry in row.history.filter(deployed_at__gte=start).order_by("-number")[:MAX_ENTRIES]:
         revision = entry.revisions[0] if entry.revisions else ""
         url = first_url(entry.sources or row.sources)
         by = (entry.initiated_by or {}).get("username") or "auto-sync"

@@ -212,7 +212,7 @@ def test_log_lines_are_cut_and_end(connection, server):
     long = b"x" * 2_000_000
     server.answer = lambda path: http(long + b"\nshort\n", Content_Type="text/plain")
     lines = list(logs._read_log(connection, "n", "p", {}, threading.Event()))
-    assert [len(line) for line in lines] == [logs._LONGEST_LINE, 5]
+    assert [len(line) for line in lines] == [logs._MAX_LINE_BYTES, 5]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hub.engine.line_diff import TOO_LONG, Budget
 from hub.engine.sync_windows import spans
 from projects.pages.application_form import manifest_from
 from projects.pages.commit_links import commit_url
-from projects.pages.diff_view import MOST_LINES, as_yaml, beside, diff_lines
+from projects.pages.diff_view import MAX_LINES, as_yaml, beside, diff_lines
 from projects.pages.explain import explain
 from projects.pages.project_form import role_from, rules_of, spec_from, tables, window_from
 from projects.pages.resource_tree import graph, listed, traffic, worst_below
@@ -522,7 +522,7 @@ def test_no_text_holds_who_looks_at_a_difference(before, after):
 
     assert budget.left >= -words, "what is over the budget is one pass over the texts"
     assert {x.kind for x in lines} >= {"del", "add"}
-    assert len(lines) <= 2 * MOST_LINES + 3
+    assert len(lines) <= 2 * MAX_LINES + 3
     assert re.search("more lines|cut after", str([x.text for x in lines if x.kind == "fold"]))
 
 
