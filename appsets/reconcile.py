@@ -44,7 +44,7 @@ from projects.claims import claim
 from projects.jq import Jq
 from projects.manifests import stamp
 from projects.models import Application, Project
-from projects.sources.process import shares
+from projects.sources.process import render_queue
 from projects.specs import bind, project_of, spec_problems, spec_refusals
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def look(row: ApplicationSet, since: datetime) -> Decision:
     Raises: SetError.
     """
     try:
-        with shares.charge(row.project), limits.bounded(limits.MOST_SECONDS, thread_time):
+        with render_queue.charge(row.project), limits.bounded(limits.MOST_SECONDS, thread_time):
             return _looked(row, since)
     except limits.OutOfTime as error:
         raise SetError("ApplicationGenerationFromParamsError", str(error), LATER) from error

@@ -25,7 +25,7 @@ from projects.manifests import (
     stamp,
 )
 from projects.models import FINALIZER, Application, Project
-from projects.sources.remotes import JUST_NOW
+from projects.sources.git_remotes import JUST_NOW
 from projects.specs import (
     bind,
     bind_remotes,

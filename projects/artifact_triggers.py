@@ -12,7 +12,7 @@ from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from projects import sources
 from projects.models import Application, Published
-from projects.sources.published import place_of
+from projects.sources.published_versions import listing_key
 from projects.sources.versions import is_constraint
 from projects.triggers import mark_due
 
@@ -42,7 +42,7 @@ def reads(source: Mapping[str, Any], place: str) -> bool:
     """
     if sources.kind_of(source) == "git":
         return False
-    here = place_of(str(source.get("repoURL") or ""), str(source.get("chart") or ""))
+    here = listing_key(str(source.get("repoURL") or ""), str(source.get("chart") or ""))
     target = str(source.get("targetRevision") or "")
     is_moving = is_constraint(target) or not target
     if source.get("chart"):

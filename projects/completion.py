@@ -20,7 +20,7 @@ from projects import sources
 from projects.applications import notify_rollout
 from projects.models import Application, ApplicationEvent, Operation, Revision
 from projects.sources import git
-from projects.sources.remotes import key_of
+from projects.sources.git_remotes import key_of
 
 log = logging.getLogger(__name__)
 

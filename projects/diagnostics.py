@@ -76,13 +76,13 @@ def _renderers() -> str:
         return (
             "no rendering process starts; run manage.py doctor as the hub's user, and see the log"
         )
-    exposed = confinement.exposed(settings.DATA_DIR)
+    exposed = confinement.readable_folder_of(settings.DATA_DIR)
     if exposed:
         return (
             f"renderers may read {exposed}, which holds the data folder; set HUB_DATA_DIR to a "
             "folder outside it"
         )
-    return "; ".join(confinement.missing(layers).values())
+    return "; ".join(confinement.missing_protections(layers).values())
 
 
 def _broker() -> str:

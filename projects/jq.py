@@ -20,7 +20,7 @@ from hub.engine.errors import RuleError, Stalled
 from hub.engine.jq_syntax import require_allowed
 from hub.engine.retry import Backoff
 from projects.sources.process import Pool, WorkerError
-from projects.sources.shares import Limits, Shares
+from projects.sources.render_queue import Limits, RenderQueue
 
 TIMEOUT_SECONDS = 1.0
 TOTAL_SECONDS = 10.0
@@ -118,7 +118,7 @@ def _limits() -> Limits:
     return Limits(max(2, settings.RENDERERS // 2), settings.RENDER_BUDGET.total_seconds(), 600.0)
 
 
-_pool = Pool(Shares(_limits), lambda: MEMORY_BYTES)
+_pool = Pool(RenderQueue(_limits), lambda: MEMORY_BYTES)
 _strikes = _Strikes(clock)
 _answers = _Answers(_CACHE_BYTES)
 

@@ -32,9 +32,9 @@ from projects.dry_runs import Ask
 from projects.models import DELAYED, Application, Project
 from projects.reach import place_of, reach_of
 from projects.sources import Desired
-from projects.sources.measures import digest_of
-from projects.sources.reach import has_pages
-from projects.sources.shares import REFUSALS
+from projects.sources.manifest_size import digest_of
+from projects.sources.remote_inputs import has_pages
+from projects.sources.render_queue import REFUSALS
 from projects.specs import (
     find_cluster,
     project_of,

@@ -46,8 +46,8 @@ from hub.engine.sync_windows import check_windows
 from hub.models import Setting, setting
 from projects import sources
 from projects.models import DEFAULT_PROJECT, Application, Project, Repository
-from projects.sources import remotes
-from projects.sources.reach import repositories_of
+from projects.sources import git_remotes
+from projects.sources.remote_inputs import repositories_of
 from projects.spec_fields import APPLICATION, PROJECT
 
 _KNOWN_SPEC = {
@@ -468,9 +468,9 @@ def bind(application: Application) -> None:
 def bind_remotes(application: Application) -> None:
     """Link an application to the git repositories that it reads, so that a push refreshes it."""
     read = repositories_read(application)
-    found = [remotes.remote_of(url, application.project) for url in read]
+    found = [git_remotes.remote_of(url, application.project) for url in read]
     application.remotes.set(found)
-    remotes.poll_from_now(found)
+    git_remotes.resume_polling(found)
 
 
 def repositories_read(application: Application) -> list[str]:

@@ -39,7 +39,7 @@ from projects.models import (
 )
 from projects.refusal_audit import BLOCKED, not_started
 from projects.sources import Desired
-from projects.sources.reach import repositories_of
+from projects.sources.remote_inputs import repositories_of
 from projects.specs import bind_remotes
 from projects.sync_windows import windows_of
 

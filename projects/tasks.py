@@ -148,7 +148,7 @@ def clean_up() -> None:
     wake(TaskName.APPSETS_CLEAN_UP, priority=9)
     for url in GitRemote.objects.values_list("url", flat=True):
         try:
-            git.tidy(url)
+            git.repack(url)
         except (Stalled, RetryLater, OSError) as error:
             log.warning("the clone of %s cannot be cleaned up: %s", url, error)
 

@@ -34,12 +34,12 @@ from projects.models import (
     RenderFailure,
     instance_filter,
 )
-from projects.sources import remotes
+from projects.sources import git_remotes
 from projects.sources.constraints import parse_version, satisfies
 from projects.sources.files import CLUSTER
-from projects.sources.git import is_commit, url_of
+from projects.sources.git import is_commit, url_of_key
 from projects.sources.helm import capabilities_digest
-from projects.sources.reach import repositories_of
+from projects.sources.remote_inputs import repositories_of
 from projects.sources.versions import is_constraint
 from projects.specs import bind, bind_remotes, repositories_read
 from projects.status import RUNNING
@@ -200,7 +200,7 @@ def poll_remote(pk: int) -> None:
             GitRemote.objects.filter(pk=pk).update(due_at=timezone.now() + timedelta(hours=1))
             return
         try:
-            remotes.poll(remote, url, remotes.reader(remote, url, projects))
+            git_remotes.poll(remote, url, git_remotes.polling_project(remote, url, projects))
         except (RetryLater, Stalled, Invalid) as error:
             log.info("repository not polled: %s", error, extra={"repository": remote.url})
             return
@@ -244,7 +244,7 @@ def _poll_other_urls(remote: GitRemote) -> None:
     """Poll other URLs of the same repository whose refs are older."""
     place = bare_url(remote.url)
     for other in GitRemote.objects.exclude(pk=remote.pk).filter(url__icontains=place):
-        names = remote.refs if remotes.ALL in (remote.moved or ()) else remote.moved or ()
+        names = remote.refs if git_remotes.ALL in (remote.moved or ()) else remote.moved or ()
         is_older = any(other.refs.get(n) != remote.refs.get(n) for n in names)
         if is_older and bare_url(other.url) == place:
             GitRemote.objects.filter(pk=other.pk).update(due_at=timezone.now())
@@ -254,7 +254,7 @@ def _poll_other_urls(remote: GitRemote) -> None:
 def bare_url(url: str) -> str:
     """Return a repository's URL without scheme and user, which is the same for all protocols."""
     # Hosts differ in case sensitivity, and one poll too many does no harm.
-    return re.sub(r"^[a-z+]+://([^@/]*@)?", "", folded_url(url_of(url)))
+    return re.sub(r"^[a-z+]+://([^@/]*@)?", "", folded_url(url_of_key(url)))
 
 
 def reads_moved(target: str, names: Collection[str], prefix: str = "") -> bool:
@@ -264,7 +264,7 @@ def reads_moved(target: str, names: Collection[str], prefix: str = "") -> bool:
     """
     if is_commit(target):
         return False
-    if remotes.ALL in names or "{{" in target:
+    if git_remotes.ALL in names or "{{" in target:
         return True
     if target in ("", "HEAD"):
         return "HEAD" in names
@@ -277,7 +277,7 @@ def reads_moved(target: str, names: Collection[str], prefix: str = "") -> bool:
 def _projects_of(remote: GitRemote, url: str) -> list[str]:
     """Return the projects that read this row; applications of others are bound to another row."""
     projects = sorted(set(remote.applications.values_list("project", flat=True)))
-    here = [p for p in projects if remotes.key_of(url, p) == remote.url]
+    here = [p for p in projects if git_remotes.key_of(url, p) == remote.url]
     for application in remote.applications.exclude(project__in=here):
         bind_remotes(application)
     return here
@@ -285,7 +285,7 @@ def _projects_of(remote: GitRemote, url: str) -> list[str]:
 
 def _url_of(remote: GitRemote) -> str:
     """Return a URL of the repository as an application writes it, empty if none reads it."""
-    wanted = url_of(remote.url)
+    wanted = url_of_key(remote.url)
     applications = remote.applications.order_by("pk").only("spec", "inputs")
     urls = (url for a in applications.iterator() for url in repositories_read(a))
     other = ""
@@ -372,7 +372,7 @@ def push_received(urls: Iterable[str], moved: Sequence[tuple[str, str]]) -> int:
     """
     wanted = {repository_identity(url) for url in urls if url}
     wake(TaskName.APPSETS_PUSHED, tuple(sorted(wanted)), priority=2)
-    found = [r for r in GitRemote.objects.all() if repository_identity(url_of(r.url)) in wanted]
+    found = [r for r in GitRemote.objects.all() if repository_identity(url_of_key(r.url)) in wanted]
     for remote in found:
         if all(is_commit(commit) and commit == remote.refs.get(ref) for ref, commit in moved):
             continue

@@ -16,8 +16,8 @@ from hub.base.thread_connections import end_of_call
 from hub.engine.errors import EngineError, Invalid, RetryLater, Stalled
 from projects import sources
 from projects.models import Application
-from projects.sources.remotes import JUST_NOW
-from projects.sources.shares import REFUSALS
+from projects.sources.git_remotes import JUST_NOW
+from projects.sources.render_queue import REFUSALS
 from projects.specs import project_of
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from projects.api.operations import may_sync, sources_at
 from projects.api.resources import resource_events
 from projects.compare import comparison
 from projects.models import Application, ApplicationEvent
-from projects.sources import git, remotes
+from projects.sources import git, git_remotes
 from projects.specs import find_cluster, project_of, require_source_permitted
 from projects.status import resource_json
 from projects.sync_windows import windows_of
@@ -207,7 +207,7 @@ class RevisionMetadata(View):
             revision = sources.resolve({**source, "targetRevision": revision}, application.project)
         sources.files_of(source, revision, application.project)
         url = str(source["repoURL"])
-        remote = remotes.remote_of(url, application.project)
+        remote = git_remotes.remote_of(url, application.project)
         info = git.commit_info(remote.url, revision)
         tags = sorted(
             n.removeprefix("refs/tags/")

@@ -23,11 +23,11 @@ from hub.rest.lists import arranged
 from hub.rest.views import View, actor, asked, body_map, flag, inner_map, must_agree, text_at
 from projects import sources
 from projects.models import Application, GitRemote, RenderFailure, Repository
-from projects.sources import charts, git, remotes
+from projects.sources import charts, git, git_remotes
 from projects.sources.credentials import (
-    WAY,
-    carries,
+    TRANSPORT_OPTIONS,
     credentials_for,
+    has_identity,
     repository_of,
     template_of,
 )
@@ -110,7 +110,7 @@ def check_connection(url: str, kind: str, credentials: Mapping[str, Any]) -> str
         if kind == "git":
             git.fetch_refs(url, credentials)
         elif kind == "helm" and not charts.is_oci(url, credentials):
-            charts.index(url, credentials, fresh=True)
+            charts.fetch_index(url, credentials, fresh=True)
     except (RetryLater, Stalled, EngineError, Invalid) as error:
         return redact_text(str(error))
     return ""
@@ -121,7 +121,7 @@ def refresh_readers(url: str) -> None:
     key = normal_url(url)
     rows = GitRemote.objects.filter(Q(url__iexact=key) | Q(url__istartswith=f"{key} "))
     RenderFailure.objects.all().delete()
-    remotes.given_anew(rows)
+    git_remotes.retry_with_changed_credentials(rows)
     for remote in rows:
         mark_due(remote.applications.values_list("pk", flat=True))
 
@@ -203,8 +203,8 @@ def _require_way(
     would disclose them to the caller.
     Raises: AccessDenied naming the fields.
     """
-    named = [field for field in WAY if options.get(field)]
-    if secret or not named or not carries(credentials_for(url)):
+    named = [field for field in TRANSPORT_OPTIONS if options.get(field)]
+    if secret or not named or not has_identity(credentials_for(url)):
         return
     owner, template = repository_of(url), template_of(url)
     lender = owner.rbac_object if owner and owner.credentials else template.url if template else url
@@ -400,7 +400,7 @@ class Refs(View):
         """Return branches and tags."""
         _require_read(request, repo)
         git.check_git_url(repo, "repo")
-        remote = remotes.look_up_refs(
+        remote = git_remotes.current_refs(
             repo, request.query_params.get("appProject", ""), force=flag(request, "forceRefresh")
         )
 
@@ -445,7 +445,7 @@ class HelmCharts(View):
     def get(self, request: Request, repo: str) -> Response:
         """Return the charts."""
         _require_read(request, repo)
-        found = charts.index(
+        found = charts.fetch_index(
             check_repository_url(repo),
             credentials_for(repo, request.query_params.get("appProject", "")),
         )

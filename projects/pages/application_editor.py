@@ -25,7 +25,7 @@ from projects.models import Application, Project, Repository
 from projects.pages.application import compare_at, found
 from projects.pages.application_form import manifest_from, source_at
 from projects.pages.diff_view import Line, diff_lines
-from projects.sources import remotes
+from projects.sources import git_remotes
 from projects.sources.files import Recorder, clean
 from projects.specs import bind, find_cluster
 
@@ -318,7 +318,7 @@ def _source_details(
     problems = sources.check_sources([source], multi=False)
     if problems:
         raise Invalid("; ".join(problems))
-    remote = remotes.look_up_refs(url, project) if sources.kind_of(source) == "git" else None
+    remote = git_remotes.current_refs(url, project) if sources.kind_of(source) == "git" else None
     prefixes = ("refs/heads/", "refs/tags/")
     found = [n for n in remote.refs if n.startswith(prefixes)] if remote else []
     refs = [n.removeprefix(prefixes[0]).removeprefix(prefixes[1]) for n in found]

@@ -16,7 +16,7 @@ from projects.listing import HEALTH, bars, since
 from projects.manifests import as_of_now, is_stale
 from projects.models import Application
 from projects.sources import git
-from projects.sources.remotes import key_of
+from projects.sources.git_remotes import key_of
 from projects.specs import project_of_or_none
 
 

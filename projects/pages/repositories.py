@@ -15,7 +15,7 @@ from hub.web.page import Shown, posted, signed_in
 from projects.api.certificates import add_certificates, known_certificates
 from projects.api.repositories import repository_json, try_out
 from projects.models import CredentialTemplate, GitRemote, Repository
-from projects.sources.remotes import key_of
+from projects.sources.git_remotes import key_of
 from projects.visibility import visible
 
 

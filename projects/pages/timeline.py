@@ -21,7 +21,7 @@ from projects.pages.application_rows import first_url, may_read, row_of, subject
 from projects.pages.commit_links import commit_url
 from projects.pages.status_history import bands
 from projects.sources import git
-from projects.sources.remotes import key_of
+from projects.sources.git_remotes import key_of
 
 SPANS = {"1": "a day", "7": "a week", "30": "a month"}
 KINDS = {

@@ -34,7 +34,7 @@ _GLOBAL = b"g"
 _LONG_NAME, _LONG_LINK = b"L", b"K"
 
 
-class Room:
+class ArchiveBudget:
     """What is left for archives that are read together."""
 
     def __init__(self) -> None:
@@ -73,13 +73,13 @@ class Room:
             raise ManifestError(f"the archive has more than {_MOST_FOLDERS} folders, the limit")
 
 
-def unpack(data: bytes, *, strip: bool, room: Room | None = None) -> MemoryFiles:
+def unpack(data: bytes, *, strip: bool, room: ArchiveBudget | None = None) -> MemoryFiles:
     """Return the files of a tar archive: regular ones alone, none outside of it, within the limits.
 
     Shapes: with `strip` the first folder of each name goes; `room` is shared by archives that are one chart.
     Raises: ManifestError saying what is wrong.
     """
-    room = room or Room()
+    room = room or ArchiveBudget()
     stream = _Stream(data, room)
     content: dict[str, bytes] = {}
     try:
@@ -111,7 +111,7 @@ def _path(name: str, *, strip: bool) -> str:
     return "/".join(parts[1:] if strip else parts)
 
 
-def _check_folders(content: dict[str, bytes], room: Room) -> None:
+def _check_folders(content: dict[str, bytes], room: ArchiveBudget) -> None:
     folders: set[str] = set()
     for path in content:
         known = len(folders)
@@ -128,7 +128,7 @@ def _check_folders(content: dict[str, bytes], room: Room) -> None:
 class _Stream:
     """The bytes of an archive without its compression, never more than a piece of them at once."""
 
-    def __init__(self, data: bytes, room: Room) -> None:
+    def __init__(self, data: bytes, room: ArchiveBudget) -> None:
         encoding = "gzip" if data[:2] == b"\x1f\x8b" else None
         self._pieces = decoded([data], encoding, room.unpacked)
         self._piece, self._at, self._room = b"", 0, room
@@ -179,7 +179,7 @@ class _Tar:
         "Basic Tar Format".
     """
 
-    def __init__(self, stream: _Stream, room: Room) -> None:
+    def __init__(self, stream: _Stream, room: ArchiveBudget) -> None:
         self._stream, self._room = stream, room
         self._is_empty = True
 

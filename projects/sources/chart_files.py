@@ -18,8 +18,8 @@ from hub.engine.kubernetes_yaml import parse_yaml
 from projects.sources import archives, charts
 from projects.sources.constraints import is_valid, parse_version, satisfies
 from projects.sources.files import Budget, Recorder, clean
-from projects.sources.reach import Reach
-from projects.sources.schemas import Room, closed
+from projects.sources.remote_inputs import RemoteInputs
+from projects.sources.values_schemas import SchemaBudget, inline_references
 
 _MOST_CHARTS = 100
 _MOST_NESTED = 10
@@ -32,7 +32,7 @@ _TEMPLATES = re.compile(r"(?:charts/[^/]+/)*(?:templates|crds)/")
 def assemble(
     files: Recorder,
     path: str,
-    reach: Reach,
+    remote: RemoteInputs,
     *,
     origin: str = "",
     recorder: Recorder | None = None,
@@ -44,8 +44,8 @@ def assemble(
         not to be checked, and no schema is handed on.
     Raises: ManifestError naming the dependency that is not in its tree, is part of a circle, or is too much.
     """
-    page = functools.partial(reach.read, recorder or files)
-    assembly = _Assembly(reach.charts, origin, page if schemas else None)
+    page = functools.partial(remote.read, recorder or files)
+    assembly = _Assembly(remote.charts, origin, page if schemas else None)
     return assembly.sealed(assembly.chart(files, path, ()), 0)
 
 
@@ -56,7 +56,7 @@ class _Assembly:
         self._repositories, self._origin = repositories, origin
         self._page, self._count = page, 0
         # Archives of nothing but padding count as well, and one chart may hold many.
-        self._room, self._schemas = archives.Room(), Room()
+        self._room, self._schemas = archives.ArchiveBudget(), SchemaBudget()
         self._budget = Budget("the chart and its dependencies", settings.MAX_CHART_BYTES)
 
     def chart(self, tree: Recorder, named: str, above: tuple[str, ...]) -> dict[str, bytes]:
@@ -135,7 +135,7 @@ class _Assembly:
             elif not _SCHEMA.fullmatch(path):
                 result[path] = data
             elif self._page is not None:
-                result[path] = closed(data, path, self._page, self._schemas)
+                result[path] = inline_references(data, path, self._page, self._schemas)
         return result
 
     def _packed_anew(self, path: str, data: bytes, depth: int) -> bytes:

@@ -18,12 +18,12 @@ from hub.base.outbound.bounds import TooMuch, parse
 from hub.base.redaction import redact_text
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.project_restrictions import has_dot_segments
-from projects.sources import published
+from projects.sources import published_versions
 from projects.sources.archives import unpack
 from projects.sources.chart_index import Index, read_index
-from projects.sources.credentials import IDENTITY, LENT, proxy_of, tls_of
+from projects.sources.credentials import IDENTITY, TEMPLATE_URL, proxy_of, tls_of
 from projects.sources.files import MemoryFiles
-from projects.sources.kept import Kept
+from projects.sources.ttl_cache import TTLCache
 from projects.sources.versions import highest, is_constraint
 
 SECONDS = 300.0
@@ -189,10 +189,10 @@ def fetch_file(url: str, credentials: Mapping[str, Any]) -> bytes:
     return _get(url, credentials, settings.MAX_MANIFEST_BYTES)
 
 
-_indexes: Kept[Index] = Kept(64 * 1024**2, 60)
-_listed: Kept[list[str]] = Kept(16 * 1024**2, 60)
+_indexes: TTLCache[Index] = TTLCache(64 * 1024**2, 60)
+_listed: TTLCache[list[str]] = TTLCache(16 * 1024**2, 60)
 """Tags of registries."""
-_archives: Kept[bytes] = Kept(128 * 1024**2, 600)
+_archives: TTLCache[bytes] = TTLCache(128 * 1024**2, 600)
 
 
 def forget() -> None:
@@ -202,20 +202,20 @@ def forget() -> None:
     _archives.clear()
 
 
-def index(url: str, credentials: Mapping[str, Any], *, fresh: bool = False) -> Index:
+def fetch_index(url: str, credentials: Mapping[str, Any], *, fresh: bool = False) -> Index:
     """Return what a repository's index says; kept for a minute.
 
     Raises: RetryLater, Stalled, ManifestError when it cannot be read.
     """
     # Who has other credentials is answered by the server, not by what another project was given.
-    place, own = published.place_of(url), (url, frozen(credentials))
-    kept = None if fresh else _indexes.get((*own, published.serial(place)))
+    place, own = published_versions.listing_key(url), (url, credentials_key(credentials))
+    kept = None if fresh else _indexes.get((*own, published_versions.change_count(place)))
     if kept is not None:
         return kept
     data = _get(url.rstrip("/") + "/index.yaml", credentials, settings.MAX_INDEX_BYTES, server=url)
     found = read_index(data, redact_text(url))
-    published.learned(place, credentials, found.facts())
-    _indexes.put((*own, published.serial(place)), found, found.size)
+    published_versions.record_versions(place, credentials, found.facts())
+    _indexes.put((*own, published_versions.change_count(place)), found, found.size)
     return found
 
 
@@ -225,7 +225,7 @@ def versions(
     """Return the versions of a chart."""
     if is_oci(url, credentials):
         return _known_tags(url, chart, credentials, fresh=fresh)
-    found = index(url, credentials, fresh=fresh).releases(chart)
+    found = fetch_index(url, credentials, fresh=fresh).releases(chart)
     return [release.version for release in found]
 
 
@@ -250,7 +250,7 @@ def resolve(
 
 
 def _archive(url: str, chart: str, version: str, credentials: Mapping[str, Any]) -> bytes:
-    place = (url, chart, version, frozen(credentials))
+    place = (url, chart, version, credentials_key(credentials))
     found = _archives.get(place)
     if found is None:
         found = _fetch_archive(url, chart, version, credentials)
@@ -261,7 +261,7 @@ def _archive(url: str, chart: str, version: str, credentials: Mapping[str, Any])
 def _fetch_archive(url: str, chart: str, version: str, credentials: Mapping[str, Any]) -> bytes:
     if is_oci(url, credentials):
         return _pull(url, chart, version, credentials)
-    named = index(url, credentials).file_of(chart, version)
+    named = fetch_index(url, credentials).file_of(chart, version)
     place = joined(url.rstrip("/") + "/", named, redact_text(url))
     # An index may name a file of any server: the credentials are for the one that has the index.
     return _get(place, _for_file(place, url, credentials), settings.MAX_CHART_BYTES, server=url)
@@ -273,7 +273,7 @@ def _for_file(place: str, url: str, credentials: Mapping[str, Any]) -> Mapping[s
     A template's read more of its server than the project permits: they go to files of the repository alone.
     """
     is_inside = place.startswith(url.rstrip("/") + "/") and not has_dot_segments(place)
-    if is_inside or LENT not in credentials or credentials.get("passCredentials"):
+    if is_inside or TEMPLATE_URL not in credentials or credentials.get("passCredentials"):
         return credentials
     return {k: v for k, v in credentials.items() if k not in IDENTITY}
 
@@ -286,7 +286,7 @@ def fetch(url: str, chart: str, version: str, credentials: Mapping[str, Any]) ->
     return unpack(_archive(url, chart, version, credentials), strip=True)
 
 
-def frozen(credentials: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+def credentials_key(credentials: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Return credentials as a key of what is kept for those who have the same."""
     return tuple(sorted((k, v) for k, v in credentials.items() if isinstance(v, str | bool | int)))
 
@@ -405,13 +405,20 @@ def _tags(url: str, chart: str, credentials: Mapping[str, Any]) -> list[str]:
 def _known_tags(
     url: str, chart: str, credentials: Mapping[str, Any], *, fresh: bool = False
 ) -> list[str]:
-    place, own = published.place_of(url, chart), (url, chart, frozen(credentials))
-    kept = None if fresh else _listed.get((*own, published.serial(place)))
+    place, own = (
+        published_versions.listing_key(url, chart),
+        (url, chart, credentials_key(credentials)),
+    )
+    kept = None if fresh else _listed.get((*own, published_versions.change_count(place)))
     if kept is not None:
         return kept
     found = _tags(url, chart, credentials)
-    published.learned(place, credentials, found)
-    _listed.put((*own, published.serial(place)), found, sum(map(len, found)) + 100 * len(found))
+    published_versions.record_versions(place, credentials, found)
+    _listed.put(
+        (*own, published_versions.change_count(place)),
+        found,
+        sum(map(len, found)) + 100 * len(found),
+    )
     return found
 
 
@@ -441,7 +448,9 @@ def oci_digest(
         return tag
     host, name = _registry(url, chart)
     found = _manifest(host, name, tag, credentials)[1]
-    published.learned(f"{published.place_of(url, chart)}:{tag}", credentials, [found])
+    published_versions.record_versions(
+        f"{published_versions.listing_key(url, chart)}:{tag}", credentials, [found]
+    )
     return found
 
 

@@ -18,7 +18,7 @@ import orjson
 
 NOBODY = 65534
 _HERE = Path(__file__).parent
-LAUNCHER, WORKER, SETS = _HERE / "confined.py", _HERE / "worker.py", _HERE / "strvals.py"
+LAUNCHER, WORKER, SETS = _HERE / "confined.py", _HERE / "worker.py", _HERE / "set_parameters.py"
 _MODULES = ("helm_python", "_gojsonnet", "jq")
 _LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _ZONES = ("/usr/share/zoneinfo", "/etc/localtime")
@@ -32,7 +32,7 @@ _ENVIRONMENT = ("LANG", "LC_ALL", "TZ")
 # Go and Python reserve more addresses than they use; what is shared between processes counts only here.
 _RESERVED_BYTES = 4 * 1024**3
 
-ASKED = {
+PROTECTIONS = {
     "files": (
         ("landlock-files",),
         "files of the hub are protected by their modes only; use a kernel with Landlock (5.13 or newer, `landlock` in lsm=)",
@@ -195,12 +195,14 @@ def program_command(
     return [*_launcher(), orjson.dumps(plan).decode(), "--", *argv]
 
 
-def missing(layers: Sequence[str]) -> dict[str, str]:
+def missing_protections(layers: Sequence[str]) -> dict[str, str]:
     """Return what does not hold with these layers, each with the next step."""
-    return {name: step for name, (enough, step) in ASKED.items() if not set(enough) & set(layers)}
+    return {
+        name: step for name, (enough, step) in PROTECTIONS.items() if not set(enough) & set(layers)
+    }
 
 
-def exposed(place: Path) -> str:
+def readable_folder_of(place: Path) -> str:
     """Return the readable folder of renderers that a place lies in, empty when there is none."""
     readable = (*_python(), *_LIBRARIES, *map(str, _modules()))
     return next((r for r in readable if place.resolve().is_relative_to(Path(r).resolve())), "")

@@ -31,7 +31,7 @@ IDENTITY = (
     "gcpServiceAccountKey",
 )
 """The fields of credentials that say who asks."""
-WAY = (
+TRANSPORT_OPTIONS = (
     "proxy",
     "noProxy",
     "insecure",
@@ -43,9 +43,9 @@ WAY = (
 """The options that say which way credentials travel, and who may read them there."""
 _UNPROVED = ("proxy", "insecure", "insecureIgnoreHostKey")
 """The options with which somebody else than the server may answer for it."""
-OWN_WAY = "ownWay"
+OWN_TRANSPORT = "ownWay"
 """The field that names the project whose own way to a server its credentials go, made by the hub."""
-LENT = "lentBy"
+TEMPLATE_URL = "lentBy"
 """The field that names the template which credentials are of, made by the hub."""
 TLS = "tls_certificates"
 """The setting with {host: PEM certificates that its server must be signed by}."""
@@ -93,10 +93,10 @@ def credentials_for(url: str, project: str = "") -> dict[str, Any]:
     authority = authority_of(url)
     if authority:
         result["caData"] = authority
-    return result | given_for(url, project)
+    return result | configured_for(url, project)
 
 
-def given_for(url: str, project: str = "") -> dict[str, Any]:
+def configured_for(url: str, project: str = "") -> dict[str, Any]:
     """Return the credentials and options that somebody gave for a URL, without what the hub knows of its host."""
     return dict(once(("credentials", url, project), lambda: _given_for(url, project)))
 
@@ -108,32 +108,34 @@ def _given_for(url: str, project: str) -> dict[str, Any]:
     if not own:
         template = template_of(url)
         if template:
-            result |= {**template.options, **template.credentials, LENT: template.url}
+            result |= {**template.options, **template.credentials, TEMPLATE_URL: template.url}
     if repository:
         # Who writes a project's repositories must not lead the hub's credentials past a listener.
-        is_lent = bool(repository.project) and carries(result)
-        options = straight(repository.options) if is_lent else repository.options
+        is_lent = bool(repository.project) and has_identity(result)
+        options = without_transport_options(repository.options) if is_lent else repository.options
         result |= {**options, **own}
         if repository.project and any(options.get(field) for field in _UNPROVED):
             name = repository.project.encode()
-            result[OWN_WAY] = hashlib.sha256(name).hexdigest()[:16]
+            result[OWN_TRANSPORT] = hashlib.sha256(name).hexdigest()[:16]
     return result
 
 
-def has_own(url: str, project: str) -> bool:
+def has_own_credentials(url: str, project: str) -> bool:
     """Return whether the registered repository of a URL has credentials itself, not a template's."""
     repository = repository_of(url, project)
     return repository is not None and bool(repository.credentials)
 
 
-def carries(credentials: Mapping[str, Any]) -> bool:
+def has_identity(credentials: Mapping[str, Any]) -> bool:
     """Return whether credentials say who asks: then somebody could take them."""
     return any(credentials.get(field) for field in IDENTITY)
 
 
-def straight(options: Mapping[str, Any]) -> dict[str, Any]:
+def without_transport_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options without those that say which way credentials travel, and which of an app's they are."""
-    return {name: value for name, value in options.items() if name not in WAY + IDENTITY}
+    return {
+        name: value for name, value in options.items() if name not in TRANSPORT_OPTIONS + IDENTITY
+    }
 
 
 def authority_of(url: str) -> str:

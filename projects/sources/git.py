@@ -22,13 +22,13 @@ from hub.base.outbound.bounds import shown_size
 from hub.base.redaction import redact_text
 from hub.engine.errors import RetryLater, Stalled
 from hub.engine.project_restrictions import normal_url
-from projects.sources import process, ways
+from projects.sources import git_transport, process
 from projects.sources.app_tokens import with_token
-from projects.sources.copies import folder_of, forget_opened, has_commit, is_commit
-from projects.sources.credentials import IDENTITY, OWN_WAY
+from projects.sources.commit_history import commit_info
+from projects.sources.credentials import IDENTITY, OWN_TRANSPORT
+from projects.sources.git_trees import GitFiles
 from projects.sources.git_urls import check_git_url
-from projects.sources.history import commit_info
-from projects.sources.trees import GitFiles
+from projects.sources.local_repositories import close_repositories, folder_of, has_commit, is_commit
 
 __all__ = [
     "GitFiles",
@@ -40,9 +40,9 @@ __all__ = [
     "fetch_refs",
     "has_commit",
     "is_commit",
-    "place_of",
-    "tidy",
-    "url_of",
+    "repack",
+    "repository_key",
+    "url_of_key",
 ]
 
 _LOCAL_SECONDS = 600.0
@@ -77,18 +77,18 @@ class Refs:
     head: str
 
 
-def place_of(url: str, credentials: Mapping[str, Any]) -> str:
+def repository_key(url: str, credentials: Mapping[str, Any]) -> str:
     """Return the name under which what a server says is kept for those who ask with these credentials.
 
     Where a project's own proxy answers, or nobody proves who does, the answer is kept for that project
     alone: it is neither what others read, nor a reason to give out what they have read.
     """
-    way = credentials.get(OWN_WAY)
+    way = credentials.get(OWN_TRANSPORT)
     # No URL holds a space, so nobody writes one that names another's place.
     return f"{normal_url(url)} {way}" if way else url
 
 
-def url_of(place: str) -> str:
+def url_of_key(place: str) -> str:
     """Return the URL of a place, in its normal form where that is one of a project's own."""
     return place.partition(" ")[0]
 
@@ -123,7 +123,9 @@ def run_local(*argv: str) -> str:
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_NO_LAZY_FETCH": "1",
     }
-    command = ways.limited(["git", *_LOCAL_OPTIONS, *argv], settings.MAX_REPOSITORY_BYTES)
+    command = git_transport.with_limits(
+        ["git", *_LOCAL_OPTIONS, *argv], settings.MAX_REPOSITORY_BYTES
+    )
     finished = process.run_own(command, environment=env, timeout=_LOCAL_SECONDS)
     if finished.code:
         raise Stalled("GitFailed", f"git {argv[-1]}: {finished.errors.strip()[-400:]}")
@@ -134,7 +136,7 @@ def run_local(*argv: str) -> str:
 def _require_git() -> None:
     env = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
     said = process.run_own(["git", "--version"], environment=env, timeout=_LOCAL_SECONDS)
-    ways.require_version(said.output.decode(errors="replace"))
+    git_transport.require_version(said.output.decode(errors="replace"))
 
 
 _moves: dict[str, tuple[float, str]] = {}
@@ -149,13 +151,13 @@ def _run(url: str, credentials: Mapping[str, Any], argv: list[str], kind: str, m
     """
     check_git_url(url)
     _require_git()
-    place = place_of(url, credentials)
+    place = repository_key(url, credentials)
     until, here = _moves.get(place, (0.0, ""))
     if not here or until < time.monotonic():
         try:
             return _run_at(url, url, credentials, argv, kind, most)
         except _Moved:
-            here = ways.moved(
+            here = git_transport.resolve_move(
                 _without_password(url), {**_in_url(url), **with_token(url, credentials)}
             )
         if len(_moves) >= _MOST_MOVES:
@@ -182,15 +184,15 @@ class _Moved(Exception):
 def _run_at(
     url: str, here: str, credentials: Mapping[str, Any], argv: list[str], kind: str, most: int
 ) -> str:
-    way = ways.way_to(here, credentials)
+    way = git_transport.transport_for(here, credentials)
     plain = ["git", *(_without_password(here) if word == url else word for word in argv)]
     own = {**_in_url(here), **with_token(here, credentials)}
     GIT_REQUESTS.labels(kind).inc()
     said = ""
     # ssh is told one address at a time; where the first does not answer, the next may.
     for place in way.places[:3] if way.scheme == "ssh" else ("",):
-        with ways.environment(way, own, place) as env:
-            output, said = _execute(ways.limited(plain, most), env)
+        with git_transport.environment(way, own, place) as env:
+            output, said = _execute(git_transport.with_limits(plain, most), env)
         if not said:
             return output
         GIT_FAILURES.labels(kind).inc()
@@ -350,7 +352,7 @@ def is_ref_name(text: str) -> bool:
 
 
 # What is fetched stays a pack, which appears whole: unpacked, a commit is there before its trees are.
-AT_ONCE = ("-c", "fetch.unpackLimit=1")
+KEEP_PACKS = ("-c", "fetch.unpackLimit=1")
 
 
 def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
@@ -360,14 +362,14 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
     """
     if not is_commit(commit):
         raise Stalled("RevisionNotFound", f"{redact_text(url)}: {commit[:80]!r} is no commit")
-    place = place_of(url, credentials)
+    place = repository_key(url, credentials)
     if has_commit(place, commit):
         return
     with exclusive(place) as folder:
         if has_commit(place, commit):
             return
         base = [
-            *AT_ONCE,
+            *KEEP_PACKS,
             "--git-dir",
             str(folder),
             "fetch",
@@ -391,7 +393,7 @@ def ensure(url: str, commit: str, credentials: Mapping[str, Any]) -> None:
             fetch_refs(url, credentials)
             fetch_into(folder, url, credentials, [*base, "--", url, *everything])
             require_few_refs(folder, url)
-        forget_opened()
+        close_repositories()
         if not has_commit(place, commit):
             raise Stalled("RevisionNotFound", f"{redact_text(url)} has no commit {commit}")
 
@@ -470,11 +472,11 @@ def ensure_history(url: str, commit: str, credentials: Mapping[str, Any]) -> Non
     Raises: RetryLater when the server does not give it.
     """
     ensure(url, commit, credentials)
-    with exclusive(place_of(url, credentials)) as folder:
+    with exclusive(repository_key(url, credentials)) as folder:
         if not (folder / "shallow").exists():
             return
         argv = [
-            *AT_ONCE,
+            *KEEP_PACKS,
             "--git-dir",
             str(folder),
             "fetch",
@@ -485,13 +487,13 @@ def ensure_history(url: str, commit: str, credentials: Mapping[str, Any]) -> Non
             "--unshallow",
         ]
         fetch_into(folder, url, credentials, [*argv, "--", url, commit])
-        forget_opened()
+        close_repositories()
 
 
 MAX_PACKS = 40
 
 
-def tidy(url: str) -> bool:
+def repack(url: str) -> bool:
     """Pack a local repository that has grown many packs into one; return whether that was needed.
 
     Everything is kept, referenced or not: shallow fetches leave no refs behind.
@@ -506,5 +508,5 @@ def tidy(url: str) -> bool:
             run_local("--git-dir", str(folder), "repack", "-a", "-d", "-k", "-q")
         finally:
             _clear(folder)
-            forget_opened()
+            close_repositories()
     return True

@@ -14,16 +14,16 @@ from hub.engine.errors import ManifestError
 from hub.engine.globs import GlobError, check_path, fits_path, path_steps
 from hub.engine.kubernetes_yaml import Volume, parse_yaml
 from hub.engine.resource import Manifest, annotations_of, manifests_from
-from projects.sources import chart_files, whole_numbers
+from projects.sources import chart_files, integer_parameters
 from projects.sources.confinement import working_folder
 from projects.sources.constraints import parse_version, satisfies
 from projects.sources.environment import substitute
 from projects.sources.files import MOST_WALKED, Budget, Recorder, clean
-from projects.sources.folder import write_beneath
 from projects.sources.process import WorkerError, renderer
-from projects.sources.reach import Reach
+from projects.sources.remote_inputs import RemoteInputs
+from projects.sources.safe_write import write_beneath
+from projects.sources.tool_errors import without_file_contents
 from projects.sources.versions import is_constraint
-from projects.sources.words import without_contents
 
 _RANK = {"test-success", "test-failure", "test"}
 _SEPARATOR = re.compile(r"(?:\A|\n)---")
@@ -66,7 +66,7 @@ def render(
     block: Mapping[str, Any],
     release: Release,
     environment: Mapping[str, str],
-    reach: Reach,
+    remote: RemoteInputs,
 ) -> list[Manifest]:
     """Return the manifests of a chart.
 
@@ -86,17 +86,17 @@ def render(
         "namespace": str(block.get("namespace") or release.namespace),
         "kubeVersion": str(block.get("kubeVersion") or release.kube_version),
         "apiVersions": [str(v) for v in block.get("apiVersions") or release.api_versions],
-        "values": _values(files, path, block, environment, reach, budget),
+        "values": _values(files, path, block, environment, remote, budget),
         "parameters": _parameters(block, environment),
-        "fileParameters": _file_parameters(files, path, block, environment, reach, budget),
+        "fileParameters": _file_parameters(files, path, block, environment, remote, budget),
         "skipCrds": bool(block.get("skipCrds")),
     }
     content = chart_files.assemble(
-        files, path, reach, schemas=not block.get("skipSchemaValidation")
+        files, path, remote, schemas=not block.get("skipSchemaValidation")
     )
     if _asks_capabilities(content):
         files.note_capabilities(release.digest)
-    chart = whole_numbers.prepared(content, request["parameters"])
+    chart = integer_parameters.prepare(content, request["parameters"])
     with working_folder() as folder:
         write_beneath(folder, chart.content, path)
         asked = {**request, **chart.request, "chart": str(folder / path)}
@@ -116,7 +116,7 @@ def _call(request: dict[str, Any], folder: Path, owner: str) -> dict[str, Any]:
         return dict(renderer.call(request, timeout=timeout, owner=owner, folder=folder))
     except WorkerError as error:
         raise ManifestError(
-            f"helm template failed: {without_contents(str(error).replace(f'{folder}/', ''))[:800]}"
+            f"helm template failed: {without_file_contents(str(error).replace(f'{folder}/', ''))[:800]}"
         ) from error
 
 
@@ -145,11 +145,11 @@ def _values(
     path: str,
     block: Mapping[str, Any],
     environment: Mapping[str, str],
-    reach: Reach,
+    remote: RemoteInputs,
     budget: Budget,
 ) -> list[Any]:
     texts: list[Any] = [
-        _value_file(files, origin, place, shown, reach, budget)
+        _value_file(files, origin, place, shown, remote, budget)
         for origin, place, shown in _value_files(files, path, block, environment)
     ]
     if block.get("valuesObject") is not None:
@@ -165,13 +165,13 @@ def _value_file(
     origin: str,
     place: str,
     shown: str,
-    reach: Reach,
+    remote: RemoteInputs,
     budget: Budget,
     field: str = "helm.valueFiles",
 ) -> str:
     # One file may be named by many spellings, and many names of a tree may be one file.
     budget.count()
-    data = reach.read(files, shown) if origin == "url" else files.read(place, origin)
+    data = remote.read(files, shown) if origin == "url" else files.read(place, origin)
     if data is None:
         raise ManifestError(f"{field}: {shown}: no such file")
     budget.spend(len(data))
@@ -284,7 +284,7 @@ def _file_parameters(
     path: str,
     block: Mapping[str, Any],
     environment: Mapping[str, str],
-    reach: Reach,
+    remote: RemoteInputs,
     budget: Budget,
 ) -> list[dict[str, str]]:
     result = []
@@ -292,7 +292,7 @@ def _file_parameters(
         field = f"helm.fileParameters[{number}].path"
         shown = substitute_ref(str(entry.get("path") or ""), environment, files)
         origin, place = locate(files, path, shown)
-        content = _value_file(files, origin, place, shown, reach, budget, field)
+        content = _value_file(files, origin, place, shown, remote, budget, field)
         result.append({"name": str(entry["name"]), "content": content})
     return result
 

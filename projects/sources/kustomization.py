@@ -18,19 +18,19 @@ from projects.sources import chart_files
 from projects.sources.files import Budget, Recorder, clean
 from projects.sources.kustomize_fields import (
     Place,
-    a_text,
-    an_object,
     for_items,
     for_list,
     inline,
-    located,
+    located_path,
     objects,
     parsed,
-    spelled,
+    require_object,
+    require_spelling,
+    require_text,
     texts,
     with_patches_by_kind,
 )
-from projects.sources.reach import FAILURES, Reach
+from projects.sources.remote_inputs import FAILURES, RemoteInputs
 from projects.sources.remote_urls import GitFolder, is_page, parse
 
 NAMES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
@@ -96,9 +96,9 @@ def kustomization(files: Recorder, path: str, origin: str = "") -> str | None:
 class Assembly:
     """The files of one build, by their paths in the folder that the tool is started in."""
 
-    def __init__(self, files: Recorder, reach: Reach) -> None:
+    def __init__(self, files: Recorder, remote_inputs: RemoteInputs) -> None:
         self.content: dict[str, bytes] = {}
-        self.files, self.reach = files, reach
+        self.files, self.remote_inputs = files, remote_inputs
         self.budget = Budget("the kustomization and all that it names", settings.MAX_CHART_BYTES)
         self._roots = {"": ROOT}
         self._places: dict[tuple[str, str], Place] = {}
@@ -150,7 +150,7 @@ class Assembly:
         self.budget.spend(len(data))
 
     def _rewritten(self, place: Place, document: Mapping[str, Any]) -> dict[str, Any]:
-        spelled(document, _KNOWN, place.shown)
+        require_spelling(document, _KNOWN, place.shown)
         result = with_patches_by_kind({k: v for k, v in document.items() if v is not None})
         for field in _LISTS:
             for_list(result, field, place, lambda e, f: self._base(place, e, f))
@@ -162,7 +162,9 @@ class Assembly:
             for_items(result, field, place, lambda i, f: self._generator(place, i, f))
         for_list(result, "patchesStrategicMerge", place, lambda e, f: self._patch(place, e, f))
         if "openapi" in result:
-            result["openapi"] = self._item(place, an_object(result, "openapi", place), "openapi")
+            result["openapi"] = self._item(
+                place, require_object(result, "openapi", place), "openapi"
+            )
         charts = self._charts(place, result)
         for field in _PLUGINS:
             for_list(result, field, place, lambda e, f: self._plugin(place, e, f))
@@ -196,7 +198,7 @@ class Assembly:
         )
 
     def _local(self, place: Place, entry: str, field: str) -> str:
-        path = located(place, entry, field)
+        path = located_path(place, entry, field)
         if not self.files.is_folder(path, place.origin):
             return self.file(place, entry, field)
         return self._relative(
@@ -210,8 +212,8 @@ class Assembly:
     def _remote(self, folder: GitFolder | None, entry: str) -> Place:
         if folder is None:
             raise ManifestError(f"{entry[:200]} is no repository")
-        origin = self.reach.origin(folder)
-        self.files.add_origin(origin, self.reach.tree(origin))
+        origin = self.remote_inputs.origin(folder)
+        self.files.add_origin(origin, self.remote_inputs.tree(origin))
         path = self.files.resolve(clean(folder.path), origin)
         if not self.files.is_folder(path, origin):
             raise ManifestError(f"{folder.url} has no folder {folder.path or '.'}")
@@ -224,7 +226,7 @@ class Assembly:
         """
         if is_page(entry):
             return self._page(place, entry)
-        path = located(place, entry, field)
+        path = located_path(place, entry, field)
         data = self.files.read(path, place.origin)
         if data is None:
             raise ManifestError(f"{place.shown}: {field}: {entry[:200]}: no such file")
@@ -248,28 +250,28 @@ class Assembly:
         return _local_to_the_tool(path)
 
     def _page(self, place: Place, url: str, *, check: bool = False) -> str:
-        data = self.reach.read(self.files, url)
+        data = self.remote_inputs.read(self.files, url)
         if check and not _is_manifests(data):
             raise ManifestError(f"{url[:200]} is no file of manifests")
         return self.copy(place, data, "file.yaml")
 
     def _item(self, place: Place, item: Mapping[str, Any], field: str) -> dict[str, Any]:
-        spelled(item, ("path",), f"{place.shown}: {field}")
+        require_spelling(item, ("path",), f"{place.shown}: {field}")
         path = item.get("path")
         if path in (None, ""):
             return dict(item)
         return {
             **item,
-            "path": self.file(place, a_text(path, f"{place.shown}: {field}.path"), field),
+            "path": self.file(place, require_text(path, f"{place.shown}: {field}.path"), field),
         }
 
     def _generator(self, place: Place, item: Mapping[str, Any], field: str) -> dict[str, Any]:
-        spelled(item, ("files", "envs", "env"), f"{place.shown}: {field}")
+        require_spelling(item, ("files", "envs", "env"), f"{place.shown}: {field}")
         result = {k: v for k, v in item.items() if v is not None}
         for_list(result, "files", place, lambda e, _: self._keyed(place, e, field))
         for_list(result, "envs", place, lambda e, _: self.file(place, e, field))
         if result.get("env"):
-            result["env"] = self.file(place, a_text(result["env"], f"{field}.env"), field)
+            result["env"] = self.file(place, require_text(result["env"], f"{field}.env"), field)
         return result
 
     def _keyed(self, place: Place, entry: str, field: str) -> str:
@@ -300,19 +302,19 @@ class Assembly:
         remote = None if self._is_file(at, entry) else parse(entry)
         if is_page(entry) and remote is not None and remote.folder is None:
             return objects(self._copied(at, self._page(at, entry)), entry)
-        path = located(at, entry, field) if remote is None else ""
+        path = located_path(at, entry, field) if remote is None else ""
         if remote is None and not self.files.is_folder(path, at.origin):
             return objects(self._copied(at, self.file(at, entry, field)), entry)
         origin, folder = at.origin, path
         if remote is not None and remote.folder is not None:
-            origin = self.reach.origin(remote.folder)
-            self.files.add_origin(origin, self.reach.tree(origin))
+            origin = self.remote_inputs.origin(remote.folder)
+            self.files.add_origin(origin, self.remote_inputs.tree(origin))
             folder = clean(remote.folder.path)
         inner = Place(
             origin, self.files.resolve(folder, origin), f"{at.disk}/hub-plugins/{len(self.content)}"
         )
         document = self._document(inner)
-        spelled(document, ("resources",), inner.shown)
+        require_spelling(document, ("resources",), inner.shown)
         if set(document) - _FOLDER_OF_PLUGINS:
             raise ManifestError(
                 f"{inner.shown}: a folder named by {field} may have resources alone, not "
@@ -330,7 +332,7 @@ class Assembly:
 
     def _configured(self, place: Place, document: Mapping[str, Any], field: str) -> dict[str, Any]:
         """Return the configuration of a plugin; its paths are those of the kustomization that names it."""
-        spelled(document, ("apiVersion", "kind"), f"{place.shown}: {field}")
+        require_spelling(document, ("apiVersion", "kind"), f"{place.shown}: {field}")
         kind, result = document.get("kind"), {k: v for k, v in document.items() if v is not None}
         where = f"{place.shown}: {field}: {kind}"
         if document.get("apiVersion") != "builtin" or kind in _PLAIN_PLUGINS:
@@ -340,11 +342,11 @@ class Assembly:
         if kind in ("PatchTransformer", "PatchJson6902Transformer"):
             return self._item(place, result, where)
         if kind == "PatchStrategicMergeTransformer":
-            spelled(result, ("paths",), where)
+            require_spelling(result, ("paths",), where)
             for_list(result, "paths", place, lambda e, _: self._patch(place, e, where))
             return result
         if kind == "ReplacementTransformer":
-            spelled(result, ("replacements",), where)
+            require_spelling(result, ("replacements",), where)
             for_items(result, "replacements", place, lambda i, _: self._item(place, i, where))
             return result
         if kind == "HelmChartInflationGenerator":
@@ -365,7 +367,7 @@ class Assembly:
             or not all(isinstance(c, dict) for c in found)
         ):
             raise ManifestError(f"{place.shown}: helmCharts must be a list of objects")
-        spelled(shared, ("chartHome", "configHome"), f"{place.shown}: helmGlobals")
+        require_spelling(shared, ("chartHome", "configHome"), f"{place.shown}: helmGlobals")
         return [orjson.dumps(self._chart(place, entry, shared)).decode() for entry in found]
 
     def _chart(
@@ -376,14 +378,19 @@ class Assembly:
             raise ManifestError(
                 f"{where}: charts are not inflated on this hub; HUB_KUSTOMIZE_BUILD_OPTIONS=--enable-helm allows it"
             )
-        spelled(entry, _CHART_FIELDS, where)
+        require_spelling(entry, _CHART_FIELDS, where)
         self.has_charts = True
         result = {k: v for k, v in entry.items() if v is not None and k not in _OF_THE_HUB}
-        name, home = a_text(entry.get("name"), f"{where}.name"), f"hub-charts/{len(self.content)}"
+        name, home = (
+            require_text(entry.get("name"), f"{where}.name"),
+            f"hub-charts/{len(self.content)}",
+        )
         for path, data in self._chart_files(place, entry, shared, where).items():
             self._put(f"{place.disk}/{home}/{name}/{path}", data)
         if result.get("valuesFile"):
-            result["valuesFile"] = self.file(place, a_text(result["valuesFile"], where), where)
+            result["valuesFile"] = self.file(
+                place, require_text(result["valuesFile"], where), where
+            )
         for_list(result, "additionalValuesFiles", place, lambda e, _: self.file(place, e, where))
         about = {
             "apiVersion": "builtin",
@@ -396,23 +403,25 @@ class Assembly:
         self, place: Place, entry: Mapping[str, Any], shared: Mapping[str, Any], where: str
     ) -> dict[str, bytes]:
         name, version, repository = (
-            a_text(entry.get(field) or "", f"{where}.{field}")
+            require_text(entry.get(field) or "", f"{where}.{field}")
             for field in ("name", "version", "repo")
         )
         if not chart_files.NAME.fullmatch(name):
             raise ManifestError(f"{where}: {name[:60]!r} is no valid name of a chart")
-        home = a_text(
+        home = require_text(
             entry.get("chartHome") or shared.get("chartHome") or "charts", f"{where}: chartHome"
         )
         beside = f"{home}/{name}-{version}/{name}" if version and repository else f"{home}/{name}"
-        local = located(place, beside, where)
+        local = located_path(place, beside, where)
         if self.files.is_folder(local, place.origin):
-            return chart_files.assemble(self.files, local, self.reach, origin=place.origin)
+            return chart_files.assemble(self.files, local, self.remote_inputs, origin=place.origin)
         self.files.note(local, place.origin)
         if not repository:
             raise ManifestError(f"{where}: {name} is not in {home}, and names no repo")
-        fetched = self.reach.charts.chart(repository, name, version or "*")
-        return chart_files.assemble(Recorder({"": fetched}), "", self.reach, recorder=self.files)
+        fetched = self.remote_inputs.charts.chart(repository, name, version or "*")
+        return chart_files.assemble(
+            Recorder({"": fetched}), "", self.remote_inputs, recorder=self.files
+        )
 
 
 def _local_to_the_tool(path: str) -> str:

@@ -14,12 +14,12 @@ from projects.sources import process
 from projects.sources.confinement import working_folder
 from projects.sources.environment import substitute
 from projects.sources.files import Recorder, clean
-from projects.sources.folder import write_beneath
 from projects.sources.helm import capabilities_digest
 from projects.sources.kustomization import ROOT, Assembly
-from projects.sources.reach import Reach
+from projects.sources.remote_inputs import RemoteInputs
 from projects.sources.remote_urls import parse
-from projects.sources.words import without_contents
+from projects.sources.safe_write import write_beneath
+from projects.sources.tool_errors import without_file_contents
 
 
 def binary() -> str:
@@ -45,13 +45,13 @@ def render(
     block: Mapping[str, Any],
     environment: Mapping[str, str],
     kube: tuple[str, list[str]],
-    reach: Reach,
+    remote: RemoteInputs,
 ) -> list[Manifest]:
     """Return the manifests of a kustomization.
 
     Shapes: `block` is the `kustomize` block of a source; `kube` the cluster's version and API versions;
-        what is named by URL comes by `reach`.
-    Raises: ManifestError with kustomize's words; Stalled when it takes too long; what `reach` raises.
+        what is named by URL comes by `remote`.
+    Raises: ManifestError with kustomize's words; Stalled when it takes too long; what `remote` raises.
     """
     if block.get("version"):
         raise ManifestError(f"kustomize version {block['version']} is not registered")
@@ -62,7 +62,7 @@ def render(
         wanted = kept if block.get("ignoreMissingComponents") else components
         return edit(document, {**block, "components": wanted}, environment)
 
-    assembly = Assembly(files, reach)
+    assembly = Assembly(files, remote)
     target = assembly.assemble(path, edited)
     if assembly.has_charts:
         files.note_capabilities(capabilities_digest(kube[0], kube[1]))
@@ -81,7 +81,7 @@ def render(
             words = finished.errors.replace(f"{folder / ROOT}/", "").replace(str(folder), ".")
             raise ManifestError(
                 f"kustomize build of {path or '.'} failed: "
-                f"{without_contents(words.strip().removeprefix('error: '))[:800]}"
+                f"{without_file_contents(words.strip().removeprefix('error: '))[:800]}"
             )
         return manifests_from(parse_yaml(finished.output.decode()), path or ".")
 

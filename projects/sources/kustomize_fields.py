@@ -23,7 +23,7 @@ class Place:
         return self.folder or "."
 
 
-def located(place: Place, entry: str, field: str) -> str:
+def located_path(place: Place, entry: str, field: str) -> str:
     """Return the path of a local entry from the root of its tree.
 
     Raises: ManifestError for one that leads out of it, or that is no path.
@@ -38,7 +38,7 @@ def located(place: Place, entry: str, field: str) -> str:
         ) from error
 
 
-def spelled(item: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
+def require_spelling(item: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
     """Return if no key is another spelling of a name: kustomize reads `Path` as `path`.
 
     Raises: ManifestError naming the key.
@@ -94,7 +94,7 @@ def with_patches_by_kind(document: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "patchesStrategicMerge": [*(rest.get("patchesStrategicMerge") or []), *found]}
 
 
-def an_object(item: Mapping[str, Any], field: str, place: Place) -> Mapping[str, Any]:
+def require_object(item: Mapping[str, Any], field: str, place: Place) -> Mapping[str, Any]:
     """Return an object of a field.
 
     Raises: ManifestError when it is anything else.
@@ -105,7 +105,7 @@ def an_object(item: Mapping[str, Any], field: str, place: Place) -> Mapping[str,
     return found
 
 
-def a_text(value: Any, where: str) -> str:
+def require_text(value: Any, where: str) -> str:
     """Return a text.
 
     Raises: ManifestError when it is anything else.

@@ -25,7 +25,7 @@ from hub.base.metrics import RENDERER_LAYERS, clock
 from hub.base.redaction import redact_text
 from hub.engine.errors import Stalled
 from projects.sources import confinement
-from projects.sources.shares import Limits, Shares
+from projects.sources.render_queue import Limits, RenderQueue
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def _limits() -> Limits:
     return Limits(settings.RENDERERS, settings.RENDER_BUDGET.total_seconds(), 600.0)
 
 
-shares = Shares(_limits)
+render_queue = RenderQueue(_limits)
 """The turns of all renders of this process, whatever the tool."""
 
 
@@ -91,7 +91,7 @@ def run(
     if not Path(argv[0]).exists():
         raise Stalled("ToolMissing", f"{argv[0]} is not installed on the hub")
     require_confinement()
-    with shares.hold(owner):
+    with render_queue.hold(owner):
         confinement.hand_over(folder)
         command = confinement.program_command(
             argv,
@@ -366,14 +366,16 @@ def _receive(process: "subprocess.Popen[bytes]", limit: int) -> dict[str, Any]:
 
 
 class Pool:
-    """Workers for several callers at once, given out in the turns of `shares`.
+    """Workers for several callers at once, given out in the turns of `render_queue`.
 
     Each serves one project alone; as many wait for more work as there are places, those that waited longest end first.
     """
 
-    def __init__(self, shares: Shares, memory: Callable[[], int], idle_seconds: float = 60) -> None:
+    def __init__(
+        self, queue: RenderQueue, memory: Callable[[], int], idle_seconds: float = 60
+    ) -> None:
         """Keep the turns, the memory of one worker, and how long one is kept without work."""
-        self._shares, self._memory, self._idle_seconds = shares, memory, idle_seconds
+        self._queue, self._memory, self._idle_seconds = queue, memory, idle_seconds
         self._lock = threading.Lock()
         self._idle: list[tuple[Worker, float]] = []
         self._timer: threading.Timer | None = None
@@ -397,7 +399,7 @@ class Pool:
             when the project's turn does not come.
         """
         require_confinement()
-        with self._shares.hold(owner):
+        with self._queue.hold(owner):
             worker = self._take(owner)
             try:
                 return worker.call(
@@ -433,7 +435,7 @@ class Pool:
     def _keep(self, worker: Worker) -> None:
         with self._lock:
             self._idle.append((worker, clock()))
-            more = len(self._idle) - self._shares.places
+            more = len(self._idle) - self._queue.places
             ended, self._idle = self._idle[: max(0, more)], self._idle[max(0, more) :]
             if self._timer is None:
                 self._look_later()
@@ -461,7 +463,7 @@ class Pool:
             confinement.remove(worker.folder)
 
 
-renderer = Pool(shares, lambda: settings.RENDER_MEMORY_BYTES)
+renderer = Pool(render_queue, lambda: settings.RENDER_MEMORY_BYTES)
 """The rendering processes of this process."""
 
 
@@ -481,7 +483,7 @@ def require_confinement() -> None:
 
     Raises: Stalled when all layers are required and some are missing.
     """
-    lost = confinement.missing(layers())
+    lost = confinement.missing_protections(layers())
     if lost and settings.RENDER_CONFINEMENT == "required":
         raise Stalled(
             "RendererNotConfined",
@@ -499,7 +501,7 @@ def _layers() -> tuple[str, ...]:
         found = _trial()
     for name in LAYERS:
         RENDERER_LAYERS.labels(name).set(name in found)
-    lost = confinement.missing(found)
+    lost = confinement.missing_protections(found)
     log.info("renderers are shut in by %s", ", ".join(found) or "nothing")
     if lost:
         log.warning("renderers are not shut in completely: %s", "; ".join(lost.values()))

@@ -12,8 +12,8 @@ from hub.engine.errors import Invalid, RuleError, Stalled
 from hub.engine.source_integrity import SignatureRequirement, key_name, signature_requirement
 from hub.models import setting
 from projects.sources import git
+from projects.sources.commit_history import TooMany, commits
 from projects.sources.credentials import credentials_for
-from projects.sources.history import TooMany, commits
 
 SETTING = "gpg_keys"
 MOST_COMMITS = 20_000
@@ -90,7 +90,7 @@ def _problems(url: str, revision: str, project: str, demand: SignatureRequiremen
     if demand.mode == "strict":
         git.ensure_history(url, revision, credentials)
         most = MOST_COMMITS
-    found = commits(git.place_of(url, credentials), revision, most)
+    found = commits(git.repository_key(url, credentials), revision, most)
     try:
         for commit in found if most > 1 else itertools.islice(found, 1):
             reason = _problem(commit, demand, keys)

@@ -20,7 +20,7 @@ _LINK = 0o160000
 _MOST_BYTES = 1024**2
 
 
-class Opened:
+class SubmoduleCount:
     """How many repositories of submodules one render reads, however they are nested."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_SETS = runpy.run_path(str(Path(__file__).with_name("strvals.py")))
+_SETS = runpy.run_path(str(Path(__file__).with_name("set_parameters.py")))
 
 
 def main(layers: Sequence[str] = ()) -> None:

@@ -30,7 +30,7 @@ from hub.models import (
 )
 from projects import applications
 from projects.models import Application, Project
-from projects.sources.process import shares
+from projects.sources.process import render_queue
 
 API = "/api/v1/applicationsets"
 PREVIEW = "/api/v1/flotilla/applicationsets/preview"
@@ -287,7 +287,7 @@ def test_a_set_that_takes_too_long_changes_nothing(idle_hub, monkeypatch):
 def test_what_a_set_takes_counts_against_its_project(idle_hub, monkeypatch):
     charged = []
     monkeypatch.setattr(
-        shares, "charge", lambda owner: contextlib.nullcontext(charged.append(owner))
+        render_queue, "charge", lambda owner: contextlib.nullcontext(charged.append(owner))
     )
     idle_hub.post(API, manifest("s", elements("a")))
     run("s")

@@ -14,7 +14,7 @@ import pytest
 from support.hostile import gzip_of
 
 from hub.engine.errors import ManifestError
-from projects.sources.archives import Room, unpack
+from projects.sources.archives import ArchiveBudget, unpack
 
 LONG = "/".join(["folder-of-twenty-char"] * 6)
 LONGER = "/".join(["folder-of-twenty-char"] * 20)
@@ -287,7 +287,7 @@ def test_nothing_holds_the_reader(settings, kind):
 def test_archives_of_one_chart_share_their_room(settings):
     settings.MAX_CHART_BYTES = 2**20
     padding = gzip_of(entry(b"c/a", b"1"), bytes(12 * 2**20))
-    room = Room()
+    room = ArchiveBudget()
     unpack(padding, strip=True, room=room)
 
     with pytest.raises(ManifestError, match="limit"):

@@ -12,10 +12,10 @@ from support.hostile import Hostile, http
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from projects.sources import chart_files, charts
 from projects.sources.chart_index import read_index
-from projects.sources.credentials import LENT
+from projects.sources.credentials import TEMPLATE_URL
 from projects.sources.files import MemoryFiles, Recorder
-from projects.sources.kept import Kept
-from projects.sources.reach import Reach
+from projects.sources.remote_inputs import RemoteInputs
+from projects.sources.ttl_cache import TTLCache
 from projects.sources.versions import highest, is_constraint, parse_version
 
 pytestmark = pytest.mark.django_db
@@ -205,7 +205,11 @@ def test_odd_dependencies_are_an_error_of_that_chart(name, odd):
         files["c/Chart.yaml"] = b"name: c\nversion: 1.0.0\n"
     tree = Recorder({"": MemoryFiles({**files, f"c/{name}": lines})})
 
-    ask(lambda: chart_files.assemble(tree, "c", Reach("default", {"sourceRepos": ["*"]}, None)))
+    ask(
+        lambda: chart_files.assemble(
+            tree, "c", RemoteInputs("default", {"sourceRepos": ["*"]}, None)
+        )
+    )
 
 
 MOVES = [
@@ -229,8 +233,8 @@ def test_a_redirect_leads_a_templates_credentials_out_of_no_repository(target, l
 
     server.answer = answer
     charts.forget()
-    credentials = {"username": "u", "password": "p"} | ({LENT: server.url} if lent else {})
-    charts.index(f"{server.url}/team", credentials)
+    credentials = {"username": "u", "password": "p"} | ({TEMPLATE_URL: server.url} if lent else {})
+    charts.fetch_index(f"{server.url}/team", credentials)
     server.server.shutdown()
     server.server.server_close()
 
@@ -243,7 +247,7 @@ def test_a_redirect_leads_a_templates_credentials_out_of_no_repository(target, l
 )
 def test_a_repository_that_is_no_url_is_an_error_in_words(url):
     for call in (
-        lambda: charts.index(url, {}),
+        lambda: charts.fetch_index(url, {}),
         lambda: charts.tags(url, {}),
         lambda: charts.fetch_file(url, {}),
         lambda: charts.annotations(url, "1.0.0", {}),
@@ -253,7 +257,7 @@ def test_a_repository_that_is_no_url_is_an_error_in_words(url):
 
 
 def test_what_is_kept_is_weighed_and_goes():
-    kept = Kept(100, 1000)
+    kept = TTLCache(100, 1000)
     for key in "abc":
         kept.put(key, key.upper(), 40)
     kept.put("much", "MUCH", 101)
@@ -264,7 +268,7 @@ def test_what_is_kept_is_weighed_and_goes():
 
 
 def test_what_is_old_is_kept_no_longer():
-    kept = Kept(100, 0)
+    kept = TTLCache(100, 0)
     kept.put("a", "A", 1)
     kept.put("b", "B", 1)
 
@@ -273,7 +277,7 @@ def test_what_is_old_is_kept_no_longer():
 
 
 def test_what_is_kept_is_safe_between_threads():
-    kept, failed = Kept(50, 1000), []
+    kept, failed = TTLCache(50, 1000), []
 
     def work(start):
         try:

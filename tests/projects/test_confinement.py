@@ -19,7 +19,7 @@ from support import renders
 from hub.base.metrics import RENDERERS_BUSY
 from hub.engine.errors import ManifestError, RetryLater, Stalled
 from projects.sources import confined, confinement, process
-from projects.sources.shares import Limits, Shares, asked_of
+from projects.sources.render_queue import Limits, RenderQueue, queue_owner
 
 PYTHON = Path(sys.base_prefix) / "bin" / "python3"
 SECRET = secrets.token_hex(16)
@@ -29,7 +29,7 @@ SECRET = secrets.token_hex(16)
 def holds(request):
     """Skip what this kernel cannot do, outside CI only: there everything must hold."""
     marker = request.node.get_closest_marker("needs")
-    lost = confinement.missing(process.layers())
+    lost = confinement.missing_protections(process.layers())
     if marker and set(marker.args) & set(lost) and not os.environ.get("CI"):
         pytest.skip("; ".join(lost[name] for name in marker.args if name in lost))
 
@@ -274,7 +274,7 @@ def test_it_has_no_capability_and_gains_none():
 
 
 def test_what_is_missing_is_named_with_the_next_step():
-    lost = confinement.missing(["no-new-privileges", "system-calls"])
+    lost = confinement.missing_protections(["no-new-privileges", "system-calls"])
 
     assert set(lost) == {"files", "processes"}
     assert "Landlock" in lost["files"]
@@ -285,7 +285,7 @@ def test_the_doctor_says_what_holds():
 
     check = dict(CHECKS)["renderers"]
 
-    assert bool(check()) == bool(confinement.missing(process.layers()))
+    assert bool(check()) == bool(confinement.missing_protections(process.layers()))
 
 
 def test_required_and_not_held_renders_nothing(settings, monkeypatch):
@@ -339,7 +339,7 @@ class Clock:
 
 def shares_of(places=2, budget=1000.0, clock=None, wait=30.0, admitted=None, work=time.thread_time):
     found = Limits(places, budget, 600.0, wait)
-    return Shares(lambda: found, clock or time.monotonic, admitted, work)
+    return RenderQueue(lambda: found, clock or time.monotonic, admitted, work)
 
 
 def test_one_project_never_holds_all_places():
@@ -357,16 +357,16 @@ def test_one_project_never_holds_all_places():
 def test_a_person_never_holds_all_places_by_asking_of_many_projects():
     clock = Clock()
     shares = shares_of(budget=60.0, clock=clock, wait=0.0)
-    with shares.hold(asked_of("one", "reader")):
+    with shares.hold(queue_owner("one", "reader")):
         with pytest.raises(RetryLater, match="no renderer became free"):
-            shares.hold(asked_of("two", "reader")).__enter__()
+            shares.hold(queue_owner("two", "reader")).__enter__()
         with shares.hold("two"):
             clock.now += 90
 
     # What somebody has used up is neither the project's nor anybody else's.
     with pytest.raises(RetryLater, match="what reader asks of project 'one' has used its 60 s"):
-        shares.hold(asked_of("one", "reader")).__enter__()
-    for owner in ("one", asked_of("one", "other")):
+        shares.hold(queue_owner("one", "reader")).__enter__()
+    for owner in ("one", queue_owner("one", "other")):
         with shares.hold(owner):
             pass
 

@@ -14,7 +14,7 @@ from support.hostile import Hostile, http
 
 from hub.engine.errors import ManifestError, RetryLater, Stalled
 from projects import sources
-from projects.sources import copies, git, history, remotes, trees
+from projects.sources import commit_history, git, git_remotes, git_trees, local_repositories
 from projects.sources.files import MemoryFiles, Recorder
 from projects.sources.submodules import with_submodules
 
@@ -84,10 +84,10 @@ def with_pack(repo, parts):
     """Have the hub's copy of a repository hold a pack, as index-pack takes it."""
     body = b"PACK" + struct.pack(">II", 2, len(parts)) + b"".join(parts)
     body += hashlib.sha1(body).digest()
-    folder = copies.folder_of(repo.url)
+    folder = local_repositories.folder_of(repo.url)
     argv = ["git", "--git-dir", str(folder), "index-pack", "--stdin"]
     subprocess.run(argv, input=body, check=True, capture_output=True)
-    copies.forget_opened()
+    local_repositories.close_repositories()
     return len(body)
 
 
@@ -99,7 +99,7 @@ def test_deltas_are_bounded_together(repo, settings):
     assert with_pack(repo, parts) < settings.MAX_FILE_BYTES
 
     with pytest.raises(ManifestError, match="HUB_MAX_FILE_BYTES"):
-        copies.read(repo.url, name, copies.Work(repo.url))
+        local_repositories.read_object(repo.url, name, local_repositories.ReadBudget(repo.url))
 
 
 def test_a_chain_of_deltas_is_read(repo, settings):
@@ -108,7 +108,9 @@ def test_a_chain_of_deltas_is_read(repo, settings):
     parts, name = chain(50, 1000, 1000)
     with_pack(repo, parts)
 
-    found = copies.read(repo.url, name, copies.Work(repo.url)).as_raw_string()
+    found = local_repositories.read_object(
+        repo.url, name, local_repositories.ReadBudget(repo.url)
+    ).as_raw_string()
 
     assert found == struct.pack(">I", 49) + b"\0" * 996
 
@@ -140,7 +142,7 @@ def test_what_is_no_commit_is_an_error_in_words(repo, kind, data):
     argv = [
         "git",
         "--git-dir",
-        str(copies.folder_of(repo.url)),
+        str(local_repositories.folder_of(repo.url)),
         "hash-object",
         "-t",
         kind,
@@ -150,7 +152,11 @@ def test_what_is_no_commit_is_an_error_in_words(repo, kind, data):
     ]
     subprocess.run(argv, input=data, check=True, capture_output=True)
 
-    for read in (git.GitFiles, git.commit_info, lambda *place: list(history.commits(*place, 9))):
+    for read in (
+        git.GitFiles,
+        git.commit_info,
+        lambda *place: list(commit_history.commits(*place, 9)),
+    ):
         with pytest.raises(Stalled, match=r"or is damaged|is not a commit"):
             read(repo.url, name)
 
@@ -169,7 +175,7 @@ def test_every_commit_of_a_history_has_its_limit(repo):
     git.ensure_history(repo.url, last, {})
 
     with pytest.raises(Stalled, match="larger than 1 MiB"):
-        list(history.commits(repo.url, last, 100))
+        list(commit_history.commits(repo.url, last, 100))
 
 
 def test_a_history_with_commits_left_out_proves_nothing(repo):
@@ -179,10 +185,10 @@ def test_a_history_with_commits_left_out_proves_nothing(repo):
     git.ensure(repo.url, last, {})
 
     with pytest.raises(Stalled, match=r"gives no commit .* which is before"):
-        list(history.commits(repo.url, last, 100))
+        list(commit_history.commits(repo.url, last, 100))
 
     git.ensure_history(repo.url, last, {})
-    assert len(list(history.commits(repo.url, last, 100))) == 2
+    assert len(list(commit_history.commits(repo.url, last, 100))) == 2
 
 
 def test_a_history_ends_at_its_limit(repo):
@@ -190,8 +196,8 @@ def test_a_history_ends_at_its_limit(repo):
         commit = repo.commit({"c.yaml": f"a: {number}"})
     git.ensure_history(repo.url, commit, {})
 
-    with pytest.raises(history.TooMany):
-        list(history.commits(repo.url, commit, 5))
+    with pytest.raises(commit_history.TooMany):
+        list(commit_history.commits(repo.url, commit, 5))
 
 
 def tree(*entries):
@@ -210,26 +216,26 @@ def tree(*entries):
         pytest.param(b"100644", "damaged", id="a mode alone"),
     ],
 )
-def test_trees_that_no_git_writes(data, message):
+def test_git_trees_that_no_git_writes(data, message):
     with pytest.raises(ManifestError, match=message):
-        trees.entries_of(data, "the tree")
+        git_trees.entries_of(data, "the tree")
 
 
 def test_a_tree_is_counted_while_it_is_read(monkeypatch):
-    monkeypatch.setattr(trees, "MOST_WALKED", 1000)
+    monkeypatch.setattr(git_trees, "MOST_WALKED", 1000)
     many = tree(*((b"100644", b"%d" % n) for n in range(200_000)))
     began = time.process_time()
 
     with pytest.raises(ManifestError, match="more than 1,000 entries"):
-        trees.entries_of(many, "the tree")
+        git_trees.entries_of(many, "the tree")
     assert time.process_time() - began < 0.05
     # One name many times is counted as often.
     with pytest.raises(ManifestError, match="more than 1,000 entries"):
-        trees.entries_of(tree(*[(b"100644", b"a")] * 1001), "the tree")
+        git_trees.entries_of(tree(*[(b"100644", b"a")] * 1001), "the tree")
 
 
 def test_trees_that_are_kept_are_weighed():
-    kept = trees._Kept(100_000)
+    kept = git_trees._Kept(100_000)
     for number in range(1000):
         kept.put(("url", str(number)), {str(n): (0o100644, "0" * 40) for n in range(100)})
         assert kept.held_bytes <= 100_000
@@ -296,7 +302,7 @@ def test_a_submodule_is_found_under_its_folder_alone():
 def test_submodules_are_counted_through_all_levels(repo, git_server, settings):
     """A repository with two of itself has two, four, eight: each is a fetch, a folder and a tree."""
     settings.MAX_SUBMODULES = 6
-    remotes.forget()
+    git_remotes.forget()
     other = Repository(git_server, f"many-{os.urandom(4).hex()}")
     other.commit({"c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: x}\n"})
     for _ in range(3):
@@ -403,7 +409,7 @@ def test_a_commit_with_zero_bytes_is_kept_by_any_database(repo):
     found = git.commit_info(repo.url, commit)
 
     assert "\0" not in found.author + found.message and len(found.author) <= 1000
-    remote = remotes.remote_of(repo.url, "default")
+    remote = git_remotes.remote_of(repo.url, "default")
     remote.error = found.message
     remote.save()
 
@@ -418,7 +424,7 @@ def test_packing_anew_leaves_nothing_behind(repo, monkeypatch):
     """A pack that cannot be packed anew left one more file on each try."""
     monkeypatch.setattr(git, "MAX_PACKS", 1)
     git.ensure(repo.url, repo.commit({"c.yaml": "a: 1"}), {})
-    packs = copies.folder_of(repo.url) / "objects" / "pack"
+    packs = local_repositories.folder_of(repo.url) / "objects" / "pack"
     for path in packs.glob("*.pack"):
         path.chmod(0o600)
         path.write_bytes(path.read_bytes()[:-30])
@@ -426,7 +432,7 @@ def test_packing_anew_leaves_nothing_behind(repo, monkeypatch):
     (packs / "tmp_pack_left").write_bytes(b"x")
 
     with pytest.raises(Stalled, match="git "):
-        git.tidy(repo.url)
+        git.repack(repo.url)
 
     assert [path.name for path in packs.iterdir() if "tmp" in path.name] == []
 

@@ -14,8 +14,8 @@ from support.local import Local
 from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from projects.models import Project
 from projects.pages.application_rows import may_read, subject_of
-from projects.sources import commits, git, ways
-from projects.sources.copies import folder_of
+from projects.sources import abbreviated_commits, git, git_transport
+from projects.sources.local_repositories import folder_of
 
 pytestmark = pytest.mark.django_db
 
@@ -69,7 +69,7 @@ def test_git_asks_no_server_for_what_a_copy_of_commits_lacks(tmp_path):
     write = ("hash-object", "-t", "tag", "-w", "--literally", str(tmp_path / "tag"))
     found = git.run_local("--git-dir", str(folder), *write)
 
-    assert commits._parsed(folder, found[:12]) == ""
+    assert abbreviated_commits._parsed(folder, found[:12]) == ""
 
     listener.close()
     assert listener.seen == []
@@ -184,8 +184,8 @@ def test_git_goes_to_no_refused_address(url):
 
 
 def test_ssh_is_told_the_address_and_whose_key_to_expect():
-    way = ways.Way("ssh", "git.example", 2222, ("10.0.0.1", "10.0.0.2"))
-    with ways.environment(way, {}, "10.0.0.1") as env:
+    way = git_transport.Transport("ssh", "git.example", 2222, ("10.0.0.1", "10.0.0.2"))
+    with git_transport.environment(way, {}, "10.0.0.1") as env:
         command = env["GIT_SSH_COMMAND"]
     assert "HostName=10.0.0.1" in command
     assert "'HostKeyAlias=[git.example]:2222'" in command
@@ -194,7 +194,7 @@ def test_ssh_is_told_the_address_and_whose_key_to_expect():
 @pytest.mark.parametrize("said", ["git version 2.36.9", "git version 1.8", "hg 6"])
 def test_a_git_that_would_ask_again_is_not_used(said):
     with pytest.raises(Stalled, match=r"2\.37"):
-        ways.require_version(said)
+        git_transport.require_version(said)
 
 
 def test_a_repository_does_not_grow_beyond_its_limit(repo, settings):

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from hub.engine.errors import Invalid
-from projects.sources import ways
+from projects.sources import git_transport
 from projects.sources.git_urls import GitURL, check_git_url, parse
 
 BY_SSH = [
@@ -67,8 +67,8 @@ def test_a_url_is_read_as_git_reads_it(asked, url, found):
 @pytest.mark.parametrize(("url", "found"), BY_SSH)
 def test_ssh_goes_where_the_hub_has_looked(asked, url, found):
     """What ssh makes of all its arguments is the address that was checked, whatever the URL says."""
-    way = ways.Way("ssh", found.host, found.port, ("192.0.2.7",), user=found.user)
-    with ways.environment(way, {}, "192.0.2.7") as env:
+    way = git_transport.Transport("ssh", found.host, found.port, ("192.0.2.7",), user=found.user)
+    with git_transport.environment(way, {}, "192.0.2.7") as env:
         command = shlex.split(env["GIT_SSH_COMMAND"])
     shown = subprocess.run(
         [command[0], "-G", *command[1:], *asked(url)[:-1]], capture_output=True, check=True
@@ -143,7 +143,7 @@ def test_what_programs_read_differently_is_refused(url):
     with pytest.raises(Invalid, match=r"^repo: "):
         check_git_url(url, "repo")
     with pytest.raises(Invalid):
-        ways.way_to(url, {})
+        git_transport.transport_for(url, {})
 
 
 @pytest.mark.parametrize(
@@ -185,4 +185,4 @@ def test_a_folder_is_named_as_git_reads_it(tmp_path, settings):
 )
 def test_a_proxy_is_told_with_its_port(proxy, told):
     """curl takes 1080 for one without, and looked up by itself what was pinned for 80."""
-    assert ways.way_to("https://127.0.0.1/a", {"proxy": proxy}).proxy == told
+    assert git_transport.transport_for("https://127.0.0.1/a", {"proxy": proxy}).proxy == told

@@ -20,7 +20,7 @@ from projects import applications, triggers, validation
 from projects import refresh as refresh_module
 from projects.models import Application, GitRemote, Repository
 from projects.sources import charts as charts_module
-from projects.sources import remotes
+from projects.sources import git_remotes
 from projects.triggers import reads_moved
 
 APPS = "/api/v1/applications"
@@ -42,8 +42,13 @@ def sync(hub, _repo):
 
 
 def poll(hub, repo):
-    GitRemote.objects.filter(url=remotes.key_of(repo.url, "default")).update(due_at=timezone.now())
-    wake(TaskName.PROJECTS_POLL, GitRemote.objects.get(url=remotes.key_of(repo.url, "default")).pk)
+    GitRemote.objects.filter(url=git_remotes.key_of(repo.url, "default")).update(
+        due_at=timezone.now()
+    )
+    wake(
+        TaskName.PROJECTS_POLL,
+        GitRemote.objects.get(url=git_remotes.key_of(repo.url, "default")).pk,
+    )
 
 
 def webhook(hub, repo):
@@ -235,9 +240,9 @@ def test_a_new_version_of_a_chart_reaches_all(hub, sandbox, charts, namespace, s
 
     if learn == "list":
         hub.get(f"/api/v1/repositories/{quote(charts.url, safe='')}/helmcharts")
-        charts_module.index(charts.url, {}, fresh=True)
+        charts_module.fetch_index(charts.url, {}, fresh=True)
     elif learn == "validate":
-        charts_module.index(charts.url, {}, fresh=True)
+        charts_module.fetch_index(charts.url, {}, fresh=True)
     else:
         learn(hub, charts)
 
@@ -283,10 +288,10 @@ def test_a_new_tag_of_an_artifact_reaches_all(hub, sandbox, charts, namespace, s
 
 def test_a_worker_that_dies_before_it_hands_on_swallows_nothing(readers, hub, monkeypatch):
     """The hint is lost with the worker; what moved is in the database, and the sweep finds it."""
-    monkeypatch.setattr("projects.sources.remotes.wake", lambda *_a, **_k: None)
+    monkeypatch.setattr("projects.sources.git_remotes.wake", lambda *_a, **_k: None)
     commit = readers.commit({"b/c.yaml": config_map("b", {"n": "2"})})
 
-    remotes.look_up_refs(readers.url, "default", force=True)
+    git_remotes.current_refs(readers.url, "default", force=True)
 
     hub.wait_status("b", revision=commit, seconds=SOON)
     hub.wait(lambda: GitRemote.objects.get().moved_at is None, "that it is handed on")
@@ -297,7 +302,7 @@ def test_what_was_asked_before_anybody_read_it_is_polled_at_the_interval(idle_hu
     ends that.
     """
     repo.commit({"a/c.yaml": config_map("a")})
-    remotes.look_up_refs(repo.url, "default", force=True)
+    git_remotes.current_refs(repo.url, "default", force=True)
     GitRemote.objects.update(due_at=timezone.now())
     triggers.poll_remote(GitRemote.objects.get().pk)
     assert GitRemote.objects.get().due_at > timezone.now() + timedelta(minutes=50)
@@ -315,7 +320,7 @@ def test_very_many_refs_that_move_keep_the_row_small(idle_hub, repo):
     packed = "".join(f"{commit} refs/tags/t{n}\n" for n in range(1500))
     (repo.folder / ".git" / "packed-refs").write_text(packed)
 
-    remote = remotes.look_up_refs(repo.url, "default", force=True)
+    remote = git_remotes.current_refs(repo.url, "default", force=True)
 
     assert len(remote.refs) > 1500
     assert GitRemote.objects.get().moved == ["*"]

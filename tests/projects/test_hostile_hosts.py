@@ -53,7 +53,7 @@ def registry(url):
 
 
 CALLERS = {
-    "index of charts": lambda url: charts.index(url, {}),
+    "fetch_index of charts": lambda url: charts.fetch_index(url, {}),
     "values by URL": lambda url: charts.fetch_file(url + "/values.yaml", {}),
     "tags of a registry": lambda url: charts.tags(*registry(url)),
     "manifest of a registry": lambda url: charts.annotations(

@@ -16,7 +16,7 @@ from projects import sources
 from projects.sources import charts, files
 from projects.sources import helm as helm_tool
 from projects.sources.files import MemoryFiles
-from projects.sources.folder import write_beneath
+from projects.sources.safe_write import write_beneath
 
 pytestmark = pytest.mark.django_db
 

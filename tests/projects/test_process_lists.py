@@ -24,7 +24,7 @@ from hub.cli.secrets import take_secrets
 from hub.engine.errors import Invalid, RetryLater, Stalled
 from projects import sources
 from projects.models import CredentialTemplate
-from projects.sources import git, ways
+from projects.sources import git, git_transport
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -146,7 +146,7 @@ def test_odd_passwords_arrive_whole(repo, git_server, password):
 
 @pytest.mark.parametrize("token", ['a"b', "a\\b", "a#b;c", "a\\n"])
 def test_settings_are_read_as_they_were_written(tmp_path, token):
-    ways._write_config(
+    git_transport._write_config(
         tmp_path / ".gitconfig", {"http.extraHeader": f"Authorization: Bearer {token}"}
     )
     env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1"}

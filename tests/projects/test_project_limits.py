@@ -20,7 +20,7 @@ from projects import sources
 from projects.compare import UNANSWERED
 from projects.models import Application, Operation, Project
 from projects.pages import application_rows
-from projects.sources import charts, remotes
+from projects.sources import charts, git_remotes
 from projects.specs import bind, find_cluster, project_of, spec_problems
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: '{value}'}}\n"
@@ -422,9 +422,9 @@ def test_a_repository_that_a_project_does_not_permit_is_not_looked_into_for_it(
     """With the hub's credentials for all of the server: a right over `pay/*` covers any URL."""
     project(idle_hub, "pay", sourceRepos=["https://git.example/pay/*"])
     for owner, name in (
-        (remotes, "look_up_refs"),
+        (git_remotes, "current_refs"),
         (sources, "resolve"),
-        (charts, "index"),
+        (charts, "fetch_index"),
         (charts, "tags"),
     ):
         monkeypatch.setattr(owner, name, lambda *_a, **_k: pytest.fail("it was asked"))

@@ -10,9 +10,9 @@ from support.proxy import Proxy
 
 from hub.engine.errors import RetryLater, Stalled
 from projects.models import Application, GitRemote, Repository
-from projects.sources import remotes
+from projects.sources import git_remotes
 from projects.sources.credentials import credentials_for
-from projects.sources.reach import git_files
+from projects.sources.remote_inputs import git_files
 from projects.triggers import poll_remote, push_received
 
 CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n"
@@ -24,7 +24,7 @@ def teams(hub, repo):
     """Two projects that permit everything, of which `mine` has the credentials of a private
     repository.
     """
-    remotes.forget()
+    git_remotes.forget()
     for name in ("mine", "theirs"):
         spec = {"sourceRepos": ["*"], "destinations": [{"server": "*", "namespace": "*"}]}
         hub.post("/api/v1/projects", {"project": {"metadata": {"name": name}, "spec": spec}})
@@ -36,12 +36,12 @@ def teams(hub, repo):
 
 @pytest.mark.django_db
 def test_repositories_that_differ_in_case_are_two(git_server):
-    remotes.forget()
+    git_remotes.forget()
     lower, upper = (GitRepository(git_server, f"{name}/app") for name in ("cased", "Cased"))
     commits = [r.commit({"a": r.url}) for r in (lower, upper)]
 
     for repository, commit in zip((lower, upper), commits, strict=True):
-        found = remotes.look_up_refs(repository.url, "", force=True)
+        found = git_remotes.current_refs(repository.url, "", force=True)
         assert found.refs["refs/heads/main"] == commit
         assert git_files(repository.url, commit, "", None).blob("a").decode() == repository.url
     assert {r.url for r in GitRemote.objects.all()} == {lower.url, upper.url}
@@ -120,7 +120,7 @@ def test_a_server_that_is_away_takes_nothing_from_those_it_let_in(
     assert "canary" not in str(row.readers)
     entry["at"] = (timezone.now() - timedelta(hours=2)).isoformat()
     GitRemote.objects.update(readers={who: entry})
-    remotes.forget()
+    git_remotes.forget()
     teams.server.down = True
 
     sandbox.patch("", "ConfigMap", namespace, "c", {"data": {"a": "2"}})
@@ -136,7 +136,7 @@ def test_credentials_that_are_taken_back_read_no_more(hub, sandbox, teams, app, 
     for row in GitRemote.objects.all():
         old = {w: {"at": (timezone.now() - timedelta(hours=2)).isoformat()} for w in row.readers}
         GitRemote.objects.filter(pk=row.pk).update(readers=old)
-    remotes.forget()
+    git_remotes.forget()
 
     Application.objects.filter(name=name).update(refresh_at=timezone.now(), comparison_digest="")
 
@@ -158,7 +158,7 @@ def liar(repo, tmp_path):
 
 def test_a_projects_own_proxy_says_nothing_to_others_and_proves_nothing(idle_hub, repo, liar):
     proxy, other = liar
-    remotes.forget()
+    git_remotes.forget()
     commit = repo.commit({"c.yaml": CONFIG})
     planted = GitRepository(other, repo.name).commit({"c.yaml": CONFIG.replace("'1'", "'theirs'")})
     repo.server.password = "canary"
@@ -170,10 +170,10 @@ def test_a_projects_own_proxy_says_nothing_to_others_and_proves_nothing(idle_hub
     assert git_files(repo.url, commit, "mine", None).blob("c.yaml") == CONFIG.encode()
 
     asked = timezone.now()
-    said = remotes.look_up_refs(repo.url, "theirs", force=True, since=asked)
+    said = git_remotes.current_refs(repo.url, "theirs", force=True, since=asked)
 
     assert said.refs["refs/heads/main"] == planted
-    assert remotes.look_up_refs(repo.url, "mine").refs["refs/heads/main"] == commit
+    assert git_remotes.current_refs(repo.url, "mine").refs["refs/heads/main"] == commit
     with pytest.raises((RetryLater, Stalled)):
         git_files(repo.url, commit, "theirs", None)
     # Through its own proxy the project has what that gives, and others have not.
@@ -187,7 +187,7 @@ def test_an_application_follows_the_way_that_its_project_goes_now(idle_hub, repo
     changes.
     """
     proxy, _ = liar
-    remotes.forget()
+    git_remotes.forget()
     repo.commit({"c.yaml": CONFIG})
     source = {"repoURL": repo.url, "path": ".", "targetRevision": "main"}
     spec = {
@@ -203,7 +203,7 @@ def test_an_application_follows_the_way_that_its_project_goes_now(idle_hub, repo
     Repository.objects.create(
         url=repo.url, project="default", credentials={"username": "x"}, options={"proxy": proxy.url}
     )
-    remotes.forget()
+    git_remotes.forget()
     GitRemote.objects.update(due_at=timezone.now())
     poll_remote(plain.pk)
 

@@ -13,10 +13,10 @@ from hub.engine.errors import Invalid, ManifestError, RetryLater, Stalled
 from hub.engine.project_restrictions import permits_source
 from projects import sources
 from projects.models import GitRemote, RenderedManifests
-from projects.sources import charts, remotes
-from projects.sources.copies import folder_of
+from projects.sources import charts, git_remotes
 from projects.sources.files import MemoryFiles, Recorder
 from projects.sources.kustomization import Assembly
+from projects.sources.local_repositories import folder_of
 from projects.sources.remote_urls import parse
 
 pytestmark = pytest.mark.django_db
@@ -30,7 +30,7 @@ def config(name, value="1"):
 
 @pytest.fixture
 def base(git_server):
-    remotes.forget()
+    git_remotes.forget()
     found = Repository(git_server, f"base-{next(_numbers)}")
     found.commit(
         {
@@ -608,7 +608,7 @@ def test_charts_of_kustomizations_are_there_before_helm_starts(settings):
 
 def assembled(files, permitted=("*",)):
     tree = MemoryFiles({name: text.encode() for name, text in files.items()})
-    assembly = Assembly(Recorder({"": tree}), context(permitted).reach())
+    assembly = Assembly(Recorder({"": tree}), context(permitted).remote_inputs())
     assembly.assemble("", dict)
     return assembly.content
 
@@ -637,14 +637,14 @@ def test_a_branch_that_moves_gives_another_render(repo, base, pages, settings):
 
     load(repo)
     base.commit({"unrelated.yaml": "1"})
-    remotes.look_up_refs(base.url, "default", force=True)
+    git_remotes.current_refs(base.url, "default", force=True)
     load(repo)
     assert renders() == before
 
     base.commit({"k/c.yaml": config("moved")})
     load(repo)
     assert renders() == before  # what was polled is still new enough
-    remotes.look_up_refs(base.url, "default", force=True)
+    git_remotes.current_refs(base.url, "default", force=True)
     assert names(load(repo)) == ["more", "moved", "page"]
 
     pages.files = {"/m.yaml": config("other")}
@@ -675,7 +675,7 @@ def test_what_a_base_broke_it_can_mend(repo, base):
         load(repo)
 
     base.commit({"k/c.yaml": config("mended")})
-    remotes.look_up_refs(base.url, "default", force=True)
+    git_remotes.current_refs(base.url, "default", force=True)
     assert names(load(repo, ctx=context(no_cache=True))) == ["mended", "more"]
 
 

@@ -5,7 +5,7 @@ from support.corpus import CM
 
 from hub.engine.errors import Stalled
 from projects import sources
-from projects.sources import commits
+from projects.sources import abbreviated_commits
 from projects.sources.constraints import is_valid, parse_version, satisfies
 from projects.sources.versions import highest, is_constraint, resolve_git
 
@@ -129,7 +129,7 @@ def test_an_abbreviated_commit_behind_the_tip_is_found(repo):
 
 @pytest.mark.django_db(transaction=True)
 def test_the_history_is_asked_for_once_as_long_as_the_refs_stay(repo):
-    commits._answers.clear()
+    abbreviated_commits._answers.clear()
     first = repo.commit({"d/a.yaml": CM.format(name="a", a=1)})
     repo.commit({"d/a.yaml": CM.format(name="a", a=2)})
     source = {"repoURL": repo.url, "path": "d", "targetRevision": first[:9]}

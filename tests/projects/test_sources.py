@@ -18,7 +18,7 @@ from projects import sources
 from projects.models import RenderedManifests
 from projects.sources import charts, git, kustomize
 from projects.sources.archives import unpack
-from projects.sources.copies import folder_of
+from projects.sources.local_repositories import folder_of
 from projects.sources.process import renderer
 from projects.sources.versions import resolve_git
 

@@ -5,7 +5,7 @@ from support.gitserver import Repository
 
 from hub.engine.errors import ManifestError, Stalled
 from projects import sources
-from projects.sources import remotes
+from projects.sources import git_remotes
 from projects.sources.submodules import MOST_NESTED, absolute
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -18,7 +18,7 @@ def config(name, value="1"):
 
 @pytest.fixture
 def other(git_server):
-    remotes.forget()
+    git_remotes.forget()
     return Repository(git_server, f"other-{next(_numbers)}")
 
 

@@ -9,7 +9,7 @@ from django.db import connections
 from hub.engine.errors import RetryLater, Stalled
 from projects import sources
 from projects.sources import process
-from projects.sources.shares import Limits, Shares
+from projects.sources.render_queue import Limits, RenderQueue
 
 ENDLESS = (
     "local go(n) = std.foldl(function(a, x) std.foldl(function(b, y) b + y % 7, std.range(1, "
@@ -40,7 +40,7 @@ class Waits:
 
 def pool(told, clock=time.monotonic, limits=process._limits):
     """Return rendering processes of their own, with the hub's limits."""
-    return process.Pool(Shares(limits, clock, told), lambda: 1024**3)
+    return process.Pool(RenderQueue(limits, clock, told), lambda: 1024**3)
 
 
 def limits_of(places, budget=300.0):

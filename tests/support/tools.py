@@ -12,7 +12,7 @@ from hub.engine.kubernetes_yaml import parse_yaml
 from hub.engine.resource import manifests_from
 from projects.sources import helm, kustomize
 from projects.sources.files import MemoryFiles, Recorder
-from projects.sources.reach import Reach
+from projects.sources.remote_inputs import RemoteInputs
 
 KUBE = "v1.36.3"
 APIS = (
@@ -125,7 +125,7 @@ def recorder(files):
 def of_hub(files, block, path="chart"):
     """Return what the hub makes of a chart and a `helm` block; None when it refuses."""
     release = helm.Release("app", "ns", KUBE, APIS)
-    reach = Reach("default", {"sourceRepos": ["*"]}, None)
+    reach = RemoteInputs("default", {"sourceRepos": ["*"]}, None)
     try:
         return in_order(helm.render(recorder(files), path, block, release, {}, reach))
     except EngineError:
@@ -134,7 +134,7 @@ def of_hub(files, block, path="chart"):
 
 def built_by_hub(files, block, path="over"):
     """Return what the hub makes of an overlay and a `kustomize` block; None when it refuses."""
-    reach = Reach("default", {"sourceRepos": ["*"]}, None)
+    reach = RemoteInputs("default", {"sourceRepos": ["*"]}, None)
     try:
         return in_order(kustomize.render(recorder(files), path, block, {}, (KUBE, []), reach))
     except EngineError:

@@ -22,7 +22,7 @@ _answers: OrderedDict[tuple[str, str], tuple[str, str]] = OrderedDict()
 _lock = Lock()
 
 
-def commit_of(
+def resolve_abbreviation(
     url: str, abbreviated: str, refs: Mapping[str, str], credentials: Mapping[str, Any]
 ) -> str:
     """Return the one commit that an abbreviation names in the history of all refs, empty when there is none.
@@ -30,7 +30,7 @@ def commit_of(
     Shapes: `refs` are what the server has now, to these credentials: as long as they stay, it is not asked again.
     Raises: RetryLater or Stalled with what the server said.
     """
-    place = f"{normal_url(git.place_of(url, credentials))} commits"
+    place = f"{normal_url(git.repository_key(url, credentials))} commits"
     state = sha256(repr(sorted(refs.items())).encode()).hexdigest()
     with _lock:
         found, seen = _answers.get((place, abbreviated), ("", ""))
@@ -51,7 +51,7 @@ def _looked_up(
         if not seen.exists() or seen.read_text() != state:
             # The files of commits are not needed; a server that does not know filters sends them too.
             fetch = ["--git-dir", str(folder), "fetch", *_SILENT, "--filter=tree:0", "--", url]
-            git.fetch_into(folder, url, credentials, [*git.AT_ONCE, *fetch, *_REFS])
+            git.fetch_into(folder, url, credentials, [*git.KEEP_PACKS, *fetch, *_REFS])
             git.require_few_refs(folder, url)
             seen.write_text(state)
         return _parsed(folder, abbreviated)

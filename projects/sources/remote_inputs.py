@@ -21,8 +21,8 @@ from hub.engine.project_restrictions import permits_source
 from projects.sources import charts, git, submodules
 from projects.sources.credentials import credentials_for, url_of_name
 from projects.sources.files import Files, Recorder
+from projects.sources.git_remotes import current_refs, require_reader
 from projects.sources.remote_urls import GitFolder, page_url
-from projects.sources.remotes import look_up_refs, require_reader
 
 GIT = "#git"
 PAGE = "#page"
@@ -40,7 +40,7 @@ def git_files(
     commit: str,
     project: str,
     spec: Mapping[str, Any] | None,
-    count: submodules.Opened | None = None,
+    count: submodules.SubmoduleCount | None = None,
     depth: int = 0,
 ) -> Files:
     """Return the files of a commit, fetched if needed with the project's credentials.
@@ -49,11 +49,11 @@ def git_files(
         for all repositories of a render.
     Raises: Stalled, RetryLater with what the server said.
     """
-    counted = count or submodules.Opened()
+    counted = count or submodules.SubmoduleCount()
     credentials = credentials_for(url, project)
     require_reader(url, project, credentials)
     git.ensure(url, commit, credentials)
-    files = git.GitFiles(git.place_of(url, credentials), commit)
+    files = git.GitFiles(git.repository_key(url, credentials), commit)
     if spec is None or not settings.GIT_SUBMODULES:
         return files
 
@@ -99,7 +99,7 @@ class Pages:
         return self._fetch(path)
 
 
-class Reach:
+class RemoteInputs:
     """What one render of a project reaches; each repository and file is fetched once.
 
     Shapes: what servers say must be newer than `since`, or than the last poll. `used` says whether
@@ -110,7 +110,7 @@ class Reach:
         self._project, self._spec, self._since = project, spec, since
         self._trees: dict[str, Files] = {PAGE: Pages(self._page)}
         self._fetched: dict[str, bytes] = {}
-        self._modules = submodules.Opened()
+        self._modules = submodules.SubmoduleCount()
         self.used = False
         self.charts = charts.Access(
             lambda url: credentials_for(url, project),
@@ -148,7 +148,7 @@ class Reach:
             return ref
         self.used = True
         force = self._since is not None
-        remote = look_up_refs(url, self._project, force=force, since=self._since)
+        remote = current_refs(url, self._project, force=force, since=self._since)
         if ref == "HEAD":
             names = ["HEAD", remote.head]
         else:
@@ -188,7 +188,7 @@ class Reach:
 
 def _kept(url: str, credentials: Mapping[str, Any], since: datetime | None) -> bytes:
     # Who has other credentials is answered by the server, not by what another project was given.
-    place = (url, charts.frozen(credentials))
+    place = (url, charts.credentials_key(credentials))
     oldest = since or timezone.now() - settings.POLL_INTERVAL
     with _pages_lock:
         found = _pages.get(place)

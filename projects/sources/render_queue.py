@@ -28,7 +28,7 @@ _BY = "@"
 """Between a project and who asks; no name of a project has it."""
 
 
-def asked_of(project: str, person: str) -> str:
+def queue_owner(project: str, person: str) -> str:
     """Return the owner of what a person asks of a project; that of the project's own work where there is no person."""
     return f"{project}{_BY}{person}" if person else project
 
@@ -72,7 +72,7 @@ class _Owner:
     at: float = 0.0
 
 
-class Shares:
+class RenderQueue:
     """Hands out places to render, project by project."""
 
     def __init__(

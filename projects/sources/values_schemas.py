@@ -25,7 +25,7 @@ _MOST_VALUES = 500_000
 """Values of all schemas of a chart: each is looked at, here and whenever values are checked."""
 
 
-class Room:
+class SchemaBudget:
     """How many values are left for the schemas of one chart and its dependencies."""
 
     def __init__(self) -> None:
@@ -44,7 +44,9 @@ class Room:
             )
 
 
-def closed(data: bytes, path: str, page: Callable[[str], bytes], room: Room) -> bytes:
+def inline_references(
+    data: bytes, path: str, page: Callable[[str], bytes], room: SchemaBudget
+) -> bytes:
     """Return a schema with the pages of servers that it refers to in it; `page` gives one.
 
     Raises: ManifestError naming the reference that leads elsewhere; what `page` raises.
@@ -61,7 +63,7 @@ def closed(data: bytes, path: str, page: Callable[[str], bytes], room: Room) -> 
     return orjson.dumps(document)
 
 
-def _parsed(data: bytes, path: str, room: Room) -> Any:
+def _parsed(data: bytes, path: str, room: SchemaBudget) -> Any:
     if len(data) > _MOST_BYTES:
         raise ManifestError(f"{path}: a schema is larger than {_MOST_BYTES // 1024**2} MiB")
     room.spend(data, path)

@@ -23,7 +23,7 @@ def digest_of(value: Any) -> str:
     ).hexdigest()
 
 
-class Room:
+class ManifestBudget:
     """What the manifests of all sources of an application may take together: as much as those of one."""
 
     def __init__(self) -> None:

@@ -6,6 +6,6 @@ _QUOTED = re.compile(r"(cannot unmarshal (?:!!)?\w+ )`[^`]*`")
 _CONTENTS = re.compile(r"(?:: node contents:|: value: \{)[\s\S]*")
 
 
-def without_contents(text: str) -> str:
+def without_file_contents(text: str) -> str:
     """Return an error of a tool without the contents of files in it."""
     return _CONTENTS.sub("", _QUOTED.sub(r"\1…", text)).rstrip()

@@ -10,7 +10,7 @@ from dulwich.objects import Commit
 
 from hub.base.redaction import redact_text
 from hub.engine.errors import Stalled
-from projects.sources.copies import Work, read_commit
+from projects.sources.local_repositories import ReadBudget, read_commit
 
 _MOST_AUTHOR = 1000
 
@@ -33,7 +33,7 @@ def commits(url: str, commit: str, most: int) -> Iterator[Commit]:
 
     Raises: TooMany, Stalled when one of them is not here or cannot be read.
     """
-    work = Work(url)
+    work = ReadBudget(url)
     seen, waiting = {commit}, deque([commit])
     while waiting:
         name = waiting.popleft()
@@ -66,7 +66,7 @@ def commit_info(url: str, commit: str) -> CommitInfo:
     Raises: Stalled when it is not a commit.
     """
     try:
-        found = read_commit(url, commit, Work(url))
+        found = read_commit(url, commit, ReadBudget(url))
         zone = timezone(timedelta(seconds=found.author_timezone))
         return CommitInfo(
             _text(found.author)[:_MOST_AUTHOR],

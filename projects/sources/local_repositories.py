@@ -15,7 +15,7 @@ from hub.base.outbound.bounds import shown_size
 from hub.base.redaction import redact_text
 from hub.engine.errors import ManifestError, Stalled
 from hub.engine.project_restrictions import normal_url
-from projects.sources import objects
+from projects.sources import git_objects
 
 _SHA = re.compile(r"[0-9a-f]{40}\Z")
 _MOST_COMMIT_BYTES = 1024**2
@@ -47,7 +47,7 @@ def _repo(url: str) -> Repo:
     return _opened(str(folder_of(url)), threading.get_ident())
 
 
-def forget_opened() -> None:
+def close_repositories() -> None:
     """Open the copies anew: their packs have changed."""
     _opened.cache_clear()
 
@@ -62,7 +62,7 @@ def has_commit(url: str, commit: str) -> bool:
         # Another process or thread is just making it.
         return False
     except (OSError, ValueError):
-        forget_opened()
+        close_repositories()
         return commit.encode() in _repo(url).object_store
 
 
@@ -70,7 +70,7 @@ class Unreadable(ManifestError):
     """An object that is none."""
 
 
-class Work:
+class ReadBudget:
     """What the reads of one render, or of one history, may unpack together."""
 
     def __init__(self, url: str) -> None:
@@ -91,7 +91,7 @@ class Work:
             )
 
 
-def read(url: str, name: str, work: Work, path: str = "", most: int = 0) -> ShaFile:
+def read_object(url: str, name: str, work: ReadBudget, path: str = "", most: int = 0) -> ShaFile:
     """Return an object of the local repository: the only way to any.
 
     Units: `most` in bytes, by default the limit of a file.
@@ -102,25 +102,25 @@ def read(url: str, name: str, work: Work, path: str = "", most: int = 0) -> ShaF
     limit, shown = most or settings.MAX_FILE_BYTES, path or name
     try:
         return _read(url, name, limit, work)
-    except objects.TooLarge as error:
+    except git_objects.TooLarge as error:
         raise ManifestError(
             f"{shown} is larger than {shown_size(limit)}, the limit"
             f"{'' if most else ' (HUB_MAX_FILE_BYTES)'}, or made from what is"
         ) from error
-    except objects.Damaged as error:
+    except git_objects.Damaged as error:
         raise Unreadable(f"{redact_text(url)}: {shown} is damaged, or no object of Git") from error
 
 
-def _read(url: str, name: str, limit: int, work: Work) -> ShaFile:
+def _read(url: str, name: str, limit: int, work: ReadBudget) -> ShaFile:
     try:
-        return objects.read(_repo(url), name, limit, work.spend)
+        return git_objects.read(_repo(url), name, limit, work.spend)
     except FileNotFoundError:
         # Another process has just packed the repository anew.
-        forget_opened()
-        return objects.read(_repo(url), name, limit, work.spend)
+        close_repositories()
+        return git_objects.read(_repo(url), name, limit, work.spend)
 
 
-def read_commit(url: str, commit: str, work: Work) -> Commit:
+def read_commit(url: str, commit: str, work: ReadBudget) -> Commit:
     """Return a commit of the local repository, that of a tag for a tag.
 
     Raises: Stalled when it is none, or cannot be read; KeyError when it is not there.
@@ -128,7 +128,7 @@ def read_commit(url: str, commit: str, work: Work) -> Commit:
     name = commit
     for _ in range(_MOST_TAGS):
         try:
-            found = read(url, name, work, most=_MOST_COMMIT_BYTES)
+            found = read_object(url, name, work, most=_MOST_COMMIT_BYTES)
         except Unreadable as error:
             raise Stalled(
                 "CommitUnreadable",

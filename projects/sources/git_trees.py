@@ -10,8 +10,8 @@ from dulwich.objects import Tree
 
 from hub.base.redaction import redact_text
 from hub.engine.errors import ManifestError
-from projects.sources.copies import Work, read, read_commit
 from projects.sources.files import MAX_FOLDERS, MOST_WALKED
+from projects.sources.local_repositories import ReadBudget, read_commit, read_object
 
 Entries = Mapping[str, tuple[int, str]]
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -66,7 +66,7 @@ class GitFiles:
 
     def __init__(self, url: str, commit: str) -> None:
         self._url, self.commit = url, commit
-        self._work = Work(url)
+        self._work = ReadBudget(url)
         self._root = _tree_of(url, commit)
         self._folders: dict[str, str] = {}
         self._characters = 0
@@ -95,7 +95,7 @@ class GitFiles:
         found = self.entry(path)
         if found is None:
             raise KeyError(path)
-        data = bytes(read(self._url, found[1], self._work, path).as_raw_string())
+        data = bytes(read_object(self._url, found[1], self._work, path).as_raw_string())
         if data.startswith(_LFS) and path.endswith(_READ):
             raise ManifestError(
                 f"{path} is kept in Git LFS, which this hub does not read: keep it in Git itself"
@@ -129,13 +129,13 @@ class GitFiles:
 
 @functools.lru_cache(maxsize=2048)
 def _tree_of(url: str, commit: str) -> str:
-    return str(read_commit(url, commit, Work(url)).tree.decode())
+    return str(read_commit(url, commit, ReadBudget(url)).tree.decode())
 
 
-def _entries(url: str, tree: str, work: Work) -> Entries:
+def _entries(url: str, tree: str, work: ReadBudget) -> Entries:
     found = kept.get((url, tree))
     if found is None:
-        read_tree = read(url, tree, work)
+        read_tree = read_object(url, tree, work)
         if not isinstance(read_tree, Tree):
             return {}
         data = read_tree.as_raw_string()

@@ -19,7 +19,7 @@ from projects.models import Published
 from projects.sources.credentials import reader_name
 
 
-def place_of(url: str, chart: str = "") -> str:
+def listing_key(url: str, chart: str = "") -> str:
     """Return where versions of a chart or artifact are listed: the URL of an index, or `host/path` of a registry."""
     plain = url.lower().removeprefix("oci://").rstrip("/")
     if "://" in plain:
@@ -27,13 +27,13 @@ def place_of(url: str, chart: str = "") -> str:
     return f"{plain}/{chart.lower()}" if chart else plain
 
 
-def serial(place: str) -> int:
+def change_count(place: str) -> int:
     """Return a number that grows whenever something is published at a place: what was read before is old then."""
     found = Published.objects.filter(place=place).aggregate(total=Sum("moves"))["total"]
     return int(found or 0)
 
 
-def learned(place: str, credentials: Mapping[str, Any], facts: Iterable[str]) -> None:
+def record_versions(place: str, credentials: Mapping[str, Any], facts: Iterable[str]) -> None:
     """Take what a server just said: if it is new, all who read it are made due.
 
     Shapes: `facts` in any order.

@@ -48,17 +48,17 @@ _TEMPLATE = """
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedChart:
     """A chart that makes whole numbers, and what else the request to render it needs."""
 
     content: Mapping[str, bytes]
     request: Mapping[str, Any]
 
 
-def prepared(content: Mapping[str, bytes], parameters: Sequence[Mapping[str, Any]]) -> Prepared:
+def prepare(content: Mapping[str, bytes], parameters: Sequence[Mapping[str, Any]]) -> PreparedChart:
     """Return a chart as it is rendered: as it is, where no parameter can be a whole number."""
     if not any(re.search(r"\d", p["value"]) for p in parameters if not p["forceString"]):
-        return Prepared(content, {})
+        return PreparedChart(content, {})
     mark = f"whole-{secrets.token_hex(16)}-"
     bare = without_schemas(content)
     # Helm runs the templates of the deepest folders first.
@@ -67,4 +67,4 @@ def prepared(content: Mapping[str, bytes], parameters: Sequence[Mapping[str, Any
     if len(bare) != len(content) or any(bare[path] is not content[path] for path in bare):
         archive = packed(without_templates(content))
         request["check"] = base64.b64encode(archive).decode()
-    return Prepared({**bare, place: _TEMPLATE.replace("MARK", mark).encode()}, request)
+    return PreparedChart({**bare, place: _TEMPLATE.replace("MARK", mark).encode()}, request)

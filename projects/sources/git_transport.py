@@ -48,7 +48,7 @@ _SSH = {
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Transport:
     """How to get to the server of a repository."""
 
     scheme: str
@@ -61,7 +61,7 @@ class Way:
     """Who signs in by ssh, empty for nobody in particular."""
 
 
-def way_to(url: str, credentials: Mapping[str, Any]) -> Way:
+def transport_for(url: str, credentials: Mapping[str, Any]) -> Transport:
     """Return how to get to a repository.
 
     Raises: Invalid for a server that is refused, RetryLater when its name does not resolve.
@@ -69,12 +69,12 @@ def way_to(url: str, credentials: Mapping[str, Any]) -> Way:
     found = parse(url)
     scheme, host, port = found.scheme, found.host, found.port
     if scheme == "file":
-        return Way("file")
+        return Transport("file")
     proxy = proxy_of(host, credentials) if scheme in ("http", "https") else ""
     if proxy:
         check_host(host, "repoURL", proxied=True)
-        return Way(scheme, host, port, proxy=_with_port(proxy))
-    return Way(scheme, host, port, tuple(addresses(host, "repoURL")), user=found.user)
+        return Transport(scheme, host, port, proxy=_with_port(proxy))
+    return Transport(scheme, host, port, tuple(addresses(host, "repoURL")), user=found.user)
 
 
 def _with_port(proxy: str) -> str:
@@ -86,7 +86,7 @@ def _with_port(proxy: str) -> str:
     return parts._replace(netloc=f"{place}:{PORTS.get(parts.scheme, 1080)}").geturl()
 
 
-def limited(argv: list[str], file_bytes: int) -> list[str]:
+def with_limits(argv: list[str], file_bytes: int) -> list[str]:
     """Return a command that writes no file larger than that.
 
     The limits are those of the process that is started: the hub itself keeps its own.
@@ -97,7 +97,7 @@ def limited(argv: list[str], file_bytes: int) -> list[str]:
 
 @contextlib.contextmanager
 def environment(
-    way: Way, credentials: Mapping[str, Any], place: str = ""
+    way: Transport, credentials: Mapping[str, Any], place: str = ""
 ) -> Iterator[dict[str, str]]:
     """Give the variables of a Git process; credentials and certificates are in a folder that goes with it.
 
@@ -170,7 +170,7 @@ def _write_config(path: Path, config: Mapping[str, str]) -> None:
     _private(path, "\n".join(lines))
 
 
-def _http_config(way: Way, credentials: Mapping[str, Any], home: Path) -> dict[str, str]:
+def _http_config(way: Transport, credentials: Mapping[str, Any], home: Path) -> dict[str, str]:
     config = {"http.curloptResolve": _pin(way)}
     if credentials.get("bearerToken"):
         config["http.extraHeader"] = f"Authorization: Bearer {credentials['bearerToken']}"
@@ -190,7 +190,7 @@ def _http_config(way: Way, credentials: Mapping[str, Any], home: Path) -> dict[s
     return config
 
 
-def _pin(way: Way) -> str:
+def _pin(way: Transport) -> str:
     """Return what libcurl is told of the host that it connects to: the proxy where there is one."""
     host, port, places = way.host, way.port, way.places
     if way.proxy:
@@ -207,7 +207,7 @@ def _private(path: Path, content: str) -> Path:
     return path
 
 
-def _ssh_command(way: Way, credentials: Mapping[str, Any], home: Path, place: str) -> str:
+def _ssh_command(way: Transport, credentials: Mapping[str, Any], home: Path, place: str) -> str:
     # The address is where it goes, the name is whose key is expected there. What comes first counts, so that it is
     # the same whatever Git reads in the URL.
     host = way.host.lower()
@@ -226,7 +226,7 @@ def _ssh_command(way: Way, credentials: Mapping[str, Any], home: Path, place: st
     return shlex.join(["ssh", "-F", "none", *words])
 
 
-def moved(url: str, credentials: Mapping[str, Any]) -> str:
+def resolve_move(url: str, credentials: Mapping[str, Any]) -> str:
     """Return where a repository is that its server says has moved.
 
     Every hop is looked at, and credentials go to no other server than that of the URL.
@@ -252,7 +252,7 @@ def moved(url: str, credentials: Mapping[str, Any]) -> str:
 
 
 def _location(url: str, credentials: Mapping[str, Any]) -> str:
-    way = way_to(url.removesuffix(_REFS), credentials)
+    way = transport_for(url.removesuffix(_REFS), credentials)
     user = str(credentials.get("username") or "git")
     password = str(credentials.get("password") or "")
     auth = http.BasicAuth(user, password) if password else None

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Kept(Generic[Value]):
+class TTLCache(Generic[Value]):
     """The newest values by key, as many as there is room for; safe between threads.
 
     Units: `most_bytes` of all values together, as their callers weigh them; `seconds` that each is kept.

@@ -21,7 +21,7 @@ from hub.events.queue import wake
 from hub.events.task_names import TaskName
 from projects.models import GitRemote
 from projects.sources import git
-from projects.sources.credentials import credentials_for, given_for, reader_name
+from projects.sources.credentials import configured_for, credentials_for, reader_name
 
 FAILURE_BACKOFF = Backoff(timedelta(seconds=10), 3, timedelta(minutes=10))
 PROOF = timedelta(hours=1)
@@ -58,7 +58,7 @@ def remote_of(url: str, project: str) -> GitRemote:
     return _row(key_of(url, project))
 
 
-def poll_from_now(found: Sequence[GitRemote]) -> None:
+def resume_polling(found: Sequence[GitRemote]) -> None:
     """Poll repositories at the interval from now on, as an application reads them.
 
     A check of sources, a set or a preview may have asked them before; without a reader they are left alone for long.
@@ -79,7 +79,7 @@ def _row(key: str) -> GitRemote:
         return GitRemote.objects.get(url=key)
 
 
-def look_up_refs(
+def current_refs(
     url: str, project: str, *, force: bool = False, since: datetime | None = None
 ) -> GitRemote:
     """Return the refs of a repository, asked anew when they are old or these credentials have not been let in.
@@ -183,7 +183,7 @@ def _moved(before: GitRemote, after: GitRemote) -> set[str]:
     return moved | {"HEAD"} if before.head != after.head else moved
 
 
-def reader(remote: GitRemote, url: str, projects: Sequence[str]) -> str:
+def polling_project(remote: GitRemote, url: str, projects: Sequence[str]) -> str:
     """Return the project whose credentials ask for all: one that the server has let in, else one that it has not refused."""
     now = timezone.now()
     if len(projects) == 1:
@@ -217,7 +217,7 @@ def _is_of_others(remote: GitRemote, who: str) -> bool:
     return any(w != who and e.get("error") == remote.error for w, e in remote.readers.items())
 
 
-def given_anew(urls: QuerySet[GitRemote]) -> None:
+def retry_with_changed_credentials(urls: QuerySet[GitRemote]) -> None:
     """Ask again the repositories whose credentials somebody changed: who was refused may be let in now."""
     _names.clear()
     for remote in urls:
@@ -233,7 +233,7 @@ def _asked_as(url: str, project: str) -> tuple[str, str]:
     place, now = (url, project), time.monotonic()
     until, name, key = _names.get(place, (0.0, "", ""))
     if until < now:
-        credentials = given_for(url, project)
+        credentials = configured_for(url, project)
         name, key = reader_name(credentials), _key(url, credentials)
         if len(_names) >= _MOST_NAMES:
             _names.clear()
@@ -247,7 +247,7 @@ def key_of(url: str, project: str) -> str:
 
 
 def _key(url: str, credentials: Mapping[str, Any]) -> str:
-    return normal_url(git.place_of(url, credentials))
+    return normal_url(git.repository_key(url, credentials))
 
 
 def _is_proved(remote: GitRemote, who: str, now: datetime) -> bool:
